@@ -1,1 +1,17 @@
-//! The domain of Nightferry. Knows no HTTP server, no terminal and no cron.
+//! The domain of Nightferry: configuration, accounts, files, stores, tiering and database access. Knows no HTTP
+//! server, no terminal and no cron; api, worker and cli are built on it and never on each other.
+
+pub mod auth;
+pub mod checksum;
+pub mod clock;
+pub mod config;
+pub mod context;
+pub mod db;
+pub mod error;
+pub mod file;
+pub mod ids;
+pub mod retry;
+pub mod store;
+pub mod stores;
+pub mod telemetry;
+pub mod tiering;

@@ -1,0 +1,152 @@
+//! Making and changing accounts.
+
+use diesel_async::AsyncConnection;
+use secrecy::SecretString;
+
+use super::password;
+use crate::context::Context;
+use crate::db::audit::{self, Event, Origin};
+use crate::db::enums::UserRole;
+use crate::db::users::{self, NewUser, User};
+use crate::db::{folders, refresh_tokens};
+use crate::error::{Error, FieldError, Result};
+use crate::ids::UserId;
+
+/// What is needed to make an account.
+#[derive(Debug)]
+pub struct NewAccount {
+    /// Email address; trimmed here.
+    pub email: String,
+    /// Chosen password.
+    pub password: SecretString,
+    /// Name to show.
+    pub name: Option<String>,
+    /// Role.
+    pub role: UserRole,
+}
+
+/// Makes an account with its root folder.
+///
+/// # Errors
+/// [`Error::Validation`] with every field that breaks a rule, [`Error::EmailTaken`].
+pub async fn create(context: &Context, new: NewAccount, actor: Option<UserId>, origin: &Origin) -> Result<User> {
+    let email = new.email.trim().to_owned();
+    let name = new.name.as_deref().map(str::trim).unwrap_or_default().to_owned();
+    check(&email, &name, &new.password)?;
+    let hash = context.passwords.hash(new.password).await?;
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| {
+        let id = UserId::new();
+        let row = NewUser { id, email: &email, name: &name, password_hash: &hash, role: new.role };
+        let user = users::insert(conn, &row).await?;
+        folders::insert_root(conn, id).await?;
+        let event = Event {
+            actor: actor.or(Some(id)),
+            action: "user.create",
+            target_type: "user",
+            target_id: id.to_string(),
+            origin,
+            detail: serde_json::json!({ "role": new.role }),
+        };
+        audit::record(conn, event).await?;
+        Ok(user)
+    })
+    .await
+}
+
+fn check(email: &str, name: &str, secret: &SecretString) -> Result<()> {
+    let mut wrong = Vec::new();
+    if let Err(error) = garde::rules::email::parse_email(email) {
+        wrong.push(FieldError::new("email", format!("is not an email address: {error}")));
+    } else if email.len() > 254 {
+        wrong.push(FieldError::new("email", "must have at most 254 bytes"));
+    }
+    if name.chars().count() > 200 || name.chars().any(char::is_control) {
+        wrong.push(FieldError::new("name", "must have at most 200 characters, none of them a control character"));
+    }
+    if let Err(error) = password::check_rules(secret, "password") {
+        wrong.push(error);
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Error::Validation(wrong)) }
+}
+
+/// Changes the name shown.
+///
+/// # Errors
+/// [`Error::Validation`], [`Error::NotFound`].
+pub async fn rename(context: &Context, user: UserId, name: &str) -> Result<User> {
+    let name = name.trim();
+    if name.chars().count() > 200 || name.chars().any(char::is_control) {
+        return Err(Error::field("name", "must have at most 200 characters, none of them a control character"));
+    }
+    let mut conn = context.db.conn().await?;
+    users::rename(&mut conn, user, name).await?.ok_or(Error::NotFound("user"))
+}
+
+/// Finds an account by its email address.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn by_email(context: &Context, email: &str) -> Result<User> {
+    let mut conn = context.db.conn().await?;
+    users::find_by_email(&mut conn, email).await?.ok_or(Error::NotFound("user"))
+}
+
+/// Accounts in the order of their making, after `after`, at most `limit`.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn list(context: &Context, after: Option<UserId>, limit: i64) -> Result<Vec<User>> {
+    let mut conn = context.db.conn().await?;
+    users::page(&mut conn, after, limit).await
+}
+
+/// Sets the role of an account.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn set_role(context: &Context, user: UserId, role: UserRole, origin: &Origin) -> Result<()> {
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| {
+        if !users::set_role(conn, user, role).await? {
+            return Err(Error::NotFound("user"));
+        }
+        let event = Event {
+            actor: None,
+            action: "user.role",
+            target_type: "user",
+            target_id: user.to_string(),
+            origin,
+            detail: serde_json::json!({ "role": role }),
+        };
+        audit::record(conn, event).await
+    })
+    .await
+}
+
+/// Disables or enables an account. Disabling ends its sessions at once.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn set_disabled(context: &Context, user: UserId, disabled: bool, origin: &Origin) -> Result<()> {
+    let now = context.clock.now();
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| {
+        if !users::set_disabled(conn, user, disabled.then_some(now)).await? {
+            return Err(Error::NotFound("user"));
+        }
+        if disabled {
+            refresh_tokens::revoke_all(conn, user, now).await?;
+        }
+        let event = Event {
+            actor: None,
+            action: if disabled { "user.disable" } else { "user.enable" },
+            target_type: "user",
+            target_id: user.to_string(),
+            origin,
+            detail: serde_json::json!({}),
+        };
+        audit::record(conn, event).await
+    })
+    .await
+}

@@ -1,0 +1,6 @@
+//! Who somebody is: passwords, tokens and sessions. Knows no HTTP.
+
+pub mod account;
+pub mod password;
+pub mod session;
+pub mod token;

@@ -1,0 +1,125 @@
+//! Password hashing with bcrypt, off the async threads and bounded in number, because each takes a third of a
+//! second of CPU. Never cuts a password short.
+
+use std::sync::{Arc, OnceLock};
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Semaphore;
+
+use crate::error::{Error, FieldError, Result};
+
+/// Shortest password taken, in bytes of UTF-8.
+pub const SHORTEST: usize = 8;
+/// Longest password taken, in bytes of UTF-8: bcrypt reads 72 bytes, the last of which is its terminator.
+pub const LONGEST: usize = 71;
+
+/// Checks a new password against the rules. The error names `field`.
+///
+/// # Errors
+/// What is wrong, for the one who chose it.
+pub fn check_rules(password: &SecretString, field: &str) -> std::result::Result<(), FieldError> {
+    let password = password.expose_secret();
+    if password.len() < SHORTEST {
+        return Err(FieldError::new(field, format!("must have at least {SHORTEST} bytes")));
+    }
+    if password.len() > LONGEST {
+        return Err(FieldError::new(field, format!("must have at most {LONGEST} bytes, it is never cut short")));
+    }
+    if password.contains('\0') {
+        return Err(FieldError::new(field, "must not contain a zero byte"));
+    }
+    Ok(())
+}
+
+/// Hashes passwords at one cost, at most one per core at a time.
+#[derive(Debug, Clone)]
+pub struct PasswordHasher {
+    cost: u32,
+    slots: Arc<Semaphore>,
+    /// A hash of nobody's password, checked when there is no account, so that both take the same time.
+    decoy: Arc<OnceLock<String>>,
+}
+
+impl PasswordHasher {
+    /// A hasher of this bcrypt cost.
+    pub fn new(cost: u32) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { cost, slots: Arc::new(Semaphore::new(cores)), decoy: Arc::new(OnceLock::new()) }
+    }
+
+    /// Hashes a password that has passed [`check_rules`].
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when bcrypt refuses it.
+    pub async fn hash(&self, password: SecretString) -> Result<String> {
+        let cost = self.cost;
+        self.off_thread(move || bcrypt::non_truncating_hash(password.expose_secret(), cost)).await
+    }
+
+    /// Whether the password is the one of the hash. Without a hash takes as long and answers no.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the stored hash is not one of bcrypt's.
+    pub async fn verify(&self, password: SecretString, hash: Option<String>) -> Result<bool> {
+        if password.expose_secret().len() > LONGEST {
+            return Ok(false);
+        }
+        let cost = self.cost;
+        let decoy = self.decoy.clone();
+        self.off_thread(move || match hash {
+            Some(hash) => bcrypt::non_truncating_verify(password.expose_secret(), &hash),
+            None => {
+                let hash = match decoy.get() {
+                    Some(hash) => hash.clone(),
+                    None => {
+                        let made = bcrypt::hash("nobody's password", cost)?;
+                        decoy.get_or_init(|| made).clone()
+                    }
+                };
+                bcrypt::non_truncating_verify(password.expose_secret(), &hash).map(|_| false)
+            }
+        })
+        .await
+    }
+
+    async fn off_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> std::result::Result<T, bcrypt::BcryptError> + Send + 'static,
+    ) -> Result<T> {
+        let slot = self.slots.clone().acquire_owned().await;
+        tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            work()
+        })
+        .await
+        .map_err(|error| Error::Internal(format!("hashing a password panicked: {error}")))?
+        .map_err(|error| Error::Internal(format!("hashing a password failed: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str) -> SecretString {
+        SecretString::from(text.to_owned())
+    }
+
+    #[test]
+    fn lengths_are_counted_in_bytes_and_nothing_is_cut() {
+        assert!(check_rules(&secret("1234567"), "password").is_err());
+        assert!(check_rules(&secret("12345678"), "password").is_ok());
+        assert!(check_rules(&secret(&"x".repeat(71)), "password").is_ok());
+        assert!(check_rules(&secret(&"x".repeat(72)), "password").is_err());
+        assert!(check_rules(&secret(&"ü".repeat(36)), "password").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_password_verifies_against_its_own_hash_only() {
+        let hasher = PasswordHasher::new(4);
+        let hash = hasher.hash(secret("correct horse")).await.unwrap();
+        assert!(hasher.verify(secret("correct horse"), Some(hash.clone())).await.unwrap());
+        assert!(!hasher.verify(secret("correct hors"), Some(hash.clone())).await.unwrap());
+        assert!(!hasher.verify(secret("correct horse"), None).await.unwrap());
+    }
+}

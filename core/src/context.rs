@@ -1,0 +1,53 @@
+//! All that domain functions work with: configuration, database, stores, keys and clock. Made once per process,
+//! cheap to clone, handed down; nothing is global.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::auth::password::PasswordHasher;
+use crate::auth::token::TokenKeys;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::Database;
+use crate::error::Result;
+use crate::stores::Stores;
+
+/// See the module.
+#[derive(Clone)]
+pub struct Context {
+    /// Configuration, read once.
+    pub config: Arc<Config>,
+    /// Postgres.
+    pub db: Database,
+    /// The configured stores.
+    pub stores: Stores,
+    /// Keys for access tokens.
+    pub tokens: TokenKeys,
+    /// Password hashing.
+    pub passwords: PasswordHasher,
+    /// Time.
+    pub clock: Clock,
+    /// KiB that uploads may hold in memory, all together.
+    pub upload_memory: Arc<Semaphore>,
+}
+
+impl Context {
+    /// Wires everything up. Talks to nobody yet: what is down shows where it is used.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Store`] when a store's settings cannot work.
+    pub fn new(config: Config, clock: Clock) -> Result<Self> {
+        let stores = Stores::open(&config)?;
+        let pool_kib = usize::try_from(config.uploads.buffer_pool_mb.saturating_mul(1024)).unwrap_or(usize::MAX);
+        Ok(Self {
+            db: Database::open(&config.database),
+            tokens: TokenKeys::new(&config.auth),
+            passwords: PasswordHasher::new(config.auth.bcrypt_cost),
+            upload_memory: Arc::new(Semaphore::new(pool_kib.min(Semaphore::MAX_PERMITS))),
+            stores,
+            clock,
+            config: Arc::new(config),
+        })
+    }
+}

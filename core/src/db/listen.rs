@@ -1,0 +1,66 @@
+//! Postgres notifications: how one process wakes another without calling it. Only a hint: whoever listens
+//! also looks on a timer, so a notification lost with a connection costs time, never work.
+
+use std::time::Duration;
+
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::StreamExt;
+
+use super::{Database, tls};
+use crate::error::{Error, Result};
+
+/// Announces that a run was inserted or changed.
+pub const RUNS: &str = "nightferry_runs";
+
+/// A connection of its own that waits for notifications on one channel.
+pub struct Listener {
+    conn: AsyncPgConnection,
+}
+
+impl Listener {
+    /// Connects and starts to listen.
+    ///
+    /// # Errors
+    /// [`Error::DatabaseUnavailable`].
+    pub async fn open(database: &Database, channel: &'static str) -> Result<Self> {
+        let mut conn = tls::connect(database.config().clone())
+            .await
+            .map_err(|error| Error::DatabaseUnavailable(error.to_string()))?;
+        diesel::sql_query(format!("LISTEN {channel}")).execute(&mut conn).await?;
+        Ok(Self { conn })
+    }
+
+    /// Waits for a notification, at most `limit`. Answers whether one came.
+    ///
+    /// # Errors
+    /// [`Error::DatabaseUnavailable`] when the connection is gone: open a new listener.
+    pub async fn wait(&mut self, limit: Duration) -> Result<bool> {
+        let next = {
+            let mut notifications = std::pin::pin!(self.conn.notifications_stream());
+            tokio::time::timeout(limit, notifications.next()).await
+        };
+        match next {
+            Ok(Some(Ok(_))) => Ok(true),
+            Ok(Some(Err(error))) => Err(Error::from(error)),
+            Ok(None) => Err(Error::DatabaseUnavailable("the listening connection was closed".to_owned())),
+            // Nothing came. The stream stays silent when its connection dies, so ask.
+            Err(_) => {
+                diesel::sql_query("SELECT 1").execute(&mut self.conn).await?;
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// Announces `payload` on `channel`, as part of the transaction that `conn` is in.
+///
+/// # Errors
+/// Whatever the query meets.
+pub async fn notify(conn: &mut AsyncPgConnection, channel: &'static str, payload: &str) -> Result<()> {
+    diesel::sql_query("SELECT pg_notify($1, $2)")
+        .bind::<diesel::sql_types::Text, _>(channel)
+        .bind::<diesel::sql_types::Text, _>(payload)
+        .execute(conn)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! The `objects` table: intent first (`uploading`), facts last (`stored`), and the way out (`removing`).
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::enums::{ObjectState, ReplicaState};
+use super::schema::{file_versions, objects, replicas};
+use super::signed;
+use crate::checksum::ObjectDigest;
+use crate::error::{Error, Result};
+use crate::ids::{ObjectId, UserId};
+
+/// An object whose bytes are acknowledged, with what is needed to move and check them.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = objects, check_for_backend(diesel::pg::Pg))]
+pub struct Object {
+    /// Id.
+    pub id: ObjectId,
+    /// Whose files refer to it.
+    pub owner_id: UserId,
+    /// Key in every store.
+    pub key: String,
+    /// State.
+    pub state: ObjectState,
+    /// MIME type.
+    pub content_type: String,
+    /// Size in bytes; none while uploading.
+    pub size: Option<i64>,
+    /// SHA-256 of the bytes.
+    pub sha256: Option<Vec<u8>>,
+    /// CRC-64/NVME of the bytes, big-endian.
+    pub crc64nvme: Option<Vec<u8>>,
+    /// CRC-64/NVME of each block.
+    pub block_crcs: Option<Vec<u8>>,
+}
+
+/// The mark that bytes are about to be written to a store.
+#[derive(Debug, Insertable)]
+#[diesel(table_name = objects)]
+pub struct NewUpload<'a> {
+    /// Id.
+    pub id: ObjectId,
+    /// Who uploads.
+    pub owner_id: UserId,
+    /// Key in the store.
+    pub key: &'a str,
+    /// Always `uploading`.
+    pub state: ObjectState,
+    /// MIME type.
+    pub content_type: &'a str,
+    /// Store that the bytes go to.
+    pub upload_store: &'a str,
+    /// After this the reaper takes it for dead.
+    pub upload_expires_at: DateTime<Utc>,
+}
+
+/// Marks the intent to upload, before any byte is sent.
+pub async fn begin_upload(conn: &mut AsyncPgConnection, upload: &NewUpload<'_>) -> Result<()> {
+    diesel::insert_into(objects::table).values(upload).execute(conn).await?;
+    Ok(())
+}
+
+/// Says that the upload still lives, and under which multipart upload id. Answers whether it is still ours:
+/// `false` means that the reaper took it, and nothing more may be sent.
+pub async fn renew_upload(
+    conn: &mut AsyncPgConnection,
+    id: ObjectId,
+    upload_id: Option<&str>,
+    expires_at: DateTime<Utc>,
+) -> Result<bool> {
+    let changed = diesel::update(objects::table.find(id).filter(objects::state.eq(ObjectState::Uploading)))
+        .set((objects::upload_id.eq(upload_id), objects::upload_expires_at.eq(expires_at)))
+        .execute(conn)
+        .await?;
+    Ok(changed == 1)
+}
+
+/// Acknowledges the bytes: the object is `stored` and has its first, verified replica in the store it was
+/// uploaded to. Part of the transaction that makes the file version.
+///
+/// # Errors
+/// [`Error::Conflict`] when the reaper was faster: the upload took too long without a sign of life.
+pub async fn finish_upload(
+    conn: &mut AsyncPgConnection,
+    id: ObjectId,
+    digest: &ObjectDigest,
+    store: &str,
+    etag: &str,
+) -> Result<()> {
+    let changed = diesel::update(objects::table.find(id).filter(objects::state.eq(ObjectState::Uploading)))
+        .set((
+            objects::state.eq(ObjectState::Stored),
+            objects::size.eq(signed(digest.size)),
+            objects::sha256.eq(digest.sha256.as_bytes().as_slice()),
+            objects::crc64nvme.eq(digest.crc64nvme.to_be_bytes().as_slice()),
+            objects::block_crcs.eq(digest.blocks.to_bytes()),
+            objects::upload_id.eq(None::<String>),
+            objects::upload_expires_at.eq(None::<DateTime<Utc>>),
+            objects::stored_at.eq(diesel::dsl::now),
+        ))
+        .execute(conn)
+        .await?;
+    if changed != 1 {
+        return Err(Error::Conflict("The upload took too long and was given up. Send it again.".to_owned()));
+    }
+    diesel::insert_into(replicas::table)
+        .values((
+            replicas::object_id.eq(id),
+            replicas::store.eq(store),
+            replicas::state.eq(ReplicaState::Present),
+            replicas::etag.eq(etag),
+            replicas::rule.eq("upload"),
+            replicas::verified_at.eq(diesel::dsl::now),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Gives an upload up. The reaper takes the bytes away. Answers whether it was still uploading.
+pub async fn abandon_upload(conn: &mut AsyncPgConnection, id: ObjectId) -> Result<bool> {
+    let changed = diesel::update(objects::table.find(id).filter(objects::state.eq(ObjectState::Uploading)))
+        .set(objects::state.eq(ObjectState::Removing))
+        .execute(conn)
+        .await?;
+    Ok(changed == 1)
+}
+
+/// Gives up every upload without a sign of life since its expiry. Answers how many.
+pub async fn abandon_expired(conn: &mut AsyncPgConnection, now: DateTime<Utc>) -> Result<usize> {
+    Ok(diesel::update(
+        objects::table
+            .filter(objects::state.eq(ObjectState::Uploading))
+            .filter(objects::upload_expires_at.lt(now)),
+    )
+    .set(objects::state.eq(ObjectState::Removing))
+    .execute(conn)
+    .await?)
+}
+
+/// Of these objects, marks those for removal that no file version refers to any more.
+pub async fn remove_unreferenced(conn: &mut AsyncPgConnection, ids: &[ObjectId]) -> Result<usize> {
+    let referenced =
+        diesel::dsl::exists(file_versions::table.filter(file_versions::object_id.eq(objects::id)));
+    let removed: Vec<ObjectId> = diesel::update(
+        objects::table
+            .filter(objects::id.eq_any(ids))
+            .filter(objects::state.eq(ObjectState::Stored))
+            .filter(diesel::dsl::not(referenced)),
+    )
+    .set(objects::state.eq(ObjectState::Removing))
+    .returning(objects::id)
+    .get_results(conn)
+    .await?;
+    // What is only queued must not be claimed any more: claims go by run.
+    diesel::update(
+        replicas::table
+            .filter(replicas::object_id.eq_any(&removed))
+            .filter(replicas::state.eq(ReplicaState::Queued)),
+    )
+    .set(replicas::run_id.eq(None::<crate::ids::RunId>))
+    .execute(conn)
+    .await?;
+    Ok(removed.len())
+}
+
+/// An object on its way out.
+#[derive(Debug, Clone, Queryable)]
+pub struct Removal {
+    /// Id.
+    pub id: ObjectId,
+    /// Key in every store.
+    pub key: String,
+    /// Store it was uploaded to.
+    pub upload_store: String,
+    /// Multipart upload that was never completed.
+    pub upload_id: Option<String>,
+}
+
+/// The next objects whose bytes are to be taken away, after `after`, at most `limit`. Objects that a worker is
+/// copying at this moment wait until it has finished.
+pub async fn removals(
+    conn: &mut AsyncPgConnection,
+    after: Option<ObjectId>,
+    limit: i64,
+) -> Result<Vec<Removal>> {
+    let in_flight = diesel::dsl::exists(
+        replicas::table
+            .filter(replicas::object_id.eq(objects::id))
+            .filter(replicas::state.eq_any([ReplicaState::Copying, ReplicaState::Evicting])),
+    );
+    let mut query = objects::table
+        .filter(objects::state.eq(ObjectState::Removing))
+        .filter(diesel::dsl::not(in_flight))
+        .select((objects::id, objects::key, objects::upload_store, objects::upload_id))
+        .order(objects::id)
+        .limit(limit)
+        .into_boxed();
+    if let Some(after) = after {
+        query = query.filter(objects::id.gt(after));
+    }
+    Ok(query.load(conn).await?)
+}
+
+/// Forgets an object whose bytes are gone from every store. Part of a transaction.
+pub async fn delete(conn: &mut AsyncPgConnection, id: ObjectId) -> Result<()> {
+    diesel::delete(replicas::table.filter(replicas::object_id.eq(id))).execute(conn).await?;
+    diesel::delete(objects::table.find(id).filter(objects::state.eq(ObjectState::Removing)))
+        .execute(conn)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! The `runs` table: one row per crossing. The database itself allows one active run at a time.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use serde::{Deserialize, Serialize};
+
+use super::enums::{RunStatus, RunTrigger};
+use super::listen;
+use super::schema::runs;
+use crate::error::{Error, Result};
+use crate::ids::{FileId, FolderId, RunId, UserId};
+
+/// What a run is limited to. Empty: everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunScope {
+    /// Only files of this account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    /// Only files in this folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder_id: Option<FolderId>,
+    /// Only these files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_ids: Option<Vec<FileId>>,
+    /// Also what was given up before.
+    #[serde(default)]
+    pub retry_failed: bool,
+}
+
+/// One crossing.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = runs, check_for_backend(diesel::pg::Pg))]
+pub struct Run {
+    /// Id.
+    pub id: RunId,
+    /// Who asked.
+    pub trigger: RunTrigger,
+    /// Which account asked, if any.
+    pub requested_by: Option<UserId>,
+    /// The tick it was made for.
+    pub tick: Option<DateTime<Utc>>,
+    /// What it is limited to.
+    pub scope: serde_json::Value,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// Copies planned.
+    pub files_total: i64,
+    /// Copies made and verified.
+    pub files_done: i64,
+    /// Copies given up.
+    pub files_failed: i64,
+    /// Bytes planned.
+    pub bytes_total: i64,
+    /// Bytes copied and verified.
+    pub bytes_done: i64,
+    /// Why the run as a whole stopped early.
+    pub error: Option<String>,
+    /// When it was asked for.
+    pub created_at: DateTime<Utc>,
+    /// When a worker planned it.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When somebody asked to stop it.
+    pub cancel_requested_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+impl Run {
+    /// The scope as a type.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the column holds something this version does not know.
+    pub fn scope(&self) -> Result<RunScope> {
+        serde_json::from_value(self.scope.clone())
+            .map_err(|error| Error::Internal(format!("run {} has an unreadable scope: {error}", self.id)))
+    }
+}
+
+/// A new run.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// Who asks.
+    pub trigger: RunTrigger,
+    /// Which account asks.
+    pub requested_by: Option<UserId>,
+    /// Schedule and tick it is for.
+    pub tick: Option<(String, DateTime<Utc>)>,
+    /// What it is limited to.
+    pub scope: RunScope,
+}
+
+/// Inserts a queued run and wakes the workers.
+///
+/// # Errors
+/// [`Error::SyncAlreadyRunning`] with the active run.
+pub async fn insert(conn: &mut AsyncPgConnection, run: &NewRun) -> Result<Run> {
+    let scope = serde_json::to_value(&run.scope)
+        .map_err(|error| Error::Internal(format!("a run's scope could not be written: {error}")))?;
+    let (schedule, tick) = match &run.tick {
+        Some((schedule, tick)) => (Some(schedule.as_str()), Some(*tick)),
+        None => (None, None),
+    };
+    let inserted = diesel::insert_into(runs::table)
+        .values((
+            runs::id.eq(RunId::new()),
+            runs::trigger.eq(run.trigger),
+            runs::requested_by.eq(run.requested_by),
+            runs::schedule.eq(schedule),
+            runs::tick.eq(tick),
+            runs::scope.eq(scope),
+            runs::status.eq(RunStatus::Queued),
+        ))
+        .on_conflict_do_nothing()
+        .returning(Run::as_returning())
+        .get_result(conn)
+        .await
+        .optional()?;
+    match inserted {
+        Some(run) => {
+            listen::notify(conn, listen::RUNS, &run.id.to_string()).await?;
+            Ok(run)
+        }
+        None => match active(conn).await? {
+            Some(active) => Err(Error::SyncAlreadyRunning(active.id)),
+            None => Err(Error::Conflict("Another sync ended at this very moment. Try again.".to_owned())),
+        },
+    }
+}
+
+/// The run that is queued or running, if any.
+pub async fn active(conn: &mut AsyncPgConnection) -> Result<Option<Run>> {
+    Ok(runs::table
+        .filter(runs::status.eq_any([RunStatus::Queued, RunStatus::Running]))
+        .select(Run::as_select())
+        .first(conn)
+        .await
+        .optional()?)
+}
+
+/// The active run, its row locked until the transaction ends.
+pub async fn lock_active(conn: &mut AsyncPgConnection) -> Result<Option<Run>> {
+    Ok(runs::table
+        .filter(runs::status.eq_any([RunStatus::Queued, RunStatus::Running]))
+        .select(Run::as_select())
+        .for_update()
+        .first(conn)
+        .await
+        .optional()?)
+}
+
+/// The queued run, locked; none when another worker is planning it at this moment.
+pub async fn lock_queued(conn: &mut AsyncPgConnection) -> Result<Option<Run>> {
+    Ok(runs::table
+        .filter(runs::status.eq(RunStatus::Queued))
+        .select(Run::as_select())
+        .for_update()
+        .skip_locked()
+        .first(conn)
+        .await
+        .optional()?)
+}
+
+/// Finds a run.
+pub async fn find(conn: &mut AsyncPgConnection, id: RunId) -> Result<Option<Run>> {
+    Ok(runs::table.find(id).select(Run::as_select()).first(conn).await.optional()?)
+}
+
+/// Runs, newest first, before `before`, at most `limit`.
+pub async fn page(conn: &mut AsyncPgConnection, before: Option<RunId>, limit: i64) -> Result<Vec<Run>> {
+    let mut query = runs::table.select(Run::as_select()).order(runs::id.desc()).limit(limit).into_boxed();
+    if let Some(before) = before {
+        query = query.filter(runs::id.lt(before));
+    }
+    Ok(query.load(conn).await?)
+}
+
+/// Marks a planned run as running.
+pub async fn start(conn: &mut AsyncPgConnection, id: RunId, files: i64, bytes: i64) -> Result<bool> {
+    let changed = diesel::update(runs::table.find(id).filter(runs::status.eq(RunStatus::Queued)))
+        .set((
+            runs::status.eq(RunStatus::Running),
+            runs::started_at.eq(diesel::dsl::now),
+            runs::files_total.eq(files),
+            runs::bytes_total.eq(bytes),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(changed == 1)
+}
+
+/// Adds what was planned into a running run.
+pub async fn add_totals(conn: &mut AsyncPgConnection, id: RunId, files: i64, bytes: i64) -> Result<()> {
+    diesel::update(runs::table.find(id))
+        .set((runs::files_total.eq(runs::files_total + files), runs::bytes_total.eq(runs::bytes_total + bytes)))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Counts what a batch did. Part of the transaction that did it.
+pub async fn count(conn: &mut AsyncPgConnection, id: RunId, done: i64, failed: i64, bytes: i64) -> Result<()> {
+    diesel::update(runs::table.find(id))
+        .set((
+            runs::files_done.eq(runs::files_done + done),
+            runs::files_failed.eq(runs::files_failed + failed),
+            runs::bytes_done.eq(runs::bytes_done + bytes),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Asks an active run to stop. Answers the run, or none when it is not active.
+pub async fn request_cancel(conn: &mut AsyncPgConnection, id: RunId) -> Result<Option<Run>> {
+    Ok(diesel::update(
+        runs::table.find(id).filter(runs::status.eq_any([RunStatus::Queued, RunStatus::Running])),
+    )
+    .set(runs::cancel_requested_at.eq(diesel::dsl::now))
+    .returning(Run::as_returning())
+    .get_result(conn)
+    .await
+    .optional()?)
+}
+
+/// Remembers why the run as a whole cannot go on. The first reason stays.
+pub async fn set_error(conn: &mut AsyncPgConnection, id: RunId, error: &str) -> Result<()> {
+    diesel::update(runs::table.find(id).filter(runs::error.is_null()))
+        .set(runs::error.eq(error))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Ends the run when nothing of it is queued or in flight. Answers the ended run.
+pub async fn settle(conn: &mut AsyncPgConnection, id: RunId) -> Result<Option<Run>> {
+    let ended = diesel::sql_query(
+        "UPDATE runs SET finished_at = now(), status = CASE \
+            WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' \
+            WHEN files_failed = 0 AND error IS NULL THEN 'succeeded' \
+            WHEN files_done > 0 THEN 'partial' \
+            ELSE 'failed' END::run_status \
+         WHERE id = $1 AND (status = 'running' OR (status = 'queued' AND cancel_requested_at IS NOT NULL)) \
+           AND NOT EXISTS (SELECT 1 FROM replicas WHERE run_id = $1 AND state = 'queued') \
+           AND NOT EXISTS (SELECT 1 FROM replicas WHERE run_id = $1 AND state = 'copying')",
+    )
+    .bind::<sql_types::Uuid, _>(id)
+    .execute(conn)
+    .await?;
+    if ended == 0 {
+        return Ok(None);
+    }
+    listen::notify(conn, listen::RUNS, &id.to_string()).await?;
+    find(conn, id).await
+}
+
+/// Number of runs by status, for the metrics.
+pub async fn count_by_status(conn: &mut AsyncPgConnection) -> Result<Vec<(RunStatus, i64)>> {
+    Ok(runs::table
+        .group_by(runs::status)
+        .select((runs::status, diesel::dsl::count_star()))
+        .load(conn)
+        .await?)
+}

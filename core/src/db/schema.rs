@@ -1,0 +1,252 @@
+//! The tables as diesel sees them. Kept equal to the migrations by a test in the tests crate.
+#![allow(missing_docs, clippy::wildcard_imports, unreachable_pub)]
+
+/// Postgres enum types.
+pub mod sql_types {
+    #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
+    #[diesel(postgres_type(name = "user_role"))]
+    pub struct UserRole;
+    #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
+    #[diesel(postgres_type(name = "object_state"))]
+    pub struct ObjectState;
+    #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
+    #[diesel(postgres_type(name = "replica_state"))]
+    pub struct ReplicaState;
+    #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
+    #[diesel(postgres_type(name = "run_trigger"))]
+    pub struct RunTrigger;
+    #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
+    #[diesel(postgres_type(name = "run_status"))]
+    pub struct RunStatus;
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::sql_types::UserRole;
+
+    users (id) {
+        id -> Uuid,
+        email -> Text,
+        name -> Text,
+        password_hash -> Text,
+        role -> UserRole,
+        disabled_at -> Nullable<Timestamptz>,
+        quota_bytes -> Nullable<Int8>,
+        used_bytes -> Int8,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    refresh_tokens (id) {
+        id -> Uuid,
+        user_id -> Uuid,
+        family -> Uuid,
+        token_hash -> Bytea,
+        user_agent -> Text,
+        ip -> Text,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+        rotated_at -> Nullable<Timestamptz>,
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    revoked_tokens (jti) {
+        jti -> Uuid,
+        user_id -> Uuid,
+        revoked_at -> Timestamptz,
+        expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    folders (id) {
+        id -> Uuid,
+        owner_id -> Uuid,
+        parent_id -> Nullable<Uuid>,
+        name -> Text,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        deleted_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::sql_types::ObjectState;
+
+    objects (id) {
+        id -> Uuid,
+        owner_id -> Uuid,
+        key -> Text,
+        state -> ObjectState,
+        content_type -> Text,
+        size -> Nullable<Int8>,
+        sha256 -> Nullable<Bytea>,
+        crc64nvme -> Nullable<Bytea>,
+        block_crcs -> Nullable<Bytea>,
+        upload_store -> Text,
+        upload_id -> Nullable<Text>,
+        upload_expires_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+        stored_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    files (id) {
+        id -> Uuid,
+        owner_id -> Uuid,
+        folder_id -> Uuid,
+        filename -> Text,
+        original_filename -> Text,
+        current_version -> Int4,
+        file_size -> Int8,
+        content_type -> Text,
+        storage_location -> Text,
+        synced_at -> Nullable<Timestamptz>,
+        scan_status -> Text,
+        pinned -> Bool,
+        last_accessed_at -> Nullable<Timestamptz>,
+        uploaded_at -> Timestamptz,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        deleted_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    file_versions (file_id, number) {
+        file_id -> Uuid,
+        number -> Int4,
+        object_id -> Uuid,
+        created_by -> Uuid,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    schedules (name) {
+        name -> Text,
+        last_tick -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::sql_types::{RunStatus, RunTrigger};
+
+    runs (id) {
+        id -> Uuid,
+        trigger -> RunTrigger,
+        requested_by -> Nullable<Uuid>,
+        schedule -> Nullable<Text>,
+        tick -> Nullable<Timestamptz>,
+        scope -> Jsonb,
+        status -> RunStatus,
+        files_total -> Int8,
+        files_done -> Int8,
+        files_failed -> Int8,
+        bytes_total -> Int8,
+        bytes_done -> Int8,
+        error -> Nullable<Text>,
+        created_at -> Timestamptz,
+        started_at -> Nullable<Timestamptz>,
+        cancel_requested_at -> Nullable<Timestamptz>,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    workers (id) {
+        id -> Uuid,
+        host -> Text,
+        pid -> Int4,
+        version -> Text,
+        state -> Text,
+        started_at -> Timestamptz,
+        heartbeat_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::sql_types::ReplicaState;
+
+    replicas (object_id, store) {
+        object_id -> Uuid,
+        store -> Text,
+        state -> ReplicaState,
+        etag -> Nullable<Text>,
+        storage_class -> Nullable<Text>,
+        rule -> Nullable<Text>,
+        run_id -> Nullable<Uuid>,
+        priority -> Int2,
+        attempts -> Int4,
+        abandoned -> Int4,
+        not_before -> Timestamptz,
+        last_error -> Nullable<Text>,
+        lease_token -> Nullable<Uuid>,
+        lease_until -> Nullable<Timestamptz>,
+        lease_worker -> Nullable<Uuid>,
+        upload_id -> Nullable<Text>,
+        part_size -> Nullable<Int8>,
+        queued_at -> Timestamptz,
+        verified_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    transfer_parts (object_id, store, upload_id, number) {
+        object_id -> Uuid,
+        store -> Text,
+        upload_id -> Text,
+        number -> Int4,
+        size -> Int8,
+        etag -> Text,
+        crc64nvme -> Bytea,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    run_failures (id) {
+        id -> Uuid,
+        run_id -> Uuid,
+        object_id -> Uuid,
+        store -> Text,
+        attempts -> Int4,
+        error -> Text,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    audit_events (id) {
+        id -> Uuid,
+        at -> Timestamptz,
+        actor_id -> Nullable<Uuid>,
+        action -> Text,
+        target_type -> Text,
+        target_id -> Text,
+        ip -> Text,
+        user_agent -> Text,
+        detail -> Jsonb,
+    }
+}
+
+diesel::joinable!(file_versions -> files (file_id));
+diesel::joinable!(file_versions -> objects (object_id));
+diesel::joinable!(replicas -> objects (object_id));
+diesel::joinable!(run_failures -> runs (run_id));
+diesel::joinable!(run_failures -> objects (object_id));
+diesel::joinable!(files -> folders (folder_id));
+
+diesel::allow_tables_to_appear_in_same_query!(
+    users, refresh_tokens, revoked_tokens, folders, objects, files, file_versions, schedules, runs, workers,
+    replicas, transfer_parts, run_failures, audit_events,
+);

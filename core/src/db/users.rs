@@ -1,0 +1,147 @@
+//! The `users` table.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::enums::UserRole;
+use super::schema::users;
+use crate::error::{Error, Result};
+use crate::ids::UserId;
+
+/// A person with an account.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = users, check_for_backend(diesel::pg::Pg))]
+pub struct User {
+    /// Id.
+    pub id: UserId,
+    /// Email address as given at sign-up.
+    pub email: String,
+    /// Name to show.
+    pub name: String,
+    /// bcrypt hash.
+    pub password_hash: String,
+    /// Role.
+    pub role: UserRole,
+    /// Set while the account may not be used.
+    pub disabled_at: Option<DateTime<Utc>>,
+    /// Bytes granted; none: no limit.
+    pub quota_bytes: Option<i64>,
+    /// Bytes of all versions of all files.
+    pub used_bytes: i64,
+    /// When the account was made.
+    pub created_at: DateTime<Utc>,
+    /// When the row last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// A new account.
+#[derive(Debug, Insertable)]
+#[diesel(table_name = users)]
+pub struct NewUser<'a> {
+    /// Id.
+    pub id: UserId,
+    /// Email address, trimmed.
+    pub email: &'a str,
+    /// Name to show.
+    pub name: &'a str,
+    /// bcrypt hash.
+    pub password_hash: &'a str,
+    /// Role.
+    pub role: UserRole,
+}
+
+diesel::define_sql_function! {
+    /// Lower case, as the unique index on addresses computes it.
+    fn lower(text: diesel::sql_types::Text) -> diesel::sql_types::Text;
+}
+
+/// Inserts an account.
+///
+/// # Errors
+/// [`Error::EmailTaken`] when the address, compared without case, is in use.
+pub async fn insert(conn: &mut AsyncPgConnection, user: &NewUser<'_>) -> Result<User> {
+    use diesel::result::{DatabaseErrorKind, Error as Diesel};
+    diesel::insert_into(users::table)
+        .values(user)
+        .returning(User::as_returning())
+        .get_result(conn)
+        .await
+        .map_err(|error| match error {
+            Diesel::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Error::EmailTaken,
+            other => other.into(),
+        })
+}
+
+/// Finds an account by id.
+pub async fn find(conn: &mut AsyncPgConnection, id: UserId) -> Result<Option<User>> {
+    Ok(users::table.find(id).select(User::as_select()).first(conn).await.optional()?)
+}
+
+/// Finds an account by email address, without regard to case.
+pub async fn find_by_email(conn: &mut AsyncPgConnection, email: &str) -> Result<Option<User>> {
+    Ok(users::table
+        .filter(lower(users::email).eq(lower(email.trim())))
+        .select(User::as_select())
+        .first(conn)
+        .await
+        .optional()?)
+}
+
+/// All accounts in the order of their making, after `after`, at most `limit`.
+pub async fn page(conn: &mut AsyncPgConnection, after: Option<UserId>, limit: i64) -> Result<Vec<User>> {
+    let mut query = users::table.select(User::as_select()).order(users::id).limit(limit).into_boxed();
+    if let Some(after) = after {
+        query = query.filter(users::id.gt(after));
+    }
+    Ok(query.load(conn).await?)
+}
+
+/// Changes the name shown. Answers the row as it is now.
+pub async fn rename(conn: &mut AsyncPgConnection, id: UserId, name: &str) -> Result<Option<User>> {
+    Ok(diesel::update(users::table.find(id))
+        .set((users::name.eq(name), users::updated_at.eq(diesel::dsl::now)))
+        .returning(User::as_returning())
+        .get_result(conn)
+        .await
+        .optional()?)
+}
+
+/// Sets the role. Answers whether there is such an account.
+pub async fn set_role(conn: &mut AsyncPgConnection, id: UserId, role: UserRole) -> Result<bool> {
+    let changed = diesel::update(users::table.find(id))
+        .set((users::role.eq(role), users::updated_at.eq(diesel::dsl::now)))
+        .execute(conn)
+        .await?;
+    Ok(changed == 1)
+}
+
+/// Disables or enables. Answers whether there is such an account.
+pub async fn set_disabled(conn: &mut AsyncPgConnection, id: UserId, at: Option<DateTime<Utc>>) -> Result<bool> {
+    let changed = diesel::update(users::table.find(id))
+        .set((users::disabled_at.eq(at), users::updated_at.eq(diesel::dsl::now)))
+        .execute(conn)
+        .await?;
+    Ok(changed == 1)
+}
+
+/// Books `bytes` on the account, within its quota, in one statement so that concurrent uploads cannot
+/// together exceed it.
+///
+/// # Errors
+/// [`Error::QuotaExceeded`].
+pub async fn book_bytes(conn: &mut AsyncPgConnection, id: UserId, bytes: i64) -> Result<()> {
+    let booked = diesel::update(
+        users::table
+            .find(id)
+            .filter(users::quota_bytes.is_null().or((users::used_bytes + bytes).nullable().le(users::quota_bytes))),
+    )
+    .set(users::used_bytes.eq(users::used_bytes + bytes))
+    .execute(conn)
+    .await?;
+    if booked == 1 {
+        return Ok(());
+    }
+    let user = find(conn, id).await?.ok_or(Error::NotFound("user"))?;
+    Err(Error::QuotaExceeded { quota: user.quota_bytes.unwrap_or(i64::MAX), used: user.used_bytes })
+}

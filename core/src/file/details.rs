@@ -1,0 +1,54 @@
+//! One file as its owner sees it.
+
+use diesel_async::AsyncPgConnection;
+
+use crate::context::Context;
+use crate::db::enums::ReplicaState;
+use crate::db::files::{self, FileRow, FileWithObject};
+use crate::db::replicas;
+use crate::error::{Error, Result};
+use crate::ids::{FileId, ObjectId, UserId};
+
+/// A file with what is behind its current version.
+#[derive(Debug, Clone)]
+pub struct FileView {
+    /// The row.
+    pub row: FileRow,
+    /// Object of the current version.
+    pub object_id: ObjectId,
+    /// SHA-256 of the current version, hex.
+    pub sha256: String,
+    /// Names of the stores that hold it, verified.
+    pub locations: Vec<String>,
+}
+
+/// Finds a file of `owner`, in the trash or not.
+///
+/// # Errors
+/// [`Error::NotFound`], also for other people's files.
+pub async fn find(context: &Context, owner: UserId, id: FileId) -> Result<FileView> {
+    let mut conn = context.db.conn().await?;
+    let found = files::find(&mut conn, id, Some(owner)).await?.ok_or(Error::NotFound("file"))?;
+    let mut views = with_locations(&mut conn, vec![found]).await?;
+    views.pop().ok_or(Error::NotFound("file"))
+}
+
+/// Adds to rows where their bytes are: one query for all of them.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn with_locations(conn: &mut AsyncPgConnection, rows: Vec<FileWithObject>) -> Result<Vec<FileView>> {
+    let objects: Vec<ObjectId> = rows.iter().map(|(_, object, _)| *object).collect();
+    let present = replicas::of_objects(conn, &objects).await?;
+    let view = |(row, object_id, sha256): FileWithObject| FileView {
+        locations: present
+            .iter()
+            .filter(|replica| replica.object_id == object_id && replica.state == ReplicaState::Present)
+            .map(|replica| replica.store.clone())
+            .collect(),
+        sha256: sha256.map(hex::encode).unwrap_or_default(),
+        row,
+        object_id,
+    };
+    Ok(rows.into_iter().map(view).collect())
+}

@@ -1,0 +1,186 @@
+//! Reading a file from whichever store has it: the nearest first, the next one when that fails, also in the
+//! middle of the bytes.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures_util::stream::{self, BoxStream, StreamExt};
+
+use crate::context::Context;
+use crate::db::enums::ReplicaState;
+use crate::db::{files, replicas, unsigned};
+use crate::error::{Error, Result};
+use crate::ids::{FileId, ObjectId, UserId};
+use crate::store::{ByteRange, GetObject, ObjectKey, Store, StoreError};
+
+/// After this a client may try again when no store could be reached.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// Bytes of a file on their way out.
+pub type DownloadBody = BoxStream<'static, std::result::Result<Bytes, StoreError>>;
+
+/// A version of a file that is to be read.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Name to save it under.
+    pub filename: String,
+    /// MIME type.
+    pub content_type: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// SHA-256, hex; the entity tag.
+    pub sha256: String,
+    /// When the version was made.
+    pub modified: DateTime<Utc>,
+    object_id: ObjectId,
+    key: ObjectKey,
+}
+
+/// Finds what is to be read: the current version, or the one with this number.
+///
+/// # Errors
+/// [`Error::NotFound`], also for other people's files and for the trash.
+pub async fn find(context: &Context, owner: UserId, id: FileId, version: Option<i32>) -> Result<Target> {
+    let mut conn = context.db.conn().await?;
+    let (row, version) = files::version_object(&mut conn, id, Some(owner), version)
+        .await?
+        .ok_or(Error::NotFound(if version.is_some() { "version of this file" } else { "file" }))?;
+    Ok(Target {
+        filename: row.filename,
+        content_type: version.content_type,
+        size: unsigned(version.size.unwrap_or(0)),
+        sha256: version.sha256.map(hex::encode).unwrap_or_default(),
+        modified: version.created_at,
+        object_id: version.object_id,
+        key: parse_key(&version.key)?,
+    })
+}
+
+fn parse_key(key: &str) -> Result<ObjectKey> {
+    ObjectKey::parse(key).map_err(|error| Error::Internal(format!("object key in the database: {error}")))
+}
+
+/// Opens the bytes of `range` (none: all of them); the range must lie within the file.
+///
+/// # Errors
+/// [`Error::StoreUnavailable`] when no store that holds them answers; [`Error::Internal`] when none holds them.
+pub async fn open(context: &Context, target: &Target, range: Option<ByteRange>) -> Result<DownloadBody> {
+    let (start, end) = match range {
+        Some(range) => (range.first, range.last.map_or(target.size, |last| last.saturating_add(1))),
+        None => (0, target.size),
+    };
+    if start >= end {
+        return Ok(stream::empty().boxed());
+    }
+    let mut reader = Reader {
+        context: context.clone(),
+        object_id: target.object_id,
+        key: target.key.clone(),
+        at: start,
+        end,
+        stores: VecDeque::new(),
+        body: None,
+        looked_up: 0,
+    };
+    reader.connect().await?;
+    Ok(stream::unfold(reader, Reader::next).boxed())
+}
+
+/// A link straight to a store, for a client that need not come through this service, and when it ends.
+///
+/// # Errors
+/// As [`open`].
+pub async fn presign(
+    context: &Context,
+    target: &Target,
+    disposition: &str,
+    expires: Duration,
+) -> Result<String> {
+    let names = present_in(context, target.object_id).await?;
+    let store = first(context, &names)?;
+    Ok(store.presign_get(&target.key, expires, Some(disposition), Some(&target.content_type)).await?)
+}
+
+fn first<'a>(context: &'a Context, names: &[String]) -> Result<&'a Store> {
+    let stores = context.stores.nearest_first(names.iter().map(String::as_str));
+    stores.into_iter().next().ok_or(Error::StoreUnavailable { retry_after: RETRY_AFTER })
+}
+
+async fn present_in(context: &Context, object: ObjectId) -> Result<Vec<String>> {
+    let mut conn = context.db.conn().await?;
+    let rows = replicas::of_objects(&mut conn, &[object]).await?;
+    Ok(rows.into_iter().filter(|row| row.state == ReplicaState::Present).map(|row| row.store).collect())
+}
+
+/// Reads from `at` to `end`, moving on to the next store where one fails.
+struct Reader {
+    context: Context,
+    object_id: ObjectId,
+    key: ObjectKey,
+    at: u64,
+    end: u64,
+    stores: VecDeque<Store>,
+    body: Option<GetObject>,
+    looked_up: u8,
+}
+
+impl Reader {
+    /// Opens the rest of the bytes at the nearest store that gives them. Looks the replicas up twice before it
+    /// gives up: the local copy may have been freed between the look-up and the read.
+    async fn connect(&mut self) -> Result<()> {
+        let mut last: Option<StoreError> = None;
+        loop {
+            let Some(store) = self.stores.pop_front() else {
+                if self.looked_up == 2 {
+                    break;
+                }
+                self.looked_up += 1;
+                let names = present_in(&self.context, self.object_id).await?;
+                let stores = self.context.stores.nearest_first(names.iter().map(String::as_str));
+                self.stores = stores.into_iter().cloned().collect();
+                if self.stores.is_empty() {
+                    break;
+                }
+                continue;
+            };
+            let range = ByteRange::of_length(self.at, self.end - self.at);
+            match store.get(&self.key, range).await {
+                Ok(body) => {
+                    self.body = Some(body);
+                    return Ok(());
+                }
+                Err(error) => {
+                    tracing::warn!(store = %store.name(), object = %self.object_id, %error, "reading from a store failed, trying the next one");
+                    last = Some(error);
+                }
+            }
+        }
+        match last {
+            Some(error) if !error.is_outage() => Err(Error::Store(error)),
+            _ => Err(Error::StoreUnavailable { retry_after: RETRY_AFTER }),
+        }
+    }
+
+    async fn next(mut self) -> Option<(std::result::Result<Bytes, StoreError>, Self)> {
+        loop {
+            if self.at >= self.end {
+                return None;
+            }
+            let error = match self.body.as_mut()?.body.next().await {
+                Some(Ok(chunk)) => {
+                    self.at += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+                    return Some((Ok(chunk), self));
+                }
+                Some(Err(error)) => error,
+                None => return None,
+            };
+            self.body = None;
+            tracing::warn!(object = %self.object_id, at = self.at, %error, "a download broke off, going on at another store");
+            if self.connect().await.is_err() {
+                return Some((Err(error), self));
+            }
+        }
+    }
+}

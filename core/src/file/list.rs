@@ -1,0 +1,46 @@
+//! Lists of files in keyset pages.
+
+use crate::context::Context;
+use crate::db::files::{self, ListQuery};
+use crate::db::folders;
+use crate::error::{Error, Result};
+use crate::ids::{FolderId, UserId};
+
+use super::details::{FileView, with_locations};
+
+/// A folder as the API names it: by id, or as the caller's `root`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FolderRef {
+    /// The caller's root folder.
+    Root,
+    /// A folder by id.
+    Id(FolderId),
+}
+
+/// One page: at most `wanted.limit` files, and whether there are more.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn page(context: &Context, mut wanted: ListQuery) -> Result<(Vec<FileView>, bool)> {
+    let most = usize::try_from(wanted.limit).unwrap_or(0);
+    // One more than asked for tells whether there is a next page.
+    wanted.limit = wanted.limit.saturating_add(1);
+    let mut conn = context.db.conn().await?;
+    let mut rows = files::list(&mut conn, &wanted).await?;
+    let more = rows.len() > most;
+    rows.truncate(most);
+    Ok((with_locations(&mut conn, rows).await?, more))
+}
+
+/// The folder that a reference means for its owner.
+///
+/// # Errors
+/// [`Error::NotFound`], also for other people's folders.
+pub async fn resolve_folder(context: &Context, owner: UserId, folder: FolderRef) -> Result<FolderId> {
+    let mut conn = context.db.conn().await?;
+    match folder {
+        FolderRef::Root => folders::root_of(&mut conn, owner).await,
+        FolderRef::Id(id) if folders::is_owned_by(&mut conn, id, owner).await? => Ok(id),
+        FolderRef::Id(_) => Err(Error::NotFound("folder")),
+    }
+}

@@ -1,0 +1,103 @@
+//! One newtype per kind of id, so that a file id can never be passed where a user id is meant.
+//! All are UUIDv7 (RFC 9562): sortable by time of making. Knows nothing of what the ids name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::pg::Pg;
+use diesel::serialize::{self, Output, ToSql};
+use diesel::sql_types::Uuid as SqlUuid;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, AsExpression, FromSqlRow,
+        )]
+        #[diesel(sql_type = SqlUuid)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl $name {
+            /// Makes a new, time-ordered id.
+            #[allow(clippy::new_without_default, reason = "a default id would be a surprise")]
+            pub fn new() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Uuid::parse_str(text).map(Self)
+            }
+        }
+
+        impl From<$name> for Uuid {
+            fn from(id: $name) -> Uuid {
+                id.0
+            }
+        }
+
+        impl FromSql<SqlUuid, Pg> for $name {
+            fn from_sql(bytes: <Pg as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+                <Uuid as FromSql<SqlUuid, Pg>>::from_sql(bytes).map(Self)
+            }
+        }
+
+        impl ToSql<SqlUuid, Pg> for $name {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+                <Uuid as ToSql<SqlUuid, Pg>>::to_sql(&self.0, out)
+            }
+        }
+    };
+}
+
+id!(
+    /// A person with an account.
+    UserId
+);
+id!(
+    /// A folder; every user has one root folder.
+    FolderId
+);
+id!(
+    /// A file: a name in a folder, with one or more versions.
+    FileId
+);
+id!(
+    /// Immutable bytes with one key in every store.
+    ObjectId
+);
+id!(
+    /// One crossing of a set of objects to another store.
+    RunId
+);
+id!(
+    /// A worker process, from its start to its end.
+    WorkerId
+);
+id!(
+    /// Proof that a claim is still ours: every finishing UPDATE is guarded by it (a fencing token).
+    LeaseToken
+);
+id!(
+    /// A refresh token row.
+    RefreshTokenId
+);
+id!(
+    /// All refresh tokens that descend from one sign-in; also the id of that session.
+    SessionId
+);

@@ -1,0 +1,230 @@
+//! One copy: source to destination with bounded memory, proved on the way and at the end. Writes nothing to the
+//! database but the progress of multipart uploads; the switch is [`super::settle`]'s.
+
+use std::collections::BTreeMap;
+
+use futures_util::stream::{self, Stream, StreamExt};
+
+use crate::checksum::{BlockCrcs, Crc64Nvme, Sha256Hasher};
+use crate::config::VerifyMode;
+use crate::context::Context;
+use crate::db::replicas::Claim;
+use crate::db::unsigned;
+use crate::error::Error;
+use crate::ids::LeaseToken;
+use crate::store::metadata;
+use crate::store::{Body, BoxError, ObjectBody, ObjectKey, PutOptions, Store, StoreError, Verdict};
+
+use super::copy_parts;
+use super::verify::{self, Expected, Unproved};
+
+/// Why a copy was not made, told apart by what has to be done about it.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The source lost the object: its replica must not be trusted any more.
+    #[error("the copy in store {store} is missing")]
+    SourceMissing {
+        /// Source.
+        store: String,
+    },
+    /// The source's bytes are not those that were uploaded.
+    #[error("the copy in store {store} is corrupt: {detail}")]
+    SourceCorrupt {
+        /// Source.
+        store: String,
+        /// How it was seen.
+        detail: String,
+    },
+    /// No store holds a verified replica that could be copied.
+    #[error("no store that is configured holds a verified copy of this object")]
+    NoSource,
+    /// The lease ran out and somebody else has the copy now.
+    #[error("the lease on this copy was lost")]
+    LeaseLost,
+    /// A store or the network failed.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The destination holds something else than what was sent.
+    #[error("{0}")]
+    Unproved(Unproved),
+    /// The database failed.
+    #[error("{0}")]
+    Database(Error),
+    /// What the database says of the object cannot be used.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl From<Unproved> for CopyError {
+    fn from(error: Unproved) -> Self {
+        match error {
+            Unproved::Store(error) => Self::Store(error),
+            other => Self::Unproved(other),
+        }
+    }
+}
+
+impl From<Error> for CopyError {
+    fn from(error: Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// What is copied, from where, to where.
+pub(super) struct Job<'c> {
+    pub(super) context: &'c Context,
+    pub(super) claim: &'c Claim,
+    pub(super) token: LeaseToken,
+    pub(super) key: ObjectKey,
+    pub(super) source: &'c Store,
+    pub(super) destination: &'c Store,
+    pub(super) expected: Expected,
+    pub(super) blocks: Option<BlockCrcs>,
+}
+
+/// Copies and proves what was claimed. Answers the destination's ETag.
+///
+/// # Errors
+/// See [`CopyError`]. Whatever is left at the destination is not yet called present by anybody.
+pub async fn copy(context: &Context, claim: &Claim, token: LeaseToken) -> Result<String, CopyError> {
+    let job = prepare(context, claim, token)?;
+    let etag = if job.expected.size > context.config.tiering.multipart_threshold_bytes() {
+        copy_parts::copy(&job).await?
+    } else {
+        copy_whole(&job).await?
+    };
+    if context.config.tiering.verify == VerifyMode::ReadBack {
+        verify::prove_by_reading(job.destination, &job.key, &job.expected).await?;
+    }
+    Ok(etag)
+}
+
+fn prepare<'c>(context: &'c Context, claim: &'c Claim, token: LeaseToken) -> Result<Job<'c>, CopyError> {
+    let unusable = |what: &str| CopyError::Unusable(format!("object {} has an unusable {what}", claim.object_id));
+    let others = claim.sources.iter().map(String::as_str).filter(|name| *name != claim.store);
+    let source = context.stores.nearest_first(others).into_iter().next().ok_or(CopyError::NoSource)?;
+    let destination = context
+        .stores
+        .get(&claim.store)
+        .ok_or_else(|| CopyError::Unusable(format!("store {} is not configured any more", claim.store)))?;
+    let crc: [u8; 8] = claim.crc64nvme.as_slice().try_into().map_err(|_| unusable("checksum"))?;
+    let blocks = match &claim.block_crcs {
+        Some(bytes) => Some(BlockCrcs::from_bytes(bytes).map_err(|_| unusable("list of block checksums"))?),
+        None => None,
+    };
+    Ok(Job {
+        context,
+        claim,
+        token,
+        key: ObjectKey::parse(&claim.key).map_err(|_| unusable("key"))?,
+        source,
+        destination,
+        expected: Expected {
+            size: unsigned(claim.size),
+            sha256: claim.sha256.as_slice().try_into().map_err(|_| unusable("SHA-256"))?,
+            crc64nvme: Crc64Nvme::from(u64::from_be_bytes(crc)),
+        },
+        blocks,
+    })
+}
+
+/// One GET, one PUT. The destination checks the bytes against the SHA-256 it is told, and so do we on the way:
+/// bytes that do not match never become an object.
+async fn copy_whole(job: &Job<'_>) -> Result<String, CopyError> {
+    let mut options = put_options(job);
+    options.sha256 = Some(job.expected.sha256);
+    let body = if job.expected.size == 0 {
+        Body::Bytes(bytes::Bytes::new())
+    } else {
+        let object = job.source.get(&job.key, None).await.map_err(|error| source_error(job, error))?;
+        if object.length != job.expected.size {
+            return Err(wrong_size(job, object.length));
+        }
+        Body::stream(job.expected.size, checked(object.body, job))
+    };
+    let receipt = job.destination.put(&job.key, body, &options).await.map_err(|error| sending_error(job, error))?;
+    verify::prove(job.destination, &job.key, &receipt, &job.expected).await?;
+    Ok(receipt.etag)
+}
+
+pub(super) fn wrong_size(job: &Job<'_>, length: u64) -> CopyError {
+    CopyError::SourceCorrupt {
+        store: job.source.name().to_string(),
+        detail: format!("it has {length} bytes instead of {}", job.expected.size),
+    }
+}
+
+/// The bytes of the source, ending in an error when their hash is not the recorded one.
+fn checked(body: ObjectBody, job: &Job<'_>) -> impl Stream<Item = Result<bytes::Bytes, BoxError>> + Send + 'static {
+    let expected = job.expected.sha256;
+    stream::unfold(Some((body, Sha256Hasher::new())), move |state| async move {
+        let (mut body, mut hasher) = state?;
+        match body.next().await {
+            Some(Ok(chunk)) => {
+                hasher.update(&chunk);
+                Some((Ok(chunk), Some((body, hasher))))
+            }
+            Some(Err(error)) => Some((Err(BoxError::from(error)), None)),
+            None => {
+                let actual = hasher.finish();
+                let error = SourceMismatch(format!("its SHA-256 is {actual} instead of {expected}"));
+                (actual != expected).then(|| (Err(BoxError::from(error)), None))
+            }
+        }
+    })
+}
+
+/// The bytes of the source are not those that were recorded at upload.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct SourceMismatch(pub(super) String);
+
+/// What goes with the object, enough to rebuild its row from the store alone.
+pub(super) fn put_options(job: &Job<'_>) -> PutOptions {
+    let claim = job.claim;
+    let mut metadata = BTreeMap::from([
+        (metadata::OBJECT, claim.object_id.to_string()),
+        (metadata::OWNER, claim.owner_id.to_string()),
+        (metadata::SHA256, job.expected.sha256.to_string()),
+        (metadata::TIME, claim.stored_at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)),
+    ]);
+    if let Some(name) = &claim.filename {
+        metadata.insert(metadata::NAME, name.clone());
+    }
+    if let (Some(file), Some(version)) = (claim.file_id, claim.version) {
+        metadata.insert(metadata::FILE, file.to_string());
+        metadata.insert(metadata::VERSION, version.to_string());
+    }
+    PutOptions {
+        content_type: Some(claim.content_type.clone()),
+        metadata,
+        storage_class: claim.storage_class.clone(),
+        ..PutOptions::default()
+    }
+}
+
+/// What a failed read of the source means.
+pub(super) fn source_error(job: &Job<'_>, error: StoreError) -> CopyError {
+    match error.verdict() {
+        Verdict::SourceMissing => CopyError::SourceMissing { store: job.source.name().to_string() },
+        _ => CopyError::Store(error),
+    }
+}
+
+/// What a failed write means: of the destination, or of the source whose bytes were being sent.
+pub(super) fn sending_error(job: &Job<'_>, error: StoreError) -> CopyError {
+    let source = match error.into_source() {
+        Ok(source) => source,
+        Err(destination) => return CopyError::Store(destination),
+    };
+    let source = match source.downcast::<StoreError>() {
+        Ok(error) => return source_error(job, *error),
+        Err(other) => other,
+    };
+    match source.downcast::<SourceMismatch>() {
+        Ok(mismatch) => {
+            CopyError::SourceCorrupt { store: job.source.name().to_string(), detail: mismatch.to_string() }
+        }
+        Err(other) => CopyError::SourceCorrupt { store: job.source.name().to_string(), detail: other.to_string() },
+    }
+}

@@ -1,0 +1,279 @@
+//! A large copy in parallel parts, each checked by the destination before it takes it, all remembered in the
+//! database, so that whoever goes on after a crash sends only what is missing.
+
+use std::collections::BTreeMap;
+
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
+
+use crate::checksum::{BLOCK, Crc64Hasher, Crc64Nvme};
+use crate::db::transfer_parts::{self, TransferPart};
+use crate::db::{replicas, signed, unsigned};
+use crate::store::{Body, BoxError, ByteRange, CompletedPart, ObjectBody, StoreError, UploadId};
+
+use super::copy::{CopyError, Job, SourceMismatch, put_options, sending_error, source_error};
+use super::verify;
+
+/// Parts in a multipart upload at most (S3 `CreateMultipartUpload`).
+const MOST_PARTS: u64 = 10_000;
+
+/// A part of the object.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    number: u32,
+    offset: u64,
+    length: u64,
+}
+
+/// Copies in parts, from where an earlier worker stopped. Answers the destination's ETag, proved.
+pub(super) async fn copy(job: &Job<'_>) -> Result<String, CopyError> {
+    let (upload, part_size) = begin_or_resume(job).await?;
+    let done = finished_parts(job, &upload).await?;
+    let missing: Vec<Part> =
+        parts(job.expected.size, part_size).filter(|part| !done.contains_key(&part.number)).collect();
+    let sent: Vec<(u32, Finished)> = stream::iter(missing)
+        .map(|part| send(job, &upload, part))
+        .buffer_unordered(job.context.config.tiering.part_concurrency.max(1))
+        .try_collect()
+        .await
+        .map_err(|error: CopyError| error)?;
+    let mut all = done;
+    all.extend(sent);
+    prove_parts(job, &all)?;
+    complete(job, &upload, all).await
+}
+
+/// What is known of a part that the destination has.
+#[derive(Debug, Clone)]
+struct Finished {
+    etag: String,
+    length: u64,
+    crc: Crc64Nvme,
+}
+
+/// The parts of an object: all of one size but the last.
+fn parts(size: u64, part_size: u64) -> impl Iterator<Item = Part> {
+    let count = size.div_ceil(part_size);
+    (0..count).map(move |index| {
+        let offset = index * part_size;
+        Part {
+            number: u32::try_from(index + 1).unwrap_or(u32::MAX),
+            offset,
+            length: part_size.min(size - offset),
+        }
+    })
+}
+
+/// The configured part size, or the next multiple of a block with which 10,000 parts are enough.
+fn part_size(configured: u64, size: u64) -> u64 {
+    let least = size.div_ceil(MOST_PARTS);
+    configured.max(least).div_ceil(BLOCK) * BLOCK
+}
+
+async fn begin_or_resume(job: &Job<'_>) -> Result<(UploadId, u64), CopyError> {
+    if let (Some(upload), Some(size)) = (&job.claim.upload_id, job.claim.part_size) {
+        tracing::info!(target: "nightferry::sync", object = %job.claim.object_id, store = %job.claim.store, "resuming a multipart upload");
+        return Ok((UploadId::new(upload.clone()), unsigned(size)));
+    }
+    let size = part_size(job.context.config.tiering.part_size_bytes(), job.expected.size);
+    let upload = job.destination.create_multipart(&job.key, &put_options(job)).await?;
+    let ours = {
+        let mut conn = job.context.db.conn().await?;
+        let claim = job.claim;
+        replicas::begin_multipart(
+            &mut conn,
+            claim.object_id,
+            &claim.store,
+            job.token,
+            Some(upload.as_str()),
+            Some(signed(size)),
+        )
+        .await?
+    };
+    if !ours {
+        job.destination.abort_multipart(&job.key, &upload).await?;
+        return Err(CopyError::LeaseLost);
+    }
+    Ok((upload, size))
+}
+
+async fn finished_parts(job: &Job<'_>, upload: &UploadId) -> Result<BTreeMap<u32, Finished>, CopyError> {
+    let mut conn = job.context.db.conn().await?;
+    let rows =
+        transfer_parts::of_upload(&mut conn, job.claim.object_id, &job.claim.store, upload.as_str()).await?;
+    let mut parts = BTreeMap::new();
+    for row in rows {
+        let crc: [u8; 8] = row
+            .crc64nvme
+            .as_slice()
+            .try_into()
+            .map_err(|_| CopyError::Unusable(format!("part {} has an unusable checksum", row.number)))?;
+        let finished = Finished {
+            etag: row.etag,
+            length: unsigned(row.size),
+            crc: Crc64Nvme::from(u64::from_be_bytes(crc)),
+        };
+        parts.insert(u32::try_from(row.number).unwrap_or(0), finished);
+    }
+    Ok(parts)
+}
+
+async fn send(job: &Job<'_>, upload: &UploadId, part: Part) -> Result<(u32, Finished), CopyError> {
+    let known = job.blocks.as_ref().and_then(|blocks| {
+        blocks.of_range(part.offset / BLOCK, part.length.div_ceil(BLOCK), job.expected.size)
+    });
+    let range = ByteRange::of_length(part.offset, part.length);
+    let object = job.source.get(&job.key, range).await.map_err(|error| source_error(job, error))?;
+    if object.total_size != job.expected.size {
+        return Err(super::copy::wrong_size(job, object.total_size));
+    }
+    let (seen, checked) = checked(object.body, known);
+    let receipt = job
+        .destination
+        .put_part(&job.key, upload, part.number, Body::stream(part.length, checked), known)
+        .await;
+    let receipt = match receipt {
+        Err(error) if error.is_no_such_upload() => return Err(forget_upload(job, error).await),
+        other => other.map_err(|error| sending_error(job, error))?,
+    };
+    let crc = match known {
+        Some(crc) => crc,
+        None => seen.await.map_err(|_| CopyError::Unusable("a part's checksum was lost".to_owned()))?,
+    };
+    remember(job, upload, part, &receipt.etag, crc).await?;
+    Ok((part.number, Finished { etag: receipt.etag, length: part.length, crc }))
+}
+
+/// The bytes of one part, ending in an error when their CRC is not the recorded one; and the CRC they had.
+fn checked(
+    body: ObjectBody,
+    known: Option<Crc64Nvme>,
+) -> (
+    tokio::sync::oneshot::Receiver<Crc64Nvme>,
+    impl Stream<Item = Result<bytes::Bytes, BoxError>> + Send + 'static,
+) {
+    let (tell, seen) = tokio::sync::oneshot::channel();
+    let bytes = stream::unfold(Some((body, Crc64Hasher::new(), tell)), move |state| async move {
+        let (mut body, mut hasher, tell) = state?;
+        match body.next().await {
+            Some(Ok(chunk)) => {
+                hasher.update(&chunk);
+                Some((Ok(chunk), Some((body, hasher, tell))))
+            }
+            Some(Err(error)) => Some((Err(BoxError::from(error)), None)),
+            None => {
+                let actual = hasher.finish();
+                // Nobody listens when the CRC was known before.
+                let _ = tell.send(actual);
+                let wrong = known.filter(|known| *known != actual)?;
+                let error = SourceMismatch(format!("a part's CRC-64/NVME is {actual} instead of {wrong}"));
+                Some((Err(BoxError::from(error)), None))
+            }
+        }
+    });
+    (seen, bytes)
+}
+
+async fn remember(
+    job: &Job<'_>,
+    upload: &UploadId,
+    part: Part,
+    etag: &str,
+    crc: Crc64Nvme,
+) -> Result<(), CopyError> {
+    let row = TransferPart {
+        object_id: job.claim.object_id,
+        store: job.claim.store.clone(),
+        upload_id: upload.as_str().to_owned(),
+        number: i32::try_from(part.number).unwrap_or(i32::MAX),
+        size: signed(part.length),
+        etag: etag.to_owned(),
+        crc64nvme: crc.as_u64().to_be_bytes().to_vec(),
+    };
+    let mut conn = job.context.db.conn().await?;
+    Ok(transfer_parts::insert(&mut conn, &row).await?)
+}
+
+/// The parts' checksums combine to the object's: only then did the source hold the right bytes.
+fn prove_parts(job: &Job<'_>, parts: &BTreeMap<u32, Finished>) -> Result<(), CopyError> {
+    let combined =
+        parts.values().fold(Crc64Nvme::EMPTY, |whole, part| whole.combine(part.crc, part.length));
+    if combined == job.expected.crc64nvme {
+        return Ok(());
+    }
+    let detail = format!("its CRC-64/NVME is {combined} instead of {}", job.expected.crc64nvme);
+    Err(CopyError::SourceCorrupt { store: job.source.name().to_string(), detail })
+}
+
+async fn complete(
+    job: &Job<'_>,
+    upload: &UploadId,
+    parts: BTreeMap<u32, Finished>,
+) -> Result<String, CopyError> {
+    let still_ours = {
+        let mut conn = job.context.db.conn().await?;
+        replicas::holds_lease(&mut conn, job.claim.object_id, &job.claim.store, job.token).await?
+    };
+    if !still_ours {
+        return Err(CopyError::LeaseLost);
+    }
+    let list: Vec<CompletedPart> =
+        parts.into_iter().map(|(number, part)| CompletedPart { number, etag: part.etag }).collect();
+    let crc = Some(job.expected.crc64nvme);
+    match job.destination.complete_multipart(&job.key, upload, &list, crc).await {
+        Ok(receipt) => {
+            verify::prove(job.destination, &job.key, &receipt, &job.expected).await?;
+            Ok(receipt.etag)
+        }
+        Err(error) if error.is_no_such_upload() => {
+            // Perhaps an earlier call made the object and its answer was lost.
+            if verify::prove_by_asking(job.destination, &job.key, &job.expected).await.is_ok()
+                && let Some(head) = job.destination.head(&job.key).await?
+            {
+                return Ok(head.etag);
+            }
+            Err(forget_upload(job, error).await)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The destination does not know the upload any more: the next try begins a new one.
+async fn forget_upload(job: &Job<'_>, error: StoreError) -> CopyError {
+    let forget = async {
+        let claim = job.claim;
+        let mut conn = job.context.db.conn().await?;
+        transfer_parts::delete(&mut conn, claim.object_id, &claim.store).await?;
+        replicas::begin_multipart(&mut conn, claim.object_id, &claim.store, job.token, None, None).await
+    };
+    match forget.await {
+        Ok(_) => CopyError::Store(error.into_transient()),
+        Err(error) => CopyError::Database(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_the_object_without_gap_or_overlap() {
+        for (size, part_size) in [(1, BLOCK), (BLOCK, BLOCK), (BLOCK + 1, BLOCK), (10 * BLOCK - 1, 4 * BLOCK)] {
+            let mut at = 0;
+            for (index, part) in parts(size, part_size).enumerate() {
+                assert_eq!(part.offset, at);
+                assert_eq!(u64::from(part.number), u64::try_from(index).unwrap() + 1);
+                at += part.length;
+            }
+            assert_eq!(at, size);
+        }
+    }
+
+    #[test]
+    fn huge_objects_get_parts_that_fit_ten_thousand() {
+        let five_tib = 5 * 1024 * 1024 * 1024 * 1024;
+        let size = part_size(32 * 1024 * 1024, five_tib);
+        assert_eq!(size % BLOCK, 0);
+        assert!(five_tib.div_ceil(size) <= MOST_PARTS);
+        assert_eq!(part_size(32 * 1024 * 1024, 1), 32 * 1024 * 1024);
+    }
+}

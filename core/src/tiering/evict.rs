@@ -1,0 +1,67 @@
+//! Free: local copies whose cloud copy was verified long enough ago are deleted. Marked under row locks that see
+//! the other verified replica, deleted, forgotten; a worker that dies in between is taken over.
+
+use std::time::Duration;
+
+use crate::config::FreeLocalAfter;
+use crate::context::Context;
+use crate::db::replicas;
+use crate::error::Result;
+use crate::ids::{LeaseToken, ObjectId, WorkerId};
+use crate::store::ObjectKey;
+
+/// Copies freed in one batch.
+const BATCH: i64 = 100;
+
+/// Frees what the policy allows now. Answers how many copies.
+///
+/// # Errors
+/// Whatever the database meets. A store that fails is logged; its copies stay marked and are taken up again.
+pub async fn pass(context: &Context, worker: WorkerId) -> Result<usize> {
+    let local = context.stores.local()?.name().to_string();
+    let cloud = context.stores.cloud()?.name().to_string();
+    let lease = context.config.tiering.lease;
+    let mut freed = 0;
+    let token = LeaseToken::new();
+    let orphans = {
+        let mut conn = context.db.conn().await?;
+        replicas::reclaim_evictions(&mut conn, &local, worker, token, lease).await?
+    };
+    freed += free(context, &local, token, orphans).await?;
+    let FreeLocalAfter::After(after) = context.config.tiering.free_local_after else { return Ok(freed) };
+    loop {
+        let token = LeaseToken::new();
+        let batch = {
+            let mut conn = context.db.conn().await?;
+            let claim = replicas::EvictionClaim { local: &local, cloud: &cloud, after, worker, token, lease };
+            replicas::claim_evictions(&mut conn, &claim, BATCH).await?
+        };
+        let claimed = batch.len();
+        let done = free(context, &local, token, batch).await?;
+        freed += done;
+        // Stop at the end of the backlog, and where the store does not delete.
+        if claimed == 0 || done < claimed {
+            return Ok(freed);
+        }
+    }
+}
+
+async fn free(context: &Context, store: &str, token: LeaseToken, batch: Vec<(ObjectId, String)>) -> Result<usize> {
+    let Some(target) = context.stores.get(store) else { return Ok(0) };
+    let mut deleted = Vec::with_capacity(batch.len());
+    for (object, key) in batch {
+        let Ok(key) = ObjectKey::parse(&key) else {
+            tracing::error!(%object, "an object's key in the database is unusable, its local copy stays");
+            continue;
+        };
+        match tokio::time::timeout(Duration::from_secs(60), target.delete(&key)).await {
+            Ok(Ok(())) => deleted.push(object),
+            Ok(Err(error)) => {
+                tracing::warn!(target: "nightferry::sync", %object, %error, "a local copy could not be freed, it is tried again");
+            }
+            Err(_) => tracing::warn!(target: "nightferry::sync", %object, "freeing a local copy took too long, it is tried again"),
+        }
+    }
+    let mut conn = context.db.conn().await?;
+    replicas::finish_evictions(&mut conn, store, token, &deleted).await
+}

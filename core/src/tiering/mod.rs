@@ -1,0 +1,13 @@
+//! The engine that brings objects where they should be: plan, claim, copy, verify, switch, free. Joins `db` and
+//! `store`, which know nothing of each other. When it does which of these is the worker's business.
+
+pub mod breaker;
+pub mod copy;
+mod copy_parts;
+pub mod evict;
+pub mod placement;
+pub mod reap;
+pub mod run;
+pub mod schedule;
+pub mod settle;
+pub mod verify;

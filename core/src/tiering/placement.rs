@@ -1,0 +1,110 @@
+//! Why a file is where it is, what happens to it next, and when.
+
+use chrono::{DateTime, Utc};
+
+use crate::config::FreeLocalAfter;
+use crate::context::Context;
+use crate::db::enums::ReplicaState;
+use crate::db::files::{self, FileRow};
+use crate::db::replicas::{self, Replica};
+use crate::db::runs;
+use crate::error::{Error, Result};
+use crate::ids::{FileId, UserId};
+
+/// What happens to a file next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextStep {
+    /// `copy`, `copying`, `free`, `removed`, `retry` (on request) or `none`.
+    pub action: &'static str,
+    /// When, if that is known.
+    pub at: Option<DateTime<Utc>>,
+    /// The same in a sentence.
+    pub because: String,
+}
+
+/// Where one file is, and what follows.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// The file.
+    pub file: FileRow,
+    /// Its replicas.
+    pub replicas: Vec<Replica>,
+    /// The rule that decided.
+    pub rule: String,
+    /// What follows.
+    pub next: NextStep,
+}
+
+/// Explains one file. `owner` none: for an administrator.
+///
+/// # Errors
+/// [`Error::NotFound`], also for other people's files.
+pub async fn explain(context: &Context, id: FileId, owner: Option<UserId>) -> Result<Placement> {
+    let cloud = context.stores.cloud()?.name().to_string();
+    let local = context.stores.local()?.name().to_string();
+    let mut conn = context.db.conn().await?;
+    let (file, object, _) = files::find(&mut conn, id, owner).await?.ok_or(Error::NotFound("file"))?;
+    let replicas = replicas::of_objects(&mut conn, &[object]).await?;
+    let at_cloud = replicas.iter().find(|replica| replica.store == cloud);
+    let at_local = replicas.iter().find(|replica| replica.store == local);
+    let in_run = match at_cloud.and_then(|replica| replica.run_id) {
+        Some(run) => runs::find(&mut conn, run).await?.filter(|run| run.status.is_active()),
+        None => None,
+    };
+    let next = next_step(context, &file, at_local, at_cloud, in_run.is_some(), &cloud)?;
+    let rule = at_cloud.and_then(|replica| replica.rule.clone()).unwrap_or_else(|| "default".to_owned());
+    Ok(Placement { file, rule, next, replicas })
+}
+
+fn next_step(
+    context: &Context,
+    file: &FileRow,
+    at_local: Option<&Replica>,
+    at_cloud: Option<&Replica>,
+    in_run: bool,
+    cloud: &str,
+) -> Result<NextStep> {
+    let step = |action, at, because: String| Ok(NextStep { action, at, because });
+    if file.deleted_at.is_some() {
+        return step("none", None, "it is in the trash, and files in the trash do not cross".to_owned());
+    }
+    let nightly = crate::tiering::schedule::next_tick(&context.config.tiering, context.clock.now())?;
+    match at_cloud {
+        None => step("copy", nightly, format!("it is not in {cloud} yet and crosses with the next run")),
+        Some(replica) => match replica.state {
+            ReplicaState::Queued if in_run => {
+                step("copy", Some(replica.not_before), "it is queued in the run that is going on".to_owned())
+            }
+            ReplicaState::Queued => step("copy", nightly, "it is queued for the next run".to_owned()),
+            ReplicaState::Copying => step("copying", None, format!("a worker is copying it to {cloud}")),
+            ReplicaState::Failed => step(
+                "retry",
+                None,
+                format!("copying it to {cloud} was given up; run `nightferry sync retry` once the cause is mended"),
+            ),
+            ReplicaState::Lost => step("copy", nightly, format!("its copy in {cloud} was lost and is made again")),
+            ReplicaState::Evicting => step("none", None, format!("its copy in {cloud} is being removed")),
+            ReplicaState::Present => freeing(context, file, at_local, replica),
+        },
+    }
+}
+
+fn freeing(
+    context: &Context,
+    file: &FileRow,
+    at_local: Option<&Replica>,
+    at_cloud: &Replica,
+) -> Result<NextStep> {
+    let step = |action, at, because: &str| Ok(NextStep { action, at, because: because.to_owned() });
+    if at_local.is_none_or(|replica| replica.state != ReplicaState::Present) {
+        return step("none", None, "it has crossed and its local copy was freed");
+    }
+    match context.config.tiering.free_local_after {
+        _ if file.pinned => step("none", None, "it has crossed, and its local copy stays because it is pinned"),
+        FreeLocalAfter::Never => step("none", None, "it has crossed, and local copies are kept"),
+        FreeLocalAfter::After(after) => {
+            let at = at_cloud.verified_at.map(|at| at + after);
+            step("free", at, "it has crossed, and its local copy is freed by the policy")
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What died half-way or is wanted no more: expired leases, abandoned uploads, unreferenced objects. Each step can
+//! be repeated; what fails waits for the next pass.
+
+use diesel_async::AsyncConnection;
+
+use crate::context::Context;
+use crate::db::enums::ReplicaState;
+use crate::db::objects::{self, Removal};
+use crate::db::{refresh_tokens, replicas, revoked_tokens, workers};
+use crate::error::{Error, Result};
+use crate::store::{ObjectKey, UploadId};
+
+/// Objects removed in one pass.
+const BATCH: i64 = 100;
+
+/// What a pass did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reaped {
+    /// Copies whose worker died, back in the queue.
+    pub leases: usize,
+    /// Uploads given up.
+    pub uploads: usize,
+    /// Objects whose bytes and rows are gone.
+    pub objects: usize,
+}
+
+/// Puts copies whose lease ran out back into the queue. Cheap: call it every few seconds.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn leases(context: &Context) -> Result<usize> {
+    let mut conn = context.db.conn().await?;
+    replicas::reclaim_expired(&mut conn).await
+}
+
+/// One pass over abandoned uploads and unreferenced objects.
+///
+/// # Errors
+/// Whatever the database meets. A store that fails is logged, and its objects wait for the next pass.
+pub async fn pass(context: &Context) -> Result<Reaped> {
+    let mut reaped = Reaped { leases: leases(context).await?, ..Reaped::default() };
+    {
+        let mut conn = context.db.conn().await?;
+        reaped.uploads = objects::abandon_expired(&mut conn, context.clock.now()).await?;
+    }
+    let mut after = None;
+    loop {
+        let removals = {
+            let mut conn = context.db.conn().await?;
+            objects::removals(&mut conn, after, BATCH).await?
+        };
+        let Some(last) = removals.last() else { return Ok(reaped) };
+        after = Some(last.id);
+        for removal in &removals {
+            match remove(context, removal).await {
+                Ok(()) => reaped.objects += 1,
+                Err(error) => {
+                    tracing::warn!(object = %removal.id, %error, "an object could not be removed, the next pass tries again");
+                }
+            }
+        }
+    }
+}
+
+/// Deletes the bytes everywhere they may be, then the rows.
+async fn remove(context: &Context, removal: &Removal) -> Result<()> {
+    let key = ObjectKey::parse(&removal.key)
+        .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
+    let (names, multiparts) = {
+        let mut conn = context.db.conn().await?;
+        let replicas = replicas::of_objects(&mut conn, &[removal.id]).await?;
+        if replicas.iter().any(|row| matches!(row.state, ReplicaState::Copying | ReplicaState::Evicting)) {
+            // Claimed since it was listed: wait until that worker has finished.
+            return Ok(());
+        }
+        let mut names: Vec<String> = replicas.into_iter().map(|row| row.store).collect();
+        names.push(removal.upload_store.clone());
+        names.sort();
+        names.dedup();
+        let mut multiparts = replicas::open_multiparts(&mut conn, removal.id).await?;
+        multiparts.extend(removal.upload_id.clone().map(|upload| (removal.upload_store.clone(), upload)));
+        (names, multiparts)
+    };
+    for (name, upload) in &multiparts {
+        store(context, name)?.abort_multipart(&key, &UploadId::new(upload.clone())).await?;
+    }
+    for name in &names {
+        store(context, name)?.delete(&key).await?;
+    }
+    let id = removal.id;
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| objects::delete(conn, id).await).await
+}
+
+fn store<'c>(context: &'c Context, name: &str) -> Result<&'c crate::store::Store> {
+    context
+        .stores
+        .get(name)
+        .ok_or_else(|| Error::Internal(format!("store {name} holds an object but is not configured any more")))
+}
+
+/// Drops rows that only mattered for a while: expired tokens, workers that have been silent for a day.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn expired_rows(context: &Context) -> Result<()> {
+    let now = context.clock.now();
+    let mut conn = context.db.conn().await?;
+    revoked_tokens::purge(&mut conn, now).await?;
+    refresh_tokens::purge(&mut conn, now).await?;
+    workers::purge(&mut conn, now - chrono::Duration::days(1)).await?;
+    Ok(())
+}

@@ -1,0 +1,228 @@
+//! Runs: asked for, planned, watched, stopped, ended. One at a time, which the database itself enforces.
+
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+
+use crate::context::Context;
+use crate::db::audit::{self, Event, Origin};
+use crate::db::enums::RunStatus;
+use crate::db::replicas::{self, Planned};
+use crate::db::runs::{self, NewRun, Run, RunScope};
+use crate::db::{files, schedules};
+use crate::error::{Error, Result};
+use crate::ids::{FileId, RunId, UserId};
+
+/// Name of the schedule row of the nightly run.
+pub const NIGHTLY: &str = "sync";
+
+/// Asks for a run. An idle worker starts it within a second.
+///
+/// # Errors
+/// [`Error::SyncAlreadyRunning`].
+pub async fn request(context: &Context, run: NewRun, origin: &Origin) -> Result<Run> {
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| {
+        let actor = run.requested_by;
+        let run = runs::insert(conn, &run).await?;
+        audit::record(conn, requested(actor, &run, origin)).await?;
+        Ok(run)
+    })
+    .await
+}
+
+fn requested<'a>(actor: Option<UserId>, run: &Run, origin: &'a Origin) -> Event<'a> {
+    Event {
+        actor,
+        action: "run.request",
+        target_type: "run",
+        target_id: run.id.to_string(),
+        origin,
+        detail: serde_json::json!({ "trigger": run.trigger, "scope": run.scope }),
+    }
+}
+
+/// Queues one file now: in the active run when there is one, else in a run of its own.
+///
+/// # Errors
+/// [`Error::NotFound`] for other people's files, unless `owner` is none (an administrator).
+pub async fn request_file(
+    context: &Context,
+    file: FileId,
+    owner: Option<UserId>,
+    run: NewRun,
+    origin: &Origin,
+) -> Result<RunId> {
+    let cloud = context.stores.cloud()?.name().to_string();
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| {
+        if files::find(conn, file, owner).await?.filter(|(row, _, _)| row.deleted_at.is_none()).is_none() {
+            return Err(Error::NotFound("file"));
+        }
+        let scope = RunScope { file_ids: Some(vec![file]), ..RunScope::default() };
+        if let Some(active) = runs::lock_active(conn).await? {
+            join(conn, &active, &cloud, &scope).await?;
+            return Ok(active.id);
+        }
+        let actor = run.requested_by;
+        let run = runs::insert(conn, &NewRun { scope, ..run }).await?;
+        audit::record(conn, requested(actor, &run, origin)).await?;
+        Ok(run.id)
+    })
+    .await
+}
+
+/// Adds what is in `scope` to an active run. The totals of a run that is still queued are counted when it starts.
+async fn join(conn: &mut AsyncPgConnection, active: &Run, cloud: &str, scope: &RunScope) -> Result<()> {
+    let before = replicas::queued_in(conn, active.id).await?;
+    let after = replicas::plan_until(conn, active.id, cloud, scope, replicas::Until::Now).await?;
+    if active.status == RunStatus::Running {
+        runs::add_totals(conn, active.id, after.files - before.files, after.bytes - before.bytes).await?;
+    }
+    crate::db::listen::notify(conn, crate::db::listen::RUNS, &active.id.to_string()).await
+}
+
+/// Takes a tick of the nightly schedule and asks for its run: exactly one worker succeeds. When a run is active
+/// already, that one does the tick's work and no second is made.
+///
+/// # Errors
+/// Whatever the database meets; the tick is then not taken.
+pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>) -> Result<Option<Run>> {
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| {
+        if !schedules::take_tick(conn, NIGHTLY, tick).await? {
+            return Ok(None);
+        }
+        if let Some(active) = runs::lock_active(conn).await? {
+            tracing::info!(target: "nightferry::sync", run = %active.id, %tick, "a run is active, it does this tick's work");
+            join(conn, &active, context.stores.cloud()?.name().as_str(), &RunScope::default()).await?;
+            return Ok(None);
+        }
+        let run = NewRun {
+            trigger: crate::db::enums::RunTrigger::Schedule,
+            requested_by: None,
+            tick: Some((NIGHTLY.to_owned(), tick)),
+            scope: RunScope::default(),
+        };
+        runs::insert(conn, &run).await.map(Some)
+    })
+    .await
+}
+
+/// Plans the queued run, if there is one that nobody else is planning, and starts it.
+///
+/// # Errors
+/// Whatever the database meets; the run stays queued.
+pub async fn start_queued(context: &Context) -> Result<Option<Run>> {
+    let cloud = context.stores.cloud()?.name().to_string();
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| {
+        let Some(run) = runs::lock_queued(conn).await? else { return Ok(None) };
+        let Planned { files, bytes } =
+            replicas::plan_until(conn, run.id, &cloud, &run.scope()?, replicas::Until::RunRequested).await?;
+        runs::start(conn, run.id, files, bytes).await?;
+        runs::find(conn, run.id).await
+    })
+    .await
+}
+
+/// The run that is queued or running, if any.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn active(context: &Context) -> Result<Option<Run>> {
+    let mut conn = context.db.conn().await?;
+    runs::active(&mut conn).await
+}
+
+/// Finds a run and, while it runs, when its next batch is due.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn find(context: &Context, id: RunId) -> Result<RunView> {
+    let mut conn = context.db.conn().await?;
+    let run = runs::find(&mut conn, id).await?.ok_or(Error::NotFound("run"))?;
+    view(&mut conn, run).await
+}
+
+/// A run and when its next batch is due.
+#[derive(Debug, Clone)]
+pub struct RunView {
+    /// The row.
+    pub run: Run,
+    /// When the next queued copy may be tried, while the run is running.
+    pub next_batch_at: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+async fn view(conn: &mut AsyncPgConnection, run: Run) -> Result<RunView> {
+    let next_batch_at =
+        if run.status == RunStatus::Running { replicas::next_due(conn, run.id).await? } else { None };
+    Ok(RunView { run, next_batch_at })
+}
+
+/// Runs, newest first, before `before`, at most `limit`; and whether there are more.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn page(context: &Context, before: Option<RunId>, limit: i64) -> Result<(Vec<RunView>, bool)> {
+    let mut conn = context.db.conn().await?;
+    let mut rows = runs::page(&mut conn, before, limit.saturating_add(1)).await?;
+    let most = usize::try_from(limit).unwrap_or(0);
+    let more = rows.len() > most;
+    rows.truncate(most);
+    let mut views = Vec::with_capacity(rows.len());
+    for run in rows {
+        // At most one run is active, so this asks at most once.
+        views.push(view(&mut conn, run).await?);
+    }
+    Ok((views, more))
+}
+
+/// Asks an active run to stop: nothing new is started, what is in flight finishes, the rest waits for the next
+/// run. Answers the run as it is now.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Conflict`] when it has ended already.
+pub async fn cancel(context: &Context, id: RunId, actor: Option<UserId>, origin: &Origin) -> Result<Run> {
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| {
+        let Some(run) = runs::request_cancel(conn, id).await? else {
+            let run = runs::find(conn, id).await?.ok_or(Error::NotFound("run"))?;
+            return Err(Error::Conflict(format!("The run has ended already: it {}.", run.status)));
+        };
+        replicas::unassign(conn, id).await?;
+        let event = Event {
+            actor,
+            action: "run.cancel",
+            target_type: "run",
+            target_id: id.to_string(),
+            origin,
+            detail: serde_json::json!({}),
+        };
+        audit::record(conn, event).await?;
+        Ok(runs::settle(conn, id).await?.unwrap_or(run))
+    })
+    .await
+}
+
+/// Stops a run that cannot go on for anybody: the destination refuses our credentials, say. No attempts are
+/// burnt; what is queued waits for the next run.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn stop(context: &Context, id: RunId, reason: &str) -> Result<()> {
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| {
+        runs::set_error(conn, id, reason).await?;
+        replicas::unassign(conn, id).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Ends a run of which nothing is queued or in flight. Answers it when this call was the one that ended it.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn settle(context: &Context, id: RunId) -> Result<Option<Run>> {
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| runs::settle(conn, id).await).await
+}

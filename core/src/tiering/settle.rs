@@ -1,0 +1,155 @@
+//! The switch: what was copied and proved becomes `present`, what failed goes back to the queue or is given up.
+//! Every change is guarded by the lease token.
+
+use std::time::Duration;
+
+use diesel_async::AsyncConnection;
+use uuid::Uuid;
+
+use super::copy::CopyError;
+use crate::context::Context;
+use crate::db::enums::ReplicaState;
+use crate::db::replicas::{self, Claim, Failure, Finished, Switched};
+use crate::db::run_failures::{self, NewRunFailure};
+use crate::db::{runs, transfer_parts};
+use crate::error::Result;
+use crate::ids::{LeaseToken, ObjectId, RunId};
+use crate::retry;
+use crate::store::{ObjectKey, UploadId, Verdict};
+
+/// Commits finished copies: replicas, files and the run's counters in one statement. Answers those that were
+/// still ours.
+///
+/// # Errors
+/// Whatever the database meets; then nothing was changed and the call may be repeated.
+pub async fn finish(context: &Context, copies: &[Finished]) -> Result<Vec<Switched>> {
+    let mut conn = context.db.conn().await?;
+    replicas::finish(&mut conn, copies).await
+}
+
+/// What became of a failed copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It will be tried again.
+    Queued {
+        /// Tries so far.
+        attempts: i32,
+    },
+    /// It was given up; the run's failures say why.
+    GivenUp {
+        /// Tries in all.
+        attempts: i32,
+    },
+    /// Somebody else has it now.
+    NotOurs,
+}
+
+/// Records a failed try of one copy in one transaction, with the run's counter and failure row when it is
+/// given up. A source that turned out missing or corrupt is marked `lost`.
+///
+/// # Errors
+/// Whatever the database meets; then nothing was changed.
+pub async fn fail(
+    context: &Context,
+    claim: &Claim,
+    token: LeaseToken,
+    run: RunId,
+    error: &CopyError,
+) -> Result<Outcome> {
+    let tiering = &context.config.tiering;
+    let text = error.to_string();
+    let attempts = u32::try_from(claim.attempts).unwrap_or(0);
+    let failure = Failure {
+        error: &text,
+        give_up: is_permanent(error),
+        max_attempts: i32::try_from(tiering.max_attempts).unwrap_or(i32::MAX),
+        delay: pause(error, attempts, tiering.backoff_initial, tiering.backoff_cap),
+    };
+    let mut conn = context.db.conn().await?;
+    let outcome = conn
+        .transaction(async move |conn| {
+            if let CopyError::SourceMissing { store } | CopyError::SourceCorrupt { store, .. } = error {
+                replicas::mark_lost(conn, claim.object_id, store, &text).await?;
+            }
+            let changed = replicas::fail(conn, claim.object_id, &claim.store, token, &failure).await?;
+            let Some((state, attempts)) = changed else { return Ok(Outcome::NotOurs) };
+            if state != ReplicaState::Failed {
+                return Ok(Outcome::Queued { attempts });
+            }
+            let row = NewRunFailure {
+                id: Uuid::now_v7(),
+                run_id: run,
+                object_id: claim.object_id,
+                store: &claim.store,
+                attempts,
+                error: &text,
+            };
+            run_failures::insert(conn, &[row]).await?;
+            runs::count(conn, run, 0, 1, 0).await?;
+            Ok(Outcome::GivenUp { attempts })
+        })
+        .await?;
+    if matches!(outcome, Outcome::GivenUp { .. }) {
+        abort_parts(context, claim.object_id, &claim.key).await;
+    }
+    Ok(outcome)
+}
+
+/// Whether trying again is pointless until somebody does something.
+fn is_permanent(error: &CopyError) -> bool {
+    match error {
+        CopyError::SourceMissing { .. }
+        | CopyError::SourceCorrupt { .. }
+        | CopyError::NoSource
+        | CopyError::Unusable(_) => true,
+        CopyError::Store(error) => matches!(error.verdict(), Verdict::Permanent | Verdict::SourceMissing),
+        // The destination held other bytes than were sent: the next try overwrites them.
+        CopyError::Unproved(_) | CopyError::LeaseLost | CopyError::Database(_) => false,
+    }
+}
+
+fn pause(error: &CopyError, attempts: u32, initial: Duration, cap: Duration) -> Duration {
+    let backoff = retry::delay(attempts, initial, cap);
+    match error {
+        CopyError::Store(error) => backoff.max(error.retry_after().unwrap_or_default().min(cap)),
+        _ => backoff,
+    }
+}
+
+/// Gives copies back without counting a try.
+///
+/// # Errors
+/// Whatever the database meets; the leases then run out by themselves.
+pub async fn release(
+    context: &Context,
+    token: LeaseToken,
+    objects: &[ObjectId],
+    error: Option<&str>,
+    delay: Duration,
+) -> Result<()> {
+    if objects.is_empty() {
+        return Ok(());
+    }
+    let mut conn = context.db.conn().await?;
+    replicas::release(&mut conn, token, objects, error, delay).await?;
+    Ok(())
+}
+
+/// Frees the parts of a multipart upload that was given up. What cannot be freed now is logged, and the store's
+/// own rule for unfinished uploads takes it.
+async fn abort_parts(context: &Context, object: ObjectId, key: &str) {
+    let outcome = async {
+        let mut conn = context.db.conn().await?;
+        let open = replicas::open_multiparts(&mut conn, object).await?;
+        for (store, upload) in open {
+            let (Some(store), Ok(key)) = (context.stores.get(&store), ObjectKey::parse(key)) else { continue };
+            store.abort_multipart(&key, &UploadId::new(upload)).await?;
+            transfer_parts::delete(&mut conn, object, store.name().as_str()).await?;
+            replicas::forget_multipart(&mut conn, object, store.name().as_str()).await?;
+        }
+        Ok::<_, crate::error::Error>(())
+    };
+    if let Err(error) = outcome.await {
+        tracing::warn!(target: "nightferry::sync", %object, %error, "the parts of a given-up copy could not be freed");
+    }
+}

@@ -1,0 +1,126 @@
+//! The proof that a store holds the right bytes: by what its answer says, else by asking again, else by reading
+//! everything back.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+
+use crate::checksum::{Crc64Nvme, ObjectDigest, Sha256, Sha256Hasher};
+use crate::retry::RetryPolicy;
+use crate::store::{ObjectKey, PutReceipt, Store, StoreError};
+
+/// For requests whose body is at hand: a few tries within a second or two, before the caller is told.
+pub const QUICK_RETRY: RetryPolicy = RetryPolicy {
+    initial: Duration::from_millis(100),
+    cap: Duration::from_secs(1),
+    max_attempts: 4,
+    max_elapsed: None,
+};
+
+/// What an object must be.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected {
+    /// Size in bytes.
+    pub size: u64,
+    /// SHA-256 of the bytes.
+    pub sha256: Sha256,
+    /// CRC-64/NVME of the bytes.
+    pub crc64nvme: Crc64Nvme,
+}
+
+impl ObjectDigest {
+    /// What a store must answer of these bytes.
+    pub fn expected(&self) -> Expected {
+        Expected { size: self.size, sha256: self.sha256, crc64nvme: self.crc64nvme }
+    }
+}
+
+/// Why an object is not proved.
+#[derive(Debug, thiserror::Error)]
+pub enum Unproved {
+    /// The store could not be asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It acknowledged, but has no such object.
+    #[error("store {0} acknowledged the object but does not have it")]
+    Missing(String),
+    /// It holds other bytes.
+    #[error("store {store} holds {what} instead of {wanted}")]
+    Wrong {
+        /// Store.
+        store: String,
+        /// What it has.
+        what: String,
+        /// What it should have.
+        wanted: String,
+    },
+}
+
+impl From<Unproved> for crate::error::Error {
+    fn from(error: Unproved) -> Self {
+        match error {
+            Unproved::Store(error) => Self::Store(error),
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
+/// Proves an object after a PUT or a completed multipart upload. The answer's own checksum is proof and costs
+/// nothing. A store that gave none is asked with a HEAD; one that keeps no checksums at all is read back.
+pub async fn prove(
+    store: &Store,
+    key: &ObjectKey,
+    receipt: &PutReceipt,
+    expected: &Expected,
+) -> Result<(), Unproved> {
+    match compare(store, receipt.sha256, receipt.crc64nvme, expected)? {
+        Some(()) => Ok(()),
+        None => prove_by_asking(store, key, expected).await,
+    }
+}
+
+/// Proves an object whose PUT was answered nothing, or long ago.
+pub async fn prove_by_asking(store: &Store, key: &ObjectKey, expected: &Expected) -> Result<(), Unproved> {
+    let head = store.head(key).await?.ok_or_else(|| Unproved::Missing(store.name().to_string()))?;
+    if head.size != expected.size {
+        return Err(Unproved::Wrong {
+            store: store.name().to_string(),
+            what: format!("{} bytes", head.size),
+            wanted: format!("{} bytes", expected.size),
+        });
+    }
+    match compare(store, head.sha256, head.crc64nvme, expected)? {
+        Some(()) => Ok(()),
+        None => prove_by_reading(store, key, expected).await,
+    }
+}
+
+/// Downloads the object and hashes it.
+pub async fn prove_by_reading(store: &Store, key: &ObjectKey, expected: &Expected) -> Result<(), Unproved> {
+    let mut object = store.get(key, None).await?;
+    let mut hasher = Sha256Hasher::new();
+    while let Some(chunk) = object.body.next().await {
+        hasher.update(&chunk?);
+    }
+    compare(store, Some(hasher.finish()), None, expected).map(|_| ())
+}
+
+/// Whether what a store says of itself is right; none when it says nothing.
+fn compare(
+    store: &Store,
+    sha256: Option<Sha256>,
+    crc: Option<Crc64Nvme>,
+    expected: &Expected,
+) -> Result<Option<()>, Unproved> {
+    let wrong = |what: String, wanted: String| Unproved::Wrong { store: store.name().to_string(), what, wanted };
+    match (sha256, crc) {
+        (Some(sha256), _) if sha256 != expected.sha256 => {
+            Err(wrong(format!("SHA-256 {sha256}"), expected.sha256.to_string()))
+        }
+        (_, Some(crc)) if crc != expected.crc64nvme => {
+            Err(wrong(format!("CRC-64/NVME {crc}"), expected.crc64nvme.to_string()))
+        }
+        (None, None) => Ok(None),
+        _ => Ok(Some(())),
+    }
+}
