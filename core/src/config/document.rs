@@ -6,7 +6,7 @@ use config::{Value, ValueKind};
 
 use super::layer;
 use super::problem::Problems;
-use super::spec::{Need, Spec};
+use super::spec::{Kind, Need, Spec};
 use super::{table, usual};
 
 const WIDTH: usize = 110;
@@ -69,7 +69,14 @@ fn store_sections(text: &mut String) {
 }
 
 fn explained(text: &mut String, spec: &Spec) {
-    let mut note = format!("{} Takes {}.", spec.doc, spec.kind.expects());
+    let mut note = spec.doc.to_owned();
+    match spec.kind {
+        Kind::Integer { .. } | Kind::Duration { .. } => {
+            push(&mut note, format_args!(" ({})", spec.kind.brief()));
+        }
+        Kind::OneOf(_) => push(&mut note, format_args!(" {}.", spec.kind.brief())),
+        Kind::Switch | Kind::DurationOrNever | Kind::Text { .. } => {}
+    }
     if let Need::Optional(effect) = spec.need {
         push(&mut note, format_args!(" Not set: {effect}."));
     }
@@ -135,11 +142,8 @@ fn table_row(spec: &Spec) -> String {
         (Need::Optional(effect), "\"\"") => effect.to_owned(),
         (_, default) => format!("`{default}`"),
     };
-    let cells = [format!("`{}`", spec.name()), default, spec.kind.expects(), doc];
-    format!(
-        "| {} |",
-        cells.map(|cell| cell.replace('|', "\\|").replace('*', "\\*").replace("\\*\\*", "**")).join(" | ")
-    )
+    let cells = [format!("`{}`", spec.name()), default, spec.kind.brief(), doc];
+    format!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
 }
 
 /// Writing to a `String` cannot fail.

@@ -47,7 +47,7 @@ fn configuration_page_is_current() {
 /// The defaults as the tree from which the structs are made.
 fn default_tree() -> Json {
     let mut problems = Problems::default();
-    let layers = layer::all(&LoadOptions::default(), &mut problems);
+    let layers = layer::all(LoadOptions::default(), &mut problems);
     let merged = merge::merge(layers, &mut problems);
     merge::typed(&merged, &mut problems).0
 }

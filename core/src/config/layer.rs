@@ -2,6 +2,7 @@
 //! `NIGHTFERRY__SECTION__KEY`, command line. Only reads them; what the values mean is decided elsewhere.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use config::{ConfigError, Map, Source, Value, ValueKind};
@@ -15,9 +16,16 @@ const PREFIX: &str = "NIGHTFERRY__";
 const FILE_VARIABLE: &str = "NIGHTFERRY_CONFIG";
 
 /// Settings of one source by dotted key, each with its origin.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Layer {
     pub(super) entries: BTreeMap<String, Value>,
+}
+
+impl fmt::Debug for Layer {
+    /// Only keys, because the values may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.entries.keys()).finish()
+    }
 }
 
 impl Layer {
@@ -38,13 +46,13 @@ impl Source for Layer {
 }
 
 /// All layers, lowest first.
-pub(super) fn all(options: &LoadOptions, problems: &mut Problems) -> Vec<Layer> {
+pub(super) fn all(options: LoadOptions, problems: &mut Problems) -> Vec<Layer> {
     vec![
         defaults(problems),
-        file(options, problems),
+        file(&options, problems),
         usual::layer(&options.env, problems),
         environment(&options.env, problems),
-        command_line(&options.overrides),
+        command_line(options.overrides),
     ]
 }
 
@@ -196,10 +204,10 @@ pub(super) fn environment_value(
     }
 }
 
-fn command_line(overrides: &[(String, String)]) -> Layer {
+fn command_line(overrides: Vec<(String, String)>) -> Layer {
     let mut layer = Layer::default();
     for (key, value) in overrides {
-        layer.set(key, "command line", value.clone());
+        layer.set(&key, "command line", value);
     }
     layer
 }

@@ -14,7 +14,6 @@ use super::{DEFAULT_SOURCE, Setting, rules, table, usual};
 const MASK: &str = "********";
 
 /// The values in force by dotted key.
-#[derive(Debug)]
 pub(super) struct Merged {
     values: BTreeMap<String, Value>,
     defaults: BTreeMap<String, Value>,

@@ -27,6 +27,7 @@ mod drift;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -85,7 +86,7 @@ pub struct Setting {
 }
 
 /// Where the configuration is read from. The default reads nothing but the built-in defaults.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct LoadOptions {
     /// The file that the command line names.
     pub file: Option<PathBuf>,
@@ -95,6 +96,18 @@ pub struct LoadOptions {
     pub env: BTreeMap<String, String>,
     /// Where a file is looked for when nothing names one; the first that exists is read.
     pub search: Vec<PathBuf>,
+}
+
+impl fmt::Debug for LoadOptions {
+    /// Without values, because the environment and the command line hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadOptions")
+            .field("file", &self.file)
+            .field("overrides", &self.overrides.iter().map(|(key, _)| key).collect::<Vec<_>>())
+            .field("env", &self.env.keys().collect::<Vec<_>>())
+            .field("search", &self.search)
+            .finish()
+    }
 }
 
 impl LoadOptions {
@@ -113,8 +126,7 @@ impl Config {
     /// Reads and validates everything. The error holds all that is wrong, not only the first thing.
     pub fn load(options: LoadOptions) -> Result<Self, ConfigErrors> {
         let mut problems = Problems::default();
-        let layers = layer::all(&options, &mut problems);
-        drop(options);
+        let layers = layer::all(options, &mut problems);
         let merged = merge::merge(layers, &mut problems);
         let (tree, settings) = merge::typed(&merged, &mut problems);
         match serde_json::from_value::<Self>(tree) {

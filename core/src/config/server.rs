@@ -1,6 +1,6 @@
 //! How the API listens and how long it waits.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -41,9 +41,16 @@ impl ServerConfig {
         SocketAddr::new(self.host, self.port)
     }
 
-    /// Where people reach the service: `public_url`, or else the listening address.
+    /// Where people reach the service: `public_url`, or else the listening address as this machine sees it.
     pub fn base_url(&self) -> String {
-        self.public_url.clone().unwrap_or_else(|| format!("http://{}", self.address()))
+        self.public_url.clone().unwrap_or_else(|| {
+            let host = match self.host {
+                IpAddr::V4(all) if all.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(all) if all.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+                host => host,
+            };
+            format!("http://{}", SocketAddr::new(host, self.port))
+        })
     }
 
     /// Largest file accepted, in bytes.

@@ -140,6 +140,19 @@ impl Kind {
         }
     }
 
+    /// The values in as few words as a table has room for.
+    pub(super) fn brief(&self) -> String {
+        match self {
+            Self::Integer { min, max, step, unit } => {
+                let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
+                let step = if *step == 1 { String::new() } else { format!(", a multiple of {step}") };
+                format!("{min} to {max}{unit}{step}")
+            }
+            Self::Duration { min, max } => format!("{} to {}", in_words(*min), in_words(*max)),
+            _ => self.expects(),
+        }
+    }
+
     fn read(&self, value: &Value) -> Result<Json, String> {
         match self {
             Self::Switch => read_switch(value).map(Json::from),

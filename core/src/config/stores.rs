@@ -142,7 +142,7 @@ pub(super) const SETTINGS: &[Spec] = &[
     Spec::new(
         "stores.*.enabled",
         Kind::Switch,
-        "Whether the store is used. False takes one of the default stores out of the game; nothing else of it is read then.",
+        "Whether the store is used. When false, nothing else of it is read; that is how a default store is left out.",
     ),
     Spec::new(
         "stores.*.role",

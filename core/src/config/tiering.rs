@@ -136,7 +136,7 @@ pub(super) const SETTINGS: &[Spec] = &[
     Spec::new(
         "tiering.time_zone",
         Kind::Text { what: "an IANA time zone such as \"Europe/Berlin\"", rule: rules::time_zone },
-        "The IANA time zone of the schedule. Daylight saving is observed.",
+        "The IANA time zone of the schedule, such as \"Europe/Berlin\". Daylight saving is observed.",
     ),
     Spec::new(
         "tiering.catch_up",
@@ -146,13 +146,13 @@ pub(super) const SETTINGS: &[Spec] = &[
     Spec::new(
         "tiering.local_store",
         Kind::Text { what: "the name of a store", rule: rules::store_name },
-        "Name of the store where uploads land.",
+        "Name of the store where uploads land; needed when several have the role \"local\".",
     )
     .optional("the only store whose role is \"local\""),
     Spec::new(
         "tiering.cloud_store",
         Kind::Text { what: "the name of a store", rule: rules::store_name },
-        "Name of the store to which the worker copies.",
+        "Name of the store to which the worker copies; needed when several have the role \"cloud\".",
     )
     .optional("the only store whose role is \"cloud\""),
     Spec::new(

@@ -38,6 +38,13 @@ impl UploadsConfig {
 
     pub(super) fn check(&self, server: &ServerConfig, problems: &mut Problems) {
         check_part_count("uploads.part_size_mb", self.part_size_mb, server, problems);
+        if self.reap_after <= server.client_idle_timeout {
+            problems.add_between(
+                &["uploads.reap_after", "server.client_idle_timeout"],
+                "is not longer than server.client_idle_timeout, so uploads that are only slow would be removed",
+                "lengthen uploads.reap_after",
+            );
+        }
     }
 }
 
