@@ -149,3 +149,19 @@ fn every_text_rule_refuses_without_repeating_the_text() {
         }
     }
 }
+
+#[test]
+fn env_example_has_only_names_that_are_understood() {
+    let text = std::fs::read_to_string(at_root(".env.example")).unwrap();
+    let names: Vec<&str> = text
+        .lines()
+        .map(|line| line.strip_prefix('#').unwrap_or(line))
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, _)| name)
+        .filter(|name| !name.contains(' '))
+        .collect();
+    for name in &names {
+        assert!(usual::USUAL_NAMES.iter().any(|usual| usual.name == *name), "{name} is not understood");
+    }
+    assert!(names.contains(&"DATABASE_URL") && names.contains(&"LOG_LEVEL"), "{names:?}");
+}
