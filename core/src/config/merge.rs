@@ -1,0 +1,241 @@
+//! Lays the sources over each other and turns the result into typed values, key by key, so that one wrong value
+//! does not hide another.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use config::{Source, Value, ValueKind};
+use serde_json::{Map as JsonMap, Value as Json};
+
+use super::layer::Layer;
+use super::problem::Problems;
+use super::spec::{Need, Spec};
+use super::{DEFAULT_SOURCE, Setting, rules, table, usual};
+
+const MASK: &str = "********";
+
+/// The values in force by dotted key.
+pub(super) struct Merged {
+    values: BTreeMap<String, Value>,
+    defaults: BTreeMap<String, Value>,
+    stores: BTreeSet<String>,
+}
+
+/// Merges the layers, lowest first; the lowest is the defaults. Unknown keys are reported and left out.
+pub(super) fn merge(mut layers: Vec<Layer>, problems: &mut Problems) -> Merged {
+    let mut stores = BTreeSet::new();
+    for layer in &mut layers {
+        layer.entries.retain(|key, value| is_known(key, value, &mut stores, problems));
+    }
+    let mut defaults = BTreeMap::new();
+    if let Some(lowest) = layers.first_mut() {
+        expand_store_defaults(lowest, &stores);
+        defaults.clone_from(&lowest.entries);
+    }
+    let mut builder = config::Config::builder();
+    for layer in layers {
+        builder = builder.add_source(layer);
+    }
+    let mut values = BTreeMap::new();
+    match builder.build().and_then(|merged| merged.collect()) {
+        Ok(root) => {
+            for (key, value) in root {
+                flatten(&key, value, &mut values);
+            }
+        }
+        Err(error) => problems.add_from(
+            "all sources together",
+            "the configuration",
+            format!("cannot be merged: {error}"),
+            "report this",
+        ),
+    }
+    for (key, value) in &values {
+        problems.set_origin(key, value.origin().unwrap_or(DEFAULT_SOURCE));
+    }
+    Merged { values, defaults, stores }
+}
+
+fn is_known(key: &str, value: &Value, stores: &mut BTreeSet<String>, problems: &mut Problems) -> bool {
+    let source = value.origin().unwrap_or(DEFAULT_SOURCE);
+    let is_empty_section = matches!(value.kind, ValueKind::Table(_));
+    let name = key.strip_prefix("stores.").map(|rest| rest.split('.').next().unwrap_or(rest));
+    if let Some(name) = name.filter(|name| !(*name == "*" && source == DEFAULT_SOURCE)) {
+        if rules::store_name(name).is_err() {
+            problems.add_from(
+                source,
+                key,
+                format!("names a store \"{name}\", which is not a possible name"),
+                "use at most 32 of a-z, 0-9 and hyphen, beginning with a letter",
+            );
+            return false;
+        }
+        if is_empty_section || table::find(key).is_some() {
+            stores.insert(name.to_owned());
+        }
+    }
+    if table::find(key).is_some() {
+        return true;
+    }
+    if table::is_section(key) {
+        if !is_empty_section {
+            problems.add_from(
+                source,
+                key,
+                "is a section, not a setting",
+                "give the settings in it; config/example.toml lists them",
+            );
+        }
+        return false;
+    }
+    let fix = match table::suggestion(key) {
+        Some(meant) => format!("did you mean {meant}?"),
+        None => "remove it; config/example.toml lists every setting".to_owned(),
+    };
+    problems.add_from(source, key, "is not a setting", fix);
+    false
+}
+
+/// Turns the `stores.*` defaults into defaults of every store by name.
+fn expand_store_defaults(defaults: &mut Layer, stores: &BTreeSet<String>) {
+    let wildcard = |key: &str| key.strip_prefix("stores.*.").map(str::to_owned);
+    let shared: Vec<(String, Value)> =
+        defaults.entries.iter().filter_map(|(key, value)| Some((wildcard(key)?, value.clone()))).collect();
+    defaults.entries.retain(|key, _| wildcard(key).is_none());
+    for name in stores {
+        for (field, value) in &shared {
+            defaults.entries.entry(format!("stores.{name}.{field}")).or_insert_with(|| value.clone());
+        }
+    }
+}
+
+fn flatten(key: &str, value: Value, values: &mut BTreeMap<String, Value>) {
+    match value.kind {
+        ValueKind::Table(inner) => {
+            for (name, value) in inner {
+                flatten(&format!("{key}.{name}"), value, values);
+            }
+        }
+        _ => {
+            values.insert(key.to_owned(), value);
+        }
+    }
+}
+
+/// Reads every value as its setting's kind. Wrong ones are reported and replaced by the default, so that the checks
+/// that follow have something to look at.
+pub(super) fn typed(merged: &Merged, problems: &mut Problems) -> (Json, Vec<Setting>) {
+    let mut tree = JsonMap::new();
+    let mut settings = Vec::new();
+    // Present even when every store is disabled.
+    tree.insert("stores".to_owned(), Json::Object(JsonMap::new()));
+    for (key, spec) in keys(&merged.stores) {
+        if table::store_of(&key).is_some_and(|(name, _)| is_disabled(merged, name))
+            && spec.name() != "enabled"
+        {
+            continue;
+        }
+        let value = read(&key, spec, merged, problems);
+        settings.push(Setting {
+            key: key.clone(),
+            value: shown(spec, &value),
+            source: problems.origin(&key),
+        });
+        if !table::store_of(&key).is_some_and(|(name, _)| is_disabled(merged, name)) {
+            insert(&mut tree, &key, value);
+        }
+    }
+    (Json::Object(tree), settings)
+}
+
+/// All keys with their rows, in the order of the table, store by store.
+fn keys(stores: &BTreeSet<String>) -> Vec<(String, &'static Spec)> {
+    let mut keys = Vec::new();
+    let mut stores_done = false;
+    for spec in table::all() {
+        if !spec.key.starts_with("stores.*.") {
+            keys.push((spec.key.to_owned(), spec));
+        } else if !stores_done {
+            stores_done = true;
+            for name in stores {
+                let of_store = table::all().filter(|spec| spec.key.starts_with("stores.*."));
+                keys.extend(of_store.map(|spec| (spec.key.replace('*', name), spec)));
+            }
+        }
+    }
+    keys
+}
+
+fn is_disabled(merged: &Merged, name: &str) -> bool {
+    let key = format!("stores.{name}.enabled");
+    let enabled = table::find(&key).zip(merged.values.get(&key)).map(|(spec, value)| spec.read(value));
+    enabled == Some(Ok(Json::Bool(false)))
+}
+
+fn read(key: &str, spec: &Spec, merged: &Merged, problems: &mut Problems) -> Json {
+    let default = merged.defaults.get(key).and_then(|value| spec.read(value).ok());
+    let or_placeholder = |value: Option<Json>| match value {
+        Some(value) if value != "" || !matches!(spec.need, Need::Required(_)) => value,
+        _ => spec.placeholder(),
+    };
+    let Some(value) = merged.values.get(key) else { return or_placeholder(default) };
+    match spec.read(value) {
+        Ok(read) => {
+            if let Need::Required(what) = spec.need
+                && read == ""
+                && !problems.is_wrong(key)
+            {
+                let source = match problems.origin(key).as_str() {
+                    DEFAULT_SOURCE => "not set anywhere".to_owned(),
+                    source => format!("{source}, where it is empty"),
+                };
+                problems.add_from(source, key, "is missing", format!("set {}, to {what}", places(key, spec)));
+                return or_placeholder(None);
+            }
+            read
+        }
+        Err(message) => {
+            let shown = if spec.secret { String::new() } else { format!("= {} ", quoted(value)) };
+            problems.add(key, format!("{shown}{message}"), format!("give {}", spec.kind.expects()));
+            or_placeholder(default)
+        }
+    }
+}
+
+/// The places where a key can be set, most usual first.
+fn places(key: &str, spec: &Spec) -> String {
+    let own = format!("NIGHTFERRY__{}", key.replace('.', "__").replace('-', "_").to_ascii_uppercase());
+    let usual: Vec<&str> =
+        usual::names_of(spec.key).filter(|usual| usual.key == key).map(|usual| usual.name).collect();
+    let environment = if usual.is_empty() { own } else { format!("{} or {own}", usual.join(" or ")) };
+    format!("{environment} in the environment, or {key} in the file")
+}
+
+fn quoted(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::String(text) => format!("\"{}\"", text.escape_debug()),
+        ValueKind::Array(_) => "[…]".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn shown(spec: &Spec, value: &Json) -> String {
+    match value {
+        Json::String(text) if spec.secret && !text.is_empty() => MASK.to_owned(),
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn insert(tree: &mut JsonMap<String, Json>, key: &str, value: Json) {
+    match key.split_once('.') {
+        None => {
+            tree.insert(key.to_owned(), value);
+        }
+        Some((section, rest)) => {
+            let inner = tree.entry(section).or_insert_with(|| Json::Object(JsonMap::new()));
+            if let Json::Object(inner) = inner {
+                insert(inner, rest, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The configuration: read once, validated whole, every error told at once with its source and its fix.
+//! Defaults < file < usual environment names < `NIGHTFERRY__SECTION__KEY` < command line. Nothing here is global,
+//! and nothing reads the process's environment except [`LoadOptions::from_process`].
+
+mod auth;
+mod database;
+mod document;
+mod layer;
+mod logging;
+mod merge;
+mod problem;
+mod rules;
+mod server;
+mod spec;
+mod stores;
+mod table;
+mod tiering;
+mod uploads;
+mod usual;
+mod words;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod drift;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+pub use self::auth::{AuthConfig, SigningAlgorithm};
+pub use self::database::{DatabaseConfig, DatabaseTls};
+pub use self::document::{configuration_tables, example_toml};
+pub use self::logging::{LogFormat, LoggingConfig};
+pub use self::problem::{ConfigErrors, Problem};
+pub use self::server::ServerConfig;
+pub use self::stores::{StoreConfig, StoreRole};
+pub use self::tiering::{FreeLocalAfter, TieringConfig, VerifyMode};
+pub use self::uploads::UploadsConfig;
+
+use self::problem::Problems;
+
+/// Bytes in a MiB, the unit of every setting whose name ends in `_mb`.
+pub const MEBIBYTE: u64 = 1024 * 1024;
+
+/// Parts in a multipart upload at most (S3 `CreateMultipartUpload`).
+pub const S3_MAX_PARTS: u64 = 10_000;
+
+const DEFAULT_SOURCE: &str = "default";
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// How the API listens.
+    pub server: ServerConfig,
+    /// What uploads may take.
+    pub uploads: UploadsConfig,
+    /// Where Postgres is.
+    pub database: DatabaseConfig,
+    /// How people prove who they are.
+    pub auth: AuthConfig,
+    /// The enabled stores by name; at least one local and one cloud store.
+    pub stores: BTreeMap<String, StoreConfig>,
+    /// When and how files are ferried.
+    pub tiering: TieringConfig,
+    /// What is logged.
+    pub logging: LoggingConfig,
+    #[serde(skip)]
+    settings: Vec<Setting>,
+}
+
+/// One setting as it is in force, for showing.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Setting {
+    /// The dotted key.
+    pub key: String,
+    /// The value; a secret that is set reads `********`.
+    pub value: String,
+    /// Where the value came from.
+    pub source: String,
+}
+
+/// Where the configuration is read from. The default reads nothing but the built-in defaults.
+#[derive(Clone, Default)]
+pub struct LoadOptions {
+    /// The file that the command line names.
+    pub file: Option<PathBuf>,
+    /// Settings of the command line: dotted key and value, as text. Of two with the same key the later one wins.
+    pub overrides: Vec<(String, String)>,
+    /// The environment.
+    pub env: BTreeMap<String, String>,
+    /// Where a file is looked for when nothing names one; the first that exists is read.
+    pub search: Vec<PathBuf>,
+}
+
+impl fmt::Debug for LoadOptions {
+    /// Without values, because the environment and the command line hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadOptions")
+            .field("file", &self.file)
+            .field("overrides", &self.overrides.iter().map(|(key, _)| key).collect::<Vec<_>>())
+            .field("env", &self.env.keys().collect::<Vec<_>>())
+            .field("search", &self.search)
+            .finish()
+    }
+}
+
+impl LoadOptions {
+    /// The options of a real process: its environment, and the usual places for a file.
+    pub fn from_process(file: Option<PathBuf>, overrides: Vec<(String, String)>) -> Self {
+        let env = std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+            .collect();
+        let search =
+            ["config/nightferry.toml", "/etc/nightferry/nightferry.toml"].map(PathBuf::from).to_vec();
+        Self { file, overrides, env, search }
+    }
+}
+
+impl Config {
+    /// Reads and validates everything. The error holds all that is wrong, not only the first thing.
+    pub fn load(options: LoadOptions) -> Result<Self, ConfigErrors> {
+        let mut problems = Problems::default();
+        let layers = layer::all(options, &mut problems);
+        let merged = merge::merge(layers, &mut problems);
+        let (tree, settings) = merge::typed(&merged, &mut problems);
+        match serde_json::from_value::<Self>(tree) {
+            Ok(mut config) => {
+                config.settings = settings;
+                config.derive(&mut problems);
+                config.check(&mut problems);
+                problems.into_result().map(|()| config)
+            }
+            Err(error) => {
+                problems.add_from(
+                    "Nightferry itself",
+                    "the configuration",
+                    format!("does not fit: {error}"),
+                    "report this",
+                );
+                Err(problems.into_errors())
+            }
+        }
+    }
+
+    /// Every setting in force with its source, in the order of the documentation. Secrets are masked.
+    pub fn settings(&self) -> &[Setting] {
+        &self.settings
+    }
+
+    /// The stores with a role, in the order of their names.
+    pub fn stores_with(&self, role: StoreRole) -> impl Iterator<Item = (&str, &StoreConfig)> {
+        self.stores
+            .iter()
+            .filter(move |(_, store)| store.role == role)
+            .map(|(name, store)| (name.as_str(), store))
+    }
+
+    /// Fills in what follows from other settings.
+    fn derive(&mut self, problems: &mut Problems) {
+        if let Some(said) = self.database.adopt_tls_of_url(problems) {
+            self.show_derived("database.tls", said, "sslmode in database.url");
+        }
+        for (key, endpoint) in stores::derive_endpoints(&mut self.stores, problems) {
+            self.show_derived(&key, &endpoint, "default of the region");
+        }
+        for (key, role) in
+            [("tiering.local_store", StoreRole::Local), ("tiering.cloud_store", StoreRole::Cloud)]
+        {
+            if let Some(name) = self.choose_store(key, role, problems) {
+                self.show_derived(key, &name, "the only store with that role");
+            }
+        }
+    }
+
+    /// Fills in the store of a role where none is named and only one can be meant.
+    fn choose_store(&mut self, key: &str, role: StoreRole, problems: &mut Problems) -> Option<String> {
+        let names: Vec<String> = self.stores_with(role).map(|(name, _)| name.to_owned()).collect();
+        // A role that could not be read may be the missing one.
+        let roles_known = !self.stores.keys().any(|name| problems.is_wrong(&format!("stores.{name}.role")));
+        let chosen = match role {
+            StoreRole::Local => &mut self.tiering.local_store,
+            StoreRole::Cloud => &mut self.tiering.cloud_store,
+        };
+        let role = role.as_str();
+        match (chosen.as_str(), names.as_slice()) {
+            ("", [only]) => {
+                chosen.clone_from(only);
+                return Some(only.clone());
+            }
+            (_, []) if roles_known => {
+                problems.add_from(
+                    "all sources together",
+                    "stores",
+                    format!("has no enabled store with role = \"{role}\""),
+                    format!("add a section [stores.NAME] with role = \"{role}\", or enable one"),
+                );
+            }
+            ("", _) if roles_known => problems.add(
+                key,
+                format!("is not set, and several stores have role = \"{role}\": {}", names.join(", ")),
+                "name one of them",
+            ),
+            (name, _) if roles_known && !names.iter().any(|known| known == name) => problems.add(
+                key,
+                format!("= \"{name}\" is not an enabled store with role = \"{role}\""),
+                format!("name one of: {}", names.join(", ")),
+            ),
+            _ => {}
+        }
+        None
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        self.auth.check(problems);
+        self.uploads.check(&self.server, problems);
+        self.tiering.check(&self.server, problems);
+        stores::check_distinct(&self.stores, problems);
+    }
+
+    fn show_derived(&mut self, key: &str, value: &str, source: &str) {
+        if let Some(setting) = self.settings.iter_mut().find(|setting| setting.key == key) {
+            value.clone_into(&mut setting.value);
+            source.clone_into(&mut setting.source);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Rules for single values that are text: addresses, URLs, bucket names, schedules, keys.
+//! Each returns the value's normal form, or the rest of a sentence that says what is wrong, without the value in it.
+
+use std::net::IpAddr;
+
+use reqwest::Url;
+
+/// Any text that is not empty.
+pub(super) fn any(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// An address to listen on.
+pub(super) fn ip_address(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let address = if text.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { text };
+    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+    bare.parse::<IpAddr>().map(|ip| ip.to_string()).map_err(|_| "is not an IP address".to_owned())
+}
+
+/// An `http` or `https` URL without credentials, query or path: where a store answers.
+pub(super) fn endpoint(text: &str) -> Result<String, String> {
+    let url = http_url(text)?;
+    if url.path() != "/" {
+        return Err("has a path; an endpoint is only scheme, host and port".to_owned());
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// An `http` or `https` URL, perhaps with a path: where people reach the service.
+pub(super) fn web_address(text: &str) -> Result<String, String> {
+    Ok(http_url(text)?.as_str().trim_end_matches('/').to_owned())
+}
+
+fn http_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text.trim()).map_err(|error| format!("is not a URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("does not begin with http:// or https://".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("has credentials in the URL".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("has a query or a fragment".to_owned());
+    }
+    Ok(url)
+}
+
+/// A Postgres connection URL. Never says more than that it is wrong: the URL holds a password.
+pub(super) fn postgres_url(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if !(text.starts_with("postgres://") || text.starts_with("postgresql://")) {
+        return Err("does not begin with postgres://".to_owned());
+    }
+    let parsed: tokio_postgres::Config =
+        text.parse().map_err(|_| "is not a Postgres URL (special characters in the password need percent-encoding; sslmode is disable, prefer or require)".to_owned())?;
+    if parsed.get_hosts().is_empty() {
+        return Err("names no host".to_owned());
+    }
+    if parsed.get_dbname().is_none_or(str::is_empty) {
+        return Err("names no database".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// The key that signs tokens: RFC 7518 section 3.2 wants at least the size of the hash, 32 bytes for HS256.
+pub(super) fn signing_key(text: &str) -> Result<String, String> {
+    let length = text.len();
+    if length < 32 {
+        return Err(format!("is {length} bytes long; a signing key has at least 32"));
+    }
+    if text.bytes().all(|byte| Some(byte) == text.bytes().next()) {
+        return Err("is one character over and over".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A bucket name by the rules for S3 general purpose buckets.
+pub(super) fn bucket(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    if !(3..=63).contains(&name.len()) {
+        return Err("is not 3 to 63 characters long".to_owned());
+    }
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    if !name.bytes().all(|byte| plain(byte) || byte == b'-' || byte == b'.') {
+        return Err("has characters other than a-z, 0-9, hyphen and dot".to_owned());
+    }
+    if !(name.bytes().next().is_some_and(plain) && name.bytes().last().is_some_and(plain)) {
+        return Err("does not begin and end with a letter or digit".to_owned());
+    }
+    if name.contains("..") {
+        return Err("has two dots in a row".to_owned());
+    }
+    if name.parse::<std::net::Ipv4Addr>().is_ok() {
+        return Err("looks like an IP address".to_owned());
+    }
+    let reserved_start = ["xn--", "sthree-", "amzn-s3-demo-"];
+    let reserved_end = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
+    if reserved_start.iter().any(|start| name.starts_with(start))
+        || reserved_end.iter().any(|end| name.ends_with(end))
+    {
+        return Err("begins or ends with a part that S3 reserves".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
+/// A region as it goes into signatures and host names.
+pub(super) fn region(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.is_empty() || name.len() > 32 || !name.bytes().all(plain) {
+        return Err("is not a region name".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
+/// A storage class that can be read at once.
+pub(super) fn storage_class(text: &str) -> Result<String, String> {
+    let class = text.trim().to_ascii_uppercase();
+    if class == "GLACIER" || class == "DEEP_ARCHIVE" {
+        return Err("is an archive class, whose objects cannot be read without a restore".to_owned());
+    }
+    if class.len() > 32 || !class.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return Err("is not a storage class".to_owned());
+    }
+    Ok(class)
+}
+
+/// A name of a store: `[a-z][a-z0-9-]{0,31}`.
+pub(super) fn store_name(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if !text.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase())
+        || text.len() > 32
+        || !text.bytes().all(plain)
+    {
+        return Err("is not a name for a store".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A key or secret of a store: printable, without spaces, which are always a slip of copying.
+pub(super) fn credential(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("has spaces or characters outside ASCII".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A cron pattern with six fields, seconds first, that comes due at some time.
+pub(super) fn schedule(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let fields = text.split_whitespace().count();
+    if fields != 6 {
+        return Err(format!("has {fields} fields instead of 6 (seconds come first)"));
+    }
+    let pattern = croner::parser::CronParser::builder()
+        .seconds(croner::parser::Seconds::Required)
+        .build()
+        .parse(text)
+        .map_err(|error| format!("is not a schedule: {error}"))?;
+    let some_day = chrono::DateTime::UNIX_EPOCH;
+    pattern
+        .find_next_occurrence(&some_day, false)
+        .map_err(|_| "is a schedule that never comes due".to_owned())?;
+    Ok(text.to_owned())
+}
+
+/// A time zone of the IANA database.
+pub(super) fn time_zone(text: &str) -> Result<String, String> {
+    text.trim()
+        .parse::<chrono_tz::Tz>()
+        .map(|zone| zone.name().to_owned())
+        .map_err(|_| "is not a time zone of the IANA database".to_owned())
+}
+
+/// A log level, alone or with levels for single modules.
+pub(super) fn log_level(text: &str) -> Result<String, String> {
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let text = text.trim();
+    for part in text.split(',').map(str::trim) {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+        if !levels.iter().any(|known| known.eq_ignore_ascii_case(level)) {
+            return Err("is not a log level".to_owned());
+        }
+    }
+    tracing_subscriber::EnvFilter::builder()
+        .parse(text)
+        .map(|_| text.to_ascii_lowercase())
+        .map_err(|_| "is not a log level".to_owned())
+}
+
+/// A file's path; its folder need not exist yet.
+pub(super) fn file_path(text: &str) -> Result<String, String> {
+    let path = std::path::Path::new(text);
+    if text.trim().is_empty() || text.ends_with('/') || path.file_name().is_none() {
+        return Err("does not name a file".to_owned());
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,97 @@
+//! How the API listens and how long it waits.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::spec::{Kind, Spec};
+use super::{rules, words};
+
+/// The `[server]` section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Address to listen on.
+    pub host: IpAddr,
+    /// TCP port to listen on.
+    pub port: u16,
+    /// Where people reach the service, without a trailing slash.
+    #[serde(deserialize_with = "words::optional")]
+    pub public_url: Option<String>,
+    /// HTTP worker threads; `None` means one for each core.
+    #[serde(deserialize_with = "words::zero_is_none")]
+    pub workers: Option<usize>,
+    /// Largest file accepted, in MiB.
+    pub max_file_size_mb: u64,
+    /// Deadline of a request that carries no file.
+    #[serde(deserialize_with = "words::duration")]
+    pub request_timeout: Duration,
+    /// How long a client may send or take nothing while a file passes.
+    #[serde(deserialize_with = "words::duration")]
+    pub client_idle_timeout: Duration,
+    /// How long requests in flight may take to finish after SIGTERM.
+    #[serde(deserialize_with = "words::duration")]
+    pub shutdown_grace: Duration,
+}
+
+impl ServerConfig {
+    /// The address and port to listen on.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.port)
+    }
+
+    /// Where people reach the service: `public_url`, or else the listening address as this machine sees it.
+    pub fn base_url(&self) -> String {
+        self.public_url.clone().unwrap_or_else(|| {
+            let host = match self.host {
+                IpAddr::V4(all) if all.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(all) if all.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+                host => host,
+            };
+            format!("http://{}", SocketAddr::new(host, self.port))
+        })
+    }
+
+    /// Largest file accepted, in bytes.
+    pub fn max_file_size_bytes(&self) -> u64 {
+        self.max_file_size_mb.saturating_mul(super::MEBIBYTE)
+    }
+}
+
+pub(super) const SETTINGS: &[Spec] = &[
+    Spec::new(
+        "server.host",
+        Kind::Text { what: "an IP address such as \"127.0.0.1\" or \"0.0.0.0\"", rule: rules::ip_address },
+        "Address to listen on. The default takes calls from this machine alone; \"0.0.0.0\" takes them from everywhere, \
+         which wants a TLS proxy in front.",
+    ),
+    Spec::new("server.port", Kind::count(1, 65_535), "TCP port to listen on."),
+    Spec::new(
+        "server.public_url",
+        Kind::Text { what: "a URL such as \"https://files.example.org\"", rule: rules::web_address },
+        "Where people reach the service, as it stands in links and in Location headers.",
+    )
+    .optional("the listening address is used"),
+    Spec::new("server.workers", Kind::count(0, 1024), "HTTP worker threads. 0 means one for each core."),
+    Spec::new(
+        "server.max_file_size_mb",
+        Kind::mebibytes(1, 5 * 1024 * 1024, 1),
+        "Largest file accepted. The upper bound is what S3 takes as one object.",
+    ),
+    Spec::new(
+        "server.request_timeout",
+        Kind::seconds(1, 3600),
+        "Deadline of a request that carries no file. Uploads and downloads are bounded by client_idle_timeout instead.",
+    ),
+    Spec::new(
+        "server.client_idle_timeout",
+        Kind::seconds(1, 3600),
+        "How long a client may send or take nothing while a file passes, before the connection is closed.",
+    ),
+    Spec::new(
+        "server.shutdown_grace",
+        Kind::seconds(0, 3600),
+        "How long requests in flight may take to finish after SIGTERM.",
+    ),
+];

@@ -1,0 +1,217 @@
+//! The S3 stores that hold the bytes: where each is, its part in the ferry, and its deadlines.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use reqwest::Url;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::problem::Problems;
+use super::spec::{Kind, Spec};
+use super::{rules, words};
+
+/// A `[stores.NAME]` section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// Whether the store is used. Stores that are not never reach [`Config::stores`](super::Config::stores).
+    pub enabled: bool,
+    /// Its part in the ferry.
+    pub role: StoreRole,
+    /// Scheme, host and port of its S3 API, without a trailing slash. Never empty once loaded: for a cloud store
+    /// without one it is AWS's endpoint of the region.
+    pub endpoint: String,
+    /// The endpoint as clients see it, for presigned URLs, where that differs.
+    #[serde(deserialize_with = "words::optional")]
+    pub public_endpoint: Option<String>,
+    /// Region for signatures.
+    pub region: String,
+    /// The bucket.
+    pub bucket: String,
+    /// Access key id.
+    pub access_key: SecretString,
+    /// Secret access key.
+    pub secret_key: SecretString,
+    /// Token of temporary credentials (AWS STS).
+    #[serde(deserialize_with = "words::optional")]
+    pub session_token: Option<SecretString>,
+    /// Whether the bucket is named in the path instead of the host name.
+    pub path_style: bool,
+    /// Value of `x-amz-storage-class` for objects written.
+    #[serde(deserialize_with = "words::optional")]
+    pub storage_class: Option<String>,
+    /// Whether a missing bucket is created at start.
+    pub create_bucket: bool,
+    /// Deadline for opening a connection.
+    #[serde(deserialize_with = "words::duration")]
+    pub connect_timeout: Duration,
+    /// Deadline of a call that carries no file.
+    #[serde(deserialize_with = "words::duration")]
+    pub control_timeout: Duration,
+    /// How long a transfer may stand still.
+    #[serde(deserialize_with = "words::duration")]
+    pub idle_timeout: Duration,
+}
+
+/// A store's part in the ferry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreRole {
+    /// Near and fast: uploads land here.
+    Local,
+    /// Far and cheap: the worker copies to here.
+    Cloud,
+}
+
+impl StoreRole {
+    /// The word used in the configuration, in tables and in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Cloud => "cloud",
+        }
+    }
+}
+
+impl StoreConfig {
+    /// The endpoint for URLs that clients outside will call: `public_endpoint`, or else `endpoint`.
+    pub fn client_endpoint(&self) -> &str {
+        self.public_endpoint.as_deref().unwrap_or(&self.endpoint)
+    }
+}
+
+/// Fills in AWS's endpoint where a cloud store has none. Returns the keys that were filled, with their values.
+pub(super) fn derive_endpoints(
+    stores: &mut BTreeMap<String, StoreConfig>,
+    problems: &mut Problems,
+) -> Vec<(String, String)> {
+    let mut derived = Vec::new();
+    for (name, store) in stores.iter_mut().filter(|(_, store)| store.endpoint.is_empty()) {
+        let key = format!("stores.{name}.endpoint");
+        if store.role == StoreRole::Local {
+            problems.add_between(
+                &[&key, &format!("stores.{name}.role")],
+                "is missing; only a cloud store has a default, AWS's endpoint of its region",
+                format!("set {key} to the store's address, such as \"http://127.0.0.1:9000\""),
+            );
+            continue;
+        }
+        let domain = if store.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        store.endpoint = format!("https://s3.{}.{domain}", store.region);
+        derived.push((key, store.endpoint.clone()));
+    }
+    derived
+}
+
+/// Two names for one bucket would let the ferry free the only copy, believing in a second one.
+pub(super) fn check_distinct(stores: &BTreeMap<String, StoreConfig>, problems: &mut Problems) {
+    let mut places: BTreeMap<(String, &str), &str> = BTreeMap::new();
+    for (name, store) in stores {
+        if store.bucket.is_empty() {
+            continue;
+        }
+        if let Some(other) = places.insert((place(&store.endpoint), &store.bucket), name) {
+            problems.add_between(
+                &[
+                    &format!("stores.{name}.bucket"),
+                    &format!("stores.{name}.endpoint"),
+                    &format!("stores.{other}.bucket"),
+                    &format!("stores.{other}.endpoint"),
+                ],
+                format!("is the same bucket as that of the store \"{other}\""),
+                "give every store a bucket of its own",
+            );
+        }
+    }
+}
+
+fn place(endpoint: &str) -> String {
+    let Ok(url) = Url::parse(endpoint) else { return endpoint.to_owned() };
+    let host = match url.host_str() {
+        Some("localhost" | "[::1]") => "127.0.0.1",
+        Some(host) => host,
+        None => "",
+    };
+    format!("{host}:{}", url.port_or_known_default().unwrap_or(0))
+}
+
+const CREDENTIALS: &str = "the key that the store gave out for this bucket";
+
+pub(super) const SETTINGS: &[Spec] = &[
+    Spec::new(
+        "stores.*.enabled",
+        Kind::Switch,
+        "Whether the store is used. When false, nothing else of it is read; that is how a default store is left out.",
+    ),
+    Spec::new(
+        "stores.*.role",
+        Kind::OneOf(&["local", "cloud"]),
+        "Its part in the ferry: uploads land on a local store, and the worker copies them to a cloud store.",
+    )
+    .required("\"local\" or \"cloud\""),
+    Spec::new(
+        "stores.*.endpoint",
+        Kind::Text { what: "scheme, host and port such as \"http://127.0.0.1:9000\"", rule: rules::endpoint },
+        "Scheme, host and port of its S3 API.",
+    )
+    .optional("for a cloud store, AWS's endpoint of the region; a local store needs one"),
+    Spec::new(
+        "stores.*.public_endpoint",
+        Kind::Text { what: "scheme, host and port such as \"https://s3.example.org\"", rule: rules::endpoint },
+        "The endpoint as clients see it, for the presigned URLs that they are given.",
+    )
+    .optional("the same as endpoint"),
+    Spec::new(
+        "stores.*.region",
+        Kind::Text { what: "a region such as \"eu-central-1\"", rule: rules::region },
+        "Region of the bucket; it is part of every signature. MinIO answers to \"us-east-1\".",
+    ),
+    Spec::new(
+        "stores.*.bucket",
+        Kind::Text { what: "a bucket name, 3 to 63 of a-z, 0-9, hyphen and dot", rule: rules::bucket },
+        "The bucket, for Nightferry alone.",
+    )
+    .required("the name of a bucket that is for Nightferry alone"),
+    Spec::new("stores.*.access_key", Kind::Text { what: "an access key id", rule: rules::credential }, "Access key id.")
+        .secret()
+        .required(CREDENTIALS),
+    Spec::new(
+        "stores.*.secret_key",
+        Kind::Text { what: "a secret access key", rule: rules::credential },
+        "Secret access key.",
+    )
+    .secret()
+    .required(CREDENTIALS),
+    Spec::new(
+        "stores.*.session_token",
+        Kind::Text { what: "a session token", rule: rules::credential },
+        "Token of temporary credentials (AWS STS).",
+    )
+    .secret()
+    .optional("the keys are permanent ones"),
+    Spec::new(
+        "stores.*.path_style",
+        Kind::Switch,
+        "Whether the bucket is named in the path (http://host/bucket) instead of the host name (http://bucket.host).",
+    ),
+    Spec::new(
+        "stores.*.storage_class",
+        Kind::Text { what: "a storage class such as \"STANDARD_IA\"", rule: rules::storage_class },
+        "Storage class of the objects written there. Archive classes are refused: their objects cannot be read without \
+         a restore.",
+    )
+    .optional("the store's default"),
+    Spec::new(
+        "stores.*.create_bucket",
+        Kind::Switch,
+        "Whether a missing bucket is created at start. For development; in production make buckets on purpose.",
+    ),
+    Spec::new("stores.*.connect_timeout", Kind::seconds(1, 300), "Deadline for opening a connection."),
+    Spec::new("stores.*.control_timeout", Kind::seconds(1, 600), "Deadline of a call that carries no file."),
+    Spec::new(
+        "stores.*.idle_timeout",
+        Kind::seconds(1, 600),
+        "How long a transfer may stand still before it is given up and tried again.",
+    ),
+];

@@ -1,0 +1,74 @@
+//! The one table of all settings, in the order in which they are shown, and how keys are found in it.
+
+use super::spec::Spec;
+use super::{auth, database, logging, server, stores, tiering, uploads};
+
+/// Every setting of every section.
+pub(super) fn all() -> impl Iterator<Item = &'static Spec> {
+    [
+        server::SETTINGS,
+        uploads::SETTINGS,
+        database::SETTINGS,
+        auth::SETTINGS,
+        stores::SETTINGS,
+        tiering::SETTINGS,
+        logging::SETTINGS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// The key in the table's form, with `*` for the name of a store.
+pub(super) fn pattern(key: &str) -> String {
+    match store_of(key) {
+        Some((_, field)) => format!("stores.*.{field}"),
+        None => key.to_owned(),
+    }
+}
+
+/// The name of the store and the rest of a key `stores.NAME.REST`.
+pub(super) fn store_of(key: &str) -> Option<(&str, &str)> {
+    key.strip_prefix("stores.")?.split_once('.')
+}
+
+/// The row for a key.
+pub(super) fn find(key: &str) -> Option<&'static Spec> {
+    let pattern = pattern(key);
+    all().find(|spec| spec.key == pattern)
+}
+
+/// Whether the key is that of a section, such as `server` or `stores.minio`.
+pub(super) fn is_section(key: &str) -> bool {
+    if let Some(name) = key.strip_prefix("stores.") {
+        return !name.contains('.');
+    }
+    key == "stores" || all().any(|spec| spec.section() == key)
+}
+
+/// The known key that was probably meant by an unknown one.
+pub(super) fn suggestion(key: &str) -> Option<String> {
+    let known: Vec<String> = all()
+        .map(|spec| match store_of(key) {
+            Some((name, _)) => spec.key.replace('*', name),
+            None => spec.key.to_owned(),
+        })
+        .collect();
+    let farthest = (key.len() / 5).max(2);
+    let close = known
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(key, known), known))
+        .filter(|(distance, _)| *distance <= farthest)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known.clone());
+    close.or_else(|| in_another_section(key, &known))
+}
+
+/// The only key with the same last part, for a setting that was written in the wrong section.
+fn in_another_section(key: &str, known: &[String]) -> Option<String> {
+    let name = key.rsplit('.').next()?;
+    let mut same = known.iter().filter(|known| known.rsplit('.').next() == Some(name));
+    match (same.next(), same.next()) {
+        (Some(only), None) => Some(only.replace('*', "NAME")),
+        _ => None,
+    }
+}

@@ -1,0 +1,224 @@
+//! When and how the worker ferries files to the cloud.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de::Error};
+
+use super::problem::Problems;
+use super::server::ServerConfig;
+use super::spec::{Kind, Spec, duration_from_words};
+use super::uploads::check_part_count;
+use super::{MEBIBYTE, rules, words};
+
+/// The `[tiering]` section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TieringConfig {
+    /// When runs begin: cron with six fields, seconds first.
+    pub schedule: String,
+    /// The time zone of the schedule.
+    #[serde(deserialize_with = "words::parsed")]
+    pub time_zone: chrono_tz::Tz,
+    /// Whether a tick that was missed while no worker was up is caught up at start.
+    pub catch_up: bool,
+    /// Name of the store where uploads land. Never empty once loaded.
+    pub local_store: String,
+    /// Name of the store to which the worker copies. Never empty once loaded.
+    pub cloud_store: String,
+    /// Replicas that a worker claims at once.
+    pub batch_size: u32,
+    /// Files in flight in each worker.
+    pub concurrency: usize,
+    /// Parts in flight of each file.
+    pub part_concurrency: usize,
+    /// Size from which a file goes in parts, in MiB.
+    pub multipart_threshold_mb: u64,
+    /// Size of a part, in MiB.
+    pub part_size_mb: u64,
+    /// Life of a claim that is not renewed.
+    #[serde(deserialize_with = "words::duration")]
+    pub lease: Duration,
+    /// How often a claim is renewed and a worker shows that it lives.
+    #[serde(deserialize_with = "words::duration")]
+    pub heartbeat: Duration,
+    /// Attempts for each file before it counts as failed.
+    pub max_attempts: u32,
+    /// Upper bound of the first pause between attempts.
+    #[serde(deserialize_with = "words::duration")]
+    pub backoff_initial: Duration,
+    /// Upper bound of every pause between attempts.
+    #[serde(deserialize_with = "words::duration")]
+    pub backoff_cap: Duration,
+    /// How a copy is proved.
+    pub verify: VerifyMode,
+    /// What becomes of the local copy once the cloud copy is verified.
+    pub free_local_after: FreeLocalAfter,
+    /// How long transfers in flight may take to finish after SIGTERM.
+    #[serde(deserialize_with = "words::duration")]
+    pub drain_grace: Duration,
+}
+
+/// How a copy is proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VerifyMode {
+    /// By checksums that the destination computed and gave back.
+    Checksum,
+    /// By downloading the copy and hashing it as well.
+    ReadBack,
+}
+
+/// What becomes of the local copy once the cloud copy is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FreeLocalAfter {
+    /// It is kept.
+    Never,
+    /// It is freed this long after the cloud copy was verified.
+    After(Duration),
+}
+
+impl<'de> Deserialize<'de> for FreeLocalAfter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "never" {
+            return Ok(Self::Never);
+        }
+        duration_from_words(&text).map(Self::After).map_err(D::Error::custom)
+    }
+}
+
+impl TieringConfig {
+    /// Size from which a file goes in parts, in bytes.
+    pub fn multipart_threshold_bytes(&self) -> u64 {
+        self.multipart_threshold_mb.saturating_mul(MEBIBYTE)
+    }
+
+    /// Size of a part, in bytes.
+    pub fn part_size_bytes(&self) -> u64 {
+        self.part_size_mb.saturating_mul(MEBIBYTE)
+    }
+
+    pub(super) fn check(&self, server: &ServerConfig, problems: &mut Problems) {
+        check_part_count("tiering.part_size_mb", self.part_size_mb, server, problems);
+        if self.multipart_threshold_mb < self.part_size_mb {
+            problems.add_between(
+                &["tiering.multipart_threshold_mb", "tiering.part_size_mb"],
+                format!(
+                    "= {} is less than tiering.part_size_mb = {}",
+                    self.multipart_threshold_mb, self.part_size_mb
+                ),
+                "make the threshold at least as large as a part",
+            );
+        }
+        if self.lease < self.heartbeat.saturating_mul(3) {
+            problems.add_between(
+                &["tiering.lease", "tiering.heartbeat"],
+                "is less than three times tiering.heartbeat, so one slow renewal would lose it",
+                "lengthen tiering.lease or shorten tiering.heartbeat",
+            );
+        }
+        if self.backoff_initial > self.backoff_cap {
+            problems.add_between(
+                &["tiering.backoff_initial", "tiering.backoff_cap"],
+                "is longer than tiering.backoff_cap",
+                "make the cap at least as long as the first pause",
+            );
+        }
+    }
+}
+
+pub(super) const SETTINGS: &[Spec] = &[
+    Spec::new(
+        "tiering.schedule",
+        Kind::Text { what: "a cron pattern with six fields such as \"0 0 0 * * *\"", rule: rules::schedule },
+        "When runs begin: cron with six fields, seconds first. The default is every midnight.",
+    ),
+    Spec::new(
+        "tiering.time_zone",
+        Kind::Text { what: "an IANA time zone such as \"Europe/Berlin\"", rule: rules::time_zone },
+        "The IANA time zone of the schedule, such as \"Europe/Berlin\". Daylight saving is observed.",
+    ),
+    Spec::new(
+        "tiering.catch_up",
+        Kind::Switch,
+        "Whether a tick that was missed while no worker was up is caught up, once, when one starts.",
+    ),
+    Spec::new(
+        "tiering.local_store",
+        Kind::Text { what: "the name of a store", rule: rules::store_name },
+        "Name of the store where uploads land; needed when several have the role \"local\".",
+    )
+    .optional("the only store whose role is \"local\""),
+    Spec::new(
+        "tiering.cloud_store",
+        Kind::Text { what: "the name of a store", rule: rules::store_name },
+        "Name of the store to which the worker copies; needed when several have the role \"cloud\".",
+    )
+    .optional("the only store whose role is \"cloud\""),
+    Spec::new(
+        "tiering.batch_size",
+        Kind::count(1, 1000),
+        "Files that a worker claims at once. Small batches share a run better among several workers.",
+    ),
+    Spec::new("tiering.concurrency", Kind::count(1, 1024), "Files in flight in each worker."),
+    Spec::new(
+        "tiering.part_concurrency",
+        Kind::count(1, 64),
+        "Parts in flight of each file that goes in parts.",
+    ),
+    Spec::new(
+        "tiering.multipart_threshold_mb",
+        Kind::mebibytes(8, 5 * 1024, 8),
+        "Size from which a file goes in parts, which move in parallel and of which only those in flight are sent again \
+         after a crash.",
+    ),
+    Spec::new(
+        "tiering.part_size_mb",
+        Kind::mebibytes(8, 5 * 1024, 8),
+        "Size of a part. A multiple of 8, because checksums are kept for every 8 MiB.",
+    ),
+    Spec::new(
+        "tiering.lease",
+        Kind::seconds(3, 3600),
+        "Life of a claim that is not renewed: how long the files of a worker that died wait for another one. At least \
+         three times the heartbeat.",
+    ),
+    Spec::new(
+        "tiering.heartbeat",
+        Kind::seconds(1, 600),
+        "How often a worker renews its claims and shows that it lives.",
+    ),
+    Spec::new(
+        "tiering.max_attempts",
+        Kind::count(1, 100),
+        "Attempts for each file before it counts as failed, until `nightferry sync retry`.",
+    ),
+    Spec::new(
+        "tiering.backoff_initial",
+        Kind::Duration { min: Duration::from_millis(10), max: Duration::from_secs(3600) },
+        "The first pause between attempts; it doubles with every attempt. A random part of it is waited, so that \
+         workers do not come back all at once.",
+    ),
+    Spec::new(
+        "tiering.backoff_cap",
+        Kind::Duration { min: Duration::from_millis(10), max: Duration::from_secs(86_400) },
+        "The longest pause between attempts.",
+    ),
+    Spec::new(
+        "tiering.verify",
+        Kind::OneOf(&["checksum", "read-back"]),
+        "How a copy is proved: by checksums that the destination computed and gave back, or by downloading and hashing \
+         it as well, which costs the cloud store's egress.",
+    ),
+    Spec::new(
+        "tiering.free_local_after",
+        Kind::DurationOrNever,
+        "What becomes of the local copy once the cloud copy is verified: \"never\" keeps it, \"0s\" frees it at once, \
+         \"30d\" after 30 days.",
+    ),
+    Spec::new(
+        "tiering.drain_grace",
+        Kind::seconds(0, 3600),
+        "How long transfers in flight may take to finish after SIGTERM; what is left is given back for the next worker.",
+    ),
+];

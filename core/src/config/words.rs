@@ -1,0 +1,38 @@
+//! Serde helpers for values that are text in the configuration and something else in Rust.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de::Error};
+
+use super::spec::duration_from_words;
+
+/// A length of time such as `30s`.
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    // Empty only where an error is already recorded for the key, so the configuration is never returned.
+    if text.is_empty() { Ok(Duration::ZERO) } else { duration_from_words(&text).map_err(D::Error::custom) }
+}
+
+/// Text, where empty means unset.
+pub(super) fn optional<'de, D: Deserializer<'de>, T: From<String>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(if text.is_empty() { None } else { Some(T::from(text)) })
+}
+
+/// Anything that parses from text.
+pub(super) fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: std::fmt::Display>,
+{
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+/// A count, where 0 means "decide by yourself".
+pub(super) fn zero_is_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let count = usize::deserialize(deserializer)?;
+    Ok((count > 0).then_some(count))
+}
