@@ -287,6 +287,19 @@ async fn a_skewed_clock_is_tried_once_more_with_a_fresh_signature() {
 }
 
 #[tokio::test]
+async fn a_403_of_a_store_with_another_time_is_about_the_clock() {
+    let denied = |date: &str| {
+        let headers = format!("Date: {date}\r\nConnection: close\r\n");
+        Act::AnswerAndClose(answer("403 Forbidden", &headers, "<Error><Code>AccessDenied</Code></Error>"))
+    };
+    let store = serve(vec![denied("Wed, 21 Oct 2015 07:28:00 GMT")]).await;
+    let error = store.get(&key(), None).await.unwrap_err();
+    assert_eq!((error.verdict(), error.is_credentials()), (Verdict::Transient, false), "{error}");
+    let now = chrono::Utc::now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    assert!(serve(vec![denied(&now)]).await.get(&key(), None).await.unwrap_err().is_credentials());
+}
+
+#[tokio::test]
 async fn no_secret_shows_in_errors_or_debug_output() {
     let store = serve(vec![Act::Close]).await;
     let error = store.get(&key(), None).await.unwrap_err();

@@ -350,12 +350,13 @@ async fn wrong_credentials_are_named() {
     }
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("the source's own trouble")]
+struct Trouble;
+
 #[tokio::test]
 async fn a_failing_source_leaves_nothing_behind_and_is_told_apart() {
     let store = live_or_skip!();
-    #[derive(Debug, thiserror::Error)]
-    #[error("the source's own trouble")]
-    struct Trouble;
     for good in [0, 1, 40] {
         let key = key("source");
         let chunks = (0..good).map(|_| Ok(random(50_000))).chain([Err(Trouble)]);

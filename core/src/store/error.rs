@@ -10,6 +10,12 @@ use std::time::Duration;
 use super::StoreName;
 use crate::retry::Retry;
 
+/// The one status above 500 that waiting does not mend: the server lacks a feature.
+const NOT_IMPLEMENTED: u16 = 501;
+
+/// S3's code for a request whose time is too far from the store's own.
+pub(super) const CLOCK_SKEW: &str = "RequestTimeTooSkewed";
+
 /// An error of any kind, as a body's producer may raise it.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
@@ -139,7 +145,9 @@ impl StoreError {
     pub fn is_outage(&self) -> bool {
         match &self.kind {
             StoreErrorKind::Connect | StoreErrorKind::Timeout | StoreErrorKind::Connection => true,
-            StoreErrorKind::Answer { status, .. } => *status >= 500 || *status == 429,
+            StoreErrorKind::Answer { status, .. } => {
+                *status == 429 || (*status >= 500 && *status != NOT_IMPLEMENTED)
+            }
             _ => false,
         }
     }
@@ -165,7 +173,7 @@ impl StoreError {
 
     /// Whether the store refused because the caller's clock and its own are too far apart.
     pub(super) fn is_clock_skew(&self) -> bool {
-        self.code() == Some("RequestTimeTooSkewed")
+        self.code() == Some(CLOCK_SKEW)
     }
 
     /// Whether it was the body's producer that failed, not this store.
@@ -205,6 +213,7 @@ fn verdict_of_answer(status: u16, code: &str) -> Verdict {
         | "OperationAborted"
         | "ConditionalRequestConflict"
         | "IncompleteBody" => Verdict::Transient,
+        _ if status == NOT_IMPLEMENTED => Verdict::Permanent,
         _ if matches!(status, 408 | 429) || status >= 500 => Verdict::Transient,
         _ => Verdict::Permanent,
     }
@@ -306,6 +315,8 @@ mod tests {
             (503, "SlowDown", Verdict::Transient),
             (503, "", Verdict::Transient),
             (429, "TooManyRequests", Verdict::Transient),
+            (501, "NotImplemented", Verdict::Permanent),
+            (507, "XMinioStorageFull", Verdict::Transient),
             (408, "", Verdict::Transient),
             (400, "RequestTimeout", Verdict::Transient),
             (403, "RequestTimeTooSkewed", Verdict::Transient),

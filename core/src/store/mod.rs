@@ -136,7 +136,32 @@ fn plain_endpoint(endpoint: &str) -> Result<String, &'static str> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use bytes::Bytes;
+
     use super::*;
+
+    #[test]
+    fn every_operation_can_run_in_a_spawned_task() {
+        fn is_send<T: Send>(_: impl FnOnce(&'static Store, &'static ObjectKey) -> T) {}
+        is_send(|store, _| store.check());
+        is_send(|store, _| store.ensure_bucket());
+        is_send(|store, key| store.get(key, None));
+        is_send(Store::head);
+        is_send(Store::delete);
+        is_send(
+            |store, key| async move { store.put(key, Bytes::new().into(), &PutOptions::default()).await },
+        );
+        is_send(|store, key| async move { store.create_multipart(key, &PutOptions::default()).await });
+        is_send(|store, key| async move {
+            let upload = UploadId::new("");
+            store.put_part(key, &upload, 1, Bytes::new().into(), None).await?;
+            store.complete_multipart(key, &upload, &[], None).await?;
+            store.abort_multipart(key, &upload).await
+        });
+        is_send(|store, _| store.list("", None, 1));
+        is_send(|store, _| store.list_multipart_uploads(""));
+        is_send(|store, key| store.presign_get(key, std::time::Duration::ZERO, None, None));
+    }
 
     #[test]
     fn endpoints_are_brought_into_the_form_that_is_signed() {

@@ -6,7 +6,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Request, Response};
 use s3::Bucket;
 use s3::command::{Command, HttpMethod};
@@ -16,11 +17,15 @@ use s3::request::tokio_backend::ReqwestRequest;
 use tokio::time::timeout;
 
 use super::body::{Stalled, watch};
+use super::error::CLOCK_SKEW;
 use super::{Body, Store, StoreError, StoreErrorKind, xml};
 
 /// How long the presigned URLs that this process uses itself are valid. Only the begin of the request counts, so this
 /// is how far the store's clock may run ahead.
 pub(super) const SIGNATURE_LIFE_SECS: u32 = 3600;
+
+/// How far S3 lets the clocks of both sides differ.
+const SKEW_LIMIT: TimeDelta = TimeDelta::minutes(15);
 
 /// Answers that are no objects: listings of 1,000 keys of 1 KiB are the largest.
 const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
@@ -159,11 +164,17 @@ impl Store {
         }
         let status = response.status().as_u16();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(read_retry_after);
+        let skewed = response.headers().get(DATE).and_then(read_date).is_some_and(is_far_from_now);
         // The status alone says enough when the body cannot be read.
         let reading = read_up_to(response, ERROR_LIMIT);
         let body = timeout(self.settings().deadlines.control, reading).await;
         let document = body.ok().and_then(Result::ok).flatten().and_then(|body| xml::read_error(&body));
         let (code, message) = document.map(|document| (document.code, document.message)).unwrap_or_default();
+        // Presigned requests out of time are answered as if permission was lacking.
+        let code = match code.as_str() {
+            "" | "AccessDenied" | "RequestExpired" if status == 403 && skewed => CLOCK_SKEW.to_owned(),
+            _ => code,
+        };
         let kind = StoreErrorKind::Answer { status, code };
         Err(self.error(operation, kind, message).with_retry_after(retry_after))
     }
@@ -263,8 +274,16 @@ fn read_retry_after(value: &HeaderValue) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = chrono::DateTime::parse_from_rfc2822(text).ok()?;
-    (date.to_utc() - chrono::Utc::now()).to_std().ok()
+    (read_date(value)? - Utc::now()).to_std().ok()
+}
+
+/// A date as HTTP writes it (RFC 9110 section 5.6.7).
+fn read_date(value: &HeaderValue) -> Option<DateTime<Utc>> {
+    Some(DateTime::parse_from_rfc2822(value.to_str().ok()?).ok()?.to_utc())
+}
+
+fn is_far_from_now(time: DateTime<Utc>) -> bool {
+    (time - Utc::now()).abs() > SKEW_LIMIT
 }
 
 #[cfg(test)]
@@ -279,7 +298,7 @@ mod tests {
         assert_eq!(read("7"), Some(Duration::from_secs(7)));
         assert_eq!(read("soon"), None);
         assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), None);
-        let later = (chrono::Utc::now() + chrono::Duration::seconds(60)).format("%a, %d %b %Y %H:%M:%S GMT");
+        let later = (Utc::now() + TimeDelta::seconds(60)).format("%a, %d %b %Y %H:%M:%S GMT");
         assert!(read(&later.to_string()).is_some_and(|pause| pause > Duration::from_secs(50)));
     }
 }
