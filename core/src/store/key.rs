@@ -1,0 +1,208 @@
+//! The name of an object in every store. The only place where a key is made or read, so that no user input ever reaches
+//! a store's path unchecked.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Longest sanitised file name inside a key, in bytes.
+pub const NAME_LIMIT: usize = 80;
+
+/// `user-{user id}/{object id}-{sanitised name}`: the same in every store, safe in any path or URL.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ObjectKey(String);
+
+/// A text that is not an object key of Nightferry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an object key: expected user-{{uuid}}/{{uuid}}-{{name}}")]
+pub struct ParseKeyError;
+
+impl ObjectKey {
+    /// The key of object `object`, owned by `user`, uploaded as `name`.
+    pub fn new(user: Uuid, object: Uuid, name: &str) -> Self {
+        Self(format!("user-{user}/{object}-{}", sanitise(name)))
+    }
+
+    /// Reads a key back from the database or a listing; refuses everything that [`ObjectKey::new`] cannot have made.
+    pub fn parse(text: &str) -> Result<Self, ParseKeyError> {
+        let (user, rest) =
+            text.strip_prefix("user-").and_then(|rest| rest.split_once('/')).ok_or(ParseKeyError)?;
+        let (object, name) = rest.split_at_checked(36).ok_or(ParseKeyError)?;
+        let name = name.strip_prefix('-').ok_or(ParseKeyError)?;
+        let well_formed = is_plain_uuid(user) && is_plain_uuid(object) && is_sanitised(name);
+        if well_formed { Ok(Self(text.to_owned())) } else { Err(ParseKeyError) }
+    }
+
+    /// The key as S3 knows it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The user whose object this is.
+    pub fn user(&self) -> Option<Uuid> {
+        self.0.get(5..41).and_then(|id| Uuid::try_parse(id).ok())
+    }
+
+    /// The object's id.
+    pub fn object(&self) -> Option<Uuid> {
+        self.0.get(42..78).and_then(|id| Uuid::try_parse(id).ok())
+    }
+
+    /// What every key of `user` begins with, for listings.
+    pub fn prefix_of(user: Uuid) -> String {
+        format!("user-{user}/")
+    }
+}
+
+/// Hyphenated and in lower case, so that one object has one spelling.
+fn is_plain_uuid(text: &str) -> bool {
+    Uuid::try_parse(text).is_ok_and(|id| {
+        let mut buffer = Uuid::encode_buffer();
+        text == id.hyphenated().encode_lower(&mut buffer)
+    })
+}
+
+fn is_kept(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')
+}
+
+fn is_sanitised(name: &str) -> bool {
+    !name.is_empty() && name.len() <= NAME_LIMIT && !name.starts_with('.') && name.chars().all(is_kept)
+}
+
+/// Keeps the end of a name that is too long: the extension is what people look for.
+fn sanitise(name: &str) -> String {
+    let safe: String = name.chars().map(|c| if is_kept(c) { c } else { '_' }).collect();
+    // Every character is one byte now, so any index is a character boundary.
+    let tail = safe.get(safe.len().saturating_sub(NAME_LIMIT)..).unwrap_or_default();
+    match tail.strip_prefix('.') {
+        Some(rest) => format!("_{rest}"),
+        None if tail.is_empty() => "_".to_owned(),
+        None => tail.to_owned(),
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl AsRef<str> for ObjectKey {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ObjectKey {
+    type Err = ParseKeyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<String> for ObjectKey {
+    type Error = ParseKeyError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<ObjectKey> for String {
+    fn from(key: ObjectKey) -> Self {
+        key.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const USER: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
+    const OBJECT: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0002);
+
+    fn name_in(key: &ObjectKey) -> &str {
+        key.as_str().get(79..).unwrap()
+    }
+
+    #[test]
+    fn a_key_names_user_object_and_file() {
+        let key = ObjectKey::new(USER, OBJECT, "Holiday photo (1).jpg");
+        assert_eq!(
+            key.as_str(),
+            "user-01900000-0000-7000-8000-000000000001/01900000-0000-7000-8000-000000000002-Holiday_photo__1_.jpg"
+        );
+        assert_eq!((key.user(), key.object()), (Some(USER), Some(OBJECT)));
+        assert!(key.as_str().starts_with(&ObjectKey::prefix_of(USER)));
+    }
+
+    #[test]
+    fn dangerous_names_become_harmless() {
+        for (name, safe) in [
+            ("", "_"),
+            (".", "_"),
+            ("..", "_."),
+            ("../../etc/passwd", "_._.._etc_passwd"),
+            (".bashrc", "_bashrc"),
+            ("a\0b\r\nc", "a_b__c"),
+            ("schön.txt", "sch_n.txt"),
+        ] {
+            assert_eq!(name_in(&ObjectKey::new(USER, OBJECT, name)), safe, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_name_keeps_its_extension() {
+        let key = ObjectKey::new(USER, OBJECT, &format!("{}.tar.gz", "x".repeat(300)));
+        assert_eq!(name_in(&key).len(), NAME_LIMIT);
+        assert!(key.as_str().ends_with("x.tar.gz"));
+    }
+
+    #[test]
+    fn what_nightferry_did_not_write_is_refused() {
+        let good = ObjectKey::new(USER, OBJECT, "a").as_str().to_owned();
+        assert_eq!(ObjectKey::parse(&good).unwrap().as_str(), good);
+        for wrong in [
+            String::new(),
+            "backup/x".to_owned(),
+            "user-/".to_owned(),
+            format!("/{good}"),
+            format!("{good}/b"),
+            format!("{good}/../x"),
+            format!("{good}\n"),
+            good.to_uppercase(),
+            good.replace("-a", "-"),
+            good.replace("-a", "-..a"),
+            good.replace("0190", "{190"),
+            format!("{good}{}", "a".repeat(NAME_LIMIT)),
+            good.replacen("0000-", "0000", 1),
+        ] {
+            assert_eq!(ObjectKey::parse(&wrong), Err(ParseKeyError), "{wrong:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_gives_a_key_that_reads_back(name in any::<String>(), user in any::<u128>(), object in any::<u128>()) {
+            let key = ObjectKey::new(Uuid::from_u128(user), Uuid::from_u128(object), &name);
+            prop_assert_eq!(ObjectKey::parse(key.as_str()), Ok(key.clone()));
+            prop_assert!(key.as_str().split('/').count() == 2);
+            prop_assert!(name_in(&key).len() <= NAME_LIMIT);
+        }
+
+        #[test]
+        fn parsing_never_panics(text in any::<String>()) {
+            let _ = ObjectKey::parse(&text);
+            let _ = ObjectKey::parse(&format!("user-{text}"));
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Listings, in key order and page by page, so that memory does not grow with the bucket.
+
+use chrono::{DateTime, Utc};
+use s3::command::Command;
+
+use super::xml::{self, ListBucketResult, ListMultipartUploadsResult};
+use super::{Store, StoreError, UploadId};
+
+const LIST: &str = "ListObjectsV2";
+const LIST_UPLOADS: &str = "ListMultipartUploads";
+
+/// Most objects in one page of a listing: S3's own limit.
+pub const LIST_LIMIT: usize = 1000;
+
+/// Most unfinished uploads that are returned at once.
+const UPLOADS_LIMIT: usize = 10_000;
+
+/// Objects in key order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListPage {
+    /// The objects of this page.
+    pub objects: Vec<ListedObject>,
+    /// Where the next page begins: give it as `after`. `None` on the last page.
+    pub next: Option<String>,
+}
+
+/// One object of a listing. Its key is any text: whatever lies in the bucket is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedObject {
+    /// Key.
+    pub key: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Entity tag without quotes.
+    pub etag: String,
+    /// When it was written.
+    pub last_modified: DateTime<Utc>,
+}
+
+/// One unfinished multipart upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedUpload {
+    /// Key of the object that is being uploaded.
+    pub key: String,
+    /// The store's name for it.
+    pub upload_id: UploadId,
+    /// When it began.
+    pub initiated: DateTime<Utc>,
+}
+
+impl Store {
+    /// Up to `limit` (at most [`LIST_LIMIT`]) objects whose keys begin with `prefix` and come after `after`.
+    pub async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<ListPage, StoreError> {
+        let deadline = self.settings().deadlines.control;
+        let attempt = || {
+            let command = Command::ListObjectsV2 {
+                prefix: prefix.to_owned(),
+                delimiter: None,
+                continuation_token: None,
+                start_after: after.map(str::to_owned),
+                max_keys: Some(limit.clamp(1, LIST_LIMIT)),
+            };
+            self.control_document(LIST, &self.0.bucket, "/", command, deadline)
+        };
+        let body = self.signed(attempt).await?;
+        let result: ListBucketResult =
+            xml::read("ListBucketResult", &body).map_err(|detail| self.protocol(LIST, detail))?;
+        let objects: Vec<_> = result
+            .contents
+            .into_iter()
+            .map(|object| ListedObject {
+                key: object.key,
+                size: object.size,
+                etag: object.etag.trim_matches('"').to_owned(),
+                last_modified: object.last_modified,
+            })
+            .collect();
+        let next = match (result.is_truncated, objects.last()) {
+            (false, _) => None,
+            (true, Some(last)) => Some(last.key.clone()),
+            (true, None) => return Err(self.protocol(LIST, "an empty page says that more follow")),
+        };
+        Ok(ListPage { objects, next })
+    }
+
+    /// Unfinished multipart uploads of keys that begin with `prefix`, at most 10,000 of them: who aborts them asks again.
+    pub async fn list_multipart_uploads(&self, prefix: &str) -> Result<Vec<ListedUpload>, StoreError> {
+        let deadline = self.settings().deadlines.control;
+        let mut uploads = Vec::new();
+        let (mut key_marker, mut upload_id_marker) = (None::<String>, None::<String>);
+        loop {
+            let attempt = || {
+                let command = Command::ListMultipartUploads {
+                    prefix: Some(prefix),
+                    delimiter: None,
+                    key_marker: key_marker.clone(),
+                    upload_id_marker: upload_id_marker.clone(),
+                    max_uploads: Some(LIST_LIMIT),
+                };
+                self.control_document(LIST_UPLOADS, &self.0.bucket, "/", command, deadline)
+            };
+            let body = self.signed(attempt).await?;
+            let page: ListMultipartUploadsResult = xml::read("ListMultipartUploadsResult", &body)
+                .map_err(|detail| self.protocol(LIST_UPLOADS, detail))?;
+            let came = page.uploads.len();
+            uploads.extend(page.uploads.into_iter().map(|upload| ListedUpload {
+                key: upload.key,
+                upload_id: UploadId::new(upload.id),
+                initiated: upload.initiated,
+            }));
+            if !page.is_truncated || uploads.len() >= UPLOADS_LIMIT {
+                uploads.truncate(UPLOADS_LIMIT);
+                return Ok(uploads);
+            }
+            if came == 0 || page.next_key_marker.is_none() {
+                return Err(self.protocol(LIST_UPLOADS, "the answer does not say where the next page begins"));
+            }
+            (key_marker, upload_id_marker) = (page.next_key_marker, page.next_upload_id_marker);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Multipart uploads: parts in any order and in parallel, each with its own checksum, one CRC-64/NVME over the whole.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use reqwest::header::{HeaderMap, HeaderValue};
+use s3::command::Command;
+use s3::serde_types::{CompleteMultipartUploadData, Part};
+use serde::{Deserialize, Serialize};
+
+use super::object::{read_crc64nvme, read_etag};
+use super::options::{CHECKSUM_ALGORITHM, CHECKSUM_CRC64NVME, CHECKSUM_TYPE, value};
+use super::send::SIGNATURE_LIFE_SECS;
+use super::xml::{self, CompleteMultipartUploadResult, InitiateMultipartUploadResult};
+use super::{Body, ObjectKey, PutOptions, PutReceipt, Store, StoreError, StoreErrorKind, Verdict};
+use crate::checksum::Crc64Nvme;
+
+const CREATE: &str = "CreateMultipartUpload";
+const PART: &str = "UploadPart";
+const COMPLETE: &str = "CompleteMultipartUpload";
+const ABORT: &str = "AbortMultipartUpload";
+
+/// The store's name for a multipart upload.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UploadId(String);
+
+impl UploadId {
+    /// An id read back from the database.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+
+    /// The id as the store gave it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The store's acknowledgement of one part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartReceipt {
+    /// Entity tag without quotes.
+    pub etag: String,
+    /// The store's own checksum of the part, where it says so.
+    pub crc64nvme: Option<Crc64Nvme>,
+}
+
+/// A part that the finished object shall consist of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompletedPart {
+    /// 1 to 10,000.
+    pub number: u32,
+    /// Entity tag without quotes.
+    pub etag: String,
+}
+
+impl Store {
+    /// Begins a multipart upload whose finished object is checked by its CRC-64/NVME. The checksums in `options` belong to
+    /// the whole and are not sent here: give the CRC to [`Store::complete_multipart`].
+    pub async fn create_multipart(
+        &self,
+        key: &ObjectKey,
+        options: &PutOptions,
+    ) -> Result<UploadId, StoreError> {
+        let mut headers = options
+            .headers(self.settings().storage_class.as_deref())
+            .map_err(|error| self.invalid(CREATE, &error))?;
+        headers.insert(CHECKSUM_ALGORITHM, HeaderValue::from_static("CRC64NVME"));
+        headers.insert(CHECKSUM_TYPE, HeaderValue::from_static("FULL_OBJECT"));
+        let bucket =
+            self.0.bucket.with_extra_headers(headers).map_err(|error| self.invalid(CREATE, &error))?;
+        let content_type = options.content_type.as_deref().unwrap_or("application/octet-stream");
+        let deadline = self.settings().deadlines.control;
+        let attempt = || {
+            let command = Command::InitiateMultipartUpload { content_type };
+            self.control_document(CREATE, &bucket, key.as_str(), command, deadline)
+        };
+        let body = self.signed(attempt).await?;
+        let result: InitiateMultipartUploadResult = xml::read("InitiateMultipartUploadResult", &body)
+            .map_err(|detail| self.protocol(CREATE, detail))?;
+        Ok(UploadId(result.upload_id))
+    }
+
+    /// Sends one part (`number` 1 to 10,000; all but the last at least 5 MiB). With `crc` the store refuses other bytes.
+    pub async fn put_part(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        number: u32,
+        body: Body,
+        crc: Option<Crc64Nvme>,
+    ) -> Result<PartReceipt, StoreError> {
+        let again = body.again();
+        match (self.put_part_once(key, upload, number, body, crc).await, again) {
+            (Err(error), Some(body)) if error.is_clock_skew() => {
+                self.put_part_once(key, upload, number, body, crc).await
+            }
+            (result, _) => result,
+        }
+    }
+
+    async fn put_part_once(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        number: u32,
+        body: Body,
+        crc: Option<Crc64Nvme>,
+    ) -> Result<PartReceipt, StoreError> {
+        let mut headers = HeaderMap::new();
+        if let Some(crc) = crc {
+            let checksum = value(CHECKSUM_CRC64NVME.as_str(), &crc.base64());
+            headers.insert(CHECKSUM_CRC64NVME, checksum.map_err(|error| self.invalid(PART, &error))?);
+        }
+        let queries = part_queries(upload, number);
+        let signing = self.0.bucket.presign_put(
+            key.as_str(),
+            SIGNATURE_LIFE_SECS,
+            Some(headers.clone()),
+            Some(queries),
+        );
+        let url = signing.await.map_err(|error| self.invalid(PART, &error))?;
+        let response = self.send_body(PART, &url, headers, None, body).await?;
+        let receipt = PartReceipt {
+            etag: read_etag(response.headers()).ok_or_else(|| self.protocol(PART, "no ETag"))?,
+            crc64nvme: read_crc64nvme(response.headers()),
+        };
+        self.compare(PART, crc, receipt.crc64nvme)?;
+        Ok(receipt)
+    }
+
+    /// Makes the object out of `parts`, in ascending order of their numbers. With `crc` (of the whole object) the store
+    /// refuses other bytes.
+    ///
+    /// When the answer to an earlier call was lost, the store may say that it does not know the upload
+    /// ([`StoreError::is_no_such_upload`]): only [`Store::head`] can tell whether the object was made.
+    pub async fn complete_multipart(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        parts: &[CompletedPart],
+        crc: Option<Crc64Nvme>,
+    ) -> Result<PutReceipt, StoreError> {
+        let mut headers = HeaderMap::new();
+        if let Some(crc) = crc {
+            let checksum = value(CHECKSUM_CRC64NVME.as_str(), &crc.base64());
+            headers.insert(CHECKSUM_CRC64NVME, checksum.map_err(|error| self.invalid(COMPLETE, &error))?);
+            headers.insert(CHECKSUM_TYPE, HeaderValue::from_static("FULL_OBJECT"));
+        }
+        let bucket =
+            self.0.bucket.with_extra_headers(headers).map_err(|error| self.invalid(COMPLETE, &error))?;
+        let deadline = self.settings().deadlines.complete;
+        let attempt = || {
+            let parts = parts
+                .iter()
+                .map(|part| Part { part_number: part.number, etag: format!("\"{}\"", part.etag) })
+                .collect();
+            let data = CompleteMultipartUploadData { parts };
+            let command = Command::CompleteMultipartUpload { upload_id: upload.as_str(), data };
+            self.control_document(COMPLETE, &bucket, key.as_str(), command, deadline)
+        };
+        let body = self.signed(attempt).await?;
+        // S3 sends the status before the work is done: a failure may follow as the document of a 200.
+        if let Some(error) = xml::read_error(&body) {
+            let kind = StoreErrorKind::Answer { status: 200, code: error.code };
+            return Err(self.error(COMPLETE, kind, error.message));
+        }
+        let result: CompleteMultipartUploadResult = xml::read("CompleteMultipartUploadResult", &body)
+            .map_err(|detail| self.protocol(COMPLETE, detail))?;
+        let receipt = PutReceipt {
+            etag: result.etag.trim_matches('"').to_owned(),
+            sha256: None,
+            crc64nvme: result.crc64nvme.and_then(|text| Crc64Nvme::from_base64(&text).ok()),
+        };
+        self.compare(COMPLETE, crc, receipt.crc64nvme)?;
+        Ok(receipt)
+    }
+
+    /// Gives an upload up and frees its parts; one that is already gone is no error.
+    pub async fn abort_multipart(&self, key: &ObjectKey, upload: &UploadId) -> Result<(), StoreError> {
+        let deadline = self.settings().deadlines.control;
+        let attempt = || {
+            let command = Command::AbortMultipartUpload { upload_id: upload.as_str() };
+            self.control(ABORT, &self.0.bucket, key.as_str(), command, deadline)
+        };
+        match self.signed(attempt).await {
+            Err(error) if error.is_no_such_upload() || error.verdict() == Verdict::SourceMissing => Ok(()),
+            result => result.map(|_| ()),
+        }
+    }
+}
+
+/// The query that makes a PUT one of a part.
+pub(super) fn part_queries(upload: &UploadId, number: u32) -> HashMap<String, String> {
+    HashMap::from([
+        ("partNumber".to_owned(), number.to_string()),
+        ("uploadId".to_owned(), upload.as_str().to_owned()),
+    ])
+}

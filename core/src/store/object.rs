@@ -1,0 +1,176 @@
+//! Writing, inspecting and deleting whole objects.
+
+use std::collections::BTreeMap;
+
+use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue};
+use s3::command::Command;
+
+use super::options::{
+    CHECKSUM_CRC64NVME, CHECKSUM_MODE, CHECKSUM_SHA256, CHECKSUM_TYPE, STORAGE_CLASS, read_metadata,
+};
+use super::send::SIGNATURE_LIFE_SECS;
+use super::{Body, ByteRange, ObjectKey, PutOptions, Store, StoreError, StoreErrorKind, Verdict};
+use crate::checksum::{Crc64Nvme, Sha256};
+
+const PUT: &str = "PutObject";
+const HEAD: &str = "HeadObject";
+const DELETE: &str = "DeleteObject";
+
+/// The store's acknowledgement of an object. A checksum that it contradicts never gets this far: it is an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutReceipt {
+    /// Entity tag without quotes.
+    pub etag: String,
+    /// The store's own SHA-256 of what it stored, where it says so.
+    pub sha256: Option<Sha256>,
+    /// The store's own CRC-64/NVME of what it stored, where it says so.
+    pub crc64nvme: Option<Crc64Nvme>,
+}
+
+/// What a store knows about an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectHead {
+    /// Size in bytes.
+    pub size: u64,
+    /// Entity tag without quotes.
+    pub etag: String,
+    /// SHA-256 of the whole object, where the store keeps it.
+    pub sha256: Option<Sha256>,
+    /// CRC-64/NVME of the whole object, where the store keeps it.
+    pub crc64nvme: Option<Crc64Nvme>,
+    /// Storage class; absent means the standard one.
+    pub storage_class: Option<String>,
+    /// Media type.
+    pub content_type: Option<String>,
+    /// User metadata, decoded.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Store {
+    /// Stores an object. Either all of it is stored, or nothing is and an error returned; when no answer came
+    /// ([`StoreErrorKind::Timeout`], [`StoreErrorKind::Connection`]) only [`Store::head`] can tell which.
+    pub async fn put(
+        &self,
+        key: &ObjectKey,
+        body: Body,
+        options: &PutOptions,
+    ) -> Result<PutReceipt, StoreError> {
+        let again = body.again();
+        match (self.put_once(key, body, options).await, again) {
+            (Err(error), Some(body)) if error.is_clock_skew() => self.put_once(key, body, options).await,
+            (result, _) => result,
+        }
+    }
+
+    async fn put_once(
+        &self,
+        key: &ObjectKey,
+        body: Body,
+        options: &PutOptions,
+    ) -> Result<PutReceipt, StoreError> {
+        let mut headers = options
+            .headers(self.settings().storage_class.as_deref())
+            .map_err(|error| self.invalid(PUT, &error))?;
+        options.add_checksum(&mut headers).map_err(|error| self.invalid(PUT, &error))?;
+        let signing =
+            self.0.bucket.presign_put(key.as_str(), SIGNATURE_LIFE_SECS, Some(headers.clone()), None);
+        let url = signing.await.map_err(|error| self.invalid(PUT, &error))?;
+        let response = self.send_body(PUT, &url, headers, options.content_type.as_deref(), body).await?;
+        let receipt = PutReceipt {
+            etag: read_etag(response.headers()).ok_or_else(|| self.protocol(PUT, "no ETag"))?,
+            sha256: read_sha256(response.headers()),
+            crc64nvme: read_crc64nvme(response.headers()),
+        };
+        self.compare(PUT, options.sha256, receipt.sha256)?;
+        self.compare(PUT, options.crc64nvme, receipt.crc64nvme)?;
+        Ok(receipt)
+    }
+
+    /// What the store knows about an object; `None` when it does not exist.
+    pub async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectHead>, StoreError> {
+        match self.signed(|| self.head_once(key)).await {
+            Err(error) if matches!(error.kind(), StoreErrorKind::Answer { status: 404, .. }) => {
+                self.confirm_missing(key).await
+            }
+            result => result.map(Some),
+        }
+    }
+
+    async fn head_once(&self, key: &ObjectKey) -> Result<ObjectHead, StoreError> {
+        let mode = HeaderMap::from_iter([(CHECKSUM_MODE, HeaderValue::from_static("ENABLED"))]);
+        let bucket = self.0.bucket.with_extra_headers(mode).map_err(|error| self.invalid(HEAD, &error))?;
+        let deadline = self.settings().deadlines.control;
+        let response = self.control(HEAD, &bucket, key.as_str(), Command::HeadObject, deadline).await?;
+        let headers = response.headers();
+        // The client's own notion of length is that of the (absent) body.
+        let size = read_text(headers, &reqwest::header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
+        Ok(ObjectHead {
+            size: size.ok_or_else(|| self.protocol(HEAD, "no Content-Length"))?,
+            etag: read_etag(headers).ok_or_else(|| self.protocol(HEAD, "no ETag"))?,
+            sha256: read_sha256(headers),
+            crc64nvme: read_crc64nvme(headers),
+            storage_class: read_text(headers, &STORAGE_CLASS),
+            content_type: read_text(headers, &CONTENT_TYPE),
+            metadata: read_metadata(headers),
+        })
+    }
+
+    /// A 404 to HEAD carries no code: it may as well mean a missing bucket. GET tells which.
+    async fn confirm_missing(&self, key: &ObjectKey) -> Result<Option<ObjectHead>, StoreError> {
+        match self.get(key, Some(ByteRange { first: 0, last: Some(0) })).await {
+            Err(error) if error.verdict() == Verdict::SourceMissing => Ok(None),
+            Err(error) => Err(error),
+            Ok(_) => Err(self.protocol(HEAD, "HEAD does not find what GET does")),
+        }
+    }
+
+    /// Deletes an object; one that is already gone is no error.
+    pub async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        let deadline = self.settings().deadlines.control;
+        let attempt = || self.control(DELETE, &self.0.bucket, key.as_str(), Command::DeleteObject, deadline);
+        match self.signed(attempt).await {
+            Err(error) if error.verdict() == Verdict::SourceMissing => Ok(()),
+            result => result.map(|_| ()),
+        }
+    }
+
+    /// Compares what was sent with what the store says it stored, where both are known.
+    pub(super) fn compare<T: PartialEq + std::fmt::Display>(
+        &self,
+        operation: &'static str,
+        sent: Option<T>,
+        stored: Option<T>,
+    ) -> Result<(), StoreError> {
+        match (sent, stored) {
+            (Some(sent), Some(stored)) if sent != stored => {
+                let detail = format!("sent {sent}, stored {stored}");
+                Err(self.error(operation, StoreErrorKind::Mismatch, detail))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+pub(super) fn read_text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.to_owned())
+}
+
+/// The entity tag without its quotes.
+pub(super) fn read_etag(headers: &HeaderMap) -> Option<String> {
+    read_text(headers, &ETAG).map(|etag| etag.trim_matches('"').to_owned()).filter(|etag| !etag.is_empty())
+}
+
+/// Checksums of checksums (`COMPOSITE`) say nothing about the object as a whole and are left out.
+fn is_whole(headers: &HeaderMap) -> bool {
+    read_text(headers, &CHECKSUM_TYPE).is_none_or(|kind| kind == "FULL_OBJECT")
+}
+
+pub(super) fn read_sha256(headers: &HeaderMap) -> Option<Sha256> {
+    let text = read_text(headers, &CHECKSUM_SHA256).filter(|_| is_whole(headers))?;
+    Sha256::from_base64(&text).ok()
+}
+
+pub(super) fn read_crc64nvme(headers: &HeaderMap) -> Option<Crc64Nvme> {
+    let text = read_text(headers, &CHECKSUM_CRC64NVME).filter(|_| is_whole(headers))?;
+    Crc64Nvme::from_base64(&text).ok()
+}

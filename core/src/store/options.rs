@@ -1,0 +1,176 @@
+//! What goes with an object besides its bytes, and how it travels in headers.
+
+use std::collections::BTreeMap;
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::checksum::{Crc64Nvme, Sha256};
+
+/// Metadata names that every object carries, so that the catalogue can be rebuilt from a store alone.
+///
+/// No name may begin with another one: rust-s3 orders such headers wrongly when it signs them.
+pub mod metadata {
+    /// Id of the object.
+    pub const OBJECT: &str = "nf-object";
+    /// Id of the user whose it is.
+    pub const OWNER: &str = "nf-owner";
+    /// File name at upload.
+    pub const NAME: &str = "nf-name";
+    /// SHA-256, hexadecimal.
+    pub const SHA256: &str = "nf-sha256";
+    /// Number of the file's version.
+    pub const VERSION: &str = "nf-version";
+    /// Time of the upload, RFC 3339.
+    pub const TIME: &str = "nf-time";
+}
+
+pub(super) const CHECKSUM_SHA256: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
+pub(super) const CHECKSUM_CRC64NVME: HeaderName = HeaderName::from_static("x-amz-checksum-crc64nvme");
+pub(super) const CHECKSUM_TYPE: HeaderName = HeaderName::from_static("x-amz-checksum-type");
+pub(super) const CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-checksum-algorithm");
+pub(super) const CHECKSUM_MODE: HeaderName = HeaderName::from_static("x-amz-checksum-mode");
+pub(super) const STORAGE_CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
+const METADATA_PREFIX: &str = "x-amz-meta-";
+
+/// Everything but visible ASCII, and the escape itself. A space is escaped too: some signers fold two of them into one.
+const METADATA_VALUE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
+
+/// What is stored with an object.
+#[derive(Debug, Clone, Default)]
+pub struct PutOptions {
+    /// Media type; `application/octet-stream` when absent.
+    pub content_type: Option<String>,
+    /// User metadata: names in lower case (see [`metadata`]), values of any text.
+    pub metadata: BTreeMap<&'static str, String>,
+    /// The store refuses other bytes. S3 takes one checksum for each request: this one is sent when both are known.
+    pub sha256: Option<Sha256>,
+    /// The store refuses other bytes.
+    pub crc64nvme: Option<Crc64Nvme>,
+    /// Instead of the store's default storage class.
+    pub storage_class: Option<String>,
+}
+
+/// A header that cannot be sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HeaderError {
+    #[error("header {0} cannot carry this value")]
+    Value(String),
+    #[error("{0:?} cannot name metadata")]
+    Name(String),
+    #[error("the header names {0} and {1} cannot be signed together")]
+    Ambiguous(String, String),
+}
+
+impl PutOptions {
+    /// The `x-amz-*` headers of everything but the checksums, ready to be signed.
+    pub(super) fn headers(&self, default_class: Option<&str>) -> Result<HeaderMap, HeaderError> {
+        let mut headers = HeaderMap::with_capacity(self.metadata.len() + 4);
+        if let Some(class) = self.storage_class.as_deref().or(default_class) {
+            headers.insert(STORAGE_CLASS, value(STORAGE_CLASS.as_str(), class)?);
+        }
+        for (name, text) in &self.metadata {
+            let full = format!("{METADATA_PREFIX}{name}");
+            let name = HeaderName::try_from(&full).map_err(|_| HeaderError::Name((*name).to_owned()))?;
+            let encoded = utf8_percent_encode(text, METADATA_VALUE).to_string();
+            headers.insert(name, value(&full, &encoded)?);
+        }
+        refuse_ambiguous(&headers)?;
+        Ok(headers)
+    }
+
+    /// Adds the one checksum header that S3 takes.
+    pub(super) fn add_checksum(&self, headers: &mut HeaderMap) -> Result<(), HeaderError> {
+        if let Some(sha256) = self.sha256 {
+            headers.insert(CHECKSUM_SHA256, value(CHECKSUM_SHA256.as_str(), &sha256.base64())?);
+        } else if let Some(crc) = self.crc64nvme {
+            headers.insert(CHECKSUM_CRC64NVME, value(CHECKSUM_CRC64NVME.as_str(), &crc.base64())?);
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn value(name: &str, text: &str) -> Result<HeaderValue, HeaderError> {
+    HeaderValue::from_str(text).map_err(|_| HeaderError::Value(name.to_owned()))
+}
+
+/// rust-s3 signs `foo` and `foo-bar` in the wrong order; better an error here than a 403 there.
+fn refuse_ambiguous(headers: &HeaderMap) -> Result<(), HeaderError> {
+    let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+    names.sort_unstable();
+    for (name, next) in names.iter().zip(names.iter().skip(1)) {
+        if next.starts_with(name) {
+            return Err(HeaderError::Ambiguous((*name).to_owned(), (*next).to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// The user metadata of an answer, decoded.
+pub(super) fn read_metadata(headers: &HeaderMap) -> BTreeMap<String, String> {
+    headers
+        .iter()
+        .filter_map(|(name, value)| {
+            let name = name.as_str().strip_prefix(METADATA_PREFIX)?;
+            let value = percent_decode_str(value.to_str().ok()?).decode_utf8_lossy();
+            Some((name.to_owned(), value.into_owned()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn with(metadata: &[(&'static str, &str)]) -> PutOptions {
+        let metadata = metadata.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        PutOptions { metadata, ..PutOptions::default() }
+    }
+
+    #[test]
+    fn the_names_in_use_can_be_signed_together() {
+        use metadata::{NAME, OBJECT, OWNER, SHA256, TIME, VERSION};
+        let mut options =
+            with(&[(OBJECT, "1"), (OWNER, "2"), (NAME, "3"), (SHA256, "4"), (VERSION, "5"), (TIME, "6")]);
+        options.sha256 = Some(Sha256::of(b""));
+        let mut headers = options.headers(Some("STANDARD_IA")).unwrap();
+        options.add_checksum(&mut headers).unwrap();
+        assert_eq!(headers.len(), 8);
+        refuse_ambiguous(&headers).unwrap();
+    }
+
+    #[test]
+    fn names_that_rust_s3_would_sign_wrongly_are_refused() {
+        assert!(matches!(
+            with(&[("foo", "1"), ("foo-bar", "2")]).headers(None),
+            Err(HeaderError::Ambiguous(..))
+        ));
+        assert!(matches!(with(&[("föö", "1")]).headers(None), Err(HeaderError::Name(_))));
+    }
+
+    #[test]
+    fn only_one_checksum_is_sent() {
+        let both = PutOptions {
+            sha256: Some(Sha256::of(b"")),
+            crc64nvme: Some(Crc64Nvme::EMPTY),
+            ..PutOptions::default()
+        };
+        let mut headers = HeaderMap::new();
+        both.add_checksum(&mut headers).unwrap();
+        assert_eq!(headers.keys().collect::<Vec<_>>(), [&CHECKSUM_SHA256]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_travels_in_metadata(text in any::<String>()) {
+            let headers = with(&[("nf-name", &text)]).headers(None).unwrap();
+            let sent = headers["x-amz-meta-nf-name"].to_str().unwrap();
+            prop_assert!(!sent.contains(' '));
+            prop_assert_eq!(&read_metadata(&headers)["nf-name"], &text);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! URLs that let a client talk to the store directly, for a while.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::multipart::part_queries;
+use super::{ObjectKey, Store, StoreError, UploadId};
+
+const PRESIGN: &str = "Presign";
+
+impl Store {
+    /// A URL from which a client may download the object until `expires` (1 s to 7 days) has passed.
+    /// `disposition` and `content_type` become the answer's `Content-Disposition` and `Content-Type`.
+    pub async fn presign_get(
+        &self,
+        key: &ObjectKey,
+        expires: Duration,
+        disposition: Option<&str>,
+        content_type: Option<&str>,
+    ) -> Result<String, StoreError> {
+        let queries: HashMap<String, String> =
+            [("response-content-disposition", disposition), ("response-content-type", content_type)]
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+                .collect();
+        let signing = self.0.public_bucket.presign_get(key.as_str(), seconds(expires), Some(queries));
+        signing.await.map_err(|error| self.invalid(PRESIGN, &error))
+    }
+
+    /// A URL to which a client may PUT part `number` of a multipart upload until `expires` (1 s to 7 days) has passed.
+    pub async fn presign_part(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        number: u32,
+        expires: Duration,
+    ) -> Result<String, StoreError> {
+        let queries = part_queries(upload, number);
+        let signing = self.0.public_bucket.presign_put(key.as_str(), seconds(expires), None, Some(queries));
+        signing.await.map_err(|error| self.invalid(PRESIGN, &error))
+    }
+}
+
+/// Whole seconds, at least one; more than seven days are refused when the URL is signed.
+fn seconds(expires: Duration) -> u32 {
+    u32::try_from(expires.as_secs()).unwrap_or(u32::MAX).max(1)
+}

@@ -1,0 +1,304 @@
+//! Sends signed requests and turns every way to fail into a [`StoreError`]. The only place that meets HTTP statuses and
+//! the HTTP client's errors.
+
+use std::error::Error as _;
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, Request, Response};
+use s3::Bucket;
+use s3::command::{Command, HttpMethod};
+use s3::error::S3Error;
+use s3::request::Request as _;
+use s3::request::tokio_backend::ReqwestRequest;
+use tokio::time::timeout;
+
+use super::body::{Stalled, watch};
+use super::error::CLOCK_SKEW;
+use super::{Body, Store, StoreError, StoreErrorKind, xml};
+
+/// How long the presigned URLs that this process uses itself are valid. Only the begin of the request counts, so this
+/// is how far the store's clock may run ahead.
+pub(super) const SIGNATURE_LIFE_SECS: u32 = 3600;
+
+/// How far S3 lets the clocks of both sides differ.
+const SKEW_LIMIT: TimeDelta = TimeDelta::minutes(15);
+
+/// Answers that are no objects: listings of 1,000 keys of 1 KiB are the largest.
+const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
+
+/// What is read of an error's body.
+const ERROR_LIMIT: usize = 64 * 1024;
+
+/// Bodies up to this size go out at once; larger ones are watched while they move.
+const SMALL_BODY: u64 = 256 * 1024;
+
+impl Store {
+    /// Runs `attempt`, and once more with a fresh signature if the store found the first one's time too far off.
+    pub(super) async fn signed<T, Fut>(&self, attempt: impl Fn() -> Fut) -> Result<T, StoreError>
+    where
+        Fut: Future<Output = Result<T, StoreError>>,
+    {
+        match attempt().await {
+            Err(error) if error.is_clock_skew() => attempt().await,
+            result => result,
+        }
+    }
+
+    /// A request without an object's bytes, signed by rust-s3; the answer has a successful status.
+    pub(super) async fn control(
+        &self,
+        operation: &'static str,
+        bucket: &Bucket,
+        path: &str,
+        command: Command<'_>,
+        deadline: Duration,
+    ) -> Result<Response, StoreError> {
+        let signed = async {
+            let request = ReqwestRequest::new(bucket, path, command).await?;
+            let mut message = Request::new(method(&request.command().http_verb()), request.url()?);
+            *message.headers_mut() = request.headers().await?;
+            let body = request.request_body()?;
+            if !body.is_empty() {
+                *message.body_mut() = Some(body.into());
+            }
+            Ok::<_, S3Error>(message)
+        };
+        let request = signed.await.map_err(|error| self.invalid(operation, &error))?;
+        let answer = timeout(deadline, self.0.http.execute(request)).await;
+        let response = answer.map_err(|_| self.timed_out(operation, deadline))?;
+        self.accept(operation, response.map_err(|error| self.transport(operation, error))?).await
+    }
+
+    /// [`Store::control`] for answers that are a document.
+    pub(super) async fn control_document(
+        &self,
+        operation: &'static str,
+        bucket: &Bucket,
+        path: &str,
+        command: Command<'_>,
+        deadline: Duration,
+    ) -> Result<Bytes, StoreError> {
+        let response = self.control(operation, bucket, path, command, deadline).await?;
+        self.read_document(operation, response, deadline).await
+    }
+
+    /// A request for an object's bytes by presigned `url`; the answer has a successful status.
+    pub(super) async fn request_body(
+        &self,
+        operation: &'static str,
+        url: &str,
+        headers: HeaderMap,
+    ) -> Result<Response, StoreError> {
+        let mut request = self.request(operation, Method::GET, url)?;
+        *request.headers_mut() = headers;
+        let deadline = self.settings().deadlines.control;
+        let answer = timeout(deadline, self.0.http.execute(request)).await;
+        let response = answer.map_err(|_| self.timed_out(operation, deadline))?;
+        self.accept(operation, response.map_err(|error| self.transport(operation, error))?).await
+    }
+
+    /// Sends `body` to presigned `url`; the answer has a successful status.
+    pub(super) async fn send_body(
+        &self,
+        operation: &'static str,
+        url: &str,
+        mut headers: HeaderMap,
+        content_type: Option<&str>,
+        body: Body,
+    ) -> Result<Response, StoreError> {
+        let content_type = HeaderValue::from_str(content_type.unwrap_or("application/octet-stream"))
+            .map_err(|error| self.invalid(operation, &error))?;
+        headers.insert(CONTENT_TYPE, content_type);
+        headers.insert(CONTENT_LENGTH, body.length().into());
+        let mut request = self.request(operation, Method::PUT, url)?;
+        *request.headers_mut() = headers;
+
+        let deadlines = self.settings().deadlines;
+        if let Body::Bytes(bytes) = &body
+            && body.length() <= SMALL_BODY
+        {
+            *request.body_mut() = Some(bytes.clone().into());
+            let answer = timeout(deadlines.idle, self.0.http.execute(request)).await;
+            let response = answer.map_err(|_| self.timed_out(operation, deadlines.idle))?;
+            return self.accept(operation, response.map_err(|error| self.transport(operation, error))?).await;
+        }
+
+        let (mut watched, progress) = watch(body);
+        if watched.length() == 0 {
+            // The connection would not ask for a body of no bytes, and so never learn that its source failed.
+            timeout(deadlines.idle, watched.finish()).await.map_err(|_| self.source_stalled(operation))?;
+        }
+        if let Some(cause) = progress.take_failure() {
+            return Err(self.error(operation, StoreErrorKind::Source(cause), ""));
+        }
+        *request.body_mut() = Some(reqwest::Body::wrap_stream(watched));
+        let result = tokio::select! {
+            result = self.0.http.execute(request) => result,
+            stalled = progress.stalled(deadlines.idle) => {
+                return Err(match stalled {
+                    Stalled::Source => self.source_stalled(operation),
+                    Stalled::Store => self.timed_out(operation, deadlines.idle),
+                });
+            }
+        };
+        // A failed source breaks the connection too: ask first whose fault it was.
+        if let Some(cause) = progress.take_failure() {
+            return Err(self.error(operation, StoreErrorKind::Source(cause), ""));
+        }
+        self.accept(operation, result.map_err(|error| self.transport(operation, error))?).await
+    }
+
+    fn request(&self, operation: &'static str, method: Method, url: &str) -> Result<Request, StoreError> {
+        let url = reqwest::Url::parse(url).map_err(|error| self.invalid(operation, &error))?;
+        Ok(Request::new(method, url))
+    }
+
+    /// Passes a successful answer on and makes an error of any other.
+    async fn accept(&self, operation: &'static str, response: Response) -> Result<Response, StoreError> {
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(read_retry_after);
+        let skewed = response.headers().get(DATE).and_then(read_date).is_some_and(is_far_from_now);
+        // The status alone says enough when the body cannot be read.
+        let reading = read_up_to(response, ERROR_LIMIT);
+        let body = timeout(self.settings().deadlines.control, reading).await;
+        let document = body.ok().and_then(Result::ok).flatten().and_then(|body| xml::read_error(&body));
+        let (code, message) = document.map(|document| (document.code, document.message)).unwrap_or_default();
+        // Presigned requests out of time are answered as if permission was lacking.
+        let code = match code.as_str() {
+            "" | "AccessDenied" | "RequestExpired" if status == 403 && skewed => CLOCK_SKEW.to_owned(),
+            _ => code,
+        };
+        let kind = StoreErrorKind::Answer { status, code };
+        Err(self.error(operation, kind, message).with_retry_after(retry_after))
+    }
+
+    async fn read_document(
+        &self,
+        operation: &'static str,
+        response: Response,
+        deadline: Duration,
+    ) -> Result<Bytes, StoreError> {
+        let reading = timeout(deadline, read_up_to(response, ANSWER_LIMIT)).await;
+        let body = reading.map_err(|_| self.timed_out(operation, deadline))?;
+        body.map_err(|error| self.body_broken(operation, error))?
+            .ok_or_else(|| self.error(operation, StoreErrorKind::Protocol, "the answer is too long"))
+    }
+
+    pub(super) fn protocol(&self, operation: &'static str, detail: impl Into<String>) -> StoreError {
+        self.error(operation, StoreErrorKind::Protocol, detail)
+    }
+
+    pub(super) fn timed_out(&self, operation: &'static str, deadline: Duration) -> StoreError {
+        let detail = format!("nothing moved for {} s", deadline.as_secs_f32());
+        self.error(operation, StoreErrorKind::Timeout, detail)
+    }
+
+    fn source_stalled(&self, operation: &'static str) -> StoreError {
+        let cause = std::io::Error::new(std::io::ErrorKind::TimedOut, "the source stands still");
+        self.error(operation, StoreErrorKind::Source(Box::new(cause)), "")
+    }
+
+    /// A request that got no answer.
+    pub(super) fn transport(&self, operation: &'static str, error: reqwest::Error) -> StoreError {
+        let kind = if error.is_connect() {
+            StoreErrorKind::Connect
+        } else if error.is_timeout() {
+            StoreErrorKind::Timeout
+        } else if error.is_builder() {
+            StoreErrorKind::Invalid
+        } else {
+            StoreErrorKind::Connection
+        };
+        self.error(operation, kind, causes(error))
+    }
+
+    /// An answer that broke off. Where the operating system reports no fault, the peer closed the connection too early.
+    pub(super) fn body_broken(&self, operation: &'static str, error: reqwest::Error) -> StoreError {
+        let mut cause = error.source();
+        let mut kind = StoreErrorKind::Truncated;
+        while let Some(inner) = cause {
+            if inner.is::<std::io::Error>() {
+                kind = StoreErrorKind::Connection;
+            }
+            cause = inner.source();
+        }
+        self.error(operation, kind, causes(error))
+    }
+}
+
+fn method(verb: &HttpMethod) -> Method {
+    match verb {
+        HttpMethod::Delete => Method::DELETE,
+        HttpMethod::Get => Method::GET,
+        HttpMethod::Put => Method::PUT,
+        HttpMethod::Post => Method::POST,
+        HttpMethod::Head => Method::HEAD,
+    }
+}
+
+/// The body of an answer; `None` when it is longer than `limit`.
+async fn read_up_to(mut response: Response, limit: usize) -> Result<Option<Bytes>, reqwest::Error> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > limit {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body.freeze()))
+}
+
+/// The words of an error and all its causes, without the URL: presigned ones are secrets.
+fn causes(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        words.push_str(": ");
+        words.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    words
+}
+
+/// Seconds or a date (RFC 9110 section 10.2.3).
+fn read_retry_after(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?;
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    (read_date(value)? - Utc::now()).to_std().ok()
+}
+
+/// A date as HTTP writes it (RFC 9110 section 5.6.7).
+fn read_date(value: &HeaderValue) -> Option<DateTime<Utc>> {
+    Some(DateTime::parse_from_rfc2822(value.to_str().ok()?).ok()?.to_utc())
+}
+
+fn is_far_from_now(time: DateTime<Utc>) -> bool {
+    (time - Utc::now()).abs() > SKEW_LIMIT
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let read = |text: &str| read_retry_after(&HeaderValue::from_str(text).unwrap());
+        assert_eq!(read("7"), Some(Duration::from_secs(7)));
+        assert_eq!(read("soon"), None);
+        assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), None);
+        let later = (Utc::now() + TimeDelta::seconds(60)).format("%a, %d %b %Y %H:%M:%S GMT");
+        assert!(read(&later.to_string()).is_some_and(|pause| pause > Duration::from_secs(50)));
+    }
+}

@@ -1,0 +1,160 @@
+//! What must be known to talk to a store. Plain values: where they come from is the configuration's business.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+/// What a store is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreRole {
+    /// Near and fast: uploads land here.
+    Local,
+    /// Far and cheap: objects are ferried here.
+    Cloud,
+}
+
+impl StoreRole {
+    /// The name in configuration, database and API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Cloud => "cloud",
+        }
+    }
+}
+
+impl fmt::Display for StoreRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The operator's name for a store, such as `minio` or `s3`: `[a-z][a-z0-9-]{0,31}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct StoreName(String);
+
+/// A text that cannot name a store.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} cannot name a store: use 1 to 32 of a-z, 0-9 and '-', beginning with a letter, such as \"minio\""
+)]
+pub struct StoreNameError(String);
+
+impl StoreName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for StoreName {
+    type Err = StoreNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let begins_well = text.starts_with(|c: char| c.is_ascii_lowercase());
+        let goes_on_well = text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        if begins_well && goes_on_well && text.len() <= 32 {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(StoreNameError(text.to_owned()))
+        }
+    }
+}
+
+impl TryFrom<String> for StoreName {
+    type Error = StoreNameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<StoreName> for String {
+    fn from(name: StoreName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for StoreName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl AsRef<str> for StoreName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How long to wait for a store. A body has no limit in all, so that its size does not matter, but may not stand still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// For a whole request without a large body, and for the first byte of any answer.
+    pub control: Duration,
+    /// For the next byte of a body in either direction.
+    pub idle: Duration,
+    /// For the end of `CompleteMultipartUpload`, which may take S3 minutes for thousands of parts.
+    pub complete: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            control: Duration::from_secs(30),
+            idle: Duration::from_secs(30),
+            complete: Duration::from_secs(300),
+        }
+    }
+}
+
+/// One S3 endpoint and bucket. `Debug` does not show the secrets.
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    /// The operator's name for it.
+    pub name: StoreName,
+    /// What it is for.
+    pub role: StoreRole,
+    /// `http://host:port` or `https://…`, as this process reaches it.
+    pub endpoint: String,
+    /// As clients reach it, for presigned URLs; the endpoint itself when absent.
+    pub public_endpoint: Option<String>,
+    /// Region name that requests are signed for.
+    pub region: String,
+    /// Bucket that holds the objects.
+    pub bucket: String,
+    /// Access key id.
+    pub access_key: SecretString,
+    /// Secret access key.
+    pub secret_key: SecretString,
+    /// Session token of temporary credentials.
+    pub session_token: Option<SecretString>,
+    /// Bucket in the path (`host/bucket/key`) instead of in the host name (`bucket.host/key`).
+    pub path_style: bool,
+    /// `x-amz-storage-class` of new objects, unless the request names another.
+    pub storage_class: Option<String>,
+    /// How long to wait.
+    pub deadlines: Deadlines,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn store_names_are_short_and_plain() {
+        for good in ["s3", "minio", "a", "cold-2", &"a".repeat(32)] {
+            assert_eq!(good.parse::<StoreName>().unwrap().as_str(), good);
+        }
+        for wrong in ["", "S3", "2nd", "-a", "a_b", "a b", "é", &"a".repeat(33)] {
+            assert!(wrong.parse::<StoreName>().is_err(), "{wrong:?}");
+        }
+    }
+}

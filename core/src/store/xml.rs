@@ -1,0 +1,155 @@
+//! The XML documents that S3 answers with, reduced to what is used of them.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// `<Error>`: the body of every failed answer.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ErrorDocument {
+    #[serde(rename = "Code", default)]
+    pub(super) code: String,
+    #[serde(rename = "Message", default)]
+    pub(super) message: String,
+}
+
+/// `<InitiateMultipartUploadResult>`.
+#[derive(Debug, Deserialize)]
+pub(super) struct InitiateMultipartUploadResult {
+    #[serde(rename = "UploadId")]
+    pub(super) upload_id: String,
+}
+
+/// `<CompleteMultipartUploadResult>`.
+#[derive(Debug, Deserialize)]
+pub(super) struct CompleteMultipartUploadResult {
+    #[serde(rename = "ETag")]
+    pub(super) etag: String,
+    #[serde(rename = "ChecksumCRC64NVME", default)]
+    pub(super) crc64nvme: Option<String>,
+}
+
+/// `<ListBucketResult>` of `ListObjectsV2`.
+#[derive(Debug, Deserialize)]
+pub(super) struct ListBucketResult {
+    #[serde(rename = "IsTruncated", default)]
+    pub(super) is_truncated: bool,
+    #[serde(rename = "Contents", default)]
+    pub(super) contents: Vec<Contents>,
+}
+
+/// One object of a listing.
+#[derive(Debug, Deserialize)]
+pub(super) struct Contents {
+    #[serde(rename = "Key")]
+    pub(super) key: String,
+    #[serde(rename = "Size")]
+    pub(super) size: u64,
+    #[serde(rename = "ETag", default)]
+    pub(super) etag: String,
+    #[serde(rename = "LastModified")]
+    pub(super) last_modified: chrono::DateTime<chrono::Utc>,
+}
+
+/// `<ListMultipartUploadsResult>`.
+#[derive(Debug, Deserialize)]
+pub(super) struct ListMultipartUploadsResult {
+    #[serde(rename = "IsTruncated", default)]
+    pub(super) is_truncated: bool,
+    #[serde(rename = "NextKeyMarker", default)]
+    pub(super) next_key_marker: Option<String>,
+    #[serde(rename = "NextUploadIdMarker", default)]
+    pub(super) next_upload_id_marker: Option<String>,
+    #[serde(rename = "Upload", default)]
+    pub(super) uploads: Vec<Upload>,
+}
+
+/// One unfinished multipart upload.
+#[derive(Debug, Deserialize)]
+pub(super) struct Upload {
+    #[serde(rename = "Key")]
+    pub(super) key: String,
+    #[serde(rename = "UploadId")]
+    pub(super) id: String,
+    #[serde(rename = "Initiated")]
+    pub(super) initiated: chrono::DateTime<chrono::Utc>,
+}
+
+/// Reads a document whose root element must be `root`; the error says what came instead.
+pub(super) fn read<T: DeserializeOwned>(root: &str, body: &[u8]) -> Result<T, String> {
+    // quick-xml takes any root element for any struct, so its name is checked apart.
+    match root_name(body) {
+        Some(name) if name == root => {
+            quick_xml::de::from_reader(body).map_err(|error| format!("unreadable <{root}>: {error}"))
+        }
+        Some(name) => Err(format!("<{name}> instead of <{root}>")),
+        None => Err(format!("no XML instead of <{root}>")),
+    }
+}
+
+/// Reads S3's error code and message; `None` when the body is none of S3's.
+pub(super) fn read_error(body: &[u8]) -> Option<ErrorDocument> {
+    read("Error", body).ok()
+}
+
+fn root_name(body: &[u8]) -> Option<String> {
+    use quick_xml::events::Event;
+    let mut reader = quick_xml::Reader::from_reader(body);
+    loop {
+        match reader.read_event() {
+            Ok(Event::Start(element) | Event::Empty(element)) => {
+                return Some(String::from_utf8_lossy(element.local_name().as_ref()).into_owned());
+            }
+            Ok(Event::Eof) | Err(_) => return None,
+            Ok(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    #[test]
+    fn code_and_message_are_read_from_an_s3_error() {
+        let body = br#"<?xml version="1.0" encoding="UTF-8"?>
+            <Error><Code>NoSuchKey</Code><Message>a &lt;b&gt; &amp; c</Message><Key>x</Key><Extra><Deep/></Extra></Error>"#;
+        let error = read_error(body).unwrap();
+        assert_eq!((error.code.as_str(), error.message.as_str()), ("NoSuchKey", "a <b> & c"));
+    }
+
+    #[test]
+    fn what_is_not_an_s3_error_has_no_code() {
+        for body in [&b""[..], b"<html><Code>NoSuchKey</Code></html>", b"<Error><Code>", b"\xff\xfe", b"{}"] {
+            assert!(read_error(body).is_none(), "{:?}", String::from_utf8_lossy(body));
+        }
+    }
+
+    #[test]
+    fn an_error_under_status_200_is_not_a_result() {
+        let body = b"\n\n<Error><Code>InternalError</Code></Error>";
+        assert!(
+            read::<CompleteMultipartUploadResult>("CompleteMultipartUploadResult", body)
+                .is_err_and(|error| error.contains("<Error>"))
+        );
+        assert_eq!(read_error(body).unwrap().code, "InternalError");
+    }
+
+    #[test]
+    fn a_completed_upload_may_come_without_checksum() {
+        let body = br#"<CompleteMultipartUploadResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><ETag>"a-2"</ETag></CompleteMultipartUploadResult>"#;
+        let result: CompleteMultipartUploadResult = read("CompleteMultipartUploadResult", body).unwrap();
+        assert_eq!((result.etag.as_str(), result.crc64nvme), ("\"a-2\"", None));
+    }
+
+    #[test]
+    fn a_listing_is_read_with_and_without_objects() {
+        let body = b"<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>a &amp; b</Key><LastModified>2026-11-21T01:02:03.000Z</LastModified><ETag>&quot;x&quot;</ETag><Size>5</Size></Contents></ListBucketResult>";
+        let result: ListBucketResult = read("ListBucketResult", body).unwrap();
+        assert!(result.is_truncated);
+        assert_eq!((result.contents[0].key.as_str(), result.contents[0].size), ("a & b", 5));
+        let empty: ListBucketResult = read("ListBucketResult", b"<ListBucketResult/>").unwrap();
+        assert!(empty.contents.is_empty());
+    }
+}
