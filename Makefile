@@ -40,8 +40,7 @@ bless: fetch ## renew snapshots and generated files; read the diff before you co
 	INSTA_UPDATE=always NIGHTFERRY_BLESS=1 cargo test --workspace --no-fail-fast
 
 audit: ## known security advisories in the dependencies (downloads the advisory database)
-	@scripts/install-cargo-deny
-	@scripts/with-tools cargo-deny check advisories
+	@scripts/audit
 
 bench: ## side-by-side benchmarks against the bare stores and rclone (options in ARGS="…")
 	@scripts/bench $(ARGS)
