@@ -9,20 +9,20 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 DATA_DIR ?= nightferry-data
 ARGS ?=
 
-.PHONY: help run build test test-minio check fmt bless audit bench fetch clean-data
+.PHONY: help run build test test-minio check fmt bless audit bench clean-data
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # `exec`, so that Ctrl-C and SIGTERM reach the program itself and it can stop its servers in order.
-run: ## start everything on this machine: Postgres, two S3 servers, API, worker (options in ARGS="…")
+run: ## start everything on this machine: Postgres, two S3 servers, API, worker (options in ARGS="…", folder in DATA_DIR=…)
 	@cargo build --workspace --bin nightferry
-	@exec $(TARGET_DIR)/debug/nightferry up $(ARGS)
+	@exec $(TARGET_DIR)/debug/nightferry up --data-dir $(DATA_DIR) $(ARGS)
 
 build: ## build the release binaries into target/release
 	cargo build --workspace --release --locked
 
-test: fetch ## unit tests and the integration tests, on servers they start themselves
+test: ## unit tests and the integration tests, on servers they start themselves
 	cargo test --workspace --no-fail-fast
 
 test-minio: ## the store contract and the tiering tests on a real MinIO (needs Go)
@@ -36,7 +36,7 @@ fmt: ## rewrite Rust and TOML files in the project's format
 	@scripts/install-tools
 	@scripts/with-tools taplo fmt
 
-bless: fetch ## renew snapshots and generated files; read the diff before you commit it
+bless: ## renew snapshots and generated files; read the diff before you commit it
 	INSTA_UPDATE=always NIGHTFERRY_BLESS=1 cargo test --workspace --no-fail-fast
 
 audit: ## known security advisories in the dependencies (downloads the advisory database)
@@ -44,9 +44,6 @@ audit: ## known security advisories in the dependencies (downloads the advisory 
 
 bench: ## side-by-side benchmarks against the bare stores and rclone (options in ARGS="…")
 	@scripts/bench $(ARGS)
-
-fetch: ## download the Postgres and SeaweedFS that the tests start
-	@scripts/fetch-parts
 
 clean-data: ## delete what `make run` stored: its database and both S3 folders
 	@scripts/clean-data $(DATA_DIR)

@@ -9,10 +9,13 @@ tools="$target/tools"
 cd "$root"
 
 # The tools of this checkout come before those of the machine, so that everyone checks with the same versions.
-export PATH="$tools/bin:$tools/venv/bin:$tools/pip/bin:$PATH"
-if [ -d "$tools/pip" ]; then
-  export PYTHONPATH="$tools/pip${PYTHONPATH:+:$PYTHONPATH}"
-fi
+export PATH="$tools/bin:$tools/wheels-tools/bin:$tools/wheels-bench-tools/bin:$PATH"
+# Wheels that were installed without a virtual environment are found in no other way.
+for folder in "$tools"/wheels-*; do
+  if [ -d "$folder" ] && [ ! -e "$folder/pyvenv.cfg" ]; then
+    export PYTHONPATH="$folder${PYTHONPATH:+:$PYTHONPATH}"
+  fi
+done
 
 say() { printf '%s\n' "$*"; }
 complain() { printf '%s\n' "$*" >&2; }
