@@ -27,13 +27,14 @@ die() {
 # seconds since $1 (a value of EPOCHREALTIME), with one decimal
 since() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }'; }
 
-# Runs `cargo test` with the given arguments and fails when the filter matched nothing:
-# a renamed test must not turn a check into one that checks nothing.
+# Runs `cargo test` with the given arguments and fails also when the filter matched nothing: a renamed test must not
+# turn a check into one that checks nothing. (Explicit returns, since errexit is off in a condition.)
 cargo_test_some() {
   local log="$target/last-filtered-test.log"
   mkdir -p "$target"
-  cargo test "$@" 2>&1 | tee "$log"
+  cargo test "$@" 2>&1 | tee "$log" || return 1
   if ! grep -qE '^test result: ok\. [1-9][0-9]* passed' "$log"; then
-    die "no test matched: cargo test $*"
+    complain "error: no test matched: cargo test $*"
+    return 1
   fi
 }
