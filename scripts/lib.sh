@@ -1,0 +1,40 @@
+# shellcheck shell=bash
+# Shared by the scripts in this folder: where things are, and how to speak. Sourced, never run.
+
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+target="${CARGO_TARGET_DIR:-$root/target}"
+tools="$target/tools"
+cd "$root"
+
+# The tools of this checkout come before those of the machine, so that everyone checks with the same versions.
+export PATH="$tools/bin:$tools/wheels-tools/bin:$tools/wheels-bench-tools/bin:$PATH"
+# Wheels that were installed without a virtual environment are found in no other way.
+for folder in "$tools"/wheels-*; do
+  if [ -d "$folder" ] && [ ! -e "$folder/pyvenv.cfg" ]; then
+    export PYTHONPATH="$folder${PYTHONPATH:+:$PYTHONPATH}"
+  fi
+done
+
+say() { printf '%s\n' "$*"; }
+complain() { printf '%s\n' "$*" >&2; }
+die() {
+  complain "error: $*"
+  exit 1
+}
+
+# seconds since $1 (a value of EPOCHREALTIME), with one decimal
+since() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }'; }
+
+# Runs `cargo test` with the given arguments and fails also when the filter matched nothing: a renamed test must not
+# turn a check into one that checks nothing. (Explicit returns, since errexit is off in a condition.)
+cargo_test_some() {
+  local log="$target/last-filtered-test.log"
+  mkdir -p "$target"
+  cargo test "$@" 2>&1 | tee "$log" || return 1
+  if ! grep -qE '^test result: ok\. [1-9][0-9]* passed' "$log"; then
+    complain "error: no test matched: cargo test $*"
+    return 1
+  fi
+}
