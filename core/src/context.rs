@@ -39,7 +39,8 @@ impl Context {
     /// [`crate::error::Error::Store`] when a store's settings cannot work.
     pub fn new(config: Config, clock: Clock) -> Result<Self> {
         let stores = Stores::open(&config)?;
-        let pool_kib = usize::try_from(config.uploads.buffer_pool_mb.saturating_mul(1024)).unwrap_or(usize::MAX);
+        let pool_kib =
+            usize::try_from(config.uploads.buffer_pool_mb.saturating_mul(1024)).unwrap_or(usize::MAX);
         Ok(Self {
             db: Database::open(&config.database),
             tokens: TokenKeys::new(&config.auth),

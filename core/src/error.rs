@@ -77,7 +77,9 @@ pub enum Error {
         limit: u64,
     },
     /// The account's quota would be exceeded.
-    #[error("This upload would exceed your quota of {quota} bytes ({used} in use). Delete files or ask for more.")]
+    #[error(
+        "This upload would exceed your quota of {quota} bytes ({used} in use). Delete files or ask for more."
+    )]
     QuotaExceeded {
         /// Bytes granted.
         quota: i64,
@@ -91,7 +93,9 @@ pub enum Error {
         size: u64,
     },
     /// The bytes that arrived are not those the client announced.
-    #[error("The file's SHA-256 is {actual}, the request announced {expected}. Nothing was stored; send it again.")]
+    #[error(
+        "The file's SHA-256 is {actual}, the request announced {expected}. Nothing was stored; send it again."
+    )]
     ChecksumMismatch {
         /// Announced by the client, hex.
         expected: String,

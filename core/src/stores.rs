@@ -22,7 +22,8 @@ impl Stores {
     /// # Errors
     /// [`Error::Store`] when settings cannot work.
     pub fn open(config: &Config) -> Result<Self> {
-        let connect = config.stores.values().map(|store| store.connect_timeout).max().unwrap_or(CONNECT_DEADLINE);
+        let connect =
+            config.stores.values().map(|store| store.connect_timeout).max().unwrap_or(CONNECT_DEADLINE);
         let http = HttpClient::new(connect)
             .map_err(|error| Error::Internal(format!("the HTTP client for stores cannot start: {error}")))?;
         let mut by_name = BTreeMap::new();

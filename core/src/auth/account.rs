@@ -29,7 +29,12 @@ pub struct NewAccount {
 ///
 /// # Errors
 /// [`Error::Validation`] with every field that breaks a rule, [`Error::EmailTaken`].
-pub async fn create(context: &Context, new: NewAccount, actor: Option<UserId>, origin: &Origin) -> Result<User> {
+pub async fn create(
+    context: &Context,
+    new: NewAccount,
+    actor: Option<UserId>,
+    origin: &Origin,
+) -> Result<User> {
     let email = new.email.trim().to_owned();
     let name = new.name.as_deref().map(str::trim).unwrap_or_default().to_owned();
     check(&email, &name, &new.password)?;
@@ -62,7 +67,10 @@ fn check(email: &str, name: &str, secret: &SecretString) -> Result<()> {
         wrong.push(FieldError::new("email", "must have at most 254 bytes"));
     }
     if name.chars().count() > 200 || name.chars().any(char::is_control) {
-        wrong.push(FieldError::new("name", "must have at most 200 characters, none of them a control character"));
+        wrong.push(FieldError::new(
+            "name",
+            "must have at most 200 characters, none of them a control character",
+        ));
     }
     if let Err(error) = password::check_rules(secret, "password") {
         wrong.push(error);
@@ -77,7 +85,10 @@ fn check(email: &str, name: &str, secret: &SecretString) -> Result<()> {
 pub async fn rename(context: &Context, user: UserId, name: &str) -> Result<User> {
     let name = name.trim();
     if name.chars().count() > 200 || name.chars().any(char::is_control) {
-        return Err(Error::field("name", "must have at most 200 characters, none of them a control character"));
+        return Err(Error::field(
+            "name",
+            "must have at most 200 characters, none of them a control character",
+        ));
     }
     let mut conn = context.db.conn().await?;
     users::rename(&mut conn, user, name).await?.ok_or(Error::NotFound("user"))

@@ -23,7 +23,10 @@ pub fn check_rules(password: &SecretString, field: &str) -> std::result::Result<
         return Err(FieldError::new(field, format!("must have at least {SHORTEST} bytes")));
     }
     if password.len() > LONGEST {
-        return Err(FieldError::new(field, format!("must have at most {LONGEST} bytes, it is never cut short")));
+        return Err(FieldError::new(
+            field,
+            format!("must have at most {LONGEST} bytes, it is never cut short"),
+        ));
     }
     if password.contains('\0') {
         return Err(FieldError::new(field, "must not contain a zero byte"));

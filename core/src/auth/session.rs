@@ -49,7 +49,12 @@ impl Caller {
 ///
 /// # Errors
 /// [`Error::InvalidCredentials`] for an unknown address, a wrong password or a disabled account alike.
-pub async fn login(context: &Context, email: &str, password: SecretString, origin: &Origin) -> Result<Session> {
+pub async fn login(
+    context: &Context,
+    email: &str,
+    password: SecretString,
+    origin: &Origin,
+) -> Result<Session> {
     let found = {
         let mut conn = context.db.conn().await?;
         users::find_by_email(&mut conn, email).await?
@@ -113,7 +118,8 @@ pub async fn refresh(context: &Context, presented: &SecretString, origin: &Origi
         if old.expires_at <= now {
             return Ok(Err(Error::TokenExpired));
         }
-        let Some(user) = users::find(conn, old.user_id).await?.filter(|user| user.disabled_at.is_none()) else {
+        let Some(user) = users::find(conn, old.user_id).await?.filter(|user| user.disabled_at.is_none())
+        else {
             return Ok(Err(Error::TokenRevoked));
         };
         if !refresh_tokens::rotate(conn, old.id, now).await? {

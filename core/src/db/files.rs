@@ -334,7 +334,11 @@ pub async fn list(conn: &mut AsyncPgConnection, wanted: &ListQuery) -> Result<Ve
                 start("files.file_size").bind::<BigInt, _>(*size).sql(", ").bind::<SqlUuid, _>(id).sql(")"),
             ),
             ListOrder::UploadedAt(Some(at)) => query.filter(
-                start("files.uploaded_at").bind::<Timestamptz, _>(*at).sql(", ").bind::<SqlUuid, _>(id).sql(")"),
+                start("files.uploaded_at")
+                    .bind::<Timestamptz, _>(*at)
+                    .sql(", ")
+                    .bind::<SqlUuid, _>(id)
+                    .sql(")"),
             ),
             _ => query,
         };
@@ -357,11 +361,12 @@ fn escape_like(text: &str) -> String {
 /// Files joined with the object of their current version.
 #[diesel::dsl::auto_type]
 fn with_object() -> _ {
-    let row: AsSelect<FileRow, Pg> = FileRow::as_select();
+    let row: diesel::dsl::AsSelect<FileRow, Pg> = FileRow::as_select();
     files::table
         .inner_join(
-            file_versions::table
-                .on(file_versions::file_id.eq(files::id).and(file_versions::number.eq(files::current_version))),
+            file_versions::table.on(file_versions::file_id
+                .eq(files::id)
+                .and(file_versions::number.eq(files::current_version))),
         )
         .inner_join(objects::table.on(objects::id.eq(file_versions::object_id)))
         .select((row, objects::id, objects::sha256))

@@ -30,10 +30,7 @@ pub async fn root_of(conn: &mut AsyncPgConnection, owner: UserId) -> Result<Fold
 /// Whether the live folder belongs to the account.
 pub async fn is_owned_by(conn: &mut AsyncPgConnection, id: FolderId, owner: UserId) -> Result<bool> {
     Ok(diesel::select(diesel::dsl::exists(
-        folders::table
-            .find(id)
-            .filter(folders::owner_id.eq(owner))
-            .filter(folders::deleted_at.is_null()),
+        folders::table.find(id).filter(folders::owner_id.eq(owner)).filter(folders::deleted_at.is_null()),
     ))
     .get_result(conn)
     .await?)

@@ -58,17 +58,18 @@ async fn with_harness<T: Send + 'static>(
 ) -> Result<T> {
     let config = database.config().clone();
     let work = move || -> Result<T> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .map_err(|error| Error::Internal(format!("cannot start a runtime for migrations: {error}")))?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(
+                |error| Error::Internal(format!("cannot start a runtime for migrations: {error}")),
+            )?;
         runtime.block_on(async move {
             let mut conn =
                 tls::connect(config).await.map_err(|error| Error::DatabaseUnavailable(error.to_string()))?;
             diesel::sql_query("SET statement_timeout = 0").execute(&mut conn).await?;
             diesel::sql_query("SET lock_timeout = 0").execute(&mut conn).await?;
             diesel::sql_query(format!("SELECT pg_advisory_lock({ADVISORY_LOCK})")).execute(&mut conn).await?;
+            // A migration that waits for a table makes everybody else wait behind it: rather fail, and be repeated.
+            diesel::sql_query("SET lock_timeout = '10s'").execute(&mut conn).await?;
             tokio::task::spawn_blocking(move || act(&mut Harness::new(conn)))
                 .await
                 .map_err(|error| Error::Internal(format!("migrating panicked: {error}")))?

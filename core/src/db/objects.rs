@@ -93,7 +93,7 @@ pub async fn finish_upload(
             objects::state.eq(ObjectState::Stored),
             objects::size.eq(signed(digest.size)),
             objects::sha256.eq(digest.sha256.as_bytes().as_slice()),
-            objects::crc64nvme.eq(digest.crc64nvme.to_be_bytes().as_slice()),
+            objects::crc64nvme.eq(digest.crc64nvme.as_u64().to_be_bytes().as_slice()),
             objects::block_crcs.eq(digest.blocks.to_bytes()),
             objects::upload_id.eq(None::<String>),
             objects::upload_expires_at.eq(None::<DateTime<Utc>>),

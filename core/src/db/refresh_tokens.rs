@@ -80,7 +80,11 @@ pub async fn rotate(conn: &mut AsyncPgConnection, id: RefreshTokenId, at: DateTi
 }
 
 /// Revokes every live token of a family. Answers how many.
-pub async fn revoke_family(conn: &mut AsyncPgConnection, family: SessionId, at: DateTime<Utc>) -> Result<usize> {
+pub async fn revoke_family(
+    conn: &mut AsyncPgConnection,
+    family: SessionId,
+    at: DateTime<Utc>,
+) -> Result<usize> {
     Ok(diesel::update(
         refresh_tokens::table
             .filter(refresh_tokens::family.eq(family))
@@ -103,8 +107,9 @@ pub async fn revoke_all(conn: &mut AsyncPgConnection, user: UserId, at: DateTime
     .await?)
 }
 
-
 /// Drops tokens that expired before `before`. Answers how many.
 pub async fn purge(conn: &mut AsyncPgConnection, before: DateTime<Utc>) -> Result<usize> {
-    Ok(diesel::delete(refresh_tokens::table.filter(refresh_tokens::expires_at.lt(before))).execute(conn).await?)
+    Ok(diesel::delete(refresh_tokens::table.filter(refresh_tokens::expires_at.lt(before)))
+        .execute(conn)
+        .await?)
 }

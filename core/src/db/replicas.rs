@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bytea, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bytea, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::enums::ReplicaState;
@@ -486,7 +488,12 @@ pub async fn holds_lease(
 }
 
 /// A replica that should be there is missing or corrupt.
-pub async fn mark_lost(conn: &mut AsyncPgConnection, object: ObjectId, store: &str, error: &str) -> Result<bool> {
+pub async fn mark_lost(
+    conn: &mut AsyncPgConnection,
+    object: ObjectId,
+    store: &str,
+    error: &str,
+) -> Result<bool> {
     let changed = diesel::update(
         replicas::table.find((object, store)).filter(replicas::state.eq(ReplicaState::Present)),
     )
@@ -544,7 +551,10 @@ pub async fn next_due(conn: &mut AsyncPgConnection, run: RunId) -> Result<Option
 }
 
 /// The multipart uploads of an object's unfinished copies: (store, upload id).
-pub async fn open_multiparts(conn: &mut AsyncPgConnection, object: ObjectId) -> Result<Vec<(String, String)>> {
+pub async fn open_multiparts(
+    conn: &mut AsyncPgConnection,
+    object: ObjectId,
+) -> Result<Vec<(String, String)>> {
     Ok(replicas::table
         .filter(replicas::object_id.eq(object))
         .filter(replicas::upload_id.is_not_null())
@@ -653,4 +663,3 @@ pub async fn finish_evictions(
     .execute(conn)
     .await?)
 }
-

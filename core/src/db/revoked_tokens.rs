@@ -41,5 +41,7 @@ pub async fn user_and_revocation(
 
 /// Drops rows whose tokens have expired. Answers how many.
 pub async fn purge(conn: &mut AsyncPgConnection, before: DateTime<Utc>) -> Result<usize> {
-    Ok(diesel::delete(revoked_tokens::table.filter(revoked_tokens::expires_at.lt(before))).execute(conn).await?)
+    Ok(diesel::delete(revoked_tokens::table.filter(revoked_tokens::expires_at.lt(before)))
+        .execute(conn)
+        .await?)
 }

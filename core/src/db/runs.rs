@@ -194,14 +194,23 @@ pub async fn start(conn: &mut AsyncPgConnection, id: RunId, files: i64, bytes: i
 /// Adds what was planned into a running run.
 pub async fn add_totals(conn: &mut AsyncPgConnection, id: RunId, files: i64, bytes: i64) -> Result<()> {
     diesel::update(runs::table.find(id))
-        .set((runs::files_total.eq(runs::files_total + files), runs::bytes_total.eq(runs::bytes_total + bytes)))
+        .set((
+            runs::files_total.eq(runs::files_total + files),
+            runs::bytes_total.eq(runs::bytes_total + bytes),
+        ))
         .execute(conn)
         .await?;
     Ok(())
 }
 
 /// Counts what a batch did. Part of the transaction that did it.
-pub async fn count(conn: &mut AsyncPgConnection, id: RunId, done: i64, failed: i64, bytes: i64) -> Result<()> {
+pub async fn count(
+    conn: &mut AsyncPgConnection,
+    id: RunId,
+    done: i64,
+    failed: i64,
+    bytes: i64,
+) -> Result<()> {
     diesel::update(runs::table.find(id))
         .set((
             runs::files_done.eq(runs::files_done + done),

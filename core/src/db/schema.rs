@@ -247,6 +247,18 @@ diesel::joinable!(run_failures -> objects (object_id));
 diesel::joinable!(files -> folders (folder_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
-    users, refresh_tokens, revoked_tokens, folders, objects, files, file_versions, schedules, runs, workers,
-    replicas, transfer_parts, run_failures, audit_events,
+    users,
+    refresh_tokens,
+    revoked_tokens,
+    folders,
+    objects,
+    files,
+    file_versions,
+    schedules,
+    runs,
+    workers,
+    replicas,
+    transfer_parts,
+    run_failures,
+    audit_events,
 );

@@ -50,8 +50,9 @@ async fn establish(config: &DatabaseConfig) -> ConnectionResult<AsyncPgConnectio
 /// is taken, as libpq does: it protects from listeners, not from impostors.
 fn tls_config(mode: DatabaseTls) -> ConnectionResult<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().map_err(bad)?;
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(bad)?;
     if mode == DatabaseTls::Require {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

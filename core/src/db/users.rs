@@ -117,7 +117,11 @@ pub async fn set_role(conn: &mut AsyncPgConnection, id: UserId, role: UserRole) 
 }
 
 /// Disables or enables. Answers whether there is such an account.
-pub async fn set_disabled(conn: &mut AsyncPgConnection, id: UserId, at: Option<DateTime<Utc>>) -> Result<bool> {
+pub async fn set_disabled(
+    conn: &mut AsyncPgConnection,
+    id: UserId,
+    at: Option<DateTime<Utc>>,
+) -> Result<bool> {
     let changed = diesel::update(users::table.find(id))
         .set((users::disabled_at.eq(at), users::updated_at.eq(diesel::dsl::now)))
         .execute(conn)
@@ -131,11 +135,9 @@ pub async fn set_disabled(conn: &mut AsyncPgConnection, id: UserId, at: Option<D
 /// # Errors
 /// [`Error::QuotaExceeded`].
 pub async fn book_bytes(conn: &mut AsyncPgConnection, id: UserId, bytes: i64) -> Result<()> {
-    let booked = diesel::update(
-        users::table
-            .find(id)
-            .filter(users::quota_bytes.is_null().or((users::used_bytes + bytes).nullable().le(users::quota_bytes))),
-    )
+    let booked = diesel::update(users::table.find(id).filter(
+        users::quota_bytes.is_null().or((users::used_bytes + bytes).nullable().le(users::quota_bytes)),
+    ))
     .set(users::used_bytes.eq(users::used_bytes + bytes))
     .execute(conn)
     .await?;

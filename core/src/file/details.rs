@@ -37,7 +37,10 @@ pub async fn find(context: &Context, owner: UserId, id: FileId) -> Result<FileVi
 ///
 /// # Errors
 /// Whatever the database meets.
-pub async fn with_locations(conn: &mut AsyncPgConnection, rows: Vec<FileWithObject>) -> Result<Vec<FileView>> {
+pub async fn with_locations(
+    conn: &mut AsyncPgConnection,
+    rows: Vec<FileWithObject>,
+) -> Result<Vec<FileView>> {
     let objects: Vec<ObjectId> = rows.iter().map(|(_, object, _)| *object).collect();
     let present = replicas::of_objects(conn, &objects).await?;
     let view = |(row, object_id, sha256): FileWithObject| FileView {

@@ -103,7 +103,7 @@ pub async fn presign(
     Ok(store.presign_get(&target.key, expires, Some(disposition), Some(&target.content_type)).await?)
 }
 
-fn first<'a>(context: &'a Context, names: &[String]) -> Result<&'a Store> {
+fn first<'a>(context: &'a Context, names: &'a [String]) -> Result<&'a Store> {
     let stores = context.stores.nearest_first(names.iter().map(String::as_str));
     stores.into_iter().next().ok_or(Error::StoreUnavailable { retry_after: RETRY_AFTER })
 }

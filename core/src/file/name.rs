@@ -57,14 +57,27 @@ mod tests {
 
     #[test]
     fn names_that_climb_or_hide_are_refused() {
-        for name in ["", "  ", ".", "..", "a/b", "a\\b", "../etc/passwd", "a\0b", "a\nb", "txt\u{202E}exe", &"x".repeat(256)] {
+        for name in [
+            "",
+            "  ",
+            ".",
+            "..",
+            "a/b",
+            "a\\b",
+            "../etc/passwd",
+            "a\0b",
+            "a\nb",
+            "txt\u{202E}exe",
+            &"x".repeat(256),
+        ] {
             assert!(check(name, "filename").is_err(), "{name:?} was taken");
         }
     }
 
     #[test]
     fn names_of_any_language_are_taken() {
-        for name in ["a", "report.pdf", "Übergröße.txt", "日本語.txt", "💾.bin", ".hidden", "a b  c"] {
+        for name in ["a", "report.pdf", "Übergröße.txt", "日本語.txt", "💾.bin", ".hidden", "a b  c"]
+        {
             assert_eq!(check(name, "filename").unwrap(), name);
         }
     }

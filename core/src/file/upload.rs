@@ -94,7 +94,11 @@ pub enum BodyError {
 /// [`Error::Validation`], [`Error::NotFound`] (folder), [`Error::FileTooLarge`], [`Error::QuotaExceeded`],
 /// [`Error::ChecksumMismatch`], [`Error::NameTaken`], [`Error::BadRequest`] when the body breaks off,
 /// [`Error::Store`]. Whatever the outcome, nothing stays behind: what was sent is marked and reaped.
-pub async fn receive(context: &Context, request: UploadRequest, body: &mut impl Incoming) -> Result<FileView> {
+pub async fn receive(
+    context: &Context,
+    request: UploadRequest,
+    body: &mut impl Incoming,
+) -> Result<FileView> {
     let filename = name::check(&request.filename, "filename")?;
     let folder = resolve_folder(context, request.owner, request.folder).await?;
     let limit = context.config.server.max_file_size_mb.saturating_mul(MEBIBYTE);
@@ -257,7 +261,9 @@ impl Transfer<'_> {
         let mut conn = self.context.db.conn().await?;
         let upload = self.upload.as_ref().map(UploadId::as_str);
         if !objects::renew_upload(&mut conn, self.object_id, upload, self.expiry()).await? {
-            return Err(Error::Conflict("The upload took too long and was given up. Send it again.".to_owned()));
+            return Err(Error::Conflict(
+                "The upload took too long and was given up. Send it again.".to_owned(),
+            ));
         }
         self.renewed = Instant::now();
         Ok(())
@@ -329,7 +335,11 @@ impl Transfer<'_> {
     }
 
     /// The whole file in one request, checked by the store against its SHA-256.
-    async fn put_whole<B>(&mut self, incoming: &mut Receiver<'_, B>, bytes: Bytes) -> Result<(ObjectDigest, String)> {
+    async fn put_whole<B>(
+        &mut self,
+        incoming: &mut Receiver<'_, B>,
+        bytes: Bytes,
+    ) -> Result<(ObjectDigest, String)> {
         let digest = std::mem::take(&mut incoming.hasher).finish();
         self.options.sha256 = Some(digest.sha256);
         let receipt = crate::retry::retry(
@@ -361,7 +371,8 @@ impl Transfer<'_> {
         let (sender, receiver) = mpsc::channel::<std::result::Result<Bytes, BoxError>>(CHUNKS_IN_FLIGHT);
         let store = self.store.clone();
         let key = self.key.clone();
-        let sending = store.put_part(&key, &upload, number, Body::stream(length, ReceiverStream::new(receiver)), None);
+        let sending =
+            store.put_part(&key, &upload, number, Body::stream(length, ReceiverStream::new(receiver)), None);
         let feeding = self.feed(incoming, length, sender);
         let (sent, fed) = tokio::join!(sending, feeding);
         // When the request's body failed, the store's complaint is only its echo.
@@ -409,7 +420,8 @@ impl Transfer<'_> {
         }
         self.renew(false).await?;
         let number = u32::try_from(self.parts.len()).unwrap_or(u32::MAX).saturating_add(1);
-        let upload = self.upload.clone().ok_or_else(|| Error::Internal("a part without an upload".to_owned()))?;
+        let upload =
+            self.upload.clone().ok_or_else(|| Error::Internal("a part without an upload".to_owned()))?;
         Ok((upload, number))
     }
 
@@ -467,7 +479,11 @@ async fn record(
 }
 
 /// Gives the version its place: a new name, or the next version of the file that has the name.
-async fn place(conn: &mut AsyncPgConnection, new: &NewVersion<'_>, on_conflict: OnConflict) -> Result<FileId> {
+async fn place(
+    conn: &mut AsyncPgConnection,
+    new: &NewVersion<'_>,
+    on_conflict: OnConflict,
+) -> Result<FileId> {
     match on_conflict {
         OnConflict::Fail => {
             files::insert(conn, new).await?.ok_or_else(|| Error::NameTaken(new.filename.to_owned()))

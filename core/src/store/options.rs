@@ -17,6 +17,8 @@ pub mod metadata {
     pub const OWNER: &str = "nf-owner";
     /// File name at upload.
     pub const NAME: &str = "nf-name";
+    /// Id of the file that the object is a version of.
+    pub const FILE: &str = "nf-file";
     /// SHA-256, hexadecimal.
     pub const SHA256: &str = "nf-sha256";
     /// Number of the file's version.

@@ -44,6 +44,9 @@ pub enum CopyError {
     /// A store or the network failed.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// The destination does not know the multipart upload any more; the next try begins a new one.
+    #[error("{0}")]
+    UploadForgotten(StoreError),
     /// The destination holds something else than what was sent.
     #[error("{0}")]
     Unproved(Unproved),
@@ -100,7 +103,8 @@ pub async fn copy(context: &Context, claim: &Claim, token: LeaseToken) -> Result
 }
 
 fn prepare<'c>(context: &'c Context, claim: &'c Claim, token: LeaseToken) -> Result<Job<'c>, CopyError> {
-    let unusable = |what: &str| CopyError::Unusable(format!("object {} has an unusable {what}", claim.object_id));
+    let unusable =
+        |what: &str| CopyError::Unusable(format!("object {} has an unusable {what}", claim.object_id));
     let others = claim.sources.iter().map(String::as_str).filter(|name| *name != claim.store);
     let source = context.stores.nearest_first(others).into_iter().next().ok_or(CopyError::NoSource)?;
     let destination = context
@@ -122,7 +126,7 @@ fn prepare<'c>(context: &'c Context, claim: &'c Claim, token: LeaseToken) -> Res
         expected: Expected {
             size: unsigned(claim.size),
             sha256: claim.sha256.as_slice().try_into().map_err(|_| unusable("SHA-256"))?,
-            crc64nvme: Crc64Nvme::from(u64::from_be_bytes(crc)),
+            crc64nvme: Crc64Nvme::from_u64(u64::from_be_bytes(crc)),
         },
         blocks,
     })
@@ -142,7 +146,8 @@ async fn copy_whole(job: &Job<'_>) -> Result<String, CopyError> {
         }
         Body::stream(job.expected.size, checked(object.body, job))
     };
-    let receipt = job.destination.put(&job.key, body, &options).await.map_err(|error| sending_error(job, error))?;
+    let receipt =
+        job.destination.put(&job.key, body, &options).await.map_err(|error| sending_error(job, error))?;
     verify::prove(job.destination, &job.key, &receipt, &job.expected).await?;
     Ok(receipt.etag)
 }
@@ -155,7 +160,10 @@ pub(super) fn wrong_size(job: &Job<'_>, length: u64) -> CopyError {
 }
 
 /// The bytes of the source, ending in an error when their hash is not the recorded one.
-fn checked(body: ObjectBody, job: &Job<'_>) -> impl Stream<Item = Result<bytes::Bytes, BoxError>> + Send + 'static {
+fn checked(
+    body: ObjectBody,
+    job: &Job<'_>,
+) -> impl Stream<Item = Result<bytes::Bytes, BoxError>> + Send + 'static {
     let expected = job.expected.sha256;
     stream::unfold(Some((body, Sha256Hasher::new())), move |state| async move {
         let (mut body, mut hasher) = state?;
@@ -225,6 +233,8 @@ pub(super) fn sending_error(job: &Job<'_>, error: StoreError) -> CopyError {
         Ok(mismatch) => {
             CopyError::SourceCorrupt { store: job.source.name().to_string(), detail: mismatch.to_string() }
         }
-        Err(other) => CopyError::SourceCorrupt { store: job.source.name().to_string(), detail: other.to_string() },
+        Err(other) => {
+            CopyError::SourceCorrupt { store: job.source.name().to_string(), detail: other.to_string() }
+        }
     }
 }

@@ -110,7 +110,7 @@ async fn finished_parts(job: &Job<'_>, upload: &UploadId) -> Result<BTreeMap<u32
         let finished = Finished {
             etag: row.etag,
             length: unsigned(row.size),
-            crc: Crc64Nvme::from(u64::from_be_bytes(crc)),
+            crc: Crc64Nvme::from_u64(u64::from_be_bytes(crc)),
         };
         parts.insert(u32::try_from(row.number).unwrap_or(0), finished);
     }
@@ -195,8 +195,7 @@ async fn remember(
 
 /// The parts' checksums combine to the object's: only then did the source hold the right bytes.
 fn prove_parts(job: &Job<'_>, parts: &BTreeMap<u32, Finished>) -> Result<(), CopyError> {
-    let combined =
-        parts.values().fold(Crc64Nvme::EMPTY, |whole, part| whole.combine(part.crc, part.length));
+    let combined = parts.values().fold(Crc64Nvme::EMPTY, |whole, part| whole.combine(part.crc, part.length));
     if combined == job.expected.crc64nvme {
         return Ok(());
     }
@@ -246,7 +245,7 @@ async fn forget_upload(job: &Job<'_>, error: StoreError) -> CopyError {
         replicas::begin_multipart(&mut conn, claim.object_id, &claim.store, job.token, None, None).await
     };
     match forget.await {
-        Ok(_) => CopyError::Store(error.into_transient()),
+        Ok(_) => CopyError::UploadForgotten(error),
         Err(error) => CopyError::Database(error),
     }
 }
@@ -257,7 +256,8 @@ mod tests {
 
     #[test]
     fn parts_cover_the_object_without_gap_or_overlap() {
-        for (size, part_size) in [(1, BLOCK), (BLOCK, BLOCK), (BLOCK + 1, BLOCK), (10 * BLOCK - 1, 4 * BLOCK)] {
+        for (size, part_size) in [(1, BLOCK), (BLOCK, BLOCK), (BLOCK + 1, BLOCK), (10 * BLOCK - 1, 4 * BLOCK)]
+        {
             let mut at = 0;
             for (index, part) in parts(size, part_size).enumerate() {
                 assert_eq!(part.offset, at);

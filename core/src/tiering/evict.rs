@@ -46,7 +46,12 @@ pub async fn pass(context: &Context, worker: WorkerId) -> Result<usize> {
     }
 }
 
-async fn free(context: &Context, store: &str, token: LeaseToken, batch: Vec<(ObjectId, String)>) -> Result<usize> {
+async fn free(
+    context: &Context,
+    store: &str,
+    token: LeaseToken,
+    batch: Vec<(ObjectId, String)>,
+) -> Result<usize> {
     let Some(target) = context.stores.get(store) else { return Ok(0) };
     let mut deleted = Vec::with_capacity(batch.len());
     for (object, key) in batch {
@@ -59,7 +64,9 @@ async fn free(context: &Context, store: &str, token: LeaseToken, batch: Vec<(Obj
             Ok(Err(error)) => {
                 tracing::warn!(target: "nightferry::sync", %object, %error, "a local copy could not be freed, it is tried again");
             }
-            Err(_) => tracing::warn!(target: "nightferry::sync", %object, "freeing a local copy took too long, it is tried again"),
+            Err(_) => {
+                tracing::warn!(target: "nightferry::sync", %object, "freeing a local copy took too long, it is tried again")
+            }
         }
     }
     let mut conn = context.db.conn().await?;

@@ -80,9 +80,13 @@ fn next_step(
             ReplicaState::Failed => step(
                 "retry",
                 None,
-                format!("copying it to {cloud} was given up; run `nightferry sync retry` once the cause is mended"),
+                format!(
+                    "copying it to {cloud} was given up; run `nightferry sync retry` once the cause is mended"
+                ),
             ),
-            ReplicaState::Lost => step("copy", nightly, format!("its copy in {cloud} was lost and is made again")),
+            ReplicaState::Lost => {
+                step("copy", nightly, format!("its copy in {cloud} was lost and is made again"))
+            }
             ReplicaState::Evicting => step("none", None, format!("its copy in {cloud} is being removed")),
             ReplicaState::Present => freeing(context, file, at_local, replica),
         },
@@ -100,7 +104,9 @@ fn freeing(
         return step("none", None, "it has crossed and its local copy was freed");
     }
     match context.config.tiering.free_local_after {
-        _ if file.pinned => step("none", None, "it has crossed, and its local copy stays because it is pinned"),
+        _ if file.pinned => {
+            step("none", None, "it has crossed, and its local copy stays because it is pinned")
+        }
         FreeLocalAfter::Never => step("none", None, "it has crossed, and local copies are kept"),
         FreeLocalAfter::After(after) => {
             let at = at_cloud.verified_at.map(|at| at + after);

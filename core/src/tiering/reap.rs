@@ -93,10 +93,9 @@ async fn remove(context: &Context, removal: &Removal) -> Result<()> {
 }
 
 fn store<'c>(context: &'c Context, name: &str) -> Result<&'c crate::store::Store> {
-    context
-        .stores
-        .get(name)
-        .ok_or_else(|| Error::Internal(format!("store {name} holds an object but is not configured any more")))
+    context.stores.get(name).ok_or_else(|| {
+        Error::Internal(format!("store {name} holds an object but is not configured any more"))
+    })
 }
 
 /// Drops rows that only mattered for a while: expired tokens, workers that have been silent for a day.

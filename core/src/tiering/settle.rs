@@ -12,7 +12,7 @@ use crate::db::enums::ReplicaState;
 use crate::db::replicas::{self, Claim, Failure, Finished, Switched};
 use crate::db::run_failures::{self, NewRunFailure};
 use crate::db::{runs, transfer_parts};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, ObjectId, RunId};
 use crate::retry;
 use crate::store::{ObjectKey, UploadId, Verdict};
@@ -58,9 +58,10 @@ pub async fn fail(
 ) -> Result<Outcome> {
     let tiering = &context.config.tiering;
     let text = error.to_string();
+    let text = text.as_str();
     let attempts = u32::try_from(claim.attempts).unwrap_or(0);
     let failure = Failure {
-        error: &text,
+        error: text,
         give_up: is_permanent(error),
         max_attempts: i32::try_from(tiering.max_attempts).unwrap_or(i32::MAX),
         delay: pause(error, attempts, tiering.backoff_initial, tiering.backoff_cap),
@@ -69,10 +70,10 @@ pub async fn fail(
     let outcome = conn
         .transaction(async move |conn| {
             if let CopyError::SourceMissing { store } | CopyError::SourceCorrupt { store, .. } = error {
-                replicas::mark_lost(conn, claim.object_id, store, &text).await?;
+                replicas::mark_lost(conn, claim.object_id, store, text).await?;
             }
             let changed = replicas::fail(conn, claim.object_id, &claim.store, token, &failure).await?;
-            let Some((state, attempts)) = changed else { return Ok(Outcome::NotOurs) };
+            let Some((state, attempts)) = changed else { return Ok::<_, Error>(Outcome::NotOurs) };
             if state != ReplicaState::Failed {
                 return Ok(Outcome::Queued { attempts });
             }
@@ -82,7 +83,7 @@ pub async fn fail(
                 object_id: claim.object_id,
                 store: &claim.store,
                 attempts,
-                error: &text,
+                error: text,
             };
             run_failures::insert(conn, &[row]).await?;
             runs::count(conn, run, 0, 1, 0).await?;
@@ -104,7 +105,10 @@ fn is_permanent(error: &CopyError) -> bool {
         | CopyError::Unusable(_) => true,
         CopyError::Store(error) => matches!(error.verdict(), Verdict::Permanent | Verdict::SourceMissing),
         // The destination held other bytes than were sent: the next try overwrites them.
-        CopyError::Unproved(_) | CopyError::LeaseLost | CopyError::Database(_) => false,
+        CopyError::Unproved(_)
+        | CopyError::UploadForgotten(_)
+        | CopyError::LeaseLost
+        | CopyError::Database(_) => false,
     }
 }
 
@@ -142,12 +146,14 @@ async fn abort_parts(context: &Context, object: ObjectId, key: &str) {
         let mut conn = context.db.conn().await?;
         let open = replicas::open_multiparts(&mut conn, object).await?;
         for (store, upload) in open {
-            let (Some(store), Ok(key)) = (context.stores.get(&store), ObjectKey::parse(key)) else { continue };
+            let (Some(store), Ok(key)) = (context.stores.get(&store), ObjectKey::parse(key)) else {
+                continue;
+            };
             store.abort_multipart(&key, &UploadId::new(upload)).await?;
             transfer_parts::delete(&mut conn, object, store.name().as_str()).await?;
             replicas::forget_multipart(&mut conn, object, store.name().as_str()).await?;
         }
-        Ok::<_, crate::error::Error>(())
+        Ok::<_, Error>(())
     };
     if let Err(error) = outcome.await {
         tracing::warn!(target: "nightferry::sync", %object, %error, "the parts of a given-up copy could not be freed");

@@ -112,7 +112,8 @@ fn compare(
     crc: Option<Crc64Nvme>,
     expected: &Expected,
 ) -> Result<Option<()>, Unproved> {
-    let wrong = |what: String, wanted: String| Unproved::Wrong { store: store.name().to_string(), what, wanted };
+    let wrong =
+        |what: String, wanted: String| Unproved::Wrong { store: store.name().to_string(), what, wanted };
     match (sha256, crc) {
         (Some(sha256), _) if sha256 != expected.sha256 => {
             Err(wrong(format!("SHA-256 {sha256}"), expected.sha256.to_string()))
