@@ -1,1 +1,64 @@
-//! Placeholder, filled below.
+//! The worker: ticks, claims, moves bytes and cleans up. Several may run at once, on one machine or many; all that
+//! they share is Postgres. Knows no HTTP; every rule about what moves where is core's.
+
+mod breaker_gate;
+mod committer;
+mod heartbeat;
+mod item;
+mod jobs;
+mod schedule;
+mod transfer_loop;
+mod wake;
+
+use anyhow::Result;
+use nightferry_core::context::Context;
+use nightferry_core::ids::WorkerId;
+use nightferry_core::tiering::claim::{self, Identity};
+use tokio_util::sync::CancellationToken;
+
+/// Works until `shutdown` is cancelled, then drains: nothing new is claimed, what is in flight may finish within
+/// `tiering.drain_grace`, the rest goes back to the queue. A database that is down is waited for.
+///
+/// # Errors
+/// When the schedule cannot be started; everything later is retried and logged.
+pub async fn run(context: Context, shutdown: CancellationToken) -> Result<()> {
+    let identity = Identity {
+        id: WorkerId::new(),
+        host: hostname(),
+        pid: i32::try_from(std::process::id()).unwrap_or(0),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    tracing::info!(target: "nightferry::sync", worker = %identity.id, host = identity.host, "worker starts");
+    let wake = wake::Wake::default();
+    let activity = heartbeat::Activity::default();
+    // Leases must be renewed until the last copy has ended, so the heartbeat outlives the drain.
+    let drained = CancellationToken::new();
+    let beating =
+        tokio::spawn(heartbeat::run(context.clone(), identity.clone(), activity.clone(), drained.clone()));
+    let listening = tokio::spawn(wake::listen(context.clone(), wake.clone(), shutdown.clone()));
+    let ticker = schedule::start(&context, &wake, &identity, &shutdown).await?;
+
+    transfer_loop::run(&context, identity.id, &wake, &activity, &shutdown).await;
+
+    ticker.stop().await;
+    listening.abort();
+    drained.cancel();
+    if let Err(error) = beating.await {
+        tracing::warn!(%error, "the heartbeat ended badly");
+    }
+    if let Err(error) = claim::sign_off(&context, identity.id).await {
+        tracing::warn!(%error, "the worker could not be taken off the list");
+    }
+    tracing::info!(target: "nightferry::sync", worker = %identity.id, "worker stopped");
+    Ok(())
+}
+
+/// The machine's name, for people who look at the list of workers.
+fn hostname() -> String {
+    std::env::var("HOSTNAME")
+        .ok()
+        .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
+}

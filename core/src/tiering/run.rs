@@ -226,3 +226,25 @@ pub async fn settle(context: &Context, id: RunId) -> Result<Option<Run>> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| runs::settle(conn, id).await).await
 }
+
+/// Makes the nightly schedule known and answers its last tick. A new installation has ticked now: it does not
+/// catch up nights from before its time.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn last_tick(context: &Context) -> Result<chrono::DateTime<chrono::Utc>> {
+    let now = context.clock.now();
+    let mut conn = context.db.conn().await?;
+    schedules::ensure(&mut conn, NIGHTLY, now).await?;
+    Ok(schedules::last_tick(&mut conn, NIGHTLY).await?.unwrap_or(now))
+}
+
+/// Takes a missed tick without a run for it.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn skip_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>) -> Result<()> {
+    let mut conn = context.db.conn().await?;
+    schedules::take_tick(&mut conn, NIGHTLY, tick).await?;
+    Ok(())
+}

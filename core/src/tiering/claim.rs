@@ -1,0 +1,61 @@
+//! Leases: how a worker gets the right to copy, keeps it while bytes move, and shows that it lives.
+
+use crate::context::Context;
+use crate::db::replicas::{self, Claim};
+use crate::db::workers;
+use crate::error::Result;
+use crate::ids::{LeaseToken, RunId, WorkerId};
+
+/// Copies claimed together, under one lease token.
+#[derive(Debug)]
+pub struct Batch {
+    /// Guards every UPDATE that ends one of the copies.
+    pub token: LeaseToken,
+    /// The copies.
+    pub claims: Vec<Claim>,
+}
+
+/// Claims the next batch of a run; empty when nothing of it is due.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn next_batch(context: &Context, run: RunId, worker: WorkerId) -> Result<Batch> {
+    let token = LeaseToken::new();
+    let tiering = &context.config.tiering;
+    let mut conn = context.db.conn().await?;
+    let claims =
+        replicas::claim(&mut conn, run, worker, token, i64::from(tiering.batch_size), tiering.lease).await?;
+    Ok(Batch { token, claims })
+}
+
+/// How a worker shows itself.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// New at each start.
+    pub id: WorkerId,
+    /// Host it runs on.
+    pub host: String,
+    /// Process id there.
+    pub pid: i32,
+    /// Version of the program.
+    pub version: &'static str,
+}
+
+/// A sign of life, and the renewal of every lease that this worker still holds.
+///
+/// # Errors
+/// Whatever the database meets; the leases go on until they run out.
+pub async fn heartbeat(context: &Context, worker: &Identity, state: &str) -> Result<()> {
+    let mut conn = context.db.conn().await?;
+    replicas::renew_leases(&mut conn, worker.id, context.config.tiering.lease).await?;
+    workers::heartbeat(&mut conn, worker.id, &worker.host, worker.pid, worker.version, state).await
+}
+
+/// Takes a worker that stops off the list.
+///
+/// # Errors
+/// Whatever the database meets; the row goes by itself after a day of silence.
+pub async fn sign_off(context: &Context, worker: WorkerId) -> Result<()> {
+    let mut conn = context.db.conn().await?;
+    workers::delete(&mut conn, worker).await
+}

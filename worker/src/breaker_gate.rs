@@ -1,0 +1,55 @@
+//! The worker's circuit breaker, shared by all its copies: while it is open nothing new starts, and a probe finds
+//! out when the stores are back.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nightferry_core::context::Context;
+use nightferry_core::tiering::breaker::Breaker;
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gate(Arc<Mutex<Breaker>>);
+
+impl Gate {
+    fn with<T>(&self, act: impl FnOnce(&mut Breaker) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn succeeded(&self) {
+        self.with(Breaker::succeeded);
+    }
+
+    /// Counts an outage. Answers whether the stores count as down.
+    pub(crate) fn failed(&self) -> bool {
+        self.with(|breaker| breaker.failed(Instant::now()))
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.with(|breaker| breaker.is_open())
+    }
+
+    /// While the breaker is open: the time until the next probe is due, or zero.
+    pub(crate) fn probe_in(&self) -> Option<Duration> {
+        self.with(|breaker| breaker.probe_at().map(|at| at.saturating_duration_since(Instant::now())))
+    }
+
+    /// Asks both stores whether they are well, and closes the breaker if they are.
+    pub(crate) async fn probe(&self, context: &Context) {
+        let outcome = async {
+            context.stores.local()?.check().await?;
+            context.stores.cloud()?.check().await?;
+            Ok::<_, nightferry_core::error::Error>(())
+        };
+        match outcome.await {
+            Ok(()) => {
+                tracing::info!(target: "nightferry::sync", "the stores answer again, the run goes on");
+                self.succeeded();
+            }
+            Err(error) => {
+                tracing::warn!(target: "nightferry::sync", %error, "a store is still in trouble, the run waits");
+                self.with(|breaker| breaker.probe_failed(Instant::now()));
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Commits finished copies together: while one commit is on its way, the next ones gather, so that the database's
+//! work per file stays small however many files finish at once.
+
+use std::time::Duration;
+
+use nightferry_core::context::Context;
+use nightferry_core::db::replicas::{Finished, Switched};
+use nightferry_core::retry;
+use nightferry_core::tiering::settle;
+use tokio::sync::mpsc;
+
+use crate::wake::Wake;
+
+/// Copies in one commit.
+const MOST: usize = 500;
+/// After this the leases have run out anyway, and somebody else makes the copies again.
+const TRIES: u32 = 12;
+
+/// Commits until the channel is closed and empty. Rings after each commit.
+pub(crate) async fn run(context: Context, mut finished: mpsc::Receiver<Finished>, wake: Wake) {
+    let mut batch = Vec::with_capacity(MOST);
+    while finished.recv_many(&mut batch, MOST).await > 0 {
+        if let Some(switched) = commit(&context, &batch).await {
+            tell(&batch, &switched);
+        }
+        batch.clear();
+        wake.ring();
+    }
+}
+
+async fn commit(context: &Context, batch: &[Finished]) -> Option<Vec<Switched>> {
+    for attempt in 0..TRIES {
+        match settle::finish(context, batch).await {
+            Ok(switched) => return Some(switched),
+            Err(error) => {
+                tracing::warn!(target: "nightferry::sync", copies = batch.len(), %error, "committing copies failed, trying again");
+                let pause = retry::delay(attempt, Duration::from_millis(200), Duration::from_secs(10));
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+    tracing::error!(target: "nightferry::sync", copies = batch.len(), "copies could not be committed; their leases run out and they are made again");
+    None
+}
+
+fn tell(batch: &[Finished], switched: &[Switched]) {
+    for copy in batch {
+        let ours = switched.iter().any(|row| row.object_id == copy.object_id && row.store == copy.store);
+        if ours {
+            metrics::counter!("nightferry_sync_files_total", "outcome" => "copied").increment(1);
+            metrics::counter!("nightferry_sync_bytes_total").increment(u64::try_from(copy.size).unwrap_or(0));
+            tracing::info!(target: "nightferry::sync", object = %copy.object_id, store = copy.store, bytes = copy.size, "copied and verified");
+        } else {
+            tracing::warn!(target: "nightferry::sync", object = %copy.object_id, store = copy.store, "copied, but the lease was lost or the object removed: nothing was switched");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Signs of life, renewal of leases, and taking back the leases of workers that died.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nightferry_core::context::Context;
+use nightferry_core::tiering::claim::{self, Identity};
+use nightferry_core::tiering::reap;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+/// What the worker is doing, as others see it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Activity {
+    working: Arc<AtomicBool>,
+    draining: Arc<AtomicBool>,
+}
+
+impl Activity {
+    pub(crate) fn set_working(&self, working: bool) {
+        self.working.store(working, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn as_str(&self) -> &'static str {
+        if self.draining.load(Ordering::Relaxed) {
+            "draining"
+        } else if self.working.load(Ordering::Relaxed) {
+            "working"
+        } else {
+            "idle"
+        }
+    }
+}
+
+/// Beats until `drained`.
+pub(crate) async fn run(
+    context: Context,
+    identity: Identity,
+    activity: Activity,
+    drained: CancellationToken,
+) {
+    let mut beat = tokio::time::interval(context.config.tiering.heartbeat);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = drained.cancelled() => return,
+            _ = beat.tick() => {}
+        }
+        if let Err(error) = claim::heartbeat(&context, &identity, activity.as_str()).await {
+            tracing::warn!(%error, "the heartbeat did not reach the database");
+            continue;
+        }
+        match reap::leases(&context).await {
+            Ok(0) => {}
+            Ok(count) => {
+                tracing::warn!(target: "nightferry::sync", count, "leases ran out: their copies are queued again");
+            }
+            Err(error) => tracing::warn!(%error, "expired leases could not be taken back"),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! One claimed copy from claim to outcome: copied, failed, or given back.
+
+use std::time::Duration;
+
+use nightferry_core::context::Context;
+use nightferry_core::db::replicas::{Claim, Finished};
+use nightferry_core::error::Result;
+use nightferry_core::ids::{LeaseToken, RunId};
+use nightferry_core::tiering::copy::{self, CopyError};
+use nightferry_core::tiering::{run, settle};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::breaker_gate::Gate;
+
+/// Before a copy is claimed again that was given back because a store is down.
+const PAUSE_FOR_OUTAGE: Duration = Duration::from_secs(2);
+
+/// What all copies of a worker share.
+#[derive(Clone)]
+pub(crate) struct Bench {
+    pub(crate) context: Context,
+    pub(crate) slots: std::sync::Arc<Semaphore>,
+    pub(crate) gate: Gate,
+    pub(crate) finished: mpsc::Sender<Finished>,
+    /// Nothing new starts.
+    pub(crate) draining: CancellationToken,
+    /// What still runs is dropped.
+    pub(crate) grace_over: CancellationToken,
+}
+
+/// Copies one claim and records the outcome. What cannot be recorded is found again when the lease runs out.
+pub(crate) async fn process(bench: Bench, run: RunId, token: LeaseToken, claim: Claim) {
+    let outcome = tokio::select! {
+        biased;
+        () = bench.grace_over.cancelled() => None,
+        outcome = attempt(&bench, token, &claim) => outcome,
+    };
+    let recorded = match outcome {
+        None => give_back(&bench, token, &claim, None, Duration::ZERO).await,
+        Some(Ok(etag)) => {
+            bench.gate.succeeded();
+            let finished = Finished {
+                object_id: claim.object_id,
+                store: claim.store.clone(),
+                token,
+                etag,
+                size: claim.size,
+            };
+            // The committer ends after the last sender is gone.
+            let _ = bench.finished.send(finished).await;
+            Ok(())
+        }
+        Some(Err(error)) => failed(&bench, run, token, &claim, &error).await,
+    };
+    if let Err(error) = recorded {
+        tracing::warn!(target: "nightferry::sync", object = %claim.object_id, %error, "the outcome of a copy could not be recorded; its lease runs out and it is tried again");
+    }
+}
+
+/// Waits for a free slot and copies. None when nothing new may start.
+async fn attempt(
+    bench: &Bench,
+    token: LeaseToken,
+    claim: &Claim,
+) -> Option<std::result::Result<String, CopyError>> {
+    let _slot = tokio::select! {
+        biased;
+        () = bench.draining.cancelled() => return None,
+        slot = bench.slots.acquire() => slot.ok()?,
+    };
+    if bench.gate.is_open() || bench.draining.is_cancelled() {
+        return None;
+    }
+    Some(copy::copy(&bench.context, claim, token).await)
+}
+
+async fn give_back(
+    bench: &Bench,
+    token: LeaseToken,
+    claim: &Claim,
+    error: Option<&str>,
+    delay: Duration,
+) -> Result<()> {
+    settle::release(&bench.context, token, &[claim.object_id], error, delay).await
+}
+
+async fn failed(
+    bench: &Bench,
+    run: RunId,
+    token: LeaseToken,
+    claim: &Claim,
+    error: &CopyError,
+) -> Result<()> {
+    let text = error.to_string();
+    tracing::warn!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempt = claim.attempts + 1, error = text, "a copy failed");
+    match error {
+        CopyError::LeaseLost => Ok(()),
+        CopyError::Database(_) => give_back(bench, token, claim, None, PAUSE_FOR_OUTAGE).await,
+        // Wrong for one file, wrong for all: nobody's attempts are burnt on it.
+        CopyError::Store(store) if store.is_credentials() => {
+            run::stop(&bench.context, run, &text).await?;
+            give_back(bench, token, claim, Some(&text), Duration::ZERO).await
+        }
+        CopyError::Store(store) if store.is_outage() && bench.gate.failed() => {
+            give_back(bench, token, claim, Some(&text), PAUSE_FOR_OUTAGE).await
+        }
+        _ => {
+            let outcome = settle::fail(&bench.context, claim, token, run, error).await?;
+            if let settle::Outcome::GivenUp { attempts } = outcome {
+                metrics::counter!("nightferry_sync_files_total", "outcome" => "failed").increment(1);
+                tracing::error!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempts, error = text, "a copy was given up");
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Takes away what died half-way or is wanted no more, and frees local copies that the policy lets go.
+
+use nightferry_core::context::Context;
+use nightferry_core::ids::WorkerId;
+use nightferry_core::tiering::{evict, reap};
+
+/// One pass. Failures wait for the next one.
+pub(crate) async fn housekeeping(context: Context, worker: WorkerId) {
+    match reap::pass(&context).await {
+        Ok(reaped) if reaped.objects + reaped.uploads > 0 => {
+            tracing::info!(uploads = reaped.uploads, objects = reaped.objects, "reaped");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "reaping broke off, the next pass goes on"),
+    }
+    match evict::pass(&context, worker).await {
+        Ok(0) => {}
+        Ok(freed) => tracing::info!(target: "nightferry::sync", freed, "local copies freed"),
+        Err(error) => tracing::warn!(%error, "freeing local copies broke off, the next pass goes on"),
+    }
+}

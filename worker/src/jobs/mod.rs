@@ -1,0 +1,7 @@
+//! Background jobs, one file each.
+
+mod expired_rows;
+mod housekeeping;
+
+pub(crate) use expired_rows::expired_rows;
+pub(crate) use housekeeping::housekeeping;
