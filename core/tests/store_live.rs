@@ -217,12 +217,13 @@ async fn parts_are_checked_one_by_one_and_as_a_whole() {
     let whole = Crc64Nvme::of(&bytes);
     let receipt = store.complete_multipart(&key, &upload, &parts, Some(whole)).await.unwrap();
     let head = store.head(&key).await.unwrap().unwrap();
+    assert_eq!((receipt.crc64nvme, head.crc64nvme), (Some(whole), Some(whole)));
     assert_eq!((head.size, head.content_type.as_deref()), (size(&bytes), Some("video/mp4")));
     assert_eq!(head.metadata[metadata::NAME], "ä  b");
     assert_eq!(read(&store, &key, None).await.unwrap(), bytes);
 
     match store.complete_multipart(&key, &upload, &parts, Some(whole)).await {
-        Ok(again) => println!("COMPLETE again: {again:?}"),
+        Ok(again) => assert_eq!(again, receipt),
         Err(error) => assert!(error.is_no_such_upload(), "{error}"),
     }
     store.abort_multipart(&key, &upload).await.unwrap();
@@ -325,7 +326,7 @@ async fn a_missing_bucket_is_never_taken_for_a_missing_object() {
         assert_eq!(error.verdict(), Verdict::Permanent);
     }
     match store.delete(&key).await {
-        Ok(()) => println!("no bucket: DELETE is Ok"),
+        Ok(()) => {}
         Err(error) => assert!(error.is_no_such_bucket(), "{error}"),
     }
     store.ensure_bucket().await.unwrap();
@@ -387,6 +388,7 @@ async fn one_object_streams_from_store_to_store() {
     store.put(&from, bytes.clone().into(), &with_sha256(&bytes)).await.unwrap();
     let got = store.get(&from, None).await.unwrap();
     let receipt = store.put(&to, Body::stream(got.length, got.body), &with_sha256(&bytes)).await.unwrap();
+    assert_eq!(receipt.sha256, Some(Sha256::of(&bytes)));
     assert_eq!(read(&store, &to, None).await.unwrap(), bytes);
 }
 
@@ -404,7 +406,7 @@ async fn presigned_urls_work_for_a_plain_client() {
         let etag = answer.headers()["etag"].to_str().unwrap().trim_matches('"').to_owned();
         parts.push(CompletedPart { number, etag, crc64nvme: None });
     }
-    let receipt = store.complete_multipart(&key, &upload, &parts, None).await.unwrap();
+    store.complete_multipart(&key, &upload, &parts, None).await.unwrap();
     let disposition = "attachment; filename=\"a b.txt\"; filename*=UTF-8''%C3%A4%20b.txt";
     let url = store.presign_get(&key, life, Some(disposition), Some("text/plain")).await.unwrap();
     let answer = client.get(url).send().await.unwrap().error_for_status().unwrap();

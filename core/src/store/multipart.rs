@@ -59,7 +59,7 @@ pub struct CompletedPart {
     pub number: u32,
     /// Entity tag without quotes.
     pub etag: String,
-    /// Checksum that the part was sent with. MinIO wants it for every part of a checked upload.
+    /// Checksum that the part was sent with; `MinIO` wants it for every part of a checked upload.
     pub crc64nvme: Option<Crc64Nvme>,
 }
 
@@ -76,7 +76,7 @@ impl Store {
     }
 
     /// Begins a multipart upload whose parts come without checksums, such as those that a client sends itself. Nothing
-    /// but sizes and entity tags is checked: complete it without a CRC (MinIO refuses one here, SeaweedFS ignores it).
+    /// but sizes and entity tags is checked: complete it without a CRC (`MinIO` refuses one here, `SeaweedFS` ignores it).
     pub async fn create_unchecked_multipart(
         &self,
         key: &ObjectKey,
