@@ -157,7 +157,7 @@ async fn an_answer_without_a_length_or_with_another_range_is_refused() {
 async fn a_silent_server_meets_every_deadline() {
     let store = serve(vec![Act::Hang]).await;
     let (key, upload) = (key(), UploadId::new("u"));
-    let parts = [CompletedPart { number: 1, etag: "e".to_owned() }];
+    let parts = [CompletedPart { number: 1, etag: "e".to_owned(), crc64nvme: None }];
     let large = || Body::Bytes(Bytes::from(vec![0; 64 * 1024 * 1024]));
     let started = tokio::time::Instant::now();
     let errors = [
@@ -237,7 +237,7 @@ async fn retry_after_is_passed_on() {
 async fn a_success_that_hides_an_error_is_an_error() {
     let hidden = s3_error("200 OK", "InternalError");
     let store = serve(vec![Act::Answer(hidden), Act::Answer(answer("200 OK", "", "<html/>"))]).await;
-    let parts = [CompletedPart { number: 1, etag: "e".to_owned() }];
+    let parts = [CompletedPart { number: 1, etag: "e".to_owned(), crc64nvme: None }];
     let (key, upload) = (key(), UploadId::new("u"));
     let error = store.complete_multipart(&key, &upload, &parts, None).await.unwrap_err();
     assert_eq!((error.code(), error.verdict()), (Some("InternalError"), Verdict::Transient));

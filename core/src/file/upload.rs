@@ -353,15 +353,14 @@ impl Transfer<'_> {
     }
 
     async fn buffered_part(&mut self, bytes: Bytes) -> Result<()> {
-        let crc = crate::checksum::Crc64Nvme::of(&bytes);
         let (upload, number) = self.next_part().await?;
         let receipt = crate::retry::retry(
             &verify::QUICK_RETRY,
-            || self.store.put_part(&self.key, &upload, number, Body::Bytes(bytes.clone()), Some(crc)),
+            || self.store.put_part(&self.key, &upload, number, Body::Bytes(bytes.clone()), None),
             StoreError::retry,
         )
         .await?;
-        self.parts.push(CompletedPart { number, etag: receipt.etag });
+        self.parts.push(CompletedPart { number, etag: receipt.etag, crc64nvme: None });
         Ok(())
     }
 
@@ -377,7 +376,7 @@ impl Transfer<'_> {
         let (sent, fed) = tokio::join!(sending, feeding);
         // When the request's body failed, the store's complaint is only its echo.
         fed?;
-        self.parts.push(CompletedPart { number, etag: sent?.etag });
+        self.parts.push(CompletedPart { number, etag: sent?.etag, crc64nvme: None });
         Ok(())
     }
 
@@ -414,7 +413,7 @@ impl Transfer<'_> {
     /// The multipart upload, begun at its first part, and the number of the next part.
     async fn next_part(&mut self) -> Result<(UploadId, u32)> {
         if self.upload.is_none() {
-            let upload = self.store.create_multipart(&self.key, &self.options).await?;
+            let upload = self.store.create_unchecked_multipart(&self.key, &self.options).await?;
             self.upload = Some(upload);
             self.renew(true).await?;
         }
@@ -428,8 +427,7 @@ impl Transfer<'_> {
     async fn complete<B>(&mut self, incoming: &mut Receiver<'_, B>) -> Result<(ObjectDigest, String)> {
         let digest = std::mem::take(&mut incoming.hasher).finish();
         let upload = self.upload.clone().ok_or_else(|| Error::Internal("nothing to complete".to_owned()))?;
-        let receipt =
-            self.store.complete_multipart(&self.key, &upload, &self.parts, Some(digest.crc64nvme)).await?;
+        let receipt = self.store.complete_multipart(&self.key, &upload, &self.parts, None).await?;
         verify::prove(&self.store, &self.key, &receipt, &digest.expected()).await?;
         Ok((digest, receipt.etag))
     }

@@ -16,6 +16,7 @@ mod options;
 mod presign;
 mod send;
 mod settings;
+mod sign;
 mod xml;
 
 use std::fmt;

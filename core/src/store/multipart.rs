@@ -5,7 +5,7 @@ use std::fmt;
 
 use reqwest::header::{HeaderMap, HeaderValue};
 use s3::command::Command;
-use s3::serde_types::{CompleteMultipartUploadData, Part};
+use s3::serde_types::CompleteMultipartUploadData;
 use serde::{Deserialize, Serialize};
 
 use super::object::{read_crc64nvme, read_etag};
@@ -59,21 +59,45 @@ pub struct CompletedPart {
     pub number: u32,
     /// Entity tag without quotes.
     pub etag: String,
+    /// Checksum that the part was sent with; `MinIO` wants it for every part of a checked upload.
+    pub crc64nvme: Option<Crc64Nvme>,
 }
 
 impl Store {
-    /// Begins a multipart upload whose finished object is checked by its CRC-64/NVME. The checksums in `options` belong to
-    /// the whole and are not sent here: give the CRC to [`Store::complete_multipart`].
+    /// Begins a multipart upload whose parts and finished object are checked by their CRC-64/NVME: every part needs one.
+    /// The checksums in `options` belong to the whole and are not sent here: give the CRC to
+    /// [`Store::complete_multipart`].
     pub async fn create_multipart(
         &self,
         key: &ObjectKey,
         options: &PutOptions,
     ) -> Result<UploadId, StoreError> {
+        self.create(key, options, true).await
+    }
+
+    /// Begins a multipart upload whose parts come without checksums, such as those that a client sends itself. Nothing
+    /// but sizes and entity tags is checked: complete it without a CRC (`MinIO` refuses one here, `SeaweedFS` ignores it).
+    pub async fn create_unchecked_multipart(
+        &self,
+        key: &ObjectKey,
+        options: &PutOptions,
+    ) -> Result<UploadId, StoreError> {
+        self.create(key, options, false).await
+    }
+
+    async fn create(
+        &self,
+        key: &ObjectKey,
+        options: &PutOptions,
+        checked: bool,
+    ) -> Result<UploadId, StoreError> {
         let mut headers = options
             .headers(self.settings().storage_class.as_deref())
             .map_err(|error| self.invalid(CREATE, &error))?;
-        headers.insert(CHECKSUM_ALGORITHM, HeaderValue::from_static("CRC64NVME"));
-        headers.insert(CHECKSUM_TYPE, HeaderValue::from_static("FULL_OBJECT"));
+        if checked {
+            headers.insert(CHECKSUM_ALGORITHM, HeaderValue::from_static("CRC64NVME"));
+            headers.insert(CHECKSUM_TYPE, HeaderValue::from_static("FULL_OBJECT"));
+        }
         let bucket =
             self.0.bucket.with_extra_headers(headers).map_err(|error| self.invalid(CREATE, &error))?;
         let content_type = options.content_type.as_deref().unwrap_or("application/octet-stream");
@@ -157,14 +181,12 @@ impl Store {
         let bucket =
             self.0.bucket.with_extra_headers(headers).map_err(|error| self.invalid(COMPLETE, &error))?;
         let deadline = self.settings().deadlines.complete;
+        let document = write_parts(parts).map_err(|error| self.invalid(COMPLETE, &error))?;
         let attempt = || {
-            let parts = parts
-                .iter()
-                .map(|part| Part { part_number: part.number, etag: format!("\"{}\"", part.etag) })
-                .collect();
-            let data = CompleteMultipartUploadData { parts };
+            // rust-s3's own document has no place for checksums, so it stays empty and ours is sent.
+            let data = CompleteMultipartUploadData { parts: Vec::new() };
             let command = Command::CompleteMultipartUpload { upload_id: upload.as_str(), data };
-            self.control_document(COMPLETE, &bucket, key.as_str(), command, deadline)
+            self.post_document(COMPLETE, &bucket, key.as_str(), command, document.clone(), deadline)
         };
         let body = self.signed(attempt).await?;
         // S3 sends the status before the work is done: a failure may follow as the document of a 200.
@@ -195,6 +217,18 @@ impl Store {
             result => result.map(|_| ()),
         }
     }
+}
+
+fn write_parts(parts: &[CompletedPart]) -> Result<String, quick_xml::SeError> {
+    let parts = parts
+        .iter()
+        .map(|part| xml::Part {
+            number: part.number,
+            etag: format!("\"{}\"", part.etag),
+            crc64nvme: part.crc64nvme.map(Crc64Nvme::base64),
+        })
+        .collect();
+    quick_xml::se::to_string(&xml::CompleteMultipartUpload { parts })
 }
 
 /// The query that makes a PUT one of a part.

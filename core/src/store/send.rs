@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::body::{Stalled, watch};
 use super::error::CLOCK_SKEW;
-use super::{Body, Store, StoreError, StoreErrorKind, xml};
+use super::{Body, Store, StoreError, StoreErrorKind, sign, xml};
 
 /// How long the presigned URLs that this process uses itself are valid. Only the begin of the request counts, so this
 /// is how far the store's clock may run ahead.
@@ -68,6 +68,16 @@ impl Store {
             Ok::<_, S3Error>(message)
         };
         let request = signed.await.map_err(|error| self.invalid(operation, &error))?;
+        self.execute(operation, request, deadline).await
+    }
+
+    /// Sends a request whose body, if any, lies in memory.
+    async fn execute(
+        &self,
+        operation: &'static str,
+        request: Request,
+        deadline: Duration,
+    ) -> Result<Response, StoreError> {
         let answer = timeout(deadline, self.0.http.execute(request)).await;
         let response = answer.map_err(|_| self.timed_out(operation, deadline))?;
         self.accept(operation, response.map_err(|error| self.transport(operation, error))?).await
@@ -86,6 +96,22 @@ impl Store {
         self.read_document(operation, response, deadline).await
     }
 
+    /// [`Store::control_document`] with a body that rust-s3 cannot make.
+    pub(super) async fn post_document(
+        &self,
+        operation: &'static str,
+        bucket: &Bucket,
+        path: &str,
+        command: Command<'_>,
+        body: String,
+        deadline: Duration,
+    ) -> Result<Bytes, StoreError> {
+        let signed = sign::post(bucket, path, command, body).await;
+        let request = signed.map_err(|error| self.invalid(operation, &error))?;
+        let response = self.execute(operation, request, deadline).await?;
+        self.read_document(operation, response, deadline).await
+    }
+
     /// A request for an object's bytes by presigned `url`; the answer has a successful status.
     pub(super) async fn request_body(
         &self,
@@ -95,10 +121,7 @@ impl Store {
     ) -> Result<Response, StoreError> {
         let mut request = self.request(operation, Method::GET, url)?;
         *request.headers_mut() = headers;
-        let deadline = self.settings().deadlines.control;
-        let answer = timeout(deadline, self.0.http.execute(request)).await;
-        let response = answer.map_err(|_| self.timed_out(operation, deadline))?;
-        self.accept(operation, response.map_err(|error| self.transport(operation, error))?).await
+        self.execute(operation, request, self.settings().deadlines.control).await
     }
 
     /// Sends `body` to presigned `url`; the answer has a successful status.
@@ -122,9 +145,7 @@ impl Store {
             && body.length() <= SMALL_BODY
         {
             *request.body_mut() = Some(bytes.clone().into());
-            let answer = timeout(deadlines.idle, self.0.http.execute(request)).await;
-            let response = answer.map_err(|_| self.timed_out(operation, deadlines.idle))?;
-            return self.accept(operation, response.map_err(|error| self.transport(operation, error))?).await;
+            return self.execute(operation, request, deadlines.idle).await;
         }
 
         let (mut watched, progress) = watch(body);

@@ -1,7 +1,7 @@
-//! The XML documents that S3 answers with, reduced to what is used of them.
+//! The XML documents of S3, reduced to what is used of them.
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// `<Error>`: the body of every failed answer.
 #[derive(Debug, Default, Deserialize)]
@@ -17,6 +17,24 @@ pub(super) struct ErrorDocument {
 pub(super) struct InitiateMultipartUploadResult {
     #[serde(rename = "UploadId")]
     pub(super) upload_id: String,
+}
+
+/// `<CompleteMultipartUpload>`.
+#[derive(Debug, Serialize)]
+pub(super) struct CompleteMultipartUpload {
+    #[serde(rename = "Part")]
+    pub(super) parts: Vec<Part>,
+}
+
+/// One part that an object shall consist of.
+#[derive(Debug, Serialize)]
+pub(super) struct Part {
+    #[serde(rename = "PartNumber")]
+    pub(super) number: u32,
+    #[serde(rename = "ETag")]
+    pub(super) etag: String,
+    #[serde(rename = "ChecksumCRC64NVME", skip_serializing_if = "Option::is_none")]
+    pub(super) crc64nvme: Option<String>,
 }
 
 /// `<CompleteMultipartUploadResult>`.
@@ -134,6 +152,18 @@ mod tests {
                 .is_err_and(|error| error.contains("<Error>"))
         );
         assert_eq!(read_error(body).unwrap().code, "InternalError");
+    }
+
+    #[test]
+    fn parts_are_written_with_their_checksums_where_known() {
+        let part = |number, crc64nvme| Part { number, etag: "\"e\"".to_owned(), crc64nvme };
+        let parts = vec![part(1, Some("rosUhgp5mIg=".to_owned())), part(2, None)];
+        assert_eq!(
+            quick_xml::se::to_string(&CompleteMultipartUpload { parts }).unwrap(),
+            "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>\"e\"</ETag>\
+             <ChecksumCRC64NVME>rosUhgp5mIg=</ChecksumCRC64NVME></Part>\
+             <Part><PartNumber>2</PartNumber><ETag>\"e\"</ETag></Part></CompleteMultipartUpload>"
+        );
     }
 
     #[test]

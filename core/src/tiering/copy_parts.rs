@@ -75,7 +75,12 @@ async fn begin_or_resume(job: &Job<'_>) -> Result<(UploadId, u64), CopyError> {
         return Ok((UploadId::new(upload.clone()), unsigned(size)));
     }
     let size = part_size(job.context.config.tiering.part_size_bytes(), job.expected.size);
-    let upload = job.destination.create_multipart(&job.key, &put_options(job)).await?;
+    let options = put_options(job);
+    // A store holds every part to its checksum once it was told to: so only where all are known beforehand.
+    let upload = match job.blocks {
+        Some(_) => job.destination.create_multipart(&job.key, &options).await?,
+        None => job.destination.create_unchecked_multipart(&job.key, &options).await?,
+    };
     let ours = {
         let mut conn = job.context.db.conn().await?;
         let claim = job.claim;
@@ -215,9 +220,16 @@ async fn complete(
     if !still_ours {
         return Err(CopyError::LeaseLost);
     }
-    let list: Vec<CompletedPart> =
-        parts.into_iter().map(|(number, part)| CompletedPart { number, etag: part.etag }).collect();
-    let crc = Some(job.expected.crc64nvme);
+    let checked = job.blocks.is_some();
+    let list: Vec<CompletedPart> = parts
+        .into_iter()
+        .map(|(number, part)| CompletedPart {
+            number,
+            etag: part.etag,
+            crc64nvme: checked.then_some(part.crc),
+        })
+        .collect();
+    let crc = checked.then_some(job.expected.crc64nvme);
     match job.destination.complete_multipart(&job.key, upload, &list, crc).await {
         Ok(receipt) => {
             verify::prove(job.destination, &job.key, &receipt, &job.expected).await?;
