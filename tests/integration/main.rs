@@ -1,1 +1,11 @@
-fn main() {}
+//! Every test that crosses crates, in one binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    reason = "a test that cannot go on must stop"
+)]
+
+mod tiering;

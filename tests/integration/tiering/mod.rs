@@ -1,0 +1,3 @@
+//! The crossing: copy, verify, switch, and what happens when something dies.
+
+mod crossing;

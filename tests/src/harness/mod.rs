@@ -1,0 +1,9 @@
+//! One module per part of the world that a test lives in.
+
+mod body;
+mod wait;
+pub mod world;
+
+pub use body::{Pattern, pattern};
+pub use wait::eventually;
+pub use world::{World, WorldBuilder};
