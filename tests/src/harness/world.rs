@@ -46,7 +46,8 @@ impl WorldBuilder {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let base = std::env::var("NF_PG").unwrap_or("postgres://postgres@127.0.0.1:55432".into());
         let database = format!("t{id}");
-        let (client, conn) = tokio_postgres::connect(&format!("{base}/postgres"), tokio_postgres::NoTls).await.unwrap();
+        let (client, conn) =
+            tokio_postgres::connect(&format!("{base}/postgres"), tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(conn);
         client.execute(&format!("CREATE DATABASE {database}"), &[]).await.unwrap();
         let mut settings: Vec<(String, String)> = [
