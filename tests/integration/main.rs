@@ -8,4 +8,5 @@
     reason = "a test that cannot go on must stop"
 )]
 
+mod database;
 mod tiering;

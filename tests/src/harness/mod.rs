@@ -1,6 +1,7 @@
 //! One module per part of the world that a test lives in.
 
 mod body;
+pub mod database;
 mod wait;
 pub mod world;
 
