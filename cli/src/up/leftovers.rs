@@ -107,7 +107,7 @@ mod tests {
     async fn a_leftover_is_stopped_and_its_note_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.pid");
-        let mut child = Command::new("sh").args(["-c", "sleep 600; :", "unlikely-marker"]).spawn().unwrap();
+        let mut child = Command::new("sh").args(["-c", "while :; do sleep 0.1; done", "unlikely-marker"]).spawn().unwrap();
         // The system shows a command line a moment after the program began.
         while !command_line_has(child.id(), OsStr::new("unlikely-marker")) {
             sleep(POLL).await;
