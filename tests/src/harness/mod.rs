@@ -2,6 +2,8 @@
 
 mod body;
 pub mod database;
+pub mod fault_proxy;
+pub mod servers;
 mod wait;
 pub mod world;
 

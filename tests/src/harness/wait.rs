@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Longest that a test waits for anything.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Asks `condition` again and again until it answers something; panics with `what` after the deadline.
 pub async fn eventually<T, Fut>(what: &str, mut condition: impl FnMut() -> Fut) -> T

@@ -1,5 +1,5 @@
-//! One isolated installation of Nightferry: its own database, its own buckets, the real domain on top, workers
-//! on demand.
+//! One isolated installation of Nightferry: its own database, its own buckets behind fault proxies, the real domain
+//! on top, workers on demand.
 
 use nightferry_core::auth::account::{self, NewAccount};
 use nightferry_core::checksum::{Sha256, Sha256Hasher};
@@ -19,12 +19,37 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::eventually;
+use super::fault_proxy::FaultProxy;
+use super::servers::servers;
 
 /// See the module.
 pub struct World {
     /// Everything the domain works with.
     pub context: Context,
+    /// Between Nightferry and the local store.
+    pub local: FaultProxy,
+    /// Between Nightferry and the cloud store.
+    pub cloud: FaultProxy,
     settings: Vec<(String, String)>,
+}
+
+/// Fills the template that every test's database is a copy of.
+async fn migrate(url: &str) {
+    let config = load(vec![
+        ("database.url".to_owned(), url.to_owned()),
+        ("auth.secret_key".to_owned(), "0123456789abcdef0123456789abcdef".to_owned()),
+        ("stores.minio.access_key".to_owned(), "unused".to_owned()),
+        ("stores.minio.secret_key".to_owned(), "unused".to_owned()),
+        ("stores.s3.bucket".to_owned(), "unused".to_owned()),
+        ("stores.s3.access_key".to_owned(), "unused".to_owned()),
+        ("stores.s3.secret_key".to_owned(), "unused".to_owned()),
+    ]);
+    db::migrate::apply(&db::Database::open(&config.database)).await.unwrap();
+}
+
+fn load(overrides: Vec<(String, String)>) -> Config {
+    let options = LoadOptions { overrides, ..LoadOptions::default() };
+    Config::load(options).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 /// What a test wants different from the defaults.
@@ -43,26 +68,23 @@ impl WorldBuilder {
 
     /// Makes the world.
     pub async fn build(self) -> World {
-        let id = uuid::Uuid::new_v4().simple().to_string();
-        let base = std::env::var("NF_PG").unwrap_or("postgres://postgres@127.0.0.1:55432".into());
-        let database = format!("t{id}");
-        let (client, conn) =
-            tokio_postgres::connect(&format!("{base}/postgres"), tokio_postgres::NoTls).await.unwrap();
-        tokio::spawn(conn);
-        client.execute(&format!("CREATE DATABASE {database}"), &[]).await.unwrap();
+        let servers = servers().await;
+        let database = servers.postgres.fresh_database("migrated", migrate).await;
+        let local = FaultProxy::start(servers.local.address).await;
+        let cloud = FaultProxy::start(servers.cloud.address).await;
         let mut settings: Vec<(String, String)> = [
-            ("database.url", format!("{base}/{database}")),
+            ("database.url", database.url.clone()),
             ("auth.secret_key", "0123456789abcdef0123456789abcdef".to_owned()),
             ("auth.bcrypt_cost", "4".to_owned()),
             ("server.port", "0".to_owned()),
-            ("stores.minio.endpoint", "http://127.0.0.1:21333".to_owned()),
-            ("stores.minio.bucket", format!("local-{id}")),
-            ("stores.minio.access_key", "nightferry".to_owned()),
-            ("stores.minio.secret_key", "nightferry-secret".to_owned()),
-            ("stores.s3.endpoint", "http://127.0.0.1:21343".to_owned()),
-            ("stores.s3.bucket", format!("cloud-{id}")),
-            ("stores.s3.access_key", "nightferry".to_owned()),
-            ("stores.s3.secret_key", "nightferry-secret".to_owned()),
+            ("stores.minio.endpoint", local.endpoint()),
+            ("stores.minio.bucket", servers.local.fresh_bucket_name()),
+            ("stores.minio.access_key", servers.local.access_key.to_owned()),
+            ("stores.minio.secret_key", servers.local.secret_key.to_owned()),
+            ("stores.s3.endpoint", cloud.endpoint()),
+            ("stores.s3.bucket", servers.cloud.fresh_bucket_name()),
+            ("stores.s3.access_key", servers.cloud.access_key.to_owned()),
+            ("stores.s3.secret_key", servers.cloud.secret_key.to_owned()),
             ("tiering.backoff_initial", "50ms".to_owned()),
             ("tiering.backoff_cap", "1s".to_owned()),
             ("tiering.lease", "3s".to_owned()),
@@ -71,14 +93,11 @@ impl WorldBuilder {
         .map(|(key, value)| (key.to_owned(), value))
         .to_vec();
         settings.extend(self.overrides);
-        let options = LoadOptions { overrides: settings.clone(), ..LoadOptions::default() };
-        let config = Config::load(options).unwrap_or_else(|errors| panic!("{errors}"));
-        let context = Context::new(config, Clock::system()).unwrap();
-        db::migrate::apply(&context.db).await.unwrap();
+        let context = Context::new(load(settings.clone()), Clock::system()).unwrap();
         for store in context.stores.all() {
             store.ensure_bucket().await.unwrap();
         }
-        World { context, settings }
+        World { context, local, cloud, settings }
     }
 }
 
