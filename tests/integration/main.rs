@@ -11,4 +11,5 @@
 )]
 
 mod database;
+mod http;
 mod tiering;
