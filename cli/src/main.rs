@@ -1,1 +1,2 @@
+//! The `nightferry` binary.
 fn main() {}

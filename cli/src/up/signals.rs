@@ -1,0 +1,30 @@
+//! Requests to stop from the terminal or the system: Ctrl-C (SIGINT) and SIGTERM.
+
+use std::path::Path;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::error::{UpError, io_error};
+
+/// Receives requests to stop, from the moment it is made.
+#[derive(Debug)]
+pub struct StopRequests {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopRequests {
+    /// Starts listening. From now on these signals no longer end the process by themselves.
+    pub fn listen() -> Result<Self, UpError> {
+        let listen = |kind| signal(kind).map_err(io_error("listen for", Path::new("stop signals")));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next request. The first asks for an orderly stop, the second to hurry.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
