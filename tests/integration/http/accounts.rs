@@ -18,9 +18,13 @@ async fn a_person_signs_up_signs_in_and_sees_themselves() {
 
     let ann = api.login("aNN@example.ORG").await;
     let me = ann.get("/api/auth/me").await;
-    assert_eq!((&me["email"], &me["name"], &me["role"]), (&json!("Ann@Example.org"), &json!("Ann"), &json!("user")));
+    assert_eq!(
+        (&me["email"], &me["name"], &me["role"]),
+        (&json!("Ann@Example.org"), &json!("Ann"), &json!("user"))
+    );
     assert_eq!((&me["used_bytes"], &me["quota_bytes"]), (&json!(0), &json!(null)));
-    let (status, renamed) = answered(ann.request(Method::PATCH, "/api/auth/me").json(&json!({ "name": "Anna" }))).await;
+    let (status, renamed) =
+        answered(ann.request(Method::PATCH, "/api/auth/me").json(&json!({ "name": "Anna" }))).await;
     assert_eq!((status.as_u16(), &renamed["name"]), (200, &json!("Anna")));
 }
 
@@ -29,8 +33,10 @@ async fn what_is_wrong_with_a_sign_up_is_said_field_by_field() {
     let world = World::new().await;
     let api = world.start_api().await;
     let post = |body| api.request(Method::POST, "/api/auth/signup").json(&body);
-    let body = problem(post(json!({ "email": "nonsense", "password": "short" })), 400, "VALIDATION_FAILED").await;
-    let fields: Vec<_> = body["errors"].as_array().unwrap().iter().map(|error| error["field"].clone()).collect();
+    let body =
+        problem(post(json!({ "email": "nonsense", "password": "short" })), 400, "VALIDATION_FAILED").await;
+    let fields: Vec<_> =
+        body["errors"].as_array().unwrap().iter().map(|error| error["field"].clone()).collect();
     assert_eq!(fields, ["email", "password"]);
     for body in [
         json!({ "email": "a@b.c", "password": "x".repeat(72) }),
@@ -44,7 +50,8 @@ async fn what_is_wrong_with_a_sign_up_is_said_field_by_field() {
         let response = post(body.clone()).send().await.unwrap();
         assert_eq!(response.status(), 400, "{body}");
     }
-    let garbage = api.request(Method::POST, "/api/auth/signup").header("content-type", "application/json").body("{");
+    let garbage =
+        api.request(Method::POST, "/api/auth/signup").header("content-type", "application/json").body("{");
     problem(garbage, 400, "BAD_REQUEST").await;
 }
 
@@ -75,7 +82,8 @@ async fn a_refresh_token_works_once_and_its_theft_ends_the_session() {
     let world = World::new().await;
     let api = world.start_api().await;
     let ann = api.person().await;
-    let refresh = |token: &str| api.request(Method::POST, "/api/auth/refresh").json(&json!({ "refresh_token": token }));
+    let refresh =
+        |token: &str| api.request(Method::POST, "/api/auth/refresh").json(&json!({ "refresh_token": token }));
     let (status, second) = answered(refresh(&ann.refresh_token)).await;
     assert_eq!(status, 200, "{second}");
     let second = second["refresh_token"].as_str().unwrap();

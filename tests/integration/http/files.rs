@@ -34,8 +34,19 @@ async fn nonsense_in_a_query_is_a_400_and_never_a_500() {
     let api = world.start_api().await;
     let ann = api.person().await;
     for query in [
-        "limit=0", "limit=201", "limit=-1", "limit=abc", "sort=colour", "order=sideways", "cursor=nonsense", "cursor=%00",
-        "folder_id=nonsense", "q=%00", "surprise=1", "trashed=perhaps", "location=%00",
+        "limit=0",
+        "limit=201",
+        "limit=-1",
+        "limit=abc",
+        "sort=colour",
+        "order=sideways",
+        "cursor=nonsense",
+        "cursor=%00",
+        "folder_id=nonsense",
+        "q=%00",
+        "surprise=1",
+        "trashed=perhaps",
+        "location=%00",
     ] {
         let response = ann.request(Method::GET, &format!("/api/files?{query}")).send().await.unwrap();
         assert_eq!(response.status(), 400, "{query}");
@@ -85,11 +96,16 @@ async fn placement_says_where_a_file_is_and_what_happens_next() {
     let file = ann.upload("a", pattern(1, 10)).await;
     let path = format!("/api/files/{}/placement", file["id"].as_str().unwrap());
     let before = ann.get(&path).await;
-    assert_eq!((&before["replicas"][0]["store"], &before["replicas"][0]["state"]), (&json!("minio"), &json!("present")));
+    assert_eq!(
+        (&before["replicas"][0]["store"], &before["replicas"][0]["state"]),
+        (&json!("minio"), &json!("present"))
+    );
     assert_eq!(before["next"]["action"], "copy");
     assert!(before["next"]["at"].is_string(), "{before}");
 
-    let (status, queued) = answered(ann.request(Method::POST, &format!("/api/files/{}/sync", file["id"].as_str().unwrap()))).await;
+    let (status, queued) =
+        answered(ann.request(Method::POST, &format!("/api/files/{}/sync", file["id"].as_str().unwrap())))
+            .await;
     assert_eq!(status, 202);
     let worker = world.start_worker();
     world.ended(queued["run_id"].as_str().unwrap().parse().unwrap()).await;

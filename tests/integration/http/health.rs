@@ -14,7 +14,10 @@ async fn liveness_readiness_and_metrics_tell_the_truth() {
     assert_eq!((status.as_u16(), live["status"].as_str()), (200, Some("ok")));
     let (status, ready) = answered(api.request(Method::GET, "/health/ready")).await;
     assert_eq!(status, 200, "{ready}");
-    assert!(ready["checks"]["stores"]["minio"].is_object() || ready["checks"]["stores"]["minio"].is_string(), "{ready}");
+    assert!(
+        ready["checks"]["stores"]["minio"].is_object() || ready["checks"]["stores"]["minio"].is_string(),
+        "{ready}"
+    );
     let metrics = api.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
     for needed in ["http_requests_total", "nightferry_replicas", "route=\"/api/files/upload\""] {
         assert!(metrics.contains(needed), "{needed} is missing in\n{metrics}");

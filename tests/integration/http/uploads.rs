@@ -41,7 +41,12 @@ async fn an_upload_is_answered_with_the_file_as_the_contract_says() {
     assert_eq!(file["owner_id"], ann.id);
     assert!(location.ends_with(file["id"].as_str().unwrap()), "{location}");
     assert!(file["uploaded_at"].as_str().unwrap().ends_with('Z'));
-    assert!(file["access_url"].as_str().unwrap().ends_with(&format!("/api/files/{}/download", file["id"].as_str().unwrap())));
+    assert!(
+        file["access_url"]
+            .as_str()
+            .unwrap()
+            .ends_with(&format!("/api/files/{}/download", file["id"].as_str().unwrap()))
+    );
     assert_eq!(ann.get("/api/auth/me").await["used_bytes"], 1000);
 }
 
@@ -116,7 +121,8 @@ async fn bad_uploads_are_refused_in_words_and_leave_nothing_behind() {
     problem(ann.upload_request(&[], "huge", pattern(1, 40 * MIB).bytes()), 413, "FILE_TOO_LARGE").await;
     let endless = Body::wrap_stream(pattern(1, 3 * MIB).stream());
     problem(ann.upload_request(&[], "endless", endless), 413, "FILE_TOO_LARGE").await;
-    let no_file = ann.request(Method::POST, "/api/files/upload").multipart(multipart::Form::new().text("sha256", "x"));
+    let no_file =
+        ann.request(Method::POST, "/api/files/upload").multipart(multipart::Form::new().text("sha256", "x"));
     assert_eq!(no_file.send().await.unwrap().status(), 400);
     let no_form = ann.request(Method::POST, "/api/files/upload").json(&json!({}));
     assert!(no_form.send().await.unwrap().status().is_client_error());
@@ -137,7 +143,8 @@ async fn a_quota_is_never_exceeded_by_uploads_at_once() {
     let ann = api.person().await;
     let sql = format!("UPDATE users SET quota_bytes = 1000 WHERE id = '{}'", ann.id);
     nightferry_tests::harness::database::execute(&world.context.db, &sql).await.unwrap();
-    let uploads = (0..8).map(|seed| answered(ann.upload_request(&[], &format!("{seed}"), pattern(seed, 300).bytes())));
+    let uploads =
+        (0..8).map(|seed| answered(ann.upload_request(&[], &format!("{seed}"), pattern(seed, 300).bytes())));
     let answers = futures_util::future::join_all(uploads).await;
 
     assert_eq!(answers.iter().filter(|(status, _)| status.as_u16() == 201).count(), 3);
