@@ -65,6 +65,7 @@ pub struct Next {
 
 /// A command that was not done.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Failure {
     /// Exit code.
     pub exit: Exit,

@@ -85,14 +85,16 @@ impl App {
     /// Reads the configuration and prepares everything for a command of the operator.
     pub(crate) fn session(&self) -> Result<Session, Failure> {
         let role = if self.output.is_verbose() { Role::CliVerbose } else { Role::Cli };
-        self.session_as(self.config(Vec::new())?, role)
+        Session::new(self.config(Vec::new())?, role)
     }
+}
 
+impl Session {
     /// Prepares everything for a process that does `role`.
-    pub(crate) fn session_as(&self, config: Config, role: Role) -> Result<Session, Failure> {
+    pub(crate) fn new(config: Config, role: Role) -> Result<Self, Failure> {
         let guard = telemetry::init(&config.logging, role)?;
         let context = Context::new(config, Clock::system()).map_err(cannot("prepare the stores"))?;
-        Ok(Session { context, _telemetry: guard })
+        Ok(Self { context, _telemetry: guard })
     }
 }
 

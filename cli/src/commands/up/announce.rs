@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_block_tells_where_everything_is() {
-        insta::assert_snapshot!(document().text(), @"");
+        insta::assert_snapshot!(document().text());
     }
 
     #[test]
@@ -179,6 +179,6 @@ mod tests {
             found_by_itself: false,
             ..document()
         };
-        insta::assert_snapshot!(document.text(), @"");
+        insta::assert_snapshot!(document.text());
     }
 }

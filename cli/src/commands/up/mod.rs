@@ -69,9 +69,9 @@ pub struct UpArgs {
 enum S3Choice {
     /// The one that made the data, else what is installed
     Auto,
-    /// `SeaweedFS`, fetched if it is not installed
+    /// SeaweedFS, fetched if it is not installed
     Seaweedfs,
-    /// `MinIO`, which must be installed
+    /// MinIO, which must be installed
     Minio,
 }
 
@@ -135,7 +135,7 @@ async fn prepare(
 ) -> Result<(Session, nightferry_api::server::Server), Failure> {
     let (config, config_file) = settings::settle(app, args, data, parts)?;
     let role = if args.no_worker { Role::Api } else { Role::ApiAndWorker };
-    let session = app.session_as(config, role)?;
+    let session = Session::new(config, role)?;
     let context = &session.context;
     migrations::apply(&context.db).await.map_err(cannot("migrate the database"))?;
     for store in context.stores.all() {
