@@ -121,7 +121,7 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 pub fn command() -> clap::Command {
     let command = Cli::command();
     let template = format!(
-        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{}\nSee `nightferry COMMAND --help` for each.\n\n{{options}}{{after-help}}",
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{}\nSee `nightferry COMMAND --help` for each.\n\nOptions:\n{{options}}{{after-help}}",
         grouped(&command)
     );
     command.help_template(template)

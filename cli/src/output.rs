@@ -64,11 +64,7 @@ impl Output {
             (_, true) => Volume::Verbose,
             _ => Volume::Normal,
         };
-        let invocation = match &global.config {
-            Some(file) => format!("nightferry --config {}", shell_word(&file.display().to_string())),
-            None => "nightferry".to_owned(),
-        };
-        Self { json: global.json, volume, invocation }
+        Self { json: global.json, volume, invocation: invocation(global) }
     }
 
     /// Whether everything is to be said.
@@ -149,6 +145,33 @@ impl Output {
         let head = style_stderr(&Style::new().red().bold(), "error:");
         say(&format!("{head} {}", failure_text(failure, &self.invocation)));
     }
+}
+
+/// The program with the options that say which installation is meant, as far as they hold no secret.
+fn invocation(global: &GlobalArgs) -> String {
+    let mut words = "nightferry".to_owned();
+    if let Some(file) = &global.config {
+        words.extend([" --config ", &shell_word(&file.display().to_string())]);
+    }
+    if let Some(url) = &global.database_url {
+        words.extend([" --database-url ", &shell_word(&without_password(url))]);
+    }
+    words
+}
+
+/// `postgres://user:password@host/db` as `postgres://user:PASSWORD@host/db`.
+fn without_password(url: &str) -> String {
+    let parts = || {
+        let (scheme, rest) = url.split_once("://")?;
+        let (credentials, place) = rest.rsplit_once('@')?;
+        let (user, _) = credentials.split_once(':')?;
+        Some(format!("{scheme}://{user}:PASSWORD@{place}"))
+    };
+    // Anything of another form may hold one somewhere else.
+    if !url.starts_with("postgres") || url.contains("password=") {
+        return "URL".to_owned();
+    }
+    parts().unwrap_or_else(|| url.to_owned())
 }
 
 /// Prints text on standard output as it is. A reader that went away (`| head`) is no error.
@@ -235,6 +258,25 @@ mod tests {
         let errors = Config::load(LoadOptions { overrides, ..LoadOptions::default() }).unwrap_err();
         let failure = Failure::from(errors).advise_command("try it on this machine", "up");
         insta::assert_snapshot!(failure_text(&failure, "nightferry"));
+    }
+
+    #[test]
+    fn advice_names_the_installation_without_its_password() {
+        let global = |url: &str| GlobalArgs {
+            config: Some("my.toml".into()),
+            database_url: Some(url.to_owned()),
+            ..GlobalArgs::default()
+        };
+        let cases = [
+            ("postgres://me:s@cret@db/nf", "postgres://me:PASSWORD@db/nf"),
+            ("postgres://me@db/nf", "postgres://me@db/nf"),
+            ("host=db password=secret", "URL"),
+            ("postgres://db/nf?password=secret", "URL"),
+        ];
+        for (url, shown) in cases {
+            let expected = format!("nightferry --config my.toml --database-url {}", shell_word(shown));
+            assert_eq!(invocation(&global(url)), expected);
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ Examples:
   DATABASE_URL=postgres://… nightferry serve
 
 SIGTERM and Ctrl-C let requests in flight finish within server.shutdown_grace; a second signal ends it at once.
+
 Start as many as you like, behind a proxy. A store that is down is warned about; the API starts without it.";
 
 /// Options of `serve`.

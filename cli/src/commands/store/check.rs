@@ -18,6 +18,7 @@ Examples:
   nightferry store check s3        one of them
 
 It writes a few bytes, reads them back and deletes them. Nothing else in the bucket is touched.
+
 Exit code 6 when a store cannot be reached, 1 when one refuses something.";
 
 /// Options of `store check`.

@@ -101,7 +101,7 @@ impl Document {
     fn text(&self) -> String {
         let password = match (&self.admin_password, &self.admin_password_file) {
             (Some(password), Some(file)) => format!("{password}  (kept in {file})"),
-            _ => "the one you chose".to_owned(),
+            _ => "as you set it".to_owned(),
         };
         let worker = if self.worker {
             format!("crosses on the schedule {} ({})", self.schedule, self.time_zone)
