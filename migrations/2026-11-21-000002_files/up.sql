@@ -70,7 +70,8 @@ CREATE INDEX files_folder_id_idx ON files (folder_id);
 -- One keyset per sort order of the list; the trash is its own, small list.
 CREATE INDEX files_by_name_idx ON files (owner_id, filename, id) WHERE deleted_at IS NULL;
 CREATE INDEX files_by_size_idx ON files (owner_id, file_size, id) WHERE deleted_at IS NULL;
-CREATE INDEX files_by_uploaded_at_idx ON files (owner_id, uploaded_at, id) WHERE deleted_at IS NULL;
+-- Not partial: it also finds the files of an owner for the foreign key.
+CREATE INDEX files_by_uploaded_at_idx ON files (owner_id, uploaded_at, id);
 CREATE INDEX files_trashed_idx ON files (owner_id, uploaded_at, id) WHERE deleted_at IS NOT NULL;
 
 CREATE TABLE file_versions (

@@ -1,1 +1,15 @@
-fn main() {}
+//! Every test that crosses crates, in one binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "a test that cannot go on must stop"
+)]
+
+mod database;
+mod http;
+mod tiering;

@@ -1,1 +1,15 @@
-//! Placeholder, filled below.
+//! The test harness: real Postgres, real S3 servers, a fault proxy between Nightferry and the stores, and the
+//! real application on top. Every test has its own database and its own buckets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::missing_panics_doc,
+    reason = "a test that cannot go on must stop"
+)]
+
+pub mod harness;

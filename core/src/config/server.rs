@@ -66,7 +66,7 @@ pub(super) const SETTINGS: &[Spec] = &[
         "Address to listen on. The default takes calls from this machine alone; \"0.0.0.0\" takes them from everywhere, \
          which wants a TLS proxy in front.",
     ),
-    Spec::new("server.port", Kind::count(1, 65_535), "TCP port to listen on."),
+    Spec::new("server.port", Kind::count(0, 65_535), "TCP port to listen on. 0 takes a free one."),
     Spec::new(
         "server.public_url",
         Kind::Text { what: "a URL such as \"https://files.example.org\"", rule: rules::web_address },

@@ -179,13 +179,13 @@ pub(super) const SETTINGS: &[Spec] = &[
     ),
     Spec::new(
         "tiering.lease",
-        Kind::seconds(3, 3600),
+        Kind::Duration { min: Duration::from_millis(500), max: Duration::from_secs(3600) },
         "Life of a claim that is not renewed: how long the files of a worker that died wait for another one. At least \
          three times the heartbeat.",
     ),
     Spec::new(
         "tiering.heartbeat",
-        Kind::seconds(1, 600),
+        Kind::Duration { min: Duration::from_millis(100), max: Duration::from_secs(600) },
         "How often a worker renews its claims and shows that it lives.",
     ),
     Spec::new(

@@ -1,0 +1,7 @@
+//! The database: migrations that come and go, a schema file that is true, constraints that hold by themselves.
+
+mod claim_cost;
+mod constraints;
+mod lists;
+mod migrations;
+mod schema_file;

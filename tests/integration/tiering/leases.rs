@@ -1,0 +1,140 @@
+//! Leases and fencing: two workers never copy one object twice, and who lost the lease cannot commit.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nightferry_core::db::enums::{ReplicaState, RunStatus};
+use nightferry_core::db::replicas::Finished;
+use nightferry_core::db::runs::RunScope;
+use nightferry_core::db::{replicas, runs};
+use nightferry_core::ids::WorkerId;
+use nightferry_core::tiering::{claim, reap, run, settle};
+use nightferry_tests::harness::{World, eventually, pattern};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_that_claim_at_once_never_get_the_same_copy() {
+    let world = World::new().await;
+    let user = world.user().await;
+    for index in 0..60 {
+        world.upload(user, &format!("{index}"), pattern(index, 100)).await;
+    }
+    let requested = world.request_run(RunScope::default()).await;
+    run::start_queued(&world.context).await.unwrap().unwrap();
+
+    let claims = (0..12).map(|_| {
+        let context = world.context.clone();
+        tokio::spawn(async move { claim::next_batch(&context, requested.id, WorkerId::new()).await.unwrap() })
+    });
+    let mut seen = BTreeSet::new();
+    let mut claimed = 0;
+    for batch in futures_util::future::join_all(claims).await {
+        for claim in batch.unwrap().claims {
+            claimed += 1;
+            seen.insert(claim.object_id);
+        }
+    }
+
+    assert_eq!(claimed, seen.len(), "a copy was claimed twice");
+    assert!(claimed > 30, "SKIP LOCKED should let most claims find work, only {claimed} of 60 were claimed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_lost_its_lease_cannot_commit() {
+    let world = World::with("tiering.lease", "500ms").set("tiering.heartbeat", "100ms").build().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 1000)).await;
+    let requested = world.request_run(RunScope::default()).await;
+    run::start_queued(&world.context).await.unwrap().unwrap();
+    let first = claim::next_batch(&world.context, requested.id, WorkerId::new()).await.unwrap();
+    assert_eq!(first.claims.len(), 1);
+
+    // The first worker hangs; its lease runs out and a second one claims the copy.
+    eventually("the lease runs out", || async {
+        (reap::leases(&world.context).await.unwrap() == 1).then_some(())
+    })
+    .await;
+    let second = claim::next_batch(&world.context, requested.id, WorkerId::new()).await.unwrap();
+    assert_eq!(second.claims.len(), 1);
+
+    // Now the first wakes up and believes that it has finished.
+    let late = Finished {
+        object_id: file.object_id,
+        store: "s3".to_owned(),
+        token: first.token,
+        etag: "late".to_owned(),
+        size: 1000,
+    };
+    assert!(settle::finish(&world.context, std::slice::from_ref(&late)).await.unwrap().is_empty());
+    let mut conn = world.context.db.conn().await.unwrap();
+    let rows = replicas::of_objects(&mut conn, &[file.object_id]).await.unwrap();
+    let cloud = rows.iter().find(|row| row.store == "s3").unwrap();
+    assert_eq!((cloud.state, cloud.etag.as_deref()), (ReplicaState::Copying, None));
+
+    // The second one may.
+    let ours = Finished { token: second.token, etag: "ours".to_owned(), ..late };
+    assert_eq!(settle::finish(&world.context, &[ours]).await.unwrap().len(), 1);
+    let counted = runs::find(&mut conn, requested.id).await.unwrap().unwrap();
+    assert_eq!(counted.files_done, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_workers_share_a_run_and_count_every_file_once() {
+    let world = World::new().await;
+    let user = world.user().await;
+    for index in 0..80 {
+        world.upload(user, &format!("{index}"), pattern(index, 2000)).await;
+    }
+    let workers = [world.start_worker(), world.start_worker(), world.start_worker()];
+
+    let run = world.sync().await;
+
+    assert_eq!(run.status, RunStatus::Succeeded);
+    assert_eq!((run.files_total, run.files_done, run.files_failed), (80, 80, 0));
+    assert_eq!(run.bytes_done, 80 * 2000);
+    for worker in workers {
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_whose_worker_died_is_made_again_by_another() {
+    let world = World::with("tiering.lease", "600ms").set("tiering.heartbeat", "150ms").build().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 1000)).await;
+    let requested = world.request_run(RunScope::default()).await;
+    run::start_queued(&world.context).await.unwrap().unwrap();
+    // Claimed and never heard of again.
+    assert_eq!(
+        claim::next_batch(&world.context, requested.id, WorkerId::new()).await.unwrap().claims.len(),
+        1
+    );
+
+    let worker = world.start_worker();
+    let run = world.ended(requested.id).await;
+
+    assert_eq!(run.status, RunStatus::Succeeded);
+    assert_eq!(world.stored("s3", &file).await, Some(pattern(1, 1000).sha256()));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heartbeat_keeps_a_lease_for_as_long_as_the_copy_takes() {
+    let world = World::with("tiering.lease", "500ms").set("tiering.heartbeat", "100ms").build().await;
+    let user = world.user().await;
+    world.upload(user, "a", pattern(1, 1000)).await;
+    let requested = world.request_run(RunScope::default()).await;
+    run::start_queued(&world.context).await.unwrap().unwrap();
+    let worker = WorkerId::new();
+    claim::next_batch(&world.context, requested.id, worker).await.unwrap();
+
+    // Three lives of a lease long, renewed in time each time, nothing is taken away.
+    for _ in 0..15 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut conn = world.context.db.conn().await.unwrap();
+        assert_eq!(
+            replicas::renew_leases(&mut conn, worker, world.context.config.tiering.lease).await.unwrap(),
+            1
+        );
+        assert_eq!(replicas::reclaim_expired(&mut conn).await.unwrap(), 0);
+    }
+}

@@ -1,0 +1,124 @@
+//! What died half-way in an upload, and what is deleted for good, leaves nothing behind.
+
+use bytes::Bytes;
+use chrono::Duration;
+use nightferry_core::db::audit::Origin;
+use nightferry_core::db::users;
+use nightferry_core::error::Error;
+use nightferry_core::file::upload::{self, BodyError, Incoming};
+use nightferry_core::file::{details, trash};
+use nightferry_core::tiering::reap;
+use nightferry_tests::harness::{World, pattern};
+
+const MIB: u64 = 1024 * 1024;
+
+/// A client that goes away after some bytes.
+struct GoesAway {
+    left: u64,
+    promised: u64,
+}
+
+impl Incoming for GoesAway {
+    async fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
+        if self.left == 0 {
+            return Some(Err(BodyError::Broken("connection reset".to_owned())));
+        }
+        self.left -= 1;
+        self.promised -= MIB;
+        Some(Ok(Bytes::from(vec![7; MIB as usize])))
+    }
+
+    fn at_least(&self) -> u64 {
+        self.promised
+    }
+
+    fn at_most(&self) -> Option<u64> {
+        Some(self.promised)
+    }
+}
+
+/// A client that sends some chunks and then nothing more.
+struct Stalls(nightferry_tests::harness::Pattern, u32);
+
+impl Incoming for Stalls {
+    async fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
+        if self.1 == 0 {
+            std::future::pending::<()>().await;
+        }
+        self.1 -= 1;
+        self.0.next().await
+    }
+
+    fn at_least(&self) -> u64 {
+        self.0.at_least()
+    }
+
+    fn at_most(&self) -> Option<u64> {
+        self.0.at_most()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_client_goes_away_leaves_nothing_behind() {
+    let world = World::with("uploads.part_size_mb", 8).build().await;
+    let user = world.user().await;
+    let mut body = GoesAway { left: 20, promised: 64 * MIB };
+
+    let outcome =
+        upload::receive(&world.context, nightferry_tests::harness::world::request(user, "a"), &mut body)
+            .await;
+
+    assert!(matches!(outcome, Err(Error::BadRequest(_))), "{outcome:?}");
+    let reaped = reap::pass(&world.context).await.unwrap();
+    assert_eq!(reaped.objects, 1);
+    let store = world.context.stores.local().unwrap();
+    assert!(store.list("", None, 10).await.unwrap().objects.is_empty());
+    assert!(store.list_multipart_uploads("").await.unwrap().is_empty());
+    assert_eq!(reap::pass(&world.context).await.unwrap(), reap::Reaped::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_process_died_is_reaped_after_its_time() {
+    let world = World::new().await;
+    let user = world.user().await;
+    {
+        // Polled for a while and dropped, as when the process is killed: nothing gets a chance to clean up.
+        let request = nightferry_tests::harness::world::request(user, "a");
+        let mut body = Stalls(pattern(1, 64 * MIB), 300);
+        let upload = upload::receive(&world.context, request, &mut body);
+        assert!(tokio::time::timeout(std::time::Duration::from_secs(3), upload).await.is_err());
+    }
+    assert_eq!(reap::pass(&world.context).await.unwrap(), reap::Reaped::default(), "it may still be alive");
+
+    world.context.clock.advance(Duration::hours(2));
+    let reaped = reap::pass(&world.context).await.unwrap();
+
+    assert_eq!((reaped.uploads, reaped.objects), (1, 1));
+    let store = world.context.stores.local().unwrap();
+    assert!(store.list("", None, 10).await.unwrap().objects.is_empty());
+    assert!(store.list_multipart_uploads("").await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purged_file_vanishes_from_every_store_and_from_the_quota() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 1000)).await;
+    world.upload(user, "a", pattern(2, 500)).await;
+    let kept = world.upload(user, "b", pattern(3, 70)).await;
+    let worker = world.start_worker();
+    assert_eq!(world.sync().await.files_done, 3);
+    worker.stop().await;
+
+    trash::purge(&world.context, user, file.row.id, &Origin::default()).await.unwrap();
+    let reaped = reap::pass(&world.context).await.unwrap();
+
+    assert_eq!(reaped.objects, 2);
+    for store in world.context.stores.all() {
+        assert_eq!(store.list("", None, 10).await.unwrap().objects.len(), 1, "{}", store.name());
+    }
+    assert!(matches!(details::find(&world.context, user, file.row.id).await, Err(Error::NotFound(_))));
+    assert_eq!(world.stored("s3", &kept).await, Some(pattern(3, 70).sha256()));
+    let mut conn = world.context.db.conn().await.unwrap();
+    assert_eq!(users::find(&mut conn, user).await.unwrap().unwrap().used_bytes, 70);
+}

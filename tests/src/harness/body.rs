@@ -1,0 +1,76 @@
+//! Bytes for tests: incompressible, repeatable, without holding them.
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
+use nightferry_core::checksum::Sha256;
+use nightferry_core::file::upload::{BodyError, Incoming};
+
+const CHUNK: usize = 64 * 1024;
+
+/// A repeatable stream of pseudo-random bytes, as an upload.
+pub struct Pattern {
+    state: u64,
+    left: u64,
+}
+
+/// `length` bytes that depend on `seed`.
+pub fn pattern(seed: u64, length: u64) -> Pattern {
+    Pattern { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, left: length }
+}
+
+impl Pattern {
+    fn chunk(&mut self) -> Option<Bytes> {
+        if self.left == 0 {
+            return None;
+        }
+        let length = usize::try_from(self.left).unwrap_or(CHUNK).min(CHUNK);
+        let mut bytes = Vec::with_capacity(length + 8);
+        while bytes.len() < length {
+            // xorshift64*: fast, and nothing compresses it.
+            self.state ^= self.state >> 12;
+            self.state ^= self.state << 25;
+            self.state ^= self.state >> 27;
+            bytes.extend_from_slice(&self.state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+        }
+        bytes.truncate(length);
+        self.left -= length as u64;
+        Some(bytes.into())
+    }
+
+    /// All of it, in memory.
+    pub fn bytes(mut self) -> Bytes {
+        let mut all = Vec::new();
+        while let Some(chunk) = self.chunk() {
+            all.extend_from_slice(&chunk);
+        }
+        all.into()
+    }
+
+    /// What it hashes to.
+    pub fn sha256(mut self) -> Sha256 {
+        let mut hasher = nightferry_core::checksum::Sha256Hasher::new();
+        while let Some(chunk) = self.chunk() {
+            hasher.update(&chunk);
+        }
+        hasher.finish()
+    }
+
+    /// As a stream, for HTTP clients.
+    pub fn stream(self) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+        stream::unfold(self, |mut pattern| async move { pattern.chunk().map(|chunk| (Ok(chunk), pattern)) })
+    }
+}
+
+impl Incoming for Pattern {
+    async fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
+        self.chunk().map(Ok)
+    }
+
+    fn at_least(&self) -> u64 {
+        self.left
+    }
+
+    fn at_most(&self) -> Option<u64> {
+        Some(self.left)
+    }
+}

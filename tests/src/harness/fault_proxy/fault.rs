@@ -1,0 +1,278 @@
+//! What a test can make go wrong, and for which requests.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use reqwest::Method;
+
+use super::gate::Gate;
+use super::record::Request;
+
+type Condition = Arc<dyn Fn(&Request) -> bool + Send + Sync>;
+
+/// Which requests are meant. All conditions must hold; none means every request.
+#[derive(Clone, Default)]
+pub struct Match {
+    conditions: Vec<Condition>,
+}
+
+impl fmt::Debug for Match {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Match({} conditions)", self.conditions.len())
+    }
+}
+
+impl Match {
+    /// Every request.
+    pub fn any() -> Self {
+        Self::default()
+    }
+
+    /// Requests with this method.
+    pub fn method(method: Method) -> Self {
+        Self::any().and_method(method)
+    }
+
+    /// Adds: the method.
+    #[must_use]
+    pub fn and_method(self, method: Method) -> Self {
+        self.and(move |request| request.method == method)
+    }
+
+    /// Adds: the decoded path (`/bucket/key`) contains this.
+    #[must_use]
+    pub fn key_contains(self, part: impl Into<String>) -> Self {
+        let part = part.into();
+        self.and(move |request| request.path.contains(&part))
+    }
+
+    /// Adds: the query, as it was sent, contains this: `partNumber=2&`, `uploads`.
+    #[must_use]
+    pub fn query_contains(self, part: impl Into<String>) -> Self {
+        let part = part.into();
+        self.and(move |request| request.query.contains(&part))
+    }
+
+    /// Adds: the query has a parameter with this name.
+    #[must_use]
+    pub fn has_parameter(self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.and(move |request| request.parameter(&name).is_some())
+    }
+
+    /// Adds: the query parameter has this value.
+    #[must_use]
+    pub fn parameter(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let (name, value) = (name.into(), value.into());
+        self.and(move |request| request.parameter(&name) == Some(&value))
+    }
+
+    /// Adds: the query has no parameter with this name.
+    #[must_use]
+    pub fn no_parameter(self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.and(move |request| request.parameter(&name).is_none())
+    }
+
+    /// Adds any condition on the request.
+    #[must_use]
+    pub fn and(mut self, condition: impl Fn(&Request) -> bool + Send + Sync + 'static) -> Self {
+        self.conditions.push(Arc::new(condition));
+        self
+    }
+
+    /// Whether this request is meant.
+    pub fn holds(&self, request: &Request) -> bool {
+        self.conditions.iter().all(|condition| condition(request))
+    }
+}
+
+/// What happens to a request.
+#[derive(Debug, Clone)]
+pub(super) enum Action {
+    /// Answer with an S3 error; the store never sees the request.
+    Status { status: u16, code: String, retry_after: Option<u64> },
+    /// Never answer.
+    Hang,
+    /// Forward, but reset the connection after so many bytes of the request body.
+    ResetRequest(u64),
+    /// Forward, but reset the connection after so many bytes of the response body.
+    ResetResponse(u64),
+    /// Give the store only so many bytes, and tell the client that all is well.
+    CutAndLie { bytes: u64, etag: String },
+    /// Take the request, give the store nothing, and tell the client that all is well.
+    SwallowAndLie { etag: String },
+    /// Invert one byte of the request body.
+    FlipRequest(u64),
+    /// Invert one byte of the response body.
+    FlipResponse(u64),
+    /// Forward after a while.
+    Delay(Duration),
+    /// Wait at a gate.
+    Hold(Gate, Hold),
+}
+
+/// Where a request waits at a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Before the store sees anything of it.
+    Request,
+    /// After the store got so many bytes of its body.
+    RequestBody(u64),
+    /// After the store has answered, before the client sees the answer.
+    Answer,
+}
+
+/// A fault, and how often it strikes which requests.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    pub(super) action: Action,
+    pub(super) matches: Match,
+    pub(super) skip: usize,
+    pub(super) times: Option<usize>,
+}
+
+impl Fault {
+    fn new(action: Action) -> Self {
+        Self { action, matches: Match::any(), skip: 0, times: None }
+    }
+
+    /// Answers with this status and S3 error code; the store never sees the request.
+    pub fn status(status: u16, code: &str) -> Self {
+        Self::new(Action::Status { status, code: code.to_owned(), retry_after: None })
+    }
+
+    /// 503 `SlowDown` with `Retry-After` in seconds.
+    pub fn slow_down(retry_after: u64) -> Self {
+        Self::new(Action::Status { status: 503, code: "SlowDown".to_owned(), retry_after: Some(retry_after) })
+    }
+
+    /// Takes the request and never answers.
+    pub fn hang() -> Self {
+        Self::new(Action::Hang)
+    }
+
+    /// Resets the connection once the store got this many bytes of the request body.
+    pub fn reset_request_after(bytes: u64) -> Self {
+        Self::new(Action::ResetRequest(bytes))
+    }
+
+    /// Resets the connection once the client got this many bytes of the response body.
+    pub fn reset_response_after(bytes: u64) -> Self {
+        Self::new(Action::ResetResponse(bytes))
+    }
+
+    /// Gives the store only the first bytes of the body, and answers 200 with a made-up `ETag`.
+    pub fn cut_and_lie(bytes: u64) -> Self {
+        Self::new(Action::CutAndLie { bytes, etag: made_up_etag() })
+    }
+
+    /// Takes the whole request, gives the store nothing, and answers 200 with a made-up `ETag`.
+    pub fn swallow_and_lie() -> Self {
+        Self::new(Action::SwallowAndLie { etag: made_up_etag() })
+    }
+
+    /// Inverts the byte at this offset of the request body.
+    pub fn flip_request_byte(offset: u64) -> Self {
+        Self::new(Action::FlipRequest(offset))
+    }
+
+    /// Inverts the byte at this offset of the response body.
+    pub fn flip_response_byte(offset: u64) -> Self {
+        Self::new(Action::FlipResponse(offset))
+    }
+
+    /// Forwards after this time.
+    pub fn delay(time: Duration) -> Self {
+        Self::new(Action::Delay(time))
+    }
+
+    pub(super) fn hold(gate: Gate, at: Hold) -> Self {
+        Self::new(Action::Hold(gate, at))
+    }
+
+    /// Lies with this `ETag` (without quotes) instead of one that is plainly made up.
+    #[must_use]
+    pub fn with_etag(mut self, value: &str) -> Self {
+        if let Action::CutAndLie { etag, .. } | Action::SwallowAndLie { etag } = &mut self.action {
+            value.clone_into(etag);
+        }
+        self
+    }
+
+    /// Strikes only these requests.
+    #[must_use]
+    pub fn matching(mut self, matches: Match) -> Self {
+        self.matches = matches;
+        self
+    }
+
+    /// Strikes only requests with this method.
+    #[must_use]
+    pub fn on(mut self, method: Method) -> Self {
+        self.matches = self.matches.and_method(method);
+        self
+    }
+
+    /// Strikes only requests whose decoded path contains this.
+    #[must_use]
+    pub fn key_contains(mut self, part: impl Into<String>) -> Self {
+        self.matches = self.matches.key_contains(part);
+        self
+    }
+
+    /// Strikes only requests whose query contains this.
+    #[must_use]
+    pub fn query_contains(mut self, part: impl Into<String>) -> Self {
+        self.matches = self.matches.query_contains(part);
+        self
+    }
+
+    /// Strikes only so many requests.
+    #[must_use]
+    pub const fn times(mut self, times: usize) -> Self {
+        self.times = Some(times);
+        self
+    }
+
+    /// Lets the first matching requests pass.
+    #[must_use]
+    pub const fn after(mut self, requests: usize) -> Self {
+        self.skip = requests;
+        self
+    }
+}
+
+fn made_up_etag() -> String {
+    "0".repeat(32)
+}
+
+/// A fault in force.
+#[derive(Debug)]
+pub(super) struct Armed {
+    fault: Fault,
+    seen: usize,
+    pub(super) struck: Arc<AtomicUsize>,
+}
+
+impl Armed {
+    pub(super) fn new(fault: Fault) -> Self {
+        Self { fault, seen: 0, struck: Arc::default() }
+    }
+
+    /// What happens to this request, when the fault strikes it; counts.
+    pub(super) fn strike(&mut self, request: &Request) -> Option<Action> {
+        let struck = self.struck.load(Ordering::SeqCst);
+        if self.fault.times.is_some_and(|times| struck >= times) || !self.fault.matches.holds(request) {
+            return None;
+        }
+        self.seen += 1;
+        if self.seen <= self.fault.skip {
+            return None;
+        }
+        self.struck.store(struck + 1, Ordering::SeqCst);
+        Some(self.fault.action.clone())
+    }
+}

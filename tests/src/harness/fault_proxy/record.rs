@@ -1,0 +1,72 @@
+//! What the proxy saw of each request, for tests to look at.
+
+use reqwest::Method;
+
+/// A request and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Its method.
+    pub method: Method,
+    /// Its path, percent-decoded: `/bucket/key`.
+    pub path: String,
+    /// Its query as it was sent, without the question mark.
+    pub query: String,
+    /// Bytes of its body that came from the client, chunk framing not counted.
+    pub request_bytes: u64,
+    /// Bytes of its body that went on to the store.
+    pub forwarded_bytes: u64,
+    /// Bytes of the response's body that went to the client.
+    pub response_bytes: u64,
+    /// The status that the client saw; none while it waits, and none when the connection broke.
+    pub status: Option<u16>,
+    /// The status that the store answered; none when the request never got there.
+    pub store_status: Option<u16>,
+    /// Whether a fault struck it.
+    pub struck: bool,
+    /// Whether it is over, in whichever way.
+    pub done: bool,
+}
+
+impl Request {
+    pub(super) fn new(method: Method, target: &str) -> Self {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        Self {
+            method,
+            path: percent_decode(path),
+            query: query.to_owned(),
+            request_bytes: 0,
+            forwarded_bytes: 0,
+            response_bytes: 0,
+            status: None,
+            store_status: None,
+            struck: false,
+            done: false,
+        }
+    }
+
+    /// The value of a query parameter, as it was sent; empty for a name without a value.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.split('&').find_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (key == name).then_some(value)
+        })
+    }
+}
+
+/// Decodes `%XX`; what is no valid escape stays as it is.
+fn percent_decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let escape = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
+        if let Some(byte) = escape.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            decoded.push(byte);
+            at += 3;
+        } else {
+            decoded.push(bytes[at]);
+            at += 1;
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}

@@ -1,0 +1,13 @@
+//! One module per part of the world that a test lives in.
+
+pub mod api;
+mod body;
+pub mod database;
+pub mod fault_proxy;
+pub mod servers;
+mod wait;
+pub mod world;
+
+pub use body::{Pattern, pattern};
+pub use wait::eventually;
+pub use world::{World, WorldBuilder};

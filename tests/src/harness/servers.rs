@@ -1,0 +1,336 @@
+//! One Postgres and two S3 servers for a whole test run, started at the first use and isolated by database and bucket.
+//! Tests have no common end, so a watchdog stops the servers when the test process is gone, however it went.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
+use nightferry::up::{
+    Account, MinioSpec, POSTGRES_WHEEL, PartsCache, PostgresBin, PostgresSpec, Quiet, S3Kind,
+    SEAWEEDFS_WHEEL, SeaweedPorts, SeaweedSpec, Server, Sync, UpError, find_minio, find_postgres,
+    find_seaweedfs, free_port, init_postgres, start_minio, start_postgres, start_seaweedfs,
+};
+use tokio::sync::{Mutex, OnceCell};
+use uuid::Uuid;
+
+const CONNECTIONS: u32 = 400;
+const PASSWORD: &str = "nightferry-tests";
+const ACCESS_KEY: &str = "nightferry";
+const SECRET_KEY: &str = "nightferry-secret";
+/// A port that was free a moment ago may be taken by another test run.
+const START_ATTEMPTS: u32 = 3;
+const SQL_WITHIN: Duration = Duration::from_secs(60);
+
+static SERVERS: OnceCell<Servers> = OnceCell::const_new();
+
+/// The servers of this test run, started at the first call.
+pub async fn servers() -> &'static Servers {
+    SERVERS.get_or_init(Servers::start).await
+}
+
+/// A Postgres, a local S3 server and a cloud S3 server.
+#[derive(Debug)]
+pub struct Servers {
+    /// The database server.
+    pub postgres: Postgres,
+    /// The local store: `SeaweedFS`, or `MinIO` when `NIGHTFERRY_TEST_S3` is `minio` or `minio-both`.
+    pub local: S3,
+    /// The cloud's stand-in: `SeaweedFS`, or `MinIO` when `NIGHTFERRY_TEST_S3` is `minio-both`.
+    pub cloud: S3,
+    _janitor: Child,
+}
+
+impl Servers {
+    async fn start() -> Self {
+        let folder = run_folder();
+        let janitor = janitor(&folder);
+        let cache = PartsCache::locate(&std::env::temp_dir().join("nightferry-tests-cache"));
+        let (local, cloud) = match std::env::var("NIGHTFERRY_TEST_S3").unwrap_or_default().as_str() {
+            "" | "seaweedfs" => (S3Kind::Seaweedfs, S3Kind::Seaweedfs),
+            "minio" => (S3Kind::Minio, S3Kind::Seaweedfs),
+            "minio-both" => (S3Kind::Minio, S3Kind::Minio),
+            other => panic!("NIGHTFERRY_TEST_S3 is {other:?}: use seaweedfs, minio or minio-both"),
+        };
+        let (postgres, local, cloud) = tokio::join!(
+            Postgres::start(&folder, &cache),
+            S3::start("local", local, &folder, &cache),
+            S3::start("cloud", cloud, &folder, &cache),
+        );
+        Self { postgres, local, cloud, _janitor: janitor }
+    }
+}
+
+/// A folder for this run that the Postgres account may enter, also when the tests run as root.
+fn run_folder() -> PathBuf {
+    let temp = std::env::temp_dir();
+    let barred = Account::for_postgres().and_then(|account| account.barred_from(&temp));
+    let parent = if barred.is_some() { PathBuf::from("/tmp") } else { temp };
+    let folder = tempfile::Builder::new().prefix("nightferry-tests-").tempdir_in(parent).unwrap().keep();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+/// A shell that removes the run's folder once this process, and every server noted in the folder, is gone.
+fn janitor(folder: &Path) -> Child {
+    const SCRIPT: &str = r#"
+        read -r _
+        i=0
+        for file in "$1"/*.pid; do
+            read -r pid < "$file" || continue
+            while kill -0 "$pid" 2>/dev/null && [ "$i" -lt 300 ]; do sleep 0.1; i=$((i + 1)); done
+        done
+        rm -rf "$1"
+    "#;
+    Command::new("/bin/sh")
+        .args(["-c", SCRIPT, "nightferry-tests-janitor"])
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .current_dir("/")
+        .process_group(0)
+        .spawn()
+        .unwrap()
+}
+
+/// Starts a server again on other ports where it ended early.
+async fn start_anew<T>(mut start: impl AsyncFnMut() -> Result<T, UpError>) -> T {
+    for _ in 1..START_ATTEMPTS {
+        match start().await {
+            Err(UpError::EndedEarly { .. }) => {}
+            other => return other.unwrap_or_else(|error| panic!("{error}")),
+        }
+    }
+    start().await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The shared database server.
+#[derive(Debug)]
+pub struct Postgres {
+    server: Server,
+    port: u16,
+    templates: Mutex<HashMap<String, Arc<OnceCell<()>>>>,
+}
+
+/// A database of one test.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// Its name.
+    pub name: String,
+    /// Where clients reach it, password included.
+    pub url: String,
+}
+
+impl Postgres {
+    async fn start(folder: &Path, cache: &PartsCache) -> Self {
+        let account = Account::for_postgres();
+        let bin = if let Some(bin) = find_postgres(None, account).unwrap() {
+            bin
+        } else {
+            let fetched = cache.get_or_fetch(&POSTGRES_WHEEL, account, &Quiet).await;
+            let folder = fetched.unwrap_or_else(|error| panic!("{error}"));
+            PostgresBin::at(&folder).expect("a fetched Postgres tells its version")
+        };
+        let home = folder.join("postgres");
+        std::fs::create_dir(&home).unwrap();
+        if let Some(account) = account {
+            std::os::unix::fs::chown(&home, Some(account.uid), Some(account.gid)).unwrap();
+        }
+        let (server, port) = start_anew(async || {
+            let port = free_port()?;
+            let spec = PostgresSpec {
+                bin: &bin,
+                home: &home,
+                account,
+                port,
+                password: PASSWORD,
+                sync: Sync::Volatile,
+                connections: CONNECTIONS,
+                log: folder.join("postgres.log"),
+                pid_file: folder.join("postgres.pid"),
+            };
+            init_postgres(&spec)?;
+            Ok((start_postgres(&spec).await?, port))
+        })
+        .await;
+        Self { server, port, templates: Mutex::default() }
+    }
+
+    /// Where clients reach a database of this server, password included.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://nightferry:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// A new, empty database.
+    pub async fn empty_database(&self) -> Database {
+        self.copy_of("template1").await
+    }
+
+    /// A new database like the named template. The first call for a name makes the template: an empty database that
+    /// `migrate` fills through its URL.
+    pub async fn fresh_database(&self, template: &str, migrate: impl AsyncFnOnce(&str)) -> Database {
+        let cell = Arc::clone(self.templates.lock().await.entry(template.to_owned()).or_default());
+        let name = format!("template_{template}");
+        cell.get_or_init(async || {
+            self.run(&format!("CREATE DATABASE {name}")).await;
+            migrate(&self.url(&name)).await;
+            // A pool that the migration used may close its connections later than now; a template must have none.
+            self.run(&format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false IS_TEMPLATE true")).await;
+            self.run(&format!(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'"
+            ))
+            .await;
+        })
+        .await;
+        self.copy_of(&name).await
+    }
+
+    async fn copy_of(&self, template: &str) -> Database {
+        let name = format!("test_{}", Uuid::new_v4().simple());
+        self.run(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
+        let url = self.url(&name);
+        Database { name, url }
+    }
+
+    /// Runs one statement in the maintenance database.
+    async fn run(&self, sql: &str) {
+        let ran = tokio::time::timeout(SQL_WITHIN, async {
+            let mut connection = AsyncPgConnection::establish(&self.url("postgres")).await.unwrap();
+            connection.batch_execute(sql).await
+        });
+        ran.await.expect("Postgres answers in time").unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+}
+
+/// A shared S3 server.
+#[derive(Debug)]
+pub struct S3 {
+    server: Server,
+    /// Its software.
+    pub kind: S3Kind,
+    /// Where it listens: what a fault proxy forwards to.
+    pub address: SocketAddr,
+    /// Access key with all rights.
+    pub access_key: &'static str,
+    /// Its secret.
+    pub secret_key: &'static str,
+}
+
+impl S3 {
+    async fn start(name: &str, kind: S3Kind, folder: &Path, cache: &PartsCache) -> Self {
+        let program = s3_program(kind, cache).await;
+        let (server, port) = start_anew(async || {
+            let port = free_port()?;
+            // Each attempt gets its own folder: SeaweedFS keeps traces of the ports it had.
+            let data = folder.join(format!("{name}-{port}"));
+            std::fs::create_dir(&data).unwrap();
+            let log = folder.join(format!("{name}.log"));
+            let pid_file = folder.join(format!("{name}.pid"));
+            let server = match kind {
+                S3Kind::Minio => {
+                    start_minio(MinioSpec {
+                        name,
+                        program: &program,
+                        data: &data,
+                        s3_port: port,
+                        access_key: ACCESS_KEY,
+                        secret_key: SECRET_KEY,
+                        log,
+                        pid_file,
+                    })
+                    .await?
+                }
+                S3Kind::Seaweedfs => {
+                    start_seaweedfs(SeaweedSpec {
+                        name,
+                        program: &program,
+                        data: &data,
+                        s3_port: port,
+                        ports: SeaweedPorts::free()?,
+                        access_key: ACCESS_KEY,
+                        secret_key: SECRET_KEY,
+                        log,
+                        pid_file,
+                        identities: folder.join(format!("{name}.json")),
+                    })
+                    .await?
+                }
+            };
+            Ok((server, port))
+        })
+        .await;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        Self { server, kind, address, access_key: ACCESS_KEY, secret_key: SECRET_KEY }
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// A bucket name that no other test uses. The bucket is still to be made.
+    pub fn fresh_bucket_name(&self) -> String {
+        format!("test-{}", Uuid::new_v4().simple())
+    }
+}
+
+async fn s3_program(kind: S3Kind, cache: &PartsCache) -> PathBuf {
+    if kind == S3Kind::Minio {
+        return find_minio().unwrap().expect("NIGHTFERRY_TEST_S3=minio needs `minio`").program;
+    }
+    if let Some(found) = find_seaweedfs().unwrap() {
+        return found.program;
+    }
+    let fetched = cache.get_or_fetch(&SEAWEEDFS_WHEEL, None, &Quiet).await;
+    fetched.unwrap_or_else(|error| panic!("{error}")).join("weed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn databases_are_copies_of_a_template_that_is_made_once() {
+        let postgres = &servers().await.postgres;
+        let mut migrations = 0;
+        for _ in 0..2 {
+            let database = postgres
+                .fresh_database("harness", async |url| {
+                    migrations += 1;
+                    let mut connection = AsyncPgConnection::establish(url).await.unwrap();
+                    connection.batch_execute("CREATE TABLE kept (id int)").await.unwrap();
+                })
+                .await;
+            let mut connection = AsyncPgConnection::establish(&database.url).await.unwrap();
+            connection.batch_execute("ALTER TABLE kept RENAME TO mine").await.unwrap();
+        }
+        assert_eq!(migrations, 1);
+    }
+
+    #[tokio::test]
+    async fn both_stores_answer_through_a_proxy() {
+        let servers = servers().await;
+        for store in [&servers.local, &servers.cloud] {
+            let proxy = crate::harness::fault_proxy::FaultProxy::start(store.address).await;
+            let answer = reqwest::get(proxy.endpoint()).await.unwrap();
+            assert_eq!(answer.status(), 403);
+            assert!(answer.text().await.unwrap().contains("AccessDenied"));
+        }
+    }
+}

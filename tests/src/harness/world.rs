@@ -1,0 +1,205 @@
+//! One isolated installation of Nightferry: its own database, its own buckets behind fault proxies, the real domain
+//! on top, workers on demand.
+
+use std::fmt::Display;
+
+use nightferry_core::auth::account::{self, NewAccount};
+use nightferry_core::checksum::{Sha256, Sha256Hasher};
+use nightferry_core::clock::Clock;
+use nightferry_core::config::{Config, LoadOptions};
+use nightferry_core::context::Context;
+use nightferry_core::db::audit::Origin;
+use nightferry_core::db::enums::{RunTrigger, UserRole};
+use nightferry_core::db::runs::{NewRun, Run, RunScope};
+use nightferry_core::file::details::FileView;
+use nightferry_core::file::list::FolderRef;
+use nightferry_core::file::upload::{self, Incoming, OnConflict, UploadRequest};
+use nightferry_core::ids::UserId;
+use nightferry_core::tiering::run;
+use nightferry_core::{db, store};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::eventually;
+use super::fault_proxy::FaultProxy;
+use super::servers::servers;
+
+/// See the module.
+pub struct World {
+    /// Everything the domain works with.
+    pub context: Context,
+    /// Between Nightferry and the local store.
+    pub local: FaultProxy,
+    /// Between Nightferry and the cloud store.
+    pub cloud: FaultProxy,
+    settings: Vec<(String, String)>,
+}
+
+/// Fills the template that every test's database is a copy of.
+async fn migrate(url: &str) {
+    let config = load(vec![
+        ("database.url".to_owned(), url.to_owned()),
+        ("auth.secret_key".to_owned(), "0123456789abcdef0123456789abcdef".to_owned()),
+        ("stores.minio.access_key".to_owned(), "unused".to_owned()),
+        ("stores.minio.secret_key".to_owned(), "unused".to_owned()),
+        ("stores.s3.bucket".to_owned(), "unused".to_owned()),
+        ("stores.s3.access_key".to_owned(), "unused".to_owned()),
+        ("stores.s3.secret_key".to_owned(), "unused".to_owned()),
+    ]);
+    db::migrate::apply(&db::Database::open(&config.database)).await.unwrap();
+}
+
+fn load(overrides: Vec<(String, String)>) -> Config {
+    let options = LoadOptions { overrides, ..LoadOptions::default() };
+    Config::load(options).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+/// What a test wants different from the defaults.
+#[derive(Default)]
+pub struct WorldBuilder {
+    overrides: Vec<(String, String)>,
+}
+
+impl WorldBuilder {
+    /// Sets one key of the configuration.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl Display) -> Self {
+        self.overrides.push((key.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Makes the world.
+    pub async fn build(self) -> World {
+        let servers = servers().await;
+        let database = servers.postgres.fresh_database("migrated", migrate).await;
+        let local = FaultProxy::start(servers.local.address).await;
+        let cloud = FaultProxy::start(servers.cloud.address).await;
+        let mut settings: Vec<(String, String)> = [
+            ("database.url", database.url.clone()),
+            ("auth.secret_key", "0123456789abcdef0123456789abcdef".to_owned()),
+            ("auth.bcrypt_cost", "4".to_owned()),
+            ("server.port", "0".to_owned()),
+            ("stores.minio.endpoint", local.endpoint()),
+            ("stores.minio.bucket", servers.local.fresh_bucket_name()),
+            ("stores.minio.access_key", servers.local.access_key.to_owned()),
+            ("stores.minio.secret_key", servers.local.secret_key.to_owned()),
+            ("stores.s3.endpoint", cloud.endpoint()),
+            ("stores.s3.bucket", servers.cloud.fresh_bucket_name()),
+            ("stores.s3.access_key", servers.cloud.access_key.to_owned()),
+            ("stores.s3.secret_key", servers.cloud.secret_key.to_owned()),
+            ("tiering.backoff_initial", "50ms".to_owned()),
+            ("tiering.backoff_cap", "1s".to_owned()),
+            ("tiering.lease", "3s".to_owned()),
+            ("tiering.heartbeat", "500ms".to_owned()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .to_vec();
+        settings.extend(self.overrides);
+        let context = Context::new(load(settings.clone()), Clock::system()).unwrap();
+        for store in context.stores.all() {
+            store.ensure_bucket().await.unwrap();
+        }
+        World { context, local, cloud, settings }
+    }
+}
+
+impl World {
+    /// A world of defaults.
+    pub async fn new() -> Self {
+        WorldBuilder::default().build().await
+    }
+
+    /// A world with something different.
+    pub fn with(key: &str, value: impl Display) -> WorldBuilder {
+        WorldBuilder::default().set(key, value)
+    }
+
+    /// The settings that this world was made with, for processes that shall share it.
+    pub fn settings(&self) -> &[(String, String)] {
+        &self.settings
+    }
+
+    /// A new account.
+    pub async fn user(&self) -> UserId {
+        let new = NewAccount {
+            email: format!("{}@example.org", uuid::Uuid::new_v4().simple()),
+            password: "correct horse battery".to_owned().into(),
+            name: None,
+            role: UserRole::User,
+        };
+        account::create(&self.context, new, None, &Origin::default()).await.unwrap().id
+    }
+
+    /// Uploads through the domain, without HTTP.
+    pub async fn upload(&self, owner: UserId, name: &str, mut body: impl Incoming) -> FileView {
+        upload::receive(&self.context, request(owner, name), &mut body).await.unwrap()
+    }
+
+    /// Starts a worker in this process.
+    pub fn start_worker(&self) -> WorkerHandle {
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(nightferry_worker::run(self.context.clone(), shutdown.clone()));
+        WorkerHandle { shutdown, task }
+    }
+
+    /// Asks for a run.
+    pub async fn request_run(&self, scope: RunScope) -> Run {
+        let new = NewRun { trigger: RunTrigger::Api, requested_by: None, tick: None, scope };
+        run::request(&self.context, new, &Origin::default()).await.unwrap()
+    }
+
+    /// Waits until a run has ended.
+    pub async fn ended(&self, id: nightferry_core::ids::RunId) -> Run {
+        eventually("the run ends", || async {
+            let run = run::find(&self.context, id).await.unwrap().run;
+            (!run.status.is_active()).then_some(run)
+        })
+        .await
+    }
+
+    /// Asks for a run and waits until a worker has ended it.
+    pub async fn sync(&self) -> Run {
+        let run = self.request_run(RunScope::default()).await;
+        self.ended(run.id).await
+    }
+
+    /// What a store really holds under the key of a file's current version.
+    pub async fn stored(&self, store: &str, file: &FileView) -> Option<Sha256> {
+        use futures_util::StreamExt;
+        let mut conn = self.context.db.conn().await.unwrap();
+        let (_, version) = db::files::version_object(&mut conn, file.row.id, None, None).await.unwrap()?;
+        let key = store::ObjectKey::parse(&version.key).unwrap();
+        let mut object = self.context.stores.get(store).unwrap().get(&key, None).await.ok()?;
+        let mut hasher = Sha256Hasher::new();
+        while let Some(chunk) = object.body.next().await {
+            hasher.update(&chunk.unwrap());
+        }
+        Some(hasher.finish())
+    }
+}
+
+/// The request for an upload of defaults.
+pub fn request(owner: UserId, name: &str) -> UploadRequest {
+    UploadRequest {
+        owner,
+        folder: FolderRef::Root,
+        filename: name.to_owned(),
+        content_type: None,
+        on_conflict: OnConflict::Version,
+        sha256: None,
+    }
+}
+
+/// A worker in this process.
+pub struct WorkerHandle {
+    shutdown: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl WorkerHandle {
+    /// Drains it.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
