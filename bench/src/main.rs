@@ -65,6 +65,9 @@ async fn run(args: &Args) -> Result<bool> {
             () = requests.next() => Err(anyhow::anyhow!("stopped")),
             outcome = measure(&world, args, section, &mut quiet, &mut report) => outcome,
         };
+        if outcome.is_err() {
+            eprintln!("{}", subject::log_tails(world.folder()));
+        }
         let stopped = world.stop(&mut requests).await;
         outcome?;
         stopped?;

@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 
 use crate::proc;
 
+const LOG_LINES: usize = 20;
 const STOPPED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A running process. Killed when dropped.
@@ -87,6 +88,17 @@ pub(crate) fn program() -> Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name("nightferry");
     ensure!(program.exists(), "{} is missing: run `make build`", program.display());
     Ok(program)
+}
+
+/// The last lines that the processes have logged, for a person who looks for the reason of a failure.
+pub(crate) fn log_tails(folder: &Path) -> String {
+    let tails = ["serve", "worker"].into_iter().filter_map(|command| {
+        let text = std::fs::read_to_string(folder.join(format!("{command}.log"))).ok()?;
+        let lines: Vec<&str> = text.lines().collect();
+        let tail = lines.get(lines.len().saturating_sub(LOG_LINES)..)?.join("\n");
+        Some(format!("the end of the log of nightferry {command}:\n{tail}"))
+    });
+    tails.collect::<Vec<_>>().join("\n")
 }
 
 /// `stores.s3.bucket` as `NIGHTFERRY__STORES__S3__BUCKET`.
