@@ -27,7 +27,7 @@ pub(crate) fn progress(run: &Run) -> String {
         )
     };
     if run.files_failed > 0 {
-        text.push_str(&format!(", {} failed", grouped(unsigned(run.files_failed))));
+        text += &format!(", {} failed", grouped(unsigned(run.files_failed)));
     }
     text
 }

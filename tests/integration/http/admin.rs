@@ -10,7 +10,7 @@ use serde_json::json;
 #[tokio::test(flavor = "multi_thread")]
 async fn an_administrator_starts_follows_and_reads_runs() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let admin = api.admin(&world).await;
     admin.upload("a", pattern(1, 100)).await;
     let (status, body) = answered(admin.request(Method::POST, "/api/admin/sync")).await;
@@ -50,7 +50,7 @@ async fn an_administrator_starts_follows_and_reads_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_is_cancelled_over_http() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let admin = api.admin(&world).await;
     admin.upload("a", pattern(1, 100)).await;
     let (_, body) =
@@ -66,7 +66,7 @@ async fn a_run_is_cancelled_over_http() {
 #[tokio::test(flavor = "multi_thread")]
 async fn people_who_are_no_administrators_may_not() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     for (method, path) in [
         (Method::POST, "/api/admin/sync"),

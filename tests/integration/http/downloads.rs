@@ -12,7 +12,7 @@ fn path(file: &Value) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn ranges_are_answered_as_rfc_9110_says() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let file = ann.upload("a.bin", pattern(1, 1000)).await;
     let whole = pattern(1, 1000).bytes();
@@ -46,7 +46,7 @@ async fn ranges_are_answered_as_rfc_9110_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn conditions_spare_the_bytes() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let file = ann.upload("a.bin", pattern(1, 100)).await;
     let get = || ann.request(Method::GET, &path(&file));
@@ -77,7 +77,7 @@ async fn downloads_work_before_and_after_the_crossing_and_when_either_store_is_d
         .set("stores.minio.idle_timeout", "2s")
         .build()
         .await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let file = ann.upload("a.bin", pattern(1, 3_000_000)).await;
     assert_eq!(ann.download(&file["id"]).await, pattern(1, 3_000_000).bytes());
@@ -101,7 +101,7 @@ async fn downloads_work_before_and_after_the_crossing_and_when_either_store_is_d
 #[tokio::test(flavor = "multi_thread")]
 async fn old_versions_stay_readable_and_names_survive_every_alphabet() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let file = ann.upload("日本語 \"quoted\".txt", pattern(1, 10)).await;
     ann.upload("日本語 \"quoted\".txt", pattern(2, 20)).await;
@@ -124,7 +124,7 @@ async fn old_versions_stay_readable_and_names_survive_every_alphabet() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_presigned_link_reads_straight_from_the_store_without_credentials() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let file = ann.upload("a.bin", pattern(1, 1000)).await;
     let link = format!("/api/files/{}/download-url", file["id"].as_str().unwrap());
@@ -142,7 +142,7 @@ async fn a_presigned_link_reads_straight_from_the_store_without_credentials() {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_peoples_files_do_not_exist() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let (ann, bob) = (api.person().await, api.person().await);
     let file = ann.upload("secret", pattern(1, 10)).await;
     let id = file["id"].as_str().unwrap();

@@ -8,7 +8,7 @@ use serde_json::json;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_is_paged_by_an_opaque_cursor() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     for index in 0..7 {
         ann.upload(&format!("file-{index}"), pattern(index, 10 + index)).await;
@@ -31,7 +31,7 @@ async fn a_list_is_paged_by_an_opaque_cursor() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_in_a_query_is_a_400_and_never_a_500() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     for query in [
         "limit=0",
@@ -67,7 +67,7 @@ async fn nonsense_in_a_query_is_a_400_and_never_a_500() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_file_is_in_the_trash_and_its_name_is_free() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let file = ann.upload("a", pattern(1, 10)).await;
     let path = format!("/api/files/{}", file["id"].as_str().unwrap());
@@ -91,7 +91,7 @@ async fn a_deleted_file_is_in_the_trash_and_its_name_is_free() {
 #[tokio::test(flavor = "multi_thread")]
 async fn placement_says_where_a_file_is_and_what_happens_next() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let file = ann.upload("a", pattern(1, 10)).await;
     let path = format!("/api/files/{}/placement", file["id"].as_str().unwrap());

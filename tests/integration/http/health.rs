@@ -7,7 +7,7 @@ use reqwest::Method;
 #[tokio::test(flavor = "multi_thread")]
 async fn liveness_readiness_and_metrics_tell_the_truth() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     ann.upload("a", pattern(1, 100)).await;
     let (status, live) = answered(api.request(Method::GET, "/health")).await;
@@ -27,7 +27,7 @@ async fn liveness_readiness_and_metrics_tell_the_truth() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_local_store_the_service_is_not_ready() {
     let world = World::with("stores.minio.connect_timeout", "1s").build().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     world.local.down().await;
     let (status, ready) = answered(api.request(Method::GET, "/health/ready")).await;
     assert_eq!(status, 503, "{ready}");
@@ -37,7 +37,7 @@ async fn without_the_local_store_the_service_is_not_ready() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_describes_itself() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let (status, document) = answered(api.request(Method::GET, "/api/openapi.json")).await;
     assert_eq!(status, 200);
     assert!(document["openapi"].as_str().unwrap().starts_with("3."));

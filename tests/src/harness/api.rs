@@ -28,7 +28,7 @@ impl Drop for Api {
 
 impl World {
     /// Starts the API in this process.
-    pub async fn start_api(&self) -> Api {
+    pub fn start_api(&self) -> Api {
         let server = nightferry_api::bind(self.context.clone()).unwrap();
         let base = format!("http://{}", server.address());
         let shutdown = CancellationToken::new();
