@@ -53,9 +53,13 @@ where
         let field = field.map_err(|error| unreadable(&error))?;
         match field.name().unwrap_or_default() {
             "folder_id" => {
-                once(&mut folder, "folder_id", parse_folder(&small("folder_id", field, idle).await?)?)?
+                let text = small("folder_id", field, idle).await?;
+                once(&mut folder, "folder_id", parse_folder(&text)?)?;
             }
-            "sha256" => once(&mut sha256, "sha256", parse_sha256(&small("sha256", field, idle).await?)?)?,
+            "sha256" => {
+                let text = small("sha256", field, idle).await?;
+                once(&mut sha256, "sha256", parse_sha256(&text)?)?;
+            }
             "on_conflict" => {
                 let text = small("on_conflict", field, idle).await?;
                 once(&mut on_conflict, "on_conflict", parse_conflict(&text)?)?;
