@@ -139,9 +139,9 @@ mod tests {
         assert_eq!(code(br#"{"name":"a"} x"#), "BAD_REQUEST");
         assert_eq!(code(br#"{"name":1}"#), "VALIDATION_FAILED");
         assert_eq!(code(br#"{"name":"a","x":1}"#), "VALIDATION_FAILED");
-        assert_eq!(code(br#"{}"#), "VALIDATION_FAILED");
-        assert_eq!(code(br#"[]"#), "VALIDATION_FAILED");
-        assert_eq!(code(br#"null"#), "VALIDATION_FAILED");
+        assert_eq!(code(b"{}"), "VALIDATION_FAILED");
+        assert_eq!(code(b"[]"), "VALIDATION_FAILED");
+        assert_eq!(code(b"null"), "VALIDATION_FAILED");
     }
 
     #[test]

@@ -181,9 +181,11 @@ mod tests {
     async fn read(parts: &[(&str, &str)]) -> Result<Fields> {
         let mut raw = String::new();
         for (disposition, content) in parts {
-            raw.push_str(&format!(
-                "--sep\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{content}\r\n"
-            ));
+            raw += "--sep\r\nContent-Disposition: form-data; ";
+            raw += disposition;
+            raw += "\r\n\r\n";
+            raw += content;
+            raw += "\r\n";
         }
         raw.push_str("--sep--\r\n");
         let mut headers = HeaderMap::new();
