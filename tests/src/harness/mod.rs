@@ -4,9 +4,11 @@ mod body;
 pub mod database;
 pub mod fault_proxy;
 pub mod servers;
+pub mod invariants;
 mod wait;
 pub mod world;
 
 pub use body::{Pattern, pattern};
+pub use invariants::{assert_invariants, states};
 pub use wait::eventually;
 pub use world::{World, WorldBuilder};
