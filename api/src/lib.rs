@@ -1,1 +1,20 @@
-//! Placeholder, filled below.
+//! The HTTP API of Nightferry: routes, handlers, wire types, middleware and the OpenAPI document. Everything that
+//! knows HTTP is in here; what files, accounts and runs are is decided in the domain.
+
+mod cursor;
+mod error_response;
+mod extract;
+mod handlers;
+mod health;
+mod http;
+mod metrics;
+mod middleware;
+mod openapi;
+mod routes;
+mod server;
+mod state;
+mod upload;
+mod wire;
+
+pub use openapi::document as openapi_document;
+pub use server::{Server, ServerError, bind};

@@ -1,4 +1,49 @@
 //! The library half of the `nightferry` binary: what its commands are made of.
 //! It prints only through the output layer, and it knows no HTTP route and no SQL.
 
+pub mod args;
+mod commands;
+mod documents;
+pub mod errors;
+mod format;
+mod output;
+mod settings;
 pub mod up;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::FromArgMatches as _;
+
+use crate::args::Cli;
+use crate::commands::App;
+use crate::errors::Exit;
+use crate::output::Output;
+
+/// Runs one command line, from its words to its exit code.
+pub fn main_with(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let parsed = args::command().try_get_matches_from(words).and_then(|found| Cli::from_arg_matches(&found));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Also the way in which clap hands over the texts of --help and --version. When nobody reads them,
+            // there is nobody to tell.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+        }
+    };
+    let output = Output::new(&cli.global);
+    let exit = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let exit = runtime.block_on(commands::run(App { output, global: cli.global }, cli.command));
+            // A thread that still waits on standard input, say, must not hold up the end.
+            runtime.shutdown_background();
+            exit
+        }
+        Err(error) => {
+            output.error(&errors::Failure::new(Exit::Failed, "runtime", "Cannot start").because(error));
+            Exit::Failed
+        }
+    };
+    exit.into()
+}

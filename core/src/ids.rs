@@ -1,5 +1,5 @@
 //! One newtype per kind of id, so that a file id can never be passed where a user id is meant.
-//! All are UUIDv7 (RFC 9562): sortable by time of making. Knows nothing of what the ids name.
+//! All are `UUIDv7` (RFC 9562): sortable by time of making. Knows nothing of what the ids name.
 
 use std::fmt;
 use std::str::FromStr;

@@ -168,6 +168,7 @@ async fn a_silent_server_meets_every_deadline() {
         store.put(&key, Bytes::from_static(b"small").into(), &PutOptions::default()).await.unwrap_err(),
         store.put(&key, large(), &PutOptions::default()).await.unwrap_err(),
         store.put_part(&key, &upload, 1, large(), None).await.unwrap_err(),
+        store.put_part_trailing(&key, &upload, 1, large()).await.unwrap_err(),
         store.complete_multipart(&key, &upload, &parts, None).await.unwrap_err(),
     ];
     for error in &errors {
@@ -182,6 +183,9 @@ async fn a_source_that_stands_still_is_not_the_stores_fault() {
     let store = serve(vec![Act::AnswerAfterBody(answer("200 OK", "ETag: \"e\"\r\n", ""))]).await;
     let chunks = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"abc"))]).chain(stream::pending());
     let error = store.put(&key(), Body::stream(10, chunks), &PutOptions::default()).await.unwrap_err();
+    assert!(error.is_source() && !error.is_outage(), "{error}");
+    let silent = Body::stream(0, stream::pending::<Result<Bytes, std::io::Error>>());
+    let error = store.put_part_trailing(&key(), &UploadId::new("u"), 1, silent).await.unwrap_err();
     assert!(error.is_source() && !error.is_outage(), "{error}");
 }
 
@@ -271,6 +275,17 @@ async fn an_acknowledgement_of_other_bytes_is_corruption() {
     let sent =
         store.put_part(&key(), &UploadId::new("u"), 1, vec![1].into_body(), Some(Crc64Nvme::of(&[1]))).await;
     assert_eq!(sent.unwrap_err().verdict(), Verdict::Corrupt);
+    let store = serve(vec![Act::AnswerAfterBody(answer("200 OK", &crc, ""))]).await;
+    let sent = store.put_part_trailing(&key(), &UploadId::new("u"), 1, vec![1].into_body()).await;
+    assert_eq!(sent.unwrap_err().verdict(), Verdict::Corrupt);
+}
+
+#[tokio::test]
+async fn a_success_before_the_end_of_a_body_with_a_trailer_is_no_acknowledgement() {
+    let store = serve(vec![Act::Answer(answer("200 OK", "ETag: \"e\"\r\n", ""))]).await;
+    let body = vec![0; 64 * 1024 * 1024].into_body();
+    let error = store.put_part_trailing(&key(), &UploadId::new("u"), 1, body).await.unwrap_err();
+    assert!(matches!(error.kind(), StoreErrorKind::Protocol), "{error}");
 }
 
 #[tokio::test]

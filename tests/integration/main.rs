@@ -5,8 +5,11 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     reason = "a test that cannot go on must stop"
 )]
 
 mod database;
+mod http;
 mod tiering;

@@ -18,7 +18,7 @@ const PAUSE_FOR_OUTAGE: Duration = Duration::from_secs(2);
 
 /// What all copies of a worker share.
 #[derive(Clone)]
-pub(crate) struct Bench {
+pub(crate) struct Workbench {
     pub(crate) context: Context,
     pub(crate) slots: std::sync::Arc<Semaphore>,
     pub(crate) gate: Gate,
@@ -30,7 +30,7 @@ pub(crate) struct Bench {
 }
 
 /// Copies one claim and records the outcome. What cannot be recorded is found again when the lease runs out.
-pub(crate) async fn process(bench: Bench, run: RunId, token: LeaseToken, claim: Claim) {
+pub(crate) async fn process(bench: Workbench, run: RunId, token: LeaseToken, claim: Claim) {
     let outcome = tokio::select! {
         biased;
         () = bench.grace_over.cancelled() => None,
@@ -60,7 +60,7 @@ pub(crate) async fn process(bench: Bench, run: RunId, token: LeaseToken, claim: 
 
 /// Waits for a free slot and copies. None when nothing new may start.
 async fn attempt(
-    bench: &Bench,
+    bench: &Workbench,
     token: LeaseToken,
     claim: &Claim,
 ) -> Option<std::result::Result<String, CopyError>> {
@@ -76,7 +76,7 @@ async fn attempt(
 }
 
 async fn give_back(
-    bench: &Bench,
+    bench: &Workbench,
     token: LeaseToken,
     claim: &Claim,
     error: Option<&str>,
@@ -86,7 +86,7 @@ async fn give_back(
 }
 
 async fn failed(
-    bench: &Bench,
+    bench: &Workbench,
     run: RunId,
     token: LeaseToken,
     claim: &Claim,

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::breaker_gate::Gate;
 use crate::heartbeat::Activity;
-use crate::item::{self, Bench};
+use crate::item::{self, Workbench};
 use crate::wake::Wake;
 use crate::{committer, jobs};
 
@@ -38,7 +38,7 @@ pub(crate) async fn run(
         worker,
         current: None,
         in_flight: JoinSet::new(),
-        bench: Bench {
+        bench: Workbench {
             context: context.clone(),
             slots: Arc::new(Semaphore::new(context.config.tiering.concurrency.max(1))),
             gate: Gate::default(),
@@ -77,7 +77,7 @@ struct Loop {
     /// The run that is being worked on.
     current: Option<RunId>,
     in_flight: JoinSet<()>,
-    bench: Bench,
+    bench: Workbench,
 }
 
 impl Loop {

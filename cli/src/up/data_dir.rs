@@ -123,7 +123,7 @@ impl DataDir {
     }
 
     /// Writes a private file whole or not at all.
-    pub(super) fn replace_file(&self, name: &str, content: &[u8]) -> Result<PathBuf, UpError> {
+    pub(crate) fn replace_file(&self, name: &str, content: &[u8]) -> Result<PathBuf, UpError> {
         let path = self.root.join(name);
         let new = self.root.join(format!("{name}.new"));
         let mut file = File::options()

@@ -103,6 +103,16 @@ pub enum UpError {
         /// The flag that changes it.
         flag: &'static str,
     },
+    /// Two servers were given the same port.
+    #[error("{first} and {second} are both {port}: choose different ports")]
+    SamePort {
+        /// The port.
+        port: u16,
+        /// One flag.
+        first: &'static str,
+        /// The other flag.
+        second: &'static str,
+    },
     /// No free port was found.
     #[error("found no free port on 127.0.0.1: close some programs and try again")]
     NoFreePort,
@@ -117,8 +127,8 @@ pub enum UpError {
         /// ` (pid N)`, or empty.
         holder: String,
     },
-    /// A server of an earlier run cannot be stopped.
-    #[error("{name} of an earlier run (pid {pid}) does not stop: end that process and try again")]
+    /// A server cannot be stopped.
+    #[error("{name} (pid {pid}) does not end, not even when killed: end that process and try again")]
     Leftover {
         /// The server.
         name: String,

@@ -83,6 +83,17 @@ impl PidFile {
     }
 }
 
+/// The short name of a running process.
+pub(super) fn process_name(pid: u32) -> Option<String> {
+    if let Ok(name) = fs::read_to_string(format!("/proc/{pid}/comm")) {
+        return Some(name.trim().to_owned());
+    }
+    let ps = Command::new("ps").args(["-o", "comm=", "-p", &pid.to_string()]).output().ok()?;
+    let name = String::from_utf8(ps.stdout).ok()?;
+    let name = Path::new(name.trim()).file_name()?.to_str()?.to_owned();
+    Some(name)
+}
+
 /// Whether a process runs with exactly this argument.
 fn command_line_has(pid: u32, marker: &OsStr) -> bool {
     if Path::new("/proc/self/cmdline").exists() {

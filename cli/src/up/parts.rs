@@ -138,9 +138,7 @@ pub async fn start_parts(options: &UpOptions, reporter: &dyn Reporter) -> Result
     for name in ["postgres", "local-s3", "cloud-s3"] {
         PidFile::stop_leftover(&data.pid_file(name)).await?;
     }
-    require_free(options.port, "API", "--port")?;
-    require_free(options.local_s3_port, "local S3 server", "--local-s3-port")?;
-    require_free(options.cloud_s3_port, "cloud S3 server", "--cloud-s3-port")?;
+    require_ports(options)?;
 
     let mut facts = data.recall()?;
     let cache = PartsCache::locate(data.root());
@@ -176,6 +174,21 @@ pub async fn start_parts(options: &UpOptions, reporter: &dyn Reporter) -> Result
         start_store(&data, StoreChoice::cloud(options, cloud_software, ports.cloud)),
     )?;
     Ok(Parts { postgres, database_url: spec.url(postgres::NAME), local, cloud, _lock: lock })
+}
+
+fn require_ports(options: &UpOptions) -> Result<(), UpError> {
+    let wanted = [
+        (options.port, "API", "--port"),
+        (options.local_s3_port, "local S3 server", "--local-s3-port"),
+        (options.cloud_s3_port, "cloud S3 server", "--cloud-s3-port"),
+    ];
+    for (index, (port, purpose, flag)) in wanted.into_iter().enumerate() {
+        if let Some((_, _, first)) = wanted.iter().take(index).find(|(other, ..)| *other == port) {
+            return Err(UpError::SamePort { port, first, second: flag });
+        }
+        require_free(port, purpose, flag)?;
+    }
+    Ok(())
 }
 
 struct Ports {

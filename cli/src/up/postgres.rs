@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::account::Account;
 use super::error::{UpError, io_error};
 use super::find::PostgresBin;
+use super::leftovers::process_name;
 use super::server::{Ready, Server, ServerSpec, StopSignal, last_lines};
 
 /// Crash recovery of a large write-ahead log takes a while.
@@ -150,6 +151,7 @@ fn create_database(spec: &PostgresSpec<'_>, data: &Path) -> Result<(), UpError> 
 /// Starts Postgres on a folder that [`init_postgres`] made, and waits until it takes connections.
 pub async fn start_postgres(spec: &PostgresSpec<'_>) -> Result<Server, UpError> {
     let data = spec.data();
+    remove_stale_lock(&data)?;
     let mut settings = vec![
         format!("port={}", spec.port),
         "listen_addresses=127.0.0.1".to_owned(),
@@ -180,6 +182,20 @@ pub async fn start_postgres(spec: &PostgresSpec<'_>) -> Result<Server, UpError> 
         leaves_behind: Vec::new(),
     })
     .await
+}
+
+/// Removes a `postmaster.pid` whose process id now belongs to a program that is no Postgres.
+///
+/// Postgres itself takes any running process for its predecessor: after a container restart, where ids start again
+/// from one, it would refuse to start. A running Postgres is never touched here.
+fn remove_stale_lock(data: &Path) -> Result<(), UpError> {
+    let lock = data.join("postmaster.pid");
+    let text = fs::read_to_string(&lock).unwrap_or_default();
+    let Some(pid) = text.lines().next().and_then(|line| line.trim().parse().ok()) else { return Ok(()) };
+    if process_name(pid).is_some_and(|name| !name.starts_with("post")) {
+        fs::remove_file(&lock).map_err(io_error("remove", &lock))?;
+    }
+    Ok(())
 }
 
 fn command(spec: &PostgresSpec<'_>, program: &Path) -> Command {

@@ -106,7 +106,7 @@ pub async fn start_seaweedfs(spec: SeaweedSpec<'_>) -> Result<Server, UpError> {
     let mut config = OsString::from("-s3.config=");
     config.push(&spec.identities);
     let ports = spec.ports;
-    let mut args: Vec<OsString> = vec!["mini".into(), marker.clone(), config];
+    let mut args: Vec<OsString> = vec!["-logtostderr=true".into(), "mini".into(), marker.clone(), config];
     args.extend(
         [
             format!("-master.port={}", ports.master),

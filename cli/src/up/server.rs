@@ -20,6 +20,8 @@ use super::leftovers::PidFile;
 use super::watchdog::Watchdog;
 
 const POLL: Duration = Duration::from_millis(20);
+/// Only a process stuck in the kernel outlives SIGKILL for so long.
+const KILLED_WITHIN: Duration = Duration::from_secs(10);
 const TAIL_BYTES: u64 = 4_096;
 const TAIL_LINES: usize = 15;
 /// A log longer than this is set aside (one old log is kept) when the server starts.
@@ -155,17 +157,27 @@ impl Server {
     /// Asks it to stop, and kills it after `grace`. Asking a server that has ended already is fine.
     pub async fn stop(&mut self, grace: Duration) -> Result<Stopped, UpError> {
         self.signal(self.spec.stop_signal.signal());
-        let deadline = Instant::now() + grace;
         let mut stopped = Stopped::Gracefully;
-        while self.exited()?.is_none() {
-            if Instant::now() >= deadline && stopped == Stopped::Gracefully {
-                stopped = Stopped::Killed;
-                self.signal(Signal::KILL);
+        if !self.ends_within(grace).await? {
+            self.signal(Signal::KILL);
+            stopped = Stopped::Killed;
+            if !self.ends_within(KILLED_WITHIN).await? {
+                return Err(UpError::Leftover { name: self.spec.name.clone(), pid: self.pid() });
             }
-            sleep(POLL).await;
         }
         self.clean_up();
         Ok(stopped)
+    }
+
+    async fn ends_within(&mut self, time: Duration) -> Result<bool, UpError> {
+        let deadline = Instant::now() + time;
+        while self.exited()?.is_none() {
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            sleep(POLL).await;
+        }
+        Ok(true)
     }
 
     fn signal(&self, signal: Signal) {
@@ -242,7 +254,7 @@ fn spawn(spec: ServerSpec) -> Result<Server, UpError> {
 
 fn watch_over(server: &mut Server) -> Result<(), UpError> {
     let pid = server.pid();
-    server.watchdog = Some(Watchdog::over(pid, server.spec.stop_signal)?);
+    server.watchdog = Some(Watchdog::over(pid, server.spec.stop_signal, &server.spec.leaves_behind)?);
     PidFile {
         name: server.spec.name.clone(),
         pid,

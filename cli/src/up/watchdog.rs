@@ -9,14 +9,17 @@ use std::process::{Child, Command, Stdio};
 use super::error::UpError;
 use super::server::StopSignal;
 
-/// After the pipe closes: the signal that asks politely, then up to ten seconds, then the one that does not ask.
+/// After the pipe closes: the signal that asks politely, then up to ten seconds, then the one that does not ask, and
+/// away with the files that the server leaves behind.
 const SCRIPT: &str = r#"
+pid=$1 signal=$2
+shift 2
 read -r _
-kill -"$2" "$1" 2>/dev/null || exit 0
+kill -"$signal" "$pid" 2>/dev/null
 i=0
-while [ "$i" -lt 100 ] && kill -0 "$1" 2>/dev/null; do sleep 0.1; i=$((i + 1)); done
-kill -KILL "$1" 2>/dev/null
-exit 0
+while [ "$i" -lt 100 ] && kill -0 "$pid" 2>/dev/null; do sleep 0.1; i=$((i + 1)); done
+kill -KILL "$pid" 2>/dev/null
+rm -f "$@"
 "#;
 
 /// Holds the pipe that keeps one server alive.
@@ -27,12 +30,13 @@ pub(super) struct Watchdog {
 
 impl Watchdog {
     /// Starts watching over the process `pid`.
-    pub(super) fn over(pid: u32, signal: StopSignal) -> Result<Self, UpError> {
+    pub(super) fn over(pid: u32, signal: StopSignal, leaves_behind: &[PathBuf]) -> Result<Self, UpError> {
         let program = PathBuf::from("/bin/sh");
         let shell = Command::new(&program)
             .args(["-c", SCRIPT, "nightferry-watchdog"])
             .arg(pid.to_string())
             .arg(signal.name())
+            .args(leaves_behind)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -69,18 +69,18 @@ impl PasswordHasher {
         }
         let cost = self.cost;
         let decoy = self.decoy.clone();
-        self.off_thread(move || match hash {
-            Some(hash) => bcrypt::non_truncating_verify(password.expose_secret(), &hash),
-            None => {
-                let hash = match decoy.get() {
-                    Some(hash) => hash.clone(),
-                    None => {
-                        let made = bcrypt::hash("nobody's password", cost)?;
-                        decoy.get_or_init(|| made).clone()
-                    }
-                };
-                bcrypt::non_truncating_verify(password.expose_secret(), &hash).map(|_| false)
+        self.off_thread(move || {
+            let password = password.expose_secret();
+            if let Some(hash) = hash {
+                return bcrypt::non_truncating_verify(password, &hash);
             }
+            if decoy.get().is_none() {
+                let made = bcrypt::hash("nobody's password", cost)?;
+                // Two at once make two decoys; the first one stays.
+                let _ = decoy.set(made);
+            }
+            let decoy = decoy.get().map(String::as_str).unwrap_or_default();
+            bcrypt::non_truncating_verify(password, decoy).map(|_| false)
         })
         .await
     }

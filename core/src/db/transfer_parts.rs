@@ -17,7 +17,7 @@ pub struct TransferPart {
     pub store: String,
     /// Multipart upload.
     pub upload_id: String,
-    /// Part number, from 1 (S3 UploadPart).
+    /// Part number, from 1 (S3 `UploadPart`).
     pub number: i32,
     /// Size in bytes.
     pub size: i64,

@@ -5,6 +5,7 @@
 
 mod body;
 mod bucket;
+mod chunked;
 mod error;
 mod get;
 mod http;
@@ -156,6 +157,7 @@ mod tests {
         is_send(|store, key| async move {
             let upload = UploadId::new("");
             store.put_part(key, &upload, 1, Bytes::new().into(), None).await?;
+            store.put_part_trailing(key, &upload, 1, Bytes::new().into()).await?;
             store.complete_multipart(key, &upload, &[], None).await?;
             store.abort_multipart(key, &upload).await
         });

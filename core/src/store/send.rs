@@ -3,10 +3,12 @@
 
 use std::error::Error as _;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::Stream;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Request, Response};
 use s3::Bucket;
@@ -16,9 +18,11 @@ use s3::request::Request as _;
 use s3::request::tokio_backend::ReqwestRequest;
 use tokio::time::timeout;
 
-use super::body::{Stalled, watch};
+use super::body::{Progress, Stalled, Watched, watch};
+use super::chunked::{self, Trailer};
 use super::error::CLOCK_SKEW;
 use super::{Body, Store, StoreError, StoreErrorKind, sign, xml};
+use crate::checksum::Crc64Nvme;
 
 /// How long the presigned URLs that this process uses itself are valid. Only the begin of the request counts, so this
 /// is how far the store's clock may run ahead.
@@ -140,29 +144,61 @@ impl Store {
         let mut request = self.request(operation, Method::PUT, url)?;
         *request.headers_mut() = headers;
 
-        let deadlines = self.settings().deadlines;
         if let Body::Bytes(bytes) = &body
             && body.length() <= SMALL_BODY
         {
             *request.body_mut() = Some(bytes.clone().into());
-            return self.execute(operation, request, deadlines.idle).await;
+            return self.execute(operation, request, self.settings().deadlines.idle).await;
         }
 
-        let (mut watched, progress) = watch(body);
+        let (watched, progress) = watch(body);
+        self.send_watched(operation, request, watched, &progress, |watched| watched).await
+    }
+
+    /// Sends `request` with `body`, framed and followed by its checksum. Gives the checksum with the answer.
+    pub(super) async fn send_with_trailer(
+        &self,
+        operation: &'static str,
+        request: Request,
+        body: Body,
+    ) -> Result<(Response, Crc64Nvme), StoreError> {
+        let (watched, progress) = watch(body);
+        let trailer = Trailer::default();
+        let frame = |watched| chunked::frame(watched, Arc::clone(&trailer));
+        let response = self.send_watched(operation, request, watched, &progress, frame).await?;
+        match trailer.get() {
+            Some(crc) => Ok((response, *crc)),
+            None => Err(self.protocol(operation, "a success before the body had ended")),
+        }
+    }
+
+    /// Sends `request` with what `encode` makes of its body, as long as something moves.
+    async fn send_watched<S>(
+        &self,
+        operation: &'static str,
+        mut request: Request,
+        mut watched: Watched,
+        progress: &Progress,
+        encode: impl FnOnce(Watched) -> S,
+    ) -> Result<Response, StoreError>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+    {
+        let idle = self.settings().deadlines.idle;
         if watched.length() == 0 {
             // The connection would not ask for a body of no bytes, and so never learn that its source failed.
-            timeout(deadlines.idle, watched.finish()).await.map_err(|_| self.source_stalled(operation))?;
+            timeout(idle, watched.finish()).await.map_err(|_| self.source_stalled(operation))?;
         }
         if let Some(cause) = progress.take_failure() {
             return Err(self.error(operation, StoreErrorKind::Source(cause), ""));
         }
-        *request.body_mut() = Some(reqwest::Body::wrap_stream(watched));
+        *request.body_mut() = Some(reqwest::Body::wrap_stream(encode(watched)));
         let result = tokio::select! {
             result = self.0.http.execute(request) => result,
-            stalled = progress.stalled(deadlines.idle) => {
+            stalled = progress.stalled(idle) => {
                 return Err(match stalled {
                     Stalled::Source => self.source_stalled(operation),
-                    Stalled::Store => self.timed_out(operation, deadlines.idle),
+                    Stalled::Store => self.timed_out(operation, idle),
                 });
             }
         };

@@ -1,21 +1,31 @@
-//! Signs the one request that rust-s3 cannot make itself: a POST with a body of our own. Its parts are rust-s3's; only
-//! the hash of the body is put in another place.
+//! Signs the requests that rust-s3 cannot make itself: a POST with a body of our own, and a part whose checksum follows
+//! its bytes. Their parts are rust-s3's; only what is signed of the body is put in another place.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
+};
 use reqwest::{Method, Request};
 use s3::Bucket;
-use s3::command::Command;
+use s3::command::{Command, Multipart};
 use s3::error::S3Error;
 use s3::request::Request as _;
 use s3::request::tokio_backend::ReqwestRequest;
 use s3::signing;
 
+use super::UploadId;
+use super::chunked;
+use super::options::CHECKSUM_CRC64NVME;
 use crate::checksum::Sha256;
 
 const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
+const DECODED_LENGTH: HeaderName = HeaderName::from_static("x-amz-decoded-content-length");
+const TRAILER: HeaderName = HeaderName::from_static("x-amz-trailer");
+
+/// In place of the body's hash, where a checksum follows the body.
+const UNSIGNED_WITH_TRAILER: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
 
 /// The request of `command` with `body` in place of its own, signed in its headers (AWS Signature Version 4).
 pub(super) async fn post(
@@ -25,19 +35,54 @@ pub(super) async fn post(
     body: String,
 ) -> Result<Request, S3Error> {
     let template = ReqwestRequest::new(bucket, path, command).await?;
-    let url = template.url()?;
-    let hash = Sha256::of(body.as_bytes()).to_string();
-
     let mut headers: HeaderMap = bucket.extra_headers().clone();
-    headers.insert(HOST, HeaderValue::try_from(template.host_header())?);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-    headers.insert(CONTENT_SHA256, HeaderValue::try_from(&hash)?);
+    let hash = Sha256::of(body.as_bytes()).to_string();
+    let mut request = signed(bucket, &template, Method::POST, headers, &hash).await?;
+    *request.body_mut() = Some(body.into());
+    Ok(request)
+}
+
+/// The request that sends part `number` of `length` bytes, framed by [`chunked`]; its body is for the caller to add.
+pub(super) async fn part_with_trailer(
+    bucket: &Bucket,
+    path: &str,
+    upload: &UploadId,
+    number: u32,
+    length: u64,
+) -> Result<Request, S3Error> {
+    let command = Command::PutObject {
+        content: &[],
+        content_type: "",
+        custom_headers: None,
+        multipart: Some(Multipart::new(number, upload.as_str())),
+    };
+    let template = ReqwestRequest::new(bucket, path, command).await?;
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("aws-chunked"));
+    headers.insert(CONTENT_LENGTH, chunked::encoded_length(length).into());
+    headers.insert(DECODED_LENGTH, length.into());
+    headers.insert(TRAILER, HeaderValue::from_str(CHECKSUM_CRC64NVME.as_str())?);
+    signed(bucket, &template, Method::PUT, headers, UNSIGNED_WITH_TRAILER).await
+}
+
+/// A request to the URL of `template` with `headers`, all of them signed; `hash` stands for the body.
+async fn signed(
+    bucket: &Bucket,
+    template: &ReqwestRequest<'_>,
+    method: Method,
+    mut headers: HeaderMap,
+    hash: &str,
+) -> Result<Request, S3Error> {
+    let url = template.url()?;
+    headers.insert(HOST, HeaderValue::try_from(template.host_header())?);
+    headers.insert(CONTENT_SHA256, HeaderValue::try_from(hash)?);
     headers.insert(AMZ_DATE, HeaderValue::try_from(template.long_date()?)?);
     if let Some(token) = bucket.session_token().await? {
         headers.insert(SECURITY_TOKEN, HeaderValue::try_from(token)?);
     }
 
-    let canonical = signing::canonical_request(Method::POST.as_str(), &url, &headers, &hash)?;
+    let canonical = signing::canonical_request(method.as_str(), &url, &headers, hash)?;
     let text = template.string_to_sign(&canonical)?;
     let mut hmac = Hmac::<sha2::Sha256>::new_from_slice(&template.signing_key().await?)
         .map_err(|error| std::io::Error::other(error.to_string()))?;
@@ -51,8 +96,7 @@ pub(super) async fn post(
     )?;
     headers.insert(AUTHORIZATION, HeaderValue::try_from(authorization)?);
 
-    let mut request = Request::new(Method::POST, url);
+    let mut request = Request::new(method, url);
     *request.headers_mut() = headers;
-    *request.body_mut() = Some(body.into());
     Ok(request)
 }

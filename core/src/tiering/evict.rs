@@ -65,7 +65,7 @@ async fn free(
                 tracing::warn!(target: "nightferry::sync", %object, %error, "a local copy could not be freed, it is tried again");
             }
             Err(_) => {
-                tracing::warn!(target: "nightferry::sync", %object, "freeing a local copy took too long, it is tried again")
+                tracing::warn!(target: "nightferry::sync", %object, "freeing a local copy took too long, it is tried again");
             }
         }
     }

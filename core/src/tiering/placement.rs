@@ -53,7 +53,7 @@ pub async fn explain(context: &Context, id: FileId, owner: Option<UserId>) -> Re
     };
     let next = next_step(context, &file, at_local, at_cloud, in_run.is_some(), &cloud)?;
     let rule = at_cloud.and_then(|replica| replica.rule.clone()).unwrap_or_else(|| "default".to_owned());
-    Ok(Placement { file, rule, next, replicas })
+    Ok(Placement { file, replicas, rule, next })
 }
 
 fn next_step(

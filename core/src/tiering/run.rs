@@ -54,7 +54,8 @@ pub async fn request_file(
     let cloud = context.stores.cloud()?.name().to_string();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        if files::find(conn, file, owner).await?.filter(|(row, _, _)| row.deleted_at.is_none()).is_none() {
+        let (row, _, _) = files::find(conn, file, owner).await?.ok_or(Error::NotFound("file"))?;
+        if row.deleted_at.is_some() {
             return Err(Error::NotFound("file"));
         }
         let scope = RunScope { file_ids: Some(vec![file]), ..RunScope::default() };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::db::replicas::Finished;
+use nightferry_core::db::runs::RunScope;
 use nightferry_core::db::{replicas, runs};
 use nightferry_core::ids::WorkerId;
 use nightferry_core::tiering::{claim, reap, run, settle};
@@ -17,7 +18,7 @@ async fn two_workers_that_claim_at_once_never_get_the_same_copy() {
     for index in 0..60 {
         world.upload(user, &format!("{index}"), pattern(index, 100)).await;
     }
-    let requested = world.request_run(Default::default()).await;
+    let requested = world.request_run(RunScope::default()).await;
     run::start_queued(&world.context).await.unwrap().unwrap();
 
     let claims = (0..12).map(|_| {
@@ -42,7 +43,7 @@ async fn a_worker_that_lost_its_lease_cannot_commit() {
     let world = World::with("tiering.lease", "500ms").set("tiering.heartbeat", "100ms").build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 1000)).await;
-    let requested = world.request_run(Default::default()).await;
+    let requested = world.request_run(RunScope::default()).await;
     run::start_queued(&world.context).await.unwrap().unwrap();
     let first = claim::next_batch(&world.context, requested.id, WorkerId::new()).await.unwrap();
     assert_eq!(first.claims.len(), 1);
@@ -100,7 +101,7 @@ async fn a_claim_whose_worker_died_is_made_again_by_another() {
     let world = World::with("tiering.lease", "600ms").set("tiering.heartbeat", "150ms").build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 1000)).await;
-    let requested = world.request_run(Default::default()).await;
+    let requested = world.request_run(RunScope::default()).await;
     run::start_queued(&world.context).await.unwrap().unwrap();
     // Claimed and never heard of again.
     assert_eq!(
@@ -121,7 +122,7 @@ async fn a_heartbeat_keeps_a_lease_for_as_long_as_the_copy_takes() {
     let world = World::with("tiering.lease", "500ms").set("tiering.heartbeat", "100ms").build().await;
     let user = world.user().await;
     world.upload(user, "a", pattern(1, 1000)).await;
-    let requested = world.request_run(Default::default()).await;
+    let requested = world.request_run(RunScope::default()).await;
     run::start_queued(&world.context).await.unwrap().unwrap();
     let worker = WorkerId::new();
     claim::next_batch(&world.context, requested.id, worker).await.unwrap();

@@ -1,5 +1,6 @@
 //! One module per part of the world that a test lives in.
 
+pub mod api;
 mod body;
 pub mod database;
 pub mod fault_proxy;

@@ -51,6 +51,7 @@ pub struct Servers {
 impl Servers {
     async fn start() -> Self {
         let folder = run_folder();
+        let janitor = janitor(&folder);
         let cache = PartsCache::locate(&std::env::temp_dir().join("nightferry-tests-cache"));
         let (local, cloud) = match std::env::var("NIGHTFERRY_TEST_S3").unwrap_or_default().as_str() {
             "" | "seaweedfs" => (S3Kind::Seaweedfs, S3Kind::Seaweedfs),
@@ -63,8 +64,6 @@ impl Servers {
             S3::start("local", local, &folder, &cache),
             S3::start("cloud", cloud, &folder, &cache),
         );
-        let pids = [postgres.server.pid(), local.server.pid(), cloud.server.pid()];
-        let janitor = janitor(&folder, &pids);
         Self { postgres, local, cloud, folder, _janitor: janitor }
     }
 }
@@ -79,17 +78,20 @@ fn run_folder() -> PathBuf {
     folder
 }
 
-/// A shell that removes the run's folder once this process and the servers are gone.
-fn janitor(folder: &Path, pids: &[u32]) -> Child {
+/// A shell that removes the run's folder once this process, and every server noted in the folder, is gone.
+fn janitor(folder: &Path) -> Child {
     const SCRIPT: &str = r#"
-        read -r _; folder=$1; shift; i=0
-        for pid; do while kill -0 "$pid" 2>/dev/null && [ "$i" -lt 300 ]; do sleep 0.1; i=$((i + 1)); done; done
-        rm -rf "$folder"
+        read -r _
+        i=0
+        for file in "$1"/*.pid; do
+            read -r pid < "$file" || continue
+            while kill -0 "$pid" 2>/dev/null && [ "$i" -lt 300 ]; do sleep 0.1; i=$((i + 1)); done
+        done
+        rm -rf "$1"
     "#;
     Command::new("/bin/sh")
         .args(["-c", SCRIPT, "nightferry-tests-janitor"])
         .arg(folder)
-        .args(pids.iter().map(u32::to_string))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

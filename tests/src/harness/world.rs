@@ -1,6 +1,8 @@
 //! One isolated installation of Nightferry: its own database, its own buckets behind fault proxies, the real domain
 //! on top, workers on demand.
 
+use std::fmt::Display;
+
 use nightferry_core::auth::account::{self, NewAccount};
 use nightferry_core::checksum::{Sha256, Sha256Hasher};
 use nightferry_core::clock::Clock;
@@ -69,7 +71,7 @@ pub struct WorldBuilder {
 impl WorldBuilder {
     /// Sets one key of the configuration.
     #[must_use]
-    pub fn set(mut self, key: &str, value: impl ToString) -> Self {
+    pub fn set(mut self, key: &str, value: impl Display) -> Self {
         self.overrides.push((key.to_owned(), value.to_string()));
         self
     }
@@ -133,7 +135,7 @@ impl World {
     }
 
     /// A world with something different.
-    pub fn with(key: &str, value: impl ToString) -> WorldBuilder {
+    pub fn with(key: &str, value: impl Display) -> WorldBuilder {
         WorldBuilder::default().set(key, value)
     }
 

@@ -1,0 +1,56 @@
+//! Where a page of a list ended, as an opaque text. What comes back from a client is checked as hard as any other
+//! input, because anybody can write one.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error_response::{ApiError, Result};
+
+/// Longest cursor read, in bytes: one with the longest file name, escaped, fits.
+const LONGEST: usize = 4096;
+
+/// The error for a text that is no cursor of this list.
+pub(crate) fn refused() -> ApiError {
+    ApiError::field("cursor", "is not a cursor that this list gave out; start again without one")
+}
+
+/// Writes a position.
+pub(crate) fn write<T: Serialize>(position: &T) -> Result<String> {
+    let json = serde_json::to_vec(position).map_err(|error| {
+        nightferry_core::error::Error::Internal(format!("a cursor could not be written: {error}"))
+    })?;
+    Ok(URL_SAFE_NO_PAD.encode(json))
+}
+
+/// Reads what [`write`] wrote.
+///
+/// # Errors
+/// [`refused`].
+pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T> {
+    if text.len() > LONGEST {
+        return Err(refused());
+    }
+    let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| refused())?;
+    serde_json::from_slice(&json).map_err(|_| refused())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_come_back_as_they_went() {
+        let text = write(&("name", 7)).unwrap();
+        assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
+        assert_eq!(read::<(String, i64)>(&text).unwrap(), ("name".to_owned(), 7));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for text in ["", "%", "AAAA", "e30=", &"A".repeat(5000), &write(&"other").unwrap()] {
+            assert!(read::<(String, i64)>(text).is_err(), "{text:?}");
+        }
+    }
+}

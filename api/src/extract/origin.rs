@@ -1,0 +1,30 @@
+//! From where a request came, for the audit log.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::http::header::USER_AGENT;
+use actix_web::{FromRequest, HttpRequest};
+use nightferry_core::db::audit::Origin;
+
+/// Longest name of a client that is kept, in characters.
+const LONGEST_USER_AGENT: usize = 256;
+
+/// The address at the other end of the connection, and the client as it names itself.
+pub(crate) struct ClientOrigin(pub(crate) Origin);
+
+impl FromRequest for ClientOrigin {
+    type Error = Infallible;
+    type Future = Ready<Result<Self, Infallible>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let ip = request.peer_addr().map(|address| address.ip().to_string()).unwrap_or_default();
+        let user_agent = request
+            .headers()
+            .get(USER_AGENT)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).chars().take(LONGEST_USER_AGENT).collect())
+            .unwrap_or_default();
+        ready(Ok(Self(Origin { ip, user_agent })))
+    }
+}

@@ -1,0 +1,38 @@
+//! Ids in the path. A text that is no id names nothing: 404, as for an id that does not exist.
+
+use std::future::{Ready, ready};
+use std::str::FromStr;
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest};
+use nightferry_core::error::Error;
+use nightferry_core::ids::{FileId, RunId};
+
+use crate::error_response::{ApiError, Result};
+
+/// The `{id}` of the path.
+pub(crate) struct Id<T>(pub(crate) T);
+
+/// What an id names, in the words of an error.
+pub(crate) trait Noun: FromStr {
+    /// As in "there is no such …".
+    const NOUN: &'static str;
+}
+
+impl Noun for FileId {
+    const NOUN: &'static str = "file";
+}
+
+impl Noun for RunId {
+    const NOUN: &'static str = "run";
+}
+
+impl<T: Noun> FromRequest for Id<T> {
+    type Error = ApiError;
+    type Future = Ready<Result<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let id = request.match_info().get("id").and_then(|text| text.parse().ok());
+        ready(id.map(Self).ok_or_else(|| Error::NotFound(T::NOUN).into()))
+    }
+}

@@ -1,0 +1,3 @@
+//! Administration. Every handler in here takes [`crate::extract::Admin`].
+
+pub(crate) mod sync;

@@ -1,0 +1,27 @@
+//! Stops a run.
+
+use actix_web::{HttpResponse, web};
+use nightferry_core::ids::RunId;
+use nightferry_core::tiering::run::{self, RunView};
+
+use crate::error_response::Result;
+use crate::extract::{Admin, ClientOrigin, Id};
+use crate::state::Api;
+use crate::wire::run::Run;
+
+/// Stops a run: nothing new is started, what is in flight finishes, the rest waits for the next run.
+#[utoipa::path(post, path = "/api/admin/sync/runs/{id}/cancel", tag = "administration",
+    params(("id" = uuid::Uuid, Path, description = "The run")),
+    responses(
+        (status = 200, description = "The run as it is now; `cancelled` once nothing of it is in flight", body = Run),
+        (status = 409, description = "`CONFLICT`: it has ended already"),
+    ))]
+pub(crate) async fn cancel(
+    api: web::Data<Api>,
+    admin: Admin,
+    origin: ClientOrigin,
+    Id(id): Id<RunId>,
+) -> Result<HttpResponse> {
+    let run = run::cancel(&api.context, id, Some(admin.user.id), &origin.0).await?;
+    Ok(HttpResponse::Ok().json(Run::from(RunView { run, next_batch_at: None })))
+}

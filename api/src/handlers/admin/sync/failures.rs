@@ -1,0 +1,49 @@
+//! Lists what a run gave up, with the reasons.
+
+use actix_web::{HttpResponse, web};
+use nightferry_core::db::run_failures;
+use nightferry_core::ids::RunId;
+use nightferry_core::tiering::run;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::cursor;
+use crate::error_response::Result;
+use crate::extract::{Admin, Id, Query, page_size};
+use crate::state::Api;
+use crate::wire::run::{Failure, FailurePage, PageQuery};
+
+/// Where a page of failures ended.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Position {
+    failure: Uuid,
+}
+
+/// Lists what a run gave up, oldest first.
+#[utoipa::path(get, path = "/api/admin/sync/runs/{id}/failures", tag = "administration",
+    params(("id" = uuid::Uuid, Path, description = "The run"), PageQuery),
+    responses((status = 200, description = "A page", body = FailurePage)))]
+pub(crate) async fn failures(
+    api: web::Data<Api>,
+    _: Admin,
+    Id(id): Id<RunId>,
+    Query(query): Query<PageQuery>,
+) -> Result<HttpResponse> {
+    let limit = page_size(query.limit.as_deref())?;
+    let after = query.cursor.as_deref().map(cursor::read::<Position>).transpose()?;
+    run::find(&api.context, id).await?;
+    let most = usize::try_from(limit).unwrap_or(0);
+    let mut conn = api.context.db.conn().await?;
+    // One more than asked for tells whether there is a next page.
+    let after = after.map(|position| position.failure);
+    let mut rows = run_failures::page(&mut conn, id, after, limit.saturating_add(1)).await?;
+    let more = rows.len() > most;
+    rows.truncate(most);
+    let next_cursor = match rows.last() {
+        Some(last) if more => Some(cursor::write(&Position { failure: last.id })?),
+        _ => None,
+    };
+    let failures = rows.into_iter().map(Failure::from).collect();
+    Ok(HttpResponse::Ok().json(FailurePage { failures, next_cursor }))
+}

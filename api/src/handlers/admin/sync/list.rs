@@ -1,0 +1,37 @@
+//! Lists runs.
+
+use actix_web::{HttpResponse, web};
+use nightferry_core::ids::RunId;
+use nightferry_core::tiering::run;
+use serde::{Deserialize, Serialize};
+
+use crate::cursor;
+use crate::error_response::Result;
+use crate::extract::{Admin, Query, page_size};
+use crate::state::Api;
+use crate::wire::run::{PageQuery, Run, RunPage};
+
+/// Where a page of runs ended.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Position {
+    run: RunId,
+}
+
+/// Lists runs, newest first.
+#[utoipa::path(get, path = "/api/admin/sync/runs", tag = "administration", params(PageQuery),
+    responses((status = 200, description = "A page", body = RunPage)))]
+pub(crate) async fn list(
+    api: web::Data<Api>,
+    _: Admin,
+    Query(query): Query<PageQuery>,
+) -> Result<HttpResponse> {
+    let limit = page_size(query.limit.as_deref())?;
+    let before = query.cursor.as_deref().map(cursor::read::<Position>).transpose()?;
+    let (runs, more) = run::page(&api.context, before.map(|position| position.run), limit).await?;
+    let next_cursor = match runs.last() {
+        Some(last) if more => Some(cursor::write(&Position { run: last.run.id })?),
+        _ => None,
+    };
+    Ok(HttpResponse::Ok().json(RunPage { runs: runs.into_iter().map(Run::from).collect(), next_cursor }))
+}

@@ -1,0 +1,7 @@
+//! Runs, as administrators ask for, watch and stop them.
+
+pub(crate) mod cancel;
+pub(crate) mod failures;
+pub(crate) mod list;
+pub(crate) mod show;
+pub(crate) mod start;

@@ -1,0 +1,19 @@
+//! Shows one run.
+
+use actix_web::{HttpResponse, web};
+use nightferry_core::ids::RunId;
+use nightferry_core::tiering::run;
+
+use crate::error_response::Result;
+use crate::extract::{Admin, Id};
+use crate::state::Api;
+use crate::wire::run::Run;
+
+/// Shows a run.
+#[utoipa::path(get, path = "/api/admin/sync/runs/{id}", tag = "administration",
+    params(("id" = uuid::Uuid, Path, description = "The run")),
+    responses((status = 200, description = "The run", body = Run)))]
+pub(crate) async fn show(api: web::Data<Api>, _: Admin, Id(id): Id<RunId>) -> Result<HttpResponse> {
+    let run = run::find(&api.context, id).await?;
+    Ok(HttpResponse::Ok().json(Run::from(run)))
+}

@@ -1,0 +1,33 @@
+//! Asks for a run.
+
+use actix_web::{HttpResponse, web};
+use nightferry_core::db::enums::RunTrigger;
+use nightferry_core::db::runs::NewRun;
+use nightferry_core::tiering::run;
+
+use crate::error_response::Result;
+use crate::extract::{Admin, ClientOrigin, OptionalJson};
+use crate::state::Api;
+use crate::wire::run::{RunAccepted, StartRun};
+
+/// Asks for a run, of everything or of what the body names. An idle worker starts it within a second.
+#[utoipa::path(post, path = "/api/admin/sync", tag = "administration", request_body = Option<StartRun>,
+    responses(
+        (status = 202, description = "Queued", body = RunAccepted),
+        (status = 409, description = "`SYNC_ALREADY_RUNNING`"),
+    ))]
+pub(crate) async fn start(
+    api: web::Data<Api>,
+    admin: Admin,
+    origin: ClientOrigin,
+    OptionalJson(body): OptionalJson<StartRun>,
+) -> Result<HttpResponse> {
+    let new = NewRun {
+        trigger: RunTrigger::Api,
+        requested_by: Some(admin.user.id),
+        tick: None,
+        scope: body.scope()?,
+    };
+    let run = run::request(&api.context, new, &origin.0).await?;
+    Ok(HttpResponse::Accepted().json(RunAccepted { run_id: run.id.0 }))
+}

@@ -1,0 +1,31 @@
+//! The caller's own account.
+
+use actix_web::{HttpResponse, web};
+use nightferry_core::auth::account;
+
+use crate::error_response::Result;
+use crate::extract::{Caller, Json};
+use crate::state::Api;
+use crate::wire::account::{ChangeMe, Me};
+
+/// Shows the caller's own account.
+#[utoipa::path(get, path = "/api/auth/me", tag = "accounts",
+    responses((status = 200, description = "The account", body = Me)))]
+pub(crate) async fn show(caller: Caller) -> HttpResponse {
+    HttpResponse::Ok().json(Me::from(&caller.user))
+}
+
+/// Changes the caller's own account.
+#[utoipa::path(patch, path = "/api/auth/me", tag = "accounts", request_body = ChangeMe,
+    responses((status = 200, description = "The account as it is now", body = Me)))]
+pub(crate) async fn change(
+    api: web::Data<Api>,
+    caller: Caller,
+    Json(body): Json<ChangeMe>,
+) -> Result<HttpResponse> {
+    let user = match body.name {
+        Some(name) => account::rename(&api.context, caller.user.id, &name).await?,
+        None => caller.0.user,
+    };
+    Ok(HttpResponse::Ok().json(Me::from(&user)))
+}

@@ -1,0 +1,18 @@
+//! The OpenAPI document, and the way to its browsable form.
+
+use actix_web::HttpResponse;
+use actix_web::http::header::LOCATION;
+
+use crate::openapi;
+
+/// This document.
+#[utoipa::path(get, path = "/api/openapi.json", tag = "service", security(()),
+    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = serde_json::Value)))]
+pub(crate) async fn openapi() -> HttpResponse {
+    HttpResponse::Ok().json(openapi::document())
+}
+
+/// To the browsable documentation.
+pub(crate) async fn to_docs() -> HttpResponse {
+    HttpResponse::TemporaryRedirect().insert_header((LOCATION, "/api/docs/")).finish()
+}

@@ -1,0 +1,29 @@
+//! Deletes a file.
+
+use actix_web::{HttpResponse, web};
+use nightferry_core::file::trash;
+use nightferry_core::ids::FileId;
+
+use crate::error_response::Result;
+use crate::extract::{Caller, ClientOrigin, Id, Query, flag};
+use crate::state::Api;
+use crate::wire::file::DeleteFile;
+
+/// Sends a file to the trash, or deletes it for good.
+#[utoipa::path(delete, path = "/api/files/{id}", tag = "files",
+    params(("id" = uuid::Uuid, Path, description = "The file"), DeleteFile),
+    responses((status = 204, description = "Deleted")))]
+pub(crate) async fn delete(
+    api: web::Data<Api>,
+    caller: Caller,
+    origin: ClientOrigin,
+    Id(id): Id<FileId>,
+    Query(query): Query<DeleteFile>,
+) -> Result<HttpResponse> {
+    if flag("permanent", query.permanent.as_deref())? {
+        trash::purge(&api.context, caller.user.id, id, &origin.0).await?;
+    } else {
+        trash::soft_delete(&api.context, caller.user.id, id).await?;
+    }
+    Ok(HttpResponse::NoContent().finish())
+}

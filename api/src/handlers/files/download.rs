@@ -1,0 +1,175 @@
+//! Sends a file's bytes, whole or in part, from whichever store has them.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use actix_web::body::SizedStream;
+use actix_web::http::header::{self, HeaderValue, HttpDate};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use nightferry_core::error::Error;
+use nightferry_core::file::download::{self, DownloadBody, Target};
+use nightferry_core::ids::FileId;
+use nightferry_core::store::{ByteRange, StoreError};
+
+use crate::error_response::Result;
+use crate::extract::{Caller, Id, Query, choice, whole_number};
+use crate::http::conditional::{self, Verdict};
+use crate::http::content_type::is_active;
+use crate::http::disposition::{self, Disposition};
+use crate::http::range::{self, Wanted};
+use crate::metrics;
+use crate::middleware::OnRuntime;
+use crate::state::Api;
+use crate::wire::file;
+
+/// Downloads a file.
+///
+/// Takes a single `Range`, `If-Range`, and the conditions of RFC 9110. The entity tag is the SHA-256 of the bytes.
+#[utoipa::path(get, path = "/api/files/{id}/download", tag = "files",
+    params(
+        ("id" = uuid::Uuid, Path, description = "The file"),
+        file::Download,
+        ("Range" = Option<String>, Header, description = "`bytes=0-99`, `bytes=100-` or `bytes=-100`"),
+        ("If-Range" = Option<String>, Header, description = "Entity tag or date under which the range counts"),
+        ("If-None-Match" = Option<String>, Header, description = "Entity tags that the client has already"),
+        ("If-Match" = Option<String>, Header, description = "Entity tags that the client wants"),
+    ),
+    responses(
+        (status = 200, description = "The whole file", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 206, description = "The part asked for", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 304, description = "The client has it already"),
+        (status = 412, description = "`PRECONDITION_FAILED`"),
+        (status = 416, description = "`RANGE_NOT_SATISFIABLE`"),
+        (status = 502, description = "`STORE_ERROR`"),
+    ))]
+pub(crate) async fn download(
+    api: web::Data<Api>,
+    caller: Caller,
+    request: HttpRequest,
+    Id(id): Id<FileId>,
+    Query(query): Query<file::Download>,
+) -> Result<HttpResponse> {
+    answer(&api, &caller, &request, id, &query).await
+}
+
+/// Answers as a download would, without the bytes.
+#[utoipa::path(head, path = "/api/files/{id}/download", tag = "files",
+    params(("id" = uuid::Uuid, Path, description = "The file"), file::Download),
+    responses(
+        (status = 200, description = "The file's headers"),
+        (status = 304, description = "The client has it already"),
+        (status = 412, description = "`PRECONDITION_FAILED`"),
+    ))]
+pub(crate) async fn head(
+    api: web::Data<Api>,
+    caller: Caller,
+    request: HttpRequest,
+    Id(id): Id<FileId>,
+    Query(query): Query<file::Download>,
+) -> Result<HttpResponse> {
+    answer(&api, &caller, &request, id, &query).await
+}
+
+async fn answer(
+    api: &Api,
+    caller: &Caller,
+    request: &HttpRequest,
+    id: FileId,
+    query: &file::Download,
+) -> Result<HttpResponse> {
+    let version = whole_number("version", query.version.as_deref(), 1..=i64::from(i32::MAX))?;
+    let words = [("inline", Disposition::Inline), ("attachment", Disposition::Attachment)];
+    let disposition = choice("disposition", query.disposition.as_deref(), &words)?.unwrap_or_default();
+    let version = version.and_then(|version| i32::try_from(version).ok());
+    let target = download::find(&api.context, caller.user.id, id, version).await?;
+
+    let etag = format!("\"{}\"", target.sha256);
+    let modified = SystemTime::from(target.modified);
+    let ranges = match conditional::evaluate(request.headers(), &etag, modified) {
+        Verdict::Failed => return Err(Error::PreconditionFailed.into()),
+        Verdict::NotModified => return Ok(validators(StatusCode::NOT_MODIFIED, etag, modified).finish()),
+        Verdict::Proceed { ranges } => ranges,
+    };
+    let (status, range) = match range_of(request, &target, ranges) {
+        Wanted::Whole => (StatusCode::OK, None),
+        Wanted::Part(range) => (StatusCode::PARTIAL_CONTENT, Some(range)),
+        Wanted::Unsatisfiable => return Err(Error::RangeNotSatisfiable { size: target.size }.into()),
+    };
+
+    let mut response = validators(status, etag, modified);
+    response
+        .insert_header((header::CONTENT_TYPE, content_type(&target)))
+        .insert_header((header::CONTENT_DISPOSITION, disposition::header(disposition, &target.filename)))
+        .insert_header((header::ACCEPT_RANGES, "bytes"));
+    if is_active(&target.content_type) {
+        // Shown in a tab it would otherwise run in this service's own origin.
+        response.insert_header((header::CONTENT_SECURITY_POLICY, "sandbox"));
+    }
+    let mut length = target.size;
+    if let Some(range) = &range {
+        let (first, last) = (range.start(), range.end());
+        response.insert_header((header::CONTENT_RANGE, format!("bytes {first}-{last}/{}", target.size)));
+        length = last.saturating_sub(*first).saturating_add(1);
+    }
+    if request.method() == Method::HEAD {
+        return Ok(response
+            .body(SizedStream::new(length, stream::empty::<std::result::Result<Bytes, StoreError>>())));
+    }
+    let range = range.map(|range| ByteRange { first: *range.start(), last: Some(*range.end()) });
+    let bytes = download::open(&api.context, &target, range).await?;
+    let bytes = Outgoing { bytes: OnRuntime::new(&api.runtime, bytes), sent: 0 };
+    Ok(response.body(SizedStream::new(length, bytes)))
+}
+
+/// A range counts only for GET (RFC 9110 section 14.2).
+fn range_of(request: &HttpRequest, target: &Target, ranges: bool) -> Wanted {
+    let header = request.headers().get(header::RANGE).and_then(|value| value.to_str().ok());
+    match header {
+        Some(header) if ranges && request.method() == Method::GET => range::wanted(header, target.size),
+        _ => Wanted::Whole,
+    }
+}
+
+/// An answer with what identifies the bytes.
+fn validators(status: StatusCode, etag: String, modified: SystemTime) -> HttpResponseBuilder {
+    let mut response = HttpResponse::build(status);
+    response
+        .insert_header((header::ETAG, etag))
+        .insert_header((header::LAST_MODIFIED, HttpDate::from(modified)))
+        // Kept by the client itself, and only for as long as this service agrees.
+        .insert_header((header::CACHE_CONTROL, "private, no-cache"));
+    response
+}
+
+fn content_type(target: &Target) -> HeaderValue {
+    HeaderValue::from_str(&target.content_type)
+        .unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"))
+}
+
+/// Bytes on their way out, counted when they are through or the client has gone.
+struct Outgoing {
+    bytes: OnRuntime<DownloadBody>,
+    sent: u64,
+}
+
+impl Stream for Outgoing {
+    type Item = std::result::Result<Bytes, StoreError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = self.bytes.poll_next_unpin(cx);
+        if let Poll::Ready(Some(Ok(chunk))) = &next {
+            self.sent = self.sent.saturating_add(u64::try_from(chunk.len()).unwrap_or(0));
+        }
+        next
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        metrics::downloaded(self.sent);
+    }
+}

@@ -1,0 +1,44 @@
+//! Gives out a link straight to a store.
+
+use std::time::Duration;
+
+use actix_web::{HttpResponse, web};
+use chrono::TimeDelta;
+use nightferry_core::file::download;
+use nightferry_core::ids::FileId;
+
+use crate::error_response::{ApiError, Result};
+use crate::extract::{Caller, Id, OptionalJson};
+use crate::http::disposition::{self, Disposition};
+use crate::state::Api;
+use crate::wire::file::{DownloadUrl, DownloadUrlRequest};
+
+/// Life of a link when none is asked for, in seconds.
+const USUAL_LIFE: i64 = 3600;
+/// Longest life that S3 signs (seven days), in seconds.
+const LONGEST_LIFE: i64 = 604_800;
+
+/// Gives out a link that downloads straight from the store, for whoever has it, until it ends.
+#[utoipa::path(post, path = "/api/files/{id}/download-url", tag = "files",
+    params(("id" = uuid::Uuid, Path, description = "The file")), request_body = Option<DownloadUrlRequest>,
+    responses(
+        (status = 200, description = "The link", body = DownloadUrl),
+        (status = 502, description = "`STORE_ERROR`"),
+    ))]
+pub(crate) async fn download_url(
+    api: web::Data<Api>,
+    caller: Caller,
+    Id(id): Id<FileId>,
+    OptionalJson(body): OptionalJson<DownloadUrlRequest>,
+) -> Result<HttpResponse> {
+    let target = download::find(&api.context, caller.user.id, id, body.version).await?;
+    let life = body.expires_in.unwrap_or(USUAL_LIFE);
+    let expires =
+        u64::try_from(life).ok().filter(|life| (1..=LONGEST_LIFE.unsigned_abs()).contains(life)).ok_or_else(
+            || ApiError::field("expires_in", format!("must be a number of seconds from 1 to {LONGEST_LIFE}")),
+        )?;
+    let disposition = disposition::header(Disposition::Attachment, &target.filename);
+    let expires_at = api.context.clock.now() + TimeDelta::seconds(life);
+    let url = download::presign(&api.context, &target, &disposition, Duration::from_secs(expires)).await?;
+    Ok(HttpResponse::Ok().json(DownloadUrl { url, expires_at }))
+}

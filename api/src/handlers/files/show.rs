@@ -1,0 +1,19 @@
+//! Shows one file.
+
+use actix_web::{HttpResponse, web};
+use nightferry_core::file::details;
+use nightferry_core::ids::FileId;
+
+use crate::error_response::Result;
+use crate::extract::{Caller, Id};
+use crate::state::Api;
+use crate::wire::file::File;
+
+/// Shows a file, in the trash or not.
+#[utoipa::path(get, path = "/api/files/{id}", tag = "files",
+    params(("id" = uuid::Uuid, Path, description = "The file")),
+    responses((status = 200, description = "The file", body = File)))]
+pub(crate) async fn show(api: web::Data<Api>, caller: Caller, Id(id): Id<FileId>) -> Result<HttpResponse> {
+    let file = details::find(&api.context, caller.user.id, id).await?;
+    Ok(HttpResponse::Ok().json(File::new(file, api.access_url(id))))
+}

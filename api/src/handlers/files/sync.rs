@@ -1,0 +1,37 @@
+//! Ferries one file now.
+
+use actix_web::{HttpResponse, web};
+use nightferry_core::db::enums::RunTrigger;
+use nightferry_core::db::runs::{NewRun, RunScope};
+use nightferry_core::ids::FileId;
+use nightferry_core::tiering::run;
+
+use crate::error_response::Result;
+use crate::extract::{Caller, ClientOrigin, Id};
+use crate::state::Api;
+use crate::wire::run::RunAccepted;
+
+/// Queues a file now: in the active run when there is one, else in a run of its own. For its owner and for
+/// administrators.
+#[utoipa::path(post, path = "/api/files/{id}/sync", tag = "files",
+    params(("id" = uuid::Uuid, Path, description = "The file")),
+    responses(
+        (status = 202, description = "Queued", body = RunAccepted),
+        (status = 409, description = "`CONFLICT`, `SYNC_ALREADY_RUNNING`: a run began or ended at this very moment; try again"),
+    ))]
+pub(crate) async fn sync(
+    api: web::Data<Api>,
+    caller: Caller,
+    origin: ClientOrigin,
+    Id(id): Id<FileId>,
+) -> Result<HttpResponse> {
+    let owner = (!caller.is_admin()).then_some(caller.user.id);
+    let new = NewRun {
+        trigger: RunTrigger::Api,
+        requested_by: Some(caller.user.id),
+        tick: None,
+        scope: RunScope::default(),
+    };
+    let run = run::request_file(&api.context, id, owner, new, &origin.0).await?;
+    Ok(HttpResponse::Accepted().json(RunAccepted { run_id: run.0 }))
+}

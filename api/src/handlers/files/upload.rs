@@ -1,0 +1,62 @@
+//! Takes a file in, as a stream.
+
+use actix_web::http::header::LOCATION;
+use actix_web::{HttpRequest, HttpResponse, rt, web};
+use nightferry_core::error::Error;
+use nightferry_core::file::upload::{self, UploadRequest};
+
+use crate::error_response::Result;
+use crate::extract::Caller;
+use crate::metrics;
+use crate::middleware::OnRuntime;
+use crate::state::Api;
+use crate::upload::{Fields, read_fields};
+use crate::wire::file::{File, UploadForm};
+
+/// Uploads a file.
+///
+/// A form whose last field is `file`. The answer comes when the local store has proved the bytes and the database has
+/// recorded them: what is acknowledged is not lost.
+#[utoipa::path(post, path = "/api/files/upload", tag = "files",
+    request_body(content = UploadForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 201, description = "The file, stored", body = File,
+            headers(("Location" = String, description = "Its address"))),
+        (status = 404, description = "`NOT_FOUND`: no such folder"),
+        (status = 409, description = "`NAME_TAKEN`, `CONFLICT`"),
+        (status = 413, description = "`FILE_TOO_LARGE`, `QUOTA_EXCEEDED`"),
+        (status = 415, description = "`TYPE_NOT_ALLOWED`: not a form"),
+        (status = 422, description = "`CHECKSUM_MISMATCH`: other bytes than announced; nothing was stored"),
+        (status = 502, description = "`STORE_ERROR`"),
+    ))]
+pub(crate) async fn upload(
+    api: web::Data<Api>,
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse> {
+    let idle = api.context.config.server.client_idle_timeout;
+    let Fields { folder, sha256, on_conflict, filename, content_type, mut body } =
+        read_fields(&request, payload, idle).await?;
+    let wanted = UploadRequest { owner: caller.user.id, folder, filename, content_type, on_conflict, sha256 };
+    // A task of its own: when the client goes away this handler is dropped, but what was sent must be given up in order.
+    let receiving = {
+        let api = api.clone();
+        async move { upload::receive(&api.context, wanted, &mut body).await }
+    };
+    let received = rt::spawn(OnRuntime::new(&api.runtime, receiving))
+        .await
+        .map_err(|error| Error::Internal(format!("an upload's task ended early: {error}")))?;
+    let file = match received {
+        Ok(file) => file,
+        Err(error) => {
+            metrics::upload(None);
+            return Err(error.into());
+        }
+    };
+    metrics::upload(u64::try_from(file.row.file_size).ok());
+    let id = file.row.id;
+    Ok(HttpResponse::Created()
+        .insert_header((LOCATION, format!("/api/files/{id}")))
+        .json(File::new(file, api.access_url(id))))
+}

@@ -1,0 +1,4 @@
+//! Health, for supervisors and load balancers.
+
+pub(crate) mod live;
+pub(crate) mod ready;

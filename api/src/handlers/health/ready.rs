@@ -1,0 +1,32 @@
+//! Whether the service can do its work.
+
+use actix_web::{HttpResponse, web};
+
+use crate::state::Api;
+use crate::wire::health::Ready;
+
+/// Looks at the database, every store and the workers.
+///
+/// 503 while the database or the local store is down. A cloud store that is down is marked, but reads and uploads
+/// work without it.
+#[utoipa::path(get, path = "/health/ready", tag = "service", security(()),
+    responses(
+        (status = 200, description = "Requests can be served", body = Ready),
+        (status = 503, description = "They cannot", body = Ready),
+    ))]
+pub(crate) async fn ready(api: web::Data<Api>) -> HttpResponse {
+    let report = api.probes.report(&api.context).await;
+    let mut response =
+        if report.is_ready() { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    response.json(Ready::from(report.as_ref()))
+}
+
+/// The same as `/health/ready`.
+#[utoipa::path(get, path = "/api/health", tag = "service", security(()),
+    responses(
+        (status = 200, description = "Requests can be served", body = Ready),
+        (status = 503, description = "They cannot", body = Ready),
+    ))]
+pub(crate) async fn ready_in_api(api: web::Data<Api>) -> HttpResponse {
+    ready(api).await
+}

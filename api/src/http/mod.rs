@@ -1,0 +1,6 @@
+//! Rules of HTTP that downloads follow: conditions, ranges and names. Pure: no request, no file, no store.
+
+pub(crate) mod conditional;
+pub(crate) mod content_type;
+pub(crate) mod disposition;
+pub(crate) mod range;

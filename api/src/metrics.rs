@@ -1,0 +1,163 @@
+//! Prometheus metrics: what requests come to, and what the database says about replicas, runs and workers.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use actix_web::http::{Method, StatusCode};
+use chrono::Utc;
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use nightferry_core::context::Context;
+use nightferry_core::db::enums::{ReplicaState, RunStatus};
+use nightferry_core::db::{replicas, runs, workers};
+use nightferry_core::error::Result;
+use tokio::sync::Mutex;
+
+/// How long what the database said is given out again: counting replicas reads their whole table.
+const FRESH: Duration = Duration::from_secs(15);
+/// How long the database may take to count.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// A worker silent for so many heartbeats is not counted as up.
+const HEARTBEATS: u32 = 6;
+/// Upper bounds of the duration histogram, in seconds.
+const BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
+
+/// One recorder for the process, however many servers live in it. The recorder can be installed once only.
+static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+/// The metrics of this process.
+pub(crate) struct Metrics {
+    handle: Option<PrometheusHandle>,
+    counted: Mutex<Option<Instant>>,
+}
+
+impl Metrics {
+    /// Installs the recorder when nobody has. Where the program around has one of its own, metrics go there, and
+    /// this service shows none.
+    pub(crate) fn of_process() -> Self {
+        let handle = RECORDER.get_or_init(|| {
+            install().inspect_err(|error| tracing::warn!(%error, "metrics are not available")).ok()
+        });
+        Self { handle: handle.clone(), counted: Mutex::new(None) }
+    }
+
+    /// Everything, as Prometheus reads it.
+    pub(crate) async fn render(&self, context: &Context) -> String {
+        self.count(context).await;
+        if let Some(bytes) = resident_bytes() {
+            gauge!("process_resident_memory_bytes").set(float(bytes));
+        }
+        self.handle
+            .as_ref()
+            .map(|handle| {
+                handle.run_upkeep();
+                handle.render()
+            })
+            .unwrap_or_default()
+    }
+
+    /// Asks the database, at most every now and then and never twice at once.
+    async fn count(&self, context: &Context) {
+        let mut counted = self.counted.lock().await;
+        if counted.is_some_and(|at| at.elapsed() < FRESH) {
+            return;
+        }
+        let outcome = tokio::time::timeout(DEADLINE, count(context)).await;
+        let up = matches!(outcome, Ok(Ok(())));
+        if let Ok(Err(error)) = outcome {
+            tracing::warn!(%error, "the database could not be counted for the metrics");
+        }
+        gauge!("nightferry_database_up").set(if up { 1.0 } else { 0.0 });
+        *counted = Some(Instant::now());
+    }
+}
+
+fn install() -> std::result::Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full("http_request_duration_seconds".to_owned()), &BUCKETS)?
+        .install_recorder()?;
+    describe_counter!("http_requests_total", "Requests answered, by method, route and status.");
+    describe_histogram!(
+        "http_request_duration_seconds",
+        "Time until the answer's body began, by method and route."
+    );
+    describe_counter!("nightferry_uploads_total", "Uploads through the API, by outcome.");
+    describe_counter!("nightferry_upload_bytes_total", "Bytes of acknowledged uploads through the API.");
+    describe_counter!("nightferry_download_bytes_total", "Bytes sent to downloading clients.");
+    describe_gauge!("nightferry_replicas", "Replicas by store and state.");
+    describe_gauge!("nightferry_replica_bytes", "Bytes of replicas by store and state.");
+    describe_gauge!("nightferry_runs", "Runs by status.");
+    describe_gauge!("nightferry_workers_up", "Workers with a recent heartbeat.");
+    describe_gauge!("nightferry_database_up", "Whether the database answered the last count.");
+    describe_gauge!("process_resident_memory_bytes", "Resident memory of this process.");
+    Ok(handle)
+}
+
+async fn count(context: &Context) -> Result<()> {
+    let mut conn = context.db.conn().await?;
+    let counts = replicas::count_by_state(&mut conn).await?;
+    let by_status = runs::count_by_status(&mut conn).await?;
+    let workers = workers::all(&mut conn).await?;
+    // A state that nothing is in any more must be told too.
+    for store in context.stores.all() {
+        for state in ReplicaState::ALL {
+            let found = counts.iter().find(|row| row.store == store.name().as_str() && row.state == *state);
+            let labels = [("store", store.name().to_string()), ("state", state.to_string())];
+            gauge!("nightferry_replicas", &labels).set(float(found.map_or(0, |row| row.replicas)));
+            gauge!("nightferry_replica_bytes", &labels).set(float(found.map_or(0, |row| row.bytes)));
+        }
+    }
+    for status in RunStatus::ALL {
+        let runs = by_status.iter().find(|(found, _)| found == status).map_or(0, |(_, runs)| *runs);
+        gauge!("nightferry_runs", "status" => status.as_str()).set(float(runs));
+    }
+    let silence = context.config.tiering.heartbeat * HEARTBEATS;
+    let alive = |worker: &&workers::Worker| {
+        (Utc::now() - worker.heartbeat_at).to_std().is_ok_and(|age| age <= silence)
+    };
+    let up = i64::try_from(workers.iter().filter(alive).count()).unwrap_or(i64::MAX);
+    gauge!("nightferry_workers_up").set(float(up));
+    Ok(())
+}
+
+/// Counts a request.
+pub(crate) fn request(method: &Method, route: &'static str, status: StatusCode, took: Duration) {
+    let method = match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    };
+    counter!("http_requests_total", "method" => method, "route" => route, "status" => status.as_str().to_owned())
+        .increment(1);
+    histogram!("http_request_duration_seconds", "method" => method, "route" => route).record(took);
+}
+
+/// Counts an upload that was acknowledged, with its size, or one that failed.
+pub(crate) fn upload(acknowledged: Option<u64>) {
+    let outcome = if acknowledged.is_some() { "acknowledged" } else { "failed" };
+    counter!("nightferry_uploads_total", "outcome" => outcome).increment(1);
+    counter!("nightferry_upload_bytes_total").increment(acknowledged.unwrap_or(0));
+}
+
+/// Counts bytes sent.
+pub(crate) fn downloaded(bytes: u64) {
+    counter!("nightferry_download_bytes_total").increment(bytes);
+}
+
+/// Of this process; Linux tells it.
+fn resident_bytes() -> Option<i64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse::<i64>().ok()?.checked_mul(1024)
+}
+
+/// Gauges are floating point; what is beyond 2^53 loses its last digits there.
+#[allow(clippy::as_conversions, clippy::cast_precision_loss, reason = "there is no other conversion")]
+fn float(value: i64) -> f64 {
+    value as f64
+}

@@ -1,0 +1,88 @@
+//! Around each route: its deadline, its panics, and the runtime on which what it starts lives on.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use actix_web::{HttpMessage, web};
+use futures_util::{FutureExt, Stream};
+use nightferry_core::error::Error;
+use tokio::runtime::Handle;
+
+use super::Route;
+use crate::error_response::ApiError;
+use crate::state::Api;
+
+/// How long a route may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// At most `server.request_timeout`.
+    Quick,
+    /// As long as bytes move; it keeps its own deadlines.
+    Streams,
+}
+
+/// See the module.
+pub(crate) async fn guard(
+    pattern: &'static str,
+    pace: Pace,
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    request.extensions_mut().insert(Route(pattern));
+    let Some(api) = request.app_data::<web::Data<Api>>().cloned() else {
+        return Err(ApiError::from(Error::Internal("a route without its state".to_owned())).into());
+    };
+    let http = request.request().clone();
+    let handling = AssertUnwindSafe(OnRuntime::new(&api.runtime, next.call(request))).catch_unwind();
+    let outcome = match pace {
+        Pace::Streams => Some(handling.await),
+        Pace::Quick => tokio::time::timeout(api.context.config.server.request_timeout, handling).await.ok(),
+    };
+    let error = match outcome {
+        Some(Ok(answered)) => return answered,
+        Some(Err(_)) => Error::Internal("a handler panicked".to_owned()),
+        // Nothing else is waited for in a quick route.
+        None => {
+            Error::DatabaseUnavailable("the request did not end within server.request_timeout".to_owned())
+        }
+    };
+    Ok(ServiceResponse::from_err(ApiError::from(error), http))
+}
+
+/// Polls what it wraps within another runtime. The server's threads each have a runtime of their own that ends with
+/// the server; a pooled connection opened on one of those would end with it under its next user's hands.
+pub(crate) struct OnRuntime<T> {
+    runtime: Handle,
+    inner: Pin<Box<T>>,
+}
+
+impl<T> OnRuntime<T> {
+    /// Wraps.
+    pub(crate) fn new(runtime: &Handle, inner: T) -> Self {
+        Self { runtime: runtime.clone(), inner: Box::pin(inner) }
+    }
+}
+
+impl<F: Future> Future for OnRuntime<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        let _within = this.runtime.enter();
+        this.inner.as_mut().poll(cx)
+    }
+}
+
+impl<S: Stream> Stream for OnRuntime<S> {
+    type Item = S::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        let this = &mut *self;
+        let _within = this.runtime.enter();
+        this.inner.as_mut().poll_next(cx)
+    }
+}

@@ -1,0 +1,45 @@
+//! What every request passes: outermost [`around`], which gives the answer its id, its headers, its problem document
+//! and its place in log and metrics; around each route [`guard`], which bounds it and keeps its panics.
+
+mod access_log;
+mod guard;
+mod problem;
+mod request_id;
+mod security_headers;
+
+use std::time::Instant;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage};
+use tracing::Instrument;
+
+pub(crate) use guard::{OnRuntime, Pace, guard};
+pub(crate) use request_id::RequestId;
+
+use crate::metrics;
+
+/// The pattern of the route that a request reached, left in its extensions for log and metrics.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Route(pub(crate) &'static str);
+
+/// See the module.
+pub(crate) async fn around(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let started = Instant::now();
+    let id = request_id::of(&request);
+    let line = access_log::Line::begin(&request);
+    let span = tracing::info_span!("request", request_id = %id);
+    let response = next.call(request).instrument(span.clone()).await?;
+    let _in_span = span.enter();
+    let mut response = problem::write(response, &id);
+    request_id::put(&mut response, &id);
+    security_headers::put(&mut response);
+    let route = response.request().extensions().get::<Route>().map_or("unmatched", |route| route.0);
+    metrics::request(line.method(), route, response.status(), started.elapsed());
+    line.end(route, &response, started.elapsed());
+    Ok(response)
+}

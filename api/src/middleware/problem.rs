@@ -1,0 +1,74 @@
+//! Turns every failed answer into a problem document (RFC 9457), also those that actix made by itself.
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::ServiceResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+
+use super::RequestId;
+use crate::error_response::{ApiError, code_of_status};
+use crate::wire::problem::{FieldProblem, Problem};
+
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// Writes the body of an answer that says nothing but that it failed; logs the cause of a 5xx.
+pub(super) fn write(response: ServiceResponse<BoxBody>, id: &RequestId) -> ServiceResponse<BoxBody> {
+    let status = response.status();
+    let is_failure = status.is_client_error() || status.is_server_error();
+    let is_empty = matches!(response.response().body().size(), BodySize::None | BodySize::Sized(0));
+    let raised = response.response().error();
+    if !is_failure || (raised.is_none() && !is_empty) {
+        return response;
+    }
+    let own = raised.and_then(|error| error.as_error::<ApiError>());
+    if status.is_server_error() {
+        match (own, raised) {
+            (Some(error), _) => tracing::error!(request_id = %id, %error, "a request failed"),
+            (None, Some(error)) => tracing::error!(request_id = %id, %error, "a request failed"),
+            (None, None) => tracing::error!(request_id = %id, %status, "a request failed"),
+        }
+    }
+    let problem = match own {
+        Some(error) => of_own(error, id),
+        None => plain(status, id),
+    };
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    let mut response = response.map_body(|_, _| BoxBody::new(body));
+    response.headers_mut().insert(CONTENT_TYPE, MEDIA_TYPE);
+    response
+}
+
+fn of_own(error: &ApiError, id: &RequestId) -> Problem {
+    let (status, code) = error.outcome();
+    let fields = error.fields().iter();
+    let fields =
+        fields.map(|wrong| FieldProblem { field: wrong.field.clone(), message: wrong.message.clone() });
+    problem(status, code, error.detail(), fields.collect(), id)
+}
+
+fn plain(status: StatusCode, id: &RequestId) -> Problem {
+    let detail = match status {
+        StatusCode::NOT_FOUND => "There is nothing at this address.",
+        status if status.is_client_error() => "The request is not understood.",
+        _ => "Something went wrong in the service. The request id tells the operator where to look.",
+    };
+    problem(status, code_of_status(status), detail.to_owned(), Vec::new(), id)
+}
+
+fn problem(
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    errors: Vec<FieldProblem>,
+    id: &RequestId,
+) -> Problem {
+    Problem {
+        kind: "about:blank",
+        title: status.canonical_reason().unwrap_or("Error"),
+        status: status.as_u16(),
+        detail,
+        error_code: code,
+        request_id: id.to_string(),
+        errors,
+    }
+}

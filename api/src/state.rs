@@ -1,0 +1,44 @@
+//! What all handlers share. Made once per server.
+
+use std::net::SocketAddr;
+
+use nightferry_core::context::Context;
+use nightferry_core::ids::FileId;
+use tokio::runtime::Handle;
+
+use crate::health::Probes;
+use crate::metrics::Metrics;
+
+/// See the module.
+pub(crate) struct Api {
+    /// The domain.
+    pub(crate) context: Context,
+    /// Where people reach the service, without a trailing slash.
+    pub(crate) base_url: String,
+    /// The runtime that carries the connections to database and stores.
+    pub(crate) runtime: Handle,
+    /// Health, looked at now and then.
+    pub(crate) probes: Probes,
+    /// The process's metrics.
+    pub(crate) metrics: Metrics,
+}
+
+impl Api {
+    /// `address` is where the server really listens, which differs from the configuration where that says port 0.
+    pub(crate) fn new(context: Context, address: SocketAddr, runtime: Handle) -> Self {
+        let mut server = context.config.server.clone();
+        server.port = address.port();
+        Self {
+            base_url: server.base_url(),
+            runtime,
+            probes: Probes::default(),
+            metrics: Metrics::of_process(),
+            context,
+        }
+    }
+
+    /// This service's own download address of a file.
+    pub(crate) fn access_url(&self, file: FileId) -> String {
+        format!("{}/api/files/{file}/download", self.base_url)
+    }
+}

@@ -1,0 +1,200 @@
+//! The file's bytes within the form, and the bounds of how many are still to come.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_multipart::{Field, Multipart};
+use actix_web::error::PayloadError;
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use nightferry_core::file::upload::{BodyError, Incoming};
+
+/// More than what follows the file in any sensible form: the closing boundary and an epilogue.
+const TRAILER: u64 = 16 * 1024;
+
+/// Counts the bytes of the request's body as the form's parser takes them.
+pub(super) struct Counted<S> {
+    inner: S,
+    taken: Rc<Cell<u64>>,
+}
+
+impl<S> Counted<S> {
+    /// Wraps; the second value is the count.
+    pub(super) fn new(inner: S) -> (Self, Rc<Cell<u64>>) {
+        let taken = Rc::new(Cell::new(0));
+        (Self { inner, taken: taken.clone() }, taken)
+    }
+}
+
+impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for Counted<S> {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = self.inner.poll_next_unpin(cx);
+        if let Poll::Ready(Some(Ok(chunk))) = &next {
+            self.taken.set(self.taken.get().saturating_add(length(chunk)));
+        }
+        next
+    }
+}
+
+/// The form's last field.
+pub(crate) struct FileBody {
+    form: Multipart,
+    file: Option<Field>,
+    extent: Extent,
+    idle: Duration,
+}
+
+impl FileBody {
+    pub(super) fn new(form: Multipart, file: Field, extent: Extent, idle: Duration) -> Self {
+        Self { form, file: Some(file), extent, idle }
+    }
+
+    /// After the file, nothing but the end may come. What does would have been missed before.
+    async fn end(&mut self) -> Option<Result<Bytes, BodyError>> {
+        self.file = None;
+        match tokio::time::timeout(self.idle, self.form.next()).await {
+            Ok(None) => None,
+            Ok(Some(Ok(_))) => {
+                Some(Err(BodyError::Broken("the file must be the form's last field".to_owned())))
+            }
+            Ok(Some(Err(error))) => Some(Err(BodyError::Broken(error.to_string()))),
+            Err(_) => Some(Err(BodyError::Idle(self.idle))),
+        }
+    }
+}
+
+impl Incoming for FileBody {
+    async fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
+        let file = self.file.as_mut()?;
+        match tokio::time::timeout(self.idle, file.next()).await {
+            Ok(Some(Ok(chunk))) => {
+                self.extent.delivered = self.extent.delivered.saturating_add(length(&chunk));
+                Some(Ok(chunk))
+            }
+            Ok(Some(Err(error))) => Some(Err(BodyError::Broken(error.to_string()))),
+            Ok(None) => self.end().await,
+            Err(_) => Some(Err(BodyError::Idle(self.idle))),
+        }
+    }
+
+    fn at_least(&self) -> u64 {
+        self.extent.at_least()
+    }
+
+    fn at_most(&self) -> Option<u64> {
+        self.extent.at_most()
+    }
+}
+
+/// How much of the request is through.
+#[derive(Debug, Clone)]
+pub(super) struct Extent {
+    /// Content-Length, if the client said one.
+    announced: Option<u64>,
+    /// Bytes that the parser took.
+    taken: Rc<Cell<u64>>,
+    /// Bytes of the file that the parser gave.
+    delivered: u64,
+}
+
+impl Extent {
+    pub(super) fn new(headers: &HeaderMap, taken: Rc<Cell<u64>>) -> Self {
+        let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        Self { announced, taken, delivered: 0 }
+    }
+
+    /// What the parser has not even taken yet is file, but for the trailer. What it holds is left out: how much of
+    /// that is file, it does not say.
+    fn at_least(&self) -> u64 {
+        self.announced
+            .map_or(0, |announced| announced.saturating_sub(self.taken.get()).saturating_sub(TRAILER))
+    }
+
+    /// All of the request but what of the file is through already. Too much by the form's other fields, never too
+    /// little.
+    fn at_most(&self) -> Option<u64> {
+        Some(self.announced?.saturating_sub(self.delivered))
+    }
+}
+
+fn length(chunk: &Bytes) -> u64 {
+    u64::try_from(chunk.len()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+    use futures_util::stream;
+
+    use super::*;
+    use crate::upload::form::{Fields, read_fields_of};
+
+    /// A form with a file of `size` bytes, cut into chunks of `chunk` bytes.
+    fn form(size: usize, chunk: usize) -> (HeaderMap, Vec<Bytes>) {
+        let file: Vec<u8> = (0..size).map(|at| [b'\r', b'\n', b'-', b'-', b'x', 0][at * 7 % 6]).collect();
+        let mut raw =
+            b"--sep\r\nContent-Disposition: form-data; name=\"on_conflict\"\r\n\r\nrename\r\n".to_vec();
+        raw.extend_from_slice(
+            b"--sep\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n",
+        );
+        raw.extend_from_slice(&file);
+        raw.extend_from_slice(b"\r\n--sep--\r\n");
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("multipart/form-data; boundary=sep"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(raw.len()));
+        (headers, raw.chunks(chunk).map(Bytes::copy_from_slice).collect())
+    }
+
+    #[actix_web::test]
+    async fn the_bounds_hold_at_every_step() {
+        for (size, chunk) in
+            [(0, 64), (1, 1), (5000, 7), (300_000, 8192), (300_000, 100_000), (200_000, 65_536)]
+        {
+            let (headers, chunks) = form(size, chunk);
+            let payload = stream::iter(chunks.into_iter().map(Ok::<_, PayloadError>));
+            let Fields { mut body, .. } =
+                read_fields_of(&headers, payload, Duration::from_secs(5)).await.unwrap();
+            let mut left = u64::try_from(size).unwrap();
+            loop {
+                assert!(body.at_least() <= left, "{size}/{chunk}: {} > {left}", body.at_least());
+                assert!(body.at_most().unwrap() >= left, "{size}/{chunk}: {:?} < {left}", body.at_most());
+                match body.next().await {
+                    Some(bytes) => left -= length(&bytes.unwrap()),
+                    None => break,
+                }
+            }
+            assert_eq!(left, 0);
+        }
+    }
+
+    #[actix_web::test]
+    async fn without_a_length_nothing_is_promised() {
+        let (mut headers, chunks) = form(10_000, 1000);
+        headers.remove(CONTENT_LENGTH);
+        let payload = stream::iter(chunks.into_iter().map(Ok::<_, PayloadError>));
+        let Fields { body, .. } = read_fields_of(&headers, payload, Duration::from_secs(5)).await.unwrap();
+        assert_eq!((body.at_least(), body.at_most()), (0, None));
+    }
+
+    #[actix_web::test]
+    async fn a_silent_client_is_given_up() {
+        let (headers, chunks) = form(100_000, 50_000);
+        let some = stream::iter(chunks.into_iter().take(1).map(Ok::<_, PayloadError>));
+        let payload = some.chain(stream::pending());
+        let Fields { mut body, .. } =
+            read_fields_of(&headers, payload, Duration::from_millis(50)).await.unwrap();
+        let outcome = loop {
+            match body.next().await {
+                Some(Ok(_)) => {}
+                other => break other,
+            }
+        };
+        assert!(matches!(outcome, Some(Err(BodyError::Idle(_)))));
+    }
+}

@@ -1,0 +1,252 @@
+//! The fields before the file: few, small, each at most once, and none that is not known.
+
+use std::time::Duration;
+
+use actix_multipart::{Field, Multipart, MultipartError};
+use actix_web::HttpRequest;
+use actix_web::error::PayloadError;
+use actix_web::http::header::{Charset, ContentDisposition, DispositionParam, HeaderMap};
+use actix_web::web::Payload;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use nightferry_core::checksum::Sha256;
+use nightferry_core::file::list::FolderRef;
+use nightferry_core::file::upload::{BodyError, OnConflict};
+use nightferry_core::ids::FolderId;
+
+use super::body::{Counted, Extent, FileBody};
+use crate::error_response::{ApiError, Result};
+
+/// Largest field but the file, in bytes.
+const FIELD_LIMIT: usize = 4096;
+
+/// What the form says, up to the first byte of the file.
+pub(crate) struct Fields {
+    /// Where to.
+    pub(crate) folder: FolderRef,
+    /// What the bytes are to hash to.
+    pub(crate) sha256: Option<Sha256>,
+    /// What to do when the name is taken.
+    pub(crate) on_conflict: OnConflict,
+    /// The file's name.
+    pub(crate) filename: String,
+    /// The file's type, as the client says.
+    pub(crate) content_type: Option<String>,
+    /// The file's bytes.
+    pub(crate) body: FileBody,
+}
+
+/// Reads the form up to the file. Waits at most `idle` for each piece.
+pub(crate) async fn read_fields(request: &HttpRequest, payload: Payload, idle: Duration) -> Result<Fields> {
+    read_fields_of(request.headers(), payload, idle).await
+}
+
+pub(super) async fn read_fields_of<S>(headers: &HeaderMap, payload: S, idle: Duration) -> Result<Fields>
+where
+    S: Stream<Item = Result<Bytes, PayloadError>> + Unpin + 'static,
+{
+    let (payload, taken) = Counted::new(payload);
+    let mut form = Multipart::new(headers, payload);
+    let (mut folder, mut sha256, mut on_conflict) = (None, None, None);
+    loop {
+        let field = within(idle, form.next()).await?.ok_or_else(|| ApiError::field("file", "is missing"))?;
+        let field = field.map_err(|error| unreadable(&error))?;
+        match field.name().unwrap_or_default() {
+            "folder_id" => {
+                once(&mut folder, "folder_id", parse_folder(&small("folder_id", field, idle).await?)?)?
+            }
+            "sha256" => once(&mut sha256, "sha256", parse_sha256(&small("sha256", field, idle).await?)?)?,
+            "on_conflict" => {
+                let text = small("on_conflict", field, idle).await?;
+                once(&mut on_conflict, "on_conflict", parse_conflict(&text)?)?;
+            }
+            "file" => {
+                let filename = field.content_disposition().and_then(filename);
+                return Ok(Fields {
+                    folder: folder.flatten().unwrap_or(FolderRef::Root),
+                    sha256: sha256.flatten(),
+                    on_conflict: on_conflict.flatten().unwrap_or_default(),
+                    filename: filename
+                        .ok_or_else(|| ApiError::field("file", "must be sent with a filename"))?,
+                    content_type: field.content_type().map(ToString::to_string),
+                    body: FileBody::new(form, field, Extent::new(headers, taken), idle),
+                });
+            }
+            other => {
+                let name: String = other.chars().take(64).collect();
+                return Err(ApiError::field(name, "is not a field of this form"));
+            }
+        }
+    }
+}
+
+/// Keeps the first value; a second one is refused.
+fn once<T>(place: &mut Option<T>, name: &str, value: T) -> Result<()> {
+    if place.replace(value).is_some() {
+        return Err(ApiError::field(name, "was sent twice"));
+    }
+    Ok(())
+}
+
+/// The text of a small field.
+async fn small(name: &str, mut field: Field, idle: Duration) -> Result<String> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = within(idle, field.next()).await? {
+        let chunk = chunk.map_err(|error| unreadable(&error))?;
+        if bytes.len().saturating_add(chunk.len()) > FIELD_LIMIT {
+            return Err(ApiError::field(name, format!("has more than {FIELD_LIMIT} bytes")));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    String::from_utf8(bytes).map_err(|_| ApiError::field(name, "is not UTF-8"))
+}
+
+/// A folder; none when the field is empty, as browsers send it.
+fn parse_folder(text: &str) -> Result<Option<FolderRef>> {
+    match text.trim() {
+        "" => Ok(None),
+        "root" => Ok(Some(FolderRef::Root)),
+        id => match id.parse::<FolderId>() {
+            Ok(id) => Ok(Some(FolderRef::Id(id))),
+            Err(_) => Err(ApiError::field("folder_id", "must be the id of a folder, or root")),
+        },
+    }
+}
+
+fn parse_sha256(text: &str) -> Result<Option<Sha256>> {
+    match text.trim() {
+        "" => Ok(None),
+        hex => hex
+            .to_ascii_lowercase()
+            .parse()
+            .map(Some)
+            .map_err(|_| ApiError::field("sha256", "must be 64 hexadecimal digits")),
+    }
+}
+
+fn parse_conflict(text: &str) -> Result<Option<OnConflict>> {
+    match text.trim() {
+        "" => Ok(None),
+        "version" => Ok(Some(OnConflict::Version)),
+        "rename" => Ok(Some(OnConflict::Rename)),
+        "fail" => Ok(Some(OnConflict::Fail)),
+        _ => Err(ApiError::field("on_conflict", "must be one of: version, rename, fail")),
+    }
+}
+
+/// The name of the file: `filename*` (RFC 8187) where there is one, because it says its own encoding.
+fn filename(disposition: &ContentDisposition) -> Option<String> {
+    let extended = disposition.parameters.iter().find_map(|parameter| match parameter {
+        DispositionParam::FilenameExt(value) if value.charset == Charset::Ext("UTF-8".to_owned()) => {
+            String::from_utf8(value.value.clone()).ok()
+        }
+        DispositionParam::FilenameExt(value) if value.charset == Charset::Iso_8859_1 => {
+            Some(value.value.iter().map(|byte| char::from(*byte)).collect())
+        }
+        _ => None,
+    });
+    extended.or_else(|| disposition.get_filename().map(str::to_owned))
+}
+
+/// Waits for a piece of the form, at most so long.
+async fn within<T>(idle: Duration, piece: impl Future<Output = T>) -> Result<T> {
+    tokio::time::timeout(idle, piece)
+        .await
+        .map_err(|_| ApiError::bad_request(BodyError::Idle(idle).to_string()))
+}
+
+/// What is wrong with a form.
+fn unreadable(error: &MultipartError) -> ApiError {
+    match error {
+        MultipartError::ContentTypeMissing
+        | MultipartError::ContentTypeParse
+        | MultipartError::ContentTypeIncompatible => ApiError::MediaType("multipart/form-data"),
+        error => ApiError::bad_request(format!("The form cannot be read: {error}.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+    use futures_util::stream;
+
+    use super::*;
+
+    const UUID: &str = "0198c2d5-7b1a-7000-8000-000000000001";
+
+    async fn read(parts: &[(&str, &str)]) -> Result<Fields> {
+        let mut raw = String::new();
+        for (disposition, content) in parts {
+            raw.push_str(&format!(
+                "--sep\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{content}\r\n"
+            ));
+        }
+        raw.push_str("--sep--\r\n");
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("multipart/form-data; boundary=sep"));
+        let payload = stream::iter([Ok::<_, PayloadError>(Bytes::from(raw))]);
+        read_fields_of(&headers, payload, Duration::from_secs(5)).await
+    }
+
+    async fn code(parts: &[(&str, &str)]) -> &'static str {
+        read(parts).await.err().unwrap().outcome().1
+    }
+
+    const FILE: (&str, &str) = ("name=\"file\"; filename=\"a.txt\"", "x");
+
+    #[actix_web::test]
+    async fn known_fields_before_the_file_are_read() {
+        let hash = "A".repeat(64);
+        let fields = read(&[
+            ("name=\"folder_id\"", UUID),
+            ("name=\"sha256\"", &hash),
+            ("name=\"on_conflict\"", "rename"),
+            FILE,
+        ])
+        .await
+        .unwrap();
+        assert_eq!(fields.folder, FolderRef::Id(UUID.parse().unwrap()));
+        assert_eq!(fields.sha256.unwrap().to_string(), hash.to_lowercase());
+        assert_eq!((fields.on_conflict, fields.filename.as_str()), (OnConflict::Rename, "a.txt"));
+    }
+
+    #[actix_web::test]
+    async fn empty_fields_are_as_good_as_absent() {
+        let fields = read(&[("name=\"folder_id\"", ""), ("name=\"sha256\"", ""), FILE]).await.unwrap();
+        assert_eq!((fields.folder, fields.sha256), (FolderRef::Root, None));
+    }
+
+    #[actix_web::test]
+    async fn what_the_form_must_not_hold_is_refused() {
+        let long = "x".repeat(FIELD_LIMIT + 1);
+        for parts in [
+            vec![],
+            vec![("name=\"folder_id\"", "root")],
+            vec![("name=\"folder_id\"", "root"), ("name=\"folder_id\"", "root"), FILE],
+            vec![("name=\"sha256\"", "abc"), FILE],
+            vec![("name=\"sha256\"", long.as_str()), FILE],
+            vec![("name=\"on_conflict\"", "replace"), FILE],
+            vec![("name=\"folder_id\"", "../x"), FILE],
+            vec![("name=\"color\"", "red"), FILE],
+            vec![("name=\"file\"", "x")],
+        ] {
+            assert_eq!(code(&parts).await, "VALIDATION_FAILED", "{parts:?}");
+        }
+        assert_eq!(code(&[("filename=\"a\"", "x")]).await, "BAD_REQUEST");
+    }
+
+    #[actix_web::test]
+    async fn names_come_in_every_encoding_that_is_in_use() {
+        for (disposition, name) in [
+            ("filename=\"Übergröße €.txt\"", "Übergröße €.txt"),
+            ("filename=\"a\\\"b.txt\"", "a\"b.txt"),
+            ("filename=\"x\"; filename*=UTF-8''%C3%9C%20b.txt", "Ü b.txt"),
+            ("filename*=utf-8''%E2%82%AC", "€"),
+            ("filename*=iso-8859-1''%A3; filename=\"x\"", "£"),
+            ("filename*=koi8-r''%C1; filename=\"x\"", "x"),
+        ] {
+            let disposition = format!("name=\"file\"; {disposition}");
+            assert_eq!(read(&[(&disposition, "x")]).await.unwrap().filename, name, "{disposition}");
+        }
+    }
+}

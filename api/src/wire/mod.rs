@@ -1,0 +1,7 @@
+//! The JSON that goes over the wire, as types: the contract with other programs. Nothing in here decides anything.
+
+pub(crate) mod account;
+pub(crate) mod file;
+pub(crate) mod health;
+pub(crate) mod problem;
+pub(crate) mod run;

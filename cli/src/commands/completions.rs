@@ -1,0 +1,38 @@
+//! `nightferry completions`: a script for the shell.
+
+use clap::Args;
+use clap_complete::Shell;
+use serde::Serialize;
+
+use super::App;
+use crate::args;
+use crate::errors::{Exit, Failure};
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry completions bash > /etc/bash_completion.d/nightferry
+  nightferry completions zsh > ~/.zfunc/_nightferry
+  nightferry completions fish > ~/.config/fish/completions/nightferry.fish";
+
+/// Options of `completions`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct CompletionsArgs {
+    /// The shell
+    shell: Shell,
+}
+
+#[derive(Serialize)]
+struct Document {
+    shell: String,
+    script: String,
+}
+
+pub(super) fn run(app: &App, args: &CompletionsArgs) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut args::command(), "nightferry", &mut script);
+    let script = String::from_utf8_lossy(&script).into_owned();
+    let document = Document { shell: args.shell.to_string(), script };
+    app.output.result(&document, |_| document.script.clone())?;
+    Ok(Exit::Ok)
+}

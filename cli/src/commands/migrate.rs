@@ -1,0 +1,94 @@
+//! `nightferry migrate`: brings the database up to date with this version of the program.
+
+use clap::Args;
+use nightferry_core::context::Context;
+use nightferry_core::db::migrate as migrations;
+use serde::Serialize;
+
+use super::App;
+use crate::errors::{Exit, Failure, cannot};
+use crate::format;
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry migrate             apply what is missing; does nothing when nothing is
+  nightferry migrate --status    only say what is missing
+
+Two of these at once wait for each other. The API and the workers may go on running meanwhile.";
+
+/// Options of `migrate`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct MigrateArgs {
+    /// Change nothing, only say which migrations are missing
+    #[arg(long)]
+    status: bool,
+}
+
+#[derive(Serialize)]
+struct StatusDocument {
+    up_to_date: bool,
+    pending: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct AppliedDocument {
+    applied: Vec<String>,
+}
+
+pub(super) async fn run(app: &App, args: &MigrateArgs) -> Result<Exit, Failure> {
+    let session = app.session()?;
+    if args.status {
+        let pending =
+            migrations::pending(&session.context.db).await.map_err(cannot("look at the migrations"))?;
+        let document = StatusDocument { up_to_date: pending.is_empty(), pending };
+        app.output.result(&document, |_| status_text(&document.pending))?;
+        if !document.pending.is_empty() {
+            app.output.note(&format!("Apply them: {}", app.output.command("migrate")));
+        }
+        return Ok(Exit::Ok);
+    }
+    let applied = migrations::apply(&session.context.db).await.map_err(cannot("migrate the database"))?;
+    let document = AppliedDocument { applied };
+    app.output.result(&document, |_| applied_text(&document.applied))?;
+    Ok(Exit::Ok)
+}
+
+/// Refuses to work on a database that lacks migrations, unless they are to be applied now.
+pub(super) async fn require_current(app: &App, context: &Context, apply: bool) -> Result<(), Failure> {
+    if apply {
+        let applied = migrations::apply(&context.db).await.map_err(cannot("migrate the database"))?;
+        if !applied.is_empty() {
+            app.output.note(&applied_text(&applied));
+        }
+        return Ok(());
+    }
+    let pending = migrations::pending(&context.db).await.map_err(cannot("look at the migrations"))?;
+    if pending.is_empty() { Ok(()) } else { Err(missing("Cannot start", &pending)) }
+}
+
+/// The database lacks migrations.
+pub(super) fn missing(what: &str, pending: &[String]) -> Failure {
+    let why = format!("the database lacks {}: {}", count(pending), pending.join(", "));
+    Failure::new(Exit::Failed, "migrations_missing", what)
+        .because(why)
+        .advise_command("bring it up to date", "migrate")
+}
+
+fn count(migrations: &[String]) -> String {
+    format::count(u64::try_from(migrations.len()).unwrap_or(u64::MAX), "migration")
+}
+
+fn status_text(pending: &[String]) -> String {
+    if pending.is_empty() {
+        return "The database is up to date.".to_owned();
+    }
+    format!("{} missing:\n  {}", count(pending), pending.join("\n  "))
+}
+
+fn applied_text(applied: &[String]) -> String {
+    if applied.is_empty() {
+        return "The database was up to date already.".to_owned();
+    }
+    format!("{} applied:\n  {}", count(applied), applied.join("\n  "))
+}

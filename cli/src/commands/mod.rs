@@ -1,0 +1,114 @@
+//! One folder per noun, one file per verb. Here: what every command shares, and which one a command line means.
+
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod file;
+pub(crate) mod migrate;
+pub(crate) mod serve;
+mod service;
+pub(crate) mod store;
+pub(crate) mod sync;
+pub(crate) mod up;
+pub(crate) mod user;
+pub(crate) mod worker;
+
+use std::time::Duration;
+
+use nightferry_core::clock::Clock;
+use nightferry_core::config::Config;
+use nightferry_core::context::Context;
+use nightferry_core::db::audit::Origin;
+use nightferry_core::db::migrate as migrations;
+use nightferry_core::telemetry::{self, Role, TelemetryGuard};
+
+use crate::args::{Command, GlobalArgs};
+use crate::errors::{Exit, Failure, cannot};
+use crate::output::Output;
+use crate::settings::Sources;
+
+/// How long a failed command may look for the reason of its failure.
+const DIAGNOSIS_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What every command works with.
+#[derive(Debug, Clone)]
+pub(crate) struct App {
+    /// The way out.
+    pub(crate) output: Output,
+    /// Options of every command.
+    pub(crate) global: GlobalArgs,
+}
+
+/// A context, and what keeps its log alive.
+pub(crate) struct Session {
+    /// Database, stores and all.
+    pub(crate) context: Context,
+    _telemetry: TelemetryGuard,
+}
+
+/// Runs a command and says why, if it fails.
+pub(crate) async fn run(app: App, command: Command) -> Exit {
+    match dispatch(&app, command).await {
+        Ok(exit) => exit,
+        Err(failure) => {
+            app.output.error(&failure);
+            failure.exit
+        }
+    }
+}
+
+async fn dispatch(app: &App, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Up(args) => up::run(app, args).await,
+        Command::Serve(args) => serve::run(app, args).await,
+        Command::Worker(args) => worker::run(app, args).await,
+        Command::Migrate(args) => migrate::run(app, &args).await,
+        Command::Sync(command) => sync::run(app, command).await,
+        Command::File(command) => file::run(app, command).await,
+        Command::User(command) => user::run(app, command).await,
+        Command::Store(command) => store::run(app, command).await,
+        Command::Config(command) => config::run(app, &command),
+        Command::Completions(args) => completions::run(app, &args),
+    }
+}
+
+impl App {
+    /// Reads the configuration. `more` are overrides of the command's own options.
+    pub(crate) fn config(&self, more: Vec<(String, String)>) -> Result<Config, Failure> {
+        let sources = Sources::of(&self.global, more);
+        if let Some(file) = &sources.found {
+            let file = file.display();
+            self.output.detail(&format!("using the `nightferry up` that runs here ({file})"));
+        }
+        sources.load()
+    }
+
+    /// Reads the configuration and prepares everything for a command of the operator.
+    pub(crate) fn session(&self) -> Result<Session, Failure> {
+        let role = if self.output.is_verbose() { Role::CliVerbose } else { Role::Cli };
+        self.session_as(self.config(Vec::new())?, role)
+    }
+
+    /// Prepares everything for a process that does `role`.
+    pub(crate) fn session_as(&self, config: Config, role: Role) -> Result<Session, Failure> {
+        let guard = telemetry::init(&config.logging, role)?;
+        let context = Context::new(config, Clock::system()).map_err(cannot("prepare the stores"))?;
+        Ok(Session { context, _telemetry: guard })
+    }
+}
+
+/// The audit log's word for this program.
+pub(crate) fn origin() -> Origin {
+    Origin { ip: String::new(), user_agent: concat!("nightferry-cli/", env!("CARGO_PKG_VERSION")).to_owned() }
+}
+
+/// A failed query most often means that migrations are missing: looks, and says so. Anything else stays as it is.
+pub(crate) async fn diagnosed<T>(context: &Context, result: Result<T, Failure>) -> Result<T, Failure> {
+    let failure = match result {
+        Err(failure) if failure.kind == "database_error" => failure,
+        other => return other,
+    };
+    match tokio::time::timeout(DIAGNOSIS_DEADLINE, migrations::pending(&context.db)).await {
+        Ok(Ok(pending)) if !pending.is_empty() => Err(migrate::missing(&failure.what, &pending)),
+        _ => Err(failure),
+    }
+}

@@ -1,0 +1,71 @@
+//! `nightferry serve`: the HTTP API.
+
+use std::net::IpAddr;
+
+use clap::Args;
+use nightferry_core::telemetry::Role;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::{App, migrate, service};
+use crate::errors::{Exit, Failure};
+use crate::up::StopRequests;
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry serve
+  nightferry serve --host 0.0.0.0 --port 8080 --migrate
+  DATABASE_URL=postgres://… nightferry serve
+
+SIGTERM and Ctrl-C let requests in flight finish within server.shutdown_grace; a second signal ends it at once.
+Start as many as you like, behind a proxy. A store that is down is warned about; the API starts without it.";
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ServeArgs {
+    /// Listen on this address: short for --set server.host=ADDRESS
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<IpAddr>,
+    /// Listen on this port: short for --set server.port=PORT
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// Apply missing migrations first instead of refusing to start
+    #[arg(long)]
+    migrate: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    address: String,
+    url: String,
+    docs_url: String,
+}
+
+pub(super) async fn run(app: &App, args: ServeArgs) -> Result<Exit, Failure> {
+    let requests = StopRequests::listen()?;
+    let session = app.session_as(app.config(overrides(&args))?, Role::Api)?;
+    let context = session.context.clone();
+    migrate::require_current(app, &context, args.migrate).await?;
+    service::prepare_stores(&context).await;
+
+    let listening = context.config.server.address();
+    let server = nightferry_api::server::bind(context.clone()).await.map_err(|error| {
+        Failure::new(Exit::Failed, "listen", format!("Cannot listen on {listening}"))
+            .because(format!("{error:#}"))
+            .advise_command("choose another port", "serve --port PORT")
+    })?;
+    let url = context.config.server.base_url();
+    let document =
+        Document { address: server.address().to_string(), docs_url: format!("{url}/api/docs"), url };
+    app.output.result(&document, |_| format!("Serving {} (docs: {})", document.url, document.docs_url))?;
+
+    let shutdown = CancellationToken::new();
+    service::until_stopped(server.run(shutdown.clone()), shutdown, requests, "the API").await
+}
+
+fn overrides(args: &ServeArgs) -> Vec<(String, String)> {
+    let host = args.host.map(|host| ("server.host".to_owned(), host.to_string()));
+    let port = args.port.map(|port| ("server.port".to_owned(), port.to_string()));
+    host.into_iter().chain(port).collect()
+}

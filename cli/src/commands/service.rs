@@ -1,0 +1,74 @@
+//! What the long-running commands share: stop requests, and a look at the stores before they begin.
+
+use std::time::Duration;
+
+use nightferry_core::context::Context;
+use nightferry_core::store::{Store, StoreError};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::errors::{Exit, Failure};
+use crate::up::StopRequests;
+
+/// How long all stores together may take to answer at start. One that is slower is only warned about.
+const STORES_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Runs a service until it ends or is asked to stop. The first request cancels `shutdown` and waits for its orderly
+/// end; the second does not wait.
+pub(super) async fn until_stopped(
+    service: impl Future<Output = anyhow::Result<()>>,
+    shutdown: CancellationToken,
+    mut requests: StopRequests,
+    name: &str,
+) -> Result<Exit, Failure> {
+    let mut service = std::pin::pin!(service);
+    let ended = tokio::select! {
+        ended = &mut service => ended,
+        () = requests.next() => {
+            tracing::info!("{name} stops: what is in flight may finish; a second signal ends it at once");
+            shutdown.cancel();
+            tokio::select! {
+                ended = &mut service => ended,
+                () = requests.next() => {
+                    tracing::warn!("{name} was asked to stop again and ends at once");
+                    return Ok(Exit::Interrupted);
+                }
+            }
+        }
+    };
+    match ended {
+        Ok(()) => Ok(Exit::Ok),
+        Err(error) => Err(failed(name, &error)),
+    }
+}
+
+/// A service that ended with an error.
+pub(super) fn failed(name: &str, error: &anyhow::Error) -> Failure {
+    Failure::new(Exit::Failed, "service", format!("{name} failed")).because(format!("{error:#}"))
+}
+
+/// Makes missing buckets where the configuration says so, and warns of stores that cannot be used now. None of that
+/// keeps a service from starting: stores come back, and what needs one says so itself.
+pub(super) async fn prepare_stores(context: &Context) {
+    let mut checks = JoinSet::new();
+    for store in context.stores.all().cloned() {
+        let create =
+            context.config.stores.get(store.name().as_str()).is_some_and(|config| config.create_bucket);
+        checks.spawn(async move {
+            let outcome = tokio::time::timeout(STORES_DEADLINE, prepare(&store, create)).await;
+            (store, outcome)
+        });
+    }
+    while let Some(joined) = checks.join_next().await {
+        match joined {
+            Ok((_, Ok(Ok(())))) => {}
+            Ok((_, Ok(Err(error)))) => tracing::warn!("a store cannot be used now: {error}"),
+            Ok((store, Err(_))) => tracing::warn!("store {} does not answer", store.name()),
+            Err(error) => tracing::warn!(%error, "looking at a store ended badly"),
+        }
+    }
+}
+
+async fn prepare(store: &Store, create_bucket: bool) -> Result<(), StoreError> {
+    if create_bucket { store.ensure_bucket().await } else { store.check().await }
+}

@@ -1,0 +1,292 @@
+//! `nightferry store check`: what each store can do, how fast, and what to do about what it cannot.
+
+use clap::Args;
+use nightferry_core::context::Context;
+use nightferry_core::store::{Store, StoreErrorKind};
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use super::App;
+use super::probe::{Step, Wrong, probe};
+use crate::errors::{Exit, Failure, exit_of_store};
+use crate::format::table::{Align, Table, pairs};
+use crate::output::Look;
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry store check           every configured store
+  nightferry store check s3        one of them
+
+It writes a few bytes, reads them back and deletes them. Nothing else in the bucket is touched.
+Exit code 6 when a store cannot be reached, 1 when one refuses something.";
+
+/// Options of `store check`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct CheckArgs {
+    /// Only this store
+    #[arg(value_name = "STORE")]
+    store: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Document {
+    ok: bool,
+    stores: Vec<StoreDocument>,
+}
+
+#[derive(Serialize)]
+struct StoreDocument {
+    name: String,
+    role: &'static str,
+    endpoint: String,
+    bucket: String,
+    ok: bool,
+    steps: Vec<StepDocument>,
+    fix: Option<String>,
+}
+
+#[derive(Serialize)]
+struct StepDocument {
+    step: &'static str,
+    ok: bool,
+    millis: u64,
+    error: Option<String>,
+}
+
+/// A store that was tried.
+struct Tried {
+    store: Store,
+    steps: Vec<Step>,
+}
+
+pub(super) async fn run(app: &App, context: &Context, args: &CheckArgs) -> Result<Exit, Failure> {
+    let stores = chosen(context, args)?;
+    app.output.detail("trying each store; one that does not answer takes until its timeouts");
+    let tried = try_all(stores).await?;
+    let document =
+        Document { ok: tried.iter().all(Tried::is_ok), stores: tried.iter().map(Tried::document).collect() };
+    app.output.result(&document, |look| text(&document, look))?;
+    Ok(tried.iter().map(Tried::exit).fold(Exit::Ok, worse))
+}
+
+fn chosen(context: &Context, args: &CheckArgs) -> Result<Vec<Store>, Failure> {
+    let Some(name) = &args.store else { return Ok(context.stores.all().cloned().collect()) };
+    match context.stores.get(name) {
+        Some(store) => Ok(vec![store.clone()]),
+        None => {
+            let known: Vec<&str> = context.stores.all().map(|store| store.name().as_str()).collect();
+            Err(Failure::new(Exit::NotFound, "not_found", format!("There is no store {name}"))
+                .because(format!("the configured stores are {}", known.join(", ")))
+                .advise_command("check all of them", "store check"))
+        }
+    }
+}
+
+async fn try_all(stores: Vec<Store>) -> Result<Vec<Tried>, Failure> {
+    let mut tries = JoinSet::new();
+    for store in stores {
+        tries.spawn(async move {
+            let steps = probe(&store).await;
+            Tried { store, steps }
+        });
+    }
+    let mut tried = Vec::with_capacity(tries.len());
+    while let Some(joined) = tries.join_next().await {
+        tried.push(joined.map_err(|error| {
+            Failure::new(Exit::Failed, "internal", "Checking a store ended badly").because(error)
+        })?);
+    }
+    tried.sort_by(|a, b| a.store.name().cmp(b.store.name()));
+    Ok(tried)
+}
+
+/// Unreachable outweighs refused, and both outweigh ok.
+fn worse(a: Exit, b: Exit) -> Exit {
+    match (a, b) {
+        (Exit::Unreachable, _) | (_, Exit::Unreachable) => Exit::Unreachable,
+        (Exit::Ok, other) => other,
+        (other, _) => other,
+    }
+}
+
+impl Tried {
+    fn wrong(&self) -> Option<&Wrong> {
+        self.steps.iter().find_map(|step| step.error.as_ref())
+    }
+
+    fn is_ok(&self) -> bool {
+        self.wrong().is_none()
+    }
+
+    fn exit(&self) -> Exit {
+        match self.wrong() {
+            None => Exit::Ok,
+            Some(Wrong::Store(error)) => exit_of_store(error),
+            Some(Wrong::OtherBytes) => Exit::Failed,
+        }
+    }
+
+    fn document(&self) -> StoreDocument {
+        let settings = self.store.settings();
+        StoreDocument {
+            name: self.store.name().to_string(),
+            role: self.store.role().as_str(),
+            endpoint: settings.endpoint.clone(),
+            bucket: settings.bucket.clone(),
+            ok: self.is_ok(),
+            steps: self.steps.iter().map(Step::document).collect(),
+            fix: self.wrong().map(|wrong| fix(&self.store, wrong)),
+        }
+    }
+}
+
+impl Step {
+    fn document(&self) -> StepDocument {
+        StepDocument {
+            step: self.name,
+            ok: self.error.is_none(),
+            millis: u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
+            error: self.error.as_ref().map(|wrong| match wrong {
+                Wrong::Store(error) => error.to_string(),
+                Wrong::OtherBytes => "other bytes came back than were written".to_owned(),
+            }),
+        }
+    }
+}
+
+/// What to do about it, with the settings to look at.
+fn fix(store: &Store, wrong: &Wrong) -> String {
+    let name = store.name();
+    let settings = store.settings();
+    let Wrong::Store(error) = wrong else {
+        return "something between Nightferry and the store changes bodies, such as a proxy or a broken disk: \
+                do not use this store until that is found"
+            .to_owned();
+    };
+    if error.is_no_such_bucket() {
+        return format!(
+            "create the bucket {}, or let the API do so: nightferry serve --set stores.{name}.create_bucket=true",
+            settings.bucket
+        );
+    }
+    if error.is_credentials() {
+        return format!(
+            "correct stores.{name}.access_key, .secret_key and .region, or give the key the right to list, read, \
+             write and delete in the bucket {}",
+            settings.bucket
+        );
+    }
+    match error.kind() {
+        StoreErrorKind::Connect => format!(
+            "start the server at {}, or correct stores.{name}.endpoint: nightferry config show stores.{name}",
+            settings.endpoint
+        ),
+        StoreErrorKind::Timeout | StoreErrorKind::Connection => format!(
+            "look at the server at {} and the network to it; stores.{name}.control_timeout is {}",
+            settings.endpoint,
+            crate::format::time::span(settings.deadlines.control)
+        ),
+        StoreErrorKind::Protocol => {
+            format!(
+                "stores.{name}.endpoint = {} does not seem to be an S3 API: correct it",
+                settings.endpoint
+            )
+        }
+        _ => match error.hint() {
+            Some(hint) => hint.to_owned(),
+            None => format!("look at the log of the server at {}", settings.endpoint),
+        },
+    }
+}
+
+fn text(document: &Document, look: Look) -> String {
+    let mut table = Table::new(&[
+        ("STORE", Align::Left),
+        ("ROLE", Align::Left),
+        ("BUCKET", Align::Left),
+        ("ENDPOINT", Align::Left),
+        ("REACH", Align::Right),
+        ("WRITE", Align::Right),
+        ("READ", Align::Right),
+        ("DELETE", Align::Right),
+        ("", Align::Left),
+    ]);
+    for store in &document.stores {
+        let step = |name| {
+            let step = store.steps.iter().find(|step| step.step == name);
+            match step {
+                Some(step) if step.ok => format!("{} ms", step.millis),
+                Some(_) => look.state("failed"),
+                None => "-".to_owned(),
+            }
+        };
+        table.row([
+            store.name.clone(),
+            store.role.to_owned(),
+            store.bucket.clone(),
+            store.endpoint.clone(),
+            step("bucket"),
+            step("write"),
+            step("read"),
+            step("delete"),
+            look.state(if store.ok { "ok" } else { "failed" }),
+        ]);
+    }
+    let wrong = document.stores.iter().filter_map(|store| {
+        let error = store.steps.iter().find_map(|step| step.error.clone())?;
+        let fix = store.fix.clone().unwrap_or_default();
+        Some(format!("\n\n{}\n{}", store.name, indented(&pairs(&[("why:", error), ("fix:", fix)]))))
+    });
+    format!("{}{}", table.render(), wrong.collect::<String>())
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::time::Zone;
+
+    fn step(step: &'static str, millis: u64, error: Option<&str>) -> StepDocument {
+        StepDocument { step, ok: error.is_none(), millis, error: error.map(str::to_owned) }
+    }
+
+    fn store(name: &str, role: &'static str, steps: Vec<StepDocument>, fix: Option<&str>) -> StoreDocument {
+        StoreDocument {
+            name: name.to_owned(),
+            role,
+            endpoint: "http://127.0.0.1:9000".to_owned(),
+            bucket: format!("{role}-files"),
+            ok: fix.is_none(),
+            steps,
+            fix: fix.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn the_table_shows_timings_and_explains_what_failed() {
+        let fine = ["bucket", "write", "read", "delete"].map(|name| step(name, 12, None)).into();
+        let error = "store s3: ListObjectsV2 could not connect";
+        let document = Document {
+            ok: false,
+            stores: vec![
+                store("minio", "local", fine, None),
+                store("s3", "cloud", vec![step("bucket", 5003, Some(error))], Some("start the server")),
+            ],
+        };
+        insta::assert_snapshot!(text(&document, Look { color: false, zone: Zone::Utc }), @"");
+    }
+
+    #[test]
+    fn unreachable_outweighs_refused() {
+        assert_eq!([Exit::Ok, Exit::Failed].into_iter().fold(Exit::Ok, worse), Exit::Failed);
+        assert_eq!(
+            [Exit::Failed, Exit::Unreachable, Exit::Ok].into_iter().fold(Exit::Ok, worse),
+            Exit::Unreachable
+        );
+        assert_eq!([Exit::Ok, Exit::Ok].into_iter().fold(Exit::Ok, worse), Exit::Ok);
+    }
+}

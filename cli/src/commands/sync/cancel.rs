@@ -1,0 +1,66 @@
+//! `nightferry sync cancel`: stops a run.
+
+use clap::Args;
+use nightferry_core::context::Context;
+use nightferry_core::db::runs::Run;
+use nightferry_core::ids::RunId;
+use nightferry_core::tiering::run;
+use serde::Serialize;
+
+use super::App;
+use crate::commands::origin;
+use crate::documents::RunDocument;
+use crate::errors::{Exit, Failure, cannot};
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry sync cancel          the run that is active
+  nightferry sync cancel RUN      this one
+
+Transfers in flight finish; what had crossed stays where it is; the rest waits for the next run.";
+
+/// Options of `sync cancel`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct CancelArgs {
+    /// The run; the active one if left out
+    #[arg(value_name = "RUN")]
+    run: Option<RunId>,
+}
+
+#[derive(Serialize)]
+struct Document {
+    run: RunDocument,
+}
+
+pub(super) async fn run(app: &App, context: &Context, args: &CancelArgs) -> Result<Exit, Failure> {
+    let id = match args.run {
+        Some(id) => id,
+        None => active(context).await?,
+    };
+    let run =
+        run::cancel(context, id, None, &origin()).await.map_err(cannot(format!("cancel the run {id}")))?;
+    app.output.result(&Document { run: RunDocument::of_row(&run) }, |_| text(&run))?;
+    if run.status.is_active() {
+        let command = app.output.command(&format!("sync show {id} --wait"));
+        app.output.note(&format!("Watch it end: {command}"));
+    }
+    Ok(Exit::Ok)
+}
+
+async fn active(context: &Context) -> Result<RunId, Failure> {
+    match run::active(context).await.map_err(cannot("look for the active run"))? {
+        Some(run) => Ok(run.id),
+        None => Err(Failure::new(Exit::NotFound, "not_found", "There is nothing to cancel")
+            .because("no run is active")
+            .advise_command("see past runs", "sync history")),
+    }
+}
+
+fn text(run: &Run) -> String {
+    if run.status.is_active() {
+        format!("Run {} stops: what is in flight finishes.", run.id)
+    } else {
+        format!("Run {} is {}.", run.id, run.status)
+    }
+}

@@ -1,0 +1,188 @@
+//! Follows a run to its end: by notifications, and by looking, because a notification may be lost. Says when no worker is
+//! there to do the work, and bears a database that is away for a while.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use nightferry_core::context::Context;
+use nightferry_core::db::listen::{Listener, RUNS};
+use nightferry_core::db::runs::Run;
+use nightferry_core::db::workers;
+use nightferry_core::error::{Error, Result as CoreResult};
+use nightferry_core::ids::RunId;
+use nightferry_core::tiering::run;
+
+use super::App;
+use super::progress::Progress;
+use crate::errors::{Failure, cannot};
+
+/// Between two looks while a run goes on: no notification tells of single files.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A query that takes longer is given up and counts as an outage.
+const LOOK_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a database that is away is waited for.
+const OUTAGE_BORNE: Duration = Duration::from_secs(60);
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+/// A worker is taken for dead after so many heartbeats that did not come.
+const HEARTBEATS_MISSED: u32 = 3;
+
+/// Why following ended.
+pub(super) enum Followed {
+    /// The run ended.
+    Ended(Run),
+    /// The operator no longer wants to wait.
+    Stopped,
+}
+
+/// Whether a worker with this last sign of life is up.
+pub(super) fn is_up(last: Option<DateTime<Utc>>, now: DateTime<Utc>, heartbeat: Duration) -> bool {
+    last.is_some_and(|last| (now - last).to_std().unwrap_or_default() <= heartbeat * HEARTBEATS_MISSED)
+}
+
+/// When any worker showed itself last, and whether one is up.
+pub(super) async fn worker_is_up(context: &Context) -> CoreResult<bool> {
+    let mut conn = context.db.conn().await?;
+    let last = workers::last_heartbeat(&mut conn).await?;
+    Ok(is_up(last, context.clock.now(), context.config.tiering.heartbeat))
+}
+
+/// Follows the run until it ends or Ctrl-C.
+pub(super) async fn follow(app: &App, context: &Context, run: Run) -> Result<Followed, Failure> {
+    let id = run.id;
+    let mut follower = Follower {
+        app,
+        context,
+        progress: Progress::new(&app.output),
+        listener: None,
+        workers_up: true,
+        away_since: None,
+    };
+    let followed = tokio::select! {
+        ended = follower.to_the_end(run) => ended.map(Followed::Ended),
+        interrupted = tokio::signal::ctrl_c() => match interrupted {
+            Ok(()) => Ok(Followed::Stopped),
+            Err(error) => Err(Failure::new(crate::errors::Exit::Failed, "internal", "Cannot listen for Ctrl-C").because(error)),
+        },
+    };
+    follower.progress.clear();
+    followed.map_err(|failure| {
+        failure.advise_command("the run goes on without you; look again", format!("sync show {id} --wait"))
+    })
+}
+
+struct Follower<'a> {
+    app: &'a App,
+    context: &'a Context,
+    progress: Progress,
+    listener: Option<Listener>,
+    workers_up: bool,
+    away_since: Option<Instant>,
+}
+
+impl Follower<'_> {
+    async fn to_the_end(&mut self, mut run: Run) -> Result<Run, Failure> {
+        loop {
+            self.progress.show(&run, &self.app.output);
+            if !run.status.is_active() {
+                return Ok(run);
+            }
+            self.wait().await;
+            if let Some(now) = self.look(run.id).await? {
+                run = now;
+            }
+        }
+    }
+
+    /// Waits for a notification, at most until the next look is due.
+    async fn wait(&mut self) {
+        if self.listener.is_none() {
+            // Without one, looking is enough; it only takes a little longer to see the end.
+            self.listener = Listener::open(&self.context.db, RUNS).await.ok();
+        }
+        match &mut self.listener {
+            Some(listener) => {
+                if listener.wait(LOOK_EVERY).await.is_err() {
+                    self.listener = None;
+                    tokio::time::sleep(RECONNECT_PAUSE).await;
+                }
+            }
+            None => tokio::time::sleep(RECONNECT_PAUSE).await,
+        }
+    }
+
+    /// The run as it is now; none while the database is away.
+    async fn look(&mut self, id: RunId) -> Result<Option<Run>, Failure> {
+        let context = self.context;
+        let both = async { Ok((run::find(context, id).await?.run, worker_is_up(context).await?)) };
+        let seen = tokio::time::timeout(LOOK_DEADLINE, both)
+            .await
+            .unwrap_or_else(|_| Err(Error::DatabaseUnavailable("it did not answer in time".to_owned())));
+        match seen {
+            Ok((run, up)) => {
+                self.is_back();
+                self.mind_workers(&run, up);
+                Ok(Some(run))
+            }
+            Err(error @ Error::DatabaseUnavailable(_)) => self.bear(error).map(|()| None),
+            Err(error) => Err(cannot(format!("follow the run {id}"))(error)),
+        }
+    }
+
+    /// Says once that no worker is up, and once that one is again.
+    fn mind_workers(&mut self, run: &Run, up: bool) {
+        if !run.status.is_active() || up == self.workers_up {
+            return;
+        }
+        self.workers_up = up;
+        let output = &self.app.output;
+        self.progress.aside(|| {
+            if up {
+                output.note("A worker is up: the run goes on.");
+            } else {
+                let command = output.command("worker");
+                output.warning(&format!("no worker is up, so the run waits. Start one: {command}"));
+            }
+        });
+    }
+
+    /// Bears a database that is away, for a while.
+    fn bear(&mut self, error: Error) -> Result<(), Failure> {
+        let output = &self.app.output;
+        match self.away_since {
+            None => {
+                self.away_since = Some(Instant::now());
+                self.progress.aside(|| output.warning(&format!("{error}; trying again")));
+            }
+            Some(since) if since.elapsed() > OUTAGE_BORNE => return Err(cannot("follow the run")(error)),
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    fn is_back(&mut self) {
+        if self.away_since.take().is_some() {
+            self.progress.aside(|| self.app.output.note("The database answers again."));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_is_up_while_it_misses_at_most_three_heartbeats() {
+        let now = Utc::now();
+        let heartbeat = Duration::from_secs(5);
+        assert!(is_up(Some(now), now, heartbeat));
+        assert!(is_up(Some(now - TimeDelta::seconds(15)), now, heartbeat));
+        assert!(!is_up(Some(now - TimeDelta::seconds(16)), now, heartbeat));
+        assert!(!is_up(None, now, heartbeat));
+        assert!(
+            is_up(Some(now + TimeDelta::seconds(30)), now, heartbeat),
+            "a clock that is ahead is not silence"
+        );
+    }
+}

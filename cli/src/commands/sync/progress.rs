@@ -1,0 +1,179 @@
+//! How far a followed run is: a bar on a terminal, now and then a line elsewhere, nothing when quiet. All of it goes to
+//! standard error.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use nightferry_core::db::enums::RunStatus;
+use nightferry_core::db::runs::Run;
+use nightferry_core::db::unsigned;
+
+use crate::format::{self, bytes, count, grouped, time};
+use crate::output::Output;
+
+/// Between two lines in a pipe.
+const LINE_PAUSE: Duration = Duration::from_secs(3);
+const TICK: Duration = Duration::from_millis(120);
+const WAITING: &str = "{spinner} {msg}  {elapsed}";
+const MOVING: &str =
+    "{spinner} [{bar:28}] {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {msg}  ETA {eta}";
+
+/// Shows a run again and again.
+pub(super) enum Progress {
+    Bar { bar: ProgressBar, moving: bool },
+    Lines(Lines),
+    Nothing,
+}
+
+impl Progress {
+    /// In the form that suits where standard error leads.
+    pub(super) fn new(output: &Output) -> Self {
+        if output.draws_progress() {
+            let bar = ProgressBar::new_spinner();
+            bar.set_style(style(WAITING));
+            bar.enable_steady_tick(TICK);
+            return Self::Bar { bar, moving: false };
+        }
+        if output.is_quiet() { Self::Nothing } else { Self::Lines(Lines::default()) }
+    }
+
+    /// Shows how far the run is.
+    pub(super) fn show(&mut self, run: &Run, output: &Output) {
+        match self {
+            Self::Bar { bar, moving } => {
+                if run.status == RunStatus::Running && !*moving {
+                    bar.set_style(style(MOVING));
+                    bar.reset_eta();
+                    *moving = true;
+                }
+                bar.set_message(message(run));
+                bar.set_length(unsigned(run.bytes_total));
+                bar.set_position(unsigned(run.bytes_done));
+            }
+            Self::Lines(lines) => {
+                if let Some(line) = lines.next(run, Instant::now()) {
+                    output.note(&line);
+                }
+            }
+            Self::Nothing => {}
+        }
+    }
+
+    /// Says something without tearing the bar apart.
+    pub(super) fn aside(&self, say: impl FnOnce()) {
+        match self {
+            Self::Bar { bar, .. } => bar.suspend(say),
+            Self::Lines(_) | Self::Nothing => say(),
+        }
+    }
+
+    /// Takes the bar away: what follows says how it ended.
+    pub(super) fn clear(&self) {
+        if let Self::Bar { bar, .. } = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates are fixed and good; a bar of another look is still a bar.
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}
+
+fn message(run: &Run) -> String {
+    if run.cancel_requested_at.is_some() {
+        return "being cancelled: what is in flight finishes".to_owned();
+    }
+    if run.status == RunStatus::Queued {
+        return "waits for a worker".to_owned();
+    }
+    let files =
+        format!("{} of {}", grouped(unsigned(run.files_done)), count(unsigned(run.files_total), "file"));
+    match unsigned(run.files_failed) {
+        0 => files,
+        failed => format!("{files}, {} failed", grouped(failed)),
+    }
+}
+
+/// Lines for a pipe or a log: on change only, and not too often.
+#[derive(Default)]
+pub(super) struct Lines {
+    last: Option<(String, Instant)>,
+    began: Option<(u64, Instant)>,
+}
+
+impl Lines {
+    fn next(&mut self, run: &Run, now: Instant) -> Option<String> {
+        let state = if run.status.is_active() {
+            format!("run {} {}: {}", run.id, run.status, what(run))
+        } else {
+            // How it ended is the result, and that is printed elsewhere.
+            return None;
+        };
+        match &self.last {
+            Some((text, at)) if *text == state || now.duration_since(*at) < LINE_PAUSE => return None,
+            _ => {}
+        }
+        self.last = Some((state.clone(), now));
+        Some(format!("{state}{}", self.pace(run, now)))
+    }
+
+    /// `, 12.0 MiB/s, about 3 min left`, once it can be told.
+    fn pace(&mut self, run: &Run, now: Instant) -> String {
+        let done = unsigned(run.bytes_done);
+        if run.status != RunStatus::Running {
+            return String::new();
+        }
+        let (first, began) = *self.began.get_or_insert((done, now));
+        let rate = bytes::per_second(done.saturating_sub(first), now.duration_since(began));
+        if done <= first || rate == 0 {
+            return String::new();
+        }
+        let left = Duration::from_secs(unsigned(run.bytes_total).saturating_sub(done) / rate);
+        format!(", {}/s, about {} left", bytes::human(rate), time::span(left.max(Duration::from_secs(1))))
+    }
+}
+
+fn what(run: &Run) -> String {
+    if run.cancel_requested_at.is_some() {
+        return format!("being cancelled, {}", format::run::progress(run));
+    }
+    match run.status {
+        RunStatus::Queued => "waits for a worker".to_owned(),
+        _ => format::run::progress(run),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::run::tests::partial;
+
+    fn running(files: i64, bytes: i64) -> Run {
+        Run {
+            status: RunStatus::Running,
+            files_done: files,
+            files_failed: 0,
+            bytes_done: bytes,
+            finished_at: None,
+            ..partial()
+        }
+    }
+
+    #[test]
+    fn lines_come_on_change_and_not_too_often() {
+        let mut lines = Lines::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut told = Vec::new();
+        told.extend(lines.next(&Run { status: RunStatus::Queued, ..running(0, 0) }, at(0)));
+        assert_eq!(lines.next(&running(0, 0), at(1)), None, "too soon");
+        told.extend(lines.next(&running(0, 0), at(3)));
+        assert_eq!(lines.next(&running(0, 0), at(60)), None, "nothing changed");
+        told.extend(lines.next(&running(1_000, 16_384_000), at(63)));
+        assert_eq!(lines.next(&partial(), at(90)), None, "the end is told elsewhere");
+        insta::assert_snapshot!(told.join("\n"), @"");
+    }
+}

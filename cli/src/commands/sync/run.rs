@@ -1,0 +1,84 @@
+//! `nightferry sync run`: asks for a run, and follows it if told to.
+
+use clap::Args;
+use nightferry_core::context::Context;
+use nightferry_core::db::enums::RunTrigger;
+use nightferry_core::db::files;
+use nightferry_core::db::runs::{NewRun, RunScope};
+use nightferry_core::error::Error;
+use nightferry_core::ids::{FileId, FolderId};
+use nightferry_core::tiering::run;
+
+use super::{App, wait};
+use crate::commands::{origin, user};
+use crate::errors::{Exit, Failure, cannot};
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry sync run                          ask for a run and come back at once
+  nightferry sync run --wait                   watch it to its end; exit code 5 unless everything crossed
+  nightferry sync run --user ada@example.org   only this account's files
+  nightferry sync run --file ID --file ID      only these files
+
+A worker must be up (`nightferry worker`): it starts an asked-for run within a second. There is one run at a time: while
+one is active, another is refused with exit code 4. Ctrl-C while waiting leaves the run alone.";
+
+/// Options of `sync run`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct RunArgs {
+    /// Watch the run until it ends
+    #[arg(long)]
+    wait: bool,
+    /// Only the files of this account
+    #[arg(long, value_name = "EMAIL")]
+    user: Option<String>,
+    /// Only this file (may be given several times)
+    #[arg(long, value_name = "FILE-ID")]
+    file: Vec<FileId>,
+    /// Only the files in this folder
+    #[arg(long, value_name = "FOLDER-ID")]
+    folder: Option<FolderId>,
+}
+
+pub(super) async fn run(app: &App, context: &Context, args: RunArgs) -> Result<Exit, Failure> {
+    let user_id = match &args.user {
+        Some(email) => Some(user::find(context, email).await?.id),
+        None => None,
+    };
+    for file in &args.file {
+        require_file(context, *file).await?;
+    }
+    let file_ids = (!args.file.is_empty()).then_some(args.file);
+    let scope = RunScope { user_id, folder_id: args.folder, file_ids, retry_failed: false };
+    request(app, context, scope, args.wait).await
+}
+
+/// A run of files that do not exist would end well without having moved anything.
+async fn require_file(context: &Context, id: FileId) -> Result<(), Failure> {
+    let failed = || cannot(format!("ferry the file {id}"));
+    let mut conn = context.db.conn().await.map_err(failed())?;
+    let found = files::find(&mut conn, id, None).await.map_err(failed())?;
+    match found {
+        Some((file, _, _)) if file.deleted_at.is_none() => Ok(()),
+        Some(_) => {
+            Err(failed()(Error::NotFound("file")).because("it is in the trash, and those do not cross"))
+        }
+        None => Err(failed()(Error::NotFound("file"))),
+    }
+}
+
+/// Asks for a run in the operator's name, and follows it if told to.
+pub(super) async fn request(
+    app: &App,
+    context: &Context,
+    scope: RunScope,
+    wait: bool,
+) -> Result<Exit, Failure> {
+    let new = NewRun { trigger: RunTrigger::Cli, requested_by: None, tick: None, scope };
+    let run = run::request(context, new, &origin()).await.map_err(cannot("start a sync"))?;
+    if wait {
+        return wait::to_the_end(app, context, run).await;
+    }
+    wait::announce(app, context, run).await
+}

@@ -1,0 +1,84 @@
+//! `nightferry sync show`: one run, and what it gave up.
+
+use clap::Args;
+use nightferry_core::context::Context;
+use nightferry_core::db::run_failures::{self, RunFailure};
+use nightferry_core::ids::RunId;
+use nightferry_core::tiering::run::{self, RunView};
+use serde::Serialize;
+
+use super::{App, wait};
+use crate::documents::{FailureDocument, RunDocument};
+use crate::errors::{Exit, Failure, cannot};
+use crate::format;
+use crate::output::Look;
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry sync show 0199f0a0-0000-7000-8000-000000000001
+  nightferry sync show RUN --wait     watch an active run to its end; exit code 5 unless everything crossed
+  nightferry --json sync show RUN | jq -r '.failures[] | [.filename, .error] | @tsv'";
+
+/// Options of `sync show`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ShowArgs {
+    /// The run's id, as `sync run` and `sync history` print it
+    #[arg(value_name = "RUN")]
+    run: RunId,
+    /// Watch it until it ends
+    #[arg(long)]
+    wait: bool,
+    /// Print at most so many failures
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(0..=10_000))]
+    failures: u16,
+}
+
+#[derive(Serialize)]
+struct Document {
+    run: RunDocument,
+    failures: Vec<FailureDocument>,
+    more_failures: bool,
+}
+
+pub(super) async fn run(app: &App, context: &Context, args: &ShowArgs) -> Result<Exit, Failure> {
+    let id = args.run;
+    let failed = || cannot(format!("show the run {id}"));
+    let view = run::find(context, id).await.map_err(failed())?;
+    if args.wait {
+        return wait::to_the_end(app, context, view.run).await;
+    }
+    let mut conn = context.db.conn().await.map_err(failed())?;
+    let asked = i64::from(args.failures) + 1;
+    let mut failures = run_failures::page(&mut conn, id, None, asked).await.map_err(failed())?;
+    let more_failures = failures.len() > usize::from(args.failures);
+    failures.truncate(usize::from(args.failures));
+    let document = Document {
+        run: RunDocument::of(&view),
+        failures: failures.iter().map(FailureDocument::of).collect(),
+        more_failures,
+    };
+    app.output.result(&document, |look| text(&view, &failures, look))?;
+    advise(app, &view, more_failures);
+    Ok(Exit::Ok)
+}
+
+fn text(view: &RunView, failures: &[RunFailure], look: Look) -> String {
+    let details = format::run::details(view, look);
+    if failures.is_empty() { details } else { format!("{details}\n\n{}", format::run::failures(failures)) }
+}
+
+fn advise(app: &App, view: &RunView, more_failures: bool) {
+    let run = &view.run;
+    if more_failures {
+        let command = app.output.command(&format!("sync show {} --failures 10000", run.id));
+        app.output.note(&format!("More failed: {command}"));
+    }
+    if run.status.is_active() {
+        let command = app.output.command(&format!("sync show {} --wait", run.id));
+        app.output.note(&format!("Watch it: {command}"));
+    } else if run.files_failed > 0 {
+        let command = app.output.command("sync retry --wait");
+        app.output.note(&format!("Once the cause is mended, try again what failed: {command}"));
+    }
+}

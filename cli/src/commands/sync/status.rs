@@ -1,0 +1,208 @@
+//! `nightferry sync status`: what runs, what waits, who works, and when the next crossing is due.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use nightferry_core::context::Context;
+use nightferry_core::db::replicas::{self, StateCount};
+use nightferry_core::db::unsigned;
+use nightferry_core::db::workers::{self, Worker};
+use nightferry_core::error::Result as CoreResult;
+use nightferry_core::tiering::run::{self, RunView};
+use nightferry_core::tiering::schedule;
+use serde::Serialize;
+
+use super::App;
+use super::follow::is_up;
+use crate::documents::{ReplicaCountDocument, RunDocument, WorkerDocument};
+use crate::errors::{Exit, Failure, cannot};
+use crate::format::table::{Align, Table, pairs, plain};
+use crate::format::time::{between, span};
+use crate::format::{self, bytes, grouped};
+use crate::output::Look;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  nightferry sync status
+  nightferry --json sync status | jq '.replicas[] | select(.state == \"queued\")'";
+
+#[derive(Serialize)]
+struct Document {
+    active_run: Option<RunDocument>,
+    last_run: Option<RunDocument>,
+    schedule: String,
+    time_zone: String,
+    next_run_at: Option<DateTime<Utc>>,
+    workers: Vec<WorkerDocument>,
+    replicas: Vec<ReplicaCountDocument>,
+}
+
+struct Status {
+    now: DateTime<Utc>,
+    heartbeat: Duration,
+    active: Option<RunView>,
+    last: Option<RunView>,
+    schedule: String,
+    time_zone: String,
+    next_run_at: Option<DateTime<Utc>>,
+    workers: Vec<Worker>,
+    replicas: Vec<StateCount>,
+}
+
+pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
+    let status = look_around(context).await.map_err(cannot("look at the state of the crossing"))?;
+    let document = Document {
+        active_run: status.active.as_ref().map(RunDocument::of),
+        last_run: status.last.as_ref().map(RunDocument::of),
+        schedule: status.schedule.clone(),
+        time_zone: status.time_zone.clone(),
+        next_run_at: status.next_run_at,
+        workers: status
+            .workers
+            .iter()
+            .map(|worker| WorkerDocument::of(worker, status.is_up(worker)))
+            .collect(),
+        replicas: status.replicas.iter().map(ReplicaCountDocument::of).collect(),
+    };
+    app.output.result(&document, |look| status.text(look))?;
+    if !status.workers.iter().any(|worker| status.is_up(worker)) {
+        let command = app.output.command("worker");
+        app.output.warning(&format!("no worker is up, so nothing crosses. Start one: {command}"));
+    }
+    Ok(Exit::Ok)
+}
+
+async fn look_around(context: &Context) -> CoreResult<Status> {
+    let tiering = &context.config.tiering;
+    let now = context.clock.now();
+    let (runs, _) = run::page(context, None, 2).await?;
+    let (active, ended): (Vec<_>, Vec<_>) = runs.into_iter().partition(|view| view.run.status.is_active());
+    let mut conn = context.db.conn().await?;
+    Ok(Status {
+        now,
+        heartbeat: tiering.heartbeat,
+        active: active.into_iter().next(),
+        last: ended.into_iter().next(),
+        schedule: tiering.schedule.clone(),
+        time_zone: tiering.time_zone.to_string(),
+        next_run_at: schedule::next_tick(tiering, now)?,
+        workers: workers::all(&mut conn).await?,
+        replicas: replicas::count_by_state(&mut conn).await?,
+    })
+}
+
+impl Status {
+    fn is_up(&self, worker: &Worker) -> bool {
+        is_up(Some(worker.heartbeat_at), self.now, self.heartbeat)
+    }
+
+    fn text(&self, look: Look) -> String {
+        let one = |view: &RunView| {
+            let run = &view.run;
+            format!("{} {}: {}", run.id, look.state(run.status.as_str()), format::run::progress(run))
+        };
+        let last = self.last.as_ref().map(|view| match view.run.finished_at {
+            Some(at) => format!("{}, ended {}", one(view), look.zone.show(at)),
+            None => one(view),
+        });
+        let next = match self.next_run_at {
+            Some(at) => format!("{}, in {}", look.zone.show(at), span(between(self.now, at))),
+            None => "never: the schedule has no tick to come".to_owned(),
+        };
+        let facts = pairs(&[
+            ("now", self.active.as_ref().map_or_else(|| "no run is active".to_owned(), one)),
+            ("last", last.unwrap_or_else(|| "no run has ended yet".to_owned())),
+            ("next", format!("{next} ({}, {})", self.schedule, self.time_zone)),
+        ]);
+        let tables = [self.workers_table(look), self.replicas_table(look)];
+        std::iter::once(facts).chain(tables.into_iter().flatten()).collect::<Vec<_>>().join("\n\n")
+    }
+
+    fn workers_table(&self, look: Look) -> Option<String> {
+        let mut table = Table::new(&[
+            ("WORKER", Align::Left),
+            ("PID", Align::Right),
+            ("VERSION", Align::Left),
+            ("STATE", Align::Left),
+            ("LAST SEEN", Align::Left),
+        ]);
+        for worker in &self.workers {
+            let silent = span(between(worker.heartbeat_at, self.now));
+            let state = if self.is_up(worker) { worker.state.as_str() } else { "lost" };
+            table.row([
+                plain(&worker.host),
+                worker.pid.to_string(),
+                plain(&worker.version),
+                look.state(state),
+                format!("{silent} ago"),
+            ]);
+        }
+        (!self.workers.is_empty()).then(|| table.render())
+    }
+
+    fn replicas_table(&self, look: Look) -> Option<String> {
+        let mut table = Table::new(&[
+            ("STORE", Align::Left),
+            ("STATE", Align::Left),
+            ("OBJECTS", Align::Right),
+            ("BYTES", Align::Right),
+        ]);
+        for count in &self.replicas {
+            table.row([
+                count.store.clone(),
+                look.state(count.state.as_str()),
+                grouped(unsigned(count.replicas)),
+                bytes::human(unsigned(count.bytes)),
+            ]);
+        }
+        (!self.replicas.is_empty()).then(|| table.render())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use chrono::TimeDelta;
+    use nightferry_core::db::enums::ReplicaState;
+
+    use super::*;
+    use crate::format::run::tests::partial;
+    use crate::format::time::Zone;
+
+    #[test]
+    fn the_state_of_things_for_people() {
+        let last = partial();
+        let now = last.finished_at.unwrap() + TimeDelta::hours(2);
+        let worker = |host: &str, silent: i64| Worker {
+            id: "0199f0a0-0000-7000-8000-000000000005".parse().unwrap(),
+            host: host.to_owned(),
+            pid: 4711,
+            version: "0.1.0".to_owned(),
+            state: "idle".to_owned(),
+            started_at: now,
+            heartbeat_at: now - TimeDelta::seconds(silent),
+        };
+        let replicas = |store: &str, state, replicas, bytes| StateCount {
+            store: store.to_owned(),
+            state,
+            replicas,
+            bytes,
+        };
+        let status = Status {
+            now,
+            heartbeat: Duration::from_secs(5),
+            active: None,
+            last: Some(RunView { run: last, next_batch_at: None }),
+            schedule: "0 0 0 * * *".to_owned(),
+            time_zone: "UTC".to_owned(),
+            next_run_at: Some(now + TimeDelta::hours(22)),
+            workers: vec![worker("ferry-1", 2), worker("ferry-2", 400)],
+            replicas: vec![
+                replicas("minio", ReplicaState::Present, 2_000, 32_768_000),
+                replicas("s3", ReplicaState::Failed, 3, 49_152),
+                replicas("s3", ReplicaState::Present, 1_997, 32_718_848),
+            ],
+        };
+        insta::assert_snapshot!(status.text(Look { color: false, zone: Zone::Utc }), @"");
+    }
+}

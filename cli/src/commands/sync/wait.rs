@@ -1,0 +1,101 @@
+//! What is said about a run that was asked for, and about one that was waited for.
+
+use nightferry_core::context::Context;
+use nightferry_core::db::enums::RunStatus;
+use nightferry_core::db::runs::Run;
+use nightferry_core::tiering::run::RunView;
+use serde::Serialize;
+
+use super::App;
+use super::follow::{Followed, follow, worker_is_up};
+use crate::documents::RunDocument;
+use crate::errors::{Exit, Failure, cannot};
+use crate::format;
+
+#[derive(Serialize)]
+struct Document {
+    run: RunDocument,
+}
+
+/// Says that a run was asked for, and how to watch it.
+pub(super) async fn announce(app: &App, context: &Context, run: Run) -> Result<Exit, Failure> {
+    let id = run.id;
+    let document = Document { run: RunDocument::of_row(&run) };
+    app.output.result(&document, |_| format!("Asked for run {id} ({}).", format::run::scope(&run)))?;
+    if !worker_is_up(context).await.map_err(cannot("look for workers"))? {
+        let command = app.output.command("worker");
+        app.output.warning(&format!("no worker is up, so the run waits. Start one: {command}"));
+    }
+    app.output.note(&format!("Watch it: {}", app.output.command(&format!("sync show {id} --wait"))));
+    Ok(Exit::Ok)
+}
+
+/// Follows a run to its end and says how it ended.
+pub(super) async fn to_the_end(app: &App, context: &Context, run: Run) -> Result<Exit, Failure> {
+    let id = run.id;
+    match follow(app, context, run).await? {
+        Followed::Ended(run) => ended(app, run),
+        Followed::Stopped => {
+            let failure = Failure::new(Exit::Interrupted, "interrupted", "Stopped waiting")
+                .because(format!("Ctrl-C; the run {id} goes on"))
+                .advise_command("watch it again", format!("sync show {id} --wait"))
+                .advise_command("or stop it", format!("sync cancel {id}"));
+            Err(failure)
+        }
+    }
+}
+
+fn ended(app: &App, run: Run) -> Result<Exit, Failure> {
+    let document = Document { run: RunDocument::of_row(&run) };
+    let outcome = incomplete(&run);
+    let view = RunView { run, next_batch_at: None };
+    app.output.result(&document, |look| format::run::details(&view, look))?;
+    match outcome {
+        None => Ok(Exit::Ok),
+        Some(failure) => {
+            app.output.problem(&failure);
+            Ok(failure.exit)
+        }
+    }
+}
+
+/// Why a run that ended is not a success; none when it is one.
+fn incomplete(run: &Run) -> Option<Failure> {
+    let id = run.id;
+    let failure = |what: String| Failure::new(Exit::Partial, "run_incomplete", what);
+    let failure = match run.status {
+        RunStatus::Queued | RunStatus::Running | RunStatus::Succeeded => return None,
+        RunStatus::Cancelled => {
+            return Some(
+                failure(format!("The run {id} was cancelled"))
+                    .advise_command("ferry the rest", "sync run --wait"),
+            );
+        }
+        RunStatus::Partial => failure(format!("The run {id} moved only a part")),
+        RunStatus::Failed => failure(format!("The run {id} failed")),
+    };
+    let failure = match (&run.error, u64::try_from(run.files_failed).unwrap_or(0)) {
+        (Some(error), _) => failure.because(error),
+        (None, failed) => failure.because(format!("{} could not be copied", format::count(failed, "file"))),
+    };
+    Some(
+        failure
+            .advise_command("see each one with its reason", format!("sync show {id}"))
+            .advise_command("then, the cause mended, try again", "sync retry --wait"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::run::tests::partial;
+
+    #[test]
+    fn only_a_run_in_which_everything_crossed_is_a_success() {
+        let exit = |status| incomplete(&Run { status, ..partial() }).map(|failure| failure.exit);
+        assert_eq!(exit(RunStatus::Succeeded), None);
+        for status in [RunStatus::Partial, RunStatus::Failed, RunStatus::Cancelled] {
+            assert_eq!(exit(status), Some(Exit::Partial), "{status}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The administrator's account of `nightferry up`: made once, and never changed afterwards.
+
+use std::path::PathBuf;
+
+use nightferry_core::auth::account::{self, NewAccount};
+use nightferry_core::context::Context;
+use nightferry_core::db::enums::UserRole;
+use nightferry_core::db::users::User;
+use nightferry_core::error::Error;
+use secrecy::SecretString;
+
+use super::UpArgs;
+use crate::commands::{App, origin};
+use crate::errors::{Failure, cannot};
+use crate::up::DataDir;
+
+const PASSWORD_FILE: &str = "admin.password";
+
+/// The account, with as much of its password as is known.
+#[derive(Debug)]
+pub(super) struct Admin {
+    /// Email address.
+    pub(super) email: String,
+    /// The password, when it is the one that was made up here.
+    pub(super) password: Option<String>,
+    /// Where that is kept.
+    pub(super) password_file: Option<PathBuf>,
+}
+
+/// Finds or makes the account. One that exists keeps its role and its password.
+pub(super) async fn ensure(
+    app: &App,
+    context: &Context,
+    data: &DataDir,
+    args: &UpArgs,
+) -> Result<Admin, Failure> {
+    match account::by_email(context, &args.admin_email).await {
+        Ok(user) => existing(app, context, data, args, user).await,
+        Err(Error::NotFound(_)) => make(context, data, args).await,
+        Err(error) => Err(cannot("look for the administrator's account")(error)),
+    }
+}
+
+async fn make(context: &Context, data: &DataDir, args: &UpArgs) -> Result<Admin, Failure> {
+    let made_up = match &args.admin_password {
+        Some(_) => None,
+        None => Some(data.secret(PASSWORD_FILE)?),
+    };
+    let password = made_up.as_ref().or(args.admin_password.as_ref()).cloned().unwrap_or_default();
+    let new = NewAccount {
+        email: args.admin_email.clone(),
+        password: SecretString::from(password),
+        name: None,
+        role: UserRole::Admin,
+    };
+    let user = account::create(context, new, None, &origin())
+        .await
+        .map_err(cannot("make the administrator's account (--admin-email, --admin-password)"))?;
+    let password_file = made_up.is_some().then(|| data.root().join(PASSWORD_FILE));
+    Ok(Admin { email: user.email, password: made_up, password_file })
+}
+
+async fn existing(
+    app: &App,
+    context: &Context,
+    data: &DataDir,
+    args: &UpArgs,
+    user: User,
+) -> Result<Admin, Failure> {
+    if user.role != UserRole::Admin {
+        let command = app.output.command(&format!("user promote {}", user.email));
+        app.output
+            .warning(&format!("{} is not an administrator, which is left alone: {command}", user.email));
+    }
+    if let Some(given) = &args.admin_password
+        && !is_password(context, given, &user).await?
+    {
+        let email = &user.email;
+        app.output.warning(&format!("{email} exists with another password, which is left alone"));
+    }
+    let file = data.root().join(PASSWORD_FILE);
+    if file.exists() {
+        let made_up = data.secret(PASSWORD_FILE)?;
+        // It may have been changed since, or be that of another account.
+        if is_password(context, &made_up, &user).await? {
+            return Ok(Admin { email: user.email, password: Some(made_up), password_file: Some(file) });
+        }
+    }
+    Ok(Admin { email: user.email, password: None, password_file: None })
+}
+
+async fn is_password(context: &Context, password: &str, user: &User) -> Result<bool, Failure> {
+    context
+        .passwords
+        .verify(SecretString::from(password), Some(user.password_hash.clone()))
+        .await
+        .map_err(cannot("check the administrator's password"))
+}

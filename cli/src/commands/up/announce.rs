@@ -1,0 +1,184 @@
+//! What `nightferry up` says once everything runs: where it is, and how to get in.
+
+use std::path::Path;
+
+use nightferry_core::context::Context;
+use serde::Serialize;
+
+use super::UpArgs;
+use super::admin::Admin;
+use super::settings::database_url;
+use crate::commands::App;
+use crate::errors::Failure;
+use crate::format::table::pairs;
+use crate::output::shell_word;
+use crate::settings::DEFAULT_DATA_DIR;
+use crate::up::{DataDir, Parts, S3Server};
+
+/// All that is told.
+pub(super) struct Announcement<'a> {
+    pub(super) context: &'a Context,
+    pub(super) data: &'a DataDir,
+    pub(super) parts: &'a Parts,
+    pub(super) admin: &'a Admin,
+    pub(super) config_file: &'a Path,
+    pub(super) args: &'a UpArgs,
+}
+
+#[derive(Debug, Serialize)]
+struct Document {
+    url: String,
+    docs_url: String,
+    admin_email: String,
+    admin_password: Option<String>,
+    admin_password_file: Option<String>,
+    local_store: StoreDocument,
+    cloud_store: StoreDocument,
+    database_url: String,
+    worker: bool,
+    schedule: String,
+    time_zone: String,
+    data_dir: String,
+    config_file: String,
+    #[serde(skip)]
+    found_by_itself: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct StoreDocument {
+    server: &'static str,
+    endpoint: String,
+    bucket: String,
+    access_key: String,
+    secret_key: String,
+}
+
+impl StoreDocument {
+    fn of(server: &S3Server) -> Self {
+        Self {
+            server: server.kind.as_str(),
+            endpoint: server.endpoint.clone(),
+            bucket: server.bucket.clone(),
+            access_key: server.access_key.clone(),
+            secret_key: server.secret_key.clone(),
+        }
+    }
+
+    fn text(&self) -> String {
+        format!("{}  bucket {}  ({})", self.endpoint, self.bucket, self.server)
+    }
+}
+
+impl Announcement<'_> {
+    pub(super) fn print(&self, app: &App) -> Result<(), Failure> {
+        let document = self.document();
+        app.output.result(&document, |_| document.text())
+    }
+
+    fn document(&self) -> Document {
+        let config = &self.context.config;
+        let url = config.server.base_url();
+        Document {
+            docs_url: format!("{url}/api/docs"),
+            url,
+            admin_email: self.admin.email.clone(),
+            admin_password: self.admin.password.clone(),
+            admin_password_file: self.admin.password_file.as_ref().map(|file| file.display().to_string()),
+            local_store: StoreDocument::of(&self.parts.local),
+            cloud_store: StoreDocument::of(&self.parts.cloud),
+            database_url: database_url(config),
+            worker: !self.args.no_worker,
+            schedule: config.tiering.schedule.clone(),
+            time_zone: config.tiering.time_zone.to_string(),
+            data_dir: self.data.root().display().to_string(),
+            config_file: self.config_file.display().to_string(),
+            found_by_itself: self.args.data_dir == Path::new(DEFAULT_DATA_DIR),
+        }
+    }
+}
+
+impl Document {
+    fn text(&self) -> String {
+        let password = match (&self.admin_password, &self.admin_password_file) {
+            (Some(password), Some(file)) => format!("{password}  (kept in {file})"),
+            _ => "the one you chose".to_owned(),
+        };
+        let worker = if self.worker {
+            format!("crosses on the schedule {} ({})", self.schedule, self.time_zone)
+        } else {
+            "not started (--no-worker)".to_owned()
+        };
+        let keys = format!("{} / {}", self.local_store.access_key, self.local_store.secret_key);
+        let facts = pairs(&[
+            ("  Open", self.url.clone()),
+            ("  API docs", self.docs_url.clone()),
+            ("  Sign in as", self.admin_email.clone()),
+            ("  Password", password),
+            ("  Worker", worker),
+            ("  Local store", self.local_store.text()),
+            ("  Cloud store", self.cloud_store.text()),
+            ("  Keys of both", keys),
+            ("  DATABASE_URL", self.database_url.clone()),
+        ]);
+        let elsewhere = format!("nightferry --config {} sync run --wait", shell_word(&self.config_file));
+        let hint = if self.found_by_itself {
+            format!("  nightferry sync run --wait     in this folder; elsewhere:\n  {elsewhere}")
+        } else {
+            format!("  {elsewhere}")
+        };
+        format!(
+            "\nNightferry is up.\n\n{facts}\n\nTo ferry files now, in another terminal:\n{hint}\n\nCtrl-C stops everything.\n"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(port: u16, bucket: &str) -> StoreDocument {
+        StoreDocument {
+            server: "seaweedfs",
+            endpoint: format!("http://127.0.0.1:{port}"),
+            bucket: bucket.to_owned(),
+            access_key: "nightferry".to_owned(),
+            secret_key: "nightferry-secret".to_owned(),
+        }
+    }
+
+    fn document() -> Document {
+        Document {
+            url: "http://127.0.0.1:8080".to_owned(),
+            docs_url: "http://127.0.0.1:8080/api/docs".to_owned(),
+            admin_email: "admin@nightferry.localhost".to_owned(),
+            admin_password: Some("0123456789abcdef0123456789abcdef".to_owned()),
+            admin_password_file: Some("/srv/my data/admin.password".to_owned()),
+            local_store: store(9000, "local-files"),
+            cloud_store: store(9100, "cloud-files"),
+            database_url: "postgres://nightferry:x@127.0.0.1:5433/nightferry".to_owned(),
+            worker: true,
+            schedule: "0 0 0 * * *".to_owned(),
+            time_zone: "UTC".to_owned(),
+            data_dir: "/srv/my data".to_owned(),
+            config_file: "/srv/my data/nightferry.toml".to_owned(),
+            found_by_itself: true,
+        }
+    }
+
+    #[test]
+    fn the_block_tells_where_everything_is() {
+        insta::assert_snapshot!(document().text(), @"");
+    }
+
+    #[test]
+    fn a_password_that_is_not_known_is_not_shown() {
+        let document = Document {
+            admin_password: None,
+            admin_password_file: None,
+            worker: false,
+            found_by_itself: false,
+            ..document()
+        };
+        insta::assert_snapshot!(document.text(), @"");
+    }
+}

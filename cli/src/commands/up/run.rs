@@ -1,0 +1,88 @@
+//! The API and the worker in this process, from their start to their orderly end; and the watch over the servers.
+
+use nightferry_api::server::Server;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::commands::{App, Session, service};
+use crate::errors::{Exit, Failure};
+use crate::up::{Parts, Reporter, StopRequests, Watch};
+
+/// What runs in this process.
+pub(super) struct Services {
+    pub(super) session: Session,
+    pub(super) server: Server,
+    pub(super) with_worker: bool,
+}
+
+/// Why everything comes to its end.
+enum End {
+    Asked,
+    Failed(Failure),
+}
+
+/// Runs until asked to stop, or until something that is needed cannot go on. Then the API drains, and after it the
+/// worker; another request to stop no longer waits for them.
+pub(super) async fn until_stopped(
+    app: &App,
+    services: Services,
+    parts: &mut Parts,
+    requests: &mut StopRequests,
+    reporter: &dyn Reporter,
+) -> Result<Exit, Failure> {
+    let Services { session, server, with_worker } = services;
+    let (api_stop, worker_stop) = (CancellationToken::new(), CancellationToken::new());
+    let mut api = std::pin::pin!(server.run(api_stop.clone()));
+    let mut api_runs = true;
+    let context = session.context.clone();
+    let stop = worker_stop.clone();
+    let mut worker = with_worker.then(|| tokio::spawn(nightferry_worker::run(context, stop)));
+    let mut watch = Watch::default();
+
+    let end = tokio::select! {
+        () = requests.next() => End::Asked,
+        ended = &mut api => {
+            api_runs = false;
+            End::Failed(unexpected("The API", ended))
+        }
+        ended = worker_ends(&mut worker) => End::Failed(unexpected("The worker", ended)),
+        error = watch.until_one_stays_dead(parts, reporter) => End::Failed(error.into()),
+    };
+
+    app.output.note("Stopping: what is in flight may finish. Ctrl-C again hurries.");
+    let drain = async {
+        api_stop.cancel();
+        let api_end = if api_runs { api.await } else { Ok(()) };
+        worker_stop.cancel();
+        let worker_end = if worker.is_some() { worker_ends(&mut worker).await } else { Ok(()) };
+        api_end.and(worker_end)
+    };
+    let drained = tokio::select! {
+        drained = drain => Some(drained),
+        () = requests.next() => None,
+    };
+    if let Some(worker) = worker {
+        worker.abort();
+    }
+    match (end, drained) {
+        (End::Failed(failure), _) => Err(failure),
+        (End::Asked, Some(Ok(()))) => Ok(Exit::Ok),
+        (End::Asked, Some(Err(error))) => Err(service::failed("stopping in order", &error)),
+        (End::Asked, None) => Ok(Exit::Interrupted),
+    }
+}
+
+/// The worker's end; never, when there is none. Leaves none behind.
+async fn worker_ends(worker: &mut Option<JoinHandle<anyhow::Result<()>>>) -> anyhow::Result<()> {
+    let Some(running) = worker else { return std::future::pending().await };
+    let ended = running.await;
+    *worker = None;
+    ended.unwrap_or_else(|error| Err(error.into()))
+}
+
+fn unexpected(name: &str, ended: anyhow::Result<()>) -> Failure {
+    match ended {
+        Ok(()) => Failure::new(Exit::Failed, "service", format!("{name} ended without being asked to")),
+        Err(error) => service::failed(name, &error),
+    }
+}

@@ -1,0 +1,174 @@
+//! The configuration of `nightferry up`: the servers it started, and whatever else the operator set. Written into the
+//! data folder, so that other commands use the same.
+
+use std::path::PathBuf;
+
+use nightferry_core::config::{Config, LoadOptions};
+use secrecy::ExposeSecret as _;
+use toml::{Table, Value};
+
+use super::UpArgs;
+use crate::args::GlobalArgs;
+use crate::commands::App;
+use crate::errors::{Exit, Failure};
+use crate::settings::{UP_CONFIG, env_for_up};
+use crate::up::{DataDir, Parts, S3Server};
+
+const LOCAL_STORE: &str = "minio";
+const CLOUD_STORE: &str = "s3";
+
+/// What follows from the servers that are started here, and so cannot be set.
+fn is_settled(key: &str) -> bool {
+    let of_stores = |store: &str| {
+        let field = key.strip_prefix("stores.").and_then(|key| key.strip_prefix(store));
+        field.is_some_and(|field| {
+            [".enabled", ".role", ".endpoint", ".bucket", ".access_key", ".secret_key"].contains(&field)
+        })
+    };
+    matches!(key, "database.url" | "auth.secret_key" | "server.port")
+        || of_stores(LOCAL_STORE)
+        || of_stores(CLOUD_STORE)
+}
+
+/// Options that contradict what `up` is for.
+pub(super) fn refuse_what_cannot_be(global: &GlobalArgs) -> Result<(), Failure> {
+    if global.database_url.is_some() {
+        return Err(Failure::usage(
+            "`up` starts a database of its own, so --database-url means nothing to it",
+        )
+        .advise_command("to use your own servers, run", "serve and nightferry worker"));
+    }
+    match global.set.iter().find(|(key, _)| is_settled(key)) {
+        Some((key, _)) => Err(Failure::usage(format!("`up` settles {key} itself"))
+            .because("it follows from the servers that it starts and from its own options")
+            .advise_command("see its options", "up --help")),
+        None => Ok(()),
+    }
+}
+
+/// The configuration in force and the file it was written to.
+pub(super) fn settle(
+    app: &App,
+    args: &UpArgs,
+    data: &DataDir,
+    parts: &Parts,
+) -> Result<(Config, PathBuf), Failure> {
+    let base = LoadOptions::from_process(app.global.config.clone(), Vec::new());
+    let env = env_for_up(base.env);
+    let mut overrides = Vec::new();
+    let says_level = ["LOG_LEVEL", "NIGHTFERRY__LOGGING__LEVEL"].iter().any(|name| env.contains_key(*name));
+    if !says_level && app.global.config.is_none() {
+        // On a terminal a line for each request would bury everything else.
+        let level = if app.output.is_verbose() { "info" } else { "warn" };
+        overrides.push(("logging.level".to_owned(), level.to_owned()));
+    }
+    overrides.push(("logging.sync_log_file".to_owned(), data.log("sync").display().to_string()));
+    overrides.extend(args.schedule.iter().map(|cron| ("tiering.schedule".to_owned(), cron.clone())));
+    overrides.extend(app.global.set.iter().cloned());
+    overrides.extend(of_servers(args, data, parts)?);
+
+    let options = LoadOptions { overrides: overrides.clone(), env, search: Vec::new(), ..base };
+    let config = Config::load(options)?;
+    // What a file of the operator's says reaches other commands through this one, too.
+    let file = write(app, data, &overrides)?;
+    Ok((config, file))
+}
+
+fn of_servers(args: &UpArgs, data: &DataDir, parts: &Parts) -> Result<Vec<(String, String)>, Failure> {
+    let mut settled = vec![
+        ("server.port".to_owned(), args.port.to_string()),
+        ("database.url".to_owned(), parts.database_url.clone()),
+        ("auth.secret_key".to_owned(), data.secret("token.secret")?),
+        ("tiering.local_store".to_owned(), LOCAL_STORE.to_owned()),
+        ("tiering.cloud_store".to_owned(), CLOUD_STORE.to_owned()),
+    ];
+    settled.extend(of_store(LOCAL_STORE, "local", &parts.local));
+    settled.extend(of_store(CLOUD_STORE, "cloud", &parts.cloud));
+    Ok(settled)
+}
+
+fn of_store(name: &str, role: &str, server: &S3Server) -> impl Iterator<Item = (String, String)> {
+    [
+        ("enabled", "true"),
+        ("role", role),
+        ("endpoint", &server.endpoint),
+        ("bucket", &server.bucket),
+        ("access_key", &server.access_key),
+        ("secret_key", &server.secret_key),
+    ]
+    .map(|(field, value)| (format!("stores.{name}.{field}"), value.to_owned()))
+    .into_iter()
+}
+
+/// Writes the settings as a configuration file that only its owner may read.
+fn write(app: &App, data: &DataDir, overrides: &[(String, String)]) -> Result<PathBuf, Failure> {
+    let failed = |why: String| {
+        Failure::new(Exit::Failed, "output", "Cannot write the configuration of these servers").because(why)
+    };
+    let mut root = match &app.global.config {
+        Some(file) => {
+            let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+            text.parse::<Table>().map_err(|error| failed(error.message().to_owned()))?
+        }
+        None => Table::new(),
+    };
+    for (key, value) in overrides {
+        let wrong = || failed(format!("{key} is a section in one place and a setting in another"));
+        insert(&mut root, key, value).ok_or_else(wrong)?;
+    }
+    let body = toml::to_string(&root).map_err(|error| failed(error.to_string()))?;
+    let text = format!(
+        "# Written by `nightferry up` at each start; changes are lost. Other commands read it while `up` runs.\n\n{body}"
+    );
+    Ok(data.replace_file(UP_CONFIG, text.as_bytes())?)
+}
+
+/// Sets a dotted key. None when it goes through something that is no section.
+fn insert(root: &mut Table, key: &str, value: &str) -> Option<()> {
+    let mut section = root;
+    let mut names = key.split('.').peekable();
+    while let Some(name) = names.next() {
+        if names.peek().is_none() {
+            section.insert(name.to_owned(), Value::String(value.to_owned()));
+            return Some(());
+        }
+        let inner = section.entry(name).or_insert_with(|| Value::Table(Table::new()));
+        section = inner.as_table_mut()?;
+    }
+    None
+}
+
+/// The database's address as other programs need it.
+pub(super) fn database_url(config: &Config) -> String {
+    config.database.url.expose_secret().to_owned()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dotted_keys_become_sections() {
+        let mut root: Table = "[tiering]\nbatch_size = 5\n".parse().unwrap();
+        for (key, value) in [("tiering.schedule", "0 0 1 * * *"), ("stores.s3.bucket", "cloud-\"files\"")] {
+            insert(&mut root, key, value).unwrap();
+        }
+        insta::assert_snapshot!(toml::to_string(&root).unwrap(), @"");
+        assert!(insert(&mut root, "tiering.schedule.x", "1").is_none());
+    }
+
+    #[test]
+    fn what_follows_from_the_servers_cannot_be_set() {
+        let refused = |key: &str| {
+            let global = GlobalArgs { set: vec![(key.to_owned(), "x".to_owned())], ..GlobalArgs::default() };
+            refuse_what_cannot_be(&global).is_err()
+        };
+        for key in ["database.url", "server.port", "stores.minio.endpoint", "stores.s3.secret_key"] {
+            assert!(refused(key), "{key}");
+        }
+        for key in ["server.host", "tiering.batch_size", "stores.s3.storage_class", "stores.s3x.bucket"] {
+            assert!(!refused(key), "{key}");
+        }
+    }
+}

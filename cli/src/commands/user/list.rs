@@ -1,0 +1,87 @@
+//! `nightferry user list`: a page of accounts in the order of their making.
+
+use clap::Args;
+use nightferry_core::auth::account;
+use nightferry_core::context::Context;
+use nightferry_core::db::unsigned;
+use nightferry_core::db::users::User;
+use nightferry_core::ids::UserId;
+use serde::Serialize;
+
+use super::App;
+use crate::documents::UserDocument;
+use crate::errors::{Exit, Failure, cannot};
+use crate::format::bytes;
+use crate::format::table::{Align, Table, plain};
+use crate::output::Look;
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry user list
+  nightferry --json user list | jq -r '.users[] | select(.role == \"admin\") | .email'";
+
+/// Options of `user list`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ListArgs {
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    limit: u16,
+    /// Go on after this account: the id of the last one listed before
+    #[arg(long, value_name = "USER-ID")]
+    after: Option<UserId>,
+}
+
+#[derive(Serialize)]
+struct Document {
+    users: Vec<UserDocument>,
+    more: bool,
+}
+
+pub(super) async fn run(app: &App, context: &Context, args: &ListArgs) -> Result<Exit, Failure> {
+    let asked = i64::from(args.limit) + 1;
+    let mut users = account::list(context, args.after, asked).await.map_err(cannot("list the accounts"))?;
+    let more = users.len() > usize::from(args.limit);
+    users.truncate(usize::from(args.limit));
+    let document = Document { users: users.iter().map(UserDocument::of).collect(), more };
+    app.output.result(&document, |look| text(&users, look))?;
+    match users.last() {
+        Some(last) if more => {
+            let command =
+                app.output.command(&format!("user list --limit {} --after {}", args.limit, last.id));
+            app.output.note(&format!("There are more: {command}"));
+        }
+        None => {
+            let command = app.output.command("user create EMAIL --admin");
+            app.output.note(&format!("There are no accounts. Make one: {command}"));
+        }
+        _ => {}
+    }
+    Ok(Exit::Ok)
+}
+
+fn text(users: &[User], look: Look) -> String {
+    let mut table = Table::new(&[
+        ("EMAIL", Align::Left),
+        ("NAME", Align::Left),
+        ("ROLE", Align::Left),
+        ("STATE", Align::Left),
+        ("USED", Align::Right),
+        ("QUOTA", Align::Right),
+        ("SINCE", Align::Left),
+        ("ID", Align::Left),
+    ]);
+    for user in users {
+        table.row([
+            plain(&user.email),
+            plain(&user.name),
+            user.role.to_string(),
+            look.state(if user.disabled_at.is_some() { "disabled" } else { "active" }),
+            bytes::human(unsigned(user.used_bytes)),
+            user.quota_bytes.map_or_else(|| "-".to_owned(), |quota| bytes::human(unsigned(quota))),
+            look.zone.show(user.created_at),
+            user.id.to_string(),
+        ]);
+    }
+    table.render()
+}

@@ -1,0 +1,57 @@
+//! `nightferry worker`: the ferry.
+
+use clap::Args;
+use nightferry_core::telemetry::Role;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::{App, migrate, service};
+use crate::errors::{Exit, Failure};
+use crate::up::StopRequests;
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry worker
+  nightferry worker --set tiering.concurrency=32
+  SYNC_LOG_FILE=/var/log/nightferry/sync.log nightferry worker
+
+SIGTERM and Ctrl-C let transfers in flight finish within tiering.drain_grace and give the rest back; a second signal
+ends it at once, which loses nothing: another worker goes on where it stopped. Start as many as you like.";
+
+/// Options of `worker`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct WorkerArgs {
+    /// Apply missing migrations first instead of refusing to start
+    #[arg(long)]
+    migrate: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    pid: u32,
+    schedule: String,
+    time_zone: String,
+}
+
+pub(super) async fn run(app: &App, args: WorkerArgs) -> Result<Exit, Failure> {
+    let requests = StopRequests::listen()?;
+    let session = app.session_as(app.config(Vec::new())?, Role::Worker)?;
+    let context = session.context.clone();
+    migrate::require_current(app, &context, args.migrate).await?;
+    service::prepare_stores(&context).await;
+
+    let tiering = &context.config.tiering;
+    let document = Document {
+        pid: std::process::id(),
+        schedule: tiering.schedule.clone(),
+        time_zone: tiering.time_zone.to_string(),
+    };
+    app.output.result(&document, |_| {
+        format!("Ferrying on the schedule {} ({}) and on request", document.schedule, document.time_zone)
+    })?;
+
+    let shutdown = CancellationToken::new();
+    let service = nightferry_worker::run(context, shutdown.clone());
+    service::until_stopped(service, shutdown, requests, "the worker").await
+}

@@ -1,0 +1,249 @@
+//! The documents of `--json`: stable names in snake_case, exact bytes, times in RFC 3339. They follow the wire types of
+//! the HTTP API where both show the same thing. Adding a field is fine; renaming one breaks people's scripts.
+
+use chrono::{DateTime, Utc};
+use nightferry_core::config::Problem;
+use nightferry_core::db::replicas::{Replica, StateCount};
+use nightferry_core::db::run_failures::RunFailure;
+use nightferry_core::db::runs::Run;
+use nightferry_core::db::unsigned;
+use nightferry_core::db::users::User;
+use nightferry_core::db::workers::Worker;
+use nightferry_core::tiering::run::RunView;
+use serde::Serialize;
+
+use crate::errors::{Failure, Next};
+
+/// What a failed command prints.
+#[derive(Debug, Serialize)]
+pub(crate) struct ErrorDocument<'a> {
+    error: ErrorBody<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorBody<'a> {
+    kind: &'static str,
+    exit_code: u8,
+    message: &'a str,
+    reason: Option<&'a str>,
+    next: Vec<NextDocument<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<ProblemDocument<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct NextDocument<'a> {
+    text: &'a str,
+    command: Option<String>,
+}
+
+/// One thing that is wrong with the configuration.
+#[derive(Debug, Serialize)]
+pub(crate) struct ProblemDocument<'a> {
+    key: &'a str,
+    source: &'a str,
+    message: &'a str,
+    fix: &'a str,
+}
+
+impl<'a> ErrorDocument<'a> {
+    pub(crate) fn of(failure: &'a Failure, invocation: &str) -> Self {
+        let next = |next: &'a Next| NextDocument {
+            text: &next.text,
+            command: next.command.as_ref().map(|command| format!("{invocation} {command}")),
+        };
+        Self {
+            error: ErrorBody {
+                kind: failure.kind,
+                exit_code: failure.exit.number(),
+                message: &failure.what,
+                reason: failure.why.as_deref(),
+                next: failure.next.iter().map(next).collect(),
+                problems: failure.problems.iter().map(ProblemDocument::of).collect(),
+            },
+        }
+    }
+}
+
+impl<'a> ProblemDocument<'a> {
+    pub(crate) fn of(problem: &'a Problem) -> Self {
+        Self { key: &problem.key, source: &problem.source, message: &problem.message, fix: &problem.fix }
+    }
+}
+
+/// An account.
+#[derive(Debug, Serialize)]
+pub(crate) struct UserDocument {
+    id: String,
+    email: String,
+    name: String,
+    role: &'static str,
+    disabled_at: Option<DateTime<Utc>>,
+    quota_bytes: Option<u64>,
+    used_bytes: u64,
+    created_at: DateTime<Utc>,
+}
+
+impl UserDocument {
+    pub(crate) fn of(user: &User) -> Self {
+        Self {
+            id: user.id.to_string(),
+            email: user.email.clone(),
+            name: user.name.clone(),
+            role: user.role.as_str(),
+            disabled_at: user.disabled_at,
+            quota_bytes: user.quota_bytes.map(unsigned),
+            used_bytes: unsigned(user.used_bytes),
+            created_at: user.created_at,
+        }
+    }
+}
+
+/// A run, as the API shows it, with what it is limited to.
+#[derive(Debug, Serialize)]
+pub(crate) struct RunDocument {
+    id: String,
+    trigger: &'static str,
+    requested_by: Option<String>,
+    scope: serde_json::Value,
+    status: &'static str,
+    files_total: u64,
+    files_done: u64,
+    files_failed: u64,
+    bytes_total: u64,
+    bytes_done: u64,
+    created_at: DateTime<Utc>,
+    started_at: Option<DateTime<Utc>>,
+    cancel_requested_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+    next_batch_at: Option<DateTime<Utc>>,
+    error: Option<String>,
+}
+
+impl RunDocument {
+    pub(crate) fn of(view: &RunView) -> Self {
+        Self { next_batch_at: view.next_batch_at, ..Self::of_row(&view.run) }
+    }
+
+    pub(crate) fn of_row(run: &Run) -> Self {
+        Self {
+            id: run.id.to_string(),
+            trigger: run.trigger.as_str(),
+            requested_by: run.requested_by.map(|user| user.to_string()),
+            scope: run.scope.clone(),
+            status: run.status.as_str(),
+            files_total: unsigned(run.files_total),
+            files_done: unsigned(run.files_done),
+            files_failed: unsigned(run.files_failed),
+            bytes_total: unsigned(run.bytes_total),
+            bytes_done: unsigned(run.bytes_done),
+            created_at: run.created_at,
+            started_at: run.started_at,
+            cancel_requested_at: run.cancel_requested_at,
+            finished_at: run.finished_at,
+            next_batch_at: None,
+            error: run.error.clone(),
+        }
+    }
+}
+
+/// An item that a run gave up.
+#[derive(Debug, Serialize)]
+pub(crate) struct FailureDocument {
+    id: String,
+    file_id: Option<String>,
+    filename: Option<String>,
+    object_id: String,
+    store: String,
+    attempts: i32,
+    error: String,
+    created_at: DateTime<Utc>,
+}
+
+impl FailureDocument {
+    pub(crate) fn of(failure: &RunFailure) -> Self {
+        Self {
+            id: failure.id.to_string(),
+            file_id: failure.file_id.map(|file| file.to_string()),
+            filename: failure.filename.clone(),
+            object_id: failure.object_id.to_string(),
+            store: failure.store.clone(),
+            attempts: failure.attempts,
+            error: failure.error.clone(),
+            created_at: failure.created_at,
+        }
+    }
+}
+
+/// A worker process.
+#[derive(Debug, Serialize)]
+pub(crate) struct WorkerDocument {
+    id: String,
+    host: String,
+    pid: i32,
+    version: String,
+    state: String,
+    up: bool,
+    started_at: DateTime<Utc>,
+    heartbeat_at: DateTime<Utc>,
+}
+
+impl WorkerDocument {
+    pub(crate) fn of(worker: &Worker, up: bool) -> Self {
+        Self {
+            id: worker.id.to_string(),
+            host: worker.host.clone(),
+            pid: worker.pid,
+            version: worker.version.clone(),
+            state: worker.state.clone(),
+            up,
+            started_at: worker.started_at,
+            heartbeat_at: worker.heartbeat_at,
+        }
+    }
+}
+
+/// How many replicas of a store are in a state.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReplicaCountDocument {
+    store: String,
+    state: &'static str,
+    replicas: u64,
+    bytes: u64,
+}
+
+impl ReplicaCountDocument {
+    pub(crate) fn of(count: &StateCount) -> Self {
+        Self {
+            store: count.store.clone(),
+            state: count.state.as_str(),
+            replicas: unsigned(count.replicas),
+            bytes: unsigned(count.bytes),
+        }
+    }
+}
+
+/// A replica of a file's current version.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReplicaDocument {
+    store: String,
+    state: &'static str,
+    verified_at: Option<DateTime<Utc>>,
+    attempts: i32,
+    last_error: Option<String>,
+    next_attempt_at: Option<DateTime<Utc>>,
+}
+
+impl ReplicaDocument {
+    pub(crate) fn of(replica: &Replica) -> Self {
+        use nightferry_core::db::enums::ReplicaState;
+        Self {
+            store: replica.store.clone(),
+            state: replica.state.as_str(),
+            verified_at: replica.verified_at,
+            attempts: replica.attempts,
+            last_error: replica.last_error.clone(),
+            next_attempt_at: (replica.state == ReplicaState::Queued).then_some(replica.not_before),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Runs as people read them.
+
+use std::time::Duration;
+
+use nightferry_core::db::enums::RunStatus;
+use nightferry_core::db::run_failures::RunFailure;
+use nightferry_core::db::runs::Run;
+use nightferry_core::db::unsigned;
+use nightferry_core::tiering::run::RunView;
+
+use super::table::{Align, Table, pairs, plain};
+use super::{bytes, count, grouped, time};
+use crate::output::Look;
+
+/// How far a run is, on one line: `12 of 345 files, 1.2 GiB of 30.0 GiB, 2 failed`.
+pub(crate) fn progress(run: &Run) -> String {
+    let (done, total) = (unsigned(run.files_done), unsigned(run.files_total));
+    let moved = bytes::human(unsigned(run.bytes_done));
+    let mut text = if done == total {
+        format!("{}, {moved}", count(done, "file"))
+    } else {
+        format!(
+            "{} of {}, {moved} of {}",
+            grouped(done),
+            count(total, "file"),
+            bytes::human(unsigned(run.bytes_total))
+        )
+    };
+    if run.files_failed > 0 {
+        text.push_str(&format!(", {} failed", grouped(unsigned(run.files_failed))));
+    }
+    text
+}
+
+/// How long a run took, once it ended.
+pub(crate) fn duration(run: &Run) -> Option<Duration> {
+    Some(time::between(run.started_at?, run.finished_at?))
+}
+
+/// What a run is limited to, in words.
+pub(crate) fn scope(run: &Run) -> String {
+    let Ok(scope) = run.scope() else { return "unknown to this version".to_owned() };
+    let mut parts = Vec::new();
+    if let Some(user) = scope.user_id {
+        parts.push(format!("account {user}"));
+    }
+    if let Some(folder) = scope.folder_id {
+        parts.push(format!("folder {folder}"));
+    }
+    match scope.file_ids.as_deref() {
+        Some([one]) => parts.push(format!("file {one}")),
+        Some(files) => {
+            parts.push(count(u64::try_from(files.len()).unwrap_or(u64::MAX), "file"));
+        }
+        None => {}
+    }
+    if scope.retry_failed {
+        parts.push("what had failed before, too".to_owned());
+    }
+    if parts.is_empty() { "everything".to_owned() } else { parts.join(", ") }
+}
+
+/// Everything about one run.
+pub(crate) fn details(view: &RunView, look: Look) -> String {
+    let run = &view.run;
+    let mut facts = vec![
+        ("run", run.id.to_string()),
+        ("status", status(run, look)),
+        ("asked by", run.trigger.to_string()),
+        ("scope", scope(run)),
+        ("moved", progress(run)),
+        ("asked at", look.zone.show(run.created_at)),
+    ];
+    if let Some(at) = run.started_at {
+        facts.push(("started", look.zone.show(at)));
+    }
+    if let Some(at) = run.finished_at {
+        facts.push(("ended", look.zone.show(at)));
+    }
+    if let Some(took) = duration(run) {
+        let rate = bytes::rate(unsigned(run.bytes_done), took);
+        facts.push(("took", format!("{} ({rate})", time::span(took))));
+    }
+    if let Some(at) = view.next_batch_at {
+        facts.push(("next batch", look.zone.show(at)));
+    }
+    if let Some(error) = &run.error {
+        facts.push(("error", plain(error)));
+    }
+    pairs(&facts)
+}
+
+fn status(run: &Run, look: Look) -> String {
+    let status = look.state(run.status.as_str());
+    if run.status.is_active() && run.cancel_requested_at.is_some() {
+        return format!("{status}, being cancelled: what is in flight finishes");
+    }
+    match run.status {
+        RunStatus::Queued => format!("{status}, waits for a worker"),
+        RunStatus::Partial => format!("{status}: some files crossed, some did not"),
+        _ => status,
+    }
+}
+
+/// Runs as a table, in the order given.
+pub(crate) fn table(runs: &[RunView], look: Look) -> String {
+    let mut table = Table::new(&[
+        ("RUN", Align::Left),
+        ("STATUS", Align::Left),
+        ("BY", Align::Left),
+        ("STARTED", Align::Left),
+        ("TOOK", Align::Right),
+        ("FILES", Align::Right),
+        ("FAILED", Align::Right),
+        ("BYTES", Align::Right),
+    ]);
+    for run in runs.iter().map(|view| &view.run) {
+        table.row([
+            run.id.to_string(),
+            look.state(run.status.as_str()),
+            run.trigger.to_string(),
+            look.zone.show_or_dash(run.started_at),
+            duration(run).map_or_else(|| "-".to_owned(), time::span),
+            grouped(unsigned(run.files_done)),
+            grouped(unsigned(run.files_failed)),
+            bytes::human(unsigned(run.bytes_done)),
+        ]);
+    }
+    table.render()
+}
+
+/// What a run gave up, as a table.
+pub(crate) fn failures(failures: &[RunFailure]) -> String {
+    let mut table = Table::new(&[
+        ("FILE", Align::Left),
+        ("ID", Align::Left),
+        ("STORE", Align::Left),
+        ("ATTEMPTS", Align::Right),
+        ("ERROR", Align::Left),
+    ]);
+    for failure in failures {
+        table.row([
+            failure.filename.as_deref().map_or_else(|| "(deleted since)".to_owned(), plain),
+            failure.file_id.map_or_else(|| "-".to_owned(), |file| file.to_string()),
+            failure.store.clone(),
+            failure.attempts.to_string(),
+            plain(&failure.error),
+        ]);
+    }
+    table.render()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod tests {
+    use chrono::{DateTime, TimeDelta};
+    use nightferry_core::db::enums::RunTrigger;
+    use nightferry_core::db::runs::RunScope;
+
+    use super::*;
+    use crate::format::time::Zone;
+
+    const LOOK: Look = Look { color: false, zone: Zone::Utc };
+
+    /// A run that ended with failures.
+    pub(crate) fn partial() -> Run {
+        let at = DateTime::from_timestamp(1_795_219_200, 0).unwrap();
+        Run {
+            id: "0199f0a0-0000-7000-8000-000000000001".parse().unwrap(),
+            trigger: RunTrigger::Cli,
+            requested_by: None,
+            tick: None,
+            scope: serde_json::to_value(RunScope { retry_failed: true, ..RunScope::default() }).unwrap(),
+            status: RunStatus::Partial,
+            files_total: 2_000,
+            files_done: 1_997,
+            files_failed: 3,
+            bytes_total: 32_768_000,
+            bytes_done: 32_718_848,
+            error: None,
+            created_at: at,
+            started_at: Some(at + TimeDelta::milliseconds(350)),
+            cancel_requested_at: None,
+            finished_at: Some(at + TimeDelta::milliseconds(83_350)),
+        }
+    }
+
+    fn view(run: Run) -> RunView {
+        RunView { run, next_batch_at: None }
+    }
+
+    #[test]
+    fn details_of_a_run_that_ended_partial() {
+        insta::assert_snapshot!(details(&view(partial()), LOOK), @"");
+    }
+
+    #[test]
+    fn details_of_a_run_that_is_being_cancelled() {
+        let at = partial().started_at;
+        let run = Run {
+            status: RunStatus::Running,
+            files_done: 12,
+            files_failed: 0,
+            bytes_done: 196_608,
+            finished_at: None,
+            cancel_requested_at: at,
+            scope: serde_json::json!({ "file_ids": ["0199f0a0-0000-7000-8000-00000000000f"] }),
+            ..partial()
+        };
+        insta::assert_snapshot!(details(&RunView { run, next_batch_at: at }, LOOK), @"");
+    }
+
+    #[test]
+    fn runs_as_a_table() {
+        let queued = Run {
+            status: RunStatus::Queued,
+            trigger: RunTrigger::Schedule,
+            files_done: 0,
+            files_failed: 0,
+            bytes_done: 0,
+            started_at: None,
+            finished_at: None,
+            ..partial()
+        };
+        insta::assert_snapshot!(table(&[view(queued), view(partial())], LOOK), @"");
+    }
+
+    #[test]
+    fn failures_as_a_table() {
+        let failure = RunFailure {
+            id: "0199f0a0-0000-7000-8000-000000000002".parse().unwrap(),
+            object_id: "0199f0a0-0000-7000-8000-000000000003".parse().unwrap(),
+            file_id: Some("0199f0a0-0000-7000-8000-000000000004".parse().unwrap()),
+            filename: Some("re\nport.pdf".to_owned()),
+            store: "s3".to_owned(),
+            attempts: 5,
+            error: "store s3: PutObject was answered AccessDenied (HTTP 403)".to_owned(),
+            created_at: partial().created_at,
+        };
+        let deleted = RunFailure { file_id: None, filename: None, attempts: 1, ..failure.clone() };
+        insta::assert_snapshot!(failures(&[failure, deleted]), @"");
+    }
+}

@@ -1,0 +1,96 @@
+//! Aligned columns for people. Widths count what the terminal shows: wide characters as two, colours as none.
+
+use console::measure_text_width;
+
+/// On which side a column's cells are filled up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Align {
+    /// Words.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+const GAP: &str = "  ";
+
+/// A table with a heading. Control characters in cells are shown as `?`, so that no name can break a row.
+#[derive(Debug)]
+pub(crate) struct Table {
+    columns: Vec<Align>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub(crate) fn new(columns: &[(&str, Align)]) -> Self {
+        Self {
+            columns: columns.iter().map(|(_, align)| *align).collect(),
+            rows: vec![columns.iter().map(|(heading, _)| (*heading).to_owned()).collect()],
+        }
+    }
+
+    /// Adds a row; it has a cell for each column.
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    /// The lines, the heading first.
+    pub(crate) fn render(&self) -> String {
+        let widths: Vec<usize> = (0..self.columns.len())
+            .map(|column| {
+                let cells = self.rows.iter().filter_map(|row| row.get(column));
+                cells.map(|cell| measure_text_width(cell)).max().unwrap_or(0)
+            })
+            .collect();
+        self.rows.iter().map(|row| self.line(row, &widths)).collect::<Vec<_>>().join("\n")
+    }
+
+    fn line(&self, row: &[String], widths: &[usize]) -> String {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&self.columns)
+            .zip(widths)
+            .map(|((cell, align), width)| {
+                let fill = " ".repeat(width.saturating_sub(measure_text_width(cell)));
+                match align {
+                    Align::Left => format!("{cell}{fill}"),
+                    Align::Right => format!("{fill}{cell}"),
+                }
+            })
+            .collect();
+        cells.join(GAP).trim_end().to_owned()
+    }
+}
+
+/// Lines of `label  value`, the values under each other.
+pub(crate) fn pairs(pairs: &[(&str, String)]) -> String {
+    let width = pairs.iter().map(|(label, _)| measure_text_width(label)).max().unwrap_or(0);
+    pairs.iter().map(|(label, value)| format!("{label:width$}{GAP}{value}")).collect::<Vec<_>>().join("\n")
+}
+
+/// Text from outside, on one line and without control characters.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_by_what_the_terminal_shows() {
+        let mut table = Table::new(&[("NAME", Align::Left), ("SIZE", Align::Right), ("STATE", Align::Left)]);
+        table.row(["report.pdf".to_owned(), "1.5 KiB".to_owned(), "present".to_owned()]);
+        table.row(["写真.jpg".to_owned(), "300.0 MiB".to_owned(), "\u{1b}[31mfailed\u{1b}[0m".to_owned()]);
+        insta::assert_snapshot!(table.render().replace('\u{1b}', "ESC"), @r"
+        NAME             SIZE  STATE
+        report.pdf    1.5 KiB  present
+        写真.jpg    300.0 MiB  ESC[31mfailedESC[0m
+        ");
+    }
+
+    #[test]
+    fn names_cannot_break_a_row() {
+        assert_eq!(plain("a\nb\u{1b}[2Jc"), "a?b?[2Jc");
+    }
+}

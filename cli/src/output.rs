@@ -1,0 +1,248 @@
+//! The way out for everything the program says: results to standard output, all else to standard error.
+//! In JSON mode standard output carries exactly one document, also when the command fails.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use console::Style;
+use serde::Serialize;
+
+use crate::args::GlobalArgs;
+use crate::documents::ErrorDocument;
+use crate::errors::{Exit, Failure, Next};
+use crate::format::time::Zone;
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Volume {
+    Quiet,
+    Normal,
+    Verbose,
+}
+
+/// How values are shown to people.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    /// Whether standard output takes colours.
+    pub(crate) color: bool,
+    /// Whose wall clock.
+    pub(crate) zone: Zone,
+}
+
+impl Look {
+    /// The text in a colour, where colours are wanted.
+    pub(crate) fn paint(self, style: &Style, text: &str) -> String {
+        style.clone().force_styling(self.color).apply_to(text).to_string()
+    }
+
+    /// A state, coloured by what it means.
+    pub(crate) fn state(self, state: &str) -> String {
+        let style = match state {
+            "succeeded" | "present" | "ok" => Style::new().green(),
+            "failed" | "lost" => Style::new().red(),
+            "partial" | "cancelled" | "disabled" => Style::new().yellow(),
+            "running" | "copying" => Style::new().cyan(),
+            _ => return state.to_owned(),
+        };
+        self.paint(&style, state)
+    }
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(crate) struct Output {
+    json: bool,
+    volume: Volume,
+    /// How the operator calls this program, for advice that can be pasted.
+    invocation: String,
+}
+
+impl Output {
+    /// As the options ask for it.
+    pub(crate) fn new(global: &GlobalArgs) -> Self {
+        let volume = match (global.quiet, global.verbose) {
+            (true, _) => Volume::Quiet,
+            (_, true) => Volume::Verbose,
+            _ => Volume::Normal,
+        };
+        let invocation = match &global.config {
+            Some(file) => format!("nightferry --config {}", shell_word(&file.display().to_string())),
+            None => "nightferry".to_owned(),
+        };
+        Self { json: global.json, volume, invocation }
+    }
+
+    /// Whether everything is to be said.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.volume == Volume::Verbose
+    }
+
+    /// Whether only results and errors are to be said.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.volume == Volume::Quiet
+    }
+
+    /// Whether a progress bar can be drawn.
+    pub(crate) fn draws_progress(&self) -> bool {
+        !self.is_quiet() && io::stderr().is_terminal()
+    }
+
+    /// How text on standard output looks.
+    pub(crate) fn look(&self) -> Look {
+        Look {
+            color: !self.json && console::colors_enabled() && io::stdout().is_terminal(),
+            zone: Zone::Local,
+        }
+    }
+
+    /// The command line that runs `command` as this program was run.
+    pub(crate) fn command(&self, command: &str) -> String {
+        format!("{} {command}", self.invocation)
+    }
+
+    /// Prints the command's one result: the document, or the text for people.
+    pub(crate) fn result(
+        &self,
+        document: &impl Serialize,
+        text: impl FnOnce(Look) -> String,
+    ) -> Result<(), Failure> {
+        if !self.json {
+            return self.text(&text(self.look()));
+        }
+        let json = serde_json::to_string_pretty(document).map_err(|error| {
+            Failure::new(Exit::Failed, "internal", "Cannot write the result as JSON").because(error)
+        })?;
+        self.text(&json)
+    }
+
+    /// Prints text on standard output as it is. A reader that went away (`| head`) is no error.
+    fn text(&self, text: &str) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        match write!(out, "{text}{end}").and_then(|()| out.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::new(Exit::Failed, "output", "Cannot write to standard output").because(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Says what happens, on standard error; not when quiet.
+    pub(crate) fn note(&self, text: &str) {
+        if self.volume >= Volume::Normal {
+            say(text);
+        }
+    }
+
+    /// Says a detail, on standard error; only when verbose.
+    pub(crate) fn detail(&self, text: &str) {
+        if self.volume >= Volume::Verbose {
+            say(&style_stderr(&Style::new().dim(), text));
+        }
+    }
+
+    /// Says what the operator should know although work goes on.
+    pub(crate) fn warning(&self, text: &str) {
+        if self.volume >= Volume::Normal {
+            say(&format!("{} {text}", style_stderr(&Style::new().yellow().bold(), "warning:")));
+        }
+    }
+
+    /// Says why a command failed, on standard error for people and as the one document for programs.
+    pub(crate) fn error(&self, failure: &Failure) {
+        self.problem(failure);
+        if self.json {
+            // Standard output is gone when this fails, and the error was said already.
+            let _ = self.result(&ErrorDocument::of(failure, &self.invocation), |_| String::new());
+        }
+    }
+
+    /// Says what went wrong with a command whose result was printed already.
+    pub(crate) fn problem(&self, failure: &Failure) {
+        let head = style_stderr(&Style::new().red().bold(), "error:");
+        say(&format!("{head} {}", failure_text(failure, &self.invocation)));
+    }
+}
+
+/// What happened, why, and what to do next.
+pub(crate) fn failure_text(failure: &Failure, invocation: &str) -> String {
+    let mut text = failure.what.clone();
+    if let Some(why) = &failure.why {
+        text.push_str("\n  why:  ");
+        text.push_str(&why.trim_end().replace('\n', "\n        "));
+    }
+    for problem in &failure.problems {
+        text.push_str(&format!(
+            "\n\n  {} {}\n    from: {}\n    fix:  {}",
+            problem.key, problem.message, problem.source, problem.fix
+        ));
+    }
+    if !failure.problems.is_empty() && !failure.next.is_empty() {
+        text.push('\n');
+    }
+    for (place, next) in failure.next.iter().enumerate() {
+        text.push_str(if place == 0 { "\n  next: " } else { "\n        " });
+        text.push_str(&next_text(next, invocation));
+    }
+    text
+}
+
+fn next_text(next: &Next, invocation: &str) -> String {
+    match &next.command {
+        Some(command) => format!("{}: {invocation} {command}", next.text),
+        None => next.text.clone(),
+    }
+}
+
+/// A word that a shell reads as one.
+pub(crate) fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+fn style_stderr(style: &Style, text: &str) -> String {
+    style.clone().for_stderr().apply_to(text).to_string()
+}
+
+fn say(text: &str) {
+    // When standard error is closed there is nowhere left to say so.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use nightferry_core::config::{Config, LoadOptions};
+    use nightferry_core::error::Error;
+    use nightferry_core::ids::RunId;
+
+    use super::*;
+    use crate::errors::cannot;
+
+    #[test]
+    fn a_failure_says_what_why_and_what_next() {
+        let run: RunId = "0199f0a0-0000-7000-8000-000000000001".parse().unwrap();
+        let failure = cannot("start a sync")(Error::SyncAlreadyRunning(run));
+        insta::assert_snapshot!(failure_text(&failure, "nightferry --config my.toml"), @"");
+    }
+
+    #[test]
+    fn configuration_errors_are_printed_all_together() {
+        let overrides = vec![
+            ("server.port".to_owned(), "eighty".to_owned()),
+            ("server.prot".to_owned(), "80".to_owned()),
+        ];
+        let errors = Config::load(LoadOptions { overrides, ..LoadOptions::default() }).unwrap_err();
+        let failure = Failure::from(errors).advise_command("try it on this machine", "up");
+        insta::assert_snapshot!(failure_text(&failure, "nightferry"), @"");
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell_only_where_needed() {
+        assert_eq!(shell_word("nightferry-data/nightferry.toml"), "nightferry-data/nightferry.toml");
+        assert_eq!(shell_word("my data"), "'my data'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+    }
+}

@@ -1,0 +1,176 @@
+//! Where a command's configuration comes from: the options, the environment, a file, or a `nightferry up` that runs in
+//! the folder. Reads no setting itself.
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use nightferry_core::config::{Config, LoadOptions};
+
+use crate::args::GlobalArgs;
+use crate::errors::Failure;
+
+/// Where `nightferry up` keeps everything unless told otherwise.
+pub(crate) const DEFAULT_DATA_DIR: &str = "nightferry-data";
+
+/// The configuration that `nightferry up` writes into its data folder.
+pub(crate) const UP_CONFIG: &str = "nightferry.toml";
+
+/// Locked by a running `nightferry up`.
+const UP_LOCK: &str = "up.lock";
+
+const DATABASE_URL: &str = "database.url";
+
+/// Naming a database or a file in one of these is a configuration of one's own.
+const OWN: [&str; 5] = [
+    "NIGHTFERRY_CONFIG",
+    "DATABASE_URL",
+    "DATABASE_URL_FILE",
+    "NIGHTFERRY__DATABASE__URL",
+    "NIGHTFERRY__DATABASE__URL_FILE",
+];
+
+/// The usual names that say nothing about servers or addresses, and so also hold for the servers of `nightferry up`.
+const OF_ANY_SERVER: [&str; 5] =
+    ["MAX_FILE_SIZE_MB", "SYNC_SCHEDULE", "SYNC_BATCH_SIZE", "DELETE_FROM_MINIO_AFTER_SYNC", "LOG_LEVEL"];
+
+/// A `nightferry up` in this folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum UpHere {
+    Running,
+    Stopped,
+    Never,
+}
+
+/// The sources of a command's configuration.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    options: LoadOptions,
+    /// Set when the configuration is that of a `nightferry up` found here.
+    pub(crate) found: Option<PathBuf>,
+    up_here: UpHere,
+}
+
+impl Sources {
+    /// What the options, the environment and the folder offer. `more` are overrides of the command's own options.
+    pub(crate) fn of(global: &GlobalArgs, more: Vec<(String, String)>) -> Self {
+        let options = LoadOptions::from_process(global.config.clone(), overrides(global, more));
+        Self::choose(options, Path::new(DEFAULT_DATA_DIR))
+    }
+
+    fn choose(mut options: LoadOptions, data_dir: &Path) -> Self {
+        let up_here = up_in(data_dir);
+        if is_own(&options) || up_here != UpHere::Running {
+            return Self { options, found: None, up_here };
+        }
+        let file = data_dir.join(UP_CONFIG);
+        options.file = Some(file.clone());
+        options.env = env_for_up(options.env);
+        Self { options, found: Some(file), up_here }
+    }
+
+    /// Reads the configuration.
+    pub(crate) fn load(self) -> Result<Config, Failure> {
+        let is_own = is_own(&self.options);
+        Config::load(self.options).map_err(|errors| {
+            let failure = Failure::from(errors);
+            match self.up_here {
+                _ if is_own => failure,
+                UpHere::Stopped => {
+                    failure.advise_command("start the servers of ./nightferry-data again", "up")
+                }
+                UpHere::Never | UpHere::Running => {
+                    failure.advise_command("or try Nightferry on this machine, without any of this", "up")
+                }
+            }
+        })
+    }
+}
+
+/// The overrides of the command line, the more special ones last.
+fn overrides(global: &GlobalArgs, more: Vec<(String, String)>) -> Vec<(String, String)> {
+    let url = global.database_url.iter().map(|url| (DATABASE_URL.to_owned(), url.clone()));
+    global.set.iter().cloned().chain(url).chain(more).collect()
+}
+
+/// Whether a database or a file is named.
+fn is_own(options: &LoadOptions) -> bool {
+    options.file.is_some()
+        || options.overrides.iter().any(|(key, _)| key == DATABASE_URL)
+        || OWN.iter().any(|name| options.env.get(*name).is_some_and(|value| !value.trim().is_empty()))
+        || options.search.iter().any(|path| path.exists())
+}
+
+/// The environment without what describes other servers than those of `nightferry up`: a shell that is set up for AWS
+/// must not send its cloud stand-in AWS's keys.
+pub(crate) fn env_for_up(env: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    env.into_iter()
+        .filter(|(name, _)| name.starts_with("NIGHTFERRY__") || OF_ANY_SERVER.contains(&name.as_str()))
+        .collect()
+}
+
+fn up_in(data_dir: &Path) -> UpHere {
+    if !data_dir.join(UP_CONFIG).exists() {
+        return UpHere::Never;
+    }
+    // Shared, so that two commands that look at once do not take each other for it.
+    match File::open(data_dir.join(UP_LOCK)).map(|lock| lock.try_lock_shared()) {
+        Ok(Err(TryLockError::WouldBlock)) => UpHere::Running,
+        _ => UpHere::Stopped,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn data_dir_of_up() -> (tempfile::TempDir, File) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(UP_CONFIG), "").unwrap();
+        let lock = File::create(folder.path().join(UP_LOCK)).unwrap();
+        (folder, lock)
+    }
+
+    #[test]
+    fn a_running_up_is_found_when_nothing_else_is_configured() {
+        let (folder, lock) = data_dir_of_up();
+        lock.lock().unwrap();
+        let sources = Sources::choose(LoadOptions::default(), folder.path());
+        assert_eq!(sources.found, Some(folder.path().join(UP_CONFIG)));
+    }
+
+    #[test]
+    fn an_up_that_has_stopped_is_not_used() {
+        let (folder, _lock) = data_dir_of_up();
+        let sources = Sources::choose(LoadOptions::default(), folder.path());
+        assert_eq!((sources.found, sources.up_here), (None, UpHere::Stopped));
+    }
+
+    #[test]
+    fn an_own_configuration_comes_first() {
+        let (folder, lock) = data_dir_of_up();
+        lock.lock().unwrap();
+        let own = [
+            LoadOptions { file: Some(PathBuf::from("my.toml")), ..LoadOptions::default() },
+            LoadOptions {
+                overrides: vec![(DATABASE_URL.to_owned(), "postgres://x".to_owned())],
+                ..LoadOptions::default()
+            },
+            LoadOptions {
+                env: [("DATABASE_URL".to_owned(), "postgres://x".to_owned())].into(),
+                ..LoadOptions::default()
+            },
+        ];
+        for options in own {
+            assert_eq!(Sources::choose(options, folder.path()).found, None);
+        }
+    }
+
+    #[test]
+    fn keys_of_other_servers_do_not_reach_those_of_up() {
+        let env = ["AWS_ACCESS_KEY_ID", "MINIO_ENDPOINT", "HOST", "SYNC_BATCH_SIZE", "NIGHTFERRY__A__B"];
+        let env = env_for_up(env.map(|name| (name.to_owned(), "x".to_owned())).into());
+        assert_eq!(env.into_keys().collect::<Vec<_>>(), ["NIGHTFERRY__A__B", "SYNC_BATCH_SIZE"]);
+    }
+}

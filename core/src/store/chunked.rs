@@ -1,0 +1,258 @@
+//! The `aws-chunked` encoding: a body cut into frames, followed by a checksum that was computed while the body passed
+//! (AWS Signature Version 4, `STREAMING-UNSIGNED-PAYLOAD-TRAILER`). Copies no bytes of the body and does no I/O.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::stream::{Stream, StreamExt as _};
+
+use super::body::Watched;
+use super::options::CHECKSUM_CRC64NVME;
+use crate::checksum::{Crc64Hasher, Crc64Nvme};
+
+/// Bytes in each frame but the last. Servers read a frame into memory before they check it: `MinIO` takes up to 16 MiB,
+/// S3 wants at least 8 KiB.
+const FRAME: u64 = 64 * 1024;
+
+/// Ends every line of the framing.
+const LINE_END: &str = "\r\n";
+
+/// Length in bytes of a body of `length` bytes once it is framed and its checksum appended.
+pub(super) fn encoded_length(length: u64) -> u64 {
+    let whole = (length / FRAME).saturating_mul(framed(FRAME));
+    let rest = match length % FRAME {
+        0 => 0,
+        rest => framed(rest),
+    };
+    let end = length_of(&end_of_body(Crc64Nvme::EMPTY));
+    whole.saturating_add(rest).saturating_add(end)
+}
+
+fn framed(length: u64) -> u64 {
+    length_of(&frame_header(length)) + length + length_of(LINE_END)
+}
+
+fn length_of(text: &str) -> u64 {
+    u64::try_from(text.len()).unwrap_or(u64::MAX)
+}
+
+fn frame_header(length: u64) -> String {
+    format!("{length:x}{LINE_END}")
+}
+
+/// The empty frame and the trailer.
+fn end_of_body(crc: Crc64Nvme) -> String {
+    format!("0{LINE_END}{CHECKSUM_CRC64NVME}:{crc}{LINE_END}{LINE_END}")
+}
+
+/// The checksum of a body that is being sent: there once the body has ended well.
+pub(super) type Trailer = Arc<OnceLock<Crc64Nvme>>;
+
+/// The framed stream that the connection reads from.
+pub(super) struct Framed {
+    source: Watched,
+    /// Bytes of the body that no frame has been opened for.
+    unframed: u64,
+    /// Bytes that the open frame still lacks.
+    lacking: u64,
+    /// What the source gave and is not sent yet.
+    chunk: Bytes,
+    next: Next,
+    hasher: Crc64Hasher,
+    trailer: Trailer,
+}
+
+/// What is sent next.
+#[derive(Clone, Copy)]
+enum Next {
+    Header,
+    Data,
+    LineEnd,
+    End,
+    Nothing,
+}
+
+/// Frames `source`; its checksum is in `trailer` as soon as it is on its way.
+pub(super) fn frame(source: Watched, trailer: Trailer) -> Framed {
+    Framed {
+        unframed: source.length(),
+        source,
+        lacking: 0,
+        chunk: Bytes::new(),
+        next: Next::Header,
+        hasher: Crc64Hasher::new(),
+        trailer,
+    }
+}
+
+impl Framed {
+    /// The next bytes of the open frame.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.chunk.is_empty() {
+            match ready!(self.source.poll_next_unpin(cx)) {
+                Some(Ok(chunk)) => {
+                    self.hasher.update(&chunk);
+                    self.chunk = chunk;
+                }
+                // The source checks its length itself: it never ends inside a frame without an error.
+                end => {
+                    self.next = Next::Nothing;
+                    return Poll::Ready(end);
+                }
+            }
+        }
+        let room = usize::try_from(self.lacking).unwrap_or(usize::MAX);
+        let data = self.chunk.split_to(room.min(self.chunk.len()));
+        self.lacking = self.lacking.saturating_sub(u64::try_from(data.len()).unwrap_or(u64::MAX));
+        if self.lacking == 0 {
+            self.next = Next::LineEnd;
+        }
+        Poll::Ready(Some(Ok(data)))
+    }
+}
+
+impl Stream for Framed {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let bytes = match this.next {
+            Next::Header if this.unframed == 0 => {
+                this.next = Next::End;
+                return self.poll_next(cx);
+            }
+            Next::Header => {
+                this.lacking = this.unframed.min(FRAME);
+                this.unframed -= this.lacking;
+                this.next = Next::Data;
+                frame_header(this.lacking).into()
+            }
+            Next::Data => return this.poll_data(cx),
+            Next::LineEnd => {
+                this.next = Next::Header;
+                Bytes::from_static(LINE_END.as_bytes())
+            }
+            Next::End => {
+                this.next = Next::Nothing;
+                let crc = std::mem::take(&mut this.hasher).finish();
+                // Set nowhere else.
+                let _ = this.trailer.set(crc);
+                end_of_body(crc).into()
+            }
+            Next::Nothing => return Poll::Ready(None),
+        };
+        Poll::Ready(Some(Ok(bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use futures_util::stream;
+    use proptest::prelude::*;
+
+    use super::super::Body;
+    use super::super::body::watch;
+    use super::*;
+
+    /// What reaches the connection of a body of `length` bytes that comes as `chunks`.
+    fn send(length: u64, chunks: Vec<Result<Bytes, std::io::Error>>) -> (Vec<u8>, Option<Crc64Nvme>) {
+        let (watched, _progress) = watch(Body::stream(length, stream::iter(chunks)));
+        let trailer = Trailer::default();
+        let framed = frame(watched, Arc::clone(&trailer));
+        let sent = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(async { framed.map(Result::unwrap_or_default).collect::<Vec<_>>().await.concat() });
+        (sent, trailer.get().copied())
+    }
+
+    /// Reads the encoding as a server does: the body and the trailer.
+    fn decode(mut rest: &[u8]) -> (Vec<u8>, String) {
+        let mut body = Vec::new();
+        loop {
+            let end = rest.windows(2).position(|pair| pair == b"\r\n").unwrap();
+            let length = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
+            rest = &rest[end + 2..];
+            if length == 0 {
+                return (body, String::from_utf8(rest.to_vec()).unwrap());
+            }
+            body.extend_from_slice(&rest[..length]);
+            assert_eq!(&rest[length..length + 2], b"\r\n");
+            rest = &rest[length + 2..];
+        }
+    }
+
+    fn bytes(length: usize) -> Bytes {
+        (0..=250_u8).cycle().take(length).collect()
+    }
+
+    fn cut(bytes: &Bytes, sizes: &[usize]) -> Vec<Result<Bytes, std::io::Error>> {
+        let (mut rest, mut chunks) = (bytes.clone(), Vec::new());
+        for size in sizes.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            chunks.push(Ok(rest.split_to((*size).min(rest.len()))));
+        }
+        chunks
+    }
+
+    #[test]
+    fn a_small_body_is_one_frame_and_the_published_checksum() {
+        let (sent, crc) = send(9, vec![Ok(Bytes::from_static(b"123456789"))]);
+        assert_eq!(sent, b"9\r\n123456789\r\n0\r\nx-amz-checksum-crc64nvme:rosUhgp5mIg=\r\n\r\n");
+        assert_eq!(crc, Some(Crc64Nvme::of(b"123456789")));
+    }
+
+    #[test]
+    fn an_empty_body_is_nothing_but_its_end() {
+        let (sent, crc) = send(0, vec![]);
+        assert_eq!(sent, b"0\r\nx-amz-checksum-crc64nvme:AAAAAAAAAAA=\r\n\r\n");
+        assert_eq!((encoded_length(0), crc), (sent.len().try_into().unwrap(), Some(Crc64Nvme::EMPTY)));
+    }
+
+    #[test]
+    fn frames_do_not_depend_on_how_the_bytes_arrive() {
+        let frame = usize::try_from(FRAME).unwrap();
+        for length in [1, 15, 16, frame - 1, frame, frame + 1, 2 * frame, 3 * frame + 4097] {
+            let body = bytes(length);
+            let whole = send(length.try_into().unwrap(), cut(&body, &[length]));
+            let pieces = send(length.try_into().unwrap(), cut(&body, &[1, 8191, frame, 3]));
+            assert!(whole == pieces, "{length}");
+            assert_eq!(encoded_length(length.try_into().unwrap()), u64::try_from(whole.0.len()).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_failed_source_leaves_the_body_without_its_end() {
+        let failed = || Err(std::io::Error::other("hash differs"));
+        let (sent, crc) = send(6, vec![Ok(Bytes::from_static(b"abcdef")), failed()]);
+        assert_eq!((sent.as_slice(), crc), (&b"6\r\n"[..], None));
+        let (sent, crc) = send(6, vec![Ok(Bytes::from_static(b"abc"))]);
+        assert_eq!((sent.as_slice(), crc), (&b"6\r\nabc"[..], None));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_body_is_read_back_and_its_length_was_foretold(
+            length in 0_usize..300_000,
+            sizes in prop::collection::vec(1_usize..100_000, 1..8),
+        ) {
+            let body = bytes(length);
+            let (sent, crc) = send(length.try_into().unwrap(), cut(&body, &sizes));
+            prop_assert_eq!(encoded_length(length.try_into().unwrap()), u64::try_from(sent.len()).unwrap());
+            let (read, trailer) = decode(&sent);
+            prop_assert!(read == body);
+            prop_assert_eq!(crc, Some(Crc64Nvme::of(&body)));
+            let expected = format!("x-amz-checksum-crc64nvme:{}\r\n\r\n", Crc64Nvme::of(&body));
+            prop_assert_eq!(trailer, expected);
+        }
+    }
+}

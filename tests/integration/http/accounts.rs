@@ -1,0 +1,135 @@
+//! Sign-up, login, refresh, logout, me.
+
+use nightferry_tests::harness::World;
+use nightferry_tests::harness::api::{PASSWORD, answered, problem};
+use reqwest::Method;
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_signs_up_signs_in_and_sees_themselves() {
+    let world = World::new().await;
+    let api = world.start_api().await;
+    let signup = json!({ "email": "  Ann@Example.org ", "password": PASSWORD, "name": "Ann" });
+    let (status, body) = answered(api.request(Method::POST, "/api/auth/signup").json(&signup)).await;
+    assert_eq!(status, 201);
+    assert_eq!(body["user"]["email"], "Ann@Example.org");
+    assert_eq!(body["user_id"], body["user"]["id"]);
+    assert!(body["message"].is_string());
+
+    let ann = api.login("aNN@example.ORG").await;
+    let me = ann.get("/api/auth/me").await;
+    assert_eq!((&me["email"], &me["name"], &me["role"]), (&json!("Ann@Example.org"), &json!("Ann"), &json!("user")));
+    assert_eq!((&me["used_bytes"], &me["quota_bytes"]), (&json!(0), &json!(null)));
+    let (status, renamed) = answered(ann.request(Method::PATCH, "/api/auth/me").json(&json!({ "name": "Anna" }))).await;
+    assert_eq!((status.as_u16(), &renamed["name"]), (200, &json!("Anna")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_sign_up_is_said_field_by_field() {
+    let world = World::new().await;
+    let api = world.start_api().await;
+    let post = |body| api.request(Method::POST, "/api/auth/signup").json(&body);
+    let body = problem(post(json!({ "email": "nonsense", "password": "short" })), 400, "VALIDATION_FAILED").await;
+    let fields: Vec<_> = body["errors"].as_array().unwrap().iter().map(|error| error["field"].clone()).collect();
+    assert_eq!(fields, ["email", "password"]);
+    for body in [
+        json!({ "email": "a@b.c", "password": "x".repeat(72) }),
+        json!({ "email": "a\u{0}@b.org", "password": PASSWORD }),
+        json!({ "email": "a@b.org", "password": PASSWORD, "name": "a\u{0}b" }),
+        json!({ "email": "a@b.org", "password": PASSWORD, "surprise": true }),
+        json!({ "email": 7, "password": PASSWORD }),
+        json!({ "password": PASSWORD }),
+        json!([]),
+    ] {
+        let response = post(body.clone()).send().await.unwrap();
+        assert_eq!(response.status(), 400, "{body}");
+    }
+    let garbage = api.request(Method::POST, "/api/auth/signup").header("content-type", "application/json").body("{");
+    problem(garbage, 400, "BAD_REQUEST").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_is_taken_once_whatever_its_case() {
+    let world = World::new().await;
+    let api = world.start_api().await;
+    let ann = api.person().await;
+    let again = json!({ "email": ann.email.to_uppercase(), "password": PASSWORD });
+    problem(api.request(Method::POST, "/api/auth/signup").json(&again), 409, "EMAIL_TAKEN").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_and_an_unknown_address_are_answered_alike() {
+    let world = World::new().await;
+    let api = world.start_api().await;
+    let ann = api.person().await;
+    let login = |email: &str, password: &str| {
+        api.request(Method::POST, "/api/auth/login").json(&json!({ "email": email, "password": password }))
+    };
+    let wrong = problem(login(&ann.email, "wrong password"), 401, "INVALID_CREDENTIALS").await;
+    let unknown = problem(login("nobody@example.org", "wrong password"), 401, "INVALID_CREDENTIALS").await;
+    assert_eq!(wrong["detail"], unknown["detail"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_token_works_once_and_its_theft_ends_the_session() {
+    let world = World::new().await;
+    let api = world.start_api().await;
+    let ann = api.person().await;
+    let refresh = |token: &str| api.request(Method::POST, "/api/auth/refresh").json(&json!({ "refresh_token": token }));
+    let (status, second) = answered(refresh(&ann.refresh_token)).await;
+    assert_eq!(status, 200, "{second}");
+    let second = second["refresh_token"].as_str().unwrap();
+    // Two tabs racing: refused, and nothing more.
+    problem(refresh(&ann.refresh_token), 401, "TOKEN_REVOKED").await;
+    let (status, third) = answered(refresh(second)).await;
+    assert_eq!(status, 200, "{third}");
+    // Later it is theft: the whole family dies.
+    world.context.clock.advance(chrono::Duration::seconds(6));
+    problem(refresh(second), 401, "REFRESH_REUSED").await;
+    problem(refresh(third["refresh_token"].as_str().unwrap()), 401, "TOKEN_REVOKED").await;
+    problem(refresh("never issued"), 401, "UNAUTHENTICATED").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_refreshes_at_once_have_exactly_one_winner() {
+    let world = World::new().await;
+    let api = world.start_api().await;
+    let ann = api.person().await;
+    let refreshes = (0..6).map(|_| {
+        let request = json!({ "refresh_token": ann.refresh_token });
+        answered(api.request(Method::POST, "/api/auth/refresh").json(&request))
+    });
+    let answers = futures_util::future::join_all(refreshes).await;
+    assert_eq!(answers.iter().filter(|(status, _)| status.is_success()).count(), 1);
+    let refused = answers.iter().filter(|(status, _)| !status.is_success());
+    assert!(refused.clone().all(|(_, body)| body["error_code"] == "TOKEN_REVOKED"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_are_missing_forged_expired_or_revoked_are_told_apart() {
+    let world = World::new().await;
+    let api = world.start_api().await;
+    let ann = api.person().await;
+    let me = |token: &str| api.request(Method::GET, "/api/auth/me").bearer_auth(token);
+    problem(api.request(Method::GET, "/api/auth/me"), 401, "UNAUTHENTICATED").await;
+    problem(me("nonsense"), 401, "UNAUTHENTICATED").await;
+    let (head, rest) = ann.token.split_once('.').unwrap();
+    let none = {
+        use base64::Engine;
+        let claims = rest.split_once('.').unwrap().0;
+        let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
+        format!("{header}.{claims}.")
+    };
+    problem(me(&none), 401, "UNAUTHENTICATED").await;
+    problem(me(&format!("{head}.{rest}x")), 401, "UNAUTHENTICATED").await;
+
+    let bob = api.person().await;
+    let (status, _) = answered(bob.request(Method::POST, "/api/auth/logout")).await;
+    assert_eq!(status, 204);
+    problem(me(&bob.token), 401, "TOKEN_REVOKED").await;
+    let refresh = json!({ "refresh_token": bob.refresh_token });
+    problem(api.request(Method::POST, "/api/auth/refresh").json(&refresh), 401, "TOKEN_REVOKED").await;
+
+    world.context.clock.advance(chrono::Duration::hours(1));
+    problem(me(&ann.token), 401, "TOKEN_EXPIRED").await;
+}

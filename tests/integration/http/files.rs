@@ -1,0 +1,100 @@
+//! Lists, details, placement, trash.
+
+use nightferry_tests::harness::api::{answered, problem};
+use nightferry_tests::harness::{World, pattern};
+use reqwest::Method;
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_is_paged_by_an_opaque_cursor() {
+    let world = World::new().await;
+    let api = world.start_api().await;
+    let ann = api.person().await;
+    for index in 0..7 {
+        ann.upload(&format!("file-{index}"), pattern(index, 10 + index)).await;
+    }
+    let mut names = Vec::new();
+    let mut path = "/api/files?sort=name&order=desc&limit=3".to_owned();
+    loop {
+        let page = ann.get(&path).await;
+        names.extend(page["files"].as_array().unwrap().iter().map(|file| file["filename"].clone()));
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/api/files?sort=name&order=desc&limit=3&cursor={cursor}");
+    }
+    assert_eq!(names, (0..7).rev().map(|index| json!(format!("file-{index}"))).collect::<Vec<_>>());
+
+    assert_eq!(ann.get("/api/files?q=E-3").await["files"].as_array().unwrap().len(), 1);
+    assert_eq!(ann.get("/api/files?location=s3").await["files"], json!([]));
+    assert_eq!(ann.get("/api/files?folder_id=root").await["files"].as_array().unwrap().len(), 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_in_a_query_is_a_400_and_never_a_500() {
+    let world = World::new().await;
+    let api = world.start_api().await;
+    let ann = api.person().await;
+    for query in [
+        "limit=0", "limit=201", "limit=-1", "limit=abc", "sort=colour", "order=sideways", "cursor=nonsense", "cursor=%00",
+        "folder_id=nonsense", "q=%00", "surprise=1", "trashed=perhaps", "location=%00",
+    ] {
+        let response = ann.request(Method::GET, &format!("/api/files?{query}")).send().await.unwrap();
+        assert_eq!(response.status(), 400, "{query}");
+    }
+    let page = {
+        ann.upload("a", pattern(1, 1)).await;
+        ann.upload("b", pattern(1, 1)).await;
+        ann.get("/api/files?sort=name&limit=1").await
+    };
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let crossed = ann.request(Method::GET, &format!("/api/files?sort=size&limit=1&cursor={cursor}"));
+    problem(crossed, 400, "VALIDATION_FAILED").await;
+    for path in ["/api/files/nonsense", "/api/nothing", "/api/files/00000000-0000-0000-0000-000000000000"] {
+        problem(ann.request(Method::GET, path), 404, "NOT_FOUND").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_file_is_in_the_trash_and_its_name_is_free() {
+    let world = World::new().await;
+    let api = world.start_api().await;
+    let ann = api.person().await;
+    let file = ann.upload("a", pattern(1, 10)).await;
+    let path = format!("/api/files/{}", file["id"].as_str().unwrap());
+    let (status, _) = answered(ann.request(Method::DELETE, &path)).await;
+    assert_eq!(status, 204);
+    assert_eq!(ann.get("/api/files").await["files"], json!([]));
+    let trash = ann.get("/api/files?trashed=true").await;
+    assert_eq!(trash["files"][0]["id"], file["id"]);
+    assert!(trash["files"][0]["deleted_at"].is_string());
+    problem(ann.request(Method::GET, &format!("{path}/download")), 404, "NOT_FOUND").await;
+    problem(ann.request(Method::DELETE, &path), 404, "NOT_FOUND").await;
+    let again = ann.upload("a", pattern(2, 20)).await;
+    assert_ne!(again["id"], file["id"]);
+
+    let (status, _) = answered(ann.request(Method::DELETE, &format!("{path}?permanent=true"))).await;
+    assert_eq!(status, 204);
+    assert_eq!(ann.get("/api/files?trashed=true").await["files"], json!([]));
+    assert_eq!(ann.get("/api/auth/me").await["used_bytes"], 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn placement_says_where_a_file_is_and_what_happens_next() {
+    let world = World::new().await;
+    let api = world.start_api().await;
+    let ann = api.person().await;
+    let file = ann.upload("a", pattern(1, 10)).await;
+    let path = format!("/api/files/{}/placement", file["id"].as_str().unwrap());
+    let before = ann.get(&path).await;
+    assert_eq!((&before["replicas"][0]["store"], &before["replicas"][0]["state"]), (&json!("minio"), &json!("present")));
+    assert_eq!(before["next"]["action"], "copy");
+    assert!(before["next"]["at"].is_string(), "{before}");
+
+    let (status, queued) = answered(ann.request(Method::POST, &format!("/api/files/{}/sync", file["id"].as_str().unwrap()))).await;
+    assert_eq!(status, 202);
+    let worker = world.start_worker();
+    world.ended(queued["run_id"].as_str().unwrap().parse().unwrap()).await;
+    worker.stop().await;
+    let after = ann.get(&path).await;
+    assert_eq!(after["replicas"].as_array().unwrap().len(), 2);
+    assert_eq!(after["next"]["action"], "none");
+}

@@ -1,0 +1,160 @@
+//! The real API on a free port, and a client that speaks as somebody.
+
+use nightferry_core::auth::account;
+use nightferry_core::db::audit::Origin;
+use nightferry_core::db::enums::UserRole;
+use reqwest::{Body, Method, RequestBuilder, StatusCode, header};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::{Pattern, World};
+
+/// Password of every account that tests make over HTTP.
+pub const PASSWORD: &str = "correct horse battery";
+
+/// A running API.
+pub struct Api {
+    /// `http://127.0.0.1:PORT`.
+    pub base: String,
+    client: reqwest::Client,
+    shutdown: CancellationToken,
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl World {
+    /// Starts the API in this process.
+    pub async fn start_api(&self) -> Api {
+        let server = nightferry_api::server::bind(self.context.clone()).unwrap();
+        let base = format!("http://{}", server.address());
+        let shutdown = CancellationToken::new();
+        tokio::spawn(server.run(shutdown.clone()));
+        Api { base, client: reqwest::Client::new(), shutdown }
+    }
+}
+
+impl Api {
+    /// A request of nobody.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base))
+    }
+
+    /// Signs a new person up and in.
+    pub async fn person(&self) -> Person<'_> {
+        let email = format!("{}@example.org", uuid::Uuid::new_v4().simple());
+        let answer =
+            self.request(Method::POST, "/api/auth/signup").json(&json!({ "email": email, "password": PASSWORD }));
+        let (status, body) = answered(answer).await;
+        assert_eq!(status, 201, "{body}");
+        self.login(&email).await
+    }
+
+    /// Signs a new administrator up and in.
+    pub async fn admin(&self, world: &World) -> Person<'_> {
+        let person = self.person().await;
+        let id = person.id.parse().unwrap();
+        account::set_role(&world.context, id, UserRole::Admin, &Origin::default()).await.unwrap();
+        person
+    }
+
+    /// Signs somebody in.
+    pub async fn login(&self, email: &str) -> Person<'_> {
+        let request =
+            self.request(Method::POST, "/api/auth/login").json(&json!({ "email": email, "password": PASSWORD }));
+        let (status, body) = answered(request).await;
+        assert_eq!(status, 200, "{body}");
+        Person {
+            api: self,
+            id: body["user"]["id"].as_str().unwrap().to_owned(),
+            email: email.to_owned(),
+            token: body["access_token"].as_str().unwrap().to_owned(),
+            refresh_token: body["refresh_token"].as_str().unwrap().to_owned(),
+        }
+    }
+}
+
+/// Status and JSON body of an answer; an empty body is `null`.
+pub async fn answered(request: RequestBuilder) -> (StatusCode, Value) {
+    let response = request.send().await.unwrap();
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    let body = if text.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{status} {error}: {text}"))
+    };
+    (status, body)
+}
+
+/// Checks a problem document: status, code, and the rest of the contract's form.
+pub async fn problem(request: RequestBuilder, status: u16, code: &str) -> Value {
+    let response = request.send().await.unwrap();
+    let request_id = response.headers().get("x-request-id").expect("X-Request-Id").to_str().unwrap().to_owned();
+    let kind = response.headers().get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap().to_owned());
+    let found = response.status();
+    let text = response.text().await.unwrap();
+    assert_eq!(found, status, "{text}");
+    assert_eq!(kind.as_deref(), Some("application/problem+json"), "{text}");
+    let body: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(body["error_code"], code, "{body}");
+    assert_eq!(body["status"], status, "{body}");
+    assert_eq!(body["request_id"], request_id, "{body}");
+    assert!(body["title"].is_string() && body["type"].is_string() && body["detail"].is_string(), "{body}");
+    body
+}
+
+/// Somebody who is signed in.
+pub struct Person<'a> {
+    api: &'a Api,
+    /// Account.
+    pub id: String,
+    /// Address.
+    pub email: String,
+    /// Access token.
+    pub token: String,
+    /// Refresh token.
+    pub refresh_token: String,
+}
+
+impl Person<'_> {
+    /// A request as this person.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.api.request(method, path).bearer_auth(&self.token)
+    }
+
+    /// GET, expecting success.
+    pub async fn get(&self, path: &str) -> Value {
+        let (status, body) = answered(self.request(Method::GET, path)).await;
+        assert!(status.is_success(), "{path}: {status} {body}");
+        body
+    }
+
+    /// An upload with the given form fields before the file.
+    pub fn upload_request(&self, fields: &[(&str, &str)], name: &str, body: impl Into<Body>) -> RequestBuilder {
+        let mut form = reqwest::multipart::Form::new();
+        for (field, value) in fields {
+            form = form.text((*field).to_owned(), (*value).to_owned());
+        }
+        let part = reqwest::multipart::Part::stream(body).file_name(name.to_owned());
+        self.request(Method::POST, "/api/files/upload").multipart(form.part("file", part))
+    }
+
+    /// Uploads bytes; answers the File.
+    pub async fn upload(&self, name: &str, pattern: Pattern) -> Value {
+        let (status, file) = answered(self.upload_request(&[], name, pattern.bytes())).await;
+        assert_eq!(status, 201, "{file}");
+        file
+    }
+
+    /// Downloads a file's current version.
+    pub async fn download(&self, id: &Value) -> bytes::Bytes {
+        let path = format!("/api/files/{}/download", id.as_str().unwrap());
+        let response = self.request(Method::GET, &path).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.bytes().await.unwrap()
+    }
+}
