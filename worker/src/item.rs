@@ -7,11 +7,14 @@ use nightferry_core::db::replicas::{Claim, Finished};
 use nightferry_core::error::Result;
 use nightferry_core::ids::{LeaseToken, RunId};
 use nightferry_core::tiering::copy::{self, CopyError};
+use nightferry_core::tiering::patience::patiently;
 use nightferry_core::tiering::{run, settle};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::breaker_gate::Gate;
+use crate::committer::Finish;
+use crate::leases::Held;
 
 /// Before a copy is claimed again that was given back because a store is down.
 const PAUSE_FOR_OUTAGE: Duration = Duration::from_secs(2);
@@ -22,7 +25,7 @@ pub(crate) struct Workbench {
     pub(crate) context: Context,
     pub(crate) slots: std::sync::Arc<Semaphore>,
     pub(crate) gate: Gate,
-    pub(crate) finished: mpsc::Sender<Finished>,
+    pub(crate) finished: mpsc::Sender<Finish>,
     /// Nothing new starts.
     pub(crate) draining: CancellationToken,
     /// What still runs is dropped.
@@ -30,14 +33,15 @@ pub(crate) struct Workbench {
 }
 
 /// Copies one claim and records the outcome. What cannot be recorded is found again when the lease runs out.
-pub(crate) async fn process(bench: Workbench, run: RunId, token: LeaseToken, claim: Claim) {
+pub(crate) async fn process(bench: Workbench, run: RunId, held: Held, claim: Claim) {
+    let token = held.token();
     let outcome = tokio::select! {
         biased;
         () = bench.grace_over.cancelled() => None,
         outcome = attempt(&bench, token, &claim) => outcome,
     };
     let recorded = match outcome {
-        None => give_back(&bench, token, &claim, None, Duration::ZERO).await,
+        None => patiently(|| give_back(&bench, token, &claim, None, Duration::ZERO)).await,
         Some(Ok(etag)) => {
             bench.gate.succeeded();
             let finished = Finished {
@@ -48,10 +52,14 @@ pub(crate) async fn process(bench: Workbench, run: RunId, token: LeaseToken, cla
                 size: claim.size,
             };
             // The committer ends after the last sender is gone.
-            let _ = bench.finished.send(finished).await;
-            Ok(())
+            let _ = bench.finished.send((finished, held)).await;
+            return;
         }
-        Some(Err(error)) => failed(&bench, run, token, &claim, &error).await,
+        Some(Err(error)) => {
+            tracing::warn!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempt = claim.attempts + 1, %error, "a copy failed");
+            let down = store_is_down(&bench, &error).await;
+            patiently(|| failed(&bench, run, token, &claim, &error, down)).await
+        }
     };
     if let Err(error) = recorded {
         tracing::warn!(target: "nightferry::sync", object = %claim.object_id, %error, "the outcome of a copy could not be recorded; its lease runs out and it is tried again");
@@ -75,6 +83,19 @@ async fn attempt(
     Some(copy::copy(&bench.context, claim, token).await)
 }
 
+/// Whether a copy failed because a whole store is out of order. Not asked for while draining: that must not wait.
+async fn store_is_down(bench: &Workbench, error: &CopyError) -> bool {
+    let CopyError::Store(error) = error else { return false };
+    if !error.is_outage() {
+        return false;
+    }
+    tokio::select! {
+        biased;
+        () = bench.draining.cancelled() => false,
+        down = bench.gate.is_down(&bench.context, error) => down,
+    }
+}
+
 async fn give_back(
     bench: &Workbench,
     token: LeaseToken,
@@ -91,9 +112,9 @@ async fn failed(
     token: LeaseToken,
     claim: &Claim,
     error: &CopyError,
+    store_is_down: bool,
 ) -> Result<()> {
     let text = error.to_string();
-    tracing::warn!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempt = claim.attempts + 1, error = text, "a copy failed");
     match error {
         CopyError::LeaseLost => Ok(()),
         CopyError::Database(_) => give_back(bench, token, claim, None, PAUSE_FOR_OUTAGE).await,
@@ -102,7 +123,8 @@ async fn failed(
             run::stop(&bench.context, run, &text).await?;
             give_back(bench, token, claim, Some(&text), Duration::ZERO).await
         }
-        CopyError::Store(store) if store.is_outage() && bench.gate.failed() => {
+        // The store is ill, not the file.
+        _ if store_is_down => {
             give_back(bench, token, claim, Some(&text), PAUSE_FOR_OUTAGE).await
         }
         _ => {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::breaker_gate::Gate;
 use crate::heartbeat::Activity;
 use crate::item::{self, Workbench};
+use crate::leases::Leases;
 use crate::wake::Wake;
 use crate::{committer, jobs};
 
@@ -30,6 +31,7 @@ pub(crate) async fn run(
     worker: WorkerId,
     wake: &Wake,
     activity: &Activity,
+    leases: &Leases,
     shutdown: &CancellationToken,
 ) {
     let (sender, receiver) = mpsc::channel(1024);
@@ -37,6 +39,7 @@ pub(crate) async fn run(
     let mut state = Loop {
         worker,
         current: None,
+        leases: leases.clone(),
         in_flight: JoinSet::new(),
         bench: Workbench {
             context: context.clone(),
@@ -76,6 +79,7 @@ struct Loop {
     worker: WorkerId,
     /// The run that is being worked on.
     current: Option<RunId>,
+    leases: Leases,
     in_flight: JoinSet<()>,
     bench: Workbench,
 }
@@ -86,11 +90,16 @@ impl Loop {
         while self.in_flight.try_join_next().is_some() {}
         let context = self.bench.context.clone();
         if let Some(pause) = self.bench.gate.probe_in() {
-            if pause.is_zero() {
-                self.bench.gate.probe(&context).await;
-                return Ok(None);
+            self.end_if_stopped().await?;
+            if !pause.is_zero() {
+                return Ok(Some(pause));
             }
-            return Ok(Some(pause));
+            let draining = self.bench.draining.clone();
+            tokio::select! {
+                () = draining.cancelled() => {}
+                () = self.bench.gate.probe(&context) => {}
+            }
+            return Ok(None);
         }
         let Some(run) = self.active_run().await? else { return Ok(Some(IDLE)) };
         // The next batch is claimed while the last one is still in flight, so that no slot waits for the database.
@@ -103,10 +112,21 @@ impl Loop {
                 return self.end_of_queue(run).await;
             }
             for claim in batch.claims {
-                self.in_flight.spawn(item::process(self.bench.clone(), run, batch.token, claim));
+                let held = self.leases.hold(batch.token);
+                self.in_flight.spawn(item::process(self.bench.clone(), run, held, claim));
             }
         }
         Ok(Some(WAITING))
+    }
+
+    /// A run that was stopped need not wait until the stores are back.
+    async fn end_if_stopped(&mut self) -> Result<()> {
+        let (Some(run), true) = (self.current, self.in_flight.is_empty()) else { return Ok(()) };
+        if let Some(ended) = run::settle(&self.bench.context, run).await? {
+            self.current = None;
+            tell(&ended);
+        }
+        Ok(())
     }
 
     /// Nothing is due: the run has ended, or waits for a backoff or for other workers.

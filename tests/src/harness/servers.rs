@@ -83,7 +83,7 @@ fn janitor(folder: &Path) -> Child {
     const SCRIPT: &str = r#"
         read -r _
         i=0
-        for file in "$1"/*.pid; do
+        for file in "$1"/*.pid "$1"/*/*.pid; do
             read -r pid < "$file" || continue
             while kill -0 "$pid" 2>/dev/null && [ "$i" -lt 300 ]; do sleep 0.1; i=$((i + 1)); done
         done
