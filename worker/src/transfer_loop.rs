@@ -41,6 +41,7 @@ pub(crate) async fn run(
         current: None,
         leases: leases.clone(),
         in_flight: JoinSet::new(),
+        chores: JoinSet::new(),
         bench: Workbench {
             context: context.clone(),
             slots: Arc::new(Semaphore::new(context.config.tiering.concurrency.max(1))),
@@ -81,6 +82,8 @@ struct Loop {
     current: Option<RunId>,
     leases: Leases,
     in_flight: JoinSet<()>,
+    /// What follows a run.
+    chores: JoinSet<()>,
     bench: Workbench,
 }
 
@@ -138,7 +141,11 @@ impl Loop {
         let context = self.bench.context.clone();
         let Some(ended) = run::settle(&context, run).await? else { return Ok(Some(WAITING)) };
         tell(&ended);
-        jobs::housekeeping(context, self.worker).await;
+        // Beside the loop: the next run need not wait until everything is freed.
+        while self.chores.try_join_next().is_some() {}
+        if self.chores.is_empty() {
+            self.chores.spawn(jobs::housekeeping(context, self.worker, self.bench.draining.clone()));
+        }
         Ok(None)
     }
 
@@ -174,6 +181,7 @@ impl Loop {
             self.bench.grace_over.cancel();
             while self.in_flight.join_next().await.is_some() {}
         }
+        while self.chores.join_next().await.is_some() {}
     }
 }
 

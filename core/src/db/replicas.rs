@@ -658,6 +658,25 @@ struct Evicting {
     key: String,
 }
 
+/// Lets go of evictions that were marked and not begun, for whoever comes next.
+pub async fn let_go_of_evictions(
+    conn: &mut AsyncPgConnection,
+    store: &str,
+    token: LeaseToken,
+    ids: &[ObjectId],
+) -> Result<usize> {
+    Ok(diesel::update(
+        replicas::table
+            .filter(replicas::object_id.eq_any(ids))
+            .filter(replicas::store.eq(store))
+            .filter(replicas::state.eq(ReplicaState::Evicting))
+            .filter(replicas::lease_token.eq(token)),
+    )
+    .set(replicas::lease_until.eq(diesel::dsl::now))
+    .execute(conn)
+    .await?)
+}
+
 /// Forgets replicas whose bytes were deleted from the store.
 pub async fn finish_evictions(
     conn: &mut AsyncPgConnection,

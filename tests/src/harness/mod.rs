@@ -12,4 +12,4 @@ pub mod world;
 pub use body::{Pattern, pattern};
 pub use invariants::{assert_invariants, states};
 pub use wait::eventually;
-pub use world::{World, WorldBuilder};
+pub use world::{WorkerHandle, World, WorldBuilder};

@@ -40,6 +40,8 @@ pub struct World {
     /// The database server, where the test has one of its own.
     pub postgres: Option<OwnPostgres>,
     settings: Vec<(String, String)>,
+    /// How many of the settings are the world's own, before what the test wants different.
+    plain: usize,
 }
 
 /// Fills the template that every test's database is a copy of.
@@ -122,9 +124,10 @@ impl WorldBuilder {
         for store in direct.all() {
             store.ensure_bucket().await.unwrap();
         }
+        let plain = settings.len();
         settings.extend(self.overrides);
         let context = Context::new(load(settings.clone()), Clock::system()).unwrap();
-        World { context, local, cloud, direct, postgres, settings }
+        World { context, local, cloud, direct, postgres, settings, plain }
     }
 }
 
@@ -160,11 +163,14 @@ impl World {
         upload::receive(&self.context, request(owner, name), &mut body).await.unwrap()
     }
 
+    /// The domain without what the test wanted different: with the right credentials, say.
+    pub fn plain_context(&self) -> Context {
+        Context::new(load(self.settings[..self.plain].to_vec()), self.context.clock.clone()).unwrap()
+    }
+
     /// Starts a worker in this process.
     pub fn start_worker(&self) -> WorkerHandle {
-        let shutdown = CancellationToken::new();
-        let task = tokio::spawn(nightferry_worker::run(self.context.clone(), shutdown.clone()));
-        WorkerHandle { shutdown, task }
+        WorkerHandle::start(self.context.clone())
     }
 
     /// Asks for a run.
@@ -255,6 +261,18 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
+    /// Starts one.
+    pub fn start(context: Context) -> Self {
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(nightferry_worker::run(context, shutdown.clone()));
+        Self { shutdown, task }
+    }
+
+    /// Asks it to drain, and does not wait.
+    pub fn drain(&self) {
+        self.shutdown.cancel();
+    }
+
     /// Drains it.
     pub async fn stop(self) {
         self.shutdown.cancel();
