@@ -66,6 +66,15 @@ impl Server {
     /// # Errors
     /// [`ServerError::Run`].
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServerError> {
+        let address = self.address;
+        let running = self.start(shutdown)?;
+        tracing::info!(%address, "the API is listening");
+        running.await?;
+        tracing::info!("the API has stopped");
+        Ok(())
+    }
+
+    fn start(self, shutdown: CancellationToken) -> Result<actix_web::dev::Server, ServerError> {
         let config = self.context.config.server.clone();
         let api = web::Data::new(Api::new(self.context, self.address, tokio::runtime::Handle::current()));
         let idle = config.client_idle_timeout;
@@ -81,10 +90,7 @@ impl Server {
         if let Some(workers) = config.workers {
             server = server.workers(workers);
         }
-        tracing::info!(address = %self.address, "the API is listening");
-        server.listen(self.listener)?.run().await?;
-        tracing::info!("the API has stopped");
-        Ok(())
+        Ok(server.listen(self.listener)?.run())
     }
 }
 

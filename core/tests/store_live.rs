@@ -387,17 +387,23 @@ async fn a_source_that_fails_at_its_end_leaves_no_part() {
 #[tokio::test]
 async fn a_wrong_whole_is_refused_or_not_confirmed() {
     let store = live_or_skip!();
-    let (key, bytes) = (key("whole"), random(MIB));
-    let upload = store.create_multipart(&key, &PutOptions::default()).await.unwrap();
-    let receipt =
-        store.put_part(&key, &upload, 1, bytes.clone().into(), Some(Crc64Nvme::of(&bytes))).await.unwrap();
-    let parts = [CompletedPart { number: 1, etag: receipt.etag, crc64nvme: Some(Crc64Nvme::of(&bytes)) }];
-    match store.complete_multipart(&key, &upload, &parts, Some(Crc64Nvme::of(b"other"))).await {
-        Err(error) => {
-            assert_eq!(error.verdict(), Verdict::Corrupt, "{error}");
+    let bytes = random(MIB);
+    for trailing in [false, true] {
+        let (key, crc) = (key("whole"), Crc64Nvme::of(&bytes));
+        let upload = store.create_multipart(&key, &PutOptions::default()).await.unwrap();
+        let receipt = if trailing {
+            store.put_part_trailing(&key, &upload, 1, chunked(&bytes, 70_000)).await.unwrap()
+        } else {
+            store.put_part(&key, &upload, 1, bytes.clone().into(), Some(crc)).await.unwrap()
+        };
+        let parts = [CompletedPart { number: 1, etag: receipt.etag, crc64nvme: Some(crc) }];
+        match store.complete_multipart(&key, &upload, &parts, Some(Crc64Nvme::of(b"other"))).await {
+            Err(error) => {
+                assert_eq!(error.verdict(), Verdict::Corrupt, "{error}");
+            }
+            // A server that checks nothing must at least not claim the wrong checksum as its own.
+            Ok(receipt) => assert_eq!(receipt.crc64nvme, None),
         }
-        // A server that checks nothing must at least not claim the wrong checksum as its own.
-        Ok(receipt) => assert_eq!(receipt.crc64nvme, None),
     }
 }
 

@@ -7,10 +7,11 @@ use std::task::{Context, Poll};
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
-use actix_web::{HttpMessage, web};
+use actix_web::{HttpMessage, rt, web};
 use futures_util::{FutureExt, Stream};
 use nightferry_core::error::Error;
 use tokio::runtime::Handle;
+use tracing::Instrument;
 
 use super::Route;
 use crate::error_response::ApiError;
@@ -21,7 +22,8 @@ use crate::state::Api;
 pub(crate) enum Pace {
     /// At most `server.request_timeout`.
     Quick,
-    /// As long as bytes move; it keeps its own deadlines.
+    /// As long as bytes move; it keeps its own deadlines. When the client goes away it still comes to its end, so that
+    /// what was half done is given up in order.
     Streams,
 }
 
@@ -39,13 +41,13 @@ pub(crate) async fn guard(
     let http = request.request().clone();
     let handling = AssertUnwindSafe(OnRuntime::new(&api.runtime, next.call(request))).catch_unwind();
     let outcome = match pace {
-        Pace::Streams => Some(handling.await),
+        Pace::Streams => rt::spawn(handling.in_current_span()).await.ok(),
         Pace::Quick => tokio::time::timeout(api.context.config.server.request_timeout, handling).await.ok(),
     };
     let error = match outcome {
         Some(Ok(answered)) => return answered,
         Some(Err(_)) => Error::Internal("a handler panicked".to_owned()),
-        // Nothing else is waited for in a quick route.
+        // Nothing else is waited for in a quick route, and tasks are never cancelled.
         None => {
             Error::DatabaseUnavailable("the request did not end within server.request_timeout".to_owned())
         }

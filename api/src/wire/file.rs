@@ -110,10 +110,10 @@ pub(crate) struct ListFiles {
     #[param(value_type = Option<bool>)]
     pub(crate) trashed: Option<String>,
     /// Order; by `uploaded_at` when absent.
-    #[param(value_type = Option<SortBy>)]
+    #[param(value_type = Option<SortBy>, inline)]
     pub(crate) sort: Option<String>,
     /// Direction; when absent, `desc` by `uploaded_at`, else `asc`.
-    #[param(value_type = Option<Direction>)]
+    #[param(value_type = Option<Direction>, inline)]
     pub(crate) order: Option<String>,
     /// 1 to 200; 50 when absent.
     #[param(value_type = Option<i64>, minimum = 1, maximum = 200)]
@@ -163,7 +163,7 @@ pub(crate) struct Download {
     #[param(value_type = Option<i32>, minimum = 1)]
     pub(crate) version: Option<String>,
     /// `inline` or `attachment`, the default.
-    #[param(value_type = Option<DispositionWord>)]
+    #[param(value_type = Option<DispositionWord>, inline)]
     pub(crate) disposition: Option<String>,
 }
 

@@ -50,7 +50,7 @@ pub(super) async fn run(app: &App, args: ServeArgs) -> Result<Exit, Failure> {
     service::prepare_stores(&context).await;
 
     let listening = context.config.server.address();
-    let server = nightferry_api::server::bind(context.clone()).await.map_err(|error| {
+    let server = nightferry_api::bind(context.clone()).map_err(|error| {
         Failure::new(Exit::Failed, "listen", format!("Cannot listen on {listening}"))
             .because(format!("{error:#}"))
             .advise_command("choose another port", "serve --port PORT")
@@ -61,7 +61,9 @@ pub(super) async fn run(app: &App, args: ServeArgs) -> Result<Exit, Failure> {
     app.output.result(&document, |_| format!("Serving {} (docs: {})", document.url, document.docs_url))?;
 
     let shutdown = CancellationToken::new();
-    service::until_stopped(server.run(shutdown.clone()), shutdown, requests, "the API").await
+    let stop = shutdown.clone();
+    let serving = async move { Ok(server.run(stop).await?) };
+    service::until_stopped(serving, shutdown, requests, "the API").await
 }
 
 fn overrides(args: &ServeArgs) -> Vec<(String, String)> {

@@ -71,7 +71,7 @@ async fn conditions_spare_the_bytes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn downloads_work_before_and_after_the_crossing_and_when_either_store_is_down() {
-    let world = World::with("stores.minio.connect_timeout", "500ms").set("stores.minio.idle_timeout", "2s").build().await;
+    let world = World::with("stores.minio.connect_timeout", "1s").set("stores.minio.idle_timeout", "2s").build().await;
     let api = world.start_api().await;
     let ann = api.person().await;
     let file = ann.upload("a.bin", pattern(1, 3_000_000)).await;

@@ -23,7 +23,7 @@ async fn liveness_readiness_and_metrics_tell_the_truth() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_local_store_the_service_is_not_ready() {
-    let world = World::with("stores.minio.connect_timeout", "500ms").build().await;
+    let world = World::with("stores.minio.connect_timeout", "1s").build().await;
     let api = world.start_api().await;
     world.local.down().await;
     let (status, ready) = answered(api.request(Method::GET, "/health/ready")).await;

@@ -29,10 +29,15 @@ impl Drop for Api {
 impl World {
     /// Starts the API in this process.
     pub async fn start_api(&self) -> Api {
-        let server = nightferry_api::server::bind(self.context.clone()).unwrap();
+        let server = nightferry_api::bind(self.context.clone()).unwrap();
         let base = format!("http://{}", server.address());
         let shutdown = CancellationToken::new();
-        tokio::spawn(server.run(shutdown.clone()));
+        let stop = shutdown.clone();
+        // actix's server stays on the thread that it was started on.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            runtime.block_on(server.run(stop)).unwrap();
+        });
         Api { base, client: reqwest::Client::new(), shutdown }
     }
 }

@@ -1,14 +1,12 @@
 //! Takes a file in, as a stream.
 
 use actix_web::http::header::LOCATION;
-use actix_web::{HttpRequest, HttpResponse, rt, web};
-use nightferry_core::error::Error;
+use actix_web::{HttpRequest, HttpResponse, web};
 use nightferry_core::file::upload::{self, UploadRequest};
 
 use crate::error_response::Result;
 use crate::extract::Caller;
 use crate::metrics;
-use crate::middleware::OnRuntime;
 use crate::state::Api;
 use crate::upload::{Fields, read_fields};
 use crate::wire::file::{File, UploadForm};
@@ -39,14 +37,7 @@ pub(crate) async fn upload(
     let Fields { folder, sha256, on_conflict, filename, content_type, mut body } =
         read_fields(&request, payload, idle).await?;
     let wanted = UploadRequest { owner: caller.user.id, folder, filename, content_type, on_conflict, sha256 };
-    // A task of its own: when the client goes away this handler is dropped, but what was sent must be given up in order.
-    let receiving = {
-        let api = api.clone();
-        async move { upload::receive(&api.context, wanted, &mut body).await }
-    };
-    let received = rt::spawn(OnRuntime::new(&api.runtime, receiving))
-        .await
-        .map_err(|error| Error::Internal(format!("an upload's task ended early: {error}")))?;
+    let received = upload::receive(&api.context, wanted, &mut body).await;
     let file = match received {
         Ok(file) => file,
         Err(error) => {

@@ -132,7 +132,7 @@ async fn prepare(
     args: &UpArgs,
     data: &DataDir,
     parts: &Parts,
-) -> Result<(Session, nightferry_api::server::Server), Failure> {
+) -> Result<(Session, nightferry_api::Server), Failure> {
     let (config, config_file) = settings::settle(app, args, data, parts)?;
     let role = if args.no_worker { Role::Api } else { Role::ApiAndWorker };
     let session = app.session_as(config, role)?;
@@ -144,7 +144,7 @@ async fn prepare(
         })?;
     }
     let admin = admin::ensure(app, context, data, args).await?;
-    let server = nightferry_api::server::bind(context.clone()).await.map_err(|error| {
+    let server = nightferry_api::bind(context.clone()).map_err(|error| {
         Failure::new(Exit::Failed, "listen", format!("Cannot listen on {}", context.config.server.address()))
             .because(format!("{error:#}"))
             .advise_command("choose another port", "up --port PORT")

@@ -1,6 +1,6 @@
 //! The API and the worker in this process, from their start to their orderly end; and the watch over the servers.
 
-use nightferry_api::server::Server;
+use nightferry_api::Server;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +32,7 @@ pub(super) async fn until_stopped(
 ) -> Result<Exit, Failure> {
     let Services { session, server, with_worker } = services;
     let (api_stop, worker_stop) = (CancellationToken::new(), CancellationToken::new());
-    let mut api = std::pin::pin!(server.run(api_stop.clone()));
+    let mut api = std::pin::pin!(run_api(server, api_stop.clone()));
     let mut api_runs = true;
     let context = session.context.clone();
     let stop = worker_stop.clone();
@@ -85,4 +85,8 @@ fn unexpected(name: &str, ended: anyhow::Result<()>) -> Failure {
         Ok(()) => Failure::new(Exit::Failed, "service", format!("{name} ended without being asked to")),
         Err(error) => service::failed(name, &error),
     }
+}
+
+async fn run_api(server: Server, stop: CancellationToken) -> anyhow::Result<()> {
+    Ok(server.run(stop).await?)
 }
