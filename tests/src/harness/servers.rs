@@ -295,6 +295,7 @@ impl S3 {
                     .await?
                 }
                 S3Kind::Seaweedfs => {
+                    make_room_for_buckets(&data);
                     start_seaweedfs(SeaweedSpec {
                         name,
                         program: &program,
@@ -331,6 +332,13 @@ impl S3 {
     pub fn fresh_bucket_name(&self) -> String {
         format!("test-{}", Uuid::new_v4().simple())
     }
+}
+
+/// Every bucket takes volumes of its own: seven at once, of a number that the free disk allows. Hundreds of tests
+/// with a bucket each need more of them, and fewer for each.
+fn make_room_for_buckets(data: &Path) {
+    std::fs::write(data.join("mini.options"), "volume.max=20000\n").unwrap();
+    std::fs::write(data.join("master.toml"), "[master.volume_growth]\ncopy_1 = 2\n").unwrap();
 }
 
 async fn s3_program(kind: S3Kind, cache: &PartsCache) -> PathBuf {

@@ -44,6 +44,15 @@ pub struct World {
     plain: usize,
 }
 
+/// With `NIGHTFERRY_TEST_LOG=info` (or any filter of `tracing`) the domain tells what it does.
+fn log_if_asked() {
+    if let Ok(filter) = std::env::var("NIGHTFERRY_TEST_LOG") {
+        let filter = tracing_subscriber::EnvFilter::new(filter);
+        // Only the first world of a process sets it.
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    }
+}
+
 /// Fills the template that every test's database is a copy of.
 async fn migrate(url: &str) {
     let config = load(vec![
@@ -87,6 +96,7 @@ impl WorldBuilder {
 
     /// Makes the world.
     pub async fn build(self) -> World {
+        log_if_asked();
         let servers = servers().await;
         let (database_url, postgres) = if self.own_postgres {
             let postgres = OwnPostgres::start().await;
