@@ -154,7 +154,7 @@ mod tests {
         for (key, value) in [("tiering.schedule", "0 0 1 * * *"), ("stores.s3.bucket", "cloud-\"files\"")] {
             insert(&mut root, key, value).unwrap();
         }
-        insta::assert_snapshot!(toml::to_string(&root).unwrap(), @"");
+        insta::assert_snapshot!(toml::to_string(&root).unwrap());
         assert!(insert(&mut root, "tiering.schedule.x", "1").is_none());
     }
 
