@@ -26,19 +26,27 @@ pub(crate) struct Workbench {
     pub(crate) slots: std::sync::Arc<Semaphore>,
     pub(crate) gate: Gate,
     pub(crate) finished: mpsc::Sender<Finish>,
-    /// Nothing new starts.
+    /// Nothing new starts in this worker.
     pub(crate) draining: CancellationToken,
     /// What still runs is dropped.
     pub(crate) grace_over: CancellationToken,
 }
 
+/// The run that is being worked on.
+#[derive(Debug, Clone)]
+pub(crate) struct Assignment {
+    pub(crate) id: RunId,
+    /// Nothing new of it starts: it was cancelled, or cannot go on.
+    pub(crate) stopped: CancellationToken,
+}
+
 /// Copies one claim and records the outcome. What cannot be recorded is found again when the lease runs out.
-pub(crate) async fn process(bench: Workbench, run: RunId, held: Held, claim: Claim) {
+pub(crate) async fn process(bench: Workbench, run: Assignment, held: Held, claim: Claim) {
     let token = held.token();
     let outcome = tokio::select! {
         biased;
         () = bench.grace_over.cancelled() => None,
-        outcome = attempt(&bench, token, &claim) => outcome,
+        outcome = attempt(&bench, &run, token, &claim) => outcome,
     };
     let recorded = match outcome {
         None => patiently(|| give_back(&bench, token, &claim, None, Duration::ZERO)).await,
@@ -58,7 +66,7 @@ pub(crate) async fn process(bench: Workbench, run: RunId, held: Held, claim: Cla
         Some(Err(error)) => {
             tracing::warn!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempt = claim.attempts + 1, %error, "a copy failed");
             let down = store_is_down(&bench, &error).await;
-            patiently(|| failed(&bench, run, token, &claim, &error, down)).await
+            patiently(|| failed(&bench, &run, token, &claim, &error, down)).await
         }
     };
     if let Err(error) = recorded {
@@ -69,15 +77,17 @@ pub(crate) async fn process(bench: Workbench, run: RunId, held: Held, claim: Cla
 /// Waits for a free slot and copies. None when nothing new may start.
 async fn attempt(
     bench: &Workbench,
+    run: &Assignment,
     token: LeaseToken,
     claim: &Claim,
 ) -> Option<std::result::Result<String, CopyError>> {
     let _slot = tokio::select! {
         biased;
         () = bench.draining.cancelled() => return None,
+        () = run.stopped.cancelled() => return None,
         slot = bench.slots.acquire() => slot.ok()?,
     };
-    if bench.gate.is_open() || bench.draining.is_cancelled() {
+    if bench.gate.is_open() || bench.draining.is_cancelled() || run.stopped.is_cancelled() {
         return None;
     }
     Some(copy::copy(&bench.context, claim, token).await)
@@ -108,7 +118,7 @@ async fn give_back(
 
 async fn failed(
     bench: &Workbench,
-    run: RunId,
+    run: &Assignment,
     token: LeaseToken,
     claim: &Claim,
     error: &CopyError,
@@ -120,7 +130,8 @@ async fn failed(
         CopyError::Database(_) => give_back(bench, token, claim, None, PAUSE_FOR_OUTAGE).await,
         // Wrong for one file, wrong for all: nobody's attempts are burnt on it.
         CopyError::Store(store) if store.is_credentials() => {
-            run::stop(&bench.context, run, &text).await?;
+            run.stopped.cancel();
+            run::stop(&bench.context, run.id, &text).await?;
             give_back(bench, token, claim, Some(&text), Duration::ZERO).await
         }
         // The store is ill, not the file.
@@ -128,7 +139,7 @@ async fn failed(
             give_back(bench, token, claim, Some(&text), PAUSE_FOR_OUTAGE).await
         }
         _ => {
-            let outcome = settle::fail(&bench.context, claim, token, run, error).await?;
+            let outcome = settle::fail(&bench.context, claim, token, run.id, error).await?;
             if let settle::Outcome::GivenUp { attempts } = outcome {
                 metrics::counter!("nightferry_sync_files_total", "outcome" => "failed").increment(1);
                 tracing::error!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempts, error = text, "a copy was given up");

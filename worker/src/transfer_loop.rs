@@ -2,7 +2,7 @@
 //! drain when asked to.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nightferry_core::context::Context;
 use nightferry_core::db::runs::Run;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::breaker_gate::Gate;
 use crate::heartbeat::Activity;
-use crate::item::{self, Workbench};
+use crate::item::{self, Assignment, Workbench};
 use crate::leases::Leases;
 use crate::wake::Wake;
 use crate::{committer, jobs};
@@ -39,6 +39,8 @@ pub(crate) async fn run(
     let mut state = Loop {
         worker,
         current: None,
+        last: None,
+        looked: Instant::now(),
         leases: leases.clone(),
         in_flight: JoinSet::new(),
         chores: JoinSet::new(),
@@ -78,8 +80,11 @@ pub(crate) async fn run(
 
 struct Loop {
     worker: WorkerId,
-    /// The run that is being worked on.
-    current: Option<RunId>,
+    current: Option<Assignment>,
+    /// The same, remembered when its queue is empty: it may not be over yet.
+    last: Option<Assignment>,
+    /// When the run was last seen not to be stopped.
+    looked: Instant,
     leases: Leases,
     in_flight: JoinSet<()>,
     /// What follows a run.
@@ -105,18 +110,21 @@ impl Loop {
             return Ok(None);
         }
         let Some(run) = self.active_run().await? else { return Ok(Some(IDLE)) };
+        if self.looked.elapsed() >= WAITING {
+            self.look_whether_stopped(&run).await?;
+        }
         // The next batch is claimed while the last one is still in flight, so that no slot waits for the database.
         while self.in_flight.len() <= context.config.tiering.concurrency {
             if self.bench.draining.is_cancelled() {
                 return Ok(Some(WAITING));
             }
-            let batch = claim::next_batch(&context, run, self.worker).await?;
+            let batch = claim::next_batch(&context, run.id, self.worker).await?;
             if batch.claims.is_empty() {
-                return self.end_of_queue(run).await;
+                return self.end_of_queue(run.id).await;
             }
             for claim in batch.claims {
                 let held = self.leases.hold(batch.token);
-                self.in_flight.spawn(item::process(self.bench.clone(), run, held, claim));
+                self.in_flight.spawn(item::process(self.bench.clone(), run.clone(), held, claim));
             }
         }
         Ok(Some(WAITING))
@@ -124,8 +132,10 @@ impl Loop {
 
     /// A run that was stopped need not wait until the stores are back.
     async fn end_if_stopped(&mut self) -> Result<()> {
-        let (Some(run), true) = (self.current, self.in_flight.is_empty()) else { return Ok(()) };
-        if let Some(ended) = run::settle(&self.bench.context, run).await? {
+        let Some(run) = self.current.clone() else { return Ok(()) };
+        if self.in_flight.is_empty()
+            && let Some(ended) = run::settle(&self.bench.context, run.id).await?
+        {
             self.current = None;
             tell(&ended);
         }
@@ -151,11 +161,26 @@ impl Loop {
 
     /// The running run; a queued one is planned and started first. Remembered until its queue is empty: a run that
     /// is stopped loses what is queued, so nothing more is claimed of it.
-    async fn active_run(&mut self) -> Result<Option<RunId>> {
+    async fn active_run(&mut self) -> Result<Option<Assignment>> {
         if self.current.is_none() {
-            self.current = self.find_run().await?.map(|run| run.id);
+            let found = self.find_run().await?;
+            let known = self.last.take();
+            self.current = found.map(|run| match known {
+                Some(known) if known.id == run.id => known,
+                _ => Assignment { id: run.id, stopped: CancellationToken::new() },
+            });
+            self.last = self.current.clone();
         }
-        Ok(self.current)
+        Ok(self.current.clone())
+    }
+
+    /// What was claimed of a run that somebody stopped meanwhile must not be started.
+    async fn look_whether_stopped(&mut self, run: &Assignment) -> Result<()> {
+        if run::is_stopped(&self.bench.context, run.id).await? {
+            run.stopped.cancel();
+        }
+        self.looked = Instant::now();
+        Ok(())
     }
 
     async fn find_run(&self) -> Result<Option<Run>> {

@@ -137,7 +137,7 @@ async fn send(job: &Job<'_>, upload: &UploadId, part: Part) -> std::result::Resu
         .put_part(&job.key, upload, part.number, Body::stream(part.length, checked), known)
         .await;
     let receipt = match receipt {
-        Err(error) if error.is_no_such_upload() => return Err(forget_upload(job, error.into()).await),
+        Err(error) if error.is_no_such_upload() => return Err(abandon_upload(job, upload, error.into()).await),
         other => other.map_err(|error| sending_error(job, error))?,
     };
     let crc = match known {
@@ -245,10 +245,10 @@ async fn complete(
             match verify::prove_by_asking(job.destination, &job.key, &job.expected).await {
                 Ok(()) => match job.destination.head(&job.key).await? {
                     Some(head) => Ok(head.etag),
-                    None => Err(forget_upload(job, error.into()).await),
+                    None => Err(abandon_upload(job, upload, error.into()).await),
                 },
                 Err(Unproved::Store(error)) => Err(error.into()),
-                Err(_) => Err(forget_upload(job, error.into()).await),
+                Err(_) => Err(abandon_upload(job, upload, error.into()).await),
             }
         }
         // Of these parts it will never make the object: one was acknowledged and not kept, or kept wrong.
@@ -262,7 +262,8 @@ fn is_refusal(error: &StoreError) -> bool {
     matches!(error.verdict(), Verdict::Permanent | Verdict::Corrupt) && !error.is_credentials()
 }
 
-/// Frees the parts, so that the next try begins anew.
+/// Frees the parts, so that the next try begins anew. Also where the destination says that it knows no such upload:
+/// some say so of one that lacks parts, and keep the rest.
 async fn abandon_upload(job: &Job<'_>, upload: &UploadId, error: CopyError) -> CopyError {
     match job.destination.abort_multipart(&job.key, upload).await {
         Ok(()) => forget_upload(job, error).await,

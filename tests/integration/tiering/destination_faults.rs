@@ -15,13 +15,11 @@ const SMALL: u64 = 100_000;
 const LARGE: u64 = 20 * MIB + 7;
 const ATTEMPTS: i32 = 3;
 
-/// In parts from 16 MiB on, with few attempts and little patience.
-fn impatient() -> WorldBuilder {
+/// In parts from 16 MiB on, with few attempts.
+fn world() -> WorldBuilder {
     World::with("tiering.multipart_threshold_mb", 16)
         .set("tiering.part_size_mb", 8)
         .set("tiering.max_attempts", ATTEMPTS)
-        .set("stores.s3.idle_timeout", "1s")
-        .set("stores.s3.control_timeout", "5s")
 }
 
 /// The copies of the files that are meant to break, and of no other.
@@ -54,8 +52,8 @@ async fn assert_both_crossed(world: &World, files: &Files) {
 
 /// Both ways to copy meet the fault until their attempts are used up; the run says why; once the fault is gone,
 /// a run that retries finishes both.
-async fn is_given_up_and_finished_later(fault: Fault, reasons: [&str; 2]) {
-    let world = impatient().build().await;
+async fn is_given_up_and_finished_later(world: WorldBuilder, fault: Fault, reasons: [&str; 2]) {
+    let world = world.build().await;
     let files = upload_three(&world).await;
     let fault = world.cloud.add(fault.matching(broken()));
     let worker = world.start_worker();
@@ -96,39 +94,40 @@ async fn is_given_up_and_finished_later(fault: Fault, reasons: [&str; 2]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_answers_500_is_given_up_and_finished_later() {
     let reason = "InternalError (HTTP 500)";
-    is_given_up_and_finished_later(Fault::status(500, "InternalError"), [reason, reason]).await;
+    is_given_up_and_finished_later(world(), Fault::status(500, "InternalError"), [reason, reason]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_hangs_is_given_up_and_finished_later() {
-    is_given_up_and_finished_later(Fault::hang(), ["timed out", "timed out"]).await;
+    let impatient = world().set("stores.s3.idle_timeout", "2s");
+    is_given_up_and_finished_later(impatient, Fault::hang(), ["timed out", "timed out"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_resets_in_the_middle_is_given_up_and_finished_later() {
     let reason = "lost its connection";
-    is_given_up_and_finished_later(Fault::reset_request_after(50_000), [reason, reason]).await;
+    is_given_up_and_finished_later(world(), Fault::reset_request_after(50_000), [reason, reason]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_cuts_a_body_short_and_answers_200_is_found_out() {
     // The small one is simply not there; of the parts the object cannot be made.
-    is_given_up_and_finished_later(Fault::cut_and_lie(1000), ["acknowledged", "CompleteMultipartUpload"]).await;
+    is_given_up_and_finished_later(world(), Fault::cut_and_lie(1000), ["acknowledged", "CompleteMultipartUpload"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_keeps_nothing_and_answers_200_is_found_out() {
-    is_given_up_and_finished_later(Fault::swallow_and_lie(), ["acknowledged", "CompleteMultipartUpload"]).await;
+    is_given_up_and_finished_later(world(), Fault::swallow_and_lie(), ["acknowledged", "CompleteMultipartUpload"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_flipped_on_their_way_to_the_destination_are_refused_by_its_checksum() {
-    is_given_up_and_finished_later(Fault::flip_request_byte(70_000), ["PutObject", "UploadPart"]).await;
+    is_given_up_and_finished_later(world(), Fault::flip_request_byte(70_000), ["PutObject", "UploadPart"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_asks_to_slow_down_is_left_alone_for_as_long_as_it_asks() {
-    let world = impatient().set("tiering.backoff_cap", "2s").build().await;
+    let world = world().set("tiering.backoff_cap", "2s").build().await;
     let files = upload_three(&world).await;
     // Twice for the small one; the parts of the large one are refused together.
     world.cloud.add(Fault::slow_down(1).matching(broken().key_contains("small")).times(2));
@@ -153,7 +152,7 @@ async fn a_destination_that_recovers_is_used_again_in_the_same_run() {
         Fault::swallow_and_lie(),
         Fault::flip_request_byte(3),
     ] {
-        let world = impatient().build().await;
+        let world = world().build().await;
         let files = upload_three(&world).await;
         world.cloud.add(fault.clone().matching(broken().key_contains("small")).times(1));
         world.cloud.add(fault.clone().matching(broken().parameter("partNumber", "2")).times(1));
@@ -176,7 +175,7 @@ async fn a_completion_that_fails_or_whose_answer_is_lost_sends_no_part_again() {
         Fault::reset_response_after(0),
         Fault::swallow_and_lie(),
     ] {
-        let world = impatient().build().await;
+        let world = world().build().await;
         let files = upload_three(&world).await;
         let completion = Match::method(Method::POST).has_parameter("uploadId");
         let fault = world.cloud.add(fault.matching(completion).times(1));
@@ -196,7 +195,7 @@ async fn a_completion_that_fails_or_whose_answer_is_lost_sends_no_part_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_the_destination_forgot_is_begun_anew() {
-    let world = impatient().build().await;
+    let world = world().build().await;
     let files = upload_three(&world).await;
     world.cloud.add(Fault::status(404, "NoSuchUpload").matching(broken().parameter("partNumber", "3")).times(1));
     let worker = world.start_worker();
@@ -211,7 +210,7 @@ async fn an_upload_that_the_destination_forgot_is_begun_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn read_back_downloads_every_copy_and_finds_what_checksums_do_not() {
-    let world = impatient().set("tiering.verify", "read-back").build().await;
+    let world = world().set("tiering.verify", "read-back").build().await;
     let files = upload_three(&world).await;
     // The answer to the reading is broken, as if the store gave out other bytes than it says it holds.
     let reading = Match::method(Method::GET).key_contains("broken-small");

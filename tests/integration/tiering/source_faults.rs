@@ -13,12 +13,10 @@ const MIB: u64 = 1024 * 1024;
 /// One PUT, and three parts.
 const SIZES: [u64; 2] = [100_000, 20 * MIB + 7];
 
-fn impatient() -> WorldBuilder {
+fn world() -> WorldBuilder {
     World::with("tiering.multipart_threshold_mb", 16)
         .set("tiering.part_size_mb", 8)
         .set("tiering.max_attempts", 3)
-        .set("stores.minio.idle_timeout", "1s")
-        .set("stores.minio.control_timeout", "1s")
 }
 
 async fn upload_two(world: &World) -> [FileView; 2] {
@@ -31,8 +29,8 @@ async fn upload_two(world: &World) -> [FileView; 2] {
 
 /// The first reading of each file, or of its second part, goes wrong; the run succeeds all the same, and nobody
 /// says that the source is bad.
-async fn is_read_again(fault: Fault) {
-    let world = impatient().build().await;
+async fn is_read_again(world: WorldBuilder, fault: Fault) {
+    let world = world.build().await;
     let files = upload_two(&world).await;
     let small = world.local.add(fault.clone().matching(Match::method(Method::GET).key_contains("small")).times(1));
     let large = world.local.add(fault.matching(Match::method(Method::GET).key_contains("large")).after(1).times(1));
@@ -52,27 +50,27 @@ async fn is_read_again(fault: Fault) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_flipped_on_their_way_from_the_source_are_read_again_and_nobody_is_condemned() {
-    is_read_again(Fault::flip_response_byte(70_000)).await;
+    is_read_again(world(), Fault::flip_response_byte(70_000)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_resets_in_the_middle_is_read_again() {
-    is_read_again(Fault::reset_response_after(50_000)).await;
+    is_read_again(world(), Fault::reset_response_after(50_000)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_hangs_is_read_again() {
-    is_read_again(Fault::hang()).await;
+    is_read_again(world().set("stores.minio.control_timeout", "2s"), Fault::hang()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_answers_500_is_read_again() {
-    is_read_again(Fault::status(500, "InternalError")).await;
+    is_read_again(world(), Fault::status(500, "InternalError")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_once_denies_to_have_the_object_is_asked_again() {
-    is_read_again(Fault::status(404, "NoSuchKey")).await;
+    is_read_again(world(), Fault::status(404, "NoSuchKey")).await;
 }
 
 /// What happens to the source while nobody looks.
@@ -95,7 +93,7 @@ async fn damage(world: &World, file: &FileView, damage: Damage) {
 }
 
 async fn is_marked_lost(how: Damage, reason: &str) {
-    let world = impatient().build().await;
+    let world = world().build().await;
     let files = upload_two(&world).await;
     let user = world.user().await;
     let fine = world.upload(user, "fine", pattern(3, 1000)).await;

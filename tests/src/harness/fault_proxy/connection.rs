@@ -111,6 +111,10 @@ async fn next_request(shared: &Shared, client: &mut Client<'_>, upstream: &mut O
             let request = Tap { hold: Some((at, gate)), ..tap };
             forward(client, upstream, &head, &entry, Taps { request, ..Taps::default() }).await
         }
+        Some(Action::Hold(gate, Hold::ResponseBody(at))) => {
+            let response = Tap { hold: Some((at, gate)), ..tap };
+            forward(client, upstream, &head, &entry, Taps { response, ..Taps::default() }).await
+        }
         Some(Action::Hold(gate, Hold::Answer)) => {
             forward(client, upstream, &head, &entry, Taps { answer: Some(gate), ..Taps::default() }).await
         }
