@@ -1,6 +1,7 @@
 //! The crossing: copy, verify, switch, and what happens when something dies.
 
 mod changes;
+mod crashes;
 mod credentials;
 mod crossing;
 mod destination_faults;

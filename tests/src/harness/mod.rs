@@ -4,8 +4,9 @@ pub mod api;
 mod body;
 pub mod database;
 pub mod fault_proxy;
-pub mod servers;
 pub mod invariants;
+pub mod process;
+pub mod servers;
 mod wait;
 pub mod world;
 

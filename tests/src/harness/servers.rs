@@ -68,6 +68,13 @@ impl Servers {
     }
 }
 
+impl Servers {
+    /// A folder for what tests write; removed when the test run is over.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
 /// A folder for this run that the Postgres account may enter, also when the tests run as root.
 fn run_folder() -> PathBuf {
     let temp = std::env::temp_dir();
