@@ -44,6 +44,11 @@ impl World {
 }
 
 impl Api {
+    /// One that somebody else started, at `http://127.0.0.1:PORT`.
+    pub fn at(base: String) -> Self {
+        Self { base, client: reqwest::Client::new(), shutdown: CancellationToken::new() }
+    }
+
     /// A request of nobody.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.base))
