@@ -63,7 +63,7 @@ pub struct GlobalArgs {
     /// Read the configuration from this file
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Override one setting, such as tiering.batch_size=20 (may be given several times)
+    /// Override one setting (may be given several times); `config show` lists their keys
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_and_value, action = ArgAction::Append)]
     pub set: Vec<(String, String)>,
     /// Use this database: short for --set database.url=URL
@@ -121,7 +121,7 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 pub fn command() -> clap::Command {
     let command = Cli::command();
     let template = format!(
-        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{}\nSee `nightferry COMMAND --help` for each.\n\n{{options}}{{after-help}}",
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{}\nSee `nightferry COMMAND --help` for each.\n\nOptions:\n{{options}}{{after-help}}",
         grouped(&command)
     );
     command.help_template(template)

@@ -1,4 +1,4 @@
-//! The documents of `--json`: stable names in snake_case, exact bytes, times in RFC 3339. They follow the wire types of
+//! The documents of `--json`: stable names in `snake_case`, exact bytes, times in RFC 3339. They follow the wire types of
 //! the HTTP API where both show the same thing. Adding a field is fine; renaming one breaks people's scripts.
 
 use chrono::{DateTime, Utc};

@@ -11,6 +11,9 @@ use nightferry_core::telemetry::TelemetryError;
 
 use crate::up::UpError;
 
+const DATABASE_UNAVAILABLE: &str = "database_unavailable";
+const DATABASE_ERROR: &str = "database_error";
+
 /// How a command ended. The numbers are part of the contract; docs/cli.md lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -65,6 +68,7 @@ pub struct Next {
 
 /// A command that was not done.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Failure {
     /// Exit code.
     pub exit: Exit,
@@ -89,6 +93,11 @@ impl Failure {
     /// A command line that asks for something that cannot be.
     pub fn usage(what: impl Into<String>) -> Self {
         Self::new(Exit::Usage, "usage", what)
+    }
+
+    /// Whether the database failed, so that a look at it may tell why.
+    pub fn is_of_database(&self) -> bool {
+        matches!(self.kind, DATABASE_UNAVAILABLE | DATABASE_ERROR)
     }
 
     /// Adds the reason.
@@ -188,8 +197,8 @@ fn classify(error: &Error) -> (Exit, &'static str) {
         Error::SyncAlreadyRunning(_) => (Exit::Conflict, "sync_already_running"),
         Error::Store(error) => classify_store(error.is_outage()),
         Error::StoreUnavailable { .. } => classify_store(true),
-        Error::DatabaseUnavailable(_) => (Exit::Unreachable, "database_unavailable"),
-        Error::Database(_) => (Exit::Failed, "database_error"),
+        Error::DatabaseUnavailable(_) => (Exit::Unreachable, DATABASE_UNAVAILABLE),
+        Error::Database(_) => (Exit::Failed, DATABASE_ERROR),
         Error::Unauthenticated
         | Error::InvalidCredentials
         | Error::TokenExpired

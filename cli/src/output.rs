@@ -64,11 +64,7 @@ impl Output {
             (_, true) => Volume::Verbose,
             _ => Volume::Normal,
         };
-        let invocation = match &global.config {
-            Some(file) => format!("nightferry --config {}", shell_word(&file.display().to_string())),
-            None => "nightferry".to_owned(),
-        };
-        Self { json: global.json, volume, invocation }
+        Self { json: global.json, volume, invocation: invocation(global) }
     }
 
     /// Whether everything is to be said.
@@ -106,24 +102,12 @@ impl Output {
         text: impl FnOnce(Look) -> String,
     ) -> Result<(), Failure> {
         if !self.json {
-            return self.text(&text(self.look()));
+            return print(&text(self.look()));
         }
         let json = serde_json::to_string_pretty(document).map_err(|error| {
             Failure::new(Exit::Failed, "internal", "Cannot write the result as JSON").because(error)
         })?;
-        self.text(&json)
-    }
-
-    /// Prints text on standard output as it is. A reader that went away (`| head`) is no error.
-    fn text(&self, text: &str) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
-        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-        match write!(out, "{text}{end}").and_then(|()| out.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(Failure::new(Exit::Failed, "output", "Cannot write to standard output").because(error))
-            }
-            _ => Ok(()),
-        }
+        print(&json)
     }
 
     /// Says what happens, on standard error; not when quiet.
@@ -163,6 +147,45 @@ impl Output {
     }
 }
 
+/// The program with the options that say which installation is meant, as far as they hold no secret.
+fn invocation(global: &GlobalArgs) -> String {
+    let mut words = "nightferry".to_owned();
+    if let Some(file) = &global.config {
+        words.extend([" --config ", &shell_word(&file.display().to_string())]);
+    }
+    if let Some(url) = &global.database_url {
+        words.extend([" --database-url ", &shell_word(&without_password(url))]);
+    }
+    words
+}
+
+/// `postgres://user:password@host/db` as `postgres://user:PASSWORD@host/db`.
+fn without_password(url: &str) -> String {
+    let parts = || {
+        let (scheme, rest) = url.split_once("://")?;
+        let (credentials, place) = rest.rsplit_once('@')?;
+        let (user, _) = credentials.split_once(':')?;
+        Some(format!("{scheme}://{user}:PASSWORD@{place}"))
+    };
+    // Anything of another form may hold one somewhere else.
+    if !url.starts_with("postgres") || url.contains("password=") {
+        return "URL".to_owned();
+    }
+    parts().unwrap_or_else(|| url.to_owned())
+}
+
+/// Prints text on standard output as it is. A reader that went away (`| head`) is no error.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    match write!(out, "{text}{end}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Failed, "output", "Cannot write to standard output").because(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What happened, why, and what to do next.
 pub(crate) fn failure_text(failure: &Failure, invocation: &str) -> String {
     let mut text = failure.what.clone();
@@ -171,10 +194,8 @@ pub(crate) fn failure_text(failure: &Failure, invocation: &str) -> String {
         text.push_str(&why.trim_end().replace('\n', "\n        "));
     }
     for problem in &failure.problems {
-        text.push_str(&format!(
-            "\n\n  {} {}\n    from: {}\n    fix:  {}",
-            problem.key, problem.message, problem.source, problem.fix
-        ));
+        text.extend(["\n\n  ", &problem.key, " ", &problem.message]);
+        text.extend(["\n    from: ", &problem.source, "\n    fix:  ", &problem.fix]);
     }
     if !failure.problems.is_empty() && !failure.next.is_empty() {
         text.push('\n');
@@ -225,7 +246,7 @@ mod tests {
     fn a_failure_says_what_why_and_what_next() {
         let run: RunId = "0199f0a0-0000-7000-8000-000000000001".parse().unwrap();
         let failure = cannot("start a sync")(Error::SyncAlreadyRunning(run));
-        insta::assert_snapshot!(failure_text(&failure, "nightferry --config my.toml"), @"");
+        insta::assert_snapshot!(failure_text(&failure, "nightferry --config my.toml"));
     }
 
     #[test]
@@ -236,7 +257,26 @@ mod tests {
         ];
         let errors = Config::load(LoadOptions { overrides, ..LoadOptions::default() }).unwrap_err();
         let failure = Failure::from(errors).advise_command("try it on this machine", "up");
-        insta::assert_snapshot!(failure_text(&failure, "nightferry"), @"");
+        insta::assert_snapshot!(failure_text(&failure, "nightferry"));
+    }
+
+    #[test]
+    fn advice_names_the_installation_without_its_password() {
+        let global = |url: &str| GlobalArgs {
+            config: Some("my.toml".into()),
+            database_url: Some(url.to_owned()),
+            ..GlobalArgs::default()
+        };
+        let cases = [
+            ("postgres://me:s@cret@db/nf", "postgres://me:PASSWORD@db/nf"),
+            ("postgres://me@db/nf", "postgres://me@db/nf"),
+            ("host=db password=secret", "URL"),
+            ("postgres://db/nf?password=secret", "URL"),
+        ];
+        for (url, shown) in cases {
+            let expected = format!("nightferry --config my.toml --database-url {}", shell_word(shown));
+            assert_eq!(invocation(&global(url)), expected);
+        }
     }
 
     #[test]

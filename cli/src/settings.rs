@@ -77,10 +77,10 @@ impl Sources {
             match self.up_here {
                 _ if is_own => failure,
                 UpHere::Stopped => {
-                    failure.advise_command("start the servers of ./nightferry-data again", "up")
+                    failure.advise_command("to start the servers of ./nightferry-data again", "up")
                 }
                 UpHere::Never | UpHere::Running => {
-                    failure.advise_command("or try Nightferry on this machine, without any of this", "up")
+                    failure.advise_command("to try Nightferry on this machine without any of this", "up")
                 }
             }
         })

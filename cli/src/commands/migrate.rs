@@ -48,16 +48,30 @@ pub(super) async fn run(app: &App, args: &MigrateArgs) -> Result<Exit, Failure> 
         }
         return Ok(Exit::Ok);
     }
-    let applied = migrations::apply(&session.context.db).await.map_err(cannot("migrate the database"))?;
-    let document = AppliedDocument { applied };
+    let document = AppliedDocument { applied: apply(&session.context).await? };
     app.output.result(&document, |_| applied_text(&document.applied))?;
     Ok(Exit::Ok)
+}
+
+/// Applies what is missing; the names of what was applied.
+pub(super) async fn apply(context: &Context) -> Result<Vec<String>, Failure> {
+    let failed = || cannot("migrate the database");
+    let pending = migrations::pending(&context.db).await.map_err(failed())?;
+    let versions = migrations::apply(&context.db).await.map_err(failed())?;
+    Ok(versions.into_iter().map(|version| name_of(version, &pending)).collect())
+}
+
+/// `2026-11-21-000001_accounts` of `20261121000001`, or the version itself when another process was faster.
+fn name_of(version: String, names: &[String]) -> String {
+    let has_version =
+        |name: &&String| name.split('_').next().is_some_and(|digits| digits.replace('-', "") == version);
+    names.iter().find(has_version).cloned().unwrap_or(version)
 }
 
 /// Refuses to work on a database that lacks migrations, unless they are to be applied now.
 pub(super) async fn require_current(app: &App, context: &Context, apply: bool) -> Result<(), Failure> {
     if apply {
-        let applied = migrations::apply(&context.db).await.map_err(cannot("migrate the database"))?;
+        let applied = self::apply(context).await?;
         if !applied.is_empty() {
             app.output.note(&applied_text(&applied));
         }
@@ -91,4 +105,16 @@ fn applied_text(applied: &[String]) -> String {
         return "The database was up to date already.".to_owned();
     }
     format!("{} applied:\n  {}", count(applied), applied.join("\n  "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_shown_by_their_names() {
+        let names = ["2026-11-21-000001_accounts".to_owned(), "2026-11-21-000002_files".to_owned()];
+        assert_eq!(name_of("20261121000002".to_owned(), &names), "2026-11-21-000002_files");
+        assert_eq!(name_of("20261121000003".to_owned(), &names), "20261121000003");
+    }
 }

@@ -19,6 +19,7 @@ use nightferry_core::config::Config;
 use nightferry_core::context::Context;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::migrate as migrations;
+use nightferry_core::error::Error;
 use nightferry_core::telemetry::{self, Role, TelemetryGuard};
 
 use crate::args::{Command, GlobalArgs};
@@ -85,14 +86,16 @@ impl App {
     /// Reads the configuration and prepares everything for a command of the operator.
     pub(crate) fn session(&self) -> Result<Session, Failure> {
         let role = if self.output.is_verbose() { Role::CliVerbose } else { Role::Cli };
-        self.session_as(self.config(Vec::new())?, role)
+        Session::new(self.config(Vec::new())?, role)
     }
+}
 
+impl Session {
     /// Prepares everything for a process that does `role`.
-    pub(crate) fn session_as(&self, config: Config, role: Role) -> Result<Session, Failure> {
+    pub(crate) fn new(config: Config, role: Role) -> Result<Self, Failure> {
         let guard = telemetry::init(&config.logging, role)?;
         let context = Context::new(config, Clock::system()).map_err(cannot("prepare the stores"))?;
-        Ok(Session { context, _telemetry: guard })
+        Ok(Self { context, _telemetry: guard })
     }
 }
 
@@ -101,14 +104,16 @@ pub(crate) fn origin() -> Origin {
     Origin { ip: String::new(), user_agent: concat!("nightferry-cli/", env!("CARGO_PKG_VERSION")).to_owned() }
 }
 
-/// A failed query most often means that migrations are missing: looks, and says so. Anything else stays as it is.
+/// Looks for the reason of a failure of the database. Where none is found the failure stays as it is.
 pub(crate) async fn diagnosed<T>(context: &Context, result: Result<T, Failure>) -> Result<T, Failure> {
     let failure = match result {
-        Err(failure) if failure.kind == "database_error" => failure,
+        Err(failure) if failure.is_of_database() => failure,
         other => return other,
     };
-    match tokio::time::timeout(DIAGNOSIS_DEADLINE, migrations::pending(&context.db)).await {
-        Ok(Ok(pending)) if !pending.is_empty() => Err(migrate::missing(&failure.what, &pending)),
-        _ => Err(failure),
-    }
+    Err(match tokio::time::timeout(DIAGNOSIS_DEADLINE, migrations::pending(&context.db)).await {
+        Ok(Ok(pending)) if !pending.is_empty() => migrate::missing(&failure.what, &pending),
+        // The pool only knows that it got no connection; this one was tried directly and knows why.
+        Ok(Err(error @ Error::DatabaseUnavailable(_))) => failure.because(error),
+        _ => failure,
+    })
 }

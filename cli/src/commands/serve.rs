@@ -7,7 +7,7 @@ use nightferry_core::telemetry::Role;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{App, migrate, service};
+use super::{App, Session, migrate, service};
 use crate::errors::{Exit, Failure};
 use crate::up::StopRequests;
 
@@ -18,6 +18,7 @@ Examples:
   DATABASE_URL=postgres://… nightferry serve
 
 SIGTERM and Ctrl-C let requests in flight finish within server.shutdown_grace; a second signal ends it at once.
+
 Start as many as you like, behind a proxy. A store that is down is warned about; the API starts without it.";
 
 /// Options of `serve`.
@@ -44,7 +45,7 @@ struct Document {
 
 pub(super) async fn run(app: &App, args: ServeArgs) -> Result<Exit, Failure> {
     let requests = StopRequests::listen()?;
-    let session = app.session_as(app.config(overrides(&args))?, Role::Api)?;
+    let session = Session::new(app.config(overrides(&args))?, Role::Api)?;
     let context = session.context.clone();
     migrate::require_current(app, &context, args.migrate).await?;
     service::prepare_stores(&context).await;

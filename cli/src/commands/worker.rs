@@ -5,7 +5,7 @@ use nightferry_core::telemetry::Role;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{App, migrate, service};
+use super::{App, Session, migrate, service};
 use crate::errors::{Exit, Failure};
 use crate::up::StopRequests;
 
@@ -15,7 +15,7 @@ Examples:
   nightferry worker --set tiering.concurrency=32
   SYNC_LOG_FILE=/var/log/nightferry/sync.log nightferry worker
 
-SIGTERM and Ctrl-C let transfers in flight finish within tiering.drain_grace and give the rest back; a second signal
+SIGTERM and Ctrl-C let transfers in flight finish within tiering.drain_grace and give the rest back; a second signal \
 ends it at once, which loses nothing: another worker goes on where it stopped. Start as many as you like.";
 
 /// Options of `worker`.
@@ -36,7 +36,7 @@ struct Document {
 
 pub(super) async fn run(app: &App, args: WorkerArgs) -> Result<Exit, Failure> {
     let requests = StopRequests::listen()?;
-    let session = app.session_as(app.config(Vec::new())?, Role::Worker)?;
+    let session = Session::new(app.config(Vec::new())?, Role::Worker)?;
     let context = session.context.clone();
     migrate::require_current(app, &context, args.migrate).await?;
     service::prepare_stores(&context).await;

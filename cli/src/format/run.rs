@@ -16,7 +16,7 @@ use crate::output::Look;
 pub(crate) fn progress(run: &Run) -> String {
     let (done, total) = (unsigned(run.files_done), unsigned(run.files_total));
     let moved = bytes::human(unsigned(run.bytes_done));
-    let mut text = if done == total {
+    let text = if done == total {
         format!("{}, {moved}", count(done, "file"))
     } else {
         format!(
@@ -27,7 +27,7 @@ pub(crate) fn progress(run: &Run) -> String {
         )
     };
     if run.files_failed > 0 {
-        text.push_str(&format!(", {} failed", grouped(unsigned(run.files_failed))));
+        return format!("{text}, {} failed", grouped(unsigned(run.files_failed)));
     }
     text
 }
@@ -191,7 +191,7 @@ pub(crate) mod tests {
 
     #[test]
     fn details_of_a_run_that_ended_partial() {
-        insta::assert_snapshot!(details(&view(partial()), LOOK), @"");
+        insta::assert_snapshot!(details(&view(partial()), LOOK));
     }
 
     #[test]
@@ -207,7 +207,7 @@ pub(crate) mod tests {
             scope: serde_json::json!({ "file_ids": ["0199f0a0-0000-7000-8000-00000000000f"] }),
             ..partial()
         };
-        insta::assert_snapshot!(details(&RunView { run, next_batch_at: at }, LOOK), @"");
+        insta::assert_snapshot!(details(&RunView { run, next_batch_at: at }, LOOK));
     }
 
     #[test]
@@ -222,7 +222,7 @@ pub(crate) mod tests {
             finished_at: None,
             ..partial()
         };
-        insta::assert_snapshot!(table(&[view(queued), view(partial())], LOOK), @"");
+        insta::assert_snapshot!(table(&[view(queued), view(partial())], LOOK));
     }
 
     #[test]
@@ -238,6 +238,6 @@ pub(crate) mod tests {
             created_at: partial().created_at,
         };
         let deleted = RunFailure { file_id: None, filename: None, attempts: 1, ..failure.clone() };
-        insta::assert_snapshot!(failures(&[failure, deleted]), @"");
+        insta::assert_snapshot!(failures(&[failure, deleted]));
     }
 }

@@ -82,11 +82,7 @@ mod tests {
         let mut table = Table::new(&[("NAME", Align::Left), ("SIZE", Align::Right), ("STATE", Align::Left)]);
         table.row(["report.pdf".to_owned(), "1.5 KiB".to_owned(), "present".to_owned()]);
         table.row(["写真.jpg".to_owned(), "300.0 MiB".to_owned(), "\u{1b}[31mfailed\u{1b}[0m".to_owned()]);
-        insta::assert_snapshot!(table.render().replace('\u{1b}', "ESC"), @r"
-        NAME             SIZE  STATE
-        report.pdf    1.5 KiB  present
-        写真.jpg    300.0 MiB  ESC[31mfailedESC[0m
-        ");
+        insta::assert_snapshot!(table.render().replace('\u{1b}', "ESC"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ Examples:
   nightferry store check s3        one of them
 
 It writes a few bytes, reads them back and deletes them. Nothing else in the bucket is touched.
+
 Exit code 6 when a store cannot be reached, 1 when one refuses something.";
 
 /// Options of `store check`.
@@ -72,27 +73,25 @@ pub(super) async fn run(app: &App, context: &Context, args: &CheckArgs) -> Resul
 
 fn chosen(context: &Context, args: &CheckArgs) -> Result<Vec<Store>, Failure> {
     let Some(name) = &args.store else { return Ok(context.stores.all().cloned().collect()) };
-    match context.stores.get(name) {
-        Some(store) => Ok(vec![store.clone()]),
-        None => {
-            let known: Vec<&str> = context.stores.all().map(|store| store.name().as_str()).collect();
-            Err(Failure::new(Exit::NotFound, "not_found", format!("There is no store {name}"))
-                .because(format!("the configured stores are {}", known.join(", ")))
-                .advise_command("check all of them", "store check"))
-        }
+    if let Some(store) = context.stores.get(name) {
+        return Ok(vec![store.clone()]);
     }
+    let known: Vec<&str> = context.stores.all().map(|store| store.name().as_str()).collect();
+    Err(Failure::new(Exit::NotFound, "not_found", format!("There is no store {name}"))
+        .because(format!("the configured stores are {}", known.join(", ")))
+        .advise_command("check all of them", "store check"))
 }
 
 async fn try_all(stores: Vec<Store>) -> Result<Vec<Tried>, Failure> {
-    let mut tries = JoinSet::new();
+    let mut probes = JoinSet::new();
     for store in stores {
-        tries.spawn(async move {
+        probes.spawn(async move {
             let steps = probe(&store).await;
             Tried { store, steps }
         });
     }
-    let mut tried = Vec::with_capacity(tries.len());
-    while let Some(joined) = tries.join_next().await {
+    let mut tried = Vec::with_capacity(probes.len());
+    while let Some(joined) = probes.join_next().await {
         tried.push(joined.map_err(|error| {
             Failure::new(Exit::Failed, "internal", "Checking a store ended badly").because(error)
         })?);
@@ -105,8 +104,7 @@ async fn try_all(stores: Vec<Store>) -> Result<Vec<Tried>, Failure> {
 fn worse(a: Exit, b: Exit) -> Exit {
     match (a, b) {
         (Exit::Unreachable, _) | (_, Exit::Unreachable) => Exit::Unreachable,
-        (Exit::Ok, other) => other,
-        (other, _) => other,
+        (Exit::Ok, other) | (other, _) => other,
     }
 }
 
@@ -277,7 +275,7 @@ mod tests {
                 store("s3", "cloud", vec![step("bucket", 5003, Some(error))], Some("start the server")),
             ],
         };
-        insta::assert_snapshot!(text(&document, Look { color: false, zone: Zone::Utc }), @"");
+        insta::assert_snapshot!(text(&document, Look { color: false, zone: Zone::Utc }));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use nightferry_core::tiering::run;
 
 use super::App;
 use super::progress::Progress;
-use crate::errors::{Failure, cannot};
+use crate::errors::{Exit, Failure, cannot};
 
 /// Between two looks while a run goes on: no notification tells of single files.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -57,15 +57,15 @@ pub(super) async fn follow(app: &App, context: &Context, run: Run) -> Result<Fol
         workers_up: true,
         away_since: None,
     };
-    let followed = tokio::select! {
-        ended = follower.to_the_end(run) => ended.map(Followed::Ended),
+    let outcome = tokio::select! {
+        ended = follower.until_ended(run) => ended.map(Followed::Ended),
         interrupted = tokio::signal::ctrl_c() => match interrupted {
             Ok(()) => Ok(Followed::Stopped),
-            Err(error) => Err(Failure::new(crate::errors::Exit::Failed, "internal", "Cannot listen for Ctrl-C").because(error)),
+            Err(error) => Err(Failure::new(Exit::Failed, "internal", "Cannot listen for Ctrl-C").because(error)),
         },
     };
     follower.progress.clear();
-    followed.map_err(|failure| {
+    outcome.map_err(|failure| {
         failure.advise_command("the run goes on without you; look again", format!("sync show {id} --wait"))
     })
 }
@@ -80,7 +80,7 @@ struct Follower<'a> {
 }
 
 impl Follower<'_> {
-    async fn to_the_end(&mut self, mut run: Run) -> Result<Run, Failure> {
+    async fn until_ended(&mut self, mut run: Run) -> Result<Run, Failure> {
         loop {
             self.progress.show(&run, &self.app.output);
             if !run.status.is_active() {

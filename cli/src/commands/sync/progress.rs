@@ -174,6 +174,6 @@ mod tests {
         assert_eq!(lines.next(&running(0, 0), at(60)), None, "nothing changed");
         told.extend(lines.next(&running(1_000, 16_384_000), at(63)));
         assert_eq!(lines.next(&partial(), at(90)), None, "the end is told elsewhere");
-        insta::assert_snapshot!(told.join("\n"), @"");
+        insta::assert_snapshot!(told.join("\n"));
     }
 }

@@ -16,11 +16,11 @@ use crate::errors::{Exit, Failure, cannot};
 const EXAMPLES: &str = "\
 Examples:
   nightferry sync run                          ask for a run and come back at once
-  nightferry sync run --wait                   watch it to its end; exit code 5 unless everything crossed
+  nightferry sync run --wait                   watch it; exit code 5 unless all crossed
   nightferry sync run --user ada@example.org   only this account's files
   nightferry sync run --file ID --file ID      only these files
 
-A worker must be up (`nightferry worker`): it starts an asked-for run within a second. There is one run at a time: while
+A worker must be up (`nightferry worker`): it starts an asked-for run within a second. There is one run at a time: while \
 one is active, another is refused with exit code 4. Ctrl-C while waiting leaves the run alone.";
 
 /// Options of `sync run`.

@@ -16,7 +16,7 @@ use crate::output::Look;
 const EXAMPLES: &str = "\
 Examples:
   nightferry sync show 0199f0a0-0000-7000-8000-000000000001
-  nightferry sync show RUN --wait     watch an active run to its end; exit code 5 unless everything crossed
+  nightferry sync show RUN --wait     watch an active run to its end
   nightferry --json sync show RUN | jq -r '.failures[] | [.filename, .error] | @tsv'";
 
 /// Options of `sync show`.

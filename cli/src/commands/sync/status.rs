@@ -203,6 +203,6 @@ mod tests {
                 replicas("s3", ReplicaState::Present, 1_997, 32_718_848),
             ],
         };
-        insta::assert_snapshot!(status.text(Look { color: false, zone: Zone::Utc }), @"");
+        insta::assert_snapshot!(status.text(Look { color: false, zone: Zone::Utc }));
     }
 }

@@ -101,7 +101,7 @@ impl Document {
     fn text(&self) -> String {
         let password = match (&self.admin_password, &self.admin_password_file) {
             (Some(password), Some(file)) => format!("{password}  (kept in {file})"),
-            _ => "the one you chose".to_owned(),
+            _ => "as you set it".to_owned(),
         };
         let worker = if self.worker {
             format!("crosses on the schedule {} ({})", self.schedule, self.time_zone)
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_block_tells_where_everything_is() {
-        insta::assert_snapshot!(document().text(), @"");
+        insta::assert_snapshot!(document().text());
     }
 
     #[test]
@@ -179,6 +179,6 @@ mod tests {
             found_by_itself: false,
             ..document()
         };
-        insta::assert_snapshot!(document.text(), @"");
+        insta::assert_snapshot!(document.text());
     }
 }

@@ -9,11 +9,10 @@ mod settings;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use nightferry_core::db::migrate as migrations;
 use nightferry_core::telemetry::Role;
 
 use self::announce::Announcement;
-use super::{App, Session};
+use super::{App, Session, migrate};
 use crate::errors::{Exit, Failure, cannot};
 use crate::settings::DEFAULT_DATA_DIR;
 use crate::up::{
@@ -27,8 +26,8 @@ Examples:
   nightferry up --schedule '*/30 * * * * *'       cross every half minute, to watch it
   nightferry up --data-dir /srv/nightferry --no-worker
 
-Everything is kept in the data folder; start it again and it is all there. What is not installed (Postgres, SeaweedFS)
-is fetched once. All of it listens on 127.0.0.1 alone. While it runs, the other commands find it by themselves in the
+Everything is kept in the data folder; start it again and it is all there. What is not installed (Postgres, SeaweedFS) \
+is fetched once. All of it listens on 127.0.0.1 alone. While it runs, the other commands find it by themselves in the \
 folder it was started from. Ctrl-C stops everything in order; a second one hurries.";
 
 /// Options of `up`.
@@ -69,9 +68,9 @@ pub struct UpArgs {
 enum S3Choice {
     /// The one that made the data, else what is installed
     Auto,
-    /// `SeaweedFS`, fetched if it is not installed
+    /// SeaweedFS, fetched if it is not installed
     Seaweedfs,
-    /// `MinIO`, which must be installed
+    /// MinIO, which must be installed
     Minio,
 }
 
@@ -135,9 +134,9 @@ async fn prepare(
 ) -> Result<(Session, nightferry_api::Server), Failure> {
     let (config, config_file) = settings::settle(app, args, data, parts)?;
     let role = if args.no_worker { Role::Api } else { Role::ApiAndWorker };
-    let session = app.session_as(config, role)?;
+    let session = Session::new(config, role)?;
     let context = &session.context;
-    migrations::apply(&context.db).await.map_err(cannot("migrate the database"))?;
+    migrate::apply(context).await?;
     for store in context.stores.all() {
         store.ensure_bucket().await.map_err(|error| {
             cannot(format!("make the bucket of the store {}", store.name()))(error.into())

@@ -129,13 +129,23 @@ fn insert(root: &mut Table, key: &str, value: &str) -> Option<()> {
     let mut names = key.split('.').peekable();
     while let Some(name) = names.next() {
         if names.peek().is_none() {
-            section.insert(name.to_owned(), Value::String(value.to_owned()));
+            section.insert(name.to_owned(), typed(key, value));
             return Some(());
         }
         let inner = section.entry(name).or_insert_with(|| Value::Table(Table::new()));
         section = inner.as_table_mut()?;
     }
     None
+}
+
+/// The few values here that a person would not write as text. Never by the looks of a value: a password of digits is text.
+fn typed(key: &str, value: &str) -> Value {
+    let text = || Value::String(value.to_owned());
+    match key {
+        "server.port" => value.parse().map_or_else(|_| text(), Value::Integer),
+        _ if key.ends_with(".enabled") => value.parse().map_or_else(|_| text(), Value::Boolean),
+        _ => text(),
+    }
 }
 
 /// The database's address as other programs need it.
@@ -151,10 +161,16 @@ mod tests {
     #[test]
     fn dotted_keys_become_sections() {
         let mut root: Table = "[tiering]\nbatch_size = 5\n".parse().unwrap();
-        for (key, value) in [("tiering.schedule", "0 0 1 * * *"), ("stores.s3.bucket", "cloud-\"files\"")] {
+        let settings = [
+            ("tiering.schedule", "0 0 1 * * *"),
+            ("stores.s3.bucket", "cloud-\"files\""),
+            ("stores.s3.secret_key", "0123"),
+            ("server.port", "8080"),
+        ];
+        for (key, value) in settings {
             insert(&mut root, key, value).unwrap();
         }
-        insta::assert_snapshot!(toml::to_string(&root).unwrap(), @"");
+        insta::assert_snapshot!(toml::to_string(&root).unwrap());
         assert!(insert(&mut root, "tiering.schedule.x", "1").is_none());
     }
 
