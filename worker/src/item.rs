@@ -135,9 +135,7 @@ async fn failed(
             give_back(bench, token, claim, Some(&text), Duration::ZERO).await
         }
         // The store is ill, not the file.
-        _ if store_is_down => {
-            give_back(bench, token, claim, Some(&text), PAUSE_FOR_OUTAGE).await
-        }
+        _ if store_is_down => give_back(bench, token, claim, Some(&text), PAUSE_FOR_OUTAGE).await,
         _ => {
             let outcome = settle::fail(&bench.context, claim, token, run.id, error).await?;
             if let settle::Outcome::GivenUp { attempts } = outcome {

@@ -140,7 +140,9 @@ async fn second_look(job: &Job<'_>, suspicion: CopyError) -> CopyError {
                 );
                 return CopyError::SourceCorrupt { store, detail };
             }
-            Some(_) => return CopyError::BadRead { store, detail: "each reading gives other bytes".to_owned() },
+            Some(_) => {
+                return CopyError::BadRead { store, detail: "each reading gives other bytes".to_owned() };
+            }
         }
     }
 }

@@ -101,7 +101,10 @@ async fn note_upload(job: &Job<'_>, upload: Option<(&UploadId, u64)>) -> Result<
     replicas::begin_multipart(&mut conn, job.claim.object_id, &job.claim.store, job.token, id, size).await
 }
 
-async fn finished_parts(job: &Job<'_>, upload: &UploadId) -> std::result::Result<BTreeMap<u32, Finished>, CopyError> {
+async fn finished_parts(
+    job: &Job<'_>,
+    upload: &UploadId,
+) -> std::result::Result<BTreeMap<u32, Finished>, CopyError> {
     let mut conn = job.context.db.conn().await?;
     let rows =
         transfer_parts::of_upload(&mut conn, job.claim.object_id, &job.claim.store, upload.as_str()).await?;
@@ -122,7 +125,11 @@ async fn finished_parts(job: &Job<'_>, upload: &UploadId) -> std::result::Result
     Ok(parts)
 }
 
-async fn send(job: &Job<'_>, upload: &UploadId, part: Part) -> std::result::Result<(u32, Finished), CopyError> {
+async fn send(
+    job: &Job<'_>,
+    upload: &UploadId,
+    part: Part,
+) -> std::result::Result<(u32, Finished), CopyError> {
     let known = job.blocks.as_ref().and_then(|blocks| {
         blocks.of_range(part.offset / BLOCK, part.length.div_ceil(BLOCK), job.expected.size)
     });
@@ -137,7 +144,9 @@ async fn send(job: &Job<'_>, upload: &UploadId, part: Part) -> std::result::Resu
         .put_part(&job.key, upload, part.number, Body::stream(part.length, checked), known)
         .await;
     let receipt = match receipt {
-        Err(error) if error.is_no_such_upload() => return Err(abandon_upload(job, upload, error.into()).await),
+        Err(error) if error.is_no_such_upload() => {
+            return Err(abandon_upload(job, upload, error.into()).await);
+        }
         other => other.map_err(|error| sending_error(job, error))?,
     };
     let crc = match known {

@@ -15,7 +15,9 @@ const LARGE: u64 = 20 * MIB;
 
 /// A lease that outlives the test: nothing may have to wait until it runs out.
 fn world() -> WorldBuilder {
-    World::with("tiering.multipart_threshold_mb", 16).set("tiering.part_size_mb", 8).set("tiering.lease", "10m")
+    World::with("tiering.multipart_threshold_mb", 16)
+        .set("tiering.part_size_mb", 8)
+        .set("tiering.lease", "10m")
 }
 
 fn copies(name: &str) -> Match {
@@ -99,7 +101,11 @@ async fn is_overwritten_while_it_is_copied(size: u64, at: Match) {
     let crossed = world.replica("s3", &first).await.unwrap();
     assert_eq!(crossed.state, ReplicaState::Present, "the old version crossed");
     let file = now(&world, &first).await;
-    assert_eq!((file.row.storage_location.as_str(), file.row.synced_at), ("minio", None), "the new one did not");
+    assert_eq!(
+        (file.row.storage_location.as_str(), file.row.synced_at),
+        ("minio", None),
+        "the new one did not"
+    );
     assert!(world.replica("s3", &second).await.is_none());
 
     assert_eq!(world.sync().await.files_done, 1);

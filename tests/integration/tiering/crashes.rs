@@ -46,18 +46,27 @@ type Part = (String, String);
 /// The parts that are on record, by upload and number.
 async fn recorded(world: &World) -> BTreeSet<Part> {
     let rows = texts(&world.context.db, "SELECT upload_id || ' ' || number FROM transfer_parts").await;
-    rows.into_iter().map(|row| row.rsplit_once(' ').map(|(id, part)| (id.to_owned(), part.to_owned())).unwrap()).collect()
+    rows.into_iter()
+        .map(|row| row.rsplit_once(' ').map(|(id, part)| (id.to_owned(), part.to_owned())).unwrap())
+        .collect()
 }
 
 fn part_of(request: &Request) -> Part {
     let upload = request.parameter("uploadId").unwrap();
-    (upload.replace("%3D", "=").replace("%2B", "+").replace("%2F", "/"), request.parameter("partNumber").unwrap().to_owned())
+    (
+        upload.replace("%3D", "=").replace("%2B", "+").replace("%2F", "/"),
+        request.parameter("partNumber").unwrap().to_owned(),
+    )
 }
 
 /// The parts of which bytes were sent so far, one entry for each time.
 fn sent(world: &World) -> Vec<Part> {
     let requests = world.cloud.requests();
-    requests.iter().filter(|request| parts().holds(request) && request.request_bytes > 0).map(part_of).collect()
+    requests
+        .iter()
+        .filter(|request| parts().holds(request) && request.request_bytes > 0)
+        .map(part_of)
+        .collect()
 }
 
 /// What was on record when a worker was killed must not be among what is sent afterwards.
@@ -85,7 +94,10 @@ fn assert_nothing_on_record_was_sent_again(world: &World, kills: &[Kill]) {
 async fn assert_all_crossed(world: &World, run: &Run, files: &[(FileView, u64, u64)]) {
     assert_eq!(run.status, RunStatus::Succeeded, "{run:?}");
     let bytes: u64 = files.iter().map(|(_, _, size)| size).sum();
-    assert_eq!((run.files_total, run.files_done, run.files_failed), (files.len() as i64, files.len() as i64, 0));
+    assert_eq!(
+        (run.files_total, run.files_done, run.files_failed),
+        (files.len() as i64, files.len() as i64, 0)
+    );
     assert_eq!(run.bytes_done, bytes as i64);
     for (file, seed, size) in files {
         assert_eq!(world.stored("s3", file).await, Some(pattern(*seed, *size).sha256()), "{size} bytes");
@@ -124,7 +136,8 @@ async fn is_finished_by_the_next_worker(size: u64, at: Match, hold: Hold) -> usi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_killed_before_a_small_copy() {
-    is_finished_by_the_next_worker(100_000, Match::method(Method::PUT).key_contains("-a"), Hold::Request).await;
+    is_finished_by_the_next_worker(100_000, Match::method(Method::PUT).key_contains("-a"), Hold::Request)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,7 +148,8 @@ async fn a_worker_killed_in_the_middle_of_a_small_copy() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_killed_after_a_small_copy_was_made_and_before_it_knew() {
-    is_finished_by_the_next_worker(100_000, Match::method(Method::PUT).key_contains("-a"), Hold::Answer).await;
+    is_finished_by_the_next_worker(100_000, Match::method(Method::PUT).key_contains("-a"), Hold::Answer)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,7 +228,8 @@ async fn a_worker_killed_after_everything_was_proved_and_before_the_commit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_killed_at_random_moments_of_a_sync_of_mixed_sizes() {
-    let seed = std::env::var("NIGHTFERRY_TEST_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+    let seed =
+        std::env::var("NIGHTFERRY_TEST_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
     println!("NIGHTFERRY_TEST_SEED={seed} repeats the moments of this test");
     let mut random = StdRng::seed_from_u64(seed);
     let world = world().build().await;

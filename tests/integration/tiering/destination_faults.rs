@@ -112,17 +112,28 @@ async fn a_destination_that_resets_in_the_middle_is_given_up_and_finished_later(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_cuts_a_body_short_and_answers_200_is_found_out() {
     // The small one is simply not there; of the parts the object cannot be made.
-    is_given_up_and_finished_later(world(), Fault::cut_and_lie(1000), ["acknowledged", "CompleteMultipartUpload"]).await;
+    is_given_up_and_finished_later(
+        world(),
+        Fault::cut_and_lie(1000),
+        ["acknowledged", "CompleteMultipartUpload"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_keeps_nothing_and_answers_200_is_found_out() {
-    is_given_up_and_finished_later(world(), Fault::swallow_and_lie(), ["acknowledged", "CompleteMultipartUpload"]).await;
+    is_given_up_and_finished_later(
+        world(),
+        Fault::swallow_and_lie(),
+        ["acknowledged", "CompleteMultipartUpload"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_flipped_on_their_way_to_the_destination_are_refused_by_its_checksum() {
-    is_given_up_and_finished_later(world(), Fault::flip_request_byte(70_000), ["PutObject", "UploadPart"]).await;
+    is_given_up_and_finished_later(world(), Fault::flip_request_byte(70_000), ["PutObject", "UploadPart"])
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,11 +181,9 @@ async fn a_destination_that_recovers_is_used_again_in_the_same_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_completion_that_fails_or_whose_answer_is_lost_sends_no_part_again() {
-    for fault in [
-        Fault::status(500, "InternalError"),
-        Fault::reset_response_after(0),
-        Fault::swallow_and_lie(),
-    ] {
+    for fault in
+        [Fault::status(500, "InternalError"), Fault::reset_response_after(0), Fault::swallow_and_lie()]
+    {
         let world = world().build().await;
         let files = upload_three(&world).await;
         let completion = Match::method(Method::POST).has_parameter("uploadId");
@@ -197,7 +206,9 @@ async fn a_completion_that_fails_or_whose_answer_is_lost_sends_no_part_again() {
 async fn an_upload_that_the_destination_forgot_is_begun_anew() {
     let world = world().build().await;
     let files = upload_three(&world).await;
-    world.cloud.add(Fault::status(404, "NoSuchUpload").matching(broken().parameter("partNumber", "3")).times(1));
+    world
+        .cloud
+        .add(Fault::status(404, "NoSuchUpload").matching(broken().parameter("partNumber", "3")).times(1));
     let worker = world.start_worker();
 
     let run = world.sync().await;

@@ -156,13 +156,20 @@ async fn a_lease_that_ran_out_is_renewed_while_nobody_took_it_and_only_while_it_
     let worker = WorkerId::new();
     let batch = claim::next_batch(&world.context, requested.id, worker).await.unwrap();
     // As when the database was away for longer than a lease lives.
-    execute(&world.context.db, "UPDATE replicas SET lease_until = now() - interval '1s' WHERE state = 'copying'")
-        .await
-        .unwrap();
+    execute(
+        &world.context.db,
+        "UPDATE replicas SET lease_until = now() - interval '1s' WHERE state = 'copying'",
+    )
+    .await
+    .unwrap();
     let lease = world.context.config.tiering.lease;
     let mut conn = world.context.db.conn().await.unwrap();
 
-    assert_eq!(replicas::renew_leases(&mut conn, worker, &[], lease).await.unwrap(), 0, "nothing is worked on");
+    assert_eq!(
+        replicas::renew_leases(&mut conn, worker, &[], lease).await.unwrap(),
+        0,
+        "nothing is worked on"
+    );
     assert_eq!(replicas::renew_leases(&mut conn, WorkerId::new(), &[batch.token], lease).await.unwrap(), 0);
     assert_eq!(replicas::renew_leases(&mut conn, worker, &[batch.token], lease).await.unwrap(), 1);
     assert_eq!(replicas::reclaim_expired(&mut conn).await.unwrap(), 0);

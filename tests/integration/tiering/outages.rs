@@ -71,8 +71,11 @@ async fn a_run_of_a_single_file_does_not_give_it_up_in_an_outage() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_refuses_connections_for_a_while_is_waited_for() {
-    let world =
-        World::with("tiering.max_attempts", 2).set("tiering.multipart_threshold_mb", 16).set("tiering.part_size_mb", 8).build().await;
+    let world = World::with("tiering.max_attempts", 2)
+        .set("tiering.multipart_threshold_mb", 16)
+        .set("tiering.part_size_mb", 8)
+        .build()
+        .await;
     let user = world.user().await;
     let small = world.upload(user, "small", pattern(1, 1000)).await;
     let large = world.upload(user, "large", pattern(2, 20 * 1024 * 1024)).await;

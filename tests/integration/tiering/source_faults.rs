@@ -32,8 +32,10 @@ async fn upload_two(world: &World) -> [FileView; 2] {
 async fn is_read_again(world: WorldBuilder, fault: Fault) {
     let world = world.build().await;
     let files = upload_two(&world).await;
-    let small = world.local.add(fault.clone().matching(Match::method(Method::GET).key_contains("small")).times(1));
-    let large = world.local.add(fault.matching(Match::method(Method::GET).key_contains("large")).after(1).times(1));
+    let small =
+        world.local.add(fault.clone().matching(Match::method(Method::GET).key_contains("small")).times(1));
+    let large =
+        world.local.add(fault.matching(Match::method(Method::GET).key_contains("large")).after(1).times(1));
     let worker = world.start_worker();
 
     let run = world.sync().await;

@@ -211,7 +211,8 @@ async fn assert_files_are_readable(world: &World) {
         }
         assert_eq!(file.storage_location == "s3", at("s3 present"), "{file:?}");
         assert_eq!(file.synced, at("s3 present"), "{file:?}");
-        let target = download::find(&world.context, UserId(file.owner_id), FileId(file.id), None).await.unwrap();
+        let target =
+            download::find(&world.context, UserId(file.owner_id), FileId(file.id), None).await.unwrap();
         let mut body = download::open(&world.context, &target, None).await.unwrap();
         let mut hasher = Sha256Hasher::new();
         while let Some(chunk) = body.next().await {
