@@ -28,8 +28,16 @@ pub struct FileView {
 /// [`Error::NotFound`], also for other people's files.
 pub async fn find(context: &Context, owner: UserId, id: FileId) -> Result<FileView> {
     let mut conn = context.db.conn().await?;
-    let found = files::find(&mut conn, id, Some(owner)).await?.ok_or(Error::NotFound("file"))?;
-    let mut views = with_locations(&mut conn, vec![found]).await?;
+    of_owner(&mut conn, owner, id).await
+}
+
+/// The same within a transaction of the caller's.
+///
+/// # Errors
+/// As [`find`].
+pub async fn of_owner(conn: &mut AsyncPgConnection, owner: UserId, id: FileId) -> Result<FileView> {
+    let found = files::find(conn, id, Some(owner)).await?.ok_or(Error::NotFound("file"))?;
+    let mut views = with_locations(conn, vec![found]).await?;
     views.pop().ok_or(Error::NotFound("file"))
 }
 

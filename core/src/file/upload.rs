@@ -94,13 +94,10 @@ pub async fn receive(
         record(context, &request, folder, &filename, &content_type, &transfer, &digest, &etag).await
     }
     .await;
-    match outcome {
-        Ok(id) => details::find(context, request.owner, id).await,
-        Err(error) => {
-            transfer.give_up().await;
-            Err(error)
-        }
+    if outcome.is_err() {
+        transfer.give_up().await;
     }
+    outcome
 }
 
 fn put_options(request: &UploadRequest, object: ObjectId, filename: &str, content_type: &str) -> PutOptions {
@@ -128,7 +125,8 @@ fn content_type(request: &UploadRequest, filename: &str, first: &[u8]) -> String
     }
 }
 
-/// The acknowledgement: object, replica, version, file and booked bytes in one transaction.
+/// The acknowledgement: object, replica, version, file and booked bytes in one transaction. Answers the file as this
+/// upload made it, whatever others make of it a moment later.
 #[allow(clippy::too_many_arguments, reason = "the facts of one transaction, each used once")]
 async fn record(
     context: &Context,
@@ -139,7 +137,7 @@ async fn record(
     transfer: &Transfer<'_>,
     digest: &ObjectDigest,
     etag: &str,
-) -> Result<FileId> {
+) -> Result<FileView> {
     let new = NewVersion {
         owner_id: request.owner,
         created_by: request.owner,
@@ -155,7 +153,8 @@ async fn record(
     conn.transaction(async move |conn| {
         users::book_bytes(conn, request.owner, new.size).await?;
         objects::finish_upload(conn, new.object_id, digest, new.store, etag).await?;
-        place(conn, &new, request.on_conflict).await
+        let id = place(conn, &new, request.on_conflict).await?;
+        details::of_owner(conn, request.owner, id).await
     })
     .await
 }
