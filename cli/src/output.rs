@@ -250,6 +250,12 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_as_a_document() {
+        let failure = cannot("list the runs")(Error::DatabaseUnavailable("connection refused".to_owned()));
+        insta::assert_json_snapshot!(ErrorDocument::of(&failure, "nightferry --config my.toml"));
+    }
+
+    #[test]
     fn configuration_errors_are_printed_all_together() {
         let overrides = vec![
             ("server.port".to_owned(), "eighty".to_owned()),
