@@ -53,10 +53,10 @@ impl Probes {
     /// A report that is a few seconds old at most. Who comes while one is made waits for it.
     pub(crate) async fn report(&self, context: &Context) -> Arc<Report> {
         let mut last = self.last.lock().await;
-        if let Some((at, report)) = last.as_ref() {
-            if at.elapsed() < FRESH {
-                return report.clone();
-            }
+        if let Some((at, report)) = last.as_ref()
+            && at.elapsed() < FRESH
+        {
+            return report.clone();
         }
         let report = Arc::new(look(context).await);
         *last = Some((Instant::now(), report.clone()));

@@ -154,8 +154,10 @@ mod tests {
     #[test]
     fn every_operation_tells_its_failures_and_who_may_call_it() {
         let mut document = document();
+        let mut ids = BTreeSet::new();
         for (path, item) in &mut document.paths.paths {
             for operation in operations(item) {
+                assert!(ids.insert(operation.operation_id.clone()), "{path}: {:?}", operation.operation_id);
                 assert!(operation.summary.is_some() && operation.tags.is_some(), "{path}");
                 let statuses: Vec<_> = operation.responses.responses.keys().map(String::as_str).collect();
                 assert!(operation.security.is_some() || statuses.contains(&"401"), "{path}: {statuses:?}");

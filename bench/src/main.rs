@@ -1,1 +1,134 @@
-fn main() {}
+//! Measures Nightferry beside the bare stores and beside rclone, in one run, on the same servers, and prints ratios.
+//! It measures the release binary from outside, as processes; only the claim is called directly.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
+mod args;
+mod claim;
+mod client;
+mod machine;
+mod memory;
+mod proc;
+mod quiet;
+mod rclone;
+mod report;
+mod sql;
+mod stats;
+mod subject;
+mod sync;
+mod transfers;
+mod world;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::Parser as _;
+use nightferry::up::StopRequests;
+
+use args::{Args, Section};
+use quiet::Quiet;
+use report::Report;
+use sync::Workload;
+use world::World;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args).await {
+        Ok(false) if args.strict => {
+            eprintln!("a goal was missed");
+            ExitCode::FAILURE
+        }
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Answers whether every goal was reached.
+async fn run(args: &Args) -> Result<bool> {
+    let mut requests = StopRequests::listen()?;
+    let mut quiet = Quiet::within(Duration::from_secs(args.quiet_within));
+    let mut report = Report::default();
+    for section in sections(args) {
+        // Fresh servers for each part: SeaweedFS gives no disk back until its folder is deleted.
+        let world = World::start(&args.set).await?;
+        let outcome = tokio::select! {
+            biased;
+            () = requests.next() => Err(anyhow::anyhow!("stopped")),
+            outcome = measure(&world, args, section, &mut quiet, &mut report) => outcome,
+        };
+        if outcome.is_err() {
+            eprintln!("{}", subject::log_tails(world.folder()));
+        }
+        let stopped = world.stop(&mut requests).await;
+        outcome?;
+        stopped?;
+    }
+    let mut facts = machine::facts().await;
+    facts.push(quiet.summary());
+    if !args.set.is_empty() {
+        let set: Vec<String> = args.set.iter().map(|(key, value)| format!("`{key} = {value}`")).collect();
+        facts.push(format!("settings that differ from the defaults: {}", set.join(", ")));
+    }
+    println!("{}", report.markdown(&facts));
+    Ok(report.all_hold())
+}
+
+/// The parts that need servers of their own. Uploads and downloads share theirs.
+fn sections(args: &Args) -> Vec<Section> {
+    let mut sections = Vec::new();
+    if args.wants(Section::Upload) || args.wants(Section::Download) {
+        sections.push(Section::Upload);
+    }
+    let others = [Section::Memory, Section::SyncSmall, Section::SyncLarge, Section::Claim];
+    sections.extend(others.into_iter().filter(|section| args.wants(*section)));
+    sections
+}
+
+async fn measure(
+    world: &World,
+    args: &Args,
+    section: Section,
+    quiet: &mut Quiet,
+    report: &mut Report,
+) -> Result<()> {
+    match section {
+        Section::Upload => transfers::run(world, args, quiet, report).await,
+        Section::Memory => memory::run(world, args, report).await,
+        Section::SyncSmall => {
+            let files = args.scaled(2000);
+            let workload = Workload {
+                name: "small",
+                title: format!("{files} × 16 KiB"),
+                files,
+                size: 16 * KIB,
+                flags: rclone::SMALL,
+                goal: 1.3,
+                repeat: 7,
+            };
+            sync::run(world, args, &workload, quiet, report).await
+        }
+        Section::SyncLarge => {
+            let mib = args.scaled(256);
+            let workload = Workload {
+                name: "large",
+                title: format!("4 × {mib} MiB"),
+                files: 4,
+                size: u64::from(mib) * MIB,
+                flags: rclone::LARGE,
+                goal: 1.0,
+                repeat: 5,
+            };
+            sync::run(world, args, &workload, quiet, report).await
+        }
+        Section::Claim => claim::run(world, args, quiet, report).await,
+        Section::Download => bail!("downloads are measured with the uploads"),
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nightferry_core::context::Context;
+use nightferry_core::store::StoreError;
 use nightferry_core::tiering::breaker::Breaker;
 
 /// See the module.
@@ -20,9 +21,21 @@ impl Gate {
         self.with(Breaker::succeeded);
     }
 
-    /// Counts an outage. Answers whether the stores count as down.
-    pub(crate) fn failed(&self) -> bool {
-        self.with(|breaker| breaker.failed(Instant::now()))
+    /// Counts an outage, and asks the store whether it is one: a few files must not lose all their attempts before
+    /// enough failures came together. Answers whether the stores count as down.
+    pub(crate) async fn is_down(&self, context: &Context, error: &StoreError) -> bool {
+        if self.with(|breaker| breaker.failed(Instant::now())) {
+            return true;
+        }
+        let Some(store) = context.stores.get(error.store().as_str()) else { return false };
+        match store.check().await {
+            Err(error) if error.is_outage() => {
+                tracing::warn!(target: "nightferry::sync", %error, "a store is out of order, the run waits");
+                self.with(|breaker| breaker.open(Instant::now()));
+                true
+            }
+            _ => false,
+        }
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -9,21 +9,26 @@ use nightferry_core::retry;
 use nightferry_core::tiering::settle;
 use tokio::sync::mpsc;
 
+use crate::leases::Held;
 use crate::wake::Wake;
 
 /// Copies in one commit.
 const MOST: usize = 500;
-/// After this the leases have run out anyway, and somebody else makes the copies again.
+/// After so many, about a minute, the leases are let go of and the copies are made again.
 const TRIES: u32 = 12;
 
+/// A finished copy, with its lease held until it is committed.
+pub(crate) type Finish = (Finished, Held);
+
 /// Commits until the channel is closed and empty. Rings after each commit.
-pub(crate) async fn run(context: Context, mut finished: mpsc::Receiver<Finished>, wake: Wake) {
-    let mut batch = Vec::with_capacity(MOST);
-    while finished.recv_many(&mut batch, MOST).await > 0 {
+pub(crate) async fn run(context: Context, mut finished: mpsc::Receiver<Finish>, wake: Wake) {
+    let mut gathered = Vec::with_capacity(MOST);
+    while finished.recv_many(&mut gathered, MOST).await > 0 {
+        let (batch, held): (Vec<Finished>, Vec<Held>) = gathered.drain(..).unzip();
         if let Some(switched) = commit(&context, &batch).await {
             tell(&batch, &switched);
         }
-        batch.clear();
+        drop(held);
         wake.ring();
     }
 }

@@ -9,6 +9,8 @@ use nightferry_core::tiering::reap;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::leases::Leases;
+
 /// What the worker is doing, as others see it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Activity {
@@ -41,6 +43,7 @@ pub(crate) async fn run(
     context: Context,
     identity: Identity,
     activity: Activity,
+    leases: Leases,
     drained: CancellationToken,
 ) {
     let mut beat = tokio::time::interval(context.config.tiering.heartbeat);
@@ -50,7 +53,7 @@ pub(crate) async fn run(
             () = drained.cancelled() => return,
             _ = beat.tick() => {}
         }
-        if let Err(error) = claim::heartbeat(&context, &identity, activity.as_str()).await {
+        if let Err(error) = claim::heartbeat(&context, &identity, activity.as_str(), &leases.tokens()).await {
             tracing::warn!(%error, "the heartbeat did not reach the database");
             continue;
         }

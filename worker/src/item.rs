@@ -7,11 +7,14 @@ use nightferry_core::db::replicas::{Claim, Finished};
 use nightferry_core::error::Result;
 use nightferry_core::ids::{LeaseToken, RunId};
 use nightferry_core::tiering::copy::{self, CopyError};
+use nightferry_core::tiering::patience::patiently;
 use nightferry_core::tiering::{run, settle};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::breaker_gate::Gate;
+use crate::committer::Finish;
+use crate::leases::Held;
 
 /// Before a copy is claimed again that was given back because a store is down.
 const PAUSE_FOR_OUTAGE: Duration = Duration::from_secs(2);
@@ -22,22 +25,31 @@ pub(crate) struct Workbench {
     pub(crate) context: Context,
     pub(crate) slots: std::sync::Arc<Semaphore>,
     pub(crate) gate: Gate,
-    pub(crate) finished: mpsc::Sender<Finished>,
-    /// Nothing new starts.
+    pub(crate) finished: mpsc::Sender<Finish>,
+    /// Nothing new starts in this worker.
     pub(crate) draining: CancellationToken,
     /// What still runs is dropped.
     pub(crate) grace_over: CancellationToken,
 }
 
+/// The run that is being worked on.
+#[derive(Debug, Clone)]
+pub(crate) struct Assignment {
+    pub(crate) id: RunId,
+    /// Nothing new of it starts: it was cancelled, or cannot go on.
+    pub(crate) stopped: CancellationToken,
+}
+
 /// Copies one claim and records the outcome. What cannot be recorded is found again when the lease runs out.
-pub(crate) async fn process(bench: Workbench, run: RunId, token: LeaseToken, claim: Claim) {
+pub(crate) async fn process(bench: Workbench, run: Assignment, held: Held, claim: Claim) {
+    let token = held.token();
     let outcome = tokio::select! {
         biased;
         () = bench.grace_over.cancelled() => None,
-        outcome = attempt(&bench, token, &claim) => outcome,
+        outcome = attempt(&bench, &run, token, &claim) => outcome,
     };
     let recorded = match outcome {
-        None => give_back(&bench, token, &claim, None, Duration::ZERO).await,
+        None => patiently(|| give_back(&bench, token, &claim, None, Duration::ZERO)).await,
         Some(Ok(etag)) => {
             bench.gate.succeeded();
             let finished = Finished {
@@ -48,10 +60,14 @@ pub(crate) async fn process(bench: Workbench, run: RunId, token: LeaseToken, cla
                 size: claim.size,
             };
             // The committer ends after the last sender is gone.
-            let _ = bench.finished.send(finished).await;
-            Ok(())
+            let _ = bench.finished.send((finished, held)).await;
+            return;
         }
-        Some(Err(error)) => failed(&bench, run, token, &claim, &error).await,
+        Some(Err(error)) => {
+            tracing::warn!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempt = claim.attempts + 1, %error, "a copy failed");
+            let down = store_is_down(&bench, &error).await;
+            patiently(|| failed(&bench, &run, token, &claim, &error, down)).await
+        }
     };
     if let Err(error) = recorded {
         tracing::warn!(target: "nightferry::sync", object = %claim.object_id, %error, "the outcome of a copy could not be recorded; its lease runs out and it is tried again");
@@ -61,18 +77,33 @@ pub(crate) async fn process(bench: Workbench, run: RunId, token: LeaseToken, cla
 /// Waits for a free slot and copies. None when nothing new may start.
 async fn attempt(
     bench: &Workbench,
+    run: &Assignment,
     token: LeaseToken,
     claim: &Claim,
 ) -> Option<std::result::Result<String, CopyError>> {
     let _slot = tokio::select! {
         biased;
         () = bench.draining.cancelled() => return None,
+        () = run.stopped.cancelled() => return None,
         slot = bench.slots.acquire() => slot.ok()?,
     };
-    if bench.gate.is_open() || bench.draining.is_cancelled() {
+    if bench.gate.is_open() || bench.draining.is_cancelled() || run.stopped.is_cancelled() {
         return None;
     }
     Some(copy::copy(&bench.context, claim, token).await)
+}
+
+/// Whether a copy failed because a whole store is out of order. Not asked for while draining: that must not wait.
+async fn store_is_down(bench: &Workbench, error: &CopyError) -> bool {
+    let CopyError::Store(error) = error else { return false };
+    if !error.is_outage() {
+        return false;
+    }
+    tokio::select! {
+        biased;
+        () = bench.draining.cancelled() => false,
+        down = bench.gate.is_down(&bench.context, error) => down,
+    }
 }
 
 async fn give_back(
@@ -87,26 +118,28 @@ async fn give_back(
 
 async fn failed(
     bench: &Workbench,
-    run: RunId,
+    run: &Assignment,
     token: LeaseToken,
     claim: &Claim,
     error: &CopyError,
+    store_is_down: bool,
 ) -> Result<()> {
     let text = error.to_string();
-    tracing::warn!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempt = claim.attempts + 1, error = text, "a copy failed");
     match error {
         CopyError::LeaseLost => Ok(()),
         CopyError::Database(_) => give_back(bench, token, claim, None, PAUSE_FOR_OUTAGE).await,
         // Wrong for one file, wrong for all: nobody's attempts are burnt on it.
         CopyError::Store(store) if store.is_credentials() => {
-            run::stop(&bench.context, run, &text).await?;
+            run.stopped.cancel();
+            run::stop(&bench.context, run.id, &text).await?;
             give_back(bench, token, claim, Some(&text), Duration::ZERO).await
         }
-        CopyError::Store(store) if store.is_outage() && bench.gate.failed() => {
+        // The store is ill, not the file.
+        _ if store_is_down => {
             give_back(bench, token, claim, Some(&text), PAUSE_FOR_OUTAGE).await
         }
         _ => {
-            let outcome = settle::fail(&bench.context, claim, token, run, error).await?;
+            let outcome = settle::fail(&bench.context, claim, token, run.id, error).await?;
             if let settle::Outcome::GivenUp { attempts } = outcome {
                 metrics::counter!("nightferry_sync_files_total", "outcome" => "failed").increment(1);
                 tracing::error!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempts, error = text, "a copy was given up");

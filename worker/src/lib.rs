@@ -6,6 +6,7 @@ mod committer;
 mod heartbeat;
 mod item;
 mod jobs;
+mod leases;
 mod schedule;
 mod transfer_loop;
 mod wake;
@@ -31,14 +32,20 @@ pub async fn run(context: Context, shutdown: CancellationToken) -> Result<()> {
     tracing::info!(target: "nightferry::sync", worker = %identity.id, host = identity.host, "worker starts");
     let wake = wake::Wake::default();
     let activity = heartbeat::Activity::default();
+    let leases = leases::Leases::default();
     // Leases must be renewed until the last copy has ended, so the heartbeat outlives the drain.
     let drained = CancellationToken::new();
-    let beating =
-        tokio::spawn(heartbeat::run(context.clone(), identity.clone(), activity.clone(), drained.clone()));
+    let beating = tokio::spawn(heartbeat::run(
+        context.clone(),
+        identity.clone(),
+        activity.clone(),
+        leases.clone(),
+        drained.clone(),
+    ));
     let listening = tokio::spawn(wake::listen(context.clone(), wake.clone(), shutdown.clone()));
     let ticker = schedule::start(&context, &wake, &identity, &shutdown).await?;
 
-    transfer_loop::run(&context, identity.id, &wake, &activity, &shutdown).await;
+    transfer_loop::run(&context, identity.id, &wake, &activity, &leases, &shutdown).await;
 
     ticker.stop().await;
     listening.abort();

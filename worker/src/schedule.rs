@@ -54,9 +54,11 @@ pub(crate) async fn start(
         .await?;
     }
     {
-        let (context, worker) = (context.clone(), identity.id);
-        add(&scheduler, &tasks, shutdown, HOUSEKEEPING, move || jobs::housekeeping(context.clone(), worker))
-            .await?;
+        let (context, worker, stop) = (context.clone(), identity.id, shutdown.clone());
+        add(&scheduler, &tasks, shutdown, HOUSEKEEPING, move || {
+            jobs::housekeeping(context.clone(), worker, stop.clone())
+        })
+        .await?;
     }
     {
         let context = context.clone();

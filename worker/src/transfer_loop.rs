@@ -2,7 +2,7 @@
 //! drain when asked to.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nightferry_core::context::Context;
 use nightferry_core::db::runs::Run;
@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::breaker_gate::Gate;
 use crate::heartbeat::Activity;
-use crate::item::{self, Workbench};
+use crate::item::{self, Assignment, Workbench};
+use crate::leases::Leases;
 use crate::wake::Wake;
 use crate::{committer, jobs};
 
@@ -30,6 +31,7 @@ pub(crate) async fn run(
     worker: WorkerId,
     wake: &Wake,
     activity: &Activity,
+    leases: &Leases,
     shutdown: &CancellationToken,
 ) {
     let (sender, receiver) = mpsc::channel(1024);
@@ -37,7 +39,11 @@ pub(crate) async fn run(
     let mut state = Loop {
         worker,
         current: None,
+        last: None,
+        looked: Instant::now(),
+        leases: leases.clone(),
         in_flight: JoinSet::new(),
+        chores: JoinSet::new(),
         bench: Workbench {
             context: context.clone(),
             slots: Arc::new(Semaphore::new(context.config.tiering.concurrency.max(1))),
@@ -74,9 +80,15 @@ pub(crate) async fn run(
 
 struct Loop {
     worker: WorkerId,
-    /// The run that is being worked on.
-    current: Option<RunId>,
+    current: Option<Assignment>,
+    /// The same, remembered when its queue is empty: it may not be over yet.
+    last: Option<Assignment>,
+    /// When the run was last seen not to be stopped.
+    looked: Instant,
+    leases: Leases,
     in_flight: JoinSet<()>,
+    /// What follows a run.
+    chores: JoinSet<()>,
     bench: Workbench,
 }
 
@@ -86,27 +98,48 @@ impl Loop {
         while self.in_flight.try_join_next().is_some() {}
         let context = self.bench.context.clone();
         if let Some(pause) = self.bench.gate.probe_in() {
-            if pause.is_zero() {
-                self.bench.gate.probe(&context).await;
-                return Ok(None);
+            self.end_if_stopped().await?;
+            if !pause.is_zero() {
+                return Ok(Some(pause));
             }
-            return Ok(Some(pause));
+            let draining = self.bench.draining.clone();
+            tokio::select! {
+                () = draining.cancelled() => {}
+                () = self.bench.gate.probe(&context) => {}
+            }
+            return Ok(None);
         }
         let Some(run) = self.active_run().await? else { return Ok(Some(IDLE)) };
+        if self.looked.elapsed() >= WAITING {
+            self.look_whether_stopped(&run).await?;
+        }
         // The next batch is claimed while the last one is still in flight, so that no slot waits for the database.
         while self.in_flight.len() <= context.config.tiering.concurrency {
             if self.bench.draining.is_cancelled() {
                 return Ok(Some(WAITING));
             }
-            let batch = claim::next_batch(&context, run, self.worker).await?;
+            let batch = claim::next_batch(&context, run.id, self.worker).await?;
             if batch.claims.is_empty() {
-                return self.end_of_queue(run).await;
+                return self.end_of_queue(run.id).await;
             }
             for claim in batch.claims {
-                self.in_flight.spawn(item::process(self.bench.clone(), run, batch.token, claim));
+                let held = self.leases.hold(batch.token);
+                self.in_flight.spawn(item::process(self.bench.clone(), run.clone(), held, claim));
             }
         }
         Ok(Some(WAITING))
+    }
+
+    /// A run that was stopped need not wait until the stores are back.
+    async fn end_if_stopped(&mut self) -> Result<()> {
+        let Some(run) = self.current.clone() else { return Ok(()) };
+        if self.in_flight.is_empty()
+            && let Some(ended) = run::settle(&self.bench.context, run.id).await?
+        {
+            self.current = None;
+            tell(&ended);
+        }
+        Ok(())
     }
 
     /// Nothing is due: the run has ended, or waits for a backoff or for other workers.
@@ -118,17 +151,36 @@ impl Loop {
         let context = self.bench.context.clone();
         let Some(ended) = run::settle(&context, run).await? else { return Ok(Some(WAITING)) };
         tell(&ended);
-        jobs::housekeeping(context, self.worker).await;
+        // Beside the loop: the next run need not wait until everything is freed.
+        while self.chores.try_join_next().is_some() {}
+        if self.chores.is_empty() {
+            self.chores.spawn(jobs::housekeeping(context, self.worker, self.bench.draining.clone()));
+        }
         Ok(None)
     }
 
     /// The running run; a queued one is planned and started first. Remembered until its queue is empty: a run that
     /// is stopped loses what is queued, so nothing more is claimed of it.
-    async fn active_run(&mut self) -> Result<Option<RunId>> {
+    async fn active_run(&mut self) -> Result<Option<Assignment>> {
         if self.current.is_none() {
-            self.current = self.find_run().await?.map(|run| run.id);
+            let found = self.find_run().await?;
+            let known = self.last.take();
+            self.current = found.map(|run| match known {
+                Some(known) if known.id == run.id => known,
+                _ => Assignment { id: run.id, stopped: CancellationToken::new() },
+            });
+            self.last = self.current.clone();
         }
-        Ok(self.current)
+        Ok(self.current.clone())
+    }
+
+    /// What was claimed of a run that somebody stopped meanwhile must not be started.
+    async fn look_whether_stopped(&mut self, run: &Assignment) -> Result<()> {
+        if run::is_stopped(&self.bench.context, run.id).await? {
+            run.stopped.cancel();
+        }
+        self.looked = Instant::now();
+        Ok(())
     }
 
     async fn find_run(&self) -> Result<Option<Run>> {
@@ -154,6 +206,7 @@ impl Loop {
             self.bench.grace_over.cancel();
             while self.in_flight.join_next().await.is_some() {}
         }
+        while self.chores.join_next().await.is_some() {}
     }
 }
 

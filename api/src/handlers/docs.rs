@@ -6,7 +6,7 @@ use actix_web::http::header::LOCATION;
 use crate::openapi;
 
 /// This document.
-#[utoipa::path(get, path = "/api/openapi.json", tag = "service", security(()),
+#[utoipa::path(get, path = "/api/openapi.json", operation_id = "get_openapi", tag = "service", security(()),
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = serde_json::Value)))]
 pub(crate) async fn openapi() -> HttpResponse {
     HttpResponse::Ok().json(openapi::document())

@@ -5,7 +5,7 @@ use actix_web::{HttpResponse, web};
 use crate::state::Api;
 
 /// Metrics in Prometheus's text format.
-#[utoipa::path(get, path = "/metrics", tag = "service", security(()),
+#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "service", security(()),
     responses((status = 200, description = "Prometheus text format 0.0.4", content_type = "text/plain", body = String)))]
 pub(crate) async fn metrics(api: web::Data<Api>) -> HttpResponse {
     let text = api.metrics.render(&api.context).await;

@@ -53,9 +53,13 @@ where
         let field = field.map_err(|error| unreadable(&error))?;
         match field.name().unwrap_or_default() {
             "folder_id" => {
-                once(&mut folder, "folder_id", parse_folder(&small("folder_id", field, idle).await?)?)?
+                let text = small("folder_id", field, idle).await?;
+                once(&mut folder, "folder_id", parse_folder(&text)?)?;
             }
-            "sha256" => once(&mut sha256, "sha256", parse_sha256(&small("sha256", field, idle).await?)?)?,
+            "sha256" => {
+                let text = small("sha256", field, idle).await?;
+                once(&mut sha256, "sha256", parse_sha256(&text)?)?;
+            }
             "on_conflict" => {
                 let text = small("on_conflict", field, idle).await?;
                 once(&mut on_conflict, "on_conflict", parse_conflict(&text)?)?;
@@ -177,9 +181,11 @@ mod tests {
     async fn read(parts: &[(&str, &str)]) -> Result<Fields> {
         let mut raw = String::new();
         for (disposition, content) in parts {
-            raw.push_str(&format!(
-                "--sep\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{content}\r\n"
-            ));
+            raw += "--sep\r\nContent-Disposition: form-data; ";
+            raw += disposition;
+            raw += "\r\n\r\n";
+            raw += content;
+            raw += "\r\n";
         }
         raw.push_str("--sep--\r\n");
         let mut headers = HeaderMap::new();

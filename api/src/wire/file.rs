@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 /// A file with its current version.
 #[derive(Serialize, ToSchema)]
+#[allow(clippy::struct_field_names, reason = "the contract's names")]
 pub(crate) struct File {
     /// Id.
     id: Uuid,

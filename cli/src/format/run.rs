@@ -16,7 +16,7 @@ use crate::output::Look;
 pub(crate) fn progress(run: &Run) -> String {
     let (done, total) = (unsigned(run.files_done), unsigned(run.files_total));
     let moved = bytes::human(unsigned(run.bytes_done));
-    let mut text = if done == total {
+    let text = if done == total {
         format!("{}, {moved}", count(done, "file"))
     } else {
         format!(
@@ -27,7 +27,7 @@ pub(crate) fn progress(run: &Run) -> String {
         )
     };
     if run.files_failed > 0 {
-        text.push_str(&format!(", {} failed", grouped(unsigned(run.files_failed))));
+        return format!("{text}, {} failed", grouped(unsigned(run.files_failed)));
     }
     text
 }

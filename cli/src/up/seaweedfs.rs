@@ -11,7 +11,8 @@ use super::error::{UpError, io_error};
 use super::ports::{GRPC_OFFSET, free_port, free_port_with_grpc, loopback, port_is_free};
 use super::server::{Ready, Server, ServerSpec, StopSignal};
 
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_secs(30);
+const START_ATTEMPTS: u32 = 3;
 /// What the Go runtime tries to stay below: without it the process keeps 1 to 1.9 GB after a large upload.
 const MEMORY_GOAL: &str = "768MiB";
 
@@ -98,9 +99,20 @@ pub struct SeaweedSpec<'a> {
     pub identities: PathBuf,
 }
 
-/// Starts `weed mini` and waits until S3 answers.
-pub async fn start_seaweedfs(spec: SeaweedSpec<'_>) -> Result<Server, UpError> {
+/// Starts `weed mini` and waits until S3 answers. Its inner ports are only a good guess until it has bound them, and
+/// it may wait for ever for one that somebody else took in between: then it is started again on others.
+pub async fn start_seaweedfs(mut spec: SeaweedSpec<'_>) -> Result<Server, UpError> {
     write_identities(&spec)?;
+    for _ in 1..START_ATTEMPTS {
+        match start_once(&spec).await {
+            Err(UpError::NotReady { .. } | UpError::EndedEarly { .. }) => spec.ports = SeaweedPorts::free()?,
+            other => return other,
+        }
+    }
+    start_once(&spec).await
+}
+
+async fn start_once(spec: &SeaweedSpec<'_>) -> Result<Server, UpError> {
     let mut marker = OsString::from("-dir=");
     marker.push(spec.data);
     let mut config = OsString::from("-s3.config=");
@@ -139,8 +151,8 @@ pub async fn start_seaweedfs(spec: SeaweedSpec<'_>) -> Result<Server, UpError> {
         work_dir: spec.data.to_owned(),
         account: None,
         stop_signal: StopSignal::Terminate,
-        log: spec.log,
-        pid_file: spec.pid_file,
+        log: spec.log.clone(),
+        pid_file: spec.pid_file.clone(),
         marker,
         ready: Ready::Http(loopback(spec.s3_port)),
         ready_within: READY_WITHIN,

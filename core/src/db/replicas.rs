@@ -18,6 +18,11 @@ use super::schema::replicas;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, RunId, WorkerId};
 
+/// The run that a copy `r` goes back to: its own, unless that one stops, or the object is on its way out and must
+/// not keep a run from ending.
+const RUN_TO_GO_BACK_TO: &str = "(SELECT u.id FROM runs u, objects o WHERE u.id = r.run_id AND u.status = 'running' \
+     AND u.cancel_requested_at IS NULL AND u.error IS NULL AND o.id = r.object_id AND o.state = 'stored')";
+
 /// After so many leases that ran out on it, a replica is given up: it seems to kill its workers.
 const MOST_ABANDONED: i32 = 20;
 
@@ -241,14 +246,22 @@ pub async fn claim(
     .await?)
 }
 
-/// Renews every lease of a worker that has not run out.
-pub async fn renew_leases(conn: &mut AsyncPgConnection, worker: WorkerId, lease: Duration) -> Result<usize> {
+/// Renews the leases that a worker is still working under. One that has run out is renewed too, as long as nobody
+/// took it: after the database was away, the work goes on. What the worker no longer works on must not be named
+/// here: it is found by its lease running out.
+pub async fn renew_leases(
+    conn: &mut AsyncPgConnection,
+    worker: WorkerId,
+    tokens: &[LeaseToken],
+    lease: Duration,
+) -> Result<usize> {
     Ok(diesel::sql_query(
         "UPDATE replicas SET lease_until = now() + make_interval(secs => $2) \
-         WHERE state IN ('copying', 'evicting') AND lease_worker = $1 AND lease_until > now()",
+         WHERE state = 'copying' AND lease_worker = $1 AND lease_token = ANY($3)",
     )
     .bind::<SqlUuid, _>(worker)
     .bind::<Double, _>(lease.as_secs_f64())
+    .bind::<Array<SqlUuid>, _>(tokens)
     .execute(conn)
     .await?)
 }
@@ -256,7 +269,7 @@ pub async fn renew_leases(conn: &mut AsyncPgConnection, worker: WorkerId, lease:
 /// Puts copies whose lease ran out back into the queue, keeping what they had finished. One that was abandoned
 /// too often is given up instead. Answers how many were touched.
 pub async fn reclaim_expired(conn: &mut AsyncPgConnection) -> Result<usize> {
-    Ok(diesel::sql_query(
+    Ok(diesel::sql_query(format!(
         "WITH expired AS ( \
              SELECT object_id, store FROM replicas WHERE state = 'copying' AND lease_until < now() \
              FOR UPDATE SKIP LOCKED \
@@ -266,8 +279,7 @@ pub async fn reclaim_expired(conn: &mut AsyncPgConnection) -> Result<usize> {
                  abandoned = r.abandoned + 1, \
                  not_before = now(), last_error = 'the worker that copied it stopped answering', \
                  lease_token = NULL, lease_until = NULL, lease_worker = NULL, \
-                 run_id = (SELECT id FROM runs WHERE id = r.run_id AND status = 'running' \
-                           AND cancel_requested_at IS NULL AND error IS NULL) \
+                 run_id = {RUN_TO_GO_BACK_TO} \
              FROM expired e WHERE r.object_id = e.object_id AND r.store = e.store \
              RETURNING r.object_id, r.store, r.state, r.run_id, r.abandoned, r.last_error \
          ), given_up AS ( \
@@ -278,7 +290,7 @@ pub async fn reclaim_expired(conn: &mut AsyncPgConnection) -> Result<usize> {
              UPDATE runs SET files_failed = files_failed + g.n \
              FROM (SELECT run_id, count(*) AS n FROM given_up GROUP BY run_id) g WHERE runs.id = g.run_id \
          ) SELECT 1 FROM touched",
-    )
+    ))
     .bind::<Integer, _>(MOST_ABANDONED)
     .execute(conn)
     .await?)
@@ -361,14 +373,15 @@ pub async fn fail(
     token: LeaseToken,
     failure: &Failure<'_>,
 ) -> Result<Option<(ReplicaState, i32)>> {
-    let row: Option<Failed> = diesel::sql_query(
-        "UPDATE replicas SET attempts = attempts + 1, last_error = $4, \
+    let row: Option<Failed> = diesel::sql_query(format!(
+        "UPDATE replicas r SET attempts = attempts + 1, last_error = $4, \
                 state = CASE WHEN $5 OR attempts + 1 >= $6 THEN 'failed' ELSE 'queued' END::replica_state, \
                 not_before = now() + make_interval(secs => $7), \
+                run_id = CASE WHEN $5 OR attempts + 1 >= $6 THEN run_id ELSE {RUN_TO_GO_BACK_TO} END, \
                 lease_token = NULL, lease_until = NULL, lease_worker = NULL \
          WHERE object_id = $1 AND store = $2 AND state = 'copying' AND lease_token = $3 \
          RETURNING state, attempts",
-    )
+    ))
     .bind::<SqlUuid, _>(object)
     .bind::<Text, _>(store)
     .bind::<SqlUuid, _>(token)
@@ -412,13 +425,12 @@ pub async fn release(
     error: Option<&str>,
     delay: Duration,
 ) -> Result<usize> {
-    Ok(diesel::sql_query(
+    Ok(diesel::sql_query(format!(
         "UPDATE replicas r SET state = 'queued', lease_token = NULL, lease_until = NULL, lease_worker = NULL, \
                 last_error = coalesce($3, last_error), not_before = now() + make_interval(secs => $4), \
-                run_id = (SELECT id FROM runs WHERE id = r.run_id AND status = 'running' \
-                          AND cancel_requested_at IS NULL AND error IS NULL) \
+                run_id = {RUN_TO_GO_BACK_TO} \
          WHERE lease_token = $1 AND state = 'copying' AND object_id = ANY($2)",
-    )
+    ))
     .bind::<SqlUuid, _>(token)
     .bind::<Array<SqlUuid>, _>(objects)
     .bind::<Nullable<Text>, _>(error)
@@ -644,6 +656,25 @@ struct Evicting {
     object_id: ObjectId,
     #[diesel(sql_type = Text)]
     key: String,
+}
+
+/// Lets go of evictions that were marked and not begun, for whoever comes next.
+pub async fn let_go_of_evictions(
+    conn: &mut AsyncPgConnection,
+    store: &str,
+    token: LeaseToken,
+    ids: &[ObjectId],
+) -> Result<usize> {
+    Ok(diesel::update(
+        replicas::table
+            .filter(replicas::object_id.eq_any(ids))
+            .filter(replicas::store.eq(store))
+            .filter(replicas::state.eq(ReplicaState::Evicting))
+            .filter(replicas::lease_token.eq(token)),
+    )
+    .set(replicas::lease_until.eq(diesel::dsl::now))
+    .execute(conn)
+    .await?)
 }
 
 /// Forgets replicas whose bytes were deleted from the store.

@@ -27,10 +27,15 @@ impl Breaker {
     /// The store itself failed. Answers whether it counts as down from now on.
     pub fn failed(&mut self, now: Instant) -> bool {
         self.consecutive = self.consecutive.saturating_add(1);
-        if self.consecutive >= FAILURES_TO_OPEN && self.closed_at.is_none() {
-            self.closed_at = Some(now + retry::interval(0, FIRST_PAUSE, LONGEST_PAUSE));
+        if self.consecutive >= FAILURES_TO_OPEN {
+            self.open(now);
         }
         self.is_open()
+    }
+
+    /// The store was seen to be down.
+    pub fn open(&mut self, now: Instant) {
+        self.closed_at.get_or_insert(now + retry::interval(0, FIRST_PAUSE, LONGEST_PAUSE));
     }
 
     /// Whether the store counts as down: nothing new is claimed for it.

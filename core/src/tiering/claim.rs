@@ -41,13 +41,18 @@ pub struct Identity {
     pub version: &'static str,
 }
 
-/// A sign of life, and the renewal of every lease that this worker still holds.
+/// A sign of life, and the renewal of the leases that this worker is working under.
 ///
 /// # Errors
 /// Whatever the database meets; the leases go on until they run out.
-pub async fn heartbeat(context: &Context, worker: &Identity, state: &str) -> Result<()> {
+pub async fn heartbeat(
+    context: &Context,
+    worker: &Identity,
+    state: &str,
+    working_under: &[LeaseToken],
+) -> Result<()> {
     let mut conn = context.db.conn().await?;
-    replicas::renew_leases(&mut conn, worker.id, context.config.tiering.lease).await?;
+    replicas::renew_leases(&mut conn, worker.id, working_under, context.config.tiering.lease).await?;
     workers::heartbeat(&mut conn, worker.id, &worker.host, worker.pid, worker.version, state).await
 }
 

@@ -35,6 +35,14 @@ pub enum CopyError {
         /// How it was seen.
         detail: String,
     },
+    /// A reading of the source went wrong, but a second one did not confirm it: the way was at fault.
+    #[error("reading from store {store} went wrong: {detail}")]
+    BadRead {
+        /// Source.
+        store: String,
+        /// How it was seen.
+        detail: String,
+    },
     /// No store holds a verified replica that could be copied.
     #[error("no store that is configured holds a verified copy of this object")]
     NoSource,
@@ -44,9 +52,10 @@ pub enum CopyError {
     /// A store or the network failed.
     #[error("{0}")]
     Store(#[from] StoreError),
-    /// The destination does not know the multipart upload any more; the next try begins a new one.
+    /// The destination does not know the multipart upload any more, or cannot make the object of its parts; the
+    /// next try begins a new one.
     #[error("{0}")]
-    UploadForgotten(StoreError),
+    UploadForgotten(Box<CopyError>),
     /// The destination holds something else than what was sent.
     #[error("{0}")]
     Unproved(Unproved),
@@ -91,15 +100,49 @@ pub(super) struct Job<'c> {
 /// See [`CopyError`]. Whatever is left at the destination is not yet called present by anybody.
 pub async fn copy(context: &Context, claim: &Claim, token: LeaseToken) -> Result<String, CopyError> {
     let job = prepare(context, claim, token)?;
-    let etag = if job.expected.size > context.config.tiering.multipart_threshold_bytes() {
-        copy_parts::copy(&job).await?
+    let copied = if job.expected.size > context.config.tiering.multipart_threshold_bytes() {
+        copy_parts::copy(&job).await
     } else {
-        copy_whole(&job).await?
+        copy_whole(&job).await
+    };
+    let etag = match copied {
+        Err(error @ (CopyError::SourceMissing { .. } | CopyError::SourceCorrupt { .. })) => {
+            return Err(second_look(&job, error).await);
+        }
+        copied => copied?,
     };
     if context.config.tiering.verify == VerifyMode::ReadBack {
         verify::prove_by_reading(job.destination, &job.key, &job.expected).await?;
     }
     Ok(etag)
+}
+
+/// A source must not be condemned for one bad reading: bytes are also broken on their way. Only what two more
+/// readings agree on is what the store holds.
+async fn second_look(job: &Job<'_>, suspicion: CopyError) -> CopyError {
+    let store = job.source.name().to_string();
+    let mut seen = None;
+    loop {
+        let held = match verify::read_whole(job.source, &job.key).await {
+            Ok(held) => held,
+            Err(error) => return source_error(job, error),
+        };
+        if held == (job.expected.size, job.expected.sha256) {
+            return CopyError::BadRead { store, detail: suspicion.to_string() };
+        }
+        match seen.replace(held) {
+            None => {}
+            Some(before) if before == held => {
+                let (size, sha256) = held;
+                let detail = format!(
+                    "it holds {size} bytes with SHA-256 {sha256} instead of {} with {}",
+                    job.expected.size, job.expected.sha256
+                );
+                return CopyError::SourceCorrupt { store, detail };
+            }
+            Some(_) => return CopyError::BadRead { store, detail: "each reading gives other bytes".to_owned() },
+        }
+    }
 }
 
 fn prepare<'c>(context: &'c Context, claim: &'c Claim, token: LeaseToken) -> Result<Job<'c>, CopyError> {
@@ -233,8 +276,7 @@ pub(super) fn sending_error(job: &Job<'_>, error: StoreError) -> CopyError {
         Ok(mismatch) => {
             CopyError::SourceCorrupt { store: job.source.name().to_string(), detail: mismatch.to_string() }
         }
-        Err(other) => {
-            CopyError::SourceCorrupt { store: job.source.name().to_string(), detail: other.to_string() }
-        }
+        // It stood still, or gave another number of bytes than it said.
+        Err(other) => CopyError::BadRead { store: job.source.name().to_string(), detail: other.to_string() },
     }
 }

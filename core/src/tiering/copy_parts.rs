@@ -8,10 +8,13 @@ use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 use crate::checksum::{BLOCK, Crc64Hasher, Crc64Nvme};
 use crate::db::transfer_parts::{self, TransferPart};
 use crate::db::{replicas, signed, unsigned};
-use crate::store::{Body, BoxError, ByteRange, CompletedPart, ObjectBody, StoreError, UploadId};
+use crate::error::Result;
+use crate::store::{Body, BoxError, ByteRange, CompletedPart, ObjectBody, StoreError, UploadId, Verdict};
 
 use super::copy::{CopyError, Job, SourceMismatch, put_options, sending_error, source_error};
-use super::verify;
+use super::patience::patiently;
+use super::verify::Unproved;
+use super::{reap, verify};
 
 /// Parts in a multipart upload at most (S3 `CreateMultipartUpload`).
 const MOST_PARTS: u64 = 10_000;
@@ -25,7 +28,7 @@ struct Part {
 }
 
 /// Copies in parts, from where an earlier worker stopped. Answers the destination's ETag, proved.
-pub(super) async fn copy(job: &Job<'_>) -> Result<String, CopyError> {
+pub(super) async fn copy(job: &Job<'_>) -> std::result::Result<String, CopyError> {
     let (upload, part_size) = begin_or_resume(job).await?;
     let done = finished_parts(job, &upload).await?;
     let missing: Vec<Part> =
@@ -69,11 +72,13 @@ fn part_size(configured: u64, size: u64) -> u64 {
     configured.max(least).div_ceil(BLOCK) * BLOCK
 }
 
-async fn begin_or_resume(job: &Job<'_>) -> Result<(UploadId, u64), CopyError> {
+async fn begin_or_resume(job: &Job<'_>) -> std::result::Result<(UploadId, u64), CopyError> {
     if let (Some(upload), Some(size)) = (&job.claim.upload_id, job.claim.part_size) {
         tracing::info!(target: "nightferry::sync", object = %job.claim.object_id, store = %job.claim.store, "resuming a multipart upload");
         return Ok((UploadId::new(upload.clone()), unsigned(size)));
     }
+    // A worker that died between making an upload and noting it left one that nobody else would ever find.
+    reap::abort_strays(job.destination, &job.key).await?;
     let size = part_size(job.context.config.tiering.part_size_bytes(), job.expected.size);
     let options = put_options(job);
     // A store holds every part to its checksum once it was told to: so only where all are known beforehand.
@@ -81,19 +86,7 @@ async fn begin_or_resume(job: &Job<'_>) -> Result<(UploadId, u64), CopyError> {
         Some(_) => job.destination.create_multipart(&job.key, &options).await?,
         None => job.destination.create_unchecked_multipart(&job.key, &options).await?,
     };
-    let ours = {
-        let mut conn = job.context.db.conn().await?;
-        let claim = job.claim;
-        replicas::begin_multipart(
-            &mut conn,
-            claim.object_id,
-            &claim.store,
-            job.token,
-            Some(upload.as_str()),
-            Some(signed(size)),
-        )
-        .await?
-    };
+    let ours = patiently(|| note_upload(job, Some((&upload, size)))).await?;
     if !ours {
         job.destination.abort_multipart(&job.key, &upload).await?;
         return Err(CopyError::LeaseLost);
@@ -101,7 +94,14 @@ async fn begin_or_resume(job: &Job<'_>) -> Result<(UploadId, u64), CopyError> {
     Ok((upload, size))
 }
 
-async fn finished_parts(job: &Job<'_>, upload: &UploadId) -> Result<BTreeMap<u32, Finished>, CopyError> {
+/// Remembers the multipart upload and its part size, or that there is none any more. Answers whether the lease holds.
+async fn note_upload(job: &Job<'_>, upload: Option<(&UploadId, u64)>) -> Result<bool> {
+    let (id, size) = upload.map(|(id, size)| (id.as_str(), signed(size))).unzip();
+    let mut conn = job.context.db.conn().await?;
+    replicas::begin_multipart(&mut conn, job.claim.object_id, &job.claim.store, job.token, id, size).await
+}
+
+async fn finished_parts(job: &Job<'_>, upload: &UploadId) -> std::result::Result<BTreeMap<u32, Finished>, CopyError> {
     let mut conn = job.context.db.conn().await?;
     let rows =
         transfer_parts::of_upload(&mut conn, job.claim.object_id, &job.claim.store, upload.as_str()).await?;
@@ -122,7 +122,7 @@ async fn finished_parts(job: &Job<'_>, upload: &UploadId) -> Result<BTreeMap<u32
     Ok(parts)
 }
 
-async fn send(job: &Job<'_>, upload: &UploadId, part: Part) -> Result<(u32, Finished), CopyError> {
+async fn send(job: &Job<'_>, upload: &UploadId, part: Part) -> std::result::Result<(u32, Finished), CopyError> {
     let known = job.blocks.as_ref().and_then(|blocks| {
         blocks.of_range(part.offset / BLOCK, part.length.div_ceil(BLOCK), job.expected.size)
     });
@@ -137,7 +137,7 @@ async fn send(job: &Job<'_>, upload: &UploadId, part: Part) -> Result<(u32, Fini
         .put_part(&job.key, upload, part.number, Body::stream(part.length, checked), known)
         .await;
     let receipt = match receipt {
-        Err(error) if error.is_no_such_upload() => return Err(forget_upload(job, error).await),
+        Err(error) if error.is_no_such_upload() => return Err(abandon_upload(job, upload, error.into()).await),
         other => other.map_err(|error| sending_error(job, error))?,
     };
     let crc = match known {
@@ -154,7 +154,7 @@ fn checked(
     known: Option<Crc64Nvme>,
 ) -> (
     tokio::sync::oneshot::Receiver<Crc64Nvme>,
-    impl Stream<Item = Result<bytes::Bytes, BoxError>> + Send + 'static,
+    impl Stream<Item = std::result::Result<bytes::Bytes, BoxError>> + Send + 'static,
 ) {
     let (tell, seen) = tokio::sync::oneshot::channel();
     let bytes = stream::unfold(Some((body, Crc64Hasher::new(), tell)), move |state| async move {
@@ -184,7 +184,7 @@ async fn remember(
     part: Part,
     etag: &str,
     crc: Crc64Nvme,
-) -> Result<(), CopyError> {
+) -> std::result::Result<(), CopyError> {
     let row = TransferPart {
         object_id: job.claim.object_id,
         store: job.claim.store.clone(),
@@ -194,12 +194,15 @@ async fn remember(
         etag: etag.to_owned(),
         crc64nvme: crc.as_u64().to_be_bytes().to_vec(),
     };
-    let mut conn = job.context.db.conn().await?;
-    Ok(transfer_parts::insert(&mut conn, &row).await?)
+    let insert = async || {
+        let mut conn = job.context.db.conn().await?;
+        transfer_parts::insert(&mut conn, &row).await
+    };
+    Ok(patiently(insert).await?)
 }
 
 /// The parts' checksums combine to the object's: only then did the source hold the right bytes.
-fn prove_parts(job: &Job<'_>, parts: &BTreeMap<u32, Finished>) -> Result<(), CopyError> {
+fn prove_parts(job: &Job<'_>, parts: &BTreeMap<u32, Finished>) -> std::result::Result<(), CopyError> {
     let combined = parts.values().fold(Crc64Nvme::EMPTY, |whole, part| whole.combine(part.crc, part.length));
     if combined == job.expected.crc64nvme {
         return Ok(());
@@ -212,12 +215,12 @@ async fn complete(
     job: &Job<'_>,
     upload: &UploadId,
     parts: BTreeMap<u32, Finished>,
-) -> Result<String, CopyError> {
-    let still_ours = {
+) -> std::result::Result<String, CopyError> {
+    let holds_lease = async || {
         let mut conn = job.context.db.conn().await?;
-        replicas::holds_lease(&mut conn, job.claim.object_id, &job.claim.store, job.token).await?
+        replicas::holds_lease(&mut conn, job.claim.object_id, &job.claim.store, job.token).await
     };
-    if !still_ours {
+    if !patiently(holds_lease).await? {
         return Err(CopyError::LeaseLost);
     }
     let checked = job.blocks.is_some();
@@ -231,33 +234,56 @@ async fn complete(
         .collect();
     let crc = checked.then_some(job.expected.crc64nvme);
     match job.destination.complete_multipart(&job.key, upload, &list, crc).await {
-        Ok(receipt) => {
-            verify::prove(job.destination, &job.key, &receipt, &job.expected).await?;
-            Ok(receipt.etag)
-        }
+        Ok(receipt) => match verify::prove(job.destination, &job.key, &receipt, &job.expected).await {
+            Ok(()) => Ok(receipt.etag),
+            // It could not be asked: the next try asks again.
+            Err(Unproved::Store(error)) => Err(error.into()),
+            Err(wrong) => Err(abandon_upload(job, upload, wrong.into()).await),
+        },
         Err(error) if error.is_no_such_upload() => {
             // Perhaps an earlier call made the object and its answer was lost.
-            if verify::prove_by_asking(job.destination, &job.key, &job.expected).await.is_ok()
-                && let Some(head) = job.destination.head(&job.key).await?
-            {
-                return Ok(head.etag);
+            match verify::prove_by_asking(job.destination, &job.key, &job.expected).await {
+                Ok(()) => match job.destination.head(&job.key).await? {
+                    Some(head) => Ok(head.etag),
+                    None => Err(abandon_upload(job, upload, error.into()).await),
+                },
+                Err(Unproved::Store(error)) => Err(error.into()),
+                Err(_) => Err(abandon_upload(job, upload, error.into()).await),
             }
-            Err(forget_upload(job, error).await)
         }
+        // Of these parts it will never make the object: one was acknowledged and not kept, or kept wrong.
+        Err(error) if is_refusal(&error) => Err(abandon_upload(job, upload, error.into()).await),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The destination does not know the upload any more: the next try begins a new one.
-async fn forget_upload(job: &Job<'_>, error: StoreError) -> CopyError {
-    let forget = async {
-        let claim = job.claim;
-        let mut conn = job.context.db.conn().await?;
-        transfer_parts::delete(&mut conn, claim.object_id, &claim.store).await?;
-        replicas::begin_multipart(&mut conn, claim.object_id, &claim.store, job.token, None, None).await
+/// Whether the destination understood the request and refuses it because of what it was asked to put together.
+fn is_refusal(error: &StoreError) -> bool {
+    matches!(error.verdict(), Verdict::Permanent | Verdict::Corrupt) && !error.is_credentials()
+}
+
+/// Frees the parts, so that the next try begins anew. Also where the destination says that it knows no such upload:
+/// some say so of one that lacks parts, and keep the rest.
+async fn abandon_upload(job: &Job<'_>, upload: &UploadId, error: CopyError) -> CopyError {
+    match job.destination.abort_multipart(&job.key, upload).await {
+        Ok(()) => forget_upload(job, error).await,
+        // The upload stays known, and the next try meets it again.
+        Err(unreachable) => unreachable.into(),
+    }
+}
+
+/// The destination has no use for the upload any more: the next try begins a new one.
+async fn forget_upload(job: &Job<'_>, error: CopyError) -> CopyError {
+    let forget = async || {
+        // Who lost the lease must not take the parts away from the one who has it now.
+        if note_upload(job, None).await? {
+            let mut conn = job.context.db.conn().await?;
+            transfer_parts::delete(&mut conn, job.claim.object_id, &job.claim.store).await?;
+        }
+        Ok(())
     };
-    match forget.await {
-        Ok(_) => CopyError::UploadForgotten(error),
+    match patiently(forget).await {
+        Ok(()) => CopyError::UploadForgotten(Box::new(error)),
         Err(error) => CopyError::Database(error),
     }
 }

@@ -8,7 +8,7 @@ use crate::db::enums::ReplicaState;
 use crate::db::objects::{self, Removal};
 use crate::db::{refresh_tokens, replicas, revoked_tokens, workers};
 use crate::error::{Error, Result};
-use crate::store::{ObjectKey, UploadId};
+use crate::store::{ObjectKey, Store, StoreError, UploadId};
 
 /// Objects removed in one pass.
 const BATCH: i64 = 100;
@@ -53,7 +53,8 @@ pub async fn pass(context: &Context) -> Result<Reaped> {
         after = Some(last.id);
         for removal in &removals {
             match remove(context, removal).await {
-                Ok(()) => reaped.objects += 1,
+                Ok(true) => reaped.objects += 1,
+                Ok(false) => {}
                 Err(error) => {
                     tracing::warn!(object = %removal.id, %error, "an object could not be removed, the next pass tries again");
                 }
@@ -62,37 +63,56 @@ pub async fn pass(context: &Context) -> Result<Reaped> {
     }
 }
 
-/// Deletes the bytes everywhere they may be, then the rows.
-async fn remove(context: &Context, removal: &Removal) -> Result<()> {
+/// Deletes the bytes everywhere they may be, then the rows. Answers whether that could be done now.
+async fn remove(context: &Context, removal: &Removal) -> Result<bool> {
     let key = ObjectKey::parse(&removal.key)
         .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
-    let (names, multiparts) = {
+    let (replicas, multiparts) = {
         let mut conn = context.db.conn().await?;
         let replicas = replicas::of_objects(&mut conn, &[removal.id]).await?;
-        if replicas.iter().any(|row| matches!(row.state, ReplicaState::Copying | ReplicaState::Evicting)) {
-            // Claimed since it was listed: wait until that worker has finished.
-            return Ok(());
-        }
-        let mut names: Vec<String> = replicas.into_iter().map(|row| row.store).collect();
-        names.push(removal.upload_store.clone());
-        names.sort();
-        names.dedup();
-        let mut multiparts = replicas::open_multiparts(&mut conn, removal.id).await?;
-        multiparts.extend(removal.upload_id.clone().map(|upload| (removal.upload_store.clone(), upload)));
-        (names, multiparts)
+        (replicas, replicas::open_multiparts(&mut conn, removal.id).await?)
     };
+    if replicas.iter().any(|row| matches!(row.state, ReplicaState::Copying | ReplicaState::Evicting)) {
+        // Claimed since it was listed: wait until that worker has finished.
+        return Ok(false);
+    }
     for (name, upload) in &multiparts {
         store(context, name)?.abort_multipart(&key, &UploadId::new(upload.clone())).await?;
     }
-    for name in &names {
-        store(context, name)?.delete(&key).await?;
+    if let Some(upload) = &removal.upload_id {
+        store(context, &removal.upload_store)?.abort_multipart(&key, &UploadId::new(upload.clone())).await?;
+    }
+    let acknowledged = replicas.iter().any(|row| row.store == removal.upload_store);
+    let mut names: Vec<(&str, bool)> =
+        replicas.iter().map(|row| (row.store.as_str(), row.state == ReplicaState::Present)).collect();
+    if !acknowledged {
+        names.push((&removal.upload_store, false));
+    }
+    for (name, finished) in names {
+        let store = store(context, name)?;
+        if !finished {
+            abort_strays(store, &key).await?;
+        }
+        store.delete(&key).await?;
     }
     let id = removal.id;
     let mut conn = context.db.conn().await?;
-    conn.transaction(async move |conn| objects::delete(conn, id).await).await
+    conn.transaction(async move |conn| objects::delete(conn, id).await).await?;
+    Ok(true)
 }
 
-fn store<'c>(context: &'c Context, name: &str) -> Result<&'c crate::store::Store> {
+/// Aborts the multipart uploads of a key that no row knows: whoever made them died before it could note them.
+pub(super) async fn abort_strays(store: &Store, key: &ObjectKey) -> std::result::Result<(), StoreError> {
+    for stray in store.list_multipart_uploads(key.as_str()).await? {
+        if stray.key == key.as_str() {
+            tracing::info!(store = %store.name(), key = %key, upload = %stray.upload_id, "an upload that nobody knew was aborted");
+            store.abort_multipart(key, &stray.upload_id).await?;
+        }
+    }
+    Ok(())
+}
+
+fn store<'c>(context: &'c Context, name: &str) -> Result<&'c Store> {
     context.stores.get(name).ok_or_else(|| {
         Error::Internal(format!("store {name} holds an object but is not configured any more"))
     })

@@ -190,6 +190,7 @@ pub async fn cancel(context: &Context, id: RunId, actor: Option<UserId>, origin:
             return Err(Error::Conflict(format!("The run has ended already: it {}.", run.status)));
         };
         replicas::unassign(conn, id).await?;
+        crate::db::listen::notify(conn, crate::db::listen::RUNS, &id.to_string()).await?;
         let event = Event {
             actor,
             action: "run.cancel",
@@ -217,6 +218,18 @@ pub async fn stop(context: &Context, id: RunId, reason: &str) -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// Whether nothing new of a run may start: somebody cancelled it, it cannot go on, or it has ended.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn is_stopped(context: &Context, id: RunId) -> Result<bool> {
+    let mut conn = context.db.conn().await?;
+    let run = runs::find(&mut conn, id).await?;
+    Ok(run.is_none_or(|run| {
+        run.status != RunStatus::Running || run.cancel_requested_at.is_some() || run.error.is_some()
+    }))
 }
 
 /// Ends a run of which nothing is queued or in flight. Answers it when this call was the one that ended it.

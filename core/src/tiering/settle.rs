@@ -18,13 +18,23 @@ use crate::retry;
 use crate::store::{ObjectKey, UploadId, Verdict};
 
 /// Commits finished copies: replicas, files and the run's counters in one statement. Answers those that were
-/// still ours.
+/// still ours. Of the others, those whose object was deleted meanwhile are let go of, so that the reaper can have
+/// them and the run can end.
 ///
 /// # Errors
 /// Whatever the database meets; then nothing was changed and the call may be repeated.
 pub async fn finish(context: &Context, copies: &[Finished]) -> Result<Vec<Switched>> {
     let mut conn = context.db.conn().await?;
-    replicas::finish(&mut conn, copies).await
+    conn.transaction(async move |conn| {
+        let switched = replicas::finish(conn, copies).await?;
+        for copy in copies {
+            if !switched.iter().any(|row| row.object_id == copy.object_id && row.store == copy.store) {
+                replicas::release(conn, copy.token, &[copy.object_id], None, Duration::ZERO).await?;
+            }
+        }
+        Ok(switched)
+    })
+    .await
 }
 
 /// What became of a failed copy.
@@ -106,6 +116,7 @@ fn is_permanent(error: &CopyError) -> bool {
         CopyError::Store(error) => matches!(error.verdict(), Verdict::Permanent | Verdict::SourceMissing),
         // The destination held other bytes than were sent: the next try overwrites them.
         CopyError::Unproved(_)
+        | CopyError::BadRead { .. }
         | CopyError::UploadForgotten(_)
         | CopyError::LeaseLost
         | CopyError::Database(_) => false,

@@ -97,12 +97,18 @@ pub async fn prove_by_asking(store: &Store, key: &ObjectKey, expected: &Expected
 
 /// Downloads the object and hashes it.
 pub async fn prove_by_reading(store: &Store, key: &ObjectKey, expected: &Expected) -> Result<(), Unproved> {
+    let (_, sha256) = read_whole(store, key).await?;
+    compare(store, Some(sha256), None, expected).map(|_| ())
+}
+
+/// Size in bytes and SHA-256 of what a store gives out.
+pub async fn read_whole(store: &Store, key: &ObjectKey) -> Result<(u64, Sha256), StoreError> {
     let mut object = store.get(key, None).await?;
     let mut hasher = Sha256Hasher::new();
     while let Some(chunk) = object.body.next().await {
         hasher.update(&chunk?);
     }
-    compare(store, Some(hasher.finish()), None, expected).map(|_| ())
+    Ok((object.length, hasher.finish()))
 }
 
 /// Whether what a store says of itself is right; none when it says nothing.

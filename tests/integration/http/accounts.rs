@@ -8,7 +8,7 @@ use serde_json::json;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_signs_up_signs_in_and_sees_themselves() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let signup = json!({ "email": "  Ann@Example.org ", "password": PASSWORD, "name": "Ann" });
     let (status, body) = answered(api.request(Method::POST, "/api/auth/signup").json(&signup)).await;
     assert_eq!(status, 201);
@@ -18,19 +18,25 @@ async fn a_person_signs_up_signs_in_and_sees_themselves() {
 
     let ann = api.login("aNN@example.ORG").await;
     let me = ann.get("/api/auth/me").await;
-    assert_eq!((&me["email"], &me["name"], &me["role"]), (&json!("Ann@Example.org"), &json!("Ann"), &json!("user")));
+    assert_eq!(
+        (&me["email"], &me["name"], &me["role"]),
+        (&json!("Ann@Example.org"), &json!("Ann"), &json!("user"))
+    );
     assert_eq!((&me["used_bytes"], &me["quota_bytes"]), (&json!(0), &json!(null)));
-    let (status, renamed) = answered(ann.request(Method::PATCH, "/api/auth/me").json(&json!({ "name": "Anna" }))).await;
+    let (status, renamed) =
+        answered(ann.request(Method::PATCH, "/api/auth/me").json(&json!({ "name": "Anna" }))).await;
     assert_eq!((status.as_u16(), &renamed["name"]), (200, &json!("Anna")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_a_sign_up_is_said_field_by_field() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let post = |body| api.request(Method::POST, "/api/auth/signup").json(&body);
-    let body = problem(post(json!({ "email": "nonsense", "password": "short" })), 400, "VALIDATION_FAILED").await;
-    let fields: Vec<_> = body["errors"].as_array().unwrap().iter().map(|error| error["field"].clone()).collect();
+    let body =
+        problem(post(json!({ "email": "nonsense", "password": "short" })), 400, "VALIDATION_FAILED").await;
+    let fields: Vec<_> =
+        body["errors"].as_array().unwrap().iter().map(|error| error["field"].clone()).collect();
     assert_eq!(fields, ["email", "password"]);
     for body in [
         json!({ "email": "a@b.c", "password": "x".repeat(72) }),
@@ -44,14 +50,15 @@ async fn what_is_wrong_with_a_sign_up_is_said_field_by_field() {
         let response = post(body.clone()).send().await.unwrap();
         assert_eq!(response.status(), 400, "{body}");
     }
-    let garbage = api.request(Method::POST, "/api/auth/signup").header("content-type", "application/json").body("{");
+    let garbage =
+        api.request(Method::POST, "/api/auth/signup").header("content-type", "application/json").body("{");
     problem(garbage, 400, "BAD_REQUEST").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_is_taken_once_whatever_its_case() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let again = json!({ "email": ann.email.to_uppercase(), "password": PASSWORD });
     problem(api.request(Method::POST, "/api/auth/signup").json(&again), 409, "EMAIL_TAKEN").await;
@@ -60,7 +67,7 @@ async fn an_address_is_taken_once_whatever_its_case() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_and_an_unknown_address_are_answered_alike() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let login = |email: &str, password: &str| {
         api.request(Method::POST, "/api/auth/login").json(&json!({ "email": email, "password": password }))
@@ -73,9 +80,10 @@ async fn a_wrong_password_and_an_unknown_address_are_answered_alike() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_token_works_once_and_its_theft_ends_the_session() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
-    let refresh = |token: &str| api.request(Method::POST, "/api/auth/refresh").json(&json!({ "refresh_token": token }));
+    let refresh =
+        |token: &str| api.request(Method::POST, "/api/auth/refresh").json(&json!({ "refresh_token": token }));
     let (status, second) = answered(refresh(&ann.refresh_token)).await;
     assert_eq!(status, 200, "{second}");
     let second = second["refresh_token"].as_str().unwrap();
@@ -93,7 +101,7 @@ async fn a_refresh_token_works_once_and_its_theft_ends_the_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_refreshes_at_once_have_exactly_one_winner() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let refreshes = (0..6).map(|_| {
         let request = json!({ "refresh_token": ann.refresh_token });
@@ -108,7 +116,7 @@ async fn two_refreshes_at_once_have_exactly_one_winner() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_that_are_missing_forged_expired_or_revoked_are_told_apart() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let me = |token: &str| api.request(Method::GET, "/api/auth/me").bearer_auth(token);
     problem(api.request(Method::GET, "/api/auth/me"), 401, "UNAUTHENTICATED").await;

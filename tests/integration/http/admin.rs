@@ -10,15 +10,19 @@ use serde_json::json;
 #[tokio::test(flavor = "multi_thread")]
 async fn an_administrator_starts_follows_and_reads_runs() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let admin = api.admin(&world).await;
     admin.upload("a", pattern(1, 100)).await;
     let (status, body) = answered(admin.request(Method::POST, "/api/admin/sync")).await;
     assert_eq!(status, 202, "{body}");
     let id = body["run_id"].as_str().unwrap().to_owned();
-    problem(admin.request(Method::POST, "/api/admin/sync").json(&json!({})), 409, "SYNC_ALREADY_RUNNING").await;
+    problem(admin.request(Method::POST, "/api/admin/sync").json(&json!({})), 409, "SYNC_ALREADY_RUNNING")
+        .await;
     let queued = admin.get(&format!("/api/admin/sync/runs/{id}")).await;
-    assert_eq!((&queued["status"], &queued["trigger"], &queued["requested_by"]), (&json!("queued"), &json!("api"), &json!(admin.id)));
+    assert_eq!(
+        (&queued["status"], &queued["trigger"], &queued["requested_by"]),
+        (&json!("queued"), &json!("api"), &json!(admin.id))
+    );
 
     let worker = world.start_worker();
     world.ended(id.parse().unwrap()).await;
@@ -26,11 +30,19 @@ async fn an_administrator_starts_follows_and_reads_runs() {
 
     let ended = admin.get(&format!("/api/admin/sync/runs/{id}")).await;
     assert_eq!(ended["status"], "succeeded");
-    assert_eq!((&ended["files_total"], &ended["files_done"], &ended["files_failed"]), (&json!(1), &json!(1), &json!(0)));
+    assert_eq!(
+        (&ended["files_total"], &ended["files_done"], &ended["files_failed"]),
+        (&json!(1), &json!(1), &json!(0))
+    );
     assert_eq!((&ended["bytes_total"], &ended["bytes_done"]), (&json!(100), &json!(100)));
     let list = admin.get("/api/admin/sync/runs").await;
     assert_eq!(list["runs"][0]["id"], json!(id));
-    assert!(admin.get(&format!("/api/admin/sync/runs/{id}/failures")).await["failures"].as_array().unwrap().is_empty());
+    assert!(
+        admin.get(&format!("/api/admin/sync/runs/{id}/failures")).await["failures"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
     problem(admin.request(Method::POST, &format!("/api/admin/sync/runs/{id}/cancel")), 409, "CONFLICT").await;
     problem(admin.request(Method::GET, "/api/admin/sync/runs/nonsense"), 404, "NOT_FOUND").await;
 }
@@ -38,12 +50,14 @@ async fn an_administrator_starts_follows_and_reads_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_is_cancelled_over_http() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let admin = api.admin(&world).await;
     admin.upload("a", pattern(1, 100)).await;
-    let (_, body) = answered(admin.request(Method::POST, "/api/admin/sync").json(&json!({ "user_id": admin.id }))).await;
+    let (_, body) =
+        answered(admin.request(Method::POST, "/api/admin/sync").json(&json!({ "user_id": admin.id }))).await;
     let id = body["run_id"].as_str().unwrap().to_owned();
-    let (status, run) = answered(admin.request(Method::POST, &format!("/api/admin/sync/runs/{id}/cancel"))).await;
+    let (status, run) =
+        answered(admin.request(Method::POST, &format!("/api/admin/sync/runs/{id}/cancel"))).await;
     assert_eq!((status.as_u16(), &run["status"]), (200, &json!("cancelled")), "{run}");
     let again = run::cancel(&world.context, id.parse().unwrap(), None, &Origin::default()).await;
     assert!(again.is_err());
@@ -52,7 +66,7 @@ async fn a_run_is_cancelled_over_http() {
 #[tokio::test(flavor = "multi_thread")]
 async fn people_who_are_no_administrators_may_not() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     for (method, path) in [
         (Method::POST, "/api/admin/sync"),

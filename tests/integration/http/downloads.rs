@@ -12,7 +12,7 @@ fn path(file: &Value) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn ranges_are_answered_as_rfc_9110_says() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let file = ann.upload("a.bin", pattern(1, 1000)).await;
     let whole = pattern(1, 1000).bytes();
@@ -28,7 +28,8 @@ async fn ranges_are_answered_as_rfc_9110_says() {
     ] {
         let response = ann.request(Method::GET, &path(&file)).header("range", range).send().await.unwrap();
         assert_eq!(response.status(), status, "{range}");
-        let found = response.headers().get("content-range").map_or("", |value| value.to_str().unwrap()).to_owned();
+        let found =
+            response.headers().get("content-range").map_or("", |value| value.to_str().unwrap()).to_owned();
         assert_eq!(found, content_range, "{range}");
         assert_eq!(response.headers()["accept-ranges"], "bytes");
         assert_eq!(response.headers()["content-length"], bytes.len().to_string().as_str(), "{range}");
@@ -45,7 +46,7 @@ async fn ranges_are_answered_as_rfc_9110_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn conditions_spare_the_bytes() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let file = ann.upload("a.bin", pattern(1, 100)).await;
     let get = || ann.request(Method::GET, &path(&file));
@@ -61,7 +62,8 @@ async fn conditions_spare_the_bytes() {
     assert_eq!(get().header("if-modified-since", &modified).send().await.unwrap().status(), 304);
     problem(get().header("if-match", "\"other\""), 412, "PRECONDITION_FAILED").await;
     assert_eq!(get().header("if-match", &etag).send().await.unwrap().status(), 200);
-    let ranged = |condition: &str| get().header("range", "bytes=0-4").header("if-range", condition.to_owned());
+    let ranged =
+        |condition: &str| get().header("range", "bytes=0-4").header("if-range", condition.to_owned());
     assert_eq!(ranged(&etag).send().await.unwrap().status(), 206);
     assert_eq!(ranged("\"other\"").send().await.unwrap().status(), 200);
     let head = ann.request(Method::HEAD, &path(&file)).send().await.unwrap();
@@ -71,8 +73,11 @@ async fn conditions_spare_the_bytes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn downloads_work_before_and_after_the_crossing_and_when_either_store_is_down() {
-    let world = World::with("stores.minio.connect_timeout", "1s").set("stores.minio.idle_timeout", "2s").build().await;
-    let api = world.start_api().await;
+    let world = World::with("stores.minio.connect_timeout", "1s")
+        .set("stores.minio.idle_timeout", "2s")
+        .build()
+        .await;
+    let api = world.start_api();
     let ann = api.person().await;
     let file = ann.upload("a.bin", pattern(1, 3_000_000)).await;
     assert_eq!(ann.download(&file["id"]).await, pattern(1, 3_000_000).bytes());
@@ -96,7 +101,7 @@ async fn downloads_work_before_and_after_the_crossing_and_when_either_store_is_d
 #[tokio::test(flavor = "multi_thread")]
 async fn old_versions_stay_readable_and_names_survive_every_alphabet() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let file = ann.upload("日本語 \"quoted\".txt", pattern(1, 10)).await;
     ann.upload("日本語 \"quoted\".txt", pattern(2, 20)).await;
@@ -105,9 +110,13 @@ async fn old_versions_stay_readable_and_names_survive_every_alphabet() {
     assert_eq!(get("?version=2").send().await.unwrap().bytes().await.unwrap(), pattern(2, 20).bytes());
     problem(get("?version=3"), 404, "NOT_FOUND").await;
     problem(get("?version=x"), 400, "VALIDATION_FAILED").await;
-    let disposition = get("").send().await.unwrap().headers()["content-disposition"].to_str().unwrap().to_owned();
+    let disposition =
+        get("").send().await.unwrap().headers()["content-disposition"].to_str().unwrap().to_owned();
     assert!(disposition.starts_with("attachment;"), "{disposition}");
-    assert!(disposition.contains("filename*=UTF-8''%E6%97%A5%E6%9C%AC%E8%AA%9E%20%22quoted%22.txt"), "{disposition}");
+    assert!(
+        disposition.contains("filename*=UTF-8''%E6%97%A5%E6%9C%AC%E8%AA%9E%20%22quoted%22.txt"),
+        "{disposition}"
+    );
     let inline = get("?disposition=inline").send().await.unwrap();
     assert!(inline.headers()["content-disposition"].to_str().unwrap().starts_with("inline;"));
 }
@@ -115,12 +124,14 @@ async fn old_versions_stay_readable_and_names_survive_every_alphabet() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_presigned_link_reads_straight_from_the_store_without_credentials() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let file = ann.upload("a.bin", pattern(1, 1000)).await;
     let link = format!("/api/files/{}/download-url", file["id"].as_str().unwrap());
-    let (status, body) =
-        nightferry_tests::harness::api::answered(ann.request(Method::POST, &link).json(&json!({ "expires_in": 60 }))).await;
+    let (status, body) = nightferry_tests::harness::api::answered(
+        ann.request(Method::POST, &link).json(&json!({ "expires_in": 60 })),
+    )
+    .await;
     assert_eq!(status, 200, "{body}");
     assert!(body["expires_at"].is_string());
     let direct = reqwest::get(body["url"].as_str().unwrap()).await.unwrap();
@@ -131,7 +142,7 @@ async fn a_presigned_link_reads_straight_from_the_store_without_credentials() {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_peoples_files_do_not_exist() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let (ann, bob) = (api.person().await, api.person().await);
     let file = ann.upload("secret", pattern(1, 10)).await;
     let id = file["id"].as_str().unwrap();

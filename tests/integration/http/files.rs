@@ -8,7 +8,7 @@ use serde_json::json;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_is_paged_by_an_opaque_cursor() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     for index in 0..7 {
         ann.upload(&format!("file-{index}"), pattern(index, 10 + index)).await;
@@ -31,11 +31,22 @@ async fn a_list_is_paged_by_an_opaque_cursor() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_in_a_query_is_a_400_and_never_a_500() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     for query in [
-        "limit=0", "limit=201", "limit=-1", "limit=abc", "sort=colour", "order=sideways", "cursor=nonsense", "cursor=%00",
-        "folder_id=nonsense", "q=%00", "surprise=1", "trashed=perhaps", "location=%00",
+        "limit=0",
+        "limit=201",
+        "limit=-1",
+        "limit=abc",
+        "sort=colour",
+        "order=sideways",
+        "cursor=nonsense",
+        "cursor=%00",
+        "folder_id=nonsense",
+        "q=%00",
+        "surprise=1",
+        "trashed=perhaps",
+        "location=%00",
     ] {
         let response = ann.request(Method::GET, &format!("/api/files?{query}")).send().await.unwrap();
         assert_eq!(response.status(), 400, "{query}");
@@ -56,7 +67,7 @@ async fn nonsense_in_a_query_is_a_400_and_never_a_500() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_file_is_in_the_trash_and_its_name_is_free() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let file = ann.upload("a", pattern(1, 10)).await;
     let path = format!("/api/files/{}", file["id"].as_str().unwrap());
@@ -80,16 +91,21 @@ async fn a_deleted_file_is_in_the_trash_and_its_name_is_free() {
 #[tokio::test(flavor = "multi_thread")]
 async fn placement_says_where_a_file_is_and_what_happens_next() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let file = ann.upload("a", pattern(1, 10)).await;
     let path = format!("/api/files/{}/placement", file["id"].as_str().unwrap());
     let before = ann.get(&path).await;
-    assert_eq!((&before["replicas"][0]["store"], &before["replicas"][0]["state"]), (&json!("minio"), &json!("present")));
+    assert_eq!(
+        (&before["replicas"][0]["store"], &before["replicas"][0]["state"]),
+        (&json!("minio"), &json!("present"))
+    );
     assert_eq!(before["next"]["action"], "copy");
     assert!(before["next"]["at"].is_string(), "{before}");
 
-    let (status, queued) = answered(ann.request(Method::POST, &format!("/api/files/{}/sync", file["id"].as_str().unwrap()))).await;
+    let (status, queued) =
+        answered(ann.request(Method::POST, &format!("/api/files/{}/sync", file["id"].as_str().unwrap())))
+            .await;
     assert_eq!(status, 202);
     let worker = world.start_worker();
     world.ended(queued["run_id"].as_str().unwrap().parse().unwrap()).await;

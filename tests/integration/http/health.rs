@@ -7,14 +7,17 @@ use reqwest::Method;
 #[tokio::test(flavor = "multi_thread")]
 async fn liveness_readiness_and_metrics_tell_the_truth() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     ann.upload("a", pattern(1, 100)).await;
     let (status, live) = answered(api.request(Method::GET, "/health")).await;
     assert_eq!((status.as_u16(), live["status"].as_str()), (200, Some("ok")));
     let (status, ready) = answered(api.request(Method::GET, "/health/ready")).await;
     assert_eq!(status, 200, "{ready}");
-    assert!(ready["checks"]["stores"]["minio"].is_object() || ready["checks"]["stores"]["minio"].is_string(), "{ready}");
+    assert!(
+        ready["checks"]["stores"]["minio"].is_object() || ready["checks"]["stores"]["minio"].is_string(),
+        "{ready}"
+    );
     let metrics = api.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
     for needed in ["http_requests_total", "nightferry_replicas", "route=\"/api/files/upload\""] {
         assert!(metrics.contains(needed), "{needed} is missing in\n{metrics}");
@@ -24,7 +27,7 @@ async fn liveness_readiness_and_metrics_tell_the_truth() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_local_store_the_service_is_not_ready() {
     let world = World::with("stores.minio.connect_timeout", "1s").build().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     world.local.down().await;
     let (status, ready) = answered(api.request(Method::GET, "/health/ready")).await;
     assert_eq!(status, 503, "{ready}");
@@ -34,7 +37,7 @@ async fn without_the_local_store_the_service_is_not_ready() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_describes_itself() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let (status, document) = answered(api.request(Method::GET, "/api/openapi.json")).await;
     assert_eq!(status, 200);
     assert!(document["openapi"].as_str().unwrap().starts_with("3."));

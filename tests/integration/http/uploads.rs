@@ -11,7 +11,7 @@ const MIB: u64 = 1024 * 1024;
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_is_answered_with_the_file_as_the_contract_says() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let sha = pattern(1, 1000).sha256().to_string();
     let part = multipart::Part::bytes(pattern(1, 1000).bytes().to_vec()).file_name("Übersicht (1).txt");
@@ -41,14 +41,19 @@ async fn an_upload_is_answered_with_the_file_as_the_contract_says() {
     assert_eq!(file["owner_id"], ann.id);
     assert!(location.ends_with(file["id"].as_str().unwrap()), "{location}");
     assert!(file["uploaded_at"].as_str().unwrap().ends_with('Z'));
-    assert!(file["access_url"].as_str().unwrap().ends_with(&format!("/api/files/{}/download", file["id"].as_str().unwrap())));
+    assert!(
+        file["access_url"]
+            .as_str()
+            .unwrap()
+            .ends_with(&format!("/api/files/{}/download", file["id"].as_str().unwrap()))
+    );
     assert_eq!(ann.get("/api/auth/me").await["used_bytes"], 1000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sizes_around_every_threshold_arrive_byte_exact_with_and_without_a_length() {
     let world = World::with("uploads.part_size_mb", 8).build().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     for size in [0, 1, 5 * MIB, 5 * MIB + 20_000, 8 * MIB - 1, 13 * MIB + 1, 30 * MIB] {
         for chunked in [false, true] {
@@ -68,7 +73,7 @@ async fn sizes_around_every_threshold_arrive_byte_exact_with_and_without_a_lengt
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_uploads_of_one_person_at_once_all_arrive() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let uploads = (0..10).map(|seed| ann.upload("same name.bin", pattern(seed, 300_000 + seed)));
     let files = futures_util::future::join_all(uploads).await;
@@ -84,7 +89,7 @@ async fn ten_uploads_of_one_person_at_once_all_arrive() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_is_taken_becomes_a_version_a_new_name_or_a_refusal() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let upload = |conflict: &'static str| ann.upload_request(&[("on_conflict", conflict)], "a.txt", "bytes");
     let (_, first) = answered(upload("fail")).await;
@@ -100,7 +105,7 @@ async fn a_name_that_is_taken_becomes_a_version_a_new_name_or_a_refusal() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_uploads_are_refused_in_words_and_leave_nothing_behind() {
     let world = World::with("server.max_file_size_mb", 1).build().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     problem(ann.upload_request(&[("sha256", &"0".repeat(64))], "a", "bytes"), 422, "CHECKSUM_MISMATCH").await;
     problem(ann.upload_request(&[("sha256", "xyz")], "a", "bytes"), 400, "VALIDATION_FAILED").await;
@@ -116,7 +121,8 @@ async fn bad_uploads_are_refused_in_words_and_leave_nothing_behind() {
     problem(ann.upload_request(&[], "huge", pattern(1, 40 * MIB).bytes()), 413, "FILE_TOO_LARGE").await;
     let endless = Body::wrap_stream(pattern(1, 3 * MIB).stream());
     problem(ann.upload_request(&[], "endless", endless), 413, "FILE_TOO_LARGE").await;
-    let no_file = ann.request(Method::POST, "/api/files/upload").multipart(multipart::Form::new().text("sha256", "x"));
+    let no_file =
+        ann.request(Method::POST, "/api/files/upload").multipart(multipart::Form::new().text("sha256", "x"));
     assert_eq!(no_file.send().await.unwrap().status(), 400);
     let no_form = ann.request(Method::POST, "/api/files/upload").json(&json!({}));
     assert!(no_form.send().await.unwrap().status().is_client_error());
@@ -133,11 +139,12 @@ async fn bad_uploads_are_refused_in_words_and_leave_nothing_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_is_never_exceeded_by_uploads_at_once() {
     let world = World::new().await;
-    let api = world.start_api().await;
+    let api = world.start_api();
     let ann = api.person().await;
     let sql = format!("UPDATE users SET quota_bytes = 1000 WHERE id = '{}'", ann.id);
     nightferry_tests::harness::database::execute(&world.context.db, &sql).await.unwrap();
-    let uploads = (0..8).map(|seed| answered(ann.upload_request(&[], &format!("{seed}"), pattern(seed, 300).bytes())));
+    let uploads =
+        (0..8).map(|seed| answered(ann.upload_request(&[], &format!("{seed}"), pattern(seed, 300).bytes())));
     let answers = futures_util::future::join_all(uploads).await;
 
     assert_eq!(answers.iter().filter(|(status, _)| status.as_u16() == 201).count(), 3);

@@ -1,7 +1,6 @@
 //! Leases and fencing: two workers never copy one object twice, and who lost the lease cannot commit.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::db::replicas::Finished;
@@ -9,7 +8,10 @@ use nightferry_core::db::runs::RunScope;
 use nightferry_core::db::{replicas, runs};
 use nightferry_core::ids::WorkerId;
 use nightferry_core::tiering::{claim, reap, run, settle};
+use nightferry_tests::harness::database::{execute, texts};
+use nightferry_tests::harness::fault_proxy::{Hold, Match};
 use nightferry_tests::harness::{World, eventually, pattern};
+use reqwest::Method;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_workers_that_claim_at_once_never_get_the_same_copy() {
@@ -122,19 +124,46 @@ async fn a_heartbeat_keeps_a_lease_for_as_long_as_the_copy_takes() {
     let world = World::with("tiering.lease", "500ms").set("tiering.heartbeat", "100ms").build().await;
     let user = world.user().await;
     world.upload(user, "a", pattern(1, 1000)).await;
+    let gate = world.cloud.gate(Match::method(Method::PUT), Hold::Request);
+    let worker = world.start_worker();
+    let requested = world.request_run(RunScope::default()).await;
+    gate.reached().await;
+
+    // Four lives of a lease go by, and a second worker looks for leases that ran out.
+    let second = world.start_worker();
+    let renewed = "SELECT 1 FROM replicas, runs WHERE replicas.state = 'copying' \
+                   AND lease_until > runs.started_at + interval '2.5s'";
+    eventually("the lease was renewed again and again", || async {
+        (!texts(&world.context.db, renewed).await.is_empty()).then_some(())
+    })
+    .await;
+    gate.open();
+
+    let run = world.ended(requested.id).await;
+    assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 1));
+    assert_eq!(world.cloud.count(&Match::method(Method::PUT)), 1, "it was copied once");
+    worker.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_ran_out_is_renewed_while_nobody_took_it_and_only_while_it_is_worked_under() {
+    let world = World::new().await;
+    let user = world.user().await;
+    world.upload(user, "a", pattern(1, 1000)).await;
     let requested = world.request_run(RunScope::default()).await;
     run::start_queued(&world.context).await.unwrap().unwrap();
     let worker = WorkerId::new();
-    claim::next_batch(&world.context, requested.id, worker).await.unwrap();
+    let batch = claim::next_batch(&world.context, requested.id, worker).await.unwrap();
+    // As when the database was away for longer than a lease lives.
+    execute(&world.context.db, "UPDATE replicas SET lease_until = now() - interval '1s' WHERE state = 'copying'")
+        .await
+        .unwrap();
+    let lease = world.context.config.tiering.lease;
+    let mut conn = world.context.db.conn().await.unwrap();
 
-    // Three lives of a lease long, renewed in time each time, nothing is taken away.
-    for _ in 0..15 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let mut conn = world.context.db.conn().await.unwrap();
-        assert_eq!(
-            replicas::renew_leases(&mut conn, worker, world.context.config.tiering.lease).await.unwrap(),
-            1
-        );
-        assert_eq!(replicas::reclaim_expired(&mut conn).await.unwrap(), 0);
-    }
+    assert_eq!(replicas::renew_leases(&mut conn, worker, &[], lease).await.unwrap(), 0, "nothing is worked on");
+    assert_eq!(replicas::renew_leases(&mut conn, WorkerId::new(), &[batch.token], lease).await.unwrap(), 0);
+    assert_eq!(replicas::renew_leases(&mut conn, worker, &[batch.token], lease).await.unwrap(), 1);
+    assert_eq!(replicas::reclaim_expired(&mut conn).await.unwrap(), 0);
 }

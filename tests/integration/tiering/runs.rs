@@ -189,6 +189,10 @@ async fn a_tick_makes_exactly_one_run_with_several_workers_up() {
     ticks.sort();
     ticks.dedup();
     assert_eq!(ticks.len(), all, "a tick became two runs");
+    assert!(
+        ticks.iter().all(|tick| tick.timestamp_subsec_nanos() == 0),
+        "ticks are whole seconds: {ticks:?}"
+    );
     assert!(runs.iter().all(|run| run.trigger == RunTrigger::Schedule));
     for worker in workers {
         worker.stop().await;

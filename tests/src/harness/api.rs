@@ -28,14 +28,15 @@ impl Drop for Api {
 
 impl World {
     /// Starts the API in this process.
-    pub async fn start_api(&self) -> Api {
+    pub fn start_api(&self) -> Api {
         let server = nightferry_api::bind(self.context.clone()).unwrap();
         let base = format!("http://{}", server.address());
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         // actix's server stays on the thread that it was started on.
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(server.run(stop)).unwrap();
         });
         Api { base, client: reqwest::Client::new(), shutdown }
@@ -43,6 +44,11 @@ impl World {
 }
 
 impl Api {
+    /// One that somebody else started, at `http://127.0.0.1:PORT`.
+    pub fn at(base: String) -> Self {
+        Self { base, client: reqwest::Client::new(), shutdown: CancellationToken::new() }
+    }
+
     /// A request of nobody.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.base))
@@ -51,8 +57,9 @@ impl Api {
     /// Signs a new person up and in.
     pub async fn person(&self) -> Person<'_> {
         let email = format!("{}@example.org", uuid::Uuid::new_v4().simple());
-        let answer =
-            self.request(Method::POST, "/api/auth/signup").json(&json!({ "email": email, "password": PASSWORD }));
+        let answer = self
+            .request(Method::POST, "/api/auth/signup")
+            .json(&json!({ "email": email, "password": PASSWORD }));
         let (status, body) = answered(answer).await;
         assert_eq!(status, 201, "{body}");
         self.login(&email).await
@@ -68,8 +75,9 @@ impl Api {
 
     /// Signs somebody in.
     pub async fn login(&self, email: &str) -> Person<'_> {
-        let request =
-            self.request(Method::POST, "/api/auth/login").json(&json!({ "email": email, "password": PASSWORD }));
+        let request = self
+            .request(Method::POST, "/api/auth/login")
+            .json(&json!({ "email": email, "password": PASSWORD }));
         let (status, body) = answered(request).await;
         assert_eq!(status, 200, "{body}");
         Person {
@@ -98,7 +106,8 @@ pub async fn answered(request: RequestBuilder) -> (StatusCode, Value) {
 /// Checks a problem document: status, code, and the rest of the contract's form.
 pub async fn problem(request: RequestBuilder, status: u16, code: &str) -> Value {
     let response = request.send().await.unwrap();
-    let request_id = response.headers().get("x-request-id").expect("X-Request-Id").to_str().unwrap().to_owned();
+    let request_id =
+        response.headers().get("x-request-id").expect("X-Request-Id").to_str().unwrap().to_owned();
     let kind = response.headers().get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap().to_owned());
     let found = response.status();
     let text = response.text().await.unwrap();
@@ -139,7 +148,12 @@ impl Person<'_> {
     }
 
     /// An upload with the given form fields before the file.
-    pub fn upload_request(&self, fields: &[(&str, &str)], name: &str, body: impl Into<Body>) -> RequestBuilder {
+    pub fn upload_request(
+        &self,
+        fields: &[(&str, &str)],
+        name: &str,
+        body: impl Into<Body>,
+    ) -> RequestBuilder {
         let mut form = reqwest::multipart::Form::new();
         for (field, value) in fields {
             form = form.text((*field).to_owned(), (*value).to_owned());

@@ -4,10 +4,13 @@ pub mod api;
 mod body;
 pub mod database;
 pub mod fault_proxy;
+pub mod invariants;
+pub mod process;
 pub mod servers;
 mod wait;
 pub mod world;
 
 pub use body::{Pattern, pattern};
+pub use invariants::{assert_invariants, states};
 pub use wait::eventually;
-pub use world::{World, WorldBuilder};
+pub use world::{WorkerHandle, World, WorldBuilder};

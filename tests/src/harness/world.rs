@@ -14,7 +14,10 @@ use nightferry_core::db::runs::{NewRun, Run, RunScope};
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::list::FolderRef;
 use nightferry_core::file::upload::{self, Incoming, OnConflict, UploadRequest};
-use nightferry_core::ids::UserId;
+use nightferry_core::db::replicas::{self, Replica};
+use nightferry_core::db::run_failures::{self, RunFailure};
+use nightferry_core::ids::{RunId, UserId};
+use nightferry_core::stores::Stores;
 use nightferry_core::tiering::run;
 use nightferry_core::{db, store};
 use tokio::task::JoinHandle;
@@ -22,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::eventually;
 use super::fault_proxy::FaultProxy;
-use super::servers::servers;
+use super::servers::{OwnPostgres, servers};
 
 /// See the module.
 pub struct World {
@@ -32,7 +35,22 @@ pub struct World {
     pub local: FaultProxy,
     /// Between Nightferry and the cloud store.
     pub cloud: FaultProxy,
+    /// The same buckets without a proxy in between, with the right credentials: what the stores really hold.
+    pub direct: Stores,
+    /// The database server, where the test has one of its own.
+    pub postgres: Option<OwnPostgres>,
     settings: Vec<(String, String)>,
+    /// How many of the settings are the world's own, before what the test wants different.
+    plain: usize,
+}
+
+/// With `NIGHTFERRY_TEST_LOG=info` (or any filter of `tracing`) the domain tells what it does.
+fn log_if_asked() {
+    if let Ok(filter) = std::env::var("NIGHTFERRY_TEST_LOG") {
+        let filter = tracing_subscriber::EnvFilter::new(filter);
+        // Only the first world of a process sets it.
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    }
 }
 
 /// Fills the template that every test's database is a copy of.
@@ -58,6 +76,7 @@ fn load(overrides: Vec<(String, String)>) -> Config {
 #[derive(Default)]
 pub struct WorldBuilder {
     overrides: Vec<(String, String)>,
+    own_postgres: bool,
 }
 
 impl WorldBuilder {
@@ -68,14 +87,28 @@ impl WorldBuilder {
         self
     }
 
+    /// Gives the world a database server of its own, which the test may stop.
+    #[must_use]
+    pub fn own_postgres(mut self) -> Self {
+        self.own_postgres = true;
+        self
+    }
+
     /// Makes the world.
     pub async fn build(self) -> World {
+        log_if_asked();
         let servers = servers().await;
-        let database = servers.postgres.fresh_database("migrated", migrate).await;
+        let (database_url, postgres) = if self.own_postgres {
+            let postgres = OwnPostgres::start().await;
+            migrate(&postgres.url()).await;
+            (postgres.url(), Some(postgres))
+        } else {
+            (servers.postgres.fresh_database("migrated", migrate).await.url, None)
+        };
         let local = FaultProxy::start(servers.local.address).await;
         let cloud = FaultProxy::start(servers.cloud.address).await;
         let mut settings: Vec<(String, String)> = [
-            ("database.url", database.url.clone()),
+            ("database.url", database_url),
             ("auth.secret_key", "0123456789abcdef0123456789abcdef".to_owned()),
             ("auth.bcrypt_cost", "4".to_owned()),
             ("server.port", "0".to_owned()),
@@ -94,12 +127,17 @@ impl WorldBuilder {
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .to_vec();
-        settings.extend(self.overrides);
-        let context = Context::new(load(settings.clone()), Clock::system()).unwrap();
-        for store in context.stores.all() {
+        let mut unproxied = settings.clone();
+        unproxied.push(("stores.minio.endpoint".to_owned(), servers.local.endpoint()));
+        unproxied.push(("stores.s3.endpoint".to_owned(), servers.cloud.endpoint()));
+        let direct = Stores::open(&load(unproxied)).unwrap();
+        for store in direct.all() {
             store.ensure_bucket().await.unwrap();
         }
-        World { context, local, cloud, settings }
+        let plain = settings.len();
+        settings.extend(self.overrides);
+        let context = Context::new(load(settings.clone()), Clock::system()).unwrap();
+        World { context, local, cloud, direct, postgres, settings, plain }
     }
 }
 
@@ -135,11 +173,14 @@ impl World {
         upload::receive(&self.context, request(owner, name), &mut body).await.unwrap()
     }
 
+    /// The domain without what the test wanted different: with the right credentials, say.
+    pub fn plain_context(&self) -> Context {
+        Context::new(load(self.settings[..self.plain].to_vec()), self.context.clock.clone()).unwrap()
+    }
+
     /// Starts a worker in this process.
     pub fn start_worker(&self) -> WorkerHandle {
-        let shutdown = CancellationToken::new();
-        let task = tokio::spawn(nightferry_worker::run(self.context.clone(), shutdown.clone()));
-        WorkerHandle { shutdown, task }
+        WorkerHandle::start(self.context.clone())
     }
 
     /// Asks for a run.
@@ -157,25 +198,58 @@ impl World {
         .await
     }
 
+    /// Asks for a run of what was given up before, and waits until a worker has ended it.
+    pub async fn retry(&self) -> Run {
+        let run = self.request_run(RunScope { retry_failed: true, ..RunScope::default() }).await;
+        self.ended(run.id).await
+    }
+
     /// Asks for a run and waits until a worker has ended it.
     pub async fn sync(&self) -> Run {
         let run = self.request_run(RunScope::default()).await;
         self.ended(run.id).await
     }
 
+    /// The key of a file's current version.
+    pub async fn key(&self, file: &FileView) -> store::ObjectKey {
+        let mut conn = self.context.db.conn().await.unwrap();
+        let (_, version) =
+            db::files::version_object(&mut conn, file.row.id, None, None).await.unwrap().unwrap();
+        store::ObjectKey::parse(&version.key).unwrap()
+    }
+
     /// What a store really holds under the key of a file's current version.
     pub async fn stored(&self, store: &str, file: &FileView) -> Option<Sha256> {
-        use futures_util::StreamExt;
-        let mut conn = self.context.db.conn().await.unwrap();
-        let (_, version) = db::files::version_object(&mut conn, file.row.id, None, None).await.unwrap()?;
-        let key = store::ObjectKey::parse(&version.key).unwrap();
-        let mut object = self.context.stores.get(store).unwrap().get(&key, None).await.ok()?;
-        let mut hasher = Sha256Hasher::new();
-        while let Some(chunk) = object.body.next().await {
-            hasher.update(&chunk.unwrap());
-        }
-        Some(hasher.finish())
+        let key = self.key(file).await;
+        read(self.direct.get(store).unwrap(), &key).await
     }
+
+    /// The replica of a file's object in a store, as the database knows it.
+    pub async fn replica(&self, store: &str, file: &FileView) -> Option<Replica> {
+        let mut conn = self.context.db.conn().await.unwrap();
+        let rows = replicas::of_objects(&mut conn, &[file.object_id]).await.unwrap();
+        rows.into_iter().find(|row| row.store == store)
+    }
+
+    /// What a run gave up.
+    pub async fn failures(&self, run: RunId) -> Vec<RunFailure> {
+        let mut conn = self.context.db.conn().await.unwrap();
+        run_failures::page(&mut conn, run, None, 1000).await.unwrap()
+    }
+}
+
+/// The hash of an object; none when the store has none of this key.
+pub(super) async fn read(store: &store::Store, key: &store::ObjectKey) -> Option<Sha256> {
+    use futures_util::StreamExt;
+    let mut object = match store.get(key, None).await {
+        Err(error) if error.verdict() == store::Verdict::SourceMissing => return None,
+        got => got.unwrap(),
+    };
+    let mut hasher = Sha256Hasher::new();
+    while let Some(chunk) = object.body.next().await {
+        hasher.update(&chunk.unwrap());
+    }
+    Some(hasher.finish())
 }
 
 /// The request for an upload of defaults.
@@ -197,6 +271,18 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
+    /// Starts one.
+    pub fn start(context: Context) -> Self {
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(nightferry_worker::run(context, shutdown.clone()));
+        Self { shutdown, task }
+    }
+
+    /// Asks it to drain, and does not wait.
+    pub fn drain(&self) {
+        self.shutdown.cancel();
+    }
+
     /// Drains it.
     pub async fn stop(self) {
         self.shutdown.cancel();

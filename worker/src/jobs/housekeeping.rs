@@ -3,17 +3,22 @@
 use nightferry_core::context::Context;
 use nightferry_core::ids::WorkerId;
 use nightferry_core::tiering::{evict, reap};
+use tokio_util::sync::CancellationToken;
 
-/// One pass. Failures wait for the next one.
-pub(crate) async fn housekeeping(context: Context, worker: WorkerId) {
-    match reap::pass(&context).await {
+/// One pass, broken off at `stop`. Failures, and what was broken off, wait for the next one.
+pub(crate) async fn housekeeping(context: Context, worker: WorkerId, stop: CancellationToken) {
+    let reaped = tokio::select! {
+        () = stop.cancelled() => return,
+        reaped = reap::pass(&context) => reaped,
+    };
+    match reaped {
         Ok(reaped) if reaped.objects + reaped.uploads > 0 => {
             tracing::info!(uploads = reaped.uploads, objects = reaped.objects, "reaped");
         }
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "reaping broke off, the next pass goes on"),
     }
-    match evict::pass(&context, worker).await {
+    match evict::pass(&context, worker, &stop).await {
         Ok(0) => {}
         Ok(freed) => tracing::info!(target: "nightferry::sync", freed, "local copies freed"),
         Err(error) => tracing::warn!(%error, "freeing local copies broke off, the next pass goes on"),

@@ -11,7 +11,7 @@ use crate::wire::account::{Login, Tokens};
 /// Signs in.
 ///
 /// Wrong credentials, an unknown account and a disabled one are deliberately not told apart.
-#[utoipa::path(post, path = "/api/auth/login", tag = "accounts", security(()), request_body = Login,
+#[utoipa::path(post, path = "/api/auth/login", operation_id = "login", tag = "accounts", security(()), request_body = Login,
     responses(
         (status = 200, description = "Signed in", body = Tokens),
         (status = 401, description = "`INVALID_CREDENTIALS`"),

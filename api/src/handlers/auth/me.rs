@@ -9,14 +9,14 @@ use crate::state::Api;
 use crate::wire::account::{ChangeMe, Me};
 
 /// Shows the caller's own account.
-#[utoipa::path(get, path = "/api/auth/me", tag = "accounts",
+#[utoipa::path(get, path = "/api/auth/me", operation_id = "get_me", tag = "accounts",
     responses((status = 200, description = "The account", body = Me)))]
 pub(crate) async fn show(caller: Caller) -> HttpResponse {
     HttpResponse::Ok().json(Me::from(&caller.user))
 }
 
 /// Changes the caller's own account.
-#[utoipa::path(patch, path = "/api/auth/me", tag = "accounts", request_body = ChangeMe,
+#[utoipa::path(patch, path = "/api/auth/me", operation_id = "change_me", tag = "accounts", request_body = ChangeMe,
     responses((status = 200, description = "The account as it is now", body = Me)))]
 pub(crate) async fn change(
     api: web::Data<Api>,

@@ -9,7 +9,7 @@ use crate::state::Api;
 use crate::wire::account::{Refresh, Tokens};
 
 /// Exchanges a refresh token for new tokens. The old one dies.
-#[utoipa::path(post, path = "/api/auth/refresh", tag = "accounts", security(()), request_body = Refresh,
+#[utoipa::path(post, path = "/api/auth/refresh", operation_id = "refresh", tag = "accounts", security(()), request_body = Refresh,
     responses(
         (status = 200, description = "New tokens of the same session", body = Tokens),
         (status = 401, description = "`UNAUTHENTICATED`: never issued; `TOKEN_EXPIRED`; `TOKEN_REVOKED`; `REFRESH_REUSED`: \

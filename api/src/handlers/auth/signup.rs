@@ -11,7 +11,7 @@ use crate::state::Api;
 use crate::wire::account::{SignedUp, Signup, UserSummary};
 
 /// Makes an account.
-#[utoipa::path(post, path = "/api/auth/signup", tag = "accounts", security(()), request_body = Signup,
+#[utoipa::path(post, path = "/api/auth/signup", operation_id = "signup", tag = "accounts", security(()), request_body = Signup,
     responses(
         (status = 201, description = "The account was made", body = SignedUp),
         (status = 403, description = "`FORBIDDEN`: accounts are made by an administrator here"),

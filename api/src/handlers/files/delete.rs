@@ -10,7 +10,7 @@ use crate::state::Api;
 use crate::wire::file::DeleteFile;
 
 /// Sends a file to the trash, or deletes it for good.
-#[utoipa::path(delete, path = "/api/files/{id}", tag = "files",
+#[utoipa::path(delete, path = "/api/files/{id}", operation_id = "delete_file", tag = "files",
     params(("id" = uuid::Uuid, Path, description = "The file"), DeleteFile),
     responses((status = 204, description = "Deleted")))]
 pub(crate) async fn delete(

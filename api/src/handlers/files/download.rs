@@ -29,7 +29,7 @@ use crate::wire::file;
 /// Downloads a file.
 ///
 /// Takes a single `Range`, `If-Range`, and the conditions of RFC 9110. The entity tag is the SHA-256 of the bytes.
-#[utoipa::path(get, path = "/api/files/{id}/download", tag = "files",
+#[utoipa::path(get, path = "/api/files/{id}/download", operation_id = "download_file", tag = "files",
     params(
         ("id" = uuid::Uuid, Path, description = "The file"),
         file::Download,
@@ -57,7 +57,7 @@ pub(crate) async fn download(
 }
 
 /// Answers as a download would, without the bytes.
-#[utoipa::path(head, path = "/api/files/{id}/download", tag = "files",
+#[utoipa::path(head, path = "/api/files/{id}/download", operation_id = "head_download", tag = "files",
     params(("id" = uuid::Uuid, Path, description = "The file"), file::Download),
     responses(
         (status = 200, description = "The file's headers"),

@@ -19,7 +19,7 @@ const USUAL_LIFE: i64 = 3600;
 const LONGEST_LIFE: i64 = 604_800;
 
 /// Gives out a link that downloads straight from the store, for whoever has it, until it ends.
-#[utoipa::path(post, path = "/api/files/{id}/download-url", tag = "files",
+#[utoipa::path(post, path = "/api/files/{id}/download-url", operation_id = "make_download_url", tag = "files",
     params(("id" = uuid::Uuid, Path, description = "The file")), request_body = Option<DownloadUrlRequest>,
     responses(
         (status = 200, description = "The link", body = DownloadUrl),

@@ -18,7 +18,7 @@ use crate::wire::file::{Direction, File, FilePage, ListFiles, SortBy};
 const LONGEST_TEXT: usize = 255;
 
 /// Lists the caller's files.
-#[utoipa::path(get, path = "/api/files", tag = "files", params(ListFiles),
+#[utoipa::path(get, path = "/api/files", operation_id = "list_files", tag = "files", params(ListFiles),
     responses(
         (status = 200, description = "A page", body = FilePage),
         (status = 404, description = "`NOT_FOUND`: no such folder"),

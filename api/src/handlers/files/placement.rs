@@ -10,7 +10,7 @@ use crate::state::Api;
 use crate::wire::file::Placement;
 
 /// Explains where a file is, why, and what happens to it next. For its owner and for administrators.
-#[utoipa::path(get, path = "/api/files/{id}/placement", tag = "files",
+#[utoipa::path(get, path = "/api/files/{id}/placement", operation_id = "get_placement", tag = "files",
     params(("id" = uuid::Uuid, Path, description = "The file")),
     responses((status = 200, description = "The placement", body = Placement)))]
 pub(crate) async fn placement(

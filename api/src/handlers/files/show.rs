@@ -10,7 +10,7 @@ use crate::state::Api;
 use crate::wire::file::File;
 
 /// Shows a file, in the trash or not.
-#[utoipa::path(get, path = "/api/files/{id}", tag = "files",
+#[utoipa::path(get, path = "/api/files/{id}", operation_id = "get_file", tag = "files",
     params(("id" = uuid::Uuid, Path, description = "The file")),
     responses((status = 200, description = "The file", body = File)))]
 pub(crate) async fn show(api: web::Data<Api>, caller: Caller, Id(id): Id<FileId>) -> Result<HttpResponse> {

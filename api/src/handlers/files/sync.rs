@@ -13,7 +13,7 @@ use crate::wire::run::RunAccepted;
 
 /// Queues a file now: in the active run when there is one, else in a run of its own. For its owner and for
 /// administrators.
-#[utoipa::path(post, path = "/api/files/{id}/sync", tag = "files",
+#[utoipa::path(post, path = "/api/files/{id}/sync", operation_id = "sync_file", tag = "files",
     params(("id" = uuid::Uuid, Path, description = "The file")),
     responses(
         (status = 202, description = "Queued", body = RunAccepted),

@@ -15,7 +15,7 @@ use crate::wire::file::{File, UploadForm};
 ///
 /// A form whose last field is `file`. The answer comes when the local store has proved the bytes and the database has
 /// recorded them: what is acknowledged is not lost.
-#[utoipa::path(post, path = "/api/files/upload", tag = "files",
+#[utoipa::path(post, path = "/api/files/upload", operation_id = "upload_file", tag = "files",
     request_body(content = UploadForm, content_type = "multipart/form-data"),
     responses(
         (status = 201, description = "The file, stored", body = File,

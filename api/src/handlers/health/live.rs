@@ -5,7 +5,7 @@ use actix_web::HttpResponse;
 use crate::wire::health::Live;
 
 /// Answers while the process lives.
-#[utoipa::path(get, path = "/health", tag = "service", security(()),
+#[utoipa::path(get, path = "/health", operation_id = "get_health", tag = "service", security(()),
     responses((status = 200, description = "It lives", body = Live)))]
 pub(crate) async fn live() -> HttpResponse {
     HttpResponse::Ok().json(Live { status: "ok", version: env!("CARGO_PKG_VERSION") })

@@ -9,7 +9,7 @@ use crate::wire::health::Ready;
 ///
 /// 503 while the database or the local store is down. A cloud store that is down is marked, but reads and uploads
 /// work without it.
-#[utoipa::path(get, path = "/health/ready", tag = "service", security(()),
+#[utoipa::path(get, path = "/health/ready", operation_id = "get_readiness", tag = "service", security(()),
     responses(
         (status = 200, description = "Requests can be served", body = Ready),
         (status = 503, description = "They cannot", body = Ready),
@@ -22,7 +22,7 @@ pub(crate) async fn ready(api: web::Data<Api>) -> HttpResponse {
 }
 
 /// The same as `/health/ready`.
-#[utoipa::path(get, path = "/api/health", tag = "service", security(()),
+#[utoipa::path(get, path = "/api/health", operation_id = "get_api_health", tag = "service", security(()),
     responses(
         (status = 200, description = "Requests can be served", body = Ready),
         (status = 503, description = "They cannot", body = Ready),

@@ -83,9 +83,10 @@ async fn next_request(shared: &Shared, client: &mut Client<'_>, upstream: &mut O
         None => forward(client, upstream, &head, &entry, Taps::default()).await,
         Some(Action::Status { status, code, retry_after }) => {
             let retry = retry_after.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
+            let resource = target.replace('&', "&amp;");
             let body = format!(
                 "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>A planned fault</Message>\
-                 <Resource>{target}</Resource><RequestId>fault</RequestId></Error>"
+                 <Resource>{resource}</Resource><RequestId>fault</RequestId></Error>"
             );
             answer(client, &head, &entry, status, &format!("Content-Type: application/xml\r\n{retry}"), &body)
                 .await
@@ -109,6 +110,10 @@ async fn next_request(shared: &Shared, client: &mut Client<'_>, upstream: &mut O
         Some(Action::Hold(gate, Hold::RequestBody(at))) => {
             let request = Tap { hold: Some((at, gate)), ..tap };
             forward(client, upstream, &head, &entry, Taps { request, ..Taps::default() }).await
+        }
+        Some(Action::Hold(gate, Hold::ResponseBody(at))) => {
+            let response = Tap { hold: Some((at, gate)), ..tap };
+            forward(client, upstream, &head, &entry, Taps { response, ..Taps::default() }).await
         }
         Some(Action::Hold(gate, Hold::Answer)) => {
             forward(client, upstream, &head, &entry, Taps { answer: Some(gate), ..Taps::default() }).await

@@ -123,6 +123,8 @@ pub enum Hold {
     RequestBody(u64),
     /// After the store has answered, before the client sees the answer.
     Answer,
+    /// After the client got so many bytes of the answer's body.
+    ResponseBody(u64),
 }
 
 /// A fault, and how often it strikes which requests.

@@ -10,7 +10,7 @@ use crate::state::Api;
 use crate::wire::run::Run;
 
 /// Stops a run: nothing new is started, what is in flight finishes, the rest waits for the next run.
-#[utoipa::path(post, path = "/api/admin/sync/runs/{id}/cancel", tag = "administration",
+#[utoipa::path(post, path = "/api/admin/sync/runs/{id}/cancel", operation_id = "cancel_run", tag = "administration",
     params(("id" = uuid::Uuid, Path, description = "The run")),
     responses(
         (status = 200, description = "The run as it is now; `cancelled` once nothing of it is in flight", body = Run),

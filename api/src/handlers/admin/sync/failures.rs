@@ -21,7 +21,7 @@ struct Position {
 }
 
 /// Lists what a run gave up, oldest first.
-#[utoipa::path(get, path = "/api/admin/sync/runs/{id}/failures", tag = "administration",
+#[utoipa::path(get, path = "/api/admin/sync/runs/{id}/failures", operation_id = "list_run_failures", tag = "administration",
     params(("id" = uuid::Uuid, Path, description = "The run"), PageQuery),
     responses((status = 200, description = "A page", body = FailurePage)))]
 pub(crate) async fn failures(

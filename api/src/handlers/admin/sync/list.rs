@@ -19,7 +19,7 @@ struct Position {
 }
 
 /// Lists runs, newest first.
-#[utoipa::path(get, path = "/api/admin/sync/runs", tag = "administration", params(PageQuery),
+#[utoipa::path(get, path = "/api/admin/sync/runs", operation_id = "list_runs", tag = "administration", params(PageQuery),
     responses((status = 200, description = "A page", body = RunPage)))]
 pub(crate) async fn list(
     api: web::Data<Api>,

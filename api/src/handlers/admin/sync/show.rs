@@ -10,7 +10,7 @@ use crate::state::Api;
 use crate::wire::run::Run;
 
 /// Shows a run.
-#[utoipa::path(get, path = "/api/admin/sync/runs/{id}", tag = "administration",
+#[utoipa::path(get, path = "/api/admin/sync/runs/{id}", operation_id = "get_run", tag = "administration",
     params(("id" = uuid::Uuid, Path, description = "The run")),
     responses((status = 200, description = "The run", body = Run)))]
 pub(crate) async fn show(api: web::Data<Api>, _: Admin, Id(id): Id<RunId>) -> Result<HttpResponse> {

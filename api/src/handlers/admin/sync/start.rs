@@ -11,7 +11,7 @@ use crate::state::Api;
 use crate::wire::run::{RunAccepted, StartRun};
 
 /// Asks for a run, of everything or of what the body names. An idle worker starts it within a second.
-#[utoipa::path(post, path = "/api/admin/sync", tag = "administration", request_body = Option<StartRun>,
+#[utoipa::path(post, path = "/api/admin/sync", operation_id = "start_sync", tag = "administration", request_body = Option<StartRun>,
     responses(
         (status = 202, description = "Queued", body = RunAccepted),
         (status = 409, description = "`SYNC_ALREADY_RUNNING`"),

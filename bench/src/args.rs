@@ -1,0 +1,72 @@
+//! What can be asked for on the command line.
+
+use clap::{Parser, ValueEnum};
+
+/// Measures Nightferry beside the bare stores and beside rclone, on the same servers, and prints ratios.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "nightferry-bench", version)]
+pub(crate) struct Args {
+    /// Only these parts of the benchmark
+    #[arg(long, value_delimiter = ',', value_name = "PART,…")]
+    pub(crate) only: Vec<Section>,
+    /// How often each side is measured; each part has its own default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub(crate) repeat: Option<u32>,
+    /// Sizes and counts are multiplied by this: 0.1 for a quick look, whose ratios say little
+    #[arg(long, default_value_t = 1.0, value_parser = scale)]
+    pub(crate) scale: f64,
+    /// Fail when a goal is missed
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Wait at most so many seconds before each measurement for other programs to leave the processors alone
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub(crate) quiet_within: u64,
+    /// Settings for API and worker that differ from the defaults, such as tiering.concurrency=32
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    pub(crate) set: Vec<(String, String)>,
+}
+
+/// A part of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Section {
+    /// One large file through the API against a presigned PUT
+    Upload,
+    /// One large file through the API against a presigned GET
+    Download,
+    /// Peak memory while large files are uploaded at once and then synced
+    Memory,
+    /// Many small files, store to store, against rclone
+    SyncSmall,
+    /// Few large files, store to store, against rclone
+    SyncLarge,
+    /// Claiming a batch with a long and with a short queue
+    Claim,
+}
+
+impl Args {
+    /// Whether a part is wanted.
+    pub(crate) fn wants(&self, section: Section) -> bool {
+        self.only.is_empty() || self.only.contains(&section)
+    }
+
+    /// `count`, scaled, but at least one.
+    pub(crate) fn scaled(&self, count: u32) -> u32 {
+        let scaled = (f64::from(count) * self.scale).round().max(1.0);
+        // Through text, since a float has no fallible conversion to an integer.
+        format!("{scaled:.0}").parse().unwrap_or(count)
+    }
+}
+
+fn scale(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(scale) if scale > 0.0 && scale <= 10.0 => Ok(scale),
+        _ => Err("a number above 0 and up to 10 is wanted".to_owned()),
+    }
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if key.contains('.') => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a setting looks like tiering.concurrency=32".to_owned()),
+    }
+}

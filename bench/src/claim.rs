@@ -1,0 +1,170 @@
+//! Claiming a batch with a long and with a short queue behind it, by the very function that the worker calls.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use nightferry_core::context::Context;
+use nightferry_core::db::audit::Origin;
+use nightferry_core::db::enums::RunTrigger;
+use nightferry_core::db::replicas::{self, Finished};
+use nightferry_core::db::runs::{NewRun, RunScope};
+use nightferry_core::ids::{LeaseToken, RunId, UserId, WorkerId};
+use nightferry_core::tiering::run;
+
+use crate::args::Args;
+use crate::quiet::Quiet;
+use crate::report::{Goal, Report};
+use crate::sql;
+use crate::stats::{median, percentile, speedup};
+use crate::world::World;
+
+const LONG: u32 = 1_000_000;
+const SHORT: u32 = 10_000;
+const BATCH: i64 = 10;
+/// Few enough that the short queue lasts when a noisy measurement is made again.
+const CLAIMS: u32 = 200;
+const LEASE: Duration = Duration::from_secs(600);
+
+/// A database with a queue.
+struct Queue {
+    context: Context,
+    run: RunId,
+    worker: WorkerId,
+    claims: Vec<Duration>,
+    commits: Vec<Duration>,
+}
+
+/// See the module.
+pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
+    let (long, short) = (args.scaled(LONG), SHORT);
+    eprintln!("claims of {BATCH} with {long} and with {short} replicas queued: filling two databases");
+    let mut queues = [prepare(world, "claim_long", long).await?, prepare(world, "claim_short", short).await?];
+    let [(long_claim, long_commit), (short_claim, short_commit)] = quiet
+        .measure(async || {
+            for queue in &mut queues {
+                queue.claims.clear();
+                queue.commits.clear();
+            }
+            // The first claims of a connection prepare the statement and fill the caches.
+            for round in 0..CLAIMS + 20 {
+                for queue in &mut queues {
+                    queue.one(round >= 20).await?;
+                }
+            }
+            Ok(queues.each_ref().map(|queue| (queue.claims.clone(), queue.commits.clone())))
+        })
+        .await?;
+
+    let (slow, fast) = (median(&long_claim), median(&short_claim));
+    let ratio = speedup(fast, slow);
+    report.compare(
+        &format!("claim of a batch of {BATCH}, {long} replicas queued"),
+        micros(slow),
+        format!("{short} queued: {}", micros(fast)),
+        (ratio, format!("**{ratio:.2}**")),
+        Goal::AtMost(1.3),
+    );
+    let (slow, fast) = (median(&long_commit), median(&short_commit));
+    report.note(format!(
+        "committing such a batch takes {} and {} (ratio {:.2}); of 100 claims, 95 took at most {} and {}",
+        micros(slow),
+        micros(fast),
+        speedup(fast, slow),
+        micros(percentile(&long_claim, 95)),
+        micros(percentile(&short_claim, 95)),
+    ));
+    Ok(())
+}
+
+async fn prepare(world: &World, database: &str, count: u32) -> Result<Queue> {
+    let (context, user) = world.install(database, "claims").await?;
+    let new = NewRun { trigger: RunTrigger::Cli, requested_by: None, tick: None, scope: RunScope::default() };
+    let requested = run::request(&context, new, &Origin::default()).await?;
+    let url = world.database_url(database);
+    fill(&url, user, requested.id, count).await?;
+    Ok(Queue { context, run: requested.id, worker: WorkerId::new(), claims: Vec::new(), commits: Vec::new() })
+}
+
+/// Rows as uploads and a plan leave them, in few statements; then what autovacuum would do.
+async fn fill(url: &str, user: UserId, run: RunId, count: u32) -> Result<()> {
+    // Ids in the order of time, as they are made in real life.
+    let id = |salt: &str| {
+        format!(
+            "(lpad(to_hex(1790000000000 + n), 12, '0') || '70008000' || left(md5('{salt}' || n), 12))::uuid"
+        )
+    };
+    let (object, file) = (id("o"), id("f"));
+    let from = format!("FROM generate_series(1, {count}) n");
+    let key = format!("'user-{user}/' || {object} || '-file-' || n || '.bin'");
+    let statements = [
+        // Foreign keys are right by construction; checking them row by row takes most of the time.
+        "SET session_replication_role = replica".to_owned(),
+        format!(
+            "INSERT INTO objects (id, owner_id, key, state, content_type, size, sha256, crc64nvme, upload_store, stored_at) \
+             SELECT {object}, '{user}', {key}, 'stored', 'application/octet-stream', 16384, \
+                    sha256(n::text::bytea), decode(lpad(to_hex(n), 16, '0'), 'hex'), 'minio', now() {from}"
+        ),
+        format!(
+            "INSERT INTO files (id, owner_id, folder_id, filename, original_filename, current_version, file_size, \
+                                content_type, storage_location) \
+             SELECT {file}, '{user}', (SELECT id FROM folders WHERE owner_id = '{user}'), 'file-' || n || '.bin', \
+                    'file-' || n || '.bin', 1, 16384, 'application/octet-stream', 'minio' {from}"
+        ),
+        format!(
+            "INSERT INTO file_versions (file_id, number, object_id, created_by) SELECT {file}, 1, {object}, '{user}' {from}"
+        ),
+        format!(
+            "INSERT INTO replicas (object_id, store, state, verified_at) SELECT {object}, 'minio', 'present', now() {from}"
+        ),
+        format!(
+            "INSERT INTO replicas (object_id, store, state, run_id, rule) \
+             SELECT {object}, 's3', 'queued', '{run}', 'default' {from}"
+        ),
+        format!(
+            "UPDATE runs SET status = 'running', started_at = now(), files_total = {count} WHERE id = '{run}'"
+        ),
+        "VACUUM ANALYZE".to_owned(),
+        "CHECKPOINT".to_owned(),
+    ];
+    let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
+    sql::run(url, &statements).await
+}
+
+impl Queue {
+    /// Claims a batch and commits it, as a worker would after copying.
+    async fn one(&mut self, counts: bool) -> Result<()> {
+        let token = LeaseToken::new();
+        let mut conn = self.context.db.conn().await?;
+        let start = Instant::now();
+        let batch = replicas::claim(&mut conn, self.run, self.worker, token, BATCH, LEASE).await?;
+        let claimed = start.elapsed();
+        ensure!(
+            i64::try_from(batch.len())? == BATCH,
+            "{} copies were claimed instead of {BATCH}",
+            batch.len()
+        );
+        let finished: Vec<Finished> = batch
+            .into_iter()
+            .map(|claim| Finished {
+                object_id: claim.object_id,
+                store: claim.store,
+                token,
+                etag: "0123456789abcdef0123456789abcdef".to_owned(),
+                size: claim.size,
+            })
+            .collect();
+        let start = Instant::now();
+        let switched = replicas::finish(&mut conn, &finished).await?;
+        let committed = start.elapsed();
+        ensure!(switched.len() == finished.len(), "some copies were not switched");
+        if counts {
+            self.claims.push(claimed);
+            self.commits.push(committed);
+        }
+        Ok(())
+    }
+}
+
+fn micros(duration: Duration) -> String {
+    format!("{:.2} ms", duration.as_secs_f64() * 1000.0)
+}

@@ -1,0 +1,51 @@
+//! What was measured with, and on what.
+
+use std::fs;
+use std::process::Command;
+
+use nightferry::up::{Account, POSTGRES_WHEEL, SEAWEEDFS_WHEEL, find_postgres, find_seaweedfs};
+
+use crate::quiet::cores;
+use crate::rclone;
+
+/// Facts for the report, one a line.
+pub(crate) async fn facts() -> Vec<String> {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown", |rest| rest.trim_start_matches([' ', '\t', ':']));
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let memory_kib: u32 = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok())
+        .unwrap_or(0);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let postgres = find_postgres(None, Account::for_postgres()).ok().flatten();
+    let postgres =
+        postgres.map_or(POSTGRES_WHEEL.name.to_owned(), |found| first_line(found.postgres(), "--version"));
+    let weed = find_seaweedfs().ok().flatten();
+    let weed = weed.map_or(SEAWEEDFS_WHEEL.name.to_owned(), |found| first_line(found.program, "version"));
+    vec![
+        format!(
+            "machine: {} processors ({model}), {:.0} GiB of memory, Linux {}, shared by client, API, worker, Postgres and \
+             both S3 servers, all on the loopback address",
+            cores(),
+            f64::from(memory_kib) / 1024.0 / 1024.0,
+            kernel.trim(),
+        ),
+        format!(
+            "Nightferry {}, {postgres}, both stores {weed}, {}, {}",
+            env!("CARGO_PKG_VERSION"),
+            rclone::version().await.unwrap_or_default(),
+            first_line("curl", "--version").split(" (").next().unwrap_or_default(),
+        ),
+        format!("measured on {}", chrono::Utc::now().format("%Y-%m-%d")),
+    ]
+}
+
+fn first_line(program: impl AsRef<std::ffi::OsStr>, argument: &str) -> String {
+    let output = Command::new(program).arg(argument).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    text.lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,102 @@
+//! Whether the machine is quiet enough to be measured on: what other programs take of the processors falsifies
+//! every figure, so it is waited for, watched during each measurement, and told.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::proc;
+
+/// A measurement during which other programs took more of the processors than this is made again.
+const MOST_NOISE: f64 = 0.06;
+/// How often one measurement is made again before it is taken as it is.
+const MOST_TRIES: u32 = 4;
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Waits for quiet and remembers how far it was lacking.
+#[derive(Debug, Default)]
+pub(crate) struct Quiet {
+    within: Duration,
+    noise: Vec<f64>,
+    repeated: u32,
+}
+
+/// What other programs take, between two looks.
+struct Look {
+    at: Instant,
+    busy: Duration,
+    ours: Duration,
+}
+
+impl Look {
+    fn take() -> Result<Self> {
+        let ours = proc::cpu_of_tree(std::process::id());
+        Ok(Self { at: Instant::now(), busy: proc::busy()?, ours })
+    }
+
+    /// Share of all processors that others had since `self`.
+    fn noise(&self) -> Result<f64> {
+        let now = Self::take()?;
+        let others = (now.busy.saturating_sub(self.busy)).saturating_sub(now.ours.saturating_sub(self.ours));
+        Ok(others.as_secs_f64() / ((now.at - self.at).as_secs_f64() * cores()).max(0.001))
+    }
+}
+
+/// Number of processors.
+pub(crate) fn cores() -> f64 {
+    std::thread::available_parallelism()
+        .map_or(1.0, |cores| f64::from(u32::try_from(cores.get()).unwrap_or(1)))
+}
+
+impl Quiet {
+    pub(crate) fn within(within: Duration) -> Self {
+        Self { within, ..Self::default() }
+    }
+
+    /// Measures when it is quiet; again when it was not.
+    pub(crate) async fn measure<T>(&mut self, mut act: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+        for tries in 1.. {
+            self.wait().await?;
+            let before = Look::take()?;
+            let value = act().await?;
+            let noise = before.noise()?;
+            if noise <= MOST_NOISE || tries >= MOST_TRIES {
+                self.noise.push(noise);
+                return Ok(value);
+            }
+            self.repeated += 1;
+            eprintln!("  other programs took {:.0} % of the processors: measuring again", noise * 100.0);
+        }
+        anyhow::bail!("nothing was measured")
+    }
+
+    /// Lets the disk catch up, then waits until others leave the processors alone, or the time is up.
+    async fn wait(&self) -> Result<()> {
+        // So that one measurement does not pay for what the last one wrote.
+        tokio::process::Command::new("sync").status().await?;
+        let start = Instant::now();
+        loop {
+            let look = Look::take()?;
+            tokio::time::sleep(LOOK).await;
+            let noise = look.noise()?;
+            if noise <= MOST_NOISE || start.elapsed() >= self.within {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How quiet it was, for people.
+    pub(crate) fn summary(&self) -> String {
+        let worst = self.noise.iter().copied().fold(0.0, f64::max);
+        let mean =
+            self.noise.iter().sum::<f64>() / f64::from(u32::try_from(self.noise.len()).unwrap_or(1).max(1));
+        format!(
+            "other programs took {:.0} % of the processors on average and {:.0} % at worst during the {} measurements; \
+             {} noisier ones were made again",
+            mean * 100.0,
+            worst * 100.0,
+            self.noise.len(),
+            self.repeated
+        )
+    }
+}

@@ -1,0 +1,74 @@
+//! The peer of a sync: `rclone copy` between two S3 servers.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use nightferry::up::S3Server;
+use tokio::process::Command;
+
+use crate::subject::{Cost, cost_of};
+
+/// The flags with which rclone is fastest here for many small files.
+pub(crate) const SMALL: &[&str] = &["--transfers", "32", "--checkers", "32", "--s3-no-head"];
+/// The flags with which rclone is fastest here for few large files.
+pub(crate) const LARGE: &[&str] = &["--s3-upload-cutoff", "5G", "--multi-thread-streams", "0"];
+
+/// Copies a bucket. rclone makes no bucket and looks for none, which saves it requests.
+pub(crate) async fn copy(
+    folder: &Path,
+    from: (&S3Server, &str),
+    to: (&S3Server, &str),
+    flags: &[&str],
+) -> Result<Cost> {
+    let mut command = command(folder, from.0, to.0)?;
+    command
+        .args(["copy", &format!("from:{}", from.1), &format!("to:{}", to.1), "--s3-no-check-bucket"])
+        .args(flags);
+    cost_of(command).await
+}
+
+/// Number of objects and bytes in a bucket of the second server.
+pub(crate) async fn size(folder: &Path, server: &S3Server, bucket: &str) -> Result<(u64, u64)> {
+    let mut command = command(folder, server, server)?;
+    let output = command.args(["size", "--json", &format!("to:{bucket}")]).output().await?;
+    ensure!(output.status.success(), "rclone size failed: {}", String::from_utf8_lossy(&output.stderr));
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let number = |field: &str| answer.get(field).and_then(serde_json::Value::as_u64).context("rclone size");
+    Ok((number("count")?, number("bytes")?))
+}
+
+/// Its version.
+pub(crate) async fn version() -> Result<String> {
+    let output = Command::new(program()?).arg("version").output().await?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
+}
+
+fn command(folder: &Path, from: &S3Server, to: &S3Server) -> Result<Command> {
+    let mut command = Command::new(program()?);
+    command
+        .arg("--config")
+        .arg(folder.join("no-rclone.conf"))
+        .env_clear()
+        .env("HOME", folder)
+        .kill_on_drop(true);
+    for (name, server) in [("FROM", from), ("TO", to)] {
+        for (key, value) in [
+            ("TYPE", "s3"),
+            ("PROVIDER", "Other"),
+            ("ENDPOINT", &server.endpoint),
+            ("ACCESS_KEY_ID", &server.access_key),
+            ("SECRET_ACCESS_KEY", &server.secret_key),
+        ] {
+            command.env(format!("RCLONE_CONFIG_{name}_{key}"), value);
+        }
+    }
+    Ok(command)
+}
+
+fn program() -> Result<PathBuf> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders)
+        .map(|folder| folder.join("rclone"))
+        .find(|program| program.is_file())
+        .context("rclone is not on the PATH: start the benchmark by `make bench`, which installs it")
+}

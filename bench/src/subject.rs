@@ -1,0 +1,147 @@
+//! The programs that are measured: `nightferry serve` and `nightferry worker` as processes of their own, exactly the
+//! release binary that users run.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+use crate::proc;
+
+const LOG_LINES: usize = 20;
+const STOPPED_WITHIN: Duration = Duration::from_secs(60);
+
+/// A running process. Killed when dropped.
+pub(crate) struct Subject {
+    child: Child,
+    /// Process id.
+    pub(crate) pid: u32,
+    name: String,
+    log: PathBuf,
+}
+
+impl Subject {
+    /// Starts `nightferry COMMAND` with these settings; it runs and logs in `folder`.
+    pub(crate) fn start(command: &str, settings: &[(String, String)], folder: &Path) -> Result<Self> {
+        let log = folder.join(format!("{command}.log"));
+        let output = File::options().create(true).append(true).open(&log)?;
+        // Nothing of this machine's own configuration may have a say.
+        let nothing = folder.join("nothing.toml");
+        std::fs::write(&nothing, "")?;
+        let child = Command::new(program()?)
+            .arg(command)
+            .env_clear()
+            .envs(["PATH", "HOME", "TMPDIR"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+            .env("NIGHTFERRY_CONFIG", &nothing)
+            .envs(settings.iter().map(|(key, value)| (variable(key), value)))
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            // Ctrl-C on the terminal is for the benchmark alone, which ends its processes in order.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let pid = child.id().context("the process has ended already")?;
+        Ok(Self { child, pid, name: format!("nightferry {command}"), log })
+    }
+
+    /// Fails with the end of its log when it has ended.
+    pub(crate) fn alive(&mut self) -> Result<()> {
+        let status = self.child.try_wait()?;
+        ensure!(
+            status.is_none(),
+            "{} ended early:\n{}",
+            self.name,
+            std::fs::read_to_string(&self.log).unwrap_or_default()
+        );
+        Ok(())
+    }
+
+    /// User and system time so far.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        proc::cpu(self.pid)
+    }
+
+    /// Peak memory so far, in KiB.
+    pub(crate) fn peak_memory_kib(&self) -> Result<u64> {
+        proc::peak_memory_kib(self.pid)
+    }
+
+    /// Asks it to end and waits for it.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("a process id")?;
+        kill_process(pid, Signal::TERM)?;
+        let ended = tokio::time::timeout(STOPPED_WITHIN, self.child.wait()).await;
+        let status = ended.with_context(|| format!("{} did not stop", self.name))??;
+        ensure!(status.success(), "{} ended with {status}, see {}", self.name, self.log.display());
+        Ok(())
+    }
+}
+
+/// `nightferry` beside this program.
+pub(crate) fn program() -> Result<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name("nightferry");
+    ensure!(program.exists(), "{} is missing: run `make build`", program.display());
+    Ok(program)
+}
+
+/// The last lines that the processes have logged, for a person who looks for the reason of a failure.
+pub(crate) fn log_tails(folder: &Path) -> String {
+    let tails = ["serve", "worker"].into_iter().filter_map(|command| {
+        let text = std::fs::read_to_string(folder.join(format!("{command}.log"))).ok()?;
+        let lines: Vec<&str> = text.lines().collect();
+        let tail = lines.get(lines.len().saturating_sub(LOG_LINES)..)?.join("\n");
+        Some(format!("the end of the log of nightferry {command}:\n{tail}"))
+    });
+    tails.collect::<Vec<_>>().join("\n")
+}
+
+/// `stores.s3.bucket` as `NIGHTFERRY__STORES__S3__BUCKET`.
+fn variable(key: &str) -> String {
+    format!("NIGHTFERRY__{}", key.to_uppercase().replace('.', "__"))
+}
+
+/// What a process that runs to its end has cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cost {
+    /// From its start to its end.
+    pub(crate) wall: Duration,
+    /// User and system time.
+    pub(crate) cpu: Duration,
+    /// Peak memory, in KiB.
+    pub(crate) peak_kib: u64,
+}
+
+/// Runs a program to its end. Its peak memory is looked at every few milliseconds, because the kernel forgets it when
+/// the process ends; its processor time is read after its end, before it is waited for.
+pub(crate) async fn cost_of(mut command: Command) -> Result<Cost> {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+    let start = Instant::now();
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let id = child.id().context("the process has ended already")?;
+    let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("a process id")?;
+    let mut peak_kib = 0;
+    while waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)?
+        .is_none()
+    {
+        // It may end between the two looks.
+        peak_kib = proc::peak_memory_kib(id).unwrap_or(peak_kib);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let wall = start.elapsed();
+    let cpu = proc::cpu(id)?;
+    let output = child.wait_with_output().await?;
+    ensure!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(Cost { wall, cpu, peak_kib })
+}

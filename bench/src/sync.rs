@@ -1,0 +1,273 @@
+//! Store to store: a run of the worker against `rclone copy` of the same objects between the same two servers. Each
+//! repetition has a copy of the same database and a fresh bucket.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use chrono::{DateTime, Utc};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use nightferry_core::context::Context;
+use nightferry_core::db::audit::Origin;
+use nightferry_core::db::enums::{RunStatus, RunTrigger};
+use nightferry_core::db::runs::{NewRun, Run, RunScope};
+use nightferry_core::file::list::FolderRef;
+use nightferry_core::file::upload::{self, OnConflict, UploadRequest};
+use nightferry_core::ids::UserId;
+use nightferry_core::tiering::run;
+
+use crate::args::Args;
+use crate::quiet::Quiet;
+use crate::report::{Goal, Report};
+use crate::stats::{mebibytes, median, median_number, seconds};
+use crate::subject::Subject;
+use crate::transfers::{Side, conclude, order};
+use crate::world::{Random, World, eventually, open};
+use crate::{proc, rclone, sql};
+
+const RUN_WITHIN: Duration = Duration::from_secs(600);
+const SEEDING_AT_ONCE: usize = 8;
+
+/// A set of files to be carried over.
+pub(crate) struct Workload {
+    /// Short name, also of the database.
+    pub(crate) name: &'static str,
+    /// For people.
+    pub(crate) title: String,
+    /// Number of files.
+    pub(crate) files: u32,
+    /// Bytes of each.
+    pub(crate) size: u64,
+    /// rclone's best flags for it.
+    pub(crate) flags: &'static [&'static str],
+    /// How much faster than rclone a run should be.
+    pub(crate) goal: f64,
+    /// Measurements on each side.
+    pub(crate) repeat: u32,
+}
+
+/// What one crossing has cost.
+#[derive(Debug, Clone, Copy)]
+struct Crossing {
+    wall: Duration,
+    cpu: Duration,
+    stores_cpu: Duration,
+    peak_kib: u64,
+}
+
+/// What only a run of ours has.
+#[derive(Debug, Clone, Copy)]
+struct Beside {
+    from_request: Duration,
+    postgres_cpu: Duration,
+    work: sql::Work,
+}
+
+/// Measures one workload.
+pub(crate) async fn run(
+    world: &World,
+    args: &Args,
+    workload: &Workload,
+    quiet: &mut Quiet,
+    report: &mut Report,
+) -> Result<()> {
+    let Workload { name, title, files, goal, repeat, .. } = workload;
+    eprintln!("sync of {title}, {} times on each side", args.repeat.unwrap_or(*repeat));
+    let (context, user) = world.install(name, "seed").await?;
+    seed(&context, user, workload).await?;
+    drop(context);
+    sql::run(&world.database_url(name), &["VACUUM ANALYZE"]).await?;
+    // A template must have no connections; those of this process close a moment after their pool.
+    let lock = format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false");
+    let leave =
+        format!("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'");
+    sql::run(world.maintenance_url(), &[&lock, &leave]).await?;
+
+    let (mut ours, mut theirs, mut beside) = (Vec::new(), Vec::new(), Vec::new());
+    let mut number = 0;
+    for round in 0..args.repeat.unwrap_or(*repeat) {
+        for side in order(round) {
+            match side {
+                Side::Ours => {
+                    let (crossing, more) = quiet
+                        .measure(async || {
+                            number += 1;
+                            one_of_ours(world, workload, number).await
+                        })
+                        .await?;
+                    ours.push(crossing);
+                    beside.push(more);
+                }
+                Side::Peer => {
+                    let measure = async || {
+                        number += 1;
+                        one_of_theirs(world, workload, number).await
+                    };
+                    theirs.push(quiet.measure(measure).await?);
+                }
+            }
+        }
+    }
+    let walls = |crossings: &[Crossing]| crossings.iter().map(|it| it.wall).collect::<Vec<_>>();
+    let peer = format!("`rclone copy {}`", workload.flags.join(" "));
+    conclude(
+        &format!("sync of {title}"),
+        &peer,
+        &walls(&ours),
+        &walls(&theirs),
+        Goal::AtLeast(*goal),
+        report,
+    );
+    explain(title, *files, &ours, &theirs, &beside, report);
+    Ok(())
+}
+
+/// Uploads the files through the domain, so that rows and objects are what real uploads leave.
+async fn seed(context: &Context, user: UserId, workload: &Workload) -> Result<()> {
+    let uploads = stream::iter(0..workload.files).map(|number| async move {
+        let request = UploadRequest {
+            owner: user,
+            folder: FolderRef::Root,
+            filename: format!("file-{number:05}.bin"),
+            content_type: None,
+            on_conflict: OnConflict::Fail,
+            sha256: None,
+        };
+        let mut body = Random::new(u64::from(number) + 1, workload.size);
+        upload::receive(context, request, &mut body).await
+    });
+    Ok(uploads.buffer_unordered(SEEDING_AT_ONCE).try_for_each(|_| async { Ok(()) }).await?)
+}
+
+/// A worker that is up and idle is asked for a run.
+async fn one_of_ours(world: &World, workload: &Workload, number: u32) -> Result<(Crossing, Beside)> {
+    let (database, bucket) =
+        (format!("{}_{number}", workload.name), format!("{}-ours-{number}", workload.name));
+    let make = format!("CREATE DATABASE {database} TEMPLATE {}", workload.name);
+    sql::run(world.maintenance_url(), &[&make]).await?;
+    let settings = world.settings(&database, &bucket);
+    let context = open(settings.clone())?;
+    context.stores.cloud()?.ensure_bucket().await?;
+    let mut worker = Subject::start("worker", &settings, world.folder())?;
+    wait_for_worker(&mut worker, &world.database_url(&database)).await?;
+
+    let cpu = worker.cpu()?;
+    let stores = stores_cpu(world)?;
+    let postgres = proc::cpu_of_tree(world.postgres_pid());
+    let ended = carry_over(&context, &mut worker).await?;
+    let crossing = Crossing {
+        wall: between(ended.started_at, ended.finished_at),
+        cpu: worker.cpu()? - cpu,
+        stores_cpu: stores_cpu(world)? - stores,
+        peak_kib: worker.peak_memory_kib()?,
+    };
+    let postgres_cpu = proc::cpu_of_tree(world.postgres_pid()) - postgres;
+    let expected = i64::from(workload.files);
+    ensure!(
+        ended.status == RunStatus::Succeeded && ended.files_done == expected && ended.files_failed == 0,
+        "the run did not carry everything: {ended:?}"
+    );
+    worker.stop().await?;
+    drop(context);
+    check_bucket(world, workload, &bucket).await?;
+    let work = sql::work(world.maintenance_url(), &database).await?;
+    let from_request = between(Some(ended.created_at), ended.finished_at);
+    Ok((crossing, Beside { from_request, postgres_cpu, work }))
+}
+
+/// Waits until a worker has shown itself and has had time to settle.
+pub(crate) async fn wait_for_worker(worker: &mut Subject, database_url: &str) -> Result<()> {
+    eventually("the worker shows itself", Duration::from_secs(30), async || {
+        worker.alive()?;
+        let up = sql::text(database_url, "SELECT count(*)::text AS text FROM workers").await?;
+        Ok((up != "0").then_some(()))
+    })
+    .await?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    Ok(())
+}
+
+/// Asks for a run, as the CLI does, and waits for its end.
+pub(crate) async fn carry_over(context: &Context, worker: &mut Subject) -> Result<Run> {
+    let new = NewRun { trigger: RunTrigger::Cli, requested_by: None, tick: None, scope: RunScope::default() };
+    let requested = run::request(context, new, &Origin::default()).await?;
+    eventually("the run ends", RUN_WITHIN, async || {
+        worker.alive()?;
+        let run = run::find(context, requested.id).await?.run;
+        Ok((!run.status.is_active()).then_some(run))
+    })
+    .await
+}
+
+async fn one_of_theirs(world: &World, workload: &Workload, number: u32) -> Result<Crossing> {
+    let bucket = format!("{}-peer-{number}", workload.name);
+    let context = open(world.settings("postgres", &bucket))?;
+    context.stores.cloud()?.ensure_bucket().await?;
+    let stores = stores_cpu(world)?;
+    let (from, to) = ((world.local(), world.local().bucket.as_str()), (world.cloud(), bucket.as_str()));
+    let start = Instant::now();
+    let cost = rclone::copy(&world.files(), from, to, workload.flags).await?;
+    ensure!(cost.wall <= start.elapsed(), "time runs backwards");
+    let stores_cpu = stores_cpu(world)? - stores;
+    check_bucket(world, workload, &bucket).await?;
+    Ok(Crossing { wall: cost.wall, cpu: cost.cpu, stores_cpu, peak_kib: cost.peak_kib })
+}
+
+async fn check_bucket(world: &World, workload: &Workload, bucket: &str) -> Result<()> {
+    let found = rclone::size(&world.files(), world.cloud(), bucket).await?;
+    let expected = (u64::from(workload.files), u64::from(workload.files) * workload.size);
+    ensure!(found == expected, "{bucket} holds {found:?} instead of {expected:?}");
+    Ok(())
+}
+
+fn stores_cpu(world: &World) -> Result<Duration> {
+    let [local, cloud] = world.store_pids();
+    Ok(proc::cpu(local)? + proc::cpu(cloud)?)
+}
+
+fn between(start: Option<DateTime<Utc>>, end: Option<DateTime<Utc>>) -> Duration {
+    match (start, end) {
+        (Some(start), Some(end)) => (end - start).to_std().unwrap_or_default(),
+        _ => Duration::ZERO,
+    }
+}
+
+fn explain(
+    title: &str,
+    files: u32,
+    ours: &[Crossing],
+    theirs: &[Crossing],
+    beside: &[Beside],
+    report: &mut Report,
+) {
+    for (who, crossings, proof) in [
+        (
+            "worker",
+            ours,
+            "every byte hashed on the way and every object's checksum confirmed by the destination",
+        ),
+        ("rclone", theirs, "not verified by these flags"),
+    ] {
+        let cpu: Vec<Duration> = crossings.iter().map(|it| it.cpu).collect();
+        let stores: Vec<Duration> = crossings.iter().map(|it| it.stores_cpu).collect();
+        let peak: Vec<u64> = crossings.iter().map(|it| it.peak_kib).collect();
+        report.note(format!(
+            "{title}, {who}: {} of processor time, {} peak memory, {} of processor time in the two stores; {proof}",
+            seconds(median(&cpu)),
+            mebibytes(median_number(&peak)),
+            seconds(median(&stores)),
+        ));
+    }
+    let from_request: Vec<Duration> = beside.iter().map(|it| it.from_request).collect();
+    let postgres: Vec<Duration> = beside.iter().map(|it| it.postgres_cpu).collect();
+    let Some(work) = beside.last().map(|it| it.work) else { return };
+    let files = f64::from(files);
+    let transactions = f64::from(u32::try_from(work.transactions).unwrap_or(u32::MAX));
+    report.note(format!(
+        "{title}, worker, from the request to the end: {}; Postgres used {} of processor time, {:.2} transactions and \
+         {:.2} ms of statements a file",
+        seconds(median(&from_request)),
+        seconds(median(&postgres)),
+        transactions / files,
+        work.active_ms / files,
+    ));
+}

@@ -1,0 +1,259 @@
+//! kill -9 of a worker at every step of a copy and at random moments: the next worker finishes, byte for byte, and
+//! sends no part again that was on record.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nightferry_core::db::enums::RunStatus;
+use nightferry_core::db::runs::{Run, RunScope};
+use nightferry_core::file::details::FileView;
+use nightferry_core::tiering::run;
+use nightferry_tests::harness::database::texts;
+use nightferry_tests::harness::fault_proxy::{Hold, Match, Request};
+use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use reqwest::Method;
+
+const MIB: u64 = 1024 * 1024;
+const PART: u64 = 8 * MIB;
+const PARTS_AT_ONCE: usize = 3;
+
+fn world() -> WorldBuilder {
+    World::with("tiering.multipart_threshold_mb", 16)
+        .set("tiering.part_size_mb", PART / MIB)
+        .set("tiering.part_concurrency", PARTS_AT_ONCE)
+        // What a killed worker held is taken over soon.
+        .set("tiering.lease", "1500ms")
+        .set("tiering.heartbeat", "300ms")
+}
+
+fn parts() -> Match {
+    Match::method(Method::PUT).has_parameter("partNumber")
+}
+
+fn creation() -> Match {
+    Match::method(Method::POST).has_parameter("uploads")
+}
+
+fn completion() -> Match {
+    Match::method(Method::POST).has_parameter("uploadId")
+}
+
+/// A part as both the proxy and the database know it.
+type Part = (String, String);
+
+/// The parts that are on record, by upload and number.
+async fn recorded(world: &World) -> BTreeSet<Part> {
+    let rows = texts(&world.context.db, "SELECT upload_id || ' ' || number FROM transfer_parts").await;
+    rows.into_iter().map(|row| row.rsplit_once(' ').map(|(id, part)| (id.to_owned(), part.to_owned())).unwrap()).collect()
+}
+
+fn part_of(request: &Request) -> Part {
+    let upload = request.parameter("uploadId").unwrap();
+    (upload.replace("%3D", "=").replace("%2B", "+").replace("%2F", "/"), request.parameter("partNumber").unwrap().to_owned())
+}
+
+/// The parts of which bytes were sent so far, one entry for each time.
+fn sent(world: &World) -> Vec<Part> {
+    let requests = world.cloud.requests();
+    requests.iter().filter(|request| parts().holds(request) && request.request_bytes > 0).map(part_of).collect()
+}
+
+/// What was on record when a worker was killed must not be among what is sent afterwards.
+struct Kill {
+    recorded: BTreeSet<Part>,
+    sent: usize,
+}
+
+impl Kill {
+    async fn seen(world: &World) -> Self {
+        // What the dead worker had begun is over once its connections are.
+        world.cloud.until(|requests| requests.iter().all(|request| request.done)).await;
+        Self { recorded: recorded(world).await, sent: sent(world).len() }
+    }
+}
+
+fn assert_nothing_on_record_was_sent_again(world: &World, kills: &[Kill]) {
+    let sent = sent(world);
+    for kill in kills {
+        let again: Vec<_> = sent[kill.sent..].iter().filter(|part| kill.recorded.contains(part)).collect();
+        assert!(again.is_empty(), "sent again though it was on record: {again:?}");
+    }
+}
+
+async fn assert_all_crossed(world: &World, run: &Run, files: &[(FileView, u64, u64)]) {
+    assert_eq!(run.status, RunStatus::Succeeded, "{run:?}");
+    let bytes: u64 = files.iter().map(|(_, _, size)| size).sum();
+    assert_eq!((run.files_total, run.files_done, run.files_failed), (files.len() as i64, files.len() as i64, 0));
+    assert_eq!(run.bytes_done, bytes as i64);
+    for (file, seed, size) in files {
+        assert_eq!(world.stored("s3", file).await, Some(pattern(*seed, *size).sha256()), "{size} bytes");
+    }
+    let left = texts(&world.context.db, "SELECT 1 FROM transfer_parts").await;
+    assert!(left.is_empty(), "parts of finished copies are forgotten");
+    assert_invariants(world).await;
+}
+
+/// A worker is killed while a request waits at a gate; another one finishes. Answers how many part requests
+/// carried bytes.
+async fn is_finished_by_the_next_worker(size: u64, at: Match, hold: Hold) -> usize {
+    let world = world().build().await;
+    let user = world.user().await;
+    let files = vec![
+        (world.upload(user, "a", pattern(1, size)).await, 1, size),
+        (world.upload(user, "b", pattern(2, 10)).await, 2, 10),
+    ];
+    let gate = world.cloud.gate(at, hold);
+    let requested = world.request_run(RunScope::default()).await;
+    let first = world.start_worker_process().await;
+    gate.reached().await;
+
+    first.kill();
+    gate.open();
+    let kill = Kill::seen(&world).await;
+    let second = world.start_worker_process().await;
+    let run = world.ended(requested.id).await;
+    second.terminate();
+    assert!(second.ended().await.success());
+
+    assert_nothing_on_record_was_sent_again(&world, &[kill]);
+    assert_all_crossed(&world, &run, &files).await;
+    sent(&world).len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_before_a_small_copy() {
+    is_finished_by_the_next_worker(100_000, Match::method(Method::PUT).key_contains("-a"), Hold::Request).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_in_the_middle_of_a_small_copy() {
+    let put = Match::method(Method::PUT).key_contains("-a");
+    is_finished_by_the_next_worker(1_000_000, put, Hold::RequestBody(300_000)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_after_a_small_copy_was_made_and_before_it_knew() {
+    is_finished_by_the_next_worker(100_000, Match::method(Method::PUT).key_contains("-a"), Hold::Answer).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_before_an_upload_is_begun() {
+    assert_eq!(is_finished_by_the_next_worker(40 * MIB, creation(), Hold::Request).await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_after_an_upload_was_begun_and_before_it_was_noted() {
+    // The upload that nobody noted must not stay at the destination either: the invariants look.
+    assert_eq!(is_finished_by_the_next_worker(40 * MIB, creation(), Hold::Answer).await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_in_the_middle_of_a_part() {
+    let fourth = parts().parameter("partNumber", "4");
+    let sent = is_finished_by_the_next_worker(40 * MIB, fourth, Hold::RequestBody(3 * MIB)).await;
+    assert!(sent <= 5 + PARTS_AT_ONCE, "{sent} parts were sent for 5");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_after_a_part_was_stored_and_before_it_was_noted() {
+    let sent =
+        is_finished_by_the_next_worker(40 * MIB, parts().parameter("partNumber", "2"), Hold::Answer).await;
+    assert!(sent <= 5 + PARTS_AT_ONCE, "{sent} parts were sent for 5");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_after_the_last_part_and_before_the_completion() {
+    assert_eq!(is_finished_by_the_next_worker(40 * MIB, completion(), Hold::Request).await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_after_the_completion_and_before_it_knew() {
+    assert_eq!(is_finished_by_the_next_worker(40 * MIB, completion(), Hold::Answer).await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_after_everything_was_proved_and_before_the_commit() {
+    let world = world().build().await;
+    let user = world.user().await;
+    let files = vec![
+        (world.upload(user, "a", pattern(1, 20 * MIB)).await, 1, 20 * MIB),
+        (world.upload(user, "b", pattern(2, 10)).await, 2, 10),
+    ];
+    let gate = world.cloud.gate(completion(), Hold::Request);
+    let requested = world.request_run(RunScope::default()).await;
+    let first = world.start_worker_process().await;
+    gate.reached().await;
+    // The commit counts in the run's row, which is locked from here on.
+    let mut locking = world.context.db.conn().await.unwrap();
+    let lock = format!("BEGIN; SELECT 1 FROM runs WHERE id = '{}' FOR UPDATE", requested.id);
+    diesel_async::SimpleAsyncConnection::batch_execute(&mut *locking, &lock).await.unwrap();
+    gate.open();
+    let waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() \
+                   AND wait_event_type = 'Lock' AND query LIKE '%files_done%'";
+    eventually("the commit waits for the lock", || async {
+        (!texts(&world.context.db, waiting).await.is_empty()).then_some(())
+    })
+    .await;
+
+    first.kill();
+    // Postgres would carry the dead worker's statement out once it gets the lock: that is the crash after the commit.
+    texts(&world.context.db, &format!("SELECT pg_terminate_backend(pid, 5000) FROM ({waiting}) AS w")).await;
+    diesel_async::SimpleAsyncConnection::batch_execute(&mut *locking, "ROLLBACK").await.unwrap();
+    drop(locking);
+    let kill = Kill::seen(&world).await;
+    let second = world.start_worker_process().await;
+    let run = world.ended(requested.id).await;
+    drop(second);
+
+    assert_nothing_on_record_was_sent_again(&world, &[kill]);
+    assert_eq!(sent(&world).len(), 3, "each part once");
+    assert_all_crossed(&world, &run, &files).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_killed_at_random_moments_of_a_sync_of_mixed_sizes() {
+    let seed = std::env::var("NIGHTFERRY_TEST_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+    println!("NIGHTFERRY_TEST_SEED={seed} repeats the moments of this test");
+    let mut random = StdRng::seed_from_u64(seed);
+    let world = world().build().await;
+    let user = world.user().await;
+    let mut sizes: Vec<u64> = (0..20).map(|power| 1 << power).collect();
+    sizes.extend([40 * MIB, 40 * MIB + 1, 300 * MIB]);
+    let mut files = Vec::new();
+    for (seed, size) in sizes.into_iter().enumerate() {
+        let seed = seed as u64;
+        files.push((world.upload(user, &format!("{seed}"), pattern(seed, size)).await, seed, size));
+    }
+    let of_parts = (5 + 6 + 38, 3);
+    world.cloud.limit_bandwidth(Some(60 * MIB));
+    let requested = world.request_run(RunScope::default()).await;
+    let mut kills = Vec::new();
+    for _ in 0..6 {
+        let before = world.cloud.requests().len();
+        let worker = world.start_worker_process().await;
+        // Counted from its first request, so that no moment is wasted on its start; it has none when it is all over.
+        eventually("the worker begins", || async {
+            let ended = !run::find(&world.context, requested.id).await.unwrap().run.status.is_active();
+            (ended || world.cloud.requests().len() > before).then_some(())
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..900))).await;
+        worker.kill();
+        kills.push(Kill::seen(&world).await);
+        if !run::find(&world.context, requested.id).await.unwrap().run.status.is_active() {
+            break;
+        }
+    }
+    let last = world.start_worker_process().await;
+    let run = world.ended(requested.id).await;
+    drop(last);
+
+    assert_nothing_on_record_was_sent_again(&world, &kills);
+    let (all, large) = of_parts;
+    let most = all + kills.len() * large * PARTS_AT_ONCE;
+    let sent = sent(&world).len();
+    assert!(sent <= most, "{sent} parts were sent for {all}, with {} kills", kills.len());
+    assert_all_crossed(&world, &run, &files).await;
+}

@@ -1,0 +1,231 @@
+//! What must be true after every test, whatever went wrong in it: the invariants of the engine, checked against the
+//! stores themselves and not against what Nightferry believes of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use diesel::sql_types::{BigInt, Bool, Bytea, Nullable, Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use futures_util::{StreamExt, stream};
+use nightferry_core::checksum::Sha256Hasher;
+use nightferry_core::db::runs;
+use nightferry_core::file::download;
+use nightferry_core::ids::{FileId, UserId};
+use nightferry_core::store::{ObjectKey, Store};
+use nightferry_core::tiering::reap;
+use uuid::Uuid;
+
+use super::World;
+use super::world::read;
+
+/// Objects hashed at once.
+const AT_ONCE: usize = 4;
+
+/// Checks all of them. Call it when the faults are gone and no worker runs: it reaps first.
+pub async fn assert_invariants(world: &World) {
+    assert_no_lease_without_a_worker(world).await;
+    reap::pass(&world.context).await.unwrap();
+    let replicas = replicas(world).await;
+    assert_present_means_present(world, &replicas).await;
+    assert_nothing_without_a_row(world, &replicas).await;
+    assert_counters_tell_what_happened(world).await;
+    assert_files_are_readable(world).await;
+}
+
+#[derive(Debug, diesel::QueryableByName)]
+struct ReplicaRow {
+    #[diesel(sql_type = Text)]
+    key: String,
+    #[diesel(sql_type = Text)]
+    store: String,
+    #[diesel(sql_type = Text)]
+    state: String,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    size: Option<i64>,
+    #[diesel(sql_type = Nullable<Bytea>)]
+    sha256: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Text>)]
+    upload_id: Option<String>,
+}
+
+async fn replicas(world: &World) -> Vec<ReplicaRow> {
+    let mut conn = world.context.db.conn().await.unwrap();
+    diesel::sql_query(
+        "SELECT o.key, r.store, r.state::text AS state, o.size, o.sha256, r.upload_id \
+         FROM replicas r JOIN objects o ON o.id = r.object_id \
+         UNION ALL SELECT key, upload_store, state::text, size, sha256, upload_id FROM objects WHERE state <> 'stored'",
+    )
+    .load(&mut conn)
+    .await
+    .unwrap()
+}
+
+/// I6: nothing stays in `copying` or `evicting` without somebody who works on it.
+async fn assert_no_lease_without_a_worker(world: &World) {
+    let left = super::database::texts(
+        &world.context.db,
+        "SELECT concat_ws(' ', r.object_id, r.store, r.state, r.lease_until) FROM replicas r \
+         WHERE r.state IN ('copying', 'evicting') \
+           AND (r.lease_until < now() OR NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = r.lease_worker))",
+    )
+    .await;
+    assert!(left.is_empty(), "leases that nobody holds: {left:#?}");
+}
+
+/// I3: a `present` row has its object, byte for byte.
+async fn assert_present_means_present(world: &World, replicas: &[ReplicaRow]) {
+    let present: Vec<&ReplicaRow> = replicas.iter().filter(|row| row.state == "present").collect();
+    let wrong: Vec<String> = stream::iter(present)
+        .map(async |row| {
+            let store = world.direct.get(&row.store).unwrap();
+            let key = ObjectKey::parse(&row.key).unwrap();
+            let head = store.head(&key).await.unwrap();
+            let size = head.map(|head| i64::try_from(head.size).unwrap());
+            let hash = read(store, &key).await.map(|hash| hash.as_bytes().to_vec());
+            (size != row.size || hash != row.sha256)
+                .then(|| format!("{} holds {size:?} bytes, not those of {row:?}", row.store))
+        })
+        .buffer_unordered(AT_ONCE)
+        .filter_map(async |wrong| wrong)
+        .collect()
+        .await;
+    assert!(wrong.is_empty(), "present, but not there: {wrong:#?}");
+}
+
+/// I4: whatever lies in a store has a row, unfinished uploads too.
+async fn assert_nothing_without_a_row(world: &World, replicas: &[ReplicaRow]) {
+    for store in world.direct.all() {
+        let here = || replicas.iter().filter(|row| row.store == store.name().as_str());
+        let keys: BTreeSet<&str> = here().map(|row| row.key.as_str()).collect();
+        let orphans: Vec<String> =
+            listed(store).await.into_iter().filter(|key| !keys.contains(key.as_str())).collect();
+        assert!(orphans.is_empty(), "{} holds objects without a row: {orphans:#?}", store.name());
+        let known: BTreeSet<&str> = here().filter_map(|row| row.upload_id.as_deref()).collect();
+        let unfinished: Vec<_> = store
+            .list_multipart_uploads("")
+            .await
+            .unwrap()
+            .into_iter()
+            .filter(|upload| !known.contains(upload.upload_id.as_str()))
+            .collect();
+        assert!(unfinished.is_empty(), "{} holds uploads without a row: {unfinished:#?}", store.name());
+    }
+}
+
+/// Every key of a store.
+async fn listed(store: &Store) -> Vec<String> {
+    let (mut keys, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.list("", after.as_deref(), 1000).await.unwrap();
+        keys.extend(page.objects.into_iter().map(|object| object.key));
+        after = page.next;
+        if after.is_none() {
+            return keys;
+        }
+    }
+}
+
+#[derive(Debug, diesel::QueryableByName)]
+struct Made {
+    #[diesel(sql_type = SqlUuid)]
+    run_id: Uuid,
+    #[diesel(sql_type = BigInt)]
+    done: i64,
+    #[diesel(sql_type = BigInt)]
+    bytes: i64,
+    #[diesel(sql_type = BigInt)]
+    failed: i64,
+    #[diesel(sql_type = Bool)]
+    active: bool,
+}
+
+/// I5: a run's counters equal the copies and failures that it made. What was deleted for good since then took its
+/// traces with it.
+async fn assert_counters_tell_what_happened(world: &World) {
+    let mut conn = world.context.db.conn().await.unwrap();
+    let made: Vec<Made> = diesel::sql_query(
+        "SELECT r.id AS run_id, r.status IN ('queued', 'running') AS active, \
+                (SELECT count(*) FROM replicas p WHERE p.run_id = r.id AND p.state = 'present') AS done, \
+                (SELECT coalesce(sum(o.size), 0)::bigint FROM replicas p JOIN objects o ON o.id = p.object_id \
+                 WHERE p.run_id = r.id AND p.state = 'present') AS bytes, \
+                (SELECT count(*) FROM run_failures f WHERE f.run_id = r.id) AS failed \
+         FROM runs r",
+    )
+    .load(&mut conn)
+    .await
+    .unwrap();
+    let purged = super::database::texts(
+        &world.context.db,
+        "SELECT id::text FROM audit_events WHERE action = 'file.purge'",
+    )
+    .await;
+    for made in made {
+        let run = runs::find(&mut conn, nightferry_core::ids::RunId(made.run_id)).await.unwrap().unwrap();
+        let counted = (run.files_done, run.bytes_done, run.files_failed);
+        let happened = (made.done, made.bytes, made.failed);
+        if purged.is_empty() {
+            assert_eq!(counted, happened, "counted (done, bytes, failed) and what is there: {run:#?}");
+        } else {
+            let at_least = counted.0 >= happened.0 && counted.1 >= happened.1 && counted.2 >= happened.2;
+            assert!(at_least, "counted {counted:?}, there is {happened:?}: {run:#?}");
+        }
+        assert!(run.files_done + run.files_failed <= run.files_total, "{run:#?}");
+        assert!(!made.active || run.finished_at.is_none());
+    }
+}
+
+#[derive(Debug, diesel::QueryableByName)]
+struct FileRow {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = SqlUuid)]
+    owner_id: Uuid,
+    #[diesel(sql_type = Text)]
+    storage_location: String,
+    #[diesel(sql_type = Bool)]
+    synced: bool,
+    #[diesel(sql_type = Nullable<Bytea>)]
+    sha256: Option<Vec<u8>>,
+    #[diesel(sql_type = diesel::sql_types::Array<Text>)]
+    replicas: Vec<String>,
+}
+
+/// I1: every file's current version is readable with the right hash, or all its replicas are known to be lost; and
+/// its home is what its replicas say.
+async fn assert_files_are_readable(world: &World) {
+    let mut conn = world.context.db.conn().await.unwrap();
+    let files: Vec<FileRow> = diesel::sql_query(
+        "SELECT f.id, f.owner_id, f.storage_location, f.synced_at IS NOT NULL AS synced, o.sha256, \
+                ARRAY(SELECT r.store || ' ' || r.state FROM replicas r WHERE r.object_id = o.id) AS replicas \
+         FROM files f JOIN file_versions v ON v.file_id = f.id AND v.number = f.current_version \
+         JOIN objects o ON o.id = v.object_id WHERE f.deleted_at IS NULL",
+    )
+    .load(&mut conn)
+    .await
+    .unwrap();
+    drop(conn);
+    for file in files {
+        let at = |place: &str| file.replicas.iter().any(|replica| replica == place);
+        if !file.replicas.iter().any(|replica| replica.ends_with(" present")) {
+            assert!(file.replicas.iter().any(|replica| replica.ends_with(" lost")), "nowhere: {file:?}");
+            continue;
+        }
+        assert_eq!(file.storage_location == "s3", at("s3 present"), "{file:?}");
+        assert_eq!(file.synced, at("s3 present"), "{file:?}");
+        let target = download::find(&world.context, UserId(file.owner_id), FileId(file.id), None).await.unwrap();
+        let mut body = download::open(&world.context, &target, None).await.unwrap();
+        let mut hasher = Sha256Hasher::new();
+        while let Some(chunk) = body.next().await {
+            hasher.update(&chunk.unwrap_or_else(|error| panic!("{file:?}: {error}")));
+        }
+        assert_eq!(Some(hasher.finish().as_bytes().to_vec()), file.sha256, "{file:?}");
+    }
+}
+
+/// The states of a world's replicas, as `store state` and how many of them: for short assertions.
+pub async fn states(world: &World) -> BTreeMap<String, usize> {
+    let mut states = BTreeMap::new();
+    for row in replicas(world).await {
+        *states.entry(format!("{} {}", row.store, row.state)).or_default() += 1;
+    }
+    states
+}

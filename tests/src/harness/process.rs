@@ -1,0 +1,111 @@
+//! Real processes of Nightferry, to be asked to stop and to be killed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+
+use uuid::Uuid;
+
+use super::World;
+use super::servers::servers;
+use super::wait::eventually;
+
+/// What a process inherits. Everything else stays out: the environment configures Nightferry.
+const INHERITED: [&str; 5] = ["PATH", "HOME", "TMPDIR", "LANG", "TZ"];
+
+/// A running process; killed when it is dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Mutex<Child>,
+    folder: PathBuf,
+}
+
+impl World {
+    /// Starts `nightferry` with these arguments as a process that shares this world's database and stores.
+    pub async fn start_process(&self, arguments: &[&str]) -> Process {
+        let folder = servers().await.folder().join(format!("process-{}", Uuid::new_v4().simple()));
+        std::fs::create_dir(&folder).unwrap();
+        // Later settings win.
+        let settings: BTreeMap<&str, &str> =
+            self.settings().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let file = |name: &str| std::fs::File::create(folder.join(name)).unwrap();
+        let child = Command::new(program())
+            .args(arguments)
+            .env_clear()
+            .envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+            .envs(settings.iter().map(|(key, value)| {
+                (format!("NIGHTFERRY__{}", key.replace('.', "__").to_uppercase()), value)
+            }))
+            .current_dir(&folder)
+            .stdin(Stdio::piped())
+            .stdout(file("stdout"))
+            .stderr(file("stderr"))
+            .spawn()
+            .unwrap();
+        Process { child: Mutex::new(child), folder }
+    }
+
+    /// Starts a worker in a process of its own.
+    pub async fn start_worker_process(&self) -> Process {
+        self.start_process(&["worker"]).await
+    }
+}
+
+/// The program, beside the folder of the test program that runs.
+fn program() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.ancestors().nth(2).unwrap().join("nightferry-under-test");
+    assert!(program.exists(), "{} is missing: run the tests with cargo, which builds it", program.display());
+    program
+}
+
+impl Process {
+    /// kill -9. Answers when it is gone.
+    pub fn kill(&self) {
+        let mut child = self.child.lock().unwrap();
+        // It may have ended already.
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+
+    /// Asks it to stop: SIGTERM.
+    pub fn terminate(&self) {
+        let pid = self.child.lock().unwrap().id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&self) -> ExitStatus {
+        eventually("the process ends", || async { self.child.lock().unwrap().try_wait().unwrap() }).await
+    }
+
+    /// Waits until a line of its standard output holds this, and answers the line.
+    pub async fn says(&self, text: &str) -> String {
+        eventually(&format!("the process says {text:?}"), || async {
+            let exited = self.child.lock().unwrap().try_wait().unwrap();
+            assert!(exited.is_none(), "it ended, {}:\n{}", exited.unwrap(), self.output());
+            read(&self.folder.join("stdout")).lines().find(|line| line.contains(text)).map(str::to_owned)
+        })
+        .await
+    }
+
+    /// All that it has said.
+    pub fn output(&self) -> String {
+        read(&self.folder.join("stdout")) + &read(&self.folder.join("stderr"))
+    }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("a process of this test said:\n{}", self.output());
+        }
+    }
+}
