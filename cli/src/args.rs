@@ -28,7 +28,7 @@ Exit codes:
   1  failed
   2  wrong command line or configuration
   3  the thing named does not exist
-  4  conflict: a sync is running already, the account exists already
+  4  conflict: a sync is running already, the account exists already, the port is taken
   5  the run that was waited for ended partial, failed or cancelled
   6  the database or a store cannot be reached
   130  interrupted (Ctrl-C): stopped waiting, or stopped without an orderly end
@@ -145,6 +145,7 @@ fn grouped(command: &clap::Command) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::errors::Exit;
 
     #[test]
     fn the_definition_is_sound() {
@@ -167,6 +168,35 @@ mod tests {
         assert_eq!(key_and_value("a.b="), Ok(("a.b".to_owned(), String::new())));
         assert!(key_and_value("a.b").is_err());
         assert!(key_and_value("=x").is_err());
+    }
+
+    fn leaves(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+        if !command.has_subcommands() {
+            found.push(path.to_owned());
+        }
+        for sub in command.get_subcommands() {
+            leaves(sub, &format!("{path} {}", sub.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn every_command_is_in_the_documentation() {
+        let guide = include_str!("../../docs/cli.md");
+        let mut commands = Vec::new();
+        leaves(&command(), "nightferry", &mut commands);
+        for command in commands {
+            assert!(guide.contains(&format!("`{command}`")), "docs/cli.md lacks {command}");
+        }
+    }
+
+    #[test]
+    fn help_and_documentation_list_the_exit_codes() {
+        let guide = include_str!("../../docs/cli.md");
+        for exit in Exit::ALL {
+            let number = exit.number();
+            assert!(EXAMPLES.contains(&format!("\n  {number}  ")), "--help lacks exit code {number}");
+            assert!(guide.contains(&format!("\n| {number} |")), "docs/cli.md lacks exit code {number}");
+        }
     }
 
     fn helps(command: &mut clap::Command, path: &str, text: &mut String) {

@@ -36,6 +36,18 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// Every one, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::Ok,
+        Self::Failed,
+        Self::Usage,
+        Self::NotFound,
+        Self::Conflict,
+        Self::Partial,
+        Self::Unreachable,
+        Self::Interrupted,
+    ];
+
     /// The number that the shell sees.
     pub const fn number(self) -> u8 {
         match self {

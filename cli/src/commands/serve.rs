@@ -50,12 +50,8 @@ pub(super) async fn run(app: &App, args: ServeArgs) -> Result<Exit, Failure> {
     migrate::require_current(app, &context, args.migrate).await?;
     service::prepare_stores(&context).await;
 
-    let listening = context.config.server.address();
-    let server = nightferry_api::bind(context.clone()).map_err(|error| {
-        Failure::new(Exit::Failed, "listen", format!("Cannot listen on {listening}"))
-            .because(format!("{error:#}"))
-            .advise_command("choose another port", "serve --port PORT")
-    })?;
+    let server =
+        nightferry_api::bind(context.clone()).map_err(|error| service::cannot_listen(&error, "serve"))?;
     let url = context.config.server.base_url();
     let document =
         Document { address: server.address().to_string(), docs_url: format!("{url}/api/docs"), url };

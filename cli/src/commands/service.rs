@@ -1,7 +1,9 @@
 //! What the long-running commands share: stop requests, and a look at the stores before they begin.
 
+use std::io;
 use std::time::Duration;
 
+use nightferry_api::ServerError;
 use nightferry_core::context::Context;
 use nightferry_core::store::{Store, StoreError};
 use tokio::task::JoinSet;
@@ -45,6 +47,17 @@ pub(super) async fn until_stopped(
 /// A service that ended with an error.
 pub(super) fn failed(name: &str, error: &anyhow::Error) -> Failure {
     Failure::new(Exit::Failed, "service", format!("{name} failed")).because(format!("{error:#}"))
+}
+
+/// The API's address cannot be had.
+pub(super) fn cannot_listen(error: &ServerError, command: &str) -> Failure {
+    let taken =
+        matches!(error, ServerError::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse);
+    let exit = if taken { Exit::Conflict } else { Exit::Failed };
+    Failure::new(exit, "listen", "Cannot serve the API").because(error).advise_command(
+        "stop the program that has the port, or choose another one",
+        format!("{command} --port PORT"),
+    )
 }
 
 /// Makes missing buckets where the configuration says so, and warns of stores that cannot be used now. None of that

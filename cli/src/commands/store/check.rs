@@ -185,9 +185,12 @@ fn fix(store: &Store, wrong: &Wrong) -> String {
             settings.endpoint,
             crate::format::time::span(settings.deadlines.control)
         ),
-        StoreErrorKind::Protocol => {
+        // S3 names every error in its answer; only a server that is none answers a listing without a name.
+        StoreErrorKind::Protocol | StoreErrorKind::Answer { status: 400..500, .. }
+            if error.code().is_none() =>
+        {
             format!(
-                "stores.{name}.endpoint = {} does not seem to be an S3 API: correct it",
+                "stores.{name}.endpoint = {} does not seem to lead to an S3 API: correct it",
                 settings.endpoint
             )
         }

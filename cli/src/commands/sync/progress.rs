@@ -13,14 +13,48 @@ use crate::output::Output;
 
 /// Between two lines in a pipe.
 const LINE_PAUSE: Duration = Duration::from_secs(3);
+/// The end is foretold once this part of the bytes has moved: the first small files say nothing about the rest.
+const FORESEEABLE: i64 = 20;
 const TICK: Duration = Duration::from_millis(120);
-const WAITING: &str = "{spinner} {msg}  {elapsed}";
-const MOVING: &str =
-    "{spinner} [{bar:28}] {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {msg}  ETA {eta}";
+
+/// What a bar can tell at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Waiting,
+    Begun,
+    Moving,
+}
+
+impl Phase {
+    fn of(run: &Run) -> Self {
+        match run.status {
+            RunStatus::Queued => Self::Waiting,
+            _ if run.bytes_done < run.bytes_total / FORESEEABLE => Self::Begun,
+            _ => Self::Moving,
+        }
+    }
+
+    const fn template(self) -> &'static str {
+        match self {
+            Self::Waiting => "{spinner} {msg}  {elapsed}",
+            Self::Begun => "{spinner} [{bar:28}] {binary_bytes} of {binary_total_bytes}  {msg}  {elapsed}",
+            Self::Moving => {
+                "{spinner} [{bar:28}] {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {msg}  ETA {eta}"
+            }
+        }
+    }
+
+    fn style(self) -> ProgressStyle {
+        // The templates are fixed and good; a bar of another look is still a bar.
+        ProgressStyle::with_template(self.template())
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("=> ")
+    }
+}
 
 /// Shows a run again and again.
 pub(super) enum Progress {
-    Bar { bar: ProgressBar, moving: bool },
+    Bar { bar: ProgressBar, phase: Phase },
     Lines(Lines),
     Nothing,
 }
@@ -30,9 +64,9 @@ impl Progress {
     pub(super) fn new(output: &Output) -> Self {
         if output.draws_progress() {
             let bar = ProgressBar::new_spinner();
-            bar.set_style(style(WAITING));
+            bar.set_style(Phase::Waiting.style());
             bar.enable_steady_tick(TICK);
-            return Self::Bar { bar, moving: false };
+            return Self::Bar { bar, phase: Phase::Waiting };
         }
         if output.is_quiet() { Self::Nothing } else { Self::Lines(Lines::default()) }
     }
@@ -40,11 +74,15 @@ impl Progress {
     /// Shows how far the run is.
     pub(super) fn show(&mut self, run: &Run, output: &Output) {
         match self {
-            Self::Bar { bar, moving } => {
-                if run.status == RunStatus::Running && !*moving {
-                    bar.set_style(style(MOVING));
+            Self::Bar { bar, phase } => {
+                let now = Phase::of(run);
+                if *phase == Phase::Waiting && now != Phase::Waiting {
+                    // The rate is that of the bytes, not of the wait for a worker.
                     bar.reset_eta();
-                    *moving = true;
+                }
+                if *phase != now {
+                    *phase = now;
+                    bar.set_style(now.style());
                 }
                 bar.set_message(message(run));
                 bar.set_length(unsigned(run.bytes_total));
@@ -73,13 +111,6 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    // The templates are fixed and good; a bar of another look is still a bar.
-    ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ")
 }
 
 fn message(run: &Run) -> String {
@@ -131,8 +162,13 @@ impl Lines {
         if done <= first || rate == 0 {
             return String::new();
         }
-        let left = Duration::from_secs(unsigned(run.bytes_total).saturating_sub(done) / rate);
-        format!(", {}/s, about {} left", bytes::human(rate), time::span(left.max(Duration::from_secs(1))))
+        let pace = format!(", {}/s", bytes::human(rate));
+        let total = unsigned(run.bytes_total);
+        if run.cancel_requested_at.is_some() || done - first < unsigned(run.bytes_total / FORESEEABLE) {
+            return pace;
+        }
+        let left = Duration::from_secs(total.saturating_sub(done) / rate);
+        format!("{pace}, about {} left", time::span(left.max(Duration::from_secs(1))))
     }
 }
 

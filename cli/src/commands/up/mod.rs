@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use nightferry_core::telemetry::Role;
 
 use self::announce::Announcement;
-use super::{App, Session, migrate};
+use super::{App, Session, migrate, service};
 use crate::errors::{Exit, Failure, cannot};
 use crate::settings::DEFAULT_DATA_DIR;
 use crate::up::{
@@ -143,11 +143,8 @@ async fn prepare(
         })?;
     }
     let admin = admin::ensure(app, context, data, args).await?;
-    let server = nightferry_api::bind(context.clone()).map_err(|error| {
-        Failure::new(Exit::Failed, "listen", format!("Cannot listen on {}", context.config.server.address()))
-            .because(format!("{error:#}"))
-            .advise_command("choose another port", "up --port PORT")
-    })?;
+    let server =
+        nightferry_api::bind(context.clone()).map_err(|error| service::cannot_listen(&error, "up"))?;
     Announcement { context, data, parts, admin: &admin, config_file: &config_file, args }.print(app)?;
     Ok((session, server))
 }

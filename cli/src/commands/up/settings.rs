@@ -36,7 +36,7 @@ pub(super) fn refuse_what_cannot_be(global: &GlobalArgs) -> Result<(), Failure> 
         return Err(Failure::usage(
             "`up` starts a database of its own, so --database-url means nothing to it",
         )
-        .advise_command("to use your own servers, run", "serve and nightferry worker"));
+        .advise("to use servers of your own, run `nightferry serve` and `nightferry worker`"));
     }
     match global.set.iter().find(|(key, _)| is_settled(key)) {
         Some((key, _)) => Err(Failure::usage(format!("`up` settles {key} itself"))
