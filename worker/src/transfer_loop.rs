@@ -169,7 +169,7 @@ impl Loop {
                 Some(known) if known.id == run.id => known,
                 _ => Assignment { id: run.id, stopped: CancellationToken::new() },
             });
-            self.last = self.current.clone();
+            self.last.clone_from(&self.current);
         }
         Ok(self.current.clone())
     }

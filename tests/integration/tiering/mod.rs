@@ -1,13 +1,17 @@
-//! The crossing: copy, verify, switch, and what happens when something dies.
+//! The crossing: copy, verify, switch, free, and what happens when something dies.
 
 mod changes;
 mod crashes;
 mod credentials;
 mod crossing;
+mod database_faults;
 mod destination_faults;
+mod drain;
+mod freeing;
 mod leases;
 mod outages;
 mod reading;
 mod reaping;
 mod runs;
 mod source_faults;
+mod upload_crashes;

@@ -91,9 +91,14 @@ impl Process {
         .await
     }
 
+    /// What it has written to its standard output.
+    pub fn stdout(&self) -> String {
+        read(&self.folder.join("stdout"))
+    }
+
     /// All that it has said.
     pub fn output(&self) -> String {
-        read(&self.folder.join("stdout")) + &read(&self.folder.join("stderr"))
+        self.stdout() + &read(&self.folder.join("stderr"))
     }
 }
 
