@@ -12,4 +12,5 @@
 
 mod database;
 mod http;
+mod store_contract;
 mod tiering;
