@@ -93,7 +93,8 @@ async fn attempt(
     Some(copy::copy(&bench.context, claim, token).await)
 }
 
-/// Whether a copy failed because a whole store is out of order. Not asked for while draining: that must not wait.
+/// Whether a copy failed because a whole store is out of order. There is no time to find out while draining: then no
+/// file shall pay for it either.
 async fn store_is_down(bench: &Workbench, error: &CopyError) -> bool {
     let CopyError::Store(error) = error else { return false };
     if !error.is_outage() {
@@ -101,7 +102,7 @@ async fn store_is_down(bench: &Workbench, error: &CopyError) -> bool {
     }
     tokio::select! {
         biased;
-        () = bench.draining.cancelled() => false,
+        () = bench.draining.cancelled() => true,
         down = bench.gate.is_down(&bench.context, error) => down,
     }
 }

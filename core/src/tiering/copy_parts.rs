@@ -41,7 +41,13 @@ pub(super) async fn copy(job: &Job<'_>) -> std::result::Result<String, CopyError
         .map_err(|error: CopyError| error)?;
     let mut all = done;
     all.extend(sent);
-    prove_parts(job, &all)?;
+    if let Err(suspicion) = prove_parts(job, &all) {
+        // Whichever part was read wrong, the destination has it: the next try begins a new upload.
+        return Err(match abandon_upload(job, &upload, suspicion).await {
+            CopyError::UploadForgotten(suspicion) => *suspicion,
+            other => other,
+        });
+    }
     complete(job, &upload, all).await
 }
 

@@ -8,7 +8,7 @@ use crate::db::enums::ReplicaState;
 use crate::db::objects::{self, Removal};
 use crate::db::{refresh_tokens, replicas, revoked_tokens, workers};
 use crate::error::{Error, Result};
-use crate::store::{ObjectKey, Store, StoreError, UploadId};
+use crate::store::{ObjectKey, Store, StoreError, UploadId, Verdict};
 
 /// Objects removed in one pass.
 const BATCH: i64 = 100;
@@ -101,9 +101,17 @@ async fn remove(context: &Context, removal: &Removal) -> Result<bool> {
     Ok(true)
 }
 
-/// Aborts the multipart uploads of a key that no row knows: whoever made them died before it could note them.
+/// Aborts the multipart uploads of a key that no row knows: whoever made them died before it could note them. A store
+/// that does not let us look has to get rid of them by a rule of its own.
 pub(super) async fn abort_strays(store: &Store, key: &ObjectKey) -> std::result::Result<(), StoreError> {
-    for stray in store.list_multipart_uploads(key.as_str()).await? {
+    let listed = match store.list_multipart_uploads(key.as_str()).await {
+        Err(error) if error.verdict() == Verdict::Permanent => {
+            tracing::debug!(store = %store.name(), key = %key, %error, "unfinished uploads cannot be listed");
+            return Ok(());
+        }
+        listed => listed?,
+    };
+    for stray in listed {
         if stray.key == key.as_str() {
             tracing::info!(store = %store.name(), key = %key, upload = %stray.upload_id, "an upload that nobody knew was aborted");
             store.abort_multipart(key, &stray.upload_id).await?;

@@ -144,3 +144,22 @@ async fn credentials_that_the_local_store_refuses_stop_the_run_too() {
     worker.stop().await;
     assert_invariants(&world).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_may_not_list_unfinished_uploads_copies_in_parts_all_the_same() {
+    let world =
+        World::with("tiering.multipart_threshold_mb", 16).set("tiering.part_size_mb", 8).build().await;
+    let user = world.user().await;
+    let file = world.upload(user, "large", pattern(1, 20 * MIB)).await;
+    let listing = Match::method(Method::GET).has_parameter("uploads");
+    let denied = world.cloud.add(Fault::status(403, "AccessDenied").matching(listing));
+    let worker = world.start_worker();
+
+    let run = world.sync().await;
+
+    assert_eq!((run.status, run.files_done, run.error), (RunStatus::Succeeded, 1, None));
+    assert_eq!(denied.struck(), 1);
+    assert_eq!(world.stored("s3", &file).await, Some(pattern(1, 20 * MIB).sha256()));
+    worker.stop().await;
+    assert_invariants(&world).await;
+}

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::file::details::FileView;
 use nightferry_core::store::{Body, PutOptions};
+use nightferry_tests::harness::database::execute;
 use nightferry_tests::harness::fault_proxy::{Fault, Match};
 use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, pattern};
 use reqwest::Method;
@@ -73,6 +74,25 @@ async fn a_source_that_answers_500_is_read_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_once_denies_to_have_the_object_is_asked_again() {
     is_read_again(world(), Fault::status(404, "NoSuchKey")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_was_read_wrong_is_sent_again_where_only_the_whole_can_be_checked() {
+    let world = world().build().await;
+    let [_, large] = upload_two(&world).await;
+    execute(&world.context.db, "UPDATE objects SET block_crcs = NULL").await.unwrap();
+    let second = Match::method(Method::GET).key_contains("large");
+    let fault = world.local.add(Fault::flip_response_byte(70_000).matching(second).after(1).times(1));
+    let worker = world.start_worker();
+
+    let run = world.sync().await;
+
+    assert_eq!((run.status, run.files_done, run.files_failed), (RunStatus::Succeeded, 2, 0), "{run:?}");
+    assert_eq!(fault.struck(), 1);
+    assert_eq!(world.replica("minio", &large).await.unwrap().state, ReplicaState::Present);
+    assert_eq!(world.stored("s3", &large).await, Some(pattern(2, SIZES[1]).sha256()));
+    worker.stop().await;
+    assert_invariants(&world).await;
 }
 
 /// What happens to the source while nobody looks.
