@@ -3,13 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use chrono::{DateTime, Utc};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use nightferry_core::context::Context;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::{RunStatus, RunTrigger};
-use nightferry_core::db::runs::{NewRun, Run, RunScope};
+use nightferry_core::db::listen::{self, Listener};
+use nightferry_core::db::runs::{self, NewRun, Run, RunScope};
 use nightferry_core::file::list::FolderRef;
 use nightferry_core::file::upload::{self, OnConflict, UploadRequest};
 use nightferry_core::ids::UserId;
@@ -186,16 +187,22 @@ pub(crate) async fn wait_for_worker(worker: &mut Subject, database_url: &str) ->
     Ok(())
 }
 
-/// Asks for a run, as the CLI does, and waits for its end.
+/// Asks for a run, as the CLI does, and waits for its end by notification: asking again and again would be work for
+/// the database that belongs to nobody.
 pub(crate) async fn carry_over(context: &Context, worker: &mut Subject) -> Result<Run> {
+    let mut listener = Listener::open(&context.db, listen::RUNS).await?;
     let new = NewRun { trigger: RunTrigger::Cli, requested_by: None, tick: None, scope: RunScope::default() };
     let requested = run::request(context, new, &Origin::default()).await?;
-    eventually("the run ends", RUN_WITHIN, async || {
+    let until = Instant::now() + RUN_WITHIN;
+    while Instant::now() < until {
+        listener.wait(Duration::from_secs(5)).await?;
         worker.alive()?;
-        let run = run::find(context, requested.id).await?.run;
-        Ok((!run.status.is_active()).then_some(run))
-    })
-    .await
+        let mut conn = context.db.conn().await?;
+        if let Some(run) = runs::find(&mut conn, requested.id).await?.filter(|run| !run.status.is_active()) {
+            return Ok(run);
+        }
+    }
+    bail!("the run did not end within {} s", RUN_WITHIN.as_secs())
 }
 
 async fn one_of_theirs(world: &World, workload: &Workload, number: u32) -> Result<Crossing> {
