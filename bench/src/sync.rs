@@ -3,13 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use chrono::{DateTime, Utc};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use nightferry_core::context::Context;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::{RunStatus, RunTrigger};
-use nightferry_core::db::runs::{NewRun, Run, RunScope};
+use nightferry_core::db::listen::{self, Listener};
+use nightferry_core::db::runs::{self, NewRun, Run, RunScope};
 use nightferry_core::file::list::FolderRef;
 use nightferry_core::file::upload::{self, OnConflict, UploadRequest};
 use nightferry_core::ids::UserId;
@@ -156,11 +157,11 @@ async fn one_of_ours(world: &World, workload: &Workload, number: u32) -> Result<
     let ended = carry_over(&context, &mut worker).await?;
     let crossing = Crossing {
         wall: between(ended.started_at, ended.finished_at),
-        cpu: worker.cpu()? - cpu,
-        stores_cpu: stores_cpu(world)? - stores,
+        cpu: worker.cpu()?.saturating_sub(cpu),
+        stores_cpu: stores_cpu(world)?.saturating_sub(stores),
         peak_kib: worker.peak_memory_kib()?,
     };
-    let postgres_cpu = proc::cpu_of_tree(world.postgres_pid()) - postgres;
+    let postgres_cpu = proc::cpu_of_tree(world.postgres_pid()).saturating_sub(postgres);
     let expected = i64::from(workload.files);
     ensure!(
         ended.status == RunStatus::Succeeded && ended.files_done == expected && ended.files_failed == 0,
@@ -186,16 +187,22 @@ pub(crate) async fn wait_for_worker(worker: &mut Subject, database_url: &str) ->
     Ok(())
 }
 
-/// Asks for a run, as the CLI does, and waits for its end.
+/// Asks for a run, as the CLI does, and waits for its end by notification: asking again and again would be work for
+/// the database that belongs to nobody.
 pub(crate) async fn carry_over(context: &Context, worker: &mut Subject) -> Result<Run> {
+    let mut listener = Listener::open(&context.db, listen::RUNS).await?;
     let new = NewRun { trigger: RunTrigger::Cli, requested_by: None, tick: None, scope: RunScope::default() };
     let requested = run::request(context, new, &Origin::default()).await?;
-    eventually("the run ends", RUN_WITHIN, async || {
+    let until = Instant::now() + RUN_WITHIN;
+    while Instant::now() < until {
+        listener.wait(Duration::from_secs(5)).await?;
         worker.alive()?;
-        let run = run::find(context, requested.id).await?.run;
-        Ok((!run.status.is_active()).then_some(run))
-    })
-    .await
+        let mut conn = context.db.conn().await?;
+        if let Some(run) = runs::find(&mut conn, requested.id).await?.filter(|run| !run.status.is_active()) {
+            return Ok(run);
+        }
+    }
+    bail!("the run did not end within {} s", RUN_WITHIN.as_secs())
 }
 
 async fn one_of_theirs(world: &World, workload: &Workload, number: u32) -> Result<Crossing> {
@@ -207,7 +214,7 @@ async fn one_of_theirs(world: &World, workload: &Workload, number: u32) -> Resul
     let start = Instant::now();
     let cost = rclone::copy(&world.files(), from, to, workload.flags).await?;
     ensure!(cost.wall <= start.elapsed(), "time runs backwards");
-    let stores_cpu = stores_cpu(world)? - stores;
+    let stores_cpu = stores_cpu(world)?.saturating_sub(stores);
     check_bucket(world, workload, &bucket).await?;
     Ok(Crossing { wall: cost.wall, cpu: cost.cpu, stores_cpu, peak_kib: cost.peak_kib })
 }

@@ -76,7 +76,7 @@ async fn uploads(
                         })
                         .await?;
                     ours.push(took);
-                    cpu += (subject.cpu()? - before) / tries;
+                    cpu += subject.cpu()?.saturating_sub(before) / tries;
                 }
                 Side::Peer => {
                     let mut tries = 0;
@@ -131,7 +131,7 @@ async fn downloads(
                         })
                         .await?;
                     ours.push(took);
-                    cpu += (subject.cpu()? - before) / tries;
+                    cpu += subject.cpu()?.saturating_sub(before) / tries;
                 }
                 Side::Peer => direct.push(quiet.measure(async || client::get(&url).await).await?),
             }

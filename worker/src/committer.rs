@@ -1,29 +1,48 @@
-//! Commits finished copies together: while one commit is on its way, the next ones gather, so that the database's
-//! work per file stays small however many files finish at once.
+//! Commits finished copies together: while one commit is on its way, the next ones gather, and as long as others are
+//! being made a commit waits a moment for them, so that the database's work per file stays small.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use nightferry_core::context::Context;
 use nightferry_core::db::replicas::{Finished, Switched};
 use nightferry_core::retry;
 use nightferry_core::tiering::settle;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, timeout_at};
 
 use crate::leases::Held;
 use crate::wake::Wake;
 
 /// Copies in one commit.
 const MOST: usize = 500;
+/// How long a finished copy waits for others to be committed with. Should the worker die meanwhile, the copies made
+/// in this time are made again.
+const GATHER: Duration = Duration::from_millis(50);
 /// After so many, about a minute, the leases are let go of and the copies are made again.
 const TRIES: u32 = 12;
 
 /// A finished copy, with its lease held until it is committed.
 pub(crate) type Finish = (Finished, Held);
 
-/// Commits until the channel is closed and empty. Rings after each commit.
-pub(crate) async fn run(context: Context, mut finished: mpsc::Receiver<Finish>, wake: Wake) {
+/// Commits until the channel is closed and empty. Rings after each commit. `slots` says whether copies are being made.
+pub(crate) async fn run(
+    context: Context,
+    mut finished: mpsc::Receiver<Finish>,
+    slots: Arc<Semaphore>,
+    wake: Wake,
+) {
+    let all_free = slots.available_permits();
     let mut gathered = Vec::with_capacity(MOST);
     while finished.recv_many(&mut gathered, MOST).await > 0 {
+        let until = Instant::now() + GATHER;
+        while gathered.len() < MOST && slots.available_permits() < all_free {
+            let room = MOST.saturating_sub(gathered.len());
+            // In time or not, what has come is committed.
+            if !matches!(timeout_at(until, finished.recv_many(&mut gathered, room)).await, Ok(1..)) {
+                break;
+            }
+        }
         let (batch, held): (Vec<Finished>, Vec<Held>) = gathered.drain(..).unzip();
         if let Some(switched) = commit(&context, &batch).await {
             tell(&batch, &switched);

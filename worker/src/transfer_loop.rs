@@ -35,7 +35,8 @@ pub(crate) async fn run(
     shutdown: &CancellationToken,
 ) {
     let (sender, receiver) = mpsc::channel(1024);
-    let committing = tokio::spawn(committer::run(context.clone(), receiver, wake.clone()));
+    let slots = Arc::new(Semaphore::new(context.config.tiering.concurrency.max(1)));
+    let committing = tokio::spawn(committer::run(context.clone(), receiver, slots.clone(), wake.clone()));
     let mut state = Loop {
         worker,
         current: None,
@@ -46,7 +47,7 @@ pub(crate) async fn run(
         chores: JoinSet::new(),
         bench: Workbench {
             context: context.clone(),
-            slots: Arc::new(Semaphore::new(context.config.tiering.concurrency.max(1))),
+            slots,
             gate: Gate::default(),
             finished: sender,
             draining: shutdown.clone(),

@@ -13,6 +13,7 @@ use diesel::sql_types::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::enums::ReplicaState;
+use super::prepared::Prepared;
 use super::runs::RunScope;
 use super::schema::replicas;
 use crate::error::Result;
@@ -218,14 +219,15 @@ pub async fn claim(
     limit: i64,
     lease: Duration,
 ) -> Result<Vec<Claim>> {
-    Ok(diesel::sql_query(
+    // The limit stands in the text: with it the one plan that is kept knows that a batch is small.
+    let sql = format!(
         "WITH next AS ( \
              SELECT object_id, store FROM replicas \
              WHERE run_id = $1 AND state = 'queued' AND not_before <= now() \
-             ORDER BY priority DESC, not_before, object_id LIMIT $2 FOR UPDATE SKIP LOCKED \
+             ORDER BY priority DESC, not_before, object_id LIMIT {limit} FOR UPDATE SKIP LOCKED \
          ) \
-         UPDATE replicas r SET state = 'copying', lease_token = $3, lease_worker = $4, \
-                lease_until = now() + make_interval(secs => $5) \
+         UPDATE replicas r SET state = 'copying', lease_token = $2, lease_worker = $3, \
+                lease_until = now() + make_interval(secs => $4) \
          FROM next JOIN objects o ON o.id = next.object_id \
          LEFT JOIN LATERAL ( \
              SELECT v.file_id, v.number, f.filename FROM file_versions v JOIN files f ON f.id = v.file_id \
@@ -235,15 +237,14 @@ pub async fn claim(
          RETURNING r.object_id, r.store, r.attempts, r.upload_id, r.part_size, r.storage_class, o.key, o.size, \
              o.sha256, o.crc64nvme, o.block_crcs, o.content_type, o.owner_id, o.stored_at, \
              named.file_id, named.filename, named.number AS version, \
-             ARRAY(SELECT s.store FROM replicas s WHERE s.object_id = o.id AND s.state = 'present') AS sources",
-    )
-    .bind::<SqlUuid, _>(run)
-    .bind::<BigInt, _>(limit)
-    .bind::<SqlUuid, _>(token)
-    .bind::<SqlUuid, _>(worker)
-    .bind::<Double, _>(lease.as_secs_f64())
-    .load(conn)
-    .await?)
+             ARRAY(SELECT s.store FROM replicas s WHERE s.object_id = o.id AND s.state = 'present') AS sources"
+    );
+    let query = diesel::sql_query(sql)
+        .bind::<SqlUuid, _>(run)
+        .bind::<SqlUuid, _>(token)
+        .bind::<SqlUuid, _>(worker)
+        .bind::<Double, _>(lease.as_secs_f64());
+    Ok(Prepared(query).load(conn).await?)
 }
 
 /// Renews the leases that a worker is still working under. One that has run out is renewed too, as long as nobody
@@ -318,7 +319,7 @@ pub async fn finish(conn: &mut AsyncPgConnection, copies: &[Finished]) -> Result
     let stores: Vec<&str> = copies.iter().map(|copy| copy.store.as_str()).collect();
     let tokens: Vec<LeaseToken> = copies.iter().map(|copy| copy.token).collect();
     let etags: Vec<&str> = copies.iter().map(|copy| copy.etag.as_str()).collect();
-    let switched: Vec<Switched> = diesel::sql_query(
+    let query = diesel::sql_query(
         "WITH done AS ( \
              SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[]) AS d (object_id, store, token, etag) \
          ), switched AS ( \
@@ -344,10 +345,8 @@ pub async fn finish(conn: &mut AsyncPgConnection, copies: &[Finished]) -> Result
     .bind::<Array<SqlUuid>, _>(&ids)
     .bind::<Array<Text>, _>(&stores)
     .bind::<Array<SqlUuid>, _>(&tokens)
-    .bind::<Array<Text>, _>(&etags)
-    .load(conn)
-    .await?;
-    Ok(switched)
+    .bind::<Array<Text>, _>(&etags);
+    Ok(Prepared(query).load(conn).await?)
 }
 
 /// A copy that [`finish`] switched.

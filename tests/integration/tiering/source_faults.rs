@@ -105,7 +105,7 @@ enum Damage {
 
 async fn damage(world: &World, file: &FileView, damage: Damage) {
     let (store, key) = (world.direct.local().unwrap(), world.key(file).await);
-    let size = file.row.file_size as usize;
+    let size = usize::try_from(file.row.file_size).unwrap();
     let bytes = match damage {
         Damage::OtherBytes => vec![7; size],
         Damage::Shorter => vec![7; size - 1],
