@@ -23,8 +23,6 @@ build: ## build the release binaries into target/release
 	cargo build --workspace --release --locked
 
 test: ## unit tests and the integration tests, on servers they start themselves
-	@# The crash tests start the real program: build it with the very features of the tests, so nothing compiles twice.
-	cargo build --workspace --all-targets
 	cargo test --workspace --no-fail-fast
 
 test-minio: ## the store contract and the tiering tests on a real MinIO (needs Go)

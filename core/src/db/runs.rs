@@ -234,12 +234,14 @@ pub async fn request_cancel(conn: &mut AsyncPgConnection, id: RunId) -> Result<O
     .optional()?)
 }
 
-/// Remembers why the run as a whole cannot go on. The first reason stays.
+/// Remembers why a running run as a whole cannot go on. The first reason stays; an ended run keeps its outcome.
 pub async fn set_error(conn: &mut AsyncPgConnection, id: RunId, error: &str) -> Result<()> {
-    diesel::update(runs::table.find(id).filter(runs::error.is_null()))
-        .set(runs::error.eq(error))
-        .execute(conn)
-        .await?;
+    diesel::update(
+        runs::table.find(id).filter(runs::status.eq(RunStatus::Running)).filter(runs::error.is_null()),
+    )
+    .set(runs::error.eq(error))
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
