@@ -1,0 +1,185 @@
+//! The right to copy: claimed in batches that cost their own size whatever the backlog, renewed while bytes move,
+//! and taken back when it runs out. Counted by the database's clock, the one that all workers share.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{
+    Array, BigInt, Bytea, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::RUN_TO_GO_BACK_TO;
+use crate::db::enums::ReplicaState;
+use crate::db::prepared::Prepared;
+use crate::db::schema::replicas;
+use crate::error::Result;
+use crate::ids::{FileId, LeaseToken, ObjectId, RunId, UserId, WorkerId};
+
+/// After so many leases that ran out on it, a replica is given up: it seems to kill its workers.
+const MOST_ABANDONED: i32 = 20;
+
+/// A replica that this worker may copy until the lease ends, with all it needs to know of the object.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct Claim {
+    /// Object.
+    #[diesel(sql_type = SqlUuid)]
+    pub object_id: ObjectId,
+    /// Destination.
+    #[diesel(sql_type = Text)]
+    pub store: String,
+    /// Failed tries so far.
+    #[diesel(sql_type = Integer)]
+    pub attempts: i32,
+    /// Multipart upload to resume.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub upload_id: Option<String>,
+    /// Part size of that upload, in bytes.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub part_size: Option<i64>,
+    /// Storage class wanted.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub storage_class: Option<String>,
+    /// Key in every store.
+    #[diesel(sql_type = Text)]
+    pub key: String,
+    /// Size in bytes.
+    #[diesel(sql_type = BigInt)]
+    pub size: i64,
+    /// SHA-256 recorded at upload.
+    #[diesel(sql_type = Bytea)]
+    pub sha256: Vec<u8>,
+    /// CRC-64/NVME recorded at upload.
+    #[diesel(sql_type = Bytea)]
+    pub crc64nvme: Vec<u8>,
+    /// CRC-64/NVME of each block, recorded at upload.
+    #[diesel(sql_type = Nullable<Bytea>)]
+    pub block_crcs: Option<Vec<u8>>,
+    /// MIME type.
+    #[diesel(sql_type = Text)]
+    pub content_type: String,
+    /// Owner, written to the object's metadata.
+    #[diesel(sql_type = SqlUuid)]
+    pub owner_id: UserId,
+    /// When the bytes were acknowledged.
+    #[diesel(sql_type = Timestamptz)]
+    pub stored_at: DateTime<Utc>,
+    /// A file that has this object as a version.
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub file_id: Option<FileId>,
+    /// Its name.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub filename: Option<String>,
+    /// The version's number.
+    #[diesel(sql_type = Nullable<Integer>)]
+    pub version: Option<i32>,
+    /// Stores that hold a verified replica.
+    #[diesel(sql_type = Array<Text>)]
+    pub sources: Vec<String>,
+}
+
+/// Claims the next batch of a run for a worker: short, skips what others are claiming, and costs the size of the
+/// batch whatever the backlog.
+pub async fn claim(
+    conn: &mut AsyncPgConnection,
+    run: RunId,
+    worker: WorkerId,
+    token: LeaseToken,
+    limit: i64,
+    lease: Duration,
+) -> Result<Vec<Claim>> {
+    // The limit stands in the text: with it the one plan that is kept knows that a batch is small.
+    let sql = format!(
+        "WITH next AS ( \
+             SELECT object_id, store FROM replicas \
+             WHERE run_id = $1 AND state = 'queued' AND not_before <= now() \
+             ORDER BY priority DESC, not_before, object_id LIMIT {limit} FOR UPDATE SKIP LOCKED \
+         ) \
+         UPDATE replicas r SET state = 'copying', lease_token = $2, lease_worker = $3, \
+                lease_until = now() + make_interval(secs => $4) \
+         FROM next JOIN objects o ON o.id = next.object_id \
+         LEFT JOIN LATERAL ( \
+             SELECT v.file_id, v.number, f.filename FROM file_versions v JOIN files f ON f.id = v.file_id \
+             WHERE v.object_id = o.id ORDER BY v.created_at LIMIT 1 \
+         ) named ON true \
+         WHERE r.object_id = next.object_id AND r.store = next.store AND o.state = 'stored' \
+         RETURNING r.object_id, r.store, r.attempts, r.upload_id, r.part_size, r.storage_class, o.key, o.size, \
+             o.sha256, o.crc64nvme, o.block_crcs, o.content_type, o.owner_id, o.stored_at, \
+             named.file_id, named.filename, named.number AS version, \
+             ARRAY(SELECT s.store FROM replicas s WHERE s.object_id = o.id AND s.state = 'present') AS sources"
+    );
+    let query = diesel::sql_query(sql)
+        .bind::<SqlUuid, _>(run)
+        .bind::<SqlUuid, _>(token)
+        .bind::<SqlUuid, _>(worker)
+        .bind::<Double, _>(lease.as_secs_f64());
+    Ok(Prepared(query).load(conn).await?)
+}
+
+/// Renews the leases that a worker is still working under. One that has run out is renewed too, as long as nobody
+/// took it: after the database was away, the work goes on. What the worker no longer works on must not be named
+/// here: it is found by its lease running out.
+pub async fn renew_leases(
+    conn: &mut AsyncPgConnection,
+    worker: WorkerId,
+    tokens: &[LeaseToken],
+    lease: Duration,
+) -> Result<usize> {
+    Ok(diesel::sql_query(
+        "UPDATE replicas SET lease_until = now() + make_interval(secs => $2) \
+         WHERE state = 'copying' AND lease_worker = $1 AND lease_token = ANY($3)",
+    )
+    .bind::<SqlUuid, _>(worker)
+    .bind::<Double, _>(lease.as_secs_f64())
+    .bind::<Array<SqlUuid>, _>(tokens)
+    .execute(conn)
+    .await?)
+}
+
+/// Puts copies whose lease ran out back into the queue, keeping what they had finished. One that was abandoned
+/// too often is given up instead. Answers how many were touched.
+pub async fn reclaim_expired(conn: &mut AsyncPgConnection) -> Result<usize> {
+    Ok(diesel::sql_query(format!(
+        "WITH expired AS ( \
+             SELECT object_id, store FROM replicas WHERE state = 'copying' AND lease_until < now() \
+             FOR UPDATE SKIP LOCKED \
+         ), touched AS ( \
+             UPDATE replicas r SET \
+                 state = CASE WHEN r.abandoned + 1 >= $1 THEN 'failed' ELSE 'queued' END::replica_state, \
+                 abandoned = r.abandoned + 1, \
+                 not_before = now(), last_error = 'the worker that copied it stopped answering', \
+                 lease_token = NULL, lease_until = NULL, lease_worker = NULL, \
+                 run_id = {RUN_TO_GO_BACK_TO} \
+             FROM expired e WHERE r.object_id = e.object_id AND r.store = e.store \
+             RETURNING r.object_id, r.store, r.state, r.run_id, r.abandoned, r.last_error \
+         ), given_up AS ( \
+             INSERT INTO run_failures (id, run_id, object_id, store, attempts, error) \
+             SELECT gen_random_uuid(), run_id, object_id, store, abandoned, last_error FROM touched \
+             WHERE state = 'failed' AND run_id IS NOT NULL RETURNING run_id \
+         ), counted AS ( \
+             UPDATE runs SET files_failed = files_failed + g.n \
+             FROM (SELECT run_id, count(*) AS n FROM given_up GROUP BY run_id) g WHERE runs.id = g.run_id \
+         ) SELECT 1 FROM touched",
+    ))
+    .bind::<Integer, _>(MOST_ABANDONED)
+    .execute(conn)
+    .await?)
+}
+
+/// Whether the worker still holds the lease.
+pub async fn holds_lease(
+    conn: &mut AsyncPgConnection,
+    object: ObjectId,
+    store: &str,
+    token: LeaseToken,
+) -> Result<bool> {
+    Ok(diesel::select(diesel::dsl::exists(
+        replicas::table
+            .find((object, store))
+            .filter(replicas::state.eq(ReplicaState::Copying))
+            .filter(replicas::lease_token.eq(token)),
+    ))
+    .get_result(conn)
+    .await?)
+}

@@ -1,0 +1,94 @@
+//! The `replicas` table: the map of what is where, and the queue of what is to be moved. Plans are set-based,
+//! claims cost the size of the batch, and every finishing UPDATE is guarded by the lease token.
+//!
+//! Leases and delays are counted by the database's clock, the one that all workers share.
+
+mod claim;
+mod evict;
+mod finish;
+mod multipart;
+mod plan;
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::enums::ReplicaState;
+use super::schema::replicas;
+use crate::error::Result;
+use crate::ids::{ObjectId, RunId};
+
+pub use claim::{Claim, claim, holds_lease, reclaim_expired, renew_leases};
+pub use evict::{EvictionClaim, claim_evictions, finish_evictions, let_go_of_evictions, reclaim_evictions};
+pub use finish::{Failure, Finished, Switched, fail, finish, mark_lost, release};
+pub use multipart::{begin_multipart, forget_multipart, open_multiparts};
+pub use plan::{Planned, Until, next_due, plan_until, queued_in, unassign};
+
+/// The run that a copy `r` goes back to: its own, unless that one stops, or the object is on its way out and must
+/// not keep a run from ending.
+const RUN_TO_GO_BACK_TO: &str = "(SELECT u.id FROM runs u, objects o WHERE u.id = r.run_id AND u.status = 'running' \
+     AND u.cancel_requested_at IS NULL AND u.error IS NULL AND o.id = r.object_id AND o.state = 'stored')";
+
+/// Where an object should be, and how far that is true.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = replicas, check_for_backend(diesel::pg::Pg))]
+pub struct Replica {
+    /// Object.
+    pub object_id: ObjectId,
+    /// Store.
+    pub store: String,
+    /// State.
+    pub state: ReplicaState,
+    /// As the store answered.
+    pub etag: Option<String>,
+    /// Why it should be there.
+    pub rule: Option<String>,
+    /// Run it belongs to.
+    pub run_id: Option<RunId>,
+    /// Failed tries since it was queued.
+    pub attempts: i32,
+    /// Not tried again before this.
+    pub not_before: DateTime<Utc>,
+    /// What the last try met.
+    pub last_error: Option<String>,
+    /// When it was proved.
+    pub verified_at: Option<DateTime<Utc>>,
+}
+
+/// All replicas of some objects.
+pub async fn of_objects(conn: &mut AsyncPgConnection, ids: &[ObjectId]) -> Result<Vec<Replica>> {
+    Ok(replicas::table
+        .filter(replicas::object_id.eq_any(ids))
+        .order((replicas::object_id, replicas::store))
+        .select(Replica::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// Number and bytes of replicas by store and state. Reads the whole table: cache it.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct StateCount {
+    /// Store.
+    #[diesel(sql_type = Text)]
+    pub store: String,
+    /// State.
+    #[diesel(sql_type = super::schema::sql_types::ReplicaState)]
+    pub state: ReplicaState,
+    /// Replicas.
+    #[diesel(sql_type = BigInt)]
+    pub replicas: i64,
+    /// Bytes.
+    #[diesel(sql_type = BigInt)]
+    pub bytes: i64,
+}
+
+/// See [`StateCount`].
+pub async fn count_by_state(conn: &mut AsyncPgConnection) -> Result<Vec<StateCount>> {
+    Ok(diesel::sql_query(
+        "SELECT r.store, r.state, count(*) AS replicas, coalesce(sum(o.size), 0)::bigint AS bytes \
+         FROM replicas r JOIN objects o ON o.id = r.object_id GROUP BY r.store, r.state ORDER BY r.store, r.state",
+    )
+    .load(conn)
+    .await?)
+}

@@ -1,0 +1,56 @@
+//! The multipart upload that a copy may be in the middle of.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use crate::db::enums::ReplicaState;
+use crate::db::schema::replicas;
+use crate::error::Result;
+use crate::ids::{LeaseToken, ObjectId};
+
+/// Remembers the multipart upload of a copy, so that whoever claims it next resumes it. Answers whether the
+/// lease still holds.
+pub async fn begin_multipart(
+    conn: &mut AsyncPgConnection,
+    object: ObjectId,
+    store: &str,
+    token: LeaseToken,
+    upload_id: Option<&str>,
+    part_size: Option<i64>,
+) -> Result<bool> {
+    let changed = diesel::sql_query(
+        "UPDATE replicas SET upload_id = $4, part_size = $5 \
+         WHERE object_id = $1 AND store = $2 AND state = 'copying' AND lease_token = $3",
+    )
+    .bind::<SqlUuid, _>(object)
+    .bind::<Text, _>(store)
+    .bind::<SqlUuid, _>(token)
+    .bind::<Nullable<Text>, _>(upload_id)
+    .bind::<Nullable<BigInt>, _>(part_size)
+    .execute(conn)
+    .await?;
+    Ok(changed == 1)
+}
+
+/// Forgets the multipart upload of a copy that was given up.
+pub async fn forget_multipart(conn: &mut AsyncPgConnection, object: ObjectId, store: &str) -> Result<()> {
+    diesel::update(replicas::table.find((object, store)).filter(replicas::state.eq(ReplicaState::Failed)))
+        .set((replicas::upload_id.eq(None::<String>), replicas::part_size.eq(None::<i64>)))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The multipart uploads of an object's unfinished copies: (store, upload id).
+pub async fn open_multiparts(
+    conn: &mut AsyncPgConnection,
+    object: ObjectId,
+) -> Result<Vec<(String, String)>> {
+    Ok(replicas::table
+        .filter(replicas::object_id.eq(object))
+        .filter(replicas::upload_id.is_not_null())
+        .select((replicas::store, replicas::upload_id.assume_not_null()))
+        .load(conn)
+        .await?)
+}
