@@ -10,8 +10,7 @@ use reqwest::StatusCode;
 use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
 use tokio::time::{Instant, Sleep};
 
-use super::send::SIGNATURE_LIFE_SECS;
-use super::{ObjectKey, Store, StoreError, StoreErrorKind, object};
+use super::{ObjectKey, Store, StoreError, StoreErrorKind, object, sign};
 
 const GET: &str = "GetObject";
 
@@ -76,15 +75,15 @@ impl Store {
     }
 
     async fn get_once(&self, key: &ObjectKey, range: Option<ByteRange>) -> Result<GetObject, StoreError> {
-        let signing = self.0.bucket.presign_get(key.as_str(), SIGNATURE_LIFE_SECS, None);
-        let url = signing.await.map_err(|error| self.invalid(GET, &error))?;
         let mut headers = HeaderMap::new();
         if let Some(range) = range {
             let value =
                 HeaderValue::try_from(range.to_string()).map_err(|error| self.invalid(GET, &error))?;
             headers.insert(RANGE, value);
         }
-        let response = self.request_body(GET, &url, headers).await?;
+        let signing = sign::get(&self.0.bucket, key.as_str(), headers);
+        let request = signing.await.map_err(|error| self.invalid(GET, &error))?;
+        let response = self.execute(GET, request, self.settings().deadlines.control).await?;
 
         let length = response
             .content_length()

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use super::object::{read_crc64nvme, read_etag};
 use super::options::{CHECKSUM_ALGORITHM, CHECKSUM_CRC64NVME, CHECKSUM_TYPE, value};
-use super::send::SIGNATURE_LIFE_SECS;
 use super::xml::{self, CompleteMultipartUploadResult, InitiateMultipartUploadResult};
 use super::{Body, ObjectKey, PutOptions, PutReceipt, Store, StoreError, StoreErrorKind, Verdict, sign};
 use crate::checksum::Crc64Nvme;
@@ -143,15 +142,9 @@ impl Store {
             let checksum = value(CHECKSUM_CRC64NVME.as_str(), &crc.base64());
             headers.insert(CHECKSUM_CRC64NVME, checksum.map_err(|error| self.invalid(PART, &error))?);
         }
-        let queries = part_queries(upload, number);
-        let signing = self.0.bucket.presign_put(
-            key.as_str(),
-            SIGNATURE_LIFE_SECS,
-            Some(headers.clone()),
-            Some(queries),
-        );
-        let url = signing.await.map_err(|error| self.invalid(PART, &error))?;
-        let response = self.send_body(PART, &url, headers, None, body).await?;
+        let signing = sign::part(&self.0.bucket, key.as_str(), upload, number, headers);
+        let request = signing.await.map_err(|error| self.invalid(PART, &error))?;
+        let response = self.send_body(PART, request, body).await?;
         let receipt = PartReceipt {
             etag: read_etag(response.headers()).ok_or_else(|| self.protocol(PART, "no ETag"))?,
             crc64nvme: read_crc64nvme(response.headers()),

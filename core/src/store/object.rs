@@ -8,8 +8,7 @@ use s3::command::Command;
 use super::options::{
     CHECKSUM_CRC64NVME, CHECKSUM_MODE, CHECKSUM_SHA256, CHECKSUM_TYPE, STORAGE_CLASS, read_metadata,
 };
-use super::send::SIGNATURE_LIFE_SECS;
-use super::{Body, ByteRange, ObjectKey, PutOptions, Store, StoreError, StoreErrorKind, Verdict};
+use super::{Body, ByteRange, ObjectKey, PutOptions, Store, StoreError, StoreErrorKind, Verdict, sign};
 use crate::checksum::{Crc64Nvme, Sha256};
 
 const PUT: &str = "PutObject";
@@ -72,10 +71,14 @@ impl Store {
             .headers(self.settings().storage_class.as_deref())
             .map_err(|error| self.invalid(PUT, &error))?;
         options.add_checksum(&mut headers).map_err(|error| self.invalid(PUT, &error))?;
-        let signing =
-            self.0.bucket.presign_put(key.as_str(), SIGNATURE_LIFE_SECS, Some(headers.clone()), None);
-        let url = signing.await.map_err(|error| self.invalid(PUT, &error))?;
-        let response = self.send_body(PUT, &url, headers, options.content_type.as_deref(), body).await?;
+        let content_type = options.content_type.as_deref().unwrap_or("application/octet-stream");
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_str(content_type).map_err(|error| self.invalid(PUT, &error))?,
+        );
+        let signing = sign::put(&self.0.bucket, key.as_str(), headers);
+        let request = signing.await.map_err(|error| self.invalid(PUT, &error))?;
+        let response = self.send_body(PUT, request, body).await?;
         let receipt = PutReceipt {
             etag: read_etag(response.headers()).ok_or_else(|| self.protocol(PUT, "no ETag"))?,
             sha256: read_sha256(response.headers()),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::Stream;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_LENGTH, DATE, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Request, Response};
 use s3::Bucket;
 use s3::command::{Command, HttpMethod};
@@ -23,10 +23,6 @@ use super::chunked::{self, Trailer};
 use super::error::CLOCK_SKEW;
 use super::{Body, Store, StoreError, StoreErrorKind, sign, xml};
 use crate::checksum::Crc64Nvme;
-
-/// How long the presigned URLs that this process uses itself are valid. Only the begin of the request counts, so this
-/// is how far the store's clock may run ahead.
-pub(super) const SIGNATURE_LIFE_SECS: u32 = 3600;
 
 /// How far S3 lets the clocks of both sides differ.
 const SKEW_LIMIT: TimeDelta = TimeDelta::minutes(15);
@@ -75,8 +71,8 @@ impl Store {
         self.execute(operation, request, deadline).await
     }
 
-    /// Sends a request whose body, if any, lies in memory.
-    async fn execute(
+    /// Sends a request whose body, if any, lies in memory; the answer has a successful status.
+    pub(super) async fn execute(
         &self,
         operation: &'static str,
         request: Request,
@@ -116,33 +112,14 @@ impl Store {
         self.read_document(operation, response, deadline).await
     }
 
-    /// A request for an object's bytes by presigned `url`; the answer has a successful status.
-    pub(super) async fn request_body(
-        &self,
-        operation: &'static str,
-        url: &str,
-        headers: HeaderMap,
-    ) -> Result<Response, StoreError> {
-        let mut request = self.request(operation, Method::GET, url)?;
-        *request.headers_mut() = headers;
-        self.execute(operation, request, self.settings().deadlines.control).await
-    }
-
-    /// Sends `body` to presigned `url`; the answer has a successful status.
+    /// Sends `request` with `body`; the answer has a successful status.
     pub(super) async fn send_body(
         &self,
         operation: &'static str,
-        url: &str,
-        mut headers: HeaderMap,
-        content_type: Option<&str>,
+        mut request: Request,
         body: Body,
     ) -> Result<Response, StoreError> {
-        let content_type = HeaderValue::from_str(content_type.unwrap_or("application/octet-stream"))
-            .map_err(|error| self.invalid(operation, &error))?;
-        headers.insert(CONTENT_TYPE, content_type);
-        headers.insert(CONTENT_LENGTH, body.length().into());
-        let mut request = self.request(operation, Method::PUT, url)?;
-        *request.headers_mut() = headers;
+        request.headers_mut().insert(CONTENT_LENGTH, body.length().into());
 
         if let Body::Bytes(bytes) = &body
             && body.length() <= SMALL_BODY
@@ -207,11 +184,6 @@ impl Store {
             return Err(self.error(operation, StoreErrorKind::Source(cause), ""));
         }
         self.accept(operation, result.map_err(|error| self.transport(operation, error))?).await
-    }
-
-    fn request(&self, operation: &'static str, method: Method, url: &str) -> Result<Request, StoreError> {
-        let url = reqwest::Url::parse(url).map_err(|error| self.invalid(operation, &error))?;
-        Ok(Request::new(method, url))
     }
 
     /// Passes a successful answer on and makes an error of any other.

@@ -1,5 +1,9 @@
-//! Signs the requests that rust-s3 cannot make itself: a POST with a body of our own, and a part whose checksum follows
-//! its bytes. Their parts are rust-s3's; only what is signed of the body is put in another place.
+//! Signs, in their headers, the requests that rust-s3 would want to hold whole: bytes that are streamed, a part whose
+//! checksum follows its bytes, and a POST with a body of our own. Their parts are rust-s3's; only what is signed of the
+//! body is put in another place.
+//!
+//! Presigned URLs would do for streamed bytes too, but a server parses and decodes their queries again for every route
+//! that it tries: those are for clients.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::header::{
@@ -24,6 +28,8 @@ const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token
 const DECODED_LENGTH: HeaderName = HeaderName::from_static("x-amz-decoded-content-length");
 const TRAILER: HeaderName = HeaderName::from_static("x-amz-trailer");
 
+/// In place of the body's hash, where a checksum in the headers stands for the body, or where there is none.
+const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 /// In place of the body's hash, where a checksum follows the body.
 const UNSIGNED_WITH_TRAILER: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
 
@@ -43,6 +49,31 @@ pub(super) async fn post(
     Ok(request)
 }
 
+/// The request for an object, or for what `headers` ask of it.
+pub(super) async fn get(bucket: &Bucket, path: &str, headers: HeaderMap) -> Result<Request, S3Error> {
+    let template = ReqwestRequest::new(bucket, path, Command::GetObject).await?;
+    signed(bucket, &template, Method::GET, headers, UNSIGNED).await
+}
+
+/// The request that sends an object; its body is for the caller to add.
+pub(super) async fn put(bucket: &Bucket, path: &str, headers: HeaderMap) -> Result<Request, S3Error> {
+    let template = ReqwestRequest::new(bucket, path, put_command(None)).await?;
+    signed(bucket, &template, Method::PUT, headers, UNSIGNED).await
+}
+
+/// The request that sends part `number`; its body is for the caller to add.
+pub(super) async fn part(
+    bucket: &Bucket,
+    path: &str,
+    upload: &UploadId,
+    number: u32,
+    headers: HeaderMap,
+) -> Result<Request, S3Error> {
+    let command = put_command(Some(Multipart::new(number, upload.as_str())));
+    let template = ReqwestRequest::new(bucket, path, command).await?;
+    signed(bucket, &template, Method::PUT, headers, UNSIGNED).await
+}
+
 /// The request that sends part `number` of `length` bytes, framed by [`chunked`]; its body is for the caller to add.
 pub(super) async fn part_with_trailer(
     bucket: &Bucket,
@@ -51,12 +82,7 @@ pub(super) async fn part_with_trailer(
     number: u32,
     length: u64,
 ) -> Result<Request, S3Error> {
-    let command = Command::PutObject {
-        content: &[],
-        content_type: "",
-        custom_headers: None,
-        multipart: Some(Multipart::new(number, upload.as_str())),
-    };
+    let command = put_command(Some(Multipart::new(number, upload.as_str())));
     let template = ReqwestRequest::new(bucket, path, command).await?;
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static("aws-chunked"));
@@ -64,6 +90,11 @@ pub(super) async fn part_with_trailer(
     headers.insert(DECODED_LENGTH, length.into());
     headers.insert(TRAILER, HeaderValue::from_str(CHECKSUM_CRC64NVME.as_str())?);
     signed(bucket, &template, Method::PUT, headers, UNSIGNED_WITH_TRAILER).await
+}
+
+/// Names what is sent; the rest of it is said in headers of our own.
+fn put_command(multipart: Option<Multipart<'_>>) -> Command<'_> {
+    Command::PutObject { content: &[], content_type: "", custom_headers: None, multipart }
 }
 
 /// A request to the URL of `template` with `headers`, all of them signed; `hash` stands for the body.
