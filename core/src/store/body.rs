@@ -17,6 +17,7 @@ use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 use tokio::time::Instant;
 
 use super::error::BoxError;
+use super::pieces::Pieces;
 
 /// Bytes handed to the connection at once when a body lies in memory: small enough that progress can be seen.
 const SLICE: usize = 256 * 1024;
@@ -25,6 +26,8 @@ const SLICE: usize = 256 * 1024;
 pub enum Body {
     /// In memory: a failed request can be repeated with a clone.
     Bytes(Bytes),
+    /// In memory, in pieces: as good.
+    Pieces(Pieces),
     /// Produced while it is sent: good for one attempt.
     Stream {
         /// Exact number of bytes that `stream` yields; more or fewer is an error of the source.
@@ -39,6 +42,7 @@ impl Body {
     pub fn length(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            Self::Pieces(pieces) => pieces.length(),
             Self::Stream { length, .. } => *length,
         }
     }
@@ -56,6 +60,7 @@ impl Body {
     pub(super) fn again(&self) -> Option<Self> {
         match self {
             Self::Bytes(bytes) => Some(Self::Bytes(bytes.clone())),
+            Self::Pieces(pieces) => Some(Self::Pieces(pieces.clone())),
             Self::Stream { .. } => None,
         }
     }
@@ -63,6 +68,7 @@ impl Body {
     fn into_stream(self) -> BoxStream<'static, Result<Bytes, BoxError>> {
         match self {
             Self::Stream { stream, .. } => stream,
+            Self::Pieces(pieces) => pieces.into_stream().boxed(),
             Self::Bytes(mut bytes) => {
                 let slices = std::iter::from_fn(move || {
                     let take = SLICE.min(bytes.len());
@@ -77,6 +83,12 @@ impl Body {
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
         Self::Bytes(bytes)
+    }
+}
+
+impl From<Pieces> for Body {
+    fn from(pieces: Pieces) -> Self {
+        Self::Pieces(pieces)
     }
 }
 

@@ -14,6 +14,7 @@ mod list;
 mod multipart;
 mod object;
 mod options;
+mod pieces;
 mod presign;
 mod send;
 mod settings;
@@ -37,6 +38,7 @@ pub use list::{LIST_LIMIT, ListPage, ListedObject, ListedUpload};
 pub use multipart::{CompletedPart, PartReceipt, UploadId};
 pub use object::{ObjectHead, PutReceipt};
 pub use options::{PutOptions, metadata};
+pub use pieces::{Gathering, Pieces};
 pub use settings::{Deadlines, StoreName, StoreNameError, StoreRole, StoreSettings};
 
 /// A store to talk to. Cheap to clone.

@@ -121,10 +121,13 @@ impl Store {
     ) -> Result<Response, StoreError> {
         request.headers_mut().insert(CONTENT_LENGTH, body.length().into());
 
-        if let Body::Bytes(bytes) = &body
-            && body.length() <= SMALL_BODY
-        {
-            *request.body_mut() = Some(bytes.clone().into());
+        let small = match &body {
+            Body::Bytes(bytes) if body.length() <= SMALL_BODY => Some(bytes.clone()),
+            Body::Pieces(pieces) if body.length() <= SMALL_BODY => Some(pieces.joined()),
+            _ => None,
+        };
+        if let Some(bytes) = small {
+            *request.body_mut() = Some(bytes.into());
             return self.execute(operation, request, self.settings().deadlines.idle).await;
         }
 

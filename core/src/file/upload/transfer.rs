@@ -1,35 +1,42 @@
 //! The way of an upload's bytes into the local store.
 //!
 //! S3 wants the exact length of each part before its first byte. As long as the request is known to hold at least
-//! that much more, a part is passed through without a buffer, its checksum behind it; only the rest, whose length is
-//! uncertain, is held in memory, out of a pool that all uploads share.
+//! that much more, a part may be passed through as it comes, its checksum behind it; the rest, whose length is
+//! uncertain, must be held in memory, out of a pool that all uploads share. While that pool has room to spare, all
+//! parts are held: one that is at hand can be sent again when the store stumbles, and costs the store less, which
+//! otherwise has to take the framing of the checksum apart.
 
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::receiver::{Incoming, Receiver};
-use crate::checksum::{Crc64Nvme, ObjectDigest};
+use crate::checksum::ObjectDigest;
 use crate::config::MEBIBYTE;
 use crate::context::Context;
 use crate::db::enums::ObjectState;
 use crate::db::objects::{self, NewUpload};
 use crate::error::{Error, Result};
 use crate::ids::{ObjectId, UserId};
-use crate::store::{Body, BoxError, CompletedPart, ObjectKey, PutOptions, Store, StoreError, UploadId};
+use crate::store::{
+    Body, BoxError, CompletedPart, Gathering, ObjectKey, Pieces, PutOptions, Store, StoreError, UploadId,
+};
 use crate::tiering::verify;
 
 /// Smallest part but the last (S3 `UploadPart`).
 const SMALLEST_PART: u64 = 5 * MEBIBYTE;
-/// Parts of uploads whose length nobody knows are held in memory: not larger than needed.
-const BUFFERED_PART: u64 = 8 * MEBIBYTE;
+/// Parts that are held in memory are not larger than needed.
+const HELD_PART: u64 = 8 * MEBIBYTE;
 /// Chunks between the request and the store: enough to keep both busy, too few to matter in memory.
 const CHUNKS_IN_FLIGHT: usize = 8;
-/// Streamed parts under way at once: while the store finishes one, the next already flows.
+/// Parts under way at once: while the store finishes one, the next already flows.
 const PARTS_IN_FLIGHT: usize = 2;
+
+const ENDS_EARLY: &str =
+    "The form ends before its Content-Length says. Send all other fields before the file.";
 
 /// The way of one object into the local store.
 pub(super) struct Transfer<'c> {
@@ -41,7 +48,7 @@ pub(super) struct Transfer<'c> {
     upload: Option<UploadId>,
     /// Number of the part that was begun last.
     number: u32,
-    /// Streamed parts that the store has not acknowledged yet. Given up with the transfer.
+    /// Parts that the store has not acknowledged yet. Given up with the transfer.
     in_flight: JoinSet<std::result::Result<CompletedPart, StoreError>>,
     parts: Vec<CompletedPart>,
     renewed: Instant,
@@ -119,24 +126,27 @@ impl<'c> Transfer<'c> {
         &mut self,
         incoming: &mut Receiver<'_, B>,
     ) -> Result<(ObjectDigest, String)> {
-        let part_size = self.part_size(incoming.at_most());
+        let (held, streamed) = (self.held_part_size(), self.streamed_part_size(incoming.at_most()));
         loop {
             let certain = incoming.at_least();
             if certain >= SMALLEST_PART {
-                // Take the certain rest in one part when what would be left over is too small for one of its own.
-                let length = if certain < part_size + SMALLEST_PART { certain } else { part_size };
-                self.stream_part(incoming, length).await?;
+                // Memory of our own that will be free in a moment is waited for.
+                self.settle(PARTS_IN_FLIGHT).await?;
+                let length = part_of(certain, held);
+                match self.spare_memory(length) {
+                    Some(memory) => self.hold_part(incoming, length, memory).await?,
+                    None => self.stream_part(incoming, part_of(certain, streamed)).await?,
+                }
                 continue;
             }
             let memory = self.memory(incoming.at_most()).await?;
-            let (bytes, ended) = self.buffer(incoming).await?;
+            let (part, ended) = self.gather(incoming, held).await?;
             if ended && self.upload.is_none() {
-                return self.put_whole(incoming, bytes).await;
+                return self.put_whole(incoming, part).await;
             }
-            if !bytes.is_empty() {
-                self.buffered_part(bytes).await?;
+            if part.length() > 0 {
+                self.send_held(part, memory).await?;
             }
-            drop(memory);
             if ended {
                 return self.complete(incoming).await;
             }
@@ -144,55 +154,75 @@ impl<'c> Transfer<'c> {
     }
 
     /// The configured part size, or more where 10,000 parts would not be enough.
-    fn part_size(&self, at_most: Option<u64>) -> u64 {
+    fn streamed_part_size(&self, at_most: Option<u64>) -> u64 {
         let configured = self.context.config.uploads.part_size_mb.saturating_mul(MEBIBYTE);
         configured.max(at_most.unwrap_or(0) / 9_000)
     }
 
-    /// Waits until the pool has room for what is about to be buffered. Taken whole, before the first byte of it:
+    /// Large enough that the largest file allowed stays below 10,000 parts.
+    fn held_part_size(&self) -> u64 {
+        HELD_PART.max(self.context.config.server.max_file_size_mb.saturating_mul(MEBIBYTE) / 9_000)
+    }
+
+    /// Waits until the pool has room for what is about to be held. Taken whole, before the first byte of it:
     /// uploads that each hold a part of what they need could wait for each other for ever.
     async fn memory(&self, at_most: Option<u64>) -> Result<OwnedSemaphorePermit> {
-        let bytes = at_most.unwrap_or(u64::MAX).min(self.buffered_part_size());
-        let pool = self.context.config.uploads.buffer_pool_mb.saturating_mul(1024);
-        let kib = (bytes / 1024 + 1).min(pool);
+        let permits = self.permits(at_most.unwrap_or(u64::MAX).min(self.held_part_size()));
         self.context
             .upload_memory
             .clone()
-            .acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX))
+            .acquire_many_owned(permits)
             .await
             .map_err(|_| Error::Internal("the pool of upload buffers is closed".to_owned()))
     }
 
-    /// Large enough that the largest file allowed stays below 10,000 parts.
-    fn buffered_part_size(&self) -> u64 {
-        BUFFERED_PART.max(self.context.config.server.max_file_size_mb.saturating_mul(MEBIBYTE) / 9_000)
+    /// Room in the pool for `bytes`, if there is more than enough: what is left is for those who cannot do without.
+    fn spare_memory(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let permits = self.permits(bytes);
+        let pool = &self.context.upload_memory;
+        let left_over = self.permits(HELD_PART);
+        let wanted = usize::try_from(permits.saturating_add(left_over)).ok()?;
+        if pool.available_permits() < wanted {
+            return None;
+        }
+        pool.clone().try_acquire_many_owned(permits).ok()
     }
 
-    /// Fills a buffer; says whether the upload ended with it.
-    async fn buffer<B: Incoming>(&mut self, incoming: &mut Receiver<'_, B>) -> Result<(Bytes, bool)> {
-        let mut buffer = BytesMut::new();
-        let mut room = self.buffered_part_size();
-        while room > 0 {
-            let Some(chunk) = incoming.take(room).await? else { return Ok((buffer.freeze(), true)) };
-            room -= u64::try_from(chunk.len()).unwrap_or(room).min(room);
-            buffer.extend_from_slice(&chunk);
+    /// The pool counts in KiB, and lends at most all it has.
+    fn permits(&self, bytes: u64) -> u32 {
+        let pool = self.context.config.uploads.buffer_pool_mb.saturating_mul(1024);
+        u32::try_from(bytes.div_ceil(1024).min(pool)).unwrap_or(u32::MAX)
+    }
+
+    /// Takes at most `most` bytes into memory; says whether the upload ended with them.
+    async fn gather<B: Incoming>(
+        &mut self,
+        incoming: &mut Receiver<'_, B>,
+        most: u64,
+    ) -> Result<(Pieces, bool)> {
+        let mut gathering = Gathering::default();
+        while gathering.length() < most {
+            let Some(chunk) = incoming.take(most - gathering.length()).await? else {
+                return Ok((gathering.finish(), true));
+            };
+            gathering.push(chunk);
             self.renew(false).await?;
         }
         let ended = incoming.peek().await?.is_empty();
-        Ok((buffer.freeze(), ended))
+        Ok((gathering.finish(), ended))
     }
 
     /// The whole file in one request, checked by the store against its SHA-256.
     async fn put_whole<B>(
         &mut self,
         incoming: &mut Receiver<'_, B>,
-        bytes: Bytes,
+        file: Pieces,
     ) -> Result<(ObjectDigest, String)> {
         let digest = std::mem::take(&mut incoming.hasher).finish();
         self.options.sha256 = Some(digest.sha256);
         let receipt = crate::retry::retry(
             &verify::QUICK_RETRY,
-            || self.store.put(&self.key, Body::Bytes(bytes.clone()), &self.options),
+            || self.store.put(&self.key, Body::from(file.clone()), &self.options),
             StoreError::retry,
         )
         .await?;
@@ -200,16 +230,32 @@ impl<'c> Transfer<'c> {
         Ok((digest, receipt.etag))
     }
 
-    async fn buffered_part(&mut self, bytes: Bytes) -> Result<()> {
+    /// Takes `length` bytes into memory and sends them as a part.
+    async fn hold_part<B: Incoming>(
+        &mut self,
+        incoming: &mut Receiver<'_, B>,
+        length: u64,
+        memory: OwnedSemaphorePermit,
+    ) -> Result<()> {
+        let (part, _) = self.gather(incoming, length).await?;
+        if part.length() < length {
+            return Err(Error::BadRequest(ENDS_EARLY.to_owned()));
+        }
+        self.send_held(part, memory).await
+    }
+
+    /// Sends a part that lies in memory, which is given back when the store has it. The store's acknowledgement may
+    /// come later; until then the part is sent again as often as it takes.
+    async fn send_held(&mut self, part: Pieces, memory: OwnedSemaphorePermit) -> Result<()> {
         let (upload, number) = self.next_part().await?;
-        let crc = Some(Crc64Nvme::of(&bytes));
-        let receipt = crate::retry::retry(
-            &verify::QUICK_RETRY,
-            || self.store.put_part(&self.key, &upload, number, Body::Bytes(bytes.clone()), crc),
-            StoreError::retry,
-        )
-        .await?;
-        self.parts.push(CompletedPart { number, etag: receipt.etag, crc64nvme: crc });
+        let (store, key) = (self.store.clone(), self.key.clone());
+        self.in_flight.spawn(async move {
+            let crc = Some(part.crc64nvme());
+            let send = || store.put_part(&key, &upload, number, Body::from(part.clone()), crc);
+            let receipt = crate::retry::retry(&verify::QUICK_RETRY, send, StoreError::retry).await?;
+            drop(memory);
+            Ok(CompletedPart { number, etag: receipt.etag, crc64nvme: crc })
+        });
         Ok(())
     }
 
@@ -231,7 +277,7 @@ impl<'c> Transfer<'c> {
         Err(Error::Internal("the store acknowledged a part that it did not read".to_owned()))
     }
 
-    /// Waits until at most `most` streamed parts are under way.
+    /// Waits until at most `most` parts are under way.
     async fn settle(&mut self, most: usize) -> Result<()> {
         while self.in_flight.len() > most {
             let Some(ended) = self.in_flight.join_next().await else { break };
@@ -254,9 +300,8 @@ impl<'c> Transfer<'c> {
             let chunk = match incoming.take(left).await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => {
-                    let error = "The form ends before its Content-Length says. Send all other fields before the file.";
-                    let _ = sender.send(Err(error.into())).await;
-                    return Err(Error::BadRequest(error.to_owned()));
+                    let _ = sender.send(Err(ENDS_EARLY.into())).await;
+                    return Err(Error::BadRequest(ENDS_EARLY.to_owned()));
                 }
                 Err(error) => {
                     let _ = sender.send(Err(error.to_string().into())).await;
@@ -310,4 +355,10 @@ impl<'c> Transfer<'c> {
             tracing::warn!(object = %self.object_id, %error, "an abandoned upload could not be marked; it expires by itself");
         }
     }
+}
+
+/// Length of the next part where `certain` bytes are still to come: `size`, or all of them when what would be left
+/// over is too small for a part of its own.
+fn part_of(certain: u64, size: u64) -> u64 {
+    if certain < size.saturating_add(SMALLEST_PART) { certain } else { size }
 }
