@@ -30,6 +30,8 @@ pub struct Context {
     pub clock: Clock,
     /// KiB that uploads may hold in memory, all together.
     pub upload_memory: Arc<Semaphore>,
+    /// Streams that copies may have open, all together.
+    pub copy_streams: Arc<Semaphore>,
 }
 
 impl Context {
@@ -46,6 +48,7 @@ impl Context {
             tokens: TokenKeys::new(&config.auth),
             passwords: PasswordHasher::new(config.auth.bcrypt_cost),
             upload_memory: Arc::new(Semaphore::new(pool_kib.min(Semaphore::MAX_PERMITS))),
+            copy_streams: Arc::new(Semaphore::new(config.tiering.streams.clamp(1, Semaphore::MAX_PERMITS))),
             stores,
             clock,
             config: Arc::new(config),

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use nightferry_core::context::Context;
 use nightferry_core::db::runs::Run;
+use nightferry_core::db::unsigned;
 use nightferry_core::error::Result;
 use nightferry_core::ids::{RunId, WorkerId};
-use nightferry_core::tiering::{claim, run};
+use nightferry_core::tiering::{claim, copy, run};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::breaker_gate::Gate;
@@ -44,6 +45,7 @@ pub(crate) async fn run(
         looked: Instant::now(),
         leases: leases.clone(),
         in_flight: JoinSet::new(),
+        streams: 0,
         chores: JoinSet::new(),
         bench: Workbench {
             context: context.clone(),
@@ -67,7 +69,7 @@ pub(crate) async fn run(
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 () = wake.wait(pause) => {}
-                Some(_) = state.in_flight.join_next() => {}
+                Some(ended) = state.in_flight.join_next() => state.over(ended),
             }
         }
     }
@@ -87,7 +89,10 @@ struct Loop {
     /// When the run was last seen not to be stopped.
     looked: Instant,
     leases: Leases,
-    in_flight: JoinSet<()>,
+    /// Copies claimed and not over yet; each answers how many streams it kept busy.
+    in_flight: JoinSet<usize>,
+    /// Streams that they keep busy, all together.
+    streams: usize,
     /// What follows a run.
     chores: JoinSet<()>,
     bench: Workbench,
@@ -96,7 +101,9 @@ struct Loop {
 impl Loop {
     /// One look at the work. Answers how long to wait for something to happen before the next one; none: not at all.
     async fn step(&mut self) -> Result<Option<Duration>> {
-        while self.in_flight.try_join_next().is_some() {}
+        while let Some(ended) = self.in_flight.try_join_next() {
+            self.over(ended);
+        }
         let context = self.bench.context.clone();
         if let Some(pause) = self.bench.gate.probe_in() {
             self.end_if_stopped().await?;
@@ -114,21 +121,54 @@ impl Loop {
         if self.looked.elapsed() >= WAITING {
             self.look_whether_stopped(&run).await?;
         }
-        // The next batch is claimed while the last one is still in flight, so that no slot waits for the database.
-        while self.in_flight.len() <= context.config.tiering.concurrency {
+        while let most @ 1.. = self.appetite() {
             if self.bench.draining.is_cancelled() {
                 return Ok(Some(WAITING));
             }
-            let batch = claim::next_batch(&context, run.id, self.worker).await?;
+            let batch = claim::next_batch(&context, run.id, self.worker, most).await?;
             if batch.claims.is_empty() {
                 return self.end_of_queue(run.id).await;
             }
             for claim in batch.claims {
+                let streams = copy::streams_for(&context.config.tiering, unsigned(claim.size));
                 let held = self.leases.hold(batch.token);
-                self.in_flight.spawn(item::process(self.bench.clone(), run.clone(), held, claim));
+                let copying = item::process(self.bench.clone(), run.clone(), held, claim);
+                self.streams += streams;
+                self.in_flight.spawn(async move {
+                    copying.await;
+                    streams
+                });
             }
         }
         Ok(Some(WAITING))
+    }
+
+    /// How many copies to claim now. The next ones are claimed while the last ones are still in flight, so that no slot
+    /// waits for the database; but no more than keep this worker busy, for others may share the run. Whether files are
+    /// small shows in the first batch.
+    fn appetite(&self) -> usize {
+        let tiering = &self.bench.context.config.tiering;
+        let (batch, in_flight) = (usize::try_from(tiering.batch_size).unwrap_or(1), self.in_flight.len());
+        if in_flight > tiering.concurrency || self.streams >= tiering.streams {
+            0
+        } else if in_flight > 0 && self.streams == 0 {
+            batch.max(tiering.concurrency.saturating_mul(2).saturating_sub(in_flight))
+        } else {
+            batch
+        }
+    }
+
+    /// A copy is over, one way or the other.
+    fn over(&mut self, ended: std::result::Result<usize, JoinError>) {
+        match ended {
+            Ok(streams) => self.streams = self.streams.saturating_sub(streams),
+            Err(error) => {
+                tracing::error!(target: "nightferry::sync", %error, "a copy ended badly; its lease runs out and it is made again");
+            }
+        }
+        if self.in_flight.is_empty() {
+            self.streams = 0;
+        }
     }
 
     /// A run that was stopped need not wait until the stores are back.

@@ -31,6 +31,8 @@ pub struct TieringConfig {
     pub concurrency: usize,
     /// Parts in flight of each file.
     pub part_concurrency: usize,
+    /// Streams in flight in each worker, over all its files and their parts.
+    pub streams: usize,
     /// Size from which a file goes in parts, in MiB.
     pub multipart_threshold_mb: u64,
     /// Size of a part, in MiB.
@@ -158,13 +160,20 @@ pub(super) const SETTINGS: &[Spec] = &[
     Spec::new(
         "tiering.batch_size",
         Kind::count(1, 1000),
-        "Files that a worker claims at once. Small batches share a run better among several workers.",
+        "Files that a worker claims at once; of small files it claims as many as keep it busy. Small batches share a run \
+         better among several workers.",
     ),
     Spec::new("tiering.concurrency", Kind::count(1, 1024), "Files in flight in each worker."),
     Spec::new(
         "tiering.part_concurrency",
         Kind::count(1, 64),
         "Parts in flight of each file that goes in parts.",
+    ),
+    Spec::new(
+        "tiering.streams",
+        Kind::count(1, 1024),
+        "Streams in flight in each worker, over all its files and their parts; files up to 256 KiB need none. They are \
+         what bounds its memory, with 1 to 2 MiB each.",
     ),
     Spec::new(
         "tiering.multipart_threshold_mb",

@@ -15,16 +15,15 @@ pub struct Batch {
     pub claims: Vec<Claim>,
 }
 
-/// Claims the next batch of a run; empty when nothing of it is due.
+/// Claims at most `most` copies of a run; none when nothing of it is due.
 ///
 /// # Errors
 /// Whatever the database meets.
-pub async fn next_batch(context: &Context, run: RunId, worker: WorkerId) -> Result<Batch> {
+pub async fn next_batch(context: &Context, run: RunId, worker: WorkerId, most: usize) -> Result<Batch> {
     let token = LeaseToken::new();
-    let tiering = &context.config.tiering;
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
     let mut conn = context.db.conn().await?;
-    let claims =
-        replicas::claim(&mut conn, run, worker, token, i64::from(tiering.batch_size), tiering.lease).await?;
+    let claims = replicas::claim(&mut conn, run, worker, token, most, context.config.tiering.lease).await?;
     Ok(Batch { token, claims })
 }
 

@@ -4,19 +4,36 @@
 use std::collections::BTreeMap;
 
 use futures_util::stream::{self, Stream, StreamExt};
+use tokio::sync::SemaphorePermit;
 
 use crate::checksum::{BlockCrcs, Crc64Nvme, Sha256Hasher};
-use crate::config::VerifyMode;
+use crate::config::{TieringConfig, VerifyMode};
 use crate::context::Context;
 use crate::db::replicas::Claim;
 use crate::db::unsigned;
 use crate::error::Error;
 use crate::ids::LeaseToken;
 use crate::store::metadata;
-use crate::store::{Body, BoxError, ObjectBody, ObjectKey, PutOptions, Store, StoreError, Verdict};
+use crate::store::{
+    Body, BoxError, Gathering, ObjectBody, ObjectKey, PutOptions, Store, StoreError, Verdict,
+};
 
 use super::copy_parts;
 use super::verify::{self, Expected, Unproved};
+
+/// Up to so many bytes are read whole before they are sent.
+const SMALL: u64 = 256 * 1024;
+
+/// How many of the worker's streams a copy of `size` bytes keeps busy.
+pub fn streams_for(config: &TieringConfig, size: u64) -> usize {
+    if size <= SMALL {
+        0
+    } else if size <= config.multipart_threshold_bytes() {
+        1
+    } else {
+        config.part_concurrency.max(1)
+    }
+}
 
 /// Why a copy was not made, told apart by what has to be done about it.
 #[derive(Debug, thiserror::Error)]
@@ -182,19 +199,46 @@ fn prepare<'c>(context: &'c Context, claim: &'c Claim, token: LeaseToken) -> Res
 async fn copy_whole(job: &Job<'_>) -> Result<String, CopyError> {
     let mut options = put_options(job);
     options.sha256 = Some(job.expected.sha256);
+    let _stream;
     let body = if job.expected.size == 0 {
+        _stream = None;
         Body::Bytes(bytes::Bytes::new())
     } else {
+        _stream = match streams_for(&job.context.config.tiering, job.expected.size) {
+            0 => None,
+            _ => Some(stream_of(job).await?),
+        };
         let object = job.source.get(&job.key, None).await.map_err(|error| source_error(job, error))?;
         if object.length != job.expected.size {
             return Err(wrong_size(job, object.length));
         }
-        Body::stream(job.expected.size, checked(object.body, job))
+        let checked = checked(object.body, job);
+        if job.expected.size <= SMALL {
+            hold(checked).await.map_err(|error| reading_error(job, error))?
+        } else {
+            Body::stream(job.expected.size, checked)
+        }
     };
     let receipt =
         job.destination.put(&job.key, body, &options).await.map_err(|error| sending_error(job, error))?;
     verify::prove(job.destination, &job.key, &receipt, &job.expected).await?;
     Ok(receipt.etag)
+}
+
+/// Waits until one more stream may be opened.
+pub(super) async fn stream_of<'j>(job: &'j Job<'_>) -> Result<SemaphorePermit<'j>, CopyError> {
+    let permit = job.context.copy_streams.acquire().await;
+    permit.map_err(|_| CopyError::Unusable("the pool of streams is closed".to_owned()))
+}
+
+/// Takes a small source into memory: its hash is known before the first byte is sent, and it is sent at once.
+async fn hold(source: impl Stream<Item = Result<bytes::Bytes, BoxError>>) -> Result<Body, BoxError> {
+    let mut source = std::pin::pin!(source);
+    let mut gathering = Gathering::default();
+    while let Some(chunk) = source.next().await {
+        gathering.push(chunk?);
+    }
+    Ok(gathering.finish().into())
 }
 
 pub(super) fn wrong_size(job: &Job<'_>, length: u64) -> CopyError {
@@ -266,10 +310,14 @@ pub(super) fn source_error(job: &Job<'_>, error: StoreError) -> CopyError {
 
 /// What a failed write means: of the destination, or of the source whose bytes were being sent.
 pub(super) fn sending_error(job: &Job<'_>, error: StoreError) -> CopyError {
-    let source = match error.into_source() {
-        Ok(source) => source,
-        Err(destination) => return CopyError::Store(destination),
-    };
+    match error.into_source() {
+        Ok(source) => reading_error(job, source),
+        Err(destination) => CopyError::Store(destination),
+    }
+}
+
+/// What it means that the source's bytes did not come as they should.
+fn reading_error(job: &Job<'_>, source: BoxError) -> CopyError {
     let source = match source.downcast::<StoreError>() {
         Ok(error) => return source_error(job, *error),
         Err(other) => other,

@@ -11,7 +11,7 @@ use crate::db::{replicas, signed, unsigned};
 use crate::error::Result;
 use crate::store::{Body, BoxError, ByteRange, CompletedPart, ObjectBody, StoreError, UploadId, Verdict};
 
-use super::copy::{CopyError, Job, SourceMismatch, put_options, sending_error, source_error};
+use super::copy::{CopyError, Job, SourceMismatch, put_options, sending_error, source_error, stream_of};
 use super::patience::patiently;
 use super::verify::Unproved;
 use super::{reap, verify};
@@ -140,6 +140,7 @@ async fn send(
         blocks.of_range(part.offset / BLOCK, part.length.div_ceil(BLOCK), job.expected.size)
     });
     let range = ByteRange::of_length(part.offset, part.length);
+    let _stream = stream_of(job).await?;
     let object = job.source.get(&job.key, range).await.map_err(|error| source_error(job, error))?;
     if object.total_size != job.expected.size {
         return Err(super::copy::wrong_size(job, object.total_size));

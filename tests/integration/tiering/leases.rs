@@ -25,7 +25,9 @@ async fn two_workers_that_claim_at_once_never_get_the_same_copy() {
 
     let claims = (0..12).map(|_| {
         let context = world.context.clone();
-        tokio::spawn(async move { claim::next_batch(&context, requested.id, WorkerId::new()).await.unwrap() })
+        tokio::spawn(
+            async move { claim::next_batch(&context, requested.id, WorkerId::new(), 10).await.unwrap() },
+        )
     });
     let mut seen = BTreeSet::new();
     let mut claimed = 0;
@@ -47,7 +49,7 @@ async fn a_worker_that_lost_its_lease_cannot_commit() {
     let file = world.upload(user, "a", pattern(1, 1000)).await;
     let requested = world.request_run(RunScope::default()).await;
     run::start_queued(&world.context).await.unwrap().unwrap();
-    let first = claim::next_batch(&world.context, requested.id, WorkerId::new()).await.unwrap();
+    let first = claim::next_batch(&world.context, requested.id, WorkerId::new(), 10).await.unwrap();
     assert_eq!(first.claims.len(), 1);
 
     // The first worker hangs; its lease runs out and a second one claims the copy.
@@ -55,7 +57,7 @@ async fn a_worker_that_lost_its_lease_cannot_commit() {
         (reap::leases(&world.context).await.unwrap() == 1).then_some(())
     })
     .await;
-    let second = claim::next_batch(&world.context, requested.id, WorkerId::new()).await.unwrap();
+    let second = claim::next_batch(&world.context, requested.id, WorkerId::new(), 10).await.unwrap();
     assert_eq!(second.claims.len(), 1);
 
     // Now the first wakes up and believes that it has finished.
@@ -107,7 +109,7 @@ async fn a_claim_whose_worker_died_is_made_again_by_another() {
     run::start_queued(&world.context).await.unwrap().unwrap();
     // Claimed and never heard of again.
     assert_eq!(
-        claim::next_batch(&world.context, requested.id, WorkerId::new()).await.unwrap().claims.len(),
+        claim::next_batch(&world.context, requested.id, WorkerId::new(), 10).await.unwrap().claims.len(),
         1
     );
 
@@ -154,7 +156,7 @@ async fn a_lease_that_ran_out_is_renewed_while_nobody_took_it_and_only_while_it_
     let requested = world.request_run(RunScope::default()).await;
     run::start_queued(&world.context).await.unwrap().unwrap();
     let worker = WorkerId::new();
-    let batch = claim::next_batch(&world.context, requested.id, worker).await.unwrap();
+    let batch = claim::next_batch(&world.context, requested.id, worker, 10).await.unwrap();
     // As when the database was away for longer than a lease lives.
     execute(
         &world.context.db,
