@@ -236,7 +236,7 @@ async fn hold(source: impl Stream<Item = Result<bytes::Bytes, BoxError>>) -> Res
     let mut source = std::pin::pin!(source);
     let mut gathering = Gathering::default();
     while let Some(chunk) = source.next().await {
-        gathering.push(chunk?);
+        gathering.push(&chunk?);
     }
     Ok(gathering.finish().into())
 }
