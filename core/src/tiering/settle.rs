@@ -24,9 +24,10 @@ use crate::store::{ObjectKey, UploadId, Verdict};
 /// # Errors
 /// Whatever the database meets; then nothing was changed and the call may be repeated.
 pub async fn finish(context: &Context, copies: &[Finished]) -> Result<Vec<Switched>> {
+    let local = context.stores.local()?.name().to_string();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        let switched = replicas::finish(conn, copies).await?;
+        let switched = replicas::finish(conn, &local, copies).await?;
         for copy in copies {
             if !switched.iter().any(|row| row.object_id == copy.object_id && row.store == copy.store) {
                 replicas::release(conn, copy.token, &[copy.object_id], None, Duration::ZERO).await?;

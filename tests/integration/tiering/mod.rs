@@ -8,6 +8,8 @@ mod database_faults;
 mod destination_faults;
 mod drain;
 mod freeing;
+mod freeing_access;
+mod freeing_pins;
 mod leases;
 mod outages;
 mod reading;

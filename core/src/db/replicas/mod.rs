@@ -20,7 +20,10 @@ use crate::error::Result;
 use crate::ids::{ObjectId, RunId};
 
 pub use claim::{Claim, claim, holds_lease, reclaim_expired, renew_leases};
-pub use evict::{EvictionClaim, claim_evictions, finish_evictions, let_go_of_evictions, reclaim_evictions};
+pub use evict::{
+    Eviction, EvictionClaim, Order, Spare, call_eviction_off, check_eviction, claim_evictions,
+    finish_evictions, let_go_of_evictions, lock_spare, present_bytes, reclaim_evictions,
+};
 pub use finish::{Failure, Finished, Switched, fail, finish, mark_lost, release};
 pub use multipart::{begin_multipart, forget_multipart, open_multiparts};
 pub use plan::{Planned, Until, next_due, plan_until, queued_in, unassign};
@@ -54,6 +57,8 @@ pub struct Replica {
     pub last_error: Option<String>,
     /// When it was proved.
     pub verified_at: Option<DateTime<Utc>>,
+    /// From when the time until a local copy is freed counts; none while no other copy was verified.
+    pub spare_since: Option<DateTime<Utc>>,
 }
 
 /// All replicas of some objects.
