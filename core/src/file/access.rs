@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::db::file_changes::{self, Access};
 use crate::error::Result;
 use crate::ids::{FileId, ObjectId};
+use crate::tiering::fetch;
 
 /// Notes kept at most; what comes beyond that until they are written is not noted.
 const MOST: usize = 10_000;
@@ -74,8 +75,16 @@ async fn write(context: &Context, notes: &HashMap<(FileId, ObjectId), Note>) -> 
     let local = context.stores.local()?.name().as_str();
     let accesses: Vec<Access> =
         notes.iter().map(|(&(file, object), note)| Access { file, object, at: note.at }).collect();
-    let mut conn = context.db.conn().await?;
-    file_changes::note_accesses(&mut conn, local, &accesses).await
+    {
+        let mut conn = context.db.conn().await?;
+        file_changes::note_accesses(&mut conn, local, &accesses).await?;
+    }
+    let from_afar = notes.iter().filter(|(_, note)| note.afar).map(|(&(_, object), _)| object);
+    let from_afar: Vec<ObjectId> = from_afar.collect();
+    if context.config.tiering.cache_on_read && !from_afar.is_empty() {
+        fetch::after_reads(context, &from_afar).await?;
+    }
+    Ok(())
 }
 
 /// Writes the notes every few seconds until `shutdown`, and once more then.

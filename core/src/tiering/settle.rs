@@ -55,8 +55,8 @@ pub enum Outcome {
     NotOurs,
 }
 
-/// Records a failed try of one copy in one transaction, with the run's counter and failure row when it is
-/// given up. A source that turned out missing or corrupt is marked `lost`.
+/// Records a failed try of one copy in one transaction, with its run's counter and failure row, if it is part of one,
+/// when it is given up. A source that turned out missing or corrupt is marked `lost`.
 ///
 /// # Errors
 /// Whatever the database meets; then nothing was changed.
@@ -64,7 +64,7 @@ pub async fn fail(
     context: &Context,
     claim: &Claim,
     token: LeaseToken,
-    run: RunId,
+    run: Option<RunId>,
     error: &CopyError,
 ) -> Result<Outcome> {
     let tiering = &context.config.tiering;
@@ -88,16 +88,18 @@ pub async fn fail(
             if state != ReplicaState::Failed {
                 return Ok(Outcome::Queued { attempts });
             }
-            let row = NewRunFailure {
-                id: Uuid::now_v7(),
-                run_id: run,
-                object_id: claim.object_id,
-                store: &claim.store,
-                attempts,
-                error: text,
-            };
-            run_failures::insert(conn, &[row]).await?;
-            runs::count(conn, run, 0, 1, 0).await?;
+            if let Some(run) = run {
+                let row = NewRunFailure {
+                    id: Uuid::now_v7(),
+                    run_id: run,
+                    object_id: claim.object_id,
+                    store: &claim.store,
+                    attempts,
+                    error: text,
+                };
+                run_failures::insert(conn, &[row]).await?;
+                runs::count(conn, run, 0, 1, 0).await?;
+            }
             Ok(Outcome::GivenUp { attempts })
         })
         .await?;

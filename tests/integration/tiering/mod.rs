@@ -9,6 +9,7 @@ mod destination_faults;
 mod drain;
 mod freeing;
 mod freeing_access;
+mod freeing_fetch;
 mod freeing_pins;
 mod leases;
 mod outages;

@@ -1,6 +1,7 @@
 //! `nightferry file`: look at single files, and say where they shall be.
 
 mod pin;
+mod prefetch;
 mod why;
 
 use clap::Subcommand;
@@ -17,6 +18,8 @@ pub enum FileCommand {
     Pin(pin::PinArgs),
     /// Let a file's local copies go again by the rules
     Unpin(pin::PinArgs),
+    /// Bring copies of files back to the local store
+    Prefetch(prefetch::PrefetchArgs),
 }
 
 pub(super) async fn run(app: &App, command: FileCommand) -> Result<Exit, Failure> {
@@ -26,6 +29,7 @@ pub(super) async fn run(app: &App, command: FileCommand) -> Result<Exit, Failure
         FileCommand::Why(args) => why::run(app, context, &args).await,
         FileCommand::Pin(args) => pin::run(app, context, &args, true).await,
         FileCommand::Unpin(args) => pin::run(app, context, &args, false).await,
+        FileCommand::Prefetch(args) => prefetch::run(app, context, &args).await,
     };
     diagnosed(context, result).await
 }
