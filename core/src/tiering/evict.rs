@@ -63,6 +63,8 @@ pub(super) struct Batch {
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Done {
     pub(super) freed: usize,
+    /// Bytes of those.
+    pub(super) bytes: i64,
     /// Still marked, for another time.
     pub(super) left: usize,
 }
@@ -130,7 +132,8 @@ impl Freeing<'_> {
     /// that nobody has tried to delete any of it before.
     pub(super) async fn free(&self, token: LeaseToken, batch: Vec<Spare>, untouched: bool) -> Result<Done> {
         let over = Instant::now() + self.context.config.tiering.lease / 2;
-        let (mut deleted, mut put_off, mut left) = (Vec::with_capacity(batch.len()), Vec::new(), 0);
+        let (mut deleted, mut put_off) = (Vec::with_capacity(batch.len()), Vec::new());
+        let (mut bytes, mut left) = (0, 0);
         for copy in batch {
             let patience = over.saturating_duration_since(Instant::now());
             if self.stop.is_cancelled() || patience.is_zero() {
@@ -138,7 +141,10 @@ impl Freeing<'_> {
                 continue;
             }
             match tokio::time::timeout(patience, self.free_one(token, &copy, untouched)).await {
-                Ok(Ok(true)) => deleted.push(copy.object_id),
+                Ok(Ok(true)) => {
+                    bytes += copy.size;
+                    deleted.push(copy.object_id);
+                }
                 Ok(Ok(false)) => {}
                 Ok(Err(error)) => {
                     left += 1;
@@ -158,7 +164,7 @@ impl Freeing<'_> {
             replicas::finish_evictions(&mut conn, store, token, &deleted).await
         })
         .await?;
-        Ok(Done { freed, left })
+        Ok(Done { freed, bytes, left })
     }
 
     /// Deletes one copy. Answers whether it is gone; not when it must stay, or is somebody else's by now.

@@ -14,3 +14,4 @@ pub mod run;
 pub mod schedule;
 pub mod settle;
 pub mod verify;
+pub mod watermark;

@@ -11,6 +11,7 @@ mod freeing;
 mod freeing_access;
 mod freeing_fetch;
 mod freeing_pins;
+mod freeing_watermark;
 mod leases;
 mod outages;
 mod reading;
