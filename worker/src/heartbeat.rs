@@ -15,12 +15,17 @@ use crate::leases::Leases;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Activity {
     working: Arc<AtomicBool>,
+    fetching: Arc<AtomicBool>,
     draining: Arc<AtomicBool>,
 }
 
 impl Activity {
     pub(crate) fn set_working(&self, working: bool) {
         self.working.store(working, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_fetching(&self, fetching: bool) {
+        self.fetching.store(fetching, Ordering::Relaxed);
     }
 
     pub(crate) fn set_draining(&self) {
@@ -30,7 +35,7 @@ impl Activity {
     fn as_str(&self) -> &'static str {
         if self.draining.load(Ordering::Relaxed) {
             "draining"
-        } else if self.working.load(Ordering::Relaxed) {
+        } else if self.working.load(Ordering::Relaxed) || self.fetching.load(Ordering::Relaxed) {
             "working"
         } else {
             "idle"

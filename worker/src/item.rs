@@ -18,6 +18,8 @@ use crate::leases::Held;
 
 /// Before a copy is claimed again that was given back because a store is down.
 const PAUSE_FOR_OUTAGE: Duration = Duration::from_secs(2);
+/// Before a copy of no run is claimed again that was refused for its credentials.
+const PAUSE_FOR_CREDENTIALS: Duration = Duration::from_secs(60);
 
 /// What all copies of a worker share.
 #[derive(Clone)]
@@ -40,13 +42,13 @@ pub(crate) struct Assignment {
     pub(crate) stopped: CancellationToken,
 }
 
-/// Copies one claim and records the outcome. What cannot be recorded is found again when the lease runs out.
-pub(crate) async fn process(bench: Workbench, run: Assignment, held: Held, claim: Claim) {
+/// Copies one claim, of a run or on demand, and records the outcome. What cannot be recorded is found again when the lease runs out.
+pub(crate) async fn process(bench: Workbench, run: Option<Assignment>, held: Held, claim: Claim) {
     let token = held.token();
     let outcome = tokio::select! {
         biased;
         () = bench.grace_over.cancelled() => None,
-        outcome = attempt(&bench, &run, token, &claim) => outcome,
+        outcome = attempt(&bench, run.as_ref(), token, &claim) => outcome,
     };
     let recorded = match outcome {
         None => patiently(|| give_back(&bench, token, &claim, None, Duration::ZERO)).await,
@@ -66,7 +68,7 @@ pub(crate) async fn process(bench: Workbench, run: Assignment, held: Held, claim
         Some(Err(error)) => {
             tracing::warn!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempt = claim.attempts + 1, %error, "a copy failed");
             let down = store_is_down(&bench, &error).await;
-            patiently(|| failed(&bench, &run, token, &claim, &error, down)).await
+            patiently(|| failed(&bench, run.as_ref(), token, &claim, &error, down)).await
         }
     };
     if let Err(error) = recorded {
@@ -77,17 +79,19 @@ pub(crate) async fn process(bench: Workbench, run: Assignment, held: Held, claim
 /// Waits for a free slot and copies. None when nothing new may start.
 async fn attempt(
     bench: &Workbench,
-    run: &Assignment,
+    run: Option<&Assignment>,
     token: LeaseToken,
     claim: &Claim,
 ) -> Option<std::result::Result<String, CopyError>> {
+    let never = CancellationToken::new();
+    let stopped = run.map_or(&never, |run| &run.stopped);
     let _slot = tokio::select! {
         biased;
         () = bench.draining.cancelled() => return None,
-        () = run.stopped.cancelled() => return None,
+        () = stopped.cancelled() => return None,
         slot = bench.slots.acquire() => slot.ok()?,
     };
-    if bench.gate.is_open() || bench.draining.is_cancelled() || run.stopped.is_cancelled() {
+    if bench.gate.is_open() || bench.draining.is_cancelled() || stopped.is_cancelled() {
         return None;
     }
     Some(copy::copy(&bench.context, claim, token).await)
@@ -119,7 +123,7 @@ async fn give_back(
 
 async fn failed(
     bench: &Workbench,
-    run: &Assignment,
+    run: Option<&Assignment>,
     token: LeaseToken,
     claim: &Claim,
     error: &CopyError,
@@ -131,6 +135,9 @@ async fn failed(
         CopyError::Database(_) => give_back(bench, token, claim, None, PAUSE_FOR_OUTAGE).await,
         // Wrong for one file, wrong for all: nobody's attempts are burnt on it.
         CopyError::Store(store) if store.is_credentials() => {
+            let Some(run) = run else {
+                return give_back(bench, token, claim, Some(&text), PAUSE_FOR_CREDENTIALS).await;
+            };
             run.stopped.cancel();
             run::stop(&bench.context, run.id, &text).await?;
             give_back(bench, token, claim, Some(&text), Duration::ZERO).await
@@ -138,7 +145,7 @@ async fn failed(
         // The store is ill, not the file.
         _ if store_is_down => give_back(bench, token, claim, Some(&text), PAUSE_FOR_OUTAGE).await,
         _ => {
-            let outcome = settle::fail(&bench.context, claim, token, run.id, error).await?;
+            let outcome = settle::fail(&bench.context, claim, token, run.map(|run| run.id), error).await?;
             if let settle::Outcome::GivenUp { attempts } = outcome {
                 metrics::counter!("nightferry_sync_files_total", "outcome" => "failed").increment(1);
                 tracing::error!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempts, error = text, "a copy was given up");

@@ -3,6 +3,7 @@
 
 mod breaker_gate;
 mod committer;
+mod fetch_loop;
 mod heartbeat;
 mod item;
 mod jobs;
@@ -31,6 +32,7 @@ pub async fn run(context: Context, shutdown: CancellationToken) -> Result<()> {
     };
     tracing::info!(target: "nightferry::sync", worker = %identity.id, host = identity.host, "worker starts");
     let wake = wake::Wake::default();
+    let fetch_wake = wake::Wake::default();
     let activity = heartbeat::Activity::default();
     let leases = leases::Leases::default();
     // Leases must be renewed until the last copy has ended, so the heartbeat outlives the drain.
@@ -42,10 +44,11 @@ pub async fn run(context: Context, shutdown: CancellationToken) -> Result<()> {
         leases.clone(),
         drained.clone(),
     ));
-    let listening = tokio::spawn(wake::listen(context.clone(), wake.clone(), shutdown.clone()));
+    let listening =
+        tokio::spawn(wake::listen(context.clone(), [wake.clone(), fetch_wake.clone()], shutdown.clone()));
     let ticker = schedule::start(&context, &wake, &identity, &shutdown).await?;
 
-    transfer_loop::run(&context, identity.id, &wake, &activity, &leases, &shutdown).await;
+    transfer_loop::run(&context, identity.id, &wake, &fetch_wake, &activity, &leases, &shutdown).await;
 
     ticker.stop().await;
     listening.abort();

@@ -19,7 +19,7 @@ use crate::heartbeat::Activity;
 use crate::item::{self, Assignment, Workbench};
 use crate::leases::Leases;
 use crate::wake::Wake;
-use crate::{committer, jobs};
+use crate::{committer, fetch_loop, jobs};
 
 /// Without a notification the loop looks for a run this often.
 const IDLE: Duration = Duration::from_secs(5);
@@ -31,6 +31,7 @@ pub(crate) async fn run(
     context: &Context,
     worker: WorkerId,
     wake: &Wake,
+    fetch_wake: &Wake,
     activity: &Activity,
     leases: &Leases,
     shutdown: &CancellationToken,
@@ -56,6 +57,13 @@ pub(crate) async fn run(
             grace_over: CancellationToken::new(),
         },
     };
+    let fetching = tokio::spawn(fetch_loop::run(
+        state.bench.clone(),
+        worker,
+        fetch_wake.clone(),
+        activity.clone(),
+        leases.clone(),
+    ));
     while !shutdown.is_cancelled() {
         let pause = match state.step().await {
             Ok(pause) => pause,
@@ -75,6 +83,9 @@ pub(crate) async fn run(
     }
     activity.set_draining();
     state.drain().await;
+    if let Err(error) = fetching.await {
+        tracing::error!(target: "nightferry::sync", %error, "bringing copies back ended badly");
+    }
     drop(state);
     if let Err(error) = committing.await {
         tracing::error!(target: "nightferry::sync", %error, "the committer ended badly");
@@ -132,7 +143,7 @@ impl Loop {
             for claim in batch.claims {
                 let streams = copy::streams_for(&context.config.tiering, unsigned(claim.size));
                 let held = self.leases.hold(batch.token);
-                let copying = item::process(self.bench.clone(), run.clone(), held, claim);
+                let copying = item::process(self.bench.clone(), Some(run.clone()), held, claim);
                 self.streams += streams;
                 self.in_flight.spawn(async move {
                     copying.await;

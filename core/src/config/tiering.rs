@@ -55,6 +55,18 @@ pub struct TieringConfig {
     pub verify: VerifyMode,
     /// What becomes of the local copy once the cloud copy is verified.
     pub free_local_after: FreeLocalAfter,
+    /// No local copy is freed sooner than this after its cloud copy was verified.
+    #[serde(deserialize_with = "words::duration")]
+    pub free_grace: Duration,
+    /// Whether a download that the cloud served brings a local copy back.
+    pub cache_on_read: bool,
+    /// Bytes that the local store may hold; none: no limit.
+    #[serde(deserialize_with = "words::bytes")]
+    pub local_capacity: Option<u64>,
+    /// Per cent of the capacity above which local copies are freed.
+    pub high_watermark: u64,
+    /// Per cent of the capacity at which that ends.
+    pub low_watermark: u64,
     /// How long transfers in flight may take to finish after SIGTERM.
     #[serde(deserialize_with = "words::duration")]
     pub drain_grace: Duration,
@@ -100,6 +112,13 @@ impl TieringConfig {
         self.part_size_mb.saturating_mul(MEBIBYTE)
     }
 
+    /// Bytes in the local store above which copies are freed, and at which that ends; none where there is no limit.
+    pub fn watermarks(&self) -> Option<(u64, u64)> {
+        let capacity = self.local_capacity?;
+        let share = |per_cent: u64| u64::try_from(u128::from(capacity) * u128::from(per_cent) / 100);
+        Some((share(self.high_watermark).ok()?, share(self.low_watermark).ok()?))
+    }
+
     pub(super) fn check(&self, server: &ServerConfig, problems: &mut Problems) {
         check_part_count("tiering.part_size_mb", self.part_size_mb, server, problems);
         if self.multipart_threshold_mb < self.part_size_mb {
@@ -124,6 +143,16 @@ impl TieringConfig {
                 &["tiering.backoff_initial", "tiering.backoff_cap"],
                 "is longer than tiering.backoff_cap",
                 "make the cap at least as long as the first pause",
+            );
+        }
+        if self.low_watermark > self.high_watermark {
+            problems.add_between(
+                &["tiering.low_watermark", "tiering.high_watermark"],
+                format!(
+                    "= {} is more than tiering.high_watermark = {}",
+                    self.low_watermark, self.high_watermark
+                ),
+                "make the low mark at most as high as the high one",
             );
         }
     }
@@ -223,7 +252,36 @@ pub(super) const SETTINGS: &[Spec] = &[
         "tiering.free_local_after",
         Kind::DurationOrNever,
         "What becomes of the local copy once the cloud copy is verified: \"never\" keeps it, \"0s\" frees it at once, \
-         \"30d\" after 30 days.",
+         \"30d\" after 30 days. A copy that was brought back counts anew from then, or from its last download.",
+    ),
+    Spec::new(
+        "tiering.free_grace",
+        Kind::seconds(0, 30 * 86_400),
+        "No local copy is freed sooner than this after its cloud copy was verified, whatever else says so: what is just \
+         being opened still finds it. A download that is under way goes on in any case.",
+    ),
+    Spec::new(
+        "tiering.cache_on_read",
+        Kind::Switch,
+        "Whether a download that the cloud store served brings a copy back to the local store, which is then freed by the \
+         same rules as before.",
+    ),
+    Spec::new(
+        "tiering.local_capacity",
+        Kind::Text { what: "a size such as \"500GiB\"", rule: rules::size },
+        "How much the local store may hold, such as \"500GiB\" or \"2TB\". Above the high mark, local copies that are \
+         verified in the cloud and not pinned are freed, those that were not used for longest first, until the low mark.",
+    )
+    .optional("no limit"),
+    Spec::new(
+        "tiering.high_watermark",
+        Kind::Integer { min: 1, max: 100, step: 1, unit: "per cent" },
+        "Share of tiering.local_capacity above which local copies are freed.",
+    ),
+    Spec::new(
+        "tiering.low_watermark",
+        Kind::Integer { min: 0, max: 100, step: 1, unit: "per cent" },
+        "Share of tiering.local_capacity at which freeing stops.",
     ),
     Spec::new(
         "tiering.drain_grace",

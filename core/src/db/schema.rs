@@ -197,6 +197,8 @@ diesel::table! {
         part_size -> Nullable<Int8>,
         queued_at -> Timestamptz,
         verified_at -> Nullable<Timestamptz>,
+        last_used_at -> Timestamptz,
+        spare_since -> Nullable<Timestamptz>,
     }
 }
 
@@ -239,6 +241,14 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    chores (name) {
+        name -> Text,
+        lease_token -> Uuid,
+        lease_until -> Timestamptz,
+    }
+}
+
 diesel::joinable!(file_versions -> files (file_id));
 diesel::joinable!(file_versions -> objects (object_id));
 diesel::joinable!(replicas -> objects (object_id));
@@ -261,4 +271,5 @@ diesel::allow_tables_to_appear_in_same_query!(
     transfer_parts,
     run_failures,
     audit_events,
+    chores,
 );

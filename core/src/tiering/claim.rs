@@ -27,6 +27,20 @@ pub async fn next_batch(context: &Context, run: RunId, worker: WorkerId, most: u
     Ok(Batch { token, claims })
 }
 
+/// Claims at most `most` copies into the local store that somebody waits for; none when there are none.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> Result<Batch> {
+    let token = LeaseToken::new();
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let local = context.stores.local()?.name().as_str();
+    let lease = context.config.tiering.lease;
+    let mut conn = context.db.conn().await?;
+    let claims = replicas::claim_on_demand(&mut conn, local, worker, token, most, lease).await?;
+    Ok(Batch { token, claims })
+}
+
 /// How a worker shows itself.
 #[derive(Debug, Clone)]
 pub struct Identity {

@@ -88,20 +88,29 @@ fn next_step(
                 step("copy", nightly, format!("its copy in {cloud} was lost and is made again"))
             }
             ReplicaState::Evicting => step("none", None, format!("its copy in {cloud} is being removed")),
-            ReplicaState::Present => freeing(context, file, at_local, replica),
+            ReplicaState::Present => freeing(context, file, at_local),
         },
     }
 }
 
-fn freeing(
-    context: &Context,
-    file: &FileRow,
-    at_local: Option<&Replica>,
-    at_cloud: &Replica,
-) -> Result<NextStep> {
+fn freeing(context: &Context, file: &FileRow, at_local: Option<&Replica>) -> Result<NextStep> {
     let step = |action, at, because: &str| Ok(NextStep { action, at, because: because.to_owned() });
-    if at_local.is_none_or(|replica| replica.state != ReplicaState::Present) {
+    let Some(local) = at_local else {
         return step("none", None, "it has crossed and its local copy was freed");
+    };
+    match local.state {
+        ReplicaState::Present => {}
+        ReplicaState::Queued => {
+            return step("copy", Some(local.not_before), "it has crossed, and a local copy is asked for");
+        }
+        ReplicaState::Copying => return step("copying", None, "a worker is bringing a local copy back"),
+        ReplicaState::Evicting => {
+            return step("free", None, "it has crossed, and its local copy is being freed");
+        }
+        ReplicaState::Failed => {
+            return step("none", None, "it has crossed; bringing a local copy back was given up");
+        }
+        ReplicaState::Lost => return step("none", None, "it has crossed, and its local copy was lost"),
     }
     match context.config.tiering.free_local_after {
         _ if file.pinned => {
@@ -109,7 +118,7 @@ fn freeing(
         }
         FreeLocalAfter::Never => step("none", None, "it has crossed, and local copies are kept"),
         FreeLocalAfter::After(after) => {
-            let at = at_cloud.verified_at.map(|at| at + after);
+            let at = local.spare_since.map(|at| at + super::evict::earliest(context, after));
             step("free", at, "it has crossed, and its local copy is freed by the policy")
         }
     }

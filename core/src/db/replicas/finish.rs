@@ -28,9 +28,10 @@ pub struct Finished {
     pub size: i64,
 }
 
-/// Switches copies to `present` and moves their files' home. Answers the copies that were still ours: for the
-/// others the lease was lost or the object was removed meanwhile, and nothing was changed.
-pub async fn finish(conn: &mut AsyncPgConnection, copies: &[Finished]) -> Result<Vec<Switched>> {
+/// Switches copies to `present`. A copy out of the store `local` moves its files' home and makes the copy that stays
+/// there spare; one into it is spare itself. Answers the copies that were still ours: for the others the lease was
+/// lost or the object was removed meanwhile, and nothing was changed.
+pub async fn finish(conn: &mut AsyncPgConnection, local: &str, copies: &[Finished]) -> Result<Vec<Switched>> {
     let ids: Vec<ObjectId> = copies.iter().map(|copy| copy.object_id).collect();
     let stores: Vec<&str> = copies.iter().map(|copy| copy.store.as_str()).collect();
     let tokens: Vec<LeaseToken> = copies.iter().map(|copy| copy.token).collect();
@@ -41,7 +42,8 @@ pub async fn finish(conn: &mut AsyncPgConnection, copies: &[Finished]) -> Result
          ), switched AS ( \
              UPDATE replicas r SET state = 'present', verified_at = now(), etag = done.etag, attempts = 0, \
                     abandoned = 0, last_error = NULL, upload_id = NULL, part_size = NULL, \
-                    lease_token = NULL, lease_until = NULL, lease_worker = NULL \
+                    lease_token = NULL, lease_until = NULL, lease_worker = NULL, \
+                    last_used_at = now(), spare_since = CASE WHEN r.store = $5 THEN now() END \
              FROM done JOIN objects o ON o.id = done.object_id \
              WHERE r.object_id = done.object_id AND r.store = done.store AND r.state = 'copying' \
                AND r.lease_token = done.token AND o.state = 'stored' \
@@ -49,7 +51,10 @@ pub async fn finish(conn: &mut AsyncPgConnection, copies: &[Finished]) -> Result
          ), homes AS ( \
              UPDATE files f SET storage_location = s.store, synced_at = now() \
              FROM switched s JOIN file_versions v ON v.object_id = s.object_id \
-             WHERE f.id = v.file_id AND f.current_version = v.number \
+             WHERE s.store <> $5 AND f.id = v.file_id AND f.current_version = v.number \
+         ), spared AS ( \
+             UPDATE replicas l SET spare_since = now() FROM switched s \
+             WHERE s.store <> $5 AND l.object_id = s.object_id AND l.store = $5 AND l.state = 'present' \
          ), forgotten AS ( \
              DELETE FROM transfer_parts p USING switched s WHERE p.object_id = s.object_id AND p.store = s.store \
          ), counted AS ( \
@@ -61,7 +66,8 @@ pub async fn finish(conn: &mut AsyncPgConnection, copies: &[Finished]) -> Result
     .bind::<Array<SqlUuid>, _>(&ids)
     .bind::<Array<Text>, _>(&stores)
     .bind::<Array<SqlUuid>, _>(&tokens)
-    .bind::<Array<Text>, _>(&etags);
+    .bind::<Array<Text>, _>(&etags)
+    .bind::<Text, _>(local);
     Ok(Prepared(query).load(conn).await?)
 }
 
