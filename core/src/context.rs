@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::db::Database;
 use crate::error::Result;
 use crate::stores::Stores;
+use crate::tiering::pace::Pace;
 
 /// See the module.
 #[derive(Clone)]
@@ -32,6 +33,8 @@ pub struct Context {
     pub upload_memory: Arc<Semaphore>,
     /// Streams that copies may have open, all together.
     pub copy_streams: Arc<Semaphore>,
+    /// The bandwidth that copies share.
+    pub pace: Pace,
 }
 
 impl Context {
@@ -49,6 +52,7 @@ impl Context {
             passwords: PasswordHasher::new(config.auth.bcrypt_cost),
             upload_memory: Arc::new(Semaphore::new(pool_kib.min(Semaphore::MAX_PERMITS))),
             copy_streams: Arc::new(Semaphore::new(config.tiering.streams.clamp(1, Semaphore::MAX_PERMITS))),
+            pace: Pace::new(&config.tiering, clock.clone()),
             stores,
             clock,
             config: Arc::new(config),

@@ -101,6 +101,17 @@ impl Status {
             let run = &view.run;
             format!("{} {}: {}", run.id, look.state(run.status.as_str()), format::run::progress(run))
         };
+        let active = |view: &RunView| match view.window_opens_at {
+            Some(at) => {
+                let wait = span(between(self.now, at));
+                format!(
+                    "{}, waits for the window, which opens at {}, in {wait}",
+                    one(view),
+                    look.zone.show(at)
+                )
+            }
+            None => one(view),
+        };
         let last = self.last.as_ref().map(|view| match view.run.finished_at {
             Some(at) => format!("{}, ended {}", one(view), look.zone.show(at)),
             None => one(view),
@@ -110,7 +121,7 @@ impl Status {
             None => "never: the schedule has no tick to come".to_owned(),
         };
         let facts = pairs(&[
-            ("now", self.active.as_ref().map_or_else(|| "no run is active".to_owned(), one)),
+            ("now", self.active.as_ref().map_or_else(|| "no run is active".to_owned(), active)),
             ("last", last.unwrap_or_else(|| "no run has ended yet".to_owned())),
             ("next", format!("{next} ({}, {})", self.schedule, self.time_zone)),
         ]);
@@ -192,7 +203,7 @@ mod tests {
             now,
             heartbeat: Duration::from_secs(5),
             active: None,
-            last: Some(RunView { run: last, next_batch_at: None }),
+            last: Some(RunView::of_row(last)),
             schedule: "0 0 0 * * *".to_owned(),
             time_zone: "UTC".to_owned(),
             next_run_at: Some(now + TimeDelta::hours(22)),
