@@ -64,7 +64,10 @@ pub(crate) async fn process(bench: Workbench, run: Assignment, held: Held, claim
     let recorded = match outcome {
         None => patiently(|| give_back(&bench, token, &claim, None, Duration::ZERO)).await,
         Some(Ok(etag)) => {
-            bench.gate.succeeded();
+            bench.gate.succeeded(&claim.store);
+            if let Some(source) = copy::source_of(&bench.context, &claim) {
+                bench.gate.succeeded(source.name().as_str());
+            }
             let finished = Finished {
                 object_id: claim.object_id,
                 store: claim.store.clone(),

@@ -19,6 +19,7 @@ use crate::breaker_gate::Gate;
 use crate::heartbeat::Activity;
 use crate::item::{self, Assignment, Workbench};
 use crate::leases::Leases;
+use crate::outlook::Outlook;
 use crate::wake::Wake;
 use crate::{committer, jobs};
 
@@ -36,6 +37,7 @@ pub(crate) async fn run(
     wake: &Wake,
     activity: &Activity,
     leases: &Leases,
+    gate: Gate,
     shutdown: &CancellationToken,
 ) {
     let (sender, receiver) = mpsc::channel(1024);
@@ -47,6 +49,7 @@ pub(crate) async fn run(
         last: None,
         looked: Instant::now(),
         waiting: None,
+        outlook: Outlook::default(),
         leases: leases.clone(),
         in_flight: JoinSet::new(),
         streams: 0,
@@ -54,7 +57,7 @@ pub(crate) async fn run(
         bench: Workbench {
             context: context.clone(),
             slots,
-            gate: Gate::default(),
+            gate,
             finished: sender,
             draining: shutdown.clone(),
             grace_over: CancellationToken::new(),
@@ -94,6 +97,7 @@ struct Loop {
     looked: Instant,
     /// The run that was last seen to wait for the transfer window.
     waiting: Option<RunId>,
+    outlook: Outlook,
     leases: Leases,
     /// Copies claimed and not over yet; each answers how many streams it kept busy.
     in_flight: JoinSet<usize>,
@@ -124,6 +128,7 @@ impl Loop {
             return Ok(None);
         }
         let Some(run) = self.active_run().await? else { return Ok(Some(IDLE)) };
+        self.outlook.mind(&context, run.id).await;
         if let Some(opens) = window::opens_at(&context, run.trigger) {
             return self.wait_for_window(&run, opens).await;
         }

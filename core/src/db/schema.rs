@@ -170,6 +170,7 @@ diesel::table! {
         state -> Text,
         started_at -> Timestamptz,
         heartbeat_at -> Timestamptz,
+        stores_down -> Jsonb,
     }
 }
 
@@ -197,6 +198,7 @@ diesel::table! {
         part_size -> Nullable<Int8>,
         queued_at -> Timestamptz,
         verified_at -> Nullable<Timestamptz>,
+        object_size -> Nullable<Int8>,
     }
 }
 

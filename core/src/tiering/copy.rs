@@ -162,11 +162,16 @@ async fn second_look(job: &Job<'_>, suspicion: CopyError) -> CopyError {
     }
 }
 
+/// The store from which a copy is made: the nearest that holds a verified one.
+pub fn source_of<'c>(context: &'c Context, claim: &'c Claim) -> Option<&'c Store> {
+    let others = claim.sources.iter().map(String::as_str).filter(|name| *name != claim.store);
+    context.stores.nearest_first(others).into_iter().next()
+}
+
 fn prepare<'c>(context: &'c Context, claim: &'c Claim, token: LeaseToken) -> Result<Job<'c>, CopyError> {
     let unusable =
         |what: &str| CopyError::Unusable(format!("object {} has an unusable {what}", claim.object_id));
-    let others = claim.sources.iter().map(String::as_str).filter(|name| *name != claim.store);
-    let source = context.stores.nearest_first(others).into_iter().next().ok_or(CopyError::NoSource)?;
+    let source = source_of(context, claim).ok_or(CopyError::NoSource)?;
     let destination = context
         .stores
         .get(&claim.store)

@@ -6,6 +6,7 @@ pub mod claim;
 pub mod copy;
 mod copy_parts;
 pub mod evict;
+pub mod forecast;
 pub mod pace;
 pub mod patience;
 pub mod placement;

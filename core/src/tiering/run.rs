@@ -2,6 +2,7 @@
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
+use crate::config::TransferOrder;
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::db::enums::RunStatus;
@@ -80,6 +81,7 @@ pub async fn request_file(
     origin: &Origin,
 ) -> Result<RunId> {
     let cloud = context.stores.cloud()?.name().to_string();
+    let order = context.config.tiering.order;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         let (row, _, _) = files::find(conn, file, owner).await?.ok_or(Error::NotFound("file"))?;
@@ -88,7 +90,7 @@ pub async fn request_file(
         }
         let scope = RunScope { file_ids: Some(vec![file]), ..RunScope::default() };
         if let Some(active) = runs::lock_active(conn).await? {
-            join(conn, &active, &cloud, &scope).await?;
+            join(conn, &active, &cloud, &scope, order).await?;
             return Ok(active.id);
         }
         let actor = run.requested_by;
@@ -100,9 +102,18 @@ pub async fn request_file(
 }
 
 /// Adds what is in `scope` to an active run. The totals of a run that is still queued are counted when it starts.
-async fn join(conn: &mut AsyncPgConnection, active: &Run, cloud: &str, scope: &RunScope) -> Result<()> {
+async fn join(
+    conn: &mut AsyncPgConnection,
+    active: &Run,
+    cloud: &str,
+    scope: &RunScope,
+    order: TransferOrder,
+) -> Result<()> {
     let before = replicas::queued_in(conn, active.id).await?;
     let after = replicas::plan_until(conn, active.id, cloud, scope, replicas::Until::Now).await?;
+    if order != TransferOrder::Oldest {
+        replicas::note_sizes(conn, active.id).await?;
+    }
     if active.status == RunStatus::Running {
         runs::add_totals(conn, active.id, after.files - before.files, after.bytes - before.bytes).await?;
     }
@@ -122,7 +133,8 @@ pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>
         }
         if let Some(active) = runs::lock_active(conn).await? {
             tracing::info!(target: "nightferry::sync", run = %active.id, %tick, "a run is active, it does this tick's work");
-            join(conn, &active, context.stores.cloud()?.name().as_str(), &RunScope::default()).await?;
+            let cloud = context.stores.cloud()?.name().as_str();
+            join(conn, &active, cloud, &RunScope::default(), context.config.tiering.order).await?;
             return Ok(None);
         }
         let run = NewRun {
@@ -147,6 +159,9 @@ pub async fn start_queued(context: &Context) -> Result<Option<Run>> {
         let Some(run) = runs::lock_queued(conn).await? else { return Ok(None) };
         let Planned { files, bytes } =
             replicas::plan_until(conn, run.id, &cloud, &run.scope()?, replicas::Until::RunRequested).await?;
+        if context.config.tiering.order != TransferOrder::Oldest {
+            replicas::note_sizes(conn, run.id).await?;
+        }
         runs::start(conn, run.id, files, bytes).await?;
         runs::find(conn, run.id).await
     })

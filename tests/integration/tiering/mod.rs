@@ -9,6 +9,7 @@ mod destination_faults;
 mod drain;
 mod freeing;
 mod leases;
+mod order;
 mod outages;
 mod pace;
 mod reading;

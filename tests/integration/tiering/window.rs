@@ -8,8 +8,9 @@ use nightferry_core::db::runs::{Run, RunScope};
 use nightferry_core::db::schedules;
 use nightferry_core::file::details::FileView;
 use nightferry_core::ids::RunId;
+use nightferry_core::tiering::forecast::{self, Forecast};
 use nightferry_core::tiering::run::{self, RunView};
-use nightferry_tests::harness::database::texts;
+use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Hold, Match};
 use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern};
 use reqwest::Method;
@@ -237,6 +238,38 @@ async fn a_run_cancelled_while_its_last_transfer_finishes_after_closing_ends() {
     assert_eq!((run.status, run.files_done), (RunStatus::Cancelled, 1));
     worker.stop().await;
     assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_that_does_not_fit_the_window_is_foretold() {
+    let world = nights().build().await;
+    upload(&world, 2).await;
+    go_to(&world, "12:00:00");
+    let worker = world.start_worker();
+    assert_eq!(forecast(&world).await, None, "nothing is running");
+    let first = world.sync().await;
+    upload(&world, 4).await;
+    let nightly = scheduled(&world).await;
+    waiting(&world, nightly.id).await;
+
+    let fits = forecast(&world).await.unwrap();
+    assert_eq!((fits.run, fits.files, fits.bytes), (nightly.id, 4, 20_000));
+    assert_eq!(fits.window, Some(std::time::Duration::from_secs(6 * 3600)));
+    assert!(!fits.exceeds_window(), "{fits:?}");
+
+    // As if the two files of the first run had taken seven hours.
+    let sql =
+        format!("UPDATE runs SET started_at = finished_at - interval '7 hours' WHERE id = '{}'", first.id);
+    execute(&world.context.db, &sql).await.unwrap();
+    let exceeds = forecast(&world).await.unwrap();
+    assert_eq!(exceeds.needs, Some(std::time::Duration::from_secs(14 * 3600)));
+    assert!(exceeds.exceeds_window());
+    worker.stop().await;
+}
+
+async fn forecast(world: &World) -> Option<Forecast> {
+    let mut conn = world.context.db.conn().await.unwrap();
+    forecast::of_active(&world.context, &mut conn).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

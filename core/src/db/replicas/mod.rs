@@ -19,7 +19,7 @@ use super::schema::replicas;
 use crate::error::Result;
 use crate::ids::{ObjectId, RunId};
 
-pub use claim::{Claim, claim, holds_lease, reclaim_expired, renew_leases};
+pub use claim::{Claim, claim, claim_by_size, holds_lease, note_sizes, reclaim_expired, renew_leases};
 pub use evict::{EvictionClaim, claim_evictions, finish_evictions, let_go_of_evictions, reclaim_evictions};
 pub use finish::{Failure, Finished, Switched, fail, finish, mark_lost, release};
 pub use multipart::{begin_multipart, forget_multipart, open_multiparts};
