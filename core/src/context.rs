@@ -13,6 +13,7 @@ use crate::db::Database;
 use crate::error::Result;
 use crate::file::access::AccessLog;
 use crate::stores::Stores;
+use crate::tiering::pace::Pace;
 
 /// See the module.
 #[derive(Clone)]
@@ -35,6 +36,8 @@ pub struct Context {
     pub upload_memory: Arc<Semaphore>,
     /// Streams that copies may have open, all together.
     pub copy_streams: Arc<Semaphore>,
+    /// The bandwidth that copies share.
+    pub pace: Pace,
 }
 
 impl Context {
@@ -53,6 +56,7 @@ impl Context {
             accesses: AccessLog::default(),
             upload_memory: Arc::new(Semaphore::new(pool_kib.min(Semaphore::MAX_PERMITS))),
             copy_streams: Arc::new(Semaphore::new(config.tiering.streams.clamp(1, Semaphore::MAX_PERMITS))),
+            pace: Pace::new(&config.tiering, clock.clone()),
             stores,
             clock,
             config: Arc::new(config),

@@ -9,6 +9,7 @@ use nightferry_core::tiering::reap;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::breaker_gate::Gate;
 use crate::leases::Leases;
 
 /// What the worker is doing, as others see it.
@@ -49,6 +50,7 @@ pub(crate) async fn run(
     identity: Identity,
     activity: Activity,
     leases: Leases,
+    gate: Gate,
     drained: CancellationToken,
 ) {
     let mut beat = tokio::time::interval(context.config.tiering.heartbeat);
@@ -58,7 +60,8 @@ pub(crate) async fn run(
             () = drained.cancelled() => return,
             _ = beat.tick() => {}
         }
-        if let Err(error) = claim::heartbeat(&context, &identity, activity.as_str(), &leases.tokens()).await {
+        let (tokens, down) = (leases.tokens(), gate.down());
+        if let Err(error) = claim::heartbeat(&context, &identity, activity.as_str(), &tokens, &down).await {
             tracing::warn!(%error, "the heartbeat did not reach the database");
             continue;
         }

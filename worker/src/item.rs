@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use nightferry_core::context::Context;
+use nightferry_core::db::enums::RunTrigger;
 use nightferry_core::db::replicas::{Claim, Finished};
+use nightferry_core::db::runs::Run;
 use nightferry_core::error::Result;
 use nightferry_core::ids::{LeaseToken, RunId};
 use nightferry_core::tiering::copy::{self, CopyError};
 use nightferry_core::tiering::patience::patiently;
-use nightferry_core::tiering::{run, settle};
+use nightferry_core::tiering::{run, settle, window};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -38,8 +40,19 @@ pub(crate) struct Workbench {
 #[derive(Debug, Clone)]
 pub(crate) struct Assignment {
     pub(crate) id: RunId,
+    /// Who asked for it: the transfer window does not hold for everybody.
+    pub(crate) trigger: RunTrigger,
     /// Nothing new of it starts: it was cancelled, or cannot go on.
     pub(crate) stopped: CancellationToken,
+    /// Nothing new of it starts before the transfer window opens again.
+    pub(crate) closed: CancellationToken,
+}
+
+impl Assignment {
+    pub(crate) fn of(run: &Run) -> Self {
+        let (stopped, closed) = (CancellationToken::new(), CancellationToken::new());
+        Self { id: run.id, trigger: run.trigger, stopped, closed }
+    }
 }
 
 /// Copies one claim, of a run or on demand, and records the outcome. What cannot be recorded is found again when the lease runs out.
@@ -53,7 +66,10 @@ pub(crate) async fn process(bench: Workbench, run: Option<Assignment>, held: Hel
     let recorded = match outcome {
         None => patiently(|| give_back(&bench, token, &claim, None, Duration::ZERO)).await,
         Some(Ok(etag)) => {
-            bench.gate.succeeded();
+            bench.gate.succeeded(&claim.store);
+            if let Some(source) = copy::source_of(&bench.context, &claim) {
+                bench.gate.succeeded(source.name().as_str());
+            }
             let finished = Finished {
                 object_id: claim.object_id,
                 store: claim.store.clone(),
@@ -85,13 +101,18 @@ async fn attempt(
 ) -> Option<std::result::Result<String, CopyError>> {
     let never = CancellationToken::new();
     let stopped = run.map_or(&never, |run| &run.stopped);
+    let closed = run.map_or(&never, |run| &run.closed);
     let _slot = tokio::select! {
         biased;
         () = bench.draining.cancelled() => return None,
         () = stopped.cancelled() => return None,
+        () = closed.cancelled() => return None,
         slot = bench.slots.acquire() => slot.ok()?,
     };
     if bench.gate.is_open() || bench.draining.is_cancelled() || stopped.is_cancelled() {
+        return None;
+    }
+    if run.is_some_and(|run| window::opens_at(&bench.context, run.trigger).is_some()) {
         return None;
     }
     Some(copy::copy(&bench.context, claim, token).await)

@@ -204,6 +204,16 @@ pub(super) fn time_zone(text: &str) -> Result<String, String> {
         .map_err(|_| "is not a time zone of the IANA database".to_owned())
 }
 
+/// Hours of the week in which transfers may start.
+pub(super) fn window(text: &str) -> Result<String, String> {
+    text.parse::<super::Window>().map(|window| window.to_string())
+}
+
+/// A rate, or rates by the hours of the week.
+pub(super) fn bandwidth(text: &str) -> Result<String, String> {
+    text.parse::<super::Bandwidth>().map(|bandwidth| bandwidth.to_string())
+}
+
 /// A log level, alone or with levels for single modules.
 pub(super) fn log_level(text: &str) -> Result<String, String> {
     let levels = ["off", "error", "warn", "info", "debug", "trace"];

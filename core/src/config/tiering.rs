@@ -8,7 +8,7 @@ use super::problem::Problems;
 use super::server::ServerConfig;
 use super::spec::{Kind, Spec, duration_from_words};
 use super::uploads::check_part_count;
-use super::{MEBIBYTE, rules, words};
+use super::{Bandwidth, MEBIBYTE, Window, rules, words};
 
 /// The `[tiering]` section.
 #[derive(Debug, Clone, Deserialize)]
@@ -21,6 +21,16 @@ pub struct TieringConfig {
     pub time_zone: chrono_tz::Tz,
     /// Whether a tick that was missed while no worker was up is caught up at start.
     pub catch_up: bool,
+    /// Hours in which transfers may start, in the time zone of the schedule.
+    #[serde(deserialize_with = "words::parsed")]
+    pub window: Window,
+    /// Whether runs that a person asked for keep to the window too.
+    pub window_applies_to_manual: bool,
+    /// Bytes a second of each worker, in the time zone of the schedule.
+    #[serde(deserialize_with = "words::parsed")]
+    pub bandwidth: Bandwidth,
+    /// Which copies of a run are made first.
+    pub order: TransferOrder,
     /// Name of the store where uploads land. Never empty once loaded.
     pub local_store: String,
     /// Name of the store to which the worker copies. Never empty once loaded.
@@ -70,6 +80,18 @@ pub struct TieringConfig {
     /// How long transfers in flight may take to finish after SIGTERM.
     #[serde(deserialize_with = "words::duration")]
     pub drain_grace: Duration,
+}
+
+/// Which copies of a run are made first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransferOrder {
+    /// Those that were queued first.
+    Oldest,
+    /// The smallest files.
+    Smallest,
+    /// The largest files.
+    Largest,
 }
 
 /// How a copy is proved.
@@ -167,12 +189,45 @@ pub(super) const SETTINGS: &[Spec] = &[
     Spec::new(
         "tiering.time_zone",
         Kind::Text { what: "an IANA time zone such as \"Europe/Berlin\"", rule: rules::time_zone },
-        "The IANA time zone of the schedule, such as \"Europe/Berlin\". Daylight saving is observed.",
+        "The IANA time zone of the schedule, the window and the bandwidth, such as \"Europe/Berlin\". Daylight saving is observed.",
     ),
     Spec::new(
         "tiering.catch_up",
         Kind::Switch,
         "Whether a tick that was missed while no worker was up is caught up, once, when one starts.",
+    ),
+    Spec::new(
+        "tiering.window",
+        Kind::Text {
+            what: "hours such as \"22:00-06:00\" or \"Mon-Fri 22:00-06:00, Sat-Sun\"",
+            rule: rules::window,
+        },
+        "Hours in which transfers may start, in tiering.time_zone: spans separated by commas, each with days before it or \
+         for every day; one over midnight belongs to the day on which it begins. When the window closes, what is in flight \
+         finishes and the rest of the run waits until it opens again.",
+    )
+    .optional("at any time"),
+    Spec::new(
+        "tiering.window_applies_to_manual",
+        Kind::Switch,
+        "Whether runs that a person asked for keep to the window too.",
+    ),
+    Spec::new(
+        "tiering.bandwidth",
+        Kind::Text {
+            what: "a rate such as \"10MiB/s\", or rates by hours such as \"Mon-Fri 08:00-18:00 2MiB/s, 18:00-08:00 unlimited\"",
+            rule: rules::bandwidth,
+        },
+        "What each worker may move, over all its transfers: one rate (KiB/s, MiB/s, GiB/s, MB/s, Mbit/s; at least 64KiB/s), \
+         or entries of hours and a rate, separated by commas, in tiering.time_zone. The first entry whose hours it is \
+         counts; an entry without hours holds for the rest, which is unlimited without one. A change takes effect within a \
+         second, also in the middle of a file.",
+    )
+    .optional("unlimited"),
+    Spec::new(
+        "tiering.order",
+        Kind::OneOf(&["oldest", "smallest", "largest"]),
+        "Which files of a run are copied first. What failed before comes after all others, whatever the order.",
     ),
     Spec::new(
         "tiering.local_store",

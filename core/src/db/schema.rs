@@ -170,6 +170,7 @@ diesel::table! {
         state -> Text,
         started_at -> Timestamptz,
         heartbeat_at -> Timestamptz,
+        stores_down -> Jsonb,
     }
 }
 
@@ -199,6 +200,7 @@ diesel::table! {
         verified_at -> Nullable<Timestamptz>,
         last_used_at -> Timestamptz,
         spare_since -> Nullable<Timestamptz>,
+        object_size -> Nullable<Int8>,
     }
 }
 

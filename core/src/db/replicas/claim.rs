@@ -79,10 +79,40 @@ pub struct Claim {
     pub sources: Vec<String>,
 }
 
-/// Claims the next batch of a run for a worker: short, skips what others are claiming, and costs the size of the
-/// batch whatever the backlog.
+/// Claims the next batch of a run for a worker, what was queued first: short, skips what others are claiming, and
+/// costs the size of the batch whatever the backlog.
 pub async fn claim(
     conn: &mut AsyncPgConnection,
+    run: RunId,
+    worker: WorkerId,
+    token: LeaseToken,
+    limit: i64,
+    lease: Duration,
+) -> Result<Vec<Claim>> {
+    claim_next(conn, "not_before <= now()", "not_before", run, worker, token, limit, lease).await
+}
+
+/// As [`claim`], by size, of what has not failed yet and whose size [`super::note_sizes`] noted; nothing else.
+#[allow(clippy::too_many_arguments, reason = "those of a claim, and the direction")]
+pub async fn claim_by_size(
+    conn: &mut AsyncPgConnection,
+    largest_first: bool,
+    run: RunId,
+    worker: WorkerId,
+    token: LeaseToken,
+    limit: i64,
+    lease: Duration,
+) -> Result<Vec<Claim>> {
+    let order = if largest_first { "object_size DESC" } else { "object_size" };
+    let which = "attempts = 0 AND object_size IS NOT NULL AND not_before <= now()";
+    claim_next(conn, which, order, run, worker, token, limit, lease).await
+}
+
+#[allow(clippy::too_many_arguments, reason = "those of a claim, and what makes the kinds of claims differ")]
+async fn claim_next(
+    conn: &mut AsyncPgConnection,
+    which: &str,
+    order: &str,
     run: RunId,
     worker: WorkerId,
     token: LeaseToken,
@@ -92,8 +122,8 @@ pub async fn claim(
     // The limit stands in the text: with it the one plan that is kept knows that a batch is small.
     let next = format!(
         "SELECT object_id, store FROM replicas \
-         WHERE run_id = $1 AND state = 'queued' AND not_before <= now() \
-         ORDER BY priority DESC, not_before, object_id LIMIT {limit} FOR UPDATE SKIP LOCKED"
+         WHERE run_id = $1 AND state = 'queued' AND {which} \
+         ORDER BY priority DESC, {order}, object_id LIMIT {limit} FOR UPDATE SKIP LOCKED"
     );
     let query = diesel::sql_query(claiming(&next))
         .bind::<SqlUuid, _>(run)
@@ -143,6 +173,17 @@ fn claiming(next: &str) -> String {
              named.file_id, named.filename, named.number AS version, \
              ARRAY(SELECT s.store FROM replicas s WHERE s.object_id = o.id AND s.state = 'present') AS sources"
     )
+}
+
+/// Notes the sizes of what is queued for a run, so that it can be claimed by size.
+pub async fn note_sizes(conn: &mut AsyncPgConnection, run: RunId) -> Result<usize> {
+    Ok(diesel::sql_query(
+        "UPDATE replicas r SET object_size = o.size FROM objects o \
+         WHERE o.id = r.object_id AND r.run_id = $1 AND r.state = 'queued' AND r.object_size IS NULL",
+    )
+    .bind::<SqlUuid, _>(run)
+    .execute(conn)
+    .await?)
 }
 
 /// Renews the leases that a worker is still working under. One that has run out is renewed too, as long as nobody

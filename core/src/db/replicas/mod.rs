@@ -20,7 +20,9 @@ use super::schema::replicas;
 use crate::error::Result;
 use crate::ids::{ObjectId, RunId};
 
-pub use claim::{Claim, claim, claim_on_demand, holds_lease, reclaim_expired, renew_leases};
+pub use claim::{
+    Claim, claim, claim_by_size, claim_on_demand, holds_lease, note_sizes, reclaim_expired, renew_leases,
+};
 pub use evict::{
     Eviction, EvictionClaim, Order, Spare, call_eviction_off, check_eviction, claim_evictions,
     finish_evictions, let_go_of_evictions, lock_spare, present_bytes, reclaim_evictions,
