@@ -176,9 +176,10 @@ impl<'c> Transfer<'c> {
             .map_err(|_| Error::Internal("the pool of upload buffers is closed".to_owned()))
     }
 
-    /// Room in the pool for `bytes`, if there is more than enough: some is kept for those who cannot do without.
+    /// Room in the pool for `bytes`, if there is more than enough: half of it is for those who cannot do without.
     fn spare_memory(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let (permits, kept_back) = (self.permits(bytes), self.permits(HELD_PART));
+        let kept_back = self.permits(self.context.config.uploads.buffer_pool_bytes() / 2);
+        let permits = self.permits(bytes);
         let pool = &self.context.upload_memory;
         let wanted = usize::try_from(permits.saturating_add(kept_back)).ok()?;
         if pool.available_permits() < wanted {
