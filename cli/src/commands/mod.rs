@@ -4,12 +4,14 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod file;
 pub(crate) mod migrate;
+pub(crate) mod reconcile;
 pub(crate) mod serve;
 mod service;
 pub(crate) mod store;
 pub(crate) mod sync;
 pub(crate) mod up;
 pub(crate) mod user;
+mod watch;
 pub(crate) mod worker;
 
 use std::time::Duration;
@@ -67,6 +69,7 @@ async fn dispatch(app: &App, command: Command) -> Result<Exit, Failure> {
         Command::File(command) => file::run(app, command).await,
         Command::User(command) => user::run(app, command).await,
         Command::Store(command) => store::run(app, command).await,
+        Command::Reconcile(args) => reconcile::run(app, args).await,
         Command::Config(command) => config::run(app, &command),
         Command::Completions(args) => completions::run(app, &args),
     }

@@ -9,6 +9,7 @@ mod layer;
 mod logging;
 mod merge;
 mod problem;
+mod reconcile;
 mod rules;
 mod server;
 mod spec;
@@ -37,6 +38,7 @@ pub use self::database::{DatabaseConfig, DatabaseTls};
 pub use self::document::{configuration_tables, example_toml};
 pub use self::logging::{LogFormat, LoggingConfig};
 pub use self::problem::{ConfigErrors, Problem};
+pub use self::reconcile::ReconcileConfig;
 pub use self::server::ServerConfig;
 pub use self::stores::{StoreConfig, StoreRole};
 pub use self::tiering::{FreeLocalAfter, TieringConfig, VerifyMode};
@@ -68,6 +70,8 @@ pub struct Config {
     pub stores: BTreeMap<String, StoreConfig>,
     /// When and how files are ferried.
     pub tiering: TieringConfig,
+    /// When the stores are compared with the database.
+    pub reconcile: ReconcileConfig,
     /// What is logged.
     pub logging: LoggingConfig,
     #[serde(skip)]

@@ -8,6 +8,7 @@ pub mod folders;
 pub mod listen;
 pub mod migrate;
 pub mod objects;
+pub mod passes;
 mod prepared;
 pub mod refresh_tokens;
 pub mod replicas;

@@ -239,6 +239,17 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    passes (name) {
+        name -> Text,
+        lease_token -> Nullable<Uuid>,
+        lease_until -> Nullable<Timestamptz>,
+        started_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+        report -> Jsonb,
+    }
+}
+
 diesel::joinable!(file_versions -> files (file_id));
 diesel::joinable!(file_versions -> objects (object_id));
 diesel::joinable!(replicas -> objects (object_id));
@@ -261,4 +272,5 @@ diesel::allow_tables_to_appear_in_same_query!(
     transfer_parts,
     run_failures,
     audit_events,
+    passes,
 );

@@ -26,12 +26,15 @@ pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken)
     let cloud = context.stores.cloud()?.name().to_string();
     let lease = context.config.tiering.lease;
     let mut freed = 0;
-    let token = LeaseToken::new();
-    let orphans = {
-        let mut conn = context.db.conn().await?;
-        replicas::reclaim_evictions(&mut conn, &local, worker, token, lease).await?
-    };
-    freed += free(context, &local, token, orphans, stop).await?;
+    // Of every store: reconciling takes away what lies in one without a row.
+    for store in context.stores.all().map(|store| store.name().as_str()) {
+        let token = LeaseToken::new();
+        let orphans = {
+            let mut conn = context.db.conn().await?;
+            replicas::reclaim_evictions(&mut conn, store, worker, token, lease).await?
+        };
+        freed += free(context, store, token, orphans, stop).await?;
+    }
     let FreeLocalAfter::After(after) = context.config.tiering.free_local_after else { return Ok(freed) };
     loop {
         let token = LeaseToken::new();

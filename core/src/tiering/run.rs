@@ -74,11 +74,20 @@ pub async fn request_file(
 /// Adds what is in `scope` to an active run. The totals of a run that is still queued are counted when it starts.
 async fn join(conn: &mut AsyncPgConnection, active: &Run, cloud: &str, scope: &RunScope) -> Result<()> {
     let before = replicas::queued_in(conn, active.id).await?;
-    let after = replicas::plan_until(conn, active.id, cloud, scope, replicas::Until::Now).await?;
+    replicas::plan_until(conn, active.id, cloud, scope, replicas::Until::Now).await?;
+    let after = with_repairs(conn, active.id, scope).await?;
     if active.status == RunStatus::Running {
         runs::add_totals(conn, active.id, after.files - before.files, after.bytes - before.bytes).await?;
     }
     crate::db::listen::notify(conn, crate::db::listen::RUNS, &active.id.to_string()).await
+}
+
+/// Adds the repairs that wait to a run of everything. Answers all that is queued for it.
+async fn with_repairs(conn: &mut AsyncPgConnection, run: RunId, scope: &RunScope) -> Result<Planned> {
+    if scope.is_everything() {
+        replicas::queue_repairs(conn, Some(run), scope.retry_failed).await?;
+    }
+    replicas::queued_in(conn, run).await
 }
 
 /// Takes a tick of the nightly schedule and asks for its run: exactly one worker succeeds. When a run is active
@@ -117,8 +126,9 @@ pub async fn start_queued(context: &Context) -> Result<Option<Run>> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         let Some(run) = runs::lock_queued(conn).await? else { return Ok(None) };
-        let Planned { files, bytes } =
-            replicas::plan_until(conn, run.id, &cloud, &run.scope()?, replicas::Until::RunRequested).await?;
+        let scope = run.scope()?;
+        replicas::plan_until(conn, run.id, &cloud, &scope, replicas::Until::RunRequested).await?;
+        let Planned { files, bytes } = with_repairs(conn, run.id, &scope).await?;
         runs::start(conn, run.id, files, bytes).await?;
         runs::find(conn, run.id).await
     })

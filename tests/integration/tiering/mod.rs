@@ -12,6 +12,8 @@ mod leases;
 mod outages;
 mod reading;
 mod reaping;
+mod reconcile;
+mod repair;
 mod runs;
 mod source_faults;
 mod upload_crashes;

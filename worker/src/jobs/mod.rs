@@ -2,6 +2,8 @@
 
 mod expired_rows;
 mod housekeeping;
+mod reconcile;
 
 pub(crate) use expired_rows::expired_rows;
 pub(crate) use housekeeping::housekeeping;
+pub(crate) use reconcile::reconcile;

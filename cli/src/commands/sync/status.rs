@@ -35,6 +35,7 @@ struct Document {
     next_run_at: Option<DateTime<Utc>>,
     workers: Vec<WorkerDocument>,
     replicas: Vec<ReplicaCountDocument>,
+    objects_lost: u64,
 }
 
 struct Status {
@@ -47,6 +48,7 @@ struct Status {
     next_run_at: Option<DateTime<Utc>>,
     workers: Vec<Worker>,
     replicas: Vec<StateCount>,
+    objects_lost: u64,
 }
 
 pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
@@ -63,11 +65,18 @@ pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
             .map(|worker| WorkerDocument::of(worker, status.is_up(worker)))
             .collect(),
         replicas: status.replicas.iter().map(ReplicaCountDocument::of).collect(),
+        objects_lost: status.objects_lost,
     };
     app.output.result(&document, |look| status.text(look))?;
     if !status.workers.iter().any(|worker| status.is_up(worker)) {
         let command = app.output.command("worker");
         app.output.warning(&format!("no worker is up, so nothing crosses. Start one: {command}"));
+    }
+    if status.objects_lost > 0 {
+        let lost = format::count(status.objects_lost, "object");
+        app.output.warning(&format!(
+            "{lost} without a verified copy: missing or corrupt in every store. Nothing is deleted; the worker's log names them"
+        ));
     }
     Ok(Exit::Ok)
 }
@@ -88,6 +97,7 @@ async fn look_around(context: &Context) -> CoreResult<Status> {
         next_run_at: schedule::next_tick(tiering, now)?,
         workers: workers::all(&mut conn).await?,
         replicas: replicas::count_by_state(&mut conn).await?,
+        objects_lost: unsigned(replicas::objects_lost(&mut conn).await?),
     })
 }
 
@@ -113,9 +123,17 @@ impl Status {
             ("now", self.active.as_ref().map_or_else(|| "no run is active".to_owned(), one)),
             ("last", last.unwrap_or_else(|| "no run has ended yet".to_owned())),
             ("next", format!("{next} ({}, {})", self.schedule, self.time_zone)),
+            ("lost", self.lost()),
         ]);
         let tables = [self.workers_table(look), self.replicas_table(look)];
         std::iter::once(facts).chain(tables.into_iter().flatten()).collect::<Vec<_>>().join("\n\n")
+    }
+
+    fn lost(&self) -> String {
+        match self.objects_lost {
+            0 => "nothing: every object has a verified copy".to_owned(),
+            lost => format!("{} without a verified copy", format::count(lost, "object")),
+        }
     }
 
     fn workers_table(&self, look: Look) -> Option<String> {
@@ -202,6 +220,7 @@ mod tests {
                 replicas("s3", ReplicaState::Failed, 3, 49_152),
                 replicas("s3", ReplicaState::Present, 1_997, 32_718_848),
             ],
+            objects_lost: 1,
         };
         insta::assert_snapshot!(status.text(Look { color: false, zone: Zone::Utc }));
     }

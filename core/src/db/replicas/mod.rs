@@ -6,8 +6,10 @@
 mod claim;
 mod evict;
 mod finish;
+mod lost;
 mod multipart;
 mod plan;
+mod reconcile;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -21,9 +23,11 @@ use crate::ids::{ObjectId, RunId};
 
 pub use claim::{Claim, claim, holds_lease, reclaim_expired, renew_leases};
 pub use evict::{EvictionClaim, claim_evictions, finish_evictions, let_go_of_evictions, reclaim_evictions};
-pub use finish::{Failure, Finished, Switched, fail, finish, mark_lost, release};
+pub use finish::{Failure, Finished, Switched, fail, finish, release};
+pub use lost::{can_repair, mark_lost, objects_lost, queue_repairs};
 pub use multipart::{begin_multipart, forget_multipart, open_multiparts};
 pub use plan::{Planned, Until, next_due, plan_until, queued_in, unassign};
+pub use reconcile::{Facts, Known, any_known, facts, known_after, knows_upload, mark_surplus};
 
 /// The run that a copy `r` goes back to: its own, unless that one stops, or the object is on its way out and must
 /// not keep a run from ending.
