@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::commands::{completions, config, file, migrate, reconcile, serve, store, sync, up, user, worker};
+use crate::commands::{
+    completions, config, file, migrate, reconcile, scrub, serve, store, sync, up, user, worker,
+};
 
 const LONG_ABOUT: &str = "\
 Nightferry is self-hosted hybrid file storage: uploads land on a fast local S3 store, and every night a worker ferries \
@@ -40,7 +42,7 @@ force and where it came from. Without any configuration, a `nightferry up` that 
 /// Commands by what people want to do, as --help lists them.
 const GROUPS: [(&str, &[&str]); 3] = [
     ("Start and run", &["up", "serve", "worker", "migrate"]),
-    ("Operate", &["sync", "file", "user", "store", "reconcile"]),
+    ("Operate", &["sync", "file", "user", "store", "reconcile", "scrub"]),
     ("Set up", &["config", "completions"]),
 ];
 
@@ -106,6 +108,8 @@ pub enum Command {
     Store(store::StoreCommand),
     /// Compare what lies in the stores with what the database says
     Reconcile(reconcile::ReconcileArgs),
+    /// Read verified copies again, and say which are bad
+    Scrub(scrub::ScrubArgs),
     /// Check and show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),

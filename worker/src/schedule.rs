@@ -70,6 +70,14 @@ pub(crate) async fn start(
         .await?;
     }
     {
+        let (context, stop) = (context.clone(), shutdown.clone());
+        let ticks = Arc::new(Mutex::new(Ticks::default()));
+        add(&scheduler, &tasks, shutdown, EVERY_SECOND, move || {
+            jobs::scrub(context.clone(), ticks.clone(), stop.clone())
+        })
+        .await?;
+    }
+    {
         let context = context.clone();
         add(&scheduler, &tasks, shutdown, HOURLY, move || jobs::expired_rows(context.clone())).await?;
     }

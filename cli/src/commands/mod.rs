@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod file;
 pub(crate) mod migrate;
 pub(crate) mod reconcile;
+pub(crate) mod scrub;
 pub(crate) mod serve;
 mod service;
 pub(crate) mod store;
@@ -70,6 +71,7 @@ async fn dispatch(app: &App, command: Command) -> Result<Exit, Failure> {
         Command::User(command) => user::run(app, command).await,
         Command::Store(command) => store::run(app, command).await,
         Command::Reconcile(args) => reconcile::run(app, args).await,
+        Command::Scrub(args) => scrub::run(app, args).await,
         Command::Config(command) => config::run(app, &command),
         Command::Completions(args) => completions::run(app, &args),
     }

@@ -11,6 +11,7 @@ mod merge;
 mod problem;
 mod reconcile;
 mod rules;
+mod scrub;
 mod server;
 mod spec;
 mod stores;
@@ -39,6 +40,7 @@ pub use self::document::{configuration_tables, example_toml};
 pub use self::logging::{LogFormat, LoggingConfig};
 pub use self::problem::{ConfigErrors, Problem};
 pub use self::reconcile::ReconcileConfig;
+pub use self::scrub::ScrubConfig;
 pub use self::server::ServerConfig;
 pub use self::stores::{StoreConfig, StoreRole};
 pub use self::tiering::{FreeLocalAfter, TieringConfig, VerifyMode};
@@ -72,6 +74,8 @@ pub struct Config {
     pub tiering: TieringConfig,
     /// When the stores are compared with the database.
     pub reconcile: ReconcileConfig,
+    /// When verified copies are read again.
+    pub scrub: ScrubConfig,
     /// What is logged.
     pub logging: LoggingConfig,
     #[serde(skip)]

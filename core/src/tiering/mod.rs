@@ -14,5 +14,6 @@ pub mod reconcile;
 pub mod repair;
 pub mod run;
 pub mod schedule;
+pub mod scrub;
 pub mod settle;
 pub mod verify;

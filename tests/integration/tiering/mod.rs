@@ -15,5 +15,6 @@ mod reaping;
 mod reconcile;
 mod repair;
 mod runs;
+mod scrub;
 mod source_faults;
 mod upload_crashes;
