@@ -11,6 +11,7 @@ use nightferry_core::context::Context;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::db::{passes, replicas, runs, workers};
 use nightferry_core::error::Result;
+use nightferry_core::tiering::forecast;
 use tokio::sync::Mutex;
 
 /// How long what the database said is given out again: counting replicas reads their whole table.
@@ -98,6 +99,15 @@ fn install() -> std::result::Result<PrometheusHandle, BuildError> {
     describe_gauge!("nightferry_pass_bytes", "Bytes that the last complete pass listed or read, by pass.");
     describe_gauge!("nightferry_runs", "Runs by status.");
     describe_gauge!("nightferry_workers_up", "Workers with a recent heartbeat.");
+    describe_gauge!("nightferry_store_breaker_open", "Workers that wait for a store to come back, by store.");
+    describe_gauge!(
+        "nightferry_backlog_seconds",
+        "Seconds that the active run still needs at the rate of recent runs."
+    );
+    describe_gauge!(
+        "nightferry_backlog_exceeds_window",
+        "Whether that is longer than the transfer window is open."
+    );
     describe_gauge!("nightferry_database_up", "Whether the database answered the last count.");
     describe_gauge!("process_resident_memory_bytes", "Resident memory of this process.");
     Ok(handle)
@@ -127,8 +137,18 @@ async fn count(context: &Context) -> Result<()> {
     let alive = |worker: &&workers::Worker| {
         (Utc::now() - worker.heartbeat_at).to_std().is_ok_and(|age| age <= silence)
     };
-    let up = i64::try_from(workers.iter().filter(alive).count()).unwrap_or(i64::MAX);
-    gauge!("nightferry_workers_up").set(float(up));
+    let alive: Vec<_> = workers.iter().filter(alive).collect();
+    gauge!("nightferry_workers_up").set(float(counted(alive.len())));
+    for store in context.stores.all() {
+        let name = store.name().as_str();
+        let waiting = alive.iter().filter(|worker| worker.waits_for().contains(&name)).count();
+        gauge!("nightferry_store_breaker_open", "store" => name.to_owned()).set(float(counted(waiting)));
+    }
+    let forecast = forecast::of_active(context, &mut conn).await?;
+    let needs = forecast.and_then(|forecast| forecast.needs).unwrap_or_default();
+    gauge!("nightferry_backlog_seconds").set(needs.as_secs_f64());
+    let exceeds = forecast.is_some_and(|forecast| forecast.exceeds_window());
+    gauge!("nightferry_backlog_exceeds_window").set(if exceeds { 1.0 } else { 0.0 });
     Ok(())
 }
 
@@ -149,6 +169,10 @@ fn passes(passes: &[passes::Pass]) {
             gauge!("nightferry_pass_findings", &labels).set(found);
         }
     }
+}
+
+fn counted(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Counts a request.

@@ -50,7 +50,9 @@ routes! {
 
     "/api/files" Quick { GET => files::list::list }
     "/api/files/upload" Streams { POST => files::upload::upload }
-    "/api/files/{id}" Quick { GET => files::show::show, DELETE => files::delete::delete }
+    "/api/files/{id}" Quick {
+        GET => files::show::show, PATCH => files::change::change, DELETE => files::delete::delete
+    }
     "/api/files/{id}/download" Streams { GET => files::download::download, HEAD => files::download::head }
     "/api/files/{id}/download-url" Quick { POST => files::download_url::download_url }
     "/api/files/{id}/placement" Quick { GET => files::placement::placement }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, rt, web};
 use nightferry_core::context::Context;
+use nightferry_core::file::access;
 use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 
@@ -67,9 +68,18 @@ impl Server {
     /// [`ServerError::Run`].
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServerError> {
         let address = self.address;
+        let context = self.context.clone();
         let running = self.start(shutdown)?;
         tracing::info!(%address, "the API is listening");
-        running.await?;
+        // Until the last download has begun.
+        let served = CancellationToken::new();
+        let noting = tokio::spawn(access::keep_flushing(context, served.clone()));
+        let outcome = running.await;
+        served.cancel();
+        if let Err(error) = noting.await {
+            tracing::warn!(%error, "noting when files are read ended badly");
+        }
+        outcome?;
         tracing::info!("the API has stopped");
         Ok(())
     }

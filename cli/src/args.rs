@@ -97,7 +97,7 @@ pub enum Command {
     /// Cross now, watch, look back, try again
     #[command(subcommand)]
     Sync(sync::SyncCommand),
-    /// Explain where a file is
+    /// Explain where a file is, keep it here, bring it back
     #[command(subcommand)]
     File(file::FileCommand),
     /// Make and change accounts

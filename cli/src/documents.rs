@@ -9,6 +9,7 @@ use nightferry_core::db::runs::Run;
 use nightferry_core::db::unsigned;
 use nightferry_core::db::users::User;
 use nightferry_core::db::workers::Worker;
+use nightferry_core::tiering::forecast::Forecast;
 use nightferry_core::tiering::run::RunView;
 use serde::Serialize;
 
@@ -186,6 +187,7 @@ pub(crate) struct WorkerDocument {
     up: bool,
     started_at: DateTime<Utc>,
     heartbeat_at: DateTime<Utc>,
+    stores_down: Vec<String>,
 }
 
 impl WorkerDocument {
@@ -199,6 +201,29 @@ impl WorkerDocument {
             up,
             started_at: worker.started_at,
             heartbeat_at: worker.heartbeat_at,
+            stores_down: worker.waits_for().into_iter().map(str::to_owned).collect(),
+        }
+    }
+}
+
+/// How long what is left of the active run takes.
+#[derive(Debug, Serialize)]
+pub(crate) struct BacklogDocument {
+    files: u64,
+    bytes: u64,
+    needs_seconds: Option<u64>,
+    window_seconds: Option<u64>,
+    exceeds_window: bool,
+}
+
+impl BacklogDocument {
+    pub(crate) fn of(forecast: &Forecast) -> Self {
+        Self {
+            files: forecast.files,
+            bytes: forecast.bytes,
+            needs_seconds: forecast.needs.map(|time| time.as_secs()),
+            window_seconds: forecast.window.map(|time| time.as_secs()),
+            exceeds_window: forecast.exceeds_window(),
         }
     }
 }

@@ -11,7 +11,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Database;
 use crate::error::Result;
+use crate::file::access::AccessLog;
 use crate::stores::Stores;
+use crate::tiering::pace::Pace;
 
 /// See the module.
 #[derive(Clone)]
@@ -28,10 +30,14 @@ pub struct Context {
     pub passwords: PasswordHasher,
     /// Time.
     pub clock: Clock,
+    /// When files were read, until it is written.
+    pub accesses: AccessLog,
     /// KiB that uploads may hold in memory, all together.
     pub upload_memory: Arc<Semaphore>,
     /// Streams that copies may have open, all together.
     pub copy_streams: Arc<Semaphore>,
+    /// The bandwidth that copies share.
+    pub pace: Pace,
 }
 
 impl Context {
@@ -47,8 +53,10 @@ impl Context {
             db: Database::open(&config.database),
             tokens: TokenKeys::new(&config.auth),
             passwords: PasswordHasher::new(config.auth.bcrypt_cost),
+            accesses: AccessLog::default(),
             upload_memory: Arc::new(Semaphore::new(pool_kib.min(Semaphore::MAX_PERMITS))),
             copy_streams: Arc::new(Semaphore::new(config.tiering.streams.clamp(1, Semaphore::MAX_PERMITS))),
+            pace: Pace::new(&config.tiering, clock.clone()),
             stores,
             clock,
             config: Arc::new(config),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tracing::Metadata;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -17,6 +17,10 @@ use crate::config::{LogFormat, LoggingConfig};
 
 /// The target whose events, and those of targets below it, go to the log of runs.
 pub const SYNC_TARGET: &str = "nightferry::sync";
+
+/// The target of what is said of every single file: kept in the log of runs, but on standard error only when that
+/// shows details anyway. A run may have millions.
+pub const SYNC_FILE_TARGET: &str = "nightferry::sync::file";
 
 /// What the process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +78,7 @@ pub enum TelemetryError {
 /// nothing.
 pub fn init(logging: &LoggingConfig, role: Role) -> Result<TelemetryGuard, TelemetryError> {
     let level = if role == Role::Cli { "warn" } else { &logging.level };
-    let filter = EnvFilter::builder().parse(level)?;
+    let filter = stderr_filter(level)?;
     let (sync_layer, guard) = match role {
         Role::Worker | Role::ApiAndWorker => {
             let (writer, guard) = sync_log_writer(&logging.sync_log_file, logging.sync_log_keep)?;
@@ -87,6 +91,16 @@ pub fn init(logging: &LoggingConfig, role: Role) -> Result<TelemetryGuard, Telem
         .with(sync_layer)
         .try_init()?;
     Ok(TelemetryGuard { _sync_log: guard })
+}
+
+/// What is shown on standard error at `level`, the setting's text.
+fn stderr_filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    let filter = EnvFilter::builder().parse(level)?;
+    let shows_details = filter.max_level_hint().is_none_or(|most| most > LevelFilter::INFO);
+    if shows_details || level.contains(SYNC_FILE_TARGET) {
+        return Ok(filter);
+    }
+    Ok(filter.add_directive(format!("{SYNC_FILE_TARGET}=warn").parse()?))
 }
 
 fn stderr_layer<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
@@ -176,6 +190,31 @@ mod tests {
         assert_eq!(lines[0]["message"], "run began");
         assert_eq!(lines[0]["files"], 3);
         assert_eq!(lines[1]["target"], "nightferry::sync::copy");
+    }
+
+    #[test]
+    fn single_files_are_shown_only_with_details() {
+        for (level, shown) in [
+            ("info", false),
+            ("warn", false),
+            ("info,nightferry_api=warn", false),
+            ("debug", true),
+            ("warn,nightferry::sync::file=info", true),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("stderr");
+            let file = std::fs::File::create(&path).unwrap();
+            let layer = tracing_subscriber::fmt::layer().with_writer(std::sync::Mutex::new(file));
+            let subscriber =
+                tracing_subscriber::registry().with(layer.with_filter(stderr_filter(level).unwrap()));
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::info!(target: SYNC_FILE_TARGET, "copied and verified");
+                tracing::warn!(target: SYNC_TARGET, "a copy failed");
+            });
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(text.contains("copied and verified"), shown, "{level}: {text}");
+            assert!(text.contains("a copy failed"), "{level}: {text}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nightferry_core::context::Context;
 use nightferry_core::db::replicas::{Finished, Switched};
 use nightferry_core::retry;
+use nightferry_core::telemetry::SYNC_FILE_TARGET;
 use nightferry_core::tiering::settle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
@@ -73,7 +74,7 @@ fn tell(batch: &[Finished], switched: &[Switched]) {
         if ours {
             metrics::counter!("nightferry_sync_files_total", "outcome" => "copied").increment(1);
             metrics::counter!("nightferry_sync_bytes_total").increment(u64::try_from(copy.size).unwrap_or(0));
-            tracing::info!(target: "nightferry::sync", object = %copy.object_id, store = copy.store, bytes = copy.size, "copied and verified");
+            tracing::info!(target: SYNC_FILE_TARGET, object = %copy.object_id, store = copy.store, bytes = copy.size, "copied and verified");
         } else {
             tracing::warn!(target: "nightferry::sync", object = %copy.object_id, store = copy.store, "copied, but the lease was lost or the object removed: nothing was switched");
         }

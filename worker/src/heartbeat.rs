@@ -9,18 +9,24 @@ use nightferry_core::tiering::reap;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::breaker_gate::Gate;
 use crate::leases::Leases;
 
 /// What the worker is doing, as others see it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Activity {
     working: Arc<AtomicBool>,
+    fetching: Arc<AtomicBool>,
     draining: Arc<AtomicBool>,
 }
 
 impl Activity {
     pub(crate) fn set_working(&self, working: bool) {
         self.working.store(working, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_fetching(&self, fetching: bool) {
+        self.fetching.store(fetching, Ordering::Relaxed);
     }
 
     pub(crate) fn set_draining(&self) {
@@ -30,7 +36,7 @@ impl Activity {
     fn as_str(&self) -> &'static str {
         if self.draining.load(Ordering::Relaxed) {
             "draining"
-        } else if self.working.load(Ordering::Relaxed) {
+        } else if self.working.load(Ordering::Relaxed) || self.fetching.load(Ordering::Relaxed) {
             "working"
         } else {
             "idle"
@@ -44,6 +50,7 @@ pub(crate) async fn run(
     identity: Identity,
     activity: Activity,
     leases: Leases,
+    gate: Gate,
     drained: CancellationToken,
 ) {
     let mut beat = tokio::time::interval(context.config.tiering.heartbeat);
@@ -53,7 +60,8 @@ pub(crate) async fn run(
             () = drained.cancelled() => return,
             _ = beat.tick() => {}
         }
-        if let Err(error) = claim::heartbeat(&context, &identity, activity.as_str(), &leases.tokens()).await {
+        let (tokens, down) = (leases.tokens(), gate.down());
+        if let Err(error) = claim::heartbeat(&context, &identity, activity.as_str(), &tokens, &down).await {
             tracing::warn!(%error, "the heartbeat did not reach the database");
             continue;
         }

@@ -3,10 +3,12 @@
 
 mod breaker_gate;
 mod committer;
+mod fetch_loop;
 mod heartbeat;
 mod item;
 mod jobs;
 mod leases;
+mod outlook;
 mod schedule;
 mod transfer_loop;
 mod wake;
@@ -31,8 +33,10 @@ pub async fn run(context: Context, shutdown: CancellationToken) -> Result<()> {
     };
     tracing::info!(target: "nightferry::sync", worker = %identity.id, host = identity.host, "worker starts");
     let wake = wake::Wake::default();
+    let fetch_wake = wake::Wake::default();
     let activity = heartbeat::Activity::default();
     let leases = leases::Leases::default();
+    let gate = breaker_gate::Gate::default();
     // Leases must be renewed until the last copy has ended, so the heartbeat outlives the drain.
     let drained = CancellationToken::new();
     let beating = tokio::spawn(heartbeat::run(
@@ -40,12 +44,14 @@ pub async fn run(context: Context, shutdown: CancellationToken) -> Result<()> {
         identity.clone(),
         activity.clone(),
         leases.clone(),
+        gate.clone(),
         drained.clone(),
     ));
-    let listening = tokio::spawn(wake::listen(context.clone(), wake.clone(), shutdown.clone()));
+    let listening =
+        tokio::spawn(wake::listen(context.clone(), [wake.clone(), fetch_wake.clone()], shutdown.clone()));
     let ticker = schedule::start(&context, &wake, &identity, &shutdown).await?;
 
-    transfer_loop::run(&context, identity.id, &wake, &activity, &leases, &shutdown).await;
+    transfer_loop::run(&context, identity.id, &wake, &fetch_wake, &activity, &leases, gate, &shutdown).await;
 
     ticker.stop().await;
     listening.abort();

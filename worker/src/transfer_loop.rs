@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use nightferry_core::context::Context;
 use nightferry_core::db::runs::Run;
 use nightferry_core::db::unsigned;
 use nightferry_core::error::Result;
 use nightferry_core::ids::{RunId, WorkerId};
-use nightferry_core::tiering::{claim, copy, run};
+use nightferry_core::tiering::{claim, copy, run, window};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -18,21 +19,27 @@ use crate::breaker_gate::Gate;
 use crate::heartbeat::Activity;
 use crate::item::{self, Assignment, Workbench};
 use crate::leases::Leases;
+use crate::outlook::Outlook;
 use crate::wake::Wake;
-use crate::{committer, jobs};
+use crate::{committer, fetch_loop, jobs};
 
 /// Without a notification the loop looks for a run this often.
 const IDLE: Duration = Duration::from_secs(5);
 /// While a run waits for others' copies or for a backoff to end, it is looked at this often.
 const WAITING: Duration = Duration::from_millis(500);
+/// While a run waits for the transfer window, it is looked at this often.
+const CLOSED: Duration = Duration::from_secs(1);
 
 /// Runs until `shutdown`, then drains.
+#[allow(clippy::too_many_arguments, reason = "what both loops share, and what only this one has")]
 pub(crate) async fn run(
     context: &Context,
     worker: WorkerId,
     wake: &Wake,
+    fetch_wake: &Wake,
     activity: &Activity,
     leases: &Leases,
+    gate: Gate,
     shutdown: &CancellationToken,
 ) {
     let (sender, receiver) = mpsc::channel(1024);
@@ -43,6 +50,8 @@ pub(crate) async fn run(
         current: None,
         last: None,
         looked: Instant::now(),
+        waiting: None,
+        outlook: Outlook::default(),
         leases: leases.clone(),
         in_flight: JoinSet::new(),
         streams: 0,
@@ -50,12 +59,19 @@ pub(crate) async fn run(
         bench: Workbench {
             context: context.clone(),
             slots,
-            gate: Gate::default(),
+            gate,
             finished: sender,
             draining: shutdown.clone(),
             grace_over: CancellationToken::new(),
         },
     };
+    let fetching = tokio::spawn(fetch_loop::run(
+        state.bench.clone(),
+        worker,
+        fetch_wake.clone(),
+        activity.clone(),
+        leases.clone(),
+    ));
     while !shutdown.is_cancelled() {
         let pause = match state.step().await {
             Ok(pause) => pause,
@@ -75,6 +91,9 @@ pub(crate) async fn run(
     }
     activity.set_draining();
     state.drain().await;
+    if let Err(error) = fetching.await {
+        tracing::error!(target: "nightferry::sync", %error, "bringing copies back ended badly");
+    }
     drop(state);
     if let Err(error) = committing.await {
         tracing::error!(target: "nightferry::sync", %error, "the committer ended badly");
@@ -88,6 +107,9 @@ struct Loop {
     last: Option<Assignment>,
     /// When the run was last seen not to be stopped.
     looked: Instant,
+    /// The run that was last seen to wait for the transfer window.
+    waiting: Option<RunId>,
+    outlook: Outlook,
     leases: Leases,
     /// Copies claimed and not over yet; each answers how many streams it kept busy.
     in_flight: JoinSet<usize>,
@@ -118,6 +140,13 @@ impl Loop {
             return Ok(None);
         }
         let Some(run) = self.active_run().await? else { return Ok(Some(IDLE)) };
+        self.outlook.mind(&context, run.id).await;
+        if let Some(opens) = window::opens_at(&context, run.trigger) {
+            return self.wait_for_window(&run, opens).await;
+        }
+        if self.waiting.take() == Some(run.id) {
+            tracing::info!(target: "nightferry::sync", run = %run.id, "the transfer window is open, the run goes on");
+        }
         if self.looked.elapsed() >= WAITING {
             self.look_whether_stopped(&run).await?;
         }
@@ -132,7 +161,7 @@ impl Loop {
             for claim in batch.claims {
                 let streams = copy::streams_for(&context.config.tiering, unsigned(claim.size));
                 let held = self.leases.hold(batch.token);
-                let copying = item::process(self.bench.clone(), run.clone(), held, claim);
+                let copying = item::process(self.bench.clone(), Some(run.clone()), held, claim);
                 self.streams += streams;
                 self.in_flight.spawn(async move {
                     copying.await;
@@ -141,6 +170,21 @@ impl Loop {
             }
         }
         Ok(Some(WAITING))
+    }
+
+    /// The window is closed: what is in flight finishes, and what was claimed and not begun goes back. Such a run can
+    /// still be cancelled, and one of which nothing is left ends.
+    async fn wait_for_window(&mut self, run: &Assignment, opens: DateTime<Utc>) -> Result<Option<Duration>> {
+        run.closed.cancel();
+        // It is looked at anew, and gets a new sign to start, once the window opens.
+        (self.current, self.last) = (None, None);
+        if self.waiting.replace(run.id) != Some(run.id) {
+            tracing::info!(target: "nightferry::sync", run = %run.id, in_flight = self.in_flight.len(), %opens, "the transfer window is closed: what is in flight finishes, the rest of the run waits");
+        }
+        if self.in_flight.is_empty() && self.ended(run.id).await? {
+            return Ok(None);
+        }
+        Ok(Some(CLOSED))
     }
 
     /// How many copies to claim now. The next ones are claimed while the last ones are still in flight, so that no slot
@@ -189,15 +233,20 @@ impl Loop {
         if !self.in_flight.is_empty() {
             return Ok(Some(WAITING));
         }
+        Ok(if self.ended(run).await? { None } else { Some(WAITING) })
+    }
+
+    /// Ends the run if nothing of it is left, and sees to what follows. Answers whether it has ended.
+    async fn ended(&mut self, run: RunId) -> Result<bool> {
         let context = self.bench.context.clone();
-        let Some(ended) = run::settle(&context, run).await? else { return Ok(Some(WAITING)) };
+        let Some(ended) = run::settle(&context, run).await? else { return Ok(false) };
         tell(&ended);
         // Beside the loop: the next run need not wait until everything is freed.
         while self.chores.try_join_next().is_some() {}
         if self.chores.is_empty() {
             self.chores.spawn(jobs::housekeeping(context, self.worker, self.bench.draining.clone()));
         }
-        Ok(None)
+        Ok(true)
     }
 
     /// The running run; a queued one is planned and started first. Remembered until its queue is empty: a run that
@@ -208,7 +257,7 @@ impl Loop {
             let known = self.last.take();
             self.current = found.map(|run| match known {
                 Some(known) if known.id == run.id => known,
-                _ => Assignment { id: run.id, stopped: CancellationToken::new() },
+                _ => Assignment::of(&run),
             });
             self.last.clone_from(&self.current);
         }

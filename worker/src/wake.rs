@@ -30,16 +30,16 @@ impl Wake {
     }
 }
 
-/// Rings for every notification about runs, reconnecting for ever.
-pub(crate) async fn listen(context: Context, wake: Wake, shutdown: CancellationToken) {
+/// Rings every bell for every notification about runs and wanted copies, reconnecting for ever.
+pub(crate) async fn listen(context: Context, bells: [Wake; 2], shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         match Listener::open(&context.db, listen::RUNS).await {
             Ok(mut listener) => {
                 // Something may have happened while nobody listened.
-                wake.ring();
+                bells.iter().for_each(Wake::ring);
                 loop {
                     match listener.wait(LISTEN_FOR).await {
-                        Ok(true) => wake.ring(),
+                        Ok(true) => bells.iter().for_each(Wake::ring),
                         Ok(false) => {}
                         Err(error) => {
                             tracing::warn!(%error, "listening to the database broke off, reconnecting");

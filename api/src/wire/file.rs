@@ -145,6 +145,18 @@ pub(crate) enum Direction {
     Desc,
 }
 
+/// What is to be different about a file; what is left out stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangeFile {
+    /// New name.
+    pub(crate) filename: Option<String>,
+    /// Folder to move it to: an id, or `root`.
+    pub(crate) folder_id: Option<String>,
+    /// Whether its local copies are kept, of all its versions.
+    pub(crate) pinned: Option<bool>,
+}
+
 /// How to delete.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

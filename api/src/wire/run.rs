@@ -78,7 +78,8 @@ pub(crate) struct Run {
     started_at: Option<DateTime<Utc>>,
     /// When it ended.
     finished_at: Option<DateTime<Utc>>,
-    /// When the next queued copy may be tried, while the run is running.
+    /// When the next queued copy may be tried, while the run is running: after a pause, or once the transfer window
+    /// opens.
     next_batch_at: Option<DateTime<Utc>>,
     /// Why the run as a whole stopped early.
     #[serde(skip_serializing_if = "Option::is_none")]

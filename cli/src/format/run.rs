@@ -65,7 +65,7 @@ pub(crate) fn details(view: &RunView, look: Look) -> String {
     let run = &view.run;
     let mut facts = vec![
         ("run", run.id.to_string()),
-        ("status", status(run, look)),
+        ("status", status(view, look)),
         ("asked by", run.trigger.to_string()),
         ("scope", scope(run)),
         ("moved", progress(run)),
@@ -90,10 +90,14 @@ pub(crate) fn details(view: &RunView, look: Look) -> String {
     pairs(&facts)
 }
 
-fn status(run: &Run, look: Look) -> String {
+fn status(view: &RunView, look: Look) -> String {
+    let run = &view.run;
     let status = look.state(run.status.as_str());
     if run.status.is_active() && run.cancel_requested_at.is_some() {
         return format!("{status}, being cancelled: what is in flight finishes");
+    }
+    if let Some(at) = view.window_opens_at {
+        return format!("{status}, waits for the window, which opens at {}", look.zone.show(at));
     }
     match run.status {
         RunStatus::Queued => format!("{status}, waits for a worker"),
@@ -186,7 +190,7 @@ pub(crate) mod tests {
     }
 
     fn view(run: Run) -> RunView {
-        RunView { run, next_batch_at: None }
+        RunView::of_row(run)
     }
 
     #[test]
@@ -207,7 +211,15 @@ pub(crate) mod tests {
             scope: serde_json::json!({ "file_ids": ["0199f0a0-0000-7000-8000-00000000000f"] }),
             ..partial()
         };
-        insta::assert_snapshot!(details(&RunView { run, next_batch_at: at }, LOOK));
+        insta::assert_snapshot!(details(&RunView { next_batch_at: at, window_opens_at: None, run }, LOOK));
+    }
+
+    #[test]
+    fn a_run_that_waits_for_the_window_says_when_it_opens() {
+        let run = Run { status: RunStatus::Running, finished_at: None, ..partial() };
+        let opens = run.started_at.map(|at| at + TimeDelta::hours(20));
+        let text = details(&RunView { run, next_batch_at: opens, window_opens_at: opens }, LOOK);
+        assert!(text.contains("running, waits for the window, which opens at 2026-"), "{text}");
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! and nothing reads the process's environment except [`LoadOptions::from_process`].
 
 mod auth;
+mod bandwidth;
 mod database;
 mod document;
+mod hours;
 mod layer;
 mod logging;
 mod merge;
@@ -19,6 +21,7 @@ mod table;
 mod tiering;
 mod uploads;
 mod usual;
+mod window;
 mod words;
 
 #[cfg(test)]
@@ -35,6 +38,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 pub use self::auth::{AuthConfig, SigningAlgorithm};
+pub use self::bandwidth::Bandwidth;
 pub use self::database::{DatabaseConfig, DatabaseTls};
 pub use self::document::{configuration_tables, example_toml};
 pub use self::logging::{LogFormat, LoggingConfig};
@@ -43,8 +47,9 @@ pub use self::reconcile::ReconcileConfig;
 pub use self::scrub::ScrubConfig;
 pub use self::server::ServerConfig;
 pub use self::stores::{StoreConfig, StoreRole};
-pub use self::tiering::{FreeLocalAfter, TieringConfig, VerifyMode};
+pub use self::tiering::{FreeLocalAfter, TieringConfig, TransferOrder, VerifyMode};
 pub use self::uploads::UploadsConfig;
+pub use self::window::Window;
 
 use self::problem::Problems;
 

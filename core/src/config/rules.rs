@@ -114,6 +114,36 @@ pub(super) fn region(text: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
+/// A size: a whole number with a unit.
+pub(super) fn size(text: &str) -> Result<String, String> {
+    bytes_from_words(text).map(|_| text.trim().to_owned())
+}
+
+/// Parses `800MB`, `500GiB`, `2 TiB`: decimal and binary units (IEC 80000-13).
+pub(super) fn bytes_from_words(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 9] = [
+        ("b", 1),
+        ("kb", 1000),
+        ("mb", 1_000_000),
+        ("gb", 1_000_000_000),
+        ("tb", 1_000_000_000_000),
+        ("kib", 1 << 10),
+        ("mib", 1 << 20),
+        ("gib", 1 << 30),
+        ("tib", 1 << 40),
+    ];
+    let text = text.trim();
+    let digits = text.find(|at: char| !at.is_ascii_digit()).ok_or("has no unit")?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| "is not a size")?;
+    let unit = unit.trim().to_ascii_lowercase();
+    let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or("has no unit that is known")?;
+    match number.checked_mul(*factor) {
+        Some(bytes @ 1..) if i64::try_from(bytes).is_ok() => Ok(bytes),
+        _ => Err("is out of range".to_owned()),
+    }
+}
+
 /// A storage class that can be read at once.
 pub(super) fn storage_class(text: &str) -> Result<String, String> {
     let class = text.trim().to_ascii_uppercase();
@@ -172,6 +202,16 @@ pub(super) fn time_zone(text: &str) -> Result<String, String> {
         .parse::<chrono_tz::Tz>()
         .map(|zone| zone.name().to_owned())
         .map_err(|_| "is not a time zone of the IANA database".to_owned())
+}
+
+/// Hours of the week in which transfers may start.
+pub(super) fn window(text: &str) -> Result<String, String> {
+    text.parse::<super::Window>().map(|window| window.to_string())
+}
+
+/// A rate, or rates by the hours of the week.
+pub(super) fn bandwidth(text: &str) -> Result<String, String> {
+    text.parse::<super::Bandwidth>().map(|bandwidth| bandwidth.to_string())
 }
 
 /// A log level, alone or with levels for single modules.

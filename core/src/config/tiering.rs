@@ -8,7 +8,7 @@ use super::problem::Problems;
 use super::server::ServerConfig;
 use super::spec::{Kind, Spec, duration_from_words};
 use super::uploads::check_part_count;
-use super::{MEBIBYTE, rules, words};
+use super::{Bandwidth, MEBIBYTE, Window, rules, words};
 
 /// The `[tiering]` section.
 #[derive(Debug, Clone, Deserialize)]
@@ -21,6 +21,16 @@ pub struct TieringConfig {
     pub time_zone: chrono_tz::Tz,
     /// Whether a tick that was missed while no worker was up is caught up at start.
     pub catch_up: bool,
+    /// Hours in which transfers may start, in the time zone of the schedule.
+    #[serde(deserialize_with = "words::parsed")]
+    pub window: Window,
+    /// Whether runs that a person asked for keep to the window too.
+    pub window_applies_to_manual: bool,
+    /// Bytes a second of each worker, in the time zone of the schedule.
+    #[serde(deserialize_with = "words::parsed")]
+    pub bandwidth: Bandwidth,
+    /// Which copies of a run are made first.
+    pub order: TransferOrder,
     /// Name of the store where uploads land. Never empty once loaded.
     pub local_store: String,
     /// Name of the store to which the worker copies. Never empty once loaded.
@@ -55,9 +65,33 @@ pub struct TieringConfig {
     pub verify: VerifyMode,
     /// What becomes of the local copy once the cloud copy is verified.
     pub free_local_after: FreeLocalAfter,
+    /// No local copy is freed sooner than this after its cloud copy was verified.
+    #[serde(deserialize_with = "words::duration")]
+    pub free_grace: Duration,
+    /// Whether a download that the cloud served brings a local copy back.
+    pub cache_on_read: bool,
+    /// Bytes that the local store may hold; none: no limit.
+    #[serde(deserialize_with = "words::bytes")]
+    pub local_capacity: Option<u64>,
+    /// Per cent of the capacity above which local copies are freed.
+    pub high_watermark: u64,
+    /// Per cent of the capacity at which that ends.
+    pub low_watermark: u64,
     /// How long transfers in flight may take to finish after SIGTERM.
     #[serde(deserialize_with = "words::duration")]
     pub drain_grace: Duration,
+}
+
+/// Which copies of a run are made first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransferOrder {
+    /// Those that were queued first.
+    Oldest,
+    /// The smallest files.
+    Smallest,
+    /// The largest files.
+    Largest,
 }
 
 /// How a copy is proved.
@@ -100,6 +134,13 @@ impl TieringConfig {
         self.part_size_mb.saturating_mul(MEBIBYTE)
     }
 
+    /// Bytes in the local store above which copies are freed, and at which that ends; none where there is no limit.
+    pub fn watermarks(&self) -> Option<(u64, u64)> {
+        let capacity = self.local_capacity?;
+        let share = |per_cent: u64| u64::try_from(u128::from(capacity) * u128::from(per_cent) / 100);
+        Some((share(self.high_watermark).ok()?, share(self.low_watermark).ok()?))
+    }
+
     pub(super) fn check(&self, server: &ServerConfig, problems: &mut Problems) {
         check_part_count("tiering.part_size_mb", self.part_size_mb, server, problems);
         if self.multipart_threshold_mb < self.part_size_mb {
@@ -126,6 +167,16 @@ impl TieringConfig {
                 "make the cap at least as long as the first pause",
             );
         }
+        if self.low_watermark > self.high_watermark {
+            problems.add_between(
+                &["tiering.low_watermark", "tiering.high_watermark"],
+                format!(
+                    "= {} is more than tiering.high_watermark = {}",
+                    self.low_watermark, self.high_watermark
+                ),
+                "make the low mark at most as high as the high one",
+            );
+        }
     }
 }
 
@@ -138,12 +189,45 @@ pub(super) const SETTINGS: &[Spec] = &[
     Spec::new(
         "tiering.time_zone",
         Kind::Text { what: "an IANA time zone such as \"Europe/Berlin\"", rule: rules::time_zone },
-        "The IANA time zone of the schedule, such as \"Europe/Berlin\". Daylight saving is observed.",
+        "The IANA time zone of the schedule, the window and the bandwidth, such as \"Europe/Berlin\". Daylight saving is observed.",
     ),
     Spec::new(
         "tiering.catch_up",
         Kind::Switch,
         "Whether a tick that was missed while no worker was up is caught up, once, when one starts.",
+    ),
+    Spec::new(
+        "tiering.window",
+        Kind::Text {
+            what: "hours such as \"22:00-06:00\" or \"Mon-Fri 22:00-06:00, Sat-Sun\"",
+            rule: rules::window,
+        },
+        "Hours in which transfers may start, in tiering.time_zone: spans separated by commas, each with days before it or \
+         for every day; one over midnight belongs to the day on which it begins. When the window closes, what is in flight \
+         finishes and the rest of the run waits until it opens again.",
+    )
+    .optional("at any time"),
+    Spec::new(
+        "tiering.window_applies_to_manual",
+        Kind::Switch,
+        "Whether runs that a person asked for keep to the window too.",
+    ),
+    Spec::new(
+        "tiering.bandwidth",
+        Kind::Text {
+            what: "a rate such as \"10MiB/s\", or rates by hours such as \"Mon-Fri 08:00-18:00 2MiB/s, 18:00-08:00 unlimited\"",
+            rule: rules::bandwidth,
+        },
+        "What each worker may move, over all its transfers: one rate (KiB/s, MiB/s, GiB/s, MB/s, Mbit/s; at least 64KiB/s), \
+         or entries of hours and a rate, separated by commas, in tiering.time_zone. The first entry whose hours it is \
+         counts; an entry without hours holds for the rest, which is unlimited without one. A change takes effect within a \
+         second, also in the middle of a file.",
+    )
+    .optional("unlimited"),
+    Spec::new(
+        "tiering.order",
+        Kind::OneOf(&["oldest", "smallest", "largest"]),
+        "Which files of a run are copied first. What failed before comes after all others, whatever the order.",
     ),
     Spec::new(
         "tiering.local_store",
@@ -223,7 +307,36 @@ pub(super) const SETTINGS: &[Spec] = &[
         "tiering.free_local_after",
         Kind::DurationOrNever,
         "What becomes of the local copy once the cloud copy is verified: \"never\" keeps it, \"0s\" frees it at once, \
-         \"30d\" after 30 days.",
+         \"30d\" after 30 days. A copy that was brought back counts anew from then, or from its last download.",
+    ),
+    Spec::new(
+        "tiering.free_grace",
+        Kind::seconds(0, 30 * 86_400),
+        "No local copy is freed sooner than this after its cloud copy was verified, whatever else says so: what is just \
+         being opened still finds it. A download that is under way goes on in any case.",
+    ),
+    Spec::new(
+        "tiering.cache_on_read",
+        Kind::Switch,
+        "Whether a download that the cloud store served brings a copy back to the local store, which is then freed by the \
+         same rules as before.",
+    ),
+    Spec::new(
+        "tiering.local_capacity",
+        Kind::Text { what: "a size such as \"500GiB\"", rule: rules::size },
+        "How much the local store may hold, such as \"500GiB\" or \"2TB\". Above the high mark, local copies that are \
+         verified in the cloud and not pinned are freed, those that were not used for longest first, until the low mark.",
+    )
+    .optional("no limit"),
+    Spec::new(
+        "tiering.high_watermark",
+        Kind::Integer { min: 1, max: 100, step: 1, unit: "per cent" },
+        "Share of tiering.local_capacity above which local copies are freed.",
+    ),
+    Spec::new(
+        "tiering.low_watermark",
+        Kind::Integer { min: 0, max: 100, step: 1, unit: "per cent" },
+        "Share of tiering.local_capacity at which freeing stops.",
     ),
     Spec::new(
         "tiering.drain_grace",

@@ -68,8 +68,9 @@ pub(super) const SETTINGS: &[Spec] = &[
     Spec::new(
         "uploads.buffer_pool_mb",
         Kind::mebibytes(8, 1024 * 1024, 1),
-        "Memory shared by all uploads whose parts must be buffered before they go on (those whose length the client \
-         did not say, and the tails of the others). When it is used up, further uploads wait; it never grows.",
+        "Memory that all uploads share to hold parts before they are sent. It never grows. Parts of known length are \
+         held while there is room to spare, so that they can be sent again, and else passed through as they come; those \
+         whose length the client did not say, and the tails of the others, wait for room.",
     ),
     Spec::new(
         "uploads.part_size_mb",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de::Error};
 
+use super::rules::bytes_from_words;
 use super::spec::duration_from_words;
 
 /// A length of time such as `30s`.
@@ -20,6 +21,12 @@ pub(super) fn optional<'de, D: Deserializer<'de>, T: From<String>>(
 ) -> Result<Option<T>, D::Error> {
     let text = String::deserialize(deserializer)?;
     Ok(if text.is_empty() { None } else { Some(T::from(text)) })
+}
+
+/// A size such as `500GiB` in bytes, where empty means unset.
+pub(super) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() { Ok(None) } else { bytes_from_words(&text).map(Some).map_err(D::Error::custom) }
 }
 
 /// Anything that parses from text.

@@ -2,7 +2,9 @@
 //! it knows nothing of stores.
 
 pub mod audit;
+pub mod chores;
 pub mod enums;
+pub mod file_changes;
 pub mod files;
 pub mod folders;
 pub mod listen;

@@ -211,3 +211,8 @@ pub async fn delete(conn: &mut AsyncPgConnection, id: ObjectId) -> Result<()> {
         .await?;
     Ok(())
 }
+
+/// Finds an object.
+pub async fn find(conn: &mut AsyncPgConnection, id: ObjectId) -> Result<Option<Object>> {
+    Ok(objects::table.find(id).select(Object::as_select()).first(conn).await.optional()?)
+}

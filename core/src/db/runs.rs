@@ -274,6 +274,19 @@ pub async fn settle(conn: &mut AsyncPgConnection, id: RunId) -> Result<Option<Ru
     find(conn, id).await
 }
 
+/// The most recent runs that copied something to their end, newest first.
+pub async fn measured(conn: &mut AsyncPgConnection, limit: i64) -> Result<Vec<Run>> {
+    Ok(runs::table
+        .filter(runs::files_done.gt(0))
+        .filter(runs::finished_at.is_not_null())
+        .filter(runs::status.eq_any([RunStatus::Succeeded, RunStatus::Partial]))
+        .order(runs::finished_at.desc())
+        .limit(limit)
+        .select(Run::as_select())
+        .load(conn)
+        .await?)
+}
+
 /// Number of runs by status, for the metrics.
 pub async fn count_by_status(conn: &mut AsyncPgConnection) -> Result<Vec<(RunStatus, i64)>> {
     Ok(runs::table

@@ -170,6 +170,7 @@ diesel::table! {
         state -> Text,
         started_at -> Timestamptz,
         heartbeat_at -> Timestamptz,
+        stores_down -> Jsonb,
     }
 }
 
@@ -197,6 +198,9 @@ diesel::table! {
         part_size -> Nullable<Int8>,
         queued_at -> Timestamptz,
         verified_at -> Nullable<Timestamptz>,
+        last_used_at -> Timestamptz,
+        spare_since -> Nullable<Timestamptz>,
+        object_size -> Nullable<Int8>,
     }
 }
 
@@ -250,6 +254,14 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    chores (name) {
+        name -> Text,
+        lease_token -> Uuid,
+        lease_until -> Timestamptz,
+    }
+}
+
 diesel::joinable!(file_versions -> files (file_id));
 diesel::joinable!(file_versions -> objects (object_id));
 diesel::joinable!(replicas -> objects (object_id));
@@ -273,4 +285,5 @@ diesel::allow_tables_to_appear_in_same_query!(
     run_failures,
     audit_events,
     passes,
+    chores,
 );

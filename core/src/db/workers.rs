@@ -26,28 +26,46 @@ pub struct Worker {
     pub started_at: DateTime<Utc>,
     /// Last sign of life.
     pub heartbeat_at: DateTime<Utc>,
+    /// Stores that it waits for: a list of names.
+    pub stores_down: serde_json::Value,
+}
+
+impl Worker {
+    /// The names of the stores that it waits for.
+    pub fn waits_for(&self) -> Vec<&str> {
+        self.stores_down.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str).collect()
+    }
+}
+
+/// What a worker says of itself.
+#[derive(Debug, Insertable)]
+#[diesel(table_name = workers)]
+pub struct SignOfLife<'a> {
+    /// Id, new at each start.
+    pub id: WorkerId,
+    /// Host it runs on.
+    pub host: &'a str,
+    /// Process id there.
+    pub pid: i32,
+    /// Version of the program.
+    pub version: &'a str,
+    /// `idle`, `working` or `draining`.
+    pub state: &'a str,
+    /// Stores that it waits for: a list of names.
+    pub stores_down: serde_json::Value,
 }
 
 /// Says that the worker lives and what it does; makes its row when it is not there.
-pub async fn heartbeat(
-    conn: &mut AsyncPgConnection,
-    id: WorkerId,
-    host: &str,
-    pid: i32,
-    version: &str,
-    state: &str,
-) -> Result<()> {
+pub async fn heartbeat(conn: &mut AsyncPgConnection, alive: &SignOfLife<'_>) -> Result<()> {
     diesel::insert_into(workers::table)
-        .values((
-            workers::id.eq(id),
-            workers::host.eq(host),
-            workers::pid.eq(pid),
-            workers::version.eq(version),
-            workers::state.eq(state),
-        ))
+        .values(alive)
         .on_conflict(workers::id)
         .do_update()
-        .set((workers::state.eq(state), workers::heartbeat_at.eq(diesel::dsl::now)))
+        .set((
+            workers::state.eq(alive.state),
+            workers::stores_down.eq(&alive.stores_down),
+            workers::heartbeat_at.eq(diesel::dsl::now),
+        ))
         .execute(conn)
         .await?;
     Ok(())

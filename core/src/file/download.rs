@@ -13,7 +13,7 @@ use crate::db::enums::ReplicaState;
 use crate::db::{files, replicas, unsigned};
 use crate::error::{Error, Result};
 use crate::ids::{FileId, ObjectId, UserId};
-use crate::store::{ByteRange, GetObject, ObjectKey, Store, StoreError};
+use crate::store::{ByteRange, GetObject, ObjectKey, Store, StoreError, StoreRole};
 
 /// After this a client may try again when no store could be reached.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -34,6 +34,7 @@ pub struct Target {
     pub sha256: String,
     /// When the version was made.
     pub modified: DateTime<Utc>,
+    file_id: FileId,
     object_id: ObjectId,
     key: ObjectKey,
 }
@@ -53,6 +54,7 @@ pub async fn find(context: &Context, owner: UserId, id: FileId, version: Option<
         size: unsigned(version.size.unwrap_or(0)),
         sha256: version.sha256.map(hex::encode).unwrap_or_default(),
         modified: version.created_at,
+        file_id: id,
         object_id: version.object_id,
         key: parse_key(&version.key)?,
     })
@@ -84,7 +86,8 @@ pub async fn open(context: &Context, target: &Target, range: Option<ByteRange>) 
         body: None,
         looked_up: 0,
     };
-    reader.connect().await?;
+    let store = reader.connect().await?;
+    note(context, target, store);
     Ok(stream::unfold(reader, Reader::next).boxed())
 }
 
@@ -100,7 +103,14 @@ pub async fn presign(
 ) -> Result<String> {
     let names = present_in(context, target.object_id).await?;
     let store = first(context, &names)?;
+    note(context, target, store.role());
     Ok(store.presign_get(&target.key, expires, Some(disposition), Some(&target.content_type)).await?)
+}
+
+/// Notes that a file is read from a store of this role.
+fn note(context: &Context, target: &Target, role: StoreRole) {
+    let afar = role != StoreRole::Local;
+    context.accesses.note(target.file_id, target.object_id, context.clock.now(), afar);
 }
 
 fn first<'a>(context: &'a Context, names: &'a [String]) -> Result<&'a Store> {
@@ -129,7 +139,8 @@ struct Reader {
 impl Reader {
     /// Opens the rest of the bytes at the nearest store that gives them. Looks the replicas up twice before it
     /// gives up: the local copy may have been freed between the look-up and the read.
-    async fn connect(&mut self) -> Result<()> {
+    /// Answers the role of that store.
+    async fn connect(&mut self) -> Result<StoreRole> {
         let mut last: Option<StoreError> = None;
         loop {
             let Some(store) = self.stores.pop_front() else {
@@ -149,7 +160,7 @@ impl Reader {
             match store.get(&self.key, range).await {
                 Ok(body) => {
                     self.body = Some(body);
-                    return Ok(());
+                    return Ok(store.role());
                 }
                 Err(error) => {
                     tracing::warn!(store = %store.name(), object = %self.object_id, %error, "reading from a store failed, trying the next one");

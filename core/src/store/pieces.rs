@@ -1,4 +1,4 @@
-//! Bytes gathered as they arrive, without copying them together, so that they can be sent and sent again.
+//! Bytes gathered as they arrive, in blocks of one size, so that they can be sent and sent again.
 
 use std::sync::Arc;
 
@@ -8,12 +8,11 @@ use futures_util::stream::{self, Stream};
 use super::error::BoxError;
 use crate::checksum::{Crc64Hasher, Crc64Nvme};
 
-/// Smaller chunks are copied together: each one that is kept holds the whole buffer that it came in.
-const WORTH_KEEPING: usize = 8 * 1024;
-/// What small chunks are copied into, in bytes.
+/// What is gathered is copied into blocks of this many bytes: a chunk that was kept as it came would hold the whole
+/// buffer that it came in.
 const BLOCK: usize = 64 * 1024;
 
-/// Gathers chunks. Takes about as much memory as they have bytes, however small they are.
+/// Gathers chunks. Takes as much memory as they have bytes, rounded up to a block, however small they are.
 #[derive(Debug, Default)]
 pub struct Gathering {
     chunks: Vec<Bytes>,
@@ -24,19 +23,19 @@ pub struct Gathering {
 
 impl Gathering {
     /// Appends a chunk.
-    pub fn push(&mut self, chunk: Bytes) {
-        self.crc.update(&chunk);
+    pub fn push(&mut self, mut chunk: &[u8]) {
+        self.crc.update(chunk);
         self.length = self.length.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
-        if chunk.len() >= WORTH_KEEPING {
-            self.close();
-            self.chunks.push(chunk);
-            return;
+        while !chunk.is_empty() {
+            if self.open.len() == self.open.capacity() {
+                self.close();
+                self.open = BytesMut::with_capacity(BLOCK);
+            }
+            let room = self.open.capacity() - self.open.len();
+            let (head, tail) = chunk.split_at(room.min(chunk.len()));
+            self.open.extend_from_slice(head);
+            chunk = tail;
         }
-        if self.open.capacity() - self.open.len() < chunk.len() {
-            self.close();
-            self.open = BytesMut::with_capacity(BLOCK);
-        }
-        self.open.extend_from_slice(&chunk);
     }
 
     /// Bytes gathered so far.
@@ -109,7 +108,7 @@ mod tests {
             if rest.is_empty() {
                 break;
             }
-            gathering.push(rest.split_to((*size).min(rest.len())));
+            gathering.push(&rest.split_to((*size).min(rest.len())));
         }
         assert_eq!(gathering.length(), u64::try_from(bytes.len()).unwrap());
         gathering.finish()
@@ -122,10 +121,11 @@ mod tests {
     }
 
     #[test]
-    fn many_tiny_chunks_become_few_blocks() {
+    fn the_size_of_the_chunks_does_not_change_the_memory() {
         let bytes: Bytes = vec![7; 4 * BLOCK].into();
-        assert!(gather(&bytes, &[1]).chunks.len() <= 5);
-        assert_eq!(gather(&bytes, &[BLOCK]).chunks.len(), 4);
+        for size in [1, 1000, BLOCK, 3 * BLOCK] {
+            assert_eq!(gather(&bytes, &[size]).chunks.len(), 4, "{size}");
+        }
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! Leases: how a worker gets the right to copy, keeps it while bytes move, and shows that it lives.
 
+use crate::config::{TieringConfig, TransferOrder};
 use crate::context::Context;
 use crate::db::replicas::{self, Claim};
 use crate::db::workers;
@@ -15,7 +16,8 @@ pub struct Batch {
     pub claims: Vec<Claim>,
 }
 
-/// Claims at most `most` copies of a run; none when nothing of it is due.
+/// Claims at most `most` copies of a run, in the configured order; none when nothing of it is due. What failed before
+/// comes after everything else, when it is due.
 ///
 /// # Errors
 /// Whatever the database meets.
@@ -23,7 +25,37 @@ pub async fn next_batch(context: &Context, run: RunId, worker: WorkerId, most: u
     let token = LeaseToken::new();
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     let mut conn = context.db.conn().await?;
-    let claims = replicas::claim(&mut conn, run, worker, token, most, context.config.tiering.lease).await?;
+    let TieringConfig { order, lease, .. } = context.config.tiering;
+    let by_size = match order {
+        TransferOrder::Oldest => Vec::new(),
+        order => {
+            let largest = order == TransferOrder::Largest;
+            let mut claims =
+                replicas::claim_by_size(&mut conn, largest, run, worker, token, most, lease).await?;
+            // The database answers a batch in any order.
+            claims.sort_unstable_by_key(|claim| if largest { -claim.size } else { claim.size });
+            claims
+        }
+    };
+    let claims = if by_size.is_empty() {
+        replicas::claim(&mut conn, run, worker, token, most, lease).await?
+    } else {
+        by_size
+    };
+    Ok(Batch { token, claims })
+}
+
+/// Claims at most `most` copies into the local store that somebody waits for; none when there are none.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> Result<Batch> {
+    let token = LeaseToken::new();
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let local = context.stores.local()?.name().as_str();
+    let lease = context.config.tiering.lease;
+    let mut conn = context.db.conn().await?;
+    let claims = replicas::claim_on_demand(&mut conn, local, worker, token, most, lease).await?;
     Ok(Batch { token, claims })
 }
 
@@ -40,7 +72,7 @@ pub struct Identity {
     pub version: &'static str,
 }
 
-/// A sign of life, and the renewal of the leases that this worker is working under.
+/// A sign of life, with the stores that this worker waits for, and the renewal of the leases that it is working under.
 ///
 /// # Errors
 /// Whatever the database meets; the leases go on until they run out.
@@ -49,10 +81,19 @@ pub async fn heartbeat(
     worker: &Identity,
     state: &str,
     working_under: &[LeaseToken],
+    stores_down: &[String],
 ) -> Result<()> {
     let mut conn = context.db.conn().await?;
     replicas::renew_leases(&mut conn, worker.id, working_under, context.config.tiering.lease).await?;
-    workers::heartbeat(&mut conn, worker.id, &worker.host, worker.pid, worker.version, state).await
+    let alive = workers::SignOfLife {
+        id: worker.id,
+        host: &worker.host,
+        pid: worker.pid,
+        version: worker.version,
+        state,
+        stores_down: stores_down.into(),
+    };
+    workers::heartbeat(&mut conn, &alive).await
 }
 
 /// Takes a worker that stops off the list.

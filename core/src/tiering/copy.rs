@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::stream::{self, Stream, StreamExt};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::sync::SemaphorePermit;
 
 use crate::checksum::{BlockCrcs, Crc64Nvme, Sha256Hasher};
@@ -14,9 +14,7 @@ use crate::db::unsigned;
 use crate::error::Error;
 use crate::ids::LeaseToken;
 use crate::store::metadata;
-use crate::store::{
-    Body, BoxError, Gathering, ObjectBody, ObjectKey, PutOptions, Store, StoreError, Verdict,
-};
+use crate::store::{Body, BoxError, Gathering, ObjectKey, PutOptions, Store, StoreError, Verdict};
 
 use super::copy_parts;
 use super::verify::{self, Expected, Held, Unproved};
@@ -153,11 +151,16 @@ async fn second_look(job: &Job<'_>, suspicion: CopyError) -> CopyError {
     }
 }
 
+/// The store from which a copy is made: the nearest that holds a verified one.
+pub fn source_of<'c>(context: &'c Context, claim: &'c Claim) -> Option<&'c Store> {
+    let others = claim.sources.iter().map(String::as_str).filter(|name| *name != claim.store);
+    context.stores.nearest_first(others).into_iter().next()
+}
+
 fn prepare<'c>(context: &'c Context, claim: &'c Claim, token: LeaseToken) -> Result<Job<'c>, CopyError> {
     let unusable =
         |what: &str| CopyError::Unusable(format!("object {} has an unusable {what}", claim.object_id));
-    let others = claim.sources.iter().map(String::as_str).filter(|name| *name != claim.store);
-    let source = context.stores.nearest_first(others).into_iter().next().ok_or(CopyError::NoSource)?;
+    let source = source_of(context, claim).ok_or(CopyError::NoSource)?;
     let destination = context
         .stores
         .get(&claim.store)
@@ -201,7 +204,7 @@ async fn copy_whole(job: &Job<'_>) -> Result<String, CopyError> {
         if object.length != job.expected.size {
             return Err(wrong_size(job, object.length));
         }
-        let checked = checked(object.body, job);
+        let checked = checked(job.context.pace.limit(object.body), job);
         if job.expected.size <= SMALL {
             hold(checked).await.map_err(|error| reading_error(job, error))?
         } else {
@@ -225,7 +228,7 @@ async fn hold(source: impl Stream<Item = Result<bytes::Bytes, BoxError>>) -> Res
     let mut source = std::pin::pin!(source);
     let mut gathering = Gathering::default();
     while let Some(chunk) = source.next().await {
-        gathering.push(chunk?);
+        gathering.push(&chunk?);
     }
     Ok(gathering.finish().into())
 }
@@ -237,9 +240,12 @@ pub(super) fn wrong_size(job: &Job<'_>, length: u64) -> CopyError {
     }
 }
 
+/// The bytes of a source, at the pace of the worker.
+pub(super) type SourceBytes = BoxStream<'static, Result<bytes::Bytes, StoreError>>;
+
 /// The bytes of the source, ending in an error when their hash is not the recorded one.
 fn checked(
-    body: ObjectBody,
+    body: SourceBytes,
     job: &Job<'_>,
 ) -> impl Stream<Item = Result<bytes::Bytes, BoxError>> + Send + 'static {
     let expected = job.expected.sha256;

@@ -9,9 +9,11 @@ use crate::checksum::{BLOCK, Crc64Hasher, Crc64Nvme};
 use crate::db::transfer_parts::{self, TransferPart};
 use crate::db::{replicas, signed, unsigned};
 use crate::error::Result;
-use crate::store::{Body, BoxError, ByteRange, CompletedPart, ObjectBody, StoreError, UploadId, Verdict};
+use crate::store::{Body, BoxError, ByteRange, CompletedPart, StoreError, UploadId, Verdict};
 
-use super::copy::{CopyError, Job, SourceMismatch, put_options, sending_error, source_error, stream_of};
+use super::copy::{
+    CopyError, Job, SourceBytes, SourceMismatch, put_options, sending_error, source_error, stream_of,
+};
 use super::patience::patiently;
 use super::verify::Unproved;
 use super::{reap, verify};
@@ -145,7 +147,7 @@ async fn send(
     if object.total_size != job.expected.size {
         return Err(super::copy::wrong_size(job, object.total_size));
     }
-    let (seen, checked) = checked(object.body, known);
+    let (seen, checked) = checked(job.context.pace.limit(object.body), known);
     let receipt = job
         .destination
         .put_part(&job.key, upload, part.number, Body::stream(part.length, checked), known)
@@ -166,7 +168,7 @@ async fn send(
 
 /// The bytes of one part, ending in an error when their CRC is not the recorded one; and the CRC they had.
 fn checked(
-    body: ObjectBody,
+    body: SourceBytes,
     known: Option<Crc64Nvme>,
 ) -> (
     tokio::sync::oneshot::Receiver<Crc64Nvme>,

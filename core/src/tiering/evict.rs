@@ -1,18 +1,25 @@
-//! Free: local copies whose cloud copy was verified long enough ago are deleted. Marked under row locks that see
-//! the other verified replica, deleted, forgotten; a worker that dies in between is taken over.
+//! Free: local copies whose cloud copy was verified long enough ago are deleted. Marked under row locks that see the
+//! other verified replica, looked at once more, deleted, forgotten; a worker that dies in between is taken over, in
+//! whichever store.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
+use diesel_async::AsyncConnection;
 use tokio_util::sync::CancellationToken;
 
+use crate::checksum::Crc64Nvme;
 use crate::config::FreeLocalAfter;
 use crate::context::Context;
-use crate::db::replicas;
-use crate::error::Result;
+use crate::db::replicas::{self, Eviction, EvictionClaim, Order, Spare};
+use crate::db::{objects, unsigned};
+use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
-use crate::store::ObjectKey;
+use crate::store::{ObjectKey, Store, StoreRole};
 
 use super::patience::patiently;
+use super::repair;
+use super::verify::{self, Expected, Unproved};
 
 /// Copies freed in one batch.
 const BATCH: i64 = 100;
@@ -22,73 +29,219 @@ const BATCH: i64 = 100;
 /// # Errors
 /// Whatever the database meets. A store that fails is logged; its copies stay marked and are taken up again.
 pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken) -> Result<usize> {
-    let local = context.stores.local()?.name().to_string();
-    let cloud = context.stores.cloud()?.name().to_string();
-    let lease = context.config.tiering.lease;
     let mut freed = 0;
     // Of every store: reconciling takes away what lies in one without a row.
-    for store in context.stores.all().map(|store| store.name().as_str()) {
-        let token = LeaseToken::new();
-        let orphans = {
-            let mut conn = context.db.conn().await?;
-            replicas::reclaim_evictions(&mut conn, store, worker, token, lease).await?
-        };
-        freed += free(context, store, token, orphans, stop).await?;
+    for store in context.stores.all() {
+        freed += Freeing { context, store, worker, stop }.take_over().await?;
     }
+    let freeing = Freeing { context, store: context.stores.local()?, worker, stop };
     let FreeLocalAfter::After(after) = context.config.tiering.free_local_after else { return Ok(freed) };
+    let mut place = None;
     loop {
-        let token = LeaseToken::new();
-        let batch = {
-            let mut conn = context.db.conn().await?;
-            let claim = replicas::EvictionClaim { local: &local, cloud: &cloud, after, worker, token, lease };
-            replicas::claim_evictions(&mut conn, &claim, BATCH).await?
-        };
-        let claimed = batch.len();
-        let done = free(context, &local, token, batch, stop).await?;
-        freed += done;
+        let batch = freeing.claim(Order::Spare(after), place, i64::MAX).await?;
+        let done = freeing.free(batch.token, batch.ours, true).await?;
+        freed += done.freed;
+        place = batch.place;
         // Stop at the end of the backlog, and where the store does not delete or we are asked to stop.
-        if claimed == 0 || done < claimed {
+        if place.is_none() || done.left > 0 {
             return Ok(freed);
         }
     }
 }
 
-/// Deletes a batch and forgets what is deleted. What fails keeps its mark and is taken up again when the lease has
-/// run out; what was not begun, because time or patience ran out, may be taken up at once.
-async fn free(
-    context: &Context,
-    store: &str,
-    token: LeaseToken,
-    batch: Vec<(ObjectId, String)>,
-    stop: &CancellationToken,
-) -> Result<usize> {
-    let Some(target) = context.stores.get(store) else { return Ok(0) };
-    let over = Instant::now() + context.config.tiering.lease / 2;
-    let (mut deleted, mut left) = (Vec::with_capacity(batch.len()), Vec::new());
-    for (object, key) in batch {
-        let patience = over.saturating_duration_since(Instant::now());
-        if stop.is_cancelled() || patience.is_zero() {
-            left.push(object);
-            continue;
-        }
-        let Ok(key) = ObjectKey::parse(&key) else {
-            tracing::error!(%object, "an object's key in the database is unusable, its local copy stays");
-            continue;
+/// What one pass works with.
+pub(super) struct Freeing<'p> {
+    pub(super) context: &'p Context,
+    /// Whose copies are deleted.
+    pub(super) store: &'p Store,
+    pub(super) worker: WorkerId,
+    pub(super) stop: &'p CancellationToken,
+}
+
+/// Copies claimed together, under one lease.
+pub(super) struct Batch {
+    pub(super) token: LeaseToken,
+    pub(super) ours: Vec<Spare>,
+    /// Where the next batch goes on; none at the end.
+    pub(super) place: Option<(DateTime<Utc>, ObjectId)>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Done {
+    pub(super) freed: usize,
+    /// Bytes of those.
+    pub(super) bytes: i64,
+    /// Still marked, for another time.
+    pub(super) left: usize,
+}
+
+impl Freeing<'_> {
+    /// Claims the next batch after `place`, in order, until its bytes are `enough`.
+    pub(super) async fn claim(
+        &self,
+        order: Order,
+        place: Option<(DateTime<Utc>, ObjectId)>,
+        enough: i64,
+    ) -> Result<Batch> {
+        let cloud = self.context.stores.cloud()?.name().to_string();
+        let token = LeaseToken::new();
+        let claim = self.terms(token, &cloud);
+        // A copy that was verified a moment ago has its grace, whatever the policy says.
+        let order = match order {
+            Order::Spare(after) => Order::Spare(earliest(self.context, after)),
+            Order::LeastUsed => order,
         };
-        match tokio::time::timeout(patience, target.delete(&key)).await {
-            Ok(Ok(())) => deleted.push(object),
-            Ok(Err(error)) => {
-                tracing::warn!(target: "nightferry::sync", %object, %error, "a local copy could not be freed, it is tried again");
+        let mut conn = self.context.db.conn().await?;
+        let (spare, place, claimed) = conn
+            .transaction(async move |conn| {
+                let mut spare = replicas::lock_spare(conn, &claim, order, place, BATCH).await?;
+                let place = spare.last().map(|last| (last.at, last.object_id));
+                let mut missing = enough;
+                spare.retain(|copy| {
+                    let wanted = missing > 0;
+                    missing = missing.saturating_sub(copy.size);
+                    wanted
+                });
+                let ids: Vec<ObjectId> = spare.iter().map(|copy| copy.object_id).collect();
+                let claimed = replicas::claim_evictions(conn, &claim, &ids).await?;
+                Ok::<_, Error>((spare, place, claimed))
+            })
+            .await?;
+        let ours = spare.into_iter().filter(|copy| claimed.contains(&copy.object_id)).collect();
+        Ok(Batch { token, ours, place })
+    }
+
+    /// Finishes what workers that died had begun.
+    async fn take_over(&self) -> Result<usize> {
+        let token = LeaseToken::new();
+        let begun = {
+            let mut conn = self.context.db.conn().await?;
+            replicas::reclaim_evictions(&mut conn, &self.terms(token, "")).await?
+        };
+        Ok(self.free(token, begun, false).await?.freed)
+    }
+
+    fn terms<'t>(&'t self, token: LeaseToken, cloud: &'t str) -> EvictionClaim<'t> {
+        let tiering = &self.context.config.tiering;
+        EvictionClaim {
+            local: self.store.name().as_str(),
+            cloud,
+            grace: tiering.free_grace,
+            worker: self.worker,
+            token,
+            lease: tiering.lease,
+        }
+    }
+
+    /// Deletes a batch and forgets what is deleted. What fails keeps its mark and is taken up again when the lease
+    /// has run out; what was not begun, because time or patience ran out, may be taken up at once. `untouched` says
+    /// that nobody has tried to delete any of it before.
+    pub(super) async fn free(&self, token: LeaseToken, batch: Vec<Spare>, untouched: bool) -> Result<Done> {
+        let over = Instant::now() + self.context.config.tiering.lease / 2;
+        let (mut deleted, mut put_off) = (Vec::with_capacity(batch.len()), Vec::new());
+        let (mut bytes, mut left) = (0, 0);
+        for copy in batch {
+            let patience = over.saturating_duration_since(Instant::now());
+            if self.stop.is_cancelled() || patience.is_zero() {
+                put_off.push(copy.object_id);
+                continue;
             }
-            Err(_) => {
-                tracing::warn!(target: "nightferry::sync", %object, "freeing a local copy took too long, it is tried again");
+            match tokio::time::timeout(patience, self.free_one(token, &copy, untouched)).await {
+                Ok(Ok(true)) => {
+                    bytes += copy.size;
+                    deleted.push(copy.object_id);
+                }
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => {
+                    left += 1;
+                    tracing::warn!(target: "nightferry::sync", object = %copy.object_id, %error, "a copy could not be freed, it is tried again");
+                }
+                Err(_) => {
+                    left += 1;
+                    tracing::warn!(target: "nightferry::sync", object = %copy.object_id, "freeing a copy took too long, it is tried again");
+                }
+            }
+        }
+        left += put_off.len();
+        let store = self.store.name().as_str();
+        let freed = patiently(async || {
+            let mut conn = self.context.db.conn().await?;
+            replicas::let_go_of_evictions(&mut conn, store, token, &put_off).await?;
+            replicas::finish_evictions(&mut conn, store, token, &deleted).await
+        })
+        .await?;
+        Ok(Done { freed, bytes, left })
+    }
+
+    /// Deletes one copy. Answers whether it is gone; not when it must stay, or is somebody else's by now.
+    async fn free_one(&self, token: LeaseToken, copy: &Spare, untouched: bool) -> Result<bool> {
+        let store = self.store.name().as_str();
+        let key = ObjectKey::parse(&copy.key)
+            .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
+        let verdict = {
+            let mut conn = self.context.db.conn().await?;
+            replicas::check_eviction(&mut conn, store, token, copy.object_id).await?
+        };
+        match verdict {
+            Eviction::NotOurs => Ok(false),
+            Eviction::Allowed => {
+                self.store.delete(&key).await?;
+                Ok(true)
+            }
+            Eviction::Forbidden => {
+                let is_there = untouched || self.is_there(copy.object_id, &key).await?;
+                self.call_off(token, copy, is_there).await?;
+                Ok(false)
             }
         }
     }
-    patiently(async || {
-        let mut conn = context.db.conn().await?;
-        replicas::let_go_of_evictions(&mut conn, store, token, &left).await?;
-        replicas::finish_evictions(&mut conn, store, token, &deleted).await
-    })
-    .await
+
+    /// Ends an eviction without freeing. What turned out to be gone is lost like any other copy.
+    async fn call_off(&self, token: LeaseToken, copy: &Spare, is_there: bool) -> Result<()> {
+        let store = self.store.name().as_str();
+        let homes = self.context.stores.names_with(StoreRole::Cloud);
+        let object = copy.object_id;
+        let mut conn = self.context.db.conn().await?;
+        let left = conn
+            .transaction(async move |conn| {
+                let ours = replicas::call_eviction_off(conn, store, &homes, token, object, is_there).await?;
+                if is_there || !ours {
+                    return Ok::<_, Error>(None);
+                }
+                let error = "it was being freed when the other copy was lost or its file was pinned";
+                replicas::mark_lost(conn, object, store, error, None).await
+            })
+            .await?;
+        if left == Some(0) {
+            repair::tell_nothing_left(object, &copy.key);
+        }
+        tracing::info!(target: "nightferry::sync", %object, store, is_there, "a copy stays: its file was pinned, or no other verified copy is left");
+        Ok(())
+    }
+
+    /// Whether a copy whose deletion may have been tried is still there, whole.
+    async fn is_there(&self, object: ObjectId, key: &ObjectKey) -> Result<bool> {
+        let facts = {
+            let mut conn = self.context.db.conn().await?;
+            objects::find(&mut conn, object).await?.ok_or(Error::NotFound("object"))?
+        };
+        let unusable = || Error::Internal(format!("object {object} has no usable checksums"));
+        let crc: [u8; 8] = facts.crc64nvme.as_deref().unwrap_or(&[]).try_into().map_err(|_| unusable())?;
+        let expected = Expected {
+            size: unsigned(facts.size.unwrap_or(0)),
+            sha256: facts.sha256.as_deref().unwrap_or(&[]).try_into().map_err(|_| unusable())?,
+            crc64nvme: Crc64Nvme::from_u64(u64::from_be_bytes(crc)),
+        };
+        match verify::prove_by_asking(self.store, key, &expected).await {
+            Ok(()) => Ok(true),
+            Err(Unproved::Store(error)) => Err(error.into()),
+            Err(Unproved::Missing(_) | Unproved::Wrong { .. }) => Ok(false),
+        }
+    }
+}
+
+/// How long after its cloud copy was verified a local copy is freed at the earliest.
+pub(super) fn earliest(context: &Context, after: Duration) -> Duration {
+    after.max(context.config.tiering.free_grace)
 }

@@ -110,37 +110,40 @@ fn next_step(
                 step("copy", nightly, format!("its copy in {cloud} was lost and is made again"))
             }
             ReplicaState::Evicting => step("none", None, format!("its copy in {cloud} is being removed")),
-            ReplicaState::Present => match at_local.map(|replica| replica.state) {
-                Some(ReplicaState::Lost | ReplicaState::Queued) => {
-                    step("copy", nightly, format!("its local copy was lost and is made again from {cloud}"))
-                }
-                Some(ReplicaState::Copying) => {
-                    step("copying", None, format!("a worker is copying it back from {cloud}"))
-                }
-                Some(ReplicaState::Failed) => step(
-                    "retry",
-                    None,
-                    "making its lost local copy again was given up; run `nightferry sync retry` once the cause is \
-                     mended"
-                        .to_owned(),
-                ),
-                Some(ReplicaState::Present | ReplicaState::Evicting) | None => {
-                    freeing(context, file, at_local, replica)
-                }
-            },
+            ReplicaState::Present => freeing(context, file, at_local),
         },
     }
 }
 
-fn freeing(
-    context: &Context,
-    file: &FileRow,
-    at_local: Option<&Replica>,
-    at_cloud: &Replica,
-) -> Result<NextStep> {
+fn freeing(context: &Context, file: &FileRow, at_local: Option<&Replica>) -> Result<NextStep> {
     let step = |action, at, because: &str| Ok(NextStep { action, at, because: because.to_owned() });
-    if at_local.is_none_or(|replica| replica.state != ReplicaState::Present) {
+    let Some(local) = at_local else {
         return step("none", None, "it has crossed and its local copy was freed");
+    };
+    match local.state {
+        ReplicaState::Present => {}
+        ReplicaState::Queued => {
+            return step("copy", Some(local.not_before), "it has crossed, and a local copy is asked for");
+        }
+        ReplicaState::Copying => return step("copying", None, "a worker is bringing a local copy back"),
+        ReplicaState::Evicting => {
+            return step("free", None, "it has crossed, and its local copy is being freed");
+        }
+        // What was verified here before is a repair; what was not is a wish.
+        ReplicaState::Failed if local.verified_at.is_some() => {
+            return step(
+                "retry",
+                None,
+                "it has crossed; making its lost local copy again was given up; run `nightferry sync retry` once the \
+                 cause is mended",
+            );
+        }
+        ReplicaState::Failed => {
+            return step("none", None, "it has crossed; bringing a local copy back was given up");
+        }
+        ReplicaState::Lost => {
+            return step("copy", None, "it has crossed; its local copy was lost and is made again soon");
+        }
     }
     match context.config.tiering.free_local_after {
         _ if file.pinned => {
@@ -148,7 +151,7 @@ fn freeing(
         }
         FreeLocalAfter::Never => step("none", None, "it has crossed, and local copies are kept"),
         FreeLocalAfter::After(after) => {
-            let at = at_cloud.verified_at.map(|at| at + after);
+            let at = local.spare_since.map(|at| at + super::evict::earliest(context, after));
             step("free", at, "it has crossed, and its local copy is freed by the policy")
         }
     }

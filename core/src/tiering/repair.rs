@@ -3,22 +3,26 @@
 
 use diesel_async::AsyncConnection;
 
+use crate::config::TransferOrder;
 use crate::context::Context;
 use crate::db::enums::RunStatus;
 use crate::db::listen;
-use crate::db::replicas::{self, Planned};
+use crate::db::replicas::{self, Repairs};
 use crate::db::runs;
 use crate::error::Result;
 use crate::ids::ObjectId;
 
-/// Queues what is lost and can be repaired: in the run that is going on, if it is one of everything, else for the next.
+/// Queues what is lost and can be repaired: in the run that is going on, if it is one of everything, else for the next;
+/// what belongs into the local store is fetched at once, outside of any run.
 ///
 /// # Errors
 /// Whatever the database meets; then nothing was changed.
-pub async fn pass(context: &Context) -> Result<Planned> {
+pub async fn pass(context: &Context) -> Result<Repairs> {
+    let local = context.stores.local()?.name().as_str();
+    let by_size = context.config.tiering.order != TransferOrder::Oldest;
     let mut conn = context.db.conn().await?;
     if !replicas::can_repair(&mut conn).await? {
-        return Ok(Planned::default());
+        return Ok(Repairs::default());
     }
     conn.transaction(async move |conn| {
         let going_on = match runs::lock_active(conn).await? {
@@ -27,10 +31,15 @@ pub async fn pass(context: &Context) -> Result<Planned> {
             }
             _ => None,
         };
-        let queued = replicas::queue_repairs(conn, going_on, false).await?;
-        if let Some(run) = going_on {
-            runs::add_totals(conn, run, queued.files, queued.bytes).await?;
-            listen::notify(conn, listen::RUNS, &run.to_string()).await?;
+        let queued = replicas::queue_repairs(conn, local, going_on, false).await?;
+        if let Some(run) = going_on.filter(|_| queued.joined > 0) {
+            if by_size {
+                replicas::note_sizes(conn, run).await?;
+            }
+            runs::add_totals(conn, run, queued.joined, queued.joined_bytes).await?;
+        }
+        if queued.copies > 0 {
+            listen::notify(conn, listen::RUNS, "repair").await?;
         }
         Ok(queued)
     })

@@ -2,6 +2,7 @@
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
+use crate::config::TransferOrder;
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::db::enums::RunStatus;
@@ -11,10 +12,13 @@ use crate::db::{files, schedules};
 use crate::error::{Error, Result};
 use crate::ids::{FileId, RunId, UserId};
 
+use super::window;
+
 /// Name of the schedule row of the nightly run.
 pub const NIGHTLY: &str = "sync";
 
-/// Asks for a run. An idle worker starts it within a second.
+/// Asks for a run. An idle worker starts it within a second. A run that only waits for the transfer window is ended in
+/// favour of one that need not: what it has not copied is left to the new run, or to the next that has it in its scope.
 ///
 /// # Errors
 /// [`Error::SyncAlreadyRunning`].
@@ -22,11 +26,36 @@ pub async fn request(context: &Context, run: NewRun, origin: &Origin) -> Result<
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         let actor = run.requested_by;
+        if window::opens_at(context, run.trigger).is_none() {
+            end_waiting(context, conn).await?;
+        }
         let run = runs::insert(conn, &run).await?;
         audit::record(conn, requested(actor, &run, origin)).await?;
         Ok(run)
     })
     .await
+}
+
+/// Ends the active run if it waits for the transfer window.
+///
+/// # Errors
+/// [`Error::SyncAlreadyRunning`] when something of it is still in flight.
+async fn end_waiting(context: &Context, conn: &mut AsyncPgConnection) -> Result<()> {
+    let Some(active) = runs::lock_active(conn).await? else { return Ok(()) };
+    if active.status != RunStatus::Running || window::opens_at(context, active.trigger).is_none() {
+        return Ok(());
+    }
+    runs::request_cancel(conn, active.id).await?;
+    runs::set_error(conn, active.id, "it waited for the transfer window when somebody asked for another run")
+        .await?;
+    replicas::unassign(conn, active.id).await?;
+    match runs::settle(conn, active.id).await? {
+        Some(ended) => {
+            tracing::info!(target: "nightferry::sync", run = %ended.id, "a run that waits for the transfer window makes way for one that somebody asked for");
+            Ok(())
+        }
+        None => Err(Error::SyncAlreadyRunning(active.id)),
+    }
 }
 
 fn requested<'a>(actor: Option<UserId>, run: &Run, origin: &'a Origin) -> Event<'a> {
@@ -51,7 +80,9 @@ pub async fn request_file(
     run: NewRun,
     origin: &Origin,
 ) -> Result<RunId> {
+    let local = context.stores.local()?.name().to_string();
     let cloud = context.stores.cloud()?.name().to_string();
+    let order = context.config.tiering.order;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         let (row, _, _) = files::find(conn, file, owner).await?.ok_or(Error::NotFound("file"))?;
@@ -60,7 +91,7 @@ pub async fn request_file(
         }
         let scope = RunScope { file_ids: Some(vec![file]), ..RunScope::default() };
         if let Some(active) = runs::lock_active(conn).await? {
-            join(conn, &active, &cloud, &scope).await?;
+            join(conn, &active, (&local, &cloud), &scope, order).await?;
             return Ok(active.id);
         }
         let actor = run.requested_by;
@@ -72,10 +103,19 @@ pub async fn request_file(
 }
 
 /// Adds what is in `scope` to an active run. The totals of a run that is still queued are counted when it starts.
-async fn join(conn: &mut AsyncPgConnection, active: &Run, cloud: &str, scope: &RunScope) -> Result<()> {
+async fn join(
+    conn: &mut AsyncPgConnection,
+    active: &Run,
+    (local, cloud): (&str, &str),
+    scope: &RunScope,
+    order: TransferOrder,
+) -> Result<()> {
     let before = replicas::queued_in(conn, active.id).await?;
     replicas::plan_until(conn, active.id, cloud, scope, replicas::Until::Now).await?;
-    let after = with_repairs(conn, active.id, scope).await?;
+    let after = with_repairs(conn, active.id, local, scope).await?;
+    if order != TransferOrder::Oldest {
+        replicas::note_sizes(conn, active.id).await?;
+    }
     if active.status == RunStatus::Running {
         runs::add_totals(conn, active.id, after.files - before.files, after.bytes - before.bytes).await?;
     }
@@ -83,9 +123,14 @@ async fn join(conn: &mut AsyncPgConnection, active: &Run, cloud: &str, scope: &R
 }
 
 /// Adds the repairs that wait to a run of everything. Answers all that is queued for it.
-async fn with_repairs(conn: &mut AsyncPgConnection, run: RunId, scope: &RunScope) -> Result<Planned> {
+async fn with_repairs(
+    conn: &mut AsyncPgConnection,
+    run: RunId,
+    local: &str,
+    scope: &RunScope,
+) -> Result<Planned> {
     if scope.is_everything() {
-        replicas::queue_repairs(conn, Some(run), scope.retry_failed).await?;
+        replicas::queue_repairs(conn, local, Some(run), scope.retry_failed).await?;
     }
     replicas::queued_in(conn, run).await
 }
@@ -103,7 +148,8 @@ pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>
         }
         if let Some(active) = runs::lock_active(conn).await? {
             tracing::info!(target: "nightferry::sync", run = %active.id, %tick, "a run is active, it does this tick's work");
-            join(conn, &active, context.stores.cloud()?.name().as_str(), &RunScope::default()).await?;
+            let (local, cloud) = (context.stores.local()?.name().as_str(), context.stores.cloud()?.name().as_str());
+            join(conn, &active, (local, cloud), &RunScope::default(), context.config.tiering.order).await?;
             return Ok(None);
         }
         let run = NewRun {
@@ -122,13 +168,17 @@ pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>
 /// # Errors
 /// Whatever the database meets; the run stays queued.
 pub async fn start_queued(context: &Context) -> Result<Option<Run>> {
+    let local = context.stores.local()?.name().to_string();
     let cloud = context.stores.cloud()?.name().to_string();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         let Some(run) = runs::lock_queued(conn).await? else { return Ok(None) };
         let scope = run.scope()?;
         replicas::plan_until(conn, run.id, &cloud, &scope, replicas::Until::RunRequested).await?;
-        let Planned { files, bytes } = with_repairs(conn, run.id, &scope).await?;
+        let Planned { files, bytes } = with_repairs(conn, run.id, &local, &scope).await?;
+        if context.config.tiering.order != TransferOrder::Oldest {
+            replicas::note_sizes(conn, run.id).await?;
+        }
         runs::start(conn, run.id, files, bytes).await?;
         runs::find(conn, run.id).await
     })
@@ -151,7 +201,7 @@ pub async fn active(context: &Context) -> Result<Option<Run>> {
 pub async fn find(context: &Context, id: RunId) -> Result<RunView> {
     let mut conn = context.db.conn().await?;
     let run = runs::find(&mut conn, id).await?.ok_or(Error::NotFound("run"))?;
-    view(&mut conn, run).await
+    view(context, &mut conn, run).await
 }
 
 /// A run and when its next batch is due.
@@ -161,12 +211,25 @@ pub struct RunView {
     pub run: Run,
     /// When the next queued copy may be tried, while the run is running.
     pub next_batch_at: Option<chrono::DateTime<chrono::Utc>>,
+    /// When the transfer window opens that the run has to wait for.
+    pub window_opens_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
-async fn view(conn: &mut AsyncPgConnection, run: Run) -> Result<RunView> {
-    let next_batch_at =
-        if run.status == RunStatus::Running { replicas::next_due(conn, run.id).await? } else { None };
-    Ok(RunView { run, next_batch_at })
+impl RunView {
+    /// A run of which nothing is due.
+    pub fn of_row(run: Run) -> Self {
+        Self { run, next_batch_at: None, window_opens_at: None }
+    }
+}
+
+async fn view(context: &Context, conn: &mut AsyncPgConnection, run: Run) -> Result<RunView> {
+    if run.status != RunStatus::Running {
+        return Ok(RunView::of_row(run));
+    }
+    let next_due = replicas::next_due(conn, run.id).await?;
+    let window_opens_at = next_due.and_then(|_| window::opens_at(context, run.trigger));
+    // None is less than any time.
+    Ok(RunView { run, next_batch_at: next_due.max(window_opens_at), window_opens_at })
 }
 
 /// Runs, newest first, before `before`, at most `limit`; and whether there are more.
@@ -182,7 +245,7 @@ pub async fn page(context: &Context, before: Option<RunId>, limit: i64) -> Resul
     let mut views = Vec::with_capacity(rows.len());
     for run in rows {
         // At most one run is active, so this asks at most once.
-        views.push(view(&mut conn, run).await?);
+        views.push(view(context, &mut conn, run).await?);
     }
     Ok((views, more))
 }

@@ -25,10 +25,11 @@ use crate::store::{ObjectKey, StoreRole, UploadId, Verdict};
 /// # Errors
 /// Whatever the database meets; then nothing was changed and the call may be repeated.
 pub async fn finish(context: &Context, copies: &[Finished]) -> Result<Vec<Switched>> {
+    let local = context.stores.local()?.name().to_string();
     let homes = context.stores.names_with(StoreRole::Cloud);
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        let switched = replicas::finish(conn, copies, &homes).await?;
+        let switched = replicas::finish(conn, &local, &homes, copies).await?;
         for copy in copies {
             if !switched.iter().any(|row| row.object_id == copy.object_id && row.store == copy.store) {
                 replicas::release(conn, copy.token, &[copy.object_id], None, Duration::ZERO).await?;
@@ -56,8 +57,8 @@ pub enum Outcome {
     NotOurs,
 }
 
-/// Records a failed try of one copy in one transaction, with the run's counter and failure row when it is
-/// given up. A source that turned out missing or corrupt is marked `lost`.
+/// Records a failed try of one copy in one transaction, with its run's counter and failure row, if it is part of one,
+/// when it is given up. A source that turned out missing or corrupt is marked `lost`.
 ///
 /// # Errors
 /// Whatever the database meets; then nothing was changed.
@@ -65,7 +66,7 @@ pub async fn fail(
     context: &Context,
     claim: &Claim,
     token: LeaseToken,
-    run: RunId,
+    run: Option<RunId>,
     error: &CopyError,
 ) -> Result<Outcome> {
     let tiering = &context.config.tiering;
@@ -94,16 +95,18 @@ pub async fn fail(
             if state != ReplicaState::Failed {
                 return Ok(Outcome::Queued { attempts });
             }
-            let row = NewRunFailure {
-                id: Uuid::now_v7(),
-                run_id: run,
-                object_id: claim.object_id,
-                store: &claim.store,
-                attempts,
-                error: text,
-            };
-            run_failures::insert(conn, &[row]).await?;
-            runs::count(conn, run, 0, 1, 0).await?;
+            if let Some(run) = run {
+                let row = NewRunFailure {
+                    id: Uuid::now_v7(),
+                    run_id: run,
+                    object_id: claim.object_id,
+                    store: &claim.store,
+                    attempts,
+                    error: text,
+                };
+                run_failures::insert(conn, &[row]).await?;
+                runs::count(conn, run, 0, 1, 0).await?;
+            }
             Ok(Outcome::GivenUp { attempts })
         })
         .await?;

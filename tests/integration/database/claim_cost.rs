@@ -10,9 +10,10 @@ async fn backlog(world: &World, run: nightferry_core::ids::RunId, count: u32) {
     let sql = format!(
         "WITH made AS ( \
              INSERT INTO objects (id, owner_id, key, state, content_type, size, sha256, crc64nvme, upload_store, stored_at) \
-             SELECT gen_random_uuid(), '{user}', 'k' || n, 'stored', 'text/plain', 1, decode(repeat('00', 32), 'hex'), \
-                    decode(repeat('00', 8), 'hex'), 'minio', now() FROM generate_series(1, {count}) n RETURNING id) \
-         INSERT INTO replicas (object_id, store, state, run_id) SELECT id, 's3', 'queued', '{run}' FROM made"
+             SELECT gen_random_uuid(), '{user}', gen_random_uuid()::text, 'stored', 'text/plain', 1, decode(repeat('00', 32), 'hex'), \
+                    decode(repeat('00', 8), 'hex'), 'minio', now() FROM generate_series(1, {count}) RETURNING id) \
+         INSERT INTO replicas (object_id, store, state, run_id, object_size) \
+         SELECT id, 's3', 'queued', '{run}', 1000 * random() FROM made"
     );
     database::execute(&world.context.db, &sql).await.unwrap();
     database::execute(&world.context.db, "ANALYZE").await.unwrap();
@@ -40,4 +41,53 @@ async fn a_claim_reads_a_batch_of_index_entries_and_no_more() {
 
     assert!(plan.contains("replicas_claim_idx"), "{plan}");
     assert!(!plan.contains("Sort") && !plan.contains("Seq Scan"), "{plan}");
+}
+
+/// Buffers that the planner's way to a batch touches, and the way.
+async fn cost_of(world: &World, run: nightferry_core::ids::RunId, which: &str, order: &str) -> (u64, String) {
+    let plan = database::texts(
+        &world.context.db,
+        &format!(
+            "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS) SELECT object_id, store FROM replicas \
+             WHERE run_id = '{run}' AND state = 'queued' AND {which} \
+             ORDER BY priority DESC, {order}, object_id LIMIT 10 FOR UPDATE SKIP LOCKED",
+        ),
+    )
+    .await;
+    let number = |line: &str, name: &str| {
+        line.split_whitespace()
+            .find_map(|word| word.strip_prefix(name))
+            .map_or(0, |text| text.parse().unwrap())
+    };
+    // The first line of buffers is that of the whole; those of planning come last.
+    let line = plan.iter().find(|line| line.contains("Buffers: shared")).unwrap();
+    (number(line, "hit=") + number(line, "read="), plan.join("\n"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_order_is_served_by_an_index_and_costs_the_same_whatever_the_backlog() {
+    let world = World::with("database.statement_timeout", "120s").build().await;
+    let requested = world.request_run(RunScope::default()).await;
+    run::start_queued(&world.context).await.unwrap().unwrap();
+    let by_size = "attempts = 0 AND object_size IS NOT NULL AND not_before <= now()";
+    let orders = [
+        ("replicas_claim_idx", "not_before <= now()", "not_before"),
+        ("replicas_claim_smallest_idx", by_size, "object_size"),
+        ("replicas_claim_largest_idx", by_size, "object_size DESC"),
+    ];
+
+    let mut costs = Vec::new();
+    for more in [2_000, 38_000] {
+        backlog(&world, requested.id, more).await;
+        for (index, which, order) in orders {
+            let (cost, plan) = cost_of(&world, requested.id, which, order).await;
+            assert!(plan.contains(index), "{plan}");
+            assert!(!plan.contains("Sort") && !plan.contains("Seq Scan"), "{plan}");
+            costs.push(cost);
+        }
+    }
+
+    // An index may be one level higher, and a row may have moved to another page.
+    let (few, many) = costs.split_at(orders.len());
+    assert!(few.iter().zip(many).all(|(few, many)| *many <= few + 20), "{few:?} {many:?}");
 }

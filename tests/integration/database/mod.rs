@@ -2,6 +2,7 @@
 
 mod claim_cost;
 mod constraints;
+mod freeing_cost;
 mod lists;
 mod migrations;
 mod schema_file;

@@ -114,3 +114,48 @@ async fn placement_says_where_a_file_is_and_what_happens_next() {
     assert_eq!(after["replicas"].as_array().unwrap().len(), 2);
     assert_eq!(after["next"]["action"], "none");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_renamed_moved_and_pinned_by_one_request_of_its_owner() {
+    let world = World::new().await;
+    let api = world.start_api();
+    let ann = api.person().await;
+    let file = ann.upload("a.txt", pattern(1, 10)).await;
+    ann.upload("b.txt", pattern(2, 10)).await;
+    let path = format!("/api/files/{}", file["id"].as_str().unwrap());
+    assert_eq!(file["pinned"], false);
+    let change = |body| ann.request(Method::PATCH, &path).json(&body);
+
+    let (status, changed) =
+        answered(change(json!({ "filename": " c.txt ", "folder_id": "root", "pinned": true }))).await;
+    assert_eq!(
+        (status.as_u16(), &changed["filename"], &changed["pinned"]),
+        (200, &json!("c.txt"), &json!(true))
+    );
+    assert_eq!(changed["sha256"], file["sha256"]);
+    assert_eq!(ann.get(&path).await["pinned"], true);
+    let (_, unpinned) = answered(change(json!({ "pinned": false }))).await;
+    assert_eq!((&unpinned["filename"], &unpinned["pinned"]), (&json!("c.txt"), &json!(false)));
+
+    problem(change(json!({ "filename": "b.txt" })), 409, "NAME_TAKEN").await;
+    problem(change(json!({ "filename": "../b" })), 400, "VALIDATION_FAILED").await;
+    problem(change(json!({ "surprise": 1 })), 400, "VALIDATION_FAILED").await;
+    problem(change(json!({ "folder_id": "nonsense" })), 400, "VALIDATION_FAILED").await;
+    problem(change(json!({ "folder_id": uuid::Uuid::now_v7() })), 404, "NOT_FOUND").await;
+    let bob = api.person().await;
+    let foreign = bob.request(Method::PATCH, &path).json(&json!({ "pinned": true }));
+    problem(foreign, 404, "NOT_FOUND").await;
+    assert_eq!(ann.get(&path).await["pinned"], false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_in_the_trash_cannot_be_changed() {
+    let world = World::new().await;
+    let api = world.start_api();
+    let ann = api.person().await;
+    let file = ann.upload("a.txt", pattern(1, 10)).await;
+    let path = format!("/api/files/{}", file["id"].as_str().unwrap());
+    let (status, _) = answered(ann.request(Method::DELETE, &path)).await;
+    assert_eq!(status, 204);
+    problem(ann.request(Method::PATCH, &path).json(&json!({ "pinned": true })), 404, "NOT_FOUND").await;
+}

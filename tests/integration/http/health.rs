@@ -19,7 +19,14 @@ async fn liveness_readiness_and_metrics_tell_the_truth() {
         "{ready}"
     );
     let metrics = api.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
-    for needed in ["http_requests_total", "nightferry_replicas", "route=\"/api/files/upload\""] {
+    for needed in [
+        "http_requests_total",
+        "nightferry_replicas",
+        "route=\"/api/files/upload\"",
+        "nightferry_store_breaker_open{store=\"s3\"} 0",
+        "nightferry_backlog_seconds 0",
+        "nightferry_backlog_exceeds_window 0",
+    ] {
         assert!(metrics.contains(needed), "{needed} is missing in\n{metrics}");
     }
 }

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::file::details::{self, FileView};
+use nightferry_core::file::trash;
 use nightferry_core::ids::WorkerId;
 use nightferry_core::tiering::evict;
 use nightferry_tests::harness::database::{execute, texts};
@@ -41,6 +43,15 @@ async fn crossed(world: &World, count: u64) -> Vec<FileView> {
     .await
     .unwrap();
     files
+}
+
+/// As if everything had happened so much earlier.
+async fn age(world: &World, by: &str) {
+    let sql = format!(
+        "UPDATE replicas SET verified_at = verified_at - interval '{by}', \
+         spare_since = spare_since - interval '{by}', last_used_at = last_used_at - interval '{by}'"
+    );
+    execute(&world.context.db, &sql).await.unwrap();
 }
 
 async fn pass(world: &World) -> usize {
@@ -101,7 +112,7 @@ async fn nothing_is_freed_before_its_time_or_without_a_verified_copy_elsewhere()
     let files = crossed(&world, 3).await;
     assert_eq!(pass(&world).await, 0, "it is not time yet");
 
-    execute(&world.context.db, "UPDATE replicas SET verified_at = now() - interval '2h'").await.unwrap();
+    age(&world, "2h").await;
     let lost = format!(
         "UPDATE replicas SET state = 'lost' WHERE store = 's3' AND object_id = '{}'",
         files[0].object_id
@@ -111,6 +122,112 @@ async fn nothing_is_freed_before_its_time_or_without_a_verified_copy_elsewhere()
     assert_eq!(pass(&world).await, 2, "the one whose other copy is lost stays");
     assert_eq!(world.replica("minio", &files[0]).await.unwrap().state, ReplicaState::Present);
     assert_eq!(world.stored("minio", &files[0]).await, Some(pattern(0, 10_000).sha256()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_freed_within_the_grace_period() {
+    let world = frees_at_once().set("tiering.free_grace", "1h").build().await;
+    crossed(&world, 2).await;
+    assert_eq!(pass(&world).await, 0, "verified a moment ago");
+
+    age(&world, "2h").await;
+
+    assert_eq!(pass(&world).await, 2);
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_whose_cloud_copy_is_lost_after_it_was_claimed_stays() {
+    let world = frees_at_once().build().await;
+    let files = crossed(&world, 3).await;
+    // All three are claimed, and the first deletion is under way.
+    let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);
+    let stop = CancellationToken::new();
+    let freed = {
+        let freeing = evict::pass(&world.context, WorkerId::new(), &stop);
+        let meanwhile = async {
+            gate.reached().await;
+            let lost = "UPDATE replicas SET state = 'lost' WHERE store = 's3'";
+            execute(&world.context.db, lost).await.unwrap();
+            gate.open();
+        };
+        futures_util::future::join(freeing, meanwhile).await.0.unwrap()
+    };
+
+    assert_eq!(freed, 1, "only the one whose deletion could not be stopped any more");
+    assert_eq!(states(&world).await, expected(&[("minio present", 2), ("s3 lost", 3)]));
+    let mut kept = 0;
+    for (seed, file) in files.iter().enumerate() {
+        kept += usize::from(world.stored("minio", file).await == Some(pattern(seed as u64, 10_000).sha256()));
+    }
+    assert_eq!(kept, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_freeing_that_was_broken_off_ends_without_deleting_when_the_cloud_copy_is_lost_meanwhile() {
+    let world = frees_at_once().set("tiering.lease", "1s").set("tiering.heartbeat", "200ms").build().await;
+    let files = crossed(&world, 2).await;
+    let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);
+    {
+        let stop = CancellationToken::new();
+        let dying = evict::pass(&world.context, WorkerId::new(), &stop);
+        tokio::select! {
+            _ = dying => panic!("it waits at the gate"),
+            () = gate.reached() => {}
+        }
+    }
+    // One of them was deleted by the worker that died, the other was not; and the cloud has lost both.
+    world.direct.local().unwrap().delete(&world.key(&files[0]).await).await.unwrap();
+    execute(&world.context.db, "UPDATE replicas SET state = 'lost' WHERE store = 's3'").await.unwrap();
+    gate.open();
+
+    eventually("what is there is present, what is gone is lost", || async {
+        pass(&world).await;
+        (states(&world).await == expected(&[("minio lost", 1), ("minio present", 1), ("s3 lost", 2)]))
+            .then_some(())
+    })
+    .await;
+    assert_eq!(world.replica("minio", &files[1]).await.unwrap().state, ReplicaState::Present);
+    assert_eq!(world.stored("minio", &files[1]).await, Some(pattern(1, 10_000).sha256()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_overwritten_deleted_and_restored_while_they_are_freed_stay_whole() {
+    let world = frees_at_once().build().await;
+    let files = crossed(&world, 12).await;
+    let owner = files[0].row.owner_id;
+
+    let freeing = async {
+        let mut freed = 0;
+        for _ in 0..4 {
+            freed += pass(&world).await;
+        }
+        freed
+    };
+    let changing = async {
+        for (index, file) in files.iter().enumerate() {
+            let id = file.row.id;
+            match index % 4 {
+                0 => drop(world.upload(owner, &file.row.filename, pattern(100 + index as u64, 5_000)).await),
+                1 => trash::soft_delete(&world.context, owner, id).await.unwrap(),
+                2 => trash::purge(&world.context, owner, id, &Origin::default()).await.unwrap(),
+                _ => {
+                    trash::soft_delete(&world.context, owner, id).await.unwrap();
+                    let restore = format!("UPDATE files SET deleted_at = NULL WHERE id = '{id}'");
+                    execute(&world.context.db, &restore).await.unwrap();
+                }
+            }
+        }
+    };
+    futures_util::future::join(freeing, changing).await;
+
+    pass(&world).await;
+    for (index, file) in files.iter().enumerate().filter(|(index, _)| index % 4 != 2) {
+        let held =
+            format!("SELECT 1 FROM replicas WHERE object_id = '{}' AND state = 'present'", file.object_id);
+        assert!(!texts(&world.context.db, &held).await.is_empty(), "{index}");
+    }
+    assert_invariants(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,4 +330,37 @@ async fn a_download_that_began_before_its_copy_is_freed_goes_on() {
         all.extend_from_slice(&chunk.unwrap());
     }
     assert_eq!(all, pattern(1, size).bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_download_whose_copy_is_freed_under_it_goes_on_from_the_cloud_at_the_same_byte() {
+    use futures_util::StreamExt;
+    let world = frees_at_once().build().await;
+    let user = world.user().await;
+    let size = 10 * 1024 * 1024;
+    let file = world.upload(user, "a", pattern(1, size)).await;
+    // What the store does to a reader whose object it deletes.
+    let cut = world.local.add(Fault::reset_response_after(1024 * 1024).on(Method::GET).key_contains("-a"));
+    let target =
+        nightferry_core::file::download::find(&world.context, user, file.row.id, None).await.unwrap();
+    let mut body = nightferry_core::file::download::open(&world.context, &target, None).await.unwrap();
+    let first = body.next().await.unwrap().unwrap();
+    cut.remove();
+
+    let worker = world.start_worker();
+    assert_eq!(world.sync().await.files_done, 1);
+    eventually("the local copy is freed", || async {
+        world.replica("minio", &file).await.is_none().then_some(())
+    })
+    .await;
+    worker.stop().await;
+    world.cloud.forget_requests();
+
+    let mut all = first.to_vec();
+    while let Some(chunk) = body.next().await {
+        all.extend_from_slice(&chunk.unwrap());
+    }
+    assert_eq!(all, pattern(1, size).bytes());
+    let read = world.cloud.requests().into_iter().find(|request| request.method == Method::GET).unwrap();
+    assert!(read.response_bytes < size, "only the rest: {read:?}");
 }

@@ -3,6 +3,7 @@
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::RunStatus;
 use nightferry_core::db::runs::RunScope;
+use nightferry_core::db::workers;
 use nightferry_core::tiering::run;
 use nightferry_tests::harness::database::texts;
 use nightferry_tests::harness::fault_proxy::{Fault, FaultProxy, Match};
@@ -103,6 +104,31 @@ async fn a_store_that_refuses_connections_for_a_while_is_waited_for() {
     assert_eq!(world.stored("s3", &large).await, Some(pattern(2, 20 * 1024 * 1024).sha256()));
     worker.stop().await;
     assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_can_see_which_store_a_worker_waits_for() {
+    let world = World::new().await;
+    let user = world.user().await;
+    world.upload(user, "a", pattern(1, 1000)).await;
+    world.cloud.down().await;
+    let worker = world.start_worker();
+    let requested = world.request_run(RunScope::default()).await;
+    let waits_for = async |wanted: &[&str]| {
+        eventually("the worker says what it waits for", || async {
+            let mut conn = world.context.db.conn().await.unwrap();
+            let workers = workers::all(&mut conn).await.unwrap();
+            workers.iter().any(|worker| worker.waits_for() == wanted).then_some(())
+        })
+        .await;
+    };
+
+    waits_for(&["s3"]).await;
+    world.cloud.up().await;
+
+    assert_eq!(world.ended(requested.id).await.files_done, 1);
+    waits_for(&[]).await;
+    worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,12 +52,24 @@ async fn now(world: &World, file: &FileView) -> FileView {
     details::find(&world.context, file.row.owner_id, file.row.id).await.unwrap()
 }
 
+/// Waits for the local copy of a file.
+async fn repaired(world: &World, file: &FileView) {
+    in_state(world, file, ReplicaState::Present).await;
+}
+
+async fn in_state(world: &World, file: &FileView, state: ReplicaState) {
+    eventually("the local copy is in that state", || async {
+        (world.replica("minio", file).await.unwrap().state == state).then_some(())
+    })
+    .await;
+}
+
 async fn next_action(world: &World, file: &FileView) -> &'static str {
     placement::explain(&world.context, file.row.id, None).await.unwrap().next.action
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_local_copy_comes_back_from_the_cloud_and_the_home_of_the_file_stays_there() {
+async fn a_lost_local_copy_comes_back_from_the_cloud_without_a_run_and_the_home_of_the_file_stays_there() {
     let world = world().build().await;
     let files = crossed(&world).await;
     let mut before = Vec::new();
@@ -69,10 +81,11 @@ async fn a_lost_local_copy_comes_back_from_the_cloud_and_the_home_of_the_file_st
     assert_eq!(next_action(&world, &files[0]).await, "copy");
     let worker = world.start_worker();
 
-    let run = world.sync().await;
+    for file in &files {
+        repaired(&world, file).await;
+    }
 
     worker.stop().await;
-    assert_eq!((run.status, run.files_total, run.files_done), (RunStatus::Succeeded, 2, 2));
     for (seed, file) in files.iter().enumerate() {
         assert_eq!(world.stored("minio", file).await, Some(pattern(seed as u64, SIZES[seed]).sha256()));
         let after = now(&world, file).await;
@@ -158,7 +171,7 @@ async fn a_file_without_any_verified_copy_left_is_told_and_nothing_is_deleted() 
     assert_eq!(next_action(&world, &files[1]).await, "none");
     assert_eq!(world.stored("minio", &files[1]).await, Some(pattern(1, SIZES[1]).sha256()));
     assert_eq!(now(&world, &files[0]).await.row.deleted_at, None);
-    assert_eq!(repair::pass(&world.context).await.unwrap().files, 0, "there is nothing to repair it from");
+    assert_eq!(repair::pass(&world.context).await.unwrap().copies, 0, "there is nothing to repair it from");
     assert_invariants(&world).await;
 }
 
@@ -170,12 +183,14 @@ async fn a_repair_that_was_given_up_is_made_when_it_is_asked_for_again() {
     reconcile(&world, "minio").await;
     let broken = world.local.add(Fault::status(400, "InvalidRequest").on(Method::PUT));
     let worker = world.start_worker();
-    assert_eq!(world.sync().await.files_failed, 1);
+    in_state(&world, &files[0], ReplicaState::Failed).await;
     assert_eq!(next_action(&world, &files[0]).await, "retry");
     broken.remove();
 
     assert_eq!(world.sync().await.files_total, 0, "not by itself");
-    assert_eq!(world.retry().await.files_done, 1);
+    assert_eq!(world.replica("minio", &files[0]).await.unwrap().state, ReplicaState::Failed);
+    world.retry().await;
+    repaired(&world, &files[0]).await;
 
     worker.stop().await;
     assert_eq!(world.stored("minio", &files[0]).await, Some(pattern(0, SIZES[0]).sha256()));
@@ -183,7 +198,7 @@ async fn a_repair_that_was_given_up_is_made_when_it_is_asked_for_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_lost_while_a_run_goes_on_is_repaired_by_that_run() {
+async fn what_the_cloud_lost_while_a_run_goes_on_is_repaired_by_that_run() {
     let world = world().build().await;
     let files = crossed(&world).await;
     let user = world.user().await;
@@ -192,10 +207,10 @@ async fn what_is_lost_while_a_run_goes_on_is_repaired_by_that_run() {
     let worker = world.start_worker();
     let run = world.request_run(nightferry_core::db::runs::RunScope::default()).await;
     gate.reached().await;
-    delete(&world, "minio", &files[0]).await;
-    assert_eq!(reconcile(&world, "minio").await, 1);
+    delete(&world, "s3", &files[0]).await;
+    assert_eq!(reconcile(&world, "s3").await, 1);
     eventually("the repair joins the run", || async {
-        let state = world.replica("minio", &files[0]).await.unwrap();
+        let state = world.replica("s3", &files[0]).await.unwrap();
         (state.run_id == Some(run.id)).then_some(())
     })
     .await;
@@ -205,7 +220,7 @@ async fn what_is_lost_while_a_run_goes_on_is_repaired_by_that_run() {
 
     worker.stop().await;
     assert_eq!((run.status, run.files_total, run.files_done), (RunStatus::Succeeded, 2, 2));
-    assert_eq!(world.stored("minio", &files[0]).await, Some(pattern(0, SIZES[0]).sha256()));
+    assert_eq!(world.stored("s3", &files[0]).await, Some(pattern(0, SIZES[0]).sha256()));
     assert_eq!(world.stored("s3", &fresh).await, Some(pattern(9, 1000).sha256()));
     assert_invariants(&world).await;
 }

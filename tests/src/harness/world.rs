@@ -124,6 +124,7 @@ impl WorldBuilder {
             ("tiering.backoff_cap", "1s".to_owned()),
             ("tiering.lease", "3s".to_owned()),
             ("tiering.heartbeat", "500ms".to_owned()),
+            ("tiering.free_grace", "0s".to_owned()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .to_vec();

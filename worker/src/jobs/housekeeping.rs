@@ -2,7 +2,7 @@
 
 use nightferry_core::context::Context;
 use nightferry_core::ids::WorkerId;
-use nightferry_core::tiering::{evict, reap, repair};
+use nightferry_core::tiering::{evict, reap, repair, watermark};
 use tokio_util::sync::CancellationToken;
 
 /// One pass, broken off at `stop`. Failures, and what was broken off, wait for the next one.
@@ -19,13 +19,17 @@ pub(crate) async fn housekeeping(context: Context, worker: WorkerId, stop: Cance
         Err(error) => tracing::warn!(%error, "reaping broke off, the next pass goes on"),
     }
     match repair::pass(&context).await {
-        Ok(queued) if queued.files > 0 => {
-            tracing::info!(target: "nightferry::sync", copies = queued.files, bytes = queued.bytes, "lost copies are queued again");
+        Ok(queued) if queued.copies > 0 => {
+            tracing::info!(target: "nightferry::sync", copies = queued.copies, bytes = queued.bytes, "lost copies are queued again");
         }
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "lost copies could not be queued, the next pass tries again"),
     }
-    match evict::pass(&context, worker, &stop).await {
+    let freed = match evict::pass(&context, worker, &stop).await {
+        Ok(freed) => watermark::pass(&context, worker, &stop).await.map(|more| freed + more),
+        Err(error) => Err(error),
+    };
+    match freed {
         Ok(0) => {}
         Ok(freed) => tracing::info!(target: "nightferry::sync", freed, "local copies freed"),
         Err(error) => tracing::warn!(%error, "freeing local copies broke off, the next pass goes on"),

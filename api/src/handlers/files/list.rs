@@ -64,7 +64,7 @@ pub(crate) async fn list(
     Ok(HttpResponse::Ok().json(FilePage { files: files.collect(), next_cursor }))
 }
 
-fn folder(text: &str) -> Result<FolderRef> {
+pub(super) fn folder(text: &str) -> Result<FolderRef> {
     match text {
         "root" => Ok(FolderRef::Root),
         id => id

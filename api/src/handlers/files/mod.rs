@@ -1,5 +1,6 @@
 //! Files.
 
+pub(crate) mod change;
 pub(crate) mod delete;
 pub(crate) mod download;
 pub(crate) mod download_url;

@@ -1,5 +1,7 @@
-//! `nightferry file`: look at single files.
+//! `nightferry file`: look at single files, and say where they shall be.
 
+mod pin;
+mod prefetch;
 mod why;
 
 use clap::Subcommand;
@@ -12,10 +14,22 @@ use crate::errors::{Exit, Failure};
 pub enum FileCommand {
     /// Say where a file is, why it is there, and what happens to it next
     Why(why::WhyArgs),
+    /// Keep a file's local copies, whatever the rules for freeing them say
+    Pin(pin::PinArgs),
+    /// Let a file's local copies go again by the rules
+    Unpin(pin::PinArgs),
+    /// Bring copies of files back to the local store
+    Prefetch(prefetch::PrefetchArgs),
 }
 
 pub(super) async fn run(app: &App, command: FileCommand) -> Result<Exit, Failure> {
     let session = app.session()?;
-    let FileCommand::Why(args) = command;
-    diagnosed(&session.context, why::run(app, &session.context, &args).await).await
+    let context = &session.context;
+    let result = match command {
+        FileCommand::Why(args) => why::run(app, context, &args).await,
+        FileCommand::Pin(args) => pin::run(app, context, &args, true).await,
+        FileCommand::Unpin(args) => pin::run(app, context, &args, false).await,
+        FileCommand::Prefetch(args) => prefetch::run(app, context, &args).await,
+    };
+    diagnosed(context, result).await
 }

@@ -55,6 +55,7 @@ pub(super) async fn follow(app: &App, context: &Context, run: Run) -> Result<Fol
         progress: Progress::new(&app.output),
         listener: None,
         workers_up: true,
+        window_closed: false,
         away_since: None,
     };
     let outcome = tokio::select! {
@@ -76,6 +77,7 @@ struct Follower<'a> {
     progress: Progress,
     listener: Option<Listener>,
     workers_up: bool,
+    window_closed: bool,
     away_since: Option<Instant>,
 }
 
@@ -113,15 +115,16 @@ impl Follower<'_> {
     /// The run as it is now; none while the database is away.
     async fn look(&mut self, id: RunId) -> Result<Option<Run>, Failure> {
         let context = self.context;
-        let both = async { Ok((run::find(context, id).await?.run, worker_is_up(context).await?)) };
+        let both = async { Ok((run::find(context, id).await?, worker_is_up(context).await?)) };
         let seen = tokio::time::timeout(LOOK_DEADLINE, both)
             .await
             .unwrap_or_else(|_| Err(Error::DatabaseUnavailable("it did not answer in time".to_owned())));
         match seen {
-            Ok((run, up)) => {
+            Ok((view, up)) => {
                 self.is_back();
-                self.mind_workers(&run, up);
-                Ok(Some(run))
+                self.mind_workers(&view.run, up);
+                self.mind_window(view.window_opens_at);
+                Ok(Some(view.run))
             }
             Err(error @ Error::DatabaseUnavailable(_)) => self.bear(error).map(|()| None),
             Err(error) => Err(cannot(format!("follow the run {id}"))(error)),
@@ -143,6 +146,20 @@ impl Follower<'_> {
                 output.warning(&format!("no worker is up, so the run waits. Start one: {command}"));
             }
         });
+    }
+
+    /// Says once that the run has to wait for the transfer window.
+    fn mind_window(&mut self, opens: Option<DateTime<Utc>>) {
+        let was_closed = std::mem::replace(&mut self.window_closed, opens.is_some());
+        if let (false, Some(opens)) = (was_closed, opens) {
+            let output = &self.app.output;
+            self.progress.aside(|| {
+                output.note(&format!(
+                    "The transfer window is closed: the run goes on at {}.",
+                    opens.to_rfc3339()
+                ));
+            });
+        }
     }
 
     /// Bears a database that is away, for a while.

@@ -8,13 +8,14 @@ use nightferry_core::db::replicas::{self, StateCount};
 use nightferry_core::db::unsigned;
 use nightferry_core::db::workers::{self, Worker};
 use nightferry_core::error::Result as CoreResult;
+use nightferry_core::tiering::forecast::{self, Forecast};
 use nightferry_core::tiering::run::{self, RunView};
 use nightferry_core::tiering::schedule;
 use serde::Serialize;
 
 use super::App;
 use super::follow::is_up;
-use crate::documents::{ReplicaCountDocument, RunDocument, WorkerDocument};
+use crate::documents::{BacklogDocument, ReplicaCountDocument, RunDocument, WorkerDocument};
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::{Align, Table, pairs, plain};
 use crate::format::time::{between, span};
@@ -29,6 +30,7 @@ Examples:
 #[derive(Serialize)]
 struct Document {
     active_run: Option<RunDocument>,
+    backlog: Option<BacklogDocument>,
     last_run: Option<RunDocument>,
     schedule: String,
     time_zone: String,
@@ -42,6 +44,7 @@ struct Status {
     now: DateTime<Utc>,
     heartbeat: Duration,
     active: Option<RunView>,
+    forecast: Option<Forecast>,
     last: Option<RunView>,
     schedule: String,
     time_zone: String,
@@ -55,6 +58,7 @@ pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
     let status = look_around(context).await.map_err(cannot("look at the state of the crossing"))?;
     let document = Document {
         active_run: status.active.as_ref().map(RunDocument::of),
+        backlog: status.forecast.as_ref().map(BacklogDocument::of),
         last_run: status.last.as_ref().map(RunDocument::of),
         schedule: status.schedule.clone(),
         time_zone: status.time_zone.clone(),
@@ -91,6 +95,7 @@ async fn look_around(context: &Context) -> CoreResult<Status> {
         now,
         heartbeat: tiering.heartbeat,
         active: active.into_iter().next(),
+        forecast: forecast::of_active(context, &mut conn).await?,
         last: ended.into_iter().next(),
         schedule: tiering.schedule.clone(),
         time_zone: tiering.time_zone.to_string(),
@@ -111,6 +116,17 @@ impl Status {
             let run = &view.run;
             format!("{} {}: {}", run.id, look.state(run.status.as_str()), format::run::progress(run))
         };
+        let active = |view: &RunView| match view.window_opens_at {
+            Some(at) => {
+                let wait = span(between(self.now, at));
+                format!(
+                    "{}, waits for the window, which opens at {}, in {wait}",
+                    one(view),
+                    look.zone.show(at)
+                )
+            }
+            None => one(view),
+        };
         let last = self.last.as_ref().map(|view| match view.run.finished_at {
             Some(at) => format!("{}, ended {}", one(view), look.zone.show(at)),
             None => one(view),
@@ -119,12 +135,15 @@ impl Status {
             Some(at) => format!("{}, in {}", look.zone.show(at), span(between(self.now, at))),
             None => "never: the schedule has no tick to come".to_owned(),
         };
-        let facts = pairs(&[
-            ("now", self.active.as_ref().map_or_else(|| "no run is active".to_owned(), one)),
-            ("last", last.unwrap_or_else(|| "no run has ended yet".to_owned())),
-            ("next", format!("{next} ({}, {})", self.schedule, self.time_zone)),
-            ("lost", self.lost()),
-        ]);
+        let mut facts =
+            vec![("now", self.active.as_ref().map_or_else(|| "no run is active".to_owned(), active))];
+        if let Some(forecast) = &self.forecast {
+            facts.push(("left", left(forecast)));
+        }
+        facts.push(("last", last.unwrap_or_else(|| "no run has ended yet".to_owned())));
+        facts.push(("next", format!("{next} ({}, {})", self.schedule, self.time_zone)));
+        facts.push(("lost", self.lost()));
+        let facts = pairs(&facts);
         let tables = [self.workers_table(look), self.replicas_table(look)];
         std::iter::once(facts).chain(tables.into_iter().flatten()).collect::<Vec<_>>().join("\n\n")
     }
@@ -147,11 +166,13 @@ impl Status {
         for worker in &self.workers {
             let silent = span(between(worker.heartbeat_at, self.now));
             let state = if self.is_up(worker) { worker.state.as_str() } else { "lost" };
+            let down = worker.waits_for().join(", ");
+            let trouble = if down.is_empty() { down } else { format!(", waits for store {}", plain(&down)) };
             table.row([
                 plain(&worker.host),
                 worker.pid.to_string(),
                 plain(&worker.version),
-                look.state(state),
+                look.state(state) + &trouble,
                 format!("{silent} ago"),
             ]);
         }
@@ -177,6 +198,20 @@ impl Status {
     }
 }
 
+/// How long what is left of a run takes, in words.
+fn left(forecast: &Forecast) -> String {
+    let what = format!("{}, {}", format::count(forecast.files, "file"), bytes::human(forecast.bytes));
+    let Some(needs) = forecast.needs else { return what };
+    let needs = format!("{what}: about {} at the rate of recent runs", span(needs));
+    match forecast.window {
+        Some(window) if forecast.exceeds_window() => {
+            format!("{needs}, which does not fit the window ({})", span(window))
+        }
+        Some(window) => format!("{needs}, which fits the window ({})", span(window)),
+        None => needs,
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -199,6 +234,7 @@ mod tests {
             state: "idle".to_owned(),
             started_at: now,
             heartbeat_at: now - TimeDelta::seconds(silent),
+            stores_down: serde_json::json!([]),
         };
         let replicas = |store: &str, state, replicas, bytes| StateCount {
             store: store.to_owned(),
@@ -210,7 +246,8 @@ mod tests {
             now,
             heartbeat: Duration::from_secs(5),
             active: None,
-            last: Some(RunView { run: last, next_batch_at: None }),
+            forecast: None,
+            last: Some(RunView::of_row(last)),
             schedule: "0 0 0 * * *".to_owned(),
             time_zone: "UTC".to_owned(),
             next_run_at: Some(now + TimeDelta::hours(22)),
@@ -223,5 +260,21 @@ mod tests {
             objects_lost: 1,
         };
         insta::assert_snapshot!(status.text(Look { color: false, zone: Zone::Utc }));
+    }
+
+    #[test]
+    fn what_is_left_is_told_with_the_time_it_takes_and_whether_that_fits() {
+        let forecast = |needs, window| Forecast {
+            run: partial().id,
+            files: 1200,
+            bytes: 3 << 30,
+            needs: Some(Duration::from_secs(needs)),
+            window,
+        };
+        let hour = Some(Duration::from_secs(3600));
+        assert_eq!(left(&Forecast { needs: None, ..forecast(0, None) }), "1,200 files, 3.0 GiB");
+        assert_eq!(left(&forecast(60, None)), "1,200 files, 3.0 GiB: about 1 min at the rate of recent runs");
+        assert!(left(&forecast(60, hour)).ends_with(", which fits the window (1 h)"));
+        assert!(left(&forecast(7200, hour)).ends_with(", which does not fit the window (1 h)"));
     }
 }

@@ -48,7 +48,7 @@ pub(super) async fn to_the_end(app: &App, context: &Context, run: Run) -> Result
 fn ended(app: &App, run: Run) -> Result<Exit, Failure> {
     let document = Document { run: RunDocument::of_row(&run) };
     let outcome = incomplete(&run);
-    let view = RunView { run, next_batch_at: None };
+    let view = RunView::of_row(run);
     app.output.result(&document, |look| format::run::details(&view, look))?;
     match outcome {
         None => Ok(Exit::Ok),

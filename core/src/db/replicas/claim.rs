@@ -79,8 +79,8 @@ pub struct Claim {
     pub sources: Vec<String>,
 }
 
-/// Claims the next batch of a run for a worker: short, skips what others are claiming, and costs the size of the
-/// batch whatever the backlog.
+/// Claims the next batch of a run for a worker, what was queued first: short, skips what others are claiming, and
+/// costs the size of the batch whatever the backlog.
 pub async fn claim(
     conn: &mut AsyncPgConnection,
     run: RunId,
@@ -89,13 +89,77 @@ pub async fn claim(
     limit: i64,
     lease: Duration,
 ) -> Result<Vec<Claim>> {
+    claim_next(conn, "not_before <= now()", "not_before", run, worker, token, limit, lease).await
+}
+
+/// As [`claim`], by size, of what has not failed yet and whose size [`super::note_sizes`] noted; nothing else.
+#[allow(clippy::too_many_arguments, reason = "those of a claim, and the direction")]
+pub async fn claim_by_size(
+    conn: &mut AsyncPgConnection,
+    largest_first: bool,
+    run: RunId,
+    worker: WorkerId,
+    token: LeaseToken,
+    limit: i64,
+    lease: Duration,
+) -> Result<Vec<Claim>> {
+    let order = if largest_first { "object_size DESC" } else { "object_size" };
+    let which = "attempts = 0 AND object_size IS NOT NULL AND not_before <= now()";
+    claim_next(conn, which, order, run, worker, token, limit, lease).await
+}
+
+#[allow(clippy::too_many_arguments, reason = "those of a claim, and what makes the kinds of claims differ")]
+async fn claim_next(
+    conn: &mut AsyncPgConnection,
+    which: &str,
+    order: &str,
+    run: RunId,
+    worker: WorkerId,
+    token: LeaseToken,
+    limit: i64,
+    lease: Duration,
+) -> Result<Vec<Claim>> {
     // The limit stands in the text: with it the one plan that is kept knows that a batch is small.
-    let sql = format!(
-        "WITH next AS ( \
-             SELECT object_id, store FROM replicas \
-             WHERE run_id = $1 AND state = 'queued' AND not_before <= now() \
-             ORDER BY priority DESC, not_before, object_id LIMIT {limit} FOR UPDATE SKIP LOCKED \
-         ) \
+    let next = format!(
+        "SELECT object_id, store FROM replicas \
+         WHERE run_id = $1 AND state = 'queued' AND {which} \
+         ORDER BY priority DESC, {order}, object_id LIMIT {limit} FOR UPDATE SKIP LOCKED"
+    );
+    let query = diesel::sql_query(claiming(&next))
+        .bind::<SqlUuid, _>(run)
+        .bind::<SqlUuid, _>(token)
+        .bind::<SqlUuid, _>(worker)
+        .bind::<Double, _>(lease.as_secs_f64());
+    Ok(Prepared(query).load(conn).await?)
+}
+
+/// Claims the next copies into `store` that are wanted outside of any run, in the same way.
+pub async fn claim_on_demand(
+    conn: &mut AsyncPgConnection,
+    store: &str,
+    worker: WorkerId,
+    token: LeaseToken,
+    limit: i64,
+    lease: Duration,
+) -> Result<Vec<Claim>> {
+    // Objects on their way out stay queued until the reaper takes them: they must not stand in the way.
+    let next = format!(
+        "SELECT q.object_id, q.store FROM replicas q JOIN objects w ON w.id = q.object_id AND w.state = 'stored' \
+         WHERE q.store = $1 AND q.run_id IS NULL AND q.state = 'queued' AND q.not_before <= now() \
+         ORDER BY q.priority DESC, q.not_before, q.object_id LIMIT {limit} FOR UPDATE OF q SKIP LOCKED"
+    );
+    let query = diesel::sql_query(claiming(&next))
+        .bind::<Text, _>(store)
+        .bind::<SqlUuid, _>(token)
+        .bind::<SqlUuid, _>(worker)
+        .bind::<Double, _>(lease.as_secs_f64());
+    Ok(Prepared(query).load(conn).await?)
+}
+
+/// Claims what `next` selects, under the lease `$2` of the worker `$3` for `$4` seconds.
+fn claiming(next: &str) -> String {
+    format!(
+        "WITH next AS ({next}) \
          UPDATE replicas r SET state = 'copying', lease_token = $2, lease_worker = $3, \
                 lease_until = now() + make_interval(secs => $4) \
          FROM next JOIN objects o ON o.id = next.object_id \
@@ -108,13 +172,18 @@ pub async fn claim(
              o.sha256, o.crc64nvme, o.block_crcs, o.content_type, o.owner_id, o.stored_at, \
              named.file_id, named.filename, named.number AS version, \
              ARRAY(SELECT s.store FROM replicas s WHERE s.object_id = o.id AND s.state = 'present') AS sources"
-    );
-    let query = diesel::sql_query(sql)
-        .bind::<SqlUuid, _>(run)
-        .bind::<SqlUuid, _>(token)
-        .bind::<SqlUuid, _>(worker)
-        .bind::<Double, _>(lease.as_secs_f64());
-    Ok(Prepared(query).load(conn).await?)
+    )
+}
+
+/// Notes the sizes of what is queued for a run, so that it can be claimed by size.
+pub async fn note_sizes(conn: &mut AsyncPgConnection, run: RunId) -> Result<usize> {
+    Ok(diesel::sql_query(
+        "UPDATE replicas r SET object_size = o.size FROM objects o \
+         WHERE o.id = r.object_id AND r.run_id = $1 AND r.state = 'queued' AND r.object_size IS NULL",
+    )
+    .bind::<SqlUuid, _>(run)
+    .execute(conn)
+    .await?)
 }
 
 /// Renews the leases that a worker is still working under. One that has run out is renewed too, as long as nobody

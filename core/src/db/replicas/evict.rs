@@ -1,15 +1,21 @@
-//! Copies that are freed: claimed under the locks that prove another one, deleted, and let go of.
+//! Copies that are freed: picked in the order in which they go, claimed under the locks that prove another one, looked
+//! at again before each deletion, deleted, and forgotten.
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Double, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::db::enums::ReplicaState;
 use crate::db::schema::replicas;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
+
+/// That no live file with this object as one of its versions is pinned.
+const NOT_PINNED: &str = "NOT EXISTS (SELECT 1 FROM file_versions v JOIN files f ON f.id = v.file_id \
+     WHERE v.object_id = r.object_id AND f.pinned AND f.deleted_at IS NULL)";
 
 /// Which copies to free, and under which lease.
 #[derive(Debug)]
@@ -18,8 +24,8 @@ pub struct EvictionClaim<'a> {
     pub local: &'a str,
     /// Store that must hold a verified replica.
     pub cloud: &'a str,
-    /// Since at least this long.
-    pub after: Duration,
+    /// Verified for at least this long.
+    pub grace: Duration,
     /// Who frees.
     pub worker: WorkerId,
     /// Lease token.
@@ -28,70 +34,210 @@ pub struct EvictionClaim<'a> {
     pub lease: Duration,
 }
 
-/// Marks present copies that may be freed as `evicting`: verified elsewhere for long enough, of files that nobody
-/// pinned. The other replica is seen under a row lock, so that of two evictions at once only one can win.
+/// In which order copies go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Those that have been spare for at least this long, the longest first.
+    Spare(Duration),
+    /// The least recently used first.
+    LeastUsed,
+}
+
+/// A copy that may be freed.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct Spare {
+    /// Object.
+    #[diesel(sql_type = SqlUuid)]
+    pub object_id: ObjectId,
+    /// Key in the store.
+    #[diesel(sql_type = Text)]
+    pub key: String,
+    /// Size in bytes.
+    #[diesel(sql_type = BigInt)]
+    pub size: i64,
+    /// Its place in the order.
+    #[diesel(sql_type = Timestamptz)]
+    pub at: DateTime<Utc>,
+}
+
+/// Locks the next copies after `after` that may be freed: verified elsewhere for long enough, of files that nobody
+/// pinned. The other replica is locked too, so that of two evictions at once only one can win. Part of a transaction;
+/// what is locked by others is left to them.
+pub async fn lock_spare(
+    conn: &mut AsyncPgConnection,
+    claim: &EvictionClaim<'_>,
+    order: Order,
+    after: Option<(DateTime<Utc>, ObjectId)>,
+    limit: i64,
+) -> Result<Vec<Spare>> {
+    let (column, age) = match order {
+        Order::Spare(age) => ("spare_since", age),
+        Order::LeastUsed => ("last_used_at", Duration::ZERO),
+    };
+    let (at, object) = after.unwrap_or((DateTime::UNIX_EPOCH, ObjectId(uuid::Uuid::nil())));
+    let sql = format!(
+        "SELECT r.object_id, o.key, o.size, r.{column} AS at FROM replicas r \
+         JOIN replicas c ON c.object_id = r.object_id AND c.store = $2 AND c.state = 'present' \
+              AND c.verified_at <= now() - make_interval(secs => $3) \
+         JOIN objects o ON o.id = r.object_id AND o.state = 'stored' \
+         WHERE r.store = $1 AND r.state = 'present' AND r.spare_since IS NOT NULL \
+           AND r.{column} <= now() - make_interval(secs => $4) \
+           AND (r.{column}, r.object_id) > ($5, $6) AND {NOT_PINNED} \
+         ORDER BY r.{column}, r.object_id LIMIT $7 FOR UPDATE OF r, c SKIP LOCKED"
+    );
+    Ok(diesel::sql_query(sql)
+        .bind::<Text, _>(claim.local)
+        .bind::<Text, _>(claim.cloud)
+        .bind::<Double, _>(claim.grace.as_secs_f64())
+        .bind::<Double, _>(age.as_secs_f64())
+        .bind::<Timestamptz, _>(at)
+        .bind::<SqlUuid, _>(object)
+        .bind::<BigInt, _>(limit)
+        .load(conn)
+        .await?)
+}
+
+/// Marks locked copies as `evicting`. Everything is looked at once more: under the locks the other replica can change
+/// no more, and a file that was pinned since they were picked is seen. Answers those that are ours to free.
 pub async fn claim_evictions(
     conn: &mut AsyncPgConnection,
     claim: &EvictionClaim<'_>,
-    limit: i64,
-) -> Result<Vec<(ObjectId, String)>> {
-    let rows: Vec<Evicting> = diesel::sql_query(
-        "WITH candidates AS ( \
-             SELECT l.object_id FROM replicas l \
-             JOIN replicas c ON c.object_id = l.object_id AND c.store = $2 AND c.state = 'present' \
-                  AND c.verified_at <= now() - make_interval(secs => $3) \
-             WHERE l.store = $1 AND l.state = 'present' \
-               AND NOT EXISTS (SELECT 1 FROM file_versions v JOIN files f ON f.id = v.file_id \
-                               WHERE v.object_id = l.object_id AND f.pinned) \
-             LIMIT $4 FOR UPDATE OF l, c SKIP LOCKED \
-         ) \
-         UPDATE replicas r SET state = 'evicting', lease_token = $5, lease_worker = $6, \
+    ids: &[ObjectId],
+) -> Result<Vec<ObjectId>> {
+    let sql = format!(
+        "UPDATE replicas r SET state = 'evicting', lease_token = $5, lease_worker = $6, \
                 lease_until = now() + make_interval(secs => $7) \
-         FROM candidates n JOIN objects o ON o.id = n.object_id \
-         WHERE r.object_id = n.object_id AND r.store = $1 AND r.state = 'present' \
-         RETURNING r.object_id, o.key",
+         WHERE r.object_id = ANY($4) AND r.store = $1 AND r.state = 'present' AND {NOT_PINNED} \
+           AND EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = r.object_id AND c.store = $2 \
+                       AND c.state = 'present' AND c.verified_at <= now() - make_interval(secs => $3)) \
+         RETURNING r.object_id"
+    );
+    let rows: Vec<Claimed> = diesel::sql_query(sql)
+        .bind::<Text, _>(claim.local)
+        .bind::<Text, _>(claim.cloud)
+        .bind::<Double, _>(claim.grace.as_secs_f64())
+        .bind::<Array<SqlUuid>, _>(ids)
+        .bind::<SqlUuid, _>(claim.token)
+        .bind::<SqlUuid, _>(claim.worker)
+        .bind::<Double, _>(claim.lease.as_secs_f64())
+        .load(conn)
+        .await?;
+    Ok(rows.into_iter().map(|row| row.object_id).collect())
+}
+
+#[derive(QueryableByName)]
+struct Claimed {
+    #[diesel(sql_type = SqlUuid)]
+    object_id: ObjectId,
+}
+
+/// What a look at a claimed eviction says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Eviction {
+    /// The copy may be deleted now.
+    Allowed,
+    /// It must stay: its file was pinned, or no other store has a verified replica any more.
+    Forbidden,
+    /// Somebody else has it now.
+    NotOurs,
+}
+
+/// Looks at a claimed eviction once more, at the last moment before the deletion.
+pub async fn check_eviction(
+    conn: &mut AsyncPgConnection,
+    store: &str,
+    token: LeaseToken,
+    object: ObjectId,
+) -> Result<Eviction> {
+    let sql = format!(
+        "SELECT {NOT_PINNED} AND EXISTS (SELECT 1 FROM replicas c \
+             WHERE c.object_id = r.object_id AND c.store <> r.store AND c.state = 'present') AS allowed \
+         FROM replicas r WHERE r.object_id = $1 AND r.store = $2 AND r.state = 'evicting' AND r.lease_token = $3"
+    );
+    let row: Option<Checked> = diesel::sql_query(sql)
+        .bind::<SqlUuid, _>(object)
+        .bind::<Text, _>(store)
+        .bind::<SqlUuid, _>(token)
+        .get_result(conn)
+        .await
+        .optional()?;
+    Ok(match row {
+        None => Eviction::NotOurs,
+        Some(Checked { allowed: true }) => Eviction::Allowed,
+        Some(Checked { allowed: false }) => Eviction::Forbidden,
+    })
+}
+
+#[derive(QueryableByName)]
+struct Checked {
+    #[diesel(sql_type = Bool)]
+    allowed: bool,
+}
+
+/// Ends an eviction without freeing: the copy is `present` again. Where it `is_there`, proved by now, a file whose home
+/// was lost meanwhile has its home here, unless another of the stores `homes`, the cloud's, holds a verified copy. Where it
+/// is not, [`super::mark_lost`] comes next, in the same transaction; a row that was made only for the deletion goes.
+/// Answers whether the copy was ours and has a row.
+pub async fn call_eviction_off(
+    conn: &mut AsyncPgConnection,
+    store: &str,
+    homes: &[&str],
+    token: LeaseToken,
+    object: ObjectId,
+    is_there: bool,
+) -> Result<bool> {
+    if !is_there {
+        diesel::delete(
+            replicas::table
+                .find((object, store))
+                .filter(replicas::state.eq(ReplicaState::Evicting))
+                .filter(replicas::lease_token.eq(token))
+                .filter(replicas::verified_at.is_null()),
+        )
+        .execute(conn)
+        .await?;
+    }
+    let changed = diesel::sql_query(
+        "WITH back AS ( \
+             UPDATE replicas SET lease_token = NULL, lease_until = NULL, lease_worker = NULL, state = 'present', \
+                    verified_at = coalesce(verified_at, now()), last_error = NULL \
+             WHERE object_id = $1 AND store = $2 AND state = 'evicting' AND lease_token = $3 \
+             RETURNING object_id, store \
+         ), homes AS ( \
+             UPDATE files f SET storage_location = b.store, synced_at = CASE WHEN b.store = ANY($5) THEN now() END \
+             FROM back b JOIN file_versions v ON v.object_id = b.object_id \
+             WHERE $4 AND f.id = v.file_id AND f.current_version = v.number AND f.storage_location <> b.store \
+               AND (b.store = ANY($5) OR NOT EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = b.object_id \
+                    AND s.state = 'present' AND s.store = ANY($5))) \
+         ) SELECT 1 FROM back",
     )
-    .bind::<Text, _>(claim.local)
-    .bind::<Text, _>(claim.cloud)
-    .bind::<Double, _>(claim.after.as_secs_f64())
-    .bind::<BigInt, _>(limit)
-    .bind::<SqlUuid, _>(claim.token)
-    .bind::<SqlUuid, _>(claim.worker)
-    .bind::<Double, _>(claim.lease.as_secs_f64())
-    .load(conn)
+    .bind::<SqlUuid, _>(object)
+    .bind::<Text, _>(store)
+    .bind::<SqlUuid, _>(token)
+    .bind::<Bool, _>(is_there)
+    .bind::<Array<Text>, _>(homes)
+    .execute(conn)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.object_id, row.key)).collect())
+    Ok(changed == 1)
 }
 
 /// Takes over evictions whose worker died, to finish them.
 pub async fn reclaim_evictions(
     conn: &mut AsyncPgConnection,
-    store: &str,
-    worker: WorkerId,
-    token: LeaseToken,
-    lease: Duration,
-) -> Result<Vec<(ObjectId, String)>> {
-    let rows: Vec<Evicting> = diesel::sql_query(
+    claim: &EvictionClaim<'_>,
+) -> Result<Vec<Spare>> {
+    Ok(diesel::sql_query(
         "UPDATE replicas r SET lease_token = $2, lease_worker = $3, \
                 lease_until = now() + make_interval(secs => $4) \
          FROM objects o WHERE o.id = r.object_id AND r.store = $1 AND r.state = 'evicting' \
-           AND r.lease_until < now() RETURNING r.object_id, o.key",
+           AND r.lease_until < now() RETURNING r.object_id, o.key, o.size, r.last_used_at AS at",
     )
-    .bind::<Text, _>(store)
-    .bind::<SqlUuid, _>(token)
-    .bind::<SqlUuid, _>(worker)
-    .bind::<Double, _>(lease.as_secs_f64())
+    .bind::<Text, _>(claim.local)
+    .bind::<SqlUuid, _>(claim.token)
+    .bind::<SqlUuid, _>(claim.worker)
+    .bind::<Double, _>(claim.lease.as_secs_f64())
     .load(conn)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.object_id, row.key)).collect())
-}
-
-#[derive(QueryableByName)]
-struct Evicting {
-    #[diesel(sql_type = SqlUuid)]
-    object_id: ObjectId,
-    #[diesel(sql_type = Text)]
-    key: String,
+    .await?)
 }
 
 /// Lets go of evictions that were marked and not begun, for whoever comes next.
@@ -129,4 +275,21 @@ pub async fn finish_evictions(
     )
     .execute(conn)
     .await?)
+}
+
+/// Bytes that are present in a store.
+pub async fn present_bytes(conn: &mut AsyncPgConnection, store: &str) -> Result<i64> {
+    #[derive(QueryableByName)]
+    struct Sum {
+        #[diesel(sql_type = BigInt)]
+        bytes: i64,
+    }
+    let sum: Sum = diesel::sql_query(
+        "SELECT coalesce(sum(o.size), 0)::bigint AS bytes FROM replicas r JOIN objects o ON o.id = r.object_id \
+         WHERE r.store = $1 AND r.state = 'present'",
+    )
+    .bind::<Text, _>(store)
+    .get_result(conn)
+    .await?;
+    Ok(sum.bytes)
 }

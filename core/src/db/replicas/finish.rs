@@ -27,13 +27,15 @@ pub struct Finished {
     pub size: i64,
 }
 
-/// Switches copies to `present`. A copy in one of the stores `homes`, the cloud's, is its files' home from now on; a
-/// local copy that was made again is not. Answers the copies that were still ours: for the
-/// others the lease was lost or the object was removed meanwhile, and nothing was changed.
+/// Switches copies to `present`. A copy in one of the stores `homes`, the cloud's, is its files' home from now on and
+/// makes the copy that stays in the store `local` spare; one into `local` is spare itself, and moves no home. Answers the
+/// copies that were still ours: for the others the lease was lost or the object was removed meanwhile, and nothing was
+/// changed.
 pub async fn finish(
     conn: &mut AsyncPgConnection,
-    copies: &[Finished],
+    local: &str,
     homes: &[&str],
+    copies: &[Finished],
 ) -> Result<Vec<Switched>> {
     let ids: Vec<ObjectId> = copies.iter().map(|copy| copy.object_id).collect();
     let stores: Vec<&str> = copies.iter().map(|copy| copy.store.as_str()).collect();
@@ -45,7 +47,8 @@ pub async fn finish(
          ), switched AS ( \
              UPDATE replicas r SET state = 'present', verified_at = now(), etag = done.etag, attempts = 0, \
                     abandoned = 0, last_error = NULL, upload_id = NULL, part_size = NULL, \
-                    lease_token = NULL, lease_until = NULL, lease_worker = NULL \
+                    lease_token = NULL, lease_until = NULL, lease_worker = NULL, \
+                    last_used_at = now(), spare_since = CASE WHEN r.store = $5 THEN now() END \
              FROM done JOIN objects o ON o.id = done.object_id \
              WHERE r.object_id = done.object_id AND r.store = done.store AND r.state = 'copying' \
                AND r.lease_token = done.token AND o.state = 'stored' \
@@ -53,7 +56,10 @@ pub async fn finish(
          ), homes AS ( \
              UPDATE files f SET storage_location = s.store, synced_at = now() \
              FROM switched s JOIN file_versions v ON v.object_id = s.object_id \
-             WHERE f.id = v.file_id AND f.current_version = v.number AND s.store = ANY($5) \
+             WHERE s.store = ANY($6) AND f.id = v.file_id AND f.current_version = v.number \
+         ), spared AS ( \
+             UPDATE replicas l SET spare_since = now() FROM switched s \
+             WHERE s.store = ANY($6) AND l.object_id = s.object_id AND l.store = $5 AND l.state = 'present' \
          ), forgotten AS ( \
              DELETE FROM transfer_parts p USING switched s WHERE p.object_id = s.object_id AND p.store = s.store \
          ), counted AS ( \
@@ -66,6 +72,7 @@ pub async fn finish(
     .bind::<Array<Text>, _>(&stores)
     .bind::<Array<SqlUuid>, _>(&tokens)
     .bind::<Array<Text>, _>(&etags)
+    .bind::<Text, _>(local)
     .bind::<Array<Text>, _>(homes);
     Ok(Prepared(query).load(conn).await?)
 }

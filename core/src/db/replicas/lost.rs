@@ -5,7 +5,6 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::plan::Planned;
 use crate::error::Result;
 use crate::ids::{ObjectId, RunId};
 
@@ -54,30 +53,63 @@ struct Count {
 const HAS_A_SOURCE: &str = "EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = r.object_id AND s.store <> r.store \
      AND s.state = 'present')";
 
+/// What was queued to be repaired.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, QueryableByName)]
+pub struct Repairs {
+    /// Copies to make.
+    #[diesel(sql_type = BigInt)]
+    pub copies: i64,
+    /// Bytes of those.
+    #[diesel(sql_type = BigInt)]
+    pub bytes: i64,
+    /// How many of them the run carries.
+    #[diesel(sql_type = BigInt)]
+    pub joined: i64,
+    /// Bytes of those.
+    #[diesel(sql_type = BigInt)]
+    pub joined_bytes: i64,
+}
+
 /// Queues every lost replica of which another verified copy exists, and what earlier repairs left queued; with
-/// `again`, also repairs that were given up. For `run`, or for whichever run comes next. Idempotent.
-pub async fn queue_repairs(conn: &mut AsyncPgConnection, run: Option<RunId>, again: bool) -> Result<Planned> {
+/// `again`, also repairs that were given up. For `run`, or for whichever run comes next. Those of the store `local` have no
+/// run: they are fetched on demand, after what somebody waits for. Idempotent.
+pub async fn queue_repairs(
+    conn: &mut AsyncPgConnection,
+    local: &str,
+    run: Option<RunId>,
+    again: bool,
+) -> Result<Repairs> {
     // One statement per state, each over a partial index of its own.
     let states = [
         ("r.state = 'lost'", true),
         ("r.state = 'failed' AND r.verified_at IS NOT NULL", again),
-        // What was verified before and is queued now is a repair.
-        ("r.state = 'queued' AND r.run_id IS NULL AND r.verified_at IS NOT NULL", run.is_some()),
+        // What was verified before and is queued now is a repair. Into the local store it is on its way already.
+        (
+            "r.state = 'queued' AND r.run_id IS NULL AND r.verified_at IS NOT NULL AND r.store <> $2",
+            run.is_some(),
+        ),
     ];
-    let mut queued = Planned::default();
+    let mut queued = Repairs::default();
     for (state, _) in states.into_iter().filter(|(_, wanted)| *wanted) {
         let sql = format!(
             "WITH queued AS ( \
-                 UPDATE replicas r SET state = 'queued', run_id = $1, not_before = now(), queued_at = now(), \
-                        attempts = 0, abandoned = 0 \
+                 UPDATE replicas r SET state = 'queued', not_before = now(), queued_at = now(), attempts = 0, \
+                        abandoned = 0, run_id = CASE WHEN r.store = $2 THEN NULL ELSE $1 END, \
+                        priority = CASE WHEN r.store = $2 THEN -1 ELSE r.priority END \
                  FROM objects o WHERE o.id = r.object_id AND o.state = 'stored' AND {state} AND {HAS_A_SOURCE} \
-                 RETURNING o.size \
-             ) SELECT count(*) AS files, coalesce(sum(size), 0)::bigint AS bytes FROM queued"
+                 RETURNING o.size, r.run_id \
+             ) SELECT count(*) AS copies, coalesce(sum(size), 0)::bigint AS bytes, count(run_id) AS joined, \
+                      coalesce(sum(size) FILTER (WHERE run_id IS NOT NULL), 0)::bigint AS joined_bytes FROM queued"
         );
-        let planned: Planned =
-            diesel::sql_query(sql).bind::<Nullable<SqlUuid>, _>(run).get_result(conn).await?;
-        queued.files += planned.files;
-        queued.bytes += planned.bytes;
+        let some: Repairs = diesel::sql_query(sql)
+            .bind::<Nullable<SqlUuid>, _>(run)
+            .bind::<Text, _>(local)
+            .get_result(conn)
+            .await?;
+        queued.copies += some.copies;
+        queued.bytes += some.bytes;
+        queued.joined += some.joined;
+        queued.joined_bytes += some.joined_bytes;
     }
     Ok(queued)
 }

@@ -5,6 +5,7 @@
 
 mod claim;
 mod evict;
+mod fetch;
 mod finish;
 mod lost;
 mod multipart;
@@ -22,10 +23,16 @@ use super::schema::replicas;
 use crate::error::Result;
 use crate::ids::{ObjectId, RunId};
 
-pub use claim::{Claim, claim, holds_lease, reclaim_expired, renew_leases};
-pub use evict::{EvictionClaim, claim_evictions, finish_evictions, let_go_of_evictions, reclaim_evictions};
+pub use claim::{
+    Claim, claim, claim_by_size, claim_on_demand, holds_lease, note_sizes, reclaim_expired, renew_leases,
+};
+pub use evict::{
+    Eviction, EvictionClaim, Order, Spare, call_eviction_off, check_eviction, claim_evictions,
+    finish_evictions, let_go_of_evictions, lock_spare, present_bytes, reclaim_evictions,
+};
+pub use fetch::{Wish, queue_fetches};
 pub use finish::{Failure, Finished, Switched, fail, finish, release};
-pub use lost::{can_repair, mark_lost, objects_lost, queue_repairs};
+pub use lost::{Repairs, can_repair, mark_lost, objects_lost, queue_repairs};
 pub use multipart::{begin_multipart, forget_multipart, open_multiparts};
 pub use plan::{Planned, Until, next_due, plan_until, queued_in, unassign};
 pub use reconcile::{Facts, Known, any_known, facts, known_after, knows_upload, mark_surplus};
@@ -60,6 +67,8 @@ pub struct Replica {
     pub last_error: Option<String>,
     /// When it was proved.
     pub verified_at: Option<DateTime<Utc>>,
+    /// From when the time until a local copy is freed counts; none while no other copy was verified.
+    pub spare_since: Option<DateTime<Utc>>,
 }
 
 /// All replicas of some objects.

@@ -176,12 +176,11 @@ impl<'c> Transfer<'c> {
             .map_err(|_| Error::Internal("the pool of upload buffers is closed".to_owned()))
     }
 
-    /// Room in the pool for `bytes`, if there is more than enough: what is left is for those who cannot do without.
+    /// Room in the pool for `bytes`, if there is more than enough: some is kept for those who cannot do without.
     fn spare_memory(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let permits = self.permits(bytes);
+        let (permits, kept_back) = (self.permits(bytes), self.permits(HELD_PART));
         let pool = &self.context.upload_memory;
-        let left_over = self.permits(HELD_PART);
-        let wanted = usize::try_from(permits.saturating_add(left_over)).ok()?;
+        let wanted = usize::try_from(permits.saturating_add(kept_back)).ok()?;
         if pool.available_permits() < wanted {
             return None;
         }
@@ -205,7 +204,7 @@ impl<'c> Transfer<'c> {
             let Some(chunk) = incoming.take(most - gathering.length()).await? else {
                 return Ok((gathering.finish(), true));
             };
-            gathering.push(chunk);
+            gathering.push(&chunk);
             self.renew(false).await?;
         }
         let ended = incoming.peek().await?.is_empty();

@@ -23,5 +23,5 @@ pub(crate) async fn cancel(
     Id(id): Id<RunId>,
 ) -> Result<HttpResponse> {
     let run = run::cancel(&api.context, id, Some(admin.user.id), &origin.0).await?;
-    Ok(HttpResponse::Ok().json(Run::from(RunView { run, next_batch_at: None })))
+    Ok(HttpResponse::Ok().json(Run::from(RunView::of_row(run))))
 }

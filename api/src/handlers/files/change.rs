@@ -1,0 +1,34 @@
+//! Renames, moves and pins a file.
+
+use actix_web::{HttpResponse, web};
+use nightferry_core::file::change::{self, Change};
+use nightferry_core::ids::FileId;
+
+use crate::error_response::Result;
+use crate::extract::{Caller, Id, Json};
+use crate::state::Api;
+use crate::wire::file::{ChangeFile, File};
+
+use super::list::folder;
+
+/// Renames a file, moves it, pins it to the local store, or takes the pin back.
+#[utoipa::path(patch, path = "/api/files/{id}", operation_id = "change_file", tag = "files",
+    params(("id" = uuid::Uuid, Path, description = "The file")), request_body = ChangeFile,
+    responses(
+        (status = 200, description = "The file as it is now", body = File),
+        (status = 409, description = "`NAME_TAKEN`: the folder has a file of the name"),
+    ))]
+pub(crate) async fn change(
+    api: web::Data<Api>,
+    caller: Caller,
+    Id(id): Id<FileId>,
+    Json(body): Json<ChangeFile>,
+) -> Result<HttpResponse> {
+    let change = Change {
+        filename: body.filename,
+        folder: body.folder_id.as_deref().map(folder).transpose()?,
+        pinned: body.pinned,
+    };
+    let file = change::change(&api.context, caller.user.id, id, change).await?;
+    Ok(HttpResponse::Ok().json(File::new(file, api.access_url(id))))
+}

@@ -1,0 +1,76 @@
+//! `nightferry file pin` and `unpin`: whether a file's local copies may be freed.
+
+use clap::Args;
+use nightferry_core::context::Context;
+use nightferry_core::file::change;
+use nightferry_core::file::details::FileView;
+use nightferry_core::ids::FileId;
+use serde::Serialize;
+
+use super::App;
+use crate::errors::{Exit, Failure, cannot};
+use crate::format::table::plain;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  nightferry file pin FILE-ID         keep the local copies of all its versions
+  nightferry file prefetch FILE-ID    and bring one back that was freed before
+  nightferry file unpin FILE-ID       let them go again by the rules
+
+A pin keeps local copies from being freed; it does not fetch any.";
+
+/// Options of `file pin` and `file unpin`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct PinArgs {
+    /// The file's id, as the API shows it
+    #[arg(value_name = "FILE-ID")]
+    file: FileId,
+}
+
+#[derive(Serialize)]
+struct Document {
+    file: FileDocument,
+}
+
+#[derive(Serialize)]
+struct FileDocument {
+    id: String,
+    filename: String,
+    pinned: bool,
+    locations: Vec<String>,
+}
+
+pub(super) async fn run(app: &App, context: &Context, args: &PinArgs, pinned: bool) -> Result<Exit, Failure> {
+    let act = if pinned { "pin" } else { "unpin" };
+    let file = change::pin(context, args.file, pinned)
+        .await
+        .map_err(cannot(format!("{act} the file {}", args.file)))?;
+    let local = context.stores.local().map_err(cannot("find the local store"))?.name().to_string();
+    app.output.result(&document(&file), |_| {
+        let name = plain(&file.row.filename);
+        if pinned {
+            format!("{name} is pinned: its local copies stay.")
+        } else {
+            format!("{name} is not pinned: its local copies are freed by the rules.")
+        }
+    })?;
+    if pinned && !file.locations.contains(&local) {
+        app.output.note(&format!(
+            "It has no copy in {local} now. Bring one back: {}",
+            app.output.command(&format!("file prefetch {}", args.file))
+        ));
+    }
+    Ok(Exit::Ok)
+}
+
+fn document(file: &FileView) -> Document {
+    Document {
+        file: FileDocument {
+            id: file.row.id.to_string(),
+            filename: file.row.filename.clone(),
+            pinned: file.row.pinned,
+            locations: file.locations.clone(),
+        },
+    }
+}

@@ -1,0 +1,303 @@
+//! Hours of the week as people write them: `22:00-06:00`, `Mon-Fri 08:00-18:00`, `Sat-Sun`. Read from text, and laid
+//! over real days of a time zone. Knows nothing of what happens in them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc, Weekday};
+use chrono_tz::Tz;
+
+/// Minutes in a day.
+const DAY: u32 = 24 * 60;
+
+/// A span of hours that begins on some days of the week, in local time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hours {
+    /// One bit for each day on which it begins, Monday first.
+    days: u8,
+    /// Minutes after midnight.
+    from: u32,
+    /// Minutes after midnight; not later than `from`: on the next day.
+    to: u32,
+}
+
+/// A span of real time; the end is no part of it.
+pub(super) type Span = (DateTime<Utc>, DateTime<Utc>);
+
+impl FromStr for Hours {
+    type Err = String;
+
+    /// The error is the rest of a sentence about the span.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut words = text.split_whitespace();
+        let (days, hours) = match (words.next(), words.next(), words.next()) {
+            (Some(only), None, None) if only.contains(':') => (None, Some(only)),
+            (Some(only), None, None) => (Some(only), None),
+            (Some(days), Some(hours), None) => (Some(days), Some(hours)),
+            (None, ..) => return Err("is empty".to_owned()),
+            _ => return Err("has too many words".to_owned()),
+        };
+        let days = days.map_or(Ok(ALL_DAYS), read_days)?;
+        let (from, to) = hours.map_or(Ok((0, DAY)), read_hours)?;
+        Ok(Self { days, from, to })
+    }
+}
+
+const ALL_DAYS: u8 = 0b111_1111;
+
+fn bit(day: Weekday) -> u8 {
+    1 << day.num_days_from_monday()
+}
+
+/// `Mon`, or `Mon-Fri`; `Fri-Mon` goes over the end of the week.
+fn read_days(text: &str) -> Result<u8, String> {
+    let day = |text: &str| {
+        text.parse::<Weekday>()
+            .map_err(|_| "has a day that is none of Mon, Tue, Wed, Thu, Fri, Sat, Sun".to_owned())
+    };
+    let Some((first, last)) = text.split_once('-') else { return Ok(bit(day(text)?)) };
+    let (mut at, last) = (day(first)?, day(last)?);
+    let mut days = bit(at);
+    while at != last {
+        at = at.succ();
+        days |= bit(at);
+    }
+    Ok(days)
+}
+
+/// `22:00-06:00`.
+fn read_hours(text: &str) -> Result<(u32, u32), String> {
+    let (from, to) =
+        text.split_once('-').ok_or_else(|| "has no end; hours look like 22:00-06:00".to_owned())?;
+    let (from, to) = (read_time(from)?, read_time(to)?);
+    if from == DAY {
+        return Err("begins at 24:00; midnight as a beginning is 00:00".to_owned());
+    }
+    if from == to {
+        return Err("begins and ends at the same time; a whole day is 00:00-24:00".to_owned());
+    }
+    Ok((from, to))
+}
+
+/// `00:00` to `24:00`, in minutes.
+fn read_time(text: &str) -> Result<u32, String> {
+    let wrong = || "has a time that is not between 00:00 and 24:00".to_owned();
+    let number = |digits: &str| match digits.len() {
+        1 | 2 if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse::<u32>().map_err(|_| wrong())
+        }
+        _ => Err(wrong()),
+    };
+    let (hour, minute) = text.split_once(':').ok_or_else(wrong)?;
+    let (hour, minute) = (number(hour)?, number(minute)?);
+    let minutes = hour * 60 + minute;
+    if minute < 60 && minutes <= DAY { Ok(minutes) } else { Err(wrong()) }
+}
+
+impl Hours {
+    /// The span that begins on this day, if one does. Empty ones, which a change of daylight saving swallows whole, are
+    /// none.
+    pub(super) fn on(self, day: NaiveDate, zone: Tz) -> Option<Span> {
+        if self.days & bit(day.weekday()) == 0 {
+            return None;
+        }
+        let last_day = if self.to <= self.from { day.checked_add_days(Days::new(1))? } else { day };
+        let span = (instant(day, self.from, zone)?, instant(last_day, self.to, zone)?);
+        (span.0 < span.1).then_some(span)
+    }
+
+    /// The spans that begin on the days around `now`, from the day before it to so many days after it.
+    pub(super) fn around(self, now: DateTime<Utc>, zone: Tz, days: u64) -> impl Iterator<Item = Span> {
+        let today = now.with_timezone(&zone).date_naive();
+        let before = today.checked_sub_days(Days::new(1)).unwrap_or(today);
+        (0..=days.saturating_add(1))
+            .filter_map(move |offset| self.on(before.checked_add_days(Days::new(offset))?, zone))
+    }
+
+    /// Whether they are going on.
+    pub(super) fn contain(self, now: DateTime<Utc>, zone: Tz) -> bool {
+        // One day more: where the date line moves, clocks can jump over a whole day.
+        self.around(now, zone, 1).any(|(from, to)| from <= now && now < to)
+    }
+}
+
+/// The first moment at which local clocks show this time or a later one. A time that they jump over is the moment of
+/// the jump; of one that they show twice it is the first.
+fn instant(day: NaiveDate, minutes: u32, zone: Tz) -> Option<DateTime<Utc>> {
+    let day = day.checked_add_days(Days::new(u64::from(minutes / DAY)))?;
+    let minutes = minutes % DAY;
+    let local = day.and_time(NaiveTime::from_hms_opt(minutes / 60, minutes % 60, 0)?);
+    if let Some(found) = zone.from_local_datetime(&local).earliest() {
+        return Some(found.with_timezone(&Utc));
+    }
+    // No zone is further than 26 hours from UTC, jumps included.
+    let (mut early, mut late) =
+        (local.and_utc() - TimeDelta::hours(26), local.and_utc() + TimeDelta::hours(26));
+    while late - early > TimeDelta::seconds(1) {
+        let middle = early + TimeDelta::seconds((late - early).num_seconds() / 2);
+        if middle.with_timezone(&zone).naive_local() < local {
+            early = middle;
+        } else {
+            late = middle;
+        }
+    }
+    Some(late)
+}
+
+impl fmt::Display for Hours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = |minutes: u32| format!("{:02}:{:02}", minutes / 60, minutes % 60);
+        let week = [
+            Weekday::Mon,
+            Weekday::Tue,
+            Weekday::Wed,
+            Weekday::Thu,
+            Weekday::Fri,
+            Weekday::Sat,
+            Weekday::Sun,
+        ];
+        let has = |day: &Weekday| self.days & bit(*day) != 0;
+        if self.days != ALL_DAYS {
+            // The days are one range, perhaps over the end of the week.
+            let first = week.iter().find(|day| has(day) && !has(&day.pred()));
+            let last = week.iter().find(|day| has(day) && !has(&day.succ()));
+            if let (Some(first), Some(last)) = (first, last) {
+                if first == last { write!(f, "{first} ")? } else { write!(f, "{first}-{last} ")? }
+            }
+        }
+        write!(f, "{}-{}", time(self.from), time(self.to))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BERLIN: Tz = chrono_tz::Europe::Berlin;
+
+    fn hours(text: &str) -> Hours {
+        text.parse().unwrap()
+    }
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_people_write_is_read() {
+        for (text, normal) in [
+            ("22:00-06:00", "22:00-06:00"),
+            ("  mon-fri   8:00-18:00 ", "Mon-Fri 08:00-18:00"),
+            ("Sat-Sun", "Sat-Sun 00:00-24:00"),
+            ("Fri-Mon 00:00-24:00", "Fri-Mon 00:00-24:00"),
+            ("Wednesday 1:05-1:06", "Wed 01:05-01:06"),
+            ("Mon-Sun 22:00-06:00", "22:00-06:00"),
+        ] {
+            assert_eq!(hours(text).to_string(), normal, "{text}");
+            assert_eq!(hours(normal), hours(text));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for text in [
+            "",
+            "22-06",
+            "22:00",
+            "22:00-",
+            "25:00-06:00",
+            "22:60-06:00",
+            "24:01-06:00",
+            "24:00-06:00",
+            "06:00-06:00",
+            "Foo 22:00-06:00",
+            "Mon- 22:00-06:00",
+            "Mon 22:00-06:00 Tue",
+            "022:00-06:00",
+            "+2:00-06:00",
+            "Mon,Tue 22:00-06:00",
+        ] {
+            assert!(text.parse::<Hours>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn hours_over_midnight_belong_to_the_day_on_which_they_begin() {
+        // 2026-05-01 is a Friday.
+        let friday = hours("Fri 22:00-06:00");
+        for (time, inside) in [
+            ("2026-05-01T21:59:59Z", false),
+            ("2026-05-01T22:00:00Z", true),
+            ("2026-05-02T05:59:59Z", true),
+            ("2026-05-02T06:00:00Z", false),
+            ("2026-05-01T03:00:00Z", false),
+            ("2026-05-02T22:30:00Z", false),
+        ] {
+            assert_eq!(friday.contain(at(time), Tz::UTC), inside, "{time}");
+        }
+    }
+
+    #[test]
+    fn daylight_saving_makes_the_night_shorter_and_longer() {
+        let night = hours("00:00-06:00");
+        let length = |day: &str| {
+            let (from, to) = night.on(day.parse().unwrap(), BERLIN).unwrap();
+            (to - from).num_hours()
+        };
+        assert_eq!((length("2026-03-28"), length("2026-03-29"), length("2026-10-25")), (6, 5, 7));
+    }
+
+    #[test]
+    fn a_time_that_clocks_jump_over_is_the_moment_of_the_jump() {
+        let jump = at("2026-03-29T01:00:00Z");
+        let day = "2026-03-29".parse().unwrap();
+        assert_eq!(hours("02:30-05:00").on(day, BERLIN).unwrap().0, jump);
+        assert_eq!(hours("01:00-02:30").on(day, BERLIN).unwrap().1, jump);
+        assert_eq!(hours("02:15-02:45").on(day, BERLIN), None);
+    }
+
+    #[test]
+    fn a_time_that_clocks_show_twice_is_the_first() {
+        let day = "2026-10-25".parse().unwrap();
+        let (from, to) = hours("02:30-02:45").on(day, BERLIN).unwrap();
+        assert_eq!((from, to), (at("2026-10-25T00:30:00Z"), at("2026-10-25T00:45:00Z")));
+    }
+
+    #[test]
+    fn a_day_that_a_country_skipped_is_empty() {
+        // Samoa went from 2011-12-29 to 2011-12-31.
+        let samoa = chrono_tz::Pacific::Apia;
+        assert_eq!(hours("08:00-18:00").on("2011-12-30".parse().unwrap(), samoa), None);
+        assert!(hours("08:00-18:00").on("2011-12-31".parse().unwrap(), samoa).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(text in "[MonTuFri0-9: ,-]{0,24}") {
+            let _ = text.parse::<Hours>();
+        }
+
+        /// Where clocks do not change, being inside is what the face of the clock says.
+        #[test]
+        fn inside_is_what_the_clock_shows(from in 0..DAY, to in 0..=DAY, second in 0_i64..14 * 86_400) {
+            prop_assume!(from != to);
+            let hours = Hours { days: ALL_DAYS, from, to };
+            let now = at("2026-06-01T00:00:00Z") + TimeDelta::seconds(second);
+            let minute = u32::try_from(second % 86_400 / 60).unwrap();
+            let shown = if from < to { (from..to).contains(&minute) } else { minute >= from || minute < to };
+            prop_assert_eq!(hours.contain(now, Tz::UTC), shown);
+        }
+
+        /// Times of one day follow each other in every zone, whatever its clocks do.
+        #[test]
+        fn moments_keep_the_order_of_their_times(day in 0_u64..20_000, a in 0..=DAY, b in 0..=DAY, zone in 0..chrono_tz::TZ_VARIANTS.len()) {
+            let day = NaiveDate::from_ymd_opt(1975, 1, 1).unwrap() + Days::new(day);
+            let zone = chrono_tz::TZ_VARIANTS[zone];
+            let (early, late) = (a.min(b), a.max(b));
+            prop_assert!(instant(day, early, zone).unwrap() <= instant(day, late, zone).unwrap());
+        }
+    }
+}

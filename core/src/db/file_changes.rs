@@ -1,0 +1,97 @@
+//! Changes of what stands in a file's row beside its versions: name, folder, pin, and when it was last read.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as Diesel};
+use diesel::sql_types::{Array, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::schema::files;
+use crate::error::{Error, Result};
+use crate::ids::{FileId, FolderId, ObjectId, UserId};
+
+/// What is to be different. What is none stays.
+#[derive(Debug, Clone, Default, AsChangeset)]
+#[diesel(table_name = files)]
+pub struct FileChange {
+    /// Name.
+    pub filename: Option<String>,
+    /// Folder it is in.
+    pub folder_id: Option<FolderId>,
+    /// Whether its local copies are kept.
+    pub pinned: Option<bool>,
+}
+
+/// Changes a live file. Answers whether it was there.
+///
+/// # Errors
+/// [`Error::NameTaken`] when the folder has a live file of the name.
+pub async fn change(
+    conn: &mut AsyncPgConnection,
+    id: FileId,
+    owner: Option<UserId>,
+    change: &FileChange,
+) -> Result<bool> {
+    let mut live = files::table.find(id).filter(files::deleted_at.is_null()).into_boxed();
+    if let Some(owner) = owner {
+        live = live.filter(files::owner_id.eq(owner));
+    }
+    let ids = live.select(files::id);
+    let changed = diesel::update(files::table.filter(files::id.eq_any(ids)))
+        .set((change, files::updated_at.eq(diesel::dsl::now)))
+        .execute(conn)
+        .await;
+    match changed {
+        Ok(changed) => Ok(changed == 1),
+        Err(Diesel::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {
+            Err(Error::NameTaken(change.filename.clone().unwrap_or_default()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A reading of a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Access {
+    /// File.
+    pub file: FileId,
+    /// Object of the version that was read.
+    pub object: ObjectId,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// Notes when files and their copies in `store` were last read: one statement for all of them, and no row more than
+/// once an hour. Rows that somebody else is changing at this moment are left out: the note is not worth waiting for.
+pub async fn note_accesses(conn: &mut AsyncPgConnection, store: &str, accesses: &[Access]) -> Result<()> {
+    let files: Vec<FileId> = accesses.iter().map(|access| access.file).collect();
+    let objects: Vec<ObjectId> = accesses.iter().map(|access| access.object).collect();
+    let times: Vec<DateTime<Utc>> = accesses.iter().map(|access| access.at).collect();
+    diesel::sql_query(
+        "WITH seen AS ( \
+             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) AS s (file_id, object_id, at) \
+         ), read_files AS ( \
+             SELECT f.id, s.at FROM files f \
+             JOIN (SELECT file_id, max(at) AS at FROM seen GROUP BY file_id) s ON s.file_id = f.id \
+             WHERE f.last_accessed_at IS NULL OR f.last_accessed_at < s.at - interval '1 hour' \
+             FOR UPDATE OF f SKIP LOCKED \
+         ), noted AS ( \
+             UPDATE files f SET last_accessed_at = r.at FROM read_files r WHERE f.id = r.id \
+         ), read_copies AS ( \
+             SELECT r.object_id, s.at FROM replicas r \
+             JOIN (SELECT object_id, max(at) AS at FROM seen GROUP BY object_id) s ON s.object_id = r.object_id \
+             WHERE r.store = $4 AND r.state = 'present' AND r.last_used_at < s.at - interval '1 hour' \
+             FOR UPDATE OF r SKIP LOCKED \
+         ) \
+         UPDATE replicas r SET last_used_at = c.at, spare_since = \
+             CASE WHEN r.spare_since < c.at AND r.rule IN ('prefetch', 'cache-on-read') THEN c.at ELSE r.spare_since END \
+         FROM read_copies c WHERE r.object_id = c.object_id AND r.store = $4 AND r.state = 'present'",
+    )
+    .bind::<Array<SqlUuid>, _>(files)
+    .bind::<Array<SqlUuid>, _>(objects)
+    .bind::<Array<Timestamptz>, _>(times)
+    .bind::<Text, _>(store)
+    .execute(conn)
+    .await?;
+    Ok(())
+}

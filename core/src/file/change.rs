@@ -1,0 +1,61 @@
+//! Changes of a file that move no bytes: another name, another folder, a pin.
+
+use crate::context::Context;
+use crate::db::file_changes::{self, FileChange};
+use crate::db::files;
+use crate::error::{Error, Result};
+use crate::ids::{FileId, UserId};
+
+use super::details::{self, FileView};
+use super::list::{FolderRef, resolve_folder};
+use super::name;
+
+/// What is to be different. What is none stays.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// Name.
+    pub filename: Option<String>,
+    /// Folder.
+    pub folder: Option<FolderRef>,
+    /// Whether its local copies are kept.
+    pub pinned: Option<bool>,
+}
+
+/// Changes a live file. Answers it as it is then.
+///
+/// # Errors
+/// [`Error::NotFound`], also for other people's files, folders, and for what is in the trash;
+/// [`Error::Validation`], [`Error::NameTaken`].
+pub async fn change(context: &Context, owner: UserId, id: FileId, change: Change) -> Result<FileView> {
+    let filename = change.filename.as_deref().map(|text| name::check(text, "filename")).transpose()?;
+    let folder_id = match change.folder {
+        Some(folder) => Some(resolve_folder(context, owner, folder).await?),
+        None => None,
+    };
+    let mut conn = context.db.conn().await?;
+    let wanted = FileChange { filename, folder_id, pinned: change.pinned };
+    match file_changes::change(&mut conn, id, Some(owner), &wanted).await {
+        Ok(true) => details::of_owner(&mut conn, owner, id).await,
+        Ok(false) => Err(Error::NotFound("file")),
+        // Moved, not renamed: the name that is taken is the file's own.
+        Err(Error::NameTaken(name)) if name.is_empty() => {
+            let found = files::find(&mut conn, id, Some(owner)).await?;
+            Err(Error::NameTaken(found.map(|(row, _, _)| row.filename).unwrap_or_default()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Pins a file, whoever owns it, or takes the pin back: while it is set, no local copy of any of its versions is freed.
+///
+/// # Errors
+/// [`Error::NotFound`], also for what is in the trash.
+pub async fn pin(context: &Context, id: FileId, pinned: bool) -> Result<FileView> {
+    let mut conn = context.db.conn().await?;
+    let wanted = FileChange { pinned: Some(pinned), ..FileChange::default() };
+    if !file_changes::change(&mut conn, id, None, &wanted).await? {
+        return Err(Error::NotFound("file"));
+    }
+    let found = files::find(&mut conn, id, None).await?.ok_or(Error::NotFound("file"))?;
+    details::with_locations(&mut conn, vec![found]).await?.pop().ok_or(Error::NotFound("file"))
+}

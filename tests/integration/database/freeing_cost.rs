@@ -1,0 +1,85 @@
+//! The next copies to free cost the size of the batch, however many copies there are.
+
+use std::time::Duration;
+
+use diesel_async::AsyncConnection;
+use nightferry_core::db::replicas::{self, EvictionClaim, Order};
+use nightferry_core::error::Error;
+use nightferry_core::ids::{LeaseToken, WorkerId};
+use nightferry_tests::harness::{World, database};
+
+const COPIES: u32 = 30_000;
+const BATCH: i64 = 100;
+
+/// Objects in both stores, without bytes: only the rows are looked at.
+async fn crossed(world: &World, spare_for: &str) {
+    let user = world.user().await;
+    let sql = format!(
+        "WITH made AS ( \
+             INSERT INTO objects (id, owner_id, key, state, content_type, size, sha256, crc64nvme, upload_store, stored_at) \
+             SELECT gen_random_uuid(), '{user}', 'k' || n, 'stored', 'text/plain', 1, decode(repeat('00', 32), 'hex'), \
+                    decode(repeat('00', 8), 'hex'), 'minio', now() FROM generate_series(1, {COPIES}) n RETURNING id) \
+         INSERT INTO replicas (object_id, store, state, verified_at, last_used_at, spare_since) \
+         SELECT id, store, 'present', now() - interval '2 days', now() - interval '1 day' * random(), \
+                CASE WHEN store = 'minio' THEN now() - interval '{spare_for}' * random() END \
+         FROM made, unnest(ARRAY['minio', 's3']) AS store"
+    );
+    database::execute(&world.context.db, &sql).await.unwrap();
+    database::execute(&world.context.db, "ANALYZE").await.unwrap();
+}
+
+#[derive(diesel::QueryableByName)]
+struct Read {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    rows: i64,
+}
+
+/// How many rows finding one batch reads, and how many it finds.
+async fn cost(world: &World, order: Order) -> (i64, usize) {
+    use diesel_async::RunQueryDsl;
+    let mut conn = world.context.db.conn().await.unwrap();
+    conn.transaction(async move |conn| {
+        let claim = EvictionClaim {
+            local: "minio",
+            cloud: "s3",
+            grace: Duration::ZERO,
+            worker: WorkerId::new(),
+            token: LeaseToken::new(),
+            lease: Duration::from_secs(60),
+        };
+        let found = replicas::lock_spare(conn, &claim, order, None, BATCH).await?;
+        let read: Read = diesel::sql_query(
+            "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint AS rows \
+             FROM pg_stat_xact_user_tables",
+        )
+        .get_result(conn)
+        .await?;
+        Ok::<_, Error>((read.rows, found.len()))
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_long_spare_or_least_used_copies_reads_a_batch_of_rows_and_no_more() {
+    let world = World::with("database.statement_timeout", "120s").build().await;
+    crossed(&world, "2 days").await;
+
+    for order in [Order::Spare(Duration::from_secs(3600)), Order::LeastUsed] {
+        let (rows, found) = cost(&world, order).await;
+        assert_eq!(found as i64, BATCH);
+        assert!(rows <= BATCH * 10, "{order:?} read {rows} rows");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_for_long_spare_copies_reads_nothing_when_there_are_none() {
+    let world = World::with("database.statement_timeout", "120s").build().await;
+    crossed(&world, "1 hour").await;
+
+    let (rows, found) = cost(&world, Order::Spare(Duration::from_secs(2 * 3600))).await;
+
+    assert_eq!(found, 0);
+    // The planner looks at the ends of indexes.
+    assert!(rows <= 50, "read {rows} rows");
+}

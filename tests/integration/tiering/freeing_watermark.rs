@@ -1,0 +1,130 @@
+//! The free-space watermark: above the high mark the least recently used copies go, until the low one.
+
+use std::collections::BTreeSet;
+
+use nightferry_core::file::change;
+use nightferry_core::file::details::FileView;
+use nightferry_core::ids::WorkerId;
+use nightferry_core::tiering::watermark;
+use nightferry_tests::harness::database::execute;
+use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern};
+use tokio_util::sync::CancellationToken;
+
+const SIZE: u64 = 10_000;
+
+/// Room for ten files; freed are as many as bring it from over nine to five.
+fn small_store() -> WorldBuilder {
+    World::with("tiering.local_capacity", "100kB")
+        .set("tiering.high_watermark", 90)
+        .set("tiering.low_watermark", 50)
+        .set("tiering.free_grace", "1h")
+}
+
+/// Uploads files, the last one used longest ago.
+async fn upload(world: &World, count: u64) -> Vec<FileView> {
+    let user = world.user().await;
+    let mut files = Vec::new();
+    for seed in 0..count {
+        files.push(world.upload(user, &format!("{seed}"), pattern(seed, SIZE)).await);
+    }
+    for (index, file) in files.iter().enumerate() {
+        let long_ago = format!(
+            "UPDATE replicas SET last_used_at = now() - interval '{} hours' WHERE object_id = '{}'",
+            index + 1,
+            file.object_id
+        );
+        execute(&world.context.db, &long_ago).await.unwrap();
+    }
+    files
+}
+
+async fn cross(world: &World) {
+    let worker = world.start_worker();
+    world.sync().await;
+    worker.stop().await;
+    let due = "UPDATE replicas SET verified_at = verified_at - interval '2h'";
+    execute(&world.context.db, due).await.unwrap();
+}
+
+async fn pass(world: &World) -> usize {
+    watermark::pass(&world.context, WorkerId::new(), &CancellationToken::new()).await.unwrap()
+}
+
+/// Which of the files still have a local copy.
+async fn here(world: &World, files: &[FileView]) -> BTreeSet<usize> {
+    let mut here = BTreeSet::new();
+    for (index, file) in files.iter().enumerate() {
+        if world.stored("minio", file).await.is_some() {
+            here.insert(index);
+        }
+    }
+    here
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn above_the_high_mark_the_least_recently_used_copies_go_until_the_low_mark() {
+    let world = small_store().build().await;
+    let files = upload(&world, 10).await;
+    cross(&world).await;
+
+    assert_eq!(pass(&world).await, 5);
+
+    assert_eq!(here(&world, &files).await, (0..5).collect());
+    assert_eq!(pass(&world).await, 0, "it is below the high mark now");
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn up_to_the_high_mark_nothing_is_freed() {
+    let world = small_store().build().await;
+    let files = upload(&world, 9).await;
+    cross(&world).await;
+
+    assert_eq!(pass(&world).await, 0);
+    assert_eq!(here(&world, &files).await.len(), 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_not_crossed_or_is_pinned_stays_however_full_the_store_is() {
+    let world = small_store().build().await;
+    let files = upload(&world, 10).await;
+    assert_eq!(pass(&world).await, 0, "nothing has crossed");
+    cross(&world).await;
+    for file in &files[3..] {
+        change::pin(&world.context, file.row.id, true).await.unwrap();
+    }
+
+    assert_eq!(pass(&world).await, 3);
+
+    assert_eq!(here(&world, &files).await, (3..10).collect());
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_see_a_full_store_at_once_do_not_free_twice_as_much() {
+    let world = small_store().build().await;
+    let files = upload(&world, 12).await;
+    cross(&world).await;
+
+    let passes = (0..6).map(|_| pass(&world));
+    let freed: usize = futures_util::future::join_all(passes).await.into_iter().sum();
+
+    assert_eq!(freed, 7);
+    assert_eq!(here(&world, &files).await, (0..5).collect());
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_frees_by_the_watermark_without_being_told() {
+    let world = small_store().set("tiering.free_grace", "0s").build().await;
+    let files = upload(&world, 10).await;
+    let worker = world.start_worker();
+    world.sync().await;
+
+    eventually("the store is at its low mark", || async {
+        (here(&world, &files).await == (0..5).collect()).then_some(())
+    })
+    .await;
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
