@@ -51,7 +51,7 @@ pub(crate) struct Session {
 
 /// Runs a command and says why, if it fails.
 pub(crate) async fn run(app: App, command: Command) -> Exit {
-    match dispatch(&app, command).await {
+    match Box::pin(dispatch(&app, command)).await {
         Ok(exit) => exit,
         Err(failure) => {
             app.output.error(&failure);

@@ -38,7 +38,7 @@ pub struct ScrubArgs {
     /// Only this store
     #[arg(long, value_name = "NAME")]
     store: Option<String>,
-    /// Read at most so much a second, such as 50MiB [default: scrub.rate_mb]
+    /// Read at most so much a second, such as 50MiB [default: `scrub.rate_mb`]
     #[arg(long, value_name = "SIZE", value_parser = amount::size)]
     rate: Option<u64>,
     /// Stop after so many bytes (500MiB, 2TiB) or so long (90m, 8h)

@@ -2,6 +2,7 @@
 
 use nightferry_core::tiering::reap;
 use nightferry_tests::harness::api::{answered, problem};
+use nightferry_tests::harness::fault_proxy::{Fault, Match};
 use nightferry_tests::harness::{World, pattern};
 use reqwest::{Body, Method, multipart};
 use serde_json::json;
@@ -68,6 +69,44 @@ async fn sizes_around_every_threshold_arrive_byte_exact_with_and_without_a_lengt
             assert_eq!(ann.download(&file["id"]).await, pattern(size, size).bytes(), "{size} {chunked}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_memory_to_spare_parts_pass_through_as_they_come_with_their_checksum_behind_them() {
+    let world = World::with("uploads.buffer_pool_mb", 8).build().await;
+    let api = world.start_api();
+    let ann = api.person().await;
+    for size in [13 * MIB + 1, 30 * MIB] {
+        let file = ann.upload(&size.to_string(), pattern(size, size)).await;
+        assert_eq!(file["sha256"], pattern(size, size).sha256().to_string(), "{size}");
+        assert_eq!(ann.download(&file["id"]).await, pattern(size, size).bytes(), "{size}");
+    }
+    assert!(world.local.count(&larger_than_held()) >= 1, "no part was passed through");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_stumbles_gets_a_part_again_and_the_client_notices_nothing() {
+    let world = World::new().await;
+    let api = world.start_api();
+    let ann = api.person().await;
+    let parts = || Match::method(Method::PUT).has_parameter("partNumber");
+    let stumble = world.local.add(Fault::status(503, "SlowDown").matching(parts()).times(1));
+    let reset = world.local.add(Fault::reset_request_after(MIB).matching(parts()).after(1).times(1));
+
+    let file = ann.upload("large.bin", pattern(7, 30 * MIB)).await;
+
+    assert_eq!((stumble.struck(), reset.struck()), (1, 1));
+    assert_eq!(
+        world.local.count(&larger_than_held()),
+        0,
+        "a part that was passed through cannot be sent again"
+    );
+    assert_eq!(ann.download(&file["id"]).await, pattern(7, 30 * MIB).bytes());
+}
+
+/// Parts larger than any that is held in memory.
+fn larger_than_held() -> Match {
+    Match::method(Method::PUT).and(|request| request.request_bytes > 13 * MIB)
 }
 
 #[tokio::test(flavor = "multi_thread")]

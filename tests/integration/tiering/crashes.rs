@@ -205,7 +205,7 @@ async fn a_worker_killed_after_everything_was_proved_and_before_the_commit() {
     diesel_async::SimpleAsyncConnection::batch_execute(&mut *locking, &lock).await.unwrap();
     gate.open();
     let waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() \
-                   AND wait_event_type = 'Lock' AND query LIKE '%files_done%'";
+                   AND wait_event_type = 'Lock' AND query LIKE '%switched AS%'";
     eventually("the commit waits for the lock", || async {
         (!texts(&world.context.db, waiting).await.is_empty()).then_some(())
     })

@@ -191,8 +191,13 @@ async fn without_cache_on_read_a_download_from_the_cloud_brings_nothing_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_would_fill_the_local_store_by_itself_is_not_cached() {
-    let world =
-        world().set("tiering.cache_on_read", true).set("tiering.local_capacity", "100kB").build().await;
+    // Within the grace period the mark frees nothing by itself.
+    let world = world()
+        .set("tiering.free_grace", "1h")
+        .set("tiering.cache_on_read", true)
+        .set("tiering.local_capacity", "100kB")
+        .build()
+        .await;
     let files = freed(&world, &[90_001, 90_000]).await;
     for file in &files {
         read(&world, file).await;
