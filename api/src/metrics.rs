@@ -9,7 +9,7 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use nightferry_core::context::Context;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
-use nightferry_core::db::{replicas, runs, workers};
+use nightferry_core::db::{passes, replicas, runs, workers};
 use nightferry_core::error::Result;
 use nightferry_core::tiering::forecast;
 use tokio::sync::Mutex;
@@ -87,6 +87,16 @@ fn install() -> std::result::Result<PrometheusHandle, BuildError> {
     describe_counter!("nightferry_download_bytes_total", "Bytes sent to downloading clients.");
     describe_gauge!("nightferry_replicas", "Replicas by store and state.");
     describe_gauge!("nightferry_replica_bytes", "Bytes of replicas by store and state.");
+    describe_gauge!(
+        "nightferry_objects_lost",
+        "Objects that have lost a copy and have no verified one left."
+    );
+    describe_gauge!(
+        "nightferry_pass_finished_seconds",
+        "When the last complete pass ended, by pass; Unix time."
+    );
+    describe_gauge!("nightferry_pass_findings", "What the last complete pass found, by pass and kind.");
+    describe_gauge!("nightferry_pass_bytes", "Bytes that the last complete pass listed or read, by pass.");
     describe_gauge!("nightferry_runs", "Runs by status.");
     describe_gauge!("nightferry_workers_up", "Workers with a recent heartbeat.");
     describe_gauge!("nightferry_store_breaker_open", "Workers that wait for a store to come back, by store.");
@@ -108,6 +118,8 @@ async fn count(context: &Context) -> Result<()> {
     let counts = replicas::count_by_state(&mut conn).await?;
     let by_status = runs::count_by_status(&mut conn).await?;
     let workers = workers::all(&mut conn).await?;
+    gauge!("nightferry_objects_lost").set(float(replicas::objects_lost(&mut conn).await?));
+    passes(&passes::all(&mut conn).await?);
     // A state that nothing is in any more must be told too.
     for store in context.stores.all() {
         for state in ReplicaState::ALL {
@@ -138,6 +150,25 @@ async fn count(context: &Context) -> Result<()> {
     let exceeds = forecast.is_some_and(|forecast| forecast.exceeds_window());
     gauge!("nightferry_backlog_exceeds_window").set(if exceeds { 1.0 } else { 0.0 });
     Ok(())
+}
+
+/// What the last complete passes of reconcile and scrub said.
+fn passes(passes: &[passes::Pass]) {
+    for pass in passes {
+        let Some(at) = pass.finished_at else { continue };
+        let name = pass.name.clone();
+        gauge!("nightferry_pass_finished_seconds", "pass" => name.clone()).set(float(at.timestamp()));
+        let number = |value: &serde_json::Value| float(value.as_i64().unwrap_or(0));
+        if let Some(bytes) = pass.report.get("bytes") {
+            gauge!("nightferry_pass_bytes", "pass" => name.clone()).set(number(bytes));
+        }
+        let findings = pass.report.get("findings").and_then(serde_json::Value::as_object);
+        for (kind, tally) in findings.into_iter().flatten() {
+            let found = tally.get("found").map_or(0.0, number);
+            let labels = [("pass", name.clone()), ("kind", kind.clone())];
+            gauge!("nightferry_pass_findings", &labels).set(found);
+        }
+    }
 }
 
 fn counted(number: usize) -> i64 {

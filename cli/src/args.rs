@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::commands::{completions, config, file, migrate, serve, store, sync, up, user, worker};
+use crate::commands::{
+    completions, config, file, migrate, reconcile, scrub, serve, store, sync, up, user, worker,
+};
 
 const LONG_ABOUT: &str = "\
 Nightferry is self-hosted hybrid file storage: uploads land on a fast local S3 store, and every night a worker ferries \
@@ -31,6 +33,7 @@ Exit codes:
   4  conflict: a sync is running already, the account exists already, the port is taken
   5  the run that was waited for ended partial, failed or cancelled
   6  the database or a store cannot be reached
+  7  something is wrong with what is stored: reconcile or scrub found it, mended or not
   130  interrupted (Ctrl-C): stopped waiting, or stopped without an orderly end
 
 Configuration: built-in defaults < file < environment < command line. `nightferry config show` prints every setting in \
@@ -39,7 +42,7 @@ force and where it came from. Without any configuration, a `nightferry up` that 
 /// Commands by what people want to do, as --help lists them.
 const GROUPS: [(&str, &[&str]); 3] = [
     ("Start and run", &["up", "serve", "worker", "migrate"]),
-    ("Operate", &["sync", "file", "user", "store"]),
+    ("Operate", &["sync", "file", "user", "store", "reconcile", "scrub"]),
     ("Set up", &["config", "completions"]),
 ];
 
@@ -103,6 +106,10 @@ pub enum Command {
     /// Check the S3 stores
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Compare what lies in the stores with what the database says
+    Reconcile(reconcile::ReconcileArgs),
+    /// Read verified copies again, and say which are bad
+    Scrub(scrub::ScrubArgs),
     /// Check and show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),

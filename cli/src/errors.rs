@@ -31,13 +31,15 @@ pub enum Exit {
     Partial,
     /// The database or a store cannot be reached.
     Unreachable,
+    /// What is stored is not as it should be, whether or not it was mended.
+    Findings,
     /// Ctrl-C: no longer waiting, or not waiting for an orderly end.
     Interrupted,
 }
 
 impl Exit {
     /// Every one, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Ok,
         Self::Failed,
         Self::Usage,
@@ -45,6 +47,7 @@ impl Exit {
         Self::Conflict,
         Self::Partial,
         Self::Unreachable,
+        Self::Findings,
         Self::Interrupted,
     ];
 
@@ -58,6 +61,7 @@ impl Exit {
             Self::Conflict => 4,
             Self::Partial => 5,
             Self::Unreachable => 6,
+            Self::Findings => 7,
             Self::Interrupted => 130,
         }
     }

@@ -39,7 +39,7 @@ impl Look {
         let style = match state {
             "succeeded" | "present" | "ok" => Style::new().green(),
             "failed" | "lost" => Style::new().red(),
-            "partial" | "cancelled" | "disabled" => Style::new().yellow(),
+            "partial" | "cancelled" | "disabled" | "interrupted" | "differs" => Style::new().yellow(),
             "running" | "copying" => Style::new().cyan(),
             _ => return state.to_owned(),
         };

@@ -47,6 +47,11 @@ impl Stores {
         self.by_name.values()
     }
 
+    /// The names of the stores with this role.
+    pub fn names_with(&self, role: StoreRole) -> Vec<&str> {
+        self.all().filter(|store| store.role() == role).map(|store| store.name().as_str()).collect()
+    }
+
     /// The store that uploads go to.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use chrono::{DateTime, Utc};
 use nightferry_core::context::Context;
 use nightferry_core::tiering::claim::Identity;
+use nightferry_core::tiering::pass::Ticks;
 use nightferry_core::tiering::{run, schedule};
 use tokio::sync::Mutex;
 use tokio_cron_scheduler::{Job, JobScheduler};
@@ -16,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::jobs;
 use crate::wake::Wake;
 
-/// Looks whether a nightly tick is due. Costs no query until one is.
+/// Looks whether a tick of a schedule is due. Costs no query until one is.
 const EVERY_SECOND: &str = "* * * * * *";
 /// Reaps what died half-way and frees what the policy allows.
 const HOUSEKEEPING: &str = "*/15 * * * * *";
@@ -57,6 +58,22 @@ pub(crate) async fn start(
         let (context, worker, stop) = (context.clone(), identity.id, shutdown.clone());
         add(&scheduler, &tasks, shutdown, HOUSEKEEPING, move || {
             jobs::housekeeping(context.clone(), worker, stop.clone())
+        })
+        .await?;
+    }
+    {
+        let (context, stop) = (context.clone(), shutdown.clone());
+        let ticks = Arc::new(Mutex::new(Ticks::default()));
+        add(&scheduler, &tasks, shutdown, EVERY_SECOND, move || {
+            jobs::reconcile(context.clone(), ticks.clone(), stop.clone())
+        })
+        .await?;
+    }
+    {
+        let (context, stop) = (context.clone(), shutdown.clone());
+        let ticks = Arc::new(Mutex::new(Ticks::default()));
+        add(&scheduler, &tasks, shutdown, EVERY_SECOND, move || {
+            jobs::scrub(context.clone(), ticks.clone(), stop.clone())
         })
         .await?;
     }

@@ -31,6 +31,7 @@ const WAITING: Duration = Duration::from_millis(500);
 const CLOSED: Duration = Duration::from_secs(1);
 
 /// Runs until `shutdown`, then drains.
+#[allow(clippy::too_many_arguments, reason = "what both loops share, and what only this one has")]
 pub(crate) async fn run(
     context: &Context,
     worker: WorkerId,

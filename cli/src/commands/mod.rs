@@ -4,12 +4,15 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod file;
 pub(crate) mod migrate;
+pub(crate) mod reconcile;
+pub(crate) mod scrub;
 pub(crate) mod serve;
 mod service;
 pub(crate) mod store;
 pub(crate) mod sync;
 pub(crate) mod up;
 pub(crate) mod user;
+mod watch;
 pub(crate) mod worker;
 
 use std::time::Duration;
@@ -48,7 +51,7 @@ pub(crate) struct Session {
 
 /// Runs a command and says why, if it fails.
 pub(crate) async fn run(app: App, command: Command) -> Exit {
-    match dispatch(&app, command).await {
+    match Box::pin(dispatch(&app, command)).await {
         Ok(exit) => exit,
         Err(failure) => {
             app.output.error(&failure);
@@ -67,6 +70,8 @@ async fn dispatch(app: &App, command: Command) -> Result<Exit, Failure> {
         Command::File(command) => file::run(app, command).await,
         Command::User(command) => user::run(app, command).await,
         Command::Store(command) => store::run(app, command).await,
+        Command::Reconcile(args) => reconcile::run(app, args).await,
+        Command::Scrub(args) => scrub::run(app, args).await,
         Command::Config(command) => config::run(app, &command),
         Command::Completions(args) => completions::run(app, &args),
     }

@@ -1,5 +1,6 @@
 //! Values as people read them. Pure: nothing here prints.
 
+pub(crate) mod amount;
 pub(crate) mod bytes;
 pub(crate) mod run;
 pub(crate) mod table;

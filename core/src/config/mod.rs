@@ -11,7 +11,9 @@ mod layer;
 mod logging;
 mod merge;
 mod problem;
+mod reconcile;
 mod rules;
+mod scrub;
 mod server;
 mod spec;
 mod stores;
@@ -41,6 +43,8 @@ pub use self::database::{DatabaseConfig, DatabaseTls};
 pub use self::document::{configuration_tables, example_toml};
 pub use self::logging::{LogFormat, LoggingConfig};
 pub use self::problem::{ConfigErrors, Problem};
+pub use self::reconcile::ReconcileConfig;
+pub use self::scrub::ScrubConfig;
 pub use self::server::ServerConfig;
 pub use self::stores::{StoreConfig, StoreRole};
 pub use self::tiering::{FreeLocalAfter, TieringConfig, TransferOrder, VerifyMode};
@@ -73,6 +77,10 @@ pub struct Config {
     pub stores: BTreeMap<String, StoreConfig>,
     /// When and how files are ferried.
     pub tiering: TieringConfig,
+    /// When the stores are compared with the database.
+    pub reconcile: ReconcileConfig,
+    /// When verified copies are read again.
+    pub scrub: ScrubConfig,
     /// What is logged.
     pub logging: LoggingConfig,
     #[serde(skip)]

@@ -10,6 +10,7 @@ pub mod folders;
 pub mod listen;
 pub mod migrate;
 pub mod objects;
+pub mod passes;
 mod prepared;
 pub mod refresh_tokens;
 pub mod replicas;

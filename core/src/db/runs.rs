@@ -30,6 +30,13 @@ pub struct RunScope {
     pub retry_failed: bool,
 }
 
+impl RunScope {
+    /// Whether the run is limited to nothing.
+    pub const fn is_everything(&self) -> bool {
+        self.user_id.is_none() && self.folder_id.is_none() && self.file_ids.is_none()
+    }
+}
+
 /// One crossing.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = runs, check_for_backend(diesel::pg::Pg))]

@@ -244,6 +244,17 @@ diesel::table! {
 }
 
 diesel::table! {
+    passes (name) {
+        name -> Text,
+        lease_token -> Nullable<Uuid>,
+        lease_until -> Nullable<Timestamptz>,
+        started_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+        report -> Jsonb,
+    }
+}
+
+diesel::table! {
     chores (name) {
         name -> Text,
         lease_token -> Uuid,
@@ -273,5 +284,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     transfer_parts,
     run_failures,
     audit_events,
+    passes,
     chores,
 );

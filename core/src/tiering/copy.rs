@@ -17,7 +17,7 @@ use crate::store::metadata;
 use crate::store::{Body, BoxError, Gathering, ObjectKey, PutOptions, Store, StoreError, Verdict};
 
 use super::copy_parts;
-use super::verify::{self, Expected, Unproved};
+use super::verify::{self, Expected, Held, Unproved};
 
 /// Up to so many bytes are read whole before they are sent.
 const SMALL: u64 = 256 * 1024;
@@ -132,33 +132,22 @@ pub async fn copy(context: &Context, claim: &Claim, token: LeaseToken) -> Result
     Ok(etag)
 }
 
-/// A source must not be condemned for one bad reading: bytes are also broken on their way. Only what two more
-/// readings agree on is what the store holds.
+/// A source must not be condemned for one bad reading: only what two more agree on is what the store holds.
 async fn second_look(job: &Job<'_>, suspicion: CopyError) -> CopyError {
     let store = job.source.name().to_string();
-    let mut seen = None;
-    loop {
-        let held = match verify::read_whole(job.source, &job.key).await {
-            Ok(held) => held,
-            Err(error) => return source_error(job, error),
-        };
-        if held == (job.expected.size, job.expected.sha256) {
-            return CopyError::BadRead { store, detail: suspicion.to_string() };
-        }
-        match seen.replace(held) {
-            None => {}
-            Some(before) if before == held => {
-                let (size, sha256) = held;
-                let detail = format!(
-                    "it holds {size} bytes with SHA-256 {sha256} instead of {} with {}",
-                    job.expected.size, job.expected.sha256
-                );
-                return CopyError::SourceCorrupt { store, detail };
-            }
-            Some(_) => {
-                return CopyError::BadRead { store, detail: "each reading gives other bytes".to_owned() };
-            }
-        }
+    let right = (job.expected.size, job.expected.sha256);
+    match verify::second_look(right, None, || verify::read_whole(job.source, &job.key)).await {
+        Ok(Held::Right) => CopyError::BadRead { store, detail: suspicion.to_string() },
+        Ok(Held::Missing) => CopyError::SourceMissing { store },
+        Ok(Held::Wrong { size, sha256 }) => CopyError::SourceCorrupt {
+            store,
+            detail: format!(
+                "it holds {size} bytes with SHA-256 {sha256} instead of {} with {}",
+                right.0, right.1
+            ),
+        },
+        Ok(Held::Unsure) => CopyError::BadRead { store, detail: "each reading gives other bytes".to_owned() },
+        Err(error) => CopyError::Store(error),
     }
 }
 

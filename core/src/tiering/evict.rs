@@ -1,5 +1,6 @@
 //! Free: local copies whose cloud copy was verified long enough ago are deleted. Marked under row locks that see the
-//! other verified replica, looked at once more, deleted, forgotten; a worker that dies in between is taken over.
+//! other verified replica, looked at once more, deleted, forgotten; a worker that dies in between is taken over, in
+//! whichever store.
 
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,10 @@ use crate::db::replicas::{self, Eviction, EvictionClaim, Order, Spare};
 use crate::db::{objects, unsigned};
 use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
-use crate::store::{ObjectKey, Store};
+use crate::store::{ObjectKey, Store, StoreRole};
 
 use super::patience::patiently;
+use super::repair;
 use super::verify::{self, Expected, Unproved};
 
 /// Copies freed in one batch.
@@ -27,8 +29,12 @@ const BATCH: i64 = 100;
 /// # Errors
 /// Whatever the database meets. A store that fails is logged; its copies stay marked and are taken up again.
 pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken) -> Result<usize> {
-    let freeing = Freeing { context, local: context.stores.local()?, worker, stop };
-    let mut freed = freeing.take_over().await?;
+    let mut freed = 0;
+    // Of every store: reconciling takes away what lies in one without a row.
+    for store in context.stores.all() {
+        freed += Freeing { context, store, worker, stop }.take_over().await?;
+    }
+    let freeing = Freeing { context, store: context.stores.local()?, worker, stop };
     let FreeLocalAfter::After(after) = context.config.tiering.free_local_after else { return Ok(freed) };
     let mut place = None;
     loop {
@@ -46,7 +52,8 @@ pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken)
 /// What one pass works with.
 pub(super) struct Freeing<'p> {
     pub(super) context: &'p Context,
-    pub(super) local: &'p Store,
+    /// Whose copies are deleted.
+    pub(super) store: &'p Store,
     pub(super) worker: WorkerId,
     pub(super) stop: &'p CancellationToken,
 }
@@ -118,7 +125,7 @@ impl Freeing<'_> {
     fn terms<'t>(&'t self, token: LeaseToken, cloud: &'t str) -> EvictionClaim<'t> {
         let tiering = &self.context.config.tiering;
         EvictionClaim {
-            local: self.local.name().as_str(),
+            local: self.store.name().as_str(),
             cloud,
             grace: tiering.free_grace,
             worker: self.worker,
@@ -148,16 +155,16 @@ impl Freeing<'_> {
                 Ok(Ok(false)) => {}
                 Ok(Err(error)) => {
                     left += 1;
-                    tracing::warn!(target: "nightferry::sync", object = %copy.object_id, %error, "a local copy could not be freed, it is tried again");
+                    tracing::warn!(target: "nightferry::sync", object = %copy.object_id, %error, "a copy could not be freed, it is tried again");
                 }
                 Err(_) => {
                     left += 1;
-                    tracing::warn!(target: "nightferry::sync", object = %copy.object_id, "freeing a local copy took too long, it is tried again");
+                    tracing::warn!(target: "nightferry::sync", object = %copy.object_id, "freeing a copy took too long, it is tried again");
                 }
             }
         }
         left += put_off.len();
-        let store = self.local.name().as_str();
+        let store = self.store.name().as_str();
         let freed = patiently(async || {
             let mut conn = self.context.db.conn().await?;
             replicas::let_go_of_evictions(&mut conn, store, token, &put_off).await?;
@@ -169,7 +176,7 @@ impl Freeing<'_> {
 
     /// Deletes one copy. Answers whether it is gone; not when it must stay, or is somebody else's by now.
     async fn free_one(&self, token: LeaseToken, copy: &Spare, untouched: bool) -> Result<bool> {
-        let store = self.local.name().as_str();
+        let store = self.store.name().as_str();
         let key = ObjectKey::parse(&copy.key)
             .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
         let verdict = {
@@ -179,17 +186,38 @@ impl Freeing<'_> {
         match verdict {
             Eviction::NotOurs => Ok(false),
             Eviction::Allowed => {
-                self.local.delete(&key).await?;
+                self.store.delete(&key).await?;
                 Ok(true)
             }
             Eviction::Forbidden => {
                 let is_there = untouched || self.is_there(copy.object_id, &key).await?;
-                let mut conn = self.context.db.conn().await?;
-                replicas::call_eviction_off(&mut conn, store, token, copy.object_id, is_there).await?;
-                tracing::info!(target: "nightferry::sync", object = %copy.object_id, is_there, "a local copy stays: its file was pinned, or no other verified copy is left");
+                self.call_off(token, copy, is_there).await?;
                 Ok(false)
             }
         }
+    }
+
+    /// Ends an eviction without freeing. What turned out to be gone is lost like any other copy.
+    async fn call_off(&self, token: LeaseToken, copy: &Spare, is_there: bool) -> Result<()> {
+        let store = self.store.name().as_str();
+        let homes = self.context.stores.names_with(StoreRole::Cloud);
+        let object = copy.object_id;
+        let mut conn = self.context.db.conn().await?;
+        let left = conn
+            .transaction(async move |conn| {
+                let ours = replicas::call_eviction_off(conn, store, &homes, token, object, is_there).await?;
+                if is_there || !ours {
+                    return Ok::<_, Error>(None);
+                }
+                let error = "it was being freed when the other copy was lost or its file was pinned";
+                replicas::mark_lost(conn, object, store, error, None).await
+            })
+            .await?;
+        if left == Some(0) {
+            repair::tell_nothing_left(object, &copy.key);
+        }
+        tracing::info!(target: "nightferry::sync", %object, store, is_there, "a copy stays: its file was pinned, or no other verified copy is left");
+        Ok(())
     }
 
     /// Whether a copy whose deletion may have been tried is still there, whole.
@@ -205,7 +233,7 @@ impl Freeing<'_> {
             sha256: facts.sha256.as_deref().unwrap_or(&[]).try_into().map_err(|_| unusable())?,
             crc64nvme: Crc64Nvme::from_u64(u64::from_be_bytes(crc)),
         };
-        match verify::prove_by_asking(self.local, key, &expected).await {
+        match verify::prove_by_asking(self.store, key, &expected).await {
             Ok(()) => Ok(true),
             Err(Unproved::Store(error)) => Err(error.into()),
             Err(Unproved::Missing(_) | Unproved::Wrong { .. }) => Ok(false),

@@ -14,7 +14,7 @@ use crate::ids::{FileId, UserId};
 /// What happens to a file next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextStep {
-    /// `copy`, `copying`, `free`, `removed`, `retry` (on request) or `none`.
+    /// `copy`, `copying`, `free`, `removed`, `retry` (on request), `lost` (no verified copy is left) or `none`.
     pub action: &'static str,
     /// When, if that is known.
     pub at: Option<DateTime<Utc>>,
@@ -51,9 +51,31 @@ pub async fn explain(context: &Context, id: FileId, owner: Option<UserId>) -> Re
         Some(run) => runs::find(&mut conn, run).await?.filter(|run| run.status.is_active()),
         None => None,
     };
-    let next = next_step(context, &file, at_local, at_cloud, in_run.is_some(), &cloud)?;
+    let next = match nothing_left(&replicas) {
+        Some(lost) => lost,
+        None => next_step(context, &file, at_local, at_cloud, in_run.is_some(), &cloud)?,
+    };
     let rule = at_cloud.and_then(|replica| replica.rule.clone()).unwrap_or_else(|| "default".to_owned());
     Ok(Placement { file, replicas, rule, next })
+}
+
+/// What to do about a file of which every verified copy is lost; none for all others.
+fn nothing_left(replicas: &[Replica]) -> Option<NextStep> {
+    let whole = [ReplicaState::Present, ReplicaState::Evicting];
+    if replicas.iter().any(|replica| whole.contains(&replica.state)) {
+        return None;
+    }
+    let lost = replicas.iter().filter(|replica| replica.state == ReplicaState::Lost);
+    let stores: Vec<&str> = lost.map(|replica| replica.store.as_str()).collect();
+    (!stores.is_empty()).then(|| NextStep {
+        action: "lost",
+        at: None,
+        because: format!(
+            "no verified copy is left: it is missing or corrupt in {}. Nothing is deleted; put its bytes back there and run \
+             `nightferry scrub`, or restore a backup",
+            stores.join(" and ")
+        ),
+    })
 }
 
 fn next_step(
@@ -107,10 +129,21 @@ fn freeing(context: &Context, file: &FileRow, at_local: Option<&Replica>) -> Res
         ReplicaState::Evicting => {
             return step("free", None, "it has crossed, and its local copy is being freed");
         }
+        // What was verified here before is a repair; what was not is a wish.
+        ReplicaState::Failed if local.verified_at.is_some() => {
+            return step(
+                "retry",
+                None,
+                "it has crossed; making its lost local copy again was given up; run `nightferry sync retry` once the \
+                 cause is mended",
+            );
+        }
         ReplicaState::Failed => {
             return step("none", None, "it has crossed; bringing a local copy back was given up");
         }
-        ReplicaState::Lost => return step("none", None, "it has crossed, and its local copy was lost"),
+        ReplicaState::Lost => {
+            return step("copy", None, "it has crossed; its local copy was lost and is made again soon");
+        }
     }
     match context.config.tiering.free_local_after {
         _ if file.pinned => {

@@ -80,6 +80,7 @@ pub async fn request_file(
     run: NewRun,
     origin: &Origin,
 ) -> Result<RunId> {
+    let local = context.stores.local()?.name().to_string();
     let cloud = context.stores.cloud()?.name().to_string();
     let order = context.config.tiering.order;
     let mut conn = context.db.conn().await?;
@@ -90,7 +91,7 @@ pub async fn request_file(
         }
         let scope = RunScope { file_ids: Some(vec![file]), ..RunScope::default() };
         if let Some(active) = runs::lock_active(conn).await? {
-            join(conn, &active, &cloud, &scope, order).await?;
+            join(conn, &active, (&local, &cloud), &scope, order).await?;
             return Ok(active.id);
         }
         let actor = run.requested_by;
@@ -105,12 +106,13 @@ pub async fn request_file(
 async fn join(
     conn: &mut AsyncPgConnection,
     active: &Run,
-    cloud: &str,
+    (local, cloud): (&str, &str),
     scope: &RunScope,
     order: TransferOrder,
 ) -> Result<()> {
     let before = replicas::queued_in(conn, active.id).await?;
-    let after = replicas::plan_until(conn, active.id, cloud, scope, replicas::Until::Now).await?;
+    replicas::plan_until(conn, active.id, cloud, scope, replicas::Until::Now).await?;
+    let after = with_repairs(conn, active.id, local, scope).await?;
     if order != TransferOrder::Oldest {
         replicas::note_sizes(conn, active.id).await?;
     }
@@ -118,6 +120,19 @@ async fn join(
         runs::add_totals(conn, active.id, after.files - before.files, after.bytes - before.bytes).await?;
     }
     crate::db::listen::notify(conn, crate::db::listen::RUNS, &active.id.to_string()).await
+}
+
+/// Adds the repairs that wait to a run of everything. Answers all that is queued for it.
+async fn with_repairs(
+    conn: &mut AsyncPgConnection,
+    run: RunId,
+    local: &str,
+    scope: &RunScope,
+) -> Result<Planned> {
+    if scope.is_everything() {
+        replicas::queue_repairs(conn, local, Some(run), scope.retry_failed).await?;
+    }
+    replicas::queued_in(conn, run).await
 }
 
 /// Takes a tick of the nightly schedule and asks for its run: exactly one worker succeeds. When a run is active
@@ -133,8 +148,8 @@ pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>
         }
         if let Some(active) = runs::lock_active(conn).await? {
             tracing::info!(target: "nightferry::sync", run = %active.id, %tick, "a run is active, it does this tick's work");
-            let cloud = context.stores.cloud()?.name().as_str();
-            join(conn, &active, cloud, &RunScope::default(), context.config.tiering.order).await?;
+            let (local, cloud) = (context.stores.local()?.name().as_str(), context.stores.cloud()?.name().as_str());
+            join(conn, &active, (local, cloud), &RunScope::default(), context.config.tiering.order).await?;
             return Ok(None);
         }
         let run = NewRun {
@@ -153,12 +168,14 @@ pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>
 /// # Errors
 /// Whatever the database meets; the run stays queued.
 pub async fn start_queued(context: &Context) -> Result<Option<Run>> {
+    let local = context.stores.local()?.name().to_string();
     let cloud = context.stores.cloud()?.name().to_string();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         let Some(run) = runs::lock_queued(conn).await? else { return Ok(None) };
-        let Planned { files, bytes } =
-            replicas::plan_until(conn, run.id, &cloud, &run.scope()?, replicas::Until::RunRequested).await?;
+        let scope = run.scope()?;
+        replicas::plan_until(conn, run.id, &cloud, &scope, replicas::Until::RunRequested).await?;
+        let Planned { files, bytes } = with_repairs(conn, run.id, &local, &scope).await?;
         if context.config.tiering.order != TransferOrder::Oldest {
             replicas::note_sizes(conn, run.id).await?;
         }

@@ -1,28 +1,52 @@
-//! When the nightly run is due: cron with seconds in an IANA time zone, computed anew each time so that a change
+//! When a run or a pass is due: cron with seconds in an IANA time zone, computed anew each time so that a change
 //! of daylight saving is never off by an hour.
 
 use chrono::{DateTime, SubsecRound, Utc};
+use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
 
 use crate::config::TieringConfig;
 use crate::error::{Error, Result};
 
-fn parse(config: &TieringConfig) -> Result<Cron> {
+fn parse(pattern: &str) -> Result<Cron> {
     CronParser::builder()
         .seconds(Seconds::Required)
         .build()
-        .parse(&config.schedule)
-        .map_err(|error| Error::Internal(format!("tiering.schedule {:?}: {error}", config.schedule)))
+        .parse(pattern)
+        .map_err(|error| Error::Internal(format!("the schedule {pattern:?}: {error}")))
 }
 
-/// The first tick after `after`. None when the schedule never ticks again.
+/// The first tick of a pattern after `after`. None when it never ticks again.
+///
+/// # Errors
+/// [`Error::Internal`] for a pattern that the configuration's validation should have refused.
+pub fn next(pattern: &str, zone: Tz, after: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
+    let local = whole_seconds(after).with_timezone(&zone);
+    Ok(parse(pattern)?.find_next_occurrence(&local, false).ok().map(|tick| tick.with_timezone(&Utc)))
+}
+
+/// The latest tick of a pattern after `last` that is not in the future. Several missed ticks count as one.
+///
+/// # Errors
+/// As [`next`].
+pub fn due(
+    pattern: &str,
+    zone: Tz,
+    last: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>> {
+    let local = whole_seconds(now).with_timezone(&zone);
+    let latest = parse(pattern)?.find_previous_occurrence(&local, true).ok();
+    Ok(latest.map(|tick| tick.with_timezone(&Utc)).filter(|tick| *tick > last && *tick <= now))
+}
+
+/// The first tick of the nightly run after `after`. None when the schedule never ticks again.
 ///
 /// # Errors
 /// [`Error::Internal`] for a pattern that the configuration's validation should have refused.
 pub fn next_tick(config: &TieringConfig, after: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
-    let local = whole_seconds(after).with_timezone(&config.time_zone);
-    Ok(parse(config)?.find_next_occurrence(&local, false).ok().map(|tick| tick.with_timezone(&Utc)))
+    next(&config.schedule, config.time_zone, after)
 }
 
 /// The latest tick after `last` that is not in the future: what a worker that was away has missed. Several missed
@@ -35,10 +59,7 @@ pub fn due_tick(
     last: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<Option<DateTime<Utc>>> {
-    let cron = parse(config)?;
-    let local = whole_seconds(now).with_timezone(&config.time_zone);
-    let latest = cron.find_previous_occurrence(&local, true).ok().map(|tick| tick.with_timezone(&Utc));
-    Ok(latest.filter(|tick| *tick > last && *tick <= now))
+    due(&config.schedule, config.time_zone, last, now)
 }
 
 /// Ticks are whole seconds: two workers that look at different moments must find the same tick.

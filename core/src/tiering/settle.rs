@@ -7,6 +7,7 @@ use diesel_async::AsyncConnection;
 use uuid::Uuid;
 
 use super::copy::CopyError;
+use super::repair;
 use crate::context::Context;
 use crate::db::enums::ReplicaState;
 use crate::db::replicas::{self, Claim, Failure, Finished, Switched};
@@ -15,7 +16,7 @@ use crate::db::{runs, transfer_parts};
 use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, ObjectId, RunId};
 use crate::retry;
-use crate::store::{ObjectKey, UploadId, Verdict};
+use crate::store::{ObjectKey, StoreRole, UploadId, Verdict};
 
 /// Commits finished copies: replicas, files and the run's counters in one statement. Answers those that were
 /// still ours. Of the others, those whose object was deleted meanwhile are let go of, so that the reaper can have
@@ -25,9 +26,10 @@ use crate::store::{ObjectKey, UploadId, Verdict};
 /// Whatever the database meets; then nothing was changed and the call may be repeated.
 pub async fn finish(context: &Context, copies: &[Finished]) -> Result<Vec<Switched>> {
     let local = context.stores.local()?.name().to_string();
+    let homes = context.stores.names_with(StoreRole::Cloud);
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        let switched = replicas::finish(conn, &local, copies).await?;
+        let switched = replicas::finish(conn, &local, &homes, copies).await?;
         for copy in copies {
             if !switched.iter().any(|row| row.object_id == copy.object_id && row.store == copy.store) {
                 replicas::release(conn, copy.token, &[copy.object_id], None, Duration::ZERO).await?;
@@ -71,7 +73,7 @@ pub async fn fail(
     let text = error.to_string();
     let text = text.as_str();
     let attempts = u32::try_from(claim.attempts).unwrap_or(0);
-    let failure = Failure {
+    let mut failure = Failure {
         error: text,
         give_up: is_permanent(error),
         max_attempts: i32::try_from(tiering.max_attempts).unwrap_or(i32::MAX),
@@ -81,7 +83,12 @@ pub async fn fail(
     let outcome = conn
         .transaction(async move |conn| {
             if let CopyError::SourceMissing { store } | CopyError::SourceCorrupt { store, .. } = error {
-                replicas::mark_lost(conn, claim.object_id, store, text).await?;
+                match replicas::mark_lost(conn, claim.object_id, store, text, None).await? {
+                    // The next try reads from another one.
+                    Some(1..) => failure.give_up = false,
+                    Some(_) => repair::tell_nothing_left(claim.object_id, &claim.key),
+                    None => {}
+                }
             }
             let changed = replicas::fail(conn, claim.object_id, &claim.store, token, &failure).await?;
             let Some((state, attempts)) = changed else { return Ok::<_, Error>(Outcome::NotOurs) };

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 
 use crate::checksum::{Crc64Nvme, ObjectDigest, Sha256, Sha256Hasher};
 use crate::retry::RetryPolicy;
-use crate::store::{ObjectKey, PutReceipt, Store, StoreError};
+use crate::store::{ObjectKey, PutReceipt, Store, StoreError, Verdict};
 
 /// For requests whose body is at hand: a few tries within a second or two, before the caller is told.
 pub const QUICK_RETRY: RetryPolicy = RetryPolicy {
@@ -109,6 +109,57 @@ pub async fn read_whole(store: &Store, key: &ObjectKey) -> Result<(u64, Sha256),
         hasher.update(&chunk?);
     }
     Ok((object.length, hasher.finish()))
+}
+
+/// What a store holds of an object, told by reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// The right bytes.
+    Right,
+    /// Nothing.
+    Missing,
+    /// These bytes, in two readings.
+    Wrong {
+        /// How many.
+        size: u64,
+        /// Their hash.
+        sha256: Sha256,
+    },
+    /// Each reading gives other bytes.
+    Unsure,
+}
+
+/// A copy must not be condemned for one bad reading: bytes are also broken on their way. Reads until a reading is right or
+/// two agree; `first` is one that was wrong already.
+///
+/// # Errors
+/// Whatever `read` meets, except that the object is missing.
+pub async fn second_look<Fut>(
+    right: (u64, Sha256),
+    first: Option<(u64, Sha256)>,
+    mut read: impl FnMut() -> Fut,
+) -> Result<Held, StoreError>
+where
+    Fut: Future<Output = Result<(u64, Sha256), StoreError>>,
+{
+    let mut seen = first;
+    loop {
+        let held = match read().await {
+            Err(error) if error.verdict() == Verdict::SourceMissing => return Ok(Held::Missing),
+            held => held?,
+        };
+        if held == right {
+            return Ok(Held::Right);
+        }
+        match seen.replace(held) {
+            None => {}
+            Some(before) if before == held => {
+                let (size, sha256) = held;
+                return Ok(Held::Wrong { size, sha256 });
+            }
+            Some(_) => return Ok(Held::Unsure),
+        }
+    }
 }
 
 /// Whether what a store says of itself is right; none when it says nothing.

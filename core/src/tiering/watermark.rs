@@ -24,7 +24,7 @@ pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken)
     if !take(context, token).await? {
         return Ok(0);
     }
-    let freeing = Freeing { context, local: context.stores.local()?, worker, stop };
+    let freeing = Freeing { context, store: context.stores.local()?, worker, stop };
     let freed = free_until(&freeing, token, signed(high), signed(low)).await;
     let mut conn = context.db.conn().await?;
     chores::give_back(&mut conn, CHORE, token).await?;
@@ -40,7 +40,7 @@ async fn take(context: &Context, token: LeaseToken) -> Result<bool> {
 async fn free_until(freeing: &Freeing<'_>, token: LeaseToken, high: i64, low: i64) -> Result<usize> {
     let used = {
         let mut conn = freeing.context.db.conn().await?;
-        replicas::present_bytes(&mut conn, freeing.local.name().as_str()).await?
+        replicas::present_bytes(&mut conn, freeing.store.name().as_str()).await?
     };
     if used <= high {
         return Ok(0);

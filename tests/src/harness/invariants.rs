@@ -155,7 +155,8 @@ async fn assert_counters_tell_what_happened(world: &World) {
     .unwrap();
     let purged = super::database::texts(
         &world.context.db,
-        "SELECT id::text FROM audit_events WHERE action = 'file.purge'",
+        // So did what was lost since then: its copies are counted for the run that repaired them.
+        "SELECT id::text FROM audit_events WHERE action = 'file.purge' UNION ALL SELECT name FROM passes",
     )
     .await;
     for made in made {

@@ -1,8 +1,8 @@
-//! Takes away what died half-way or is wanted no more, and frees local copies that the policy lets go.
+//! Takes away what died half-way or is wanted no more, queues repairs, and frees local copies that the policy lets go.
 
 use nightferry_core::context::Context;
 use nightferry_core::ids::WorkerId;
-use nightferry_core::tiering::{evict, reap, watermark};
+use nightferry_core::tiering::{evict, reap, repair, watermark};
 use tokio_util::sync::CancellationToken;
 
 /// One pass, broken off at `stop`. Failures, and what was broken off, wait for the next one.
@@ -17,6 +17,13 @@ pub(crate) async fn housekeeping(context: Context, worker: WorkerId, stop: Cance
         }
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "reaping broke off, the next pass goes on"),
+    }
+    match repair::pass(&context).await {
+        Ok(queued) if queued.copies > 0 => {
+            tracing::info!(target: "nightferry::sync", copies = queued.copies, bytes = queued.bytes, "lost copies are queued again");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "lost copies could not be queued, the next pass tries again"),
     }
     let freed = match evict::pass(&context, worker, &stop).await {
         Ok(freed) => watermark::pass(&context, worker, &stop).await.map(|more| freed + more),

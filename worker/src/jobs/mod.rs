@@ -2,6 +2,10 @@
 
 mod expired_rows;
 mod housekeeping;
+mod reconcile;
+mod scrub;
 
 pub(crate) use expired_rows::expired_rows;
 pub(crate) use housekeeping::housekeeping;
+pub(crate) use reconcile::reconcile;
+pub(crate) use scrub::scrub;

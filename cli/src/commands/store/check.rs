@@ -6,8 +6,8 @@ use nightferry_core::store::{Store, StoreErrorKind};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::App;
 use super::probe::{Step, Wrong, probe};
+use super::{App, chosen};
 use crate::errors::{Exit, Failure, exit_of_store};
 use crate::format::table::{Align, Table, pairs};
 use crate::output::Look;
@@ -62,24 +62,13 @@ struct Tried {
 }
 
 pub(super) async fn run(app: &App, context: &Context, args: &CheckArgs) -> Result<Exit, Failure> {
-    let stores = chosen(context, args)?;
+    let stores = chosen(context, args.store.as_deref())?;
     app.output.detail("trying each store; one that does not answer takes until its timeouts");
     let tried = try_all(stores).await?;
     let document =
         Document { ok: tried.iter().all(Tried::is_ok), stores: tried.iter().map(Tried::document).collect() };
     app.output.result(&document, |look| text(&document, look))?;
     Ok(tried.iter().map(Tried::exit).fold(Exit::Ok, worse))
-}
-
-fn chosen(context: &Context, args: &CheckArgs) -> Result<Vec<Store>, Failure> {
-    let Some(name) = &args.store else { return Ok(context.stores.all().cloned().collect()) };
-    if let Some(store) = context.stores.get(name) {
-        return Ok(vec![store.clone()]);
-    }
-    let known: Vec<&str> = context.stores.all().map(|store| store.name().as_str()).collect();
-    Err(Failure::new(Exit::NotFound, "not_found", format!("There is no store {name}"))
-        .because(format!("the configured stores are {}", known.join(", ")))
-        .advise_command("check all of them", "store check"))
 }
 
 async fn try_all(stores: Vec<Store>) -> Result<Vec<Tried>, Failure> {

@@ -4,6 +4,8 @@ mod check;
 mod probe;
 
 use clap::Subcommand;
+use nightferry_core::context::Context;
+use nightferry_core::store::Store;
 
 use super::App;
 use crate::errors::{Exit, Failure};
@@ -19,4 +21,16 @@ pub(super) async fn run(app: &App, command: StoreCommand) -> Result<Exit, Failur
     let session = app.session()?;
     let StoreCommand::Check(args) = command;
     check::run(app, &session.context, &args).await
+}
+
+/// The store of this name, or every one.
+pub(super) fn chosen(context: &Context, name: Option<&str>) -> Result<Vec<Store>, Failure> {
+    let Some(name) = name else { return Ok(context.stores.all().cloned().collect()) };
+    if let Some(store) = context.stores.get(name) {
+        return Ok(vec![store.clone()]);
+    }
+    let known: Vec<&str> = context.stores.all().map(|store| store.name().as_str()).collect();
+    Err(Failure::new(Exit::NotFound, "not_found", format!("There is no store {name}"))
+        .because(format!("the configured stores are {}", known.join(", ")))
+        .advise_command("check all of them", "store check"))
 }

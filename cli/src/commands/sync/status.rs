@@ -37,6 +37,7 @@ struct Document {
     next_run_at: Option<DateTime<Utc>>,
     workers: Vec<WorkerDocument>,
     replicas: Vec<ReplicaCountDocument>,
+    objects_lost: u64,
 }
 
 struct Status {
@@ -50,6 +51,7 @@ struct Status {
     next_run_at: Option<DateTime<Utc>>,
     workers: Vec<Worker>,
     replicas: Vec<StateCount>,
+    objects_lost: u64,
 }
 
 pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
@@ -67,11 +69,18 @@ pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
             .map(|worker| WorkerDocument::of(worker, status.is_up(worker)))
             .collect(),
         replicas: status.replicas.iter().map(ReplicaCountDocument::of).collect(),
+        objects_lost: status.objects_lost,
     };
     app.output.result(&document, |look| status.text(look))?;
     if !status.workers.iter().any(|worker| status.is_up(worker)) {
         let command = app.output.command("worker");
         app.output.warning(&format!("no worker is up, so nothing crosses. Start one: {command}"));
+    }
+    if status.objects_lost > 0 {
+        let lost = format::count(status.objects_lost, "object");
+        app.output.warning(&format!(
+            "{lost} without a verified copy: missing or corrupt in every store. Nothing is deleted; the worker's log names them"
+        ));
     }
     Ok(Exit::Ok)
 }
@@ -93,6 +102,7 @@ async fn look_around(context: &Context) -> CoreResult<Status> {
         next_run_at: schedule::next_tick(tiering, now)?,
         workers: workers::all(&mut conn).await?,
         replicas: replicas::count_by_state(&mut conn).await?,
+        objects_lost: unsigned(replicas::objects_lost(&mut conn).await?),
     })
 }
 
@@ -132,9 +142,17 @@ impl Status {
         }
         facts.push(("last", last.unwrap_or_else(|| "no run has ended yet".to_owned())));
         facts.push(("next", format!("{next} ({}, {})", self.schedule, self.time_zone)));
+        facts.push(("lost", self.lost()));
         let facts = pairs(&facts);
         let tables = [self.workers_table(look), self.replicas_table(look)];
         std::iter::once(facts).chain(tables.into_iter().flatten()).collect::<Vec<_>>().join("\n\n")
+    }
+
+    fn lost(&self) -> String {
+        match self.objects_lost {
+            0 => "nothing: every object has a verified copy".to_owned(),
+            lost => format!("{} without a verified copy", format::count(lost, "object")),
+        }
     }
 
     fn workers_table(&self, look: Look) -> Option<String> {
@@ -239,6 +257,7 @@ mod tests {
                 replicas("s3", ReplicaState::Failed, 3, 49_152),
                 replicas("s3", ReplicaState::Present, 1_997, 32_718_848),
             ],
+            objects_lost: 1,
         };
         insta::assert_snapshot!(status.text(Look { color: false, zone: Zone::Utc }));
     }

@@ -74,7 +74,7 @@ fn unknown_keys_are_errors_with_a_suggestion() {
         ("[server]\nprot = 1", "did you mean server.port?"),
         ("[sever]\nport = 1", "did you mean server.port?"),
         ("port = 1", "did you mean server.port?"),
-        ("[server]\nschedule = \"0 0 0 * * *\"", "did you mean tiering.schedule?"),
+        ("[server]\ntime_zone = \"UTC\"", "did you mean tiering.time_zone?"),
         ("[stores.minio]\nbuket = \"x\"", "did you mean stores.minio.bucket?"),
         ("[server]\nfrobnicate = 1", "remove it; config/example.toml lists every setting"),
         ("[nonsense]", "remove it; config/example.toml lists every setting"),

@@ -174,24 +174,48 @@ struct Checked {
     allowed: bool,
 }
 
-/// Ends an eviction without freeing: the copy is `present` again, or `lost` when it turned out to be gone.
+/// Ends an eviction without freeing: the copy is `present` again. Where it `is_there`, proved by now, a file whose home
+/// was lost meanwhile has its home here, unless another of the stores `homes`, the cloud's, holds a verified copy. Where it
+/// is not, [`super::mark_lost`] comes next, in the same transaction; a row that was made only for the deletion goes.
+/// Answers whether the copy was ours and has a row.
 pub async fn call_eviction_off(
     conn: &mut AsyncPgConnection,
     store: &str,
+    homes: &[&str],
     token: LeaseToken,
     object: ObjectId,
     is_there: bool,
 ) -> Result<bool> {
+    if !is_there {
+        diesel::delete(
+            replicas::table
+                .find((object, store))
+                .filter(replicas::state.eq(ReplicaState::Evicting))
+                .filter(replicas::lease_token.eq(token))
+                .filter(replicas::verified_at.is_null()),
+        )
+        .execute(conn)
+        .await?;
+    }
     let changed = diesel::sql_query(
-        "UPDATE replicas SET lease_token = NULL, lease_until = NULL, lease_worker = NULL, \
-                state = CASE WHEN $4 THEN 'present' ELSE 'lost' END::replica_state, \
-                last_error = CASE WHEN $4 THEN NULL ELSE 'it was being freed when the other copy was lost' END \
-         WHERE object_id = $1 AND store = $2 AND state = 'evicting' AND lease_token = $3",
+        "WITH back AS ( \
+             UPDATE replicas SET lease_token = NULL, lease_until = NULL, lease_worker = NULL, state = 'present', \
+                    verified_at = coalesce(verified_at, now()), last_error = NULL \
+             WHERE object_id = $1 AND store = $2 AND state = 'evicting' AND lease_token = $3 \
+             RETURNING object_id, store \
+         ), homes AS ( \
+             UPDATE files f SET storage_location = b.store, synced_at = CASE WHEN b.store = ANY($5) THEN now() END \
+             FROM back b JOIN file_versions v ON v.object_id = b.object_id \
+             WHERE $4 AND f.id = v.file_id AND f.current_version = v.number AND f.storage_location <> b.store \
+               AND (b.store = ANY($5) OR NOT EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = b.object_id \
+                    AND s.state = 'present' AND s.store = ANY($5))) \
+         ) SELECT 1 FROM back",
     )
     .bind::<SqlUuid, _>(object)
     .bind::<Text, _>(store)
     .bind::<SqlUuid, _>(token)
     .bind::<Bool, _>(is_there)
+    .bind::<Array<Text>, _>(homes)
     .execute(conn)
     .await?;
     Ok(changed == 1)

@@ -1,4 +1,4 @@
-//! The ends of a copy: switched, failed, given back, or its source condemned. Every UPDATE is guarded by the lease token.
+//! The ends of a copy: switched, failed, or given back. Every UPDATE is guarded by the lease token.
 
 use std::time::Duration;
 
@@ -9,7 +9,6 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::RUN_TO_GO_BACK_TO;
 use crate::db::enums::ReplicaState;
 use crate::db::prepared::Prepared;
-use crate::db::schema::replicas;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, RunId};
 
@@ -28,10 +27,16 @@ pub struct Finished {
     pub size: i64,
 }
 
-/// Switches copies to `present`. A copy out of the store `local` moves its files' home and makes the copy that stays
-/// there spare; one into it is spare itself. Answers the copies that were still ours: for the others the lease was
-/// lost or the object was removed meanwhile, and nothing was changed.
-pub async fn finish(conn: &mut AsyncPgConnection, local: &str, copies: &[Finished]) -> Result<Vec<Switched>> {
+/// Switches copies to `present`. A copy in one of the stores `homes`, the cloud's, is its files' home from now on and
+/// makes the copy that stays in the store `local` spare; one into `local` is spare itself, and moves no home. Answers the
+/// copies that were still ours: for the others the lease was lost or the object was removed meanwhile, and nothing was
+/// changed.
+pub async fn finish(
+    conn: &mut AsyncPgConnection,
+    local: &str,
+    homes: &[&str],
+    copies: &[Finished],
+) -> Result<Vec<Switched>> {
     let ids: Vec<ObjectId> = copies.iter().map(|copy| copy.object_id).collect();
     let stores: Vec<&str> = copies.iter().map(|copy| copy.store.as_str()).collect();
     let tokens: Vec<LeaseToken> = copies.iter().map(|copy| copy.token).collect();
@@ -51,10 +56,10 @@ pub async fn finish(conn: &mut AsyncPgConnection, local: &str, copies: &[Finishe
          ), homes AS ( \
              UPDATE files f SET storage_location = s.store, synced_at = now() \
              FROM switched s JOIN file_versions v ON v.object_id = s.object_id \
-             WHERE s.store <> $5 AND f.id = v.file_id AND f.current_version = v.number \
+             WHERE s.store = ANY($6) AND f.id = v.file_id AND f.current_version = v.number \
          ), spared AS ( \
              UPDATE replicas l SET spare_since = now() FROM switched s \
-             WHERE s.store <> $5 AND l.object_id = s.object_id AND l.store = $5 AND l.state = 'present' \
+             WHERE s.store = ANY($6) AND l.object_id = s.object_id AND l.store = $5 AND l.state = 'present' \
          ), forgotten AS ( \
              DELETE FROM transfer_parts p USING switched s WHERE p.object_id = s.object_id AND p.store = s.store \
          ), counted AS ( \
@@ -67,7 +72,8 @@ pub async fn finish(conn: &mut AsyncPgConnection, local: &str, copies: &[Finishe
     .bind::<Array<Text>, _>(&stores)
     .bind::<Array<SqlUuid>, _>(&tokens)
     .bind::<Array<Text>, _>(&etags)
-    .bind::<Text, _>(local);
+    .bind::<Text, _>(local)
+    .bind::<Array<Text>, _>(homes);
     Ok(Prepared(query).load(conn).await?)
 }
 
@@ -158,20 +164,4 @@ pub async fn release(
     .bind::<Double, _>(delay.as_secs_f64())
     .execute(conn)
     .await?)
-}
-
-/// A replica that should be there is missing or corrupt.
-pub async fn mark_lost(
-    conn: &mut AsyncPgConnection,
-    object: ObjectId,
-    store: &str,
-    error: &str,
-) -> Result<bool> {
-    let changed = diesel::update(
-        replicas::table.find((object, store)).filter(replicas::state.eq(ReplicaState::Present)),
-    )
-    .set((replicas::state.eq(ReplicaState::Lost), replicas::last_error.eq(error)))
-    .execute(conn)
-    .await?;
-    Ok(changed == 1)
 }

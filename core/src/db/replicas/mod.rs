@@ -7,8 +7,11 @@ mod claim;
 mod evict;
 mod fetch;
 mod finish;
+mod lost;
 mod multipart;
 mod plan;
+mod reconcile;
+mod scrub;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -28,9 +31,12 @@ pub use evict::{
     finish_evictions, let_go_of_evictions, lock_spare, present_bytes, reclaim_evictions,
 };
 pub use fetch::{Wish, queue_fetches};
-pub use finish::{Failure, Finished, Switched, fail, finish, mark_lost, release};
+pub use finish::{Failure, Finished, Switched, fail, finish, release};
+pub use lost::{Repairs, can_repair, mark_lost, objects_lost, queue_repairs};
 pub use multipart::{begin_multipart, forget_multipart, open_multiparts};
 pub use plan::{Planned, Until, next_due, plan_until, queued_in, unassign};
+pub use reconcile::{Facts, Known, any_known, facts, known_after, knows_upload, mark_surplus};
+pub use scrub::{ToRead, last_hopes, mark_found_again, mark_verified, oldest_verified, verified_before};
 
 /// The run that a copy `r` goes back to: its own, unless that one stops, or the object is on its way out and must
 /// not keep a run from ending.

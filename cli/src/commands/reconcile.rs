@@ -1,0 +1,302 @@
+//! `nightferry reconcile`: what lies in the stores against what the database says, and with `--apply` what to do about it.
+
+use clap::Args;
+use nightferry_core::context::Context;
+use nightferry_core::store::Store;
+use nightferry_core::tiering::reconcile::{self, Event, Finding, Kind, Options, Outcome, Summary};
+use serde::Serialize;
+
+use super::watch::{Watch, stop_on_ctrl_c};
+use super::{App, diagnosed, store};
+use crate::errors::{Exit, Failure, cannot};
+use crate::format::table::{Align, Table, plain};
+use crate::format::{bytes, count, grouped};
+use crate::output::Look;
+
+/// Findings shown at most; the summary counts them all.
+const SHOWN: usize = 1000;
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry reconcile                       compare every store with the database, change nothing
+  nightferry reconcile --store s3            one of them
+  nightferry reconcile --apply               also put in order what was found
+
+Found are: orphans (objects of Nightferry's that no row knows, older than reconcile.safety_age), objects that are missing or \
+of another size, and unfinished multipart uploads that nobody knows, older than uploads.session_ttl. Each is looked at \
+again before it is believed, so that it may run while files come and cross.
+
+--apply deletes orphans and aborts stale uploads; what is missing or of another size is marked as lost, and the next run \
+copies it again from another verified copy. Objects whose keys are not Nightferry's are counted and never touched.
+
+Exit code 0 when everything agrees, 7 when something was found, mended or not.";
+
+/// Options of `reconcile`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ReconcileArgs {
+    /// Only this store
+    #[arg(long, value_name = "NAME")]
+    store: Option<String>,
+    /// Put in order what is found, instead of only reporting it
+    #[arg(long)]
+    apply: bool,
+}
+
+#[derive(Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "a document for programs, not a state")]
+struct Document {
+    ok: bool,
+    complete: bool,
+    apply: bool,
+    stores: Vec<Summary>,
+    findings: Vec<FindingDocument>,
+    more_findings: bool,
+}
+
+#[derive(Serialize)]
+struct FindingDocument {
+    store: String,
+    kind: Kind,
+    key: String,
+    object_id: Option<String>,
+    bytes: u64,
+    detail: String,
+    applied: bool,
+    kept_because: Option<String>,
+}
+
+impl FindingDocument {
+    fn of(finding: &Finding) -> Self {
+        Self {
+            store: finding.store.clone(),
+            kind: finding.kind,
+            key: finding.key.clone(),
+            object_id: finding.object_id.map(|object| object.to_string()),
+            bytes: finding.bytes,
+            detail: finding.detail.clone(),
+            applied: finding.outcome == Outcome::Applied,
+            kept_because: match &finding.outcome {
+                Outcome::Kept(why) => Some(why.clone()),
+                Outcome::Reported | Outcome::Applied => None,
+            },
+        }
+    }
+}
+
+pub(super) async fn run(app: &App, args: ReconcileArgs) -> Result<Exit, Failure> {
+    let session = app.session()?;
+    let result = reconcile(app, &session.context, &args).await;
+    diagnosed(&session.context, result).await
+}
+
+async fn reconcile(app: &App, context: &Context, args: &ReconcileArgs) -> Result<Exit, Failure> {
+    let stores = store::chosen(context, args.store.as_deref())?;
+    let stop = stop_on_ctrl_c();
+    let mut watch = Watch::new(&app.output);
+    let mut document = Document {
+        ok: true,
+        complete: true,
+        apply: args.apply,
+        stores: Vec::new(),
+        findings: Vec::new(),
+        more_findings: false,
+    };
+    let options = Options { apply: args.apply, safety_age: context.config.reconcile.safety_age };
+    for store in &stores {
+        let tell = |event: Event<'_>| match event {
+            Event::Progress(summary) => watch.show(|| progress(summary)),
+            Event::Found(finding) if document.findings.len() < SHOWN => {
+                document.findings.push(FindingDocument::of(finding));
+            }
+            Event::Found(_) => document.more_findings = true,
+        };
+        let outcome = reconcile::pass(context, store, options, tell, &stop).await;
+        if outcome.is_err() {
+            watch.clear();
+        }
+        let summary = outcome.map_err(cannot(format!("reconcile the store {}", store.name())))?;
+        let Some(summary) = summary else { return Err(busy(store)) };
+        document.complete &= summary.complete;
+        document.stores.push(summary);
+        if stop.is_cancelled() {
+            break;
+        }
+    }
+    watch.clear();
+    document.complete &= !stop.is_cancelled();
+    document.ok = document.complete && document.stores.iter().all(|summary| summary.found() == 0);
+    app.output.result(&document, |look| text(&document, look))?;
+    advise(app, &document);
+    Ok(exit(&document))
+}
+
+fn busy(store: &Store) -> Failure {
+    Failure::new(Exit::Conflict, "conflict", format!("Cannot reconcile the store {}", store.name()))
+        .because("another process is reconciling it at this moment")
+        .advise("wait until it has ended; one that died is forgotten after tiering.lease")
+}
+
+fn exit(document: &Document) -> Exit {
+    if !document.complete {
+        return Exit::Interrupted;
+    }
+    if document.ok { Exit::Ok } else { Exit::Findings }
+}
+
+fn advise(app: &App, document: &Document) {
+    if !document.complete {
+        app.output.warning("interrupted: what is shown is what was seen until then");
+    }
+    let lost = |summary: &Summary| summary.of(Kind::Missing).applied + summary.of(Kind::WrongSize).applied;
+    if document.stores.iter().any(|summary| summary.found() > 0) && !document.apply {
+        let command = app.output.command("reconcile --apply");
+        app.output.note(&format!("Nothing was changed. Put it in order: {command}"));
+    } else if document.stores.iter().map(lost).sum::<u64>() > 0 {
+        let command = app.output.command("sync run --wait");
+        app.output.note(&format!("What is lost is copied again with the next run. Now: {command}"));
+    }
+}
+
+fn progress(summary: &Summary) -> String {
+    format!(
+        "{}: {}, {}, {}",
+        summary.store,
+        count(summary.objects, "object"),
+        bytes::human(summary.bytes),
+        count(summary.found(), "finding")
+    )
+}
+
+fn text(document: &Document, look: Look) -> String {
+    let mut stores = Table::new(&[
+        ("STORE", Align::Left),
+        ("OBJECTS", Align::Right),
+        ("BYTES", Align::Right),
+        ("FOREIGN", Align::Right),
+        ("ORPHANS", Align::Right),
+        ("MISSING", Align::Right),
+        ("WRONG SIZE", Align::Right),
+        ("STALE UPLOADS", Align::Right),
+        ("RESULT", Align::Left),
+    ]);
+    for summary in &document.stores {
+        let found = |kind| grouped(summary.of(kind).found);
+        let result = match (summary.complete, summary.found()) {
+            (false, _) => "interrupted",
+            (true, 0) => "ok",
+            (true, _) => "differs",
+        };
+        stores.row([
+            summary.store.clone(),
+            grouped(summary.objects),
+            bytes::human(summary.bytes),
+            grouped(summary.foreign),
+            found(Kind::Orphan),
+            found(Kind::Missing),
+            found(Kind::WrongSize),
+            found(Kind::StaleUpload),
+            look.state(result),
+        ]);
+    }
+    if document.findings.is_empty() {
+        return stores.render();
+    }
+    let more =
+        if document.more_findings { format!("\nonly the first {SHOWN} are shown") } else { String::new() };
+    format!("{}\n\n{}{more}", stores.render(), findings(document))
+}
+
+fn findings(document: &Document) -> String {
+    let mut table = Table::new(&[
+        ("STORE", Align::Left),
+        ("FOUND", Align::Left),
+        ("BYTES", Align::Right),
+        ("DONE", Align::Left),
+        ("KEY", Align::Left),
+        ("WHAT", Align::Left),
+    ]);
+    for finding in &document.findings {
+        let what = match &finding.kept_because {
+            Some(why) => format!("{}; kept: {why}", finding.detail),
+            None => finding.detail.clone(),
+        };
+        table.row([
+            finding.store.clone(),
+            finding.kind.as_str().to_owned(),
+            bytes::human(finding.bytes),
+            if finding.applied { "yes" } else { "no" }.to_owned(),
+            plain(&finding.key),
+            plain(&what),
+        ]);
+    }
+    table.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use nightferry_core::tiering::reconcile::Tally;
+
+    use super::*;
+    use crate::format::time::Zone;
+
+    fn summary(store: &str, findings: &[(Kind, u64, u64)]) -> Summary {
+        let tally = |found, applied| Tally { found, bytes: found * 1024, applied };
+        let findings: BTreeMap<_, _> =
+            findings.iter().map(|(kind, found, applied)| (*kind, tally(*found, *applied))).collect();
+        Summary {
+            store: store.to_owned(),
+            apply: true,
+            complete: true,
+            objects: 2000,
+            bytes: 32_768_000,
+            foreign: 1,
+            uploads: 0,
+            findings,
+        }
+    }
+
+    fn document(stores: Vec<Summary>) -> Document {
+        let ok = stores.iter().all(|summary| summary.found() == 0);
+        Document { ok, complete: true, apply: true, stores, findings: Vec::new(), more_findings: false }
+    }
+
+    #[test]
+    fn what_was_found_for_people() {
+        let stores =
+            vec![summary("minio", &[]), summary("s3", &[(Kind::Orphan, 2, 1), (Kind::Missing, 1, 1)])];
+        let mut document = document(stores);
+        let finding = |kind, outcome, detail: &str| {
+            FindingDocument::of(&Finding {
+                kind,
+                store: "s3".to_owned(),
+                key: "user-0199/0199-report.pdf".to_owned(),
+                object_id: None,
+                bytes: 1024,
+                detail: detail.to_owned(),
+                outcome,
+            })
+        };
+        document.findings = vec![
+            finding(Kind::Orphan, Outcome::Applied, "no object of this key is known"),
+            finding(
+                Kind::Orphan,
+                Outcome::Kept("access denied".to_owned()),
+                "no object of this key is known",
+            ),
+            finding(Kind::Missing, Outcome::Applied, "it is missing"),
+        ];
+        insta::assert_snapshot!(text(&document, Look { color: false, zone: Zone::Utc }));
+    }
+
+    #[test]
+    fn the_exit_code_tells_findings_from_none_and_from_an_interruption() {
+        assert_eq!(exit(&document(vec![summary("minio", &[])])), Exit::Ok);
+        let found = vec![summary("minio", &[(Kind::StaleUpload, 1, 1)])];
+        assert_eq!(exit(&document(found)), Exit::Findings);
+        let broken_off = Document { complete: false, ..document(Vec::new()) };
+        assert_eq!(exit(&broken_off), Exit::Interrupted);
+    }
+}

@@ -1,0 +1,248 @@
+//! `nightferry scrub`: reads verified copies again and hashes them, and says which are bad.
+
+use std::time::Duration;
+
+use clap::Args;
+use nightferry_core::context::Context;
+use nightferry_core::tiering::scrub::{self, Ended, Event, Finding, Kind, Options, Summary};
+use serde::Serialize;
+
+use super::watch::{Watch, stop_on_ctrl_c};
+use super::{App, diagnosed, store};
+use crate::errors::{Exit, Failure, cannot};
+use crate::format::amount::{self, Amount};
+use crate::format::table::{Align, Table, pairs, plain};
+use crate::format::{bytes, count, grouped};
+use crate::output::Look;
+
+/// Findings shown at most; the summary counts them all.
+const SHOWN: usize = 1000;
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry scrub                           read everything, at the configured rate
+  nightferry scrub --store minio --rate 1GiB one store, faster
+  nightferry scrub --limit 50GiB             so much of it, those first that were not read for the longest time
+  nightferry scrub --limit 2h                for so long
+
+A copy whose bytes hash right counts as verified anew. One that is missing or corrupt, in two readings, is marked as lost, \
+and the next run copies it again from another verified copy. An object that had none left and whose bytes are back is \
+found again. The next pass goes on where this one ends. Reading the cloud store costs its egress.
+
+Exit code 0 when all that was read is right, 7 when something was not, 6 when a store could not be read.";
+
+/// Options of `scrub`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ScrubArgs {
+    /// Only this store
+    #[arg(long, value_name = "NAME")]
+    store: Option<String>,
+    /// Read at most so much a second, such as 50MiB [default: `scrub.rate_mb`]
+    #[arg(long, value_name = "SIZE", value_parser = amount::size)]
+    rate: Option<u64>,
+    /// Stop after so many bytes (500MiB, 2TiB) or so long (90m, 8h)
+    #[arg(long, value_name = "SIZE|TIME", value_parser = amount::either)]
+    limit: Option<Amount>,
+}
+
+#[derive(Serialize)]
+struct Document {
+    ok: bool,
+    #[serde(flatten)]
+    summary: Summary,
+    found: Vec<FindingDocument>,
+    more_found: bool,
+}
+
+#[derive(Serialize)]
+struct FindingDocument {
+    store: String,
+    kind: Kind,
+    key: String,
+    object_id: String,
+    bytes: u64,
+    detail: String,
+    copies_left: u64,
+}
+
+impl FindingDocument {
+    fn of(finding: &Finding) -> Self {
+        Self {
+            store: finding.store.clone(),
+            kind: finding.kind,
+            key: finding.key.clone(),
+            object_id: finding.object_id.to_string(),
+            bytes: finding.bytes,
+            detail: finding.detail.clone(),
+            copies_left: finding.copies_left,
+        }
+    }
+}
+
+pub(super) async fn run(app: &App, args: ScrubArgs) -> Result<Exit, Failure> {
+    let session = app.session()?;
+    let result = scrub(app, &session.context, &args).await;
+    diagnosed(&session.context, result).await
+}
+
+async fn scrub(app: &App, context: &Context, args: &ScrubArgs) -> Result<Exit, Failure> {
+    let (bytes, time) = match args.limit {
+        Some(Amount::Bytes(bytes)) => (Some(bytes), None),
+        Some(Amount::Time(time)) => (None, Some(time)),
+        None => (None, None),
+    };
+    let options = Options {
+        stores: store::chosen(context, args.store.as_deref())?,
+        rate: Some(args.rate.unwrap_or_else(|| context.config.scrub.rate_bytes())),
+        bytes,
+        time,
+        min_age: Duration::ZERO,
+    };
+    let stop = stop_on_ctrl_c();
+    let mut watch = Watch::new(&app.output);
+    let (mut found, mut more_found) = (Vec::new(), false);
+    let tell = |event: Event<'_>| match event {
+        Event::Progress(summary) => watch.show(|| progress(summary)),
+        Event::Found(finding) if found.len() < SHOWN => found.push(FindingDocument::of(finding)),
+        Event::Found(_) => more_found = true,
+    };
+    let outcome = scrub::pass(context, &options, tell, &stop).await;
+    watch.clear();
+    let Some(summary) = outcome.map_err(cannot("scrub"))? else {
+        return Err(Failure::new(Exit::Conflict, "conflict", "Cannot scrub")
+            .because("another process scrubs at this moment")
+            .advise("wait until it has ended; one that died is forgotten after tiering.lease"));
+    };
+    let exit = exit(&summary);
+    let document = Document { ok: exit == Exit::Ok, summary, found, more_found };
+    app.output.result(&document, |look| text(&document, look))?;
+    advise(app, &document.summary);
+    Ok(exit)
+}
+
+/// What is bad outweighs what could not be read.
+fn exit(summary: &Summary) -> Exit {
+    if summary.found() > 0 {
+        Exit::Findings
+    } else if summary.ended == Ended::Interrupted {
+        Exit::Interrupted
+    } else if summary.unreachable.is_empty() && summary.unread == 0 {
+        Exit::Ok
+    } else {
+        Exit::Unreachable
+    }
+}
+
+fn advise(app: &App, summary: &Summary) {
+    if summary.found() > 0 {
+        let command = app.output.command("sync run --wait");
+        app.output.note(&format!("What is lost is copied again with the next run. Now: {command}"));
+    }
+    for store in &summary.unreachable {
+        let command = app.output.command(&format!("store check {store}"));
+        app.output.warning(&format!("the store {store} failed and was left alone. See why: {command}"));
+    }
+}
+
+fn progress(summary: &Summary) -> String {
+    format!(
+        "{} read, {} right, {}",
+        bytes::human(summary.bytes),
+        grouped(summary.right),
+        count(summary.found(), "finding")
+    )
+}
+
+fn text(document: &Document, look: Look) -> String {
+    let summary = &document.summary;
+    let ended = match summary.ended {
+        Ended::Everything => "everything was read",
+        Ended::Limit => "the limit is reached; the next pass goes on from here",
+        Ended::Interrupted => "interrupted; the next pass goes on from here",
+    };
+    let number = |kind| grouped(summary.of(kind).found);
+    let facts = pairs(&[
+        ("ended", ended.to_owned()),
+        ("read", bytes::human(summary.bytes)),
+        ("right", grouped(summary.right)),
+        ("missing", number(Kind::Missing)),
+        ("corrupt", number(Kind::Corrupt)),
+        ("found again", grouped(summary.returned)),
+        ("not readable", grouped(summary.unread)),
+        ("result", look.state(if summary.found() == 0 { "ok" } else { "differs" })),
+    ]);
+    if document.found.is_empty() {
+        return facts;
+    }
+    let more =
+        if document.more_found { format!("\nonly the first {SHOWN} are shown") } else { String::new() };
+    format!("{facts}\n\n{}{more}", findings(document))
+}
+
+fn findings(document: &Document) -> String {
+    let mut table = Table::new(&[
+        ("STORE", Align::Left),
+        ("FOUND", Align::Left),
+        ("BYTES", Align::Right),
+        ("COPIES LEFT", Align::Right),
+        ("KEY", Align::Left),
+        ("WHAT", Align::Left),
+    ]);
+    for finding in &document.found {
+        table.row([
+            finding.store.clone(),
+            finding.kind.as_str().to_owned(),
+            bytes::human(finding.bytes),
+            grouped(finding.copies_left),
+            plain(&finding.key),
+            plain(&finding.detail),
+        ]);
+    }
+    table.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use nightferry_core::ids::ObjectId;
+    use nightferry_core::tiering::scrub::Tally;
+
+    use super::*;
+    use crate::format::time::Zone;
+
+    fn summary(ended: Ended, corrupt: u64) -> Summary {
+        let mut summary = Summary { ended, right: 1_998, bytes: 32_768_000, ..Summary::default() };
+        summary.findings.insert(Kind::Corrupt, Tally { found: corrupt, bytes: corrupt * 1024 });
+        summary
+    }
+
+    #[test]
+    fn what_was_read_for_people() {
+        let finding = Finding {
+            kind: Kind::Corrupt,
+            store: "minio".to_owned(),
+            key: "user-0199/0199-report.pdf".to_owned(),
+            object_id: ObjectId(uuid::Uuid::nil()),
+            bytes: 1024,
+            detail: "it holds other bytes".to_owned(),
+            copies_left: 1,
+        };
+        let document = Document {
+            ok: false,
+            summary: summary(Ended::Limit, 1),
+            found: vec![FindingDocument::of(&finding)],
+            more_found: false,
+        };
+        insta::assert_snapshot!(text(&document, Look { color: false, zone: Zone::Utc }));
+    }
+
+    #[test]
+    fn the_exit_code_tells_what_is_bad_from_what_could_not_be_read() {
+        assert_eq!(exit(&summary(Ended::Everything, 0)), Exit::Ok);
+        assert_eq!(exit(&summary(Ended::Limit, 0)), Exit::Ok);
+        assert_eq!(exit(&summary(Ended::Interrupted, 0)), Exit::Interrupted);
+        assert_eq!(exit(&summary(Ended::Interrupted, 1)), Exit::Findings);
+        let left_alone = Summary { unreachable: vec!["s3".to_owned()], ..summary(Ended::Everything, 0) };
+        assert_eq!(exit(&left_alone), Exit::Unreachable);
+    }
+}

@@ -1,0 +1,141 @@
+//! What reconciling asks: the map in the order of a store's listing, and all about one key.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use crate::db::enums::{ObjectState, ReplicaState};
+use crate::db::prepared::Prepared;
+use crate::db::schema::sql_types;
+use crate::error::Result;
+use crate::ids::{LeaseToken, ObjectId, WorkerId};
+
+/// An object and its replica in one store.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct Known {
+    /// Object.
+    #[diesel(sql_type = SqlUuid)]
+    pub object_id: ObjectId,
+    /// Key in every store.
+    #[diesel(sql_type = Text)]
+    pub key: String,
+    /// Size in bytes; none while uploading.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub size: Option<i64>,
+    /// State of the replica; none when there is no row for this store.
+    #[diesel(sql_type = Nullable<sql_types::ReplicaState>)]
+    pub state: Option<ReplicaState>,
+    /// When the replica was proved.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub verified_at: Option<DateTime<Utc>>,
+}
+
+/// The next 1,000 objects after the key `after`, in the order of the keys' bytes, with their replicas in `store`.
+pub async fn known_after(conn: &mut AsyncPgConnection, store: &str, after: &str) -> Result<Vec<Known>> {
+    let query = diesel::sql_query(
+        "SELECT o.id AS object_id, o.key, o.size, r.state, r.verified_at \
+         FROM objects o LEFT JOIN replicas r ON r.object_id = o.id AND r.store = $1 \
+         WHERE o.key COLLATE \"C\" > $2 ORDER BY o.key COLLATE \"C\" LIMIT 1000",
+    )
+    .bind::<Text, _>(store)
+    .bind::<Text, _>(after);
+    Ok(Prepared(query).load(conn).await?)
+}
+
+/// What is known of a key at this moment.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct Facts {
+    /// Object.
+    #[diesel(sql_type = SqlUuid)]
+    pub object_id: ObjectId,
+    /// State of the object.
+    #[diesel(sql_type = sql_types::ObjectState)]
+    pub object_state: ObjectState,
+    /// State of the replica in the store that was asked about, if it has one.
+    #[diesel(sql_type = Nullable<sql_types::ReplicaState>)]
+    pub state: Option<ReplicaState>,
+    /// When that replica was proved.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub verified_at: Option<DateTime<Utc>>,
+    /// Verified copies in other stores.
+    #[diesel(sql_type = BigInt)]
+    pub elsewhere: i64,
+}
+
+/// What is known of `key` in `store`; none when no object has this key.
+pub async fn facts(conn: &mut AsyncPgConnection, key: &str, store: &str) -> Result<Option<Facts>> {
+    Ok(diesel::sql_query(
+        "SELECT o.id AS object_id, o.state AS object_state, r.state, r.verified_at, \
+                (SELECT count(*) FROM replicas s WHERE s.object_id = o.id AND s.store <> $2 AND s.state = 'present') \
+                    AS elsewhere \
+         FROM objects o LEFT JOIN replicas r ON r.object_id = o.id AND r.store = $2 WHERE o.key = $1",
+    )
+    .bind::<Text, _>(key)
+    .bind::<Text, _>(store)
+    .get_result(conn)
+    .await
+    .optional()?)
+}
+
+/// Marks an object that lies in a store without a row as `evicting`, so that nobody copies it there while it is deleted.
+/// Answers false, and does nothing, when it has a row by now or no other verified copy: that one is seen under its lock.
+pub async fn mark_surplus(
+    conn: &mut AsyncPgConnection,
+    object: ObjectId,
+    store: &str,
+    worker: WorkerId,
+    token: LeaseToken,
+    lease: Duration,
+) -> Result<bool> {
+    let changed = diesel::sql_query(
+        "WITH other AS ( \
+             SELECT 1 FROM replicas c JOIN objects o ON o.id = c.object_id \
+             WHERE c.object_id = $1 AND c.store <> $2 AND c.state = 'present' AND o.state = 'stored' \
+             LIMIT 1 FOR UPDATE OF c \
+         ) \
+         INSERT INTO replicas (object_id, store, state, rule, lease_token, lease_worker, lease_until) \
+         SELECT $1, $2, 'evicting', 'reconcile', $3, $4, now() + make_interval(secs => $5) FROM other \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind::<SqlUuid, _>(object)
+    .bind::<Text, _>(store)
+    .bind::<SqlUuid, _>(token)
+    .bind::<SqlUuid, _>(worker)
+    .bind::<Double, _>(lease.as_secs_f64())
+    .execute(conn)
+    .await?;
+    Ok(changed == 1)
+}
+
+/// Whether a multipart upload of `key` in `store` belongs to a copy or to an upload that is going on.
+pub async fn knows_upload(
+    conn: &mut AsyncPgConnection,
+    key: &str,
+    store: &str,
+    upload: &str,
+) -> Result<bool> {
+    #[derive(QueryableByName)]
+    struct Yes {
+        #[diesel(sql_type = Bool)]
+        yes: bool,
+    }
+    let row: Yes = diesel::sql_query(
+        "SELECT EXISTS (SELECT 1 FROM objects o LEFT JOIN replicas r ON r.object_id = o.id AND r.store = $2 \
+         WHERE o.key = $1 AND (r.upload_id = $3 OR (o.upload_store = $2 AND o.upload_id = $3))) AS yes",
+    )
+    .bind::<Text, _>(key)
+    .bind::<Text, _>(store)
+    .bind::<Text, _>(upload)
+    .get_result(conn)
+    .await?;
+    Ok(row.yes)
+}
+
+/// Whether any object is known at all. An empty catalogue says nothing about what lies in the stores.
+pub async fn any_known(conn: &mut AsyncPgConnection) -> Result<bool> {
+    use crate::db::schema::objects;
+    Ok(diesel::select(diesel::dsl::exists(objects::table.select(objects::id))).get_result(conn).await?)
+}

@@ -1,0 +1,191 @@
+//! The second look at what seems to differ, and what is done about it. A finding stands only if the database says the same
+//! before and after the store was asked: whatever moves an object changes its row first.
+
+use crate::db::enums::{ObjectState, ReplicaState};
+use crate::db::replicas::{self, Facts, Known};
+use crate::db::unsigned;
+use crate::error::Result;
+use crate::ids::{LeaseToken, ObjectId};
+use crate::retry;
+use crate::store::{ListedObject, ObjectHead, ObjectKey, StoreError};
+use crate::tiering::patience::patiently;
+use crate::tiering::repair;
+use crate::tiering::verify::QUICK_RETRY;
+
+use super::Reconciler;
+use super::report::{Event, Finding, Kind, Outcome};
+
+impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
+    /// An object is listed, and no row says that it should be there.
+    pub(super) async fn without_row(&mut self, object: &ListedObject) -> Result<()> {
+        let Ok(key) = ObjectKey::parse(&object.key) else {
+            self.summary.foreign += 1;
+            return Ok(());
+        };
+        let age = (self.context.clock.now() - object.last_modified).to_std().unwrap_or_default();
+        if age < self.options.safety_age || !is_orphan(self.facts(&key).await?.as_ref()) {
+            return Ok(());
+        }
+        let Some(head) = self.head(&key).await? else { return Ok(()) };
+        let facts = self.facts(&key).await?;
+        if !is_orphan(facts.as_ref()) {
+            return Ok(());
+        }
+        let detail = match &facts {
+            None => "no object of this key is known".to_owned(),
+            Some(facts) => format!(
+                "the object is known, but no row says that it should be here; verified copies elsewhere: {}",
+                facts.elsewhere
+            ),
+        };
+        let outcome = match (self.options.apply, &facts) {
+            (false, _) => Outcome::Reported,
+            (true, None) => self.delete_unknown(&key).await?,
+            (true, Some(facts)) => self.delete_surplus(facts.object_id, &key).await?,
+        };
+        let object_id = facts.map(|facts| facts.object_id);
+        self.found(&Finding {
+            object_id,
+            bytes: head.size,
+            ..self.finding(Kind::Orphan, key.as_str(), detail, outcome)
+        });
+        Ok(())
+    }
+
+    /// A row says `present`, and the listing does not have it.
+    pub(super) async fn missing(&mut self, row: &Known) -> Result<()> {
+        let Ok(key) = ObjectKey::parse(&row.key) else { return Ok(()) };
+        match self.head(&key).await? {
+            None => self.condemn(row, Kind::Missing, "it is missing".to_owned()).await,
+            // Written since its page was listed, or listed out of order.
+            Some(head) if row.size.map(unsigned) == Some(head.size) => Ok(()),
+            Some(_) => self.wrong_size(row).await,
+        }
+    }
+
+    /// A row says `present`, and the listing has it with another size.
+    pub(super) async fn wrong_size(&mut self, row: &Known) -> Result<()> {
+        let Ok(key) = ObjectKey::parse(&row.key) else { return Ok(()) };
+        let wanted = row.size.map_or(0, unsigned);
+        match self.head(&key).await? {
+            None => self.condemn(row, Kind::Missing, "it is missing".to_owned()).await,
+            Some(head) if head.size == wanted => Ok(()),
+            Some(head) => {
+                let detail = format!("it has {} bytes instead of {wanted}", head.size);
+                self.condemn(row, Kind::WrongSize, detail).await
+            }
+        }
+    }
+
+    /// Believes that a replica is bad if it is still the one that was read, and marks it.
+    async fn condemn(&mut self, row: &Known, kind: Kind, detail: String) -> Result<()> {
+        let Ok(key) = ObjectKey::parse(&row.key) else { return Ok(()) };
+        let still = self.facts(&key).await?.is_some_and(|facts| {
+            facts.object_state == ObjectState::Stored
+                && facts.state == Some(ReplicaState::Present)
+                && facts.verified_at == row.verified_at
+        });
+        if !still {
+            return Ok(());
+        }
+        let outcome = if self.options.apply {
+            let error = format!("the copy in store {} is lost: {detail}", self.store.name());
+            let store = self.store.name().as_str();
+            let left = patiently(async || {
+                let mut conn = self.context.db.conn().await?;
+                replicas::mark_lost(&mut conn, row.object_id, store, &error, row.verified_at).await
+            })
+            .await?;
+            match left {
+                None => return Ok(()),
+                Some(left) => {
+                    if left == 0 {
+                        repair::tell_nothing_left(row.object_id, &row.key);
+                    }
+                    Outcome::Applied
+                }
+            }
+        } else {
+            Outcome::Reported
+        };
+        self.found(&Finding {
+            object_id: Some(row.object_id),
+            bytes: row.size.map_or(0, unsigned),
+            ..self.finding(kind, &row.key, detail, outcome)
+        });
+        Ok(())
+    }
+
+    /// Nobody refers to it, and keys are never used again.
+    async fn delete_unknown(&self, key: &ObjectKey) -> Result<Outcome> {
+        let known = patiently(async || {
+            let mut conn = self.context.db.conn().await?;
+            replicas::any_known(&mut conn).await
+        });
+        if !known.await? {
+            let why = "the database knows no object at all: is it the right one, and was it restored?";
+            return Ok(Outcome::Kept(why.to_owned()));
+        }
+        Ok(match self.delete(key).await {
+            Ok(()) => Outcome::Applied,
+            Err(error) => Outcome::Kept(error.to_string()),
+        })
+    }
+
+    /// The object is known and should be elsewhere: marked first, so that nobody copies it here meanwhile. Should the
+    /// delete fail, the mark's lease runs out, and the next eviction finishes it.
+    async fn delete_surplus(&self, object: ObjectId, key: &ObjectKey) -> Result<Outcome> {
+        let (token, store) = (LeaseToken::new(), self.store.name().as_str());
+        let marked = {
+            let mut conn = self.context.db.conn().await?;
+            let lease = self.context.config.tiering.lease;
+            replicas::mark_surplus(&mut conn, object, store, self.worker, token, lease).await?
+        };
+        if !marked {
+            let why = "no other verified copy exists, so this one is not deleted";
+            return Ok(Outcome::Kept(why.to_owned()));
+        }
+        if let Err(error) = self.delete(key).await {
+            return Ok(Outcome::Kept(format!("{error}; it is tried again")));
+        }
+        patiently(async || {
+            let mut conn = self.context.db.conn().await?;
+            replicas::finish_evictions(&mut conn, store, token, &[object]).await
+        })
+        .await?;
+        Ok(Outcome::Applied)
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> std::result::Result<(), StoreError> {
+        retry::retry(&QUICK_RETRY, || self.store.delete(key), StoreError::retry).await
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectHead>> {
+        Ok(retry::retry(&QUICK_RETRY, || self.store.head(key), StoreError::retry).await?)
+    }
+
+    async fn facts(&self, key: &ObjectKey) -> Result<Option<Facts>> {
+        patiently(async || {
+            let mut conn = self.context.db.conn().await?;
+            replicas::facts(&mut conn, key.as_str(), self.store.name().as_str()).await
+        })
+        .await
+    }
+
+    pub(super) fn finding(&self, kind: Kind, key: &str, detail: String, outcome: Outcome) -> Finding {
+        Finding {
+            kind,
+            store: self.store.name().to_string(),
+            key: key.to_owned(),
+            object_id: None,
+            bytes: 0,
+            detail,
+            outcome,
+        }
+    }
+}
+
+/// Uploads that go on and objects on their way out are the reaper's.
+fn is_orphan(facts: Option<&Facts>) -> bool {
+    facts.is_none_or(|facts| facts.object_state == ObjectState::Stored && facts.state.is_none())
+}

@@ -1,0 +1,97 @@
+//! The listing and the map side by side, both in the order of their keys' bytes and both page by page. Only suggests what
+//! may differ; [`super::judge`] decides. So a store that lists in another order costs requests, never a wrong finding.
+
+use std::collections::VecDeque;
+
+use crate::db::enums::ReplicaState;
+use crate::db::replicas::{self, Known};
+use crate::db::unsigned;
+use crate::error::Result;
+use crate::retry::{self, RetryPolicy};
+use crate::store::{LIST_LIMIT, ListedObject, StoreError};
+use crate::tiering::patience::patiently;
+
+use super::Reconciler;
+use super::report::Event;
+
+/// A stream of pages.
+struct Pages<T> {
+    page: VecDeque<T>,
+    after: String,
+    over: bool,
+}
+
+impl<T> Pages<T> {
+    const fn new() -> Self {
+        Self { page: VecDeque::new(), after: String::new(), over: false }
+    }
+
+    /// Whether the next page is needed.
+    fn is_dry(&self) -> bool {
+        self.page.is_empty() && !self.over
+    }
+}
+
+impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
+    /// Answers whether it came to the end.
+    pub(super) async fn merge(&mut self) -> Result<bool> {
+        let (mut listed, mut known) = (Pages::new(), Pages::new());
+        loop {
+            let stop = self.stop;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(false),
+                filled = self.fill(&mut listed, &mut known) => filled?,
+            }
+            let order = match (listed.page.front(), known.page.front()) {
+                (None, None) => return Ok(true),
+                (Some(_), None) => std::cmp::Ordering::Less,
+                (None, Some(_)) => std::cmp::Ordering::Greater,
+                (Some(listed), Some(known)) => listed.key.as_bytes().cmp(known.key.as_bytes()),
+            };
+            let object = if order.is_le() { listed.page.pop_front() } else { None };
+            let row = if order.is_ge() { known.page.pop_front() } else { None };
+            self.compare(object, row).await?;
+        }
+    }
+
+    async fn fill(&mut self, listed: &mut Pages<ListedObject>, known: &mut Pages<Known>) -> Result<()> {
+        if listed.is_dry() {
+            let after = (!listed.after.is_empty()).then_some(listed.after.as_str());
+            let list = || self.store.list("", after, LIST_LIMIT);
+            let page = retry::retry(&RetryPolicy::default(), list, StoreError::retry).await?;
+            listed.page = page.objects.into();
+            listed.over = page.next.is_none();
+            listed.after = page.next.unwrap_or_default();
+            (self.tell)(Event::Progress(&self.summary));
+        }
+        if known.is_dry() {
+            let store = self.store.name().as_str();
+            let rows = patiently(async || {
+                let mut conn = self.context.db.conn().await?;
+                replicas::known_after(&mut conn, store, &known.after).await
+            })
+            .await?;
+            known.over = rows.is_empty();
+            known.after = rows.last().map(|row| row.key.clone()).unwrap_or_default();
+            known.page = rows.into();
+        }
+        Ok(())
+    }
+
+    /// Of one key: what lies in the store, and what is known of it.
+    async fn compare(&mut self, object: Option<ListedObject>, row: Option<Known>) -> Result<()> {
+        if let Some(object) = &object {
+            self.summary.objects += 1;
+            self.summary.bytes = self.summary.bytes.saturating_add(object.size);
+        }
+        match (object, row) {
+            (Some(object), Some(row)) if row.state == Some(ReplicaState::Present) => {
+                if row.size.map(unsigned) == Some(object.size) { Ok(()) } else { self.wrong_size(&row).await }
+            }
+            (Some(object), None | Some(Known { state: None, .. })) => self.without_row(&object).await,
+            (None, Some(row)) if row.state == Some(ReplicaState::Present) => self.missing(&row).await,
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Repair is nothing special: what is lost is queued again, to be copied from any other verified copy. What has none
+//! left is told and kept: nothing is deleted.
+
+use diesel_async::AsyncConnection;
+
+use crate::config::TransferOrder;
+use crate::context::Context;
+use crate::db::enums::RunStatus;
+use crate::db::listen;
+use crate::db::replicas::{self, Repairs};
+use crate::db::runs;
+use crate::error::Result;
+use crate::ids::ObjectId;
+
+/// Queues what is lost and can be repaired: in the run that is going on, if it is one of everything, else for the next;
+/// what belongs into the local store is fetched at once, outside of any run.
+///
+/// # Errors
+/// Whatever the database meets; then nothing was changed.
+pub async fn pass(context: &Context) -> Result<Repairs> {
+    let local = context.stores.local()?.name().as_str();
+    let by_size = context.config.tiering.order != TransferOrder::Oldest;
+    let mut conn = context.db.conn().await?;
+    if !replicas::can_repair(&mut conn).await? {
+        return Ok(Repairs::default());
+    }
+    conn.transaction(async move |conn| {
+        let going_on = match runs::lock_active(conn).await? {
+            Some(run) if run.status == RunStatus::Running && run.cancel_requested_at.is_none() => {
+                (run.error.is_none() && run.scope()?.is_everything()).then_some(run.id)
+            }
+            _ => None,
+        };
+        let queued = replicas::queue_repairs(conn, local, going_on, false).await?;
+        if let Some(run) = going_on.filter(|_| queued.joined > 0) {
+            if by_size {
+                replicas::note_sizes(conn, run).await?;
+            }
+            runs::add_totals(conn, run, queued.joined, queued.joined_bytes).await?;
+        }
+        if queued.copies > 0 {
+            listen::notify(conn, listen::RUNS, "repair").await?;
+        }
+        Ok(queued)
+    })
+    .await
+}
+
+/// Alerts the operator: an object has lost its last verified copy.
+pub(super) fn tell_nothing_left(object: ObjectId, key: &str) {
+    metrics::counter!("nightferry_objects_lost_total").increment(1);
+    tracing::error!(
+        target: "nightferry::sync",
+        %object,
+        key,
+        "no verified copy of this object is left; nothing is deleted: put its bytes back into a store and scrub, or restore a backup"
+    );
+}

@@ -1,0 +1,294 @@
+//! Scrub: verified copies are read again and hashed, at a bounded rate, those first that were not proved for the longest
+//! time. So a pass goes on where the last one ended, whoever made it. What two readings agree is wrong becomes `lost`.
+
+mod pace;
+mod queue;
+mod report;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::StreamExt;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::checksum::{Sha256, Sha256Hasher};
+use crate::context::Context;
+use crate::db::replicas::{self, ToRead};
+use crate::db::unsigned;
+use crate::error::{Error, Result};
+use crate::store::{ObjectKey, Store, StoreError, StoreRole, Verdict};
+
+use self::pace::Pace;
+use self::queue::Queue;
+use super::patience::patiently;
+use super::verify::{self, Held};
+use super::{pass, repair};
+
+pub use report::{Ended, Event, Finding, Kind, Summary, Tally};
+
+/// Name of the schedule row and of the pass.
+pub const SCHEDULE: &str = "scrub";
+
+/// How to scrub.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Only these stores.
+    pub stores: Vec<Store>,
+    /// Bytes a second at most.
+    pub rate: Option<u64>,
+    /// Stop after so many bytes.
+    pub bytes: Option<u64>,
+    /// Stop after this time.
+    pub time: Option<Duration>,
+    /// Copies proved within this time are not read again.
+    pub min_age: Duration,
+}
+
+/// Scrubs. Answers none, and does nothing, while another process does. A pass that `stop` broke off answers what it did
+/// until then.
+///
+/// # Errors
+/// Whatever the database meets. A store that fails is left alone for the rest of the pass, which says so.
+pub async fn pass(
+    context: &Context,
+    options: &Options,
+    tell: impl FnMut(Event<'_>) + Send,
+    stop: &CancellationToken,
+) -> Result<Option<Summary>> {
+    let scrubber = Scrubber {
+        context,
+        options,
+        tell,
+        stop,
+        began: Instant::now(),
+        pace: Pace::new(options.rate),
+        homes: context.stores.names_with(StoreRole::Cloud),
+        summary: Summary::default(),
+    };
+    let summary = pass::exclusively(context, SCHEDULE, scrubber.run()).await?;
+    if summary.as_ref().is_some_and(|summary| summary.found() + summary.returned > 0) {
+        repair::pass(context).await?;
+    }
+    Ok(summary)
+}
+
+struct Scrubber<'a, T> {
+    context: &'a Context,
+    options: &'a Options,
+    tell: T,
+    stop: &'a CancellationToken,
+    began: Instant,
+    pace: Pace,
+    /// Stores that are files' homes.
+    homes: Vec<&'a str>,
+    summary: Summary,
+}
+
+/// What reading a copy told.
+enum Seen {
+    Right,
+    Missing,
+    Wrong(String),
+    /// Nothing of the copy: the store failed, or no two readings agree.
+    Nothing(String, bool),
+}
+
+impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
+    async fn run(mut self) -> Result<Summary> {
+        let before = patiently(async || {
+            let mut conn = self.context.db.conn().await?;
+            replicas::verified_before(&mut conn, self.options.min_age).await
+        })
+        .await?;
+        let mut ended = self.last_hopes().await?;
+        if ended == Ended::Everything {
+            ended = self.verified(before).await?;
+        }
+        self.summary.ended = ended;
+        Ok(self.summary)
+    }
+
+    /// Of what has no verified copy left the bytes may have come back: an operator put them there, a disk was mended.
+    async fn last_hopes(&mut self) -> Result<Ended> {
+        for store in &self.options.stores {
+            let mut after = crate::ids::ObjectId(uuid::Uuid::nil());
+            loop {
+                let hopes = patiently(async || {
+                    let mut conn = self.context.db.conn().await?;
+                    replicas::last_hopes(&mut conn, store.name().as_str(), after).await
+                })
+                .await?;
+                let Some(last) = hopes.last() else { break };
+                after = last.object_id;
+                for hope in &hopes {
+                    if let Some(ended) = self.is_over() {
+                        return Ok(ended);
+                    }
+                    self.hope(store, hope).await?;
+                }
+            }
+        }
+        Ok(Ended::Everything)
+    }
+
+    async fn hope(&mut self, store: &Store, item: &ToRead) -> Result<()> {
+        let key = key_of(item)?;
+        // Most are missing still, and that costs no reading.
+        if !matches!(store.head(&key).await, Ok(Some(head)) if head.size == unsigned(item.size)) {
+            return Ok(());
+        }
+        if !matches!(self.look(store, &key, item).await?, Some(Seen::Right)) {
+            return Ok(());
+        }
+        let found = patiently(async || {
+            let mut conn = self.context.db.conn().await?;
+            replicas::mark_found_again(&mut conn, item, &self.homes).await
+        });
+        if found.await? {
+            self.summary.returned += 1;
+            tracing::info!(target: "nightferry::sync", object = %item.object_id, store = %store.name(), "a lost object is back and right");
+        }
+        Ok(())
+    }
+
+    async fn verified(&mut self, before: DateTime<Utc>) -> Result<Ended> {
+        let mut queue = Queue::new(&self.options.stores, before);
+        loop {
+            if let Some(ended) = self.is_over() {
+                return Ok(ended);
+            }
+            let Some((store, item)) = queue.next(self.context).await? else { return Ok(Ended::Everything) };
+            let key = key_of(&item)?;
+            let Some(seen) = self.look(&store, &key, &item).await? else { return Ok(Ended::Interrupted) };
+            if let Seen::Nothing(_, true) = &seen {
+                self.summary.unreachable.push(store.name().to_string());
+                queue.leave_out(&store);
+            }
+            self.settle(&item, seen).await?;
+            (self.tell)(Event::Progress(&self.summary));
+        }
+    }
+
+    /// Why nothing more is read; none while there is time.
+    fn is_over(&self) -> Option<Ended> {
+        if self.stop.is_cancelled() {
+            return Some(Ended::Interrupted);
+        }
+        let spent = self.options.bytes.is_some_and(|most| self.summary.bytes >= most)
+            || self.options.time.is_some_and(|most| self.began.elapsed() >= most);
+        spent.then_some(Ended::Limit)
+    }
+
+    /// Reads a copy, and a second time before it is called bad. None when stopped.
+    async fn look(&mut self, store: &Store, key: &ObjectKey, item: &ToRead) -> Result<Option<Seen>> {
+        let unusable = |_| Error::Internal(format!("object {} has an unusable SHA-256", item.object_id));
+        let right: (u64, Sha256) =
+            (unsigned(item.size), item.sha256.as_slice().try_into().map_err(unusable)?);
+        let read = std::sync::atomic::AtomicU64::new(0);
+        let (stop, pace) = (self.stop, &self.pace);
+        let outcome = tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            outcome = twice(right, || hash(store, key, pace, &read)) => Some(outcome),
+        };
+        let read = read.into_inner();
+        self.summary.bytes = self.summary.bytes.saturating_add(read);
+        metrics::counter!("nightferry_scrub_bytes_total", "store" => item.store.clone()).increment(read);
+        Ok(outcome.map(|outcome| match outcome {
+            Ok(Held::Right) => Seen::Right,
+            Ok(Held::Missing) => Seen::Missing,
+            Ok(Held::Wrong { size, sha256 }) => Seen::Wrong(format!(
+                "it holds {size} bytes with SHA-256 {sha256} instead of {} with {}",
+                right.0, right.1
+            )),
+            Ok(Held::Unsure) => Seen::Nothing("each reading gives other bytes".to_owned(), false),
+            Err(error) => Seen::Nothing(error.to_string(), error.is_outage() || error.is_credentials()),
+        }))
+    }
+
+    /// Writes down what was seen, if the copy is still the one that was read.
+    async fn settle(&mut self, item: &ToRead, seen: Seen) -> Result<()> {
+        let (kind, detail) = match seen {
+            Seen::Right => {
+                let renewed = patiently(async || {
+                    let mut conn = self.context.db.conn().await?;
+                    replicas::mark_verified(&mut conn, item).await
+                });
+                self.summary.right += u64::from(renewed.await?);
+                return Ok(());
+            }
+            Seen::Nothing(why, _) => {
+                self.summary.unread += 1;
+                tracing::warn!(target: "nightferry::sync", object = %item.object_id, store = item.store, why, "a copy could not be read; the next pass begins with it");
+                return Ok(());
+            }
+            Seen::Missing => (Kind::Missing, "it is missing".to_owned()),
+            Seen::Wrong(detail) => (Kind::Corrupt, detail),
+        };
+        let error = format!("the copy in store {} is lost: {detail}", item.store);
+        let left = patiently(async || {
+            let mut conn = self.context.db.conn().await?;
+            replicas::mark_lost(&mut conn, item.object_id, &item.store, &error, Some(item.verified_at)).await
+        });
+        let Some(left) = left.await? else { return Ok(()) };
+        if left == 0 {
+            repair::tell_nothing_left(item.object_id, &item.key);
+        }
+        let finding = Finding {
+            kind,
+            store: item.store.clone(),
+            key: item.key.clone(),
+            object_id: item.object_id,
+            bytes: unsigned(item.size),
+            detail,
+            copies_left: unsigned(left),
+        };
+        self.summary.count(&finding);
+        metrics::counter!("nightferry_scrub_findings_total", "store" => item.store.clone(), "kind" => kind.as_str())
+            .increment(1);
+        (self.tell)(Event::Found(&finding));
+        Ok(())
+    }
+}
+
+fn key_of(item: &ToRead) -> Result<ObjectKey> {
+    ObjectKey::parse(&item.key)
+        .map_err(|error| Error::Internal(format!("object key in the database: {error}")))
+}
+
+/// Reads once; what is wrong must be seen twice.
+async fn twice<Fut>(
+    right: (u64, Sha256),
+    mut read: impl FnMut() -> Fut,
+) -> std::result::Result<Held, StoreError>
+where
+    Fut: Future<Output = std::result::Result<(u64, Sha256), StoreError>>,
+{
+    let first = match read().await {
+        Ok(held) if held == right => return Ok(Held::Right),
+        Ok(held) => Some(held),
+        Err(error) if error.verdict() == Verdict::SourceMissing => None,
+        Err(error) => return Err(error),
+    };
+    verify::second_look(right, first, read).await
+}
+
+/// Size in bytes and SHA-256 of what a store gives out, read at a pace.
+async fn hash(
+    store: &Store,
+    key: &ObjectKey,
+    pace: &Pace,
+    read: &std::sync::atomic::AtomicU64,
+) -> std::result::Result<(u64, Sha256), StoreError> {
+    let mut object = store.get(key, None).await?;
+    let mut hasher = Sha256Hasher::new();
+    while let Some(chunk) = object.body.next().await {
+        let chunk = chunk?;
+        let bytes = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        hasher.update(&chunk);
+        read.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        pace.spend(bytes).await;
+    }
+    Ok((object.length, hasher.finish()))
+}

@@ -1,0 +1,61 @@
+//! So many bytes a second, over all that is read: scrubbing must not be felt.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+/// What was not used for this long is not made up for.
+const SLACK: Duration = Duration::from_millis(250);
+
+/// See the module.
+pub(super) struct Pace {
+    rate: Option<u64>,
+    paid_until: Mutex<Instant>,
+}
+
+impl Pace {
+    /// None: as fast as it goes.
+    pub(super) fn new(rate: Option<u64>) -> Self {
+        Self { rate, paid_until: Mutex::new(Instant::now()) }
+    }
+
+    /// Waits as long as `bytes` may take.
+    pub(super) async fn spend(&self, bytes: u64) {
+        let Some(rate) = self.rate else { return };
+        let nanos = u128::from(bytes).saturating_mul(1_000_000_000) / u128::from(rate.max(1));
+        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let until = {
+            let now = Instant::now();
+            let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);
+            let from = now.checked_sub(SLACK).map_or(*paid_until, |earliest| earliest.max(*paid_until));
+            *paid_until = from + cost;
+            *paid_until
+        };
+        sleep_until(until).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_take_the_time_that_the_rate_gives_them() {
+        let pace = Pace::new(Some(1000));
+        let began = Instant::now();
+        for _ in 0..100 {
+            pace.spend(100).await;
+        }
+        assert!((9_700..=10_100).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_not_made_up_for() {
+        let pace = Pace::new(Some(1000));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let began = Instant::now();
+        pace.spend(10_000).await;
+        assert!(began.elapsed() >= Duration::from_millis(9_700), "{:?}", began.elapsed());
+    }
+}

@@ -1,0 +1,2 @@
+DROP TABLE passes;
+DROP INDEX objects_key_bytes_idx;
