@@ -28,8 +28,9 @@ use crate::tiering::verify;
 
 /// Smallest part but the last (S3 `UploadPart`).
 const SMALLEST_PART: u64 = 5 * MEBIBYTE;
-/// Parts that are held in memory are not larger than needed.
-const HELD_PART: u64 = 8 * MEBIBYTE;
+/// Parts that are held in memory are not larger than needed: with 8 MiB, eight uploads at once took the API beyond
+/// 64 MiB.
+const HELD_PART: u64 = SMALLEST_PART;
 /// Chunks between the request and the store: enough to keep both busy, too few to matter in memory.
 const CHUNKS_IN_FLIGHT: usize = 8;
 /// Parts under way at once: while the store finishes one, the next already flows.
