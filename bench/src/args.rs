@@ -1,6 +1,7 @@
 //! What can be asked for on the command line.
 
 use clap::{Parser, ValueEnum};
+use nightferry::up::S3Software;
 
 /// Measures Nightferry beside the bare stores and beside rclone, on the same servers, and prints ratios.
 #[derive(Debug, Clone, Parser)]
@@ -15,6 +16,9 @@ pub(crate) struct Args {
     /// Sizes and counts are multiplied by this: 0.1 for a quick look, whose ratios say little
     #[arg(long, default_value_t = 1.0, value_parser = scale)]
     pub(crate) scale: f64,
+    /// What both S3 servers are
+    #[arg(long, default_value = "seaweedfs", value_name = "SERVER")]
+    pub(crate) s3_server: Server,
     /// Fail when a goal is missed
     #[arg(long)]
     pub(crate) strict: bool,
@@ -24,6 +28,24 @@ pub(crate) struct Args {
     /// Settings for API and worker that differ from the defaults, such as tiering.concurrency=32
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     pub(crate) set: Vec<(String, String)>,
+}
+
+/// The software of an S3 server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Server {
+    /// SeaweedFS
+    Seaweedfs,
+    /// MinIO, compiled with Go where it is missing
+    Minio,
+}
+
+impl From<Server> for S3Software {
+    fn from(server: Server) -> Self {
+        match server {
+            Server::Seaweedfs => Self::Seaweedfs,
+            Server::Minio => Self::Minio,
+        }
+    }
 }
 
 /// A part of the benchmark.

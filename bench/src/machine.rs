@@ -3,13 +3,14 @@
 use std::fs;
 use std::process::Command;
 
-use nightferry::up::{Account, POSTGRES_WHEEL, SEAWEEDFS_WHEEL, find_postgres, find_seaweedfs};
+use nightferry::up::{Account, POSTGRES_WHEEL, SEAWEEDFS_WHEEL, find_minio, find_postgres, find_seaweedfs};
 
+use crate::args::Server;
 use crate::quiet::cores;
 use crate::rclone;
 
 /// Facts for the report, one a line.
-pub(crate) async fn facts() -> Vec<String> {
+pub(crate) async fn facts(s3_server: Server) -> Vec<String> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo
         .lines()
@@ -24,8 +25,16 @@ pub(crate) async fn facts() -> Vec<String> {
     let postgres = find_postgres(None, Account::for_postgres()).ok().flatten();
     let postgres =
         postgres.map_or(POSTGRES_WHEEL.name.to_owned(), |found| first_line(found.postgres(), "--version"));
-    let weed = find_seaweedfs().ok().flatten();
-    let weed = weed.map_or(SEAWEEDFS_WHEEL.name.to_owned(), |found| first_line(found.program, "version"));
+    let stores = match s3_server {
+        Server::Minio => {
+            let minio = find_minio().ok().flatten();
+            minio.map_or("MinIO".to_owned(), |found| first_line(found.program, "--version"))
+        }
+        Server::Seaweedfs => {
+            let weed = find_seaweedfs().ok().flatten();
+            weed.map_or(SEAWEEDFS_WHEEL.name.to_owned(), |found| first_line(found.program, "version"))
+        }
+    };
     vec![
         format!(
             "machine: {} processors ({model}), {:.0} GiB of memory, Linux {}, shared by client, API, worker, Postgres and \
@@ -35,7 +44,7 @@ pub(crate) async fn facts() -> Vec<String> {
             kernel.trim(),
         ),
         format!(
-            "Nightferry {}, {postgres}, both stores {weed}, {}, {}",
+            "Nightferry {}, {postgres}, both stores {stores}, {}, {}",
             env!("CARGO_PKG_VERSION"),
             rclone::version().await.unwrap_or_default(),
             first_line("curl", "--version").split(" (").next().unwrap_or_default(),

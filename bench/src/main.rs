@@ -58,7 +58,7 @@ async fn run(args: &Args) -> Result<bool> {
     let mut report = Report::default();
     for section in sections(args) {
         // Fresh servers for each part: SeaweedFS gives no disk back until its folder is deleted.
-        let world = World::start(&args.set).await?;
+        let world = World::start(args.s3_server.into(), &args.set).await?;
         let outcome = tokio::select! {
             biased;
             () = requests.next() => Err(anyhow::anyhow!("stopped")),
@@ -71,7 +71,7 @@ async fn run(args: &Args) -> Result<bool> {
         outcome?;
         stopped?;
     }
-    let mut facts = machine::facts().await;
+    let mut facts = machine::facts(args.s3_server).await;
     facts.push(quiet.summary());
     if !args.set.is_empty() {
         let set: Vec<String> = args.set.iter().map(|(key, value)| format!("`{key} = {value}`")).collect();

@@ -37,7 +37,7 @@ pub(crate) struct World {
 
 impl World {
     /// Starts the servers.
-    pub(crate) async fn start(set: &[(String, String)]) -> Result<Self> {
+    pub(crate) async fn start(s3_server: S3Software, set: &[(String, String)]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("nightferry-bench-").tempdir_in(parent())?;
         // Postgres does not run as root, so another account must be able to enter.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
@@ -48,7 +48,7 @@ impl World {
             port: free_port()?,
             local_s3_port: free_port()?,
             cloud_s3_port: free_port()?,
-            s3_server: S3Software::Seaweedfs,
+            s3_server,
         };
         let parts = start_parts(&options, &StderrLines).await?;
         Ok(Self { parts, folder, set: set.to_vec() })

@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_multipart::{Field, Multipart};
 use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use nightferry_core::file::upload::{BodyError, Incoming};
+
+use super::multipart::{Form, FormError};
 
 /// More than what follows the file in any sensible form: the closing boundary and an epilogue.
 const TRAILER: u64 = 16 * 1024;
@@ -43,43 +44,42 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for Counted<S
 }
 
 /// The form's last field.
-pub(crate) struct FileBody {
-    form: Multipart,
-    file: Option<Field>,
+pub(crate) struct FileBody<S> {
+    form: Form<Counted<S>>,
     extent: Extent,
     idle: Duration,
 }
 
-impl FileBody {
-    pub(super) fn new(form: Multipart, file: Field, extent: Extent, idle: Duration) -> Self {
-        Self { form, file: Some(file), extent, idle }
+impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> FileBody<S> {
+    /// The current part of `form`.
+    pub(super) fn new(form: Form<Counted<S>>, extent: Extent, idle: Duration) -> Self {
+        Self { form, extent, idle }
     }
 
-    /// After the file, nothing but the end may come. What does would have been missed before.
-    async fn end(&mut self) -> Option<Result<Bytes, BodyError>> {
-        self.file = None;
-        match tokio::time::timeout(self.idle, self.form.next()).await {
-            Ok(None) => None,
-            Ok(Some(Ok(_))) => {
-                Some(Err(BodyError::Broken("the file must be the form's last field".to_owned())))
-            }
-            Ok(Some(Err(error))) => Some(Err(BodyError::Broken(error.to_string()))),
-            Err(_) => Some(Err(BodyError::Idle(self.idle))),
+    /// The next bytes. After the file, nothing but the end may come: what does would have been missed before.
+    async fn read(&mut self) -> Result<Option<Bytes>, BodyError> {
+        let broken = |error: FormError| BodyError::Broken(error.to_string());
+        if let Some(chunk) = self.form.chunk().await.map_err(broken)? {
+            return Ok(Some(chunk));
+        }
+        match self.form.next_part().await.map_err(broken)? {
+            None => Ok(None),
+            Some(_) => Err(BodyError::Broken("the file must be the form's last field".to_owned())),
         }
     }
 }
 
-impl Incoming for FileBody {
+impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Incoming for FileBody<S> {
     async fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
-        let file = self.file.as_mut()?;
-        match tokio::time::timeout(self.idle, file.next()).await {
-            Ok(Some(Ok(chunk))) => {
+        let idle = self.idle;
+        match tokio::time::timeout(idle, self.read()).await {
+            Ok(Ok(Some(chunk))) => {
                 self.extent.delivered = self.extent.delivered.saturating_add(length(&chunk));
                 Some(Ok(chunk))
             }
-            Ok(Some(Err(error))) => Some(Err(BodyError::Broken(error.to_string()))),
-            Ok(None) => self.end().await,
-            Err(_) => Some(Err(BodyError::Idle(self.idle))),
+            Ok(Ok(None)) => None,
+            Ok(Err(error)) => Some(Err(error)),
+            Err(_) => Some(Err(BodyError::Idle(idle))),
         }
     }
 

@@ -2,26 +2,26 @@
 
 use std::time::Duration;
 
-use actix_multipart::{Field, Multipart, MultipartError};
 use actix_web::HttpRequest;
 use actix_web::error::PayloadError;
 use actix_web::http::header::{Charset, ContentDisposition, DispositionParam, HeaderMap};
 use actix_web::web::Payload;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use nightferry_core::checksum::Sha256;
 use nightferry_core::file::list::FolderRef;
 use nightferry_core::file::upload::{BodyError, OnConflict};
 use nightferry_core::ids::FolderId;
 
 use super::body::{Counted, Extent, FileBody};
+use super::multipart::{Form, FormError};
 use crate::error_response::{ApiError, Result};
 
 /// Largest field but the file, in bytes.
 const FIELD_LIMIT: usize = 4096;
 
 /// What the form says, up to the first byte of the file.
-pub(crate) struct Fields {
+pub(crate) struct Fields<S> {
     /// Where to.
     pub(crate) folder: FolderRef,
     /// What the bytes are to hash to.
@@ -33,47 +33,51 @@ pub(crate) struct Fields {
     /// The file's type, as the client says.
     pub(crate) content_type: Option<String>,
     /// The file's bytes.
-    pub(crate) body: FileBody,
+    pub(crate) body: FileBody<S>,
 }
 
 /// Reads the form up to the file. Waits at most `idle` for each piece.
-pub(crate) async fn read_fields(request: &HttpRequest, payload: Payload, idle: Duration) -> Result<Fields> {
+pub(crate) async fn read_fields(
+    request: &HttpRequest,
+    payload: Payload,
+    idle: Duration,
+) -> Result<Fields<Payload>> {
     read_fields_of(request.headers(), payload, idle).await
 }
 
-pub(super) async fn read_fields_of<S>(headers: &HeaderMap, payload: S, idle: Duration) -> Result<Fields>
+pub(super) async fn read_fields_of<S>(headers: &HeaderMap, payload: S, idle: Duration) -> Result<Fields<S>>
 where
-    S: Stream<Item = Result<Bytes, PayloadError>> + Unpin + 'static,
+    S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
 {
     let (payload, taken) = Counted::new(payload);
-    let mut form = Multipart::new(headers, payload);
+    let mut form = Form::new(headers, payload).map_err(|error| unreadable(&error))?;
     let (mut folder, mut sha256, mut on_conflict) = (None, None, None);
     loop {
-        let field = within(idle, form.next()).await?.ok_or_else(|| ApiError::field("file", "is missing"))?;
-        let field = field.map_err(|error| unreadable(&error))?;
-        match field.name().unwrap_or_default() {
+        let head = within(idle, form.next_part()).await?.map_err(|error| unreadable(&error))?;
+        let head = head.ok_or_else(|| ApiError::field("file", "is missing"))?;
+        match head.disposition.get_name().unwrap_or_default() {
             "folder_id" => {
-                let text = small("folder_id", field, idle).await?;
+                let text = small("folder_id", &mut form, idle).await?;
                 once(&mut folder, "folder_id", parse_folder(&text)?)?;
             }
             "sha256" => {
-                let text = small("sha256", field, idle).await?;
+                let text = small("sha256", &mut form, idle).await?;
                 once(&mut sha256, "sha256", parse_sha256(&text)?)?;
             }
             "on_conflict" => {
-                let text = small("on_conflict", field, idle).await?;
+                let text = small("on_conflict", &mut form, idle).await?;
                 once(&mut on_conflict, "on_conflict", parse_conflict(&text)?)?;
             }
             "file" => {
-                let filename = field.content_disposition().and_then(filename);
+                let filename = filename(&head.disposition);
                 return Ok(Fields {
                     folder: folder.flatten().unwrap_or(FolderRef::Root),
                     sha256: sha256.flatten(),
                     on_conflict: on_conflict.flatten().unwrap_or_default(),
                     filename: filename
                         .ok_or_else(|| ApiError::field("file", "must be sent with a filename"))?,
-                    content_type: field.content_type().map(ToString::to_string),
-                    body: FileBody::new(form, field, Extent::new(headers, taken), idle),
+                    content_type: head.content_type.map(|kind| kind.to_string()),
+                    body: FileBody::new(form, Extent::new(headers, taken), idle),
                 });
             }
             other => {
@@ -93,10 +97,12 @@ fn once<T>(place: &mut Option<T>, name: &str, value: T) -> Result<()> {
 }
 
 /// The text of a small field.
-async fn small(name: &str, mut field: Field, idle: Duration) -> Result<String> {
+async fn small<S>(name: &str, form: &mut Form<S>, idle: Duration) -> Result<String>
+where
+    S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
+{
     let mut bytes = Vec::new();
-    while let Some(chunk) = within(idle, field.next()).await? {
-        let chunk = chunk.map_err(|error| unreadable(&error))?;
+    while let Some(chunk) = within(idle, form.chunk()).await?.map_err(|error| unreadable(&error))? {
         if bytes.len().saturating_add(chunk.len()) > FIELD_LIMIT {
             return Err(ApiError::field(name, format!("has more than {FIELD_LIMIT} bytes")));
         }
@@ -160,11 +166,9 @@ async fn within<T>(idle: Duration, piece: impl Future<Output = T>) -> Result<T> 
 }
 
 /// What is wrong with a form.
-fn unreadable(error: &MultipartError) -> ApiError {
+fn unreadable(error: &FormError) -> ApiError {
     match error {
-        MultipartError::ContentTypeMissing
-        | MultipartError::ContentTypeParse
-        | MultipartError::ContentTypeIncompatible => ApiError::MediaType("multipart/form-data"),
+        FormError::NoForm => ApiError::MediaType("multipart/form-data"),
         error => ApiError::bad_request(format!("The form cannot be read: {error}.")),
     }
 }
@@ -178,7 +182,9 @@ mod tests {
 
     const UUID: &str = "0198c2d5-7b1a-7000-8000-000000000001";
 
-    async fn read(parts: &[(&str, &str)]) -> Result<Fields> {
+    async fn read(
+        parts: &[(&str, &str)],
+    ) -> Result<Fields<stream::Iter<std::array::IntoIter<Result<Bytes, PayloadError>, 1>>>> {
         let mut raw = String::new();
         for (disposition, content) in parts {
             raw += "--sep\r\nContent-Disposition: form-data; ";

@@ -3,5 +3,6 @@
 
 mod body;
 mod form;
+mod multipart;
 
 pub(crate) use form::{Fields, read_fields};
