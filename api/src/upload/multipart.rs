@@ -345,7 +345,7 @@ mod tests {
 
     #[actix_web::test]
     async fn the_bytes_of_a_part_are_not_copied() {
-        let raw = Bytes::from(raw(&[("a", &[7; 100_000])]));
+        let raw = Bytes::from(raw(&[("a", &vec![7; 100_000])]));
         let within = raw.as_ptr_range();
         let one = stream::iter([Ok(raw)]);
         let mut form = Form::new(&headers("multipart/form-data; boundary=sep"), one).unwrap();
