@@ -16,6 +16,8 @@ mod leases;
 mod order;
 mod outages;
 mod pace;
+mod policy;
+mod policy_freeing;
 mod reading;
 mod reaping;
 mod reconcile;
