@@ -11,6 +11,7 @@ pub mod listen;
 pub mod migrate;
 pub mod objects;
 pub mod passes;
+pub mod plans;
 pub mod policy;
 mod prepared;
 pub mod refresh_tokens;

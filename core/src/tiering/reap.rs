@@ -10,6 +10,7 @@ use crate::db::{chores, refresh_tokens, replicas, revoked_tokens, workers};
 use crate::error::{Error, Result};
 use crate::store::{ObjectKey, Store, StoreError, UploadId, Verdict};
 
+use super::plan;
 
 /// Objects removed in one pass.
 const BATCH: i64 = 100;
@@ -138,5 +139,6 @@ pub async fn expired_rows(context: &Context) -> Result<()> {
     refresh_tokens::purge(&mut conn, now).await?;
     workers::purge(&mut conn, now - chrono::Duration::days(1)).await?;
     chores::purge(&mut conn).await?;
+    plan::purge(&mut conn).await?;
     Ok(())
 }

@@ -9,11 +9,11 @@ use crate::db::enums::RunStatus;
 use crate::db::policy::Policy;
 use crate::db::replicas::{self, Planned};
 use crate::db::runs::{self, NewRun, Run, RunScope};
-use crate::db::{files, schedules};
+use crate::db::{files, plans, schedules};
 use crate::error::{Error, Result};
-use crate::ids::{FileId, RunId, UserId};
+use crate::ids::{FileId, PlanId, RunId, UserId};
 
-use super::{policy, window};
+use super::{plan, policy, window};
 
 /// Name of the schedule row of the nightly run.
 pub const NIGHTLY: &str = "sync";
@@ -22,11 +22,14 @@ pub const NIGHTLY: &str = "sync";
 /// favour of one that need not: what it has not copied is left to the new run, or to the next that has it in its scope.
 ///
 /// # Errors
-/// [`Error::SyncAlreadyRunning`].
+/// [`Error::SyncAlreadyRunning`]; [`Error::PlanChanged`] for a plan that does not hold any more.
 pub async fn request(context: &Context, run: NewRun, origin: &Origin) -> Result<Run> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         let actor = run.requested_by;
+        if let Some(plan) = run.scope.plan_id {
+            plan::require_unchanged(context, conn, plan).await?;
+        }
         if window::opens_at(context, run.trigger).is_none() {
             end_waiting(context, conn).await?;
         }
@@ -173,8 +176,14 @@ pub async fn start_queued(context: &Context) -> Result<Option<Run>> {
     conn.transaction(async move |conn| {
         let Some(run) = runs::lock_queued(conn).await? else { return Ok(None) };
         let scope = run.scope()?;
-        let until = replicas::Until::RunRequested(run.id);
-        replicas::plan_until(conn, run.id, &policy, &scope, until).await?;
+        if let Some(plan) = scope.plan_id {
+            if !execute(context, conn, &run, plan).await? {
+                return Ok(None);
+            }
+        } else {
+            let until = replicas::Until::RunRequested(run.id);
+            replicas::plan_until(conn, run.id, &policy, &scope, until).await?;
+        }
         let Planned { files, bytes } = with_repairs(conn, run.id, policy.local, &scope).await?;
         if context.config.tiering.order != TransferOrder::Oldest {
             replicas::note_sizes(conn, run.id).await?;
@@ -183,6 +192,21 @@ pub async fn start_queued(context: &Context) -> Result<Option<Run>> {
         runs::find(conn, run.id).await
     })
     .await
+}
+
+/// Queues what a plan says, or ends the run when that does not hold any more.
+async fn execute(context: &Context, conn: &mut AsyncPgConnection, run: &Run, id: PlanId) -> Result<bool> {
+    let refused = match plan::require_unchanged(context, conn, id).await {
+        Ok(()) => {
+            plans::execute(conn, id, run.id).await?;
+            return Ok(true);
+        }
+        Err(error @ (Error::PlanChanged { .. } | Error::NotFound(_))) => error.to_string(),
+        Err(error) => return Err(error),
+    };
+    tracing::warn!(target: "nightferry::sync", run = %run.id, plan = %id, reason = refused, "a plan does not hold any more");
+    runs::refuse(conn, run.id, &refused).await?;
+    Ok(false)
 }
 
 /// The run that is queued or running, if any.

@@ -16,6 +16,7 @@ mod leases;
 mod order;
 mod outages;
 mod pace;
+mod plan;
 mod policy;
 mod policy_freeing;
 mod reading;

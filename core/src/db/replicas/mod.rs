@@ -36,6 +36,7 @@ pub use finish::{Failure, Finished, Switched, fail, finish, release};
 pub use lost::{Repairs, can_repair, mark_lost, objects_lost, queue_repairs};
 pub use multipart::{begin_multipart, forget_multipart, open_multiparts};
 pub use plan::{Planned, Until, next_due, plan_until, queued_in, unassign};
+pub(in crate::db) use plan::{Wanted, taken_up_again};
 pub use reconcile::{Facts, Known, any_known, facts, known_after, knows_upload, mark_surplus};
 pub use review::{Reviewed, any_under_a_rule, decide, review};
 pub use scrub::{ToRead, last_hopes, mark_found_again, mark_verified, oldest_verified, verified_before};
