@@ -79,7 +79,7 @@ impl ApiError {
     /// The fields that were refused.
     pub(crate) fn fields(&self) -> &[FieldError] {
         match self {
-            Self::Domain(Error::Validation(fields)) => fields,
+            Self::Domain(Error::Validation(fields) | Error::PlanChanged { changes: fields, .. }) => fields,
             _ => &[],
         }
     }
@@ -111,7 +111,7 @@ fn domain_outcome(error: &Error) -> (StatusCode, &'static str) {
         Error::NotFound(_) => (StatusCode::NOT_FOUND, "NOT_FOUND"),
         Error::EmailTaken => (StatusCode::CONFLICT, "EMAIL_TAKEN"),
         Error::NameTaken(_) => (StatusCode::CONFLICT, "NAME_TAKEN"),
-        Error::Conflict(_) => (StatusCode::CONFLICT, "CONFLICT"),
+        Error::Conflict(_) | Error::PlanChanged { .. } => (StatusCode::CONFLICT, "CONFLICT"),
         Error::SyncAlreadyRunning(_) => (StatusCode::CONFLICT, "SYNC_ALREADY_RUNNING"),
         Error::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "PRECONDITION_FAILED"),
         Error::FileTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "FILE_TOO_LARGE"),
@@ -210,6 +210,7 @@ mod tests {
             (Error::NameTaken("x".to_owned()), 409, "NAME_TAKEN"),
             (Error::Conflict("x".to_owned()), 409, "CONFLICT"),
             (Error::SyncAlreadyRunning(RunId::new()), 409, "SYNC_ALREADY_RUNNING"),
+            (Error::PlanChanged { reason: String::new(), changes: Vec::new() }, 409, "CONFLICT"),
             (Error::PreconditionFailed, 412, "PRECONDITION_FAILED"),
             (Error::FileTooLarge { limit: 1 }, 413, "FILE_TOO_LARGE"),
             (Error::QuotaExceeded { quota: 1, used: 1 }, 413, "QUOTA_EXCEEDED"),

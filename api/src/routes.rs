@@ -59,6 +59,8 @@ routes! {
     "/api/files/{id}/sync" Quick { POST => files::sync::sync }
 
     "/api/admin/sync" Quick { POST => admin::sync::start::start }
+    "/api/admin/sync/plan" Streams { POST => admin::sync::plan::make }
+    "/api/admin/sync/plans/{id}" Quick { GET => admin::sync::plan::show }
     "/api/admin/sync/runs" Quick { GET => admin::sync::list::list }
     "/api/admin/sync/runs/{id}" Quick { GET => admin::sync::show::show }
     "/api/admin/sync/runs/{id}/cancel" Quick { POST => admin::sync::cancel::cancel }

@@ -154,7 +154,7 @@ impl Queue {
             })
             .collect();
         let start = Instant::now();
-        let switched = replicas::finish(&mut conn, "minio", &["s3"], &finished).await?;
+        let switched = replicas::finish(&mut conn, "minio", &["s3"], &[], &finished).await?;
         let committed = start.elapsed();
         ensure!(switched.len() == finished.len(), "some copies were not switched");
         if counts {

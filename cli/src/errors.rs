@@ -161,6 +161,9 @@ fn of_domain(act: &dyn fmt::Display, error: &Error) -> Failure {
             .advise_command("or stop it", format!("sync cancel {run}")),
         Error::NotFound("user") => failure.advise_command("list the accounts", "user list"),
         Error::NotFound("run") => failure.advise_command("list the runs", "sync history"),
+        Error::NotFound("plan") | Error::PlanChanged { .. } => {
+            failure.advise_command("see what a run would do now", "sync plan")
+        }
         Error::EmailTaken => failure
             .advise_command("list the accounts", "user list")
             .advise("to make an existing account an administrator, use `user promote`"),
@@ -211,6 +214,7 @@ fn classify(error: &Error) -> (Exit, &'static str) {
         Error::Conflict(_) => (Exit::Conflict, "conflict"),
         Error::PreconditionFailed => (Exit::Conflict, "precondition_failed"),
         Error::SyncAlreadyRunning(_) => (Exit::Conflict, "sync_already_running"),
+        Error::PlanChanged { .. } => (Exit::Conflict, "plan_changed"),
         Error::Store(error) => classify_store(error.is_outage()),
         Error::StoreUnavailable { .. } => classify_store(true),
         Error::DatabaseUnavailable(_) => (Exit::Unreachable, DATABASE_UNAVAILABLE),

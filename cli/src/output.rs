@@ -110,6 +110,16 @@ impl Output {
         print(&json)
     }
 
+    /// Whether the result is one document for programs.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints a piece of a result that is too long to be held at once.
+    pub(crate) fn piece(&self, text: &str) -> Result<(), Failure> {
+        print(text)
+    }
+
     /// Says what happens, on standard error; not when quiet.
     pub(crate) fn note(&self, text: &str) {
         if self.volume >= Volume::Normal {

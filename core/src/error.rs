@@ -67,6 +67,14 @@ pub enum Error {
     /// One crossing at a time.
     #[error("A sync is already running (run {0}). Wait for it, or cancel it first.")]
     SyncAlreadyRunning(RunId),
+    /// A plan that does not say any more what a run would do.
+    #[error("The plan cannot be carried out any more. {reason}{} Make a new one.", changes_text(.changes))]
+    PlanChanged {
+        /// Why, in a sentence.
+        reason: String,
+        /// What changed, by the file's id; the first ones when there are many.
+        changes: Vec<FieldError>,
+    },
     /// A condition of the request (If-Match and friends) does not hold.
     #[error("The file is not in the state that the request asks for.")]
     PreconditionFailed,
@@ -125,6 +133,12 @@ pub enum Error {
 fn validation_text(fields: &[FieldError]) -> String {
     let parts: Vec<String> = fields.iter().map(|f| format!("{}: {}", f.field, f.message)).collect();
     parts.join("; ")
+}
+
+fn changes_text(changes: &[FieldError]) -> String {
+    let lines: Vec<String> =
+        changes.iter().map(|change| format!(" {} ({}).", change.message, change.field)).collect();
+    lines.concat()
 }
 
 impl Error {

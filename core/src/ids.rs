@@ -86,6 +86,10 @@ id!(
     RunId
 );
 id!(
+    /// A saved plan of what a run would do.
+    PlanId
+);
+id!(
     /// A worker process, from its start to its end.
     WorkerId
 );

@@ -139,7 +139,7 @@ async fn give_back(
     error: Option<&str>,
     delay: Duration,
 ) -> Result<()> {
-    settle::release(&bench.context, token, &[claim.object_id], error, delay).await
+    settle::release(&bench.context, token, claim, error, delay).await
 }
 
 async fn failed(

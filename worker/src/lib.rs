@@ -17,6 +17,7 @@ use anyhow::Result;
 use nightferry_core::context::Context;
 use nightferry_core::ids::WorkerId;
 use nightferry_core::tiering::claim::{self, Identity};
+use nightferry_core::tiering::policy;
 use tokio_util::sync::CancellationToken;
 
 /// Works until `shutdown` is cancelled, then drains: nothing new is claimed, what is in flight may finish within
@@ -32,6 +33,9 @@ pub async fn run(context: Context, shutdown: CancellationToken) -> Result<()> {
         version: env!("CARGO_PKG_VERSION"),
     };
     tracing::info!(target: "nightferry::sync", worker = %identity.id, host = identity.host, "worker starts");
+    for warning in policy::warnings(&context.config) {
+        tracing::warn!(target: "nightferry::sync", "{warning}");
+    }
     let wake = wake::Wake::default();
     let fetch_wake = wake::Wake::default();
     let activity = heartbeat::Activity::default();

@@ -3,5 +3,6 @@
 pub(crate) mod account;
 pub(crate) mod file;
 pub(crate) mod health;
+pub(crate) mod plan;
 pub(crate) mod problem;
 pub(crate) mod run;

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use nightferry_core::db::enums::{RunStatus, RunTrigger};
 use nightferry_core::db::run_failures::RunFailure;
 use nightferry_core::db::runs::{self, RunScope};
-use nightferry_core::ids::{FileId, FolderId, UserId};
+use nightferry_core::ids::{FileId, FolderId, PlanId, UserId};
 use nightferry_core::tiering::run::RunView;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -22,7 +22,8 @@ pub(crate) struct StartRun {
     folder_id: Option<Uuid>,
     /// Only these files.
     file_ids: Option<Vec<Uuid>>,
-    /// Not available yet: must be left out.
+    /// Exactly what this plan says; nothing else may be given with it. Refused with `CONFLICT` and what changed when the
+    /// plan does not hold any more.
     plan_id: Option<Uuid>,
     /// Also what was given up before.
     retry_failed: bool,
@@ -31,8 +32,9 @@ pub(crate) struct StartRun {
 impl StartRun {
     /// The same for the domain.
     pub(crate) fn scope(self) -> Result<RunScope> {
-        if self.plan_id.is_some() {
-            return Err(ApiError::field("plan_id", "is not available yet; leave it out"));
+        let limited = self.user_id.is_some() || self.folder_id.is_some() || self.file_ids.is_some();
+        if self.plan_id.is_some() && (limited || self.retry_failed) {
+            return Err(ApiError::field("plan_id", "says all that the run does; leave everything else out"));
         }
         if self.file_ids.as_ref().is_some_and(Vec::is_empty) {
             return Err(ApiError::field("file_ids", "must name at least one file, or be left out"));
@@ -42,6 +44,7 @@ impl StartRun {
             folder_id: self.folder_id.map(FolderId),
             file_ids: self.file_ids.map(|ids| ids.into_iter().map(FileId).collect()),
             retry_failed: self.retry_failed,
+            plan_id: self.plan_id.map(PlanId),
         })
     }
 }

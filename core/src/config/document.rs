@@ -17,6 +17,12 @@ const EXAMPLE_VALUES: &[(&str, &str)] = &[
     ("stores.minio.access_key", "nightferry"),
     ("stores.minio.secret_key", "nightferry-secret"),
     ("stores.s3.bucket", "cloud-files"),
+    ("policy.rules.*.name", "old-videos"),
+    ("policy.rules.*.older_than", "90d"),
+    ("policy.rules.*.content_type", "video/*"),
+    ("policy.rules.*.storage_class", "STANDARD_IA"),
+    ("policy.rules.*.free_local_after", "7d"),
+    ("policy.prices.*.store", "s3"),
 ];
 
 const HEAD: &str = "\
@@ -33,6 +39,17 @@ const STORES_HEAD: &str = "\
 # [stores.NAME] with a name of at most 32 characters a-z, 0-9 and hyphen.
 ";
 
+const RULES_HEAD: &str = "\
+# Rules that decide for each file where it is copied and how long its local copy stays; the first that matches decides.
+# Without rules all files go to tiering.cloud_store and their local copies stay as tiering.free_local_after says. Each rule
+# is a section [[policy.rules]], counted from 1: in the environment this is NIGHTFERRY__POLICY__RULES__1__NAME.
+";
+
+const PRICES_HEAD: &str = "\
+# What stores charge, from the price lists of your providers: a section [[policy.prices]] for each store and storage class.
+# Without them `nightferry sync plan` shows costs as unknown.
+";
+
 /// The text of `config/example.toml`: every setting with its default, its values and its explanation.
 pub fn example_toml() -> String {
     let mut text = HEAD.to_owned();
@@ -44,6 +61,10 @@ pub fn example_toml() -> String {
                 text.push('\n');
                 text.push_str(STORES_HEAD);
                 store_sections(&mut text);
+            } else if let Some(list) = section.strip_suffix(".*") {
+                text.push('\n');
+                text.push_str(if list == "policy.rules" { RULES_HEAD } else { PRICES_HEAD });
+                push(&mut text, format_args!("\n#[[{list}]]\n"));
             } else {
                 push(&mut text, format_args!("\n[{section}]\n"));
             }
@@ -95,7 +116,8 @@ fn assignment(text: &mut String, spec: &Spec, key: &str) {
     let example = EXAMPLE_VALUES.iter().find(|(of, _)| *of == key).map(|(_, value)| format!("\"{value}\""));
     let default = default_of(key);
     let required = matches!(spec.need, Need::Required(_)) && default == "\"\"";
-    let mark = if required { "" } else { "#" };
+    // There is no rule in force unless somebody writes one.
+    let mark = if required && !key.starts_with("policy.") { "" } else { "#" };
     push(text, format_args!("{mark}{} = {}\n", spec.name(), example.unwrap_or(default)));
 }
 
@@ -116,7 +138,12 @@ pub fn configuration_tables() -> String {
     for spec in table::all() {
         if spec.section() != section {
             section = spec.section();
-            push(&mut text, format_args!("\n### `[{}]`\n\n", section.replace('*', "NAME")));
+            let heading = match section.strip_suffix(".*") {
+                Some("stores") => "[stores.NAME]".to_owned(),
+                Some(list) => format!("[[{list}]]"),
+                None => format!("[{section}]"),
+            };
+            push(&mut text, format_args!("\n### `{heading}`\n\n"));
             text.push_str("| key | default | values | what it does |\n| --- | --- | --- | --- |\n");
         }
         push(&mut text, format_args!("{}\n", table_row(spec)));

@@ -116,6 +116,15 @@ fn flatten(prefix: &str, section: &DeTable<'_>, origin: &dyn Fn(usize) -> String
         };
         match value.get_ref() {
             DeValue::Table(inner) if !inner.is_empty() => flatten(&key, inner, origin, layer),
+            DeValue::Array(list) if !list.is_empty() && list.iter().all(|item| item.get_ref().is_table()) => {
+                for (index, item) in list.iter().enumerate() {
+                    let key = format!("{key}.{}", index + 1);
+                    match item.get_ref() {
+                        DeValue::Table(inner) if !inner.is_empty() => flatten(&key, inner, origin, layer),
+                        leaf => layer.set(&key, &origin(item.span().start), value_kind(leaf)),
+                    }
+                }
+            }
             leaf => layer.set(&key, &origin(name.span().start), value_kind(leaf)),
         }
     }

@@ -13,22 +13,28 @@ use super::{DEFAULT_SOURCE, Setting, rules, table, usual};
 
 const MASK: &str = "********";
 
+/// The highest number of a rule or price.
+const MOST_IN_LIST: u32 = 99;
+
 /// The values in force by dotted key.
 pub(super) struct Merged {
     values: BTreeMap<String, Value>,
     defaults: BTreeMap<String, Value>,
-    stores: BTreeSet<String>,
+    members: Members,
 }
+
+/// The names or numbers of the sections of which there are several, in their order.
+type Members = BTreeMap<&'static str, BTreeSet<(u32, String)>>;
 
 /// Merges the layers, lowest first; the lowest is the defaults. Unknown keys are reported and left out.
 pub(super) fn merge(mut layers: Vec<Layer>, problems: &mut Problems) -> Merged {
-    let mut stores = BTreeSet::new();
+    let mut members = Members::new();
     for layer in &mut layers {
-        layer.entries.retain(|key, value| is_known(key, value, &mut stores, problems));
+        layer.entries.retain(|key, value| is_known(key, value, &mut members, problems));
     }
     let mut defaults = BTreeMap::new();
     if let Some(lowest) = layers.first_mut() {
-        expand_store_defaults(lowest, &stores);
+        expand_defaults(lowest, &members);
         defaults.clone_from(&lowest.entries);
     }
     let mut builder = config::Config::builder();
@@ -52,25 +58,17 @@ pub(super) fn merge(mut layers: Vec<Layer>, problems: &mut Problems) -> Merged {
     for (key, value) in &values {
         problems.set_origin(key, value.origin().unwrap_or(DEFAULT_SOURCE));
     }
-    Merged { values, defaults, stores }
+    Merged { values, defaults, members }
 }
 
-fn is_known(key: &str, value: &Value, stores: &mut BTreeSet<String>, problems: &mut Problems) -> bool {
+fn is_known(key: &str, value: &Value, members: &mut Members, problems: &mut Problems) -> bool {
     let source = value.origin().unwrap_or(DEFAULT_SOURCE);
     let is_empty_section = matches!(value.kind, ValueKind::Table(_));
-    let name = key.strip_prefix("stores.").map(|rest| rest.split('.').next().unwrap_or(rest));
-    if let Some(name) = name.filter(|name| !(*name == "*" && source == DEFAULT_SOURCE)) {
-        if rules::store_name(name).is_err() {
-            problems.add_from(
-                source,
-                key,
-                format!("names a store \"{name}\", which is not a possible name"),
-                "use at most 32 of a-z, 0-9 and hyphen, beginning with a letter",
-            );
-            return false;
-        }
+    let member = table::many_of(key).map(|(section, rest)| (section, rest.split('.').next().unwrap_or(rest)));
+    if let Some((section, name)) = member.filter(|(_, name)| !(*name == "*" && source == DEFAULT_SOURCE)) {
+        let Some(place) = place_of(section, name, key, source, problems) else { return false };
         if is_empty_section || table::find(key).is_some() {
-            stores.insert(name.to_owned());
+            members.entry(section).or_default().insert((place, name.to_owned()));
         }
     }
     if table::find(key).is_some() {
@@ -95,15 +93,44 @@ fn is_known(key: &str, value: &Value, stores: &mut BTreeSet<String>, problems: &
     false
 }
 
-/// Turns the `stores.*` defaults into defaults of every store by name.
-fn expand_store_defaults(defaults: &mut Layer, stores: &BTreeSet<String>) {
-    let wildcard = |key: &str| key.strip_prefix("stores.*.").map(str::to_owned);
-    let shared: Vec<(String, Value)> =
-        defaults.entries.iter().filter_map(|(key, value)| Some((wildcard(key)?, value.clone()))).collect();
-    defaults.entries.retain(|key, _| wildcard(key).is_none());
-    for name in stores {
-        for (field, value) in &shared {
-            defaults.entries.entry(format!("stores.{name}.{field}")).or_insert_with(|| value.clone());
+/// The place of a section among those of its kind: none when it has no possible name.
+fn place_of(section: &str, name: &str, key: &str, source: &str, problems: &mut Problems) -> Option<u32> {
+    let (place, message, fix) = match section {
+        "stores" => (
+            rules::store_name(name).is_ok().then_some(0),
+            format!("names a store \"{name}\", which is not a possible name"),
+            "use at most 32 of a-z, 0-9 and hyphen, beginning with a letter".to_owned(),
+        ),
+        _ => (
+            name.parse()
+                .ok()
+                .filter(|number| (1..=MOST_IN_LIST).contains(number) && number.to_string() == name),
+            format!("has \"{name}\" in the place of a number from 1 to {MOST_IN_LIST}"),
+            format!(
+                "in a file begin each section with [[{section}]]; elsewhere count from 1, as in {section}.1"
+            ),
+        ),
+    };
+    if place.is_none() {
+        problems.add_from(source, key, message, fix);
+    }
+    place
+}
+
+/// Turns the `stores.*` defaults into defaults of every store by name, and so for the other sections of that kind.
+fn expand_defaults(defaults: &mut Layer, members: &Members) {
+    let wildcard = |key: &str| table::member_of(key).is_some_and(|(_, name, _)| name == "*");
+    let shared: Vec<(String, Value)> = defaults
+        .entries
+        .iter()
+        .filter(|(key, _)| wildcard(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    defaults.entries.retain(|key, _| !wildcard(key));
+    for (key, value) in shared {
+        let Some((section, _, field)) = table::member_of(&key) else { continue };
+        for (_, name) in members.get(section).into_iter().flatten() {
+            defaults.entries.entry(format!("{section}.{name}.{field}")).or_insert_with(|| value.clone());
         }
     }
 }
@@ -126,9 +153,11 @@ fn flatten(key: &str, value: Value, values: &mut BTreeMap<String, Value>) {
 pub(super) fn typed(merged: &Merged, problems: &mut Problems) -> (Json, Vec<Setting>) {
     let mut tree = JsonMap::new();
     let mut settings = Vec::new();
-    // Present even when every store is disabled.
-    tree.insert("stores".to_owned(), Json::Object(JsonMap::new()));
-    for (key, spec) in keys(&merged.stores) {
+    // Present even when every store is disabled, and without any rule.
+    for section in table::MANY {
+        insert(&mut tree, section, Json::Object(JsonMap::new()));
+    }
+    for (key, spec) in keys(&merged.members) {
         if table::store_of(&key).is_some_and(|(name, _)| is_disabled(merged, name))
             && spec.name() != "enabled"
         {
@@ -147,19 +176,22 @@ pub(super) fn typed(merged: &Merged, problems: &mut Problems) -> (Json, Vec<Sett
     (Json::Object(tree), settings)
 }
 
-/// All keys with their rows, in the order of the table, store by store.
-fn keys(stores: &BTreeSet<String>) -> Vec<(String, &'static Spec)> {
+/// All keys with their rows, in the order of the table, store by store and rule by rule.
+fn keys(members: &Members) -> Vec<(String, &'static Spec)> {
     let mut keys = Vec::new();
-    let mut stores_done = false;
+    let mut done = BTreeSet::new();
     for spec in table::all() {
-        if !spec.key.starts_with("stores.*.") {
+        let Some((section, _, _)) = table::member_of(spec.key) else {
             keys.push((spec.key.to_owned(), spec));
-        } else if !stores_done {
-            stores_done = true;
-            for name in stores {
-                let of_store = table::all().filter(|spec| spec.key.starts_with("stores.*."));
-                keys.extend(of_store.map(|spec| (spec.key.replace('*', name), spec)));
-            }
+            continue;
+        };
+        if !done.insert(section) {
+            continue;
+        }
+        for (_, name) in members.get(section).into_iter().flatten() {
+            let of_section = table::all()
+                .filter(|spec| table::member_of(spec.key).is_some_and(|(of, _, _)| of == section));
+            keys.extend(of_section.map(|spec| (spec.key.replace('*', name), spec)));
         }
     }
     keys

@@ -10,6 +10,7 @@ mod hours;
 mod layer;
 mod logging;
 mod merge;
+mod policy;
 mod problem;
 mod reconcile;
 mod rules;
@@ -42,6 +43,7 @@ pub use self::bandwidth::Bandwidth;
 pub use self::database::{DatabaseConfig, DatabaseTls};
 pub use self::document::{configuration_tables, example_toml};
 pub use self::logging::{LogFormat, LoggingConfig};
+pub use self::policy::{Globs, PolicyConfig, Price, PriceConfig, RuleConfig};
 pub use self::problem::{ConfigErrors, Problem};
 pub use self::reconcile::ReconcileConfig;
 pub use self::scrub::ScrubConfig;
@@ -77,6 +79,8 @@ pub struct Config {
     pub stores: BTreeMap<String, StoreConfig>,
     /// When and how files are ferried.
     pub tiering: TieringConfig,
+    /// Which files go where, and what that costs.
+    pub policy: PolicyConfig,
     /// When the stores are compared with the database.
     pub reconcile: ReconcileConfig,
     /// When verified copies are read again.
@@ -233,6 +237,7 @@ impl Config {
         self.auth.check(problems);
         self.uploads.check(&self.server, problems);
         self.tiering.check(&self.server, problems);
+        self.policy.check(self, problems);
         stores::check_distinct(&self.stores, problems);
     }
 

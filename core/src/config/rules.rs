@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use reqwest::Url;
 
+use super::words;
+
 /// Any text that is not empty.
 pub(super) fn any(text: &str) -> Result<String, String> {
     if text.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) }
@@ -154,6 +156,81 @@ pub(super) fn storage_class(text: &str) -> Result<String, String> {
         return Err("is not a storage class".to_owned());
     }
     Ok(class)
+}
+
+/// Any storage class, archives too.
+pub(super) fn any_storage_class(text: &str) -> Result<String, String> {
+    let class = text.trim().to_ascii_uppercase();
+    if class.is_empty()
+        || class.len() > 32
+        || !class.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    {
+        return Err("is not a storage class".to_owned());
+    }
+    Ok(class)
+}
+
+/// A name of a rule, which must not be one that copies have for other reasons.
+pub(super) fn rule_name(text: &str) -> Result<String, String> {
+    const TAKEN: [&str; 6] = ["default", "upload", "prefetch", "cache-on-read", "reconcile", "repair"];
+    let name = store_name(text).map_err(|_| "is not a name for a rule".to_owned())?;
+    if TAKEN.contains(&name.as_str()) {
+        return Err("is a name that means something else already".to_owned());
+    }
+    Ok(name)
+}
+
+/// Names of stores, separated by commas.
+pub(super) fn store_names(text: &str) -> Result<String, String> {
+    let names: Vec<String> = words::split_list(text)
+        .map(|name| store_name(name).map_err(|_| "has something that is not a name for a store".to_owned()))
+        .collect::<Result<_, _>>()?;
+    let different: std::collections::BTreeSet<&String> = names.iter().collect();
+    if different.len() < names.len() {
+        return Err("names a store twice".to_owned());
+    }
+    Ok(names.join(", "))
+}
+
+/// Patterns separated by commas.
+pub(super) fn globs(text: &str) -> Result<String, String> {
+    text.parse::<super::Globs>().map(|globs| globs.to_string())
+}
+
+/// Patterns for MIME types.
+pub(super) fn content_types(text: &str) -> Result<String, String> {
+    let globs: super::Globs = text.parse()?;
+    if globs.iter().any(|glob| !glob.contains('/') && glob != "**") {
+        return Err("has a pattern without the slash that every type has".to_owned());
+    }
+    Ok(globs.to_string())
+}
+
+/// Patterns for paths of folders.
+pub(super) fn folder_paths(text: &str) -> Result<String, String> {
+    let globs: super::Globs = text.parse()?;
+    if globs.iter().any(|glob| !glob.starts_with('/') && !glob.starts_with("**")) {
+        return Err("has a pattern that does not begin with a slash".to_owned());
+    }
+    if globs.iter().any(|glob| glob.len() > 1 && glob.ends_with('/')) {
+        return Err("has a pattern that ends with a slash".to_owned());
+    }
+    Ok(globs.to_string())
+}
+
+/// A currency by ISO 4217.
+pub(super) fn currency(text: &str) -> Result<String, String> {
+    let code = text.trim().to_ascii_uppercase();
+    if code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        Ok(code)
+    } else {
+        Err("is not a currency of three letters".to_owned())
+    }
+}
+
+/// A price.
+pub(super) fn price(text: &str) -> Result<String, String> {
+    text.parse::<super::Price>().map(|price| price.to_string())
 }
 
 /// A name of a store: `[a-z][a-z0-9-]{0,31}`.

@@ -1,7 +1,11 @@
 //! The one table of all settings, in the order in which they are shown, and how keys are found in it.
 
 use super::spec::Spec;
-use super::{auth, database, logging, reconcile, scrub, server, stores, tiering, uploads};
+use super::{auth, database, logging, policy, reconcile, scrub, server, stores, tiering, uploads};
+
+/// The sections of which there are several: one for each name (`stores.minio`) or number (`policy.rules.1`). In the
+/// table their keys have `*` in the place of it.
+pub(super) const MANY: [&str; 3] = ["stores", "policy.rules", "policy.prices"];
 
 /// Every setting of every section.
 pub(super) fn all() -> impl Iterator<Item = &'static Spec> {
@@ -12,6 +16,9 @@ pub(super) fn all() -> impl Iterator<Item = &'static Spec> {
         auth::SETTINGS,
         stores::SETTINGS,
         tiering::SETTINGS,
+        policy::SETTINGS,
+        policy::RULE_SETTINGS,
+        policy::PRICE_SETTINGS,
         reconcile::SETTINGS,
         scrub::SETTINGS,
         logging::SETTINGS,
@@ -20,12 +27,24 @@ pub(super) fn all() -> impl Iterator<Item = &'static Spec> {
     .flatten()
 }
 
-/// The key in the table's form, with `*` for the name of a store.
+/// The key in the table's form, with `*` for the name of a store or the number of a rule.
 pub(super) fn pattern(key: &str) -> String {
-    match store_of(key) {
-        Some((_, field)) => format!("stores.*.{field}"),
+    match member_of(key) {
+        Some((section, _, field)) => format!("{section}.*.{field}"),
         None => key.to_owned(),
     }
+}
+
+/// Of a key in one of the sections of [`MANY`]: the section, the name or number, and the rest.
+pub(super) fn member_of(key: &str) -> Option<(&'static str, &str, &str)> {
+    let (section, rest) = many_of(key)?;
+    let (name, field) = rest.split_once('.')?;
+    Some((section, name, field))
+}
+
+/// The section of [`MANY`] that a key lies in, and the key within it.
+pub(super) fn many_of(key: &str) -> Option<(&'static str, &str)> {
+    MANY.iter().find_map(|section| Some((*section, key.strip_prefix(section)?.strip_prefix('.')?)))
 }
 
 /// The name of the store and the rest of a key `stores.NAME.REST`.
@@ -41,18 +60,18 @@ pub(super) fn find(key: &str) -> Option<&'static Spec> {
 
 /// Whether the key is that of a section, such as `server` or `stores.minio`.
 pub(super) fn is_section(key: &str) -> bool {
-    if let Some(name) = key.strip_prefix("stores.") {
-        return !name.contains('.');
+    match many_of(key) {
+        Some((_, name)) => !name.contains('.'),
+        None => MANY.contains(&key) || all().any(|spec| spec.section() == key),
     }
-    key == "stores" || all().any(|spec| spec.section() == key)
 }
 
 /// The known key that was probably meant by an unknown one.
 pub(super) fn suggestion(key: &str) -> Option<String> {
     let known: Vec<String> = all()
-        .map(|spec| match store_of(key) {
-            Some((name, _)) => spec.key.replace('*', name),
-            None => spec.key.to_owned(),
+        .map(|spec| match member_of(key) {
+            Some((section, name, _)) if spec.key.starts_with(section) => spec.key.replace('*', name),
+            _ => spec.key.to_owned(),
         })
         .collect();
     let farthest = (key.len() / 5).max(2);

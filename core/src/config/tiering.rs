@@ -1,8 +1,9 @@
 //! When and how the worker ferries files to the cloud.
 
+use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::{Deserialize, Deserializer};
 
 use super::problem::Problems;
 use super::server::ServerConfig;
@@ -113,13 +114,17 @@ pub enum FreeLocalAfter {
     After(Duration),
 }
 
+impl FromStr for FreeLocalAfter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "never" { Ok(Self::Never) } else { duration_from_words(text).map(Self::After) }
+    }
+}
+
 impl<'de> Deserialize<'de> for FreeLocalAfter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text == "never" {
-            return Ok(Self::Never);
-        }
-        duration_from_words(&text).map(Self::After).map_err(D::Error::custom)
+        words::parsed(deserializer)
     }
 }
 

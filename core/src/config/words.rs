@@ -15,6 +15,34 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
     if text.is_empty() { Ok(Duration::ZERO) } else { duration_from_words(&text).map_err(D::Error::custom) }
 }
 
+/// A length of time such as `30s`, where empty means unset.
+pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() { Ok(None) } else { duration_from_words(&text).map(Some).map_err(D::Error::custom) }
+}
+
+/// Anything that parses from text, where empty means unset.
+pub(super) fn optional_parsed<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: std::fmt::Display>,
+{
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(D::Error::custom) }
+}
+
+/// Words separated by commas.
+pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(split_list(&String::deserialize(deserializer)?).map(str::to_owned).collect())
+}
+
+/// The words of a text that are separated by commas.
+pub(super) fn split_list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
 /// Text, where empty means unset.
 pub(super) fn optional<'de, D: Deserializer<'de>, T: From<String>>(
     deserializer: D,

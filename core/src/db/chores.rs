@@ -36,3 +36,10 @@ pub async fn give_back(conn: &mut AsyncPgConnection, name: &str, token: LeaseTok
     diesel::delete(chores::table.find(name).filter(chores::lease_token.eq(token))).execute(conn).await?;
     Ok(())
 }
+
+/// Forgets chores that nobody has done for a day.
+pub async fn purge(conn: &mut AsyncPgConnection) -> Result<usize> {
+    Ok(diesel::sql_query("DELETE FROM chores WHERE lease_until < now() - interval '1 day'")
+        .execute(conn)
+        .await?)
+}

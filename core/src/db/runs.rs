@@ -10,7 +10,7 @@ use super::enums::{RunStatus, RunTrigger};
 use super::listen;
 use super::schema::runs;
 use crate::error::{Error, Result};
-use crate::ids::{FileId, FolderId, RunId, UserId};
+use crate::ids::{FileId, FolderId, PlanId, RunId, UserId};
 
 /// What a run is limited to. Empty: everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,12 +28,18 @@ pub struct RunScope {
     /// Also what was given up before.
     #[serde(default)]
     pub retry_failed: bool,
+    /// Exactly what this plan says, instead of what the rest of the scope would bring.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_id: Option<PlanId>,
 }
 
 impl RunScope {
     /// Whether the run is limited to nothing.
     pub const fn is_everything(&self) -> bool {
-        self.user_id.is_none() && self.folder_id.is_none() && self.file_ids.is_none()
+        self.user_id.is_none()
+            && self.folder_id.is_none()
+            && self.file_ids.is_none()
+            && self.plan_id.is_none()
     }
 }
 
@@ -239,6 +245,20 @@ pub async fn request_cancel(conn: &mut AsyncPgConnection, id: RunId) -> Result<O
     .get_result(conn)
     .await
     .optional()?)
+}
+
+/// Ends a queued run that cannot be carried out, with the reason.
+pub async fn refuse(conn: &mut AsyncPgConnection, id: RunId, error: &str) -> Result<()> {
+    diesel::update(runs::table.find(id).filter(runs::status.eq(RunStatus::Queued)))
+        .set((
+            runs::status.eq(RunStatus::Failed),
+            runs::error.eq(error),
+            runs::started_at.eq(diesel::dsl::now),
+            runs::finished_at.eq(diesel::dsl::now),
+        ))
+        .execute(conn)
+        .await?;
+    listen::notify(conn, listen::RUNS, &id.to_string()).await
 }
 
 /// Remembers why a running run as a whole cannot go on. The first reason stays; an ended run keeps its outcome.

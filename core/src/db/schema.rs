@@ -201,6 +201,8 @@ diesel::table! {
         last_used_at -> Timestamptz,
         spare_since -> Nullable<Timestamptz>,
         object_size -> Nullable<Int8>,
+        free_rule -> Text,
+        keep_local -> Bool,
     }
 }
 
@@ -262,6 +264,34 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    plans (id) {
+        id -> Uuid,
+        requested_by -> Nullable<Uuid>,
+        scope -> Jsonb,
+        fingerprint -> Text,
+        groups -> Jsonb,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    plan_items (plan_id, object_id, store) {
+        plan_id -> Uuid,
+        object_id -> Uuid,
+        store -> Text,
+        rule -> Text,
+        storage_class -> Nullable<Text>,
+        priority -> Int2,
+        size -> Int8,
+        file_id -> Nullable<Uuid>,
+        filename -> Nullable<Text>,
+        version -> Nullable<Int4>,
+        current_version -> Nullable<Int4>,
+    }
+}
+
 diesel::joinable!(file_versions -> files (file_id));
 diesel::joinable!(file_versions -> objects (object_id));
 diesel::joinable!(replicas -> objects (object_id));
@@ -286,4 +316,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     audit_events,
     passes,
     chores,
+    plans,
+    plan_items,
 );

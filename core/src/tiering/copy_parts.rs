@@ -19,7 +19,7 @@ use super::verify::Unproved;
 use super::{reap, verify};
 
 /// Parts in a multipart upload at most (S3 `CreateMultipartUpload`).
-const MOST_PARTS: u64 = 10_000;
+pub(super) const MOST_PARTS: u64 = 10_000;
 
 /// A part of the object.
 #[derive(Debug, Clone, Copy)]

@@ -18,6 +18,7 @@ use crate::ids::{LeaseToken, ObjectId, WorkerId};
 use crate::store::{ObjectKey, Store, StoreRole};
 
 use super::patience::patiently;
+use super::policy;
 use super::repair;
 use super::verify::{self, Expected, Unproved};
 
@@ -35,18 +36,16 @@ pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken)
         freed += Freeing { context, store, worker, stop }.take_over().await?;
     }
     let freeing = Freeing { context, store: context.stores.local()?, worker, stop };
-    let FreeLocalAfter::After(after) = context.config.tiering.free_local_after else { return Ok(freed) };
-    let mut place = None;
-    loop {
-        let batch = freeing.claim(Order::Spare(after), place, i64::MAX).await?;
-        let done = freeing.free(batch.token, batch.ours, true).await?;
+    for (rule, after) in policy::of(context)?.frees() {
+        let FreeLocalAfter::After(after) = after else { continue };
+        let done = freeing.all_of(rule, after).await?;
         freed += done.freed;
-        place = batch.place;
-        // Stop at the end of the backlog, and where the store does not delete or we are asked to stop.
-        if place.is_none() || done.left > 0 {
-            return Ok(freed);
+        // Where the store does not delete or we are asked to stop, the others wait too.
+        if done.left > 0 {
+            break;
         }
     }
+    Ok(freed)
 }
 
 /// What one pass works with.
@@ -77,19 +76,36 @@ pub(super) struct Done {
 }
 
 impl Freeing<'_> {
+    /// Frees what a rule lets go: until the end of the backlog, or until something does not go.
+    async fn all_of(&self, rule: &str, after: Duration) -> Result<Done> {
+        let (mut all, mut place) = (Done::default(), None);
+        loop {
+            let batch = self.claim(Order::Spare { rule, after }, place, i64::MAX).await?;
+            let done = self.free(batch.token, batch.ours, true).await?;
+            all.freed += done.freed;
+            all.bytes += done.bytes;
+            all.left += done.left;
+            place = batch.place;
+            if place.is_none() || done.left > 0 {
+                return Ok(all);
+            }
+        }
+    }
+
     /// Claims the next batch after `place`, in order, until its bytes are `enough`.
     pub(super) async fn claim(
         &self,
-        order: Order,
+        order: Order<'_>,
         place: Option<(DateTime<Utc>, ObjectId)>,
         enough: i64,
     ) -> Result<Batch> {
-        let cloud = self.context.stores.cloud()?.name().to_string();
+        let policy = policy::of(self.context)?;
+        let keeping = policy.keeping();
         let token = LeaseToken::new();
-        let claim = self.terms(token, &cloud);
+        let claim = self.terms(token, &policy.clouds, &keeping);
         // A copy that was verified a moment ago has its grace, whatever the policy says.
         let order = match order {
-            Order::Spare(after) => Order::Spare(earliest(self.context, after)),
+            Order::Spare { rule, after } => Order::Spare { rule, after: earliest(self.context, after) },
             Order::LeastUsed => order,
         };
         let mut conn = self.context.db.conn().await?;
@@ -117,16 +133,22 @@ impl Freeing<'_> {
         let token = LeaseToken::new();
         let begun = {
             let mut conn = self.context.db.conn().await?;
-            replicas::reclaim_evictions(&mut conn, &self.terms(token, "")).await?
+            replicas::reclaim_evictions(&mut conn, &self.terms(token, &[], &[])).await?
         };
         Ok(self.free(token, begun, false).await?.freed)
     }
 
-    fn terms<'t>(&'t self, token: LeaseToken, cloud: &'t str) -> EvictionClaim<'t> {
+    fn terms<'t>(
+        &'t self,
+        token: LeaseToken,
+        clouds: &'t [&'t str],
+        keeping: &'t [&'t str],
+    ) -> EvictionClaim<'t> {
         let tiering = &self.context.config.tiering;
         EvictionClaim {
             local: self.store.name().as_str(),
-            cloud,
+            clouds,
+            keeping,
             grace: tiering.free_grace,
             worker: self.worker,
             token,

@@ -50,16 +50,25 @@ pub async fn of_active(context: &Context, conn: &mut AsyncPgConnection) -> Resul
     };
     let files = unsigned(run.files_total - run.files_done - run.files_failed);
     let bytes = if files == 0 { 0 } else { unsigned(run.bytes_total - run.bytes_done) };
+    let needs = needs(context, conn, files, bytes).await?;
+    let window = window_left(&context.config.tiering, run.trigger, context.clock.now());
+    Ok(Some(Forecast { run: run.id, files, bytes, needs, window }))
+}
+
+/// How long so many files of so many bytes take at the rate of recent runs; none while no run has been measured yet.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn needs(
+    context: &Context,
+    conn: &mut AsyncPgConnection,
+    files: u64,
+    bytes: u64,
+) -> Result<Option<Duration>> {
     let tiering = &context.config.tiering;
     let recent: Vec<Measured> =
         runs::measured(conn, RUNS).await?.iter().filter_map(|run| Measured::of(tiering, run)).collect();
-    Ok(Some(Forecast {
-        run: run.id,
-        files,
-        bytes,
-        needs: time_for(files, bytes, &recent),
-        window: window_left(tiering, run.trigger, context.clock.now()),
-    }))
+    Ok(time_for(files, bytes, &recent))
 }
 
 /// What a run did, and how long it was at it.

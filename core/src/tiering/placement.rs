@@ -2,10 +2,12 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::config::FreeLocalAfter;
+use super::{policy, schedule};
+use crate::config::{FreeLocalAfter, RuleConfig};
 use crate::context::Context;
 use crate::db::enums::ReplicaState;
 use crate::db::files::{self, FileRow};
+use crate::db::policy::{DEFAULT_RULE, Policy};
 use crate::db::replicas::{self, Replica};
 use crate::db::runs;
 use crate::error::{Error, Result};
@@ -40,23 +42,56 @@ pub struct Placement {
 /// # Errors
 /// [`Error::NotFound`], also for other people's files.
 pub async fn explain(context: &Context, id: FileId, owner: Option<UserId>) -> Result<Placement> {
-    let cloud = context.stores.cloud()?.name().to_string();
-    let local = context.stores.local()?.name().to_string();
+    let policy = policy::of(context)?;
     let mut conn = context.db.conn().await?;
     let (file, object, _) = files::find(&mut conn, id, owner).await?.ok_or(Error::NotFound("file"))?;
     let replicas = replicas::of_objects(&mut conn, &[object]).await?;
-    let at_cloud = replicas.iter().find(|replica| replica.store == cloud);
-    let at_local = replicas.iter().find(|replica| replica.store == local);
-    let in_run = match at_cloud.and_then(|replica| replica.run_id) {
+    let decided = match replicas::decide(&mut conn, &policy, object).await? {
+        Some(number) => policy.rules.get(&number),
+        None => None,
+    };
+    let known = Known::of(&policy, decided, &replicas);
+    let in_run = match known.at_cloud.and_then(|replica| replica.run_id) {
         Some(run) => runs::find(&mut conn, run).await?.filter(|run| run.status.is_active()),
         None => None,
     };
     let next = match nothing_left(&replicas) {
         Some(lost) => lost,
-        None => next_step(context, &file, at_local, at_cloud, in_run.is_some(), &cloud)?,
+        None => next_step(context, &policy, &file, &known, in_run.is_some())?,
     };
-    let rule = at_cloud.and_then(|replica| replica.rule.clone()).unwrap_or_else(|| "default".to_owned());
+    // What only waits is decided anew when it is planned.
+    let is_settled = |replica: &&Replica| replica.state != ReplicaState::Queued || in_run.is_some();
+    let remembered = known.at_cloud.filter(is_settled).and_then(|replica| replica.rule.clone());
+    let now = || decided.map_or_else(|| DEFAULT_RULE.to_owned(), |rule| rule.name.clone());
+    let rule = remembered.unwrap_or_else(now);
     Ok(Placement { file, replicas, rule, next })
+}
+
+/// What a step is decided by.
+struct Known<'p> {
+    /// The rule that matches now; none: the default.
+    rule: Option<&'p RuleConfig>,
+    at_local: Option<&'p Replica>,
+    /// The store of the cloud that is next, or the first where everything is there.
+    cloud: &'p str,
+    at_cloud: Option<&'p Replica>,
+}
+
+impl<'p> Known<'p> {
+    fn of(policy: &Policy<'p>, rule: Option<&'p RuleConfig>, replicas: &'p [Replica]) -> Self {
+        let at = |store: &str| replicas.iter().find(|replica| replica.store == store);
+        let is_there = |store: &&str| at(store).is_some_and(|replica| replica.state == ReplicaState::Present);
+        let wanted: Vec<&'p str> = match rule.map(|rule| rule.stores.as_slice()) {
+            None | Some([]) => vec![policy.cloud],
+            // What a rule keeps here may have crossed before.
+            Some(_) if rule.is_some_and(|rule| rule.stays(policy.local)) => policy.clouds.clone(),
+            Some(stores) => stores.iter().map(String::as_str).collect(),
+        };
+        let stays = rule.is_some_and(|rule| rule.stays(policy.local));
+        let next = wanted.iter().find(|store| is_there(store) == stays);
+        let cloud = next.or(wanted.first()).copied().unwrap_or(policy.cloud);
+        Self { rule, at_local: at(policy.local), cloud, at_cloud: at(cloud) }
+    }
 }
 
 /// What to do about a file of which every verified copy is lost; none for all others.
@@ -80,19 +115,26 @@ fn nothing_left(replicas: &[Replica]) -> Option<NextStep> {
 
 fn next_step(
     context: &Context,
+    policy: &Policy<'_>,
     file: &FileRow,
-    at_local: Option<&Replica>,
-    at_cloud: Option<&Replica>,
+    known: &Known<'_>,
     in_run: bool,
-    cloud: &str,
 ) -> Result<NextStep> {
     let step = |action, at, because: String| Ok(NextStep { action, at, because });
     if file.deleted_at.is_some() {
         return step("none", None, "it is in the trash, and files in the trash do not cross".to_owned());
     }
-    let nightly = crate::tiering::schedule::next_tick(&context.config.tiering, context.clock.now())?;
-    match at_cloud {
-        None => step("copy", nightly, format!("it is not in {cloud} yet and crosses with the next run")),
+    let nightly = schedule::next_tick(&context.config.tiering, context.clock.now())?;
+    let cloud = known.cloud;
+    let waits = known.at_cloud.is_none_or(|replica| replica.state == ReplicaState::Queued && !in_run);
+    if let Some(rule) = known.rule.filter(|rule| waits && rule.stays(policy.local)) {
+        return stay(context, policy.local, file, rule);
+    }
+    let by_rule = known.rule.map(|rule| format!(", as the rule \"{}\" says", rule.name)).unwrap_or_default();
+    match known.at_cloud {
+        None => {
+            step("copy", nightly, format!("it is not in {cloud} yet and crosses with the next run{by_rule}"))
+        }
         Some(replica) => match replica.state {
             ReplicaState::Queued if in_run => {
                 step("copy", Some(replica.not_before), "it is queued in the run that is going on".to_owned())
@@ -110,12 +152,29 @@ fn next_step(
                 step("copy", nightly, format!("its copy in {cloud} was lost and is made again"))
             }
             ReplicaState::Evicting => step("none", None, format!("its copy in {cloud} is being removed")),
-            ReplicaState::Present => freeing(context, file, at_local),
+            ReplicaState::Present => freeing(context, policy, file, known.at_local),
         },
     }
 }
 
-fn freeing(context: &Context, file: &FileRow, at_local: Option<&Replica>) -> Result<NextStep> {
+/// What a rule keeps here: until it is too old for it, if it only keeps what is new.
+fn stay(context: &Context, local: &str, file: &FileRow, rule: &RuleConfig) -> Result<NextStep> {
+    let until = rule.newer_than.map(|age| file.uploaded_at + age);
+    let at = match until {
+        Some(until) => schedule::next_tick(&context.config.tiering, until.max(context.clock.now()))?,
+        None => None,
+    };
+    let long = if at.is_some() { " until it is older" } else { "" };
+    let because = format!("the rule \"{}\" keeps it in {local}{long}", rule.name);
+    Ok(NextStep { action: if at.is_some() { "copy" } else { "none" }, at, because })
+}
+
+fn freeing(
+    context: &Context,
+    policy: &Policy<'_>,
+    file: &FileRow,
+    at_local: Option<&Replica>,
+) -> Result<NextStep> {
     let step = |action, at, because: &str| Ok(NextStep { action, at, because: because.to_owned() });
     let Some(local) = at_local else {
         return step("none", None, "it has crossed and its local copy was freed");
@@ -145,14 +204,27 @@ fn freeing(context: &Context, file: &FileRow, at_local: Option<&Replica>) -> Res
             return step("copy", None, "it has crossed; its local copy was lost and is made again soon");
         }
     }
-    match context.config.tiering.free_local_after {
+    let rule = local.free_rule.as_str();
+    let frees = policy.frees().into_iter().find(|(name, _)| *name == rule).map(|(_, after)| after);
+    match frees {
         _ if file.pinned => {
             step("none", None, "it has crossed, and its local copy stays because it is pinned")
         }
-        FreeLocalAfter::Never => step("none", None, "it has crossed, and local copies are kept"),
-        FreeLocalAfter::After(after) => {
+        None => step(
+            "none",
+            None,
+            "it has crossed, and the rule for its local copy is gone: another one is found soon",
+        ),
+        Some(FreeLocalAfter::Never) if rule == DEFAULT_RULE => {
+            step("none", None, "it has crossed, and local copies are kept")
+        }
+        Some(FreeLocalAfter::Never) => {
+            step("none", None, &format!("it has crossed, and the rule \"{rule}\" keeps its local copy"))
+        }
+        Some(FreeLocalAfter::After(after)) => {
             let at = local.spare_since.map(|at| at + super::evict::earliest(context, after));
-            step("free", at, "it has crossed, and its local copy is freed by the policy")
+            let by = if rule == DEFAULT_RULE { "policy".to_owned() } else { format!("rule \"{rule}\"") };
+            step("free", at, &format!("it has crossed, and its local copy is freed by the {by}"))
         }
     }
 }

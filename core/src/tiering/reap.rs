@@ -6,9 +6,11 @@ use diesel_async::AsyncConnection;
 use crate::context::Context;
 use crate::db::enums::ReplicaState;
 use crate::db::objects::{self, Removal};
-use crate::db::{refresh_tokens, replicas, revoked_tokens, workers};
+use crate::db::{chores, refresh_tokens, replicas, revoked_tokens, workers};
 use crate::error::{Error, Result};
 use crate::store::{ObjectKey, Store, StoreError, UploadId, Verdict};
+
+use super::plan;
 
 /// Objects removed in one pass.
 const BATCH: i64 = 100;
@@ -136,5 +138,7 @@ pub async fn expired_rows(context: &Context) -> Result<()> {
     revoked_tokens::purge(&mut conn, now).await?;
     refresh_tokens::purge(&mut conn, now).await?;
     workers::purge(&mut conn, now - chrono::Duration::days(1)).await?;
+    chores::purge(&mut conn).await?;
+    plan::purge(&mut conn).await?;
     Ok(())
 }

@@ -6,13 +6,14 @@ use crate::config::TransferOrder;
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::db::enums::RunStatus;
+use crate::db::policy::Policy;
 use crate::db::replicas::{self, Planned};
 use crate::db::runs::{self, NewRun, Run, RunScope};
-use crate::db::{files, schedules};
+use crate::db::{files, plans, schedules};
 use crate::error::{Error, Result};
-use crate::ids::{FileId, RunId, UserId};
+use crate::ids::{FileId, PlanId, RunId, UserId};
 
-use super::window;
+use super::{plan, policy, window};
 
 /// Name of the schedule row of the nightly run.
 pub const NIGHTLY: &str = "sync";
@@ -21,11 +22,14 @@ pub const NIGHTLY: &str = "sync";
 /// favour of one that need not: what it has not copied is left to the new run, or to the next that has it in its scope.
 ///
 /// # Errors
-/// [`Error::SyncAlreadyRunning`].
+/// [`Error::SyncAlreadyRunning`]; [`Error::PlanChanged`] for a plan that does not hold any more.
 pub async fn request(context: &Context, run: NewRun, origin: &Origin) -> Result<Run> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         let actor = run.requested_by;
+        if let Some(plan) = run.scope.plan_id {
+            plan::require_unchanged(context, conn, plan).await?;
+        }
         if window::opens_at(context, run.trigger).is_none() {
             end_waiting(context, conn).await?;
         }
@@ -80,8 +84,7 @@ pub async fn request_file(
     run: NewRun,
     origin: &Origin,
 ) -> Result<RunId> {
-    let local = context.stores.local()?.name().to_string();
-    let cloud = context.stores.cloud()?.name().to_string();
+    let policy = policy::of(context)?;
     let order = context.config.tiering.order;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
@@ -91,7 +94,7 @@ pub async fn request_file(
         }
         let scope = RunScope { file_ids: Some(vec![file]), ..RunScope::default() };
         if let Some(active) = runs::lock_active(conn).await? {
-            join(conn, &active, (&local, &cloud), &scope, order).await?;
+            join(conn, &active, &policy, &scope, order).await?;
             return Ok(active.id);
         }
         let actor = run.requested_by;
@@ -106,13 +109,13 @@ pub async fn request_file(
 async fn join(
     conn: &mut AsyncPgConnection,
     active: &Run,
-    (local, cloud): (&str, &str),
+    policy: &Policy<'_>,
     scope: &RunScope,
     order: TransferOrder,
 ) -> Result<()> {
     let before = replicas::queued_in(conn, active.id).await?;
-    replicas::plan_until(conn, active.id, cloud, scope, replicas::Until::Now).await?;
-    let after = with_repairs(conn, active.id, local, scope).await?;
+    replicas::plan_until(conn, active.id, policy, scope, replicas::Until::Now).await?;
+    let after = with_repairs(conn, active.id, policy.local, scope).await?;
     if order != TransferOrder::Oldest {
         replicas::note_sizes(conn, active.id).await?;
     }
@@ -148,8 +151,8 @@ pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>
         }
         if let Some(active) = runs::lock_active(conn).await? {
             tracing::info!(target: "nightferry::sync", run = %active.id, %tick, "a run is active, it does this tick's work");
-            let (local, cloud) = (context.stores.local()?.name().as_str(), context.stores.cloud()?.name().as_str());
-            join(conn, &active, (local, cloud), &RunScope::default(), context.config.tiering.order).await?;
+            let order = context.config.tiering.order;
+            join(conn, &active, &policy::of(context)?, &RunScope::default(), order).await?;
             return Ok(None);
         }
         let run = NewRun {
@@ -168,14 +171,20 @@ pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>
 /// # Errors
 /// Whatever the database meets; the run stays queued.
 pub async fn start_queued(context: &Context) -> Result<Option<Run>> {
-    let local = context.stores.local()?.name().to_string();
-    let cloud = context.stores.cloud()?.name().to_string();
+    let policy = policy::of(context)?;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         let Some(run) = runs::lock_queued(conn).await? else { return Ok(None) };
         let scope = run.scope()?;
-        replicas::plan_until(conn, run.id, &cloud, &scope, replicas::Until::RunRequested).await?;
-        let Planned { files, bytes } = with_repairs(conn, run.id, &local, &scope).await?;
+        if let Some(plan) = scope.plan_id {
+            if !execute(context, conn, &run, plan).await? {
+                return Ok(None);
+            }
+        } else {
+            let until = replicas::Until::RunRequested(run.id);
+            replicas::plan_until(conn, run.id, &policy, &scope, until).await?;
+        }
+        let Planned { files, bytes } = with_repairs(conn, run.id, policy.local, &scope).await?;
         if context.config.tiering.order != TransferOrder::Oldest {
             replicas::note_sizes(conn, run.id).await?;
         }
@@ -183,6 +192,21 @@ pub async fn start_queued(context: &Context) -> Result<Option<Run>> {
         runs::find(conn, run.id).await
     })
     .await
+}
+
+/// Queues what a plan says, or ends the run when that does not hold any more.
+async fn execute(context: &Context, conn: &mut AsyncPgConnection, run: &Run, id: PlanId) -> Result<bool> {
+    let refused = match plan::require_unchanged(context, conn, id).await {
+        Ok(()) => {
+            plans::execute(conn, id, run.id).await?;
+            return Ok(true);
+        }
+        Err(error @ (Error::PlanChanged { .. } | Error::NotFound(_))) => error.to_string(),
+        Err(error) => return Err(error),
+    };
+    tracing::warn!(target: "nightferry::sync", run = %run.id, plan = %id, reason = refused, "a plan does not hold any more");
+    runs::refuse(conn, run.id, &refused).await?;
+    Ok(false)
 }
 
 /// The run that is queued or running, if any.

@@ -7,7 +7,7 @@ use diesel_async::AsyncConnection;
 use uuid::Uuid;
 
 use super::copy::CopyError;
-use super::repair;
+use super::{policy, repair};
 use crate::context::Context;
 use crate::db::enums::ReplicaState;
 use crate::db::replicas::{self, Claim, Failure, Finished, Switched};
@@ -27,12 +27,14 @@ use crate::store::{ObjectKey, StoreRole, UploadId, Verdict};
 pub async fn finish(context: &Context, copies: &[Finished]) -> Result<Vec<Switched>> {
     let local = context.stores.local()?.name().to_string();
     let homes = context.stores.names_with(StoreRole::Cloud);
+    let keeping = policy::of(context)?.keeping();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        let switched = replicas::finish(conn, &local, &homes, copies).await?;
+        let switched = replicas::finish(conn, &local, &homes, &keeping, copies).await?;
         for copy in copies {
             if !switched.iter().any(|row| row.object_id == copy.object_id && row.store == copy.store) {
-                replicas::release(conn, copy.token, &[copy.object_id], None, Duration::ZERO).await?;
+                replicas::release(conn, copy.token, copy.object_id, &copy.store, None, Duration::ZERO)
+                    .await?;
             }
         }
         Ok(switched)
@@ -141,22 +143,19 @@ fn pause(error: &CopyError, attempts: u32, initial: Duration, cap: Duration) -> 
     }
 }
 
-/// Gives copies back without counting a try.
+/// Gives a copy back without counting a try.
 ///
 /// # Errors
-/// Whatever the database meets; the leases then run out by themselves.
+/// Whatever the database meets; the lease then runs out by itself.
 pub async fn release(
     context: &Context,
     token: LeaseToken,
-    objects: &[ObjectId],
+    claim: &Claim,
     error: Option<&str>,
     delay: Duration,
 ) -> Result<()> {
-    if objects.is_empty() {
-        return Ok(());
-    }
     let mut conn = context.db.conn().await?;
-    replicas::release(&mut conn, token, objects, error, delay).await?;
+    replicas::release(&mut conn, token, claim.object_id, &claim.store, error, delay).await?;
     Ok(())
 }
 

@@ -5,4 +5,5 @@ mod constraints;
 mod freeing_cost;
 mod lists;
 mod migrations;
+mod policy_cost;
 mod schema_file;

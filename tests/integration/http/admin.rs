@@ -79,3 +79,58 @@ async fn people_who_are_no_administrators_may_not() {
         problem(api.request(method, path), 401, "UNAUTHENTICATED").await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_plans_reads_and_carries_out() {
+    let world =
+        World::with("policy.rules.1.name", "tiny").set("policy.rules.1.max_size", "100B").build().await;
+    let api = world.start_api();
+    let admin = api.admin(&world).await;
+    for seed in 0..3 {
+        admin.upload(&format!("{seed}"), pattern(seed, 100 * (seed + 1))).await;
+    }
+    let (status, plan) = answered(admin.request(Method::POST, "/api/admin/sync/plan")).await;
+    assert_eq!(status, 200, "{plan}");
+    assert_eq!((&plan["files"], &plan["bytes"], &plan["requests"]), (&json!(3), &json!(600), &json!(3)));
+    assert_eq!((&plan["monthly_cost"], &plan["currency"]), (&json!(null), &json!("USD")));
+    let rules: Vec<_> =
+        plan["rules"].as_array().unwrap().iter().map(|rule| (&rule["rule"], &rule["files"])).collect();
+    assert_eq!(rules, [(&json!("default"), &json!(2)), (&json!("tiny"), &json!(1))]);
+    assert_eq!(plan["items"].as_array().unwrap().len(), 3);
+    let id = plan["plan_id"].as_str().unwrap().to_owned();
+
+    let mut pages = Vec::new();
+    let mut address = format!("/api/admin/sync/plans/{id}?limit=2");
+    loop {
+        let page = admin.get(&address).await;
+        pages.extend(page["items"].as_array().unwrap().clone());
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        address = format!("/api/admin/sync/plans/{id}?limit=2&cursor={cursor}");
+    }
+    assert_eq!(json!(pages), plan["items"]);
+
+    let with_more = json!({ "plan_id": id, "retry_failed": true });
+    problem(admin.request(Method::POST, "/api/admin/sync").json(&with_more), 400, "VALIDATION_FAILED").await;
+    let removed = pages[0]["file_id"].as_str().unwrap();
+    admin.request(Method::DELETE, &format!("/api/files/{removed}")).send().await.unwrap();
+    let refused = problem(
+        admin.request(Method::POST, "/api/admin/sync").json(&json!({ "plan_id": id })),
+        409,
+        "CONFLICT",
+    )
+    .await;
+    assert_eq!(refused["errors"][0]["field"], json!(removed));
+
+    let (_, plan) = answered(admin.request(Method::POST, "/api/admin/sync/plan")).await;
+    let accepted =
+        admin.request(Method::POST, "/api/admin/sync").json(&json!({ "plan_id": plan["plan_id"] }));
+    let (status, body) = answered(accepted).await;
+    assert_eq!(status, 202, "{body}");
+    let worker = world.start_worker();
+    let ended = world.ended(body["run_id"].as_str().unwrap().parse().unwrap()).await;
+    worker.stop().await;
+    assert_eq!((ended.files_total, ended.files_done), (2, 2));
+    problem(admin.request(Method::GET, "/api/admin/sync/plans/nonsense"), 404, "NOT_FOUND").await;
+    let person = api.person().await;
+    problem(person.request(Method::POST, "/api/admin/sync/plan"), 403, "FORBIDDEN").await;
+}

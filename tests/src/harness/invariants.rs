@@ -10,7 +10,7 @@ use nightferry_core::checksum::Sha256Hasher;
 use nightferry_core::db::runs;
 use nightferry_core::file::download;
 use nightferry_core::ids::{FileId, UserId};
-use nightferry_core::store::{ObjectKey, Store};
+use nightferry_core::store::{ObjectKey, Store, StoreRole};
 use nightferry_core::tiering::reap;
 use uuid::Uuid;
 
@@ -210,8 +210,10 @@ async fn assert_files_are_readable(world: &World) {
             assert!(file.replicas.iter().any(|replica| replica.ends_with(" lost")), "nowhere: {file:?}");
             continue;
         }
-        assert_eq!(file.storage_location == "s3", at("s3 present"), "{file:?}");
-        assert_eq!(file.synced, at("s3 present"), "{file:?}");
+        let clouds = world.context.stores.names_with(StoreRole::Cloud);
+        let at_cloud = clouds.iter().any(|store| at(&format!("{store} present")));
+        assert_eq!(clouds.contains(&file.storage_location.as_str()), at_cloud, "{file:?}");
+        assert_eq!(file.synced, at_cloud, "{file:?}");
         let target =
             download::find(&world.context, UserId(file.owner_id), FileId(file.id), None).await.unwrap();
         let mut body = download::open(&world.context, &target, None).await.unwrap();

@@ -77,6 +77,7 @@ fn load(overrides: Vec<(String, String)>) -> Config {
 pub struct WorldBuilder {
     overrides: Vec<(String, String)>,
     own_postgres: bool,
+    more_clouds: Vec<&'static str>,
 }
 
 impl WorldBuilder {
@@ -91,6 +92,13 @@ impl WorldBuilder {
     #[must_use]
     pub fn own_postgres(mut self) -> Self {
         self.own_postgres = true;
+        self
+    }
+
+    /// Adds a store of the cloud, with a bucket of its own and no proxy before it.
+    #[must_use]
+    pub fn another_cloud(mut self, name: &'static str) -> Self {
+        self.more_clouds.push(name);
         self
     }
 
@@ -128,6 +136,17 @@ impl WorldBuilder {
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .to_vec();
+        for name in self.more_clouds {
+            let of_store = [
+                ("role", "cloud".to_owned()),
+                ("endpoint", servers.cloud.endpoint()),
+                ("bucket", servers.cloud.fresh_bucket_name()),
+                ("access_key", servers.cloud.access_key.to_owned()),
+                ("secret_key", servers.cloud.secret_key.to_owned()),
+            ];
+            settings.extend(of_store.map(|(key, value)| (format!("stores.{name}.{key}"), value)));
+            settings.push(("tiering.cloud_store".to_owned(), "s3".to_owned()));
+        }
         let mut unproxied = settings.clone();
         unproxied.push(("stores.minio.endpoint".to_owned(), servers.local.endpoint()));
         unproxied.push(("stores.s3.endpoint".to_owned(), servers.cloud.endpoint()));
@@ -177,6 +196,13 @@ impl World {
     /// The domain without what the test wanted different: with the right credentials, say.
     pub fn plain_context(&self) -> Context {
         Context::new(load(self.settings[..self.plain].to_vec()), self.context.clock.clone()).unwrap()
+    }
+
+    /// The same domain with another configuration: after somebody has changed the rules, say.
+    pub fn context_with(&self, more: &[(&str, &str)]) -> Context {
+        let mut settings = self.settings.clone();
+        settings.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        Context::new(load(settings), self.context.clock.clone()).unwrap()
     }
 
     /// Starts a worker in this process.

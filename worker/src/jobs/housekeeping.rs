@@ -2,7 +2,7 @@
 
 use nightferry_core::context::Context;
 use nightferry_core::ids::WorkerId;
-use nightferry_core::tiering::{evict, reap, repair, watermark};
+use nightferry_core::tiering::{evict, policy, reap, repair, watermark};
 use tokio_util::sync::CancellationToken;
 
 /// One pass, broken off at `stop`. Failures, and what was broken off, wait for the next one.
@@ -24,6 +24,15 @@ pub(crate) async fn housekeeping(context: Context, worker: WorkerId, stop: Cance
         }
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "lost copies could not be queued, the next pass tries again"),
+    }
+    match policy::review(&context, &stop).await {
+        Ok(changed) if changed > 0 => {
+            tracing::info!(target: "nightferry::sync", copies = changed, "local copies are freed by another rule from now on");
+        }
+        Ok(_) => {}
+        Err(error) => {
+            tracing::warn!(%error, "the rules of local copies could not be reviewed, the next pass tries again");
+        }
     }
     let freed = match evict::pass(&context, worker, &stop).await {
         Ok(freed) => watermark::pass(&context, worker, &stop).await.map(|more| freed + more),

@@ -1,5 +1,6 @@
 //! `nightferry config check`: everything that is wrong, at once. Connects to nothing.
 
+use nightferry_core::tiering::policy;
 use serde::Serialize;
 
 use super::App;
@@ -16,19 +17,26 @@ Examples:
 struct Document<'a> {
     valid: bool,
     problems: Vec<ProblemDocument<'a>>,
+    /// What rules cost that one may not expect.
+    warnings: Vec<String>,
 }
 
 pub(super) fn run(app: &App) -> Result<Exit, Failure> {
     match app.config(Vec::new()) {
-        Ok(_) => {
-            let document = Document { valid: true, problems: Vec::new() };
+        Ok(config) => {
+            let warnings = policy::warnings(&config);
+            for warning in &warnings {
+                app.output.warning(warning);
+            }
+            let document = Document { valid: true, problems: Vec::new(), warnings };
             app.output.result(&document, |_| "The configuration is valid.".to_owned())?;
             Ok(Exit::Ok)
         }
         Err(failure) => {
             let problems = failure.problems.iter().map(ProblemDocument::of).collect();
             app.output.problem(&failure);
-            app.output.result(&Document { valid: false, problems }, |_| String::new())?;
+            app.output
+                .result(&Document { valid: false, problems, warnings: Vec::new() }, |_| String::new())?;
             Ok(failure.exit)
         }
     }

@@ -3,6 +3,7 @@
 mod cancel;
 mod follow;
 mod history;
+mod plan;
 mod progress;
 mod retry;
 mod run;
@@ -20,6 +21,8 @@ use crate::errors::{Exit, Failure};
 pub enum SyncCommand {
     /// Ferry now what has not crossed yet
     Run(run::RunArgs),
+    /// Show what a run would do, without doing it
+    Plan(plan::PlanArgs),
     /// Say what runs, what waits, and when the next crossing is due
     #[command(after_help = status::EXAMPLES)]
     Status,
@@ -38,6 +41,7 @@ pub(super) async fn run(app: &App, command: SyncCommand) -> Result<Exit, Failure
     let context = &session.context;
     let result = match command {
         SyncCommand::Run(args) => run::run(app, context, args).await,
+        SyncCommand::Plan(args) => plan::run(app, context, args).await,
         SyncCommand::Status => status::run(app, context).await,
         SyncCommand::History(args) => history::run(app, context, &args).await,
         SyncCommand::Show(args) => show::run(app, context, &args).await,

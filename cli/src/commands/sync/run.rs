@@ -6,7 +6,7 @@ use nightferry_core::db::enums::RunTrigger;
 use nightferry_core::db::files;
 use nightferry_core::db::runs::{NewRun, RunScope};
 use nightferry_core::error::Error;
-use nightferry_core::ids::{FileId, FolderId};
+use nightferry_core::ids::{FileId, FolderId, PlanId};
 use nightferry_core::tiering::run;
 
 use super::{App, wait};
@@ -19,6 +19,7 @@ Examples:
   nightferry sync run --wait                   watch it; exit code 5 unless all crossed
   nightferry sync run --user ada@example.org   only this account's files
   nightferry sync run --file ID --file ID      only these files
+  nightferry sync run --plan ID                exactly what `sync plan` showed, or nothing
 
 A worker must be up (`nightferry worker`): it starts an asked-for run within a second. There is one run at a time: while \
 one is active, another is refused with exit code 4. Ctrl-C while waiting leaves the run alone.";
@@ -39,19 +40,32 @@ pub struct RunArgs {
     /// Only the files in this folder
     #[arg(long, value_name = "FOLDER-ID")]
     folder: Option<FolderId>,
+    /// Exactly what this plan says; refused, with what changed, when it does not hold any more
+    #[arg(long, value_name = "PLAN", conflicts_with_all = ["user", "file", "folder"])]
+    plan: Option<PlanId>,
 }
 
 pub(super) async fn run(app: &App, context: &Context, args: RunArgs) -> Result<Exit, Failure> {
-    let user_id = match &args.user {
+    let limits = scope(context, args.user.as_deref(), args.file, args.folder).await?;
+    request(app, context, RunScope { plan_id: args.plan, ..limits }, args.wait).await
+}
+
+/// What the options limit a run or a plan to.
+pub(super) async fn scope(
+    context: &Context,
+    user: Option<&str>,
+    files: Vec<FileId>,
+    folder_id: Option<FolderId>,
+) -> Result<RunScope, Failure> {
+    let user_id = match user {
         Some(email) => Some(user::find(context, email).await?.id),
         None => None,
     };
-    for file in &args.file {
+    for file in &files {
         require_file(context, *file).await?;
     }
-    let file_ids = (!args.file.is_empty()).then_some(args.file);
-    let scope = RunScope { user_id, folder_id: args.folder, file_ids, retry_failed: false };
-    request(app, context, scope, args.wait).await
+    let file_ids = (!files.is_empty()).then_some(files);
+    Ok(RunScope { user_id, folder_id, file_ids, ..RunScope::default() })
 }
 
 /// A run of files that do not exist would end well without having moved anything.

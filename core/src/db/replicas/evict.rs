@@ -13,17 +13,24 @@ use crate::db::schema::replicas;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 
-/// That no live file with this object as one of its versions is pinned.
+/// That no live file with this object as one of its versions is pinned. Here and below `OFFSET 0` keeps the planner from
+/// reading the whole table once instead of a row for each copy of the batch.
 const NOT_PINNED: &str = "NOT EXISTS (SELECT 1 FROM file_versions v JOIN files f ON f.id = v.file_id \
-     WHERE v.object_id = r.object_id AND f.pinned AND f.deleted_at IS NULL)";
+     WHERE v.object_id = r.object_id AND f.pinned AND f.deleted_at IS NULL OFFSET 0)";
+
+/// That no copy in the cloud's stores `$2` is still to be made: the local one is its nearest source.
+const NONE_PENDING: &str = "NOT EXISTS (SELECT 1 FROM replicas w WHERE w.object_id = r.object_id AND w.store = ANY($2) \
+     AND w.state IN ('queued', 'copying', 'failed', 'lost') OFFSET 0)";
 
 /// Which copies to free, and under which lease.
 #[derive(Debug)]
 pub struct EvictionClaim<'a> {
     /// Store to free.
     pub local: &'a str,
-    /// Store that must hold a verified replica.
-    pub cloud: &'a str,
+    /// The cloud's stores: one must hold a verified replica, and none may wait for one.
+    pub clouds: &'a [&'a str],
+    /// Rules whose copies stay whatever happens.
+    pub keeping: &'a [&'a str],
     /// Verified for at least this long.
     pub grace: Duration,
     /// Who frees.
@@ -36,9 +43,14 @@ pub struct EvictionClaim<'a> {
 
 /// In which order copies go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// Those that have been spare for at least this long, the longest first.
-    Spare(Duration),
+pub enum Order<'r> {
+    /// Those of a rule that have been spare for at least so long, the longest first.
+    Spare {
+        /// The rule by which they are freed.
+        rule: &'r str,
+        /// Spare for so long.
+        after: Duration,
+    },
     /// The least recently used first.
     LeastUsed,
 }
@@ -66,35 +78,46 @@ pub struct Spare {
 pub async fn lock_spare(
     conn: &mut AsyncPgConnection,
     claim: &EvictionClaim<'_>,
-    order: Order,
+    order: Order<'_>,
     after: Option<(DateTime<Utc>, ObjectId)>,
     limit: i64,
 ) -> Result<Vec<Spare>> {
-    let (column, age) = match order {
-        Order::Spare(age) => ("spare_since", age),
-        Order::LeastUsed => ("last_used_at", Duration::ZERO),
+    let (column, which, rule, age) = match order {
+        Order::Spare { rule, after } => ("spare_since", "r.free_rule = $7", rule, after),
+        Order::LeastUsed => ("last_used_at", "NOT r.keep_local AND $7 = ''", "", Duration::ZERO),
     };
     let (at, object) = after.unwrap_or((DateTime::UNIX_EPOCH, ObjectId(uuid::Uuid::nil())));
+    // First the batch from the index alone, with its limit in the text so that the planner knows how small it is.
     let sql = format!(
-        "SELECT r.object_id, o.key, o.size, r.{column} AS at FROM replicas r \
-         JOIN replicas c ON c.object_id = r.object_id AND c.store = $2 AND c.state = 'present' \
+        "WITH picked AS MATERIALIZED ( \
+             SELECT r.object_id, r.{column} AS at FROM replicas r \
+             WHERE r.store = $1 AND r.state = 'present' AND r.spare_since IS NOT NULL AND {which} \
+               AND r.free_rule <> ALL($8) AND r.{column} <= now() - make_interval(secs => $4) \
+               AND (r.{column}, r.object_id) > ($5, $6) AND {NOT_PINNED} AND {NONE_PENDING} \
+               AND EXISTS (SELECT 1 FROM objects o WHERE o.id = r.object_id AND o.state = 'stored' OFFSET 0) \
+               AND EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY($2) \
+                           AND c.state = 'present' AND c.verified_at <= now() - make_interval(secs => $3) OFFSET 0) \
+             ORDER BY r.{column}, r.object_id LIMIT {limit} FOR UPDATE SKIP LOCKED \
+         ) \
+         SELECT p.object_id, o.key, o.size, p.at FROM picked p JOIN objects o ON o.id = p.object_id AND o.state = 'stored' \
+         JOIN replicas c ON c.object_id = p.object_id AND c.store = ANY($2) AND c.state = 'present' \
               AND c.verified_at <= now() - make_interval(secs => $3) \
-         JOIN objects o ON o.id = r.object_id AND o.state = 'stored' \
-         WHERE r.store = $1 AND r.state = 'present' AND r.spare_since IS NOT NULL \
-           AND r.{column} <= now() - make_interval(secs => $4) \
-           AND (r.{column}, r.object_id) > ($5, $6) AND {NOT_PINNED} \
-         ORDER BY r.{column}, r.object_id LIMIT $7 FOR UPDATE OF r, c SKIP LOCKED"
+         ORDER BY p.at, p.object_id FOR UPDATE OF c SKIP LOCKED"
     );
-    Ok(diesel::sql_query(sql)
+    let mut spare: Vec<Spare> = diesel::sql_query(sql)
         .bind::<Text, _>(claim.local)
-        .bind::<Text, _>(claim.cloud)
+        .bind::<Array<Text>, _>(claim.clouds)
         .bind::<Double, _>(claim.grace.as_secs_f64())
         .bind::<Double, _>(age.as_secs_f64())
         .bind::<Timestamptz, _>(at)
         .bind::<SqlUuid, _>(object)
-        .bind::<BigInt, _>(limit)
+        .bind::<Text, _>(rule)
+        .bind::<Array<Text>, _>(claim.keeping)
         .load(conn)
-        .await?)
+        .await?;
+    // One that several of the cloud's stores hold comes once for each of them, all in a row.
+    spare.dedup_by_key(|copy| copy.object_id);
+    Ok(spare)
 }
 
 /// Marks locked copies as `evicting`. Everything is looked at once more: under the locks the other replica can change
@@ -107,14 +130,14 @@ pub async fn claim_evictions(
     let sql = format!(
         "UPDATE replicas r SET state = 'evicting', lease_token = $5, lease_worker = $6, \
                 lease_until = now() + make_interval(secs => $7) \
-         WHERE r.object_id = ANY($4) AND r.store = $1 AND r.state = 'present' AND {NOT_PINNED} \
-           AND EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = r.object_id AND c.store = $2 \
+         WHERE r.object_id = ANY($4) AND r.store = $1 AND r.state = 'present' AND {NOT_PINNED} AND {NONE_PENDING} \
+           AND EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY($2) \
                        AND c.state = 'present' AND c.verified_at <= now() - make_interval(secs => $3)) \
          RETURNING r.object_id"
     );
     let rows: Vec<Claimed> = diesel::sql_query(sql)
         .bind::<Text, _>(claim.local)
-        .bind::<Text, _>(claim.cloud)
+        .bind::<Array<Text>, _>(claim.clouds)
         .bind::<Double, _>(claim.grace.as_secs_f64())
         .bind::<Array<SqlUuid>, _>(ids)
         .bind::<SqlUuid, _>(claim.token)

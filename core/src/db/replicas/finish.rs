@@ -28,37 +28,43 @@ pub struct Finished {
 }
 
 /// Switches copies to `present`. A copy in one of the stores `homes`, the cloud's, is its files' home from now on and
-/// makes the copy that stays in the store `local` spare; one into `local` is spare itself, and moves no home. Answers the
+/// makes the copy that stays in the store `local` spare; one into `local` is spare itself, and moves no home. The local copy
+/// is freed by the rule of the cloud's, never where that is one of those `keeping` local copies. Answers the
 /// copies that were still ours: for the others the lease was lost or the object was removed meanwhile, and nothing was
 /// changed.
 pub async fn finish(
     conn: &mut AsyncPgConnection,
     local: &str,
     homes: &[&str],
+    keeping: &[&str],
     copies: &[Finished],
 ) -> Result<Vec<Switched>> {
     let ids: Vec<ObjectId> = copies.iter().map(|copy| copy.object_id).collect();
     let stores: Vec<&str> = copies.iter().map(|copy| copy.store.as_str()).collect();
     let tokens: Vec<LeaseToken> = copies.iter().map(|copy| copy.token).collect();
     let etags: Vec<&str> = copies.iter().map(|copy| copy.etag.as_str()).collect();
-    let query = diesel::sql_query(
+    let rule_of_cloud = "coalesce((SELECT c.rule FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY($6) \
+         AND c.state = 'present' ORDER BY c.verified_at DESC LIMIT 1), 'default')";
+    let query = diesel::sql_query(format!(
         "WITH done AS ( \
              SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[]) AS d (object_id, store, token, etag) \
          ), switched AS ( \
              UPDATE replicas r SET state = 'present', verified_at = now(), etag = done.etag, attempts = 0, \
                     abandoned = 0, last_error = NULL, upload_id = NULL, part_size = NULL, \
                     lease_token = NULL, lease_until = NULL, lease_worker = NULL, \
-                    last_used_at = now(), spare_since = CASE WHEN r.store = $5 THEN now() END \
+                    last_used_at = now(), spare_since = CASE WHEN r.store = $5 THEN now() END, \
+                    free_rule = CASE WHEN r.store = $5 THEN {rule_of_cloud} ELSE r.free_rule END, \
+                    keep_local = CASE WHEN r.store = $5 THEN {rule_of_cloud} = ANY($7) ELSE r.keep_local END \
              FROM done JOIN objects o ON o.id = done.object_id \
              WHERE r.object_id = done.object_id AND r.store = done.store AND r.state = 'copying' \
                AND r.lease_token = done.token AND o.state = 'stored' \
-             RETURNING r.object_id, r.store, r.run_id, o.size \
+             RETURNING r.object_id, r.store, r.run_id, o.size, coalesce(r.rule, 'default') AS rule \
          ), homes AS ( \
              UPDATE files f SET storage_location = s.store, synced_at = now() \
              FROM switched s JOIN file_versions v ON v.object_id = s.object_id \
              WHERE s.store = ANY($6) AND f.id = v.file_id AND f.current_version = v.number \
          ), spared AS ( \
-             UPDATE replicas l SET spare_since = now() FROM switched s \
+             UPDATE replicas l SET spare_since = now(), free_rule = s.rule, keep_local = s.rule = ANY($7) FROM switched s \
              WHERE s.store = ANY($6) AND l.object_id = s.object_id AND l.store = $5 AND l.state = 'present' \
          ), forgotten AS ( \
              DELETE FROM transfer_parts p USING switched s WHERE p.object_id = s.object_id AND p.store = s.store \
@@ -67,13 +73,14 @@ pub async fn finish(
              FROM (SELECT run_id, count(*) AS files, sum(size)::bigint AS bytes FROM switched GROUP BY run_id) c \
              WHERE runs.id = c.run_id \
          ) SELECT object_id, store, run_id FROM switched",
-    )
+    ))
     .bind::<Array<SqlUuid>, _>(&ids)
     .bind::<Array<Text>, _>(&stores)
     .bind::<Array<SqlUuid>, _>(&tokens)
     .bind::<Array<Text>, _>(&etags)
     .bind::<Text, _>(local)
-    .bind::<Array<Text>, _>(homes);
+    .bind::<Array<Text>, _>(homes)
+    .bind::<Array<Text>, _>(keeping);
     Ok(Prepared(query).load(conn).await?)
 }
 
@@ -143,12 +150,13 @@ struct Failed {
     attempts: i32,
 }
 
-/// Gives claimed copies back without counting a try: the worker drains, the run was stopped, or the whole store
-/// is in trouble. `delay` keeps them from being claimed again at once.
+/// Gives a claimed copy back without counting a try: the worker drains, the run was stopped, or the whole store
+/// is in trouble. `delay` keeps it from being claimed again at once.
 pub async fn release(
     conn: &mut AsyncPgConnection,
     token: LeaseToken,
-    objects: &[ObjectId],
+    object: ObjectId,
+    store: &str,
     error: Option<&str>,
     delay: Duration,
 ) -> Result<usize> {
@@ -156,12 +164,13 @@ pub async fn release(
         "UPDATE replicas r SET state = 'queued', lease_token = NULL, lease_until = NULL, lease_worker = NULL, \
                 last_error = coalesce($3, last_error), not_before = now() + make_interval(secs => $4), \
                 run_id = {RUN_TO_GO_BACK_TO} \
-         WHERE lease_token = $1 AND state = 'copying' AND object_id = ANY($2)",
+         WHERE lease_token = $1 AND state = 'copying' AND object_id = $2 AND store = $5",
     ))
     .bind::<SqlUuid, _>(token)
-    .bind::<Array<SqlUuid>, _>(objects)
+    .bind::<SqlUuid, _>(object)
     .bind::<Nullable<Text>, _>(error)
     .bind::<Double, _>(delay.as_secs_f64())
+    .bind::<Text, _>(store)
     .execute(conn)
     .await?)
 }

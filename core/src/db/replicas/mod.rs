@@ -11,6 +11,7 @@ mod lost;
 mod multipart;
 mod plan;
 mod reconcile;
+mod review;
 mod scrub;
 
 use chrono::{DateTime, Utc};
@@ -35,7 +36,9 @@ pub use finish::{Failure, Finished, Switched, fail, finish, release};
 pub use lost::{Repairs, can_repair, mark_lost, objects_lost, queue_repairs};
 pub use multipart::{begin_multipart, forget_multipart, open_multiparts};
 pub use plan::{Planned, Until, next_due, plan_until, queued_in, unassign};
+pub(in crate::db) use plan::{Wanted, taken_up_again};
 pub use reconcile::{Facts, Known, any_known, facts, known_after, knows_upload, mark_surplus};
+pub use review::{Reviewed, any_under_a_rule, decide, review};
 pub use scrub::{ToRead, last_hopes, mark_found_again, mark_verified, oldest_verified, verified_before};
 
 /// The run that a copy `r` goes back to: its own, unless that one stops, or the object is on its way out and must
@@ -69,6 +72,10 @@ pub struct Replica {
     pub verified_at: Option<DateTime<Utc>>,
     /// From when the time until a local copy is freed counts; none while no other copy was verified.
     pub spare_since: Option<DateTime<Utc>>,
+    /// The rule by which a local copy is freed.
+    pub free_rule: String,
+    /// Storage class that was asked for; none: the store's own.
+    pub storage_class: Option<String>,
 }
 
 /// All replicas of some objects.

@@ -2,12 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::db::enums::ReplicaState;
+use crate::db::policy::{DEFAULT_RULE, Policy};
 use crate::db::runs::RunScope;
 use crate::db::schema::replicas;
+use crate::db::statement::{Value, Values};
 use crate::error::Result;
 use crate::ids::RunId;
 
@@ -22,16 +24,20 @@ pub struct Planned {
     pub bytes: i64,
 }
 
-/// The versions of live files within the scope; `$3` user, `$4` folder, `$5` files are bound by the callers.
-/// Only the conditions that are asked for appear, so that each scope gets a plan of its own.
-fn scope_sql(scope: &RunScope) -> String {
-    let mut sql = "SELECT v.object_id FROM file_versions v JOIN files f ON f.id = v.file_id \
-                   WHERE f.deleted_at IS NULL"
-        .to_owned();
-    // Every parameter is mentioned, so that the number bound is the same for each scope.
-    sql += if scope.user_id.is_some() { " AND f.owner_id = $3" } else { " AND $3::uuid IS NULL" };
-    sql += if scope.folder_id.is_some() { " AND f.folder_id = $4" } else { " AND $4::uuid IS NULL" };
-    sql += if scope.file_ids.is_some() { " AND f.id = ANY($5)" } else { " AND $5::uuid[] IS NULL" };
+/// The conditions of a scope on `f`, a row of `files`. Only what is asked for appears, so that each scope gets a plan of
+/// its own.
+pub(in crate::db) fn scope_sql(scope: &RunScope, values: &mut Values) -> String {
+    let mut sql = "f.deleted_at IS NULL".to_owned();
+    if let Some(user) = scope.user_id {
+        sql = format!("{sql} AND f.owner_id = {}", values.id(user));
+    }
+    if let Some(folder) = scope.folder_id {
+        sql = format!("{sql} AND f.folder_id = {}", values.id(folder));
+    }
+    if let Some(files) = &scope.file_ids {
+        let files = values.bind(Value::Uuids(files.iter().map(|file| file.0).collect()));
+        sql = format!("{sql} AND f.id = ANY({files})");
+    }
     sql
 }
 
@@ -39,62 +45,164 @@ fn scope_sql(scope: &RunScope) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
     /// Before the run was asked for: the classic nightly rule.
-    RunRequested,
+    RunRequested(RunId),
     /// By now: for what joins a run that is already going.
     Now,
 }
 
-/// Queues for `store` every acknowledged object in the scope that is not there yet, and takes over what earlier runs left queued. Idempotent.
+/// What is planned for one store.
+#[derive(Debug)]
+pub(in crate::db) struct Wanted<'p> {
+    pub(in crate::db) policy: &'p Policy<'p>,
+    pub(in crate::db) store: &'p str,
+    pub(in crate::db) scope: &'p RunScope,
+    pub(in crate::db) until: Until,
+}
+
+impl Wanted<'_> {
+    /// That `o`, a row of `objects`, was acknowledged in time and can be copied into the store from another one.
+    fn can_be_copied(&self, values: &mut Values) -> String {
+        let until = match self.until {
+            Until::RunRequested(run) => {
+                format!("o.stored_at <= (SELECT created_at FROM runs WHERE id = {})", values.id(run))
+            }
+            Until::Now => "true".to_owned(),
+        };
+        let store = values.text(self.store);
+        format!(
+            "o.state = 'stored' AND {until} AND EXISTS (SELECT 1 FROM replicas s \
+             WHERE s.object_id = o.id AND s.state = 'present' AND s.store <> {store})"
+        )
+    }
+
+    /// `(object_id, size, rule, storage_class, priority)` of every acknowledged object in the scope that the policy
+    /// wants in the store, that can be copied from another one, and for which `there`, a condition on `o`, holds.
+    pub(in crate::db) fn select(&self, values: &mut Values, there: &str) -> String {
+        let scope = scope_sql(self.scope, values);
+        let can_be_copied = format!("{} AND {there}", self.can_be_copied(values));
+        if self.policy.rules.is_empty() {
+            return format!(
+                "SELECT o.id AS object_id, o.size, '{DEFAULT_RULE}'::text AS rule, NULL::text AS storage_class, \
+                        0::smallint AS priority \
+                 FROM objects o WHERE {can_be_copied} \
+                   AND o.id IN (SELECT v.object_id FROM file_versions v JOIN files f ON f.id = v.file_id WHERE {scope})"
+            );
+        }
+        let number = self.policy.number(values, "coalesce(f.last_accessed_at, o.stored_at)");
+        let targets = Policy::as_table(&self.policy.wanted_in(self.store), values);
+        // Where several versions have the same bytes, the first rule that matches any of them decides.
+        format!(
+            "SELECT c.object_id, c.size, t.rule, t.storage_class, t.priority FROM ( \
+                 SELECT o.id AS object_id, o.size, min({number}) AS number \
+                 FROM objects o JOIN file_versions v ON v.object_id = o.id JOIN files f ON f.id = v.file_id {joins} \
+                 WHERE {scope} AND {can_be_copied} GROUP BY o.id, o.size \
+             ) c JOIN {targets} AS t (number, rule, storage_class, priority) ON t.number = c.number",
+            joins = self.policy.joins(),
+        )
+    }
+}
+
+/// The states from which a run takes copies up again: given up ones come back when asked for, all of them or those of
+/// the files that were named.
+pub(in crate::db) fn taken_up_again(scope: &RunScope) -> &'static str {
+    if scope.retry_failed || scope.file_ids.is_some() {
+        "IN ('queued', 'failed', 'lost')"
+    } else {
+        "IN ('queued', 'lost')"
+    }
+}
+
+/// Queues every acknowledged object in the scope for the stores where the policy wants it and it is not yet, and takes
+/// over what earlier runs left queued, under the rule that holds now. Idempotent.
 ///
 /// Part of a transaction: lifts the statement timeout for it, because a plan may cover millions of rows.
 pub async fn plan_until(
     conn: &mut AsyncPgConnection,
     run: RunId,
-    store: &str,
+    policy: &Policy<'_>,
     scope: &RunScope,
     until: Until,
 ) -> Result<Planned> {
     diesel::sql_query("SET LOCAL statement_timeout = '15min'").execute(conn).await?;
-    let scoped = scope_sql(scope);
-    let until = match until {
-        Until::RunRequested => "o.stored_at <= (SELECT created_at FROM runs WHERE id = $1)",
-        Until::Now => "true",
-    };
-    let insert = format!(
-        "INSERT INTO replicas (object_id, store, state, run_id, rule) \
-         SELECT o.id, $2, 'queued', $1, 'default' FROM objects o \
-         WHERE o.state = 'stored' AND {until} \
-           AND o.id IN ({scoped}) \
-           AND EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = o.id AND s.state = 'present' AND s.store <> $2) \
-           AND NOT EXISTS (SELECT 1 FROM replicas d WHERE d.object_id = o.id AND d.store = $2) \
-         ON CONFLICT DO NOTHING"
-    );
-    // Given up ones come back when asked for: all of them, or the files that were named.
-    let again = if scope.retry_failed || scope.file_ids.is_some() {
-        "r.state IN ('failed', 'lost')"
-    } else {
-        "r.state = 'lost'"
-    };
-    let adopt = format!(
-        "UPDATE replicas r SET state = 'queued', run_id = $1, not_before = now(), \
-                attempts = CASE WHEN r.state = 'queued' THEN r.attempts ELSE 0 END, \
-                abandoned = CASE WHEN r.state = 'queued' THEN r.abandoned ELSE 0 END \
-         FROM objects o WHERE o.id = r.object_id AND o.state = 'stored' AND r.store = $2 \
-           AND ((r.state = 'queued' AND r.run_id IS DISTINCT FROM $1) OR {again}) \
-           AND EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = o.id AND s.state = 'present' AND s.store <> $2) \
-           AND r.object_id IN ({scoped})"
-    );
-    for sql in [insert, adopt] {
-        diesel::sql_query(sql)
-            .bind::<SqlUuid, _>(run)
-            .bind::<Text, _>(store)
-            .bind::<Nullable<SqlUuid>, _>(scope.user_id)
-            .bind::<Nullable<SqlUuid>, _>(scope.folder_id)
-            .bind::<Nullable<Array<SqlUuid>>, _>(scope.file_ids.as_ref())
-            .execute(conn)
-            .await?;
+    for store in policy.targets() {
+        let wanted = Wanted { policy, store, scope, until };
+        queue_new(conn, run, &wanted).await?;
+        adopt(conn, run, &wanted).await?;
+    }
+    for store in &policy.clouds {
+        drop_unwanted(conn, &Wanted { policy, store, scope, until }).await?;
     }
     queued_in(conn, run).await
+}
+
+/// Takes out of the queue, and off the list of what was given up, what no rule wants any more and nothing was copied of:
+/// the local copy would wait for it for ever.
+async fn drop_unwanted(conn: &mut AsyncPgConnection, wanted: &Wanted<'_>) -> Result<usize> {
+    let Wanted { policy, store, .. } = wanted;
+    if policy.rules.is_empty() && *store == policy.cloud {
+        return Ok(0);
+    }
+    let mut values = Values::default();
+    let here = values.text(*store);
+    let waits = |row: &str| {
+        format!(
+            "{row}.store = {here} AND {row}.verified_at IS NULL AND {row}.upload_id IS NULL \
+             AND ({row}.state = 'failed' OR ({row}.state = 'queued' AND {row}.run_id IS NULL))"
+        )
+    };
+    let still_wanted = if policy.wanted_in(store).is_empty() {
+        "false".to_owned()
+    } else {
+        let there = format!("EXISTS (SELECT 1 FROM replicas d WHERE d.object_id = o.id AND {})", waits("d"));
+        format!("r.object_id IN (SELECT w.object_id FROM ({}) w)", wanted.select(&mut values, &there))
+    };
+    let scope = scope_sql(wanted.scope, &mut values);
+    let can_be_copied = wanted.can_be_copied(&mut values);
+    let sql = format!(
+        "DELETE FROM replicas r USING objects o WHERE o.id = r.object_id AND {} AND {can_be_copied} AND NOT {still_wanted} \
+           AND r.object_id IN (SELECT v.object_id FROM file_versions v JOIN files f ON f.id = v.file_id WHERE {scope})",
+        waits("r")
+    );
+    Ok(values.query(&sql).execute(conn).await?)
+}
+
+async fn queue_new(conn: &mut AsyncPgConnection, run: RunId, wanted: &Wanted<'_>) -> Result<usize> {
+    let mut values = Values::default();
+    let (run, store) = (values.id(run), values.text(wanted.store));
+    let missing =
+        format!("NOT EXISTS (SELECT 1 FROM replicas d WHERE d.object_id = o.id AND d.store = {store})");
+    let select = wanted.select(&mut values, &missing);
+    let sql = format!(
+        "INSERT INTO replicas (object_id, store, state, run_id, rule, storage_class, priority) \
+         SELECT w.object_id, {store}, 'queued', {run}, w.rule, w.storage_class, w.priority FROM ({select}) w \
+         ON CONFLICT DO NOTHING"
+    );
+    Ok(values.query(&sql).execute(conn).await?)
+}
+
+async fn adopt(conn: &mut AsyncPgConnection, run: RunId, wanted: &Wanted<'_>) -> Result<usize> {
+    let mut values = Values::default();
+    let (run, store) = (values.id(run), values.text(wanted.store));
+    let again = taken_up_again(wanted.scope);
+    let waits = |row: &str| {
+        format!(
+            "{row}.store = {store} AND {row}.state {again} AND ({row}.state <> 'queued' OR {row}.run_id IS DISTINCT FROM {run})"
+        )
+    };
+    let there = format!("EXISTS (SELECT 1 FROM replicas d WHERE d.object_id = o.id AND {})", waits("d"));
+    let select = wanted.select(&mut values, &there);
+    // An upload that has begun goes on as it was begun.
+    let sql = format!(
+        "UPDATE replicas r SET state = 'queued', run_id = {run}, not_before = now(), \
+                attempts = CASE WHEN r.state = 'queued' THEN r.attempts ELSE 0 END, \
+                abandoned = CASE WHEN r.state = 'queued' THEN r.abandoned ELSE 0 END, \
+                rule = CASE WHEN r.upload_id IS NULL THEN w.rule ELSE r.rule END, \
+                storage_class = CASE WHEN r.upload_id IS NULL THEN w.storage_class ELSE r.storage_class END, \
+                priority = CASE WHEN r.upload_id IS NULL THEN w.priority ELSE r.priority END \
+         FROM ({select}) w WHERE r.object_id = w.object_id AND {}",
+        waits("r")
+    );
+    Ok(values.query(&sql).execute(conn).await?)
 }
 
 /// What is queued for a run at this moment.

@@ -3,5 +3,6 @@
 pub(crate) mod cancel;
 pub(crate) mod failures;
 pub(crate) mod list;
+pub(crate) mod plan;
 pub(crate) mod show;
 pub(crate) mod start;

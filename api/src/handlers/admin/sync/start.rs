@@ -10,11 +10,11 @@ use crate::extract::{Admin, ClientOrigin, OptionalJson};
 use crate::state::Api;
 use crate::wire::run::{RunAccepted, StartRun};
 
-/// Asks for a run, of everything or of what the body names. An idle worker starts it within a second.
+/// Asks for a run, of everything, of what the body names, or of exactly what a plan says. An idle worker starts it within a second.
 #[utoipa::path(post, path = "/api/admin/sync", operation_id = "start_sync", tag = "administration", request_body = Option<StartRun>,
     responses(
         (status = 202, description = "Queued", body = RunAccepted),
-        (status = 409, description = "`SYNC_ALREADY_RUNNING`"),
+        (status = 409, description = "`SYNC_ALREADY_RUNNING`, or `CONFLICT` for a plan that does not hold any more"),
     ))]
 pub(crate) async fn start(
     api: web::Data<Api>,

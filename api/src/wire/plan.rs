@@ -1,0 +1,192 @@
+//! Plans of what a run would do.
+
+use chrono::{DateTime, Utc};
+use nightferry_core::config::FreeLocalAfter;
+use nightferry_core::db::plans::Item;
+use nightferry_core::db::runs::RunScope;
+use nightferry_core::db::unsigned;
+use nightferry_core::ids::{FileId, FolderId, UserId};
+use nightferry_core::tiering::plan::{Part, PlanView};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::error_response::{ApiError, Result};
+
+/// What a plan is limited to. Empty: everything.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct MakePlan {
+    /// Only files of this account.
+    user_id: Option<Uuid>,
+    /// Only files in this folder.
+    folder_id: Option<Uuid>,
+    /// Only these files.
+    file_ids: Option<Vec<Uuid>>,
+    /// Also what was given up before.
+    retry_failed: bool,
+}
+
+impl MakePlan {
+    /// The same for the domain.
+    pub(crate) fn scope(self) -> Result<RunScope> {
+        if self.file_ids.as_ref().is_some_and(Vec::is_empty) {
+            return Err(ApiError::field("file_ids", "must name at least one file, or be left out"));
+        }
+        Ok(RunScope {
+            user_id: self.user_id.map(UserId),
+            folder_id: self.folder_id.map(FolderId),
+            file_ids: self.file_ids.map(|ids| ids.into_iter().map(FileId).collect()),
+            retry_failed: self.retry_failed,
+            plan_id: None,
+        })
+    }
+}
+
+/// What a run would do, and a page of its copies.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SyncPlan {
+    /// Id, for asking for a run of exactly this.
+    plan_id: Uuid,
+    /// When it was made.
+    created_at: DateTime<Utc>,
+    /// Until when it can be carried out.
+    expires_at: DateTime<Utc>,
+    /// Copies to make.
+    files: u64,
+    /// Bytes to move.
+    bytes: u64,
+    /// PUT requests, those of parts included.
+    requests: u64,
+    /// Seconds at the rate of recent runs; none while no run has been measured.
+    seconds: Option<u64>,
+    /// What the copies cost in a month, as a decimal number; none where a price is not known.
+    #[schema(example = "12.3400")]
+    monthly_cost: Option<String>,
+    /// What the requests cost; none where a price is not known.
+    request_cost: Option<String>,
+    /// What it would cost to read all of it back; none where a price is not known.
+    egress_cost: Option<String>,
+    /// Of the costs.
+    #[schema(example = "USD")]
+    currency: String,
+    /// The same by rule, store and storage class.
+    rules: Vec<PlanRule>,
+    /// What may not be expected.
+    warnings: Vec<String>,
+    /// The copies.
+    items: Vec<PlanItem>,
+    /// For the next page of copies; none on the last one.
+    next_cursor: Option<String>,
+}
+
+/// What a plan copies by one rule into one storage class of one store.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PlanRule {
+    /// The rule.
+    rule: String,
+    /// Destination.
+    store: String,
+    /// Storage class of the copies.
+    storage_class: String,
+    /// What becomes of the local copies: `never` freed, or after a time.
+    #[schema(example = "30d")]
+    free_local_after: String,
+    /// Copies to make.
+    files: u64,
+    /// Bytes to move.
+    bytes: u64,
+    /// PUT requests.
+    requests: u64,
+    /// What the copies cost in a month.
+    monthly_cost: Option<String>,
+    /// What the requests cost.
+    request_cost: Option<String>,
+    /// What it would cost to read them back.
+    egress_cost: Option<String>,
+}
+
+/// One copy of a plan.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PlanItem {
+    /// A file that has these bytes as a version.
+    file_id: Option<Uuid>,
+    /// Its name.
+    filename: Option<String>,
+    /// The version.
+    version: Option<i32>,
+    /// Its object.
+    object_id: Uuid,
+    /// Size in bytes.
+    size: u64,
+    /// The rule that decided.
+    rule: String,
+    /// Destination.
+    store: String,
+    /// Storage class, where the rule names one.
+    storage_class: Option<String>,
+    /// Copies with a higher one are made first.
+    priority: i16,
+}
+
+impl SyncPlan {
+    /// With a page of its copies.
+    pub(crate) fn of(view: &PlanView, currency: &str, items: Vec<Item>, next_cursor: Option<String>) -> Self {
+        let text =
+            |money: Option<nightferry_core::tiering::money::Money>| money.map(|money| money.to_string());
+        Self {
+            plan_id: view.plan.id.0,
+            created_at: view.plan.created_at,
+            expires_at: view.plan.expires_at,
+            files: view.files,
+            bytes: view.bytes,
+            requests: view.requests,
+            seconds: view.needs.map(|time| time.as_secs()),
+            monthly_cost: text(view.sum(|part| part.monthly)),
+            request_cost: text(view.sum(|part| part.requests)),
+            egress_cost: text(view.sum(|part| part.egress)),
+            currency: currency.to_owned(),
+            rules: view.parts.iter().map(PlanRule::from).collect(),
+            warnings: view.warnings.clone(),
+            items: items.into_iter().map(PlanItem::from).collect(),
+            next_cursor,
+        }
+    }
+}
+
+impl From<&Part> for PlanRule {
+    fn from(part: &Part) -> Self {
+        let group = &part.group;
+        Self {
+            rule: group.rule.clone(),
+            store: group.store.clone(),
+            storage_class: part.class.clone(),
+            free_local_after: match part.local {
+                FreeLocalAfter::Never => "never".to_owned(),
+                FreeLocalAfter::After(time) => format!("{}s", time.as_secs()),
+            },
+            files: unsigned(group.files),
+            bytes: unsigned(group.bytes),
+            requests: unsigned(group.requests),
+            monthly_cost: part.monthly.map(|money| money.to_string()),
+            request_cost: part.requests.map(|money| money.to_string()),
+            egress_cost: part.egress.map(|money| money.to_string()),
+        }
+    }
+}
+
+impl From<Item> for PlanItem {
+    fn from(item: Item) -> Self {
+        Self {
+            file_id: item.file_id.map(|file| file.0),
+            filename: item.filename,
+            version: item.version,
+            object_id: item.object_id.0,
+            size: unsigned(item.size),
+            rule: item.rule,
+            store: item.store,
+            storage_class: item.storage_class,
+            priority: item.priority,
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! `nightferry sync plan`: what a run would do, by rule and in total, and on request file by file.
+
+use clap::Args;
+use nightferry_core::config::FreeLocalAfter;
+use nightferry_core::context::Context;
+use nightferry_core::db::plans::Item;
+use nightferry_core::db::unsigned;
+use nightferry_core::ids::{FileId, FolderId};
+use nightferry_core::tiering::money::Money;
+use nightferry_core::tiering::plan::{self, Part, PlanView};
+use serde::Serialize;
+
+use super::App;
+use crate::commands::origin;
+use crate::documents::{PlanDocument, PlanItemDocument};
+use crate::errors::{Exit, Failure, cannot};
+use crate::format::table::{Align, Table, pairs, plain};
+use crate::format::{bytes, grouped, time};
+use crate::output::Look;
+
+/// Copies read and printed at once.
+const PAGE: i64 = 1_000;
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry sync plan                         what a run of everything would do now
+  nightferry sync plan --files                 with each file and the rule that decided
+  nightferry sync plan --user ada@example.org  only this account's files
+  nightferry --json sync plan --files | jq -c '.items[] | select(.rule == \"old-videos\")'
+
+Nothing is moved or queued. The plan is saved for policy.plan_ttl: `nightferry sync run --plan ID` carries it out exactly, \
+or refuses and says what changed. Costs are known where [[policy.prices]] are configured.";
+
+/// Options of `sync plan`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct PlanArgs {
+    /// List each file with the rule that decided
+    #[arg(long)]
+    files: bool,
+    /// Only the files of this account
+    #[arg(long, value_name = "EMAIL")]
+    user: Option<String>,
+    /// Only this file (may be given several times)
+    #[arg(long, value_name = "FILE-ID")]
+    file: Vec<FileId>,
+    /// Only the files in this folder
+    #[arg(long, value_name = "FOLDER-ID")]
+    folder: Option<FolderId>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    plan: PlanDocument<'a>,
+}
+
+pub(super) async fn run(app: &App, context: &Context, args: PlanArgs) -> Result<Exit, Failure> {
+    let scope = super::run::scope(context, args.user.as_deref(), args.file, args.folder).await?;
+    let view = plan::make(context, &scope, None, &origin()).await.map_err(cannot("make a plan"))?;
+    let currency = &context.config.policy.currency;
+    let document = Document { plan: PlanDocument::of(&view, currency) };
+    if args.files && app.output.is_json() {
+        document_with_files(app, context, &view, &document).await?;
+    } else {
+        app.output.result(&document, |look| text(&view, currency, look))?;
+        if args.files && view.files > 0 {
+            app.output.piece("\n")?;
+            lines_of_files(app, context, &view).await?;
+        }
+    }
+    for warning in &view.warnings {
+        app.output.warning(warning);
+    }
+    if view.files > 0 {
+        let command = app.output.command(&format!("sync run --plan {}", view.plan.id));
+        app.output.note(&format!("Carry it out: {command}"));
+    }
+    Ok(Exit::Ok)
+}
+
+/// Calls `each` with one page of the plan's copies after the other.
+async fn pages(
+    context: &Context,
+    view: &PlanView,
+    mut each: impl FnMut(&[Item]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut after = None;
+    loop {
+        let (items, next) = plan::items(context, view.plan.id, after.as_ref(), PAGE)
+            .await
+            .map_err(cannot("list the files of the plan"))?;
+        each(&items)?;
+        after = next;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// The one document, printed as it is read: a plan may have millions of files.
+async fn document_with_files(
+    app: &App,
+    context: &Context,
+    view: &PlanView,
+    document: &Document<'_>,
+) -> Result<(), Failure> {
+    let head = json(document)?;
+    let head = head.strip_suffix('}').unwrap_or(&head).to_owned();
+    app.output.piece(&format!("{head},\"items\":["))?;
+    let mut first = true;
+    pages(context, view, |items| {
+        let mut lines = String::new();
+        for item in items {
+            lines.push_str(if first { "" } else { ",\n" });
+            first = false;
+            lines.push_str(&json(&PlanItemDocument::of(item))?);
+        }
+        app.output.piece(&lines)
+    })
+    .await?;
+    app.output.piece("]}")
+}
+
+fn json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| {
+        Failure::new(Exit::Failed, "internal", "Cannot write the result as JSON").because(error)
+    })
+}
+
+async fn lines_of_files(app: &App, context: &Context, view: &PlanView) -> Result<(), Failure> {
+    pages(context, view, |items| {
+        let mut table = Table::new(&[
+            ("RULE", Align::Left),
+            ("STORE", Align::Left),
+            ("CLASS", Align::Left),
+            ("SIZE", Align::Right),
+            ("FILE", Align::Left),
+            ("NAME", Align::Left),
+        ]);
+        for item in items {
+            let version = item.version.map(|version| format!(" (version {version})")).unwrap_or_default();
+            table.row([
+                item.rule.clone(),
+                item.store.clone(),
+                item.storage_class.clone().unwrap_or_else(|| "-".to_owned()),
+                bytes::human(unsigned(item.size)),
+                item.file_id.map_or_else(|| "-".to_owned(), |file| file.to_string()),
+                format!("{}{version}", plain(item.filename.as_deref().unwrap_or("-"))),
+            ]);
+        }
+        app.output.piece(&table.render())
+    })
+    .await
+}
+
+fn text(view: &PlanView, currency: &str, look: Look) -> String {
+    if view.files == 0 {
+        return "A run would copy nothing: everything is where the rules want it.".to_owned();
+    }
+    let cost = |of: fn(&Part) -> Option<Money>| amount(view.sum(of), currency);
+    let needs = view.needs.map_or_else(|| "unknown: no run has been measured yet".to_owned(), time::span);
+    let facts = pairs(&[
+        ("plan", view.plan.id.to_string()),
+        ("expires", look.zone.show(view.plan.expires_at)),
+        ("files", grouped(view.files)),
+        ("bytes", bytes::human(view.bytes)),
+        ("requests", format!("{} PUTs, {}", grouped(view.requests), cost(|part| part.requests))),
+        ("time", needs),
+        ("a month", cost(|part| part.monthly)),
+        ("reading back", cost(|part| part.egress)),
+    ]);
+    let mut table = Table::new(&[
+        ("RULE", Align::Left),
+        ("STORE", Align::Left),
+        ("CLASS", Align::Left),
+        ("FILES", Align::Right),
+        ("BYTES", Align::Right),
+        ("PUTS", Align::Right),
+        ("A MONTH", Align::Right),
+        ("LOCAL COPY", Align::Left),
+    ]);
+    for part in &view.parts {
+        let group = &part.group;
+        table.row([
+            group.rule.clone(),
+            group.store.clone(),
+            part.class.clone(),
+            grouped(unsigned(group.files)),
+            bytes::human(unsigned(group.bytes)),
+            grouped(unsigned(group.requests)),
+            amount(part.monthly, currency),
+            match part.local {
+                FreeLocalAfter::Never => "stays".to_owned(),
+                FreeLocalAfter::After(after) if after.is_zero() => "freed at once".to_owned(),
+                FreeLocalAfter::After(after) => format!("freed after {}", time::span(after)),
+            },
+        ]);
+    }
+    format!("{facts}\n\n{}", table.render())
+}
+
+fn amount(money: Option<Money>, currency: &str) -> String {
+    money.map_or_else(|| "unknown".to_owned(), |money| format!("{money} {currency}"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono::DateTime;
+    use nightferry_core::config::Price;
+    use nightferry_core::db::plans::{Group, Plan};
+    use nightferry_core::ids::PlanId;
+
+    use super::*;
+    use crate::format::time::Zone;
+
+    const LOOK: Look = Look { color: false, zone: Zone::Utc };
+
+    fn part(rule: &str, class: &str, price: Option<&str>, local: FreeLocalAfter) -> Part {
+        let group = Group {
+            rule: rule.to_owned(),
+            store: "s3".to_owned(),
+            storage_class: None,
+            files: 12,
+            bytes: 5 << 30,
+            requests: 1840,
+            small_files: 0,
+            small_bytes: 0,
+        };
+        let price: Option<Price> = price.map(|text| text.parse().unwrap());
+        Part {
+            monthly: price.map(|price| Money::of_bytes(price, 5 << 30)),
+            requests: price.map(|price| Money::of_requests(price, 1840)),
+            egress: None,
+            class: class.to_owned(),
+            local,
+            group,
+        }
+    }
+
+    fn view(parts: Vec<Part>) -> PlanView {
+        let made = DateTime::from_timestamp(1_795_219_200, 0).unwrap_or_default();
+        let plan = Plan {
+            id: PlanId(uuid::Uuid::nil()),
+            requested_by: None,
+            scope: serde_json::Value::Null,
+            fingerprint: String::new(),
+            groups: serde_json::Value::Null,
+            created_at: made,
+            expires_at: made + Duration::from_secs(86_400),
+        };
+        let count = u64::try_from(parts.len()).unwrap();
+        PlanView {
+            plan,
+            files: 12 * count,
+            bytes: count * (5 << 30),
+            requests: 1840 * count,
+            needs: Some(Duration::from_secs(200)),
+            warnings: Vec::new(),
+            parts,
+        }
+    }
+
+    #[test]
+    fn a_plan_for_people() {
+        let week = FreeLocalAfter::After(Duration::from_secs(7 * 86_400));
+        let parts = vec![
+            part("default", "STANDARD", Some("0.02"), FreeLocalAfter::Never),
+            part("videos", "STANDARD_IA", Some("0.01"), week),
+        ];
+        let known = text(&view(parts), "EUR", LOOK);
+        let unknown = text(&view(vec![part("a", "GLACIER", None, FreeLocalAfter::Never)]), "EUR", LOOK);
+        let nothing = text(&view(Vec::new()), "EUR", LOOK);
+        insta::assert_snapshot!(format!("{known}\n\n{unknown}\n\n{nothing}"));
+    }
+}

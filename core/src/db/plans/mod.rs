@@ -1,0 +1,193 @@
+//! The `plans` and `plan_items` tables: what a run would do, saved as it was shown. Made by the same SELECT by which a run
+//! is planned, so that both say the same.
+
+mod changes;
+mod make;
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use serde::{Deserialize, Serialize};
+
+use super::schema::plans;
+use crate::error::{Error, Result};
+use crate::ids::{FileId, ObjectId, PlanId, RunId, UserId};
+
+pub use changes::{Change, changes};
+pub use make::{NewPlan, Parts, fill, insert};
+
+/// A saved plan.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = plans, check_for_backend(diesel::pg::Pg))]
+pub struct Plan {
+    /// Id.
+    pub id: PlanId,
+    /// Which account asked, if any.
+    pub requested_by: Option<UserId>,
+    /// What it is limited to.
+    pub scope: serde_json::Value,
+    /// Of the rules by which it was made.
+    pub fingerprint: String,
+    /// Sums, see [`Plan::groups`].
+    pub groups: serde_json::Value,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// Until when it can be executed.
+    pub expires_at: DateTime<Utc>,
+}
+
+impl Plan {
+    /// The sums by rule, store and storage class.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the column holds something this version does not know.
+    pub fn groups(&self) -> Result<Vec<Group>> {
+        serde_json::from_value(self.groups.clone())
+            .map_err(|error| Error::Internal(format!("plan {} has unreadable sums: {error}", self.id)))
+    }
+}
+
+/// What a plan copies by one rule into one class of one store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, QueryableByName)]
+pub struct Group {
+    /// The rule.
+    #[diesel(sql_type = Text)]
+    pub rule: String,
+    /// Destination.
+    #[diesel(sql_type = Text)]
+    pub store: String,
+    /// Storage class; none: the store's own.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub storage_class: Option<String>,
+    /// Copies.
+    #[diesel(sql_type = BigInt)]
+    pub files: i64,
+    /// Their bytes.
+    #[diesel(sql_type = BigInt)]
+    pub bytes: i64,
+    /// PUT requests, parts of large files and the two that frame them included.
+    #[diesel(sql_type = BigInt)]
+    pub requests: i64,
+    /// Copies of less than 128 KiB.
+    #[diesel(sql_type = BigInt)]
+    pub small_files: i64,
+    /// Bytes of those.
+    #[diesel(sql_type = BigInt)]
+    pub small_bytes: i64,
+}
+
+/// One copy of a plan.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct Item {
+    /// Object.
+    #[diesel(sql_type = SqlUuid)]
+    pub object_id: ObjectId,
+    /// Destination.
+    #[diesel(sql_type = Text)]
+    pub store: String,
+    /// The rule that decided.
+    #[diesel(sql_type = Text)]
+    pub rule: String,
+    /// Storage class; none: the store's own.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub storage_class: Option<String>,
+    /// Which go first.
+    #[diesel(sql_type = SmallInt)]
+    pub priority: i16,
+    /// Size in bytes.
+    #[diesel(sql_type = BigInt)]
+    pub size: i64,
+    /// A file that has the object as a version.
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub file_id: Option<FileId>,
+    /// Its name.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub filename: Option<String>,
+    /// The version's number.
+    #[diesel(sql_type = Nullable<diesel::sql_types::Integer>)]
+    pub version: Option<i32>,
+}
+
+/// Where a page of items ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// Object of the last item.
+    pub object: ObjectId,
+    /// Its store.
+    pub store: String,
+}
+
+/// Finds a plan, expired or not.
+pub async fn find(conn: &mut AsyncPgConnection, id: PlanId) -> Result<Option<Plan>> {
+    Ok(plans::table.find(id).select(Plan::as_select()).first(conn).await.optional()?)
+}
+
+/// The items of a plan in the order of their objects, after `after`, at most `limit`.
+pub async fn page(
+    conn: &mut AsyncPgConnection,
+    plan: PlanId,
+    after: Option<&Position>,
+    limit: i64,
+) -> Result<Vec<Item>> {
+    let (object, store) =
+        after.map_or((uuid::Uuid::nil(), ""), |after| (after.object.0, after.store.as_str()));
+    Ok(diesel::sql_query(
+        "SELECT object_id, store, rule, storage_class, priority, size, file_id, filename, version FROM plan_items \
+         WHERE plan_id = $1 AND (object_id, store) > ($2, $3) ORDER BY object_id, store LIMIT $4",
+    )
+    .bind::<SqlUuid, _>(plan)
+    .bind::<SqlUuid, _>(object)
+    .bind::<Text, _>(store)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?)
+}
+
+/// Queues for a run exactly what a plan says, and answers how many copies. What became impossible since the plan was
+/// looked at is left out.
+///
+/// Part of a transaction: lifts the statement timeout for it, because a plan may cover millions of rows.
+pub async fn execute(conn: &mut AsyncPgConnection, plan: PlanId, run: RunId) -> Result<usize> {
+    diesel::sql_query("SET LOCAL statement_timeout = '15min'").execute(conn).await?;
+    // What waits in the queue or was given up is taken up again, as planning does.
+    Ok(diesel::sql_query(
+        "INSERT INTO replicas AS r (object_id, store, state, run_id, rule, storage_class, priority) \
+         SELECT i.object_id, i.store, 'queued', $2, i.rule, i.storage_class, i.priority \
+         FROM plan_items i JOIN objects o ON o.id = i.object_id AND o.state = 'stored' \
+         WHERE i.plan_id = $1 \
+         ON CONFLICT (object_id, store) DO UPDATE SET state = 'queued', run_id = EXCLUDED.run_id, not_before = now(), \
+             attempts = CASE WHEN r.state = 'queued' THEN r.attempts ELSE 0 END, \
+             abandoned = CASE WHEN r.state = 'queued' THEN r.abandoned ELSE 0 END, \
+             rule = CASE WHEN r.upload_id IS NULL THEN EXCLUDED.rule ELSE r.rule END, \
+             storage_class = CASE WHEN r.upload_id IS NULL THEN EXCLUDED.storage_class ELSE r.storage_class END, \
+             priority = CASE WHEN r.upload_id IS NULL THEN EXCLUDED.priority ELSE r.priority END \
+         WHERE r.state IN ('queued', 'failed', 'lost')",
+    )
+    .bind::<SqlUuid, _>(plan)
+    .bind::<SqlUuid, _>(run)
+    .execute(conn)
+    .await?)
+}
+
+/// Takes away up to `limit` items of plans that expired, and the plans that have none left. Answers whether there may
+/// be more.
+pub async fn purge(conn: &mut AsyncPgConnection, limit: i64) -> Result<bool> {
+    let items = diesel::sql_query(
+        "DELETE FROM plan_items i USING ( \
+             SELECT x.plan_id, x.object_id, x.store FROM plan_items x JOIN plans p ON p.id = x.plan_id \
+             WHERE p.expires_at < now() LIMIT $1 \
+         ) gone WHERE i.plan_id = gone.plan_id AND i.object_id = gone.object_id AND i.store = gone.store",
+    )
+    .bind::<BigInt, _>(limit)
+    .execute(conn)
+    .await?;
+    diesel::sql_query(
+        "DELETE FROM plans p WHERE p.expires_at < now() \
+           AND NOT EXISTS (SELECT 1 FROM plan_items i WHERE i.plan_id = p.id)",
+    )
+    .execute(conn)
+    .await?;
+    Ok(i64::try_from(items).unwrap_or(i64::MAX) >= limit)
+}

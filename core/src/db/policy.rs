@@ -1,0 +1,206 @@
+//! Rules in SQL: which of them is the first that matches a version of a file. Everything that reads them goes through
+//! here, so that a plan, a run and an explanation cannot disagree.
+//!
+//! The texts expect `o`, a row of `objects`, and `f` and `v`, one of `files` and of its `file_versions`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::statement::{Value, Values};
+use crate::config::{FreeLocalAfter, RuleConfig};
+
+/// Name of what decides where no rule matches.
+pub const DEFAULT_RULE: &str = "default";
+
+/// Its number: it comes last.
+const DEFAULT_NUMBER: u32 = 1_000_000;
+
+/// Every folder with its path: the top folder of an account is `/`, one in it `/name`.
+const PATHS: &str = "(WITH RECURSIVE paths AS ( \
+         SELECT id, '/'::text AS path FROM folders WHERE parent_id IS NULL \
+         UNION ALL \
+         SELECT c.id, rtrim(paths.path, '/') || '/' || c.name FROM folders c JOIN paths ON c.parent_id = paths.id \
+     ) SELECT id, path FROM paths)";
+
+/// The rules in force, and the stores that they speak of.
+#[derive(Debug, Clone)]
+pub struct Policy<'c> {
+    /// By number; the first that matches decides.
+    pub rules: &'c BTreeMap<u32, RuleConfig>,
+    /// Store where uploads land.
+    pub local: &'c str,
+    /// Store to which files are copied where no rule says otherwise.
+    pub cloud: &'c str,
+    /// Every store of the cloud.
+    pub clouds: Vec<&'c str>,
+    /// What becomes of local copies where no rule says otherwise.
+    pub free_local_after: FreeLocalAfter,
+}
+
+/// What a rule wants of the copies that it makes in one store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target<'c> {
+    number: u32,
+    /// The rule.
+    pub rule: &'c str,
+    /// Storage class of the copy.
+    pub storage_class: Option<&'c str>,
+    /// Which copies go first.
+    pub priority: i16,
+}
+
+impl<'c> Policy<'c> {
+    /// The stores to which anything is copied.
+    pub fn targets(&self) -> Vec<&'c str> {
+        let mut stores = vec![self.cloud];
+        for store in self.rules.values().flat_map(|rule| &rule.stores) {
+            if store != self.local && !stores.contains(&store.as_str()) {
+                stores.push(store);
+            }
+        }
+        stores
+    }
+
+    /// The rules that want copies in `store`.
+    pub(super) fn wanted_in(&self, store: &str) -> Vec<Target<'c>> {
+        let named = self.rules.iter().filter(|(_, rule)| match rule.stores.as_slice() {
+            [] => store == self.cloud,
+            stores => stores.iter().any(|named| named == store) && !rule.stays(self.local),
+        });
+        let mut targets: Vec<Target<'c>> = named
+            .map(|(number, rule)| Target {
+                number: *number,
+                rule: &rule.name,
+                storage_class: rule.storage_class.as_deref(),
+                priority: rule.priority,
+            })
+            .collect();
+        if store == self.cloud {
+            targets.push(Target {
+                number: DEFAULT_NUMBER,
+                rule: DEFAULT_RULE,
+                storage_class: None,
+                priority: 0,
+            });
+        }
+        targets
+    }
+
+    /// By which rules, as their names stand in copies, local copies are freed after which time.
+    pub fn frees(&self) -> Vec<(&'c str, FreeLocalAfter)> {
+        let rules = self.rules.values();
+        let named = rules.map(|rule| (rule.name.as_str(), rule.frees(self.local, self.free_local_after)));
+        std::iter::once((DEFAULT_RULE, self.free_local_after)).chain(named).collect()
+    }
+
+    /// The rules that keep local copies whatever happens.
+    pub fn keeping(&self) -> Vec<&'c str> {
+        let keep = |rule: &&RuleConfig| rule.keep_local || rule.stays(self.local);
+        self.rules.values().filter(keep).map(|rule| rule.name.as_str()).collect()
+    }
+
+    /// What has to be joined for [`Self::number`].
+    pub(super) fn joins(&self) -> String {
+        let mut joins = String::new();
+        if self.rules.values().any(|rule| !rule.owner.is_empty()) {
+            joins += " JOIN users owner ON owner.id = f.owner_id";
+        }
+        if self.rules.values().any(|rule| !rule.path.is_empty()) {
+            joins = format!("{joins} LEFT JOIN {PATHS} folder ON folder.id = f.folder_id");
+        }
+        joins
+    }
+
+    /// The number of the first rule that matches, as an expression. `used` is the expression for when the bytes were
+    /// last used.
+    pub(super) fn number(&self, values: &mut Values, used: &str) -> String {
+        if self.rules.is_empty() {
+            return DEFAULT_NUMBER.to_string();
+        }
+        let mut case = "CASE".to_owned();
+        for (number, rule) in self.rules {
+            case = format!("{case} WHEN {} THEN {number}", self.condition(rule, values, used));
+        }
+        format!("{case} ELSE {DEFAULT_NUMBER} END")
+    }
+
+    fn condition(&self, rule: &RuleConfig, values: &mut Values, used: &str) -> String {
+        let mut all: Vec<String> = Vec::new();
+        let mut ago = |values: &mut Values, what: &str, than: &str, length: Option<Duration>| {
+            if let Some(length) = length {
+                let seconds = values.bind(Value::Seconds(length.as_secs_f64()));
+                all.push(format!("{what} {than} now() - make_interval(secs => {seconds})"));
+            }
+        };
+        ago(values, "o.stored_at", "<=", rule.older_than);
+        ago(values, "o.stored_at", ">", rule.newer_than);
+        ago(values, used, "<=", rule.unused_for);
+        ago(values, used, ">", rule.used_within);
+        for (than, size) in [(">=", rule.min_size), ("<=", rule.max_size)] {
+            if let Some(size) = size {
+                let size = values.bind(Value::Number(super::signed(size)));
+                all.push(format!("o.size {than} {size}"));
+            }
+        }
+        if !rule.content_type.is_empty() {
+            let regex = values.text(rule.content_type.to_regex());
+            all.push(format!("btrim(split_part(o.content_type, ';', 1)) ~* {regex}"));
+        }
+        if !rule.path.is_empty() {
+            let regex = values.text(rule.path.to_regex());
+            all.push(format!("folder.path ~ {regex}"));
+        }
+        if !rule.owner.is_empty() {
+            let regex = values.text(rule.owner.to_regex());
+            all.push(format!("owner.email ~* {regex}"));
+        }
+        if let Some(location) = &rule.location {
+            all.push(self.at_home(location, values));
+        }
+        if rule.versions_behind > 0 {
+            let versions = values.bind(Value::Number(rule.versions_behind.into()));
+            all.push(format!("f.current_version - v.number >= {versions}"));
+        }
+        if all.is_empty() { "true".to_owned() } else { all.join(" AND ") }
+    }
+
+    /// The home is derived from the verified copies: one in the cloud before the local one.
+    fn at_home(&self, location: &str, values: &mut Values) -> String {
+        let present = |which: String| {
+            format!(
+                "EXISTS (SELECT 1 FROM replicas h WHERE h.object_id = o.id AND h.state = 'present' AND h.store = {which})"
+            )
+        };
+        if self.clouds.contains(&location) {
+            return present(values.text(location));
+        }
+        let clouds = self.clouds.iter().map(ToString::to_string).collect();
+        let clouds = values.bind(Value::Texts(clouds));
+        let here = present(values.text(location));
+        format!("{here} AND NOT {}", present(format!("ANY({clouds})")))
+    }
+
+    /// Every rule as a table `(number, rule, keep)`.
+    pub(super) fn as_table_of_keeping(&self, values: &mut Values) -> String {
+        let keeping = self.keeping();
+        let named = self.rules.iter().map(|(number, rule)| (*number, rule.name.as_str()));
+        let all: Vec<(u32, &str)> = named.chain([(DEFAULT_NUMBER, DEFAULT_RULE)]).collect();
+        let numbers = all.iter().map(|(number, _)| i32::try_from(*number).unwrap_or(i32::MAX)).collect();
+        let numbers = values.bind(Value::Integers(numbers));
+        let rules = values.bind(Value::Texts(all.iter().map(|(_, rule)| (*rule).to_owned()).collect()));
+        let keep = values.bind(Value::Switches(all.iter().map(|(_, rule)| keeping.contains(rule)).collect()));
+        format!("unnest({numbers}, {rules}, {keep})")
+    }
+
+    /// The targets as a table `(number, rule, storage_class, priority)`.
+    pub(super) fn as_table(targets: &[Target<'_>], values: &mut Values) -> String {
+        let number = |target: &Target<'_>| i32::try_from(target.number).unwrap_or(i32::MAX);
+        let numbers = values.bind(Value::Integers(targets.iter().map(number).collect()));
+        let rules = values.bind(Value::Texts(targets.iter().map(|target| target.rule.to_owned()).collect()));
+        let class = |target: &Target<'_>| target.storage_class.map(str::to_owned);
+        let classes = values.bind(Value::NullableTexts(targets.iter().map(class).collect()));
+        let priorities =
+            values.bind(Value::SmallInts(targets.iter().map(|target| target.priority).collect()));
+        format!("unnest({numbers}, {rules}, {classes}, {priorities})")
+    }
+}

@@ -1,0 +1,246 @@
+//! A plan: what a run would do, shown and saved without doing any of it; and looked at once more before it is carried out.
+
+use std::time::Duration;
+
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+
+use super::copy_parts::MOST_PARTS;
+use super::money::Money;
+use super::{forecast, policy, storage_class};
+use crate::checksum::BLOCK;
+use crate::config::{Config, FreeLocalAfter};
+use crate::context::Context;
+use crate::db::audit::{self, Event, Origin};
+use crate::db::plans::{self, Change, Group, Item, NewPlan, Parts, Plan, Position};
+use crate::db::policy::DEFAULT_RULE;
+use crate::db::runs::RunScope;
+use crate::db::unsigned;
+use crate::error::{Error, FieldError, Result};
+use crate::ids::{PlanId, UserId};
+
+/// Changes that are told one by one.
+const MOST_TOLD: i64 = 20;
+/// Items taken away in one statement.
+const PURGE: i64 = 10_000;
+
+/// What a plan copies by one rule into one class of one store, with what that means.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Sums.
+    pub group: Group,
+    /// The class that the copies will have.
+    pub class: String,
+    /// What becomes of the local copies.
+    pub local: FreeLocalAfter,
+    /// What the copies cost in a month; none where a price is not known.
+    pub monthly: Option<Money>,
+    /// What the requests cost; none where the price is not known.
+    pub requests: Option<Money>,
+    /// What reading it all back would cost; none where the price is not known.
+    pub egress: Option<Money>,
+}
+
+/// A plan with all that is said of it.
+#[derive(Debug, Clone)]
+pub struct PlanView {
+    /// The row.
+    pub plan: Plan,
+    /// By rule, store and class.
+    pub parts: Vec<Part>,
+    /// Copies in all.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// PUT requests.
+    pub requests: u64,
+    /// How long that takes at the rate of recent runs; none while no run has been measured.
+    pub needs: Option<Duration>,
+    /// What may not be expected.
+    pub warnings: Vec<String>,
+}
+
+impl PlanView {
+    /// The sum of an amount over all parts; none where one is not known.
+    pub fn sum(&self, of: impl Fn(&Part) -> Option<Money>) -> Option<Money> {
+        self.parts.iter().map(of).sum()
+    }
+}
+
+/// Makes and saves a plan of what a run of `scope` would do now. Nothing but the plan itself is written.
+///
+/// # Errors
+/// Whatever the database meets; then no plan is left.
+pub async fn make(
+    context: &Context,
+    scope: &RunScope,
+    requested_by: Option<UserId>,
+    origin: &Origin,
+) -> Result<PlanView> {
+    let policy = policy::of(context)?;
+    let config = &context.config;
+    let fingerprint = policy::fingerprint(config);
+    let expires_at = context.clock.now() + config.policy.plan_ttl;
+    let parts = Parts {
+        threshold: config.tiering.multipart_threshold_bytes(),
+        size: config.tiering.part_size_bytes(),
+        block: BLOCK,
+        most: MOST_PARTS,
+        small: storage_class::SMALL,
+    };
+    let mut conn = context.db.conn().await?;
+    let plan = conn
+        .transaction(async move |conn| {
+            let new = NewPlan { requested_by, scope, fingerprint: &fingerprint, expires_at };
+            let plan = plans::insert(conn, &new).await?;
+            plans::fill(conn, plan.id, &policy, scope, parts).await?;
+            let event = Event {
+                actor: requested_by,
+                action: "plan.make",
+                target_type: "plan",
+                target_id: plan.id.to_string(),
+                origin,
+                detail: serde_json::json!({ "scope": plan.scope }),
+            };
+            audit::record(conn, event).await?;
+            plans::find(conn, plan.id).await?.ok_or(Error::NotFound("plan"))
+        })
+        .await?;
+    view(context, &mut conn, plan).await
+}
+
+/// Finds a plan, expired or not.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn find(context: &Context, id: PlanId) -> Result<PlanView> {
+    let mut conn = context.db.conn().await?;
+    let plan = plans::find(&mut conn, id).await?.ok_or(Error::NotFound("plan"))?;
+    view(context, &mut conn, plan).await
+}
+
+/// A page of a plan's items after `after`, and whether there are more.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn items(
+    context: &Context,
+    id: PlanId,
+    after: Option<&Position>,
+    limit: i64,
+) -> Result<(Vec<Item>, Option<Position>)> {
+    let mut conn = context.db.conn().await?;
+    let mut items = plans::page(&mut conn, id, after, limit.saturating_add(1)).await?;
+    let most = usize::try_from(limit).unwrap_or(0);
+    let more = items.len() > most;
+    items.truncate(most);
+    let last = items.last().map(|last| Position { object: last.object_id, store: last.store.clone() });
+    Ok((items, last.filter(|_| more)))
+}
+
+async fn view(context: &Context, conn: &mut AsyncPgConnection, plan: Plan) -> Result<PlanView> {
+    let config = &context.config;
+    let groups = plan.groups()?;
+    let total = |of: fn(&Group) -> i64| -> u64 { groups.iter().map(of).map(unsigned).sum() };
+    let (files, bytes, requests) = (total(|of| of.files), total(|of| of.bytes), total(|of| of.requests));
+    let needs = forecast::needs(context, conn, files, bytes).await?;
+    let warnings = groups.iter().flat_map(|group| warnings(config, group)).collect();
+    let parts = groups.into_iter().map(|group| part(config, group)).collect();
+    Ok(PlanView { plan, parts, files, bytes, requests, needs, warnings })
+}
+
+fn class_of(config: &Config, group: &Group) -> String {
+    let of_store = || config.stores.get(&group.store).and_then(|store| store.storage_class.clone());
+    group.storage_class.clone().or_else(of_store).unwrap_or_else(|| storage_class::USUAL.to_owned())
+}
+
+fn part(config: &Config, group: Group) -> Part {
+    let class = class_of(config, &group);
+    let otherwise = config.tiering.free_local_after;
+    let rule = config.policy.rule(&group.rule);
+    let local = rule.map_or(otherwise, |rule| rule.frees(&config.tiering.local_store, otherwise));
+    let facts = storage_class::facts(&class);
+    let (files, bytes) = (unsigned(group.files), unsigned(group.bytes));
+    let mut charged = bytes.saturating_add(files.saturating_mul(facts.overhead));
+    if facts.least_size > 0 {
+        let at_least = unsigned(group.small_files).saturating_mul(facts.least_size);
+        charged = charged.saturating_sub(unsigned(group.small_bytes)).saturating_add(at_least);
+    }
+    let price = config.policy.price(&group.store, &class);
+    let by_bytes = |price, bytes| Money::of_bytes(price, bytes);
+    Part {
+        monthly: price.and_then(|price| price.storage).map(|price| by_bytes(price, charged)),
+        egress: price.and_then(|price| price.egress).map(|price| by_bytes(price, bytes)),
+        requests: price
+            .and_then(|price| price.requests)
+            .map(|price| Money::of_requests(price, unsigned(group.requests))),
+        class,
+        local,
+        group,
+    }
+}
+
+fn warnings(config: &Config, group: &Group) -> Vec<String> {
+    let class = class_of(config, group);
+    let facts = storage_class::facts(&class);
+    let rule =
+        if group.rule == DEFAULT_RULE { String::new() } else { format!(" by the rule \"{}\"", group.rule) };
+    let mut warnings = Vec::new();
+    let mut warn = |text: String| warnings.push(format!("{} to {}{rule}: {text}", class, group.store));
+    if facts.least_days > 0 {
+        warn(format!(
+            "AWS charges each of the {} files for at least {} days.",
+            group.files, facts.least_days
+        ));
+    }
+    if facts.least_size > 0 && group.small_files > 0 {
+        warn(format!("{} files have less than 128 KiB and are charged as if they had.", group.small_files));
+    }
+    if facts.overhead > 0 {
+        warn(format!("AWS charges 40 KiB more for each of the {} files.", group.files));
+    }
+    if facts.is_archive {
+        warn("these copies cannot be read without a restore.".to_owned());
+    }
+    warnings
+}
+
+/// Looks whether a plan can still be carried out exactly as it was shown.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::PlanChanged`] with what is otherwise now.
+pub async fn require_unchanged(context: &Context, conn: &mut AsyncPgConnection, id: PlanId) -> Result<()> {
+    let plan = plans::find(conn, id).await?.ok_or(Error::NotFound("plan"))?;
+    let refused = |reason: String| Error::PlanChanged { reason, changes: Vec::new() };
+    if plan.expires_at <= context.clock.now() {
+        return Err(refused(format!("It expired at {}.", plan.expires_at.format("%Y-%m-%d %H:%M:%S UTC"))));
+    }
+    if plan.fingerprint != policy::fingerprint(&context.config) {
+        return Err(refused("The rules or the stores in the configuration have been changed.".to_owned()));
+    }
+    let changes = plans::changes(conn, id, MOST_TOLD).await?;
+    let Some(total) = changes.first().map(|change| change.total) else { return Ok(()) };
+    let reason =
+        if total == 1 { "A file has changed.".to_owned() } else { format!("{total} files have changed.") };
+    Err(Error::PlanChanged { reason, changes: changes.iter().map(told).collect() })
+}
+
+fn told(change: &Change) -> FieldError {
+    let name = change.filename.as_deref().unwrap_or("a version");
+    let what = match change.what.as_str() {
+        "deleted" => "was deleted".to_owned(),
+        "overwritten" => "has a newer version".to_owned(),
+        "moved" => format!("is in {} already, or on its way", change.store),
+        _ => "has no verified copy any more from which one could be made".to_owned(),
+    };
+    let id = change.file_id.map_or_else(|| change.object_id.to_string(), |file| file.to_string());
+    FieldError::new(id, format!("“{name}” {what}"))
+}
+
+/// Takes away plans that have expired.
+///
+/// # Errors
+/// Whatever the database meets; what is left goes with the next pass.
+pub async fn purge(conn: &mut AsyncPgConnection) -> Result<()> {
+    while plans::purge(conn, PURGE).await? {}
+    Ok(())
+}

@@ -1,0 +1,352 @@
+//! Rules: which files they match, that the first one wins, and what copies remember of them.
+
+use std::collections::BTreeSet;
+
+use nightferry_core::db::audit::Origin;
+use nightferry_core::db::enums::{ReplicaState, RunStatus};
+use nightferry_core::db::replicas::{self, Until};
+use nightferry_core::db::runs::RunScope;
+use nightferry_core::file::details::FileView;
+use nightferry_core::ids::WorkerId;
+use nightferry_core::tiering::{evict, placement, policy, run};
+use nightferry_tests::harness::database::{execute, texts};
+use nightferry_tests::harness::{World, assert_invariants, eventually, pattern};
+use tokio_util::sync::CancellationToken;
+
+/// Names of the files whose rule is the one called `tested`.
+async fn matched(world: &World, rule: &[(&str, &str)], files: &[FileView]) -> BTreeSet<String> {
+    let keys: Vec<(String, &str)> =
+        rule.iter().map(|(key, value)| (format!("policy.rules.1.{key}"), *value)).collect();
+    let mut settings = vec![("policy.rules.1.name", "tested")];
+    settings.extend(keys.iter().map(|(key, value)| (key.as_str(), *value)));
+    let context = world.context_with(&settings);
+    let mut names = BTreeSet::new();
+    for file in files {
+        let explained = placement::explain(&context, file.row.id, None).await.unwrap();
+        if explained.rule == "tested" {
+            names.insert(file.row.filename.clone());
+        }
+    }
+    names
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_condition_matches_what_it_says_and_nothing_else() {
+    let world = World::new().await;
+    let (ada, bob) = (world.user().await, world.user().await);
+    let old = world.upload(ada, "old.mp4", pattern(1, 10_000)).await;
+    let new = world.upload(ada, "new.txt", pattern(2, 100)).await;
+    let big = world.upload(bob, "big.bin", pattern(3, 300_000)).await;
+    let folder = uuid::Uuid::new_v4();
+    for sql in [
+        format!("UPDATE objects SET stored_at = now() - interval '100 days' WHERE id = '{}'", old.object_id),
+        format!(
+            "UPDATE objects SET content_type = 'Text/Plain; charset=utf-8' WHERE id = '{}'",
+            new.object_id
+        ),
+        format!("UPDATE objects SET content_type = 'video/mp4' WHERE id = '{}'", old.object_id),
+        format!(
+            "UPDATE objects SET content_type = 'application/octet-stream' WHERE id = '{}'",
+            big.object_id
+        ),
+        format!("UPDATE files SET last_accessed_at = now() - interval '50 days' WHERE id = '{}'", old.row.id),
+        format!(
+            "INSERT INTO folders (id, owner_id, parent_id, name) SELECT '{folder}', owner_id, folder_id, 'a.b (c)' \
+             FROM files WHERE id = '{}'",
+            big.row.id
+        ),
+        format!("UPDATE files SET folder_id = '{folder}' WHERE id = '{}'", big.row.id),
+        format!(
+            "INSERT INTO replicas (object_id, store, state, verified_at, rule) VALUES ('{}', 's3', 'present', now(), NULL)",
+            big.object_id
+        ),
+    ] {
+        execute(&world.context.db, &sql).await.unwrap();
+    }
+    let email = |user| format!("SELECT email FROM users WHERE id = '{user}'");
+    let bobs = texts(&world.context.db, &email(bob)).await.remove(0);
+    let bobs_in_capitals = format!("nobody@example.org, {}", bobs.to_uppercase());
+    let files = [old, new, big];
+    let cases: &[(&[(&str, &str)], &[&str])] = &[
+        (&[], &["big.bin", "new.txt", "old.mp4"]),
+        (&[("older_than", "90d")], &["old.mp4"]),
+        (&[("newer_than", "90d")], &["big.bin", "new.txt"]),
+        (&[("unused_for", "30d")], &["old.mp4"]),
+        (&[("unused_for", "60d")], &[]),
+        (&[("used_within", "30d")], &["big.bin", "new.txt"]),
+        (&[("min_size", "10kB")], &["big.bin", "old.mp4"]),
+        (&[("min_size", "10001B")], &["big.bin"]),
+        (&[("max_size", "10kB")], &["new.txt", "old.mp4"]),
+        (&[("content_type", "video/*")], &["old.mp4"]),
+        (&[("content_type", "text/plain, application/*")], &["big.bin", "new.txt"]),
+        (&[("content_type", "text/p")], &[]),
+        (&[("path", "/")], &["new.txt", "old.mp4"]),
+        (&[("path", "/**")], &["big.bin", "new.txt", "old.mp4"]),
+        (&[("path", "/a.b (c)")], &["big.bin"]),
+        (&[("path", "/a?b*")], &["big.bin"]),
+        (&[("path", "/axb (c)")], &[]),
+        (&[("owner", &bobs_in_capitals)], &["big.bin"]),
+        (&[("owner", "*@example.org")], &["big.bin", "new.txt", "old.mp4"]),
+        (&[("owner", "@example.org")], &[]),
+        (&[("location", "s3")], &["big.bin"]),
+        (&[("location", "minio")], &["new.txt", "old.mp4"]),
+        (&[("versions_behind", "1")], &[]),
+        (&[("older_than", "90d"), ("max_size", "1kB")], &[]),
+        (&[("older_than", "90d"), ("content_type", "video/*"), ("path", "/")], &["old.mp4"]),
+    ];
+    for (rule, wanted) in cases {
+        let wanted: BTreeSet<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(matched(&world, rule, &files).await, wanted, "{rule:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_rule_that_matches_decides_and_its_copies_remember_it() {
+    let world = World::with("policy.rules.1.name", "small")
+        .set("policy.rules.1.max_size", "1kB")
+        .set("policy.rules.1.storage_class", "REDUCED_REDUNDANCY")
+        .set("policy.rules.1.priority", 7)
+        .set("policy.rules.2.name", "smallish")
+        .set("policy.rules.2.max_size", "10kB")
+        .set("policy.rules.2.priority", 3)
+        .build()
+        .await;
+    let user = world.user().await;
+    let small = world.upload(user, "small", pattern(1, 1000)).await;
+    let smallish = world.upload(user, "smallish", pattern(2, 1001)).await;
+    let large = world.upload(user, "large", pattern(3, 20_000)).await;
+    let worker = world.start_worker();
+
+    let run = world.sync().await;
+
+    worker.stop().await;
+    assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 3));
+    let wanted = [
+        (&small, "small", Some("REDUCED_REDUNDANCY")),
+        (&smallish, "smallish", None),
+        (&large, "default", None),
+    ];
+    for (file, rule, class) in wanted {
+        let copy = world.replica("s3", file).await.unwrap();
+        assert_eq!((copy.rule.as_deref(), copy.storage_class.as_deref()), (Some(rule), class));
+        let explained = placement::explain(&world.context, file.row.id, None).await.unwrap();
+        assert_eq!(explained.rule, rule);
+        let store = world.direct.get("s3").unwrap();
+        let head = store.head(&world.key(file).await).await.unwrap().unwrap();
+        // A store may leave the usual class out.
+        let stored = head.storage_class.filter(|class| class != "STANDARD");
+        assert_eq!(stored.as_deref(), class, "the class that the store was sent");
+    }
+    let priorities = texts(
+        &world.context.db,
+        "SELECT rule || ' ' || priority FROM replicas WHERE store = 's3' ORDER BY priority DESC",
+    )
+    .await;
+    assert_eq!(priorities, ["small 7", "smallish 3", "default 0"]);
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_rules_nothing_is_other_than_before() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 1000)).await;
+    let worker = world.start_worker();
+
+    assert_eq!(world.sync().await.files_done, 1);
+
+    worker.stop().await;
+    let rows = texts(
+        &world.context.db,
+        "SELECT concat_ws(' ', store, rule, coalesce(storage_class, '-'), priority, free_rule, keep_local) \
+         FROM replicas ORDER BY store",
+    )
+    .await;
+    assert_eq!(rows, ["minio upload - 0 default f", "s3 default - 0 default f"]);
+    let explained = placement::explain(&world.context, file.row.id, None).await.unwrap();
+    assert_eq!((explained.rule.as_str(), explained.next.action), ("default", "none"));
+    assert_eq!(explained.next.because, "it has crossed, and local copies are kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_rule_keeps_here_does_not_cross_until_another_one_matches() {
+    let world = World::with("policy.rules.1.name", "fresh")
+        .set("policy.rules.1.newer_than", "7d")
+        .set("policy.rules.1.stores", "minio")
+        .build()
+        .await;
+    let user = world.user().await;
+    let file = world.upload(user, "fresh", pattern(1, 1000)).await;
+    let worker = world.start_worker();
+
+    assert_eq!(world.sync().await.files_total, 0);
+    let explained = placement::explain(&world.context, file.row.id, None).await.unwrap();
+    assert_eq!((explained.rule.as_str(), explained.next.action), ("fresh", "copy"));
+    assert_eq!(explained.next.because, "the rule \"fresh\" keeps it in minio until it is older");
+    assert!(explained.next.at.unwrap() > file.row.uploaded_at + chrono::Duration::days(7));
+
+    execute(&world.context.db, "UPDATE objects SET stored_at = stored_at - interval '8 days'").await.unwrap();
+    let run = world.sync().await;
+
+    worker.stop().await;
+    assert_eq!((run.files_total, run.files_done), (1, 1));
+    assert_eq!(world.replica("s3", &file).await.unwrap().rule.as_deref(), Some("default"));
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_versions_can_stay_here_while_the_current_one_crosses() {
+    let world = World::with("policy.rules.1.name", "old-versions")
+        .set("policy.rules.1.versions_behind", 1)
+        .set("policy.rules.1.stores", "minio")
+        .build()
+        .await;
+    let user = world.user().await;
+    let first = world.upload(user, "a", pattern(1, 1000)).await;
+    let second = world.upload(user, "a", pattern(2, 1000)).await;
+    let worker = world.start_worker();
+
+    assert_eq!(world.sync().await.files_done, 1);
+
+    worker.stop().await;
+    assert_eq!(world.replica("s3", &first).await.map(|copy| copy.state), None);
+    assert_eq!(world.replica("s3", &second).await.map(|copy| copy.state), Some(ReplicaState::Present));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_may_want_copies_in_several_stores() {
+    let world = World::with("policy.rules.1.name", "twice")
+        .set("policy.rules.1.max_size", "10kB")
+        .set("policy.rules.1.stores", "s3, second")
+        .set("policy.rules.1.free_local_after", "0s")
+        .another_cloud("second")
+        .build()
+        .await;
+    let user = world.user().await;
+    let (twice, once) = (
+        world.upload(user, "twice", pattern(1, 1000)).await,
+        world.upload(user, "once", pattern(2, 20_000)).await,
+    );
+    let worker = world.start_worker();
+
+    let run = world.sync().await;
+
+    assert_eq!((run.status, run.files_total, run.files_done), (RunStatus::Succeeded, 3, 3));
+    eventually("the local copy of the one goes", || async {
+        world.replica("minio", &twice).await.is_none().then_some(())
+    })
+    .await;
+    worker.stop().await;
+    for (store, file, there) in
+        [("s3", &twice, true), ("second", &twice, true), ("s3", &once, true), ("second", &once, false)]
+    {
+        assert_eq!(world.stored(store, file).await.is_some(), there, "{store}");
+    }
+    assert!(world.replica("minio", &once).await.is_some());
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_copy_stays_until_every_store_of_its_rule_has_the_file() {
+    let world = World::with("policy.rules.1.name", "twice")
+        .set("policy.rules.1.stores", "s3, second")
+        .set("policy.rules.1.free_local_after", "0s")
+        .another_cloud("second")
+        .build()
+        .await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 1000)).await;
+    let worker = world.start_worker();
+    assert_eq!(world.sync().await.files_done, 2);
+    eventually("it goes", || async { world.replica("minio", &file).await.is_none().then_some(()) }).await;
+    worker.stop().await;
+    let other = world.upload(user, "b", pattern(2, 1000)).await;
+    let half = format!(
+        "INSERT INTO replicas (object_id, store, state, verified_at, rule) VALUES ('{0}', 's3', 'present', now(), 'twice'), \
+         ('{0}', 'second', 'queued', NULL, 'twice')",
+        other.object_id
+    );
+    execute(&world.context.db, &half).await.unwrap();
+    let spare = format!(
+        "UPDATE replicas SET spare_since = now(), free_rule = 'twice' WHERE object_id = '{}' AND store = 'minio'",
+        other.object_id
+    );
+    execute(&world.context.db, &spare).await.unwrap();
+
+    let freed = evict::pass(&world.context, WorkerId::new(), &CancellationToken::new()).await.unwrap();
+
+    assert_eq!(freed, 0, "the second store has still to get it");
+}
+
+/// All that a plan could change.
+async fn queue(world: &World) -> Vec<String> {
+    texts(
+        &world.context.db,
+        "SELECT concat_ws(' ', object_id, store, state, run_id, rule, storage_class, priority, attempts, not_before) \
+         FROM replicas ORDER BY object_id, store",
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn planning_twice_changes_nothing() {
+    let world = World::with("policy.rules.1.name", "small")
+        .set("policy.rules.1.max_size", "1kB")
+        .set("policy.rules.1.storage_class", "STANDARD_IA")
+        .build()
+        .await;
+    let user = world.user().await;
+    for seed in 0..4 {
+        world.upload(user, &format!("{seed}"), pattern(seed, 400 * (seed + 1))).await;
+    }
+    let requested = world.request_run(RunScope::default()).await;
+    let started = run::start_queued(&world.context).await.unwrap().unwrap();
+    assert_eq!(started.files_total, 4);
+    let before = queue(&world).await;
+
+    let policy = policy::of(&world.context).unwrap();
+    let mut conn = world.context.db.conn().await.unwrap();
+    let planned = replicas::plan_until(&mut conn, requested.id, &policy, &RunScope::default(), Until::Now)
+        .await
+        .unwrap();
+
+    assert_eq!(planned.files, 4);
+    assert_eq!(queue(&world).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_in_the_queue_crosses_under_the_rules_that_hold_then() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let (small, large) = (
+        world.upload(user, "small", pattern(1, 100)).await,
+        world.upload(user, "large", pattern(2, 5000)).await,
+    );
+    let requested = world.request_run(RunScope::default()).await;
+    run::start_queued(&world.context).await.unwrap().unwrap();
+    run::cancel(&world.context, requested.id, None, &Origin::default()).await.unwrap();
+    let given_up = world.upload(user, "given-up", pattern(3, 100)).await;
+    let failed = format!(
+        "INSERT INTO replicas (object_id, store, state, rule) VALUES ('{}', 's3', 'failed', 'default')",
+        given_up.object_id
+    );
+    execute(&world.context.db, &failed).await.unwrap();
+    let context = world.context_with(&[
+        ("policy.rules.1.name", "small"),
+        ("policy.rules.1.max_size", "1kB"),
+        ("policy.rules.1.stores", "minio"),
+        ("policy.rules.2.name", "rest"),
+        ("policy.rules.2.storage_class", "REDUCED_REDUNDANCY"),
+    ]);
+
+    world.request_run(RunScope::default()).await;
+    let started = run::start_queued(&context).await.unwrap().unwrap();
+
+    assert_eq!(started.files_total, 1);
+    for unwanted in [&small, &given_up] {
+        assert!(world.replica("s3", unwanted).await.is_none(), "nobody wants it there any more");
+    }
+    let large = world.replica("s3", &large).await.unwrap();
+    assert_eq!((large.run_id, large.rule.as_deref()), (Some(started.id), Some("rest")));
+    assert_eq!(large.storage_class.as_deref(), Some("REDUCED_REDUNDANCY"));
+}
