@@ -7,6 +7,7 @@ pub mod enums;
 pub mod file_changes;
 pub mod files;
 pub mod folders;
+pub mod labels;
 pub mod listen;
 pub mod migrate;
 pub mod objects;

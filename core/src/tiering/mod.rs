@@ -8,6 +8,7 @@ mod copy_parts;
 pub mod evict;
 pub mod fetch;
 pub mod forecast;
+mod label;
 pub mod pace;
 pub mod pass;
 pub mod patience;
