@@ -1,7 +1,7 @@
 //! The one table of all settings, in the order in which they are shown, and how keys are found in it.
 
 use super::spec::Spec;
-use super::{auth, database, logging, reconcile, scrub, server, stores, tiering, uploads};
+use super::{auth, catalog, database, logging, reconcile, scrub, server, stores, tiering, uploads};
 
 /// Every setting of every section.
 pub(super) fn all() -> impl Iterator<Item = &'static Spec> {
@@ -14,6 +14,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Spec> {
         tiering::SETTINGS,
         reconcile::SETTINGS,
         scrub::SETTINGS,
+        catalog::SETTINGS,
         logging::SETTINGS,
     ]
     .into_iter()

@@ -2,6 +2,7 @@
 //! it knows nothing of stores.
 
 pub mod audit;
+pub mod catalog;
 pub mod chores;
 pub mod enums;
 pub mod file_changes;

@@ -2,6 +2,7 @@
 //! `store`, which know nothing of each other. When it does which of these is the worker's business.
 
 pub mod breaker;
+pub mod catalog;
 pub mod claim;
 pub mod copy;
 mod copy_parts;
