@@ -11,7 +11,7 @@ use nightferry_core::context::Context;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::db::{passes, replicas, runs, workers};
 use nightferry_core::error::Result;
-use nightferry_core::tiering::forecast;
+use nightferry_core::tiering::{catalog, forecast};
 use tokio::sync::Mutex;
 
 /// How long what the database said is given out again: counting replicas reads their whole table.
@@ -97,6 +97,14 @@ fn install() -> std::result::Result<PrometheusHandle, BuildError> {
     );
     describe_gauge!("nightferry_pass_findings", "What the last complete pass found, by pass and kind.");
     describe_gauge!("nightferry_pass_bytes", "Bytes that the last complete pass listed or read, by pass.");
+    describe_gauge!(
+        "nightferry_catalog_snapshot_seconds",
+        "The moment that the last snapshot of the catalogue shows; Unix time, 0 when there is none."
+    );
+    describe_counter!(
+        "nightferry_catalog_snapshots_total",
+        "Snapshots of the catalogue by outcome: written, failed, interrupted."
+    );
     describe_gauge!("nightferry_runs", "Runs by status.");
     describe_gauge!("nightferry_workers_up", "Workers with a recent heartbeat.");
     describe_gauge!("nightferry_store_breaker_open", "Workers that wait for a store to come back, by store.");
@@ -119,7 +127,11 @@ async fn count(context: &Context) -> Result<()> {
     let by_status = runs::count_by_status(&mut conn).await?;
     let workers = workers::all(&mut conn).await?;
     gauge!("nightferry_objects_lost").set(float(replicas::objects_lost(&mut conn).await?));
-    passes(&passes::all(&mut conn).await?);
+    let made = passes::all(&mut conn).await?;
+    passes(&made);
+    let snapshot = made.iter().find_map(catalog::Report::of_pass).and_then(|report| report.snapshot);
+    let taken_at = snapshot.map_or(0, |snapshot| snapshot.taken_at.timestamp());
+    gauge!("nightferry_catalog_snapshot_seconds").set(float(taken_at));
     // A state that nothing is in any more must be told too.
     for store in context.stores.all() {
         for state in ReplicaState::ALL {
@@ -152,7 +164,7 @@ async fn count(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// What the last complete passes of reconcile and scrub said.
+/// What the last complete passes of reconcile and scrub, and the last snapshot, said.
 fn passes(passes: &[passes::Pass]) {
     for pass in passes {
         let Some(at) = pass.finished_at else { continue };

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    completions, config, file, migrate, reconcile, scrub, serve, store, sync, up, user, worker,
+    catalog, completions, config, file, migrate, reconcile, scrub, serve, store, sync, up, user, worker,
 };
 
 const LONG_ABOUT: &str = "\
@@ -33,7 +33,7 @@ Exit codes:
   4  conflict: a sync is running already, the account exists already, the port is taken
   5  the run that was waited for ended partial, failed or cancelled
   6  the database or a store cannot be reached
-  7  something is wrong with what is stored: reconcile or scrub found it, mended or not
+  7  something is wrong with what is stored: reconcile, scrub or catalog found it, mended or not
   130  interrupted (Ctrl-C): stopped waiting, or stopped without an orderly end
 
 Configuration: built-in defaults < file < environment < command line. `nightferry config show` prints every setting in \
@@ -42,7 +42,7 @@ force and where it came from. Without any configuration, a `nightferry up` that 
 /// Commands by what people want to do, as --help lists them.
 const GROUPS: [(&str, &[&str]); 3] = [
     ("Start and run", &["up", "serve", "worker", "migrate"]),
-    ("Operate", &["sync", "file", "user", "store", "reconcile", "scrub"]),
+    ("Operate", &["sync", "file", "user", "store", "reconcile", "scrub", "catalog"]),
     ("Set up", &["config", "completions"]),
 ];
 
@@ -110,6 +110,9 @@ pub enum Command {
     Reconcile(reconcile::ReconcileArgs),
     /// Read verified copies again, and say which are bad
     Scrub(scrub::ScrubArgs),
+    /// Keep a copy of the database's knowledge in the cloud store, and rebuild it from there
+    #[command(subcommand)]
+    Catalog(catalog::CatalogCommand),
     /// Check and show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),

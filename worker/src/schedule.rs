@@ -19,7 +19,7 @@ use crate::wake::Wake;
 
 /// Looks whether a tick of a schedule is due. Costs no query until one is.
 const EVERY_SECOND: &str = "* * * * * *";
-/// Reaps what died half-way and frees what the policy allows.
+/// Reaps what died half-way, frees what the policy allows, and writes a snapshot if one is due.
 const HOUSEKEEPING: &str = "*/15 * * * * *";
 /// Drops rows that only mattered for a while.
 const HOURLY: &str = "0 7 * * * *";
@@ -60,6 +60,11 @@ pub(crate) async fn start(
             jobs::housekeeping(context.clone(), worker, stop.clone())
         })
         .await?;
+    }
+    {
+        let (context, stop) = (context.clone(), shutdown.clone());
+        add(&scheduler, &tasks, shutdown, HOUSEKEEPING, move || jobs::catalog(context.clone(), stop.clone()))
+            .await?;
     }
     {
         let (context, stop) = (context.clone(), shutdown.clone());

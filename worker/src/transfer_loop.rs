@@ -244,7 +244,7 @@ impl Loop {
         // Beside the loop: the next run need not wait until everything is freed.
         while self.chores.try_join_next().is_some() {}
         if self.chores.is_empty() {
-            self.chores.spawn(jobs::housekeeping(context, self.worker, self.bench.draining.clone()));
+            self.chores.spawn(after_run(context, self.worker, self.bench.draining.clone()));
         }
         Ok(true)
     }
@@ -298,6 +298,12 @@ impl Loop {
         }
         while self.chores.join_next().await.is_some() {}
     }
+}
+
+/// What follows a run: what may go is freed, and the cloud store gets a snapshot of what is known now.
+async fn after_run(context: Context, worker: WorkerId, stop: CancellationToken) {
+    jobs::housekeeping(context.clone(), worker, stop.clone()).await;
+    jobs::catalog(context, stop).await;
 }
 
 fn tell(run: &Run) {

@@ -1,5 +1,6 @@
 //! One folder per noun, one file per verb. Here: what every command shares, and which one a command line means.
 
+pub(crate) mod catalog;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod file;
@@ -72,6 +73,7 @@ async fn dispatch(app: &App, command: Command) -> Result<Exit, Failure> {
         Command::Store(command) => store::run(app, command).await,
         Command::Reconcile(args) => reconcile::run(app, args).await,
         Command::Scrub(args) => scrub::run(app, args).await,
+        Command::Catalog(command) => catalog::run(app, command).await,
         Command::Config(command) => config::run(app, &command),
         Command::Completions(args) => completions::run(app, &args),
     }

@@ -135,6 +135,33 @@ pub async fn set_role(context: &Context, user: UserId, role: UserRole, origin: &
     .await
 }
 
+/// Gives an account a new password and ends its sessions.
+///
+/// # Errors
+/// [`Error::Validation`], [`Error::NotFound`].
+pub async fn set_password(context: &Context, user: UserId, new: SecretString, origin: &Origin) -> Result<()> {
+    password::check_rules(&new, "password").map_err(|error| Error::Validation(vec![error]))?;
+    let hash = context.passwords.hash(new).await?;
+    let now = context.clock.now();
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| {
+        if !users::set_password(conn, user, &hash).await? {
+            return Err(Error::NotFound("user"));
+        }
+        refresh_tokens::revoke_all(conn, user, now).await?;
+        let event = Event {
+            actor: None,
+            action: "user.password",
+            target_type: "user",
+            target_id: user.to_string(),
+            origin,
+            detail: serde_json::json!({}),
+        };
+        audit::record(conn, event).await
+    })
+    .await
+}
+
 /// Disables or enables an account. Disabling ends its sessions at once.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 
 mod auth;
 mod bandwidth;
+mod catalog;
 mod database;
 mod document;
 mod hours;
@@ -40,6 +41,7 @@ use serde::Deserialize;
 
 pub use self::auth::{AuthConfig, SigningAlgorithm};
 pub use self::bandwidth::Bandwidth;
+pub use self::catalog::CatalogConfig;
 pub use self::database::{DatabaseConfig, DatabaseTls};
 pub use self::document::{configuration_tables, example_toml};
 pub use self::logging::{LogFormat, LoggingConfig};
@@ -85,6 +87,8 @@ pub struct Config {
     pub reconcile: ReconcileConfig,
     /// When verified copies are read again.
     pub scrub: ScrubConfig,
+    /// Snapshots of the catalogue.
+    pub catalog: CatalogConfig,
     /// What is logged.
     pub logging: LoggingConfig,
     #[serde(skip)]

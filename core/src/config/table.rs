@@ -1,7 +1,7 @@
 //! The one table of all settings, in the order in which they are shown, and how keys are found in it.
 
 use super::spec::Spec;
-use super::{auth, database, logging, policy, reconcile, scrub, server, stores, tiering, uploads};
+use super::{auth, catalog, database, logging, policy, reconcile, scrub, server, stores, tiering, uploads};
 
 /// The sections of which there are several: one for each name (`stores.minio`) or number (`policy.rules.1`). In the
 /// table their keys have `*` in the place of it.
@@ -21,6 +21,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Spec> {
         policy::PRICE_SETTINGS,
         reconcile::SETTINGS,
         scrub::SETTINGS,
+        catalog::SETTINGS,
         logging::SETTINGS,
     ]
     .into_iter()

@@ -2,11 +2,13 @@
 //! it knows nothing of stores.
 
 pub mod audit;
+pub mod catalog;
 pub mod chores;
 pub mod enums;
 pub mod file_changes;
 pub mod files;
 pub mod folders;
+pub mod labels;
 pub mod listen;
 pub mod migrate;
 pub mod objects;

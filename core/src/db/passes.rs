@@ -1,4 +1,4 @@
-//! The `passes` table: who reconciles or scrubs at this moment, under a lease, and what the last finished pass found.
+//! The `passes` table: who reconciles, scrubs or writes a snapshot at this moment, under a lease, and what the last finished pass found.
 
 use std::time::Duration;
 
@@ -83,6 +83,11 @@ pub async fn let_go(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// What is known of a kind of pass.
+pub async fn find(conn: &mut AsyncPgConnection, name: &str) -> Result<Option<Pass>> {
+    Ok(passes::table.find(name).select(Pass::as_select()).first(conn).await.optional()?)
 }
 
 /// Every kind of pass that was ever made, by name.

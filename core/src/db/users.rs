@@ -107,6 +107,15 @@ pub async fn rename(conn: &mut AsyncPgConnection, id: UserId, name: &str) -> Res
         .optional()?)
 }
 
+/// Sets the password's hash. Answers whether there is such an account.
+pub async fn set_password(conn: &mut AsyncPgConnection, id: UserId, hash: &str) -> Result<bool> {
+    let changed = diesel::update(users::table.find(id))
+        .set((users::password_hash.eq(hash), users::updated_at.eq(diesel::dsl::now)))
+        .execute(conn)
+        .await?;
+    Ok(changed == 1)
+}
+
 /// Sets the role. Answers whether there is such an account.
 pub async fn set_role(conn: &mut AsyncPgConnection, id: UserId, role: UserRole) -> Result<bool> {
     let changed = diesel::update(users::table.find(id))

@@ -6,8 +6,6 @@
 mod receiver;
 mod transfer;
 
-use std::collections::BTreeMap;
-
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 pub use receiver::{BodyError, Incoming};
@@ -22,10 +20,10 @@ use crate::checksum::{ObjectDigest, Sha256};
 use crate::config::MEBIBYTE;
 use crate::context::Context;
 use crate::db::files::{self, NewVersion};
-use crate::db::{objects, signed, users};
+use crate::db::{labels, objects, signed, users};
 use crate::error::{Error, Result};
 use crate::ids::{FileId, FolderId, ObjectId, UserId};
-use crate::store::{ObjectKey, PutOptions, metadata};
+use crate::store::{Label, ObjectKey, PutOptions};
 
 /// How many names are tried for `on_conflict = rename`.
 const MOST_RENAMES: u32 = 1000;
@@ -80,7 +78,7 @@ pub async fn receive(
     let content_type = content_type(&request, &filename, incoming.peek().await?);
     let object_id = ObjectId::new();
     let key = ObjectKey::new(request.owner.0, object_id.0, &filename);
-    let options = put_options(&request, object_id, &filename, &content_type);
+    let options = put_options(context, &request, object_id, folder, &filename, &content_type).await?;
     let mut transfer = Transfer::new(context, object_id, key, options)?;
     transfer.begin(request.owner, &content_type).await?;
     let outcome = async {
@@ -100,16 +98,33 @@ pub async fn receive(
     outcome
 }
 
-fn put_options(request: &UploadRequest, object: ObjectId, filename: &str, content_type: &str) -> PutOptions {
-    PutOptions {
+/// What goes with the object. Which file and version it becomes is known only when its bytes are in.
+async fn put_options(
+    context: &Context,
+    request: &UploadRequest,
+    object: ObjectId,
+    folder: FolderId,
+    filename: &str,
+    content_type: &str,
+) -> Result<PutOptions> {
+    let place = {
+        let mut conn = context.db.conn().await?;
+        labels::place(&mut conn, request.owner, folder).await?
+    };
+    let label = Label {
+        object: Some(object.0),
+        owner: Some(request.owner.0),
+        email: place.email,
+        name: Some(filename.to_owned()),
+        folder: place.folder,
+        time: Some(context.clock.now()),
+        ..Label::default()
+    };
+    Ok(PutOptions {
         content_type: Some(content_type.to_owned()),
-        metadata: BTreeMap::from([
-            (metadata::OBJECT, object.to_string()),
-            (metadata::OWNER, request.owner.to_string()),
-            (metadata::NAME, filename.to_owned()),
-        ]),
+        metadata: label.metadata(),
         ..PutOptions::default()
-    }
+    })
 }
 
 /// What the client says, unless it says nothing or only that it does not know; then the first bytes, then the name.

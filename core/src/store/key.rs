@@ -4,11 +4,18 @@
 use std::fmt;
 use std::str::FromStr;
 
+use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Longest sanitised file name inside a key, in bytes.
 pub const NAME_LIMIT: usize = 80;
+
+/// What the key of every snapshot of the catalogue begins with. No object of a user can have such a key.
+pub const SNAPSHOT_PREFIX: &str = "_nightferry/catalog/";
+const SNAPSHOT_SUFFIX: &str = ".jsonl.zst";
+/// Sorts by time; a colon would be awkward in a file's name.
+const SNAPSHOT_TIME: &str = "%Y%m%dT%H%M%S%.6fZ";
 
 /// `user-{user id}/{object id}-{sanitised name}`: the same in every store, safe in any path or URL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -34,6 +41,25 @@ impl ObjectKey {
         let name = name.strip_prefix('-').ok_or(ParseKeyError)?;
         let well_formed = is_plain_uuid(user) && is_plain_uuid(object) && is_sanitised(name);
         if well_formed { Ok(Self(text.to_owned())) } else { Err(ParseKeyError) }
+    }
+
+    /// The key of the snapshot `id` of the catalogue, taken at `taken_at`: `_nightferry/catalog/{time}-{id}.jsonl.zst`.
+    pub fn of_snapshot(taken_at: DateTime<Utc>, id: Uuid) -> Self {
+        Self(format!("{SNAPSHOT_PREFIX}{}-{id}{SNAPSHOT_SUFFIX}", taken_at.format(SNAPSHOT_TIME)))
+    }
+
+    /// Reads a key back that [`ObjectKey::of_snapshot`] made, with when the snapshot was taken and its id.
+    pub fn parse_snapshot(text: &str) -> Result<(Self, DateTime<Utc>, Uuid), ParseKeyError> {
+        let name = text
+            .strip_prefix(SNAPSHOT_PREFIX)
+            .and_then(|rest| rest.strip_suffix(SNAPSHOT_SUFFIX))
+            .ok_or(ParseKeyError)?;
+        let (time, id) = name.split_once('-').ok_or(ParseKeyError)?;
+        let taken_at =
+            NaiveDateTime::parse_from_str(time, SNAPSHOT_TIME).map_err(|_| ParseKeyError)?.and_utc();
+        let id = Uuid::try_parse(id).map_err(|_| ParseKeyError)?;
+        let key = Self::of_snapshot(taken_at, id);
+        if key.0 == text { Ok((key, taken_at, id)) } else { Err(ParseKeyError) }
     }
 
     /// The key as S3 knows it.
@@ -187,6 +213,25 @@ mod tests {
             good.replacen("0000-", "0000", 1),
         ] {
             assert_eq!(ObjectKey::parse(&wrong), Err(ParseKeyError), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn keys_of_snapshots_sort_by_time_and_are_no_objects_of_users() {
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let (early, late) = (at("2026-11-21T00:00:03.000120Z"), at("2026-11-21T00:00:03.1Z"));
+        let key = ObjectKey::of_snapshot(early, OBJECT);
+        assert_eq!(
+            key.as_str(),
+            "_nightferry/catalog/20261121T000003.000120Z-01900000-0000-7000-8000-000000000002.jsonl.zst"
+        );
+        assert!(key < ObjectKey::of_snapshot(late, USER));
+        assert_eq!(ObjectKey::parse_snapshot(key.as_str()), Ok((key.clone(), early, OBJECT)));
+        assert_eq!((key.user(), key.object()), (None, None));
+        assert!(ObjectKey::parse(key.as_str()).is_err());
+        for wrong in ["_nightferry/catalog/", "_nightferry/catalog/x.jsonl.zst", &key.as_str().to_uppercase()]
+        {
+            assert_eq!(ObjectKey::parse_snapshot(wrong), Err(ParseKeyError), "{wrong}");
         }
     }
 

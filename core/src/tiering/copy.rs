@@ -1,8 +1,6 @@
 //! One copy: source to destination with bounded memory, proved on the way and at the end. Writes nothing to the
 //! database but the progress of multipart uploads; the switch is [`super::settle`]'s.
 
-use std::collections::BTreeMap;
-
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::sync::SemaphorePermit;
 
@@ -13,10 +11,10 @@ use crate::db::replicas::Claim;
 use crate::db::unsigned;
 use crate::error::Error;
 use crate::ids::LeaseToken;
-use crate::store::metadata;
 use crate::store::{Body, BoxError, Gathering, ObjectKey, PutOptions, Store, StoreError, Verdict};
 
 use super::copy_parts;
+use super::label;
 use super::verify::{self, Expected, Held, Unproved};
 
 /// Up to so many bytes are read whole before they are sent.
@@ -274,22 +272,9 @@ pub(super) struct SourceMismatch(pub(super) String);
 /// What goes with the object, enough to rebuild its row from the store alone.
 pub(super) fn put_options(job: &Job<'_>) -> PutOptions {
     let claim = job.claim;
-    let mut metadata = BTreeMap::from([
-        (metadata::OBJECT, claim.object_id.to_string()),
-        (metadata::OWNER, claim.owner_id.to_string()),
-        (metadata::SHA256, job.expected.sha256.to_string()),
-        (metadata::TIME, claim.stored_at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)),
-    ]);
-    if let Some(name) = &claim.filename {
-        metadata.insert(metadata::NAME, name.clone());
-    }
-    if let (Some(file), Some(version)) = (claim.file_id, claim.version) {
-        metadata.insert(metadata::FILE, file.to_string());
-        metadata.insert(metadata::VERSION, version.to_string());
-    }
     PutOptions {
         content_type: Some(claim.content_type.clone()),
-        metadata,
+        metadata: label::of_copy(claim, &job.expected).metadata(),
         storage_class: claim.storage_class.clone(),
         ..PutOptions::default()
     }

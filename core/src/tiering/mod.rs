@@ -2,12 +2,14 @@
 //! `store`, which know nothing of each other. When it does which of these is the worker's business.
 
 pub mod breaker;
+pub mod catalog;
 pub mod claim;
 pub mod copy;
 mod copy_parts;
 pub mod evict;
 pub mod fetch;
 pub mod forecast;
+mod label;
 pub mod money;
 pub mod pace;
 pub mod pass;

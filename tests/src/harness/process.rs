@@ -76,6 +76,14 @@ impl Process {
         assert!(sent.success());
     }
 
+    /// The most memory that it has had so far, in bytes; Linux tells it.
+    pub fn peak_memory(&self) -> u64 {
+        let pid = self.child.lock().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     /// Waits until it has ended.
     pub async fn ended(&self) -> ExitStatus {
         eventually("the process ends", || async { self.child.lock().unwrap().try_wait().unwrap() }).await

@@ -1,10 +1,12 @@
 //! Background jobs, one file each.
 
+mod catalog;
 mod expired_rows;
 mod housekeeping;
 mod reconcile;
 mod scrub;
 
+pub(crate) use catalog::catalog;
 pub(crate) use expired_rows::expired_rows;
 pub(crate) use housekeeping::housekeeping;
 pub(crate) use reconcile::reconcile;

@@ -8,6 +8,7 @@ use nightferry_core::db::replicas::{self, StateCount};
 use nightferry_core::db::unsigned;
 use nightferry_core::db::workers::{self, Worker};
 use nightferry_core::error::Result as CoreResult;
+use nightferry_core::tiering::catalog::{self, Report};
 use nightferry_core::tiering::forecast::{self, Forecast};
 use nightferry_core::tiering::run::{self, RunView};
 use nightferry_core::tiering::schedule;
@@ -15,7 +16,9 @@ use serde::Serialize;
 
 use super::App;
 use super::follow::is_up;
-use crate::documents::{BacklogDocument, ReplicaCountDocument, RunDocument, WorkerDocument};
+use crate::documents::{
+    BacklogDocument, ReplicaCountDocument, RunDocument, SnapshotStateDocument, WorkerDocument,
+};
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::{Align, Table, pairs, plain};
 use crate::format::time::{between, span};
@@ -38,6 +41,7 @@ struct Document {
     workers: Vec<WorkerDocument>,
     replicas: Vec<ReplicaCountDocument>,
     objects_lost: u64,
+    catalog: SnapshotStateDocument,
 }
 
 struct Status {
@@ -52,6 +56,7 @@ struct Status {
     workers: Vec<Worker>,
     replicas: Vec<StateCount>,
     objects_lost: u64,
+    catalog: Option<Report>,
 }
 
 pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
@@ -70,6 +75,7 @@ pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
             .collect(),
         replicas: status.replicas.iter().map(ReplicaCountDocument::of).collect(),
         objects_lost: status.objects_lost,
+        catalog: SnapshotStateDocument::of(status.catalog.as_ref()),
     };
     app.output.result(&document, |look| status.text(look))?;
     if !status.workers.iter().any(|worker| status.is_up(worker)) {
@@ -82,6 +88,9 @@ pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
             "{lost} without a verified copy: missing or corrupt in every store. Nothing is deleted; the worker's log names them"
         ));
     }
+    if let Some(failed) = status.catalog.as_ref().and_then(|report| report.failed.as_ref()) {
+        app.output.warning(&format!("the last snapshot of the catalogue could not be written: {failed}"));
+    }
     Ok(Exit::Ok)
 }
 
@@ -90,8 +99,10 @@ async fn look_around(context: &Context) -> CoreResult<Status> {
     let now = context.clock.now();
     let (runs, _) = run::page(context, None, 2).await?;
     let (active, ended): (Vec<_>, Vec<_>) = runs.into_iter().partition(|view| view.run.status.is_active());
+    let catalog = catalog::latest_report(context).await?.map(|(report, _)| report);
     let mut conn = context.db.conn().await?;
     Ok(Status {
+        catalog,
         now,
         heartbeat: tiering.heartbeat,
         active: active.into_iter().next(),
@@ -143,6 +154,7 @@ impl Status {
         facts.push(("last", last.unwrap_or_else(|| "no run has ended yet".to_owned())));
         facts.push(("next", format!("{next} ({}, {})", self.schedule, self.time_zone)));
         facts.push(("lost", self.lost()));
+        facts.push(("catalog", self.snapshot(look)));
         let facts = pairs(&facts);
         let tables = [self.workers_table(look), self.replicas_table(look)];
         std::iter::once(facts).chain(tables.into_iter().flatten()).collect::<Vec<_>>().join("\n\n")
@@ -152,6 +164,21 @@ impl Status {
         match self.objects_lost {
             0 => "nothing: every object has a verified copy".to_owned(),
             lost => format!("{} without a verified copy", format::count(lost, "object")),
+        }
+    }
+
+    fn snapshot(&self, look: Look) -> String {
+        let snapshot = self.catalog.as_ref().and_then(|report| report.snapshot.as_ref());
+        let taken = snapshot.map_or_else(
+            || "no snapshot was written yet".to_owned(),
+            |snapshot| {
+                let age = span(between(snapshot.taken_at, self.now));
+                format!("snapshot of {}, {age} ago", look.zone.show(snapshot.taken_at))
+            },
+        );
+        match self.catalog.as_ref().and_then(|report| report.failing_since) {
+            Some(since) => format!("{taken}; {} since {}", look.state("failed"), look.zone.show(since)),
+            None => taken,
         }
     }
 
@@ -258,6 +285,11 @@ mod tests {
                 replicas("s3", ReplicaState::Present, 1_997, 32_718_848),
             ],
             objects_lost: 1,
+            catalog: Some(Report {
+                failed: Some("store s3 is down".to_owned()),
+                failing_since: Some(now),
+                ..Report::default()
+            }),
         };
         insta::assert_snapshot!(status.text(Look { color: false, zone: Zone::Utc }));
     }

@@ -3,7 +3,9 @@
 mod create;
 mod disable;
 mod list;
+mod password;
 mod promote;
+mod secret;
 
 use clap::{Args, Subcommand};
 use nightferry_core::auth::account;
@@ -32,6 +34,8 @@ pub enum UserCommand {
     Disable(UserArgs),
     /// Unlock a disabled account
     Enable(UserArgs),
+    /// Give an account a new password and end its sessions
+    Password(password::PasswordArgs),
 }
 
 /// The account meant.
@@ -52,6 +56,7 @@ pub(super) async fn run(app: &App, command: UserCommand) -> Result<Exit, Failure
         UserCommand::Demote(args) => promote::run(app, context, &args, false).await,
         UserCommand::Disable(args) => disable::run(app, context, &args, true).await,
         UserCommand::Enable(args) => disable::run(app, context, &args, false).await,
+        UserCommand::Password(args) => password::run(app, context, args).await,
     };
     diagnosed(context, result).await
 }

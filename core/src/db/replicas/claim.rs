@@ -6,16 +6,17 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{
-    Array, BigInt, Bytea, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bytea, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::RUN_TO_GO_BACK_TO;
 use crate::db::enums::ReplicaState;
+use crate::db::labels::ABOUT_OBJECT;
 use crate::db::prepared::Prepared;
 use crate::db::schema::replicas;
 use crate::error::Result;
-use crate::ids::{FileId, LeaseToken, ObjectId, RunId, UserId, WorkerId};
+use crate::ids::{LeaseToken, ObjectId, RunId, UserId, WorkerId};
 
 /// After so many leases that ran out on it, a replica is given up: it seems to kill its workers.
 const MOST_ABANDONED: i32 = 20;
@@ -65,15 +66,9 @@ pub struct Claim {
     /// When the bytes were acknowledged.
     #[diesel(sql_type = Timestamptz)]
     pub stored_at: DateTime<Utc>,
-    /// A file that has this object as a version.
-    #[diesel(sql_type = Nullable<SqlUuid>)]
-    pub file_id: Option<FileId>,
-    /// Its name.
-    #[diesel(sql_type = Nullable<Text>)]
-    pub filename: Option<String>,
-    /// The version's number.
-    #[diesel(sql_type = Nullable<Integer>)]
-    pub version: Option<i32>,
+    /// What else is written on the object: see [`crate::db::labels`].
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    pub about: Option<serde_json::Value>,
     /// Stores that hold a verified replica.
     #[diesel(sql_type = Array<Text>)]
     pub sources: Vec<String>,
@@ -163,14 +158,10 @@ fn claiming(next: &str) -> String {
          UPDATE replicas r SET state = 'copying', lease_token = $2, lease_worker = $3, \
                 lease_until = now() + make_interval(secs => $4) \
          FROM next JOIN objects o ON o.id = next.object_id \
-         LEFT JOIN LATERAL ( \
-             SELECT v.file_id, v.number, f.filename FROM file_versions v JOIN files f ON f.id = v.file_id \
-             WHERE v.object_id = o.id ORDER BY v.created_at LIMIT 1 \
-         ) named ON true \
          WHERE r.object_id = next.object_id AND r.store = next.store AND o.state = 'stored' \
          RETURNING r.object_id, r.store, r.attempts, r.upload_id, r.part_size, r.storage_class, o.key, o.size, \
              o.sha256, o.crc64nvme, o.block_crcs, o.content_type, o.owner_id, o.stored_at, \
-             named.file_id, named.filename, named.number AS version, \
+             {ABOUT_OBJECT} AS about, \
              ARRAY(SELECT s.store FROM replicas s WHERE s.object_id = o.id AND s.state = 'present') AS sources"
     )
 }

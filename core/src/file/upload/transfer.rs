@@ -22,7 +22,8 @@ use crate::db::objects::{self, NewUpload};
 use crate::error::{Error, Result};
 use crate::ids::{ObjectId, UserId};
 use crate::store::{
-    Body, BoxError, CompletedPart, Gathering, ObjectKey, Pieces, PutOptions, Store, StoreError, UploadId,
+    Body, BoxError, CompletedPart, Gathering, Label, ObjectKey, Pieces, PutOptions, Store, StoreError,
+    UploadId,
 };
 use crate::tiering::verify;
 
@@ -221,6 +222,9 @@ impl<'c> Transfer<'c> {
     ) -> Result<(ObjectDigest, String)> {
         let digest = std::mem::take(&mut incoming.hasher).finish();
         self.options.sha256 = Some(digest.sha256);
+        let known =
+            Label { sha256: Some(digest.sha256), crc64nvme: Some(digest.crc64nvme), ..Label::default() };
+        self.options.metadata.extend(known.metadata());
         let receipt = crate::retry::retry(
             &verify::QUICK_RETRY,
             || self.store.put(&self.key, Body::from(file.clone()), &self.options),

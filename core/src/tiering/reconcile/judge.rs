@@ -7,7 +7,7 @@ use crate::db::unsigned;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId};
 use crate::retry;
-use crate::store::{ListedObject, ObjectHead, ObjectKey, StoreError};
+use crate::store::{ListedObject, ObjectHead, ObjectKey, SNAPSHOT_PREFIX, StoreError};
 use crate::tiering::patience::patiently;
 use crate::tiering::repair;
 use crate::tiering::verify::QUICK_RETRY;
@@ -19,7 +19,8 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
     /// An object is listed, and no row says that it should be there.
     pub(super) async fn without_row(&mut self, object: &ListedObject) -> Result<()> {
         let Ok(key) = ObjectKey::parse(&object.key) else {
-            self.summary.foreign += 1;
+            // Snapshots of the catalogue have no row, and a life of their own.
+            self.summary.foreign += u64::from(!object.key.starts_with(SNAPSHOT_PREFIX));
             return Ok(());
         };
         let age = (self.context.clock.now() - object.last_modified).to_std().unwrap_or_default();

@@ -1,0 +1,175 @@
+//! `nightferry catalog rebuild`: fills an empty database again.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use nightferry_core::context::Context;
+use nightferry_core::tiering::catalog::{self, Event, Options, Rebuilt, Source};
+use serde::Serialize;
+
+use super::{App, failed, rows};
+use crate::commands::origin;
+use crate::commands::watch::{Watch, stop_on_ctrl_c};
+use crate::documents::RebuiltDocument;
+use crate::errors::{Exit, Failure};
+use crate::format::table::{pairs, plain};
+use crate::format::time::span;
+use crate::format::{count, grouped};
+use crate::output::Look;
+
+/// Objects and snapshots that cannot be used, shown at most; the summary counts them all.
+const SHOWN: usize = 1000;
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry migrate                         an empty database needs its tables first
+  nightferry catalog rebuild --dry-run       say what would come back, change nothing
+  nightferry catalog rebuild                 from the newest snapshot that can be believed, and what came since
+  nightferry catalog rebuild --from KEY      from this snapshot
+  nightferry catalog rebuild --from-objects  from what is written on the objects, without any snapshot
+
+All or nothing: when it fails or is interrupted, the database is empty as before. Stop API and workers meanwhile. \
+docs/catalog.md says step by step what to do after a disaster, and what cannot come back without a snapshot.
+
+Exit code 0 when all was rebuilt, 7 when it was but something could not be used, 4 when the database is not empty.";
+
+/// Options of `catalog rebuild`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct RebuildArgs {
+    /// From this snapshot [default: the newest that can be believed]
+    #[arg(long, value_name = "KEY", conflicts_with = "from_objects")]
+    from: Option<String>,
+    /// From the objects alone
+    #[arg(long)]
+    from_objects: bool,
+    /// Do everything, say what came of it, and undo it
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    ok: bool,
+    dry_run: bool,
+    #[serde(flatten)]
+    rebuilt: RebuiltDocument,
+    unusable: Vec<Unusable>,
+    more_unusable: bool,
+}
+
+/// A snapshot or an object that cannot be used.
+#[derive(Serialize)]
+struct Unusable {
+    store: String,
+    key: String,
+    reason: String,
+}
+
+pub(super) async fn run(app: &App, context: &Context, args: RebuildArgs) -> Result<Exit, Failure> {
+    let source = match (args.from, args.from_objects) {
+        (Some(key), _) => Source::Snapshot(key),
+        (None, true) => Source::Objects,
+        (None, false) => Source::Newest,
+    };
+    let stop = stop_on_ctrl_c();
+    let mut watch = Watch::new(&app.output);
+    let (mut unusable, mut more_unusable) = (Vec::new(), false);
+    let mut note = |store: &str, key: &str, why: &str| {
+        if unusable.len() < SHOWN {
+            unusable.push(Unusable { store: store.to_owned(), key: key.to_owned(), reason: why.to_owned() });
+        } else {
+            more_unusable = true;
+        }
+    };
+    let tell = |event: Event<'_>| match event {
+        Event::Refused { key, why } => note("", key, why),
+        Event::Strange { store, key, why } => note(store, key, why),
+        Event::Restored(so_far) => watch.show(|| format!("put back: {}", rows(so_far))),
+        Event::Listed { store, objects } => {
+            watch.show(|| format!("{store}: {} listed", count(objects, "object")));
+        }
+        Event::Looked(objects) => watch.show(|| format!("{} looked at", count(objects, "object"))),
+    };
+    let origin = origin();
+    let options = Options { source, trial: args.dry_run, origin: &origin };
+    let outcome = catalog::rebuild(context, &options, tell, &stop).await;
+    watch.clear();
+    let rebuilt = outcome.map_err(|error| failed("rebuild the catalogue", error))?;
+    let document = Document {
+        ok: rebuilt.refused == 0 && rebuilt.strange == 0 && rebuilt.settled.lost == 0,
+        dry_run: args.dry_run,
+        rebuilt: RebuiltDocument::of(&rebuilt),
+        unusable,
+        more_unusable,
+    };
+    app.output.result(&document, |look| text(&rebuilt, &document, look))?;
+    advise(app, &rebuilt, &document);
+    Ok(if document.ok { Exit::Ok } else { Exit::Findings })
+}
+
+fn advise(app: &App, rebuilt: &Rebuilt, document: &Document) {
+    if document.dry_run {
+        app.output.note("Nothing was changed: it was a trial.");
+        return;
+    }
+    if rebuilt.folded.users > 0 {
+        let users = count(rebuilt.folded.users, "account");
+        let (enable, password) =
+            (app.output.command("user enable EMAIL"), app.output.command("user password EMAIL"));
+        app.output.warning(&format!(
+            "{users} came back disabled and without a password: {password}, then {enable}"
+        ));
+    }
+    if rebuilt.left_out > 0 {
+        let objects = count(rebuilt.left_out, "object");
+        let command = app.output.command("reconcile");
+        app.output.note(&format!(
+            "{objects} older than the snapshot and unknown to it: deleted before, as far as one can tell. See them: {command}"
+        ));
+    }
+}
+
+fn text(rebuilt: &Rebuilt, document: &Document, look: Look) -> String {
+    let from = rebuilt.snapshot.clone().unwrap_or_else(|| "the objects alone".to_owned());
+    let folded = &rebuilt.folded;
+    let made = [
+        count(folded.users, "user"),
+        count(folded.folders, "folder"),
+        count(folded.objects, "object"),
+        count(folded.files, "file"),
+        count(folded.versions, "version"),
+    ]
+    .join(", ");
+    let listed: Vec<String> =
+        rebuilt.listed.iter().map(|(store, objects)| format!("{} in {store}", grouped(*objects))).collect();
+    let settled = &rebuilt.settled;
+    let mut facts = vec![("from", from)];
+    if let Some(at) = rebuilt.taken_at {
+        facts.push(("taken", look.zone.show(at)));
+        facts.push(("put back", rows(&rebuilt.restored)));
+    }
+    facts.push(("listed", listed.join(", ")));
+    facts.push(("from labels", made));
+    if folded.renamed > 0 {
+        facts.push(("renamed", format!("{}, whose name was taken", count(folded.renamed, "file"))));
+    }
+    facts.push((
+        "copies",
+        format!(
+            "{} found, {} gone that exist elsewhere, {} lost",
+            grouped(settled.found),
+            grouped(settled.gone),
+            grouped(settled.lost)
+        ),
+    ));
+    facts.push(("unusable", grouped(rebuilt.refused + rebuilt.strange)));
+    facts.push(("took", span(rebuilt.took)));
+    facts.push(("result", look.state(if document.ok { "ok" } else { "differs" })));
+    let mut text = pairs(&facts);
+    for unusable in &document.unusable {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n  {} {}: {}", unusable.store, plain(&unusable.key), plain(&unusable.reason));
+    }
+    text
+}

@@ -1,0 +1,35 @@
+//! `nightferry user password`: gives an account a new password.
+
+use clap::Args;
+use nightferry_core::auth::account;
+use nightferry_core::context::Context;
+
+use super::{App, find, secret, show};
+use crate::commands::origin;
+use crate::errors::{Exit, Failure, cannot};
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry user password ada@example.org
+  pass show nightferry/ada | nightferry user password ada@example.org --password-stdin
+
+Passwords have 8 to 71 bytes. All sessions of the account end, at the latest after auth.access_token_ttl. A disabled account stays disabled: `user enable`.";
+
+/// Options of `user password`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct PasswordArgs {
+    /// The account's email address
+    #[arg(value_name = "EMAIL")]
+    email: String,
+    /// Read the password from the first line of standard input
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+pub(super) async fn run(app: &App, context: &Context, args: PasswordArgs) -> Result<Exit, Failure> {
+    let user = find(context, &args.email).await?;
+    let password = secret::read(&user.email, args.password_stdin, "user password").await?;
+    account::set_password(context, user.id, password, &origin()).await.map_err(cannot("set the password"))?;
+    show(app, &user, &format!("{} has a new password, and its sessions end.", user.email))
+}

@@ -1,0 +1,156 @@
+//! Reads the catalogue in one transaction that sees one moment, page by page through a cursor.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, Nullable, Text, Timestamptz};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::{PAGE, Table};
+use crate::error::Result;
+
+/// How long one page may take, and how long the database waits for us to ask for the next: a slow line to the cloud
+/// store holds the transaction open. It locks nothing, but what is deleted meanwhile cannot be cleaned away.
+const PATIENCE: &str = "15min";
+
+/// Reads in a transaction that was just begun.
+pub struct Reader<'c> {
+    conn: &'c mut AsyncPgConnection,
+}
+
+#[derive(QueryableByName)]
+struct TextRow {
+    #[diesel(sql_type = Text)]
+    text: String,
+}
+
+#[derive(QueryableByName)]
+struct NamesRow {
+    #[diesel(sql_type = Array<Text>)]
+    names: Vec<String>,
+}
+
+#[derive(QueryableByName)]
+struct TimeRow {
+    #[diesel(sql_type = Timestamptz)]
+    at: DateTime<Utc>,
+}
+
+#[derive(QueryableByName)]
+struct MaybeTimeRow {
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    at: Option<DateTime<Utc>>,
+}
+
+/// One line for each row of a table: `{"table", "row"}`, and for replicas what they are copies of.
+fn lines(table: Table) -> String {
+    let name = table.as_str();
+    let left_out = table.left_out();
+    let row = |alias: &str| match left_out {
+        [] => format!("to_jsonb({alias})"),
+        some => format!("to_jsonb({alias}) - ARRAY['{}']", some.join("','")),
+    };
+    let line = |row: &str| format!("json_build_object('table', '{name}', 'row', {row})::text AS text");
+    match table {
+        Table::Users | Table::Files | Table::FileVersions => {
+            format!("SELECT {} FROM {name} t", line(&row("t")))
+        }
+        Table::Folders => format!(
+            "WITH RECURSIVE tree (id, height) AS ( \
+                 SELECT id, 1 FROM folders WHERE parent_id IS NULL \
+                 UNION ALL SELECT f.id, tree.height + 1 FROM tree JOIN folders f ON f.parent_id = tree.id \
+             ) SELECT {} FROM tree JOIN folders t ON t.id = tree.id ORDER BY tree.height",
+            line(&row("t"))
+        ),
+        Table::Objects => {
+            format!(
+                "SELECT {} FROM objects t WHERE t.state = 'stored' ORDER BY t.key COLLATE \"C\"",
+                line(&row("t"))
+            )
+        }
+        // A copy that is being deleted is as good as gone, and one that is being made is yet to be made. Rows are sorted
+        // before they become JSON, which is three times as much.
+        Table::Replicas => format!(
+            "SELECT json_build_object('table', 'replicas', 'key', q.key, 'size', q.size, \
+                    'sha256', encode(q.sha256, 'hex'), 'row', {} || jsonb_build_object('state', \
+                    CASE (q.t).state WHEN 'copying' THEN 'queued' ELSE (q.t).state::text END))::text AS text \
+             FROM (SELECT t, o.key, o.size, o.sha256 FROM replicas t JOIN objects o ON o.id = t.object_id \
+                   WHERE o.state = 'stored' AND t.state <> 'evicting' \
+                   ORDER BY o.key COLLATE \"C\", t.store OFFSET 0) q",
+            row("q.t")
+        ),
+    }
+}
+
+impl<'c> Reader<'c> {
+    /// Call it at the beginning of a transaction. Answers also the moment that it sees.
+    pub async fn begin(conn: &'c mut AsyncPgConnection) -> Result<(Self, DateTime<Utc>)> {
+        for sql in [
+            "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY".to_owned(),
+            format!("SET LOCAL statement_timeout = '{PATIENCE}'"),
+            format!("SET LOCAL idle_in_transaction_session_timeout = '{PATIENCE}'"),
+        ] {
+            diesel::sql_query(sql).execute(conn).await?;
+        }
+        let row: TimeRow = diesel::sql_query("SELECT now() AS at").get_result(conn).await?;
+        Ok((Self { conn }, row.at))
+    }
+
+    /// The columns that [`Self::page`] gives of a table, and the latest migration.
+    pub async fn columns(&mut self, table: Table) -> Result<Vec<String>> {
+        let columns = super::columns(self.conn, table).await?;
+        Ok(columns.into_iter().filter(|name| !table.left_out().contains(&name.as_str())).collect())
+    }
+
+    /// See [`schema`].
+    pub async fn schema(&mut self) -> Result<String> {
+        schema(self.conn).await
+    }
+
+    /// Begins to read a table.
+    pub async fn start(&mut self, table: Table) -> Result<()> {
+        let sql = format!("DECLARE catalog_rows NO SCROLL CURSOR FOR {}", lines(table));
+        diesel::sql_query(sql).execute(self.conn).await?;
+        Ok(())
+    }
+
+    /// The next rows as lines of JSON, at most [`PAGE`]; none at the end, where the reading of this table is over.
+    pub async fn page(&mut self) -> Result<Vec<String>> {
+        let sql = format!("FETCH FORWARD {PAGE} FROM catalog_rows");
+        let rows: Vec<TextRow> = diesel::sql_query(sql).load(self.conn).await?;
+        if rows.is_empty() {
+            diesel::sql_query("CLOSE catalog_rows").execute(self.conn).await?;
+        }
+        Ok(rows.into_iter().map(|row| row.text).collect())
+    }
+}
+
+/// Version of the latest migration.
+pub async fn schema(conn: &mut AsyncPgConnection) -> Result<String> {
+    let row: TextRow =
+        diesel::sql_query("SELECT coalesce(max(version), '') AS text FROM __diesel_schema_migrations")
+            .get_result(conn)
+            .await?;
+    Ok(row.text)
+}
+
+/// The columns of a table that have values of their own, in their order.
+pub(super) async fn columns(conn: &mut AsyncPgConnection, table: Table) -> Result<Vec<String>> {
+    let row: NamesRow = diesel::sql_query(
+        "SELECT coalesce(array_agg(attname::text ORDER BY attnum), ARRAY[]::text[]) AS names FROM pg_attribute \
+         WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''",
+    )
+    .bind::<Text, _>(table.as_str())
+    .get_result(conn)
+    .await?;
+    Ok(row.names)
+}
+
+/// When the last run ended that changed where something is.
+pub async fn last_change(conn: &mut AsyncPgConnection) -> Result<Option<DateTime<Utc>>> {
+    let row: MaybeTimeRow = diesel::sql_query(
+        "SELECT max(finished_at) AS at FROM runs WHERE files_done > 0 AND finished_at IS NOT NULL",
+    )
+    .get_result(conn)
+    .await?;
+    Ok(row.at)
+}

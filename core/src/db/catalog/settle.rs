@@ -1,0 +1,101 @@
+//! Brings the replicas in line with what lies in the stores, and the files' homes with the replicas.
+
+use diesel::sql_types::{Array, Text};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use crate::error::Result;
+
+/// What was put in line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Copies that the catalogue did not know, or not as such.
+    pub found: u64,
+    /// Copies that are not there, of objects that have another one: they were freed, or have to be made again.
+    pub gone: u64,
+    /// Copies that are not there, of objects that have no other one.
+    pub lost: u64,
+}
+
+/// A replica is there when its object is listed with the right size.
+const IS_THERE: &str =
+    "EXISTS (SELECT 1 FROM catalog_found f WHERE f.key = o.key AND f.store = r.store AND f.size = o.size)";
+
+async fn run(conn: &mut AsyncPgConnection, sql: &str) -> Result<u64> {
+    let rows = diesel::sql_query(sql).execute(conn).await?;
+    Ok(u64::try_from(rows).unwrap_or(u64::MAX))
+}
+
+/// See the module. `clouds` are the stores that can be a file's home for good, `cloud` first among them; `local` is the
+/// one whose copies are spare while there is another.
+pub async fn settle(
+    conn: &mut AsyncPgConnection,
+    local: &str,
+    cloud: &str,
+    clouds: &[&str],
+) -> Result<Settled> {
+    run(conn, "ANALYZE objects, replicas, files, file_versions, catalog_seen").await?;
+    let found = run(
+        conn,
+        "INSERT INTO replicas (object_id, store, state, etag, storage_class, rule, verified_at) \
+         SELECT DISTINCT ON (o.id, s.store) o.id, s.store, 'present', s.etag, s.storage_class, 'rebuild', s.verified_at \
+         FROM catalog_seen s JOIN objects o ON o.key = s.key \
+         WHERE o.size = s.size AND o.sha256 = decode(s.sha256, 'hex') \
+         ON CONFLICT (object_id, store) DO UPDATE SET state = 'present', etag = excluded.etag, \
+             verified_at = excluded.verified_at, last_error = NULL, attempts = 0, abandoned = 0 \
+         WHERE replicas.state <> 'present'",
+    )
+    .await?;
+    let gone = run(
+        conn,
+        &format!(
+            "DELETE FROM replicas r USING objects o WHERE o.id = r.object_id AND r.state = 'present' AND NOT {IS_THERE} \
+               AND EXISTS (SELECT 1 FROM replicas p JOIN catalog_found c ON c.store = p.store AND c.key = o.key \
+                           WHERE p.object_id = o.id AND p.store <> r.store AND p.state = 'present' AND c.size = o.size)"
+        ),
+    )
+    .await?;
+    let lost = run(
+        conn,
+        &format!(
+            "UPDATE replicas r SET state = 'lost', \
+                    last_error = 'it was not in store ' || r.store || ' when the catalogue was rebuilt' \
+             FROM objects o WHERE o.id = r.object_id AND r.state = 'present' AND NOT {IS_THERE}"
+        ),
+    )
+    .await?;
+    homes(conn, local, cloud, clouds).await?;
+    Ok(Settled { found, gone, lost })
+}
+
+async fn homes(conn: &mut AsyncPgConnection, local: &str, cloud: &str, clouds: &[&str]) -> Result<()> {
+    diesel::sql_query(
+        "UPDATE files f SET storage_location = h.store, synced_at = h.synced_at FROM ( \
+             SELECT f.id, coalesce(c.store, l.store) AS store, c.verified_at AS synced_at \
+             FROM files f JOIN file_versions v ON v.file_id = f.id AND v.number = f.current_version \
+             LEFT JOIN LATERAL ( \
+                 SELECT r.store, r.verified_at FROM replicas r \
+                 WHERE r.object_id = v.object_id AND r.state = 'present' AND r.store = ANY($1) \
+                 ORDER BY r.store <> f.storage_location, r.store <> $2, r.store LIMIT 1 \
+             ) c ON true LEFT JOIN LATERAL ( \
+                 SELECT r.store FROM replicas r \
+                 WHERE r.object_id = v.object_id AND r.state = 'present' AND r.store <> ALL($1) \
+                 ORDER BY r.store <> f.storage_location, r.store LIMIT 1 \
+             ) l ON true \
+         ) h WHERE h.id = f.id AND h.store IS NOT NULL \
+           AND (f.storage_location <> h.store OR (f.synced_at IS NULL) <> (h.synced_at IS NULL))",
+    )
+    .bind::<Array<Text>, _>(clouds)
+    .bind::<Text, _>(cloud)
+    .execute(conn)
+    .await?;
+    diesel::sql_query(
+        "UPDATE replicas l SET spare_since = now() WHERE l.store = $1 AND l.state = 'present' AND l.spare_since IS NULL \
+           AND EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = l.object_id AND c.store = ANY($2) \
+                       AND c.state = 'present')",
+    )
+    .bind::<Text, _>(local)
+    .bind::<Array<Text>, _>(clouds)
+    .execute(conn)
+    .await?;
+    Ok(())
+}

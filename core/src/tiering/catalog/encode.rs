@@ -1,0 +1,107 @@
+//! Lines to compressed bytes, hashed and signed on the way.
+
+use std::io::Write;
+
+use ring::hmac;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use zstd::stream::write::Encoder as Zstd;
+
+use super::format::{Counts, Footer, FooterLine, Header, SignatureLine};
+use super::keys::{Keys, Sealer};
+use crate::checksum::Sha256Hasher;
+use crate::db::catalog::Table;
+use crate::error::{Error, Result};
+
+/// Zstandard's own default: fast, and five times smaller than what goes in.
+const LEVEL: i32 = 3;
+
+/// See the module.
+pub(super) struct Encoder {
+    zstd: Zstd<'static, Vec<u8>>,
+    sha256: Sha256Hasher,
+    mac: hmac::Context,
+    sealer: Sealer,
+    rows: Counts,
+}
+
+fn cannot(error: impl std::fmt::Display) -> Error {
+    Error::Internal(format!("a snapshot of the catalogue cannot be written: {error}"))
+}
+
+impl Encoder {
+    /// Begins with the header.
+    pub(super) fn new(keys: &Keys, header: &Header) -> Result<Self> {
+        let mut zstd = Zstd::new(Vec::new(), LEVEL).map_err(cannot)?;
+        zstd.include_checksum(true).map_err(cannot)?;
+        let mut encoder = Self {
+            zstd,
+            sha256: Sha256Hasher::new(),
+            mac: keys.signature(),
+            sealer: keys.sealer(header.id)?,
+            rows: Table::ALL.into_iter().map(|table| (table, 0)).collect(),
+        };
+        encoder.json(header)?;
+        Ok(encoder)
+    }
+
+    /// Appends rows, each a line as the database wrote it.
+    pub(super) fn rows(&mut self, table: Table, lines: &[String]) -> Result<()> {
+        for line in lines {
+            if table == Table::Users {
+                let sealed = self.seal(line)?;
+                self.line(&sealed)?;
+            } else {
+                self.line(line)?;
+            }
+        }
+        let count = u64::try_from(lines.len()).unwrap_or(u64::MAX);
+        let rows = self.rows.entry(table).or_default();
+        *rows = rows.saturating_add(count);
+        Ok(())
+    }
+
+    /// What has been compressed so far and was not taken yet.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(self.zstd.get_mut())
+    }
+
+    /// Ends with footer and signature. Answers the last bytes and the rows of each table.
+    pub(super) fn finish(mut self) -> Result<(Vec<u8>, Counts)> {
+        let sha256 = std::mem::take(&mut self.sha256).finish().to_string();
+        let footer = Footer { rows: self.rows.clone(), sha256 };
+        self.json(&FooterLine { footer: &footer })?;
+        let signature = hex::encode(self.mac.clone().sign());
+        self.json(&SignatureLine { signature })?;
+        Ok((self.zstd.finish().map_err(cannot)?, footer.rows))
+    }
+
+    fn json(&mut self, value: &impl Serialize) -> Result<()> {
+        let line = serde_json::to_string(value).map_err(cannot)?;
+        self.line(&line)
+    }
+
+    fn line(&mut self, line: &str) -> Result<()> {
+        for bytes in [line.as_bytes(), b"\n"] {
+            self.sha256.update(bytes);
+            self.mac.update(bytes);
+            self.zstd.write_all(bytes).map_err(cannot)?;
+        }
+        Ok(())
+    }
+
+    /// A user's line with the password's hash sealed.
+    fn seal(&self, line: &str) -> Result<String> {
+        #[derive(serde::Serialize, serde::Deserialize)]
+        struct User {
+            table: Box<RawValue>,
+            row: serde_json::Map<String, serde_json::Value>,
+        }
+        let mut user: User = serde_json::from_str(line).map_err(cannot)?;
+        let id = user.row.get("id").and_then(|id| id.as_str()).unwrap_or_default().to_owned();
+        let hash = user.row.get("password_hash").and_then(|hash| hash.as_str()).unwrap_or_default();
+        let sealed = self.sealer.seal(hash, &id)?;
+        user.row.insert("password_hash".to_owned(), sealed.into());
+        serde_json::to_string(&user).map_err(cannot)
+    }
+}

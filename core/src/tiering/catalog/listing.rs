@@ -1,0 +1,109 @@
+//! The snapshots that a store holds: which there are, which are kept, and what unfinished ones left behind.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use uuid::Uuid;
+
+use super::store_pages::Listing;
+use crate::config::CatalogConfig;
+use crate::retry::{self, RetryPolicy};
+use crate::store::{ObjectKey, SNAPSHOT_PREFIX, Store, StoreError, Verdict};
+
+/// A snapshot in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Key.
+    pub key: ObjectKey,
+    /// When it was taken.
+    pub taken_at: DateTime<Utc>,
+    /// Its id.
+    pub id: Uuid,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Every snapshot in a store, the newest first.
+///
+/// # Errors
+/// Whatever the store meets.
+pub async fn list(store: &Store) -> Result<Vec<Listed>, StoreError> {
+    let mut listing = Listing::new(store, SNAPSHOT_PREFIX);
+    let mut found = Vec::new();
+    while let Some(page) = listing.page().await? {
+        // What has another name there is somebody else's.
+        found.extend(page.iter().filter_map(|object| {
+            let (key, taken_at, id) = ObjectKey::parse_snapshot(&object.key).ok()?;
+            Some(Listed { key, taken_at, id, bytes: object.size })
+        }));
+    }
+    found.sort_by(|a, b| b.key.cmp(&a.key));
+    Ok(found)
+}
+
+/// Deletes the snapshots that need not be kept. Answers how many.
+pub(super) async fn prune(store: &Store, config: &CatalogConfig) -> Result<usize, StoreError> {
+    let snapshots = list(store).await?;
+    let surplus = surplus(&snapshots, config.keep, config.keep_days);
+    for snapshot in &surplus {
+        retry::retry(&RetryPolicy::default(), || store.delete(&snapshot.key), StoreError::retry).await?;
+    }
+    Ok(surplus.len())
+}
+
+/// Those of `snapshots`, newest first, that need not be kept.
+fn surplus(snapshots: &[Listed], keep: usize, keep_days: usize) -> Vec<&Listed> {
+    let mut days: BTreeSet<NaiveDate> = BTreeSet::new();
+    let mut surplus = Vec::new();
+    for (place, snapshot) in snapshots.iter().enumerate() {
+        let first_of_its_day = days.insert(snapshot.taken_at.date_naive()) && days.len() <= keep_days;
+        if place >= keep && !first_of_its_day {
+            surplus.push(snapshot);
+        }
+    }
+    surplus
+}
+
+/// Gives up uploads of snapshots that were never finished. Only for whoever has the sole right to write one.
+pub(super) async fn abort_unfinished(store: &Store) -> Result<(), StoreError> {
+    let list = || store.list_multipart_uploads("");
+    let uploads = match retry::retry(&RetryPolicy::default(), list, StoreError::retry).await {
+        // A store that does not let us look has to get rid of them by a rule of its own.
+        Err(error) if error.verdict() == Verdict::Permanent => return Ok(()),
+        listed => listed?,
+    };
+    for upload in uploads {
+        if let Ok((key, ..)) = ObjectKey::parse_snapshot(&upload.key) {
+            tracing::info!(target: "nightferry::sync", store = %store.name(), %key, "an unfinished snapshot is given up");
+            store.abort_multipart(&key, &upload.upload_id).await?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_are_kept_and_one_of_each_day() {
+        let at = |text: &str| {
+            let taken_at: DateTime<Utc> = format!("2026-11-{text}:00Z").parse().unwrap();
+            let id = Uuid::nil();
+            Listed { key: ObjectKey::of_snapshot(taken_at, id), taken_at, id, bytes: 1 }
+        };
+        let all =
+            ["21T09:00", "21T08:00", "21T07:00", "20T09:00", "20T08:00", "19T09:00", "18T09:00"].map(at);
+        let gone = |keep, days| {
+            surplus(&all, keep, days)
+                .iter()
+                .map(|s| s.taken_at.format("%dT%H").to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(gone(2, 3), ["21T07", "20T08", "18T09"]);
+        assert_eq!(gone(2, 0), ["21T07", "20T09", "20T08", "19T09", "18T09"]);
+        assert_eq!(gone(100, 0), Vec::<String>::new());
+        assert_eq!(gone(1, 100), ["21T08", "21T07", "20T08"]);
+    }
+}

@@ -1,0 +1,225 @@
+//! One object in a store, looked at closely: its label, whether its bytes are what the label says, and what can be made
+//! of it. A label is text that anybody with access to the bucket may have written: each of its parts is checked as if a
+//! user had sent it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::StreamExt;
+
+use super::error::CatalogError;
+use crate::checksum::{Crc64Nvme, ObjectDigest, Sha256, UploadHasher};
+use crate::context::Context;
+use crate::db::catalog::{Candidate, Seen};
+use crate::db::{signed, unsigned};
+use crate::error::Error;
+use crate::file::name;
+use crate::retry::{self, RetryPolicy};
+use crate::store::{Label, ObjectHead, ObjectKey, Store, StoreError};
+
+const UNKNOWN_TYPE: &str = "application/octet-stream";
+
+/// What came of it.
+pub(super) enum Look {
+    /// It can be used; one entry for each version that it is.
+    Seen(Vec<Seen>),
+    /// It went since it was listed.
+    Gone,
+    /// It cannot be used, for this reason.
+    Strange(String),
+}
+
+/// What is known of the bytes.
+struct Bytes {
+    sha256: Sha256,
+    crc64nvme: Crc64Nvme,
+    blocks: Option<Vec<u8>>,
+    verified_at: Option<DateTime<Utc>>,
+}
+
+/// Looks at an object that was listed.
+pub(super) async fn look(context: &Context, candidate: &Candidate) -> Result<Look, CatalogError> {
+    let Ok(key) = ObjectKey::parse(&candidate.key) else {
+        return Ok(Look::Strange("its key is none of Nightferry's".to_owned()));
+    };
+    let store = context
+        .stores
+        .get(&candidate.store)
+        .ok_or_else(|| Error::Internal(format!("store {} is not configured", candidate.store)))?;
+    let head = || store.head(&key);
+    let Some(head) = retry::retry(&RetryPolicy::default(), head, StoreError::retry).await? else {
+        return Ok(Look::Gone);
+    };
+    if head.size != unsigned(candidate.size) {
+        return Ok(Look::Strange("its size changed since it was listed".to_owned()));
+    }
+    let mut label = Label::read(&head.metadata);
+    // A label that speaks of another object was copied here with somebody else's tool: it says nothing of this one. One
+    // that speaks of none was not written by us: it may keep its name, but not claim a place among a file's versions.
+    match label.object {
+        Some(object) if key.object() != Some(object) => label = Label::default(),
+        Some(_) => {}
+        None => (label.file, label.also) = (None, Vec::new()),
+    }
+    let now = context.clock.now();
+    Ok(match bytes(store, &key, &head, &label, now).await? {
+        Ok(bytes) => Look::Seen(seen(candidate, &key, &head, &label, &bytes, now)),
+        Err(why) => Look::Strange(why),
+    })
+}
+
+/// What the bytes are and whether that is proved; or why they are not what they should be.
+async fn bytes(
+    store: &Store,
+    key: &ObjectKey,
+    head: &ObjectHead,
+    label: &Label,
+    now: DateTime<Utc>,
+) -> Result<Result<Bytes, String>, StoreError> {
+    let contradicts = |sha256: Option<Sha256>, crc: Option<Crc64Nvme>| {
+        label.sha256.zip(sha256).is_some_and(|(a, b)| a != b)
+            || label.crc64nvme.zip(crc).is_some_and(|(a, b)| a != b)
+    };
+    let wrong = || Err("its bytes are not those that its label tells of".to_owned());
+    if contradicts(head.sha256, head.crc64nvme) {
+        return Ok(wrong());
+    }
+    if let (Some(sha256), Some(crc64nvme)) = (label.sha256, label.crc64nvme) {
+        let proved = head.sha256.is_some() || head.crc64nvme.is_some();
+        return Ok(Ok(Bytes { sha256, crc64nvme, blocks: None, verified_at: proved.then_some(now) }));
+    }
+    // An upload in parts began before anybody knew its hash: only its bytes can tell.
+    let read = || digest(store, key);
+    let digest = retry::retry(&RetryPolicy::default(), read, StoreError::retry).await?;
+    if digest.size != head.size || contradicts(Some(digest.sha256), Some(digest.crc64nvme)) {
+        return Ok(wrong());
+    }
+    Ok(Ok(Bytes {
+        sha256: digest.sha256,
+        crc64nvme: digest.crc64nvme,
+        blocks: Some(digest.blocks.to_bytes()),
+        verified_at: Some(now),
+    }))
+}
+
+async fn digest(store: &Store, key: &ObjectKey) -> Result<ObjectDigest, StoreError> {
+    let mut object = store.get(key, None).await?;
+    let mut hasher = UploadHasher::new();
+    while let Some(chunk) = object.body.next().await {
+        hasher.update(&chunk?);
+    }
+    Ok(hasher.finish())
+}
+
+fn seen(
+    candidate: &Candidate,
+    key: &ObjectKey,
+    head: &ObjectHead,
+    label: &Label,
+    bytes: &Bytes,
+    now: DateTime<Utc>,
+) -> Vec<Seen> {
+    // Both ids are part of every key of this form.
+    let (Some(object_id), Some(owner_id)) = (key.object(), key.user()) else { return Vec::new() };
+    let at = label.time.filter(|time| *time <= now + TimeDelta::days(1)).unwrap_or(candidate.modified);
+    let of_label = label.name.as_deref().and_then(checked_name);
+    let name = of_label.unwrap_or_else(|| name_in(key));
+    let file_id = label.file.filter(|_| label.version.is_some());
+    let first = Seen {
+        key: candidate.key.clone(),
+        store: candidate.store.clone(),
+        ordinal: 0,
+        size: signed(head.size),
+        etag: plain(&head.etag),
+        storage_class: head.storage_class.as_deref().map(plain),
+        content_type: head
+            .content_type
+            .as_deref()
+            .filter(|kind| kind.len() <= 255 && kind.parse::<mime::Mime>().is_ok())
+            .unwrap_or(UNKNOWN_TYPE)
+            .to_owned(),
+        sha256: bytes.sha256.to_string(),
+        crc64nvme: format!("{:016x}", bytes.crc64nvme.as_u64()),
+        block_crcs: bytes.blocks.as_ref().map(hex::encode),
+        // Not proved now, but when it was written: an old proof is looked at again soon.
+        verified_at: bytes.verified_at.unwrap_or(at),
+        at,
+        object_id,
+        owner_id,
+        email: label.email.clone().filter(|email| is_email(email)),
+        file_id,
+        version: label.version.filter(|_| file_id.is_some()),
+        original: label.original.as_deref().and_then(checked_name).unwrap_or_else(|| name.clone()),
+        name,
+        folder: checked_folder(&label.folder),
+    };
+    let also = label.also.iter().zip(1..).filter_map(|(shared, ordinal)| {
+        let name = checked_name(&shared.name)?;
+        Some(Seen {
+            ordinal,
+            file_id: Some(shared.file),
+            version: Some(shared.version),
+            original: name.clone(),
+            name,
+            folder: checked_folder(&shared.folder),
+            ..first.clone()
+        })
+    });
+    let also: Vec<Seen> = also.collect();
+    std::iter::once(first).chain(also).collect()
+}
+
+fn checked_name(text: &str) -> Option<String> {
+    name::check(text, "name").ok()
+}
+
+/// A path of which one name is wrong is no path.
+fn checked_folder(names: &[String]) -> Vec<String> {
+    let good = names.iter().all(|name| checked_name(name).as_ref() == Some(name));
+    if good { names.to_vec() } else { Vec::new() }
+}
+
+/// The sanitised name at the end of a key.
+fn name_in(key: &ObjectKey) -> String {
+    // After `user-{uuid}/{uuid}-`.
+    let start = "user-/-".len() + 2 * 36;
+    key.as_str().get(start..).and_then(checked_name).unwrap_or_else(|| "recovered".to_owned())
+}
+
+/// What the database takes for an address.
+fn is_email(text: &str) -> bool {
+    let parts = text.rsplit_once('@');
+    text.trim() == text
+        && text.chars().count() <= 254
+        && !text.chars().any(char::is_control)
+        && parts.is_some_and(|(user, host)| !user.is_empty() && !host.is_empty())
+}
+
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn the_name_in_a_key_is_what_is_left_when_the_label_has_none() {
+        let key = |name: &str| ObjectKey::new(Uuid::from_u128(1), Uuid::from_u128(2), name);
+        assert_eq!(name_in(&key("photo.jpg")), "photo.jpg");
+        assert_eq!(name_in(&key("ü")), "_");
+        assert_eq!(name_in(&key(&"x".repeat(300))), "x".repeat(80));
+    }
+
+    #[test]
+    fn addresses_and_folders_are_taken_only_as_the_database_takes_them() {
+        assert!(is_email("ada@example.org") && is_email("ä@ö"));
+        for wrong in ["", "@", "a@", "@b", " a@b", "a@b\0", "a"] {
+            assert!(!is_email(wrong), "{wrong:?}");
+        }
+        assert!(checked_folder(&["ok".to_owned(), "..".to_owned()]).is_empty());
+        assert!(checked_folder(&["ok".to_owned(), " space".to_owned()]).is_empty());
+        assert_eq!(checked_folder(&["a".to_owned(), "b".to_owned()]), ["a", "b"]);
+    }
+}

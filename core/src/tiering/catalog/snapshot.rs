@@ -1,0 +1,142 @@
+//! Writes a snapshot: one transaction that sees one moment, read page by page, compressed and sent as it comes.
+//!
+//! The transaction is open while bytes move, against the rule, because there is nowhere else to keep them: it only reads
+//! and locks nothing, every wait in it has a deadline, and Postgres ends it should we stop asking.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::encode::Encoder;
+use super::error::{CatalogError, broke_off};
+use super::format::{Counts, Header, VERSION};
+use super::keys::Keys;
+use super::listing;
+use super::send::Sending;
+use crate::context::Context;
+use crate::db::catalog::{Reader, Table};
+use crate::error::Error;
+use crate::store::{ObjectKey, Store};
+
+/// A snapshot that was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Store that it is in.
+    pub store: String,
+    /// Its key there.
+    pub key: String,
+    /// The moment that it shows.
+    pub taken_at: DateTime<Utc>,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Rows by table.
+    pub rows: Counts,
+    /// Older ones that were deleted for it.
+    pub pruned: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Writes a snapshot to the cloud store and deletes those that need not be kept. For whoever has the sole right to: see
+/// [`super::export`].
+pub(super) async fn write(
+    context: &Context,
+    tell: impl FnMut(&Counts) + Send,
+    stop: &CancellationToken,
+) -> Result<Snapshot, CatalogError> {
+    let started = std::time::Instant::now();
+    let store = context.stores.cloud()?;
+    listing::abort_unfinished(store).await?;
+    let mut conn = context.db.conn().await?;
+    let mut unsent = None;
+    let written = {
+        let unsent = &mut unsent;
+        let writing =
+            conn.transaction(async move |conn| read_and_send(context, store, conn, tell, unsent).await);
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Err(CatalogError::Interrupted),
+            written = writing => written,
+        }
+    };
+    drop(conn);
+    let (key, taken_at, bytes, rows) = match written {
+        Ok(written) => written,
+        Err(error) => {
+            if let Some(mut sending) = unsent {
+                Sending::give_up(&mut sending).await;
+            }
+            return Err(error);
+        }
+    };
+    let pruned = listing::prune(store, &context.config.catalog).await?;
+    let took = started.elapsed();
+    let (store, key) = (store.name().to_string(), key.to_string());
+    Ok(Snapshot { store, key, taken_at, bytes, rows, pruned, took })
+}
+
+type Written = (ObjectKey, DateTime<Utc>, u64, Counts);
+
+async fn read_and_send<'s>(
+    context: &Context,
+    store: &'s Store,
+    conn: &mut AsyncPgConnection,
+    mut tell: impl FnMut(&Counts) + Send,
+    unsent: &mut Option<Sending<'s>>,
+) -> Result<Written, CatalogError> {
+    let (mut reader, taken_at) = Reader::begin(conn).await?;
+    let header = header(context, &mut reader, taken_at).await?;
+    let key = ObjectKey::of_snapshot(taken_at, header.id);
+    // Kept outside, so that it can be given up when this is broken off.
+    let sending = unsent.insert(Sending::new(store, key.clone()));
+    let mut encoder = Encoder::new(&Keys::of(&context.config)?, &header)?;
+    let mut rows = Counts::new();
+    for table in Table::ALL {
+        reader.start(table).await?;
+        loop {
+            let lines = reader.page().await?;
+            if lines.is_empty() {
+                break;
+            }
+            *rows.entry(table).or_default() += u64::try_from(lines.len()).unwrap_or(u64::MAX);
+            // Compressing, hashing and signing are no work for an async thread.
+            let page = tokio::task::spawn_blocking(move || {
+                encoder.rows(table, &lines)?;
+                let bytes = encoder.take();
+                Ok::<_, Error>((encoder, bytes))
+            });
+            let bytes;
+            (encoder, bytes) = page.await.map_err(|error| broke_off(&error))??;
+            sending.push(&bytes).await?;
+            tell(&rows);
+        }
+    }
+    let (last, rows) = encoder.finish()?;
+    sending.push(&last).await?;
+    let bytes = sending.finish().await?;
+    Ok((key, taken_at, bytes, rows))
+}
+
+async fn header(
+    context: &Context,
+    reader: &mut Reader<'_>,
+    taken_at: DateTime<Utc>,
+) -> Result<Header, CatalogError> {
+    let mut tables = std::collections::BTreeMap::new();
+    for table in Table::ALL {
+        tables.insert(table, reader.columns(table).await?);
+    }
+    Ok(Header {
+        nightferry_catalog: VERSION,
+        id: Uuid::now_v7(),
+        taken_at,
+        schema: reader.schema().await?,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        key_id: Keys::of(&context.config)?.id().to_owned(),
+        tables,
+    })
+}

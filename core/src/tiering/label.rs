@@ -1,0 +1,40 @@
+//! What is written on a copy: see [`Label`].
+
+use crate::db::labels::About;
+use crate::db::replicas::Claim;
+use crate::store::{Label, Shared};
+
+use super::verify::Expected;
+
+/// The label of what was claimed.
+pub(super) fn of_copy(claim: &Claim, expected: &Expected) -> Label {
+    // It is the database's own text; should it ever not be readable, the object's own facts are still told.
+    let about: About =
+        claim.about.clone().and_then(|about| serde_json::from_value(about).ok()).unwrap_or_default();
+    let mut versions = about.versions.into_iter();
+    let first = versions.next();
+    let also = versions.map(|version| Shared {
+        file: version.file,
+        version: version.number,
+        name: version.name,
+        folder: version.folder,
+    });
+    Label {
+        object: Some(claim.object_id.0),
+        owner: Some(claim.owner_id.0),
+        email: about.email,
+        file: first.as_ref().map(|version| version.file),
+        version: first.as_ref().map(|version| version.number),
+        name: first.as_ref().map(|version| version.name.clone()),
+        original: first
+            .as_ref()
+            .map(|version| version.original.clone())
+            .filter(|original| first.as_ref().is_some_and(|version| version.name != *original)),
+        folder: first.map(|version| version.folder).unwrap_or_default(),
+        time: Some(claim.stored_at),
+        sha256: Some(expected.sha256),
+        crc64nvme: Some(expected.crc64nvme),
+        also: also.collect(),
+        ..Label::default()
+    }
+}

@@ -1,0 +1,93 @@
+//! A catalogue that is much larger than the memory it may take: read page by page, sent part by part.
+
+use nightferry_core::store::SNAPSHOT_PREFIX;
+use nightferry_core::tiering::catalog::{CatalogError, Source};
+use nightferry_tests::harness::database::{execute, texts};
+use nightferry_tests::harness::fault_proxy::{Hold, Match};
+use nightferry_tests::harness::{World, eventually, pattern};
+use reqwest::Method;
+use serde_json::Value;
+
+use super::{export, rebuild_from};
+
+const FILES: u32 = 30_000;
+const MIB: u64 = 1024 * 1024;
+
+/// Files without bytes: only their rows are looked at.
+async fn fill(world: &World) {
+    let user = world.user().await;
+    world.upload(user, "real", pattern(1, 10)).await;
+    let sql = format!(
+        "WITH made AS ( \
+             INSERT INTO objects (id, owner_id, key, state, content_type, size, sha256, crc64nvme, upload_store, stored_at) \
+             SELECT i, '{user}', 'user-{user}/' || i || '-x', 'stored', 'text/plain', 1, sha256(i::text::bytea), \
+                    substring(sha256(i::text::bytea) FOR 8), 'minio', now() \
+             FROM (SELECT gen_random_uuid() AS i FROM generate_series(1, {FILES})) g RETURNING id \
+         ), kept AS ( \
+             INSERT INTO replicas (object_id, store, state, verified_at) \
+             SELECT id, store, 'present', now() FROM made, unnest(ARRAY['minio', 's3']) AS store \
+         ), named AS ( \
+             INSERT INTO files (id, owner_id, folder_id, filename, original_filename, current_version, file_size, \
+                                content_type, storage_location, synced_at) \
+             SELECT m.id, '{user}', f.id, m.id::text, m.id::text, 1, 1, 'text/plain', 's3', now() \
+             FROM made m, folders f WHERE f.owner_id = '{user}' \
+         ) INSERT INTO file_versions (file_id, number, object_id, created_by) SELECT id, 1, id, '{user}' FROM made"
+    );
+    execute(&world.context.db, &sql).await.unwrap();
+}
+
+/// The most memory that a process has had when everything was read and all parts but the last were sent.
+async fn peak_of_export(world: &World, at: Match) -> u64 {
+    let gate = world.cloud.gate(at, Hold::Request);
+    let process = world.start_process(&["--json", "catalog", "export"]).await;
+    gate.reached().await;
+    let peak = process.peak_memory();
+    gate.open();
+    assert!(process.ended().await.success(), "{}", process.output());
+    let document: Value = serde_json::from_str(&process.stdout()).unwrap();
+    println!("{peak} bytes for {}", document["snapshot"]);
+    peak
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_of_any_size_is_written_and_restored_with_flat_memory() {
+    let build = || World::with("database.statement_timeout", "120s").set("tiering.lease", "1500ms");
+    let small = build().build().await;
+    small.upload(small.user().await, "one", pattern(1, 10)).await;
+    let snapshots = || Match::any().key_contains(SNAPSHOT_PREFIX);
+    let of_one = peak_of_export(&small, snapshots().and_method(Method::PUT)).await;
+
+    let mut world = build().build().await;
+    fill(&world).await;
+    let completion = snapshots().and_method(Method::POST).has_parameter("uploadId");
+    let of_many = peak_of_export(&world, completion.clone()).await;
+    assert!(of_many < of_one + 48 * MIB, "{of_one} bytes for one file, {of_many} for {FILES}");
+    let parts = world.cloud.count(&snapshots().and_method(Method::PUT).has_parameter("partNumber"));
+    assert!(parts > 1, "it is sent in parts");
+
+    // Killed with all its parts sent: none of it is a snapshot, and the next one takes the parts away.
+    world.cloud.clear();
+    let gate = world.cloud.gate(completion, Hold::Request);
+    let process = world.start_process(&["catalog", "export"]).await;
+    gate.reached().await;
+    process.kill();
+    gate.open();
+    let unfinished = async || world.direct.cloud().unwrap().list_multipart_uploads("").await.unwrap().len();
+    assert_eq!(unfinished().await, 1);
+    let snapshot = eventually("its lease runs out", || async {
+        match export(&world.context).await {
+            Err(CatalogError::Busy) => None,
+            written => Some(written.unwrap()),
+        }
+    })
+    .await;
+    assert_eq!(unfinished().await, 0);
+    assert_eq!(snapshot.rows.values().sum::<u64>(), u64::from(FILES) * 5 + 2 + 4);
+
+    // All but one of them are in no store: they come back as what they are, lost.
+    world.lose_database(&[]).await;
+    let rebuilt = rebuild_from(&world.context, Source::Snapshot(snapshot.key.clone())).await.unwrap();
+    println!("rebuilt in {:?}", rebuilt.took);
+    assert_eq!((rebuilt.settled.lost, rebuilt.settled.gone), (u64::from(FILES) * 2, 0));
+    assert_eq!(texts(&world.context.db, "SELECT count(*) FROM files").await, [(FILES + 1).to_string()]);
+}

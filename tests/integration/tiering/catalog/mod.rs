@@ -1,0 +1,67 @@
+//! The catalogue lost and rebuilt: from snapshots, from the objects alone, and through everything that can be wrong with
+//! either.
+
+mod crashes;
+mod large;
+mod objects;
+mod refusals;
+mod snapshots;
+mod verify;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use nightferry_core::context::Context;
+use nightferry_core::db::Database;
+use nightferry_core::db::audit::Origin;
+use nightferry_core::db::enums::RunStatus;
+use nightferry_core::store::{Body, ObjectKey, PutOptions};
+use nightferry_core::tiering::catalog::{self, CatalogError, Options, Rebuilt, Snapshot, Source};
+use nightferry_tests::harness::World;
+use nightferry_tests::harness::database::texts;
+use tokio_util::sync::CancellationToken;
+
+/// Everything that a snapshot carries, row by row and column by column, as sorted text.
+async fn dump(db: &Database) -> BTreeMap<&'static str, Vec<String>> {
+    let elsewhere =
+        "ARRAY['run_id', 'attempts', 'abandoned', 'object_size', 'upload_id', 'upload_expires_at']";
+    let mut tables = BTreeMap::new();
+    for table in ["users", "folders", "objects", "files", "file_versions", "replicas"] {
+        let sql = format!("SELECT (to_jsonb(t) - {elsewhere})::text FROM {table} t ORDER BY 1");
+        tables.insert(table, texts(db, &sql).await);
+    }
+    tables
+}
+
+async fn export(context: &Context) -> Result<Snapshot, CatalogError> {
+    catalog::export(context, |_| (), &CancellationToken::new()).await
+}
+
+async fn rebuild_from(context: &Context, source: Source) -> Result<Rebuilt, CatalogError> {
+    let options = Options { source, trial: false, origin: &Origin::default() };
+    catalog::rebuild(context, &options, |_| (), &CancellationToken::new()).await
+}
+
+/// Ferries everything that has not crossed yet.
+async fn cross(world: &World) {
+    let worker = world.start_worker();
+    assert_eq!(world.sync().await.status, RunStatus::Succeeded);
+    worker.stop().await;
+}
+
+/// What the cloud store holds under a key.
+async fn stored(world: &World, key: &str) -> Vec<u8> {
+    use futures_util::StreamExt;
+    let (key, ..) = ObjectKey::parse_snapshot(key).unwrap();
+    let mut body = world.direct.cloud().unwrap().get(&key, None).await.unwrap().body;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.next().await {
+        bytes.extend_from_slice(&chunk.unwrap());
+    }
+    bytes
+}
+
+async fn put(world: &World, key: &ObjectKey, bytes: Vec<u8>) {
+    let body = Body::Bytes(Bytes::from(bytes));
+    world.direct.cloud().unwrap().put(key, body, &PutOptions::default()).await.unwrap();
+}

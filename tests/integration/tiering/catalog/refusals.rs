@@ -1,0 +1,133 @@
+//! What must not be believed, and what must not be overwritten.
+
+use chrono::TimeDelta;
+use nightferry_core::db::audit::Origin;
+use nightferry_core::store::ObjectKey;
+use nightferry_core::tiering::catalog::{self, CatalogError, Options, Refusal, Source};
+use nightferry_tests::harness::database::texts;
+use nightferry_tests::harness::{World, pattern};
+use tokio_util::sync::CancellationToken;
+
+use super::{cross, dump, export, put, rebuild_from, stored};
+
+/// A world with a file that has crossed, and a snapshot of it.
+async fn world_with_snapshot() -> (World, ObjectKey) {
+    let world = World::new().await;
+    let user = world.user().await;
+    world.upload(user, "a", pattern(1, 100)).await;
+    cross(&world).await;
+    let snapshot = export(&world.context).await.unwrap();
+    let (key, ..) = ObjectKey::parse_snapshot(&snapshot.key).unwrap();
+    (world, key)
+}
+
+async fn refusal(world: &World, key: &ObjectKey) -> Refusal {
+    match rebuild_from(&world.context, Source::Snapshot(key.to_string())).await {
+        Err(CatalogError::Refused { why, .. }) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn is_empty(world: &World) -> bool {
+    texts(&world.context.db, "SELECT id FROM users UNION ALL SELECT id FROM objects").await.is_empty()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changed_cut_renamed_and_foreign_snapshots_are_refused() {
+    let (mut world, key) = world_with_snapshot().await;
+    let good = stored(&world, key.as_str()).await;
+    let text = String::from_utf8(zstd::decode_all(good.as_slice()).unwrap()).unwrap();
+    assert!(text.contains(r#""password_hash":"sealed:"#) && !text.contains("$2b$"), "hashes are sealed");
+    let compressed = |text: &str| zstd::encode_all(text.as_bytes(), 3).unwrap();
+    world.lose_database(&[]).await;
+
+    put(&world, &key, good[..good.len() / 2].to_vec()).await;
+    assert_eq!(refusal(&world, &key).await, Refusal::Truncated);
+
+    let mut flipped = good.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
+    put(&world, &key, flipped).await;
+    refusal(&world, &key).await;
+
+    // By somebody who knows the format and not the key.
+    let lines = |change: &dyn Fn(&str) -> Option<String>| {
+        let lines = text.lines().filter_map(change).map(|line| format!("{line}\n"));
+        compressed(&lines.collect::<String>())
+    };
+    let is_signature = |line: &str| line.starts_with("{\"signature\"");
+    let pinned = lines(&|line| Some(line.replace("\"pinned\": false", "\"pinned\": true")));
+    put(&world, &key, pinned).await;
+    assert_eq!(refusal(&world, &key).await, Refusal::BadSignature);
+    put(&world, &key, lines(&|line| (!is_signature(line)).then(|| line.to_owned()))).await;
+    assert_eq!(refusal(&world, &key).await, Refusal::Truncated);
+    let zeros = format!("{{\"signature\":\"{}\"}}", "00".repeat(32));
+    let forged = lines(&|line| Some(if is_signature(line) { zeros.clone() } else { line.to_owned() }));
+    put(&world, &key, forged).await;
+    assert_eq!(refusal(&world, &key).await, Refusal::BadSignature);
+    put(&world, &key, compressed(&format!("{text}{{}}\n"))).await;
+    assert!(matches!(refusal(&world, &key).await, Refusal::Damaged(_)));
+    put(&world, &key, compressed(&text.replacen(":1,", ":2,", 1))).await;
+    assert_eq!(refusal(&world, &key).await, Refusal::UnknownVersion(2));
+
+    // A bomb: a few bytes that become a line without an end.
+    put(&world, &key, compressed(&"a".repeat(40 << 20))).await;
+    assert!(matches!(refusal(&world, &key).await, Refusal::Damaged(_)));
+
+    // An old one that shall pass for a newer one.
+    let (_, taken_at, id) = ObjectKey::parse_snapshot(key.as_str()).unwrap();
+    let later = ObjectKey::of_snapshot(taken_at + TimeDelta::days(1), id);
+    put(&world, &later, good.clone()).await;
+    assert!(matches!(refusal(&world, &later).await, Refusal::Contradiction(_)));
+    assert!(is_empty(&world).await, "whatever was tried");
+
+    put(&world, &key, good.clone()).await;
+    let other_key = [("catalog.secret_key", "another key of at least 32 bytes.")];
+    world.lose_database(&other_key).await;
+    assert!(matches!(refusal(&world, &key).await, Refusal::ForeignKey { .. }));
+    let nothing = rebuild_from(&world.context, Source::Newest).await;
+    assert!(matches!(nothing, Err(CatalogError::NoneValid { count: 2, .. })), "{nothing:?}");
+    // The key of then, given now.
+    world.lose_database(&[("catalog.secret_key", "0123456789abcdef0123456789abcdef")]).await;
+    let rebuilt = rebuild_from(&world.context, Source::Newest).await.unwrap();
+    assert_eq!(
+        (rebuilt.snapshot.as_deref(), rebuilt.refused),
+        (Some(key.as_str()), 1),
+        "the bad one is passed over"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_empty_is_left_alone() {
+    let (world, _) = world_with_snapshot().await;
+    let before = dump(&world.context.db).await;
+    for source in [Source::Newest, Source::Objects] {
+        let refused = rebuild_from(&world.context, source).await;
+        assert!(matches!(refused, Err(CatalogError::NotEmpty(_))), "{refused:?}");
+    }
+    assert_eq!(dump(&world.context.db).await, before);
+    let process = world.start_process(&["--json", "catalog", "rebuild"]).await;
+    assert_eq!(process.ended().await.code(), Some(4));
+    let told = process.output();
+    assert!(told.contains("database_not_empty") && told.contains("createdb"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_says_what_would_come_back_and_changes_nothing() {
+    let (mut world, key) = world_with_snapshot().await;
+    world.lose_database(&[]).await;
+    for source in [Source::Newest, Source::Objects] {
+        let origin = Origin::default();
+        let options = Options { source, trial: true, origin: &origin };
+        let rebuilt =
+            catalog::rebuild(&world.context, &options, |_| (), &CancellationToken::new()).await.unwrap();
+        assert!(rebuilt.restored.values().sum::<u64>() + rebuilt.folded.objects > 0, "{rebuilt:?}");
+        assert!(is_empty(&world).await);
+    }
+    let process = world.start_process(&["--json", "catalog", "rebuild"]).await;
+    assert_eq!(process.ended().await.code(), Some(0), "{}", process.output());
+    let document: serde_json::Value = serde_json::from_str(&process.stdout()).unwrap();
+    assert_eq!((document["ok"].as_bool(), document["snapshot"].as_str()), (Some(true), Some(key.as_str())));
+    assert_eq!(document["restored"]["files"], 1);
+    assert!(!is_empty(&world).await);
+}
