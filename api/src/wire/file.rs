@@ -269,6 +269,8 @@ pub(crate) struct ReplicaStatus {
     last_error: Option<String>,
     /// Not tried again before this, while it is queued.
     next_attempt_at: Option<DateTime<Utc>>,
+    /// Whether they are encrypted there.
+    encrypted: bool,
 }
 
 /// What happens to a file next.
@@ -295,6 +297,7 @@ impl From<Replica> for ReplicaStatus {
     fn from(replica: Replica) -> Self {
         Self {
             next_attempt_at: (replica.state == ReplicaState::Queued).then_some(replica.not_before),
+            encrypted: replica.key_id.is_some(),
             store: replica.store,
             state: replica.state.as_str(),
             verified_at: replica.verified_at,

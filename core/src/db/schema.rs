@@ -201,6 +201,8 @@ diesel::table! {
         last_used_at -> Timestamptz,
         spare_since -> Nullable<Timestamptz>,
         object_size -> Nullable<Int8>,
+        key_id -> Nullable<Text>,
+        envelope -> Nullable<Bytea>,
     }
 }
 
@@ -214,6 +216,7 @@ diesel::table! {
         etag -> Text,
         crc64nvme -> Bytea,
         created_at -> Timestamptz,
+        sealed_crc64nvme -> Nullable<Bytea>,
     }
 }
 

@@ -11,9 +11,11 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use crate::context::Context;
 use crate::db::enums::ReplicaState;
 use crate::db::{files, replicas, unsigned};
+use crate::encryption::Seal;
 use crate::error::{Error, Result};
 use crate::ids::{FileId, ObjectId, UserId};
-use crate::store::{ByteRange, GetObject, ObjectKey, Store, StoreError, StoreRole};
+use crate::store::{ByteRange, ObjectKey, Store, StoreError, StoreRole};
+use crate::vault::{self, Reading, Wanted};
 
 /// After this a client may try again when no store could be reached.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -80,6 +82,7 @@ pub async fn open(context: &Context, target: &Target, range: Option<ByteRange>) 
         context: context.clone(),
         object_id: target.object_id,
         key: target.key.clone(),
+        size: target.size,
         at: start,
         end,
         stores: VecDeque::new(),
@@ -101,8 +104,17 @@ pub async fn presign(
     disposition: &str,
     expires: Duration,
 ) -> Result<String> {
-    let names = present_in(context, target.object_id).await?;
-    let store = first(context, &names)?;
+    let copies = copies_of(context, target.object_id).await?;
+    // A store gives out what it has: of an encrypted copy nothing that a client could use.
+    let Some((store, _)) = copies.iter().find(|(_, seal)| seal.is_none()) else {
+        if copies.is_empty() {
+            return Err(Error::StoreUnavailable { retry_after: RETRY_AFTER });
+        }
+        return Err(Error::Conflict(
+            "This file is stored encrypted, so there is no link straight to a store. Download it through this service."
+                .to_owned(),
+        ));
+    };
     note(context, target, store.role());
     Ok(store.presign_get(&target.key, expires, Some(disposition), Some(&target.content_type)).await?)
 }
@@ -113,15 +125,14 @@ fn note(context: &Context, target: &Target, role: StoreRole) {
     context.accesses.note(target.file_id, target.object_id, context.clock.now(), afar);
 }
 
-fn first<'a>(context: &'a Context, names: &'a [String]) -> Result<&'a Store> {
-    let stores = context.stores.nearest_first(names.iter().map(String::as_str));
-    stores.into_iter().next().ok_or(Error::StoreUnavailable { retry_after: RETRY_AFTER })
-}
-
-async fn present_in(context: &Context, object: ObjectId) -> Result<Vec<String>> {
+/// The verified copies of an object, nearest first, each with how it is encrypted.
+async fn copies_of(context: &Context, object: ObjectId) -> Result<Vec<(Store, Option<Seal>)>> {
     let mut conn = context.db.conn().await?;
-    let rows = replicas::of_objects(&mut conn, &[object]).await?;
-    Ok(rows.into_iter().filter(|row| row.state == ReplicaState::Present).map(|row| row.store).collect())
+    let mut rows = replicas::of_objects(&mut conn, &[object]).await?;
+    rows.retain(|row| row.state == ReplicaState::Present);
+    let stores = context.stores.nearest_first(rows.iter().map(|row| row.store.as_str()));
+    let seal_in = |store: &Store| rows.iter().find(|row| row.store == store.name().as_str())?.seal();
+    Ok(stores.into_iter().map(|store| (store.clone(), seal_in(store))).collect())
 }
 
 /// Reads from `at` to `end`, moving on to the next store where one fails.
@@ -129,10 +140,11 @@ struct Reader {
     context: Context,
     object_id: ObjectId,
     key: ObjectKey,
+    size: u64,
     at: u64,
     end: u64,
-    stores: VecDeque<Store>,
-    body: Option<GetObject>,
+    stores: VecDeque<(Store, Option<Seal>)>,
+    body: Option<Reading>,
     looked_up: u8,
 }
 
@@ -143,21 +155,20 @@ impl Reader {
     async fn connect(&mut self) -> Result<StoreRole> {
         let mut last: Option<StoreError> = None;
         loop {
-            let Some(store) = self.stores.pop_front() else {
+            let Some((store, seal)) = self.stores.pop_front() else {
                 if self.looked_up == 2 {
                     break;
                 }
                 self.looked_up += 1;
-                let names = present_in(&self.context, self.object_id).await?;
-                let stores = self.context.stores.nearest_first(names.iter().map(String::as_str));
-                self.stores = stores.into_iter().cloned().collect();
+                self.stores = copies_of(&self.context, self.object_id).await?.into();
                 if self.stores.is_empty() {
                     break;
                 }
                 continue;
             };
             let range = ByteRange::of_length(self.at, self.end - self.at);
-            match store.get(&self.key, range).await {
+            let wanted = Wanted { key: &self.key, size: self.size, seal: seal.as_ref() };
+            match vault::read(&store, wanted, range).await {
                 Ok(body) => {
                     self.body = Some(body);
                     return Ok(store.role());

@@ -29,6 +29,8 @@ use s3::creds::Credentials;
 use s3::region::Region;
 use secrecy::ExposeSecret as _;
 
+use crate::encryption::Keyring;
+
 pub use body::{Body, BodyLengthError};
 pub use error::{BoxError, StoreError, StoreErrorKind, Verdict};
 pub use get::{ByteRange, GetObject, ObjectBody};
@@ -81,6 +83,11 @@ impl Store {
     /// What it was opened with.
     pub fn settings(&self) -> &StoreSettings {
         &self.0.settings
+    }
+
+    /// The keys of its encrypted objects.
+    pub fn keys(&self) -> Option<&Keyring> {
+        self.0.settings.keys.as_deref()
     }
 
     fn error(&self, operation: &'static str, kind: StoreErrorKind, detail: impl Into<String>) -> StoreError {
@@ -155,6 +162,9 @@ mod tests {
         is_send(
             |store, key| async move { store.put(key, Bytes::new().into(), &PutOptions::default()).await },
         );
+        is_send(|store, key| async move {
+            store.put_trailing(key, Bytes::new().into(), &PutOptions::default()).await
+        });
         is_send(|store, key| async move { store.create_multipart(key, &PutOptions::default()).await });
         is_send(|store, key| async move {
             let upload = UploadId::new("");

@@ -127,6 +127,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::encryption::Seal;
 
     fn with(metadata: &[(&'static str, &str)]) -> PutOptions {
         let metadata = metadata.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
@@ -138,10 +139,13 @@ mod tests {
         use metadata::{NAME, OBJECT, OWNER, SHA256, TIME, VERSION};
         let mut options =
             with(&[(OBJECT, "1"), (OWNER, "2"), (NAME, "3"), (SHA256, "4"), (VERSION, "5"), (TIME, "6")]);
+        options.metadata.insert(metadata::FILE, "7".to_owned());
+        options.metadata.insert(Seal::KEY_ID, "8".to_owned());
+        options.metadata.insert(Seal::ENVELOPE, "9".to_owned());
         options.sha256 = Some(Sha256::of(b""));
         let mut headers = options.headers(Some("STANDARD_IA")).unwrap();
         options.add_checksum(&mut headers).unwrap();
-        assert_eq!(headers.len(), 8);
+        assert_eq!(headers.len(), 11);
         refuse_ambiguous(&headers).unwrap();
     }
 

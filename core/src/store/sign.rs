@@ -84,12 +84,29 @@ pub(super) async fn part_with_trailer(
 ) -> Result<Request, S3Error> {
     let command = put_command(Some(Multipart::new(number, upload.as_str())));
     let template = ReqwestRequest::new(bucket, path, command).await?;
-    let mut headers = HeaderMap::new();
+    let headers = with_trailer(HeaderMap::new(), length)?;
+    signed(bucket, &template, Method::PUT, headers, UNSIGNED_WITH_TRAILER).await
+}
+
+/// The request that sends an object of `length` bytes, framed by [`chunked`]; its body is for the caller to add.
+pub(super) async fn put_with_trailer(
+    bucket: &Bucket,
+    path: &str,
+    length: u64,
+    headers: HeaderMap,
+) -> Result<Request, S3Error> {
+    let template = ReqwestRequest::new(bucket, path, put_command(None)).await?;
+    let headers = with_trailer(headers, length)?;
+    signed(bucket, &template, Method::PUT, headers, UNSIGNED_WITH_TRAILER).await
+}
+
+/// Adds what announces a framed body of `length` bytes and the checksum behind it.
+fn with_trailer(mut headers: HeaderMap, length: u64) -> Result<HeaderMap, S3Error> {
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static("aws-chunked"));
     headers.insert(CONTENT_LENGTH, chunked::encoded_length(length).into());
     headers.insert(DECODED_LENGTH, length.into());
     headers.insert(TRAILER, HeaderValue::from_str(CHECKSUM_CRC64NVME.as_str())?);
-    signed(bucket, &template, Method::PUT, headers, UNSIGNED_WITH_TRAILER).await
+    Ok(headers)
 }
 
 /// Names what is sent; the rest of it is said in headers of our own.

@@ -5,6 +5,7 @@ pub mod breaker;
 pub mod claim;
 pub mod copy;
 mod copy_parts;
+mod copy_whole;
 pub mod evict;
 pub mod fetch;
 pub mod forecast;

@@ -7,6 +7,8 @@ mod crossing;
 mod database_faults;
 mod destination_faults;
 mod drain;
+mod encryption;
+mod encryption_keys;
 mod freeing;
 mod freeing_access;
 mod freeing_fetch;

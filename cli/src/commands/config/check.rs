@@ -1,5 +1,6 @@
 //! `nightferry config check`: everything that is wrong, at once. Connects to nothing.
 
+use nightferry_core::config::StoreConfig;
 use serde::Serialize;
 
 use super::App;
@@ -15,20 +16,26 @@ Examples:
 #[derive(Serialize)]
 struct Document<'a> {
     valid: bool,
+    warnings: Vec<String>,
     problems: Vec<ProblemDocument<'a>>,
 }
 
 pub(super) fn run(app: &App) -> Result<Exit, Failure> {
     match app.config(Vec::new()) {
-        Ok(_) => {
-            let document = Document { valid: true, problems: Vec::new() };
-            app.output.result(&document, |_| "The configuration is valid.".to_owned())?;
+        Ok(config) => {
+            let warnings: Vec<String> = config.stores.values().filter_map(StoreConfig::key_warning).collect();
+            let document = Document { valid: true, warnings, problems: Vec::new() };
+            app.output.result(&document, |_| {
+                let warnings = document.warnings.iter().map(|warning| format!("\nwarning: {warning}"));
+                format!("The configuration is valid.{}", warnings.collect::<String>())
+            })?;
             Ok(Exit::Ok)
         }
         Err(failure) => {
             let problems = failure.problems.iter().map(ProblemDocument::of).collect();
             app.output.problem(&failure);
-            app.output.result(&Document { valid: false, problems }, |_| String::new())?;
+            app.output
+                .result(&Document { valid: false, warnings: Vec::new(), problems }, |_| String::new())?;
             Ok(failure.exit)
         }
     }

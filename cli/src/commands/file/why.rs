@@ -117,6 +117,7 @@ fn replicas(placement: &Placement, look: Look) -> String {
         ("STORE", Align::Left),
         ("STATE", Align::Left),
         ("VERIFIED", Align::Left),
+        ("ENCRYPTED", Align::Left),
         ("ATTEMPTS", Align::Right),
         ("LAST ERROR", Align::Left),
     ]);
@@ -125,6 +126,7 @@ fn replicas(placement: &Placement, look: Look) -> String {
             replica.store.clone(),
             look.state(replica.state.as_str()),
             look.zone.show_or_dash(replica.verified_at),
+            replica.key_id.clone().unwrap_or_else(|| "-".to_owned()),
             replica.attempts.to_string(),
             replica.last_error.as_deref().map_or_else(|| "-".to_owned(), plain),
         ]);

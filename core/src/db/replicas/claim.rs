@@ -38,6 +38,12 @@ pub struct Claim {
     /// Part size of that upload, in bytes.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub part_size: Option<i64>,
+    /// Key that this upload is encrypted with, if it is.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub key_id: Option<String>,
+    /// See [`crate::encryption::Seal`].
+    #[diesel(sql_type = Nullable<Bytea>)]
+    pub envelope: Option<Vec<u8>>,
     /// Storage class wanted.
     #[diesel(sql_type = Nullable<Text>)]
     pub storage_class: Option<String>,
@@ -168,7 +174,7 @@ fn claiming(next: &str) -> String {
              WHERE v.object_id = o.id ORDER BY v.created_at LIMIT 1 \
          ) named ON true \
          WHERE r.object_id = next.object_id AND r.store = next.store AND o.state = 'stored' \
-         RETURNING r.object_id, r.store, r.attempts, r.upload_id, r.part_size, r.storage_class, o.key, o.size, \
+         RETURNING r.object_id, r.store, r.attempts, r.upload_id, r.part_size, r.key_id, r.envelope, r.storage_class, o.key, o.size, \
              o.sha256, o.crc64nvme, o.block_crcs, o.content_type, o.owner_id, o.stored_at, \
              named.file_id, named.filename, named.number AS version, \
              ARRAY(SELECT s.store FROM replicas s WHERE s.object_id = o.id AND s.state = 'present') AS sources"

@@ -12,6 +12,7 @@ mod multipart;
 mod plan;
 mod reconcile;
 mod scrub;
+mod seals;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -20,6 +21,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::enums::ReplicaState;
 use super::schema::replicas;
+use crate::encryption::Seal;
 use crate::error::Result;
 use crate::ids::{ObjectId, RunId};
 
@@ -37,6 +39,7 @@ pub use multipart::{begin_multipart, forget_multipart, open_multiparts};
 pub use plan::{Planned, Until, next_due, plan_until, queued_in, unassign};
 pub use reconcile::{Facts, Known, any_known, facts, known_after, knows_upload, mark_surplus};
 pub use scrub::{ToRead, last_hopes, mark_found_again, mark_verified, oldest_verified, verified_before};
+pub use seals::{KeyUse, keys_in_use, seal_of};
 
 /// The run that a copy `r` goes back to: its own, unless that one stops, or the object is on its way out and must
 /// not keep a run from ending.
@@ -69,6 +72,17 @@ pub struct Replica {
     pub verified_at: Option<DateTime<Utc>>,
     /// From when the time until a local copy is freed counts; none while no other copy was verified.
     pub spare_since: Option<DateTime<Utc>>,
+    /// Name of the key that it is encrypted with, if it is.
+    pub key_id: Option<String>,
+    /// See [`Seal`].
+    pub envelope: Option<Vec<u8>>,
+}
+
+impl Replica {
+    /// How it is encrypted; none for one that lies in its store as it is.
+    pub fn seal(&self) -> Option<Seal> {
+        Seal::from_columns(self.key_id.clone(), self.envelope.clone())
+    }
 }
 
 /// All replicas of some objects.
