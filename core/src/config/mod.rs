@@ -47,7 +47,7 @@ pub use self::reconcile::ReconcileConfig;
 pub use self::scrub::ScrubConfig;
 pub use self::server::ServerConfig;
 pub use self::stores::{StoreConfig, StoreRole, is_exposed};
-pub use self::tiering::{FreeLocalAfter, TieringConfig, TransferOrder, VerifyMode};
+pub use self::tiering::{ArchiveTier, FreeLocalAfter, TieringConfig, TransferOrder, VerifyMode};
 pub use self::uploads::UploadsConfig;
 pub use self::window::Window;
 

@@ -18,6 +18,9 @@ pub mod sql_types {
     #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
     #[diesel(postgres_type(name = "run_status"))]
     pub struct RunStatus;
+    #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
+    #[diesel(postgres_type(name = "restore_state"))]
+    pub struct RestoreState;
 }
 
 diesel::table! {
@@ -207,6 +210,26 @@ diesel::table! {
 }
 
 diesel::table! {
+    use diesel::sql_types::*;
+    use super::sql_types::RestoreState;
+
+    restores (id) {
+        id -> Uuid,
+        object_id -> Uuid,
+        store -> Text,
+        state -> RestoreState,
+        requested_by -> Nullable<Uuid>,
+        requested_at -> Timestamptz,
+        asked_at -> Nullable<Timestamptz>,
+        ready_at -> Nullable<Timestamptz>,
+        expires_at -> Nullable<Timestamptz>,
+        next_look_at -> Timestamptz,
+        attempts -> Int4,
+        last_error -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     transfer_parts (object_id, store, upload_id, number) {
         object_id -> Uuid,
         store -> Text,
@@ -284,6 +307,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     runs,
     workers,
     replicas,
+    restores,
     transfer_parts,
     run_failures,
     audit_events,

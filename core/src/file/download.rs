@@ -15,6 +15,7 @@ use crate::encryption::Seal;
 use crate::error::{Error, Result};
 use crate::ids::{FileId, ObjectId, UserId};
 use crate::store::{ByteRange, ObjectKey, Store, StoreError, StoreRole};
+use crate::tiering::archive;
 use crate::vault::{self, Reading, Wanted};
 
 /// After this a client may try again when no store could be reached.
@@ -38,6 +39,7 @@ pub struct Target {
     pub modified: DateTime<Utc>,
     file_id: FileId,
     object_id: ObjectId,
+    asked_by: UserId,
     key: ObjectKey,
 }
 
@@ -58,6 +60,7 @@ pub async fn find(context: &Context, owner: UserId, id: FileId, version: Option<
         modified: version.created_at,
         file_id: id,
         object_id: version.object_id,
+        asked_by: owner,
         key: parse_key(&version.key)?,
     })
 }
@@ -69,6 +72,7 @@ fn parse_key(key: &str) -> Result<ObjectKey> {
 /// Opens the bytes of `range` (none: all of them); the range must lie within the file.
 ///
 /// # Errors
+/// [`Error::Archived`] when all copies are; a restore was asked for then.
 /// [`Error::StoreUnavailable`] when no store that holds them answers; [`Error::Internal`] when none holds them.
 pub async fn open(context: &Context, target: &Target, range: Option<ByteRange>) -> Result<DownloadBody> {
     let (start, end) = match range {
@@ -81,6 +85,7 @@ pub async fn open(context: &Context, target: &Target, range: Option<ByteRange>) 
     let mut reader = Reader {
         context: context.clone(),
         object_id: target.object_id,
+        asked_by: Some(target.asked_by),
         key: target.key.clone(),
         size: target.size,
         at: start,
@@ -139,6 +144,8 @@ async fn copies_of(context: &Context, object: ObjectId) -> Result<Vec<(Store, Op
 struct Reader {
     context: Context,
     object_id: ObjectId,
+    /// Who reads.
+    asked_by: Option<UserId>,
     key: ObjectKey,
     size: u64,
     at: u64,
@@ -154,6 +161,7 @@ impl Reader {
     /// Answers the role of that store.
     async fn connect(&mut self) -> Result<StoreRole> {
         let mut last: Option<StoreError> = None;
+        let mut archived: Option<Store> = None;
         loop {
             let Some((store, seal)) = self.stores.pop_front() else {
                 if self.looked_up == 2 {
@@ -173,11 +181,17 @@ impl Reader {
                     self.body = Some(body);
                     return Ok(store.role());
                 }
+                Err(error) if error.is_archived() => archived = archived.or(Some(store)),
                 Err(error) => {
                     tracing::warn!(store = %store.name(), object = %self.object_id, %error, "reading from a store failed, trying the next one");
                     last = Some(error);
                 }
             }
+        }
+        if let Some(store) = archived {
+            let restore =
+                archive::want(&self.context, self.object_id, &self.key, &store, self.asked_by).await?;
+            return Err(Error::Archived(Box::new(restore)));
         }
         match last {
             Some(error) if !error.is_outage() => Err(Error::Store(error)),

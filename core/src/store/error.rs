@@ -170,6 +170,11 @@ impl StoreError {
         self.code() == Some("NoSuchUpload")
     }
 
+    /// Whether the object is archived: it exists, and cannot be read before it is restored.
+    pub fn is_archived(&self) -> bool {
+        self.code() == Some("InvalidObjectState")
+    }
+
     /// Whether the object is encrypted with a key that is not configured. Nothing is wrong with the object.
     pub fn is_key_missing(&self) -> bool {
         matches!(self.kind, StoreErrorKind::KeyMissing)

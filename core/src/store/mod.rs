@@ -3,6 +3,7 @@
 //! rust-s3 signs, our own pooled client sends: rust-s3's own transfers would copy and hash every body. Knows nothing of
 //! the database or the configuration, and never retries on its own account: callers use [`crate::retry`].
 
+mod archive;
 mod body;
 mod bucket;
 mod chunked;
@@ -31,6 +32,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::encryption::Keyring;
 
+pub use archive::{RestoreAnswer, RestoreStatus, is_archive_class};
 pub use body::{Body, BodyLengthError};
 pub use error::{BoxError, StoreError, StoreErrorKind, Verdict};
 pub use get::{ByteRange, GetObject, ObjectBody};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue};
 use s3::command::Command;
 
+use super::archive::{RestoreStatus, read_restore};
 use super::options::{
     CHECKSUM_CRC64NVME, CHECKSUM_MODE, CHECKSUM_SHA256, CHECKSUM_TYPE, STORAGE_CLASS, read_metadata,
 };
@@ -39,6 +40,8 @@ pub struct ObjectHead {
     pub crc64nvme: Option<Crc64Nvme>,
     /// Storage class; absent means the standard one.
     pub storage_class: Option<String>,
+    /// What is known of its restored copy, if it is archived and somebody asked for one.
+    pub restore: Option<RestoreStatus>,
     /// Media type.
     pub content_type: Option<String>,
     /// User metadata, decoded.
@@ -155,6 +158,7 @@ impl Store {
             sha256: read_sha256(headers),
             crc64nvme: read_crc64nvme(headers),
             storage_class: read_text(headers, &STORAGE_CLASS),
+            restore: read_restore(headers),
             content_type: read_text(headers, &CONTENT_TYPE),
             metadata: read_metadata(headers),
         })

@@ -33,6 +33,7 @@ pub(super) const CHECKSUM_TYPE: HeaderName = HeaderName::from_static("x-amz-chec
 pub(super) const CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-checksum-algorithm");
 pub(super) const CHECKSUM_MODE: HeaderName = HeaderName::from_static("x-amz-checksum-mode");
 pub(super) const STORAGE_CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
+pub(super) const RESTORE: HeaderName = HeaderName::from_static("x-amz-restore");
 const METADATA_PREFIX: &str = "x-amz-meta-";
 
 /// Everything but visible ASCII, and the escape itself. A space is escaped too: some signers fold two of them into one.

@@ -9,7 +9,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
 };
-use reqwest::{Method, Request};
+use reqwest::{Method, Request, Url};
 use s3::Bucket;
 use s3::command::{Command, Multipart};
 use s3::error::S3Error;
@@ -45,6 +45,19 @@ pub(super) async fn post(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     let hash = Sha256::of(body.as_bytes()).to_string();
     let mut request = signed(bucket, &template, Method::POST, headers, &hash).await?;
+    *request.body_mut() = Some(body.into());
+    Ok(request)
+}
+
+/// The request to restore an archived object, with its document.
+pub(super) async fn restore(bucket: &Bucket, path: &str, body: String) -> Result<Request, S3Error> {
+    let template = ReqwestRequest::new(bucket, path, Command::GetObject).await?;
+    let mut url = template.url()?;
+    url.query_pairs_mut().append_pair("restore", "");
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    let hash = Sha256::of(body.as_bytes()).to_string();
+    let mut request = signed_to(bucket, &template, url, Method::POST, headers, &hash).await?;
     *request.body_mut() = Some(body.into());
     Ok(request)
 }
@@ -119,10 +132,21 @@ async fn signed(
     bucket: &Bucket,
     template: &ReqwestRequest<'_>,
     method: Method,
+    headers: HeaderMap,
+    hash: &str,
+) -> Result<Request, S3Error> {
+    signed_to(bucket, template, template.url()?, method, headers, hash).await
+}
+
+/// As [`signed`], to another URL of the same host.
+async fn signed_to(
+    bucket: &Bucket,
+    template: &ReqwestRequest<'_>,
+    url: Url,
+    method: Method,
     mut headers: HeaderMap,
     hash: &str,
 ) -> Result<Request, S3Error> {
-    let url = template.url()?;
     headers.insert(HOST, HeaderValue::try_from(template.host_header())?);
     headers.insert(CONTENT_SHA256, HeaderValue::try_from(hash)?);
     headers.insert(AMZ_DATE, HeaderValue::try_from(template.long_date()?)?);

@@ -52,6 +52,12 @@ pub enum CopyError {
         /// How it was seen.
         detail: String,
     },
+    /// The source's copy is archived. Nothing is wrong with it, but it cannot be read before somebody has it restored.
+    #[error("the copy in store {store} is archived; `nightferry file restore-archive` has it restored")]
+    SourceArchived {
+        /// Source.
+        store: String,
+    },
     /// A reading of the source went wrong, but a second one did not confirm it: the way was at fault.
     #[error("reading from store {store} went wrong: {detail}")]
     BadRead {
@@ -290,6 +296,7 @@ pub(super) fn put_options(job: &Job<'_>) -> PutOptions {
 /// What a failed read of the source means.
 pub(super) fn source_error(job: &Job<'_>, error: StoreError) -> CopyError {
     match error.verdict() {
+        _ if error.is_archived() => CopyError::SourceArchived { store: job.source.name().to_string() },
         Verdict::SourceMissing => CopyError::SourceMissing { store: job.source.name().to_string() },
         Verdict::Corrupt => {
             CopyError::SourceCorrupt { store: job.source.name().to_string(), detail: error.to_string() }

@@ -1,6 +1,7 @@
 //! The engine that brings objects where they should be: plan, claim, copy, verify, switch, free. Joins `db` and
 //! `store`, which know nothing of each other. When it does which of these is the worker's business.
 
+pub mod archive;
 pub mod breaker;
 pub mod claim;
 pub mod copy;

@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::db::enums::ReplicaState;
 use crate::db::files::{self, FileRow};
 use crate::db::replicas::{self, Replica};
+use crate::db::restores::{self, Restore};
 use crate::db::runs;
 use crate::error::{Error, Result};
 use crate::ids::{FileId, UserId};
@@ -29,6 +30,8 @@ pub struct Placement {
     pub file: FileRow,
     /// Its replicas.
     pub replicas: Vec<Replica>,
+    /// Restores of archived copies.
+    pub restores: Vec<Restore>,
     /// The rule that decided.
     pub rule: String,
     /// What follows.
@@ -45,6 +48,7 @@ pub async fn explain(context: &Context, id: FileId, owner: Option<UserId>) -> Re
     let mut conn = context.db.conn().await?;
     let (file, object, _) = files::find(&mut conn, id, owner).await?.ok_or(Error::NotFound("file"))?;
     let replicas = replicas::of_objects(&mut conn, &[object]).await?;
+    let restores = restores::of_object(&mut conn, object).await?;
     let at_cloud = replicas.iter().find(|replica| replica.store == cloud);
     let at_local = replicas.iter().find(|replica| replica.store == local);
     let in_run = match at_cloud.and_then(|replica| replica.run_id) {
@@ -56,7 +60,7 @@ pub async fn explain(context: &Context, id: FileId, owner: Option<UserId>) -> Re
         None => next_step(context, &file, at_local, at_cloud, in_run.is_some(), &cloud)?,
     };
     let rule = at_cloud.and_then(|replica| replica.rule.clone()).unwrap_or_else(|| "default".to_owned());
-    Ok(Placement { file, replicas, rule, next })
+    Ok(Placement { file, replicas, restores, rule, next })
 }
 
 /// What to do about a file of which every verified copy is lost; none for all others.

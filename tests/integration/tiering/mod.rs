@@ -1,5 +1,6 @@
 //! The crossing: copy, verify, switch, free, and what happens when something dies.
 
+mod archive;
 mod changes;
 mod crashes;
 mod credentials;

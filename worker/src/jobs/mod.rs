@@ -1,10 +1,12 @@
 //! Background jobs, one file each.
 
+mod archive;
 mod expired_rows;
 mod housekeeping;
 mod reconcile;
 mod scrub;
 
+pub(crate) use archive::archive;
 pub(crate) use expired_rows::expired_rows;
 pub(crate) use housekeeping::housekeeping;
 pub(crate) use reconcile::reconcile;

@@ -13,6 +13,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::RUN_TO_GO_BACK_TO;
 use crate::db::enums::ReplicaState;
 use crate::db::prepared::Prepared;
+use crate::db::restores::READABLE;
 use crate::db::schema::replicas;
 use crate::error::Result;
 use crate::ids::{FileId, LeaseToken, ObjectId, RunId, UserId, WorkerId};
@@ -177,7 +178,7 @@ fn claiming(next: &str) -> String {
          RETURNING r.object_id, r.store, r.attempts, r.upload_id, r.part_size, r.key_id, r.envelope, r.storage_class, o.key, o.size, \
              o.sha256, o.crc64nvme, o.block_crcs, o.content_type, o.owner_id, o.stored_at, \
              named.file_id, named.filename, named.number AS version, \
-             ARRAY(SELECT s.store FROM replicas s WHERE s.object_id = o.id AND s.state = 'present') AS sources"
+             ARRAY(SELECT s.store FROM replicas s WHERE s.object_id = o.id AND s.state = 'present' AND {READABLE}) AS sources"
     )
 }
 

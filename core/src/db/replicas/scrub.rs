@@ -64,7 +64,7 @@ pub async fn verified_before(conn: &mut AsyncPgConnection, age: Duration) -> Res
 }
 
 /// The next copies of `store` in the order in which they were proved, those proved before `before` and after the one
-/// that `after` names by its time and object.
+/// that `after` names by its time and object. Archived copies are left out: reading one costs a restore.
 pub async fn oldest_verified(
     conn: &mut AsyncPgConnection,
     store: &str,
@@ -75,6 +75,7 @@ pub async fn oldest_verified(
         "SELECT r.object_id, r.store, r.verified_at, o.key, o.size, o.sha256, r.key_id, r.envelope \
          FROM replicas r JOIN objects o ON o.id = r.object_id \
          WHERE r.store = $1 AND r.state = 'present' AND o.state = 'stored' AND r.verified_at < $2 \
+           AND coalesce(r.storage_class, '') NOT IN ('GLACIER', 'DEEP_ARCHIVE') \
            AND r.verified_at >= $3 AND (r.verified_at, r.object_id) > ($3, $4) \
          ORDER BY r.verified_at, r.object_id LIMIT 32",
     )

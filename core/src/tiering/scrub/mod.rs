@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::checksum::Sha256;
 use crate::context::Context;
 use crate::db::replicas::{self, ToRead};
-use crate::db::unsigned;
+use crate::db::{restores, unsigned};
 use crate::encryption::{Seal, sealed_size};
 use crate::error::{Error, Result};
 use crate::store::{ObjectKey, Store, StoreError, StoreRole, Verdict};
@@ -94,6 +94,8 @@ enum Seen {
     Right(Option<Seal>),
     Missing,
     Wrong(String),
+    /// It is archived: reading it would cost a restore, which nobody asked for.
+    Archived,
     /// Nothing of the copy: the store failed, or no two readings agree.
     Nothing(String, bool),
 }
@@ -210,6 +212,7 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
                 right.0, right.1
             )),
             Ok(Held::Unsure) => Seen::Nothing("each reading gives other bytes".to_owned(), false),
+            Err(error) if error.is_archived() => Seen::Archived,
             Err(error) => Seen::Nothing(error.to_string(), error.is_outage() || error.is_credentials()),
         }))
     }
@@ -229,6 +232,13 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
                 self.summary.unread += 1;
                 tracing::warn!(target: "nightferry::sync", object = %item.object_id, store = item.store, why, "a copy could not be read; the next pass begins with it");
                 return Ok(());
+            }
+            Seen::Archived => {
+                return patiently(async || {
+                    let mut conn = self.context.db.conn().await?;
+                    restores::note_class(&mut conn, item.object_id, &item.store, Some("GLACIER")).await
+                })
+                .await;
             }
             Seen::Missing => (Kind::Missing, "it is missing".to_owned()),
             Seen::Wrong(detail) => (Kind::Corrupt, detail),
