@@ -111,7 +111,10 @@ fn domain_outcome(error: &Error) -> (StatusCode, &'static str) {
         Error::NotFound(_) => (StatusCode::NOT_FOUND, "NOT_FOUND"),
         Error::EmailTaken => (StatusCode::CONFLICT, "EMAIL_TAKEN"),
         Error::NameTaken(_) => (StatusCode::CONFLICT, "NAME_TAKEN"),
-        Error::Conflict(_) | Error::PlanChanged { .. } => (StatusCode::CONFLICT, "CONFLICT"),
+        // A download answers 202 with the restore instead.
+        Error::Conflict(_) | Error::PlanChanged { .. } | Error::Archived(_) => {
+            (StatusCode::CONFLICT, "CONFLICT")
+        }
         Error::SyncAlreadyRunning(_) => (StatusCode::CONFLICT, "SYNC_ALREADY_RUNNING"),
         Error::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "PRECONDITION_FAILED"),
         Error::FileTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "FILE_TOO_LARGE"),

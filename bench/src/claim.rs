@@ -150,6 +150,7 @@ impl Queue {
                 store: claim.store,
                 token,
                 etag: "0123456789abcdef0123456789abcdef".to_owned(),
+                seal: None,
                 size: claim.size,
             })
             .collect();

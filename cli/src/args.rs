@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    catalog, completions, config, file, migrate, reconcile, scrub, serve, store, sync, up, user, worker,
+    catalog, completions, config, file, key, migrate, reconcile, scrub, serve, store, sync, up, user, worker,
 };
 
 const LONG_ABOUT: &str = "\
@@ -43,7 +43,7 @@ force and where it came from. Without any configuration, a `nightferry up` that 
 const GROUPS: [(&str, &[&str]); 3] = [
     ("Start and run", &["up", "serve", "worker", "migrate"]),
     ("Operate", &["sync", "file", "user", "store", "reconcile", "scrub", "catalog"]),
-    ("Set up", &["config", "completions"]),
+    ("Set up", &["config", "key", "completions"]),
 ];
 
 /// Self-hosted hybrid file storage: fast local disk, cheap cloud capacity, one namespace.
@@ -116,6 +116,9 @@ pub enum Command {
     /// Check and show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Make keys for encrypted stores, and see which are needed
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Print a script that completes commands in your shell
     Completions(completions::CompletionsArgs),
 }

@@ -264,6 +264,7 @@ pub(crate) struct ReplicaDocument {
     attempts: i32,
     last_error: Option<String>,
     next_attempt_at: Option<DateTime<Utc>>,
+    encryption_key: Option<String>,
 }
 
 impl ReplicaDocument {
@@ -276,6 +277,7 @@ impl ReplicaDocument {
             attempts: replica.attempts,
             last_error: replica.last_error.clone(),
             next_attempt_at: (replica.state == ReplicaState::Queued).then_some(replica.not_before),
+            encryption_key: replica.key_id.clone(),
         }
     }
 }

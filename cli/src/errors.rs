@@ -190,6 +190,7 @@ fn of_domain(act: &dyn fmt::Display, error: &Error) -> Failure {
         | Error::NotFound(_)
         | Error::NameTaken(_)
         | Error::Conflict(_)
+        | Error::Archived(_)
         | Error::PreconditionFailed
         | Error::FileTooLarge { .. }
         | Error::QuotaExceeded { .. }
@@ -212,6 +213,7 @@ fn classify(error: &Error) -> (Exit, &'static str) {
         Error::EmailTaken => (Exit::Conflict, "email_taken"),
         Error::NameTaken(_) => (Exit::Conflict, "name_taken"),
         Error::Conflict(_) => (Exit::Conflict, "conflict"),
+        Error::Archived(_) => (Exit::Conflict, "archived"),
         Error::PreconditionFailed => (Exit::Conflict, "precondition_failed"),
         Error::SyncAlreadyRunning(_) => (Exit::Conflict, "sync_already_running"),
         Error::PlanChanged { .. } => (Exit::Conflict, "plan_changed"),

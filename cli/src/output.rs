@@ -37,8 +37,8 @@ impl Look {
     /// A state, coloured by what it means.
     pub(crate) fn state(self, state: &str) -> String {
         let style = match state {
-            "succeeded" | "present" | "ok" => Style::new().green(),
-            "failed" | "lost" => Style::new().red(),
+            "succeeded" | "present" | "ok" | "active" => Style::new().green(),
+            "failed" | "lost" | "missing" => Style::new().red(),
             "partial" | "cancelled" | "disabled" | "interrupted" | "differs" => Style::new().yellow(),
             "running" | "copying" => Style::new().cyan(),
             _ => return state.to_owned(),

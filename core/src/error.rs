@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::db::restores::Restore;
 use crate::ids::RunId;
 use crate::store::StoreError;
 
@@ -113,6 +114,11 @@ pub enum Error {
     /// A store did not do what was asked.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// The only copies are archived; one is being restored.
+    #[error(
+        "The file is archived and has to be restored before it can be read. That was asked for; it takes hours."
+    )]
+    Archived(Box<Restore>),
     /// No store can serve this now; later it may.
     #[error("No store that holds this file can be reached at the moment.")]
     StoreUnavailable {

@@ -28,6 +28,9 @@ impl Stores {
             .map_err(|error| Error::Internal(format!("the HTTP client for stores cannot start: {error}")))?;
         let mut by_name = BTreeMap::new();
         for (name, store) in &config.stores {
+            if let Some(warning) = store.key_warning() {
+                tracing::warn!(store = name, "{warning}");
+            }
             by_name.insert(name.clone(), Store::open(settings(name, store)?, &http)?);
         }
         Ok(Self {
@@ -97,6 +100,7 @@ fn settings(name: &str, store: &StoreConfig) -> Result<StoreSettings> {
         session_token: store.session_token.clone(),
         path_style: store.path_style,
         storage_class: store.storage_class.clone(),
+        keys: store.keyring.clone(),
         deadlines: Deadlines {
             control: store.control_timeout,
             idle: store.idle_timeout,

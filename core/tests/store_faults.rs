@@ -29,6 +29,7 @@ fn open(endpoint: String) -> Store {
         session_token: None,
         path_style: true,
         storage_class: None,
+        keys: None,
         deadlines: Deadlines { control: IDLE, idle: IDLE, complete: IDLE },
     };
     Store::open(settings, &HttpClient::new(CONNECT_DEADLINE).unwrap()).unwrap()

@@ -8,7 +8,7 @@ use nightferry_core::db::replicas::{Claim, Finished};
 use nightferry_core::db::runs::Run;
 use nightferry_core::error::Result;
 use nightferry_core::ids::{LeaseToken, RunId};
-use nightferry_core::tiering::copy::{self, CopyError};
+use nightferry_core::tiering::copy::{self, Copied, CopyError};
 use nightferry_core::tiering::patience::patiently;
 use nightferry_core::tiering::{run, settle, window};
 use tokio::sync::{Semaphore, mpsc};
@@ -65,7 +65,7 @@ pub(crate) async fn process(bench: Workbench, run: Option<Assignment>, held: Hel
     };
     let recorded = match outcome {
         None => patiently(|| give_back(&bench, token, &claim, None, Duration::ZERO)).await,
-        Some(Ok(etag)) => {
+        Some(Ok(copied)) => {
             bench.gate.succeeded(&claim.store);
             if let Some(source) = copy::source_of(&bench.context, &claim) {
                 bench.gate.succeeded(source.name().as_str());
@@ -74,7 +74,8 @@ pub(crate) async fn process(bench: Workbench, run: Option<Assignment>, held: Hel
                 object_id: claim.object_id,
                 store: claim.store.clone(),
                 token,
-                etag,
+                etag: copied.etag,
+                seal: copied.seal,
                 size: claim.size,
             };
             // The committer ends after the last sender is gone.
@@ -98,7 +99,7 @@ async fn attempt(
     run: Option<&Assignment>,
     token: LeaseToken,
     claim: &Claim,
-) -> Option<std::result::Result<String, CopyError>> {
+) -> Option<std::result::Result<Copied, CopyError>> {
     let never = CancellationToken::new();
     let stopped = run.map_or(&never, |run| &run.stopped);
     let closed = run.map_or(&never, |run| &run.closed);

@@ -84,6 +84,10 @@ pub(crate) async fn start(
     }
     {
         let context = context.clone();
+        add(&scheduler, &tasks, shutdown, EVERY_SECOND, move || jobs::archive(context.clone())).await?;
+    }
+    {
+        let context = context.clone();
         add(&scheduler, &tasks, shutdown, HOURLY, move || jobs::expired_rows(context.clone())).await?;
     }
     scheduler.start().await.context("the scheduler could not be started")?;

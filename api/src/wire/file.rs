@@ -1,8 +1,9 @@
 //! Files.
 
 use chrono::{DateTime, Utc};
-use nightferry_core::db::enums::ReplicaState;
+use nightferry_core::db::enums::{ReplicaState, RestoreState};
 use nightferry_core::db::replicas::Replica;
+use nightferry_core::db::restores::Restore;
 use nightferry_core::file::details::FileView;
 use nightferry_core::tiering::placement;
 use serde::{Deserialize, Serialize};
@@ -242,6 +243,48 @@ pub(crate) enum OnConflictWord {
     Fail,
 }
 
+/// What a download of an archived file answers in place of the bytes.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Archived {
+    /// How far it is.
+    pub(crate) restore: RestoreJob,
+}
+
+/// An archived copy that is made readable.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RestoreJob {
+    /// Id.
+    id: uuid::Uuid,
+    /// Store that holds it.
+    store: String,
+    /// `wanted`, `restoring`, `ready` or `failed`.
+    #[schema(example = "restoring")]
+    state: &'static str,
+    /// When somebody first asked.
+    requested_at: DateTime<Utc>,
+    /// When it could be read.
+    ready_at: Option<DateTime<Utc>>,
+    /// Until when.
+    expires_at: Option<DateTime<Utc>>,
+    /// When the store is asked next.
+    next_look_at: Option<DateTime<Utc>>,
+}
+
+impl From<Restore> for RestoreJob {
+    fn from(restore: Restore) -> Self {
+        let goes_on = matches!(restore.state, RestoreState::Wanted | RestoreState::Restoring);
+        Self {
+            id: restore.id,
+            store: restore.store,
+            state: restore.state.as_str(),
+            requested_at: restore.requested_at,
+            ready_at: restore.ready_at,
+            expires_at: restore.expires_at,
+            next_look_at: goes_on.then_some(restore.next_look_at),
+        }
+    }
+}
+
 /// Where a file is, why, and what follows.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Placement {
@@ -249,6 +292,8 @@ pub(crate) struct Placement {
     replicas: Vec<ReplicaStatus>,
     /// The rule that decided.
     rule: String,
+    /// Restores of archived copies.
+    restores: Vec<RestoreJob>,
     /// What follows.
     next: NextStep,
 }
@@ -269,6 +314,8 @@ pub(crate) struct ReplicaStatus {
     last_error: Option<String>,
     /// Not tried again before this, while it is queued.
     next_attempt_at: Option<DateTime<Utc>>,
+    /// Whether they are encrypted there.
+    encrypted: bool,
 }
 
 /// What happens to a file next.
@@ -286,6 +333,7 @@ impl From<placement::Placement> for Placement {
         Self {
             replicas: placement.replicas.into_iter().map(ReplicaStatus::from).collect(),
             rule: placement.rule,
+            restores: placement.restores.into_iter().map(RestoreJob::from).collect(),
             next: NextStep { action: placement.next.action, at: placement.next.at },
         }
     }
@@ -295,6 +343,7 @@ impl From<Replica> for ReplicaStatus {
     fn from(replica: Replica) -> Self {
         Self {
             next_attempt_at: (replica.state == ReplicaState::Queued).then_some(replica.not_before),
+            encrypted: replica.key_id.is_some(),
             store: replica.store,
             state: replica.state.as_str(),
             verified_at: replica.verified_at,

@@ -4,6 +4,7 @@ pub(crate) mod catalog;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod file;
+pub(crate) mod key;
 pub(crate) mod migrate;
 pub(crate) mod reconcile;
 pub(crate) mod scrub;
@@ -71,10 +72,11 @@ async fn dispatch(app: &App, command: Command) -> Result<Exit, Failure> {
         Command::File(command) => file::run(app, command).await,
         Command::User(command) => user::run(app, command).await,
         Command::Store(command) => store::run(app, command).await,
-        Command::Reconcile(args) => reconcile::run(app, args).await,
-        Command::Scrub(args) => scrub::run(app, args).await,
-        Command::Catalog(command) => catalog::run(app, command).await,
+        Command::Reconcile(args) => Box::pin(reconcile::run(app, args)).await,
+        Command::Scrub(args) => Box::pin(scrub::run(app, args)).await,
+        Command::Catalog(command) => Box::pin(catalog::run(app, command)).await,
         Command::Config(command) => config::run(app, &command),
+        Command::Key(command) => key::run(app, &command).await,
         Command::Completions(args) => completions::run(app, &args),
     }
 }

@@ -50,8 +50,8 @@ pub use self::problem::{ConfigErrors, Problem};
 pub use self::reconcile::ReconcileConfig;
 pub use self::scrub::ScrubConfig;
 pub use self::server::ServerConfig;
-pub use self::stores::{StoreConfig, StoreRole};
-pub use self::tiering::{FreeLocalAfter, TieringConfig, TransferOrder, VerifyMode};
+pub use self::stores::{StoreConfig, StoreRole, is_exposed};
+pub use self::tiering::{ArchiveTier, FreeLocalAfter, TieringConfig, TransferOrder, VerifyMode};
 pub use self::uploads::UploadsConfig;
 pub use self::window::Window;
 
@@ -190,6 +190,7 @@ impl Config {
         for (key, endpoint) in stores::derive_endpoints(&mut self.stores, problems) {
             self.show_derived(&key, &endpoint, "default of the region");
         }
+        stores::load_keys(&mut self.stores, problems);
         for (key, role) in
             [("tiering.local_store", StoreRole::Local), ("tiering.cloud_store", StoreRole::Cloud)]
         {

@@ -254,6 +254,14 @@ pub(super) fn credential(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Keys; what each must be is looked at where they are read.
+pub(super) fn keys(text: &str) -> Result<String, String> {
+    if !text.bytes().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
+        return Err("has characters outside ASCII".to_owned());
+    }
+    Ok(text.trim().to_owned())
+}
+
 /// A cron pattern with six fields, seconds first, that comes due at some time.
 pub(super) fn schedule(text: &str) -> Result<String, String> {
     let text = text.trim();

@@ -1,11 +1,15 @@
 //! The S3 stores that hold the bytes: where each is, its part in the ferry, and its deadlines.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+
+use crate::encryption::Keyring;
 
 use super::problem::Problems;
 use super::spec::{Kind, Spec};
@@ -14,6 +18,7 @@ use super::{rules, words};
 /// A `[stores.NAME]` section.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "switches of the configuration, independent of each other")]
 pub struct StoreConfig {
     /// Whether the store is used. Stores that are not never reach [`Config::stores`](super::Config::stores).
     pub enabled: bool,
@@ -41,6 +46,17 @@ pub struct StoreConfig {
     /// Value of `x-amz-storage-class` for objects written.
     #[serde(deserialize_with = "words::optional")]
     pub storage_class: Option<String>,
+    /// Whether what is written there is encrypted before.
+    pub encryption: bool,
+    /// File with the keys of its encrypted objects.
+    #[serde(deserialize_with = "words::optional")]
+    pub encryption_key_file: Option<PathBuf>,
+    /// The keys themselves, where there is no file.
+    #[serde(deserialize_with = "words::optional")]
+    pub encryption_keys: Option<SecretString>,
+    /// The keys, read.
+    #[serde(skip)]
+    pub keyring: Option<Arc<Keyring>>,
     /// Whether a missing bucket is created at start.
     pub create_bucket: bool,
     /// Deadline for opening a connection.
@@ -75,6 +91,13 @@ impl StoreRole {
 }
 
 impl StoreConfig {
+    /// What is unsafe about its keys, in words, though they work.
+    pub fn key_warning(&self) -> Option<String> {
+        let path = self.encryption_key_file.as_deref().filter(|path| is_exposed(path))?;
+        let path = path.display();
+        Some(format!("the key file {path} can be read by others than its owner: chmod 600 {path}"))
+    }
+
     /// The endpoint for URLs that clients outside will call: `public_endpoint`, or else `endpoint`.
     pub fn client_endpoint(&self) -> &str {
         self.public_endpoint.as_deref().unwrap_or(&self.endpoint)
@@ -123,6 +146,79 @@ pub(super) fn check_distinct(stores: &BTreeMap<String, StoreConfig>, problems: &
                 "give every store a bucket of its own",
             );
         }
+    }
+}
+
+/// Reads the keys of every store, from its file or from the setting itself.
+pub(super) fn load_keys(stores: &mut BTreeMap<String, StoreConfig>, problems: &mut Problems) {
+    for (name, store) in stores {
+        let key = |field: &str| format!("stores.{name}.{field}");
+        let (switch, file, direct) = (key("encryption"), key("encryption_key_file"), key("encryption_keys"));
+        if store.role == StoreRole::Local && store.encryption {
+            problems.add_between(
+                &[&switch, &key("role")],
+                "is on for a local store; only what leaves for a cloud store is encrypted",
+                format!("remove it, or encrypt the disk of \"{name}\" itself"),
+            );
+            continue;
+        }
+        let (source, text) = match (&store.encryption_key_file, &store.encryption_keys) {
+            (Some(_), Some(_)) => {
+                problems.add_between(
+                    &[&file, &direct],
+                    format!("and {direct} are both set"),
+                    "keep the keys in one place, best in the file",
+                );
+                continue;
+            }
+            (Some(path), None) => match std::fs::read_to_string(path) {
+                Ok(text) => (file, SecretString::from(text)),
+                Err(error) => {
+                    problems.add(
+                        &file,
+                        format!("= \"{}\" cannot be read: {error}", path.display()),
+                        "give the path of a file that this user may read; `nightferry key generate --file FILE` makes one",
+                    );
+                    continue;
+                }
+            },
+            (None, Some(text)) => (direct, text.clone()),
+            (None, None) if store.encryption => {
+                problems.add(
+                    &switch,
+                    "is on, and there is no key",
+                    format!("make one with `nightferry key generate --file FILE` and set {file} to FILE"),
+                );
+                continue;
+            }
+            (None, None) => continue,
+        };
+        match Keyring::parse(text.expose_secret(), store.encryption) {
+            Ok(keys) => store.keyring = Some(Arc::new(keys)),
+            Err(wrong) => {
+                for problem in wrong.0 {
+                    problems.add(
+                        &source,
+                        format!("holds keys that cannot be used: {problem}"),
+                        "write one key a line as ID:KEY, with 32 bytes in base64; `nightferry key generate` prints such a line",
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Whether others than its owner may read a file. Always false where files have no such rights.
+pub fn is_exposed(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        false
     }
 }
 
@@ -202,6 +298,26 @@ pub(super) const SETTINGS: &[Spec] = &[
          a restore.",
     )
     .optional("the store's default"),
+    Spec::new(
+        "stores.*.encryption",
+        Kind::Switch,
+        "Whether objects are encrypted before they are sent to this cloud store. Needs a key. Losing the key loses the \
+         files: see docs/encryption.md.",
+    ),
+    Spec::new(
+        "stores.*.encryption_key_file",
+        Kind::Text { what: "the path of a key file", rule: rules::file_path },
+        "File with the keys, one ID:KEY a line, made by `nightferry key generate`. The first one encrypts, all of them \
+         decrypt.",
+    )
+    .optional("encryption_keys, or no encryption"),
+    Spec::new(
+        "stores.*.encryption_keys",
+        Kind::Text { what: "keys as ID:KEY, separated by commas or line ends", rule: rules::keys },
+        "The keys themselves, as in the file, separated by commas: for an environment that hands out secrets.",
+    )
+    .secret()
+    .optional("encryption_key_file, or no encryption"),
     Spec::new(
         "stores.*.create_bucket",
         Kind::Switch,

@@ -71,6 +71,13 @@ pub struct TieringConfig {
     pub free_grace: Duration,
     /// Whether a download that the cloud served brings a local copy back.
     pub cache_on_read: bool,
+    /// For how many days an archived copy that was asked for can be read.
+    pub archive_restore_days: u32,
+    /// How fast archived copies are restored.
+    pub archive_restore_tier: ArchiveTier,
+    /// How often a store is asked whether it has restored a copy.
+    #[serde(deserialize_with = "words::duration")]
+    pub archive_poll: Duration,
     /// Bytes that the local store may hold; none: no limit.
     #[serde(deserialize_with = "words::bytes")]
     pub local_capacity: Option<u64>,
@@ -93,6 +100,29 @@ pub enum TransferOrder {
     Smallest,
     /// The largest files.
     Largest,
+}
+
+/// How fast an archived copy is restored, and for how much money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArchiveTier {
+    /// Hours.
+    Standard,
+    /// Half a day or longer, and the cheapest.
+    Bulk,
+    /// Minutes, and not for every class.
+    Expedited,
+}
+
+impl ArchiveTier {
+    /// S3's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "Standard",
+            Self::Bulk => "Bulk",
+            Self::Expedited => "Expedited",
+        }
+    }
 }
 
 /// How a copy is proved.
@@ -325,6 +355,21 @@ pub(super) const SETTINGS: &[Spec] = &[
         Kind::Switch,
         "Whether a download that the cloud store served brings a copy back to the local store, which is then freed by the \
          same rules as before.",
+    ),
+    Spec::new(
+        "tiering.archive_restore_days",
+        Kind::count(1, 365),
+        "For how many days a copy in an archive class (GLACIER, DEEP_ARCHIVE) can be read after somebody asked for it.",
+    ),
+    Spec::new(
+        "tiering.archive_restore_tier",
+        Kind::OneOf(&["standard", "bulk", "expedited"]),
+        "How fast such a copy is restored, and for how much money: see your provider's prices.",
+    ),
+    Spec::new(
+        "tiering.archive_poll",
+        Kind::seconds(1, 86_400),
+        "How often a store is asked whether it has restored a copy.",
     ),
     Spec::new(
         "tiering.local_capacity",

@@ -55,6 +55,19 @@ macro_rules! pg_enum {
 }
 
 pg_enum!(
+    /// How far the restore of an archived copy is.
+    RestoreState: RestoreState {
+        /// Somebody asked for it; the store has not been told yet.
+        Wanted = "wanted",
+        /// The store makes the copy.
+        Restoring = "restoring",
+        /// It can be read, until it expires.
+        Ready = "ready",
+        /// Given up.
+        Failed = "failed",
+    }
+);
+pg_enum!(
     /// What an account may do.
     UserRole: UserRole {
         /// Own files only.

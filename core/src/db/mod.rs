@@ -18,6 +18,7 @@ pub mod policy;
 mod prepared;
 pub mod refresh_tokens;
 pub mod replicas;
+pub mod restores;
 pub mod revoked_tokens;
 pub mod run_failures;
 pub mod runs;

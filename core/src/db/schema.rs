@@ -18,6 +18,9 @@ pub mod sql_types {
     #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
     #[diesel(postgres_type(name = "run_status"))]
     pub struct RunStatus;
+    #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
+    #[diesel(postgres_type(name = "restore_state"))]
+    pub struct RestoreState;
 }
 
 diesel::table! {
@@ -203,6 +206,28 @@ diesel::table! {
         object_size -> Nullable<Int8>,
         free_rule -> Text,
         keep_local -> Bool,
+        key_id -> Nullable<Text>,
+        envelope -> Nullable<Bytea>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::sql_types::RestoreState;
+
+    restores (id) {
+        id -> Uuid,
+        object_id -> Uuid,
+        store -> Text,
+        state -> RestoreState,
+        requested_by -> Nullable<Uuid>,
+        requested_at -> Timestamptz,
+        asked_at -> Nullable<Timestamptz>,
+        ready_at -> Nullable<Timestamptz>,
+        expires_at -> Nullable<Timestamptz>,
+        next_look_at -> Timestamptz,
+        attempts -> Int4,
+        last_error -> Nullable<Text>,
     }
 }
 
@@ -216,6 +241,7 @@ diesel::table! {
         etag -> Text,
         crc64nvme -> Bytea,
         created_at -> Timestamptz,
+        sealed_crc64nvme -> Nullable<Bytea>,
     }
 }
 
@@ -311,6 +337,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     runs,
     workers,
     replicas,
+    restores,
     transfer_parts,
     run_failures,
     audit_events,

@@ -23,8 +23,10 @@ pub struct TransferPart {
     pub size: i64,
     /// As the destination answered.
     pub etag: String,
-    /// CRC-64/NVME of the part, big-endian.
+    /// CRC-64/NVME of the part in the clear, big-endian.
     pub crc64nvme: Vec<u8>,
+    /// CRC-64/NVME of what the destination holds, where that is encrypted.
+    pub sealed_crc64nvme: Option<Vec<u8>>,
 }
 
 /// Remembers a finished part. Twice is once.

@@ -11,9 +11,12 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use crate::context::Context;
 use crate::db::enums::ReplicaState;
 use crate::db::{files, replicas, unsigned};
+use crate::encryption::Seal;
 use crate::error::{Error, Result};
 use crate::ids::{FileId, ObjectId, UserId};
-use crate::store::{ByteRange, GetObject, ObjectKey, Store, StoreError, StoreRole};
+use crate::store::{ByteRange, ObjectKey, Store, StoreError, StoreRole};
+use crate::tiering::archive;
+use crate::vault::{self, Reading, Wanted};
 
 /// After this a client may try again when no store could be reached.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -36,6 +39,7 @@ pub struct Target {
     pub modified: DateTime<Utc>,
     file_id: FileId,
     object_id: ObjectId,
+    asked_by: UserId,
     key: ObjectKey,
 }
 
@@ -56,6 +60,7 @@ pub async fn find(context: &Context, owner: UserId, id: FileId, version: Option<
         modified: version.created_at,
         file_id: id,
         object_id: version.object_id,
+        asked_by: owner,
         key: parse_key(&version.key)?,
     })
 }
@@ -67,6 +72,7 @@ fn parse_key(key: &str) -> Result<ObjectKey> {
 /// Opens the bytes of `range` (none: all of them); the range must lie within the file.
 ///
 /// # Errors
+/// [`Error::Archived`] when all copies are; a restore was asked for then.
 /// [`Error::StoreUnavailable`] when no store that holds them answers; [`Error::Internal`] when none holds them.
 pub async fn open(context: &Context, target: &Target, range: Option<ByteRange>) -> Result<DownloadBody> {
     let (start, end) = match range {
@@ -79,7 +85,9 @@ pub async fn open(context: &Context, target: &Target, range: Option<ByteRange>) 
     let mut reader = Reader {
         context: context.clone(),
         object_id: target.object_id,
+        asked_by: Some(target.asked_by),
         key: target.key.clone(),
+        size: target.size,
         at: start,
         end,
         stores: VecDeque::new(),
@@ -101,8 +109,17 @@ pub async fn presign(
     disposition: &str,
     expires: Duration,
 ) -> Result<String> {
-    let names = present_in(context, target.object_id).await?;
-    let store = first(context, &names)?;
+    let copies = copies_of(context, target.object_id).await?;
+    // A store gives out what it has: of an encrypted copy nothing that a client could use.
+    let Some((store, _)) = copies.iter().find(|(_, seal)| seal.is_none()) else {
+        if copies.is_empty() {
+            return Err(Error::StoreUnavailable { retry_after: RETRY_AFTER });
+        }
+        return Err(Error::Conflict(
+            "This file is stored encrypted, so there is no link straight to a store. Download it through this service."
+                .to_owned(),
+        ));
+    };
     note(context, target, store.role());
     Ok(store.presign_get(&target.key, expires, Some(disposition), Some(&target.content_type)).await?)
 }
@@ -113,26 +130,28 @@ fn note(context: &Context, target: &Target, role: StoreRole) {
     context.accesses.note(target.file_id, target.object_id, context.clock.now(), afar);
 }
 
-fn first<'a>(context: &'a Context, names: &'a [String]) -> Result<&'a Store> {
-    let stores = context.stores.nearest_first(names.iter().map(String::as_str));
-    stores.into_iter().next().ok_or(Error::StoreUnavailable { retry_after: RETRY_AFTER })
-}
-
-async fn present_in(context: &Context, object: ObjectId) -> Result<Vec<String>> {
+/// The verified copies of an object, nearest first, each with how it is encrypted.
+async fn copies_of(context: &Context, object: ObjectId) -> Result<Vec<(Store, Option<Seal>)>> {
     let mut conn = context.db.conn().await?;
-    let rows = replicas::of_objects(&mut conn, &[object]).await?;
-    Ok(rows.into_iter().filter(|row| row.state == ReplicaState::Present).map(|row| row.store).collect())
+    let mut rows = replicas::of_objects(&mut conn, &[object]).await?;
+    rows.retain(|row| row.state == ReplicaState::Present);
+    let stores = context.stores.nearest_first(rows.iter().map(|row| row.store.as_str()));
+    let seal_in = |store: &Store| rows.iter().find(|row| row.store == store.name().as_str())?.seal();
+    Ok(stores.into_iter().map(|store| (store.clone(), seal_in(store))).collect())
 }
 
 /// Reads from `at` to `end`, moving on to the next store where one fails.
 struct Reader {
     context: Context,
     object_id: ObjectId,
+    /// Who reads.
+    asked_by: Option<UserId>,
     key: ObjectKey,
+    size: u64,
     at: u64,
     end: u64,
-    stores: VecDeque<Store>,
-    body: Option<GetObject>,
+    stores: VecDeque<(Store, Option<Seal>)>,
+    body: Option<Reading>,
     looked_up: u8,
 }
 
@@ -142,31 +161,37 @@ impl Reader {
     /// Answers the role of that store.
     async fn connect(&mut self) -> Result<StoreRole> {
         let mut last: Option<StoreError> = None;
+        let mut archived: Option<Store> = None;
         loop {
-            let Some(store) = self.stores.pop_front() else {
+            let Some((store, seal)) = self.stores.pop_front() else {
                 if self.looked_up == 2 {
                     break;
                 }
                 self.looked_up += 1;
-                let names = present_in(&self.context, self.object_id).await?;
-                let stores = self.context.stores.nearest_first(names.iter().map(String::as_str));
-                self.stores = stores.into_iter().cloned().collect();
+                self.stores = copies_of(&self.context, self.object_id).await?.into();
                 if self.stores.is_empty() {
                     break;
                 }
                 continue;
             };
             let range = ByteRange::of_length(self.at, self.end - self.at);
-            match store.get(&self.key, range).await {
+            let wanted = Wanted { key: &self.key, size: self.size, seal: seal.as_ref() };
+            match vault::read(&store, wanted, range).await {
                 Ok(body) => {
                     self.body = Some(body);
                     return Ok(store.role());
                 }
+                Err(error) if error.is_archived() => archived = archived.or(Some(store)),
                 Err(error) => {
                     tracing::warn!(store = %store.name(), object = %self.object_id, %error, "reading from a store failed, trying the next one");
                     last = Some(error);
                 }
             }
+        }
+        if let Some(store) = archived {
+            let restore =
+                archive::want(&self.context, self.object_id, &self.key, &store, self.asked_by).await?;
+            return Err(Error::Archived(Box::new(restore)));
         }
         match last {
             Some(error) if !error.is_outage() => Err(Error::Store(error)),

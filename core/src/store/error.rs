@@ -54,6 +54,10 @@ pub enum StoreErrorKind {
     Protocol,
     /// The request cannot be made from these settings or arguments.
     Invalid,
+    /// The object is encrypted, and the key is not configured or another one. Says nothing about its bytes.
+    KeyMissing,
+    /// The object is encrypted, and its bytes are not those that were encrypted.
+    Unauthentic,
     /// The producer of the body failed; the store is not to blame.
     Source(BoxError),
 }
@@ -72,7 +76,7 @@ pub enum Verdict {
 }
 
 impl StoreError {
-    pub(super) fn new(
+    pub(crate) fn new(
         store: &StoreName,
         operation: &'static str,
         kind: StoreErrorKind,
@@ -122,8 +126,8 @@ impl StoreError {
             | StoreErrorKind::Connection
             | StoreErrorKind::Truncated
             | StoreErrorKind::Protocol => Verdict::Transient,
-            StoreErrorKind::Invalid => Verdict::Permanent,
-            StoreErrorKind::Mismatch => Verdict::Corrupt,
+            StoreErrorKind::Invalid | StoreErrorKind::KeyMissing => Verdict::Permanent,
+            StoreErrorKind::Mismatch | StoreErrorKind::Unauthentic => Verdict::Corrupt,
             StoreErrorKind::Source(source) => {
                 source.downcast_ref::<Self>().map_or(Verdict::Transient, Self::verdict)
             }
@@ -166,6 +170,16 @@ impl StoreError {
         self.code() == Some("NoSuchUpload")
     }
 
+    /// Whether the object is archived: it exists, and cannot be read before it is restored.
+    pub fn is_archived(&self) -> bool {
+        self.code() == Some("InvalidObjectState")
+    }
+
+    /// Whether the object is encrypted with a key that is not configured. Nothing is wrong with the object.
+    pub fn is_key_missing(&self) -> bool {
+        matches!(self.kind, StoreErrorKind::KeyMissing)
+    }
+
     /// Whether the bucket does not exist.
     pub fn is_no_such_bucket(&self) -> bool {
         self.code() == Some("NoSuchBucket")
@@ -194,6 +208,9 @@ impl StoreError {
         match &self.kind {
             StoreErrorKind::Connect => Some("check that the store is running and that its endpoint is right"),
             StoreErrorKind::Answer { status, code } => hint_for(*status, code),
+            StoreErrorKind::KeyMissing => Some(
+                "put the key back among the store's encryption keys; without it these bytes cannot be read",
+            ),
             _ => None,
         }
     }
@@ -282,6 +299,8 @@ impl fmt::Display for StoreErrorKind {
             Self::Mismatch => f.write_str("stored other bytes than were sent"),
             Self::Protocol => f.write_str("was answered in a way that is not S3"),
             Self::Invalid => f.write_str("cannot be requested"),
+            Self::KeyMissing => f.write_str("found an encrypted object whose key is missing"),
+            Self::Unauthentic => f.write_str("gave bytes that do not decrypt"),
             Self::Source(source) => write!(f, "stopped because its source failed: {source}"),
         }
     }

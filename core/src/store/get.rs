@@ -1,5 +1,6 @@
 //! Reading an object as a stream that never ends early without saying so.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,6 +11,7 @@ use reqwest::StatusCode;
 use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
 use tokio::time::{Instant, Sleep};
 
+use super::options::read_metadata;
 use super::{ObjectKey, Store, StoreError, StoreErrorKind, object, sign};
 
 const GET: &str = "GetObject";
@@ -54,6 +56,8 @@ pub struct GetObject {
     pub total_size: u64,
     /// Entity tag without quotes.
     pub etag: String,
+    /// User metadata, decoded.
+    pub metadata: BTreeMap<String, String>,
     /// The bytes.
     pub body: ObjectBody,
 }
@@ -107,6 +111,7 @@ impl Store {
             length,
             total_size,
             etag: object::read_etag(response.headers()).unwrap_or_default(),
+            metadata: read_metadata(response.headers()),
             body: ObjectBody {
                 store: self.clone(),
                 chunks: response.bytes_stream().boxed(),

@@ -3,6 +3,7 @@
 //! rust-s3 signs, our own pooled client sends: rust-s3's own transfers would copy and hash every body. Knows nothing of
 //! the database or the configuration, and never retries on its own account: callers use [`crate::retry`].
 
+mod archive;
 mod body;
 mod bucket;
 mod chunked;
@@ -30,6 +31,9 @@ use s3::creds::Credentials;
 use s3::region::Region;
 use secrecy::ExposeSecret as _;
 
+use crate::encryption::Keyring;
+
+pub use archive::{RestoreAnswer, RestoreStatus, is_archive_class};
 pub use body::{Body, BodyLengthError};
 pub use error::{BoxError, StoreError, StoreErrorKind, Verdict};
 pub use get::{ByteRange, GetObject, ObjectBody};
@@ -83,6 +87,11 @@ impl Store {
     /// What it was opened with.
     pub fn settings(&self) -> &StoreSettings {
         &self.0.settings
+    }
+
+    /// The keys of its encrypted objects.
+    pub fn keys(&self) -> Option<&Keyring> {
+        self.0.settings.keys.as_deref()
     }
 
     fn error(&self, operation: &'static str, kind: StoreErrorKind, detail: impl Into<String>) -> StoreError {
@@ -157,6 +166,9 @@ mod tests {
         is_send(
             |store, key| async move { store.put(key, Bytes::new().into(), &PutOptions::default()).await },
         );
+        is_send(|store, key| async move {
+            store.put_trailing(key, Bytes::new().into(), &PutOptions::default()).await
+        });
         is_send(|store, key| async move { store.create_multipart(key, &PutOptions::default()).await });
         is_send(|store, key| async move {
             let upload = UploadId::new("");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue};
 use s3::command::Command;
 
+use super::archive::{RestoreStatus, read_restore};
 use super::options::{
     CHECKSUM_CRC64NVME, CHECKSUM_MODE, CHECKSUM_SHA256, CHECKSUM_TYPE, STORAGE_CLASS, read_metadata,
 };
@@ -39,6 +40,8 @@ pub struct ObjectHead {
     pub crc64nvme: Option<Crc64Nvme>,
     /// Storage class; absent means the standard one.
     pub storage_class: Option<String>,
+    /// What is known of its restored copy, if it is archived and somebody asked for one.
+    pub restore: Option<RestoreStatus>,
     /// Media type.
     pub content_type: Option<String>,
     /// User metadata, decoded.
@@ -67,26 +70,68 @@ impl Store {
         body: Body,
         options: &PutOptions,
     ) -> Result<PutReceipt, StoreError> {
+        let mut headers = self.put_headers(options)?;
+        options.add_checksum(&mut headers).map_err(|error| self.invalid(PUT, &error))?;
+        let signing = sign::put(&self.0.bucket, key.as_str(), headers);
+        let request = signing.await.map_err(|error| self.invalid(PUT, &error))?;
+        let response = self.send_body(PUT, request, body).await?;
+        let receipt = self.receipt(&response)?;
+        self.compare(PUT, options.sha256, receipt.sha256)?;
+        self.compare(PUT, options.crc64nvme, receipt.crc64nvme)?;
+        Ok(receipt)
+    }
+
+    /// As [`Store::put`], for a body whose checksum nobody knows before its last byte has passed: it follows the bytes, and
+    /// the store refuses other ones. Gives that checksum with the receipt. The checksums in `options` are not sent.
+    pub async fn put_trailing(
+        &self,
+        key: &ObjectKey,
+        body: Body,
+        options: &PutOptions,
+    ) -> Result<(PutReceipt, Crc64Nvme), StoreError> {
+        let again = body.again();
+        match (self.put_trailing_once(key, body, options).await, again) {
+            (Err(error), Some(body)) if error.is_clock_skew() => {
+                self.put_trailing_once(key, body, options).await
+            }
+            (result, _) => result,
+        }
+    }
+
+    async fn put_trailing_once(
+        &self,
+        key: &ObjectKey,
+        body: Body,
+        options: &PutOptions,
+    ) -> Result<(PutReceipt, Crc64Nvme), StoreError> {
+        let headers = self.put_headers(options)?;
+        let signing = sign::put_with_trailer(&self.0.bucket, key.as_str(), body.length(), headers);
+        let request = signing.await.map_err(|error| self.invalid(PUT, &error))?;
+        let (response, crc) = self.send_with_trailer(PUT, request, body).await?;
+        let receipt = self.receipt(&response)?;
+        self.compare(PUT, Some(crc), receipt.crc64nvme)?;
+        Ok((receipt, crc))
+    }
+
+    /// Everything that goes with an object but its checksum.
+    fn put_headers(&self, options: &PutOptions) -> Result<HeaderMap, StoreError> {
         let mut headers = options
             .headers(self.settings().storage_class.as_deref())
             .map_err(|error| self.invalid(PUT, &error))?;
-        options.add_checksum(&mut headers).map_err(|error| self.invalid(PUT, &error))?;
         let content_type = options.content_type.as_deref().unwrap_or("application/octet-stream");
         headers.insert(
             CONTENT_TYPE,
             HeaderValue::from_str(content_type).map_err(|error| self.invalid(PUT, &error))?,
         );
-        let signing = sign::put(&self.0.bucket, key.as_str(), headers);
-        let request = signing.await.map_err(|error| self.invalid(PUT, &error))?;
-        let response = self.send_body(PUT, request, body).await?;
-        let receipt = PutReceipt {
+        Ok(headers)
+    }
+
+    fn receipt(&self, response: &reqwest::Response) -> Result<PutReceipt, StoreError> {
+        Ok(PutReceipt {
             etag: read_etag(response.headers()).ok_or_else(|| self.protocol(PUT, "no ETag"))?,
             sha256: read_sha256(response.headers()),
             crc64nvme: read_crc64nvme(response.headers()),
-        };
-        self.compare(PUT, options.sha256, receipt.sha256)?;
-        self.compare(PUT, options.crc64nvme, receipt.crc64nvme)?;
-        Ok(receipt)
+        })
     }
 
     /// What the store knows about an object; `None` when it does not exist.
@@ -113,6 +158,7 @@ impl Store {
             sha256: read_sha256(headers),
             crc64nvme: read_crc64nvme(headers),
             storage_class: read_text(headers, &STORAGE_CLASS),
+            restore: read_restore(headers),
             content_type: read_text(headers, &CONTENT_TYPE),
             metadata: read_metadata(headers),
         })

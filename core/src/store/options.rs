@@ -45,6 +45,7 @@ pub(super) const CHECKSUM_TYPE: HeaderName = HeaderName::from_static("x-amz-chec
 pub(super) const CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-checksum-algorithm");
 pub(super) const CHECKSUM_MODE: HeaderName = HeaderName::from_static("x-amz-checksum-mode");
 pub(super) const STORAGE_CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
+pub(super) const RESTORE: HeaderName = HeaderName::from_static("x-amz-restore");
 const METADATA_PREFIX: &str = "x-amz-meta-";
 
 /// Everything but visible ASCII, and the escape itself. A space is escaped too: some signers fold two of them into one.
@@ -147,6 +148,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::encryption::Seal;
 
     fn with(metadata: &[(&'static str, &str)]) -> PutOptions {
         let metadata = metadata.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
@@ -161,10 +163,12 @@ mod tests {
         let names =
             [OBJECT, OWNER, NAME, FILE, SHA256, VERSION, TIME, CRC64NVME, EMAIL, FOLDER, ORIGINAL, ALSO, CUT];
         let mut options = with(&names.map(|name| (name, "x")));
+        options.metadata.insert(Seal::KEY_ID, "8".to_owned());
+        options.metadata.insert(Seal::ENVELOPE, "9".to_owned());
         options.sha256 = Some(Sha256::of(b""));
         let mut headers = options.headers(Some("STANDARD_IA")).unwrap();
         options.add_checksum(&mut headers).unwrap();
-        assert_eq!(headers.len(), names.len() + 2);
+        assert_eq!(headers.len(), names.len() + 4);
         refuse_ambiguous(&headers).unwrap();
     }
 

@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+
+use crate::encryption::Keyring;
 
 /// What a store is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -138,6 +141,8 @@ pub struct StoreSettings {
     pub path_style: bool,
     /// `x-amz-storage-class` of new objects, unless the request names another.
     pub storage_class: Option<String>,
+    /// Keys with which its objects are encrypted and decrypted; none where it never held an encrypted one.
+    pub keys: Option<Arc<Keyring>>,
     /// How long to wait.
     pub deadlines: Deadlines,
 }

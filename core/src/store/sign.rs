@@ -9,7 +9,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
 };
-use reqwest::{Method, Request};
+use reqwest::{Method, Request, Url};
 use s3::Bucket;
 use s3::command::{Command, Multipart};
 use s3::error::S3Error;
@@ -49,6 +49,19 @@ pub(super) async fn post(
     Ok(request)
 }
 
+/// The request to restore an archived object, with its document.
+pub(super) async fn restore(bucket: &Bucket, path: &str, body: String) -> Result<Request, S3Error> {
+    let template = ReqwestRequest::new(bucket, path, Command::GetObject).await?;
+    let mut url = template.url()?;
+    url.query_pairs_mut().append_pair("restore", "");
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    let hash = Sha256::of(body.as_bytes()).to_string();
+    let mut request = signed_to(bucket, &template, url, Method::POST, headers, &hash).await?;
+    *request.body_mut() = Some(body.into());
+    Ok(request)
+}
+
 /// The request for an object, or for what `headers` ask of it.
 pub(super) async fn get(bucket: &Bucket, path: &str, headers: HeaderMap) -> Result<Request, S3Error> {
     let template = ReqwestRequest::new(bucket, path, Command::GetObject).await?;
@@ -84,12 +97,29 @@ pub(super) async fn part_with_trailer(
 ) -> Result<Request, S3Error> {
     let command = put_command(Some(Multipart::new(number, upload.as_str())));
     let template = ReqwestRequest::new(bucket, path, command).await?;
-    let mut headers = HeaderMap::new();
+    let headers = with_trailer(HeaderMap::new(), length)?;
+    signed(bucket, &template, Method::PUT, headers, UNSIGNED_WITH_TRAILER).await
+}
+
+/// The request that sends an object of `length` bytes, framed by [`chunked`]; its body is for the caller to add.
+pub(super) async fn put_with_trailer(
+    bucket: &Bucket,
+    path: &str,
+    length: u64,
+    headers: HeaderMap,
+) -> Result<Request, S3Error> {
+    let template = ReqwestRequest::new(bucket, path, put_command(None)).await?;
+    let headers = with_trailer(headers, length)?;
+    signed(bucket, &template, Method::PUT, headers, UNSIGNED_WITH_TRAILER).await
+}
+
+/// Adds what announces a framed body of `length` bytes and the checksum behind it.
+fn with_trailer(mut headers: HeaderMap, length: u64) -> Result<HeaderMap, S3Error> {
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static("aws-chunked"));
     headers.insert(CONTENT_LENGTH, chunked::encoded_length(length).into());
     headers.insert(DECODED_LENGTH, length.into());
     headers.insert(TRAILER, HeaderValue::from_str(CHECKSUM_CRC64NVME.as_str())?);
-    signed(bucket, &template, Method::PUT, headers, UNSIGNED_WITH_TRAILER).await
+    Ok(headers)
 }
 
 /// Names what is sent; the rest of it is said in headers of our own.
@@ -102,10 +132,21 @@ async fn signed(
     bucket: &Bucket,
     template: &ReqwestRequest<'_>,
     method: Method,
+    headers: HeaderMap,
+    hash: &str,
+) -> Result<Request, S3Error> {
+    signed_to(bucket, template, template.url()?, method, headers, hash).await
+}
+
+/// As [`signed`], to another URL of the same host.
+async fn signed_to(
+    bucket: &Bucket,
+    template: &ReqwestRequest<'_>,
+    url: Url,
+    method: Method,
     mut headers: HeaderMap,
     hash: &str,
 ) -> Result<Request, S3Error> {
-    let url = template.url()?;
     headers.insert(HOST, HeaderValue::try_from(template.host_header())?);
     headers.insert(CONTENT_SHA256, HeaderValue::try_from(hash)?);
     headers.insert(AMZ_DATE, HeaderValue::try_from(template.long_date()?)?);

@@ -1,24 +1,26 @@
 //! One copy: source to destination with bounded memory, proved on the way and at the end. Writes nothing to the
 //! database but the progress of multipart uploads; the switch is [`super::settle`]'s.
 
-use futures_util::stream::{self, BoxStream, Stream, StreamExt};
+use futures_util::stream::BoxStream;
 use tokio::sync::SemaphorePermit;
 
-use crate::checksum::{BlockCrcs, Crc64Nvme, Sha256Hasher};
+use crate::checksum::{BlockCrcs, Crc64Nvme};
 use crate::config::{TieringConfig, VerifyMode};
 use crate::context::Context;
-use crate::db::replicas::Claim;
+use crate::db::replicas::{self, Claim};
 use crate::db::unsigned;
+use crate::encryption::Seal;
 use crate::error::Error;
 use crate::ids::LeaseToken;
-use crate::store::{Body, BoxError, Gathering, ObjectKey, PutOptions, Store, StoreError, Verdict};
+use crate::store::metadata;
+use crate::store::{BoxError, ObjectKey, PutOptions, Store, StoreError, StoreRole, Verdict};
+use crate::vault::{Sealing, Wanted};
 
-use super::copy_parts;
-use super::label;
-use super::verify::{self, Expected, Held, Unproved};
+use super::verify::{self, Expected, Form, Held, Unproved};
+use super::{copy_parts, copy_whole, label};
 
 /// Up to so many bytes are read whole before they are sent.
-const SMALL: u64 = 256 * 1024;
+pub(super) const SMALL: u64 = 256 * 1024;
 
 /// How many of the worker's streams a copy of `size` bytes keeps busy.
 pub fn streams_for(config: &TieringConfig, size: u64) -> usize {
@@ -47,6 +49,12 @@ pub enum CopyError {
         store: String,
         /// How it was seen.
         detail: String,
+    },
+    /// The source's copy is archived. Nothing is wrong with it, but it cannot be read before somebody has it restored.
+    #[error("the copy in store {store} is archived; `nightferry file restore-archive` has it restored")]
+    SourceArchived {
+        /// Source.
+        store: String,
     },
     /// A reading of the source went wrong, but a second one did not confirm it: the way was at fault.
     #[error("reading from store {store} went wrong: {detail}")]
@@ -102,21 +110,49 @@ pub(super) struct Job<'c> {
     pub(super) token: LeaseToken,
     pub(super) key: ObjectKey,
     pub(super) source: &'c Store,
+    /// How the source's copy is encrypted, if it is.
+    source_seal: Option<Seal>,
     pub(super) destination: &'c Store,
+    /// How the destination's is, or will be.
+    pub(super) sealing: Option<Sealing>,
     pub(super) expected: Expected,
     pub(super) blocks: Option<BlockCrcs>,
 }
 
-/// Copies and proves what was claimed. Answers the destination's ETag.
+impl Job<'_> {
+    /// What is read.
+    pub(super) fn wanted(&self) -> Wanted<'_> {
+        Wanted { key: &self.key, size: self.expected.size, seal: self.source_seal.as_ref() }
+    }
+
+    /// What the destination must hold; `sealed` is the checksum of its encrypted bytes.
+    pub(super) fn form(&self, sealed: Option<Crc64Nvme>) -> Form {
+        match &self.sealing {
+            None => self.expected.plain(),
+            Some(sealing) => self.expected.sealed(sealing.seal.clone(), sealed),
+        }
+    }
+}
+
+/// A copy that was made and proved.
+#[derive(Debug)]
+pub struct Copied {
+    /// As the destination answered.
+    pub etag: String,
+    /// How it is encrypted; none when it lies there as it is.
+    pub seal: Option<Seal>,
+}
+
+/// Copies and proves what was claimed.
 ///
 /// # Errors
 /// See [`CopyError`]. Whatever is left at the destination is not yet called present by anybody.
-pub async fn copy(context: &Context, claim: &Claim, token: LeaseToken) -> Result<String, CopyError> {
-    let job = prepare(context, claim, token)?;
+pub async fn copy(context: &Context, claim: &Claim, token: LeaseToken) -> Result<Copied, CopyError> {
+    let job = prepare(context, claim, token).await?;
     let copied = if job.expected.size > context.config.tiering.multipart_threshold_bytes() {
         copy_parts::copy(&job).await
     } else {
-        copy_whole(&job).await
+        copy_whole::copy(&job).await
     };
     let etag = match copied {
         Err(error @ (CopyError::SourceMissing { .. } | CopyError::SourceCorrupt { .. })) => {
@@ -125,16 +161,16 @@ pub async fn copy(context: &Context, claim: &Claim, token: LeaseToken) -> Result
         copied => copied?,
     };
     if context.config.tiering.verify == VerifyMode::ReadBack {
-        verify::prove_by_reading(job.destination, &job.key, &job.expected).await?;
+        verify::prove_by_reading(job.destination, &job.key, &job.form(None)).await?;
     }
-    Ok(etag)
+    Ok(Copied { etag, seal: job.sealing.map(|sealing| sealing.seal) })
 }
 
 /// A source must not be condemned for one bad reading: only what two more agree on is what the store holds.
 async fn second_look(job: &Job<'_>, suspicion: CopyError) -> CopyError {
     let store = job.source.name().to_string();
     let right = (job.expected.size, job.expected.sha256);
-    match verify::second_look(right, None, || verify::read_whole(job.source, &job.key)).await {
+    match verify::second_look(right, None, || verify::read_whole(job.source, job.wanted())).await {
         Ok(Held::Right) => CopyError::BadRead { store, detail: suspicion.to_string() },
         Ok(Held::Missing) => CopyError::SourceMissing { store },
         Ok(Held::Wrong { size, sha256 }) => CopyError::SourceCorrupt {
@@ -155,7 +191,11 @@ pub fn source_of<'c>(context: &'c Context, claim: &'c Claim) -> Option<&'c Store
     context.stores.nearest_first(others).into_iter().next()
 }
 
-fn prepare<'c>(context: &'c Context, claim: &'c Claim, token: LeaseToken) -> Result<Job<'c>, CopyError> {
+async fn prepare<'c>(
+    context: &'c Context,
+    claim: &'c Claim,
+    token: LeaseToken,
+) -> Result<Job<'c>, CopyError> {
     let unusable =
         |what: &str| CopyError::Unusable(format!("object {} has an unusable {what}", claim.object_id));
     let source = source_of(context, claim).ok_or(CopyError::NoSource)?;
@@ -168,67 +208,42 @@ fn prepare<'c>(context: &'c Context, claim: &'c Claim, token: LeaseToken) -> Res
         Some(bytes) => Some(BlockCrcs::from_bytes(bytes).map_err(|_| unusable("list of block checksums"))?),
         None => None,
     };
-    Ok(Job {
-        context,
-        claim,
-        token,
-        key: ObjectKey::parse(&claim.key).map_err(|_| unusable("key"))?,
-        source,
-        destination,
-        expected: Expected {
-            size: unsigned(claim.size),
-            sha256: claim.sha256.as_slice().try_into().map_err(|_| unusable("SHA-256"))?,
-            crc64nvme: Crc64Nvme::from_u64(u64::from_be_bytes(crc)),
-        },
-        blocks,
-    })
-}
-
-/// One GET, one PUT. The destination checks the bytes against the SHA-256 it is told, and so do we on the way:
-/// bytes that do not match never become an object.
-async fn copy_whole(job: &Job<'_>) -> Result<String, CopyError> {
-    let mut options = put_options(job);
-    options.sha256 = Some(job.expected.sha256);
-    let _stream;
-    let body = if job.expected.size == 0 {
-        _stream = None;
-        Body::Bytes(bytes::Bytes::new())
-    } else {
-        _stream = match streams_for(&job.context.config.tiering, job.expected.size) {
-            0 => None,
-            _ => Some(stream_of(job).await?),
-        };
-        let object = job.source.get(&job.key, None).await.map_err(|error| source_error(job, error))?;
-        if object.length != job.expected.size {
-            return Err(wrong_size(job, object.length));
-        }
-        let checked = checked(job.context.pace.limit(object.body), job);
-        if job.expected.size <= SMALL {
-            hold(checked).await.map_err(|error| reading_error(job, error))?
-        } else {
-            Body::stream(job.expected.size, checked)
+    let key = ObjectKey::parse(&claim.key).map_err(|_| unusable("key"))?;
+    let expected = Expected {
+        size: unsigned(claim.size),
+        sha256: claim.sha256.as_slice().try_into().map_err(|_| unusable("SHA-256"))?,
+        crc64nvme: Crc64Nvme::from_u64(u64::from_be_bytes(crc)),
+    };
+    // Local copies are never encrypted.
+    let source_seal = match source.role() {
+        StoreRole::Local => None,
+        StoreRole::Cloud => {
+            let mut conn = context.db.conn().await?;
+            replicas::seal_of(&mut conn, claim.object_id, source.name().as_str()).await?
         }
     };
-    let receipt =
-        job.destination.put(&job.key, body, &options).await.map_err(|error| sending_error(job, error))?;
-    verify::prove(job.destination, &job.key, &receipt, &job.expected).await?;
-    Ok(receipt.etag)
+    let sealing = sealing(claim, destination, &key, &expected)?;
+    Ok(Job { context, claim, token, key, source, source_seal, destination, sealing, expected, blocks })
+}
+
+/// How the copy is encrypted. An upload that is resumed ends as it was begun, whatever the settings say by now.
+fn sealing(
+    claim: &Claim,
+    destination: &Store,
+    key: &ObjectKey,
+    expected: &Expected,
+) -> Result<Option<Sealing>, StoreError> {
+    if claim.upload_id.is_none() {
+        return Sealing::begin(destination, key, expected.size, &expected.sha256);
+    }
+    let seal = Seal::from_columns(claim.key_id.clone(), claim.envelope.clone());
+    seal.map(|seal| Sealing::resume(destination, key, expected.size, &seal)).transpose()
 }
 
 /// Waits until one more stream may be opened.
 pub(super) async fn stream_of<'j>(job: &'j Job<'_>) -> Result<SemaphorePermit<'j>, CopyError> {
     let permit = job.context.copy_streams.acquire().await;
     permit.map_err(|_| CopyError::Unusable("the pool of streams is closed".to_owned()))
-}
-
-/// Takes a small source into memory: its hash is known before the first byte is sent, and it is sent at once.
-async fn hold(source: impl Stream<Item = Result<bytes::Bytes, BoxError>>) -> Result<Body, BoxError> {
-    let mut source = std::pin::pin!(source);
-    let mut gathering = Gathering::default();
-    while let Some(chunk) = source.next().await {
-        gathering.push(&chunk?);
-    }
-    Ok(gathering.finish().into())
 }
 
 pub(super) fn wrong_size(job: &Job<'_>, length: u64) -> CopyError {
@@ -241,40 +256,23 @@ pub(super) fn wrong_size(job: &Job<'_>, length: u64) -> CopyError {
 /// The bytes of a source, at the pace of the worker.
 pub(super) type SourceBytes = BoxStream<'static, Result<bytes::Bytes, StoreError>>;
 
-/// The bytes of the source, ending in an error when their hash is not the recorded one.
-fn checked(
-    body: SourceBytes,
-    job: &Job<'_>,
-) -> impl Stream<Item = Result<bytes::Bytes, BoxError>> + Send + 'static {
-    let expected = job.expected.sha256;
-    stream::unfold(Some((body, Sha256Hasher::new())), move |state| async move {
-        let (mut body, mut hasher) = state?;
-        match body.next().await {
-            Some(Ok(chunk)) => {
-                hasher.update(&chunk);
-                Some((Ok(chunk), Some((body, hasher))))
-            }
-            Some(Err(error)) => Some((Err(BoxError::from(error)), None)),
-            None => {
-                let actual = hasher.finish();
-                let error = SourceMismatch(format!("its SHA-256 is {actual} instead of {expected}"));
-                (actual != expected).then(|| (Err(BoxError::from(error)), None))
-            }
-        }
-    })
-}
-
 /// The bytes of the source are not those that were recorded at upload.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct SourceMismatch(pub(super) String);
 
-/// What goes with the object, enough to rebuild its row from the store alone.
+/// What goes with the object, enough to rebuild its row from the store alone. The SHA-256 of what is encrypted stands
+/// in its envelope: in the open it would tell which file this is to whoever has the same one.
 pub(super) fn put_options(job: &Job<'_>) -> PutOptions {
     let claim = job.claim;
+    let mut metadata = label::of_copy(claim, &job.expected).metadata();
+    if let Some(sealing) = &job.sealing {
+        metadata.retain(|name, _| !matches!(*name, metadata::SHA256 | metadata::CRC64NVME));
+        metadata.extend(sealing.seal.to_metadata());
+    }
     PutOptions {
         content_type: Some(claim.content_type.clone()),
-        metadata: label::of_copy(claim, &job.expected).metadata(),
+        metadata,
         storage_class: claim.storage_class.clone(),
         ..PutOptions::default()
     }
@@ -283,7 +281,11 @@ pub(super) fn put_options(job: &Job<'_>) -> PutOptions {
 /// What a failed read of the source means.
 pub(super) fn source_error(job: &Job<'_>, error: StoreError) -> CopyError {
     match error.verdict() {
+        _ if error.is_archived() => CopyError::SourceArchived { store: job.source.name().to_string() },
         Verdict::SourceMissing => CopyError::SourceMissing { store: job.source.name().to_string() },
+        Verdict::Corrupt => {
+            CopyError::SourceCorrupt { store: job.source.name().to_string(), detail: error.to_string() }
+        }
         _ => CopyError::Store(error),
     }
 }
@@ -297,7 +299,7 @@ pub(super) fn sending_error(job: &Job<'_>, error: StoreError) -> CopyError {
 }
 
 /// What it means that the source's bytes did not come as they should.
-fn reading_error(job: &Job<'_>, source: BoxError) -> CopyError {
+pub(super) fn reading_error(job: &Job<'_>, source: BoxError) -> CopyError {
     let source = match source.downcast::<StoreError>() {
         Ok(error) => return source_error(job, *error),
         Err(other) => other,

@@ -8,8 +8,10 @@ use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 use crate::checksum::{BLOCK, Crc64Hasher, Crc64Nvme};
 use crate::db::transfer_parts::{self, TransferPart};
 use crate::db::{replicas, signed, unsigned};
+use crate::encryption::sealed_size;
 use crate::error::Result;
 use crate::store::{Body, BoxError, ByteRange, CompletedPart, StoreError, UploadId, Verdict};
+use crate::vault;
 
 use super::copy::{
     CopyError, Job, SourceBytes, SourceMismatch, put_options, sending_error, source_error, stream_of,
@@ -57,8 +59,12 @@ pub(super) async fn copy(job: &Job<'_>) -> std::result::Result<String, CopyError
 #[derive(Debug, Clone)]
 struct Finished {
     etag: String,
+    /// Bytes in the clear.
     length: u64,
+    /// Of those.
     crc: Crc64Nvme,
+    /// Of what the destination has, where that is encrypted.
+    sealed: Option<Crc64Nvme>,
 }
 
 /// The parts of an object: all of one size but the last.
@@ -89,10 +95,10 @@ async fn begin_or_resume(job: &Job<'_>) -> std::result::Result<(UploadId, u64), 
     reap::abort_strays(job.destination, &job.key).await?;
     let size = part_size(job.context.config.tiering.part_size_bytes(), job.expected.size);
     let options = put_options(job);
-    // A store holds every part to its checksum once it was told to: so only where all are known beforehand.
-    let upload = match job.blocks {
-        Some(_) => job.destination.create_multipart(&job.key, &options).await?,
-        None => job.destination.create_unchecked_multipart(&job.key, &options).await?,
+    let upload = if is_checked(job) {
+        job.destination.create_multipart(&job.key, &options).await?
+    } else {
+        job.destination.create_unchecked_multipart(&job.key, &options).await?
     };
     let ours = patiently(|| note_upload(job, Some((&upload, size)))).await?;
     if !ours {
@@ -102,11 +108,19 @@ async fn begin_or_resume(job: &Job<'_>) -> std::result::Result<(UploadId, u64), 
     Ok((upload, size))
 }
 
+/// Whether every part goes with a checksum: known beforehand, or behind its encrypted bytes. A store holds every part to
+/// its checksum once it was told to.
+fn is_checked(job: &Job<'_>) -> bool {
+    job.blocks.is_some() || job.sealing.is_some()
+}
+
 /// Remembers the multipart upload and its part size, or that there is none any more. Answers whether the lease holds.
 async fn note_upload(job: &Job<'_>, upload: Option<(&UploadId, u64)>) -> Result<bool> {
     let (id, size) = upload.map(|(id, size)| (id.as_str(), signed(size))).unzip();
     let mut conn = job.context.db.conn().await?;
-    replicas::begin_multipart(&mut conn, job.claim.object_id, &job.claim.store, job.token, id, size).await
+    let seal = job.sealing.as_ref().map(|sealing| &sealing.seal);
+    replicas::begin_multipart(&mut conn, job.claim.object_id, &job.claim.store, job.token, id, size, seal)
+        .await
 }
 
 async fn finished_parts(
@@ -118,15 +132,17 @@ async fn finished_parts(
         transfer_parts::of_upload(&mut conn, job.claim.object_id, &job.claim.store, upload.as_str()).await?;
     let mut parts = BTreeMap::new();
     for row in rows {
-        let crc: [u8; 8] = row
-            .crc64nvme
-            .as_slice()
-            .try_into()
-            .map_err(|_| CopyError::Unusable(format!("part {} has an unusable checksum", row.number)))?;
+        let read = |bytes: &[u8]| {
+            let crc: [u8; 8] = bytes
+                .try_into()
+                .map_err(|_| CopyError::Unusable(format!("part {} has an unusable checksum", row.number)))?;
+            Ok::<_, CopyError>(Crc64Nvme::from_u64(u64::from_be_bytes(crc)))
+        };
         let finished = Finished {
-            etag: row.etag,
             length: unsigned(row.size),
-            crc: Crc64Nvme::from_u64(u64::from_be_bytes(crc)),
+            crc: read(&row.crc64nvme)?,
+            sealed: row.sealed_crc64nvme.as_deref().map(read).transpose()?,
+            etag: row.etag,
         };
         parts.insert(u32::try_from(row.number).unwrap_or(0), finished);
     }
@@ -143,15 +159,24 @@ async fn send(
     });
     let range = ByteRange::of_length(part.offset, part.length);
     let _stream = stream_of(job).await?;
-    let object = job.source.get(&job.key, range).await.map_err(|error| source_error(job, error))?;
+    let object =
+        vault::read(job.source, job.wanted(), range).await.map_err(|error| source_error(job, error))?;
     if object.total_size != job.expected.size {
         return Err(super::copy::wrong_size(job, object.total_size));
     }
     let (seen, checked) = checked(job.context.pace.limit(object.body), known);
-    let receipt = job
-        .destination
-        .put_part(&job.key, upload, part.number, Body::stream(part.length, checked), known)
-        .await;
+    let receipt = match &job.sealing {
+        None => {
+            let body = Body::stream(part.length, checked);
+            job.destination.put_part(&job.key, upload, part.number, body, known).await
+        }
+        // The checksum of encrypted bytes is known when they have passed.
+        Some(sealing) => {
+            let (length, sealed) = sealing.seal(checked, part.offset, part.length);
+            let body = Body::stream(length, sealed);
+            job.destination.put_part_trailing(&job.key, upload, part.number, body).await
+        }
+    };
     let receipt = match receipt {
         Err(error) if error.is_no_such_upload() => {
             return Err(abandon_upload(job, upload, error.into()).await);
@@ -162,8 +187,10 @@ async fn send(
         Some(crc) => crc,
         None => seen.await.map_err(|_| CopyError::Unusable("a part's checksum was lost".to_owned()))?,
     };
-    remember(job, upload, part, &receipt.etag, crc).await?;
-    Ok((part.number, Finished { etag: receipt.etag, length: part.length, crc }))
+    let sealed = job.sealing.as_ref().and(receipt.crc64nvme);
+    let finished = Finished { etag: receipt.etag, length: part.length, crc, sealed };
+    remember(job, upload, part.number, &finished).await?;
+    Ok((part.number, finished))
 }
 
 /// The bytes of one part, ending in an error when their CRC is not the recorded one; and the CRC they had.
@@ -199,18 +226,19 @@ fn checked(
 async fn remember(
     job: &Job<'_>,
     upload: &UploadId,
-    part: Part,
-    etag: &str,
-    crc: Crc64Nvme,
+    number: u32,
+    part: &Finished,
 ) -> std::result::Result<(), CopyError> {
+    let bytes = |crc: Crc64Nvme| crc.as_u64().to_be_bytes().to_vec();
     let row = TransferPart {
         object_id: job.claim.object_id,
         store: job.claim.store.clone(),
         upload_id: upload.as_str().to_owned(),
-        number: i32::try_from(part.number).unwrap_or(i32::MAX),
+        number: i32::try_from(number).unwrap_or(i32::MAX),
         size: signed(part.length),
-        etag: etag.to_owned(),
-        crc64nvme: crc.as_u64().to_be_bytes().to_vec(),
+        etag: part.etag.clone(),
+        crc64nvme: bytes(part.crc),
+        sealed_crc64nvme: part.sealed.map(bytes),
     };
     let insert = async || {
         let mut conn = job.context.db.conn().await?;
@@ -229,6 +257,13 @@ fn prove_parts(job: &Job<'_>, parts: &BTreeMap<u32, Finished>) -> std::result::R
     Err(CopyError::SourceCorrupt { store: job.source.name().to_string(), detail })
 }
 
+/// The checksum of all encrypted parts, one after the other.
+fn sealed_whole(parts: &BTreeMap<u32, Finished>) -> Crc64Nvme {
+    parts.values().fold(Crc64Nvme::EMPTY, |whole, part| {
+        whole.combine(part.sealed.unwrap_or(Crc64Nvme::EMPTY), sealed_size(part.length))
+    })
+}
+
 async fn complete(
     job: &Job<'_>,
     upload: &UploadId,
@@ -241,18 +276,20 @@ async fn complete(
     if !patiently(holds_lease).await? {
         return Err(CopyError::LeaseLost);
     }
-    let checked = job.blocks.is_some();
+    let checked = is_checked(job);
+    let sealed = job.sealing.as_ref().map(|_| sealed_whole(&parts));
     let list: Vec<CompletedPart> = parts
         .into_iter()
         .map(|(number, part)| CompletedPart {
             number,
             etag: part.etag,
-            crc64nvme: checked.then_some(part.crc),
+            crc64nvme: checked.then(|| part.sealed.unwrap_or(part.crc)),
         })
         .collect();
-    let crc = checked.then_some(job.expected.crc64nvme);
+    let crc = checked.then(|| sealed.unwrap_or(job.expected.crc64nvme));
+    let form = job.form(sealed);
     match job.destination.complete_multipart(&job.key, upload, &list, crc).await {
-        Ok(receipt) => match verify::prove(job.destination, &job.key, &receipt, &job.expected).await {
+        Ok(receipt) => match verify::prove(job.destination, &job.key, &receipt, &form).await {
             Ok(()) => Ok(receipt.etag),
             // It could not be asked: the next try asks again.
             Err(Unproved::Store(error)) => Err(error.into()),
@@ -260,7 +297,7 @@ async fn complete(
         },
         Err(error) if error.is_no_such_upload() => {
             // Perhaps an earlier call made the object and its answer was lost.
-            match verify::prove_by_asking(job.destination, &job.key, &job.expected).await {
+            match verify::prove_by_asking(job.destination, &job.key, &form).await {
                 Ok(()) => match job.destination.head(&job.key).await? {
                     Some(head) => Ok(head.etag),
                     None => Err(abandon_upload(job, upload, error.into()).await),

@@ -244,9 +244,10 @@ impl Freeing<'_> {
 
     /// Whether a copy whose deletion may have been tried is still there, whole.
     async fn is_there(&self, object: ObjectId, key: &ObjectKey) -> Result<bool> {
-        let facts = {
+        let (facts, seal) = {
             let mut conn = self.context.db.conn().await?;
-            objects::find(&mut conn, object).await?.ok_or(Error::NotFound("object"))?
+            let facts = objects::find(&mut conn, object).await?.ok_or(Error::NotFound("object"))?;
+            (facts, replicas::seal_of(&mut conn, object, self.store.name().as_str()).await?)
         };
         let unusable = || Error::Internal(format!("object {object} has no usable checksums"));
         let crc: [u8; 8] = facts.crc64nvme.as_deref().unwrap_or(&[]).try_into().map_err(|_| unusable())?;
@@ -255,7 +256,11 @@ impl Freeing<'_> {
             sha256: facts.sha256.as_deref().unwrap_or(&[]).try_into().map_err(|_| unusable())?,
             crc64nvme: Crc64Nvme::from_u64(u64::from_be_bytes(crc)),
         };
-        match verify::prove_by_asking(self.store, key, &expected).await {
+        let form = match seal {
+            None => expected.plain(),
+            Some(seal) => expected.sealed(seal, None),
+        };
+        match verify::prove_by_asking(self.store, key, &form).await {
             Ok(()) => Ok(true),
             Err(Unproved::Store(error)) => Err(error.into()),
             Err(Unproved::Missing(_) | Unproved::Wrong { .. }) => Ok(false),

@@ -1,11 +1,13 @@
 //! The engine that brings objects where they should be: plan, claim, copy, verify, switch, free. Joins `db` and
 //! `store`, which know nothing of each other. When it does which of these is the worker's business.
 
+pub mod archive;
 pub mod breaker;
 pub mod catalog;
 pub mod claim;
 pub mod copy;
 mod copy_parts;
+mod copy_whole;
 pub mod evict;
 pub mod fetch;
 pub mod forecast;

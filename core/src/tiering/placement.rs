@@ -9,6 +9,7 @@ use crate::db::enums::ReplicaState;
 use crate::db::files::{self, FileRow};
 use crate::db::policy::{DEFAULT_RULE, Policy};
 use crate::db::replicas::{self, Replica};
+use crate::db::restores::{self, Restore};
 use crate::db::runs;
 use crate::error::{Error, Result};
 use crate::ids::{FileId, UserId};
@@ -31,6 +32,8 @@ pub struct Placement {
     pub file: FileRow,
     /// Its replicas.
     pub replicas: Vec<Replica>,
+    /// Restores of archived copies.
+    pub restores: Vec<Restore>,
     /// The rule that decided.
     pub rule: String,
     /// What follows.
@@ -46,6 +49,7 @@ pub async fn explain(context: &Context, id: FileId, owner: Option<UserId>) -> Re
     let mut conn = context.db.conn().await?;
     let (file, object, _) = files::find(&mut conn, id, owner).await?.ok_or(Error::NotFound("file"))?;
     let replicas = replicas::of_objects(&mut conn, &[object]).await?;
+    let restores = restores::of_object(&mut conn, object).await?;
     let decided = match replicas::decide(&mut conn, &policy, object).await? {
         Some(number) => policy.rules.get(&number),
         None => None,
@@ -64,7 +68,7 @@ pub async fn explain(context: &Context, id: FileId, owner: Option<UserId>) -> Re
     let remembered = known.at_cloud.filter(is_settled).and_then(|replica| replica.rule.clone());
     let now = || decided.map_or_else(|| DEFAULT_RULE.to_owned(), |rule| rule.name.clone());
     let rule = remembered.unwrap_or_else(now);
-    Ok(Placement { file, replicas, rule, next })
+    Ok(Placement { file, replicas, restores, rule, next })
 }
 
 /// What a step is decided by.

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::db::enums::ReplicaState;
 use crate::db::replicas::{self, Claim, Failure, Finished, Switched};
 use crate::db::run_failures::{self, NewRunFailure};
-use crate::db::{runs, transfer_parts};
+use crate::db::{restores, runs, transfer_parts};
 use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, ObjectId, RunId};
 use crate::retry;
@@ -92,6 +92,10 @@ pub async fn fail(
                     None => {}
                 }
             }
+            if let CopyError::SourceArchived { store } = error {
+                // Not read again before it is restored.
+                restores::note_class(conn, claim.object_id, store, Some("GLACIER")).await?;
+            }
             let changed = replicas::fail(conn, claim.object_id, &claim.store, token, &failure).await?;
             let Some((state, attempts)) = changed else { return Ok::<_, Error>(Outcome::NotOurs) };
             if state != ReplicaState::Failed {
@@ -123,6 +127,7 @@ fn is_permanent(error: &CopyError) -> bool {
     match error {
         CopyError::SourceMissing { .. }
         | CopyError::SourceCorrupt { .. }
+        | CopyError::SourceArchived { .. }
         | CopyError::NoSource
         | CopyError::Unusable(_) => true,
         CopyError::Store(error) => matches!(error.verdict(), Verdict::Permanent | Verdict::SourceMissing),

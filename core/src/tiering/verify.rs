@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
-
-use crate::checksum::{Crc64Nvme, ObjectDigest, Sha256, Sha256Hasher};
+use crate::checksum::{Crc64Nvme, ObjectDigest, Sha256};
+use crate::encryption::{Seal, sealed_size};
 use crate::retry::RetryPolicy;
 use crate::store::{ObjectKey, PutReceipt, Store, StoreError, Verdict};
+use crate::vault::{self, Wanted};
 
 /// For requests whose body is at hand: a few tries within a second or two, before the caller is told.
 pub const QUICK_RETRY: RetryPolicy = RetryPolicy {
@@ -28,10 +28,55 @@ pub struct Expected {
     pub crc64nvme: Crc64Nvme,
 }
 
+/// What an object must be, and the form in which a store has it.
+#[derive(Debug, Clone)]
+pub struct Form {
+    /// The object.
+    pub expected: Expected,
+    /// How it is encrypted there; none where it lies as it is.
+    pub seal: Option<Seal>,
+    /// CRC-64/NVME of the encrypted bytes, where it is known.
+    pub sealed_crc64nvme: Option<Crc64Nvme>,
+}
+
+impl Expected {
+    /// Lying in a store as it is.
+    pub fn plain(self) -> Form {
+        Form { expected: self, seal: None, sealed_crc64nvme: None }
+    }
+
+    /// Encrypted.
+    pub fn sealed(self, seal: Seal, crc64nvme: Option<Crc64Nvme>) -> Form {
+        Form { expected: self, seal: Some(seal), sealed_crc64nvme: crc64nvme }
+    }
+}
+
+impl Form {
+    /// Bytes that the store must have.
+    pub fn stored_size(&self) -> u64 {
+        match self.seal {
+            None => self.expected.size,
+            Some(_) => sealed_size(self.expected.size),
+        }
+    }
+
+    fn sha256(&self) -> Option<Sha256> {
+        self.seal.is_none().then_some(self.expected.sha256)
+    }
+
+    fn crc64nvme(&self) -> Option<Crc64Nvme> {
+        if self.seal.is_none() { Some(self.expected.crc64nvme) } else { self.sealed_crc64nvme }
+    }
+
+    fn wanted<'a>(&'a self, key: &'a ObjectKey) -> Wanted<'a> {
+        Wanted { key, size: self.expected.size, seal: self.seal.as_ref() }
+    }
+}
+
 impl ObjectDigest {
-    /// What a store must answer of these bytes.
-    pub fn expected(&self) -> Expected {
-        Expected { size: self.size, sha256: self.sha256, crc64nvme: self.crc64nvme }
+    /// What a store must answer of these bytes, lying there as they are.
+    pub fn expected(&self) -> Form {
+        Expected { size: self.size, sha256: self.sha256, crc64nvme: self.crc64nvme }.plain()
     }
 }
 
@@ -71,44 +116,48 @@ pub async fn prove(
     store: &Store,
     key: &ObjectKey,
     receipt: &PutReceipt,
-    expected: &Expected,
+    form: &Form,
 ) -> Result<(), Unproved> {
-    match compare(store, receipt.sha256, receipt.crc64nvme, expected)? {
+    match compare(store, receipt.sha256, receipt.crc64nvme, form)? {
         Some(()) => Ok(()),
-        None => prove_by_asking(store, key, expected).await,
+        None => prove_by_asking(store, key, form).await,
     }
 }
 
 /// Proves an object whose PUT was answered nothing, or long ago.
-pub async fn prove_by_asking(store: &Store, key: &ObjectKey, expected: &Expected) -> Result<(), Unproved> {
+pub async fn prove_by_asking(store: &Store, key: &ObjectKey, form: &Form) -> Result<(), Unproved> {
     let head = store.head(key).await?.ok_or_else(|| Unproved::Missing(store.name().to_string()))?;
-    if head.size != expected.size {
+    let wanted = form.stored_size();
+    if head.size != wanted {
         return Err(Unproved::Wrong {
             store: store.name().to_string(),
             what: format!("{} bytes", head.size),
-            wanted: format!("{} bytes", expected.size),
+            wanted: format!("{wanted} bytes"),
         });
     }
-    match compare(store, head.sha256, head.crc64nvme, expected)? {
+    match compare(store, head.sha256, head.crc64nvme, form)? {
         Some(()) => Ok(()),
-        None => prove_by_reading(store, key, expected).await,
+        None => prove_by_reading(store, key, form).await,
     }
 }
 
-/// Downloads the object and hashes it.
-pub async fn prove_by_reading(store: &Store, key: &ObjectKey, expected: &Expected) -> Result<(), Unproved> {
-    let (_, sha256) = read_whole(store, key).await?;
-    compare(store, Some(sha256), None, expected).map(|_| ())
+/// Downloads the object, decrypts it where it is encrypted, and hashes it.
+pub async fn prove_by_reading(store: &Store, key: &ObjectKey, form: &Form) -> Result<(), Unproved> {
+    let (_, sha256) = read_whole(store, form.wanted(key)).await?;
+    if sha256 == form.expected.sha256 {
+        return Ok(());
+    }
+    Err(Unproved::Wrong {
+        store: store.name().to_string(),
+        what: format!("SHA-256 {sha256}"),
+        wanted: form.expected.sha256.to_string(),
+    })
 }
 
-/// Size in bytes and SHA-256 of what a store gives out.
-pub async fn read_whole(store: &Store, key: &ObjectKey) -> Result<(u64, Sha256), StoreError> {
-    let mut object = store.get(key, None).await?;
-    let mut hasher = Sha256Hasher::new();
-    while let Some(chunk) = object.body.next().await {
-        hasher.update(&chunk?);
-    }
-    Ok((object.length, hasher.finish()))
+/// Size in bytes and SHA-256 of what a store gives out, decrypted where it decrypts.
+pub async fn read_whole(store: &Store, wanted: Wanted<'_>) -> Result<(u64, Sha256), StoreError> {
+    let hashed = vault::hash(store, wanted, |_| std::future::ready(())).await?;
+    Ok((hashed.size, hashed.sha256))
 }
 
 /// What a store holds of an object, told by reading it.
@@ -162,21 +211,22 @@ where
     }
 }
 
-/// Whether what a store says of itself is right; none when it says nothing.
+/// Whether what a store says of itself is right; none when it says nothing that can be compared.
 fn compare(
     store: &Store,
     sha256: Option<Sha256>,
     crc: Option<Crc64Nvme>,
-    expected: &Expected,
+    form: &Form,
 ) -> Result<Option<()>, Unproved> {
     let wrong =
         |what: String, wanted: String| Unproved::Wrong { store: store.name().to_string(), what, wanted };
+    let (sha256, crc) = (sha256.zip(form.sha256()), crc.zip(form.crc64nvme()));
     match (sha256, crc) {
-        (Some(sha256), _) if sha256 != expected.sha256 => {
-            Err(wrong(format!("SHA-256 {sha256}"), expected.sha256.to_string()))
+        (Some((sha256, wanted)), _) if sha256 != wanted => {
+            Err(wrong(format!("SHA-256 {sha256}"), wanted.to_string()))
         }
-        (_, Some(crc)) if crc != expected.crc64nvme => {
-            Err(wrong(format!("CRC-64/NVME {crc}"), expected.crc64nvme.to_string()))
+        (_, Some((crc, wanted))) if crc != wanted => {
+            Err(wrong(format!("CRC-64/NVME {crc}"), wanted.to_string()))
         }
         (None, None) => Ok(None),
         _ => Ok(Some(())),

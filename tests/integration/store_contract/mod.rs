@@ -69,6 +69,7 @@ async fn with_bucket(server: &S3) -> StoreSettings {
         session_token: None,
         path_style: true,
         storage_class: None,
+        keys: None,
         deadlines: Deadlines::default(),
     };
     open(settings.clone()).ensure_bucket().await.unwrap();

@@ -66,6 +66,7 @@ async fn a_worker_that_lost_its_lease_cannot_commit() {
         store: "s3".to_owned(),
         token: first.token,
         etag: "late".to_owned(),
+        seal: None,
         size: 1000,
     };
     assert!(settle::finish(&world.context, std::slice::from_ref(&late)).await.unwrap().is_empty());

@@ -1,5 +1,6 @@
 //! The crossing: copy, verify, switch, free, and what happens when something dies.
 
+mod archive;
 mod catalog;
 mod changes;
 mod crashes;
@@ -8,6 +9,8 @@ mod crossing;
 mod database_faults;
 mod destination_faults;
 mod drain;
+mod encryption;
+mod encryption_keys;
 mod freeing;
 mod freeing_access;
 mod freeing_fetch;

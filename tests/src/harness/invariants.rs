@@ -8,10 +8,12 @@ use diesel_async::RunQueryDsl;
 use futures_util::{StreamExt, stream};
 use nightferry_core::checksum::Sha256Hasher;
 use nightferry_core::db::runs;
+use nightferry_core::encryption::{Seal, plain_size};
 use nightferry_core::file::download;
 use nightferry_core::ids::{FileId, UserId};
 use nightferry_core::store::{ObjectKey, SNAPSHOT_PREFIX, Store, StoreRole};
 use nightferry_core::tiering::reap;
+use nightferry_core::vault::{self, Wanted};
 use uuid::Uuid;
 
 use super::World;
@@ -45,14 +47,19 @@ struct ReplicaRow {
     sha256: Option<Vec<u8>>,
     #[diesel(sql_type = Nullable<Text>)]
     upload_id: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    key_id: Option<String>,
+    #[diesel(sql_type = Nullable<Bytea>)]
+    envelope: Option<Vec<u8>>,
 }
 
 async fn replicas(world: &World) -> Vec<ReplicaRow> {
     let mut conn = world.context.db.conn().await.unwrap();
     diesel::sql_query(
-        "SELECT o.key, r.store, r.state::text AS state, o.size, o.sha256, r.upload_id \
+        "SELECT o.key, r.store, r.state::text AS state, o.size, o.sha256, r.upload_id, r.key_id, r.envelope \
          FROM replicas r JOIN objects o ON o.id = r.object_id \
-         UNION ALL SELECT key, upload_store, state::text, size, sha256, upload_id FROM objects WHERE state <> 'stored'",
+         UNION ALL SELECT key, upload_store, state::text, size, sha256, upload_id, NULL, NULL FROM objects \
+         WHERE state <> 'stored'",
     )
     .load(&mut conn)
     .await
@@ -71,7 +78,7 @@ async fn assert_no_lease_without_a_worker(world: &World) {
     assert!(left.is_empty(), "leases that nobody holds: {left:#?}");
 }
 
-/// I3: a `present` row has its object, byte for byte.
+/// I3: a `present` row has its object, byte for byte; if it is encrypted, then in a way that its key opens.
 async fn assert_present_means_present(world: &World, replicas: &[ReplicaRow]) {
     let present: Vec<&ReplicaRow> = replicas.iter().filter(|row| row.state == "present").collect();
     let wrong: Vec<String> = stream::iter(present)
@@ -79,8 +86,21 @@ async fn assert_present_means_present(world: &World, replicas: &[ReplicaRow]) {
             let store = world.direct.get(&row.store).unwrap();
             let key = ObjectKey::parse(&row.key).unwrap();
             let head = store.head(&key).await.unwrap();
-            let size = head.map(|head| i64::try_from(head.size).unwrap());
-            let hash = read(store, &key).await.map(|hash| hash.as_bytes().to_vec());
+            let stored = head.map(|head| head.size);
+            let seal = Seal::from_columns(row.key_id.clone(), row.envelope.clone());
+            let size = match seal {
+                None => stored.map(|size| i64::try_from(size).unwrap()),
+                Some(_) => stored.and_then(plain_size).map(|size| i64::try_from(size).unwrap()),
+            };
+            let hash = if seal.is_none() {
+                read(store, &key).await
+            } else {
+                let size = row.size.unwrap().try_into().unwrap();
+                let wanted = Wanted { key: &key, size, seal: seal.as_ref() };
+                let hashed = vault::hash(store, wanted, |_| std::future::ready(())).await;
+                hashed.ok().map(|hashed| hashed.sha256)
+            };
+            let hash = hash.map(|hash| hash.as_bytes().to_vec());
             (size != row.size || hash != row.sha256)
                 .then(|| format!("{} holds {size:?} bytes, not those of {row:?}", row.store))
         })

@@ -72,6 +72,17 @@ fn load(overrides: Vec<(String, String)>) -> Config {
     Config::load(options).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
+/// The stores of these settings without a proxy in between: with the world's own credentials, and all keys of encrypted
+/// objects.
+async fn unproxied(settings: &[(String, String)], plain: usize) -> Stores {
+    let servers = servers().await;
+    let mut unproxied = settings[..plain].to_vec();
+    unproxied.extend(settings[plain..].iter().filter(|(key, _)| key.contains(".encryption")).cloned());
+    unproxied.push(("stores.minio.endpoint".to_owned(), servers.local.endpoint()));
+    unproxied.push(("stores.s3.endpoint".to_owned(), servers.cloud.endpoint()));
+    Stores::open(&load(unproxied)).unwrap()
+}
+
 /// What a test wants different from the defaults.
 #[derive(Default)]
 pub struct WorldBuilder {
@@ -149,15 +160,12 @@ impl WorldBuilder {
             settings.extend(of_store.map(|(key, value)| (format!("stores.{name}.{key}"), value)));
             settings.push(("tiering.cloud_store".to_owned(), "s3".to_owned()));
         }
-        let mut unproxied = settings.clone();
-        unproxied.push(("stores.minio.endpoint".to_owned(), servers.local.endpoint()));
-        unproxied.push(("stores.s3.endpoint".to_owned(), servers.cloud.endpoint()));
-        let direct = Stores::open(&load(unproxied)).unwrap();
+        let plain = settings.len();
+        settings.extend(self.overrides);
+        let direct = unproxied(&settings, plain).await;
         for store in direct.all() {
             store.ensure_bucket().await.unwrap();
         }
-        let plain = settings.len();
-        settings.extend(self.overrides);
         let context = Context::new(load(settings.clone()), Clock::system()).unwrap();
         World { context, local, cloud, direct, postgres, settings, plain }
     }
@@ -182,6 +190,13 @@ impl World {
         self.settings.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let context = Context::new(load(self.settings.clone()), self.context.clock.clone()).unwrap();
         std::mem::replace(&mut self.context, context)
+    }
+
+    /// Changes settings, as an operator does who restarts everything with another configuration.
+    pub async fn reconfigure(&mut self, more: &[(&str, &str)]) {
+        self.settings.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        self.direct = unproxied(&self.settings, self.plain).await;
+        self.context = Context::new(load(self.settings.clone()), self.context.clock.clone()).unwrap();
     }
 
     /// The settings that this world was made with, for processes that shall share it.

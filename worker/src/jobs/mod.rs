@@ -1,11 +1,13 @@
 //! Background jobs, one file each.
 
+mod archive;
 mod catalog;
 mod expired_rows;
 mod housekeeping;
 mod reconcile;
 mod scrub;
 
+pub(crate) use archive::archive;
 pub(crate) use catalog::catalog;
 pub(crate) use expired_rows::expired_rows;
 pub(crate) use housekeeping::housekeeping;

@@ -19,10 +19,13 @@ const USUAL_LIFE: i64 = 3600;
 const LONGEST_LIFE: i64 = 604_800;
 
 /// Gives out a link that downloads straight from the store, for whoever has it, until it ends.
+///
+/// There is none for a file whose only copies are encrypted: download that one through this service.
 #[utoipa::path(post, path = "/api/files/{id}/download-url", operation_id = "make_download_url", tag = "files",
     params(("id" = uuid::Uuid, Path, description = "The file")), request_body = Option<DownloadUrlRequest>,
     responses(
         (status = 200, description = "The link", body = DownloadUrl),
+        (status = 409, description = "`CONFLICT`: every copy is encrypted"),
         (status = 502, description = "`STORE_ERROR`"),
     ))]
 pub(crate) async fn download_url(

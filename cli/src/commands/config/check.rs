@@ -1,5 +1,6 @@
 //! `nightferry config check`: everything that is wrong, at once. Connects to nothing.
 
+use nightferry_core::config::StoreConfig;
 use nightferry_core::tiering::policy;
 use serde::Serialize;
 
@@ -16,15 +17,16 @@ Examples:
 #[derive(Serialize)]
 struct Document<'a> {
     valid: bool,
-    problems: Vec<ProblemDocument<'a>>,
-    /// What rules cost that one may not expect.
+    /// What rules cost that one may not expect, and keys that others can read.
     warnings: Vec<String>,
+    problems: Vec<ProblemDocument<'a>>,
 }
 
 pub(super) fn run(app: &App) -> Result<Exit, Failure> {
     match app.config(Vec::new()) {
         Ok(config) => {
-            let warnings = policy::warnings(&config);
+            let mut warnings = policy::warnings(&config);
+            warnings.extend(config.stores.values().filter_map(StoreConfig::key_warning));
             for warning in &warnings {
                 app.output.warning(warning);
             }

@@ -2,6 +2,7 @@
 
 mod pin;
 mod prefetch;
+mod restore_archive;
 mod why;
 
 use clap::Subcommand;
@@ -20,6 +21,8 @@ pub enum FileCommand {
     Unpin(pin::PinArgs),
     /// Bring copies of files back to the local store
     Prefetch(prefetch::PrefetchArgs),
+    /// Have archived copies of files made readable, which costs money and takes hours
+    RestoreArchive(restore_archive::RestoreArchiveArgs),
 }
 
 pub(super) async fn run(app: &App, command: FileCommand) -> Result<Exit, Failure> {
@@ -30,6 +33,7 @@ pub(super) async fn run(app: &App, command: FileCommand) -> Result<Exit, Failure
         FileCommand::Pin(args) => pin::run(app, context, &args, true).await,
         FileCommand::Unpin(args) => pin::run(app, context, &args, false).await,
         FileCommand::Prefetch(args) => prefetch::run(app, context, &args).await,
+        FileCommand::RestoreArchive(args) => restore_archive::run(app, context, &args).await,
     };
     diagnosed(context, result).await
 }

@@ -9,6 +9,7 @@ use nightferry_core::tiering::placement::{self, Placement};
 use serde::Serialize;
 
 use super::App;
+use super::restore_archive::{RestoreDocument, sentence};
 use crate::documents::ReplicaDocument;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::bytes;
@@ -33,6 +34,7 @@ pub struct WhyArgs {
 struct Document {
     file: FileDocument,
     replicas: Vec<ReplicaDocument>,
+    restores: Vec<RestoreDocument>,
     rule: String,
     next: NextDocument,
 }
@@ -84,6 +86,7 @@ fn document(placement: &Placement) -> Document {
             deleted_at: file.deleted_at,
         },
         replicas: placement.replicas.iter().map(ReplicaDocument::of).collect(),
+        restores: placement.restores.iter().map(RestoreDocument::of).collect(),
         rule: placement.rule.clone(),
         next: NextDocument {
             action: placement.next.action,
@@ -109,7 +112,13 @@ fn text(placement: &Placement, look: Look) -> String {
         ("rule", placement.rule.clone()),
         ("next", format!("{}{when}: {}", placement.next.action, placement.next.because)),
     ]);
-    format!("{facts}\n\n{}", replicas(placement, look))
+    let mut text = facts;
+    for restore in &placement.restores {
+        text.push_str("\n\nIt ");
+        text.push_str(&sentence(restore, look));
+        text.push('.');
+    }
+    format!("{text}\n\n{}", replicas(placement, look))
 }
 
 fn replicas(placement: &Placement, look: Look) -> String {
@@ -117,6 +126,7 @@ fn replicas(placement: &Placement, look: Look) -> String {
         ("STORE", Align::Left),
         ("STATE", Align::Left),
         ("VERIFIED", Align::Left),
+        ("ENCRYPTED", Align::Left),
         ("ATTEMPTS", Align::Right),
         ("LAST ERROR", Align::Left),
     ]);
@@ -125,6 +135,7 @@ fn replicas(placement: &Placement, look: Look) -> String {
             replica.store.clone(),
             look.state(replica.state.as_str()),
             look.zone.show_or_dash(replica.verified_at),
+            replica.key_id.clone().unwrap_or_else(|| "-".to_owned()),
             replica.attempts.to_string(),
             replica.last_error.as_deref().map_or_else(|| "-".to_owned(), plain),
         ]);

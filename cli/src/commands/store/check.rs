@@ -1,7 +1,9 @@
 //! `nightferry store check`: what each store can do, how fast, and what to do about what it cannot.
 
 use clap::Args;
+use nightferry_core::config::{Config, StoreConfig};
 use nightferry_core::context::Context;
+use nightferry_core::encryption::{KeyId, Keyring};
 use nightferry_core::store::{Store, StoreErrorKind};
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -42,9 +44,21 @@ struct StoreDocument {
     role: &'static str,
     endpoint: String,
     bucket: String,
+    encryption: EncryptionDocument,
     ok: bool,
     steps: Vec<StepDocument>,
     fix: Option<String>,
+}
+
+#[derive(Serialize)]
+struct EncryptionDocument {
+    /// `on`, `reading` (old objects are decrypted, new ones are not encrypted) or `off`.
+    state: &'static str,
+    /// The key that encrypts.
+    key: Option<String>,
+    /// All keys that decrypt.
+    keys: Vec<String>,
+    warning: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -65,8 +79,10 @@ pub(super) async fn run(app: &App, context: &Context, args: &CheckArgs) -> Resul
     let stores = chosen(context, args.store.as_deref())?;
     app.output.detail("trying each store; one that does not answer takes until its timeouts");
     let tried = try_all(stores).await?;
-    let document =
-        Document { ok: tried.iter().all(Tried::is_ok), stores: tried.iter().map(Tried::document).collect() };
+    let document = Document {
+        ok: tried.iter().all(Tried::is_ok),
+        stores: tried.iter().map(|tried| tried.document(&context.config)).collect(),
+    };
     app.output.result(&document, |look| text(&document, look))?;
     Ok(tried.iter().map(Tried::exit).fold(Exit::Ok, worse))
 }
@@ -114,16 +130,38 @@ impl Tried {
         }
     }
 
-    fn document(&self) -> StoreDocument {
+    fn document(&self, config: &Config) -> StoreDocument {
         let settings = self.store.settings();
         StoreDocument {
             name: self.store.name().to_string(),
             role: self.store.role().as_str(),
             endpoint: settings.endpoint.clone(),
             bucket: settings.bucket.clone(),
+            encryption: encryption(&self.store, config),
             ok: self.is_ok(),
             steps: self.steps.iter().map(Step::document).collect(),
             fix: self.wrong().map(|wrong| fix(&self.store, wrong)),
+        }
+    }
+}
+
+fn encryption(store: &Store, config: &Config) -> EncryptionDocument {
+    let key = store.keys().and_then(Keyring::active).map(|key| key.id().to_string());
+    let keys: Vec<String> = store.keys().into_iter().flat_map(Keyring::ids).map(KeyId::to_string).collect();
+    let state = match (&key, keys.is_empty()) {
+        (Some(_), _) => "on",
+        (None, false) => "reading",
+        (None, true) => "off",
+    };
+    let warning = config.stores.get(store.name().as_str()).and_then(StoreConfig::key_warning);
+    EncryptionDocument { state, key, keys, warning }
+}
+
+impl EncryptionDocument {
+    fn cell(&self) -> String {
+        match &self.key {
+            Some(key) => format!("on ({key})"),
+            None => self.state.to_owned(),
         }
     }
 }
@@ -196,6 +234,7 @@ fn text(document: &Document, look: Look) -> String {
         ("ROLE", Align::Left),
         ("BUCKET", Align::Left),
         ("ENDPOINT", Align::Left),
+        ("ENCRYPTION", Align::Left),
         ("REACH", Align::Right),
         ("WRITE", Align::Right),
         ("READ", Align::Right),
@@ -216,6 +255,7 @@ fn text(document: &Document, look: Look) -> String {
             store.role.to_owned(),
             store.bucket.clone(),
             store.endpoint.clone(),
+            store.encryption.cell(),
             step("bucket"),
             step("write"),
             step("read"),
@@ -228,7 +268,12 @@ fn text(document: &Document, look: Look) -> String {
         let fix = store.fix.clone().unwrap_or_default();
         Some(format!("\n\n{}\n{}", store.name, indented(&pairs(&[("why:", error), ("fix:", fix)]))))
     });
-    format!("{}{}", table.render(), wrong.collect::<String>())
+    let warnings = document.stores.iter().filter_map(|store| {
+        let warning = store.encryption.warning.as_deref()?;
+        Some(format!("\n\n{}\n{}", store.name, indented(&pairs(&[("warning:", warning.to_owned())]))))
+    });
+    let after: String = wrong.chain(warnings).collect();
+    format!("{}{after}", table.render())
 }
 
 fn indented(text: &str) -> String {
@@ -250,6 +295,12 @@ mod tests {
             role,
             endpoint: "http://127.0.0.1:9000".to_owned(),
             bucket: format!("{role}-files"),
+            encryption: EncryptionDocument {
+                state: if role == "cloud" { "on" } else { "off" },
+                key: (role == "cloud").then(|| "2026-11".to_owned()),
+                keys: Vec::new(),
+                warning: (role == "cloud").then(|| "the key file k can be read by others".to_owned()),
+            },
             ok: fix.is_none(),
             steps,
             fix: fix.map(str::to_owned),

@@ -1,5 +1,6 @@
 //! What operators rely on. This file holds the ways to load a configuration without touching the process.
 
+mod keys;
 mod policy;
 mod problems;
 mod secrets;

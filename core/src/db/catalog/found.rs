@@ -8,6 +8,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::encryption::{CHUNK, TAG};
 use crate::error::{Error, Result};
 
 /// An object of a listing.
@@ -87,10 +88,22 @@ pub struct Candidate {
     pub modified: DateTime<Utc>,
 }
 
+/// SQL for the bytes that a store has of an object of `size` bytes: of one that is encrypted, those of its tags too.
+pub(super) fn stored_size(size: &str, encrypted: &str) -> String {
+    format!(
+        "({size} + CASE WHEN {encrypted} THEN {TAG} * greatest(1, ({size} + {CHUNK} - 1) / {CHUNK}) ELSE 0 END)"
+    )
+}
+
 /// What makes a listed object `f` one to look at: nobody knows it and it is not older than `$1`, or it is known, and
 /// that it is here is not.
-const IS_CANDIDATE: &str = "CASE WHEN o.id IS NULL THEN ($1::timestamptz IS NULL OR f.modified >= $1) \
-     ELSE o.size = f.size AND r.state IS DISTINCT FROM 'present' END";
+fn is_candidate() -> String {
+    let encrypted = stored_size("o.size", "true");
+    format!(
+        "CASE WHEN o.id IS NULL THEN ($1::timestamptz IS NULL OR f.modified >= $1) \
+         ELSE f.size IN (o.size, {encrypted}) AND r.state IS DISTINCT FROM 'present' END"
+    )
+}
 const FOUND_AND_KNOWN: &str = "catalog_found f LEFT JOIN objects o ON o.key = f.key \
      LEFT JOIN replicas r ON r.object_id = o.id AND r.store = f.store";
 
@@ -102,9 +115,10 @@ pub async fn candidates(
     limit: i64,
 ) -> Result<Vec<Candidate>> {
     let (key, store) = after.map_or(("", ""), |after| (after.key.as_str(), after.store.as_str()));
+    let is_candidate = is_candidate();
     Ok(diesel::sql_query(format!(
         "SELECT f.key, f.store, f.size, f.modified FROM {FOUND_AND_KNOWN} \
-         WHERE (f.key, f.store) > ($2 COLLATE \"C\", $3) AND {IS_CANDIDATE} ORDER BY f.key, f.store LIMIT $4"
+         WHERE (f.key, f.store) > ($2 COLLATE \"C\", $3) AND {is_candidate} ORDER BY f.key, f.store LIMIT $4"
     ))
     .bind::<Nullable<Timestamptz>, _>(since)
     .bind::<Text, _>(key)

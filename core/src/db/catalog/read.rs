@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::found::stored_size;
 use super::{PAGE, Table};
 use crate::error::Result;
 
@@ -73,10 +74,11 @@ fn lines(table: Table) -> String {
             "SELECT json_build_object('table', 'replicas', 'key', q.key, 'size', q.size, \
                     'sha256', encode(q.sha256, 'hex'), 'row', {} || jsonb_build_object('state', \
                     CASE (q.t).state WHEN 'copying' THEN 'queued' ELSE (q.t).state::text END))::text AS text \
-             FROM (SELECT t, o.key, o.size, o.sha256 FROM replicas t JOIN objects o ON o.id = t.object_id \
+             FROM (SELECT t, o.key, {} AS size, o.sha256 FROM replicas t JOIN objects o ON o.id = t.object_id \
                    WHERE o.state = 'stored' AND t.state <> 'evicting' \
                    ORDER BY o.key COLLATE \"C\", t.store OFFSET 0) q",
-            row("q.t")
+            row("q.t"),
+            stored_size("o.size", "t.key_id IS NOT NULL"),
         ),
     }
 }

@@ -3,6 +3,7 @@
 use diesel::sql_types::{Array, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::found::stored_size;
 use crate::error::Result;
 
 /// What was put in line.
@@ -16,9 +17,13 @@ pub struct Settled {
     pub lost: u64,
 }
 
-/// A replica is there when its object is listed with the right size.
-const IS_THERE: &str =
-    "EXISTS (SELECT 1 FROM catalog_found f WHERE f.key = o.key AND f.store = r.store AND f.size = o.size)";
+/// A replica `r` of an object `o` is there when it is listed with the size that it has in its store.
+fn is_there() -> String {
+    let size = stored_size("o.size", "r.key_id IS NOT NULL");
+    format!(
+        "EXISTS (SELECT 1 FROM catalog_found f WHERE f.key = o.key AND f.store = r.store AND f.size = {size})"
+    )
+}
 
 async fn run(conn: &mut AsyncPgConnection, sql: &str) -> Result<u64> {
     let rows = diesel::sql_query(sql).execute(conn).await?;
@@ -45,12 +50,14 @@ pub async fn settle(
          WHERE replicas.state <> 'present'",
     )
     .await?;
+    let is_there = is_there();
+    let size_of_other = stored_size("o.size", "p.key_id IS NOT NULL");
     let gone = run(
         conn,
         &format!(
-            "DELETE FROM replicas r USING objects o WHERE o.id = r.object_id AND r.state = 'present' AND NOT {IS_THERE} \
+            "DELETE FROM replicas r USING objects o WHERE o.id = r.object_id AND r.state = 'present' AND NOT {is_there} \
                AND EXISTS (SELECT 1 FROM replicas p JOIN catalog_found c ON c.store = p.store AND c.key = o.key \
-                           WHERE p.object_id = o.id AND p.store <> r.store AND p.state = 'present' AND c.size = o.size)"
+                           WHERE p.object_id = o.id AND p.store <> r.store AND p.state = 'present' AND c.size = {size_of_other})"
         ),
     )
     .await?;
@@ -59,7 +66,7 @@ pub async fn settle(
         &format!(
             "UPDATE replicas r SET state = 'lost', \
                     last_error = 'it was not in store ' || r.store || ' when the catalogue was rebuilt' \
-             FROM objects o WHERE o.id = r.object_id AND r.state = 'present' AND NOT {IS_THERE}"
+             FROM objects o WHERE o.id = r.object_id AND r.state = 'present' AND NOT {is_there}"
         ),
     )
     .await?;

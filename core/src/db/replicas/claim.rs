@@ -14,6 +14,7 @@ use super::RUN_TO_GO_BACK_TO;
 use crate::db::enums::ReplicaState;
 use crate::db::labels::ABOUT_OBJECT;
 use crate::db::prepared::Prepared;
+use crate::db::restores::READABLE;
 use crate::db::schema::replicas;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, RunId, UserId, WorkerId};
@@ -39,6 +40,12 @@ pub struct Claim {
     /// Part size of that upload, in bytes.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub part_size: Option<i64>,
+    /// Key that this upload is encrypted with, if it is.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub key_id: Option<String>,
+    /// See [`crate::encryption::Seal`].
+    #[diesel(sql_type = Nullable<Bytea>)]
+    pub envelope: Option<Vec<u8>>,
     /// Storage class wanted.
     #[diesel(sql_type = Nullable<Text>)]
     pub storage_class: Option<String>,
@@ -159,10 +166,10 @@ fn claiming(next: &str) -> String {
                 lease_until = now() + make_interval(secs => $4) \
          FROM next JOIN objects o ON o.id = next.object_id \
          WHERE r.object_id = next.object_id AND r.store = next.store AND o.state = 'stored' \
-         RETURNING r.object_id, r.store, r.attempts, r.upload_id, r.part_size, r.storage_class, o.key, o.size, \
+         RETURNING r.object_id, r.store, r.attempts, r.upload_id, r.part_size, r.key_id, r.envelope, r.storage_class, o.key, o.size, \
              o.sha256, o.crc64nvme, o.block_crcs, o.content_type, o.owner_id, o.stored_at, \
              {ABOUT_OBJECT} AS about, \
-             ARRAY(SELECT s.store FROM replicas s WHERE s.object_id = o.id AND s.state = 'present') AS sources"
+             ARRAY(SELECT s.store FROM replicas s WHERE s.object_id = o.id AND s.state = 'present' AND {READABLE}) AS sources"
     )
 }
 

@@ -6,6 +6,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Uuid as S
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::db::listen;
+use crate::db::restores::READABLE;
 use crate::error::Result;
 use crate::ids::ObjectId;
 
@@ -46,11 +47,12 @@ pub async fn queue_fetches(
     objects: &[ObjectId],
     largest: Option<i64>,
 ) -> Result<Vec<ObjectId>> {
-    let rows: Vec<Queued> = diesel::sql_query(
+    let rows: Vec<Queued> = diesel::sql_query(format!(
         "INSERT INTO replicas (object_id, store, state, rule, priority) \
          SELECT o.id, $1, 'queued', $2, $3 FROM objects o \
          WHERE o.id = ANY($4) AND o.state = 'stored' AND ($6::bigint IS NULL OR o.size <= $6) \
-           AND EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = o.id AND s.store <> $1 AND s.state = 'present') \
+           AND EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = o.id AND s.store <> $1 AND s.state = 'present' \
+                       AND {READABLE}) \
          ORDER BY o.id \
          ON CONFLICT (object_id, store) DO UPDATE SET state = 'queued', rule = EXCLUDED.rule, \
              priority = EXCLUDED.priority, run_id = NULL, not_before = now(), attempts = 0, abandoned = 0, \
@@ -58,7 +60,7 @@ pub async fn queue_fetches(
          WHERE (replicas.state IN ('failed', 'lost') AND ($5 OR replicas.not_before < now() - interval '1 hour')) \
             OR ($5 AND replicas.state = 'queued' AND replicas.run_id IS NULL) \
          RETURNING object_id",
-    )
+    ))
     .bind::<Text, _>(local)
     .bind::<Text, _>(wish.rule())
     .bind::<SmallInt, _>(wish.priority())

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bytea, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::RUN_TO_GO_BACK_TO;
 use crate::db::enums::ReplicaState;
 use crate::db::prepared::Prepared;
+use crate::encryption::Seal;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, RunId};
 
@@ -23,6 +24,8 @@ pub struct Finished {
     pub token: LeaseToken,
     /// As the destination answered.
     pub etag: String,
+    /// How it is encrypted; none when it lies there as it is.
+    pub seal: Option<Seal>,
     /// Size in bytes.
     pub size: i64,
 }
@@ -43,13 +46,19 @@ pub async fn finish(
     let stores: Vec<&str> = copies.iter().map(|copy| copy.store.as_str()).collect();
     let tokens: Vec<LeaseToken> = copies.iter().map(|copy| copy.token).collect();
     let etags: Vec<&str> = copies.iter().map(|copy| copy.etag.as_str()).collect();
+    let key_ids: Vec<Option<&str>> =
+        copies.iter().map(|copy| copy.seal.as_ref().map(|seal| seal.key_id.as_str())).collect();
+    let envelopes: Vec<Option<&[u8]>> =
+        copies.iter().map(|copy| copy.seal.as_ref().map(|seal| seal.envelope.as_slice())).collect();
     let rule_of_cloud = "coalesce((SELECT c.rule FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY($6) \
          AND c.state = 'present' ORDER BY c.verified_at DESC LIMIT 1), 'default')";
     let query = diesel::sql_query(format!(
         "WITH done AS ( \
-             SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[]) AS d (object_id, store, token, etag) \
+             SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $8::text[], $9::bytea[]) \
+                 AS d (object_id, store, token, etag, key_id, envelope) \
          ), switched AS ( \
              UPDATE replicas r SET state = 'present', verified_at = now(), etag = done.etag, attempts = 0, \
+                    key_id = done.key_id, envelope = done.envelope, \
                     abandoned = 0, last_error = NULL, upload_id = NULL, part_size = NULL, \
                     lease_token = NULL, lease_until = NULL, lease_worker = NULL, \
                     last_used_at = now(), spare_since = CASE WHEN r.store = $5 THEN now() END, \
@@ -80,7 +89,9 @@ pub async fn finish(
     .bind::<Array<Text>, _>(&etags)
     .bind::<Text, _>(local)
     .bind::<Array<Text>, _>(homes)
-    .bind::<Array<Text>, _>(keeping);
+    .bind::<Array<Text>, _>(keeping)
+    .bind::<Array<Nullable<Text>>, _>(&key_ids)
+    .bind::<Array<Nullable<Bytea>>, _>(&envelopes);
     Ok(Prepared(query).load(conn).await?)
 }
 

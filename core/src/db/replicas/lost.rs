@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use crate::db::restores::READABLE;
 use crate::error::Result;
 use crate::ids::{ObjectId, RunId};
 
@@ -49,9 +50,13 @@ struct Count {
     count: i64,
 }
 
-/// The other verified copy that a repair reads from.
-const HAS_A_SOURCE: &str = "EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = r.object_id AND s.store <> r.store \
-     AND s.state = 'present')";
+/// That there is another verified copy that a repair can read from: an archived one is not, unless it was restored.
+fn has_a_source() -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = r.object_id AND s.store <> r.store \
+         AND s.state = 'present' AND {READABLE})"
+    )
+}
 
 /// What was queued to be repaired.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, QueryableByName)]
@@ -89,6 +94,7 @@ pub async fn queue_repairs(
             run.is_some(),
         ),
     ];
+    let has_a_source = has_a_source();
     let mut queued = Repairs::default();
     for (state, _) in states.into_iter().filter(|(_, wanted)| *wanted) {
         let sql = format!(
@@ -96,7 +102,7 @@ pub async fn queue_repairs(
                  UPDATE replicas r SET state = 'queued', not_before = now(), queued_at = now(), attempts = 0, \
                         abandoned = 0, run_id = CASE WHEN r.store = $2 THEN NULL ELSE $1 END, \
                         priority = CASE WHEN r.store = $2 THEN -1 ELSE r.priority END \
-                 FROM objects o WHERE o.id = r.object_id AND o.state = 'stored' AND {state} AND {HAS_A_SOURCE} \
+                 FROM objects o WHERE o.id = r.object_id AND o.state = 'stored' AND {state} AND {has_a_source} \
                  RETURNING o.size, r.run_id \
              ) SELECT count(*) AS copies, coalesce(sum(size), 0)::bigint AS bytes, count(run_id) AS joined, \
                       coalesce(sum(size) FILTER (WHERE run_id IS NOT NULL), 0)::bigint AS joined_bytes FROM queued"
@@ -116,9 +122,10 @@ pub async fn queue_repairs(
 
 /// Whether a replica is lost of which another verified copy exists. Cheap: reads what is in trouble only.
 pub async fn can_repair(conn: &mut AsyncPgConnection) -> Result<bool> {
+    let has_a_source = has_a_source();
     let sql = format!(
         "SELECT EXISTS (SELECT 1 FROM replicas r JOIN objects o ON o.id = r.object_id \
-         WHERE r.state = 'lost' AND o.state = 'stored' AND {HAS_A_SOURCE}) AS yes"
+         WHERE r.state = 'lost' AND o.state = 'stored' AND {has_a_source}) AS yes"
     );
     let row: Yes = diesel::sql_query(sql).get_result(conn).await?;
     Ok(row.yes)

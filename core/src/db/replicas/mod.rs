@@ -13,6 +13,7 @@ mod plan;
 mod reconcile;
 mod review;
 mod scrub;
+mod seals;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -21,6 +22,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::enums::ReplicaState;
 use super::schema::replicas;
+use crate::encryption::Seal;
 use crate::error::Result;
 use crate::ids::{ObjectId, RunId};
 
@@ -40,6 +42,7 @@ pub(in crate::db) use plan::{Wanted, taken_up_again};
 pub use reconcile::{Facts, Known, any_known, facts, known_after, knows_upload, mark_surplus};
 pub use review::{Reviewed, any_under_a_rule, decide, review};
 pub use scrub::{ToRead, last_hopes, mark_found_again, mark_verified, oldest_verified, verified_before};
+pub use seals::{KeyUse, keys_in_use, seal_of};
 
 /// The run that a copy `r` goes back to: its own, unless that one stops, or the object is on its way out and must
 /// not keep a run from ending.
@@ -72,10 +75,21 @@ pub struct Replica {
     pub verified_at: Option<DateTime<Utc>>,
     /// From when the time until a local copy is freed counts; none while no other copy was verified.
     pub spare_since: Option<DateTime<Utc>>,
+    /// Name of the key that it is encrypted with, if it is.
+    pub key_id: Option<String>,
+    /// See [`Seal`].
+    pub envelope: Option<Vec<u8>>,
     /// The rule by which a local copy is freed.
     pub free_rule: String,
     /// Storage class that was asked for; none: the store's own.
     pub storage_class: Option<String>,
+}
+
+impl Replica {
+    /// How it is encrypted; none for one that lies in its store as it is.
+    pub fn seal(&self) -> Option<Seal> {
+        Seal::from_columns(self.key_id.clone(), self.envelope.clone())
+    }
 }
 
 /// All replicas of some objects.

@@ -10,6 +10,8 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use crate::db::enums::{ObjectState, ReplicaState};
 use crate::db::prepared::Prepared;
 use crate::db::schema::sql_types;
+use crate::db::unsigned;
+use crate::encryption::sealed_size;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 
@@ -31,12 +33,23 @@ pub struct Known {
     /// When the replica was proved.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub verified_at: Option<DateTime<Utc>>,
+    /// Whether the replica is encrypted.
+    #[diesel(sql_type = Bool)]
+    pub sealed: bool,
+}
+
+impl Known {
+    /// Bytes that lie in the store; none while uploading.
+    pub fn stored_size(&self) -> Option<u64> {
+        let size = unsigned(self.size?);
+        Some(if self.sealed { sealed_size(size) } else { size })
+    }
 }
 
 /// The next 1,000 objects after the key `after`, in the order of the keys' bytes, with their replicas in `store`.
 pub async fn known_after(conn: &mut AsyncPgConnection, store: &str, after: &str) -> Result<Vec<Known>> {
     let query = diesel::sql_query(
-        "SELECT o.id AS object_id, o.key, o.size, r.state, r.verified_at \
+        "SELECT o.id AS object_id, o.key, o.size, r.state, r.verified_at, r.key_id IS NOT NULL AS sealed \
          FROM objects o LEFT JOIN replicas r ON r.object_id = o.id AND r.store = $1 \
          WHERE o.key COLLATE \"C\" > $2 ORDER BY o.key COLLATE \"C\" LIMIT 1000",
     )

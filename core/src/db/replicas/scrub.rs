@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bytea, Double, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bytea, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::db::prepared::Prepared;
+use crate::encryption::Seal;
 use crate::error::Result;
 use crate::ids::ObjectId;
 
@@ -32,6 +33,19 @@ pub struct ToRead {
     /// SHA-256 recorded at upload.
     #[diesel(sql_type = Bytea)]
     pub sha256: Vec<u8>,
+    /// Name of the key that it is encrypted with, if it is.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub key_id: Option<String>,
+    /// See [`Seal`].
+    #[diesel(sql_type = Nullable<Bytea>)]
+    pub envelope: Option<Vec<u8>>,
+}
+
+impl ToRead {
+    /// How it is encrypted; none for one that lies in its store as it is.
+    pub fn seal(&self) -> Option<Seal> {
+        Seal::from_columns(self.key_id.clone(), self.envelope.clone())
+    }
 }
 
 #[derive(QueryableByName)]
@@ -50,7 +64,7 @@ pub async fn verified_before(conn: &mut AsyncPgConnection, age: Duration) -> Res
 }
 
 /// The next copies of `store` in the order in which they were proved, those proved before `before` and after the one
-/// that `after` names by its time and object.
+/// that `after` names by its time and object. Archived copies are left out: reading one costs a restore.
 pub async fn oldest_verified(
     conn: &mut AsyncPgConnection,
     store: &str,
@@ -58,9 +72,10 @@ pub async fn oldest_verified(
     after: (DateTime<Utc>, ObjectId),
 ) -> Result<Vec<ToRead>> {
     let query = diesel::sql_query(
-        "SELECT r.object_id, r.store, r.verified_at, o.key, o.size, o.sha256 \
+        "SELECT r.object_id, r.store, r.verified_at, o.key, o.size, o.sha256, r.key_id, r.envelope \
          FROM replicas r JOIN objects o ON o.id = r.object_id \
          WHERE r.store = $1 AND r.state = 'present' AND o.state = 'stored' AND r.verified_at < $2 \
+           AND coalesce(r.storage_class, '') NOT IN ('GLACIER', 'DEEP_ARCHIVE') \
            AND r.verified_at >= $3 AND (r.verified_at, r.object_id) > ($3, $4) \
          ORDER BY r.verified_at, r.object_id LIMIT 32",
     )
@@ -74,7 +89,7 @@ pub async fn oldest_verified(
 /// Copies in `store` of objects that have no verified copy left anywhere, after `after`: their bytes may have come back.
 pub async fn last_hopes(conn: &mut AsyncPgConnection, store: &str, after: ObjectId) -> Result<Vec<ToRead>> {
     Ok(diesel::sql_query(
-        "SELECT DISTINCT ON (r.object_id) r.object_id, r.store, r.verified_at, o.key, o.size, o.sha256 \
+        "SELECT DISTINCT ON (r.object_id) r.object_id, r.store, r.verified_at, o.key, o.size, o.sha256, r.key_id, r.envelope \
          FROM replicas l JOIN replicas r ON r.object_id = l.object_id AND r.store = $1 \
          JOIN objects o ON o.id = l.object_id \
          WHERE l.state = 'lost' AND l.object_id > $2 AND o.state = 'stored' \
@@ -88,15 +103,17 @@ pub async fn last_hopes(conn: &mut AsyncPgConnection, store: &str, after: Object
     .await?)
 }
 
-/// A copy was read and is right. Answers whether it was still the one that was read.
-pub async fn mark_verified(conn: &mut AsyncPgConnection, read: &ToRead) -> Result<bool> {
+/// A copy was read and is right, encrypted as `seal` says. Answers whether it was still the one that was read.
+pub async fn mark_verified(conn: &mut AsyncPgConnection, read: &ToRead, seal: Option<&Seal>) -> Result<bool> {
     let changed = diesel::sql_query(
-        "UPDATE replicas SET verified_at = now() \
+        "UPDATE replicas SET verified_at = now(), key_id = $4, envelope = $5 \
          WHERE object_id = $1 AND store = $2 AND state = 'present' AND verified_at = $3",
     )
     .bind::<SqlUuid, _>(read.object_id)
     .bind::<Text, _>(&read.store)
     .bind::<Timestamptz, _>(read.verified_at)
+    .bind::<Nullable<Text>, _>(seal.map(|seal| seal.key_id.as_str()))
+    .bind::<Nullable<Bytea>, _>(seal.map(|seal| seal.envelope.as_slice()))
     .execute(conn)
     .await?;
     Ok(changed == 1)
@@ -104,11 +121,16 @@ pub async fn mark_verified(conn: &mut AsyncPgConnection, read: &ToRead) -> Resul
 
 /// A copy that was given up was read and is right. Its files' home is where their verified copy is: in one of `homes`,
 /// the cloud's stores, if there is one. Answers whether the copy was still given up.
-pub async fn mark_found_again(conn: &mut AsyncPgConnection, read: &ToRead, homes: &[&str]) -> Result<bool> {
+pub async fn mark_found_again(
+    conn: &mut AsyncPgConnection,
+    read: &ToRead,
+    seal: Option<&Seal>,
+    homes: &[&str],
+) -> Result<bool> {
     let changed = diesel::sql_query(
         "WITH found AS ( \
              UPDATE replicas r SET state = 'present', verified_at = now(), last_error = NULL, run_id = NULL, \
-                    attempts = 0, abandoned = 0 \
+                    attempts = 0, abandoned = 0, key_id = $5, envelope = $6 \
              FROM objects o WHERE o.id = r.object_id AND o.state = 'stored' AND r.object_id = $1 AND r.store = $2 \
                AND r.state IN ('lost', 'failed', 'queued') AND r.verified_at = $3 \
              RETURNING r.object_id, r.store \
@@ -125,6 +147,8 @@ pub async fn mark_found_again(conn: &mut AsyncPgConnection, read: &ToRead, homes
     .bind::<Text, _>(&read.store)
     .bind::<Timestamptz, _>(read.verified_at)
     .bind::<Array<Text>, _>(homes)
+    .bind::<Nullable<Text>, _>(seal.map(|seal| seal.key_id.as_str()))
+    .bind::<Nullable<Bytea>, _>(seal.map(|seal| seal.envelope.as_slice()))
     .execute(conn)
     .await?;
     Ok(changed == 1)

@@ -10,6 +10,7 @@ use crate::checksum::{Crc64Nvme, ObjectDigest, Sha256, UploadHasher};
 use crate::context::Context;
 use crate::db::catalog::{Candidate, Seen};
 use crate::db::{signed, unsigned};
+use crate::encryption::Seal;
 use crate::error::Error;
 use crate::file::name;
 use crate::retry::{self, RetryPolicy};
@@ -50,6 +51,9 @@ pub(super) async fn look(context: &Context, candidate: &Candidate) -> Result<Loo
     };
     if head.size != unsigned(candidate.size) {
         return Ok(Look::Strange("its size changed since it was listed".to_owned()));
+    }
+    if head.metadata.contains_key(Seal::KEY_ID) {
+        return Ok(Look::Strange("it is encrypted: what it is, only a snapshot tells".to_owned()));
     }
     let mut label = Label::read(&head.metadata);
     // A label that speaks of another object was copied here with somebody else's tool: it says nothing of this one. One

@@ -5,7 +5,7 @@ use crate::retry::{self, RetryPolicy};
 use crate::store::{
     Body, CompletedPart, Gathering, ObjectKey, Pieces, PutOptions, Store, StoreError, UploadId,
 };
-use crate::tiering::verify::{self, Expected};
+use crate::tiering::verify::{self, Expected, Form};
 
 use super::error::CatalogError;
 
@@ -78,7 +78,7 @@ impl<'s> Sending<'s> {
     pub(super) async fn finish(&mut self) -> Result<u64, CatalogError> {
         let sha256 = std::mem::take(&mut self.sha256).finish();
         let crc64nvme = std::mem::take(&mut self.crc).finish();
-        let expected = Expected { size: self.bytes, sha256, crc64nvme };
+        let expected = Expected { size: self.bytes, sha256, crc64nvme }.plain();
         let proved = if self.upload.is_some() {
             self.complete(&expected).await?
         } else {
@@ -92,12 +92,12 @@ impl<'s> Sending<'s> {
         Ok(self.bytes)
     }
 
-    async fn complete(&mut self, expected: &Expected) -> Result<Result<(), verify::Unproved>, StoreError> {
+    async fn complete(&mut self, expected: &Form) -> Result<Result<(), verify::Unproved>, StoreError> {
         if self.gathering.length() > 0 {
             self.send_part().await?;
         }
         let Some(upload) = self.upload.take() else { return Ok(Ok(())) };
-        let crc = Some(expected.crc64nvme);
+        let crc = Some(expected.expected.crc64nvme);
         let complete = || self.store.complete_multipart(&self.key, &upload, &self.parts, crc);
         match retry::retry(&RetryPolicy::default(), complete, StoreError::retry).await {
             Ok(receipt) => Ok(verify::prove(self.store, &self.key, &receipt, expected).await),

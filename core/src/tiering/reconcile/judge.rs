@@ -59,7 +59,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         match self.head(&key).await? {
             None => self.condemn(row, Kind::Missing, "it is missing".to_owned()).await,
             // Written since its page was listed, or listed out of order.
-            Some(head) if row.size.map(unsigned) == Some(head.size) => Ok(()),
+            Some(head) if row.stored_size() == Some(head.size) => Ok(()),
             Some(_) => self.wrong_size(row).await,
         }
     }
@@ -67,7 +67,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
     /// A row says `present`, and the listing has it with another size.
     pub(super) async fn wrong_size(&mut self, row: &Known) -> Result<()> {
         let Ok(key) = ObjectKey::parse(&row.key) else { return Ok(()) };
-        let wanted = row.size.map_or(0, unsigned);
+        let wanted = row.stored_size().unwrap_or(0);
         match self.head(&key).await? {
             None => self.condemn(row, Kind::Missing, "it is missing".to_owned()).await,
             Some(head) if head.size == wanted => Ok(()),

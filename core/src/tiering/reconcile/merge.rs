@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 
 use crate::db::enums::ReplicaState;
 use crate::db::replicas::{self, Known};
-use crate::db::unsigned;
 use crate::error::Result;
 use crate::retry::{self, RetryPolicy};
 use crate::store::{LIST_LIMIT, ListedObject, StoreError};
@@ -87,7 +86,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         }
         match (object, row) {
             (Some(object), Some(row)) if row.state == Some(ReplicaState::Present) => {
-                if row.size.map(unsigned) == Some(object.size) { Ok(()) } else { self.wrong_size(&row).await }
+                if row.stored_size() == Some(object.size) { Ok(()) } else { self.wrong_size(&row).await }
             }
             (Some(object), None | Some(Known { state: None, .. })) => self.without_row(&object).await,
             (None, Some(row)) if row.state == Some(ReplicaState::Present) => self.missing(&row).await,

@@ -5,19 +5,22 @@ mod pace;
 mod queue;
 mod report;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures_util::StreamExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::checksum::{Sha256, Sha256Hasher};
+use crate::checksum::Sha256;
 use crate::context::Context;
 use crate::db::replicas::{self, ToRead};
-use crate::db::unsigned;
+use crate::db::{restores, unsigned};
+use crate::encryption::{Seal, sealed_size};
 use crate::error::{Error, Result};
 use crate::store::{ObjectKey, Store, StoreError, StoreRole, Verdict};
+use crate::vault::{self, Wanted};
 
 use self::pace::Pace;
 use self::queue::Queue;
@@ -87,9 +90,12 @@ struct Scrubber<'a, T> {
 
 /// What reading a copy told.
 enum Seen {
-    Right,
+    /// It is right, and encrypted like this, if it is.
+    Right(Option<Seal>),
     Missing,
     Wrong(String),
+    /// It is archived: reading it would cost a restore, which nobody asked for.
+    Archived,
     /// Nothing of the copy: the store failed, or no two readings agree.
     Nothing(String, bool),
 }
@@ -135,15 +141,15 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
     async fn hope(&mut self, store: &Store, item: &ToRead) -> Result<()> {
         let key = key_of(item)?;
         // Most are missing still, and that costs no reading.
-        if !matches!(store.head(&key).await, Ok(Some(head)) if head.size == unsigned(item.size)) {
+        let size = unsigned(item.size);
+        if !matches!(store.head(&key).await, Ok(Some(head)) if head.size == size || head.size == sealed_size(size))
+        {
             return Ok(());
         }
-        if !matches!(self.look(store, &key, item).await?, Some(Seen::Right)) {
-            return Ok(());
-        }
+        let Some(Seen::Right(seal)) = self.look(store, &key, item).await? else { return Ok(()) };
         let found = patiently(async || {
             let mut conn = self.context.db.conn().await?;
-            replicas::mark_found_again(&mut conn, item, &self.homes).await
+            replicas::mark_found_again(&mut conn, item, seal.as_ref(), &self.homes).await
         });
         if found.await? {
             self.summary.returned += 1;
@@ -185,24 +191,28 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
         let unusable = |_| Error::Internal(format!("object {} has an unusable SHA-256", item.object_id));
         let right: (u64, Sha256) =
             (unsigned(item.size), item.sha256.as_slice().try_into().map_err(unusable)?);
-        let read = std::sync::atomic::AtomicU64::new(0);
-        let (stop, pace) = (self.stop, &self.pace);
+        let read = AtomicU64::new(0);
+        let found = Mutex::new(None);
+        let (stop, pace, seal) = (self.stop, &self.pace, item.seal());
+        let wanted = Wanted { key, size: right.0, seal: seal.as_ref() };
         let outcome = tokio::select! {
             biased;
             () = stop.cancelled() => None,
-            outcome = twice(right, || hash(store, key, pace, &read)) => Some(outcome),
+            outcome = twice(right, || hash(store, wanted, pace, &read, &found)) => Some(outcome),
         };
+        let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
         let read = read.into_inner();
         self.summary.bytes = self.summary.bytes.saturating_add(read);
         metrics::counter!("nightferry_scrub_bytes_total", "store" => item.store.clone()).increment(read);
         Ok(outcome.map(|outcome| match outcome {
-            Ok(Held::Right) => Seen::Right,
+            Ok(Held::Right) => Seen::Right(found),
             Ok(Held::Missing) => Seen::Missing,
             Ok(Held::Wrong { size, sha256 }) => Seen::Wrong(format!(
                 "it holds {size} bytes with SHA-256 {sha256} instead of {} with {}",
                 right.0, right.1
             )),
             Ok(Held::Unsure) => Seen::Nothing("each reading gives other bytes".to_owned(), false),
+            Err(error) if error.is_archived() => Seen::Archived,
             Err(error) => Seen::Nothing(error.to_string(), error.is_outage() || error.is_credentials()),
         }))
     }
@@ -210,10 +220,10 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
     /// Writes down what was seen, if the copy is still the one that was read.
     async fn settle(&mut self, item: &ToRead, seen: Seen) -> Result<()> {
         let (kind, detail) = match seen {
-            Seen::Right => {
+            Seen::Right(seal) => {
                 let renewed = patiently(async || {
                     let mut conn = self.context.db.conn().await?;
-                    replicas::mark_verified(&mut conn, item).await
+                    replicas::mark_verified(&mut conn, item, seal.as_ref()).await
                 });
                 self.summary.right += u64::from(renewed.await?);
                 return Ok(());
@@ -222,6 +232,13 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
                 self.summary.unread += 1;
                 tracing::warn!(target: "nightferry::sync", object = %item.object_id, store = item.store, why, "a copy could not be read; the next pass begins with it");
                 return Ok(());
+            }
+            Seen::Archived => {
+                return patiently(async || {
+                    let mut conn = self.context.db.conn().await?;
+                    restores::note_class(&mut conn, item.object_id, &item.store, Some("GLACIER")).await
+                })
+                .await;
             }
             Seen::Missing => (Kind::Missing, "it is missing".to_owned()),
             Seen::Wrong(detail) => (Kind::Corrupt, detail),
@@ -274,21 +291,19 @@ where
     verify::second_look(right, first, read).await
 }
 
-/// Size in bytes and SHA-256 of what a store gives out, read at a pace.
+/// Size in bytes and SHA-256 of what a store gives out, read at a pace. Notes how it is encrypted.
 async fn hash(
     store: &Store,
-    key: &ObjectKey,
+    wanted: Wanted<'_>,
     pace: &Pace,
-    read: &std::sync::atomic::AtomicU64,
+    read: &AtomicU64,
+    found: &Mutex<Option<Seal>>,
 ) -> std::result::Result<(u64, Sha256), StoreError> {
-    let mut object = store.get(key, None).await?;
-    let mut hasher = Sha256Hasher::new();
-    while let Some(chunk) = object.body.next().await {
-        let chunk = chunk?;
-        let bytes = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-        hasher.update(&chunk);
-        read.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
-        pace.spend(bytes).await;
-    }
-    Ok((object.length, hasher.finish()))
+    let passed = |bytes| {
+        read.fetch_add(bytes, Ordering::Relaxed);
+        pace.spend(bytes)
+    };
+    let hashed = vault::hash(store, wanted, passed).await?;
+    *found.lock().unwrap_or_else(PoisonError::into_inner) = hashed.seal;
+    Ok((hashed.size, hashed.sha256))
 }

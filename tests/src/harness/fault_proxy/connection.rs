@@ -10,6 +10,7 @@ use tokio::time::{Duration, sleep, timeout};
 
 use super::Shared;
 use super::fault::{Action, Hold};
+use super::glacier::Verdict;
 use super::record::Request;
 use super::wire::{Framing, Head, Stop, Tap, copy_body, drain_body, drain_to_end};
 
@@ -79,15 +80,25 @@ async fn next_request(shared: &Shared, client: &mut Client<'_>, upstream: &mut O
     let (request, action) = shared.admit(Request::new(method, &target));
     let entry = Entry { request, shared };
     let tap = Tap::default();
+    let verdict = {
+        let request = entry.request.lock().unwrap().clone();
+        shared.glacier.judge(&request)
+    };
     match action {
-        None => forward(client, upstream, &head, &entry, Taps::default()).await,
+        None => match verdict {
+            Verdict::Pass => forward(client, upstream, &head, &entry, Taps::default()).await,
+            Verdict::Amend(headers) => {
+                forward(client, upstream, &head, &entry, Taps { headers, ..Taps::default() }).await
+            }
+            Verdict::Answer { status, code: "" } => answer(client, &head, &entry, status, "", "").await,
+            Verdict::Answer { status, code } => {
+                let body = error_document(code, &target);
+                answer(client, &head, &entry, status, "Content-Type: application/xml\r\n", &body).await
+            }
+        },
         Some(Action::Status { status, code, retry_after }) => {
             let retry = retry_after.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
-            let resource = target.replace('&', "&amp;");
-            let body = format!(
-                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>A planned fault</Message>\
-                 <Resource>{resource}</Resource><RequestId>fault</RequestId></Error>"
-            );
+            let body = error_document(&code, &target);
             answer(client, &head, &entry, status, &format!("Content-Type: application/xml\r\n{retry}"), &body)
                 .await
         }
@@ -142,9 +153,19 @@ async fn next_request(shared: &Shared, client: &mut Client<'_>, upstream: &mut O
     }
 }
 
+fn error_document(code: &str, target: &str) -> String {
+    let resource = target.replace('&', "&amp;");
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>A planned fault</Message>\
+         <Resource>{resource}</Resource><RequestId>fault</RequestId></Error>"
+    )
+}
+
 /// What a forwarded request meets on its way.
 #[derive(Default)]
 struct Taps {
+    /// Lines that are added to the answer's head.
+    headers: String,
     request: Tap,
     response: Tap,
     answer: Option<super::gate::Gate>,
@@ -216,6 +237,7 @@ async fn relay_answer(
     if let Some(gate) = &taps.answer {
         gate.pass().await;
     }
+    let head = if taps.headers.is_empty() { head } else { head.with_headers(&taps.headers) };
     client.write_all(&head.raw).await.map_err(|_| Stop::Receiver)?;
     entry.update(|request| request.status = Some(head.status()));
     let to_head = entry.request.lock().unwrap().method == Method::HEAD;

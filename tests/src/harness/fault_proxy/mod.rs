@@ -4,6 +4,7 @@
 mod connection;
 mod fault;
 mod gate;
+mod glacier;
 mod limit;
 mod record;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use tokio::time::timeout;
 
 pub use fault::{Fault, Hold, Match};
 pub use gate::Gate;
+pub use glacier::Glacier;
 pub use record::Request;
 
 use fault::{Action, Armed};
@@ -64,6 +66,7 @@ struct Shared {
     requests: Mutex<Vec<Arc<Mutex<Request>>>>,
     changed: watch::Sender<u64>,
     limit: Limit,
+    glacier: Glacier,
 }
 
 impl Shared {
@@ -96,6 +99,7 @@ impl FaultProxy {
             requests: Mutex::default(),
             changed: watch::Sender::new(0),
             limit: Limit::default(),
+            glacier: Glacier::default(),
         });
         let (orders, received) = mpsc::unbounded_channel();
         tokio::spawn(listen(listener, address, Arc::clone(&shared), received));
@@ -132,6 +136,11 @@ impl FaultProxy {
         let gate = Gate::closed();
         self.add(Fault::hold(gate.clone(), at).matching(matches));
         gate
+    }
+
+    /// The archive class of this store.
+    pub fn glacier(&self) -> &Glacier {
+        &self.shared.glacier
     }
 
     /// Limits all bodies together to so many bytes per second.

@@ -105,6 +105,19 @@ impl Head {
         length.map_or(Framing::UntilClose, Framing::Length)
     }
 
+    /// The same head with more headers, each a whole line.
+    pub(super) fn with_headers(&self, lines: &str) -> Self {
+        let text = self.text();
+        let mut raw = Vec::with_capacity(self.raw.len() + lines.len());
+        for (number, line) in text.split_inclusive('\n').enumerate() {
+            raw.extend_from_slice(line.as_bytes());
+            if number == 0 {
+                raw.extend_from_slice(lines.as_bytes());
+            }
+        }
+        Self { raw }
+    }
+
     /// The same head with another Content-Length, and without Expect.
     pub(super) fn with_length(&self, length: u64) -> Self {
         let text = self.text();

@@ -1,0 +1,79 @@
+//! `nightferry key list`: which keys each store has, which it needs, and which can go.
+
+use nightferry_core::context::Context;
+use nightferry_core::db::replicas;
+use nightferry_core::db::unsigned;
+use nightferry_core::encryption::{Keyring, MasterKey};
+use serde::Serialize;
+
+use super::App;
+use crate::errors::{Exit, Failure, cannot};
+use crate::format::table::{Align, Table};
+use crate::output::Look;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  nightferry key list
+  nightferry --json key list | jq '.keys[] | select(.state == \"missing\")'
+
+A key that no copy needs may be taken out of the configuration. A key that is missing makes its copies unreadable until \
+it is put back.
+
+Exit code 7 when copies need a key that is not configured.";
+
+#[derive(Serialize)]
+struct Document {
+    keys: Vec<KeyDocument>,
+}
+
+#[derive(Serialize)]
+struct KeyDocument {
+    store: String,
+    id: String,
+    /// `active` (encrypts and decrypts), `old` (decrypts) or `missing` (needed, and not configured).
+    state: &'static str,
+    copies: u64,
+}
+
+pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
+    let used = async {
+        let mut conn = context.db.conn().await?;
+        replicas::keys_in_use(&mut conn).await
+    };
+    let used = used.await.map_err(cannot("count the copies of each key"))?;
+    let mut keys = Vec::new();
+    for store in context.stores.all() {
+        let active = store.keys().and_then(Keyring::active).map(MasterKey::id);
+        for id in store.keys().into_iter().flat_map(Keyring::ids) {
+            let state = if active == Some(id) { "active" } else { "old" };
+            keys.push(KeyDocument { store: store.name().to_string(), id: id.to_string(), state, copies: 0 });
+        }
+    }
+    for used in used {
+        let copies = unsigned(used.copies);
+        match keys.iter_mut().find(|key| key.store == used.store && key.id == used.key_id) {
+            Some(key) => key.copies = copies,
+            None => keys.push(KeyDocument { store: used.store, id: used.key_id, state: "missing", copies }),
+        }
+    }
+    let missing = keys.iter().any(|key| key.state == "missing");
+    let document = Document { keys };
+    app.output.result(&document, |look| text(&document, look))?;
+    Ok(if missing { Exit::Findings } else { Exit::Ok })
+}
+
+fn text(document: &Document, look: Look) -> String {
+    if document.keys.is_empty() {
+        return "No store has keys, and no copy needs one: nothing is encrypted.".to_owned();
+    }
+    let mut table = Table::new(&[
+        ("STORE", Align::Left),
+        ("KEY", Align::Left),
+        ("STATE", Align::Left),
+        ("COPIES", Align::Right),
+    ]);
+    for key in &document.keys {
+        table.row([key.store.clone(), key.id.clone(), look.state(key.state), key.copies.to_string()]);
+    }
+    table.render()
+}

@@ -1,0 +1,206 @@
+//! The `restores` table: archived copies that somebody wants to read. One row for each copy, whoever asks.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use uuid::Uuid;
+
+use super::enums::RestoreState;
+use super::schema::restores;
+use crate::error::Result;
+use crate::ids::{ObjectId, UserId};
+
+/// That the copy `s` can be read: it is in no archive class that is known of, or is restored at this moment.
+pub(in crate::db) const READABLE: &str = "(coalesce(s.storage_class, '') NOT IN ('GLACIER', 'DEEP_ARCHIVE') \
+     OR EXISTS (SELECT 1 FROM restores a WHERE a.object_id = s.object_id AND a.store = s.store \
+                AND a.state = 'ready' AND coalesce(a.expires_at, 'infinity') > now()))";
+
+/// A restore of one archived copy.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, QueryableByName)]
+#[diesel(table_name = restores, check_for_backend(diesel::pg::Pg))]
+pub struct Restore {
+    /// Id.
+    pub id: Uuid,
+    /// Object.
+    pub object_id: ObjectId,
+    /// Store.
+    pub store: String,
+    /// How far it is.
+    pub state: RestoreState,
+    /// When somebody first asked.
+    pub requested_at: DateTime<Utc>,
+    /// When the store took the request.
+    pub asked_at: Option<DateTime<Utc>>,
+    /// When the copy could be read.
+    pub ready_at: Option<DateTime<Utc>>,
+    /// Until when it can.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When the store is looked at next.
+    pub next_look_at: DateTime<Utc>,
+    /// Failed tries.
+    pub attempts: i32,
+    /// What the last one met.
+    pub last_error: Option<String>,
+}
+
+/// Asks for a copy that could not be read just now. What is under way stays as it is; what had failed or was ready, which
+/// it cannot be any more, begins anew. Answers the one row there is.
+pub async fn want(
+    conn: &mut AsyncPgConnection,
+    object: ObjectId,
+    store: &str,
+    by: Option<UserId>,
+) -> Result<Restore> {
+    Ok(diesel::sql_query(
+        "INSERT INTO restores AS r (id, object_id, store, requested_by) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (object_id, store) DO UPDATE SET \
+             requested_at = CASE WHEN r.state IN ('ready', 'failed') THEN now() ELSE r.requested_at END, \
+             requested_by = CASE WHEN r.state IN ('ready', 'failed') THEN EXCLUDED.requested_by ELSE r.requested_by END, \
+             next_look_at = CASE WHEN r.state IN ('ready', 'failed') THEN now() ELSE r.next_look_at END, \
+             attempts = CASE WHEN r.state IN ('ready', 'failed') THEN 0 ELSE r.attempts END, \
+             last_error = CASE WHEN r.state IN ('ready', 'failed') THEN NULL ELSE r.last_error END, \
+             state = CASE WHEN r.state IN ('ready', 'failed') THEN 'wanted' ELSE r.state END::restore_state \
+         RETURNING id, object_id, store, state, requested_at, asked_at, ready_at, expires_at, next_look_at, attempts, \
+             last_error",
+    )
+    .bind::<SqlUuid, _>(Uuid::now_v7())
+    .bind::<SqlUuid, _>(object)
+    .bind::<Text, _>(store)
+    .bind::<Nullable<SqlUuid>, _>(by)
+    .get_result(conn)
+    .await?)
+}
+
+/// A restore that is to be looked after, with the object's key.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct Due {
+    /// Id.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    /// Object.
+    #[diesel(sql_type = SqlUuid)]
+    pub object_id: ObjectId,
+    /// Store.
+    #[diesel(sql_type = Text)]
+    pub store: String,
+    /// How far it is.
+    #[diesel(sql_type = super::schema::sql_types::RestoreState)]
+    pub state: RestoreState,
+    /// Failed tries.
+    #[diesel(sql_type = diesel::sql_types::Integer)]
+    pub attempts: i32,
+    /// Key in every store.
+    #[diesel(sql_type = Text)]
+    pub key: String,
+}
+
+/// Takes the next restores that are due, for `busy`: until then nobody else does.
+pub async fn take_due(conn: &mut AsyncPgConnection, limit: i64, busy: Duration) -> Result<Vec<Due>> {
+    Ok(diesel::sql_query(
+        "UPDATE restores r SET next_look_at = now() + make_interval(secs => $2) FROM objects o \
+         WHERE r.id IN (SELECT id FROM restores WHERE state IN ('wanted', 'restoring') AND next_look_at <= now() \
+                        ORDER BY next_look_at LIMIT $1 FOR UPDATE SKIP LOCKED) \
+           AND o.id = r.object_id \
+         RETURNING r.id, r.object_id, r.store, r.state, r.attempts, o.key",
+    )
+    .bind::<BigInt, _>(limit)
+    .bind::<Double, _>(busy.as_secs_f64())
+    .load(conn)
+    .await?)
+}
+
+/// The store makes the copy; it is looked at again after `pause`.
+pub async fn mark_restoring(conn: &mut AsyncPgConnection, id: Uuid, pause: Duration) -> Result<()> {
+    diesel::sql_query(
+        "UPDATE restores SET state = 'restoring', asked_at = CASE WHEN state = 'wanted' THEN now() ELSE asked_at END, \
+                next_look_at = now() + make_interval(secs => $2), attempts = 0, last_error = NULL \
+         WHERE id = $1 AND state IN ('wanted', 'restoring')",
+    )
+    .bind::<SqlUuid, _>(id)
+    .bind::<Double, _>(pause.as_secs_f64())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The store has no restored copy and makes none: it has to be asked again.
+pub async fn mark_wanted(conn: &mut AsyncPgConnection, id: Uuid) -> Result<()> {
+    diesel::sql_query(
+        "UPDATE restores SET state = 'wanted', next_look_at = now() WHERE id = $1 AND state = 'restoring'",
+    )
+    .bind::<SqlUuid, _>(id)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The copy can be read until `expires_at`.
+pub async fn mark_ready(
+    conn: &mut AsyncPgConnection,
+    id: Uuid,
+    expires_at: Option<DateTime<Utc>>,
+) -> Result<()> {
+    diesel::sql_query(
+        "UPDATE restores SET state = 'ready', ready_at = now(), expires_at = $2, attempts = 0, last_error = NULL \
+         WHERE id = $1 AND state IN ('wanted', 'restoring')",
+    )
+    .bind::<SqlUuid, _>(id)
+    .bind::<Nullable<Timestamptz>, _>(expires_at)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// A try failed: again after `pause`, or given up.
+pub async fn mark_failed(
+    conn: &mut AsyncPgConnection,
+    id: Uuid,
+    error: &str,
+    give_up: bool,
+    pause: Duration,
+) -> Result<()> {
+    diesel::sql_query(
+        "UPDATE restores SET state = CASE WHEN $3 THEN 'failed' ELSE state END::restore_state, attempts = attempts + 1, \
+                last_error = $2, next_look_at = now() + make_interval(secs => $4) \
+         WHERE id = $1 AND state IN ('wanted', 'restoring')",
+    )
+    .bind::<SqlUuid, _>(id)
+    .bind::<Text, _>(error)
+    .bind::<diesel::sql_types::Bool, _>(give_up)
+    .bind::<Double, _>(pause.as_secs_f64())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The restores of an object's copies.
+pub async fn of_object(conn: &mut AsyncPgConnection, object: ObjectId) -> Result<Vec<Restore>> {
+    Ok(restores::table
+        .filter(restores::object_id.eq(object))
+        .order(restores::store)
+        .select(Restore::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// Notes which class a copy is in, as its store says.
+pub async fn note_class(
+    conn: &mut AsyncPgConnection,
+    object: ObjectId,
+    store: &str,
+    class: Option<&str>,
+) -> Result<()> {
+    diesel::sql_query(
+        "UPDATE replicas SET storage_class = $3 \
+         WHERE object_id = $1 AND store = $2 AND state = 'present' AND storage_class IS DISTINCT FROM $3",
+    )
+    .bind::<SqlUuid, _>(object)
+    .bind::<Text, _>(store)
+    .bind::<Nullable<Text>, _>(class)
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,270 @@
+//! An object in chunks: where each lies, and how one is sealed and opened. The construction is STREAM (Hoang, Reyhanitabar,
+//! Rogaway, Vizár 2015) over AES-256-GCM-SIV (RFC 8452): a chunk's nonce is its number and whether it is the last, so that
+//! chunks can be neither changed, moved, repeated, left out nor cut off at the end without being noticed.
+
+use std::fmt;
+
+use aead_stream::{NewStream as _, StreamBE32, StreamPrimitive as _};
+use aes_gcm_siv::Aes256GcmSiv;
+use aes_gcm_siv::aead::KeyInit as _;
+use aes_gcm_siv::aead::array::Array;
+use bytes::BytesMut;
+
+use super::seal::DataKey;
+
+/// Plain bytes in each chunk but the last.
+pub const CHUNK: u64 = 64 * 1024;
+/// Bytes that sealing adds to each chunk.
+pub const TAG: u64 = 16;
+
+/// How many chunks an object of `size` plain bytes has: an empty one has an empty chunk, whose tag says that it is empty.
+const fn chunks(size: u64) -> u64 {
+    let count = size.div_ceil(CHUNK);
+    if count == 0 { 1 } else { count }
+}
+
+/// Bytes that an object of `size` plain bytes has once it is sealed.
+pub const fn sealed_size(size: u64) -> u64 {
+    size.saturating_add(chunks(size).saturating_mul(TAG))
+}
+
+/// Plain bytes of an object that has `sealed` bytes; none when no object has so many.
+pub const fn plain_size(sealed: u64) -> Option<u64> {
+    let whole = CHUNK + TAG;
+    let rest = sealed % whole;
+    let size = match (sealed / whole * CHUNK, rest) {
+        (plain, 0) => plain,
+        (plain, rest) => match rest.checked_sub(TAG) {
+            Some(rest) => plain + rest,
+            None => return None,
+        },
+    };
+    // An empty chunk stands only for an empty object.
+    if sealed_size(size) == sealed { Some(size) } else { None }
+}
+
+/// Which sealed bytes hold a range of plain ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The chunk that the range begins in.
+    pub first_chunk: u64,
+    /// Sealed bytes to read, from this one on.
+    pub sealed_first: u64,
+    /// How many of them.
+    pub sealed_length: u64,
+    /// Plain bytes of the first chunk that come before the range.
+    pub skip: u64,
+    /// Plain bytes of the range.
+    pub take: u64,
+}
+
+impl Span {
+    /// The span of `length` plain bytes from `first` on, up to the end of an object of `size` plain bytes at most. `None`
+    /// when the range begins past the end.
+    pub fn of(size: u64, first: u64, length: u64) -> Option<Self> {
+        let take = length.min(size.checked_sub(first)?);
+        if take == 0 && size > 0 {
+            return None;
+        }
+        let first_chunk = first / CHUNK;
+        let end_chunk = first.saturating_add(take).div_ceil(CHUNK).max(first_chunk + 1);
+        let sealed_first = first_chunk.checked_mul(CHUNK + TAG)?;
+        let sealed_end = end_chunk.checked_mul(CHUNK + TAG)?.min(sealed_size(size));
+        Some(Self {
+            first_chunk,
+            sealed_first,
+            sealed_length: sealed_end.checked_sub(sealed_first)?,
+            skip: first % CHUNK,
+            take,
+        })
+    }
+}
+
+/// A chunk that was not sealed with this key at this place, or was changed since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("chunk {0} does not decrypt")]
+pub struct Unauthentic(pub u64);
+
+/// Seals and opens the chunks of one object of known size.
+///
+/// The nonces repeat from object to object, which is sound because every object has a key of its own. Should a part be sent
+/// twice, its bytes are the same both times; and should the source have given wrong bytes the first time, GCM-SIV tells
+/// whoever sees both no more than that they differ.
+pub struct Cipher {
+    stream: StreamBE32<Aes256GcmSiv>,
+    size: u64,
+}
+
+impl Cipher {
+    /// For the object of `size` plain bytes that has this key.
+    pub fn new(key: &DataKey, size: u64) -> Self {
+        let aead = Aes256GcmSiv::new(key.bytes().into());
+        Self { stream: StreamBE32::from_aead(aead, &Array::default()), size }
+    }
+
+    /// Plain bytes of the object.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Plain bytes of chunk number `index`.
+    pub fn chunk_length(&self, index: u64) -> u64 {
+        self.size.saturating_sub(index.saturating_mul(CHUNK)).min(CHUNK)
+    }
+
+    /// Seals a chunk in its place: `chunk` grows by [`TAG`] bytes.
+    ///
+    /// # Errors
+    /// No object is so large that it has a chunk of this number (2^32: 256 TiB).
+    pub fn seal(&self, index: u64, chunk: &mut BytesMut) -> Result<(), Unauthentic> {
+        let position = u32::try_from(index).map_err(|_| Unauthentic(index))?;
+        self.stream
+            .encrypt_in_place(position, self.is_last(index), b"", chunk)
+            .map_err(|_| Unauthentic(index))
+    }
+
+    /// Opens a chunk in its place: `chunk` shrinks by [`TAG`] bytes.
+    ///
+    /// # Errors
+    /// These are not the bytes that were sealed.
+    pub fn open(&self, index: u64, chunk: &mut BytesMut) -> Result<(), Unauthentic> {
+        let position = u32::try_from(index).map_err(|_| Unauthentic(index))?;
+        self.stream
+            .decrypt_in_place(position, self.is_last(index), b"", chunk)
+            .map_err(|_| Unauthentic(index))
+    }
+
+    fn is_last(&self, index: u64) -> bool {
+        index + 1 == chunks(self.size)
+    }
+}
+
+impl fmt::Debug for Cipher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cipher({} bytes)", self.size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use aes_gcm_siv::aead::{Aead as _, Payload};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::checksum::Sha256;
+    use crate::encryption::Keyring;
+
+    const SIZES: [u64; 8] = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 128 * CHUNK, 128 * CHUNK + 7];
+
+    fn cipher(size: u64) -> Cipher {
+        let ring = Keyring::parse("k:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=", true).unwrap();
+        let (_, contents) = ring.seal("key", &Sha256::of(b"")).unwrap().unwrap();
+        Cipher::new(&contents.data_key, size)
+    }
+
+    #[test]
+    fn the_cipher_gives_the_published_vectors() {
+        // RFC 8452 appendix C.2, AES-256-GCM-SIV: (plain text, additional data, result), all with this key and nonce.
+        let key = hex::decode("0100000000000000000000000000000000000000000000000000000000000000").unwrap();
+        let nonce = hex::decode("030000000000000000000000").unwrap();
+        for (plain, more, sealed) in [
+            ("", "", "07f5f4169bbf55a8400cd47ea6fd400f"),
+            ("0100000000000000", "", "c2ef328e5c71c83b843122130f7364b761e0b97427e3df28"),
+            ("0200000000000000", "01", "1de22967237a813291213f267e3b452f02d01ae33e4ec854"),
+        ] {
+            let (plain, more) = (hex::decode(plain).unwrap(), hex::decode(more).unwrap());
+            let aead = Aes256GcmSiv::new_from_slice(&key).unwrap();
+            let nonce = Array::try_from(nonce.as_slice()).unwrap();
+            let made = aead.encrypt(&nonce, Payload { msg: &plain, aad: &more }).unwrap();
+            assert_eq!(hex::encode(made), sealed);
+        }
+    }
+
+    #[test]
+    fn a_chunks_nonce_is_its_number_and_whether_it_is_the_last() {
+        // STREAM as published: a prefix, here of zeros, the number in 32 bits, one byte that says whether it is the last.
+        let key = [7; 32];
+        let aead = Aes256GcmSiv::new(&key.into());
+        let cipher = Cipher {
+            stream: StreamBE32::from_aead(Aes256GcmSiv::new(&key.into()), &Array::default()),
+            size: 300 * CHUNK,
+        };
+        for (index, nonce) in [
+            (0, "000000000000000000000000"),
+            (258, "000000000000000000010200"),
+            (299, "000000000000000000012b01"),
+        ] {
+            let nonce = hex::decode(nonce).unwrap();
+            let mut chunk = BytesMut::from(&b"some bytes"[..]);
+            cipher.seal(index, &mut chunk).unwrap();
+            let wanted =
+                aead.encrypt(&Array::try_from(nonce.as_slice()).unwrap(), &b"some bytes"[..]).unwrap();
+            assert_eq!(chunk, wanted, "chunk {index}");
+        }
+    }
+
+    #[test]
+    fn sizes_convert_both_ways() {
+        for size in SIZES {
+            assert_eq!(plain_size(sealed_size(size)), Some(size));
+        }
+        assert_eq!(sealed_size(0), 16);
+        assert_eq!(sealed_size(CHUNK), CHUNK + 16);
+        assert_eq!(sealed_size(CHUNK + 1), CHUNK + 1 + 32);
+        for none in [0, 1, 15, CHUNK + 17, CHUNK + 32] {
+            assert_eq!(plain_size(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn chunks_open_at_their_place_only() {
+        let size = 2 * CHUNK;
+        let cipher = cipher(size);
+        let mut sealed = BytesMut::from(vec![9; 65_536].as_slice());
+        cipher.seal(0, &mut sealed).unwrap();
+        assert_ne!(&sealed[..65_536], vec![9; 65_536].as_slice());
+        let open = |cipher: &Cipher, index: u64, bytes: &[u8]| {
+            let mut chunk = BytesMut::from(bytes);
+            cipher.open(index, &mut chunk).map(|()| chunk)
+        };
+        assert_eq!(&open(&cipher, 0, &sealed).unwrap()[..], vec![9; 65_536].as_slice());
+        assert_eq!(open(&cipher, 1, &sealed), Err(Unauthentic(1)), "moved");
+        let shorter = Cipher { stream: cipher.stream, size: CHUNK };
+        assert_eq!(open(&shorter, 0, &sealed), Err(Unauthentic(0)), "called the last one");
+        for at in [0, 1, 65_535, 65_536, 65_551] {
+            let mut flipped = sealed.clone();
+            flipped[at] ^= 1;
+            assert_eq!(open(&shorter, 0, &flipped), Err(Unauthentic(0)), "byte {at} flipped");
+        }
+        assert!(open(&shorter, 0, &sealed[..5]).is_err(), "shorter than a tag");
+    }
+
+    #[test]
+    fn spans_of_whole_objects_and_of_nothing() {
+        assert_eq!(Span::of(0, 0, 0).map(|span| (span.sealed_length, span.take)), Some((16, 0)));
+        assert_eq!(Span::of(10, 10, 1), None);
+        assert_eq!(Span::of(10, 3, 0), None);
+        for size in SIZES {
+            let span = Span::of(size, 0, u64::MAX).unwrap();
+            assert_eq!((span.sealed_length, span.take, span.skip), (sealed_size(size), size, 0));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn spans_hold_what_is_asked_for(size in 1..5 * CHUNK, a in 0..5 * CHUNK, length in 1..5 * CHUNK) {
+            let first = a % size;
+            let span = Span::of(size, first, length).unwrap();
+            prop_assert_eq!(span.take, length.min(size - first));
+            prop_assert_eq!(span.first_chunk * CHUNK + span.skip, first);
+            prop_assert_eq!(span.sealed_first, span.first_chunk * (CHUNK + TAG));
+            prop_assert!(span.sealed_first + span.sealed_length <= sealed_size(size));
+            // Whole chunks, enough for the range, and not one more.
+            let plain = plain_size(span.sealed_length).unwrap();
+            prop_assert!(plain >= span.skip + span.take);
+            prop_assert!(plain < span.skip + span.take + CHUNK);
+        }
+    }
+}

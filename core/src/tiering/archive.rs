@@ -1,0 +1,197 @@
+//! Archived copies: what can only be read after its store has restored it. Whoever reads one asks for that and is told how
+//! far it is; the worker asks the store and looks until it is done. Nothing is restored unless somebody asks: it costs.
+
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::db::enums::{ReplicaState, RestoreState};
+use crate::db::restores::{self, Due, Restore};
+use crate::db::{files, listen, replicas};
+use crate::error::{Error, Result};
+use crate::ids::{FileId, ObjectId, UserId};
+use crate::retry;
+use crate::store::{
+    ObjectHead, ObjectKey, RestoreAnswer, RestoreStatus, Store, StoreError, is_archive_class,
+};
+
+use super::patience::patiently;
+use super::verify::QUICK_RETRY;
+
+/// Restores looked after at once.
+const BATCH: i64 = 50;
+/// So long nobody else looks after a restore that somebody has taken.
+const BUSY: Duration = Duration::from_secs(120);
+/// After so many failed tries a restore is given up.
+const MOST_TRIES: i32 = 10;
+
+/// What became of the wish to read a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// A copy in this store can be read at once.
+    Readable(String),
+    /// Its only copies are archived, and one is being restored.
+    Restoring(Restore),
+    /// No verified copy is left, or none whose store is configured.
+    NoCopy,
+}
+
+/// Asks for a file's current version to be made readable, if it is not.
+///
+/// # Errors
+/// [`Error::NotFound`], also for other people's files unless `owner` is none (an administrator); [`Error::Store`].
+pub async fn request(
+    context: &Context,
+    file: FileId,
+    owner: Option<UserId>,
+    by: Option<UserId>,
+) -> Result<Wish> {
+    let (object, key, rows) = {
+        let mut conn = context.db.conn().await?;
+        let (_, version) =
+            files::version_object(&mut conn, file, owner, None).await?.ok_or(Error::NotFound("file"))?;
+        let rows = replicas::of_objects(&mut conn, &[version.object_id]).await?;
+        (version.object_id, version.key, rows)
+    };
+    let key = ObjectKey::parse(&key)
+        .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
+    let present = rows.iter().filter(|row| row.state == ReplicaState::Present).map(|row| row.store.as_str());
+    let mut archived = None;
+    for store in context.stores.nearest_first(present) {
+        match head(store, &key).await? {
+            Some(head) if is_archived(&head) => archived = archived.or(Some(store)),
+            Some(_) => return Ok(Wish::Readable(store.name().to_string())),
+            None => {}
+        }
+    }
+    match archived {
+        Some(store) => Ok(Wish::Restoring(want(context, object, &key, store, by).await?)),
+        None => Ok(Wish::NoCopy),
+    }
+}
+
+/// Asks for a copy that its store refused to give out because it is archived. However many ask at once, the store is asked
+/// once.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn want(
+    context: &Context,
+    object: ObjectId,
+    key: &ObjectKey,
+    store: &Store,
+    by: Option<UserId>,
+) -> Result<Restore> {
+    let class = match head(store, key).await {
+        Ok(Some(head)) => head.storage_class.filter(|class| is_archive_class(class)),
+        Ok(None) | Err(_) => None,
+    };
+    let mut conn = context.db.conn().await?;
+    // A store that does not say the class (an archive tier of Intelligent-Tiering) behaves as one that does.
+    let class = class.unwrap_or_else(|| "GLACIER".to_owned());
+    restores::note_class(&mut conn, object, store.name().as_str(), Some(&class)).await?;
+    let restore = restores::want(&mut conn, object, store.name().as_str(), by).await?;
+    if restore.state == RestoreState::Wanted {
+        listen::notify(&mut conn, listen::RUNS, "restore").await?;
+    }
+    Ok(restore)
+}
+
+/// Asks the stores for what is wanted, and looks after what they are making. Answers how many were looked after. Cheap when
+/// nothing is due: call it every second.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn pass(context: &Context) -> Result<usize> {
+    let mut looked_after = 0;
+    loop {
+        let due = patiently(async || {
+            let mut conn = context.db.conn().await?;
+            restores::take_due(&mut conn, BATCH, BUSY).await
+        })
+        .await?;
+        if due.is_empty() {
+            return Ok(looked_after);
+        }
+        for restore in &due {
+            advance(context, restore).await?;
+            looked_after += 1;
+        }
+    }
+}
+
+/// What is known of a restore after its store was asked.
+enum Seen {
+    Restoring,
+    Ready(Option<chrono::DateTime<chrono::Utc>>),
+    /// It is in no archive class.
+    Readable(Option<String>),
+    /// Neither restored nor being restored.
+    Nothing,
+    Gone,
+}
+
+async fn advance(context: &Context, due: &Due) -> Result<()> {
+    let tiering = &context.config.tiering;
+    let (Some(store), Ok(key)) = (context.stores.get(&due.store), ObjectKey::parse(&due.key)) else {
+        let error = format!("store {} is not configured any more", due.store);
+        let mut conn = context.db.conn().await?;
+        return restores::mark_failed(&mut conn, due.id, &error, true, Duration::ZERO).await;
+    };
+    let seen = look(context, store, &key, due.state).await;
+    let mut conn = context.db.conn().await?;
+    match seen {
+        Ok(Seen::Restoring) => restores::mark_restoring(&mut conn, due.id, tiering.archive_poll).await,
+        Ok(Seen::Ready(until)) => {
+            tracing::info!(target: "nightferry::sync", object = %due.object_id, store = due.store, "an archived copy is restored");
+            restores::mark_ready(&mut conn, due.id, until).await
+        }
+        Ok(Seen::Readable(class)) => {
+            restores::note_class(&mut conn, due.object_id, &due.store, class.as_deref()).await?;
+            restores::mark_ready(&mut conn, due.id, None).await
+        }
+        Ok(Seen::Nothing) => restores::mark_wanted(&mut conn, due.id).await,
+        Ok(Seen::Gone) => {
+            let error = format!("the copy in store {} is missing", due.store);
+            restores::mark_failed(&mut conn, due.id, &error, true, Duration::ZERO).await
+        }
+        Err(error) => {
+            let give_up = error.retry() == retry::Retry::Stop || due.attempts + 1 >= MOST_TRIES;
+            let attempts = u32::try_from(due.attempts).unwrap_or(0);
+            let pause = retry::delay(attempts, tiering.backoff_initial, tiering.backoff_cap);
+            tracing::warn!(target: "nightferry::sync", object = %due.object_id, store = due.store, %error, give_up, "an archived copy could not be restored");
+            restores::mark_failed(&mut conn, due.id, &error.to_string(), give_up, pause).await
+        }
+    }
+}
+
+async fn look(
+    context: &Context,
+    store: &Store,
+    key: &ObjectKey,
+    state: RestoreState,
+) -> std::result::Result<Seen, StoreError> {
+    let tiering = &context.config.tiering;
+    if state == RestoreState::Wanted {
+        match store.restore(key, tiering.archive_restore_days, tiering.archive_restore_tier.as_str()).await? {
+            RestoreAnswer::Accepted | RestoreAnswer::InProgress => return Ok(Seen::Restoring),
+            RestoreAnswer::Restored | RestoreAnswer::NotArchived => {}
+        }
+    }
+    let Some(head) = head(store, key).await? else { return Ok(Seen::Gone) };
+    Ok(match head.restore {
+        Some(RestoreStatus::InProgress) => Seen::Restoring,
+        Some(RestoreStatus::Restored { until }) => Seen::Ready(until),
+        None if is_archived(&head) => Seen::Nothing,
+        None => Seen::Readable(head.storage_class),
+    })
+}
+
+async fn head(store: &Store, key: &ObjectKey) -> std::result::Result<Option<ObjectHead>, StoreError> {
+    retry::retry(&QUICK_RETRY, || store.head(key), StoreError::retry).await
+}
+
+/// Whether an object cannot be read as it lies there.
+fn is_archived(head: &ObjectHead) -> bool {
+    head.storage_class.as_deref().is_some_and(is_archive_class)
+        && !matches!(head.restore, Some(RestoreStatus::Restored { .. }))
+}

@@ -1,0 +1,95 @@
+//! A small copy: one GET, one PUT.
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt};
+
+use crate::checksum::Sha256Hasher;
+use crate::store::{Body, BoxError, Gathering, Pieces};
+use crate::vault;
+
+use super::copy::{
+    CopyError, Job, SMALL, SourceBytes, SourceMismatch, put_options, reading_error, sending_error,
+    source_error, stream_of, streams_for, wrong_size,
+};
+use super::verify;
+
+/// One GET, one PUT. The destination checks the bytes against the checksum it is told, and so do we on the way:
+/// bytes that do not match never become an object.
+pub(super) async fn copy(job: &Job<'_>) -> Result<String, CopyError> {
+    let _stream = match streams_for(&job.context.config.tiering, job.expected.size) {
+        0 => None,
+        _ => Some(stream_of(job).await?),
+    };
+    let plain = match job.expected.size {
+        0 => stream::empty().boxed(),
+        size => {
+            let object = vault::read(job.source, job.wanted(), None)
+                .await
+                .map_err(|error| source_error(job, error))?;
+            if object.total_size != size {
+                return Err(wrong_size(job, object.total_size));
+            }
+            checked(job.context.pace.limit(object.body), job).boxed()
+        }
+    };
+    let small = job.expected.size <= SMALL;
+    let mut options = put_options(job);
+    let (sent, crc) = match &job.sealing {
+        None => {
+            options.sha256 = Some(job.expected.sha256);
+            let body = if small {
+                hold(plain).await.map_err(|error| reading_error(job, error))?.into()
+            } else {
+                Body::stream(job.expected.size, plain)
+            };
+            (job.destination.put(&job.key, body, &options).await, None)
+        }
+        Some(sealing) => {
+            let (length, sealed) = sealing.seal(plain, 0, job.expected.size);
+            if small {
+                let pieces = hold(sealed).await.map_err(|error| reading_error(job, error))?;
+                options.crc64nvme = Some(pieces.crc64nvme());
+                let crc = pieces.crc64nvme();
+                (job.destination.put(&job.key, pieces.into(), &options).await, Some(crc))
+            } else {
+                match job.destination.put_trailing(&job.key, Body::stream(length, sealed), &options).await {
+                    Ok((receipt, crc)) => (Ok(receipt), Some(crc)),
+                    Err(error) => (Err(error), None),
+                }
+            }
+        }
+    };
+    let receipt = sent.map_err(|error| sending_error(job, error))?;
+    verify::prove(job.destination, &job.key, &receipt, &job.form(crc)).await?;
+    Ok(receipt.etag)
+}
+
+/// Takes a small source into memory: its hash is known before the first byte is sent, and it is sent at once.
+async fn hold(source: impl Stream<Item = Result<Bytes, BoxError>>) -> Result<Pieces, BoxError> {
+    let mut source = std::pin::pin!(source);
+    let mut gathering = Gathering::default();
+    while let Some(chunk) = source.next().await {
+        gathering.push(&chunk?);
+    }
+    Ok(gathering.finish())
+}
+
+/// The bytes of the source, ending in an error when their hash is not the recorded one.
+fn checked(body: SourceBytes, job: &Job<'_>) -> impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static {
+    let expected = job.expected.sha256;
+    stream::unfold(Some((body, Sha256Hasher::new())), move |state| async move {
+        let (mut body, mut hasher) = state?;
+        match body.next().await {
+            Some(Ok(chunk)) => {
+                hasher.update(&chunk);
+                Some((Ok(chunk), Some((body, hasher))))
+            }
+            Some(Err(error)) => Some((Err(BoxError::from(error)), None)),
+            None => {
+                let actual = hasher.finish();
+                let error = SourceMismatch(format!("its SHA-256 is {actual} instead of {expected}"));
+                (actual != expected).then(|| (Err(BoxError::from(error)), None))
+            }
+        }
+    })
+}

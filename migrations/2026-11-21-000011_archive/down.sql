@@ -1,0 +1,2 @@
+DROP TABLE restores;
+DROP TYPE restore_state;
