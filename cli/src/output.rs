@@ -115,11 +115,6 @@ impl Output {
         self.json
     }
 
-    /// Prints a piece of a result that is too long to be held at once.
-    pub(crate) fn piece(&self, text: &str) -> Result<(), Failure> {
-        print(text)
-    }
-
     /// Says what happens, on standard error; not when quiet.
     pub(crate) fn note(&self, text: &str) {
         if self.volume >= Volume::Normal {
@@ -184,8 +179,9 @@ fn without_password(url: &str) -> String {
     parts().unwrap_or_else(|| url.to_owned())
 }
 
-/// Prints text on standard output as it is. A reader that went away (`| head`) is no error.
-fn print(text: &str) -> Result<(), Failure> {
+/// Prints text on standard output as it is: a result, or a piece of one that is too long to be held at once. A reader that
+/// went away (`| head`) is no error.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     match write!(out, "{text}{end}").and_then(|()| out.flush()) {

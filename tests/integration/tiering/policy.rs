@@ -30,6 +30,9 @@ async fn matched(world: &World, rule: &[(&str, &str)], files: &[FileView]) -> BT
     names
 }
 
+/// The settings of a rule, and the files that it matches.
+type Case<'c> = (&'c [(&'c str, &'c str)], &'c [&'c str]);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_condition_matches_what_it_says_and_nothing_else() {
     let world = World::new().await;
@@ -67,7 +70,7 @@ async fn each_condition_matches_what_it_says_and_nothing_else() {
     let bobs = texts(&world.context.db, &email(bob)).await.remove(0);
     let bobs_in_capitals = format!("nobody@example.org, {}", bobs.to_uppercase());
     let files = [old, new, big];
-    let cases: &[(&[(&str, &str)], &[&str])] = &[
+    let cases: &[Case<'_>] = &[
         (&[], &["big.bin", "new.txt", "old.mp4"]),
         (&[("older_than", "90d")], &["old.mp4"]),
         (&[("newer_than", "90d")], &["big.bin", "new.txt"]),

@@ -16,7 +16,7 @@ use crate::documents::{PlanDocument, PlanItemDocument};
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::{Align, Table, pairs, plain};
 use crate::format::{bytes, grouped, time};
-use crate::output::Look;
+use crate::output::{Look, print};
 
 /// Copies read and printed at once.
 const PAGE: i64 = 1_000;
@@ -60,12 +60,12 @@ pub(super) async fn run(app: &App, context: &Context, args: PlanArgs) -> Result<
     let currency = &context.config.policy.currency;
     let document = Document { plan: PlanDocument::of(&view, currency) };
     if args.files && app.output.is_json() {
-        document_with_files(app, context, &view, &document).await?;
+        document_with_files(context, &view, &document).await?;
     } else {
         app.output.result(&document, |look| text(&view, currency, look))?;
         if args.files && view.files > 0 {
-            app.output.piece("\n")?;
-            lines_of_files(app, context, &view).await?;
+            print("\n")?;
+            lines_of_files(context, &view).await?;
         }
     }
     for warning in &view.warnings {
@@ -99,14 +99,13 @@ async fn pages(
 
 /// The one document, printed as it is read: a plan may have millions of files.
 async fn document_with_files(
-    app: &App,
     context: &Context,
     view: &PlanView,
     document: &Document<'_>,
 ) -> Result<(), Failure> {
     let head = json(document)?;
     let head = head.strip_suffix('}').unwrap_or(&head).to_owned();
-    app.output.piece(&format!("{head},\"items\":["))?;
+    print(&format!("{head},\"items\":["))?;
     let mut first = true;
     pages(context, view, |items| {
         let mut lines = String::new();
@@ -115,10 +114,10 @@ async fn document_with_files(
             first = false;
             lines.push_str(&json(&PlanItemDocument::of(item))?);
         }
-        app.output.piece(&lines)
+        print(&lines)
     })
     .await?;
-    app.output.piece("]}")
+    print("]}")
 }
 
 fn json(value: &impl Serialize) -> Result<String, Failure> {
@@ -127,7 +126,7 @@ fn json(value: &impl Serialize) -> Result<String, Failure> {
     })
 }
 
-async fn lines_of_files(app: &App, context: &Context, view: &PlanView) -> Result<(), Failure> {
+async fn lines_of_files(context: &Context, view: &PlanView) -> Result<(), Failure> {
     pages(context, view, |items| {
         let mut table = Table::new(&[
             ("RULE", Align::Left),
@@ -148,7 +147,7 @@ async fn lines_of_files(app: &App, context: &Context, view: &PlanView) -> Result
                 format!("{}{version}", plain(item.filename.as_deref().unwrap_or("-"))),
             ]);
         }
-        app.output.piece(&table.render())
+        print(&table.render())
     })
     .await
 }
