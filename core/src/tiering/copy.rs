@@ -13,6 +13,7 @@ use crate::db::replicas::Claim;
 use crate::db::unsigned;
 use crate::error::Error;
 use crate::ids::LeaseToken;
+use crate::step::{self, Step};
 use crate::store::metadata;
 use crate::store::{Body, BoxError, Gathering, ObjectKey, PutOptions, Store, StoreError, Verdict};
 
@@ -211,8 +212,10 @@ async fn copy_whole(job: &Job<'_>) -> Result<String, CopyError> {
             Body::stream(job.expected.size, checked)
         }
     };
+    step::reached(Step::CopyRead, job.key.as_str()).await;
     let receipt =
         job.destination.put(&job.key, body, &options).await.map_err(|error| sending_error(job, error))?;
+    step::reached(Step::CopySent, job.key.as_str()).await;
     verify::prove(job.destination, &job.key, &receipt, &job.expected).await?;
     Ok(receipt.etag)
 }

@@ -17,6 +17,7 @@ use crate::context::Context;
 use crate::db::replicas::{self, ToRead};
 use crate::db::unsigned;
 use crate::error::{Error, Result};
+use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreError, StoreRole, Verdict};
 
 use self::pace::Pace;
@@ -165,6 +166,7 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
                 self.summary.unreachable.push(store.name().to_string());
                 queue.leave_out(&store);
             }
+            step::reached(Step::ScrubRead, key.as_str()).await;
             self.settle(&item, seen).await?;
             (self.tell)(Event::Progress(&self.summary));
         }
