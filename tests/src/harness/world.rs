@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::eventually;
 use super::fault_proxy::FaultProxy;
+use super::memory_s3::MemoryS3;
 use super::servers::{OwnPostgres, servers};
 
 /// See the module.
@@ -39,6 +40,8 @@ pub struct World {
     pub direct: Stores,
     /// The database server, where the test has one of its own.
     pub postgres: Option<OwnPostgres>,
+    /// The stores themselves, where they are in this process: the local one and the cloud's.
+    pub memory: Option<[MemoryS3; 2]>,
     settings: Vec<(String, String)>,
     /// How many of the settings are the world's own, before what the test wants different.
     plain: usize,
@@ -64,7 +67,9 @@ async fn migrate(url: &str) {
         ("stores.s3.access_key".to_owned(), "unused".to_owned()),
         ("stores.s3.secret_key".to_owned(), "unused".to_owned()),
     ]);
-    db::migrate::apply(&db::Database::open(&config.database)).await.unwrap();
+    let db = db::Database::open(&config.database);
+    db::migrate::apply(&db).await.unwrap();
+    super::invariants::observe(&db).await;
 }
 
 fn load(overrides: Vec<(String, String)>) -> Config {
@@ -77,6 +82,7 @@ fn load(overrides: Vec<(String, String)>) -> Config {
 pub struct WorldBuilder {
     overrides: Vec<(String, String)>,
     own_postgres: bool,
+    in_memory: bool,
 }
 
 impl WorldBuilder {
@@ -94,6 +100,13 @@ impl WorldBuilder {
         self
     }
 
+    /// Keeps both stores in this process, see [`MemoryS3`]: for very many short tests.
+    #[must_use]
+    pub fn in_memory(mut self) -> Self {
+        self.in_memory = true;
+        self
+    }
+
     /// Makes the world.
     pub async fn build(self) -> World {
         log_if_asked();
@@ -105,8 +118,14 @@ impl WorldBuilder {
         } else {
             (servers.postgres.fresh_database("migrated", migrate).await.url, None)
         };
-        let local = FaultProxy::start(servers.local.address).await;
-        let cloud = FaultProxy::start(servers.cloud.address).await;
+        let memory =
+            if self.in_memory { Some([MemoryS3::start().await, MemoryS3::start().await]) } else { None };
+        let [at_local, at_cloud] = match &memory {
+            Some([local, cloud]) => [local.address(), cloud.address()],
+            None => [servers.local.address, servers.cloud.address],
+        };
+        let local = FaultProxy::start(at_local).await;
+        let cloud = FaultProxy::start(at_cloud).await;
         let mut settings: Vec<(String, String)> = [
             ("database.url", database_url),
             ("auth.secret_key", "0123456789abcdef0123456789abcdef".to_owned()),
@@ -129,8 +148,8 @@ impl WorldBuilder {
         .map(|(key, value)| (key.to_owned(), value))
         .to_vec();
         let mut unproxied = settings.clone();
-        unproxied.push(("stores.minio.endpoint".to_owned(), servers.local.endpoint()));
-        unproxied.push(("stores.s3.endpoint".to_owned(), servers.cloud.endpoint()));
+        unproxied.push(("stores.minio.endpoint".to_owned(), format!("http://{at_local}")));
+        unproxied.push(("stores.s3.endpoint".to_owned(), format!("http://{at_cloud}")));
         let direct = Stores::open(&load(unproxied)).unwrap();
         for store in direct.all() {
             store.ensure_bucket().await.unwrap();
@@ -138,7 +157,7 @@ impl WorldBuilder {
         let plain = settings.len();
         settings.extend(self.overrides);
         let context = Context::new(load(settings.clone()), Clock::system()).unwrap();
-        World { context, local, cloud, direct, postgres, settings, plain }
+        World { context, local, cloud, direct, postgres, memory, settings, plain }
     }
 }
 
