@@ -158,9 +158,13 @@ impl Reader {
             };
             let range = ByteRange::of_length(self.at, self.end - self.at);
             match store.get(&self.key, range).await {
-                Ok(body) => {
+                Ok(body) if body.length == self.end - self.at => {
                     self.body = Some(body);
                     return Ok(store.role());
+                }
+                // Something else than this file, whatever its row says: no download may end early as if that were all.
+                Ok(body) => {
+                    tracing::warn!(store = %store.name(), object = %self.object_id, size = body.total_size, "a store holds a copy of another size, trying the next one");
                 }
                 Err(error) => {
                     tracing::warn!(store = %store.name(), object = %self.object_id, %error, "reading from a store failed, trying the next one");
