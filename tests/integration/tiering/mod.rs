@@ -13,6 +13,7 @@ mod freeing_fetch;
 mod freeing_pins;
 mod freeing_watermark;
 mod leases;
+mod many_workers;
 mod order;
 mod outages;
 mod pace;
