@@ -10,17 +10,17 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::{Shelf, Writes};
+use super::{Bucket, Writes};
 
 const CHECKSUM: &str = "x-amz-checksum-sha256";
 
-pub(super) async fn listen(listener: TcpListener, shelf: Arc<Shelf>) {
+pub(super) async fn listen(listener: TcpListener, bucket: Arc<Bucket>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 if let Ok((stream, _)) = accepted {
-                    connections.spawn(serve(stream, Arc::clone(&shelf)));
+                    connections.spawn(serve(stream, Arc::clone(&bucket)));
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -29,11 +29,11 @@ pub(super) async fn listen(listener: TcpListener, shelf: Arc<Shelf>) {
 }
 
 /// Serves a connection until it breaks.
-async fn serve(stream: TcpStream, shelf: Arc<Shelf>) -> io::Result<()> {
+async fn serve(stream: TcpStream, bucket: Arc<Bucket>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     while let Some(request) = Request::read(&mut stream).await? {
-        let answer = request.answer(&shelf);
+        let answer = request.answer(&bucket);
         stream.write_all(&answer.written(request.method == "HEAD")).await?;
     }
     Ok(())
@@ -97,25 +97,25 @@ impl Request {
         })
     }
 
-    fn answer(&self, shelf: &Shelf) -> Answer {
+    fn answer(&self, bucket: &Bucket) -> Answer {
         match (self.method.as_str(), self.key.as_str()) {
             ("GET", "") if self.parameter("uploads").is_some() => Answer::document(
                 "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>"
                     .to_owned(),
             ),
-            ("GET", "") => self.list(shelf),
+            ("GET", "") => self.list(bucket),
             ("PUT", "") => Answer::new(200),
-            ("PUT", _) if self.query.is_empty() || self.parameter("x-id").is_some() => self.put(shelf),
-            ("GET" | "HEAD", _) => self.get(shelf),
+            ("PUT", _) if self.query.is_empty() || self.parameter("x-id").is_some() => self.put(bucket),
+            ("GET" | "HEAD", _) => self.get(bucket),
             ("DELETE", _) => {
-                shelf.objects().remove(&self.key);
+                bucket.objects().remove(&self.key);
                 Answer::new(204)
             }
             _ => Answer::error(501, "NotImplemented"),
         }
     }
 
-    fn put(&self, shelf: &Shelf) -> Answer {
+    fn put(&self, bucket: &Bucket) -> Answer {
         let actual = Sha256::of(&self.body);
         let promised = self.header(CHECKSUM).and_then(|text| Sha256::from_base64(text).ok());
         if promised.is_some_and(|promised| promised != actual) {
@@ -125,7 +125,7 @@ impl Request {
             name == "content-type" || name == "x-amz-storage-class" || name.starts_with("x-amz-meta-")
         });
         let headers = headers.cloned().collect();
-        let writes = *shelf.writes.lock().unwrap();
+        let writes = *bucket.writes.lock().unwrap();
         let flipped = || {
             let mut bytes = self.body.to_vec();
             if let Some(byte) = bytes.last_mut() {
@@ -136,42 +136,42 @@ impl Request {
         let acknowledged = Answer::new(200).with("ETag", format!("\"{:.32}\"", actual.to_string()));
         match writes {
             Writes::Sound => {
-                shelf.keep(&self.key, self.body.clone(), None, headers);
+                bucket.keep(&self.key, self.body.clone(), None, headers, bucket.now());
                 acknowledged.with(CHECKSUM, actual.base64())
             }
             Writes::Flipped => {
-                shelf.keep(&self.key, flipped(), None, headers);
+                bucket.keep(&self.key, flipped(), None, headers, bucket.now());
                 acknowledged
             }
             Writes::FlippedAndSworn => {
-                shelf.keep(&self.key, flipped(), Some(actual), headers);
+                bucket.keep(&self.key, flipped(), Some(actual), headers, bucket.now());
                 acknowledged.with(CHECKSUM, actual.base64())
             }
         }
     }
 
-    fn get(&self, shelf: &Shelf) -> Answer {
-        let Some(kept) = shelf.objects().get(&self.key).cloned() else {
+    fn get(&self, bucket: &Bucket) -> Answer {
+        let Some(kept) = bucket.objects().get(&self.key).cloned() else {
             return Answer::error(404, "NoSuchKey");
         };
         let size = kept.bytes.len();
         let mut answer = match self.header("range").and_then(|text| range(text, size)) {
-            Some(Some((first, end))) => Answer {
+            Some((first, end)) if first < end => Answer {
                 body: kept.bytes.slice(first..end),
                 ..Answer::new(206).with("Content-Range", format!("bytes {first}-{}/{size}", end - 1))
             },
-            Some(None) => return Answer::error(416, "InvalidRange"),
+            Some(_) => return Answer::error(416, "InvalidRange"),
             None => Answer { body: kept.bytes.clone(), ..Answer::new(200) },
         };
         answer.headers.extend(kept.headers.iter().cloned());
         answer.with("ETag", format!("\"{:.32}\"", kept.sworn.to_string())).with(CHECKSUM, kept.sworn.base64())
     }
 
-    fn list(&self, shelf: &Shelf) -> Answer {
+    fn list(&self, bucket: &Bucket) -> Answer {
         let decoded = |name| self.parameter(name).unwrap_or_default().replace("%2F", "/");
         let (prefix, after) = (decoded("prefix"), decoded("start-after"));
         let most = self.parameter("max-keys").and_then(|text| text.parse().ok()).unwrap_or(1000);
-        let objects = shelf.objects();
+        let objects = bucket.objects();
         let mut wanted =
             objects.iter().filter(|(key, _)| key.starts_with(&prefix) && key.as_str() > after.as_str());
         let mut text = "<ListBucketResult>".to_owned();
@@ -189,12 +189,11 @@ impl Request {
     }
 }
 
-/// First byte and end of `bytes=0-9`; none within when it begins past the end.
-fn range(text: &str, size: usize) -> Option<Option<(usize, usize)>> {
+/// First byte and end of `bytes=0-9`.
+fn range(text: &str, size: usize) -> Option<(usize, usize)> {
     let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
-    let first: usize = first.parse().ok()?;
     let end = last.parse::<usize>().map_or(size, |last| (last + 1).min(size));
-    Some((first < end).then_some((first, end)))
+    Some((first.parse().ok()?, end))
 }
 
 struct Answer {

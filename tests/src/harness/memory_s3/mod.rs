@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Duration, Utc};
 use nightferry_core::checksum::Sha256;
 use nightferry_core::clock::Clock;
 use tokio::net::TcpListener;
@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 #[derive(Debug)]
 pub struct MemoryS3 {
     address: SocketAddr,
-    shelf: Arc<Shelf>,
+    bucket: Arc<Bucket>,
     task: JoinHandle<()>,
 }
 
@@ -51,20 +51,30 @@ pub struct Kept {
 }
 
 #[derive(Debug)]
-struct Shelf {
+struct Bucket {
     clock: Mutex<Clock>,
     objects: Mutex<BTreeMap<String, Kept>>,
     writes: Mutex<Writes>,
 }
 
-impl Shelf {
+impl Bucket {
     fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {
         self.objects.lock().unwrap()
     }
 
-    fn keep(&self, key: &str, bytes: Bytes, sworn: Option<Sha256>, headers: Vec<(String, String)>) {
+    fn now(&self) -> DateTime<Utc> {
+        self.clock.lock().unwrap().now()
+    }
+
+    fn keep(
+        &self,
+        key: &str,
+        bytes: Bytes,
+        sworn: Option<Sha256>,
+        headers: Vec<(String, String)>,
+        modified: DateTime<Utc>,
+    ) {
         let sha256 = Sha256::of(&bytes);
-        let modified = self.clock.lock().unwrap().now();
         let kept = Kept { bytes, sha256, sworn: sworn.unwrap_or(sha256), modified, headers };
         self.objects().insert(key.to_owned(), kept);
     }
@@ -75,10 +85,10 @@ impl MemoryS3 {
     pub async fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shelf =
-            Arc::new(Shelf { clock: Mutex::default(), objects: Mutex::default(), writes: Mutex::default() });
-        let task = tokio::spawn(http::listen(listener, Arc::clone(&shelf)));
-        Self { address, shelf, task }
+        let bucket =
+            Arc::new(Bucket { clock: Mutex::default(), objects: Mutex::default(), writes: Mutex::default() });
+        let task = tokio::spawn(http::listen(listener, Arc::clone(&bucket)));
+        Self { address, bucket, task }
     }
 
     /// Where it listens.
@@ -88,32 +98,32 @@ impl MemoryS3 {
 
     /// Tells time by this clock from now on.
     pub fn set_clock(&self, clock: &Clock) {
-        *self.shelf.clock.lock().unwrap() = clock.clone();
+        *self.bucket.clock.lock().unwrap() = clock.clone();
     }
 
     /// What happens to objects that come in from now on.
     pub fn set_writes(&self, writes: Writes) {
-        *self.shelf.writes.lock().unwrap() = writes;
+        *self.bucket.writes.lock().unwrap() = writes;
     }
 
     /// All that it holds.
     pub fn objects(&self) -> BTreeMap<String, Kept> {
-        self.shelf.objects().clone()
+        self.bucket.objects().clone()
     }
 
-    /// Puts bytes there without anybody's asking.
-    pub fn place(&self, key: &str, bytes: Bytes) {
-        self.shelf.keep(key, bytes, None, Vec::new());
+    /// Puts bytes there without anybody's asking, as if they had lain there for so long.
+    pub fn place(&self, key: &str, bytes: Bytes, age: Duration) {
+        self.bucket.keep(key, bytes, None, Vec::new(), self.bucket.now() - age);
     }
 
     /// Takes an object away without anybody's asking.
     pub fn remove(&self, key: &str) {
-        self.shelf.objects().remove(key);
+        self.bucket.objects().remove(key);
     }
 
     /// Forgets everything, its faults too.
     pub fn clear(&self) {
-        self.shelf.objects().clear();
+        self.bucket.objects().clear();
         self.set_writes(Writes::Sound);
     }
 }
