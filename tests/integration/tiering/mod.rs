@@ -1,11 +1,13 @@
 //! The crossing: copy, verify, switch, free, and what happens when something dies.
 
 mod changes;
+mod clock_jumps;
 mod crashes;
 mod credentials;
 mod crossing;
 mod database_faults;
 mod destination_faults;
+mod disk_full;
 mod drain;
 mod freeing;
 mod freeing_access;
