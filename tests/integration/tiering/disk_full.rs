@@ -30,8 +30,8 @@ async fn a_full_local_disk_refuses_uploads_and_runs_make_room() {
     assert_eq!(reap::pass(&world.context).await.unwrap().objects, 2, "what was begun is taken away");
     let kept = texts(&world.context.db, "SELECT key FROM objects").await;
     assert_eq!(kept.len(), 1);
-    let used = texts(&world.context.db, "SELECT used_bytes FROM users WHERE used_bytes > 0").await;
-    assert_eq!(used, ["5000"], "nothing is booked for what was refused");
+    let booked = texts(&world.context.db, "SELECT used_bytes FROM users WHERE used_bytes > 0").await;
+    assert_eq!(booked, ["5000"], "nothing is booked for what was refused");
 
     let worker = world.start_worker();
     let run = world.sync().await;
