@@ -9,7 +9,10 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 DATA_DIR ?= nightferry-data
 ARGS ?=
 
-.PHONY: help run build test test-minio check fmt bless audit bench clean-data
+SEQUENCES ?= 20000
+SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+
+.PHONY: help run build test test-minio soak check fmt bless audit bench clean-data
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +30,9 @@ test: ## unit tests and the integration tests, on servers they start themselves
 
 test-minio: ## the store contract and the tiering tests on a real MinIO (needs Go)
 	@scripts/test-minio
+
+soak: ## random sequences against the model of the engine (how many in SEQUENCES=…, from which seed in SEED=…)
+	NIGHTFERRY_MODEL_COUNT=$(SEQUENCES) NIGHTFERRY_MODEL_SEED=$(SEED) cargo test --workspace --test model whatever_happens -- --nocapture
 
 check: ## format, lints, spelling, SQL, shell, Dockerfile, licences, drift of generated files
 	@scripts/check

@@ -12,6 +12,7 @@ pub mod error;
 pub mod file;
 pub mod ids;
 pub mod retry;
+pub mod step;
 pub mod store;
 pub mod stores;
 pub mod telemetry;

@@ -11,6 +11,7 @@
 )]
 
 mod database;
+mod faults;
 mod http;
 mod store_contract;
 mod tiering;

@@ -177,11 +177,15 @@ impl Reader {
             let range = ByteRange::of_length(self.at, self.end - self.at);
             let wanted = Wanted { key: &self.key, size: self.size, seal: seal.as_ref() };
             match vault::read(&store, wanted, range).await {
-                Ok(body) => {
+                Ok(body) if body.total_size == self.size => {
                     self.body = Some(body);
                     return Ok(store.role());
                 }
                 Err(error) if error.is_archived() => archived = archived.or(Some(store)),
+                // Something else than this file, whatever its row says: no download may end early as if that were all.
+                Ok(body) => {
+                    tracing::warn!(store = %store.name(), object = %self.object_id, size = body.total_size, "a store holds a copy of another size, trying the next one");
+                }
                 Err(error) => {
                     tracing::warn!(store = %store.name(), object = %self.object_id, %error, "reading from a store failed, trying the next one");
                     last = Some(error);

@@ -23,6 +23,7 @@ use crate::db::files::{self, NewVersion};
 use crate::db::{labels, objects, signed, users};
 use crate::error::{Error, Result};
 use crate::ids::{FileId, FolderId, ObjectId, UserId};
+use crate::step::{self, Step};
 use crate::store::{Label, ObjectKey, PutOptions};
 
 /// How many names are tried for `on_conflict = rename`.
@@ -81,8 +82,10 @@ pub async fn receive(
     let options = put_options(context, &request, object_id, folder, &filename, &content_type).await?;
     let mut transfer = Transfer::new(context, object_id, key, options)?;
     transfer.begin(request.owner, &content_type).await?;
+    step::reached(Step::UploadBegun, transfer.key().as_str()).await;
     let outcome = async {
         let (digest, etag) = transfer.carry(&mut incoming).await?;
+        step::reached(Step::UploadStored, transfer.key().as_str()).await;
         if let Some(expected) = request.sha256.filter(|expected| *expected != digest.sha256) {
             return Err(Error::ChecksumMismatch {
                 expected: expected.to_string(),

@@ -6,6 +6,7 @@ use crate::db::replicas::{self, Claim};
 use crate::db::workers;
 use crate::error::Result;
 use crate::ids::{LeaseToken, RunId, WorkerId};
+use crate::step::{self, Step};
 
 /// Copies claimed together, under one lease token.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub async fn next_batch(context: &Context, run: RunId, worker: WorkerId, most: u
     } else {
         by_size
     };
+    drop(conn);
+    step::reached(Step::Claimed, "").await;
     Ok(Batch { token, claims })
 }
 
@@ -56,6 +59,8 @@ pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> R
     let lease = context.config.tiering.lease;
     let mut conn = context.db.conn().await?;
     let claims = replicas::claim_on_demand(&mut conn, local, worker, token, most, lease).await?;
+    drop(conn);
+    step::reached(Step::Claimed, "").await;
     Ok(Batch { token, claims })
 }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 
 use crate::checksum::Sha256Hasher;
+use crate::step::{self, Step};
 use crate::store::{Body, BoxError, Gathering, Pieces};
 use crate::vault;
 
@@ -34,6 +35,7 @@ pub(super) async fn copy(job: &Job<'_>) -> Result<String, CopyError> {
     };
     let small = job.expected.size <= SMALL;
     let mut options = put_options(job);
+    step::reached(Step::CopyRead, job.key.as_str()).await;
     let (sent, crc) = match &job.sealing {
         None => {
             options.sha256 = Some(job.expected.sha256);
@@ -60,6 +62,7 @@ pub(super) async fn copy(job: &Job<'_>) -> Result<String, CopyError> {
         }
     };
     let receipt = sent.map_err(|error| sending_error(job, error))?;
+    step::reached(Step::CopySent, job.key.as_str()).await;
     verify::prove(job.destination, &job.key, &receipt, &job.form(crc)).await?;
     Ok(receipt.etag)
 }

@@ -15,6 +15,7 @@ use crate::db::replicas::{self, Eviction, EvictionClaim, Order, Spare};
 use crate::db::{objects, unsigned};
 use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
+use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreRole};
 
 use super::patience::patiently;
@@ -160,6 +161,7 @@ impl Freeing<'_> {
     /// has run out; what was not begun, because time or patience ran out, may be taken up at once. `untouched` says
     /// that nobody has tried to delete any of it before.
     pub(super) async fn free(&self, token: LeaseToken, batch: Vec<Spare>, untouched: bool) -> Result<Done> {
+        step::reached(Step::EvictionMarked, "").await;
         let over = Instant::now() + self.context.config.tiering.lease / 2;
         let (mut deleted, mut put_off) = (Vec::with_capacity(batch.len()), Vec::new());
         let (mut bytes, mut left) = (0, 0);
@@ -186,6 +188,7 @@ impl Freeing<'_> {
             }
         }
         left += put_off.len();
+        step::reached(Step::EvictionForgetting, "").await;
         let store = self.store.name().as_str();
         let freed = patiently(async || {
             let mut conn = self.context.db.conn().await?;
@@ -201,6 +204,7 @@ impl Freeing<'_> {
         let store = self.store.name().as_str();
         let key = ObjectKey::parse(&copy.key)
             .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
+        step::reached(Step::EvictionBegun, &copy.key).await;
         let verdict = {
             let mut conn = self.context.db.conn().await?;
             replicas::check_eviction(&mut conn, store, token, copy.object_id).await?
@@ -208,7 +212,9 @@ impl Freeing<'_> {
         match verdict {
             Eviction::NotOurs => Ok(false),
             Eviction::Allowed => {
+                step::reached(Step::EvictionChecked, &copy.key).await;
                 self.store.delete(&key).await?;
+                step::reached(Step::EvictionDeleted, &copy.key).await;
                 Ok(true)
             }
             Eviction::Forbidden => {

@@ -8,6 +8,7 @@ use crate::db::enums::ReplicaState;
 use crate::db::objects::{self, Removal};
 use crate::db::{chores, refresh_tokens, replicas, revoked_tokens, workers};
 use crate::error::{Error, Result};
+use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreError, UploadId, Verdict};
 
 use super::plan;
@@ -95,8 +96,10 @@ async fn remove(context: &Context, removal: &Removal) -> Result<bool> {
         if !finished {
             abort_strays(store, &key).await?;
         }
+        step::reached(Step::RemovalBegun, key.as_str()).await;
         store.delete(&key).await?;
     }
+    step::reached(Step::RemovalDeleted, key.as_str()).await;
     let id = removal.id;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| objects::delete(conn, id).await).await?;

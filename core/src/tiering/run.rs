@@ -189,6 +189,8 @@ pub async fn start_queued(context: &Context) -> Result<Option<Run>> {
             replicas::note_sizes(conn, run.id).await?;
         }
         runs::start(conn, run.id, files, bytes).await?;
+        // Whoever lost the race to plan it must not sleep until its next look.
+        crate::db::listen::notify(conn, crate::db::listen::RUNS, &run.id.to_string()).await?;
         runs::find(conn, run.id).await
     })
     .await

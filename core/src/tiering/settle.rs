@@ -16,6 +16,7 @@ use crate::db::{restores, runs, transfer_parts};
 use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, ObjectId, RunId};
 use crate::retry;
+use crate::step::{self, Step};
 use crate::store::{ObjectKey, StoreRole, UploadId, Verdict};
 
 /// Commits finished copies: replicas, files and the run's counters in one statement. Answers those that were
@@ -25,6 +26,7 @@ use crate::store::{ObjectKey, StoreRole, UploadId, Verdict};
 /// # Errors
 /// Whatever the database meets; then nothing was changed and the call may be repeated.
 pub async fn finish(context: &Context, copies: &[Finished]) -> Result<Vec<Switched>> {
+    step::reached(Step::Finishing, "").await;
     let local = context.stores.local()?.name().to_string();
     let homes = context.stores.names_with(StoreRole::Cloud);
     let keeping = policy::of(context)?.keeping();
@@ -81,6 +83,7 @@ pub async fn fail(
         max_attempts: i32::try_from(tiering.max_attempts).unwrap_or(i32::MAX),
         delay: pause(error, attempts, tiering.backoff_initial, tiering.backoff_cap),
     };
+    step::reached(Step::Failing, &claim.key).await;
     let mut conn = context.db.conn().await?;
     let outcome = conn
         .transaction(async move |conn| {

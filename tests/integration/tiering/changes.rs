@@ -6,6 +6,7 @@ use nightferry_core::db::runs::RunScope;
 use nightferry_core::file::details::{self, FileView};
 use nightferry_core::file::trash;
 use nightferry_core::tiering::{reap, run};
+use nightferry_tests::harness::database::execute;
 use nightferry_tests::harness::fault_proxy::{Hold, Match};
 use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern};
 use reqwest::Method;
@@ -142,6 +143,30 @@ async fn a_file_that_is_trashed_while_it_is_copied_crosses_all_the_same() {
 
     assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 1));
     assert_eq!(world.replica("s3", &file).await.unwrap().state, ReplicaState::Present);
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_trashed_and_restored_while_it_is_copied_has_its_home_in_the_cloud() {
+    let world = world().build().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 1000)).await;
+    let gate = world.cloud.gate(Match::method(Method::PUT), Hold::Answer);
+    let worker = world.start_worker();
+    let requested = world.request_run(RunScope::default()).await;
+    gate.reached().await;
+    trash::soft_delete(&world.context, user, file.row.id).await.unwrap();
+    let restore = format!("UPDATE files SET deleted_at = NULL WHERE id = '{}'", file.row.id);
+    assert_eq!(execute(&world.context.db, &restore).await.unwrap(), 1);
+    gate.open();
+
+    let run = world.ended(requested.id).await;
+
+    assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 1));
+    let file = now(&world, &file).await;
+    assert_eq!((file.row.storage_location.as_str(), file.row.synced_at.is_some()), ("s3", true));
+    assert_eq!(world.stored("s3", &file).await, Some(pattern(1, 1000).sha256()));
     worker.stop().await;
     assert_invariants(&world).await;
 }

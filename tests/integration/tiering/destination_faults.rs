@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::file::details::FileView;
 use nightferry_tests::harness::fault_proxy::{Fault, Match};
+use nightferry_tests::harness::memory_s3::Writes;
 use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, pattern};
 use reqwest::Method;
 
@@ -234,6 +235,29 @@ async fn read_back_downloads_every_copy_and_finds_what_checksums_do_not() {
     assert_eq!(fault.struck(), 1);
     assert_eq!(world.cloud.count(&broken().key_contains("small")), 2, "it was copied again");
     assert_both_crossed(&world, &files).await;
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_stores_other_bytes_is_found_out() {
+    let world = World::with("tiering.max_attempts", ATTEMPTS).in_memory().build().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, SMALL)).await;
+    let [_, cloud] = world.memory.as_ref().unwrap();
+    // It acknowledges without a checksum, and tells the truth when it is asked.
+    cloud.set_writes(Writes::Flipped);
+    let worker = world.start_worker();
+
+    let run = world.sync().await;
+
+    assert_eq!((run.status, run.files_done, run.files_failed), (RunStatus::Failed, 0, 1));
+    let why = &world.failures(run.id).await[0].error;
+    assert!(why.contains("holds SHA-256"), "{why}");
+    assert_eq!(world.replica("s3", &file).await.unwrap().state, ReplicaState::Failed);
+    cloud.set_writes(Writes::Sound);
+    assert_eq!(world.retry().await.files_done, 1);
+    assert_eq!(world.stored("s3", &file).await, Some(pattern(1, SMALL).sha256()));
     worker.stop().await;
     assert_invariants(&world).await;
 }

@@ -51,9 +51,9 @@ async fn switched_on_and_off_every_copy_stays_what_it_was() {
     let mut world = World::new().await;
     let user = world.user().await;
     let plain = crossed(&world, user, 1).await;
-    world.reconfigure(&[("stores.s3.encryption", "true"), (KEYS, A)]).await;
+    world.reconfigure(&[("stores.s3.encryption", "true"), (KEYS, A)]);
     let sealed = crossed(&world, user, 2).await;
-    world.reconfigure(&[("stores.s3.encryption", "false")]).await;
+    world.reconfigure(&[("stores.s3.encryption", "false")]);
     let plain_again = crossed(&world, user, 3).await;
 
     assert_eq!(key_of(&world, &plain).await, None);
@@ -69,7 +69,7 @@ async fn another_key_encrypts_what_is_new_and_the_old_one_reads_what_is_old() {
     let mut world = World::with("stores.s3.encryption", true).set(KEYS, A).build().await;
     let user = world.user().await;
     let old = crossed(&world, user, 1).await;
-    world.reconfigure(&[(KEYS, &format!("{B},{A}"))]).await;
+    world.reconfigure(&[(KEYS, &format!("{B},{A}"))]);
     let new = crossed(&world, user, 2).await;
 
     assert_eq!(key_of(&world, &old).await.as_deref(), Some("a"));
@@ -90,7 +90,7 @@ async fn a_missing_key_is_told_and_condemns_nothing() {
         ("true", twin.as_str(), "is not the one that it was encrypted with"),
         ("false", "", "which is not configured"),
     ] {
-        world.reconfigure(&[("stores.s3.encryption", on), (KEYS, keys)]).await;
+        world.reconfigure(&[("stores.s3.encryption", on), (KEYS, keys)]);
         let summary = scrubbed(&world).await;
         assert_eq!((summary.unread, summary.right, summary.found()), (1, 0, 0), "{keys}");
         assert_eq!(world.replica("s3", &file).await.unwrap().state, ReplicaState::Present);
@@ -109,7 +109,7 @@ async fn a_missing_key_is_told_and_condemns_nothing() {
         assert!(error.contains("\"a\"") && error.contains(words), "{error}");
         assert_eq!(world.replica("s3", &file).await.unwrap().state, ReplicaState::Present);
     }
-    world.reconfigure(&[(KEYS, &format!("{B},{A}")), ("stores.s3.encryption", "true")]).await;
+    world.reconfigure(&[(KEYS, &format!("{B},{A}")), ("stores.s3.encryption", "true")]);
     assert_eq!(scrubbed(&world).await.right, 1, "with its key it is as good as ever");
     assert_eq!(fetch::request(&world.context, file.row.id, None).await.unwrap(), Fetch::Queued);
     let worker = world.start_worker();

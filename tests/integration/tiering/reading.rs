@@ -5,7 +5,7 @@ use nightferry_core::checksum::{Sha256, Sha256Hasher};
 use nightferry_core::error::Error;
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::download;
-use nightferry_core::store::ByteRange;
+use nightferry_core::store::{ByteRange, PutOptions};
 use nightferry_tests::harness::fault_proxy::{Fault, Match};
 use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, pattern};
 use reqwest::Method;
@@ -63,6 +63,20 @@ async fn a_download_that_finds_the_local_copy_gone_reads_from_the_cloud() {
     let (world, file) = crossed(WorldBuilder::default()).await;
     world.direct.local().unwrap().delete(&world.key(&file).await).await.unwrap();
     assert_eq!(download(&world, &file, None).await, (SIZE, pattern(1, SIZE).sha256()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_finds_the_local_copy_cut_short_reads_from_the_cloud_and_never_ends_early() {
+    let (world, file) = crossed(WorldBuilder::default()).await;
+    let key = world.key(&file).await;
+    let cut = pattern(1, SIZE).bytes().slice(..1000);
+    let local = world.direct.local().unwrap();
+    local.put(&key, cut.into(), &PutOptions::default()).await.unwrap();
+    assert_eq!(download(&world, &file, None).await, (SIZE, pattern(1, SIZE).sha256()));
+
+    world.direct.cloud().unwrap().delete(&key).await.unwrap();
+    let target = download::find(&world.context, file.row.owner_id, file.row.id, None).await.unwrap();
+    assert!(download::open(&world.context, &target, None).await.is_err(), "nobody has all of it");
 }
 
 /// The local store fails after some bytes; the cloud gives exactly the rest.

@@ -12,7 +12,7 @@ use nightferry_core::ids::{LeaseToken, ObjectId, UserId};
 use nightferry_core::store::{Body, ObjectKey, PutOptions};
 use nightferry_core::tiering::reconcile::{self, Event, Finding, Kind, Options, Outcome, Summary};
 use nightferry_tests::harness::database::{execute, texts};
-use nightferry_tests::harness::fault_proxy::Fault;
+use nightferry_tests::harness::fault_proxy::{Fault, Hold, Match};
 use nightferry_tests::harness::{World, assert_invariants, pattern, states};
 use reqwest::Method;
 use serde_json::Value;
@@ -183,6 +183,23 @@ async fn a_deletion_that_broke_off_is_finished_by_the_next_eviction() {
     worker.stop().await;
     assert_eq!(world.stored("s3", &files[0]).await, None);
     assert_eq!(world.stored("minio", &files[0]).await, Some(pattern(0, 10_000).sha256()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_is_given_up_before_its_mark_runs_out() {
+    let world = World::with("tiering.lease", "1s").set("tiering.heartbeat", "200ms").build().await;
+    let (_, files) = crossed(&world, 1).await;
+    execute(&world.context.db, "DELETE FROM replicas WHERE store = 's3'").await.unwrap();
+    later(&world, 25);
+    let gate = world.cloud.gate(Match::method(Method::DELETE), Hold::Request);
+
+    let (_, found) = apply(&world, "s3").await;
+
+    assert!(matches!(&found[0].outcome, Outcome::Kept(why) if why.contains("too long")), "{found:?}");
+    world.cloud.until(|requests| requests.iter().all(|request| request.done)).await;
+    gate.open();
+    assert_eq!(world.replica("s3", &files[0]).await.unwrap().state, ReplicaState::Evicting);
+    assert_eq!(world.stored("s3", &files[0]).await, Some(pattern(0, 10_000).sha256()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ mod body;
 pub mod database;
 pub mod fault_proxy;
 pub mod invariants;
+pub mod memory_s3;
 pub mod process;
 pub mod servers;
 mod wait;

@@ -99,14 +99,6 @@ impl Process {
         .await
     }
 
-    /// The most memory that it had resident so far, in bytes; none where the system does not say (Linux does).
-    pub fn peak_memory(&self) -> Option<u64> {
-        let pid = self.child.lock().unwrap().id();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().unwrap() * 1024)
-    }
-
     /// What it has written to its standard output.
     pub fn stdout(&self) -> String {
         read(&self.folder.join("stdout"))

@@ -2,6 +2,7 @@
 //! on top, workers on demand.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 
 use nightferry_core::auth::account::{self, NewAccount};
 use nightferry_core::checksum::{Sha256, Sha256Hasher};
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::eventually;
 use super::fault_proxy::FaultProxy;
+use super::memory_s3::MemoryS3;
 use super::servers::{OwnPostgres, servers};
 
 /// See the module.
@@ -39,6 +41,10 @@ pub struct World {
     pub direct: Stores,
     /// The database server, where the test has one of its own.
     pub postgres: Option<OwnPostgres>,
+    /// The stores themselves, where they are in this process: the local one and the cloud's.
+    pub memory: Option<[MemoryS3; 2]>,
+    /// Where they are, the local one and the cloud's.
+    at: [SocketAddr; 2],
     settings: Vec<(String, String)>,
     /// How many of the settings are the world's own, before what the test wants different.
     plain: usize,
@@ -64,7 +70,9 @@ async fn migrate(url: &str) {
         ("stores.s3.access_key".to_owned(), "unused".to_owned()),
         ("stores.s3.secret_key".to_owned(), "unused".to_owned()),
     ]);
-    db::migrate::apply(&db::Database::open(&config.database)).await.unwrap();
+    let db = db::Database::open(&config.database);
+    db::migrate::apply(&db).await.unwrap();
+    super::invariants::observe(&db).await;
 }
 
 fn load(overrides: Vec<(String, String)>) -> Config {
@@ -74,12 +82,11 @@ fn load(overrides: Vec<(String, String)>) -> Config {
 
 /// The stores of these settings without a proxy in between: with the world's own credentials, and all keys of encrypted
 /// objects.
-async fn unproxied(settings: &[(String, String)], plain: usize) -> Stores {
-    let servers = servers().await;
+fn unproxied(settings: &[(String, String)], plain: usize, [local, cloud]: [SocketAddr; 2]) -> Stores {
     let mut unproxied = settings[..plain].to_vec();
     unproxied.extend(settings[plain..].iter().filter(|(key, _)| key.contains(".encryption")).cloned());
-    unproxied.push(("stores.minio.endpoint".to_owned(), servers.local.endpoint()));
-    unproxied.push(("stores.s3.endpoint".to_owned(), servers.cloud.endpoint()));
+    unproxied.push(("stores.minio.endpoint".to_owned(), format!("http://{local}")));
+    unproxied.push(("stores.s3.endpoint".to_owned(), format!("http://{cloud}")));
     Stores::open(&load(unproxied)).unwrap()
 }
 
@@ -89,6 +96,7 @@ pub struct WorldBuilder {
     overrides: Vec<(String, String)>,
     own_postgres: bool,
     more_clouds: Vec<&'static str>,
+    in_memory: bool,
 }
 
 impl WorldBuilder {
@@ -113,6 +121,13 @@ impl WorldBuilder {
         self
     }
 
+    /// Keeps both stores in this process, see [`MemoryS3`]: for very many short tests.
+    #[must_use]
+    pub fn in_memory(mut self) -> Self {
+        self.in_memory = true;
+        self
+    }
+
     /// Makes the world.
     pub async fn build(self) -> World {
         log_if_asked();
@@ -124,8 +139,14 @@ impl WorldBuilder {
         } else {
             (servers.postgres.fresh_database("migrated", migrate).await.url, None)
         };
-        let local = FaultProxy::start(servers.local.address).await;
-        let cloud = FaultProxy::start(servers.cloud.address).await;
+        let memory =
+            if self.in_memory { Some([MemoryS3::start().await, MemoryS3::start().await]) } else { None };
+        let [at_local, at_cloud] = match &memory {
+            Some([local, cloud]) => [local.address(), cloud.address()],
+            None => [servers.local.address, servers.cloud.address],
+        };
+        let local = FaultProxy::start(at_local).await;
+        let cloud = FaultProxy::start(at_cloud).await;
         let mut settings: Vec<(String, String)> = [
             ("database.url", database_url),
             ("auth.secret_key", "0123456789abcdef0123456789abcdef".to_owned()),
@@ -162,12 +183,12 @@ impl WorldBuilder {
         }
         let plain = settings.len();
         settings.extend(self.overrides);
-        let direct = unproxied(&settings, plain).await;
+        let direct = unproxied(&settings, plain, [at_local, at_cloud]);
         for store in direct.all() {
             store.ensure_bucket().await.unwrap();
         }
         let context = Context::new(load(settings.clone()), Clock::system()).unwrap();
-        World { context, local, cloud, direct, postgres, settings, plain }
+        World { context, local, cloud, direct, postgres, memory, at: [at_local, at_cloud], settings, plain }
     }
 }
 
@@ -193,9 +214,9 @@ impl World {
     }
 
     /// Changes settings, as an operator does who restarts everything with another configuration.
-    pub async fn reconfigure(&mut self, more: &[(&str, &str)]) {
+    pub fn reconfigure(&mut self, more: &[(&str, &str)]) {
         self.settings.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        self.direct = unproxied(&self.settings, self.plain).await;
+        self.direct = unproxied(&self.settings, self.plain, self.at);
         self.context = Context::new(load(self.settings.clone()), self.context.clock.clone()).unwrap();
     }
 

@@ -83,6 +83,11 @@ impl<'c> Transfer<'c> {
         &self.store
     }
 
+    /// Under which key.
+    pub(super) fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+
     /// What they become.
     pub(super) fn object_id(&self) -> ObjectId {
         self.object_id

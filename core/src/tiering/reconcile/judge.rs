@@ -7,6 +7,7 @@ use crate::db::unsigned;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId};
 use crate::retry;
+use crate::step::{self, Step};
 use crate::store::{ListedObject, ObjectHead, ObjectKey, SNAPSHOT_PREFIX, StoreError};
 use crate::tiering::patience::patiently;
 use crate::tiering::repair;
@@ -92,6 +93,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         let outcome = if self.options.apply {
             let error = format!("the copy in store {} is lost: {detail}", self.store.name());
             let store = self.store.name().as_str();
+            step::reached(Step::Condemning, &row.key).await;
             let left = patiently(async || {
                 let mut conn = self.context.db.conn().await?;
                 replicas::mark_lost(&mut conn, row.object_id, store, &error, row.verified_at).await
@@ -127,6 +129,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             let why = "the database knows no object at all: is it the right one, and was it restored?";
             return Ok(Outcome::Kept(why.to_owned()));
         }
+        step::reached(Step::OrphanSeen, key.as_str()).await;
         Ok(match self.delete(key).await {
             Ok(()) => Outcome::Applied,
             Err(error) => Outcome::Kept(error.to_string()),
@@ -146,9 +149,17 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             let why = "no other verified copy exists, so this one is not deleted";
             return Ok(Outcome::Kept(why.to_owned()));
         }
-        if let Err(error) = self.delete(key).await {
-            return Ok(Outcome::Kept(format!("{error}; it is tried again")));
+        // Nothing may be deleted once the lease is over: by then the object may be wanted here again.
+        let deleted = tokio::time::timeout(self.context.config.tiering.lease / 2, async {
+            step::reached(Step::SurplusMarked, key.as_str()).await;
+            self.delete(key).await
+        });
+        match deleted.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Ok(Outcome::Kept(format!("{error}; it is tried again"))),
+            Err(_) => return Ok(Outcome::Kept("deleting it took too long; it is tried again".to_owned())),
         }
+        step::reached(Step::SurplusDeleted, key.as_str()).await;
         patiently(async || {
             let mut conn = self.context.db.conn().await?;
             replicas::finish_evictions(&mut conn, store, token, &[object]).await

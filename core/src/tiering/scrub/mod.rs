@@ -19,6 +19,7 @@ use crate::db::replicas::{self, ToRead};
 use crate::db::{restores, unsigned};
 use crate::encryption::{Seal, sealed_size};
 use crate::error::{Error, Result};
+use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreError, StoreRole, Verdict};
 use crate::vault::{self, Wanted};
 
@@ -171,6 +172,7 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
                 self.summary.unreachable.push(store.name().to_string());
                 queue.leave_out(&store);
             }
+            step::reached(Step::ScrubRead, key.as_str()).await;
             self.settle(&item, seen).await?;
             (self.tell)(Event::Progress(&self.summary));
         }

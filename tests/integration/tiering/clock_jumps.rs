@@ -1,0 +1,118 @@
+//! Clocks that jump: leases and pauses go by the database's clock, and a night that has been is not taken twice.
+
+use chrono::Duration;
+use nightferry_core::clock::Clock;
+use nightferry_core::context::Context;
+use nightferry_core::db::enums::{RunStatus, RunTrigger};
+use nightferry_core::db::runs::{Run, RunScope};
+use nightferry_core::tiering::run;
+use nightferry_tests::harness::fault_proxy::{Fault, Hold, Match};
+use nightferry_tests::harness::{WorkerHandle, World, assert_invariants, eventually, pattern};
+use reqwest::Method;
+
+/// The same installation, seen by a process on a machine whose clock is off.
+fn with_clock_off(world: &World, by: Duration) -> Context {
+    let clock = Clock::system();
+    clock.advance(by);
+    Context { clock, ..world.context.clone() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_whose_clocks_are_hours_apart_take_no_copy_from_each_other() {
+    let world = World::with("tiering.batch_size", 5).set("tiering.concurrency", 5).build().await;
+    let user = world.user().await;
+    for seed in 0..20 {
+        world.upload(user, &format!("{seed}"), pattern(seed, 2000)).await;
+    }
+    let gate = world.cloud.gate(Match::method(Method::PUT), Hold::Request);
+    let early = WorkerHandle::start(with_clock_off(&world, Duration::hours(-5)));
+    let late = WorkerHandle::start(with_clock_off(&world, Duration::hours(5)));
+    let requested = world.request_run(RunScope::default()).await;
+    gate.reached_by(10).await;
+    // In the middle of it all the clock of the rest jumps too.
+    world.context.clock.advance(Duration::days(1));
+    gate.open();
+
+    let run = world.ended(requested.id).await;
+
+    assert_eq!((run.status, run.files_done, run.files_failed), (RunStatus::Succeeded, 20, 0));
+    assert_eq!(world.cloud.count(&Match::method(Method::PUT)), 20, "each once");
+    early.stop().await;
+    late.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_back_and_forth_in_a_pause_between_tries_delays_nothing() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 2000)).await;
+    let fault = world.cloud.add(Fault::status(500, "InternalError").on(Method::PUT).times(2));
+    let worker = world.start_worker();
+    let requested = world.request_run(RunScope::default()).await;
+    eventually("the first try fails", || async { (fault.struck() > 0).then_some(()) }).await;
+    world.context.clock.advance(Duration::hours(-30));
+
+    let run = world.ended(requested.id).await;
+
+    assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 1));
+    assert_eq!(world.stored("s3", &file).await, Some(pattern(1, 2000).sha256()));
+    worker.stop().await;
+}
+
+async fn nightly(world: &World) -> Vec<Run> {
+    let (runs, _) = run::page(&world.context, None, 50).await.unwrap();
+    runs.into_iter().map(|view| view.run).filter(|run| run.trigger == RunTrigger::Schedule).collect()
+}
+
+async fn nights(world: &World, count: usize) {
+    eventually(&format!("{count} nights have become runs"), || async {
+        (nightly(world).await.len() >= count).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_back_over_midnight_does_not_make_a_second_run_of_the_night() {
+    let world = World::with("tiering.schedule", "0 0 0 * * *").build().await;
+    // From here on nights count.
+    run::last_tick(&world.context).await.unwrap();
+    let worker = world.start_worker();
+    run_by_hand(&world).await;
+    world.context.clock.advance(Duration::days(1));
+    nights(&world, 1).await;
+
+    // Back before that midnight, with a new worker that knows nothing of it, and forward again.
+    world.context.clock.advance(Duration::days(-1));
+    worker.stop().await;
+    let worker = world.start_worker();
+    run_by_hand(&world).await;
+    world.context.clock.advance(Duration::days(1));
+    run_by_hand(&world).await;
+    // Only the next night is new.
+    world.context.clock.advance(Duration::days(1));
+    nights(&world, 2).await;
+
+    worker.stop().await;
+    let mut ticks: Vec<_> = nightly(&world).await.into_iter().map(|run| run.tick.unwrap()).collect();
+    ticks.sort();
+    assert_eq!(ticks.len(), 2);
+    assert_eq!(ticks[1] - ticks[0], Duration::days(1));
+}
+
+/// Shows that a worker is up.
+async fn run_by_hand(world: &World) {
+    world.ended(request(world).await).await;
+}
+
+/// A run that somebody asks for, once no other one is active.
+async fn request(world: &World) -> nightferry_core::ids::RunId {
+    use nightferry_core::db::audit::Origin;
+    use nightferry_core::db::runs::NewRun;
+    eventually("a run can be asked for", || async {
+        let new =
+            NewRun { trigger: RunTrigger::Cli, requested_by: None, tick: None, scope: RunScope::default() };
+        run::request(&world.context, new, &Origin::default()).await.ok().map(|run| run.id)
+    })
+    .await
+}

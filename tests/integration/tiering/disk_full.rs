@@ -1,0 +1,78 @@
+//! A local store whose disk is full: nothing new gets in, what is there crosses and is freed, and what was refused is not
+//! half there.
+
+use nightferry_core::db::enums::{ReplicaState, RunStatus};
+use nightferry_core::file::upload;
+use nightferry_core::tiering::fetch::{self, Fetch};
+use nightferry_core::tiering::reap;
+use nightferry_tests::harness::database::texts;
+use nightferry_tests::harness::fault_proxy::Fault;
+use nightferry_tests::harness::world::request;
+use nightferry_tests::harness::{World, assert_invariants, eventually, pattern};
+use reqwest::Method;
+
+/// As `MinIO` says it.
+fn disk_full() -> Fault {
+    Fault::status(507, "XMinioStorageFull").on(Method::PUT)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_local_disk_refuses_uploads_and_runs_make_room() {
+    let world = World::with("tiering.free_local_after", "0s").build().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 5000)).await;
+    let full = world.local.add(disk_full());
+
+    for size in [1000, 20 * 1024 * 1024] {
+        let refused = upload::receive(&world.context, request(user, "b"), &mut pattern(2, size)).await;
+        assert!(refused.is_err(), "{size} bytes");
+    }
+    assert_eq!(reap::pass(&world.context).await.unwrap().objects, 2, "what was begun is taken away");
+    let kept = texts(&world.context.db, "SELECT key FROM objects").await;
+    assert_eq!(kept.len(), 1);
+    let booked = texts(&world.context.db, "SELECT used_bytes FROM users WHERE used_bytes > 0").await;
+    assert_eq!(booked, ["5000"], "nothing is booked for what was refused");
+
+    let worker = world.start_worker();
+    let run = world.sync().await;
+    assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 1));
+    eventually("room is made", || async { world.replica("minio", &file).await.is_none().then_some(()) })
+        .await;
+
+    full.remove();
+    world.upload(user, "b", pattern(2, 1000)).await;
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_into_a_full_local_disk_is_given_up_and_the_file_stays_readable() {
+    let world = World::with("tiering.free_local_after", "0s").set("tiering.max_attempts", 3).build().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 5000)).await;
+    let worker = world.start_worker();
+    assert_eq!(world.sync().await.files_done, 1);
+    eventually("it is freed", || async { world.replica("minio", &file).await.is_none().then_some(()) }).await;
+    let full = world.local.add(disk_full());
+
+    assert_eq!(fetch::request(&world.context, file.row.id, None).await.unwrap(), Fetch::Queued);
+    let failed = eventually("the fetch is given up", || async {
+        world.replica("minio", &file).await.filter(|replica| replica.state == ReplicaState::Failed)
+    })
+    .await;
+    assert!(failed.last_error.unwrap().contains("XMinioStorageFull"));
+    // Downloads it, from the cloud.
+    worker.stop().await;
+    assert_invariants(&world).await;
+
+    full.remove();
+    let worker = world.start_worker();
+    assert_eq!(fetch::request(&world.context, file.row.id, None).await.unwrap(), Fetch::Queued);
+    eventually("it is back", || async {
+        let back = world.replica("minio", &file).await?;
+        (back.state == ReplicaState::Present).then_some(())
+    })
+    .await;
+    worker.stop().await;
+    assert_eq!(world.stored("minio", &file).await, Some(pattern(1, 5000).sha256()));
+}

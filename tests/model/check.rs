@@ -1,0 +1,300 @@
+//! The invariants, checked against what the stores really hold. [`each_step`] after every operation, [`settled`] when
+//! everything had the time to come right.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nightferry_core::context::Context;
+use nightferry_core::ids::UserId;
+use nightferry_tests::harness::database::texts;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::deed;
+use crate::op::Place;
+use crate::oracle::{Oracle, Version};
+use crate::truth::Contents;
+
+/// Longest life of a lease in these worlds, in seconds.
+pub(crate) const LEASE: u32 = 60;
+
+type Verdict = Result<(), String>;
+
+/// What both stores hold.
+pub(crate) type Truth = BTreeMap<Place, Contents>;
+
+/// All that the database says, in one look.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Map {
+    replicas: Vec<Replica>,
+    /// Objects that are coming or going: key and store.
+    unstored: Vec<(String, String)>,
+    objects: BTreeSet<Uuid>,
+    runs: Vec<Run>,
+    homes: Vec<Home>,
+    used_bytes: i64,
+    versions: i64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Replica {
+    object: Uuid,
+    key: String,
+    store: String,
+    state: String,
+    /// Whether it was proved, now or before.
+    verified: bool,
+    /// Seconds that its lease still has.
+    lease: Option<f64>,
+    stored: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Run {
+    active: bool,
+    total: i64,
+    counted: [i64; 3],
+    seen: [i64; 3],
+}
+
+#[derive(Debug, Deserialize)]
+struct Home {
+    file: Uuid,
+    store: String,
+    synced: bool,
+    present: Vec<String>,
+}
+
+const MAP: &str = "SELECT json_build_object( \
+    'replicas', (SELECT coalesce(json_agg(json_build_object('object', r.object_id, 'key', o.key, 'store', r.store, \
+        'state', r.state, 'verified', r.verified_at IS NOT NULL, 'lease', extract(epoch FROM r.lease_until - now()), 'stored', o.state = 'stored')), '[]') \
+        FROM replicas r JOIN objects o ON o.id = r.object_id), \
+    'unstored', (SELECT coalesce(json_agg(json_build_array(key, upload_store)), '[]') FROM objects WHERE state <> 'stored'), \
+    'objects', (SELECT coalesce(json_agg(id), '[]') FROM objects WHERE state = 'stored'), \
+    'runs', (SELECT coalesce(json_agg(json_build_object('active', u.finished_at IS NULL, \
+        'total', u.files_total, 'counted', json_build_array(u.files_done, u.bytes_done, u.files_failed), \
+        'seen', (SELECT json_build_array(count(*) FILTER (WHERE state = 'present'), \
+            coalesce(sum(bytes) FILTER (WHERE state = 'present'), 0), count(*) FILTER (WHERE state = 'failed')) \
+            FROM observed.ends e WHERE e.run_id = u.id))), '[]') FROM runs u), \
+    'homes', (SELECT coalesce(json_agg(json_build_object('file', f.id, 'store', f.storage_location, \
+        'synced', f.synced_at IS NOT NULL, 'present', ARRAY(SELECT r.store FROM replicas r \
+            WHERE r.object_id = v.object_id AND r.state = 'present'))), '[]') \
+        FROM files f JOIN file_versions v ON v.file_id = f.id AND v.number = f.current_version), \
+    'used_bytes', (SELECT coalesce(sum(used_bytes), 0) FROM users), \
+    'versions', (SELECT count(*) FROM file_versions))";
+
+impl Map {
+    pub(crate) async fn read(context: &Context) -> Self {
+        serde_json::from_str(&texts(&context.db, MAP).await[0]).unwrap()
+    }
+
+    fn state(&self, object: Uuid, place: Place) -> Option<&str> {
+        self.row(object, place).map(|row| row.state.as_str())
+    }
+
+    /// Whether an object should be in a store.
+    pub(crate) fn wants(&self, object: Uuid, place: Place) -> bool {
+        self.row(object, place).is_some()
+    }
+
+    /// Whether nothing is under way.
+    fn is_quiet(&self) -> bool {
+        let busy = ["copying", "evicting"];
+        self.unstored.is_empty()
+            && !self.runs.iter().any(|run| run.active)
+            && !self.replicas.iter().any(|row| busy.contains(&row.state.as_str()))
+    }
+
+    fn row(&self, object: Uuid, place: Place) -> Option<&Replica> {
+        self.replicas.iter().find(|row| row.object == object && row.store == place.name())
+    }
+}
+
+/// After every operation.
+pub(crate) fn each_step(oracle: &mut Oracle, truth: &Truth, map: &Map) -> Verdict {
+    forget_what_is_whole_again(oracle, truth, map);
+    blame_the_store(oracle, truth, map);
+    for version in oracle.kept() {
+        is_somewhere(oracle, truth, map, version)?;
+    }
+    present_means_present(oracle, truth, map)?;
+    nothing_without_a_row(oracle, truth, map)?;
+    counters_tell_what_happened(map)?;
+    leases_are_bounded(map)?;
+    homes_are_where_copies_are(map)?;
+    bytes_are_booked(oracle, map)
+}
+
+/// What was destroyed and was made again, or is wanted there no more, can be destroyed again.
+fn forget_what_is_whole_again(oracle: &mut Oracle, truth: &Truth, map: &Map) {
+    let versions = &oracle.versions;
+    oracle.destroyed.retain(|(place, key)| {
+        versions.iter().find(|version| version.key == *key).is_some_and(|version| {
+            !holds(truth, *place, version) && map.state(version.object, *place).is_some()
+        })
+    });
+}
+
+/// A store that keeps other bytes than it gets may do so to what a worker sends that hung and that has long been replaced.
+fn blame_the_store(oracle: &mut Oracle, truth: &Truth, map: &Map) {
+    if !(oracle.late && oracle.corrupting) {
+        return;
+    }
+    for version in oracle.versions.iter().filter(|version| !version.purged) {
+        for place in Place::ALL {
+            let present = map.state(version.object, place) == Some("present");
+            if present && truth[&place].contains_key(&version.key) && !holds(truth, place, version) {
+                oracle.destroyed.insert((place, version.key.clone()));
+            }
+        }
+    }
+}
+
+fn holds(truth: &Truth, place: Place, version: &Version) -> bool {
+    truth[&place].get(&version.key) == Some(&version.sha256)
+}
+
+/// I1.
+fn is_somewhere(oracle: &Oracle, truth: &Truth, map: &Map, version: &Version) -> Verdict {
+    if !map.objects.contains(&version.object) {
+        return Err(format!("I1: {} is forgotten", version.key));
+    }
+    let here =
+        |place| holds(truth, place, version) || oracle.destroyed.contains(&(place, version.key.clone()));
+    if Place::ALL.into_iter().any(here) {
+        return Ok(());
+    }
+    Err(format!("I1: {} is nowhere, and nobody from outside has done it", version.key))
+}
+
+/// I3.
+fn present_means_present(oracle: &Oracle, truth: &Truth, map: &Map) -> Verdict {
+    for row in map.replicas.iter().filter(|row| row.state == "present" && row.stored) {
+        let Some(place) = Place::ALL.into_iter().find(|place| place.name() == row.store) else {
+            return Err(format!("I3: a copy in an unknown store: {row:?}"));
+        };
+        let Some(version) = oracle.versions.iter().find(|version| version.object == row.object) else {
+            return Err(format!("I3: {} was never acknowledged", row.key));
+        };
+        if !holds(truth, place, version) && !oracle.destroyed.contains(&(place, row.key.clone())) {
+            return Err(format!("I3: {} is present in {}, but not there", row.key, row.store));
+        }
+    }
+    Ok(())
+}
+
+/// I4. While a worker hangs that may still write, and after it did, [`settled`] looks.
+fn nothing_without_a_row(oracle: &Oracle, truth: &Truth, map: &Map) -> Verdict {
+    if oracle.late {
+        return Ok(());
+    }
+    without_a_row(truth, map, |place, key| oracle.strays.contains(&(place, key.to_owned())))
+}
+
+fn without_a_row(truth: &Truth, map: &Map, is_known: impl Fn(Place, &str) -> bool) -> Verdict {
+    for (place, contents) in truth {
+        for key in contents.keys() {
+            let row = map.replicas.iter().any(|row| row.key == *key && row.store == place.name());
+            let mark = map.unstored.iter().any(|(known, store)| known == key && store == place.name());
+            if !row && !mark && !is_known(*place, key) {
+                return Err(format!("I4: {key} lies in {} without a row", place.name()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// I5.
+fn counters_tell_what_happened(map: &Map) -> Verdict {
+    for run in &map.runs {
+        if run.counted != run.seen || run.counted[0] + run.counted[2] > run.total {
+            return Err(format!("I5: a run counts (done, bytes, failed) what did not happen: {run:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// I6.
+fn leases_are_bounded(map: &Map) -> Verdict {
+    for row in &map.replicas {
+        let leased = matches!(row.state.as_str(), "copying" | "evicting");
+        if leased != row.lease.is_some() || row.lease.is_some_and(|left| left > f64::from(LEASE)) {
+            return Err(format!("I6: it has no end: {row:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn homes_are_where_copies_are(map: &Map) -> Verdict {
+    for home in map.homes.iter().filter(|home| !home.present.is_empty()) {
+        let crossed = home.present.iter().any(|store| store == Place::Cloud.name());
+        if (home.store == Place::Cloud.name()) != crossed || home.synced != crossed {
+            return Err(format!("home: file {} is not at home where its copies are: {home:?}", home.file));
+        }
+    }
+    Ok(())
+}
+
+fn bytes_are_booked(oracle: &Oracle, map: &Map) -> Verdict {
+    let bytes: usize = oracle.kept().map(|version| version.bytes.len()).sum();
+    let versions = oracle.kept().count();
+    if map.used_bytes != bytes as i64 || map.versions != versions as i64 {
+        let (booked, known) = (map.used_bytes, map.versions);
+        return Err(format!(
+            "I1: {booked} bytes in {known} versions are booked instead of {bytes} in {versions}"
+        ));
+    }
+    Ok(())
+}
+
+/// When no store is in trouble, nobody hangs, and every pass was made often enough.
+pub(crate) async fn settled(
+    context: &Context,
+    owner: UserId,
+    oracle: &mut Oracle,
+    truth: &Truth,
+    map: &Map,
+) -> Verdict {
+    each_step(oracle, truth, map)?;
+    if !map.is_quiet() {
+        return Err(format!("I6: something never ends: {:#?} {:#?}", map.runs, map.replicas));
+    }
+    for row in map.replicas.iter().filter(|row| row.state == "present") {
+        let version = oracle.versions.iter().find(|version| version.object == row.object).unwrap();
+        let place = Place::ALL.into_iter().find(|place| place.name() == row.store).unwrap();
+        if !holds(truth, place, version) {
+            return Err(format!("I3: {} is gone from {}, and nobody has noticed", row.key, row.store));
+        }
+    }
+    // A database that knows no object proves nothing about what lies in a store.
+    let empty = map.objects.is_empty();
+    // The last that is left of an object is not deleted, even where nobody wants it.
+    let is_last = |key: &str| {
+        oracle.kept().any(|version| {
+            let present = |place| map.state(version.object, place) == Some("present");
+            version.key == key && !Place::ALL.into_iter().any(present)
+        })
+    };
+    without_a_row(truth, map, |_, key| empty || is_last(key))?;
+    for version in oracle.kept() {
+        // What was sent and never proved is no copy that anybody may count on.
+        let is_copy = |place| map.row(version.object, place).is_some_and(|row| row.verified);
+        let whole = Place::ALL.into_iter().any(|place| holds(truth, place, version) && is_copy(place));
+        let states: Vec<&str> =
+            Place::ALL.into_iter().filter_map(|place| map.state(version.object, place)).collect();
+        match (whole, states.contains(&"present")) {
+            (false, false) if states.contains(&"lost") || states.contains(&"failed") => continue,
+            (true, true) => {}
+            _ => return Err(format!("I1: {} is whole: {whole}, and called {states:?}", version.key)),
+        }
+        if oracle.is_live(version) {
+            if map.state(version.object, Place::Cloud) != Some("present") {
+                return Err(format!("I1: {} never crosses: {states:?}", version.key));
+            }
+            let read = deed::read(context, owner, version.file, Some(version.number)).await;
+            if !read.as_ref().is_ok_and(|read| *read == version.sha256) {
+                return Err(format!("I1: {} cannot be read: {read:?}", version.key));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,267 @@
+//! Acts, with all that they refer to looked up, and how the engine is made to do them: one worker's turn at a time, in the
+//! order in which `nightferry-worker` calls the engine.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use nightferry_core::checksum::{Sha256, Sha256Hasher};
+use nightferry_core::context::Context;
+use nightferry_core::db::audit::Origin;
+use nightferry_core::db::enums::RunTrigger;
+use nightferry_core::db::replicas::Finished;
+use nightferry_core::db::runs::{NewRun, RunScope};
+use nightferry_core::error::{Error, Result};
+use nightferry_core::file::upload::{self, BodyError, Incoming};
+use nightferry_core::file::{access, change, download, trash};
+use nightferry_core::ids::{FileId, RunId, UserId, WorkerId};
+use nightferry_core::tiering::claim::{self, Batch};
+use nightferry_core::tiering::copy::{self, Copied, CopyError};
+use nightferry_core::tiering::{evict, fetch, reap, reconcile, repair, run, scrub, settle, watermark};
+use nightferry_tests::harness::database::execute;
+use nightferry_tests::harness::world::request;
+use tokio_util::sync::CancellationToken;
+
+use crate::op::Place;
+use crate::planted::Bug;
+
+/// How many copies a worker claims at once.
+const BATCH: usize = 3;
+/// Objects without a row are left alone for this long.
+pub(crate) const SAFETY_AGE: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Debug, Clone)]
+pub(crate) enum Deed {
+    Upload { owner: UserId, name: String, bytes: Bytes },
+    Trash(UserId, FileId),
+    Restore(FileId),
+    Purge(UserId, FileId),
+    Pin(FileId, bool),
+    Read(UserId, FileId),
+    RequestRun { retry: bool },
+    CancelRun,
+    Work,
+    Fetch(FileId),
+    WorkFetches,
+    Reap,
+    Repair,
+    Free,
+    Watermark,
+    Reconcile(Place, bool),
+    Scrub,
+}
+
+/// What an act changed in the world of those who use Nightferry.
+#[derive(Debug, Clone)]
+pub(crate) enum Effect {
+    Nothing,
+    Uploaded {
+        file: FileId,
+        object: uuid::Uuid,
+        bytes: Bytes,
+    },
+    Trashed(FileId),
+    Restored(FileId),
+    Purged(FileId),
+    /// What was read, if it could be.
+    Read(FileId, Sha256),
+}
+
+/// Does it.
+pub(crate) async fn perform(context: &Context, deed: Deed, bug: Option<Bug>) -> Result<Effect> {
+    let never = CancellationToken::new();
+    match deed {
+        Deed::Upload { owner, name, bytes } => {
+            let mut body = Whole(Some(bytes.clone()));
+            let file = upload::receive(context, request(owner, &name), &mut body).await?;
+            return Ok(Effect::Uploaded { file: file.row.id, object: file.object_id.0, bytes });
+        }
+        Deed::Trash(owner, file) => {
+            trash::soft_delete(context, owner, file).await?;
+            return Ok(Effect::Trashed(file));
+        }
+        Deed::Restore(file) => {
+            let sql =
+                format!("UPDATE files SET deleted_at = NULL WHERE id = '{file}' AND deleted_at IS NOT NULL");
+            // Its name may be taken by now.
+            let restored = execute(&context.db, &sql).await.unwrap_or(0) == 1;
+            return Ok(if restored { Effect::Restored(file) } else { Effect::Nothing });
+        }
+        Deed::Purge(owner, file) => {
+            trash::purge(context, owner, file, &Origin::default()).await?;
+            return Ok(Effect::Purged(file));
+        }
+        Deed::Pin(file, pinned) => drop(change::pin(context, file, pinned).await?),
+        Deed::Read(owner, file) => {
+            let read = read(context, owner, file, None).await?;
+            access::flush(context).await?;
+            return Ok(Effect::Read(file, read));
+        }
+        Deed::RequestRun { retry } => {
+            let scope = RunScope { retry_failed: retry, ..RunScope::default() };
+            let new = NewRun { trigger: RunTrigger::Api, requested_by: None, tick: None, scope };
+            run::request(context, new, &Origin::default()).await?;
+        }
+        Deed::CancelRun => {
+            if let Some(active) = run::active(context).await? {
+                run::cancel(context, active.id, None, &Origin::default()).await?;
+            }
+        }
+        Deed::Work => work(context, bug).await?,
+        Deed::Fetch(file) => drop(fetch::request(context, file, None).await?),
+        Deed::WorkFetches => {
+            let batch = claim::next_fetches(context, WorkerId::new(), BATCH).await?;
+            carry(context, None, batch, bug).await?;
+        }
+        Deed::Reap => drop(reap::pass(context).await?),
+        Deed::Repair => drop(repair::pass(context).await?),
+        Deed::Free => drop(evict::pass(context, WorkerId::new(), &never).await?),
+        Deed::Watermark => drop(watermark::pass(context, WorkerId::new(), &never).await?),
+        Deed::Reconcile(place, apply) => {
+            let store = context.stores.get(place.name()).unwrap();
+            let options = reconcile::Options { apply, safety_age: SAFETY_AGE };
+            reconcile::pass(context, store, options, |_| {}, &never).await?;
+        }
+        Deed::Scrub => {
+            let options = scrub::Options {
+                stores: context.stores.all().cloned().collect(),
+                rate: None,
+                bytes: None,
+                time: None,
+                min_age: Duration::ZERO,
+            };
+            scrub::pass(context, &options, |_| {}, &never).await?;
+        }
+    }
+    Ok(Effect::Nothing)
+}
+
+/// Downloads a version and hashes it.
+pub(crate) async fn read(
+    context: &Context,
+    owner: UserId,
+    file: FileId,
+    version: Option<i32>,
+) -> Result<Sha256> {
+    let target = download::find(context, owner, file, version).await?;
+    let mut body = download::open(context, &target, None).await?;
+    let mut hasher = Sha256Hasher::new();
+    while let Some(chunk) = body.next().await {
+        hasher.update(&chunk?);
+    }
+    Ok(hasher.finish())
+}
+
+/// A worker's turn: plans what is queued, claims a batch, copies it, ends the run when nothing is left.
+async fn work(context: &Context, bug: Option<Bug>) -> Result<()> {
+    reap::leases(context).await?;
+    let Some(mut active) = run::active(context).await? else { return Ok(()) };
+    if active.started_at.is_none() {
+        let Some(started) = run::start_queued(context).await? else { return Ok(()) };
+        active = started;
+    }
+    let batch = claim::next_batch(context, active.id, WorkerId::new(), BATCH).await?;
+    carry(context, Some(active.id), batch, bug).await?;
+    run::settle(context, active.id).await?;
+    Ok(())
+}
+
+async fn carry(context: &Context, run: Option<RunId>, batch: Batch, bug: Option<Bug>) -> Result<()> {
+    let token = batch.token;
+    let mut finished = Vec::new();
+    for claim in batch.claims {
+        if let Some(run) = run
+            && run::is_stopped(context, run).await?
+        {
+            settle::release(context, token, &claim, None, Duration::ZERO).await?;
+            continue;
+        }
+        match copy::copy(context, &claim, token).await {
+            Ok(Copied { etag, seal }) => finished.push(Finished {
+                object_id: claim.object_id,
+                store: claim.store,
+                token,
+                etag,
+                seal,
+                size: claim.size,
+            }),
+            Err(error) => failed(context, run, token, &claim, &error).await?,
+        }
+    }
+    if finished.is_empty() {
+        return Ok(());
+    }
+    if bug == Some(Bug::CommitWithoutLease) {
+        nightferry_core::step::reached(nightferry_core::step::Step::Finishing, "").await;
+        take_leases(context, &finished).await;
+    }
+    settle::finish(context, &finished).await?;
+    Ok(())
+}
+
+/// As the worker sees to a copy that failed.
+async fn failed(
+    context: &Context,
+    run: Option<RunId>,
+    token: nightferry_core::ids::LeaseToken,
+    claim: &nightferry_core::db::replicas::Claim,
+    error: &CopyError,
+) -> Result<()> {
+    let text = error.to_string();
+    let give_back = || settle::release(context, token, claim, Some(&text), Duration::ZERO);
+    match error {
+        CopyError::LeaseLost => Ok(()),
+        CopyError::Database(_) => give_back().await,
+        CopyError::Store(store) if store.is_credentials() => {
+            if let Some(run) = run {
+                run::stop(context, run, &text).await?;
+            }
+            give_back().await
+        }
+        CopyError::Store(store) if store.is_outage() && is_down(context, store.store().as_str()).await => {
+            give_back().await
+        }
+        _ => settle::fail(context, claim, token, run, error).await.map(drop),
+    }
+}
+
+async fn is_down(context: &Context, store: &str) -> bool {
+    match context.stores.get(store) {
+        Some(store) => store.check().await.is_err_and(|error| error.is_outage()),
+        None => false,
+    }
+}
+
+/// Makes the guard of a commit pointless: whoever has the lease by now, it is ours.
+async fn take_leases(context: &Context, finished: &[Finished]) {
+    for copy in finished {
+        let sql = format!(
+            "UPDATE replicas SET state = 'copying', lease_token = '{}', lease_until = now(), \
+                    lease_worker = gen_random_uuid() WHERE object_id = '{}' AND store = '{}'",
+            copy.token, copy.object_id, copy.store
+        );
+        execute(&context.db, &sql).await.unwrap();
+    }
+}
+
+/// Bytes that are at hand.
+struct Whole(Option<Bytes>);
+
+impl Incoming for Whole {
+    async fn next(&mut self) -> Option<std::result::Result<Bytes, BodyError>> {
+        self.0.take().map(Ok)
+    }
+
+    fn at_least(&self) -> u64 {
+        self.0.as_ref().map_or(0, |bytes| bytes.len() as u64)
+    }
+
+    fn at_most(&self) -> Option<u64> {
+        Some(self.at_least())
+    }
+}
+
+/// Whether an error is one that an engine in trouble may answer. What the database refuses is a mistake of its own.
+pub(crate) fn is_expected(error: &Error) -> bool {
+    !matches!(error, Error::Database(_))
+}

@@ -1,0 +1,110 @@
+//! The plain model: what was acknowledged, and what was destroyed from outside. Knows nothing of how the engine works.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use nightferry_core::checksum::Sha256;
+use nightferry_core::ids::FileId;
+use nightferry_core::ids::UserId;
+use nightferry_core::store::ObjectKey;
+use uuid::Uuid;
+
+use crate::deed::Effect;
+use crate::op::Place;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    pub(crate) files: Vec<File>,
+    pub(crate) versions: Vec<Version>,
+    /// Copies that were right until somebody from outside came.
+    pub(crate) destroyed: BTreeSet<(Place, String)>,
+    /// Keys that somebody else has put into a store.
+    pub(crate) strays: BTreeSet<(Place, String)>,
+    /// A worker that hung may have left something in a store.
+    pub(crate) late: bool,
+    /// A store may have kept other bytes than it was given.
+    pub(crate) corrupting: bool,
+    /// Bytes may have been changed on their way to a reader.
+    pub(crate) garbling: bool,
+}
+
+/// A file that was acknowledged.
+#[derive(Debug)]
+pub(crate) struct File {
+    pub(crate) id: FileId,
+    pub(crate) trashed: bool,
+    pub(crate) purged: bool,
+}
+
+/// A version that was acknowledged.
+#[derive(Debug, Clone)]
+pub(crate) struct Version {
+    pub(crate) file: FileId,
+    pub(crate) number: i32,
+    pub(crate) object: Uuid,
+    pub(crate) key: String,
+    pub(crate) bytes: Bytes,
+    pub(crate) sha256: Sha256,
+    pub(crate) purged: bool,
+}
+
+impl Oracle {
+    /// Takes note of what an act did. `owner` and `name` are those of an upload.
+    pub(crate) fn note(&mut self, owner: UserId, name: &str, effect: &Effect) {
+        match effect {
+            Effect::Nothing | Effect::Read(..) => {}
+            Effect::Uploaded { file, object, bytes } => {
+                if !self.files.iter().any(|known| known.id == *file) {
+                    self.files.push(File { id: *file, trashed: false, purged: false });
+                }
+                let number = 1 + self.versions.iter().filter(|version| version.file == *file).count() as i32;
+                self.versions.push(Version {
+                    file: *file,
+                    number,
+                    object: *object,
+                    key: ObjectKey::new(owner.0, *object, name).as_str().to_owned(),
+                    sha256: Sha256::of(bytes),
+                    bytes: bytes.clone(),
+                    purged: false,
+                });
+            }
+            Effect::Trashed(id) => self.file(*id).trashed = true,
+            Effect::Restored(id) => self.file(*id).trashed = false,
+            Effect::Purged(id) => {
+                self.file(*id).purged = true;
+                self.versions.iter_mut().filter(|version| version.file == *id).for_each(|v| v.purged = true);
+            }
+        }
+    }
+
+    fn file(&mut self, id: FileId) -> &mut File {
+        self.files.iter_mut().find(|file| file.id == id).unwrap()
+    }
+
+    /// The file that a number means, of those that are not deleted for good.
+    pub(crate) fn pick(&self, number: u8) -> Option<FileId> {
+        let files: Vec<FileId> = self.files.iter().filter(|file| !file.purged).map(|file| file.id).collect();
+        (!files.is_empty()).then(|| files[usize::from(number) % files.len()])
+    }
+
+    /// Versions that were promised to be kept.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = &Version> {
+        self.versions.iter().filter(|version| !version.purged)
+    }
+
+    /// Whether a version can be downloaded by its owner.
+    pub(crate) fn is_live(&self, version: &Version) -> bool {
+        self.files.iter().any(|file| file.id == version.file && !file.trashed && !file.purged)
+    }
+
+    /// Whether a download of a file may have given these bytes: those of one of its versions, as it may have got another
+    /// one meanwhile. Nothing checks them on their way out, so those that were damaged from outside may be anything.
+    pub(crate) fn may_read(&self, file: FileId, read: Sha256) -> bool {
+        let is_damaged = |version: &Version| {
+            Place::ALL.iter().any(|place| self.destroyed.contains(&(*place, version.key.clone())))
+        };
+        let mut versions = self.versions.iter().filter(|version| version.file == file);
+        self.garbling || versions.any(|version| version.sha256 == read || is_damaged(version))
+    }
+}

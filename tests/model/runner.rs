@@ -1,0 +1,148 @@
+//! Plays sequences on as many stages as keep the machine busy, and shortens the one that fails.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use tokio::runtime::Runtime;
+
+use crate::planted::Bug;
+use crate::script::{BREAKABLE, script};
+use crate::stage::{Stage, Tally};
+
+/// Stages in this process. A sequence waits more than it works: for pauses between tries, for the database.
+const STAGES: usize = 8;
+/// Sequences within which a planted bug must be found.
+const PATIENCE: u32 = 2000;
+/// In so many sequences every step of the engine must have been one at which an act was broken off.
+const ENOUGH: u32 = 2000;
+/// How long a sequence that fails is shortened.
+const SHORTENING: Duration = Duration::from_secs(120);
+
+/// Where the sequences find their stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Servers {
+    InMemory,
+    Real,
+}
+
+/// How many sequences, which ones, and on what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    first: u64,
+    count: u32,
+    servers: Servers,
+    bug: Option<Bug>,
+}
+
+/// A sequence that broke an invariant.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) seed: u64,
+    /// How many were played until then.
+    pub(crate) after: u32,
+    pub(crate) how: String,
+}
+
+impl Plan {
+    /// `count` sequences, unless `NIGHTFERRY_MODEL_COUNT` and `NIGHTFERRY_MODEL_SEED` say otherwise.
+    pub(crate) fn from_environment(count: u32, servers: Servers) -> Self {
+        let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+        let count = number("NIGHTFERRY_MODEL_COUNT").map_or(count, |count| count as u32);
+        Self { first: number("NIGHTFERRY_MODEL_SEED").unwrap_or(1), count, servers, bug: None }
+    }
+
+    /// Any number of sequences with a bug in them.
+    pub(crate) const fn planted(bug: Bug, servers: Servers) -> Self {
+        Self { first: 1, count: PATIENCE, servers, bug: Some(bug) }
+    }
+
+    /// Fails the test with the shortest sequence that breaks an invariant, if one does.
+    pub(crate) fn holds(self) {
+        let began = Instant::now();
+        let tally = Arc::new(Tally::default());
+        println!("{} sequences from seed {} on, {:?}", self.count, self.first, self.servers);
+        if let Some(found) = self.play(&tally) {
+            panic!(
+                "{}\n\nIt is the sequence of seed {seed}, found after {} others. To repeat it:\n  \
+                 NIGHTFERRY_MODEL_SEED={seed} NIGHTFERRY_MODEL_COUNT=1 cargo test --workspace --test model {test} -- --nocapture",
+                found.how,
+                found.after,
+                seed = found.seed,
+                test = if self.servers == Servers::Real { "real_servers" } else { "whatever_happens" },
+            );
+        }
+        let tally = tally.lock().unwrap();
+        println!("{} sequences kept every invariant, in {:.0?}", self.count, began.elapsed());
+        println!("acts were broken off {} times: {tally:?}", tally.values().sum::<u32>());
+        if self.count >= ENOUGH {
+            let missed: Vec<_> = BREAKABLE.iter().filter(|step| !tally.contains_key(step)).collect();
+            assert!(missed.is_empty(), "no act was ever broken off at {missed:?}");
+        }
+    }
+
+    /// The sequence that finds what was planted.
+    pub(crate) fn finds(self) -> Found {
+        self.play(&Arc::default())
+            .unwrap_or_else(|| panic!("{:?} was not found in {} sequences", self.bug, self.count))
+    }
+
+    fn play(self, tally: &Arc<Tally>) -> Option<Found> {
+        let runtime = Runtime::new().unwrap();
+        let next = AtomicU32::new(0);
+        let found = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for _ in 0..STAGES.min(self.count as usize) {
+                scope.spawn(|| self.play_on_one_stage(&runtime, tally, &next, &found));
+            }
+        });
+        runtime.shutdown_background();
+        found.into_inner().unwrap()
+    }
+
+    fn play_on_one_stage(
+        self,
+        runtime: &Runtime,
+        tally: &Arc<Tally>,
+        next: &AtomicU32,
+        found: &Mutex<Option<Found>>,
+    ) {
+        let stage = Arc::new(tokio::sync::Mutex::new(runtime.block_on(Stage::new(self.servers, tally))));
+        loop {
+            let number = next.fetch_add(1, Ordering::SeqCst);
+            if number >= self.count || found.lock().unwrap().is_some() {
+                return;
+            }
+            let seed = self.first.wrapping_add(number.into());
+            if let Err(how) = self.sequence(runtime, &stage, seed) {
+                // Nobody begins another one; this stage shortens its own before it comes here.
+                found.lock().unwrap().get_or_insert(Found { seed, after: number, how });
+                return;
+            }
+        }
+    }
+
+    /// One sequence, shortened if it fails.
+    fn sequence(self, runtime: &Runtime, stage: &tokio::sync::Mutex<Stage>, seed: u64) -> Result<(), String> {
+        let config = Config {
+            cases: 1,
+            failure_persistence: None,
+            max_shrink_iters: if self.bug.is_some() { 0 } else { 2000 },
+            max_shrink_time: SHORTENING.as_millis() as u32,
+            ..Config::default()
+        };
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+        let played = runner.run(&script(), |script| {
+            let played = runtime.block_on(async { stage.lock().await.play(&script, self.bug).await });
+            played.map_err(TestCaseError::fail)
+        });
+        match played {
+            Ok(()) => Ok(()),
+            Err(TestError::Fail(reason, script)) => Err(format!("{reason}\n{script:#?}")),
+            Err(TestError::Abort(reason)) => Err(format!("given up: {reason}")),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Random sequences. Most operations come one by one; some come in scenes, because it takes several in the right order to come
+//! to where things are most likely to go wrong.
+
+use nightferry_core::step::Step;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::op::{Act, Damage, How, Op, Place, Script, Settings, Span, Trouble, Verb};
+
+/// Every step at which acts are broken off: all there are.
+pub(crate) const BREAKABLE: [Step; 19] = [
+    Step::UploadBegun,
+    Step::UploadStored,
+    Step::Claimed,
+    Step::CopyRead,
+    Step::CopySent,
+    Step::Finishing,
+    Step::Failing,
+    Step::EvictionMarked,
+    Step::EvictionBegun,
+    Step::EvictionChecked,
+    Step::EvictionDeleted,
+    Step::EvictionForgetting,
+    Step::RemovalBegun,
+    Step::RemovalDeleted,
+    Step::OrphanSeen,
+    Step::SurplusMarked,
+    Step::SurplusDeleted,
+    Step::Condemning,
+    Step::ScrubRead,
+];
+
+/// Any sequence.
+pub(crate) fn script() -> impl Strategy<Value = Script> {
+    let settings = (any::<bool>(), weighted(0.2), weighted(0.2), weighted(0.2), any::<bool>()).prop_map(
+        |(frees, grace, read_back, smallest_first, cache_on_read)| Settings {
+            frees,
+            grace,
+            read_back,
+            smallest_first,
+            cache_on_read,
+        },
+    );
+    let begin = vec(upload().prop_map(Op::Do), 1..=2);
+    (settings, begin, vec(scene(), 1..=7)).prop_map(|(settings, mut ops, scenes)| {
+        ops.extend(scenes.into_iter().flatten());
+        Script { settings, ops }
+    })
+}
+
+/// A few operations.
+fn scene() -> impl Strategy<Value = Vec<Op>> {
+    prop_oneof![
+        6 => vec(op(), 1..=2),
+        2 => Just(vec![Op::Do(Act::RequestRun { retry: false }), Op::Do(Act::Work)]),
+        3 => taken_over(),
+        1 => found_out(),
+        1 => lost_while_freed(),
+        2 => put_in_order(),
+    ]
+}
+
+/// A worker hangs, its lease runs out, somebody else does its work, and it comes back.
+fn taken_over() -> impl Strategy<Value = Vec<Op>> {
+    (broken(How::Stall), vec(op(), 0..=1)).prop_map(|(stalled, between)| {
+        let mut ops = vec![Op::Do(Act::RequestRun { retry: false }), stalled.clone(), Op::Time(Span::Lease)];
+        if let Op::Break(act, ..) = stalled {
+            ops.push(Op::Do(act));
+        }
+        ops.extend(between);
+        ops.push(Op::Resume(0));
+        ops
+    })
+}
+
+/// A copy is destroyed, and somebody notices.
+fn found_out() -> impl Strategy<Value = Vec<Op>> {
+    (place(), any::<u8>(), any::<bool>()).prop_map(|(place, which, scrubbed)| {
+        let found = if scrubbed { Act::Scrub } else { Act::Reconcile(place, true) };
+        vec![Op::Destroy(place, which, Damage::Vanish), Op::Do(found)]
+    })
+}
+
+/// A copy cannot be counted on any more while the other one is being freed.
+fn lost_while_freed() -> impl Strategy<Value = Vec<Op>> {
+    (any::<u8>(), select(vec![Step::EvictionMarked, Step::EvictionBegun])).prop_map(|(which, step)| {
+        vec![
+            Op::Time(Span::Days),
+            Op::Break(Act::Free, step, How::Stall),
+            Op::Destroy(Place::Cloud, which, Damage::Vanish),
+            Op::Do(Act::Reconcile(Place::Cloud, true)),
+            Op::Resume(0),
+        ]
+    })
+}
+
+/// Something is to be put in order, and whoever does it does not come to the end.
+fn put_in_order() -> impl Strategy<Value = Vec<Op>> {
+    let how = select(vec![How::Crash, How::Stall]);
+    let kind = select(vec![
+        Step::RemovalBegun,
+        Step::RemovalDeleted,
+        Step::OrphanSeen,
+        Step::SurplusMarked,
+        Step::SurplusDeleted,
+        Step::Condemning,
+        Step::Failing,
+        Step::EvictionDeleted,
+    ]);
+    (kind, how, place(), any::<u8>()).prop_map(|(step, how, place, which)| {
+        let reconcile = Act::Reconcile(place, true);
+        let run = Op::Do(Act::RequestRun { retry: false });
+        let (mut before, act) = match step {
+            Step::RemovalBegun | Step::RemovalDeleted => (vec![Op::Do(Act::Purge(which))], Act::Reap),
+            Step::OrphanSeen => (vec![Op::Stray(place)], reconcile),
+            Step::SurplusMarked | Step::SurplusDeleted => (vec![Op::Surplus(place, which)], reconcile),
+            Step::Condemning => (vec![Op::Destroy(place, which, Damage::Vanish)], reconcile),
+            Step::Failing => (vec![Op::Fault(Place::Cloud, Trouble::WrongBytes), run], Act::Work),
+            _ => (vec![Op::Time(Span::Days)], Act::Free),
+        };
+        before.push(Op::Break(act, step, how));
+        before
+    })
+}
+
+fn weighted(probability: f64) -> impl Strategy<Value = bool> {
+    prop::bool::weighted(probability)
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        24 => act().prop_map(Op::Do),
+        5 => broken(How::Crash),
+        6 => broken(How::Stall),
+        5 => any::<u8>().prop_map(Op::Resume),
+        6 => select(vec![Span::Short, Span::Lease, Span::Lease, Span::Days]).prop_map(Op::Time),
+        4 => (place(), trouble()).prop_map(|(place, trouble)| Op::Fault(place, trouble)),
+        1 => place().prop_map(Op::Down),
+        2 => place().prop_map(Op::Heal),
+        3 => (place(), any::<u8>(), select(vec![Damage::Vanish, Damage::Vanish, Damage::Flip, Damage::Truncate]))
+            .prop_map(|(place, which, damage)| Op::Destroy(place, which, damage)),
+        1 => (place(), any::<u8>()).prop_map(|(place, which)| Op::GiveBack(place, which)),
+        1 => place().prop_map(Op::Stray),
+        1 => (place(), any::<u8>()).prop_map(|(place, which)| Op::Surplus(place, which)),
+    ]
+}
+
+fn place() -> impl Strategy<Value = Place> {
+    select(Place::ALL.to_vec())
+}
+
+fn upload() -> impl Strategy<Value = Act> {
+    (0..3_u8, 0..3000_u16).prop_map(|(name, size)| Act::Upload { name, size })
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        4 => upload(),
+        1 => any::<u8>().prop_map(Act::Trash),
+        1 => any::<u8>().prop_map(Act::Restore),
+        1 => any::<u8>().prop_map(Act::Purge),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(file, pinned)| Act::Pin(file, pinned)),
+        2 => any::<u8>().prop_map(Act::Read),
+        6 => weighted(0.3).prop_map(|retry| Act::RequestRun { retry }),
+        1 => Just(Act::CancelRun),
+        9 => Just(Act::Work),
+        3 => any::<u8>().prop_map(Act::Fetch),
+        3 => Just(Act::WorkFetches),
+        2 => Just(Act::Reap),
+        1 => Just(Act::Repair),
+        4 => Just(Act::Free),
+        2 => Just(Act::Watermark),
+        3 => (place(), weighted(0.8)).prop_map(|(place, apply)| Act::Reconcile(place, apply)),
+        2 => Just(Act::Scrub),
+    ]
+}
+
+/// An act with a step that it may reach.
+fn broken(how: How) -> impl Strategy<Value = Op> {
+    use Step::{
+        Claimed, CopyRead, CopySent, EvictionBegun, EvictionChecked, EvictionDeleted, EvictionForgetting,
+        EvictionMarked, Failing, Finishing, ScrubRead, UploadBegun, UploadStored,
+    };
+    let copying = || select(vec![Claimed, CopyRead, CopySent, Finishing, Finishing, Failing]);
+    let freeing =
+        || select(vec![EvictionMarked, EvictionBegun, EvictionChecked, EvictionDeleted, EvictionForgetting]);
+    let of = |act: Act| move |step| (act, step);
+    let which = prop_oneof![
+        2 => (upload(), select(vec![UploadBegun, UploadStored])),
+        6 => copying().prop_map(of(Act::Work)),
+        3 => copying().prop_map(of(Act::WorkFetches)),
+        4 => freeing().prop_map(of(Act::Free)),
+        1 => freeing().prop_map(of(Act::Watermark)),
+        1 => Just((Act::Scrub, ScrubRead)),
+    ];
+    which.prop_map(move |(act, step)| Op::Break(act, step, how))
+}
+
+fn trouble() -> impl Strategy<Value = Trouble> {
+    let verb = || select(vec![Verb::Any, Verb::Put, Verb::Get, Verb::Head, Verb::Delete]);
+    prop_oneof![
+        3 => verb().prop_map(Trouble::InternalError),
+        1 => verb().prop_map(Trouble::SlowDown),
+        1 => verb().prop_map(Trouble::ExpiredToken),
+        2 => verb().prop_map(Trouble::ResetRequest),
+        1 => Just(Trouble::ResetResponse),
+        1 => Just(Trouble::FlipRequest),
+        2 => Just(Trouble::FlipResponse),
+        2 => Just(Trouble::Swallow),
+        3 => Just(Trouble::WrongBytes),
+    ]
+}

@@ -1,0 +1,132 @@
+//! A world in which one sequence after the other is played, emptied in between: making one for each would take longer than
+//! playing it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use diesel_async::SimpleAsyncConnection as _;
+use nightferry_core::clock::Clock;
+use nightferry_core::config::{FreeLocalAfter, TransferOrder, VerifyMode};
+use nightferry_core::context::Context;
+use nightferry_core::file::access::AccessLog;
+use nightferry_core::ids::UserId;
+use nightferry_core::step::Step;
+use nightferry_tests::harness::fault_proxy::FaultProxy;
+use nightferry_tests::harness::memory_s3::Writes;
+use nightferry_tests::harness::{World, WorldBuilder};
+
+use crate::check::LEASE;
+use crate::op::{Place, Script, Settings};
+use crate::planted::Bug;
+use crate::runner::Servers;
+use crate::sequence::Sequence;
+use crate::truth::Vault;
+
+/// Bytes in the local store above which copies are freed, where they are not freed anyway.
+const CAPACITY: u64 = 5000;
+/// Dead rows are cleared away after so many sequences.
+const VACUUM_EVERY: u32 = 50;
+
+/// A world in which one sequence after the other is played.
+pub(crate) struct Stage {
+    world: World,
+    owner: UserId,
+    played: u32,
+    tally: Arc<Tally>,
+}
+
+/// How often an act was broken off at which step.
+pub(crate) type Tally = Mutex<BTreeMap<Step, u32>>;
+
+impl Stage {
+    pub(crate) async fn new(servers: Servers, tally: &Arc<Tally>) -> Self {
+        let builder: WorldBuilder = World::with("tiering.lease", format!("{LEASE}s"))
+            .set("tiering.heartbeat", "10s")
+            .set("tiering.max_attempts", 3)
+            .set("tiering.backoff_initial", "10ms")
+            .set("tiering.backoff_cap", "50ms")
+            .set("database.pool_size", 6);
+        let world = match servers {
+            Servers::InMemory => builder.in_memory().build().await,
+            Servers::Real => builder.build().await,
+        };
+        let owner = world.user().await;
+        Self { world, owner, played: 0, tally: Arc::clone(tally) }
+    }
+
+    /// Plays a sequence. The error says which invariant broke, and where.
+    pub(crate) async fn play(&mut self, script: &Script, bug: Option<Bug>) -> Result<(), String> {
+        self.clean().await;
+        let context = self.context(script.settings);
+        Sequence::new(&self.world, context, self.owner, bug, &self.tally).play(script).await
+    }
+
+    fn context(&self, settings: Settings) -> Context {
+        let clock = Clock::system();
+        for store in self.world.memory.iter().flatten() {
+            store.set_clock(&clock);
+        }
+        let mut config = (*self.world.context.config).clone();
+        let tiering = &mut config.tiering;
+        tiering.free_local_after =
+            if settings.frees { FreeLocalAfter::After(Duration::ZERO) } else { FreeLocalAfter::Never };
+        tiering.local_capacity = (!settings.frees).then_some(CAPACITY);
+        tiering.free_grace = Duration::from_secs(if settings.grace { 3600 } else { 0 });
+        tiering.verify = if settings.read_back { VerifyMode::ReadBack } else { VerifyMode::Checksum };
+        tiering.order = if settings.smallest_first { TransferOrder::Smallest } else { TransferOrder::Oldest };
+        tiering.cache_on_read = settings.cache_on_read;
+        let accesses = AccessLog::default();
+        Context { config: Arc::new(config), clock, accesses, ..self.world.context.clone() }
+    }
+
+    /// Leaves nothing of the last sequence but its owner.
+    async fn clean(&mut self) {
+        for place in Place::ALL {
+            heal(&self.world, place).await;
+            Vault::of(&self.world, place).clear().await;
+            proxy(&self.world, place).forget_requests();
+        }
+        let mut conn = self.world.context.db.conn().await.unwrap();
+        conn.batch_execute(
+            "DELETE FROM observed.ends; DELETE FROM transfer_parts; DELETE FROM run_failures; DELETE FROM replicas; \
+             DELETE FROM runs; DELETE FROM files; DELETE FROM objects; DELETE FROM audit_events; DELETE FROM passes; \
+             DELETE FROM chores; DELETE FROM workers; UPDATE users SET used_bytes = 0",
+        )
+        .await
+        .unwrap();
+        self.played += 1;
+        if self.played.is_multiple_of(VACUUM_EVERY) {
+            for table in [
+                "observed.ends",
+                "run_failures",
+                "replicas",
+                "runs",
+                "files",
+                "file_versions",
+                "objects",
+                "users",
+            ] {
+                conn.batch_execute(&format!("VACUUM {table}")).await.unwrap();
+            }
+        }
+    }
+}
+
+/// Between the engine and a store.
+pub(crate) fn proxy(world: &World, place: Place) -> &FaultProxy {
+    match place {
+        Place::Local => &world.local,
+        Place::Cloud => &world.cloud,
+    }
+}
+
+/// Ends all trouble with a store.
+pub(crate) async fn heal(world: &World, place: Place) {
+    proxy(world, place).clear();
+    proxy(world, place).up().await;
+    if let Some([local, cloud]) = &world.memory {
+        let store = if place == Place::Local { local } else { cloud };
+        store.set_writes(Writes::Sound);
+    }
+}

@@ -1,0 +1,83 @@
+//! What the stores really hold, seen past the proxies, and the hands that reach into them behind everybody's back.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use chrono::Duration;
+use futures_util::StreamExt as _;
+use nightferry_core::checksum::{Sha256, Sha256Hasher};
+use nightferry_core::store::{ObjectKey, PutOptions, Store};
+use nightferry_tests::harness::World;
+use nightferry_tests::harness::memory_s3::MemoryS3;
+
+use crate::op::Place;
+
+/// What lies in a store: keys and the hashes of their bytes.
+pub(crate) type Contents = BTreeMap<String, Sha256>;
+
+/// One store.
+pub(crate) enum Vault<'w> {
+    Memory(&'w MemoryS3),
+    Real(&'w Store),
+}
+
+impl<'w> Vault<'w> {
+    pub(crate) fn of(world: &'w World, place: Place) -> Self {
+        match (&world.memory, place) {
+            (Some([local, _]), Place::Local) => Self::Memory(local),
+            (Some([_, cloud]), Place::Cloud) => Self::Memory(cloud),
+            (None, place) => Self::Real(world.direct.get(place.name()).unwrap()),
+        }
+    }
+
+    pub(crate) async fn contents(&self) -> Contents {
+        match self {
+            Self::Memory(store) => {
+                store.objects().into_iter().map(|(key, kept)| (key, kept.sha256)).collect()
+            }
+            Self::Real(store) => {
+                let page = store.list("", None, 1000).await.unwrap();
+                let mut contents = Contents::new();
+                for object in page.objects {
+                    let key = ObjectKey::parse(&object.key).unwrap();
+                    let mut body = store.get(&key, None).await.unwrap().body;
+                    let mut hasher = Sha256Hasher::new();
+                    while let Some(chunk) = body.next().await {
+                        hasher.update(&chunk.unwrap());
+                    }
+                    contents.insert(object.key, hasher.finish());
+                }
+                contents
+            }
+        }
+    }
+
+    /// Puts bytes there, as if they had lain there for so long where that can be pretended.
+    pub(crate) async fn place(&self, key: &str, bytes: Bytes, age: Duration) {
+        match self {
+            Self::Memory(store) => store.place(key, bytes, age),
+            Self::Real(store) => {
+                let key = ObjectKey::parse(key).unwrap();
+                store.put(&key, bytes.into(), &PutOptions::default()).await.unwrap();
+            }
+        }
+    }
+
+    pub(crate) async fn remove(&self, key: &str) {
+        match self {
+            Self::Memory(store) => store.remove(key),
+            Self::Real(store) => store.delete(&ObjectKey::parse(key).unwrap()).await.unwrap(),
+        }
+    }
+
+    pub(crate) async fn clear(&self) {
+        match self {
+            Self::Memory(store) => store.clear(),
+            Self::Real(_) => {
+                for key in self.contents().await.into_keys() {
+                    self.remove(&key).await;
+                }
+            }
+        }
+    }
+}

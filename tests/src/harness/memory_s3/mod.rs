@@ -1,0 +1,135 @@
+//! A small S3 server in this process, behind real HTTP: what thousands of short tests copy to and from. It keeps whole
+//! objects in memory, checks and remembers the SHA-256 that comes with them, and tells the truth about what it holds.
+//! Of S3 it knows what small files need: put, get with ranges, head, delete, list. It keeps no uploads in parts, checks no
+//! signatures and has one bucket of any name. Faults are the proxy's business, except those that only a store can have.
+
+mod http;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use chrono::{DateTime, Duration, Utc};
+use nightferry_core::checksum::Sha256;
+use nightferry_core::clock::Clock;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// A running server. It stops when it is dropped.
+#[derive(Debug)]
+pub struct MemoryS3 {
+    address: SocketAddr,
+    bucket: Arc<Bucket>,
+    task: JoinHandle<()>,
+}
+
+/// What a store of this kind does to objects on their way in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Writes {
+    /// Keeps them.
+    #[default]
+    Sound,
+    /// Keeps other bytes of the same length and acknowledges them without a checksum; who asks is told the truth.
+    Flipped,
+    /// The same, and swears that the bytes are right: to a client, as if its own verification believed everything.
+    FlippedAndSworn,
+}
+
+/// An object as it lies here.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Bytes.
+    pub bytes: Bytes,
+    /// Their hash.
+    pub sha256: Sha256,
+    /// What is said of them when somebody asks; as a rule their hash.
+    sworn: Sha256,
+    /// When they came, by the clock of whoever uses the store.
+    pub modified: DateTime<Utc>,
+    headers: Vec<(String, String)>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    clock: Mutex<Clock>,
+    objects: Mutex<BTreeMap<String, Kept>>,
+    writes: Mutex<Writes>,
+}
+
+impl Bucket {
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {
+        self.objects.lock().unwrap()
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.clock.lock().unwrap().now()
+    }
+
+    fn keep(
+        &self,
+        key: &str,
+        bytes: Bytes,
+        sworn: Option<Sha256>,
+        headers: Vec<(String, String)>,
+        modified: DateTime<Utc>,
+    ) {
+        let sha256 = Sha256::of(&bytes);
+        let kept = Kept { bytes, sha256, sworn: sworn.unwrap_or(sha256), modified, headers };
+        self.objects().insert(key.to_owned(), kept);
+    }
+}
+
+impl MemoryS3 {
+    /// Starts an empty one on a free port of the loopback address.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let bucket =
+            Arc::new(Bucket { clock: Mutex::default(), objects: Mutex::default(), writes: Mutex::default() });
+        let task = tokio::spawn(http::listen(listener, Arc::clone(&bucket)));
+        Self { address, bucket, task }
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Tells time by this clock from now on.
+    pub fn set_clock(&self, clock: &Clock) {
+        *self.bucket.clock.lock().unwrap() = clock.clone();
+    }
+
+    /// What happens to objects that come in from now on.
+    pub fn set_writes(&self, writes: Writes) {
+        *self.bucket.writes.lock().unwrap() = writes;
+    }
+
+    /// All that it holds.
+    pub fn objects(&self) -> BTreeMap<String, Kept> {
+        self.bucket.objects().clone()
+    }
+
+    /// Puts bytes there without anybody's asking, as if they had lain there for so long.
+    pub fn place(&self, key: &str, bytes: Bytes, age: Duration) {
+        self.bucket.keep(key, bytes, None, Vec::new(), self.bucket.now() - age);
+    }
+
+    /// Takes an object away without anybody's asking.
+    pub fn remove(&self, key: &str) {
+        self.bucket.objects().remove(key);
+    }
+
+    /// Forgets everything, its faults too.
+    pub fn clear(&self) {
+        self.bucket.objects().clear();
+        self.set_writes(Writes::Sound);
+    }
+}
+
+impl Drop for MemoryS3 {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
