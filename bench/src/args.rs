@@ -63,6 +63,10 @@ pub(crate) enum Section {
     SyncLarge,
     /// Claiming a batch with a long and with a short queue
     Claim,
+    /// A long run of small files: memory, rate, the database's work for each
+    LongSmall,
+    /// A long run of large files
+    LongLarge,
 }
 
 impl Args {

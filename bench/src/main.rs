@@ -6,6 +6,7 @@
 mod args;
 mod claim;
 mod client;
+mod endurance;
 mod machine;
 mod memory;
 mod proc;
@@ -27,6 +28,7 @@ use clap::Parser as _;
 use nightferry::up::StopRequests;
 
 use args::{Args, Section};
+use endurance::Load;
 use quiet::Quiet;
 use report::Report;
 use sync::Workload;
@@ -87,7 +89,14 @@ fn sections(args: &Args) -> Vec<Section> {
     if args.wants(Section::Upload) || args.wants(Section::Download) {
         sections.push(Section::Upload);
     }
-    let others = [Section::Memory, Section::SyncSmall, Section::SyncLarge, Section::Claim];
+    let others = [
+        Section::Memory,
+        Section::SyncSmall,
+        Section::SyncLarge,
+        Section::Claim,
+        Section::LongSmall,
+        Section::LongLarge,
+    ];
     sections.extend(others.into_iter().filter(|section| args.wants(*section)));
     sections
 }
@@ -129,6 +138,26 @@ async fn measure(
             sync::run(world, args, &workload, quiet, report).await
         }
         Section::Claim => claim::run(world, args, quiet, report).await,
+        Section::LongSmall => {
+            let load = Load {
+                name: "long_small",
+                title: format!("{} × 16 KiB", args.scaled(100_000)),
+                files: 100_000,
+                size: 16 * KIB,
+                counts_statements: true,
+            };
+            endurance::run(world, args, &load, report).await
+        }
+        Section::LongLarge => {
+            let load = Load {
+                name: "long_large",
+                title: format!("{} × 1 GiB", args.scaled(20)),
+                files: 20,
+                size: 1024 * MIB,
+                counts_statements: false,
+            };
+            endurance::run(world, args, &load, report).await
+        }
         Section::Download => bail!("downloads are measured with the uploads"),
     }
 }

@@ -25,7 +25,7 @@ use crate::transfers::{Side, conclude, order};
 use crate::world::{Random, World, eventually, open};
 use crate::{proc, rclone, sql};
 
-const RUN_WITHIN: Duration = Duration::from_secs(600);
+const RUN_WITHIN: Duration = Duration::from_secs(1800);
 const SEEDING_AT_ONCE: usize = 8;
 
 /// A set of files to be carried over.
@@ -74,7 +74,7 @@ pub(crate) async fn run(
     let Workload { name, title, files, goal, repeat, .. } = workload;
     eprintln!("sync of {title}, {} times on each side", args.repeat.unwrap_or(*repeat));
     let (context, user) = world.install(name, "seed").await?;
-    seed(&context, user, workload).await?;
+    seed(&context, user, workload.files, workload.size).await?;
     drop(context);
     sql::run(&world.database_url(name), &["VACUUM ANALYZE"]).await?;
     // A template must have no connections; those of this process close a moment after their pool.
@@ -123,8 +123,8 @@ pub(crate) async fn run(
 }
 
 /// Uploads the files through the domain, so that rows and objects are what real uploads leave.
-async fn seed(context: &Context, user: UserId, workload: &Workload) -> Result<()> {
-    let uploads = stream::iter(0..workload.files).map(|number| async move {
+pub(crate) async fn seed(context: &Context, user: UserId, files: u32, size: u64) -> Result<()> {
+    let uploads = stream::iter(0..files).map(|number| async move {
         let request = UploadRequest {
             owner: user,
             folder: FolderRef::Root,
@@ -133,7 +133,7 @@ async fn seed(context: &Context, user: UserId, workload: &Workload) -> Result<()
             on_conflict: OnConflict::Fail,
             sha256: None,
         };
-        let mut body = Random::new(u64::from(number) + 1, workload.size);
+        let mut body = Random::new(u64::from(number) + 1, size);
         upload::receive(context, request, &mut body).await
     });
     Ok(uploads.buffer_unordered(SEEDING_AT_ONCE).try_for_each(|_| async { Ok(()) }).await?)

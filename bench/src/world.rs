@@ -119,6 +119,8 @@ impl World {
             ("stores.s3.secret_key", S3_SECRET_KEY.to_owned()),
             // A midnight that passes during the benchmark starts no run of its own.
             ("tiering.schedule", "0 0 0 29 2 *".to_owned()),
+            // Objects in the cloud's bucket are counted.
+            ("catalog.after_runs", "false".to_owned()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .to_vec();

@@ -2,6 +2,7 @@
 //! either.
 
 mod crashes;
+mod encrypted;
 mod large;
 mod objects;
 mod refusals;

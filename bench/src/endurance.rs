@@ -1,0 +1,140 @@
+//! Long runs: whether memory stays flat, the rate steady and the database's work for each file constant from the first
+//! quarter of a run to its last.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use nightferry_core::db::enums::RunStatus;
+
+use crate::args::Args;
+use crate::proc;
+use crate::report::{Goal, Report};
+use crate::sql::{self, Work};
+use crate::stats::{mebibytes, seconds};
+use crate::subject::Subject;
+use crate::sync::{carry_over, seed, wait_for_worker};
+use crate::world::{World, open};
+
+/// How often a run is looked at.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// What is carried over.
+pub(crate) struct Load {
+    /// Short name, also of the database.
+    pub(crate) name: &'static str,
+    /// For people.
+    pub(crate) title: String,
+    /// Number of files.
+    pub(crate) files: u32,
+    /// Bytes of each.
+    pub(crate) size: u64,
+    /// Whether there are enough files for the database's work to be told from its heartbeats.
+    pub(crate) counts_statements: bool,
+}
+
+/// A look at a run.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    at: Duration,
+    done: u32,
+    peak_kib: u64,
+    work: Work,
+}
+
+/// See the module.
+pub(crate) async fn run(world: &World, args: &Args, load: &Load, report: &mut Report) -> Result<()> {
+    let Load { name, title, files, .. } = load;
+    eprintln!("long run of {title}");
+    let (context, user) = world.install(name, name).await?;
+    seed(&context, user, args.scaled(*files), load.size).await?;
+    drop(context);
+    sql::run(&world.database_url(name), &["VACUUM ANALYZE"]).await?;
+
+    let settings = world.settings(name, name);
+    let context = open(settings.clone())?;
+    let mut worker = Subject::start("worker", &settings, world.folder())?;
+    wait_for_worker(&mut worker, &world.database_url(name)).await?;
+    let (pid, looks) = (worker.pid, Mutex::new(Vec::new()));
+    let ended = tokio::select! {
+        ended = carry_over(&context, &mut worker) => ended?,
+        failed = watch(world, name, pid, &looks) => return failed,
+    };
+    let files = args.scaled(*files);
+    ensure!(ended.status == RunStatus::Succeeded && ended.files_done == i64::from(files), "{ended:?}");
+    let looks = looks.into_inner().unwrap_or_default();
+    let peak = worker.peak_memory_kib()?;
+    worker.stop().await?;
+    conclude(load, files, &looks, peak, report)
+}
+
+/// Looks at the run now and then, for ever.
+async fn watch(world: &World, name: &str, pid: u32, looks: &Mutex<Vec<Look>>) -> Result<()> {
+    let start = Instant::now();
+    let done = "SELECT coalesce(max(files_done), 0)::text AS text FROM runs";
+    loop {
+        let look = Look {
+            done: sql::text(&world.database_url(name), done).await?.parse()?,
+            at: start.elapsed(),
+            peak_kib: proc::peak_memory_kib(pid)?,
+            work: sql::work(world.maintenance_url(), name).await?,
+        };
+        if let Ok(mut looks) = looks.lock() {
+            looks.push(look);
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+fn conclude(load: &Load, files: u32, looks: &[Look], peak: u64, report: &mut Report) -> Result<()> {
+    let title = &load.title;
+    let reached = |share: f64| {
+        let look = looks.iter().find(|look| f64::from(look.done) >= share * f64::from(files));
+        look.copied().context("the run was too short to be looked at")
+    };
+    let begun = looks.iter().rev().find(|look| look.done == 0).copied().context("the run began too early")?;
+    let (quarter, three) = (reached(0.25)?, reached(0.75)?);
+    let last = looks.last().copied().context("the run was too short")?;
+    let rate = |from: Look, to: Look| {
+        f64::from(to.done.saturating_sub(from.done)) / (to.at.saturating_sub(from.at)).as_secs_f64().max(1e-9)
+    };
+    let (first, end) = (rate(begun, quarter), rate(three, last));
+    report.compare(
+        &format!("rate of the last quarter, {title}"),
+        format!("{end:.2} files/s"),
+        format!("first quarter: {first:.2} files/s"),
+        (end / first, format!("**{:.2}**", end / first)),
+        Goal::AtLeast(0.8),
+    );
+    let grown = kib(peak) / kib(quarter.peak_kib);
+    report.compare(
+        &format!("peak memory of the worker, {title}"),
+        mebibytes(peak),
+        format!("after a quarter: {}", mebibytes(quarter.peak_kib)),
+        (grown, format!("**{grown:.2}**")),
+        Goal::AtMost(1.25),
+    );
+    let each = |from: Look, to: Look| {
+        (to.work.active_ms - from.work.active_ms) / f64::from(to.done.saturating_sub(from.done).max(1))
+    };
+    let (first, end) = (each(begun, quarter), each(three, last));
+    if load.counts_statements {
+        report.compare(
+            &format!("statements of Postgres for a file, last quarter, {title}"),
+            format!("{end:.3} ms"),
+            format!("first quarter: {first:.3} ms"),
+            (end / first, format!("**{:.2}**", end / first)),
+            Goal::AtMost(1.3),
+        );
+    }
+    let took = last.at.saturating_sub(begun.at);
+    report.note(format!(
+        "{title}: {} in all, statements of {first:.2} ms a file in the first quarter",
+        seconds(took)
+    ));
+    Ok(())
+}
+
+fn kib(kib: u64) -> f64 {
+    f64::from(u32::try_from(kib).unwrap_or(u32::MAX))
+}
