@@ -46,12 +46,13 @@ struct Look {
 pub(crate) async fn run(world: &World, args: &Args, load: &Load, report: &mut Report) -> Result<()> {
     let Load { name, title, files, .. } = load;
     eprintln!("long run of {title}");
-    let (context, user) = world.install(name, name).await?;
+    let bucket = name.replace('_', "-");
+    let (context, user) = world.install(name, &bucket).await?;
     seed(&context, user, args.scaled(*files), load.size).await?;
     drop(context);
     sql::run(&world.database_url(name), &["VACUUM ANALYZE"]).await?;
 
-    let settings = world.settings(name, name);
+    let settings = world.settings(name, &bucket);
     let context = open(settings.clone())?;
     let mut worker = Subject::start("worker", &settings, world.folder())?;
     wait_for_worker(&mut worker, &world.database_url(name)).await?;
