@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use nightferry_core::db::enums::RunStatus;
 
+use crate::MIB;
 use crate::args::Args;
 use crate::proc;
 use crate::report::{Goal, Report};
@@ -33,11 +34,22 @@ pub(crate) struct Load {
     pub(crate) counts_statements: bool,
 }
 
+impl Load {
+    /// A rate in files a second in the unit that suits their size.
+    fn speed(&self, files: f64) -> String {
+        match self.size / MIB {
+            0 => format!("{files:.0} files/s"),
+            mebibytes => format!("{:.0} MiB/s", files * number(mebibytes)),
+        }
+    }
+}
+
 /// A look at a run.
 #[derive(Debug, Clone, Copy)]
 struct Look {
     at: Duration,
-    done: u32,
+    /// Bytes that arrived, those of objects still on their way counted by the part.
+    done: u64,
     peak_kib: u64,
     work: Work,
 }
@@ -72,7 +84,8 @@ pub(crate) async fn run(world: &World, args: &Args, load: &Load, report: &mut Re
 /// Looks at the run now and then, for ever.
 async fn watch(world: &World, name: &str, pid: u32, looks: &Mutex<Vec<Look>>) -> Result<()> {
     let start = Instant::now();
-    let done = "SELECT coalesce(max(files_done), 0)::text AS text FROM runs";
+    let done = "SELECT (coalesce(max(bytes_done), 0) + (SELECT coalesce(sum(size), 0) FROM transfer_parts))::text AS text
+        FROM runs";
     loop {
         let look = Look {
             done: sql::text(&world.database_url(name), done).await?.parse()?,
@@ -89,25 +102,27 @@ async fn watch(world: &World, name: &str, pid: u32, looks: &Mutex<Vec<Look>>) ->
 
 fn conclude(load: &Load, files: u32, looks: &[Look], peak: u64, report: &mut Report) -> Result<()> {
     let title = &load.title;
-    let reached = |share: f64| {
-        let look = looks.iter().find(|look| f64::from(look.done) >= share * f64::from(files));
+    let all = u64::from(files) * load.size;
+    let reached = |bytes: u64| {
+        let look = looks.iter().find(|look| look.done >= bytes);
         look.copied().context("the run was too short to be looked at")
     };
     let begun = looks.iter().rev().find(|look| look.done == 0).copied().context("the run began too early")?;
-    let (quarter, three) = (reached(0.25)?, reached(0.75)?);
+    let (quarter, three) = (reached(all / 4)?, reached(all / 4 * 3)?);
     let last = looks.last().copied().context("the run was too short")?;
-    let rate = |from: Look, to: Look| {
-        f64::from(to.done.saturating_sub(from.done)) / (to.at.saturating_sub(from.at)).as_secs_f64().max(1e-9)
-    };
+    #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
+    let files_done = |from: Look, to: Look| to.done.saturating_sub(from.done) as f64 / load.size as f64;
+    let rate =
+        |from: Look, to: Look| files_done(from, to) / (to.at.saturating_sub(from.at)).as_secs_f64().max(1e-9);
     let (first, end) = (rate(begun, quarter), rate(three, last));
     report.compare(
         &format!("rate of the last quarter, {title}"),
-        format!("{end:.2} files/s"),
-        format!("first quarter: {first:.2} files/s"),
+        load.speed(end),
+        format!("first quarter: {}", load.speed(first)),
         (end / first, format!("**{:.2}**", end / first)),
         Goal::AtLeast(0.8),
     );
-    let grown = kib(peak) / kib(quarter.peak_kib);
+    let grown = number(peak) / number(quarter.peak_kib);
     report.compare(
         &format!("peak memory of the worker, {title}"),
         mebibytes(peak),
@@ -116,7 +131,7 @@ fn conclude(load: &Load, files: u32, looks: &[Look], peak: u64, report: &mut Rep
         Goal::AtMost(1.25),
     );
     let each = |from: Look, to: Look| {
-        (to.work.active_ms - from.work.active_ms) / f64::from(to.done.saturating_sub(from.done).max(1))
+        (to.work.active_ms - from.work.active_ms) / files_done(from, to).max(f64::MIN_POSITIVE)
     };
     let (first, end) = (each(begun, quarter), each(three, last));
     if load.counts_statements {
@@ -136,6 +151,7 @@ fn conclude(load: &Load, files: u32, looks: &[Look], peak: u64, report: &mut Rep
     Ok(())
 }
 
-fn kib(kib: u64) -> f64 {
-    f64::from(u32::try_from(kib).unwrap_or(u32::MAX))
+/// A count of KiB or MiB as a number to calculate with.
+fn number(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
