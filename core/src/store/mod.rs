@@ -6,6 +6,7 @@
 mod archive;
 mod body;
 mod bucket;
+mod buffers;
 mod chunked;
 mod error;
 mod get;

@@ -2,21 +2,18 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 
+use super::buffers::Block;
 use super::error::BoxError;
 use crate::checksum::{Crc64Hasher, Crc64Nvme};
-
-/// What is gathered is copied into blocks of this many bytes: a chunk that was kept as it came would hold the whole
-/// buffer that it came in.
-const BLOCK: usize = 64 * 1024;
 
 /// Gathers chunks. Takes as much memory as they have bytes, rounded up to a block, however small they are.
 #[derive(Debug, Default)]
 pub struct Gathering {
     chunks: Vec<Bytes>,
-    open: BytesMut,
+    open: Option<Block>,
     length: u64,
     crc: Crc64Hasher,
 }
@@ -27,14 +24,10 @@ impl Gathering {
         self.crc.update(chunk);
         self.length = self.length.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
         while !chunk.is_empty() {
-            if self.open.len() == self.open.capacity() {
+            chunk = self.open.get_or_insert_with(Block::borrow).fill(chunk);
+            if !chunk.is_empty() {
                 self.close();
-                self.open = BytesMut::with_capacity(BLOCK);
             }
-            let room = self.open.capacity() - self.open.len();
-            let (head, tail) = chunk.split_at(room.min(chunk.len()));
-            self.open.extend_from_slice(head);
-            chunk = tail;
         }
     }
 
@@ -50,9 +43,7 @@ impl Gathering {
     }
 
     fn close(&mut self) {
-        if !self.open.is_empty() {
-            self.chunks.push(std::mem::take(&mut self.open).freeze());
-        }
+        self.chunks.extend(self.open.take().map(Block::freeze));
     }
 }
 
@@ -101,6 +92,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::buffers::BLOCK;
 
     fn gather(bytes: &Bytes, sizes: &[usize]) -> Pieces {
         let (mut rest, mut gathering) = (bytes.clone(), Gathering::default());
