@@ -288,8 +288,10 @@ async fn complete(
         .collect();
     let crc = checked.then(|| sealed.unwrap_or(job.expected.crc64nvme));
     let form = job.form(sealed);
-    match job.destination.complete_multipart(&job.key, upload, &list, crc).await {
-        Ok(receipt) => match verify::prove(job.destination, &job.key, &receipt, &form).await {
+    let completed = job.destination.complete_multipart(&job.key, upload, &list, crc).await;
+    let pace = Some(&job.context.pace);
+    match completed {
+        Ok(receipt) => match verify::prove(job.destination, &job.key, &receipt, &form, pace).await {
             Ok(()) => Ok(receipt.etag),
             // It could not be asked: the next try asks again.
             Err(Unproved::Store(error)) => Err(error.into()),
@@ -297,7 +299,7 @@ async fn complete(
         },
         Err(error) if error.is_no_such_upload() => {
             // Perhaps an earlier call made the object and its answer was lost.
-            match verify::prove_by_asking(job.destination, &job.key, &form).await {
+            match verify::prove_by_asking(job.destination, &job.key, &form, pace).await {
                 Ok(()) => match job.destination.head(&job.key).await? {
                     Some(head) => Ok(head.etag),
                     None => Err(abandon_upload(job, upload, error.into()).await),
