@@ -4,6 +4,7 @@ use diesel::sql_types::{Array, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::found::stored_size;
+use crate::db::replicas;
 use crate::error::Result;
 
 /// What was put in line.
@@ -72,6 +73,7 @@ pub async fn settle(
     )
     .await?;
     homes(conn, local, cloud, clouds).await?;
+    replicas::mend_spare(conn, local, clouds).await?;
     Ok(Settled { found, gone, lost })
 }
 
