@@ -8,11 +8,13 @@ MAKEFLAGS += --no-print-directory
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 DATA_DIR ?= nightferry-data
 ARGS ?=
+NAMES ?=
 
 SEQUENCES ?= 20000
+PLANTED_SEQUENCES ?= 2000
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help run build test test-minio soak check fmt bless audit bench clean-data
+.PHONY: help run build test test-minio soak planted check fmt bless audit bench clean-data
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +35,9 @@ test-minio: ## the store contract and the tiering tests on a real MinIO (needs G
 
 soak: ## random sequences against the model of the engine (how many in SEQUENCES=…, from which seed in SEED=…)
 	NIGHTFERRY_MODEL_COUNT=$(SEQUENCES) NIGHTFERRY_MODEL_SEED=$(SEED) cargo test --workspace --test model whatever_happens -- --nocapture
+
+planted: ## plant known bugs in a copy of the engine and see that the model finds each (some by NAMES="…")
+	@SEQUENCES=$(PLANTED_SEQUENCES) SEED=1 scripts/planted $(NAMES)
 
 check: ## format, lints, spelling, SQL, shell, Dockerfile, licences, drift of generated files
 	@scripts/check

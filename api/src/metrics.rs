@@ -14,8 +14,10 @@ use nightferry_core::error::Result;
 use nightferry_core::tiering::{catalog, forecast};
 use tokio::sync::Mutex;
 
-/// How long what the database said is given out again: counting replicas reads their whole table.
+/// How long what the database said is given out again at least.
 const FRESH: Duration = Duration::from_secs(15);
+/// Counting replicas reads their whole table: it may take the database this share of the time, one part in so many.
+const SHARE: u32 = 20;
 /// How long the database may take to count.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// A worker silent for so many heartbeats is not counted as up.
@@ -29,7 +31,8 @@ static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 /// The metrics of this process.
 pub(crate) struct Metrics {
     handle: Option<PrometheusHandle>,
-    counted: Mutex<Option<Instant>>,
+    /// When what is given out is too old.
+    stale: Mutex<Option<Instant>>,
 }
 
 impl Metrics {
@@ -39,7 +42,7 @@ impl Metrics {
         let handle = RECORDER.get_or_init(|| {
             install().inspect_err(|error| tracing::warn!(%error, "metrics are not available")).ok()
         });
-        Self { handle: handle.clone(), counted: Mutex::new(None) }
+        Self { handle: handle.clone(), stale: Mutex::new(None) }
     }
 
     /// Everything, as Prometheus reads it.
@@ -59,8 +62,9 @@ impl Metrics {
 
     /// Asks the database, at most every now and then and never twice at once.
     async fn count(&self, context: &Context) {
-        let mut counted = self.counted.lock().await;
-        if counted.is_some_and(|at| at.elapsed() < FRESH) {
+        let mut stale = self.stale.lock().await;
+        let began = Instant::now();
+        if stale.is_some_and(|at| began < at) {
             return;
         }
         let outcome = tokio::time::timeout(DEADLINE, count(context)).await;
@@ -69,7 +73,7 @@ impl Metrics {
             tracing::warn!(%error, "the database could not be counted for the metrics");
         }
         gauge!("nightferry_database_up").set(if up { 1.0 } else { 0.0 });
-        *counted = Some(Instant::now());
+        *stale = Some(Instant::now() + FRESH.max(began.elapsed().saturating_mul(SHARE)));
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) enum Section {
     SyncLarge,
     /// Claiming a batch with a long and with a short queue
     Claim,
+    /// Planning what is new among many files and among few
+    Plan,
     /// A long run of small files: memory, rate, the database's work for each
     LongSmall,
     /// A long run of large files

@@ -14,6 +14,7 @@ use nightferry_core::tiering::run;
 use crate::args::Args;
 use crate::quiet::Quiet;
 use crate::report::{Goal, Report};
+use crate::rows;
 use crate::sql;
 use crate::stats::{median, percentile, speedup};
 use crate::world::World;
@@ -85,47 +86,18 @@ async fn prepare(world: &World, database: &str, count: u32) -> Result<Queue> {
     Ok(Queue { context, run: requested.id, worker: WorkerId::new(), claims: Vec::new(), commits: Vec::new() })
 }
 
-/// Rows as uploads and a plan leave them, in few statements; then what autovacuum would do.
+/// Rows as uploads and a plan leave them.
 async fn fill(url: &str, user: UserId, run: RunId, count: u32) -> Result<()> {
-    // Ids in the order of time, as they are made in real life.
-    let id = |salt: &str| {
-        format!(
-            "(lpad(to_hex(1790000000000 + n), 12, '0') || '70008000' || left(md5('{salt}' || n), 12))::uuid"
-        )
-    };
-    let (object, file) = (id("o"), id("f"));
-    let from = format!("FROM generate_series(1, {count}) n");
-    let key = format!("'user-{user}/' || {object} || '-file-' || n || '.bin'");
-    let statements = [
-        // Foreign keys are right by construction; checking them row by row takes most of the time.
-        "SET session_replication_role = replica".to_owned(),
-        format!(
-            "INSERT INTO objects (id, owner_id, key, state, content_type, size, sha256, crc64nvme, upload_store, stored_at) \
-             SELECT {object}, '{user}', {key}, 'stored', 'application/octet-stream', 16384, \
-                    sha256(n::text::bytea), decode(lpad(to_hex(n), 16, '0'), 'hex'), 'minio', now() {from}"
-        ),
-        format!(
-            "INSERT INTO files (id, owner_id, folder_id, filename, original_filename, current_version, file_size, \
-                                content_type, storage_location) \
-             SELECT {file}, '{user}', (SELECT id FROM folders WHERE owner_id = '{user}'), 'file-' || n || '.bin', \
-                    'file-' || n || '.bin', 1, 16384, 'application/octet-stream', 'minio' {from}"
-        ),
-        format!(
-            "INSERT INTO file_versions (file_id, number, object_id, created_by) SELECT {file}, 1, {object}, '{user}' {from}"
-        ),
-        format!(
-            "INSERT INTO replicas (object_id, store, state, verified_at) SELECT {object}, 'minio', 'present', now() {from}"
-        ),
-        format!(
-            "INSERT INTO replicas (object_id, store, state, run_id, rule) \
-             SELECT {object}, 's3', 'queued', '{run}', 'default' {from}"
-        ),
-        format!(
-            "UPDATE runs SET status = 'running', started_at = now(), files_total = {count} WHERE id = '{run}'"
-        ),
-        "VACUUM ANALYZE".to_owned(),
-        "CHECKPOINT".to_owned(),
-    ];
+    let object = rows::object();
+    let mut statements = rows::files(user, 1, count);
+    statements.push(format!(
+        "INSERT INTO replicas (object_id, store, state, run_id, rule) \
+         SELECT {object}, 's3', 'queued', '{run}', 'default' FROM generate_series(1, {count}) n"
+    ));
+    statements.push(format!(
+        "UPDATE runs SET status = 'running', started_at = now(), files_total = {count} WHERE id = '{run}'"
+    ));
+    statements.extend(rows::settle());
     let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
     sql::run(url, &statements).await
 }

@@ -9,10 +9,12 @@ mod client;
 mod endurance;
 mod machine;
 mod memory;
+mod plan;
 mod proc;
 mod quiet;
 mod rclone;
 mod report;
+mod rows;
 mod sql;
 mod stats;
 mod subject;
@@ -94,6 +96,7 @@ fn sections(args: &Args) -> Vec<Section> {
         Section::SyncSmall,
         Section::SyncLarge,
         Section::Claim,
+        Section::Plan,
         Section::LongSmall,
         Section::LongLarge,
     ];
@@ -138,6 +141,7 @@ async fn measure(
             sync::run(world, args, &workload, quiet, report).await
         }
         Section::Claim => claim::run(world, args, quiet, report).await,
+        Section::Plan => plan::run(world, args, quiet, report).await,
         Section::LongSmall => {
             let load = Load {
                 name: "long_small",

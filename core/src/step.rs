@@ -14,6 +14,14 @@ pub enum Step {
     CopyRead,
     /// The destination acknowledged a copy, and it is not proved.
     CopySent,
+    /// The destination has begun an upload in parts, and nobody has noted it.
+    PartsBegun,
+    /// It has a part, and nobody has noted that.
+    PartSent,
+    /// The lease still held, and the parts are not put together.
+    PartsSent,
+    /// They were put together, and the copy is not proved.
+    PartsJoined,
     /// Copies are proved, and not committed.
     Finishing,
     /// A copy failed, and that is not recorded.

@@ -79,6 +79,16 @@ pub async fn read(
     Ok(Reading { total_size: wanted.size, body: body.boxed() })
 }
 
+/// The SHA-256 of an object's plain bytes, by its seal: told by whoever had the operator's key when it was written. That
+/// the bytes are those shows only when they are read.
+///
+/// # Errors
+/// [`StoreErrorKind::KeyMissing`] when no configured key opens the seal for this object.
+pub fn sealed_hash(store: &Store, key: &ObjectKey, seal: &Seal) -> Result<Sha256, StoreError> {
+    let contents = contents_of(store, key, seal).map_err(|cause| key_missing(store, GET, &cause))?;
+    Ok(contents.sha256)
+}
+
 /// What a store gives out of an object, told by reading all of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hashed {

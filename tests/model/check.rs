@@ -2,6 +2,7 @@
 //! everything had the time to come right.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use nightferry_core::context::Context;
 use nightferry_core::ids::UserId;
@@ -118,6 +119,7 @@ pub(crate) fn each_step(oracle: &mut Oracle, truth: &Truth, map: &Map) -> Verdic
     }
     present_means_present(oracle, truth, map)?;
     nothing_without_a_row(oracle, truth, map)?;
+    the_young_are_let_be(oracle, truth)?;
     counters_tell_what_happened(map)?;
     leases_are_bounded(map)?;
     homes_are_where_copies_are(map)?;
@@ -188,6 +190,17 @@ fn nothing_without_a_row(oracle: &Oracle, truth: &Truth, map: &Map) -> Verdict {
         return Ok(());
     }
     without_a_row(truth, map, |place, key| oracle.strays.contains(&(place, key.to_owned())))
+}
+
+/// I4, the other way round: what nobody knows yet is let be until it is old enough.
+fn the_young_are_let_be(oracle: &Oracle, truth: &Truth) -> Verdict {
+    for ((place, key), age) in &oracle.newborn {
+        let is_young = Duration::from_secs((*age).into()) < deed::SAFETY_AGE;
+        if is_young && !truth[place].contains_key(key) {
+            return Err(format!("I4: {key} was deleted from {} when it was {age} s old", place.name()));
+        }
+    }
+    Ok(())
 }
 
 fn without_a_row(truth: &Truth, map: &Map, is_known: impl Fn(Place, &str) -> bool) -> Verdict {

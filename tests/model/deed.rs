@@ -1,7 +1,7 @@
 //! Acts, with all that they refer to looked up, and how the engine is made to do them: one worker's turn at a time, in the
 //! order in which `nightferry-worker` calls the engine.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -27,6 +27,10 @@ use crate::planted::Bug;
 
 /// How many copies a worker claims at once.
 const BATCH: usize = 3;
+/// How long a whole worker works at most where a run does not end, as a store is in trouble.
+const WORKER: Duration = Duration::from_secs(1);
+/// How often it is seen whether the run has ended.
+const LOOK: Duration = Duration::from_millis(20);
 /// Objects without a row are left alone for this long.
 pub(crate) const SAFETY_AGE: Duration = Duration::from_secs(24 * 3600);
 
@@ -41,6 +45,7 @@ pub(crate) enum Deed {
     RequestRun { retry: bool },
     CancelRun,
     Work,
+    Worker,
     Fetch(FileId),
     WorkFetches,
     Reap,
@@ -108,6 +113,7 @@ pub(crate) async fn perform(context: &Context, deed: Deed, bug: Option<Bug>) -> 
             }
         }
         Deed::Work => work(context, bug).await?,
+        Deed::Worker => worker(context).await?,
         Deed::Fetch(file) => drop(fetch::request(context, file, None).await?),
         Deed::WorkFetches => {
             let batch = claim::next_fetches(context, WorkerId::new(), BATCH).await?;
@@ -164,6 +170,20 @@ async fn work(context: &Context, bug: Option<Bug>) -> Result<()> {
     carry(context, Some(active.id), batch, bug).await?;
     run::settle(context, active.id).await?;
     Ok(())
+}
+
+/// A worker as it runs in real life, until no run is active or it has had time enough, and then told to stop. What it
+/// spawns is not watched, so nothing of it is broken off: it ends as SIGTERM ends it.
+async fn worker(context: &Context) -> Result<()> {
+    let stop = CancellationToken::new();
+    let working = tokio::spawn(nightferry_worker::run(context.clone(), stop.clone()));
+    let until = Instant::now() + WORKER;
+    while run::active(context).await?.is_some() && Instant::now() < until {
+        tokio::time::sleep(LOOK).await;
+    }
+    stop.cancel();
+    let ended = working.await.expect("the worker does not panic");
+    ended.map_err(|error| Error::Internal(error.to_string()))
 }
 
 async fn carry(context: &Context, run: Option<RunId>, batch: Batch, bug: Option<Bug>) -> Result<()> {

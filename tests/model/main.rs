@@ -7,13 +7,18 @@
 //! somebody else has by then. Time passes by moving the clock and the times in the database, never by waiting. Stores fail
 //! by the fault proxy; objects are destroyed, damaged and given back behind the engine's back.
 //!
+//! Now and then a whole worker runs, with its loops, its heartbeat and its housekeeping, and is stopped as SIGTERM stops it. In a
+//! third of the sequences copies go in parts (one each: a part has 8 MiB at least), begun, sent, noted, put together and proved
+//! with a step between any two of these.
+//!
 //! **What is checked** after every step, and more strictly once everything was given the time to settle ([`check`]):
 //!
 //! - I1 every acknowledged version is whole in some store, or was destroyed there from outside; in the end it is read back
 //!   by a download, or the database says that it is lost
 //! - I2 whenever a copy is about to be freed, another verified one exists and the file is not pinned
 //! - I3 a `present` row has its object, unless that was destroyed from outside and nobody has looked yet
-//! - I4 no object lies in a store without a row; what a hung worker left goes with the next reconciling
+//! - I4 no object, and no upload in parts, lies in a store without a row; what a hung worker left goes with the next reconciling,
+//!   and what is young and unknown is let be
 //! - I5 a run's counters equal what a trigger in the database saw happen
 //! - I6 nothing is `copying` or `evicting` beyond its lease, and in the end nothing at all
 //!
@@ -30,7 +35,11 @@
 //! **Repeating.** Sequence `n` has the seed `NIGHTFERRY_MODEL_SEED + n`. A failure prints the shortest sequence that still
 //! fails, its seed, and the command that repeats it. `make soak` runs as many as it is told, from a random seed.
 //!
-//! **Does it find anything?** See [`planted`].
+//! **Does it find anything?** [`planted`] makes checks of the engine pointless by the test's own hands. `make planted` breaks
+//! the engine itself: it copies the checkout, applies each patch of `tests/planted/` to the copy, compiles it, plays two
+//! thousand sequences from seed 1 on, and requires that they break an invariant that the patch names; without any patch they
+//! must break none. A patch that does not apply any more is a failure: whoever changes that part of the engine writes it anew
+//! (`git diff -U1`, with a line `Expected:` above). What it printed last stands in `docs/faults.md`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -33,6 +33,7 @@ impl Sequence<'_> {
             self.drop_stalled(|step| matches!(step, Step::EvictionChecked | Step::SurplusMarked)).await;
         }
         self.context.clock.advance(Duration::seconds(seconds.into()));
+        self.oracle.newborn.values_mut().for_each(|age| *age += seconds);
         let earlier = |columns: &[&str]| {
             let set = columns.iter().map(|column| format!("{column} = {column} - interval '{seconds}s'"));
             set.collect::<Vec<_>>().join(", ")
@@ -138,15 +139,18 @@ impl Sequence<'_> {
         self.oracle.strays.insert((place, version.key.clone()));
     }
 
-    /// Puts an object into a store that nobody knows.
-    pub(crate) async fn stray(&mut self, place: Place) {
+    /// Puts an object into a store that nobody knows, and that is so old.
+    pub(crate) async fn stray(&mut self, place: Place, age: Duration) {
         let key = ObjectKey::new(self.owner.0, Uuid::now_v7(), "stray").as_str().to_owned();
-        Vault::of(self.world, place).place(&key, Bytes::from_static(b"stray"), long_ago()).await;
-        self.oracle.strays.insert((place, key));
+        Vault::of(self.world, place).place(&key, Bytes::from_static(b"stray"), age).await;
+        self.oracle.strays.insert((place, key.clone()));
+        if age.is_zero() {
+            self.oracle.newborn.insert((place, key), 0);
+        }
     }
 }
 
 /// So old that nobody can be about to acknowledge it.
-fn long_ago() -> Duration {
+pub(crate) fn long_ago() -> Duration {
     Duration::seconds(DAYS.into())
 }

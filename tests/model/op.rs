@@ -20,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) read_back: bool,
     pub(crate) smallest_first: bool,
     pub(crate) cache_on_read: bool,
+    /// Copies go in parts, however small: in one part each, as a part has 8 MiB at least.
+    pub(crate) in_parts: bool,
 }
 
 /// A store.
@@ -57,8 +59,10 @@ pub(crate) enum Op {
     Destroy(Place, u8, Damage),
     /// Somebody puts back what was destroyed.
     GiveBack(Place, u8),
-    /// An object that nobody knows appears.
+    /// An object that nobody knows appears. It has lain there for long.
     Stray(Place),
+    /// One that was written just now: somebody may be about to make it known.
+    Newborn(Place),
     /// An object that is known appears where it should not be.
     Surplus(Place, u8),
 }
@@ -66,15 +70,22 @@ pub(crate) enum Op {
 /// What somebody wants of the engine.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Act {
-    Upload { name: u8, size: u16 },
+    Upload {
+        name: u8,
+        size: u16,
+    },
     Trash(u8),
     Restore(u8),
     Purge(u8),
     Pin(u8, bool),
     Read(u8),
-    RequestRun { retry: bool },
+    RequestRun {
+        retry: bool,
+    },
     CancelRun,
     Work,
+    /// A whole worker with all its loops, until the run that is asked for has ended.
+    Worker,
     Fetch(u8),
     WorkFetches,
     Reap,

@@ -1,6 +1,6 @@
 //! The plain model: what was acknowledged, and what was destroyed from outside. Knows nothing of how the engine works.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use nightferry_core::checksum::Sha256;
@@ -21,6 +21,8 @@ pub(crate) struct Oracle {
     pub(crate) destroyed: BTreeSet<(Place, String)>,
     /// Keys that somebody else has put into a store.
     pub(crate) strays: BTreeSet<(Place, String)>,
+    /// Keys that somebody has put into a store a while ago, in seconds, and that nobody knows yet.
+    pub(crate) newborn: BTreeMap<(Place, String), u32>,
     /// A worker that hung may have left something in a store.
     pub(crate) late: bool,
     /// A store may have kept other bytes than it was given.

@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     count: u32,
     servers: Servers,
     bug: Option<Bug>,
+    /// Whether a sequence that fails is made as short as it can be.
+    shortens: bool,
 }
 
 /// A sequence that broke an invariant.
@@ -46,16 +48,18 @@ pub(crate) struct Found {
 }
 
 impl Plan {
-    /// `count` sequences, unless `NIGHTFERRY_MODEL_COUNT` and `NIGHTFERRY_MODEL_SEED` say otherwise.
+    /// `count` sequences, unless `NIGHTFERRY_MODEL_COUNT` and `NIGHTFERRY_MODEL_SEED` say otherwise. With
+    /// `NIGHTFERRY_MODEL_SHORTEN=no` the first one that fails is told as it is.
     pub(crate) fn from_environment(count: u32, servers: Servers) -> Self {
         let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
         let count = number("NIGHTFERRY_MODEL_COUNT").map_or(count, |count| count as u32);
-        Self { first: number("NIGHTFERRY_MODEL_SEED").unwrap_or(1), count, servers, bug: None }
+        let shortens = std::env::var("NIGHTFERRY_MODEL_SHORTEN").as_deref() != Ok("no");
+        Self { first: number("NIGHTFERRY_MODEL_SEED").unwrap_or(1), count, servers, bug: None, shortens }
     }
 
     /// Any number of sequences with a bug in them.
     pub(crate) const fn planted(bug: Bug, servers: Servers) -> Self {
-        Self { first: 1, count: PATIENCE, servers, bug: Some(bug) }
+        Self { first: 1, count: PATIENCE, servers, bug: Some(bug), shortens: false }
     }
 
     /// Fails the test with the shortest sequence that breaks an invariant, if one does.
@@ -64,6 +68,11 @@ impl Plan {
         let tally = Arc::new(Tally::default());
         println!("{} sequences from seed {} on, {:?}", self.count, self.first, self.servers);
         if let Some(found) = self.play(&tally) {
+            let invariant = found.how.split(':').next().unwrap_or_default();
+            println!(
+                "{invariant} was broken, after {} sequences, in that of seed {}",
+                found.after, found.seed
+            );
             panic!(
                 "{}\n\nIt is the sequence of seed {seed}, found after {} others. To repeat it:\n  \
                  NIGHTFERRY_MODEL_SEED={seed} NIGHTFERRY_MODEL_COUNT=1 cargo test --workspace --test model {test} -- --nocapture",
@@ -128,7 +137,7 @@ impl Plan {
         let config = Config {
             cases: 1,
             failure_persistence: None,
-            max_shrink_iters: if self.bug.is_some() { 0 } else { 2000 },
+            max_shrink_iters: if self.shortens { 2000 } else { 0 },
             max_shrink_time: SHORTENING.as_millis() as u32,
             ..Config::default()
         };

@@ -9,12 +9,16 @@ use proptest::sample::select;
 use crate::op::{Act, Damage, How, Op, Place, Script, Settings, Span, Trouble, Verb};
 
 /// Every step at which acts are broken off: all there are.
-pub(crate) const BREAKABLE: [Step; 19] = [
+pub(crate) const BREAKABLE: [Step; 23] = [
     Step::UploadBegun,
     Step::UploadStored,
     Step::Claimed,
     Step::CopyRead,
     Step::CopySent,
+    Step::PartsBegun,
+    Step::PartSent,
+    Step::PartsSent,
+    Step::PartsJoined,
     Step::Finishing,
     Step::Failing,
     Step::EvictionMarked,
@@ -33,28 +37,35 @@ pub(crate) const BREAKABLE: [Step; 19] = [
 
 /// Any sequence.
 pub(crate) fn script() -> impl Strategy<Value = Script> {
-    let settings = (any::<bool>(), weighted(0.2), weighted(0.2), weighted(0.2), any::<bool>()).prop_map(
-        |(frees, grace, read_back, smallest_first, cache_on_read)| Settings {
+    settings().prop_flat_map(|settings| {
+        let begin = vec(upload().prop_map(Op::Do), 1..=2);
+        (begin, vec(scene(settings.in_parts), 1..=7)).prop_map(move |(mut ops, scenes)| {
+            ops.extend(scenes.into_iter().flatten());
+            Script { settings, ops }
+        })
+    })
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    (any::<bool>(), weighted(0.2), weighted(0.2), weighted(0.2), any::<bool>(), weighted(0.35)).prop_map(
+        |(frees, grace, read_back, smallest_first, cache_on_read, in_parts)| Settings {
             frees,
             grace,
             read_back,
             smallest_first,
             cache_on_read,
+            in_parts,
         },
-    );
-    let begin = vec(upload().prop_map(Op::Do), 1..=2);
-    (settings, begin, vec(scene(), 1..=7)).prop_map(|(settings, mut ops, scenes)| {
-        ops.extend(scenes.into_iter().flatten());
-        Script { settings, ops }
-    })
+    )
 }
 
 /// A few operations.
-fn scene() -> impl Strategy<Value = Vec<Op>> {
+fn scene(in_parts: bool) -> impl Strategy<Value = Vec<Op>> {
     prop_oneof![
-        6 => vec(op(), 1..=2),
+        6 => vec(op(in_parts), 1..=2),
         2 => Just(vec![Op::Do(Act::RequestRun { retry: false }), Op::Do(Act::Work)]),
-        3 => taken_over(),
+        1 => Just(vec![Op::Do(Act::RequestRun { retry: false }), Op::Do(Act::Worker)]),
+        3 => taken_over(in_parts),
         1 => found_out(),
         1 => lost_while_freed(),
         2 => put_in_order(),
@@ -62,8 +73,8 @@ fn scene() -> impl Strategy<Value = Vec<Op>> {
 }
 
 /// A worker hangs, its lease runs out, somebody else does its work, and it comes back.
-fn taken_over() -> impl Strategy<Value = Vec<Op>> {
-    (broken(How::Stall), vec(op(), 0..=1)).prop_map(|(stalled, between)| {
+fn taken_over(in_parts: bool) -> impl Strategy<Value = Vec<Op>> {
+    (broken(How::Stall, in_parts), vec(op(in_parts), 0..=1)).prop_map(|(stalled, between)| {
         let mut ops = vec![Op::Do(Act::RequestRun { retry: false }), stalled.clone(), Op::Time(Span::Lease)];
         if let Op::Break(act, ..) = stalled {
             ops.push(Op::Do(act));
@@ -119,6 +130,9 @@ fn put_in_order() -> impl Strategy<Value = Vec<Op>> {
             Step::Failing => (vec![Op::Fault(Place::Cloud, Trouble::WrongBytes), run], Act::Work),
             _ => (vec![Op::Time(Span::Days)], Act::Free),
         };
+        if matches!(step, Step::OrphanSeen) {
+            before.push(Op::Newborn(place));
+        }
         before.push(Op::Break(act, step, how));
         before
     })
@@ -128,11 +142,11 @@ fn weighted(probability: f64) -> impl Strategy<Value = bool> {
     prop::bool::weighted(probability)
 }
 
-fn op() -> impl Strategy<Value = Op> {
+fn op(in_parts: bool) -> impl Strategy<Value = Op> {
     prop_oneof![
         24 => act().prop_map(Op::Do),
-        5 => broken(How::Crash),
-        6 => broken(How::Stall),
+        5 => broken(How::Crash, in_parts),
+        6 => broken(How::Stall, in_parts),
         5 => any::<u8>().prop_map(Op::Resume),
         6 => select(vec![Span::Short, Span::Lease, Span::Lease, Span::Days]).prop_map(Op::Time),
         4 => (place(), trouble()).prop_map(|(place, trouble)| Op::Fault(place, trouble)),
@@ -142,6 +156,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(place, which, damage)| Op::Destroy(place, which, damage)),
         1 => (place(), any::<u8>()).prop_map(|(place, which)| Op::GiveBack(place, which)),
         1 => place().prop_map(Op::Stray),
+        1 => place().prop_map(Op::Newborn),
         1 => (place(), any::<u8>()).prop_map(|(place, which)| Op::Surplus(place, which)),
     ]
 }
@@ -165,6 +180,7 @@ fn act() -> impl Strategy<Value = Act> {
         6 => weighted(0.3).prop_map(|retry| Act::RequestRun { retry }),
         1 => Just(Act::CancelRun),
         9 => Just(Act::Work),
+        1 => Just(Act::Worker),
         3 => any::<u8>().prop_map(Act::Fetch),
         3 => Just(Act::WorkFetches),
         2 => Just(Act::Reap),
@@ -177,12 +193,19 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 /// An act with a step that it may reach.
-fn broken(how: How) -> impl Strategy<Value = Op> {
+fn broken(how: How, in_parts: bool) -> impl Strategy<Value = Op> {
     use Step::{
         Claimed, CopyRead, CopySent, EvictionBegun, EvictionChecked, EvictionDeleted, EvictionForgetting,
-        EvictionMarked, Failing, Finishing, ScrubRead, UploadBegun, UploadStored,
+        EvictionMarked, Failing, Finishing, PartSent, PartsBegun, PartsJoined, PartsSent, ScrubRead,
+        UploadBegun, UploadStored,
     };
-    let copying = || select(vec![Claimed, CopyRead, CopySent, Finishing, Finishing, Failing]);
+    let copying = move || {
+        select(if in_parts {
+            vec![Claimed, PartsBegun, PartSent, PartsSent, PartsJoined, Finishing, Failing]
+        } else {
+            vec![Claimed, CopyRead, CopySent, Finishing, Finishing, Failing]
+        })
+    };
     let freeing =
         || select(vec![EvictionMarked, EvictionBegun, EvictionChecked, EvictionDeleted, EvictionForgetting]);
     let of = |act: Act| move |step| (act, step);

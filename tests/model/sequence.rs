@@ -9,6 +9,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use crate::check::{self, Map, Truth};
 use crate::deed::{self, Deed, Effect, perform};
+use crate::meddling::long_ago;
 use crate::op::{Act, How, Op, Place, Script, Span, Trouble};
 use crate::oracle::Oracle;
 use crate::planted::Bug;
@@ -86,7 +87,8 @@ impl<'w> Sequence<'w> {
             Op::Heal(place) => heal(self.world, place).await,
             Op::Destroy(place, which, damage) => self.destroy(place, which, damage).await,
             Op::GiveBack(place, which) => self.give_back(place, which).await,
-            Op::Stray(place) => self.stray(place).await,
+            Op::Stray(place) => self.stray(place, long_ago()).await,
+            Op::Newborn(place) => self.stray(place, chrono::Duration::zero()).await,
             Op::Surplus(place, which) => self.surplus(place, which).await,
         }
         Ok(())
@@ -165,6 +167,7 @@ impl<'w> Sequence<'w> {
             Act::RequestRun { retry } => Deed::RequestRun { retry },
             Act::CancelRun => Deed::CancelRun,
             Act::Work => Deed::Work,
+            Act::Worker => Deed::Worker,
             Act::Fetch(file) => Deed::Fetch(self.oracle.pick(file)?),
             Act::WorkFetches => Deed::WorkFetches,
             Act::Reap => Deed::Reap,
@@ -228,10 +231,23 @@ impl<'w> Sequence<'w> {
             let (truth, map) = (self.truth().await, Map::read(&self.context).await);
             settled = check::settled(&self.context, self.owner, &mut self.oracle, &truth, &map).await;
             if settled.is_ok() {
+                settled = self.no_upload_is_left();
+            }
+            if settled.is_ok() {
                 break;
             }
         }
         settled
+    }
+
+    /// I4 of uploads in parts: those that nobody knows any more take room and appear in no listing.
+    fn no_upload_is_left(&self) -> Result<(), String> {
+        for place in Place::ALL {
+            if let Some((id, key)) = Vault::of(self.world, place).uploads().pop_first() {
+                return Err(format!("I4: the upload {id} of {key} is left in {}", place.name()));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -46,6 +46,8 @@ impl Stage {
             .set("tiering.max_attempts", 3)
             .set("tiering.backoff_initial", "10ms")
             .set("tiering.backoff_cap", "50ms")
+            .set("tiering.drain_grace", "1s")
+            .set("tiering.schedule", "0 0 0 1 1 *")
             .set("database.pool_size", 6);
         let world = match servers {
             Servers::InMemory => builder.in_memory().build().await,
@@ -76,6 +78,9 @@ impl Stage {
         tiering.verify = if settings.read_back { VerifyMode::ReadBack } else { VerifyMode::Checksum };
         tiering.order = if settings.smallest_first { TransferOrder::Smallest } else { TransferOrder::Oldest };
         tiering.cache_on_read = settings.cache_on_read;
+        if settings.in_parts {
+            tiering.multipart_threshold_mb = 0;
+        }
         let accesses = AccessLog::default();
         Context { config: Arc::new(config), clock, accesses, ..self.world.context.clone() }
     }
@@ -91,7 +96,7 @@ impl Stage {
         conn.batch_execute(
             "DELETE FROM observed.ends; DELETE FROM transfer_parts; DELETE FROM run_failures; DELETE FROM replicas; \
              DELETE FROM runs; DELETE FROM files; DELETE FROM objects; DELETE FROM audit_events; DELETE FROM passes; \
-             DELETE FROM chores; DELETE FROM workers; UPDATE users SET used_bytes = 0",
+             DELETE FROM chores; DELETE FROM workers; DELETE FROM schedules; UPDATE users SET used_bytes = 0",
         )
         .await
         .unwrap();

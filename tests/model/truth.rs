@@ -52,6 +52,14 @@ impl<'w> Vault<'w> {
         }
     }
 
+    /// Unfinished uploads in parts: ids and keys. Of the real servers the harness's own invariants know.
+    pub(crate) fn uploads(&self) -> BTreeMap<String, String> {
+        match self {
+            Self::Memory(store) => store.uploads(),
+            Self::Real(_) => BTreeMap::new(),
+        }
+    }
+
     /// Puts bytes there, as if they had lain there for so long where that can be pretended.
     pub(crate) async fn place(&self, key: &str, bytes: Bytes, age: Duration) {
         match self {

@@ -150,7 +150,9 @@ pub(super) fn bytes_from_words(text: &str) -> Result<u64, String> {
 pub(super) fn storage_class(text: &str) -> Result<String, String> {
     let class = text.trim().to_ascii_uppercase();
     if class == "GLACIER" || class == "DEEP_ARCHIVE" {
-        return Err("is an archive class, whose objects cannot be read without a restore".to_owned());
+        let why = "is an archive class, whose objects cannot be read without a restore: a rule \
+                   ([[policy.rules]]) may choose it for some files, a store cannot for all";
+        return Err(why.to_owned());
     }
     if class.len() > 32 || !class.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         return Err("is not a storage class".to_owned());

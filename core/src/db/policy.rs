@@ -22,6 +22,23 @@ const PATHS: &str = "(WITH RECURSIVE paths AS ( \
          SELECT c.id, rtrim(paths.path, '/') || '/' || c.name FROM folders c JOIN paths ON c.parent_id = paths.id \
      ) SELECT id, path FROM paths)";
 
+/// The path of the folder of `f`: for statements that look at a bounded number of files.
+const PATH: &str = "LATERAL (WITH RECURSIVE up (parent_id, name, height) AS ( \
+         SELECT d.parent_id, d.name, 1 FROM folders d WHERE d.id = f.folder_id \
+         UNION ALL \
+         SELECT d.parent_id, d.name, up.height + 1 FROM up JOIN folders d ON d.id = up.parent_id WHERE up.height < 256 \
+     ) SELECT '/' || coalesce(string_agg(up.name, '/' ORDER BY up.height DESC) \
+                              FILTER (WHERE up.parent_id IS NOT NULL), '') AS path FROM up)";
+
+/// How many files a statement looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// All that there are.
+    All,
+    /// A bounded number.
+    Some,
+}
+
 /// The rules in force, and the stores that they speak of.
 #[derive(Debug, Clone)]
 pub struct Policy<'c> {
@@ -100,13 +117,16 @@ impl<'c> Policy<'c> {
     }
 
     /// What has to be joined for [`Self::number`].
-    pub(super) fn joins(&self) -> String {
+    pub(super) fn joins(&self, reach: Reach) -> String {
         let mut joins = String::new();
         if self.rules.values().any(|rule| !rule.owner.is_empty()) {
             joins += " JOIN users owner ON owner.id = f.owner_id";
         }
         if self.rules.values().any(|rule| !rule.path.is_empty()) {
-            joins = format!("{joins} LEFT JOIN {PATHS} folder ON folder.id = f.folder_id");
+            joins += &match reach {
+                Reach::All => format!(" LEFT JOIN {PATHS} folder ON folder.id = f.folder_id"),
+                Reach::Some => format!(" LEFT JOIN {PATH} folder ON true"),
+            };
         }
         joins
     }

@@ -161,7 +161,7 @@ pub async fn copy(context: &Context, claim: &Claim, token: LeaseToken) -> Result
         copied => copied?,
     };
     if context.config.tiering.verify == VerifyMode::ReadBack {
-        verify::prove_by_reading(job.destination, &job.key, &job.form(None)).await?;
+        verify::prove_by_reading(job.destination, &job.key, &job.form(None), Some(&context.pace)).await?;
     }
     Ok(Copied { etag, seal: job.sealing.map(|sealing| sealing.seal) })
 }
@@ -170,7 +170,8 @@ pub async fn copy(context: &Context, claim: &Claim, token: LeaseToken) -> Result
 async fn second_look(job: &Job<'_>, suspicion: CopyError) -> CopyError {
     let store = job.source.name().to_string();
     let right = (job.expected.size, job.expected.sha256);
-    match verify::second_look(right, None, || verify::read_whole(job.source, job.wanted())).await {
+    let read = || verify::read_whole(job.source, job.wanted(), Some(&job.context.pace));
+    match verify::second_look(right, None, read).await {
         Ok(Held::Right) => CopyError::BadRead { store, detail: suspicion.to_string() },
         Ok(Held::Missing) => CopyError::SourceMissing { store },
         Ok(Held::Wrong { size, sha256 }) => CopyError::SourceCorrupt {

@@ -10,6 +10,7 @@ use crate::db::transfer_parts::{self, TransferPart};
 use crate::db::{replicas, signed, unsigned};
 use crate::encryption::sealed_size;
 use crate::error::Result;
+use crate::step::{self, Step};
 use crate::store::{Body, BoxError, ByteRange, CompletedPart, StoreError, UploadId, Verdict};
 use crate::vault;
 
@@ -100,6 +101,7 @@ async fn begin_or_resume(job: &Job<'_>) -> std::result::Result<(UploadId, u64), 
     } else {
         job.destination.create_unchecked_multipart(&job.key, &options).await?
     };
+    step::reached(Step::PartsBegun, job.key.as_str()).await;
     let ours = patiently(|| note_upload(job, Some((&upload, size)))).await?;
     if !ours {
         job.destination.abort_multipart(&job.key, &upload).await?;
@@ -189,6 +191,7 @@ async fn send(
     };
     let sealed = job.sealing.as_ref().and(receipt.crc64nvme);
     let finished = Finished { etag: receipt.etag, length: part.length, crc, sealed };
+    step::reached(Step::PartSent, job.key.as_str()).await;
     remember(job, upload, part.number, &finished).await?;
     Ok((part.number, finished))
 }
@@ -288,8 +291,12 @@ async fn complete(
         .collect();
     let crc = checked.then(|| sealed.unwrap_or(job.expected.crc64nvme));
     let form = job.form(sealed);
-    match job.destination.complete_multipart(&job.key, upload, &list, crc).await {
-        Ok(receipt) => match verify::prove(job.destination, &job.key, &receipt, &form).await {
+    step::reached(Step::PartsSent, job.key.as_str()).await;
+    let completed = job.destination.complete_multipart(&job.key, upload, &list, crc).await;
+    step::reached(Step::PartsJoined, job.key.as_str()).await;
+    let pace = Some(&job.context.pace);
+    match completed {
+        Ok(receipt) => match verify::prove(job.destination, &job.key, &receipt, &form, pace).await {
             Ok(()) => Ok(receipt.etag),
             // It could not be asked: the next try asks again.
             Err(Unproved::Store(error)) => Err(error.into()),
@@ -297,7 +304,7 @@ async fn complete(
         },
         Err(error) if error.is_no_such_upload() => {
             // Perhaps an earlier call made the object and its answer was lost.
-            match verify::prove_by_asking(job.destination, &job.key, &form).await {
+            match verify::prove_by_asking(job.destination, &job.key, &form, pace).await {
                 Ok(()) => match job.destination.head(&job.key).await? {
                     Some(head) => Ok(head.etag),
                     None => Err(abandon_upload(job, upload, error.into()).await),

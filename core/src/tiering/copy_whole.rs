@@ -63,7 +63,7 @@ pub(super) async fn copy(job: &Job<'_>) -> Result<String, CopyError> {
     };
     let receipt = sent.map_err(|error| sending_error(job, error))?;
     step::reached(Step::CopySent, job.key.as_str()).await;
-    verify::prove(job.destination, &job.key, &receipt, &job.form(crc)).await?;
+    verify::prove(job.destination, &job.key, &receipt, &job.form(crc), Some(&job.context.pace)).await?;
     Ok(receipt.etag)
 }
 

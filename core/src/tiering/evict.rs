@@ -266,7 +266,7 @@ impl Freeing<'_> {
             None => expected.plain(),
             Some(seal) => expected.sealed(seal, None),
         };
-        match verify::prove_by_asking(self.store, key, &form).await {
+        match verify::prove_by_asking(self.store, key, &form, None).await {
             Ok(()) => Ok(true),
             Err(Unproved::Store(error)) => Err(error.into()),
             Err(Unproved::Missing(_) | Unproved::Wrong { .. }) => Ok(false),

@@ -69,6 +69,17 @@ impl Pace {
         stream::unfold(held, |mut held| async move { held.next().await.map(|item| (item, held)) }).boxed()
     }
 
+    /// Waits until so many bytes, which the caller has read itself, may have passed.
+    pub async fn pass(&self, bytes: u64) {
+        if self.0.bandwidth.is_unlimited() {
+            return;
+        }
+        let mut left = usize::try_from(bytes).unwrap_or(usize::MAX);
+        while left > 0 {
+            left = left.saturating_sub(self.clone().turn(left).await);
+        }
+    }
+
     fn rate(&self) -> Rate {
         let mut looked = self.0.looked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, rate)) = *looked

@@ -113,29 +113,29 @@ async fn join(
     scope: &RunScope,
     order: TransferOrder,
 ) -> Result<()> {
-    let before = replicas::queued_in(conn, active.id).await?;
-    replicas::plan_until(conn, active.id, policy, scope, replicas::Until::Now).await?;
-    let after = with_repairs(conn, active.id, policy.local, scope).await?;
+    let mut added = replicas::plan_until(conn, active.id, policy, scope, replicas::Until::Now).await?;
+    added.add(with_repairs(conn, active.id, policy.local, scope).await?);
     if order != TransferOrder::Oldest {
         replicas::note_sizes(conn, active.id).await?;
     }
     if active.status == RunStatus::Running {
-        runs::add_totals(conn, active.id, after.files - before.files, after.bytes - before.bytes).await?;
+        runs::add_totals(conn, active.id, added.files, added.bytes).await?;
     }
     crate::db::listen::notify(conn, crate::db::listen::RUNS, &active.id.to_string()).await
 }
 
-/// Adds the repairs that wait to a run of everything. Answers all that is queued for it.
+/// Adds the repairs that wait to a run of everything. Answers what that adds.
 async fn with_repairs(
     conn: &mut AsyncPgConnection,
     run: RunId,
     local: &str,
     scope: &RunScope,
 ) -> Result<Planned> {
-    if scope.is_everything() {
-        replicas::queue_repairs(conn, local, Some(run), scope.retry_failed).await?;
+    if !scope.is_everything() {
+        return Ok(Planned::default());
     }
-    replicas::queued_in(conn, run).await
+    let queued = replicas::queue_repairs(conn, local, Some(run), scope.retry_failed).await?;
+    Ok(Planned { files: queued.joined, bytes: queued.joined_bytes })
 }
 
 /// Takes a tick of the nightly schedule and asks for its run: exactly one worker succeeds. When a run is active
@@ -184,7 +184,8 @@ pub async fn start_queued(context: &Context) -> Result<Option<Run>> {
             let until = replicas::Until::RunRequested(run.id);
             replicas::plan_until(conn, run.id, &policy, &scope, until).await?;
         }
-        let Planned { files, bytes } = with_repairs(conn, run.id, policy.local, &scope).await?;
+        with_repairs(conn, run.id, policy.local, &scope).await?;
+        let Planned { files, bytes } = replicas::queued_in(conn, run.id).await?;
         if context.config.tiering.order != TransferOrder::Oldest {
             replicas::note_sizes(conn, run.id).await?;
         }

@@ -9,6 +9,8 @@ use crate::retry::RetryPolicy;
 use crate::store::{ObjectKey, PutReceipt, Store, StoreError, Verdict};
 use crate::vault::{self, Wanted};
 
+use super::pace::Pace;
+
 /// For requests whose body is at hand: a few tries within a second or two, before the caller is told.
 pub const QUICK_RETRY: RetryPolicy = RetryPolicy {
     initial: Duration::from_millis(100),
@@ -111,21 +113,27 @@ impl From<Unproved> for crate::error::Error {
 }
 
 /// Proves an object after a PUT or a completed multipart upload. The answer's own checksum is proof and costs
-/// nothing. A store that gave none is asked with a HEAD; one that keeps no checksums at all is read back.
+/// nothing. A store that gave none is asked with a HEAD; one that keeps no checksums at all is read back, at this pace.
 pub async fn prove(
     store: &Store,
     key: &ObjectKey,
     receipt: &PutReceipt,
     form: &Form,
+    pace: Option<&Pace>,
 ) -> Result<(), Unproved> {
     match compare(store, receipt.sha256, receipt.crc64nvme, form)? {
         Some(()) => Ok(()),
-        None => prove_by_asking(store, key, form).await,
+        None => prove_by_asking(store, key, form, pace).await,
     }
 }
 
 /// Proves an object whose PUT was answered nothing, or long ago.
-pub async fn prove_by_asking(store: &Store, key: &ObjectKey, form: &Form) -> Result<(), Unproved> {
+pub async fn prove_by_asking(
+    store: &Store,
+    key: &ObjectKey,
+    form: &Form,
+    pace: Option<&Pace>,
+) -> Result<(), Unproved> {
     let head = store.head(key).await?.ok_or_else(|| Unproved::Missing(store.name().to_string()))?;
     let wanted = form.stored_size();
     if head.size != wanted {
@@ -137,13 +145,18 @@ pub async fn prove_by_asking(store: &Store, key: &ObjectKey, form: &Form) -> Res
     }
     match compare(store, head.sha256, head.crc64nvme, form)? {
         Some(()) => Ok(()),
-        None => prove_by_reading(store, key, form).await,
+        None => prove_by_reading(store, key, form, pace).await,
     }
 }
 
 /// Downloads the object, decrypts it where it is encrypted, and hashes it.
-pub async fn prove_by_reading(store: &Store, key: &ObjectKey, form: &Form) -> Result<(), Unproved> {
-    let (_, sha256) = read_whole(store, form.wanted(key)).await?;
+pub async fn prove_by_reading(
+    store: &Store,
+    key: &ObjectKey,
+    form: &Form,
+    pace: Option<&Pace>,
+) -> Result<(), Unproved> {
+    let (_, sha256) = read_whole(store, form.wanted(key), pace).await?;
     if sha256 == form.expected.sha256 {
         return Ok(());
     }
@@ -154,9 +167,18 @@ pub async fn prove_by_reading(store: &Store, key: &ObjectKey, form: &Form) -> Re
     })
 }
 
-/// Size in bytes and SHA-256 of what a store gives out, decrypted where it decrypts.
-pub async fn read_whole(store: &Store, wanted: Wanted<'_>) -> Result<(u64, Sha256), StoreError> {
-    let hashed = vault::hash(store, wanted, |_| std::future::ready(())).await?;
+/// Size in bytes and SHA-256 of what a store gives out, decrypted where it decrypts; read at this pace, if at any.
+pub async fn read_whole(
+    store: &Store,
+    wanted: Wanted<'_>,
+    pace: Option<&Pace>,
+) -> Result<(u64, Sha256), StoreError> {
+    let passed = async |bytes| {
+        if let Some(pace) = pace {
+            pace.pass(bytes).await;
+        }
+    };
+    let hashed = vault::hash(store, wanted, passed).await?;
     Ok((hashed.size, hashed.sha256))
 }
 

@@ -5,5 +5,6 @@ mod constraints;
 mod freeing_cost;
 mod lists;
 mod migrations;
+mod plan_cost;
 mod policy_cost;
 mod schema_file;

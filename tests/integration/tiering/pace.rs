@@ -70,6 +70,12 @@ async fn the_parts_of_a_large_file_keep_to_the_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_back_to_prove_a_copy_counts_too() {
+    let world = world("1MiB/s").set("tiering.verify", "read-back").build().await;
+    assert_within_a_fifth(rate_of(&world, &[512 * KIB; 4]).await, MIB / 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_limit_is_no_reason_to_give_up_on_a_store() {
     // Each of six streams has a turn every few seconds only, and stores are given up after one second of standing still.
     let world = world("64KiB/s")

@@ -31,7 +31,7 @@ pub async fn make_tables(conn: &mut AsyncPgConnection) -> Result<()> {
         "CREATE TEMP TABLE catalog_seen ( \
              key text COLLATE \"C\" NOT NULL, store text NOT NULL, ordinal integer NOT NULL, size bigint NOT NULL, \
              etag text NOT NULL, storage_class text, content_type text NOT NULL, sha256 text NOT NULL, \
-             crc64nvme text NOT NULL, block_crcs text, verified_at timestamptz NOT NULL, at timestamptz NOT NULL, \
+             crc64nvme text NOT NULL, block_crcs text, key_id text, envelope text, verified_at timestamptz NOT NULL, at timestamptz NOT NULL, \
              object_id uuid NOT NULL, owner_id uuid NOT NULL, email text, file_id uuid, version integer, \
              name text NOT NULL, original text NOT NULL, folder text[] NOT NULL, folder_id uuid \
          ) ON COMMIT DROP",
@@ -155,7 +155,7 @@ pub struct Seen {
     pub store: String,
     /// 0 for the first version; further ones are the same object again.
     pub ordinal: i32,
-    /// Bytes.
+    /// Bytes in the clear.
     pub size: i64,
     /// Entity tag.
     pub etag: String,
@@ -169,6 +169,10 @@ pub struct Seen {
     pub crc64nvme: String,
     /// Hexadecimal, where the bytes were read.
     pub block_crcs: Option<String>,
+    /// Name of the key that it is encrypted with, if it is.
+    pub key_id: Option<String>,
+    /// See [`crate::encryption::Seal`]. Hexadecimal.
+    pub envelope: Option<String>,
     /// When the bytes were last known to be right.
     pub verified_at: DateTime<Utc>,
     /// When they were uploaded.

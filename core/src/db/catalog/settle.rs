@@ -4,6 +4,7 @@ use diesel::sql_types::{Array, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::found::stored_size;
+use crate::db::replicas;
 use crate::error::Result;
 
 /// What was put in line.
@@ -41,12 +42,13 @@ pub async fn settle(
     run(conn, "ANALYZE objects, replicas, files, file_versions, catalog_seen").await?;
     let found = run(
         conn,
-        "INSERT INTO replicas (object_id, store, state, etag, storage_class, rule, verified_at) \
-         SELECT DISTINCT ON (o.id, s.store) o.id, s.store, 'present', s.etag, s.storage_class, 'rebuild', s.verified_at \
+        "INSERT INTO replicas (object_id, store, state, etag, storage_class, rule, verified_at, key_id, envelope) \
+         SELECT DISTINCT ON (o.id, s.store) o.id, s.store, 'present', s.etag, s.storage_class, 'rebuild', s.verified_at, \
+                s.key_id, decode(s.envelope, 'hex') \
          FROM catalog_seen s JOIN objects o ON o.key = s.key \
          WHERE o.size = s.size AND o.sha256 = decode(s.sha256, 'hex') \
          ON CONFLICT (object_id, store) DO UPDATE SET state = 'present', etag = excluded.etag, \
-             verified_at = excluded.verified_at, last_error = NULL, attempts = 0, abandoned = 0 \
+             verified_at = excluded.verified_at, key_id = excluded.key_id, envelope = excluded.envelope, last_error = NULL, attempts = 0, abandoned = 0 \
          WHERE replicas.state <> 'present'",
     )
     .await?;
@@ -71,6 +73,7 @@ pub async fn settle(
     )
     .await?;
     homes(conn, local, cloud, clouds).await?;
+    replicas::mend_spare(conn, local, clouds).await?;
     Ok(Settled { found, gone, lost })
 }
 

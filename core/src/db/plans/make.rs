@@ -6,12 +6,12 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{Group, Plan};
 use crate::db::policy::Policy;
-use crate::db::replicas::{Until, Wanted, taken_up_again};
-use crate::db::runs::RunScope;
+use crate::db::replicas::{Among, Candidates, Until, Wanted, taken_up_again};
+use crate::db::runs::{self, RunScope};
 use crate::db::schema::plans;
 use crate::db::statement::{Value, Values};
 use crate::error::{Error, Result};
-use crate::ids::{PlanId, UserId};
+use crate::ids::{PlanId, RunId, UserId};
 
 /// A new plan.
 #[derive(Debug)]
@@ -71,7 +71,17 @@ pub async fn fill(
     diesel::sql_query("SET LOCAL statement_timeout = '15min'").execute(conn).await?;
     for store in policy.targets() {
         let wanted = Wanted { policy, store, scope, until: Until::Now };
-        copies(conn, plan, &wanted).await?;
+        let mut absent = Candidates::absent(conn, &wanted).await?;
+        while let Some(among) = absent.next(conn).await? {
+            copies(conn, plan, &wanted, &among, Row::None).await?;
+        }
+        let mut waiting = Candidates::waiting(conn, &wanted).await?;
+        while let Some(among) = waiting.next(conn).await? {
+            copies(conn, plan, &wanted, &among, Row::Waiting).await?;
+        }
+        if let Some(run) = runs::active(conn).await? {
+            copies(conn, plan, &wanted, &Among::Everything, Row::QueuedIn(run.id)).await?;
+        }
     }
     if scope.is_everything() {
         repairs(conn, plan, policy.local, scope.retry_failed).await?;
@@ -89,14 +99,44 @@ const NAMED: &str = "LEFT JOIN LATERAL ( \
          WHERE v.object_id = w.object_id AND f.deleted_at IS NULL ORDER BY v.created_at LIMIT 1 \
      ) named ON true";
 
-async fn copies(conn: &mut AsyncPgConnection, plan: PlanId, wanted: &Wanted<'_>) -> Result<usize> {
+/// What is known of the copies that are planned.
+#[derive(Debug, Clone, Copy)]
+enum Row {
+    /// Nothing: they are new.
+    None,
+    /// They wait for a run, were given up or are lost.
+    Waiting,
+    /// They are queued for the run that is going on, and are part of what one would do that is asked for now.
+    QueuedIn(RunId),
+}
+
+async fn copies(
+    conn: &mut AsyncPgConnection,
+    plan: PlanId,
+    wanted: &Wanted<'_>,
+    among: &Among,
+    row: Row,
+) -> Result<usize> {
     let mut values = Values::default();
     let (plan, store) = (values.id(plan), values.text(wanted.store));
     let again = taken_up_again(wanted.scope);
-    let there = format!(
-        "NOT EXISTS (SELECT 1 FROM replicas d WHERE d.object_id = o.id AND d.store = {store} AND NOT d.state {again})"
-    );
-    let select = wanted.select(&mut values, &there);
+    let fence = among.fence();
+    let a_row = |which: &str| {
+        format!(
+            "EXISTS (SELECT 1 FROM replicas d WHERE d.object_id = o.id AND d.store = {store} AND {which} {fence})"
+        )
+    };
+    let there = match row {
+        Row::None => format!("NOT {}", a_row("true")),
+        Row::Waiting => a_row(&format!("d.state {again} AND (d.state <> 'queued' OR d.run_id IS NULL)")),
+        Row::QueuedIn(run) => {
+            let run = values.id(run);
+            format!(
+                "o.id IN (SELECT d.object_id FROM replicas d WHERE d.run_id = {run} AND d.state = 'queued' AND d.store = {store})"
+            )
+        }
+    };
+    let select = wanted.select(&mut values, among, &there);
     // An upload that has begun goes on as it was begun.
     let sql = format!(
         "INSERT INTO plan_items (plan_id, object_id, store, rule, storage_class, priority, size, file_id, filename, version, \

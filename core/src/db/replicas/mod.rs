@@ -3,6 +3,7 @@
 //!
 //! Leases and delays are counted by the database's clock, the one that all workers share.
 
+mod candidates;
 mod claim;
 mod evict;
 mod fetch;
@@ -26,6 +27,7 @@ use crate::encryption::Seal;
 use crate::error::Result;
 use crate::ids::{ObjectId, RunId};
 
+pub(in crate::db) use candidates::{Among, Candidates};
 pub use claim::{
     Claim, claim, claim_by_size, claim_on_demand, holds_lease, note_sizes, reclaim_expired, renew_leases,
 };
@@ -39,7 +41,7 @@ pub use lost::{Repairs, can_repair, mark_lost, objects_lost, queue_repairs};
 pub use multipart::{begin_multipart, forget_multipart, open_multiparts};
 pub use plan::{Planned, Until, next_due, plan_until, queued_in, unassign};
 pub(in crate::db) use plan::{Wanted, taken_up_again};
-pub use reconcile::{Facts, Known, any_known, facts, known_after, knows_upload, mark_surplus};
+pub use reconcile::{Facts, Known, any_known, facts, known_after, knows_upload, mark_surplus, mend_spare};
 pub use review::{Reviewed, any_under_a_rule, decide, review};
 pub use scrub::{ToRead, last_hopes, mark_found_again, mark_verified, oldest_verified, verified_before};
 pub use seals::{KeyUse, keys_in_use, seal_of};

@@ -5,8 +5,9 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::candidates::{Among, Candidates};
 use crate::db::enums::ReplicaState;
-use crate::db::policy::{DEFAULT_RULE, Policy};
+use crate::db::policy::{DEFAULT_RULE, Policy, Reach};
 use crate::db::runs::RunScope;
 use crate::db::schema::replicas;
 use crate::db::statement::{Value, Values};
@@ -22,6 +23,14 @@ pub struct Planned {
     /// Bytes to move.
     #[diesel(sql_type = BigInt)]
     pub bytes: i64,
+}
+
+impl Planned {
+    /// More of it.
+    pub fn add(&mut self, more: Self) {
+        self.files += more.files;
+        self.bytes += more.bytes;
+    }
 }
 
 /// The conditions of a scope on `f`, a row of `files`. Only what is asked for appears, so that each scope gets a plan of
@@ -61,7 +70,7 @@ pub(in crate::db) struct Wanted<'p> {
 
 impl Wanted<'_> {
     /// That `o`, a row of `objects`, was acknowledged in time and can be copied into the store from another one.
-    fn can_be_copied(&self, values: &mut Values) -> String {
+    fn can_be_copied(&self, values: &mut Values, among: &Among) -> String {
         let until = match self.until {
             Until::RunRequested(run) => {
                 format!("o.stored_at <= (SELECT created_at FROM runs WHERE id = {})", values.id(run))
@@ -71,34 +80,63 @@ impl Wanted<'_> {
         let store = values.text(self.store);
         format!(
             "o.state = 'stored' AND {until} AND EXISTS (SELECT 1 FROM replicas s \
-             WHERE s.object_id = o.id AND s.state = 'present' AND s.store <> {store})"
+             WHERE s.object_id = o.id AND s.state = 'present' AND s.store <> {store} {})",
+            among.fence()
         )
     }
 
-    /// `(object_id, size, rule, storage_class, priority)` of every acknowledged object in the scope that the policy
-    /// wants in the store, that can be copied from another one, and for which `there`, a condition on `o`, holds.
-    pub(in crate::db) fn select(&self, values: &mut Values, there: &str) -> String {
+    /// `(object_id, size, rule, storage_class, priority)` of every acknowledged object `among` those and in the scope that
+    /// the policy wants in the store, that can be copied from another one, and for which `there`, a condition on `o`, holds.
+    pub(in crate::db) fn select(&self, values: &mut Values, among: &Among, there: &str) -> String {
         let scope = scope_sql(self.scope, values);
-        let can_be_copied = format!("{} AND {there}", self.can_be_copied(values));
+        let can_be_copied =
+            format!("{} AND {} AND {there}", among_sql(among, values), self.can_be_copied(values, among));
+        let fence = among.fence();
         if self.policy.rules.is_empty() {
             return format!(
                 "SELECT o.id AS object_id, o.size, '{DEFAULT_RULE}'::text AS rule, NULL::text AS storage_class, \
                         0::smallint AS priority \
                  FROM objects o WHERE {can_be_copied} \
-                   AND o.id IN (SELECT v.object_id FROM file_versions v JOIN files f ON f.id = v.file_id WHERE {scope})"
+                   AND EXISTS (SELECT 1 FROM file_versions v JOIN files f ON f.id = v.file_id \
+                               WHERE v.object_id = o.id AND {scope} {fence})"
             );
         }
         let number = self.policy.number(values, "coalesce(f.last_accessed_at, o.stored_at)");
         let targets = Policy::as_table(&self.policy.wanted_in(self.store), values);
         // Where several versions have the same bytes, the first rule that matches any of them decides.
-        format!(
-            "SELECT c.object_id, c.size, t.rule, t.storage_class, t.priority FROM ( \
-                 SELECT o.id AS object_id, o.size, min({number}) AS number \
+        let decided = match among {
+            Among::Everything => format!(
+                "SELECT o.id AS object_id, o.size, min({number}) AS number \
                  FROM objects o JOIN file_versions v ON v.object_id = o.id JOIN files f ON f.id = v.file_id {joins} \
-                 WHERE {scope} AND {can_be_copied} GROUP BY o.id, o.size \
-             ) c JOIN {targets} AS t (number, rule, storage_class, priority) ON t.number = c.number",
-            joins = self.policy.joins(),
+                 WHERE {scope} AND {can_be_copied} GROUP BY o.id, o.size",
+                joins = self.policy.joins(Reach::All),
+            ),
+            Among::Objects(_) => format!(
+                "SELECT o.id AS object_id, o.size, d.number \
+                 FROM (SELECT * FROM objects o WHERE {can_be_copied} OFFSET 0) o CROSS JOIN LATERAL ( \
+                     SELECT min(x.number) AS number FROM ( \
+                         SELECT {number} AS number FROM file_versions v JOIN files f ON f.id = v.file_id {joins} \
+                         WHERE v.object_id = o.id AND {scope} \
+                     ) x \
+                 ) d",
+                joins = self.policy.joins(Reach::Some),
+            ),
+        };
+        format!(
+            "SELECT c.object_id, c.size, t.rule, t.storage_class, t.priority FROM ({decided}) c \
+             JOIN {targets} AS t (number, rule, storage_class, priority) ON t.number = c.number"
         )
+    }
+}
+
+/// The condition on `o`, a row of `objects`, that a statement looks at it.
+fn among_sql(among: &Among, values: &mut Values) -> String {
+    match among {
+        Among::Everything => "true".to_owned(),
+        Among::Objects(objects) => {
+            let objects = objects.iter().map(|object| object.0).collect();
+            format!("o.id = ANY({})", values.bind(Value::Uuids(objects)))
+        }
     }
 }
 
@@ -113,7 +151,7 @@ pub(in crate::db) fn taken_up_again(scope: &RunScope) -> &'static str {
 }
 
 /// Queues every acknowledged object in the scope for the stores where the policy wants it and it is not yet, and takes
-/// over what earlier runs left queued, under the rule that holds now. Idempotent.
+/// over what earlier runs left queued, under the rule that holds now. Answers what that adds to the run. Idempotent.
 ///
 /// Part of a transaction: lifts the statement timeout for it, because a plan may cover millions of rows.
 pub async fn plan_until(
@@ -124,24 +162,51 @@ pub async fn plan_until(
     until: Until,
 ) -> Result<Planned> {
     diesel::sql_query("SET LOCAL statement_timeout = '15min'").execute(conn).await?;
+    take_out_of_other_runs(conn, run).await?;
+    let mut planned = Planned::default();
     for store in policy.targets() {
         let wanted = Wanted { policy, store, scope, until };
-        queue_new(conn, run, &wanted).await?;
-        adopt(conn, run, &wanted).await?;
+        let mut absent = Candidates::absent(conn, &wanted).await?;
+        while let Some(among) = absent.next(conn).await? {
+            planned.add(queue_new(conn, run, &wanted, &among).await?);
+        }
+        let mut waiting = Candidates::waiting(conn, &wanted).await?;
+        while let Some(among) = waiting.next(conn).await? {
+            planned.add(adopt(conn, run, &wanted, &among).await?);
+        }
     }
     for store in &policy.clouds {
-        drop_unwanted(conn, &Wanted { policy, store, scope, until }).await?;
+        let wanted = Wanted { policy, store, scope, until };
+        if policy.rules.is_empty() && *store == policy.cloud {
+            continue;
+        }
+        let mut waiting = Candidates::waiting(conn, &wanted).await?;
+        while let Some(among) = waiting.next(conn).await? {
+            drop_unwanted(conn, &wanted, &among).await?;
+        }
     }
-    queued_in(conn, run).await
+    Ok(planned)
+}
+
+/// Only the active run has a queue. What came back to another one in the moment in which that ended is without a run.
+async fn take_out_of_other_runs(conn: &mut AsyncPgConnection, run: RunId) -> Result<()> {
+    for direction in ["<", ">"] {
+        // By the index of claims, whose end is reached at once where there are none.
+        let sql = format!(
+            "UPDATE replicas r SET run_id = NULL FROM ( \
+                 SELECT object_id, store FROM replicas WHERE state = 'queued' AND run_id {direction} $1 \
+                 ORDER BY run_id LIMIT 1000 \
+             ) s WHERE r.object_id = s.object_id AND r.store = s.store AND r.state = 'queued'"
+        );
+        while diesel::sql_query(&sql).bind::<SqlUuid, _>(run).execute(conn).await? > 0 {}
+    }
+    Ok(())
 }
 
 /// Takes out of the queue, and off the list of what was given up, what no rule wants any more and nothing was copied of:
 /// the local copy would wait for it for ever.
-async fn drop_unwanted(conn: &mut AsyncPgConnection, wanted: &Wanted<'_>) -> Result<usize> {
+async fn drop_unwanted(conn: &mut AsyncPgConnection, wanted: &Wanted<'_>, among: &Among) -> Result<usize> {
     let Wanted { policy, store, .. } = wanted;
-    if policy.rules.is_empty() && *store == policy.cloud {
-        return Ok(0);
-    }
     let mut values = Values::default();
     let here = values.text(*store);
     let waits = |row: &str| {
@@ -153,34 +218,55 @@ async fn drop_unwanted(conn: &mut AsyncPgConnection, wanted: &Wanted<'_>) -> Res
     let still_wanted = if policy.wanted_in(store).is_empty() {
         "false".to_owned()
     } else {
-        let there = format!("EXISTS (SELECT 1 FROM replicas d WHERE d.object_id = o.id AND {})", waits("d"));
-        format!("r.object_id IN (SELECT w.object_id FROM ({}) w)", wanted.select(&mut values, &there))
+        let there = format!(
+            "EXISTS (SELECT 1 FROM replicas d WHERE d.object_id = o.id AND {} {})",
+            waits("d"),
+            among.fence()
+        );
+        format!("r.object_id IN (SELECT w.object_id FROM ({}) w)", wanted.select(&mut values, among, &there))
     };
+    let (these, fence) = (among_sql(among, &mut values), among.fence());
     let scope = scope_sql(wanted.scope, &mut values);
-    let can_be_copied = wanted.can_be_copied(&mut values);
+    let can_be_copied = wanted.can_be_copied(&mut values, among);
     let sql = format!(
-        "DELETE FROM replicas r USING objects o WHERE o.id = r.object_id AND {} AND {can_be_copied} AND NOT {still_wanted} \
-           AND r.object_id IN (SELECT v.object_id FROM file_versions v JOIN files f ON f.id = v.file_id WHERE {scope})",
+        "DELETE FROM replicas r USING objects o WHERE o.id = r.object_id AND {these} AND {} AND {can_be_copied} \
+           AND NOT {still_wanted} AND EXISTS (SELECT 1 FROM file_versions v JOIN files f ON f.id = v.file_id \
+                                              WHERE v.object_id = o.id AND {scope} {fence})",
         waits("r")
     );
     Ok(values.query(&sql).execute(conn).await?)
 }
 
-async fn queue_new(conn: &mut AsyncPgConnection, run: RunId, wanted: &Wanted<'_>) -> Result<usize> {
+async fn queue_new(
+    conn: &mut AsyncPgConnection,
+    run: RunId,
+    wanted: &Wanted<'_>,
+    among: &Among,
+) -> Result<Planned> {
     let mut values = Values::default();
     let (run, store) = (values.id(run), values.text(wanted.store));
-    let missing =
-        format!("NOT EXISTS (SELECT 1 FROM replicas d WHERE d.object_id = o.id AND d.store = {store})");
-    let select = wanted.select(&mut values, &missing);
-    let sql = format!(
-        "INSERT INTO replicas (object_id, store, state, run_id, rule, storage_class, priority) \
-         SELECT w.object_id, {store}, 'queued', {run}, w.rule, w.storage_class, w.priority FROM ({select}) w \
-         ON CONFLICT DO NOTHING"
+    let missing = format!(
+        "NOT EXISTS (SELECT 1 FROM replicas d WHERE d.object_id = o.id AND d.store = {store} {})",
+        among.fence()
     );
-    Ok(values.query(&sql).execute(conn).await?)
+    let select = wanted.select(&mut values, among, &missing);
+    let sql = format!(
+        "WITH added AS ( \
+             INSERT INTO replicas (object_id, store, state, run_id, rule, storage_class, priority) \
+             SELECT w.object_id, {store}, 'queued', {run}, w.rule, w.storage_class, w.priority FROM ({select}) w \
+             ON CONFLICT DO NOTHING RETURNING object_id \
+         ) SELECT count(*) AS files, coalesce(sum(o.size), 0)::bigint AS bytes \
+           FROM added a JOIN objects o ON o.id = a.object_id"
+    );
+    Ok(values.query(&sql).get_result(conn).await?)
 }
 
-async fn adopt(conn: &mut AsyncPgConnection, run: RunId, wanted: &Wanted<'_>) -> Result<usize> {
+async fn adopt(
+    conn: &mut AsyncPgConnection,
+    run: RunId,
+    wanted: &Wanted<'_>,
+    among: &Among,
+) -> Result<Planned> {
     let mut values = Values::default();
     let (run, store) = (values.id(run), values.text(wanted.store));
     let again = taken_up_again(wanted.scope);
@@ -189,20 +275,25 @@ async fn adopt(conn: &mut AsyncPgConnection, run: RunId, wanted: &Wanted<'_>) ->
             "{row}.store = {store} AND {row}.state {again} AND ({row}.state <> 'queued' OR {row}.run_id IS DISTINCT FROM {run})"
         )
     };
-    let there = format!("EXISTS (SELECT 1 FROM replicas d WHERE d.object_id = o.id AND {})", waits("d"));
-    let select = wanted.select(&mut values, &there);
+    let there = format!(
+        "EXISTS (SELECT 1 FROM replicas d WHERE d.object_id = o.id AND {} {})",
+        waits("d"),
+        among.fence()
+    );
+    let select = wanted.select(&mut values, among, &there);
     // An upload that has begun goes on as it was begun.
     let sql = format!(
-        "UPDATE replicas r SET state = 'queued', run_id = {run}, not_before = now(), \
+        "WITH added AS (UPDATE replicas r SET state = 'queued', run_id = {run}, not_before = now(), \
                 attempts = CASE WHEN r.state = 'queued' THEN r.attempts ELSE 0 END, \
                 abandoned = CASE WHEN r.state = 'queued' THEN r.abandoned ELSE 0 END, \
                 rule = CASE WHEN r.upload_id IS NULL THEN w.rule ELSE r.rule END, \
                 storage_class = CASE WHEN r.upload_id IS NULL THEN w.storage_class ELSE r.storage_class END, \
                 priority = CASE WHEN r.upload_id IS NULL THEN w.priority ELSE r.priority END \
-         FROM ({select}) w WHERE r.object_id = w.object_id AND {}",
+         FROM ({select}) w WHERE r.object_id = w.object_id AND {} RETURNING w.size \
+         ) SELECT count(*) AS files, coalesce(sum(size), 0)::bigint AS bytes FROM added",
         waits("r")
     );
-    Ok(values.query(&sql).execute(conn).await?)
+    Ok(values.query(&sql).get_result(conn).await?)
 }
 
 /// What is queued for a run at this moment.

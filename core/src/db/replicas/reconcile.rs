@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::db::enums::{ObjectState, ReplicaState};
@@ -145,6 +145,21 @@ pub async fn knows_upload(
     .get_result(conn)
     .await?;
     Ok(row.yes)
+}
+
+/// A local copy is not spare, and its object is planned for again, where no store of the cloud has a row of it: somebody
+/// has taken the row away by hand. Reads every local copy that has crossed: for passes that take long anyway. Answers how
+/// many there were.
+pub async fn mend_spare(conn: &mut AsyncPgConnection, local: &str, clouds: &[&str]) -> Result<usize> {
+    Ok(diesel::sql_query(
+        "UPDATE replicas l SET spare_since = NULL \
+         WHERE l.store = $1 AND l.state = 'present' AND l.spare_since IS NOT NULL \
+           AND NOT EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = l.object_id AND c.store = ANY($2))",
+    )
+    .bind::<Text, _>(local)
+    .bind::<Array<Text>, _>(clouds)
+    .execute(conn)
+    .await?)
 }
 
 /// Whether any object is known at all. An empty catalogue says nothing about what lies in the stores.

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use crate::db::policy::Policy;
+use crate::db::policy::{Policy, Reach};
 use crate::db::statement::{Value, Values};
 use crate::error::Result;
 use crate::ids::ObjectId;
@@ -35,7 +35,7 @@ pub async fn review(
     let number =
         policy.number(&mut values, "greatest(coalesce(f.last_accessed_at, o.stored_at), l.last_used_at)");
     let rules = policy.as_table_of_keeping(&mut values);
-    let joins = policy.joins();
+    let joins = policy.joins(Reach::Some);
     let sql = format!(
         "WITH picked AS ( \
              SELECT object_id, last_used_at FROM replicas \
@@ -93,7 +93,7 @@ pub async fn decide(
     let sql = format!(
         "SELECT min({number}) AS number FROM objects o JOIN file_versions v ON v.object_id = o.id \
          JOIN files f ON f.id = v.file_id {} WHERE o.id = {object} AND f.deleted_at IS NULL",
-        policy.joins()
+        policy.joins(Reach::Some)
     );
     let row: Number = values.query(&sql).get_result(conn).await?;
     let number = row.number.and_then(|number| u32::try_from(number).ok());

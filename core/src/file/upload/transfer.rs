@@ -236,7 +236,7 @@ impl<'c> Transfer<'c> {
             StoreError::retry,
         )
         .await?;
-        verify::prove(&self.store, &self.key, &receipt, &digest.expected()).await?;
+        verify::prove(&self.store, &self.key, &receipt, &digest.expected(), None).await?;
         Ok((digest, receipt.etag))
     }
 
@@ -349,7 +349,7 @@ impl<'c> Transfer<'c> {
         self.parts.sort_unstable_by_key(|part| part.number);
         let crc = Some(digest.crc64nvme);
         let receipt = self.store.complete_multipart(&self.key, &upload, &self.parts, crc).await?;
-        verify::prove(&self.store, &self.key, &receipt, &digest.expected()).await?;
+        verify::prove(&self.store, &self.key, &receipt, &digest.expected(), None).await?;
         Ok((digest, receipt.etag))
     }
 

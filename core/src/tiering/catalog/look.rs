@@ -3,9 +3,10 @@
 //! user had sent it.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 
 use super::error::CatalogError;
+use super::sealed;
 use crate::checksum::{Crc64Nvme, ObjectDigest, Sha256, UploadHasher};
 use crate::context::Context;
 use crate::db::catalog::{Candidate, Seen};
@@ -28,12 +29,30 @@ pub(super) enum Look {
     Strange(String),
 }
 
-/// What is known of the bytes.
-struct Bytes {
-    sha256: Sha256,
-    crc64nvme: Crc64Nvme,
-    blocks: Option<Vec<u8>>,
-    verified_at: Option<DateTime<Utc>>,
+/// What is known of the bytes, in the clear.
+pub(super) struct Bytes {
+    pub(super) size: u64,
+    pub(super) sha256: Sha256,
+    pub(super) crc64nvme: Crc64Nvme,
+    pub(super) blocks: Option<Vec<u8>>,
+    /// When they were last known to be right; none when nobody looked since they were written.
+    pub(super) verified_at: Option<DateTime<Utc>>,
+    /// How they are encrypted, if they are.
+    pub(super) seal: Option<Seal>,
+}
+
+impl Bytes {
+    /// Of bytes that were read just now.
+    pub(super) fn read(digest: &ObjectDigest, seal: Option<Seal>, now: DateTime<Utc>) -> Self {
+        Self {
+            size: digest.size,
+            sha256: digest.sha256,
+            crc64nvme: digest.crc64nvme,
+            blocks: Some(digest.blocks.to_bytes()),
+            verified_at: Some(now),
+            seal,
+        }
+    }
 }
 
 /// Looks at an object that was listed.
@@ -52,9 +71,6 @@ pub(super) async fn look(context: &Context, candidate: &Candidate) -> Result<Loo
     if head.size != unsigned(candidate.size) {
         return Ok(Look::Strange("its size changed since it was listed".to_owned()));
     }
-    if head.metadata.contains_key(Seal::KEY_ID) {
-        return Ok(Look::Strange("it is encrypted: what it is, only a snapshot tells".to_owned()));
-    }
     let mut label = Label::read(&head.metadata);
     // A label that speaks of another object was copied here with somebody else's tool: it says nothing of this one. One
     // that speaks of none was not written by us: it may keep its name, but not claim a place among a file's versions.
@@ -64,7 +80,12 @@ pub(super) async fn look(context: &Context, candidate: &Candidate) -> Result<Loo
         None => (label.file, label.also) = (None, Vec::new()),
     }
     let now = context.clock.now();
-    Ok(match bytes(store, &key, &head, &label, now).await? {
+    let known = if sealed::is_sealed(&head) {
+        sealed::bytes(store, &key, &head, now).await?
+    } else {
+        bytes(store, &key, &head, &label, now).await?
+    };
+    Ok(match known {
         Ok(bytes) => Look::Seen(seen(candidate, &key, &head, &label, &bytes, now)),
         Err(why) => Look::Strange(why),
     })
@@ -88,7 +109,9 @@ async fn bytes(
     }
     if let (Some(sha256), Some(crc64nvme)) = (label.sha256, label.crc64nvme) {
         let proved = head.sha256.is_some() || head.crc64nvme.is_some();
-        return Ok(Ok(Bytes { sha256, crc64nvme, blocks: None, verified_at: proved.then_some(now) }));
+        let verified_at = proved.then_some(now);
+        let size = head.size;
+        return Ok(Ok(Bytes { size, sha256, crc64nvme, blocks: None, verified_at, seal: None }));
     }
     // An upload in parts began before anybody knew its hash: only its bytes can tell.
     let read = || digest(store, key);
@@ -96,18 +119,19 @@ async fn bytes(
     if digest.size != head.size || contradicts(Some(digest.sha256), Some(digest.crc64nvme)) {
         return Ok(wrong());
     }
-    Ok(Ok(Bytes {
-        sha256: digest.sha256,
-        crc64nvme: digest.crc64nvme,
-        blocks: Some(digest.blocks.to_bytes()),
-        verified_at: Some(now),
-    }))
+    Ok(Ok(Bytes::read(&digest, None, now)))
 }
 
 async fn digest(store: &Store, key: &ObjectKey) -> Result<ObjectDigest, StoreError> {
-    let mut object = store.get(key, None).await?;
+    hashed(store.get(key, None).await?.body).await
+}
+
+/// What the bytes of a body are.
+pub(super) async fn hashed(
+    mut body: impl Stream<Item = Result<bytes::Bytes, StoreError>> + Unpin,
+) -> Result<ObjectDigest, StoreError> {
     let mut hasher = UploadHasher::new();
-    while let Some(chunk) = object.body.next().await {
+    while let Some(chunk) = body.next().await {
         hasher.update(&chunk?);
     }
     Ok(hasher.finish())
@@ -131,7 +155,7 @@ fn seen(
         key: candidate.key.clone(),
         store: candidate.store.clone(),
         ordinal: 0,
-        size: signed(head.size),
+        size: signed(bytes.size),
         etag: plain(&head.etag),
         storage_class: head.storage_class.as_deref().map(plain),
         content_type: head
@@ -143,6 +167,8 @@ fn seen(
         sha256: bytes.sha256.to_string(),
         crc64nvme: format!("{:016x}", bytes.crc64nvme.as_u64()),
         block_crcs: bytes.blocks.as_ref().map(hex::encode),
+        key_id: bytes.seal.as_ref().map(|seal| seal.key_id.clone()),
+        envelope: bytes.seal.as_ref().map(|seal| hex::encode(&seal.envelope)),
         // Not proved now, but when it was written: an old proof is looked at again soon.
         verified_at: bytes.verified_at.unwrap_or(at),
         at,

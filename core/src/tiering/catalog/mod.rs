@@ -14,6 +14,7 @@ mod listing;
 mod look;
 mod rebuild;
 mod rebuilt;
+mod sealed;
 mod send;
 mod snapshot;
 mod store_pages;

@@ -86,7 +86,7 @@ impl<'s> Sending<'s> {
             let options = PutOptions { sha256: Some(sha256), ..self.options() };
             let put = || self.store.put(&self.key, Body::from(whole.clone()), &options);
             let receipt = retry::retry(&RetryPolicy::default(), put, StoreError::retry).await?;
-            verify::prove(self.store, &self.key, &receipt, &expected).await
+            verify::prove(self.store, &self.key, &receipt, &expected, None).await
         };
         proved.map_err(crate::error::Error::from)?;
         Ok(self.bytes)
@@ -100,10 +100,10 @@ impl<'s> Sending<'s> {
         let crc = Some(expected.expected.crc64nvme);
         let complete = || self.store.complete_multipart(&self.key, &upload, &self.parts, crc);
         match retry::retry(&RetryPolicy::default(), complete, StoreError::retry).await {
-            Ok(receipt) => Ok(verify::prove(self.store, &self.key, &receipt, expected).await),
+            Ok(receipt) => Ok(verify::prove(self.store, &self.key, &receipt, expected, None).await),
             // The answer to an earlier try was lost: only the object itself can tell.
             Err(error) if error.is_no_such_upload() => {
-                Ok(verify::prove_by_asking(self.store, &self.key, expected).await)
+                Ok(verify::prove_by_asking(self.store, &self.key, expected, None).await)
             }
             Err(error) => {
                 self.upload = Some(upload);

@@ -1,6 +1,6 @@
 //! Reconcile: one store's listing against the map, in key order and streaming. Whatever differs is looked at again in the
 //! database and the store before it is believed: copies, uploads and evictions go on meanwhile. Reports, and changes
-//! something only when told to.
+//! something only when told to; what plans are found by is mended in any case.
 
 mod judge;
 mod merge;
@@ -12,9 +12,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::db::replicas;
 use crate::error::Result;
 use crate::ids::WorkerId;
-use crate::store::Store;
+use crate::store::{Store, StoreRole};
 
 use super::{pass, repair};
 
@@ -55,10 +56,25 @@ pub async fn pass(
         summary: Summary::new(store.name().as_str(), options.apply),
     };
     let summary = pass::exclusively(context, &name, reconciler.run()).await?;
+    if summary.is_some() {
+        mend_plans(context).await?;
+    }
     if summary.as_ref().is_some_and(Summary::lost_something) {
         repair::pass(context).await?;
     }
     Ok(summary)
+}
+
+/// Rows of the cloud that somebody has taken away by hand are planned for again.
+async fn mend_plans(context: &Context) -> Result<()> {
+    let local = context.stores.local()?.name().as_str();
+    let clouds = context.stores.names_with(StoreRole::Cloud);
+    let mut conn = context.db.conn().await?;
+    let mended = replicas::mend_spare(&mut conn, local, &clouds).await?;
+    if mended > 0 {
+        tracing::warn!(target: "nightferry::sync", mended, "local copies were held to have crossed, but no store of the cloud has a row of them: the next run plans them anew");
+    }
+    Ok(())
 }
 
 /// One pass.

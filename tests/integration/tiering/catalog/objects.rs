@@ -11,6 +11,7 @@ use reqwest::Method;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::encrypted::encrypted_world;
 use super::snapshots::{folder, upload_to};
 use super::{cross, rebuild_from};
 
@@ -27,7 +28,15 @@ const KNOWN: &str = "SELECT concat_ws(' ', v.file_id, v.number, f.current_versio
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_crossed_comes_back_with_its_ids_names_folders_and_versions() {
-    let mut world = World::new().await;
+    everything_comes_back(World::new().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_crossed_comes_back_in_the_same_way_where_the_cloud_is_encrypted() {
+    everything_comes_back(encrypted_world().await).await;
+}
+
+async fn everything_comes_back(mut world: World) {
     let api = world.start_api();
     let ann = api.person().await;
     let user = ann.id.parse().unwrap();

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::{Bucket, Writes};
+use super::{Bucket, Sworn, Writes};
 
 const CHECKSUM: &str = "x-amz-checksum-sha256";
 
@@ -39,12 +39,12 @@ async fn serve(stream: TcpStream, bucket: Arc<Bucket>) -> io::Result<()> {
     Ok(())
 }
 
-struct Request {
+pub(super) struct Request {
     method: String,
-    key: String,
+    pub(super) key: String,
     query: String,
     headers: Vec<(String, String)>,
-    body: Bytes,
+    pub(super) body: Bytes,
 }
 
 impl Request {
@@ -86,26 +86,32 @@ impl Request {
         Ok(Some(request))
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    fn parameter(&self, name: &str) -> Option<&str> {
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         self.query.split('&').find_map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             (key == name).then_some(value)
         })
     }
 
+    /// A parameter that is a key: of all that is escaped, keys have slashes only.
+    pub(super) fn decoded(&self, name: &str) -> String {
+        self.parameter(name).unwrap_or_default().replace("%2F", "/")
+    }
+
     fn answer(&self, bucket: &Bucket) -> Answer {
         match (self.method.as_str(), self.key.as_str()) {
-            ("GET", "") if self.parameter("uploads").is_some() => Answer::document(
-                "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>"
-                    .to_owned(),
-            ),
+            ("GET", "") if self.parameter("uploads").is_some() => self.list_uploads(bucket),
             ("GET", "") => self.list(bucket),
             ("PUT", "") => Answer::new(200),
             ("PUT", _) if self.query.is_empty() || self.parameter("x-id").is_some() => self.put(bucket),
+            ("POST", _) if self.parameter("uploads").is_some() => self.begin_upload(bucket),
+            ("PUT", _) if self.parameter("partNumber").is_some() => self.put_part(bucket),
+            ("POST", _) if self.parameter("uploadId").is_some() => self.complete_upload(bucket),
+            ("DELETE", _) if self.parameter("uploadId").is_some() => self.abort_upload(bucket),
             ("GET" | "HEAD", _) => self.get(bucket),
             ("DELETE", _) => {
                 bucket.objects().remove(&self.key);
@@ -121,33 +127,40 @@ impl Request {
         if promised.is_some_and(|promised| promised != actual) {
             return Answer::error(400, "XAmzContentChecksumMismatch");
         }
-        let headers = self.headers.iter().filter(|(name, _)| {
-            name == "content-type" || name == "x-amz-storage-class" || name.starts_with("x-amz-meta-")
-        });
-        let headers = headers.cloned().collect();
-        let writes = *bucket.writes.lock().unwrap();
-        let flipped = || {
-            let mut bytes = self.body.to_vec();
-            if let Some(byte) = bytes.last_mut() {
-                *byte = !*byte;
-            }
-            Bytes::from(bytes)
-        };
-        let acknowledged = Answer::new(200).with("ETag", format!("\"{:.32}\"", actual.to_string()));
-        match writes {
+        let headers = self.kept_headers();
+        let acknowledged = Answer::new(200).with("ETag", Sworn::Sha256(actual).etag());
+        match bucket.writes() {
             Writes::Sound => {
                 bucket.keep(&self.key, self.body.clone(), None, headers, bucket.now());
                 acknowledged.with(CHECKSUM, actual.base64())
             }
             Writes::Flipped => {
-                bucket.keep(&self.key, flipped(), None, headers, bucket.now());
+                bucket.keep(&self.key, self.flipped(), None, headers, bucket.now());
                 acknowledged
             }
             Writes::FlippedAndSworn => {
-                bucket.keep(&self.key, flipped(), Some(actual), headers, bucket.now());
+                let sworn = Some(Sworn::Sha256(actual));
+                bucket.keep(&self.key, self.flipped(), sworn, headers, bucket.now());
                 acknowledged.with(CHECKSUM, actual.base64())
             }
         }
+    }
+
+    /// What is given out again with the object.
+    pub(super) fn kept_headers(&self) -> Vec<(String, String)> {
+        let headers = self.headers.iter().filter(|(name, _)| {
+            name == "content-type" || name == "x-amz-storage-class" || name.starts_with("x-amz-meta-")
+        });
+        headers.cloned().collect()
+    }
+
+    /// Other bytes than those that came.
+    pub(super) fn flipped(&self) -> Bytes {
+        let mut bytes = self.body.to_vec();
+        if let Some(byte) = bytes.last_mut() {
+            *byte = !*byte;
+        }
+        bytes.into()
     }
 
     fn get(&self, bucket: &Bucket) -> Answer {
@@ -164,12 +177,12 @@ impl Request {
             None => Answer { body: kept.bytes.clone(), ..Answer::new(200) },
         };
         answer.headers.extend(kept.headers.iter().cloned());
-        answer.with("ETag", format!("\"{:.32}\"", kept.sworn.to_string())).with(CHECKSUM, kept.sworn.base64())
+        let (name, value) = kept.sworn.header();
+        answer.with("ETag", kept.sworn.etag()).with(name, value)
     }
 
     fn list(&self, bucket: &Bucket) -> Answer {
-        let decoded = |name| self.parameter(name).unwrap_or_default().replace("%2F", "/");
-        let (prefix, after) = (decoded("prefix"), decoded("start-after"));
+        let (prefix, after) = (self.decoded("prefix"), self.decoded("start-after"));
         let most = self.parameter("max-keys").and_then(|text| text.parse().ok()).unwrap_or(1000);
         let objects = bucket.objects();
         let mut wanted =
@@ -196,27 +209,27 @@ fn range(text: &str, size: usize) -> Option<(usize, usize)> {
     Some((first.parse().ok()?, end))
 }
 
-struct Answer {
+pub(super) struct Answer {
     status: u16,
     headers: Vec<(String, String)>,
     body: Bytes,
 }
 
 impl Answer {
-    const fn new(status: u16) -> Self {
+    pub(super) const fn new(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: Bytes::new() }
     }
 
-    fn document(text: String) -> Self {
+    pub(super) fn document(text: String) -> Self {
         Self { body: text.into(), ..Self::new(200) }
     }
 
-    fn error(status: u16, code: &str) -> Self {
+    pub(super) fn error(status: u16, code: &str) -> Self {
         let text = format!("<Error><Code>{code}</Code><Message></Message></Error>");
         Self { body: text.into(), ..Self::new(status) }
     }
 
-    fn with(mut self, name: &str, value: String) -> Self {
+    pub(super) fn with(mut self, name: &str, value: String) -> Self {
         self.headers.push((name.to_owned(), value));
         self
     }

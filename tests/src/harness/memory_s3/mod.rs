@@ -1,9 +1,10 @@
 //! A small S3 server in this process, behind real HTTP: what thousands of short tests copy to and from. It keeps whole
 //! objects in memory, checks and remembers the SHA-256 that comes with them, and tells the truth about what it holds.
-//! Of S3 it knows what small files need: put, get with ranges, head, delete, list. It keeps no uploads in parts, checks no
+//! Of S3 it knows what small files need: put, get with ranges, head, delete, list, uploads in parts. It checks no
 //! signatures and has one bucket of any name. Faults are the proxy's business, except those that only a store can have.
 
 mod http;
+mod parts;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use chrono::{DateTime, Duration, Utc};
-use nightferry_core::checksum::Sha256;
+use nightferry_core::checksum::{Crc64Nvme, Sha256};
 use nightferry_core::clock::Clock;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -43,17 +44,42 @@ pub struct Kept {
     pub bytes: Bytes,
     /// Their hash.
     pub sha256: Sha256,
-    /// What is said of them when somebody asks; as a rule their hash.
-    sworn: Sha256,
+    /// What is said of them when somebody asks; as a rule the truth.
+    sworn: Sworn,
     /// When they came, by the clock of whoever uses the store.
     pub modified: DateTime<Utc>,
     headers: Vec<(String, String)>,
 }
 
-#[derive(Debug)]
+/// A checksum as it is told: as S3 does it, that of the object's one PUT or the one its parts were put together with.
+#[derive(Debug, Clone, Copy)]
+enum Sworn {
+    Sha256(Sha256),
+    Crc64Nvme(Crc64Nvme),
+}
+
+impl Sworn {
+    /// Name and value of the header that tells it.
+    fn header(self) -> (&'static str, String) {
+        match self {
+            Self::Sha256(hash) => ("x-amz-checksum-sha256", hash.base64()),
+            Self::Crc64Nvme(crc) => ("x-amz-checksum-crc64nvme", crc.base64()),
+        }
+    }
+
+    fn etag(self) -> String {
+        match self {
+            Self::Sha256(hash) => format!("\"{:.32}\"", hash.to_string()),
+            Self::Crc64Nvme(crc) => format!("\"{crc}-1\""),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
 struct Bucket {
     clock: Mutex<Clock>,
     objects: Mutex<BTreeMap<String, Kept>>,
+    uploads: Mutex<BTreeMap<String, parts::Upload>>,
     writes: Mutex<Writes>,
 }
 
@@ -62,20 +88,29 @@ impl Bucket {
         self.objects.lock().unwrap()
     }
 
+    fn uploads(&self) -> MutexGuard<'_, BTreeMap<String, parts::Upload>> {
+        self.uploads.lock().unwrap()
+    }
+
     fn now(&self) -> DateTime<Utc> {
         self.clock.lock().unwrap().now()
+    }
+
+    fn writes(&self) -> Writes {
+        *self.writes.lock().unwrap()
     }
 
     fn keep(
         &self,
         key: &str,
         bytes: Bytes,
-        sworn: Option<Sha256>,
+        sworn: Option<Sworn>,
         headers: Vec<(String, String)>,
         modified: DateTime<Utc>,
     ) {
         let sha256 = Sha256::of(&bytes);
-        let kept = Kept { bytes, sha256, sworn: sworn.unwrap_or(sha256), modified, headers };
+        let sworn = sworn.unwrap_or(Sworn::Sha256(sha256));
+        let kept = Kept { bytes, sha256, sworn, modified, headers };
         self.objects().insert(key.to_owned(), kept);
     }
 }
@@ -85,8 +120,7 @@ impl MemoryS3 {
     pub async fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let bucket =
-            Arc::new(Bucket { clock: Mutex::default(), objects: Mutex::default(), writes: Mutex::default() });
+        let bucket = Arc::<Bucket>::default();
         let task = tokio::spawn(http::listen(listener, Arc::clone(&bucket)));
         Self { address, bucket, task }
     }
@@ -111,6 +145,12 @@ impl MemoryS3 {
         self.bucket.objects().clone()
     }
 
+    /// The keys of uploads in parts that were not finished, by their ids.
+    pub fn uploads(&self) -> BTreeMap<String, String> {
+        let uploads = self.bucket.uploads();
+        uploads.iter().map(|(id, upload)| (id.clone(), upload.key.clone())).collect()
+    }
+
     /// Puts bytes there without anybody's asking, as if they had lain there for so long.
     pub fn place(&self, key: &str, bytes: Bytes, age: Duration) {
         self.bucket.keep(key, bytes, None, Vec::new(), self.bucket.now() - age);
@@ -124,6 +164,7 @@ impl MemoryS3 {
     /// Forgets everything, its faults too.
     pub fn clear(&self) {
         self.bucket.objects().clear();
+        self.bucket.uploads().clear();
         self.set_writes(Writes::Sound);
     }
 }

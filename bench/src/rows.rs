@@ -1,0 +1,46 @@
+//! Rows of files as uploads leave them, in few statements: for databases of a size that nobody uploads for a measurement.
+
+use nightferry_core::ids::UserId;
+
+/// The id of file number `n`, in the order of time, as they are made in real life. `salt` tells the tables apart.
+fn id(salt: &str) -> String {
+    format!("(lpad(to_hex(1790000000000 + n), 12, '0') || '70008000' || left(md5('{salt}' || n), 12))::uuid")
+}
+
+/// The id of the object of file number `n`.
+pub(crate) fn object() -> String {
+    id("o")
+}
+
+/// Statements that make the files with these numbers, each with one version of 16 KiB that is in the local store. Foreign keys
+/// are right by construction: checking them row by row would take most of the time.
+pub(crate) fn files(user: UserId, first: u32, last: u32) -> Vec<String> {
+    let (object, file) = (object(), id("f"));
+    let from = format!("FROM generate_series({first}, {last}) n");
+    let key = format!("'user-{user}/' || {object} || '-file-' || n || '.bin'");
+    vec![
+        "SET session_replication_role = replica".to_owned(),
+        format!(
+            "INSERT INTO objects (id, owner_id, key, state, content_type, size, sha256, crc64nvme, upload_store, stored_at) \
+             SELECT {object}, '{user}', {key}, 'stored', 'application/octet-stream', 16384, \
+                    sha256(n::text::bytea), decode(lpad(to_hex(n), 16, '0'), 'hex'), 'minio', now() {from}"
+        ),
+        format!(
+            "INSERT INTO files (id, owner_id, folder_id, filename, original_filename, current_version, file_size, \
+                                content_type, storage_location) \
+             SELECT {file}, '{user}', (SELECT id FROM folders WHERE owner_id = '{user}'), 'file-' || n || '.bin', \
+                    'file-' || n || '.bin', 1, 16384, 'application/octet-stream', 'minio' {from}"
+        ),
+        format!(
+            "INSERT INTO file_versions (file_id, number, object_id, created_by) SELECT {file}, 1, {object}, '{user}' {from}"
+        ),
+        format!(
+            "INSERT INTO replicas (object_id, store, state, verified_at) SELECT {object}, 'minio', 'present', now() {from}"
+        ),
+    ]
+}
+
+/// What autovacuum would do.
+pub(crate) fn settle() -> Vec<String> {
+    vec!["VACUUM ANALYZE".to_owned(), "CHECKPOINT".to_owned()]
+}

@@ -1,0 +1,185 @@
+//! Which objects a plan has to look at: those that may be wanted in a store and are not there, found by indexes that hold
+//! no others, so that a plan costs what is new and not what there is. In pieces, in the order of their ids.
+//!
+//! What has not crossed is told by `spare_since` of the local copy: it is set when the copy in the cloud is verified, and
+//! that copy's row then stays, whatever becomes of it. This holds as long as there is one cloud store and there never was
+//! another; otherwise every object is looked at. Reconciling mends what was mended by hand.
+
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::plan::Wanted;
+use crate::error::Result;
+use crate::ids::ObjectId;
+
+/// Objects that are looked at in one statement.
+const PIECE: i64 = 5_000;
+
+/// What one statement looks at.
+#[derive(Debug)]
+pub(in crate::db) enum Among {
+    /// All that there is.
+    Everything,
+    /// These.
+    Objects(Vec<ObjectId>),
+}
+
+impl Among {
+    /// Ends a subquery of a condition: `OFFSET 0` keeps the planner from reading a whole table once instead of a row for each
+    /// object of a piece, whatever it takes for cheaper.
+    pub(in crate::db) const fn fence(&self) -> &'static str {
+        match self {
+            Self::Everything => "",
+            Self::Objects(_) => "OFFSET 0",
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Source<'w> {
+    Everything,
+    /// The versions of the files that were named.
+    Named(Vec<ObjectId>),
+    /// Those of which only a local copy is known.
+    OnlyIn(&'w str),
+    /// Those whose copy in this store waits for a run, was given up or is lost.
+    Waiting(&'w str),
+}
+
+/// The objects, piece by piece.
+#[derive(Debug)]
+pub(in crate::db) struct Candidates<'w> {
+    source: Source<'w>,
+    after: ObjectId,
+    over: bool,
+}
+
+#[derive(QueryableByName)]
+struct Id {
+    #[diesel(sql_type = SqlUuid)]
+    object_id: ObjectId,
+}
+
+impl<'w> Candidates<'w> {
+    /// Objects that may have no row in the store that is planned for.
+    pub(in crate::db) async fn absent(conn: &mut AsyncPgConnection, wanted: &Wanted<'w>) -> Result<Self> {
+        let policy = wanted.policy;
+        let is_usual = wanted.store == policy.cloud && policy.clouds == [policy.cloud];
+        let source = match named(conn, wanted).await? {
+            Some(named) => Source::Named(named),
+            None if is_usual && !any_elsewhere(conn, policy.local, policy.cloud).await? => {
+                Source::OnlyIn(policy.local)
+            }
+            None => Source::Everything,
+        };
+        Ok(Self::of(source))
+    }
+
+    /// Objects whose copy in the store that is planned for waits for a run, was given up or is lost.
+    pub(in crate::db) async fn waiting(conn: &mut AsyncPgConnection, wanted: &Wanted<'w>) -> Result<Self> {
+        let named = named(conn, wanted).await?;
+        Ok(Self::of(named.map_or(Source::Waiting(wanted.store), Source::Named)))
+    }
+
+    const fn of(source: Source<'w>) -> Self {
+        Self { source, after: ObjectId(uuid::Uuid::nil()), over: false }
+    }
+
+    /// The next ones; none at the end.
+    pub(in crate::db) async fn next(&mut self, conn: &mut AsyncPgConnection) -> Result<Option<Among>> {
+        if self.over {
+            return Ok(None);
+        }
+        let piece = match &mut self.source {
+            Source::Everything => {
+                self.over = true;
+                return Ok(Some(Among::Everything));
+            }
+            Source::Named(named) => {
+                self.over = true;
+                std::mem::take(named)
+            }
+            Source::OnlyIn(store) => only_in(conn, store, self.after).await?,
+            Source::Waiting(store) => waiting_in(conn, store, self.after).await?,
+        };
+        let Some(last) = piece.last() else { return Ok(None) };
+        self.after = *last;
+        self.over |= i64::try_from(piece.len()).unwrap_or(i64::MAX) < PIECE;
+        Ok(Some(Among::Objects(piece)))
+    }
+}
+
+/// The objects of the files that the scope names, if it names any.
+async fn named(conn: &mut AsyncPgConnection, wanted: &Wanted<'_>) -> Result<Option<Vec<ObjectId>>> {
+    let Some(files) = &wanted.scope.file_ids else { return Ok(None) };
+    let files: Vec<uuid::Uuid> = files.iter().map(|file| file.0).collect();
+    let rows: Vec<Id> = diesel::sql_query(
+        "SELECT DISTINCT object_id FROM file_versions WHERE file_id = ANY($1) ORDER BY object_id",
+    )
+    .bind::<Array<SqlUuid>, _>(files)
+    .load(conn)
+    .await?;
+    Ok(Some(ids(rows)))
+}
+
+/// Whether there are copies in another store than these two, or were. By the ends of indexes: the stores between them
+/// are never read.
+async fn any_elsewhere(conn: &mut AsyncPgConnection, one: &str, other: &str) -> Result<bool> {
+    #[derive(QueryableByName)]
+    struct Yes {
+        #[diesel(sql_type = Bool)]
+        yes: bool,
+    }
+    let (first, second) = if one < other { (one, other) } else { (other, one) };
+    let any = |state: &str| {
+        let any = |which: &str| {
+            format!("EXISTS (SELECT 1 FROM replicas WHERE {state} AND {which} ORDER BY store LIMIT 1)")
+        };
+        format!("{} OR {} OR {}", any("store < $1"), any("store > $1 AND store < $2"), any("store > $2"))
+    };
+    let sql = format!("SELECT {} OR {} AS yes", any("state = 'present'"), any("state IN ('failed', 'lost')"));
+    let row: Yes =
+        diesel::sql_query(sql).bind::<Text, _>(first).bind::<Text, _>(second).get_result(conn).await?;
+    Ok(row.yes)
+}
+
+async fn only_in(conn: &mut AsyncPgConnection, store: &str, after: ObjectId) -> Result<Vec<ObjectId>> {
+    let rows: Vec<Id> = diesel::sql_query(
+        "SELECT object_id FROM replicas \
+         WHERE store = $1 AND state = 'present' AND spare_since IS NULL AND object_id > $2 \
+         ORDER BY object_id LIMIT $3",
+    )
+    .bind::<Text, _>(store)
+    .bind::<SqlUuid, _>(after)
+    .bind::<BigInt, _>(PIECE)
+    .load(conn)
+    .await?;
+    Ok(ids(rows))
+}
+
+async fn waiting_in(conn: &mut AsyncPgConnection, store: &str, after: ObjectId) -> Result<Vec<ObjectId>> {
+    let some = |which: &str| {
+        format!(
+            "(SELECT object_id FROM replicas WHERE {which} AND object_id > $2 \
+              ORDER BY object_id LIMIT $3)"
+        )
+    };
+    // Each by an index of its own, in its order. `IS TRUE` keeps the second one from another index, in another order.
+    let sql = format!(
+        "SELECT object_id FROM ({} UNION ALL {}) w ORDER BY object_id LIMIT $3",
+        some("store = $1 AND state IN ('failed', 'lost')"),
+        some("(store = $1) IS TRUE AND state = 'queued' AND run_id IS NULL"),
+    );
+    let rows: Vec<Id> = diesel::sql_query(sql)
+        .bind::<Text, _>(store)
+        .bind::<SqlUuid, _>(after)
+        .bind::<BigInt, _>(PIECE)
+        .load(conn)
+        .await?;
+    Ok(ids(rows))
+}
+
+fn ids(rows: Vec<Id>) -> Vec<ObjectId> {
+    rows.into_iter().map(|row| row.object_id).collect()
+}

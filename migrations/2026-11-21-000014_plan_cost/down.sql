@@ -1,0 +1,1 @@
+DROP INDEX replicas_not_spare_idx;

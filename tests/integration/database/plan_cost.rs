@@ -1,0 +1,157 @@
+//! Planning what is new costs what is new, whatever has crossed before.
+
+use diesel_async::{AsyncConnection as _, RunQueryDsl as _};
+use nightferry_core::db::audit::Origin;
+use nightferry_core::db::replicas::{self, Until};
+use nightferry_core::db::runs::RunScope;
+use nightferry_core::error::Error;
+use nightferry_core::tiering::{plan, policy};
+use nightferry_tests::harness::{World, WorldBuilder, database};
+
+const CROSSED: i64 = 30_000;
+const NEW: i64 = 200;
+
+/// Files of which all but the last few are in both stores.
+async fn files(world: &World) {
+    let user = world.user().await;
+    let sql = format!(
+        "WITH made AS ( \
+             INSERT INTO objects (id, owner_id, key, state, content_type, size, sha256, crc64nvme, upload_store, stored_at) \
+             SELECT gen_random_uuid(), '{user}', 'k' || n, 'stored', 'text/plain', n, decode(repeat('00', 32), 'hex'), \
+                    decode(repeat('00', 8), 'hex'), 'minio', now() FROM generate_series(1, {CROSSED} + {NEW}) n RETURNING *), \
+         files AS ( \
+             INSERT INTO files (id, owner_id, folder_id, filename, original_filename, current_version, file_size, content_type, \
+                                storage_location) \
+             SELECT m.id, m.owner_id, d.id, m.key, m.key, 1, m.size, m.content_type, 'minio' \
+             FROM made m JOIN folders d ON d.owner_id = m.owner_id AND d.parent_id IS NULL RETURNING *), \
+         versions AS ( \
+             INSERT INTO file_versions (file_id, number, object_id, created_by) SELECT id, 1, id, owner_id FROM files), \
+         crossed AS ( \
+             INSERT INTO replicas (object_id, store, state, verified_at, rule) \
+             SELECT id, 's3', 'present', now(), 'default' FROM made WHERE size <= {CROSSED}) \
+         INSERT INTO replicas (object_id, store, state, verified_at, rule, spare_since) \
+         SELECT id, 'minio', 'present', now(), 'upload', CASE WHEN size <= {CROSSED} THEN now() END FROM made"
+    );
+    for sql in [sql.as_str(), "ANALYZE"] {
+        database::execute(&world.context.db, sql).await.unwrap();
+    }
+}
+
+#[derive(diesel::QueryableByName)]
+struct Read {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    rows: i64,
+}
+
+/// Rows of tables that this transaction has read.
+const READ: &str = "SELECT (SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) \
+         FROM pg_stat_xact_user_tables)::bigint AS rows";
+
+fn settings() -> WorldBuilder {
+    World::with("database.statement_timeout", "120s")
+}
+
+fn by_rules() -> WorldBuilder {
+    settings()
+        .set("policy.rules.1.name", "old")
+        .set("policy.rules.1.older_than", "30d")
+        .set("policy.rules.2.name", "projects")
+        .set("policy.rules.2.path", "/projects/**")
+        .set("policy.rules.3.name", "mine")
+        .set("policy.rules.3.owner", "*@example.org")
+        .set("policy.rules.3.priority", "3")
+}
+
+/// Copies that a run would make that was asked for now.
+async fn planned(world: &World) -> i64 {
+    let plan = plan::make(&world.context, &RunScope::default(), None, &Origin::default()).await.unwrap();
+    plan.files.try_into().unwrap()
+}
+
+async fn a_run_reads_what_is_new(builder: WorldBuilder) {
+    let world = builder.build().await;
+    files(&world).await;
+    let run = world.request_run(RunScope::default()).await;
+    let policy = policy::of(&world.context).unwrap();
+    let mut conn = world.context.db.conn().await.unwrap();
+
+    let (planned, read) = conn
+        .transaction(async |conn| {
+            let before: Read = diesel::sql_query(READ).get_result(conn).await?;
+            let scope = RunScope::default();
+            let planned =
+                replicas::plan_until(conn, run.id, &policy, &scope, Until::RunRequested(run.id)).await?;
+            let after: Read = diesel::sql_query(READ).get_result(conn).await?;
+            Ok::<_, Error>((planned, after.rows - before.rows))
+        })
+        .await
+        .unwrap();
+
+    assert_eq!((planned.files, planned.bytes), (NEW, NEW * CROSSED + NEW * (NEW + 1) / 2));
+    assert!(read <= NEW * 20, "read {read} rows for {NEW} new files among {CROSSED}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_without_rules_reads_what_is_new_and_no_more() {
+    a_run_reads_what_is_new(settings()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_by_rules_reads_what_is_new_and_no_more() {
+    a_run_reads_what_is_new(by_rules()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_planned_once_is_not_planned_again_and_what_waits_is_taken_up() {
+    let world = by_rules().build().await;
+    files(&world).await;
+    assert_eq!(planned(&world).await, NEW);
+
+    // A queue of another run, one without a run, what was given up and what is lost: each is in the next plan once.
+    let first = world.request_run(RunScope::default()).await;
+    let mut conn = world.context.db.conn().await.unwrap();
+    let policy = policy::of(&world.context).unwrap();
+    replicas::plan_until(&mut conn, first.id, &policy, &RunScope::default(), Until::Now).await.unwrap();
+    for sql in [
+        "UPDATE replicas SET run_id = NULL WHERE state = 'queued' AND object_id < '80000000-0000-0000-0000-000000000000'",
+        "UPDATE replicas SET state = 'lost' WHERE store = 's3' AND state = 'present' AND object_id IN \
+             (SELECT id FROM objects WHERE size <= 10)",
+    ] {
+        database::execute(&world.context.db, sql).await.unwrap();
+    }
+    assert_eq!(planned(&world).await, NEW + 10);
+    let ended = "UPDATE runs SET status = 'cancelled', finished_at = now()";
+    database::execute(&world.context.db, ended).await.unwrap();
+
+    let second = world.request_run(RunScope::default()).await;
+    let taken =
+        replicas::plan_until(&mut conn, second.id, &policy, &RunScope::default(), Until::Now).await.unwrap();
+    let queued = replicas::queued_in(&mut conn, second.id).await.unwrap();
+    assert_eq!((taken, taken.files), (queued, NEW + 10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_were_taken_away_by_hand_are_planned_again() {
+    let world = settings().build().await;
+    files(&world).await;
+    let sql =
+        "DELETE FROM replicas WHERE store = 's3' AND object_id IN (SELECT id FROM objects WHERE size <= 7)";
+    database::execute(&world.context.db, sql).await.unwrap();
+    let mut conn = world.context.db.conn().await.unwrap();
+
+    assert_eq!(replicas::mend_spare(&mut conn, "minio", &["s3"]).await.unwrap(), 7);
+    assert_eq!(replicas::mend_spare(&mut conn, "minio", &["s3"]).await.unwrap(), 0);
+    drop(conn);
+    assert_eq!(planned(&world).await, NEW + 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cloud_that_was_exchanged_gets_everything() {
+    let world = settings().build().await;
+    files(&world).await;
+    database::execute(&world.context.db, "UPDATE replicas SET store = 'before' WHERE store = 's3'")
+        .await
+        .unwrap();
+
+    assert_eq!(planned(&world).await, CROSSED + NEW);
+}
