@@ -22,6 +22,8 @@ pub(crate) enum ApiError {
     MethodNotAllowed(&'static str),
     /// The body of a request that carries no file is larger than this many bytes.
     BodyTooLarge(usize),
+    /// A request that cookies speak for comes from somebody else's page.
+    CrossSite,
     /// The request's body is not of the media type that is wanted.
     MediaType(&'static str),
 }
@@ -52,6 +54,7 @@ impl ApiError {
             Self::Domain(error) => domain_outcome(error),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "FILE_TOO_LARGE"),
+            Self::CrossSite => (StatusCode::FORBIDDEN, "CSRF_REJECTED"),
             Self::MediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "TYPE_NOT_ALLOWED"),
         }
     }
@@ -62,6 +65,9 @@ impl ApiError {
             (_, "INTERNAL") => {
                 "Something went wrong in the service. The request id tells the operator where to look."
                     .to_owned()
+            }
+            (_, "PROVIDER_ERROR") => {
+                "The sign-in provider did not do what was asked. Try again; if it stays so, tell the operator.".to_owned()
             }
             (_, "STORE_ERROR") => {
                 "A store did not do what was asked. Try again; if it stays so, tell the operator.".to_owned()
@@ -103,7 +109,10 @@ fn domain_outcome(error: &Error) -> (StatusCode, &'static str) {
         Error::Validation(_) => (StatusCode::BAD_REQUEST, "VALIDATION_FAILED"),
         Error::BadRequest(_) => (StatusCode::BAD_REQUEST, "BAD_REQUEST"),
         Error::Unauthenticated => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
-        Error::InvalidCredentials => (StatusCode::UNAUTHORIZED, "INVALID_CREDENTIALS"),
+        Error::InvalidCredentials | Error::SignInRefused(_) => {
+            (StatusCode::UNAUTHORIZED, "INVALID_CREDENTIALS")
+        }
+        Error::Provider(_) => (StatusCode::BAD_GATEWAY, "PROVIDER_ERROR"),
         Error::TokenExpired => (StatusCode::UNAUTHORIZED, "TOKEN_EXPIRED"),
         Error::TokenRevoked => (StatusCode::UNAUTHORIZED, "TOKEN_REVOKED"),
         Error::RefreshReused => (StatusCode::UNAUTHORIZED, "REFRESH_REUSED"),
@@ -149,6 +158,10 @@ impl fmt::Display for ApiError {
             Self::Domain(error) => error.fmt(f),
             Self::MethodNotAllowed(allowed) => write!(f, "This address takes {allowed} only."),
             Self::BodyTooLarge(limit) => write!(f, "The request's body has more than {limit} bytes."),
+            Self::CrossSite => f.write_str(
+                "This request uses the session's cookies but does not come from a page of this service. A program sends \
+                 `Authorization: Bearer`, or says with `Origin` whose page it is.",
+            ),
             Self::MediaType(wanted) => {
                 write!(f, "The request's body must be {wanted}, and its Content-Type must say so.")
             }
@@ -204,6 +217,8 @@ mod tests {
             (Error::BadRequest("x".to_owned()), 400, "BAD_REQUEST"),
             (Error::Unauthenticated, 401, "UNAUTHENTICATED"),
             (Error::InvalidCredentials, 401, "INVALID_CREDENTIALS"),
+            (Error::SignInRefused("x"), 401, "INVALID_CREDENTIALS"),
+            (Error::Provider("x".to_owned()), 502, "PROVIDER_ERROR"),
             (Error::TokenExpired, 401, "TOKEN_EXPIRED"),
             (Error::TokenRevoked, 401, "TOKEN_REVOKED"),
             (Error::RefreshReused, 401, "REFRESH_REUSED"),

@@ -1,7 +1,10 @@
 //! The HTTP API of Nightferry: routes, handlers, wire types, middleware and the OpenAPI document. Everything that
 //! knows HTTP is in here; what files, accounts and runs are is decided in the domain.
 
+mod cookies;
+mod cross_site;
 mod cursor;
+mod door;
 mod error_response;
 mod extract;
 mod handlers;

@@ -1,17 +1,21 @@
 //! The OpenAPI document: made from the route table and the handlers, with what holds for every operation added here.
 
+use actix_web::http::Method;
+use nightferry_core::auth::permission::{Need, Scope};
 use utoipa::openapi::path::{Operation, PathItem};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
     Components, Content, ContentBuilder, InfoBuilder, License, OpenApi, Ref, RefOr, ResponseBuilder,
     SecurityRequirement, Tag,
 };
 use utoipa::{OpenApi as _, PartialSchema, ToSchema};
 
-use crate::routes::Documented;
+use crate::routes::{Documented, TABLE};
 use crate::wire::problem::{FieldProblem, Problem};
 
-const SCHEME: &str = "access_token";
+const SESSION: &str = "access_token";
+const PERSONAL: &str = "personal_access_token";
+const COOKIE: &str = "session_cookie";
 
 const TAGS: [(&str, &str); 4] = [
     ("accounts", "Accounts and sessions"),
@@ -34,25 +38,74 @@ pub fn document() -> OpenApi {
         .license(Some(License::new("MIT OR Apache-2.0")))
         .build();
     document.tags = Some(TAGS.iter().map(|(name, description)| tag(name, description)).collect());
-    document.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>(SCHEME, [])]);
     let components = document.components.get_or_insert_with(Components::new);
-    components.add_security_scheme(
-        SCHEME,
-        SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build()),
-    );
+    for (name, scheme) in schemes() {
+        components.add_security_scheme(name, scheme);
+    }
     for (name, schema) in
         [(Problem::name(), Problem::schema()), (FieldProblem::name(), FieldProblem::schema())]
     {
         components.schemas.insert(name.into_owned(), schema);
     }
-    for (path, item) in &mut document.paths.paths {
-        let has_id = path.contains('{');
-        let is_admin = path.starts_with("/api/admin/");
-        for operation in operations(item) {
-            add_failures(operation, has_id, is_admin);
+    for (method, path, need) in TABLE {
+        let Some(item) = document.paths.paths.get_mut(*path) else { continue };
+        if let Some(operation) = operation(item, method) {
+            add_access(operation, *need);
+            add_failures(operation, path.contains('{'), *need);
         }
     }
     document
+}
+
+/// By what requests prove who makes them.
+fn schemes() -> [(&'static str, SecurityScheme); 3] {
+    let bearer = |format: &str, description: &str| {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format(format);
+        SecurityScheme::Http(scheme.description(Some(description)).build())
+    };
+    [
+        (SESSION, bearer("JWT", "The access token of a session: may what the account may.")),
+        (
+            PERSONAL,
+            bearer(
+                "nf_pat_…",
+                "A personal access token: may what its scopes name, as far as the account may.",
+            ),
+        ),
+        (
+            COOKIE,
+            SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
+                "__Host-nightferry_access",
+                "The access token as a login with `\"cookie\": true` sets it (`nightferry_access` without TLS). What changes \
+                 something must come from a page of this service, or of `auth.cookie_origins`; else `CSRF_REJECTED`.",
+            ))),
+        ),
+    ]
+}
+
+/// Says who may call an operation: for programs as its security, for people in its description.
+fn add_access(operation: &mut Operation, need: Option<Need>) {
+    let any = |scheme: &str| SecurityRequirement::new::<_, [&str; 0], &str>(scheme, []);
+    let (security, text) = match need {
+        None => (vec![SecurityRequirement::default()], "Everybody may call this.".to_owned()),
+        Some(Need::SignedIn) => (
+            vec![any(SESSION), any(COOKIE), any(PERSONAL)],
+            "Needs a session or any personal access token.".to_owned(),
+        ),
+        Some(Need::Session) => (vec![any(SESSION), any(COOKIE)], "Needs a session.".to_owned()),
+        Some(Need::Scope(scope)) => {
+            let who = if scope == Scope::Admin { " of an administrator" } else { "" };
+            (
+                vec![any(SESSION), any(COOKIE), SecurityRequirement::new(PERSONAL, [scope.as_str()])],
+                format!("Needs a session{who}, or a personal access token{who} with the scope `{scope}`."),
+            )
+        }
+    };
+    operation.security = Some(security);
+    operation.description = Some(match operation.description.take() {
+        Some(said) => format!("{said}\n\n{text}"),
+        None => text,
+    });
 }
 
 fn tag(name: &str, description: &str) -> Tag {
@@ -61,22 +114,36 @@ fn tag(name: &str, description: &str) -> Tag {
     tag
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.head, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete]
-        .into_iter()
-        .filter_map(Option::as_mut)
+fn operation<'i>(item: &'i mut PathItem, method: &Method) -> Option<&'i mut Operation> {
+    let operation = match *method {
+        Method::GET => &mut item.get,
+        Method::HEAD => &mut item.head,
+        Method::POST => &mut item.post,
+        Method::PUT => &mut item.put,
+        Method::PATCH => &mut item.patch,
+        Method::DELETE => &mut item.delete,
+        _ => return None,
+    };
+    operation.as_mut()
 }
 
 /// Adds what can happen to any operation of its kind, and the form of every failure.
-fn add_failures(operation: &mut Operation, has_id: bool, is_admin: bool) {
-    let is_open = operation.security.is_some();
+fn add_failures(operation: &mut Operation, has_id: bool, need: Option<Need>) {
+    let is_open = need.is_none();
+    let refusal = match need {
+        Some(Need::Session) => "`FORBIDDEN`: not for personal access tokens; `CSRF_REJECTED`",
+        Some(Need::Scope(Scope::Admin)) => {
+            "`FORBIDDEN`: not an administrator, or a token without the scope; `CSRF_REJECTED`"
+        }
+        _ => "`FORBIDDEN`: the personal access token lacks the scope; `CSRF_REJECTED`",
+    };
     let has_body = operation.request_body.is_some();
     let takes_input = has_body || operation.parameters.is_some();
     let is_monitoring = is_open && !takes_input;
     for (applies, status, description) in [
         (takes_input, "400", "`VALIDATION_FAILED`, `BAD_REQUEST`"),
         (!is_open, "401", "`UNAUTHENTICATED`, `TOKEN_EXPIRED`, `TOKEN_REVOKED`"),
-        (is_admin, "403", "`FORBIDDEN`: not an administrator"),
+        (need.is_some_and(|need| need != Need::SignedIn), "403", refusal),
         (has_id, "404", "`NOT_FOUND`: does not exist, or is not the caller's to know"),
         (has_body, "413", "`FILE_TOO_LARGE`: the body is"),
         (has_body, "415", "`TYPE_NOT_ALLOWED`: not a body of the type that is wanted"),
@@ -113,7 +180,6 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::routes::TABLE;
 
     const SNAPSHOT: &str = "../docs/openapi.json";
 
@@ -147,7 +213,7 @@ mod tests {
             }
         }
         let routed: BTreeSet<_> =
-            TABLE.iter().map(|(method, path)| (method.to_string(), (*path).to_owned())).collect();
+            TABLE.iter().map(|(method, path, _)| (method.to_string(), (*path).to_owned())).collect();
         assert_eq!(routed, documented);
     }
 
@@ -155,18 +221,25 @@ mod tests {
     fn every_operation_tells_its_failures_and_who_may_call_it() {
         let mut document = document();
         let mut ids = BTreeSet::new();
-        for (path, item) in &mut document.paths.paths {
-            for operation in operations(item) {
-                assert!(ids.insert(operation.operation_id.clone()), "{path}: {:?}", operation.operation_id);
-                assert!(operation.summary.is_some() && operation.tags.is_some(), "{path}");
-                let statuses: Vec<_> = operation.responses.responses.keys().map(String::as_str).collect();
-                assert!(operation.security.is_some() || statuses.contains(&"401"), "{path}: {statuses:?}");
-                if path.starts_with("/api/admin/") {
-                    assert!(
-                        operation.security.is_none() && statuses.contains(&"403"),
-                        "{path}: {statuses:?}"
-                    );
+        for (method, path, need) in TABLE {
+            let item = document.paths.paths.get_mut(*path).unwrap();
+            let operation = operation(item, method).unwrap();
+            assert!(ids.insert(operation.operation_id.clone()), "{path}: {:?}", operation.operation_id);
+            assert!(operation.summary.is_some() && operation.tags.is_some(), "{path}");
+            let statuses: Vec<_> = operation.responses.responses.keys().map(String::as_str).collect();
+            assert!(statuses.contains(&"401") || need.is_none(), "{path}: {statuses:?}");
+            let security = serde_json::to_string(&operation.security).unwrap();
+            let said = operation.description.clone().unwrap();
+            match need {
+                None => assert_eq!(security, "[{}]", "{path}"),
+                Some(Need::SignedIn) => {}
+                Some(Need::Session) => assert!(!security.contains(PERSONAL), "{path}"),
+                Some(Need::Scope(scope)) => {
+                    assert!(security.contains(scope.as_str()) && said.contains(scope.as_str()), "{path}");
                 }
+            }
+            if path.starts_with("/api/admin/") {
+                assert_eq!(*need, Some(Need::Scope(Scope::Admin)), "{path}");
             }
         }
     }

@@ -1,24 +1,32 @@
-//! The URL table: every address of the service, its methods and who handles them. Nothing is reachable that does not
-//! stand here, and the OpenAPI document is made from the same table.
+//! The URL table: every address of the service, its methods, who may call them and who handles them. Nothing is reachable
+//! that does not stand here, and the OpenAPI document is made from the same table.
+//!
+//! A line reads `"/path" Pace { METHOD Access => handler, … }`. `Access` is one of the types of
+//! [`crate::extract::access`]: `Public`, `SignedIn`, `Session`, `Admin`, or the scope that a personal access token needs
+//! (`FilesRead`, `FilesWrite`, `Sync`). The handler's first argument must say the same: `Caller<Access>`, or `Anyone` for
+//! `Public`; else it does not compile. Who calls is asked before the rest of the request is read (see [`crate::door`]).
 
 use actix_web::http::Method;
 use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, web};
+use nightferry_core::auth::permission::Need;
 use nightferry_core::error::Error;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use crate::door;
 use crate::error_response::ApiError;
+use crate::extract::access::{self, Access as _};
 use crate::handlers;
 use crate::middleware::{Pace, guard};
 
-/// Makes, of lines `"/path" Pace { METHOD => handler, … }`, the routing and the list of the OpenAPI document's paths.
+/// Makes, of lines `"/path" Pace { METHOD Access => handler, … }`, the routing and the list of the OpenAPI document's paths.
 macro_rules! routes {
-    ($( $path:literal $pace:ident { $( $method:ident => $($handler:ident)::+ ),+ } )+) => {
+    ($( $path:literal $pace:ident { $( $method:ident $access:ident => $($handler:ident)::+ ),+ } )+) => {
         fn table(config: &mut web::ServiceConfig) {
             $(
                 config.service(
                     web::resource($path)
-                        $(.route(web::method(Method::$method).to(handlers::$($handler)::+)))+
+                        $(.route(door::route::<access::$access, _, _>(Method::$method, handlers::$($handler)::+)))+
                         .default_service(web::to(|| async {
                             refuse_method(routes!(@allowed $($method)+))
                         }))
@@ -32,9 +40,9 @@ macro_rules! routes {
         #[openapi(paths($($(handlers::$($handler)::+),+),+))]
         pub(crate) struct Documented;
 
-        /// Every method and path.
-        #[cfg(test)]
-        pub(crate) const TABLE: &[(Method, &str)] = &[$($((Method::$method, $path)),+),+];
+        /// Every method and path, and what is asked of the caller.
+        pub(crate) const TABLE: &[(Method, &str, Option<Need>)] =
+            &[$($((Method::$method, $path, access::$access::NEED)),+),+];
     };
     (@allowed $first:ident $($other:ident)*) => {
         concat!(stringify!($first) $(, ", ", stringify!($other))*)
@@ -42,35 +50,45 @@ macro_rules! routes {
 }
 
 routes! {
-    "/api/auth/signup" Quick { POST => auth::signup::signup }
-    "/api/auth/login" Quick { POST => auth::login::login }
-    "/api/auth/refresh" Quick { POST => auth::refresh::refresh }
-    "/api/auth/logout" Quick { POST => auth::logout::logout }
-    "/api/auth/me" Quick { GET => auth::me::show, PATCH => auth::me::change }
+    "/api/auth/signup" Quick { POST Public => auth::signup::signup }
+    "/api/auth/login" Quick { POST Public => auth::login::login }
+    "/api/auth/refresh" Quick { POST Public => auth::refresh::refresh }
+    "/api/auth/logout" Quick { POST Session => auth::logout::logout }
+    "/api/auth/logout-all" Quick { POST Session => auth::logout_all::logout_all }
+    "/api/auth/password" Quick { POST Session => auth::password::change }
+    "/api/auth/sessions" Quick { GET Session => auth::sessions::list }
+    "/api/auth/sessions/{id}" Quick { DELETE Session => auth::sessions::end }
+    "/api/auth/tokens" Quick { GET Session => auth::tokens::list, POST Session => auth::tokens::create }
+    "/api/auth/tokens/{id}" Quick { DELETE Session => auth::tokens::revoke }
+    "/api/auth/me" Quick { GET SignedIn => auth::me::show, PATCH Session => auth::me::change }
 
-    "/api/files" Quick { GET => files::list::list }
-    "/api/files/upload" Streams { POST => files::upload::upload }
+    "/api/auth/oidc/{provider}/start" Quick { GET Public => auth::oidc::start }
+    "/api/auth/oidc/{provider}/callback" Quick { GET Public => auth::oidc::callback }
+    "/.well-known/jwks.json" Quick { GET Public => auth::jwks::jwks }
+
+    "/api/files" Quick { GET FilesRead => files::list::list }
+    "/api/files/upload" Streams { POST FilesWrite => files::upload::upload }
     "/api/files/{id}" Quick {
-        GET => files::show::show, PATCH => files::change::change, DELETE => files::delete::delete
+        GET FilesRead => files::show::show, PATCH FilesWrite => files::change::change, DELETE FilesWrite => files::delete::delete
     }
-    "/api/files/{id}/download" Streams { GET => files::download::download, HEAD => files::download::head }
-    "/api/files/{id}/download-url" Quick { POST => files::download_url::download_url }
-    "/api/files/{id}/placement" Quick { GET => files::placement::placement }
-    "/api/files/{id}/sync" Quick { POST => files::sync::sync }
+    "/api/files/{id}/download" Streams { GET FilesRead => files::download::download, HEAD FilesRead => files::download::head }
+    "/api/files/{id}/download-url" Quick { POST FilesRead => files::download_url::download_url }
+    "/api/files/{id}/placement" Quick { GET FilesRead => files::placement::placement }
+    "/api/files/{id}/sync" Quick { POST Sync => files::sync::sync }
 
-    "/api/admin/sync" Quick { POST => admin::sync::start::start }
-    "/api/admin/sync/plan" Streams { POST => admin::sync::plan::make }
-    "/api/admin/sync/plans/{id}" Quick { GET => admin::sync::plan::show }
-    "/api/admin/sync/runs" Quick { GET => admin::sync::list::list }
-    "/api/admin/sync/runs/{id}" Quick { GET => admin::sync::show::show }
-    "/api/admin/sync/runs/{id}/cancel" Quick { POST => admin::sync::cancel::cancel }
-    "/api/admin/sync/runs/{id}/failures" Quick { GET => admin::sync::failures::failures }
+    "/api/admin/sync" Quick { POST Admin => admin::sync::start::start }
+    "/api/admin/sync/plan" Streams { POST Admin => admin::sync::plan::make }
+    "/api/admin/sync/plans/{id}" Quick { GET Admin => admin::sync::plan::show }
+    "/api/admin/sync/runs" Quick { GET Admin => admin::sync::list::list }
+    "/api/admin/sync/runs/{id}" Quick { GET Admin => admin::sync::show::show }
+    "/api/admin/sync/runs/{id}/cancel" Quick { POST Admin => admin::sync::cancel::cancel }
+    "/api/admin/sync/runs/{id}/failures" Quick { GET Admin => admin::sync::failures::failures }
 
-    "/health" Quick { GET => health::live::live }
-    "/health/ready" Quick { GET => health::ready::ready }
-    "/api/health" Quick { GET => health::ready::ready_in_api }
-    "/metrics" Quick { GET => metrics::metrics }
-    "/api/openapi.json" Quick { GET => docs::openapi }
+    "/health" Quick { GET Public => health::live::live }
+    "/health/ready" Quick { GET Public => health::ready::ready }
+    "/api/health" Quick { GET Public => health::ready::ready_in_api }
+    "/metrics" Quick { GET Public => metrics::metrics }
+    "/api/openapi.json" Quick { GET Public => docs::openapi }
 }
 
 /// Every route, the browsable documentation, and an answer for everything else.

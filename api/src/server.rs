@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, rt, web};
+use nightferry_core::auth::keys;
 use nightferry_core::context::Context;
 use nightferry_core::file::access;
 use socket2::SockRef;
@@ -19,6 +20,9 @@ use crate::state::Api;
 /// How long a connection that is to be closed is still read from, so that a client that is sending sees the answer
 /// instead of a reset; and how long closing may take.
 const LINGER: Duration = Duration::from_secs(10);
+
+/// When the signing keys are prepared again after that failed.
+const KEYS_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why the server does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +77,7 @@ impl Server {
         tracing::info!(%address, "the API is listening");
         // Until the last download has begun.
         let served = CancellationToken::new();
+        tokio::spawn(prepare_keys(context.clone(), served.clone()));
         let noting = tokio::spawn(access::keep_flushing(context, served.clone()));
         let outcome = running.await;
         served.cancel();
@@ -101,6 +106,16 @@ impl Server {
             server = server.workers(workers);
         }
         Ok(server.listen(self.listener)?.run())
+    }
+}
+
+/// Makes the signing keys that the configuration wants, as soon as the database is there.
+async fn prepare_keys(context: Context, served: CancellationToken) {
+    while let Err(error) = keys::prepare(&context).await {
+        tracing::warn!(%error, "the signing keys could not be prepared, that is tried again");
+        if served.run_until_cancelled(tokio::time::sleep(KEYS_AGAIN)).await.is_none() {
+            return;
+        }
     }
 }
 

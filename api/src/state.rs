@@ -15,6 +15,8 @@ pub(crate) struct Api {
     pub(crate) context: Context,
     /// Where people reach the service, without a trailing slash.
     pub(crate) base_url: String,
+    /// Whose pages may use the session's cookies: the service's own origin and those of the configuration.
+    pub(crate) origins: Vec<String>,
     /// The runtime that carries the connections to database and stores.
     pub(crate) runtime: Handle,
     /// Health, looked at now and then.
@@ -28,8 +30,12 @@ impl Api {
     pub(crate) fn new(context: Context, address: SocketAddr, runtime: Handle) -> Self {
         let mut server = context.config.server.clone();
         server.port = address.port();
+        let base_url = server.base_url();
+        let mut origins = context.config.auth.cookie_origins.clone();
+        origins.extend(origin_of(&base_url));
         Self {
-            base_url: server.base_url(),
+            base_url,
+            origins,
             runtime,
             probes: Probes::default(),
             metrics: Metrics::of_process(),
@@ -41,4 +47,12 @@ impl Api {
     pub(crate) fn access_url(&self, file: FileId) -> String {
         format!("{}/api/files/{file}/download", self.base_url)
     }
+}
+
+/// Scheme, host and port of an address, as browsers write them.
+fn origin_of(address: &str) -> Option<String> {
+    let (scheme, rest) = address.split_once("://")?;
+    let host = rest.split('/').next()?;
+    let usual = if scheme == "https" { ":443" } else { ":80" };
+    Some(format!("{scheme}://{}", host.strip_suffix(usual).unwrap_or(host)))
 }

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    catalog, completions, config, file, key, migrate, reconcile, scrub, serve, store, sync, up, user, worker,
+    catalog, completions, config, file, key, keys, migrate, reconcile, scrub, serve, store, sync, token, up,
+    user, worker,
 };
 
 const LONG_ABOUT: &str = "\
@@ -42,8 +43,8 @@ force and where it came from. Without any configuration, a `nightferry up` that 
 /// Commands by what people want to do, as --help lists them.
 const GROUPS: [(&str, &[&str]); 3] = [
     ("Start and run", &["up", "serve", "worker", "migrate"]),
-    ("Operate", &["sync", "file", "user", "store", "reconcile", "scrub", "catalog"]),
-    ("Set up", &["config", "key", "completions"]),
+    ("Operate", &["sync", "file", "user", "token", "store", "reconcile", "scrub", "catalog"]),
+    ("Set up", &["config", "key", "keys", "completions"]),
 ];
 
 /// Self-hosted hybrid file storage: fast local disk, cheap cloud capacity, one namespace.
@@ -103,6 +104,9 @@ pub enum Command {
     /// Make and change accounts
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Make and revoke tokens with which programs act for an account
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Check the S3 stores
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -119,6 +123,9 @@ pub enum Command {
     /// Make keys for encrypted stores, and see which are needed
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// List and rotate the keys that sign access tokens
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Print a script that completes commands in your shell
     Completions(completions::CompletionsArgs),
 }

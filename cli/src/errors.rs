@@ -186,6 +186,8 @@ fn of_domain(act: &dyn fmt::Display, error: &Error) -> Failure {
         | Error::TokenExpired
         | Error::TokenRevoked
         | Error::RefreshReused
+        | Error::SignInRefused(_)
+        | Error::Provider(_)
         | Error::Forbidden(_)
         | Error::NotFound(_)
         | Error::NameTaken(_)
@@ -226,10 +228,12 @@ fn classify(error: &Error) -> (Exit, &'static str) {
         | Error::TokenExpired
         | Error::TokenRevoked
         | Error::RefreshReused
+        | Error::SignInRefused(_)
         | Error::Forbidden(_) => (Exit::Failed, "forbidden"),
         Error::FileTooLarge { .. } => (Exit::Failed, "file_too_large"),
         Error::QuotaExceeded { .. } => (Exit::Failed, "quota_exceeded"),
         Error::ChecksumMismatch { .. } => (Exit::Failed, "checksum_mismatch"),
+        Error::Provider(_) => (Exit::Failed, "provider_error"),
         Error::Internal(_) => (Exit::Failed, "internal"),
     }
 }

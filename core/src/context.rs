@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use crate::auth::oidc::Providers;
 use crate::auth::password::PasswordHasher;
-use crate::auth::token::TokenKeys;
+use crate::auth::token::AccessTokens;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Database;
@@ -24,8 +25,10 @@ pub struct Context {
     pub db: Database,
     /// The configured stores.
     pub stores: Stores,
-    /// Keys for access tokens.
-    pub tokens: TokenKeys,
+    /// Access tokens and the keys that sign them.
+    pub tokens: AccessTokens,
+    /// Providers elsewhere with which people sign in.
+    pub oidc: Providers,
     /// Password hashing.
     pub passwords: PasswordHasher,
     /// Time.
@@ -51,7 +54,8 @@ impl Context {
             usize::try_from(config.uploads.buffer_pool_mb.saturating_mul(1024)).unwrap_or(usize::MAX);
         Ok(Self {
             db: Database::open(&config.database),
-            tokens: TokenKeys::new(&config.auth),
+            tokens: AccessTokens::new(&config.auth),
+            oidc: Providers::new(&config.auth)?,
             passwords: PasswordHasher::new(config.auth.bcrypt_cost),
             accesses: AccessLog::default(),
             upload_memory: Arc::new(Semaphore::new(pool_kib.min(Semaphore::MAX_PERMITS))),

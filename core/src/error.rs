@@ -50,6 +50,12 @@ pub enum Error {
     /// A refresh token was used a second time: its whole family is revoked now.
     #[error("This refresh token was used before. All sessions descending from it have ended; sign in again.")]
     RefreshReused,
+    /// A sign-in with a provider elsewhere did not succeed.
+    #[error("{0}")]
+    SignInRefused(&'static str),
+    /// A provider elsewhere did not do what was asked.
+    #[error("the sign-in provider failed: {0}")]
+    Provider(String),
     /// The caller is known but may not do this.
     #[error("{0}")]
     Forbidden(&'static str),

@@ -102,6 +102,10 @@ id!(
     RefreshTokenId
 );
 id!(
+    /// A personal access token.
+    PersonalTokenId
+);
+id!(
     /// All refresh tokens that descend from one sign-in; also the id of that session.
     SessionId
 );

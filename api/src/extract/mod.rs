@@ -1,14 +1,15 @@
 //! What handlers take from a request. Every failure is an [`crate::error_response::ApiError`], so that clients only
 //! ever see problem documents.
 
+pub(crate) mod access;
+pub(crate) mod authenticate;
 mod body;
-mod caller;
 mod origin;
 mod path;
 mod query;
 
+pub(crate) use access::{Anyone, Caller};
 pub(crate) use body::{Json, OptionalJson};
-pub(crate) use caller::{Admin, Caller};
 pub(crate) use origin::ClientOrigin;
 pub(crate) use path::Id;
 pub(crate) use query::{Query, choice, flag, page_size, whole_number};

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
 use nightferry_core::error::Error;
-use nightferry_core::ids::{FileId, PlanId, RunId};
+use nightferry_core::ids::{FileId, PersonalTokenId, PlanId, RunId, SessionId};
 
 use crate::error_response::{ApiError, Result};
 
@@ -29,6 +29,14 @@ impl Noun for RunId {
 
 impl Noun for PlanId {
     const NOUN: &'static str = "plan";
+}
+
+impl Noun for SessionId {
+    const NOUN: &'static str = "session";
+}
+
+impl Noun for PersonalTokenId {
+    const NOUN: &'static str = "token";
 }
 
 impl<T: Noun> FromRequest for Id<T> {

@@ -3,12 +3,13 @@
 use actix_web::HttpResponse;
 use actix_web::http::header::LOCATION;
 
+use crate::extract::Anyone;
 use crate::openapi;
 
 /// This document.
-#[utoipa::path(get, path = "/api/openapi.json", operation_id = "get_openapi", tag = "service", security(()),
+#[utoipa::path(get, path = "/api/openapi.json", operation_id = "get_openapi", tag = "service",
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = serde_json::Value)))]
-pub(crate) async fn openapi() -> HttpResponse {
+pub(crate) async fn openapi(_: Anyone) -> HttpResponse {
     HttpResponse::Ok().json(openapi::document())
 }
 

@@ -45,44 +45,54 @@ pub(crate) struct Login {
     /// Password.
     #[schema(value_type = String, format = Password)]
     pub(crate) password: SecretString,
-    /// Not available yet: only `false` is taken.
+    /// For browsers: the tokens are set as cookies that scripts cannot read, and are not in the answer.
     #[serde(default)]
     pub(crate) cookie: bool,
 }
 
 /// A refresh token.
-#[derive(Deserialize, ToSchema)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Refresh {
-    /// As given out by the login or by the last refresh. Works once.
-    #[schema(value_type = String)]
-    pub(crate) refresh_token: SecretString,
+    /// As given out by the login or by the last refresh. Works once. Without one the cookie counts.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub(crate) refresh_token: Option<SecretString>,
 }
 
 /// The tokens of a session.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Tokens {
-    /// Goes into `Authorization: Bearer …`.
-    pub(crate) access_token: String,
-    /// Always `bearer`.
+    /// Goes into `Authorization: Bearer …`. Absent when it was set as a cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) access_token: Option<String>,
+    /// `bearer`, or `cookie` when the tokens were set as cookies.
     pub(crate) token_type: &'static str,
     /// Life of the access token, in seconds.
     pub(crate) expires_in: i64,
-    /// For the next refresh; works once.
-    pub(crate) refresh_token: String,
+    /// For the next refresh; works once. Absent when it was set as a cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) refresh_token: Option<String>,
     /// Whose session it is.
     pub(crate) user: UserSummary,
 }
 
-impl From<session::Session> for Tokens {
-    fn from(session: session::Session) -> Self {
+impl From<&session::Session> for Tokens {
+    fn from(session: &session::Session) -> Self {
         Self {
-            access_token: session.access_token,
+            access_token: Some(session.access_token.clone()),
             token_type: "bearer",
             expires_in: session.expires_in,
-            refresh_token: session.refresh_token.expose_secret().to_owned(),
+            refresh_token: Some(session.refresh_token.expose_secret().to_owned()),
             user: UserSummary::from(&session.user),
         }
+    }
+}
+
+impl Tokens {
+    /// The answer beside cookies, without the tokens.
+    pub(crate) fn in_cookies(session: &session::Session) -> Self {
+        Self { access_token: None, token_type: "cookie", refresh_token: None, ..Self::from(session) }
     }
 }
 
@@ -145,6 +155,18 @@ pub(crate) struct ChangeMe {
     /// Name to show.
     #[serde(default)]
     pub(crate) name: Option<String>,
+}
+
+/// A new password, and the one that it takes the place of.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangePassword {
+    /// The password as it is.
+    #[schema(value_type = String, format = Password)]
+    pub(crate) current_password: SecretString,
+    /// 8 to 71 bytes of UTF-8.
+    #[schema(value_type = String, format = Password)]
+    pub(crate) new_password: SecretString,
 }
 
 /// What an account may do.

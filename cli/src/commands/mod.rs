@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod file;
 pub(crate) mod key;
+pub(crate) mod keys;
 pub(crate) mod migrate;
 pub(crate) mod reconcile;
 pub(crate) mod scrub;
@@ -12,6 +13,7 @@ pub(crate) mod serve;
 mod service;
 pub(crate) mod store;
 pub(crate) mod sync;
+pub(crate) mod token;
 pub(crate) mod up;
 pub(crate) mod user;
 mod watch;
@@ -71,12 +73,14 @@ async fn dispatch(app: &App, command: Command) -> Result<Exit, Failure> {
         Command::Sync(command) => sync::run(app, command).await,
         Command::File(command) => file::run(app, command).await,
         Command::User(command) => user::run(app, command).await,
+        Command::Token(command) => token::run(app, command).await,
         Command::Store(command) => store::run(app, command).await,
         Command::Reconcile(args) => Box::pin(reconcile::run(app, args)).await,
         Command::Scrub(args) => Box::pin(scrub::run(app, args)).await,
         Command::Catalog(command) => Box::pin(catalog::run(app, command)).await,
         Command::Config(command) => config::run(app, &command),
         Command::Key(command) => key::run(app, &command).await,
+        Command::Keys(command) => keys::run(app, command).await,
         Command::Completions(args) => completions::run(app, &args),
     }
 }

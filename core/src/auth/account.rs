@@ -1,16 +1,19 @@
 //! Making and changing accounts.
 
-use diesel_async::AsyncConnection;
+use diesel_async::{AsyncConnection, AsyncPgConnection};
 use secrecy::SecretString;
 
-use super::password;
+use super::{password, session_list};
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::db::enums::UserRole;
+use crate::db::folders;
 use crate::db::users::{self, NewUser, User};
-use crate::db::{folders, refresh_tokens};
 use crate::error::{Error, FieldError, Result};
-use crate::ids::UserId;
+use crate::ids::{SessionId, UserId};
+
+/// Longest name to show, in characters.
+const LONGEST_NAME: usize = 200;
 
 /// What is needed to make an account.
 #[derive(Debug)]
@@ -40,33 +43,58 @@ pub async fn create(
     check(&email, &name, &new.password)?;
     let hash = context.passwords.hash(new.password).await?;
     let mut conn = context.db.conn().await?;
-    conn.transaction(async move |conn| {
-        let id = UserId::new();
-        let row = NewUser { id, email: &email, name: &name, password_hash: &hash, role: new.role };
-        let user = users::insert(conn, &row).await?;
-        folders::insert_root(conn, id).await?;
-        let event = Event {
-            actor: actor.or(Some(id)),
-            action: "user.create",
-            target_type: "user",
-            target_id: id.to_string(),
-            origin,
-            detail: serde_json::json!({ "role": new.role }),
-        };
-        audit::record(conn, event).await?;
-        Ok(user)
-    })
-    .await
+    conn.transaction(async move |conn| insert(conn, &email, &name, &hash, new.role, actor, origin).await)
+        .await
+}
+
+/// Makes an account with its root folder, within the transaction of an act. What is given was checked before.
+pub(super) async fn insert(
+    conn: &mut AsyncPgConnection,
+    email: &str,
+    name: &str,
+    password_hash: &str,
+    role: UserRole,
+    actor: Option<UserId>,
+    origin: &Origin,
+) -> Result<User> {
+    let id = UserId::new();
+    let user = users::insert(conn, &NewUser { id, email, name, password_hash, role }).await?;
+    folders::insert_root(conn, id).await?;
+    let event = Event {
+        actor: actor.or(Some(id)),
+        action: "user.create",
+        target_type: "user",
+        target_id: id.to_string(),
+        origin,
+        detail: serde_json::json!({ "role": role }),
+    };
+    audit::record(conn, event).await?;
+    Ok(user)
+}
+
+/// Checks an email address.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check_email(email: &str) -> std::result::Result<(), FieldError> {
+    if let Err(error) = garde::rules::email::parse_email(email) {
+        return Err(FieldError::new("email", format!("is not an email address: {error}")));
+    }
+    if email.len() > 254 {
+        return Err(FieldError::new("email", "must have at most 254 bytes"));
+    }
+    Ok(())
+}
+
+/// Of somebody else's word for a name as much as fits.
+pub(super) fn fitting_name(name: &str) -> String {
+    name.trim().chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect()
 }
 
 fn check(email: &str, name: &str, secret: &SecretString) -> Result<()> {
     let mut wrong = Vec::new();
-    if let Err(error) = garde::rules::email::parse_email(email) {
-        wrong.push(FieldError::new("email", format!("is not an email address: {error}")));
-    } else if email.len() > 254 {
-        wrong.push(FieldError::new("email", "must have at most 254 bytes"));
-    }
-    if name.chars().count() > 200 || name.chars().any(char::is_control) {
+    wrong.extend(check_email(email).err());
+    if name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
         wrong.push(FieldError::new(
             "name",
             "must have at most 200 characters, none of them a control character",
@@ -84,7 +112,7 @@ fn check(email: &str, name: &str, secret: &SecretString) -> Result<()> {
 /// [`Error::Validation`], [`Error::NotFound`].
 pub async fn rename(context: &Context, user: UserId, name: &str) -> Result<User> {
     let name = name.trim();
-    if name.chars().count() > 200 || name.chars().any(char::is_control) {
+    if name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
         return Err(Error::field(
             "name",
             "must have at most 200 characters, none of them a control character",
@@ -148,7 +176,7 @@ pub async fn set_password(context: &Context, user: UserId, new: SecretString, or
         if !users::set_password(conn, user, &hash).await? {
             return Err(Error::NotFound("user"));
         }
-        refresh_tokens::revoke_all(conn, user, now).await?;
+        session_list::end_all_in(conn, user, None, now).await?;
         let event = Event {
             actor: None,
             action: "user.password",
@@ -156,6 +184,46 @@ pub async fn set_password(context: &Context, user: UserId, new: SecretString, or
             target_id: user.to_string(),
             origin,
             detail: serde_json::json!({}),
+        };
+        audit::record(conn, event).await
+    })
+    .await
+}
+
+/// Exchanges the caller's own password and ends all their sessions but `keep`.
+///
+/// # Errors
+/// [`Error::Validation`]; [`Error::InvalidCredentials`] when `current` is not the password; [`Error::Conflict`] when
+/// somebody else changed it at the same time.
+pub async fn change_password(
+    context: &Context,
+    user: &User,
+    keep: SessionId,
+    current: SecretString,
+    new: SecretString,
+    origin: &Origin,
+) -> Result<()> {
+    password::check_rules(&new, "new_password").map_err(|error| Error::Validation(vec![error]))?;
+    if !context.passwords.verify(current, Some(user.password_hash.clone())).await? {
+        return Err(Error::InvalidCredentials);
+    }
+    let hash = context.passwords.hash(new).await?;
+    let now = context.clock.now();
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| {
+        if !users::change_password(conn, user.id, &user.password_hash, &hash).await? {
+            return Err(Error::Conflict(
+                "The password was changed at this very moment. Sign in again.".to_owned(),
+            ));
+        }
+        let ended = session_list::end_all_in(conn, user.id, Some(keep), now).await?;
+        let event = Event {
+            actor: Some(user.id),
+            action: "user.password",
+            target_type: "user",
+            target_id: user.id.to_string(),
+            origin,
+            detail: serde_json::json!({ "sessions_ended": ended }),
         };
         audit::record(conn, event).await
     })
@@ -174,7 +242,7 @@ pub async fn set_disabled(context: &Context, user: UserId, disabled: bool, origi
             return Err(Error::NotFound("user"));
         }
         if disabled {
-            refresh_tokens::revoke_all(conn, user, now).await?;
+            session_list::end_all_in(conn, user, None, now).await?;
         }
         let event = Event {
             actor: None,

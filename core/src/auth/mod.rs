@@ -1,6 +1,13 @@
 //! Who somebody is: passwords, tokens and sessions. Knows no HTTP.
 
 pub mod account;
+pub mod authenticate;
+pub mod keys;
+pub mod oidc;
 pub mod password;
+pub mod permission;
+pub mod personal_token;
+mod seal;
 pub mod session;
+pub mod session_list;
 pub mod token;

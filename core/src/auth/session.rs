@@ -1,15 +1,21 @@
-//! Sessions: sign in, refresh with rotation and reuse detection, sign out, and the check of every request.
+//! Sessions: sign in, refresh with rotation and reuse detection, sign out.
+//!
+//! Whoever changes a session locks its row first and its refresh tokens after: so of a refresh and an ending at once one
+//! waits for the other, and no token is made that outlives its session.
 
 use chrono::{DateTime, Duration, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use secrecy::SecretString;
 
+use super::keys::SigningKey;
+use super::session_list;
 use super::token::{self, Claims};
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
-use crate::db::refresh_tokens::{self, NewRefreshToken};
+use crate::db::refresh_tokens::{self, NewRefreshToken, RefreshToken};
+use crate::db::revoked_tokens;
+use crate::db::sessions::{self, SessionRow};
 use crate::db::users::{self, User};
-use crate::db::{enums::UserRole, revoked_tokens};
 use crate::error::{Error, Result};
 use crate::ids::{RefreshTokenId, SessionId};
 
@@ -25,24 +31,10 @@ pub struct Session {
     pub expires_in: i64,
     /// Refresh token, shown once.
     pub refresh_token: SecretString,
+    /// Lifetime of the refresh token, in seconds.
+    pub refresh_expires_in: i64,
     /// Account.
     pub user: User,
-}
-
-/// Who makes a request, proved by an access token.
-#[derive(Debug, Clone)]
-pub struct Caller {
-    /// Account.
-    pub user: User,
-    /// What the token says.
-    pub claims: Claims,
-}
-
-impl Caller {
-    /// Whether the caller has the role of an administrator.
-    pub fn is_admin(&self) -> bool {
-        self.user.role == UserRole::Admin
-    }
 }
 
 /// Starts a session with email and password.
@@ -64,22 +56,50 @@ pub async fn login(
     let Some(user) = found.filter(|user| matches && user.disabled_at.is_none()) else {
         return Err(Error::InvalidCredentials);
     };
-    let now = context.clock.now();
-    let session = SessionId::new();
+    let signer = context.tokens.signer(&context.db, context.clock.now()).await?;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        let event = Event {
-            actor: Some(user.id),
-            action: "session.login",
-            target_type: "session",
-            target_id: session.to_string(),
-            origin,
-            detail: serde_json::json!({}),
-        };
-        audit::record(conn, event).await?;
-        issue(context, conn, user, session, origin, now).await
+        // The password may have been changed, or the account disabled, while this one was hashed.
+        let known = user.password_hash;
+        let still = users::lock(conn, user.id).await?;
+        let still = still.filter(|user| user.password_hash == known && user.disabled_at.is_none());
+        let user = still.ok_or(Error::InvalidCredentials)?;
+        start(context, conn, &signer, user, serde_json::json!({}), origin).await
     })
     .await
+}
+
+/// Starts a session of somebody who has proved who they are; `detail` says how, for the audit log.
+pub(super) async fn start(
+    context: &Context,
+    conn: &mut AsyncPgConnection,
+    signer: &SigningKey,
+    user: User,
+    detail: serde_json::Value,
+    origin: &Origin,
+) -> Result<Session> {
+    let now = context.clock.now();
+    let session = SessionRow {
+        id: SessionId::new(),
+        user_id: user.id,
+        ip: origin.ip.clone(),
+        user_agent: origin.user_agent.clone(),
+        created_at: now,
+        last_used_at: now,
+        expires_at: now + refresh_lifetime(context),
+        revoked_at: None,
+    };
+    sessions::insert(conn, &session).await?;
+    let event = Event {
+        actor: Some(user.id),
+        action: "session.login",
+        target_type: "session",
+        target_id: session.id.to_string(),
+        origin,
+        detail,
+    };
+    audit::record(conn, event).await?;
+    issue(context, conn, signer, user, &session, origin).await
 }
 
 /// Exchanges a refresh token for new tokens of the same session. The old one dies.
@@ -90,20 +110,25 @@ pub async fn login(
 pub async fn refresh(context: &Context, presented: &SecretString, origin: &Origin) -> Result<Session> {
     let hash = token::hash_refresh_token(presented);
     let now = context.clock.now();
+    let signer = context.tokens.signer(&context.db, now).await?;
     let mut conn = context.db.conn().await?;
     // Revoking a family must be committed although the caller gets an error: so the outcome is a value in here.
     conn.transaction(async move |conn| -> Result<Result<Session>> {
+        let Some(found) = refresh_tokens::by_hash(conn, &hash).await? else {
+            return Ok(Err(Error::Unauthenticated));
+        };
+        let session = lock_session(conn, &found, origin, now).await?;
         let Some(old) = refresh_tokens::lock_by_hash(conn, &hash).await? else {
             return Ok(Err(Error::Unauthenticated));
         };
-        if old.revoked_at.is_some() {
+        if old.revoked_at.is_some() || session.revoked_at.is_some() {
             return Ok(Err(Error::TokenRevoked));
         }
         if let Some(rotated_at) = old.rotated_at {
             if now - rotated_at <= REUSE_GRACE {
                 return Ok(Err(Error::TokenRevoked));
             }
-            refresh_tokens::revoke_family(conn, old.family, now).await?;
+            session_list::end_in(conn, old.family, old.user_id, now).await?;
             let event = Event {
                 actor: Some(old.user_id),
                 action: "session.refresh_reused",
@@ -115,7 +140,7 @@ pub async fn refresh(context: &Context, presented: &SecretString, origin: &Origi
             audit::record(conn, event).await?;
             return Ok(Err(Error::RefreshReused));
         }
-        if old.expires_at <= now {
+        if old.expires_at <= now || session.expires_at <= now {
             return Ok(Err(Error::TokenExpired));
         }
         let Some(user) = users::find(conn, old.user_id).await?.filter(|user| user.disabled_at.is_none())
@@ -125,63 +150,85 @@ pub async fn refresh(context: &Context, presented: &SecretString, origin: &Origi
         if !refresh_tokens::rotate(conn, old.id, now).await? {
             return Ok(Err(Error::TokenRevoked));
         }
-        issue(context, conn, user, old.family, origin, now).await.map(Ok)
+        issue(context, conn, &signer, user, &session, origin).await.map(Ok)
     })
     .await?
+}
+
+/// Locks the session of a refresh token. One that an older version began gets its row now.
+async fn lock_session(
+    conn: &mut AsyncPgConnection,
+    token: &RefreshToken,
+    origin: &Origin,
+    now: DateTime<Utc>,
+) -> Result<SessionRow> {
+    if let Some(session) = sessions::lock(conn, token.family).await? {
+        return Ok(session);
+    }
+    let session = SessionRow {
+        id: token.family,
+        user_id: token.user_id,
+        ip: origin.ip.clone(),
+        user_agent: origin.user_agent.clone(),
+        created_at: now,
+        last_used_at: now,
+        expires_at: token.expires_at,
+        revoked_at: token.revoked_at,
+    };
+    sessions::insert(conn, &session).await?;
+    let found = sessions::lock(conn, token.family).await?;
+    found.ok_or_else(|| Error::Internal("a session is gone that was there just now".to_owned()))
+}
+
+fn refresh_lifetime(context: &Context) -> Duration {
+    Duration::from_std(context.config.auth.refresh_token_ttl).unwrap_or(Duration::days(30))
 }
 
 async fn issue(
     context: &Context,
     conn: &mut AsyncPgConnection,
+    signer: &SigningKey,
     user: User,
-    session: SessionId,
+    session: &SessionRow,
     origin: &Origin,
-    now: DateTime<Utc>,
 ) -> Result<Session> {
+    let now = context.clock.now();
     let refresh_token = token::new_refresh_token()?;
-    let lifetime = Duration::from_std(context.config.auth.refresh_token_ttl).unwrap_or(Duration::days(30));
+    let longest = Duration::from_std(context.config.auth.session_max_age).unwrap_or(Duration::days(90));
+    let expires_at = (now + refresh_lifetime(context)).min(session.created_at + longest);
+    sessions::touch(conn, session.id, now, expires_at, origin).await?;
     let row = NewRefreshToken {
         id: RefreshTokenId::new(),
         user_id: user.id,
-        family: session,
+        family: session.id,
         token_hash: &token::hash_refresh_token(&refresh_token),
         user_agent: &origin.user_agent,
         ip: &origin.ip,
         created_at: now,
-        expires_at: now + lifetime,
+        expires_at,
     };
     refresh_tokens::insert(conn, &row).await?;
-    let (access_token, _) = context.tokens.issue(user.id, session, now)?;
-    Ok(Session { access_token, expires_in: context.tokens.lifetime().num_seconds(), refresh_token, user })
-}
-
-/// Checks an access token: signature, expiry, revocation, and that the account may still be used. One round
-/// trip to the database.
-///
-/// # Errors
-/// [`Error::Unauthenticated`], [`Error::TokenExpired`], [`Error::TokenRevoked`].
-pub async fn authenticate(context: &Context, access_token: &str) -> Result<Caller> {
-    let claims = context.tokens.check(access_token, context.clock.now())?;
-    let mut conn = context.db.conn().await?;
-    let found = revoked_tokens::user_and_revocation(&mut conn, claims.sub, claims.jti).await?;
-    match found {
-        None => Err(Error::Unauthenticated),
-        Some((_, true)) => Err(Error::TokenRevoked),
-        Some((user, false)) if user.disabled_at.is_some() => Err(Error::TokenRevoked),
-        Some((user, false)) => Ok(Caller { user, claims }),
-    }
+    let access_token = context.tokens.issue(signer, user.id, session.id, now)?;
+    Ok(Session {
+        access_token,
+        expires_in: context.tokens.lifetime().num_seconds(),
+        refresh_token,
+        refresh_expires_in: (expires_at - now).num_seconds(),
+        user,
+    })
 }
 
 /// Ends the caller's session: its refresh tokens and this access token.
 ///
 /// # Errors
 /// Whatever the database meets.
-pub async fn logout(context: &Context, caller: &Caller, origin: &Origin) -> Result<()> {
+pub async fn logout(context: &Context, claims: &Claims, origin: &Origin) -> Result<()> {
     let now = context.clock.now();
-    let claims = caller.claims.clone();
+    let claims = claims.clone();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        refresh_tokens::revoke_family(conn, claims.sid, now).await?;
+        session_list::end_in(conn, claims.sid, claims.sub, now).await?;
+        // For instances of an older version, which do not ask the session.
         revoked_tokens::insert(conn, claims.jti, claims.sub, claims.expires_at()).await?;
         let event = Event {
             actor: Some(claims.sub),

@@ -1,15 +1,18 @@
-//! Access tokens (JWT, RFC 7519) and refresh tokens (opaque random). Pure: no database.
+//! Access tokens (JWT, RFC 7519) and refresh tokens (opaque random).
+
+use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use jsonwebtoken::decode_header;
 use rand::TryRngCore;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::keys::{SigningKey, SigningKeys};
 use crate::config::AuthConfig;
+use crate::db::Database;
 use crate::error::{Error, Result};
 use crate::ids::{SessionId, UserId};
 
@@ -38,25 +41,27 @@ impl Claims {
     }
 }
 
-/// Signs and checks access tokens with the configured key.
+/// Signs and checks access tokens.
 #[derive(Clone)]
-pub struct TokenKeys {
-    encoding: EncodingKey,
-    decoding: DecodingKey,
+pub struct AccessTokens {
+    keys: SigningKeys,
     issuer: String,
     lifetime: Duration,
 }
 
-impl TokenKeys {
-    /// Keys from the configuration (HS256).
+impl AccessTokens {
+    /// As the configuration says.
     pub fn new(config: &AuthConfig) -> Self {
-        let secret = config.secret_key.expose_secret().as_bytes();
         Self {
-            encoding: EncodingKey::from_secret(secret),
-            decoding: DecodingKey::from_secret(secret),
+            keys: SigningKeys::new(config),
             issuer: config.issuer.clone(),
             lifetime: Duration::from_std(config.access_token_ttl).unwrap_or(Duration::minutes(15)),
         }
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> &SigningKeys {
+        &self.keys
     }
 
     /// How long an access token lives.
@@ -64,41 +69,47 @@ impl TokenKeys {
         self.lifetime
     }
 
+    /// The key that signs at `now`.
+    ///
+    /// # Errors
+    /// Whatever the database meets.
+    pub async fn signer(&self, db: &Database, now: DateTime<Utc>) -> Result<Arc<SigningKey>> {
+        let keys = self.keys.current(db, now).await?;
+        let signer = keys.signer(now).cloned();
+        signer.ok_or_else(|| Error::Internal("there is no key to sign access tokens with".to_owned()))
+    }
+
     /// Signs a new access token.
     ///
     /// # Errors
     /// [`Error::Internal`] when signing fails.
-    pub fn issue(&self, user: UserId, session: SessionId, now: DateTime<Utc>) -> Result<(String, Claims)> {
-        let claims = Claims {
+    pub fn issue(
+        &self,
+        signer: &SigningKey,
+        user: UserId,
+        session: SessionId,
+        now: DateTime<Utc>,
+    ) -> Result<String> {
+        signer.sign(&Claims {
             sub: user,
             jti: Uuid::new_v4(),
             sid: session,
             iss: self.issuer.clone(),
             iat: now.timestamp(),
             exp: (now + self.lifetime).timestamp(),
-        };
-        let token = encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
-            .map_err(|error| Error::Internal(format!("signing an access token failed: {error}")))?;
-        Ok((token, claims))
+        })
     }
 
-    /// Checks signature, algorithm, issuer and expiry at `now`.
+    /// Checks a token by the key that its header names: signature, that key's algorithm, issuer, and expiry at `now`.
     ///
     /// # Errors
-    /// [`Error::TokenExpired`], or [`Error::Unauthenticated`] for everything else that is wrong with it.
-    pub fn check(&self, token: &str, now: DateTime<Utc>) -> Result<Claims> {
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.set_issuer(&[&self.issuer]);
-        validation.set_required_spec_claims(&["exp", "iss", "sub"]);
-        // Expiry is compared below, with our clock and without leeway.
-        validation.validate_exp = false;
-        validation.validate_aud = false;
-        let claims = decode::<Claims>(token, &self.decoding, &validation)
-            .map_err(|error| match error.kind() {
-                ErrorKind::ExpiredSignature => Error::TokenExpired,
-                _ => Error::Unauthenticated,
-            })?
-            .claims;
+    /// [`Error::TokenExpired`], or [`Error::Unauthenticated`] for everything else that is wrong with it; and whatever the
+    /// database meets when keys have to be read.
+    pub async fn check(&self, db: &Database, token: &str, now: DateTime<Utc>) -> Result<Claims> {
+        let header = decode_header(token).map_err(|_| Error::Unauthenticated)?;
+        let id = header.kid.ok_or(Error::Unauthenticated)?;
+        let key = self.keys.find(db, &id, now).await?.ok_or(Error::Unauthenticated)?;
+        let claims: Claims = key.verify(token, &self.issuer)?;
         if claims.exp <= now.timestamp() {
             return Err(Error::TokenExpired);
         }

@@ -17,6 +17,8 @@ const EXAMPLE_VALUES: &[(&str, &str)] = &[
     ("stores.minio.access_key", "nightferry"),
     ("stores.minio.secret_key", "nightferry-secret"),
     ("stores.s3.bucket", "cloud-files"),
+    ("auth.oidc.*.issuer", "https://accounts.google.com"),
+    ("auth.oidc.*.client_id", "…"),
     ("policy.rules.*.name", "old-videos"),
     ("policy.rules.*.older_than", "90d"),
     ("policy.rules.*.content_type", "video/*"),
@@ -37,6 +39,11 @@ const HEAD: &str = "\
 const STORES_HEAD: &str = "\
 # The S3 stores that hold the bytes. \"minio\" and \"s3\" are there by default; any number can be added, each as a section
 # [stores.NAME] with a name of at most 32 characters a-z, 0-9 and hyphen.
+";
+
+const OIDC_HEAD: &str = "\
+# Providers elsewhere with which people may sign in (OpenID Connect): each a section [auth.oidc.NAME] with a name of at most
+# 32 characters a-z, 0-9 and hyphen. Sign-in begins at /api/auth/oidc/NAME/start.
 ";
 
 const RULES_HEAD: &str = "\
@@ -61,6 +68,10 @@ pub fn example_toml() -> String {
                 text.push('\n');
                 text.push_str(STORES_HEAD);
                 store_sections(&mut text);
+            } else if section == "auth.oidc.*" {
+                text.push('\n');
+                text.push_str(OIDC_HEAD);
+                text.push_str("\n#[auth.oidc.google]\n");
             } else if let Some(list) = section.strip_suffix(".*") {
                 text.push('\n');
                 text.push_str(if list == "policy.rules" { RULES_HEAD } else { PRICES_HEAD });
@@ -117,7 +128,8 @@ fn assignment(text: &mut String, spec: &Spec, key: &str) {
     let default = default_of(key);
     let required = matches!(spec.need, Need::Required(_)) && default == "\"\"";
     // There is no rule in force unless somebody writes one.
-    let mark = if required && !key.starts_with("policy.") { "" } else { "#" };
+    let mark =
+        if required && !key.starts_with("policy.") && !key.starts_with("auth.oidc.") { "" } else { "#" };
     push(text, format_args!("{mark}{} = {}\n", spec.name(), example.unwrap_or(default)));
 }
 
@@ -139,7 +151,7 @@ pub fn configuration_tables() -> String {
         if spec.section() != section {
             section = spec.section();
             let heading = match section.strip_suffix(".*") {
-                Some("stores") => "[stores.NAME]".to_owned(),
+                Some(named @ ("stores" | "auth.oidc")) => format!("[{named}.NAME]"),
                 Some(list) => format!("[[{list}]]"),
                 None => format!("[{section}]"),
             };

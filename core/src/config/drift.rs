@@ -47,7 +47,8 @@ fn configuration_page_is_current() {
 /// The defaults as the tree from which the structs are made.
 fn default_tree() -> Json {
     let mut problems = Problems::default();
-    let one_of_each = [("policy.rules.1.name", "one"), ("policy.prices.1.store", "s3")];
+    let one_of_each =
+        [("policy.rules.1.name", "one"), ("policy.prices.1.store", "s3"), ("auth.oidc.one.client_id", "x")];
     let overrides = one_of_each.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
     let layers = layer::all(LoadOptions { overrides, ..LoadOptions::default() }, &mut problems);
     let merged = merge::merge(layers, &mut problems);
@@ -56,7 +57,7 @@ fn default_tree() -> Json {
 
 /// A key that is in that tree.
 fn concrete(key: &str) -> String {
-    key.replace("stores.*", "stores.s3").replace('*', "1")
+    key.replace("stores.*", "stores.s3").replace("oidc.*", "oidc.one").replace('*', "1")
 }
 
 fn remove(tree: &mut Json, key: &str) -> Option<Json> {
@@ -128,7 +129,7 @@ fn every_line_of_the_example_is_valid_once_uncommented() {
     let text: String = example_toml()
         .lines()
         .map(|line| match line.strip_prefix('#') {
-            Some(header) if header.starts_with("[[") => format!("{header}\n"),
+            Some(header) if header.starts_with('[') => format!("{header}\n"),
             Some(setting) if !setting.starts_with(' ') && setting.contains(" = ") => format!("{setting}\n"),
             _ => format!("{line}\n"),
         })

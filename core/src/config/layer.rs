@@ -172,6 +172,10 @@ fn key_of(path: &str) -> String {
             let name = name.replace('_', "-");
             ["stores", &name].into_iter().chain(rest.iter().copied()).collect::<Vec<_>>().join(".")
         }
+        ["auth", "oidc", name, rest @ ..] => {
+            let name = name.replace('_', "-");
+            ["auth", "oidc", &name].into_iter().chain(rest.iter().copied()).collect::<Vec<_>>().join(".")
+        }
         parts => parts.join("."),
     }
 }

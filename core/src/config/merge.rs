@@ -96,9 +96,12 @@ fn is_known(key: &str, value: &Value, members: &mut Members, problems: &mut Prob
 /// The place of a section among those of its kind: none when it has no possible name.
 fn place_of(section: &str, name: &str, key: &str, source: &str, problems: &mut Problems) -> Option<u32> {
     let (place, message, fix) = match section {
-        "stores" => (
+        "stores" | "auth.oidc" => (
             rules::store_name(name).is_ok().then_some(0),
-            format!("names a store \"{name}\", which is not a possible name"),
+            format!(
+                "names a {} \"{name}\", which is not a possible name",
+                if section == "stores" { "store" } else { "provider" }
+            ),
             "use at most 32 of a-z, 0-9 and hyphen, beginning with a letter".to_owned(),
         ),
         _ => (

@@ -11,6 +11,7 @@ mod hours;
 mod layer;
 mod logging;
 mod merge;
+mod oidc;
 mod policy;
 mod problem;
 mod reconcile;
@@ -45,11 +46,13 @@ pub use self::catalog::CatalogConfig;
 pub use self::database::{DatabaseConfig, DatabaseTls};
 pub use self::document::{configuration_tables, example_toml};
 pub use self::logging::{LogFormat, LoggingConfig};
+pub use self::oidc::OidcConfig;
 pub use self::policy::{Globs, PolicyConfig, Price, PriceConfig, RuleConfig};
 pub use self::problem::{ConfigErrors, Problem};
 pub use self::reconcile::ReconcileConfig;
 pub use self::scrub::ScrubConfig;
 pub use self::server::ServerConfig;
+pub use self::spec::duration_from_words as length_of_time;
 pub use self::stores::{StoreConfig, StoreRole, is_exposed};
 pub use self::tiering::{ArchiveTier, FreeLocalAfter, TieringConfig, TransferOrder, VerifyMode};
 pub use self::uploads::UploadsConfig;
@@ -239,7 +242,7 @@ impl Config {
     }
 
     fn check(&self, problems: &mut Problems) {
-        self.auth.check(problems);
+        self.auth.check(&self.server, problems);
         self.uploads.check(&self.server, problems);
         self.tiering.check(&self.server, problems);
         self.policy.check(self, problems);

@@ -48,6 +48,38 @@ fn http_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// Scheme, host and port of web pages, a comma between.
+pub(super) fn origins(text: &str) -> Result<String, String> {
+    let mut origins = Vec::new();
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        let url = http_url(word)?;
+        if url.path() != "/" {
+            return Err(format!("has a path after the host in \"{word}\""));
+        }
+        origins.push(url.origin().ascii_serialization());
+    }
+    Ok(origins.join(","))
+}
+
+/// A provider's issuer: with TLS, unless it is on this machine.
+pub(super) fn issuer(text: &str) -> Result<String, String> {
+    let url = http_url(text)?;
+    let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    if url.scheme() != "https" && !is_here {
+        return Err("does not begin with https://".to_owned());
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// OAuth scopes with the one that makes it OpenID Connect.
+pub(super) fn oidc_scopes(text: &str) -> Result<String, String> {
+    let scopes: Vec<&str> = text.split_whitespace().collect();
+    if !scopes.contains(&"openid") {
+        return Err("lacks the scope openid".to_owned());
+    }
+    Ok(scopes.join(" "))
+}
+
 /// A Postgres connection URL. Never says more than that it is wrong: the URL holds a password.
 pub(super) fn postgres_url(text: &str) -> Result<String, String> {
     let text = text.trim();

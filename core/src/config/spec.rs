@@ -195,7 +195,7 @@ impl Kind {
 }
 
 /// Parses `30s`, `15m`, `12h`, `30d`, `1h 30m`.
-pub(super) fn duration_from_words(text: &str) -> Result<Duration, String> {
+pub fn duration_from_words(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text != "0" {
         return Err("has no unit".to_owned());

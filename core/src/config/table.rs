@@ -1,11 +1,13 @@
 //! The one table of all settings, in the order in which they are shown, and how keys are found in it.
 
 use super::spec::Spec;
-use super::{auth, catalog, database, logging, policy, reconcile, scrub, server, stores, tiering, uploads};
+use super::{
+    auth, catalog, database, logging, oidc, policy, reconcile, scrub, server, stores, tiering, uploads,
+};
 
 /// The sections of which there are several: one for each name (`stores.minio`) or number (`policy.rules.1`). In the
 /// table their keys have `*` in the place of it.
-pub(super) const MANY: [&str; 3] = ["stores", "policy.rules", "policy.prices"];
+pub(super) const MANY: [&str; 4] = ["stores", "auth.oidc", "policy.rules", "policy.prices"];
 
 /// Every setting of every section.
 pub(super) fn all() -> impl Iterator<Item = &'static Spec> {
@@ -14,6 +16,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Spec> {
         uploads::SETTINGS,
         database::SETTINGS,
         auth::SETTINGS,
+        oidc::SETTINGS,
         stores::SETTINGS,
         tiering::SETTINGS,
         policy::SETTINGS,

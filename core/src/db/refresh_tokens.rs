@@ -54,6 +54,16 @@ pub async fn insert(conn: &mut AsyncPgConnection, token: &NewRefreshToken<'_>) -
     Ok(())
 }
 
+/// Finds a token by its hash.
+pub async fn by_hash(conn: &mut AsyncPgConnection, hash: &[u8]) -> Result<Option<RefreshToken>> {
+    Ok(refresh_tokens::table
+        .filter(refresh_tokens::token_hash.eq(hash))
+        .select(RefreshToken::as_select())
+        .first(conn)
+        .await
+        .optional()?)
+}
+
 /// Finds a token by its hash and locks its row, so that of two refreshes at once one waits for the other.
 pub async fn lock_by_hash(conn: &mut AsyncPgConnection, hash: &[u8]) -> Result<Option<RefreshToken>> {
     Ok(refresh_tokens::table
@@ -79,27 +89,15 @@ pub async fn rotate(conn: &mut AsyncPgConnection, id: RefreshTokenId, at: DateTi
     Ok(changed == 1)
 }
 
-/// Revokes every live token of a family. Answers how many.
-pub async fn revoke_family(
+/// Revokes every live token of some families. Answers how many.
+pub async fn revoke_families(
     conn: &mut AsyncPgConnection,
-    family: SessionId,
+    families: &[SessionId],
     at: DateTime<Utc>,
 ) -> Result<usize> {
     Ok(diesel::update(
         refresh_tokens::table
-            .filter(refresh_tokens::family.eq(family))
-            .filter(refresh_tokens::revoked_at.is_null()),
-    )
-    .set(refresh_tokens::revoked_at.eq(at))
-    .execute(conn)
-    .await?)
-}
-
-/// Revokes every live token of a user. Answers how many.
-pub async fn revoke_all(conn: &mut AsyncPgConnection, user: UserId, at: DateTime<Utc>) -> Result<usize> {
-    Ok(diesel::update(
-        refresh_tokens::table
-            .filter(refresh_tokens::user_id.eq(user))
+            .filter(refresh_tokens::family.eq_any(families))
             .filter(refresh_tokens::revoked_at.is_null()),
     )
     .set(refresh_tokens::revoked_at.eq(at))

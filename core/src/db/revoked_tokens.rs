@@ -5,8 +5,7 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::schema::{revoked_tokens, users};
-use super::users::User;
+use super::schema::revoked_tokens;
 use crate::error::Result;
 use crate::ids::UserId;
 
@@ -27,16 +26,6 @@ pub async fn insert(
         .execute(conn)
         .await?;
     Ok(())
-}
-
-/// The account a token speaks for, and whether that token was revoked: one round trip per request.
-pub async fn user_and_revocation(
-    conn: &mut AsyncPgConnection,
-    user: UserId,
-    jti: Uuid,
-) -> Result<Option<(User, bool)>> {
-    let revoked = diesel::dsl::exists(revoked_tokens::table.filter(revoked_tokens::jti.eq(jti)));
-    Ok(users::table.find(user).select((User::as_select(), revoked)).first(conn).await.optional()?)
 }
 
 /// Drops rows whose tokens have expired. Answers how many.

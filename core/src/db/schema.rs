@@ -57,6 +57,55 @@ diesel::table! {
 }
 
 diesel::table! {
+    sessions (id) {
+        id -> Uuid,
+        user_id -> Uuid,
+        ip -> Text,
+        user_agent -> Text,
+        created_at -> Timestamptz,
+        last_used_at -> Timestamptz,
+        expires_at -> Timestamptz,
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    personal_tokens (id) {
+        id -> Uuid,
+        user_id -> Uuid,
+        name -> Text,
+        token_hash -> Bytea,
+        scopes -> Text,
+        created_at -> Timestamptz,
+        expires_at -> Nullable<Timestamptz>,
+        last_used_at -> Nullable<Timestamptz>,
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    signing_keys (id) {
+        id -> Text,
+        algorithm -> Text,
+        sealed -> Bytea,
+        created_at -> Timestamptz,
+        signs_from -> Timestamptz,
+        verifies_until -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    identities (issuer, subject) {
+        issuer -> Text,
+        subject -> Text,
+        user_id -> Uuid,
+        email -> Text,
+        created_at -> Timestamptz,
+        last_used_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     revoked_tokens (jti) {
         jti -> Uuid,
         user_id -> Uuid,
@@ -318,6 +367,8 @@ diesel::table! {
     }
 }
 
+diesel::joinable!(identities -> users (user_id));
+diesel::joinable!(personal_tokens -> users (user_id));
 diesel::joinable!(file_versions -> files (file_id));
 diesel::joinable!(file_versions -> objects (object_id));
 diesel::joinable!(replicas -> objects (object_id));
@@ -345,4 +396,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     chores,
     plans,
     plan_items,
+    sessions,
+    personal_tokens,
+    signing_keys,
+    identities,
 );

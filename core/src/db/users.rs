@@ -78,6 +78,11 @@ pub async fn find(conn: &mut AsyncPgConnection, id: UserId) -> Result<Option<Use
     Ok(users::table.find(id).select(User::as_select()).first(conn).await.optional()?)
 }
 
+/// Finds an account and locks its row: what is decided by it holds until the end of the transaction.
+pub async fn lock(conn: &mut AsyncPgConnection, id: UserId) -> Result<Option<User>> {
+    Ok(users::table.find(id).select(User::as_select()).for_no_key_update().first(conn).await.optional()?)
+}
+
 /// Finds an account by email address, without regard to case.
 pub async fn find_by_email(conn: &mut AsyncPgConnection, email: &str) -> Result<Option<User>> {
     Ok(users::table
@@ -111,6 +116,15 @@ pub async fn rename(conn: &mut AsyncPgConnection, id: UserId, name: &str) -> Res
 pub async fn set_password(conn: &mut AsyncPgConnection, id: UserId, hash: &str) -> Result<bool> {
     let changed = diesel::update(users::table.find(id))
         .set((users::password_hash.eq(hash), users::updated_at.eq(diesel::dsl::now)))
+        .execute(conn)
+        .await?;
+    Ok(changed == 1)
+}
+
+/// Sets the password's hash in place of `old`. Answers whether that was still the one.
+pub async fn change_password(conn: &mut AsyncPgConnection, id: UserId, old: &str, new: &str) -> Result<bool> {
+    let changed = diesel::update(users::table.find(id).filter(users::password_hash.eq(old)))
+        .set((users::password_hash.eq(new), users::updated_at.eq(diesel::dsl::now)))
         .execute(conn)
         .await?;
     Ok(changed == 1)

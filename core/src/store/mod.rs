@@ -38,6 +38,7 @@ pub use archive::{RestoreAnswer, RestoreStatus, is_archive_class};
 pub use body::{Body, BodyLengthError};
 pub use error::{BoxError, StoreError, StoreErrorKind, Verdict};
 pub use get::{ByteRange, GetObject, ObjectBody};
+pub(crate) use http::install_crypto;
 pub use http::{CONNECT_DEADLINE, HttpClient, HttpClientError};
 pub use key::{NAME_LIMIT, ObjectKey, ParseKeyError, SNAPSHOT_PREFIX};
 pub use label::{Label, Shared};

@@ -6,7 +6,9 @@ use diesel_async::AsyncConnection;
 use crate::context::Context;
 use crate::db::enums::ReplicaState;
 use crate::db::objects::{self, Removal};
-use crate::db::{chores, refresh_tokens, replicas, revoked_tokens, workers};
+use crate::db::{
+    chores, personal_tokens, refresh_tokens, replicas, revoked_tokens, sessions, signing_keys, workers,
+};
 use crate::error::{Error, Result};
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreError, UploadId, Verdict};
@@ -140,6 +142,9 @@ pub async fn expired_rows(context: &Context) -> Result<()> {
     let mut conn = context.db.conn().await?;
     revoked_tokens::purge(&mut conn, now).await?;
     refresh_tokens::purge(&mut conn, now).await?;
+    sessions::purge(&mut conn, now).await?;
+    personal_tokens::purge(&mut conn, now - chrono::Duration::days(30)).await?;
+    signing_keys::purge(&mut conn, now - chrono::Duration::days(1)).await?;
     workers::purge(&mut conn, now - chrono::Duration::days(1)).await?;
     chores::purge(&mut conn).await?;
     plan::purge(&mut conn).await?;

@@ -95,6 +95,8 @@ async fn a_refresh_token_works_once_and_its_theft_ends_the_session() {
     world.context.clock.advance(chrono::Duration::seconds(6));
     problem(refresh(second), 401, "REFRESH_REUSED").await;
     problem(refresh(third["refresh_token"].as_str().unwrap()), 401, "TOKEN_REVOKED").await;
+    let me = api.request(Method::GET, "/api/auth/me").bearer_auth(third["access_token"].as_str().unwrap());
+    problem(me, 401, "TOKEN_REVOKED").await;
     problem(refresh("never issued"), 401, "UNAUTHENTICATED").await;
 }
 

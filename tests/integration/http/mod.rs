@@ -2,7 +2,12 @@
 
 mod accounts;
 mod admin;
+mod cookies;
 mod downloads;
 mod files;
 mod health;
+mod oidc;
+mod personal_tokens;
+mod sessions;
+mod signing_keys;
 mod uploads;

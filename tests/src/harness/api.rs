@@ -1,6 +1,9 @@
 //! The real API on a free port, and a client that speaks as somebody.
 
+use std::collections::BTreeMap;
+
 use nightferry_core::auth::account;
+use nightferry_core::context::Context;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::UserRole;
 use reqwest::{Body, Method, RequestBuilder, StatusCode, header};
@@ -29,7 +32,14 @@ impl Drop for Api {
 impl World {
     /// Starts the API in this process.
     pub fn start_api(&self) -> Api {
-        let server = nightferry_api::bind(self.context.clone()).unwrap();
+        Api::start(self.context.clone())
+    }
+}
+
+impl Api {
+    /// Starts an API of this context: another instance beside the first, say.
+    pub fn start(context: Context) -> Self {
+        let server = nightferry_api::bind(context).unwrap();
         let base = format!("http://{}", server.address());
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
@@ -39,14 +49,14 @@ impl World {
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(server.run(stop)).unwrap();
         });
-        Api { base, client: reqwest::Client::new(), shutdown }
+        Self { base, client: client(), shutdown }
     }
 }
 
 impl Api {
     /// One that somebody else started, at `http://127.0.0.1:PORT`.
     pub fn at(base: String) -> Self {
-        Self { base, client: reqwest::Client::new(), shutdown: CancellationToken::new() }
+        Self { base, client: client(), shutdown: CancellationToken::new() }
     }
 
     /// A request of nobody.
@@ -88,6 +98,22 @@ impl Api {
             refresh_token: body["refresh_token"].as_str().unwrap().to_owned(),
         }
     }
+}
+
+/// A client that shows redirects instead of following them.
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+/// The cookies that an answer sets, by name: value and attributes.
+pub fn cookies(response: &reqwest::Response) -> BTreeMap<String, (String, String)> {
+    let set = response.headers().get_all(header::SET_COOKIE).iter();
+    set.map(|cookie| {
+        let (pair, attributes) = cookie.to_str().unwrap().split_once("; ").unwrap();
+        let (name, value) = pair.split_once('=').unwrap();
+        (name.to_owned(), (value.to_owned(), attributes.to_owned()))
+    })
+    .collect()
 }
 
 /// Status and JSON body of an answer; an empty body is `null`.
@@ -138,6 +164,14 @@ impl Person<'_> {
     /// A request as this person.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.api.request(method, path).bearer_auth(&self.token)
+    }
+
+    /// Makes a personal access token; answers its secret.
+    pub async fn personal_token(&self, scopes: &[&str]) -> String {
+        let body = json!({ "name": "a test's", "scopes": scopes });
+        let (status, made) = answered(self.request(Method::POST, "/api/auth/tokens").json(&body)).await;
+        assert_eq!(status, 201, "{made}");
+        made["token"].as_str().unwrap().to_owned()
     }
 
     /// GET, expecting success.

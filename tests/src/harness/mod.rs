@@ -6,6 +6,7 @@ pub mod database;
 pub mod fault_proxy;
 pub mod invariants;
 pub mod memory_s3;
+pub mod oidc_provider;
 pub mod process;
 pub mod servers;
 mod wait;

@@ -1,3 +1,3 @@
-//! Administration. Every handler in here takes [`crate::extract::Admin`].
+//! Administration. Every handler in here takes `Caller<Admin>`.
 
 pub(crate) mod sync;

@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, web};
 use nightferry_core::auth::account;
 
 use crate::error_response::Result;
+use crate::extract::access::{Session, SignedIn};
 use crate::extract::{Caller, Json};
 use crate::state::Api;
 use crate::wire::account::{ChangeMe, Me};
@@ -11,7 +12,7 @@ use crate::wire::account::{ChangeMe, Me};
 /// Shows the caller's own account.
 #[utoipa::path(get, path = "/api/auth/me", operation_id = "get_me", tag = "accounts",
     responses((status = 200, description = "The account", body = Me)))]
-pub(crate) async fn show(caller: Caller) -> HttpResponse {
+pub(crate) async fn show(caller: Caller<SignedIn>) -> HttpResponse {
     HttpResponse::Ok().json(Me::from(&caller.user))
 }
 
@@ -19,13 +20,13 @@ pub(crate) async fn show(caller: Caller) -> HttpResponse {
 #[utoipa::path(patch, path = "/api/auth/me", operation_id = "change_me", tag = "accounts", request_body = ChangeMe,
     responses((status = 200, description = "The account as it is now", body = Me)))]
 pub(crate) async fn change(
+    caller: Caller<Session>,
     api: web::Data<Api>,
-    caller: Caller,
     Json(body): Json<ChangeMe>,
 ) -> Result<HttpResponse> {
     let user = match body.name {
         Some(name) => account::rename(&api.context, caller.user.id, &name).await?,
-        None => caller.0.user,
+        None => caller.into_inner().user,
     };
     Ok(HttpResponse::Ok().json(Me::from(&user)))
 }

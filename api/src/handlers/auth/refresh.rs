@@ -1,25 +1,42 @@
 //! Continues a session.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use nightferry_core::auth::session;
+use secrecy::SecretString;
 
-use crate::error_response::Result;
-use crate::extract::{ClientOrigin, Json};
+use crate::error_response::{ApiError, Result};
+use crate::extract::{Anyone, ClientOrigin, OptionalJson};
 use crate::state::Api;
 use crate::wire::account::{Refresh, Tokens};
+use crate::{cookies, cross_site};
 
 /// Exchanges a refresh token for new tokens. The old one dies.
-#[utoipa::path(post, path = "/api/auth/refresh", operation_id = "refresh", tag = "accounts", security(()), request_body = Refresh,
+#[utoipa::path(post, path = "/api/auth/refresh", operation_id = "refresh", tag = "accounts", request_body = Option<Refresh>,
     responses(
         (status = 200, description = "New tokens of the same session", body = Tokens),
         (status = 401, description = "`UNAUTHENTICATED`: never issued; `TOKEN_EXPIRED`; `TOKEN_REVOKED`; `REFRESH_REUSED`: \
             used before, so the whole session was ended"),
+        (status = 403, description = "`CSRF_REJECTED`: with the cookie, but from somebody else's page"),
     ))]
 pub(crate) async fn refresh(
+    _: Anyone,
     api: web::Data<Api>,
     origin: ClientOrigin,
-    Json(body): Json<Refresh>,
+    request: HttpRequest,
+    OptionalJson(body): OptionalJson<Refresh>,
 ) -> Result<HttpResponse> {
-    let session = session::refresh(&api.context, &body.refresh_token, &origin.0).await?;
-    Ok(HttpResponse::Ok().json(Tokens::from(session)))
+    if let Some(token) = body.refresh_token {
+        let session = session::refresh(&api.context, &token, &origin.0).await?;
+        return Ok(HttpResponse::Ok().json(Tokens::from(&session)));
+    }
+    let auth = &api.context.config.auth;
+    let Some(token) = cookies::read(&request, auth, cookies::Name::Refresh) else {
+        return Err(ApiError::field("refresh_token", "must be given, in the body or as a cookie"));
+    };
+    cross_site::check(&request, &api)?;
+    let session = session::refresh(&api.context, &SecretString::from(token), &origin.0).await?;
+    // A refusal leaves the cookies as they are: of two tabs at once the winner's are the new ones.
+    let mut response = HttpResponse::Ok().json(Tokens::in_cookies(&session));
+    cookies::set(&mut response, auth, &session)?;
+    Ok(response)
 }

@@ -6,18 +6,19 @@ use nightferry_core::db::enums::UserRole;
 use nightferry_core::error::Error;
 
 use crate::error_response::Result;
-use crate::extract::{ClientOrigin, Json};
+use crate::extract::{Anyone, ClientOrigin, Json};
 use crate::state::Api;
 use crate::wire::account::{SignedUp, Signup, UserSummary};
 
 /// Makes an account.
-#[utoipa::path(post, path = "/api/auth/signup", operation_id = "signup", tag = "accounts", security(()), request_body = Signup,
+#[utoipa::path(post, path = "/api/auth/signup", operation_id = "signup", tag = "accounts", request_body = Signup,
     responses(
         (status = 201, description = "The account was made", body = SignedUp),
         (status = 403, description = "`FORBIDDEN`: accounts are made by an administrator here"),
         (status = 409, description = "`EMAIL_TAKEN`"),
     ))]
 pub(crate) async fn signup(
+    _: Anyone,
     api: web::Data<Api>,
     origin: ClientOrigin,
     Json(body): Json<Signup>,

@@ -5,6 +5,7 @@ use nightferry_core::file::change::{self, Change};
 use nightferry_core::ids::FileId;
 
 use crate::error_response::Result;
+use crate::extract::access::FilesWrite;
 use crate::extract::{Caller, Id, Json};
 use crate::state::Api;
 use crate::wire::file::{ChangeFile, File};
@@ -19,8 +20,8 @@ use super::list::folder;
         (status = 409, description = "`NAME_TAKEN`: the folder has a file of the name"),
     ))]
 pub(crate) async fn change(
+    caller: Caller<FilesWrite>,
     api: web::Data<Api>,
-    caller: Caller,
     Id(id): Id<FileId>,
     Json(body): Json<ChangeFile>,
 ) -> Result<HttpResponse> {

@@ -5,6 +5,7 @@ use nightferry_core::file::trash;
 use nightferry_core::ids::FileId;
 
 use crate::error_response::Result;
+use crate::extract::access::FilesWrite;
 use crate::extract::{Caller, ClientOrigin, Id, Query, flag};
 use crate::state::Api;
 use crate::wire::file::DeleteFile;
@@ -14,8 +15,8 @@ use crate::wire::file::DeleteFile;
     params(("id" = uuid::Uuid, Path, description = "The file"), DeleteFile),
     responses((status = 204, description = "Deleted")))]
 pub(crate) async fn delete(
+    caller: Caller<FilesWrite>,
     api: web::Data<Api>,
-    caller: Caller,
     origin: ClientOrigin,
     Id(id): Id<FileId>,
     Query(query): Query<DeleteFile>,

@@ -17,6 +17,7 @@ use nightferry_core::ids::FileId;
 use nightferry_core::store::{ByteRange, StoreError};
 
 use crate::error_response::Result;
+use crate::extract::access::FilesRead;
 use crate::extract::{Caller, Id, Query, choice, whole_number};
 use crate::http::conditional::{self, Verdict};
 use crate::http::content_type::is_active;
@@ -49,8 +50,8 @@ use crate::wire::file;
         (status = 502, description = "`STORE_ERROR`"),
     ))]
 pub(crate) async fn download(
+    caller: Caller<FilesRead>,
     api: web::Data<Api>,
-    caller: Caller,
     request: HttpRequest,
     Id(id): Id<FileId>,
     Query(query): Query<file::Download>,
@@ -67,8 +68,8 @@ pub(crate) async fn download(
         (status = 412, description = "`PRECONDITION_FAILED`"),
     ))]
 pub(crate) async fn head(
+    caller: Caller<FilesRead>,
     api: web::Data<Api>,
-    caller: Caller,
     request: HttpRequest,
     Id(id): Id<FileId>,
     Query(query): Query<file::Download>,
@@ -78,7 +79,7 @@ pub(crate) async fn head(
 
 async fn answer(
     api: &Api,
-    caller: &Caller,
+    caller: &Caller<FilesRead>,
     request: &HttpRequest,
     id: FileId,
     query: &file::Download,

@@ -8,6 +8,7 @@ use nightferry_core::file::download;
 use nightferry_core::ids::FileId;
 
 use crate::error_response::{ApiError, Result};
+use crate::extract::access::FilesRead;
 use crate::extract::{Caller, Id, OptionalJson};
 use crate::http::disposition::{self, Disposition};
 use crate::state::Api;
@@ -29,8 +30,8 @@ const LONGEST_LIFE: i64 = 604_800;
         (status = 502, description = "`STORE_ERROR`"),
     ))]
 pub(crate) async fn download_url(
+    caller: Caller<FilesRead>,
     api: web::Data<Api>,
-    caller: Caller,
     Id(id): Id<FileId>,
     OptionalJson(body): OptionalJson<DownloadUrlRequest>,
 ) -> Result<HttpResponse> {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cursor;
 use crate::error_response::{ApiError, Result};
+use crate::extract::access::FilesRead;
 use crate::extract::{Caller, Query, choice, flag, page_size};
 use crate::state::Api;
 use crate::wire::file::{Direction, File, FilePage, ListFiles, SortBy};
@@ -24,8 +25,8 @@ const LONGEST_TEXT: usize = 255;
         (status = 404, description = "`NOT_FOUND`: no such folder"),
     ))]
 pub(crate) async fn list(
+    caller: Caller<FilesRead>,
     api: web::Data<Api>,
-    caller: Caller,
     Query(query): Query<ListFiles>,
 ) -> Result<HttpResponse> {
     let order = Order::read(&query)?;

@@ -5,6 +5,7 @@ use nightferry_core::ids::FileId;
 use nightferry_core::tiering::placement;
 
 use crate::error_response::Result;
+use crate::extract::access::FilesRead;
 use crate::extract::{Caller, Id};
 use crate::state::Api;
 use crate::wire::file::Placement;
@@ -14,8 +15,8 @@ use crate::wire::file::Placement;
     params(("id" = uuid::Uuid, Path, description = "The file")),
     responses((status = 200, description = "The placement", body = Placement)))]
 pub(crate) async fn placement(
+    caller: Caller<FilesRead>,
     api: web::Data<Api>,
-    caller: Caller,
     Id(id): Id<FileId>,
 ) -> Result<HttpResponse> {
     let owner = (!caller.is_admin()).then_some(caller.user.id);

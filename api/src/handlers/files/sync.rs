@@ -7,6 +7,7 @@ use nightferry_core::ids::FileId;
 use nightferry_core::tiering::run;
 
 use crate::error_response::Result;
+use crate::extract::access::Sync;
 use crate::extract::{Caller, ClientOrigin, Id};
 use crate::state::Api;
 use crate::wire::run::RunAccepted;
@@ -20,8 +21,8 @@ use crate::wire::run::RunAccepted;
         (status = 409, description = "`CONFLICT`, `SYNC_ALREADY_RUNNING`: a run began or ended at this very moment; try again"),
     ))]
 pub(crate) async fn sync(
+    caller: Caller<Sync>,
     api: web::Data<Api>,
-    caller: Caller,
     origin: ClientOrigin,
     Id(id): Id<FileId>,
 ) -> Result<HttpResponse> {

@@ -6,6 +6,7 @@ use nightferry_core::file::upload::{self, UploadRequest};
 
 use crate::error_response::Result;
 use crate::extract::Caller;
+use crate::extract::access::FilesWrite;
 use crate::metrics;
 use crate::state::Api;
 use crate::upload::{Fields, read_fields};
@@ -28,8 +29,8 @@ use crate::wire::file::{File, UploadForm};
         (status = 502, description = "`STORE_ERROR`"),
     ))]
 pub(crate) async fn upload(
+    caller: Caller<FilesWrite>,
     api: web::Data<Api>,
-    caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse> {

@@ -2,6 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 
+use crate::extract::Anyone;
 use crate::state::Api;
 use crate::wire::health::Ready;
 
@@ -9,12 +10,12 @@ use crate::wire::health::Ready;
 ///
 /// 503 while the database or the local store is down. A cloud store that is down is marked, but reads and uploads
 /// work without it.
-#[utoipa::path(get, path = "/health/ready", operation_id = "get_readiness", tag = "service", security(()),
+#[utoipa::path(get, path = "/health/ready", operation_id = "get_readiness", tag = "service",
     responses(
         (status = 200, description = "Requests can be served", body = Ready),
         (status = 503, description = "They cannot", body = Ready),
     ))]
-pub(crate) async fn ready(api: web::Data<Api>) -> HttpResponse {
+pub(crate) async fn ready(_: Anyone, api: web::Data<Api>) -> HttpResponse {
     let report = api.probes.report(&api.context).await;
     let mut response =
         if report.is_ready() { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
@@ -22,11 +23,11 @@ pub(crate) async fn ready(api: web::Data<Api>) -> HttpResponse {
 }
 
 /// The same as `/health/ready`.
-#[utoipa::path(get, path = "/api/health", operation_id = "get_api_health", tag = "service", security(()),
+#[utoipa::path(get, path = "/api/health", operation_id = "get_api_health", tag = "service",
     responses(
         (status = 200, description = "Requests can be served", body = Ready),
         (status = 503, description = "They cannot", body = Ready),
     ))]
-pub(crate) async fn ready_in_api(api: web::Data<Api>) -> HttpResponse {
-    ready(api).await
+pub(crate) async fn ready_in_api(_: Anyone, api: web::Data<Api>) -> HttpResponse {
+    ready(Anyone, api).await
 }

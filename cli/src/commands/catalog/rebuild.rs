@@ -116,7 +116,7 @@ fn advise(app: &App, rebuilt: &Rebuilt, document: &Document) {
     if rebuilt.folded.users > 0 {
         let users = count(rebuilt.folded.users, "account");
         let (enable, password) =
-            (app.output.command("user enable EMAIL"), app.output.command("user password EMAIL"));
+            (app.output.command("user enable EMAIL"), app.output.command("user reset-password EMAIL"));
         app.output.warning(&format!(
             "{users} came back disabled and without a password: {password}, then {enable}"
         ));

@@ -79,6 +79,8 @@ fn of_servers(args: &UpArgs, data: &DataDir, parts: &Parts) -> Result<Vec<(Strin
         ("server.port".to_owned(), args.port.to_string()),
         ("database.url".to_owned(), parts.database_url.clone()),
         ("auth.secret_key".to_owned(), data.secret("token.secret")?),
+        // Plain HTTP on this machine alone.
+        ("auth.cookie_secure".to_owned(), "false".to_owned()),
         ("tiering.local_store".to_owned(), LOCAL_STORE.to_owned()),
         ("tiering.cloud_store".to_owned(), CLOUD_STORE.to_owned()),
     ];

@@ -3,9 +3,11 @@
 mod create;
 mod disable;
 mod list;
-mod password;
 mod promote;
+mod reset_password;
+mod revoke;
 mod secret;
+mod sessions;
 
 use clap::{Args, Subcommand};
 use nightferry_core::auth::account;
@@ -35,7 +37,12 @@ pub enum UserCommand {
     /// Unlock a disabled account
     Enable(UserArgs),
     /// Give an account a new password and end its sessions
-    Password(password::PasswordArgs),
+    #[command(visible_alias = "password")]
+    ResetPassword(reset_password::ResetPasswordArgs),
+    /// List where an account is signed in
+    Sessions(sessions::SessionsArgs),
+    /// End the sessions of an account
+    Revoke(revoke::RevokeArgs),
 }
 
 /// The account meant.
@@ -56,7 +63,9 @@ pub(super) async fn run(app: &App, command: UserCommand) -> Result<Exit, Failure
         UserCommand::Demote(args) => promote::run(app, context, &args, false).await,
         UserCommand::Disable(args) => disable::run(app, context, &args, true).await,
         UserCommand::Enable(args) => disable::run(app, context, &args, false).await,
-        UserCommand::Password(args) => password::run(app, context, args).await,
+        UserCommand::ResetPassword(args) => reset_password::run(app, context, args).await,
+        UserCommand::Sessions(args) => sessions::run(app, context, &args).await,
+        UserCommand::Revoke(args) => revoke::run(app, context, &args).await,
     };
     diagnosed(context, result).await
 }

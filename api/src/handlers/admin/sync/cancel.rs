@@ -5,7 +5,8 @@ use nightferry_core::ids::RunId;
 use nightferry_core::tiering::run::{self, RunView};
 
 use crate::error_response::Result;
-use crate::extract::{Admin, ClientOrigin, Id};
+use crate::extract::access::Admin;
+use crate::extract::{Caller, ClientOrigin, Id};
 use crate::state::Api;
 use crate::wire::run::Run;
 
@@ -17,8 +18,8 @@ use crate::wire::run::Run;
         (status = 409, description = "`CONFLICT`: it has ended already"),
     ))]
 pub(crate) async fn cancel(
+    admin: Caller<Admin>,
     api: web::Data<Api>,
-    admin: Admin,
     origin: ClientOrigin,
     Id(id): Id<RunId>,
 ) -> Result<HttpResponse> {

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use crate::cursor;
 use crate::error_response::Result;
-use crate::extract::{Admin, Id, Query, page_size};
+use crate::extract::access::Admin;
+use crate::extract::{Caller, Id, Query, page_size};
 use crate::state::Api;
 use crate::wire::run::{Failure, FailurePage, PageQuery};
 
@@ -25,8 +26,8 @@ struct Position {
     params(("id" = uuid::Uuid, Path, description = "The run"), PageQuery),
     responses((status = 200, description = "A page", body = FailurePage)))]
 pub(crate) async fn failures(
+    _: Caller<Admin>,
     api: web::Data<Api>,
-    _: Admin,
     Id(id): Id<RunId>,
     Query(query): Query<PageQuery>,
 ) -> Result<HttpResponse> {

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cursor;
 use crate::error_response::Result;
-use crate::extract::{Admin, Query, page_size};
+use crate::extract::access::Admin;
+use crate::extract::{Caller, Query, page_size};
 use crate::state::Api;
 use crate::wire::run::{PageQuery, Run, RunPage};
 
@@ -22,8 +23,8 @@ struct Position {
 #[utoipa::path(get, path = "/api/admin/sync/runs", operation_id = "list_runs", tag = "administration", params(PageQuery),
     responses((status = 200, description = "A page", body = RunPage)))]
 pub(crate) async fn list(
+    _: Caller<Admin>,
     api: web::Data<Api>,
-    _: Admin,
     Query(query): Query<PageQuery>,
 ) -> Result<HttpResponse> {
     let limit = page_size(query.limit.as_deref())?;

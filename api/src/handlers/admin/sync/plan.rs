@@ -7,7 +7,8 @@ use nightferry_core::tiering::plan::{self, PlanView};
 
 use crate::cursor;
 use crate::error_response::Result;
-use crate::extract::{Admin, ClientOrigin, Id, OptionalJson, Query, page_size};
+use crate::extract::access::Admin;
+use crate::extract::{Caller, ClientOrigin, Id, OptionalJson, Query, page_size};
 use crate::state::Api;
 use crate::wire::plan::{MakePlan, SyncPlan};
 use crate::wire::run::PageQuery;
@@ -16,8 +17,8 @@ use crate::wire::run::PageQuery;
 #[utoipa::path(post, path = "/api/admin/sync/plan", operation_id = "plan_sync", tag = "administration", request_body = Option<MakePlan>,
     responses((status = 200, description = "The plan, with the first page of its copies", body = SyncPlan)))]
 pub(crate) async fn make(
+    admin: Caller<Admin>,
     api: web::Data<Api>,
-    admin: Admin,
     origin: ClientOrigin,
     OptionalJson(body): OptionalJson<MakePlan>,
 ) -> Result<HttpResponse> {
@@ -31,8 +32,8 @@ pub(crate) async fn make(
     params(("id" = uuid::Uuid, Path, description = "The plan"), PageQuery),
     responses((status = 200, description = "The plan", body = SyncPlan)))]
 pub(crate) async fn show(
+    _: Caller<Admin>,
     api: web::Data<Api>,
-    _: Admin,
     Id(id): Id<PlanId>,
     Query(query): Query<PageQuery>,
 ) -> Result<HttpResponse> {

@@ -5,7 +5,8 @@ use nightferry_core::ids::RunId;
 use nightferry_core::tiering::run;
 
 use crate::error_response::Result;
-use crate::extract::{Admin, Id};
+use crate::extract::access::Admin;
+use crate::extract::{Caller, Id};
 use crate::state::Api;
 use crate::wire::run::Run;
 
@@ -13,7 +14,7 @@ use crate::wire::run::Run;
 #[utoipa::path(get, path = "/api/admin/sync/runs/{id}", operation_id = "get_run", tag = "administration",
     params(("id" = uuid::Uuid, Path, description = "The run")),
     responses((status = 200, description = "The run", body = Run)))]
-pub(crate) async fn show(api: web::Data<Api>, _: Admin, Id(id): Id<RunId>) -> Result<HttpResponse> {
+pub(crate) async fn show(_: Caller<Admin>, api: web::Data<Api>, Id(id): Id<RunId>) -> Result<HttpResponse> {
     let run = run::find(&api.context, id).await?;
     Ok(HttpResponse::Ok().json(Run::from(run)))
 }

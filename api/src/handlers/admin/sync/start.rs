@@ -6,7 +6,8 @@ use nightferry_core::db::runs::NewRun;
 use nightferry_core::tiering::run;
 
 use crate::error_response::Result;
-use crate::extract::{Admin, ClientOrigin, OptionalJson};
+use crate::extract::access::Admin;
+use crate::extract::{Caller, ClientOrigin, OptionalJson};
 use crate::state::Api;
 use crate::wire::run::{RunAccepted, StartRun};
 
@@ -17,8 +18,8 @@ use crate::wire::run::{RunAccepted, StartRun};
         (status = 409, description = "`SYNC_ALREADY_RUNNING`, or `CONFLICT` for a plan that does not hold any more"),
     ))]
 pub(crate) async fn start(
+    admin: Caller<Admin>,
     api: web::Data<Api>,
-    admin: Admin,
     origin: ClientOrigin,
     OptionalJson(body): OptionalJson<StartRun>,
 ) -> Result<HttpResponse> {

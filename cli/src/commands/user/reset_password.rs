@@ -1,4 +1,4 @@
-//! `nightferry user password`: gives an account a new password.
+//! `nightferry user reset-password`: gives an account a new password.
 
 use clap::Args;
 use nightferry_core::auth::account;
@@ -10,15 +10,15 @@ use crate::errors::{Exit, Failure, cannot};
 
 const EXAMPLES: &str = "\
 Examples:
-  nightferry user password ada@example.org
-  pass show nightferry/ada | nightferry user password ada@example.org --password-stdin
+  nightferry user reset-password ada@example.org
+  pass show nightferry/ada | nightferry user reset-password ada@example.org --password-stdin
 
-Passwords have 8 to 71 bytes. All sessions of the account end, at the latest after auth.access_token_ttl. A disabled account stays disabled: `user enable`.";
+Passwords have 8 to 71 bytes. All sessions of the account end at once; its personal access tokens stay: `user revoke --tokens`. A disabled account stays disabled: `user enable`.";
 
-/// Options of `user password`.
+/// Options of `user reset-password`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct PasswordArgs {
+pub struct ResetPasswordArgs {
     /// The account's email address
     #[arg(value_name = "EMAIL")]
     email: String,
@@ -27,9 +27,9 @@ pub struct PasswordArgs {
     password_stdin: bool,
 }
 
-pub(super) async fn run(app: &App, context: &Context, args: PasswordArgs) -> Result<Exit, Failure> {
+pub(super) async fn run(app: &App, context: &Context, args: ResetPasswordArgs) -> Result<Exit, Failure> {
     let user = find(context, &args.email).await?;
-    let password = secret::read(&user.email, args.password_stdin, "user password").await?;
+    let password = secret::read(&user.email, args.password_stdin, "user reset-password").await?;
     account::set_password(context, user.id, password, &origin()).await.map_err(cannot("set the password"))?;
     show(app, &user, &format!("{} has a new password, and its sessions end.", user.email))
 }

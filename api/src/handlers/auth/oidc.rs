@@ -1,0 +1,89 @@
+//! Signing in with a provider elsewhere (OpenID Connect): the browser goes there and comes back.
+
+use actix_web::http::header::LOCATION;
+use actix_web::{HttpRequest, HttpResponse, web};
+use nightferry_core::auth::oidc::{self, Answer, Finished};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::cookies;
+use crate::error_response::Result;
+use crate::extract::{Anyone, ClientOrigin, Query};
+use crate::state::Api;
+
+/// Where to go after signing in.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Start {
+    /// A path of this service, `/` when absent; or a page of `auth.cookie_origins`.
+    return_to: Option<String>,
+}
+
+/// What the provider sends the browser back with. Providers add more of their own.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Callback {
+    /// To be exchanged for tokens.
+    code: Option<String>,
+    /// The attempt's.
+    state: Option<String>,
+    /// The provider (RFC 9207).
+    iss: Option<String>,
+    /// Why there is no code.
+    error: Option<String>,
+}
+
+/// Sends the browser to the provider. For navigations, not for programs.
+#[utoipa::path(get, path = "/api/auth/oidc/{provider}/start", operation_id = "start_oidc", tag = "accounts",
+    params(("provider" = String, Path, description = "Name of the provider in the configuration"), Start),
+    responses(
+        (status = 303, description = "To the provider", headers(("Location" = String, description = "Its page"))),
+        (status = 502, description = "`PROVIDER_ERROR`"),
+    ))]
+pub(crate) async fn start(
+    _: Anyone,
+    api: web::Data<Api>,
+    provider: web::Path<String>,
+    Query(query): Query<Start>,
+) -> Result<HttpResponse> {
+    let redirect = redirect_uri(&api, &provider);
+    let started = oidc::start(&api.context, &provider, query.return_to.as_deref(), &redirect).await?;
+    let mut response = HttpResponse::SeeOther().insert_header((LOCATION, started.address.as_str())).finish();
+    cookies::set_attempt(&mut response, &api.context.config.auth, &started.attempt)?;
+    Ok(response)
+}
+
+/// Where the provider sends the browser back to: checks the answer, sets the session's cookies, and sends the browser on.
+#[utoipa::path(get, path = "/api/auth/oidc/{provider}/callback", operation_id = "finish_oidc", tag = "accounts",
+    params(("provider" = String, Path, description = "Name of the provider in the configuration"), Callback),
+    responses(
+        (status = 303, description = "Signed in",
+            headers(("Location" = String, description = "Where the sign-in was to lead"), ("Set-Cookie" = String, description = "The tokens"))),
+        (status = 401, description = "`INVALID_CREDENTIALS`: not begun in this browser, refused by the provider, or an answer that cannot be trusted"),
+        (status = 502, description = "`PROVIDER_ERROR`"),
+    ))]
+pub(crate) async fn callback(
+    _: Anyone,
+    api: web::Data<Api>,
+    request: HttpRequest,
+    origin: ClientOrigin,
+    provider: web::Path<String>,
+    Query(query): Query<Callback>,
+) -> Result<HttpResponse> {
+    let auth = &api.context.config.auth;
+    let attempt = cookies::read(&request, auth, cookies::Name::Attempt);
+    let answer = Answer { code: query.code, state: query.state, issuer: query.iss, error: query.error };
+    let redirect = redirect_uri(&api, &provider);
+    let finished =
+        oidc::finish(&api.context, &provider, attempt.as_deref(), &answer, &redirect, &origin.0).await;
+    let Finished { session, return_to } = finished?;
+    let mut response = HttpResponse::SeeOther().insert_header((LOCATION, return_to)).finish();
+    cookies::set(&mut response, auth, &session)?;
+    cookies::clear_attempt(&mut response, auth)?;
+    Ok(response)
+}
+
+fn redirect_uri(api: &Api, provider: &str) -> String {
+    format!("{}/api/auth/oidc/{provider}/callback", api.base_url)
+}

@@ -1,0 +1,57 @@
+//! The caller's sessions.
+
+use actix_web::{HttpResponse, web};
+use nightferry_core::auth::session_list;
+use nightferry_core::ids::SessionId;
+use serde::{Deserialize, Serialize};
+
+use crate::cursor;
+use crate::error_response::Result;
+use crate::extract::access::Session;
+use crate::extract::{Caller, ClientOrigin, Id, Query, page_size};
+use crate::state::Api;
+use crate::wire::run::PageQuery;
+use crate::wire::session::{SessionPage, SessionView};
+
+/// Where a page of sessions ended.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Position {
+    session: SessionId,
+}
+
+/// Lists the caller's live sessions, those that began last first.
+#[utoipa::path(get, path = "/api/auth/sessions", operation_id = "list_sessions", tag = "accounts", params(PageQuery),
+    responses((status = 200, description = "A page", body = SessionPage)))]
+pub(crate) async fn list(
+    caller: Caller<Session>,
+    api: web::Data<Api>,
+    Query(query): Query<PageQuery>,
+) -> Result<HttpResponse> {
+    let current = caller.session()?.sid;
+    let limit = page_size(query.limit.as_deref())?;
+    let before = query.cursor.as_deref().map(cursor::read::<Position>).transpose()?;
+    let before = before.map(|position| position.session);
+    let (rows, more) = session_list::page(&api.context, caller.user.id, before, limit).await?;
+    let next_cursor = match rows.last() {
+        Some(last) if more => Some(cursor::write(&Position { session: last.id })?),
+        _ => None,
+    };
+    let sessions = rows.into_iter().map(|row| SessionView::new(row, current)).collect();
+    Ok(HttpResponse::Ok().json(SessionPage { sessions, next_cursor }))
+}
+
+/// Ends one of the caller's sessions: its tokens are refused from now on.
+#[utoipa::path(delete, path = "/api/auth/sessions/{id}", operation_id = "end_session", tag = "accounts",
+    params(("id" = uuid::Uuid, Path, description = "The session")),
+    responses((status = 204, description = "It has ended")))]
+pub(crate) async fn end(
+    caller: Caller<Session>,
+    api: web::Data<Api>,
+    origin: ClientOrigin,
+    Id(id): Id<SessionId>,
+) -> Result<HttpResponse> {
+    let user = caller.user.id;
+    session_list::end(&api.context, id, user, Some(user), &origin.0).await?;
+    Ok(HttpResponse::NoContent().finish())
+}

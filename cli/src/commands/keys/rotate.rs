@@ -1,0 +1,53 @@
+//! `nightferry keys rotate`: a new signing key takes over, after it was published or at once.
+
+use clap::Args;
+use nightferry_core::auth::keys::{self, Takeover};
+use nightferry_core::context::Context;
+use serde::Serialize;
+
+use super::{App, KeyDocument};
+use crate::commands::origin;
+use crate::errors::{Exit, Failure, cannot};
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry keys rotate                                  nobody notices
+  nightferry keys rotate --at-once                        a key may be in wrong hands
+  nightferry --set auth.algorithm=EdDSA keys rotate       with another algorithm; set it for the API too
+
+The new key is published for auth.key_lead, then it signs. The old one verifies until the last token that it signed has \
+expired. With --at-once the new key signs now and every access token signed before is refused: clients continue with \
+their refresh tokens. API instances see that within half a minute; restart them to make it at once there too.";
+
+/// Options of `keys rotate`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct RotateArgs {
+    /// Sign with it now and refuse everything signed before
+    #[arg(long)]
+    at_once: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    key: KeyDocument,
+}
+
+pub(super) async fn run(app: &App, context: &Context, args: &RotateArgs) -> Result<Exit, Failure> {
+    let takeover = if args.at_once { Takeover::AtOnce } else { Takeover::Published };
+    let row = keys::rotate(context, takeover, &origin()).await.map_err(cannot("make a new signing key"))?;
+    let state = if args.at_once { "signs" } else { "published" };
+    let document = Document { key: KeyDocument::of(&row, state) };
+    app.output.result(&document, |look| {
+        let (id, algorithm) = (&row.id, &row.algorithm);
+        if args.at_once {
+            format!("The {algorithm} key {id} signs now; what was signed before is refused.")
+        } else {
+            format!(
+                "The {algorithm} key {id} is published and signs from {}.",
+                look.zone.show(row.signs_from)
+            )
+        }
+    })?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,64 @@
+//! `nightferry token create`: the secret is printed once, alone on standard output, so that it can be piped on.
+
+use chrono::Duration;
+use clap::Args;
+use nightferry_core::auth::permission::Scope;
+use nightferry_core::auth::personal_token::{self, Wanted};
+use nightferry_core::context::Context;
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+
+use super::{App, TokenDocument, user};
+use crate::commands::origin;
+use crate::errors::{Exit, Failure, cannot};
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry token create ada@example.org --name backup --scope files:read
+  nightferry token create ada@example.org --name cron --scope sync --scope admin --expires-in 90d
+  nightferry token create ada@example.org --name ci --scope files:write | gh secret set NIGHTFERRY_TOKEN
+
+The token is printed once and cannot be shown again: only its hash is stored. The scope admin works as long as the \
+account is an administrator.";
+
+/// Options of `token create`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct CreateArgs {
+    /// Email address of the account that it acts for
+    #[arg(value_name = "EMAIL")]
+    email: String,
+    /// What to call it
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// What it may do (may be given several times): files:read, files:write, sync, admin
+    #[arg(long = "scope", value_name = "SCOPE", required = true)]
+    scopes: Vec<Scope>,
+    /// How long it works, such as 90d; without it, until it is revoked
+    #[arg(long, value_name = "TIME", value_parser = humantime_of)]
+    expires_in: Option<Duration>,
+}
+
+fn humantime_of(text: &str) -> Result<Duration, String> {
+    let length = nightferry_core::config::length_of_time(text)?;
+    Duration::from_std(length).map_err(|_| "is too long".to_owned())
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    /// The secret.
+    secret: &'a str,
+    token: TokenDocument,
+}
+
+pub(super) async fn run(app: &App, context: &Context, args: CreateArgs) -> Result<Exit, Failure> {
+    let owner = user::find(context, &args.email).await?;
+    let wanted = Wanted { name: args.name, scopes: args.scopes, expires_in: args.expires_in };
+    let (secret, row) = personal_token::create(context, owner.id, wanted, None, &origin())
+        .await
+        .map_err(cannot("make the token"))?;
+    let document = Document { secret: secret.expose_secret(), token: TokenDocument::of(&row) };
+    app.output.note(&format!("Made the token {} for {}. It is shown this once:", row.id, owner.email));
+    app.output.result(&document, |_| document.secret.to_owned())?;
+    Ok(Exit::Ok)
+}

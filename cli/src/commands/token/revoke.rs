@@ -1,0 +1,40 @@
+//! `nightferry token revoke`: takes a token back, whoever's it is.
+
+use clap::Args;
+use nightferry_core::auth::personal_token;
+use nightferry_core::context::Context;
+use nightferry_core::ids::PersonalTokenId;
+use serde::Serialize;
+
+use super::{App, TokenDocument};
+use crate::commands::origin;
+use crate::errors::{Exit, Failure, cannot};
+use crate::format::table::plain;
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry token list ada@example.org        shows the ids
+  nightferry token revoke 01941f29-7c1e-7cc2-8d3f-3a5e8f3f2b10";
+
+/// Options of `token revoke`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct RevokeArgs {
+    /// The token's id
+    #[arg(value_name = "TOKEN-ID")]
+    id: PersonalTokenId,
+}
+
+#[derive(Serialize)]
+struct Document {
+    token: TokenDocument,
+}
+
+pub(super) async fn run(app: &App, context: &Context, args: &RevokeArgs) -> Result<Exit, Failure> {
+    let row = personal_token::revoke(context, args.id, None, None, &origin())
+        .await
+        .map_err(cannot(format!("revoke the token {}", args.id)))?;
+    let document = Document { token: TokenDocument::of(&row) };
+    app.output.result(&document, |_| format!("Revoked the token \"{}\".", plain(&row.name)))?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,60 @@
+//! `nightferry user revoke`: ends sessions of an account, and takes its personal access tokens back.
+
+use clap::Args;
+use nightferry_core::auth::session_list;
+use nightferry_core::context::Context;
+use nightferry_core::ids::SessionId;
+use serde::Serialize;
+
+use super::{App, find};
+use crate::commands::origin;
+use crate::errors::{Exit, Failure, cannot};
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry user revoke ada@example.org                          everywhere
+  nightferry user revoke ada@example.org --tokens                 also what programs use
+  nightferry user revoke ada@example.org --session SESSION-ID     only there
+
+What was revoked is refused with the next request, at every API instance. To lock the account: user disable.";
+
+/// Options of `user revoke`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct RevokeArgs {
+    /// The account's email address
+    #[arg(value_name = "EMAIL")]
+    email: String,
+    /// Only this session, as `user sessions` lists it
+    #[arg(long, value_name = "SESSION-ID", conflicts_with = "tokens")]
+    session: Option<SessionId>,
+    /// Also take all personal access tokens back
+    #[arg(long)]
+    tokens: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    sessions: usize,
+    tokens: usize,
+}
+
+pub(super) async fn run(app: &App, context: &Context, args: &RevokeArgs) -> Result<Exit, Failure> {
+    let user = find(context, &args.email).await?;
+    let document = if let Some(session) = args.session {
+        session_list::end(context, session, user.id, None, &origin())
+            .await
+            .map_err(cannot("end the session"))?;
+        Document { sessions: 1, tokens: 0 }
+    } else {
+        let ended = session_list::end_all(context, user.id, args.tokens, None, &origin())
+            .await
+            .map_err(cannot("end the sessions"))?;
+        Document { sessions: ended.sessions, tokens: ended.tokens }
+    };
+    let (sessions, tokens) = (document.sessions, document.tokens);
+    let revoked =
+        if args.tokens { format!(", personal access tokens revoked: {tokens}") } else { String::new() };
+    app.output.result(&document, |_| format!("{}: sessions ended: {sessions}{revoked}.", user.email))?;
+    Ok(Exit::Ok)
+}

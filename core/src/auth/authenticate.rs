@@ -1,0 +1,27 @@
+//! The check of every request: who is behind an access token or a personal access token. One round trip to the database,
+//! which is asked each time, so that whatever is taken back is refused at every instance at once.
+
+use super::permission::{Caller, Proof};
+use super::personal_token;
+use crate::context::Context;
+use crate::db::sessions;
+use crate::error::{Error, Result};
+
+/// Checks a token of either kind: that it is genuine and has not expired, that it and its session live, and that the
+/// account may still be used.
+///
+/// # Errors
+/// [`Error::Unauthenticated`], [`Error::TokenExpired`], [`Error::TokenRevoked`].
+pub async fn authenticate(context: &Context, token: &str) -> Result<Caller> {
+    if personal_token::is_personal(token) {
+        return personal_token::authenticate(context, token).await;
+    }
+    let now = context.clock.now();
+    let claims = context.tokens.check(&context.db, token, now).await?;
+    let mut conn = context.db.conn().await?;
+    match sessions::user_of(&mut conn, claims.sub, claims.sid, claims.jti, now).await? {
+        None => Err(Error::Unauthenticated),
+        Some((user, live)) if !live || user.disabled_at.is_some() => Err(Error::TokenRevoked),
+        Some((user, _)) => Ok(Caller { user, proof: Proof::Session(claims) }),
+    }
+}

@@ -1,0 +1,239 @@
+//! One key that signs access tokens. Its algorithm is its own: what a token's header says about it is compared, never
+//! believed.
+
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{Ed25519KeyPair, RsaKeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use chrono::{DateTime, Utc};
+use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use rand::TryRngCore as _;
+use secrecy::{ExposeSecret as _, SecretBox};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::super::seal::Sealer;
+use crate::config::SigningAlgorithm;
+use crate::db::signing_keys::SigningKeyRow;
+use crate::error::{Error, Result};
+
+/// Bytes of an HMAC key: as many as its hash has inside (RFC 2104 section 3).
+const HMAC_BYTES: usize = 64;
+
+/// A key with all that is known about it. Does not print.
+pub struct SigningKey {
+    id: String,
+    algorithm: SigningAlgorithm,
+    created_at: DateTime<Utc>,
+    signs_from: DateTime<Utc>,
+    verifies_until: Option<DateTime<Utc>>,
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+    public: Option<Jwk>,
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SigningKey({}, {})", self.id, self.algorithm.as_str())
+    }
+}
+
+impl SigningKey {
+    /// Makes a key that signs from `signs_from` on, sealed for its row.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the system has no randomness to give.
+    pub(super) async fn generate(
+        algorithm: SigningAlgorithm,
+        now: DateTime<Utc>,
+        signs_from: DateTime<Utc>,
+        sealer: &Sealer,
+    ) -> Result<SigningKeyRow> {
+        let id = uuid::Uuid::now_v7().simple().to_string();
+        // An RSA key takes up to a second.
+        let private = tokio::task::spawn_blocking(move || private_key(algorithm))
+            .await
+            .map_err(|error| Error::Internal(format!("making a signing key panicked: {error}")))??;
+        let blob = sealer.seal(&about(&id, algorithm), private.expose_secret())?;
+        let algorithm = algorithm.as_str().to_owned();
+        Ok(SigningKeyRow { id, algorithm, sealed: blob, created_at: now, signs_from, verifies_until: None })
+    }
+
+    /// Opens the key of a row. None when it was sealed with another `auth.secret_key`, or is not what its row says.
+    pub(super) fn open(row: SigningKeyRow, sealer: &Sealer) -> Option<Self> {
+        let algorithm = SigningAlgorithm::from_name(&row.algorithm)?;
+        let private = SecretBox::new(Box::new(sealer.open(&about(&row.id, algorithm), &row.sealed)?));
+        let encoding = encoding_key(algorithm, private.expose_secret())?;
+        let (decoding, public) = match algorithm {
+            SigningAlgorithm::Hs256 => (DecodingKey::from_secret(private.expose_secret()), None),
+            SigningAlgorithm::Rs256 | SigningAlgorithm::EdDsa => {
+                let mut public = Jwk::from_encoding_key(&encoding, algorithm.into()).ok()?;
+                public.common.key_id = Some(row.id.clone());
+                public.common.public_key_use = Some(PublicKeyUse::Signature);
+                (DecodingKey::from_jwk(&public).ok()?, Some(public))
+            }
+        };
+        Some(Self {
+            id: row.id,
+            algorithm,
+            created_at: row.created_at,
+            signs_from: row.signs_from,
+            verifies_until: row.verifies_until,
+            encoding,
+            decoding,
+            public,
+        })
+    }
+
+    /// The `kid` of what it signs.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its algorithm.
+    pub fn algorithm(&self) -> SigningAlgorithm {
+        self.algorithm
+    }
+
+    /// When it was made.
+    pub fn created_at(&self) -> DateTime<Utc> {
+        self.created_at
+    }
+
+    /// When it begins to sign.
+    pub fn signs_from(&self) -> DateTime<Utc> {
+        self.signs_from
+    }
+
+    /// When the last token that it signed has expired; none without a successor.
+    pub fn verifies_until(&self) -> Option<DateTime<Utc>> {
+        self.verifies_until
+    }
+
+    /// Whether what it signed is still good.
+    pub(super) fn verifies_at(&self, now: DateTime<Utc>) -> bool {
+        self.verifies_until.is_none_or(|end| end > now)
+    }
+
+    /// The public half, when there is one.
+    pub fn public(&self) -> Option<&Jwk> {
+        self.public.as_ref()
+    }
+
+    /// Signs claims.
+    ///
+    /// # Errors
+    /// [`Error::Internal`].
+    pub(in crate::auth) fn sign<T: Serialize>(&self, claims: &T) -> Result<String> {
+        let mut header = Header::new(self.algorithm.into());
+        header.kid = Some(self.id.clone());
+        encode(&header, claims, &self.encoding)
+            .map_err(|error| Error::Internal(format!("signing an access token failed: {error}")))
+    }
+
+    /// The claims of a token that this key signed, from `issuer`. Expiry is not looked at.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`].
+    pub(in crate::auth) fn verify<T: DeserializeOwned>(&self, token: &str, issuer: &str) -> Result<T> {
+        let mut validation = Validation::new(self.algorithm.into());
+        validation.set_issuer(&[issuer]);
+        validation.set_required_spec_claims(&["exp", "iss", "sub"]);
+        // Compared by the caller, with our clock and without leeway.
+        validation.validate_exp = false;
+        validation.validate_aud = false;
+        let verified = decode::<T>(token, &self.decoding, &validation);
+        verified.map(|token| token.claims).map_err(|_| Error::Unauthenticated)
+    }
+}
+
+impl From<SigningAlgorithm> for Algorithm {
+    fn from(algorithm: SigningAlgorithm) -> Self {
+        match algorithm {
+            SigningAlgorithm::Hs256 => Self::HS256,
+            SigningAlgorithm::Rs256 => Self::RS256,
+            SigningAlgorithm::EdDsa => Self::EdDSA,
+        }
+    }
+}
+
+/// What a sealed key also says, so that a row cannot give a key another name or algorithm.
+fn about(id: &str, algorithm: SigningAlgorithm) -> String {
+    format!("signing key {id} {}", algorithm.as_str())
+}
+
+/// New random bytes for HMAC, or a private key in PKCS#8 (RFC 5208).
+fn private_key(algorithm: SigningAlgorithm) -> Result<SecretBox<Vec<u8>>> {
+    let failed = |what: &str| Error::Internal(format!("a signing key could not be made: {what}"));
+    let bytes = match algorithm {
+        SigningAlgorithm::Hs256 => {
+            let mut bytes = vec![0_u8; HMAC_BYTES];
+            rand::rngs::OsRng.try_fill_bytes(&mut bytes).map_err(|error| failed(&error.to_string()))?;
+            bytes
+        }
+        SigningAlgorithm::Rs256 => {
+            // 3072 bits are worth 128 of a symmetric key (NIST SP 800-57 part 1, table 2).
+            let pair = RsaKeyPair::generate(KeySize::Rsa3072).map_err(|error| failed(&error.to_string()))?;
+            pair.as_der().map_err(|error| failed(&error.to_string()))?.as_ref().to_vec()
+        }
+        SigningAlgorithm::EdDsa => {
+            let random = aws_lc_rs::rand::SystemRandom::new();
+            let pair =
+                Ed25519KeyPair::generate_pkcs8v1(&random).map_err(|error| failed(&error.to_string()))?;
+            pair.as_ref().to_vec()
+        }
+    };
+    Ok(SecretBox::new(Box::new(bytes)))
+}
+
+fn encoding_key(algorithm: SigningAlgorithm, private: &[u8]) -> Option<EncodingKey> {
+    match algorithm {
+        SigningAlgorithm::Hs256 => Some(EncodingKey::from_secret(private)),
+        // The library reads PKCS#8 of RSA from PEM only.
+        SigningAlgorithm::Rs256 => {
+            let body = SecretBox::new(Box::new(BASE64.encode(private)));
+            let pem = SecretBox::new(Box::new(format!(
+                "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+                body.expose_secret()
+            )));
+            EncodingKey::from_rsa_pem(pem.expose_secret().as_bytes()).ok()
+        }
+        SigningAlgorithm::EdDsa => Some(EncodingKey::from_ed_der(private)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn sealer() -> Sealer {
+        Sealer::new(&SecretString::from("0123456789abcdef0123456789abcdef".to_owned()), "test")
+    }
+
+    #[tokio::test]
+    async fn keys_of_every_algorithm_sign_and_verify_and_show_only_public_halves() {
+        let now = Utc::now();
+        for algorithm in SigningAlgorithm::ALL {
+            let row = SigningKey::generate(algorithm, now, now, &sealer()).await.unwrap();
+            let key = SigningKey::open(row.clone(), &sealer()).unwrap();
+            let token = key.sign(&json!({ "iss": "me", "sub": "you", "exp": 1 })).unwrap();
+            assert_eq!(key.verify::<Value>(&token, "me").unwrap()["sub"], "you");
+            assert!(key.verify::<Value>(&token, "somebody else").is_err());
+            let public = serde_json::to_value(key.public()).unwrap();
+            assert_eq!(public.is_null(), algorithm == SigningAlgorithm::Hs256);
+            for private in ["d", "p", "q", "dp", "dq", "qi", "k"] {
+                assert!(public.get(private).is_none(), "{public}");
+            }
+            // A row cannot make another key, or another use, of it.
+            let renamed = SigningKeyRow { id: "other".to_owned(), ..row.clone() };
+            assert!(SigningKey::open(renamed, &sealer()).is_none());
+            let confused = SigningKeyRow { algorithm: "HS256".to_owned(), ..row };
+            assert_eq!(SigningKey::open(confused, &sealer()).is_some(), algorithm == SigningAlgorithm::Hs256);
+        }
+    }
+}

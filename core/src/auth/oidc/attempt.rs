@@ -1,0 +1,64 @@
+//! One attempt to sign in: random values that tie the provider's answer to the browser that asked.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use chrono::{DateTime, Utc};
+use rand::TryRngCore as _;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// See the module.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Attempt {
+    /// Name of the provider.
+    pub(super) provider: String,
+    /// Comes back with the answer.
+    pub(super) state: String,
+    /// Comes back within the ID token.
+    pub(super) nonce: String,
+    /// Proves at the exchange that we asked (RFC 7636 section 4.1).
+    pub(super) verifier: String,
+    /// Where the browser goes after.
+    pub(super) return_to: String,
+    /// When the attempt is over.
+    pub(super) expires_at: DateTime<Utc>,
+}
+
+impl Attempt {
+    /// A new one.
+    pub(super) fn new(provider: &str, return_to: String, expires_at: DateTime<Utc>) -> Result<Self> {
+        Ok(Self {
+            provider: provider.to_owned(),
+            state: random()?,
+            nonce: random()?,
+            verifier: random()?,
+            return_to,
+            expires_at,
+        })
+    }
+}
+
+/// 256 random bits as text.
+fn random() -> Result<String> {
+    let mut bytes = [0_u8; 32];
+    rand::rngs::OsRng
+        .try_fill_bytes(&mut bytes)
+        .map_err(|error| Error::Internal(format!("the system's random source failed: {error}")))?;
+    Ok(encode(&bytes))
+}
+
+/// Base64 for addresses (RFC 4648 section 5).
+pub(super) fn encode(bytes: &[u8]) -> String {
+    BASE64URL.encode(bytes)
+}
+
+/// The bytes of such a text.
+pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+    BASE64URL.decode(text).ok()
+}
+
+/// Compares without telling by the time it takes where two texts differ.
+pub(super) fn same(a: &str, b: &str) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(a.as_bytes(), b.as_bytes()).is_ok()
+}

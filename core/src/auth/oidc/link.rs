@@ -1,0 +1,109 @@
+//! Whose account it is: by issuer and subject; else, where the configuration allows it and the provider vouches for the
+//! email address, by that address, or a new one.
+
+use diesel_async::{AsyncConnection as _, AsyncPgConnection};
+
+use super::super::session::{self, Session};
+use super::super::{account, token};
+use super::id_token::Claims;
+use crate::config::OidcConfig;
+use crate::context::Context;
+use crate::db::audit::{self, Event, Origin};
+use crate::db::enums::UserRole;
+use crate::db::identities::{self, NewIdentity};
+use crate::db::users::{self, User};
+use crate::error::{Error, Result};
+
+/// Starts a session of the account of this person.
+pub(super) async fn sign_in(
+    context: &Context,
+    provider: &str,
+    config: &OidcConfig,
+    claims: &Claims,
+    origin: &Origin,
+) -> Result<Session> {
+    let signer = context.tokens.signer(&context.db, context.clock.now()).await?;
+    let known = {
+        let mut conn = context.db.conn().await?;
+        identities::find(&mut conn, &claims.iss, &claims.sub).await?.is_some()
+    };
+    // Nobody's password: who came this way signs in this way, until an administrator sets one.
+    let hash = if known { None } else { Some(context.passwords.hash(token::new_refresh_token()?).await?) };
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| {
+        let linked = identities::find(conn, &claims.iss, &claims.sub).await?;
+        let user = if let Some(id) = linked {
+            let email = claims.email.as_deref().unwrap_or_default();
+            identities::touch(conn, &claims.iss, &claims.sub, email, context.clock.now()).await?;
+            users::lock(conn, id).await?.ok_or(Error::NotFound("user"))?
+        } else {
+            // None when the account was removed just now.
+            let hash = hash.as_deref().ok_or(Error::NotFound("user"))?;
+            link(context, conn, provider, config, claims, hash, origin).await?
+        };
+        if user.disabled_at.is_some() {
+            return Err(Error::SignInRefused("This account may not be used at the moment."));
+        }
+        let detail = serde_json::json!({ "provider": provider });
+        session::start(context, conn, &signer, user, detail, origin).await
+    })
+    .await
+}
+
+/// Finds or makes the account of somebody who signs in this way for the first time.
+async fn link(
+    context: &Context,
+    conn: &mut AsyncPgConnection,
+    provider: &str,
+    config: &OidcConfig,
+    claims: &Claims,
+    hash: &str,
+    origin: &Origin,
+) -> Result<User> {
+    let email = claims
+        .verified_email()
+        .map(str::trim)
+        .ok_or(Error::SignInRefused("The provider does not vouch for your email address."))?;
+    let user = match users::find_by_email(conn, email).await? {
+        Some(user) if config.link_by_email => {
+            users::lock(conn, user.id).await?.ok_or(Error::NotFound("user"))?
+        }
+        Some(_) => {
+            return Err(Error::SignInRefused(
+                "An account with your email address exists, and this provider may not sign in to it.",
+            ));
+        }
+        None if config.signup => {
+            let name = claims.name.as_deref().map(account::fitting_name).unwrap_or_default();
+            account::check_email(email).map_err(|error| Error::Validation(vec![error]))?;
+            account::insert(conn, email, &name, hash, UserRole::User, None, origin).await?
+        }
+        None => {
+            return Err(Error::SignInRefused("There is no account for you. Ask an administrator for one."));
+        }
+    };
+    let now = context.clock.now();
+    let identity = NewIdentity {
+        issuer: &claims.iss,
+        subject: &claims.sub,
+        user_id: user.id,
+        email,
+        created_at: now,
+        last_used_at: now,
+    };
+    if !identities::insert(conn, &identity).await? {
+        return Err(Error::Conflict(
+            "Somebody signs in like this at this very moment. Begin again.".to_owned(),
+        ));
+    }
+    let event = Event {
+        actor: Some(user.id),
+        action: "identity.link",
+        target_type: "user",
+        target_id: user.id.to_string(),
+        origin,
+        detail: serde_json::json!({ "provider": provider, "issuer": claims.iss, "subject": claims.sub }),
+    };
+    audit::record(conn, event).await?;
+    Ok(user)
+}

@@ -1,0 +1,202 @@
+//! What a provider publishes about itself (OpenID Connect Discovery 1.0), and the calls to it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use jsonwebtoken::jwk::JwkSet;
+use reqwest::{Client, Response, StatusCode, Url};
+use secrecy::ExposeSecret as _;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use super::super::seal::Sealer;
+use super::attempt::{self, Attempt};
+use crate::config::{AuthConfig, OidcConfig};
+use crate::error::{Error, Result};
+use crate::store::install_crypto;
+
+/// Deadline of each call.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Largest answer that is read, in bytes.
+const LARGEST: usize = 512 * 1024;
+/// How long what a provider publishes is believed.
+const FRESH: Duration = Duration::from_secs(3600);
+/// How often an unknown key may make us look again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What a provider publishes.
+pub(super) struct Metadata {
+    /// As it stands in its tokens.
+    pub(super) issuer: String,
+    /// Where people sign in.
+    pub(super) authorization_endpoint: Url,
+    token_endpoint: Url,
+    /// Whether the secret goes into the body, because the provider takes it nowhere else.
+    secret_in_body: bool,
+    /// Its public keys.
+    pub(super) keys: JwkSet,
+    read: Instant,
+}
+
+#[derive(Deserialize)]
+struct Discovered {
+    issuer: String,
+    authorization_endpoint: String,
+    token_endpoint: String,
+    jwks_uri: String,
+    #[serde(default)]
+    token_endpoint_auth_methods_supported: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Tokens {
+    id_token: Option<String>,
+}
+
+/// The configured providers of one process. Cheap to clone.
+#[derive(Clone)]
+pub struct Providers {
+    client: Client,
+    sealer: Sealer,
+    known: Arc<RwLock<HashMap<String, Arc<Metadata>>>>,
+}
+
+impl Providers {
+    /// Asks nobody yet.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the HTTP client cannot be set up.
+    pub(crate) fn new(config: &AuthConfig) -> Result<Self> {
+        install_crypto();
+        let client = Client::builder()
+            .timeout(DEADLINE)
+            // A provider that moved is configured anew; following it would let it point into our network.
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("nightferry/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| Error::Internal(format!("the HTTP client cannot be set up: {error}")))?;
+        let sealer = Sealer::new(&config.secret_key, "nightferry oidc attempts 1");
+        Ok(Self { client, sealer, known: Arc::default() })
+    }
+
+    /// Seals an attempt for the browser.
+    pub(super) fn seal(&self, attempt: &Attempt) -> Result<String> {
+        let plain = serde_json::to_vec(attempt)
+            .map_err(|error| Error::Internal(format!("an attempt cannot be written: {error}")))?;
+        Ok(attempt::encode(&self.sealer.seal(&attempt.provider, &plain)?))
+    }
+
+    /// Opens an attempt with the provider of this name.
+    pub(super) fn open(&self, name: &str, sealed: &str) -> Option<Attempt> {
+        let plain = self.sealer.open(name, &attempt::decode(sealed)?)?;
+        serde_json::from_slice::<Attempt>(&plain).ok().filter(|attempt| attempt.provider == name)
+    }
+
+    /// What a provider publishes; with `again` not what was read a while before.
+    pub(super) async fn metadata(
+        &self,
+        name: &str,
+        config: &OidcConfig,
+        again: bool,
+    ) -> Result<Arc<Metadata>> {
+        let fresh = if again { LOOK_AGAIN } else { FRESH };
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        if let Some(known) = known.filter(|known| known.read.elapsed() < fresh) {
+            return Ok(known);
+        }
+        let metadata = Arc::new(self.discover(config).await?);
+        let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(name.to_owned(), metadata.clone());
+        Ok(metadata)
+    }
+
+    async fn discover(&self, config: &OidcConfig) -> Result<Metadata> {
+        let address = format!("{}/.well-known/openid-configuration", config.issuer);
+        let found: Discovered = read(self.client.get(address).send().await.map_err(failed)?).await?;
+        // Section 4.3: anything else would be another provider's word.
+        if found.issuer.trim_end_matches('/') != config.issuer {
+            return Err(Error::Provider(format!("it calls itself {}, not {}", found.issuer, config.issuer)));
+        }
+        let secure = config.issuer.starts_with("https://");
+        let address = |text: &str| match Url::parse(text) {
+            Ok(url) if url.scheme() == "https" || (url.scheme() == "http" && !secure) => Ok(url),
+            _ => Err(Error::Provider(format!(
+                "it publishes an address that is none, or is without TLS: {text}"
+            ))),
+        };
+        let keys = read(self.client.get(address(&found.jwks_uri)?).send().await.map_err(failed)?).await?;
+        let methods = found.token_endpoint_auth_methods_supported.unwrap_or_default();
+        let takes = |method: &str| methods.iter().any(|known| known == method);
+        Ok(Metadata {
+            issuer: found.issuer,
+            authorization_endpoint: address(&found.authorization_endpoint)?,
+            token_endpoint: address(&found.token_endpoint)?,
+            secret_in_body: takes("client_secret_post") && !takes("client_secret_basic"),
+            keys,
+            read: Instant::now(),
+        })
+    }
+
+    /// Exchanges a code for an ID token (section 3.1.3).
+    pub(super) async fn exchange(
+        &self,
+        config: &OidcConfig,
+        metadata: &Metadata,
+        code: &str,
+        verifier: &str,
+        redirect_uri: &str,
+    ) -> Result<String> {
+        let mut form = vec![
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", redirect_uri),
+            ("code_verifier", verifier),
+            ("client_id", config.client_id.as_str()),
+        ];
+        let mut request = self.client.post(metadata.token_endpoint.clone());
+        if let Some(secret) = &config.client_secret {
+            let secret = secret.expose_secret();
+            if metadata.secret_in_body {
+                form.push(("client_secret", secret));
+            } else {
+                // RFC 6749 section 2.3.1: encoded before.
+                let encode = |text: &str| percent_encoding::utf8_percent_encode(text, UNRESERVED).to_string();
+                request = request.basic_auth(encode(&config.client_id), Some(encode(secret)));
+            }
+        }
+        let response = request.form(&form).send().await.map_err(failed)?;
+        if response.status() == StatusCode::BAD_REQUEST {
+            return Err(Error::SignInRefused(
+                "The provider does not know this sign-in any more. Begin again.",
+            ));
+        }
+        let tokens: Tokens = read(response).await?;
+        tokens.id_token.ok_or_else(|| Error::Provider("its answer has no ID token".to_owned()))
+    }
+}
+
+/// All but what RFC 3986 section 2.3 reserves nothing for.
+const UNRESERVED: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+async fn read<T: DeserializeOwned>(mut response: Response) -> Result<T> {
+    if !response.status().is_success() {
+        return Err(Error::Provider(format!("it answered {} at {}", response.status(), response.url())));
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        if body.len() + chunk.len() > LARGEST {
+            return Err(Error::Provider("its answer is too large".to_owned()));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    serde_json::from_slice(&body)
+        .map_err(|error| Error::Provider(format!("its answer is not understood: {error}")))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn failed(error: reqwest::Error) -> Error {
+    Error::Provider(format!("it cannot be asked: {error}"))
+}

@@ -1,0 +1,269 @@
+//! Personal access tokens: for programs that act for somebody, limited to what they were made for.
+//!
+//! A token is `nf_pat_`, 43 random letters and digits (256 bits), and six more that are their CRC-32: scanners for leaked
+//! secrets find it by `nf_pat_[0-9A-Za-z]{49}` and tell it from a placeholder without asking anybody.
+
+use chrono::{DateTime, Duration, Utc};
+use diesel_async::AsyncConnection;
+use rand::TryRngCore as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
+
+use super::permission::{Caller, Proof, Scope};
+use crate::context::Context;
+use crate::db::audit::{self, Event, Origin};
+use crate::db::enums::UserRole;
+use crate::db::personal_tokens::{self, NewPersonalToken, PersonalToken};
+use crate::db::users;
+use crate::error::{Error, FieldError, Result};
+use crate::ids::{PersonalTokenId, UserId};
+
+/// What every token begins with.
+pub const PREFIX: &str = "nf_pat_";
+
+const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const RANDOM: usize = 43;
+const CHECKSUM: usize = 6;
+/// Use is noted at most this often.
+const NOTE_USE_EVERY: Duration = Duration::minutes(10);
+/// Longest life that can be asked for.
+const LONGEST_LIFE: Duration = Duration::days(3660);
+/// Shortest life that can be asked for.
+const SHORTEST_LIFE: Duration = Duration::minutes(1);
+
+/// What somebody wants a token for.
+#[derive(Debug)]
+pub struct Wanted {
+    /// What to call it.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// How long it works; none: until it is revoked.
+    pub expires_in: Option<Duration>,
+}
+
+/// Makes a token for an account. The secret is told this once.
+///
+/// # Errors
+/// [`Error::Validation`]; [`Error::Forbidden`] for the scope `admin` without the role; [`Error::Conflict`] when the account
+/// has as many as it may.
+pub async fn create(
+    context: &Context,
+    user: UserId,
+    wanted: Wanted,
+    actor: Option<UserId>,
+    origin: &Origin,
+) -> Result<(SecretString, PersonalToken)> {
+    let (name, scopes) = check(&wanted)?;
+    let now = context.clock.now();
+    let secret = generate()?;
+    let token_hash = hash(secret.expose_secret());
+    let expires_at = wanted.expires_in.map(|life| now + life);
+    let most = i64::from(context.config.auth.personal_tokens_per_user);
+    let mut conn = context.db.conn().await?;
+    let row = conn
+        .transaction(async move |conn| {
+            // Locked, so that of two at once the second counts the first.
+            let owner = users::lock(conn, user).await?.ok_or(Error::NotFound("user"))?;
+            if scopes.contains(&Scope::Admin) && owner.role != UserRole::Admin {
+                return Err(Error::Forbidden("Only administrators may make tokens with the scope admin."));
+            }
+            if personal_tokens::count(conn, user).await? >= most {
+                return Err(Error::Conflict(format!(
+                    "The account has {most} personal access tokens, which is as many as it may. Revoke one first."
+                )));
+            }
+            let names: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
+            let new = NewPersonalToken {
+                id: PersonalTokenId::new(),
+                user_id: user,
+                name: &name,
+                token_hash: &token_hash,
+                scopes: &names.join(" "),
+                created_at: now,
+                expires_at,
+            };
+            let row = personal_tokens::insert(conn, &new).await?;
+            audit::record(conn, event(actor, "token.create", &row, origin)).await?;
+            Ok(row)
+        })
+        .await?;
+    Ok((secret, row))
+}
+
+/// The tokens of an account that were not revoked, newest first.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn list(context: &Context, user: UserId) -> Result<Vec<PersonalToken>> {
+    let mut conn = context.db.conn().await?;
+    personal_tokens::of_user(&mut conn, user).await
+}
+
+/// Takes a token back; of `user`, or of anybody when none is given.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn revoke(
+    context: &Context,
+    id: PersonalTokenId,
+    user: Option<UserId>,
+    actor: Option<UserId>,
+    origin: &Origin,
+) -> Result<PersonalToken> {
+    let now = context.clock.now();
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| {
+        let row = personal_tokens::revoke(conn, id, user, now).await?.ok_or(Error::NotFound("token"))?;
+        audit::record(conn, event(actor, "token.revoke", &row, origin)).await?;
+        Ok(row)
+    })
+    .await
+}
+
+fn event<'o>(
+    actor: Option<UserId>,
+    action: &'static str,
+    row: &PersonalToken,
+    origin: &'o Origin,
+) -> Event<'o> {
+    Event {
+        actor,
+        action,
+        target_type: "token",
+        target_id: row.id.to_string(),
+        origin,
+        detail: serde_json::json!({ "user_id": row.user_id, "name": row.name, "scopes": row.scopes }),
+    }
+}
+
+/// Whether a text claims to be such a token.
+pub fn is_personal(text: &str) -> bool {
+    text.starts_with(PREFIX)
+}
+
+/// Checks a token. Its use is noted now and then, not at each request.
+pub(super) async fn authenticate(context: &Context, token: &str) -> Result<Caller> {
+    if !is_well_formed(token) {
+        return Err(Error::Unauthenticated);
+    }
+    let now = context.clock.now();
+    let mut conn = context.db.conn().await?;
+    let (row, user) =
+        personal_tokens::by_hash(&mut conn, &hash(token)).await?.ok_or(Error::Unauthenticated)?;
+    if row.revoked_at.is_some() || user.disabled_at.is_some() {
+        return Err(Error::TokenRevoked);
+    }
+    if row.expires_at.is_some_and(|end| end <= now) {
+        return Err(Error::TokenExpired);
+    }
+    let stale = now - NOTE_USE_EVERY;
+    if row.last_used_at.is_none_or(|noted| noted <= stale) {
+        personal_tokens::touch(&mut conn, row.id, now, stale).await?;
+    }
+    let proof = Proof::PersonalToken { id: row.id, scopes: scopes_of(&row) };
+    Ok(Caller { user, proof })
+}
+
+/// The scopes of a token. A name that this version does not know gives nothing.
+pub fn scopes_of(row: &PersonalToken) -> Vec<Scope> {
+    row.scopes.split(' ').filter_map(|name| name.parse().ok()).collect()
+}
+
+fn check(wanted: &Wanted) -> Result<(String, Vec<Scope>)> {
+    let mut wrong = Vec::new();
+    let name = wanted.name.trim().to_owned();
+    if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
+        wrong
+            .push(FieldError::new("name", "must have 1 to 100 characters, none of them a control character"));
+    }
+    let mut scopes = wanted.scopes.clone();
+    scopes.sort_unstable();
+    scopes.dedup();
+    if scopes.is_empty() {
+        wrong.push(FieldError::new("scopes", "must name at least one scope"));
+    }
+    if wanted.expires_in.is_some_and(|life| !(SHORTEST_LIFE..=LONGEST_LIFE).contains(&life)) {
+        let (least, most) = (SHORTEST_LIFE.num_seconds(), LONGEST_LIFE.num_seconds());
+        wrong.push(FieldError::new("expires_in", format!("must be {least} to {most} seconds")));
+    }
+    if wrong.is_empty() { Ok((name, scopes)) } else { Err(Error::Validation(wrong)) }
+}
+
+/// Makes a token.
+fn generate() -> Result<SecretString> {
+    let mut random = String::with_capacity(RANDOM);
+    while random.len() < RANDOM {
+        let mut bytes = [0_u8; 64];
+        rand::rngs::OsRng
+            .try_fill_bytes(&mut bytes)
+            .map_err(|error| Error::Internal(format!("the system's random source failed: {error}")))?;
+        // Six bits of each byte; the two values that are no digit are thrown away, so that all digits are as likely.
+        let digits = bytes.iter().filter_map(|byte| DIGITS.get(usize::from(byte >> 2)));
+        random.extend(digits.take(RANDOM - random.len()).map(|digit| char::from(*digit)));
+    }
+    let checksum = checksum(&random);
+    Ok(SecretString::from(format!("{PREFIX}{random}{checksum}")))
+}
+
+fn is_well_formed(token: &str) -> bool {
+    let Some(rest) = token.strip_prefix(PREFIX) else { return false };
+    match rest.split_at_checked(RANDOM) {
+        Some((random, said)) if rest.is_ascii() => checksum(random) == said,
+        _ => false,
+    }
+}
+
+/// CRC-32 (ISO-HDLC) in base 62, most significant digit first.
+fn checksum(random: &str) -> String {
+    let mut rest = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, random.as_bytes());
+    let mut digits = [b'0'; CHECKSUM];
+    for digit in digits.iter_mut().rev() {
+        let value = usize::try_from(rest % 62).unwrap_or_default();
+        *digit = DIGITS.get(value).copied().unwrap_or(b'0');
+        rest /= 62;
+    }
+    digits.iter().copied().map(char::from).collect()
+}
+
+/// The form in which a token is stored. A fast hash is enough: the token is random.
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// Whether a token works at `now`, for showing.
+pub fn is_live(row: &PersonalToken, now: DateTime<Utc>) -> bool {
+    row.revoked_at.is_none() && row.expires_at.is_none_or(|end| end > now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_recognised_and_mistyped_ones_are_not() {
+        let token = generate().unwrap();
+        let token = token.expose_secret();
+        assert_eq!(token.len(), PREFIX.len() + RANDOM + CHECKSUM);
+        assert!(token.bytes().skip(PREFIX.len()).all(|byte| byte.is_ascii_alphanumeric()));
+        assert!(is_well_formed(token));
+        assert_ne!(token, generate().unwrap().expose_secret());
+        let last = token.chars().last().unwrap();
+        let other = if last == 'a' { 'b' } else { 'a' };
+        let mistyped = format!("{}{other}", token.get(..token.len() - 1).unwrap());
+        for wrong in [mistyped.as_str(), &token[..token.len() - 1], &format!("{token}0"), PREFIX, "", "ü"] {
+            assert!(!is_well_formed(wrong), "{wrong}");
+        }
+        assert!(!is_well_formed(&format!("{PREFIX}{}", "ü".repeat(25))));
+    }
+
+    #[test]
+    fn the_checksum_is_stable() {
+        // The check value of CRC-32/ISO-HDLC.
+        assert_eq!(checksum("123456789").len(), CHECKSUM);
+        let value = checksum("123456789")
+            .bytes()
+            .fold(0, |sum, digit| sum * 62 + DIGITS.iter().position(|d| *d == digit).unwrap());
+        assert_eq!(value, 0xCBF4_3926);
+    }
+}

@@ -1,0 +1,79 @@
+//! Sealing of small secrets with a key derived from `auth.secret_key`: for rows of the database and for cookies, which must
+//! be neither read nor changed where they lie.
+
+use std::sync::Arc;
+
+use aes_gcm_siv::aead::{Aead as _, KeyInit as _, Payload};
+use aes_gcm_siv::{Aes256GcmSiv, Nonce};
+use rand::TryRngCore as _;
+use ring::hmac;
+use secrecy::{ExposeSecret as _, ExposeSecretMut as _, SecretBox, SecretString};
+
+use crate::error::{Error, Result};
+
+/// First byte of what is sealed: AES-256-GCM-SIV under HMAC-SHA-256 of the purpose.
+const VERSION: u8 = 1;
+const NONCE_BYTES: usize = 12;
+
+/// Seals and opens for one purpose.
+#[derive(Clone)]
+pub(super) struct Sealer {
+    key: Arc<SecretBox<[u8; 32]>>,
+}
+
+impl Sealer {
+    /// What is sealed for one purpose cannot be opened for another.
+    pub(super) fn new(secret: &SecretString, purpose: &str) -> Self {
+        let root = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes());
+        let mut key = SecretBox::new(Box::new([0; 32]));
+        key.expose_secret_mut().copy_from_slice(hmac::sign(&root, purpose.as_bytes()).as_ref());
+        Self { key: Arc::new(key) }
+    }
+
+    /// Seals `plain`; `about` must be said again to open it.
+    pub(super) fn seal(&self, about: &str, plain: &[u8]) -> Result<Vec<u8>> {
+        let failed = |what: &dyn std::fmt::Display| Error::Internal(format!("sealing failed: {what}"));
+        let mut nonce = [0_u8; NONCE_BYTES];
+        rand::rngs::OsRng.try_fill_bytes(&mut nonce).map_err(|error| failed(&error))?;
+        let payload = Payload { msg: plain, aad: about.as_bytes() };
+        let sealed = self.cipher().encrypt(&Nonce::from(nonce), payload).map_err(|error| failed(&error))?;
+        Ok([[VERSION].as_slice(), nonce.as_slice(), sealed.as_slice()].concat())
+    }
+
+    /// Opens what was sealed with the same secret, purpose and `about`.
+    pub(super) fn open(&self, about: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+        let (version, rest) = sealed.split_first()?;
+        let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>()?;
+        let payload = Payload { msg: sealed, aad: about.as_bytes() };
+        let opened = self.cipher().decrypt(&Nonce::from(*nonce), payload).ok()?;
+        (*version == VERSION).then_some(opened)
+    }
+
+    fn cipher(&self) -> Aes256GcmSiv {
+        Aes256GcmSiv::new(self.key.expose_secret().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealer(secret: &str, purpose: &str) -> Sealer {
+        Sealer::new(&SecretString::from(secret.to_owned()), purpose)
+    }
+
+    #[test]
+    fn what_is_sealed_opens_only_with_the_same_secret_purpose_and_subject() {
+        let sealed = sealer("a", "keys").seal("kid", b"private").unwrap();
+        assert_eq!(sealer("a", "keys").open("kid", &sealed).as_deref(), Some(b"private".as_slice()));
+        assert_eq!(sealer("b", "keys").open("kid", &sealed), None);
+        assert_eq!(sealer("a", "cookies").open("kid", &sealed), None);
+        assert_eq!(sealer("a", "keys").open("other", &sealed), None);
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert_eq!(sealer("a", "keys").open("kid", &changed), None, "{at}");
+        }
+        assert_eq!(sealer("a", "keys").open("kid", &sealed[..12]), None);
+    }
+}

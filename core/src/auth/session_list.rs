@@ -1,0 +1,122 @@
+//! The sessions of an account: list them, end one, end all. Ended ones are refused with the next request, wherever it arrives.
+
+use chrono::{DateTime, Utc};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+
+use crate::context::Context;
+use crate::db::audit::{self, Event, Origin};
+use crate::db::sessions::{self, SessionRow};
+use crate::db::{personal_tokens, refresh_tokens};
+use crate::error::{Error, Result};
+use crate::ids::{SessionId, UserId};
+
+/// How many sessions and tokens were ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Sessions.
+    pub sessions: usize,
+    /// Personal access tokens.
+    pub tokens: usize,
+}
+
+/// The live sessions of an account, those that began last first, before `before`; and whether there are more than `limit`.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn page(
+    context: &Context,
+    user: UserId,
+    before: Option<SessionId>,
+    limit: i64,
+) -> Result<(Vec<SessionRow>, bool)> {
+    let mut conn = context.db.conn().await?;
+    let mut rows = sessions::page(&mut conn, user, context.clock.now(), before, limit + 1).await?;
+    let limit = usize::try_from(limit).unwrap_or_default();
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    Ok((rows, more))
+}
+
+/// Ends a session of `user`.
+///
+/// # Errors
+/// [`Error::NotFound`] when the account has no such live session.
+pub async fn end(
+    context: &Context,
+    id: SessionId,
+    user: UserId,
+    actor: Option<UserId>,
+    origin: &Origin,
+) -> Result<()> {
+    let now = context.clock.now();
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| {
+        if !end_in(conn, id, user, now).await? {
+            return Err(Error::NotFound("session"));
+        }
+        let event = Event {
+            actor,
+            action: "session.revoke",
+            target_type: "session",
+            target_id: id.to_string(),
+            origin,
+            detail: serde_json::json!({ "user_id": user }),
+        };
+        audit::record(conn, event).await
+    })
+    .await
+}
+
+/// Ends every session of `user`, and with `tokens` also takes all personal access tokens back.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn end_all(
+    context: &Context,
+    user: UserId,
+    tokens: bool,
+    actor: Option<UserId>,
+    origin: &Origin,
+) -> Result<Ended> {
+    let now = context.clock.now();
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| {
+        let sessions = end_all_in(conn, user, None, now).await?;
+        let tokens = if tokens { personal_tokens::revoke_all(conn, user, now).await? } else { 0 };
+        let event = Event {
+            actor,
+            action: "session.revoke_all",
+            target_type: "user",
+            target_id: user.to_string(),
+            origin,
+            detail: serde_json::json!({ "sessions": sessions, "tokens": tokens }),
+        };
+        audit::record(conn, event).await?;
+        Ok(Ended { sessions, tokens })
+    })
+    .await
+}
+
+/// Ends a session within the transaction of an act. Answers whether it was live.
+pub(super) async fn end_in(
+    conn: &mut AsyncPgConnection,
+    id: SessionId,
+    user: UserId,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let was_live = sessions::revoke(conn, id, user, now).await?;
+    refresh_tokens::revoke_families(conn, &[id], now).await?;
+    Ok(was_live)
+}
+
+/// Ends every session of a user but one, within the transaction of an act. Answers how many there were.
+pub(super) async fn end_all_in(
+    conn: &mut AsyncPgConnection,
+    user: UserId,
+    except: Option<SessionId>,
+    now: DateTime<Utc>,
+) -> Result<usize> {
+    let ended = sessions::revoke_all(conn, user, except, now).await?;
+    refresh_tokens::revoke_families(conn, &ended, now).await?;
+    Ok(ended.len())
+}

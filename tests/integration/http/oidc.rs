@@ -1,0 +1,258 @@
+//! Signing in with a provider elsewhere, one that is run here, and everything that may be wrong with its answer.
+
+use std::collections::BTreeMap;
+
+use chrono::Duration;
+use jsonwebtoken::Algorithm;
+use nightferry_core::auth::account;
+use nightferry_core::db::audit::Origin;
+use nightferry_tests::harness::api::{Api, PASSWORD, answered, cookies, problem};
+use nightferry_tests::harness::oidc_provider::{CLIENT_ID, CLIENT_SECRET, OidcProvider};
+use nightferry_tests::harness::{World, WorldBuilder, database};
+use reqwest::{Method, RequestBuilder, Response};
+use serde_json::{Value, json};
+
+const ACCESS: &str = "__Host-nightferry_access";
+const ATTEMPT: &str = "__Host-nightferry_sign_in";
+
+/// A world whose people may sign in with `provider`.
+fn with(provider: &OidcProvider) -> WorldBuilder {
+    World::with("auth.oidc.home.issuer", provider.issuer())
+        .set("auth.oidc.home.client_id", CLIENT_ID)
+        .set("auth.oidc.home.client_secret", CLIENT_SECRET)
+}
+
+/// A browser on its way: the address that the provider sent it back to, and the cookie of its attempt.
+struct Returning {
+    address: String,
+    attempt: String,
+}
+
+fn location(response: &Response) -> String {
+    assert!(response.status().is_redirection(), "{}", response.status());
+    response.headers()["location"].to_str().unwrap().to_owned()
+}
+
+async fn start(api: &Api, query: &str) -> Response {
+    api.request(Method::GET, &format!("/api/auth/oidc/home/start{query}")).send().await.unwrap()
+}
+
+/// Goes to the provider and comes back.
+async fn visit(api: &Api, query: &str) -> Returning {
+    let response = start(api, query).await;
+    let set = cookies(&response);
+    assert_eq!(set[ATTEMPT].1, "HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=600");
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let back = location(&client.get(location(&response)).send().await.unwrap());
+    let address = back.strip_prefix(&api.base).unwrap().to_owned();
+    Returning { address, attempt: set[ATTEMPT].0.clone() }
+}
+
+fn callback(api: &Api, address: &str, attempt: &str) -> RequestBuilder {
+    api.request(Method::GET, address).header("cookie", format!("{ATTEMPT}={attempt}"))
+}
+
+async fn sign_in(api: &Api) -> Result<BTreeMap<String, (String, String)>, Value> {
+    let Returning { address, attempt } = visit(api, "").await;
+    let response = callback(api, &address, &attempt).send().await.unwrap();
+    if response.status() == 303 { Ok(cookies(&response)) } else { Err(response.json().await.unwrap()) }
+}
+
+async fn me(api: &Api, cookies: &BTreeMap<String, (String, String)>) -> Value {
+    let request = api.request(Method::GET, "/api/auth/me");
+    let (status, me) = answered(request.header("cookie", format!("{ACCESS}={}", cookies[ACCESS].0))).await;
+    assert_eq!(status, 200, "{me}");
+    me
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_new_gets_an_account_and_finds_it_again_by_what_the_provider_calls_them() {
+    for algorithm in [Algorithm::RS256, Algorithm::EdDSA] {
+        let provider = OidcProvider::start(algorithm);
+        let world = with(&provider).build().await;
+        let api = world.start_api();
+        let Returning { address, attempt } = visit(&api, "?return_to=/files%3Ffolder=1").await;
+        let response = callback(&api, &address, &attempt).send().await.unwrap();
+        assert_eq!(location(&response), "/files?folder=1");
+        let set = cookies(&response);
+        assert_eq!(set[ATTEMPT].0, "", "the attempt is over");
+        let ann = me(&api, &set).await;
+        assert_eq!((&ann["email"], &ann["name"]), (&json!("ann@example.org"), &json!("Ann")));
+        assert_eq!(ann["role"], "user");
+
+        // The address may change, the person does not; and the provider may change its key.
+        provider.behave(|it| it.claims = json!({ "email": "new@example.org", "email_verified": false }));
+        provider.rotate(algorithm);
+        tokio::task::yield_now().await;
+        let again = me(&api, &sign_in_after_rotation(&api).await).await;
+        assert_eq!(again["id"], ann["id"]);
+        assert_eq!(again["email"], "ann@example.org");
+        let acts = "SELECT action FROM audit_events WHERE action NOT LIKE 'keys.%' ORDER BY id";
+        assert_eq!(
+            database::texts(&world.context.db, acts).await,
+            ["user.create", "identity.link", "session.login", "session.login"]
+        );
+        // Nobody knows a password of it.
+        let login = json!({ "email": "ann@example.org", "password": PASSWORD });
+        problem(api.request(Method::POST, "/api/auth/login").json(&login), 401, "INVALID_CREDENTIALS").await;
+    }
+}
+
+/// Keys are looked at again at most every second: until then the new one is not known.
+async fn sign_in_after_rotation(api: &Api) -> BTreeMap<String, (String, String)> {
+    nightferry_tests::harness::eventually("the new key is known", || async { sign_in(api).await.ok() }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_this_browser_did_not_ask_for_is_refused() {
+    let provider = OidcProvider::start(Algorithm::EdDSA);
+    let world = with(&provider)
+        .set("auth.oidc.other.issuer", provider.issuer())
+        .set("auth.oidc.other.client_id", "x")
+        .build()
+        .await;
+    let api = world.start_api();
+    let mine = visit(&api, "").await;
+    let theirs = visit(&api, "").await;
+    let refused = |request: RequestBuilder| problem(request, 401, "INVALID_CREDENTIALS");
+    // Somebody else's answer in my browser, my answer without my cookie, another state, another provider's address.
+    refused(callback(&api, &theirs.address, &mine.attempt)).await;
+    refused(api.request(Method::GET, &mine.address)).await;
+    refused(callback(&api, &mine.address, "nonsense")).await;
+    refused(callback(&api, &mine.address.replace("state=", "state=x"), &mine.attempt)).await;
+    refused(callback(&api, &mine.address.replace("state=", "other="), &mine.attempt)).await;
+    refused(callback(&api, &mine.address.replace("/home/", "/other/"), &mine.attempt)).await;
+    refused(callback(&api, &mine.address.replace("code=", "error="), &mine.attempt)).await;
+    refused(callback(&api, &format!("{}&iss=http://evil.example", mine.address), &mine.attempt)).await;
+    problem(callback(&api, &mine.address.replace("/home/", "/nobody/"), &mine.attempt), 404, "NOT_FOUND")
+        .await;
+
+    let response = callback(&api, &mine.address, &mine.attempt).send().await.unwrap();
+    assert_eq!(response.status(), 303, "all of that harmed nothing");
+    // The code is used up.
+    refused(callback(&api, &mine.address, &mine.attempt)).await;
+    world.context.clock.advance(Duration::minutes(11));
+    refused(callback(&api, &theirs.address, &theirs.attempt)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_token_that_is_wrong_in_any_way_is_refused() {
+    for algorithm in [Algorithm::RS256, Algorithm::EdDSA] {
+        let provider = OidcProvider::start(algorithm);
+        let world = with(&provider).build().await;
+        let api = world.start_api();
+        let now = chrono::Utc::now().timestamp();
+        for claims in [
+            json!({ "nonce": "another" }),
+            json!({ "nonce": null }),
+            json!({ "iss": "http://evil.example" }),
+            json!({ "aud": "somebody else" }),
+            json!({ "aud": [CLIENT_ID, "somebody else"] }),
+            json!({ "aud": [CLIENT_ID, "somebody else"], "azp": "somebody else" }),
+            json!({ "azp": "somebody else" }),
+            json!({ "exp": now - 120 }),
+            json!({ "iat": now + 600 }),
+            json!({ "sub": "" }),
+            json!({ "sub": null }),
+            json!({ "exp": null }),
+        ] {
+            provider.behave(|it| it.claims = claims.clone());
+            let refused = sign_in(&api).await.expect_err(&format!("{claims}"));
+            assert_eq!(refused["error_code"], "INVALID_CREDENTIALS", "{claims} {refused}");
+        }
+        provider.behave(|it| it.claims = json!({ "aud": [CLIENT_ID, "somebody else"], "azp": CLIENT_ID }));
+        assert!(sign_in(&api).await.is_ok());
+        provider.behave(|it| it.foreign_key = true);
+        assert_eq!(sign_in(&api).await.unwrap_err()["error_code"], "INVALID_CREDENTIALS");
+        provider.behave(|it| (it.foreign_key, it.confused) = (false, true));
+        assert_eq!(sign_in(&api).await.unwrap_err()["error_code"], "INVALID_CREDENTIALS");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_exists_is_linked_only_if_the_provider_vouches_and_the_configuration_allows_it() {
+    let provider = OidcProvider::start(Algorithm::EdDSA);
+    let world = with(&provider).build().await;
+    let api = world.start_api();
+    let body = json!({ "email": "Ann@Example.org", "password": PASSWORD });
+    let (_, ann) = answered(api.request(Method::POST, "/api/auth/signup").json(&body)).await;
+    let refused = sign_in(&api).await.unwrap_err();
+    assert!(refused["detail"].as_str().unwrap().contains("exists"), "{refused}");
+
+    let linking = Api::start(world.context_with(&[("auth.oidc.home.link_by_email", "true")]));
+    for vouched in [
+        json!({ "email_verified": false }),
+        json!({ "email_verified": null }),
+        json!({ "email_verified": "no" }),
+    ] {
+        provider.behave(|it| it.claims = vouched);
+        let refused = sign_in(&linking).await.unwrap_err();
+        assert!(refused["detail"].as_str().unwrap().contains("vouch"), "{refused}");
+    }
+    provider.behave(|it| it.claims = json!({ "email_verified": "true" }));
+    let set = sign_in(&linking).await.unwrap();
+    assert_eq!(me(&linking, &set).await["id"], ann["user_id"]);
+    // Linked once, it holds at the instance that may not link; and ends with the account's being disabled.
+    assert!(sign_in(&api).await.is_ok());
+    let id = ann["user_id"].as_str().unwrap().parse().unwrap();
+    account::set_disabled(&world.context, id, true, &Origin::default()).await.unwrap();
+    assert_eq!(sign_in(&api).await.unwrap_err()["error_code"], "INVALID_CREDENTIALS");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_new_gets_an_account_where_that_is_off_or_the_address_is_not_vouched_for() {
+    let provider = OidcProvider::start(Algorithm::EdDSA);
+    let world = with(&provider).build().await;
+    let closed = Api::start(world.context_with(&[("auth.oidc.home.signup", "false")]));
+    assert_eq!(sign_in(&closed).await.unwrap_err()["error_code"], "INVALID_CREDENTIALS");
+    let api = world.start_api();
+    provider.behave(|it| it.claims = json!({ "email_verified": false }));
+    assert_eq!(sign_in(&api).await.unwrap_err()["error_code"], "INVALID_CREDENTIALS");
+    let count = "SELECT count(*) FROM users";
+    assert_eq!(database::texts(&world.context.db, count).await, ["0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_browser_is_sent_to_no_other_place() {
+    let provider = OidcProvider::start(Algorithm::EdDSA);
+    let world = with(&provider).set("auth.cookie_origins", "https://app.example.net").build().await;
+    let api = world.start_api();
+    for elsewhere in [
+        "https://evil.example/",
+        "//evil.example/",
+        "/%5Cevil.example",
+        "%5C%5Cevil.example",
+        "/%09/evil.example",
+        "%20//evil.example",
+        "javascript:alert(1)",
+        "https://app.example.net@evil.example/",
+        "https://app.example.net.evil.example/",
+        "http://app.example.net/",
+        "evil.example",
+        "",
+    ] {
+        let path = format!("/api/auth/oidc/home/start?return_to={elsewhere}");
+        problem(api.request(Method::GET, &path), 400, "VALIDATION_FAILED").await;
+    }
+    let there = visit(&api, "?return_to=https://app.example.net/welcome").await;
+    let response = callback(&api, &there.address, &there.attempt).send().await.unwrap();
+    assert_eq!(location(&response), "https://app.example.net/welcome");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_away_or_calls_itself_something_else_is_told_apart_from_a_refusal() {
+    let provider = OidcProvider::start(Algorithm::EdDSA);
+    provider.behave(|it| it.published_issuer = Some("http://evil.example".to_owned()));
+    let world = with(&provider)
+        .set("auth.oidc.away.issuer", "http://127.0.0.1:1")
+        .set("auth.oidc.away.client_id", "x")
+        .build()
+        .await;
+    let api = world.start_api();
+    for name in ["home", "away"] {
+        let path = format!("/api/auth/oidc/{name}/start");
+        let told = problem(api.request(Method::GET, &path), 502, "PROVIDER_ERROR").await;
+        assert!(!told["detail"].as_str().unwrap().contains("127.0.0.1"), "{told}");
+    }
+    problem(api.request(Method::GET, "/api/auth/oidc/nobody/start"), 404, "NOT_FOUND").await;
+}
