@@ -1,12 +1,15 @@
 //! The HTTP API of Nightferry: routes, handlers, wire types, middleware and the OpenAPI document. Everything that
 //! knows HTTP is in here; what files, accounts and runs are is decided in the domain.
 
+mod client;
+mod cors;
 mod cursor;
 mod error_response;
 mod extract;
 mod handlers;
 mod health;
 mod http;
+mod limits;
 mod metrics;
 mod middleware;
 mod openapi;

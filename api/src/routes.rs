@@ -66,6 +66,10 @@ routes! {
     "/api/admin/sync/runs/{id}/cancel" Quick { POST => admin::sync::cancel::cancel }
     "/api/admin/sync/runs/{id}/failures" Quick { GET => admin::sync::failures::failures }
 
+    "/api/admin/users" Quick { GET => admin::users::list::list, POST => admin::users::create::create }
+    "/api/admin/users/{id}" Quick { GET => admin::users::show::show, PATCH => admin::users::change::change }
+    "/api/admin/audit" Quick { GET => admin::audit::list }
+
     "/health" Quick { GET => health::live::live }
     "/health/ready" Quick { GET => health::ready::ready }
     "/api/health" Quick { GET => health::ready::ready_in_api }

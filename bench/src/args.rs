@@ -63,6 +63,8 @@ pub(crate) enum Section {
     SyncLarge,
     /// Claiming a batch with a long and with a short queue
     Claim,
+    /// Signing in: whether its time tells that an account exists, and how long others wait beside many
+    SignIn,
     /// A long run of small files: memory, rate, the database's work for each
     LongSmall,
     /// A long run of large files

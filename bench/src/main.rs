@@ -13,6 +13,7 @@ mod proc;
 mod quiet;
 mod rclone;
 mod report;
+mod sign_in;
 mod sql;
 mod stats;
 mod subject;
@@ -94,6 +95,7 @@ fn sections(args: &Args) -> Vec<Section> {
         Section::SyncSmall,
         Section::SyncLarge,
         Section::Claim,
+        Section::SignIn,
         Section::LongSmall,
         Section::LongLarge,
     ];
@@ -138,6 +140,7 @@ async fn measure(
             sync::run(world, args, &workload, quiet, report).await
         }
         Section::Claim => claim::run(world, args, quiet, report).await,
+        Section::SignIn => sign_in::run(world, args, quiet, report).await,
         Section::LongSmall => {
             let load = Load {
                 name: "long_small",

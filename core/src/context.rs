@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use crate::auth::guard::FailureNotes;
 use crate::auth::password::PasswordHasher;
 use crate::auth::token::TokenKeys;
 use crate::clock::Clock;
@@ -28,6 +29,8 @@ pub struct Context {
     pub tokens: TokenKeys,
     /// Password hashing.
     pub passwords: PasswordHasher,
+    /// How much of failed sign-ins is written down.
+    pub failure_notes: FailureNotes,
     /// Time.
     pub clock: Clock,
     /// When files were read, until it is written.
@@ -53,6 +56,7 @@ impl Context {
             db: Database::open(&config.database),
             tokens: TokenKeys::new(&config.auth),
             passwords: PasswordHasher::new(config.auth.bcrypt_cost),
+            failure_notes: FailureNotes::default(),
             accesses: AccessLog::default(),
             upload_memory: Arc::new(Semaphore::new(pool_kib.min(Semaphore::MAX_PERMITS))),
             copy_streams: Arc::new(Semaphore::new(config.tiering.streams.clamp(1, Semaphore::MAX_PERMITS))),

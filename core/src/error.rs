@@ -50,6 +50,12 @@ pub enum Error {
     /// A refresh token was used a second time: its whole family is revoked now.
     #[error("This refresh token was used before. All sessions descending from it have ended; sign in again.")]
     RefreshReused,
+    /// Too many requests, or too many wrong passwords.
+    #[error("Too many requests. Try again in {} s.", .retry_after.as_secs().max(1))]
+    RateLimited {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The caller is known but may not do this.
     #[error("{0}")]
     Forbidden(&'static str),

@@ -4,6 +4,7 @@ use chrono::{DateTime, Duration, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use secrecy::SecretString;
 
+use super::guard::{self, Attempt, Reason};
 use super::token::{self, Claims};
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
@@ -48,26 +49,51 @@ impl Caller {
 /// Starts a session with email and password.
 ///
 /// # Errors
-/// [`Error::InvalidCredentials`] for an unknown address, a wrong password or a disabled account alike.
+/// [`Error::InvalidCredentials`] for an unknown address, a wrong password or a disabled account alike;
+/// [`Error::RateLimited`] for whoever has guessed too often, whether or not there is such an account.
 pub async fn login(
     context: &Context,
     email: &str,
     password: SecretString,
     origin: &Origin,
 ) -> Result<Session> {
-    let found = {
+    let now = context.clock.now();
+    let (found, attempt) = {
         let mut conn = context.db.conn().await?;
-        users::find_by_email(&mut conn, email).await?
+        let attempt = guard::look(context, &mut conn, email, origin, now).await?;
+        (users::find_by_email(&mut conn, email).await?, attempt)
     };
     let hash = found.as_ref().map(|user| user.password_hash.clone());
     let matches = context.passwords.verify(password, hash).await?;
-    let Some(user) = found.filter(|user| matches && user.disabled_at.is_none()) else {
-        return Err(Error::InvalidCredentials);
-    };
     let now = context.clock.now();
+    let (user, reason) = match found {
+        None => (None, Reason::UnknownAccount),
+        Some(user) if !matches => (Some(user), Reason::WrongPassword),
+        Some(user) if user.disabled_at.is_some() => (Some(user), Reason::Disabled),
+        Some(user) => match start(context, &user, &attempt, origin, now).await? {
+            Some(session) => return Ok(session),
+            None => (Some(user), Reason::Disabled),
+        },
+    };
+    let account = user.map(|user| user.id);
+    Err(guard::failed(context, &attempt, account, reason, origin, now).await?)
+}
+
+/// Starts a session for somebody who has proved who they are; none when the account was disabled meanwhile.
+async fn start(
+    context: &Context,
+    user: &User,
+    attempt: &Attempt,
+    origin: &Origin,
+    now: DateTime<Utc>,
+) -> Result<Option<Session>> {
     let session = SessionId::new();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
+        let Some(user) = users::hold(conn, user.id).await?.filter(|user| user.disabled_at.is_none()) else {
+            return Ok(None);
+        };
+        guard::passed(conn, attempt, user.id, now).await?;
         let event = Event {
             actor: Some(user.id),
             action: "session.login",
@@ -77,7 +103,7 @@ pub async fn login(
             detail: serde_json::json!({}),
         };
         audit::record(conn, event).await?;
-        issue(context, conn, user, session, origin, now).await
+        issue(context, conn, user, session, origin, now).await.map(Some)
     })
     .await
 }
@@ -118,7 +144,7 @@ pub async fn refresh(context: &Context, presented: &SecretString, origin: &Origi
         if old.expires_at <= now {
             return Ok(Err(Error::TokenExpired));
         }
-        let Some(user) = users::find(conn, old.user_id).await?.filter(|user| user.disabled_at.is_none())
+        let Some(user) = users::hold(conn, old.user_id).await?.filter(|user| user.disabled_at.is_none())
         else {
             return Ok(Err(Error::TokenRevoked));
         };
@@ -163,7 +189,7 @@ async fn issue(
 pub async fn authenticate(context: &Context, access_token: &str) -> Result<Caller> {
     let claims = context.tokens.check(access_token, context.clock.now())?;
     let mut conn = context.db.conn().await?;
-    let found = revoked_tokens::user_and_revocation(&mut conn, claims.sub, claims.jti).await?;
+    let found = revoked_tokens::user_and_revocation(&mut conn, claims.sub, claims.jti, claims.sid).await?;
     match found {
         None => Err(Error::Unauthenticated),
         Some((_, true)) => Err(Error::TokenRevoked),

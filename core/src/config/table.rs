@@ -1,7 +1,10 @@
 //! The one table of all settings, in the order in which they are shown, and how keys are found in it.
 
 use super::spec::Spec;
-use super::{auth, catalog, database, logging, policy, reconcile, scrub, server, stores, tiering, uploads};
+use super::{
+    audit, auth, catalog, database, limits, logging, policy, reconcile, scrub, server, stores, tiering,
+    uploads,
+};
 
 /// The sections of which there are several: one for each name (`stores.minio`) or number (`policy.rules.1`). In the
 /// table their keys have `*` in the place of it.
@@ -14,6 +17,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Spec> {
         uploads::SETTINGS,
         database::SETTINGS,
         auth::SETTINGS,
+        limits::SETTINGS,
+        audit::SETTINGS,
         stores::SETTINGS,
         tiering::SETTINGS,
         policy::SETTINGS,

@@ -24,6 +24,7 @@ pub mod run_failures;
 pub mod runs;
 pub mod schedules;
 pub mod schema;
+pub mod sign_in_guard;
 mod statement;
 mod tls;
 pub mod transfer_parts;

@@ -5,10 +5,10 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::schema::{revoked_tokens, users};
+use super::schema::{refresh_tokens, revoked_tokens, users};
 use super::users::User;
 use crate::error::Result;
-use crate::ids::UserId;
+use crate::ids::{SessionId, UserId};
 
 /// Revokes an access token until it would have expired anyway. Twice is once.
 pub async fn insert(
@@ -29,14 +29,23 @@ pub async fn insert(
     Ok(())
 }
 
-/// The account a token speaks for, and whether that token was revoked: one round trip per request.
+/// The account a token speaks for, and whether that token was revoked or its session ended: one round trip per request.
 pub async fn user_and_revocation(
     conn: &mut AsyncPgConnection,
     user: UserId,
     jti: Uuid,
+    session: SessionId,
 ) -> Result<Option<(User, bool)>> {
     let revoked = diesel::dsl::exists(revoked_tokens::table.filter(revoked_tokens::jti.eq(jti)));
-    Ok(users::table.find(user).select((User::as_select(), revoked)).first(conn).await.optional()?)
+    let ended = diesel::dsl::exists(
+        refresh_tokens::table
+            .filter(refresh_tokens::family.eq(session))
+            .filter(refresh_tokens::revoked_at.is_not_null()),
+    );
+    let wanted = (User::as_select(), revoked, ended);
+    let found: Option<(User, bool, bool)> =
+        users::table.find(user).select(wanted).first(conn).await.optional()?;
+    Ok(found.map(|(user, revoked, ended)| (user, revoked || ended)))
 }
 
 /// Drops rows whose tokens have expired. Answers how many.

@@ -7,6 +7,7 @@ pub mod fault_proxy;
 pub mod invariants;
 pub mod memory_s3;
 pub mod process;
+pub mod redis;
 pub mod servers;
 mod wait;
 pub mod world;

@@ -5,7 +5,9 @@ mod disable;
 mod list;
 mod password;
 mod promote;
+mod quota;
 mod secret;
+mod show;
 
 use clap::{Args, Subcommand};
 use nightferry_core::auth::account;
@@ -24,6 +26,8 @@ pub enum UserCommand {
     Create(create::CreateArgs),
     /// List the accounts
     List(list::ListArgs),
+    /// Show one account
+    Show(UserArgs),
     /// Make an account an administrator
     #[command(after_help = promote::EXAMPLES)]
     Promote(UserArgs),
@@ -34,6 +38,8 @@ pub enum UserCommand {
     Disable(UserArgs),
     /// Unlock a disabled account
     Enable(UserArgs),
+    /// Limit how much an account may hold
+    Quota(quota::QuotaArgs),
     /// Give an account a new password and end its sessions
     Password(password::PasswordArgs),
 }
@@ -52,13 +58,21 @@ pub(super) async fn run(app: &App, command: UserCommand) -> Result<Exit, Failure
     let result = match command {
         UserCommand::Create(args) => create::run(app, context, args).await,
         UserCommand::List(args) => list::run(app, context, &args).await,
+        UserCommand::Show(args) => show::run(app, context, &args).await,
         UserCommand::Promote(args) => promote::run(app, context, &args, true).await,
         UserCommand::Demote(args) => promote::run(app, context, &args, false).await,
         UserCommand::Disable(args) => disable::run(app, context, &args, true).await,
         UserCommand::Enable(args) => disable::run(app, context, &args, false).await,
+        UserCommand::Quota(args) => quota::run(app, context, &args).await,
         UserCommand::Password(args) => password::run(app, context, args).await,
     };
     diagnosed(context, result).await
+}
+
+/// One account, for programs.
+#[derive(serde::Serialize)]
+struct Document {
+    user: UserDocument,
 }
 
 /// Finds an account by its email address.
@@ -68,10 +82,6 @@ pub(super) async fn find(context: &Context, email: &str) -> Result<User, Failure
 
 /// Prints an account that was made or changed, after a sentence that says what was done.
 fn show(app: &App, user: &User, done: &str) -> Result<Exit, Failure> {
-    #[derive(serde::Serialize)]
-    struct Document {
-        user: UserDocument,
-    }
     app.output.result(&Document { user: UserDocument::of(user) }, |_: Look| done.to_owned())?;
     Ok(Exit::Ok)
 }
