@@ -97,6 +97,10 @@ impl ApiError {
         }
         Some(match self {
             Self::Domain(Error::StoreUnavailable { retry_after }) => *retry_after,
+            // Rounded up: who comes back when he was told to gets in.
+            Self::Domain(Error::RateLimited { retry_after }) => {
+                Duration::from_secs(retry_after.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX))
+            }
             Self::Domain(Error::Store(error)) => error.retry_after().unwrap_or(RETRY_AFTER),
             _ => RETRY_AFTER,
         })
@@ -116,6 +120,7 @@ fn domain_outcome(error: &Error) -> (StatusCode, &'static str) {
         Error::TokenExpired => (StatusCode::UNAUTHORIZED, "TOKEN_EXPIRED"),
         Error::TokenRevoked => (StatusCode::UNAUTHORIZED, "TOKEN_REVOKED"),
         Error::RefreshReused => (StatusCode::UNAUTHORIZED, "REFRESH_REUSED"),
+        Error::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED"),
         Error::Forbidden(_) => (StatusCode::FORBIDDEN, "FORBIDDEN"),
         Error::NotFound(_) => (StatusCode::NOT_FOUND, "NOT_FOUND"),
         Error::EmailTaken => (StatusCode::CONFLICT, "EMAIL_TAKEN"),

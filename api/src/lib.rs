@@ -1,7 +1,9 @@
 //! The HTTP API of Nightferry: routes, handlers, wire types, middleware and the OpenAPI document. Everything that
 //! knows HTTP is in here; what files, accounts and runs are is decided in the domain.
 
+mod client;
 mod cookies;
+mod cors;
 mod cross_site;
 mod cursor;
 mod door;
@@ -10,6 +12,7 @@ mod extract;
 mod handlers;
 mod health;
 mod http;
+mod limits;
 mod metrics;
 mod middleware;
 mod openapi;

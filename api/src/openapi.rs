@@ -147,6 +147,7 @@ fn add_failures(operation: &mut Operation, has_id: bool, need: Option<Need>) {
         (has_id, "404", "`NOT_FOUND`: does not exist, or is not the caller's to know"),
         (has_body, "413", "`FILE_TOO_LARGE`: the body is"),
         (has_body, "415", "`TYPE_NOT_ALLOWED`: not a body of the type that is wanted"),
+        (!is_monitoring, "429", "`RATE_LIMITED`; `Retry-After` says when to try again"),
         (!is_monitoring, "500", "`INTERNAL`"),
         (
             !is_monitoring,

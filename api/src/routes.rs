@@ -84,6 +84,10 @@ routes! {
     "/api/admin/sync/runs/{id}/cancel" Quick { POST Admin => admin::sync::cancel::cancel }
     "/api/admin/sync/runs/{id}/failures" Quick { GET Admin => admin::sync::failures::failures }
 
+    "/api/admin/users" Quick { GET Admin => admin::users::list::list, POST Admin => admin::users::create::create }
+    "/api/admin/users/{id}" Quick { GET Admin => admin::users::show::show, PATCH Admin => admin::users::change::change }
+    "/api/admin/audit" Quick { GET Admin => admin::audit::list }
+
     "/health" Quick { GET Public => health::live::live }
     "/health/ready" Quick { GET Public => health::ready::ready }
     "/api/health" Quick { GET Public => health::ready::ready_in_api }

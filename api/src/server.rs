@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use actix_web::middleware::from_fn;
+use actix_web::middleware::{Compat, from_fn};
 use actix_web::{App, HttpServer, rt, web};
 use nightferry_core::auth::keys;
 use nightferry_core::context::Context;
@@ -13,7 +13,8 @@ use nightferry_core::file::access;
 use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 
-use crate::middleware::around;
+use crate::cors::cors;
+use crate::middleware::{around, limit};
 use crate::routes;
 use crate::state::Api;
 
@@ -94,7 +95,12 @@ impl Server {
         let api = web::Data::new(Api::new(self.context, self.address, tokio::runtime::Handle::current()));
         let idle = config.client_idle_timeout;
         let mut server = HttpServer::new(move || {
-            App::new().app_data(api.clone()).wrap(from_fn(around)).configure(routes::configure)
+            App::new()
+                .app_data(api.clone())
+                .wrap(from_fn(limit))
+                .wrap(Compat::new(cors(&api.context.config.server.cors)))
+                .wrap(from_fn(around))
+                .configure(routes::configure)
         })
         .on_connect(move |connection, _| give_up_on_deaf_clients(connection, idle))
         .keep_alive(idle)

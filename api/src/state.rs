@@ -7,6 +7,7 @@ use nightferry_core::ids::FileId;
 use tokio::runtime::Handle;
 
 use crate::health::Probes;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 
 /// See the module.
@@ -19,6 +20,8 @@ pub(crate) struct Api {
     pub(crate) origins: Vec<String>,
     /// The runtime that carries the connections to database and stores.
     pub(crate) runtime: Handle,
+    /// How many requests anybody may make.
+    pub(crate) limits: Limits,
     /// Health, looked at now and then.
     pub(crate) probes: Probes,
     /// The process's metrics.
@@ -37,6 +40,7 @@ impl Api {
             base_url,
             origins,
             runtime,
+            limits: Limits::new(&context.config.limits, &context.clock),
             probes: Probes::default(),
             metrics: Metrics::of_process(),
             context,

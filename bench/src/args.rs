@@ -65,6 +65,8 @@ pub(crate) enum Section {
     Claim,
     /// Planning what is new among many files and among few
     Plan,
+    /// Signing in: whether its time tells that an account exists, and how long others wait beside many
+    SignIn,
     /// A long run of small files: memory, rate, the database's work for each
     LongSmall,
     /// A long run of large files

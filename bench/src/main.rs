@@ -15,6 +15,7 @@ mod quiet;
 mod rclone;
 mod report;
 mod rows;
+mod sign_in;
 mod sql;
 mod stats;
 mod subject;
@@ -97,6 +98,7 @@ fn sections(args: &Args) -> Vec<Section> {
         Section::SyncLarge,
         Section::Claim,
         Section::Plan,
+        Section::SignIn,
         Section::LongSmall,
         Section::LongLarge,
     ];
@@ -142,6 +144,7 @@ async fn measure(
         }
         Section::Claim => claim::run(world, args, quiet, report).await,
         Section::Plan => plan::run(world, args, quiet, report).await,
+        Section::SignIn => sign_in::run(world, args, quiet, report).await,
         Section::LongSmall => {
             let load = Load {
                 name: "long_small",

@@ -71,7 +71,7 @@ impl Quiet {
     }
 
     /// Lets the disk catch up, then waits until others leave the processors alone, or the time is up.
-    async fn wait(&self) -> Result<()> {
+    pub(crate) async fn wait(&self) -> Result<()> {
         // So that one measurement does not pay for what the last one wrote.
         tokio::process::Command::new("sync").status().await?;
         let start = Instant::now();

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    catalog, completions, config, file, key, keys, migrate, reconcile, scrub, serve, store, sync, token, up,
-    user, worker,
+    audit, catalog, completions, config, file, key, keys, migrate, reconcile, scrub, serve, store, sync,
+    token, up, user, worker,
 };
 
 const LONG_ABOUT: &str = "\
@@ -43,7 +43,7 @@ force and where it came from. Without any configuration, a `nightferry up` that 
 /// Commands by what people want to do, as --help lists them.
 const GROUPS: [(&str, &[&str]); 3] = [
     ("Start and run", &["up", "serve", "worker", "migrate"]),
-    ("Operate", &["sync", "file", "user", "token", "store", "reconcile", "scrub", "catalog"]),
+    ("Operate", &["sync", "file", "user", "token", "store", "reconcile", "scrub", "catalog", "audit"]),
     ("Set up", &["config", "key", "keys", "completions"]),
 ];
 
@@ -117,6 +117,9 @@ pub enum Command {
     /// Keep a copy of the database's knowledge in the cloud store, and rebuild it from there
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
+    /// See who did what
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Check and show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),

@@ -188,6 +188,7 @@ fn of_domain(act: &dyn fmt::Display, error: &Error) -> Failure {
         | Error::RefreshReused
         | Error::SignInRefused(_)
         | Error::Provider(_)
+        | Error::RateLimited { .. }
         | Error::Forbidden(_)
         | Error::NotFound(_)
         | Error::NameTaken(_)
@@ -210,6 +211,7 @@ fn classify(error: &Error) -> (Exit, &'static str) {
     match error {
         Error::Validation(_) => (Exit::Usage, "validation_failed"),
         Error::BadRequest(_) => (Exit::Usage, "bad_request"),
+        Error::RateLimited { .. } => (Exit::Failed, "rate_limited"),
         Error::RangeNotSatisfiable { .. } => (Exit::Usage, "range_not_satisfiable"),
         Error::NotFound(_) => (Exit::NotFound, "not_found"),
         Error::EmailTaken => (Exit::Conflict, "email_taken"),

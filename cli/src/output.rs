@@ -110,6 +110,21 @@ impl Output {
         print(&json)
     }
 
+    /// Prints one of many results as it comes: a document on a line of its own, or the text for people.
+    pub(crate) fn line(
+        &self,
+        document: &impl Serialize,
+        text: impl FnOnce(Look) -> String,
+    ) -> Result<(), Failure> {
+        if !self.json {
+            return print(&text(self.look()));
+        }
+        let json = serde_json::to_string(document).map_err(|error| {
+            Failure::new(Exit::Failed, "internal", "Cannot write the result as JSON").because(error)
+        })?;
+        print(&json)
+    }
+
     /// Whether the result is one document for programs.
     pub(crate) fn is_json(&self) -> bool {
         self.json

@@ -22,6 +22,11 @@ impl Clock {
         Utc::now() + Duration::milliseconds(self.offset_millis.load(Ordering::Relaxed))
     }
 
+    /// How far this clock is from the system's: what [`Self::advance`] has moved it.
+    pub fn shift(&self) -> Duration {
+        Duration::milliseconds(self.offset_millis.load(Ordering::Relaxed))
+    }
+
     /// Moves this clock and all its clones by `by` (backwards if negative).
     pub fn advance(&self, by: Duration) {
         self.offset_millis.fetch_add(by.num_milliseconds(), Ordering::Relaxed);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use crate::auth::guard::FailureNotes;
 use crate::auth::oidc::Providers;
 use crate::auth::password::PasswordHasher;
 use crate::auth::token::AccessTokens;
@@ -31,6 +32,8 @@ pub struct Context {
     pub oidc: Providers,
     /// Password hashing.
     pub passwords: PasswordHasher,
+    /// How much of failed sign-ins is written down.
+    pub failure_notes: FailureNotes,
     /// Time.
     pub clock: Clock,
     /// When files were read, until it is written.
@@ -57,6 +60,7 @@ impl Context {
             tokens: AccessTokens::new(&config.auth),
             oidc: Providers::new(&config.auth)?,
             passwords: PasswordHasher::new(config.auth.bcrypt_cost),
+            failure_notes: FailureNotes::default(),
             accesses: AccessLog::default(),
             upload_memory: Arc::new(Semaphore::new(pool_kib.min(Semaphore::MAX_PERMITS))),
             copy_streams: Arc::new(Semaphore::new(config.tiering.streams.clamp(1, Semaphore::MAX_PERMITS))),

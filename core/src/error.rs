@@ -56,6 +56,12 @@ pub enum Error {
     /// A provider elsewhere did not do what was asked.
     #[error("the sign-in provider failed: {0}")]
     Provider(String),
+    /// Too many requests, or too many wrong passwords.
+    #[error("Too many requests. Try again in {} s.", .retry_after.as_secs().max(1))]
+    RateLimited {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The caller is known but may not do this.
     #[error("{0}")]
     Forbidden(&'static str),

@@ -1,6 +1,7 @@
 //! The domain of Nightferry: configuration, accounts, files, stores, tiering and database access. Knows no HTTP
 //! server, no terminal and no cron; api, worker and cli are built on it and never on each other.
 
+pub mod audit;
 pub mod auth;
 pub mod checksum;
 pub mod clock;

@@ -5,13 +5,15 @@ use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
 use actix_web::http::header::USER_AGENT;
-use actix_web::{FromRequest, HttpRequest};
-use nightferry_core::db::audit::Origin;
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
+use nightferry_core::db::audit::{Channel, Origin};
+
+use crate::client::Client;
 
 /// Longest name of a client that is kept, in characters.
 const LONGEST_USER_AGENT: usize = 256;
 
-/// The address at the other end of the connection, and the client as it names itself.
+/// The client's address, and the client as it names itself.
 pub(crate) struct ClientOrigin(pub(crate) Origin);
 
 impl FromRequest for ClientOrigin {
@@ -19,12 +21,13 @@ impl FromRequest for ClientOrigin {
     type Future = Ready<Result<Self, Infallible>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let ip = request.peer_addr().map(|address| address.ip().to_string()).unwrap_or_default();
+        let client = request.extensions().get::<Client>().copied();
+        let ip = client.and_then(|client| client.ip).map(|ip| ip.to_string()).unwrap_or_default();
         let user_agent = request
             .headers()
             .get(USER_AGENT)
             .map(|value| String::from_utf8_lossy(value.as_bytes()).chars().take(LONGEST_USER_AGENT).collect())
             .unwrap_or_default();
-        ready(Ok(Self(Origin { ip, user_agent })))
+        ready(Ok(Self(Origin { ip, user_agent, channel: Channel::Api })))
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
 use nightferry_core::error::Error;
-use nightferry_core::ids::{FileId, PersonalTokenId, PlanId, RunId, SessionId};
+use nightferry_core::ids::{FileId, PersonalTokenId, PlanId, RunId, SessionId, UserId};
 
 use crate::error_response::{ApiError, Result};
 
@@ -25,6 +25,10 @@ impl Noun for FileId {
 
 impl Noun for RunId {
     const NOUN: &'static str = "run";
+}
+
+impl Noun for UserId {
+    const NOUN: &'static str = "user";
 }
 
 impl Noun for PlanId {

@@ -18,12 +18,8 @@ pub(super) struct Line {
 
 impl Line {
     /// Remembers the request.
-    pub(super) fn begin(request: &ServiceRequest) -> Self {
-        Self {
-            method: request.method().clone(),
-            path: request.path().to_owned(),
-            ip: request.peer_addr().map(|address| address.ip()),
-        }
+    pub(super) fn begin(request: &ServiceRequest, ip: Option<IpAddr>) -> Self {
+        Self { method: request.method().clone(), path: request.path().to_owned(), ip }
     }
 
     /// The request's method.

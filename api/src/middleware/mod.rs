@@ -1,8 +1,10 @@
 //! What every request passes: outermost [`around`], which gives the answer its id, its headers, its problem document
-//! and its place in log and metrics; around each route [`guard`], which bounds it and keeps its panics.
+//! and its place in log and metrics; then [`limit`], which sends those away who ask for too much; around each route
+//! [`guard`], which bounds it and keeps its panics.
 
 mod access_log;
 mod guard;
+mod limit;
 mod problem;
 mod request_id;
 mod security_headers;
@@ -12,13 +14,18 @@ use std::time::Instant;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage};
+use actix_web::{Error, HttpMessage, web};
+use nightferry_core::error::Error::Internal;
 use tracing::Instrument;
 
 pub(crate) use guard::{OnRuntime, Pace, guard};
+pub(crate) use limit::limit;
 pub(crate) use request_id::RequestId;
 
+use crate::client::Client;
+use crate::error_response::ApiError;
 use crate::metrics;
+use crate::state::Api;
 
 /// The pattern of the route that a request reached, left in its extensions for log and metrics.
 #[derive(Debug, Clone, Copy)]
@@ -31,13 +38,18 @@ pub(crate) async fn around(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
     let id = request_id::of(&request);
-    let line = access_log::Line::begin(&request);
+    let Some(api) = request.app_data::<web::Data<Api>>().cloned() else {
+        return Err(ApiError::from(Internal("a server without its state".to_owned())).into());
+    };
+    let client = Client::of(&request, &api.context.config.server);
+    request.extensions_mut().insert(client);
+    let line = access_log::Line::begin(&request, client.ip);
     let span = tracing::info_span!("request", request_id = %id);
     let response = next.call(request).instrument(span.clone()).await?;
     let _in_span = span.enter();
     let mut response = problem::write(response, &id);
     request_id::put(&mut response, &id);
-    security_headers::put(&mut response);
+    security_headers::put(&mut response, client.https);
     let route = response.request().extensions().get::<Route>().map_or("unmatched", |route| route.0);
     metrics::request(line.method(), route, response.status(), started.elapsed());
     line.end(route, &response, started.elapsed());

@@ -170,10 +170,11 @@ pub(crate) struct ChangePassword {
 }
 
 /// What an account may do.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {
     /// Own files only.
+    #[default]
     User,
     /// Everything.
     Admin,
@@ -184,6 +185,15 @@ impl From<UserRole> for Role {
         match role {
             UserRole::User => Self::User,
             UserRole::Admin => Self::Admin,
+        }
+    }
+}
+
+impl From<Role> for UserRole {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::User => Self::User,
+            Role::Admin => Self::Admin,
         }
     }
 }

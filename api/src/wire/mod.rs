@@ -1,6 +1,7 @@
 //! The JSON that goes over the wire, as types: the contract with other programs. Nothing in here decides anything.
 
 pub(crate) mod account;
+pub(crate) mod administration;
 pub(crate) mod file;
 pub(crate) mod health;
 pub(crate) mod plan;

@@ -1,5 +1,6 @@
 //! One folder per noun, one file per verb. Here: what every command shares, and which one a command line means.
 
+pub(crate) mod audit;
 pub(crate) mod catalog;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use nightferry_core::clock::Clock;
 use nightferry_core::config::Config;
 use nightferry_core::context::Context;
-use nightferry_core::db::audit::Origin;
+use nightferry_core::db::audit::{Channel, Origin};
 use nightferry_core::db::migrate as migrations;
 use nightferry_core::error::Error;
 use nightferry_core::telemetry::{self, Role, TelemetryGuard};
@@ -78,6 +79,7 @@ async fn dispatch(app: &App, command: Command) -> Result<Exit, Failure> {
         Command::Reconcile(args) => Box::pin(reconcile::run(app, args)).await,
         Command::Scrub(args) => Box::pin(scrub::run(app, args)).await,
         Command::Catalog(command) => Box::pin(catalog::run(app, command)).await,
+        Command::Audit(command) => audit::run(app, command).await,
         Command::Config(command) => config::run(app, &command),
         Command::Key(command) => key::run(app, &command).await,
         Command::Keys(command) => keys::run(app, command).await,
@@ -114,7 +116,11 @@ impl Session {
 
 /// The audit log's word for this program.
 pub(crate) fn origin() -> Origin {
-    Origin { ip: String::new(), user_agent: concat!("nightferry-cli/", env!("CARGO_PKG_VERSION")).to_owned() }
+    Origin {
+        ip: String::new(),
+        user_agent: concat!("nightferry-cli/", env!("CARGO_PKG_VERSION")).to_owned(),
+        channel: Channel::Cli,
+    }
 }
 
 /// Looks for the reason of a failure of the database. Where none is found the failure stays as it is.

@@ -63,6 +63,8 @@ pub enum Ready {
     Postmaster(PathBuf),
     /// `GET /` is answered with a status below 500: an S3 server refuses it with 403 once it serves.
     Http(SocketAddr),
+    /// It takes connections.
+    Connects(SocketAddr),
 }
 
 /// Everything needed to start a server, and to start it again.
@@ -266,6 +268,7 @@ fn watch_over(server: &mut Server) -> Result<(), UpError> {
 
 async fn is_ready(ready: &Ready, pid: u32) -> bool {
     match ready {
+        Ready::Connects(address) => tokio::net::TcpStream::connect(address).await.is_ok(),
         Ready::Http(address) => http_status(*address, "/").await.is_some_and(|status| status < 500),
         Ready::Postmaster(data) => {
             let text = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();

@@ -3,12 +3,13 @@
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use secrecy::SecretString;
 
+use super::administration::{self, Change};
 use super::{password, session_list};
 use crate::context::Context;
-use crate::db::audit::{self, Event, Origin};
+use crate::db::audit::{self, Channel, Event, Origin};
 use crate::db::enums::UserRole;
-use crate::db::folders;
 use crate::db::users::{self, NewUser, User};
+use crate::db::{folders, sign_in_guard};
 use crate::error::{Error, FieldError, Result};
 use crate::ids::{SessionId, UserId};
 
@@ -28,7 +29,7 @@ pub struct NewAccount {
     pub role: UserRole,
 }
 
-/// Makes an account with its root folder.
+/// Makes an account with its root folder. Without an `actor` it is the person's own act where it comes in over HTTP.
 ///
 /// # Errors
 /// [`Error::Validation`] with every field that breaks a rule, [`Error::EmailTaken`].
@@ -38,35 +39,55 @@ pub async fn create(
     actor: Option<UserId>,
     origin: &Origin,
 ) -> Result<User> {
+    create_with_quota(context, new, None, actor, origin).await
+}
+
+/// Makes an account that may hold so many bytes; none: no limit.
+///
+/// # Errors
+/// As [`create`].
+pub async fn create_with_quota(
+    context: &Context,
+    new: NewAccount,
+    quota: Option<i64>,
+    actor: Option<UserId>,
+    origin: &Origin,
+) -> Result<User> {
     let email = new.email.trim().to_owned();
     let name = new.name.as_deref().map(str::trim).unwrap_or_default().to_owned();
-    check(&email, &name, &new.password)?;
+    check(&email, &name, &new.password, quota)?;
     let hash = context.passwords.hash(new.password).await?;
     let mut conn = context.db.conn().await?;
-    conn.transaction(async move |conn| insert(conn, &email, &name, &hash, new.role, actor, origin).await)
-        .await
+    conn.transaction(async move |conn| {
+        let row =
+            NewUser { id: UserId::new(), email: &email, name: &name, password_hash: &hash, role: new.role };
+        insert(conn, &row, quota, actor, origin).await
+    })
+    .await
 }
 
 /// Makes an account with its root folder, within the transaction of an act. What is given was checked before.
 pub(super) async fn insert(
     conn: &mut AsyncPgConnection,
-    email: &str,
-    name: &str,
-    password_hash: &str,
-    role: UserRole,
+    row: &NewUser<'_>,
+    quota: Option<i64>,
     actor: Option<UserId>,
     origin: &Origin,
 ) -> Result<User> {
-    let id = UserId::new();
-    let user = users::insert(conn, &NewUser { id, email, name, password_hash, role }).await?;
-    folders::insert_root(conn, id).await?;
+    let mut user = users::insert(conn, row).await?;
+    if quota.is_some() {
+        users::set_quota(conn, row.id, quota).await?;
+        user.quota_bytes = quota;
+    }
+    folders::insert_root(conn, row.id).await?;
+    let by_oneself = actor.is_none() && origin.channel == Channel::Api;
     let event = Event {
-        actor: actor.or(Some(id)),
-        action: "user.create",
+        actor: if by_oneself { Some(row.id) } else { actor },
+        action: if by_oneself { "user.signup" } else { "user.create" },
         target_type: "user",
-        target_id: id.to_string(),
+        target_id: row.id.to_string(),
         origin,
-        detail: serde_json::json!({ "role": role }),
+        detail: serde_json::json!({ "role": row.role, "quota_bytes": quota }),
     };
     audit::record(conn, event).await?;
     Ok(user)
@@ -91,7 +112,7 @@ pub(super) fn fitting_name(name: &str) -> String {
     name.trim().chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect()
 }
 
-fn check(email: &str, name: &str, secret: &SecretString) -> Result<()> {
+fn check(email: &str, name: &str, secret: &SecretString, quota: Option<i64>) -> Result<()> {
     let mut wrong = Vec::new();
     wrong.extend(check_email(email).err());
     if name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
@@ -102,6 +123,9 @@ fn check(email: &str, name: &str, secret: &SecretString) -> Result<()> {
     }
     if let Err(error) = password::check_rules(secret, "password") {
         wrong.push(error);
+    }
+    if quota.is_some_and(|bytes| bytes < 0) {
+        wrong.push(FieldError::new("quota_bytes", "must not be negative"));
     }
     if wrong.is_empty() { Ok(()) } else { Err(Error::Validation(wrong)) }
 }
@@ -131,36 +155,12 @@ pub async fn by_email(context: &Context, email: &str) -> Result<User> {
     users::find_by_email(&mut conn, email).await?.ok_or(Error::NotFound("user"))
 }
 
-/// Accounts in the order of their making, after `after`, at most `limit`.
-///
-/// # Errors
-/// Whatever the database meets.
-pub async fn list(context: &Context, after: Option<UserId>, limit: i64) -> Result<Vec<User>> {
-    let mut conn = context.db.conn().await?;
-    users::page(&mut conn, after, limit).await
-}
-
 /// Sets the role of an account.
 ///
 /// # Errors
-/// [`Error::NotFound`].
+/// As [`administration::change`].
 pub async fn set_role(context: &Context, user: UserId, role: UserRole, origin: &Origin) -> Result<()> {
-    let mut conn = context.db.conn().await?;
-    conn.transaction(async move |conn| {
-        if !users::set_role(conn, user, role).await? {
-            return Err(Error::NotFound("user"));
-        }
-        let event = Event {
-            actor: None,
-            action: "user.role",
-            target_type: "user",
-            target_id: user.to_string(),
-            origin,
-            detail: serde_json::json!({ "role": role }),
-        };
-        audit::record(conn, event).await
-    })
-    .await
+    administration::change(context, user, Change::role(role), None, origin).await.map(drop)
 }
 
 /// Gives an account a new password and ends its sessions.
@@ -177,6 +177,8 @@ pub async fn set_password(context: &Context, user: UserId, new: SecretString, or
             return Err(Error::NotFound("user"));
         }
         session_list::end_all_in(conn, user, None, now).await?;
+        // Who guessed the old one has gained nothing; who has the new one need not wait.
+        sign_in_guard::forget_all(conn, user).await?;
         let event = Event {
             actor: None,
             action: "user.password",
@@ -233,26 +235,7 @@ pub async fn change_password(
 /// Disables or enables an account. Disabling ends its sessions at once.
 ///
 /// # Errors
-/// [`Error::NotFound`].
+/// As [`administration::change`].
 pub async fn set_disabled(context: &Context, user: UserId, disabled: bool, origin: &Origin) -> Result<()> {
-    let now = context.clock.now();
-    let mut conn = context.db.conn().await?;
-    conn.transaction(async move |conn| {
-        if !users::set_disabled(conn, user, disabled.then_some(now)).await? {
-            return Err(Error::NotFound("user"));
-        }
-        if disabled {
-            session_list::end_all_in(conn, user, None, now).await?;
-        }
-        let event = Event {
-            actor: None,
-            action: if disabled { "user.disable" } else { "user.enable" },
-            target_type: "user",
-            target_id: user.to_string(),
-            origin,
-            detail: serde_json::json!({}),
-        };
-        audit::record(conn, event).await
-    })
-    .await
+    administration::change(context, user, Change::disabled(disabled), None, origin).await.map(drop)
 }

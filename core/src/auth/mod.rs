@@ -1,8 +1,11 @@
 //! Who somebody is: passwords, tokens and sessions. Knows no HTTP.
 
 pub mod account;
+pub mod administration;
 pub mod authenticate;
+pub mod guard;
 pub mod keys;
+pub mod network;
 pub mod oidc;
 pub mod password;
 pub mod permission;

@@ -1,7 +1,8 @@
 //! Password hashing with bcrypt, off the async threads and bounded in number, because each takes a third of a
 //! second of CPU. Never cuts a password short.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
@@ -34,20 +35,27 @@ pub fn check_rules(password: &SecretString, field: &str) -> std::result::Result<
     Ok(())
 }
 
-/// Hashes passwords at one cost, at most one per core at a time.
+/// How long one waits for those before. More at once than can be hashed in that time are told to come back.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+/// Salt and hash of the decoy: well formed, of no password that anybody knows.
+const DECOY: &str = "jKqDBMSnxU2ZWcVyOfLGYeT5vRbPu7QdN1iXo3hA0mEsCgFtwHk9i";
+
+/// Hashes passwords at one cost, each on a thread of its own, at most on all cores but one at a time: however many want
+/// to sign in, one core is left for everybody else.
 #[derive(Debug, Clone)]
 pub struct PasswordHasher {
     cost: u32,
     slots: Arc<Semaphore>,
     /// A hash of nobody's password, checked when there is no account, so that both take the same time.
-    decoy: Arc<OnceLock<String>>,
+    decoy: Arc<str>,
 }
 
 impl PasswordHasher {
     /// A hasher of this bcrypt cost.
     pub fn new(cost: u32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { cost, slots: Arc::new(Semaphore::new(cores)), decoy: Arc::new(OnceLock::new()) }
+        let slots = Arc::new(Semaphore::new(cores.saturating_sub(1).max(1)));
+        Self { cost, slots, decoy: format!("$2b${cost:02}${DECOY}").into() }
     }
 
     /// Hashes a password that has passed [`check_rules`].
@@ -67,20 +75,13 @@ impl PasswordHasher {
         if password.expose_secret().len() > LONGEST {
             return Ok(false);
         }
-        let cost = self.cost;
         let decoy = self.decoy.clone();
         self.off_thread(move || {
             let password = password.expose_secret();
-            if let Some(hash) = hash {
-                return bcrypt::non_truncating_verify(password, &hash);
+            match hash {
+                Some(hash) => bcrypt::non_truncating_verify(password, &hash),
+                None => bcrypt::non_truncating_verify(password, &decoy).map(|_| false),
             }
-            if decoy.get().is_none() {
-                let made = bcrypt::hash("nobody's password", cost)?;
-                // Two at once make two decoys; the first one stays.
-                let _ = decoy.set(made);
-            }
-            let decoy = decoy.get().map(String::as_str).unwrap_or_default();
-            bcrypt::non_truncating_verify(password, decoy).map(|_| false)
         })
         .await
     }
@@ -89,7 +90,9 @@ impl PasswordHasher {
         &self,
         work: impl FnOnce() -> std::result::Result<T, bcrypt::BcryptError> + Send + 'static,
     ) -> Result<T> {
-        let slot = self.slots.clone().acquire_owned().await;
+        let slot = tokio::time::timeout(LONGEST_WAIT, self.slots.clone().acquire_owned())
+            .await
+            .map_err(|_| Error::RateLimited { retry_after: LONGEST_WAIT })?;
         tokio::task::spawn_blocking(move || {
             let _slot = slot;
             work()

@@ -7,6 +7,7 @@ use chrono::{DateTime, Duration, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use secrecy::SecretString;
 
+use super::guard::{self, Attempt, Reason};
 use super::keys::SigningKey;
 use super::session_list;
 use super::token::{self, Claims};
@@ -40,31 +41,55 @@ pub struct Session {
 /// Starts a session with email and password.
 ///
 /// # Errors
-/// [`Error::InvalidCredentials`] for an unknown address, a wrong password or a disabled account alike.
+/// [`Error::InvalidCredentials`] for an unknown address, a wrong password or a disabled account alike;
+/// [`Error::RateLimited`] for whoever has guessed too often, whether or not there is such an account.
 pub async fn login(
     context: &Context,
     email: &str,
     password: SecretString,
     origin: &Origin,
 ) -> Result<Session> {
-    let found = {
+    let now = context.clock.now();
+    let (found, attempt) = {
         let mut conn = context.db.conn().await?;
-        users::find_by_email(&mut conn, email).await?
+        let attempt = guard::look(context, &mut conn, email, origin, now).await?;
+        (users::find_by_email(&mut conn, email).await?, attempt)
     };
     let hash = found.as_ref().map(|user| user.password_hash.clone());
     let matches = context.passwords.verify(password, hash).await?;
-    let Some(user) = found.filter(|user| matches && user.disabled_at.is_none()) else {
-        return Err(Error::InvalidCredentials);
+    let (user, reason) = match found {
+        None => (None, Reason::UnknownAccount),
+        Some(user) if !matches => (Some(user), Reason::WrongPassword),
+        Some(user) if user.disabled_at.is_some() => (Some(user), Reason::Disabled),
+        Some(user) => match admit(context, &user, &attempt, origin).await? {
+            Ok(session) => return Ok(session),
+            Err(reason) => (Some(user), reason),
+        },
     };
-    let signer = context.tokens.signer(&context.db, context.clock.now()).await?;
+    let account = user.map(|user| user.id);
+    Err(guard::failed(context, &attempt, account, reason, origin, context.clock.now()).await?)
+}
+
+/// Starts a session for somebody who knew the password of an account as it was when it was looked up.
+async fn admit(
+    context: &Context,
+    known: &User,
+    attempt: &Attempt,
+    origin: &Origin,
+) -> Result<std::result::Result<Session, Reason>> {
+    let now = context.clock.now();
+    let signer = context.tokens.signer(&context.db, now).await?;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         // The password may have been changed, or the account disabled, while this one was hashed.
-        let known = user.password_hash;
-        let still = users::lock(conn, user.id).await?;
-        let still = still.filter(|user| user.password_hash == known && user.disabled_at.is_none());
-        let user = still.ok_or(Error::InvalidCredentials)?;
-        start(context, conn, &signer, user, serde_json::json!({}), origin).await
+        let Some(user) = users::lock(conn, known.id).await?.filter(|user| user.disabled_at.is_none()) else {
+            return Ok(Err(Reason::Disabled));
+        };
+        if user.password_hash != known.password_hash {
+            return Ok(Err(Reason::WrongPassword));
+        }
+        guard::passed(conn, attempt, user.id, now).await?;
+        start(context, conn, &signer, user, serde_json::json!({}), origin).await.map(Ok)
     })
     .await
 }

@@ -134,7 +134,7 @@ pub(super) const SETTINGS: &[Spec] = &[
     ),
     Spec::new(
         "auth.cookie_origins",
-        Kind::Text { what: "origins such as \"https://app.example.org\", a comma between", rule: rules::origins },
+        Kind::Text { what: "origins such as \"https://app.example.org\", a comma between", rule: rules::web_pages },
         "Origins of pages elsewhere that may use the session's cookies, and to which a sign-in may lead back.",
     )
     .optional("only the service's own pages"),

@@ -2,6 +2,7 @@
 //! Defaults < file < usual environment names < `NIGHTFERRY__SECTION__KEY` < command line. Nothing here is global,
 //! and nothing reads the process's environment except [`LoadOptions::from_process`].
 
+mod audit;
 mod auth;
 mod bandwidth;
 mod catalog;
@@ -9,6 +10,7 @@ mod database;
 mod document;
 mod hours;
 mod layer;
+mod limits;
 mod logging;
 mod merge;
 mod oidc;
@@ -40,18 +42,20 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+pub use self::audit::AuditConfig;
 pub use self::auth::{AuthConfig, SigningAlgorithm};
 pub use self::bandwidth::Bandwidth;
 pub use self::catalog::CatalogConfig;
 pub use self::database::{DatabaseConfig, DatabaseTls};
 pub use self::document::{configuration_tables, example_toml};
+pub use self::limits::LimitsConfig;
 pub use self::logging::{LogFormat, LoggingConfig};
 pub use self::oidc::OidcConfig;
 pub use self::policy::{Globs, PolicyConfig, Price, PriceConfig, RuleConfig};
 pub use self::problem::{ConfigErrors, Problem};
 pub use self::reconcile::ReconcileConfig;
 pub use self::scrub::ScrubConfig;
-pub use self::server::ServerConfig;
+pub use self::server::{CorsConfig, ForwardedHeader, ServerConfig};
 pub use self::spec::duration_from_words as length_of_time;
 pub use self::stores::{StoreConfig, StoreRole, is_exposed};
 pub use self::tiering::{ArchiveTier, FreeLocalAfter, TieringConfig, TransferOrder, VerifyMode};
@@ -80,6 +84,10 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// How people prove who they are.
     pub auth: AuthConfig,
+    /// How much anybody may ask for.
+    pub limits: LimitsConfig,
+    /// How long the audit log is kept.
+    pub audit: AuditConfig,
     /// The enabled stores by name; at least one local and one cloud store.
     pub stores: BTreeMap<String, StoreConfig>,
     /// When and how files are ferried.
@@ -243,6 +251,7 @@ impl Config {
 
     fn check(&self, problems: &mut Problems) {
         self.auth.check(&self.server, problems);
+        self.audit.check(problems);
         self.uploads.check(&self.server, problems);
         self.tiering.check(&self.server, problems);
         self.policy.check(self, problems);

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use reqwest::Url;
 
 use super::words;
@@ -49,7 +50,7 @@ fn http_url(text: &str) -> Result<Url, String> {
 }
 
 /// Scheme, host and port of web pages, a comma between.
-pub(super) fn origins(text: &str) -> Result<String, String> {
+pub(super) fn web_pages(text: &str) -> Result<String, String> {
     let mut origins = Vec::new();
     for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
         let url = http_url(word)?;
@@ -78,6 +79,46 @@ pub(super) fn oidc_scopes(text: &str) -> Result<String, String> {
         return Err("lacks the scope openid".to_owned());
     }
     Ok(scopes.join(" "))
+}
+
+/// A Redis connection URL. Never says more than that it is wrong: the URL may hold a password.
+pub(super) fn redis_url(text: &str) -> Result<String, String> {
+    let url = Url::parse(text.trim()).map_err(|_| "is not a URL".to_owned())?;
+    if url.scheme() != "redis" {
+        return Err("does not begin with redis://".to_owned());
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("names no host".to_owned());
+    }
+    Ok(text.trim().to_owned())
+}
+
+/// Networks of proxies, separated by commas: CIDR, or single addresses.
+pub(super) fn networks(text: &str) -> Result<String, String> {
+    let network = |word: &str| {
+        let parsed = word.parse::<IpNet>().or_else(|_| word.parse::<IpAddr>().map(IpNet::from));
+        parsed.map_err(|_| "holds something that is no network such as 10.0.0.0/8".to_owned())
+    };
+    let parsed: Vec<IpNet> = words::split_list(text).map(network).collect::<Result<_, _>>()?;
+    if parsed.iter().any(|network| network.prefix_len() == 0) {
+        return Err("trusts everybody; then anybody could claim any address".to_owned());
+    }
+    Ok(parsed.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+}
+
+/// Web origins, separated by commas: scheme, host and port, nothing else; or `*` alone.
+pub(super) fn origins(text: &str) -> Result<String, String> {
+    if text.trim() == "*" {
+        return Ok("*".to_owned());
+    }
+    let origin = |word: &str| {
+        let url = http_url(word)?;
+        if url.path() != "/" {
+            return Err("has a path; an origin is only scheme, host and port".to_owned());
+        }
+        Ok(url.origin().ascii_serialization())
+    };
+    Ok(words::split_list(text).map(origin).collect::<Result<Vec<_>, _>>()?.join(", "))
 }
 
 /// A Postgres connection URL. Never says more than that it is wrong: the URL holds a password.

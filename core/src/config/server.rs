@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::spec::{Kind, Spec};
@@ -33,6 +34,36 @@ pub struct ServerConfig {
     /// How long requests in flight may take to finish after SIGTERM.
     #[serde(deserialize_with = "words::duration")]
     pub shutdown_grace: Duration,
+    /// Networks of the proxies in front, which are believed about where a request came from.
+    #[serde(deserialize_with = "words::parsed_list")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// In which header they say it.
+    pub forwarded_header: ForwardedHeader,
+    /// Which other web sites may call.
+    pub cors: CorsConfig,
+}
+
+/// A header in which proxies name the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`, with `X-Forwarded-Proto`.
+    #[serde(rename = "x-forwarded-for")]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    #[serde(rename = "forwarded")]
+    Forwarded,
+}
+
+/// The `[server.cors]` section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorsConfig {
+    /// Their origins; `*` alone: all, without credentials.
+    #[serde(deserialize_with = "words::list")]
+    pub allowed_origins: Vec<String>,
+    /// How long a browser may remember the answer to a preflight.
+    #[serde(deserialize_with = "words::duration")]
+    pub max_age: Duration,
 }
 
 impl ServerConfig {
@@ -93,5 +124,30 @@ pub(super) const SETTINGS: &[Spec] = &[
         "server.shutdown_grace",
         Kind::seconds(0, 3600),
         "How long requests in flight may take to finish after SIGTERM.",
+    ),
+    Spec::new(
+        "server.trusted_proxies",
+        Kind::Text { what: "networks such as \"127.0.0.1, 10.0.0.0/8\"", rule: rules::networks },
+        "Networks of the reverse proxies in front, separated by commas. Only they are believed about who the client is, \
+         which limits and the audit log need to tell clients apart.",
+    )
+    .optional("the other end of the connection is the client"),
+    Spec::new(
+        "server.forwarded_header",
+        Kind::OneOf(&["x-forwarded-for", "forwarded"]),
+        "The header in which those proxies name the client. The other one is ignored: what a client puts there itself \
+         passes through most proxies.",
+    ),
+    Spec::new(
+        "server.cors.allowed_origins",
+        Kind::Text { what: "origins such as \"https://app.example.org\", or \"*\"", rule: rules::origins },
+        "Origins of other web sites whose pages may call the API from a browser, separated by commas. They may send \
+         credentials; \"*\" lets every site call, without credentials.",
+    )
+    .optional("no other site may"),
+    Spec::new(
+        "server.cors.max_age",
+        Kind::seconds(0, 86_400),
+        "How long browsers may remember that a site may call.",
     ),
 ];

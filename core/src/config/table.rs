@@ -2,7 +2,8 @@
 
 use super::spec::Spec;
 use super::{
-    auth, catalog, database, logging, oidc, policy, reconcile, scrub, server, stores, tiering, uploads,
+    audit, auth, catalog, database, limits, logging, oidc, policy, reconcile, scrub, server, stores, tiering,
+    uploads,
 };
 
 /// The sections of which there are several: one for each name (`stores.minio`) or number (`policy.rules.1`). In the
@@ -17,6 +18,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Spec> {
         database::SETTINGS,
         auth::SETTINGS,
         oidc::SETTINGS,
+        limits::SETTINGS,
+        audit::SETTINGS,
         stores::SETTINGS,
         tiering::SETTINGS,
         policy::SETTINGS,

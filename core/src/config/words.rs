@@ -15,6 +15,27 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
     if text.is_empty() { Ok(Duration::ZERO) } else { duration_from_words(&text).map_err(D::Error::custom) }
 }
 
+/// A length of time such as `30d`, where `never` means none.
+pub(super) fn duration_or_never<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if matches!(text.as_str(), "" | "never") {
+        return Ok(None);
+    }
+    duration_from_words(&text).map(Some).map_err(D::Error::custom)
+}
+
+/// Values that parse from text, separated by commas.
+pub(super) fn parsed_list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: std::fmt::Display>,
+{
+    let text = String::deserialize(deserializer)?;
+    split_list(&text).map(|word| word.parse().map_err(D::Error::custom)).collect()
+}
+
 /// A length of time such as `30s`, where empty means unset.
 pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
     deserializer: D,

@@ -68,6 +68,19 @@ pg_enum!(
     }
 );
 pg_enum!(
+    /// Who does something that the audit log keeps.
+    AuditActor: AuditActor {
+        /// Somebody with an account.
+        User = "user",
+        /// An operator at the machine, with the admin CLI.
+        Cli = "cli",
+        /// The service itself: a schedule, a worker.
+        System = "system",
+        /// Somebody who has not signed in.
+        Anonymous = "anonymous",
+    }
+);
+pg_enum!(
     /// What an account may do.
     UserRole: UserRole {
         /// Own files only.

@@ -354,7 +354,8 @@ pub async fn list(conn: &mut AsyncPgConnection, wanted: &ListQuery) -> Result<Ve
     Ok(query.load(conn).await?)
 }
 
-fn escape_like(text: &str) -> String {
+/// A text as LIKE takes it for itself.
+pub(super) fn escape_like(text: &str) -> String {
     text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
 }
 

@@ -27,6 +27,7 @@ pub mod runs;
 pub mod schedules;
 pub mod schema;
 pub mod sessions;
+pub mod sign_in_guard;
 pub mod signing_keys;
 mod statement;
 mod tls;

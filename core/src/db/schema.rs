@@ -21,6 +21,9 @@ pub mod sql_types {
     #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
     #[diesel(postgres_type(name = "restore_state"))]
     pub struct RestoreState;
+    #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
+    #[diesel(postgres_type(name = "audit_actor"))]
+    pub struct AuditActor;
 }
 
 diesel::table! {
@@ -307,6 +310,9 @@ diesel::table! {
 }
 
 diesel::table! {
+    use diesel::sql_types::*;
+    use super::sql_types::AuditActor;
+
     audit_events (id) {
         id -> Uuid,
         at -> Timestamptz,
@@ -317,6 +323,27 @@ diesel::table! {
         ip -> Text,
         user_agent -> Text,
         detail -> Jsonb,
+        actor_kind -> AuditActor,
+    }
+}
+
+diesel::table! {
+    sign_in_failures (account, network) {
+        account -> Bytea,
+        network -> Text,
+        failures -> Int4,
+        began_at -> Timestamptz,
+        blocks -> Int2,
+        blocked_until -> Nullable<Timestamptz>,
+        expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    known_networks (user_id, network) {
+        user_id -> Uuid,
+        network -> Text,
+        last_at -> Timestamptz,
     }
 }
 
@@ -392,6 +419,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     transfer_parts,
     run_failures,
     audit_events,
+    sign_in_failures,
+    known_networks,
     passes,
     chores,
     plans,

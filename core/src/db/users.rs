@@ -93,13 +93,60 @@ pub async fn find_by_email(conn: &mut AsyncPgConnection, email: &str) -> Result<
         .optional()?)
 }
 
-/// All accounts in the order of their making, after `after`, at most `limit`.
-pub async fn page(conn: &mut AsyncPgConnection, after: Option<UserId>, limit: i64) -> Result<Vec<User>> {
+/// Which accounts to list.
+#[derive(Debug, Clone, Default)]
+pub struct UserFilter {
+    /// Part of the address or the name, without regard to case.
+    pub text: Option<String>,
+    /// Role.
+    pub role: Option<UserRole>,
+    /// Whether they are disabled.
+    pub disabled: Option<bool>,
+    /// Only those made after this one.
+    pub after: Option<UserId>,
+}
+
+/// Accounts in the order of their making, at most `limit`.
+pub async fn search(conn: &mut AsyncPgConnection, filter: &UserFilter, limit: i64) -> Result<Vec<User>> {
     let mut query = users::table.select(User::as_select()).order(users::id).limit(limit).into_boxed();
-    if let Some(after) = after {
+    if let Some(text) = &filter.text {
+        let pattern = format!("%{}%", super::files::escape_like(text));
+        query = query.filter(users::email.ilike(pattern.clone()).or(users::name.ilike(pattern)));
+    }
+    if let Some(role) = filter.role {
+        query = query.filter(users::role.eq(role));
+    }
+    query = match filter.disabled {
+        Some(true) => query.filter(users::disabled_at.is_not_null()),
+        Some(false) => query.filter(users::disabled_at.is_null()),
+        None => query,
+    };
+    if let Some(after) = filter.after {
         query = query.filter(users::id.gt(after));
     }
     Ok(query.load(conn).await?)
+}
+
+/// Those who can act as administrators, held until the transaction ends; always in the same order, so that no two wait
+/// for each other.
+pub async fn lock_acting_admins(conn: &mut AsyncPgConnection) -> Result<Vec<UserId>> {
+    Ok(users::table
+        .filter(users::role.eq(UserRole::Admin))
+        .filter(users::disabled_at.is_null())
+        .order(users::id)
+        .select(users::id)
+        .for_no_key_update()
+        .load(conn)
+        .await?)
+}
+
+/// Sets or clears the quota. Answers whether there is such an account.
+pub async fn set_quota(conn: &mut AsyncPgConnection, id: UserId, bytes: Option<i64>) -> Result<bool> {
+    let changed = diesel::update(users::table.find(id))
+        .set((users::quota_bytes.eq(bytes), users::updated_at.eq(diesel::dsl::now)))
+        .execute(conn)
+        .await?;
+    Ok(changed == 1)
 }
 
 /// Changes the name shown. Answers the row as it is now.
@@ -152,18 +199,43 @@ pub async fn set_disabled(
     Ok(changed == 1)
 }
 
+/// How many bytes the account may still take; none: no limit.
+pub async fn room(conn: &mut AsyncPgConnection, id: UserId) -> Result<Option<Room>> {
+    let found: Option<(Option<i64>, i64)> =
+        users::table.find(id).select((users::quota_bytes, users::used_bytes)).first(conn).await.optional()?;
+    Ok(found.and_then(|(quota, used)| quota.map(|quota| Room { quota, used })))
+}
+
+/// What of a quota is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes granted.
+    pub quota: i64,
+    /// Bytes in use.
+    pub used: i64,
+}
+
+impl Room {
+    /// Bytes that still fit.
+    pub fn left(self) -> u64 {
+        u64::try_from(self.quota.saturating_sub(self.used)).unwrap_or(0)
+    }
+}
+
 /// Books `bytes` on the account, within its quota, in one statement so that concurrent uploads cannot
-/// together exceed it.
+/// together exceed it. Giving bytes back always works, also above a quota that was lowered meanwhile.
 ///
 /// # Errors
 /// [`Error::QuotaExceeded`].
 pub async fn book_bytes(conn: &mut AsyncPgConnection, id: UserId, bytes: i64) -> Result<()> {
-    let booked = diesel::update(users::table.find(id).filter(
-        users::quota_bytes.is_null().or((users::used_bytes + bytes).nullable().le(users::quota_bytes)),
-    ))
-    .set(users::used_bytes.eq(users::used_bytes + bytes))
-    .execute(conn)
-    .await?;
+    let within =
+        users::quota_bytes.is_null().or((users::used_bytes + bytes).nullable().le(users::quota_bytes));
+    let set = users::used_bytes.eq(users::used_bytes + bytes);
+    let booked = if bytes > 0 {
+        diesel::update(users::table.find(id).filter(within)).set(set).execute(conn).await?
+    } else {
+        diesel::update(users::table.find(id)).set(set).execute(conn).await?
+    };
     if booked == 1 {
         return Ok(());
     }

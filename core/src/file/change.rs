@@ -1,6 +1,9 @@
 //! Changes of a file that move no bytes: another name, another folder, a pin.
 
+use diesel_async::AsyncConnection;
+
 use crate::context::Context;
+use crate::db::audit::{self, Event, Origin};
 use crate::db::file_changes::{self, FileChange};
 use crate::db::files;
 use crate::error::{Error, Result};
@@ -46,16 +49,36 @@ pub async fn change(context: &Context, owner: UserId, id: FileId, change: Change
     }
 }
 
+/// Pins a file, whoever owns it, as the service itself does it: see [`pin_as`].
+///
+/// # Errors
+/// As [`pin_as`].
+pub async fn pin(context: &Context, id: FileId, pinned: bool) -> Result<FileView> {
+    pin_as(context, id, pinned, &Origin::default()).await
+}
+
 /// Pins a file, whoever owns it, or takes the pin back: while it is set, no local copy of any of its versions is freed.
 ///
 /// # Errors
 /// [`Error::NotFound`], also for what is in the trash.
-pub async fn pin(context: &Context, id: FileId, pinned: bool) -> Result<FileView> {
+pub async fn pin_as(context: &Context, id: FileId, pinned: bool, origin: &Origin) -> Result<FileView> {
     let mut conn = context.db.conn().await?;
     let wanted = FileChange { pinned: Some(pinned), ..FileChange::default() };
-    if !file_changes::change(&mut conn, id, None, &wanted).await? {
-        return Err(Error::NotFound("file"));
-    }
-    let found = files::find(&mut conn, id, None).await?.ok_or(Error::NotFound("file"))?;
-    details::with_locations(&mut conn, vec![found]).await?.pop().ok_or(Error::NotFound("file"))
+    conn.transaction(async move |conn| {
+        if !file_changes::change(conn, id, None, &wanted).await? {
+            return Err(Error::NotFound("file"));
+        }
+        let event = Event {
+            actor: None,
+            action: if pinned { "file.pin" } else { "file.unpin" },
+            target_type: "file",
+            target_id: id.to_string(),
+            origin,
+            detail: serde_json::json!({}),
+        };
+        audit::record(conn, event).await?;
+        let found = files::find(conn, id, None).await?.ok_or(Error::NotFound("file"))?;
+        details::with_locations(conn, vec![found]).await?.pop().ok_or(Error::NotFound("file"))
+    })
+    .await
 }

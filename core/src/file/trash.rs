@@ -8,13 +8,41 @@ use crate::db::{files, objects, users};
 use crate::error::{Error, Result};
 use crate::ids::{FileId, UserId};
 
-/// Sends a file to the trash. Its bytes stay.
+/// Sends a file to the trash, as the service itself does it. Its bytes stay.
 ///
 /// # Errors
 /// [`Error::NotFound`], also when it is in the trash already.
 pub async fn soft_delete(context: &Context, owner: UserId, id: FileId) -> Result<()> {
+    send(context, owner, id, None, &Origin::default()).await
+}
+
+/// Sends a file to the trash. Its bytes stay.
+///
+/// # Errors
+/// [`Error::NotFound`], also when it is in the trash already.
+pub async fn send(
+    context: &Context,
+    owner: UserId,
+    id: FileId,
+    actor: Option<UserId>,
+    origin: &Origin,
+) -> Result<()> {
     let mut conn = context.db.conn().await?;
-    if files::trash(&mut conn, id, owner).await? { Ok(()) } else { Err(Error::NotFound("file")) }
+    conn.transaction(async move |conn| {
+        if !files::trash(conn, id, owner).await? {
+            return Err(Error::NotFound("file"));
+        }
+        let event = Event {
+            actor,
+            action: "file.trash",
+            target_type: "file",
+            target_id: id.to_string(),
+            origin,
+            detail: serde_json::json!({}),
+        };
+        audit::record(conn, event).await
+    })
+    .await
 }
 
 /// Deletes a file and all its versions for good. Objects that no other version refers to are marked for removal

@@ -75,7 +75,15 @@ pub async fn receive(
     if body.at_least() > limit {
         return Err(Error::FileTooLarge { limit });
     }
-    let mut incoming = Receiver::new(body, limit);
+    // What cannot fit is refused before it is carried; what is booked in the end is booked as one statement.
+    let room = {
+        let mut conn = context.db.conn().await?;
+        users::room(&mut conn, request.owner).await?
+    };
+    if let Some(room) = room.filter(|room| body.at_least() > room.left()) {
+        return Err(Error::QuotaExceeded { quota: room.quota, used: room.used });
+    }
+    let mut incoming = Receiver::new(body, limit, room);
     let content_type = content_type(&request, &filename, incoming.peek().await?);
     let object_id = ObjectId::new();
     let key = ObjectKey::new(request.owner.0, object_id.0, &filename);

@@ -1,7 +1,10 @@
 //! The way back: a copy of a file in the local store, asked for by somebody or by a read. Carried at once by an idle
 //! worker, outside of any run; a file's home stays where it is.
 
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+
 use crate::context::Context;
+use crate::db::audit::{self, Event, Origin};
 use crate::db::enums::ReplicaState;
 use crate::db::replicas::{self, Wish};
 use crate::db::{files, signed};
@@ -21,23 +24,58 @@ pub enum Fetch {
     NoSource,
 }
 
+/// Asks for a local copy of a file's current version, as the service itself does it: see [`request_as`].
+///
+/// # Errors
+/// As [`request_as`].
+pub async fn request(context: &Context, file: FileId, owner: Option<UserId>) -> Result<Fetch> {
+    request_as(context, file, owner, &Origin::default()).await
+}
+
 /// Asks for a local copy of a file's current version.
 ///
 /// # Errors
 /// [`Error::NotFound`], also for what is in the trash, and for other people's files unless `owner` is none (an
 /// administrator).
-pub async fn request(context: &Context, file: FileId, owner: Option<UserId>) -> Result<Fetch> {
+pub async fn request_as(
+    context: &Context,
+    file: FileId,
+    owner: Option<UserId>,
+    origin: &Origin,
+) -> Result<Fetch> {
     let local = context.stores.local()?.name().as_str();
     let mut conn = context.db.conn().await?;
-    let (row, object, _) = files::find(&mut conn, file, owner).await?.ok_or(Error::NotFound("file"))?;
+    conn.transaction(async move |conn| {
+        let fetch = queue(conn, local, file, owner).await?;
+        let event = Event {
+            actor: owner,
+            action: "file.prefetch",
+            target_type: "file",
+            target_id: file.to_string(),
+            origin,
+            detail: serde_json::json!({ "queued": fetch == Fetch::Queued }),
+        };
+        audit::record(conn, event).await?;
+        Ok(fetch)
+    })
+    .await
+}
+
+async fn queue(
+    conn: &mut AsyncPgConnection,
+    local: &str,
+    file: FileId,
+    owner: Option<UserId>,
+) -> Result<Fetch> {
+    let (row, object, _) = files::find(conn, file, owner).await?.ok_or(Error::NotFound("file"))?;
     if row.deleted_at.is_some() {
         return Err(Error::NotFound("file"));
     }
-    let queued = replicas::queue_fetches(&mut conn, local, Wish::Prefetch, &[object], None).await?;
+    let queued = replicas::queue_fetches(conn, local, Wish::Prefetch, &[object], None).await?;
     if !queued.is_empty() {
         return Ok(Fetch::Queued);
     }
-    let found = replicas::of_objects(&mut conn, &[object]).await?;
+    let found = replicas::of_objects(conn, &[object]).await?;
     Ok(match found.iter().find(|replica| replica.store == local).map(|replica| replica.state) {
         Some(ReplicaState::Present) => Fetch::Here,
         Some(ReplicaState::Queued | ReplicaState::Copying) => Fetch::Queued,

@@ -3,11 +3,13 @@
 
 use diesel_async::AsyncConnection;
 
+use crate::audit;
 use crate::context::Context;
 use crate::db::enums::ReplicaState;
 use crate::db::objects::{self, Removal};
 use crate::db::{
-    chores, personal_tokens, refresh_tokens, replicas, revoked_tokens, sessions, signing_keys, workers,
+    chores, personal_tokens, refresh_tokens, replicas, revoked_tokens, sessions, sign_in_guard, signing_keys,
+    workers,
 };
 use crate::error::{Error, Result};
 use crate::step::{self, Step};
@@ -133,7 +135,8 @@ fn store<'c>(context: &'c Context, name: &str) -> Result<&'c Store> {
     })
 }
 
-/// Drops rows that only mattered for a while: expired tokens, workers that have been silent for a day.
+/// Drops rows that only mattered for a while: expired tokens, failed sign-ins, workers that have been silent for a day,
+/// and what the audit log need not keep any longer.
 ///
 /// # Errors
 /// Whatever the database meets.
@@ -148,5 +151,8 @@ pub async fn expired_rows(context: &Context) -> Result<()> {
     workers::purge(&mut conn, now - chrono::Duration::days(1)).await?;
     chores::purge(&mut conn).await?;
     plan::purge(&mut conn).await?;
+    sign_in_guard::purge(&mut conn, now).await?;
+    drop(conn);
+    audit::reap(context).await?;
     Ok(())
 }

@@ -161,7 +161,9 @@ pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>
             tick: Some((NIGHTLY.to_owned(), tick)),
             scope: RunScope::default(),
         };
-        runs::insert(conn, &run).await.map(Some)
+        let run = runs::insert(conn, &run).await?;
+        audit::record(conn, requested(None, &run, &Origin::default())).await?;
+        Ok(Some(run))
     })
     .await
 }
@@ -202,6 +204,7 @@ async fn execute(context: &Context, conn: &mut AsyncPgConnection, run: &Run, id:
     let refused = match plan::require_unchanged(context, conn, id).await {
         Ok(()) => {
             plans::execute(conn, id, run.id).await?;
+            audit::record(conn, executed("plan.execute", run, id, None, &Origin::default())).await?;
             return Ok(true);
         }
         Err(error @ (Error::PlanChanged { .. } | Error::NotFound(_))) => error.to_string(),
@@ -209,7 +212,26 @@ async fn execute(context: &Context, conn: &mut AsyncPgConnection, run: &Run, id:
     };
     tracing::warn!(target: "nightferry::sync", run = %run.id, plan = %id, reason = refused, "a plan does not hold any more");
     runs::refuse(conn, run.id, &refused).await?;
+    audit::record(conn, executed("plan.refuse", run, id, Some(&refused), &Origin::default())).await?;
     Ok(false)
+}
+
+/// What the worker did with a plan that somebody asked to be carried out.
+fn executed<'a>(
+    action: &'static str,
+    run: &Run,
+    plan: PlanId,
+    refused: Option<&str>,
+    origin: &'a Origin,
+) -> Event<'a> {
+    Event {
+        actor: run.requested_by,
+        action,
+        target_type: "plan",
+        target_id: plan.to_string(),
+        origin,
+        detail: serde_json::json!({ "run_id": run.id, "reason": refused }),
+    }
 }
 
 /// The run that is queued or running, if any.

@@ -1,5 +1,6 @@
 //! The database: migrations that come and go, a schema file that is true, constraints that hold by themselves.
 
+mod audit_cost;
 mod claim_cost;
 mod constraints;
 mod freeing_cost;

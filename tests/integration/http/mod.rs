@@ -1,11 +1,17 @@
 //! The HTTP contract, spoken by a real client over real sockets.
 
+mod access;
 mod accounts;
 mod admin;
+mod admin_users;
+mod audit;
 mod cookies;
 mod downloads;
 mod files;
+mod headers;
 mod health;
+mod limits;
+mod lockout;
 mod oidc;
 mod personal_tokens;
 mod sessions;

@@ -8,6 +8,7 @@ pub mod invariants;
 pub mod memory_s3;
 pub mod oidc_provider;
 pub mod process;
+pub mod redis;
 pub mod servers;
 mod wait;
 pub mod world;

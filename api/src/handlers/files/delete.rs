@@ -24,7 +24,8 @@ pub(crate) async fn delete(
     if flag("permanent", query.permanent.as_deref())? {
         trash::purge(&api.context, caller.user.id, id, &origin.0).await?;
     } else {
-        trash::soft_delete(&api.context, caller.user.id, id).await?;
+        let actor = caller.user.id;
+        trash::send(&api.context, actor, id, Some(actor), &origin.0).await?;
     }
     Ok(HttpResponse::NoContent().finish())
 }

@@ -8,6 +8,7 @@ use nightferry_core::ids::FileId;
 use serde::Serialize;
 
 use super::App;
+use crate::commands::origin;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::plain;
 
@@ -43,7 +44,7 @@ struct FileDocument {
 
 pub(super) async fn run(app: &App, context: &Context, args: &PinArgs, pinned: bool) -> Result<Exit, Failure> {
     let act = if pinned { "pin" } else { "unpin" };
-    let file = change::pin(context, args.file, pinned)
+    let file = change::pin_as(context, args.file, pinned, &origin())
         .await
         .map_err(cannot(format!("{act} the file {}", args.file)))?;
     let local = context.stores.local().map_err(cannot("find the local store"))?.name().to_string();

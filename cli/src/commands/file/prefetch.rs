@@ -7,6 +7,7 @@ use nightferry_core::tiering::fetch::{self, Fetch};
 use serde::Serialize;
 
 use super::App;
+use crate::commands::origin;
 use crate::errors::{Exit, Failure, cannot};
 
 const EXAMPLES: &str = "\
@@ -40,7 +41,7 @@ struct FileDocument {
 pub(super) async fn run(app: &App, context: &Context, args: &PrefetchArgs) -> Result<Exit, Failure> {
     let mut outcomes = Vec::with_capacity(args.files.len());
     for file in &args.files {
-        let outcome = fetch::request(context, *file, None)
+        let outcome = fetch::request_as(context, *file, None, &origin())
             .await
             .map_err(cannot(format!("bring back the file {file}")))?;
         outcomes.push((*file, outcome));

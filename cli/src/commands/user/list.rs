@@ -1,10 +1,11 @@
 //! `nightferry user list`: a page of accounts in the order of their making.
 
 use clap::Args;
-use nightferry_core::auth::account;
+use nightferry_core::auth::administration;
 use nightferry_core::context::Context;
+use nightferry_core::db::enums::UserRole;
 use nightferry_core::db::unsigned;
-use nightferry_core::db::users::User;
+use nightferry_core::db::users::{User, UserFilter};
 use nightferry_core::ids::UserId;
 use serde::Serialize;
 
@@ -13,17 +14,27 @@ use crate::documents::UserDocument;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::bytes;
 use crate::format::table::{Align, Table, plain};
-use crate::output::Look;
+use crate::output::{Look, shell_word};
 
 const EXAMPLES: &str = "\
 Examples:
   nightferry user list
+  nightferry user list example.org --disabled
   nightferry --json user list | jq -r '.users[] | select(.role == \"admin\") | .email'";
 
 /// Options of `user list`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ListArgs {
+    /// Only those with this in their address or name
+    #[arg(value_name = "TEXT")]
+    search: Option<String>,
+    /// Only administrators
+    #[arg(long)]
+    admins: bool,
+    /// Only disabled accounts
+    #[arg(long)]
+    disabled: bool,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     limit: u16,
@@ -39,17 +50,31 @@ struct Document {
 }
 
 pub(super) async fn run(app: &App, context: &Context, args: &ListArgs) -> Result<Exit, Failure> {
-    let asked = i64::from(args.limit) + 1;
-    let mut users = account::list(context, args.after, asked).await.map_err(cannot("list the accounts"))?;
-    let more = users.len() > usize::from(args.limit);
-    users.truncate(usize::from(args.limit));
+    let filter = UserFilter {
+        text: args.search.clone(),
+        role: args.admins.then_some(UserRole::Admin),
+        disabled: args.disabled.then_some(true),
+        after: args.after,
+    };
+    let (users, more) = administration::list(context, &filter, i64::from(args.limit))
+        .await
+        .map_err(cannot("list the accounts"))?;
     let document = Document { users: users.iter().map(UserDocument::of).collect(), more };
     app.output.result(&document, |look| text(&users, look))?;
     match users.last() {
         Some(last) if more => {
-            let command =
-                app.output.command(&format!("user list --limit {} --after {}", args.limit, last.id));
+            let mut rest = format!("user list --limit {} --after {}", args.limit, last.id);
+            for (given, flag) in [(args.admins, " --admins"), (args.disabled, " --disabled")] {
+                rest.push_str(if given { flag } else { "" });
+            }
+            if let Some(text) = &args.search {
+                rest = format!("{rest} {}", shell_word(text));
+            }
+            let command = app.output.command(&rest);
             app.output.note(&format!("There are more: {command}"));
+        }
+        None if args.search.is_some() || args.admins || args.disabled => {
+            app.output.note("There are no such accounts.");
         }
         None => {
             let command = app.output.command("user create EMAIL --admin");

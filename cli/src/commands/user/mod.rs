@@ -4,10 +4,12 @@ mod create;
 mod disable;
 mod list;
 mod promote;
+mod quota;
 mod reset_password;
 mod revoke;
 mod secret;
 mod sessions;
+mod show;
 
 use clap::{Args, Subcommand};
 use nightferry_core::auth::account;
@@ -26,6 +28,8 @@ pub enum UserCommand {
     Create(create::CreateArgs),
     /// List the accounts
     List(list::ListArgs),
+    /// Show one account
+    Show(UserArgs),
     /// Make an account an administrator
     #[command(after_help = promote::EXAMPLES)]
     Promote(UserArgs),
@@ -36,6 +40,8 @@ pub enum UserCommand {
     Disable(UserArgs),
     /// Unlock a disabled account
     Enable(UserArgs),
+    /// Limit how much an account may hold
+    Quota(quota::QuotaArgs),
     /// Give an account a new password and end its sessions
     #[command(visible_alias = "password")]
     ResetPassword(reset_password::ResetPasswordArgs),
@@ -59,15 +65,23 @@ pub(super) async fn run(app: &App, command: UserCommand) -> Result<Exit, Failure
     let result = match command {
         UserCommand::Create(args) => create::run(app, context, args).await,
         UserCommand::List(args) => list::run(app, context, &args).await,
+        UserCommand::Show(args) => show::run(app, context, &args).await,
         UserCommand::Promote(args) => promote::run(app, context, &args, true).await,
         UserCommand::Demote(args) => promote::run(app, context, &args, false).await,
         UserCommand::Disable(args) => disable::run(app, context, &args, true).await,
         UserCommand::Enable(args) => disable::run(app, context, &args, false).await,
+        UserCommand::Quota(args) => quota::run(app, context, &args).await,
         UserCommand::ResetPassword(args) => reset_password::run(app, context, args).await,
         UserCommand::Sessions(args) => sessions::run(app, context, &args).await,
         UserCommand::Revoke(args) => revoke::run(app, context, &args).await,
     };
     diagnosed(context, result).await
+}
+
+/// One account, for programs.
+#[derive(serde::Serialize)]
+struct Document {
+    user: UserDocument,
 }
 
 /// Finds an account by its email address.
@@ -77,10 +91,6 @@ pub(super) async fn find(context: &Context, email: &str) -> Result<User, Failure
 
 /// Prints an account that was made or changed, after a sentence that says what was done.
 fn show(app: &App, user: &User, done: &str) -> Result<Exit, Failure> {
-    #[derive(serde::Serialize)]
-    struct Document {
-        user: UserDocument,
-    }
     app.output.result(&Document { user: UserDocument::of(user) }, |_: Look| done.to_owned())?;
     Ok(Exit::Ok)
 }

@@ -11,8 +11,9 @@ use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::db::enums::UserRole;
 use crate::db::identities::{self, NewIdentity};
-use crate::db::users::{self, User};
+use crate::db::users::{self, NewUser, User};
 use crate::error::{Error, Result};
+use crate::ids::UserId;
 
 /// Starts a session of the account of this person.
 pub(super) async fn sign_in(
@@ -76,7 +77,9 @@ async fn link(
         None if config.signup => {
             let name = claims.name.as_deref().map(account::fitting_name).unwrap_or_default();
             account::check_email(email).map_err(|error| Error::Validation(vec![error]))?;
-            account::insert(conn, email, &name, hash, UserRole::User, None, origin).await?
+            let row =
+                NewUser { id: UserId::new(), email, name: &name, password_hash: hash, role: UserRole::User };
+            account::insert(conn, &row, None, None, origin).await?
         }
         None => {
             return Err(Error::SignInRefused("There is no account for you. Ask an administrator for one."));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::checksum::UploadHasher;
+use crate::db::users::Room;
 use crate::error::{Error, Result};
 
 /// The bytes of an upload as they come in, with what can be said about those still to come.
@@ -35,11 +36,13 @@ pub(super) struct Receiver<'b, B> {
     ended: bool,
     pub(super) hasher: UploadHasher,
     limit: u64,
+    /// What was left of the owner's quota at the beginning.
+    room: Option<Room>,
 }
 
 impl<'b, B: Incoming> Receiver<'b, B> {
-    pub(super) fn new(body: &'b mut B, limit: u64) -> Self {
-        Self { body, ahead: None, ended: false, hasher: UploadHasher::new(), limit }
+    pub(super) fn new(body: &'b mut B, limit: u64, room: Option<Room>) -> Self {
+        Self { body, ahead: None, ended: false, hasher: UploadHasher::new(), limit, room }
     }
 
     /// The next chunk without taking it; empty at the end.
@@ -66,6 +69,9 @@ impl<'b, B: Incoming> Receiver<'b, B> {
         self.hasher.update(&chunk);
         if self.hasher.size() > self.limit {
             return Err(Error::FileTooLarge { limit: self.limit });
+        }
+        if let Some(room) = self.room.filter(|room| self.hasher.size() > room.left()) {
+            return Err(Error::QuotaExceeded { quota: room.quota, used: room.used });
         }
         Ok(Some(chunk))
     }

@@ -1,0 +1,48 @@
+//! Which other web sites may call from a browser. They may send credentials only where they are named one by one.
+
+use std::time::Duration;
+
+use actix_cors::Cors;
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderName};
+use actix_web::middleware::Condition;
+use nightferry_core::config::CorsConfig;
+
+const METHODS: [Method; 6] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+
+/// What of an answer pages may read beyond what every browser shows them.
+const EXPOSED: [HeaderName; 10] = [
+    header::ACCEPT_RANGES,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_RANGE,
+    header::ETAG,
+    header::LOCATION,
+    header::RETRY_AFTER,
+    HeaderName::from_static("ratelimit"),
+    HeaderName::from_static("ratelimit-policy"),
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("nightferry-file-id"),
+];
+
+/// As configured; nothing where no other site may call.
+pub(crate) fn cors(config: &CorsConfig) -> Condition<Cors> {
+    let max_age = usize::try_from(seconds(config.max_age)).unwrap_or(usize::MAX);
+    let cors = Cors::default()
+        .allowed_methods(METHODS)
+        .allow_any_header()
+        .expose_headers(EXPOSED)
+        .max_age(max_age)
+        .block_on_origin_mismatch(false);
+    let cors = if config.allowed_origins == ["*"] {
+        cors.allow_any_origin().send_wildcard()
+    } else {
+        let named = |cors: Cors, origin: &String| cors.allowed_origin(origin);
+        config.allowed_origins.iter().fold(cors, named).supports_credentials()
+    };
+    Condition::new(!config.allowed_origins.is_empty(), cors)
+}
+
+fn seconds(length: Duration) -> u64 {
+    length.as_secs()
+}

@@ -1,0 +1,60 @@
+//! Shows who did what.
+
+use actix_web::{HttpResponse, web};
+use chrono::{DateTime, Utc};
+use nightferry_core::audit;
+use nightferry_core::db::audit::{Filter, Position};
+use nightferry_core::error::Error;
+
+use crate::cursor;
+use crate::error_response::{ApiError, Result};
+use crate::extract::access::Admin;
+use crate::extract::{Caller, Query, page_size};
+use crate::state::Api;
+use crate::wire::administration::{AuditEvent, AuditPage, AuditQuery};
+
+/// Lists the acts that the audit log keeps, newest first.
+#[utoipa::path(get, path = "/api/admin/audit", operation_id = "list_audit", tag = "administration", params(AuditQuery),
+    responses((status = 200, description = "A page", body = AuditPage)))]
+pub(crate) async fn list(
+    _: Caller<Admin>,
+    api: web::Data<Api>,
+    Query(query): Query<AuditQuery>,
+) -> Result<HttpResponse> {
+    let limit = page_size(query.limit.as_deref())?;
+    let who = match &query.actor {
+        None => None,
+        Some(text) => match audit::who(&api.context, text).await {
+            // Nobody of that address has done anything.
+            Err(Error::NotFound(_)) => {
+                return Ok(HttpResponse::Ok().json(AuditPage { events: Vec::new(), next_cursor: None }));
+            }
+            found => Some(found?),
+        },
+    };
+    let filter = Filter {
+        who,
+        since: time("since", query.since.as_deref())?,
+        until: time("until", query.until.as_deref())?,
+        before: query.cursor.as_deref().map(cursor::read::<Position>).transpose()?,
+        action: query.action,
+        target_type: query.target_type,
+        target_id: query.target_id,
+    };
+    let (events, more) = audit::page(&api.context, &filter, limit).await?;
+    let next_cursor = match events.last() {
+        Some((last, _)) if more => Some(cursor::write(&Position { at: last.at, id: last.id })?),
+        _ => None,
+    };
+    let events = events.into_iter().map(AuditEvent::from).collect();
+    Ok(HttpResponse::Ok().json(AuditPage { events, next_cursor }))
+}
+
+fn time(field: &str, text: Option<&str>) -> Result<Option<DateTime<Utc>>> {
+    let parse = |text: &str| {
+        DateTime::parse_from_rfc3339(text)
+            .map(|time| time.to_utc())
+            .map_err(|_| ApiError::field(field, "must be a time such as 2026-01-31T12:00:00Z"))
+    };
+    text.map(parse).transpose()
+}

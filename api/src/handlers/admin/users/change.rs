@@ -1,0 +1,30 @@
+//! Changes what an account may do and hold.
+
+use actix_web::{HttpResponse, web};
+use nightferry_core::auth::administration;
+use nightferry_core::ids::UserId;
+
+use crate::error_response::Result;
+use crate::extract::access::Admin;
+use crate::extract::{Caller, ClientOrigin, Id, Json};
+use crate::state::Api;
+use crate::wire::administration::{Account, ChangeAccount};
+
+/// Changes the role of an account, disables or enables it, sets or clears its quota.
+#[utoipa::path(patch, path = "/api/admin/users/{id}", operation_id = "change_user", tag = "administration",
+    params(("id" = uuid::Uuid, Path, description = "The account")), request_body = ChangeAccount,
+    responses(
+        (status = 200, description = "The account as it is now", body = Account),
+        (status = 409, description = "`CONFLICT`: nobody would be left who can administer"),
+    ))]
+pub(crate) async fn change(
+    admin: Caller<Admin>,
+    api: web::Data<Api>,
+    origin: ClientOrigin,
+    Id(id): Id<UserId>,
+    Json(body): Json<ChangeAccount>,
+) -> Result<HttpResponse> {
+    let actor = Some(admin.user.id);
+    let user = administration::change(&api.context, id, body.into(), actor, &origin.0).await?;
+    Ok(HttpResponse::Ok().json(Account::from(user)))
+}

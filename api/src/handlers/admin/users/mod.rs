@@ -1,0 +1,6 @@
+//! Other people's accounts.
+
+pub(crate) mod change;
+pub(crate) mod create;
+pub(crate) mod list;
+pub(crate) mod show;

@@ -1,0 +1,128 @@
+//! Counting in a Redis that several instances share: one script, one round trip, Redis's own clock. While Redis is away
+//! nothing waits for it, and requests are counted in memory.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use metrics::{counter, gauge};
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Client, RedisResult, Script};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::caller::Key;
+use super::{Kind, Rate, Verdict};
+
+/// How long Redis is left alone after it failed.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Before each key, for whoever shares the Redis with others.
+const PREFIX: &str = "nightferry:limit:";
+
+/// The generic cell rate algorithm: the key holds when the room will be whole again, in microseconds of Redis's clock. A
+/// key goes by itself when it says nothing any more.
+const SCRIPT: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local interval = tonumber(ARGV[1])
+local whole = interval * tonumber(ARGV[2])
+local at = tonumber(redis.call('GET', KEYS[1]) or now)
+if at < now then at = now end
+-- Somebody has moved the clock back: at most the whole room is gone.
+if at > now + whole then at = now + whole end
+local after = at + interval
+if after - whole > now then
+    return {0, 0, after - whole - now}
+end
+redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', math.ceil((after - now) / 1000))
+return {1, math.floor((now + whole - after) / interval), 0}
+";
+
+/// See the module.
+pub(super) struct Shared {
+    client: Client,
+    timeout: Duration,
+    script: Script,
+    connection: std::sync::OnceLock<ConnectionManager>,
+    began: Instant,
+    /// Until when Redis is left alone, in milliseconds since `began`.
+    paused_until: AtomicU64,
+    away: AtomicBool,
+}
+
+impl Shared {
+    /// Prepares the connection; makes it at the first request.
+    pub(super) fn open(url: &SecretString, timeout: Duration) -> RedisResult<Self> {
+        let client = Client::open(url.expose_secret())?;
+        gauge!("nightferry_limits_redis_up").set(1.0);
+        Ok(Self {
+            client,
+            timeout,
+            script: Script::new(SCRIPT),
+            connection: std::sync::OnceLock::new(),
+            began: Instant::now(),
+            paused_until: AtomicU64::new(0),
+            away: AtomicBool::new(false),
+        })
+    }
+
+    /// Counts one request; none when Redis does not answer.
+    pub(super) async fn check(&self, kind: Kind, key: &Key, rate: Rate) -> Option<Verdict> {
+        if self.millis() < self.paused_until.load(Ordering::Relaxed) {
+            counter!("nightferry_limits_fallback_total").increment(1);
+            return None;
+        }
+        match tokio::time::timeout(self.timeout, self.ask(kind, key, rate)).await {
+            Ok(Ok(verdict)) => {
+                if self.away.swap(false, Ordering::Relaxed) {
+                    gauge!("nightferry_limits_redis_up").set(1.0);
+                    tracing::info!("Redis is back: all instances count requests together again");
+                }
+                Some(verdict)
+            }
+            Ok(Err(error)) => self.gone(&error.to_string()),
+            Err(_) => self.gone("it did not answer within limits.redis_timeout"),
+        }
+    }
+
+    async fn ask(&self, kind: Kind, key: &Key, rate: Rate) -> RedisResult<Verdict> {
+        let mut connection = self.connection()?;
+        let micros = rate.interval().as_micros().max(1);
+        let limit = rate.most.get();
+        let (allowed, remaining, wait): (u8, u32, u64) = self
+            .script
+            .key(format!("{PREFIX}{}:{key}", kind.as_str()))
+            .arg(u64::try_from(micros).unwrap_or(u64::MAX))
+            .arg(limit)
+            .invoke_async(&mut connection)
+            .await?;
+        let retry_after = (allowed == 0).then(|| Duration::from_micros(wait));
+        Ok(Verdict { limit, remaining, retry_after, window: rate.period.as_secs() })
+    }
+
+    /// The one connection, which mends itself. Made within the runtime that outlives requests.
+    fn connection(&self) -> RedisResult<ConnectionManager> {
+        if let Some(connection) = self.connection.get() {
+            return Ok(connection.clone());
+        }
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(0)
+            .set_response_timeout(Some(self.timeout))
+            .set_connection_timeout(Some(self.timeout));
+        let made = ConnectionManager::new_lazy_with_config(self.client.clone(), config)?;
+        Ok(self.connection.get_or_init(|| made).clone())
+    }
+
+    fn gone(&self, error: &str) -> Option<Verdict> {
+        let pause = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
+        self.paused_until.store(self.millis().saturating_add(pause), Ordering::Relaxed);
+        counter!("nightferry_limits_fallback_total").increment(1);
+        if !self.away.swap(true, Ordering::Relaxed) {
+            gauge!("nightferry_limits_redis_up").set(0.0);
+            tracing::warn!(error, "Redis is away: each instance counts requests for itself until it is back");
+        }
+        None
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}

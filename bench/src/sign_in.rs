@@ -1,0 +1,225 @@
+//! What signing in tells and costs: whether the time of a refused login says that an account exists, and how much other
+//! requests wait while many people sign in at once.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use futures_util::future::join_all;
+use nightferry::up::free_port;
+use reqwest::StatusCode;
+use serde_json::json;
+
+use crate::args::Args;
+use crate::quiet::Quiet;
+use crate::report::{Goal, Report};
+use crate::stats::{mann_whitney, median, percentile};
+use crate::subject::Subject;
+use crate::world::{EMAIL, PASSWORD, World, eventually};
+
+/// Logins at once, beside which a cheap request is made.
+const AT_ONCE: usize = 50;
+const SHORT: Duration = Duration::from_secs(60);
+
+struct Client {
+    http: reqwest::Client,
+    base: String,
+    token: String,
+}
+
+/// Measures both.
+pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
+    let database = "sign_in";
+    world.install(database, "sign-in").await?;
+    let mut settings = world.settings(database, "sign-in");
+    let port = free_port()?;
+    for (key, value) in [
+        ("server.port", port.to_string().as_str()),
+        // The limits would end the measurement; that they hold is what tests are for.
+        ("limits.enabled", "false"),
+        ("limits.failed_logins", "1000"),
+        ("limits.failed_logins_everywhere", "100000"),
+    ] {
+        settings.push((key.to_owned(), value.to_owned()));
+    }
+    let mut api = Subject::start("serve", &settings, world.folder())?;
+    let client = sign_in(&mut api, port).await?;
+    timing(&client, args, quiet, report).await?;
+    waiting(&client, args, quiet, report).await?;
+    flood(&client, args, report).await?;
+    api.stop().await
+}
+
+async fn sign_in(api: &mut Subject, port: u16) -> Result<Client> {
+    let base = format!("http://127.0.0.1:{port}");
+    let http = reqwest::Client::builder().no_proxy().timeout(SHORT).build()?;
+    eventually("the API answers", SHORT, async || {
+        api.alive()?;
+        let answer = http.get(format!("{base}/health")).send().await;
+        Ok(answer.is_ok_and(|answer| answer.status().is_success()).then_some(()))
+    })
+    .await?;
+    let mut client = Client { http, base, token: String::new() };
+    let answer = client.login(EMAIL, PASSWORD).await?.error_for_status()?;
+    let body: serde_json::Value = answer.json().await?;
+    let token = body.get("access_token").and_then(serde_json::Value::as_str).context("no access token")?;
+    token.clone_into(&mut client.token);
+    Ok(client)
+}
+
+impl Client {
+    async fn login(&self, email: &str, password: &str) -> Result<reqwest::Response> {
+        let body = json!({ "email": email, "password": password });
+        Ok(self.http.post(format!("{}/api/auth/login", self.base)).json(&body).send().await?)
+    }
+
+    async fn refused(&self, email: &str) -> Result<Duration> {
+        let begun = Instant::now();
+        let answer = self.login(email, "not the password").await?;
+        let took = begun.elapsed();
+        ensure!(answer.status() == StatusCode::UNAUTHORIZED, "a wrong password: {}", answer.status());
+        Ok(took)
+    }
+
+    /// A request that reads the account from the database, and nothing else.
+    async fn cheap(&self) -> Result<Duration> {
+        let begun = Instant::now();
+        let request = self.http.get(format!("{}/api/auth/me", self.base)).bearer_auth(&self.token);
+        request.send().await?.error_for_status()?.bytes().await?;
+        Ok(begun.elapsed())
+    }
+}
+
+/// Refused logins of an account that exists and of addresses that have none, taking turns.
+async fn timing(client: &Client, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
+    let pairs = args.scaled(200);
+    quiet.wait().await?;
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    client.refused(EMAIL).await?;
+    client.refused("nobody@example.org").await?;
+    for pair in 0..pairs {
+        let nobody = format!("nobody{pair}@example.org");
+        // Who goes first changes, so that a drift of the machine meets both alike.
+        if pair % 2 == 0 {
+            known.push(client.refused(EMAIL).await?);
+            unknown.push(client.refused(&nobody).await?);
+        } else {
+            unknown.push(client.refused(&nobody).await?);
+            known.push(client.refused(EMAIL).await?);
+        }
+    }
+    let test = mann_whitney(&known, &unknown);
+    let (of_known, of_unknown) = (median(&known), median(&unknown));
+    let ratio = of_known.as_secs_f64() / of_unknown.as_secs_f64().max(1e-9);
+    let millis = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1000.0);
+    report.compare(
+        &format!("refused login, {pairs} of an account that exists"),
+        millis(of_known),
+        format!("as many of none: {}", millis(of_unknown)),
+        (1.0 + (ratio - 1.0).abs(), format!("**{ratio:.4}**")),
+        Goal::AtMost(1.02),
+    );
+    report.note(format!(
+        "refused logins: Mann-Whitney z = {:.2}, p = {:.3}; one that exists was slower than one that does not in {:.1} % of \
+         all pairs",
+        test.z,
+        test.p,
+        test.superiority * 100.0
+    ));
+    Ok(())
+}
+
+/// A cheap request, again and again, without and with many logins beside it.
+async fn waiting(client: &Client, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
+    let rounds = args.scaled(3);
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        quiet.wait().await?;
+        for _ in 0..200 {
+            alone.push(client.cheap().await?);
+        }
+        let logins = join_all((0..AT_ONCE).map(|_| client.login(EMAIL, PASSWORD)));
+        let (answers, times) = beside_of(client, logins, Duration::from_millis(5)).await?;
+        for answer in answers {
+            let status = answer?.status();
+            ensure!(status.is_success(), "a login at the same time as others: {status}");
+        }
+        beside.extend(times);
+    }
+    ensure!(!beside.is_empty(), "no request was made beside the logins");
+    let (of_alone, of_beside) = (median(&alone), median(&beside));
+    let ratio = of_beside.as_secs_f64() / of_alone.as_secs_f64().max(1e-9);
+    let millis = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1000.0);
+    report.compare(
+        &format!("a cheap request beside {AT_ONCE} logins at once"),
+        millis(of_beside),
+        format!("without them: {}", millis(of_alone)),
+        (ratio, format!("**{ratio:.2}**")),
+        Goal::AtMost(3.0),
+    );
+    report.note(format!(
+        "a cheap request beside {AT_ONCE} logins: 99 % within {}, without them {}",
+        millis(percentile(&beside, 99)),
+        millis(percentile(&alone, 99))
+    ));
+    Ok(())
+}
+
+/// Makes a cheap request every now and then until something else is done. Answers what came of it and the times.
+async fn beside_of<T>(
+    client: &Client,
+    work: impl Future<Output = T>,
+    pause: Duration,
+) -> Result<(T, Vec<Duration>)> {
+    let done = Cell::new(false);
+    let working = async {
+        let outcome = work.await;
+        done.set(true);
+        outcome
+    };
+    let looking = async {
+        let mut times = Vec::new();
+        while !done.get() {
+            times.push(client.cheap().await?);
+            tokio::time::sleep(pause).await;
+        }
+        Ok::<_, anyhow::Error>(times)
+    };
+    let (outcome, times) = tokio::join!(working, looking);
+    Ok((outcome, times?))
+}
+
+/// Thousands of sign-ups and logins at once: what becomes of them, and of everybody else.
+async fn flood(client: &Client, args: &Args, report: &mut Report) -> Result<()> {
+    let count = args.scaled(10_000);
+    let begun = Instant::now();
+    let flood = join_all((0..count).map(async |number| {
+        let email = format!("flood{number}@example.org");
+        if number % 2 == 0 {
+            let body = json!({ "email": email, "password": PASSWORD });
+            let request = client.http.post(format!("{}/api/auth/signup", client.base)).json(&body);
+            request.send().await.map(|answer| answer.status())
+        } else {
+            let body = json!({ "email": email, "password": "not the password" });
+            let request = client.http.post(format!("{}/api/auth/login", client.base)).json(&body);
+            request.send().await.map(|answer| answer.status())
+        }
+    }));
+    let (answers, beside) = beside_of(client, flood, Duration::from_millis(20)).await?;
+    let took = begun.elapsed();
+    let count_of =
+        |wanted: &[u16]| answers.iter().flatten().filter(|status| wanted.contains(&status.as_u16())).count();
+    report.note(format!(
+        "{count} sign-ups and logins at once, {:.0} s: {} done, {} told to come back (429), {} without an answer; a cheap request beside \
+         them: median {:.1} ms, 99 % within {:.1} ms, slowest {:.1} ms ({} made)",
+        took.as_secs_f64(),
+        count_of(&[201, 401]),
+        count_of(&[429]),
+        answers.iter().filter(|answer| answer.is_err()).count() + count_of(&[500, 502, 503, 504]),
+        median(&beside).as_secs_f64() * 1000.0,
+        percentile(&beside, 99).as_secs_f64() * 1000.0,
+        percentile(&beside, 100).as_secs_f64() * 1000.0,
+        beside.len()
+    ));
+    Ok(())
+}

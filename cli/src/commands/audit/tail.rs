@@ -1,0 +1,222 @@
+//! `nightferry audit tail`: the last acts, oldest first, and those that follow.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use nightferry_core::audit;
+use nightferry_core::context::Context;
+use nightferry_core::db::audit::{Filter, Written};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::App;
+use crate::commands::watch::stop_on_ctrl_c;
+use crate::errors::{Exit, Failure, cannot};
+use crate::format::table::plain;
+use crate::output::Look;
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry audit tail
+  nightferry audit tail --follow --action 'session.*'
+  nightferry audit tail --user ada@example.org --since 2026-01-31T00:00:00Z
+  nightferry --json audit tail | jq -r '.events[] | [.at, .actor.email, .action] | @tsv'
+
+With --json --follow each act is one line. Actors: an email address, an account's id, or one of user, cli, system, anonymous.";
+
+/// Between two looks with --follow.
+const EVERY: Duration = Duration::from_secs(1);
+/// An act is seen when its transaction ends but stands where it began: so far back is looked again.
+const OVERLAP: chrono::Duration = chrono::Duration::minutes(5);
+/// Acts read at one look.
+const PAGE: i64 = 1000;
+
+/// Options of `audit tail`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct TailArgs {
+    /// At most so many of the past
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(0..=10_000))]
+    limit: u16,
+    /// Go on with what happens from now on, until Ctrl-C
+    #[arg(long, short)]
+    follow: bool,
+    /// Only this action, or all of a noun: 'session.*'
+    #[arg(long, value_name = "ACTION")]
+    action: Option<String>,
+    /// Only acts of this account or kind of actor
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Only acts on the thing with this id
+    #[arg(long, value_name = "ID")]
+    target: Option<String>,
+    /// Only acts from then on
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<DateTime<Utc>>,
+    /// Only acts before
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "follow")]
+    until: Option<DateTime<Utc>>,
+}
+
+fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    DateTime::parse_from_rfc3339(text)
+        .map(|time| time.to_utc())
+        .map_err(|_| "write it as 2026-01-31T12:00:00Z".to_owned())
+}
+
+#[derive(Serialize)]
+struct Document {
+    events: Vec<EventDocument>,
+    more: bool,
+}
+
+#[derive(Serialize)]
+struct EventDocument {
+    id: Uuid,
+    at: DateTime<Utc>,
+    actor: ActorDocument,
+    action: String,
+    target_type: String,
+    target_id: String,
+    ip: Option<String>,
+    user_agent: Option<String>,
+    detail: serde_json::Value,
+}
+
+#[derive(Serialize)]
+struct ActorDocument {
+    kind: &'static str,
+    id: Option<Uuid>,
+    email: Option<String>,
+}
+
+type Event = (Written, Option<String>);
+
+pub(super) async fn run(app: &App, context: &Context, args: &TailArgs) -> Result<Exit, Failure> {
+    let stop = stop_on_ctrl_c();
+    let mut filter = Filter {
+        action: args.action.clone(),
+        target_id: args.target.clone(),
+        since: args.since,
+        until: args.until,
+        ..Filter::default()
+    };
+    if let Some(user) = &args.user {
+        filter.who =
+            Some(audit::who(context, user).await.map_err(cannot(format!("find the account {user}")))?);
+    }
+    let began = Utc::now();
+    let (mut events, more) = page(context, &filter, i64::from(args.limit)).await?;
+    events.reverse();
+    if !args.follow {
+        let document = Document { events: events.iter().map(document).collect(), more };
+        app.output.result(&document, |look| {
+            let lines: Vec<String> = events.iter().map(|event| line(event, look)).collect();
+            lines.join("\n")
+        })?;
+        if events.is_empty() {
+            app.output.note("There are no such acts.");
+        }
+        return Ok(Exit::Ok);
+    }
+    print(app, &events)?;
+    follow(app, context, filter, events, began, &stop).await
+}
+
+/// Looks again and again. What was there before is not shown again.
+async fn follow(
+    app: &App,
+    context: &Context,
+    mut filter: Filter,
+    shown: Vec<Event>,
+    began: DateTime<Utc>,
+    stop: &CancellationToken,
+) -> Result<Exit, Failure> {
+    let mut seen: HashSet<Uuid> = shown.into_iter().map(|(event, _)| event.id).collect();
+    let mut newest = began;
+    // What is older than the beginning and was not within the limit is not for now.
+    filter.since = Some(began - OVERLAP);
+    filter.before = None;
+    for (event, _) in pages(context, &filter).await? {
+        if event.at < began {
+            seen.insert(event.id);
+        }
+    }
+    loop {
+        filter.since = Some(newest - OVERLAP);
+        let mut fresh = pages(context, &filter).await?;
+        let present: HashSet<Uuid> = fresh.iter().map(|(event, _)| event.id).collect();
+        fresh.retain(|(event, _)| !seen.contains(&event.id));
+        fresh.reverse();
+        print(app, &fresh)?;
+        newest = fresh.iter().map(|(event, _)| event.at).fold(newest, Ord::max);
+        seen = present;
+        tokio::select! {
+            () = stop.cancelled() => return Ok(Exit::Ok),
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
+
+async fn page(context: &Context, filter: &Filter, limit: i64) -> Result<(Vec<Event>, bool), Failure> {
+    audit::page(context, filter, limit).await.map_err(cannot("read the audit log"))
+}
+
+/// All that matches, newest first.
+async fn pages(context: &Context, filter: &Filter) -> Result<Vec<Event>, Failure> {
+    let mut filter = filter.clone();
+    let mut all = Vec::new();
+    loop {
+        let (events, more) = page(context, &filter, PAGE).await?;
+        filter.before =
+            events.last().map(|(last, _)| nightferry_core::db::audit::Position { at: last.at, id: last.id });
+        all.extend(events);
+        if !more {
+            return Ok(all);
+        }
+    }
+}
+
+fn print(app: &App, events: &[Event]) -> Result<(), Failure> {
+    events.iter().try_for_each(|event| app.output.line(&document(event), |look| line(event, look)))
+}
+
+fn document((event, email): &Event) -> EventDocument {
+    let filled = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    EventDocument {
+        id: event.id,
+        at: event.at,
+        actor: ActorDocument {
+            kind: event.kind().as_str(),
+            id: event.actor_id.map(|id| id.0),
+            email: email.clone(),
+        },
+        action: event.action.clone(),
+        target_type: event.target_type.clone(),
+        target_id: event.target_id.clone(),
+        ip: filled(&event.ip),
+        user_agent: filled(&event.user_agent),
+        detail: event.detail.clone(),
+    }
+}
+
+/// One act on one line. Nothing in it can break the line.
+fn line((event, email): &Event, look: Look) -> String {
+    let actor = email.as_deref().unwrap_or_else(|| event.kind().as_str());
+    let from = if event.ip.is_empty() { String::new() } else { format!(" from {}", plain(&event.ip)) };
+    let detail = match &event.detail {
+        serde_json::Value::Object(map) if map.is_empty() => String::new(),
+        detail => format!(" {}", plain(&detail.to_string())),
+    };
+    format!(
+        "{} {} {} {} {}{from}{detail}",
+        look.zone.show(event.at),
+        plain(actor),
+        event.action,
+        event.target_type,
+        plain(&event.target_id),
+    )
+}

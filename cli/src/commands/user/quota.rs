@@ -1,0 +1,74 @@
+//! `nightferry user quota`: how many bytes an account may hold.
+
+use clap::Args;
+use nightferry_core::auth::administration::{self, Change};
+use nightferry_core::context::Context;
+use nightferry_core::db::{signed, unsigned};
+
+use super::{App, find, show};
+use crate::commands::origin;
+use crate::errors::{Exit, Failure, cannot};
+use crate::format::{amount, bytes};
+
+const EXAMPLES: &str = "\
+Examples:
+  nightferry user quota ada@example.org 10GiB
+  nightferry user quota ada@example.org none     no limit
+
+A quota below what is in use takes nothing away; it only lets nothing more in.";
+
+/// Options of `user quota`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct QuotaArgs {
+    /// The account's email address
+    #[arg(value_name = "EMAIL")]
+    email: String,
+    /// How much it may hold: a size such as 10GiB, or none
+    #[arg(value_name = "SIZE", value_parser = quota)]
+    quota: Quota,
+}
+
+/// A limit or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Quota(Option<u64>);
+
+fn quota(text: &str) -> Result<Quota, String> {
+    match text {
+        "none" => Ok(Quota(None)),
+        // Nothing at all may be wanted: an account that only reads.
+        "0" | "0B" => Ok(Quota(Some(0))),
+        size => amount::size(size)
+            .map(|size| Quota(Some(size)))
+            .map_err(|_| "write it as a size such as 500MiB or 10GiB, or as none".to_owned()),
+    }
+}
+
+pub(super) async fn run(app: &App, context: &Context, args: &QuotaArgs) -> Result<Exit, Failure> {
+    let user = find(context, &args.email).await?;
+    let wanted = Change::quota(args.quota.0.map(signed));
+    let user = administration::change(context, user.id, wanted, None, &origin())
+        .await
+        .map_err(cannot("set the quota"))?;
+    let used = bytes::human(unsigned(user.used_bytes));
+    let done = match args.quota.0 {
+        Some(quota) => format!("{} may hold {}; {used} are in use.", user.email, bytes::human(quota)),
+        None => format!("{} may hold as much as it likes; {used} are in use.", user.email),
+    };
+    show(app, &user, &done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_a_size_or_none() {
+        assert_eq!(quota("10GiB"), Ok(Quota(Some(10 * 1024 * 1024 * 1024))));
+        assert_eq!(quota("none"), Ok(Quota(None)));
+        assert_eq!(quota("0"), Ok(Quota(Some(0))));
+        for wrong in ["", "10", "-1G", "never"] {
+            assert!(quota(wrong).is_err(), "{wrong}");
+        }
+    }
+}

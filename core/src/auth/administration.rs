@@ -1,0 +1,150 @@
+//! What administrators, and operators with the CLI, do to accounts: find, change, lock out. One of those who may do so
+//! always stays.
+
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+
+use super::session_list;
+use crate::context::Context;
+use crate::db::audit::{self, Event, Origin};
+use crate::db::enums::UserRole;
+use crate::db::users::{self, User, UserFilter};
+use crate::error::{Error, Result};
+use crate::ids::UserId;
+
+/// Longest text that accounts are searched for, in characters.
+const LONGEST_SEARCH: usize = 254;
+
+/// What is to be different. What is none stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Role.
+    pub role: Option<UserRole>,
+    /// Whether the account may not be used.
+    pub disabled: Option<bool>,
+    /// Bytes granted; none within: no limit.
+    pub quota: Option<Option<i64>>,
+}
+
+impl Change {
+    /// A role, nothing else.
+    pub fn role(role: UserRole) -> Self {
+        Self { role: Some(role), ..Self::default() }
+    }
+
+    /// Disabled or not, nothing else.
+    pub fn disabled(disabled: bool) -> Self {
+        Self { disabled: Some(disabled), ..Self::default() }
+    }
+
+    /// A quota or none, nothing else.
+    pub fn quota(bytes: Option<i64>) -> Self {
+        Self { quota: Some(bytes), ..Self::default() }
+    }
+
+    /// Whether an administrator who is changed so can act as one no more.
+    fn takes_administration(&self) -> bool {
+        self.role == Some(UserRole::User) || self.disabled == Some(true)
+    }
+}
+
+/// Accounts in the order of their making, and whether there are more.
+///
+/// # Errors
+/// [`Error::Validation`] for a text that is too long.
+pub async fn list(context: &Context, filter: &UserFilter, limit: i64) -> Result<(Vec<User>, bool)> {
+    if filter.text.as_deref().is_some_and(|text| text.chars().count() > LONGEST_SEARCH) {
+        return Err(Error::field("q", format!("must have at most {LONGEST_SEARCH} characters")));
+    }
+    let most = usize::try_from(limit).unwrap_or(0);
+    let mut conn = context.db.conn().await?;
+    // One more than asked for tells whether there is a next page.
+    let mut found = users::search(&mut conn, filter, limit.saturating_add(1)).await?;
+    let more = found.len() > most;
+    found.truncate(most);
+    Ok((found, more))
+}
+
+/// Finds an account.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn find(context: &Context, id: UserId) -> Result<User> {
+    let mut conn = context.db.conn().await?;
+    users::find(&mut conn, id).await?.ok_or(Error::NotFound("user"))
+}
+
+/// Changes an account, and answers it as it is then. Disabling ends its sessions. A quota below what is in use takes
+/// nothing away; it only lets nothing more in.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Validation`]; [`Error::Conflict`] when nobody would be left who administers.
+pub async fn change(
+    context: &Context,
+    id: UserId,
+    change: Change,
+    actor: Option<UserId>,
+    origin: &Origin,
+) -> Result<User> {
+    if change.quota.flatten().is_some_and(|bytes| bytes < 0) {
+        return Err(Error::field("quota_bytes", "must not be negative"));
+    }
+    let now = context.clock.now();
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| {
+        if change.takes_administration() {
+            require_another_admin(conn, id).await?;
+        }
+        let before = users::lock(conn, id).await?.ok_or(Error::NotFound("user"))?;
+        let note = Note { user: id, actor, origin };
+        if let Some(role) = change.role.filter(|role| *role != before.role) {
+            users::set_role(conn, id, role).await?;
+            let detail = serde_json::json!({ "from": before.role, "to": role });
+            note.record(conn, "user.role", detail).await?;
+        }
+        if let Some(disabled) = change.disabled.filter(|disabled| *disabled != before.disabled_at.is_some()) {
+            users::set_disabled(conn, id, disabled.then_some(now)).await?;
+            let ended = if disabled { session_list::end_all_in(conn, id, None, now).await? } else { 0 };
+            let action = if disabled { "user.disable" } else { "user.enable" };
+            note.record(conn, action, serde_json::json!({ "sessions_ended": ended })).await?;
+        }
+        if let Some(quota) = change.quota.filter(|quota| *quota != before.quota_bytes) {
+            users::set_quota(conn, id, quota).await?;
+            let detail = serde_json::json!({ "from": before.quota_bytes, "to": quota });
+            note.record(conn, "user.quota", detail).await?;
+        }
+        users::find(conn, id).await?.ok_or(Error::NotFound("user"))
+    })
+    .await
+}
+
+/// Who changes which account, for the audit log.
+struct Note<'a> {
+    user: UserId,
+    actor: Option<UserId>,
+    origin: &'a Origin,
+}
+
+impl Note<'_> {
+    async fn record(
+        &self,
+        conn: &mut AsyncPgConnection,
+        action: &'static str,
+        detail: serde_json::Value,
+    ) -> Result<()> {
+        let Self { user, actor, origin } = *self;
+        let target_id = user.to_string();
+        audit::record(conn, Event { actor, action, target_type: "user", target_id, origin, detail }).await
+    }
+}
+
+/// Holds all who can act as administrators until the transaction ends, so that of two who take each other's right at
+/// once only one succeeds, and refuses to take the last one's.
+async fn require_another_admin(conn: &mut AsyncPgConnection, id: UserId) -> Result<()> {
+    let admins = users::lock_acting_admins(conn).await?;
+    if admins.contains(&id) && admins.len() == 1 {
+        return Err(Error::Conflict(
+            "This is the last administrator who can sign in. Make another one first.".to_owned(),
+        ));
+    }
+    Ok(())
+}

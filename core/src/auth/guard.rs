@@ -1,0 +1,300 @@
+//! Slows down whoever guesses passwords, without letting anybody lock somebody else out: failures count for account and
+//! network together, and what strangers do elsewhere never counts where the owner has signed in before. Accounts that
+//! do not exist are treated like those that do. See docs/adr/0012.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+use super::network;
+use crate::config::LimitsConfig;
+use crate::context::Context;
+use crate::db::audit::{self, Event, Origin};
+use crate::db::sign_in_guard::{self as table, Failures, Standing};
+use crate::error::{Error, Result};
+use crate::ids::UserId;
+
+/// How often the wait doubles at most, for one network that reaches the limit again and again.
+const MOST_DOUBLINGS: u32 = 2;
+/// How long it is remembered that a network has reached the limit.
+const REMEMBERED: Duration = Duration::from_secs(86_400);
+/// Failed sign-ins that one process writes to the audit log in a minute, of accounts that exist, and of those that do
+/// not. Whoever tries more than that is seen in what is counted; the log stays readable and small.
+const WRITTEN_A_MINUTE: [NonZeroU32; 2] = [per_minute(120), per_minute(30)];
+
+const fn per_minute(number: u32) -> NonZeroU32 {
+    match NonZeroU32::new(number) {
+        Some(number) => number,
+        None => NonZeroU32::MIN,
+    }
+}
+
+/// Why a sign-in failed, for the audit log alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    UnknownAccount,
+    WrongPassword,
+    Disabled,
+}
+
+impl Reason {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownAccount => "unknown_account",
+            Self::WrongPassword => "wrong_password",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// How much of what fails is written down. Clones share it.
+#[derive(Debug, Clone)]
+pub struct FailureNotes(Arc<Notes>);
+
+#[derive(Debug)]
+struct Notes {
+    known: DefaultDirectRateLimiter,
+    unknown: DefaultDirectRateLimiter,
+    unwritten: AtomicU64,
+}
+
+impl Default for FailureNotes {
+    fn default() -> Self {
+        let [known, unknown] = WRITTEN_A_MINUTE.map(|most| RateLimiter::direct(Quota::per_minute(most)));
+        Self(Arc::new(Notes { known, unknown, unwritten: AtomicU64::new(0) }))
+    }
+}
+
+impl FailureNotes {
+    /// Whether one more may be written; then, how many were not since the last one.
+    fn take(&self, known: bool) -> Option<u64> {
+        let bucket = if known { &self.0.known } else { &self.0.unknown };
+        if bucket.check().is_ok() {
+            return Some(self.0.unwritten.swap(0, Ordering::Relaxed));
+        }
+        self.0.unwritten.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
+/// One attempt to sign in that may go on.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    standing: Standing,
+    network: String,
+}
+
+/// Looks whether somebody may try at all.
+///
+/// # Errors
+/// [`Error::RateLimited`].
+pub(super) async fn look(
+    context: &Context,
+    conn: &mut AsyncPgConnection,
+    email: &str,
+    origin: &Origin,
+    now: DateTime<Utc>,
+) -> Result<Attempt> {
+    let limits = &context.config.limits;
+    let network = network::name_of(&origin.ip);
+    let standing = table::standing(conn, email, &network, now - limits.failed_login_window).await?;
+    match refused_until(&standing, limits, now) {
+        Some(until) => Err(refused(until, now)),
+        None => Ok(Attempt { standing, network }),
+    }
+}
+
+/// Until when one may not try, if that is so.
+fn refused_until(standing: &Standing, limits: &LimitsConfig, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    if let Some(until) = standing.blocked_until.filter(|until| *until > now) {
+        return Some(until);
+    }
+    let everywhere = i64::from(limits.failed_logins_everywhere);
+    if standing.known || standing.failures < everywhere {
+        return None;
+    }
+    Some(standing.first_at.unwrap_or(now) + limits.failed_login_window)
+}
+
+fn refused(until: DateTime<Utc>, now: DateTime<Utc>) -> Error {
+    metrics::counter!("nightferry_logins_total", "outcome" => "refused").increment(1);
+    Error::RateLimited { retry_after: (until - now).to_std().unwrap_or(Duration::from_secs(1)) }
+}
+
+/// Counts a failure in a transaction of its own, writes it down as far as that is bounded, and answers what the caller
+/// is told: that the credentials are wrong, or, once the limit is reached by others at the same time, to wait.
+pub(super) async fn failed(
+    context: &Context,
+    attempt: &Attempt,
+    account: Option<UserId>,
+    reason: Reason,
+    origin: &Origin,
+    now: DateTime<Utc>,
+) -> Result<Error> {
+    let limits = &context.config.limits;
+    let note = context.failure_notes.take(account.is_some());
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| {
+        let Attempt { standing, network } = attempt;
+        let first = next(None, limits, now);
+        let before = table::lock_or_begin(conn, &standing.account, network, &first).await?;
+        if let Some(until) = before.as_ref().and_then(|row| row.blocked_until).filter(|until| *until > now) {
+            return Ok(refused(until, now));
+        }
+        let after = match &before {
+            None => first,
+            Some(before) => {
+                let after = next(Some(before), limits, now);
+                table::put(conn, &standing.account, network, &after).await?;
+                after
+            }
+        };
+        metrics::counter!("nightferry_logins_total", "outcome" => "failed").increment(1);
+        let blocked = after.blocked_until.filter(|until| *until > now);
+        let (target_type, target_id) = match account {
+            Some(id) => ("user", id.to_string()),
+            // What was typed is not kept: people type passwords there.
+            None => ("user", "unknown".to_owned()),
+        };
+        let mut actions = Vec::new();
+        if let Some(unwritten) = note {
+            let detail = serde_json::json!({ "reason": reason.as_str(), "unwritten_before": unwritten });
+            actions.push(("session.login_failed", detail));
+        }
+        if let Some(until) = blocked.filter(|_| account.is_some() || note.is_some()) {
+            actions.push(("session.locked_out", serde_json::json!({ "network": network, "until": until })));
+        }
+        for (action, detail) in actions {
+            let target_id = target_id.clone();
+            audit::record(conn, Event { actor: None, action, target_type, target_id, origin, detail })
+                .await?;
+        }
+        Ok(Error::InvalidCredentials)
+    })
+    .await
+}
+
+/// Lets a right password through, in the transaction that starts the session. What others tried at the same time counts:
+/// a guess that is right but came when the limit was reached is told nothing.
+///
+/// # Errors
+/// [`Error::RateLimited`].
+pub(super) async fn passed(
+    conn: &mut AsyncPgConnection,
+    attempt: &Attempt,
+    user: UserId,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let Attempt { standing, network } = attempt;
+    if let Some(row) = table::lock(conn, &standing.account, network).await? {
+        if let Some(until) = row.blocked_until.filter(|until| *until > now) {
+            return Err(refused(until, now));
+        }
+        table::forget(conn, &standing.account, network).await?;
+    }
+    metrics::counter!("nightferry_logins_total", "outcome" => "ok").increment(1);
+    table::note_network(conn, user, network, now).await
+}
+
+/// The row after one more failure.
+fn next(before: Option<&Failures>, limits: &LimitsConfig, now: DateTime<Utc>) -> Failures {
+    let window = limits.failed_login_window;
+    let current = before.filter(|row| row.began_at + window > now && row.blocked_until.is_none());
+    let failures = current.map_or(0, |row| row.failures).saturating_add(1);
+    let began_at = current.map_or(now, |row| row.began_at);
+    let blocks = before.filter(|row| row.expires_at > now).map_or(0, |row| row.blocks);
+    if u32::try_from(failures).unwrap_or(0) < limits.failed_logins {
+        let remembered = before.filter(|_| blocks > 0).map_or(began_at, |row| row.expires_at);
+        let expires_at = remembered.max(began_at + window);
+        return Failures { failures, began_at, blocks, blocked_until: None, expires_at };
+    }
+    let doublings = u32::try_from(blocks).unwrap_or(0).min(MOST_DOUBLINGS);
+    let until = now + window * 2_u32.pow(doublings);
+    Failures {
+        failures,
+        began_at,
+        blocks: blocks.saturating_add(1),
+        blocked_until: Some(until),
+        expires_at: until + REMEMBERED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> LimitsConfig {
+        LimitsConfig {
+            failed_logins: 3,
+            failed_login_window: Duration::from_secs(900),
+            failed_logins_everywhere: 10,
+            ..LimitsConfig::off()
+        }
+    }
+
+    fn minutes(number: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + chrono::Duration::minutes(number)
+    }
+
+    #[test]
+    fn the_limit_blocks_for_a_window_and_longer_each_time() {
+        let limits = limits();
+        let mut row = None;
+        let mut now = minutes(0);
+        for (round, wait) in [15, 30, 60, 60].into_iter().enumerate() {
+            for failure in 1..=3 {
+                let after = next(row.as_ref(), &limits, now);
+                assert_eq!(after.failures, failure, "round {round}");
+                assert_eq!(after.blocked_until.is_some(), failure == 3);
+                row = Some(after);
+            }
+            let until = row.as_ref().and_then(|row| row.blocked_until).unwrap();
+            assert_eq!(until, now + chrono::Duration::minutes(wait));
+            now = until;
+        }
+        now = row.as_ref().unwrap().expires_at;
+        assert_eq!(next(row.as_ref(), &limits, now).blocks, 0, "a day later it is forgotten");
+    }
+
+    #[test]
+    fn failures_that_are_far_apart_do_not_add_up() {
+        let limits = limits();
+        let mut row = None;
+        for round in 0..20 {
+            row = Some(next(row.as_ref(), &limits, minutes(round * 8)));
+            assert_eq!(row.as_ref().unwrap().blocked_until, None, "round {round}");
+        }
+    }
+
+    #[test]
+    fn strangers_elsewhere_close_the_door_to_strangers_only() {
+        let limits = limits();
+        let standing = |known, failures, blocked_until| Standing {
+            account: Vec::new(),
+            blocked_until,
+            failures,
+            first_at: Some(minutes(0)),
+            known,
+        };
+        let now = minutes(5);
+        assert_eq!(refused_until(&standing(false, 9, None), &limits, now), None);
+        assert_eq!(refused_until(&standing(false, 10, None), &limits, now), Some(minutes(15)));
+        assert_eq!(refused_until(&standing(true, 1000, None), &limits, now), None);
+        assert_eq!(refused_until(&standing(true, 0, Some(minutes(6))), &limits, now), Some(minutes(6)));
+        assert_eq!(refused_until(&standing(false, 0, Some(minutes(5))), &limits, now), None);
+    }
+
+    #[test]
+    fn what_is_not_written_is_counted() {
+        let notes = FailureNotes::default();
+        let written = (0..100).filter(|_| notes.take(false).is_some()).count();
+        assert!((30..40).contains(&written), "{written}");
+        assert!(notes.take(true).unwrap() >= 60);
+        assert_eq!(notes.take(true), Some(0));
+    }
+}

@@ -1,0 +1,41 @@
+//! Where a client is, for limits: an address is one network, of IPv6 the 64 bits that a customer gets and may vary at
+//! will below.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// The network of an address.
+pub fn of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+/// The network of an address that is a text; a text that is none is a network of its own.
+pub fn name_of(address: &str) -> String {
+    match address.parse() {
+        Ok(address @ IpAddr::V4(_)) => of(address).to_string(),
+        Ok(address) => match of(address) {
+            network @ IpAddr::V6(_) => format!("{network}/64"),
+            network @ IpAddr::V4(_) => network.to_string(),
+        },
+        Err(_) => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_of;
+
+    #[test]
+    fn an_address_of_ipv6_counts_with_its_neighbours() {
+        assert_eq!(name_of("192.0.2.7"), "192.0.2.7");
+        assert_eq!(name_of("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_eq!(name_of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
+        assert_eq!(name_of("2001:db8:1:2::1"), name_of("2001:db8:1:2:ffff::"));
+        assert_eq!(name_of(""), "unknown");
+    }
+}

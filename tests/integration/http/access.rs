@@ -1,0 +1,130 @@
+//! Who may call what: every operation of the OpenAPI document, called by everybody there is, as access.txt says. An
+//! operation that the table misses, or that the document does not have, fails.
+
+use std::collections::BTreeSet;
+
+use nightferry_core::db::audit::Origin;
+use nightferry_core::db::runs::RunScope;
+use nightferry_core::tiering::{plan, run};
+use nightferry_tests::harness::api::Api;
+use nightferry_tests::harness::{World, pattern};
+use reqwest::Method;
+use serde_json::Value;
+
+const TABLE: &str = include_str!("access.txt");
+
+struct Row {
+    method: &'static str,
+    path: &'static str,
+    /// Of each actor.
+    statuses: Vec<(&'static str, u16)>,
+    body: Option<&'static str>,
+}
+
+fn rows() -> Vec<Row> {
+    let header = TABLE.lines().find_map(|line| line.strip_prefix("# METHOD PATH")).unwrap();
+    let actors: Vec<&str> = header.split_whitespace().filter(|word| *word != "BODY").collect();
+    let lines = TABLE.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| {
+            // The body is what is left of the line; a path holds no space before a brace.
+            let (front, body) = match line.find(" {") {
+                Some(at) => (&line[..at], Some(&line[at + 1..])),
+                None => (line.strip_suffix('-').expect(line), None),
+            };
+            let words: Vec<&str> = front.split_whitespace().collect();
+            assert_eq!(words.len(), 2 + actors.len(), "{line}");
+            let status = |(actor, word): (&&'static str, &&str)| (*actor, word.parse().expect(line));
+            let statuses = actors.iter().zip(&words[2..]).map(status).collect();
+            Row { method: words[0], path: words[1], statuses, body }
+        })
+        .collect()
+}
+
+/// Every method and path of the document.
+fn documented() -> BTreeSet<(String, String)> {
+    let document = serde_json::to_value(nightferry_api::openapi_document()).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let operations = |(path, item): (&String, &Value)| -> Vec<(String, String)> {
+        let methods = ["get", "head", "post", "put", "patch", "delete", "options", "trace"];
+        let used = methods.iter().filter(|method| item.get(**method).is_some());
+        used.map(|method| (method.to_uppercase(), path.clone())).collect()
+    };
+    paths.iter().flat_map(operations).collect()
+}
+
+/// The token of somebody who has just signed in: a call may end the session. A column of the table is an arm here.
+async fn token_of(actor: &str, api: &Api, world: &World) -> Option<String> {
+    match actor {
+        "nobody" => None,
+        "stranger" => Some(api.person().await.token),
+        "admin" => Some(api.admin(world).await.token),
+        other => panic!("the table has a column {other}, which nobody is"),
+    }
+}
+
+/// The path with the id of something that belongs to somebody else.
+async fn concrete(path: &str, world: &World) -> String {
+    if !path.contains('{') {
+        return path.to_owned();
+    }
+    let owner = world.user().await;
+    let id = if path.starts_with("/api/files/{id}") {
+        world.upload(owner, "a file", pattern(1, 10)).await.row.id.to_string()
+    } else if path.starts_with("/api/admin/sync/runs/{id}") {
+        world.request_run(RunScope::default()).await.id.to_string()
+    } else if path.starts_with("/api/admin/sync/plans/{id}") {
+        let made = plan::make(&world.context, &RunScope::default(), None, &Origin::default()).await;
+        made.unwrap().plan.id.to_string()
+    } else if path.starts_with("/api/admin/users/{id}") {
+        owner.to_string()
+    } else {
+        panic!("access.rs does not know what {path} is about")
+    };
+    let path = path.replace("{id}", &id);
+    assert!(!path.contains('{'), "access.rs does not know all that {path} is about");
+    path
+}
+
+#[test]
+fn the_table_has_every_operation_once_and_no_other() {
+    let rows = rows();
+    let listed: BTreeSet<(String, String)> =
+        rows.iter().map(|row| (row.method.to_owned(), row.path.to_owned())).collect();
+    assert_eq!(listed.len(), rows.len(), "an operation stands in access.txt twice");
+    let documented = documented();
+    let missing: Vec<_> = documented.difference(&listed).collect();
+    let gone: Vec<_> = listed.difference(&documented).collect();
+    assert!(missing.is_empty() && gone.is_empty(), "access.txt: add {missing:?}, take out {gone:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_may_do_what_the_table_says_and_nothing_else() {
+    let world = World::new().await;
+    let api = world.start_api();
+    let mut wrong = Vec::new();
+    for row in rows() {
+        for (actor, expected) in row.statuses {
+            let path = concrete(row.path, &world).await;
+            let mut request = api.request(Method::from_bytes(row.method.as_bytes()).unwrap(), &path);
+            if let Some(token) = token_of(actor, &api, &world).await {
+                request = request.bearer_auth(token);
+            }
+            if let Some(body) = row.body {
+                let unique = uuid::Uuid::new_v4().simple().to_string();
+                let body = body.replace("$UNIQUE", &unique);
+                request = request.header("content-type", "application/json").body(body);
+            }
+            let response = request.send().await.unwrap();
+            let found = response.status().as_u16();
+            if found != expected {
+                let said = response.text().await.unwrap();
+                wrong.push(format!("{} {path} as {actor}: {found}, not {expected}: {said}", row.method));
+            }
+            if let Some(active) = run::active(&world.context).await.unwrap() {
+                run::cancel(&world.context, active.id, None, &Origin::default()).await.unwrap();
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -1,0 +1,168 @@
+//! Guessing passwords is slowed down where it comes from, nobody can lock somebody else out by it, and what does not exist
+//! behaves as what does.
+
+use nightferry_tests::harness::api::{Api, PASSWORD, answered, problem};
+use nightferry_tests::harness::{World, WorldBuilder, database};
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+/// A world whose clients say where they are.
+fn world() -> WorldBuilder {
+    World::with("server.trusted_proxies", "127.0.0.0/8")
+}
+
+fn login_from(api: &Api, network: &str, email: &str, password: &str) -> RequestBuilder {
+    api.request(Method::POST, "/api/auth/login")
+        .header("x-forwarded-for", network)
+        .json(&json!({ "email": email, "password": password }))
+}
+
+/// Wrong passwords, one after the other. Answers the codes.
+async fn guess(api: &Api, network: &str, email: &str, times: usize) -> Vec<Value> {
+    let mut codes = Vec::new();
+    for _ in 0..times {
+        let (_, body) = answered(login_from(api, network, email, "wrong password")).await;
+        codes.push(body["error_code"].clone());
+    }
+    codes
+}
+
+fn expected(wrong: usize, limited: usize) -> Vec<Value> {
+    let codes = ["INVALID_CREDENTIALS"].repeat(wrong).into_iter().chain(["RATE_LIMITED"].repeat(limited));
+    codes.map(Value::from).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_wrong_passwords_make_an_address_wait_whether_or_not_there_is_such_an_account() {
+    let world = world().build().await;
+    let api = world.start_api();
+    let ann = api.person().await;
+    for email in [ann.email.as_str(), "nobody@example.org"] {
+        assert_eq!(guess(&api, "192.0.2.1", email, 12).await, expected(10, 2), "{email}");
+        let response = login_from(&api, "192.0.2.1", email, PASSWORD).send().await.unwrap();
+        assert_eq!(response.status(), 429, "also with the right one");
+        let wait: i64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((890..=900).contains(&wait), "{wait}");
+    }
+    // Case does not make another account of it, and another address may still try.
+    assert_eq!(guess(&api, "192.0.2.1", &ann.email.to_uppercase(), 1).await, expected(0, 1));
+    assert_eq!(answered(login_from(&api, "192.0.2.2", &ann.email, PASSWORD)).await.0, 200);
+    // A neighbour within the same /64 is the same one.
+    assert_eq!(guess(&api, "2001:db8::1", &ann.email, 10).await, expected(10, 0));
+    assert_eq!(guess(&api, "2001:db8::ffff:2", &ann.email, 1).await, expected(0, 1));
+    assert_eq!(guess(&api, "2001:db8:0:1::1", &ann.email, 1).await, expected(1, 0));
+
+    world.context.clock.advance(chrono::Duration::minutes(15));
+    assert_eq!(answered(login_from(&api, "192.0.2.1", &ann.email, PASSWORD)).await.0, 200);
+    let sql = format!(
+        "SELECT count(*) FROM audit_events WHERE action = 'session.locked_out' AND target_id = '{}'",
+        ann.id
+    );
+    assert_eq!(database::texts(&world.context.db, &sql).await, ["2"], "once for each address");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_password_forgets_the_wrong_ones_before() {
+    let world = world().build().await;
+    let api = world.start_api();
+    let ann = api.person().await;
+    for _ in 0..3 {
+        assert_eq!(guess(&api, "192.0.2.1", &ann.email, 9).await, expected(9, 0));
+        assert_eq!(answered(login_from(&api, "192.0.2.1", &ann.email, PASSWORD)).await.0, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owner_signs_in_from_the_usual_place_while_others_hammer() {
+    let world = world().set("limits.failed_logins_everywhere", "40").build().await;
+    let api = world.start_api();
+    let ann = api.person().await;
+    let home = "198.51.100.7";
+    assert_eq!(answered(login_from(&api, home, &ann.email, PASSWORD)).await.0, 200);
+    // Many addresses, each below its own limit.
+    let attack = async |email: &str| {
+        let mut codes = Vec::new();
+        for address in 0..6 {
+            codes.extend(guess(&api, &format!("203.0.113.{address}"), email, 9).await);
+        }
+        codes
+    };
+    let codes = attack(&ann.email).await;
+    assert_eq!(codes, expected(40, 14));
+    assert_eq!(attack("nobody@example.org").await, codes, "as for an account that does not exist");
+    // From elsewhere not even the right password helps, so that nobody learns that it is the right one.
+    problem(login_from(&api, "192.0.2.99", &ann.email, PASSWORD), 429, "RATE_LIMITED").await;
+    // The owner at home does not notice.
+    for _ in 0..3 {
+        assert_eq!(answered(login_from(&api, home, &ann.email, PASSWORD)).await.0, 200);
+        assert_eq!(guess(&api, "203.0.113.77", &ann.email, 1).await, expected(0, 1));
+    }
+    // Whoever guesses at home is slowed down there as everywhere.
+    assert_eq!(guess(&api, home, &ann.email, 11).await, expected(10, 1));
+    world.context.clock.advance(chrono::Duration::minutes(16));
+    assert_eq!(answered(login_from(&api, "192.0.2.99", &ann.email, PASSWORD)).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_at_the_same_time_do_not_get_around_the_limit() {
+    let world = world().build().await;
+    let api = world.start_api();
+    let ann = api.person().await;
+    let guesses = (0..40).map(|_| answered(login_from(&api, "192.0.2.1", &ann.email, "wrong password")));
+    let answers = futures_util::future::join_all(guesses).await;
+    let wrong = answers.iter().filter(|(_, body)| body["error_code"] == "INVALID_CREDENTIALS").count();
+    assert_eq!(wrong, 10, "the others were told nothing");
+    assert!(answers.iter().all(|(status, _)| *status == 401 || *status == 429));
+    // Right ones at the same time all get in.
+    let right = (0..20).map(|_| answered(login_from(&api, "192.0.2.2", &ann.email, PASSWORD)));
+    let answers = futures_util::future::join_all(right).await;
+    assert!(answers.iter().all(|(status, _)| *status == 200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wait_grows_and_a_new_password_from_the_operator_ends_it() {
+    let world = world().set("limits.failed_logins", "2").build().await;
+    let api = world.start_api();
+    let ann = api.person().await;
+    for minutes in [15, 30, 60, 60] {
+        assert_eq!(guess(&api, "192.0.2.1", &ann.email, 3).await, expected(2, 1), "{minutes}");
+        world.context.clock.advance(chrono::Duration::minutes(minutes - 1));
+        assert_eq!(guess(&api, "192.0.2.1", &ann.email, 1).await, expected(0, 1), "{minutes}");
+        world.context.clock.advance(chrono::Duration::minutes(1));
+    }
+    assert_eq!(guess(&api, "192.0.2.1", &ann.email, 3).await, expected(2, 1));
+    let id = ann.id.parse().unwrap();
+    let origin = nightferry_core::db::audit::Origin::default();
+    nightferry_core::auth::account::set_password(
+        &world.context,
+        id,
+        "another one".to_owned().into(),
+        &origin,
+    )
+    .await
+    .unwrap();
+    assert_eq!(answered(login_from(&api, "192.0.2.1", &ann.email, "another one")).await.0, 200);
+    // What does not matter any more goes.
+    guess(&api, "192.0.2.3", &ann.email, 1).await;
+    world.context.clock.advance(chrono::Duration::days(200));
+    nightferry_core::tiering::reap::expired_rows(&world.context).await.unwrap();
+    for table in ["sign_in_failures", "known_networks"] {
+        let left = database::texts(&world.context.db, &format!("SELECT count(*) FROM {table}")).await;
+        assert_eq!(left, ["0"], "{table}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_somebody_says_to_be_is_not_believed_without_a_proxy() {
+    let world = World::new().await;
+    let api = world.start_api();
+    let ann = api.person().await;
+    for address in 0..10 {
+        assert_eq!(guess(&api, &format!("203.0.113.{address}"), &ann.email, 1).await, expected(1, 0));
+    }
+    assert_eq!(
+        guess(&api, "203.0.113.200", &ann.email, 1).await,
+        expected(0, 1),
+        "it was one address all along"
+    );
+}
