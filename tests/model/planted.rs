@@ -3,9 +3,9 @@
 //!
 //! | bug | planted by | caught after | by |
 //! | --- | --- | --- | --- |
-//! | an eviction without a second look | a row of another verified copy, there for as long as the look takes | 42 sequences | I2 |
-//! | a commit without a lease | taking the lease for the token that is about to commit | 27 sequences | I5 |
-//! | a verification that believes everything | a store that keeps other bytes and swears that they are right | 17 sequences | I3 |
+//! | an eviction without a second look | a row of another verified copy, there for as long as the look takes | 26 sequences | I2 |
+//! | a commit without a lease | taking the lease for the token that is about to commit | 23 sequences | I5 |
+//! | a verification that believes everything | a store that keeps other bytes and swears that they are right | 30 sequences | I3 |
 
 use crate::runner::{Plan, Servers};
 

@@ -123,9 +123,9 @@ impl<'c> Policy<'c> {
             joins += " JOIN users owner ON owner.id = f.owner_id";
         }
         if self.rules.values().any(|rule| !rule.path.is_empty()) {
-            joins += &match reach {
-                Reach::All => format!(" LEFT JOIN {PATHS} folder ON folder.id = f.folder_id"),
-                Reach::Some => format!(" LEFT JOIN {PATH} folder ON true"),
+            joins = match reach {
+                Reach::All => format!("{joins} LEFT JOIN {PATHS} folder ON folder.id = f.folder_id"),
+                Reach::Some => format!("{joins} LEFT JOIN {PATH} folder ON true"),
             };
         }
         joins

@@ -130,7 +130,7 @@ async fn encrypted_copies_that_were_tampered_with_are_not_believed() {
     rewrite(cloud, &objects["cut"], |bytes, _| bytes.truncate(64 * 1024 + 16)).await;
     let set = |name: &'static str, value: String| {
         move |_: &mut Vec<u8>, label: &mut BTreeMap<String, String>| {
-            drop(label.insert(name.to_owned(), value))
+            drop(label.insert(name.to_owned(), value));
         }
     };
     rewrite(cloud, &objects["swapped"], set(Seal::ENVELOPE, of_good)).await;
