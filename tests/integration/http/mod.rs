@@ -1,5 +1,6 @@
 //! The HTTP contract, spoken by a real client over real sockets.
 
+mod account_commands;
 mod accounts;
 mod admin;
 mod cookies;
