@@ -3,6 +3,8 @@
 //! Whoever changes a session locks its row first and its refresh tokens after: so of a refresh and an ending at once one
 //! waits for the other, and no token is made that outlives its session.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Duration, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use secrecy::SecretString;
@@ -98,7 +100,7 @@ async fn admit(
 pub(super) async fn start(
     context: &Context,
     conn: &mut AsyncPgConnection,
-    signer: &SigningKey,
+    signer: &Arc<SigningKey>,
     user: User,
     detail: serde_json::Value,
     origin: &Origin,
@@ -212,7 +214,7 @@ fn refresh_lifetime(context: &Context) -> Duration {
 async fn issue(
     context: &Context,
     conn: &mut AsyncPgConnection,
-    signer: &SigningKey,
+    signer: &Arc<SigningKey>,
     user: User,
     session: &SessionRow,
     origin: &Origin,
@@ -233,7 +235,7 @@ async fn issue(
         expires_at,
     };
     refresh_tokens::insert(conn, &row).await?;
-    let access_token = context.tokens.issue(signer, user.id, session.id, now)?;
+    let access_token = context.tokens.issue(signer, user.id, session.id, now).await?;
     Ok(Session {
         access_token,
         expires_in: context.tokens.lifetime().num_seconds(),

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::keys::{SigningKey, SigningKeys};
-use crate::config::AuthConfig;
+use crate::config::{AuthConfig, SigningAlgorithm};
 use crate::db::Database;
 use crate::error::{Error, Result};
 use crate::ids::{SessionId, UserId};
@@ -83,21 +83,29 @@ impl AccessTokens {
     ///
     /// # Errors
     /// [`Error::Internal`] when signing fails.
-    pub fn issue(
+    pub async fn issue(
         &self,
-        signer: &SigningKey,
+        signer: &Arc<SigningKey>,
         user: UserId,
         session: SessionId,
         now: DateTime<Utc>,
     ) -> Result<String> {
-        signer.sign(&Claims {
+        let claims = Claims {
             sub: user,
             jti: Uuid::new_v4(),
             sid: session,
             iss: self.issuer.clone(),
             iat: now.timestamp(),
             exp: (now + self.lifetime).timestamp(),
-        })
+        };
+        if signer.algorithm() != SigningAlgorithm::Rs256 {
+            return signer.sign(&claims);
+        }
+        // RSA takes milliseconds, the others microseconds.
+        let signer = signer.clone();
+        tokio::task::spawn_blocking(move || signer.sign(&claims))
+            .await
+            .map_err(|error| Error::Internal(format!("signing an access token panicked: {error}")))?
     }
 
     /// Checks a token by the key that its header names: signature, that key's algorithm, issuer, and expiry at `now`.

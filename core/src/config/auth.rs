@@ -109,7 +109,7 @@ pub(super) const SETTINGS: &[Spec] = &[
     Spec::new(
         "auth.access_token_ttl",
         Kind::seconds(60, 86_400),
-        "Life of an access token. Short, because it also bounds how long a removed account can go on.",
+        "Life of an access token; then clients continue with their refresh token. Ending a session does not wait for it.",
     ),
     Spec::new(
         "auth.refresh_token_ttl",

@@ -98,6 +98,8 @@ pub async fn revoke_families(
     Ok(diesel::update(
         refresh_tokens::table
             .filter(refresh_tokens::family.eq_any(families))
+            // Of a long session there are thousands that were exchanged already.
+            .filter(refresh_tokens::rotated_at.is_null())
             .filter(refresh_tokens::revoked_at.is_null()),
     )
     .set(refresh_tokens::revoked_at.eq(at))

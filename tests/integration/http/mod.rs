@@ -1,6 +1,7 @@
 //! The HTTP contract, spoken by a real client over real sockets.
 
 mod access;
+mod account_commands;
 mod accounts;
 mod admin;
 mod admin_users;

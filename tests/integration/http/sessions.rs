@@ -245,3 +245,32 @@ async fn each_request_asks_the_database_once_by_indices() {
     assert!(plan.contains("on sessions s") && plan.contains("revoked_tokens_pkey"), "{plan}");
     assert!(!plan.contains("Seq Scan on sessions") && !plan.contains("Seq Scan on users"), "{plan}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_signed_in_before_sessions_had_rows_stays_so() {
+    let world = World::new().await;
+    let api = world.start_api();
+    let (ann, gone) = (api.person().await, api.person().await);
+    assert_eq!(answered(refresh(&api, &ann.refresh_token)).await.0, 200);
+    assert_eq!(answered(gone.request(Method::POST, "/api/auth/logout")).await.0, 204);
+    let before = database::texts(&world.context.db, "SELECT id FROM sessions ORDER BY id").await;
+    database::execute(&world.context.db, "DELETE FROM sessions").await.unwrap();
+    let up = include_str!("../../../migrations/2026-11-21-000016_sessions/up.sql");
+    let fill = up.split(';').find(|statement| statement.contains("INSERT INTO sessions")).unwrap();
+    database::execute(&world.context.db, fill).await.unwrap();
+    assert_eq!(database::texts(&world.context.db, "SELECT id FROM sessions ORDER BY id").await, before);
+    assert_eq!(answered(me(&api, &ann.token)).await.0, 200);
+    assert_ended(&api, &gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_an_older_instance_begins_meanwhile_continues_with_its_refresh_token() {
+    let world = World::new().await;
+    let api = world.start_api();
+    let ann = api.person().await;
+    database::execute(&world.context.db, "DELETE FROM sessions").await.unwrap();
+    problem(me(&api, &ann.token), 401, "TOKEN_REVOKED").await;
+    let (status, next) = answered(refresh(&api, &ann.refresh_token)).await;
+    assert_eq!(status, 200, "{next}");
+    assert_eq!(answered(me(&api, next["access_token"].as_str().unwrap())).await.0, 200);
+}
