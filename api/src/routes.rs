@@ -66,6 +66,11 @@ routes! {
     "/api/admin/sync/runs/{id}/cancel" Quick { POST => admin::sync::cancel::cancel }
     "/api/admin/sync/runs/{id}/failures" Quick { GET => admin::sync::failures::failures }
 
+    "/api/admin/stores" Quick { GET => admin::stores::list::list }
+    "/api/admin/stores/{name}/drain" Quick {
+        POST => admin::stores::drain::drain, DELETE => admin::stores::undrain::undrain
+    }
+
     "/health" Quick { GET => health::live::live }
     "/health/ready" Quick { GET => health::ready::ready }
     "/api/health" Quick { GET => health::ready::ready_in_api }

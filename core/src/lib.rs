@@ -10,6 +10,7 @@ pub mod db;
 pub mod encryption;
 pub mod error;
 pub mod file;
+pub mod health;
 pub mod ids;
 pub mod retry;
 pub mod step;

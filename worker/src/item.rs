@@ -110,7 +110,7 @@ async fn attempt(
         () = closed.cancelled() => return None,
         slot = bench.slots.acquire() => slot.ok()?,
     };
-    if bench.gate.is_open() || bench.draining.is_cancelled() || stopped.is_cancelled() {
+    if bench.gate.blocks(claim) || bench.draining.is_cancelled() || stopped.is_cancelled() {
         return None;
     }
     if run.is_some_and(|run| window::opens_at(&bench.context, run.trigger).is_some()) {

@@ -27,6 +27,8 @@ use crate::{committer, fetch_loop, jobs};
 const IDLE: Duration = Duration::from_secs(5);
 /// While a run waits for others' copies or for a backoff to end, it is looked at this often.
 const WAITING: Duration = Duration::from_millis(500);
+/// While all that is left of a run waits for a store, it is looked at at least this often: somebody may have stopped it.
+const MOST_PATIENT: Duration = Duration::from_secs(5);
 /// While a run waits for the transfer window, it is looked at this often.
 const CLOSED: Duration = Duration::from_secs(1);
 
@@ -65,6 +67,9 @@ pub(crate) async fn run(
             grace_over: CancellationToken::new(),
         },
     };
+    let bells = [wake.clone(), fetch_wake.clone()];
+    let probing =
+        tokio::spawn(state.bench.gate.clone().keep_probing(context.clone(), bells, shutdown.clone()));
     let fetching = tokio::spawn(fetch_loop::run(
         state.bench.clone(),
         worker,
@@ -93,6 +98,9 @@ pub(crate) async fn run(
     state.drain().await;
     if let Err(error) = fetching.await {
         tracing::error!(target: "nightferry::sync", %error, "bringing copies back ended badly");
+    }
+    if let Err(error) = probing.await {
+        tracing::error!(target: "nightferry::sync", %error, "asking stores whether they are back ended badly");
     }
     drop(state);
     if let Err(error) = committing.await {
@@ -127,18 +135,6 @@ impl Loop {
             self.over(ended);
         }
         let context = self.bench.context.clone();
-        if let Some(pause) = self.bench.gate.probe_in() {
-            self.end_if_stopped().await?;
-            if !pause.is_zero() {
-                return Ok(Some(pause));
-            }
-            let draining = self.bench.draining.clone();
-            tokio::select! {
-                () = draining.cancelled() => {}
-                () = self.bench.gate.probe(&context) => {}
-            }
-            return Ok(None);
-        }
         let Some(run) = self.active_run().await? else { return Ok(Some(IDLE)) };
         self.outlook.mind(&context, run.id).await;
         if let Some(opens) = window::opens_at(&context, run.trigger) {
@@ -154,9 +150,13 @@ impl Loop {
             if self.bench.draining.is_cancelled() {
                 return Ok(Some(WAITING));
             }
-            let batch = claim::next_batch(&context, run.id, self.worker, most).await?;
+            let down = self.bench.gate.down();
+            let batch = claim::next_batch_without(&context, run.id, self.worker, most, &down).await?;
             if batch.claims.is_empty() {
-                return self.end_of_queue(run.id).await;
+                let pause = self.end_of_queue(run.id).await?;
+                // What waits for a store that is down is read over at each look: not more often than it is asked.
+                let asked_in = self.bench.gate.probe_in().unwrap_or_default();
+                return Ok(pause.map(|pause| pause.max(asked_in.min(MOST_PATIENT))));
             }
             for claim in batch.claims {
                 let streams = copy::streams_for(&context.config.tiering, unsigned(claim.size));
@@ -213,18 +213,6 @@ impl Loop {
         if self.in_flight.is_empty() {
             self.streams = 0;
         }
-    }
-
-    /// A run that was stopped need not wait until the stores are back.
-    async fn end_if_stopped(&mut self) -> Result<()> {
-        let Some(run) = self.current.clone() else { return Ok(()) };
-        if self.in_flight.is_empty()
-            && let Some(ended) = run::settle(&self.bench.context, run.id).await?
-        {
-            self.current = None;
-            tell(&ended);
-        }
-        Ok(())
     }
 
     /// Nothing is due: the run has ended, or waits for a backoff or for other workers.

@@ -10,5 +10,5 @@ mod query;
 pub(crate) use body::{Json, OptionalJson};
 pub(crate) use caller::{Admin, Caller};
 pub(crate) use origin::ClientOrigin;
-pub(crate) use path::Id;
+pub(crate) use path::{Id, StoreName};
 pub(crate) use query::{Query, choice, flag, page_size, whole_number};

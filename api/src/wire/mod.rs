@@ -6,3 +6,4 @@ pub(crate) mod health;
 pub(crate) mod plan;
 pub(crate) mod problem;
 pub(crate) mod run;
+pub(crate) mod store;

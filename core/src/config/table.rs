@@ -1,7 +1,9 @@
 //! The one table of all settings, in the order in which they are shown, and how keys are found in it.
 
 use super::spec::Spec;
-use super::{auth, catalog, database, logging, policy, reconcile, scrub, server, stores, tiering, uploads};
+use super::{
+    auth, catalog, database, health, logging, policy, reconcile, scrub, server, stores, tiering, uploads,
+};
 
 /// The sections of which there are several: one for each name (`stores.minio`) or number (`policy.rules.1`). In the
 /// table their keys have `*` in the place of it.
@@ -16,6 +18,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Spec> {
         auth::SETTINGS,
         stores::SETTINGS,
         tiering::SETTINGS,
+        health::SETTINGS,
         policy::SETTINGS,
         policy::RULE_SETTINGS,
         policy::PRICE_SETTINGS,

@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod catalog;
 pub mod chores;
+pub mod drains;
 pub mod enums;
 pub mod file_changes;
 pub mod files;
@@ -25,6 +26,7 @@ pub mod runs;
 pub mod schedules;
 pub mod schema;
 mod statement;
+pub mod store_health;
 mod tls;
 pub mod transfer_parts;
 pub mod users;

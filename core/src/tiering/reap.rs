@@ -6,7 +6,7 @@ use diesel_async::AsyncConnection;
 use crate::context::Context;
 use crate::db::enums::ReplicaState;
 use crate::db::objects::{self, Removal};
-use crate::db::{chores, refresh_tokens, replicas, revoked_tokens, workers};
+use crate::db::{chores, refresh_tokens, replicas, revoked_tokens, store_health, workers};
 use crate::error::{Error, Result};
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreError, UploadId, Verdict};
@@ -88,7 +88,9 @@ async fn remove(context: &Context, removal: &Removal) -> Result<bool> {
     let acknowledged = replicas.iter().any(|row| row.store == removal.upload_store);
     let mut names: Vec<(&str, bool)> =
         replicas.iter().map(|row| (row.store.as_str(), row.state == ReplicaState::Present)).collect();
-    if !acknowledged {
+    // Of what was acknowledged once, and then freed or moved, nothing is left there: that store may be gone for good.
+    let settled = removal.was_stored && context.stores.get(&removal.upload_store).is_none();
+    if !acknowledged && !settled {
         names.push((&removal.upload_store, false));
     }
     for (name, finished) in names {
@@ -141,6 +143,7 @@ pub async fn expired_rows(context: &Context) -> Result<()> {
     revoked_tokens::purge(&mut conn, now).await?;
     refresh_tokens::purge(&mut conn, now).await?;
     workers::purge(&mut conn, now - chrono::Duration::days(1)).await?;
+    store_health::purge(&mut conn, now - chrono::Duration::hours(1)).await?;
     chores::purge(&mut conn).await?;
     plan::purge(&mut conn).await?;
     Ok(())

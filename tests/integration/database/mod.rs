@@ -2,6 +2,7 @@
 
 mod claim_cost;
 mod constraints;
+mod draining_cost;
 mod freeing_cost;
 mod lists;
 mod migrations;

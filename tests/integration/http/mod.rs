@@ -5,4 +5,5 @@ mod admin;
 mod downloads;
 mod files;
 mod health;
+mod stores;
 mod uploads;

@@ -1,3 +1,4 @@
 //! Administration. Every handler in here takes [`crate::extract::Admin`].
 
+pub(crate) mod stores;
 pub(crate) mod sync;

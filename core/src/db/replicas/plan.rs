@@ -139,7 +139,7 @@ pub async fn plan_until(
 /// the local copy would wait for it for ever.
 async fn drop_unwanted(conn: &mut AsyncPgConnection, wanted: &Wanted<'_>) -> Result<usize> {
     let Wanted { policy, store, .. } = wanted;
-    if policy.rules.is_empty() && *store == policy.cloud {
+    if policy.rules.is_empty() && policy.usual().contains(store) {
         return Ok(0);
     }
     let mut values = Values::default();
