@@ -27,8 +27,6 @@ use crate::{committer, fetch_loop, jobs};
 const IDLE: Duration = Duration::from_secs(5);
 /// While a run waits for others' copies or for a backoff to end, it is looked at this often.
 const WAITING: Duration = Duration::from_millis(500);
-/// While all that is left of a run waits for a store, it is looked at at least this often: somebody may have stopped it.
-const MOST_PATIENT: Duration = Duration::from_secs(5);
 /// While a run waits for the transfer window, it is looked at this often.
 const CLOSED: Duration = Duration::from_secs(1);
 
@@ -150,13 +148,12 @@ impl Loop {
             if self.bench.draining.is_cancelled() {
                 return Ok(Some(WAITING));
             }
-            let down = self.bench.gate.down();
+            let (down, started) = (self.bench.gate.down(), Instant::now());
             let batch = claim::next_batch_without(&context, run.id, self.worker, most, &down).await?;
             if batch.claims.is_empty() {
+                let looked = started.elapsed();
                 let pause = self.end_of_queue(run.id).await?;
-                // What waits for a store that is down is read over at each look: not more often than it is asked.
-                let asked_in = self.bench.gate.probe_in().unwrap_or_default();
-                return Ok(pause.map(|pause| pause.max(asked_in.min(MOST_PATIENT))));
+                return Ok(pause.map(|pause| patience(pause, &down, looked)));
             }
             for claim in batch.claims {
                 let streams = copy::streams_for(&context.config.tiering, unsigned(claim.size));
@@ -286,6 +283,12 @@ impl Loop {
         }
         while self.chores.join_next().await.is_some() {}
     }
+}
+
+/// How long to wait after a look of this length that found nothing. What waits for a store that is `down` is read over each
+/// time, and may be millions of copies: the database must not be kept busy by that. Whoever finds the store back rings.
+pub(crate) fn patience(usual: Duration, down: &[String], looked: Duration) -> Duration {
+    if down.is_empty() { usual } else { usual.max(looked * 10) }
 }
 
 /// What follows a run: what may go is freed, and the cloud store gets a snapshot of what is known now.
