@@ -137,7 +137,9 @@ fn domain_outcome(error: &Error) -> (StatusCode, &'static str) {
         Error::ChecksumMismatch { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "CHECKSUM_MISMATCH"),
         Error::Store(error) if error.is_outage() => (StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE"),
         Error::Store(_) => (StatusCode::BAD_GATEWAY, "STORE_ERROR"),
-        Error::StoreUnavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE"),
+        Error::StoreUnavailable { .. } | Error::NoLocalStore => {
+            (StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE")
+        }
         Error::DatabaseUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "DATABASE_UNAVAILABLE"),
         Error::Database(_) | Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
     }
@@ -244,6 +246,7 @@ mod tests {
                 "CHECKSUM_MISMATCH",
             ),
             (Error::StoreUnavailable { retry_after: Duration::from_secs(9) }, 503, "STORE_UNAVAILABLE"),
+            (Error::NoLocalStore, 503, "STORE_UNAVAILABLE"),
             (Error::DatabaseUnavailable("x".to_owned()), 503, "DATABASE_UNAVAILABLE"),
             (Error::Internal("x".to_owned()), 500, "INTERNAL"),
         ];

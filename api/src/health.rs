@@ -10,7 +10,8 @@ use futures_util::future::join_all;
 use nightferry_core::context::Context;
 use nightferry_core::db::workers;
 use nightferry_core::error::Result;
-use nightferry_core::store::Store;
+use nightferry_core::health;
+use nightferry_core::store::{Store, StoreRole};
 use tokio::sync::Mutex;
 
 /// How long each check may take.
@@ -23,9 +24,9 @@ const FRESH: Duration = Duration::from_secs(3);
 pub(crate) struct Report {
     /// Whether the database answers.
     pub(crate) database: bool,
-    /// Whether each store answers, by name.
+    /// Whether each store answers and counts as up, by name.
     pub(crate) stores: BTreeMap<String, bool>,
-    /// Whether the store that uploads go to answers.
+    /// Whether any local store answers.
     pub(crate) local: bool,
     /// Last sign of life of any worker.
     pub(crate) last_heartbeat: Option<DateTime<Utc>>,
@@ -65,13 +66,15 @@ impl Probes {
 }
 
 async fn look(context: &Context) -> Report {
-    let stores = join_all(
-        context.stores.all().map(|store| async move { (store.name().to_string(), answers(store).await) }),
-    );
+    let stores = join_all(context.stores.all().map(|store| async move {
+        // One that has just come back is not believed at once.
+        let answers = answers(context, store).await;
+        (store.name().to_string(), answers && context.health.is_up(store.name().as_str()))
+    }));
     let (database, stores) = tokio::join!(heartbeat(context), stores);
     let stores: BTreeMap<String, bool> = stores.into_iter().collect();
-    let local =
-        context.stores.local().is_ok_and(|store| stores.get(store.name().as_str()).copied().unwrap_or(false));
+    let locals = context.stores.names_with(StoreRole::Local);
+    let local = locals.iter().any(|name| stores.get(*name).copied().unwrap_or(false));
     Report { database: database.is_some(), stores, local, last_heartbeat: database.flatten() }
 }
 
@@ -95,11 +98,12 @@ async fn heartbeat(context: &Context) -> Option<Option<DateTime<Utc>>> {
     }
 }
 
-async fn answers(store: &Store) -> bool {
-    match tokio::time::timeout(DEADLINE, store.check()).await {
+/// What is seen here counts as a look like any other.
+async fn answers(context: &Context, store: &Store) -> bool {
+    match tokio::time::timeout(DEADLINE, health::look_at(context, store)).await {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
-            tracing::warn!(store = %store.name(), %error, "a store is not healthy");
+            tracing::warn!(store = %store.name(), error, "a store is not healthy");
             false
         }
         Err(_) => {

@@ -9,7 +9,7 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use nightferry_core::context::Context;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
-use nightferry_core::db::{passes, replicas, runs, workers};
+use nightferry_core::db::{drains, passes, replicas, runs, signed, workers};
 use nightferry_core::error::Result;
 use nightferry_core::tiering::{catalog, forecast};
 use tokio::sync::Mutex;
@@ -112,6 +112,16 @@ fn install() -> std::result::Result<PrometheusHandle, BuildError> {
     describe_gauge!("nightferry_runs", "Runs by status.");
     describe_gauge!("nightferry_workers_up", "Workers with a recent heartbeat.");
     describe_gauge!("nightferry_store_breaker_open", "Workers that wait for a store to come back, by store.");
+    describe_gauge!("nightferry_store_up", "Whether this process counts a store as up, by store and role.");
+    describe_gauge!(
+        "nightferry_store_draining",
+        "Whether a store is being emptied, or is empty and stays so."
+    );
+    describe_gauge!(
+        "nightferry_store_latency_seconds",
+        "How long a store's last answer to this process took."
+    );
+    describe_gauge!("nightferry_store_capacity_bytes", "What a store may hold; 0 when that is not limited.");
     describe_gauge!(
         "nightferry_backlog_seconds",
         "Seconds that the active run still needs at the rate of recent runs."
@@ -160,12 +170,28 @@ async fn count(context: &Context) -> Result<()> {
         let waiting = alive.iter().filter(|worker| worker.waits_for().contains(&name)).count();
         gauge!("nightferry_store_breaker_open", "store" => name.to_owned()).set(float(counted(waiting)));
     }
+    stores(context, &drains::names(&mut conn).await?);
     let forecast = forecast::of_active(context, &mut conn).await?;
     let needs = forecast.and_then(|forecast| forecast.needs).unwrap_or_default();
     gauge!("nightferry_backlog_seconds").set(needs.as_secs_f64());
     let exceeds = forecast.is_some_and(|forecast| forecast.exceeds_window());
     gauge!("nightferry_backlog_exceeds_window").set(if exceeds { 1.0 } else { 0.0 });
     Ok(())
+}
+
+/// How this process sees the stores, and which of them are being emptied.
+fn stores(context: &Context, draining: &[String]) {
+    for store in context.stores.all() {
+        let name = store.name().as_str();
+        let labels = [("store", name.to_owned()), ("role", store.role().to_string())];
+        let switch = |on: bool| if on { 1.0 } else { 0.0 };
+        gauge!("nightferry_store_up", &labels).set(switch(context.health.is_up(name)));
+        gauge!("nightferry_store_draining", &labels).set(switch(draining.iter().any(|it| it == name)));
+        let latency = context.health.of(name).and_then(|health| health.latency).unwrap_or_default();
+        gauge!("nightferry_store_latency_seconds", &labels).set(latency.as_secs_f64());
+        let capacity = context.config.capacity_of(name).map_or(0, signed);
+        gauge!("nightferry_store_capacity_bytes", &labels).set(float(capacity));
+    }
 }
 
 /// What the last complete passes of reconcile and scrub, and the last snapshot, said.

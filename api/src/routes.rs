@@ -87,6 +87,10 @@ routes! {
     "/api/admin/users" Quick { GET Admin => admin::users::list::list, POST Admin => admin::users::create::create }
     "/api/admin/users/{id}" Quick { GET Admin => admin::users::show::show, PATCH Admin => admin::users::change::change }
     "/api/admin/audit" Quick { GET Admin => admin::audit::list }
+    "/api/admin/stores" Quick { GET Admin => admin::stores::list::list }
+    "/api/admin/stores/{name}/drain" Quick {
+        POST Admin => admin::stores::drain::drain, DELETE Admin => admin::stores::undrain::undrain
+    }
 
     "/health" Quick { GET Public => health::live::live }
     "/health/ready" Quick { GET Public => health::ready::ready }

@@ -10,6 +10,7 @@ use actix_web::{App, HttpServer, rt, web};
 use nightferry_core::auth::keys;
 use nightferry_core::context::Context;
 use nightferry_core::file::access;
+use nightferry_core::health;
 use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 
@@ -79,11 +80,15 @@ impl Server {
         // Until the last download has begun.
         let served = CancellationToken::new();
         tokio::spawn(prepare_keys(context.clone(), served.clone()));
+        let watching = tokio::spawn(health::watch(context.clone(), "api", served.clone()));
         let noting = tokio::spawn(access::keep_flushing(context, served.clone()));
         let outcome = running.await;
         served.cancel();
         if let Err(error) = noting.await {
             tracing::warn!(%error, "noting when files are read ended badly");
+        }
+        if let Err(error) = watching.await {
+            tracing::warn!(%error, "watching the stores ended badly");
         }
         outcome?;
         tracing::info!("the API has stopped");

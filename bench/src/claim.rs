@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use nightferry_core::context::Context;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::RunTrigger;
-use nightferry_core::db::replicas::{self, Finished};
+use nightferry_core::db::replicas::{self, Finished, Terms};
 use nightferry_core::db::runs::{NewRun, RunScope};
 use nightferry_core::ids::{LeaseToken, RunId, UserId, WorkerId};
 use nightferry_core::tiering::run;
@@ -108,7 +108,8 @@ impl Queue {
         let token = LeaseToken::new();
         let mut conn = self.context.db.conn().await?;
         let start = Instant::now();
-        let batch = replicas::claim(&mut conn, self.run, self.worker, token, BATCH, LEASE).await?;
+        let terms = Terms { worker: self.worker, token, limit: BATCH, lease: LEASE, down: &[] };
+        let batch = replicas::claim(&mut conn, self.run, terms).await?;
         let claimed = start.elapsed();
         ensure!(
             i64::try_from(batch.len())? == BATCH,
@@ -127,7 +128,7 @@ impl Queue {
             })
             .collect();
         let start = Instant::now();
-        let switched = replicas::finish(&mut conn, "minio", &["s3"], &[], &finished).await?;
+        let switched = replicas::finish(&mut conn, &["minio"], &["s3"], &[], &finished).await?;
         let committed = start.elapsed();
         ensure!(switched.len() == finished.len(), "some copies were not switched");
         if counts {

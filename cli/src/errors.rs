@@ -170,6 +170,9 @@ fn of_domain(act: &dyn fmt::Display, error: &Error) -> Failure {
         Error::Store(error) => {
             failure.advise_command("see what is wrong with it", format!("store check {}", error.store()))
         }
+        Error::NotFound("store") | Error::NoLocalStore => {
+            failure.advise_command("list the stores", "store list")
+        }
         Error::StoreUnavailable { .. } => failure.advise_command("see which stores are down", "store check"),
         Error::DatabaseUnavailable(_) => failure
             .advise("check that Postgres is running and that database.url is right")
@@ -222,7 +225,7 @@ fn classify(error: &Error) -> (Exit, &'static str) {
         Error::SyncAlreadyRunning(_) => (Exit::Conflict, "sync_already_running"),
         Error::PlanChanged { .. } => (Exit::Conflict, "plan_changed"),
         Error::Store(error) => classify_store(error.is_outage()),
-        Error::StoreUnavailable { .. } => classify_store(true),
+        Error::StoreUnavailable { .. } | Error::NoLocalStore => classify_store(true),
         Error::DatabaseUnavailable(_) => (Exit::Unreachable, DATABASE_UNAVAILABLE),
         Error::Database(_) => (Exit::Failed, DATABASE_ERROR),
         Error::Unauthenticated

@@ -37,10 +37,10 @@ impl Look {
     /// A state, coloured by what it means.
     pub(crate) fn state(self, state: &str) -> String {
         let style = match state {
-            "succeeded" | "present" | "ok" | "active" => Style::new().green(),
-            "failed" | "lost" | "missing" => Style::new().red(),
+            "succeeded" | "present" | "ok" | "active" | "up" => Style::new().green(),
+            "failed" | "lost" | "missing" | "down" => Style::new().red(),
             "partial" | "cancelled" | "disabled" | "interrupted" | "differs" => Style::new().yellow(),
-            "running" | "copying" => Style::new().cyan(),
+            "running" | "copying" | "draining" => Style::new().cyan(),
             _ => return state.to_owned(),
         };
         self.paint(&style, state)

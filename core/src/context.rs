@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::db::Database;
 use crate::error::Result;
 use crate::file::access::AccessLog;
+use crate::health::Health;
 use crate::stores::Stores;
 use crate::tiering::pace::Pace;
 
@@ -26,6 +27,8 @@ pub struct Context {
     pub db: Database,
     /// The configured stores.
     pub stores: Stores,
+    /// Which stores are well, as this process sees them.
+    pub health: Health,
     /// Access tokens and the keys that sign them.
     pub tokens: AccessTokens,
     /// Providers elsewhere with which people sign in.
@@ -65,6 +68,7 @@ impl Context {
             upload_memory: Arc::new(Semaphore::new(pool_kib.min(Semaphore::MAX_PERMITS))),
             copy_streams: Arc::new(Semaphore::new(config.tiering.streams.clamp(1, Semaphore::MAX_PERMITS))),
             pace: Pace::new(&config.tiering, clock.clone()),
+            health: Health::new(&config.health),
             stores,
             clock,
             config: Arc::new(config),

@@ -137,6 +137,11 @@ pub enum Error {
         /// When to try again.
         retry_after: Duration,
     },
+    /// Every local store is being emptied, so that nothing may be written to any.
+    #[error(
+        "Nothing can be stored at the moment: every local store is being emptied. An administrator can take that back."
+    )]
+    NoLocalStore,
     /// Postgres cannot be reached or did not answer in time.
     #[error("The database cannot be reached: {0}")]
     DatabaseUnavailable(String),

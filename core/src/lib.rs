@@ -11,6 +11,7 @@ pub mod db;
 pub mod encryption;
 pub mod error;
 pub mod file;
+pub mod health;
 pub mod ids;
 pub mod retry;
 pub mod step;

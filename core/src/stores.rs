@@ -50,12 +50,23 @@ impl Stores {
         self.by_name.values()
     }
 
-    /// The names of the stores with this role.
+    /// The names of the stores with this role, in the same order as [`Self::with_role`].
     pub fn names_with(&self, role: StoreRole) -> Vec<&str> {
-        self.all().filter(|store| store.role() == role).map(|store| store.name().as_str()).collect()
+        self.with_role(role).into_iter().map(|store| store.name().as_str()).collect()
     }
 
-    /// The store that uploads go to.
+    /// The stores with this role: the main one first, then the others by name.
+    pub fn with_role(&self, role: StoreRole) -> Vec<&Store> {
+        let main = match role {
+            StoreRole::Local => &self.local,
+            StoreRole::Cloud => &self.cloud,
+        };
+        let mut stores: Vec<&Store> = self.all().filter(|store| store.role() == role).collect();
+        stores.sort_by_key(|store| store.name().as_str() != main);
+        stores
+    }
+
+    /// The main local store: uploads go to it while it is well.
     ///
     /// # Errors
     /// [`Error::Internal`] when it is not configured; the configuration's validation rules that out.
@@ -63,7 +74,7 @@ impl Stores {
         self.configured(&self.local)
     }
 
-    /// The store that files are ferried to.
+    /// The main store of the cloud: files are ferried to it where no rule says otherwise.
     ///
     /// # Errors
     /// As [`Self::local`].

@@ -1,7 +1,7 @@
-//! The loop that brings copies back to the local store when somebody wants them: beside the runs, with the same slots,
-//! leases and breaker. It waits for no schedule.
+//! The loop that makes copies outside of the runs, with the same slots, leases and breakers: back into a local store when
+//! somebody wants them, beside another local copy, away from a store that is being emptied. It waits for no schedule.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nightferry_core::error::Result;
 use nightferry_core::ids::WorkerId;
@@ -11,6 +11,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::heartbeat::Activity;
 use crate::item::{self, Workbench};
 use crate::leases::Leases;
+use crate::transfer_loop::patience;
 use crate::wake::Wake;
 
 /// Without a notification the loop looks this often.
@@ -53,10 +54,6 @@ async fn claim_more(
     while let Some(ended) = in_flight.try_join_next() {
         over(ended);
     }
-    // The other loop finds out when the stores are back.
-    if bench.gate.is_open() {
-        return Ok(WAITING);
-    }
     let tiering = &bench.context.config.tiering;
     loop {
         let room = tiering.concurrency.saturating_sub(in_flight.len());
@@ -64,9 +61,11 @@ async fn claim_more(
         if most == 0 {
             return Ok(WAITING);
         }
-        let batch = claim::next_fetches(&bench.context, worker, most).await?;
+        let (down, started) = (bench.gate.down(), Instant::now());
+        let batch = claim::next_fetches_without(&bench.context, worker, most, &down).await?;
         if batch.claims.is_empty() {
-            return Ok(IDLE);
+            let usual = if down.is_empty() { IDLE } else { WAITING };
+            return Ok(patience(usual, &down, started.elapsed()));
         }
         for claim in batch.claims {
             let held = leases.hold(batch.token);

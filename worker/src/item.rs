@@ -67,6 +67,7 @@ pub(crate) async fn process(bench: Workbench, run: Option<Assignment>, held: Hel
         None => patiently(|| give_back(&bench, token, &claim, None, Duration::ZERO)).await,
         Some(Ok(copied)) => {
             bench.gate.succeeded(&claim.store);
+            bench.context.health.answered(&claim.store, bench.context.clock.now(), None);
             if let Some(source) = copy::source_of(&bench.context, &claim) {
                 bench.gate.succeeded(source.name().as_str());
             }
@@ -84,6 +85,9 @@ pub(crate) async fn process(bench: Workbench, run: Option<Assignment>, held: Hel
         }
         Some(Err(error)) => {
             tracing::warn!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempt = claim.attempts + 1, %error, "a copy failed");
+            if let CopyError::Store(error) = &error {
+                bench.context.health.failed(error, bench.context.clock.now());
+            }
             let down = store_is_down(&bench, &error).await;
             patiently(|| failed(&bench, run.as_ref(), token, &claim, &error, down)).await
         }
@@ -110,7 +114,7 @@ async fn attempt(
         () = closed.cancelled() => return None,
         slot = bench.slots.acquire() => slot.ok()?,
     };
-    if bench.gate.is_open() || bench.draining.is_cancelled() || stopped.is_cancelled() {
+    if bench.gate.blocks(claim) || bench.draining.is_cancelled() || stopped.is_cancelled() {
         return None;
     }
     if run.is_some_and(|run| window::opens_at(&bench.context, run.trigger).is_some()) {

@@ -15,6 +15,7 @@ mod wake;
 
 use anyhow::Result;
 use nightferry_core::context::Context;
+use nightferry_core::health;
 use nightferry_core::ids::WorkerId;
 use nightferry_core::tiering::claim::{self, Identity};
 use nightferry_core::tiering::policy;
@@ -53,12 +54,16 @@ pub async fn run(context: Context, shutdown: CancellationToken) -> Result<()> {
     ));
     let listening =
         tokio::spawn(wake::listen(context.clone(), [wake.clone(), fetch_wake.clone()], shutdown.clone()));
+    let watching = tokio::spawn(health::watch(context.clone(), "worker", shutdown.clone()));
     let ticker = schedule::start(&context, &wake, &identity, &shutdown).await?;
 
     transfer_loop::run(&context, identity.id, &wake, &fetch_wake, &activity, &leases, gate, &shutdown).await;
 
     ticker.stop().await;
     listening.abort();
+    if let Err(error) = watching.await {
+        tracing::warn!(%error, "watching the stores ended badly");
+    }
     drained.cancel();
     if let Err(error) = beating.await {
         tracing::warn!(%error, "the heartbeat ended badly");

@@ -65,6 +65,9 @@ pub(crate) async fn run(
             grace_over: CancellationToken::new(),
         },
     };
+    let bells = [wake.clone(), fetch_wake.clone()];
+    let probing =
+        tokio::spawn(state.bench.gate.clone().keep_probing(context.clone(), bells, shutdown.clone()));
     let fetching = tokio::spawn(fetch_loop::run(
         state.bench.clone(),
         worker,
@@ -93,6 +96,9 @@ pub(crate) async fn run(
     state.drain().await;
     if let Err(error) = fetching.await {
         tracing::error!(target: "nightferry::sync", %error, "bringing copies back ended badly");
+    }
+    if let Err(error) = probing.await {
+        tracing::error!(target: "nightferry::sync", %error, "asking stores whether they are back ended badly");
     }
     drop(state);
     if let Err(error) = committing.await {
@@ -127,18 +133,6 @@ impl Loop {
             self.over(ended);
         }
         let context = self.bench.context.clone();
-        if let Some(pause) = self.bench.gate.probe_in() {
-            self.end_if_stopped().await?;
-            if !pause.is_zero() {
-                return Ok(Some(pause));
-            }
-            let draining = self.bench.draining.clone();
-            tokio::select! {
-                () = draining.cancelled() => {}
-                () = self.bench.gate.probe(&context) => {}
-            }
-            return Ok(None);
-        }
         let Some(run) = self.active_run().await? else { return Ok(Some(IDLE)) };
         self.outlook.mind(&context, run.id).await;
         if let Some(opens) = window::opens_at(&context, run.trigger) {
@@ -154,9 +148,12 @@ impl Loop {
             if self.bench.draining.is_cancelled() {
                 return Ok(Some(WAITING));
             }
-            let batch = claim::next_batch(&context, run.id, self.worker, most).await?;
+            let (down, started) = (self.bench.gate.down(), Instant::now());
+            let batch = claim::next_batch_without(&context, run.id, self.worker, most, &down).await?;
             if batch.claims.is_empty() {
-                return self.end_of_queue(run.id).await;
+                let looked = started.elapsed();
+                let pause = self.end_of_queue(run.id).await?;
+                return Ok(pause.map(|pause| patience(pause, &down, looked)));
             }
             for claim in batch.claims {
                 let streams = copy::streams_for(&context.config.tiering, unsigned(claim.size));
@@ -213,18 +210,6 @@ impl Loop {
         if self.in_flight.is_empty() {
             self.streams = 0;
         }
-    }
-
-    /// A run that was stopped need not wait until the stores are back.
-    async fn end_if_stopped(&mut self) -> Result<()> {
-        let Some(run) = self.current.clone() else { return Ok(()) };
-        if self.in_flight.is_empty()
-            && let Some(ended) = run::settle(&self.bench.context, run.id).await?
-        {
-            self.current = None;
-            tell(&ended);
-        }
-        Ok(())
     }
 
     /// Nothing is due: the run has ended, or waits for a backoff or for other workers.
@@ -298,6 +283,12 @@ impl Loop {
         }
         while self.chores.join_next().await.is_some() {}
     }
+}
+
+/// How long to wait after a look of this length that found nothing. What waits for a store that is `down` is read over each
+/// time, and may be millions of copies: the database must not be kept busy by that. Whoever finds the store back rings.
+pub(crate) fn patience(usual: Duration, down: &[String], looked: Duration) -> Duration {
+    if down.is_empty() { usual } else { usual.max(looked * 10) }
 }
 
 /// What follows a run: what may go is freed, and the cloud store gets a snapshot of what is known now.

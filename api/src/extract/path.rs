@@ -43,6 +43,19 @@ impl Noun for PersonalTokenId {
     const NOUN: &'static str = "token";
 }
 
+/// The `{name}` of the path: a store's. Whether there is such a store is not known here.
+pub(crate) struct StoreName(pub(crate) String);
+
+impl FromRequest for StoreName {
+    type Error = ApiError;
+    type Future = Ready<Result<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let name = request.match_info().get("name").map(|name| Self(name.to_owned()));
+        ready(name.ok_or_else(|| Error::NotFound("store").into()))
+    }
+}
+
 impl<T: Noun> FromRequest for Id<T> {
     type Error = ApiError;
     type Future = Ready<Result<Self>>;

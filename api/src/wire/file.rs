@@ -321,7 +321,7 @@ pub(crate) struct ReplicaStatus {
 /// What happens to a file next.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct NextStep {
-    /// `copy`, `copying`, `free`, `removed`, `retry` (on request), `lost` (no verified copy is left) or `none`.
+    /// `copy`, `copying`, `move` (its store is being emptied), `free`, `removed`, `retry` (on request), `lost` (no verified copy is left) or `none`.
     #[schema(example = "copy")]
     action: &'static str,
     /// When, if that is known.

@@ -8,4 +8,5 @@ pub(crate) mod plan;
 pub(crate) mod problem;
 pub(crate) mod run;
 pub(crate) mod session;
+pub(crate) mod store;
 pub(crate) mod token;

@@ -8,6 +8,7 @@ mod bandwidth;
 mod catalog;
 mod database;
 mod document;
+mod health;
 mod hours;
 mod layer;
 mod limits;
@@ -48,6 +49,7 @@ pub use self::bandwidth::Bandwidth;
 pub use self::catalog::CatalogConfig;
 pub use self::database::{DatabaseConfig, DatabaseTls};
 pub use self::document::{configuration_tables, example_toml};
+pub use self::health::HealthConfig;
 pub use self::limits::LimitsConfig;
 pub use self::logging::{LogFormat, LoggingConfig};
 pub use self::oidc::OidcConfig;
@@ -92,6 +94,8 @@ pub struct Config {
     pub stores: BTreeMap<String, StoreConfig>,
     /// When and how files are ferried.
     pub tiering: TieringConfig,
+    /// How it is found out which stores are well.
+    pub health: HealthConfig,
     /// Which files go where, and what that costs.
     pub policy: PolicyConfig,
     /// When the stores are compared with the database.
@@ -193,6 +197,13 @@ impl Config {
             .map(|(name, store)| (name.as_str(), store))
     }
 
+    /// Bytes that a store may hold; none where there is no limit.
+    pub fn capacity_of(&self, store: &str) -> Option<u64> {
+        let config = self.stores.get(store)?;
+        let of_role = || if config.role == StoreRole::Local { self.tiering.local_capacity } else { None };
+        config.capacity.or_else(of_role)
+    }
+
     /// Fills in what follows from other settings.
     fn derive(&mut self, problems: &mut Problems) {
         if let Some(said) = self.database.adopt_tls_of_url(problems) {
@@ -256,6 +267,33 @@ impl Config {
         self.tiering.check(&self.server, problems);
         self.policy.check(self, problems);
         stores::check_distinct(&self.stores, problems);
+        self.check_replicas(
+            "tiering.local_replicas",
+            self.tiering.local_replicas,
+            StoreRole::Local,
+            problems,
+        );
+        self.check_replicas(
+            "tiering.cloud_replicas",
+            self.tiering.cloud_replicas,
+            StoreRole::Cloud,
+            problems,
+        );
+    }
+
+    /// Copies that no store could take would be promised and never made.
+    fn check_replicas(&self, key: &str, wanted: usize, role: StoreRole, problems: &mut Problems) {
+        let stores = self.stores_with(role).count();
+        if wanted > 1 && wanted > stores {
+            let role = role.as_str();
+            problems.add(
+                key,
+                format!(
+                    "= {wanted} asks for more copies than there are stores with role = \"{role}\", {stores}"
+                ),
+                format!("add a section [stores.NAME] with role = \"{role}\", or ask for fewer copies"),
+            );
+        }
     }
 
     fn show_derived(&mut self, key: &str, value: &str, source: &str) {

@@ -57,6 +57,9 @@ pub struct StoreConfig {
     /// The keys, read.
     #[serde(skip)]
     pub keyring: Option<Arc<Keyring>>,
+    /// Bytes that it may hold; none: as [`Config::capacity_of`](super::Config::capacity_of) says.
+    #[serde(deserialize_with = "words::bytes")]
+    pub capacity: Option<u64>,
     /// Whether a missing bucket is created at start.
     pub create_bucket: bool,
     /// Deadline for opening a connection.
@@ -318,6 +321,13 @@ pub(super) const SETTINGS: &[Spec] = &[
     )
     .secret()
     .optional("encryption_key_file, or no encryption"),
+    Spec::new(
+        "stores.*.capacity",
+        Kind::Text { what: "a size such as \"500GiB\"", rule: rules::size },
+        "How much the store may hold, such as \"500GiB\" or \"2TB\". Of a local store it is what the marks of \
+         tiering.high_watermark and tiering.low_watermark are shares of; of a cloud store it is only shown.",
+    )
+    .optional("tiering.local_capacity for a local store, no limit for a cloud store"),
     Spec::new(
         "stores.*.create_bucket",
         Kind::Switch,

@@ -2,8 +2,8 @@
 
 use super::spec::Spec;
 use super::{
-    audit, auth, catalog, database, limits, logging, oidc, policy, reconcile, scrub, server, stores, tiering,
-    uploads,
+    audit, auth, catalog, database, health, limits, logging, oidc, policy, reconcile, scrub, server, stores,
+    tiering, uploads,
 };
 
 /// The sections of which there are several: one for each name (`stores.minio`) or number (`policy.rules.1`). In the
@@ -22,6 +22,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Spec> {
         audit::SETTINGS,
         stores::SETTINGS,
         tiering::SETTINGS,
+        health::SETTINGS,
         policy::SETTINGS,
         policy::RULE_SETTINGS,
         policy::PRICE_SETTINGS,

@@ -88,6 +88,10 @@ pub struct TieringConfig {
     /// How long transfers in flight may take to finish after SIGTERM.
     #[serde(deserialize_with = "words::duration")]
     pub drain_grace: Duration,
+    /// Local stores in which a file has a copy while it is kept near.
+    pub local_replicas: usize,
+    /// Stores of the cloud to which a file is copied where no rule names them.
+    pub cloud_replicas: usize,
 }
 
 /// Which copies of a run are made first.
@@ -169,9 +173,8 @@ impl TieringConfig {
         self.part_size_mb.saturating_mul(MEBIBYTE)
     }
 
-    /// Bytes in the local store above which copies are freed, and at which that ends; none where there is no limit.
-    pub fn watermarks(&self) -> Option<(u64, u64)> {
-        let capacity = self.local_capacity?;
+    /// Bytes in a store of this capacity above which copies are freed, and at which that ends.
+    pub fn watermarks(&self, capacity: u64) -> Option<(u64, u64)> {
         let share = |per_cent: u64| u64::try_from(u128::from(capacity) * u128::from(per_cent) / 100);
         Some((share(self.high_watermark).ok()?, share(self.low_watermark).ok()?))
     }
@@ -267,7 +270,8 @@ pub(super) const SETTINGS: &[Spec] = &[
     Spec::new(
         "tiering.local_store",
         Kind::Text { what: "the name of a store", rule: rules::store_name },
-        "Name of the store where uploads land; needed when several have the role \"local\".",
+        "Name of the store where uploads land while it is well; needed when several have the role \"local\". The others take \
+         its place, in the order of their names, while it is down or being emptied.",
     )
     .optional("the only store whose role is \"local\""),
     Spec::new(
@@ -374,23 +378,35 @@ pub(super) const SETTINGS: &[Spec] = &[
     Spec::new(
         "tiering.local_capacity",
         Kind::Text { what: "a size such as \"500GiB\"", rule: rules::size },
-        "How much the local store may hold, such as \"500GiB\" or \"2TB\". Above the high mark, local copies that are \
+        "How much each local store may hold, unless stores.NAME.capacity says otherwise, such as \"500GiB\" or \"2TB\". Above the high mark, local copies that are \
          verified in the cloud and not pinned are freed, those that were not used for longest first, until the low mark.",
     )
     .optional("no limit"),
     Spec::new(
         "tiering.high_watermark",
         Kind::Integer { min: 1, max: 100, step: 1, unit: "per cent" },
-        "Share of tiering.local_capacity above which local copies are freed.",
+        "Share of a local store's capacity above which local copies are freed.",
     ),
     Spec::new(
         "tiering.low_watermark",
         Kind::Integer { min: 0, max: 100, step: 1, unit: "per cent" },
-        "Share of tiering.local_capacity at which freeing stops.",
+        "Share of a local store's capacity at which freeing stops.",
     ),
     Spec::new(
         "tiering.drain_grace",
         Kind::seconds(0, 3600),
         "How long transfers in flight may take to finish after SIGTERM; what is left is given back for the next worker.",
+    ),
+    Spec::new(
+        "tiering.local_replicas",
+        Kind::count(1, 8),
+        "In how many local stores a file has a copy while it is kept near. Uploads land in one of them, and a worker makes \
+         the other copies at once.",
+    ),
+    Spec::new(
+        "tiering.cloud_replicas",
+        Kind::count(1, 8),
+        "To how many cloud stores a file is copied where no rule of the policy names its stores: to tiering.cloud_store, \
+         then to the others in the order of their names.",
     ),
 ];

@@ -61,9 +61,9 @@ pub struct Access {
     pub at: DateTime<Utc>,
 }
 
-/// Notes when files and their copies in `store` were last read: one statement for all of them, and no row more than
+/// Notes when files and their copies in the stores `locals` were last read: one statement for all of them, and no row more than
 /// once an hour. Rows that somebody else is changing at this moment are left out: the note is not worth waiting for.
-pub async fn note_accesses(conn: &mut AsyncPgConnection, store: &str, accesses: &[Access]) -> Result<()> {
+pub async fn note_accesses(conn: &mut AsyncPgConnection, locals: &[&str], accesses: &[Access]) -> Result<()> {
     let files: Vec<FileId> = accesses.iter().map(|access| access.file).collect();
     let objects: Vec<ObjectId> = accesses.iter().map(|access| access.object).collect();
     let times: Vec<DateTime<Utc>> = accesses.iter().map(|access| access.at).collect();
@@ -78,19 +78,19 @@ pub async fn note_accesses(conn: &mut AsyncPgConnection, store: &str, accesses: 
          ), noted AS ( \
              UPDATE files f SET last_accessed_at = r.at FROM read_files r WHERE f.id = r.id \
          ), read_copies AS ( \
-             SELECT r.object_id, s.at FROM replicas r \
+             SELECT r.object_id, r.store, s.at FROM replicas r \
              JOIN (SELECT object_id, max(at) AS at FROM seen GROUP BY object_id) s ON s.object_id = r.object_id \
-             WHERE r.store = $4 AND r.state = 'present' AND r.last_used_at < s.at - interval '1 hour' \
+             WHERE r.store = ANY($4) AND r.state = 'present' AND r.last_used_at < s.at - interval '1 hour' \
              FOR UPDATE OF r SKIP LOCKED \
          ) \
          UPDATE replicas r SET last_used_at = c.at, spare_since = \
              CASE WHEN r.spare_since < c.at AND r.rule IN ('prefetch', 'cache-on-read') THEN c.at ELSE r.spare_since END \
-         FROM read_copies c WHERE r.object_id = c.object_id AND r.store = $4 AND r.state = 'present'",
+         FROM read_copies c WHERE r.object_id = c.object_id AND r.store = c.store AND r.state = 'present'",
     )
     .bind::<Array<SqlUuid>, _>(files)
     .bind::<Array<SqlUuid>, _>(objects)
     .bind::<Array<Timestamptz>, _>(times)
-    .bind::<Text, _>(store)
+    .bind::<Array<Text>, _>(locals)
     .execute(conn)
     .await?;
     Ok(())

@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod catalog;
 pub mod chores;
+pub mod drains;
 pub mod enums;
 pub mod file_changes;
 pub mod files;
@@ -30,6 +31,7 @@ pub mod sessions;
 pub mod sign_in_guard;
 pub mod signing_keys;
 mod statement;
+pub mod store_health;
 mod tls;
 pub mod transfer_parts;
 pub mod users;

@@ -176,6 +176,8 @@ pub struct Removal {
     pub upload_store: String,
     /// Multipart upload that was never completed.
     pub upload_id: Option<String>,
+    /// Whether its bytes were ever acknowledged.
+    pub was_stored: bool,
 }
 
 /// The next objects whose bytes are to be taken away, after `after`, at most `limit`. Objects that a worker is
@@ -193,7 +195,13 @@ pub async fn removals(
     let mut query = objects::table
         .filter(objects::state.eq(ObjectState::Removing))
         .filter(diesel::dsl::not(in_flight))
-        .select((objects::id, objects::key, objects::upload_store, objects::upload_id))
+        .select((
+            objects::id,
+            objects::key,
+            objects::upload_store,
+            objects::upload_id,
+            objects::stored_at.is_not_null(),
+        ))
         .order(objects::id)
         .limit(limit)
         .into_boxed();

@@ -44,12 +44,16 @@ pub(super) enum Reach {
 pub struct Policy<'c> {
     /// By number; the first that matches decides.
     pub rules: &'c BTreeMap<u32, RuleConfig>,
-    /// Store where uploads land.
+    /// The main local store; a rule that names it keeps files near.
     pub local: &'c str,
-    /// Store to which files are copied where no rule says otherwise.
-    pub cloud: &'c str,
-    /// Every store of the cloud.
+    /// Every local store, the main one first.
+    pub locals: Vec<&'c str>,
+    /// Every store of the cloud, the main one first.
     pub clouds: Vec<&'c str>,
+    /// To how many of them a file is copied where no rule names its stores.
+    pub cloud_replicas: usize,
+    /// Stores that are being emptied: nothing is put there.
+    pub draining: Vec<String>,
     /// What becomes of local copies where no rule says otherwise.
     pub free_local_after: FreeLocalAfter,
 }
@@ -67,11 +71,37 @@ pub struct Target<'c> {
 }
 
 impl<'c> Policy<'c> {
+    fn is_draining(&self, store: &str) -> bool {
+        self.draining.iter().any(|draining| draining == store)
+    }
+
+    /// The stores of the cloud that are not being emptied.
+    pub fn lasting_clouds(&self) -> Vec<&'c str> {
+        self.clouds.iter().copied().filter(|store| !self.is_draining(store)).collect()
+    }
+
+    /// The stores to which a file is copied where no rule names any.
+    pub fn usual(&self) -> Vec<&'c str> {
+        self.lasting_clouds().into_iter().take(self.cloud_replicas.max(1)).collect()
+    }
+
+    /// The stores to which a rule has files copied. Where all that it names are being emptied, the usual ones take their
+    /// place.
+    pub fn stores_of(&self, rule: Option<&'c RuleConfig>) -> Vec<&'c str> {
+        let Some(rule) = rule else { return self.usual() };
+        if rule.stays(self.local) {
+            return Vec::new();
+        }
+        let named: Vec<&str> =
+            rule.stores.iter().map(String::as_str).filter(|store| !self.is_draining(store)).collect();
+        if named.is_empty() { self.usual() } else { named }
+    }
+
     /// The stores to which anything is copied.
     pub fn targets(&self) -> Vec<&'c str> {
-        let mut stores = vec![self.cloud];
-        for store in self.rules.values().flat_map(|rule| &rule.stores) {
-            if store != self.local && !stores.contains(&store.as_str()) {
+        let mut stores = self.usual();
+        for store in self.rules.values().flat_map(|rule| self.stores_of(Some(rule))) {
+            if !stores.contains(&store) {
                 stores.push(store);
             }
         }
@@ -80,10 +110,7 @@ impl<'c> Policy<'c> {
 
     /// The rules that want copies in `store`.
     pub(super) fn wanted_in(&self, store: &str) -> Vec<Target<'c>> {
-        let named = self.rules.iter().filter(|(_, rule)| match rule.stores.as_slice() {
-            [] => store == self.cloud,
-            stores => stores.iter().any(|named| named == store) && !rule.stays(self.local),
-        });
+        let named = self.rules.iter().filter(|(_, rule)| self.stores_of(Some(rule)).contains(&store));
         let mut targets: Vec<Target<'c>> = named
             .map(|(number, rule)| Target {
                 number: *number,
@@ -92,7 +119,7 @@ impl<'c> Policy<'c> {
                 priority: rule.priority,
             })
             .collect();
-        if store == self.cloud {
+        if self.usual().contains(&store) {
             targets.push(Target {
                 number: DEFAULT_NUMBER,
                 rule: DEFAULT_RULE,

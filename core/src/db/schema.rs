@@ -367,6 +367,31 @@ diesel::table! {
 }
 
 diesel::table! {
+    store_drains (store) {
+        store -> Text,
+        requested_by -> Nullable<Uuid>,
+        requested_at -> Timestamptz,
+        replicas_total -> Int8,
+        bytes_total -> Int8,
+        waits_for -> Nullable<Text>,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    store_health (store, observer) {
+        store -> Text,
+        observer -> Uuid,
+        program -> Text,
+        up -> Bool,
+        since -> Timestamptz,
+        latency_ms -> Nullable<Int4>,
+        last_error -> Nullable<Text>,
+        checked_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     plans (id) {
         id -> Uuid,
         requested_by -> Nullable<Uuid>,
@@ -423,6 +448,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     known_networks,
     passes,
     chores,
+    store_drains,
+    store_health,
     plans,
     plan_items,
     sessions,

@@ -52,6 +52,11 @@ impl Values {
         self.bind(Value::Text(text.into()))
     }
 
+    /// Binds a list of texts.
+    pub(super) fn texts(&mut self, texts: &[&str]) -> String {
+        self.bind(Value::Texts(texts.iter().map(|text| (*text).to_owned()).collect()))
+    }
+
     /// The statement of `text` with these values.
     pub(super) fn query(self, text: &str) -> BoxedSqlQuery<'static, Pg, SqlQuery> {
         let mut query = diesel::sql_query(text).into_boxed::<Pg>();

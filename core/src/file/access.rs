@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::db::file_changes::{self, Access};
 use crate::error::Result;
 use crate::ids::{FileId, ObjectId};
+use crate::store::StoreRole;
 use crate::tiering::fetch;
 
 /// Notes kept at most; what comes beyond that until they are written is not noted.
@@ -72,12 +73,12 @@ pub async fn flush(context: &Context) -> Result<()> {
 }
 
 async fn write(context: &Context, notes: &HashMap<(FileId, ObjectId), Note>) -> Result<()> {
-    let local = context.stores.local()?.name().as_str();
+    let locals = context.stores.names_with(StoreRole::Local);
     let accesses: Vec<Access> =
         notes.iter().map(|(&(file, object), note)| Access { file, object, at: note.at }).collect();
     {
         let mut conn = context.db.conn().await?;
-        file_changes::note_accesses(&mut conn, local, &accesses).await?;
+        file_changes::note_accesses(&mut conn, &locals, &accesses).await?;
     }
     let from_afar = notes.iter().filter(|(_, note)| note.afar).map(|(&(_, object), _)| object);
     let from_afar: Vec<ObjectId> = from_afar.collect();

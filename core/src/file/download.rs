@@ -1,4 +1,4 @@
-//! Reading a file from whichever store has it: the nearest first, the next one when that fails, also in the
+//! Reading a file from whichever store has it: the nearest that is well first, the next one when that fails, also in the
 //! middle of the bytes.
 
 use std::collections::VecDeque;
@@ -136,6 +136,8 @@ async fn copies_of(context: &Context, object: ObjectId) -> Result<Vec<(Store, Op
     let mut rows = replicas::of_objects(&mut conn, &[object]).await?;
     rows.retain(|row| row.state == ReplicaState::Present);
     let stores = context.stores.nearest_first(rows.iter().map(|row| row.store.as_str()));
+    // One that is down is still asked, after all others: it may be back.
+    let stores = context.health.up_first(stores);
     let seal_in = |store: &Store| rows.iter().find(|row| row.store == store.name().as_str())?.seal();
     Ok(stores.into_iter().map(|store| (store.clone(), seal_in(store))).collect())
 }
@@ -179,6 +181,7 @@ impl Reader {
             match vault::read(&store, wanted, range).await {
                 Ok(body) if body.total_size == self.size => {
                     self.body = Some(body);
+                    self.context.health.answered(store.name().as_str(), self.context.clock.now(), None);
                     return Ok(store.role());
                 }
                 Err(error) if error.is_archived() => archived = archived.or(Some(store)),
@@ -188,6 +191,7 @@ impl Reader {
                 }
                 Err(error) => {
                     tracing::warn!(store = %store.name(), object = %self.object_id, %error, "reading from a store failed, trying the next one");
+                    self.context.health.failed(&error, self.context.clock.now());
                     last = Some(error);
                 }
             }

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::ids::{FileId, FolderId, ObjectId, UserId};
 use crate::step::{self, Step};
 use crate::store::{Label, ObjectKey, PutOptions};
+use crate::tiering::{replication, target};
 
 /// How many names are tried for `on_conflict = rename`.
 const MOST_RENAMES: u32 = 1000;
@@ -63,7 +64,7 @@ pub struct UploadRequest {
 /// # Errors
 /// [`Error::Validation`], [`Error::NotFound`] (folder), [`Error::FileTooLarge`], [`Error::QuotaExceeded`],
 /// [`Error::ChecksumMismatch`], [`Error::NameTaken`], [`Error::BadRequest`] when the body breaks off,
-/// [`Error::Store`]. Whatever the outcome, nothing stays behind: what was sent is marked and reaped.
+/// [`Error::NoLocalStore`], [`Error::Store`]. Whatever the outcome, nothing stays behind: what was sent is marked and reaped.
 pub async fn receive(
     context: &Context,
     request: UploadRequest,
@@ -88,7 +89,11 @@ pub async fn receive(
     let object_id = ObjectId::new();
     let key = ObjectKey::new(request.owner.0, object_id.0, &filename);
     let options = put_options(context, &request, object_id, folder, &filename, &content_type).await?;
-    let mut transfer = Transfer::new(context, object_id, key, options)?;
+    let store = {
+        let mut conn = context.db.conn().await?;
+        target::local(context, &mut conn).await?.clone()
+    };
+    let mut transfer = Transfer::new(context, store, object_id, key, options);
     transfer.begin(request.owner, &content_type).await?;
     step::reached(Step::UploadBegun, transfer.key().as_str()).await;
     let outcome = async {
@@ -179,6 +184,7 @@ async fn record(
     conn.transaction(async move |conn| {
         users::book_bytes(conn, request.owner, new.size).await?;
         objects::finish_upload(conn, new.object_id, digest, new.store, etag).await?;
+        replication::of_upload(context, conn, new.object_id, new.store).await?;
         let id = place(conn, &new, request.on_conflict).await?;
         details::of_owner(conn, request.owner, id).await
     })

@@ -2,11 +2,12 @@
 
 use crate::config::{TieringConfig, TransferOrder};
 use crate::context::Context;
-use crate::db::replicas::{self, Claim};
+use crate::db::replicas::{self, Claim, MOVES, Terms};
 use crate::db::workers;
 use crate::error::Result;
 use crate::ids::{LeaseToken, RunId, WorkerId};
 use crate::step::{self, Step};
+use crate::store::{Store, StoreRole};
 
 /// Copies claimed together, under one lease token.
 #[derive(Debug)]
@@ -23,42 +24,78 @@ pub struct Batch {
 /// # Errors
 /// Whatever the database meets.
 pub async fn next_batch(context: &Context, run: RunId, worker: WorkerId, most: usize) -> Result<Batch> {
+    next_batch_without(context, run, worker, most, &[]).await
+}
+
+/// As [`next_batch`], without what needs one of the stores `down`.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn next_batch_without(
+    context: &Context,
+    run: RunId,
+    worker: WorkerId,
+    most: usize,
+    down: &[String],
+) -> Result<Batch> {
     let token = LeaseToken::new();
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let mut conn = context.db.conn().await?;
     let TieringConfig { order, lease, .. } = context.config.tiering;
+    let terms = Terms { worker, token, limit: i64::try_from(most).unwrap_or(i64::MAX), lease, down };
+    let mut conn = context.db.conn().await?;
     let by_size = match order {
         TransferOrder::Oldest => Vec::new(),
         order => {
             let largest = order == TransferOrder::Largest;
-            let mut claims =
-                replicas::claim_by_size(&mut conn, largest, run, worker, token, most, lease).await?;
+            let mut claims = replicas::claim_by_size(&mut conn, largest, run, terms).await?;
             // The database answers a batch in any order.
             claims.sort_unstable_by_key(|claim| if largest { -claim.size } else { claim.size });
             claims
         }
     };
-    let claims = if by_size.is_empty() {
-        replicas::claim(&mut conn, run, worker, token, most, lease).await?
-    } else {
-        by_size
-    };
+    let claims = if by_size.is_empty() { replicas::claim(&mut conn, run, terms).await? } else { by_size };
     drop(conn);
     step::reached(Step::Claimed, "").await;
     Ok(Batch { token, claims })
 }
 
-/// Claims at most `most` copies into the local store that somebody waits for; none when there are none.
+/// Claims at most `most` copies that are wanted outside of any run; none when there are none. See
+/// [`next_fetches_without`].
 ///
 /// # Errors
 /// Whatever the database meets.
 pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> Result<Batch> {
+    next_fetches_without(context, worker, most, &[]).await
+}
+
+/// Claims at most `most` copies that are wanted outside of any run: everything for a local store, and what moves from one
+/// store of the cloud to another; without what needs one of the stores `down`. No store's backlog keeps another one
+/// waiting.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn next_fetches_without(
+    context: &Context,
+    worker: WorkerId,
+    most: usize,
+    down: &[String],
+) -> Result<Batch> {
     let token = LeaseToken::new();
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let local = context.stores.local()?.name().as_str();
     let lease = context.config.tiering.lease;
+    let stores: Vec<&Store> =
+        context.stores.all().filter(|store| !down.iter().any(|name| name == store.name().as_str())).collect();
+    let share = most.div_ceil(stores.len().max(1));
     let mut conn = context.db.conn().await?;
-    let claims = replicas::claim_on_demand(&mut conn, local, worker, token, most, lease).await?;
+    let mut claims = Vec::new();
+    for store in stores {
+        let limit = i64::try_from(share.min(most.saturating_sub(claims.len()))).unwrap_or(i64::MAX);
+        if limit == 0 {
+            break;
+        }
+        let terms = Terms { worker, token, limit, lease, down };
+        // What else is queued for the cloud waits for a run.
+        let least = if store.role() == StoreRole::Local { i16::MIN } else { MOVES };
+        claims.extend(replicas::claim_on_demand(&mut conn, store.name().as_str(), least, terms).await?);
+    }
     drop(conn);
     step::reached(Step::Claimed, "").await;
     Ok(Batch { token, claims })

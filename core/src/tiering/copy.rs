@@ -186,7 +186,7 @@ async fn second_look(job: &Job<'_>, suspicion: CopyError) -> CopyError {
     }
 }
 
-/// The store from which a copy is made: the nearest that holds a verified one.
+/// The store from which a copy is made: the nearest that holds a verified one, and is not known to be down.
 pub fn source_of<'c>(context: &'c Context, claim: &'c Claim) -> Option<&'c Store> {
     let others = claim.sources.iter().map(String::as_str).filter(|name| *name != claim.store);
     context.stores.nearest_first(others).into_iter().next()

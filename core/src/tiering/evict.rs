@@ -12,12 +12,13 @@ use crate::checksum::Crc64Nvme;
 use crate::config::FreeLocalAfter;
 use crate::context::Context;
 use crate::db::replicas::{self, Eviction, EvictionClaim, Order, Spare};
-use crate::db::{objects, unsigned};
+use crate::db::{drains, objects, unsigned};
 use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreRole};
 
+use super::drain;
 use super::patience::patiently;
 use super::policy;
 use super::repair;
@@ -32,19 +33,17 @@ const BATCH: i64 = 100;
 /// Whatever the database meets. A store that fails is logged; its copies stay marked and are taken up again.
 pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken) -> Result<usize> {
     let mut freed = 0;
-    // Of every store: reconciling takes away what lies in one without a row.
+    let draining = {
+        let mut conn = context.db.conn().await?;
+        drains::names(&mut conn).await?
+    };
+    // Of every store: reconciling takes away what lies in one without a row, and stores are emptied.
     for store in context.stores.all() {
-        freed += Freeing { context, store, worker, stop }.take_over().await?;
+        let moving_to = drain::homes_instead(context, store, &draining);
+        freed += Freeing { context, store, moving_to, worker, stop }.take_over().await?;
     }
-    let freeing = Freeing { context, store: context.stores.local()?, worker, stop };
-    for (rule, after) in policy::of(context)?.frees() {
-        let FreeLocalAfter::After(after) = after else { continue };
-        let done = freeing.all_of(rule, after).await?;
-        freed += done.freed;
-        // Where the store does not delete or we are asked to stop, the others wait too.
-        if done.left > 0 {
-            break;
-        }
+    for store in context.stores.with_role(StoreRole::Local) {
+        freed += Freeing { context, store, moving_to: Vec::new(), worker, stop }.all_rules().await?;
     }
     Ok(freed)
 }
@@ -54,6 +53,8 @@ pub(super) struct Freeing<'p> {
     pub(super) context: &'p Context,
     /// Whose copies are deleted.
     pub(super) store: &'p Store,
+    /// Where the copies are instead, if the store is being emptied.
+    pub(super) moving_to: Vec<&'p str>,
     pub(super) worker: WorkerId,
     pub(super) stop: &'p CancellationToken,
 }
@@ -77,6 +78,21 @@ pub(super) struct Done {
 }
 
 impl Freeing<'_> {
+    /// Frees what any rule lets go. Answers how many copies.
+    async fn all_rules(&self) -> Result<usize> {
+        let mut freed = 0;
+        for (rule, after) in policy::of(self.context)?.frees() {
+            let FreeLocalAfter::After(after) = after else { continue };
+            let done = self.all_of(rule, after).await?;
+            freed += done.freed;
+            // Where the store does not delete or we are asked to stop, the others wait too.
+            if done.left > 0 {
+                break;
+            }
+        }
+        Ok(freed)
+    }
+
     /// Frees what a rule lets go: until the end of the backlog, or until something does not go.
     async fn all_of(&self, rule: &str, after: Duration) -> Result<Done> {
         let (mut all, mut place) = (Done::default(), None);
@@ -100,16 +116,16 @@ impl Freeing<'_> {
         place: Option<(DateTime<Utc>, ObjectId)>,
         enough: i64,
     ) -> Result<Batch> {
-        let policy = policy::of(self.context)?;
-        let keeping = policy.keeping();
+        let mut conn = self.context.db.conn().await?;
+        let policy = policy::in_force(self.context, &mut conn).await?;
+        let (clouds, keeping) = (policy.lasting_clouds(), policy.keeping());
         let token = LeaseToken::new();
-        let claim = self.terms(token, &policy.clouds, &keeping);
+        let claim = self.terms(token, &clouds, &keeping);
         // A copy that was verified a moment ago has its grace, whatever the policy says.
         let order = match order {
             Order::Spare { rule, after } => Order::Spare { rule, after: earliest(self.context, after) },
             Order::LeastUsed => order,
         };
-        let mut conn = self.context.db.conn().await?;
         let (spare, place, claimed) = conn
             .transaction(async move |conn| {
                 let mut spare = replicas::lock_spare(conn, &claim, order, place, BATCH).await?;
@@ -130,7 +146,7 @@ impl Freeing<'_> {
     }
 
     /// Finishes what workers that died had begun.
-    async fn take_over(&self) -> Result<usize> {
+    pub(super) async fn take_over(&self) -> Result<usize> {
         let token = LeaseToken::new();
         let begun = {
             let mut conn = self.context.db.conn().await?;
@@ -207,7 +223,7 @@ impl Freeing<'_> {
         step::reached(Step::EvictionBegun, &copy.key).await;
         let verdict = {
             let mut conn = self.context.db.conn().await?;
-            replicas::check_eviction(&mut conn, store, token, copy.object_id).await?
+            replicas::check_eviction(&mut conn, store, &self.moving_to, token, copy.object_id).await?
         };
         match verdict {
             Eviction::NotOurs => Ok(false),
@@ -238,7 +254,7 @@ impl Freeing<'_> {
                     return Ok::<_, Error>(None);
                 }
                 let error = "it was being freed when the other copy was lost or its file was pinned";
-                replicas::mark_lost(conn, object, store, error, None).await
+                replicas::mark_lost(conn, object, store, &homes, error, None).await
             })
             .await?;
         if left == Some(0) {

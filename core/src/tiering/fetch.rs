@@ -10,6 +10,9 @@ use crate::db::replicas::{self, Wish};
 use crate::db::{files, signed};
 use crate::error::{Error, Result};
 use crate::ids::{FileId, ObjectId, UserId};
+use crate::store::StoreRole;
+
+use super::target;
 
 /// What became of the wish for a local copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +46,9 @@ pub async fn request_as(
     owner: Option<UserId>,
     origin: &Origin,
 ) -> Result<Fetch> {
-    let local = context.stores.local()?.name().as_str();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        let fetch = queue(conn, local, file, owner).await?;
+        let fetch = queue(context, conn, file, owner).await?;
         let event = Event {
             actor: owner,
             action: "file.prefetch",
@@ -62,8 +64,8 @@ pub async fn request_as(
 }
 
 async fn queue(
+    context: &Context,
     conn: &mut AsyncPgConnection,
-    local: &str,
     file: FileId,
     owner: Option<UserId>,
 ) -> Result<Fetch> {
@@ -71,12 +73,22 @@ async fn queue(
     if row.deleted_at.is_some() {
         return Err(Error::NotFound("file"));
     }
-    let queued = replicas::queue_fetches(conn, local, Wish::Prefetch, &[object], None).await?;
+    let locals = context.stores.names_with(StoreRole::Local);
+    let local = target::local(context, conn).await?.name().as_str();
+    let queued = replicas::queue_fetches(conn, local, &locals, Wish::Prefetch, &[object], None).await?;
     if !queued.is_empty() {
         return Ok(Fetch::Queued);
     }
     let found = replicas::of_objects(conn, &[object]).await?;
-    Ok(match found.iter().find(|replica| replica.store == local).map(|replica| replica.state) {
+    // Of several local copies the one that is best off.
+    let here = found.iter().filter(|replica| locals.contains(&replica.store.as_str()));
+    let best = here.max_by_key(|replica| match replica.state {
+        ReplicaState::Present => 3,
+        ReplicaState::Queued | ReplicaState::Copying => 2,
+        ReplicaState::Evicting => 1,
+        ReplicaState::Failed | ReplicaState::Lost => 0,
+    });
+    Ok(match best.map(|replica| replica.state) {
         Some(ReplicaState::Present) => Fetch::Here,
         Some(ReplicaState::Queued | ReplicaState::Copying) => Fetch::Queued,
         Some(ReplicaState::Evicting) => Fetch::BeingFreed,
@@ -89,10 +101,15 @@ async fn queue(
 /// # Errors
 /// Whatever the database meets.
 pub(crate) async fn after_reads(context: &Context, objects: &[ObjectId]) -> Result<()> {
-    let local = context.stores.local()?.name().as_str();
-    let largest = context.config.tiering.watermarks().map(|(high, _)| signed(high));
+    let locals = context.stores.names_with(StoreRole::Local);
     let mut conn = context.db.conn().await?;
-    let queued = replicas::queue_fetches(&mut conn, local, Wish::CacheOnRead, objects, largest).await?;
+    let Some(local) = target::locals(context, &mut conn).await?.into_iter().next() else { return Ok(()) };
+    let local = local.name().as_str();
+    let capacity = context.config.capacity_of(local);
+    let largest =
+        capacity.and_then(|all| context.config.tiering.watermarks(all)).map(|(high, _)| signed(high));
+    let queued =
+        replicas::queue_fetches(&mut conn, local, &locals, Wish::CacheOnRead, objects, largest).await?;
     if !queued.is_empty() {
         tracing::info!(count = queued.len(), "files that were read from afar come back to the local store");
     }

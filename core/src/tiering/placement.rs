@@ -17,7 +17,7 @@ use crate::ids::{FileId, UserId};
 /// What happens to a file next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextStep {
-    /// `copy`, `copying`, `free`, `removed`, `retry` (on request), `lost` (no verified copy is left) or `none`.
+    /// `copy`, `copying`, `move` (its store is being emptied), `free`, `removed`, `retry` (on request), `lost` (no verified copy is left) or `none`.
     pub action: &'static str,
     /// When, if that is known.
     pub at: Option<DateTime<Utc>>,
@@ -45,8 +45,8 @@ pub struct Placement {
 /// # Errors
 /// [`Error::NotFound`], also for other people's files.
 pub async fn explain(context: &Context, id: FileId, owner: Option<UserId>) -> Result<Placement> {
-    let policy = policy::of(context)?;
     let mut conn = context.db.conn().await?;
+    let policy = policy::in_force(context, &mut conn).await?;
     let (file, object, _) = files::find(&mut conn, id, owner).await?.ok_or(Error::NotFound("file"))?;
     let replicas = replicas::of_objects(&mut conn, &[object]).await?;
     let restores = restores::of_object(&mut conn, object).await?;
@@ -59,8 +59,8 @@ pub async fn explain(context: &Context, id: FileId, owner: Option<UserId>) -> Re
         Some(run) => runs::find(&mut conn, run).await?.filter(|run| run.status.is_active()),
         None => None,
     };
-    let next = match nothing_left(&replicas) {
-        Some(lost) => lost,
+    let next = match nothing_left(&replicas).or_else(|| moving(&policy, &replicas)) {
+        Some(next) => next,
         None => next_step(context, &policy, &file, &known, in_run.is_some())?,
     };
     // What only waits is decided anew when it is planned.
@@ -85,16 +85,22 @@ impl<'p> Known<'p> {
     fn of(policy: &Policy<'p>, rule: Option<&'p RuleConfig>, replicas: &'p [Replica]) -> Self {
         let at = |store: &str| replicas.iter().find(|replica| replica.store == store);
         let is_there = |store: &&str| at(store).is_some_and(|replica| replica.state == ReplicaState::Present);
-        let wanted: Vec<&'p str> = match rule.map(|rule| rule.stores.as_slice()) {
-            None | Some([]) => vec![policy.cloud],
-            // What a rule keeps here may have crossed before.
-            Some(_) if rule.is_some_and(|rule| rule.stays(policy.local)) => policy.clouds.clone(),
-            Some(stores) => stores.iter().map(String::as_str).collect(),
-        };
         let stays = rule.is_some_and(|rule| rule.stays(policy.local));
+        // What a rule keeps here may have crossed before.
+        let wanted = if stays { policy.clouds.clone() } else { policy.stores_of(rule) };
         let next = wanted.iter().find(|store| is_there(store) == stays);
-        let cloud = next.or(wanted.first()).copied().unwrap_or(policy.cloud);
-        Self { rule, at_local: at(policy.local), cloud, at_cloud: at(cloud) }
+        let cloud = next.or(wanted.first()).or(policy.clouds.first()).copied().unwrap_or_default();
+        // Of several local copies the one that is best off.
+        let here = replicas.iter().filter(|replica| policy.locals.contains(&replica.store.as_str()));
+        let at_local = here.min_by_key(|replica| match replica.state {
+            ReplicaState::Present => 0,
+            ReplicaState::Copying => 1,
+            ReplicaState::Queued => 2,
+            ReplicaState::Evicting => 3,
+            ReplicaState::Lost => 4,
+            ReplicaState::Failed => 5,
+        });
+        Self { rule, at_local, cloud, at_cloud: at(cloud) }
     }
 }
 
@@ -114,6 +120,19 @@ fn nothing_left(replicas: &[Replica]) -> Option<NextStep> {
              `nightferry scrub`, or restore a backup",
             stores.join(" and ")
         ),
+    })
+}
+
+/// What happens to a file of which a copy leaves a store that is being emptied; none for all others.
+fn moving(policy: &Policy<'_>, replicas: &[Replica]) -> Option<NextStep> {
+    let leaves = |replica: &&Replica| {
+        replica.verified_at.is_some() && policy.draining.iter().any(|store| *store == replica.store)
+    };
+    let from = replicas.iter().find(leaves)?.store.as_str();
+    Some(NextStep {
+        action: "move",
+        at: None,
+        because: format!("its copy in {from} moves to another store, because {from} is being emptied"),
     })
 }
 

@@ -76,9 +76,7 @@ pub async fn make(
     requested_by: Option<UserId>,
     origin: &Origin,
 ) -> Result<PlanView> {
-    let policy = policy::of(context)?;
     let config = &context.config;
-    let fingerprint = policy::fingerprint(config);
     let expires_at = context.clock.now() + config.policy.plan_ttl;
     let parts = Parts {
         threshold: config.tiering.multipart_threshold_bytes(),
@@ -90,6 +88,8 @@ pub async fn make(
     let mut conn = context.db.conn().await?;
     let plan = conn
         .transaction(async move |conn| {
+            let policy = policy::in_force(context, conn).await?;
+            let fingerprint = policy::fingerprint_of(config, &policy);
             let new = NewPlan { requested_by, scope, fingerprint: &fingerprint, expires_at };
             let plan = plans::insert(conn, &new).await?;
             plans::fill(conn, plan.id, &policy, scope, parts).await?;
@@ -214,8 +214,11 @@ pub async fn require_unchanged(context: &Context, conn: &mut AsyncPgConnection, 
     if plan.expires_at <= context.clock.now() {
         return Err(refused(format!("It expired at {}.", plan.expires_at.format("%Y-%m-%d %H:%M:%S UTC"))));
     }
-    if plan.fingerprint != policy::fingerprint(&context.config) {
-        return Err(refused("The rules or the stores in the configuration have been changed.".to_owned()));
+    let policy = policy::in_force(context, conn).await?;
+    if plan.fingerprint != policy::fingerprint_of(&context.config, &policy) {
+        return Err(refused(
+            "The rules, the stores, or which of them are emptied have been changed.".to_owned(),
+        ));
     }
     let changes = plans::changes(conn, id, MOST_TOLD).await?;
     let Some(total) = changes.first().map(|change| change.total) else { return Ok(()) };

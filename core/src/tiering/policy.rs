@@ -8,16 +8,16 @@ use super::storage_class;
 use crate::checksum::Sha256Hasher;
 use crate::config::{Config, FreeLocalAfter, RuleConfig, StoreRole};
 use crate::context::Context;
-use crate::db::chores;
 use crate::db::policy::Policy;
 use crate::db::replicas::{self, Reviewed};
+use crate::db::{chores, drains};
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId};
 
 /// Local copies whose rule is decided in one statement.
 const BATCH: i64 = 2_000;
 
-/// The policy in force.
+/// The policy as it is configured.
 ///
 /// # Errors
 /// [`crate::error::Error::Internal`] when a store is not configured; the configuration's validation rules that out.
@@ -25,10 +25,30 @@ pub fn of(context: &Context) -> Result<Policy<'_>> {
     Ok(Policy {
         rules: &context.config.policy.rules,
         local: context.stores.local()?.name().as_str(),
-        cloud: context.stores.cloud()?.name().as_str(),
+        locals: context.stores.names_with(crate::store::StoreRole::Local),
         clouds: context.stores.names_with(crate::store::StoreRole::Cloud),
+        cloud_replicas: context.config.tiering.cloud_replicas,
+        draining: Vec::new(),
         free_local_after: context.config.tiering.free_local_after,
     })
+}
+
+/// The policy in force at this moment: into stores that are being emptied it puts nothing.
+///
+/// # Errors
+/// As [`of`], and whatever the database meets.
+pub async fn in_force<'c>(context: &'c Context, conn: &mut AsyncPgConnection) -> Result<Policy<'c>> {
+    Ok(Policy { draining: drains::names(conn).await?, ..of(context)? })
+}
+
+/// As [`fingerprint`], and for which stores are being emptied.
+pub fn fingerprint_of(config: &Config, policy: &Policy<'_>) -> String {
+    let configured = fingerprint(config);
+    if policy.draining.is_empty() {
+        configured
+    } else {
+        format!("{configured} without {}", policy.draining.join(","))
+    }
 }
 
 /// Stands for all that decides where files go: another one means that the rules or the stores were changed.
@@ -38,7 +58,9 @@ pub fn fingerprint(config: &Config) -> String {
         .iter()
         .map(|(name, store)| (name, store.role, &store.endpoint, &store.bucket, &store.storage_class))
         .collect();
-    let decides = (&config.policy.rules, &config.tiering.local_store, &config.tiering.cloud_store, stores);
+    let tiering = &config.tiering;
+    let decides =
+        (&config.policy.rules, &tiering.local_store, &tiering.cloud_store, tiering.cloud_replicas, stores);
     let mut hasher = Sha256Hasher::new();
     hasher.update(format!("{decides:?}").as_bytes());
     hasher.finish().to_string().chars().take(32).collect()
@@ -117,7 +139,7 @@ async fn review_all(
     token: LeaseToken,
 ) -> Result<usize> {
     let policy = of(context)?;
-    if policy.rules.is_empty() && !replicas::any_under_a_rule(conn, policy.local).await? {
+    if policy.rules.is_empty() && !replicas::any_under_a_rule(conn, &policy.locals).await? {
         return Ok(0);
     }
     let (mut changed, mut after) = (0, ObjectId(uuid::Uuid::nil()));

@@ -9,7 +9,7 @@ use crate::db::enums::ReplicaState;
 use crate::db::objects::{self, Removal};
 use crate::db::{
     chores, personal_tokens, refresh_tokens, replicas, revoked_tokens, sessions, sign_in_guard, signing_keys,
-    workers,
+    store_health, workers,
 };
 use crate::error::{Error, Result};
 use crate::step::{self, Step};
@@ -92,7 +92,9 @@ async fn remove(context: &Context, removal: &Removal) -> Result<bool> {
     let acknowledged = replicas.iter().any(|row| row.store == removal.upload_store);
     let mut names: Vec<(&str, bool)> =
         replicas.iter().map(|row| (row.store.as_str(), row.state == ReplicaState::Present)).collect();
-    if !acknowledged {
+    // Of what was acknowledged once, and then freed or moved, nothing is left there: that store may be gone for good.
+    let settled = removal.was_stored && context.stores.get(&removal.upload_store).is_none();
+    if !acknowledged && !settled {
         names.push((&removal.upload_store, false));
     }
     for (name, finished) in names {
@@ -149,6 +151,7 @@ pub async fn expired_rows(context: &Context) -> Result<()> {
     personal_tokens::purge(&mut conn, now - chrono::Duration::days(30)).await?;
     signing_keys::purge(&mut conn, now - chrono::Duration::days(1)).await?;
     workers::purge(&mut conn, now - chrono::Duration::days(1)).await?;
+    store_health::purge(&mut conn, now - chrono::Duration::hours(1)).await?;
     chores::purge(&mut conn).await?;
     plan::purge(&mut conn).await?;
     sign_in_guard::purge(&mut conn, now).await?;

@@ -11,6 +11,7 @@ use crate::db::replicas::{self, Repairs};
 use crate::db::runs;
 use crate::error::Result;
 use crate::ids::ObjectId;
+use crate::store::StoreRole;
 
 /// Queues what is lost and can be repaired: in the run that is going on, if it is one of everything, else for the next;
 /// what belongs into the local store is fetched at once, outside of any run.
@@ -18,7 +19,7 @@ use crate::ids::ObjectId;
 /// # Errors
 /// Whatever the database meets; then nothing was changed.
 pub async fn pass(context: &Context) -> Result<Repairs> {
-    let local = context.stores.local()?.name().as_str();
+    let locals = context.stores.names_with(StoreRole::Local);
     let by_size = context.config.tiering.order != TransferOrder::Oldest;
     let mut conn = context.db.conn().await?;
     if !replicas::can_repair(&mut conn).await? {
@@ -31,7 +32,7 @@ pub async fn pass(context: &Context) -> Result<Repairs> {
             }
             _ => None,
         };
-        let queued = replicas::queue_repairs(conn, local, going_on, false).await?;
+        let queued = replicas::queue_repairs(conn, &locals, going_on, false).await?;
         if let Some(run) = going_on.filter(|_| queued.joined > 0) {
             if by_size {
                 replicas::note_sizes(conn, run).await?;

@@ -84,10 +84,10 @@ pub async fn request_file(
     run: NewRun,
     origin: &Origin,
 ) -> Result<RunId> {
-    let policy = policy::of(context)?;
     let order = context.config.tiering.order;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
+        let policy = policy::in_force(context, conn).await?;
         let (row, _, _) = files::find(conn, file, owner).await?.ok_or(Error::NotFound("file"))?;
         if row.deleted_at.is_some() {
             return Err(Error::NotFound("file"));
@@ -114,7 +114,7 @@ async fn join(
     order: TransferOrder,
 ) -> Result<()> {
     let mut added = replicas::plan_until(conn, active.id, policy, scope, replicas::Until::Now).await?;
-    added.add(with_repairs(conn, active.id, policy.local, scope).await?);
+    added.add(with_repairs(conn, active.id, &policy.locals, scope).await?);
     if order != TransferOrder::Oldest {
         replicas::note_sizes(conn, active.id).await?;
     }
@@ -128,13 +128,13 @@ async fn join(
 async fn with_repairs(
     conn: &mut AsyncPgConnection,
     run: RunId,
-    local: &str,
+    locals: &[&str],
     scope: &RunScope,
 ) -> Result<Planned> {
     if !scope.is_everything() {
         return Ok(Planned::default());
     }
-    let queued = replicas::queue_repairs(conn, local, Some(run), scope.retry_failed).await?;
+    let queued = replicas::queue_repairs(conn, locals, Some(run), scope.retry_failed).await?;
     Ok(Planned { files: queued.joined, bytes: queued.joined_bytes })
 }
 
@@ -152,7 +152,8 @@ pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>
         if let Some(active) = runs::lock_active(conn).await? {
             tracing::info!(target: "nightferry::sync", run = %active.id, %tick, "a run is active, it does this tick's work");
             let order = context.config.tiering.order;
-            join(conn, &active, &policy::of(context)?, &RunScope::default(), order).await?;
+            let policy = policy::in_force(context, conn).await?;
+            join(conn, &active, &policy, &RunScope::default(), order).await?;
             return Ok(None);
         }
         let run = NewRun {
@@ -173,9 +174,9 @@ pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>
 /// # Errors
 /// Whatever the database meets; the run stays queued.
 pub async fn start_queued(context: &Context) -> Result<Option<Run>> {
-    let policy = policy::of(context)?;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
+        let policy = policy::in_force(context, conn).await?;
         let Some(run) = runs::lock_queued(conn).await? else { return Ok(None) };
         let scope = run.scope()?;
         if let Some(plan) = scope.plan_id {
@@ -186,7 +187,7 @@ pub async fn start_queued(context: &Context) -> Result<Option<Run>> {
             let until = replicas::Until::RunRequested(run.id);
             replicas::plan_until(conn, run.id, &policy, &scope, until).await?;
         }
-        with_repairs(conn, run.id, policy.local, &scope).await?;
+        with_repairs(conn, run.id, &policy.locals, &scope).await?;
         let Planned { files, bytes } = replicas::queued_in(conn, run.id).await?;
         if context.config.tiering.order != TransferOrder::Oldest {
             replicas::note_sizes(conn, run.id).await?;

@@ -27,12 +27,12 @@ use crate::store::{ObjectKey, StoreRole, UploadId, Verdict};
 /// Whatever the database meets; then nothing was changed and the call may be repeated.
 pub async fn finish(context: &Context, copies: &[Finished]) -> Result<Vec<Switched>> {
     step::reached(Step::Finishing, "").await;
-    let local = context.stores.local()?.name().to_string();
+    let locals = context.stores.names_with(StoreRole::Local);
     let homes = context.stores.names_with(StoreRole::Cloud);
     let keeping = policy::of(context)?.keeping();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        let switched = replicas::finish(conn, &local, &homes, &keeping, copies).await?;
+        let switched = replicas::finish(conn, &locals, &homes, &keeping, copies).await?;
         for copy in copies {
             if !switched.iter().any(|row| row.object_id == copy.object_id && row.store == copy.store) {
                 replicas::release(conn, copy.token, copy.object_id, &copy.store, None, Duration::ZERO)
@@ -84,11 +84,13 @@ pub async fn fail(
         delay: pause(error, attempts, tiering.backoff_initial, tiering.backoff_cap),
     };
     step::reached(Step::Failing, &claim.key).await;
+    let homes = context.stores.names_with(StoreRole::Cloud);
+    let homes = homes.as_slice();
     let mut conn = context.db.conn().await?;
     let outcome = conn
         .transaction(async move |conn| {
             if let CopyError::SourceMissing { store } | CopyError::SourceCorrupt { store, .. } = error {
-                match replicas::mark_lost(conn, claim.object_id, store, text, None).await? {
+                match replicas::mark_lost(conn, claim.object_id, store, homes, text, None).await? {
                     // The next try reads from another one.
                     Some(1..) => failure.give_up = false,
                     Some(_) => repair::tell_nothing_left(claim.object_id, &claim.key),

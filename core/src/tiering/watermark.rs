@@ -1,4 +1,4 @@
-//! The free-space watermark: when the local store holds more than the high mark, the copies that were not used for
+//! The free-space watermark: when a local store holds more than the high mark, the copies that were not used for
 //! longest are freed until the low one. One worker at a time does it, so that no two free for the same bytes.
 
 use tokio_util::sync::CancellationToken;
@@ -8,33 +8,43 @@ use crate::db::replicas::{self, Order};
 use crate::db::{chores, signed};
 use crate::error::Result;
 use crate::ids::{LeaseToken, WorkerId};
+use crate::store::{Store, StoreRole};
 
 use super::evict::Freeing;
 
-/// Name of the chore.
-const CHORE: &str = "watermark";
-
-/// Frees what the watermarks ask for now, until `stop`. Answers how many copies.
+/// Frees what the watermarks ask for now, until `stop`, in each local store. Answers how many copies.
 ///
 /// # Errors
 /// Whatever the database meets. A store that fails is logged; its copies stay marked and are taken up again.
 pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken) -> Result<usize> {
-    let Some((high, low)) = context.config.tiering.watermarks() else { return Ok(0) };
-    let token = LeaseToken::new();
-    if !take(context, token).await? {
-        return Ok(0);
+    let mut freed = 0;
+    for store in context.stores.with_role(StoreRole::Local) {
+        let capacity = context.config.capacity_of(store.name().as_str());
+        let Some((high, low)) = capacity.and_then(|all| context.config.tiering.watermarks(all)) else {
+            continue;
+        };
+        let token = LeaseToken::new();
+        if !take(context, store, token).await? {
+            continue;
+        }
+        let freeing = Freeing { context, store, moving_to: Vec::new(), worker, stop };
+        let done = free_until(&freeing, token, signed(high), signed(low)).await;
+        let mut conn = context.db.conn().await?;
+        chores::give_back(&mut conn, &chore(store), token).await?;
+        freed += done?;
     }
-    let freeing = Freeing { context, store: context.stores.local()?, worker, stop };
-    let freed = free_until(&freeing, token, signed(high), signed(low)).await;
-    let mut conn = context.db.conn().await?;
-    chores::give_back(&mut conn, CHORE, token).await?;
-    freed
+    Ok(freed)
+}
+
+/// Name of the chore.
+fn chore(store: &Store) -> String {
+    format!("watermark {}", store.name())
 }
 
 /// Takes the chore, or renews it.
-async fn take(context: &Context, token: LeaseToken) -> Result<bool> {
+async fn take(context: &Context, store: &Store, token: LeaseToken) -> Result<bool> {
     let mut conn = context.db.conn().await?;
-    chores::take(&mut conn, CHORE, token, context.config.tiering.lease).await
+    chores::take(&mut conn, &chore(store), token, context.config.tiering.lease).await
 }
 
 async fn free_until(freeing: &Freeing<'_>, token: LeaseToken, high: i64, low: i64) -> Result<usize> {
@@ -47,7 +57,7 @@ async fn free_until(freeing: &Freeing<'_>, token: LeaseToken, high: i64, low: i6
     }
     let (mut missing, mut freed, mut place) = (used - low, 0, None);
     // A batch takes half a lease at most, so the chore is ours while one is freed.
-    while missing > 0 && !freeing.stop.is_cancelled() && take(freeing.context, token).await? {
+    while missing > 0 && !freeing.stop.is_cancelled() && take(freeing.context, freeing.store, token).await? {
         let batch = freeing.claim(Order::LeastUsed, place, missing).await?;
         place = batch.place;
         let done = freeing.free(batch.token, batch.ours, true).await?;
@@ -57,7 +67,7 @@ async fn free_until(freeing: &Freeing<'_>, token: LeaseToken, high: i64, low: i6
             break;
         }
         if place.is_none() {
-            tracing::warn!(target: "nightferry::sync", bytes = missing, "the local store is over its mark, and what it still holds may not be freed: it has not crossed, or is pinned");
+            tracing::warn!(target: "nightferry::sync", store = %freeing.store.name(), bytes = missing, "the local store is over its mark, and what it still holds may not be freed: it has not crossed, or is pinned");
             break;
         }
     }

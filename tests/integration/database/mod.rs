@@ -3,6 +3,7 @@
 mod audit_cost;
 mod claim_cost;
 mod constraints;
+mod draining_cost;
 mod freeing_cost;
 mod lists;
 mod migrations;

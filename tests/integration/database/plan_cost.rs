@@ -139,8 +139,8 @@ async fn rows_that_were_taken_away_by_hand_are_planned_again() {
     database::execute(&world.context.db, sql).await.unwrap();
     let mut conn = world.context.db.conn().await.unwrap();
 
-    assert_eq!(replicas::mend_spare(&mut conn, "minio", &["s3"]).await.unwrap(), 7);
-    assert_eq!(replicas::mend_spare(&mut conn, "minio", &["s3"]).await.unwrap(), 0);
+    assert_eq!(replicas::mend_spare(&mut conn, &["minio"], &["s3"]).await.unwrap(), 7);
+    assert_eq!(replicas::mend_spare(&mut conn, &["minio"], &["s3"]).await.unwrap(), 0);
     drop(conn);
     assert_eq!(planned(&world).await, NEW + 7);
 }

@@ -17,4 +17,5 @@ mod oidc;
 mod personal_tokens;
 mod sessions;
 mod signing_keys;
+mod stores;
 mod uploads;

@@ -33,5 +33,6 @@ mod repair;
 mod runs;
 mod scrub;
 mod source_faults;
+mod stores;
 mod upload_crashes;
 mod window;

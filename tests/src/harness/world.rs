@@ -43,8 +43,10 @@ pub struct World {
     pub postgres: Option<OwnPostgres>,
     /// The stores themselves, where they are in this process: the local one and the cloud's.
     pub memory: Option<[MemoryS3; 2]>,
-    /// Where they are, the local one and the cloud's.
-    at: [SocketAddr; 2],
+    /// Between Nightferry and the other local stores, by their names.
+    pub other_locals: Vec<(&'static str, FaultProxy)>,
+    /// Where the stores behind proxies are.
+    at: Vec<(&'static str, SocketAddr)>,
     settings: Vec<(String, String)>,
     /// How many of the settings are the world's own, before what the test wants different.
     plain: usize,
@@ -82,11 +84,10 @@ fn load(overrides: Vec<(String, String)>) -> Config {
 
 /// The stores of these settings without a proxy in between: with the world's own credentials, and all keys of encrypted
 /// objects.
-fn unproxied(settings: &[(String, String)], plain: usize, [local, cloud]: [SocketAddr; 2]) -> Stores {
+fn unproxied(settings: &[(String, String)], plain: usize, at: &[(&str, SocketAddr)]) -> Stores {
     let mut unproxied = settings[..plain].to_vec();
     unproxied.extend(settings[plain..].iter().filter(|(key, _)| key.contains(".encryption")).cloned());
-    unproxied.push(("stores.minio.endpoint".to_owned(), format!("http://{local}")));
-    unproxied.push(("stores.s3.endpoint".to_owned(), format!("http://{cloud}")));
+    unproxied.extend(at.iter().map(|(name, at)| (format!("stores.{name}.endpoint"), format!("http://{at}"))));
     Stores::open(&load(unproxied)).unwrap()
 }
 
@@ -96,6 +97,7 @@ pub struct WorldBuilder {
     overrides: Vec<(String, String)>,
     own_postgres: bool,
     more_clouds: Vec<&'static str>,
+    more_locals: Vec<&'static str>,
     in_memory: bool,
 }
 
@@ -118,6 +120,13 @@ impl WorldBuilder {
     #[must_use]
     pub fn another_cloud(mut self, name: &'static str) -> Self {
         self.more_clouds.push(name);
+        self
+    }
+
+    /// Adds a local store, with a bucket of its own and a proxy before it.
+    #[must_use]
+    pub fn another_local(mut self, name: &'static str) -> Self {
+        self.more_locals.push(name);
         self
     }
 
@@ -165,8 +174,9 @@ impl WorldBuilder {
             ("tiering.lease", "3s".to_owned()),
             ("tiering.heartbeat", "500ms".to_owned()),
             ("tiering.free_grace", "0s".to_owned()),
-            // Tests count requests and objects; those of snapshots ask for them.
+            // Tests count requests and objects; those of snapshots, and of looks at stores, ask for them.
             ("catalog.after_runs", "false".to_owned()),
+            ("health.interval", "1h".to_owned()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .to_vec();
@@ -181,14 +191,31 @@ impl WorldBuilder {
             settings.extend(of_store.map(|(key, value)| (format!("stores.{name}.{key}"), value)));
             settings.push(("tiering.cloud_store".to_owned(), "s3".to_owned()));
         }
+        let mut at = vec![("minio", at_local), ("s3", at_cloud)];
+        let mut other_locals = Vec::new();
+        for name in self.more_locals {
+            assert!(!self.in_memory, "one of those has one bucket of any name");
+            let proxy = FaultProxy::start(at_local).await;
+            let of_store = [
+                ("role", "local".to_owned()),
+                ("endpoint", proxy.endpoint()),
+                ("bucket", servers.local.fresh_bucket_name()),
+                ("access_key", servers.local.access_key.to_owned()),
+                ("secret_key", servers.local.secret_key.to_owned()),
+            ];
+            settings.extend(of_store.map(|(key, value)| (format!("stores.{name}.{key}"), value)));
+            settings.push(("tiering.local_store".to_owned(), "minio".to_owned()));
+            at.push((name, at_local));
+            other_locals.push((name, proxy));
+        }
         let plain = settings.len();
         settings.extend(self.overrides);
-        let direct = unproxied(&settings, plain, [at_local, at_cloud]);
+        let direct = unproxied(&settings, plain, &at);
         for store in direct.all() {
             store.ensure_bucket().await.unwrap();
         }
         let context = Context::new(load(settings.clone()), Clock::system()).unwrap();
-        World { context, local, cloud, direct, postgres, memory, at: [at_local, at_cloud], settings, plain }
+        World { context, local, cloud, direct, postgres, memory, other_locals, at, settings, plain }
     }
 }
 
@@ -216,13 +243,19 @@ impl World {
     /// Changes settings, as an operator does who restarts everything with another configuration.
     pub fn reconfigure(&mut self, more: &[(&str, &str)]) {
         self.settings.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        self.direct = unproxied(&self.settings, self.plain, self.at);
+        self.direct = unproxied(&self.settings, self.plain, &self.at);
         self.context = Context::new(load(self.settings.clone()), self.context.clock.clone()).unwrap();
     }
 
     /// The settings that this world was made with, for processes that shall share it.
     pub fn settings(&self) -> &[(String, String)] {
         &self.settings
+    }
+
+    /// What is between Nightferry and this other local store.
+    pub fn proxy(&self, name: &str) -> &FaultProxy {
+        let found = self.other_locals.iter().find(|(other, _)| *other == name);
+        &found.unwrap_or_else(|| panic!("there is no other local store {name}")).1
     }
 
     /// A new account.

@@ -2,7 +2,7 @@
 
 use nightferry_core::context::Context;
 use nightferry_core::ids::WorkerId;
-use nightferry_core::tiering::{evict, policy, reap, repair, watermark};
+use nightferry_core::tiering::{evict, policy, reap, repair, replication, watermark};
 use tokio_util::sync::CancellationToken;
 
 /// One pass, broken off at `stop`. Failures, and what was broken off, wait for the next one.
@@ -24,6 +24,15 @@ pub(crate) async fn housekeeping(context: Context, worker: WorkerId, stop: Cance
         }
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "lost copies could not be queued, the next pass tries again"),
+    }
+    match replication::pass(&context, &stop).await {
+        Ok(queued) if queued > 0 => {
+            tracing::info!(target: "nightferry::sync", copies = queued, "local copies that are missing are queued");
+        }
+        Ok(_) => {}
+        Err(error) => {
+            tracing::warn!(%error, "which local copies are missing could not be found out, the next pass tries again");
+        }
     }
     match policy::review(&context, &stop).await {
         Ok(changed) if changed > 0 => {

@@ -2,6 +2,7 @@
 
 mod archive;
 mod catalog;
+mod drain;
 mod expired_rows;
 mod housekeeping;
 mod reconcile;
@@ -9,6 +10,7 @@ mod scrub;
 
 pub(crate) use archive::archive;
 pub(crate) use catalog::catalog;
+pub(crate) use drain::{DrainPace, drain};
 pub(crate) use expired_rows::expired_rows;
 pub(crate) use housekeeping::housekeeping;
 pub(crate) use reconcile::reconcile;

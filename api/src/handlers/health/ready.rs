@@ -8,8 +8,8 @@ use crate::wire::health::Ready;
 
 /// Looks at the database, every store and the workers.
 ///
-/// 503 while the database or the local store is down. A cloud store that is down is marked, but reads and uploads
-/// work without it.
+/// 503 while the database or every local store is down. Any other store that is down is marked, but reads and uploads work
+/// without it.
 #[utoipa::path(get, path = "/health/ready", operation_id = "get_readiness", tag = "service",
     responses(
         (status = 200, description = "Requests can be served", body = Ready),

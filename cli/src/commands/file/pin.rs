@@ -5,6 +5,7 @@ use nightferry_core::context::Context;
 use nightferry_core::file::change;
 use nightferry_core::file::details::FileView;
 use nightferry_core::ids::FileId;
+use nightferry_core::store::StoreRole;
 use serde::Serialize;
 
 use super::App;
@@ -47,7 +48,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &PinArgs, pinned: bo
     let file = change::pin_as(context, args.file, pinned, &origin())
         .await
         .map_err(cannot(format!("{act} the file {}", args.file)))?;
-    let local = context.stores.local().map_err(cannot("find the local store"))?.name().to_string();
+    let locals = context.stores.names_with(StoreRole::Local);
     app.output.result(&document(&file), |_| {
         let name = plain(&file.row.filename);
         if pinned {
@@ -56,9 +57,10 @@ pub(super) async fn run(app: &App, context: &Context, args: &PinArgs, pinned: bo
             format!("{name} is not pinned: its local copies are freed by the rules.")
         }
     })?;
-    if pinned && !file.locations.contains(&local) {
+    if pinned && !file.locations.iter().any(|store| locals.contains(&store.as_str())) {
         app.output.note(&format!(
-            "It has no copy in {local} now. Bring one back: {}",
+            "It has no copy in {} now. Bring one back: {}",
+            locals.join(" or "),
             app.output.command(&format!("file prefetch {}", args.file))
         ));
     }

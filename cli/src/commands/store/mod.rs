@@ -1,26 +1,42 @@
 //! `nightferry store`: the S3 stores.
 
 mod check;
+mod drain;
+mod list;
 mod probe;
+mod undrain;
 
 use clap::Subcommand;
 use nightferry_core::context::Context;
 use nightferry_core::store::Store;
 
-use super::App;
+use super::{App, diagnosed};
 use crate::errors::{Exit, Failure};
 
 /// What to do with the stores.
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
+    /// List the stores: health, capacity, what each holds, and which are being emptied
+    #[command(after_help = list::EXAMPLES)]
+    List,
     /// Try every store: reachable, bucket, and write, read and delete of a small object
     Check(check::CheckArgs),
+    /// Empty a store: copy everything elsewhere, prove it there, then delete it here
+    Drain(drain::DrainArgs),
+    /// Let a store be used again that is being emptied, or is empty
+    Undrain(undrain::UndrainArgs),
 }
 
 pub(super) async fn run(app: &App, command: StoreCommand) -> Result<Exit, Failure> {
     let session = app.session()?;
-    let StoreCommand::Check(args) = command;
-    check::run(app, &session.context, &args).await
+    let context = &session.context;
+    let done = match command {
+        StoreCommand::List => list::run(app, context).await,
+        StoreCommand::Check(args) => return check::run(app, context, &args).await,
+        StoreCommand::Drain(args) => drain::run(app, context, &args).await,
+        StoreCommand::Undrain(args) => undrain::run(app, context, &args).await,
+    };
+    diagnosed(context, done).await
 }
 
 /// The store of this name, or every one.

@@ -40,7 +40,7 @@ pub(super) fn is_up(last: Option<DateTime<Utc>>, now: DateTime<Utc>, heartbeat: 
 }
 
 /// When any worker showed itself last, and whether one is up.
-pub(super) async fn worker_is_up(context: &Context) -> CoreResult<bool> {
+pub(in crate::commands) async fn worker_is_up(context: &Context) -> CoreResult<bool> {
     let mut conn = context.db.conn().await?;
     let last = workers::last_heartbeat(&mut conn).await?;
     Ok(is_up(last, context.clock.now(), context.config.tiering.heartbeat))

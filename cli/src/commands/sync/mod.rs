@@ -13,6 +13,8 @@ mod wait;
 
 use clap::Subcommand;
 
+pub(super) use follow::worker_is_up;
+
 use super::{App, diagnosed};
 use crate::errors::{Exit, Failure};
 

@@ -53,3 +53,31 @@ fn stores_that_cannot_work_are_refused() {
         "names a store \"Garage\", which is not a possible name"
     );
 }
+
+/// A second local store.
+const NAS: &str = r#"
+[stores.nas]
+role = "local"
+endpoint = "http://nas:9000"
+bucket = "files"
+access_key = "a"
+secret_key = "b"
+capacity = "8TiB"
+"#;
+
+#[test]
+fn of_several_stores_of_a_role_one_is_the_main_one_and_copies_have_a_place() {
+    let load = |tiering: &str| load_file(&format!("{NAS}\n[tiering]\n{tiering}"));
+    let config = load("local_store = \"minio\"\nlocal_replicas = 2\nlocal_capacity = \"1GiB\"")
+        .unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.stores_with(StoreRole::Local).count(), 2);
+    assert_eq!(config.capacity_of("nas"), Some(8 << 40));
+    assert_eq!(config.capacity_of("minio"), Some(1 << 30));
+    assert_eq!(config.capacity_of("s3"), None);
+    let problem = only_problem(load("local_store = \"minio\"\nlocal_replicas = 3"));
+    assert_eq!(problem.key, "tiering.local_replicas");
+    let problem = only_problem(load(""));
+    assert_eq!(problem.key, "tiering.local_store");
+    let problem = only_problem(load("local_store = \"minio\"\ncloud_replicas = 2"));
+    assert_eq!(problem.key, "tiering.cloud_replicas");
+}

@@ -31,11 +31,11 @@ async fn run(conn: &mut AsyncPgConnection, sql: &str) -> Result<u64> {
     Ok(u64::try_from(rows).unwrap_or(u64::MAX))
 }
 
-/// See the module. `clouds` are the stores that can be a file's home for good, `cloud` first among them; `local` is the
-/// one whose copies are spare while there is another.
+/// See the module. `clouds` are the stores that can be a file's home for good, `cloud` first among them; `locals` are those
+/// whose copies are spare while there is another.
 pub async fn settle(
     conn: &mut AsyncPgConnection,
-    local: &str,
+    locals: &[&str],
     cloud: &str,
     clouds: &[&str],
 ) -> Result<Settled> {
@@ -72,12 +72,12 @@ pub async fn settle(
         ),
     )
     .await?;
-    homes(conn, local, cloud, clouds).await?;
-    replicas::mend_spare(conn, local, clouds).await?;
+    homes(conn, locals, cloud, clouds).await?;
+    replicas::mend_spare(conn, locals, clouds).await?;
     Ok(Settled { found, gone, lost })
 }
 
-async fn homes(conn: &mut AsyncPgConnection, local: &str, cloud: &str, clouds: &[&str]) -> Result<()> {
+async fn homes(conn: &mut AsyncPgConnection, locals: &[&str], cloud: &str, clouds: &[&str]) -> Result<()> {
     diesel::sql_query(
         "UPDATE files f SET storage_location = h.store, synced_at = h.synced_at FROM ( \
              SELECT f.id, coalesce(c.store, l.store) AS store, c.verified_at AS synced_at \
@@ -99,11 +99,11 @@ async fn homes(conn: &mut AsyncPgConnection, local: &str, cloud: &str, clouds: &
     .execute(conn)
     .await?;
     diesel::sql_query(
-        "UPDATE replicas l SET spare_since = now() WHERE l.store = $1 AND l.state = 'present' AND l.spare_since IS NULL \
+        "UPDATE replicas l SET spare_since = now() WHERE l.store = ANY($1) AND l.state = 'present' AND l.spare_since IS NULL \
            AND EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = l.object_id AND c.store = ANY($2) \
                        AND c.state = 'present')",
     )
-    .bind::<Text, _>(local)
+    .bind::<Array<Text>, _>(locals)
     .bind::<Array<Text>, _>(clouds)
     .execute(conn)
     .await?;

@@ -84,7 +84,7 @@ pub async fn fill(
         }
     }
     if scope.is_everything() {
-        repairs(conn, plan, policy.local, scope.retry_failed).await?;
+        repairs(conn, plan, &policy.locals, scope.retry_failed).await?;
     }
     let groups = sums(conn, plan, parts).await?;
     let json = serde_json::to_value(&groups)
@@ -152,9 +152,9 @@ async fn copies(
 }
 
 /// What a run of everything makes again, whatever the rules say by now: see `queue_repairs`.
-async fn repairs(conn: &mut AsyncPgConnection, plan: PlanId, local: &str, again: bool) -> Result<usize> {
+async fn repairs(conn: &mut AsyncPgConnection, plan: PlanId, locals: &[&str], again: bool) -> Result<usize> {
     let mut values = Values::default();
-    let (plan, local) = (values.id(plan), values.text(local));
+    let (plan, locals) = (values.id(plan), values.texts(locals));
     let failed = if again { "OR (w.state = 'failed' AND w.verified_at IS NOT NULL)" } else { "" };
     let sql = format!(
         "INSERT INTO plan_items (plan_id, object_id, store, rule, storage_class, priority, size, file_id, filename, version, \
@@ -162,7 +162,7 @@ async fn repairs(conn: &mut AsyncPgConnection, plan: PlanId, local: &str, again:
          SELECT {plan}, w.object_id, w.store, coalesce(w.rule, 'default'), w.storage_class, w.priority, o.size, \
                 named.file_id, named.filename, named.number, named.current_version \
          FROM replicas w JOIN objects o ON o.id = w.object_id AND o.state = 'stored' {NAMED} \
-         WHERE w.store <> {local} \
+         WHERE w.store <> ALL({locals}) AND w.store <> ALL(ARRAY(SELECT d.store FROM store_drains d)) \
            AND (w.state = 'lost' OR (w.state = 'queued' AND w.run_id IS NULL AND w.verified_at IS NOT NULL) {failed}) \
            AND EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = w.object_id AND s.store <> w.store AND s.state = 'present') \
          ON CONFLICT DO NOTHING"

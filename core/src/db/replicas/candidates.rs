@@ -2,8 +2,8 @@
 //! no others, so that a plan costs what is new and not what there is. In pieces, in the order of their ids.
 //!
 //! What has not crossed is told by `spare_since` of the local copy: it is set when the copy in the cloud is verified, and
-//! that copy's row then stays, whatever becomes of it. This holds as long as there is one cloud store and there never was
-//! another; otherwise every object is looked at. Reconciling mends what was mended by hand.
+//! that copy's row then stays, whatever becomes of it. This holds as long as there is one store of either role, none is being emptied, and
+//! there never was another; otherwise every object is looked at. Reconciling mends what was mended by hand.
 
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
@@ -65,10 +65,11 @@ impl<'w> Candidates<'w> {
     /// Objects that may have no row in the store that is planned for.
     pub(in crate::db) async fn absent(conn: &mut AsyncPgConnection, wanted: &Wanted<'w>) -> Result<Self> {
         let policy = wanted.policy;
-        let is_usual = wanted.store == policy.cloud && policy.clouds == [policy.cloud];
+        let is_usual =
+            policy.locals == [policy.local] && policy.clouds == [wanted.store] && policy.draining.is_empty();
         let source = match named(conn, wanted).await? {
             Some(named) => Source::Named(named),
-            None if is_usual && !any_elsewhere(conn, policy.local, policy.cloud).await? => {
+            None if is_usual && !any_elsewhere(conn, policy.local, wanted.store).await? => {
                 Source::OnlyIn(policy.local)
             }
             None => Source::Everything,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{
-    Array, BigInt, Bytea, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bytea, Double, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
@@ -76,89 +76,110 @@ pub struct Claim {
     /// What else is written on the object: see [`crate::db::labels`].
     #[diesel(sql_type = Nullable<Jsonb>)]
     pub about: Option<serde_json::Value>,
-    /// Stores that hold a verified replica.
+    /// Stores that hold a verified replica and are not known to be down.
     #[diesel(sql_type = Array<Text>)]
     pub sources: Vec<String>,
 }
 
+/// On whose behalf a batch is claimed, and what is left out of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// Who claims.
+    pub worker: WorkerId,
+    /// Lease token.
+    pub token: LeaseToken,
+    /// Copies at most.
+    pub limit: i64,
+    /// Life of the lease.
+    pub lease: Duration,
+    /// Stores that are down: nothing is copied into them, and nothing of which they hold the only readable copies.
+    pub down: &'a [String],
+}
+
 /// Claims the next batch of a run for a worker, what was queued first: short, skips what others are claiming, and
-/// costs the size of the batch whatever the backlog.
-pub async fn claim(
-    conn: &mut AsyncPgConnection,
-    run: RunId,
-    worker: WorkerId,
-    token: LeaseToken,
-    limit: i64,
-    lease: Duration,
-) -> Result<Vec<Claim>> {
-    claim_next(conn, "not_before <= now()", "not_before", run, worker, token, limit, lease).await
+/// costs the size of the batch whatever the backlog. While a store is down, what is queued for it is read over.
+pub async fn claim(conn: &mut AsyncPgConnection, run: RunId, terms: Terms<'_>) -> Result<Vec<Claim>> {
+    claim_next(conn, "not_before <= now()", "not_before", run, terms).await
 }
 
 /// As [`claim`], by size, of what has not failed yet and whose size [`super::note_sizes`] noted; nothing else.
-#[allow(clippy::too_many_arguments, reason = "those of a claim, and the direction")]
 pub async fn claim_by_size(
     conn: &mut AsyncPgConnection,
     largest_first: bool,
     run: RunId,
-    worker: WorkerId,
-    token: LeaseToken,
-    limit: i64,
-    lease: Duration,
+    terms: Terms<'_>,
 ) -> Result<Vec<Claim>> {
     let order = if largest_first { "object_size DESC" } else { "object_size" };
     let which = "attempts = 0 AND object_size IS NOT NULL AND not_before <= now()";
-    claim_next(conn, which, order, run, worker, token, limit, lease).await
+    claim_next(conn, which, order, run, terms).await
 }
 
-#[allow(clippy::too_many_arguments, reason = "those of a claim, and what makes the kinds of claims differ")]
+/// That a copy `q` can be made now: its store is not being emptied. While stores are `down`, also that its store is none of
+/// them and that another one holds a readable copy. Nothing is asked of the sources while all stores are well, and `OFFSET 0`
+/// keeps the planner from taking the exception for the rule: it believes that a join leaves next to nothing of the queue.
+fn can_be_made(down: &[String]) -> String {
+    let kept = "NOT EXISTS (SELECT 1 FROM store_drains d WHERE d.store = q.store OFFSET 0)";
+    if down.is_empty() {
+        return kept.to_owned();
+    }
+    format!(
+        "{kept} AND q.store <> ALL($5) AND EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = q.object_id \
+             AND s.store <> q.store AND s.state = 'present' AND s.store <> ALL($5) AND {READABLE} OFFSET 0)"
+    )
+}
+
 async fn claim_next(
     conn: &mut AsyncPgConnection,
     which: &str,
     order: &str,
     run: RunId,
-    worker: WorkerId,
-    token: LeaseToken,
-    limit: i64,
-    lease: Duration,
+    terms: Terms<'_>,
 ) -> Result<Vec<Claim>> {
     // The limit stands in the text: with it the one plan that is kept knows that a batch is small.
     let next = format!(
-        "SELECT object_id, store FROM replicas \
-         WHERE run_id = $1 AND state = 'queued' AND {which} \
-         ORDER BY priority DESC, {order}, object_id LIMIT {limit} FOR UPDATE SKIP LOCKED"
+        "SELECT q.object_id, q.store FROM replicas q \
+         WHERE q.run_id = $1 AND q.state = 'queued' AND {which} AND {} \
+         ORDER BY q.priority DESC, {order}, q.object_id LIMIT {} FOR UPDATE OF q SKIP LOCKED",
+        can_be_made(terms.down),
+        terms.limit,
     );
     let query = diesel::sql_query(claiming(&next))
         .bind::<SqlUuid, _>(run)
-        .bind::<SqlUuid, _>(token)
-        .bind::<SqlUuid, _>(worker)
-        .bind::<Double, _>(lease.as_secs_f64());
+        .bind::<SqlUuid, _>(terms.token)
+        .bind::<SqlUuid, _>(terms.worker)
+        .bind::<Double, _>(terms.lease.as_secs_f64())
+        .bind::<Array<Text>, _>(terms.down);
     Ok(Prepared(query).load(conn).await?)
 }
 
-/// Claims the next copies into `store` that are wanted outside of any run, in the same way.
+/// Claims the next copies into `store` that are wanted outside of any run and have at least this priority, in the same
+/// way.
 pub async fn claim_on_demand(
     conn: &mut AsyncPgConnection,
     store: &str,
-    worker: WorkerId,
-    token: LeaseToken,
-    limit: i64,
-    lease: Duration,
+    least_priority: i16,
+    terms: Terms<'_>,
 ) -> Result<Vec<Claim>> {
     // Objects on their way out stay queued until the reaper takes them: they must not stand in the way.
     let next = format!(
         "SELECT q.object_id, q.store FROM replicas q JOIN objects w ON w.id = q.object_id AND w.state = 'stored' \
-         WHERE q.store = $1 AND q.run_id IS NULL AND q.state = 'queued' AND q.not_before <= now() \
-         ORDER BY q.priority DESC, q.not_before, q.object_id LIMIT {limit} FOR UPDATE OF q SKIP LOCKED"
+         WHERE q.store = $1 AND q.run_id IS NULL AND q.state = 'queued' AND q.priority >= $6 AND q.not_before <= now() \
+           AND {} \
+         ORDER BY q.priority DESC, q.not_before, q.object_id LIMIT {} FOR UPDATE OF q SKIP LOCKED",
+        can_be_made(terms.down),
+        terms.limit,
     );
     let query = diesel::sql_query(claiming(&next))
         .bind::<Text, _>(store)
-        .bind::<SqlUuid, _>(token)
-        .bind::<SqlUuid, _>(worker)
-        .bind::<Double, _>(lease.as_secs_f64());
+        .bind::<SqlUuid, _>(terms.token)
+        .bind::<SqlUuid, _>(terms.worker)
+        .bind::<Double, _>(terms.lease.as_secs_f64())
+        .bind::<Array<Text>, _>(terms.down)
+        .bind::<SmallInt, _>(least_priority);
     Ok(Prepared(query).load(conn).await?)
 }
 
-/// Claims what `next` selects, under the lease `$2` of the worker `$3` for `$4` seconds.
+/// Claims what `next` selects, under the lease `$2` of the worker `$3` for `$4` seconds. The stores `$5` are no sources.
 fn claiming(next: &str) -> String {
     format!(
         "WITH next AS ({next}) \
@@ -169,7 +190,7 @@ fn claiming(next: &str) -> String {
          RETURNING r.object_id, r.store, r.attempts, r.upload_id, r.part_size, r.key_id, r.envelope, r.storage_class, o.key, o.size, \
              o.sha256, o.crc64nvme, o.block_crcs, o.content_type, o.owner_id, o.stored_at, \
              {ABOUT_OBJECT} AS about, \
-             ARRAY(SELECT s.store FROM replicas s WHERE s.object_id = o.id AND s.state = 'present' AND {READABLE}) AS sources"
+             ARRAY(SELECT s.store FROM replicas s WHERE s.object_id = o.id AND s.state = 'present' AND s.store <> ALL($5) AND {READABLE}) AS sources"
     )
 }
 

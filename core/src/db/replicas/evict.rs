@@ -9,6 +9,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Double, Text, Timestamptz, Uuid as 
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::db::enums::ReplicaState;
+use crate::db::restores::READABLE;
 use crate::db::schema::replicas;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
@@ -165,22 +166,28 @@ pub enum Eviction {
     NotOurs,
 }
 
-/// Looks at a claimed eviction once more, at the last moment before the deletion.
+/// Looks at a claimed eviction once more, at the last moment before the deletion. From a store that is being emptied a copy
+/// may also go because one of the stores `moving_to` holds a readable one; there a pin holds nothing back, because the copy
+/// has moved.
 pub async fn check_eviction(
     conn: &mut AsyncPgConnection,
     store: &str,
+    moving_to: &[&str],
     token: LeaseToken,
     object: ObjectId,
 ) -> Result<Eviction> {
     let sql = format!(
-        "SELECT {NOT_PINNED} AND EXISTS (SELECT 1 FROM replicas c \
-             WHERE c.object_id = r.object_id AND c.store <> r.store AND c.state = 'present') AS allowed \
+        "SELECT ({NOT_PINNED} AND EXISTS (SELECT 1 FROM replicas c \
+                 WHERE c.object_id = r.object_id AND c.store <> r.store AND c.state = 'present')) \
+             OR EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = r.object_id AND s.store <> r.store \
+                 AND s.store = ANY($4) AND s.state = 'present' AND {READABLE}) AS allowed \
          FROM replicas r WHERE r.object_id = $1 AND r.store = $2 AND r.state = 'evicting' AND r.lease_token = $3"
     );
     let row: Option<Checked> = diesel::sql_query(sql)
         .bind::<SqlUuid, _>(object)
         .bind::<Text, _>(store)
         .bind::<SqlUuid, _>(token)
+        .bind::<Array<Text>, _>(moving_to)
         .get_result(conn)
         .await
         .optional()?;

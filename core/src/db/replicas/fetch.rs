@@ -37,12 +37,14 @@ impl Wish {
     }
 }
 
-/// Queues copies of these objects, of at most `largest` bytes each, for the store `local` and wakes the workers. Where
+/// Queues copies of these objects, of at most `largest` bytes each, for the store `local`, unless one of the stores `locals`
+/// has one or will have it, and wakes the workers. Where
 /// a copy was given up before, a prefetch tries again at once, a read after an hour. What is there or on its way stays as it
 /// is. Answers what is queued by this.
 pub async fn queue_fetches(
     conn: &mut AsyncPgConnection,
     local: &str,
+    locals: &[&str],
     wish: Wish,
     objects: &[ObjectId],
     largest: Option<i64>,
@@ -53,6 +55,9 @@ pub async fn queue_fetches(
          WHERE o.id = ANY($4) AND o.state = 'stored' AND ($6::bigint IS NULL OR o.size <= $6) \
            AND EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = o.id AND s.store <> $1 AND s.state = 'present' \
                        AND {READABLE}) \
+           AND NOT EXISTS (SELECT 1 FROM replicas n WHERE n.object_id = o.id AND n.store <> $1 AND n.store = ANY($7) \
+                           AND n.state IN ('queued', 'copying', 'present') \
+                           AND n.store <> ALL(ARRAY(SELECT d.store FROM store_drains d))) \
          ORDER BY o.id \
          ON CONFLICT (object_id, store) DO UPDATE SET state = 'queued', rule = EXCLUDED.rule, \
              priority = EXCLUDED.priority, run_id = NULL, not_before = now(), attempts = 0, abandoned = 0, \
@@ -67,6 +72,7 @@ pub async fn queue_fetches(
     .bind::<Array<SqlUuid>, _>(objects)
     .bind::<Bool, _>(wish == Wish::Prefetch)
     .bind::<Nullable<BigInt>, _>(largest)
+    .bind::<Array<Text>, _>(locals)
     .load(conn)
     .await?;
     if !rows.is_empty() {

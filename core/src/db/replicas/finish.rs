@@ -31,13 +31,13 @@ pub struct Finished {
 }
 
 /// Switches copies to `present`. A copy in one of the stores `homes`, the cloud's, is its files' home from now on and
-/// makes the copy that stays in the store `local` spare; one into `local` is spare itself, and moves no home. The local copy
-/// is freed by the rule of the cloud's, never where that is one of those `keeping` local copies. Answers the
-/// copies that were still ours: for the others the lease was lost or the object was removed meanwhile, and nothing was
-/// changed.
+/// makes those that stay in the stores `locals` spare; one into these moves no home, and is spare itself if the file has
+/// crossed: as long as the other local copies are, or from now on. A local copy is freed by the rule of the cloud's, never
+/// where that is one of those `keeping` local copies. Answers the copies that were still ours: for the others the lease was
+/// lost or the object was removed meanwhile, and nothing was changed.
 pub async fn finish(
     conn: &mut AsyncPgConnection,
-    local: &str,
+    locals: &[&str],
     homes: &[&str],
     keeping: &[&str],
     copies: &[Finished],
@@ -52,6 +52,10 @@ pub async fn finish(
         copies.iter().map(|copy| copy.seal.as_ref().map(|seal| seal.envelope.as_slice())).collect();
     let rule_of_cloud = "coalesce((SELECT c.rule FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY($6) \
          AND c.state = 'present' ORDER BY c.verified_at DESC LIMIT 1), 'default')";
+    let other_local =
+        "FROM replicas n WHERE n.object_id = r.object_id AND n.store = ANY($5) AND n.state = 'present'";
+    let has_crossed = "EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY($6) \
+         AND c.state = 'present')";
     let query = diesel::sql_query(format!(
         "WITH done AS ( \
              SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $8::text[], $9::bytea[]) \
@@ -61,9 +65,12 @@ pub async fn finish(
                     key_id = done.key_id, envelope = done.envelope, \
                     abandoned = 0, last_error = NULL, upload_id = NULL, part_size = NULL, \
                     lease_token = NULL, lease_until = NULL, lease_worker = NULL, \
-                    last_used_at = now(), spare_since = CASE WHEN r.store = $5 THEN now() END, \
-                    free_rule = CASE WHEN r.store = $5 THEN {rule_of_cloud} ELSE r.free_rule END, \
-                    keep_local = CASE WHEN r.store = $5 THEN {rule_of_cloud} = ANY($7) ELSE r.keep_local END \
+                    last_used_at = CASE WHEN r.store = ANY($5) \
+                        THEN coalesce((SELECT max(n.last_used_at) {other_local}), now()) ELSE now() END, \
+                    spare_since = CASE WHEN r.store = ANY($5) AND {has_crossed} \
+                        THEN coalesce((SELECT min(n.spare_since) {other_local}), now()) END, \
+                    free_rule = CASE WHEN r.store = ANY($5) THEN {rule_of_cloud} ELSE r.free_rule END, \
+                    keep_local = CASE WHEN r.store = ANY($5) THEN {rule_of_cloud} = ANY($7) ELSE r.keep_local END \
              FROM done JOIN objects o ON o.id = done.object_id \
              WHERE r.object_id = done.object_id AND r.store = done.store AND r.state = 'copying' \
                AND r.lease_token = done.token AND o.state = 'stored' \
@@ -74,7 +81,7 @@ pub async fn finish(
              WHERE s.store = ANY($6) AND f.id = v.file_id AND f.current_version = v.number \
          ), spared AS ( \
              UPDATE replicas l SET spare_since = now(), free_rule = s.rule, keep_local = s.rule = ANY($7) FROM switched s \
-             WHERE s.store = ANY($6) AND l.object_id = s.object_id AND l.store = $5 AND l.state = 'present' \
+             WHERE s.store = ANY($6) AND l.object_id = s.object_id AND l.store = ANY($5) AND l.state = 'present' \
          ), forgotten AS ( \
              DELETE FROM transfer_parts p USING switched s WHERE p.object_id = s.object_id AND p.store = s.store \
          ), counted AS ( \
@@ -87,7 +94,7 @@ pub async fn finish(
     .bind::<Array<Text>, _>(&stores)
     .bind::<Array<SqlUuid>, _>(&tokens)
     .bind::<Array<Text>, _>(&etags)
-    .bind::<Text, _>(local)
+    .bind::<Array<Text>, _>(locals)
     .bind::<Array<Text>, _>(homes)
     .bind::<Array<Text>, _>(keeping)
     .bind::<Array<Nullable<Text>>, _>(&key_ids)

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::db::restores::READABLE;
@@ -10,13 +10,14 @@ use crate::error::Result;
 use crate::ids::{ObjectId, RunId};
 
 /// A replica that should be there is missing or corrupt. With `seen`, only if it has not been proved again since then.
-/// A file whose home it was moves to another verified copy.
+/// A file whose home it was moves to another verified copy: to one in the stores `homes`, the cloud's, if there is one.
 ///
 /// Answers how many verified copies are left, or none when the replica was not present any more and nothing changed.
 pub async fn mark_lost(
     conn: &mut AsyncPgConnection,
     object: ObjectId,
     store: &str,
+    homes: &[&str],
     error: &str,
     seen: Option<DateTime<Utc>>,
 ) -> Result<Option<i64>> {
@@ -26,18 +27,21 @@ pub async fn mark_lost(
              WHERE object_id = $1 AND store = $2 AND state = 'present' AND ($4::timestamptz IS NULL OR verified_at = $4) \
              RETURNING object_id, store \
          ), others AS ( \
-             SELECT store FROM replicas WHERE object_id = $1 AND store <> $2 AND state = 'present' \
+             SELECT store, verified_at FROM replicas WHERE object_id = $1 AND store <> $2 AND state = 'present' \
+         ), home AS ( \
+             SELECT store, CASE WHEN store = ANY($5) THEN verified_at END AS synced_at FROM others \
+             ORDER BY store <> ALL($5), store LIMIT 1 \
          ), homes AS ( \
-             UPDATE files f SET storage_location = (SELECT min(store) FROM others), synced_at = NULL \
-             FROM lost l JOIN file_versions v ON v.object_id = l.object_id \
+             UPDATE files f SET storage_location = h.store, synced_at = h.synced_at \
+             FROM home h, lost l JOIN file_versions v ON v.object_id = l.object_id \
              WHERE f.id = v.file_id AND f.current_version = v.number AND f.storage_location = l.store \
-               AND EXISTS (SELECT 1 FROM others) \
          ) SELECT (SELECT count(*) FROM others) AS count FROM lost",
     )
     .bind::<SqlUuid, _>(object)
     .bind::<Text, _>(store)
     .bind::<Text, _>(error)
     .bind::<Nullable<Timestamptz>, _>(seen)
+    .bind::<Array<Text>, _>(homes)
     .get_result(conn)
     .await
     .optional()?;
@@ -49,6 +53,9 @@ struct Count {
     #[diesel(sql_type = BigInt)]
     count: i64,
 }
+
+/// That its store is not being emptied.
+const IS_KEPT: &str = "r.store <> ALL(ARRAY(SELECT d.store FROM store_drains d))";
 
 /// That there is another verified copy that a repair can read from: an archived one is not, unless it was restored.
 fn has_a_source() -> String {
@@ -76,11 +83,12 @@ pub struct Repairs {
 }
 
 /// Queues every lost replica of which another verified copy exists, and what earlier repairs left queued; with
-/// `again`, also repairs that were given up. For `run`, or for whichever run comes next. Those of the store `local` have no
-/// run: they are fetched on demand, after what somebody waits for. Idempotent.
+/// `again`, also repairs that were given up. For `run`, or for whichever run comes next. Those of the stores `locals` have no
+/// run: they are fetched on demand, after what somebody waits for. Those of a store that is being emptied are not made again.
+/// Idempotent.
 pub async fn queue_repairs(
     conn: &mut AsyncPgConnection,
-    local: &str,
+    locals: &[&str],
     run: Option<RunId>,
     again: bool,
 ) -> Result<Repairs> {
@@ -90,7 +98,7 @@ pub async fn queue_repairs(
         ("r.state = 'failed' AND r.verified_at IS NOT NULL", again),
         // What was verified before and is queued now is a repair. Into the local store it is on its way already.
         (
-            "r.state = 'queued' AND r.run_id IS NULL AND r.verified_at IS NOT NULL AND r.store <> $2",
+            "r.state = 'queued' AND r.run_id IS NULL AND r.verified_at IS NOT NULL AND r.store <> ALL($2)",
             run.is_some(),
         ),
     ];
@@ -100,16 +108,16 @@ pub async fn queue_repairs(
         let sql = format!(
             "WITH queued AS ( \
                  UPDATE replicas r SET state = 'queued', not_before = now(), queued_at = now(), attempts = 0, \
-                        abandoned = 0, run_id = CASE WHEN r.store = $2 THEN NULL ELSE $1 END, \
-                        priority = CASE WHEN r.store = $2 THEN -1 ELSE r.priority END \
-                 FROM objects o WHERE o.id = r.object_id AND o.state = 'stored' AND {state} AND {has_a_source} \
+                        abandoned = 0, run_id = CASE WHEN r.store = ANY($2) THEN NULL ELSE $1 END, \
+                        priority = CASE WHEN r.store = ANY($2) THEN -1 ELSE r.priority END \
+                 FROM objects o WHERE o.id = r.object_id AND o.state = 'stored' AND {state} AND {has_a_source} AND {IS_KEPT} \
                  RETURNING o.size, r.run_id \
              ) SELECT count(*) AS copies, coalesce(sum(size), 0)::bigint AS bytes, count(run_id) AS joined, \
                       coalesce(sum(size) FILTER (WHERE run_id IS NOT NULL), 0)::bigint AS joined_bytes FROM queued"
         );
         let some: Repairs = diesel::sql_query(sql)
             .bind::<Nullable<SqlUuid>, _>(run)
-            .bind::<Text, _>(local)
+            .bind::<Array<Text>, _>(locals)
             .get_result(conn)
             .await?;
         queued.copies += some.copies;
@@ -125,7 +133,7 @@ pub async fn can_repair(conn: &mut AsyncPgConnection) -> Result<bool> {
     let has_a_source = has_a_source();
     let sql = format!(
         "SELECT EXISTS (SELECT 1 FROM replicas r JOIN objects o ON o.id = r.object_id \
-         WHERE r.state = 'lost' AND o.state = 'stored' AND {has_a_source}) AS yes"
+         WHERE r.state = 'lost' AND o.state = 'stored' AND {has_a_source} AND {IS_KEPT}) AS yes"
     );
     let row: Yes = diesel::sql_query(sql).get_result(conn).await?;
     Ok(row.yes)

@@ -3,12 +3,14 @@
 //!
 //! Leases and delays are counted by the database's clock, the one that all workers share.
 
+mod beside;
 mod candidates;
 mod claim;
 mod evict;
 mod fetch;
 mod finish;
 mod lost;
+mod moves;
 mod multipart;
 mod plan;
 mod reconcile;
@@ -27,9 +29,11 @@ use crate::encryption::Seal;
 use crate::error::Result;
 use crate::ids::{ObjectId, RunId};
 
+pub use beside::{Lacking, local_places, mark_spare, queue_beside};
 pub(in crate::db) use candidates::{Among, Candidates};
 pub use claim::{
-    Claim, claim, claim_by_size, claim_on_demand, holds_lease, note_sizes, reclaim_expired, renew_leases,
+    Claim, Terms, claim, claim_by_size, claim_on_demand, holds_lease, note_sizes, reclaim_expired,
+    renew_leases,
 };
 pub use evict::{
     Eviction, EvictionClaim, Order, Spare, call_eviction_off, check_eviction, claim_evictions,
@@ -38,6 +42,11 @@ pub use evict::{
 pub use fetch::{Wish, queue_fetches};
 pub use finish::{Failure, Finished, Switched, fail, finish, release};
 pub use lost::{Repairs, can_repair, mark_lost, objects_lost, queue_repairs};
+pub use moves::{
+    BEHIND, BrokenOff, DRAIN_RULE, Departure, Leaving, MOVES, broken_off, claim_departures, claim_leftovers,
+    forget_broken_off, forget_moves, forget_waiting, leaving, queue_by_policy, queue_moves, retry_moves,
+    without_place,
+};
 pub use multipart::{begin_multipart, forget_multipart, open_multiparts};
 pub use plan::{Planned, Until, next_due, plan_until, queued_in, unassign};
 pub(in crate::db) use plan::{Wanted, taken_up_again};

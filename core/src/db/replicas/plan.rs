@@ -177,7 +177,7 @@ pub async fn plan_until(
     }
     for store in &policy.clouds {
         let wanted = Wanted { policy, store, scope, until };
-        if policy.rules.is_empty() && *store == policy.cloud {
+        if policy.rules.is_empty() && policy.usual().contains(store) {
             continue;
         }
         let mut waiting = Candidates::waiting(conn, &wanted).await?;

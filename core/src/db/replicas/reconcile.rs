@@ -147,16 +147,16 @@ pub async fn knows_upload(
     Ok(row.yes)
 }
 
-/// A local copy is not spare, and its object is planned for again, where no store of the cloud has a row of it: somebody
-/// has taken the row away by hand. Reads every local copy that has crossed: for passes that take long anyway. Answers how
+/// A local copy is not spare, and its object is planned for again, where no store of the cloud has a row of it: that
+/// store was emptied, or somebody has taken the row away by hand. Reads every local copy that has crossed: for passes that take long anyway. Answers how
 /// many there were.
-pub async fn mend_spare(conn: &mut AsyncPgConnection, local: &str, clouds: &[&str]) -> Result<usize> {
+pub async fn mend_spare(conn: &mut AsyncPgConnection, locals: &[&str], clouds: &[&str]) -> Result<usize> {
     Ok(diesel::sql_query(
         "UPDATE replicas l SET spare_since = NULL \
-         WHERE l.store = $1 AND l.state = 'present' AND l.spare_since IS NOT NULL \
+         WHERE l.store = ANY($1) AND l.state = 'present' AND l.spare_since IS NOT NULL \
            AND NOT EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = l.object_id AND c.store = ANY($2))",
     )
-    .bind::<Text, _>(local)
+    .bind::<Array<Text>, _>(locals)
     .bind::<Array<Text>, _>(clouds)
     .execute(conn)
     .await?)

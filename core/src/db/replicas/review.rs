@@ -29,7 +29,7 @@ pub async fn review(
     limit: i64,
 ) -> Result<Reviewed> {
     let mut values = Values::default();
-    let (local, after) = (values.text(policy.local), values.id(after));
+    let (locals, after) = (values.texts(&policy.locals), values.id(after));
     let limit = values.bind(Value::Number(limit));
     // A copy that was brought back is used, whoever has downloaded the file.
     let number =
@@ -38,20 +38,20 @@ pub async fn review(
     let joins = policy.joins(Reach::Some);
     let sql = format!(
         "WITH picked AS ( \
-             SELECT object_id, last_used_at FROM replicas \
-             WHERE store = {local} AND state = 'present' AND spare_since IS NOT NULL AND object_id > {after} \
-             ORDER BY object_id LIMIT {limit} \
+             SELECT object_id, max(last_used_at) AS last_used_at FROM replicas \
+             WHERE store = ANY({locals}) AND state = 'present' AND spare_since IS NOT NULL AND object_id > {after} \
+             GROUP BY object_id ORDER BY object_id LIMIT {limit} \
          ), decided AS ( \
              SELECT l.object_id, min({number}) AS number FROM picked l JOIN objects o ON o.id = l.object_id \
              JOIN file_versions v ON v.object_id = o.id JOIN files f ON f.id = v.file_id {joins} \
              WHERE o.state = 'stored' AND f.deleted_at IS NULL GROUP BY l.object_id \
          ), other AS ( \
-             SELECT l.object_id, t.rule, t.keep FROM decided d JOIN {rules} AS t (number, rule, keep) ON t.number = d.number \
-             JOIN replicas l ON l.object_id = d.object_id AND l.store = {local} AND l.state = 'present' \
+             SELECT l.object_id, l.store, t.rule, t.keep FROM decided d JOIN {rules} AS t (number, rule, keep) ON t.number = d.number \
+             JOIN replicas l ON l.object_id = d.object_id AND l.store = ANY({locals}) AND l.state = 'present' \
              WHERE (l.free_rule, l.keep_local) IS DISTINCT FROM (t.rule, t.keep) FOR UPDATE OF l SKIP LOCKED \
          ), changed AS ( \
              UPDATE replicas l SET free_rule = other.rule, keep_local = other.keep FROM other \
-             WHERE l.object_id = other.object_id AND l.store = {local} AND l.state = 'present' RETURNING 1 \
+             WHERE l.object_id = other.object_id AND l.store = other.store AND l.state = 'present' RETURNING 1 \
          ) SELECT (SELECT object_id FROM picked ORDER BY object_id DESC LIMIT 1) AS last, \
                   (SELECT count(*) FROM changed) AS changed"
     );
@@ -60,17 +60,17 @@ pub async fn review(
 
 /// Whether any local copy is freed by another rule than the default. What was freed by rules that are gone is reviewed
 /// once more.
-pub async fn any_under_a_rule(conn: &mut AsyncPgConnection, local: &str) -> Result<bool> {
+pub async fn any_under_a_rule(conn: &mut AsyncPgConnection, locals: &[&str]) -> Result<bool> {
     #[derive(QueryableByName)]
     struct Yes {
         #[diesel(sql_type = Bool)]
         yes: bool,
     }
     let row: Yes = diesel::sql_query(
-        "SELECT EXISTS (SELECT 1 FROM replicas WHERE store = $1 AND state = 'present' AND spare_since IS NOT NULL \
+        "SELECT EXISTS (SELECT 1 FROM replicas WHERE store = ANY($1) AND state = 'present' AND spare_since IS NOT NULL \
              AND (free_rule < 'default' OR free_rule > 'default')) AS yes",
     )
-    .bind::<Text, _>(local)
+    .bind::<diesel::sql_types::Array<Text>, _>(locals)
     .get_result(conn)
     .await?;
     Ok(row.yes)

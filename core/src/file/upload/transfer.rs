@@ -57,16 +57,17 @@ pub(super) struct Transfer<'c> {
 }
 
 impl<'c> Transfer<'c> {
-    /// The way of `object_id` into the local store.
+    /// The way of `object_id` into `store`.
     pub(super) fn new(
         context: &'c Context,
+        store: Store,
         object_id: ObjectId,
         key: ObjectKey,
         options: PutOptions,
-    ) -> Result<Self> {
-        Ok(Self {
+    ) -> Self {
+        Self {
             context,
-            store: context.stores.local()?.clone(),
+            store,
             object_id,
             key,
             options,
@@ -75,7 +76,7 @@ impl<'c> Transfer<'c> {
             in_flight: JoinSet::new(),
             parts: Vec::new(),
             renewed: Instant::now(),
-        })
+        }
     }
 
     /// Where the bytes go.
@@ -128,8 +129,23 @@ impl<'c> Transfer<'c> {
         Ok(())
     }
 
-    /// Sends everything. Answers what was sent and the store's ETag of it, proved.
+    /// Sends everything. Answers what was sent and the store's ETag of it, proved. What this says of the store's health is
+    /// noted.
     pub(super) async fn carry<B: Incoming>(
+        &mut self,
+        incoming: &mut Receiver<'_, B>,
+    ) -> Result<(ObjectDigest, String)> {
+        let carried = self.carry_all(incoming).await;
+        let (health, now) = (&self.context.health, self.context.clock.now());
+        match &carried {
+            Ok(_) => health.answered(self.store.name().as_str(), now, None),
+            Err(Error::Store(error)) => health.failed(error, now),
+            Err(_) => {}
+        }
+        carried
+    }
+
+    async fn carry_all<B: Incoming>(
         &mut self,
         incoming: &mut Receiver<'_, B>,
     ) -> Result<(ObjectDigest, String)> {

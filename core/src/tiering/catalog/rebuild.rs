@@ -150,9 +150,9 @@ impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
         }
         self.rebuilt.folded = catalog::fold(self.conn, password_hash, name::numbered).await?;
         let stores = &self.context.stores;
-        let (local, cloud) = (stores.local()?.name().as_str(), stores.cloud()?.name().as_str());
+        let (locals, cloud) = (stores.names_with(StoreRole::Local), stores.cloud()?.name().as_str());
         let clouds = stores.names_with(StoreRole::Cloud);
-        self.rebuilt.settled = catalog::settle(self.conn, local, cloud, &clouds).await?;
+        self.rebuilt.settled = catalog::settle(self.conn, &locals, cloud, &clouds).await?;
         catalog::finish(self.conn).await?;
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId};
 use crate::retry;
 use crate::step::{self, Step};
-use crate::store::{ListedObject, ObjectHead, ObjectKey, SNAPSHOT_PREFIX, StoreError};
+use crate::store::{ListedObject, ObjectHead, ObjectKey, SNAPSHOT_PREFIX, StoreError, StoreRole};
 use crate::tiering::patience::patiently;
 use crate::tiering::repair;
 use crate::tiering::verify::QUICK_RETRY;
@@ -96,7 +96,8 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             step::reached(Step::Condemning, &row.key).await;
             let left = patiently(async || {
                 let mut conn = self.context.db.conn().await?;
-                replicas::mark_lost(&mut conn, row.object_id, store, &error, row.verified_at).await
+                let homes = self.context.stores.names_with(StoreRole::Cloud);
+                replicas::mark_lost(&mut conn, row.object_id, store, &homes, &error, row.verified_at).await
             })
             .await?;
             match left {

@@ -67,10 +67,10 @@ pub async fn pass(
 
 /// Rows of the cloud that somebody has taken away by hand are planned for again.
 async fn mend_plans(context: &Context) -> Result<()> {
-    let local = context.stores.local()?.name().as_str();
+    let locals = context.stores.names_with(StoreRole::Local);
     let clouds = context.stores.names_with(StoreRole::Cloud);
     let mut conn = context.db.conn().await?;
-    let mended = replicas::mend_spare(&mut conn, local, &clouds).await?;
+    let mended = replicas::mend_spare(&mut conn, &locals, &clouds).await?;
     if mended > 0 {
         tracing::warn!(target: "nightferry::sync", mended, "local copies were held to have crossed, but no store of the cloud has a row of them: the next run plans them anew");
     }

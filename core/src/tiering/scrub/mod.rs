@@ -248,7 +248,9 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
         let error = format!("the copy in store {} is lost: {detail}", item.store);
         let left = patiently(async || {
             let mut conn = self.context.db.conn().await?;
-            replicas::mark_lost(&mut conn, item.object_id, &item.store, &error, Some(item.verified_at)).await
+            let homes = self.context.stores.names_with(StoreRole::Cloud);
+            let seen = Some(item.verified_at);
+            replicas::mark_lost(&mut conn, item.object_id, &item.store, &homes, &error, seen).await
         });
         let Some(left) = left.await? else { return Ok(()) };
         if left == 0 {

@@ -1,0 +1,255 @@
+//! Which stores are well, as one process sees them. Looked at every now and then and learnt from what uploads and downloads
+//! meet; believed only after several failures, or answers, in a row, so that a single hiccup moves nothing.
+//!
+//! Each process has its own view, because what one can reach another may not; it is written down for people to see.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::config::HealthConfig;
+use crate::context::Context;
+use crate::db::store_health::{self, Seen};
+use crate::error::Result;
+use crate::store::{Store, StoreError};
+
+/// How long a look may take. A store that is slower than that serves nobody.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// A store in doubt is looked at so many times as often.
+const IN_DOUBT: u32 = 5;
+
+/// The health of every store. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Health(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    failures: u32,
+    successes: u32,
+    known: Mutex<BTreeMap<String, StoreHealth>>,
+    /// Rung when a store comes into doubt.
+    doubt: Notify,
+}
+
+/// What is known of one store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// Whether it counts as up.
+    pub up: bool,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// How long the last answer took; none while it does not answer.
+    pub latency: Option<Duration>,
+    /// What the last failure was; none once it answers.
+    pub last_error: Option<String>,
+    /// Looks in a row that contradict `up`.
+    contrary: u32,
+}
+
+impl Health {
+    /// Every store counts as up until it is seen not to be.
+    pub fn new(config: &HealthConfig) -> Self {
+        Self(Arc::new(Inner {
+            failures: config.failures.max(1),
+            successes: config.successes.max(1),
+            known: Mutex::default(),
+            doubt: Notify::new(),
+        }))
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, StoreHealth>> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the store counts as up.
+    pub fn is_up(&self, store: &str) -> bool {
+        self.known().get(store).is_none_or(|health| health.up)
+    }
+
+    /// What is known of the store; none when nobody has looked yet.
+    pub fn of(&self, store: &str) -> Option<StoreHealth> {
+        self.known().get(store).cloned()
+    }
+
+    /// The store answered.
+    pub fn answered(&self, store: &str, now: DateTime<Utc>, latency: Option<Duration>) {
+        self.saw(store, now, true, latency, None);
+    }
+
+    /// Something went wrong with a store. Counts only where the store itself is to blame, and not the request.
+    pub fn failed(&self, error: &StoreError, now: DateTime<Utc>) {
+        if error.is_outage() {
+            self.saw(error.store().as_str(), now, false, None, Some(error.to_string()));
+        }
+    }
+
+    fn saw(
+        &self,
+        store: &str,
+        now: DateTime<Utc>,
+        well: bool,
+        latency: Option<Duration>,
+        error: Option<String>,
+    ) {
+        let mut known = self.known();
+        let health = known.entry(store.to_owned()).or_insert_with(|| StoreHealth {
+            up: true,
+            since: now,
+            latency: None,
+            last_error: None,
+            contrary: 0,
+        });
+        health.last_error = error;
+        if latency.is_some() || !well {
+            health.latency = latency;
+        }
+        if well == health.up {
+            health.contrary = 0;
+            return;
+        }
+        health.contrary = health.contrary.saturating_add(1);
+        let enough = if health.up { self.0.failures } else { self.0.successes };
+        if health.contrary >= enough {
+            (health.up, health.since, health.contrary) = (well, now, 0);
+            let error = health.last_error.as_deref();
+            if well {
+                tracing::info!(store, "the store is up again");
+            } else {
+                tracing::warn!(store, error, "the store counts as down");
+            }
+        }
+        drop(known);
+        self.0.doubt.notify_one();
+    }
+
+    /// Of these stores those that are up, in their order, and after them the others.
+    pub fn up_first<'s>(&self, mut stores: Vec<&'s Store>) -> Vec<&'s Store> {
+        stores.sort_by_key(|store| !self.is_up(store.name().as_str()));
+        stores
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        self.known().values().any(|health| health.contrary > 0 || !health.up)
+    }
+}
+
+/// Looks once at every store, all at the same time.
+pub async fn look(context: &Context) {
+    join_all(context.stores.all().map(|store| look_at(context, store))).await;
+}
+
+/// Looks once at a store.
+///
+/// # Errors
+/// Why it cannot be used, in words. Whoever breaks this off has not looked.
+pub async fn look_at(context: &Context, store: &Store) -> std::result::Result<(), String> {
+    let (started, name) = (Instant::now(), store.name().as_str());
+    let error = match tokio::time::timeout(DEADLINE, store.check()).await {
+        Ok(Ok(())) => {
+            context.health.answered(name, context.clock.now(), Some(started.elapsed()));
+            return Ok(());
+        }
+        // Whoever cannot use it cannot serve from it: a refusal is as bad as silence.
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("store {name} did not answer within {} s", DEADLINE.as_secs()),
+    };
+    context.health.saw(name, context.clock.now(), false, None, Some(error.clone()));
+    Err(error)
+}
+
+/// Looks at every store again and again, and writes down what it sees as `program` (`api` or `worker`), until `shutdown`.
+pub async fn watch(context: Context, program: &'static str, shutdown: CancellationToken) {
+    let observer = Uuid::now_v7();
+    loop {
+        let interval = context.config.health.interval;
+        let in_doubt = context.health.is_in_doubt();
+        let pause = if in_doubt { interval / IN_DOUBT } else { interval };
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = tokio::time::sleep(pause) => {}
+            // What has just come into doubt is looked at soon.
+            () = context.health.0.doubt.notified(), if !in_doubt => continue,
+        }
+        look(&context).await;
+        if let Err(error) = write_down(&context, observer, program).await {
+            tracing::debug!(%error, "the health of the stores could not be written down");
+        }
+    }
+    let forget = async {
+        let mut conn = context.db.conn().await?;
+        store_health::forget(&mut conn, observer).await
+    };
+    if let Err(error) = forget.await {
+        tracing::debug!(%error, "what this process saw of the stores goes by itself");
+    }
+}
+
+async fn write_down(context: &Context, observer: Uuid, program: &str) -> Result<()> {
+    let seen: Vec<Seen> = context
+        .health
+        .known()
+        .iter()
+        .map(|(store, health)| Seen {
+            store: store.clone(),
+            up: health.up,
+            since: health.since,
+            latency_ms: health.latency.map(|latency| i32::try_from(latency.as_millis()).unwrap_or(i32::MAX)),
+            last_error: health.last_error.clone(),
+        })
+        .collect();
+    let mut conn = context.db.conn().await?;
+    store_health::write(&mut conn, observer, program, &seen).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn health(failures: u32, successes: u32) -> Health {
+        Health::new(&HealthConfig { interval: Duration::from_secs(1), failures, successes })
+    }
+
+    fn down(health: &Health) {
+        health.saw("a", Utc::now(), false, None, Some("no".to_owned()));
+    }
+
+    #[test]
+    fn a_store_is_down_after_enough_failures_in_a_row_and_up_after_enough_answers() {
+        let health = health(3, 2);
+        let up = || health.answered("a", Utc::now(), None);
+        assert!(health.is_up("a"), "until it is seen not to be");
+        down(&health);
+        down(&health);
+        up();
+        down(&health);
+        down(&health);
+        assert!(health.is_up("a"), "not in a row");
+        down(&health);
+        assert!(!health.is_up("a"));
+        up();
+        down(&health);
+        up();
+        assert!(!health.is_up("a"), "not in a row");
+        up();
+        assert!(health.is_up("a"));
+        assert!(health.is_up("b"), "of which nobody knows");
+    }
+
+    #[test]
+    fn doubt_begins_with_the_first_failure_and_ends_with_the_last_one() {
+        let health = health(2, 1);
+        assert!(!health.is_in_doubt());
+        down(&health);
+        assert!(health.is_in_doubt());
+        down(&health);
+        assert!(health.is_in_doubt() && !health.is_up("a"));
+        health.answered("a", Utc::now(), None);
+        assert!(!health.is_in_doubt());
+    }
+}

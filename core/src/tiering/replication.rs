@@ -1,0 +1,139 @@
+//! More than one local copy (`tiering.local_replicas`): an upload lands in one store, and a worker copies it to the others as
+//! it makes every copy. Queued with the upload itself; a pass now and then finds what lacks copies for another reason.
+
+use diesel_async::AsyncPgConnection;
+use tokio_util::sync::CancellationToken;
+
+use super::{policy, target};
+use crate::config::FreeLocalAfter;
+use crate::context::Context;
+use crate::db::policy::Policy;
+use crate::db::replicas::{self, Lacking};
+use crate::db::{chores, listen};
+use crate::error::Result;
+use crate::ids::{LeaseToken, ObjectId};
+
+/// What stands as the rule of such a copy.
+const RULE: &str = "replication";
+/// Objects looked at in one statement.
+const BATCH: i64 = 2_000;
+
+/// Queues the other copies of what was uploaded to `store`. Part of the upload's transaction.
+pub(crate) async fn of_upload(
+    context: &Context,
+    conn: &mut AsyncPgConnection,
+    object: ObjectId,
+    store: &str,
+) -> Result<()> {
+    let more = context.config.tiering.local_replicas.saturating_sub(1);
+    if more == 0 {
+        return Ok(());
+    }
+    let stores = target::locals(context, conn).await?;
+    let others = stores.into_iter().map(|other| other.name().as_str()).filter(|other| *other != store);
+    let copies: Vec<(ObjectId, &str)> = others.take(more).map(|other| (object, other)).collect();
+    if replicas::queue_beside(conn, RULE, &copies).await? > 0 {
+        listen::notify(conn, listen::RUNS, "replication").await?;
+    }
+    Ok(())
+}
+
+/// Queues the copies that local copies lack, after a change of the configuration or of which stores are emptied at once, and
+/// else every `policy.review_every`, in one worker. What has crossed and goes after a while is left as it is. Answers how
+/// many.
+///
+/// # Errors
+/// Whatever the database meets; then the next pass begins again.
+pub async fn pass(context: &Context, stop: &CancellationToken) -> Result<usize> {
+    let wanted = context.config.tiering.local_replicas;
+    if context.stores.names_with(crate::store::StoreRole::Local).len() < 2 {
+        return Ok(0);
+    }
+    let mut conn = context.db.conn().await?;
+    let policy = policy::in_force(context, &mut conn).await?;
+    let chore = format!("replication {wanted} {}", policy::fingerprint_of(&context.config, &policy));
+    let token = LeaseToken::new();
+    let every = context.config.policy.review_every;
+    if !chores::take(&mut conn, &chore, token, every).await? {
+        return Ok(0);
+    }
+    let queued = all(context, &mut conn, stop, &policy, wanted).await;
+    // What came to its end keeps the chore until it is due again.
+    if queued.is_err() || stop.is_cancelled() {
+        chores::give_back(&mut conn, &chore, token).await?;
+    }
+    queued
+}
+
+async fn all(
+    context: &Context,
+    conn: &mut AsyncPgConnection,
+    stop: &CancellationToken,
+    policy: &Policy<'_>,
+    wanted: usize,
+) -> Result<usize> {
+    let stores: Vec<&str> =
+        target::locals(context, conn).await?.into_iter().map(|store| store.name().as_str()).collect();
+    let staying = policy.frees().into_iter().filter(|(_, after)| *after == FreeLocalAfter::Never);
+    let staying: Vec<&str> = staying.map(|(rule, _)| rule).collect();
+    let (mut queued, mut after) = (0, ObjectId(uuid::Uuid::nil()));
+    while !stop.is_cancelled() {
+        let places = replicas::local_places(conn, &policy.locals, &staying, after, BATCH).await?;
+        let Some(last) = places.last() else { break };
+        after = last.object_id;
+        let ids: Vec<ObjectId> = places.iter().map(|place| place.object_id).collect();
+        replicas::mark_spare(conn, &policy.locals, &policy.clouds, &ids).await?;
+        let missing: Vec<(ObjectId, &str)> =
+            places.iter().flat_map(|place| missing_of(place, &stores, wanted)).collect();
+        if !missing.is_empty() {
+            queued += replicas::queue_beside(conn, RULE, &missing).await?;
+        }
+    }
+    if queued > 0 {
+        listen::notify(conn, listen::RUNS, "replication").await?;
+    }
+    Ok(queued)
+}
+
+/// In which of the stores, which take new bytes, one more copy is to be made.
+fn missing_of<'s>(place: &Lacking, stores: &[&'s str], wanted: usize) -> Vec<(ObjectId, &'s str)> {
+    if place.goes {
+        return Vec::new();
+    }
+    let is_at = |store: &&str| place.stores.iter().any(|at| at == store);
+    let lasting = stores.iter().filter(|store| is_at(store)).count();
+    // What is only in stores that are being emptied is about to move.
+    if lasting == 0 {
+        return Vec::new();
+    }
+    let free = stores.iter().filter(|store| !is_at(store));
+    free.take(wanted.saturating_sub(lasting)).map(|store| (place.object_id, *store)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_as_many_copies_are_missing_as_are_wanted_and_have_a_place() {
+        let missing = |at: &[&str], goes: bool, stores: &[&str], wanted: usize| {
+            let stores_of = at.iter().map(|store| (*store).to_owned()).collect();
+            let place = Lacking { object_id: ObjectId::new(), stores: stores_of, goes };
+            missing_of(&place, stores, wanted)
+                .into_iter()
+                .map(|(_, store)| store.to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(missing(&["a"], false, &["a", "b", "c"], 2), ["b"]);
+        assert_eq!(missing(&["b"], false, &["a", "b", "c"], 3), ["a", "c"]);
+        assert!(missing(&["a", "b"], false, &["a", "b", "c"], 2).is_empty());
+        assert!(missing(&["a"], true, &["a", "b"], 2).is_empty(), "it goes soon");
+        assert_eq!(
+            missing(&["a", "b"], false, &["b", "c"], 2),
+            ["c"],
+            "a is being emptied and does not count"
+        );
+        assert!(missing(&["a"], false, &["b", "c"], 2).is_empty(), "it is about to move");
+        assert!(missing(&["a"], false, &["a"], 2).is_empty(), "there is no place");
+    }
+}

@@ -1,0 +1,2 @@
+DROP TABLE store_health;
+DROP TABLE store_drains;

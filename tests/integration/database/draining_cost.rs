@@ -1,0 +1,54 @@
+//! Looking at what leaves a store costs the size of the batch, however much the store holds.
+
+use std::time::Duration;
+
+use diesel_async::{AsyncConnection, RunQueryDsl};
+use nightferry_core::db::replicas;
+use nightferry_core::error::Error;
+use nightferry_core::ids::ObjectId;
+use nightferry_tests::harness::{World, database};
+
+const OBJECTS: u32 = 30_000;
+const BATCH: i64 = 100;
+const ROWS_READ: &str = "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint AS rows \
+     FROM pg_stat_xact_user_tables";
+
+#[derive(diesel::QueryableByName)]
+struct Read {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    rows: i64,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_what_leaves_a_store_reads_a_batch_of_rows_and_no_more() {
+    let world = World::with("database.statement_timeout", "120s").build().await;
+    let user = world.user().await;
+    let sql = format!(
+        "WITH made AS ( \
+             INSERT INTO objects (id, owner_id, key, state, content_type, size, sha256, crc64nvme, upload_store, stored_at) \
+             SELECT gen_random_uuid(), '{user}', 'k' || n, 'stored', 'text/plain', 1, decode(repeat('00', 32), 'hex'), \
+                    decode(repeat('00', 8), 'hex'), 'minio', now() FROM generate_series(1, {OBJECTS}) n RETURNING id) \
+         INSERT INTO replicas (object_id, store, state, verified_at) \
+         SELECT id, store, 'present', now() FROM made, unnest(ARRAY['minio', 's3']) AS store"
+    );
+    database::execute(&world.context.db, &sql).await.unwrap();
+    database::execute(&world.context.db, "ANALYZE").await.unwrap();
+    let mut conn = world.context.db.conn().await.unwrap();
+
+    for (to, safe) in [("nas", 0), ("s3", BATCH)] {
+        let (rows, found) = conn
+            .transaction(async move |conn| {
+                let before: Read = diesel::sql_query(ROWS_READ).get_result(conn).await?;
+                let patience = Duration::from_secs(300);
+                let after = ObjectId(uuid::Uuid::from_u128(1 << 126));
+                let found = replicas::leaving(conn, "minio", &[to], patience, after, BATCH).await?;
+                let after: Read = diesel::sql_query(ROWS_READ).get_result(conn).await?;
+                Ok::<_, Error>((after.rows - before.rows, found))
+            })
+            .await
+            .unwrap();
+        assert_eq!(found.len() as i64, BATCH);
+        assert_eq!(found.iter().filter(|replica| replica.is_safe).count() as i64, safe);
+        assert!(rows <= BATCH * 20, "towards {to}: read {rows} rows");
+    }
+}

@@ -1,0 +1,246 @@
+//! Emptying a store: where its files go, what is written meanwhile, and that everybody can read all the time.
+
+use nightferry_core::db::audit::Origin;
+use nightferry_core::db::enums::RunStatus;
+use nightferry_core::db::runs::RunScope;
+use nightferry_core::error::Error;
+use nightferry_core::file::details::FileView;
+use nightferry_core::file::{change, upload};
+use nightferry_core::tiering::{drain as draining, stores};
+use nightferry_tests::harness::database::texts;
+use nightferry_tests::harness::fault_proxy::{Hold, Match};
+use nightferry_tests::harness::world::request;
+use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern, states};
+use reqwest::Method;
+
+use super::{counted, drain, drained, hash, keys, waits_for};
+
+const MIB: u64 = 1024 * 1024;
+
+/// Reads every file (seed, size) again and again.
+async fn keep_reading(world: &World, files: &[(FileView, u64, u64)]) {
+    loop {
+        for (file, seed, size) in files {
+            assert_eq!(hash(world, file).await, pattern(*seed, *size).sha256(), "readable all the time");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_store_moves_into_the_other_while_files_are_read_and_written() {
+    let world = WorldBuilder::default()
+        .another_local("nas")
+        .set("tiering.multipart_threshold_mb", 16)
+        .set("tiering.part_size_mb", 8)
+        .build()
+        .await;
+    let user = world.user().await;
+    let mut files = Vec::new();
+    for seed in 0..20 {
+        files.push((
+            world.upload(user, &format!("{seed}"), pattern(seed, 9_000 + seed)).await,
+            seed,
+            9_000 + seed,
+        ));
+    }
+    files.push((world.upload(user, "large", pattern(99, 20 * MIB)).await, 99, 20 * MIB));
+    change::pin(&world.context, files[3].0.row.id, true).await.unwrap();
+    let worker = world.start_worker();
+    // Half of it has crossed: that makes no difference to where it is kept near.
+    assert_eq!(world.sync().await.files_done, 21);
+    let later = world.upload(user, "later", pattern(50, 3_000)).await;
+    files.push((later, 50, 3_000));
+
+    let begun = drain(&world, "minio").await;
+    assert_eq!((begun.drain.replicas_total, begun.left.replicas), (22, 22));
+    let meanwhile = world.upload(user, "meanwhile", pattern(51, 4_000)).await;
+    assert_eq!(
+        meanwhile.row.storage_location, "nas",
+        "nothing new is written to a store that is being emptied"
+    );
+    files.push((meanwhile, 51, 4_000));
+    tokio::select! {
+        _ = drained(&world, "minio") => {}
+        () = keep_reading(&world, &files) => {}
+    }
+
+    assert!(keys(&world, "minio").await.is_empty());
+    assert_eq!(keys(&world, "nas").await.len(), 23);
+    assert_eq!(world.sync().await.files_done, 2, "the rest crosses as ever, from the other store");
+    assert_eq!(states(&world).await, counted([("nas present", 23), ("s3 present", 23)]));
+    for (file, seed, size) in &files {
+        assert_eq!(hash(&world, file).await, pattern(*seed, *size).sha256());
+    }
+    let view = stores::list(&world.context).await.unwrap();
+    assert_eq!(
+        view.iter().map(|store| (store.name.as_str(), store.state())).next(),
+        Some(("minio", "drained"))
+    );
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cloud_store_moves_into_the_other_and_the_homes_of_the_files_with_it() {
+    let world = World::with("tiering.free_local_after", "0s").another_cloud("b2").build().await;
+    let user = world.user().await;
+    let mut files = Vec::new();
+    for seed in 0..10 {
+        files.push(world.upload(user, &format!("{seed}"), pattern(seed, 5_000)).await);
+    }
+    let worker = world.start_worker();
+    assert_eq!(world.sync().await.files_done, 10);
+    eventually("only the cloud has copies", || async {
+        (states(&world).await == counted([("s3 present", 10)])).then_some(())
+    })
+    .await;
+
+    drain(&world, "s3").await;
+    drained(&world, "s3").await;
+
+    assert_eq!(states(&world).await, counted([("b2 present", 10)]));
+    assert!(keys(&world, "s3").await.is_empty());
+    for (seed, file) in files.iter().enumerate() {
+        assert_eq!(hash(&world, file).await, pattern(seed as u64, 5_000).sha256());
+        assert_eq!(world.replica("b2", file).await.unwrap().rule.as_deref(), Some("default"));
+    }
+    let homes = texts(
+        &world.context.db,
+        "SELECT DISTINCT storage_location || ' ' || (synced_at IS NOT NULL) FROM files",
+    )
+    .await;
+    assert_eq!(homes, ["b2 true"]);
+    // What comes now goes there too.
+    world.upload(user, "new", pattern(77, 100)).await;
+    let run = world.sync().await;
+    assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 1));
+    assert!(keys(&world, "s3").await.is_empty());
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_local_store_moves_to_where_the_policy_puts_its_files_and_takes_no_uploads() {
+    let world = World::with("policy.rules.1.name", "tiny")
+        .set("policy.rules.1.max_size", "100B")
+        .set("policy.rules.1.stores", "b2")
+        .another_cloud("b2")
+        .build()
+        .await;
+    let user = world.user().await;
+    let tiny = world.upload(user, "tiny", pattern(1, 50)).await;
+    let other = world.upload(user, "other", pattern(2, 5_000)).await;
+    change::pin(&world.context, other.row.id, true).await.unwrap();
+    let worker = world.start_worker();
+
+    drain(&world, "minio").await;
+    let refused = upload::receive(&world.context, request(user, "no"), &mut pattern(3, 10)).await;
+    assert!(matches!(refused, Err(Error::NoLocalStore)), "{refused:?}");
+    drained(&world, "minio").await;
+
+    assert_eq!(states(&world).await, counted([("b2 present", 1), ("s3 present", 1)]));
+    assert_eq!(world.replica("b2", &tiny).await.unwrap().rule.as_deref(), Some("tiny"));
+    assert_eq!(hash(&world, &tiny).await, pattern(1, 50).sha256());
+    assert_eq!(hash(&world, &other).await, pattern(2, 5_000).sha256(), "pinned, and readable");
+
+    assert!(draining::cancel(&world.context, "minio", None, &Origin::default()).await.unwrap());
+    assert!(
+        !draining::cancel(&world.context, "minio", None, &Origin::default()).await.unwrap(),
+        "once is enough"
+    );
+    assert_eq!(world.upload(user, "yes", pattern(4, 10)).await.row.storage_location, "minio");
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_cloud_store_comes_back_to_the_local_one_and_is_no_home_any_more() {
+    let world = World::with("tiering.free_local_after", "0s").build().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 5_000)).await;
+    let worker = world.start_worker();
+    assert_eq!(world.sync().await.files_done, 1);
+    eventually("it is freed", || async { world.replica("minio", &file).await.is_none().then_some(()) }).await;
+
+    drain(&world, "s3").await;
+    drained(&world, "s3").await;
+
+    assert_eq!(states(&world).await, counted([("minio present", 1)]));
+    let homes =
+        texts(&world.context.db, "SELECT storage_location || ' ' || (synced_at IS NULL) FROM files").await;
+    assert_eq!(homes, ["minio true"]);
+    assert_eq!(world.sync().await.files_total, 0, "nothing is planned for it");
+    draining::cancel(&world.context, "s3", None, &Origin::default()).await.unwrap();
+    assert_eq!(world.sync().await.files_done, 1);
+    eventually("it is freed again", || async { world.replica("minio", &file).await.is_none().then_some(()) })
+        .await;
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_began_before_ends_well_and_moves_then() {
+    let world = WorldBuilder::default().another_local("nas").build().await;
+    let user = world.user().await;
+    let gate = world.local.gate(Match::method(Method::PUT).key_contains("-slow"), Hold::Request);
+    let worker = world.start_worker();
+    let uploading = async { world.upload(user, "slow", pattern(1, 5_000)).await };
+    let draining = async {
+        gate.reached().await;
+        drain(&world, "minio").await;
+        let reason = waits_for(&world, "minio", "being uploaded").await;
+        gate.open();
+        reason
+    };
+
+    let (file, _) = tokio::join!(uploading, draining);
+
+    drained(&world, "minio").await;
+    assert!(world.replica("minio", &file).await.is_none());
+    assert_eq!(hash(&world, &file).await, pattern(1, 5_000).sha256());
+    assert_eq!(keys(&world, "nas").await.len(), 1);
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_run_was_about_to_copy_there_goes_elsewhere_and_the_run_ends() {
+    let world = WorldBuilder::default()
+        .another_cloud("b2")
+        .set("tiering.concurrency", 1)
+        .set("tiering.batch_size", 1)
+        .build()
+        .await;
+    let user = world.user().await;
+    for seed in 0..5 {
+        world.upload(user, &format!("{seed}"), pattern(seed, 5_000)).await;
+    }
+    let gate = world.cloud.gate(Match::method(Method::PUT), Hold::Request);
+    let worker = world.start_worker();
+    let run = world.request_run(RunScope::default()).await;
+    gate.reached().await;
+
+    drain(&world, "s3").await;
+    gate.open();
+
+    let run = world.ended(run.id).await;
+    assert_eq!(run.status, RunStatus::Succeeded, "{run:?}");
+    assert_eq!(run.files_total, run.files_done, "what is not made any more counts no more: {run:?}");
+    drained(&world, "s3").await;
+    world.sync().await;
+    assert_eq!(states(&world).await, counted([("b2 present", 5), ("minio present", 5)]));
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stores_are_not_emptied_into_each_other() {
+    let world = World::new().await;
+    drain(&world, "minio").await;
+    let refused = draining::begin(&world.context, "s3", None, &Origin::default()).await;
+    assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
+    let unknown = draining::begin(&world.context, "nowhere", None, &Origin::default()).await;
+    assert!(matches!(unknown, Err(Error::NotFound("store"))), "{unknown:?}");
+    let again = drain(&world, "minio").await;
+    assert_eq!(again.drain.replicas_total, 0, "asking again changes nothing");
+}

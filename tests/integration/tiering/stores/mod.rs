@@ -1,0 +1,61 @@
+//! More than two stores: emptied, copied among each other, and one in the place of another.
+
+mod breakers;
+mod draining;
+mod draining_faults;
+mod failover;
+mod replication;
+
+use std::collections::BTreeMap;
+
+use futures_util::StreamExt as _;
+use nightferry_core::checksum::{Sha256, Sha256Hasher};
+use nightferry_core::db::audit::Origin;
+use nightferry_core::file::details::FileView;
+use nightferry_core::file::download;
+use nightferry_core::tiering::drain::{self, Draining};
+use nightferry_tests::harness::{World, eventually};
+
+/// Asks for a store to be emptied.
+async fn drain(world: &World, store: &str) -> Draining {
+    drain::begin(&world.context, store, None, &Origin::default()).await.unwrap()
+}
+
+/// Waits until nothing is left in a store.
+async fn drained(world: &World, store: &str) -> Draining {
+    eventually(&format!("{store} is empty"), || async {
+        drain::look(&world.context, store).await.unwrap().filter(Draining::is_finished)
+    })
+    .await
+}
+
+/// Waits until emptying a store waits for something that is told with these words.
+async fn waits_for(world: &World, store: &str, words: &str) -> String {
+    eventually(&format!("{store} waits for {words}"), || async {
+        let draining = drain::look(&world.context, store).await.unwrap().unwrap();
+        draining.drain.waits_for.filter(|reason| reason.contains(words))
+    })
+    .await
+}
+
+/// The hash of a file, as a client reads it.
+async fn hash(world: &World, file: &FileView) -> Sha256 {
+    let target = download::find(&world.context, file.row.owner_id, file.row.id, None).await.unwrap();
+    let mut body = download::open(&world.context, &target, None).await.unwrap();
+    let mut hasher = Sha256Hasher::new();
+    while let Some(chunk) = body.next().await {
+        hasher.update(&chunk.unwrap());
+    }
+    hasher.finish()
+}
+
+/// What [`nightferry_tests::harness::states`] answers: states with their numbers.
+fn counted<const N: usize>(wanted: [(&str, usize); N]) -> BTreeMap<String, usize> {
+    wanted.map(|(state, count)| (state.to_owned(), count)).into()
+}
+
+/// Every key that a store really holds.
+async fn keys(world: &World, store: &str) -> Vec<String> {
+    let page = world.direct.get(store).unwrap().list("user-", None, 1000).await.unwrap();
+    page.objects.into_iter().map(|object| object.key).collect()
+}
