@@ -16,7 +16,7 @@ use crate::db::policy::Policy;
 use crate::db::restores::READABLE;
 use crate::db::runs::RunScope;
 use crate::db::schema::sql_types::ReplicaState as ReplicaStateSql;
-use crate::db::statement::{Value, Values};
+use crate::db::statement::Values;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 
