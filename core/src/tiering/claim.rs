@@ -93,8 +93,8 @@ pub async fn next_fetches_without(
         }
         let terms = Terms { worker, token, limit, lease, down };
         // What else is queued for the cloud waits for a run.
-        let least = if store.role() == StoreRole::Local { i16::MIN } else { MOVES };
-        claims.extend(replicas::claim_on_demand(&mut conn, store.name().as_str(), least, terms).await?);
+        let lowest = if store.role() == StoreRole::Local { i16::MIN } else { MOVES };
+        claims.extend(replicas::claim_on_demand(&mut conn, store.name().as_str(), lowest, terms).await?);
     }
     drop(conn);
     step::reached(Step::Claimed, "").await;

@@ -227,21 +227,22 @@ impl<'p> Leave<'p> {
         let up = |name: &&str| context.health.is_up(name);
         let to = &self.freeing.moving_to;
         let Some(first) = to.iter().find(|name| up(name)).or(to.first()).copied() else { return Ok(()) };
-        let role = context.stores.get(first).map(Store::role);
-        let same_role = role == Some(self.freeing.store.role());
+        let to_role = context.stores.get(first).map(Store::role);
+        let same_role = to_role == Some(self.freeing.store.role());
         let (from, to) = (self.store(), to.as_slice());
         let mut conn = context.db.conn().await?;
         let policy = policy::in_force(context, &mut conn).await?;
         let queued = conn
             .transaction(async move |conn| {
                 let mut queued = 0;
-                if role == Some(StoreRole::Cloud) && !same_role {
+                if to_role == Some(StoreRole::Cloud) && !same_role {
                     queued += replicas::queue_by_policy(conn, from, &policy, objects).await?;
                 }
                 let unplaced = replicas::without_place(conn, objects, to).await?;
                 // A copy in the cloud keeps the rule that wanted it there.
-                let rule = if same_role && role == Some(StoreRole::Cloud) { None } else { Some(DRAIN_RULE) };
-                let priority = if role == Some(StoreRole::Cloud) { MOVES } else { replicas::BEHIND };
+                let rule =
+                    if same_role && to_role == Some(StoreRole::Cloud) { None } else { Some(DRAIN_RULE) };
+                let priority = if to_role == Some(StoreRole::Cloud) { MOVES } else { replicas::BEHIND };
                 queued += replicas::queue_moves(conn, from, first, rule, priority, &unplaced).await?;
                 if queued > 0 {
                     listen::notify(conn, listen::RUNS, "drain").await?;

@@ -125,9 +125,8 @@ fn nothing_left(replicas: &[Replica]) -> Option<NextStep> {
 
 /// What happens to a file of which a copy leaves a store that is being emptied; none for all others.
 fn moving(policy: &Policy<'_>, replicas: &[Replica]) -> Option<NextStep> {
-    let leaves = |replica: &&Replica| {
-        replica.verified_at.is_some() && policy.draining.iter().any(|store| *store == replica.store)
-    };
+    let leaves =
+        |replica: &&Replica| replica.verified_at.is_some() && policy.draining.contains(&replica.store);
     let from = replicas.iter().find(leaves)?.store.as_str();
     Some(NextStep {
         action: "move",
