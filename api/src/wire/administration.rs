@@ -111,6 +111,7 @@ impl CreateAccount {
 }
 
 /// What is to be different; what is left out stays.
+#[allow(clippy::option_option, reason = "null takes the quota away, absent leaves it")]
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChangeAccount {
@@ -127,6 +128,7 @@ pub(crate) struct ChangeAccount {
 }
 
 /// Tells null from absent.
+#[allow(clippy::option_option, reason = "that is what it does")]
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i64>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }

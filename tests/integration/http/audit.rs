@@ -70,14 +70,14 @@ async fn acts_over_http_are_kept_with_who_did_what_to_what_from_where() {
     assert_eq!((&purge["ip"], &purge["detail"]["bytes"]), (&json!("127.0.0.1"), &json!(10)));
     assert_eq!(events(&admin, &format!("actor={}", ann.email)).await, of_ann);
 
-    let on_ann = events(&admin, &format!("target_id={}&target_type=user", ann.id)).await;
+    let about_her = events(&admin, &format!("target_id={}&target_type=user", ann.id)).await;
     let expected =
         ["user.signup", "user.role", "user.quota", "user.disable", "user.enable", "session.login_failed"];
-    assert_eq!(actions(&on_ann), BTreeSet::from(expected));
-    let failed = on_ann.iter().find(|event| event["action"] == "session.login_failed").unwrap();
+    assert_eq!(actions(&about_her), BTreeSet::from(expected));
+    let failed = about_her.iter().find(|event| event["action"] == "session.login_failed").unwrap();
     assert_eq!(failed["actor"], json!({ "kind": "anonymous", "id": null, "email": null }));
     assert_eq!(failed["detail"]["reason"], "wrong_password");
-    let role = on_ann.iter().find(|event| event["action"] == "user.role").unwrap();
+    let role = about_her.iter().find(|event| event["action"] == "user.role").unwrap();
     assert_eq!(
         (&role["actor"]["id"], &role["detail"]),
         (&json!(admin.id), &json!({ "from": "admin", "to": "user" }))

@@ -50,10 +50,10 @@ pub(super) async fn run(app: &App, context: &Context, args: &QuotaArgs) -> Resul
     let user = administration::change(context, user.id, wanted, None, &origin())
         .await
         .map_err(cannot("set the quota"))?;
-    let used = bytes::human(unsigned(user.used_bytes));
+    let in_use = bytes::human(unsigned(user.used_bytes));
     let done = match args.quota.0 {
-        Some(quota) => format!("{} may hold {}; {used} are in use.", user.email, bytes::human(quota)),
-        None => format!("{} may hold as much as it likes; {used} are in use.", user.email),
+        Some(quota) => format!("{} may hold {}; {in_use} are in use.", user.email, bytes::human(quota)),
+        None => format!("{} may hold as much as it likes; {in_use} are in use.", user.email),
     };
     show(app, &user, &done)
 }
