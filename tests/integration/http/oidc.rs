@@ -90,7 +90,7 @@ async fn somebody_new_gets_an_account_and_finds_it_again_by_what_the_provider_ca
         let acts = "SELECT action FROM audit_events WHERE action NOT LIKE 'keys.%' ORDER BY id";
         assert_eq!(
             database::texts(&world.context.db, acts).await,
-            ["user.create", "identity.link", "session.login", "session.login"]
+            ["user.signup", "identity.link", "session.login", "session.login"]
         );
         // Nobody knows a password of it.
         let login = json!({ "email": "ann@example.org", "password": PASSWORD });

@@ -69,6 +69,7 @@ async fn a_token_may_what_its_scopes_say_and_nothing_else() {
 async fn the_scope_admin_works_as_long_as_the_account_is_an_administrators() {
     let world = World::new().await;
     let api = world.start_api();
+    let _stays = api.admin(&world).await;
     let ann = api.person().await;
     let wanted = json!({ "name": "x", "scopes": ["admin"] });
     problem(ann.request(Method::POST, "/api/auth/tokens").json(&wanted), 403, "FORBIDDEN").await;
