@@ -31,12 +31,14 @@ impl Api {
     pub(crate) fn new(context: Context, address: SocketAddr, runtime: Handle) -> Self {
         let mut server = context.config.server.clone();
         server.port = address.port();
+        // First: what the others count from the beginning would be lost otherwise.
+        let metrics = Metrics::of_process();
         Self {
             base_url: server.base_url(),
             runtime,
             limits: Limits::new(&context.config.limits, &context.clock),
             probes: Probes::default(),
-            metrics: Metrics::of_process(),
+            metrics,
             context,
         }
     }
