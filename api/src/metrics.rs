@@ -130,6 +130,13 @@ fn install() -> std::result::Result<PrometheusHandle, BuildError> {
         "nightferry_backlog_exceeds_window",
         "Whether that is longer than the transfer window is open."
     );
+    describe_counter!("nightferry_logins_total", "Sign-ins by outcome: ok, failed, refused without a look.");
+    describe_counter!("nightferry_rate_limited_total", "Requests refused because of limits, by kind.");
+    describe_gauge!("nightferry_limits_redis_up", "Whether requests are counted in limits.redis_url.");
+    describe_counter!(
+        "nightferry_limits_fallback_total",
+        "Requests counted in memory because Redis was away."
+    );
     describe_gauge!("nightferry_database_up", "Whether the database answered the last count.");
     describe_gauge!("process_resident_memory_bytes", "Resident memory of this process.");
     Ok(handle)

@@ -36,13 +36,15 @@ impl Api {
         let base_url = server.base_url();
         let mut origins = context.config.auth.cookie_origins.clone();
         origins.extend(origin_of(&base_url));
+        // First: what the others count from the beginning would be lost otherwise.
+        let metrics = Metrics::of_process();
         Self {
             base_url,
             origins,
             runtime,
             limits: Limits::new(&context.config.limits, &context.clock),
             probes: Probes::default(),
-            metrics: Metrics::of_process(),
+            metrics,
             context,
         }
     }

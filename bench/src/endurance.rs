@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use nightferry_core::db::enums::RunStatus;
 
-use crate::MIB;
 use crate::args::Args;
 use crate::proc;
 use crate::report::{Goal, Report};
@@ -16,6 +15,7 @@ use crate::stats::{mebibytes, seconds};
 use crate::subject::Subject;
 use crate::sync::{carry_over, seed, wait_for_worker};
 use crate::world::{World, open};
+use crate::{KIB, MIB};
 
 /// How often a run is looked at.
 const EVERY: Duration = Duration::from_millis(500);
@@ -110,8 +110,9 @@ fn conclude(load: &Load, files: u32, looks: &[Look], peak: u64, report: &mut Rep
     let begun = looks.iter().rev().find(|look| look.done == 0).copied().context("the run began too early")?;
     let (quarter, three) = (reached(all / 4)?, reached(all / 4 * 3)?);
     let last = looks.last().copied().context("the run was too short")?;
-    #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
-    let files_done = |from: Look, to: Look| to.done.saturating_sub(from.done) as f64 / load.size as f64;
+    let files_done = |from: Look, to: Look| {
+        number(to.done.saturating_sub(from.done) / KIB) / number(load.size / KIB).max(f64::MIN_POSITIVE)
+    };
     let rate =
         |from: Look, to: Look| files_done(from, to) / (to.at.saturating_sub(from.at)).as_secs_f64().max(1e-9);
     let (first, end) = (rate(begun, quarter), rate(three, last));
@@ -151,7 +152,7 @@ fn conclude(load: &Load, files: u32, looks: &[Look], peak: u64, report: &mut Rep
     Ok(())
 }
 
-/// A count of KiB or MiB as a number to calculate with.
+/// A count of KiB or MiB, or of what fits 32 bits, as a number to calculate with.
 fn number(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }

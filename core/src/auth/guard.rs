@@ -126,8 +126,9 @@ fn refused(until: DateTime<Utc>, now: DateTime<Utc>) -> Error {
     Error::RateLimited { retry_after: (until - now).to_std().unwrap_or(Duration::from_secs(1)) }
 }
 
-/// Counts a failure in a transaction of its own, writes it down as far as that is bounded, and answers what the caller
-/// is told: that the credentials are wrong, or, once the limit is reached by others at the same time, to wait.
+/// Counts a failure, and answers what the caller is told: that the credentials are wrong, or, once the limit is reached
+/// by others at the same time, to wait. That it happened is written down beside that, as far as that is bounded, and
+/// without the caller waiting for it: otherwise the time would tell whether it was.
 pub(super) async fn failed(
     context: &Context,
     attempt: &Attempt,
@@ -139,44 +140,59 @@ pub(super) async fn failed(
     let limits = &context.config.limits;
     let note = context.failure_notes.take(account.is_some());
     let mut conn = context.db.conn().await?;
-    conn.transaction(async move |conn| {
-        let Attempt { standing, network } = attempt;
-        let first = next(None, limits, now);
-        let before = table::lock_or_begin(conn, &standing.account, network, &first).await?;
-        if let Some(until) = before.as_ref().and_then(|row| row.blocked_until).filter(|until| *until > now) {
-            return Ok(refused(until, now));
-        }
-        let after = match &before {
-            None => first,
-            Some(before) => {
-                let after = next(Some(before), limits, now);
-                table::put(conn, &standing.account, network, &after).await?;
-                after
+    let told = conn
+        .transaction(async move |conn| {
+            let Attempt { standing, network } = attempt;
+            let first = next(None, limits, now);
+            let before = table::lock_or_begin(conn, &standing.account, network, &first).await?;
+            if let Some(until) =
+                before.as_ref().and_then(|row| row.blocked_until).filter(|until| *until > now)
+            {
+                return Ok::<_, Error>(refused(until, now));
             }
-        };
-        metrics::counter!("nightferry_logins_total", "outcome" => "failed").increment(1);
-        let blocked = after.blocked_until.filter(|until| *until > now);
-        let (target_type, target_id) = match account {
-            Some(id) => ("user", id.to_string()),
-            // What was typed is not kept: people type passwords there.
-            None => ("user", "unknown".to_owned()),
-        };
-        let mut actions = Vec::new();
-        if let Some(unwritten) = note {
-            let detail = serde_json::json!({ "reason": reason.as_str(), "unwritten_before": unwritten });
-            actions.push(("session.login_failed", detail));
-        }
-        if let Some(until) = blocked.filter(|_| account.is_some() || note.is_some()) {
-            actions.push(("session.locked_out", serde_json::json!({ "network": network, "until": until })));
-        }
-        for (action, detail) in actions {
-            let target_id = target_id.clone();
-            audit::record(conn, Event { actor: None, action, target_type, target_id, origin, detail })
-                .await?;
-        }
-        Ok(Error::InvalidCredentials)
-    })
-    .await
+            let after = match &before {
+                None => first,
+                Some(before) => {
+                    let after = next(Some(before), limits, now);
+                    table::put(conn, &standing.account, network, &after).await?;
+                    after
+                }
+            };
+            metrics::counter!("nightferry_logins_total", "outcome" => "failed").increment(1);
+            let blocked = after.blocked_until.filter(|until| *until > now);
+            if let Some(until) = blocked.filter(|_| account.is_some() || note.is_some()) {
+                let detail = serde_json::json!({ "network": network, "until": until });
+                audit::record(conn, event("session.locked_out", account, origin, detail)).await?;
+            }
+            Ok(Error::InvalidCredentials)
+        })
+        .await?;
+    if let Some(unwritten) = note {
+        let detail = serde_json::json!({ "reason": reason.as_str(), "unwritten_before": unwritten });
+        tokio::spawn(write_down(context.clone(), account, origin.clone(), detail));
+    }
+    Ok(told)
+}
+
+async fn write_down(context: Context, account: Option<UserId>, origin: Origin, detail: serde_json::Value) {
+    let writing = async {
+        let mut conn = context.db.conn().await?;
+        audit::record(&mut conn, event("session.login_failed", account, &origin, detail)).await
+    };
+    if let Err(error) = writing.await {
+        tracing::warn!(%error, ip = origin.ip, "a failed sign-in could not be written to the audit log");
+    }
+}
+
+fn event<'a>(
+    action: &'static str,
+    account: Option<UserId>,
+    origin: &'a Origin,
+    detail: serde_json::Value,
+) -> Event<'a> {
+    // Of an account that does not exist, what was typed is not kept: people type passwords there.
+    let target_id = account.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
+    Event { actor: None, action, target_type: "user", target_id, origin, detail }
 }
 
 /// Lets a right password through, in the transaction that starts the session. What others tried at the same time counts:
