@@ -111,9 +111,10 @@ async fn a_cloud_store_moves_into_the_other_and_the_homes_of_the_files_with_it()
     .await;
     assert_eq!(homes, ["b2 true"]);
     // What comes now goes there too.
-    world.upload(user, "new", pattern(77, 100)).await;
+    let new = world.upload(user, "new", pattern(77, 100)).await;
     let run = world.sync().await;
     assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 1));
+    eventually("it is freed", || async { world.replica("minio", &new).await.is_none().then_some(()) }).await;
     assert!(keys(&world, "s3").await.is_empty());
     worker.stop().await;
     assert_invariants(&world).await;
