@@ -284,7 +284,10 @@ async fn a_plan_is_refused_after_a_change_of_the_rules_and_when_it_has_expired()
     let scope = RunScope { plan_id: Some(view.plan.id), ..RunScope::default() };
     let new = NewRun { trigger: RunTrigger::Api, requested_by: None, tick: None, scope };
     let refused = run::request(&changed, new, &Origin::default()).await.unwrap_err().to_string();
-    assert!(refused.contains("The rules or the stores in the configuration have been changed"), "{refused}");
+    assert!(
+        refused.contains("The rules, the stores, or which of them are emptied have been changed"),
+        "{refused}"
+    );
 
     execute(&world.context.db, "UPDATE plans SET expires_at = now() - interval '1s'").await.unwrap();
 
