@@ -4,6 +4,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 use secrecy::SecretString;
 
 use super::administration::{self, Change};
+use super::guard::{self, Reason};
 use super::{password, session_list};
 use crate::context::Context;
 use crate::db::audit::{self, Channel, Event, Origin};
@@ -195,8 +196,8 @@ pub async fn set_password(context: &Context, user: UserId, new: SecretString, or
 /// Exchanges the caller's own password and ends all their sessions but `keep`.
 ///
 /// # Errors
-/// [`Error::Validation`]; [`Error::InvalidCredentials`] when `current` is not the password; [`Error::Conflict`] when
-/// somebody else changed it at the same time.
+/// [`Error::Validation`]; [`Error::InvalidCredentials`] when `current` is not the password, and after too many of those
+/// [`Error::RateLimited`]; [`Error::Conflict`] when somebody else changed it at the same time.
 pub async fn change_password(
     context: &Context,
     user: &User,
@@ -206,8 +207,14 @@ pub async fn change_password(
     origin: &Origin,
 ) -> Result<()> {
     password::check_rules(&new, "new_password").map_err(|error| Error::Validation(vec![error]))?;
+    // Whoever found a session open may guess here no more often than at the door.
+    let attempt = {
+        let mut conn = context.db.conn().await?;
+        guard::look(context, &mut conn, &user.email, origin, context.clock.now()).await?
+    };
     if !context.passwords.verify(current, Some(user.password_hash.clone())).await? {
-        return Err(Error::InvalidCredentials);
+        let (account, now) = (Some(user.id), context.clock.now());
+        return Err(guard::failed(context, &attempt, account, Reason::WrongPassword, origin, now).await?);
     }
     let hash = context.passwords.hash(new).await?;
     let now = context.clock.now();
@@ -218,6 +225,7 @@ pub async fn change_password(
                 "The password was changed at this very moment. Sign in again.".to_owned(),
             ));
         }
+        guard::passed(conn, &attempt, user.id, now).await?;
         let ended = session_list::end_all_in(conn, user.id, Some(keep), now).await?;
         let event = Event {
             actor: Some(user.id),

@@ -103,6 +103,27 @@ async fn a_changed_password_ends_the_other_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_open_session_lets_nobody_guess_the_password_more_often_than_a_login_does() {
+    let world = World::new().await;
+    let api = world.start_api();
+    let ann = api.person().await;
+    let change = |current: &str| {
+        let body = json!({ "current_password": current, "new_password": "another battery" });
+        ann.request(Method::POST, "/api/auth/password").json(&body)
+    };
+    for _ in 0..10 {
+        problem(change("wrong password"), 401, "INVALID_CREDENTIALS").await;
+    }
+    problem(change(PASSWORD), 429, "RATE_LIMITED").await;
+
+    world.context.clock.advance(chrono::Duration::minutes(15));
+    let again = api.login(&ann.email).await;
+    let body = json!({ "current_password": PASSWORD, "new_password": "another battery" });
+    let change = api.request(Method::POST, "/api/auth/password").bearer_auth(&again.token).json(&body);
+    assert_eq!(answered(change).await.0, 204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_changes_of_a_password_at_once_have_one_winner() {
     let world = World::new().await;
     let api = world.start_api();
