@@ -101,13 +101,7 @@ impl Output {
         document: &impl Serialize,
         text: impl FnOnce(Look) -> String,
     ) -> Result<(), Failure> {
-        if !self.json {
-            return print(&text(self.look()));
-        }
-        let json = serde_json::to_string_pretty(document).map_err(|error| {
-            Failure::new(Exit::Failed, "internal", "Cannot write the result as JSON").because(error)
-        })?;
-        print(&json)
+        self.show(|| serde_json::to_string_pretty(document), text)
     }
 
     /// Prints one of many results as it comes: a document on a line of its own, or the text for people.
@@ -116,13 +110,20 @@ impl Output {
         document: &impl Serialize,
         text: impl FnOnce(Look) -> String,
     ) -> Result<(), Failure> {
+        self.show(|| serde_json::to_string(document), text)
+    }
+
+    fn show(
+        &self,
+        json: impl FnOnce() -> serde_json::Result<String>,
+        text: impl FnOnce(Look) -> String,
+    ) -> Result<(), Failure> {
         if !self.json {
             return print(&text(self.look()));
         }
-        let json = serde_json::to_string(document).map_err(|error| {
+        print(&json().map_err(|error| {
             Failure::new(Exit::Failed, "internal", "Cannot write the result as JSON").because(error)
-        })?;
-        print(&json)
+        })?)
     }
 
     /// Whether the result is one document for programs.
