@@ -94,7 +94,7 @@ impl Client {
 
 /// Refused logins of an account that exists and of an address that has none, taking turns.
 async fn timing(client: &Client, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
-    let pairs = args.scaled(200);
+    let pairs = args.scaled(200).min(900);
     quiet.wait().await?;
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
     // Both have failed before: a first failure is written down in another way than a second.
