@@ -97,7 +97,7 @@ pub async fn leaving(
 
 /// That nobody has ever claimed a copy `r`, so that nothing of it can lie in its store: whoever gives one back, or takes one
 /// up again, sets another time.
-const UNTOUCHED: &str = "r.state = 'queued' AND r.verified_at IS NULL AND r.upload_id IS NULL AND r.attempts = 0 \
+pub(super) const UNTOUCHED: &str = "r.state = 'queued' AND r.verified_at IS NULL AND r.upload_id IS NULL AND r.attempts = 0 \
      AND r.abandoned = 0 AND r.last_error IS NULL AND r.not_before = r.queued_at";
 
 /// Takes the copies `gone` (run, state before, size) out of the totals of the runs that carry them.
@@ -222,6 +222,24 @@ pub async fn forget_waiting(conn: &mut AsyncPgConnection, store: &str) -> Result
         "WITH gone AS ( \
              DELETE FROM replicas r USING objects o WHERE o.id = r.object_id AND r.store = $1 AND {UNTOUCHED} \
              RETURNING r.run_id, r.state, o.size \
+         ), counted AS ({OUT_OF_TOTALS}) SELECT count(*) AS count FROM gone"
+    ))
+    .bind::<Text, _>(store)
+    .get_result(conn)
+    .await?;
+    Ok(row.count)
+}
+
+/// What is queued for a store that is being emptied, and was begun before, waits outside of any run: no run can make it, and
+/// none may wait for it.
+pub async fn leave_runs(conn: &mut AsyncPgConnection, store: &str) -> Result<i64> {
+    let row: Count = diesel::sql_query(format!(
+        "WITH picked AS ( \
+             SELECT r.object_id, r.run_id, r.state FROM replicas r \
+             WHERE r.store = $1 AND r.state = 'queued' AND r.run_id IS NOT NULL ORDER BY r.object_id FOR UPDATE \
+         ), gone AS ( \
+             UPDATE replicas r SET run_id = NULL FROM picked p JOIN objects o ON o.id = p.object_id \
+             WHERE r.object_id = p.object_id AND r.store = $1 RETURNING p.run_id, p.state, o.size \
          ), counted AS ({OUT_OF_TOTALS}) SELECT count(*) AS count FROM gone"
     ))
     .bind::<Text, _>(store)
