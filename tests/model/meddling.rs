@@ -145,8 +145,17 @@ impl Sequence<'_> {
         Vault::of(self.world, place).place(&key, Bytes::from_static(b"stray"), age).await;
         self.oracle.strays.insert((place, key.clone()));
         if age.is_zero() {
-            self.oracle.newborn.insert((place, key), 0);
+            self.oracle.newborn.insert((place, key), self.age_of_new());
         }
+    }
+
+    /// How old the engine holds what is put somewhere now, in seconds: a real server dates it by its own clock, which does
+    /// not jump with ours.
+    fn age_of_new(&self) -> u32 {
+        if self.world.memory.is_some() {
+            return 0;
+        }
+        u32::try_from((self.context.clock.now() - chrono::Utc::now()).num_seconds()).unwrap_or(0)
     }
 }
 

@@ -2,9 +2,10 @@
 
 use nightferry_core::context::Context;
 use nightferry_core::error::Result as Outcome;
+use nightferry_core::health;
 use nightferry_core::ids::UserId;
 use nightferry_core::step::{Step, watched};
-use nightferry_tests::harness::{World, pattern};
+use nightferry_tests::harness::{World, eventually, pattern};
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::check::{self, Map, Truth};
@@ -206,12 +207,23 @@ impl<'w> Sequence<'w> {
         check::each_step(&mut self.oracle, &truth, &map)
     }
 
+    /// Asks the stores until they are known to be well, as every process does all the time.
+    async fn see_that_all_is_well(&self) {
+        let stores = || self.context.stores.all();
+        eventually("every store is well", || async {
+            health::look(&self.context).await;
+            stores().all(|store| self.context.health.is_up(store.name().as_str())).then_some(())
+        })
+        .await;
+    }
+
     /// Mends the world, gives the engine time, and looks once more.
     async fn settle(&mut self) -> Result<(), String> {
         self.drop_stalled(|_| true).await;
         for place in Place::ALL {
             heal(self.world, place).await;
         }
+        self.see_that_all_is_well().await;
         self.pass_time(Span::Days).await;
         let mut settled = Ok(());
         for _ in 0..ROUNDS {

@@ -44,6 +44,8 @@ impl Stage {
         let builder: WorldBuilder = World::with("tiering.lease", format!("{LEASE}s"))
             .set("tiering.heartbeat", "10s")
             .set("tiering.max_attempts", 3)
+            // One thing after the other: what is stalled holds everything up that its process does.
+            .set("tiering.concurrency", 1)
             .set("tiering.backoff_initial", "10ms")
             .set("tiering.backoff_cap", "50ms")
             .set("tiering.drain_grace", "1s")

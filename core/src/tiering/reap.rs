@@ -22,7 +22,7 @@ use super::plan;
 
 /// Objects listed at once.
 const BATCH: i64 = 100;
-/// Objects removed side by side.
+/// Objects removed side by side, where `tiering.concurrency` allows as many.
 const TOGETHER: usize = 8;
 /// How long a pass goes on: others wait for their turn behind it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -58,6 +58,7 @@ pub async fn pass(context: &Context) -> Result<Reaped> {
         let mut conn = context.db.conn().await?;
         reaped.uploads = objects::abandon_expired(&mut conn, context.clock.now()).await?;
     }
+    let together = context.config.tiering.concurrency.clamp(1, TOGETHER);
     let (over, mut after) = (Instant::now() + PATIENCE, None);
     loop {
         let down = context.stores.all().filter(|store| !context.health.is_up(store.name().as_str()));
@@ -70,7 +71,7 @@ pub async fn pass(context: &Context) -> Result<Reaped> {
         after = Some(last.id);
         let removed = stream::iter(removals)
             .map(|removal| remove_by(context, removal, over))
-            .buffer_unordered(TOGETHER)
+            .buffer_unordered(together)
             .filter(|removed| std::future::ready(*removed));
         reaped.objects += removed.count().await;
         if Instant::now() >= over {
