@@ -13,6 +13,7 @@ mod lost;
 mod moves;
 mod multipart;
 mod plan;
+mod rebalance;
 mod reconcile;
 mod review;
 mod scrub;
@@ -50,6 +51,10 @@ pub use moves::{
 pub use multipart::{begin_multipart, forget_multipart, open_multiparts};
 pub use plan::{Planned, Until, next_due, plan_until, queued_in, unassign};
 pub(in crate::db) use plan::{Wanted, taken_up_again};
+pub use rebalance::{
+    Begun, Held, Movable, Moving, begin_moves, claim_unproved, forget_begun, held, let_stay, movable,
+    move_only_among, moving, retry_begun,
+};
 pub use reconcile::{Facts, Known, any_known, facts, known_after, knows_upload, mark_surplus, mend_spare};
 pub use review::{Reviewed, any_under_a_rule, decide, review};
 pub use scrub::{ToRead, last_hopes, mark_found_again, mark_verified, oldest_verified, verified_before};
@@ -94,6 +99,8 @@ pub struct Replica {
     pub free_rule: String,
     /// Storage class that was asked for; none: the store's own.
     pub storage_class: Option<String>,
+    /// The store to which it is about to move, so that the local stores are as full.
+    pub moves_to: Option<String>,
 }
 
 impl Replica {
