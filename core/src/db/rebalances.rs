@@ -171,13 +171,18 @@ pub async fn note_begun(
     Ok(())
 }
 
-/// Calls it off: nothing more is begun.
+/// Calls it off.
 pub async fn stop(conn: &mut AsyncPgConnection) -> Result<()> {
     diesel::sql_query(
         "UPDATE rebalances SET stopped_at = now() WHERE stopped_at IS NULL AND finished_at IS NULL",
     )
     .execute(conn)
     .await?;
+    Ok(())
+}
+
+/// Nothing more is begun, along any route.
+pub async fn begin_no_more(conn: &mut AsyncPgConnection) -> Result<()> {
     diesel::sql_query("UPDATE rebalance_routes SET all_begun = true WHERE NOT all_begun")
         .execute(conn)
         .await?;

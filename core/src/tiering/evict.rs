@@ -227,7 +227,14 @@ impl Freeing<'_> {
         };
         match verdict {
             Eviction::NotOurs => Ok(false),
-            Eviction::Allowed => {
+            // The last one that is near does not go while the other one cannot be read.
+            Eviction::Allowed { moved_to: Some(to) } if !self.can_be_read_in(&to) => {
+                if untouched {
+                    self.call_off(token, copy, true).await?;
+                }
+                Ok(false)
+            }
+            Eviction::Allowed { .. } => {
                 step::reached(Step::EvictionChecked, &copy.key).await;
                 self.store.delete(&key).await?;
                 step::reached(Step::EvictionDeleted, &copy.key).await;
@@ -239,6 +246,11 @@ impl Freeing<'_> {
                 Ok(false)
             }
         }
+    }
+
+    /// Whether nothing speaks against reading from a store.
+    fn can_be_read_in(&self, store: &str) -> bool {
+        self.context.stores.get(store).is_some() && self.context.health.is_well(store)
     }
 
     /// Ends an eviction without freeing. What turned out to be gone is lost like any other copy.
@@ -260,7 +272,7 @@ impl Freeing<'_> {
         if left == Some(0) {
             repair::tell_nothing_left(object, &copy.key);
         }
-        tracing::info!(target: "nightferry::sync", %object, store, is_there, "a copy stays: its file was pinned, or no other verified copy is left");
+        tracing::info!(target: "nightferry::sync", %object, store, is_there, "a copy stays: its file was pinned, or no other verified copy is left, or the store that has one is in doubt");
         Ok(())
     }
 

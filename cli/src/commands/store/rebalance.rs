@@ -172,7 +172,8 @@ async fn wait(app: &App, context: &Context, mut rebalancing: Rebalancing) -> Res
     Ok(rebalancing)
 }
 
-fn progress(rebalancing: &Rebalancing) -> String {
+/// How far it is, in a sentence.
+pub(super) fn progress(rebalancing: &Rebalancing) -> String {
     let ((files, bytes_moved), (all, bytes_all)) = (rebalancing.moved(), rebalancing.planned());
     let done = format!(
         "{} of {} moved ({} of {})",

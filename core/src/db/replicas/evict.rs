@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::db::enums::ReplicaState;
@@ -157,10 +157,13 @@ struct Claimed {
 }
 
 /// What a look at a claimed eviction says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Eviction {
     /// The copy may be deleted now.
-    Allowed,
+    Allowed {
+        /// The store to which it has moved, if it goes for that.
+        moved_to: Option<String>,
+    },
     /// It must stay: its file was pinned, or no other store has a verified replica any more.
     Forbidden,
     /// Somebody else has it now.
@@ -183,7 +186,7 @@ pub async fn check_eviction(
              ELSE ({NOT_PINNED} AND EXISTS (SELECT 1 FROM replicas c \
                  WHERE c.object_id = r.object_id AND c.store <> r.store AND c.state = 'present')) \
              OR EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = r.object_id AND s.store <> r.store \
-                 AND s.store = ANY($4) AND s.state = 'present' AND {READABLE}) END AS allowed \
+                 AND s.store = ANY($4) AND s.state = 'present' AND {READABLE}) END AS allowed, r.moves_to AS moved_to \
          FROM replicas r WHERE r.object_id = $1 AND r.store = $2 AND r.state = 'evicting' AND r.lease_token = $3"
     );
     let row: Option<Checked> = diesel::sql_query(sql)
@@ -196,8 +199,8 @@ pub async fn check_eviction(
         .optional()?;
     Ok(match row {
         None => Eviction::NotOurs,
-        Some(Checked { allowed: true }) => Eviction::Allowed,
-        Some(Checked { allowed: false }) => Eviction::Forbidden,
+        Some(Checked { allowed: true, moved_to }) => Eviction::Allowed { moved_to },
+        Some(Checked { allowed: false, .. }) => Eviction::Forbidden,
     })
 }
 
@@ -205,6 +208,8 @@ pub async fn check_eviction(
 struct Checked {
     #[diesel(sql_type = Bool)]
     allowed: bool,
+    #[diesel(sql_type = Nullable<Text>)]
+    moved_to: Option<String>,
 }
 
 /// Ends an eviction without freeing: the copy is `present` again. Where it `is_there`, proved by now, a file whose home

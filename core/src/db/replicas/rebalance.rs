@@ -187,7 +187,7 @@ pub async fn retry_begun(conn: &mut AsyncPgConnection, of: Option<(&str, &[Objec
     Ok(diesel::sql_query(
         "UPDATE replicas d SET state = 'queued', run_id = NULL, not_before = now(), queued_at = now(), attempts = 0, \
                 abandoned = 0 \
-         FROM replicas r WHERE r.moves_to = d.store AND r.object_id = d.object_id AND d.state = 'failed' \
+         FROM replicas r WHERE r.moves_to IS NOT NULL AND r.moves_to = d.store AND r.object_id = d.object_id AND d.state = 'failed' \
            AND ($1::text IS NULL OR d.store = $1) AND ($2::uuid[] IS NULL OR d.object_id = ANY($2))",
     )
     .bind::<Nullable<Text>, _>(to)
@@ -239,7 +239,7 @@ pub async fn forget_begun(conn: &mut AsyncPgConnection) -> Result<usize> {
         "JOIN gone g ON g.object_id = m.object_id AND g.store = m.moves_to WHERE m.state <> 'evicting'";
     Ok(diesel::sql_query(format!(
         "WITH gone AS ( \
-             DELETE FROM replicas r USING replicas s WHERE s.object_id = r.object_id AND s.moves_to = r.store \
+             DELETE FROM replicas r USING replicas s WHERE s.moves_to IS NOT NULL AND s.object_id = r.object_id AND s.moves_to = r.store \
                AND r.rule = '{RULE}' AND {UNTOUCHED} RETURNING r.object_id, r.store \
          ), {} SELECT 1 FROM unmarked",
         unmark(which)

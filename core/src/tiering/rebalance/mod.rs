@@ -5,8 +5,11 @@
 //! Only local stores: in the cloud a file lies where the policy puts it.
 
 mod balance;
+mod begin;
+mod found;
 mod pass;
 mod plan;
+mod settle;
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
@@ -184,7 +187,9 @@ pub async fn stop(context: &Context, by: Option<UserId>, origin: &Origin) -> Res
             return Ok(false);
         }
         rebalances::stop(conn).await?;
+        // Replicas before routes, as everybody locks them.
         replicas::forget_begun(conn).await?;
+        rebalances::begin_no_more(conn).await?;
         rebalances::note(conn, None).await?;
         record(conn, "store.rebalance_stop", by, origin, serde_json::json!({})).await?;
         listen::notify(conn, listen::RUNS, "rebalance").await?;

@@ -141,8 +141,8 @@ async fn files_move_until_the_stores_are_as_full_and_a_second_time_nothing_moves
 async fn a_store_takes_as_much_as_its_capacity_deserves_and_no_file_that_is_too_large() {
     let world = WorldBuilder::default()
         .another_local("nas")
-        .set("stores.minio.capacity", "100000")
-        .set("stores.nas.capacity", "300000")
+        .set("stores.minio.capacity", "100000B")
+        .set("stores.nas.capacity", "300000B")
         .build()
         .await;
     let files = upload(&world, &[20_000, 50_000, 20_000, 20_000]).await;
@@ -196,8 +196,8 @@ async fn files_with_two_copies_keep_two_and_move_only_where_there_is_none() {
 async fn where_every_store_has_everything_nothing_can_move() {
     let world = World::with("tiering.local_replicas", 2)
         .another_local("nas")
-        .set("stores.minio.capacity", "100000")
-        .set("stores.nas.capacity", "900000")
+        .set("stores.minio.capacity", "100000B")
+        .set("stores.nas.capacity", "900000B")
         .build()
         .await;
     let worker = world.start_worker();
@@ -240,7 +240,7 @@ async fn a_store_that_is_emptied_down_or_in_doubt_neither_gives_nor_takes() {
     };
     for (sql, word) in [(seen(false, "'no'"), "den down"), (seen(true, "'once'"), "den in_doubt")] {
         execute(&world.context.db, &sql).await.unwrap();
-        assert_eq!(left_out().await, (vec!["nas draining".to_owned(), word.to_owned()], vec![]));
+        assert_eq!(left_out().await, (vec![word.to_owned(), "nas draining".to_owned()], vec![]));
         let refused = rebalance::begin(&world.context, 5, None, &Origin::default()).await;
         assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
     }

@@ -10,7 +10,7 @@ use nightferry_core::ids::{LeaseToken, WorkerId};
 use nightferry_core::tiering::rebalance;
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Hold, Match};
-use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern, states};
+use nightferry_tests::harness::{WorldBuilder, assert_invariants, eventually, pattern, states};
 use reqwest::Method;
 
 use super::{counted, drain, drained, even_out, evened_out, hash, keys};
@@ -152,7 +152,7 @@ async fn a_copy_goes_only_if_the_one_that_it_moved_to_is_still_there_at_the_last
     assert_eq!(ours.len(), 1);
     let look =
         async |conn: &mut _| replicas::check_eviction(conn, from, &[], token, file.object_id).await.unwrap();
-    assert_eq!(look(&mut conn).await, Eviction::Allowed);
+    assert_eq!(look(&mut conn).await, Eviction::Allowed { moved_to: Some("nas".to_owned()) });
     replicas::mark_lost(&mut conn, file.object_id, "nas", &["s3"], "gone", None).await.unwrap();
     assert_eq!(look(&mut conn).await, Eviction::Forbidden, "the copy in the cloud is not enough");
     drop(conn);
