@@ -10,6 +10,7 @@ mod evict;
 mod fetch;
 mod finish;
 mod lost;
+mod movable;
 mod moves;
 mod multipart;
 mod plan;
@@ -43,6 +44,7 @@ pub use evict::{
 pub use fetch::{Wish, queue_fetches};
 pub use finish::{Failure, Finished, Switched, fail, finish, release};
 pub use lost::{Repairs, can_repair, mark_lost, objects_lost, queue_repairs};
+pub use movable::{Held, Movable, held, movable};
 pub use moves::{
     BEHIND, BrokenOff, DRAIN_RULE, Departure, Leaving, MOVES, broken_off, claim_departures, claim_leftovers,
     forget_broken_off, forget_moves, forget_waiting, leaving, queue_by_policy, queue_moves, retry_moves,
@@ -52,8 +54,8 @@ pub use multipart::{begin_multipart, forget_multipart, open_multiparts};
 pub use plan::{Planned, Until, next_due, plan_until, queued_in, unassign};
 pub(in crate::db) use plan::{Wanted, taken_up_again};
 pub use rebalance::{
-    Begun, Held, Movable, Moving, begin_moves, claim_unproved, forget_begun, held, let_stay, movable,
-    move_only_among, moving, retry_begun,
+    Begun, Moving, begin_moves, claim_unproved, forget_begun, let_stay, move_only_among, moving, retry_begun,
+    retry_given_up,
 };
 pub use reconcile::{Facts, Known, any_known, facts, known_after, knows_upload, mark_surplus, mend_spare};
 pub use review::{Reviewed, any_under_a_rule, decide, review};

@@ -1,6 +1,6 @@
-//! Replicas that move from one local store to another so that both are as full: which may, which are on their way, and how
-//! that is taken back. A replica on its way has `moves_to`; it is queued there as every copy is, and the one here goes as
-//! from a store that is being emptied: see [`super::claim_departures`].
+//! Replicas that move from one local store to another so that both are as full: begun, looked at on their way, and taken
+//! back. A replica on its way has `moves_to`; it is queued there as every copy is, and the one here goes as from a store that
+//! is being emptied: see [`super::claim_departures`].
 
 use std::time::Duration;
 
@@ -18,74 +18,6 @@ use crate::ids::ObjectId;
 
 /// What stands as the rule of a copy that was made only to even out the stores.
 const RULE: &str = "rebalance";
-
-/// What a store holds.
-#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
-pub struct Held {
-    /// Store.
-    #[diesel(sql_type = Text)]
-    pub store: String,
-    /// Bytes that lie there.
-    #[diesel(sql_type = BigInt)]
-    pub used: i64,
-    /// Bytes that lie there once everything that is queued has come, and everything that is on its way has gone.
-    #[diesel(sql_type = BigInt)]
-    pub expected: i64,
-}
-
-/// What these stores hold; those that hold nothing are left out. Reads all their replicas: not for every second.
-pub async fn held(conn: &mut AsyncPgConnection, stores: &[&str]) -> Result<Vec<Held>> {
-    Ok(diesel::sql_query(
-        "SELECT r.store, coalesce(sum(o.size) FILTER (WHERE r.state IN ('present', 'evicting')), 0)::bigint AS used, \
-                coalesce(sum(o.size) FILTER (WHERE r.state IN ('present', 'queued', 'copying', 'lost') \
-                    AND r.moves_to IS NULL AND o.state = 'stored'), 0)::bigint AS expected \
-         FROM replicas r JOIN objects o ON o.id = r.object_id WHERE r.store = ANY($1) GROUP BY r.store ORDER BY r.store",
-    )
-    .bind::<Array<Text>, _>(stores)
-    .load(conn)
-    .await?)
-}
-
-/// A replica that was looked at.
-#[derive(Debug, Clone, QueryableByName)]
-pub struct Movable {
-    /// Object.
-    #[diesel(sql_type = SqlUuid)]
-    pub object_id: ObjectId,
-    /// Size in bytes.
-    #[diesel(sql_type = BigInt)]
-    pub size: i64,
-    /// Whether it may move.
-    #[diesel(sql_type = Bool)]
-    pub may_move: bool,
-}
-
-/// The next `limit` replicas that are present in `from`, the oldest first, and whether each may move to `to`: not where that
-/// one has the object already, or is about to, or did not take it before.
-pub async fn movable(
-    conn: &mut AsyncPgConnection,
-    from: &str,
-    to: &str,
-    after: ObjectId,
-    limit: i64,
-) -> Result<Vec<Movable>> {
-    // First the batch, with its limit in the text so that the planner knows how small it is.
-    let sql = format!(
-        "WITH picked AS MATERIALIZED ( \
-             SELECT s.object_id, s.moves_to IS NULL AND s.verified_at IS NOT NULL AND {READABLE} AS stays FROM replicas s \
-             WHERE s.store = $1 AND s.state = 'present' AND s.object_id > $3 ORDER BY s.object_id LIMIT {limit} \
-         ) SELECT p.object_id, coalesce(o.size, 0) AS size, \
-                  p.stays AND o.state = 'stored' AND NOT EXISTS (SELECT 1 FROM replicas d \
-                      WHERE d.object_id = p.object_id AND d.store = $2 OFFSET 0) AS may_move \
-           FROM picked p JOIN objects o ON o.id = p.object_id ORDER BY p.object_id"
-    );
-    Ok(diesel::sql_query(sql)
-        .bind::<Text, _>(from)
-        .bind::<Text, _>(to)
-        .bind::<SqlUuid, _>(after)
-        .load(conn)
-        .await?)
-}
 
 /// What was begun.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, QueryableByName)]
@@ -181,19 +113,48 @@ pub async fn moving(conn: &mut AsyncPgConnection, patience: Duration, limit: i64
     .await?)
 }
 
-/// Copies to `to` that were given up are tried again, those of these objects or all of them. Answers how many.
-pub async fn retry_begun(conn: &mut AsyncPgConnection, of: Option<(&str, &[ObjectId])>) -> Result<usize> {
-    let (to, objects) = of.unzip();
+/// What is on its way from one store to another.
+#[derive(Debug, Clone, QueryableByName)]
+struct Marked {
+    #[diesel(sql_type = Text)]
+    store: String,
+    #[diesel(sql_type = Text)]
+    moves_to: String,
+    #[diesel(sql_type = Array<SqlUuid>)]
+    objects: Vec<ObjectId>,
+}
+
+/// All that is on its way. What is done with it is done by its ids: joined, the planner would take one of both sides for
+/// next to nothing, and read it again for each row of the other.
+async fn marked(conn: &mut AsyncPgConnection) -> Result<Vec<Marked>> {
+    Ok(diesel::sql_query(
+        "SELECT store, moves_to, array_agg(object_id ORDER BY object_id) AS objects FROM replicas \
+         WHERE moves_to IS NOT NULL GROUP BY store, moves_to ORDER BY store, moves_to",
+    )
+    .load(conn)
+    .await?)
+}
+
+/// Copies of these objects into `to` that were given up are tried again. Answers how many.
+pub async fn retry_given_up(conn: &mut AsyncPgConnection, to: &str, objects: &[ObjectId]) -> Result<usize> {
     Ok(diesel::sql_query(
         "UPDATE replicas d SET state = 'queued', run_id = NULL, not_before = now(), queued_at = now(), attempts = 0, \
                 abandoned = 0 \
-         FROM replicas r WHERE r.moves_to IS NOT NULL AND r.moves_to = d.store AND r.object_id = d.object_id AND d.state = 'failed' \
-           AND ($1::text IS NULL OR d.store = $1) AND ($2::uuid[] IS NULL OR d.object_id = ANY($2))",
+         WHERE d.store = $1 AND d.object_id = ANY($2) AND d.state = 'failed'",
     )
-    .bind::<Nullable<Text>, _>(to)
-    .bind::<Nullable<Array<SqlUuid>>, _>(objects)
+    .bind::<Text, _>(to)
+    .bind::<Array<SqlUuid>, _>(objects)
     .execute(conn)
     .await?)
+}
+
+/// Copies of all that is on its way that were given up are tried again. Answers how many.
+pub async fn retry_begun(conn: &mut AsyncPgConnection) -> Result<usize> {
+    let mut tried = 0;
+    for Marked { moves_to, objects, .. } in marked(conn).await? {
+        tried += retry_given_up(conn, &moves_to, &objects).await?;
+    }
+    Ok(tried)
 }
 
 /// Takes the mark from the replicas `m` that `which` picks (behind `FROM replicas m`), and what was begun of their routes
@@ -233,19 +194,28 @@ pub async fn move_only_among(conn: &mut AsyncPgConnection, stores: &[&str]) -> R
         .await?)
 }
 
-/// What was queued to move and never begun is not wanted any more: its replicas stay. Answers how many.
+/// What was queued to move and never begun is not wanted any more: its replicas stay. Part of a transaction. Answers how many.
 pub async fn forget_begun(conn: &mut AsyncPgConnection) -> Result<usize> {
-    let which =
-        "JOIN gone g ON g.object_id = m.object_id AND g.store = m.moves_to WHERE m.state <> 'evicting'";
-    Ok(diesel::sql_query(format!(
-        "WITH gone AS ( \
-             DELETE FROM replicas r USING replicas s WHERE s.moves_to IS NOT NULL AND s.object_id = r.object_id AND s.moves_to = r.store \
-               AND r.rule = '{RULE}' AND {UNTOUCHED} RETURNING r.object_id, r.store \
-         ), {} SELECT 1 FROM unmarked",
-        unmark(which)
-    ))
-    .execute(conn)
-    .await?)
+    let mut forgotten = 0;
+    for Marked { store, moves_to, objects } in marked(conn).await? {
+        let gone: Vec<Gone> = diesel::sql_query(format!(
+            "DELETE FROM replicas r WHERE r.store = $1 AND r.object_id = ANY($2) AND r.rule = '{RULE}' AND {UNTOUCHED} \
+             RETURNING r.object_id"
+        ))
+        .bind::<Text, _>(moves_to)
+        .bind::<Array<SqlUuid>, _>(objects)
+        .load(conn)
+        .await?;
+        let gone: Vec<ObjectId> = gone.into_iter().map(|row| row.object_id).collect();
+        forgotten += let_stay(conn, &store, &gone).await?;
+    }
+    Ok(forgotten)
+}
+
+#[derive(QueryableByName)]
+struct Gone {
+    #[diesel(sql_type = SqlUuid)]
+    object_id: ObjectId,
 }
 
 /// Marks copies of these objects that were begun in a store and never proved: whatever lies there of them is to be deleted,

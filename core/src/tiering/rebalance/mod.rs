@@ -127,7 +127,7 @@ pub async fn begin(
         let last = rebalances::last(conn).await?;
         match last {
             Some(last) if last.is_active() => {
-                replicas::retry_begun(conn, None).await?;
+                replicas::retry_begun(conn).await?;
             }
             Some(last) if last.finished_at.is_none() => {
                 return Err(Error::Conflict(

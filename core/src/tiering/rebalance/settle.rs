@@ -21,8 +21,7 @@ impl Pass<'_> {
             let mut conn = self.context.db.conn().await?;
             self.found.let_stay += replicas::let_stay(&mut conn, from.name().as_str(), &staying).await?;
             if !due.is_empty() {
-                self.found.begun +=
-                    replicas::retry_begun(&mut conn, Some((to.name().as_str(), &due))).await?;
+                self.found.begun += replicas::retry_given_up(&mut conn, to.name().as_str(), &due).await?;
                 listen::notify(&mut conn, listen::RUNS, "rebalance").await?;
             }
         }
