@@ -28,11 +28,12 @@ Examples:
   nightferry store rebalance --tolerance 1      until the shares differ by next to nothing
   nightferry store rebalance --stop             call it off; what has moved stays where it is
 
-Files move from the fullest local store to the emptiest until all are as full: by their share of its capacity where every
-local store has one, else by bytes. Stores whose share is within the tolerance of the mean do not give to each other. Each file
-is copied, proved, and only then deleted where it was, so that it stays readable and has as many copies as before; pinned files
-move too. A store that is down, in doubt, or being emptied neither gives nor takes. It goes on when everything is restarted;
-asked for again, it tries again what was given up. Cloud stores are not evened out: files lie there where the policy puts them.
+Files move from the fullest local store to the emptiest until all are as full: by their share of its capacity where every \
+local store has one, else by bytes. Between stores whose shares are both within the tolerance of the mean nothing moves. Each \
+file is copied, proved, and only then deleted where it was, so that it stays readable and has as many copies as before; \
+pinned files move too. A store that is down, in doubt, or being emptied neither gives nor takes. It goes on when everything \
+is restarted; asked for again, it tries again what was given up. Cloud stores are not evened out: files lie there where the \
+policy puts them.
 
 Exit code 5 when waiting ended because somebody called it off.";
 
