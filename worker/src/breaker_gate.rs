@@ -110,13 +110,15 @@ impl Gate {
             return;
         };
         match store.check().await {
-            Ok(()) => {
-                tracing::info!(target: "nightferry::sync", store = name, "the store answers again, what needs it goes on");
-                self.succeeded(name);
-            }
-            Err(error) => {
+            Err(error) if error.is_outage() => {
                 tracing::warn!(target: "nightferry::sync", %error, "a store is still in trouble, what needs it waits");
                 self.of(name, |breaker| breaker.probe_failed(Instant::now()));
+            }
+            // A refusal is an answer: the copies meet it too, and the run ends with its reason.
+            answer => {
+                let refusal = answer.err().map(tracing::field::display);
+                tracing::info!(target: "nightferry::sync", store = name, refusal, "the store answers again, what needs it goes on");
+                self.succeeded(name);
             }
         }
     }

@@ -8,7 +8,8 @@ use chrono::{DateTime, Utc};
 use nightferry_core::context::Context;
 use nightferry_core::tiering::claim::Identity;
 use nightferry_core::tiering::pass::Ticks;
-use nightferry_core::tiering::{run, schedule};
+use nightferry_core::tiering::run::{self, Tick};
+use nightferry_core::tiering::schedule;
 use tokio::sync::Mutex;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tokio_util::sync::CancellationToken;
@@ -167,9 +168,16 @@ async fn take_due(
         if starting && !tiering.catch_up {
             tracing::info!(target: "nightferry::sync", tick = %due, "a tick was missed while no worker was up, and is skipped");
             run::skip_tick(context, due).await?;
-        } else if let Some(run) = run::request_tick(context, due).await? {
-            tracing::info!(target: "nightferry::sync", run = %run.id, tick = %due, caught_up = starting, "a tick became a run");
-            made = true;
+        } else {
+            match run::request_tick(context, due).await? {
+                Tick::Run(run) => {
+                    tracing::info!(target: "nightferry::sync", run = %run.id, tick = %due, caught_up = starting, "a tick became a run");
+                    made = true;
+                }
+                Tick::Taken => {}
+                // Looked at again with the next second.
+                Tick::NotYet => return Ok(false),
+            }
         }
     }
     nightly.last = Some(now);

@@ -247,7 +247,17 @@ pub(super) fn any_storage_class(text: &str) -> Result<String, String> {
 
 /// A name of a rule, which must not be one that copies have for other reasons.
 pub(super) fn rule_name(text: &str) -> Result<String, String> {
-    const TAKEN: [&str; 6] = ["default", "upload", "prefetch", "cache-on-read", "reconcile", "repair"];
+    const TAKEN: [&str; 9] = [
+        "default",
+        "upload",
+        "prefetch",
+        "cache-on-read",
+        "reconcile",
+        "repair",
+        "drain",
+        "replication",
+        "rebuild",
+    ];
     let name = store_name(text).map_err(|_| "is not a name for a rule".to_owned())?;
     if TAKEN.contains(&name.as_str()) {
         return Err("is a name that means something else already".to_owned());

@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::may_take_long;
 use super::schema::store_drains;
 use crate::error::Result;
 use crate::ids::UserId;
@@ -32,7 +33,7 @@ pub struct Drain {
 /// Begins to empty a store. Answers false, and changes nothing, where that was asked for before. Part of a transaction:
 /// lifts the statement timeout for it, because a store may hold millions of replicas.
 pub async fn begin(conn: &mut AsyncPgConnection, store: &str, by: Option<UserId>) -> Result<bool> {
-    diesel::sql_query("SET LOCAL statement_timeout = '15min'").execute(conn).await?;
+    may_take_long(conn).await?;
     let changed = diesel::sql_query(
         "INSERT INTO store_drains (store, requested_by, replicas_total, bytes_total) \
          SELECT $1, $2, count(*), coalesce(sum(o.size), 0)::bigint \

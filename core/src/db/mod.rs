@@ -103,6 +103,13 @@ impl Database {
     }
 }
 
+/// Lifts the statement timeout until the end of the transaction, for what may touch millions of rows.
+pub async fn may_take_long(conn: &mut AsyncPgConnection) -> Result<()> {
+    use diesel_async::RunQueryDsl;
+    diesel::sql_query("SET LOCAL statement_timeout = '15min'").execute(conn).await?;
+    Ok(())
+}
+
 /// A stored count as the unsigned number it is; the database's constraints keep it from being negative.
 pub fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)

@@ -181,9 +181,11 @@ pub struct Removal {
 }
 
 /// The next objects whose bytes are to be taken away, after `after`, at most `limit`. Objects that a worker is
-/// copying at this moment wait until it has finished.
+/// copying at this moment wait until it has finished, and those of which something may lie in one of the stores `down`
+/// until that is back.
 pub async fn removals(
     conn: &mut AsyncPgConnection,
+    down: &[&str],
     after: Option<ObjectId>,
     limit: i64,
 ) -> Result<Vec<Removal>> {
@@ -192,9 +194,14 @@ pub async fn removals(
             .filter(replicas::object_id.eq(objects::id))
             .filter(replicas::state.eq_any([ReplicaState::Copying, ReplicaState::Evicting])),
     );
+    let out_of_reach = diesel::dsl::exists(
+        replicas::table.filter(replicas::object_id.eq(objects::id)).filter(replicas::store.eq_any(down)),
+    );
     let mut query = objects::table
         .filter(objects::state.eq(ObjectState::Removing))
+        .filter(objects::upload_store.ne_all(down))
         .filter(diesel::dsl::not(in_flight))
+        .filter(diesel::dsl::not(out_of_reach))
         .select((
             objects::id,
             objects::key,

@@ -90,6 +90,11 @@ impl Run {
         serde_json::from_value(self.scope.clone())
             .map_err(|error| Error::Internal(format!("run {} has an unreadable scope: {error}", self.id)))
     }
+
+    /// Whether it was cancelled or cannot go on, and ends as soon as nothing of it is in flight.
+    pub fn is_stopping(&self) -> bool {
+        self.cancel_requested_at.is_some() || self.error.is_some()
+    }
 }
 
 /// A new run.

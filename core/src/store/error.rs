@@ -13,6 +13,9 @@ use crate::retry::Retry;
 /// The one status above 500 that waiting does not mend: the server lacks a feature.
 const NOT_IMPLEMENTED: u16 = 501;
 
+/// The status of what is not there: S3's own says in its document what it is that is missing.
+const NOT_FOUND: u16 = 404;
+
 /// S3's code for a request whose time is too far from the store's own.
 pub(super) const CLOCK_SKEW: &str = "RequestTimeTooSkewed";
 
@@ -144,13 +147,15 @@ impl StoreError {
         }
     }
 
-    /// Whether the store as a whole seems to be in trouble: unreachable, silent, or answering 5xx. Never true for a
-    /// failed source.
+    /// Whether the store as a whole seems to be in trouble: unreachable, silent, answering 5xx, or not answering itself.
+    /// Never true for a failed source.
     pub fn is_outage(&self) -> bool {
         match &self.kind {
             StoreErrorKind::Connect | StoreErrorKind::Timeout | StoreErrorKind::Connection => true,
-            StoreErrorKind::Answer { status, .. } => {
-                *status == 429 || (*status >= 500 && *status != NOT_IMPLEMENTED)
+            StoreErrorKind::Answer { status, code } => {
+                *status == 429
+                    || (*status >= 500 && *status != NOT_IMPLEMENTED)
+                    || (*status == NOT_FOUND && code.is_empty())
             }
             _ => false,
         }
@@ -219,6 +224,8 @@ impl StoreError {
 fn verdict_of_answer(status: u16, code: &str) -> Verdict {
     match code {
         "NoSuchKey" | "NoSuchVersion" => Verdict::SourceMissing,
+        // Not S3's own: from a proxy in between, whose backend is away. It proves nothing about the object.
+        "" if status == NOT_FOUND => Verdict::Transient,
         "BadDigest" | "InvalidDigest" | "XAmzContentChecksumMismatch" | "XAmzContentSHA256Mismatch" => {
             Verdict::Corrupt
         }
@@ -344,8 +351,7 @@ mod tests {
             (404, "NoSuchBucket", Verdict::Permanent),
             (404, "NoSuchUpload", Verdict::Permanent),
             (404, "NoSuchKey", Verdict::SourceMissing),
-            // A 404 that is not S3's own may come from any proxy in between: it proves nothing about the object.
-            (404, "", Verdict::Permanent),
+            (404, "", Verdict::Transient),
             (400, "BadDigest", Verdict::Corrupt),
             (400, "XAmzContentChecksumMismatch", Verdict::Corrupt),
             (400, "XAmzContentSHA256Mismatch", Verdict::Corrupt),
@@ -365,6 +371,7 @@ mod tests {
         assert!(!answer(403, "InvalidObjectState").is_credentials());
         assert!(answer(503, "SlowDown").is_outage());
         assert!(!answer(404, "NoSuchKey").is_outage());
+        assert!(answer(404, "").is_outage());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::db::drains::{self, Drain, Left};
-use crate::db::{listen, replicas};
+use crate::db::{self, listen, replicas};
 use crate::error::{Error, Result};
 use crate::ids::UserId;
 use crate::store::{Store, StoreRole};
@@ -73,6 +73,7 @@ pub async fn begin(context: &Context, name: &str, by: Option<UserId>, origin: &O
             let kept: Vec<&str> = kept.filter(|store| !draining.iter().any(|it| it == store)).collect();
             replicas::move_only_among(conn, &kept).await?;
             replicas::forget_waiting(conn, name).await?;
+            replicas::leave_runs(conn, name).await?;
             record(conn, "store.drain", name, by, origin).await?;
         } else {
             replicas::retry_moves(conn, name, &instead).await?;
@@ -97,6 +98,7 @@ pub async fn cancel(context: &Context, name: &str, by: Option<UserId>, origin: &
             context.stores.get(name).ok_or(Error::NotFound("store"))?;
             return Ok(false);
         }
+        db::may_take_long(conn).await?;
         replicas::forget_moves(conn).await?;
         // What moved out of the cloud and into a local store has to cross again.
         let locals = context.stores.names_with(StoreRole::Local);

@@ -179,7 +179,8 @@ impl Freeing<'_> {
     pub(super) async fn free(&self, token: LeaseToken, batch: Vec<Spare>, untouched: bool) -> Result<Done> {
         step::reached(Step::EvictionMarked, "").await;
         let over = Instant::now() + self.context.config.tiering.lease / 2;
-        let (mut deleted, mut put_off) = (Vec::with_capacity(batch.len()), Vec::new());
+        let (mut deleted, mut put_off, mut staying) =
+            (Vec::with_capacity(batch.len()), Vec::new(), Vec::new());
         let (mut bytes, mut left) = (0, 0);
         for copy in batch {
             let patience = over.saturating_duration_since(Instant::now());
@@ -187,12 +188,13 @@ impl Freeing<'_> {
                 put_off.push(copy.object_id);
                 continue;
             }
-            match tokio::time::timeout(patience, self.free_one(token, &copy, untouched)).await {
-                Ok(Ok(true)) => {
+            match tokio::time::timeout(patience, self.free_one(token, &copy)).await {
+                Ok(Ok(Eviction::Allowed { .. })) => {
                     bytes += copy.size;
                     deleted.push(copy.object_id);
                 }
-                Ok(Ok(false)) => {}
+                Ok(Ok(Eviction::Forbidden)) => staying.push(copy),
+                Ok(Ok(Eviction::NotOurs)) => {}
                 Ok(Err(error)) => {
                     left += 1;
                     tracing::warn!(target: "nightferry::sync", object = %copy.object_id, %error, "a copy could not be freed, it is tried again");
@@ -206,17 +208,23 @@ impl Freeing<'_> {
         left += put_off.len();
         step::reached(Step::EvictionForgetting, "").await;
         let store = self.store.name().as_str();
+        let homes = self.context.stores.names_with(StoreRole::Cloud);
         let freed = patiently(async || {
             let mut conn = self.context.db.conn().await?;
             replicas::let_go_of_evictions(&mut conn, store, token, &put_off).await?;
-            replicas::finish_evictions(&mut conn, store, token, &deleted).await
+            replicas::finish_evictions(&mut conn, store, &homes, token, &deleted).await
         })
         .await?;
+        for copy in staying {
+            if !self.keep(token, &copy, untouched).await? {
+                left += 1;
+            }
+        }
         Ok(Done { freed, bytes, left })
     }
 
-    /// Deletes one copy. Answers whether it is gone; not when it must stay, or is somebody else's by now.
-    async fn free_one(&self, token: LeaseToken, copy: &Spare, untouched: bool) -> Result<bool> {
+    /// Deletes one copy, if it may go. Answers whether it was allowed to.
+    async fn free_one(&self, token: LeaseToken, copy: &Spare) -> Result<Eviction> {
         let store = self.store.name().as_str();
         let key = ObjectKey::parse(&copy.key)
             .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
@@ -225,26 +233,51 @@ impl Freeing<'_> {
             let mut conn = self.context.db.conn().await?;
             replicas::check_eviction(&mut conn, store, &self.moving_to, token, copy.object_id).await?
         };
-        match verdict {
-            Eviction::NotOurs => Ok(false),
-            // The last one that is near does not go while the other one cannot be read.
-            Eviction::Allowed { moved_to: Some(to) } if !self.can_be_read_in(&to) => {
-                if untouched {
-                    self.call_off(token, copy, true).await?;
+        // The last one that is near does not go while the one that it moved to cannot be read.
+        if let Eviction::Allowed { moved_to: Some(to) } = &verdict
+            && !self.can_be_read_in(to)
+        {
+            return Ok(Eviction::Forbidden);
+        }
+        if matches!(verdict, Eviction::Allowed { .. }) {
+            step::reached(Step::EvictionChecked, &copy.key).await;
+            self.store.delete(&key).await?;
+            step::reached(Step::EvictionDeleted, &copy.key).await;
+        }
+        Ok(verdict)
+    }
+
+    /// Ends the eviction of a copy that must stay. Where somebody may have tried to delete it, it is proved first, for as
+    /// long as that takes: it may be the last one. Answers whether that could be done now.
+    async fn keep(&self, token: LeaseToken, copy: &Spare, untouched: bool) -> Result<bool> {
+        if untouched {
+            self.call_off(token, copy, true).await?;
+            return Ok(true);
+        }
+        let mut proof = std::pin::pin!(self.is_there(copy));
+        loop {
+            let store = self.store.name().as_str();
+            let lease = self.context.config.tiering.lease;
+            let ours = patiently(async || {
+                let mut conn = self.context.db.conn().await?;
+                replicas::renew_eviction(&mut conn, store, token, copy.object_id, lease).await
+            });
+            if !ours.await? {
+                return Ok(true);
+            }
+            let proved = tokio::select! {
+                biased;
+                proved = &mut proof => proved,
+                () = self.stop.cancelled() => return Ok(false),
+                () = tokio::time::sleep(lease / 3) => continue,
+            };
+            return match proved {
+                Ok(is_there) => self.call_off(token, copy, is_there).await.map(|()| true),
+                Err(error) => {
+                    tracing::warn!(target: "nightferry::sync", object = %copy.object_id, %error, "a copy that must stay could not be looked at, it is tried again");
+                    Ok(false)
                 }
-                Ok(false)
-            }
-            Eviction::Allowed { .. } => {
-                step::reached(Step::EvictionChecked, &copy.key).await;
-                self.store.delete(&key).await?;
-                step::reached(Step::EvictionDeleted, &copy.key).await;
-                Ok(true)
-            }
-            Eviction::Forbidden => {
-                let is_there = untouched || self.is_there(copy.object_id, &key).await?;
-                self.call_off(token, copy, is_there).await?;
-                Ok(false)
-            }
+            };
         }
     }
 
@@ -277,7 +310,10 @@ impl Freeing<'_> {
     }
 
     /// Whether a copy whose deletion may have been tried is still there, whole.
-    async fn is_there(&self, object: ObjectId, key: &ObjectKey) -> Result<bool> {
+    async fn is_there(&self, copy: &Spare) -> Result<bool> {
+        let object = copy.object_id;
+        let key = ObjectKey::parse(&copy.key)
+            .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
         let (facts, seal) = {
             let mut conn = self.context.db.conn().await?;
             let facts = objects::find(&mut conn, object).await?.ok_or(Error::NotFound("object"))?;
@@ -294,7 +330,7 @@ impl Freeing<'_> {
             None => expected.plain(),
             Some(seal) => expected.sealed(seal, None),
         };
-        match verify::prove_by_asking(self.store, key, &form, None).await {
+        match verify::prove_by_asking(self.store, &key, &form, None).await {
             Ok(()) => Ok(true),
             Err(Unproved::Store(error)) => Err(error.into()),
             Err(Unproved::Missing(_) | Unproved::Wrong { .. }) => Ok(false),

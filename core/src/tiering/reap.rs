@@ -1,7 +1,10 @@
 //! What died half-way or is wanted no more: expired leases, abandoned uploads, unreferenced objects. Each step can
 //! be repeated; what fails waits for the next pass.
 
+use std::time::{Duration, Instant};
+
 use diesel_async::AsyncConnection;
+use futures_util::stream::{self, StreamExt};
 
 use crate::audit;
 use crate::context::Context;
@@ -17,8 +20,12 @@ use crate::store::{ObjectKey, Store, StoreError, UploadId, Verdict};
 
 use super::plan;
 
-/// Objects removed in one pass.
+/// Objects listed at once.
 const BATCH: i64 = 100;
+/// Objects removed side by side.
+const TOGETHER: usize = 8;
+/// How long a pass goes on: others wait for their turn behind it.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a pass did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,29 +50,46 @@ pub async fn leases(context: &Context) -> Result<usize> {
 /// One pass over abandoned uploads and unreferenced objects.
 ///
 /// # Errors
-/// Whatever the database meets. A store that fails is logged, and its objects wait for the next pass.
+/// Whatever the database meets. A store that fails is logged, and its objects wait for the next pass; so do those that need
+/// a store that is down, and those for which there was no time.
 pub async fn pass(context: &Context) -> Result<Reaped> {
     let mut reaped = Reaped { leases: leases(context).await?, ..Reaped::default() };
     {
         let mut conn = context.db.conn().await?;
         reaped.uploads = objects::abandon_expired(&mut conn, context.clock.now()).await?;
     }
-    let mut after = None;
+    let (over, mut after) = (Instant::now() + PATIENCE, None);
     loop {
+        let down = context.stores.all().filter(|store| !context.health.is_up(store.name().as_str()));
+        let down: Vec<&str> = down.map(|store| store.name().as_str()).collect();
         let removals = {
             let mut conn = context.db.conn().await?;
-            objects::removals(&mut conn, after, BATCH).await?
+            objects::removals(&mut conn, &down, after, BATCH).await?
         };
         let Some(last) = removals.last() else { return Ok(reaped) };
         after = Some(last.id);
-        for removal in &removals {
-            match remove(context, removal).await {
-                Ok(true) => reaped.objects += 1,
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::warn!(object = %removal.id, %error, "an object could not be removed, the next pass tries again");
-                }
-            }
+        let removed = stream::iter(removals)
+            .map(|removal| remove_by(context, removal, over))
+            .buffer_unordered(TOGETHER)
+            .filter(|removed| std::future::ready(*removed));
+        reaped.objects += removed.count().await;
+        if Instant::now() >= over {
+            return Ok(reaped);
+        }
+    }
+}
+
+/// Removes an object until the pass is `over`. Answers whether it is gone.
+async fn remove_by(context: &Context, removal: Removal, over: Instant) -> bool {
+    match tokio::time::timeout_at(over.into(), remove(context, &removal)).await {
+        Ok(Ok(gone)) => gone,
+        Ok(Err(error)) => {
+            tracing::warn!(object = %removal.id, %error, "an object could not be removed, the next pass tries again");
+            false
+        }
+        Err(_) => {
+            tracing::debug!(object = %removal.id, "there was no time to remove an object, the next pass does");
+            false
         }
     }
 }

@@ -6,9 +6,8 @@ use diesel_async::AsyncConnection;
 use crate::config::TransferOrder;
 use crate::context::Context;
 use crate::db::enums::RunStatus;
-use crate::db::listen;
 use crate::db::replicas::{self, Repairs};
-use crate::db::runs;
+use crate::db::{self, listen, runs};
 use crate::error::Result;
 use crate::ids::ObjectId;
 use crate::store::StoreRole;
@@ -26,9 +25,10 @@ pub async fn pass(context: &Context) -> Result<Repairs> {
         return Ok(Repairs::default());
     }
     conn.transaction(async move |conn| {
+        db::may_take_long(conn).await?;
         let going_on = match runs::lock_active(conn).await? {
-            Some(run) if run.status == RunStatus::Running && run.cancel_requested_at.is_none() => {
-                (run.error.is_none() && run.scope()?.is_everything()).then_some(run.id)
+            Some(run) if run.status == RunStatus::Running && !run.is_stopping() => {
+                run.scope()?.is_everything().then_some(run.id)
             }
             _ => None,
         };

@@ -76,7 +76,8 @@ fn requested<'a>(actor: Option<UserId>, run: &Run, origin: &'a Origin) -> Event<
 /// Queues one file now: in the active run when there is one, else in a run of its own.
 ///
 /// # Errors
-/// [`Error::NotFound`] for other people's files, unless `owner` is none (an administrator).
+/// [`Error::NotFound`] for other people's files, unless `owner` is none (an administrator);
+/// [`Error::SyncAlreadyRunning`] while the active run stops.
 pub async fn request_file(
     context: &Context,
     file: FileId,
@@ -94,6 +95,9 @@ pub async fn request_file(
         }
         let scope = RunScope { file_ids: Some(vec![file]), ..RunScope::default() };
         if let Some(active) = runs::lock_active(conn).await? {
+            if active.is_stopping() {
+                return Err(Error::SyncAlreadyRunning(active.id));
+            }
             join(conn, &active, &policy, &scope, order).await?;
             return Ok(active.id);
         }
@@ -138,23 +142,38 @@ async fn with_repairs(
     Ok(Planned { files: queued.joined, bytes: queued.joined_bytes })
 }
 
+/// What became of a tick of the nightly schedule.
+#[derive(Debug, Clone)]
+pub enum Tick {
+    /// It became this run.
+    Run(Box<Run>),
+    /// It was taken: by another worker, or by the run that is active already and does its work.
+    Taken,
+    /// The active run stops and takes nothing more: to be asked for again when that has ended.
+    NotYet,
+}
+
 /// Takes a tick of the nightly schedule and asks for its run: exactly one worker succeeds. When a run is active
 /// already, that one does the tick's work and no second is made.
 ///
 /// # Errors
 /// Whatever the database meets; the tick is then not taken.
-pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>) -> Result<Option<Run>> {
+pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>) -> Result<Tick> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        if !schedules::take_tick(conn, NIGHTLY, tick).await? {
-            return Ok(None);
+        let active = runs::lock_active(conn).await?;
+        if active.as_ref().is_some_and(Run::is_stopping) {
+            return Ok(Tick::NotYet);
         }
-        if let Some(active) = runs::lock_active(conn).await? {
+        if !schedules::take_tick(conn, NIGHTLY, tick).await? {
+            return Ok(Tick::Taken);
+        }
+        if let Some(active) = active {
             tracing::info!(target: "nightferry::sync", run = %active.id, %tick, "a run is active, it does this tick's work");
             let order = context.config.tiering.order;
             let policy = policy::in_force(context, conn).await?;
             join(conn, &active, &policy, &RunScope::default(), order).await?;
-            return Ok(None);
+            return Ok(Tick::Taken);
         }
         let run = NewRun {
             trigger: crate::db::enums::RunTrigger::Schedule,
@@ -164,7 +183,7 @@ pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>
         };
         let run = runs::insert(conn, &run).await?;
         audit::record(conn, requested(None, &run, &Origin::default())).await?;
-        Ok(Some(run))
+        Ok(Tick::Run(Box::new(run)))
     })
     .await
 }
@@ -350,9 +369,7 @@ pub async fn stop(context: &Context, id: RunId, reason: &str) -> Result<()> {
 pub async fn is_stopped(context: &Context, id: RunId) -> Result<bool> {
     let mut conn = context.db.conn().await?;
     let run = runs::find(&mut conn, id).await?;
-    Ok(run.is_none_or(|run| {
-        run.status != RunStatus::Running || run.cancel_requested_at.is_some() || run.error.is_some()
-    }))
+    Ok(run.is_none_or(|run| run.status != RunStatus::Running || run.is_stopping()))
 }
 
 /// Ends a run of which nothing is queued or in flight. Answers it when this call was the one that ended it.

@@ -14,7 +14,7 @@ use crate::db::replicas::{self, Claim, Failure, Finished, Switched};
 use crate::db::run_failures::{self, NewRunFailure};
 use crate::db::{restores, runs, transfer_parts};
 use crate::error::{Error, Result};
-use crate::ids::{LeaseToken, ObjectId, RunId};
+use crate::ids::{LeaseToken, RunId};
 use crate::retry;
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, StoreRole, UploadId, Verdict};
@@ -91,10 +91,10 @@ pub async fn fail(
         .transaction(async move |conn| {
             if let CopyError::SourceMissing { store } | CopyError::SourceCorrupt { store, .. } = error {
                 match replicas::mark_lost(conn, claim.object_id, store, homes, text, None).await? {
-                    // The next try reads from another one.
-                    Some(1..) => failure.give_up = false,
-                    Some(_) => repair::tell_nothing_left(claim.object_id, &claim.key),
-                    None => {}
+                    Some(0) => repair::tell_nothing_left(claim.object_id, &claim.key),
+                    // The next try reads from another one. Where nothing was there to be marked, the source was freed or
+                    // moved since the copy was claimed, and the next try asks where the bytes are now.
+                    Some(_) | None => failure.give_up = false,
                 }
             }
             if let CopyError::SourceArchived { store } = error {
@@ -122,7 +122,7 @@ pub async fn fail(
         })
         .await?;
     if matches!(outcome, Outcome::GivenUp { .. }) {
-        abort_parts(context, claim.object_id, &claim.key).await;
+        abort_parts(context, claim).await;
     }
     Ok(outcome)
 }
@@ -171,21 +171,22 @@ pub async fn release(
 
 /// Frees the parts of a multipart upload that was given up. What cannot be freed now is logged, and the store's
 /// own rule for unfinished uploads takes it.
-async fn abort_parts(context: &Context, object: ObjectId, key: &str) {
+async fn abort_parts(context: &Context, claim: &Claim) {
+    let object = claim.object_id;
     let outcome = async {
         let mut conn = context.db.conn().await?;
-        let open = replicas::open_multiparts(&mut conn, object).await?;
-        for (store, upload) in open {
-            let (Some(store), Ok(key)) = (context.stores.get(&store), ObjectKey::parse(key)) else {
-                continue;
-            };
-            store.abort_multipart(&key, &UploadId::new(upload)).await?;
-            transfer_parts::delete(&mut conn, object, store.name().as_str()).await?;
-            replicas::forget_multipart(&mut conn, object, store.name().as_str()).await?;
-        }
-        Ok::<_, Error>(())
+        let upload = replicas::given_up_multipart(&mut conn, object, &claim.store).await?;
+        let (Some(upload), Some(store), Ok(key)) =
+            (upload, context.stores.get(&claim.store), ObjectKey::parse(&claim.key))
+        else {
+            return Ok(());
+        };
+        store.abort_multipart(&key, &UploadId::new(upload)).await?;
+        transfer_parts::delete(&mut conn, object, &claim.store).await?;
+        replicas::forget_multipart(&mut conn, object, &claim.store).await
     };
     if let Err(error) = outcome.await {
+        let error: Error = error;
         tracing::warn!(target: "nightferry::sync", %object, %error, "the parts of a given-up copy could not be freed");
     }
 }

@@ -2,22 +2,12 @@
 
 use std::time::Duration;
 
-use diesel_async::{AsyncConnection, RunQueryDsl};
 use nightferry_core::db::replicas;
-use nightferry_core::error::Error;
 use nightferry_core::ids::ObjectId;
 use nightferry_tests::harness::{World, database};
 
 const OBJECTS: u32 = 30_000;
 const BATCH: i64 = 100;
-const ROWS_READ: &str = "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint AS rows \
-     FROM pg_stat_xact_user_tables";
-
-#[derive(diesel::QueryableByName)]
-struct Read {
-    #[diesel(sql_type = diesel::sql_types::BigInt)]
-    rows: i64,
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_look_at_what_leaves_a_store_reads_a_batch_of_rows_and_no_more() {
@@ -33,20 +23,13 @@ async fn a_look_at_what_leaves_a_store_reads_a_batch_of_rows_and_no_more() {
     );
     database::execute(&world.context.db, &sql).await.unwrap();
     database::execute(&world.context.db, "ANALYZE").await.unwrap();
-    let mut conn = world.context.db.conn().await.unwrap();
 
     for (to, safe) in [("nas", 0), ("s3", BATCH)] {
-        let (rows, found) = conn
-            .transaction(async move |conn| {
-                let before: Read = diesel::sql_query(ROWS_READ).get_result(conn).await?;
-                let patience = Duration::from_secs(300);
-                let after = ObjectId(uuid::Uuid::from_u128(1 << 126));
-                let found = replicas::leaving(conn, "minio", &[to], patience, after, BATCH).await?;
-                let after: Read = diesel::sql_query(ROWS_READ).get_result(conn).await?;
-                Ok::<_, Error>((after.rows - before.rows, found))
-            })
-            .await
-            .unwrap();
+        let (rows, found) = database::rows_read(&world.context.db, async |conn| {
+            let after = ObjectId(uuid::Uuid::from_u128(1 << 126));
+            replicas::leaving(conn, "minio", &[to], Duration::from_secs(300), after, BATCH).await
+        })
+        .await;
         assert_eq!(found.len() as i64, BATCH);
         assert_eq!(found.iter().filter(|replica| replica.is_safe).count() as i64, safe);
         assert!(rows <= BATCH * 20, "towards {to}: read {rows} rows");

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use diesel_async::AsyncConnection;
 use nightferry_core::db::replicas::{self, EvictionClaim, Order};
-use nightferry_core::error::Error;
 use nightferry_core::ids::{LeaseToken, WorkerId};
 use nightferry_tests::harness::{World, database};
 
@@ -39,37 +37,22 @@ fn spare(after: Duration) -> Order<'static> {
     Order::Spare { rule: "default", after }
 }
 
-#[derive(diesel::QueryableByName)]
-struct Read {
-    #[diesel(sql_type = diesel::sql_types::BigInt)]
-    rows: i64,
-}
-
-const ROWS_READ: &str = "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint AS rows \
-     FROM pg_stat_xact_user_tables";
-
 /// How many rows finding one batch reads, and how many it finds.
 async fn cost(world: &World, order: Order<'static>) -> (i64, usize) {
-    use diesel_async::RunQueryDsl;
-    let mut conn = world.context.db.conn().await.unwrap();
-    conn.transaction(async move |conn| {
-        let claim = EvictionClaim {
-            local: "minio",
-            clouds: &["s3"],
-            keeping: &[],
-            grace: Duration::ZERO,
-            worker: WorkerId::new(),
-            token: LeaseToken::new(),
-            lease: Duration::from_secs(60),
-        };
-        // What the connection read before may not be counted elsewhere yet.
-        let before: Read = diesel::sql_query(ROWS_READ).get_result(conn).await?;
-        let found = replicas::lock_spare(conn, &claim, order, None, BATCH).await?;
-        let after: Read = diesel::sql_query(ROWS_READ).get_result(conn).await?;
-        Ok::<_, Error>((after.rows - before.rows, found.len()))
+    let claim = EvictionClaim {
+        local: "minio",
+        clouds: &["s3"],
+        keeping: &[],
+        grace: Duration::ZERO,
+        worker: WorkerId::new(),
+        token: LeaseToken::new(),
+        lease: Duration::from_secs(60),
+    };
+    let (rows, found) = database::rows_read(&world.context.db, async |conn| {
+        replicas::lock_spare(conn, &claim, order, None, BATCH).await
     })
-    .await
-    .unwrap()
+    .await;
+    (rows, found.len())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,8 @@
 //! Planning what is new costs what is new, whatever has crossed before.
 
-use diesel_async::{AsyncConnection as _, RunQueryDsl as _};
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::replicas::{self, Until};
 use nightferry_core::db::runs::RunScope;
-use nightferry_core::error::Error;
 use nightferry_core::tiering::{plan, policy};
 use nightferry_tests::harness::{World, WorldBuilder, database};
 
@@ -37,16 +35,6 @@ async fn files(world: &World) {
     }
 }
 
-#[derive(diesel::QueryableByName)]
-struct Read {
-    #[diesel(sql_type = diesel::sql_types::BigInt)]
-    rows: i64,
-}
-
-/// Rows of tables that this transaction has read.
-const READ: &str = "SELECT (SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) \
-         FROM pg_stat_xact_user_tables)::bigint AS rows";
-
 fn settings() -> WorldBuilder {
     World::with("database.statement_timeout", "120s")
 }
@@ -73,19 +61,12 @@ async fn a_run_reads_what_is_new(builder: WorldBuilder) {
     files(&world).await;
     let run = world.request_run(RunScope::default()).await;
     let policy = policy::of(&world.context).unwrap();
-    let mut conn = world.context.db.conn().await.unwrap();
 
-    let (planned, read) = conn
-        .transaction(async |conn| {
-            let before: Read = diesel::sql_query(READ).get_result(conn).await?;
-            let scope = RunScope::default();
-            let planned =
-                replicas::plan_until(conn, run.id, &policy, &scope, Until::RunRequested(run.id)).await?;
-            let after: Read = diesel::sql_query(READ).get_result(conn).await?;
-            Ok::<_, Error>((planned, after.rows - before.rows))
-        })
-        .await
-        .unwrap();
+    let (read, planned) = database::rows_read(&world.context.db, async |conn| {
+        let scope = RunScope::default();
+        replicas::plan_until(conn, run.id, &policy, &scope, Until::RunRequested(run.id)).await
+    })
+    .await;
 
     assert_eq!((planned.files, planned.bytes), (NEW, NEW * CROSSED + NEW * (NEW + 1) / 2));
     assert!(read <= NEW * 20, "read {read} rows for {NEW} new files among {CROSSED}");

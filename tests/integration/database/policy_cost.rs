@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use diesel_async::AsyncConnection;
 use nightferry_core::db::replicas::{self, Until};
 use nightferry_core::db::runs::RunScope;
-use nightferry_core::error::Error;
 use nightferry_core::ids::ObjectId;
 use nightferry_core::tiering::policy;
 use nightferry_tests::harness::{World, database};
@@ -35,18 +33,8 @@ async fn files(world: &World) {
     database::execute(&world.context.db, "ANALYZE").await.unwrap();
 }
 
-#[derive(diesel::QueryableByName)]
-struct Read {
-    #[diesel(sql_type = diesel::sql_types::BigInt)]
-    rows: i64,
-}
-
-const ROWS_READ: &str = "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint AS rows \
-     FROM pg_stat_xact_user_tables";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_by_many_rules_reads_every_row_a_few_times() {
-    use diesel_async::RunQueryDsl;
     let mut settings = World::with("database.statement_timeout", "120s");
     for number in 1..=20 {
         let key = |field: &str| format!("policy.rules.{number}.{field}");
@@ -67,18 +55,11 @@ async fn a_plan_by_many_rules_reads_every_row_a_few_times() {
     let run = world.request_run(RunScope::default()).await;
     let policy = policy::of(&world.context).unwrap();
     let started = std::time::Instant::now();
-    let mut conn = world.context.db.conn().await.unwrap();
 
-    let (planned, read) = conn
-        .transaction(async |conn| {
-            let before: Read = diesel::sql_query(ROWS_READ).get_result(conn).await?;
-            let planned =
-                replicas::plan_until(conn, run.id, &policy, &RunScope::default(), Until::Now).await?;
-            let read: Read = diesel::sql_query(ROWS_READ).get_result(conn).await?;
-            Ok::<_, Error>((planned, read.rows - before.rows))
-        })
-        .await
-        .unwrap();
+    let (read, planned) = database::rows_read(&world.context.db, async |conn| {
+        replicas::plan_until(conn, run.id, &policy, &RunScope::default(), Until::Now).await
+    })
+    .await;
 
     assert_eq!(planned.files, FILES);
     // Objects, versions, files and replicas, twice: for what is new and for what waits.
@@ -94,7 +75,6 @@ async fn a_plan_by_many_rules_reads_every_row_a_few_times() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_review_reads_a_batch_of_copies_and_no_more() {
-    use diesel_async::RunQueryDsl;
     let world = World::with("database.statement_timeout", "120s")
         .set("policy.rules.1.name", "videos")
         .set("policy.rules.1.content_type", "video/*")
@@ -105,17 +85,11 @@ async fn a_review_reads_a_batch_of_copies_and_no_more() {
         database::execute(&world.context.db, sql).await.unwrap();
     }
     let policy = policy::of(&world.context).unwrap();
-    let mut conn = world.context.db.conn().await.unwrap();
 
-    let read = conn
-        .transaction(async |conn| {
-            let before: Read = diesel::sql_query(ROWS_READ).get_result(conn).await?;
-            replicas::review(conn, &policy, ObjectId(uuid::Uuid::nil()), 20).await?;
-            let read: Read = diesel::sql_query(ROWS_READ).get_result(conn).await?;
-            Ok::<_, Error>(read.rows - before.rows)
-        })
-        .await
-        .unwrap();
+    let (read, _) = database::rows_read(&world.context.db, async |conn| {
+        replicas::review(conn, &policy, ObjectId(uuid::Uuid::nil()), 20).await
+    })
+    .await;
 
     assert!(read <= 20 * 20, "read {read} rows");
 }

@@ -1,13 +1,16 @@
 //! Files that are deleted or overwritten, and runs that are cancelled, while copies are on their way.
 
 use nightferry_core::db::audit::Origin;
-use nightferry_core::db::enums::{ReplicaState, RunStatus};
-use nightferry_core::db::runs::RunScope;
+use nightferry_core::db::enums::{ReplicaState, RunStatus, RunTrigger};
+use nightferry_core::db::runs::{NewRun, RunScope};
+use nightferry_core::db::schedules;
+use nightferry_core::error::Error;
 use nightferry_core::file::details::{self, FileView};
 use nightferry_core::file::trash;
-use nightferry_core::tiering::{reap, run};
-use nightferry_tests::harness::database::execute;
-use nightferry_tests::harness::fault_proxy::{Hold, Match};
+use nightferry_core::tiering::reap;
+use nightferry_core::tiering::run::{self, Tick};
+use nightferry_tests::harness::database::{execute, texts};
+use nightferry_tests::harness::fault_proxy::{Fault, Hold, Match};
 use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern};
 use reqwest::Method;
 
@@ -231,4 +234,92 @@ async fn a_copy_that_fails_after_its_run_was_cancelled_waits_for_the_next_run() 
     assert_eq!((next.status, next.files_done), (RunStatus::Succeeded, 1));
     worker.stop().await;
     assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tick_and_a_file_do_not_join_a_run_that_is_being_cancelled() {
+    let world = world().build().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 1000)).await;
+    let tick = world.context.clock.now();
+    let mut conn = world.context.db.conn().await.unwrap();
+    schedules::ensure(&mut conn, run::NIGHTLY, tick - chrono::Duration::days(1)).await.unwrap();
+    drop(conn);
+    let gate = world.cloud.gate(Match::method(Method::PUT), Hold::Request);
+    let worker = world.start_worker();
+    let requested = world.request_run(RunScope::default()).await;
+    gate.reached().await;
+    let later = world.upload(user, "b", pattern(2, 1000)).await;
+    run::cancel(&world.context, requested.id, None, &Origin::default()).await.unwrap();
+
+    assert!(matches!(run::request_tick(&world.context, tick).await.unwrap(), Tick::NotYet));
+    let new =
+        || NewRun { trigger: RunTrigger::Cli, requested_by: None, tick: None, scope: RunScope::default() };
+    let joined = run::request_file(&world.context, later.row.id, None, new(), &Origin::default()).await;
+    assert!(matches!(joined, Err(Error::SyncAlreadyRunning(id)) if id == requested.id), "{joined:?}");
+    gate.open();
+    assert_eq!(world.ended(requested.id).await.status, RunStatus::Cancelled);
+
+    let Tick::Run(nightly) = run::request_tick(&world.context, tick).await.unwrap() else {
+        panic!("the tick was lost")
+    };
+    assert_eq!(world.ended(nightly.id).await.status, RunStatus::Succeeded);
+    for file in [&file, &later] {
+        assert_eq!(world.replica("s3", file).await.unwrap().state, ReplicaState::Present);
+    }
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_freed_while_it_is_to_be_read_is_read_elsewhere() {
+    let world = world().another_local("nas").set("tiering.local_replicas", 2).build().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 1000)).await;
+    let worker = world.start_worker();
+    eventually("it is in both local stores", || async {
+        world.replica("nas", &file).await.filter(|it| it.state == ReplicaState::Present)
+    })
+    .await;
+    let gate = world
+        .local
+        .gate(Match::method(Method::GET).key_contains(world.key(&file).await.to_string()), Hold::Request);
+    let requested = world.request_run(RunScope::default()).await;
+    gate.reached().await;
+    let freed = "DELETE FROM replicas WHERE store = 'minio'";
+    assert_eq!(execute(&world.context.db, freed).await.unwrap(), 1);
+    world.direct.get("minio").unwrap().delete(&world.key(&file).await).await.unwrap();
+    gate.open();
+
+    let run = world.ended(requested.id).await;
+
+    assert_eq!((run.status, run.files_done, run.files_failed), (RunStatus::Succeeded, 1, 0));
+    assert_eq!(world.stored("s3", &file).await, Some(pattern(1, 1000).sha256()));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_given_up_leaves_the_upload_of_the_same_bytes_to_another_store_alone() {
+    let world = world().another_local("nas").set("tiering.local_replicas", 2).build().await;
+    let user = world.user().await;
+    world.upload(user, "a", pattern(1, LARGE)).await;
+    let second_part = Match::method(Method::PUT).parameter("partNumber", "2");
+    let gate = world.cloud.gate(second_part, Hold::Request);
+    world.proxy("nas").add(Fault::status(400, "InvalidRequest").on(Method::PUT));
+    let worker = world.start_worker();
+    let requested = world.request_run(RunScope::default()).await;
+    gate.reached().await;
+    eventually("the other copy is given up", || async {
+        let sql = "SELECT 1 FROM replicas WHERE store = 'nas' AND state = 'failed' AND upload_id IS NULL";
+        (!texts(&world.context.db, sql).await.is_empty()).then_some(())
+    })
+    .await;
+    gate.open();
+
+    let run = world.ended(requested.id).await;
+
+    assert_eq!((run.status, run.files_done, run.files_failed), (RunStatus::Succeeded, 1, 0));
+    let begun = Match::method(Method::POST).has_parameter("uploads");
+    assert_eq!(world.cloud.count(&begun), 1, "no part was sent twice");
+    worker.stop().await;
 }

@@ -1,6 +1,8 @@
 //! An encrypted cloud store: what leaves is unreadable there, comes back byte for byte and in ranges, and shows when it
 //! was changed.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::StreamExt;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
@@ -13,7 +15,7 @@ use nightferry_core::store::{Body, ByteRange, PutOptions, StoreError};
 use nightferry_core::tiering::scrub::{self, Kind, Options, Summary};
 use nightferry_core::vault::Sealing;
 use nightferry_tests::harness::api::problem;
-use nightferry_tests::harness::database::texts;
+use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Fault, Hold, Match};
 use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern};
 use reqwest::Method;
@@ -376,4 +378,34 @@ async fn a_write_that_landed_after_the_recorded_one_is_readable_and_recorded_by_
     assert_eq!(scrubbed(&world).await.right, 1);
     assert_eq!(world.replica("s3", &file).await.unwrap().seal(), Some(late.seal));
     assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_copy_whose_eviction_was_broken_off_is_readable_again_however_long_its_proof_takes() {
+    let world = encrypted().set("tiering.lease", "1500ms").set("tiering.heartbeat", "300ms").build().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 300_000)).await;
+    let worker = world.start_worker();
+    assert_eq!(world.sync().await.files_done, 1);
+    worker.stop().await;
+    // Its worker died before it deleted anything, and then the other copy was lost.
+    for sql in [
+        "UPDATE replicas SET state = 'evicting', lease_token = gen_random_uuid(), lease_worker = gen_random_uuid(), \
+             lease_until = now() WHERE store = 's3'",
+        "DELETE FROM replicas WHERE store = 'minio'",
+    ] {
+        assert_eq!(execute(&world.context.db, sql).await.unwrap(), 1);
+    }
+    world.cloud.add(
+        Fault::delay(Duration::from_secs(4)).on(Method::GET).key_contains(world.key(&file).await.as_str()),
+    );
+    let worker = world.start_worker();
+
+    let kept = eventually("it is there again", || async {
+        world.replica("s3", &file).await.filter(|it| it.state == ReplicaState::Present)
+    })
+    .await;
+
+    assert!(kept.verified_at.is_some());
+    worker.stop().await;
 }

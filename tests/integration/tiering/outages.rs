@@ -152,3 +152,43 @@ async fn a_run_that_waits_for_a_store_can_be_cancelled() {
     worker.stop().await;
     assert_invariants(&world).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_has_lost_its_store_is_an_outage() {
+    let world = World::with("tiering.max_attempts", 1).build().await;
+    let user = world.user().await;
+    for seed in 0..5 {
+        world.upload(user, &format!("{seed}"), pattern(seed, 5000)).await;
+    }
+    let lost = world.cloud.add(Fault::status(404, ""));
+    let worker = world.start_worker();
+    let requested = world.request_run(RunScope::default()).await;
+    world.cloud.until(|requests| requests.iter().filter(|request| probe().holds(request)).count() >= 3).await;
+    assert_eq!(most_attempts(&world).await, 0, "no file pays for the outage");
+    lost.remove();
+
+    let run = world.ended(requested.id).await;
+    assert_eq!((run.status, run.files_done, run.files_failed), (RunStatus::Succeeded, 5, 0));
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_comes_back_and_refuses_stops_the_run_with_its_reason() {
+    let world = World::new().await;
+    let user = world.user().await;
+    world.upload(user, "a", pattern(1, 5000)).await;
+    let outage = world.cloud.add(Fault::status(503, "ServiceUnavailable"));
+    let worker = world.start_worker();
+    let requested = world.request_run(RunScope::default()).await;
+    world.cloud.until(|requests| requests.iter().filter(|request| probe().holds(request)).count() >= 2).await;
+    world.cloud.add(Fault::status(403, "ExpiredToken"));
+    outage.remove();
+
+    let run = world.ended(requested.id).await;
+
+    assert_eq!((run.status, run.files_failed), (RunStatus::Failed, 0));
+    assert!(run.error.as_deref().is_some_and(|reason| reason.contains("ExpiredToken")), "{run:?}");
+    assert_eq!(most_attempts(&world).await, 0);
+    worker.stop().await;
+}

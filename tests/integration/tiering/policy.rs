@@ -10,7 +10,9 @@ use nightferry_core::file::details::FileView;
 use nightferry_core::ids::WorkerId;
 use nightferry_core::tiering::{evict, placement, policy, run};
 use nightferry_tests::harness::database::{execute, texts};
+use nightferry_tests::harness::fault_proxy::{Hold, Match};
 use nightferry_tests::harness::{World, assert_invariants, eventually, pattern};
+use reqwest::Method;
 use tokio_util::sync::CancellationToken;
 
 /// Names of the files whose rule is the one called `tested`.
@@ -346,10 +348,48 @@ async fn what_waits_in_the_queue_crosses_under_the_rules_that_hold_then() {
     let started = run::start_queued(&context).await.unwrap().unwrap();
 
     assert_eq!(started.files_total, 1);
-    for unwanted in [&small, &given_up] {
-        assert!(world.replica("s3", unwanted).await.is_none(), "nobody wants it there any more");
-    }
+    assert!(world.replica("s3", &small).await.is_none(), "nobody wants it there any more");
+    let given_up = world.replica("s3", &given_up).await.unwrap();
+    assert_eq!(given_up.state, ReplicaState::Evicting, "something of it may lie there");
     let large = world.replica("s3", &large).await.unwrap();
     assert_eq!((large.run_id, large.rule.as_deref()), (Some(started.id), Some("rest")));
     assert_eq!(large.storage_class.as_deref(), Some("REDUCED_REDUNDANCY"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_rule_wants_any_more_leaves_nothing_in_the_cloud() {
+    let mut world = World::with("tiering.max_attempts", 1).build().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 1000)).await;
+    let other = world.upload(user, "b", pattern(2, 1000)).await;
+    // The cloud has the bytes, and its answers are lost on the way.
+    let gate = world.cloud.gate(Match::method(Method::PUT), Hold::Answer);
+    let worker = world.start_worker();
+    let requested = world.request_run(RunScope::default()).await;
+    gate.reached_by(2).await;
+    world.cloud.break_connections().await;
+    gate.open();
+    let run = world.ended(requested.id).await;
+    assert_eq!((run.files_done, run.files_failed), (0, 2));
+    worker.stop().await;
+    assert!(world.stored("s3", &file).await.is_some());
+    assert!(world.stored("s3", &other).await.is_some());
+
+    world.reconfigure(&[
+        ("policy.rules.1.name", "near"),
+        ("policy.rules.1.max_size", "1MiB"),
+        ("policy.rules.1.stores", "minio"),
+    ]);
+    let worker = world.start_worker();
+    assert_eq!(world.sync().await.files_total, 0);
+    eventually("the cloud has no row of them", || async {
+        let gone = world.replica("s3", &file).await.is_none() && world.replica("s3", &other).await.is_none();
+        gone.then_some(())
+    })
+    .await;
+
+    assert!(world.stored("s3", &file).await.is_none() && world.stored("s3", &other).await.is_none());
+    assert_eq!(world.stored("minio", &file).await, Some(pattern(1, 1000).sha256()));
+    worker.stop().await;
+    assert_invariants(&world).await;
 }

@@ -7,8 +7,12 @@ use nightferry_core::db::users;
 use nightferry_core::error::Error;
 use nightferry_core::file::upload::{self, BodyError, Incoming};
 use nightferry_core::file::{details, trash};
+use nightferry_core::health;
 use nightferry_core::tiering::reap;
+use nightferry_tests::harness::database::execute;
+use nightferry_tests::harness::fault_proxy::{Fault, Hold, Match};
 use nightferry_tests::harness::{World, pattern};
+use reqwest::Method;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -121,4 +125,49 @@ async fn a_purged_file_vanishes_from_every_store_and_from_the_quota() {
     assert_eq!(world.stored("s3", &kept).await, Some(pattern(3, 70).sha256()));
     let mut conn = world.context.db.conn().await.unwrap();
     assert_eq!(users::find(&mut conn, user).await.unwrap().unwrap().used_bytes, 70);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_in_a_store_that_is_down_waits_and_keeps_nobody_waiting() {
+    let world = World::with("health.failures", 1).set("health.successes", 1).build().await;
+    let user = world.user().await;
+    let (far, near) = (
+        world.upload(user, "far", pattern(1, 1000)).await,
+        world.upload(user, "near", pattern(2, 1000)).await,
+    );
+    let worker = world.start_worker();
+    assert_eq!(world.sync().await.files_done, 2);
+    worker.stop().await;
+    let only_near = format!("DELETE FROM replicas WHERE store = 's3' AND object_id = '{}'", near.object_id);
+    execute(&world.context.db, &only_near).await.unwrap();
+    for file in [&far, &near] {
+        trash::purge(&world.context, user, file.row.id, &Origin::default()).await.unwrap();
+    }
+    let outage = world.cloud.add(Fault::status(503, "ServiceUnavailable"));
+    health::look(&world.context).await;
+    assert!(!world.context.health.is_up("s3"));
+    world.cloud.forget_requests();
+
+    assert_eq!(reap::pass(&world.context).await.unwrap().objects, 1, "what needs no store that is down goes");
+    assert!(world.cloud.requests().is_empty(), "a store that is down is left alone");
+    outage.remove();
+    health::look(&world.context).await;
+
+    assert_eq!(reap::pass(&world.context).await.unwrap().objects, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_objects_are_removed_side_by_side() {
+    let world = World::new().await;
+    let user = world.user().await;
+    for seed in 0..8 {
+        let file = world.upload(user, &format!("{seed}"), pattern(seed, 100)).await;
+        trash::purge(&world.context, user, file.row.id, &Origin::default()).await.unwrap();
+    }
+    let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);
+    let context = world.context.clone();
+    let pass = tokio::spawn(async move { reap::pass(&context).await.unwrap() });
+    gate.reached_by(8).await;
+    gate.open();
+    assert_eq!(pass.await.unwrap().objects, 8);
 }

@@ -9,7 +9,7 @@ use nightferry_core::db::schedules;
 use nightferry_core::file::details::FileView;
 use nightferry_core::ids::RunId;
 use nightferry_core::tiering::forecast::{self, Forecast};
-use nightferry_core::tiering::run::{self, RunView};
+use nightferry_core::tiering::run::{self, RunView, Tick};
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Hold, Match};
 use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern};
@@ -38,7 +38,10 @@ async fn scheduled(world: &World) -> Run {
     let now = world.context.clock.now();
     let mut conn = world.context.db.conn().await.unwrap();
     schedules::ensure(&mut conn, run::NIGHTLY, now - Duration::days(1)).await.unwrap();
-    run::request_tick(&world.context, now).await.unwrap().unwrap()
+    match run::request_tick(&world.context, now).await.unwrap() {
+        Tick::Run(run) => *run,
+        other => panic!("{other:?}"),
+    }
 }
 
 async fn waiting(world: &World, id: RunId) -> RunView {
@@ -191,7 +194,7 @@ async fn the_next_tick_adds_to_a_run_that_waits() {
     upload(&world, 1).await;
 
     let second = run::request_tick(&world.context, world.context.clock.now()).await.unwrap();
-    assert!(second.is_none(), "the run that waits does its work");
+    assert!(matches!(second, Tick::Taken), "the run that waits does its work");
     go_to(&world, "00:00:00");
 
     let run = world.ended(nightly.id).await;

@@ -1,7 +1,7 @@
 //! Plain SQL for tests that look at the database itself.
 
-use diesel::sql_types::Text;
-use diesel_async::RunQueryDsl;
+use diesel::sql_types::{BigInt, Text};
+use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, TransactionManager};
 use nightferry_core::db::Database;
 use nightferry_core::error::Result;
 
@@ -42,4 +42,31 @@ async fn explain(conn: &mut nightferry_core::db::Connection<'_>, sql: &str) -> V
 pub async fn execute(db: &Database, sql: &str) -> Result<usize> {
     let mut conn = db.conn().await?;
     Ok(diesel::sql_query(sql).execute(&mut conn).await?)
+}
+
+#[derive(diesel::QueryableByName)]
+struct Read {
+    #[diesel(sql_type = BigInt)]
+    rows: i64,
+}
+
+async fn read_by(conn: &mut AsyncPgConnection) -> i64 {
+    let sql = "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint AS rows \
+               FROM pg_stat_xact_user_tables";
+    diesel::sql_query(sql).get_result::<Read>(conn).await.unwrap().rows
+}
+
+/// How many rows of tables `look` reads, in a transaction of its own, and what it answers.
+pub async fn rows_read<T>(
+    db: &Database,
+    look: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T>,
+) -> (i64, T) {
+    let mut conn = db.conn().await.unwrap();
+    AnsiTransactionManager::begin_transaction(&mut *conn).await.unwrap();
+    // What the connection read before may not be counted elsewhere yet.
+    let before = read_by(&mut conn).await;
+    let answer = look(&mut conn).await.unwrap();
+    let read = read_by(&mut conn).await - before;
+    AnsiTransactionManager::commit_transaction(&mut *conn).await.unwrap();
+    (read, answer)
 }

@@ -57,7 +57,8 @@ pub(super) async fn run(app: &App, context: &Context, args: CreateArgs) -> Resul
     let (secret, row) = personal_token::create(context, owner.id, wanted, None, &origin())
         .await
         .map_err(cannot("make the token"))?;
-    let document = Document { secret: secret.expose_secret(), token: TokenDocument::of(&row) };
+    let token = TokenDocument::of(&row, context.clock.now());
+    let document = Document { secret: secret.expose_secret(), token };
     app.output.note(&format!("Made the token {} for {}. It is shown this once:", row.id, owner.email));
     app.output.result(&document, |_| document.secret.to_owned())?;
     Ok(Exit::Ok)

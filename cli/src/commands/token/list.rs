@@ -32,7 +32,8 @@ struct Document {
 pub(super) async fn run(app: &App, context: &Context, args: &ListArgs) -> Result<Exit, Failure> {
     let owner = user::find(context, &args.email).await?;
     let rows = personal_token::list(context, owner.id).await.map_err(cannot("list the tokens"))?;
-    let document = Document { tokens: rows.iter().map(TokenDocument::of).collect() };
+    let now = context.clock.now();
+    let document = Document { tokens: rows.iter().map(|row| TokenDocument::of(row, now)).collect() };
     app.output.result(&document, |look| text(&document.tokens, look))?;
     if rows.is_empty() {
         app.output.note(&format!("{} has no personal access tokens.", owner.email));

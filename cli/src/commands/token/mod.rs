@@ -4,9 +4,9 @@ mod create;
 mod list;
 mod revoke;
 
+use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use nightferry_core::auth::personal_token::{is_live, scopes_of};
-use nightferry_core::clock::Clock;
 use nightferry_core::db::personal_tokens::PersonalToken;
 use serde::Serialize;
 
@@ -42,18 +42,18 @@ struct TokenDocument {
     name: String,
     scopes: Vec<String>,
     state: &'static str,
-    created_at: chrono::DateTime<chrono::Utc>,
-    expires_at: Option<chrono::DateTime<chrono::Utc>>,
-    last_used_at: Option<chrono::DateTime<chrono::Utc>>,
+    created_at: DateTime<Utc>,
+    expires_at: Option<DateTime<Utc>>,
+    last_used_at: Option<DateTime<Utc>>,
 }
 
 impl TokenDocument {
-    fn of(row: &PersonalToken) -> Self {
+    fn of(row: &PersonalToken, now: DateTime<Utc>) -> Self {
         Self {
             id: row.id.to_string(),
             name: row.name.clone(),
             scopes: scopes_of(row).iter().map(ToString::to_string).collect(),
-            state: state_of(row),
+            state: state_of(row, now),
             created_at: row.created_at,
             expires_at: row.expires_at,
             last_used_at: row.last_used_at,
@@ -61,10 +61,10 @@ impl TokenDocument {
     }
 }
 
-fn state_of(row: &PersonalToken) -> &'static str {
+fn state_of(row: &PersonalToken, now: DateTime<Utc>) -> &'static str {
     if row.revoked_at.is_some() {
         "revoked"
-    } else if is_live(row, Clock::system().now()) {
+    } else if is_live(row, now) {
         "active"
     } else {
         "expired"

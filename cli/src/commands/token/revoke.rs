@@ -34,7 +34,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &RevokeArgs) -> Resu
     let row = personal_token::revoke(context, args.id, None, None, &origin())
         .await
         .map_err(cannot(format!("revoke the token {}", args.id)))?;
-    let document = Document { token: TokenDocument::of(&row) };
+    let document = Document { token: TokenDocument::of(&row, context.clock.now()) };
     app.output.result(&document, |_| format!("Revoked the token \"{}\".", plain(&row.name)))?;
     Ok(Exit::Ok)
 }

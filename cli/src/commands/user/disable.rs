@@ -1,6 +1,6 @@
 //! `nightferry user disable` and `enable`.
 
-use nightferry_core::auth::account;
+use nightferry_core::auth::administration::{self, Change};
 use nightferry_core::context::Context;
 
 use super::{App, UserArgs, find, show};
@@ -23,10 +23,8 @@ pub(super) async fn run(
     if user.disabled_at.is_some() == disable {
         return show(app, &user, &format!("{} was {word} already.", user.email));
     }
-    account::set_disabled(context, user.id, disable, &origin())
-        .await
-        .map_err(cannot("change the account"))?;
-    let user = find(context, &args.email).await?;
+    let changed = administration::change(context, user.id, Change::disabled(disable), None, &origin()).await;
+    let user = changed.map_err(cannot("change the account"))?;
     let rest = if disable { ": its sessions ended, its files stay" } else { "" };
     show(app, &user, &format!("{} is {word} now{rest}.", user.email))
 }

@@ -1,6 +1,6 @@
 //! `nightferry user promote` and `demote`.
 
-use nightferry_core::auth::account;
+use nightferry_core::auth::administration::{self, Change};
 use nightferry_core::context::Context;
 use nightferry_core::db::enums::UserRole;
 
@@ -25,7 +25,7 @@ pub(super) async fn run(
     if user.role == role {
         return show(app, &user, &format!("{} was {word} already.", user.email));
     }
-    account::set_role(context, user.id, role, &origin()).await.map_err(cannot("change the role"))?;
-    let user = find(context, &args.email).await?;
+    let changed = administration::change(context, user.id, Change::role(role), None, &origin()).await;
+    let user = changed.map_err(cannot("change the role"))?;
     show(app, &user, &format!("{} is {word} now.", user.email))
 }

@@ -4,6 +4,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use crate::db::may_take_long;
 use crate::error::Result;
 use crate::ids::{FileId, ObjectId, PlanId};
 
@@ -35,7 +36,7 @@ pub struct Change {
 ///
 /// Part of a transaction: lifts the statement timeout for it, because a plan may cover millions of rows.
 pub async fn changes(conn: &mut AsyncPgConnection, plan: PlanId, limit: i64) -> Result<Vec<Change>> {
-    diesel::sql_query("SET LOCAL statement_timeout = '15min'").execute(conn).await?;
+    may_take_long(conn).await?;
     Ok(diesel::sql_query(
         "SELECT object_id, store, file_id, filename, what, count(*) OVER () AS total FROM ( \
              SELECT i.object_id, i.store, i.file_id, i.filename, CASE \

@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{Group, Plan};
+use crate::db::may_take_long;
 use crate::db::policy::Policy;
 use crate::db::replicas::{Among, Candidates, Until, Wanted, taken_up_again};
 use crate::db::runs::{self, RunScope};
@@ -68,7 +69,7 @@ pub async fn fill(
     scope: &RunScope,
     parts: Parts,
 ) -> Result<Vec<Group>> {
-    diesel::sql_query("SET LOCAL statement_timeout = '15min'").execute(conn).await?;
+    may_take_long(conn).await?;
     for store in policy.targets() {
         let wanted = Wanted { policy, store, scope, until: Until::Now };
         let mut absent = Candidates::absent(conn, &wanted).await?;

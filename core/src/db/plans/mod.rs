@@ -10,6 +10,7 @@ use diesel::sql_types::{BigInt, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 
+use super::may_take_long;
 use super::schema::plans;
 use crate::error::{Error, Result};
 use crate::ids::{FileId, ObjectId, PlanId, RunId, UserId};
@@ -150,7 +151,7 @@ pub async fn page(
 ///
 /// Part of a transaction: lifts the statement timeout for it, because a plan may cover millions of rows.
 pub async fn execute(conn: &mut AsyncPgConnection, plan: PlanId, run: RunId) -> Result<usize> {
-    diesel::sql_query("SET LOCAL statement_timeout = '15min'").execute(conn).await?;
+    may_take_long(conn).await?;
     // What waits in the queue or was given up is taken up again, as planning does.
     Ok(diesel::sql_query(
         "INSERT INTO replicas AS r (object_id, store, state, run_id, rule, storage_class, priority) \

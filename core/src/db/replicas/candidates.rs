@@ -2,8 +2,9 @@
 //! no others, so that a plan costs what is new and not what there is. In pieces, in the order of their ids.
 //!
 //! What has not crossed is told by `spare_since` of the local copy: it is set when the copy in the cloud is verified, and
-//! that copy's row then stays, whatever becomes of it. This holds as long as there is one store of either role, none is being emptied, and
-//! there never was another; otherwise every object is looked at. Reconciling mends what was mended by hand.
+//! cleared when the last row of one goes. This holds as long as there is one store of either role, none is being emptied,
+//! and there never was another; otherwise every object is looked at. Reconciling mends what was mended by hand. See
+//! docs/adr/0014.
 
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};

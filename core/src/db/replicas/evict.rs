@@ -278,6 +278,27 @@ pub async fn reclaim_evictions(
     .await?)
 }
 
+/// Renews the lease on an eviction. Answers whether it is still ours.
+pub async fn renew_eviction(
+    conn: &mut AsyncPgConnection,
+    store: &str,
+    token: LeaseToken,
+    object: ObjectId,
+    lease: Duration,
+) -> Result<bool> {
+    let changed = diesel::sql_query(
+        "UPDATE replicas SET lease_until = now() + make_interval(secs => $4) \
+         WHERE object_id = $1 AND store = $2 AND state = 'evicting' AND lease_token = $3",
+    )
+    .bind::<SqlUuid, _>(object)
+    .bind::<Text, _>(store)
+    .bind::<SqlUuid, _>(token)
+    .bind::<Double, _>(lease.as_secs_f64())
+    .execute(conn)
+    .await?;
+    Ok(changed == 1)
+}
+
 /// Lets go of evictions that were marked and not begun, for whoever comes next.
 pub async fn let_go_of_evictions(
     conn: &mut AsyncPgConnection,
@@ -297,22 +318,39 @@ pub async fn let_go_of_evictions(
     .await?)
 }
 
-/// Forgets replicas whose bytes were deleted from the store.
+/// Forgets replicas whose bytes were deleted from the store. What has no row in any of the stores `homes`, the cloud's, any
+/// more has not crossed: it is not spare, and is planned for again. Answers how many.
 pub async fn finish_evictions(
     conn: &mut AsyncPgConnection,
     store: &str,
+    homes: &[&str],
     token: LeaseToken,
     ids: &[ObjectId],
 ) -> Result<usize> {
-    Ok(diesel::delete(
-        replicas::table
-            .filter(replicas::object_id.eq_any(ids))
-            .filter(replicas::store.eq(store))
-            .filter(replicas::state.eq(ReplicaState::Evicting))
-            .filter(replicas::lease_token.eq(token)),
+    let row: Forgotten = diesel::sql_query(
+        "WITH gone AS ( \
+             DELETE FROM replicas WHERE object_id = ANY($1) AND store = $2 AND state = 'evicting' AND lease_token = $3 \
+             RETURNING object_id \
+         ), mended AS ( \
+             UPDATE replicas l SET spare_since = NULL FROM gone g \
+             WHERE l.object_id = g.object_id AND $2 = ANY($4) AND l.store <> ALL($4) AND l.spare_since IS NOT NULL \
+               AND NOT EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = l.object_id AND c.store = ANY($4) \
+                               AND c.store <> $2) \
+         ) SELECT count(*) AS count FROM gone",
     )
-    .execute(conn)
-    .await?)
+    .bind::<Array<SqlUuid>, _>(ids)
+    .bind::<Text, _>(store)
+    .bind::<SqlUuid, _>(token)
+    .bind::<Array<Text>, _>(homes)
+    .get_result(conn)
+    .await?;
+    Ok(usize::try_from(row.count).unwrap_or(0))
+}
+
+#[derive(QueryableByName)]
+struct Forgotten {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
 }
 
 /// Bytes that are present in a store.

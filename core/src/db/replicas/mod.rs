@@ -39,7 +39,7 @@ pub use claim::{
 };
 pub use evict::{
     Eviction, EvictionClaim, Order, Spare, call_eviction_off, check_eviction, claim_evictions,
-    finish_evictions, let_go_of_evictions, lock_spare, present_bytes, reclaim_evictions,
+    finish_evictions, let_go_of_evictions, lock_spare, present_bytes, reclaim_evictions, renew_eviction,
 };
 pub use fetch::{Wish, queue_fetches};
 pub use finish::{Failure, Finished, Switched, fail, finish, release};
@@ -47,10 +47,10 @@ pub use lost::{Repairs, can_repair, mark_lost, objects_lost, queue_repairs};
 pub use movable::{Held, Movable, held, movable};
 pub use moves::{
     BEHIND, BrokenOff, DRAIN_RULE, Departure, Leaving, MOVES, broken_off, claim_departures, claim_leftovers,
-    forget_broken_off, forget_moves, forget_waiting, leaving, queue_by_policy, queue_moves, retry_moves,
-    without_place,
+    forget_broken_off, forget_moves, forget_waiting, leave_runs, leaving, queue_by_policy, queue_moves,
+    retry_moves, without_place,
 };
-pub use multipart::{begin_multipart, forget_multipart, open_multiparts};
+pub use multipart::{begin_multipart, forget_multipart, given_up_multipart, open_multiparts};
 pub use plan::{Planned, Until, next_due, plan_until, queued_in, unassign};
 pub(in crate::db) use plan::{Wanted, taken_up_again};
 pub use rebalance::{
@@ -62,10 +62,11 @@ pub use review::{Reviewed, any_under_a_rule, decide, review};
 pub use scrub::{ToRead, last_hopes, mark_found_again, mark_verified, oldest_verified, verified_before};
 pub use seals::{KeyUse, keys_in_use, seal_of};
 
-/// The run that a copy `r` goes back to: its own, unless that one stops, or the object is on its way out and must
-/// not keep a run from ending.
+/// The run that a copy `r` goes back to: its own, unless that one stops, or the object is on its way out or the store is
+/// being emptied: those must not keep a run from ending.
 const RUN_TO_GO_BACK_TO: &str = "(SELECT u.id FROM runs u, objects o WHERE u.id = r.run_id AND u.status = 'running' \
-     AND u.cancel_requested_at IS NULL AND u.error IS NULL AND o.id = r.object_id AND o.state = 'stored')";
+     AND u.cancel_requested_at IS NULL AND u.error IS NULL AND o.id = r.object_id AND o.state = 'stored' \
+     AND NOT EXISTS (SELECT 1 FROM store_drains d WHERE d.store = r.store))";
 
 /// Where an object should be, and how far that is true.
 #[derive(Debug, Clone, Queryable, Selectable)]

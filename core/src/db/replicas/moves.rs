@@ -230,6 +230,24 @@ pub async fn forget_waiting(conn: &mut AsyncPgConnection, store: &str) -> Result
     Ok(row.count)
 }
 
+/// What is queued for a store that is being emptied, and was begun before, waits outside of any run: no run can make it, and
+/// none may wait for it.
+pub async fn leave_runs(conn: &mut AsyncPgConnection, store: &str) -> Result<i64> {
+    let row: Count = diesel::sql_query(format!(
+        "WITH picked AS ( \
+             SELECT r.object_id, r.run_id, r.state FROM replicas r \
+             WHERE r.store = $1 AND r.state = 'queued' AND r.run_id IS NOT NULL ORDER BY r.object_id FOR UPDATE \
+         ), gone AS ( \
+             UPDATE replicas r SET run_id = NULL FROM picked p JOIN objects o ON o.id = p.object_id \
+             WHERE r.object_id = p.object_id AND r.store = $1 RETURNING p.run_id, p.state, o.size \
+         ), counted AS ({OUT_OF_TOTALS}) SELECT count(*) AS count FROM gone"
+    ))
+    .bind::<Text, _>(store)
+    .get_result(conn)
+    .await?;
+    Ok(row.count)
+}
+
 /// Marks the next copies into a store that is being emptied that were begun and never proved: whatever lies there of them is
 /// to be deleted. Answers those that are ours.
 pub async fn claim_leftovers(

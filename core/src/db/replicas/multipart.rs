@@ -49,6 +49,22 @@ pub async fn forget_multipart(conn: &mut AsyncPgConnection, object: ObjectId, st
     Ok(())
 }
 
+/// The multipart upload of a copy that was given up.
+pub async fn given_up_multipart(
+    conn: &mut AsyncPgConnection,
+    object: ObjectId,
+    store: &str,
+) -> Result<Option<String>> {
+    let upload: Option<Option<String>> = replicas::table
+        .find((object, store))
+        .filter(replicas::state.eq(ReplicaState::Failed))
+        .select(replicas::upload_id)
+        .first(conn)
+        .await
+        .optional()?;
+    Ok(upload.flatten())
+}
+
 /// The multipart uploads of an object's unfinished copies: (store, upload id).
 pub async fn open_multiparts(
     conn: &mut AsyncPgConnection,

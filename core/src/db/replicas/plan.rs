@@ -6,6 +6,7 @@ use diesel::sql_types::{BigInt, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::candidates::{Among, Candidates};
+use super::moves::UNTOUCHED;
 use crate::db::enums::ReplicaState;
 use crate::db::policy::{DEFAULT_RULE, Policy, Reach};
 use crate::db::runs::RunScope;
@@ -203,8 +204,9 @@ async fn take_out_of_other_runs(conn: &mut AsyncPgConnection, run: RunId) -> Res
     Ok(())
 }
 
-/// Takes out of the queue, and off the list of what was given up, what no rule wants any more and nothing was copied of:
-/// the local copy would wait for it for ever.
+/// Takes out of the queue, and off the list of what was given up, what no rule wants any more and was never proved: the
+/// local copy would wait for it for ever. Where somebody has tried to make it the store may hold something of it: that is
+/// deleted as if a worker had died that was freeing it.
 async fn drop_unwanted(conn: &mut AsyncPgConnection, wanted: &Wanted<'_>, among: &Among) -> Result<usize> {
     let Wanted { policy, store, .. } = wanted;
     let mut values = Values::default();
@@ -228,11 +230,20 @@ async fn drop_unwanted(conn: &mut AsyncPgConnection, wanted: &Wanted<'_>, among:
     let (these, fence) = (among_sql(among, &mut values), among.fence());
     let scope = scope_sql(wanted.scope, &mut values);
     let can_be_copied = wanted.can_be_copied(&mut values, among);
-    let sql = format!(
-        "DELETE FROM replicas r USING objects o WHERE o.id = r.object_id AND {these} AND {} AND {can_be_copied} \
-           AND NOT {still_wanted} AND EXISTS (SELECT 1 FROM file_versions v JOIN files f ON f.id = v.file_id \
-                                              WHERE v.object_id = o.id AND {scope} {fence})",
+    let unwanted = format!(
+        "SELECT r.object_id, r.store, {UNTOUCHED} AS untouched FROM replicas r JOIN objects o ON o.id = r.object_id \
+         WHERE {these} AND {} AND {can_be_copied} AND NOT {still_wanted} \
+           AND EXISTS (SELECT 1 FROM file_versions v JOIN files f ON f.id = v.file_id \
+                       WHERE v.object_id = o.id AND {scope} {fence})",
         waits("r")
+    );
+    let sql = format!(
+        "WITH unwanted AS MATERIALIZED ({unwanted} FOR UPDATE OF r), forgotten AS ( \
+             DELETE FROM replicas r USING unwanted u \
+             WHERE u.untouched AND r.object_id = u.object_id AND r.store = u.store \
+         ) UPDATE replicas r SET state = 'evicting', run_id = NULL, lease_token = gen_random_uuid(), \
+                  lease_worker = gen_random_uuid(), lease_until = now() \
+           FROM unwanted u WHERE NOT u.untouched AND r.object_id = u.object_id AND r.store = u.store"
     );
     Ok(values.query(&sql).execute(conn).await?)
 }

@@ -161,9 +161,10 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             Err(_) => return Ok(Outcome::Kept("deleting it took too long; it is tried again".to_owned())),
         }
         step::reached(Step::SurplusDeleted, key.as_str()).await;
+        let homes = self.context.stores.names_with(StoreRole::Cloud);
         patiently(async || {
             let mut conn = self.context.db.conn().await?;
-            replicas::finish_evictions(&mut conn, store, token, &[object]).await
+            replicas::finish_evictions(&mut conn, store, &homes, token, &[object]).await
         })
         .await?;
         Ok(Outcome::Applied)

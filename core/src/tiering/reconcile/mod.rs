@@ -9,10 +9,11 @@ mod uploads;
 
 use std::time::Duration;
 
+use diesel_async::AsyncConnection;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::db::replicas;
+use crate::db::{self, replicas};
 use crate::error::Result;
 use crate::ids::WorkerId;
 use crate::store::{Store, StoreRole};
@@ -70,7 +71,12 @@ async fn mend_plans(context: &Context) -> Result<()> {
     let locals = context.stores.names_with(StoreRole::Local);
     let clouds = context.stores.names_with(StoreRole::Cloud);
     let mut conn = context.db.conn().await?;
-    let mended = replicas::mend_spare(&mut conn, &locals, &clouds).await?;
+    let mended = conn
+        .transaction(async move |conn| {
+            db::may_take_long(conn).await?;
+            replicas::mend_spare(conn, &locals, &clouds).await
+        })
+        .await?;
     if mended > 0 {
         tracing::warn!(target: "nightferry::sync", mended, "local copies were held to have crossed, but no store of the cloud has a row of them: the next run plans them anew");
     }

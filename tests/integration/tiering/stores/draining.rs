@@ -6,8 +6,8 @@ use nightferry_core::db::runs::RunScope;
 use nightferry_core::error::Error;
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::{change, upload};
-use nightferry_core::tiering::{drain as draining, stores};
-use nightferry_tests::harness::database::texts;
+use nightferry_core::tiering::{drain as draining, run, stores};
+use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Hold, Match};
 use nightferry_tests::harness::world::request;
 use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern, states};
@@ -244,4 +244,53 @@ async fn stores_are_not_emptied_into_each_other() {
     assert!(matches!(unknown, Err(Error::NotFound("store"))), "{unknown:?}");
     let again = drain(&world, "minio").await;
     assert_eq!(again.drain.replicas_total, 0, "asking again changes nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_deleted_although_the_drain_was_taken_back_crosses_again() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 5_000)).await;
+    let worker = world.start_worker();
+    assert_eq!(world.sync().await.files_done, 1);
+    let gate = world.cloud.gate(Match::method(Method::DELETE), Hold::Request);
+    drain(&world, "s3").await;
+    gate.reached().await;
+
+    draining::cancel(&world.context, "s3", None, &Origin::default()).await.unwrap();
+    gate.open();
+    eventually("its copy in the cloud is gone", || async {
+        world.replica("s3", &file).await.is_none().then_some(())
+    })
+    .await;
+
+    let next = world.sync().await;
+    assert_eq!((next.files_total, next.files_done), (1, 1));
+    assert_eq!(states(&world).await, counted([("minio present", 1), ("s3 present", 1)]));
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_does_not_wait_for_what_was_begun_into_a_store_that_is_emptied() {
+    let world = WorldBuilder::default().another_cloud("b2").build().await;
+    let user = world.user().await;
+    for seed in 0..3 {
+        world.upload(user, &format!("{seed}"), pattern(seed, 1_000)).await;
+    }
+    let requested = world.request_run(RunScope::default()).await;
+    assert_eq!(run::start_queued(&world.context).await.unwrap().unwrap().files_total, 3);
+    let tried = "UPDATE replicas SET attempts = 1, last_error = 'slow down' WHERE store = 's3'";
+    assert_eq!(execute(&world.context.db, tried).await.unwrap(), 3);
+
+    drain(&world, "s3").await;
+
+    let ended = run::settle(&world.context, requested.id).await.unwrap().unwrap();
+    assert_eq!((ended.status, ended.files_total, ended.bytes_total), (RunStatus::Succeeded, 0, 0));
+    let worker = world.start_worker();
+    drained(&world, "s3").await;
+    assert_eq!(world.sync().await.files_done, 3);
+    assert_eq!(states(&world).await, counted([("minio present", 3), ("b2 present", 3)]));
+    worker.stop().await;
+    assert_invariants(&world).await;
 }

@@ -52,17 +52,17 @@ async fn with_the_only_copies_in_it_and_the_other_store_down_it_waits_and_says_w
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_other_store_refuses_is_kept_told_and_tried_again_when_asked() {
-    let world = two_locals().build().await;
+    let world = two_locals().set("tiering.max_attempts", "1").build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 5_000)).await;
-    let refusal = world.proxy("nas").add(Fault::status(403, "AccessDenied").on(Method::PUT));
+    let refusal = world.proxy("nas").add(Fault::status(400, "InvalidRequest").on(Method::PUT));
     let worker = world.start_worker();
     drain(&world, "minio").await;
-    // Refused credentials are nobody's attempts: it stays queued, with the reason.
-    waits_for(&world, "minio", "AccessDenied").await;
+    waits_for(&world, "minio", "InvalidRequest").await;
+    assert_eq!(world.replica("nas", &file).await.unwrap().state, ReplicaState::Failed);
     assert_eq!(world.replica("minio", &file).await.unwrap().state, ReplicaState::Present);
     refusal.remove();
-    execute(&world.context.db, "UPDATE replicas SET not_before = now()").await.unwrap();
+
     drain(&world, "minio").await;
 
     drained(&world, "minio").await;
