@@ -88,6 +88,10 @@ routes! {
     "/api/admin/users/{id}" Quick { GET Admin => admin::users::show::show, PATCH Admin => admin::users::change::change }
     "/api/admin/audit" Quick { GET Admin => admin::audit::list }
     "/api/admin/stores" Quick { GET Admin => admin::stores::list::list }
+    "/api/admin/stores/rebalance" Streams {
+        GET Admin => admin::stores::rebalance::plan, POST Admin => admin::stores::rebalance::begin,
+        DELETE Admin => admin::stores::rebalance::stop
+    }
     "/api/admin/stores/{name}/drain" Quick {
         POST Admin => admin::stores::drain::drain, DELETE Admin => admin::stores::undrain::undrain
     }

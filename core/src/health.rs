@@ -72,6 +72,11 @@ impl Health {
         self.known().get(store).is_none_or(|health| health.up)
     }
 
+    /// Whether the store counts as up and nothing speaks against it: what can wait is not done with one in doubt.
+    pub fn is_well(&self, store: &str) -> bool {
+        self.known().get(store).is_none_or(|health| health.up && health.contrary == 0)
+    }
+
     /// What is known of the store; none when nobody has looked yet.
     pub fn of(&self, store: &str) -> Option<StoreHealth> {
         self.known().get(store).cloned()
@@ -246,10 +251,10 @@ mod tests {
         let health = health(2, 1);
         assert!(!health.is_in_doubt());
         down(&health);
-        assert!(health.is_in_doubt());
+        assert!(health.is_in_doubt() && health.is_up("a") && !health.is_well("a"));
         down(&health);
         assert!(health.is_in_doubt() && !health.is_up("a"));
         health.answered("a", Utc::now(), None);
-        assert!(!health.is_in_doubt());
+        assert!(!health.is_in_doubt() && health.is_well("a"));
     }
 }

@@ -15,7 +15,7 @@ use tokio_cron_scheduler::{Job, JobScheduler};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::jobs::{self, DrainPace};
+use crate::jobs::{self, DrainPace, RebalancePace};
 use crate::wake::Wake;
 
 /// Looks whether a tick of a schedule is due. Costs no query until one is.
@@ -92,6 +92,14 @@ pub(crate) async fn start(
         let pace = Arc::new(Mutex::new(DrainPace::default()));
         add(&scheduler, &tasks, shutdown, EVERY_SECOND, move || {
             jobs::drain(context.clone(), worker, pace.clone(), stop.clone())
+        })
+        .await?;
+    }
+    {
+        let (context, worker, stop) = (context.clone(), identity.id, shutdown.clone());
+        let pace = Arc::new(Mutex::new(RebalancePace::default()));
+        add(&scheduler, &tasks, shutdown, EVERY_SECOND, move || {
+            jobs::rebalance(context.clone(), worker, pace.clone(), stop.clone())
         })
         .await?;
     }

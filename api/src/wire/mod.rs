@@ -6,6 +6,7 @@ pub(crate) mod file;
 pub(crate) mod health;
 pub(crate) mod plan;
 pub(crate) mod problem;
+pub(crate) mod rebalance;
 pub(crate) mod run;
 pub(crate) mod session;
 pub(crate) mod store;

@@ -19,6 +19,7 @@ pub mod personal_tokens;
 pub mod plans;
 pub mod policy;
 mod prepared;
+pub mod rebalances;
 pub mod refresh_tokens;
 pub mod replicas;
 pub mod restores;

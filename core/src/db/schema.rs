@@ -260,6 +260,7 @@ diesel::table! {
         keep_local -> Bool,
         key_id -> Nullable<Text>,
         envelope -> Nullable<Bytea>,
+        moves_to -> Nullable<Text>,
     }
 }
 
@@ -379,6 +380,31 @@ diesel::table! {
 }
 
 diesel::table! {
+    rebalances (id) {
+        id -> Int2,
+        requested_by -> Nullable<Uuid>,
+        requested_at -> Timestamptz,
+        tolerance -> Int2,
+        waits_for -> Nullable<Text>,
+        stopped_at -> Nullable<Timestamptz>,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    rebalance_routes (from_store, to_store) {
+        from_store -> Text,
+        to_store -> Text,
+        files_planned -> Int8,
+        bytes_planned -> Int8,
+        files_begun -> Int8,
+        bytes_begun -> Int8,
+        looked_until -> Uuid,
+        all_begun -> Bool,
+    }
+}
+
+diesel::table! {
     store_health (store, observer) {
         store -> Text,
         observer -> Uuid,
@@ -449,6 +475,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     passes,
     chores,
     store_drains,
+    rebalances,
+    rebalance_routes,
     store_health,
     plans,
     plan_items,

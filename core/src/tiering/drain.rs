@@ -69,6 +69,9 @@ pub async fn begin(context: &Context, name: &str, by: Option<UserId>, origin: &O
         }
         let new = drains::begin(conn, name, by).await?;
         if new {
+            let kept = context.stores.names_with(StoreRole::Local).into_iter();
+            let kept: Vec<&str> = kept.filter(|store| !draining.iter().any(|it| it == store)).collect();
+            replicas::move_only_among(conn, &kept).await?;
             replicas::forget_waiting(conn, name).await?;
             replicas::leave_runs(conn, name).await?;
             record(conn, "store.drain", name, by, origin).await?;

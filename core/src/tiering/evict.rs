@@ -189,7 +189,7 @@ impl Freeing<'_> {
                 continue;
             }
             match tokio::time::timeout(patience, self.free_one(token, &copy)).await {
-                Ok(Ok(Eviction::Allowed)) => {
+                Ok(Ok(Eviction::Allowed { .. })) => {
                     bytes += copy.size;
                     deleted.push(copy.object_id);
                 }
@@ -233,7 +233,13 @@ impl Freeing<'_> {
             let mut conn = self.context.db.conn().await?;
             replicas::check_eviction(&mut conn, store, &self.moving_to, token, copy.object_id).await?
         };
-        if verdict == Eviction::Allowed {
+        // The last one that is near does not go while the one that it moved to cannot be read.
+        if let Eviction::Allowed { moved_to: Some(to) } = &verdict
+            && !self.can_be_read_in(to)
+        {
+            return Ok(Eviction::Forbidden);
+        }
+        if matches!(verdict, Eviction::Allowed { .. }) {
             step::reached(Step::EvictionChecked, &copy.key).await;
             self.store.delete(&key).await?;
             step::reached(Step::EvictionDeleted, &copy.key).await;
@@ -275,6 +281,11 @@ impl Freeing<'_> {
         }
     }
 
+    /// Whether nothing speaks against reading from a store.
+    fn can_be_read_in(&self, store: &str) -> bool {
+        self.context.stores.get(store).is_some() && self.context.health.is_well(store)
+    }
+
     /// Ends an eviction without freeing. What turned out to be gone is lost like any other copy.
     async fn call_off(&self, token: LeaseToken, copy: &Spare, is_there: bool) -> Result<()> {
         let store = self.store.name().as_str();
@@ -294,7 +305,7 @@ impl Freeing<'_> {
         if left == Some(0) {
             repair::tell_nothing_left(object, &copy.key);
         }
-        tracing::info!(target: "nightferry::sync", %object, store, is_there, "a copy stays: its file was pinned, or no other verified copy is left");
+        tracing::info!(target: "nightferry::sync", %object, store, is_there, "a copy stays: its file was pinned, or no other verified copy is left, or the store that has one is in doubt");
         Ok(())
     }
 

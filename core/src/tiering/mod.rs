@@ -22,6 +22,7 @@ pub mod placement;
 pub mod plan;
 pub mod policy;
 pub mod reap;
+pub mod rebalance;
 pub mod reconcile;
 pub mod repair;
 pub mod replication;

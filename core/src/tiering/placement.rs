@@ -17,7 +17,7 @@ use crate::ids::{FileId, UserId};
 /// What happens to a file next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextStep {
-    /// `copy`, `copying`, `move` (its store is being emptied), `free`, `removed`, `retry` (on request), `lost` (no verified copy is left) or `none`.
+    /// `copy`, `copying`, `move` (its store is being emptied, or evened out with others), `free`, `removed`, `retry` (on request), `lost` (no verified copy is left) or `none`.
     pub action: &'static str,
     /// When, if that is known.
     pub at: Option<DateTime<Utc>>,
@@ -123,8 +123,14 @@ fn nothing_left(replicas: &[Replica]) -> Option<NextStep> {
     })
 }
 
-/// What happens to a file of which a copy leaves a store that is being emptied; none for all others.
+/// What happens to a file of which a copy moves to another store; none for all others.
 fn moving(policy: &Policy<'_>, replicas: &[Replica]) -> Option<NextStep> {
+    let evened_out =
+        replicas.iter().find_map(|replica| Some((replica.store.as_str(), replica.moves_to.as_deref()?)));
+    if let Some((from, to)) = evened_out {
+        let because = format!("its copy in {from} moves to {to}, so that the local stores are as full");
+        return Some(NextStep { action: "move", at: None, because });
+    }
     let leaves =
         |replica: &&Replica| replica.verified_at.is_some() && policy.draining.contains(&replica.store);
     let from = replicas.iter().find(leaves)?.store.as_str();

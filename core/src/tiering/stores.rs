@@ -1,6 +1,6 @@
 //! The stores as an operator sees them: how well each is, what it holds, and whether it is being emptied.
 
-use chrono::Duration;
+use chrono::{DateTime, Duration, Utc};
 
 use crate::context::Context;
 use crate::db::drains::{self, Drain};
@@ -76,14 +76,19 @@ impl StoreView {
 /// # Errors
 /// Whatever the database meets.
 pub async fn list(context: &Context) -> Result<Vec<StoreView>> {
-    let looks = Duration::from_std(context.config.health.interval).unwrap_or(FRESH) * LOOKS;
-    let since = context.clock.now() - looks.max(FRESH);
+    let since = seen_since(context);
     let mut conn = context.db.conn().await?;
     let (counts, drains) = (replicas::count_by_state(&mut conn).await?, drains::all(&mut conn).await?);
     let opinions = store_health::opinions(&mut conn, since).await?;
     let of_role = |role| context.stores.with_role(role).into_iter().enumerate();
     let stores = of_role(StoreRole::Local).chain(of_role(StoreRole::Cloud));
     Ok(stores.map(|(number, store)| view(context, store, number == 0, &counts, &drains, &opinions)).collect())
+}
+
+/// From when on it counts what a process saw of a store.
+pub(super) fn seen_since(context: &Context) -> DateTime<Utc> {
+    let looks = Duration::from_std(context.config.health.interval).unwrap_or(FRESH) * LOOKS;
+    context.clock.now() - looks.max(FRESH)
 }
 
 fn view(

@@ -9,4 +9,5 @@ mod lists;
 mod migrations;
 mod plan_cost;
 mod policy_cost;
+mod rebalancing_cost;
 mod schema_file;

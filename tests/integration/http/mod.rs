@@ -15,6 +15,7 @@ mod limits;
 mod lockout;
 mod oidc;
 mod personal_tokens;
+mod rebalance;
 mod sessions;
 mod signing_keys;
 mod stores;

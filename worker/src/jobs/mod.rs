@@ -5,6 +5,7 @@ mod catalog;
 mod drain;
 mod expired_rows;
 mod housekeeping;
+mod rebalance;
 mod reconcile;
 mod scrub;
 
@@ -13,5 +14,6 @@ pub(crate) use catalog::catalog;
 pub(crate) use drain::{DrainPace, drain};
 pub(crate) use expired_rows::expired_rows;
 pub(crate) use housekeeping::housekeeping;
+pub(crate) use rebalance::{RebalancePace, rebalance};
 pub(crate) use reconcile::reconcile;
 pub(crate) use scrub::scrub;

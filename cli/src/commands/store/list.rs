@@ -1,6 +1,7 @@
 //! `nightferry store list`: the stores with their health, their capacity, what they hold, and which are being emptied.
 
 use nightferry_core::context::Context;
+use nightferry_core::tiering::rebalance;
 use nightferry_core::tiering::stores::{self, StoreView};
 use serde::Serialize;
 
@@ -28,6 +29,10 @@ pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
     let stores = stores::list(context).await.map_err(cannot("list the stores"))?;
     let document = Document { stores: stores.iter().map(StoreDocument::of).collect() };
     app.output.result(&document, |look| text(&stores, look))?;
+    let rebalancing = rebalance::look(context).await.map_err(cannot("see whether stores are evened out"))?;
+    if let Some(rebalancing) = rebalancing.filter(|rebalancing| !rebalancing.is_finished()) {
+        app.output.note(&super::rebalance::progress(&rebalancing));
+    }
     for store in &stores {
         let waits_for = store.drain.as_ref().and_then(|drain| drain.waits_for.as_deref());
         if let Some(waits_for) = waits_for {

@@ -4,6 +4,7 @@ mod check;
 mod drain;
 mod list;
 mod probe;
+mod rebalance;
 mod undrain;
 
 use clap::Subcommand;
@@ -25,6 +26,8 @@ pub enum StoreCommand {
     Drain(drain::DrainArgs),
     /// Let a store be used again that is being emptied, or is empty
     Undrain(undrain::UndrainArgs),
+    /// Move files between the local stores until all are as full
+    Rebalance(rebalance::RebalanceArgs),
 }
 
 pub(super) async fn run(app: &App, command: StoreCommand) -> Result<Exit, Failure> {
@@ -35,6 +38,7 @@ pub(super) async fn run(app: &App, command: StoreCommand) -> Result<Exit, Failur
         StoreCommand::Check(args) => return check::run(app, context, &args).await,
         StoreCommand::Drain(args) => drain::run(app, context, &args).await,
         StoreCommand::Undrain(args) => undrain::run(app, context, &args).await,
+        StoreCommand::Rebalance(args) => rebalance::run(app, context, &args).await,
     };
     diagnosed(context, done).await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::db::enums::ReplicaState;
@@ -74,7 +74,7 @@ pub struct Spare {
 }
 
 /// Locks the next copies after `after` that may be freed: verified elsewhere for long enough, of files that nobody
-/// pinned. The other replica is locked too, so that of two evictions at once only one can win. Part of a transaction;
+/// pinned; one that is about to move to another store is freed there, or it would be copied for nothing. The other replica is locked too, so that of two evictions at once only one can win. Part of a transaction;
 /// what is locked by others is left to them.
 pub async fn lock_spare(
     conn: &mut AsyncPgConnection,
@@ -92,7 +92,7 @@ pub async fn lock_spare(
     let sql = format!(
         "WITH picked AS MATERIALIZED ( \
              SELECT r.object_id, r.{column} AS at FROM replicas r \
-             WHERE r.store = $1 AND r.state = 'present' AND r.spare_since IS NOT NULL AND {which} \
+             WHERE r.store = $1 AND r.state = 'present' AND r.spare_since IS NOT NULL AND r.moves_to IS NULL AND {which} \
                AND r.free_rule <> ALL($8) AND r.{column} <= now() - make_interval(secs => $4) \
                AND (r.{column}, r.object_id) > ($5, $6) AND {NOT_PINNED} AND {NONE_PENDING} \
                AND EXISTS (SELECT 1 FROM objects o WHERE o.id = r.object_id AND o.state = 'stored' OFFSET 0) \
@@ -131,7 +131,8 @@ pub async fn claim_evictions(
     let sql = format!(
         "UPDATE replicas r SET state = 'evicting', lease_token = $5, lease_worker = $6, \
                 lease_until = now() + make_interval(secs => $7) \
-         WHERE r.object_id = ANY($4) AND r.store = $1 AND r.state = 'present' AND {NOT_PINNED} AND {NONE_PENDING} \
+         WHERE r.object_id = ANY($4) AND r.store = $1 AND r.state = 'present' AND r.moves_to IS NULL \
+           AND {NOT_PINNED} AND {NONE_PENDING} \
            AND EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY($2) \
                        AND c.state = 'present' AND c.verified_at <= now() - make_interval(secs => $3)) \
          RETURNING r.object_id"
@@ -156,10 +157,13 @@ struct Claimed {
 }
 
 /// What a look at a claimed eviction says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Eviction {
     /// The copy may be deleted now.
-    Allowed,
+    Allowed {
+        /// The store to which it has moved, if it goes for that.
+        moved_to: Option<String>,
+    },
     /// It must stay: its file was pinned, or no other store has a verified replica any more.
     Forbidden,
     /// Somebody else has it now.
@@ -168,7 +172,7 @@ pub enum Eviction {
 
 /// Looks at a claimed eviction once more, at the last moment before the deletion. From a store that is being emptied a copy
 /// may also go because one of the stores `moving_to` holds a readable one; there a pin holds nothing back, because the copy
-/// has moved.
+/// has moved. One that was to move to a certain store goes only if that one holds a readable one.
 pub async fn check_eviction(
     conn: &mut AsyncPgConnection,
     store: &str,
@@ -177,10 +181,12 @@ pub async fn check_eviction(
     object: ObjectId,
 ) -> Result<Eviction> {
     let sql = format!(
-        "SELECT ({NOT_PINNED} AND EXISTS (SELECT 1 FROM replicas c \
+        "SELECT CASE WHEN r.moves_to IS NOT NULL THEN EXISTS (SELECT 1 FROM replicas s \
+                 WHERE s.object_id = r.object_id AND s.store = r.moves_to AND s.state = 'present' AND {READABLE}) \
+             ELSE ({NOT_PINNED} AND EXISTS (SELECT 1 FROM replicas c \
                  WHERE c.object_id = r.object_id AND c.store <> r.store AND c.state = 'present')) \
              OR EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = r.object_id AND s.store <> r.store \
-                 AND s.store = ANY($4) AND s.state = 'present' AND {READABLE}) AS allowed \
+                 AND s.store = ANY($4) AND s.state = 'present' AND {READABLE}) END AS allowed, r.moves_to AS moved_to \
          FROM replicas r WHERE r.object_id = $1 AND r.store = $2 AND r.state = 'evicting' AND r.lease_token = $3"
     );
     let row: Option<Checked> = diesel::sql_query(sql)
@@ -193,8 +199,8 @@ pub async fn check_eviction(
         .optional()?;
     Ok(match row {
         None => Eviction::NotOurs,
-        Some(Checked { allowed: true }) => Eviction::Allowed,
-        Some(Checked { allowed: false }) => Eviction::Forbidden,
+        Some(Checked { allowed: true, moved_to }) => Eviction::Allowed { moved_to },
+        Some(Checked { allowed: false, .. }) => Eviction::Forbidden,
     })
 }
 
@@ -202,6 +208,8 @@ pub async fn check_eviction(
 struct Checked {
     #[diesel(sql_type = Bool)]
     allowed: bool,
+    #[diesel(sql_type = Nullable<Text>)]
+    moved_to: Option<String>,
 }
 
 /// Ends an eviction without freeing: the copy is `present` again. Where it `is_there`, proved by now, a file whose home

@@ -10,9 +10,11 @@ mod evict;
 mod fetch;
 mod finish;
 mod lost;
+mod movable;
 mod moves;
 mod multipart;
 mod plan;
+mod rebalance;
 mod reconcile;
 mod review;
 mod scrub;
@@ -42,6 +44,7 @@ pub use evict::{
 pub use fetch::{Wish, queue_fetches};
 pub use finish::{Failure, Finished, Switched, fail, finish, release};
 pub use lost::{Repairs, can_repair, mark_lost, objects_lost, queue_repairs};
+pub use movable::{Held, Movable, held, movable};
 pub use moves::{
     BEHIND, BrokenOff, DRAIN_RULE, Departure, Leaving, MOVES, broken_off, claim_departures, claim_leftovers,
     forget_broken_off, forget_moves, forget_waiting, leave_runs, leaving, queue_by_policy, queue_moves,
@@ -50,6 +53,10 @@ pub use moves::{
 pub use multipart::{begin_multipart, forget_multipart, given_up_multipart, open_multiparts};
 pub use plan::{Planned, Until, next_due, plan_until, queued_in, unassign};
 pub(in crate::db) use plan::{Wanted, taken_up_again};
+pub use rebalance::{
+    Begun, Moving, begin_moves, claim_unproved, forget_begun, let_stay, move_only_among, moving, retry_begun,
+    retry_given_up,
+};
 pub use reconcile::{Facts, Known, any_known, facts, known_after, knows_upload, mark_surplus, mend_spare};
 pub use review::{Reviewed, any_under_a_rule, decide, review};
 pub use scrub::{ToRead, last_hopes, mark_found_again, mark_verified, oldest_verified, verified_before};
@@ -95,6 +102,8 @@ pub struct Replica {
     pub free_rule: String,
     /// Storage class that was asked for; none: the store's own.
     pub storage_class: Option<String>,
+    /// The store to which it is about to move, so that the local stores are as full.
+    pub moves_to: Option<String>,
 }
 
 impl Replica {

@@ -1,4 +1,4 @@
-//! Replicas that move from a store that is being emptied: what stands in the way, what has another place already, what is
+//! Replicas that move from one store to another, above all from one that is being emptied: what stands in the way, what has another place already, what is
 //! queued for one, and what may go from here. Nothing here ends without another verified replica, seen under its lock.
 
 use std::time::Duration;
@@ -329,7 +329,7 @@ pub async fn forget_broken_off(conn: &mut AsyncPgConnection, store: &str, copy: 
     Ok(changed == 1)
 }
 
-/// On whose behalf replicas are evicted from a store that is being emptied.
+/// On whose behalf replicas are evicted from a store that they leave.
 #[derive(Debug, Clone, Copy)]
 pub struct Departure<'a> {
     /// The store.
@@ -346,7 +346,8 @@ pub struct Departure<'a> {
     pub lease: Duration,
 }
 
-/// Marks replicas as `evicting` that one of their new stores holds, readable and verified. Both rows are locked, so that of
+/// Marks replicas as `evicting` that leave their store, because it is being emptied or because they were to move to one of
+/// the stores `to`, and that one of these holds, readable and verified. Both rows are locked, so that of
 /// two evictions at once only one can win, and what others hold is left for later. Their files' home moves to another
 /// verified replica. Part of a transaction. Answers those that are ours.
 pub async fn claim_departures(
@@ -378,10 +379,12 @@ pub async fn claim_departures(
     let sql = format!(
         "WITH leaving AS ( \
              UPDATE replicas r SET state = 'evicting', run_id = NULL, lease_token = $4, lease_worker = $5, \
-                    lease_until = now() + make_interval(secs => $6) \
+                    lease_until = now() + make_interval(secs => $6), \
+                    moves_to = CASE WHEN EXISTS (SELECT 1 FROM store_drains d WHERE d.store = $3) THEN NULL ELSE r.moves_to END \
              FROM objects o WHERE o.id = r.object_id AND o.state = 'stored' AND r.object_id = ANY($1) AND r.store = $3 \
                AND r.state IN ('present', 'lost', 'queued', 'failed') \
-               AND EXISTS (SELECT 1 FROM store_drains d WHERE d.store = $3) \
+               AND (EXISTS (SELECT 1 FROM store_drains d WHERE d.store = $3) \
+                    OR (r.moves_to = ANY($2) AND NOT EXISTS (SELECT 1 FROM store_drains d WHERE d.store = r.moves_to))) \
                AND EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = r.object_id AND s.store = ANY($2) \
                            AND s.state = 'present' AND {READABLE}) \
              RETURNING r.object_id, o.key, o.size, r.last_used_at AS at \

@@ -4,6 +4,9 @@ mod breakers;
 mod draining;
 mod draining_faults;
 mod failover;
+mod rebalancing;
+mod rebalancing_beside;
+mod rebalancing_faults;
 mod replication;
 
 use std::collections::BTreeMap;
@@ -14,6 +17,7 @@ use nightferry_core::db::audit::Origin;
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::download;
 use nightferry_core::tiering::drain::{self, Draining};
+use nightferry_core::tiering::rebalance::{self, Rebalancing};
 use nightferry_tests::harness::{World, eventually};
 
 /// Asks for a store to be emptied.
@@ -25,6 +29,28 @@ async fn drain(world: &World, store: &str) -> Draining {
 async fn drained(world: &World, store: &str) -> Draining {
     eventually(&format!("{store} is empty"), || async {
         drain::look(&world.context, store).await.unwrap().filter(Draining::is_finished)
+    })
+    .await
+}
+
+/// Asks for the local stores to be evened out.
+async fn even_out(world: &World) -> Rebalancing {
+    rebalance::begin(&world.context, rebalance::TOLERANCE, None, &Origin::default()).await.unwrap()
+}
+
+/// Waits until that has come to its end.
+async fn evened_out(world: &World) -> Rebalancing {
+    eventually("the stores are evened out", || async {
+        rebalance::look(&world.context).await.unwrap().filter(Rebalancing::is_finished)
+    })
+    .await
+}
+
+/// Waits until it waits for something that is told with these words.
+async fn rebalance_waits_for(world: &World, words: &str) -> String {
+    eventually(&format!("evening out waits for {words}"), || async {
+        let reason = rebalance::look(&world.context).await.unwrap()?.rebalance.waits_for;
+        reason.filter(|reason| reason.contains(words))
     })
     .await
 }

@@ -1,0 +1,77 @@
+//! What the local stores hold, and which of it may move from one to another: what evening them out is decided by.
+
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use crate::db::restores::READABLE;
+use crate::error::Result;
+use crate::ids::ObjectId;
+
+/// What a store holds.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct Held {
+    /// Store.
+    #[diesel(sql_type = Text)]
+    pub store: String,
+    /// Bytes that lie there.
+    #[diesel(sql_type = BigInt)]
+    pub used: i64,
+    /// Bytes that lie there once everything that is queued has come, and everything that is on its way has gone.
+    #[diesel(sql_type = BigInt)]
+    pub expected: i64,
+}
+
+/// What these stores hold; those that hold nothing are left out. Reads all their replicas: not for every second.
+pub async fn held(conn: &mut AsyncPgConnection, stores: &[&str]) -> Result<Vec<Held>> {
+    Ok(diesel::sql_query(
+        "SELECT r.store, coalesce(sum(o.size) FILTER (WHERE r.state IN ('present', 'evicting')), 0)::bigint AS used, \
+                coalesce(sum(o.size) FILTER (WHERE r.state IN ('present', 'queued', 'copying', 'lost') \
+                    AND r.moves_to IS NULL AND o.state = 'stored'), 0)::bigint AS expected \
+         FROM replicas r JOIN objects o ON o.id = r.object_id WHERE r.store = ANY($1) GROUP BY r.store ORDER BY r.store",
+    )
+    .bind::<Array<Text>, _>(stores)
+    .load(conn)
+    .await?)
+}
+
+/// A replica that was looked at.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct Movable {
+    /// Object.
+    #[diesel(sql_type = SqlUuid)]
+    pub object_id: ObjectId,
+    /// Size in bytes.
+    #[diesel(sql_type = BigInt)]
+    pub size: i64,
+    /// Whether it may move.
+    #[diesel(sql_type = Bool)]
+    pub may_move: bool,
+}
+
+/// The next `limit` replicas that are present in `from`, the oldest first, and whether each may move to `to`: not where that
+/// one has the object already, or is about to, or did not take it before.
+pub async fn movable(
+    conn: &mut AsyncPgConnection,
+    from: &str,
+    to: &str,
+    after: ObjectId,
+    limit: i64,
+) -> Result<Vec<Movable>> {
+    // First the batch, with its limit in the text so that the planner knows how small it is.
+    let sql = format!(
+        "WITH picked AS MATERIALIZED ( \
+             SELECT s.object_id, s.moves_to IS NULL AND s.verified_at IS NOT NULL AND {READABLE} AS stays FROM replicas s \
+             WHERE s.store = $1 AND s.state = 'present' AND s.object_id > $3 ORDER BY s.object_id LIMIT {limit} \
+         ) SELECT p.object_id, coalesce(o.size, 0) AS size, \
+                  p.stays AND o.state = 'stored' AND NOT EXISTS (SELECT 1 FROM replicas d \
+                      WHERE d.object_id = p.object_id AND d.store = $2 OFFSET 0) AS may_move \
+           FROM picked p JOIN objects o ON o.id = p.object_id ORDER BY p.object_id"
+    );
+    Ok(diesel::sql_query(sql)
+        .bind::<Text, _>(from)
+        .bind::<Text, _>(to)
+        .bind::<SqlUuid, _>(after)
+        .load(conn)
+        .await?)
+}

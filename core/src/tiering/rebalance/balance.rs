@@ -1,0 +1,197 @@
+//! How much has to go from which store to which, so that all are as full: a pure function of what they hold.
+
+/// That part of the tolerance is not worth looking for files that fill it.
+const SLACK: u64 = 10;
+
+/// What one store holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Load {
+    /// Bytes.
+    pub(super) bytes: u64,
+    /// Bytes that it may hold, if that is limited.
+    pub(super) capacity: Option<u64>,
+}
+
+/// What is to go from one store to another, by their places in the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shift {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    /// Bytes, at most.
+    pub(super) bytes: u64,
+    /// So few bytes are not worth another look.
+    pub(super) slack: u64,
+}
+
+/// How far a store is from where it should be.
+#[derive(Debug, Clone, Copy)]
+struct Aim {
+    place: usize,
+    /// Bytes that it has too many.
+    over: u64,
+    /// Bytes that it could take.
+    under: u64,
+    /// Bytes that make no difference.
+    tolerated: u64,
+    /// Whether it is further off than that.
+    is_off: bool,
+}
+
+/// Whether all stores have a capacity, so that shares are shares of it. Else they are shares of what there is in all.
+pub(super) fn by_capacity(loads: &[Load]) -> bool {
+    loads.iter().all(|load| load.capacity.is_some_and(|capacity| capacity > 0))
+}
+
+/// `part` of `whole` in tenths of a per cent; 0 of nothing.
+pub(super) fn permille(part: u64, whole: u64) -> u32 {
+    if whole == 0 {
+        return 0;
+    }
+    u32::try_from(u128::from(part) * 1000 / u128::from(whole)).unwrap_or(u32::MAX)
+}
+
+/// What a store's share is a share of, for each store.
+pub(super) fn wholes(loads: &[Load]) -> Vec<u64> {
+    let total = loads.iter().map(|load| load.bytes).sum();
+    let by_capacity = by_capacity(loads);
+    loads.iter().map(|load| load.capacity.filter(|_| by_capacity).unwrap_or(total)).collect()
+}
+
+/// What has to go where. Nothing moves between two stores whose shares are both within `tolerance` per cent of the mean, and
+/// none ever gives or takes more than brings it to the mean, or takes more than it may hold.
+pub(super) fn even_out(loads: &[Load], tolerance: u8) -> Vec<Shift> {
+    let mut aims = aims(loads, tolerance);
+    let mut shifts = Vec::new();
+    // First between those that are off, then with the help of those that are not.
+    for (from_off, to_off) in [(true, true), (true, false), (false, true)] {
+        while let Some((giver, taker)) = next_pair(&aims, from_off, to_off) {
+            let bytes = giver.over.min(taker.under);
+            let slack = giver.tolerated.min(taker.tolerated) / SLACK;
+            shifts.push(Shift { from: giver.place, to: taker.place, bytes, slack });
+            for aim in &mut aims {
+                if aim.place == giver.place {
+                    aim.over -= bytes;
+                } else if aim.place == taker.place {
+                    aim.under -= bytes;
+                }
+            }
+        }
+    }
+    shifts
+}
+
+/// Bytes that would bring one of two stores to the mean without taking the other one beyond it; and so few that they are not
+/// worth another look.
+pub(super) fn between(loads: &[Load], tolerance: u8, from: usize, to: usize) -> (u64, u64) {
+    let aims = aims(loads, tolerance);
+    match (aims.get(from), aims.get(to)) {
+        (Some(giver), Some(taker)) => {
+            (giver.over.min(taker.under), giver.tolerated.min(taker.tolerated) / SLACK)
+        }
+        _ => (0, 0),
+    }
+}
+
+fn aims(loads: &[Load], tolerance: u8) -> Vec<Aim> {
+    let wholes = wholes(loads);
+    let total: u128 = loads.iter().map(|load| u128::from(load.bytes)).sum();
+    let room: u128 = wholes.iter().map(|whole| u128::from(*whole)).sum();
+    let aim = |(place, (load, whole)): (usize, (&Load, &u64))| {
+        // Of the rounding a byte is left over, which nobody misses.
+        let target = u64::try_from(total * u128::from(*whole) / room.max(1)).unwrap_or(u64::MAX);
+        let tolerated = u64::try_from(u128::from(*whole) * u128::from(tolerance) / 100).unwrap_or(u64::MAX);
+        let most = load.capacity.map_or(target, |capacity| target.min(capacity));
+        Aim {
+            place,
+            over: load.bytes.saturating_sub(target),
+            under: most.saturating_sub(load.bytes),
+            tolerated,
+            is_off: load.bytes.abs_diff(target) > tolerated.max(1),
+        }
+    };
+    loads.iter().zip(&wholes).enumerate().map(aim).collect()
+}
+
+/// The store that has most too much and the one that lacks most.
+fn next_pair(aims: &[Aim], from_off: bool, to_off: bool) -> Option<(Aim, Aim)> {
+    let giver =
+        aims.iter().filter(|aim| aim.over > 0 && aim.is_off == from_off).max_by_key(|aim| aim.over)?;
+    let taker =
+        aims.iter().filter(|aim| aim.under > 0 && aim.is_off == to_off).max_by_key(|aim| aim.under)?;
+    Some((*giver, *taker))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(bytes: &[u64]) -> Vec<Load> {
+        bytes.iter().map(|bytes| Load { bytes: *bytes, capacity: None }).collect()
+    }
+
+    fn of(loads: &[(u64, u64)]) -> Vec<Load> {
+        loads.iter().map(|(bytes, capacity)| Load { bytes: *bytes, capacity: Some(*capacity) }).collect()
+    }
+
+    fn shifts(loads: &[Load], tolerance: u8) -> Vec<(usize, usize, u64)> {
+        even_out(loads, tolerance).into_iter().map(|shift| (shift.from, shift.to, shift.bytes)).collect()
+    }
+
+    #[test]
+    fn without_capacities_every_store_holds_as_much() {
+        assert_eq!(shifts(&plain(&[900, 0, 0]), 5), [(0, 2, 300), (0, 1, 300)]);
+        assert_eq!(shifts(&plain(&[600, 600, 0]), 5), [(1, 2, 200), (0, 2, 200)]);
+        assert!(shifts(&plain(&[0, 0]), 0).is_empty());
+        assert!(shifts(&plain(&[7]), 0).is_empty());
+        assert!(shifts(&[], 0).is_empty());
+    }
+
+    #[test]
+    fn with_capacities_every_store_is_as_full() {
+        assert_eq!(shifts(&of(&[(800, 1000), (0, 3000)]), 5), [(0, 1, 600)]);
+        assert!(shifts(&of(&[(200, 1000), (600, 3000)]), 0).is_empty());
+        // One without makes all of them plain; what the other may hold is heeded.
+        let mixed = [Load { bytes: 1000, capacity: None }, Load { bytes: 0, capacity: Some(100) }];
+        assert_eq!(shifts(&mixed, 5), [(0, 1, 100)]);
+    }
+
+    #[test]
+    fn what_is_within_the_tolerance_is_left_alone() {
+        assert!(shifts(&of(&[(53, 100), (47, 100)]), 5).is_empty());
+        assert_eq!(shifts(&of(&[(53, 100), (47, 100)]), 2), [(0, 1, 3)]);
+        // One that is off is helped by those that are not.
+        assert_eq!(shifts(&of(&[(59, 100), (47, 100), (47, 100), (47, 100)]), 5).len(), 3);
+        assert_eq!(shifts(&of(&[(41, 100), (53, 100), (53, 100), (53, 100)]), 5).len(), 3);
+        assert!(shifts(&plain(&[3, 2]), 0).is_empty(), "half a byte cannot move");
+    }
+
+    #[test]
+    fn nothing_ever_overshoots_and_a_second_time_nothing_moves() {
+        let mut random = 88_172_645_463_325_252_u64;
+        let mut next = |below: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % below
+        };
+        for round in 0..500 {
+            let count = next(6) + 1;
+            let mut loads: Vec<Load> = (0..count)
+                .map(|_| {
+                    let capacity = next(1_000_000) + 1;
+                    let bytes = next(capacity);
+                    Load { bytes, capacity: (round % 2 == 0).then_some(capacity) }
+                })
+                .collect();
+            let before: u64 = loads.iter().map(|load| load.bytes).sum();
+            let tolerance = u8::try_from(next(20)).unwrap();
+            for shift in even_out(&loads, tolerance) {
+                assert!(shift.bytes > 0);
+                loads[shift.from].bytes -= shift.bytes;
+                loads[shift.to].bytes += shift.bytes;
+            }
+            assert_eq!(loads.iter().map(|load| load.bytes).sum::<u64>(), before);
+            assert!(even_out(&loads, tolerance).is_empty(), "{loads:?}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! What would move where: how full the local stores are, which of them take part, and which files go. Changes nothing.
+
+use super::balance::{self, Load};
+use crate::context::Context;
+use crate::db::replicas::{self, Held, Movable};
+use crate::db::store_health::{self, Opinion};
+use crate::db::{drains, unsigned};
+use crate::error::{Error, Result};
+use crate::ids::ObjectId;
+use crate::store::StoreRole;
+use crate::tiering::stores::seen_since;
+
+/// Replicas looked at in one statement.
+pub(super) const BATCH: i64 = 5_000;
+/// Before every object.
+pub(super) const FIRST: ObjectId = ObjectId(uuid::Uuid::nil());
+
+/// Why a store neither gives nor takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftOut {
+    /// It is being emptied, or is empty and stays so.
+    Draining,
+    /// It is down for at least one process.
+    Down,
+    /// It has failed for at least one process and has not been well since.
+    InDoubt,
+}
+
+impl LeftOut {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Down => "down",
+            Self::InDoubt => "in_doubt",
+        }
+    }
+}
+
+impl std::fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Draining => "it is being emptied",
+            Self::Down => "it is down",
+            Self::InDoubt => "it is in doubt",
+        })
+    }
+}
+
+/// How full one store is, and would be.
+#[derive(Debug, Clone)]
+pub struct Share {
+    /// Name.
+    pub name: String,
+    /// Bytes that it may hold, if that is limited.
+    pub capacity: Option<u64>,
+    /// Bytes that lie there.
+    pub used: u64,
+    /// Bytes that would lie there after everything that is on its way, and these moves.
+    pub after: u64,
+    /// Tenths of a per cent that it holds now: of its capacity, or else of what these stores hold in all. None where it does
+    /// not take part.
+    pub share: Option<u32>,
+    /// The same after the moves.
+    pub share_after: Option<u32>,
+    /// Why it does not take part, if it does not.
+    pub left_out: Option<LeftOut>,
+}
+
+/// What would go from one store to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shift {
+    /// From.
+    pub from: String,
+    /// To.
+    pub to: String,
+    /// Files.
+    pub files: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// The last object that was looked at.
+    until: ObjectId,
+}
+
+/// What would move where.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Per cent by which a share may differ from the mean.
+    pub tolerance: u8,
+    /// Whether shares are shares of the capacity; else of what these stores hold in all.
+    pub by_capacity: bool,
+    /// The local stores, the main one first.
+    pub stores: Vec<Share>,
+    /// What would move.
+    pub shifts: Vec<Shift>,
+}
+
+impl Share {
+    /// Tenths of a per cent as per cent.
+    pub fn per_cent(tenths: u32) -> f64 {
+        f64::from(tenths) / 10.0
+    }
+}
+
+impl Plan {
+    /// What shares are shares of: `capacity`, or `bytes` for all that these stores hold.
+    pub fn measure(&self) -> &'static str {
+        if self.by_capacity { "capacity" } else { "bytes" }
+    }
+
+    /// The stores that give and take.
+    pub fn taking_part(&self) -> impl Iterator<Item = &Share> {
+        self.stores.iter().filter(|store| store.left_out.is_none())
+    }
+
+    /// Files and bytes in all.
+    pub fn total(&self) -> (u64, u64) {
+        self.shifts.iter().fold((0, 0), |(files, bytes), shift| (files + shift.files, bytes + shift.bytes))
+    }
+}
+
+/// What would move where, with this tolerance in per cent. Counts all replicas of the local stores, and looks at as many as
+/// would move: not for every second.
+///
+/// # Errors
+/// [`Error::Validation`] for a tolerance above 100; whatever the database meets.
+pub async fn plan(context: &Context, tolerance: u8) -> Result<Plan> {
+    if tolerance > 100 {
+        return Err(Error::field("tolerance", "must be a whole number from 0 to 100"));
+    }
+    let mut stores = stores(context).await?;
+    let taking_part: Vec<(String, Load)> = stores
+        .iter()
+        .filter(|store| store.left_out.is_none())
+        .map(|store| (store.name.clone(), load(store)))
+        .collect();
+    let loads: Vec<Load> = taking_part.iter().map(|(_, load)| *load).collect();
+    let mut shifts: Vec<Shift> = Vec::new();
+    for shift in balance::even_out(&loads, tolerance) {
+        let name = |place: usize| taking_part.get(place).map_or("", |(name, _)| name.as_str());
+        let (from, to) = (name(shift.from), name(shift.to));
+        // What was picked for one store is not picked again for another one.
+        let after = shifts.iter().rev().find(|it| it.from == from).map_or(FIRST, |it| it.until);
+        let picked = pick(context, from, to, shift, after).await?;
+        if picked.files > 0 {
+            shifts.push(picked);
+        }
+    }
+    for store in &mut stores {
+        let sum = |of: fn(&Shift) -> &str| -> u64 {
+            shifts.iter().filter(|shift| of(shift) == store.name).map(|shift| shift.bytes).sum()
+        };
+        store.after = (store.after + sum(|shift| &shift.to)).saturating_sub(sum(|shift| &shift.from));
+    }
+    let by_capacity = balance::by_capacity(&loads);
+    note_shares(&mut stores, by_capacity);
+    Ok(Plan { tolerance, by_capacity, stores, shifts })
+}
+
+fn load(store: &Share) -> Load {
+    Load { bytes: store.after, capacity: store.capacity }
+}
+
+/// The local stores with what they hold now, and will hold if nothing is done.
+async fn stores(context: &Context) -> Result<Vec<Share>> {
+    let names = context.stores.names_with(StoreRole::Local);
+    let since = seen_since(context);
+    let mut conn = context.db.conn().await?;
+    let (held, draining) = (replicas::held(&mut conn, &names).await?, drains::names(&mut conn).await?);
+    let opinions = store_health::opinions(&mut conn, since).await?;
+    let share = |name: &&str| {
+        let held: Option<&Held> = held.iter().find(|held| held.store == **name);
+        let opinion = opinions.iter().find(|opinion| opinion.store == **name);
+        Share {
+            name: (*name).to_owned(),
+            capacity: context.config.capacity_of(name),
+            used: held.map_or(0, |held| unsigned(held.used)),
+            after: held.map_or(0, |held| unsigned(held.expected)),
+            share: None,
+            share_after: None,
+            left_out: if draining.iter().any(|it| it == name) {
+                Some(LeftOut::Draining)
+            } else {
+                opinion.and_then(doubt)
+            },
+        }
+    };
+    Ok(names.iter().map(share).collect())
+}
+
+fn doubt(opinion: &Opinion) -> Option<LeftOut> {
+    if !opinion.up {
+        return Some(LeftOut::Down);
+    }
+    opinion.last_error.is_some().then_some(LeftOut::InDoubt)
+}
+
+fn note_shares(stores: &mut [Share], by_capacity: bool) {
+    let mut taking_part: Vec<&mut Share> =
+        stores.iter_mut().filter(|store| store.left_out.is_none()).collect();
+    let (used, after) =
+        taking_part.iter().fold((0, 0), |(used, after), store| (used + store.used, after + store.after));
+    for store in &mut taking_part {
+        let capacity = store.capacity.filter(|_| by_capacity);
+        store.share = Some(balance::permille(store.used, capacity.unwrap_or(used)));
+        store.share_after = Some(balance::permille(store.after, capacity.unwrap_or(after)));
+    }
+}
+
+/// Counts what a shift takes.
+async fn pick(
+    context: &Context,
+    from: &str,
+    to: &str,
+    shift: balance::Shift,
+    after: ObjectId,
+) -> Result<Shift> {
+    let mut picked = Shift { from: from.to_owned(), to: to.to_owned(), files: 0, bytes: 0, until: after };
+    while shift.bytes - picked.bytes > shift.slack {
+        let seen = {
+            let mut conn = context.db.conn().await?;
+            replicas::movable(&mut conn, from, to, picked.until, BATCH).await?
+        };
+        let fit = fit(&seen, shift.bytes - picked.bytes, shift.slack, usize::MAX);
+        let Some(until) = fit.until else { break };
+        picked.until = until;
+        picked.files += u64::try_from(fit.objects.len()).unwrap_or(u64::MAX);
+        picked.bytes += fit.bytes;
+    }
+    Ok(picked)
+}
+
+/// What fits of some replicas.
+#[derive(Debug, Default)]
+pub(super) struct Fit {
+    pub(super) objects: Vec<ObjectId>,
+    /// Bytes of those.
+    pub(super) bytes: u64,
+    /// The last one that was looked at; none when there was none.
+    pub(super) until: Option<ObjectId>,
+}
+
+/// Of these replicas those that fit into `room` bytes, one after the other, until only `slack` is left of it or there are
+/// `most`.
+pub(super) fn fit(seen: &[Movable], room: u64, slack: u64, most: usize) -> Fit {
+    let mut fit = Fit::default();
+    for replica in seen {
+        if room - fit.bytes <= slack || fit.objects.len() >= most {
+            break;
+        }
+        fit.until = Some(replica.object_id);
+        let size = unsigned(replica.size);
+        // What is empty makes no store emptier.
+        if replica.may_move && size > 0 && size <= room - fit.bytes {
+            fit.objects.push(replica.object_id);
+            fit.bytes += size;
+        }
+    }
+    fit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_never_exceeds_the_room_and_leaves_out_what_may_not_move() {
+        let replica = |number: u128, size: i64, may_move: bool| Movable {
+            object_id: ObjectId(uuid::Uuid::from_u128(number)),
+            size,
+            may_move,
+        };
+        let seen = [
+            replica(1, 60, true),
+            replica(2, 60, true),
+            replica(3, 30, false),
+            replica(4, 0, true),
+            replica(5, 30, true),
+            replica(6, 5, true),
+            replica(7, 5, true),
+        ];
+        let numbers = |room: u64, slack: u64, most: usize| {
+            let fit = fit(&seen, room, slack, most);
+            let numbers: Vec<u128> = fit.objects.iter().map(|object| object.0.as_u128()).collect();
+            (numbers, fit.bytes, fit.until.map(|object| object.0.as_u128()))
+        };
+        assert_eq!(numbers(100, 0, 9), (vec![1, 5, 6, 7], 100, Some(7)));
+        assert_eq!(numbers(100, 10, 9), (vec![1, 5], 90, Some(5)));
+        assert_eq!(numbers(100, 0, 1), (vec![1], 60, Some(1)));
+        assert_eq!(numbers(4, 0, 9), (vec![], 0, Some(7)));
+        assert_eq!(numbers(4, 4, 9), (vec![], 0, None));
+        assert_eq!(fit(&[], 4, 0, 9).until, None);
+    }
+}

@@ -1,0 +1,60 @@
+//! Choosing what moves to another store costs the size of the batch, however much the stores hold; and so does a look at what
+//! is on its way.
+
+use std::time::Duration;
+
+use nightferry_core::db::replicas;
+use nightferry_core::ids::ObjectId;
+use nightferry_tests::harness::{World, database};
+
+const OBJECTS: u32 = 30_000;
+const BATCH: i64 = 100;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn choosing_beginning_and_looking_at_moves_reads_a_batch_of_rows_and_no_more() {
+    let world = World::with("database.statement_timeout", "120s").build().await;
+    let user = world.user().await;
+    let sql = format!(
+        "WITH made AS ( \
+             INSERT INTO objects (id, owner_id, key, state, content_type, size, sha256, crc64nvme, upload_store, stored_at) \
+             SELECT gen_random_uuid(), '{user}', 'k' || n, 'stored', 'text/plain', 1, decode(repeat('00', 32), 'hex'), \
+                    decode(repeat('00', 8), 'hex'), 'minio', now() FROM generate_series(1, {OBJECTS}) n RETURNING id) \
+         INSERT INTO replicas (object_id, store, state, verified_at) \
+         SELECT id, store, 'present', now() FROM made, unnest(ARRAY['minio', 's3']) AS store"
+    );
+    database::execute(&world.context.db, &sql).await.unwrap();
+    database::execute(&world.context.db, "ANALYZE").await.unwrap();
+    let (db, middle) = (&world.context.db, ObjectId(uuid::Uuid::from_u128(1 << 126)));
+
+    let mut chosen = Vec::new();
+    for (to, may_move) in [("s3", 0), ("nas", BATCH)] {
+        let (rows, found) =
+            database::rows_read(db, async |conn| replicas::movable(conn, "minio", to, middle, BATCH).await)
+                .await;
+        assert_eq!(found.len() as i64, BATCH);
+        assert_eq!(found.iter().filter(|replica| replica.may_move).count() as i64, may_move);
+        assert!(rows <= BATCH * 20, "towards {to}: read {rows} rows");
+        chosen = found.into_iter().map(|replica| replica.object_id).collect();
+    }
+
+    let (rows, begun) =
+        database::rows_read(db, async |conn| replicas::begin_moves(conn, "minio", "nas", &chosen).await)
+            .await;
+    assert_eq!(begun.files, BATCH);
+    assert!(rows <= BATCH * 40, "to begin: read {rows} rows");
+
+    let (rows, moving) =
+        database::rows_read(db, async |conn| replicas::moving(conn, Duration::from_secs(300), 10_000).await)
+            .await;
+    assert_eq!(moving.len() as i64, BATCH);
+    assert!(rows <= BATCH * 20, "to look: read {rows} rows");
+
+    let (rows, forgotten) = database::rows_read(db, async |conn| {
+        assert_eq!(replicas::move_only_among(conn, &["minio", "nas"]).await?, 0);
+        assert_eq!(replicas::retry_begun(conn).await?, 0);
+        replicas::forget_begun(conn).await
+    })
+    .await;
+    assert_eq!(forgotten as i64, BATCH);
+    assert!(rows <= BATCH * 40, "to call off: read {rows} rows");
+}

@@ -1,0 +1,206 @@
+//! Evening out the local stores beside everything else that goes on: files that are deleted, freed or written, stores that are
+//! emptied, runs.
+
+use nightferry_core::db::audit::Origin;
+use nightferry_core::db::enums::ReplicaState;
+use nightferry_core::db::replicas::{self, Departure, Eviction};
+use nightferry_core::file::change;
+use nightferry_core::file::trash;
+use nightferry_core::ids::{LeaseToken, WorkerId};
+use nightferry_core::tiering::rebalance;
+use nightferry_tests::harness::database::{execute, texts};
+use nightferry_tests::harness::fault_proxy::{Hold, Match};
+use nightferry_tests::harness::{WorldBuilder, assert_invariants, eventually, pattern, states};
+use reqwest::Method;
+
+use super::{counted, drain, drained, even_out, evened_out, hash, keys};
+
+fn two() -> WorldBuilder {
+    WorldBuilder::default().another_local("nas")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_deleted_while_it_moves_is_gone_everywhere_and_holds_nothing_up() {
+    let world = two().build().await;
+    let user = world.user().await;
+    let mut files = Vec::new();
+    for seed in 0..6 {
+        files.push(world.upload(user, &format!("{seed}"), pattern(seed, 10_000)).await);
+    }
+    let gate = world.proxy("nas").gate(Match::method(Method::PUT).key_contains("-0"), Hold::Request);
+    let worker = world.start_worker();
+    even_out(&world).await;
+    gate.reached().await;
+
+    trash::purge(&world.context, user, files[0].row.id, &Origin::default()).await.unwrap();
+    world.upload(user, "new", pattern(9, 10_000)).await;
+    gate.open();
+    evened_out(&world).await;
+
+    worker.stop().await;
+    assert_invariants(&world).await;
+    assert_eq!(states(&world).await, counted([("minio present", 4), ("nas present", 2)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_crosses_and_is_freed_meanwhile_does_not_come_back() {
+    let world = two().set("tiering.free_local_after", "0s").set("tiering.free_grace", "0s").build().await;
+    let user = world.user().await;
+    for seed in 0..6 {
+        world.upload(user, &format!("{seed}"), pattern(seed, 10_000)).await;
+    }
+    let gate = world.proxy("nas").gate(Match::method(Method::PUT), Hold::Request);
+    let worker = world.start_worker();
+    even_out(&world).await;
+    gate.reached_by(3).await;
+    world.cloud.forget_requests();
+    assert_eq!(world.sync().await.files_done, 6);
+    eventually("what does not move is freed", || async {
+        (keys(&world, "minio").await.len() == 3).then_some(())
+    })
+    .await;
+    gate.open();
+    evened_out(&world).await;
+
+    eventually("what has moved is freed there", || async {
+        (states(&world).await == counted([("s3 present", 6)])).then_some(())
+    })
+    .await;
+    let objects = Match::method(Method::GET).key_contains("user-");
+    assert_eq!(world.cloud.count(&objects), 0, "nothing was fetched from the cloud");
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_store_that_takes_is_emptied_everything_goes_back_to_the_one_that_gives() {
+    let world = two().set("tiering.concurrency", 1).set("tiering.batch_size", 1).build().await;
+    let user = world.user().await;
+    let mut files = Vec::new();
+    for seed in 0..8 {
+        files.push(world.upload(user, &format!("{seed}"), pattern(seed, 10_000)).await);
+    }
+    change::pin(&world.context, files[0].row.id, true).await.unwrap();
+    let gate = world.proxy("nas").gate(Match::method(Method::PUT).key_contains("-2"), Hold::Request);
+    let worker = world.start_worker();
+    even_out(&world).await;
+    gate.reached().await;
+
+    drain(&world, "nas").await;
+    gate.open();
+    drained(&world, "nas").await;
+    evened_out(&world).await;
+
+    assert_eq!(states(&world).await, counted([("minio present", 8)]));
+    assert!(keys(&world, "nas").await.is_empty());
+    for (seed, file) in files.iter().enumerate() {
+        assert_eq!(hash(&world, file).await, pattern(seed as u64, 10_000).sha256());
+    }
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_store_that_gives_is_emptied_everything_moves() {
+    let world = two().set("tiering.concurrency", 1).set("tiering.batch_size", 1).build().await;
+    let user = world.user().await;
+    let mut files = Vec::new();
+    for seed in 0..8 {
+        files.push(world.upload(user, &format!("{seed}"), pattern(seed, 10_000)).await);
+    }
+    let gate = world.proxy("nas").gate(Match::method(Method::PUT).key_contains("-2"), Hold::Request);
+    let worker = world.start_worker();
+    even_out(&world).await;
+    gate.reached().await;
+
+    drain(&world, "minio").await;
+    gate.open();
+    drained(&world, "minio").await;
+    evened_out(&world).await;
+
+    assert_eq!(states(&world).await, counted([("nas present", 8)]));
+    for (seed, file) in files.iter().enumerate() {
+        assert_eq!(hash(&world, file).await, pattern(seed as u64, 10_000).sha256());
+    }
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_goes_only_if_the_one_that_it_moved_to_is_still_there_at_the_last_look() {
+    let world = two().build().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 10_000)).await;
+    let worker = world.start_worker();
+    assert_eq!(world.sync().await.files_done, 1);
+    worker.stop().await;
+    // As after its copy was proved in the other store.
+    let (from, to) = ("minio", "nas");
+    let moved = format!(
+        "INSERT INTO replicas (object_id, store, state, verified_at) VALUES ('{}', 'nas', 'present', now())",
+        file.object_id
+    );
+    execute(&world.context.db, &moved).await.unwrap();
+    execute(&world.context.db, "UPDATE replicas SET moves_to = 'nas' WHERE store = 'minio'").await.unwrap();
+    let (token, mut conn) = (LeaseToken::new(), world.context.db.conn().await.unwrap());
+    let lease = world.context.config.tiering.lease;
+    let (worker, to, homes) = (WorkerId::new(), [to], ["s3"]);
+    let terms = Departure { store: from, to: &to, homes: &homes, worker, token, lease };
+
+    let ours = replicas::claim_departures(&mut conn, terms, &[file.object_id]).await.unwrap();
+
+    assert_eq!(ours.len(), 1);
+    let look =
+        async |conn: &mut _| replicas::check_eviction(conn, from, &[], token, file.object_id).await.unwrap();
+    assert_eq!(look(&mut conn).await, Eviction::Allowed { moved_to: Some("nas".to_owned()) });
+    replicas::mark_lost(&mut conn, file.object_id, "nas", &["s3"], "gone", None).await.unwrap();
+    assert_eq!(look(&mut conn).await, Eviction::Forbidden, "the copy in the cloud is not enough");
+    drop(conn);
+    execute(&world.context.db, "UPDATE replicas SET lease_until = now() WHERE state = 'evicting'")
+        .await
+        .unwrap();
+    execute(&world.context.db, "DELETE FROM replicas WHERE store = 'nas'").await.unwrap();
+    let worker = world.start_worker();
+    eventually("it stays", || async {
+        (world.replica("minio", &file).await?.state == ReplicaState::Present).then_some(())
+    })
+    .await;
+    worker.stop().await;
+    assert_eq!(hash(&world, &file).await, pattern(1, 10_000).sha256());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_and_a_run_go_on_and_what_is_written_meanwhile_is_not_chased() {
+    let world = two().build().await;
+    let user = world.user().await;
+    for seed in 0..10 {
+        world.upload(user, &format!("{seed}"), pattern(seed, 10_000)).await;
+    }
+    let gate = world.proxy("nas").gate(Match::method(Method::PUT), Hold::Request);
+    let worker = world.start_worker();
+    let begun = even_out(&world).await;
+    gate.reached().await;
+    for seed in 10..20 {
+        let file = world.upload(user, &format!("{seed}"), pattern(seed, 10_000)).await;
+        assert_eq!(file.row.storage_location, "minio", "uploads go to the main store as ever");
+    }
+    gate.open();
+    assert_eq!(world.sync().await.files_done, 20);
+    let ended = evened_out(&world).await;
+
+    assert_eq!((begun.planned(), ended.moved()), ((5, 50_000), (5, 50_000)), "no more than was planned");
+    assert_eq!(
+        states(&world).await,
+        counted([("minio present", 15), ("nas present", 5), ("s3 present", 20)])
+    );
+    assert_eq!(
+        texts(&world.context.db, "SELECT 1 FROM replicas WHERE spare_since IS NULL AND store <> 's3'")
+            .await
+            .len(),
+        0
+    );
+    let plan = rebalance::plan(&world.context, 5).await.unwrap();
+    assert_eq!(plan.total(), (5, 50_000), "asked for again, it goes on");
+    worker.stop().await;
+    assert_invariants(&world).await;
+}

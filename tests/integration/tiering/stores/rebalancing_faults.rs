@@ -1,0 +1,156 @@
+//! Evening out the local stores when things go wrong: nothing is lost, it waits and says why, and goes on by itself.
+
+use nightferry_core::db::audit::Origin;
+use nightferry_core::file::change;
+use nightferry_core::file::details::FileView;
+use nightferry_core::tiering::rebalance;
+use nightferry_tests::harness::database::{execute, texts};
+use nightferry_tests::harness::fault_proxy::{Fault, Gate, Hold, Match};
+use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern, states};
+use reqwest::Method;
+
+use super::{counted, even_out, evened_out, hash, keys, rebalance_waits_for};
+
+const FILES: u64 = 8;
+
+fn two() -> WorldBuilder {
+    WorldBuilder::default()
+        .another_local("nas")
+        .set("tiering.lease", "1500ms")
+        .set("tiering.heartbeat", "300ms")
+}
+
+async fn uploaded(world: &World) -> Vec<FileView> {
+    let user = world.user().await;
+    let mut files = Vec::new();
+    for seed in 0..FILES {
+        files.push(world.upload(user, &format!("{seed}"), pattern(seed, 10_000)).await);
+    }
+    files
+}
+
+async fn assert_readable(world: &World, files: &[FileView]) {
+    for (seed, file) in (0..).zip(files) {
+        assert_eq!(hash(world, file).await, pattern(seed, 10_000).sha256());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_store_that_takes_answers_500_nothing_goes_and_then_it_does() {
+    let world = two().set("tiering.max_attempts", 2).set("tiering.backoff_initial", "10ms").build().await;
+    let files = uploaded(&world).await;
+    let fault = world.proxy("nas").add(Fault::status(500, "InternalError").on(Method::PUT));
+    let worker = world.start_worker();
+
+    even_out(&world).await;
+    eventually("it was tried", || async { (fault.struck() > 4).then_some(()) }).await;
+    rebalance_waits_for(&world, "500").await;
+
+    assert_eq!(keys(&world, "minio").await.len(), 8, "nothing goes before it is elsewhere");
+    assert_readable(&world, &files).await;
+    fault.remove();
+    // Whatever was given up is tried again when somebody asks.
+    execute(&world.context.db, "UPDATE replicas SET not_before = now() WHERE state = 'queued'")
+        .await
+        .unwrap();
+    assert_eq!(even_out(&world).await.state(), "running");
+    evened_out(&world).await;
+    assert_eq!(states(&world).await, counted([("minio present", 4), ("nas present", 4)]));
+    worker.stop().await;
+    assert_readable(&world, &files).await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_other_store_refuses_stays_and_called_off_leaves_no_trace() {
+    let world = two().build().await;
+    let files = uploaded(&world).await;
+    let refusal = world.proxy("nas").add(Fault::status(403, "AccessDenied").on(Method::PUT));
+    let worker = world.start_worker();
+    even_out(&world).await;
+    rebalance_waits_for(&world, "AccessDenied").await;
+
+    assert!(rebalance::stop(&world.context, None, &Origin::default()).await.unwrap());
+    let stopped = evened_out(&world).await;
+
+    assert_eq!((stopped.state(), stopped.moved()), ("stopped", (0, 0)));
+    eventually("no copy is left over", || async {
+        (states(&world).await == counted([("minio present", 8)])).then_some(())
+    })
+    .await;
+    refusal.remove();
+    assert_readable(&world, &files).await;
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_store_that_takes_is_down_it_waits_and_says_why() {
+    let world = two().set("health.interval", "200ms").build().await;
+    let files = uploaded(&world).await;
+    let worker = world.start_worker();
+    // One has arrived and is not deleted yet when the store goes down.
+    let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);
+    even_out(&world).await;
+    gate.reached().await;
+    world.proxy("nas").down().await;
+    eventually("it is seen", || async { (!world.context.health.is_well("nas")).then_some(()) }).await;
+    gate.open();
+
+    rebalance_waits_for(&world, "nas is down").await;
+
+    assert_eq!(keys(&world, "minio").await.len(), 7, "the others stay as long as nobody can read them there");
+    world.proxy("nas").up().await;
+    evened_out(&world).await;
+    assert_eq!(states(&world).await, counted([("minio present", 4), ("nas present", 4)]));
+    assert_readable(&world, &files).await;
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+/// A worker is killed while a request of its stands at a gate; another one finishes.
+async fn is_finished_by_the_next_worker(in_the_way: impl Fn(&World) -> Gate) {
+    let world = two().build().await;
+    let files = uploaded(&world).await;
+    for file in &files {
+        change::pin(&world.context, file.row.id, true).await.unwrap();
+    }
+    let gate = in_the_way(&world);
+    let worker = world.start_worker_process().await;
+    even_out(&world).await;
+    gate.reached().await;
+    worker.kill();
+    gate.open();
+    assert_readable(&world, &files).await;
+
+    let next = world.start_worker();
+    let ended = evened_out(&world).await;
+
+    next.stop().await;
+    assert_eq!(ended.moved(), (4, 40_000));
+    assert_eq!(states(&world).await, counted([("minio present", 4), ("nas present", 4)]));
+    let left = texts(&world.context.db, "SELECT 1 FROM replicas WHERE moves_to IS NOT NULL").await;
+    assert!(left.is_empty());
+    assert_readable(&world, &files).await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_killed_while_it_copies_is_replaced() {
+    is_finished_by_the_next_worker(|world| {
+        world.proxy("nas").gate(Match::method(Method::PUT), Hold::Request)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_killed_before_it_deletes_is_replaced() {
+    is_finished_by_the_next_worker(|world| world.local.gate(Match::method(Method::DELETE), Hold::Request))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_killed_after_it_deleted_is_replaced() {
+    is_finished_by_the_next_worker(|world| world.local.gate(Match::method(Method::DELETE), Hold::Answer))
+        .await;
+}
