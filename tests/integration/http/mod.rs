@@ -14,6 +14,7 @@ mod health;
 mod limits;
 mod lockout;
 mod oidc;
+mod oidc_accounts;
 mod personal_tokens;
 mod sessions;
 mod signing_keys;

@@ -1,16 +1,19 @@
 //! Whose account it is: by issuer and subject; else, where the configuration allows it and the provider vouches for the
 //! email address, by that address, or a new one.
 
+use chrono::{DateTime, Utc};
 use diesel_async::{AsyncConnection as _, AsyncPgConnection};
+use serde_json::json;
 
 use super::super::session::{self, Session};
-use super::super::{account, token};
+use super::super::{account, session_list, token};
 use super::id_token::Claims;
 use crate::config::OidcConfig;
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::db::enums::UserRole;
 use crate::db::identities::{self, NewIdentity};
+use crate::db::personal_tokens;
 use crate::db::users::{self, NewUser, User};
 use crate::error::{Error, Result};
 use crate::ids::UserId;
@@ -45,7 +48,7 @@ pub(super) async fn sign_in(
         if user.disabled_at.is_some() {
             return Err(Error::SignInRefused("This account may not be used at the moment."));
         }
-        let detail = serde_json::json!({ "provider": provider });
+        let detail = json!({ "provider": provider });
         session::start(context, conn, &signer, user, detail, origin).await
     })
     .await
@@ -65,9 +68,13 @@ async fn link(
         .verified_email()
         .map(str::trim)
         .ok_or(Error::SignInRefused("The provider does not vouch for your email address."))?;
+    let now = context.clock.now();
+    let mut taken = json!({});
     let user = match users::find_by_email(conn, email).await? {
         Some(user) if config.link_by_email => {
-            users::lock(conn, user.id).await?.ok_or(Error::NotFound("user"))?
+            let user = users::lock(conn, user.id).await?.ok_or(Error::NotFound("user"))?;
+            taken = take_from_others(context, conn, user.id, hash, now).await?;
+            user
         }
         Some(_) => {
             return Err(Error::SignInRefused(
@@ -85,7 +92,6 @@ async fn link(
             return Err(Error::SignInRefused("There is no account for you. Ask an administrator for one."));
         }
     };
-    let now = context.clock.now();
     let identity = NewIdentity {
         issuer: &claims.iss,
         subject: &claims.sub,
@@ -99,14 +105,51 @@ async fn link(
             "Somebody signs in like this at this very moment. Begin again.".to_owned(),
         ));
     }
+    let mut detail = json!({ "provider": provider, "issuer": claims.iss, "subject": claims.sub });
+    if let (Some(detail), Some(taken)) = (detail.as_object_mut(), taken.as_object_mut()) {
+        detail.append(taken);
+    }
     let event = Event {
         actor: Some(user.id),
         action: "identity.link",
         target_type: "user",
         target_id: user.id.to_string(),
         origin,
-        detail: serde_json::json!({ "provider": provider, "issuer": claims.iss, "subject": claims.sub }),
+        detail,
     };
     audit::record(conn, event).await?;
     Ok(user)
+}
+
+/// Makes an account that was there before its owner's alone. Nobody checked who signed up with the address: it may have
+/// been somebody who waits for its owner to come. So whatever led in ends: password, sessions, personal access tokens, and
+/// identities of providers that could not have linked it by themselves. Answers what, for the audit log.
+async fn take_from_others(
+    context: &Context,
+    conn: &mut AsyncPgConnection,
+    user: UserId,
+    hash: &str,
+    now: DateTime<Utc>,
+) -> Result<serde_json::Value> {
+    users::set_password(conn, user, hash).await?;
+    let sessions = session_list::end_all_in(conn, user, None, now).await?;
+    let tokens = personal_tokens::revoke_all(conn, user, now).await?;
+    let believed = |issuer: &str| {
+        let mut all = context.config.auth.oidc.values().filter(|provider| provider.link_by_email);
+        all.any(|provider| provider.issuer == issuer.trim_end_matches('/'))
+    };
+    let mut unlinked = Vec::new();
+    for identity in identities::of_user(conn, user).await? {
+        if !believed(&identity.issuer)
+            && identities::remove(conn, user, &identity.issuer, &identity.subject).await?
+        {
+            unlinked.push(json!({ "issuer": identity.issuer, "subject": identity.subject }));
+        }
+    }
+    Ok(json!({
+        "password_replaced": true,
+        "sessions_ended": sessions,
+        "tokens_revoked": tokens,
+        "identities_unlinked": unlinked,
+    }))
 }

@@ -1,0 +1,81 @@
+//! Accounts that somebody of a provider elsewhere comes to, and what else led into them before.
+
+use jsonwebtoken::Algorithm;
+use nightferry_tests::harness::api::{Api, PASSWORD, Person, answered, problem};
+use nightferry_tests::harness::database;
+use nightferry_tests::harness::oidc_provider::{CLIENT_ID, CLIENT_SECRET, OidcProvider};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::oidc::{me, sign_in, with};
+
+/// As the provider knows the one who comes.
+const ANN: &str = "ann@example.org";
+
+/// Somebody who signs up with the address of somebody else, which nobody checks.
+async fn register(api: &Api) -> Person<'_> {
+    let body = json!({ "email": ANN, "password": PASSWORD });
+    assert_eq!(answered(api.request(Method::POST, "/api/auth/signup").json(&body)).await.0, 201);
+    api.login(ANN).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_registered_somebody_elses_address_is_out_when_its_owner_comes() {
+    let provider = OidcProvider::start(Algorithm::EdDSA);
+    let world = with(&provider).set("auth.oidc.home.link_by_email", "true").build().await;
+    let api = world.start_api();
+    let mallory = register(&api).await;
+    let token = mallory.personal_token(&["files:read"]).await;
+    let ann = sign_in(&api).await.unwrap();
+    assert_eq!(me(&api, &ann).await["id"], mallory.id, "it is hers now");
+
+    let show = |token: &str| api.request(Method::GET, "/api/auth/me").bearer_auth(token);
+    problem(show(&mallory.token), 401, "TOKEN_REVOKED").await;
+    problem(show(&token), 401, "TOKEN_REVOKED").await;
+    let refresh = json!({ "refresh_token": mallory.refresh_token });
+    problem(api.request(Method::POST, "/api/auth/refresh").json(&refresh), 401, "TOKEN_REVOKED").await;
+    let login = json!({ "email": ANN, "password": PASSWORD });
+    problem(api.request(Method::POST, "/api/auth/login").json(&login), 401, "INVALID_CREDENTIALS").await;
+    let detail = "SELECT detail FROM audit_events WHERE action = 'identity.link'";
+    let detail: Value = serde_json::from_str(&database::texts(&world.context.db, detail).await[0]).unwrap();
+    assert_eq!(
+        (&detail["password_replaced"], &detail["sessions_ended"], &detail["tokens_revoked"]),
+        (&json!(true), &json!(1), &json!(1)),
+        "{detail}"
+    );
+
+    // That is so once. What she chooses herself stays when she comes again.
+    let token = {
+        let cookie = format!("__Host-nightferry_access={}", ann["__Host-nightferry_access"].0);
+        let body = json!({ "name": "hers", "scopes": ["files:read"] });
+        let request = api.request(Method::POST, "/api/auth/tokens").json(&body).header("cookie", cookie);
+        let (status, made) = answered(request.header("sec-fetch-site", "same-origin")).await;
+        assert_eq!(status, 201, "{made}");
+        made["token"].as_str().unwrap().to_owned()
+    };
+    sign_in(&api).await.unwrap();
+    assert_eq!(answered(show(&token)).await.0, 200);
+    me(&api, &ann).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_came_by_another_provider_stays_only_if_that_one_is_believed_as_much() {
+    for believed in [false, true] {
+        let (home, other) = (OidcProvider::start(Algorithm::EdDSA), OidcProvider::start(Algorithm::EdDSA));
+        let world = with(&other)
+            .set("auth.oidc.home.link_by_email", believed)
+            .set("auth.oidc.work.issuer", home.issuer())
+            .set("auth.oidc.work.client_id", CLIENT_ID)
+            .set("auth.oidc.work.client_secret", CLIENT_SECRET)
+            .set("auth.oidc.work.link_by_email", "true")
+            .build()
+            .await;
+        let api = world.start_api();
+        sign_in(&api).await.unwrap();
+        super::oidc::sign_in_with(&api, "work").await.unwrap();
+        let left = "SELECT count(*) FROM identities";
+        let expected = if believed { "2" } else { "1" };
+        assert_eq!(database::texts(&world.context.db, left).await, [expected], "{believed}");
+        assert_eq!(sign_in(&api).await.is_ok(), believed);
+    }
+}
