@@ -30,10 +30,12 @@ pub struct NewAccount {
     pub role: UserRole,
 }
 
-/// Makes an account with its root folder. Without an `actor` it is the person's own act where it comes in over HTTP.
+/// Makes an account with its root folder. An `actor` is an administrator; without one it is the person's own act where it
+/// comes in over HTTP.
 ///
 /// # Errors
-/// [`Error::Validation`] with every field that breaks a rule, [`Error::EmailTaken`].
+/// [`Error::Validation`] with every field that breaks a rule, [`Error::EmailTaken`]; [`Error::Forbidden`] when the actor
+/// administers no more.
 pub async fn create(
     context: &Context,
     new: NewAccount,
@@ -60,6 +62,7 @@ pub async fn create_with_quota(
     let hash = context.passwords.hash(new.password).await?;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
+        administration::hold_admin(conn, actor).await?;
         let row =
             NewUser { id: UserId::new(), email: &email, name: &name, password_hash: &hash, role: new.role };
         insert(conn, &row, quota, actor, origin).await
