@@ -8,6 +8,7 @@ mod admin_users;
 mod audit;
 mod cookies;
 mod downloads;
+mod encoded_paths;
 mod files;
 mod headers;
 mod health;
