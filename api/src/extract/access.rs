@@ -37,6 +37,8 @@ access! {
     SignedIn = Some(Need::SignedIn);
     /// Whoever signed in; no personal access token.
     Session = Some(Need::Session);
+    /// Administrators who signed in; no personal access token.
+    AdminSession = Some(Need::AdminSession);
     /// Sessions, and tokens with the scope `files:read`.
     FilesRead = Some(Need::Scope(Scope::FilesRead));
     /// Sessions, and tokens with the scope `files:write`.
