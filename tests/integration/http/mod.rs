@@ -13,6 +13,7 @@ mod files;
 mod headers;
 mod health;
 mod held_bodies;
+mod keys_outage;
 mod limits;
 mod lockout;
 mod oidc;
