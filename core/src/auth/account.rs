@@ -228,7 +228,7 @@ pub async fn change_password(
                 "The password was changed at this very moment. Sign in again.".to_owned(),
             ));
         }
-        guard::passed(conn, &attempt, user.id, now).await?;
+        guard::passed(context, conn, &attempt, user.id, now).await?;
         let ended = session_list::end_all_in(conn, user.id, Some(keep), now).await?;
         let event = Event {
             actor: Some(user.id),

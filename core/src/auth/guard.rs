@@ -15,7 +15,7 @@ use super::network;
 use crate::config::LimitsConfig;
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
-use crate::db::sign_in_guard::{self as table, Failures, Standing};
+use crate::db::sign_in_guard::{self as table, AccountHash, Failures, Standing};
 use crate::error::{Error, Result};
 use crate::ids::UserId;
 
@@ -40,6 +40,12 @@ pub(super) enum Reason {
     UnknownAccount,
     WrongPassword,
     Disabled,
+    /// The provider's ID token is wrong.
+    BadIdToken,
+    /// The provider does not vouch for the address.
+    EmailNotVerified,
+    /// There is an account with the address, which the provider may not sign in to.
+    NotLinked,
 }
 
 impl Reason {
@@ -48,6 +54,9 @@ impl Reason {
             Self::UnknownAccount => "unknown_account",
             Self::WrongPassword => "wrong_password",
             Self::Disabled => "disabled",
+            Self::BadIdToken => "bad_id_token",
+            Self::EmailNotVerified => "email_not_verified",
+            Self::NotLinked => "not_linked",
         }
     }
 }
@@ -85,7 +94,8 @@ impl FailureNotes {
 /// One attempt to sign in that may go on.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    standing: Standing,
+    account: AccountHash,
+    email: String,
     network: String,
 }
 
@@ -105,8 +115,22 @@ pub(super) async fn look(
     let standing = table::standing(conn, email, &network, now - limits.failed_login_window).await?;
     match refused_until(&standing, limits, now) {
         Some(until) => Err(refused(until, now)),
-        None => Ok(Attempt { standing, network }),
+        None => Ok(Attempt { account: standing.account, email: email.to_owned(), network }),
     }
+}
+
+/// Looks once more, within the transaction that tells the outcome: of attempts at the same time on one account each sees
+/// the ones before it, wherever they come from. Answers until when this one may not try, if that is so by now.
+async fn look_again(
+    limits: &LimitsConfig,
+    conn: &mut AsyncPgConnection,
+    attempt: &Attempt,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>> {
+    let Attempt { account, email, network } = attempt;
+    table::hold(conn, account).await?;
+    let standing = table::standing(conn, email, network, now - limits.failed_login_window).await?;
+    Ok(refused_until(&standing, limits, now))
 }
 
 /// Until when one may not try, if that is so.
@@ -140,44 +164,79 @@ pub(super) async fn failed(
     let limits = &context.config.limits;
     let note = context.failure_notes.take(account.is_some());
     let mut conn = context.db.conn().await?;
-    let told = conn
+    let (told, blocked) = conn
         .transaction(async move |conn| {
-            let Attempt { standing, network } = attempt;
-            let first = next(None, limits, now);
-            let before = table::lock_or_begin(conn, &standing.account, network, &first).await?;
-            if let Some(until) =
-                before.as_ref().and_then(|row| row.blocked_until).filter(|until| *until > now)
-            {
-                return Ok::<_, Error>(refused(until, now));
+            let Attempt { account, network, .. } = attempt;
+            if let Some(until) = look_again(limits, conn, attempt, now).await? {
+                return Ok::<_, Error>((refused(until, now), None));
             }
+            let first = next(None, limits, now);
+            let before = table::lock_or_begin(conn, account, network, &first).await?;
             let after = match &before {
                 None => first,
                 Some(before) => {
                     let after = next(Some(before), limits, now);
-                    table::put(conn, &standing.account, network, &after).await?;
+                    table::put(conn, account, network, &after).await?;
                     after
                 }
             };
             metrics::counter!("nightferry_logins_total", "outcome" => "failed").increment(1);
-            let blocked = after.blocked_until.filter(|until| *until > now);
-            if let Some(until) = blocked.filter(|_| account.is_some() || note.is_some()) {
-                let detail = serde_json::json!({ "network": network, "until": until });
-                audit::record(conn, event("session.locked_out", account, origin, detail)).await?;
-            }
-            Ok(Error::InvalidCredentials)
+            Ok((Error::InvalidCredentials, after.blocked_until.filter(|until| *until > now)))
         })
         .await?;
+    let mut lines = Vec::new();
     if let Some(unwritten) = note {
         let detail = serde_json::json!({ "reason": reason.as_str(), "unwritten_before": unwritten });
-        tokio::spawn(write_down(context.clone(), account, origin.clone(), detail));
+        lines.push(("session.login_failed", detail));
     }
+    if let Some(until) = blocked.filter(|_| account.is_some() || note.is_some()) {
+        let detail = serde_json::json!({ "network": attempt.network, "until": until });
+        lines.push(("session.locked_out", detail));
+    }
+    write_down(context, account, origin, lines);
     Ok(told)
 }
 
-async fn write_down(context: Context, account: Option<UserId>, origin: Origin, detail: serde_json::Value) {
+/// Notes that somebody who came by a provider elsewhere was not let in.
+pub(super) fn turned_away(
+    context: &Context,
+    account: Option<UserId>,
+    reason: Reason,
+    provider: &str,
+    origin: &Origin,
+) {
+    metrics::counter!("nightferry_logins_total", "outcome" => "failed").increment(1);
+    let Some(unwritten) = context.failure_notes.take(account.is_some()) else { return };
+    let reason = reason.as_str();
+    let detail = serde_json::json!({ "reason": reason, "provider": provider, "unwritten_before": unwritten });
+    write_down(context, account, origin, vec![("session.login_failed", detail)]);
+}
+
+/// Writes lines about an account, beside what is answered.
+fn write_down(
+    context: &Context,
+    account: Option<UserId>,
+    origin: &Origin,
+    lines: Vec<(&'static str, serde_json::Value)>,
+) {
+    if lines.is_empty() {
+        return;
+    }
+    tokio::spawn(write(context.clone(), account, origin.clone(), lines));
+}
+
+async fn write(
+    context: Context,
+    account: Option<UserId>,
+    origin: Origin,
+    lines: Vec<(&'static str, serde_json::Value)>,
+) {
     let writing = async {
         let mut conn = context.db.conn().await?;
-        audit::record(&mut conn, event("session.login_failed", account, &origin, detail)).await
+        for (action, detail) in lines {
+            audit::record(&mut conn, event(action, account, &origin, detail)).await?;
+        }
+        Ok::<_, Error>(())
     };
     if let Err(error) = writing.await {
         tracing::warn!(%error, ip = origin.ip, "a failed sign-in could not be written to the audit log");
@@ -195,26 +254,23 @@ fn event<'a>(
     Event { actor: None, action, target_type: "user", target_id, origin, detail }
 }
 
-/// Lets a right password through, in the transaction that starts the session. What others tried at the same time counts:
-/// a guess that is right but came when the limit was reached is told nothing.
+/// Lets a right password through, in the transaction of what it was for. What others tried at the same time counts: a guess
+/// that is right but came when a limit was reached is told nothing.
 ///
 /// # Errors
 /// [`Error::RateLimited`].
 pub(super) async fn passed(
+    context: &Context,
     conn: &mut AsyncPgConnection,
     attempt: &Attempt,
     user: UserId,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let Attempt { standing, network } = attempt;
-    if let Some(row) = table::lock(conn, &standing.account, network).await? {
-        if let Some(until) = row.blocked_until.filter(|until| *until > now) {
-            return Err(refused(until, now));
-        }
-        table::forget(conn, &standing.account, network).await?;
+    if let Some(until) = look_again(&context.config.limits, conn, attempt, now).await? {
+        return Err(refused(until, now));
     }
-    metrics::counter!("nightferry_logins_total", "outcome" => "ok").increment(1);
-    table::note_network(conn, user, network, now).await
+    table::forget(conn, &attempt.account, &attempt.network).await?;
+    table::note_network(conn, user, &attempt.network, now).await
 }
 
 /// The row after one more failure.

@@ -90,7 +90,7 @@ async fn admit(
         if user.password_hash != known.password_hash {
             return Ok(Err(Reason::WrongPassword));
         }
-        guard::passed(conn, attempt, user.id, now).await?;
+        guard::passed(context, conn, attempt, user.id, now).await?;
         start(context, conn, &signer, user, serde_json::json!({}), origin).await.map(Ok)
     })
     .await
@@ -126,6 +126,7 @@ pub(super) async fn start(
         detail,
     };
     audit::record(conn, event).await?;
+    metrics::counter!("nightferry_logins_total", "outcome" => "ok").increment(1);
     issue(context, conn, signer, user, &session, origin).await
 }
 

@@ -132,9 +132,9 @@ async fn acts_of_the_cli_and_of_the_service_itself_are_told_apart() {
     assert_eq!(actions(&of_cli), BTreeSet::from(["user.quota", "user.role", "user.disable"]));
     assert!(of_cli.iter().all(|event| event["ip"].is_null() && event["actor"]["id"].is_null()));
     assert!(of_cli[0]["user_agent"].as_str().unwrap().starts_with("nightferry-cli/"));
-    // The first administrator was made by the harness, which is nobody: the service itself.
+    // The first administrator was made by the harness, which is nobody: the service itself, as is who made the first key.
     let of_system = events(&admin, "actor=system").await;
-    assert_eq!(actions(&of_system), BTreeSet::from(["user.role"]));
+    assert_eq!(actions(&of_system), BTreeSet::from(["keys.create", "user.role"]));
 
     let tail = run(&["--json", "audit", "tail", "--user", "cli", "--limit", "2"]).await;
     let tail: Value = serde_json::from_str(&tail).unwrap();

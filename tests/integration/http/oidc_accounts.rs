@@ -1,9 +1,11 @@
-//! Accounts that somebody of a provider elsewhere comes to, and what else led into them before.
+//! Accounts that somebody of a provider elsewhere comes to: what else led into them before, and what is written down.
 
 use jsonwebtoken::Algorithm;
+use nightferry_core::auth::account;
+use nightferry_core::db::audit::Origin;
 use nightferry_tests::harness::api::{Api, PASSWORD, Person, answered, problem};
-use nightferry_tests::harness::database;
 use nightferry_tests::harness::oidc_provider::{CLIENT_ID, CLIENT_SECRET, OidcProvider};
+use nightferry_tests::harness::{World, database, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -78,4 +80,53 @@ async fn who_came_by_another_provider_stays_only_if_that_one_is_believed_as_much
         assert_eq!(database::texts(&world.context.db, left).await, [expected], "{believed}");
         assert_eq!(sign_in(&api).await.is_ok(), believed);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sign_ins_that_are_refused_are_written_down() {
+    let provider = OidcProvider::start(Algorithm::EdDSA);
+    let world = with(&provider).build().await;
+    let api = world.start_api();
+    let mallory = register(&api).await;
+    // An account that this provider may not sign in to; an address that it does not vouch for; a token that is wrong.
+    sign_in(&api).await.unwrap_err();
+    provider.behave(|it| it.claims = json!({ "email": "bob@example.org", "email_verified": false }));
+    sign_in(&api).await.unwrap_err();
+    provider.behave(|it| it.claims = json!({ "nonce": "another" }));
+    sign_in(&api).await.unwrap_err();
+    // And one that is disabled.
+    provider.behave(|it| it.claims = json!({ "email": "cleo@example.org" }));
+    let cleo = me(&api, &sign_in(&api).await.unwrap()).await["id"].as_str().unwrap().to_owned();
+    account::set_disabled(&world.context, cleo.parse().unwrap(), true, &Origin::default()).await.unwrap();
+    sign_in(&api).await.unwrap_err();
+    let closed = Api::start(world.context_with(&[("auth.oidc.home.signup", "false")]));
+    provider.behave(|it| it.claims = json!({ "sub": "dora", "email": "dora@example.org" }));
+    sign_in(&closed).await.unwrap_err();
+
+    let sql = "SELECT target_id || ' ' || (detail->>'reason') || ' ' || (detail->>'provider') FROM audit_events \
+        WHERE action = 'session.login_failed' ORDER BY 1";
+    let mut expected = [
+        format!("{} not_linked home", mallory.id),
+        format!("{cleo} disabled home"),
+        "unknown bad_id_token home".to_owned(),
+        "unknown email_not_verified home".to_owned(),
+        "unknown unknown_account home".to_owned(),
+    ];
+    expected.sort_unstable();
+    eventually("all of them are written", || async {
+        let mut written = database::texts(&world.context.db, sql).await;
+        written.sort_unstable();
+        (written == expected).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_signing_key_is_written_down() {
+    let world = World::new().await;
+    let api = world.start_api();
+    api.person().await;
+    let made =
+        "SELECT target_type || ' ' || (detail->>'algorithm') FROM audit_events WHERE action = 'keys.create'";
+    assert_eq!(database::texts(&world.context.db, made).await, ["signing_key HS256"]);
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::super::seal::Sealer;
 use super::key::SigningKey;
 use crate::config::{AuthConfig, SigningAlgorithm};
+use crate::db::audit::{self, Event, Origin};
 use crate::db::{Database, signing_keys};
 use crate::error::{Error, Result};
 
@@ -177,6 +178,15 @@ impl SigningKeys {
                     if self.open(rows.clone()).signer(now).is_none() {
                         let row = SigningKey::generate(shared.algorithm, now, now, &shared.sealer).await?;
                         signing_keys::insert(conn, &row).await?;
+                        let event = Event {
+                            actor: None,
+                            action: "keys.create",
+                            target_type: "signing_key",
+                            target_id: row.id.clone(),
+                            origin: &Origin::default(),
+                            detail: serde_json::json!({ "algorithm": row.algorithm }),
+                        };
+                        audit::record(conn, event).await?;
                         tracing::info!(key = %row.id, algorithm = %row.algorithm, "the first signing key was made");
                         rows.push(row);
                     }

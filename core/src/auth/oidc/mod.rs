@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::attempt::Attempt;
 pub use self::provider::Providers;
+use super::guard::{self, Reason};
 use super::session::Session;
 use crate::config::OidcConfig;
 use crate::context::Context;
@@ -115,7 +116,11 @@ pub async fn finish(
     }
     let code = answer.code.as_deref().ok_or(Error::SignInRefused("The provider's answer has no code."))?;
     let token = context.oidc.exchange(config, &metadata, code, &attempt.verifier, redirect_uri).await?;
-    let claims = id_token::check(context, name, config, &metadata, &token, &attempt.nonce).await?;
+    let checked = id_token::check(context, name, config, &metadata, &token, &attempt.nonce).await;
+    if let Err(Error::SignInRefused(_)) = &checked {
+        guard::turned_away(context, None, Reason::BadIdToken, name, origin);
+    }
+    let claims = checked?;
     let session = link::sign_in(context, name, config, &claims, origin).await?;
     Ok(Finished { session, return_to: attempt.return_to })
 }
