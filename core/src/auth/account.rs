@@ -5,7 +5,7 @@ use secrecy::SecretString;
 
 use super::administration::{self, Change};
 use super::guard::{self, Reason};
-use super::{password, session_list};
+use super::{network, password, session_list};
 use crate::context::Context;
 use crate::db::audit::{self, Channel, Event, Origin};
 use crate::db::enums::UserRole;
@@ -59,7 +59,7 @@ pub async fn create_with_quota(
     let email = new.email.trim().to_owned();
     let name = new.name.as_deref().map(str::trim).unwrap_or_default().to_owned();
     check(&email, &name, &new.password, quota)?;
-    let hash = context.passwords.hash(new.password).await?;
+    let hash = context.passwords.hash(&network::name_of(&origin.ip), new.password).await?;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         administration::hold_admin(conn, actor).await?;
@@ -173,7 +173,7 @@ pub async fn set_role(context: &Context, user: UserId, role: UserRole, origin: &
 /// [`Error::Validation`], [`Error::NotFound`].
 pub async fn set_password(context: &Context, user: UserId, new: SecretString, origin: &Origin) -> Result<()> {
     password::check_rules(&new, "password").map_err(|error| Error::Validation(vec![error]))?;
-    let hash = context.passwords.hash(new).await?;
+    let hash = context.passwords.hash(&network::name_of(&origin.ip), new).await?;
     let now = context.clock.now();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
@@ -215,11 +215,11 @@ pub async fn change_password(
         let mut conn = context.db.conn().await?;
         guard::look(context, &mut conn, &user.email, origin, context.clock.now()).await?
     };
-    if !context.passwords.verify(current, Some(user.password_hash.clone())).await? {
+    if !context.passwords.verify(attempt.network(), current, Some(user.password_hash.clone())).await? {
         let (account, now) = (Some(user.id), context.clock.now());
         return Err(guard::failed(context, &attempt, account, Reason::WrongPassword, origin, now).await?);
     }
-    let hash = context.passwords.hash(new).await?;
+    let hash = context.passwords.hash(attempt.network(), new).await?;
     let now = context.clock.now();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {

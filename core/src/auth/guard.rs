@@ -99,6 +99,13 @@ pub(super) struct Attempt {
     network: String,
 }
 
+impl Attempt {
+    /// The network it comes from.
+    pub(super) fn network(&self) -> &str {
+        &self.network
+    }
+}
+
 /// Looks whether somebody may try at all.
 ///
 /// # Errors

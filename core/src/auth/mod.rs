@@ -14,3 +14,4 @@ mod seal;
 pub mod session;
 pub mod session_list;
 pub mod token;
+mod turns;

@@ -58,7 +58,7 @@ pub async fn login(
         (users::find_by_email(&mut conn, email).await?, attempt)
     };
     let hash = found.as_ref().map(|user| user.password_hash.clone());
-    let matches = context.passwords.verify(password, hash).await?;
+    let matches = context.passwords.verify(attempt.network(), password, hash).await?;
     let (user, reason) = match found {
         None => (None, Reason::UnknownAccount),
         Some(user) if !matches => (Some(user), Reason::WrongPassword),

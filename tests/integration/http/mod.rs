@@ -20,6 +20,7 @@ mod oidc;
 mod oidc_accounts;
 mod personal_tokens;
 mod sessions;
+mod sign_in_crowd;
 mod signing_keys;
 mod stores;
 mod uploads;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::super::guard::{self, Reason};
 use super::super::session::{self, Session};
-use super::super::{account, session_list, token};
+use super::super::{account, network, session_list, token};
 use super::id_token::Claims;
 use crate::config::OidcConfig;
 use crate::context::Context;
@@ -33,7 +33,12 @@ pub(super) async fn sign_in(
         identities::find(&mut conn, &claims.iss, &claims.sub).await?.is_some()
     };
     // Nobody's password: who came this way signs in this way, until an administrator sets one.
-    let hash = if known { None } else { Some(context.passwords.hash(token::new_refresh_token()?).await?) };
+    let hash = if known {
+        None
+    } else {
+        let network = network::name_of(&origin.ip);
+        Some(context.passwords.hash(&network, token::new_refresh_token()?).await?)
+    };
     let mut conn = context.db.conn().await?;
     // A refusal is a value in here: it is made before anything is written.
     let outcome = conn
