@@ -4,6 +4,7 @@ pub mod account;
 pub mod administration;
 pub mod authenticate;
 pub mod guard;
+pub mod identities;
 pub mod keys;
 pub mod network;
 pub mod oidc;
