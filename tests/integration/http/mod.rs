@@ -18,6 +18,7 @@ mod limits;
 mod lockout;
 mod oidc;
 mod oidc_accounts;
+mod older_sessions;
 mod personal_tokens;
 mod sessions;
 mod sign_in_crowd;
