@@ -218,7 +218,7 @@ async fn an_account_that_exists_is_linked_only_if_the_provider_vouches_and_the_c
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_new_gets_an_account_where_that_is_off_or_the_address_is_not_vouched_for() {
     let provider = OidcProvider::start(Algorithm::EdDSA);
-    let world = with(&provider).set("auth.oidc.home.signup", "false").build().await;
+    let world = knowing(&provider).build().await;
     let closed = world.start_api();
     assert_eq!(sign_in(&closed).await.unwrap_err()["error_code"], "INVALID_CREDENTIALS");
     let api = Api::start(world.context_with(&[("auth.oidc.home.signup", "true")]));
