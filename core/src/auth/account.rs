@@ -111,6 +111,16 @@ pub(super) fn check_email(email: &str) -> std::result::Result<(), FieldError> {
     Ok(())
 }
 
+fn check_name(name: &str) -> std::result::Result<(), FieldError> {
+    if name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
+        return Err(FieldError::new(
+            "name",
+            format!("must have at most {LONGEST_NAME} characters, none of them a control character"),
+        ));
+    }
+    Ok(())
+}
+
 /// Of somebody else's word for a name as much as fits.
 pub(super) fn fitting_name(name: &str) -> String {
     name.trim().chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect()
@@ -119,12 +129,7 @@ pub(super) fn fitting_name(name: &str) -> String {
 fn check(email: &str, name: &str, secret: &SecretString, quota: Option<i64>) -> Result<()> {
     let mut wrong = Vec::new();
     wrong.extend(check_email(email).err());
-    if name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
-        wrong.push(FieldError::new(
-            "name",
-            "must have at most 200 characters, none of them a control character",
-        ));
-    }
+    wrong.extend(check_name(name).err());
     if let Err(error) = password::check_rules(secret, "password") {
         wrong.push(error);
     }
@@ -140,12 +145,7 @@ fn check(email: &str, name: &str, secret: &SecretString, quota: Option<i64>) -> 
 /// [`Error::Validation`], [`Error::NotFound`].
 pub async fn rename(context: &Context, user: UserId, name: &str) -> Result<User> {
     let name = name.trim();
-    if name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
-        return Err(Error::field(
-            "name",
-            "must have at most 200 characters, none of them a control character",
-        ));
-    }
+    check_name(name).map_err(|error| Error::Validation(vec![error]))?;
     let mut conn = context.db.conn().await?;
     users::rename(&mut conn, user, name).await?.ok_or(Error::NotFound("user"))
 }

@@ -11,6 +11,7 @@ pub mod oidc;
 pub mod password;
 pub mod permission;
 pub mod personal_token;
+mod random;
 mod seal;
 pub mod session;
 pub mod session_list;

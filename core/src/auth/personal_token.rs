@@ -5,11 +5,11 @@
 
 use chrono::{DateTime, Duration, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
-use rand::TryRngCore as _;
 use secrecy::{ExposeSecret as _, SecretString};
-use sha2::{Digest as _, Sha256};
 
 use super::permission::{Caller, Proof, Scope};
+use super::random;
+use super::token::hash;
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::db::enums::UserRole;
@@ -214,9 +214,7 @@ fn generate() -> Result<SecretString> {
     let mut random = String::with_capacity(RANDOM);
     while random.len() < RANDOM {
         let mut bytes = [0_u8; 64];
-        rand::rngs::OsRng
-            .try_fill_bytes(&mut bytes)
-            .map_err(|error| Error::Internal(format!("the system's random source failed: {error}")))?;
+        random::fill(&mut bytes)?;
         // Six bits of each byte; the two values that are no digit are thrown away, so that all digits are as likely.
         let digits = bytes.iter().filter_map(|byte| DIGITS.get(usize::from(byte >> 2)));
         random.extend(digits.take(RANDOM - random.len()).map(|digit| char::from(*digit)));
@@ -243,11 +241,6 @@ fn checksum(random: &str) -> String {
         rest /= 62;
     }
     digits.iter().copied().map(char::from).collect()
-}
-
-/// The form in which a token is stored. A fast hash is enough: the token is random.
-fn hash(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
 }
 
 /// Whether a token works at `now`, for showing.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::guard::{self, Attempt, Reason};
 use super::keys::SigningKey;
@@ -136,7 +136,7 @@ pub(super) async fn start(
 /// [`Error::TokenExpired`], [`Error::TokenRevoked`], [`Error::Unauthenticated`] for one never issued, and
 /// [`Error::RefreshReused`] for one exchanged before: then the whole session is revoked.
 pub async fn refresh(context: &Context, presented: &SecretString, origin: &Origin) -> Result<Session> {
-    let hash = token::hash_refresh_token(presented);
+    let hash = token::hash(presented.expose_secret());
     let now = context.clock.now();
     let signer = context.tokens.signer(&context.db, now).await?;
     let mut conn = context.db.conn().await?;
@@ -229,7 +229,7 @@ async fn issue(
         id: RefreshTokenId::new(),
         user_id: user.id,
         family: session.id,
-        token_hash: &token::hash_refresh_token(&refresh_token),
+        token_hash: &token::hash(refresh_token.expose_secret()),
         user_agent: &origin.user_agent,
         ip: &origin.ip,
         created_at: now,
