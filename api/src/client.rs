@@ -1,7 +1,7 @@
 //! Who is at the far end of a request: the other end of the connection, or, where that is a proxy of ours, the client
 //! that the proxy names. Nobody else is believed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName, X_FORWARDED_FOR, X_FORWARDED_PROTO};
@@ -30,28 +30,22 @@ impl Client {
     fn behind(peer: Option<IpAddr>, headers: &HeaderMap, proxies: &[IpNet], header: ForwardedHeader) -> Self {
         let trusted = |ip: IpAddr| proxies.iter().any(|network| network.contains(&ip));
         let Some(proxy) = peer.filter(|ip| trusted(*ip)) else { return Self { ip: peer, https: false } };
-        let (hops, https) = match header {
+        let (hops, proto) = match header {
             ForwardedHeader::XForwardedFor => {
-                let proto = last(headers, &X_FORWARDED_PROTO);
-                (
-                    elements(headers, &X_FORWARDED_FOR).iter().map(|text| address(text)).collect::<Vec<_>>(),
-                    proto.is_some_and(|proto| proto.eq_ignore_ascii_case("https")),
-                )
+                let hops = from_the_right(headers, &X_FORWARDED_FOR, Quotes::AreText);
+                let proto = from_the_right(headers, &X_FORWARDED_PROTO, Quotes::AreText).into_iter().next();
+                (hops.iter().map(|text| address(text)).collect::<Vec<_>>(), proto)
             }
             ForwardedHeader::Forwarded => {
-                let elements = elements(headers, &FORWARDED);
-                let proto = elements.last().and_then(|element| parameter(element, "proto"));
-                (
-                    elements
-                        .iter()
-                        .map(|element| parameter(element, "for").and_then(|text| address(&text)))
-                        .collect(),
-                    proto.is_some_and(|proto| proto.eq_ignore_ascii_case("https")),
-                )
+                let elements = from_the_right(headers, &FORWARDED, Quotes::HoldText);
+                let proto = elements.first().and_then(|element| parameter(element, "proto"));
+                let hop = |element: &String| parameter(element, "for").and_then(|text| address(&text));
+                (elements.iter().map(hop).collect(), proto)
             }
         };
+        let https = proto.is_some_and(|proto| proto.eq_ignore_ascii_case("https"));
         let mut ip = proxy;
-        for hop in hops.into_iter().rev().take(MOST_HOPS) {
+        for hop in hops {
             // Who is named by something that is no address is hidden behind the proxy that said so.
             let Some(hop) = hop else { break };
             ip = hop;
@@ -63,40 +57,59 @@ impl Client {
     }
 }
 
-/// The comma-separated elements of all headers of a name, in their order. Commas within quotes belong to the text.
-fn elements(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
+/// What quotes mean in a header.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    /// Nothing.
+    AreText,
+    /// That commas between two of them do not part elements.
+    HoldText,
+}
+
+/// The comma-separated elements of all headers of a name, the last one first, at most [`MOST_HOPS`]. They are parted from
+/// the right, where our proxies wrote: a quote that a client leaves open spoils what stands left of it, which is the
+/// client's own, and never swallows what a proxy put behind it.
+fn from_the_right(headers: &HeaderMap, name: &HeaderName, meaning: Quotes) -> Vec<String> {
+    let values: Vec<_> = headers.get_all(name).collect();
     let mut all = Vec::new();
-    for value in headers.get_all(name) {
+    for value in values.into_iter().rev() {
         let mut quoted = false;
         let text = String::from_utf8_lossy(value.as_bytes());
-        let parts = text.split(|character: char| {
-            quoted ^= character == '"';
+        let parts = text.rsplit(|character: char| {
+            quoted ^= character == '"' && meaning == Quotes::HoldText;
             character == ',' && !quoted
         });
-        all.extend(parts.map(|part| part.trim().to_owned()));
+        all.extend(parts.take(MOST_HOPS - all.len()).map(|part| part.trim().to_owned()));
     }
     all
 }
 
-fn last(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    elements(headers, name).pop()
-}
-
-/// A parameter of an element of `Forwarded` (RFC 7239 section 4).
+/// A parameter of an element of `Forwarded` (RFC 7239 section 4). None where a quote is left open.
 fn parameter(element: &str, name: &str) -> Option<String> {
-    element.split(';').find_map(|pair| {
+    if element.matches('"').count() % 2 == 1 {
+        return None;
+    }
+    let value = element.split(';').find_map(|pair| {
         let (key, value) = pair.split_once('=')?;
-        key.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"').to_owned())
-    })
+        key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
+    })?;
+    let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    Some(quoted.unwrap_or(value).to_owned())
 }
 
-/// An address, with or without a port.
+/// An address, with or without a port; of IPv6 in brackets where a port follows. None for what is anything else besides.
 fn address(text: &str) -> Option<IpAddr> {
-    let bare = match text.strip_prefix('[') {
-        Some(rest) => rest.split(']').next()?,
+    let is_port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(rest) = text.strip_prefix('[') {
+        let (bare, after) = rest.split_once(']')?;
+        let is_whole = after.is_empty() || after.strip_prefix(':').is_some_and(is_port);
+        let ip = bare.parse::<Ipv6Addr>().ok().filter(|_| is_whole)?;
+        return Some(IpAddr::V6(ip).to_canonical());
+    }
+    let bare = match text.split_once(':') {
         // One colon is before a port; more are an address of IPv6.
-        None if text.matches(':').count() == 1 => text.split(':').next()?,
-        None => text,
+        Some((bare, port)) if !port.contains(':') => is_port(port).then_some(bare)?,
+        _ => text,
     };
     bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }
@@ -138,6 +151,21 @@ mod tests {
         assert_eq!(ip("127.0.0.1", "198.51.100.7, nonsense"), "127.0.0.1");
         assert_eq!(ip("127.0.0.1", "198.51.100.7, nonsense, 10.1.2.3"), "10.1.2.3");
         assert_eq!(ip("127.0.0.1", ""), "127.0.0.1");
+        // What a client leaves open for the proxy to write behind it.
+        for open in ["[203.0.113.9]\"", "203.0.113.9:\"", "\"", "\"203.0.113.9", "[203.0.113.9", "a\", \"b"] {
+            let written = format!("{open}, 198.51.100.7");
+            assert_eq!(ip("127.0.0.1", &written), "198.51.100.7", "{open}");
+        }
+        for wrong in [
+            "[203.0.113.9]",
+            "[2001:db8::1]x",
+            "[2001:db8::1]:",
+            "[2001:db8::1]:8x",
+            "203.0.113.9:x",
+            "203.0.113.9:",
+        ] {
+            assert_eq!(ip("127.0.0.1", wrong), "127.0.0.1", "{wrong} is no address");
+        }
         let two = [(X_FORWARDED_FOR, "203.0.113.9"), (X_FORWARDED_FOR, "198.51.100.7")];
         assert_eq!(client(header, "127.0.0.1", &two).0, "198.51.100.7");
         let other = [(FORWARDED, "for=203.0.113.9;proto=https")];
@@ -159,6 +187,22 @@ mod tests {
         );
         assert_eq!(read("for=\"a, b\", for=198.51.100.7"), ("198.51.100.7".to_owned(), false));
         assert_eq!(read("for=_hidden"), ("10.0.0.1".to_owned(), false));
+        // What a client leaves open for the proxy to write behind it.
+        for open in
+            ["for=\"[203.0.113.9]", "for=\"203.0.113.9", "for=\"", "x=\"a, b\", for=\"", "for=\"a\\\""]
+        {
+            for (added, address) in [
+                ("for=198.51.100.7", "198.51.100.7"),
+                ("for=\"[2001:db8::1]:80\";proto=https", "2001:db8::1"),
+            ] {
+                assert_eq!(read(&format!("{open}, {added}")).0, address, "{open}");
+                // Behind another proxy of ours it is as good as nothing.
+                let behind = format!("{open}, for=10.1.2.3");
+                assert_eq!(read(&behind).0, "10.1.2.3", "{open}");
+            }
+        }
+        assert_eq!(read("for=203.0.113.9\"").0, "10.0.0.1");
+        assert_eq!(read("for=\"203.0.113.9").0, "10.0.0.1");
         let other = [(X_FORWARDED_FOR, "203.0.113.9")];
         assert_eq!(client(header, "10.0.0.1", &other).0, "10.0.0.1");
     }

@@ -1,7 +1,7 @@
 //! The cookies of a session: for browsers, which keep tokens where scripts cannot read them.
 //!
-//! Over TLS the names have the prefixes that keep other hosts of the domain from setting them (RFC 6265bis section 4.1.3).
-//! The refresh token is sent to nobody but the refresh.
+//! Over TLS the names have the prefix that keeps other hosts of the domain from setting them (RFC 6265bis section 4.1.3).
+//! It binds them to the host and therefore to no path; without it the refresh token is sent to nobody but the refresh.
 
 use actix_web::http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
 use actix_web::{HttpRequest, HttpResponse};
@@ -15,7 +15,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::error_response::{ApiError, Result};
 
-/// The only path that the refresh token is sent to.
+/// The only path that the refresh token is read at, and that it is sent to where the name's prefix allows a path.
 const REFRESH_PATH: &str = "/api/auth/refresh";
 
 /// One of the cookies.
@@ -34,18 +34,15 @@ impl Name {
         match (self, auth.cookie_secure) {
             (Self::Access, true) => "__Host-nightferry_access",
             (Self::Access, false) => "nightferry_access",
-            (Self::Refresh, true) => "__Secure-nightferry_refresh",
+            (Self::Refresh, true) => "__Host-nightferry_refresh",
             (Self::Refresh, false) => "nightferry_refresh",
             (Self::Attempt, true) => "__Host-nightferry_sign_in",
             (Self::Attempt, false) => "nightferry_sign_in",
         }
     }
 
-    fn path(self) -> &'static str {
-        match self {
-            Self::Access | Self::Attempt => "/",
-            Self::Refresh => REFRESH_PATH,
-        }
+    fn path(self, auth: &AuthConfig) -> &'static str {
+        if self == Self::Refresh && !auth.cookie_secure { REFRESH_PATH } else { "/" }
     }
 
     fn same_site(self) -> SameSite {
@@ -58,18 +55,18 @@ impl Name {
     }
 }
 
-/// The value of a cookie of the request.
+/// The value of a cookie of the request. None where there are several of the name: nobody can say which of them is ours.
 pub(crate) fn read(request: &HttpRequest, auth: &AuthConfig, name: Name) -> Option<String> {
     let name = name.text(auth);
-    request
+    let mut found = request
         .headers()
         .get_all(COOKIE)
         .filter_map(|value| value.to_str().ok())
         .flat_map(Cookie::split_parse)
         .filter_map(std::result::Result::ok)
-        .find(|cookie| cookie.name() == name)
-        .map(|cookie| cookie.value().to_owned())
-        .filter(|value| !value.is_empty())
+        .filter(|cookie| cookie.name() == name);
+    let (Some(cookie), None) = (found.next(), found.next()) else { return None };
+    Some(cookie.value().to_owned()).filter(|value| !value.is_empty())
 }
 
 /// Gives the tokens of a session to the browser.
@@ -103,7 +100,7 @@ fn put(response: &mut HttpResponse, auth: &AuthConfig, name: Name, value: &str, 
         .http_only(true)
         .secure(auth.cookie_secure)
         .same_site(name.same_site())
-        .path(name.path())
+        .path(name.path(auth))
         .max_age(Duration::seconds(seconds));
     append(response.headers_mut(), &cookie.build().to_string())
 }

@@ -93,6 +93,9 @@ fn add_access(operation: &mut Operation, need: Option<Need>) {
             "Needs a session or any personal access token.".to_owned(),
         ),
         Some(Need::Session) => (vec![any(SESSION), any(COOKIE)], "Needs a session.".to_owned()),
+        Some(Need::AdminSession) => {
+            (vec![any(SESSION), any(COOKIE)], "Needs a session of an administrator.".to_owned())
+        }
         Some(Need::Scope(scope)) => {
             let who = if scope == Scope::Admin { " of an administrator" } else { "" };
             (
@@ -132,6 +135,9 @@ fn add_failures(operation: &mut Operation, has_id: bool, need: Option<Need>) {
     let is_open = need.is_none();
     let refusal = match need {
         Some(Need::Session) => "`FORBIDDEN`: not for personal access tokens; `CSRF_REJECTED`",
+        Some(Need::AdminSession) => {
+            "`FORBIDDEN`: not an administrator, or a personal access token; `CSRF_REJECTED`"
+        }
         Some(Need::Scope(Scope::Admin)) => {
             "`FORBIDDEN`: not an administrator, or a token without the scope; `CSRF_REJECTED`"
         }
@@ -234,13 +240,14 @@ mod tests {
             match need {
                 None => assert_eq!(security, "[{}]", "{path}"),
                 Some(Need::SignedIn) => {}
-                Some(Need::Session) => assert!(!security.contains(PERSONAL), "{path}"),
+                Some(Need::Session | Need::AdminSession) => assert!(!security.contains(PERSONAL), "{path}"),
                 Some(Need::Scope(scope)) => {
                     assert!(security.contains(scope.as_str()) && said.contains(scope.as_str()), "{path}");
                 }
             }
             if path.starts_with("/api/admin/") {
-                assert_eq!(*need, Some(Need::Scope(Scope::Admin)), "{path}");
+                let admin = [Some(Need::Scope(Scope::Admin)), Some(Need::AdminSession)];
+                assert!(admin.contains(need), "{path}");
             }
         }
     }

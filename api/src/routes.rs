@@ -2,9 +2,10 @@
 //! that does not stand here, and the OpenAPI document is made from the same table.
 //!
 //! A line reads `"/path" Pace { METHOD Access => handler, … }`. `Access` is one of the types of
-//! [`crate::extract::access`]: `Public`, `SignedIn`, `Session`, `Admin`, or the scope that a personal access token needs
-//! (`FilesRead`, `FilesWrite`, `Sync`). The handler's first argument must say the same: `Caller<Access>`, or `Anyone` for
-//! `Public`; else it does not compile. Who calls is asked before the rest of the request is read (see [`crate::door`]).
+//! [`crate::extract::access`]: `Public`, `SignedIn`, `Session`, `AdminSession`, `Admin`, or the scope that a personal
+//! access token needs (`FilesRead`, `FilesWrite`, `Sync`). The handler's first argument must say the same:
+//! `Caller<Access>`, or `Anyone` for `Public`; else it does not compile. Who calls is asked before the rest of the request
+//! is read (see [`crate::door`]).
 
 use actix_web::http::Method;
 use actix_web::middleware::from_fn;
@@ -84,8 +85,8 @@ routes! {
     "/api/admin/sync/runs/{id}/cancel" Quick { POST Admin => admin::sync::cancel::cancel }
     "/api/admin/sync/runs/{id}/failures" Quick { GET Admin => admin::sync::failures::failures }
 
-    "/api/admin/users" Quick { GET Admin => admin::users::list::list, POST Admin => admin::users::create::create }
-    "/api/admin/users/{id}" Quick { GET Admin => admin::users::show::show, PATCH Admin => admin::users::change::change }
+    "/api/admin/users" Quick { GET Admin => admin::users::list::list, POST AdminSession => admin::users::create::create }
+    "/api/admin/users/{id}" Quick { GET Admin => admin::users::show::show, PATCH AdminSession => admin::users::change::change }
     "/api/admin/audit" Quick { GET Admin => admin::audit::list }
     "/api/admin/stores" Quick { GET Admin => admin::stores::list::list }
     "/api/admin/stores/rebalance" Streams {

@@ -37,6 +37,8 @@ access! {
     SignedIn = Some(Need::SignedIn);
     /// Whoever signed in; no personal access token.
     Session = Some(Need::Session);
+    /// Administrators who signed in; no personal access token.
+    AdminSession = Some(Need::AdminSession);
     /// Sessions, and tokens with the scope `files:read`.
     FilesRead = Some(Need::Scope(Scope::FilesRead));
     /// Sessions, and tokens with the scope `files:write`.
@@ -101,12 +103,22 @@ impl<A: Access> FromRequest for Caller<A> {
 }
 
 /// That the first of a handler's arguments states the access `A`.
-pub(crate) trait Asks<A: Access> {}
+pub(crate) trait Asks<A: Access> {
+    /// Puts the caller as they are now in place of the one that was let in before.
+    fn renew(&mut self, caller: permission::Caller);
+}
 
 macro_rules! asks {
     ($($other:ident)*) => {
-        impl<$($other),*> Asks<Public> for (Anyone, $($other,)*) {}
-        impl<A: Access, $($other),*> Asks<A> for (Caller<A>, $($other,)*) {}
+        impl<$($other),*> Asks<Public> for (Anyone, $($other,)*) {
+            fn renew(&mut self, _: permission::Caller) {}
+        }
+
+        impl<A: Access, $($other),*> Asks<A> for (Caller<A>, $($other,)*) {
+            fn renew(&mut self, caller: permission::Caller) {
+                self.0 = Caller(caller, PhantomData);
+            }
+        }
     };
 }
 

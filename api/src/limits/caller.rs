@@ -14,6 +14,7 @@ use nightferry_core::ids::UserId;
 
 use crate::client::Client;
 use crate::cookies;
+use crate::extract::authenticate;
 
 /// One who is counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -54,9 +55,10 @@ impl Key {
 
 /// A session's access token, in the header or the cookie.
 fn access_token(context: &Context, request: &ServiceRequest) -> Option<String> {
-    let token = match request.headers().get(AUTHORIZATION) {
-        Some(value) => value.to_str().ok()?.trim().split_once(' ')?.1.trim().to_owned(),
-        None => cookies::read(request.request(), &context.config.auth, cookies::Name::Access)?,
+    let token = if request.headers().contains_key(AUTHORIZATION) {
+        authenticate::bearer(request.request())?
+    } else {
+        cookies::read(request.request(), &context.config.auth, cookies::Name::Access)?
     };
     (!is_personal(&token)).then_some(token)
 }

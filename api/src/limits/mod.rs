@@ -140,7 +140,8 @@ impl Limits {
     /// Counts a request. None where nothing is limited.
     pub(crate) async fn check(&self, context: &Context, request: &ServiceRequest) -> Option<Verdict> {
         let tables = self.tables.as_ref()?;
-        let path = request.path();
+        // As the router reads it: the path as it was sent may spell the same in another way.
+        let path = request.match_info().as_str();
         if FREE.contains(&path) {
             return None;
         }

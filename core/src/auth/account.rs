@@ -5,7 +5,7 @@ use secrecy::SecretString;
 
 use super::administration::{self, Change};
 use super::guard::{self, Reason};
-use super::{password, session_list};
+use super::{network, password, session_list};
 use crate::context::Context;
 use crate::db::audit::{self, Channel, Event, Origin};
 use crate::db::enums::UserRole;
@@ -30,10 +30,12 @@ pub struct NewAccount {
     pub role: UserRole,
 }
 
-/// Makes an account with its root folder. Without an `actor` it is the person's own act where it comes in over HTTP.
+/// Makes an account with its root folder. An `actor` is an administrator; without one it is the person's own act where it
+/// comes in over HTTP.
 ///
 /// # Errors
-/// [`Error::Validation`] with every field that breaks a rule, [`Error::EmailTaken`].
+/// [`Error::Validation`] with every field that breaks a rule, [`Error::EmailTaken`]; [`Error::Forbidden`] when the actor
+/// administers no more.
 pub async fn create(
     context: &Context,
     new: NewAccount,
@@ -57,9 +59,10 @@ pub async fn create_with_quota(
     let email = new.email.trim().to_owned();
     let name = new.name.as_deref().map(str::trim).unwrap_or_default().to_owned();
     check(&email, &name, &new.password, quota)?;
-    let hash = context.passwords.hash(new.password).await?;
+    let hash = context.passwords.hash(&network::name_of(&origin.ip), new.password).await?;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
+        administration::hold_admin(conn, actor).await?;
         let row =
             NewUser { id: UserId::new(), email: &email, name: &name, password_hash: &hash, role: new.role };
         insert(conn, &row, quota, actor, origin).await
@@ -108,6 +111,16 @@ pub(super) fn check_email(email: &str) -> std::result::Result<(), FieldError> {
     Ok(())
 }
 
+fn check_name(name: &str) -> std::result::Result<(), FieldError> {
+    if name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
+        return Err(FieldError::new(
+            "name",
+            format!("must have at most {LONGEST_NAME} characters, none of them a control character"),
+        ));
+    }
+    Ok(())
+}
+
 /// Of somebody else's word for a name as much as fits.
 pub(super) fn fitting_name(name: &str) -> String {
     name.trim().chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect()
@@ -116,12 +129,7 @@ pub(super) fn fitting_name(name: &str) -> String {
 fn check(email: &str, name: &str, secret: &SecretString, quota: Option<i64>) -> Result<()> {
     let mut wrong = Vec::new();
     wrong.extend(check_email(email).err());
-    if name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
-        wrong.push(FieldError::new(
-            "name",
-            "must have at most 200 characters, none of them a control character",
-        ));
-    }
+    wrong.extend(check_name(name).err());
     if let Err(error) = password::check_rules(secret, "password") {
         wrong.push(error);
     }
@@ -137,12 +145,7 @@ fn check(email: &str, name: &str, secret: &SecretString, quota: Option<i64>) -> 
 /// [`Error::Validation`], [`Error::NotFound`].
 pub async fn rename(context: &Context, user: UserId, name: &str) -> Result<User> {
     let name = name.trim();
-    if name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
-        return Err(Error::field(
-            "name",
-            "must have at most 200 characters, none of them a control character",
-        ));
-    }
+    check_name(name).map_err(|error| Error::Validation(vec![error]))?;
     let mut conn = context.db.conn().await?;
     users::rename(&mut conn, user, name).await?.ok_or(Error::NotFound("user"))
 }
@@ -170,7 +173,7 @@ pub async fn set_role(context: &Context, user: UserId, role: UserRole, origin: &
 /// [`Error::Validation`], [`Error::NotFound`].
 pub async fn set_password(context: &Context, user: UserId, new: SecretString, origin: &Origin) -> Result<()> {
     password::check_rules(&new, "password").map_err(|error| Error::Validation(vec![error]))?;
-    let hash = context.passwords.hash(new).await?;
+    let hash = context.passwords.hash(&network::name_of(&origin.ip), new).await?;
     let now = context.clock.now();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
@@ -212,11 +215,11 @@ pub async fn change_password(
         let mut conn = context.db.conn().await?;
         guard::look(context, &mut conn, &user.email, origin, context.clock.now()).await?
     };
-    if !context.passwords.verify(current, Some(user.password_hash.clone())).await? {
+    if !context.passwords.verify(attempt.network(), current, Some(user.password_hash.clone())).await? {
         let (account, now) = (Some(user.id), context.clock.now());
         return Err(guard::failed(context, &attempt, account, Reason::WrongPassword, origin, now).await?);
     }
-    let hash = context.passwords.hash(new).await?;
+    let hash = context.passwords.hash(attempt.network(), new).await?;
     let now = context.clock.now();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
@@ -225,7 +228,7 @@ pub async fn change_password(
                 "The password was changed at this very moment. Sign in again.".to_owned(),
             ));
         }
-        guard::passed(conn, &attempt, user.id, now).await?;
+        guard::passed(context, conn, &attempt, user.id, now).await?;
         let ended = session_list::end_all_in(conn, user.id, Some(keep), now).await?;
         let event = Event {
             actor: Some(user.id),

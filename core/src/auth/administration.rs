@@ -77,7 +77,8 @@ pub async fn find(context: &Context, id: UserId) -> Result<User> {
 /// nothing away; it only lets nothing more in.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::Validation`]; [`Error::Conflict`] when nobody would be left who administers.
+/// [`Error::NotFound`], [`Error::Validation`]; [`Error::Forbidden`] when the actor administers no more;
+/// [`Error::Conflict`] when nobody would be left who administers.
 pub async fn change(
     context: &Context,
     id: UserId,
@@ -91,8 +92,13 @@ pub async fn change(
     let now = context.clock.now();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        if change.takes_administration() {
-            require_another_admin(conn, id).await?;
+        if actor.is_some() || change.takes_administration() {
+            // All of them, always in the same order and before the account: so no two changes wait for each other.
+            let admins = users::lock_acting_admins(conn).await?;
+            require_admin(&admins, actor)?;
+            if change.takes_administration() {
+                require_another_admin(&admins, id)?;
+            }
         }
         let before = users::lock(conn, id).await?.ok_or(Error::NotFound("user"))?;
         let note = Note { user: id, actor, origin };
@@ -137,10 +143,26 @@ impl Note<'_> {
     }
 }
 
-/// Holds all who can act as administrators until the transaction ends, so that of two who take each other's right at
-/// once only one succeeds, and refuses to take the last one's.
-async fn require_another_admin(conn: &mut AsyncPgConnection, id: UserId) -> Result<()> {
-    let admins = users::lock_acting_admins(conn).await?;
+/// Holds all who can act as administrators until the transaction ends, and refuses an actor who is none of them: whoever
+/// was one when the request came may have been demoted or locked out since.
+pub(super) async fn hold_admin(conn: &mut AsyncPgConnection, actor: Option<UserId>) -> Result<()> {
+    if actor.is_none() {
+        return Ok(());
+    }
+    require_admin(&users::lock_acting_admins(conn).await?, actor)
+}
+
+/// Refuses an actor who is none of those who administer. Without one it is the operator.
+fn require_admin(admins: &[UserId], actor: Option<UserId>) -> Result<()> {
+    if actor.is_some_and(|actor| !admins.contains(&actor)) {
+        return Err(Error::Forbidden("Only administrators may do this."));
+    }
+    Ok(())
+}
+
+/// Refuses to take the last administrator's right. All who have it are held until the transaction ends, so that of two
+/// who take each other's at once only one succeeds.
+fn require_another_admin(admins: &[UserId], id: UserId) -> Result<()> {
     if admins.contains(&id) && admins.len() == 1 {
         return Err(Error::Conflict(
             "This is the last administrator who can sign in. Make another one first.".to_owned(),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Semaphore;
 
+use super::turns::Turns;
 use crate::error::{Error, FieldError, Result};
 
 /// Shortest password taken, in bytes of UTF-8.
@@ -37,15 +37,18 @@ pub fn check_rules(password: &SecretString, field: &str) -> std::result::Result<
 
 /// How long one waits for those before. More at once than can be hashed in that time are told to come back.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
+/// How many from one network wait at once: about as many as one core hashes in that time. More are told to come back.
+const LONGEST_LINE: usize = 64;
 /// Salt and hash of the decoy: well formed, of no password that anybody knows.
 const DECOY: &str = "jKqDBMSnxU2ZWcVyOfLGYeT5vRbPu7QdN1iXo3hA0mEsCgFtwHk9i";
 
 /// Hashes passwords at one cost, each on a thread of its own, at most on all cores but one at a time: however many want
-/// to sign in, one core is left for everybody else.
+/// to sign in, one core is left for everybody else. Networks take turns: however many come from one, who comes from another
+/// waits for those that are being hashed, and not for those that wait.
 #[derive(Debug, Clone)]
 pub struct PasswordHasher {
     cost: u32,
-    slots: Arc<Semaphore>,
+    turns: Turns,
     /// A hash of nobody's password, checked when there is no account, so that both take the same time.
     decoy: Arc<str>,
 }
@@ -54,31 +57,30 @@ impl PasswordHasher {
     /// A hasher of this bcrypt cost.
     pub fn new(cost: u32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let slots = Arc::new(Semaphore::new(cores.saturating_sub(1).max(1)));
-        Self { cost, slots, decoy: format!("$2b${cost:02}${DECOY}").into() }
+        let turns = Turns::new(cores.saturating_sub(1).max(1), LONGEST_LINE);
+        Self { cost, turns, decoy: format!("$2b${cost:02}${DECOY}").into() }
     }
 
-    /// Hashes a password that has passed [`check_rules`].
+    /// Hashes a password that has passed [`check_rules`], for somebody who comes from `network`.
     ///
     /// # Errors
-    /// [`Error::Internal`] when bcrypt refuses it.
-    pub async fn hash(&self, password: SecretString) -> Result<String> {
+    /// [`Error::RateLimited`] when too many wait, [`Error::Internal`] when bcrypt refuses it.
+    pub async fn hash(&self, network: &str, password: SecretString) -> Result<String> {
         let cost = self.cost;
-        self.off_thread(move || bcrypt::non_truncating_hash(password.expose_secret(), cost)).await
+        self.off_thread(network, move || bcrypt::non_truncating_hash(password.expose_secret(), cost)).await
     }
 
-    /// Whether the password is the one of the hash. Without a hash takes as long and answers no.
+    /// Whether the password, of somebody who comes from `network`, is the one of the hash. Without a hash, and for a password
+    /// that is too long to be anybody's, takes as long and answers no.
     ///
     /// # Errors
-    /// [`Error::Internal`] when the stored hash is not one of bcrypt's.
-    pub async fn verify(&self, password: SecretString, hash: Option<String>) -> Result<bool> {
-        if password.expose_secret().len() > LONGEST {
-            return Ok(false);
-        }
+    /// [`Error::RateLimited`] when too many wait, [`Error::Internal`] when the stored hash is not one of bcrypt's.
+    pub async fn verify(&self, network: &str, password: SecretString, hash: Option<String>) -> Result<bool> {
         let decoy = self.decoy.clone();
-        self.off_thread(move || {
+        self.off_thread(network, move || {
             let password = password.expose_secret();
             match hash {
+                _ if password.len() > LONGEST => bcrypt::non_truncating_verify("", &decoy).map(|_| false),
                 Some(hash) => bcrypt::non_truncating_verify(password, &hash),
                 None => bcrypt::non_truncating_verify(password, &decoy).map(|_| false),
             }
@@ -88,13 +90,16 @@ impl PasswordHasher {
 
     async fn off_thread<T: Send + 'static>(
         &self,
+        network: &str,
         work: impl FnOnce() -> std::result::Result<T, bcrypt::BcryptError> + Send + 'static,
     ) -> Result<T> {
-        let slot = tokio::time::timeout(LONGEST_WAIT, self.slots.clone().acquire_owned())
+        let turn = tokio::time::timeout(LONGEST_WAIT, self.turns.take(network))
             .await
-            .map_err(|_| Error::RateLimited { retry_after: LONGEST_WAIT })?;
+            .ok()
+            .flatten()
+            .ok_or(Error::RateLimited { retry_after: LONGEST_WAIT })?;
         tokio::task::spawn_blocking(move || {
-            let _slot = slot;
+            let _turn = turn;
             work()
         })
         .await
@@ -123,9 +128,22 @@ mod tests {
     #[tokio::test]
     async fn a_password_verifies_against_its_own_hash_only() {
         let hasher = PasswordHasher::new(4);
-        let hash = hasher.hash(secret("correct horse")).await.unwrap();
-        assert!(hasher.verify(secret("correct horse"), Some(hash.clone())).await.unwrap());
-        assert!(!hasher.verify(secret("correct hors"), Some(hash.clone())).await.unwrap());
-        assert!(!hasher.verify(secret("correct horse"), None).await.unwrap());
+        let hash = hasher.hash("here", secret("correct horse")).await.unwrap();
+        assert!(hasher.verify("here", secret("correct horse"), Some(hash.clone())).await.unwrap());
+        assert!(!hasher.verify("here", secret("correct hors"), Some(hash.clone())).await.unwrap());
+        assert!(!hasher.verify("here", secret("correct horse"), None).await.unwrap());
+        assert!(!hasher.verify("here", secret(&"x".repeat(72)), Some(hash)).await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_password_that_is_nobodys_costs_a_hash_too() {
+        let hasher = PasswordHasher::new(4);
+        let mut all = Vec::new();
+        while let Ok(turn) = tokio::time::timeout(Duration::from_secs(1), hasher.turns.take("there")).await {
+            all.push(turn.unwrap());
+        }
+        let hash = Some("not looked at".to_owned());
+        let refused = hasher.verify("here", secret(&"x".repeat(72)), hash).await;
+        assert!(matches!(refused, Err(Error::RateLimited { .. })), "it was not in line: {refused:?}");
     }
 }

@@ -69,6 +69,8 @@ pub enum Need {
     SignedIn,
     /// A session: someone who signed in, not a program with a personal access token.
     Session,
+    /// A session of an administrator: what makes accounts and gives rights.
+    AdminSession,
     /// This scope; [`Scope::Admin`] also asks for the role.
     Scope(Scope),
 }
@@ -117,17 +119,19 @@ impl Caller {
     pub fn may(&self, need: Need) -> Result<()> {
         let is_session = self.claims().is_some();
         let refusal = match need {
-            Need::Session if !is_session => "A personal access token may not do this. Sign in instead.",
+            Need::Session | Need::AdminSession if !is_session => {
+                "A personal access token may not do this. Sign in instead."
+            }
             Need::Scope(scope) if !self.has(scope) => match scope {
                 Scope::FilesRead => "This personal access token lacks the scope files:read.",
                 Scope::FilesWrite => "This personal access token lacks the scope files:write.",
                 Scope::Sync => "This personal access token lacks the scope sync.",
                 Scope::Admin => "This personal access token lacks the scope admin.",
             },
-            Need::Scope(Scope::Admin) if self.user.role != UserRole::Admin => {
+            Need::AdminSession | Need::Scope(Scope::Admin) if self.user.role != UserRole::Admin => {
                 "Only administrators may do this."
             }
-            Need::SignedIn | Need::Session | Need::Scope(_) => return Ok(()),
+            Need::SignedIn | Need::Session | Need::AdminSession | Need::Scope(_) => return Ok(()),
         };
         Err(Error::Forbidden(refusal))
     }
@@ -184,6 +188,7 @@ mod tests {
         }
         assert!(user.may(Need::Scope(Scope::Admin)).is_err() && !user.is_admin());
         assert!(admin.may(Need::Scope(Scope::Admin)).is_ok() && admin.is_admin());
+        assert!(user.may(Need::AdminSession).is_err() && admin.may(Need::AdminSession).is_ok());
     }
 
     #[test]
@@ -191,7 +196,7 @@ mod tests {
         for scope in Scope::ALL {
             let token = caller(UserRole::Admin, Some(&[scope]));
             assert!(token.may(Need::SignedIn).is_ok());
-            assert!(token.may(Need::Session).is_err());
+            assert!(token.may(Need::Session).is_err() && token.may(Need::AdminSession).is_err());
             for other in Scope::ALL {
                 assert_eq!(token.may(Need::Scope(other)).is_ok(), other == scope, "{scope} {other}");
             }

@@ -4,19 +4,20 @@
 //! secrets find it by `nf_pat_[0-9A-Za-z]{49}` and tell it from a placeholder without asking anybody.
 
 use chrono::{DateTime, Duration, Utc};
-use diesel_async::AsyncConnection;
-use rand::TryRngCore as _;
+use diesel_async::{AsyncConnection, AsyncPgConnection};
 use secrecy::{ExposeSecret as _, SecretString};
-use sha2::{Digest as _, Sha256};
 
 use super::permission::{Caller, Proof, Scope};
+use super::random;
+use super::token::hash;
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::db::enums::UserRole;
 use crate::db::personal_tokens::{self, NewPersonalToken, PersonalToken};
-use crate::db::users;
+use crate::db::sessions;
+use crate::db::users::{self, User};
 use crate::error::{Error, FieldError, Result};
-use crate::ids::{PersonalTokenId, UserId};
+use crate::ids::{PersonalTokenId, SessionId, UserId};
 
 /// What every token begins with.
 pub const PREFIX: &str = "nf_pat_";
@@ -42,16 +43,16 @@ pub struct Wanted {
     pub expires_in: Option<Duration>,
 }
 
-/// Makes a token for an account. The secret is told this once.
+/// Makes a token for an account: for its owner in a session, or without one for the operator. The secret is told this once.
 ///
 /// # Errors
-/// [`Error::Validation`]; [`Error::Forbidden`] for the scope `admin` without the role; [`Error::Conflict`] when the account
-/// has as many as it may.
+/// [`Error::Validation`]; [`Error::Forbidden`] for the scope `admin` without the role; [`Error::TokenRevoked`] when the
+/// session has ended; [`Error::Conflict`] when the account has as many as it may.
 pub async fn create(
     context: &Context,
     user: UserId,
     wanted: Wanted,
-    actor: Option<UserId>,
+    session: Option<SessionId>,
     origin: &Origin,
 ) -> Result<(SecretString, PersonalToken)> {
     let (name, scopes) = check(&wanted)?;
@@ -65,6 +66,9 @@ pub async fn create(
         .transaction(async move |conn| {
             // Locked, so that of two at once the second counts the first.
             let owner = users::lock(conn, user).await?.ok_or(Error::NotFound("user"))?;
+            if let Some(session) = session {
+                require_live(conn, &owner, session, now).await?;
+            }
             if scopes.contains(&Scope::Admin) && owner.role != UserRole::Admin {
                 return Err(Error::Forbidden("Only administrators may make tokens with the scope admin."));
             }
@@ -84,11 +88,26 @@ pub async fn create(
                 expires_at,
             };
             let row = personal_tokens::insert(conn, &new).await?;
+            let actor = session.map(|_| user);
             audit::record(conn, event(actor, "token.create", &row, origin)).await?;
             Ok(row)
         })
         .await?;
     Ok((secret, row))
+}
+
+/// Holds the owner's session until the transaction ends, and refuses one that has ended: whoever ends all sessions and
+/// takes all tokens back leaves none that was asked for before.
+async fn require_live(
+    conn: &mut AsyncPgConnection,
+    owner: &User,
+    session: SessionId,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let live = sessions::lock(conn, session).await?.is_some_and(|session| {
+        session.user_id == owner.id && session.revoked_at.is_none() && session.expires_at > now
+    });
+    if live && owner.disabled_at.is_none() { Ok(()) } else { Err(Error::TokenRevoked) }
 }
 
 /// The tokens of an account that were not revoked, newest first.
@@ -195,9 +214,7 @@ fn generate() -> Result<SecretString> {
     let mut random = String::with_capacity(RANDOM);
     while random.len() < RANDOM {
         let mut bytes = [0_u8; 64];
-        rand::rngs::OsRng
-            .try_fill_bytes(&mut bytes)
-            .map_err(|error| Error::Internal(format!("the system's random source failed: {error}")))?;
+        random::fill(&mut bytes)?;
         // Six bits of each byte; the two values that are no digit are thrown away, so that all digits are as likely.
         let digits = bytes.iter().filter_map(|byte| DIGITS.get(usize::from(byte >> 2)));
         random.extend(digits.take(RANDOM - random.len()).map(|digit| char::from(*digit)));
@@ -224,11 +241,6 @@ fn checksum(random: &str) -> String {
         rest /= 62;
     }
     digits.iter().copied().map(char::from).collect()
-}
-
-/// The form in which a token is stored. A fast hash is enough: the token is random.
-fn hash(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
 }
 
 /// Whether a token works at `now`, for showing.

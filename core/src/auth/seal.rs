@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use aes_gcm_siv::aead::{Aead as _, KeyInit as _, Payload};
 use aes_gcm_siv::{Aes256GcmSiv, Nonce};
-use rand::TryRngCore as _;
 use ring::hmac;
 use secrecy::{ExposeSecret as _, ExposeSecretMut as _, SecretBox, SecretString};
 
+use super::random;
 use crate::error::{Error, Result};
 
 /// First byte of what is sealed: AES-256-GCM-SIV under HMAC-SHA-256 of the purpose.
@@ -34,7 +34,7 @@ impl Sealer {
     pub(super) fn seal(&self, about: &str, plain: &[u8]) -> Result<Vec<u8>> {
         let failed = |what: &dyn std::fmt::Display| Error::Internal(format!("sealing failed: {what}"));
         let mut nonce = [0_u8; NONCE_BYTES];
-        rand::rngs::OsRng.try_fill_bytes(&mut nonce).map_err(|error| failed(&error))?;
+        random::fill(&mut nonce)?;
         let payload = Payload { msg: plain, aad: about.as_bytes() };
         let sealed = self.cipher().encrypt(&Nonce::from(nonce), payload).map_err(|error| failed(&error))?;
         Ok([[VERSION].as_slice(), nonce.as_slice(), sealed.as_slice()].concat())

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::guard::{self, Attempt, Reason};
 use super::keys::SigningKey;
@@ -58,7 +58,7 @@ pub async fn login(
         (users::find_by_email(&mut conn, email).await?, attempt)
     };
     let hash = found.as_ref().map(|user| user.password_hash.clone());
-    let matches = context.passwords.verify(password, hash).await?;
+    let matches = context.passwords.verify(attempt.network(), password, hash).await?;
     let (user, reason) = match found {
         None => (None, Reason::UnknownAccount),
         Some(user) if !matches => (Some(user), Reason::WrongPassword),
@@ -90,7 +90,7 @@ async fn admit(
         if user.password_hash != known.password_hash {
             return Ok(Err(Reason::WrongPassword));
         }
-        guard::passed(conn, attempt, user.id, now).await?;
+        guard::passed(context, conn, attempt, user.id, now).await?;
         start(context, conn, &signer, user, serde_json::json!({}), origin).await.map(Ok)
     })
     .await
@@ -126,6 +126,7 @@ pub(super) async fn start(
         detail,
     };
     audit::record(conn, event).await?;
+    metrics::counter!("nightferry_logins_total", "outcome" => "ok").increment(1);
     issue(context, conn, signer, user, &session, origin).await
 }
 
@@ -135,7 +136,7 @@ pub(super) async fn start(
 /// [`Error::TokenExpired`], [`Error::TokenRevoked`], [`Error::Unauthenticated`] for one never issued, and
 /// [`Error::RefreshReused`] for one exchanged before: then the whole session is revoked.
 pub async fn refresh(context: &Context, presented: &SecretString, origin: &Origin) -> Result<Session> {
-    let hash = token::hash_refresh_token(presented);
+    let hash = token::hash(presented.expose_secret());
     let now = context.clock.now();
     let signer = context.tokens.signer(&context.db, now).await?;
     let mut conn = context.db.conn().await?;
@@ -228,7 +229,7 @@ async fn issue(
         id: RefreshTokenId::new(),
         user_id: user.id,
         family: session.id,
-        token_hash: &token::hash_refresh_token(&refresh_token),
+        token_hash: &token::hash(refresh_token.expose_secret()),
         user_agent: &origin.user_agent,
         ip: &origin.ip,
         created_at: now,

@@ -105,11 +105,12 @@ pub(super) async fn end_in(
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let was_live = sessions::revoke(conn, id, user, now).await?;
-    refresh_tokens::revoke_families(conn, &[id], now).await?;
+    refresh_tokens::revoke_family(conn, id, now).await?;
     Ok(was_live)
 }
 
-/// Ends every session of a user but one, within the transaction of an act. Answers how many there were.
+/// Ends every session of a user but one, within the transaction of an act, also those that have no row: an older version
+/// began them. Answers how many there were that have one.
 pub(super) async fn end_all_in(
     conn: &mut AsyncPgConnection,
     user: UserId,
@@ -117,6 +118,6 @@ pub(super) async fn end_all_in(
     now: DateTime<Utc>,
 ) -> Result<usize> {
     let ended = sessions::revoke_all(conn, user, except, now).await?;
-    refresh_tokens::revoke_families(conn, &ended, now).await?;
-    Ok(ended.len())
+    refresh_tokens::revoke_of_user(conn, user, except, now).await?;
+    Ok(ended)
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
 use jsonwebtoken::decode_header;
-use rand::TryRngCore;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::keys::{SigningKey, SigningKeys};
+use super::random;
 use crate::config::{AuthConfig, SigningAlgorithm};
 use crate::db::Database;
 use crate::error::{Error, Result};
@@ -131,13 +131,11 @@ impl AccessTokens {
 /// [`Error::Internal`] when the system has no randomness to give.
 pub fn new_refresh_token() -> Result<SecretString> {
     let mut bytes = [0_u8; 32];
-    rand::rngs::OsRng
-        .try_fill_bytes(&mut bytes)
-        .map_err(|error| Error::Internal(format!("the system's random source failed: {error}")))?;
+    random::fill(&mut bytes)?;
     Ok(SecretString::from(hex::encode(bytes)))
 }
 
-/// The form in which a refresh token is stored. A fast hash is enough: the token is random.
-pub fn hash_refresh_token(token: &SecretString) -> [u8; 32] {
-    Sha256::digest(token.expose_secret().as_bytes()).into()
+/// The form in which refresh tokens and personal access tokens are stored. A fast hash is enough: they are random.
+pub(super) fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
 }

@@ -26,6 +26,22 @@ pub struct NewIdentity<'a> {
     pub last_used_at: DateTime<Utc>,
 }
 
+/// A link, as it is stored.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = identities, check_for_backend(diesel::pg::Pg))]
+pub struct Identity {
+    /// The provider.
+    pub issuer: String,
+    /// What the provider calls the person, for ever.
+    pub subject: String,
+    /// Address as the provider last said.
+    pub email: String,
+    /// When the two were linked.
+    pub created_at: DateTime<Utc>,
+    /// When it was last used.
+    pub last_used_at: DateTime<Utc>,
+}
+
 /// The account of a person.
 pub async fn find(conn: &mut AsyncPgConnection, issuer: &str, subject: &str) -> Result<Option<UserId>> {
     Ok(identities::table.find((issuer, subject)).select(identities::user_id).first(conn).await.optional()?)
@@ -54,4 +70,20 @@ pub async fn touch(
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// Who is linked to an account, those first who were linked first. A handful.
+pub async fn of_user(conn: &mut AsyncPgConnection, user: UserId) -> Result<Vec<Identity>> {
+    Ok(identities::table
+        .filter(identities::user_id.eq(user))
+        .select(Identity::as_select())
+        .order((identities::created_at, identities::issuer, identities::subject))
+        .load(conn)
+        .await?)
+}
+
+/// Takes the link of a person to an account away. Answers whether there was one.
+pub async fn remove(conn: &mut AsyncPgConnection, user: UserId, issuer: &str, subject: &str) -> Result<bool> {
+    let link = identities::table.find((issuer, subject)).filter(identities::user_id.eq(user));
+    Ok(diesel::delete(link).execute(conn).await? == 1)
 }

@@ -86,17 +86,6 @@ impl Database {
         })
     }
 
-    /// One round trip, to tell whether the database answers.
-    ///
-    /// # Errors
-    /// [`Error::DatabaseUnavailable`] when it does not.
-    pub async fn ping(&self) -> Result<()> {
-        use diesel_async::RunQueryDsl;
-        let mut conn = self.conn().await?;
-        diesel::sql_query("SELECT 1").execute(&mut conn).await?;
-        Ok(())
-    }
-
     /// The settings this pool was opened with.
     pub fn config(&self) -> &DatabaseConfig {
         &self.config

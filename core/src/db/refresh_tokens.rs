@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use uuid::Uuid;
 
 use super::schema::refresh_tokens;
 use crate::error::Result;
@@ -89,15 +90,34 @@ pub async fn rotate(conn: &mut AsyncPgConnection, id: RefreshTokenId, at: DateTi
     Ok(changed == 1)
 }
 
-/// Revokes every live token of some families. Answers how many.
-pub async fn revoke_families(
+/// Revokes every live token of a user but those of one family. Answers how many.
+pub async fn revoke_of_user(
     conn: &mut AsyncPgConnection,
-    families: &[SessionId],
+    user: UserId,
+    except: Option<SessionId>,
     at: DateTime<Utc>,
 ) -> Result<usize> {
     Ok(diesel::update(
         refresh_tokens::table
-            .filter(refresh_tokens::family.eq_any(families))
+            .filter(refresh_tokens::user_id.eq(user))
+            .filter(refresh_tokens::family.ne(except.map_or_else(Uuid::nil, Uuid::from)))
+            .filter(refresh_tokens::rotated_at.is_null())
+            .filter(refresh_tokens::revoked_at.is_null()),
+    )
+    .set(refresh_tokens::revoked_at.eq(at))
+    .execute(conn)
+    .await?)
+}
+
+/// Revokes every live token of a family. Answers how many.
+pub async fn revoke_family(
+    conn: &mut AsyncPgConnection,
+    family: SessionId,
+    at: DateTime<Utc>,
+) -> Result<usize> {
+    Ok(diesel::update(
+        refresh_tokens::table
+            .filter(refresh_tokens::family.eq(family))
             // Of a long session there are thousands that were exchanged already.
             .filter(refresh_tokens::rotated_at.is_null())
             .filter(refresh_tokens::revoked_at.is_null()),

@@ -84,24 +84,25 @@ pub async fn revoke(
     Ok(changed == 1)
 }
 
-/// Ends every live session of a user but one. Answers which ones.
+/// Ends every session of a user but one, also those that have expired: of another process's clock they may not have. Answers
+/// how many had not.
 pub async fn revoke_all(
     conn: &mut AsyncPgConnection,
     user: UserId,
     except: Option<SessionId>,
     at: DateTime<Utc>,
-) -> Result<Vec<SessionId>> {
-    Ok(diesel::update(
+) -> Result<usize> {
+    let ends: Vec<DateTime<Utc>> = diesel::update(
         sessions::table
             .filter(sessions::user_id.eq(user))
             .filter(sessions::id.ne(except.map_or_else(Uuid::nil, Uuid::from)))
-            .filter(sessions::revoked_at.is_null())
-            .filter(sessions::expires_at.gt(at)),
+            .filter(sessions::revoked_at.is_null()),
     )
     .set(sessions::revoked_at.eq(at))
-    .returning(sessions::id)
+    .returning(sessions::expires_at)
     .get_results(conn)
-    .await?)
+    .await?;
+    Ok(ends.into_iter().filter(|end| *end > at).count())
 }
 
 /// The live sessions of a user, those that began last first, before `before`, at most `limit`.

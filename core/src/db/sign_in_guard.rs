@@ -61,6 +61,15 @@ pub async fn standing(
     .await?)
 }
 
+/// Makes all who decide by the failures of one account wait for each other until the transaction ends: rows that are not
+/// there yet, of other networks, cannot be locked. The lock's name is the beginning of the hash; two accounts that share it
+/// would wait for each other, and nothing more.
+pub async fn hold(conn: &mut AsyncPgConnection, account: &AccountHash) -> Result<()> {
+    let name = account.first_chunk().map_or(0, |first| i64::from_be_bytes(*first));
+    diesel::sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(name).execute(conn).await?;
+    Ok(())
+}
+
 /// Failures of one account from one network.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, AsChangeset)]
 #[diesel(table_name = sign_in_failures, check_for_backend(diesel::pg::Pg), treat_none_as_null = true)]

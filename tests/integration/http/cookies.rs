@@ -8,7 +8,7 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 
 const ACCESS: &str = "__Host-nightferry_access";
-const REFRESH: &str = "__Secure-nightferry_refresh";
+const REFRESH: &str = "__Host-nightferry_refresh";
 
 type Jar = BTreeMap<String, (String, String)>;
 
@@ -35,7 +35,7 @@ async fn a_browser_signs_in_continues_and_signs_out_by_cookies() {
     let response = login(&api, &ann).await;
     let jar = cookies(&response);
     assert_eq!(jar[ACCESS].1, "HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=900");
-    assert_eq!(jar[REFRESH].1, "HttpOnly; SameSite=Strict; Secure; Path=/api/auth/refresh; Max-Age=2592000");
+    assert_eq!(jar[REFRESH].1, "HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=2592000");
     let body: Value = response.json().await.unwrap();
     assert_eq!((&body["token_type"], &body["expires_in"]), (&json!("cookie"), &json!(900)));
     assert_eq!(body["user"]["email"], ann.email);
@@ -134,6 +134,16 @@ async fn a_wrong_header_is_not_saved_by_a_good_cookie_and_no_other_token_counts_
     let tossed =
         api.request(Method::GET, "/api/auth/me").header("cookie", format!("nightferry_access={}", ann.token));
     problem(tossed, 401, "UNAUTHENTICATED").await;
+    // A host beside this one can set a cookie of this prefix for the whole domain.
+    let planted = format!("__Secure-nightferry_refresh={}", jar[REFRESH].0);
+    let planted = own(api.request(Method::POST, "/api/auth/refresh").header("cookie", planted));
+    problem(planted, 400, "VALIDATION_FAILED").await;
+    // Of two with one name nobody can say which one is ours.
+    let twice = |name: &str| format!("{name}={}; {name}=another", jar[name].0);
+    let me = api.request(Method::GET, "/api/auth/me").header("cookie", twice(ACCESS));
+    problem(me, 401, "UNAUTHENTICATED").await;
+    let refresh = own(api.request(Method::POST, "/api/auth/refresh").header("cookie", twice(REFRESH)));
+    problem(refresh, 400, "VALIDATION_FAILED").await;
     let nothing = api.request(Method::POST, "/api/auth/refresh");
     problem(nothing, 400, "VALIDATION_FAILED").await;
 }
@@ -145,6 +155,8 @@ async fn without_tls_the_cookies_have_plain_names() {
     let ann = api.person().await;
     let jar = cookies(&login(&api, &ann).await);
     assert_eq!(jar["nightferry_access"].1, "HttpOnly; SameSite=Lax; Path=/; Max-Age=900");
+    let refresh = "HttpOnly; SameSite=Strict; Path=/api/auth/refresh; Max-Age=2592000";
+    assert_eq!(jar["nightferry_refresh"].1, refresh);
     let me = with(api.request(Method::GET, "/api/auth/me"), &jar, "nightferry_access");
     assert_eq!(answered(me).await.0, 200);
 }

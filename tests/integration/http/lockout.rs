@@ -1,8 +1,9 @@
 //! Guessing passwords is slowed down where it comes from, nobody can lock somebody else out by it, and what does not exist
 //! behaves as what does.
 
+use diesel_async::{AsyncConnection as _, RunQueryDsl as _};
 use nightferry_tests::harness::api::{Api, PASSWORD, answered, problem};
-use nightferry_tests::harness::{World, WorldBuilder, database};
+use nightferry_tests::harness::{World, WorldBuilder, database, eventually};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -58,7 +59,10 @@ async fn ten_wrong_passwords_make_an_address_wait_whether_or_not_there_is_such_a
         "SELECT count(*) FROM audit_events WHERE action = 'session.locked_out' AND target_id = '{}'",
         ann.id
     );
-    assert_eq!(database::texts(&world.context.db, &sql).await, ["2"], "once for each address");
+    eventually("it is written, once for each address", || async {
+        (database::texts(&world.context.db, &sql).await == ["2"]).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,4 +169,85 @@ async fn where_somebody_says_to_be_is_not_believed_without_a_proxy() {
         expected(0, 1),
         "it was one address all along"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_at_the_same_time_from_everywhere_do_not_get_around_the_ceiling() {
+    let world = world().set("limits.failed_logins_everywhere", "10").build().await;
+    let api = world.start_api();
+    let ann = api.person().await;
+    for email in [ann.email.as_str(), "nobody@example.org"] {
+        let guesses = (0..40).map(|number| {
+            answered(login_from(&api, &format!("203.0.113.{number}"), email, "wrong password"))
+        });
+        let answers = futures_util::future::join_all(guesses).await;
+        let wrong = answers.iter().filter(|(_, body)| body["error_code"] == "INVALID_CREDENTIALS").count();
+        assert_eq!(wrong, 10, "{email}: the others were told nothing");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_guess_that_began_below_the_ceiling_is_told_nothing_beyond_it() {
+    let world = world().set("limits.failed_logins_everywhere", "5").build().await;
+    let api = world.start_api();
+    let ann = api.person().await;
+    // Holds the account, so that who knew the password waits where the session begins.
+    let mut conn = world.context.db.conn().await.unwrap();
+    let (reached, waits) = tokio::sync::oneshot::channel();
+    let (release, released) = tokio::sync::oneshot::channel::<()>();
+    let id = ann.id.clone();
+    let holding = async move {
+        conn.transaction(async move |conn| {
+            let hold = format!("SELECT 1 FROM users WHERE id = '{id}' FOR UPDATE");
+            diesel::sql_query(hold).execute(conn).await?;
+            reached.send(()).unwrap();
+            released.await.unwrap();
+            Ok::<_, nightferry_core::error::Error>(())
+        })
+        .await
+        .unwrap();
+    };
+    let guessing = async {
+        waits.await.unwrap();
+        let right = answered(login_from(&api, "192.0.2.99", &ann.email, PASSWORD));
+        let others = async {
+            eventually("the right one waits", || async {
+                let waiting = "SELECT count(*) FROM pg_stat_activity \
+                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
+                (database::texts(&world.context.db, waiting).await == ["1"]).then_some(())
+            })
+            .await;
+            for address in 0..5 {
+                let codes = guess(&api, &format!("203.0.113.{address}"), &ann.email, 1).await;
+                assert_eq!(codes, expected(1, 0));
+            }
+            release.send(()).unwrap();
+        };
+        tokio::join!(right, others).0
+    };
+    let (_, (status, body)) = tokio::join!(holding, guessing);
+    assert_eq!((status.as_u16(), &body["error_code"]), (429, &json!("RATE_LIMITED")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reaches_the_limit_does_not_wait_for_the_audit_log() {
+    // Each line that waits to be written holds a connection.
+    let world = world().set("database.pool_size", "40").build().await;
+    let api = world.start_api();
+    let ann = api.person().await;
+    let locked_out = "SELECT count(*) FROM audit_events WHERE action = 'session.locked_out'";
+    let mut conn = world.context.db.conn().await.unwrap();
+    conn.transaction(async |conn| {
+        diesel::sql_query("LOCK TABLE audit_events IN SHARE ROW EXCLUSIVE MODE").execute(conn).await?;
+        for email in [ann.email.as_str(), "nobody@example.org"] {
+            assert_eq!(guess(&api, "192.0.2.1", email, 11).await, expected(10, 1), "{email}");
+        }
+        Ok::<_, nightferry_core::error::Error>(())
+    })
+    .await
+    .unwrap();
+    eventually("both are written", || async {
+        (database::texts(&world.context.db, locked_out).await == ["2"]).then_some(())
+    })
+    .await;
 }

@@ -192,7 +192,7 @@ async fn a_new_key_is_published_before_it_signs_and_the_old_one_verifies_until_i
     let acts =
         database::texts(&world.context.db, "SELECT action FROM audit_events WHERE action LIKE 'keys.%'")
             .await;
-    assert_eq!(acts, ["keys.rotate"]);
+    assert_eq!(acts, ["keys.create", "keys.rotate"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,8 +32,9 @@ pub(crate) async fn create(
     Json(body): Json<MakeToken>,
 ) -> Result<HttpResponse> {
     let user = caller.user.id;
+    let session = caller.session()?.sid;
     let wanted = body.wanted()?;
-    let (secret, row) = personal_token::create(&api.context, user, wanted, Some(user), &origin.0).await?;
+    let (secret, row) = personal_token::create(&api.context, user, wanted, Some(session), &origin.0).await?;
     Ok(HttpResponse::Created().json(MadeToken::new(&secret, row)))
 }
 

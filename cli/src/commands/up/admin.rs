@@ -92,7 +92,7 @@ async fn existing(
 async fn is_password(context: &Context, password: &str, user: &User) -> Result<bool, Failure> {
     context
         .passwords
-        .verify(SecretString::from(password), Some(user.password_hash.clone()))
+        .verify("here", SecretString::from(password), Some(user.password_hash.clone()))
         .await
         .map_err(cannot("check the administrator's password"))
 }

@@ -2,6 +2,7 @@
 
 mod create;
 mod disable;
+mod identities;
 mod list;
 mod promote;
 mod quota;
@@ -49,6 +50,11 @@ pub enum UserCommand {
     Sessions(sessions::SessionsArgs),
     /// End the sessions of an account
     Revoke(revoke::RevokeArgs),
+    /// List who of a provider elsewhere signs in to an account
+    #[command(after_help = identities::EXAMPLES)]
+    Identities(UserArgs),
+    /// Take a provider's access to an account away, and end its sessions
+    Unlink(identities::UnlinkArgs),
 }
 
 /// The account meant.
@@ -74,6 +80,8 @@ pub(super) async fn run(app: &App, command: UserCommand) -> Result<Exit, Failure
         UserCommand::ResetPassword(args) => reset_password::run(app, context, args).await,
         UserCommand::Sessions(args) => sessions::run(app, context, &args).await,
         UserCommand::Revoke(args) => revoke::run(app, context, &args).await,
+        UserCommand::Identities(args) => identities::list(app, context, &args).await,
+        UserCommand::Unlink(args) => identities::unlink(app, context, &args).await,
     };
     diagnosed(context, result).await
 }

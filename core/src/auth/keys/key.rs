@@ -9,11 +9,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::{DateTime, Utc};
 use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
-use rand::TryRngCore as _;
 use secrecy::{ExposeSecret as _, SecretBox};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::super::random;
 use super::super::seal::Sealer;
 use crate::config::SigningAlgorithm;
 use crate::db::signing_keys::SigningKeyRow;
@@ -170,7 +170,7 @@ fn private_key(algorithm: SigningAlgorithm) -> Result<SecretBox<Vec<u8>>> {
     let bytes = match algorithm {
         SigningAlgorithm::Hs256 => {
             let mut bytes = vec![0_u8; HMAC_BYTES];
-            rand::rngs::OsRng.try_fill_bytes(&mut bytes).map_err(|error| failed(&error.to_string()))?;
+            random::fill(&mut bytes)?;
             bytes
         }
         SigningAlgorithm::Rs256 => {

@@ -4,18 +4,19 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use chrono::{DateTime, Duration, Utc};
 use diesel_async::AsyncConnection as _;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::super::seal::Sealer;
 use super::key::SigningKey;
 use crate::config::{AuthConfig, SigningAlgorithm};
+use crate::db::audit::{self, Event, Origin};
 use crate::db::{Database, signing_keys};
 use crate::error::{Error, Result};
 
 /// Age at which a process reads the keys again. Much shorter than the shortest `auth.key_lead`.
 const FRESH: Duration = Duration::seconds(30);
-/// How often an unknown `kid` may make a process look for new keys.
+/// How often an unknown `kid`, or a database that is away, may make a process look for keys.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// All keys that are good for something, by when they begin to sign.
@@ -49,6 +50,8 @@ struct Shared {
     sealer: Sealer,
     algorithm: SigningAlgorithm,
     known: RwLock<Option<Known>>,
+    /// When they could not be read, if that was so the last time.
+    failed: RwLock<Option<Instant>>,
     /// Held by the one who reads them, so that others wait instead of reading too.
     reading: Mutex<()>,
 }
@@ -70,6 +73,7 @@ impl SigningKeys {
             sealer,
             algorithm: config.algorithm,
             known: RwLock::default(),
+            failed: RwLock::default(),
             reading: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -89,11 +93,11 @@ impl SigningKeys {
         if let Some(known) = self.known().filter(fresh) {
             return Ok(known.keys);
         }
-        let _reading = self.shared.reading.lock().await;
+        let Some(_reading) = self.turn_to_read().await else { return self.stand_in() };
         if let Some(known) = self.known().filter(fresh) {
             return Ok(known.keys);
         }
-        match (self.read(db, now).await, self.known()) {
+        match (self.read_or_note(db, now).await, self.known()) {
             (Err(error), Some(known)) => {
                 tracing::warn!(%error, "the signing keys could not be read again; those known are used");
                 Ok(known.keys)
@@ -112,12 +116,43 @@ impl SigningKeys {
         if let Some(key) = self.current(db, now).await?.find(kid, now) {
             return Ok(Some(key.clone()));
         }
-        let _reading = self.shared.reading.lock().await;
+        // While the database is away nobody can say whether there is such a key.
+        let Some(_reading) = self.turn_to_read().await else { return Err(away()) };
         let keys = match self.known().filter(|known| known.read.elapsed() < LOOK_AGAIN) {
             Some(known) => known.keys,
-            None => self.read(db, now).await?,
+            None => self.read_or_note(db, now).await?,
         };
         Ok(keys.find(kid, now).cloned())
+    }
+
+    /// Waits until nobody else reads. None when the database is away: when it did not answer just now, or when it did not
+    /// answer the last time and somebody is asking it again. So while it is away one waits for it, and not everybody.
+    async fn turn_to_read(&self) -> Option<MutexGuard<'_, ()>> {
+        let reading = match self.failed() {
+            Some(at) if at.elapsed() < LOOK_AGAIN => return None,
+            Some(_) => self.shared.reading.try_lock().ok()?,
+            None => self.shared.reading.lock().await,
+        };
+        // Whoever read meanwhile may have found that it is away.
+        let is_away = self.failed().is_some_and(|at| at.elapsed() < LOOK_AGAIN);
+        (!is_away).then_some(reading)
+    }
+
+    /// Reads the keys, and remembers whether the database answered.
+    async fn read_or_note(&self, db: &Database, now: DateTime<Utc>) -> Result<Arc<KeySet>> {
+        let read = self.read(db, now).await;
+        let failed = read.is_err().then(Instant::now);
+        *self.shared.failed.write().unwrap_or_else(PoisonError::into_inner) = failed;
+        read
+    }
+
+    fn failed(&self) -> Option<Instant> {
+        *self.shared.failed.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The known keys in place of those that cannot be read.
+    fn stand_in(&self) -> Result<Arc<KeySet>> {
+        self.known().map(|known| known.keys).ok_or_else(away)
     }
 
     /// Forgets what is known, so that the next one reads it.
@@ -143,6 +178,15 @@ impl SigningKeys {
                     if self.open(rows.clone()).signer(now).is_none() {
                         let row = SigningKey::generate(shared.algorithm, now, now, &shared.sealer).await?;
                         signing_keys::insert(conn, &row).await?;
+                        let event = Event {
+                            actor: None,
+                            action: "keys.create",
+                            target_type: "signing_key",
+                            target_id: row.id.clone(),
+                            origin: &Origin::default(),
+                            detail: serde_json::json!({ "algorithm": row.algorithm }),
+                        };
+                        audit::record(conn, event).await?;
                         tracing::info!(key = %row.id, algorithm = %row.algorithm, "the first signing key was made");
                         rows.push(row);
                     }
@@ -171,4 +215,8 @@ impl SigningKeys {
         };
         KeySet(rows.into_iter().filter_map(open).collect())
     }
+}
+
+fn away() -> Error {
+    Error::DatabaseUnavailable("the signing keys could not be read just now".to_owned())
 }

@@ -3,10 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use chrono::{DateTime, Utc};
-use rand::TryRngCore as _;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use super::super::random;
+use crate::error::Result;
 
 /// See the module.
 #[derive(Serialize, Deserialize)]
@@ -30,9 +30,9 @@ impl Attempt {
     pub(super) fn new(provider: &str, return_to: String, expires_at: DateTime<Utc>) -> Result<Self> {
         Ok(Self {
             provider: provider.to_owned(),
-            state: random()?,
-            nonce: random()?,
-            verifier: random()?,
+            state: random_text()?,
+            nonce: random_text()?,
+            verifier: random_text()?,
             return_to,
             expires_at,
         })
@@ -40,11 +40,9 @@ impl Attempt {
 }
 
 /// 256 random bits as text.
-fn random() -> Result<String> {
+fn random_text() -> Result<String> {
     let mut bytes = [0_u8; 32];
-    rand::rngs::OsRng
-        .try_fill_bytes(&mut bytes)
-        .map_err(|error| Error::Internal(format!("the system's random source failed: {error}")))?;
+    random::fill(&mut bytes)?;
     Ok(encode(&bytes))
 }
 

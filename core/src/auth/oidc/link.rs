@@ -1,16 +1,20 @@
 //! Whose account it is: by issuer and subject; else, where the configuration allows it and the provider vouches for the
 //! email address, by that address, or a new one.
 
+use chrono::{DateTime, Utc};
 use diesel_async::{AsyncConnection as _, AsyncPgConnection};
+use serde_json::json;
 
+use super::super::guard::{self, Reason};
 use super::super::session::{self, Session};
-use super::super::{account, token};
+use super::super::{account, network, session_list, token};
 use super::id_token::Claims;
 use crate::config::OidcConfig;
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::db::enums::UserRole;
 use crate::db::identities::{self, NewIdentity};
+use crate::db::personal_tokens;
 use crate::db::users::{self, NewUser, User};
 use crate::error::{Error, Result};
 use crate::ids::UserId;
@@ -29,26 +33,63 @@ pub(super) async fn sign_in(
         identities::find(&mut conn, &claims.iss, &claims.sub).await?.is_some()
     };
     // Nobody's password: who came this way signs in this way, until an administrator sets one.
-    let hash = if known { None } else { Some(context.passwords.hash(token::new_refresh_token()?).await?) };
+    let hash = if known {
+        None
+    } else {
+        let network = network::name_of(&origin.ip);
+        Some(context.passwords.hash(&network, token::new_refresh_token()?).await?)
+    };
     let mut conn = context.db.conn().await?;
-    conn.transaction(async move |conn| {
-        let linked = identities::find(conn, &claims.iss, &claims.sub).await?;
-        let user = if let Some(id) = linked {
-            let email = claims.email.as_deref().unwrap_or_default();
-            identities::touch(conn, &claims.iss, &claims.sub, email, context.clock.now()).await?;
-            users::lock(conn, id).await?.ok_or(Error::NotFound("user"))?
-        } else {
-            // None when the account was removed just now.
-            let hash = hash.as_deref().ok_or(Error::NotFound("user"))?;
-            link(context, conn, provider, config, claims, hash, origin).await?
-        };
-        if user.disabled_at.is_some() {
-            return Err(Error::SignInRefused("This account may not be used at the moment."));
-        }
-        let detail = serde_json::json!({ "provider": provider });
-        session::start(context, conn, &signer, user, detail, origin).await
+    // A refusal is a value in here: it is made before anything is written.
+    let outcome = conn
+        .transaction(async move |conn| -> Result<Outcome<Session>> {
+            let linked = identities::find(conn, &claims.iss, &claims.sub).await?;
+            let user = if let Some(id) = linked {
+                let user = users::lock(conn, id).await?.ok_or(Error::NotFound("user"))?;
+                if user.disabled_at.is_some() {
+                    return Ok(Err(Refusal::disabled(&user)));
+                }
+                let email = claims.email.as_deref().unwrap_or_default();
+                identities::touch(conn, &claims.iss, &claims.sub, email, context.clock.now()).await?;
+                user
+            } else {
+                // None when the account was removed just now.
+                let hash = hash.as_deref().ok_or(Error::NotFound("user"))?;
+                match link(context, conn, provider, config, claims, hash, origin).await? {
+                    Ok(user) => user,
+                    Err(refusal) => return Ok(Err(refusal)),
+                }
+            };
+            let detail = json!({ "provider": provider });
+            session::start(context, conn, &signer, user, detail, origin).await.map(Ok)
+        })
+        .await?;
+    outcome.map_err(|refusal| {
+        guard::turned_away(context, refusal.account, refusal.reason, provider, origin);
+        Error::SignInRefused(refusal.said)
     })
-    .await
+}
+
+/// What became of somebody whom the provider knows.
+type Outcome<T> = std::result::Result<T, Refusal>;
+
+/// Why somebody is not let in.
+struct Refusal {
+    /// The account that it is about, if there is one.
+    account: Option<UserId>,
+    reason: Reason,
+    /// What they are told.
+    said: &'static str,
+}
+
+impl Refusal {
+    fn new(account: Option<UserId>, reason: Reason, said: &'static str) -> Self {
+        Self { account, reason, said }
+    }
+
+    fn disabled(user: &User) -> Self {
+        Self::new(Some(user.id), Reason::Disabled, "This account may not be used at the moment.")
+    }
 }
 
 /// Finds or makes the account of somebody who signs in this way for the first time.
@@ -60,19 +101,25 @@ async fn link(
     claims: &Claims,
     hash: &str,
     origin: &Origin,
-) -> Result<User> {
-    let email = claims
-        .verified_email()
-        .map(str::trim)
-        .ok_or(Error::SignInRefused("The provider does not vouch for your email address."))?;
+) -> Result<Outcome<User>> {
+    let Some(email) = claims.verified_email().map(str::trim) else {
+        let said = "The provider does not vouch for your email address.";
+        return Ok(Err(Refusal::new(None, Reason::EmailNotVerified, said)));
+    };
+    let now = context.clock.now();
+    let mut taken = json!({});
     let user = match users::find_by_email(conn, email).await? {
         Some(user) if config.link_by_email => {
-            users::lock(conn, user.id).await?.ok_or(Error::NotFound("user"))?
+            let user = users::lock(conn, user.id).await?.ok_or(Error::NotFound("user"))?;
+            if user.disabled_at.is_some() {
+                return Ok(Err(Refusal::disabled(&user)));
+            }
+            taken = take_from_others(context, conn, user.id, hash, now).await?;
+            user
         }
-        Some(_) => {
-            return Err(Error::SignInRefused(
-                "An account with your email address exists, and this provider may not sign in to it.",
-            ));
+        Some(user) => {
+            let said = "An account with your email address exists, and this provider may not sign in to it.";
+            return Ok(Err(Refusal::new(Some(user.id), Reason::NotLinked, said)));
         }
         None if config.signup => {
             let name = claims.name.as_deref().map(account::fitting_name).unwrap_or_default();
@@ -82,10 +129,10 @@ async fn link(
             account::insert(conn, &row, None, None, origin).await?
         }
         None => {
-            return Err(Error::SignInRefused("There is no account for you. Ask an administrator for one."));
+            let said = "There is no account for you. Ask an administrator for one.";
+            return Ok(Err(Refusal::new(None, Reason::UnknownAccount, said)));
         }
     };
-    let now = context.clock.now();
     let identity = NewIdentity {
         issuer: &claims.iss,
         subject: &claims.sub,
@@ -99,14 +146,51 @@ async fn link(
             "Somebody signs in like this at this very moment. Begin again.".to_owned(),
         ));
     }
+    let mut detail = json!({ "provider": provider, "issuer": claims.iss, "subject": claims.sub });
+    if let (Some(detail), Some(taken)) = (detail.as_object_mut(), taken.as_object_mut()) {
+        detail.append(taken);
+    }
     let event = Event {
         actor: Some(user.id),
         action: "identity.link",
         target_type: "user",
         target_id: user.id.to_string(),
         origin,
-        detail: serde_json::json!({ "provider": provider, "issuer": claims.iss, "subject": claims.sub }),
+        detail,
     };
     audit::record(conn, event).await?;
-    Ok(user)
+    Ok(Ok(user))
+}
+
+/// Makes an account that was there before its owner's alone. Nobody checked who signed up with the address: it may have
+/// been somebody who waits for its owner to come. So whatever led in ends: password, sessions, personal access tokens, and
+/// identities of providers that could not have linked it by themselves. Answers what, for the audit log.
+async fn take_from_others(
+    context: &Context,
+    conn: &mut AsyncPgConnection,
+    user: UserId,
+    hash: &str,
+    now: DateTime<Utc>,
+) -> Result<serde_json::Value> {
+    users::set_password(conn, user, hash).await?;
+    let sessions = session_list::end_all_in(conn, user, None, now).await?;
+    let tokens = personal_tokens::revoke_all(conn, user, now).await?;
+    let believed = |issuer: &str| {
+        let mut all = context.config.auth.oidc.values().filter(|provider| provider.link_by_email);
+        all.any(|provider| provider.issuer == issuer.trim_end_matches('/'))
+    };
+    let mut unlinked = Vec::new();
+    for identity in identities::of_user(conn, user).await? {
+        if !believed(&identity.issuer)
+            && identities::remove(conn, user, &identity.issuer, &identity.subject).await?
+        {
+            unlinked.push(json!({ "issuer": identity.issuer, "subject": identity.subject }));
+        }
+    }
+    Ok(json!({
+        "password_replaced": true,
+        "sessions_ended": sessions,
+        "tokens_revoked": tokens,
+        "identities_unlinked": unlinked,
+    }))
 }

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::attempt::Attempt;
 pub use self::provider::Providers;
+use super::guard::{self, Reason};
 use super::session::Session;
 use crate::config::OidcConfig;
 use crate::context::Context;
@@ -22,6 +23,9 @@ use crate::error::{Error, Result};
 
 /// How long somebody may take to sign in at the provider.
 pub const ATTEMPT_LIFE: Duration = Duration::minutes(10);
+
+/// How much of a provider's word for an error is logged, in characters.
+const LOGGED: usize = 64;
 
 /// A sign-in that begins.
 #[derive(Debug)]
@@ -110,14 +114,24 @@ pub async fn finish(
         return Err(Error::SignInRefused("The answer is not from the provider that was asked."));
     }
     if let Some(error) = &answer.error {
-        tracing::info!(provider = %name, %error, "a provider refused a sign-in");
+        tracing::info!(provider = %name, error = loggable(error), "a provider refused a sign-in");
         return Err(Error::SignInRefused("The provider did not sign you in."));
     }
     let code = answer.code.as_deref().ok_or(Error::SignInRefused("The provider's answer has no code."))?;
     let token = context.oidc.exchange(config, &metadata, code, &attempt.verifier, redirect_uri).await?;
-    let claims = id_token::check(context, name, config, &metadata, &token, &attempt.nonce).await?;
+    let checked = id_token::check(context, name, config, &metadata, &token, &attempt.nonce).await;
+    if let Err(Error::SignInRefused(_)) = &checked {
+        guard::turned_away(context, None, Reason::BadIdToken, name, origin);
+    }
+    let claims = checked?;
     let session = link::sign_in(context, name, config, &claims, origin).await?;
     Ok(Finished { session, return_to: attempt.return_to })
+}
+
+/// Somebody else's word for an error, on one line and not too long: whoever opens the address can write anything there.
+fn loggable(error: &str) -> String {
+    let cut: String = error.chars().take(LOGGED).collect();
+    cut.escape_debug().to_string()
 }
 
 fn config<'c>(context: &'c Context, name: &str) -> Result<&'c OidcConfig> {
@@ -139,4 +153,18 @@ fn allowed(context: &Context, return_to: &str) -> Result<String> {
         return Ok(return_to.to_owned());
     }
     Err(Error::field("return_to", "must be a path of this service, such as \"/files\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::loggable;
+
+    #[test]
+    fn what_a_provider_says_cannot_forge_a_line_of_the_log() {
+        assert_eq!(loggable("access_denied"), "access_denied");
+        let forged = loggable("x\n2026-01-01 INFO all is well\r\u{1b}[2J\u{202e}");
+        assert!(!forged.chars().any(char::is_control), "{forged:?}");
+        assert!(forged.starts_with("x\\n2026"), "{forged}");
+        assert_eq!(loggable(&"x".repeat(1000)).len(), 64);
+    }
 }

@@ -51,7 +51,7 @@ pub async fn rebuild(
             let snapshot = choose(context, &options.source, rebuilt, &mut tell).await?;
             // No password fits the hash of what nobody knows.
             let nobody = new_refresh_token()?;
-            let password_hash = context.passwords.hash(nobody).await?;
+            let password_hash = context.passwords.hash("here", nobody).await?;
             conn.transaction(async move |conn| {
                 let mut building = Building { context, conn, rebuilt, tell };
                 building.run(snapshot.as_ref(), &password_hash).await?;

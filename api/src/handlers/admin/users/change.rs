@@ -5,7 +5,7 @@ use nightferry_core::auth::administration;
 use nightferry_core::ids::UserId;
 
 use crate::error_response::Result;
-use crate::extract::access::Admin;
+use crate::extract::access::AdminSession;
 use crate::extract::{Caller, ClientOrigin, Id, Json};
 use crate::state::Api;
 use crate::wire::administration::{Account, ChangeAccount};
@@ -18,7 +18,7 @@ use crate::wire::administration::{Account, ChangeAccount};
         (status = 409, description = "`CONFLICT`: nobody would be left who can administer"),
     ))]
 pub(crate) async fn change(
-    admin: Caller<Admin>,
+    admin: Caller<AdminSession>,
     api: web::Data<Api>,
     origin: ClientOrigin,
     Id(id): Id<UserId>,

@@ -5,7 +5,7 @@ use actix_web::{HttpResponse, web};
 use nightferry_core::auth::account;
 
 use crate::error_response::Result;
-use crate::extract::access::Admin;
+use crate::extract::access::AdminSession;
 use crate::extract::{Caller, ClientOrigin, Json};
 use crate::state::Api;
 use crate::wire::administration::{Account, CreateAccount};
@@ -18,7 +18,7 @@ use crate::wire::administration::{Account, CreateAccount};
         (status = 409, description = "`EMAIL_TAKEN`"),
     ))]
 pub(crate) async fn create(
-    admin: Caller<Admin>,
+    admin: Caller<AdminSession>,
     api: web::Data<Api>,
     origin: ClientOrigin,
     Json(body): Json<CreateAccount>,

@@ -2,20 +2,21 @@
 //! network together, and what strangers do elsewhere never counts where the owner has signed in before. Accounts that
 //! do not exist are treated like those that do. See docs/adr/0012.
 
-use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod notes;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
+pub use self::notes::FailureNotes;
+use self::notes::write_down;
+pub(super) use self::notes::{Reason, turned_away};
 use super::network;
 use crate::config::LimitsConfig;
 use crate::context::Context;
-use crate::db::audit::{self, Event, Origin};
-use crate::db::sign_in_guard::{self as table, Failures, Standing};
+use crate::db::audit::Origin;
+use crate::db::sign_in_guard::{self as table, AccountHash, Failures, Standing};
 use crate::error::{Error, Result};
 use crate::ids::UserId;
 
@@ -23,70 +24,20 @@ use crate::ids::UserId;
 const MOST_DOUBLINGS: u32 = 2;
 /// How long it is remembered that a network has reached the limit.
 const REMEMBERED: Duration = Duration::from_secs(86_400);
-/// Failed sign-ins that one process writes to the audit log in a minute, of accounts that exist, and of those that do
-/// not. Whoever tries more than that is seen in what is counted; the log stays readable and small.
-const WRITTEN_A_MINUTE: [NonZeroU32; 2] = [per_minute(120), per_minute(30)];
-
-const fn per_minute(number: u32) -> NonZeroU32 {
-    match NonZeroU32::new(number) {
-        Some(number) => number,
-        None => NonZeroU32::MIN,
-    }
-}
-
-/// Why a sign-in failed, for the audit log alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reason {
-    UnknownAccount,
-    WrongPassword,
-    Disabled,
-}
-
-impl Reason {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownAccount => "unknown_account",
-            Self::WrongPassword => "wrong_password",
-            Self::Disabled => "disabled",
-        }
-    }
-}
-
-/// How much of what fails is written down. Clones share it.
-#[derive(Debug, Clone)]
-pub struct FailureNotes(Arc<Notes>);
-
-#[derive(Debug)]
-struct Notes {
-    known: DefaultDirectRateLimiter,
-    unknown: DefaultDirectRateLimiter,
-    unwritten: AtomicU64,
-}
-
-impl Default for FailureNotes {
-    fn default() -> Self {
-        let [known, unknown] = WRITTEN_A_MINUTE.map(|most| RateLimiter::direct(Quota::per_minute(most)));
-        Self(Arc::new(Notes { known, unknown, unwritten: AtomicU64::new(0) }))
-    }
-}
-
-impl FailureNotes {
-    /// Whether one more may be written; then, how many were not since the last one.
-    fn take(&self, known: bool) -> Option<u64> {
-        let bucket = if known { &self.0.known } else { &self.0.unknown };
-        if bucket.check().is_ok() {
-            return Some(self.0.unwritten.swap(0, Ordering::Relaxed));
-        }
-        self.0.unwritten.fetch_add(1, Ordering::Relaxed);
-        None
-    }
-}
 
 /// One attempt to sign in that may go on.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    standing: Standing,
+    account: AccountHash,
+    email: String,
     network: String,
+}
+
+impl Attempt {
+    /// The network it comes from.
+    pub(super) fn network(&self) -> &str {
+        &self.network
+    }
 }
 
 /// Looks whether somebody may try at all.
@@ -105,8 +56,22 @@ pub(super) async fn look(
     let standing = table::standing(conn, email, &network, now - limits.failed_login_window).await?;
     match refused_until(&standing, limits, now) {
         Some(until) => Err(refused(until, now)),
-        None => Ok(Attempt { standing, network }),
+        None => Ok(Attempt { account: standing.account, email: email.to_owned(), network }),
     }
+}
+
+/// Looks once more, within the transaction that tells the outcome: of attempts at the same time on one account each sees
+/// the ones before it, wherever they come from. Answers until when this one may not try, if that is so by now.
+async fn look_again(
+    limits: &LimitsConfig,
+    conn: &mut AsyncPgConnection,
+    attempt: &Attempt,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>> {
+    let Attempt { account, email, network } = attempt;
+    table::hold(conn, account).await?;
+    let standing = table::standing(conn, email, network, now - limits.failed_login_window).await?;
+    Ok(refused_until(&standing, limits, now))
 }
 
 /// Until when one may not try, if that is so.
@@ -140,81 +105,56 @@ pub(super) async fn failed(
     let limits = &context.config.limits;
     let note = context.failure_notes.take(account.is_some());
     let mut conn = context.db.conn().await?;
-    let told = conn
+    let (told, blocked) = conn
         .transaction(async move |conn| {
-            let Attempt { standing, network } = attempt;
-            let first = next(None, limits, now);
-            let before = table::lock_or_begin(conn, &standing.account, network, &first).await?;
-            if let Some(until) =
-                before.as_ref().and_then(|row| row.blocked_until).filter(|until| *until > now)
-            {
-                return Ok::<_, Error>(refused(until, now));
+            let Attempt { account, network, .. } = attempt;
+            if let Some(until) = look_again(limits, conn, attempt, now).await? {
+                return Ok::<_, Error>((refused(until, now), None));
             }
+            let first = next(None, limits, now);
+            let before = table::lock_or_begin(conn, account, network, &first).await?;
             let after = match &before {
                 None => first,
                 Some(before) => {
                     let after = next(Some(before), limits, now);
-                    table::put(conn, &standing.account, network, &after).await?;
+                    table::put(conn, account, network, &after).await?;
                     after
                 }
             };
             metrics::counter!("nightferry_logins_total", "outcome" => "failed").increment(1);
-            let blocked = after.blocked_until.filter(|until| *until > now);
-            if let Some(until) = blocked.filter(|_| account.is_some() || note.is_some()) {
-                let detail = serde_json::json!({ "network": network, "until": until });
-                audit::record(conn, event("session.locked_out", account, origin, detail)).await?;
-            }
-            Ok(Error::InvalidCredentials)
+            Ok((Error::InvalidCredentials, after.blocked_until.filter(|until| *until > now)))
         })
         .await?;
+    let mut lines = Vec::new();
     if let Some(unwritten) = note {
         let detail = serde_json::json!({ "reason": reason.as_str(), "unwritten_before": unwritten });
-        tokio::spawn(write_down(context.clone(), account, origin.clone(), detail));
+        lines.push(("session.login_failed", detail));
     }
+    if let Some(until) = blocked.filter(|_| account.is_some() || note.is_some()) {
+        let detail = serde_json::json!({ "network": attempt.network, "until": until });
+        lines.push(("session.locked_out", detail));
+    }
+    write_down(context, account, origin, lines);
     Ok(told)
 }
 
-async fn write_down(context: Context, account: Option<UserId>, origin: Origin, detail: serde_json::Value) {
-    let writing = async {
-        let mut conn = context.db.conn().await?;
-        audit::record(&mut conn, event("session.login_failed", account, &origin, detail)).await
-    };
-    if let Err(error) = writing.await {
-        tracing::warn!(%error, ip = origin.ip, "a failed sign-in could not be written to the audit log");
-    }
-}
-
-fn event<'a>(
-    action: &'static str,
-    account: Option<UserId>,
-    origin: &'a Origin,
-    detail: serde_json::Value,
-) -> Event<'a> {
-    // Of an account that does not exist, what was typed is not kept: people type passwords there.
-    let target_id = account.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
-    Event { actor: None, action, target_type: "user", target_id, origin, detail }
-}
-
-/// Lets a right password through, in the transaction that starts the session. What others tried at the same time counts:
-/// a guess that is right but came when the limit was reached is told nothing.
+/// Lets a right password through, in the transaction of what it was for. What others tried at the same time counts: a guess
+/// that is right but came when a limit was reached is told nothing.
 ///
 /// # Errors
 /// [`Error::RateLimited`].
 pub(super) async fn passed(
+    context: &Context,
     conn: &mut AsyncPgConnection,
     attempt: &Attempt,
     user: UserId,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let Attempt { standing, network } = attempt;
-    if let Some(row) = table::lock(conn, &standing.account, network).await? {
-        if let Some(until) = row.blocked_until.filter(|until| *until > now) {
-            return Err(refused(until, now));
-        }
-        table::forget(conn, &standing.account, network).await?;
+    if let Some(until) = look_again(&context.config.limits, conn, attempt, now).await? {
+        return Err(refused(until, now));
     }
-    metrics::counter!("nightferry_logins_total", "outcome" => "ok").increment(1);
-    table::note_network(conn, user, network, now).await
+    table::forget(conn, &attempt.account, &attempt.network).await?;
+    table::note_network(conn, user, &attempt.network, now).await
 }
 
 /// The row after one more failure.
@@ -303,14 +243,5 @@ mod tests {
         assert_eq!(refused_until(&standing(true, 1000, None), &limits, now), None);
         assert_eq!(refused_until(&standing(true, 0, Some(minutes(6))), &limits, now), Some(minutes(6)));
         assert_eq!(refused_until(&standing(false, 0, Some(minutes(5))), &limits, now), None);
-    }
-
-    #[test]
-    fn what_is_not_written_is_counted() {
-        let notes = FailureNotes::default();
-        let written = (0..100).filter(|_| notes.take(false).is_some()).count();
-        assert!((30..40).contains(&written), "{written}");
-        assert!(notes.take(true).unwrap() >= 60);
-        assert_eq!(notes.take(true), Some(0));
     }
 }

@@ -1,0 +1,72 @@
+//! Who of a provider elsewhere is linked to an account: list them, and take a link away.
+
+use diesel_async::AsyncConnection as _;
+
+use super::session_list;
+use crate::config::AuthConfig;
+use crate::context::Context;
+use crate::db::audit::{self, Event, Origin};
+use crate::db::identities::{self, Identity};
+use crate::error::{Error, Result};
+use crate::ids::UserId;
+
+/// Who is linked to an account, those first who were linked first.
+///
+/// # Errors
+/// Whatever the database meets.
+pub async fn list(context: &Context, user: UserId) -> Result<Vec<Identity>> {
+    let mut conn = context.db.conn().await?;
+    identities::of_user(&mut conn, user).await
+}
+
+/// The provider of an identity: its name in the configuration, or its issuer where it is not configured any more.
+pub fn provider<'a>(auth: &'a AuthConfig, identity: &'a Identity) -> &'a str {
+    let issuer = identity.issuer.trim_end_matches('/');
+    let named = auth.oidc.iter().find(|(_, provider)| provider.issuer == issuer);
+    named.map_or(&identity.issuer, |(name, _)| name)
+}
+
+/// What an operator calls an identity: its provider, a slash, and what the provider calls the person.
+pub fn id(auth: &AuthConfig, identity: &Identity) -> String {
+    format!("{}/{}", provider(auth, identity), identity.subject)
+}
+
+/// Takes a link away, by its [`id`], and ends all sessions of the account: nobody knows which of them it began. Answers the
+/// link and how many sessions ended.
+///
+/// # Errors
+/// [`Error::NotFound`] when nobody of this id is linked to the account.
+pub async fn unlink(
+    context: &Context,
+    user: UserId,
+    wanted: &str,
+    origin: &Origin,
+) -> Result<(Identity, usize)> {
+    let auth = &context.config.auth;
+    let now = context.clock.now();
+    let mut conn = context.db.conn().await?;
+    conn.transaction(async move |conn| {
+        let linked = identities::of_user(conn, user).await?;
+        let found = linked.into_iter().find(|identity| id(auth, identity) == wanted);
+        let identity = found.ok_or(Error::NotFound("identity"))?;
+        if !identities::remove(conn, user, &identity.issuer, &identity.subject).await? {
+            return Err(Error::NotFound("identity"));
+        }
+        let ended = session_list::end_all_in(conn, user, None, now).await?;
+        let event = Event {
+            actor: None,
+            action: "identity.unlink",
+            target_type: "user",
+            target_id: user.to_string(),
+            origin,
+            detail: serde_json::json!({
+                "issuer": identity.issuer,
+                "subject": identity.subject,
+                "sessions_ended": ended,
+            }),
+        };
+        audit::record(conn, event).await?;
+        Ok((identity, ended))
+    })
+    .await
+}

@@ -1,0 +1,15 @@
+//! Random bytes from the system.
+
+use rand::TryRngCore as _;
+
+use crate::error::{Error, Result};
+
+/// Fills `bytes`.
+///
+/// # Errors
+/// [`Error::Internal`] when the system has no randomness to give.
+pub(super) fn fill(bytes: &mut [u8]) -> Result<()> {
+    rand::rngs::OsRng
+        .try_fill_bytes(bytes)
+        .map_err(|error| Error::Internal(format!("the system's random source failed: {error}")))
+}

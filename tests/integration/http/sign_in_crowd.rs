@@ -1,0 +1,65 @@
+//! Many who sign in at once from one place keep nobody waiting who comes from another.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nightferry_tests::harness::api::{Api, PASSWORD, answered};
+use nightferry_tests::harness::{World, eventually};
+use reqwest::{Method, RequestBuilder};
+use serde_json::json;
+
+fn login_from(api: &Api, network: &str, email: &str) -> RequestBuilder {
+    api.request(Method::POST, "/api/auth/login")
+        .header("x-forwarded-for", network)
+        .json(&json!({ "email": email, "password": PASSWORD }))
+}
+
+/// Many logins at once from one place, and how many of them have been answered: the status of each.
+fn crowd(
+    api: &Api,
+    many: usize,
+    email: &str,
+) -> (Arc<AtomicUsize>, impl Future<Output = Vec<reqwest::StatusCode>> + 'static) {
+    let done = Arc::new(AtomicUsize::new(0));
+    let logins = (0..many).map(|_| {
+        let (request, done) = (login_from(api, "192.0.2.1", email), done.clone());
+        tokio::spawn(async move {
+            let status = request.send().await.unwrap().status();
+            done.fetch_add(1, Ordering::SeqCst);
+            status
+        })
+    });
+    let logins: Vec<_> = logins.collect();
+    (done, async { futures_util::future::join_all(logins).await.into_iter().map(Result::unwrap).collect() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_from_elsewhere_does_not_stand_behind_a_crowd() {
+    let world =
+        World::with("server.trusted_proxies", "127.0.0.0/8").set("auth.bcrypt_cost", "10").build().await;
+    let api = world.start_api();
+    let ann = api.person().await;
+    let (done, crowd) = crowd(&api, 50, &ann.email);
+    eventually("the first of them is in", || async { (done.load(Ordering::SeqCst) > 0).then_some(()) }).await;
+    assert_eq!(answered(login_from(&api, "192.0.2.2", &ann.email)).await.0, 200);
+    let before = done.load(Ordering::SeqCst);
+    assert!(before < 30, "{before} of 50 were let in before the one from elsewhere");
+    // A whole office may come at once, too.
+    assert!(crowd.await.iter().all(|status| *status == 200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_that_is_too_large_is_told_to_come_back() {
+    let world = World::with("server.trusted_proxies", "127.0.0.0/8")
+        .set("auth.bcrypt_cost", "10")
+        .set("limits.enabled", "false")
+        .build()
+        .await;
+    let api = world.start_api();
+    let ann = api.person().await;
+    let statuses = crowd(&api, 150, &ann.email).1.await;
+    let of = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
+    assert!(of(200) >= 60 && of(429) > 0 && of(200) + of(429) == 150, "{statuses:?}");
+    let response = login_from(&api, "192.0.2.1", &ann.email).send().await.unwrap();
+    assert_eq!(response.status(), 200, "it is as before when they have gone");
+}
