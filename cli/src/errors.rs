@@ -199,6 +199,7 @@ fn of_domain(act: &dyn fmt::Display, error: &Error) -> Failure {
         | Error::Archived(_)
         | Error::PreconditionFailed
         | Error::FileTooLarge { .. }
+        | Error::UploadsBusy { .. }
         | Error::QuotaExceeded { .. }
         | Error::RangeNotSatisfiable { .. }
         | Error::ChecksumMismatch { .. } => failure,
@@ -225,7 +226,9 @@ fn classify(error: &Error) -> (Exit, &'static str) {
         Error::SyncAlreadyRunning(_) => (Exit::Conflict, "sync_already_running"),
         Error::PlanChanged { .. } => (Exit::Conflict, "plan_changed"),
         Error::Store(error) => classify_store(error.is_outage()),
-        Error::StoreUnavailable { .. } | Error::NoLocalStore => classify_store(true),
+        Error::StoreUnavailable { .. } | Error::UploadsBusy { .. } | Error::NoLocalStore => {
+            classify_store(true)
+        }
         Error::DatabaseUnavailable(_) => (Exit::Unreachable, DATABASE_UNAVAILABLE),
         Error::Database(_) => (Exit::Failed, DATABASE_ERROR),
         Error::Unauthenticated

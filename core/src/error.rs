@@ -137,6 +137,15 @@ pub enum Error {
         /// When to try again.
         retry_after: Duration,
     },
+    /// Other uploads hold all the memory there is for those of unknown length.
+    #[error(
+        "Too many uploads are under way that do not say how long they are. Try again shortly, or send a Content-Length: \
+         such an upload never waits."
+    )]
+    UploadsBusy {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// Every local store is being emptied, so that nothing may be written to any.
     #[error(
         "Nothing can be stored at the moment: every local store is being emptied. An administrator can take that back."

@@ -17,5 +17,6 @@ mod oidc;
 mod personal_tokens;
 mod sessions;
 mod signing_keys;
+mod slow_clients;
 mod stores;
 mod uploads;
