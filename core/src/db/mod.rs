@@ -1,5 +1,9 @@
 //! Postgres: the pool, its deadlines, and one module per table. The only place in the workspace that knows SQL;
 //! it knows nothing of stores.
+//!
+//! Transactions that lock rows of several tables do so in one order, so that no two wait for each other: the account first
+//! (those of several administrators by id), then its sessions and tokens, or its files, then the objects behind these. The
+//! engine goes from replicas to files, but with replicas in states that no such transaction waits for.
 
 pub mod audit;
 pub mod catalog;

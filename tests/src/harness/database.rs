@@ -43,3 +43,8 @@ pub async fn execute(db: &Database, sql: &str) -> Result<usize> {
     let mut conn = db.conn().await?;
     Ok(diesel::sql_query(sql).execute(&mut conn).await?)
 }
+
+/// Executes a statement on a connection that the test holds: one of a transaction, say.
+pub async fn execute_on(conn: &mut nightferry_core::db::Connection<'_>, sql: &str) -> usize {
+    diesel::sql_query(sql).execute(conn).await.unwrap()
+}
