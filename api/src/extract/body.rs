@@ -101,7 +101,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 }
 
 /// Whether a text in the JSON holds `\u0000`, the only way to write it there: Postgres cannot store it.
-fn holds_nul(bytes: &[u8]) -> bool {
+pub(crate) fn holds_nul(bytes: &[u8]) -> bool {
     let mut escaped = false;
     bytes.iter().enumerate().any(|(at, byte)| {
         let escape = escaped;

@@ -144,12 +144,17 @@ async fn put_options(
     })
 }
 
-/// What the client says, unless it says nothing or only that it does not know; then the first bytes, then the name.
+/// What the client says, unless it says nothing, or only that it does not know, or what no header can carry (signatures are
+/// made of ASCII); then the first bytes, then the name.
 fn content_type(request: &UploadRequest, filename: &str, first: &[u8]) -> String {
     const UNKNOWN: &str = "application/octet-stream";
     let said = request.content_type.as_deref().and_then(|text| text.parse::<mime::Mime>().ok());
     match said {
-        Some(said) if said.essence_str() != UNKNOWN && said.as_ref().len() <= 255 => said.to_string(),
+        Some(said)
+            if said.essence_str() != UNKNOWN && said.as_ref().len() <= 255 && said.as_ref().is_ascii() =>
+        {
+            said.to_string()
+        }
         _ => infer::get(first)
             .map(|kind| kind.mime_type().to_owned())
             .or_else(|| mime_guess::from_path(filename).first_raw().map(str::to_owned))

@@ -11,6 +11,7 @@ mod downloads;
 mod files;
 mod headers;
 mod health;
+mod hostile_input;
 mod limits;
 mod lockout;
 mod oidc;

@@ -36,7 +36,7 @@ pub(crate) async fn list(
         who,
         since: time("since", query.since.as_deref())?,
         until: time("until", query.until.as_deref())?,
-        before: query.cursor.as_deref().map(cursor::read::<Position>).transpose()?,
+        before: query.cursor.as_deref().map(position).transpose()?,
         action: query.action,
         target_type: query.target_type,
         target_id: query.target_id,
@@ -48,6 +48,11 @@ pub(crate) async fn list(
     };
     let events = events.into_iter().map(AuditEvent::from).collect();
     Ok(HttpResponse::Ok().json(AuditPage { events, next_cursor }))
+}
+
+fn position(text: &str) -> Result<Position> {
+    let position: Position = cursor::read(text)?;
+    cursor::storable(position.at).map(|_| position).ok_or_else(cursor::refused)
 }
 
 fn time(field: &str, text: Option<&str>) -> Result<Option<DateTime<Utc>>> {

@@ -1,7 +1,7 @@
 //! Lists files in pages.
 
 use actix_web::{HttpResponse, web};
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Utc};
 use nightferry_core::db::files::{ListOrder, ListQuery};
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::list::{self, FolderRef};
@@ -119,7 +119,7 @@ impl Order {
 
 /// A time that every part of the service can hold.
 fn time(micros: i64) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp_micros(micros).filter(|time| (1970..10_000).contains(&time.year()))
+    DateTime::from_timestamp_micros(micros).and_then(cursor::storable)
 }
 
 /// Where a page ended: the order it was read in, and the last file's place in it.
