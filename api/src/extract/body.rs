@@ -64,7 +64,9 @@ fn read(
         .and_then(|text| text.parse::<mime::Mime>().ok())
         .is_some_and(|said| said.subtype() == mime::JSON || said.suffix() == Some(mime::JSON));
     let announced = header(CONTENT_LENGTH).and_then(|text| text.parse::<usize>().ok());
-    let deadline = request.app_data::<web::Data<Api>>().map(|api| api.context.config.server.request_timeout);
+    // Half of what the whole request may take: else it would end first, as if the database had kept it waiting.
+    let deadline =
+        request.app_data::<web::Data<Api>>().map(|api| api.context.config.server.request_timeout / 2);
     let mut payload = payload.take();
     async move {
         if announced.is_some_and(|length| length > LIMIT) {
