@@ -124,7 +124,7 @@ fn domain_outcome(error: &Error) -> (StatusCode, &'static str) {
         Error::RefreshReused => (StatusCode::UNAUTHORIZED, "REFRESH_REUSED"),
         Error::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED"),
         Error::Forbidden(_) => (StatusCode::FORBIDDEN, "FORBIDDEN"),
-        Error::NotFound(_) => (StatusCode::NOT_FOUND, "NOT_FOUND"),
+        Error::NotFound(_) | Error::NoSuch { .. } => (StatusCode::NOT_FOUND, "NOT_FOUND"),
         Error::EmailTaken => (StatusCode::CONFLICT, "EMAIL_TAKEN"),
         Error::NameTaken(_) => (StatusCode::CONFLICT, "NAME_TAKEN"),
         // A download answers 202 with the restore instead.

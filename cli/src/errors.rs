@@ -194,6 +194,7 @@ fn of_domain(act: &dyn fmt::Display, error: &Error) -> Failure {
         | Error::RateLimited { .. }
         | Error::Forbidden(_)
         | Error::NotFound(_)
+        | Error::NoSuch { .. }
         | Error::NameTaken(_)
         | Error::Conflict(_)
         | Error::Archived(_)
@@ -217,7 +218,7 @@ fn classify(error: &Error) -> (Exit, &'static str) {
         Error::BadRequest(_) => (Exit::Usage, "bad_request"),
         Error::RateLimited { .. } => (Exit::Failed, "rate_limited"),
         Error::RangeNotSatisfiable { .. } => (Exit::Usage, "range_not_satisfiable"),
-        Error::NotFound(_) => (Exit::NotFound, "not_found"),
+        Error::NotFound(_) | Error::NoSuch { .. } => (Exit::NotFound, "not_found"),
         Error::EmailTaken => (Exit::Conflict, "email_taken"),
         Error::NameTaken(_) => (Exit::Conflict, "name_taken"),
         Error::Conflict(_) => (Exit::Conflict, "conflict"),

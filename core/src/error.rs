@@ -68,6 +68,14 @@ pub enum Error {
     /// The thing does not exist, or the caller may not know that it does.
     #[error("There is no such {0}.")]
     NotFound(&'static str),
+    /// What is named by its id does not exist, or lies in the trash.
+    #[error("There is no {noun} {id}, or it is in the trash.")]
+    NoSuch {
+        /// What it would be.
+        noun: &'static str,
+        /// Its id.
+        id: uuid::Uuid,
+    },
     /// An account with this address exists.
     #[error("An account with this email address exists already.")]
     EmailTaken,

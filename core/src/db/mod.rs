@@ -31,6 +31,7 @@ pub mod run_failures;
 pub mod runs;
 pub mod schedules;
 pub mod schema;
+pub mod scope;
 pub mod sessions;
 pub mod sign_in_guard;
 pub mod signing_keys;

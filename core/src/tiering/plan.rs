@@ -6,7 +6,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 use super::copy_parts::MOST_PARTS;
 use super::money::Money;
-use super::{forecast, policy, storage_class};
+use super::{forecast, policy, run, storage_class};
 use crate::checksum::BLOCK;
 use crate::config::{Config, FreeLocalAfter};
 use crate::context::Context;
@@ -69,7 +69,7 @@ impl PlanView {
 /// Makes and saves a plan of what a run of `scope` would do now. Nothing but the plan itself is written.
 ///
 /// # Errors
-/// Whatever the database meets; then no plan is left.
+/// [`Error::NoSuch`] for a scope that names something that is not there.
 pub async fn make(
     context: &Context,
     scope: &RunScope,
@@ -88,6 +88,7 @@ pub async fn make(
     let mut conn = context.db.conn().await?;
     let plan = conn
         .transaction(async move |conn| {
+            run::require_scope(conn, scope).await?;
             let policy = policy::in_force(context, conn).await?;
             let fingerprint = policy::fingerprint_of(config, &policy);
             let new = NewPlan { requested_by, scope, fingerprint: &fingerprint, expires_at };

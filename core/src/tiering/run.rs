@@ -9,7 +9,7 @@ use crate::db::enums::RunStatus;
 use crate::db::policy::Policy;
 use crate::db::replicas::{self, Planned};
 use crate::db::runs::{self, NewRun, Run, RunScope};
-use crate::db::{files, plans, schedules};
+use crate::db::{files, plans, schedules, scope};
 use crate::error::{Error, Result};
 use crate::ids::{FileId, PlanId, RunId, UserId};
 
@@ -22,7 +22,8 @@ pub const NIGHTLY: &str = "sync";
 /// favour of one that need not: what it has not copied is left to the new run, or to the next that has it in its scope.
 ///
 /// # Errors
-/// [`Error::SyncAlreadyRunning`]; [`Error::PlanChanged`] for a plan that does not hold any more.
+/// [`Error::SyncAlreadyRunning`]; [`Error::NoSuch`] for a scope that names something that is not there;
+/// [`Error::PlanChanged`] for a plan that does not hold any more.
 pub async fn request(context: &Context, run: NewRun, origin: &Origin) -> Result<Run> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
@@ -30,6 +31,7 @@ pub async fn request(context: &Context, run: NewRun, origin: &Origin) -> Result<
         if let Some(plan) = run.scope.plan_id {
             plan::require_unchanged(context, conn, plan).await?;
         }
+        require_scope(conn, &run.scope).await?;
         if window::opens_at(context, run.trigger).is_none() {
             end_waiting(context, conn).await?;
         }
@@ -38,6 +40,17 @@ pub async fn request(context: &Context, run: NewRun, origin: &Origin) -> Result<
         Ok(run)
     })
     .await
+}
+
+/// A run of what does not exist would end well without having moved anything.
+///
+/// # Errors
+/// [`Error::NoSuch`].
+pub(super) async fn require_scope(conn: &mut AsyncPgConnection, scope: &RunScope) -> Result<()> {
+    match scope::first_missing(conn, scope).await? {
+        Some((noun, id)) => Err(Error::NoSuch { noun, id }),
+        None => Ok(()),
+    }
 }
 
 /// Ends the active run if it waits for the transfer window.
