@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nightferry_tests::harness::api::{Api, Person, answered};
-use nightferry_tests::harness::database::texts;
+use nightferry_tests::harness::database::{execute_on, texts};
 use nightferry_tests::harness::{World, eventually, pattern};
 use reqwest::Body;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -117,4 +117,34 @@ async fn a_body_that_does_not_come_is_the_clients_fault() {
     assert!(began.elapsed() < Duration::from_secs(2), "the whole request's time is up");
     assert!(refused.starts_with("HTTP/1.1 400 "), "{refused}");
     assert!(refused.contains("did not arrive in time"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_metrics_and_goes_away_does_not_make_the_database_count_twice() {
+    let world = World::new().await;
+    let api = world.start_api();
+    let counting = async |at_least: usize| {
+        let sql = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+                   WHERE NOT l.granted AND a.datname = current_database()";
+        eventually("the database counts", async || {
+            let counting: usize = texts(&world.context.db, sql).await[0].parse().unwrap();
+            (counting >= at_least).then_some(())
+        })
+        .await;
+    };
+    let mut holder = world.context.db.conn().await.unwrap();
+    execute_on(&mut holder, "BEGIN").await;
+    execute_on(&mut holder, "LOCK TABLE replicas IN ACCESS EXCLUSIVE MODE").await;
+    for _ in 0..5 {
+        let asking = send(&api, "GET /metrics HTTP/1.1", "").await;
+        counting(1).await;
+        asking.set_zero_linger().unwrap();
+    }
+
+    let twice = tokio::time::timeout(Duration::from_secs(2), counting(2)).await;
+
+    assert!(twice.is_err(), "it counts for each");
+    execute_on(&mut holder, "COMMIT").await;
+    let metrics = api.request(reqwest::Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("nightferry_replicas"), "{metrics}");
 }
