@@ -252,6 +252,15 @@ pub fn exit_of_store(error: &StoreError) -> Exit {
     classify_store(error.is_outage()).0
 }
 
+/// A command line that is none, as its parser says it.
+pub fn of_command_line(error: &clap::Error) -> Failure {
+    let text = error.to_string();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let what = first.strip_prefix("error: ").unwrap_or("The command is not complete");
+    Failure::usage(what.split_whitespace().collect::<Vec<_>>().join(" "))
+        .advise_command("see how it is written", "help")
+}
+
 impl From<ConfigErrors> for Failure {
     fn from(errors: ConfigErrors) -> Self {
         let count = errors.problems().len();
@@ -303,6 +312,20 @@ mod tests {
         assert_eq!(exit(&Error::DatabaseUnavailable(String::new())), 6);
         assert_eq!(exit(&Error::StoreUnavailable { retry_after: Duration::ZERO }), 6);
         assert_eq!(exit(&Error::Internal(String::new())), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_command_line_is_one_sentence() {
+        let what = |words: &[&str]| {
+            of_command_line(&crate::args::command().try_get_matches_from(words).unwrap_err()).what
+        };
+        assert_eq!(what(&["nightferry", "sync", "--frobnicate"]), "unexpected argument '--frobnicate' found");
+        assert!(
+            what(&["nightferry", "sync", "show"]).ends_with("<RUN>"),
+            "{}",
+            what(&["nightferry", "sync", "show"])
+        );
+        assert_eq!(what(&["nightferry"]), "The command is not complete");
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod accounts;
 mod admin;
 mod admin_users;
 mod audit;
+mod commands;
 mod cookies;
 mod downloads;
 mod files;
