@@ -31,11 +31,6 @@ impl UploadsConfig {
         self.buffer_pool_mb.saturating_mul(MEBIBYTE)
     }
 
-    /// Size of a part, in bytes.
-    pub fn part_size_bytes(&self) -> u64 {
-        self.part_size_mb.saturating_mul(MEBIBYTE)
-    }
-
     pub(super) fn check(&self, server: &ServerConfig, problems: &mut Problems) {
         check_part_count("uploads.part_size_mb", self.part_size_mb, server, problems);
         if self.reap_after <= server.client_idle_timeout {
