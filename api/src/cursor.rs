@@ -26,6 +26,15 @@ pub(crate) fn write<T: Serialize>(position: &T) -> Result<String> {
     Ok(URL_SAFE_NO_PAD.encode(json))
 }
 
+/// Where the next page begins: after the last one of `rows`, if there are `more`.
+pub(crate) fn next<R, T: Serialize>(
+    rows: &[R],
+    more: bool,
+    position: impl FnOnce(&R) -> T,
+) -> Result<Option<String>> {
+    rows.last().filter(|_| more).map(|last| write(&position(last))).transpose()
+}
+
 /// Reads what [`write`] wrote.
 ///
 /// # Errors

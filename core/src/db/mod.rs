@@ -107,6 +107,14 @@ impl Database {
     }
 }
 
+/// A page of at most `limit` rows, and whether there are more: of rows of which one more than that was asked for.
+pub fn cut<T>(mut rows: Vec<T>, limit: i64) -> (Vec<T>, bool) {
+    let most = usize::try_from(limit).unwrap_or(0);
+    let more = rows.len() > most;
+    rows.truncate(most);
+    (rows, more)
+}
+
 /// A stored count as the unsigned number it is; the database's constraints keep it from being negative.
 pub fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)

@@ -6,7 +6,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 use super::copy_parts::MOST_PARTS;
 use super::money::Money;
-use super::{forecast, policy, run, storage_class};
+use super::{forecast, policy, storage_class};
 use crate::checksum::BLOCK;
 use crate::config::{Config, FreeLocalAfter};
 use crate::context::Context;
@@ -14,7 +14,7 @@ use crate::db::audit::{self, Event, Origin};
 use crate::db::plans::{self, Change, Group, Item, NewPlan, Parts, Plan, Position};
 use crate::db::policy::DEFAULT_RULE;
 use crate::db::runs::RunScope;
-use crate::db::unsigned;
+use crate::db::{cut, unsigned};
 use crate::error::{Error, FieldError, Result};
 use crate::ids::{PlanId, UserId};
 
@@ -88,7 +88,7 @@ pub async fn make(
     let mut conn = context.db.conn().await?;
     let plan = conn
         .transaction(async move |conn| {
-            run::require_scope(conn, scope).await?;
+            super::scope::require(conn, scope).await?;
             let policy = policy::in_force(context, conn).await?;
             let fingerprint = policy::fingerprint_of(config, &policy);
             let new = NewPlan { requested_by, scope, fingerprint: &fingerprint, expires_at };
@@ -130,10 +130,7 @@ pub async fn items(
     limit: i64,
 ) -> Result<(Vec<Item>, Option<Position>)> {
     let mut conn = context.db.conn().await?;
-    let mut items = plans::page(&mut conn, id, after, limit.saturating_add(1)).await?;
-    let most = usize::try_from(limit).unwrap_or(0);
-    let more = items.len() > most;
-    items.truncate(most);
+    let (items, more) = cut(plans::page(&mut conn, id, after, limit.saturating_add(1)).await?, limit);
     let last = items.last().map(|last| Position { object: last.object_id, store: last.store.clone() });
     Ok((items, last.filter(|_| more)))
 }

@@ -8,12 +8,13 @@ use crate::db::audit::{self, Event, Origin};
 use crate::db::enums::RunStatus;
 use crate::db::policy::Policy;
 use crate::db::replicas::{self, Planned};
+use crate::db::run_failures::{self, RunFailure};
 use crate::db::runs::{self, NewRun, Run, RunScope};
-use crate::db::{files, plans, schedules, scope};
+use crate::db::{cut, files, plans, schedules};
 use crate::error::{Error, Result};
 use crate::ids::{FileId, PlanId, RunId, UserId};
 
-use super::{plan, policy, window};
+use super::{plan, policy, scope, window};
 
 /// Name of the schedule row of the nightly run.
 pub const NIGHTLY: &str = "sync";
@@ -31,7 +32,7 @@ pub async fn request(context: &Context, run: NewRun, origin: &Origin) -> Result<
         if let Some(plan) = run.scope.plan_id {
             plan::require_unchanged(context, conn, plan).await?;
         }
-        require_scope(conn, &run.scope).await?;
+        scope::require(conn, &run.scope).await?;
         if window::opens_at(context, run.trigger).is_none() {
             end_waiting(context, conn).await?;
         }
@@ -40,17 +41,6 @@ pub async fn request(context: &Context, run: NewRun, origin: &Origin) -> Result<
         Ok(run)
     })
     .await
-}
-
-/// A run of what does not exist would end well without having moved anything.
-///
-/// # Errors
-/// [`Error::NoSuch`].
-pub(super) async fn require_scope(conn: &mut AsyncPgConnection, scope: &RunScope) -> Result<()> {
-    match scope::first_missing(conn, scope).await? {
-        Some((noun, id)) => Err(Error::NoSuch { noun, id }),
-        None => Ok(()),
-    }
 }
 
 /// Ends the active run if it waits for the transfer window.
@@ -301,16 +291,28 @@ async fn view(context: &Context, conn: &mut AsyncPgConnection, run: Run) -> Resu
 /// Whatever the database meets.
 pub async fn page(context: &Context, before: Option<RunId>, limit: i64) -> Result<(Vec<RunView>, bool)> {
     let mut conn = context.db.conn().await?;
-    let mut rows = runs::page(&mut conn, before, limit.saturating_add(1)).await?;
-    let most = usize::try_from(limit).unwrap_or(0);
-    let more = rows.len() > most;
-    rows.truncate(most);
+    let (rows, more) = cut(runs::page(&mut conn, before, limit.saturating_add(1)).await?, limit);
     let mut views = Vec::with_capacity(rows.len());
     for run in rows {
         // At most one run is active, so this asks at most once.
         views.push(view(context, &mut conn, run).await?);
     }
     Ok((views, more))
+}
+
+/// What a run gave up, oldest first, after `after`, at most `limit`; and whether there is more.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn failures(
+    context: &Context,
+    id: RunId,
+    after: Option<uuid::Uuid>,
+    limit: i64,
+) -> Result<(Vec<RunFailure>, bool)> {
+    let mut conn = context.db.conn().await?;
+    runs::find(&mut conn, id).await?.ok_or(Error::NotFound("run"))?;
+    Ok(cut(run_failures::page(&mut conn, id, after, limit.saturating_add(1)).await?, limit))
 }
 
 /// Asks an active run to stop: nothing new is started, what is in flight finishes, the rest waits for the next

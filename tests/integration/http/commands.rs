@@ -1,5 +1,7 @@
 //! The command line as scripts and supervisors meet it: one document whatever happens, and an end when it is asked for.
 
+use std::os::unix::process::ExitStatusExt as _;
+
 use nightferry_tests::harness::database::{execute_on, texts};
 use nightferry_tests::harness::{World, eventually};
 use serde_json::Value;
@@ -80,7 +82,6 @@ async fn ctrl_c_ends_a_look_at_the_audit_log() {
 
     let ended = looking.interrupted().await;
 
-    use std::os::unix::process::ExitStatusExt as _;
     assert_eq!(ended.signal(), Some(2), "{ended} {}", looking.output());
     execute_on(&mut holder, "COMMIT").await;
 }

@@ -42,10 +42,7 @@ pub(crate) async fn list(
         target_id: query.target_id,
     };
     let (events, more) = audit::page(&api.context, &filter, limit).await?;
-    let next_cursor = match events.last() {
-        Some((last, _)) if more => Some(cursor::write(&Position { at: last.at, id: last.id })?),
-        _ => None,
-    };
+    let next_cursor = cursor::next(&events, more, |(last, _)| Position { at: last.at, id: last.id })?;
     let events = events.into_iter().map(AuditEvent::from).collect();
     Ok(HttpResponse::Ok().json(AuditPage { events, next_cursor }))
 }

@@ -54,10 +54,7 @@ pub(crate) async fn list(
         limit,
     };
     let (files, more) = list::page(&api.context, wanted).await?;
-    let next_cursor = match files.last() {
-        Some(last) if more => Some(cursor::write(&Position::of(last, order))?),
-        _ => None,
-    };
+    let next_cursor = cursor::next(&files, more, |last| Position::of(last, order))?;
     let files = files.into_iter().map(|file| {
         let url = api.access_url(file.row.id);
         File::new(file, url)
