@@ -3,10 +3,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Datelike as _, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error_response::{ApiError, Result};
+use crate::extract::holds_nul;
 
 /// Longest cursor read, in bytes: one with the longest file name, escaped, fits.
 const LONGEST: usize = 4096;
@@ -24,6 +26,15 @@ pub(crate) fn write<T: Serialize>(position: &T) -> Result<String> {
     Ok(URL_SAFE_NO_PAD.encode(json))
 }
 
+/// Where the next page begins: after the last one of `rows`, if there are `more`.
+pub(crate) fn next<R, T: Serialize>(
+    rows: &[R],
+    more: bool,
+    position: impl FnOnce(&R) -> T,
+) -> Result<Option<String>> {
+    rows.last().filter(|_| more).map(|last| write(&position(last))).transpose()
+}
+
 /// Reads what [`write`] wrote.
 ///
 /// # Errors
@@ -33,7 +44,15 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T> {
         return Err(refused());
     }
     let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| refused())?;
+    if holds_nul(&json) {
+        return Err(refused());
+    }
     serde_json::from_slice(&json).map_err(|_| refused())
+}
+
+/// The time, if every part of the service can hold it.
+pub(crate) fn storable(time: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    Some(time).filter(|time| (1970..10_000).contains(&time.year()))
 }
 
 #[cfg(test)]
@@ -49,7 +68,8 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for text in ["", "%", "AAAA", "e30=", &"A".repeat(5000), &write(&"other").unwrap()] {
+        let with_nul = write(&("a\0b", 7)).unwrap();
+        for text in ["", "%", "AAAA", "e30=", &"A".repeat(5000), &write(&"other").unwrap(), &with_nul] {
             assert!(read::<(String, i64)>(text).is_err(), "{text:?}");
         }
     }

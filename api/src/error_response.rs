@@ -72,7 +72,7 @@ impl ApiError {
             (_, "STORE_ERROR") => {
                 "A store did not do what was asked. Try again; if it stays so, tell the operator.".to_owned()
             }
-            (_, "STORE_UNAVAILABLE") => {
+            (_, "STORE_UNAVAILABLE") if !matches!(self, Self::Domain(Error::UploadsBusy { .. })) => {
                 "The storage cannot be reached at the moment. Try again shortly.".to_owned()
             }
             (_, "DATABASE_UNAVAILABLE") => {
@@ -96,7 +96,9 @@ impl ApiError {
             return None;
         }
         Some(match self {
-            Self::Domain(Error::StoreUnavailable { retry_after }) => *retry_after,
+            Self::Domain(Error::StoreUnavailable { retry_after } | Error::UploadsBusy { retry_after }) => {
+                *retry_after
+            }
             // Rounded up: who comes back when he was told to gets in.
             Self::Domain(Error::RateLimited { retry_after }) => {
                 Duration::from_secs(retry_after.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX))
@@ -122,7 +124,7 @@ fn domain_outcome(error: &Error) -> (StatusCode, &'static str) {
         Error::RefreshReused => (StatusCode::UNAUTHORIZED, "REFRESH_REUSED"),
         Error::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED"),
         Error::Forbidden(_) => (StatusCode::FORBIDDEN, "FORBIDDEN"),
-        Error::NotFound(_) => (StatusCode::NOT_FOUND, "NOT_FOUND"),
+        Error::NotFound(_) | Error::NoSuch { .. } => (StatusCode::NOT_FOUND, "NOT_FOUND"),
         Error::EmailTaken => (StatusCode::CONFLICT, "EMAIL_TAKEN"),
         Error::NameTaken(_) => (StatusCode::CONFLICT, "NAME_TAKEN"),
         // A download answers 202 with the restore instead.
@@ -137,7 +139,7 @@ fn domain_outcome(error: &Error) -> (StatusCode, &'static str) {
         Error::ChecksumMismatch { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "CHECKSUM_MISMATCH"),
         Error::Store(error) if error.is_outage() => (StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE"),
         Error::Store(_) => (StatusCode::BAD_GATEWAY, "STORE_ERROR"),
-        Error::StoreUnavailable { .. } | Error::NoLocalStore => {
+        Error::StoreUnavailable { .. } | Error::UploadsBusy { .. } | Error::NoLocalStore => {
             (StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE")
         }
         Error::DatabaseUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "DATABASE_UNAVAILABLE"),

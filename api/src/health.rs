@@ -12,7 +12,8 @@ use nightferry_core::db::workers;
 use nightferry_core::error::Result;
 use nightferry_core::health;
 use nightferry_core::store::{Store, StoreRole};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tracing::Instrument as _;
 
 /// How long each check may take.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -20,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const FRESH: Duration = Duration::from_secs(3);
 
 /// What was found.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Report {
     /// Whether the database answers.
     pub(crate) database: bool,
@@ -47,22 +48,34 @@ impl Report {
 /// The last report.
 #[derive(Default)]
 pub(crate) struct Probes {
-    last: Mutex<Option<(Instant, Arc<Report>)>>,
+    last: Arc<Mutex<Last>>,
 }
+
+/// A report, and when it was made.
+type Last = Option<(Instant, Arc<Report>)>;
 
 impl Probes {
     /// A report that is a few seconds old at most. Who comes while one is made waits for it.
     pub(crate) async fn report(&self, context: &Context) -> Arc<Report> {
-        let mut last = self.last.lock().await;
+        let last = self.last.clone().lock_owned().await;
         if let Some((at, report)) = last.as_ref()
             && at.elapsed() < FRESH
         {
             return report.clone();
         }
-        let report = Arc::new(look(context).await);
-        *last = Some((Instant::now(), report.clone()));
-        report
+        // In a task of its own: a look whose client goes away would be begun again by the next one, at once.
+        let looking = tokio::spawn(look_and_note(context.clone(), last).in_current_span());
+        looking.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "looking at the service's health ended badly");
+            Arc::default()
+        })
     }
+}
+
+async fn look_and_note(context: Context, mut last: OwnedMutexGuard<Last>) -> Arc<Report> {
+    let report = Arc::new(look(&context).await);
+    *last = Some((Instant::now(), report.clone()));
+    report
 }
 
 async fn look(context: &Context) -> Report {

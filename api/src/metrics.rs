@@ -1,6 +1,6 @@
 //! Prometheus metrics: what requests come to, and what the database says about replicas, runs and workers.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use actix_web::http::{Method, StatusCode};
@@ -12,7 +12,8 @@ use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::db::{drains, passes, replicas, runs, signed, workers};
 use nightferry_core::error::Result;
 use nightferry_core::tiering::{catalog, forecast};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tracing::Instrument as _;
 
 /// How long what the database said is given out again at least.
 const FRESH: Duration = Duration::from_secs(15);
@@ -32,7 +33,7 @@ static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 pub(crate) struct Metrics {
     handle: Option<PrometheusHandle>,
     /// When what is given out is too old.
-    stale: Mutex<Option<Instant>>,
+    stale: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Metrics {
@@ -42,7 +43,7 @@ impl Metrics {
         let handle = RECORDER.get_or_init(|| {
             install().inspect_err(|error| tracing::warn!(%error, "metrics are not available")).ok()
         });
-        Self { handle: handle.clone(), stale: Mutex::new(None) }
+        Self { handle: handle.clone(), stale: Arc::default() }
     }
 
     /// Everything, as Prometheus reads it.
@@ -62,19 +63,29 @@ impl Metrics {
 
     /// Asks the database, at most every now and then and never twice at once.
     async fn count(&self, context: &Context) {
-        let mut stale = self.stale.lock().await;
-        let began = Instant::now();
-        if stale.is_some_and(|at| began < at) {
+        let stale = self.stale.clone().lock_owned().await;
+        if stale.is_some_and(|at| Instant::now() < at) {
             return;
         }
-        let outcome = tokio::time::timeout(DEADLINE, count(context)).await;
-        let up = matches!(outcome, Ok(Ok(())));
-        if let Ok(Err(error)) = outcome {
-            tracing::warn!(%error, "the database could not be counted for the metrics");
+        // In a task of its own: with a request whose client goes away the database would not stop to count, and the next
+        // one would let it count once more at the same time.
+        let counting = tokio::spawn(count_and_note(context.clone(), stale).in_current_span());
+        if let Err(error) = counting.await {
+            tracing::error!(%error, "counting for the metrics ended badly");
         }
-        gauge!("nightferry_database_up").set(if up { 1.0 } else { 0.0 });
-        *stale = Some(Instant::now() + FRESH.max(began.elapsed().saturating_mul(SHARE)));
     }
+}
+
+/// Counts, and notes until when that is enough.
+async fn count_and_note(context: Context, mut stale: OwnedMutexGuard<Option<Instant>>) {
+    let began = Instant::now();
+    let outcome = tokio::time::timeout(DEADLINE, count(&context)).await;
+    let up = matches!(outcome, Ok(Ok(())));
+    if let Ok(Err(error)) = outcome {
+        tracing::warn!(%error, "the database could not be counted for the metrics");
+    }
+    gauge!("nightferry_database_up").set(if up { 1.0 } else { 0.0 });
+    *stale = Some(Instant::now() + FRESH.max(began.elapsed().saturating_mul(SHARE)));
 }
 
 fn install() -> std::result::Result<PrometheusHandle, BuildError> {

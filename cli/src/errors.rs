@@ -194,11 +194,13 @@ fn of_domain(act: &dyn fmt::Display, error: &Error) -> Failure {
         | Error::RateLimited { .. }
         | Error::Forbidden(_)
         | Error::NotFound(_)
+        | Error::NoSuch { .. }
         | Error::NameTaken(_)
         | Error::Conflict(_)
         | Error::Archived(_)
         | Error::PreconditionFailed
         | Error::FileTooLarge { .. }
+        | Error::UploadsBusy { .. }
         | Error::QuotaExceeded { .. }
         | Error::RangeNotSatisfiable { .. }
         | Error::ChecksumMismatch { .. } => failure,
@@ -216,7 +218,7 @@ fn classify(error: &Error) -> (Exit, &'static str) {
         Error::BadRequest(_) => (Exit::Usage, "bad_request"),
         Error::RateLimited { .. } => (Exit::Failed, "rate_limited"),
         Error::RangeNotSatisfiable { .. } => (Exit::Usage, "range_not_satisfiable"),
-        Error::NotFound(_) => (Exit::NotFound, "not_found"),
+        Error::NotFound(_) | Error::NoSuch { .. } => (Exit::NotFound, "not_found"),
         Error::EmailTaken => (Exit::Conflict, "email_taken"),
         Error::NameTaken(_) => (Exit::Conflict, "name_taken"),
         Error::Conflict(_) => (Exit::Conflict, "conflict"),
@@ -225,7 +227,9 @@ fn classify(error: &Error) -> (Exit, &'static str) {
         Error::SyncAlreadyRunning(_) => (Exit::Conflict, "sync_already_running"),
         Error::PlanChanged { .. } => (Exit::Conflict, "plan_changed"),
         Error::Store(error) => classify_store(error.is_outage()),
-        Error::StoreUnavailable { .. } | Error::NoLocalStore => classify_store(true),
+        Error::StoreUnavailable { .. } | Error::UploadsBusy { .. } | Error::NoLocalStore => {
+            classify_store(true)
+        }
         Error::DatabaseUnavailable(_) => (Exit::Unreachable, DATABASE_UNAVAILABLE),
         Error::Database(_) => (Exit::Failed, DATABASE_ERROR),
         Error::Unauthenticated
@@ -246,6 +250,15 @@ fn classify(error: &Error) -> (Exit, &'static str) {
 /// Exit code of a store that failed its check.
 pub fn exit_of_store(error: &StoreError) -> Exit {
     classify_store(error.is_outage()).0
+}
+
+/// A command line that is none, as its parser says it.
+pub fn of_command_line(error: &clap::Error) -> Failure {
+    let text = error.to_string();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let what = first.strip_prefix("error: ").unwrap_or("The command is not complete");
+    Failure::usage(what.split_whitespace().collect::<Vec<_>>().join(" "))
+        .advise_command("see how it is written", "help")
 }
 
 impl From<ConfigErrors> for Failure {
@@ -299,6 +312,20 @@ mod tests {
         assert_eq!(exit(&Error::DatabaseUnavailable(String::new())), 6);
         assert_eq!(exit(&Error::StoreUnavailable { retry_after: Duration::ZERO }), 6);
         assert_eq!(exit(&Error::Internal(String::new())), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_command_line_is_one_sentence() {
+        let what = |words: &[&str]| {
+            of_command_line(&crate::args::command().try_get_matches_from(words).unwrap_err()).what
+        };
+        assert_eq!(what(&["nightferry", "sync", "--frobnicate"]), "unexpected argument '--frobnicate' found");
+        assert!(
+            what(&["nightferry", "sync", "show"]).ends_with("<RUN>"),
+            "{}",
+            what(&["nightferry", "sync", "show"])
+        );
+        assert_eq!(what(&["nightferry"]), "The command is not complete");
     }
 
     #[test]

@@ -22,14 +22,21 @@ use crate::output::Output;
 
 /// Runs one command line, from its words to its exit code.
 pub fn main_with(words: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let parsed = args::command().try_get_matches_from(words).and_then(|found| Cli::from_arg_matches(&found));
+    let words: Vec<OsString> = words.into_iter().collect();
+    let parsed = args::command().try_get_matches_from(&words).and_then(|found| Cli::from_arg_matches(&found));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             // Also the way in which clap hands over the texts of --help and --version. When nobody reads them,
             // there is nobody to tell.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+            if !error.use_stderr() {
+                return Exit::Ok.into();
+            }
+            if words.iter().take_while(|word| *word != "--").any(|word| word == "--json") {
+                Output::document_of(&errors::of_command_line(&error));
+            }
+            return Exit::Usage.into();
         }
     };
     let output = Output::new(&cli.global);

@@ -156,15 +156,35 @@ impl Output {
     pub(crate) fn error(&self, failure: &Failure) {
         self.problem(failure);
         if self.json {
-            // Standard output is gone when this fails, and the error was said already.
-            let _ = self.result(&ErrorDocument::of(failure, &self.invocation), |_| String::new());
+            print_document(failure, &self.invocation);
         }
+    }
+
+    /// Prints the one document of a command line that could not be read, and so has no options.
+    pub(crate) fn document_of(failure: &Failure) {
+        print_document(failure, "nightferry");
+    }
+
+    /// The end of a document that was begun and cannot be gone on with: an object's last member, and its brace.
+    pub(crate) fn broken_off(&self, failure: &Failure) -> String {
+        let error = serde_json::to_string(&ErrorDocument::of(failure, &self.invocation));
+        error
+            .ok()
+            .and_then(|error| error.strip_prefix('{').map(|rest| format!(",{rest}")))
+            .unwrap_or_else(|| "}".to_owned())
     }
 
     /// Says what went wrong with a command whose result was printed already.
     pub(crate) fn problem(&self, failure: &Failure) {
         let head = style_stderr(&Style::new().red().bold(), "error:");
         say(&format!("{head} {}", failure_text(failure, &self.invocation)));
+    }
+}
+
+fn print_document(failure: &Failure, invocation: &str) {
+    // Standard output is gone when this fails, and the error was said already.
+    if let Ok(document) = serde_json::to_string_pretty(&ErrorDocument::of(failure, invocation)) {
+        let _ = print(&document);
     }
 }
 
@@ -275,6 +295,16 @@ mod tests {
     fn a_failure_as_a_document() {
         let failure = cannot("list the runs")(Error::DatabaseUnavailable("connection refused".to_owned()));
         insta::assert_json_snapshot!(ErrorDocument::of(&failure, "nightferry --config my.toml"));
+    }
+
+    #[test]
+    fn a_document_that_breaks_off_is_still_one() {
+        let output = Output::new(&GlobalArgs { json: true, ..GlobalArgs::default() });
+        let failure = cannot("list the files")(Error::DatabaseUnavailable("gone".to_owned()));
+        let document = format!("{{\"items\":[1,2]{}", output.broken_off(&failure));
+        let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+        assert_eq!(document["items"], serde_json::json!([1, 2]));
+        assert_eq!(document["error"]["kind"], "database_unavailable");
     }
 
     #[test]

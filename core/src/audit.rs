@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::context::Context;
 use crate::db::audit::{self, Filter, Who, Written};
 use crate::db::enums::AuditActor;
-use crate::db::users;
+use crate::db::{cut, users};
 use crate::error::{Error, Result};
 use crate::ids::UserId;
 
@@ -29,13 +29,8 @@ pub async fn page(
     if filter.action.as_deref().is_some_and(|action| !is_action(action)) {
         return Err(Error::field("action", "must be an action such as user.role, or all of a noun: user.*"));
     }
-    let most = usize::try_from(limit).unwrap_or(0);
     let mut conn = context.db.conn().await?;
-    // One more than asked for tells whether there is a next page.
-    let mut events = audit::page(&mut conn, filter, limit.saturating_add(1)).await?;
-    let more = events.len() > most;
-    events.truncate(most);
-    Ok((events, more))
+    Ok(cut(audit::page(&mut conn, filter, limit.saturating_add(1)).await?, limit))
 }
 
 fn is_action(text: &str) -> bool {

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::db::Database;
 use crate::error::Result;
 use crate::file::access::AccessLog;
+use crate::file::upload::UploadMemory;
 use crate::health::Health;
 use crate::stores::Stores;
 use crate::tiering::pace::Pace;
@@ -41,8 +42,8 @@ pub struct Context {
     pub clock: Clock,
     /// When files were read, until it is written.
     pub accesses: AccessLog,
-    /// KiB that uploads may hold in memory, all together.
-    pub upload_memory: Arc<Semaphore>,
+    /// What uploads may hold in memory, all together.
+    pub upload_memory: UploadMemory,
     /// Streams that copies may have open, all together.
     pub copy_streams: Arc<Semaphore>,
     /// The bandwidth that copies share.
@@ -56,8 +57,6 @@ impl Context {
     /// [`crate::error::Error::Store`] when a store's settings cannot work.
     pub fn new(config: Config, clock: Clock) -> Result<Self> {
         let stores = Stores::open(&config)?;
-        let pool_kib =
-            usize::try_from(config.uploads.buffer_pool_mb.saturating_mul(1024)).unwrap_or(usize::MAX);
         Ok(Self {
             db: Database::open(&config.database),
             tokens: AccessTokens::new(&config.auth),
@@ -65,7 +64,7 @@ impl Context {
             passwords: PasswordHasher::new(config.auth.bcrypt_cost),
             failure_notes: FailureNotes::default(),
             accesses: AccessLog::default(),
-            upload_memory: Arc::new(Semaphore::new(pool_kib.min(Semaphore::MAX_PERMITS))),
+            upload_memory: UploadMemory::new(&config),
             copy_streams: Arc::new(Semaphore::new(config.tiering.streams.clamp(1, Semaphore::MAX_PERMITS))),
             pace: Pace::new(&config.tiering, clock.clone()),
             health: Health::new(&config.health),

@@ -68,6 +68,14 @@ pub enum Error {
     /// The thing does not exist, or the caller may not know that it does.
     #[error("There is no such {0}.")]
     NotFound(&'static str),
+    /// What is named by its id does not exist, or lies in the trash.
+    #[error("There is no {noun} {id}, or it is in the trash.")]
+    NoSuch {
+        /// What it would be.
+        noun: &'static str,
+        /// Its id.
+        id: uuid::Uuid,
+    },
     /// An account with this address exists.
     #[error("An account with this email address exists already.")]
     EmailTaken,
@@ -134,6 +142,15 @@ pub enum Error {
     /// No store can serve this now; later it may.
     #[error("No store that holds this file can be reached at the moment.")]
     StoreUnavailable {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Other uploads hold all the memory there is for those of unknown length.
+    #[error(
+        "Too many uploads are under way that do not say how long they are. Try again shortly, or send a Content-Length: \
+         such an upload never waits."
+    )]
+    UploadsBusy {
         /// When to try again.
         retry_after: Duration,
     },

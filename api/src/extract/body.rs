@@ -64,7 +64,9 @@ fn read(
         .and_then(|text| text.parse::<mime::Mime>().ok())
         .is_some_and(|said| said.subtype() == mime::JSON || said.suffix() == Some(mime::JSON));
     let announced = header(CONTENT_LENGTH).and_then(|text| text.parse::<usize>().ok());
-    let deadline = request.app_data::<web::Data<Api>>().map(|api| api.context.config.server.request_timeout);
+    // Half of what the whole request may take: else it would end first, as if the database had kept it waiting.
+    let deadline =
+        request.app_data::<web::Data<Api>>().map(|api| api.context.config.server.request_timeout / 2);
     let mut payload = payload.take();
     async move {
         if announced.is_some_and(|length| length > LIMIT) {
@@ -101,7 +103,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 }
 
 /// Whether a text in the JSON holds `\u0000`, the only way to write it there: Postgres cannot store it.
-fn holds_nul(bytes: &[u8]) -> bool {
+pub(crate) fn holds_nul(bytes: &[u8]) -> bool {
     let mut escaped = false;
     bytes.iter().enumerate().any(|(at, byte)| {
         let escape = escaped;

@@ -9,7 +9,7 @@ mod path;
 mod query;
 
 pub(crate) use access::{Anyone, Caller};
-pub(crate) use body::{Json, OptionalJson};
+pub(crate) use body::{Json, OptionalJson, holds_nul};
 pub(crate) use origin::ClientOrigin;
 pub(crate) use path::{Id, StoreName};
 pub(crate) use query::{Query, choice, flag, page_size, whole_number};

@@ -43,7 +43,7 @@ impl Noun for PersonalTokenId {
     const NOUN: &'static str = "token";
 }
 
-/// The `{name}` of the path: a store's. Whether there is such a store is not known here.
+/// The `{name}` of the path: a store's. Whether there is such a store is not known here, only that there could be.
 pub(crate) struct StoreName(pub(crate) String);
 
 impl FromRequest for StoreName {
@@ -51,7 +51,8 @@ impl FromRequest for StoreName {
     type Future = Ready<Result<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let name = request.match_info().get("name").map(|name| Self(name.to_owned()));
+        let name = request.match_info().get("name").and_then(|name| name.parse().ok());
+        let name = name.map(|name: nightferry_core::store::StoreName| Self(name.as_str().to_owned()));
         ready(name.ok_or_else(|| Error::NotFound("store").into()))
     }
 }

@@ -90,6 +90,15 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Incoming for FileBod
     fn at_most(&self) -> Option<u64> {
         self.extent.at_most()
     }
+
+    fn expected(&self) -> Option<u64> {
+        let untaken = self.extent.untaken()?;
+        Some(
+            self.form
+                .held_content()
+                .map_or(0, |held| untaken.saturating_add(held).saturating_sub(self.form.usual_end())),
+        )
+    }
 }
 
 /// How much of the request is through.
@@ -112,8 +121,12 @@ impl Extent {
     /// What the parser has not even taken yet is file, but for the trailer. What it holds is left out: how much of
     /// that is file, it does not say.
     fn at_least(&self) -> u64 {
-        self.announced
-            .map_or(0, |announced| announced.saturating_sub(self.taken.get()).saturating_sub(TRAILER))
+        self.untaken().unwrap_or(0).saturating_sub(TRAILER)
+    }
+
+    /// What of the request the parser has not taken.
+    fn untaken(&self) -> Option<u64> {
+        Some(self.announced?.saturating_sub(self.taken.get()))
     }
 
     /// All of the request but what of the file is through already. Too much by the form's other fields, never too
@@ -164,6 +177,7 @@ mod tests {
             loop {
                 assert!(body.at_least() <= left, "{size}/{chunk}: {} > {left}", body.at_least());
                 assert!(body.at_most().unwrap() >= left, "{size}/{chunk}: {:?} < {left}", body.at_most());
+                assert_eq!(body.expected(), Some(left), "{size}/{chunk}");
                 match body.next().await {
                     Some(bytes) => left -= length(&bytes.unwrap()),
                     None => break,
@@ -179,7 +193,7 @@ mod tests {
         headers.remove(CONTENT_LENGTH);
         let payload = stream::iter(chunks.into_iter().map(Ok::<_, PayloadError>));
         let Fields { body, .. } = read_fields_of(&headers, payload, Duration::from_secs(5)).await.unwrap();
-        assert_eq!((body.at_least(), body.at_most()), (0, None));
+        assert_eq!((body.at_least(), body.at_most(), body.expected()), (0, None, None));
     }
 
     #[actix_web::test]

@@ -112,6 +112,16 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Form<S> {
         Ok(None)
     }
 
+    /// Bytes that are here of the current part and of what follows it; none when the part has ended.
+    pub(super) fn held_content(&self) -> Option<u64> {
+        (self.place == Place::Content).then(|| u64::try_from(self.buffer.len()).unwrap_or(u64::MAX))
+    }
+
+    /// Bytes with which a form ends after its last part as nearly everybody writes it: the closing delimiter on a line.
+    pub(super) fn usual_end(&self) -> u64 {
+        u64::try_from(self.delimiter.needle().len() + b"--\r\n".len()).unwrap_or(u64::MAX)
+    }
+
     /// Length of the end of the buffer that may be the beginning of a delimiter.
     fn begun_delimiter(&self) -> usize {
         // A delimiter holds one carriage return: its first byte. So only the last one can have begun one.

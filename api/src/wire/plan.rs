@@ -1,7 +1,6 @@
 //! Plans of what a run would do.
 
 use chrono::{DateTime, Utc};
-use nightferry_core::config::FreeLocalAfter;
 use nightferry_core::db::plans::Item;
 use nightferry_core::db::runs::RunScope;
 use nightferry_core::db::unsigned;
@@ -30,17 +29,27 @@ pub(crate) struct MakePlan {
 impl MakePlan {
     /// The same for the domain.
     pub(crate) fn scope(self) -> Result<RunScope> {
-        if self.file_ids.as_ref().is_some_and(Vec::is_empty) {
-            return Err(ApiError::field("file_ids", "must name at least one file, or be left out"));
-        }
-        Ok(RunScope {
-            user_id: self.user_id.map(UserId),
-            folder_id: self.folder_id.map(FolderId),
-            file_ids: self.file_ids.map(|ids| ids.into_iter().map(FileId).collect()),
-            retry_failed: self.retry_failed,
-            plan_id: None,
-        })
+        scope(self.user_id, self.folder_id, self.file_ids, self.retry_failed)
     }
+}
+
+/// What a plan or a run is limited to, for the domain.
+pub(super) fn scope(
+    user_id: Option<Uuid>,
+    folder_id: Option<Uuid>,
+    file_ids: Option<Vec<Uuid>>,
+    retry_failed: bool,
+) -> Result<RunScope> {
+    if file_ids.as_ref().is_some_and(Vec::is_empty) {
+        return Err(ApiError::field("file_ids", "must name at least one file, or be left out"));
+    }
+    Ok(RunScope {
+        user_id: user_id.map(UserId),
+        folder_id: folder_id.map(FolderId),
+        file_ids: file_ids.map(|ids| ids.into_iter().map(FileId).collect()),
+        retry_failed,
+        plan_id: None,
+    })
 }
 
 /// What a run would do, and a page of its copies.
@@ -161,10 +170,7 @@ impl From<&Part> for PlanRule {
             rule: group.rule.clone(),
             store: group.store.clone(),
             storage_class: part.class.clone(),
-            free_local_after: match part.local {
-                FreeLocalAfter::Never => "never".to_owned(),
-                FreeLocalAfter::After(time) => format!("{}s", time.as_secs()),
-            },
+            free_local_after: part.local.to_string(),
             files: unsigned(group.files),
             bytes: unsigned(group.bytes),
             requests: unsigned(group.requests),

@@ -4,11 +4,13 @@ use chrono::{DateTime, Utc};
 use nightferry_core::db::enums::{RunStatus, RunTrigger};
 use nightferry_core::db::run_failures::RunFailure;
 use nightferry_core::db::runs::{self, RunScope};
-use nightferry_core::ids::{FileId, FolderId, PlanId, UserId};
+use nightferry_core::ids::PlanId;
 use nightferry_core::tiering::run::RunView;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
+
+use super::plan::scope;
 
 use crate::error_response::{ApiError, Result};
 
@@ -36,16 +38,8 @@ impl StartRun {
         if self.plan_id.is_some() && (limited || self.retry_failed) {
             return Err(ApiError::field("plan_id", "says all that the run does; leave everything else out"));
         }
-        if self.file_ids.as_ref().is_some_and(Vec::is_empty) {
-            return Err(ApiError::field("file_ids", "must name at least one file, or be left out"));
-        }
-        Ok(RunScope {
-            user_id: self.user_id.map(UserId),
-            folder_id: self.folder_id.map(FolderId),
-            file_ids: self.file_ids.map(|ids| ids.into_iter().map(FileId).collect()),
-            retry_failed: self.retry_failed,
-            plan_id: self.plan_id.map(PlanId),
-        })
+        let limits = scope(self.user_id, self.folder_id, self.file_ids, self.retry_failed)?;
+        Ok(RunScope { plan_id: self.plan_id.map(PlanId), ..limits })
     }
 }
 

@@ -1,13 +1,17 @@
 //! `nightferry migrate`: brings the database up to date with this version of the program.
 
+use std::pin::pin;
+
 use clap::Args;
 use nightferry_core::context::Context;
 use nightferry_core::db::migrate as migrations;
 use serde::Serialize;
 
 use super::App;
+use super::service::{stopped, unless_stopped};
 use crate::errors::{Exit, Failure, cannot};
 use crate::format;
+use crate::up::StopRequests;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -68,17 +72,34 @@ fn name_of(version: String, names: &[String]) -> String {
     names.iter().find(has_version).cloned().unwrap_or(version)
 }
 
-/// Refuses to work on a database that lacks migrations, unless they are to be applied now.
-pub(super) async fn require_current(app: &App, context: &Context, apply: bool) -> Result<(), Failure> {
-    if apply {
-        let applied = self::apply(context).await?;
-        if !applied.is_empty() {
-            app.output.note(&applied_text(&applied));
-        }
+/// Refuses to work on a database that lacks migrations, unless they are to be applied now. A request to stop ends the
+/// waiting for another process that migrates, but only the second one breaks off what was begun here.
+pub(super) async fn require_current(
+    app: &App,
+    context: &Context,
+    apply: bool,
+    requests: &mut StopRequests,
+) -> Result<(), Failure> {
+    let looking = async { migrations::pending(&context.db).await.map_err(cannot("look at the migrations")) };
+    let pending = unless_stopped(requests, looking).await?;
+    if pending.is_empty() {
         return Ok(());
     }
-    let pending = migrations::pending(&context.db).await.map_err(cannot("look at the migrations"))?;
-    if pending.is_empty() { Ok(()) } else { Err(missing("Cannot start", &pending)) }
+    if !apply {
+        return Err(missing("Cannot start", &pending));
+    }
+    let mut applying = pin!(self::apply(context));
+    let applied = tokio::select! {
+        applied = &mut applying => applied?,
+        () = requests.next() => {
+            unless_stopped(requests, applying).await?;
+            return Err(stopped());
+        }
+    };
+    if !applied.is_empty() {
+        app.output.note(&applied_text(&applied));
+    }
+    Ok(())
 }
 
 /// The database lacks migrations.

@@ -44,11 +44,11 @@ struct Document {
 }
 
 pub(super) async fn run(app: &App, args: ServeArgs) -> Result<Exit, Failure> {
-    let requests = StopRequests::listen()?;
+    let mut requests = StopRequests::listen()?;
     let session = Session::new(app.config(overrides(&args))?, Role::Api)?;
     let context = session.context.clone();
-    migrate::require_current(app, &context, args.migrate).await?;
-    service::prepare_stores(&context).await;
+    migrate::require_current(app, &context, args.migrate, &mut requests).await?;
+    service::prepare_stores(&context, &mut requests).await?;
 
     let server =
         nightferry_api::bind(context.clone()).map_err(|error| service::cannot_listen(&error, "serve"))?;

@@ -44,6 +44,22 @@ pub(super) async fn until_stopped(
     }
 }
 
+/// A step before a service begins, unless a request to stop comes first.
+pub(super) async fn unless_stopped<T>(
+    requests: &mut StopRequests,
+    step: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        done = step => done,
+        () = requests.next() => Err(stopped()),
+    }
+}
+
+/// A service that was asked to stop before it had begun.
+pub(super) fn stopped() -> Failure {
+    Failure::new(Exit::Interrupted, "interrupted", "Stopped").because("a signal came before it had started")
+}
+
 /// A service that ended with an error.
 pub(super) fn failed(name: &str, error: &anyhow::Error) -> Failure {
     Failure::new(Exit::Failed, "service", format!("{name} failed")).because(format!("{error:#}"))
@@ -62,7 +78,15 @@ pub(super) fn cannot_listen(error: &ServerError, command: &str) -> Failure {
 
 /// Makes missing buckets where the configuration says so, and warns of stores that cannot be used now. None of that
 /// keeps a service from starting: stores come back, and what needs one says so itself.
-pub(super) async fn prepare_stores(context: &Context) {
+pub(super) async fn prepare_stores(context: &Context, requests: &mut StopRequests) -> Result<(), Failure> {
+    unless_stopped(requests, async {
+        look_at_stores(context).await;
+        Ok(())
+    })
+    .await
+}
+
+async fn look_at_stores(context: &Context) {
     let mut checks = JoinSet::new();
     for store in context.stores.all().cloned() {
         let create =

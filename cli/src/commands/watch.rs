@@ -4,8 +4,10 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::errors::Exit;
 use crate::output::Output;
 
 /// Between two lines in a pipe.
@@ -56,15 +58,17 @@ impl Watch {
     }
 }
 
-/// Cancelled by Ctrl-C.
+/// Cancelled by Ctrl-C. A second one does not wait for the orderly end.
 pub(crate) fn stop_on_ctrl_c() -> CancellationToken {
     let stop = CancellationToken::new();
+    // Where Ctrl-C cannot be listened to, it ends the process as ever.
+    let Ok(mut requests) = signal(SignalKind::interrupt()) else { return stop };
     let stopping = stop.clone();
     tokio::spawn(async move {
-        // Where Ctrl-C cannot be listened to, it ends the process as ever.
-        if tokio::signal::ctrl_c().await.is_ok() {
-            stopping.cancel();
-        }
+        requests.recv().await;
+        stopping.cancel();
+        requests.recv().await;
+        std::process::exit(Exit::Interrupted.number().into());
     });
     stop
 }

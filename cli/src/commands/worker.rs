@@ -35,11 +35,11 @@ struct Document {
 }
 
 pub(super) async fn run(app: &App, args: WorkerArgs) -> Result<Exit, Failure> {
-    let requests = StopRequests::listen()?;
+    let mut requests = StopRequests::listen()?;
     let session = Session::new(app.config(Vec::new())?, Role::Worker)?;
     let context = session.context.clone();
-    migrate::require_current(app, &context, args.migrate).await?;
-    service::prepare_stores(&context).await;
+    migrate::require_current(app, &context, args.migrate, &mut requests).await?;
+    service::prepare_stores(&context, &mut requests).await?;
 
     let tiering = &context.config.tiering;
     let document = Document {

@@ -1,7 +1,6 @@
 //! Plans.
 
 use chrono::{DateTime, Utc};
-use nightferry_core::config::FreeLocalAfter;
 use nightferry_core::db::plans::Item;
 use nightferry_core::db::unsigned;
 use nightferry_core::tiering::money::Money;
@@ -75,10 +74,7 @@ impl<'a> PlanRuleDocument<'a> {
             monthly_cost: text(part.monthly),
             request_cost: text(part.requests),
             egress_cost: text(part.egress),
-            free_local_after: match part.local {
-                FreeLocalAfter::Never => "never".to_owned(),
-                FreeLocalAfter::After(time) => format!("{}s", time.as_secs()),
-            },
+            free_local_after: part.local.to_string(),
         }
     }
 }

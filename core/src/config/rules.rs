@@ -30,9 +30,15 @@ pub(super) fn endpoint(text: &str) -> Result<String, String> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
-/// An `http` or `https` URL, perhaps with a path: where people reach the service.
+/// An `http` or `https` URL without a path: where people reach the service.
 pub(super) fn web_address(text: &str) -> Result<String, String> {
-    Ok(http_url(text)?.as_str().trim_end_matches('/').to_owned())
+    let url = http_url(text)?;
+    if url.path() != "/" {
+        return Err(
+            "has a path; the service cannot be put below one, it wants a host name of its own".to_owned()
+        );
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 fn http_url(text: &str) -> Result<Url, String> {
@@ -47,19 +53,6 @@ fn http_url(text: &str) -> Result<Url, String> {
         return Err("has a query or a fragment".to_owned());
     }
     Ok(url)
-}
-
-/// Scheme, host and port of web pages, a comma between.
-pub(super) fn web_pages(text: &str) -> Result<String, String> {
-    let mut origins = Vec::new();
-    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-        let url = http_url(word)?;
-        if url.path() != "/" {
-            return Err(format!("has a path after the host in \"{word}\""));
-        }
-        origins.push(url.origin().ascii_serialization());
-    }
-    Ok(origins.join(","))
 }
 
 /// A provider's issuer: with TLS, unless it is on this machine.
@@ -90,6 +83,10 @@ pub(super) fn redis_url(text: &str) -> Result<String, String> {
     if url.host_str().is_none_or(str::is_empty) {
         return Err("names no host".to_owned());
     }
+    let database = url.path().trim_start_matches('/');
+    if !(database.is_empty() || database.parse::<u32>().is_ok()) {
+        return Err("has a path that is not the number of a database".to_owned());
+    }
     Ok(text.trim().to_owned())
 }
 
@@ -106,11 +103,13 @@ pub(super) fn networks(text: &str) -> Result<String, String> {
     Ok(parsed.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
 }
 
-/// Web origins, separated by commas: scheme, host and port, nothing else; or `*` alone.
+/// Web origins as [`web_pages`] are, or `*` alone.
 pub(super) fn origins(text: &str) -> Result<String, String> {
-    if text.trim() == "*" {
-        return Ok("*".to_owned());
-    }
+    if text.trim() == "*" { Ok("*".to_owned()) } else { web_pages(text) }
+}
+
+/// Origins of web pages, separated by commas: scheme, host and port, nothing else.
+pub(super) fn web_pages(text: &str) -> Result<String, String> {
     let origin = |word: &str| {
         let url = http_url(word)?;
         if url.path() != "/" {

@@ -101,7 +101,7 @@ pub(super) const SETTINGS: &[Spec] = &[
     Spec::new(
         "server.public_url",
         Kind::Text { what: "a URL such as \"https://files.example.org\"", rule: rules::web_address },
-        "Where people reach the service, as it stands in links and in Location headers.",
+        "Where people reach the service, as it stands in links: scheme, host and port.",
     )
     .optional("the listening address is used"),
     Spec::new("server.workers", Kind::count(0, 1024), "HTTP worker threads. 0 means one for each core."),

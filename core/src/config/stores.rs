@@ -100,11 +100,6 @@ impl StoreConfig {
         let path = path.display();
         Some(format!("the key file {path} can be read by others than its owner: chmod 600 {path}"))
     }
-
-    /// The endpoint for URLs that clients outside will call: `public_endpoint`, or else `endpoint`.
-    pub fn client_endpoint(&self) -> &str {
-        self.public_endpoint.as_deref().unwrap_or(&self.endpoint)
-    }
 }
 
 /// Fills in AWS's endpoint where a cloud store has none. Returns the keys that were filled, with their values.

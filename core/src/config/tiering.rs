@@ -1,5 +1,6 @@
 //! When and how the worker ferries files to the cloud.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -146,6 +147,15 @@ pub enum FreeLocalAfter {
     Never,
     /// It is freed this long after the cloud copy was verified.
     After(Duration),
+}
+
+impl fmt::Display for FreeLocalAfter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Never => f.write_str("never"),
+            Self::After(time) => write!(f, "{}s", time.as_secs()),
+        }
+    }
 }
 
 impl FromStr for FreeLocalAfter {

@@ -31,11 +31,6 @@ impl UploadsConfig {
         self.buffer_pool_mb.saturating_mul(MEBIBYTE)
     }
 
-    /// Size of a part, in bytes.
-    pub fn part_size_bytes(&self) -> u64 {
-        self.part_size_mb.saturating_mul(MEBIBYTE)
-    }
-
     pub(super) fn check(&self, server: &ServerConfig, problems: &mut Problems) {
         check_part_count("uploads.part_size_mb", self.part_size_mb, server, problems);
         if self.reap_after <= server.client_idle_timeout {
@@ -68,9 +63,10 @@ pub(super) const SETTINGS: &[Spec] = &[
     Spec::new(
         "uploads.buffer_pool_mb",
         Kind::mebibytes(8, 1024 * 1024, 1),
-        "Memory that all uploads share to hold parts before they are sent. It never grows. Parts of known length are \
-         held while there is room to spare, so that they can be sent again, and else passed through as they come; those \
-         whose length the client did not say, and the tails of the others, wait for room.",
+        "Memory that all uploads share to hold parts before they are sent. It never grows. Uploads of known length are \
+         held while there is room to spare, so that they can be sent again, and else passed through as they come. Those \
+         whose length the client did not say take turns: an owner has at most half of it, and one that sends less than \
+         64 KiB a second while others wait is refused.",
     ),
     Spec::new(
         "uploads.part_size_mb",

@@ -1,5 +1,9 @@
 //! Postgres: the pool, its deadlines, and one module per table. The only place in the workspace that knows SQL;
 //! it knows nothing of stores.
+//!
+//! Transactions that lock rows of several tables do so in one order, so that no two wait for each other: the account first
+//! (those of several administrators by id), then its sessions and tokens, or its files, then the objects behind these. The
+//! engine goes from replicas to files, but with replicas in states that no such transaction waits for.
 
 pub mod audit;
 pub mod catalog;
@@ -28,6 +32,7 @@ pub mod run_failures;
 pub mod runs;
 pub mod schedules;
 pub mod schema;
+pub mod scope;
 pub mod sessions;
 pub mod sign_in_guard;
 pub mod signing_keys;
@@ -97,6 +102,14 @@ pub async fn may_take_long(conn: &mut AsyncPgConnection) -> Result<()> {
     use diesel_async::RunQueryDsl;
     diesel::sql_query("SET LOCAL statement_timeout = '15min'").execute(conn).await?;
     Ok(())
+}
+
+/// A page of at most `limit` rows, and whether there are more: of rows of which one more than that was asked for.
+pub fn cut<T>(mut rows: Vec<T>, limit: i64) -> (Vec<T>, bool) {
+    let most = usize::try_from(limit).unwrap_or(0);
+    let more = rows.len() > most;
+    rows.truncate(most);
+    (rows, more)
 }
 
 /// A stored count as the unsigned number it is; the database's constraints keep it from being negative.

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::db::files::{self, ListQuery};
-use crate::db::folders;
+use crate::db::{cut, folders};
 use crate::error::{Error, Result};
 use crate::ids::{FolderId, UserId};
 
@@ -22,13 +22,10 @@ pub enum FolderRef {
 /// # Errors
 /// Whatever the database meets.
 pub async fn page(context: &Context, mut wanted: ListQuery) -> Result<(Vec<FileView>, bool)> {
-    let most = usize::try_from(wanted.limit).unwrap_or(0);
-    // One more than asked for tells whether there is a next page.
-    wanted.limit = wanted.limit.saturating_add(1);
+    let limit = wanted.limit;
+    wanted.limit = limit.saturating_add(1);
     let mut conn = context.db.conn().await?;
-    let mut rows = files::list(&mut conn, &wanted).await?;
-    let more = rows.len() > most;
-    rows.truncate(most);
+    let (rows, more) = cut(files::list(&mut conn, &wanted).await?, limit);
     Ok((with_locations(&mut conn, rows).await?, more))
 }
 

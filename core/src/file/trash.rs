@@ -53,6 +53,8 @@ pub async fn send(
 pub async fn purge(context: &Context, owner: UserId, id: FileId, origin: &Origin) -> Result<()> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
+        // First, as every upload does: see the order of locks in [`crate::db`].
+        users::lock(conn, owner).await?.ok_or(Error::NotFound("file"))?;
         let Some((object_ids, bytes)) = files::purge(conn, id, owner).await? else {
             return Err(Error::NotFound("file"));
         };

@@ -1,13 +1,15 @@
 //! An upload through the service: streamed to the local store part by part, hashed on the way, acknowledged only
 //! when the store has proved it and the database has recorded it.
 //!
-//! This file holds the act and its record in the database; [`receiver`] reads, [`transfer`] sends.
+//! This file holds the act and its record in the database; [`receiver`] reads, [`transfer`] sends, [`memory`] is shared.
 
+mod memory;
 mod receiver;
 mod transfer;
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
+pub use memory::UploadMemory;
 pub use receiver::{BodyError, Incoming};
 
 use self::receiver::Receiver;
@@ -17,7 +19,6 @@ use super::details::{self, FileView};
 use super::list::{FolderRef, resolve_folder};
 use super::name;
 use crate::checksum::{ObjectDigest, Sha256};
-use crate::config::MEBIBYTE;
 use crate::context::Context;
 use crate::db::files::{self, NewVersion};
 use crate::db::{labels, objects, signed, users};
@@ -64,7 +65,7 @@ pub struct UploadRequest {
 /// # Errors
 /// [`Error::Validation`], [`Error::NotFound`] (folder), [`Error::FileTooLarge`], [`Error::QuotaExceeded`],
 /// [`Error::ChecksumMismatch`], [`Error::NameTaken`], [`Error::BadRequest`] when the body breaks off,
-/// [`Error::NoLocalStore`], [`Error::Store`]. Whatever the outcome, nothing stays behind: what was sent is marked and reaped.
+/// [`Error::UploadsBusy`], [`Error::NoLocalStore`], [`Error::Store`]. Whatever the outcome, nothing stays behind: what was sent is marked and reaped.
 pub async fn receive(
     context: &Context,
     request: UploadRequest,
@@ -72,7 +73,7 @@ pub async fn receive(
 ) -> Result<FileView> {
     let filename = name::check(&request.filename, "filename")?;
     let folder = resolve_folder(context, request.owner, request.folder).await?;
-    let limit = context.config.server.max_file_size_mb.saturating_mul(MEBIBYTE);
+    let limit = context.config.server.max_file_size_bytes();
     if body.at_least() > limit {
         return Err(Error::FileTooLarge { limit });
     }
@@ -93,8 +94,8 @@ pub async fn receive(
         let mut conn = context.db.conn().await?;
         target::local(context, &mut conn).await?.clone()
     };
-    let mut transfer = Transfer::new(context, store, object_id, key, options);
-    transfer.begin(request.owner, &content_type).await?;
+    let mut transfer = Transfer::new(context, request.owner, store, object_id, key, options);
+    transfer.begin(&content_type).await?;
     step::reached(Step::UploadBegun, transfer.key().as_str()).await;
     let outcome = async {
         let (digest, etag) = transfer.carry(&mut incoming).await?;
@@ -143,12 +144,17 @@ async fn put_options(
     })
 }
 
-/// What the client says, unless it says nothing or only that it does not know; then the first bytes, then the name.
+/// What the client says, unless it says nothing, or only that it does not know, or what no header can carry (signatures are
+/// made of ASCII); then the first bytes, then the name.
 fn content_type(request: &UploadRequest, filename: &str, first: &[u8]) -> String {
     const UNKNOWN: &str = "application/octet-stream";
     let said = request.content_type.as_deref().and_then(|text| text.parse::<mime::Mime>().ok());
     match said {
-        Some(said) if said.essence_str() != UNKNOWN && said.as_ref().len() <= 255 => said.to_string(),
+        Some(said)
+            if said.essence_str() != UNKNOWN && said.as_ref().len() <= 255 && said.as_ref().is_ascii() =>
+        {
+            said.to_string()
+        }
         _ => infer::get(first)
             .map(|kind| kind.mime_type().to_owned())
             .or_else(|| mime_guess::from_path(filename).first_raw().map(str::to_owned))

@@ -28,6 +28,7 @@ pub mod repair;
 pub mod replication;
 pub mod run;
 pub mod schedule;
+mod scope;
 pub mod scrub;
 pub mod settle;
 pub mod storage_class;

@@ -14,7 +14,7 @@ use crate::db::audit::{self, Event, Origin};
 use crate::db::plans::{self, Change, Group, Item, NewPlan, Parts, Plan, Position};
 use crate::db::policy::DEFAULT_RULE;
 use crate::db::runs::RunScope;
-use crate::db::unsigned;
+use crate::db::{cut, unsigned};
 use crate::error::{Error, FieldError, Result};
 use crate::ids::{PlanId, UserId};
 
@@ -69,7 +69,7 @@ impl PlanView {
 /// Makes and saves a plan of what a run of `scope` would do now. Nothing but the plan itself is written.
 ///
 /// # Errors
-/// Whatever the database meets; then no plan is left.
+/// [`Error::NoSuch`] for a scope that names something that is not there.
 pub async fn make(
     context: &Context,
     scope: &RunScope,
@@ -88,6 +88,7 @@ pub async fn make(
     let mut conn = context.db.conn().await?;
     let plan = conn
         .transaction(async move |conn| {
+            super::scope::require(conn, scope).await?;
             let policy = policy::in_force(context, conn).await?;
             let fingerprint = policy::fingerprint_of(config, &policy);
             let new = NewPlan { requested_by, scope, fingerprint: &fingerprint, expires_at };
@@ -129,10 +130,7 @@ pub async fn items(
     limit: i64,
 ) -> Result<(Vec<Item>, Option<Position>)> {
     let mut conn = context.db.conn().await?;
-    let mut items = plans::page(&mut conn, id, after, limit.saturating_add(1)).await?;
-    let most = usize::try_from(limit).unwrap_or(0);
-    let more = items.len() > most;
-    items.truncate(most);
+    let (items, more) = cut(plans::page(&mut conn, id, after, limit.saturating_add(1)).await?, limit);
     let last = items.last().map(|last| Position { object: last.object_id, store: last.store.clone() });
     Ok((items, last.filter(|_| more)))
 }

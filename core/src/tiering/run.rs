@@ -8,12 +8,13 @@ use crate::db::audit::{self, Event, Origin};
 use crate::db::enums::RunStatus;
 use crate::db::policy::Policy;
 use crate::db::replicas::{self, Planned};
+use crate::db::run_failures::{self, RunFailure};
 use crate::db::runs::{self, NewRun, Run, RunScope};
-use crate::db::{files, plans, schedules};
+use crate::db::{cut, files, plans, schedules};
 use crate::error::{Error, Result};
 use crate::ids::{FileId, PlanId, RunId, UserId};
 
-use super::{plan, policy, window};
+use super::{plan, policy, scope, window};
 
 /// Name of the schedule row of the nightly run.
 pub const NIGHTLY: &str = "sync";
@@ -22,7 +23,8 @@ pub const NIGHTLY: &str = "sync";
 /// favour of one that need not: what it has not copied is left to the new run, or to the next that has it in its scope.
 ///
 /// # Errors
-/// [`Error::SyncAlreadyRunning`]; [`Error::PlanChanged`] for a plan that does not hold any more.
+/// [`Error::SyncAlreadyRunning`]; [`Error::NoSuch`] for a scope that names something that is not there;
+/// [`Error::PlanChanged`] for a plan that does not hold any more.
 pub async fn request(context: &Context, run: NewRun, origin: &Origin) -> Result<Run> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
@@ -30,6 +32,7 @@ pub async fn request(context: &Context, run: NewRun, origin: &Origin) -> Result<
         if let Some(plan) = run.scope.plan_id {
             plan::require_unchanged(context, conn, plan).await?;
         }
+        scope::require(conn, &run.scope).await?;
         if window::opens_at(context, run.trigger).is_none() {
             end_waiting(context, conn).await?;
         }
@@ -307,16 +310,28 @@ async fn view(context: &Context, conn: &mut AsyncPgConnection, run: Run) -> Resu
 /// Whatever the database meets.
 pub async fn page(context: &Context, before: Option<RunId>, limit: i64) -> Result<(Vec<RunView>, bool)> {
     let mut conn = context.db.conn().await?;
-    let mut rows = runs::page(&mut conn, before, limit.saturating_add(1)).await?;
-    let most = usize::try_from(limit).unwrap_or(0);
-    let more = rows.len() > most;
-    rows.truncate(most);
+    let (rows, more) = cut(runs::page(&mut conn, before, limit.saturating_add(1)).await?, limit);
     let mut views = Vec::with_capacity(rows.len());
     for run in rows {
         // At most one run is active, so this asks at most once.
         views.push(view(context, &mut conn, run).await?);
     }
     Ok((views, more))
+}
+
+/// What a run gave up, oldest first, after `after`, at most `limit`; and whether there is more.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn failures(
+    context: &Context,
+    id: RunId,
+    after: Option<uuid::Uuid>,
+    limit: i64,
+) -> Result<(Vec<RunFailure>, bool)> {
+    let mut conn = context.db.conn().await?;
+    runs::find(&mut conn, id).await?.ok_or(Error::NotFound("run"))?;
+    Ok(cut(run_failures::page(&mut conn, id, after, limit.saturating_add(1)).await?, limit))
 }
 
 /// Asks an active run to stop: nothing new is started, what is in flight finishes, the rest waits for the next

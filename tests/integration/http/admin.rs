@@ -48,6 +48,44 @@ async fn an_administrator_starts_follows_and_reads_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_or_a_plan_of_what_does_not_exist_is_refused() {
+    let world = World::new().await;
+    let api = world.start_api();
+    let admin = api.admin(&world).await;
+    let (file, trashed) =
+        (admin.upload("a", pattern(1, 100)).await, admin.upload("b", pattern(2, 100)).await);
+    let gone = format!("/api/files/{}", trashed["id"].as_str().unwrap());
+    assert_eq!(answered(admin.request(Method::DELETE, &gone)).await.0, 204);
+    let stranger = uuid::Uuid::now_v7();
+    for (scope, noun) in [
+        (json!({ "user_id": stranger }), "user"),
+        (json!({ "folder_id": stranger }), "folder"),
+        (json!({ "file_ids": [file["id"], stranger] }), "file"),
+        (json!({ "file_ids": [trashed["id"], file["id"]] }), "file"),
+    ] {
+        for path in ["/api/admin/sync", "/api/admin/sync/plan"] {
+            let refused = problem(admin.request(Method::POST, path).json(&scope), 404, "NOT_FOUND").await;
+            assert!(
+                refused["detail"].as_str().unwrap().starts_with(&format!("There is no {noun} ")),
+                "{refused}"
+            );
+        }
+    }
+    assert_eq!(admin.get("/api/admin/sync/runs").await["runs"], json!([]));
+
+    let folder = stranger.to_string();
+    let asked = world.start_process(&["--json", "sync", "run", "--folder", &folder]).await;
+    assert_eq!(asked.ended().await.code(), Some(3), "{}", asked.output());
+    let document: serde_json::Value = serde_json::from_str(&asked.stdout()).unwrap();
+    assert_eq!(document["error"]["kind"], "not_found");
+    assert!(document["error"]["reason"].as_str().unwrap().contains(&folder), "{document}");
+
+    let scope = json!({ "user_id": admin.id, "folder_id": file["folder_id"], "file_ids": [file["id"]] });
+    let (status, body) = answered(admin.request(Method::POST, "/api/admin/sync").json(&scope)).await;
+    assert_eq!(status, 202, "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_is_cancelled_over_http() {
     let world = World::new().await;
     let api = world.start_api();

@@ -1,7 +1,8 @@
 //! Lists, details, placement, trash.
 
 use nightferry_tests::harness::api::{answered, problem};
-use nightferry_tests::harness::{World, pattern};
+use nightferry_tests::harness::database::{execute_on, texts};
+use nightferry_tests::harness::{World, eventually, pattern};
 use reqwest::Method;
 use serde_json::json;
 
@@ -158,4 +159,41 @@ async fn a_file_in_the_trash_cannot_be_changed() {
     let (status, _) = answered(ann.request(Method::DELETE, &path)).await;
     assert_eq!(status, 204);
     problem(ann.request(Method::PATCH, &path).json(&json!({ "pinned": true })), 404, "NOT_FOUND").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_may_be_deleted_for_good_while_its_next_version_is_recorded() {
+    let world = World::new().await;
+    let api = world.start_api();
+    let ann = api.person().await;
+    let file = ann.upload("a.txt", pattern(1, 1000)).await;
+    let id = file["id"].as_str().unwrap();
+    let wait = async |most: usize| {
+        let sql = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+                   WHERE NOT l.granted AND a.datname = current_database()";
+        eventually("they wait for locks", async || {
+            let waiting: usize = texts(&world.context.db, sql).await[0].parse().unwrap();
+            (waiting >= most).then_some(())
+        })
+        .await;
+    };
+    let mut holder = world.context.db.conn().await.unwrap();
+    execute_on(&mut holder, "BEGIN").await;
+    execute_on(&mut holder, &format!("SELECT 1 FROM files WHERE id = '{id}' FOR UPDATE")).await;
+
+    let purge = answered(ann.request(Method::DELETE, &format!("/api/files/{id}?permanent=true")));
+    let upload = async {
+        wait(1).await;
+        let upload = answered(ann.upload_request(&[], "a.txt", pattern(2, 500).bytes()));
+        let release = async {
+            wait(2).await;
+            execute_on(&mut holder, "COMMIT").await;
+        };
+        tokio::join!(upload, release).0
+    };
+    let (purged, uploaded) = tokio::join!(purge, upload);
+
+    assert_eq!((purged.0.as_u16(), uploaded.0.as_u16()), (204, 201), "{} {}", purged.1, uploaded.1);
+    assert_eq!(ann.get("/api/auth/me").await["used_bytes"], 500);
+    assert_eq!(ann.get("/api/files").await["files"][0]["id"], uploaded.1["id"]);
 }

@@ -70,3 +70,8 @@ pub async fn rows_read<T>(
     AnsiTransactionManager::commit_transaction(&mut *conn).await.unwrap();
     (read, answer)
 }
+
+/// Executes a statement on a connection that the test holds: one of a transaction, say.
+pub async fn execute_on(conn: &mut nightferry_core::db::Connection<'_>, sql: &str) -> usize {
+    diesel::sql_query(sql).execute(conn).await.unwrap()
+}

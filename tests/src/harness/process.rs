@@ -71,8 +71,24 @@ impl Process {
 
     /// Asks it to stop: SIGTERM.
     pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Presses Ctrl-C again and again until it has ended.
+    pub async fn interrupted(&self) -> ExitStatus {
+        eventually("the process ends", || async {
+            let ended = self.child.lock().unwrap().try_wait().unwrap();
+            if ended.is_none() {
+                self.signal("-INT");
+            }
+            ended
+        })
+        .await
+    }
+
+    fn signal(&self, name: &str) {
         let pid = self.child.lock().unwrap().id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        let sent = Command::new("kill").args([name, &pid]).status().unwrap();
         assert!(sent.success());
     }
 

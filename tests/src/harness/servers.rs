@@ -152,11 +152,6 @@ impl Postgres {
         self.server.pid()
     }
 
-    /// A new, empty database.
-    pub async fn empty_database(&self) -> Database {
-        self.copy_of("template1").await
-    }
-
     /// A new database like the named template. The first call for a name makes the template: an empty database that
     /// `migrate` fills through its URL.
     pub async fn fresh_database(&self, template: &str, migrate: impl AsyncFnOnce(&str)) -> Database {

@@ -36,18 +36,20 @@ pub(crate) async fn list(
         who,
         since: time("since", query.since.as_deref())?,
         until: time("until", query.until.as_deref())?,
-        before: query.cursor.as_deref().map(cursor::read::<Position>).transpose()?,
+        before: query.cursor.as_deref().map(position).transpose()?,
         action: query.action,
         target_type: query.target_type,
         target_id: query.target_id,
     };
     let (events, more) = audit::page(&api.context, &filter, limit).await?;
-    let next_cursor = match events.last() {
-        Some((last, _)) if more => Some(cursor::write(&Position { at: last.at, id: last.id })?),
-        _ => None,
-    };
+    let next_cursor = cursor::next(&events, more, |(last, _)| Position { at: last.at, id: last.id })?;
     let events = events.into_iter().map(AuditEvent::from).collect();
     Ok(HttpResponse::Ok().json(AuditPage { events, next_cursor }))
+}
+
+fn position(text: &str) -> Result<Position> {
+    let position: Position = cursor::read(text)?;
+    cursor::storable(position.at).map(|_| position).ok_or_else(cursor::refused)
 }
 
 fn time(field: &str, text: Option<&str>) -> Result<Option<DateTime<Utc>>> {

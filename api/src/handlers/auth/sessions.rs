@@ -33,10 +33,7 @@ pub(crate) async fn list(
     let before = query.cursor.as_deref().map(cursor::read::<Position>).transpose()?;
     let before = before.map(|position| position.session);
     let (rows, more) = session_list::page(&api.context, caller.user.id, before, limit).await?;
-    let next_cursor = match rows.last() {
-        Some(last) if more => Some(cursor::write(&Position { session: last.id })?),
-        _ => None,
-    };
+    let next_cursor = cursor::next(&rows, more, |last| Position { session: last.id })?;
     let sessions = rows.into_iter().map(|row| SessionView::new(row, current)).collect();
     Ok(HttpResponse::Ok().json(SessionPage { sessions, next_cursor }))
 }

@@ -1,7 +1,7 @@
 //! Lists files in pages.
 
 use actix_web::{HttpResponse, web};
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Utc};
 use nightferry_core::db::files::{ListOrder, ListQuery};
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::list::{self, FolderRef};
@@ -54,10 +54,7 @@ pub(crate) async fn list(
         limit,
     };
     let (files, more) = list::page(&api.context, wanted).await?;
-    let next_cursor = match files.last() {
-        Some(last) if more => Some(cursor::write(&Position::of(last, order))?),
-        _ => None,
-    };
+    let next_cursor = cursor::next(&files, more, |last| Position::of(last, order))?;
     let files = files.into_iter().map(|file| {
         let url = api.access_url(file.row.id);
         File::new(file, url)
@@ -119,7 +116,7 @@ impl Order {
 
 /// A time that every part of the service can hold.
 fn time(micros: i64) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp_micros(micros).filter(|time| (1970..10_000).contains(&time.year()))
+    DateTime::from_timestamp_micros(micros).and_then(cursor::storable)
 }
 
 /// Where a page ended: the order it was read in, and the last file's place in it.

@@ -96,7 +96,6 @@ struct ActorDocument {
 type Event = (Written, Option<String>);
 
 pub(super) async fn run(app: &App, context: &Context, args: &TailArgs) -> Result<Exit, Failure> {
-    let stop = stop_on_ctrl_c();
     let mut filter = Filter {
         action: args.action.clone(),
         target_id: args.target.clone(),
@@ -122,6 +121,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &TailArgs) -> Result
         }
         return Ok(Exit::Ok);
     }
+    let stop = stop_on_ctrl_c();
     print(app, &events)?;
     follow(app, context, filter, events, began, &stop).await
 }

@@ -60,7 +60,13 @@ pub(super) async fn run(app: &App, context: &Context, args: PlanArgs) -> Result<
     let currency = &context.config.policy.currency;
     let document = Document { plan: PlanDocument::of(&view, currency) };
     if args.files && app.output.is_json() {
-        document_with_files(context, &view, &document).await?;
+        if let Err(failure) = document_with_files(context, &view, &document).await? {
+            // What was printed cannot be taken back: the one document ends with the error.
+            app.output.problem(&failure);
+            print(&format!("]{}", app.output.broken_off(&failure)))?;
+            return Ok(failure.exit);
+        }
+        print("]}")?;
     } else {
         app.output.result(&document, |look| text(&view, currency, look))?;
         if args.files && view.files > 0 {
@@ -97,17 +103,18 @@ async fn pages(
     }
 }
 
-/// The one document, printed as it is read: a plan may have millions of files.
+/// The one document but for its end, printed as it is read: a plan may have millions of files. Answers why the files end
+/// too early, if they do.
 async fn document_with_files(
     context: &Context,
     view: &PlanView,
     document: &Document<'_>,
-) -> Result<(), Failure> {
+) -> Result<Result<(), Failure>, Failure> {
     let head = json(document)?;
     let head = head.strip_suffix('}').unwrap_or(&head).to_owned();
     print(&format!("{head},\"items\":["))?;
     let mut first = true;
-    pages(context, view, |items| {
+    let listed = pages(context, view, |items| {
         let mut lines = String::new();
         for item in items {
             lines.push_str(if first { "" } else { ",\n" });
@@ -115,9 +122,8 @@ async fn document_with_files(
             lines.push_str(&json(&PlanItemDocument::of(item))?);
         }
         print(&lines)
-    })
-    .await?;
-    print("]}")
+    });
+    Ok(listed.await)
 }
 
 fn json(value: &impl Serialize) -> Result<String, Failure> {

@@ -3,9 +3,7 @@
 use clap::Args;
 use nightferry_core::context::Context;
 use nightferry_core::db::enums::RunTrigger;
-use nightferry_core::db::files;
 use nightferry_core::db::runs::{NewRun, RunScope};
-use nightferry_core::error::Error;
 use nightferry_core::ids::{FileId, FolderId, PlanId};
 use nightferry_core::tiering::run;
 
@@ -61,25 +59,8 @@ pub(super) async fn scope(
         Some(email) => Some(user::find(context, email).await?.id),
         None => None,
     };
-    for file in &files {
-        require_file(context, *file).await?;
-    }
     let file_ids = (!files.is_empty()).then_some(files);
     Ok(RunScope { user_id, folder_id, file_ids, ..RunScope::default() })
-}
-
-/// A run of files that do not exist would end well without having moved anything.
-async fn require_file(context: &Context, id: FileId) -> Result<(), Failure> {
-    let failed = || cannot(format!("ferry the file {id}"));
-    let mut conn = context.db.conn().await.map_err(failed())?;
-    let found = files::find(&mut conn, id, None).await.map_err(failed())?;
-    match found {
-        Some((file, _, _)) if file.deleted_at.is_none() => Ok(()),
-        Some(_) => {
-            Err(failed()(Error::NotFound("file")).because("it is in the trash, and those do not cross"))
-        }
-        None => Err(failed()(Error::NotFound("file"))),
-    }
 }
 
 /// Asks for a run in the operator's name, and follows it if told to.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::App;
 use super::follow::{Followed, follow, worker_is_up};
 use crate::documents::RunDocument;
-use crate::errors::{Exit, Failure, cannot};
+use crate::errors::{Exit, Failure};
 use crate::format;
 
 #[derive(Serialize)]
@@ -22,9 +22,14 @@ pub(super) async fn announce(app: &App, context: &Context, run: Run) -> Result<E
     let id = run.id;
     let document = Document { run: RunDocument::of_row(&run) };
     app.output.result(&document, |_| format!("Asked for run {id} ({}).", format::run::scope(&run)))?;
-    if !worker_is_up(context).await.map_err(cannot("look for workers"))? {
-        let command = app.output.command("worker");
-        app.output.warning(&format!("no worker is up, so the run waits. Start one: {command}"));
+    // The run is asked for, and said to be: what fails from here on does not take that back.
+    match worker_is_up(context).await {
+        Ok(true) => {}
+        Ok(false) => {
+            let command = app.output.command("worker");
+            app.output.warning(&format!("no worker is up, so the run waits. Start one: {command}"));
+        }
+        Err(error) => app.output.warning(&format!("whether a worker is up could not be seen: {error}")),
     }
     app.output.note(&format!("Watch it: {}", app.output.command(&format!("sync show {id} --wait"))));
     Ok(Exit::Ok)

@@ -88,6 +88,20 @@ fn unknown_keys_are_errors_with_a_suggestion() {
 }
 
 #[test]
+fn addresses_that_would_be_used_only_in_part_are_refused() {
+    let message = |name: &str, value: &str| only_problem(load_env(&[(name, value)])).message;
+    let path = message("NIGHTFERRY__SERVER__PUBLIC_URL", "https://example.org/files/");
+    assert!(path.contains("has a path"), "{path}");
+    let redis = message("NIGHTFERRY__LIMITS__REDIS_URL", "redis://:hunter2@cache/limits");
+    assert!(redis.contains("is not the number of a database") && !redis.contains("hunter2"), "{redis}");
+    for good in ["redis://cache", "redis://cache/", "redis://cache:6379/7"] {
+        load_env(&[("NIGHTFERRY__LIMITS__REDIS_URL", good)]).unwrap();
+    }
+    let config = load_env(&[("NIGHTFERRY__SERVER__PUBLIC_URL", "https://example.org/")]).unwrap();
+    assert_eq!(config.server.base_url(), "https://example.org");
+}
+
+#[test]
 fn contradictions_are_refused() {
     let message = |text: &str| only_problem(load_file(text)).message;
     assert_eq!(

@@ -16,6 +16,10 @@ pub trait Incoming {
     fn at_least(&self) -> u64;
     /// At most this many bytes are still to come, if that is known.
     fn at_most(&self) -> Option<u64>;
+    /// Exactly this many bytes are still to come if the end is what it nearly always is; none where nothing is known.
+    fn expected(&self) -> Option<u64> {
+        self.at_most()
+    }
 }
 
 /// Why the bytes stopped coming.
@@ -86,5 +90,9 @@ impl<'b, B: Incoming> Receiver<'b, B> {
 
     pub(super) fn at_most(&self) -> Option<u64> {
         Some(self.body.at_most()?.saturating_add(self.ahead()))
+    }
+
+    pub(super) fn expected(&self) -> Option<u64> {
+        Some(self.body.expected()?.saturating_add(self.ahead()))
     }
 }

@@ -1,18 +1,19 @@
 //! The way of an upload's bytes into the local store.
 //!
 //! S3 wants the exact length of each part before its first byte. As long as the request is known to hold at least
-//! that much more, a part may be passed through as it comes, its checksum behind it; the rest, whose length is
-//! uncertain, must be held in memory, out of a pool that all uploads share. While that pool has room to spare, all
-//! parts are held: one that is at hand can be sent again when the store stumbles, and costs the store less, which
-//! otherwise has to take the framing of the checksum apart.
+//! that much more, a part may be passed through as it comes, its checksum behind it; so may the end of a request of
+//! known length, which is nearly certain. What is of unknown length must be held in memory, out of a pool that all
+//! uploads share. While that pool has room to spare, all parts are held: one that is at hand can be sent again when the
+//! store stumbles, and costs the store less, which otherwise has to take the framing of the checksum apart.
 
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::memory::{Room, SMALLEST_PART, busy};
 use super::receiver::{Incoming, Receiver};
 use crate::checksum::ObjectDigest;
 use crate::config::MEBIBYTE;
@@ -27,22 +28,15 @@ use crate::store::{
 };
 use crate::tiering::verify;
 
-/// Smallest part but the last (S3 `UploadPart`).
-const SMALLEST_PART: u64 = 5 * MEBIBYTE;
-/// Parts that are held in memory are not larger than needed: with 8 MiB, eight uploads at once took the API beyond
-/// 64 MiB.
-const HELD_PART: u64 = SMALLEST_PART;
 /// Chunks between the request and the store: enough to keep both busy, too few to matter in memory.
 const CHUNKS_IN_FLIGHT: usize = 8;
 /// Parts under way at once: while the store finishes one, the next already flows.
 const PARTS_IN_FLIGHT: usize = 2;
 
-const ENDS_EARLY: &str =
-    "The form ends before its Content-Length says. Send all other fields before the file.";
-
 /// The way of one object into the local store.
 pub(super) struct Transfer<'c> {
     context: &'c Context,
+    owner: UserId,
     store: Store,
     object_id: ObjectId,
     key: ObjectKey,
@@ -60,6 +54,7 @@ impl<'c> Transfer<'c> {
     /// The way of `object_id` into `store`.
     pub(super) fn new(
         context: &'c Context,
+        owner: UserId,
         store: Store,
         object_id: ObjectId,
         key: ObjectKey,
@@ -67,6 +62,7 @@ impl<'c> Transfer<'c> {
     ) -> Self {
         Self {
             context,
+            owner,
             store,
             object_id,
             key,
@@ -95,10 +91,10 @@ impl<'c> Transfer<'c> {
     }
 
     /// Marks the intent. From here on the reaper knows of whatever is sent.
-    pub(super) async fn begin(&mut self, owner: UserId, content_type: &str) -> Result<()> {
+    pub(super) async fn begin(&mut self, content_type: &str) -> Result<()> {
         let upload = NewUpload {
             id: self.object_id,
-            owner_id: owner,
+            owner_id: self.owner,
             key: self.key.as_str(),
             state: ObjectState::Uploading,
             content_type,
@@ -149,26 +145,33 @@ impl<'c> Transfer<'c> {
         &mut self,
         incoming: &mut Receiver<'_, B>,
     ) -> Result<(ObjectDigest, String)> {
-        let (held, streamed) = (self.held_part_size(), self.streamed_part_size(incoming.at_most()));
+        let memory = &self.context.upload_memory;
+        let (held, streamed) = (memory.part(), self.streamed_part_size(incoming.at_most()));
         loop {
             let certain = incoming.at_least();
             if certain >= SMALLEST_PART {
                 // Memory of our own that will be free in a moment is waited for.
                 self.settle(PARTS_IN_FLIGHT).await?;
                 let length = part_of(certain, held);
-                match self.spare_memory(length) {
-                    Some(memory) => self.hold_part(incoming, length, memory).await?,
-                    None => self.stream_part(incoming, part_of(certain, streamed)).await?,
+                match memory.spare(length) {
+                    Some(room) => self.hold_part(incoming, length, room).await?,
+                    None => self.stream_part(incoming, part_of(certain, streamed), ends_early).await?,
                 }
                 continue;
             }
-            let memory = self.memory(incoming.at_most()).await?;
-            let (part, ended) = self.gather(incoming, held).await?;
+            let room = match incoming.expected() {
+                None => memory.turn(self.owner).await?,
+                Some(expected) => match memory.spare(incoming.at_most().unwrap_or(expected).min(held)) {
+                    Some(room) => room,
+                    None => return self.stream_end(incoming, expected).await,
+                },
+            };
+            let (part, ended) = self.gather(incoming, held, &room).await?;
             if ended && self.upload.is_none() {
                 return self.put_whole(incoming, part).await;
             }
             if part.length() > 0 {
-                self.send_held(part, memory).await?;
+                self.send_held(part, room).await?;
             }
             if ended {
                 return self.complete(incoming).await;
@@ -182,56 +185,24 @@ impl<'c> Transfer<'c> {
         configured.max(at_most.unwrap_or(0) / 9_000)
     }
 
-    /// Large enough that the largest file allowed stays below 10,000 parts.
-    fn held_part_size(&self) -> u64 {
-        HELD_PART.max(self.context.config.server.max_file_size_mb.saturating_mul(MEBIBYTE) / 9_000)
-    }
-
-    /// Waits until the pool has room for what is about to be held. Taken whole, before the first byte of it:
-    /// uploads that each hold a part of what they need could wait for each other for ever.
-    async fn memory(&self, at_most: Option<u64>) -> Result<OwnedSemaphorePermit> {
-        let permits = self.permits(at_most.unwrap_or(u64::MAX).min(self.held_part_size()));
-        self.context
-            .upload_memory
-            .clone()
-            .acquire_many_owned(permits)
-            .await
-            .map_err(|_| Error::Internal("the pool of upload buffers is closed".to_owned()))
-    }
-
-    /// Room in the pool for `bytes`, if there is more than enough: half of it is for those who cannot do without.
-    fn spare_memory(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let kept_back = self.permits(self.context.config.uploads.buffer_pool_bytes() / 2);
-        let permits = self.permits(bytes);
-        let pool = &self.context.upload_memory;
-        let wanted = usize::try_from(permits.saturating_add(kept_back)).ok()?;
-        if pool.available_permits() < wanted {
-            return None;
-        }
-        pool.clone().try_acquire_many_owned(permits).ok()
-    }
-
-    /// The pool counts in KiB, and lends at most all it has.
-    fn permits(&self, bytes: u64) -> u32 {
-        let pool = self.context.config.uploads.buffer_pool_mb.saturating_mul(1024);
-        u32::try_from(bytes.div_ceil(1024).min(pool)).unwrap_or(u32::MAX)
-    }
-
     /// Takes at most `most` bytes into memory; says whether the upload ended with them.
     async fn gather<B: Incoming>(
         &mut self,
         incoming: &mut Receiver<'_, B>,
         most: u64,
+        room: &Room,
     ) -> Result<(Pieces, bool)> {
         let mut gathering = Gathering::default();
         while gathering.length() < most {
-            let Some(chunk) = incoming.take(most - gathering.length()).await? else {
+            let arriving = incoming.take(most - gathering.length());
+            let Some(chunk) = room.while_in_time(gathering.length(), arriving).await? else {
                 return Ok((gathering.finish(), true));
             };
             gathering.push(&chunk);
             self.renew(false).await?;
         }
-        let ended = incoming.peek().await?.is_empty();
+        let arriving = async { Ok(incoming.peek().await?.is_empty()) };
+        let ended = room.while_in_time(gathering.length(), arriving).await?;
         Ok((gathering.finish(), ended))
     }
 
@@ -261,32 +232,57 @@ impl<'c> Transfer<'c> {
         &mut self,
         incoming: &mut Receiver<'_, B>,
         length: u64,
-        memory: OwnedSemaphorePermit,
+        room: Room,
     ) -> Result<()> {
-        let (part, _) = self.gather(incoming, length).await?;
+        let (part, _) = self.gather(incoming, length, &room).await?;
         if part.length() < length {
-            return Err(Error::BadRequest(ENDS_EARLY.to_owned()));
+            return Err(ends_early());
         }
-        self.send_held(part, memory).await
+        self.send_held(part, room).await
     }
 
     /// Sends a part that lies in memory, which is given back when the store has it. The store's acknowledgement may
     /// come later; until then the part is sent again as often as it takes.
-    async fn send_held(&mut self, part: Pieces, memory: OwnedSemaphorePermit) -> Result<()> {
+    async fn send_held(&mut self, part: Pieces, room: Room) -> Result<()> {
         let (upload, number) = self.next_part().await?;
         let (store, key) = (self.store.clone(), self.key.clone());
         self.in_flight.spawn(async move {
             let crc = Some(part.crc64nvme());
             let send = || store.put_part(&key, &upload, number, Body::from(part.clone()), crc);
             let receipt = crate::retry::retry(&verify::QUICK_RETRY, send, StoreError::retry).await?;
-            drop(memory);
+            drop(room);
             Ok(CompletedPart { number, etag: receipt.etag, crc64nvme: crc })
         });
         Ok(())
     }
 
-    /// Passes exactly `length` bytes through without holding them. The store's acknowledgement may come later.
-    async fn stream_part<B: Incoming>(&mut self, incoming: &mut Receiver<'_, B>, length: u64) -> Result<()> {
+    /// Passes the end of an upload through, of which `expected` bytes are still to come if its request ends as requests
+    /// do. One that does not has to be sent again when there is room to hold it.
+    async fn stream_end<B: Incoming>(
+        &mut self,
+        incoming: &mut Receiver<'_, B>,
+        expected: u64,
+    ) -> Result<(ObjectDigest, String)> {
+        if expected > 0 {
+            self.stream_part(incoming, expected, busy).await?;
+        }
+        if !incoming.peek().await?.is_empty() {
+            return Err(busy());
+        }
+        if self.upload.is_none() {
+            return self.put_whole(incoming, Gathering::default().finish()).await;
+        }
+        self.complete(incoming).await
+    }
+
+    /// Passes exactly `length` bytes through without holding them, or fails with `shorter`. The store's acknowledgement may
+    /// come later.
+    async fn stream_part<B: Incoming>(
+        &mut self,
+        incoming: &mut Receiver<'_, B>,
+        length: u64,
+        shorter: fn() -> Error,
+    ) -> Result<()> {
         let (upload, number) = self.next_part().await?;
         self.settle(PARTS_IN_FLIGHT - 1).await?;
         let (sender, receiver) = mpsc::channel::<std::result::Result<Bytes, BoxError>>(CHUNKS_IN_FLIGHT);
@@ -296,7 +292,7 @@ impl<'c> Transfer<'c> {
             let receipt = store.put_part_trailing(&key, &upload, number, body).await?;
             Ok(CompletedPart { number, etag: receipt.etag, crc64nvme: receipt.crc64nvme })
         });
-        if self.feed(incoming, length, sender).await? {
+        if self.feed(incoming, length, shorter, sender).await? {
             return Ok(());
         }
         self.settle(0).await?;
@@ -319,6 +315,7 @@ impl<'c> Transfer<'c> {
         &mut self,
         incoming: &mut Receiver<'_, B>,
         length: u64,
+        shorter: fn() -> Error,
         sender: mpsc::Sender<std::result::Result<Bytes, BoxError>>,
     ) -> Result<bool> {
         let mut left = length;
@@ -326,8 +323,9 @@ impl<'c> Transfer<'c> {
             let chunk = match incoming.take(left).await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => {
-                    let _ = sender.send(Err(ENDS_EARLY.into())).await;
-                    return Err(Error::BadRequest(ENDS_EARLY.to_owned()));
+                    let error = shorter();
+                    let _ = sender.send(Err(error.to_string().into())).await;
+                    return Err(error);
                 }
                 Err(error) => {
                     let _ = sender.send(Err(error.to_string().into())).await;
@@ -387,4 +385,10 @@ impl<'c> Transfer<'c> {
 /// over is too small for a part of its own.
 fn part_of(certain: u64, size: u64) -> u64 {
     if certain < size.saturating_add(SMALLEST_PART) { certain } else { size }
+}
+
+/// The error for a request whose file ends before it was bound to.
+fn ends_early() -> Error {
+    let what = "The form ends before its Content-Length says. Send all other fields before the file.";
+    Error::BadRequest(what.to_owned())
 }

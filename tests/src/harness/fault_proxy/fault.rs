@@ -69,13 +69,6 @@ impl Match {
         self.and(move |request| request.parameter(&name) == Some(&value))
     }
 
-    /// Adds: the query has no parameter with this name.
-    #[must_use]
-    pub fn no_parameter(self, name: impl Into<String>) -> Self {
-        let name = name.into();
-        self.and(move |request| request.parameter(&name).is_none())
-    }
-
     /// Adds any condition on the request.
     #[must_use]
     pub fn and(mut self, condition: impl Fn(&Request) -> bool + Send + Sync + 'static) -> Self {

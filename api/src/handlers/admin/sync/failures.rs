@@ -1,7 +1,6 @@
 //! Lists what a run gave up, with the reasons.
 
 use actix_web::{HttpResponse, web};
-use nightferry_core::db::run_failures;
 use nightferry_core::ids::RunId;
 use nightferry_core::tiering::run;
 use serde::{Deserialize, Serialize};
@@ -33,18 +32,9 @@ pub(crate) async fn failures(
 ) -> Result<HttpResponse> {
     let limit = page_size(query.limit.as_deref())?;
     let after = query.cursor.as_deref().map(cursor::read::<Position>).transpose()?;
-    run::find(&api.context, id).await?;
-    let most = usize::try_from(limit).unwrap_or(0);
-    let mut conn = api.context.db.conn().await?;
-    // One more than asked for tells whether there is a next page.
     let after = after.map(|position| position.failure);
-    let mut rows = run_failures::page(&mut conn, id, after, limit.saturating_add(1)).await?;
-    let more = rows.len() > most;
-    rows.truncate(most);
-    let next_cursor = match rows.last() {
-        Some(last) if more => Some(cursor::write(&Position { failure: last.id })?),
-        _ => None,
-    };
+    let (rows, more) = run::failures(&api.context, id, after, limit).await?;
+    let next_cursor = cursor::next(&rows, more, |last| Position { failure: last.id })?;
     let failures = rows.into_iter().map(Failure::from).collect();
     Ok(HttpResponse::Ok().json(FailurePage { failures, next_cursor }))
 }

@@ -30,9 +30,6 @@ pub(crate) async fn list(
     let limit = page_size(query.limit.as_deref())?;
     let before = query.cursor.as_deref().map(cursor::read::<Position>).transpose()?;
     let (runs, more) = run::page(&api.context, before.map(|position| position.run), limit).await?;
-    let next_cursor = match runs.last() {
-        Some(last) if more => Some(cursor::write(&Position { run: last.run.id })?),
-        _ => None,
-    };
+    let next_cursor = cursor::next(&runs, more, |last| Position { run: last.run.id })?;
     Ok(HttpResponse::Ok().json(RunPage { runs: runs.into_iter().map(Run::from).collect(), next_cursor }))
 }

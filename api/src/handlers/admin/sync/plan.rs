@@ -15,7 +15,10 @@ use crate::wire::run::PageQuery;
 
 /// Plans a run of everything, or of what the body names, and saves the plan. Nothing is moved or queued.
 #[utoipa::path(post, path = "/api/admin/sync/plan", operation_id = "plan_sync", tag = "administration", request_body = Option<MakePlan>,
-    responses((status = 200, description = "The plan, with the first page of its copies", body = SyncPlan)))]
+    responses(
+        (status = 200, description = "The plan, with the first page of its copies", body = SyncPlan),
+        (status = 404, description = "`NOT_FOUND`: no such account, folder or file"),
+    ))]
 pub(crate) async fn make(
     admin: Caller<Admin>,
     api: web::Data<Api>,

@@ -15,6 +15,7 @@ use crate::wire::run::{RunAccepted, StartRun};
 #[utoipa::path(post, path = "/api/admin/sync", operation_id = "start_sync", tag = "administration", request_body = Option<StartRun>,
     responses(
         (status = 202, description = "Queued", body = RunAccepted),
+        (status = 404, description = "`NOT_FOUND`: no such account, folder, file or plan"),
         (status = 409, description = "`SYNC_ALREADY_RUNNING`, or `CONFLICT` for a plan that does not hold any more"),
     ))]
 pub(crate) async fn start(

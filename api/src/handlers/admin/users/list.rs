@@ -39,10 +39,7 @@ pub(crate) async fn list(
         after: after.map(|position| position.user),
     };
     let (users, more) = administration::list(&api.context, &filter, limit).await?;
-    let next_cursor = match users.last() {
-        Some(last) if more => Some(cursor::write(&Position { user: last.id })?),
-        _ => None,
-    };
+    let next_cursor = cursor::next(&users, more, |last| Position { user: last.id })?;
     Ok(HttpResponse::Ok()
         .json(AccountPage { users: users.into_iter().map(Account::from).collect(), next_cursor }))
 }

@@ -1,0 +1,87 @@
+//! The command line as scripts and supervisors meet it: one document whatever happens, and an end when it is asked for.
+
+use std::os::unix::process::ExitStatusExt as _;
+
+use nightferry_tests::harness::database::{execute_on, texts};
+use nightferry_tests::harness::{World, eventually};
+use serde_json::Value;
+
+/// Waits until something waits for a lock of this kind in the world's database.
+async fn waits_for_lock(world: &World, kind: &str) {
+    let sql = format!(
+        "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+         WHERE NOT l.granted AND l.locktype = '{kind}' AND a.datname = current_database()"
+    );
+    eventually("something waits for the lock", || async {
+        (texts(&world.context.db, &sql).await != ["0"]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_line_that_is_none_is_told_in_one_document_too() {
+    let world = World::new().await;
+    for (arguments, said) in [
+        (["--json", "sync", "--frobnicate"], "--frobnicate"),
+        (["sync", "show", "--json"], "<RUN>"),
+        (["--json", "user", "lsit"], "lsit"),
+    ] {
+        let process = world.start_process(&arguments).await;
+        assert_eq!(process.ended().await.code(), Some(2), "{}", process.output());
+        let document: Value = serde_json::from_str(&process.stdout()).expect("one document");
+        assert_eq!(
+            (&document["error"]["kind"], &document["error"]["exit_code"]),
+            (&"usage".into(), &2.into())
+        );
+        assert!(document["error"]["message"].as_str().unwrap().contains(said), "{document}");
+    }
+    let plain = world.start_process(&["sync", "--frobnicate"]).await;
+    assert_eq!((plain.ended().await.code(), plain.stdout().as_str()), (Some(2), ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_can_be_stopped_while_they_wait_for_migrations() {
+    let world = World::new().await;
+    let mut migrating = world.context.db.conn().await.unwrap();
+    // The lock of those who migrate, see core/src/db/migrate.rs.
+    execute_on(&mut migrating, &format!("SELECT pg_advisory_lock({})", 0x6e69_6768_7466_6572_i64)).await;
+    for command in ["serve", "worker"] {
+        let service = world.start_process(&[command]).await;
+        waits_for_lock(&world, "advisory").await;
+        service.terminate();
+        assert_eq!(service.ended().await.code(), Some(130), "{}", service.output());
+        assert!(service.output().contains("before it had started"), "{}", service.output());
+    }
+    execute_on(&mut migrating, "SELECT pg_advisory_unlock_all()").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_ctrl_c_does_not_wait_for_an_orderly_end() {
+    let world = World::new().await;
+    world.user().await;
+    let following = world.start_process(&["audit", "tail", "--follow"]).await;
+    following.says("user.").await;
+    let mut holder = world.context.db.conn().await.unwrap();
+    execute_on(&mut holder, "BEGIN").await;
+    execute_on(&mut holder, "LOCK TABLE audit_events IN ACCESS EXCLUSIVE MODE").await;
+    waits_for_lock(&world, "relation").await;
+
+    assert_eq!(following.interrupted().await.code(), Some(130), "{}", following.output());
+
+    execute_on(&mut holder, "COMMIT").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_a_look_at_the_audit_log() {
+    let world = World::new().await;
+    let mut holder = world.context.db.conn().await.unwrap();
+    execute_on(&mut holder, "BEGIN").await;
+    execute_on(&mut holder, "LOCK TABLE audit_events IN ACCESS EXCLUSIVE MODE").await;
+    let looking = world.start_process(&["audit", "tail"]).await;
+    waits_for_lock(&world, "relation").await;
+
+    let ended = looking.interrupted().await;
+
+    assert_eq!(ended.signal(), Some(2), "{ended} {}", looking.output());
+    execute_on(&mut holder, "COMMIT").await;
+}
