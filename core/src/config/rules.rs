@@ -246,7 +246,7 @@ pub(super) fn any_storage_class(text: &str) -> Result<String, String> {
 
 /// A name of a rule, which must not be one that copies have for other reasons.
 pub(super) fn rule_name(text: &str) -> Result<String, String> {
-    const TAKEN: [&str; 9] = [
+    const TAKEN: [&str; 10] = [
         "default",
         "upload",
         "prefetch",
@@ -256,6 +256,7 @@ pub(super) fn rule_name(text: &str) -> Result<String, String> {
         "drain",
         "replication",
         "rebuild",
+        "rebalance",
     ];
     let name = store_name(text).map_err(|_| "is not a name for a rule".to_owned())?;
     if TAKEN.contains(&name.as_str()) {

@@ -225,7 +225,7 @@ async fn a_right_guess_that_began_below_the_ceiling_is_told_nothing_beyond_it() 
         };
         tokio::join!(right, others).0
     };
-    let (_, (status, body)) = tokio::join!(holding, guessing);
+    let ((), (status, body)) = tokio::join!(holding, guessing);
     assert_eq!((status.as_u16(), &body["error_code"]), (429, &json!("RATE_LIMITED")));
 }
 
