@@ -255,7 +255,8 @@ async fn a_success_that_hides_an_error_is_an_error() {
 async fn a_404_that_is_not_s3s_does_not_declare_an_object_missing() {
     let store =
         serve(vec![Act::AnswerAndClose(answer("404 Not Found", "Connection: close\r\n", "<html/>"))]).await;
-    assert_eq!(store.get(&key(), None).await.unwrap_err().verdict(), Verdict::Permanent);
+    let error = store.get(&key(), None).await.unwrap_err();
+    assert!(error.is_outage() && error.verdict() == Verdict::Transient);
     assert!(store.delete(&key()).await.is_err());
     assert!(store.abort_multipart(&key(), &UploadId::new("u")).await.is_err());
 }

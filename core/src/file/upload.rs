@@ -65,7 +65,8 @@ pub struct UploadRequest {
 /// # Errors
 /// [`Error::Validation`], [`Error::NotFound`] (folder), [`Error::FileTooLarge`], [`Error::QuotaExceeded`],
 /// [`Error::ChecksumMismatch`], [`Error::NameTaken`], [`Error::BadRequest`] when the body breaks off,
-/// [`Error::UploadsBusy`], [`Error::NoLocalStore`], [`Error::Store`]. Whatever the outcome, nothing stays behind: what was sent is marked and reaped.
+/// [`Error::UploadsBusy`], [`Error::NoLocalStore`], [`Error::Store`]. Whatever the outcome, nothing stays behind: what was
+/// sent is marked and reaped.
 pub async fn receive(
     context: &Context,
     request: UploadRequest,

@@ -24,7 +24,7 @@ async fn a_command_line_that_is_none_is_told_in_one_document_too() {
     for (arguments, said) in [
         (["--json", "sync", "--frobnicate"], "--frobnicate"),
         (["sync", "show", "--json"], "<RUN>"),
-        (["--json", "user", "lsit"], "lsit"),
+        (["--json", "user", "lists"], "lists"),
     ] {
         let process = world.start_process(&arguments).await;
         assert_eq!(process.ended().await.code(), Some(2), "{}", process.output());

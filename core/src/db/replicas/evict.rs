@@ -74,8 +74,9 @@ pub struct Spare {
 }
 
 /// Locks the next copies after `after` that may be freed: verified elsewhere for long enough, of files that nobody
-/// pinned; one that is about to move to another store is freed there, or it would be copied for nothing. The other replica is locked too, so that of two evictions at once only one can win. Part of a transaction;
-/// what is locked by others is left to them.
+/// pinned; one that is about to move to another store is freed there, or it would be copied for nothing. The other
+/// replica is locked too, so that of two evictions at once only one can win. Part of a transaction; what is locked by
+/// others is left to them.
 pub async fn lock_spare(
     conn: &mut AsyncPgConnection,
     claim: &EvictionClaim<'_>,

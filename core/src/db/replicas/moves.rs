@@ -1,5 +1,6 @@
-//! Replicas that move from one store to another, above all from one that is being emptied: what stands in the way, what has another place already, what is
-//! queued for one, and what may go from here. Nothing here ends without another verified replica, seen under its lock.
+//! Replicas that move from one store to another, above all from one that is being emptied: what stands in the way, what
+//! has another place already, what is queued for one, and what may go from here. Nothing here ends without another
+//! verified replica, seen under its lock.
 
 use std::time::Duration;
 
