@@ -41,18 +41,19 @@ async fn a_command_line_that_is_none_is_told_in_one_document_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_can_be_stopped_while_they_wait_for_migrations() {
-    let world = World::new().await;
-    let mut migrating = world.context.db.conn().await.unwrap();
-    // The lock of those who migrate, see core/src/db/migrate.rs.
-    execute_on(&mut migrating, &format!("SELECT pg_advisory_lock({})", 0x6e69_6768_7466_6572_i64)).await;
     for command in ["serve", "worker"] {
+        // Each with a database of its own: the connection of one that has ended may go on waiting for a while.
+        let world = World::new().await;
+        let mut migrating = world.context.db.conn().await.unwrap();
+        // The lock of those who migrate, see core/src/db/migrate.rs.
+        execute_on(&mut migrating, &format!("SELECT pg_advisory_lock({})", 0x6e69_6768_7466_6572_i64)).await;
         let service = world.start_process(&[command]).await;
         waits_for_lock(&world, "advisory").await;
         service.terminate();
         assert_eq!(service.ended().await.code(), Some(130), "{}", service.output());
         assert!(service.output().contains("before it had started"), "{}", service.output());
+        execute_on(&mut migrating, "SELECT pg_advisory_unlock_all()").await;
     }
-    execute_on(&mut migrating, "SELECT pg_advisory_unlock_all()").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
