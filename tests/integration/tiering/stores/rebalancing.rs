@@ -262,7 +262,9 @@ async fn called_off_it_leaves_what_has_moved_ends_what_is_on_its_way_and_can_beg
     let files = upload(&world, &[10_000; 8]).await;
     let worker = world.start_worker();
     // The first one arrives; the second one is on its way.
-    let gate = world.proxy("nas").gate(Match::method(Method::PUT).key_contains("-1"), Hold::Request);
+    let second = world.key(&files[1].0).await;
+    let gate =
+        world.proxy("nas").gate(Match::method(Method::PUT).key_contains(second.as_str()), Hold::Request);
     even_out(&world).await;
     gate.reached().await;
     eventually("the first one has moved", || async {

@@ -27,7 +27,8 @@ async fn a_file_that_is_deleted_while_it_moves_is_gone_everywhere_and_holds_noth
     for seed in 0..6 {
         files.push(world.upload(user, &format!("{seed}"), pattern(seed, 10_000)).await);
     }
-    let gate = world.proxy("nas").gate(Match::method(Method::PUT).key_contains("-0"), Hold::Request);
+    let key = world.key(&files[0]).await;
+    let gate = world.proxy("nas").gate(Match::method(Method::PUT).key_contains(key.as_str()), Hold::Request);
     let worker = world.start_worker();
     even_out(&world).await;
     gate.reached().await;
@@ -81,7 +82,8 @@ async fn when_the_store_that_takes_is_emptied_everything_goes_back_to_the_one_th
         files.push(world.upload(user, &format!("{seed}"), pattern(seed, 10_000)).await);
     }
     change::pin(&world.context, files[0].row.id, true).await.unwrap();
-    let gate = world.proxy("nas").gate(Match::method(Method::PUT).key_contains("-2"), Hold::Request);
+    let key = world.key(&files[2]).await;
+    let gate = world.proxy("nas").gate(Match::method(Method::PUT).key_contains(key.as_str()), Hold::Request);
     let worker = world.start_worker();
     even_out(&world).await;
     gate.reached().await;
@@ -108,7 +110,8 @@ async fn when_the_store_that_gives_is_emptied_everything_moves() {
     for seed in 0..8 {
         files.push(world.upload(user, &format!("{seed}"), pattern(seed, 10_000)).await);
     }
-    let gate = world.proxy("nas").gate(Match::method(Method::PUT).key_contains("-2"), Hold::Request);
+    let key = world.key(&files[2]).await;
+    let gate = world.proxy("nas").gate(Match::method(Method::PUT).key_contains(key.as_str()), Hold::Request);
     let worker = world.start_worker();
     even_out(&world).await;
     gate.reached().await;
