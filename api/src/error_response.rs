@@ -8,10 +8,13 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
-use nightferry_core::error::{Error, FieldError};
+use nightferry_core::error::{Category, Error, ErrorCode, FieldError};
 
 /// After this a client may try again when the cause names no time of its own.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// All that is told of a fault.
+pub(crate) const INTERNAL: &str =
+    "Something went wrong in the service. The request id tells the operator where to look.";
 
 /// What a handler fails with: an outcome of the domain, or one that only HTTP knows.
 #[derive(Debug)]
@@ -48,34 +51,31 @@ impl ApiError {
         Self::Domain(Error::BadRequest(detail.into()))
     }
 
-    /// The status, and the stable name for programs.
-    pub(crate) fn outcome(&self) -> (StatusCode, &'static str) {
+    /// The stable name for programs.
+    pub(crate) fn code(&self) -> ErrorCode {
         match self {
-            Self::Domain(error) => domain_outcome(error),
-            Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),
-            Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "FILE_TOO_LARGE"),
-            Self::CrossSite => (StatusCode::FORBIDDEN, "CSRF_REJECTED"),
-            Self::MediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "TYPE_NOT_ALLOWED"),
+            Self::Domain(error) => error.code(),
+            Self::MethodNotAllowed(_) => ErrorCode::MethodNotAllowed,
+            Self::BodyTooLarge(_) => ErrorCode::FileTooLarge,
+            Self::CrossSite => ErrorCode::CsrfRejected,
+            Self::MediaType(_) => ErrorCode::TypeNotAllowed,
         }
     }
 
     /// A sentence for people. What is behind a 5xx is not told.
     pub(crate) fn detail(&self) -> String {
-        match self.outcome() {
-            (_, "INTERNAL") => {
-                "Something went wrong in the service. The request id tells the operator where to look."
-                    .to_owned()
-            }
-            (_, "PROVIDER_ERROR") => {
+        match self.code() {
+            ErrorCode::Internal => INTERNAL.to_owned(),
+            ErrorCode::ProviderError => {
                 "The sign-in provider did not do what was asked. Try again; if it stays so, tell the operator.".to_owned()
             }
-            (_, "STORE_ERROR") => {
+            ErrorCode::StoreError => {
                 "A store did not do what was asked. Try again; if it stays so, tell the operator.".to_owned()
             }
-            (_, "STORE_UNAVAILABLE") if !matches!(self, Self::Domain(Error::UploadsBusy { .. })) => {
+            ErrorCode::StoreUnavailable if !matches!(self, Self::Domain(Error::UploadsBusy { .. })) => {
                 "The storage cannot be reached at the moment. Try again shortly.".to_owned()
             }
-            (_, "DATABASE_UNAVAILABLE") => {
+            ErrorCode::DatabaseUnavailable => {
                 "The service's database cannot be reached at the moment. Try again shortly.".to_owned()
             }
             _ => self.to_string(),
@@ -91,8 +91,7 @@ impl ApiError {
     }
 
     fn retry_after(&self) -> Option<Duration> {
-        let (status, _) = self.outcome();
-        if status != StatusCode::SERVICE_UNAVAILABLE && status != StatusCode::TOO_MANY_REQUESTS {
+        if self.code().category() != Category::Temporary {
             return None;
         }
         Some(match self {
@@ -109,55 +108,45 @@ impl ApiError {
     }
 }
 
-/// Every outcome of the domain, by name: a new one does not compile until it is decided here what clients see.
-fn domain_outcome(error: &Error) -> (StatusCode, &'static str) {
-    match error {
-        Error::Validation(_) => (StatusCode::BAD_REQUEST, "VALIDATION_FAILED"),
-        Error::BadRequest(_) => (StatusCode::BAD_REQUEST, "BAD_REQUEST"),
-        Error::Unauthenticated => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
-        Error::InvalidCredentials | Error::SignInRefused(_) => {
-            (StatusCode::UNAUTHORIZED, "INVALID_CREDENTIALS")
-        }
-        Error::Provider(_) => (StatusCode::BAD_GATEWAY, "PROVIDER_ERROR"),
-        Error::TokenExpired => (StatusCode::UNAUTHORIZED, "TOKEN_EXPIRED"),
-        Error::TokenRevoked => (StatusCode::UNAUTHORIZED, "TOKEN_REVOKED"),
-        Error::RefreshReused => (StatusCode::UNAUTHORIZED, "REFRESH_REUSED"),
-        Error::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED"),
-        Error::Forbidden(_) => (StatusCode::FORBIDDEN, "FORBIDDEN"),
-        Error::NotFound(_) | Error::NoSuch { .. } => (StatusCode::NOT_FOUND, "NOT_FOUND"),
-        Error::EmailTaken => (StatusCode::CONFLICT, "EMAIL_TAKEN"),
-        Error::NameTaken(_) => (StatusCode::CONFLICT, "NAME_TAKEN"),
-        // A download answers 202 with the restore instead.
-        Error::Conflict(_) | Error::PlanChanged { .. } | Error::Archived(_) => {
-            (StatusCode::CONFLICT, "CONFLICT")
-        }
-        Error::SyncAlreadyRunning(_) => (StatusCode::CONFLICT, "SYNC_ALREADY_RUNNING"),
-        Error::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "PRECONDITION_FAILED"),
-        Error::FileTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "FILE_TOO_LARGE"),
-        Error::QuotaExceeded { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "QUOTA_EXCEEDED"),
-        Error::RangeNotSatisfiable { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_NOT_SATISFIABLE"),
-        Error::ChecksumMismatch { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "CHECKSUM_MISMATCH"),
-        Error::Store(error) if error.is_outage() => (StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE"),
-        Error::Store(_) => (StatusCode::BAD_GATEWAY, "STORE_ERROR"),
-        Error::StoreUnavailable { .. } | Error::UploadsBusy { .. } | Error::NoLocalStore => {
-            (StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE")
-        }
-        Error::DatabaseUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "DATABASE_UNAVAILABLE"),
-        Error::Database(_) | Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
+/// The HTTP status of every code.
+pub(crate) const fn status_of(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::ValidationFailed | ErrorCode::BadRequest => StatusCode::BAD_REQUEST,
+        ErrorCode::Unauthenticated
+        | ErrorCode::InvalidCredentials
+        | ErrorCode::TokenExpired
+        | ErrorCode::TokenRevoked
+        | ErrorCode::RefreshReused => StatusCode::UNAUTHORIZED,
+        ErrorCode::Forbidden | ErrorCode::CsrfRejected => StatusCode::FORBIDDEN,
+        ErrorCode::NotFound => StatusCode::NOT_FOUND,
+        ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        ErrorCode::EmailTaken
+        | ErrorCode::NameTaken
+        | ErrorCode::Conflict
+        | ErrorCode::SyncAlreadyRunning => StatusCode::CONFLICT,
+        ErrorCode::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+        ErrorCode::FileTooLarge | ErrorCode::QuotaExceeded => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::TypeNotAllowed => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ErrorCode::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
+        ErrorCode::ChecksumMismatch => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::StoreError | ErrorCode::ProviderError => StatusCode::BAD_GATEWAY,
+        ErrorCode::StoreUnavailable | ErrorCode::DatabaseUnavailable => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
 /// The code of an error that actix itself raised, of which only the status is known.
-pub(crate) fn code_of_status(status: StatusCode) -> &'static str {
+pub(crate) fn code_of_status(status: StatusCode) -> ErrorCode {
     match status {
-        StatusCode::UNAUTHORIZED => "UNAUTHENTICATED",
-        StatusCode::FORBIDDEN => "FORBIDDEN",
-        StatusCode::NOT_FOUND => "NOT_FOUND",
-        StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
-        StatusCode::PAYLOAD_TOO_LARGE => "FILE_TOO_LARGE",
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => "TYPE_NOT_ALLOWED",
-        status if status.is_client_error() => "BAD_REQUEST",
-        _ => "INTERNAL",
+        StatusCode::UNAUTHORIZED => ErrorCode::Unauthenticated,
+        StatusCode::FORBIDDEN => ErrorCode::Forbidden,
+        StatusCode::NOT_FOUND => ErrorCode::NotFound,
+        StatusCode::METHOD_NOT_ALLOWED => ErrorCode::MethodNotAllowed,
+        StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::FileTooLarge,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ErrorCode::TypeNotAllowed,
+        status if status.is_client_error() => ErrorCode::BadRequest,
+        _ => ErrorCode::Internal,
     }
 }
 
@@ -180,17 +169,17 @@ impl fmt::Display for ApiError {
 
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
-        self.outcome().0
+        status_of(self.code())
     }
 
     fn error_response(&self) -> HttpResponse {
-        let (status, code) = self.outcome();
+        let (status, code) = (self.status_code(), self.code());
         let mut response = HttpResponse::new(status);
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
             // RFC 6750 section 3: the reason is only named for a token that was presented.
             let challenge = match code {
-                "TOKEN_EXPIRED" | "TOKEN_REVOKED" => "Bearer error=\"invalid_token\"",
+                ErrorCode::TokenExpired | ErrorCode::TokenRevoked => "Bearer error=\"invalid_token\"",
                 _ => "Bearer",
             };
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
@@ -215,6 +204,7 @@ impl ResponseError for ApiError {
 
 #[cfg(test)]
 mod tests {
+    use nightferry_core::error::Noun;
     use nightferry_core::ids::RunId;
 
     use super::*;
@@ -232,7 +222,7 @@ mod tests {
             (Error::TokenRevoked, 401, "TOKEN_REVOKED"),
             (Error::RefreshReused, 401, "REFRESH_REUSED"),
             (Error::Forbidden("x"), 403, "FORBIDDEN"),
-            (Error::NotFound("file"), 404, "NOT_FOUND"),
+            (Error::NotFound(Noun::File), 404, "NOT_FOUND"),
             (Error::EmailTaken, 409, "EMAIL_TAKEN"),
             (Error::NameTaken("x".to_owned()), 409, "NAME_TAKEN"),
             (Error::Conflict("x".to_owned()), 409, "CONFLICT"),
@@ -254,7 +244,7 @@ mod tests {
         ];
         for (error, status, code) in table {
             let error = ApiError::from(error);
-            assert_eq!(error.outcome(), (StatusCode::from_u16(status).unwrap(), code));
+            assert_eq!((error.status_code().as_u16(), error.code().as_str()), (status, code));
         }
     }
 
@@ -278,6 +268,6 @@ mod tests {
         let range = Error::RangeNotSatisfiable { size: 7 };
         assert_eq!(header(range.into(), header::CONTENT_RANGE).unwrap(), "bytes */7");
         assert_eq!(header(ApiError::MethodNotAllowed("GET, HEAD"), header::ALLOW).unwrap(), "GET, HEAD");
-        assert_eq!(header(Error::NotFound("file").into(), header::RETRY_AFTER), None);
+        assert_eq!(header(Error::NotFound(Noun::File).into(), header::RETRY_AFTER), None);
     }
 }

@@ -11,7 +11,7 @@ use actix_web::http::Method;
 use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, web};
 use nightferry_core::auth::permission::Need;
-use nightferry_core::error::Error;
+use nightferry_core::error::{Error, Noun};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::door;
@@ -112,7 +112,7 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         .route("/api/docs", web::get().to(handlers::docs::to_docs))
         .service(SwaggerUi::new("/api/docs/{_:.*}").config(Config::from("/api/openapi.json")))
         .default_service(web::to(|| async {
-            Err::<HttpResponse, _>(ApiError::from(Error::NotFound("address")))
+            Err::<HttpResponse, _>(ApiError::from(Error::NotFound(Noun::Address)))
         }));
 }
 

@@ -1,18 +1,15 @@
 //! How a command fails: what happened, why, what to do next, and the exit code that tells scripts which kind it was.
 //! The only place where errors of the domain meet exit codes.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::process::ExitCode;
 
 use nightferry_core::config::{ConfigErrors, Problem};
-use nightferry_core::error::Error;
-use nightferry_core::store::StoreError;
+use nightferry_core::error::{Error, ErrorCode, Noun};
 use nightferry_core::telemetry::TelemetryError;
 
 use crate::up::UpError;
-
-const DATABASE_UNAVAILABLE: &str = "database_unavailable";
-const DATABASE_ERROR: &str = "database_error";
 
 /// How a command ended. The numbers are part of the contract; docs/cli.md lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +86,7 @@ pub struct Failure {
     /// Exit code.
     pub exit: Exit,
     /// Stable name of the kind of failure, for programs.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// What happened, as a sentence without its full stop.
     pub what: String,
     /// Why.
@@ -98,22 +95,20 @@ pub struct Failure {
     pub next: Vec<Next>,
     /// Each thing that is wrong with the configuration.
     pub problems: Vec<Problem>,
+    /// Whether the database failed, so that a look at it may tell why.
+    pub is_of_database: bool,
 }
 
 impl Failure {
     /// A failure without a reason yet.
-    pub fn new(exit: Exit, kind: &'static str, what: impl Into<String>) -> Self {
-        Self { exit, kind, what: what.into(), why: None, next: Vec::new(), problems: Vec::new() }
+    pub fn new(exit: Exit, kind: impl Into<Cow<'static, str>>, what: impl Into<String>) -> Self {
+        let (kind, what) = (kind.into(), what.into());
+        Self { exit, kind, what, why: None, next: Vec::new(), problems: Vec::new(), is_of_database: false }
     }
 
     /// A command line that asks for something that cannot be.
     pub fn usage(what: impl Into<String>) -> Self {
         Self::new(Exit::Usage, "usage", what)
-    }
-
-    /// Whether the database failed, so that a look at it may tell why.
-    pub fn is_of_database(&self) -> bool {
-        matches!(self.kind, DATABASE_UNAVAILABLE | DATABASE_ERROR)
     }
 
     /// Adds the reason.
@@ -152,16 +147,18 @@ pub fn cannot(act: impl fmt::Display) -> impl FnOnce(Error) -> Failure {
 }
 
 fn of_domain(act: &dyn fmt::Display, error: &Error) -> Failure {
-    let (exit, kind) = classify(error);
-    let failure = Failure::new(exit, kind, format!("Cannot {act}")).because(error);
+    let code = error.code();
+    let kind = code.as_str().to_ascii_lowercase();
+    let mut failure = Failure::new(exit_of(code), kind, format!("Cannot {act}")).because(error);
+    failure.is_of_database = matches!(error, Error::Database(_) | Error::DatabaseUnavailable(_));
     match error {
-        Error::SyncAlreadyRunning(run) => Failure::new(exit, kind, format!("Cannot {act}"))
+        Error::SyncAlreadyRunning(run) => failure
             .because(format!("A sync is running already: run {run}"))
             .advise_command("follow it to its end", format!("sync show {run} --wait"))
             .advise_command("or stop it", format!("sync cancel {run}")),
-        Error::NotFound("user") => failure.advise_command("list the accounts", "user list"),
-        Error::NotFound("run") => failure.advise_command("list the runs", "sync history"),
-        Error::NotFound("plan") | Error::PlanChanged { .. } => {
+        Error::NotFound(Noun::User) => failure.advise_command("list the accounts", "user list"),
+        Error::NotFound(Noun::Run) => failure.advise_command("list the runs", "sync history"),
+        Error::NotFound(Noun::Plan) | Error::PlanChanged { .. } => {
             failure.advise_command("see what a run would do now", "sync plan")
         }
         Error::EmailTaken => failure
@@ -170,7 +167,7 @@ fn of_domain(act: &dyn fmt::Display, error: &Error) -> Failure {
         Error::Store(error) => {
             failure.advise_command("see what is wrong with it", format!("store check {}", error.store()))
         }
-        Error::NotFound("store") | Error::NoLocalStore => {
+        Error::NotFound(Noun::Store) | Error::NoLocalStore => {
             failure.advise_command("list the stores", "store list")
         }
         Error::StoreUnavailable { .. } => failure.advise_command("see which stores are down", "store check"),
@@ -182,74 +179,40 @@ fn of_domain(act: &dyn fmt::Display, error: &Error) -> Failure {
         }
         Error::Internal(_) => failure
             .advise("this should not happen: repeat the command with --verbose, and report what it says"),
-        Error::Validation(_)
-        | Error::BadRequest(_)
-        | Error::Unauthenticated
-        | Error::InvalidCredentials
-        | Error::TokenExpired
-        | Error::TokenRevoked
-        | Error::RefreshReused
-        | Error::SignInRefused(_)
-        | Error::Provider(_)
-        | Error::RateLimited { .. }
-        | Error::Forbidden(_)
-        | Error::NotFound(_)
-        | Error::NoSuch { .. }
-        | Error::NameTaken(_)
-        | Error::Conflict(_)
-        | Error::Archived(_)
-        | Error::PreconditionFailed
-        | Error::FileTooLarge { .. }
-        | Error::UploadsBusy { .. }
-        | Error::QuotaExceeded { .. }
-        | Error::RangeNotSatisfiable { .. }
-        | Error::ChecksumMismatch { .. } => failure,
+        _ => failure,
     }
 }
 
-const fn classify_store(outage: bool) -> (Exit, &'static str) {
-    if outage { (Exit::Unreachable, "store_unavailable") } else { (Exit::Failed, "store_error") }
-}
-
-/// Exit code and kind of each error of the domain.
-fn classify(error: &Error) -> (Exit, &'static str) {
-    match error {
-        Error::Validation(_) => (Exit::Usage, "validation_failed"),
-        Error::BadRequest(_) => (Exit::Usage, "bad_request"),
-        Error::RateLimited { .. } => (Exit::Failed, "rate_limited"),
-        Error::RangeNotSatisfiable { .. } => (Exit::Usage, "range_not_satisfiable"),
-        Error::NotFound(_) | Error::NoSuch { .. } => (Exit::NotFound, "not_found"),
-        Error::EmailTaken => (Exit::Conflict, "email_taken"),
-        Error::NameTaken(_) => (Exit::Conflict, "name_taken"),
-        Error::Conflict(_) => (Exit::Conflict, "conflict"),
-        Error::Archived(_) => (Exit::Conflict, "archived"),
-        Error::PreconditionFailed => (Exit::Conflict, "precondition_failed"),
-        Error::SyncAlreadyRunning(_) => (Exit::Conflict, "sync_already_running"),
-        Error::PlanChanged { .. } => (Exit::Conflict, "plan_changed"),
-        Error::Store(error) => classify_store(error.is_outage()),
-        Error::StoreUnavailable { .. } | Error::UploadsBusy { .. } | Error::NoLocalStore => {
-            classify_store(true)
-        }
-        Error::DatabaseUnavailable(_) => (Exit::Unreachable, DATABASE_UNAVAILABLE),
-        Error::Database(_) => (Exit::Failed, DATABASE_ERROR),
-        Error::Unauthenticated
-        | Error::InvalidCredentials
-        | Error::TokenExpired
-        | Error::TokenRevoked
-        | Error::RefreshReused
-        | Error::SignInRefused(_)
-        | Error::Forbidden(_) => (Exit::Failed, "forbidden"),
-        Error::FileTooLarge { .. } => (Exit::Failed, "file_too_large"),
-        Error::QuotaExceeded { .. } => (Exit::Failed, "quota_exceeded"),
-        Error::ChecksumMismatch { .. } => (Exit::Failed, "checksum_mismatch"),
-        Error::Provider(_) => (Exit::Failed, "provider_error"),
-        Error::Internal(_) => (Exit::Failed, "internal"),
+/// The exit code of every code.
+pub(crate) const fn exit_of(code: ErrorCode) -> Exit {
+    match code {
+        ErrorCode::ValidationFailed
+        | ErrorCode::BadRequest
+        | ErrorCode::MethodNotAllowed
+        | ErrorCode::TypeNotAllowed
+        | ErrorCode::RangeNotSatisfiable => Exit::Usage,
+        ErrorCode::NotFound => Exit::NotFound,
+        ErrorCode::EmailTaken
+        | ErrorCode::NameTaken
+        | ErrorCode::Conflict
+        | ErrorCode::PreconditionFailed
+        | ErrorCode::SyncAlreadyRunning => Exit::Conflict,
+        ErrorCode::StoreUnavailable | ErrorCode::DatabaseUnavailable => Exit::Unreachable,
+        ErrorCode::Unauthenticated
+        | ErrorCode::InvalidCredentials
+        | ErrorCode::TokenExpired
+        | ErrorCode::TokenRevoked
+        | ErrorCode::RefreshReused
+        | ErrorCode::Forbidden
+        | ErrorCode::CsrfRejected
+        | ErrorCode::RateLimited
+        | ErrorCode::FileTooLarge
+        | ErrorCode::QuotaExceeded
+        | ErrorCode::ChecksumMismatch
+        | ErrorCode::StoreError
+        | ErrorCode::ProviderError
+        | ErrorCode::Internal => Exit::Failed,
     }
-}
-
-/// Exit code of a store that failed its check.
-pub fn exit_of_store(error: &StoreError) -> Exit {
-    classify_store(error.is_outage()).0
 }
 
 /// A command line that is none, as its parser says it.
@@ -302,10 +265,10 @@ mod tests {
 
     #[test]
     fn exit_codes_tell_kinds_of_errors_apart() {
-        let exit = |error: &Error| classify(error).0.number();
+        let exit = |error: &Error| exit_of(error.code()).number();
         assert_eq!(exit(&Error::Validation(vec![FieldError::new("email", "is empty")])), 2);
         assert_eq!(exit(&Error::BadRequest(String::new())), 2);
-        assert_eq!(exit(&Error::NotFound("run")), 3);
+        assert_eq!(exit(&Error::NotFound(Noun::Run)), 3);
         assert_eq!(exit(&Error::EmailTaken), 4);
         assert_eq!(exit(&Error::Conflict(String::new())), 4);
         assert_eq!(exit(&Error::SyncAlreadyRunning(RunId::new())), 4);

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use crate::context::Context;
 use crate::db::audit::{self, Filter, Who, Written};
 use crate::db::enums::AuditActor;
-use crate::db::{cut, users};
-use crate::error::{Error, Result};
+use crate::db::{split_page, users};
+use crate::error::{Error, Noun, Result};
 use crate::ids::UserId;
 
 /// Events dropped in one statement: short locks, short transactions.
@@ -30,7 +30,7 @@ pub async fn page(
         return Err(Error::field("action", "must be an action such as user.role, or all of a noun: user.*"));
     }
     let mut conn = context.db.conn().await?;
-    Ok(cut(audit::page(&mut conn, filter, limit.saturating_add(1)).await?, limit))
+    Ok(split_page(audit::page(&mut conn, filter, limit.saturating_add(1)).await?, limit))
 }
 
 fn is_action(text: &str) -> bool {
@@ -51,7 +51,7 @@ pub async fn who(context: &Context, text: &str) -> Result<Who> {
         return Ok(Who::Account(id));
     }
     let mut conn = context.db.conn().await?;
-    let user = users::find_by_email(&mut conn, text).await?.ok_or(Error::NotFound("user"))?;
+    let user = users::find_by_email(&mut conn, text).await?.ok_or(Error::NotFound(Noun::User))?;
     Ok(Who::Account(user.id))
 }
 

@@ -1,9 +1,10 @@
 //! The one error type of the domain. Each variant is an outcome a caller can act on; the causes inside are
-//! for logs only. Which HTTP status a variant becomes is decided in the api crate, nowhere else.
+//! for logs only. Each has a stable [`ErrorCode`]; what that becomes in HTTP or as an exit code is decided in api and cli.
 
 use std::time::Duration;
 
 use crate::db::restores::Restore;
+pub use crate::error_code::{Category, ErrorCode, Noun};
 use crate::ids::RunId;
 use crate::store::StoreError;
 
@@ -67,12 +68,12 @@ pub enum Error {
     Forbidden(&'static str),
     /// The thing does not exist, or the caller may not know that it does.
     #[error("There is no such {0}.")]
-    NotFound(&'static str),
+    NotFound(Noun),
     /// What is named by its id does not exist, or lies in the trash.
     #[error("There is no {noun} {id}, or it is in the trash.")]
     NoSuch {
         /// What it would be.
-        noun: &'static str,
+        noun: Noun,
         /// Its id.
         id: uuid::Uuid,
     },
@@ -185,6 +186,38 @@ impl Error {
     /// One refused field.
     pub fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Validation(vec![FieldError::new(field, message)])
+    }
+
+    /// The stable name of the outcome, for programs.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Validation(_) => ErrorCode::ValidationFailed,
+            Self::BadRequest(_) => ErrorCode::BadRequest,
+            Self::Unauthenticated => ErrorCode::Unauthenticated,
+            Self::InvalidCredentials | Self::SignInRefused(_) => ErrorCode::InvalidCredentials,
+            Self::TokenExpired => ErrorCode::TokenExpired,
+            Self::TokenRevoked => ErrorCode::TokenRevoked,
+            Self::RefreshReused => ErrorCode::RefreshReused,
+            Self::Provider(_) => ErrorCode::ProviderError,
+            Self::RateLimited { .. } => ErrorCode::RateLimited,
+            Self::Forbidden(_) => ErrorCode::Forbidden,
+            Self::NotFound(_) | Self::NoSuch { .. } => ErrorCode::NotFound,
+            Self::EmailTaken => ErrorCode::EmailTaken,
+            Self::NameTaken(_) => ErrorCode::NameTaken,
+            Self::Conflict(_) | Self::PlanChanged { .. } | Self::Archived(_) => ErrorCode::Conflict,
+            Self::SyncAlreadyRunning(_) => ErrorCode::SyncAlreadyRunning,
+            Self::PreconditionFailed => ErrorCode::PreconditionFailed,
+            Self::FileTooLarge { .. } => ErrorCode::FileTooLarge,
+            Self::QuotaExceeded { .. } => ErrorCode::QuotaExceeded,
+            Self::RangeNotSatisfiable { .. } => ErrorCode::RangeNotSatisfiable,
+            Self::ChecksumMismatch { .. } => ErrorCode::ChecksumMismatch,
+            Self::Store(error) => error.outcome(),
+            Self::StoreUnavailable { .. } | Self::UploadsBusy { .. } | Self::NoLocalStore => {
+                ErrorCode::StoreUnavailable
+            }
+            Self::DatabaseUnavailable(_) => ErrorCode::DatabaseUnavailable,
+            Self::Database(_) | Self::Internal(_) => ErrorCode::Internal,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod context;
 pub mod db;
 pub mod encryption;
 pub mod error;
+pub mod error_code;
 pub mod file;
 pub mod health;
 pub mod ids;

@@ -126,7 +126,7 @@ mod tests {
     }
 
     fn code(body: &[u8]) -> &'static str {
-        parse::<Name>(body).unwrap_err().outcome().1
+        parse::<Name>(body).unwrap_err().code().as_str()
     }
 
     #[test]
@@ -150,6 +150,6 @@ mod tests {
     fn deep_nesting_is_refused_and_not_followed() {
         assert_eq!(code("[".repeat(60_000).as_bytes()), "VALIDATION_FAILED");
         let deep = format!("{{\"name\":{}", "[".repeat(60_000));
-        assert_eq!(parse::<serde_json::Value>(deep.as_bytes()).unwrap_err().outcome().1, "BAD_REQUEST");
+        assert_eq!(parse::<serde_json::Value>(deep.as_bytes()).unwrap_err().code().as_str(), "BAD_REQUEST");
     }
 }

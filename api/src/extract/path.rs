@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
-use nightferry_core::error::Error;
+use nightferry_core::error::{Error, Noun};
 use nightferry_core::ids::{FileId, PersonalTokenId, PlanId, RunId, SessionId, UserId};
 
 use crate::error_response::{ApiError, Result};
@@ -13,35 +13,17 @@ use crate::error_response::{ApiError, Result};
 /// The `{id}` of the path.
 pub(crate) struct Id<T>(pub(crate) T);
 
-/// What an id names, in the words of an error.
-pub(crate) trait Noun: FromStr {
-    /// As in "there is no such …".
-    const NOUN: &'static str;
+/// An id, and what it names.
+pub(crate) trait Named: FromStr {
+    /// What does not exist where the id is unknown.
+    const NOUN: Noun;
 }
 
-impl Noun for FileId {
-    const NOUN: &'static str = "file";
+macro_rules! named {
+    ($($id:ident: $noun:ident),+) => { $(impl Named for $id { const NOUN: Noun = Noun::$noun; })+ };
 }
 
-impl Noun for RunId {
-    const NOUN: &'static str = "run";
-}
-
-impl Noun for UserId {
-    const NOUN: &'static str = "user";
-}
-
-impl Noun for PlanId {
-    const NOUN: &'static str = "plan";
-}
-
-impl Noun for SessionId {
-    const NOUN: &'static str = "session";
-}
-
-impl Noun for PersonalTokenId {
-    const NOUN: &'static str = "token";
-}
+named!(FileId: File, RunId: Run, UserId: User, PlanId: Plan, SessionId: Session, PersonalTokenId: Token);
 
 /// The `{name}` of the path: a store's. Whether there is such a store is not known here, only that there could be.
 pub(crate) struct StoreName(pub(crate) String);
@@ -53,11 +35,11 @@ impl FromRequest for StoreName {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let name = request.match_info().get("name").and_then(|name| name.parse().ok());
         let name = name.map(|name: nightferry_core::store::StoreName| Self(name.as_str().to_owned()));
-        ready(name.ok_or_else(|| Error::NotFound("store").into()))
+        ready(name.ok_or_else(|| Error::NotFound(Noun::Store).into()))
     }
 }
 
-impl<T: Noun> FromRequest for Id<T> {
+impl<T: Named> FromRequest for Id<T> {
     type Error = ApiError;
     type Future = Ready<Result<Self>>;
 

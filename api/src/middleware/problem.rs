@@ -4,9 +4,10 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use nightferry_core::error::{Category, ErrorCode};
 
 use super::RequestId;
-use crate::error_response::{ApiError, code_of_status};
+use crate::error_response::{ApiError, INTERNAL, code_of_status};
 use crate::wire::problem::{FieldProblem, Problem};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -29,7 +30,12 @@ pub(super) fn write(response: ServiceResponse<BoxBody>, id: &RequestId) -> Servi
         }
     }
     let problem = match own {
-        Some(error) => of_own(error, id),
+        Some(error) => {
+            let errors = error.fields().iter();
+            let errors = errors
+                .map(|wrong| FieldProblem { field: wrong.field.clone(), message: wrong.message.clone() });
+            problem(status, error.code(), error.detail(), errors.collect(), id)
+        }
         None => plain(status, id),
     };
     let body = serde_json::to_vec(&problem).unwrap_or_default();
@@ -38,26 +44,18 @@ pub(super) fn write(response: ServiceResponse<BoxBody>, id: &RequestId) -> Servi
     response
 }
 
-fn of_own(error: &ApiError, id: &RequestId) -> Problem {
-    let (status, code) = error.outcome();
-    let fields = error.fields().iter();
-    let fields =
-        fields.map(|wrong| FieldProblem { field: wrong.field.clone(), message: wrong.message.clone() });
-    problem(status, code, error.detail(), fields.collect(), id)
-}
-
 fn plain(status: StatusCode, id: &RequestId) -> Problem {
     let detail = match status {
         StatusCode::NOT_FOUND => "There is nothing at this address.",
         status if status.is_client_error() => "The request is not understood.",
-        _ => "Something went wrong in the service. The request id tells the operator where to look.",
+        _ => INTERNAL,
     };
     problem(status, code_of_status(status), detail.to_owned(), Vec::new(), id)
 }
 
 fn problem(
     status: StatusCode,
-    code: &'static str,
+    code: ErrorCode,
     detail: String,
     errors: Vec<FieldProblem>,
     id: &RequestId,
@@ -67,7 +65,8 @@ fn problem(
         title: status.canonical_reason().unwrap_or("Error"),
         status: status.as_u16(),
         detail,
-        error_code: code,
+        error_code: code.as_str(),
+        retryable: code.category() == Category::Temporary,
         request_id: id.to_string(),
         errors,
     }

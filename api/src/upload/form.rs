@@ -201,7 +201,7 @@ mod tests {
     }
 
     async fn code(parts: &[(&str, &str)]) -> &'static str {
-        read(parts).await.err().unwrap().outcome().1
+        read(parts).await.err().unwrap().code().as_str()
     }
 
     const FILE: (&str, &str) = ("name=\"file\"; filename=\"a.txt\"", "x");

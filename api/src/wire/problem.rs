@@ -18,6 +18,8 @@ pub(crate) struct Problem {
     /// A stable name for programs.
     #[schema(example = "NOT_FOUND")]
     pub(crate) error_code: &'static str,
+    /// Whether the same request may succeed later, unchanged.
+    pub(crate) retryable: bool,
     /// The request's id, as in the header `X-Request-Id` and in the service's log.
     pub(crate) request_id: String,
     /// The fields that were refused.

@@ -126,7 +126,7 @@ pub(crate) fn origin() -> Origin {
 /// Looks for the reason of a failure of the database. Where none is found the failure stays as it is.
 pub(crate) async fn diagnosed<T>(context: &Context, result: Result<T, Failure>) -> Result<T, Failure> {
     let failure = match result {
-        Err(failure) if failure.is_of_database() => failure,
+        Err(failure) if failure.is_of_database => failure,
         other => return other,
     };
     Err(match tokio::time::timeout(DIAGNOSIS_DEADLINE, migrations::pending(&context.db)).await {

@@ -13,7 +13,7 @@ pub(crate) struct ErrorDocument<'a> {
 
 #[derive(Debug, Serialize)]
 struct ErrorBody<'a> {
-    kind: &'static str,
+    kind: &'a str,
     exit_code: u8,
     message: &'a str,
     reason: Option<&'a str>,
@@ -45,7 +45,7 @@ impl<'a> ErrorDocument<'a> {
         };
         Self {
             error: ErrorBody {
-                kind: failure.kind,
+                kind: &failure.kind,
                 exit_code: failure.exit.number(),
                 message: &failure.what,
                 reason: failure.why.as_deref(),

@@ -11,7 +11,7 @@ use crate::db::audit::{self, Channel, Event, Origin};
 use crate::db::enums::UserRole;
 use crate::db::users::{self, NewUser, User};
 use crate::db::{folders, sign_in_guard};
-use crate::error::{Error, FieldError, Result};
+use crate::error::{Error, FieldError, Noun, Result};
 use crate::ids::{SessionId, UserId};
 
 /// Longest name to show, in characters.
@@ -147,7 +147,7 @@ pub async fn rename(context: &Context, user: UserId, name: &str) -> Result<User>
     let name = name.trim();
     check_name(name).map_err(|error| Error::Validation(vec![error]))?;
     let mut conn = context.db.conn().await?;
-    users::rename(&mut conn, user, name).await?.ok_or(Error::NotFound("user"))
+    users::rename(&mut conn, user, name).await?.ok_or(Error::NotFound(Noun::User))
 }
 
 /// Finds an account by its email address.
@@ -156,7 +156,7 @@ pub async fn rename(context: &Context, user: UserId, name: &str) -> Result<User>
 /// [`Error::NotFound`].
 pub async fn by_email(context: &Context, email: &str) -> Result<User> {
     let mut conn = context.db.conn().await?;
-    users::find_by_email(&mut conn, email).await?.ok_or(Error::NotFound("user"))
+    users::find_by_email(&mut conn, email).await?.ok_or(Error::NotFound(Noun::User))
 }
 
 /// Sets the role of an account.
@@ -178,7 +178,7 @@ pub async fn set_password(context: &Context, user: UserId, new: SecretString, or
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         if !users::set_password(conn, user, &hash).await? {
-            return Err(Error::NotFound("user"));
+            return Err(Error::NotFound(Noun::User));
         }
         session_list::end_all_in(conn, user, None, now).await?;
         // Who guessed the old one has gained nothing; who has the new one need not wait.

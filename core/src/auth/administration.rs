@@ -7,8 +7,9 @@ use super::session_list;
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::db::enums::UserRole;
+use crate::db::split_page;
 use crate::db::users::{self, User, UserFilter};
-use crate::error::{Error, Result};
+use crate::error::{Error, Noun, Result};
 use crate::ids::UserId;
 
 /// Longest text that accounts are searched for, in characters.
@@ -55,13 +56,8 @@ pub async fn list(context: &Context, filter: &UserFilter, limit: i64) -> Result<
     if filter.text.as_deref().is_some_and(|text| text.chars().count() > LONGEST_SEARCH) {
         return Err(Error::field("q", format!("must have at most {LONGEST_SEARCH} characters")));
     }
-    let most = usize::try_from(limit).unwrap_or(0);
     let mut conn = context.db.conn().await?;
-    // One more than asked for tells whether there is a next page.
-    let mut found = users::search(&mut conn, filter, limit.saturating_add(1)).await?;
-    let more = found.len() > most;
-    found.truncate(most);
-    Ok((found, more))
+    Ok(split_page(users::search(&mut conn, filter, limit.saturating_add(1)).await?, limit))
 }
 
 /// Finds an account.
@@ -70,7 +66,7 @@ pub async fn list(context: &Context, filter: &UserFilter, limit: i64) -> Result<
 /// [`Error::NotFound`].
 pub async fn find(context: &Context, id: UserId) -> Result<User> {
     let mut conn = context.db.conn().await?;
-    users::find(&mut conn, id).await?.ok_or(Error::NotFound("user"))
+    users::find(&mut conn, id).await?.ok_or(Error::NotFound(Noun::User))
 }
 
 /// Changes an account, and answers it as it is then. Disabling ends its sessions. A quota below what is in use takes
@@ -100,7 +96,7 @@ pub async fn change(
                 require_another_admin(&admins, id)?;
             }
         }
-        let before = users::lock(conn, id).await?.ok_or(Error::NotFound("user"))?;
+        let before = users::lock(conn, id).await?.ok_or(Error::NotFound(Noun::User))?;
         let note = Note { user: id, actor, origin };
         if let Some(role) = change.role.filter(|role| *role != before.role) {
             users::set_role(conn, id, role).await?;
@@ -118,7 +114,7 @@ pub async fn change(
             let detail = serde_json::json!({ "from": before.quota_bytes, "to": quota });
             note.record(conn, "user.quota", detail).await?;
         }
-        users::find(conn, id).await?.ok_or(Error::NotFound("user"))
+        users::find(conn, id).await?.ok_or(Error::NotFound(Noun::User))
     })
     .await
 }

@@ -7,7 +7,7 @@ use crate::config::AuthConfig;
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::db::identities::{self, Identity};
-use crate::error::{Error, Result};
+use crate::error::{Error, Noun, Result};
 use crate::ids::UserId;
 
 /// Who is linked to an account, those first who were linked first.
@@ -48,9 +48,9 @@ pub async fn unlink(
     conn.transaction(async move |conn| {
         let linked = identities::of_user(conn, user).await?;
         let found = linked.into_iter().find(|identity| id(auth, identity) == wanted);
-        let identity = found.ok_or(Error::NotFound("identity"))?;
+        let identity = found.ok_or(Error::NotFound(Noun::Identity))?;
         if !identities::remove(conn, user, &identity.issuer, &identity.subject).await? {
-            return Err(Error::NotFound("identity"));
+            return Err(Error::NotFound(Noun::Identity));
         }
         let ended = session_list::end_all_in(conn, user, None, now).await?;
         let event = Event {

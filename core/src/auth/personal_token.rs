@@ -16,7 +16,7 @@ use crate::db::enums::UserRole;
 use crate::db::personal_tokens::{self, NewPersonalToken, PersonalToken};
 use crate::db::sessions;
 use crate::db::users::{self, User};
-use crate::error::{Error, FieldError, Result};
+use crate::error::{Error, FieldError, Noun, Result};
 use crate::ids::{PersonalTokenId, SessionId, UserId};
 
 /// What every token begins with.
@@ -65,7 +65,7 @@ pub async fn create(
     let row = conn
         .transaction(async move |conn| {
             // Locked, so that of two at once the second counts the first.
-            let owner = users::lock(conn, user).await?.ok_or(Error::NotFound("user"))?;
+            let owner = users::lock(conn, user).await?.ok_or(Error::NotFound(Noun::User))?;
             if let Some(session) = session {
                 require_live(conn, &owner, session, now).await?;
             }
@@ -133,7 +133,7 @@ pub async fn revoke(
     let now = context.clock.now();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        let row = personal_tokens::revoke(conn, id, user, now).await?.ok_or(Error::NotFound("token"))?;
+        let row = personal_tokens::revoke(conn, id, user, now).await?.ok_or(Error::NotFound(Noun::Token))?;
         audit::record(conn, event(actor, "token.revoke", &row, origin)).await?;
         Ok(row)
     })

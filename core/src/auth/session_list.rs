@@ -6,8 +6,8 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::db::sessions::{self, SessionRow};
-use crate::db::{personal_tokens, refresh_tokens};
-use crate::error::{Error, Result};
+use crate::db::{personal_tokens, refresh_tokens, split_page};
+use crate::error::{Error, Noun, Result};
 use crate::ids::{SessionId, UserId};
 
 /// How many sessions and tokens were ended.
@@ -30,11 +30,8 @@ pub async fn page(
     limit: i64,
 ) -> Result<(Vec<SessionRow>, bool)> {
     let mut conn = context.db.conn().await?;
-    let mut rows = sessions::page(&mut conn, user, context.clock.now(), before, limit + 1).await?;
-    let limit = usize::try_from(limit).unwrap_or_default();
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    Ok((rows, more))
+    let rows = sessions::page(&mut conn, user, context.clock.now(), before, limit.saturating_add(1)).await?;
+    Ok(split_page(rows, limit))
 }
 
 /// Ends a session of `user`.
@@ -52,7 +49,7 @@ pub async fn end(
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         if !end_in(conn, id, user, now).await? {
-            return Err(Error::NotFound("session"));
+            return Err(Error::NotFound(Noun::Session));
         }
         let event = Event {
             actor,

@@ -104,11 +104,11 @@ pub async fn may_take_long(conn: &mut AsyncPgConnection) -> Result<()> {
     Ok(())
 }
 
-/// A page of at most `limit` rows, and whether there are more: of rows of which one more than that was asked for.
-pub fn cut<T>(mut rows: Vec<T>, limit: i64) -> (Vec<T>, bool) {
-    let most = usize::try_from(limit).unwrap_or(0);
-    let more = rows.len() > most;
-    rows.truncate(most);
+/// Splits rows, of which one more than `limit` was asked for, into a page of at most `limit` and whether there are more.
+pub fn split_page<T>(mut rows: Vec<T>, limit: i64) -> (Vec<T>, bool) {
+    let limit = usize::try_from(limit).unwrap_or(0);
+    let more = rows.len() > limit;
+    rows.truncate(limit);
     (rows, more)
 }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::runs::RunScope;
 use super::schema::{folders, users};
-use crate::error::Result;
+use crate::error::{Noun, Result};
 use crate::ids::FileId;
 
 #[derive(QueryableByName)]
@@ -17,25 +17,22 @@ struct Missing {
 }
 
 /// The first thing that a scope names and that does not exist, or lies in the trash: what it is, and its id.
-pub async fn first_missing(
-    conn: &mut AsyncPgConnection,
-    scope: &RunScope,
-) -> Result<Option<(&'static str, Uuid)>> {
+pub async fn first_missing(conn: &mut AsyncPgConnection, scope: &RunScope) -> Result<Option<(Noun, Uuid)>> {
     if let Some(id) = scope.user_id {
         let there: bool = diesel::select(diesel::dsl::exists(users::table.find(id))).get_result(conn).await?;
         if !there {
-            return Ok(Some(("user", id.0)));
+            return Ok(Some((Noun::User, id.0)));
         }
     }
     if let Some(id) = scope.folder_id {
         let live = folders::table.find(id).filter(folders::deleted_at.is_null());
         let there: bool = diesel::select(diesel::dsl::exists(live)).get_result(conn).await?;
         if !there {
-            return Ok(Some(("folder", id.0)));
+            return Ok(Some((Noun::Folder, id.0)));
         }
     }
     match &scope.file_ids {
-        Some(ids) => Ok(first_missing_file(conn, ids).await?.map(|id| ("file", id))),
+        Some(ids) => Ok(first_missing_file(conn, ids).await?.map(|id| (Noun::File, id))),
         None => Ok(None),
     }
 }

@@ -6,7 +6,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::enums::UserRole;
 use super::schema::users;
-use crate::error::{Error, Result};
+use crate::error::{Error, Noun, Result};
 use crate::ids::UserId;
 
 /// A person with an account.
@@ -239,6 +239,6 @@ pub async fn book_bytes(conn: &mut AsyncPgConnection, id: UserId, bytes: i64) ->
     if booked == 1 {
         return Ok(());
     }
-    let user = find(conn, id).await?.ok_or(Error::NotFound("user"))?;
+    let user = find(conn, id).await?.ok_or(Error::NotFound(Noun::User))?;
     Err(Error::QuotaExceeded { quota: user.quota_bytes.unwrap_or(i64::MAX), used: user.used_bytes })
 }

@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::db::file_changes::{self, FileChange};
 use crate::db::files;
-use crate::error::{Error, Result};
+use crate::error::{Error, Noun, Result};
 use crate::ids::{FileId, UserId};
 
 use super::details::{self, FileView};
@@ -39,7 +39,7 @@ pub async fn change(context: &Context, owner: UserId, id: FileId, change: Change
     let wanted = FileChange { filename, folder_id, pinned: change.pinned };
     match file_changes::change(&mut conn, id, Some(owner), &wanted).await {
         Ok(true) => details::of_owner(&mut conn, owner, id).await,
-        Ok(false) => Err(Error::NotFound("file")),
+        Ok(false) => Err(Error::NotFound(Noun::File)),
         // Moved, not renamed: the name that is taken is the file's own.
         Err(Error::NameTaken(name)) if name.is_empty() => {
             let found = files::find(&mut conn, id, Some(owner)).await?;
@@ -66,7 +66,7 @@ pub async fn pin_as(context: &Context, id: FileId, pinned: bool, origin: &Origin
     let wanted = FileChange { pinned: Some(pinned), ..FileChange::default() };
     conn.transaction(async move |conn| {
         if !file_changes::change(conn, id, None, &wanted).await? {
-            return Err(Error::NotFound("file"));
+            return Err(Error::NotFound(Noun::File));
         }
         let event = Event {
             actor: None,
@@ -77,8 +77,8 @@ pub async fn pin_as(context: &Context, id: FileId, pinned: bool, origin: &Origin
             detail: serde_json::json!({}),
         };
         audit::record(conn, event).await?;
-        let found = files::find(conn, id, None).await?.ok_or(Error::NotFound("file"))?;
-        details::with_locations(conn, vec![found]).await?.pop().ok_or(Error::NotFound("file"))
+        let found = files::find(conn, id, None).await?.ok_or(Error::NotFound(Noun::File))?;
+        details::with_locations(conn, vec![found]).await?.pop().ok_or(Error::NotFound(Noun::File))
     })
     .await
 }

@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::db::enums::ReplicaState;
 use crate::db::files::{self, FileRow, FileWithObject};
 use crate::db::replicas;
-use crate::error::{Error, Result};
+use crate::error::{Error, Noun, Result};
 use crate::ids::{FileId, ObjectId, UserId};
 
 /// A file with what is behind its current version.
@@ -36,9 +36,9 @@ pub async fn find(context: &Context, owner: UserId, id: FileId) -> Result<FileVi
 /// # Errors
 /// As [`find`].
 pub async fn of_owner(conn: &mut AsyncPgConnection, owner: UserId, id: FileId) -> Result<FileView> {
-    let found = files::find(conn, id, Some(owner)).await?.ok_or(Error::NotFound("file"))?;
+    let found = files::find(conn, id, Some(owner)).await?.ok_or(Error::NotFound(Noun::File))?;
     let mut views = with_locations(conn, vec![found]).await?;
-    views.pop().ok_or(Error::NotFound("file"))
+    views.pop().ok_or(Error::NotFound(Noun::File))
 }
 
 /// Adds to rows where their bytes are: one query for all of them.

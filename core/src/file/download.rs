@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::db::enums::ReplicaState;
 use crate::db::{files, replicas, unsigned};
 use crate::encryption::Seal;
-use crate::error::{Error, Result};
+use crate::error::{Error, Noun, Result};
 use crate::ids::{FileId, ObjectId, UserId};
 use crate::store::{ByteRange, ObjectKey, Store, StoreError, StoreRole};
 use crate::tiering::archive;
@@ -51,7 +51,7 @@ pub async fn find(context: &Context, owner: UserId, id: FileId, version: Option<
     let mut conn = context.db.conn().await?;
     let (row, version) = files::version_object(&mut conn, id, Some(owner), version)
         .await?
-        .ok_or(Error::NotFound(if version.is_some() { "version of this file" } else { "file" }))?;
+        .ok_or(Error::NotFound(if version.is_some() { Noun::Version } else { Noun::File }))?;
     Ok(Target {
         filename: row.filename,
         content_type: version.content_type,

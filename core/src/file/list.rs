@@ -2,8 +2,8 @@
 
 use crate::context::Context;
 use crate::db::files::{self, ListQuery};
-use crate::db::{cut, folders};
-use crate::error::{Error, Result};
+use crate::db::{folders, split_page};
+use crate::error::{Error, Noun, Result};
 use crate::ids::{FolderId, UserId};
 
 use super::details::{FileView, with_locations};
@@ -25,7 +25,7 @@ pub async fn page(context: &Context, mut wanted: ListQuery) -> Result<(Vec<FileV
     let limit = wanted.limit;
     wanted.limit = limit.saturating_add(1);
     let mut conn = context.db.conn().await?;
-    let (rows, more) = cut(files::list(&mut conn, &wanted).await?, limit);
+    let (rows, more) = split_page(files::list(&mut conn, &wanted).await?, limit);
     Ok((with_locations(&mut conn, rows).await?, more))
 }
 
@@ -38,6 +38,6 @@ pub async fn resolve_folder(context: &Context, owner: UserId, folder: FolderRef)
     match folder {
         FolderRef::Root => folders::root_of(&mut conn, owner).await,
         FolderRef::Id(id) if folders::is_owned_by(&mut conn, id, owner).await? => Ok(id),
-        FolderRef::Id(_) => Err(Error::NotFound("folder")),
+        FolderRef::Id(_) => Err(Error::NotFound(Noun::Folder)),
     }
 }

@@ -5,7 +5,7 @@ use diesel_async::AsyncConnection;
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::db::{files, objects, users};
-use crate::error::{Error, Result};
+use crate::error::{Error, Noun, Result};
 use crate::ids::{FileId, UserId};
 
 /// Sends a file to the trash, as the service itself does it. Its bytes stay.
@@ -30,7 +30,7 @@ pub async fn send(
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         if !files::trash(conn, id, owner).await? {
-            return Err(Error::NotFound("file"));
+            return Err(Error::NotFound(Noun::File));
         }
         let event = Event {
             actor,
@@ -54,9 +54,9 @@ pub async fn purge(context: &Context, owner: UserId, id: FileId, origin: &Origin
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         // First, as every upload does: see the order of locks in [`crate::db`].
-        users::lock(conn, owner).await?.ok_or(Error::NotFound("file"))?;
+        users::lock(conn, owner).await?.ok_or(Error::NotFound(Noun::File))?;
         let Some((object_ids, bytes)) = files::purge(conn, id, owner).await? else {
-            return Err(Error::NotFound("file"));
+            return Err(Error::NotFound(Noun::File));
         };
         objects::remove_unreferenced(conn, &object_ids).await?;
         users::book_bytes(conn, owner, -bytes).await?;

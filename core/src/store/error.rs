@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::StoreName;
+use crate::error_code::ErrorCode;
 use crate::retry::Retry;
 
 /// The one status above 500 that waiting does not mend: the server lacks a feature.
@@ -145,6 +146,11 @@ impl StoreError {
             (Verdict::Transient, None) => Retry::Again,
             _ => Retry::Stop,
         }
+    }
+
+    /// The stable name of the failure, for programs.
+    pub fn outcome(&self) -> ErrorCode {
+        if self.is_outage() { ErrorCode::StoreUnavailable } else { ErrorCode::StoreError }
     }
 
     /// Whether the store as a whole seems to be in trouble: unreachable, silent, answering 5xx, or not answering itself.

@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::db::enums::{ReplicaState, RestoreState};
 use crate::db::restores::{self, Due, Restore};
 use crate::db::{files, listen, replicas};
-use crate::error::{Error, Result};
+use crate::error::{Error, Noun, Result};
 use crate::ids::{FileId, ObjectId, UserId};
 use crate::retry;
 use crate::store::{
@@ -48,7 +48,7 @@ pub async fn request(
     let (object, key, rows) = {
         let mut conn = context.db.conn().await?;
         let (_, version) =
-            files::version_object(&mut conn, file, owner, None).await?.ok_or(Error::NotFound("file"))?;
+            files::version_object(&mut conn, file, owner, None).await?.ok_or(Error::NotFound(Noun::File))?;
         let rows = replicas::of_objects(&mut conn, &[version.object_id]).await?;
         (version.object_id, version.key, rows)
     };

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::db::drains::{self, Drain, Left};
 use crate::db::{self, listen, replicas};
-use crate::error::{Error, Result};
+use crate::error::{Error, Noun, Result};
 use crate::ids::UserId;
 use crate::store::{Store, StoreRole};
 
@@ -53,7 +53,7 @@ pub(super) fn homes_instead<'c>(context: &'c Context, store: &Store, draining: &
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] when no store would be left that its files could go to.
 pub async fn begin(context: &Context, name: &str, by: Option<UserId>, origin: &Origin) -> Result<Draining> {
-    let store = context.stores.get(name).ok_or(Error::NotFound("store"))?;
+    let store = context.stores.get(name).ok_or(Error::NotFound(Noun::Store))?;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         drains::lock(conn).await?;
@@ -79,7 +79,7 @@ pub async fn begin(context: &Context, name: &str, by: Option<UserId>, origin: &O
             replicas::retry_moves(conn, name, &instead).await?;
         }
         listen::notify(conn, listen::RUNS, "drain").await?;
-        view(conn, name).await?.ok_or(Error::NotFound("store"))
+        view(conn, name).await?.ok_or(Error::NotFound(Noun::Store))
     })
     .await
 }
@@ -95,7 +95,7 @@ pub async fn cancel(context: &Context, name: &str, by: Option<UserId>, origin: &
     conn.transaction(async move |conn| {
         drains::lock(conn).await?;
         if !drains::end(conn, name).await? {
-            context.stores.get(name).ok_or(Error::NotFound("store"))?;
+            context.stores.get(name).ok_or(Error::NotFound(Noun::Store))?;
             return Ok(false);
         }
         db::may_take_long(conn).await?;

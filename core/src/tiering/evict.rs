@@ -13,7 +13,7 @@ use crate::config::FreeLocalAfter;
 use crate::context::Context;
 use crate::db::replicas::{self, Eviction, EvictionClaim, Order, Spare};
 use crate::db::{drains, objects, unsigned};
-use crate::error::{Error, Result};
+use crate::error::{Error, Noun, Result};
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreRole};
@@ -316,7 +316,7 @@ impl Freeing<'_> {
             .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
         let (facts, seal) = {
             let mut conn = self.context.db.conn().await?;
-            let facts = objects::find(&mut conn, object).await?.ok_or(Error::NotFound("object"))?;
+            let facts = objects::find(&mut conn, object).await?.ok_or(Error::NotFound(Noun::Object))?;
             (facts, replicas::seal_of(&mut conn, object, self.store.name().as_str()).await?)
         };
         let unusable = || Error::Internal(format!("object {object} has no usable checksums"));

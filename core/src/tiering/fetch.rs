@@ -8,7 +8,7 @@ use crate::db::audit::{self, Event, Origin};
 use crate::db::enums::ReplicaState;
 use crate::db::replicas::{self, Wish};
 use crate::db::{files, signed};
-use crate::error::{Error, Result};
+use crate::error::{Error, Noun, Result};
 use crate::ids::{FileId, ObjectId, UserId};
 use crate::store::StoreRole;
 
@@ -69,9 +69,9 @@ async fn queue(
     file: FileId,
     owner: Option<UserId>,
 ) -> Result<Fetch> {
-    let (row, object, _) = files::find(conn, file, owner).await?.ok_or(Error::NotFound("file"))?;
+    let (row, object, _) = files::find(conn, file, owner).await?.ok_or(Error::NotFound(Noun::File))?;
     if row.deleted_at.is_some() {
-        return Err(Error::NotFound("file"));
+        return Err(Error::NotFound(Noun::File));
     }
     let locals = context.stores.names_with(StoreRole::Local);
     let local = target::local(context, conn).await?.name().as_str();

@@ -11,7 +11,7 @@ use crate::db::policy::{DEFAULT_RULE, Policy};
 use crate::db::replicas::{self, Replica};
 use crate::db::restores::{self, Restore};
 use crate::db::runs;
-use crate::error::{Error, Result};
+use crate::error::{Error, Noun, Result};
 use crate::ids::{FileId, UserId};
 
 /// What happens to a file next.
@@ -47,7 +47,7 @@ pub struct Placement {
 pub async fn explain(context: &Context, id: FileId, owner: Option<UserId>) -> Result<Placement> {
     let mut conn = context.db.conn().await?;
     let policy = policy::in_force(context, &mut conn).await?;
-    let (file, object, _) = files::find(&mut conn, id, owner).await?.ok_or(Error::NotFound("file"))?;
+    let (file, object, _) = files::find(&mut conn, id, owner).await?.ok_or(Error::NotFound(Noun::File))?;
     let replicas = replicas::of_objects(&mut conn, &[object]).await?;
     let restores = restores::of_object(&mut conn, object).await?;
     let decided = match replicas::decide(&mut conn, &policy, object).await? {

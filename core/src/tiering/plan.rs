@@ -14,8 +14,8 @@ use crate::db::audit::{self, Event, Origin};
 use crate::db::plans::{self, Change, Group, Item, NewPlan, Parts, Plan, Position};
 use crate::db::policy::DEFAULT_RULE;
 use crate::db::runs::RunScope;
-use crate::db::{cut, unsigned};
-use crate::error::{Error, FieldError, Result};
+use crate::db::{split_page, unsigned};
+use crate::error::{Error, FieldError, Noun, Result};
 use crate::ids::{PlanId, UserId};
 
 /// Changes that are told one by one.
@@ -103,7 +103,7 @@ pub async fn make(
                 detail: serde_json::json!({ "scope": plan.scope }),
             };
             audit::record(conn, event).await?;
-            plans::find(conn, plan.id).await?.ok_or(Error::NotFound("plan"))
+            plans::find(conn, plan.id).await?.ok_or(Error::NotFound(Noun::Plan))
         })
         .await?;
     view(context, &mut conn, plan).await
@@ -115,7 +115,7 @@ pub async fn make(
 /// [`Error::NotFound`].
 pub async fn find(context: &Context, id: PlanId) -> Result<PlanView> {
     let mut conn = context.db.conn().await?;
-    let plan = plans::find(&mut conn, id).await?.ok_or(Error::NotFound("plan"))?;
+    let plan = plans::find(&mut conn, id).await?.ok_or(Error::NotFound(Noun::Plan))?;
     view(context, &mut conn, plan).await
 }
 
@@ -130,7 +130,7 @@ pub async fn items(
     limit: i64,
 ) -> Result<(Vec<Item>, Option<Position>)> {
     let mut conn = context.db.conn().await?;
-    let (items, more) = cut(plans::page(&mut conn, id, after, limit.saturating_add(1)).await?, limit);
+    let (items, more) = split_page(plans::page(&mut conn, id, after, limit.saturating_add(1)).await?, limit);
     let last = items.last().map(|last| Position { object: last.object_id, store: last.store.clone() });
     Ok((items, last.filter(|_| more)))
 }
@@ -207,7 +207,7 @@ fn warnings(config: &Config, group: &Group) -> Vec<String> {
 /// # Errors
 /// [`Error::NotFound`]; [`Error::PlanChanged`] with what is otherwise now.
 pub async fn require_unchanged(context: &Context, conn: &mut AsyncPgConnection, id: PlanId) -> Result<()> {
-    let plan = plans::find(conn, id).await?.ok_or(Error::NotFound("plan"))?;
+    let plan = plans::find(conn, id).await?.ok_or(Error::NotFound(Noun::Plan))?;
     let refused = |reason: String| Error::PlanChanged { reason, changes: Vec::new() };
     if plan.expires_at <= context.clock.now() {
         return Err(refused(format!("It expired at {}.", plan.expires_at.format("%Y-%m-%d %H:%M:%S UTC"))));

@@ -10,8 +10,8 @@ use crate::db::policy::Policy;
 use crate::db::replicas::{self, Planned};
 use crate::db::run_failures::{self, RunFailure};
 use crate::db::runs::{self, NewRun, Run, RunScope};
-use crate::db::{cut, files, plans, schedules};
-use crate::error::{Error, Result};
+use crate::db::{files, plans, schedules, split_page};
+use crate::error::{Error, Noun, Result};
 use crate::ids::{FileId, PlanId, RunId, UserId};
 
 use super::{plan, policy, scope, window};
@@ -92,9 +92,9 @@ pub async fn request_file(
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         let policy = policy::in_force(context, conn).await?;
-        let (row, _, _) = files::find(conn, file, owner).await?.ok_or(Error::NotFound("file"))?;
+        let (row, _, _) = files::find(conn, file, owner).await?.ok_or(Error::NotFound(Noun::File))?;
         if row.deleted_at.is_some() {
-            return Err(Error::NotFound("file"));
+            return Err(Error::NotFound(Noun::File));
         }
         let scope = RunScope { file_ids: Some(vec![file]), ..RunScope::default() };
         if let Some(active) = runs::lock_active(conn).await? {
@@ -272,7 +272,7 @@ pub async fn active(context: &Context) -> Result<Option<Run>> {
 /// [`Error::NotFound`].
 pub async fn find(context: &Context, id: RunId) -> Result<RunView> {
     let mut conn = context.db.conn().await?;
-    let run = runs::find(&mut conn, id).await?.ok_or(Error::NotFound("run"))?;
+    let run = runs::find(&mut conn, id).await?.ok_or(Error::NotFound(Noun::Run))?;
     view(context, &mut conn, run).await
 }
 
@@ -310,7 +310,7 @@ async fn view(context: &Context, conn: &mut AsyncPgConnection, run: Run) -> Resu
 /// Whatever the database meets.
 pub async fn page(context: &Context, before: Option<RunId>, limit: i64) -> Result<(Vec<RunView>, bool)> {
     let mut conn = context.db.conn().await?;
-    let (rows, more) = cut(runs::page(&mut conn, before, limit.saturating_add(1)).await?, limit);
+    let (rows, more) = split_page(runs::page(&mut conn, before, limit.saturating_add(1)).await?, limit);
     let mut views = Vec::with_capacity(rows.len());
     for run in rows {
         // At most one run is active, so this asks at most once.
@@ -330,8 +330,8 @@ pub async fn failures(
     limit: i64,
 ) -> Result<(Vec<RunFailure>, bool)> {
     let mut conn = context.db.conn().await?;
-    runs::find(&mut conn, id).await?.ok_or(Error::NotFound("run"))?;
-    Ok(cut(run_failures::page(&mut conn, id, after, limit.saturating_add(1)).await?, limit))
+    runs::find(&mut conn, id).await?.ok_or(Error::NotFound(Noun::Run))?;
+    Ok(split_page(run_failures::page(&mut conn, id, after, limit.saturating_add(1)).await?, limit))
 }
 
 /// Asks an active run to stop: nothing new is started, what is in flight finishes, the rest waits for the next
@@ -343,7 +343,7 @@ pub async fn cancel(context: &Context, id: RunId, actor: Option<UserId>, origin:
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         let Some(run) = runs::request_cancel(conn, id).await? else {
-            let run = runs::find(conn, id).await?.ok_or(Error::NotFound("run"))?;
+            let run = runs::find(conn, id).await?.ok_or(Error::NotFound(Noun::Run))?;
             return Err(Error::Conflict(format!("The run has ended already: it {}.", run.status)));
         };
         replicas::unassign(conn, id).await?;

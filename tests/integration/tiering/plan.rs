@@ -6,7 +6,7 @@ use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::{RunStatus, RunTrigger};
 use nightferry_core::db::plans::Item;
 use nightferry_core::db::runs::{NewRun, Run, RunScope};
-use nightferry_core::error::{Error, Result};
+use nightferry_core::error::{Error, Noun, Result};
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::trash;
 use nightferry_core::ids::PlanId;
@@ -297,7 +297,7 @@ async fn a_plan_is_refused_after_a_change_of_the_rules_and_when_it_has_expired()
         texts(&world.context.db, "SELECT id::text FROM plans UNION ALL SELECT plan_id::text FROM plan_items")
             .await;
     assert!(left.is_empty(), "{left:?}");
-    assert!(matches!(request(&world, view.plan.id).await, Err(Error::NotFound("plan"))));
+    assert!(matches!(request(&world, view.plan.id).await, Err(Error::NotFound(Noun::Plan))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::probe::{Step, Wrong, probe};
 use super::{App, chosen};
-use crate::errors::{Exit, Failure, exit_of_store};
+use crate::errors::{Exit, Failure, exit_of};
 use crate::format::table::{Align, Table, pairs};
 use crate::output::Look;
 
@@ -125,7 +125,7 @@ impl Tried {
     fn exit(&self) -> Exit {
         match self.wrong() {
             None => Exit::Ok,
-            Some(Wrong::Store(error)) => exit_of_store(error),
+            Some(Wrong::Store(error)) => exit_of(error.outcome()),
             Some(Wrong::OtherBytes) => Exit::Failed,
         }
     }

@@ -16,7 +16,7 @@ use crate::db::enums::UserRole;
 use crate::db::identities::{self, NewIdentity};
 use crate::db::personal_tokens;
 use crate::db::users::{self, NewUser, User};
-use crate::error::{Error, Result};
+use crate::error::{Error, Noun, Result};
 use crate::ids::UserId;
 
 /// Starts a session of the account of this person.
@@ -45,7 +45,7 @@ pub(super) async fn sign_in(
         .transaction(async move |conn| -> Result<Outcome<Session>> {
             let linked = identities::find(conn, &claims.iss, &claims.sub).await?;
             let user = if let Some(id) = linked {
-                let user = users::lock(conn, id).await?.ok_or(Error::NotFound("user"))?;
+                let user = users::lock(conn, id).await?.ok_or(Error::NotFound(Noun::User))?;
                 if user.disabled_at.is_some() {
                     return Ok(Err(Refusal::disabled(&user)));
                 }
@@ -54,7 +54,7 @@ pub(super) async fn sign_in(
                 user
             } else {
                 // None when the account was removed just now.
-                let hash = hash.as_deref().ok_or(Error::NotFound("user"))?;
+                let hash = hash.as_deref().ok_or(Error::NotFound(Noun::User))?;
                 match link(context, conn, provider, config, claims, hash, origin).await? {
                     Ok(user) => user,
                     Err(refusal) => return Ok(Err(refusal)),
@@ -110,7 +110,7 @@ async fn link(
     let mut taken = json!({});
     let user = match users::find_by_email(conn, email).await? {
         Some(user) if config.link_by_email => {
-            let user = users::lock(conn, user.id).await?.ok_or(Error::NotFound("user"))?;
+            let user = users::lock(conn, user.id).await?.ok_or(Error::NotFound(Noun::User))?;
             if user.disabled_at.is_some() {
                 return Ok(Err(Refusal::disabled(&user)));
             }

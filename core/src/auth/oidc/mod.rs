@@ -19,7 +19,7 @@ use super::session::Session;
 use crate::config::OidcConfig;
 use crate::context::Context;
 use crate::db::audit::Origin;
-use crate::error::{Error, Result};
+use crate::error::{Error, Noun, Result};
 
 /// How long somebody may take to sign in at the provider.
 pub const ATTEMPT_LIFE: Duration = Duration::minutes(10);
@@ -135,7 +135,7 @@ fn loggable(error: &str) -> String {
 }
 
 fn config<'c>(context: &'c Context, name: &str) -> Result<&'c OidcConfig> {
-    context.config.auth.oidc.get(name).ok_or(Error::NotFound("provider"))
+    context.config.auth.oidc.get(name).ok_or(Error::NotFound(Noun::Provider))
 }
 
 /// Where a browser may be sent after signing in: to a path of this service, or to a page that the configuration names.

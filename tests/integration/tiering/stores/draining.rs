@@ -3,7 +3,7 @@
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::RunStatus;
 use nightferry_core::db::runs::RunScope;
-use nightferry_core::error::Error;
+use nightferry_core::error::{Error, Noun};
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::{change, upload};
 use nightferry_core::tiering::{drain as draining, run, stores};
@@ -241,7 +241,7 @@ async fn stores_are_not_emptied_into_each_other() {
     let refused = draining::begin(&world.context, "s3", None, &Origin::default()).await;
     assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
     let unknown = draining::begin(&world.context, "nowhere", None, &Origin::default()).await;
-    assert!(matches!(unknown, Err(Error::NotFound("store"))), "{unknown:?}");
+    assert!(matches!(unknown, Err(Error::NotFound(Noun::Store))), "{unknown:?}");
     let again = drain(&world, "minio").await;
     assert_eq!(again.drain.replicas_total, 0, "asking again changes nothing");
 }
