@@ -1,6 +1,8 @@
 //! Where a page of a list ended, as an opaque text. What comes back from a client is checked as hard as any other
 //! input, because anybody can write one.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Datelike as _, Utc};
@@ -8,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error_response::{ApiError, Result};
-use crate::extract::holds_nul;
+use crate::extract::{holds_nul, page_size};
 
 /// Longest cursor read, in bytes: one with the longest file name, escaped, fits.
 const LONGEST: usize = 4096;
@@ -33,6 +35,27 @@ pub(crate) fn next<R, T: Serialize>(
     position: impl FnOnce(&R) -> T,
 ) -> Result<Option<String>> {
     rows.last().filter(|_| more).map(|last| write(&position(last))).transpose()
+}
+
+/// Reads the size of a page of a list that is ordered by the ids of its `noun`s, and after which id it begins.
+///
+/// # Errors
+/// [`refused`], also for a cursor of another list.
+pub(crate) fn page<I: DeserializeOwned>(
+    noun: &str,
+    limit: Option<&str>,
+    cursor: Option<&str>,
+) -> Result<(i64, Option<I>)> {
+    let limit = page_size(limit)?;
+    let Some(text) = cursor else { return Ok((limit, None)) };
+    let mut position: BTreeMap<String, I> = read(text)?;
+    let id = position.remove(noun).filter(|_| position.is_empty());
+    Ok((limit, Some(id.ok_or_else(refused)?)))
+}
+
+/// The position in such a list.
+pub(crate) fn at<I>(noun: &'static str, id: I) -> BTreeMap<&'static str, I> {
+    BTreeMap::from([(noun, id)])
 }
 
 /// Reads what [`write`] wrote.
@@ -64,6 +87,15 @@ mod tests {
         let text = write(&("name", 7)).unwrap();
         assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
         assert_eq!(read::<(String, i64)>(&text).unwrap(), ("name".to_owned(), 7));
+    }
+
+    #[test]
+    fn a_position_is_taken_by_its_own_list_only() {
+        let text = write(&at("run", 7)).unwrap();
+        assert_eq!(page::<i64>("run", Some("5"), Some(&text)).unwrap(), (5, Some(7)));
+        assert_eq!(page::<i64>("run", None, None).unwrap(), (50, None));
+        assert!(page::<i64>("user", None, Some(&text)).is_err());
+        assert!(page::<i64>("run", None, Some(&write(&[("run", 7)]).unwrap())).is_err());
     }
 
     #[test]

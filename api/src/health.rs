@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
+use nightferry_api_types::health::{Checks, Ready, WorkerCheck};
 use nightferry_core::context::Context;
 use nightferry_core::db::workers;
 use nightferry_core::error::Result;
@@ -42,6 +43,25 @@ impl Report {
     /// Whether everything is as it should be.
     pub(crate) fn is_whole(&self) -> bool {
         self.is_ready() && self.stores.values().all(|up| *up)
+    }
+}
+
+impl From<&Report> for Ready {
+    fn from(report: &Report) -> Self {
+        let word = |up: bool| if up { "ok" } else { "down" };
+        let status = match (report.is_ready(), report.is_whole()) {
+            (false, _) => "unavailable",
+            (true, false) => "degraded",
+            (true, true) => "ok",
+        };
+        Self {
+            status,
+            checks: Checks {
+                database: word(report.database),
+                stores: report.stores.iter().map(|(name, up)| (name.clone(), word(*up))).collect(),
+                worker: WorkerCheck { last_heartbeat: report.last_heartbeat },
+            },
+        }
     }
 }
 

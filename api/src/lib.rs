@@ -1,4 +1,4 @@
-//! The HTTP API of Nightferry: routes, handlers, wire types, middleware and the OpenAPI document. Everything that
+//! The HTTP API of Nightferry: routes, handlers, middleware and the OpenAPI document. Everything that
 //! knows HTTP is in here; what files, accounts and runs are is decided in the domain.
 
 mod client;
@@ -20,7 +20,6 @@ mod routes;
 mod server;
 mod state;
 mod upload;
-mod wire;
 
 pub use openapi::document as openapi_document;
 pub use server::{Server, ServerError, bind};

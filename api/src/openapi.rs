@@ -1,6 +1,7 @@
 //! The OpenAPI document: made from the route table and the handlers, with what holds for every operation added here.
 
 use actix_web::http::Method;
+use nightferry_api_types::problem::{FieldProblem, Problem};
 use nightferry_core::auth::permission::{Need, Scope};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -11,7 +12,6 @@ use utoipa::openapi::{
 use utoipa::{OpenApi as _, PartialSchema, ToSchema};
 
 use crate::routes::{Documented, TABLE};
-use crate::wire::problem::{FieldProblem, Problem};
 
 const SESSION: &str = "access_token";
 const PERSONAL: &str = "personal_access_token";

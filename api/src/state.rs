@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use nightferry_core::context::Context;
-use nightferry_core::ids::FileId;
 use tokio::runtime::Handle;
 
 use crate::health::Probes;
@@ -47,11 +46,6 @@ impl Api {
             metrics,
             context,
         }
-    }
-
-    /// This service's own download address of a file.
-    pub(crate) fn access_url(&self, file: FileId) -> String {
-        format!("{}/api/files/{file}/download", self.base_url)
     }
 }
 

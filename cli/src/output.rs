@@ -11,6 +11,21 @@ use crate::documents::ErrorDocument;
 use crate::errors::{Exit, Failure, Next};
 use crate::format::time::Zone;
 
+/// The document of a command that prints things under names: an object with these members, in this order. What the things
+/// are is defined in `nightferry_api_types`.
+macro_rules! document {
+    ($($name:ident: $value:expr),+ $(,)?) => {{
+        #[allow(non_camel_case_types, reason = "each member has a type parameter of its name")]
+        let document = {
+            #[derive(serde::Serialize)]
+            struct Document<$($name),+> { $($name: $name),+ }
+            Document { $($name: $value),+ }
+        };
+        document
+    }};
+}
+pub(crate) use document;
+
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Volume {

@@ -4,11 +4,11 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use nightferry_api_types::problem::{FieldProblem, Problem};
 use nightferry_core::error::{Category, ErrorCode};
 
 use super::RequestId;
 use crate::error_response::{ApiError, INTERNAL, code_of_status};
-use crate::wire::problem::{FieldProblem, Problem};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 

@@ -2,11 +2,11 @@
 
 use clap::Args;
 use clap_complete::Shell;
-use serde::Serialize;
 
 use super::App;
 use crate::args;
 use crate::errors::{Exit, Failure};
+use crate::output::document;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,17 +22,10 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
-#[derive(Serialize)]
-struct Document {
-    shell: String,
-    script: String,
-}
-
 pub(super) fn run(app: &App, args: &CompletionsArgs) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut args::command(), "nightferry", &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
-    let document = Document { shell: args.shell.to_string(), script };
-    app.output.result(&document, |_| document.script.clone())?;
+    app.output.result(&document!(shell: args.shell.to_string(), script: &script), |_| script.clone())?;
     Ok(Exit::Ok)
 }

@@ -5,12 +5,12 @@ use std::pin::pin;
 use clap::Args;
 use nightferry_core::context::Context;
 use nightferry_core::db::migrate as migrations;
-use serde::Serialize;
 
 use super::App;
 use super::service::{stopped, unless_stopped};
 use crate::errors::{Exit, Failure, cannot};
 use crate::format;
+use crate::output::document;
 use crate::up::StopRequests;
 
 const EXAMPLES: &str = "\
@@ -29,31 +29,20 @@ pub struct MigrateArgs {
     status: bool,
 }
 
-#[derive(Serialize)]
-struct StatusDocument {
-    up_to_date: bool,
-    pending: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct AppliedDocument {
-    applied: Vec<String>,
-}
-
 pub(super) async fn run(app: &App, args: &MigrateArgs) -> Result<Exit, Failure> {
     let session = app.session()?;
     if args.status {
         let pending =
             migrations::pending(&session.context.db).await.map_err(cannot("look at the migrations"))?;
-        let document = StatusDocument { up_to_date: pending.is_empty(), pending };
-        app.output.result(&document, |_| status_text(&document.pending))?;
-        if !document.pending.is_empty() {
+        let document = document!(up_to_date: pending.is_empty(), pending: &pending);
+        app.output.result(&document, |_| status_text(&pending))?;
+        if !pending.is_empty() {
             app.output.note(&format!("Apply them: {}", app.output.command("migrate")));
         }
         return Ok(Exit::Ok);
     }
-    let document = AppliedDocument { applied: apply(&session.context).await? };
-    app.output.result(&document, |_| applied_text(&document.applied))?;
+    let applied = apply(&session.context).await?;
+    app.output.result(&document!(applied: &applied), |_| applied_text(&applied))?;
     Ok(Exit::Ok)
 }
 

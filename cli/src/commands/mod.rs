@@ -98,8 +98,16 @@ impl App {
         sources.load()
     }
 
-    /// Reads the configuration and prepares everything for a command of the operator.
-    pub(crate) fn session(&self) -> Result<Session, Failure> {
+    /// Runs a command of the operator with everything prepared, and looks for the reason when the database fails.
+    pub(crate) async fn in_session(
+        &self,
+        command: impl AsyncFnOnce(&Context) -> Result<Exit, Failure>,
+    ) -> Result<Exit, Failure> {
+        let session = self.session()?;
+        diagnosed(&session.context, command(&session.context).await).await
+    }
+
+    fn session(&self) -> Result<Session, Failure> {
         let role = if self.output.is_verbose() { Role::CliVerbose } else { Role::Cli };
         Session::new(self.config(Vec::new())?, role)
     }
@@ -124,7 +132,7 @@ pub(crate) fn origin() -> Origin {
 }
 
 /// Looks for the reason of a failure of the database. Where none is found the failure stays as it is.
-pub(crate) async fn diagnosed<T>(context: &Context, result: Result<T, Failure>) -> Result<T, Failure> {
+async fn diagnosed(context: &Context, result: Result<Exit, Failure>) -> Result<Exit, Failure> {
     let failure = match result {
         Err(failure) if failure.is_of_database => failure,
         other => return other,

@@ -7,9 +7,9 @@ use nightferry_core::tiering::reconcile::{self, Event, Finding, Kind, Options, O
 use serde::Serialize;
 
 use super::watch::{Watch, stop_on_ctrl_c};
-use super::{App, diagnosed, store};
+use super::{App, store};
 use crate::errors::{Exit, Failure, cannot};
-use crate::format::table::{Align, Table, plain};
+use crate::format::table::{Table, plain};
 use crate::format::{bytes, count, grouped};
 use crate::output::Look;
 
@@ -50,44 +50,12 @@ struct Document {
     complete: bool,
     apply: bool,
     stores: Vec<Summary>,
-    findings: Vec<FindingDocument>,
+    findings: Vec<Finding>,
     more_findings: bool,
 }
 
-#[derive(Serialize)]
-struct FindingDocument {
-    store: String,
-    kind: Kind,
-    key: String,
-    object_id: Option<String>,
-    bytes: u64,
-    detail: String,
-    applied: bool,
-    kept_because: Option<String>,
-}
-
-impl FindingDocument {
-    fn of(finding: &Finding) -> Self {
-        Self {
-            store: finding.store.clone(),
-            kind: finding.kind,
-            key: finding.key.clone(),
-            object_id: finding.object_id.map(|object| object.to_string()),
-            bytes: finding.bytes,
-            detail: finding.detail.clone(),
-            applied: finding.outcome == Outcome::Applied,
-            kept_because: match &finding.outcome {
-                Outcome::Kept(why) => Some(why.clone()),
-                Outcome::Reported | Outcome::Applied => None,
-            },
-        }
-    }
-}
-
 pub(super) async fn run(app: &App, args: ReconcileArgs) -> Result<Exit, Failure> {
-    let session = app.session()?;
-    let result = reconcile(app, &session.context, &args).await;
-    diagnosed(&session.context, result).await
+    app.in_session(async |context: &Context| reconcile(app, context, &args).await).await
 }
 
 async fn reconcile(app: &App, context: &Context, args: &ReconcileArgs) -> Result<Exit, Failure> {
@@ -107,7 +75,7 @@ async fn reconcile(app: &App, context: &Context, args: &ReconcileArgs) -> Result
         let tell = |event: Event<'_>| match event {
             Event::Progress(summary) => watch.show(|| progress(summary)),
             Event::Found(finding) if document.findings.len() < SHOWN => {
-                document.findings.push(FindingDocument::of(finding));
+                document.findings.push(finding.clone());
             }
             Event::Found(_) => document.more_findings = true,
         };
@@ -169,17 +137,9 @@ fn progress(summary: &Summary) -> String {
 }
 
 fn text(document: &Document, look: Look) -> String {
-    let mut stores = Table::new(&[
-        ("STORE", Align::Left),
-        ("OBJECTS", Align::Right),
-        ("BYTES", Align::Right),
-        ("FOREIGN", Align::Right),
-        ("ORPHANS", Align::Right),
-        ("MISSING", Align::Right),
-        ("WRONG SIZE", Align::Right),
-        ("STALE UPLOADS", Align::Right),
-        ("RESULT", Align::Left),
-    ]);
+    let mut stores = Table::new(
+        "STORE | > OBJECTS | > BYTES | > FOREIGN | > ORPHANS | > MISSING | > WRONG SIZE | > STALE UPLOADS | RESULT",
+    );
     for summary in &document.stores {
         let found = |kind| grouped(summary.of(kind).found);
         let result = match (summary.complete, summary.found()) {
@@ -208,16 +168,9 @@ fn text(document: &Document, look: Look) -> String {
 }
 
 fn findings(document: &Document) -> String {
-    let mut table = Table::new(&[
-        ("STORE", Align::Left),
-        ("FOUND", Align::Left),
-        ("BYTES", Align::Right),
-        ("DONE", Align::Left),
-        ("KEY", Align::Left),
-        ("WHAT", Align::Left),
-    ]);
+    let mut table = Table::new("STORE | FOUND | > BYTES | DONE | KEY | WHAT");
     for finding in &document.findings {
-        let what = match &finding.kept_because {
+        let what = match finding.outcome.kept_because() {
             Some(why) => format!("{}; kept: {why}", finding.detail),
             None => finding.detail.clone(),
         };
@@ -225,7 +178,7 @@ fn findings(document: &Document) -> String {
             finding.store.clone(),
             finding.kind.as_str().to_owned(),
             bytes::human(finding.bytes),
-            if finding.applied { "yes" } else { "no" }.to_owned(),
+            if finding.outcome == Outcome::Applied { "yes" } else { "no" }.to_owned(),
             plain(&finding.key),
             plain(&what),
         ]);
@@ -268,16 +221,14 @@ mod tests {
         let stores =
             vec![summary("minio", &[]), summary("s3", &[(Kind::Orphan, 2, 1), (Kind::Missing, 1, 1)])];
         let mut document = document(stores);
-        let finding = |kind, outcome, detail: &str| {
-            FindingDocument::of(&Finding {
-                kind,
-                store: "s3".to_owned(),
-                key: "user-0199/0199-report.pdf".to_owned(),
-                object_id: None,
-                bytes: 1024,
-                detail: detail.to_owned(),
-                outcome,
-            })
+        let finding = |kind, outcome, detail: &str| Finding {
+            kind,
+            store: "s3".to_owned(),
+            key: "user-0199/0199-report.pdf".to_owned(),
+            object_id: None,
+            bytes: 1024,
+            detail: detail.to_owned(),
+            outcome,
         };
         document.findings = vec![
             finding(Kind::Orphan, Outcome::Applied, "no object of this key is known"),

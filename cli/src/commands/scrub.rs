@@ -8,10 +8,10 @@ use nightferry_core::tiering::scrub::{self, Ended, Event, Finding, Kind, Options
 use serde::Serialize;
 
 use super::watch::{Watch, stop_on_ctrl_c};
-use super::{App, diagnosed, store};
+use super::{App, store};
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::amount::{self, Amount};
-use crate::format::table::{Align, Table, pairs, plain};
+use crate::format::table::{Table, pairs, plain};
 use crate::format::{bytes, count, grouped};
 use crate::output::Look;
 
@@ -51,39 +51,12 @@ struct Document {
     ok: bool,
     #[serde(flatten)]
     summary: Summary,
-    found: Vec<FindingDocument>,
+    found: Vec<Finding>,
     more_found: bool,
 }
 
-#[derive(Serialize)]
-struct FindingDocument {
-    store: String,
-    kind: Kind,
-    key: String,
-    object_id: String,
-    bytes: u64,
-    detail: String,
-    copies_left: u64,
-}
-
-impl FindingDocument {
-    fn of(finding: &Finding) -> Self {
-        Self {
-            store: finding.store.clone(),
-            kind: finding.kind,
-            key: finding.key.clone(),
-            object_id: finding.object_id.to_string(),
-            bytes: finding.bytes,
-            detail: finding.detail.clone(),
-            copies_left: finding.copies_left,
-        }
-    }
-}
-
 pub(super) async fn run(app: &App, args: ScrubArgs) -> Result<Exit, Failure> {
-    let session = app.session()?;
-    let result = scrub(app, &session.context, &args).await;
-    diagnosed(&session.context, result).await
+    app.in_session(async |context: &Context| scrub(app, context, &args).await).await
 }
 
 async fn scrub(app: &App, context: &Context, args: &ScrubArgs) -> Result<Exit, Failure> {
@@ -104,7 +77,7 @@ async fn scrub(app: &App, context: &Context, args: &ScrubArgs) -> Result<Exit, F
     let (mut found, mut more_found) = (Vec::new(), false);
     let tell = |event: Event<'_>| match event {
         Event::Progress(summary) => watch.show(|| progress(summary)),
-        Event::Found(finding) if found.len() < SHOWN => found.push(FindingDocument::of(finding)),
+        Event::Found(finding) if found.len() < SHOWN => found.push(finding.clone()),
         Event::Found(_) => more_found = true,
     };
     let outcome = scrub::pass(context, &options, tell, &stop).await;
@@ -181,14 +154,7 @@ fn text(document: &Document, look: Look) -> String {
 }
 
 fn findings(document: &Document) -> String {
-    let mut table = Table::new(&[
-        ("STORE", Align::Left),
-        ("FOUND", Align::Left),
-        ("BYTES", Align::Right),
-        ("COPIES LEFT", Align::Right),
-        ("KEY", Align::Left),
-        ("WHAT", Align::Left),
-    ]);
+    let mut table = Table::new("STORE | FOUND | > BYTES | > COPIES LEFT | KEY | WHAT");
     for finding in &document.found {
         table.row([
             finding.store.clone(),
@@ -230,7 +196,7 @@ mod tests {
         let document = Document {
             ok: false,
             summary: summary(Ended::Limit, 1),
-            found: vec![FindingDocument::of(&finding)],
+            found: vec![finding],
             more_found: false,
         };
         insta::assert_snapshot!(text(&document, Look { color: false, zone: Zone::Utc }));

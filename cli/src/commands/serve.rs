@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use clap::Args;
 use nightferry_core::telemetry::Role;
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{App, Session, migrate, service};
 use crate::errors::{Exit, Failure};
+use crate::output::document;
 use crate::up::StopRequests;
 
 const EXAMPLES: &str = "\
@@ -36,13 +36,6 @@ pub struct ServeArgs {
     migrate: bool,
 }
 
-#[derive(Serialize)]
-struct Document {
-    address: String,
-    url: String,
-    docs_url: String,
-}
-
 pub(super) async fn run(app: &App, args: ServeArgs) -> Result<Exit, Failure> {
     let mut requests = StopRequests::listen()?;
     let session = Session::new(app.config(overrides(&args))?, Role::Api)?;
@@ -53,9 +46,9 @@ pub(super) async fn run(app: &App, args: ServeArgs) -> Result<Exit, Failure> {
     let server =
         nightferry_api::bind(context.clone()).map_err(|error| service::cannot_listen(&error, "serve"))?;
     let url = context.config.server.base_url();
-    let document =
-        Document { address: server.address().to_string(), docs_url: format!("{url}/api/docs"), url };
-    app.output.result(&document, |_| format!("Serving {} (docs: {})", document.url, document.docs_url))?;
+    let docs = format!("{url}/api/docs");
+    let document = document!(address: server.address().to_string(), url: &url, docs_url: &docs);
+    app.output.result(&document, |_| format!("Serving {url} (docs: {docs})"))?;
 
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();

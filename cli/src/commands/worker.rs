@@ -2,11 +2,11 @@
 
 use clap::Args;
 use nightferry_core::telemetry::Role;
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{App, Session, migrate, service};
 use crate::errors::{Exit, Failure};
+use crate::output::document;
 use crate::up::StopRequests;
 
 const EXAMPLES: &str = "\
@@ -27,13 +27,6 @@ pub struct WorkerArgs {
     migrate: bool,
 }
 
-#[derive(Serialize)]
-struct Document {
-    pid: u32,
-    schedule: String,
-    time_zone: String,
-}
-
 pub(super) async fn run(app: &App, args: WorkerArgs) -> Result<Exit, Failure> {
     let mut requests = StopRequests::listen()?;
     let session = Session::new(app.config(Vec::new())?, Role::Worker)?;
@@ -42,14 +35,10 @@ pub(super) async fn run(app: &App, args: WorkerArgs) -> Result<Exit, Failure> {
     service::prepare_stores(&context, &mut requests).await?;
 
     let tiering = &context.config.tiering;
-    let document = Document {
-        pid: std::process::id(),
-        schedule: tiering.schedule.clone(),
-        time_zone: tiering.time_zone.to_string(),
-    };
-    app.output.result(&document, |_| {
-        format!("Ferrying on the schedule {} ({}) and on request", document.schedule, document.time_zone)
-    })?;
+    let (schedule, zone) = (&tiering.schedule, tiering.time_zone.to_string());
+    let document = document!(pid: std::process::id(), schedule: schedule, time_zone: &zone);
+    app.output
+        .result(&document, |_| format!("Ferrying on the schedule {schedule} ({zone}) and on request"))?;
 
     let shutdown = CancellationToken::new();
     let service = nightferry_worker::run(context, shutdown.clone());

@@ -8,7 +8,7 @@ use nightferry_core::db::runs::Run;
 use nightferry_core::db::unsigned;
 use nightferry_core::tiering::run::RunView;
 
-use super::table::{Align, Table, pairs, plain};
+use super::table::{Table, pairs, plain};
 use super::{bytes, count, grouped, time};
 use crate::output::Look;
 
@@ -108,16 +108,7 @@ fn status(view: &RunView, look: Look) -> String {
 
 /// Runs as a table, in the order given.
 pub(crate) fn table(runs: &[RunView], look: Look) -> String {
-    let mut table = Table::new(&[
-        ("RUN", Align::Left),
-        ("STATUS", Align::Left),
-        ("BY", Align::Left),
-        ("STARTED", Align::Left),
-        ("TOOK", Align::Right),
-        ("FILES", Align::Right),
-        ("FAILED", Align::Right),
-        ("BYTES", Align::Right),
-    ]);
+    let mut table = Table::new("RUN | STATUS | BY | STARTED | > TOOK | > FILES | > FAILED | > BYTES");
     for run in runs.iter().map(|view| &view.run) {
         table.row([
             run.id.to_string(),
@@ -135,13 +126,7 @@ pub(crate) fn table(runs: &[RunView], look: Look) -> String {
 
 /// What a run gave up, as a table.
 pub(crate) fn failures(failures: &[RunFailure]) -> String {
-    let mut table = Table::new(&[
-        ("FILE", Align::Left),
-        ("ID", Align::Left),
-        ("STORE", Align::Left),
-        ("ATTEMPTS", Align::Right),
-        ("ERROR", Align::Left),
-    ]);
+    let mut table = Table::new("FILE | ID | STORE | > ATTEMPTS | ERROR");
     for failure in failures {
         table.row([
             failure.filename.as_deref().map_or_else(|| "(deleted since)".to_owned(), plain),

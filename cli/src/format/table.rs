@@ -2,30 +2,25 @@
 
 use console::measure_text_width;
 
-/// On which side a column's cells are filled up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Align {
-    /// Words.
-    Left,
-    /// Numbers.
-    Right,
-}
-
 const GAP: &str = "  ";
 
-/// A table with a heading. Control characters in cells are shown as `?`, so that no name can break a row.
+/// A table with a heading.
 #[derive(Debug)]
 pub(crate) struct Table {
-    columns: Vec<Align>,
+    /// Whether each column is aligned right, as numbers are.
+    right: Vec<bool>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table without rows.
-    pub(crate) fn new(columns: &[(&str, Align)]) -> Self {
+    /// A table without rows: `NAME | > SIZE | STATE` are its headings, numbers under `>`.
+    pub(crate) fn new(headings: &str) -> Self {
+        let headings: Vec<&str> = headings.split('|').map(str::trim).collect();
         Self {
-            columns: columns.iter().map(|(_, align)| *align).collect(),
-            rows: vec![columns.iter().map(|(heading, _)| (*heading).to_owned()).collect()],
+            right: headings.iter().map(|heading| heading.starts_with('>')).collect(),
+            rows: vec![
+                headings.iter().map(|heading| heading.trim_start_matches(['>', ' ']).to_owned()).collect(),
+            ],
         }
     }
 
@@ -36,7 +31,7 @@ impl Table {
 
     /// The lines, the heading first.
     pub(crate) fn render(&self) -> String {
-        let widths: Vec<usize> = (0..self.columns.len())
+        let widths: Vec<usize> = (0..self.right.len())
             .map(|column| {
                 let cells = self.rows.iter().filter_map(|row| row.get(column));
                 cells.map(|cell| measure_text_width(cell)).max().unwrap_or(0)
@@ -48,14 +43,11 @@ impl Table {
     fn line(&self, row: &[String], widths: &[usize]) -> String {
         let cells: Vec<String> = row
             .iter()
-            .zip(&self.columns)
+            .zip(&self.right)
             .zip(widths)
-            .map(|((cell, align), width)| {
+            .map(|((cell, right), width)| {
                 let fill = " ".repeat(width.saturating_sub(measure_text_width(cell)));
-                match align {
-                    Align::Left => format!("{cell}{fill}"),
-                    Align::Right => format!("{fill}{cell}"),
-                }
+                if *right { format!("{fill}{cell}") } else { format!("{cell}{fill}") }
             })
             .collect();
         cells.join(GAP).trim_end().to_owned()
@@ -79,7 +71,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_by_what_the_terminal_shows() {
-        let mut table = Table::new(&[("NAME", Align::Left), ("SIZE", Align::Right), ("STATE", Align::Left)]);
+        let mut table = Table::new("NAME | > SIZE | STATE");
         table.row(["report.pdf".to_owned(), "1.5 KiB".to_owned(), "present".to_owned()]);
         table.row(["写真.jpg".to_owned(), "300.0 MiB".to_owned(), "\u{1b}[31mfailed\u{1b}[0m".to_owned()]);
         insta::assert_snapshot!(table.render().replace('\u{1b}', "ESC"));

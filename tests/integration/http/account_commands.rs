@@ -5,16 +5,6 @@ use nightferry_tests::harness::api::{answered, problem};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// Runs a command to its end; answers its exit code and its JSON document.
-async fn run(world: &World, arguments: &[&str]) -> (i32, Value) {
-    let process = world.start_process(&[&["--json"], arguments].concat()).await;
-    let code = process.ended().await.code().unwrap();
-    let said = process.stdout();
-    let document =
-        serde_json::from_str(&said).unwrap_or_else(|_| panic!("{arguments:?}: {}", process.output()));
-    (code, document)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_makes_lists_and_revokes_tokens() {
     let world = World::new().await;
@@ -22,22 +12,22 @@ async fn an_operator_makes_lists_and_revokes_tokens() {
     let ann = api.person().await;
     let create =
         ["token", "create", &ann.email, "--name", "ci", "--scope", "files:read", "--expires-in", "90d"];
-    let (code, made) = run(&world, &create).await;
-    assert_eq!((code, &made["token"]["scopes"]), (0, &json!(["files:read"])), "{made}");
-    let token = made["secret"].as_str().unwrap();
+    let (code, made) = world.json_command(&create).await;
+    assert_eq!((code, &made["scopes"]), (0, &json!(["files:read"])), "{made}");
+    let token = made["token"].as_str().unwrap();
     let files = || api.request(Method::GET, "/api/files").bearer_auth(token);
     assert_eq!(answered(files()).await.0, 200);
-    let (code, listed) = run(&world, &["token", "list", &ann.email]).await;
+    let (code, listed) = world.json_command(&["token", "list", &ann.email]).await;
     assert_eq!(
         (code, &listed["tokens"][0]["state"], &listed["tokens"][0]["name"]),
         (0, &json!("active"), &json!("ci"))
     );
-    let id = made["token"]["id"].as_str().unwrap();
-    assert_eq!(run(&world, &["token", "revoke", id]).await.0, 0);
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(world.json_command(&["token", "revoke", id]).await.0, 0);
     problem(files(), 401, "TOKEN_REVOKED").await;
-    assert_eq!(run(&world, &["token", "revoke", id]).await.0, 3);
+    assert_eq!(world.json_command(&["token", "revoke", id]).await.0, 3);
     let admin = ["token", "create", &ann.email, "--name", "ci", "--scope", "admin"];
-    assert_eq!(run(&world, &admin).await.0, 1);
+    assert_eq!(world.json_command(&admin).await.0, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,16 +37,16 @@ async fn an_operator_sees_and_ends_sessions() {
     let first = api.person().await;
     let (second, third) = (api.login(&first.email).await, api.login(&first.email).await);
     let me = |token: &str| api.request(Method::GET, "/api/auth/me").bearer_auth(token);
-    let (code, listed) = run(&world, &["user", "sessions", &first.email]).await;
+    let (code, listed) = world.json_command(&["user", "sessions", &first.email]).await;
     let sessions = listed["sessions"].as_array().unwrap();
     assert_eq!((code, sessions.len(), &sessions[0]["ip"]), (0, 3, &json!("127.0.0.1")));
     // Those that began last come first.
     let one = ["user", "revoke", &first.email, "--session", sessions[0]["id"].as_str().unwrap()];
-    assert_eq!(run(&world, &one).await.0, 0);
+    assert_eq!(world.json_command(&one).await.0, 0);
     problem(me(&third.token), 401, "TOKEN_REVOKED").await;
     assert_eq!(answered(me(&second.token)).await.0, 200);
     let token = first.personal_token(&["sync"]).await;
-    let (code, ended) = run(&world, &["user", "revoke", &first.email, "--tokens"]).await;
+    let (code, ended) = world.json_command(&["user", "revoke", &first.email, "--tokens"]).await;
     assert_eq!((code, ended), (0, json!({ "sessions": 2, "tokens": 1 })));
     for token in [&first.token, &second.token, &token] {
         problem(me(token), 401, "TOKEN_REVOKED").await;
@@ -72,16 +62,16 @@ async fn an_operator_rotates_the_signing_keys() {
         let keys = listed["keys"].as_array().unwrap().iter();
         keys.map(|key| key["state"].as_str().unwrap().to_owned()).collect()
     };
-    let list = || run(&world, &["keys", "list"]);
+    let list = || world.json_command(&["keys", "list"]);
     assert_eq!(states(&list().await.1), ["signs"]);
-    let (code, made) = run(&world, &["keys", "rotate"]).await;
+    let (code, made) = world.json_command(&["keys", "rotate"]).await;
     assert_eq!(
         (code, &made["key"]["algorithm"], &made["key"]["state"]),
         (0, &json!("EdDSA"), &json!("published"))
     );
     assert_eq!(states(&list().await.1), ["signs", "published"]);
     assert_eq!(answered(ann.request(Method::GET, "/api/auth/me")).await.0, 200);
-    assert_eq!(run(&world, &["keys", "rotate", "--at-once"]).await.0, 0);
+    assert_eq!(world.json_command(&["keys", "rotate", "--at-once"]).await.0, 0);
     assert_eq!(states(&list().await.1), ["signs"], "what others signed is refused");
     world.context.clock.advance(chrono::Duration::seconds(31));
     problem(ann.request(Method::GET, "/api/auth/me"), 401, "UNAUTHENTICATED").await;

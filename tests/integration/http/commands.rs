@@ -2,8 +2,10 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 
+use nightferry_api_types::run::Run;
+use nightferry_core::db::enums::{RunStatus, RunTrigger};
 use nightferry_tests::harness::database::{execute_on, texts};
-use nightferry_tests::harness::{World, eventually};
+use nightferry_tests::harness::{World, eventually, pattern};
 use serde_json::Value;
 
 /// Waits until something waits for a lock of this kind in the world's database.
@@ -37,6 +39,31 @@ async fn a_command_line_that_is_none_is_told_in_one_document_too() {
     }
     let plain = world.start_process(&["sync", "--frobnicate"]).await;
     assert_eq!((plain.ended().await.code(), plain.stdout().as_str()), (Some(2), ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn things_have_one_shape_over_http_and_on_the_command_line() {
+    let world = World::new().await;
+    let api = world.start_api();
+    let admin = api.admin(&world).await;
+    let file = admin.upload("a.txt", pattern(1, 1000)).await;
+    let (_, plan) = world.json_command(&["sync", "plan", "--files"]).await;
+    let path = format!("/api/admin/sync/plans/{}", plan["plan_id"].as_str().unwrap());
+    assert_eq!(plan, admin.get(&path).await);
+    assert_eq!(plan["items"][0]["file_id"], file["id"]);
+
+    let (_, asked) = world.json_command(&["sync", "run"]).await;
+    let run: Run = serde_json::from_value(asked["run"].clone()).unwrap();
+    assert_eq!((run.status, run.trigger), (RunStatus::Queued, RunTrigger::Cli));
+    let run = run.id.to_string();
+    let seen = admin.get(&format!("/api/admin/sync/runs/{run}")).await;
+    assert_eq!((&asked["run"], &admin.get("/api/admin/sync/runs").await["runs"][0]), (&seen, &seen));
+    assert_eq!(world.json_command(&["sync", "show", &run]).await.1["run"], seen);
+
+    let (_, user) = world.json_command(&["user", "show", &admin.email]).await;
+    assert_eq!(user["user"], admin.get(&format!("/api/admin/users/{}", admin.id)).await);
+    let (_, rebalance) = world.json_command(&["store", "rebalance"]).await;
+    assert_eq!(rebalance, admin.get("/api/admin/stores/rebalance").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -132,36 +132,26 @@ async fn the_first_signing_key_is_written_down() {
     assert_eq!(database::texts(&world.context.db, made).await, ["signing_key HS256"]);
 }
 
-/// Runs a command to its end; answers its exit code and its JSON document.
-async fn run(world: &World, arguments: &[&str]) -> (i32, Value) {
-    let process = world.start_process(&[&["--json"], arguments].concat()).await;
-    let code = process.ended().await.code().unwrap();
-    let said = process.stdout();
-    let document =
-        serde_json::from_str(&said).unwrap_or_else(|_| panic!("{arguments:?}: {}", process.output()));
-    (code, document)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_sees_who_is_linked_and_unlinks_them() {
     let provider = OidcProvider::start(Algorithm::EdDSA);
     let world = with(&provider).build().await;
     let api = world.start_api();
     let ann = sign_in(&api).await.unwrap();
-    let (code, listed) = run(&world, &["user", "identities", ANN]).await;
+    let (code, listed) = world.json_command(&["user", "identities", ANN]).await;
     let [identity] = listed["identities"].as_array().unwrap().as_slice() else { panic!("{listed}") };
     assert_eq!((code, &identity["provider"], &identity["email"]), (0, &json!("home"), &json!(ANN)));
     assert_eq!(identity["issuer"], provider.issuer());
     let id = identity["id"].as_str().unwrap();
     assert_eq!(id, format!("home/{}", identity["subject"].as_str().unwrap()));
 
-    assert_eq!(run(&world, &["user", "unlink", ANN, "home/nobody"]).await.0, 3);
-    let (code, unlinked) = run(&world, &["user", "unlink", ANN, id]).await;
+    assert_eq!(world.json_command(&["user", "unlink", ANN, "home/nobody"]).await.0, 3);
+    let (code, unlinked) = world.json_command(&["user", "unlink", ANN, id]).await;
     assert_eq!((code, &unlinked["unlinked"]["id"], &unlinked["sessions"]), (0, &json!(id), &json!(1)));
     let cookie = format!("__Host-nightferry_access={}", ann["__Host-nightferry_access"].0);
     problem(api.request(Method::GET, "/api/auth/me").header("cookie", cookie), 401, "TOKEN_REVOKED").await;
     assert!(sign_in(&api).await.is_err(), "the account is not theirs any more");
-    assert_eq!(run(&world, &["user", "unlink", ANN, id]).await.0, 3);
+    assert_eq!(world.json_command(&["user", "unlink", ANN, id]).await.0, 3);
     let written = "SELECT detail->>'subject' FROM audit_events WHERE action = 'identity.unlink'";
     assert_eq!(database::texts(&world.context.db, written).await, [&id["home/".len()..]]);
 }

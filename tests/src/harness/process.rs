@@ -46,6 +46,15 @@ impl World {
         Process { child: Mutex::new(child), folder }
     }
 
+    /// Runs `nightferry --json` with these arguments to its end; returns its exit code and its document.
+    pub async fn json_command(&self, arguments: &[&str]) -> (i32, serde_json::Value) {
+        let process = self.start_process(&[&["--json"], arguments].concat()).await;
+        let code = process.ended().await.code().unwrap();
+        let document = serde_json::from_str(&process.stdout())
+            .unwrap_or_else(|_| panic!("{arguments:?}: {}", process.output()));
+        (code, document)
+    }
+
     /// Starts a worker in a process of its own.
     pub async fn start_worker_process(&self) -> Process {
         self.start_process(&["worker"]).await

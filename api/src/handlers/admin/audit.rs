@@ -2,6 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
+use nightferry_api_types::audit::{AuditEvent, AuditPage, AuditQuery};
 use nightferry_core::audit;
 use nightferry_core::db::audit::{Filter, Position};
 use nightferry_core::error::Error;
@@ -11,7 +12,6 @@ use crate::error_response::{ApiError, Result};
 use crate::extract::access::Admin;
 use crate::extract::{Caller, Query, page_size};
 use crate::state::Api;
-use crate::wire::administration::{AuditEvent, AuditPage, AuditQuery};
 
 /// Lists the acts that the audit log keeps, newest first.
 #[utoipa::path(get, path = "/api/admin/audit", operation_id = "list_audit", tag = "administration", params(AuditQuery),
@@ -43,7 +43,7 @@ pub(crate) async fn list(
     };
     let (events, more) = audit::page(&api.context, &filter, limit).await?;
     let next_cursor = cursor::next(&events, more, |(last, _)| Position { at: last.at, id: last.id })?;
-    let events = events.into_iter().map(AuditEvent::from).collect();
+    let events = events.iter().map(AuditEvent::from).collect();
     Ok(HttpResponse::Ok().json(AuditPage { events, next_cursor }))
 }
 

@@ -1,12 +1,12 @@
 //! Starts a session.
 
 use actix_web::{HttpRequest, HttpResponse, web};
+use nightferry_api_types::account::{Login, Tokens};
 use nightferry_core::auth::session;
 
 use crate::error_response::Result;
 use crate::extract::{Anyone, ClientOrigin, Json};
 use crate::state::Api;
-use crate::wire::account::{Login, Tokens};
 use crate::{cookies, cross_site};
 
 /// Signs in.

@@ -1,13 +1,13 @@
 //! The caller's own account.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::account::{ChangeMe, Me};
 use nightferry_core::auth::account;
 
 use crate::error_response::Result;
 use crate::extract::access::{Session, SignedIn};
 use crate::extract::{Caller, Json};
 use crate::state::Api;
-use crate::wire::account::{ChangeMe, Me};
 
 /// Shows the caller's own account.
 #[utoipa::path(get, path = "/api/auth/me", operation_id = "get_me", tag = "accounts",

@@ -1,13 +1,13 @@
 //! Changes the caller's password.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::account::ChangePassword;
 use nightferry_core::auth::account;
 
 use crate::error_response::Result;
 use crate::extract::access::Session;
 use crate::extract::{Caller, ClientOrigin, Json};
 use crate::state::Api;
-use crate::wire::account::ChangePassword;
 
 /// Changes the caller's password. All their other sessions end.
 #[utoipa::path(post, path = "/api/auth/password", operation_id = "change_password", tag = "accounts",

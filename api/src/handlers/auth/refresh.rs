@@ -1,13 +1,13 @@
 //! Continues a session.
 
 use actix_web::{HttpRequest, HttpResponse, web};
+use nightferry_api_types::account::{Refresh, Tokens};
 use nightferry_core::auth::session;
 use secrecy::SecretString;
 
 use crate::error_response::{ApiError, Result};
 use crate::extract::{Anyone, ClientOrigin, OptionalJson};
 use crate::state::Api;
-use crate::wire::account::{Refresh, Tokens};
 use crate::{cookies, cross_site};
 
 /// Exchanges a refresh token for new tokens. The old one dies.

@@ -1,24 +1,16 @@
 //! The caller's sessions.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::PageQuery;
+use nightferry_api_types::account::{SessionPage, SessionView};
 use nightferry_core::auth::session_list;
 use nightferry_core::ids::SessionId;
-use serde::{Deserialize, Serialize};
 
 use crate::cursor;
 use crate::error_response::Result;
 use crate::extract::access::Session;
-use crate::extract::{Caller, ClientOrigin, Id, Query, page_size};
+use crate::extract::{Caller, ClientOrigin, Id, Query};
 use crate::state::Api;
-use crate::wire::run::PageQuery;
-use crate::wire::session::{SessionPage, SessionView};
-
-/// Where a page of sessions ended.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Position {
-    session: SessionId,
-}
 
 /// Lists the caller's live sessions, those that began last first.
 #[utoipa::path(get, path = "/api/auth/sessions", operation_id = "list_sessions", tag = "accounts", params(PageQuery),
@@ -29,12 +21,10 @@ pub(crate) async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<HttpResponse> {
     let current = caller.session()?.sid;
-    let limit = page_size(query.limit.as_deref())?;
-    let before = query.cursor.as_deref().map(cursor::read::<Position>).transpose()?;
-    let before = before.map(|position| position.session);
+    let (limit, before) = cursor::page("session", query.limit.as_deref(), query.cursor.as_deref())?;
     let (rows, more) = session_list::page(&api.context, caller.user.id, before, limit).await?;
-    let next_cursor = cursor::next(&rows, more, |last| Position { session: last.id })?;
-    let sessions = rows.into_iter().map(|row| SessionView::new(row, current)).collect();
+    let next_cursor = cursor::next(&rows, more, |last| cursor::at("session", last.id))?;
+    let sessions = rows.iter().map(|row| SessionView::new(row, Some(current))).collect();
     Ok(HttpResponse::Ok().json(SessionPage { sessions, next_cursor }))
 }
 

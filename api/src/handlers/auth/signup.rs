@@ -1,6 +1,7 @@
 //! Makes an account for whoever asks, where that is allowed.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::account::{SignedUp, Signup, UserSummary};
 use nightferry_core::auth::account::{self, NewAccount};
 use nightferry_core::db::enums::UserRole;
 use nightferry_core::error::Error;
@@ -8,7 +9,6 @@ use nightferry_core::error::Error;
 use crate::error_response::Result;
 use crate::extract::{Anyone, ClientOrigin, Json};
 use crate::state::Api;
-use crate::wire::account::{SignedUp, Signup, UserSummary};
 
 /// Makes an account.
 #[utoipa::path(post, path = "/api/auth/signup", operation_id = "signup", tag = "accounts", request_body = Signup,

@@ -1,6 +1,7 @@
 //! The caller's personal access tokens. Only from a session: a token that could make tokens could not be taken back.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::token::{MadeToken, MakeToken, TokenList, TokenView};
 use nightferry_core::auth::personal_token;
 use nightferry_core::ids::PersonalTokenId;
 
@@ -8,14 +9,15 @@ use crate::error_response::Result;
 use crate::extract::access::Session;
 use crate::extract::{Caller, ClientOrigin, Id, Json};
 use crate::state::Api;
-use crate::wire::token::{MadeToken, MakeToken, TokenList, TokenView};
 
 /// Lists the caller's personal access tokens, newest first, also those that have expired.
 #[utoipa::path(get, path = "/api/auth/tokens", operation_id = "list_tokens", tag = "accounts",
     responses((status = 200, description = "All of them", body = TokenList)))]
 pub(crate) async fn list(caller: Caller<Session>, api: web::Data<Api>) -> Result<HttpResponse> {
     let rows = personal_token::list(&api.context, caller.user.id).await?;
-    Ok(HttpResponse::Ok().json(TokenList { tokens: rows.into_iter().map(TokenView::from).collect() }))
+    let now = api.context.clock.now();
+    Ok(HttpResponse::Ok()
+        .json(TokenList { tokens: rows.iter().map(|row| TokenView::new(row, now)).collect() }))
 }
 
 /// Makes a personal access token. Its secret is told in this answer and never again.
@@ -35,7 +37,8 @@ pub(crate) async fn create(
     let session = caller.session()?.sid;
     let wanted = body.wanted()?;
     let (secret, row) = personal_token::create(&api.context, user, wanted, Some(session), &origin.0).await?;
-    Ok(HttpResponse::Created().json(MadeToken::new(&secret, row)))
+    let view = TokenView::new(&row, api.context.clock.now());
+    Ok(HttpResponse::Created().json(MadeToken::new(&secret, view)))
 }
 
 /// Takes one of the caller's personal access tokens back: it is refused from now on.

@@ -1,6 +1,7 @@
 //! Renames, moves and pins a file.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::file::{ChangeFile, File};
 use nightferry_core::file::change::{self, Change};
 use nightferry_core::ids::FileId;
 
@@ -8,7 +9,6 @@ use crate::error_response::Result;
 use crate::extract::access::FilesWrite;
 use crate::extract::{Caller, Id, Json};
 use crate::state::Api;
-use crate::wire::file::{ChangeFile, File};
 
 use super::list::folder;
 
@@ -31,5 +31,5 @@ pub(crate) async fn change(
         pinned: body.pinned,
     };
     let file = change::change(&api.context, caller.user.id, id, change).await?;
-    Ok(HttpResponse::Ok().json(File::new(file, api.access_url(id))))
+    Ok(HttpResponse::Ok().json(File::new(&file, &api.base_url)))
 }

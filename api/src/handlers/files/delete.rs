@@ -1,6 +1,7 @@
 //! Deletes a file.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::file::DeleteFile;
 use nightferry_core::file::trash;
 use nightferry_core::ids::FileId;
 
@@ -8,7 +9,6 @@ use crate::error_response::Result;
 use crate::extract::access::FilesWrite;
 use crate::extract::{Caller, ClientOrigin, Id, Query, flag};
 use crate::state::Api;
-use crate::wire::file::DeleteFile;
 
 /// Sends a file to the trash, or deletes it for good.
 #[utoipa::path(delete, path = "/api/files/{id}", operation_id = "delete_file", tag = "files",

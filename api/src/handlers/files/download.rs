@@ -10,6 +10,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
+use nightferry_api_types::{file, placement};
 use nightferry_core::db::restores::Restore;
 use nightferry_core::error::Error;
 use nightferry_core::file::download::{self, DownloadBody, Target};
@@ -26,7 +27,6 @@ use crate::http::range::{self, Wanted};
 use crate::metrics;
 use crate::middleware::OnRuntime;
 use crate::state::Api;
-use crate::wire::file;
 
 /// Downloads a file.
 ///
@@ -42,7 +42,7 @@ use crate::wire::file;
     ),
     responses(
         (status = 200, description = "The whole file", content_type = "application/octet-stream", body = Vec<u8>),
-        (status = 202, description = "The file is archived: a restore was asked for, try again later", body = file::Archived),
+        (status = 202, description = "The file is archived: a restore was asked for, try again later", body = placement::Archived),
         (status = 206, description = "The part asked for", content_type = "application/octet-stream", body = Vec<u8>),
         (status = 304, description = "The client has it already"),
         (status = 412, description = "`PRECONDITION_FAILED`"),
@@ -124,7 +124,7 @@ async fn answer(
     }
     let range = range.map(|range| ByteRange { first: *range.start(), last: Some(*range.end()) });
     let bytes = match download::open(&api.context, &target, range).await {
-        Err(Error::Archived(restore)) => return Ok(archived(api, *restore)),
+        Err(Error::Archived(restore)) => return Ok(archived(api, &restore)),
         opened => opened?,
     };
     let bytes = Outgoing { bytes: OnRuntime::new(&api.runtime, bytes), sent: 0 };
@@ -132,12 +132,12 @@ async fn answer(
 }
 
 /// The bytes come later: how far that is, and when to ask again.
-fn archived(api: &Api, restore: Restore) -> HttpResponse {
+fn archived(api: &Api, restore: &Restore) -> HttpResponse {
     let wait = (restore.next_look_at - api.context.clock.now()).num_seconds().max(1);
     HttpResponse::Accepted()
         .insert_header((header::RETRY_AFTER, wait.to_string()))
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        .json(file::Archived { restore: restore.into() })
+        .json(placement::Archived { restore: restore.into() })
 }
 
 /// A range counts only for GET (RFC 9110 section 14.2).

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
 use chrono::TimeDelta;
+use nightferry_api_types::file::{DownloadUrl, DownloadUrlRequest};
 use nightferry_core::file::download;
 use nightferry_core::ids::FileId;
 
@@ -12,7 +13,6 @@ use crate::extract::access::FilesRead;
 use crate::extract::{Caller, Id, OptionalJson};
 use crate::http::disposition::{self, Disposition};
 use crate::state::Api;
-use crate::wire::file::{DownloadUrl, DownloadUrlRequest};
 
 /// Life of a link when none is asked for, in seconds.
 const USUAL_LIFE: i64 = 3600;

@@ -2,6 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
+use nightferry_api_types::file::{Direction, File, FilePage, ListFiles, SortBy};
 use nightferry_core::db::files::{ListOrder, ListQuery};
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::list::{self, FolderRef};
@@ -13,7 +14,6 @@ use crate::error_response::{ApiError, Result};
 use crate::extract::access::FilesRead;
 use crate::extract::{Caller, Query, choice, flag, page_size};
 use crate::state::Api;
-use crate::wire::file::{Direction, File, FilePage, ListFiles, SortBy};
 
 /// Longest text to search for, in bytes: no name is longer.
 const LONGEST_TEXT: usize = 255;
@@ -55,10 +55,7 @@ pub(crate) async fn list(
     };
     let (files, more) = list::page(&api.context, wanted).await?;
     let next_cursor = cursor::next(&files, more, |last| Position::of(last, order))?;
-    let files = files.into_iter().map(|file| {
-        let url = api.access_url(file.row.id);
-        File::new(file, url)
-    });
+    let files = files.iter().map(|file| File::new(file, &api.base_url));
     Ok(HttpResponse::Ok().json(FilePage { files: files.collect(), next_cursor }))
 }
 

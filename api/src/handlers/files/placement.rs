@@ -1,6 +1,7 @@
 //! Explains where a file is.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::placement::Placement;
 use nightferry_core::ids::FileId;
 use nightferry_core::tiering::placement;
 
@@ -8,7 +9,6 @@ use crate::error_response::Result;
 use crate::extract::access::FilesRead;
 use crate::extract::{Caller, Id};
 use crate::state::Api;
-use crate::wire::file::Placement;
 
 /// Explains where a file is, why, and what happens to it next. For its owner and for administrators.
 #[utoipa::path(get, path = "/api/files/{id}/placement", operation_id = "get_placement", tag = "files",
@@ -21,5 +21,5 @@ pub(crate) async fn placement(
 ) -> Result<HttpResponse> {
     let owner = (!caller.is_admin()).then_some(caller.user.id);
     let placement = placement::explain(&api.context, id, owner).await?;
-    Ok(HttpResponse::Ok().json(Placement::from(placement)))
+    Ok(HttpResponse::Ok().json(Placement::from(&placement)))
 }

@@ -1,6 +1,7 @@
 //! Shows one file.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::file::File;
 use nightferry_core::file::details;
 use nightferry_core::ids::FileId;
 
@@ -8,7 +9,6 @@ use crate::error_response::Result;
 use crate::extract::access::FilesRead;
 use crate::extract::{Caller, Id};
 use crate::state::Api;
-use crate::wire::file::File;
 
 /// Shows a file, in the trash or not.
 #[utoipa::path(get, path = "/api/files/{id}", operation_id = "get_file", tag = "files",
@@ -20,5 +20,5 @@ pub(crate) async fn show(
     Id(id): Id<FileId>,
 ) -> Result<HttpResponse> {
     let file = details::find(&api.context, caller.user.id, id).await?;
-    Ok(HttpResponse::Ok().json(File::new(file, api.access_url(id))))
+    Ok(HttpResponse::Ok().json(File::new(&file, &api.base_url)))
 }

@@ -1,6 +1,7 @@
 //! Ferries one file now.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::run::RunAccepted;
 use nightferry_core::db::enums::RunTrigger;
 use nightferry_core::db::runs::{NewRun, RunScope};
 use nightferry_core::ids::FileId;
@@ -10,7 +11,6 @@ use crate::error_response::Result;
 use crate::extract::access::Sync;
 use crate::extract::{Caller, ClientOrigin, Id};
 use crate::state::Api;
-use crate::wire::run::RunAccepted;
 
 /// Queues a file now: in the active run when there is one, else in a run of its own. For its owner and for
 /// administrators.

@@ -2,6 +2,7 @@
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
+use nightferry_api_types::file::{File, UploadForm};
 use nightferry_core::file::upload::{self, UploadRequest};
 
 use crate::error_response::Result;
@@ -10,7 +11,6 @@ use crate::extract::access::FilesWrite;
 use crate::metrics;
 use crate::state::Api;
 use crate::upload::{Fields, read_fields};
-use crate::wire::file::{File, UploadForm};
 
 /// Uploads a file.
 ///
@@ -47,8 +47,7 @@ pub(crate) async fn upload(
         }
     };
     metrics::upload(u64::try_from(file.row.file_size).ok());
-    let id = file.row.id;
     Ok(HttpResponse::Created()
-        .insert_header((LOCATION, format!("/api/files/{id}")))
-        .json(File::new(file, api.access_url(id))))
+        .insert_header((LOCATION, format!("/api/files/{}", file.row.id)))
+        .json(File::new(&file, &api.base_url)))
 }

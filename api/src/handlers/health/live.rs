@@ -1,9 +1,9 @@
 //! Whether the process lives.
 
 use actix_web::HttpResponse;
+use nightferry_api_types::health::Live;
 
 use crate::extract::Anyone;
-use crate::wire::health::Live;
 
 /// Answers while the process lives.
 #[utoipa::path(get, path = "/health", operation_id = "get_health", tag = "service",

@@ -1,10 +1,10 @@
 //! Whether the service can do its work.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::health::Ready;
 
 use crate::extract::Anyone;
 use crate::state::Api;
-use crate::wire::health::Ready;
 
 /// Looks at the database, every store and the workers.
 ///

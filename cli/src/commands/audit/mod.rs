@@ -3,8 +3,9 @@
 mod tail;
 
 use clap::Subcommand;
+use nightferry_core::context::Context;
 
-use super::{App, diagnosed};
+use super::App;
 use crate::errors::{Exit, Failure};
 
 /// What to do with the audit log.
@@ -15,10 +16,8 @@ pub enum AuditCommand {
 }
 
 pub(super) async fn run(app: &App, command: AuditCommand) -> Result<Exit, Failure> {
-    let session = app.session()?;
-    let context = &session.context;
-    let result = match command {
+    app.in_session(async |context: &Context| match command {
         AuditCommand::Tail(args) => tail::run(app, context, &args).await,
-    };
-    diagnosed(context, result).await
+    })
+    .await
 }

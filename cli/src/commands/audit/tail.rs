@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
+use nightferry_api_types::audit::AuditEvent;
 use nightferry_core::audit;
 use nightferry_core::context::Context;
 use nightferry_core::db::audit::{Filter, Written};
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use super::App;
 use crate::commands::watch::stop_on_ctrl_c;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::plain;
-use crate::output::Look;
+use crate::output::{Look, document};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -67,32 +67,6 @@ fn time(text: &str) -> Result<DateTime<Utc>, String> {
         .map_err(|_| "write it as 2026-01-31T12:00:00Z".to_owned())
 }
 
-#[derive(Serialize)]
-struct Document {
-    events: Vec<EventDocument>,
-    more: bool,
-}
-
-#[derive(Serialize)]
-struct EventDocument {
-    id: Uuid,
-    at: DateTime<Utc>,
-    actor: ActorDocument,
-    action: String,
-    target_type: String,
-    target_id: String,
-    ip: Option<String>,
-    user_agent: Option<String>,
-    detail: serde_json::Value,
-}
-
-#[derive(Serialize)]
-struct ActorDocument {
-    kind: &'static str,
-    id: Option<Uuid>,
-    email: Option<String>,
-}
-
 type Event = (Written, Option<String>);
 
 pub(super) async fn run(app: &App, context: &Context, args: &TailArgs) -> Result<Exit, Failure> {
@@ -111,8 +85,8 @@ pub(super) async fn run(app: &App, context: &Context, args: &TailArgs) -> Result
     let (mut events, more) = page(context, &filter, i64::from(args.limit)).await?;
     events.reverse();
     if !args.follow {
-        let document = Document { events: events.iter().map(document).collect(), more };
-        app.output.result(&document, |look| {
+        let shown: Vec<_> = events.iter().map(AuditEvent::from).collect();
+        app.output.result(&document!(events: shown, more: more), |look| {
             let lines: Vec<String> = events.iter().map(|event| line(event, look)).collect();
             lines.join("\n")
         })?;
@@ -181,26 +155,7 @@ async fn pages(context: &Context, filter: &Filter) -> Result<Vec<Event>, Failure
 }
 
 fn print(app: &App, events: &[Event]) -> Result<(), Failure> {
-    events.iter().try_for_each(|event| app.output.line(&document(event), |look| line(event, look)))
-}
-
-fn document((event, email): &Event) -> EventDocument {
-    let filled = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    EventDocument {
-        id: event.id,
-        at: event.at,
-        actor: ActorDocument {
-            kind: event.kind().as_str(),
-            id: event.actor_id.map(|id| id.0),
-            email: email.clone(),
-        },
-        action: event.action.clone(),
-        target_type: event.target_type.clone(),
-        target_id: event.target_id.clone(),
-        ip: filled(&event.ip),
-        user_agent: filled(&event.user_agent),
-        detail: event.detail.clone(),
-    }
+    events.iter().try_for_each(|event| app.output.line(&AuditEvent::from(event), |look| line(event, look)))
 }
 
 /// One act on one line. Nothing in it can break the line.

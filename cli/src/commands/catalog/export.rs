@@ -1,14 +1,14 @@
 //! `nightferry catalog export`: writes a snapshot now.
 
+use nightferry_api_types::catalog::WrittenSnapshot;
 use nightferry_core::context::Context;
 use nightferry_core::tiering::catalog;
-use serde::Serialize;
 
 use super::{App, failed, rows};
 use crate::commands::watch::{Watch, stop_on_ctrl_c};
-use crate::documents::SnapshotDocument;
 use crate::errors::{Exit, Failure};
 use crate::format::bytes;
+use crate::output::document;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -18,19 +18,13 @@ Workers do this after each run that changed something (catalog.after_runs). The 
 users, folders, files, versions, objects and where their copies are, compressed, signed, the passwords' hashes sealed. \
 Older ones are deleted as catalog.keep and catalog.keep_days say.";
 
-#[derive(Serialize)]
-struct Document {
-    snapshot: SnapshotDocument,
-}
-
 pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
     let stop = stop_on_ctrl_c();
     let mut watch = Watch::new(&app.output);
     let outcome = catalog::export(context, |so_far| watch.show(|| rows(so_far)), &stop).await;
     watch.clear();
     let snapshot = outcome.map_err(|error| failed("write a snapshot", error))?;
-    let document = Document { snapshot: SnapshotDocument::of(&snapshot) };
-    app.output.result(&document, |_| {
+    app.output.result(&document!(snapshot: WrittenSnapshot::from(&snapshot)), |_| {
         format!(
             "Wrote {} to store {}: {}, in {}.",
             snapshot.key,

@@ -1,17 +1,17 @@
 //! `nightferry catalog list`: which snapshots there are.
 
 use chrono::{DateTime, Utc};
+use nightferry_api_types::catalog::ListedSnapshot;
 use nightferry_core::context::Context;
 use nightferry_core::error::Error;
 use nightferry_core::tiering::catalog;
-use serde::Serialize;
 
 use super::App;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::bytes;
-use crate::format::table::{Align, Table};
+use crate::format::table::Table;
 use crate::format::time::{between, span};
-use crate::output::Look;
+use crate::output::{Look, document};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -20,48 +20,23 @@ Examples:
 
 Whether one can be believed shows only when it is read: `catalog verify KEY`.";
 
-#[derive(Serialize)]
-struct Document {
-    store: String,
-    snapshots: Vec<SnapshotDocument>,
-}
-
-#[derive(Serialize)]
-struct SnapshotDocument {
-    key: String,
-    taken_at: DateTime<Utc>,
-    bytes: u64,
-}
-
 pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
     let failed = || cannot("list the snapshots");
     let store = context.stores.cloud().map_err(failed())?;
     let listed = catalog::list(store).await.map_err(Error::from).map_err(failed())?;
-    let snapshots = listed
-        .into_iter()
-        .map(|snapshot| SnapshotDocument {
-            key: snapshot.key.to_string(),
-            taken_at: snapshot.taken_at,
-            bytes: snapshot.bytes,
-        })
-        .collect();
-    let document = Document { store: store.name().to_string(), snapshots };
-    let now = context.clock.now();
-    app.output.result(&document, |look| text(&document, now, look))?;
+    let snapshots: Vec<_> = listed.iter().map(ListedSnapshot::from).collect();
+    let (name, now) = (store.name().as_str(), context.clock.now());
+    app.output
+        .result(&document!(store: name, snapshots: &snapshots), |look| text(name, &snapshots, now, look))?;
     Ok(Exit::Ok)
 }
 
-fn text(document: &Document, now: DateTime<Utc>, look: Look) -> String {
-    if document.snapshots.is_empty() {
-        return format!("There is no snapshot in store {} yet.", document.store);
+fn text(store: &str, snapshots: &[ListedSnapshot], now: DateTime<Utc>, look: Look) -> String {
+    if snapshots.is_empty() {
+        return format!("There is no snapshot in store {store} yet.");
     }
-    let mut table = Table::new(&[
-        ("TAKEN", Align::Left),
-        ("AGE", Align::Right),
-        ("BYTES", Align::Right),
-        ("KEY", Align::Left),
-    ]);
-    for snapshot in &document.snapshots {
+    let mut table = Table::new("TAKEN | > AGE | > BYTES | KEY");
+    for snapshot in snapshots {
         table.row([
             look.zone.show(snapshot.taken_at),
             span(between(snapshot.taken_at, now)),

@@ -6,9 +6,10 @@ mod rebuild;
 mod verify;
 
 use clap::Subcommand;
+use nightferry_core::context::Context;
 use nightferry_core::tiering::catalog::{CatalogError, Counts, Refusal};
 
-use super::{App, diagnosed};
+use super::App;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::count;
 
@@ -28,15 +29,13 @@ pub enum CatalogCommand {
 }
 
 pub(super) async fn run(app: &App, command: CatalogCommand) -> Result<Exit, Failure> {
-    let session = app.session()?;
-    let context = &session.context;
-    let result = match command {
+    app.in_session(async |context: &Context| match command {
         CatalogCommand::List => list::run(app, context).await,
         CatalogCommand::Export => export::run(app, context).await,
         CatalogCommand::Verify(args) => verify::run(app, context, &args).await,
         CatalogCommand::Rebuild(args) => rebuild::run(app, context, args).await,
-    };
-    diagnosed(context, result).await
+    })
+    .await
 }
 
 /// Why `act` could not be done, and what to do about it.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::Args;
+use nightferry_api_types::catalog::RebuiltCatalog;
 use nightferry_core::context::Context;
 use nightferry_core::tiering::catalog::{self, Event, Options, Rebuilt, Source};
 use serde::Serialize;
@@ -10,7 +11,6 @@ use serde::Serialize;
 use super::{App, failed, rows};
 use crate::commands::origin;
 use crate::commands::watch::{Watch, stop_on_ctrl_c};
-use crate::documents::RebuiltDocument;
 use crate::errors::{Exit, Failure};
 use crate::format::table::{pairs, plain};
 use crate::format::time::span;
@@ -53,7 +53,7 @@ struct Document {
     ok: bool,
     dry_run: bool,
     #[serde(flatten)]
-    rebuilt: RebuiltDocument,
+    rebuilt: RebuiltCatalog,
     unusable: Vec<Unusable>,
     more_unusable: bool,
 }
@@ -99,7 +99,7 @@ pub(super) async fn run(app: &App, context: &Context, args: RebuildArgs) -> Resu
     let document = Document {
         ok: rebuilt.refused == 0 && rebuilt.strange == 0 && rebuilt.settled.lost == 0,
         dry_run: args.dry_run,
-        rebuilt: RebuiltDocument::of(&rebuilt),
+        rebuilt: RebuiltCatalog::from(&rebuilt),
         unusable,
         more_unusable,
     };

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{App, failed, rows};
 use crate::commands::watch::{Watch, stop_on_ctrl_c};
 use crate::errors::{Exit, Failure};
-use crate::format::table::{Align, Table, pairs, plain};
+use crate::format::table::{Table, pairs, plain};
 use crate::format::{count, grouped};
 use crate::output::Look;
 
@@ -44,21 +44,8 @@ struct Document {
     deep: bool,
     #[serde(flatten)]
     verified: Verified,
-    found: Vec<FindingDocument>,
+    found: Vec<Finding>,
     more_found: bool,
-}
-
-#[derive(Serialize)]
-struct FindingDocument {
-    store: String,
-    kind: &'static str,
-    key: String,
-}
-
-impl FindingDocument {
-    fn of(finding: &Finding) -> Self {
-        Self { store: finding.store.clone(), kind: finding.bad.as_str(), key: finding.key.clone() }
-    }
 }
 
 pub(super) async fn run(app: &App, context: &Context, args: &VerifyArgs) -> Result<Exit, Failure> {
@@ -67,7 +54,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &VerifyArgs) -> Resu
     let (mut found, mut more_found) = (Vec::new(), false);
     let tell = |so_far: &Verified, finding: Option<&Finding>| {
         match finding {
-            Some(finding) if found.len() < SHOWN => found.push(FindingDocument::of(finding)),
+            Some(finding) if found.len() < SHOWN => found.push(finding.clone()),
             Some(_) => more_found = true,
             None => {}
         }
@@ -102,9 +89,9 @@ fn text(document: &Document, look: Look) -> String {
     if document.found.is_empty() {
         return facts;
     }
-    let mut table = Table::new(&[("STORE", Align::Left), ("FOUND", Align::Left), ("KEY", Align::Left)]);
+    let mut table = Table::new("STORE | FOUND | KEY");
     for finding in &document.found {
-        table.row([finding.store.clone(), finding.kind.to_owned(), plain(&finding.key)]);
+        table.row([finding.store.clone(), finding.bad.as_str().to_owned(), plain(&finding.key)]);
     }
     let more =
         if document.more_found { format!("\nonly the first {SHOWN} are shown") } else { String::new() };
@@ -133,9 +120,9 @@ mod tests {
             bad: BTreeMap::from([(Bad::Missing, 1)]),
             objects_without_copy: 1,
         };
-        let found = vec![FindingDocument {
+        let found = vec![Finding {
             store: "s3".to_owned(),
-            kind: "missing",
+            bad: Bad::Missing,
             key: "user-0199/0199-report.pdf".to_owned(),
         }];
         let document = Document { ok: false, deep: false, verified, found, more_found: false };

@@ -2,11 +2,11 @@
 
 use nightferry_core::config::StoreConfig;
 use nightferry_core::tiering::policy;
-use serde::Serialize;
 
 use super::App;
 use crate::documents::ProblemDocument;
 use crate::errors::{Exit, Failure};
+use crate::output::document;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -14,32 +14,25 @@ Examples:
   nightferry --config /etc/nightferry/nightferry.toml config check
   nightferry store check          then see whether the stores answer, too";
 
-#[derive(Serialize)]
-struct Document<'a> {
-    valid: bool,
-    /// What rules cost that one may not expect, and keys that others can read.
-    warnings: Vec<String>,
-    problems: Vec<ProblemDocument<'a>>,
-}
-
 pub(super) fn run(app: &App) -> Result<Exit, Failure> {
-    match app.config(Vec::new()) {
+    let (exit, warnings, problems) = match app.config(Vec::new()) {
         Ok(config) => {
             let mut warnings = policy::warnings(&config);
             warnings.extend(config.stores.values().filter_map(StoreConfig::key_warning));
             for warning in &warnings {
                 app.output.warning(warning);
             }
-            let document = Document { valid: true, problems: Vec::new(), warnings };
-            app.output.result(&document, |_| "The configuration is valid.".to_owned())?;
-            Ok(Exit::Ok)
+            (Exit::Ok, warnings, Vec::new())
         }
         Err(failure) => {
-            let problems = failure.problems.iter().map(ProblemDocument::of).collect();
             app.output.problem(&failure);
-            app.output
-                .result(&Document { valid: false, problems, warnings: Vec::new() }, |_| String::new())?;
-            Ok(failure.exit)
+            (failure.exit, Vec::new(), failure.problems)
         }
-    }
+    };
+    let problems: Vec<_> = problems.iter().map(ProblemDocument::of).collect();
+    let valid = exit == Exit::Ok;
+    app.output.result(&document!(valid: valid, warnings: warnings, problems: problems), |_| {
+        if valid { "The configuration is valid.".to_owned() } else { String::new() }
+    })?;
+    Ok(exit)
 }

@@ -2,11 +2,11 @@
 
 use clap::Args;
 use nightferry_core::config::Setting;
-use serde::Serialize;
 
 use super::App;
 use crate::errors::{Exit, Failure};
-use crate::format::table::{Align, Table, plain};
+use crate::format::table::{Table, plain};
+use crate::output::document;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,11 +23,6 @@ pub struct ShowArgs {
     key: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
-    settings: Vec<&'a Setting>,
-}
-
 pub(super) fn run(app: &App, args: &ShowArgs) -> Result<Exit, Failure> {
     let config = app.config(Vec::new())?;
     let settings: Vec<&Setting> = config.settings().iter().filter(|setting| is_in(args, setting)).collect();
@@ -39,7 +34,7 @@ pub(super) fn run(app: &App, args: &ShowArgs) -> Result<Exit, Failure> {
         )
         .advise_command("list all of them", "config show"));
     }
-    app.output.result(&Document { settings: settings.clone() }, |_| table(&settings))?;
+    app.output.result(&document!(settings: &settings), |_| table(&settings))?;
     Ok(Exit::Ok)
 }
 
@@ -49,7 +44,7 @@ fn is_in(args: &ShowArgs, setting: &Setting) -> bool {
 }
 
 fn table(settings: &[&Setting]) -> String {
-    let mut table = Table::new(&[("SETTING", Align::Left), ("VALUE", Align::Left), ("FROM", Align::Left)]);
+    let mut table = Table::new("SETTING | VALUE | FROM");
     for setting in settings {
         let value = if setting.value.is_empty() { "-".to_owned() } else { plain(&setting.value) };
         table.row([setting.key.clone(), value, setting.source.clone()]);

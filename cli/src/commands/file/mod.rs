@@ -6,8 +6,9 @@ mod restore_archive;
 mod why;
 
 use clap::Subcommand;
+use nightferry_core::context::Context;
 
-use super::{App, diagnosed};
+use super::App;
 use crate::errors::{Exit, Failure};
 
 /// What to do with a file.
@@ -26,14 +27,12 @@ pub enum FileCommand {
 }
 
 pub(super) async fn run(app: &App, command: FileCommand) -> Result<Exit, Failure> {
-    let session = app.session()?;
-    let context = &session.context;
-    let result = match command {
+    app.in_session(async |context: &Context| match command {
         FileCommand::Why(args) => why::run(app, context, &args).await,
         FileCommand::Pin(args) => pin::run(app, context, &args, true).await,
         FileCommand::Unpin(args) => pin::run(app, context, &args, false).await,
         FileCommand::Prefetch(args) => prefetch::run(app, context, &args).await,
         FileCommand::RestoreArchive(args) => restore_archive::run(app, context, &args).await,
-    };
-    diagnosed(context, result).await
+    })
+    .await
 }

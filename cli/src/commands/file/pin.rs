@@ -1,17 +1,17 @@
 //! `nightferry file pin` and `unpin`: whether a file's local copies may be freed.
 
 use clap::Args;
+use nightferry_api_types::file::File;
 use nightferry_core::context::Context;
 use nightferry_core::file::change;
-use nightferry_core::file::details::FileView;
 use nightferry_core::ids::FileId;
 use nightferry_core::store::StoreRole;
-use serde::Serialize;
 
 use super::App;
 use crate::commands::origin;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::plain;
+use crate::output::document;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -30,26 +30,14 @@ pub struct PinArgs {
     file: FileId,
 }
 
-#[derive(Serialize)]
-struct Document {
-    file: FileDocument,
-}
-
-#[derive(Serialize)]
-struct FileDocument {
-    id: String,
-    filename: String,
-    pinned: bool,
-    locations: Vec<String>,
-}
-
 pub(super) async fn run(app: &App, context: &Context, args: &PinArgs, pinned: bool) -> Result<Exit, Failure> {
     let act = if pinned { "pin" } else { "unpin" };
     let file = change::pin_as(context, args.file, pinned, &origin())
         .await
         .map_err(cannot(format!("{act} the file {}", args.file)))?;
     let locals = context.stores.names_with(StoreRole::Local);
-    app.output.result(&document(&file), |_| {
+    let shown = File::new(&file, &context.config.server.base_url());
+    app.output.result(&document!(file: shown), |_| {
         let name = plain(&file.row.filename);
         if pinned {
             format!("{name} is pinned: its local copies stay.")
@@ -65,15 +53,4 @@ pub(super) async fn run(app: &App, context: &Context, args: &PinArgs, pinned: bo
         ));
     }
     Ok(Exit::Ok)
-}
-
-fn document(file: &FileView) -> Document {
-    Document {
-        file: FileDocument {
-            id: file.row.id.to_string(),
-            filename: file.row.filename.clone(),
-            pinned: file.row.pinned,
-            locations: file.locations.clone(),
-        },
-    }
 }

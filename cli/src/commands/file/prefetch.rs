@@ -4,11 +4,11 @@ use clap::Args;
 use nightferry_core::context::Context;
 use nightferry_core::ids::FileId;
 use nightferry_core::tiering::fetch::{self, Fetch};
-use serde::Serialize;
 
 use super::App;
 use crate::commands::origin;
 use crate::errors::{Exit, Failure, cannot};
+use crate::output::document;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,17 +27,6 @@ pub struct PrefetchArgs {
     files: Vec<FileId>,
 }
 
-#[derive(Serialize)]
-struct Document {
-    files: Vec<FileDocument>,
-}
-
-#[derive(Serialize)]
-struct FileDocument {
-    id: String,
-    outcome: &'static str,
-}
-
 pub(super) async fn run(app: &App, context: &Context, args: &PrefetchArgs) -> Result<Exit, Failure> {
     let mut outcomes = Vec::with_capacity(args.files.len());
     for file in &args.files {
@@ -46,31 +35,23 @@ pub(super) async fn run(app: &App, context: &Context, args: &PrefetchArgs) -> Re
             .map_err(cannot(format!("bring back the file {file}")))?;
         outcomes.push((*file, outcome));
     }
-    let files = outcomes.iter().map(|(id, fetch)| FileDocument { id: id.to_string(), outcome: word(*fetch) });
-    let document = Document { files: files.collect() };
+    let files = outcomes.iter().map(|(id, fetch)| document!(id: id, outcome: explained(*fetch).0));
+    let document = document!(files: files.collect::<Vec<_>>());
     app.output.result(&document, |_| {
         let lines: Vec<String> =
-            outcomes.iter().map(|(id, fetch)| format!("{id}  {}", sentence(*fetch))).collect();
+            outcomes.iter().map(|(id, fetch)| format!("{id}  {}", explained(*fetch).1)).collect();
         lines.join("\n")
     })?;
     let queued = |fetch: Fetch| matches!(fetch, Fetch::Queued | Fetch::Here);
     Ok(if outcomes.iter().all(|(_, fetch)| queued(*fetch)) { Exit::Ok } else { Exit::Conflict })
 }
 
-const fn word(fetch: Fetch) -> &'static str {
+/// An outcome in a word for programs and in a sentence for people.
+const fn explained(fetch: Fetch) -> (&'static str, &'static str) {
     match fetch {
-        Fetch::Queued => "queued",
-        Fetch::Here => "here",
-        Fetch::BeingFreed => "being_freed",
-        Fetch::NoSource => "no_source",
-    }
-}
-
-const fn sentence(fetch: Fetch) -> &'static str {
-    match fetch {
-        Fetch::Queued => "a worker brings a copy to the local store",
-        Fetch::Here => "has a copy in the local store",
-        Fetch::BeingFreed => "is just being freed: ask again in a moment",
-        Fetch::NoSource => "has no verified copy in any other store",
+        Fetch::Queued => ("queued", "a worker brings a copy to the local store"),
+        Fetch::Here => ("here", "has a copy in the local store"),
+        Fetch::BeingFreed => ("being_freed", "is just being freed: ask again in a moment"),
+        Fetch::NoSource => ("no_source", "has no verified copy in any other store"),
     }
 }

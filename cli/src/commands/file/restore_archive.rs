@@ -1,16 +1,15 @@
 //! `nightferry file restore-archive`: has archived copies made readable.
 
-use chrono::{DateTime, Utc};
 use clap::Args;
+use nightferry_api_types::placement::RestoreJob;
 use nightferry_core::context::Context;
 use nightferry_core::db::restores::Restore;
 use nightferry_core::ids::FileId;
 use nightferry_core::tiering::archive::{self, Wish};
-use serde::Serialize;
 
 use super::App;
 use crate::errors::{Exit, Failure, cannot};
-use crate::output::Look;
+use crate::output::{Look, document};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,43 +28,6 @@ pub struct RestoreArchiveArgs {
     /// The files' ids, as the API shows them
     #[arg(value_name = "FILE-ID", required = true)]
     files: Vec<FileId>,
-}
-
-#[derive(Serialize)]
-struct Document {
-    files: Vec<FileDocument>,
-}
-
-#[derive(Serialize)]
-struct FileDocument {
-    id: String,
-    /// `readable`, `no_copy`, or a restore's state.
-    outcome: &'static str,
-    restore: Option<RestoreDocument>,
-}
-
-/// A restore of an archived copy.
-#[derive(Serialize)]
-pub(super) struct RestoreDocument {
-    store: String,
-    state: &'static str,
-    requested_at: DateTime<Utc>,
-    ready_at: Option<DateTime<Utc>>,
-    expires_at: Option<DateTime<Utc>>,
-    last_error: Option<String>,
-}
-
-impl RestoreDocument {
-    pub(super) fn of(restore: &Restore) -> Self {
-        Self {
-            store: restore.store.clone(),
-            state: restore.state.as_str(),
-            requested_at: restore.requested_at,
-            ready_at: restore.ready_at,
-            expires_at: restore.expires_at,
-            last_error: restore.last_error.clone(),
-        }
-    }
 }
 
 /// A restore in words.
@@ -97,19 +59,15 @@ pub(super) async fn run(app: &App, context: &Context, args: &RestoreArchiveArgs)
             .map_err(cannot(format!("have the file {file} restored")))?;
         wishes.push((*file, wish));
     }
-    let files = wishes.iter().map(|(id, wish)| FileDocument {
-        id: id.to_string(),
-        outcome: match wish {
-            Wish::Readable(_) => "readable",
-            Wish::NoCopy => "no_copy",
-            Wish::Restoring(restore) => restore.state.as_str(),
-        },
-        restore: match wish {
-            Wish::Restoring(restore) => Some(RestoreDocument::of(restore)),
-            _ => None,
-        },
+    let files = wishes.iter().map(|(id, wish)| {
+        let (outcome, restore) = match wish {
+            Wish::Readable(_) => ("readable", None),
+            Wish::NoCopy => ("no_copy", None),
+            Wish::Restoring(restore) => (restore.state.as_str(), Some(RestoreJob::from(restore))),
+        };
+        document!(id: id, outcome: outcome, restore: restore)
     });
-    let document = Document { files: files.collect() };
+    let document = document!(files: files.collect::<Vec<_>>());
     app.output.result(&document, |look| {
         let lines = wishes.iter().map(|(id, wish)| match wish {
             Wish::Readable(store) => format!("{id}  can be read from {store} at once"),

@@ -1,20 +1,18 @@
 //! `nightferry file why`: one file's replicas, the rule that decided, and the next step.
 
-use chrono::{DateTime, Utc};
 use clap::Args;
+use nightferry_api_types::placement::{ExplainedFile, ExplainedReplica, NextStep, RestoreJob};
 use nightferry_core::context::Context;
 use nightferry_core::db::unsigned;
 use nightferry_core::ids::FileId;
 use nightferry_core::tiering::placement::{self, Placement};
-use serde::Serialize;
 
 use super::App;
-use super::restore_archive::{RestoreDocument, sentence};
-use crate::documents::ReplicaDocument;
+use super::restore_archive::sentence;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::bytes;
-use crate::format::table::{Align, Table, pairs, plain};
-use crate::output::Look;
+use crate::format::table::{Table, pairs, plain};
+use crate::output::{Look, document};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,70 +28,19 @@ pub struct WhyArgs {
     file: FileId,
 }
 
-#[derive(Serialize)]
-struct Document {
-    file: FileDocument,
-    replicas: Vec<ReplicaDocument>,
-    restores: Vec<RestoreDocument>,
-    rule: String,
-    next: NextDocument,
-}
-
-#[derive(Serialize)]
-struct FileDocument {
-    id: String,
-    owner_id: String,
-    filename: String,
-    version: i32,
-    file_size: u64,
-    content_type: String,
-    storage_location: String,
-    pinned: bool,
-    uploaded_at: DateTime<Utc>,
-    synced_at: Option<DateTime<Utc>>,
-    deleted_at: Option<DateTime<Utc>>,
-}
-
-#[derive(Serialize)]
-struct NextDocument {
-    action: &'static str,
-    at: Option<DateTime<Utc>>,
-    because: String,
-}
-
 pub(super) async fn run(app: &App, context: &Context, args: &WhyArgs) -> Result<Exit, Failure> {
     let placement = placement::explain(context, args.file, None)
         .await
         .map_err(cannot(format!("explain the file {}", args.file)))?;
-    app.output.result(&document(&placement), |look| text(&placement, look))?;
+    let document = document!(
+        file: ExplainedFile::from(&placement.file),
+        replicas: placement.replicas.iter().map(ExplainedReplica::from).collect::<Vec<_>>(),
+        restores: placement.restores.iter().map(RestoreJob::from).collect::<Vec<_>>(),
+        rule: &placement.rule,
+        next: NextStep::from(&placement.next),
+    );
+    app.output.result(&document, |look| text(&placement, look))?;
     Ok(Exit::Ok)
-}
-
-fn document(placement: &Placement) -> Document {
-    let file = &placement.file;
-    Document {
-        file: FileDocument {
-            id: file.id.to_string(),
-            owner_id: file.owner_id.to_string(),
-            filename: file.filename.clone(),
-            version: file.current_version,
-            file_size: unsigned(file.file_size),
-            content_type: file.content_type.clone(),
-            storage_location: file.storage_location.clone(),
-            pinned: file.pinned,
-            uploaded_at: file.uploaded_at,
-            synced_at: file.synced_at,
-            deleted_at: file.deleted_at,
-        },
-        replicas: placement.replicas.iter().map(ReplicaDocument::of).collect(),
-        restores: placement.restores.iter().map(RestoreDocument::of).collect(),
-        rule: placement.rule.clone(),
-        next: NextDocument {
-            action: placement.next.action,
-            at: placement.next.at,
-            because: placement.next.because.clone(),
-        },
-    }
 }
 
 fn text(placement: &Placement, look: Look) -> String {
@@ -122,14 +69,7 @@ fn text(placement: &Placement, look: Look) -> String {
 }
 
 fn replicas(placement: &Placement, look: Look) -> String {
-    let mut table = Table::new(&[
-        ("STORE", Align::Left),
-        ("STATE", Align::Left),
-        ("VERIFIED", Align::Left),
-        ("ENCRYPTED", Align::Left),
-        ("ATTEMPTS", Align::Right),
-        ("LAST ERROR", Align::Left),
-    ]);
+    let mut table = Table::new("STORE | STATE | VERIFIED | ENCRYPTED | > ATTEMPTS | LAST ERROR");
     for replica in &placement.replicas {
         table.row([
             replica.store.clone(),

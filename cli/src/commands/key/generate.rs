@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use nightferry_core::clock::Clock;
 use nightferry_core::encryption::{KeyId, Keyring, MasterKey};
-use serde::Serialize;
 
 use super::App;
 use crate::errors::{Exit, Failure};
+use crate::output::document;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,14 +35,6 @@ pub struct GenerateArgs {
     file: Option<PathBuf>,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
-    id: &'a str,
-    file: Option<String>,
-    /// The secret; only where it is not written to a file.
-    key: Option<String>,
-}
-
 pub(super) fn run(app: &App, args: &GenerateArgs) -> Result<Exit, Failure> {
     let id = match &args.id {
         Some(id) => id.clone(),
@@ -54,15 +46,13 @@ pub(super) fn run(app: &App, args: &GenerateArgs) -> Result<Exit, Failure> {
     if let Some(file) = &args.file {
         put_in_front(file, &key)?;
     }
-    let document = Document {
-        id: key.id().as_str(),
-        file: args.file.as_ref().map(|file| file.display().to_string()),
-        key: args.file.is_none().then(|| key.expose_line()),
-    };
-    app.output.result(&document, |_| match &document.file {
+    let file = args.file.as_ref().map(|file| file.display().to_string());
+    // The secret is only told where it is not written to a file.
+    let secret = args.file.is_none().then(|| key.expose_line());
+    app.output.result(&document!(id: key.id().as_str(), file: &file, key: secret), |_| match &file {
         Some(file) => format!(
             "The key {} is the first of {file}. Keep a copy of it in a safe place: whoever loses it loses the files.",
-            document.id
+            key.id()
         ),
         None => key.expose_line(),
     })?;

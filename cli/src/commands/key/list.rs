@@ -1,15 +1,15 @@
 //! `nightferry key list`: which keys each store has, which it needs, and which can go.
 
+use nightferry_api_types::key::EncryptionKey;
 use nightferry_core::context::Context;
 use nightferry_core::db::replicas;
 use nightferry_core::db::unsigned;
 use nightferry_core::encryption::{Keyring, MasterKey};
-use serde::Serialize;
 
 use super::App;
 use crate::errors::{Exit, Failure, cannot};
-use crate::format::table::{Align, Table};
-use crate::output::Look;
+use crate::format::table::Table;
+use crate::output::{Look, document};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -20,20 +20,6 @@ A key that no copy needs may be taken out of the configuration. A key that is mi
 it is put back.
 
 Exit code 7 when copies need a key that is not configured.";
-
-#[derive(Serialize)]
-struct Document {
-    keys: Vec<KeyDocument>,
-}
-
-#[derive(Serialize)]
-struct KeyDocument {
-    store: String,
-    id: String,
-    /// `active` (encrypts and decrypts), `old` (decrypts) or `missing` (needed, and not configured).
-    state: &'static str,
-    copies: u64,
-}
 
 pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
     let used = async {
@@ -46,33 +32,32 @@ pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
         let active = store.keys().and_then(Keyring::active).map(MasterKey::id);
         for id in store.keys().into_iter().flat_map(Keyring::ids) {
             let state = if active == Some(id) { "active" } else { "old" };
-            keys.push(KeyDocument { store: store.name().to_string(), id: id.to_string(), state, copies: 0 });
+            keys.push(EncryptionKey {
+                store: store.name().to_string(),
+                id: id.to_string(),
+                state,
+                copies: 0,
+            });
         }
     }
     for used in used {
         let copies = unsigned(used.copies);
         match keys.iter_mut().find(|key| key.store == used.store && key.id == used.key_id) {
             Some(key) => key.copies = copies,
-            None => keys.push(KeyDocument { store: used.store, id: used.key_id, state: "missing", copies }),
+            None => keys.push(EncryptionKey { store: used.store, id: used.key_id, state: "missing", copies }),
         }
     }
     let missing = keys.iter().any(|key| key.state == "missing");
-    let document = Document { keys };
-    app.output.result(&document, |look| text(&document, look))?;
+    app.output.result(&document!(keys: &keys), |look| text(&keys, look))?;
     Ok(if missing { Exit::Findings } else { Exit::Ok })
 }
 
-fn text(document: &Document, look: Look) -> String {
-    if document.keys.is_empty() {
+fn text(keys: &[EncryptionKey], look: Look) -> String {
+    if keys.is_empty() {
         return "No store has keys, and no copy needs one: nothing is encrypted.".to_owned();
     }
-    let mut table = Table::new(&[
-        ("STORE", Align::Left),
-        ("KEY", Align::Left),
-        ("STATE", Align::Left),
-        ("COPIES", Align::Right),
-    ]);
-    for key in &document.keys {
+    let mut table = Table::new("STORE | KEY | STATE | > COPIES");
+    for key in keys {
         table.row([key.store.clone(), key.id.clone(), look.state(key.state), key.copies.to_string()]);
     }
     table.render()

@@ -4,8 +4,9 @@ mod generate;
 mod list;
 
 use clap::Subcommand;
+use nightferry_core::context::Context;
 
-use super::{App, diagnosed};
+use super::App;
 use crate::errors::{Exit, Failure};
 
 /// What to do with keys.
@@ -21,9 +22,6 @@ pub enum KeyCommand {
 pub(super) async fn run(app: &App, command: &KeyCommand) -> Result<Exit, Failure> {
     match command {
         KeyCommand::Generate(args) => generate::run(app, args),
-        KeyCommand::List => {
-            let session = app.session()?;
-            diagnosed(&session.context, list::run(app, &session.context).await).await
-        }
+        KeyCommand::List => app.in_session(async |context: &Context| list::run(app, context).await).await,
     }
 }

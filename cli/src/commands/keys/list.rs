@@ -1,13 +1,13 @@
 //! `nightferry keys list`: the signing keys, and what each does now.
 
+use nightferry_api_types::key::SigningKey;
 use nightferry_core::auth::keys;
 use nightferry_core::context::Context;
-use serde::Serialize;
 
-use super::{App, KeyDocument};
+use super::App;
 use crate::errors::{Exit, Failure, cannot};
-use crate::format::table::{Align, Table};
-use crate::output::Look;
+use crate::format::table::Table;
+use crate::output::{Look, document};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -16,35 +16,21 @@ Examples:
 
 States: signs; published, from when it signs; verifies what it signed before; unusable: made with another auth.secret_key.";
 
-#[derive(Serialize)]
-struct Document {
-    keys: Vec<KeyDocument>,
-}
-
 pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
     let rows = keys::list(context).await.map_err(cannot("list the signing keys"))?;
     let (usable, unusable): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| keys::opens(context, row));
     let now = context.clock.now();
-    let states = usable.iter().map(|row| KeyDocument::of(row, keys::state(&usable, row, now)));
-    let document = Document {
-        keys: states.chain(unusable.iter().map(|row| KeyDocument::of(row, "unusable"))).collect(),
-    };
-    app.output.result(&document, |look| text(&document.keys, look))?;
-    if document.keys.is_empty() {
+    let states = usable.iter().map(|row| SigningKey::new(row, keys::state(&usable, row, now)));
+    let keys: Vec<_> = states.chain(unusable.iter().map(|row| SigningKey::new(row, "unusable"))).collect();
+    app.output.result(&document!(keys: &keys), |look| text(&keys, look))?;
+    if keys.is_empty() {
         app.output.note("There are no signing keys yet: the API makes the first one when it starts.");
     }
     Ok(Exit::Ok)
 }
 
-fn text(keys: &[KeyDocument], look: Look) -> String {
-    let mut table = Table::new(&[
-        ("ID", Align::Left),
-        ("ALGORITHM", Align::Left),
-        ("STATE", Align::Left),
-        ("CREATED", Align::Left),
-        ("SIGNS FROM", Align::Left),
-        ("VERIFIES UNTIL", Align::Left),
-    ]);
+fn text(keys: &[SigningKey], look: Look) -> String {
+    let mut table = Table::new("ID | ALGORITHM | STATE | CREATED | SIGNS FROM | VERIFIES UNTIL");
     for key in keys {
         table.row([
             key.id.clone(),

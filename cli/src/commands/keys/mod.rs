@@ -3,12 +3,10 @@
 mod list;
 mod rotate;
 
-use chrono::{DateTime, Utc};
 use clap::Subcommand;
-use nightferry_core::db::signing_keys::SigningKeyRow;
-use serde::Serialize;
+use nightferry_core::context::Context;
 
-use super::{App, diagnosed};
+use super::App;
 use crate::errors::{Exit, Failure};
 
 /// What to do with the keys that sign access tokens.
@@ -22,35 +20,9 @@ pub enum KeysCommand {
 }
 
 pub(super) async fn run(app: &App, command: KeysCommand) -> Result<Exit, Failure> {
-    let session = app.session()?;
-    let context = &session.context;
-    let result = match command {
+    app.in_session(async |context: &Context| match command {
         KeysCommand::List => list::run(app, context).await,
         KeysCommand::Rotate(args) => rotate::run(app, context, &args).await,
-    };
-    diagnosed(context, result).await
-}
-
-/// A key, without what is secret of it.
-#[derive(Serialize)]
-struct KeyDocument {
-    id: String,
-    algorithm: String,
-    state: &'static str,
-    created_at: DateTime<Utc>,
-    signs_from: DateTime<Utc>,
-    verifies_until: Option<DateTime<Utc>>,
-}
-
-impl KeyDocument {
-    fn of(row: &SigningKeyRow, state: &'static str) -> Self {
-        Self {
-            id: row.id.clone(),
-            algorithm: row.algorithm.clone(),
-            state,
-            created_at: row.created_at,
-            signs_from: row.signs_from,
-            verifies_until: row.verifies_until,
-        }
-    }
+    })
+    .await
 }

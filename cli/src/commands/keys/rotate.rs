@@ -1,13 +1,14 @@
 //! `nightferry keys rotate`: a new signing key takes over, after it was published or at once.
 
 use clap::Args;
+use nightferry_api_types::key::SigningKey;
 use nightferry_core::auth::keys::{self, Takeover};
 use nightferry_core::context::Context;
-use serde::Serialize;
 
-use super::{App, KeyDocument};
+use super::App;
 use crate::commands::origin;
 use crate::errors::{Exit, Failure, cannot};
+use crate::output::document;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,17 +29,11 @@ pub struct RotateArgs {
     at_once: bool,
 }
 
-#[derive(Serialize)]
-struct Document {
-    key: KeyDocument,
-}
-
 pub(super) async fn run(app: &App, context: &Context, args: &RotateArgs) -> Result<Exit, Failure> {
     let takeover = if args.at_once { Takeover::AtOnce } else { Takeover::Published };
     let row = keys::rotate(context, takeover, &origin()).await.map_err(cannot("make a new signing key"))?;
     let state = if args.at_once { "signs" } else { "published" };
-    let document = Document { key: KeyDocument::of(&row, state) };
-    app.output.result(&document, |look| {
+    app.output.result(&document!(key: SigningKey::new(&row, state)), |look| {
         let (id, algorithm) = (&row.id, &row.algorithm);
         if args.at_once {
             format!("The {algorithm} key {id} signs now; what was signed before is refused.")

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::probe::{Step, Wrong, probe};
 use super::{App, chosen};
 use crate::errors::{Exit, Failure, exit_of};
-use crate::format::table::{Align, Table, pairs};
+use crate::format::table::{Table, pairs};
 use crate::output::Look;
 
 const EXAMPLES: &str = "\
@@ -229,18 +229,8 @@ fn fix(store: &Store, wrong: &Wrong) -> String {
 }
 
 fn text(document: &Document, look: Look) -> String {
-    let mut table = Table::new(&[
-        ("STORE", Align::Left),
-        ("ROLE", Align::Left),
-        ("BUCKET", Align::Left),
-        ("ENDPOINT", Align::Left),
-        ("ENCRYPTION", Align::Left),
-        ("REACH", Align::Right),
-        ("WRITE", Align::Right),
-        ("READ", Align::Right),
-        ("DELETE", Align::Right),
-        ("", Align::Left),
-    ]);
+    let mut table =
+        Table::new("STORE | ROLE | BUCKET | ENDPOINT | ENCRYPTION | > REACH | > WRITE | > READ | > DELETE |");
     for store in &document.stores {
         let step = |name| {
             let step = store.steps.iter().find(|step| step.step == name);

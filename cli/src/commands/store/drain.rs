@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use clap::Args;
+use nightferry_api_types::store::Drain;
 use nightferry_core::context::Context;
 use nightferry_core::db::unsigned;
 use nightferry_core::tiering::drain::{self, Draining};
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
 use crate::commands::origin;
 use crate::commands::sync::worker_is_up;
 use crate::commands::watch::{Watch, stop_on_ctrl_c};
-use crate::documents::DrainDocument;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::plain;
 use crate::format::{bytes, count};
+use crate::output::document;
 
 /// Between two looks: each counts what is left.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -45,11 +45,6 @@ pub struct DrainArgs {
     wait: bool,
 }
 
-#[derive(Serialize)]
-struct Document {
-    drain: DrainDocument,
-}
-
 pub(super) async fn run(app: &App, context: &Context, args: &DrainArgs) -> Result<Exit, Failure> {
     let store = args.store.as_str();
     let draining = drain::begin(context, store, None, &origin())
@@ -59,15 +54,11 @@ pub(super) async fn run(app: &App, context: &Context, args: &DrainArgs) -> Resul
         let command = app.output.command("worker");
         app.output.warning(&format!("no worker is up, so nothing moves yet. Start one: {command}"));
     }
-    if !args.wait {
-        app.output.result(&Document { drain: DrainDocument::of(&draining) }, |_| text(&draining))?;
-        if !draining.is_finished() {
-            app.output.note(&format!("See how far it is: {}", app.output.command("store list")));
-        }
-        return Ok(Exit::Ok);
+    let draining = if args.wait { wait(app, context, draining).await? } else { draining };
+    app.output.result(&document!(drain: Drain::from(&draining)), |_| text(&draining))?;
+    if !draining.is_finished() {
+        app.output.note(&format!("See how far it is: {}", app.output.command("store list")));
     }
-    let ended = wait(app, context, draining).await?;
-    app.output.result(&Document { drain: DrainDocument::of(&ended) }, |_| text(&ended))?;
     Ok(Exit::Ok)
 }
 

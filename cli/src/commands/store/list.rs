@@ -1,14 +1,13 @@
 //! `nightferry store list`: the stores with their health, their capacity, what they hold, and which are being emptied.
 
+use nightferry_api_types::store::{Store, StoreList};
 use nightferry_core::context::Context;
 use nightferry_core::tiering::rebalance;
 use nightferry_core::tiering::stores::{self, StoreView};
-use serde::Serialize;
 
 use super::App;
-use crate::documents::StoreDocument;
 use crate::errors::{Exit, Failure, cannot};
-use crate::format::table::{Align, Table, plain};
+use crate::format::table::{Table, plain};
 use crate::format::{bytes, grouped};
 use crate::output::Look;
 
@@ -20,15 +19,10 @@ Examples:
 Health is what the running API servers and workers see; it is unknown while none is up. `nightferry store check` tries the
 stores from here.";
 
-#[derive(Serialize)]
-struct Document {
-    stores: Vec<StoreDocument>,
-}
-
 pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
     let stores = stores::list(context).await.map_err(cannot("list the stores"))?;
-    let document = Document { stores: stores.iter().map(StoreDocument::of).collect() };
-    app.output.result(&document, |look| text(&stores, look))?;
+    let shown: Vec<_> = stores.iter().map(Store::from).collect();
+    app.output.result(&StoreList { stores: shown }, |look| text(&stores, look))?;
     let rebalancing = rebalance::look(context).await.map_err(cannot("see whether stores are evened out"))?;
     if let Some(rebalancing) = rebalancing.filter(|rebalancing| !rebalancing.is_finished()) {
         app.output.note(&super::rebalance::progress(&rebalancing));
@@ -48,16 +42,7 @@ pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn text(stores: &[StoreView], look: Look) -> String {
-    let mut table = Table::new(&[
-        ("STORE", Align::Left),
-        ("ROLE", Align::Left),
-        ("STATE", Align::Left),
-        ("HEALTH", Align::Left),
-        ("LATENCY", Align::Right),
-        ("USED", Align::Right),
-        ("CAPACITY", Align::Right),
-        ("REPLICAS", Align::Left),
-    ]);
+    let mut table = Table::new("STORE | ROLE | STATE | HEALTH | > LATENCY | > USED | > CAPACITY | REPLICAS");
     for store in stores {
         let latency = store.health.as_ref().and_then(|health| health.latency_ms);
         let role = if store.is_main { format!("{}, main", store.role) } else { store.role.to_string() };

@@ -11,7 +11,7 @@ use clap::Subcommand;
 use nightferry_core::context::Context;
 use nightferry_core::store::Store;
 
-use super::{App, diagnosed};
+use super::App;
 use crate::errors::{Exit, Failure};
 
 /// What to do with the stores.
@@ -31,16 +31,14 @@ pub enum StoreCommand {
 }
 
 pub(super) async fn run(app: &App, command: StoreCommand) -> Result<Exit, Failure> {
-    let session = app.session()?;
-    let context = &session.context;
-    let done = match command {
+    app.in_session(async |context: &Context| match command {
         StoreCommand::List => list::run(app, context).await,
-        StoreCommand::Check(args) => return check::run(app, context, &args).await,
+        StoreCommand::Check(args) => check::run(app, context, &args).await,
         StoreCommand::Drain(args) => drain::run(app, context, &args).await,
         StoreCommand::Undrain(args) => undrain::run(app, context, &args).await,
         StoreCommand::Rebalance(args) => rebalance::run(app, context, &args).await,
-    };
-    diagnosed(context, done).await
+    })
+    .await
 }
 
 /// The store of this name, or every one.

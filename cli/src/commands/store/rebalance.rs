@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use clap::Args;
+use nightferry_api_types::rebalance::{Rebalance, RebalancePlan};
 use nightferry_core::context::Context;
 use nightferry_core::store::StoreRole;
 use nightferry_core::tiering::rebalance::{self, Plan, Rebalancing, Share};
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
 use crate::commands::origin;
 use crate::commands::sync::worker_is_up;
 use crate::commands::watch::{Watch, stop_on_ctrl_c};
-use crate::documents::{RebalanceDocument, RebalancePlanDocument};
 use crate::errors::{Exit, Failure, cannot};
-use crate::format::table::{Align, Table, plain};
+use crate::format::table::{Table, plain};
 use crate::format::{bytes, count, grouped};
+use crate::output::document;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -64,23 +64,6 @@ enum Role {
     Cloud,
 }
 
-#[derive(Serialize)]
-struct PlanDocument {
-    plan: RebalancePlanDocument,
-    rebalance: Option<RebalanceDocument>,
-}
-
-#[derive(Serialize)]
-struct Document {
-    rebalance: RebalanceDocument,
-}
-
-#[derive(Serialize)]
-struct StopDocument {
-    was_running: bool,
-    rebalance: Option<RebalanceDocument>,
-}
-
 pub(super) async fn run(app: &App, context: &Context, args: &RebalanceArgs) -> Result<Exit, Failure> {
     let role = match args.role {
         Role::Local => StoreRole::Local,
@@ -101,7 +84,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &RebalanceArgs) -> R
         app.output.warning(&format!("no worker is up, so nothing moves yet. Start one: {command}"));
     }
     let ended = if args.wait { wait(app, context, begun).await? } else { begun };
-    app.output.result(&Document { rebalance: RebalanceDocument::of(&ended) }, |_| progress(&ended))?;
+    app.output.result(&document!(rebalance: Rebalance::from(&ended)), |_| progress(&ended))?;
     if !ended.is_finished() {
         app.output.note(&format!("See how far it is: {}", app.output.command("store rebalance")));
     }
@@ -111,11 +94,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &RebalanceArgs) -> R
 async fn show(app: &App, context: &Context, tolerance: u8) -> Result<Exit, Failure> {
     let plan = rebalance::plan(context, tolerance).await.map_err(cannot("plan what would move"))?;
     let last = look(context).await?;
-    let document = PlanDocument {
-        plan: RebalancePlanDocument::of(&plan),
-        rebalance: last.as_ref().map(RebalanceDocument::of),
-    };
-    app.output.result(&document, |_| text(&plan))?;
+    app.output.result(&RebalancePlan::new(&plan, last.as_ref()), |_| text(&plan))?;
     match last.filter(|last| !last.is_finished()) {
         Some(last) => app.output.note(&progress(&last)),
         None if plan.shifts.is_empty() => {}
@@ -131,7 +110,8 @@ async fn stop(app: &App, context: &Context) -> Result<Exit, Failure> {
     let was_running =
         rebalance::stop(context, None, &origin()).await.map_err(cannot("call off the evening out"))?;
     let last = look(context).await?;
-    let document = StopDocument { was_running, rebalance: last.as_ref().map(RebalanceDocument::of) };
+    let shown = last.as_ref().map(Rebalance::from);
+    let document = document!(was_running: was_running, rebalance: shown);
     app.output.result(&document, |_| match &last {
         Some(last) if was_running => progress(last),
         _ => "The stores were not being evened out.".to_owned(),
@@ -203,15 +183,7 @@ pub(super) fn progress(rebalancing: &Rebalancing) -> String {
 }
 
 fn text(plan: &Plan) -> String {
-    let mut stores = Table::new(&[
-        ("STORE", Align::Left),
-        ("USED", Align::Right),
-        ("CAPACITY", Align::Right),
-        ("SHARE", Align::Right),
-        ("AFTER", Align::Right),
-        ("SHARE", Align::Right),
-        ("", Align::Left),
-    ]);
+    let mut stores = Table::new("STORE | > USED | > CAPACITY | > SHARE | > AFTER | > SHARE |");
     let share = |share: Option<u32>| {
         share.map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", Share::per_cent(share)))
     };
@@ -235,12 +207,7 @@ fn text(plan: &Plan) -> String {
         };
         return format!("{stores}\n\nNothing would move: {why}.");
     }
-    let mut moves = Table::new(&[
-        ("FROM", Align::Left),
-        ("TO", Align::Left),
-        ("FILES", Align::Right),
-        ("BYTES", Align::Right),
-    ]);
+    let mut moves = Table::new("FROM | TO | > FILES | > BYTES");
     for shift in &plan.shifts {
         moves.row([shift.from.clone(), shift.to.clone(), grouped(shift.files), bytes::human(shift.bytes)]);
     }

@@ -3,11 +3,11 @@
 use clap::Args;
 use nightferry_core::context::Context;
 use nightferry_core::tiering::drain;
-use serde::Serialize;
 
 use super::App;
 use crate::commands::origin;
 use crate::errors::{Exit, Failure, cannot};
+use crate::output::document;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,18 +24,12 @@ pub struct UndrainArgs {
     store: String,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
-    store: &'a str,
-    was_draining: bool,
-}
-
 pub(super) async fn run(app: &App, context: &Context, args: &UndrainArgs) -> Result<Exit, Failure> {
     let store = args.store.as_str();
     let was_draining = drain::cancel(context, store, None, &origin())
         .await
         .map_err(cannot(format!("let the store {store} be used again")))?;
-    app.output.result(&Document { store, was_draining }, |_| {
+    app.output.result(&document!(store: store, was_draining: was_draining), |_| {
         if was_draining {
             format!("{store} is used again.")
         } else {

@@ -1,16 +1,16 @@
 //! `nightferry sync cancel`: stops a run.
 
 use clap::Args;
+use nightferry_api_types::run as api_types;
 use nightferry_core::context::Context;
 use nightferry_core::db::runs::Run;
 use nightferry_core::ids::RunId;
 use nightferry_core::tiering::run;
-use serde::Serialize;
 
 use super::App;
 use crate::commands::origin;
-use crate::documents::RunDocument;
 use crate::errors::{Exit, Failure, cannot};
+use crate::output::document;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,11 +28,6 @@ pub struct CancelArgs {
     run: Option<RunId>,
 }
 
-#[derive(Serialize)]
-struct Document {
-    run: RunDocument,
-}
-
 pub(super) async fn run(app: &App, context: &Context, args: &CancelArgs) -> Result<Exit, Failure> {
     let id = match args.run {
         Some(id) => id,
@@ -40,7 +35,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &CancelArgs) -> Resu
     };
     let run =
         run::cancel(context, id, None, &origin()).await.map_err(cannot(format!("cancel the run {id}")))?;
-    app.output.result(&Document { run: RunDocument::of_row(&run) }, |_| text(&run))?;
+    app.output.result(&document!(run: api_types::Run::from(&run)), |_| text(&run))?;
     if run.status.is_active() {
         let command = app.output.command(&format!("sync show {id} --wait"));
         app.output.note(&format!("Watch it end: {command}"));

@@ -1,15 +1,15 @@
 //! `nightferry sync history`: runs, newest first.
 
 use clap::Args;
+use nightferry_api_types::run::Run;
 use nightferry_core::context::Context;
 use nightferry_core::ids::RunId;
 use nightferry_core::tiering::run;
-use serde::Serialize;
 
 use super::App;
-use crate::documents::RunDocument;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format;
+use crate::output::document;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,17 +29,11 @@ pub struct HistoryArgs {
     before: Option<RunId>,
 }
 
-#[derive(Serialize)]
-struct Document {
-    runs: Vec<RunDocument>,
-    more: bool,
-}
-
 pub(super) async fn run(app: &App, context: &Context, args: &HistoryArgs) -> Result<Exit, Failure> {
     let (runs, more) =
         run::page(context, args.before, i64::from(args.limit)).await.map_err(cannot("list the runs"))?;
-    let document = Document { runs: runs.iter().map(RunDocument::of).collect(), more };
-    app.output.result(&document, |look| format::run::table(&runs, look))?;
+    let shown: Vec<_> = runs.iter().map(Run::from).collect();
+    app.output.result(&document!(runs: shown, more: more), |look| format::run::table(&runs, look))?;
     match runs.last() {
         Some(last) if more => {
             let rest = format!("sync history --limit {} --before {}", args.limit, last.run.id);

@@ -12,10 +12,11 @@ mod status;
 mod wait;
 
 use clap::Subcommand;
+use nightferry_core::context::Context;
 
 pub(super) use follow::worker_is_up;
 
-use super::{App, diagnosed};
+use super::App;
 use crate::errors::{Exit, Failure};
 
 /// What to do with the crossing.
@@ -39,9 +40,7 @@ pub enum SyncCommand {
 }
 
 pub(super) async fn run(app: &App, command: SyncCommand) -> Result<Exit, Failure> {
-    let session = app.session()?;
-    let context = &session.context;
-    let result = match command {
+    app.in_session(async |context: &Context| match command {
         SyncCommand::Run(args) => run::run(app, context, args).await,
         SyncCommand::Plan(args) => plan::run(app, context, args).await,
         SyncCommand::Status => status::run(app, context).await,
@@ -49,6 +48,6 @@ pub(super) async fn run(app: &App, command: SyncCommand) -> Result<Exit, Failure
         SyncCommand::Show(args) => show::run(app, context, &args).await,
         SyncCommand::Retry(args) => retry::run(app, context, &args).await,
         SyncCommand::Cancel(args) => cancel::run(app, context, &args).await,
-    };
-    diagnosed(context, result).await
+    })
+    .await
 }

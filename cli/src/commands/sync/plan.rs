@@ -1,6 +1,7 @@
 //! `nightferry sync plan`: what a run would do, by rule and in total, and on request file by file.
 
 use clap::Args;
+use nightferry_api_types::plan::{PlanItem, SyncPlan};
 use nightferry_core::config::FreeLocalAfter;
 use nightferry_core::context::Context;
 use nightferry_core::db::plans::Item;
@@ -12,9 +13,8 @@ use serde::Serialize;
 
 use super::App;
 use crate::commands::origin;
-use crate::documents::{PlanDocument, PlanItemDocument};
 use crate::errors::{Exit, Failure, cannot};
-use crate::format::table::{Align, Table, pairs, plain};
+use crate::format::table::{Table, pairs, plain};
 use crate::format::{bytes, grouped, time};
 use crate::output::{Look, print};
 
@@ -49,16 +49,11 @@ pub struct PlanArgs {
     folder: Option<FolderId>,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
-    plan: PlanDocument<'a>,
-}
-
 pub(super) async fn run(app: &App, context: &Context, args: PlanArgs) -> Result<Exit, Failure> {
     let scope = super::run::scope(context, args.user.as_deref(), args.file, args.folder).await?;
     let view = plan::make(context, &scope, None, &origin()).await.map_err(cannot("make a plan"))?;
     let currency = &context.config.policy.currency;
-    let document = Document { plan: PlanDocument::of(&view, currency) };
+    let document = SyncPlan::new(&view, currency);
     if args.files && app.output.is_json() {
         if let Err(failure) = document_with_files(context, &view, &document).await? {
             // What was printed cannot be taken back: the one document ends with the error.
@@ -108,7 +103,7 @@ async fn pages(
 async fn document_with_files(
     context: &Context,
     view: &PlanView,
-    document: &Document<'_>,
+    document: &SyncPlan,
 ) -> Result<Result<(), Failure>, Failure> {
     let head = json(document)?;
     let head = head.strip_suffix('}').unwrap_or(&head).to_owned();
@@ -119,7 +114,7 @@ async fn document_with_files(
         for item in items {
             lines.push_str(if first { "" } else { ",\n" });
             first = false;
-            lines.push_str(&json(&PlanItemDocument::of(item))?);
+            lines.push_str(&json(&PlanItem::from(item))?);
         }
         print(&lines)
     });
@@ -134,14 +129,7 @@ fn json(value: &impl Serialize) -> Result<String, Failure> {
 
 async fn lines_of_files(context: &Context, view: &PlanView) -> Result<(), Failure> {
     pages(context, view, |items| {
-        let mut table = Table::new(&[
-            ("RULE", Align::Left),
-            ("STORE", Align::Left),
-            ("CLASS", Align::Left),
-            ("SIZE", Align::Right),
-            ("FILE", Align::Left),
-            ("NAME", Align::Left),
-        ]);
+        let mut table = Table::new("RULE | STORE | CLASS | > SIZE | FILE | NAME");
         for item in items {
             let version = item.version.map(|version| format!(" (version {version})")).unwrap_or_default();
             table.row([
@@ -174,16 +162,7 @@ fn text(view: &PlanView, currency: &str, look: Look) -> String {
         ("a month", cost(|part| part.monthly)),
         ("reading back", cost(|part| part.egress)),
     ]);
-    let mut table = Table::new(&[
-        ("RULE", Align::Left),
-        ("STORE", Align::Left),
-        ("CLASS", Align::Left),
-        ("FILES", Align::Right),
-        ("BYTES", Align::Right),
-        ("PUTS", Align::Right),
-        ("A MONTH", Align::Right),
-        ("LOCAL COPY", Align::Left),
-    ]);
+    let mut table = Table::new("RULE | STORE | CLASS | > FILES | > BYTES | > PUTS | > A MONTH | LOCAL COPY");
     for part in &view.parts {
         let group = &part.group;
         table.row([

@@ -1,17 +1,16 @@
 //! `nightferry sync show`: one run, and what it gave up.
 
 use clap::Args;
+use nightferry_api_types::run::{Failure, Run};
 use nightferry_core::context::Context;
-use nightferry_core::db::run_failures::{self, RunFailure};
+use nightferry_core::db::run_failures::RunFailure;
 use nightferry_core::ids::RunId;
 use nightferry_core::tiering::run::{self, RunView};
-use serde::Serialize;
 
 use super::{App, wait};
-use crate::documents::{FailureDocument, RunDocument};
-use crate::errors::{Exit, Failure, cannot};
+use crate::errors::{self, Exit, cannot};
 use crate::format;
-use crate::output::Look;
+use crate::output::{Look, document};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,30 +33,20 @@ pub struct ShowArgs {
     failures: u16,
 }
 
-#[derive(Serialize)]
-struct Document {
-    run: RunDocument,
-    failures: Vec<FailureDocument>,
-    more_failures: bool,
-}
-
-pub(super) async fn run(app: &App, context: &Context, args: &ShowArgs) -> Result<Exit, Failure> {
+pub(super) async fn run(app: &App, context: &Context, args: &ShowArgs) -> Result<Exit, errors::Failure> {
     let id = args.run;
     let failed = || cannot(format!("show the run {id}"));
     let view = run::find(context, id).await.map_err(failed())?;
     if args.wait {
         return wait::to_the_end(app, context, view.run).await;
     }
-    let mut conn = context.db.conn().await.map_err(failed())?;
-    let asked = i64::from(args.failures) + 1;
-    let mut failures = run_failures::page(&mut conn, id, None, asked).await.map_err(failed())?;
-    let more_failures = failures.len() > usize::from(args.failures);
-    failures.truncate(usize::from(args.failures));
-    let document = Document {
-        run: RunDocument::of(&view),
-        failures: failures.iter().map(FailureDocument::of).collect(),
-        more_failures,
-    };
+    let (failures, more_failures) =
+        run::failures(context, id, None, i64::from(args.failures)).await.map_err(failed())?;
+    let document = document!(
+        run: Run::from(&view),
+        failures: failures.iter().map(Failure::from).collect::<Vec<_>>(),
+        more_failures: more_failures,
+    );
     app.output.result(&document, |look| text(&view, &failures, look))?;
     advise(app, &view, more_failures);
     Ok(Exit::Ok)

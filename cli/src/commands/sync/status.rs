@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use nightferry_api_types::catalog::SnapshotState;
+use nightferry_api_types::run;
+use nightferry_api_types::store::StoreReplicaCount;
 use nightferry_core::context::Context;
 use nightferry_core::db::replicas::{self, StateCount};
 use nightferry_core::db::unsigned;
@@ -10,39 +13,21 @@ use nightferry_core::db::workers::{self, Worker};
 use nightferry_core::error::Result as CoreResult;
 use nightferry_core::tiering::catalog::{self, Report};
 use nightferry_core::tiering::forecast::{self, Forecast};
-use nightferry_core::tiering::run::{self, RunView};
+use nightferry_core::tiering::run::{RunView, page};
 use nightferry_core::tiering::schedule;
-use serde::Serialize;
 
 use super::App;
 use super::follow::is_up;
-use crate::documents::{
-    BacklogDocument, ReplicaCountDocument, RunDocument, SnapshotStateDocument, WorkerDocument,
-};
 use crate::errors::{Exit, Failure, cannot};
-use crate::format::table::{Align, Table, pairs, plain};
+use crate::format::table::{Table, pairs, plain};
 use crate::format::time::{between, span};
 use crate::format::{self, bytes, grouped};
-use crate::output::Look;
+use crate::output::{Look, document};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   nightferry sync status
   nightferry --json sync status | jq '.replicas[] | select(.state == \"queued\")'";
-
-#[derive(Serialize)]
-struct Document {
-    active_run: Option<RunDocument>,
-    backlog: Option<BacklogDocument>,
-    last_run: Option<RunDocument>,
-    schedule: String,
-    time_zone: String,
-    next_run_at: Option<DateTime<Utc>>,
-    workers: Vec<WorkerDocument>,
-    replicas: Vec<ReplicaCountDocument>,
-    objects_lost: u64,
-    catalog: SnapshotStateDocument,
-}
 
 struct Status {
     now: DateTime<Utc>,
@@ -61,22 +46,19 @@ struct Status {
 
 pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
     let status = look_around(context).await.map_err(cannot("look at the state of the crossing"))?;
-    let document = Document {
-        active_run: status.active.as_ref().map(RunDocument::of),
-        backlog: status.forecast.as_ref().map(BacklogDocument::of),
-        last_run: status.last.as_ref().map(RunDocument::of),
-        schedule: status.schedule.clone(),
-        time_zone: status.time_zone.clone(),
+    let workers = status.workers.iter().map(|worker| run::Worker::new(worker, status.is_up(worker)));
+    let document = document!(
+        active_run: status.active.as_ref().map(run::Run::from),
+        backlog: status.forecast.as_ref().map(run::Backlog::from),
+        last_run: status.last.as_ref().map(run::Run::from),
+        schedule: &status.schedule,
+        time_zone: &status.time_zone,
         next_run_at: status.next_run_at,
-        workers: status
-            .workers
-            .iter()
-            .map(|worker| WorkerDocument::of(worker, status.is_up(worker)))
-            .collect(),
-        replicas: status.replicas.iter().map(ReplicaCountDocument::of).collect(),
+        workers: workers.collect::<Vec<_>>(),
+        replicas: status.replicas.iter().map(StoreReplicaCount::from).collect::<Vec<_>>(),
         objects_lost: status.objects_lost,
-        catalog: SnapshotStateDocument::of(status.catalog.as_ref()),
-    };
+        catalog: SnapshotState::from(status.catalog.as_ref()),
+    );
     app.output.result(&document, |look| status.text(look))?;
     if !status.workers.iter().any(|worker| status.is_up(worker)) {
         let command = app.output.command("worker");
@@ -97,7 +79,7 @@ pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
 async fn look_around(context: &Context) -> CoreResult<Status> {
     let tiering = &context.config.tiering;
     let now = context.clock.now();
-    let (runs, _) = run::page(context, None, 2).await?;
+    let (runs, _) = page(context, None, 2).await?;
     let (active, ended): (Vec<_>, Vec<_>) = runs.into_iter().partition(|view| view.run.status.is_active());
     let catalog = catalog::latest_report(context).await?.map(|(report, _)| report);
     let mut conn = context.db.conn().await?;
@@ -183,13 +165,7 @@ impl Status {
     }
 
     fn workers_table(&self, look: Look) -> Option<String> {
-        let mut table = Table::new(&[
-            ("WORKER", Align::Left),
-            ("PID", Align::Right),
-            ("VERSION", Align::Left),
-            ("STATE", Align::Left),
-            ("LAST SEEN", Align::Left),
-        ]);
+        let mut table = Table::new("WORKER | > PID | VERSION | STATE | LAST SEEN");
         for worker in &self.workers {
             let silent = span(between(worker.heartbeat_at, self.now));
             let state = if self.is_up(worker) { worker.state.as_str() } else { "lost" };
@@ -207,12 +183,7 @@ impl Status {
     }
 
     fn replicas_table(&self, look: Look) -> Option<String> {
-        let mut table = Table::new(&[
-            ("STORE", Align::Left),
-            ("STATE", Align::Left),
-            ("OBJECTS", Align::Right),
-            ("BYTES", Align::Right),
-        ]);
+        let mut table = Table::new("STORE | STATE | > OBJECTS | > BYTES");
         for count in &self.replicas {
             table.row([
                 count.store.clone(),

@@ -1,26 +1,21 @@
 //! What is said about a run that was asked for, and about one that was waited for.
 
+use nightferry_api_types::run as api_types;
 use nightferry_core::context::Context;
 use nightferry_core::db::enums::RunStatus;
 use nightferry_core::db::runs::Run;
 use nightferry_core::tiering::run::RunView;
-use serde::Serialize;
 
 use super::App;
 use super::follow::{Followed, follow, worker_is_up};
-use crate::documents::RunDocument;
 use crate::errors::{Exit, Failure};
 use crate::format;
-
-#[derive(Serialize)]
-struct Document {
-    run: RunDocument,
-}
+use crate::output::document;
 
 /// Says that a run was asked for, and how to watch it.
 pub(super) async fn announce(app: &App, context: &Context, run: Run) -> Result<Exit, Failure> {
     let id = run.id;
-    let document = Document { run: RunDocument::of_row(&run) };
+    let document = document!(run: api_types::Run::from(&run));
     app.output.result(&document, |_| format!("Asked for run {id} ({}).", format::run::scope(&run)))?;
     // The run is asked for, and said to be: what fails from here on does not take that back.
     match worker_is_up(context).await {
@@ -51,7 +46,7 @@ pub(super) async fn to_the_end(app: &App, context: &Context, run: Run) -> Result
 }
 
 fn ended(app: &App, run: Run) -> Result<Exit, Failure> {
-    let document = Document { run: RunDocument::of_row(&run) };
+    let document = document!(run: api_types::Run::from(&run));
     let outcome = incomplete(&run);
     let view = RunView::of_row(run);
     app.output.result(&document, |look| format::run::details(&view, look))?;

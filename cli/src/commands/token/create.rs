@@ -2,13 +2,12 @@
 
 use chrono::Duration;
 use clap::Args;
+use nightferry_api_types::token::{MadeToken, TokenView};
 use nightferry_core::auth::permission::Scope;
 use nightferry_core::auth::personal_token::{self, Wanted};
 use nightferry_core::context::Context;
-use secrecy::ExposeSecret as _;
-use serde::Serialize;
 
-use super::{App, TokenDocument, user};
+use super::{App, user};
 use crate::commands::origin;
 use crate::errors::{Exit, Failure, cannot};
 
@@ -44,22 +43,14 @@ fn humantime_of(text: &str) -> Result<Duration, String> {
     Duration::from_std(length).map_err(|_| "is too long".to_owned())
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
-    /// The secret.
-    secret: &'a str,
-    token: TokenDocument,
-}
-
 pub(super) async fn run(app: &App, context: &Context, args: CreateArgs) -> Result<Exit, Failure> {
     let owner = user::find(context, &args.email).await?;
     let wanted = Wanted { name: args.name, scopes: args.scopes, expires_in: args.expires_in };
     let (secret, row) = personal_token::create(context, owner.id, wanted, None, &origin())
         .await
         .map_err(cannot("make the token"))?;
-    let token = TokenDocument::of(&row, context.clock.now());
-    let document = Document { secret: secret.expose_secret(), token };
+    let document = MadeToken::new(&secret, TokenView::new(&row, context.clock.now()));
     app.output.note(&format!("Made the token {} for {}. It is shown this once:", row.id, owner.email));
-    app.output.result(&document, |_| document.secret.to_owned())?;
+    app.output.result(&document, |_| document.token.clone())?;
     Ok(Exit::Ok)
 }

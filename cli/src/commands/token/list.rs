@@ -1,14 +1,14 @@
 //! `nightferry token list`: the tokens of an account that were not revoked.
 
 use clap::Args;
+use nightferry_api_types::token::TokenView;
 use nightferry_core::auth::personal_token;
 use nightferry_core::context::Context;
-use serde::Serialize;
 
-use super::{App, TokenDocument, user};
+use super::{App, user};
 use crate::errors::{Exit, Failure, cannot};
-use crate::format::table::{Align, Table, plain};
-use crate::output::Look;
+use crate::format::table::{Table, plain};
+use crate::output::{Look, document};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,42 +24,29 @@ pub struct ListArgs {
     email: String,
 }
 
-#[derive(Serialize)]
-struct Document {
-    tokens: Vec<TokenDocument>,
-}
-
 pub(super) async fn run(app: &App, context: &Context, args: &ListArgs) -> Result<Exit, Failure> {
     let owner = user::find(context, &args.email).await?;
     let rows = personal_token::list(context, owner.id).await.map_err(cannot("list the tokens"))?;
     let now = context.clock.now();
-    let document = Document { tokens: rows.iter().map(|row| TokenDocument::of(row, now)).collect() };
-    app.output.result(&document, |look| text(&document.tokens, look))?;
+    let tokens: Vec<_> = rows.iter().map(|row| TokenView::new(row, now)).collect();
+    app.output.result(&document!(tokens: &tokens), |look| text(&tokens, look))?;
     if rows.is_empty() {
         app.output.note(&format!("{} has no personal access tokens.", owner.email));
     }
     Ok(Exit::Ok)
 }
 
-fn text(tokens: &[TokenDocument], look: Look) -> String {
-    let mut table = Table::new(&[
-        ("NAME", Align::Left),
-        ("SCOPES", Align::Left),
-        ("STATE", Align::Left),
-        ("CREATED", Align::Left),
-        ("EXPIRES", Align::Left),
-        ("LAST USED", Align::Left),
-        ("ID", Align::Left),
-    ]);
+fn text(tokens: &[TokenView], look: Look) -> String {
+    let mut table = Table::new("NAME | SCOPES | STATE | CREATED | EXPIRES | LAST USED | ID");
     for token in tokens {
         table.row([
             plain(&token.name),
-            token.scopes.join(" "),
+            token.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" "),
             look.state(token.state),
             look.zone.show(token.created_at),
             token.expires_at.map_or_else(|| "never".to_owned(), |at| look.zone.show(at)),
             token.last_used_at.map_or_else(|| "never".to_owned(), |at| look.zone.show(at)),
-            token.id.clone(),
+            token.id.to_string(),
         ]);
     }
     table.render()

@@ -4,13 +4,10 @@ mod create;
 mod list;
 mod revoke;
 
-use chrono::{DateTime, Utc};
 use clap::Subcommand;
-use nightferry_core::auth::personal_token::{is_live, scopes_of};
-use nightferry_core::db::personal_tokens::PersonalToken;
-use serde::Serialize;
+use nightferry_core::context::Context;
 
-use super::{App, diagnosed, user};
+use super::{App, user};
 use crate::errors::{Exit, Failure};
 
 /// What to do with personal access tokens.
@@ -25,48 +22,10 @@ pub enum TokenCommand {
 }
 
 pub(super) async fn run(app: &App, command: TokenCommand) -> Result<Exit, Failure> {
-    let session = app.session()?;
-    let context = &session.context;
-    let result = match command {
+    app.in_session(async |context: &Context| match command {
         TokenCommand::Create(args) => create::run(app, context, args).await,
         TokenCommand::List(args) => list::run(app, context, &args).await,
         TokenCommand::Revoke(args) => revoke::run(app, context, &args).await,
-    };
-    diagnosed(context, result).await
-}
-
-/// A token for programs, without its secret.
-#[derive(Serialize)]
-struct TokenDocument {
-    id: String,
-    name: String,
-    scopes: Vec<String>,
-    state: &'static str,
-    created_at: DateTime<Utc>,
-    expires_at: Option<DateTime<Utc>>,
-    last_used_at: Option<DateTime<Utc>>,
-}
-
-impl TokenDocument {
-    fn of(row: &PersonalToken, now: DateTime<Utc>) -> Self {
-        Self {
-            id: row.id.to_string(),
-            name: row.name.clone(),
-            scopes: scopes_of(row).iter().map(ToString::to_string).collect(),
-            state: state_of(row, now),
-            created_at: row.created_at,
-            expires_at: row.expires_at,
-            last_used_at: row.last_used_at,
-        }
-    }
-}
-
-fn state_of(row: &PersonalToken, now: DateTime<Utc>) -> &'static str {
-    if row.revoked_at.is_some() {
-        "revoked"
-    } else if is_live(row, now) {
-        "active"
-    } else {
-        "expired"
-    }
+    })
+    .await
 }

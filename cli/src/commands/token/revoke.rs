@@ -1,15 +1,16 @@
 //! `nightferry token revoke`: takes a token back, whoever's it is.
 
 use clap::Args;
+use nightferry_api_types::token::TokenView;
 use nightferry_core::auth::personal_token;
 use nightferry_core::context::Context;
 use nightferry_core::ids::PersonalTokenId;
-use serde::Serialize;
 
-use super::{App, TokenDocument};
+use super::App;
 use crate::commands::origin;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::plain;
+use crate::output::document;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,16 +26,12 @@ pub struct RevokeArgs {
     id: PersonalTokenId,
 }
 
-#[derive(Serialize)]
-struct Document {
-    token: TokenDocument,
-}
-
 pub(super) async fn run(app: &App, context: &Context, args: &RevokeArgs) -> Result<Exit, Failure> {
     let row = personal_token::revoke(context, args.id, None, None, &origin())
         .await
         .map_err(cannot(format!("revoke the token {}", args.id)))?;
-    let document = Document { token: TokenDocument::of(&row, context.clock.now()) };
-    app.output.result(&document, |_| format!("Revoked the token \"{}\".", plain(&row.name)))?;
+    let shown = TokenView::new(&row, context.clock.now());
+    app.output
+        .result(&document!(token: shown), |_| format!("Revoked the token \"{}\".", plain(&row.name)))?;
     Ok(Exit::Ok)
 }

@@ -1,18 +1,15 @@
 //! `nightferry user identities` and `user unlink`: who of a provider elsewhere signs in to an account.
 
-use chrono::{DateTime, Utc};
 use clap::Args;
+use nightferry_api_types::account::IdentityView;
 use nightferry_core::auth::identities;
-use nightferry_core::config::AuthConfig;
 use nightferry_core::context::Context;
-use nightferry_core::db::identities::Identity;
-use serde::Serialize;
 
 use super::{App, UserArgs, find};
 use crate::commands::origin;
 use crate::errors::{Exit, Failure, cannot};
-use crate::format::table::{Align, Table, plain};
-use crate::output::Look;
+use crate::format::table::{Table, plain};
+use crate::output::{Look, document};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -40,50 +37,13 @@ pub struct UnlinkArgs {
     identity: String,
 }
 
-#[derive(Serialize)]
-struct IdentityDocument {
-    id: String,
-    provider: String,
-    issuer: String,
-    subject: String,
-    email: String,
-    created_at: DateTime<Utc>,
-    last_used_at: DateTime<Utc>,
-}
-
-impl IdentityDocument {
-    fn of(auth: &AuthConfig, row: Identity) -> Self {
-        Self {
-            id: identities::id(auth, &row),
-            provider: identities::provider(auth, &row).to_owned(),
-            issuer: row.issuer,
-            subject: row.subject,
-            email: row.email,
-            created_at: row.created_at,
-            last_used_at: row.last_used_at,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct ListDocument {
-    identities: Vec<IdentityDocument>,
-}
-
-#[derive(Serialize)]
-struct UnlinkDocument {
-    unlinked: IdentityDocument,
-    sessions: usize,
-}
-
 pub(super) async fn list(app: &App, context: &Context, args: &UserArgs) -> Result<Exit, Failure> {
     let user = find(context, &args.email).await?;
     let rows = identities::list(context, user.id).await.map_err(cannot("list the identities"))?;
     let auth = &context.config.auth;
-    let document =
-        ListDocument { identities: rows.into_iter().map(|row| IdentityDocument::of(auth, row)).collect() };
-    app.output.result(&document, |look| text(&document.identities, look))?;
-    if document.identities.is_empty() {
+    let shown: Vec<_> = rows.iter().map(|row| IdentityView::new(auth, row)).collect();
+    app.output.result(&document!(identities: &shown), |look| text(&shown, look))?;
+    if shown.is_empty() {
         app.output.note(&format!("{} signs in with no provider elsewhere.", user.email));
     }
     Ok(Exit::Ok)
@@ -94,8 +54,8 @@ pub(super) async fn unlink(app: &App, context: &Context, args: &UnlinkArgs) -> R
     let (row, sessions) = identities::unlink(context, user.id, &args.identity, &origin())
         .await
         .map_err(cannot(format!("unlink {}", args.identity)))?;
-    let document = UnlinkDocument { unlinked: IdentityDocument::of(&context.config.auth, row), sessions };
-    app.output.result(&document, |_: Look| {
+    let unlinked = IdentityView::new(&context.config.auth, &row);
+    app.output.result(&document!(unlinked: unlinked, sessions: sessions), |_| {
         format!(
             "{}: {} is not linked any more, sessions ended: {sessions}.",
             user.email,
@@ -105,13 +65,8 @@ pub(super) async fn unlink(app: &App, context: &Context, args: &UnlinkArgs) -> R
     Ok(Exit::Ok)
 }
 
-fn text(identities: &[IdentityDocument], look: Look) -> String {
-    let mut table = Table::new(&[
-        ("ID", Align::Left),
-        ("ADDRESS THERE", Align::Left),
-        ("LINKED", Align::Left),
-        ("LAST USED", Align::Left),
-    ]);
+fn text(identities: &[IdentityView], look: Look) -> String {
+    let mut table = Table::new("ID | ADDRESS THERE | LINKED | LAST USED");
     for identity in identities {
         table.row([
             plain(&identity.id),

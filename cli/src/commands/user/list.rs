@@ -1,20 +1,19 @@
 //! `nightferry user list`: a page of accounts in the order of their making.
 
 use clap::Args;
+use nightferry_api_types::account::Account;
 use nightferry_core::auth::administration;
 use nightferry_core::context::Context;
 use nightferry_core::db::enums::UserRole;
 use nightferry_core::db::unsigned;
 use nightferry_core::db::users::{User, UserFilter};
 use nightferry_core::ids::UserId;
-use serde::Serialize;
 
 use super::App;
-use crate::documents::UserDocument;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::bytes;
-use crate::format::table::{Align, Table, plain};
-use crate::output::{Look, shell_word};
+use crate::format::table::{Table, plain};
+use crate::output::{Look, document, shell_word};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,12 +42,6 @@ pub struct ListArgs {
     after: Option<UserId>,
 }
 
-#[derive(Serialize)]
-struct Document {
-    users: Vec<UserDocument>,
-    more: bool,
-}
-
 pub(super) async fn run(app: &App, context: &Context, args: &ListArgs) -> Result<Exit, Failure> {
     let filter = UserFilter {
         text: args.search.clone(),
@@ -59,8 +52,8 @@ pub(super) async fn run(app: &App, context: &Context, args: &ListArgs) -> Result
     let (users, more) = administration::list(context, &filter, i64::from(args.limit))
         .await
         .map_err(cannot("list the accounts"))?;
-    let document = Document { users: users.iter().map(UserDocument::of).collect(), more };
-    app.output.result(&document, |look| text(&users, look))?;
+    let shown: Vec<_> = users.iter().map(Account::from).collect();
+    app.output.result(&document!(users: shown, more: more), |look| text(&users, look))?;
     match users.last() {
         Some(last) if more => {
             let mut rest = format!("user list --limit {} --after {}", args.limit, last.id);
@@ -86,16 +79,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &ListArgs) -> Result
 }
 
 fn text(users: &[User], look: Look) -> String {
-    let mut table = Table::new(&[
-        ("EMAIL", Align::Left),
-        ("NAME", Align::Left),
-        ("ROLE", Align::Left),
-        ("STATE", Align::Left),
-        ("USED", Align::Right),
-        ("QUOTA", Align::Right),
-        ("SINCE", Align::Left),
-        ("ID", Align::Left),
-    ]);
+    let mut table = Table::new("EMAIL | NAME | ROLE | STATE | > USED | > QUOTA | SINCE | ID");
     for user in users {
         table.row([
             plain(&user.email),

@@ -1,10 +1,9 @@
 //! `nightferry user`: accounts.
 
+mod change;
 mod create;
-mod disable;
 mod identities;
 mod list;
-mod promote;
 mod quota;
 mod reset_password;
 mod revoke;
@@ -13,14 +12,15 @@ mod sessions;
 mod show;
 
 use clap::{Args, Subcommand};
+use nightferry_api_types::account::Account;
 use nightferry_core::auth::account;
 use nightferry_core::context::Context;
 use nightferry_core::db::users::User;
 
-use super::{App, diagnosed};
-use crate::documents::UserDocument;
+use self::change::To;
+use super::App;
 use crate::errors::{Exit, Failure, cannot};
-use crate::output::Look;
+use crate::output::document;
 
 /// What to do with accounts.
 #[derive(Debug, Subcommand)]
@@ -32,12 +32,12 @@ pub enum UserCommand {
     /// Show one account
     Show(UserArgs),
     /// Make an account an administrator
-    #[command(after_help = promote::EXAMPLES)]
+    #[command(after_help = change::PROMOTE_EXAMPLES)]
     Promote(UserArgs),
     /// Make an administrator an ordinary account again
     Demote(UserArgs),
     /// Lock an account and end its sessions; its files stay
-    #[command(after_help = disable::EXAMPLES)]
+    #[command(after_help = change::DISABLE_EXAMPLES)]
     Disable(UserArgs),
     /// Unlock a disabled account
     Enable(UserArgs),
@@ -66,30 +66,22 @@ pub struct UserArgs {
 }
 
 pub(super) async fn run(app: &App, command: UserCommand) -> Result<Exit, Failure> {
-    let session = app.session()?;
-    let context = &session.context;
-    let result = match command {
+    app.in_session(async |context: &Context| match command {
         UserCommand::Create(args) => create::run(app, context, args).await,
         UserCommand::List(args) => list::run(app, context, &args).await,
         UserCommand::Show(args) => show::run(app, context, &args).await,
-        UserCommand::Promote(args) => promote::run(app, context, &args, true).await,
-        UserCommand::Demote(args) => promote::run(app, context, &args, false).await,
-        UserCommand::Disable(args) => disable::run(app, context, &args, true).await,
-        UserCommand::Enable(args) => disable::run(app, context, &args, false).await,
+        UserCommand::Promote(args) => change::run(app, context, &args, To::Administrator).await,
+        UserCommand::Demote(args) => change::run(app, context, &args, To::Ordinary).await,
+        UserCommand::Disable(args) => change::run(app, context, &args, To::Disabled).await,
+        UserCommand::Enable(args) => change::run(app, context, &args, To::Enabled).await,
         UserCommand::Quota(args) => quota::run(app, context, &args).await,
         UserCommand::ResetPassword(args) => reset_password::run(app, context, args).await,
         UserCommand::Sessions(args) => sessions::run(app, context, &args).await,
         UserCommand::Revoke(args) => revoke::run(app, context, &args).await,
         UserCommand::Identities(args) => identities::list(app, context, &args).await,
         UserCommand::Unlink(args) => identities::unlink(app, context, &args).await,
-    };
-    diagnosed(context, result).await
-}
-
-/// One account, for programs.
-#[derive(serde::Serialize)]
-struct Document {
-    user: UserDocument,
+    })
+    .await
 }
 
 /// Finds an account by its email address.
@@ -99,6 +91,6 @@ pub(super) async fn find(context: &Context, email: &str) -> Result<User, Failure
 
 /// Prints an account that was made or changed, after a sentence that says what was done.
 fn show(app: &App, user: &User, done: &str) -> Result<Exit, Failure> {
-    app.output.result(&Document { user: UserDocument::of(user) }, |_: Look| done.to_owned())?;
+    app.output.result(&document!(user: Account::from(user)), |_| done.to_owned())?;
     Ok(Exit::Ok)
 }

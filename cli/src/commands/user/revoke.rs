@@ -4,11 +4,11 @@ use clap::Args;
 use nightferry_core::auth::session_list;
 use nightferry_core::context::Context;
 use nightferry_core::ids::SessionId;
-use serde::Serialize;
 
 use super::{App, find};
 use crate::commands::origin;
 use crate::errors::{Exit, Failure, cannot};
+use crate::output::document;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,28 +33,22 @@ pub struct RevokeArgs {
     tokens: bool,
 }
 
-#[derive(Serialize)]
-struct Document {
-    sessions: usize,
-    tokens: usize,
-}
-
 pub(super) async fn run(app: &App, context: &Context, args: &RevokeArgs) -> Result<Exit, Failure> {
     let user = find(context, &args.email).await?;
-    let document = if let Some(session) = args.session {
+    let (sessions, tokens) = if let Some(session) = args.session {
         session_list::end(context, session, user.id, None, &origin())
             .await
             .map_err(cannot("end the session"))?;
-        Document { sessions: 1, tokens: 0 }
+        (1, 0)
     } else {
         let ended = session_list::end_all(context, user.id, args.tokens, None, &origin())
             .await
             .map_err(cannot("end the sessions"))?;
-        Document { sessions: ended.sessions, tokens: ended.tokens }
+        (ended.sessions, ended.tokens)
     };
-    let (sessions, tokens) = (document.sessions, document.tokens);
     let revoked =
         if args.tokens { format!(", personal access tokens revoked: {tokens}") } else { String::new() };
+    let document = document!(sessions: sessions, tokens: tokens);
     app.output.result(&document, |_| format!("{}: sessions ended: {sessions}{revoked}.", user.email))?;
     Ok(Exit::Ok)
 }

@@ -1,16 +1,15 @@
 //! `nightferry user sessions`: where an account is signed in.
 
-use chrono::{DateTime, Utc};
 use clap::Args;
+use nightferry_api_types::account::SessionView;
 use nightferry_core::auth::session_list;
 use nightferry_core::context::Context;
 use nightferry_core::db::sessions::SessionRow;
-use serde::Serialize;
 
 use super::{App, find};
 use crate::errors::{Exit, Failure, cannot};
-use crate::format::table::{Align, Table, plain};
-use crate::output::Look;
+use crate::format::table::{Table, plain};
+use crate::output::{Look, document};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,57 +30,21 @@ pub struct SessionsArgs {
     limit: u16,
 }
 
-#[derive(Serialize)]
-struct SessionDocument {
-    id: String,
-    created_at: DateTime<Utc>,
-    last_used_at: DateTime<Utc>,
-    expires_at: DateTime<Utc>,
-    ip: String,
-    user_agent: String,
-}
-
-#[derive(Serialize)]
-struct Document {
-    sessions: Vec<SessionDocument>,
-    more: bool,
-}
-
-impl SessionDocument {
-    fn of(row: SessionRow) -> Self {
-        Self {
-            id: row.id.to_string(),
-            created_at: row.created_at,
-            last_used_at: row.last_used_at,
-            expires_at: row.expires_at,
-            ip: row.ip,
-            user_agent: row.user_agent,
-        }
-    }
-}
-
 pub(super) async fn run(app: &App, context: &Context, args: &SessionsArgs) -> Result<Exit, Failure> {
     let user = find(context, &args.email).await?;
     let (rows, more) = session_list::page(context, user.id, None, i64::from(args.limit))
         .await
         .map_err(cannot("list the sessions"))?;
-    let document = Document { sessions: rows.into_iter().map(SessionDocument::of).collect(), more };
-    app.output.result(&document, |look| text(&document.sessions, look))?;
-    if document.sessions.is_empty() {
+    let shown: Vec<_> = rows.iter().map(|row| SessionView::new(row, None)).collect();
+    app.output.result(&document!(sessions: shown, more: more), |look| text(&rows, look))?;
+    if rows.is_empty() {
         app.output.note(&format!("{} is signed in nowhere.", user.email));
     }
     Ok(Exit::Ok)
 }
 
-fn text(sessions: &[SessionDocument], look: Look) -> String {
-    let mut table = Table::new(&[
-        ("SINCE", Align::Left),
-        ("LAST USED", Align::Left),
-        ("UNTIL", Align::Left),
-        ("ADDRESS", Align::Left),
-        ("CLIENT", Align::Left),
-        ("ID", Align::Left),
-    ]);
+fn text(sessions: &[SessionRow], look: Look) -> String {
+    let mut table = Table::new("SINCE | LAST USED | UNTIL | ADDRESS | CLIENT | ID");
     for session in sessions {
         table.row([
             look.zone.show(session.created_at),
@@ -89,7 +52,7 @@ fn text(sessions: &[SessionDocument], look: Look) -> String {
             look.zone.show(session.expires_at),
             session.ip.clone(),
             plain(&session.user_agent),
-            session.id.clone(),
+            session.id.to_string(),
         ]);
     }
     table.render()

@@ -1,19 +1,19 @@
 //! `nightferry user show`: one account.
 
+use nightferry_api_types::account::Account;
 use nightferry_core::context::Context;
 use nightferry_core::db::unsigned;
 use nightferry_core::db::users::User;
 
-use super::{App, Document, UserArgs, find};
-use crate::documents::UserDocument;
+use super::{App, UserArgs, find};
 use crate::errors::{Exit, Failure};
 use crate::format::bytes;
 use crate::format::table::{pairs, plain};
-use crate::output::Look;
+use crate::output::{Look, document};
 
 pub(super) async fn run(app: &App, context: &Context, args: &UserArgs) -> Result<Exit, Failure> {
     let user = find(context, &args.email).await?;
-    app.output.result(&Document { user: UserDocument::of(&user) }, |look| text(&user, look))?;
+    app.output.result(&document!(user: Account::from(&user)), |look| text(&user, look))?;
     Ok(Exit::Ok)
 }
 

@@ -51,9 +51,10 @@ impl Bad {
 }
 
 /// A copy that is not as the snapshot says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What is wrong.
+    #[serde(rename = "kind")]
     pub bad: Bad,
     /// Store.
     pub store: String,

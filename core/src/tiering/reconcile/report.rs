@@ -37,7 +37,8 @@ impl Kind {
 }
 
 /// What was done about a finding.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "OutcomeShape")]
 pub enum Outcome {
     /// Nothing: only a report was asked for.
     Reported,
@@ -47,8 +48,31 @@ pub enum Outcome {
     Kept(String),
 }
 
+impl Outcome {
+    /// Why nothing was done, where something should have been.
+    pub fn kept_because(&self) -> Option<&str> {
+        match self {
+            Self::Kept(why) => Some(why),
+            Self::Reported | Self::Applied => None,
+        }
+    }
+}
+
+/// How programs see an outcome.
+#[derive(Serialize)]
+struct OutcomeShape {
+    applied: bool,
+    kept_because: Option<String>,
+}
+
+impl From<Outcome> for OutcomeShape {
+    fn from(outcome: Outcome) -> Self {
+        Self { applied: outcome == Outcome::Applied, kept_because: outcome.kept_because().map(str::to_owned) }
+    }
+}
+
 /// One difference.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Which.
     pub kind: Kind,
@@ -63,6 +87,7 @@ pub struct Finding {
     /// In words.
     pub detail: String,
     /// What was done.
+    #[serde(flatten)]
     pub outcome: Outcome,
 }
 

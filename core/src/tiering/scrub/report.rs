@@ -31,7 +31,7 @@ impl Kind {
 }
 
 /// A copy that two readings agree is bad. It is `lost` now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What is wrong.
     pub kind: Kind,

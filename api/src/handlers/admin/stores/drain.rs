@@ -1,13 +1,13 @@
 //! Begins to empty a store.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::store::Drain;
 use nightferry_core::tiering::drain;
 
 use crate::error_response::Result;
 use crate::extract::access::Admin;
 use crate::extract::{Caller, ClientOrigin, StoreName};
 use crate::state::Api;
-use crate::wire::store::Drain;
 
 /// Begins to empty a store: nothing new is written to it, each of its replicas is copied to another store, proved there, and
 /// then deleted here. Files stay readable. Asked for again, it tries again what was given up.
@@ -24,5 +24,5 @@ pub(crate) async fn drain(
     StoreName(name): StoreName,
 ) -> Result<HttpResponse> {
     let draining = drain::begin(&api.context, &name, Some(admin.user.id), &origin.0).await?;
-    Ok(HttpResponse::Accepted().json(Drain::from(draining)))
+    Ok(HttpResponse::Accepted().json(Drain::from(&draining)))
 }

@@ -1,18 +1,18 @@
 //! Lists the stores.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::store::{Store, StoreList};
 use nightferry_core::tiering::stores;
 
 use crate::error_response::Result;
 use crate::extract::Caller;
 use crate::extract::access::Admin;
 use crate::state::Api;
-use crate::wire::store::{Store, StoreList};
 
 /// Every store with its health, its capacity, what it holds by state, and whether it is being emptied.
 #[utoipa::path(get, path = "/api/admin/stores", operation_id = "list_stores", tag = "administration",
     responses((status = 200, description = "The stores, local ones first", body = StoreList)))]
 pub(crate) async fn list(_: Caller<Admin>, api: web::Data<Api>) -> Result<HttpResponse> {
     let stores = stores::list(&api.context).await?;
-    Ok(HttpResponse::Ok().json(StoreList { stores: stores.into_iter().map(Store::from).collect() }))
+    Ok(HttpResponse::Ok().json(StoreList { stores: stores.iter().map(Store::from).collect() }))
 }

@@ -1,13 +1,14 @@
 //! Evens out the local stores: plans it, begins it, calls it off.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::rebalance::{AskRebalance, Rebalance, RebalancePlan, RebalanceQuery};
+use nightferry_core::store::StoreRole;
 use nightferry_core::tiering::rebalance;
 
 use crate::error_response::Result;
 use crate::extract::access::Admin;
-use crate::extract::{Caller, ClientOrigin, OptionalJson, Query};
+use crate::extract::{Caller, ClientOrigin, OptionalJson, Query, choice, whole_number};
 use crate::state::Api;
-use crate::wire::rebalance::{AskRebalance, Rebalance, RebalancePlan, RebalanceQuery};
 
 /// How full each local store is, what would move so that all are as full, and how far that is if it was asked for. Changes
 /// nothing.
@@ -19,9 +20,12 @@ pub(crate) async fn plan(
     api: web::Data<Api>,
     Query(query): Query<RebalanceQuery>,
 ) -> Result<HttpResponse> {
-    let plan = rebalance::plan(&api.context, query.tolerance()?).await?;
+    check_role(query.role.as_deref())?;
+    let tolerance = whole_number("tolerance", query.tolerance.as_deref(), 0..=100)?;
+    let tolerance = tolerance.and_then(|number| u8::try_from(number).ok()).unwrap_or(rebalance::TOLERANCE);
+    let plan = rebalance::plan(&api.context, tolerance).await?;
     let last = rebalance::look(&api.context).await?;
-    Ok(HttpResponse::Ok().json(RebalancePlan::of(plan, last)))
+    Ok(HttpResponse::Ok().json(RebalancePlan::new(&plan, last.as_ref())))
 }
 
 /// Moves files between the local stores until all are as full. Each is copied, proved, and then deleted where it was. Files
@@ -38,9 +42,10 @@ pub(crate) async fn begin(
     origin: ClientOrigin,
     OptionalJson(body): OptionalJson<AskRebalance>,
 ) -> Result<HttpResponse> {
-    let tolerance = body.tolerance()?;
+    check_role(body.role.as_deref())?;
+    let tolerance = body.tolerance.unwrap_or(rebalance::TOLERANCE);
     let begun = rebalance::begin(&api.context, tolerance, Some(admin.user.id), &origin.0).await?;
-    Ok(HttpResponse::Accepted().json(Rebalance::from(begun)))
+    Ok(HttpResponse::Accepted().json(Rebalance::from(&begun)))
 }
 
 /// Calls it off. What has moved stays where it is, what was not begun stays too, and what is on its way still ends.
@@ -53,4 +58,11 @@ pub(crate) async fn stop(
 ) -> Result<HttpResponse> {
     rebalance::stop(&api.context, Some(admin.user.id), &origin.0).await?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// Refuses stores of a role that cannot be rebalanced.
+fn check_role(text: Option<&str>) -> Result<()> {
+    let roles = [StoreRole::Local, StoreRole::Cloud].map(|role| (role.as_str(), role));
+    let role = choice("role", text, &roles)?.unwrap_or(StoreRole::Local);
+    Ok(rebalance::check_role(role)?)
 }

@@ -1,14 +1,14 @@
 //! Stops a run.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::run::Run;
 use nightferry_core::ids::RunId;
-use nightferry_core::tiering::run::{self, RunView};
+use nightferry_core::tiering::run;
 
 use crate::error_response::Result;
 use crate::extract::access::Admin;
 use crate::extract::{Caller, ClientOrigin, Id};
 use crate::state::Api;
-use crate::wire::run::Run;
 
 /// Stops a run: nothing new is started, what is in flight finishes, the rest waits for the next run.
 #[utoipa::path(post, path = "/api/admin/sync/runs/{id}/cancel", operation_id = "cancel_run", tag = "administration",
@@ -24,5 +24,5 @@ pub(crate) async fn cancel(
     Id(id): Id<RunId>,
 ) -> Result<HttpResponse> {
     let run = run::cancel(&api.context, id, Some(admin.user.id), &origin.0).await?;
-    Ok(HttpResponse::Ok().json(Run::from(RunView::of_row(run))))
+    Ok(HttpResponse::Ok().json(Run::from(&run)))
 }

@@ -1,6 +1,8 @@
 //! Plans: what a run would do, made without doing it, and shown again.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::PageQuery;
+use nightferry_api_types::plan::{MakePlan, PlanItem, SyncPlan};
 use nightferry_core::db::plans::Position;
 use nightferry_core::ids::PlanId;
 use nightferry_core::tiering::plan::{self, PlanView};
@@ -10,8 +12,6 @@ use crate::error_response::Result;
 use crate::extract::access::Admin;
 use crate::extract::{Caller, ClientOrigin, Id, OptionalJson, Query, page_size};
 use crate::state::Api;
-use crate::wire::plan::{MakePlan, SyncPlan};
-use crate::wire::run::PageQuery;
 
 /// Plans a run of everything, or of what the body names, and saves the plan. Nothing is moved or queued.
 #[utoipa::path(post, path = "/api/admin/sync/plan", operation_id = "plan_sync", tag = "administration", request_body = Option<MakePlan>,
@@ -48,6 +48,9 @@ pub(crate) async fn show(
 
 async fn answer(api: &Api, view: &PlanView, after: Option<Position>, limit: i64) -> Result<HttpResponse> {
     let (items, next) = plan::items(&api.context, view.plan.id, after.as_ref(), limit).await?;
-    let next = next.as_ref().map(cursor::write).transpose()?;
-    Ok(HttpResponse::Ok().json(SyncPlan::of(view, &api.context.config.policy.currency, items, next)))
+    Ok(HttpResponse::Ok().json(SyncPlan {
+        items: Some(items.iter().map(PlanItem::from).collect()),
+        next_cursor: next.as_ref().map(cursor::write).transpose()?,
+        ..SyncPlan::new(view, &api.context.config.policy.currency)
+    }))
 }

@@ -1,6 +1,7 @@
 //! Shows one run.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::run::Run;
 use nightferry_core::ids::RunId;
 use nightferry_core::tiering::run;
 
@@ -8,7 +9,6 @@ use crate::error_response::Result;
 use crate::extract::access::Admin;
 use crate::extract::{Caller, Id};
 use crate::state::Api;
-use crate::wire::run::Run;
 
 /// Shows a run.
 #[utoipa::path(get, path = "/api/admin/sync/runs/{id}", operation_id = "get_run", tag = "administration",
@@ -16,5 +16,5 @@ use crate::wire::run::Run;
     responses((status = 200, description = "The run", body = Run)))]
 pub(crate) async fn show(_: Caller<Admin>, api: web::Data<Api>, Id(id): Id<RunId>) -> Result<HttpResponse> {
     let run = run::find(&api.context, id).await?;
-    Ok(HttpResponse::Ok().json(Run::from(run)))
+    Ok(HttpResponse::Ok().json(Run::from(&run)))
 }

@@ -1,6 +1,7 @@
 //! Asks for a run.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::run::{RunAccepted, StartRun};
 use nightferry_core::db::enums::RunTrigger;
 use nightferry_core::db::runs::NewRun;
 use nightferry_core::tiering::run;
@@ -9,7 +10,6 @@ use crate::error_response::Result;
 use crate::extract::access::Admin;
 use crate::extract::{Caller, ClientOrigin, OptionalJson};
 use crate::state::Api;
-use crate::wire::run::{RunAccepted, StartRun};
 
 /// Asks for a run, of everything, of what the body names, or of exactly what a plan says. An idle worker starts it within a second.
 #[utoipa::path(post, path = "/api/admin/sync", operation_id = "start_sync", tag = "administration", request_body = Option<StartRun>,

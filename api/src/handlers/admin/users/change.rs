@@ -1,6 +1,7 @@
 //! Changes what an account may do and hold.
 
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::account::{Account, ChangeAccount};
 use nightferry_core::auth::administration;
 use nightferry_core::ids::UserId;
 
@@ -8,7 +9,6 @@ use crate::error_response::Result;
 use crate::extract::access::AdminSession;
 use crate::extract::{Caller, ClientOrigin, Id, Json};
 use crate::state::Api;
-use crate::wire::administration::{Account, ChangeAccount};
 
 /// Changes the role of an account, disables or enables it, sets or clears its quota.
 #[utoipa::path(patch, path = "/api/admin/users/{id}", operation_id = "change_user", tag = "administration",
@@ -26,5 +26,5 @@ pub(crate) async fn change(
 ) -> Result<HttpResponse> {
     let actor = Some(admin.user.id);
     let user = administration::change(&api.context, id, body.into(), actor, &origin.0).await?;
-    Ok(HttpResponse::Ok().json(Account::from(user)))
+    Ok(HttpResponse::Ok().json(Account::from(&user)))
 }

@@ -2,13 +2,13 @@
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, web};
+use nightferry_api_types::account::{Account, CreateAccount};
 use nightferry_core::auth::account;
 
 use crate::error_response::Result;
 use crate::extract::access::AdminSession;
 use crate::extract::{Caller, ClientOrigin, Json};
 use crate::state::Api;
-use crate::wire::administration::{Account, CreateAccount};
 
 /// Makes an account, also where signing up is switched off.
 #[utoipa::path(post, path = "/api/admin/users", operation_id = "create_user", tag = "administration", request_body = CreateAccount,
@@ -27,5 +27,5 @@ pub(crate) async fn create(
     let actor = Some(admin.user.id);
     let user = account::create_with_quota(&api.context, new, quota, actor, &origin.0).await?;
     let location = format!("/api/admin/users/{}", user.id);
-    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(Account::from(user)))
+    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(Account::from(&user)))
 }

@@ -12,130 +12,134 @@ use uuid::Uuid;
 
 /// Every store.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct StoreList {
+pub struct StoreList {
     /// Local ones first, the main one of each role first.
-    pub(crate) stores: Vec<Store>,
+    pub stores: Vec<Store>,
 }
 
 /// A store.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct Store {
+pub struct Store {
     /// Name.
     #[schema(example = "minio")]
-    name: String,
+    pub name: String,
     /// `local` or `cloud`.
     #[schema(example = "local")]
-    role: &'static str,
+    pub role: &'static str,
     /// Whether it is the first of its role to be used.
-    main: bool,
+    pub main: bool,
     /// `up`, `down`, `draining`, `drained`, or `unknown` when no process has looked lately.
     #[schema(example = "up")]
-    state: &'static str,
+    pub state: &'static str,
     /// How the running processes see it.
-    health: StoreHealth,
+    pub health: StoreHealth,
     /// Bytes that it may hold, if that is limited.
-    capacity_bytes: Option<u64>,
+    pub capacity_bytes: Option<u64>,
     /// Bytes that it holds.
-    used_bytes: u64,
+    pub used_bytes: u64,
     /// Its replicas by state; states that do not occur are left out.
-    replicas: Vec<ReplicaCount>,
+    pub replicas: Vec<ReplicaCount>,
     /// Set while it is being emptied, and after that until it is used again.
-    drain: Option<Drain>,
+    pub drain: Option<Drain>,
 }
 
 /// How the running processes see a store.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct StoreHealth {
+pub struct StoreHealth {
     /// `up`, `down` (for at least one process), or `unknown` when none has looked lately.
     #[schema(example = "up")]
-    status: &'static str,
+    pub status: &'static str,
     /// Since when.
-    since: Option<DateTime<Utc>>,
+    pub since: Option<DateTime<Utc>>,
     /// Milliseconds of the slowest last answer.
-    latency_ms: Option<u64>,
+    pub latency_ms: Option<u64>,
     /// What the last failure was, in words.
-    last_error: Option<String>,
+    pub last_error: Option<String>,
     /// Processes that look at it.
-    observers: u64,
+    pub observers: u64,
     /// Of those, how many see it down.
-    observers_down: u64,
+    pub observers_down: u64,
     /// When one of them looked last.
-    checked_at: Option<DateTime<Utc>>,
+    pub checked_at: Option<DateTime<Utc>>,
 }
 
 /// How many replicas are in one state.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct ReplicaCount {
+pub struct ReplicaCount {
     /// State.
     #[schema(example = "present")]
-    state: &'static str,
+    pub state: &'static str,
     /// Replicas.
-    replicas: u64,
+    pub replicas: u64,
     /// Bytes of those.
-    bytes: u64,
+    pub bytes: u64,
 }
 
 /// How far the emptying of a store is.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct Drain {
+pub struct Drain {
+    /// The store.
+    #[schema(example = "minio")]
+    pub store: String,
     /// When it was asked for.
-    requested_at: DateTime<Utc>,
+    pub requested_at: DateTime<Utc>,
     /// Who asked for it; none for the command line.
-    requested_by: Option<Uuid>,
+    pub requested_by: Option<Uuid>,
     /// Replicas that it had then.
-    replicas_total: u64,
+    pub replicas_total: u64,
     /// Bytes of those.
-    bytes_total: u64,
+    pub bytes_total: u64,
     /// Replicas that are still there.
-    replicas_left: u64,
+    pub replicas_left: u64,
     /// Bytes of those.
-    bytes_left: u64,
+    pub bytes_left: u64,
     /// What it waits for, in words.
-    waits_for: Option<String>,
+    pub waits_for: Option<String>,
     /// When nothing was left.
-    finished_at: Option<DateTime<Utc>>,
+    pub finished_at: Option<DateTime<Utc>>,
 }
 
 impl Drain {
-    fn of(drain: drains::Drain, replicas_left: u64, bytes_left: u64) -> Self {
+    fn new(drain: &drains::Drain, replicas_left: u64, bytes_left: u64) -> Self {
         Self {
+            store: drain.store.clone(),
             requested_at: drain.requested_at,
             requested_by: drain.requested_by.map(|user| user.0),
             replicas_total: unsigned(drain.replicas_total),
             bytes_total: unsigned(drain.bytes_total),
             replicas_left,
             bytes_left,
-            waits_for: drain.waits_for,
+            waits_for: drain.waits_for.clone(),
             finished_at: drain.finished_at,
         }
     }
 }
 
-impl From<Draining> for Drain {
-    fn from(draining: Draining) -> Self {
-        Self::of(draining.drain, unsigned(draining.left.replicas), unsigned(draining.left.bytes))
+impl From<&Draining> for Drain {
+    fn from(draining: &Draining) -> Self {
+        Self::new(&draining.drain, unsigned(draining.left.replicas), unsigned(draining.left.bytes))
     }
 }
 
-impl From<StoreView> for Store {
-    fn from(view: StoreView) -> Self {
+impl From<&StoreView> for Store {
+    fn from(view: &StoreView) -> Self {
         let (replicas_left, bytes_left) = view.left();
         Self {
+            name: view.name.clone(),
             role: view.role.as_str(),
             main: view.is_main,
             state: view.state(),
-            health: StoreHealth::of(view.health_word(), view.health.as_ref()),
+            health: StoreHealth::new(view.health_word(), view.health.as_ref()),
             capacity_bytes: view.capacity,
             used_bytes: view.used(),
             replicas: view.states.iter().map(ReplicaCount::from).collect(),
-            drain: view.drain.map(|drain| Drain::of(drain, replicas_left, bytes_left)),
-            name: view.name,
+            drain: view.drain.as_ref().map(|drain| Drain::new(drain, replicas_left, bytes_left)),
         }
     }
 }
 
 impl StoreHealth {
-    fn of(status: &'static str, opinion: Option<&store_health::Opinion>) -> Self {
+    fn new(status: &'static str, opinion: Option<&store_health::Opinion>) -> Self {
         Self {
             status,
             since: opinion.and_then(|opinion| opinion.since),
@@ -151,5 +155,19 @@ impl StoreHealth {
 impl From<&StateCount> for ReplicaCount {
     fn from(row: &StateCount) -> Self {
         Self { state: row.state.as_str(), replicas: unsigned(row.replicas), bytes: unsigned(row.bytes) }
+    }
+}
+
+/// How many replicas of a store are in one state.
+#[derive(Serialize)]
+pub struct StoreReplicaCount {
+    store: String,
+    #[serde(flatten)]
+    count: ReplicaCount,
+}
+
+impl From<&StateCount> for StoreReplicaCount {
+    fn from(row: &StateCount) -> Self {
+        Self { store: row.store.clone(), count: ReplicaCount::from(row) }
     }
 }

@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use nightferry_core::tiering::catalog::{Counts, Rebuilt, Report, Snapshot};
+use nightferry_core::tiering::catalog::{Counts, Listed, Rebuilt, Report, Snapshot};
 use serde::Serialize;
 
 /// What is known of snapshots of the catalogue.
 #[derive(Debug, Serialize)]
-pub(crate) struct SnapshotStateDocument {
-    snapshot: Option<SnapshotDocument>,
+pub struct SnapshotState {
+    snapshot: Option<WrittenSnapshot>,
     failed: Option<String>,
     failing_since: Option<DateTime<Utc>>,
 }
 
-impl SnapshotStateDocument {
-    pub(crate) fn of(report: Option<&Report>) -> Self {
+impl From<Option<&Report>> for SnapshotState {
+    fn from(report: Option<&Report>) -> Self {
         Self {
-            snapshot: report.and_then(|report| report.snapshot.as_ref()).map(SnapshotDocument::of),
+            snapshot: report.and_then(|report| report.snapshot.as_ref()).map(WrittenSnapshot::from),
             failed: report.and_then(|report| report.failed.clone()),
             failing_since: report.and_then(|report| report.failing_since),
         }
@@ -27,7 +27,7 @@ impl SnapshotStateDocument {
 
 /// A snapshot that was written.
 #[derive(Debug, Serialize)]
-pub(crate) struct SnapshotDocument {
+pub struct WrittenSnapshot {
     store: String,
     key: String,
     taken_at: DateTime<Utc>,
@@ -37,8 +37,8 @@ pub(crate) struct SnapshotDocument {
     millis: u64,
 }
 
-impl SnapshotDocument {
-    pub(crate) fn of(snapshot: &Snapshot) -> Self {
+impl From<&Snapshot> for WrittenSnapshot {
+    fn from(snapshot: &Snapshot) -> Self {
         Self {
             store: snapshot.store.clone(),
             key: snapshot.key.clone(),
@@ -51,9 +51,26 @@ impl SnapshotDocument {
     }
 }
 
+/// A snapshot that lies in the cloud store. Whether it can be believed shows only when it is read.
+#[derive(Debug, Serialize)]
+pub struct ListedSnapshot {
+    /// Key.
+    pub key: String,
+    /// The moment that it shows.
+    pub taken_at: DateTime<Utc>,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+impl From<&Listed> for ListedSnapshot {
+    fn from(snapshot: &Listed) -> Self {
+        Self { key: snapshot.key.to_string(), taken_at: snapshot.taken_at, bytes: snapshot.bytes }
+    }
+}
+
 /// What was rebuilt.
 #[derive(Debug, Serialize)]
-pub(crate) struct RebuiltDocument {
+pub struct RebuiltCatalog {
     snapshot: Option<String>,
     taken_at: Option<DateTime<Utc>>,
     restored: Counts,
@@ -74,8 +91,8 @@ pub(crate) struct RebuiltDocument {
     millis: u64,
 }
 
-impl RebuiltDocument {
-    pub(crate) fn of(rebuilt: &Rebuilt) -> Self {
+impl From<&Rebuilt> for RebuiltCatalog {
+    fn from(rebuilt: &Rebuilt) -> Self {
         Self {
             snapshot: rebuilt.snapshot.clone(),
             taken_at: rebuilt.taken_at,

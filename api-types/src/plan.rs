@@ -4,44 +4,44 @@ use chrono::{DateTime, Utc};
 use nightferry_core::db::plans::Item;
 use nightferry_core::db::runs::RunScope;
 use nightferry_core::db::unsigned;
+use nightferry_core::error::{Error, Result};
 use nightferry_core::ids::{FileId, FolderId, UserId};
+use nightferry_core::tiering::money::Money;
 use nightferry_core::tiering::plan::{Part, PlanView};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::error_response::{ApiError, Result};
-
 /// What a plan is limited to. Empty: everything.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct MakePlan {
+pub struct MakePlan {
     /// Only files of this account.
-    user_id: Option<Uuid>,
+    pub user_id: Option<Uuid>,
     /// Only files in this folder.
-    folder_id: Option<Uuid>,
+    pub folder_id: Option<Uuid>,
     /// Only these files.
-    file_ids: Option<Vec<Uuid>>,
+    pub file_ids: Option<Vec<Uuid>>,
     /// Also what was given up before.
-    retry_failed: bool,
+    pub retry_failed: bool,
 }
 
 impl MakePlan {
     /// The same for the domain.
-    pub(crate) fn scope(self) -> Result<RunScope> {
+    pub fn scope(self) -> Result<RunScope> {
         scope(self.user_id, self.folder_id, self.file_ids, self.retry_failed)
     }
 }
 
 /// What a plan or a run is limited to, for the domain.
-pub(super) fn scope(
+pub fn scope(
     user_id: Option<Uuid>,
     folder_id: Option<Uuid>,
     file_ids: Option<Vec<Uuid>>,
     retry_failed: bool,
 ) -> Result<RunScope> {
     if file_ids.as_ref().is_some_and(Vec::is_empty) {
-        return Err(ApiError::field("file_ids", "must name at least one file, or be left out"));
+        return Err(Error::field("file_ids", "must name at least one file, or be left out"));
     }
     Ok(RunScope {
         user_id: user_id.map(UserId),
@@ -54,95 +54,96 @@ pub(super) fn scope(
 
 /// What a run would do, and a page of its copies.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct SyncPlan {
+pub struct SyncPlan {
     /// Id, for asking for a run of exactly this.
-    plan_id: Uuid,
+    pub plan_id: Uuid,
     /// When it was made.
-    created_at: DateTime<Utc>,
+    pub created_at: DateTime<Utc>,
     /// Until when it can be carried out.
-    expires_at: DateTime<Utc>,
+    pub expires_at: DateTime<Utc>,
     /// Copies to make.
-    files: u64,
+    pub files: u64,
     /// Bytes to move.
-    bytes: u64,
+    pub bytes: u64,
     /// PUT requests, those of parts included.
-    requests: u64,
+    pub requests: u64,
     /// Seconds at the rate of recent runs; none while no run has been measured.
-    seconds: Option<u64>,
+    pub seconds: Option<u64>,
     /// What the copies cost in a month, as a decimal number; none where a price is not known.
     #[schema(example = "12.3400")]
-    monthly_cost: Option<String>,
+    pub monthly_cost: Option<String>,
     /// What the requests cost; none where a price is not known.
-    request_cost: Option<String>,
+    pub request_cost: Option<String>,
     /// What it would cost to read all of it back; none where a price is not known.
-    egress_cost: Option<String>,
+    pub egress_cost: Option<String>,
     /// Of the costs.
     #[schema(example = "USD")]
-    currency: String,
+    pub currency: String,
     /// The same by rule, store and storage class.
-    rules: Vec<PlanRule>,
+    pub rules: Vec<PlanRule>,
     /// What may not be expected.
-    warnings: Vec<String>,
+    pub warnings: Vec<String>,
     /// The copies.
-    items: Vec<PlanItem>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Vec<PlanItem>, required = true)]
+    pub items: Option<Vec<PlanItem>>,
     /// For the next page of copies; none on the last one.
-    next_cursor: Option<String>,
+    pub next_cursor: Option<String>,
 }
 
 /// What a plan copies by one rule into one storage class of one store.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct PlanRule {
+pub struct PlanRule {
     /// The rule.
-    rule: String,
+    pub rule: String,
     /// Destination.
-    store: String,
+    pub store: String,
     /// Storage class of the copies.
-    storage_class: String,
+    pub storage_class: String,
     /// What becomes of the local copies: `never` freed, or after a time.
     #[schema(example = "30d")]
-    free_local_after: String,
+    pub free_local_after: String,
     /// Copies to make.
-    files: u64,
+    pub files: u64,
     /// Bytes to move.
-    bytes: u64,
+    pub bytes: u64,
     /// PUT requests.
-    requests: u64,
+    pub requests: u64,
     /// What the copies cost in a month.
-    monthly_cost: Option<String>,
+    pub monthly_cost: Option<String>,
     /// What the requests cost.
-    request_cost: Option<String>,
+    pub request_cost: Option<String>,
     /// What it would cost to read them back.
-    egress_cost: Option<String>,
+    pub egress_cost: Option<String>,
 }
 
 /// One copy of a plan.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct PlanItem {
+pub struct PlanItem {
     /// A file that has these bytes as a version.
-    file_id: Option<Uuid>,
+    pub file_id: Option<Uuid>,
     /// Its name.
-    filename: Option<String>,
+    pub filename: Option<String>,
     /// The version.
-    version: Option<i32>,
+    pub version: Option<i32>,
     /// Its object.
-    object_id: Uuid,
+    pub object_id: Uuid,
     /// Size in bytes.
-    size: u64,
+    pub size: u64,
     /// The rule that decided.
-    rule: String,
+    pub rule: String,
     /// Destination.
-    store: String,
+    pub store: String,
     /// Storage class, where the rule names one.
-    storage_class: Option<String>,
+    pub storage_class: Option<String>,
     /// Copies with a higher one are made first.
-    priority: i16,
+    pub priority: i16,
 }
 
 impl SyncPlan {
-    /// With a page of its copies.
-    pub(crate) fn of(view: &PlanView, currency: &str, items: Vec<Item>, next_cursor: Option<String>) -> Self {
-        let text =
-            |money: Option<nightferry_core::tiering::money::Money>| money.map(|money| money.to_string());
+    /// A plan without its copies.
+    pub fn new(view: &PlanView, currency: &str) -> Self {
+        let sum = |of: fn(&Part) -> Option<Money>| text(view.sum(of));
         Self {
             plan_id: view.plan.id.0,
             created_at: view.plan.created_at,
@@ -151,16 +152,20 @@ impl SyncPlan {
             bytes: view.bytes,
             requests: view.requests,
             seconds: view.needs.map(|time| time.as_secs()),
-            monthly_cost: text(view.sum(|part| part.monthly)),
-            request_cost: text(view.sum(|part| part.requests)),
-            egress_cost: text(view.sum(|part| part.egress)),
+            monthly_cost: sum(|part| part.monthly),
+            request_cost: sum(|part| part.requests),
+            egress_cost: sum(|part| part.egress),
             currency: currency.to_owned(),
             rules: view.parts.iter().map(PlanRule::from).collect(),
             warnings: view.warnings.clone(),
-            items: items.into_iter().map(PlanItem::from).collect(),
-            next_cursor,
+            items: None,
+            next_cursor: None,
         }
     }
+}
+
+fn text(money: Option<Money>) -> Option<String> {
+    money.map(|money| money.to_string())
 }
 
 impl From<&Part> for PlanRule {
@@ -174,24 +179,24 @@ impl From<&Part> for PlanRule {
             files: unsigned(group.files),
             bytes: unsigned(group.bytes),
             requests: unsigned(group.requests),
-            monthly_cost: part.monthly.map(|money| money.to_string()),
-            request_cost: part.requests.map(|money| money.to_string()),
-            egress_cost: part.egress.map(|money| money.to_string()),
+            monthly_cost: text(part.monthly),
+            request_cost: text(part.requests),
+            egress_cost: text(part.egress),
         }
     }
 }
 
-impl From<Item> for PlanItem {
-    fn from(item: Item) -> Self {
+impl From<&Item> for PlanItem {
+    fn from(item: &Item) -> Self {
         Self {
             file_id: item.file_id.map(|file| file.0),
-            filename: item.filename,
+            filename: item.filename.clone(),
             version: item.version,
             object_id: item.object_id.0,
             size: unsigned(item.size),
-            rule: item.rule,
-            store: item.store,
-            storage_class: item.storage_class,
+            rule: item.rule.clone(),
+            store: item.store.clone(),
+            storage_class: item.storage_class.clone(),
             priority: item.priority,
         }
     }

@@ -2,36 +2,35 @@
 
 use chrono::{DateTime, Duration, Utc};
 use nightferry_core::auth::permission::Scope;
-use nightferry_core::auth::personal_token::{Wanted, scopes_of};
+use nightferry_core::auth::personal_token::{Wanted, is_live, scopes_of};
 use nightferry_core::db::personal_tokens::PersonalToken;
+use nightferry_core::error::{Error, Result};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::error_response::{ApiError, Result};
-
 /// What a personal access token is wanted for.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct MakeToken {
+pub struct MakeToken {
     /// What to call it, 1 to 100 characters.
     #[schema(example = "nightly backup of the laptop")]
-    pub(crate) name: String,
+    pub name: String,
     /// What it may do: `files:read`, `files:write`, `sync`, `admin`.
     #[schema(example = json!(["files:read"]))]
-    pub(crate) scopes: Vec<String>,
+    pub scopes: Vec<String>,
     /// Its life in seconds, at least 60; without one it works until it is revoked.
     #[serde(default)]
-    pub(crate) expires_in: Option<u32>,
+    pub expires_in: Option<u32>,
 }
 
 impl MakeToken {
     /// The same in the domain's words.
-    pub(crate) fn wanted(self) -> Result<Wanted> {
+    pub fn wanted(self) -> Result<Wanted> {
         let scopes: std::result::Result<Vec<Scope>, _> =
             self.scopes.iter().map(|name| name.parse()).collect();
-        let scopes = scopes.map_err(|error| ApiError::field("scopes", format!("{error}")))?;
+        let scopes = scopes.map_err(|error| Error::field("scopes", format!("{error}")))?;
         let expires_in = self.expires_in.map(|seconds| Duration::seconds(i64::from(seconds)));
         Ok(Wanted { name: self.name, scopes, expires_in })
     }
@@ -39,28 +38,38 @@ impl MakeToken {
 
 /// A personal access token, without its secret.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct TokenView {
+pub struct TokenView {
     /// Id.
-    pub(crate) id: Uuid,
+    pub id: Uuid,
     /// What its maker calls it.
-    pub(crate) name: String,
+    pub name: String,
     /// What it may do.
     #[schema(value_type = Vec<String>)]
-    pub(crate) scopes: Vec<Scope>,
+    pub scopes: Vec<Scope>,
+    /// `active`, `expired` or `revoked`.
+    #[schema(example = "active")]
+    pub state: &'static str,
     /// When it was made.
-    pub(crate) created_at: DateTime<Utc>,
+    pub created_at: DateTime<Utc>,
     /// When it stops working; none: never.
-    pub(crate) expires_at: Option<DateTime<Utc>>,
+    pub expires_at: Option<DateTime<Utc>>,
     /// When it was last used, to about ten minutes.
-    pub(crate) last_used_at: Option<DateTime<Utc>>,
+    pub last_used_at: Option<DateTime<Utc>>,
 }
 
-impl From<PersonalToken> for TokenView {
-    fn from(row: PersonalToken) -> Self {
+impl TokenView {
+    /// Shows a token as it is at the time `now`.
+    pub fn new(row: &PersonalToken, now: DateTime<Utc>) -> Self {
+        let state = match row.revoked_at {
+            Some(_) => "revoked",
+            None if is_live(row, now) => "active",
+            None => "expired",
+        };
         Self {
             id: row.id.0,
-            scopes: scopes_of(&row),
-            name: row.name,
+            name: row.name.clone(),
+            scopes: scopes_of(row),
+            state,
             created_at: row.created_at,
             expires_at: row.expires_at,
             last_used_at: row.last_used_at,
@@ -70,25 +79,25 @@ impl From<PersonalToken> for TokenView {
 
 /// All of somebody's personal access tokens.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct TokenList {
+pub struct TokenList {
     /// The tokens.
-    pub(crate) tokens: Vec<TokenView>,
+    pub tokens: Vec<TokenView>,
 }
 
 /// A new personal access token.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct MadeToken {
+pub struct MadeToken {
     /// The secret: goes into `Authorization: Bearer …`. It is told this once.
     #[schema(example = "nf_pat_…")]
-    pub(crate) token: String,
+    pub token: String,
     /// The token.
     #[serde(flatten)]
-    pub(crate) view: TokenView,
+    pub view: TokenView,
 }
 
 impl MadeToken {
     /// Shows a token with its secret.
-    pub(crate) fn new(secret: &SecretString, row: PersonalToken) -> Self {
-        Self { token: secret.expose_secret().to_owned(), view: TokenView::from(row) }
+    pub fn new(secret: &SecretString, view: TokenView) -> Self {
+        Self { token: secret.expose_secret().to_owned(), view }
     }
 }

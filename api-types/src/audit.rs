@@ -1,0 +1,108 @@
+//! The audit log.
+
+use chrono::{DateTime, Utc};
+use nightferry_core::db::audit::Written;
+use nightferry_core::db::enums::AuditActor;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+/// One act.
+#[derive(Serialize, ToSchema)]
+pub struct AuditEvent {
+    /// Id.
+    pub id: Uuid,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Who.
+    pub actor: Actor,
+    /// What, as `noun.verb`.
+    #[schema(example = "user.role")]
+    pub action: String,
+    /// Kind of the thing acted on.
+    pub target_type: String,
+    /// Its id.
+    pub target_id: String,
+    /// Address of the client; none for the CLI and the service itself.
+    pub ip: Option<String>,
+    /// The client, as it names itself.
+    pub user_agent: Option<String>,
+    /// Anything else.
+    #[schema(value_type = Object)]
+    pub detail: serde_json::Value,
+}
+
+/// Who acted.
+#[derive(Serialize, ToSchema)]
+pub struct Actor {
+    /// What kind of actor.
+    #[schema(value_type = ActorKind)]
+    pub kind: AuditActor,
+    /// Which account, of a `user`.
+    pub id: Option<Uuid>,
+    /// Its email address.
+    pub email: Option<String>,
+}
+
+/// What kind of actor.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum ActorKind {
+    /// Somebody with an account.
+    User,
+    /// An operator at the machine, with the admin CLI.
+    Cli,
+    /// The service itself: a schedule, a worker.
+    System,
+    /// Somebody who has not signed in.
+    Anonymous,
+}
+
+impl From<&(Written, Option<String>)> for AuditEvent {
+    fn from((event, email): &(Written, Option<String>)) -> Self {
+        let filled = |text: &String| (!text.is_empty()).then(|| text.clone());
+        Self {
+            id: event.id,
+            at: event.at,
+            actor: Actor { kind: event.kind(), id: event.actor_id.map(|id| id.0), email: email.clone() },
+            action: event.action.clone(),
+            target_type: event.target_type.clone(),
+            target_id: event.target_id.clone(),
+            ip: filled(&event.ip),
+            user_agent: filled(&event.user_agent),
+            detail: event.detail.clone(),
+        }
+    }
+}
+
+/// A page of the audit log.
+#[derive(Serialize, ToSchema)]
+pub struct AuditPage {
+    /// Newest first.
+    pub events: Vec<AuditEvent>,
+    /// Where the next page starts; none at the end.
+    pub next_cursor: Option<String>,
+}
+
+/// Which acts.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AuditQuery {
+    /// An account's id or email address, or `user`, `cli`, `system`, `anonymous` for all of a kind.
+    pub actor: Option<String>,
+    /// An action such as `user.role`, or all of a noun: `session.*`.
+    pub action: Option<String>,
+    /// A kind of thing, such as `file`.
+    pub target_type: Option<String>,
+    /// The id of a thing.
+    pub target_id: Option<String>,
+    /// RFC 3339; acts from then on.
+    pub since: Option<String>,
+    /// RFC 3339; acts before.
+    pub until: Option<String>,
+    /// 1 to 200; 50 when absent.
+    pub limit: Option<String>,
+    /// `next_cursor` of the page before, with the same filters.
+    pub cursor: Option<String>,
+}

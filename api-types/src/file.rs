@@ -1,0 +1,237 @@
+//! Files.
+
+use chrono::{DateTime, Utc};
+use nightferry_core::file::details::FileView;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+/// A file with its current version.
+#[derive(Serialize, ToSchema)]
+#[allow(clippy::struct_field_names, reason = "the contract's names")]
+pub struct File {
+    /// Id.
+    pub id: Uuid,
+    /// Name.
+    pub filename: String,
+    /// Name at the first upload.
+    pub original_filename: String,
+    /// Folder it is in.
+    pub folder_id: Uuid,
+    /// Owner.
+    pub owner_id: Uuid,
+    /// Size in bytes.
+    pub file_size: i64,
+    /// MIME type.
+    pub content_type: String,
+    /// SHA-256 of the bytes, hex.
+    sha256: String,
+    /// Number of the current version.
+    pub version: i32,
+    /// Name of the store that is its home.
+    #[schema(example = "minio")]
+    pub storage_location: String,
+    /// Names of the stores that hold it, verified.
+    pub locations: Vec<String>,
+    /// This service's own download address.
+    pub access_url: String,
+    /// Outcome of the malware scan.
+    pub scan_status: String,
+    /// Whether there is a thumbnail.
+    pub has_thumbnail: bool,
+    /// Never freed locally while set.
+    pub pinned: bool,
+    /// When the current version was uploaded.
+    pub uploaded_at: DateTime<Utc>,
+    /// When the cloud copy was verified.
+    pub synced_at: Option<DateTime<Utc>>,
+    /// When the file was made.
+    pub created_at: DateTime<Utc>,
+    /// When anything about it last changed.
+    pub updated_at: DateTime<Utc>,
+    /// When it went to the trash.
+    pub deleted_at: Option<DateTime<Utc>>,
+}
+
+impl File {
+    /// The file as its owner sees it, at a service that is reached at `base_url`.
+    pub fn new(view: &FileView, base_url: &str) -> Self {
+        let row = &view.row;
+        Self {
+            id: row.id.0,
+            filename: row.filename.clone(),
+            original_filename: row.original_filename.clone(),
+            folder_id: row.folder_id.0,
+            owner_id: row.owner_id.0,
+            file_size: row.file_size,
+            content_type: row.content_type.clone(),
+            sha256: view.sha256.clone(),
+            version: row.current_version,
+            storage_location: row.storage_location.clone(),
+            locations: view.locations.clone(),
+            access_url: format!("{base_url}/api/files/{}/download", row.id),
+            scan_status: row.scan_status.clone(),
+            has_thumbnail: false,
+            pinned: row.pinned,
+            uploaded_at: row.uploaded_at,
+            synced_at: row.synced_at,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            deleted_at: row.deleted_at,
+        }
+    }
+}
+
+/// A page of files.
+#[derive(Serialize, ToSchema)]
+pub struct FilePage {
+    /// The files.
+    pub files: Vec<File>,
+    /// For the next page; none on the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// Which files, in which order.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListFiles {
+    /// A folder's id, or `root` for the top; everywhere when absent.
+    pub folder_id: Option<String>,
+    /// Part of the name, without regard to case.
+    pub q: Option<String>,
+    /// Name of the home store.
+    pub location: Option<String>,
+    /// MIME type; `image/*` for all of a kind.
+    pub content_type: Option<String>,
+    /// Of the trash instead of the live ones.
+    #[param(value_type = Option<bool>)]
+    pub trashed: Option<String>,
+    /// Order; by `uploaded_at` when absent.
+    #[param(value_type = Option<SortBy>, inline)]
+    pub sort: Option<String>,
+    /// Direction; when absent, `desc` by `uploaded_at`, else `asc`.
+    #[param(value_type = Option<Direction>, inline)]
+    pub order: Option<String>,
+    /// 1 to 200; 50 when absent.
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 200)]
+    pub limit: Option<String>,
+    /// `next_cursor` of the page before, with the same order.
+    pub cursor: Option<String>,
+}
+
+/// What a list of files is ordered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SortBy {
+    /// Name.
+    Name,
+    /// Size in bytes.
+    Size,
+    /// Time of the current version's upload.
+    UploadedAt,
+}
+
+/// Direction of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Smallest first.
+    Asc,
+    /// Largest first.
+    Desc,
+}
+
+/// What is to be different about a file; what is left out stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeFile {
+    /// New name.
+    pub filename: Option<String>,
+    /// Folder to move it to: an id, or `root`.
+    pub folder_id: Option<String>,
+    /// Whether its local copies are kept, of all its versions.
+    pub pinned: Option<bool>,
+}
+
+/// How to delete.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteFile {
+    /// For good, with all versions, instead of to the trash.
+    #[param(value_type = Option<bool>)]
+    pub permanent: Option<String>,
+}
+
+/// What to download.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Download {
+    /// Number of a version; the current one when absent.
+    #[param(value_type = Option<i32>, minimum = 1)]
+    pub version: Option<String>,
+    /// `inline` or `attachment`, the default.
+    #[param(value_type = Option<DispositionWord>, inline)]
+    pub disposition: Option<String>,
+}
+
+/// What a browser does with a download.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum DispositionWord {
+    /// Shows it.
+    Inline,
+    /// Saves it.
+    Attachment,
+}
+
+/// Which link is wanted.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DownloadUrlRequest {
+    /// Life of the link in seconds, 1 to 604800; 3600 when absent.
+    #[schema(minimum = 1, maximum = 604_800)]
+    pub expires_in: Option<i64>,
+    /// Number of a version; the current one when absent.
+    pub version: Option<i32>,
+}
+
+/// A link straight to a store. Whoever has it can download until it ends.
+#[derive(Serialize, ToSchema)]
+pub struct DownloadUrl {
+    /// The link.
+    pub url: String,
+    /// When it ends.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// The form of an upload; `file` comes last.
+#[derive(ToSchema)]
+pub struct UploadForm {
+    /// A folder's id, or `root`, the default.
+    #[schema(required = false)]
+    pub folder_id: String,
+    /// SHA-256 of the file, hex: refused when the bytes differ.
+    #[schema(required = false)]
+    sha256: String,
+    /// What to do when a live file of the name is in the folder.
+    #[schema(required = false)]
+    pub on_conflict: OnConflictWord,
+    /// The file, after all other fields, with its name.
+    #[schema(format = Binary, content_media_type = "application/octet-stream")]
+    pub file: String,
+}
+
+/// What to do when a live file of the name is in the folder.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase", default = "version")]
+pub enum OnConflictWord {
+    /// The upload becomes its next version.
+    Version,
+    /// The upload gets a free name.
+    Rename,
+    /// The upload is refused.
+    Fail,
+}

@@ -1,0 +1,260 @@
+//! Runs, what they gave up, and the workers that carry them.
+
+use chrono::{DateTime, Utc};
+use nightferry_core::db::enums::{RunStatus, RunTrigger};
+use nightferry_core::db::run_failures::RunFailure;
+use nightferry_core::db::runs::{self, RunScope};
+use nightferry_core::db::workers;
+use nightferry_core::error::{Error, Result};
+use nightferry_core::ids::PlanId;
+use nightferry_core::tiering::forecast::Forecast;
+use nightferry_core::tiering::run::RunView;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::plan::scope;
+
+/// What a run is limited to. Empty: everything.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StartRun {
+    /// Only files of this account.
+    pub user_id: Option<Uuid>,
+    /// Only files in this folder.
+    pub folder_id: Option<Uuid>,
+    /// Only these files.
+    pub file_ids: Option<Vec<Uuid>>,
+    /// Exactly what this plan says; nothing else may be given with it. Refused with `CONFLICT` and what changed when the
+    /// plan does not hold any more.
+    pub plan_id: Option<Uuid>,
+    /// Also what was given up before.
+    pub retry_failed: bool,
+}
+
+impl StartRun {
+    /// The same for the domain.
+    pub fn scope(self) -> Result<RunScope> {
+        let limited = self.user_id.is_some() || self.folder_id.is_some() || self.file_ids.is_some();
+        if self.plan_id.is_some() && (limited || self.retry_failed) {
+            return Err(Error::field("plan_id", "says all that the run does; leave everything else out"));
+        }
+        let limits = scope(self.user_id, self.folder_id, self.file_ids, self.retry_failed)?;
+        Ok(RunScope { plan_id: self.plan_id.map(PlanId), ..limits })
+    }
+}
+
+/// That a run was asked for, or joined.
+#[derive(Serialize, ToSchema)]
+pub struct RunAccepted {
+    /// The run.
+    pub run_id: Uuid,
+}
+
+/// One crossing.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Run {
+    /// Id.
+    pub id: Uuid,
+    /// Who asked.
+    #[schema(value_type = Trigger)]
+    pub trigger: RunTrigger,
+    /// Which account asked, if any.
+    pub requested_by: Option<Uuid>,
+    /// What it is limited to; empty: everything.
+    #[schema(value_type = Object)]
+    pub scope: serde_json::Value,
+    /// Where it stands.
+    #[schema(value_type = Status)]
+    pub status: RunStatus,
+    /// Copies planned.
+    pub files_total: i64,
+    /// Copies made and verified.
+    pub files_done: i64,
+    /// Copies given up.
+    pub files_failed: i64,
+    /// Bytes planned.
+    pub bytes_total: i64,
+    /// Bytes copied and verified.
+    pub bytes_done: i64,
+    /// When it was asked for.
+    pub created_at: DateTime<Utc>,
+    /// When a worker planned it.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it was asked to stop.
+    pub cancel_requested_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// When the next queued copy may be tried, while the run is running: after a pause, or once the transfer window
+    /// opens.
+    pub next_batch_at: Option<DateTime<Utc>>,
+    /// Why the run as a whole stopped early.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl From<&RunView> for Run {
+    fn from(view: &RunView) -> Self {
+        Self { next_batch_at: view.next_batch_at, ..Self::from(&view.run) }
+    }
+}
+
+impl From<&runs::Run> for Run {
+    fn from(run: &runs::Run) -> Self {
+        Self {
+            id: run.id.0,
+            trigger: run.trigger,
+            requested_by: run.requested_by.map(|user| user.0),
+            scope: run.scope.clone(),
+            status: run.status,
+            files_total: run.files_total,
+            files_done: run.files_done,
+            files_failed: run.files_failed,
+            bytes_total: run.bytes_total,
+            bytes_done: run.bytes_done,
+            created_at: run.created_at,
+            started_at: run.started_at,
+            cancel_requested_at: run.cancel_requested_at,
+            finished_at: run.finished_at,
+            next_batch_at: None,
+            error: run.error.clone(),
+        }
+    }
+}
+
+/// A page of runs, newest first.
+#[derive(Serialize, ToSchema)]
+pub struct RunPage {
+    /// The runs.
+    pub runs: Vec<Run>,
+    /// For the next page; none on the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// A page of what a run gave up.
+#[derive(Serialize, ToSchema)]
+pub struct FailurePage {
+    /// The failures, oldest first.
+    pub failures: Vec<Failure>,
+    /// For the next page; none on the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// Something that a run gave up.
+#[derive(Serialize, ToSchema)]
+pub struct Failure {
+    /// Id.
+    pub id: Uuid,
+    /// The file, if it still exists.
+    pub file_id: Option<Uuid>,
+    /// Its name.
+    pub filename: Option<String>,
+    /// The object of its version.
+    pub object_id: Uuid,
+    /// Where it was to be copied.
+    pub store: String,
+    /// How often it was tried.
+    pub attempts: i32,
+    /// Why it was given up.
+    pub error: String,
+    /// When.
+    pub created_at: DateTime<Utc>,
+}
+
+impl From<&RunFailure> for Failure {
+    fn from(row: &RunFailure) -> Self {
+        Self {
+            id: row.id,
+            file_id: row.file_id.map(|id| id.0),
+            filename: row.filename.clone(),
+            object_id: row.object_id.0,
+            store: row.store.clone(),
+            attempts: row.attempts,
+            error: row.error.clone(),
+            created_at: row.created_at,
+        }
+    }
+}
+
+/// Who asked for a run.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum Trigger {
+    /// The schedule.
+    Schedule,
+    /// The admin CLI.
+    Cli,
+    /// This API.
+    Api,
+}
+
+/// Where a run stands.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum Status {
+    /// Waits for a worker.
+    Queued,
+    /// Under way.
+    Running,
+    /// Everything crossed.
+    Succeeded,
+    /// Something crossed, something failed.
+    Partial,
+    /// Nothing crossed although something should have.
+    Failed,
+    /// Stopped on request.
+    Cancelled,
+}
+
+/// A worker process.
+#[derive(Debug, Serialize)]
+pub struct Worker {
+    id: Uuid,
+    host: String,
+    pid: i32,
+    version: String,
+    state: String,
+    up: bool,
+    started_at: DateTime<Utc>,
+    heartbeat_at: DateTime<Utc>,
+    stores_down: Vec<String>,
+}
+
+impl Worker {
+    /// A worker that is `up` or has fallen silent.
+    pub fn new(row: &workers::Worker, up: bool) -> Self {
+        Self {
+            id: row.id.0,
+            host: row.host.clone(),
+            pid: row.pid,
+            version: row.version.clone(),
+            state: row.state.clone(),
+            up,
+            started_at: row.started_at,
+            heartbeat_at: row.heartbeat_at,
+            stores_down: row.waits_for().into_iter().map(str::to_owned).collect(),
+        }
+    }
+}
+
+/// What is left of the active run, and how long it takes.
+#[derive(Debug, Serialize)]
+pub struct Backlog {
+    files: u64,
+    bytes: u64,
+    needs_seconds: Option<u64>,
+    window_seconds: Option<u64>,
+    exceeds_window: bool,
+}
+
+impl From<&Forecast> for Backlog {
+    fn from(forecast: &Forecast) -> Self {
+        Self {
+            files: forecast.files,
+            bytes: forecast.bytes,
+            needs_seconds: forecast.needs.map(|time| time.as_secs()),
+            window_seconds: forecast.window.map(|time| time.as_secs()),
+            exceeds_window: forecast.exceeds_window(),
+        }
+    }
+}
