@@ -13,6 +13,7 @@ pub mod error;
 pub mod file;
 pub mod health;
 pub mod ids;
+pub mod object_key;
 pub mod retry;
 pub mod step;
 pub mod store;

@@ -11,7 +11,6 @@ mod chunked;
 mod error;
 mod get;
 mod http;
-mod key;
 mod label;
 mod list;
 mod multipart;
@@ -33,6 +32,7 @@ use s3::region::Region;
 use secrecy::ExposeSecret as _;
 
 use crate::encryption::Keyring;
+pub use crate::object_key::{NAME_LIMIT, ObjectKey, ParseKeyError, SNAPSHOT_PREFIX};
 
 pub use archive::{RestoreAnswer, RestoreStatus, is_archive_class};
 pub use body::{Body, BodyLengthError};
@@ -40,7 +40,6 @@ pub use error::{BoxError, StoreError, StoreErrorKind, Verdict};
 pub use get::{ByteRange, GetObject, ObjectBody};
 pub(crate) use http::install_crypto;
 pub use http::{CONNECT_DEADLINE, HttpClient, HttpClientError};
-pub use key::{NAME_LIMIT, ObjectKey, ParseKeyError, SNAPSHOT_PREFIX};
 pub use label::{Label, Shared};
 pub use list::{LIST_LIMIT, ListPage, ListedObject, ListedUpload};
 pub use multipart::{CompletedPart, PartReceipt, UploadId};
