@@ -18,8 +18,8 @@ use nightferry_core::context::Context;
 use nightferry_core::db;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::UserRole;
-use nightferry_core::file::upload::{BodyError, Incoming};
 use nightferry_core::ids::UserId;
+use nightferry_core::object::write::{BodyError, Incoming};
 use tempfile::TempDir;
 
 /// Email of the account that owns every file.

@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod auth;
+pub mod catalog;
 pub mod checksum;
 pub mod clock;
 pub mod config;
@@ -11,13 +12,13 @@ pub mod db;
 pub mod encryption;
 pub mod error;
 pub mod file;
-pub mod health;
 pub mod ids;
+pub mod object;
 pub mod object_key;
 pub mod retry;
+pub mod services;
 pub mod step;
 pub mod store;
 pub mod stores;
 pub mod telemetry;
 pub mod tiering;
-pub mod vault;

@@ -15,6 +15,7 @@ use crate::db::replicas::{self, Eviction, EvictionClaim, Order, Spare};
 use crate::db::{drains, objects, unsigned};
 use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
+use crate::object::verify::{self, Expected, Unproved};
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreRole};
 
@@ -22,7 +23,6 @@ use super::drain;
 use super::patience::patiently;
 use super::policy;
 use super::repair;
-use super::verify::{self, Expected, Unproved};
 
 /// Copies freed in one batch.
 const BATCH: i64 = 100;
@@ -283,7 +283,7 @@ impl Freeing<'_> {
 
     /// Whether nothing speaks against reading from a store.
     fn can_be_read_in(&self, store: &str) -> bool {
-        self.context.stores.get(store).is_some() && self.context.health.is_well(store)
+        self.context.stores.get(store).is_some() && self.context.stores.health().is_well(store)
     }
 
     /// Ends an eviction without freeing. What turned out to be gone is lost like any other copy.
