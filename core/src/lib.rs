@@ -4,21 +4,17 @@
 pub mod audit;
 pub mod auth;
 pub mod catalog;
-pub mod checksum;
-pub mod clock;
 pub mod config;
 pub mod context;
 pub mod db;
-pub mod encryption;
 pub mod error;
 pub mod file;
 pub mod ids;
 pub mod object;
-pub mod object_key;
-pub mod retry;
 pub mod services;
-pub mod step;
 pub mod store;
 pub mod stores;
 pub mod telemetry;
 pub mod tiering;
+
+pub use nightferry_ground::{checksum, clock, encryption, object_key, retry, step};

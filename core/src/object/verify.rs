@@ -75,10 +75,10 @@ impl Form {
     }
 }
 
-impl ObjectDigest {
-    /// What a store must answer of these bytes, lying there as they are.
-    pub fn expected(&self) -> Form {
-        Expected { size: self.size, sha256: self.sha256, crc64nvme: self.crc64nvme }.plain()
+impl From<&ObjectDigest> for Form {
+    /// These bytes, lying in a store as they are.
+    fn from(digest: &ObjectDigest) -> Self {
+        Expected { size: digest.size, sha256: digest.sha256, crc64nvme: digest.crc64nvme }.plain()
     }
 }
 

@@ -22,7 +22,7 @@ use crate::db::enums::ObjectState;
 use crate::db::objects::{self, NewUpload};
 use crate::error::{Error, Result};
 use crate::ids::{ObjectId, UserId};
-use crate::object::verify;
+use crate::object::verify::{self, Form};
 use crate::store::{
     Body, BoxError, CompletedPart, Gathering, Label, ObjectKey, Pieces, PutOptions, Store, StoreError,
     UploadId,
@@ -226,7 +226,7 @@ impl<'c> ObjectWriter<'c> {
             StoreError::retry,
         )
         .await?;
-        verify::prove(&self.store, &self.key, &receipt, &digest.expected(), None).await?;
+        verify::prove(&self.store, &self.key, &receipt, &Form::from(&digest), None).await?;
         Ok((digest, receipt.etag))
     }
 
@@ -366,7 +366,7 @@ impl<'c> ObjectWriter<'c> {
         self.parts.sort_unstable_by_key(|part| part.number);
         let crc = Some(digest.crc64nvme);
         let receipt = self.store.complete_multipart(&self.key, &upload, &self.parts, crc).await?;
-        verify::prove(&self.store, &self.key, &receipt, &digest.expected(), None).await?;
+        verify::prove(&self.store, &self.key, &receipt, &Form::from(&digest), None).await?;
         Ok((digest, receipt.etag))
     }
 
