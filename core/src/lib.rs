@@ -12,9 +12,9 @@ pub mod file;
 pub mod ids;
 pub mod object;
 pub mod services;
-pub mod store;
 pub mod stores;
 pub mod telemetry;
 pub mod tiering;
 
 pub use nightferry_ground::{checksum, clock, encryption, object_key, retry, step};
+pub use nightferry_store as store;
