@@ -11,6 +11,7 @@ mod copy_whole;
 pub mod departure;
 pub mod drain;
 pub mod evict;
+mod evidence;
 pub mod fetch;
 pub mod forecast;
 mod label;
