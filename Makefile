@@ -28,7 +28,7 @@ build: ## build the release binaries into target/release
 	cargo build --workspace --release --locked
 
 test: ## unit tests and the integration tests, on servers they start themselves
-	cargo test --workspace --no-fail-fast
+	@scripts/test
 
 test-minio: ## the store contract and the tiering tests on a real MinIO (needs Go)
 	@scripts/test-minio
