@@ -9,10 +9,10 @@ use crate::db::replicas::{self, Replica};
 use crate::db::{objects, unsigned};
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
+use crate::object::verify::{self, Expected, Form, Unproved};
 use crate::store::{ObjectKey, Store, StoreError, StoreRole};
 
 use super::repair;
-use super::verify::{self, Expected, Form, Unproved};
 
 /// What a look at the other copies of an object showed.
 #[derive(Debug)]
@@ -46,11 +46,11 @@ pub(super) async fn seek(context: &Context, object: ObjectId, stores: &[String])
         };
         match verify::prove_untouched(store, &key, &form(&facts, replica)?, replica.etag.as_deref()).await {
             Ok(()) => {
-                context.health.answered(&replica.store, context.clock.now(), None);
+                context.stores.health().answered(&replica.store, context.clock.now(), None);
                 return Ok(Evidence::Seen);
             }
             Err(Unproved::Store(error)) => {
-                context.health.failed(&error, context.clock.now());
+                context.stores.health().failed(&error, context.clock.now());
                 evidence = Evidence::Unknown(Some(error));
             }
             Err(found @ (Unproved::Missing(_) | Unproved::Wrong { .. })) => {
@@ -87,7 +87,7 @@ pub(super) async fn is_whole(context: &Context, store: &Store, object: ObjectId)
 
 /// A store whose answer counts now: configured, and nothing speaks against it.
 fn usable<'c>(context: &'c Context, name: &str) -> Option<&'c Store> {
-    context.stores.get(name).filter(|_| context.health.is_well(name))
+    context.stores.get(name).filter(|_| context.stores.health().is_well(name))
 }
 
 fn expected(facts: &Object) -> Result<Expected> {

@@ -6,13 +6,13 @@ use crate::db::replicas::{self, Facts, Known, Spare};
 use crate::db::{signed, unsigned};
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId};
+use crate::object::verify::QUICK_RETRY;
 use crate::retry;
 use crate::step::{self, Step};
 use crate::store::{ListedObject, ObjectHead, ObjectKey, SNAPSHOT_PREFIX, StoreError, StoreRole};
 use crate::tiering::evict::Freeing;
 use crate::tiering::patience::patiently;
 use crate::tiering::repair;
-use crate::tiering::verify::QUICK_RETRY;
 
 use super::Reconciler;
 use super::report::{Event, Finding, Kind, Outcome};

@@ -7,8 +7,8 @@ use crate::checksum::{Crc64Nvme, ObjectDigest, Sha256};
 use crate::encryption::{Seal, sealed_size};
 use crate::retry::RetryPolicy;
 use crate::store::{ObjectKey, PutReceipt, Store, StoreError, Verdict};
-use crate::vault::{self, Wanted};
 
+use super::crypto::{self, ObjectRef};
 use super::pace::Pace;
 
 /// For requests whose body is at hand: a few tries within a second or two, before the caller is told.
@@ -70,15 +70,15 @@ impl Form {
         if self.seal.is_none() { Some(self.expected.crc64nvme) } else { self.sealed_crc64nvme }
     }
 
-    fn wanted<'a>(&'a self, key: &'a ObjectKey) -> Wanted<'a> {
-        Wanted { key, size: self.expected.size, seal: self.seal.as_ref() }
+    fn object<'a>(&'a self, key: &'a ObjectKey) -> ObjectRef<'a> {
+        ObjectRef { key, size: self.expected.size, seal: self.seal.as_ref() }
     }
 }
 
-impl ObjectDigest {
-    /// What a store must answer of these bytes, lying there as they are.
-    pub fn expected(&self) -> Form {
-        Expected { size: self.size, sha256: self.sha256, crc64nvme: self.crc64nvme }.plain()
+impl From<&ObjectDigest> for Form {
+    /// These bytes, lying in a store as they are.
+    fn from(digest: &ObjectDigest) -> Self {
+        Expected { size: digest.size, sha256: digest.sha256, crc64nvme: digest.crc64nvme }.plain()
     }
 }
 
@@ -186,7 +186,7 @@ pub async fn prove_by_reading(
     form: &Form,
     pace: Option<&Pace>,
 ) -> Result<(), Unproved> {
-    let (_, sha256) = read_whole(store, form.wanted(key), pace).await?;
+    let (_, sha256) = read_whole(store, form.object(key), pace).await?;
     if sha256 == form.expected.sha256 {
         return Ok(());
     }
@@ -200,7 +200,7 @@ pub async fn prove_by_reading(
 /// Size in bytes and SHA-256 of what a store gives out, decrypted where it decrypts; read at this pace, if at any.
 pub async fn read_whole(
     store: &Store,
-    wanted: Wanted<'_>,
+    object: ObjectRef<'_>,
     pace: Option<&Pace>,
 ) -> Result<(u64, Sha256), StoreError> {
     let passed = async |bytes| {
@@ -208,7 +208,7 @@ pub async fn read_whole(
             pace.pass(bytes).await;
         }
     };
-    let hashed = vault::hash(store, wanted, passed).await?;
+    let hashed = crypto::hash(store, object, passed).await?;
     Ok((hashed.size, hashed.sha256))
 }
 
