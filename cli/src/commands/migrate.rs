@@ -11,7 +11,7 @@ use super::App;
 use super::service::{stopped, unless_stopped};
 use crate::errors::{Exit, Failure, cannot};
 use crate::format;
-use crate::up::StopRequests;
+use crate::signals::StopRequests;
 
 const EXAMPLES: &str = "\
 Examples:

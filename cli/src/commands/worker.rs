@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{App, Session, migrate, service};
 use crate::errors::{Exit, Failure};
-use crate::up::StopRequests;
+use crate::signals::StopRequests;
 
 const EXAMPLES: &str = "\
 Examples:

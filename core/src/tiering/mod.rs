@@ -11,6 +11,7 @@ pub mod departure;
 pub mod drain;
 mod engine;
 pub mod evict;
+mod evidence;
 pub mod fetch;
 pub mod forecast;
 mod label;

@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use super::UpArgs;
 use crate::commands::{App, origin};
 use crate::errors::{Failure, cannot};
-use crate::up::DataDir;
+use nightferry_devservers::DataDir;
 
 const PASSWORD_FILE: &str = "admin.password";
 

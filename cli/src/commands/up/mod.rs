@@ -15,8 +15,9 @@ use self::announce::Announcement;
 use super::{App, Session, migrate, service};
 use crate::errors::{Exit, Failure, cannot};
 use crate::settings::DEFAULT_DATA_DIR;
-use crate::up::{
-    DataDir, Parts, Quiet, Reporter, S3Software, StderrLines, StopRequests, UpOptions, start_parts,
+use crate::signals::StopRequests;
+use nightferry_devservers::{
+    DataDir, Parts, Quiet, Reporter, S3Software, StderrLines, UpOptions, start_parts,
 };
 
 const EXAMPLES: &str = "\
@@ -108,7 +109,7 @@ pub(super) async fn run(app: &App, args: UpArgs) -> Result<Exit, Failure> {
         Ok(None) => Ok(Exit::Interrupted),
         Err(failure) => Err(failure),
     };
-    let stopped = parts.stop(&mut requests, reporter).await;
+    let stopped = parts.stop(requests.next(), reporter).await;
     let exit = outcome?;
     stopped?;
     app.output.note("Everything is stopped.");

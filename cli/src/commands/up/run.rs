@@ -6,7 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::{App, Session, service};
 use crate::errors::{Exit, Failure};
-use crate::up::{Parts, Reporter, StopRequests, Watch};
+use crate::signals::StopRequests;
+use nightferry_devservers::{Parts, Reporter, Watch};
 
 /// What runs in this process.
 pub(super) struct Services {

@@ -9,28 +9,28 @@ use std::path::{Path, PathBuf};
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 
-use super::error::{UpError, io_error};
-use super::parts::S3Kind;
-use super::seaweedfs::SeaweedPorts;
+use crate::error::{UpError, io_error};
+use crate::s3::S3Kind;
+use crate::seaweedfs::SeaweedPorts;
 
 /// Facts that must stay the same from one start to the next.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Remembered {
+pub(crate) struct Remembered {
     /// Where the database files are, when they could not be kept in the data folder.
-    pub(super) postgres_dir: Option<PathBuf>,
-    pub(super) postgres_port: Option<u16>,
-    pub(super) local: RememberedStore,
-    pub(super) cloud: RememberedStore,
+    pub(crate) postgres_dir: Option<PathBuf>,
+    pub(crate) postgres_port: Option<u16>,
+    pub(crate) local: RememberedStore,
+    pub(crate) cloud: RememberedStore,
 }
 
 /// Facts about one S3 server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct RememberedStore {
+pub(crate) struct RememberedStore {
     /// The software that made its files.
-    pub(super) kind: Option<S3Kind>,
-    pub(super) seaweedfs_ports: Option<SeaweedPorts>,
+    pub(crate) kind: Option<S3Kind>,
+    pub(crate) seaweedfs_ports: Option<SeaweedPorts>,
 }
 
 /// The data folder.
@@ -123,7 +123,10 @@ impl DataDir {
     }
 
     /// Writes a private file whole or not at all.
-    pub(crate) fn replace_file(&self, name: &str, content: &[u8]) -> Result<PathBuf, UpError> {
+    ///
+    /// # Errors
+    /// [`UpError::Io`].
+    pub fn replace_file(&self, name: &str, content: &[u8]) -> Result<PathBuf, UpError> {
         let path = self.root.join(name);
         let new = self.root.join(format!("{name}.new"));
         let mut file = File::options()
@@ -138,7 +141,7 @@ impl DataDir {
         Ok(path)
     }
 
-    pub(super) fn recall(&self) -> Result<Remembered, UpError> {
+    pub(crate) fn recall(&self) -> Result<Remembered, UpError> {
         let path = self.root.join("servers.json");
         if !path.exists() {
             return Ok(Remembered::default());
@@ -147,7 +150,7 @@ impl DataDir {
         serde_json::from_slice(&text).map_err(|error| UpError::Damaged { path, reason: error.to_string() })
     }
 
-    pub(super) fn remember(&self, facts: &Remembered) -> Result<(), UpError> {
+    pub(crate) fn remember(&self, facts: &Remembered) -> Result<(), UpError> {
         let damaged = |error: serde_json::Error| UpError::Damaged {
             path: self.root.clone(),
             reason: error.to_string(),

@@ -1,11 +1,9 @@
 //! Requests to stop from the terminal or the system: Ctrl-C (SIGINT) and SIGTERM.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nightferry_devservers::UpError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-
-use super::error::{UpError, io_error};
 
 /// One request may arrive more than once: from the terminal and from a wrapper that passes it on.
 const SAME_REQUEST: Duration = Duration::from_millis(300);
@@ -21,7 +19,8 @@ pub struct StopRequests {
 impl StopRequests {
     /// Starts listening. From now on these signals no longer end the process by themselves.
     pub fn listen() -> Result<Self, UpError> {
-        let listen = |kind| signal(kind).map_err(io_error("listen for", Path::new("stop signals")));
+        let failed = |source| UpError::Io { act: "listen for", path: "stop signals".into(), source };
+        let listen = |kind| signal(kind).map_err(failed);
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,

@@ -184,7 +184,7 @@ pub enum UpError {
 }
 
 /// Turns a system error into an [`UpError::Io`] that names the act and the path.
-pub(super) fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> UpError {
+pub(crate) fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> UpError {
     let path = path.to_owned();
     move |source| UpError::Io { act, path, source }
 }

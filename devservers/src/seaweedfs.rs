@@ -1,15 +1,16 @@
 //! `SeaweedFS` as an S3 server: all of its services in one process, `weed mini`, on the loopback address.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::error::{UpError, io_error};
-use super::ports::{GRPC_OFFSET, free_port, free_port_with_grpc, loopback, port_is_free};
-use super::server::{Ready, Server, ServerSpec, StopSignal};
+use crate::error::{UpError, io_error};
+use crate::ports::{GRPC_OFFSET, free_port, free_port_with_grpc, loopback, port_is_free};
+use crate::s3::{S3_ACCESS_KEY, S3_SECRET_KEY, S3Spec};
+use crate::server::{Ready, Server, ServerSpec, StopSignal};
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const START_ATTEMPTS: u32 = 3;
@@ -74,34 +75,9 @@ impl SeaweedPorts {
     }
 }
 
-/// How to start one `SeaweedFS`.
-#[derive(Debug, Clone)]
-pub struct SeaweedSpec<'a> {
-    /// What to call it.
-    pub name: &'a str,
-    /// The `weed` program.
-    pub program: &'a Path,
-    /// Its data folder; it must exist.
-    pub data: &'a Path,
-    /// Port of the S3 gateway.
-    pub s3_port: u16,
-    /// Its other ports.
-    pub ports: SeaweedPorts,
-    /// Access key of its one identity.
-    pub access_key: &'a str,
-    /// Secret key of its one identity.
-    pub secret_key: &'a str,
-    /// Where its output goes.
-    pub log: PathBuf,
-    /// Where its process id is noted.
-    pub pid_file: PathBuf,
-    /// Where its identities are written.
-    pub identities: PathBuf,
-}
-
 /// Starts `weed mini` and waits until S3 answers. Its inner ports are only a good guess until it has bound them, and
 /// it may wait for ever for one that somebody else took in between: then it is started again on others.
-pub async fn start_seaweedfs(mut spec: SeaweedSpec<'_>) -> Result<Server, UpError> {
+pub(crate) async fn start(mut spec: S3Spec<'_>) -> Result<Server, UpError> {
     write_identities(&spec)?;
     for _ in 1..START_ATTEMPTS {
         match start_once(&spec).await {
@@ -112,7 +88,7 @@ pub async fn start_seaweedfs(mut spec: SeaweedSpec<'_>) -> Result<Server, UpErro
     start_once(&spec).await
 }
 
-async fn start_once(spec: &SeaweedSpec<'_>) -> Result<Server, UpError> {
+async fn start_once(spec: &S3Spec<'_>) -> Result<Server, UpError> {
     let mut marker = OsString::from("-dir=");
     marker.push(spec.data);
     let mut config = OsString::from("-s3.config=");
@@ -161,13 +137,13 @@ async fn start_once(spec: &SeaweedSpec<'_>) -> Result<Server, UpError> {
     .await
 }
 
-fn write_identities(spec: &SeaweedSpec<'_>) -> Result<(), UpError> {
+fn write_identities(spec: &S3Spec<'_>) -> Result<(), UpError> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
 
     let identities = json!({"identities": [{
         "name": "nightferry",
-        "credentials": [{"accessKey": spec.access_key, "secretKey": spec.secret_key}],
+        "credentials": [{"accessKey": S3_ACCESS_KEY, "secretKey": S3_SECRET_KEY}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }]});
     std::fs::File::options()

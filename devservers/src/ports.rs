@@ -6,23 +6,23 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use rand::Rng as _;
 
-use super::error::UpError;
+use crate::error::UpError;
 
 /// Servers get ports below the range that systems hand out to outgoing connections (Linux: from 32768), so that
 /// neither they nor their gRPC twins are taken by a passing connection.
 const LOWEST: u16 = 11_000;
 const HIGHEST: u16 = 22_000;
 /// `SeaweedFS` listens for gRPC at each port plus this.
-pub(super) const GRPC_OFFSET: u16 = 10_000;
+pub(crate) const GRPC_OFFSET: u16 = 10_000;
 const TRIES: u32 = 1_000;
 
 /// The loopback address with this port.
-pub(super) fn loopback(port: u16) -> SocketAddr {
+pub(crate) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 /// Whether a server could listen on this port of the loopback address now.
-pub fn port_is_free(port: u16) -> bool {
+pub(crate) fn port_is_free(port: u16) -> bool {
     TcpListener::bind(loopback(port)).is_ok()
 }
 
@@ -32,7 +32,7 @@ pub fn free_port() -> Result<u16, UpError> {
 }
 
 /// A port that is free now, as is the port 10,000 above it, where `SeaweedFS` listens for gRPC.
-pub fn free_port_with_grpc() -> Result<u16, UpError> {
+pub(crate) fn free_port_with_grpc() -> Result<u16, UpError> {
     search(|port| port_is_free(port) && port_is_free(port.saturating_add(GRPC_OFFSET)))
 }
 
@@ -45,7 +45,7 @@ fn search(free: impl Fn(u16) -> bool) -> Result<u16, UpError> {
 }
 
 /// Refuses a busy port with an error that names its purpose, its holder and the flag that changes it.
-pub fn require_free(port: u16, purpose: &'static str, flag: &'static str) -> Result<(), UpError> {
+pub(crate) fn require_free(port: u16, purpose: &'static str, flag: &'static str) -> Result<(), UpError> {
     if port_is_free(port) {
         return Ok(());
     }
@@ -55,15 +55,15 @@ pub fn require_free(port: u16, purpose: &'static str, flag: &'static str) -> Res
 
 /// The process that listens on a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortHolder {
+struct PortHolder {
     /// Process id.
-    pub pid: u32,
+    pid: u32,
     /// Its short name.
-    pub name: String,
+    name: String,
 }
 
 /// Finds who listens on a TCP port, where the system tells (Linux, and only processes that we may look at).
-pub fn port_holder(port: u16) -> Option<PortHolder> {
+fn port_holder(port: u16) -> Option<PortHolder> {
     let tables: String = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())

@@ -10,16 +10,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use super::account::Account;
-use super::error::{UpError, io_error};
-use super::find::PostgresBin;
-use super::leftovers::process_name;
-use super::server::{Ready, Server, ServerSpec, StopSignal, last_lines};
+use crate::account::Account;
+use crate::error::{UpError, io_error};
+use crate::find::PostgresBin;
+use crate::leftovers::process_name;
+use crate::server::{Ready, Server, ServerSpec, StopSignal, last_lines};
 
 /// Crash recovery of a large write-ahead log takes a while.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// The superuser and the first database.
-pub(super) const NAME: &str = "nightferry";
+pub(crate) const NAME: &str = "nightferry";
 
 /// Whether what is written must survive a power failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl PostgresSpec<'_> {
 }
 
 /// The major version that made the database folder below `home`, if there is one.
-pub(super) fn recorded_major(home: &Path) -> Option<u32> {
+pub(crate) fn recorded_major(home: &Path) -> Option<u32> {
     fs::read_to_string(home.join("data/PG_VERSION")).ok()?.trim().parse().ok()
 }
 
@@ -162,7 +162,18 @@ pub async fn start_postgres(spec: &PostgresSpec<'_>) -> Result<Server, UpError> 
         "log_destination=stderr".to_owned(),
     ];
     if spec.sync == Sync::Volatile {
-        settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"].map(str::to_owned));
+        let faster = [
+            "fsync=off",
+            "synchronous_commit=off",
+            "full_page_writes=off",
+            "wal_level=minimal",
+            "max_wal_senders=0",
+            // With a database for each test it would come to one of them many times a second.
+            "autovacuum=off",
+            // Compiling a query takes longer than running one over the few rows of a test.
+            "jit=off",
+        ];
+        settings.extend(faster.map(str::to_owned));
     }
     let mut args: Vec<OsString> = vec!["-D".into(), data.clone().into()];
     args.extend(settings.into_iter().flat_map(|setting| ["-c".into(), setting.into()]));

@@ -3,22 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::account::Account;
-use super::data_dir::{DataDir, DataDirLock, Remembered, RememberedStore};
-use super::error::{UpError, io_error};
-use super::fetch::{POSTGRES_WHEEL, PartsCache, SEAWEEDFS_WHEEL};
-use super::find::{PostgresBin, find_minio, find_postgres, find_seaweedfs};
-use super::leftovers::PidFile;
-use super::minio::{MinioSpec, start_minio};
-use super::ports::{free_port, port_is_free, require_free};
-use super::postgres::{self, PostgresSpec, Sync, init_postgres, start_postgres};
-use super::report::{Notice, Reporter};
-use super::seaweedfs::{SeaweedPorts, SeaweedSpec, start_seaweedfs};
-use super::server::{Server, Stopped};
-use super::signals::StopRequests;
-use super::{CLOUD_BUCKET, LOCAL_BUCKET, S3_ACCESS_KEY, S3_SECRET_KEY};
+use crate::account::Account;
+use crate::data_dir::{DataDir, DataDirLock, Remembered, RememberedStore};
+use crate::error::{UpError, io_error};
+use crate::fetch::{PartsCache, SEAWEEDFS_WHEEL, WHEEL_MAJOR};
+use crate::find::{PostgresBin, find_minio, find_seaweedfs};
+use crate::leftovers::PidFile;
+use crate::ports::{free_port, port_is_free, require_free};
+use crate::postgres::{self, PostgresSpec, Sync, init_postgres, start_postgres};
+use crate::report::{Notice, Reporter};
+use crate::s3::{S3_ACCESS_KEY, S3_SECRET_KEY, S3Kind, S3Spec, start_s3};
+use crate::seaweedfs::SeaweedPorts;
+use crate::server::{Server, Stopped};
+use crate::{CLOUD_BUCKET, LOCAL_BUCKET};
 
 const GRACE: Duration = Duration::from_secs(20);
 const CONNECTIONS: u32 = 100;
@@ -33,26 +30,6 @@ pub enum S3Software {
     Seaweedfs,
     /// `MinIO`.
     Minio,
-}
-
-/// An S3 server software.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum S3Kind {
-    /// `SeaweedFS`.
-    Seaweedfs,
-    /// `MinIO`.
-    Minio,
-}
-
-impl S3Kind {
-    /// Its name as `--s3-server` takes it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Seaweedfs => "seaweedfs",
-            Self::Minio => "minio",
-        }
-    }
 }
 
 /// What a user may choose.
@@ -107,11 +84,15 @@ impl Parts {
         [&mut self.local.server, &mut self.cloud.server, &mut self.postgres]
     }
 
-    /// Stops the S3 servers together, then Postgres. A request to stop that arrives meanwhile kills what is left.
-    pub async fn stop(mut self, requests: &mut StopRequests, reporter: &dyn Reporter) -> Result<(), UpError> {
+    /// Stops the S3 servers together, then Postgres. What is left when `hurry` ends is killed.
+    pub async fn stop(
+        mut self,
+        hurry: impl Future<Output = ()>,
+        reporter: &dyn Reporter,
+    ) -> Result<(), UpError> {
         tokio::select! {
             stopped = stop_all(&mut self, GRACE, reporter) => return stopped,
-            () = requests.next() => reporter.tell(Notice::Warning("Asked again: killing what still runs")),
+            () = hurry => reporter.tell(Notice::Warning("Asked again: killing what still runs")),
         }
         stop_all(&mut self, Duration::ZERO, reporter).await
     }
@@ -250,6 +231,7 @@ fn postgres_home(
     Ok(home)
 }
 
+/// A Postgres that can read the database in `home`, if there is one yet.
 async fn postgres_bin(
     home: &Path,
     account: Option<Account>,
@@ -257,15 +239,12 @@ async fn postgres_bin(
     reporter: &dyn Reporter,
 ) -> Result<PostgresBin, UpError> {
     let required = postgres::recorded_major(home);
-    if let Some(found) = find_postgres(required, account)? {
-        return Ok(found);
-    }
-    let fetched = PostgresBin::at(&cache.get_or_fetch(&POSTGRES_WHEEL, account, reporter).await?);
-    match (fetched, required) {
+    match (PostgresBin::find_or_fetch(required, account, cache, reporter).await?, required) {
         (Some(found), None) => Ok(found),
         (Some(found), Some(major)) if found.major == major => Ok(found),
-        (_, Some(major)) => Err(UpError::OtherPostgres { path: home.to_owned(), major }),
-        (None, None) => Err(UpError::OtherPostgres { path: home.to_owned(), major: 18 }),
+        (_, required) => {
+            Err(UpError::OtherPostgres { path: home.to_owned(), major: required.unwrap_or(WHEEL_MAJOR) })
+        }
     }
 }
 
@@ -296,14 +275,7 @@ async fn store_software(
             wanted: kind.as_str(),
         });
     }
-    let program = match kind {
-        S3Kind::Minio => find_minio()?.ok_or(UpError::MinioMissing)?.program,
-        S3Kind::Seaweedfs => match find_seaweedfs()? {
-            Some(found) => found.program,
-            None => cache.get_or_fetch(&SEAWEEDFS_WHEEL, None, reporter).await?.join("weed"),
-        },
-    };
-    Ok((kind, program))
+    Ok((kind, kind.program(cache, reporter).await?))
 }
 
 struct StoreChoice {
@@ -332,36 +304,18 @@ async fn start_store(data: &DataDir, choice: StoreChoice) -> Result<S3Server, Up
     let name = format!("{} ({})", choice.name, kind.as_str());
     let folder = data.folder(choice.folder)?;
     let (log, pid_file) = (data.log(choice.name), data.pid_file(choice.name));
-    let server = match kind {
-        S3Kind::Minio => {
-            start_minio(MinioSpec {
-                name: &name,
-                program: &program,
-                data: &folder,
-                s3_port: choice.port,
-                access_key: S3_ACCESS_KEY,
-                secret_key: S3_SECRET_KEY,
-                log,
-                pid_file,
-            })
-            .await?
-        }
-        S3Kind::Seaweedfs => {
-            start_seaweedfs(SeaweedSpec {
-                name: &name,
-                program: &program,
-                data: &folder,
-                s3_port: choice.port,
-                ports: choice.ports,
-                access_key: S3_ACCESS_KEY,
-                secret_key: S3_SECRET_KEY,
-                log,
-                pid_file,
-                identities: data.root().join("run").join(format!("{}.json", choice.name)),
-            })
-            .await?
-        }
-    };
+    let server = start_s3(S3Spec {
+        name: &name,
+        kind,
+        program: &program,
+        data: &folder,
+        s3_port: choice.port,
+        ports: choice.ports,
+        log,
+        pid_file,
+        identities: data.root().join("run").join(format!("{}.json", choice.name)),
+    })
+    .await?;
     Ok(S3Server {
         server,
         kind,

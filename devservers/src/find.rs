@@ -6,8 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::account::Account;
-use super::error::UpError;
+use crate::account::Account;
+use crate::error::UpError;
+use crate::fetch::{POSTGRES_WHEEL, PartsCache};
+use crate::report::Reporter;
 
 /// The oldest Postgres that the schema is tested on.
 const OLDEST_POSTGRES: u32 = 15;
@@ -37,6 +39,20 @@ impl PostgresBin {
     /// The program that makes a database folder.
     pub fn initdb(&self) -> PathBuf {
         self.folder.join("initdb")
+    }
+
+    /// A Postgres of the `required` major version if there is one here, otherwise the one that can be fetched; none where that
+    /// does not run.
+    pub async fn find_or_fetch(
+        required: Option<u32>,
+        account: Option<Account>,
+        cache: &PartsCache,
+        reporter: &dyn Reporter,
+    ) -> Result<Option<Self>, UpError> {
+        match find_postgres(required, account)? {
+            Some(found) => Ok(Some(found)),
+            None => Ok(Self::at(&cache.get_or_fetch(&POSTGRES_WHEEL, account, reporter).await?)),
+        }
     }
 
     /// Reads the version of the Postgres in a folder; nothing where there is none that runs.
@@ -129,7 +145,7 @@ fn subfolders(parent: &str, child: &'static str) -> impl Iterator<Item = PathBuf
 }
 
 /// Whether this is a file that somebody may run.
-pub(super) fn is_program(path: &Path) -> bool {
+pub(crate) fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 

@@ -13,7 +13,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const STATUS_LINE_START: usize = 12;
 
 /// The status that `GET path` is answered with, or nothing when there is no HTTP answer in two seconds.
-pub(super) async fn http_status(address: SocketAddr, path: &str) -> Option<u16> {
+pub(crate) async fn http_status(address: SocketAddr, path: &str) -> Option<u16> {
     timeout(DEADLINE, ask(address, path)).await.ok().flatten()
 }
 

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::sleep;
 
-use super::account::Account;
-use super::error::{UpError, io_error};
-use super::http_probe::http_status;
-use super::leftovers::PidFile;
-use super::watchdog::Watchdog;
+use crate::account::Account;
+use crate::error::{UpError, io_error};
+use crate::http_probe::http_status;
+use crate::leftovers::PidFile;
+use crate::watchdog::Watchdog;
 
 const POLL: Duration = Duration::from_millis(20);
 /// Only a process stuck in the kernel outlives SIGKILL for so long.
@@ -41,14 +41,14 @@ pub enum StopSignal {
 
 impl StopSignal {
     /// Its name as `kill` takes it.
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Terminate => "TERM",
             Self::Interrupt => "INT",
         }
     }
 
-    pub(super) const fn signal(self) -> Signal {
+    pub(crate) const fn signal(self) -> Signal {
         match self {
             Self::Terminate => Signal::TERM,
             Self::Interrupt => Signal::INT,
@@ -303,7 +303,7 @@ fn tail(path: &Path) -> String {
 }
 
 /// The last `count` lines of a text.
-pub(super) fn last_lines(text: &str, count: usize) -> String {
+pub(crate) fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines
         .iter()

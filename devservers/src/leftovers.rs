@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::time::sleep;
 
-use super::error::{UpError, io_error};
-use super::server::StopSignal;
+use crate::error::{UpError, io_error};
+use crate::server::StopSignal;
 
 const GRACE: Duration = Duration::from_secs(10);
 const KILLED_WITHIN: Duration = Duration::from_secs(5);
@@ -20,16 +20,16 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// What a pid file says about a server.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct PidFile {
-    pub(super) name: String,
-    pub(super) pid: u32,
-    pub(super) stop_signal: StopSignal,
-    pub(super) marker: OsString,
+pub(crate) struct PidFile {
+    pub(crate) name: String,
+    pub(crate) pid: u32,
+    pub(crate) stop_signal: StopSignal,
+    pub(crate) marker: OsString,
 }
 
 impl PidFile {
     /// Four lines: process id, stop signal, name, and the argument that marks the process as ours.
-    pub(super) fn write(&self, path: &Path) -> Result<(), UpError> {
+    pub(crate) fn write(&self, path: &Path) -> Result<(), UpError> {
         let mut bytes = format!("{}\n{}\n{}\n", self.pid, self.stop_signal.name(), self.name).into_bytes();
         bytes.extend_from_slice(self.marker.as_bytes());
         fs::write(path, bytes).map_err(io_error("write", path))
@@ -49,7 +49,7 @@ impl PidFile {
     }
 
     /// Stops the server that a pid file of an earlier run names, when it still runs, and removes the file.
-    pub(super) async fn stop_leftover(path: &Path) -> Result<(), UpError> {
+    pub(crate) async fn stop_leftover(path: &Path) -> Result<(), UpError> {
         // A missing or half-written file names no process that could be proved to be ours.
         let Some(noted) = Self::read(path) else { return Ok(()) };
         if noted.ask_to_end(noted.stop_signal.signal(), GRACE).await
@@ -84,7 +84,7 @@ impl PidFile {
 }
 
 /// The short name of a running process.
-pub(super) fn process_name(pid: u32) -> Option<String> {
+pub(crate) fn process_name(pid: u32) -> Option<String> {
     if let Ok(name) = fs::read_to_string(format!("/proc/{pid}/comm")) {
         return Some(name.trim().to_owned());
     }

@@ -2,10 +2,10 @@
 //! Only root ever switches accounts; everyone else runs every server as themselves.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use super::error::{UpError, io_error};
+use crate::error::{UpError, io_error};
 
 /// The account id that systems keep for "nobody".
 const NOBODY: u32 = 65_534;
@@ -31,7 +31,7 @@ impl Account {
     }
 
     /// Gives a file or folder to this account.
-    pub(super) fn own(self, path: &Path) -> Result<(), UpError> {
+    pub fn own(self, path: &Path) -> Result<(), UpError> {
         chown(path, Some(self.uid), Some(self.gid)).map_err(io_error("hand over", path))
     }
 
@@ -58,6 +58,18 @@ impl Account {
     }
 }
 
+/// Makes a folder for what does not last, which the Postgres account may enter, also when this process is root's. Its name
+/// begins with `prefix`.
+pub fn scratch_folder(prefix: &str) -> Result<tempfile::TempDir, UpError> {
+    let mut parent = std::env::temp_dir();
+    if Account::for_postgres().is_some_and(|account| account.barred_from(&parent).is_some()) {
+        parent = PathBuf::from("/tmp");
+    }
+    let mode = fs::Permissions::from_mode(0o755);
+    let made = tempfile::Builder::new().prefix(prefix).permissions(mode).tempdir_in(&parent);
+    made.map_err(io_error("create a folder in", &parent))
+}
+
 /// Finds an account by name in the text of `/etc/passwd` (passwd(5): `name:password:uid:gid:…`).
 fn named(passwd: &str, name: &str) -> Option<Account> {
     passwd.lines().find_map(|line| {
@@ -73,8 +85,6 @@ fn named(passwd: &str, name: &str) -> Option<Account> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]

@@ -1,5 +1,6 @@
 //! The whole set of servers, started for real in a temporary folder.
 
+use std::future::pending;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,14 +18,6 @@ fn options(folder: &Path) -> UpOptions {
         cloud_s3_port: free_port().unwrap(),
         s3_server,
     }
-}
-
-/// A folder that the Postgres account may enter, also when the tests run as root.
-fn open_folder() -> tempfile::TempDir {
-    use std::os::unix::fs::PermissionsExt as _;
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    folder
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -48,7 +41,7 @@ fn kill(signal: &str, pid: u32) {
 
 #[tokio::test]
 async fn servers_start_answer_come_back_after_dying_and_stop() {
-    let folder = open_folder();
+    let folder = scratch_folder("nightferry-up-").unwrap();
     let options = options(folder.path());
     let mut parts = start_parts(&options, &Quiet).await.unwrap();
     let first_url = parts.database_url.clone();
@@ -76,15 +69,14 @@ async fn servers_start_answer_come_back_after_dying_and_stop() {
         () = back => {}
     }
 
-    let mut requests = StopRequests::listen().unwrap();
-    parts.stop(&mut requests, &Quiet).await.unwrap();
+    parts.stop(pending(), &Quiet).await.unwrap();
     for pid in pids {
         assert!(!runs(pid));
     }
 
     let parts = start_parts(&options, &Quiet).await.unwrap();
     assert_eq!(parts.database_url, first_url, "the database keeps its port and password");
-    parts.stop(&mut requests, &Quiet).await.unwrap();
+    parts.stop(pending(), &Quiet).await.unwrap();
 }
 
 /// Not a test by itself: the process that the next test kills.
@@ -97,14 +89,14 @@ async fn starter() {
     let pids = parts.servers_mut().map(|server| server.pid().to_string()).join("\n");
     std::fs::write(folder.join("pids.new"), pids).unwrap();
     std::fs::rename(folder.join("pids.new"), folder.join("pids")).unwrap();
-    std::future::pending::<()>().await;
+    pending::<()>().await;
 }
 
 #[tokio::test]
 async fn servers_end_when_their_starter_is_killed() {
-    let folder = open_folder();
+    let folder = scratch_folder("nightferry-up-").unwrap();
     let mut starter = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "up::tests::starter", "--ignored"])
+        .args(["--exact", "tests::starter", "--ignored"])
         .env("NIGHTFERRY_TEST_STARTER", folder.path())
         .stdout(Stdio::null())
         .spawn()
@@ -121,5 +113,5 @@ async fn servers_end_when_their_starter_is_killed() {
     let options = options(folder.path());
     let parts = start_parts(&options, &Quiet).await.unwrap();
     until("all servers of the killed run have ended", || !pids.iter().any(|pid| runs(*pid))).await;
-    parts.stop(&mut StopRequests::listen().unwrap(), &Quiet).await.unwrap();
+    parts.stop(pending(), &Quiet).await.unwrap();
 }

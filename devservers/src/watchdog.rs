@@ -6,8 +6,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::error::UpError;
-use super::server::StopSignal;
+use crate::error::UpError;
+use crate::server::StopSignal;
 
 /// After the pipe closes: the signal that asks politely, then up to ten seconds, then the one that does not ask, and
 /// away with the files that the server leaves behind.
@@ -24,13 +24,13 @@ rm -f "$@"
 
 /// Holds the pipe that keeps one server alive.
 #[derive(Debug)]
-pub(super) struct Watchdog {
+pub(crate) struct Watchdog {
     shell: Child,
 }
 
 impl Watchdog {
     /// Starts watching over the process `pid`.
-    pub(super) fn over(pid: u32, signal: StopSignal, leaves_behind: &[PathBuf]) -> Result<Self, UpError> {
+    pub(crate) fn over(pid: u32, signal: StopSignal, leaves_behind: &[PathBuf]) -> Result<Self, UpError> {
         let program = PathBuf::from("/bin/sh");
         let shell = Command::new(&program)
             .args(["-c", SCRIPT, "nightferry-watchdog"])
@@ -49,7 +49,7 @@ impl Watchdog {
     }
 
     /// Ends the watch because the server has ended.
-    pub(super) fn dismiss(mut self) {
+    pub(crate) fn dismiss(mut self) {
         // Both fail only when the shell is gone already, which is what is wanted.
         let _ = self.shell.kill();
         let _ = self.shell.wait();

