@@ -14,8 +14,8 @@ use nightferry_core::context::Context;
 use nightferry_core::db;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::UserRole;
-use nightferry_core::file::upload::{BodyError, Incoming};
 use nightferry_core::ids::UserId;
+use nightferry_core::object::write::{BodyError, Incoming};
 use nightferry_devservers::{
     Parts, Quiet as Silent, S3_ACCESS_KEY, S3_SECRET_KEY, S3Server, S3Software, StderrLines, UpOptions,
     free_port, scratch_folder, start_parts,

@@ -37,7 +37,7 @@ struct Document {
 pub(super) async fn run(app: &App, args: WorkerArgs) -> Result<Exit, Failure> {
     let mut requests = StopRequests::listen()?;
     let session = Session::new(app.config(Vec::new())?, Role::Worker)?;
-    let context = session.context.clone();
+    let context = session.services.context.clone();
     migrate::require_current(app, &context, args.migrate, &mut requests).await?;
     service::prepare_stores(&context, &mut requests).await?;
 
@@ -52,6 +52,6 @@ pub(super) async fn run(app: &App, args: WorkerArgs) -> Result<Exit, Failure> {
     })?;
 
     let shutdown = CancellationToken::new();
-    let service = nightferry_worker::run(context, shutdown.clone());
+    let service = nightferry_worker::run(session.services.engine.clone(), shutdown.clone());
     service::until_stopped(service, shutdown, requests, "the worker").await
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use nightferry_core::checksum::Sha256;
-use nightferry_core::file::upload::{BodyError, Incoming};
+use nightferry_core::object::write::{BodyError, Incoming};
 
 const CHUNK: usize = 64 * 1024;
 

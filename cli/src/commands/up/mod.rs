@@ -136,16 +136,16 @@ async fn prepare(
     let (config, config_file) = settings::settle(app, args, data, parts)?;
     let role = if args.no_worker { Role::Api } else { Role::ApiAndWorker };
     let session = Session::new(config, role)?;
-    let context = &session.context;
+    let context = &session.services.context;
     migrate::apply(context).await?;
     for store in context.stores.all() {
         store.ensure_bucket().await.map_err(|error| {
             cannot(format!("make the bucket of the store {}", store.name()))(error.into())
         })?;
     }
-    let admin = admin::ensure(app, context, data, args).await?;
-    let server =
-        nightferry_api::bind(context.clone()).map_err(|error| service::cannot_listen(&error, "up"))?;
+    let admin = admin::ensure(app, &session.services.accounts, data, args).await?;
+    let server = nightferry_api::bind(session.services.clone())
+        .map_err(|error| service::cannot_listen(&error, "up"))?;
     Announcement { context, data, parts, admin: &admin, config_file: &config_file, args }.print(app)?;
     Ok((session, server))
 }

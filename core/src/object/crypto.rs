@@ -1,5 +1,5 @@
-//! Objects in the clear, in whatever form a store has them: joins `store` and `encryption`, which know nothing of each
-//! other's work. Everything that reads or writes the bytes of an object in a store comes through here.
+//! Encryption and decryption of objects on their way to and from a store: joins `store` and `encryption`, which know
+//! nothing of each other's work.
 //!
 //! The seal that came with the bytes counts before the one in the database: a write whose worker had lost its lease may
 //! have landed after the one that was recorded. It cannot be forged, because it only opens with the operator's key, and for
@@ -17,8 +17,8 @@ use crate::store::{BoxError, ByteRange, GetObject, ObjectKey, Store, StoreError,
 const GET: &str = "GetObject";
 const PUT: &str = "PutObject";
 
-/// An object, or a range of it, being read in the clear.
-pub struct Reading {
+/// An object, or a range of it, as plain bytes.
+pub struct PlainObject {
     /// Bytes of the whole object in the clear, by what the store says.
     pub total_size: u64,
     /// The bytes. Of an encrypted object none is given out before its chunk is proved.
@@ -27,7 +27,7 @@ pub struct Reading {
 
 /// What an object is known to be before it is read.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct ObjectRef<'a> {
     /// Key in every store.
     pub key: &'a ObjectKey,
     /// Bytes in the clear.
@@ -43,13 +43,13 @@ pub struct Wanted<'a> {
 /// [`StoreErrorKind::Unauthentic`], also in the middle of the body, when the bytes are not those that were encrypted.
 pub async fn read(
     store: &Store,
-    wanted: Wanted<'_>,
+    wanted: ObjectRef<'_>,
     range: Option<ByteRange>,
-) -> Result<Reading, StoreError> {
+) -> Result<PlainObject, StoreError> {
     if wanted.seal.is_none() {
         let object = store.get(wanted.key, range).await?;
         if Seal::from_metadata(&object.metadata).is_none() {
-            return Ok(Reading { total_size: object.total_size, body: object.body.boxed() });
+            return Ok(PlainObject { total_size: object.total_size, body: object.body.boxed() });
         }
         // The row says otherwise: what lies there was encrypted by a write that was not recorded.
     }
@@ -76,7 +76,7 @@ pub async fn read(
             Broken::Unauthentic(chunk) => error(&store, GET, StoreErrorKind::Unauthentic, chunk.to_string()),
         })
     });
-    Ok(Reading { total_size: wanted.size, body: body.boxed() })
+    Ok(PlainObject { total_size: wanted.size, body: body.boxed() })
 }
 
 /// The SHA-256 of an object's plain bytes, by its seal: told by whoever had the operator's key when it was written. That
@@ -84,14 +84,14 @@ pub async fn read(
 ///
 /// # Errors
 /// [`StoreErrorKind::KeyMissing`] when no configured key opens the seal for this object.
-pub fn sealed_hash(store: &Store, key: &ObjectKey, seal: &Seal) -> Result<Sha256, StoreError> {
+pub fn envelope_sha256(store: &Store, key: &ObjectKey, seal: &Seal) -> Result<Sha256, StoreError> {
     let contents = contents_of(store, key, seal).map_err(|cause| key_missing(store, GET, &cause))?;
     Ok(contents.sha256)
 }
 
 /// What a store gives out of an object, told by reading all of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hashed {
+pub struct HashedObject {
     /// Bytes, in the clear if they decrypt.
     pub size: u64,
     /// Their SHA-256.
@@ -107,9 +107,9 @@ pub struct Hashed {
 /// As [`read`], except for what does not decrypt.
 pub async fn hash<Fut>(
     store: &Store,
-    wanted: Wanted<'_>,
+    wanted: ObjectRef<'_>,
     mut passed: impl FnMut(u64) -> Fut,
-) -> Result<Hashed, StoreError>
+) -> Result<HashedObject, StoreError>
 where
     Fut: Future<Output = ()>,
 {
@@ -120,7 +120,7 @@ where
     if is_sealed {
         let cipher = cipher_of(store, wanted, &object)?;
         seal = Seal::from_metadata(&object.metadata).or_else(|| wanted.seal.cloned());
-        opening = (object.total_size == sealed_size(wanted.size)).then(|| Opening::new(cipher));
+        opening = (object.total_size == sealed_size(wanted.size)).then(|| DecryptingHasher::new(cipher));
     }
     let mut raw = Sha256Hasher::new();
     while let Some(piece) = object.body.next().await {
@@ -134,20 +134,20 @@ where
         }
     }
     match opening {
-        Some(open) => Ok(Hashed { size: wanted.size, sha256: open.hasher.finish(), seal }),
-        None => Ok(Hashed { size: object.length, sha256: raw.finish(), seal }),
+        Some(open) => Ok(HashedObject { size: wanted.size, sha256: open.hasher.finish(), seal }),
+        None => Ok(HashedObject { size: object.length, sha256: raw.finish(), seal }),
     }
 }
 
-/// Opens and hashes chunk after chunk.
-struct Opening {
+/// Decrypts and hashes chunk after chunk.
+struct DecryptingHasher {
     cipher: Cipher,
     chunk: bytes::BytesMut,
     index: u64,
     hasher: Sha256Hasher,
 }
 
-impl Opening {
+impl DecryptingHasher {
     fn new(cipher: Cipher) -> Self {
         Self { cipher, chunk: bytes::BytesMut::new(), index: 0, hasher: Sha256Hasher::new() }
     }
@@ -172,15 +172,15 @@ impl Opening {
     }
 }
 
-/// How an object is written in encrypted form.
+/// Encrypts one object.
 #[derive(Debug, Clone)]
-pub struct Sealing {
-    /// What is kept beside it.
+pub struct Encryptor {
+    /// The envelope that is stored with the object.
     pub seal: Seal,
     cipher: Arc<Cipher>,
 }
 
-impl Sealing {
+impl Encryptor {
     /// A new key for an object that is about to be written. None for a store that does not encrypt.
     ///
     /// # Errors
@@ -208,9 +208,9 @@ impl Sealing {
         Ok(Self { seal: seal.clone(), cipher: Arc::new(Cipher::new(&contents.data_key, size)) })
     }
 
-    /// Encrypts `plain`, `length` bytes from `offset` on, which is the beginning of a chunk. Answers the number of
+    /// Encrypts `plain`, `length` bytes from `offset` on, which is the beginning of a chunk. Returns the number of
     /// encrypted bytes and the bytes.
-    pub fn seal<S>(
+    pub fn encrypt<S>(
         &self,
         plain: S,
         offset: u64,
@@ -225,7 +225,7 @@ impl Sealing {
 }
 
 /// The cipher for the bytes that a store gave out.
-fn cipher_of(store: &Store, wanted: Wanted<'_>, object: &GetObject) -> Result<Cipher, StoreError> {
+fn cipher_of(store: &Store, wanted: ObjectRef<'_>, object: &GetObject) -> Result<Cipher, StoreError> {
     let came_with = Seal::from_metadata(&object.metadata);
     let from_row = || {
         let seal = wanted.seal.ok_or(OpenError::Form)?;

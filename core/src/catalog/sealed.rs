@@ -9,9 +9,9 @@ use chrono::{DateTime, Utc};
 
 use super::look::{Bytes, hashed};
 use crate::encryption::{Seal, plain_size};
+use crate::object::crypto::{self, ObjectRef};
 use crate::retry::{self, RetryPolicy};
 use crate::store::{ObjectHead, ObjectKey, Store, StoreError, Verdict};
-use crate::vault::{self, Wanted};
 
 /// Whether an object says that it is encrypted.
 pub(super) fn is_sealed(head: &ObjectHead) -> bool {
@@ -31,13 +31,13 @@ pub(super) async fn bytes(
     let Some(size) = plain_size(head.size) else {
         return Ok(Err(format!("it is encrypted, and no encrypted object has {} bytes", head.size)));
     };
-    let sha256 = match vault::sealed_hash(store, key, &seal) {
+    let sha256 = match crypto::envelope_sha256(store, key, &seal) {
         Ok(sha256) => sha256,
         Err(error) => return Ok(Err(error.to_string())),
     };
     let read = || async {
-        let wanted = Wanted { key, size, seal: Some(&seal) };
-        hashed(vault::read(store, wanted, None).await?.body).await
+        let wanted = ObjectRef { key, size, seal: Some(&seal) };
+        hashed(crypto::read(store, wanted, None).await?.body).await
     };
     let digest = match retry::retry(&RetryPolicy::default(), read, StoreError::retry).await {
         Ok(digest) => digest,

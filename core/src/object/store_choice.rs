@@ -15,7 +15,7 @@ pub async fn locals<'c>(context: &'c Context, conn: &mut AsyncPgConnection) -> R
     let draining = drains::names(conn).await?;
     let mut stores = context.stores.with_role(StoreRole::Local);
     stores.retain(|store| !draining.iter().any(|name| name == store.name().as_str()));
-    Ok(context.health.up_first(stores))
+    Ok(context.stores.health().up_first(stores))
 }
 
 /// The best of them. A store that is down is better than none: it may be back.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use nightferry_core::checksum::{Crc64Nvme, Sha256};
-use nightferry_core::store::{
+use nightferry_ground::checksum::{Crc64Nvme, Sha256};
+use nightferry_store::{
     Body, ByteRange, CONNECT_DEADLINE, CompletedPart, Deadlines, HttpClient, ObjectKey, PutOptions, Store,
     StoreErrorKind, StoreRole, StoreSettings, UploadId, Verdict,
 };

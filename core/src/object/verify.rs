@@ -7,8 +7,8 @@ use crate::checksum::{Crc64Nvme, ObjectDigest, Sha256};
 use crate::encryption::{Seal, sealed_size};
 use crate::retry::RetryPolicy;
 use crate::store::{ObjectKey, PutReceipt, Store, StoreError, Verdict};
-use crate::vault::{self, Wanted};
 
+use super::crypto::{self, ObjectRef};
 use super::pace::Pace;
 
 /// For requests whose body is at hand: a few tries within a second or two, before the caller is told.
@@ -70,15 +70,15 @@ impl Form {
         if self.seal.is_none() { Some(self.expected.crc64nvme) } else { self.sealed_crc64nvme }
     }
 
-    fn wanted<'a>(&'a self, key: &'a ObjectKey) -> Wanted<'a> {
-        Wanted { key, size: self.expected.size, seal: self.seal.as_ref() }
+    fn object<'a>(&'a self, key: &'a ObjectKey) -> ObjectRef<'a> {
+        ObjectRef { key, size: self.expected.size, seal: self.seal.as_ref() }
     }
 }
 
-impl ObjectDigest {
-    /// What a store must answer of these bytes, lying there as they are.
-    pub fn expected(&self) -> Form {
-        Expected { size: self.size, sha256: self.sha256, crc64nvme: self.crc64nvme }.plain()
+impl From<&ObjectDigest> for Form {
+    /// These bytes, lying in a store as they are.
+    fn from(digest: &ObjectDigest) -> Self {
+        Expected { size: digest.size, sha256: digest.sha256, crc64nvme: digest.crc64nvme }.plain()
     }
 }
 
@@ -134,6 +134,36 @@ pub async fn prove_by_asking(
     form: &Form,
     pace: Option<&Pace>,
 ) -> Result<(), Unproved> {
+    match look(store, key, form).await? {
+        Look::Proved => Ok(()),
+        Look::SizeOnly(_) => prove_by_reading(store, key, form, pace).await,
+    }
+}
+
+/// Proves that an object is still the one that was verified before. Where a HEAD tells no checksum that can be compared,
+/// the entity tag of that time is as good: S3 gives other bytes another one. Where neither helps, the object is read.
+pub async fn prove_untouched(
+    store: &Store,
+    key: &ObjectKey,
+    form: &Form,
+    verified_etag: Option<&str>,
+) -> Result<(), Unproved> {
+    match look(store, key, form).await? {
+        Look::Proved => Ok(()),
+        Look::SizeOnly(etag) if verified_etag == Some(etag.as_str()) => Ok(()),
+        Look::SizeOnly(_) => prove_by_reading(store, key, form, None).await,
+    }
+}
+
+/// What a HEAD shows of an object whose size is right.
+enum Look {
+    /// Its checksum is right.
+    Proved,
+    /// The store tells no checksum that can be compared. This is the entity tag.
+    SizeOnly(String),
+}
+
+async fn look(store: &Store, key: &ObjectKey, form: &Form) -> Result<Look, Unproved> {
     let head = store.head(key).await?.ok_or_else(|| Unproved::Missing(store.name().to_string()))?;
     let wanted = form.stored_size();
     if head.size != wanted {
@@ -144,8 +174,8 @@ pub async fn prove_by_asking(
         });
     }
     match compare(store, head.sha256, head.crc64nvme, form)? {
-        Some(()) => Ok(()),
-        None => prove_by_reading(store, key, form, pace).await,
+        Some(()) => Ok(Look::Proved),
+        None => Ok(Look::SizeOnly(head.etag)),
     }
 }
 
@@ -156,7 +186,7 @@ pub async fn prove_by_reading(
     form: &Form,
     pace: Option<&Pace>,
 ) -> Result<(), Unproved> {
-    let (_, sha256) = read_whole(store, form.wanted(key), pace).await?;
+    let (_, sha256) = read_whole(store, form.object(key), pace).await?;
     if sha256 == form.expected.sha256 {
         return Ok(());
     }
@@ -170,7 +200,7 @@ pub async fn prove_by_reading(
 /// Size in bytes and SHA-256 of what a store gives out, decrypted where it decrypts; read at this pace, if at any.
 pub async fn read_whole(
     store: &Store,
-    wanted: Wanted<'_>,
+    object: ObjectRef<'_>,
     pace: Option<&Pace>,
 ) -> Result<(u64, Sha256), StoreError> {
     let passed = async |bytes| {
@@ -178,7 +208,7 @@ pub async fn read_whole(
             pace.pass(bytes).await;
         }
     };
-    let hashed = vault::hash(store, wanted, passed).await?;
+    let hashed = crypto::hash(store, object, passed).await?;
     Ok((hashed.size, hashed.sha256))
 }
 

@@ -43,7 +43,7 @@ impl HttpClient {
 }
 
 /// Chooses the process-wide TLS backend. Once set it stays; whoever was first chose the same one.
-pub(crate) fn install_crypto() {
+pub fn install_crypto() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // Losing the race against another thread leaves a default in place all the same.
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -92,7 +92,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::buffers::BLOCK;
+    use crate::buffers::BLOCK;
 
     fn gather(bytes: &Bytes, sizes: &[usize]) -> Pieces {
         let (mut rest, mut gathering) = (bytes.clone(), Gathering::default());

@@ -40,9 +40,9 @@ pub struct UploadMemory(Arc<Pool>);
 #[derive(Debug)]
 struct Pool {
     /// Of everybody.
-    shared: Arc<Line>,
+    shared: Arc<FairQueue>,
     /// Of one owner each, as long as somebody is in it.
-    owners: Mutex<HashMap<UserId, Weak<Line>>>,
+    owners: Mutex<HashMap<UserId, Weak<FairQueue>>>,
     /// KiB that there are.
     size: u32,
     /// KiB that are left to those who cannot do without.
@@ -58,7 +58,7 @@ impl UploadMemory {
         // Large enough that the largest file allowed stays below 10,000 parts.
         let part = HELD_PART.max(config.server.max_file_size_bytes() / 9_000);
         let kept_back = (size / 2).max(kib(part)).min(size);
-        Self(Arc::new(Pool { shared: Line::new(size), owners: Mutex::default(), size, kept_back, part }))
+        Self(Arc::new(Pool { shared: FairQueue::new(size), owners: Mutex::default(), size, kept_back, part }))
     }
 
     /// Bytes of a part that is held.
@@ -83,24 +83,24 @@ impl UploadMemory {
     /// [`Error::UploadsBusy`] when it takes too long.
     pub(super) async fn turn(&self, owner: UserId) -> Result<Room> {
         let wanted = kib(self.0.part).min(self.0.size);
-        let (own, shared) = (self.line_of(owner), self.0.shared.clone());
+        let (own, shared) = (self.queue_of(owner), self.0.shared.clone());
         let entering = async {
             let permits = [own.enter(wanted).await?, shared.enter(wanted).await?];
-            let lines = [own.clone(), shared.clone()];
-            Ok(Room::Turn { lines, began: Instant::now(), _permits: permits })
+            let queues = [own.clone(), shared.clone()];
+            Ok(Room::Turn { queues, began: Instant::now(), _permits: permits })
         };
         tokio::time::timeout(PATIENCE, entering).await.unwrap_or_else(|_| Err(busy()))
     }
 
-    fn line_of(&self, owner: UserId) -> Arc<Line> {
+    fn queue_of(&self, owner: UserId) -> Arc<FairQueue> {
         let mut owners = self.0.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        owners.retain(|_, line| line.strong_count() > 0);
-        if let Some(line) = owners.get(&owner).and_then(Weak::upgrade) {
-            return line;
+        owners.retain(|_, queue| queue.strong_count() > 0);
+        if let Some(queue) = owners.get(&owner).and_then(Weak::upgrade) {
+            return queue;
         }
-        let line = Line::new(self.0.kept_back);
-        owners.insert(owner, Arc::downgrade(&line));
-        line
+        let queue = FairQueue::new(self.0.kept_back);
+        owners.insert(owner, Arc::downgrade(&queue));
+        queue
     }
 }
 
@@ -110,7 +110,7 @@ pub(super) enum Room {
     /// That nobody else needs.
     Spare(#[allow(dead_code, reason = "held")] OwnedSemaphorePermit),
     /// For one part of an upload whose length is not known.
-    Turn { lines: [Arc<Line>; 2], began: Instant, _permits: [OwnedSemaphorePermit; 2] },
+    Turn { queues: [Arc<FairQueue>; 2], began: Instant, _permits: [OwnedSemaphorePermit; 2] },
 }
 
 impl Room {
@@ -132,7 +132,7 @@ impl Room {
 
     /// Ends when somebody waits for a turn and the upload, of whose part `received` bytes are here, is too slow.
     async fn is_over(&self, received: u64) {
-        let Self::Turn { lines: [own, shared], began, .. } = self else {
+        let Self::Turn { queues: [own, shared], began, .. } = self else {
             return std::future::pending().await;
         };
         let earned = Duration::from_millis(received.saturating_mul(1000) / SLOWEST);
@@ -146,14 +146,14 @@ impl Room {
 
 /// Room that is given in the order in which it was asked for.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct FairQueue {
     room: Arc<Semaphore>,
     waiting: AtomicUsize,
     /// Asks one who is slow to go.
     call: Notify,
 }
 
-impl Line {
+impl FairQueue {
     fn new(size: u32) -> Arc<Self> {
         let room = Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS)));
         Arc::new(Self { room, waiting: AtomicUsize::new(0), call: Notify::new() })
@@ -220,7 +220,7 @@ mod tests {
         let (size, part) = (kib(mebibytes * MEBIBYTE), HELD_PART);
         let kept_back = (size / 2).max(kib(part));
         UploadMemory(Arc::new(Pool {
-            shared: Line::new(size),
+            shared: FairQueue::new(size),
             owners: Mutex::default(),
             size,
             kept_back,

@@ -1,4 +1,4 @@
-//! The way of an upload's bytes into the local store.
+//! Sends an object's bytes to a local store.
 //!
 //! S3 wants the exact length of each part before its first byte. As long as the request is known to hold at least
 //! that much more, a part may be passed through as it comes, its checksum behind it; so may the end of a request of
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::memory::{Room, SMALLEST_PART, busy};
+use super::memory::{Room, SMALLEST_PART, UploadMemory, busy};
 use super::receiver::{Incoming, Receiver};
 use crate::checksum::ObjectDigest;
 use crate::config::MEBIBYTE;
@@ -22,20 +22,21 @@ use crate::db::enums::ObjectState;
 use crate::db::objects::{self, NewUpload};
 use crate::error::{Error, Result};
 use crate::ids::{ObjectId, UserId};
+use crate::object::verify::{self, Form};
 use crate::store::{
     Body, BoxError, CompletedPart, Gathering, Label, ObjectKey, Pieces, PutOptions, Store, StoreError,
     UploadId,
 };
-use crate::tiering::verify;
 
 /// Chunks between the request and the store: enough to keep both busy, too few to matter in memory.
 const CHUNKS_IN_FLIGHT: usize = 8;
 /// Parts under way at once: while the store finishes one, the next already flows.
 const PARTS_IN_FLIGHT: usize = 2;
 
-/// The way of one object into the local store.
-pub(super) struct Transfer<'c> {
+/// Writes one object to a local store.
+pub(crate) struct ObjectWriter<'c> {
     context: &'c Context,
+    memory: &'c UploadMemory,
     owner: UserId,
     store: Store,
     object_id: ObjectId,
@@ -44,16 +45,17 @@ pub(super) struct Transfer<'c> {
     upload: Option<UploadId>,
     /// Number of the part that was begun last.
     number: u32,
-    /// Parts that the store has not acknowledged yet. Given up with the transfer.
+    /// Parts that the store has not acknowledged yet. Given up with the writer.
     in_flight: JoinSet<std::result::Result<CompletedPart, StoreError>>,
     parts: Vec<CompletedPart>,
     renewed: Instant,
 }
 
-impl<'c> Transfer<'c> {
-    /// The way of `object_id` into `store`.
-    pub(super) fn new(
+impl<'c> ObjectWriter<'c> {
+    /// A writer of `object_id` to `store`.
+    pub(crate) fn new(
         context: &'c Context,
+        memory: &'c UploadMemory,
         owner: UserId,
         store: Store,
         object_id: ObjectId,
@@ -62,6 +64,7 @@ impl<'c> Transfer<'c> {
     ) -> Self {
         Self {
             context,
+            memory,
             owner,
             store,
             object_id,
@@ -76,22 +79,22 @@ impl<'c> Transfer<'c> {
     }
 
     /// Where the bytes go.
-    pub(super) fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         &self.store
     }
 
     /// Under which key.
-    pub(super) fn key(&self) -> &ObjectKey {
+    pub(crate) fn key(&self) -> &ObjectKey {
         &self.key
     }
 
     /// What they become.
-    pub(super) fn object_id(&self) -> ObjectId {
+    pub(crate) fn object_id(&self) -> ObjectId {
         self.object_id
     }
 
     /// Marks the intent. From here on the reaper knows of whatever is sent.
-    pub(super) async fn begin(&mut self, content_type: &str) -> Result<()> {
+    pub(crate) async fn begin(&mut self, content_type: &str) -> Result<()> {
         let upload = NewUpload {
             id: self.object_id,
             owner_id: self.owner,
@@ -125,33 +128,33 @@ impl<'c> Transfer<'c> {
         Ok(())
     }
 
-    /// Sends everything. Answers what was sent and the store's ETag of it, proved. What this says of the store's health is
+    /// Sends everything. Returns what was sent and the store's ETag of it, proved. What this says of the store's health is
     /// noted.
-    pub(super) async fn carry<B: Incoming>(
+    pub(crate) async fn write<B: Incoming>(
         &mut self,
         incoming: &mut Receiver<'_, B>,
     ) -> Result<(ObjectDigest, String)> {
-        let carried = self.carry_all(incoming).await;
-        let (health, now) = (&self.context.health, self.context.clock.now());
-        match &carried {
+        let written = self.write_all(incoming).await;
+        let (health, now) = (self.context.stores.health(), self.context.clock.now());
+        match &written {
             Ok(_) => health.answered(self.store.name().as_str(), now, None),
             Err(Error::Store(error)) => health.failed(error, now),
             Err(_) => {}
         }
-        carried
+        written
     }
 
-    async fn carry_all<B: Incoming>(
+    async fn write_all<B: Incoming>(
         &mut self,
         incoming: &mut Receiver<'_, B>,
     ) -> Result<(ObjectDigest, String)> {
-        let memory = &self.context.upload_memory;
+        let memory = self.memory;
         let (held, streamed) = (memory.part(), self.streamed_part_size(incoming.at_most()));
         loop {
             let certain = incoming.at_least();
             if certain >= SMALLEST_PART {
                 // Memory of our own that will be free in a moment is waited for.
-                self.settle(PARTS_IN_FLIGHT).await?;
+                self.wait_for_parts(PARTS_IN_FLIGHT).await?;
                 let length = part_of(certain, held);
                 match memory.spare(length) {
                     Some(room) => self.hold_part(incoming, length, room).await?,
@@ -223,7 +226,7 @@ impl<'c> Transfer<'c> {
             StoreError::retry,
         )
         .await?;
-        verify::prove(&self.store, &self.key, &receipt, &digest.expected(), None).await?;
+        verify::prove(&self.store, &self.key, &receipt, &Form::from(&digest), None).await?;
         Ok((digest, receipt.etag))
     }
 
@@ -284,7 +287,7 @@ impl<'c> Transfer<'c> {
         shorter: fn() -> Error,
     ) -> Result<()> {
         let (upload, number) = self.next_part().await?;
-        self.settle(PARTS_IN_FLIGHT - 1).await?;
+        self.wait_for_parts(PARTS_IN_FLIGHT - 1).await?;
         let (sender, receiver) = mpsc::channel::<std::result::Result<Bytes, BoxError>>(CHUNKS_IN_FLIGHT);
         let (store, key) = (self.store.clone(), self.key.clone());
         self.in_flight.spawn(async move {
@@ -295,12 +298,12 @@ impl<'c> Transfer<'c> {
         if self.feed(incoming, length, shorter, sender).await? {
             return Ok(());
         }
-        self.settle(0).await?;
+        self.wait_for_parts(0).await?;
         Err(Error::Internal("the store acknowledged a part that it did not read".to_owned()))
     }
 
     /// Waits until at most `most` parts are under way.
-    async fn settle(&mut self, most: usize) -> Result<()> {
+    async fn wait_for_parts(&mut self, most: usize) -> Result<()> {
         while self.in_flight.len() > most {
             let Some(ended) = self.in_flight.join_next().await else { break };
             let part =
@@ -359,16 +362,16 @@ impl<'c> Transfer<'c> {
     async fn complete<B>(&mut self, incoming: &mut Receiver<'_, B>) -> Result<(ObjectDigest, String)> {
         let digest = std::mem::take(&mut incoming.hasher).finish();
         let upload = self.upload.clone().ok_or_else(|| Error::Internal("nothing to complete".to_owned()))?;
-        self.settle(0).await?;
+        self.wait_for_parts(0).await?;
         self.parts.sort_unstable_by_key(|part| part.number);
         let crc = Some(digest.crc64nvme);
         let receipt = self.store.complete_multipart(&self.key, &upload, &self.parts, crc).await?;
-        verify::prove(&self.store, &self.key, &receipt, &digest.expected(), None).await?;
+        verify::prove(&self.store, &self.key, &receipt, &Form::from(&digest), None).await?;
         Ok((digest, receipt.etag))
     }
 
     /// Hands what was sent to the reaper. When even that fails, the mark made at the beginning expires by itself.
-    pub(super) async fn give_up(&mut self) {
+    pub(crate) async fn give_up(&mut self) {
         // No part may arrive after its upload was given up.
         self.in_flight.shutdown().await;
         let outcome = async {

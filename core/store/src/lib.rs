@@ -1,7 +1,7 @@
 //! An S3 endpoint and its bucket: control calls, streamed bodies, and the meaning of their errors.
 //!
 //! rust-s3 signs, our own pooled client sends: rust-s3's own transfers would copy and hash every body. Knows nothing of
-//! the database or the configuration, and never retries on its own account: callers use [`crate::retry`].
+//! the database or the configuration, and never retries on its own account: callers use [`nightferry_ground::retry`].
 
 mod archive;
 mod body;
@@ -11,7 +11,6 @@ mod chunked;
 mod error;
 mod get;
 mod http;
-mod key;
 mod label;
 mod list;
 mod multipart;
@@ -33,14 +32,14 @@ use s3::region::Region;
 use secrecy::ExposeSecret as _;
 
 use crate::encryption::Keyring;
+pub use nightferry_ground::object_key::{NAME_LIMIT, ObjectKey, ParseKeyError, SNAPSHOT_PREFIX};
+use nightferry_ground::{checksum, encryption, retry};
 
 pub use archive::{RestoreAnswer, RestoreStatus, is_archive_class};
 pub use body::{Body, BodyLengthError};
 pub use error::{BoxError, StoreError, StoreErrorKind, Verdict};
 pub use get::{ByteRange, GetObject, ObjectBody};
-pub(crate) use http::install_crypto;
-pub use http::{CONNECT_DEADLINE, HttpClient, HttpClientError};
-pub use key::{NAME_LIMIT, ObjectKey, ParseKeyError, SNAPSHOT_PREFIX};
+pub use http::{CONNECT_DEADLINE, HttpClient, HttpClientError, install_crypto};
 pub use label::{Label, Shared};
 pub use list::{LIST_LIMIT, ListPage, ListedObject, ListedUpload};
 pub use multipart::{CompletedPart, PartReceipt, UploadId};

@@ -1,5 +1,7 @@
-//! The configured stores by name, with the order in which they are read and written. Joins `config` and `store`,
+//! The configured stores by name, with the order in which they are read and written, and how well each is. Joins `config` and `store`,
 //! which know nothing of each other.
+
+mod health;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,12 +10,15 @@ use crate::config::{Config, StoreConfig};
 use crate::error::{Error, Result};
 use crate::store::{CONNECT_DEADLINE, Deadlines, HttpClient, Store, StoreName, StoreRole, StoreSettings};
 
-/// All configured stores.
+pub use self::health::{Health, StoreHealth};
+
+/// All configured stores. Clones share what is known of their health.
 #[derive(Clone)]
 pub struct Stores {
     by_name: Arc<BTreeMap<String, Store>>,
     local: String,
     cloud: String,
+    health: Health,
 }
 
 impl Stores {
@@ -37,12 +42,18 @@ impl Stores {
             by_name: Arc::new(by_name),
             local: config.tiering.local_store.clone(),
             cloud: config.tiering.cloud_store.clone(),
+            health: Health::new(&config.health),
         })
     }
 
     /// The store of this name, if it is configured.
     pub fn get(&self, name: &str) -> Option<&Store> {
         self.by_name.get(name)
+    }
+
+    /// How well the stores are, as this process sees them.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Every store, by name.

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::checksum::UploadHasher;
-use crate::db::users::Room;
 use crate::error::{Error, Result};
 
 /// The bytes of an upload as they come in, with what can be said about those still to come.
@@ -34,23 +33,22 @@ pub enum BodyError {
 }
 
 /// The bytes of the request, counted, hashed and with the possibility to look ahead by one chunk.
-pub(super) struct Receiver<'b, B> {
+pub(crate) struct Receiver<'b, B> {
     body: &'b mut B,
     ahead: Option<Bytes>,
     ended: bool,
     pub(super) hasher: UploadHasher,
-    limit: u64,
-    /// What was left of the owner's quota at the beginning.
-    room: Option<Room>,
+    /// Refuses a number of received bytes that is too large.
+    check_size: &'b (dyn Fn(u64) -> Result<()> + Sync),
 }
 
 impl<'b, B: Incoming> Receiver<'b, B> {
-    pub(super) fn new(body: &'b mut B, limit: u64, room: Option<Room>) -> Self {
-        Self { body, ahead: None, ended: false, hasher: UploadHasher::new(), limit, room }
+    pub(crate) fn new(body: &'b mut B, check_size: &'b (dyn Fn(u64) -> Result<()> + Sync)) -> Self {
+        Self { body, ahead: None, ended: false, hasher: UploadHasher::new(), check_size }
     }
 
     /// The next chunk without taking it; empty at the end.
-    pub(super) async fn peek(&mut self) -> Result<&[u8]> {
+    pub(crate) async fn peek(&mut self) -> Result<&[u8]> {
         while self.ahead.is_none() && !self.ended {
             match self.body.next().await {
                 Some(Ok(chunk)) if chunk.is_empty() => {}
@@ -71,12 +69,7 @@ impl<'b, B: Incoming> Receiver<'b, B> {
             self.ahead = Some(chunk.split_off(most));
         }
         self.hasher.update(&chunk);
-        if self.hasher.size() > self.limit {
-            return Err(Error::FileTooLarge { limit: self.limit });
-        }
-        if let Some(room) = self.room.filter(|room| self.hasher.size() > room.left()) {
-            return Err(Error::QuotaExceeded { quota: room.quota, used: room.used });
-        }
+        (self.check_size)(self.hasher.size())?;
         Ok(Some(chunk))
     }
 

@@ -1,11 +1,11 @@
 //! Sends a snapshot while it is made: nobody knows its size beforehand, and no more than one part of it is held.
 
 use crate::checksum::{Crc64Hasher, Sha256Hasher};
+use crate::object::verify::{self, Expected, Form};
 use crate::retry::{self, RetryPolicy};
 use crate::store::{
     Body, CompletedPart, Gathering, ObjectKey, Pieces, PutOptions, Store, StoreError, UploadId,
 };
-use crate::tiering::verify::{self, Expected, Form};
 
 use super::error::CatalogError;
 

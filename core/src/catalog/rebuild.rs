@@ -20,6 +20,7 @@ use super::look::{Look, look};
 use super::rebuilt::{Event, Options, Rebuilt, Source};
 use super::store_pages::{Listing, OBJECTS};
 use super::verify::{AT_ONCE, named};
+use crate::auth::Accounts;
 use crate::auth::token::new_refresh_token;
 use crate::context::Context;
 use crate::db::audit;
@@ -37,11 +38,12 @@ const LOOKS: usize = 500;
 /// # Errors
 /// [`CatalogError`]; the database is as it was.
 pub async fn rebuild(
-    context: &Context,
+    accounts: &Accounts,
     options: &Options<'_>,
     mut tell: impl FnMut(Event<'_>) + Send,
     stop: &CancellationToken,
 ) -> Result<Rebuilt, CatalogError> {
+    let context = &accounts.context;
     let started = Instant::now();
     let mut rebuilt = Rebuilt::default();
     let mut conn = context.db.conn().await?;
@@ -51,7 +53,7 @@ pub async fn rebuild(
             let snapshot = choose(context, &options.source, rebuilt, &mut tell).await?;
             // No password fits the hash of what nobody knows.
             let nobody = new_refresh_token()?;
-            let password_hash = context.passwords.hash("here", nobody).await?;
+            let password_hash = accounts.passwords.hash("here", nobody).await?;
             conn.transaction(async move |conn| {
                 let mut building = Building { context, conn, rebuilt, tell };
                 building.run(snapshot.as_ref(), &password_hash).await?;

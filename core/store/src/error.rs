@@ -79,7 +79,8 @@ pub enum Verdict {
 }
 
 impl StoreError {
-    pub(crate) fn new(
+    /// An error of `store` in an operation, which is named as S3 names it.
+    pub fn new(
         store: &StoreName,
         operation: &'static str,
         kind: StoreErrorKind,
@@ -138,7 +139,7 @@ impl StoreError {
         }
     }
 
-    /// [`StoreError::verdict`] for [`crate::retry::retry`].
+    /// [`StoreError::verdict`] for [`nightferry_ground::retry::retry`].
     pub fn retry(&self) -> Retry {
         match (self.verdict(), self.retry_after) {
             (Verdict::Transient, Some(pause)) => Retry::AgainAfter(pause),
