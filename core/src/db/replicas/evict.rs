@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::ObjectRow;
-use super::predicates::{has_readable, has_verified, none_pending, not_pinned};
+use super::predicates::{has_verified, none_pending, not_pinned, readable};
 use super::transitions::{
     self, BEGIN_EVICTION, CANCEL_EVICTION, FINISH_EVICTION, Lease, NOTE_PRESENT, RENEW_EVICTION, under_lease,
 };
@@ -162,10 +162,10 @@ pub async fn claim_evictions(
 /// What a look at a claimed eviction says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Eviction {
-    /// The copy may be deleted now.
+    /// The copy may be deleted if one of those in these other stores is seen to be whole.
     Allowed {
-        /// The store to which it has moved, if it goes for that.
-        moved_to: Option<String>,
+        /// Stores with a verified copy that permits the deletion.
+        others: Vec<String>,
     },
     /// It must stay: its file was pinned, or no other store has a verified replica any more.
     Forbidden,
@@ -187,28 +187,27 @@ pub async fn check_eviction(
     let (object, store, token) = (values.id(object), values.text(store), values.id(token));
     let moving_to = values.texts(moving_to);
     let sql = format!(
-        "SELECT CASE r.evict_reason WHEN 'rebalance' THEN {} ELSE ({} AND {}) OR {} END AS allowed, \
-                CASE WHEN r.evict_reason = 'rebalance' THEN r.moves_to END AS moved_to FROM replicas r \
+        "SELECT ARRAY(SELECT s.store FROM replicas s \
+                 WHERE s.object_id = r.object_id AND s.store <> r.store AND s.state = 'present' \
+                   AND CASE r.evict_reason WHEN 'rebalance' THEN s.store = r.moves_to AND {readable} \
+                       ELSE {not_pinned} OR (s.store = ANY({moving_to}) AND {readable}) END \
+                 ORDER BY s.store) AS others FROM replicas r \
          WHERE r.object_id = {object} AND r.store = {store} AND r.state = 'evicting' AND r.lease_token = {token}",
-        has_readable("r.object_id", "s.store = r.moves_to"),
-        not_pinned("r.object_id"),
-        has_verified("r.object_id", "s.store <> r.store"),
-        has_readable("r.object_id", &format!("s.store <> r.store AND s.store = ANY({moving_to})")),
+        readable = readable("s"),
+        not_pinned = not_pinned("r.object_id"),
     );
     let row: Option<Checked> = values.query(&sql).get_result(conn).await.optional()?;
     Ok(match row {
         None => Eviction::NotOurs,
-        Some(Checked { allowed: true, moved_to }) => Eviction::Allowed { moved_to },
-        Some(Checked { allowed: false, .. }) => Eviction::Forbidden,
+        Some(Checked { others }) if others.is_empty() => Eviction::Forbidden,
+        Some(Checked { others }) => Eviction::Allowed { others },
     })
 }
 
 #[derive(QueryableByName)]
 struct Checked {
-    #[diesel(sql_type = Bool)]
-    allowed: bool,
-    #[diesel(sql_type = Nullable<Text>)]
-    moved_to: Option<String>,
+    #[diesel(sql_type = Array<Text>)]
+    others: Vec<String>,
 }
 
 /// Ends an eviction without freeing: the copy is `present` again. Where it `is_there`, proved by now, a file whose home
