@@ -20,7 +20,7 @@ use nightferry_core::db::replicas::{
     self, BrokenOff, Departure, EvictionClaim, Failure, Finished, OnDemand, Order, Terms, ToRead, Until, Wish,
 };
 use nightferry_core::db::runs::{self, NewRun, RunScope};
-use nightferry_core::db::{catalog, objects, restores};
+use nightferry_core::db::{catalog, labels, objects, restores};
 use nightferry_core::error::Result as CoreResult;
 use nightferry_core::ids::{FileId, FolderId, LeaseToken, ObjectId, UserId, WorkerId};
 use nightferry_core::store::StoreRole;
@@ -489,6 +489,7 @@ async fn others(conn: &mut AsyncPgConnection, policy: &Policy<'_>) {
         replicas::queue_beside(conn, &[(object, "nas")]);
         replicas::mark_spare(conn, &policy.locals, &policy.clouds, &[object]);
         replicas::mend_spare(conn, &policy.locals, &policy.clouds);
+        labels::place(conn, OWNER, FolderId::new());
         file_changes::note_accesses(conn, &["minio"], &[Access { file, object, at: now }]);
     );
 }
