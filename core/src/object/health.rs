@@ -13,20 +13,20 @@ use crate::db::store_health::{self, Seen};
 use crate::error::Result;
 use crate::store::Store;
 
-/// How long a look may take. A store that is slower than that serves nobody.
+/// The deadline of a check. A slower store is of no use.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// A store in doubt is looked at so many times as often.
+/// How many times as often the stores are checked while one is suspect.
 const IN_DOUBT: u32 = 5;
 
-/// Looks once at every store, all at the same time.
+/// Checks every store once, all at the same time.
 pub async fn look(context: &Context) {
     join_all(context.stores.all().map(|store| look_at(context, store))).await;
 }
 
-/// Looks once at a store.
+/// Checks one store.
 ///
 /// # Errors
-/// Why it cannot be used, in words. Whoever breaks this off has not looked.
+/// Why it cannot be used, in words. A check that is cancelled counts for nothing.
 pub async fn look_at(context: &Context, store: &Store) -> std::result::Result<(), String> {
     let (started, name) = (Instant::now(), store.name().as_str());
     let error = match tokio::time::timeout(DEADLINE, store.check()).await {
@@ -34,7 +34,7 @@ pub async fn look_at(context: &Context, store: &Store) -> std::result::Result<()
             context.stores.health().answered(name, context.clock.now(), Some(started.elapsed()));
             return Ok(());
         }
-        // Whoever cannot use it cannot serve from it: a refusal is as bad as silence.
+        // A refusal is as bad as silence: nothing can be read or written.
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("store {name} did not answer within {} s", DEADLINE.as_secs()),
     };
@@ -42,7 +42,7 @@ pub async fn look_at(context: &Context, store: &Store) -> std::result::Result<()
     Err(error)
 }
 
-/// Looks at every store again and again, and writes down what it sees as `program` (`api` or `worker`), until `shutdown`.
+/// Checks every store again and again, and records the outcome as that of `program` (`api` or `worker`), until `shutdown`.
 pub async fn watch(context: Context, program: &'static str, shutdown: CancellationToken) {
     let observer = Uuid::now_v7();
     loop {
@@ -52,7 +52,7 @@ pub async fn watch(context: Context, program: &'static str, shutdown: Cancellati
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = tokio::time::sleep(pause) => {}
-            // What has just come into doubt is looked at soon.
+            // A store that has just become suspect is checked soon.
             () = context.stores.health().doubted(), if !in_doubt => continue,
         }
         look(&context).await;

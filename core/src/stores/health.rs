@@ -127,12 +127,12 @@ impl Health {
         stores
     }
 
-    /// Whether any store is down or in doubt.
+    /// Whether any store is down or suspect.
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.known().values().any(|health| health.contrary > 0 || !health.up)
     }
 
-    /// Ends when a store has come into doubt.
+    /// Ends when a store has become suspect.
     pub(crate) async fn doubted(&self) {
         self.0.doubt.notified().await;
     }
