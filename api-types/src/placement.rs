@@ -1,10 +1,11 @@
 //! Where files are, why, and what follows.
 
 use chrono::{DateTime, Utc};
-use nightferry_core::db::enums::{ReplicaState, RestoreState};
+use nightferry_core::db::enums::ReplicaState;
 use nightferry_core::db::files::FileRow;
 use nightferry_core::db::replicas::Replica;
 use nightferry_core::db::restores::Restore;
+use nightferry_core::error::PendingRestore;
 use nightferry_core::tiering::placement;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -35,23 +36,25 @@ pub struct RestoreJob {
     pub expires_at: Option<DateTime<Utc>>,
     /// When the store is asked next.
     pub next_look_at: Option<DateTime<Utc>>,
-    /// What the last try met.
-    pub last_error: Option<String>,
+}
+
+impl From<&PendingRestore> for RestoreJob {
+    fn from(restore: &PendingRestore) -> Self {
+        Self {
+            id: restore.id,
+            store: restore.store.clone(),
+            state: restore.state,
+            requested_at: restore.requested_at,
+            ready_at: restore.ready_at,
+            expires_at: restore.expires_at,
+            next_look_at: restore.next_check_at,
+        }
+    }
 }
 
 impl From<&Restore> for RestoreJob {
     fn from(restore: &Restore) -> Self {
-        let goes_on = matches!(restore.state, RestoreState::Wanted | RestoreState::Restoring);
-        Self {
-            id: restore.id,
-            store: restore.store.clone(),
-            state: restore.state.as_str(),
-            requested_at: restore.requested_at,
-            ready_at: restore.ready_at,
-            expires_at: restore.expires_at,
-            next_look_at: goes_on.then_some(restore.next_look_at),
-            last_error: restore.last_error.clone(),
-        }
+        Self::from(&PendingRestore::from(restore.clone()))
     }
 }
 
@@ -176,5 +179,19 @@ pub struct ExplainedReplica {
 impl From<&Replica> for ExplainedReplica {
     fn from(replica: &Replica) -> Self {
         Self { replica: ReplicaStatus::from(replica), encryption_key: replica.key_id.clone() }
+    }
+}
+
+/// A restore with what only the operator sees.
+#[derive(Serialize)]
+pub struct ExplainedRestore {
+    #[serde(flatten)]
+    restore: RestoreJob,
+    last_error: Option<String>,
+}
+
+impl From<&Restore> for ExplainedRestore {
+    fn from(restore: &Restore) -> Self {
+        Self { restore: RestoreJob::from(restore), last_error: restore.last_error.clone() }
     }
 }

@@ -11,7 +11,7 @@ use nightferry_api_types::health::{Checks, Ready, WorkerCheck};
 use nightferry_core::context::Context;
 use nightferry_core::db::workers;
 use nightferry_core::error::Result;
-use nightferry_core::health;
+use nightferry_core::object::health;
 use nightferry_core::store::{Store, StoreRole};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tracing::Instrument as _;
@@ -102,7 +102,7 @@ async fn look(context: &Context) -> Report {
     let stores = join_all(context.stores.all().map(|store| async move {
         // One that has just come back is not believed at once.
         let answers = answers(context, store).await;
-        (store.name().to_string(), answers && context.health.is_up(store.name().as_str()))
+        (store.name().to_string(), answers && context.stores.health().is_up(store.name().as_str()))
     }));
     let (database, stores) = tokio::join!(heartbeat(context), stores);
     let stores: BTreeMap<String, bool> = stores.into_iter().collect();

@@ -9,7 +9,7 @@ use nightferry_core::config::{ConfigErrors, Problem};
 use nightferry_core::error::{Error, ErrorCode, Noun};
 use nightferry_core::telemetry::TelemetryError;
 
-use crate::up::UpError;
+use nightferry_devservers::UpError;
 
 /// How a command ended. The numbers are part of the contract; docs/cli.md lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

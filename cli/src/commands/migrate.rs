@@ -11,7 +11,7 @@ use super::service::{stopped, unless_stopped};
 use crate::errors::{Exit, Failure, cannot};
 use crate::format;
 use crate::output::document;
-use crate::up::StopRequests;
+use crate::signals::StopRequests;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,8 +32,9 @@ pub struct MigrateArgs {
 pub(super) async fn run(app: &App, args: &MigrateArgs) -> Result<Exit, Failure> {
     let session = app.session()?;
     if args.status {
-        let pending =
-            migrations::pending(&session.context.db).await.map_err(cannot("look at the migrations"))?;
+        let pending = migrations::pending(&session.services.context.db)
+            .await
+            .map_err(cannot("look at the migrations"))?;
         let document = document!(up_to_date: pending.is_empty(), pending: &pending);
         app.output.result(&document, |_| status_text(&pending))?;
         if !pending.is_empty() {
@@ -41,7 +42,7 @@ pub(super) async fn run(app: &App, args: &MigrateArgs) -> Result<Exit, Failure> 
         }
         return Ok(Exit::Ok);
     }
-    let applied = apply(&session.context).await?;
+    let applied = apply(&session.services.context).await?;
     app.output.result(&document!(applied: &applied), |_| applied_text(&applied))?;
     Ok(Exit::Ok)
 }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use nightferry_core::context::Context;
+use nightferry_core::services::Services;
 use nightferry_core::store::Store;
 use nightferry_core::tiering::reconcile::{self, Event, Finding, Kind, Options, Outcome, Summary};
 use serde::Serialize;
@@ -55,7 +56,7 @@ struct Document {
 }
 
 pub(super) async fn run(app: &App, args: ReconcileArgs) -> Result<Exit, Failure> {
-    app.in_session(async |context: &Context| reconcile(app, context, &args).await).await
+    app.in_session(async |services: &Services| reconcile(app, &services.context, &args).await).await
 }
 
 async fn reconcile(app: &App, context: &Context, args: &ReconcileArgs) -> Result<Exit, Failure> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use nightferry_core::context::Context;
+use nightferry_core::services::Services;
 use nightferry_core::tiering::scrub::{self, Ended, Event, Finding, Kind, Options, Summary};
 use serde::Serialize;
 
@@ -56,7 +57,7 @@ struct Document {
 }
 
 pub(super) async fn run(app: &App, args: ScrubArgs) -> Result<Exit, Failure> {
-    app.in_session(async |context: &Context| scrub(app, context, &args).await).await
+    app.in_session(async |services: &Services| scrub(app, &services.context, &args).await).await
 }
 
 async fn scrub(app: &App, context: &Context, args: &ScrubArgs) -> Result<Exit, Failure> {

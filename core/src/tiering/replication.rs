@@ -4,7 +4,7 @@
 use diesel_async::AsyncPgConnection;
 use tokio_util::sync::CancellationToken;
 
-use super::{policy, target};
+use super::policy;
 use crate::config::FreeLocalAfter;
 use crate::context::Context;
 use crate::db::policy::Policy;
@@ -12,9 +12,8 @@ use crate::db::replicas::{self, Lacking};
 use crate::db::{chores, listen};
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId};
+use crate::object::store_choice;
 
-/// What stands as the rule of such a copy.
-const RULE: &str = "replication";
 /// Objects looked at in one statement.
 const BATCH: i64 = 2_000;
 
@@ -29,10 +28,10 @@ pub(crate) async fn of_upload(
     if more == 0 {
         return Ok(());
     }
-    let stores = target::locals(context, conn).await?;
+    let stores = store_choice::locals(context, conn).await?;
     let others = stores.into_iter().map(|other| other.name().as_str()).filter(|other| *other != store);
     let copies: Vec<(ObjectId, &str)> = others.take(more).map(|other| (object, other)).collect();
-    if replicas::queue_beside(conn, RULE, &copies).await? > 0 {
+    if replicas::queue_beside(conn, &copies).await? > 0 {
         listen::notify(conn, listen::RUNS, "replication").await?;
     }
     Ok(())
@@ -73,7 +72,7 @@ async fn all(
     wanted: usize,
 ) -> Result<usize> {
     let stores: Vec<&str> =
-        target::locals(context, conn).await?.into_iter().map(|store| store.name().as_str()).collect();
+        store_choice::locals(context, conn).await?.into_iter().map(|store| store.name().as_str()).collect();
     let staying = policy.frees().into_iter().filter(|(_, after)| *after == FreeLocalAfter::Never);
     let staying: Vec<&str> = staying.map(|(rule, _)| rule).collect();
     let (mut queued, mut after) = (0, ObjectId(uuid::Uuid::nil()));
@@ -86,7 +85,7 @@ async fn all(
         let missing: Vec<(ObjectId, &str)> =
             places.iter().flat_map(|place| missing_of(place, &stores, wanted)).collect();
         if !missing.is_empty() {
-            queued += replicas::queue_beside(conn, RULE, &missing).await?;
+            queued += replicas::queue_beside(conn, &missing).await?;
         }
     }
     if queued > 0 {

@@ -3,7 +3,7 @@
 mod tail;
 
 use clap::Subcommand;
-use nightferry_core::context::Context;
+use nightferry_core::services::Services;
 
 use super::App;
 use crate::errors::{Exit, Failure};
@@ -16,8 +16,8 @@ pub enum AuditCommand {
 }
 
 pub(super) async fn run(app: &App, command: AuditCommand) -> Result<Exit, Failure> {
-    app.in_session(async |context: &Context| match command {
-        AuditCommand::Tail(args) => tail::run(app, context, &args).await,
+    app.in_session(async |services: &Services| match command {
+        AuditCommand::Tail(args) => tail::run(app, &services.context, &args).await,
     })
     .await
 }

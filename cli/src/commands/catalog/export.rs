@@ -1,8 +1,8 @@
 //! `nightferry catalog export`: writes a snapshot now.
 
 use nightferry_api_types::catalog::WrittenSnapshot;
+use nightferry_core::catalog;
 use nightferry_core::context::Context;
-use nightferry_core::tiering::catalog;
 
 use super::{App, failed, rows};
 use crate::commands::watch::{Watch, stop_on_ctrl_c};

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use nightferry_api_types::catalog::ListedSnapshot;
+use nightferry_core::catalog;
 use nightferry_core::context::Context;
 use nightferry_core::error::Error;
-use nightferry_core::tiering::catalog;
 
 use super::App;
 use crate::errors::{Exit, Failure, cannot};

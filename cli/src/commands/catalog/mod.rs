@@ -6,8 +6,8 @@ mod rebuild;
 mod verify;
 
 use clap::Subcommand;
-use nightferry_core::context::Context;
-use nightferry_core::tiering::catalog::{CatalogError, Counts, Refusal};
+use nightferry_core::catalog::{CatalogError, Counts, Refusal};
+use nightferry_core::services::Services;
 
 use super::App;
 use crate::errors::{Exit, Failure, cannot};
@@ -29,11 +29,11 @@ pub enum CatalogCommand {
 }
 
 pub(super) async fn run(app: &App, command: CatalogCommand) -> Result<Exit, Failure> {
-    app.in_session(async |context: &Context| match command {
-        CatalogCommand::List => list::run(app, context).await,
-        CatalogCommand::Export => export::run(app, context).await,
-        CatalogCommand::Verify(args) => verify::run(app, context, &args).await,
-        CatalogCommand::Rebuild(args) => rebuild::run(app, context, args).await,
+    app.in_session(async |services: &Services| match command {
+        CatalogCommand::List => list::run(app, &services.context).await,
+        CatalogCommand::Export => export::run(app, &services.context).await,
+        CatalogCommand::Verify(args) => verify::run(app, &services.context, &args).await,
+        CatalogCommand::Rebuild(args) => rebuild::run(app, &services.accounts, args).await,
     })
     .await
 }

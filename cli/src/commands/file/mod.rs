@@ -6,7 +6,7 @@ mod restore_archive;
 mod why;
 
 use clap::Subcommand;
-use nightferry_core::context::Context;
+use nightferry_core::services::Services;
 
 use super::App;
 use crate::errors::{Exit, Failure};
@@ -27,12 +27,12 @@ pub enum FileCommand {
 }
 
 pub(super) async fn run(app: &App, command: FileCommand) -> Result<Exit, Failure> {
-    app.in_session(async |context: &Context| match command {
-        FileCommand::Why(args) => why::run(app, context, &args).await,
-        FileCommand::Pin(args) => pin::run(app, context, &args, true).await,
-        FileCommand::Unpin(args) => pin::run(app, context, &args, false).await,
-        FileCommand::Prefetch(args) => prefetch::run(app, context, &args).await,
-        FileCommand::RestoreArchive(args) => restore_archive::run(app, context, &args).await,
+    app.in_session(async |services: &Services| match command {
+        FileCommand::Why(args) => why::run(app, &services.context, &args).await,
+        FileCommand::Pin(args) => pin::run(app, &services.context, &args, true).await,
+        FileCommand::Unpin(args) => pin::run(app, &services.context, &args, false).await,
+        FileCommand::Prefetch(args) => prefetch::run(app, &services.context, &args).await,
+        FileCommand::RestoreArchive(args) => restore_archive::run(app, &services.context, &args).await,
     })
     .await
 }

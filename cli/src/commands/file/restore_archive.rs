@@ -1,7 +1,7 @@
 //! `nightferry file restore-archive`: has archived copies made readable.
 
 use clap::Args;
-use nightferry_api_types::placement::RestoreJob;
+use nightferry_api_types::placement::ExplainedRestore;
 use nightferry_core::context::Context;
 use nightferry_core::db::restores::Restore;
 use nightferry_core::ids::FileId;
@@ -63,7 +63,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &RestoreArchiveArgs)
         let (outcome, restore) = match wish {
             Wish::Readable(_) => ("readable", None),
             Wish::NoCopy => ("no_copy", None),
-            Wish::Restoring(restore) => (restore.state.as_str(), Some(RestoreJob::from(restore))),
+            Wish::Restoring(restore) => (restore.state.as_str(), Some(ExplainedRestore::from(restore))),
         };
         document!(id: id, outcome: outcome, restore: restore)
     });

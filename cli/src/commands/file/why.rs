@@ -1,7 +1,7 @@
 //! `nightferry file why`: one file's replicas, the rule that decided, and the next step.
 
 use clap::Args;
-use nightferry_api_types::placement::{ExplainedFile, ExplainedReplica, NextStep, RestoreJob};
+use nightferry_api_types::placement::{ExplainedFile, ExplainedReplica, ExplainedRestore, NextStep};
 use nightferry_core::context::Context;
 use nightferry_core::db::unsigned;
 use nightferry_core::ids::FileId;
@@ -35,7 +35,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &WhyArgs) -> Result<
     let document = document!(
         file: ExplainedFile::from(&placement.file),
         replicas: placement.replicas.iter().map(ExplainedReplica::from).collect::<Vec<_>>(),
-        restores: placement.restores.iter().map(RestoreJob::from).collect::<Vec<_>>(),
+        restores: placement.restores.iter().map(ExplainedRestore::from).collect::<Vec<_>>(),
         rule: &placement.rule,
         next: NextStep::from(&placement.next),
     );

@@ -4,7 +4,7 @@ mod generate;
 mod list;
 
 use clap::Subcommand;
-use nightferry_core::context::Context;
+use nightferry_core::services::Services;
 
 use super::App;
 use crate::errors::{Exit, Failure};
@@ -22,6 +22,8 @@ pub enum KeyCommand {
 pub(super) async fn run(app: &App, command: &KeyCommand) -> Result<Exit, Failure> {
     match command {
         KeyCommand::Generate(args) => generate::run(app, args),
-        KeyCommand::List => app.in_session(async |context: &Context| list::run(app, context).await).await,
+        KeyCommand::List => {
+            app.in_session(async |services: &Services| list::run(app, &services.context).await).await
+        }
     }
 }

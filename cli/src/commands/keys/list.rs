@@ -1,8 +1,7 @@
 //! `nightferry keys list`: the signing keys, and what each does now.
 
 use nightferry_api_types::key::SigningKey;
-use nightferry_core::auth::keys;
-use nightferry_core::context::Context;
+use nightferry_core::auth::{Accounts, keys};
 
 use super::App;
 use crate::errors::{Exit, Failure, cannot};
@@ -16,10 +15,10 @@ Examples:
 
 States: signs; published, from when it signs; verifies what it signed before; unusable: made with another auth.secret_key.";
 
-pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
-    let rows = keys::list(context).await.map_err(cannot("list the signing keys"))?;
-    let (usable, unusable): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| keys::opens(context, row));
-    let now = context.clock.now();
+pub(super) async fn run(app: &App, accounts: &Accounts) -> Result<Exit, Failure> {
+    let rows = keys::list(&accounts.context).await.map_err(cannot("list the signing keys"))?;
+    let (usable, unusable): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| keys::opens(accounts, row));
+    let now = accounts.context.clock.now();
     let states = usable.iter().map(|row| SigningKey::new(row, keys::state(&usable, row, now)));
     let keys: Vec<_> = states.chain(unusable.iter().map(|row| SigningKey::new(row, "unusable"))).collect();
     app.output.result(&document!(keys: &keys), |look| text(&keys, look))?;

@@ -4,7 +4,7 @@ mod list;
 mod rotate;
 
 use clap::Subcommand;
-use nightferry_core::context::Context;
+use nightferry_core::services::Services;
 
 use super::App;
 use crate::errors::{Exit, Failure};
@@ -20,9 +20,9 @@ pub enum KeysCommand {
 }
 
 pub(super) async fn run(app: &App, command: KeysCommand) -> Result<Exit, Failure> {
-    app.in_session(async |context: &Context| match command {
-        KeysCommand::List => list::run(app, context).await,
-        KeysCommand::Rotate(args) => rotate::run(app, context, &args).await,
+    app.in_session(async |services: &Services| match command {
+        KeysCommand::List => list::run(app, &services.accounts).await,
+        KeysCommand::Rotate(args) => rotate::run(app, &services.accounts, &args).await,
     })
     .await
 }

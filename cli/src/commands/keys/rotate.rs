@@ -2,8 +2,8 @@
 
 use clap::Args;
 use nightferry_api_types::key::SigningKey;
+use nightferry_core::auth::Accounts;
 use nightferry_core::auth::keys::{self, Takeover};
-use nightferry_core::context::Context;
 
 use super::App;
 use crate::commands::origin;
@@ -29,9 +29,9 @@ pub struct RotateArgs {
     at_once: bool,
 }
 
-pub(super) async fn run(app: &App, context: &Context, args: &RotateArgs) -> Result<Exit, Failure> {
+pub(super) async fn run(app: &App, accounts: &Accounts, args: &RotateArgs) -> Result<Exit, Failure> {
     let takeover = if args.at_once { Takeover::AtOnce } else { Takeover::Published };
-    let row = keys::rotate(context, takeover, &origin()).await.map_err(cannot("make a new signing key"))?;
+    let row = keys::rotate(accounts, takeover, &origin()).await.map_err(cannot("make a new signing key"))?;
     let state = if args.at_once { "signs" } else { "published" };
     app.output.result(&document!(key: SigningKey::new(&row, state)), |look| {
         let (id, algorithm) = (&row.id, &row.algorithm);

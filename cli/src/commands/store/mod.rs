@@ -9,6 +9,7 @@ mod undrain;
 
 use clap::Subcommand;
 use nightferry_core::context::Context;
+use nightferry_core::services::Services;
 use nightferry_core::store::Store;
 
 use super::App;
@@ -31,12 +32,12 @@ pub enum StoreCommand {
 }
 
 pub(super) async fn run(app: &App, command: StoreCommand) -> Result<Exit, Failure> {
-    app.in_session(async |context: &Context| match command {
-        StoreCommand::List => list::run(app, context).await,
-        StoreCommand::Check(args) => check::run(app, context, &args).await,
-        StoreCommand::Drain(args) => drain::run(app, context, &args).await,
-        StoreCommand::Undrain(args) => undrain::run(app, context, &args).await,
-        StoreCommand::Rebalance(args) => rebalance::run(app, context, &args).await,
+    app.in_session(async |services: &Services| match command {
+        StoreCommand::List => list::run(app, &services.context).await,
+        StoreCommand::Check(args) => check::run(app, &services.context, &args).await,
+        StoreCommand::Drain(args) => drain::run(app, &services.context, &args).await,
+        StoreCommand::Undrain(args) => undrain::run(app, &services.context, &args).await,
+        StoreCommand::Rebalance(args) => rebalance::run(app, &services.context, &args).await,
     })
     .await
 }

@@ -12,7 +12,7 @@ mod status;
 mod wait;
 
 use clap::Subcommand;
-use nightferry_core::context::Context;
+use nightferry_core::services::Services;
 
 pub(super) use follow::worker_is_up;
 
@@ -40,14 +40,14 @@ pub enum SyncCommand {
 }
 
 pub(super) async fn run(app: &App, command: SyncCommand) -> Result<Exit, Failure> {
-    app.in_session(async |context: &Context| match command {
-        SyncCommand::Run(args) => run::run(app, context, args).await,
-        SyncCommand::Plan(args) => plan::run(app, context, args).await,
-        SyncCommand::Status => status::run(app, context).await,
-        SyncCommand::History(args) => history::run(app, context, &args).await,
-        SyncCommand::Show(args) => show::run(app, context, &args).await,
-        SyncCommand::Retry(args) => retry::run(app, context, &args).await,
-        SyncCommand::Cancel(args) => cancel::run(app, context, &args).await,
+    app.in_session(async |services: &Services| match command {
+        SyncCommand::Run(args) => run::run(app, &services.context, args).await,
+        SyncCommand::Plan(args) => plan::run(app, &services.context, args).await,
+        SyncCommand::Status => status::run(app, &services.context).await,
+        SyncCommand::History(args) => history::run(app, &services.context, &args).await,
+        SyncCommand::Show(args) => show::run(app, &services.context, &args).await,
+        SyncCommand::Retry(args) => retry::run(app, &services.context, &args).await,
+        SyncCommand::Cancel(args) => cancel::run(app, &services.context, &args).await,
     })
     .await
 }

@@ -5,7 +5,7 @@ mod list;
 mod revoke;
 
 use clap::Subcommand;
-use nightferry_core::context::Context;
+use nightferry_core::services::Services;
 
 use super::{App, user};
 use crate::errors::{Exit, Failure};
@@ -22,10 +22,10 @@ pub enum TokenCommand {
 }
 
 pub(super) async fn run(app: &App, command: TokenCommand) -> Result<Exit, Failure> {
-    app.in_session(async |context: &Context| match command {
-        TokenCommand::Create(args) => create::run(app, context, args).await,
-        TokenCommand::List(args) => list::run(app, context, &args).await,
-        TokenCommand::Revoke(args) => revoke::run(app, context, &args).await,
+    app.in_session(async |services: &Services| match command {
+        TokenCommand::Create(args) => create::run(app, &services.context, args).await,
+        TokenCommand::List(args) => list::run(app, &services.context, &args).await,
+        TokenCommand::Revoke(args) => revoke::run(app, &services.context, &args).await,
     })
     .await
 }

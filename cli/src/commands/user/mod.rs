@@ -16,6 +16,7 @@ use nightferry_api_types::account::Account;
 use nightferry_core::auth::account;
 use nightferry_core::context::Context;
 use nightferry_core::db::users::User;
+use nightferry_core::services::Services;
 
 use self::change::To;
 use super::App;
@@ -66,20 +67,20 @@ pub struct UserArgs {
 }
 
 pub(super) async fn run(app: &App, command: UserCommand) -> Result<Exit, Failure> {
-    app.in_session(async |context: &Context| match command {
-        UserCommand::Create(args) => create::run(app, context, args).await,
-        UserCommand::List(args) => list::run(app, context, &args).await,
-        UserCommand::Show(args) => show::run(app, context, &args).await,
-        UserCommand::Promote(args) => change::run(app, context, &args, To::Administrator).await,
-        UserCommand::Demote(args) => change::run(app, context, &args, To::Ordinary).await,
-        UserCommand::Disable(args) => change::run(app, context, &args, To::Disabled).await,
-        UserCommand::Enable(args) => change::run(app, context, &args, To::Enabled).await,
-        UserCommand::Quota(args) => quota::run(app, context, &args).await,
-        UserCommand::ResetPassword(args) => reset_password::run(app, context, args).await,
-        UserCommand::Sessions(args) => sessions::run(app, context, &args).await,
-        UserCommand::Revoke(args) => revoke::run(app, context, &args).await,
-        UserCommand::Identities(args) => identities::list(app, context, &args).await,
-        UserCommand::Unlink(args) => identities::unlink(app, context, &args).await,
+    app.in_session(async |services: &Services| match command {
+        UserCommand::Create(args) => create::run(app, &services.accounts, args).await,
+        UserCommand::List(args) => list::run(app, &services.context, &args).await,
+        UserCommand::Show(args) => show::run(app, &services.context, &args).await,
+        UserCommand::Promote(args) => change::run(app, &services.context, &args, To::Administrator).await,
+        UserCommand::Demote(args) => change::run(app, &services.context, &args, To::Ordinary).await,
+        UserCommand::Disable(args) => change::run(app, &services.context, &args, To::Disabled).await,
+        UserCommand::Enable(args) => change::run(app, &services.context, &args, To::Enabled).await,
+        UserCommand::Quota(args) => quota::run(app, &services.context, &args).await,
+        UserCommand::ResetPassword(args) => reset_password::run(app, &services.accounts, args).await,
+        UserCommand::Sessions(args) => sessions::run(app, &services.context, &args).await,
+        UserCommand::Revoke(args) => revoke::run(app, &services.context, &args).await,
+        UserCommand::Identities(args) => identities::list(app, &services.context, &args).await,
+        UserCommand::Unlink(args) => identities::unlink(app, &services.context, &args).await,
     })
     .await
 }

@@ -12,12 +12,13 @@ mod verify;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use nightferry_core::auth::Accounts;
+use nightferry_core::catalog::{self, CatalogError, Options, Rebuilt, Snapshot, Source};
 use nightferry_core::context::Context;
 use nightferry_core::db::Database;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::RunStatus;
 use nightferry_core::store::{Body, ObjectKey, PutOptions};
-use nightferry_core::tiering::catalog::{self, CatalogError, Options, Rebuilt, Snapshot, Source};
 use nightferry_tests::harness::World;
 use nightferry_tests::harness::database::texts;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +41,8 @@ async fn export(context: &Context) -> Result<Snapshot, CatalogError> {
 
 async fn rebuild_from(context: &Context, source: Source) -> Result<Rebuilt, CatalogError> {
     let options = Options { source, trial: false, origin: &Origin::default() };
-    catalog::rebuild(context, &options, |_| (), &CancellationToken::new()).await
+    let accounts = Accounts::new(context.clone()).unwrap();
+    catalog::rebuild(&accounts, &options, |_| (), &CancellationToken::new()).await
 }
 
 /// Ferries everything that has not crossed yet.
