@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use nightferry_core::context::Context;
 use nightferry_core::db::runs::Run;
 use nightferry_core::db::unsigned;
 use nightferry_core::error::Result;
