@@ -11,3 +11,4 @@ mod plan_cost;
 mod policy_cost;
 mod rebalancing_cost;
 mod schema_file;
+mod statements;
