@@ -4,12 +4,10 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use chrono::{DateTime, Utc};
 use nightferry_core::context::Context;
 use nightferry_core::tiering::claim::Identity;
-use nightferry_core::tiering::pass::Ticks;
-use nightferry_core::tiering::run::{self, Tick};
-use nightferry_core::tiering::schedule;
+use nightferry_core::tiering::run;
+use nightferry_core::tiering::schedule::Ticks;
 use tokio::sync::Mutex;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tokio_util::sync::CancellationToken;
@@ -31,13 +29,6 @@ pub(crate) struct Ticker {
     tasks: TaskTracker,
 }
 
-/// What is known of the nightly schedule without asking the database.
-#[derive(Debug, Default)]
-struct Nightly {
-    last: Option<DateTime<Utc>>,
-    next: Option<DateTime<Utc>>,
-}
-
 /// Starts the clockwork.
 pub(crate) async fn start(
     context: &Context,
@@ -47,11 +38,11 @@ pub(crate) async fn start(
 ) -> Result<Ticker> {
     let scheduler = JobScheduler::new().await.context("the scheduler could not be made")?;
     let tasks = TaskTracker::new();
-    let nightly = Arc::new(Mutex::new(Nightly::default()));
+    let ticks = Arc::new(Mutex::new(Ticks::default()));
     {
         let (context, wake) = (context.clone(), wake.clone());
         add(&scheduler, &tasks, shutdown, EVERY_SECOND, move || {
-            tick(context.clone(), wake.clone(), nightly.clone())
+            tick(context.clone(), wake.clone(), ticks.clone())
         })
         .await?;
     }
@@ -141,48 +132,12 @@ where
     Ok(())
 }
 
-async fn tick(context: Context, wake: Wake, nightly: Arc<Mutex<Nightly>>) {
-    let mut nightly = nightly.lock().await;
-    let now = context.clock.now();
-    if nightly.last.is_some() && nightly.next.is_none_or(|next| now < next) {
-        return;
-    }
-    match take_due(&context, &mut nightly, now).await {
+async fn tick(context: Context, wake: Wake, ticks: Arc<Mutex<Ticks>>) {
+    match run::take_due_tick(&context, &mut *ticks.lock().await).await {
         Ok(true) => wake.ring(),
         Ok(false) => {}
         Err(error) => tracing::warn!(%error, "the schedule could not be read, trying again"),
     }
-}
-
-/// Takes the tick that is due, if there is one. Answers whether a run was made of it by us.
-async fn take_due(
-    context: &Context,
-    nightly: &mut Nightly,
-    now: DateTime<Utc>,
-) -> nightferry_core::error::Result<bool> {
-    let tiering = &context.config.tiering;
-    let starting = nightly.last.is_none();
-    let last = run::last_tick(context).await?;
-    let mut made = false;
-    if let Some(due) = schedule::due_tick(tiering, last, now)? {
-        if starting && !tiering.catch_up {
-            tracing::info!(target: "nightferry::sync", tick = %due, "a tick was missed while no worker was up, and is skipped");
-            run::skip_tick(context, due).await?;
-        } else {
-            match run::request_tick(context, due).await? {
-                Tick::Run(run) => {
-                    tracing::info!(target: "nightferry::sync", run = %run.id, tick = %due, caught_up = starting, "a tick became a run");
-                    made = true;
-                }
-                Tick::Taken => {}
-                // Looked at again with the next second.
-                Tick::NotYet => return Ok(false),
-            }
-        }
-    }
-    nightly.last = Some(now);
-    nightly.next = schedule::next_tick(tiering, now)?;
-    Ok(made)
 }
 
 impl Ticker {

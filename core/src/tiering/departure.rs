@@ -8,12 +8,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::drain::homes_instead;
 use super::evict::Freeing;
+use super::lease::with_lease;
 use super::policy;
 use crate::context::Context;
 use crate::db::drains::{self, Drain};
 use crate::db::enums::ReplicaState;
+use crate::db::listen;
 use crate::db::replicas::{self, DRAIN_RULE, Departure, Leaving, MOVES};
-use crate::db::{chores, listen};
 use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 use crate::store::{ObjectKey, Store, StoreRole, UploadId};
@@ -61,25 +62,17 @@ pub async fn pass(
     worker: WorkerId,
     stop: &CancellationToken,
 ) -> Result<Outcome> {
-    let (chore, token) = (format!("drain {name}"), LeaseToken::new());
-    let mut conn = context.db.conn().await?;
-    if !chores::take(&mut conn, &chore, token, context.config.tiering.lease).await? {
-        return Ok(Outcome::Elsewhere);
-    }
-    let draining = drains::names(&mut conn).await?;
-    drop(conn);
-    let outcome = match context.stores.get(name) {
-        Some(store) => {
-            let to = homes_instead(context, store, &draining);
-            let mut leaving = Leave::new(context, store, to, worker, stop);
-            leaving.all(&chore, token).await
-        }
-        // Taken out of the configuration, as one does with a store that is empty.
-        None => Ok(Outcome::Empty),
+    // Taken out of the configuration, as one does with a store that is empty.
+    let Some(store) = context.stores.get(name) else { return Ok(Outcome::Empty) };
+    let work = async {
+        let draining = {
+            let mut conn = context.db.conn().await?;
+            drains::names(&mut conn).await?
+        };
+        let to = homes_instead(context, store, &draining);
+        Leave::new(context, store, to, worker, stop).all().await
     };
-    let mut conn = context.db.conn().await?;
-    chores::give_back(&mut conn, &chore, token).await?;
-    outcome
+    Ok(with_lease(context, &format!("drain {name}"), work).await?.unwrap_or(Outcome::Elsewhere))
 }
 
 /// One pass.
@@ -120,17 +113,11 @@ impl<'p> Leave<'p> {
     }
 
     /// Walks over what is left, and sees whether that was the end.
-    async fn all(&mut self, chore: &str, token: LeaseToken) -> Result<Outcome> {
+    async fn all(&mut self) -> Result<Outcome> {
         let context = self.freeing.context;
         self.found.evicted += self.freeing.take_over().await?;
         let (mut after, mut at_end) = (ObjectId(uuid::Uuid::nil()), false);
         while !self.freeing.stop.is_cancelled() {
-            {
-                let mut conn = context.db.conn().await?;
-                if !chores::take(&mut conn, chore, token, context.config.tiering.lease).await? {
-                    return Ok(Outcome::Elsewhere);
-                }
-            }
             let leaving = {
                 let mut conn = context.db.conn().await?;
                 let to = &self.freeing.moving_to;

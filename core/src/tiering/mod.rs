@@ -14,6 +14,7 @@ pub mod evict;
 pub mod fetch;
 pub mod forecast;
 mod label;
+pub mod lease;
 pub mod money;
 pub mod pace;
 pub mod pass;

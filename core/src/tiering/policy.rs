@@ -4,15 +4,16 @@
 use diesel_async::AsyncPgConnection;
 use tokio_util::sync::CancellationToken;
 
+use super::lease::once_every;
 use super::storage_class;
 use crate::checksum::Sha256Hasher;
 use crate::config::{Config, FreeLocalAfter, RuleConfig, StoreRole};
 use crate::context::Context;
+use crate::db::drains;
 use crate::db::policy::Policy;
 use crate::db::replicas::{self, Reviewed};
-use crate::db::{chores, drains};
 use crate::error::Result;
-use crate::ids::{LeaseToken, ObjectId};
+use crate::ids::ObjectId;
 
 /// Local copies whose rule is decided in one statement.
 const BATCH: i64 = 2_000;
@@ -116,35 +117,19 @@ fn rule_warnings(rule: &RuleConfig, config: &Config) -> Vec<String> {
 /// # Errors
 /// Whatever the database meets; then the next pass begins again.
 pub async fn review(context: &Context, stop: &CancellationToken) -> Result<usize> {
-    let chore = format!("review {}", fingerprint(&context.config));
-    let token = LeaseToken::new();
+    let lease = format!("review {}", fingerprint(&context.config));
     let every = context.config.policy.review_every;
-    let mut conn = context.db.conn().await?;
-    if !chores::take(&mut conn, &chore, token, every).await? {
-        return Ok(0);
-    }
-    let reviewed = review_all(context, &mut conn, stop, &chore, token).await;
-    // What came to its end keeps the chore until it is due again.
-    if reviewed.is_err() || stop.is_cancelled() {
-        chores::give_back(&mut conn, &chore, token).await?;
-    }
-    reviewed
+    Ok(once_every(context, &lease, every, stop, review_all(context, stop)).await?.unwrap_or(0))
 }
 
-async fn review_all(
-    context: &Context,
-    conn: &mut AsyncPgConnection,
-    stop: &CancellationToken,
-    chore: &str,
-    token: LeaseToken,
-) -> Result<usize> {
+async fn review_all(context: &Context, stop: &CancellationToken) -> Result<usize> {
+    let conn = &mut *context.db.conn().await?;
     let policy = of(context)?;
     if policy.rules.is_empty() && !replicas::any_under_a_rule(conn, &policy.locals).await? {
         return Ok(0);
     }
     let (mut changed, mut after) = (0, ObjectId(uuid::Uuid::nil()));
-    while !stop.is_cancelled() && chores::take(conn, chore, token, context.config.policy.review_every).await?
-    {
+    while !stop.is_cancelled() {
         let Reviewed { last, changed: some } = replicas::review(conn, &policy, after, BATCH).await?;
         changed += usize::try_from(some).unwrap_or(0);
         let Some(last) = last else { break };

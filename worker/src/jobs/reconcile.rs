@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use nightferry_core::context::Context;
 use nightferry_core::store::Store;
-use nightferry_core::tiering::pass::Ticks;
 use nightferry_core::tiering::reconcile::{self, Event, Options, Outcome, Summary};
+use nightferry_core::tiering::schedule::Ticks;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 

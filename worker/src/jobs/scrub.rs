@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nightferry_core::context::Context;
-use nightferry_core::tiering::pass::Ticks;
+use nightferry_core::tiering::schedule::Ticks;
 use nightferry_core::tiering::scrub::{self, Event, Options, Summary};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;

@@ -69,7 +69,7 @@ impl Pass<'_> {
         most: usize,
     ) -> Result<(usize, u64)> {
         let (mut files, mut bytes, mut after) = (0, 0, route.looked_until);
-        while files < most && !self.stop.is_cancelled() && self.is_ours().await? {
+        while files < most && !self.stop.is_cancelled() {
             let mut conn = self.context.db.conn().await?;
             let left = wanted.saturating_sub(bytes);
             let fit = if left <= slack {

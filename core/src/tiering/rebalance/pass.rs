@@ -9,19 +9,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::found::Found;
 use crate::context::Context;
+use crate::db::drains;
 use crate::db::rebalances::{self, Rebalance, Route};
 use crate::db::replicas::{self, Moving};
-use crate::db::{chores, drains};
 use crate::error::Result;
-use crate::ids::{LeaseToken, WorkerId};
+use crate::ids::WorkerId;
 use crate::store::{Store, StoreRole};
 use crate::tiering::evict::Freeing;
+use crate::tiering::lease::with_lease;
 
 /// Replicas on their way at once: enough to keep workers busy, and few enough to look at again and again.
 pub(super) const ON_THEIR_WAY: usize = 5_000;
 /// After so long a copy that was given up is tried again.
 const PATIENCE: Duration = Duration::from_secs(300);
-const CHORE: &str = "rebalance";
+const LEASE: &str = "rebalance";
 
 /// What a pass came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,30 +54,17 @@ pub async fn pass(
     worker: WorkerId,
     stop: &CancellationToken,
 ) -> Result<Outcome> {
-    let token = LeaseToken::new();
-    let lasting = {
-        let mut conn = context.db.conn().await?;
-        if !chores::take(&mut conn, CHORE, token, context.config.tiering.lease).await? {
-            return Ok(Outcome::Elsewhere);
-        }
-        let draining = drains::names(&mut conn).await?;
+    let work = async {
+        let draining = {
+            let mut conn = context.db.conn().await?;
+            drains::names(&mut conn).await?
+        };
         let mut lasting = context.stores.names_with(StoreRole::Local);
         lasting.retain(|name| !draining.iter().any(|it| it == name));
-        lasting
+        let active = rebalance.is_active();
+        Pass { context, worker, stop, lasting, active, found: Found::default() }.all(rebalance).await
     };
-    let mut pass = Pass {
-        context,
-        worker,
-        stop,
-        token,
-        lasting,
-        active: rebalance.is_active(),
-        found: Found::default(),
-    };
-    let outcome = pass.all(rebalance).await;
-    let mut conn = context.db.conn().await?;
-    chores::give_back(&mut conn, CHORE, token).await?;
-    outcome
+    Ok(with_lease(context, LEASE, work).await?.unwrap_or(Outcome::Elsewhere))
 }
 
 /// One pass.
@@ -84,8 +72,6 @@ pub(super) struct Pass<'p> {
     pub(super) context: &'p Context,
     pub(super) worker: WorkerId,
     pub(super) stop: &'p CancellationToken,
-    /// That of the chore.
-    token: LeaseToken,
     /// Local stores that are not being emptied.
     pub(super) lasting: Vec<&'p str>,
     /// Whether more is begun, and what fails tried again.
@@ -113,9 +99,7 @@ impl<'p> Pass<'p> {
                 continue;
             };
             let sorted = self.found.sort(replicas, self.active);
-            if !self.settle(from, to, sorted).await? {
-                return Ok(Outcome::Elsewhere);
-            }
+            self.settle(from, to, sorted).await?;
         }
         if self.active && !self.stop.is_cancelled() {
             self.begin_more(rebalance, routes, under_way).await?;
@@ -137,12 +121,6 @@ impl<'p> Pass<'p> {
         'p: 'f,
     {
         Freeing { context: self.context, store, moving_to, worker: self.worker, stop: self.stop }
-    }
-
-    /// Whether this pass is still the only one.
-    pub(super) async fn is_ours(&self) -> Result<bool> {
-        let mut conn = self.context.db.conn().await?;
-        chores::take(&mut conn, CHORE, self.token, self.context.config.tiering.lease).await
     }
 
     pub(super) fn are_well(&mut self, stores: &[&str]) -> bool {

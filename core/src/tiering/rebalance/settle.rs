@@ -14,8 +14,8 @@ use crate::store::{ObjectKey, Store, StoreRole, UploadId};
 const DELETED_TOGETHER: usize = 100;
 
 impl Pass<'_> {
-    /// Does it. Answers false when somebody else does by now.
-    pub(super) async fn settle(&mut self, from: &Store, to: &Store, sorted: Sorted) -> Result<bool> {
+    /// Does it.
+    pub(super) async fn settle(&mut self, from: &Store, to: &Store, sorted: Sorted) -> Result<()> {
         let Sorted { sound, doubtful, staying, unproved, broken_off, due } = sorted;
         {
             let mut conn = self.context.db.conn().await?;
@@ -27,28 +27,22 @@ impl Pass<'_> {
         }
         self.abort(to, broken_off).await?;
         for some in unproved.chunks(DELETED_TOGETHER) {
-            if !self.is_ours().await? {
-                return Ok(false);
-            }
             self.give_up(from, to, some).await?;
         }
         // The last copy that is near is not taken away while nobody knows whether the other one can be read.
         if !self.are_well(&[from.name().as_str(), to.name().as_str()]) {
             self.found.on_their_way += sound.len() + doubtful.len();
-            return Ok(true);
+            return Ok(());
         }
         for (ids, untouched) in [(sound, true), (doubtful, false)] {
             for some in ids.chunks(DELETED_TOGETHER) {
                 if self.stop.is_cancelled() {
-                    return Ok(true);
-                }
-                if !self.is_ours().await? {
-                    return Ok(false);
+                    return Ok(());
                 }
                 self.delete(from, to, some, untouched).await?;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Deletes what is proved where it goes, from where it was.

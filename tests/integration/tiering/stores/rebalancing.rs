@@ -184,7 +184,7 @@ async fn files_with_two_copies_keep_two_and_move_only_where_there_is_none() {
         counted([("den present", 8), ("minio present", 8), ("nas present", 8)]),
         "a third of all copies each"
     );
-    execute(&world.context.db, "DELETE FROM chores").await.unwrap();
+    execute(&world.context.db, "DELETE FROM leases").await.unwrap();
     assert_eq!(replication::pass(&world.context, &CancellationToken::new()).await.unwrap(), 0);
     assert!(planned(&world).await.is_empty());
     assert_readable(&world, &files).await;
