@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use nightferry_core::context::Context;
 use nightferry_core::tiering::claim::Identity;
+use nightferry_core::tiering::relocate::Kind;
 use nightferry_core::tiering::run;
 use nightferry_core::tiering::schedule::Ticks;
 use tokio::sync::Mutex;
@@ -13,7 +14,7 @@ use tokio_cron_scheduler::{Job, JobScheduler};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::jobs::{self, DrainPace, RebalancePace};
+use crate::jobs::{self, Pace};
 use crate::wake::Wake;
 
 /// Looks whether a tick of a schedule is due. Costs no query until one is.
@@ -78,19 +79,11 @@ pub(crate) async fn start(
         let context = context.clone();
         add(&scheduler, &tasks, shutdown, EVERY_SECOND, move || jobs::archive(context.clone())).await?;
     }
-    {
+    for kind in [Kind::Drain, Kind::Rebalance] {
         let (context, worker, stop) = (context.clone(), identity.id, shutdown.clone());
-        let pace = Arc::new(Mutex::new(DrainPace::default()));
+        let pace = Arc::new(Mutex::new(Pace::default()));
         add(&scheduler, &tasks, shutdown, EVERY_SECOND, move || {
-            jobs::drain(context.clone(), worker, pace.clone(), stop.clone())
-        })
-        .await?;
-    }
-    {
-        let (context, worker, stop) = (context.clone(), identity.id, shutdown.clone());
-        let pace = Arc::new(Mutex::new(RebalancePace::default()));
-        add(&scheduler, &tasks, shutdown, EVERY_SECOND, move || {
-            jobs::rebalance(context.clone(), worker, pace.clone(), stop.clone())
+            jobs::relocate(context.clone(), kind, worker, pace.clone(), stop.clone())
         })
         .await?;
     }

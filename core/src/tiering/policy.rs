@@ -14,6 +14,7 @@ use crate::db::policy::Policy;
 use crate::db::replicas::{self, Reviewed};
 use crate::error::Result;
 use crate::ids::ObjectId;
+use crate::store::{self, Store};
 
 /// Local copies whose rule is decided in one statement.
 const BATCH: i64 = 2_000;
@@ -40,6 +41,26 @@ pub fn of(context: &Context) -> Result<Policy<'_>> {
 /// As [`of`], and whatever the database meets.
 pub async fn in_force<'c>(context: &'c Context, conn: &mut AsyncPgConnection) -> Result<Policy<'c>> {
     Ok(Policy { draining: drains::names(conn).await?, ..of(context)? })
+}
+
+/// The stores to which replicas of `from` go when it is emptied: the others of its role, the main one first; where there
+/// are none, those of the other role. Stores that are being emptied themselves are no places to go.
+pub(super) fn destinations<'c>(context: &'c Context, from: &Store, draining: &[String]) -> Vec<&'c str> {
+    if !draining.iter().any(|name| name == from.name().as_str()) {
+        return Vec::new();
+    }
+    let lasting = |role| -> Vec<&'c str> {
+        let names = context.stores.names_with(role).into_iter();
+        names.filter(|name| *name != from.name().as_str() && !draining.iter().any(|it| it == name)).collect()
+    };
+    let same = lasting(from.role());
+    if !same.is_empty() {
+        return same;
+    }
+    lasting(match from.role() {
+        store::StoreRole::Local => store::StoreRole::Cloud,
+        store::StoreRole::Cloud => store::StoreRole::Local,
+    })
 }
 
 /// As [`fingerprint`], and for which stores are being emptied.

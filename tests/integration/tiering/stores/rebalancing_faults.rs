@@ -3,7 +3,7 @@
 use nightferry_core::db::audit::Origin;
 use nightferry_core::file::change;
 use nightferry_core::file::details::FileView;
-use nightferry_core::tiering::rebalance;
+use nightferry_core::tiering::relocate::rebalance;
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Fault, Gate, Hold, Match};
 use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern, states};
