@@ -14,9 +14,11 @@ use nightferry_core::db::runs::{NewRun, RunScope};
 use nightferry_core::error::{Error, Result};
 use nightferry_core::file::upload::{self, BodyError, Incoming};
 use nightferry_core::file::{access, change, download, trash};
+use nightferry_core::health;
 use nightferry_core::ids::{FileId, RunId, UserId, WorkerId};
 use nightferry_core::tiering::claim::{self, Batch};
-use nightferry_core::tiering::copy::{self, Copied, CopyError};
+use nightferry_core::tiering::copy::{self, Copied};
+use nightferry_core::tiering::copy_outcome::{self, Blame};
 use nightferry_core::tiering::{evict, fetch, reap, reconcile, repair, run, scrub, settle, watermark};
 use nightferry_tests::harness::database::execute;
 use nightferry_tests::harness::world::request;
@@ -112,10 +114,14 @@ pub(crate) async fn perform(context: &Context, deed: Deed, bug: Option<Bug>) -> 
                 run::cancel(context, active.id, None, &Origin::default()).await?;
             }
         }
-        Deed::Work => work(context, bug).await?,
+        Deed::Work => {
+            probe(context).await;
+            work(context, bug).await?;
+        }
         Deed::Worker => worker(context).await?,
         Deed::Fetch(file) => drop(fetch::request(context, file, None).await?),
         Deed::WorkFetches => {
+            probe(context).await;
             let batch = claim::next_fetches(context, WorkerId::new(), BATCH).await?;
             carry(context, None, batch, bug).await?;
         }
@@ -156,6 +162,15 @@ pub(crate) async fn read(
         hasher.update(&chunk?);
     }
     Ok(hasher.finish())
+}
+
+/// Asks stores that are out of order whether they are back, as every process does all the time.
+async fn probe(context: &Context) {
+    for _ in 0..context.config.health.successes {
+        if !context.health.out().is_empty() {
+            health::look(context).await;
+        }
+    }
 }
 
 /// A worker's turn: plans what is queued, claims a batch, copies it, ends the run when nothing is left.
@@ -205,7 +220,10 @@ async fn carry(context: &Context, run: Option<RunId>, batch: Batch, bug: Option<
                 seal,
                 size: claim.size,
             }),
-            Err(error) => failed(context, run, token, &claim, &error).await?,
+            Err(error) => {
+                let blame = Blame::of(context, &error).await;
+                copy_outcome::record_failure(context, run, token, &claim, &error, blame).await?;
+            }
         }
     }
     if finished.is_empty() {
@@ -217,39 +235,6 @@ async fn carry(context: &Context, run: Option<RunId>, batch: Batch, bug: Option<
     }
     settle::finish(context, &finished).await?;
     Ok(())
-}
-
-/// As the worker sees to a copy that failed.
-async fn failed(
-    context: &Context,
-    run: Option<RunId>,
-    token: nightferry_core::ids::LeaseToken,
-    claim: &nightferry_core::db::replicas::Claim,
-    error: &CopyError,
-) -> Result<()> {
-    let text = error.to_string();
-    let give_back = || settle::release(context, token, claim, Some(&text), Duration::ZERO);
-    match error {
-        CopyError::LeaseLost => Ok(()),
-        CopyError::Database(_) => give_back().await,
-        CopyError::Store(store) if store.is_credentials() => {
-            if let Some(run) = run {
-                run::stop(context, run, &text).await?;
-            }
-            give_back().await
-        }
-        CopyError::Store(store) if store.is_outage() && is_down(context, store.store().as_str()).await => {
-            give_back().await
-        }
-        _ => settle::fail(context, claim, token, run, error).await.map(drop),
-    }
-}
-
-async fn is_down(context: &Context, store: &str) -> bool {
-    match context.stores.get(store) {
-        Some(store) => store.check().await.is_err_and(|error| error.is_outage()),
-        None => false,
-    }
 }
 
 /// Makes the guard of a commit pointless: whoever has the lease by now, it is ours.

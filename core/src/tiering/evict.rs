@@ -282,7 +282,7 @@ impl Freeing<'_> {
 
     /// Whether nothing speaks against reading from a store.
     fn can_be_read_in(&self, store: &str) -> bool {
-        self.context.stores.get(store).is_some() && self.context.health.is_well(store)
+        self.context.stores.get(store).is_some() && self.context.health.is_healthy(store)
     }
 
     /// Ends an eviction without freeing. What turned out to be gone is lost like any other copy.

@@ -2,10 +2,10 @@
 //! `store`, which know nothing of each other. When it does which of these is the worker's business.
 
 pub mod archive;
-pub mod breaker;
 pub mod catalog;
 pub mod claim;
 pub mod copy;
+pub mod copy_outcome;
 mod copy_parts;
 mod copy_whole;
 pub mod evict;
