@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use nightferry_core::context::Context;
+use nightferry_core::ids::WorkerId;
 use nightferry_core::tiering::claim::Identity;
 use nightferry_core::tiering::relocate::Kind;
 use nightferry_core::tiering::run;
@@ -28,6 +29,15 @@ const HOURLY: &str = "0 7 * * * *";
 pub(crate) struct Ticker {
     scheduler: JobScheduler,
     tasks: TaskTracker,
+    shared: Shared,
+}
+
+/// What every job works with.
+#[derive(Clone)]
+struct Shared {
+    context: Context,
+    worker: WorkerId,
+    stop: CancellationToken,
 }
 
 /// Starts the clockwork.
@@ -37,92 +47,26 @@ pub(crate) async fn start(
     identity: &Identity,
     shutdown: &CancellationToken,
 ) -> Result<Ticker> {
+    let shared = Shared { context: context.clone(), worker: identity.id, stop: shutdown.clone() };
     let scheduler = JobScheduler::new().await.context("the scheduler could not be made")?;
-    let tasks = TaskTracker::new();
-    let ticks = Arc::new(Mutex::new(Ticks::default()));
-    {
-        let (context, wake) = (context.clone(), wake.clone());
-        add(&scheduler, &tasks, shutdown, EVERY_SECOND, move || {
-            tick(context.clone(), wake.clone(), ticks.clone())
-        })
-        .await?;
-    }
-    {
-        let (context, worker, stop) = (context.clone(), identity.id, shutdown.clone());
-        add(&scheduler, &tasks, shutdown, HOUSEKEEPING, move || {
-            jobs::housekeeping(context.clone(), worker, stop.clone())
-        })
-        .await?;
-    }
-    {
-        let (context, stop) = (context.clone(), shutdown.clone());
-        add(&scheduler, &tasks, shutdown, HOUSEKEEPING, move || jobs::catalog(context.clone(), stop.clone()))
-            .await?;
-    }
-    {
-        let (context, stop) = (context.clone(), shutdown.clone());
-        let ticks = Arc::new(Mutex::new(Ticks::default()));
-        add(&scheduler, &tasks, shutdown, EVERY_SECOND, move || {
-            jobs::reconcile(context.clone(), ticks.clone(), stop.clone())
-        })
-        .await?;
-    }
-    {
-        let (context, stop) = (context.clone(), shutdown.clone());
-        let ticks = Arc::new(Mutex::new(Ticks::default()));
-        add(&scheduler, &tasks, shutdown, EVERY_SECOND, move || {
-            jobs::scrub(context.clone(), ticks.clone(), stop.clone())
-        })
-        .await?;
-    }
-    {
-        let context = context.clone();
-        add(&scheduler, &tasks, shutdown, EVERY_SECOND, move || jobs::archive(context.clone())).await?;
-    }
+    let ticker = Ticker { scheduler, tasks: TaskTracker::new(), shared };
+    let (wake, ticks) = (wake.clone(), Arc::<Mutex<Ticks>>::default());
+    ticker.add(EVERY_SECOND, move |it| tick(it.context, wake.clone(), ticks.clone())).await?;
+    ticker.add(HOUSEKEEPING, |it| jobs::housekeeping(it.context, it.worker, it.stop)).await?;
+    ticker.add(HOUSEKEEPING, |it| jobs::catalog(it.context, it.stop)).await?;
+    let ticks = Arc::<Mutex<Ticks>>::default();
+    ticker.add(EVERY_SECOND, move |it| jobs::reconcile(it.context, ticks.clone(), it.stop)).await?;
+    let ticks = Arc::<Mutex<Ticks>>::default();
+    ticker.add(EVERY_SECOND, move |it| jobs::scrub(it.context, ticks.clone(), it.stop)).await?;
+    ticker.add(EVERY_SECOND, |it| jobs::archive(it.context)).await?;
     for kind in [Kind::Drain, Kind::Rebalance] {
-        let (context, worker, stop) = (context.clone(), identity.id, shutdown.clone());
-        let pace = Arc::new(Mutex::new(Pace::default()));
-        add(&scheduler, &tasks, shutdown, EVERY_SECOND, move || {
-            jobs::relocate(context.clone(), kind, worker, pace.clone(), stop.clone())
-        })
-        .await?;
+        let pace = Arc::<Mutex<Pace>>::default();
+        let relocate = move |it: Shared| jobs::relocate(it.context, kind, it.worker, pace.clone(), it.stop);
+        ticker.add(EVERY_SECOND, relocate).await?;
     }
-    {
-        let context = context.clone();
-        add(&scheduler, &tasks, shutdown, HOURLY, move || jobs::expired_rows(context.clone())).await?;
-    }
-    scheduler.start().await.context("the scheduler could not be started")?;
-    Ok(Ticker { scheduler, tasks })
-}
-
-/// Adds a job that never overlaps itself: a tick that comes while the last one still runs is dropped.
-async fn add<F, Fut>(
-    scheduler: &JobScheduler,
-    tasks: &TaskTracker,
-    shutdown: &CancellationToken,
-    pattern: &str,
-    work: F,
-) -> Result<()>
-where
-    F: Fn() -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = ()> + Send + 'static,
-{
-    let busy = Arc::new(Mutex::new(()));
-    let (tasks, shutdown) = (tasks.clone(), shutdown.clone());
-    let job = Job::new(pattern, move |_, _| {
-        if shutdown.is_cancelled() {
-            return;
-        }
-        let Ok(busy) = busy.clone().try_lock_owned() else { return };
-        let work = work();
-        tasks.spawn(async move {
-            let _busy = busy;
-            work.await;
-        });
-    })
-    .with_context(|| format!("the pattern {pattern} is not a schedule"))?;
-    scheduler.add(job).await.context("a job could not be scheduled")?;
-    Ok(())
+    ticker.add(HOURLY, |it| jobs::expired_rows(it.context)).await?;
+    ticker.scheduler.start().await.context("the scheduler could not be started")?;
+    Ok(ticker)
 }
 
 async fn tick(context: Context, wake: Wake, ticks: Arc<Mutex<Ticks>>) {
@@ -134,6 +78,30 @@ async fn tick(context: Context, wake: Wake, ticks: Arc<Mutex<Ticks>>) {
 }
 
 impl Ticker {
+    /// Adds a job that never overlaps itself: a tick that comes while the last one still runs is dropped.
+    async fn add<F, Fut>(&self, pattern: &str, work: F) -> Result<()>
+    where
+        F: Fn(Shared) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let busy = Arc::new(Mutex::new(()));
+        let (tasks, shared) = (self.tasks.clone(), self.shared.clone());
+        let job = Job::new(pattern, move |_, _| {
+            if shared.stop.is_cancelled() {
+                return;
+            }
+            let Ok(busy) = busy.clone().try_lock_owned() else { return };
+            let work = work(shared.clone());
+            tasks.spawn(async move {
+                let _busy = busy;
+                work.await;
+            });
+        })
+        .with_context(|| format!("the pattern {pattern} is not a schedule"))?;
+        self.scheduler.add(job).await.context("a job could not be scheduled")?;
+        Ok(())
+    }
+
     /// Stops ticking and waits for the jobs that run.
     pub(crate) async fn stop(mut self) {
         if let Err(error) = self.scheduler.shutdown().await {
