@@ -12,10 +12,11 @@ use nightferry_core::db::enums::RunTrigger;
 use nightferry_core::db::replicas::Finished;
 use nightferry_core::db::runs::{NewRun, RunScope};
 use nightferry_core::error::{Error, Result};
-use nightferry_core::file::upload::{self, BodyError, Incoming};
+use nightferry_core::file::upload;
 use nightferry_core::file::{access, change, download, trash};
-use nightferry_core::health;
 use nightferry_core::ids::{FileId, RunId, UserId, WorkerId};
+use nightferry_core::object::health;
+use nightferry_core::object::write::{BodyError, Incoming};
 use nightferry_core::tiering::claim::{self, Batch};
 use nightferry_core::tiering::copy::{self, Copied};
 use nightferry_core::tiering::copy_outcome::{self, Blame};
@@ -167,7 +168,7 @@ pub(crate) async fn read(
 /// Asks stores that are out of order whether they are back, as every process does all the time.
 async fn probe(context: &Context) {
     for _ in 0..context.config.health.successes {
-        if !context.health.out().is_empty() {
+        if !context.stores.health().out().is_empty() {
             health::look(context).await;
         }
     }

@@ -64,7 +64,7 @@ async fn claim_more(
         let started = Instant::now();
         let batch = claim::next_fetches(&bench.context, worker, most).await?;
         if batch.claims.is_empty() {
-            let out = !bench.context.health.out().is_empty();
+            let out = !bench.context.stores.health().out().is_empty();
             return Ok(patience(if out { WAITING } else { IDLE }, out, started.elapsed()));
         }
         for claim in batch.claims {

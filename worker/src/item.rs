@@ -11,7 +11,7 @@ use nightferry_core::ids::{LeaseToken, RunId};
 use nightferry_core::tiering::copy::{self, Copied, CopyError};
 use nightferry_core::tiering::copy_outcome::{self, Blame};
 use nightferry_core::tiering::patience::patiently;
-use nightferry_core::tiering::{claim, settle, window};
+use nightferry_core::tiering::{Engine, claim, settle, window};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,7 @@ use crate::leases::Held;
 #[derive(Clone)]
 pub(crate) struct Workbench {
     pub(crate) context: Context,
+    pub(crate) engine: Engine,
     pub(crate) slots: std::sync::Arc<Semaphore>,
     pub(crate) finished: mpsc::Sender<Finish>,
     /// Nothing new starts in this worker.
@@ -60,7 +61,7 @@ pub(crate) async fn process(bench: Workbench, run: Option<Assignment>, held: Hel
     let recorded = match outcome {
         None => patiently(|| settle::release(&bench.context, token, &claim, None, Duration::ZERO)).await,
         Some(Ok(copied)) => {
-            let (health, now) = (&bench.context.health, bench.context.clock.now());
+            let (health, now) = (bench.context.stores.health(), bench.context.clock.now());
             let source = copy::source_of(&bench.context, &claim).map(|source| source.name().as_str());
             [Some(claim.store.as_str()), source]
                 .into_iter()
@@ -117,7 +118,7 @@ async fn attempt(
     if run.is_some_and(|run| window::opens_at(&bench.context, run.trigger).is_some()) {
         return None;
     }
-    Some(copy::copy(&bench.context, claim, token).await)
+    Some(copy::copy(&bench.engine, claim, token).await)
 }
 
 fn is_outage(error: &CopyError) -> bool {

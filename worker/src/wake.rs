@@ -57,7 +57,7 @@ pub(crate) async fn listen(context: Context, bells: [Wake; 2], shutdown: Cancell
 /// Rings every bell when copies need not wait for some store any more, until it is dropped.
 pub(crate) async fn ring_on_recovery(context: Context, bells: [Wake; 2]) {
     loop {
-        context.health.recovered().await;
+        context.stores.health().recovered().await;
         bells.iter().for_each(Wake::ring);
     }
 }

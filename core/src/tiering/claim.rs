@@ -24,7 +24,7 @@ pub struct Batch {
 /// # Errors
 /// Any database error.
 pub async fn next_batch(context: &Context, run: RunId, worker: WorkerId, most: usize) -> Result<Batch> {
-    let out = context.health.out();
+    let out = context.stores.health().out();
     let token = LeaseToken::new();
     let TieringConfig { order, lease, .. } = context.config.tiering;
     let terms = Terms { worker, token, limit: i64::try_from(most).unwrap_or(i64::MAX), lease, down: &out };
@@ -47,7 +47,7 @@ pub async fn next_batch(context: &Context, run: RunId, worker: WorkerId, most: u
 
 /// Whether a copy cannot be made now: the store that it goes to is out of order, or all those that it could come from.
 pub fn is_blocked(context: &Context, claim: &Claim) -> bool {
-    let out = context.health.out();
+    let out = context.stores.health().out();
     let mut sources = claim.sources.iter().filter(|store| **store != claim.store).peekable();
     out.contains(&claim.store) || (sources.peek().is_some() && sources.all(|store| out.contains(store)))
 }
@@ -59,7 +59,7 @@ pub fn is_blocked(context: &Context, claim: &Claim) -> bool {
 /// # Errors
 /// Any database error.
 pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> Result<Batch> {
-    let out = context.health.out();
+    let out = context.stores.health().out();
     let token = LeaseToken::new();
     let lease = context.config.tiering.lease;
     let stores: Vec<&Store> =
@@ -113,7 +113,7 @@ pub async fn heartbeat(
         pid: worker.pid,
         version: worker.version,
         state,
-        stores_down: context.health.out().into(),
+        stores_down: context.stores.health().out().into(),
     };
     workers::heartbeat(&mut conn, &alive).await
 }

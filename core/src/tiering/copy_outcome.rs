@@ -8,8 +8,8 @@ use super::{run, settle};
 use crate::context::Context;
 use crate::db::replicas::Claim;
 use crate::error::Result;
-use crate::health;
 use crate::ids::{LeaseToken, RunId};
+use crate::object::health;
 
 /// Before a copy is claimed again that was given back because a store is out of order.
 const PAUSE_FOR_OUTAGE: Duration = Duration::from_secs(2);

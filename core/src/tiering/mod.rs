@@ -2,19 +2,19 @@
 //! `store`, which know nothing of each other. When it does which of these is the worker's business.
 
 pub mod archive;
-pub mod catalog;
 pub mod claim;
 pub mod copy;
 pub mod copy_outcome;
 mod copy_parts;
 mod copy_whole;
+mod engine;
 pub mod evict;
+mod evidence;
 pub mod fetch;
 pub mod forecast;
 mod label;
 pub mod lease;
 pub mod money;
-pub mod pace;
 pub mod pass;
 pub mod patience;
 pub mod placement;
@@ -32,7 +32,7 @@ pub mod scrub;
 pub mod settle;
 pub mod storage_class;
 pub mod stores;
-pub mod target;
-pub mod verify;
 pub mod watermark;
 pub mod window;
+
+pub use engine::Engine;

@@ -314,7 +314,7 @@ async fn a_download_that_began_before_its_copy_is_freed_goes_on() {
     let file = world.upload(user, "a", pattern(1, size)).await;
     let target =
         nightferry_core::file::download::find(&world.context, user, file.row.id, None).await.unwrap();
-    let mut body = nightferry_core::file::download::open(&world.context, &target, None).await.unwrap();
+    let mut body = nightferry_core::file::download::open(&world.services.files, &target, None).await.unwrap();
     let first = body.next().await.unwrap().unwrap();
 
     let worker = world.start_worker();
@@ -343,7 +343,7 @@ async fn a_slow_download_whose_copy_is_freed_under_it_goes_on_from_the_cloud_at_
     let cut = world.local.add(Fault::reset_response_after(1024 * 1024).on(Method::GET).key_contains("-a"));
     let target =
         nightferry_core::file::download::find(&world.context, user, file.row.id, None).await.unwrap();
-    let mut body = nightferry_core::file::download::open(&world.context, &target, None).await.unwrap();
+    let mut body = nightferry_core::file::download::open(&world.services.files, &target, None).await.unwrap();
     let first = body.next().await.unwrap().unwrap();
     cut.remove();
 

@@ -72,7 +72,7 @@ async fn home(world: &World, file: &FileView) -> (String, Option<DateTime<Utc>>)
 
 async fn read(world: &World, file: &FileView) -> Sha256 {
     let target = download::find(&world.context, file.row.owner_id, file.row.id, None).await.unwrap();
-    let mut body = download::open(&world.context, &target, None).await.unwrap();
+    let mut body = download::open(&world.services.files, &target, None).await.unwrap();
     let mut hasher = Sha256Hasher::new();
     while let Some(chunk) = body.next().await {
         hasher.update(&chunk.unwrap());
@@ -157,7 +157,7 @@ async fn with_cache_on_read_a_file_that_was_read_from_the_cloud_comes_back_and_i
         world.replica("minio", &files[0]).await.is_none(),
         "nothing is queued on the way of the download"
     );
-    access::flush(&world.context).await.unwrap();
+    access::flush(&world.services.files).await.unwrap();
     is_here(&world, &files[0]).await;
     worker.stop().await;
 
@@ -171,7 +171,7 @@ async fn with_cache_on_read_a_file_that_was_read_from_the_cloud_comes_back_and_i
     read(&world, &files[0]).await;
     world.context.clock.advance(chrono::Duration::minutes(90));
     read(&world, &files[0]).await;
-    access::flush(&world.context).await.unwrap();
+    access::flush(&world.services.files).await.unwrap();
     age(&world, "90m").await;
     assert_eq!(pass(&world).await, 0);
     age(&world, "3h").await;
@@ -185,7 +185,7 @@ async fn without_cache_on_read_a_download_from_the_cloud_brings_nothing_back() {
     let world = world().build().await;
     let files = freed(&world, &[10_000]).await;
     read(&world, &files[0]).await;
-    access::flush(&world.context).await.unwrap();
+    access::flush(&world.services.files).await.unwrap();
     assert!(world.replica("minio", &files[0]).await.is_none());
 }
 
@@ -202,7 +202,7 @@ async fn what_would_fill_the_local_store_by_itself_is_not_cached() {
     for file in &files {
         read(&world, file).await;
     }
-    access::flush(&world.context).await.unwrap();
+    access::flush(&world.services.files).await.unwrap();
     assert!(world.replica("minio", &files[0]).await.is_none());
     assert_eq!(world.replica("minio", &files[1]).await.unwrap().state, ReplicaState::Queued);
 }

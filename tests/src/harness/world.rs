@@ -16,10 +16,12 @@ use nightferry_core::db::run_failures::{self, RunFailure};
 use nightferry_core::db::runs::{NewRun, Run, RunScope};
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::list::FolderRef;
-use nightferry_core::file::upload::{self, Incoming, OnConflict, UploadRequest};
+use nightferry_core::file::upload::{self, OnConflict, UploadRequest};
 use nightferry_core::ids::{RunId, UserId};
+use nightferry_core::object::write::Incoming;
+use nightferry_core::services::Services;
 use nightferry_core::stores::Stores;
-use nightferry_core::tiering::run;
+use nightferry_core::tiering::{Engine, run};
 use nightferry_core::{db, store};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -31,8 +33,10 @@ use super::servers::{OwnPostgres, servers};
 
 /// See the module.
 pub struct World {
-    /// Everything the domain works with.
+    /// What nearly everything of the domain works with.
     pub context: Context,
+    /// Everything that it works with.
+    pub services: Services,
     /// Between Nightferry and the local store.
     pub local: FaultProxy,
     /// Between Nightferry and the cloud store.
@@ -214,8 +218,9 @@ impl WorldBuilder {
         for store in direct.all() {
             store.ensure_bucket().await.unwrap();
         }
-        let context = Context::new(load(settings.clone()), Clock::system()).unwrap();
-        World { context, local, cloud, direct, postgres, memory, other_locals, at, settings, plain }
+        let services = Services::new(load(settings.clone()), Clock::system()).unwrap();
+        let context = services.context.clone();
+        World { context, services, local, cloud, direct, postgres, memory, other_locals, at, settings, plain }
     }
 }
 
@@ -236,15 +241,22 @@ impl World {
         let fresh = servers().await.postgres.fresh_database("migrated", migrate).await;
         self.settings.push(("database.url".to_owned(), fresh.url));
         self.settings.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        let context = Context::new(load(self.settings.clone()), self.context.clock.clone()).unwrap();
-        std::mem::replace(&mut self.context, context)
+        let before = self.context.clone();
+        self.renew();
+        before
     }
 
     /// Changes settings, as an operator does who restarts everything with another configuration.
     pub fn reconfigure(&mut self, more: &[(&str, &str)]) {
         self.settings.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         self.direct = unproxied(&self.settings, self.plain, &self.at);
-        self.context = Context::new(load(self.settings.clone()), self.context.clock.clone()).unwrap();
+        self.renew();
+    }
+
+    /// Begins anew with the settings as they are now.
+    fn renew(&mut self) {
+        self.services = Services::new(load(self.settings.clone()), self.context.clock.clone()).unwrap();
+        self.context = self.services.context.clone();
     }
 
     /// The settings that this world was made with, for processes that shall share it.
@@ -266,12 +278,12 @@ impl World {
             name: None,
             role: UserRole::User,
         };
-        account::create(&self.context, new, None, &Origin::default()).await.unwrap().id
+        account::create(&self.services.accounts, new, None, &Origin::default()).await.unwrap().id
     }
 
     /// Uploads through the domain, without HTTP.
     pub async fn upload(&self, owner: UserId, name: &str, mut body: impl Incoming) -> FileView {
-        upload::receive(&self.context, request(owner, name), &mut body).await.unwrap()
+        upload::receive(&self.services.files, request(owner, name), &mut body).await.unwrap()
     }
 
     /// The domain without what the test wanted different: with the right credentials, say.
@@ -288,7 +300,7 @@ impl World {
 
     /// Starts a worker in this process.
     pub fn start_worker(&self) -> WorkerHandle {
-        WorkerHandle::start(self.context.clone())
+        WorkerHandle::of(self.services.engine.clone())
     }
 
     /// Asks for a run.
@@ -379,10 +391,14 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// Starts one.
+    /// Starts one in a process of its own, as it were.
     pub fn start(context: Context) -> Self {
+        Self::of(Engine::new(context))
+    }
+
+    fn of(engine: Engine) -> Self {
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(nightferry_worker::run(context, shutdown.clone()));
+        let task = tokio::spawn(nightferry_worker::run(engine, shutdown.clone()));
         Self { shutdown, task }
     }
 

@@ -197,7 +197,7 @@ impl<'p> Engine<'p> {
 
     /// Whether all of these stores are healthy; notes those that are not.
     pub(super) fn are_healthy(&mut self, stores: &[&str]) -> bool {
-        let health = &self.context.health;
+        let health = self.context.stores.health();
         let unhealthy: Vec<&&str> = stores.iter().filter(|name| !health.is_healthy(name)).collect();
         let all_healthy = unhealthy.is_empty();
         self.report.unhealthy.extend(unhealthy.into_iter().map(|name| (*name).to_owned()));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use nightferry_core::catalog::{CatalogError, Source, verify};
 use nightferry_core::store::SNAPSHOT_PREFIX;
-use nightferry_core::tiering::catalog::{CatalogError, Source, verify};
 use nightferry_tests::harness::database::texts;
 use nightferry_tests::harness::fault_proxy::{Hold, Match};
 use nightferry_tests::harness::{World, assert_invariants, eventually, pattern};
@@ -91,7 +91,7 @@ async fn one_that_is_asked_to_stop_leaves_nothing_behind() {
     let mut world = world().await;
     let stop = CancellationToken::new();
     let gate = world.cloud.gate(Match::method(Method::PUT).key_contains(SNAPSHOT_PREFIX), Hold::Request);
-    let writing = nightferry_core::tiering::catalog::export(&world.context, |_| (), &stop);
+    let writing = nightferry_core::catalog::export(&world.context, |_| (), &stop);
     let stopping = async {
         gate.reached().await;
         stop.cancel();
@@ -107,9 +107,8 @@ async fn one_that_is_asked_to_stop_leaves_nothing_behind() {
     let stop = CancellationToken::new();
     stop.cancel();
     let origin = nightferry_core::db::audit::Origin::default();
-    let options =
-        nightferry_core::tiering::catalog::Options { source: Source::Newest, trial: false, origin: &origin };
-    let stopped = nightferry_core::tiering::catalog::rebuild(&world.context, &options, |_| (), &stop).await;
+    let options = nightferry_core::catalog::Options { source: Source::Newest, trial: false, origin: &origin };
+    let stopped = nightferry_core::catalog::rebuild(&world.services.accounts, &options, |_| (), &stop).await;
     assert!(matches!(stopped, Err(CatalogError::Interrupted)), "{stopped:?}");
     assert!(texts(&world.context.db, "SELECT id FROM users").await.is_empty());
 }

@@ -1,7 +1,7 @@
 //! A catalogue that is much larger than the memory it may take: read page by page, sent part by part.
 
+use nightferry_core::catalog::{CatalogError, Source};
 use nightferry_core::store::SNAPSHOT_PREFIX;
-use nightferry_core::tiering::catalog::{CatalogError, Source};
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Hold, Match};
 use nightferry_tests::harness::{World, eventually, pattern};

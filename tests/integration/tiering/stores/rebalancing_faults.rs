@@ -94,7 +94,8 @@ async fn while_the_store_that_takes_is_down_it_waits_and_says_why() {
     even_out(&world).await;
     gate.reached().await;
     world.proxy("nas").down().await;
-    eventually("it is seen", || async { (!world.context.health.is_healthy("nas")).then_some(()) }).await;
+    eventually("it is seen", || async { (!world.context.stores.health().is_healthy("nas")).then_some(()) })
+        .await;
     gate.open();
 
     rebalance_waits_for(&world, "nas is down").await;

@@ -145,7 +145,7 @@ impl<'p> Drain<'p> {
     async fn queue(&self, engine: &mut Engine<'p>, objects: &[ObjectId]) -> Result<()> {
         let context = engine.context;
         let (from, to) = (self.name(), self.to.as_slice());
-        let up = |name: &&&str| context.health.is_up(name);
+        let up = |name: &&&str| context.stores.health().is_up(name);
         let Some(first) = to.iter().find(up).or(to.first()).copied() else { return Ok(()) };
         let to_cloud = context.stores.get(first).is_some_and(|store| store.role() == StoreRole::Cloud);
         let from_cloud = self.store.role() == StoreRole::Cloud;

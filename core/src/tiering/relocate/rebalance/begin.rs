@@ -23,7 +23,7 @@ impl<'p> Balancing<'p> {
             return Ok(());
         }
         let well: Vec<&str> =
-            self.lasting.iter().copied().filter(|name| context.health.is_healthy(name)).collect();
+            self.lasting.iter().copied().filter(|name| context.stores.health().is_healthy(name)).collect();
         let mut loads = loads(context, &well).await?;
         for route in &self.routes {
             let ends = [route.from_store.as_str(), route.to_store.as_str()];

@@ -1,0 +1,122 @@
+//! Checks every store now and then, so that [`crate::stores::Health`] knows of an outage before a user does. A store that is
+//! not healthy is checked sooner, with growing patience, until it is.
+//!
+//! Each process has its own view, because what one can reach another may not; it is written down for people to see.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::context::Context;
+use crate::db::store_health::{self, Seen};
+use crate::error::Result;
+use crate::store::{Store, StoreError};
+use crate::stores::{Failure, StoreHealth};
+
+/// How long a look may take. A store that is slower than that serves nobody.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Looks once at every store, all at the same time.
+pub async fn look(context: &Context) {
+    join_all(context.stores.all().map(|store| look_at(context, store))).await;
+}
+
+/// Looks once at a store.
+///
+/// # Errors
+/// Why it cannot be used, in words. Whoever breaks this off has not looked.
+pub async fn look_at(context: &Context, store: &Store) -> std::result::Result<(), String> {
+    let (started, name) = (Instant::now(), store.name().as_str());
+    let failure = match tokio::time::timeout(DEADLINE, store.check()).await {
+        Ok(Ok(())) => {
+            context.stores.health().answered(name, context.clock.now(), Some(started.elapsed()));
+            return Ok(());
+        }
+        // Whoever cannot use it cannot serve from it: a refusal is as bad as silence.
+        Ok(Err(error)) => Failure { error: error.to_string(), refused: !error.is_outage() },
+        Err(_) => Failure {
+            error: format!("store {name} did not answer within {} s", DEADLINE.as_secs()),
+            refused: false,
+        },
+    };
+    let error = failure.error.clone();
+    context.stores.health().saw(name, context.clock.now(), None, Some(failure));
+    Err(error)
+}
+
+/// Learns from a failure of a store, and where that is an outage asks the store at once, as often as it takes to know. Returns
+/// whether it is out of order: then whatever failed is not to blame.
+pub async fn is_outage(context: &Context, error: &StoreError) -> bool {
+    context.stores.health().failed(error, context.clock.now());
+    let Some(store) = context.stores.get(error.store().as_str()).filter(|_| error.is_outage()) else {
+        return false;
+    };
+    let known = |of: fn(&StoreHealth) -> bool| {
+        context.stores.health().of(store.name().as_str()).is_some_and(|health| of(&health))
+    };
+    for _ in 0..context.config.health.failures {
+        if known(StoreHealth::is_out) {
+            return true;
+        }
+        if look_at(context, store).await.is_ok() || known(|health| health.refused) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Looks at every store again and again, sooner at those that are not healthy, and writes down what it sees as `program` (`api`
+/// or `worker`), until `shutdown`.
+pub async fn watch(context: Context, program: &'static str, shutdown: CancellationToken) {
+    let observer = Uuid::now_v7();
+    let interval = context.config.health.interval;
+    let mut all_at = Instant::now() + interval;
+    loop {
+        let next = context.stores.health().next_probe().map_or(all_at, |at| at.min(all_at));
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = tokio::time::sleep_until(next.into()) => {}
+            // What is not healthy any more is looked at soon.
+            () = context.stores.health().doubted() => continue,
+        }
+        let now = Instant::now();
+        if now >= all_at {
+            look(&context).await;
+            all_at = now + interval;
+        } else {
+            let due = context
+                .stores
+                .all()
+                .filter(|store| context.stores.health().is_probe_due(store.name().as_str(), now));
+            join_all(due.map(|store| look_at(&context, store))).await;
+        }
+        if let Err(error) = write_down(&context, observer, program).await {
+            tracing::debug!(%error, "the health of the stores could not be written down");
+        }
+    }
+    let forget = async {
+        let mut conn = context.db.conn().await?;
+        store_health::forget(&mut conn, observer).await
+    };
+    if let Err(error) = forget.await {
+        tracing::debug!(%error, "what this process saw of the stores goes by itself");
+    }
+}
+
+async fn write_down(context: &Context, observer: Uuid, program: &str) -> Result<()> {
+    let known = context.stores.health().all();
+    let seen: Vec<Seen> = known
+        .into_iter()
+        .map(|(store, health)| Seen {
+            store,
+            up: health.up,
+            since: health.since,
+            latency_ms: health.latency.map(|latency| i32::try_from(latency.as_millis()).unwrap_or(i32::MAX)),
+            last_error: health.last_error,
+        })
+        .collect();
+    let mut conn = context.db.conn().await?;
+    store_health::write(&mut conn, observer, program, &seen).await
+}
