@@ -58,23 +58,23 @@ pub(super) enum Next<'p> {
 /// Decides which replicas go where. Everything that is not an eviction it does itself.
 pub(super) trait Planner<'p>: Send {
     /// Reads what it goes by; first of all, under the lease.
-    fn prepare(&mut self, engine: &mut Engine<'p>) -> impl Future<Output = Result<()>> + Send;
+    fn prepare(&mut self, pass: &mut Pass<'p>) -> impl Future<Output = Result<()>> + Send;
 
     /// The stores that replicas leave, each with the stores that hold them instead where their rows do not say it.
     fn sources(&self) -> Vec<(&'p Store, Vec<&'p str>)>;
 
     /// Looks at the next replicas: queues copies of what is not verified elsewhere and counts what is waited for.
-    fn next(&mut self, engine: &mut Engine<'p>) -> impl Future<Output = Result<Next<'p>>> + Send;
+    fn next(&mut self, pass: &mut Pass<'p>) -> impl Future<Output = Result<Next<'p>>> + Send;
 
     /// All was looked at.
-    fn end(&mut self, engine: &mut Engine<'p>) -> impl Future<Output = Result<()>> + Send;
+    fn end(&mut self, pass: &mut Pass<'p>) -> impl Future<Output = Result<()>> + Send;
 
     /// Notes what is waited for, or that nothing is left. Returns whether nothing is.
-    fn note(&self, engine: &Engine<'p>, at_end: bool) -> impl Future<Output = Result<bool>> + Send;
+    fn note(&self, pass: &Pass<'p>, at_end: bool) -> impl Future<Output = Result<bool>> + Send;
 }
 
 /// One pass.
-pub(super) struct Engine<'p> {
+pub(super) struct Pass<'p> {
     pub(super) context: &'p Context,
     pub(super) worker: WorkerId,
     pub(super) stop: &'p CancellationToken,
@@ -90,13 +90,13 @@ pub(super) async fn run<'p, P: Planner<'p>>(
     mut planner: P,
 ) -> Result<Outcome> {
     let work = async {
-        let mut engine = Engine { context, worker, stop, report: Report::default() };
-        engine.run(&mut planner).await
+        let mut pass = Pass { context, worker, stop, report: Report::default() };
+        pass.run(&mut planner).await
     };
     Ok(with_lease(context, name, work).await?.unwrap_or(Outcome::Elsewhere))
 }
 
-impl<'p> Engine<'p> {
+impl<'p> Pass<'p> {
     async fn run<P: Planner<'p>>(&mut self, planner: &mut P) -> Result<Outcome> {
         planner.prepare(self).await?;
         for (store, to) in planner.sources() {

@@ -7,7 +7,7 @@ use diesel_async::AsyncConnection;
 use tokio_util::sync::CancellationToken;
 
 use super::super::Outcome;
-use super::super::pass::{self, Batch, Engine, Next, Planner};
+use super::super::pass::{self, Batch, Next, Pass, Planner};
 use super::super::report::MAX_UNDER_WAY;
 use crate::context::Context;
 use crate::db::enums::ReplicaState;
@@ -51,9 +51,9 @@ struct Drain<'p> {
 }
 
 impl<'p> Planner<'p> for Drain<'p> {
-    async fn prepare(&mut self, engine: &mut Engine<'p>) -> Result<()> {
-        let mut conn = engine.context.db.conn().await?;
-        self.to = policy::destinations(engine.context, self.store, &drains::names(&mut conn).await?);
+    async fn prepare(&mut self, pass: &mut Pass<'p>) -> Result<()> {
+        let mut conn = pass.context.db.conn().await?;
+        self.to = policy::destinations(pass.context, self.store, &drains::names(&mut conn).await?);
         Ok(())
     }
 
@@ -61,20 +61,20 @@ impl<'p> Planner<'p> for Drain<'p> {
         vec![(self.store, self.to.clone())]
     }
 
-    async fn next(&mut self, engine: &mut Engine<'p>) -> Result<Next<'p>> {
-        let report = &engine.report;
+    async fn next(&mut self, pass: &mut Pass<'p>) -> Result<Next<'p>> {
+        let report = &pass.report;
         if report.pending() >= MAX_UNDER_WAY && report.evicted == self.evicted {
             return Ok(Next::Wait);
         }
         self.evicted = report.evicted;
         let leaving = {
-            let mut conn = engine.context.db.conn().await?;
+            let mut conn = pass.context.db.conn().await?;
             replicas::leaving(&mut conn, self.name(), &self.to, RETRY_AFTER, self.after, BATCH).await?
         };
         let Some(last) = leaving.last() else { return Ok(Next::End) };
         self.after = last.object_id;
         let (mut sound, mut doubtful, mut unplaced) = (Vec::new(), Vec::new(), Vec::new());
-        let report = &mut engine.report;
+        let report = &mut pass.report;
         for replica in leaving {
             let id = replica.object_id;
             if replica.last_error.is_some() && !replica.is_safe {
@@ -92,35 +92,35 @@ impl<'p> Planner<'p> for Drain<'p> {
         }
         unplaced.truncate(MAX_UNDER_WAY.saturating_sub(report.pending()));
         if !unplaced.is_empty() {
-            self.queue(engine, &unplaced).await?;
+            self.queue(pass, &unplaced).await?;
         }
         Ok(Next::Evict(Batch { from: self.store, to: self.to.clone(), marked: false, sound, doubtful }))
     }
 
     /// What was to come into the store and never did, or broke off on its way, is taken away.
-    async fn end(&mut self, engine: &mut Engine<'p>) -> Result<()> {
+    async fn end(&mut self, pass: &mut Pass<'p>) -> Result<()> {
         let broken_off = {
-            let mut conn = engine.context.db.conn().await?;
+            let mut conn = pass.context.db.conn().await?;
             replicas::forget_waiting(&mut conn, self.name()).await?;
             replicas::broken_off(&mut conn, self.name(), MAX_ABORTED).await?
         };
-        engine.abort(self.store, broken_off).await?;
+        pass.abort(self.store, broken_off).await?;
         let token = LeaseToken::new();
         let leftovers = {
-            let terms = engine.terms(self.store, &self.to, &[], token);
-            let mut conn = engine.context.db.conn().await?;
+            let terms = pass.terms(self.store, &self.to, &[], token);
+            let mut conn = pass.context.db.conn().await?;
             replicas::claim_leftovers(&mut conn, terms, BATCH).await?
         };
         let some = !leftovers.is_empty();
-        let left = engine.delete_leftovers(self.store, self.to.clone(), token, leftovers).await?;
-        engine.report.not_deleted += left;
-        engine.report.changed += usize::from(some && left == 0);
+        let left = pass.delete_leftovers(self.store, self.to.clone(), token, leftovers).await?;
+        pass.report.not_deleted += left;
+        pass.report.changed += usize::from(some && left == 0);
         Ok(())
     }
 
-    async fn note(&self, engine: &Engine<'p>, at_end: bool) -> Result<bool> {
-        let (report, name) = (&engine.report, self.name());
-        let mut conn = engine.context.db.conn().await?;
+    async fn note(&self, pass: &Pass<'p>, at_end: bool) -> Result<bool> {
+        let (report, name) = (&pass.report, self.name());
+        let mut conn = pass.context.db.conn().await?;
         let left = if at_end && report.is_nothing_left() {
             Some(drains::left_in(&mut conn, name).await?)
         } else {
@@ -142,8 +142,8 @@ impl<'p> Drain<'p> {
 
     /// Queues copies where they are to be: in the store of the same role, or where the policy puts them, and what no rule
     /// wants anywhere in the first store that takes it.
-    async fn queue(&self, engine: &mut Engine<'p>, objects: &[ObjectId]) -> Result<()> {
-        let context = engine.context;
+    async fn queue(&self, pass: &mut Pass<'p>, objects: &[ObjectId]) -> Result<()> {
+        let context = pass.context;
         let (from, to) = (self.name(), self.to.as_slice());
         let up = |name: &&&str| context.stores.health().is_up(name);
         let Some(first) = to.iter().find(up).or(to.first()).copied() else { return Ok(()) };
@@ -168,8 +168,8 @@ impl<'p> Drain<'p> {
                 Ok::<_, Error>(queued)
             })
             .await?;
-        engine.report.queued += queued;
-        engine.report.archived += objects.len().saturating_sub(queued);
+        pass.report.queued += queued;
+        pass.report.archived += objects.len().saturating_sub(queued);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use diesel_async::AsyncConnection;
 
-use super::super::pass::Engine;
+use super::super::pass::Pass;
 use super::super::report::MAX_UNDER_WAY;
 use super::balance::{self, Load};
 use super::plan::{BATCH, fit};
@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 
 impl<'p> Balancing<'p> {
     /// Begins what there is room for: never more than was planned, nor more than brings both stores to the mean as it is now.
-    pub(super) async fn begin_more(&mut self, engine: &mut Engine<'p>) -> Result<()> {
-        let context = engine.context;
+    pub(super) async fn begin_more(&mut self, pass: &mut Pass<'p>) -> Result<()> {
+        let context = pass.context;
         let mut room = MAX_UNDER_WAY.saturating_sub(self.under_way);
         self.routes.retain(|route| !route.all_begun);
         // Counting what the stores hold is worth it only for so many.
@@ -33,10 +33,10 @@ impl<'p> Balancing<'p> {
                 continue;
             }
             let places = ends.map(|name| well.iter().position(|it| *it == name));
-            let (true, [Some(from), Some(to)]) = (engine.are_healthy(&ends), places) else { continue };
+            let (true, [Some(from), Some(to)]) = (pass.are_healthy(&ends), places) else { continue };
             let (wanted, slack) = balance::between(&loads, self.tolerance, from, to);
             let planned = unsigned(route.bytes_planned - route.bytes_begun);
-            let (files, bytes) = begin_route(engine, route, wanted.min(planned), slack, room).await?;
+            let (files, bytes) = begin_route(pass, route, wanted.min(planned), slack, room).await?;
             room = room.saturating_sub(files);
             if let Some(load) = loads.get_mut(from) {
                 load.bytes = load.bytes.saturating_sub(bytes);
@@ -61,15 +61,15 @@ async fn loads(context: &Context, stores: &[&str]) -> Result<Vec<Load>> {
 
 /// Begins at most `most` moves along a route, of at most `wanted` bytes. Returns how many, and their bytes.
 async fn begin_route(
-    engine: &mut Engine<'_>,
+    pass: &mut Pass<'_>,
     route: &Route,
     wanted: u64,
     slack: u64,
     most: usize,
 ) -> Result<(usize, u64)> {
     let (mut files, mut bytes, mut after) = (0, 0, route.looked_until);
-    while files < most && !engine.stop.is_cancelled() {
-        let mut conn = engine.context.db.conn().await?;
+    while files < most && !pass.stop.is_cancelled() {
+        let mut conn = pass.context.db.conn().await?;
         let left = wanted.saturating_sub(bytes);
         let fit = if left <= slack {
             None
@@ -101,6 +101,6 @@ async fn begin_route(
             break;
         }
     }
-    engine.report.queued += files;
+    pass.report.queued += files;
     Ok((files, bytes))
 }

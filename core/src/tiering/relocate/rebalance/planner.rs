@@ -8,7 +8,7 @@ use diesel_async::AsyncConnection;
 use tokio_util::sync::CancellationToken;
 
 use super::super::Outcome;
-use super::super::pass::{self, Batch, Engine, MAX_EVICTED_TOGETHER, Next, Planner};
+use super::super::pass::{self, Batch, MAX_EVICTED_TOGETHER, Next, Pass, Planner};
 use super::super::report::{MAX_UNDER_WAY, Report};
 use crate::context::Context;
 use crate::db::enums::ReplicaState;
@@ -63,12 +63,12 @@ pub(super) struct Balancing<'p> {
 }
 
 impl<'p> Planner<'p> for Balancing<'p> {
-    async fn prepare(&mut self, engine: &mut Engine<'p>) -> Result<()> {
+    async fn prepare(&mut self, pass: &mut Pass<'p>) -> Result<()> {
         let mut conn = self.context.db.conn().await?;
         let draining = drains::names(&mut conn).await?;
         self.lasting = self.context.stores.names_with(StoreRole::Local);
         self.lasting.retain(|name| !draining.iter().any(|it| it == name));
-        engine.report.changed += replicas::move_only_among(&mut conn, &self.lasting).await?;
+        pass.report.changed += replicas::move_only_among(&mut conn, &self.lasting).await?;
         self.routes = rebalances::routes(&mut conn).await?;
         let limit = i64::try_from(MAX_UNDER_WAY * 2).unwrap_or(i64::MAX);
         let moving = replicas::moving(&mut conn, RETRY_AFTER, limit).await?;
@@ -86,16 +86,16 @@ impl<'p> Planner<'p> for Balancing<'p> {
         from.into_iter().filter_map(|name| Some((self.context.stores.get(name)?, Vec::new()))).collect()
     }
 
-    async fn next(&mut self, engine: &mut Engine<'p>) -> Result<Next<'p>> {
+    async fn next(&mut self, pass: &mut Pass<'p>) -> Result<Next<'p>> {
         while let Some(((from, to), replicas)) = self.pairs.pop_first() {
             let stores = &self.context.stores;
             let (Some(from), Some(to)) = (stores.get(&from), stores.get(&to)) else { continue };
-            let sorted = Sorted::new(&mut engine.report, replicas, self.active);
-            sorted.unwanted.take_back(engine, from, to).await?;
+            let sorted = Sorted::new(&mut pass.report, replicas, self.active);
+            sorted.unwanted.take_back(pass, from, to).await?;
             let (mut sound, mut doubtful) = (sorted.sound, sorted.doubtful);
             // The last copy that is near is not taken away while nobody knows whether the other one can be read.
-            if !engine.are_healthy(&[from.name().as_str(), to.name().as_str()]) {
-                engine.report.under_way += sound.len() + doubtful.len();
+            if !pass.are_healthy(&[from.name().as_str(), to.name().as_str()]) {
+                pass.report.under_way += sound.len() + doubtful.len();
                 (sound, doubtful) = (Vec::new(), Vec::new());
             }
             return Ok(Next::Evict(Batch {
@@ -109,13 +109,13 @@ impl<'p> Planner<'p> for Balancing<'p> {
         Ok(Next::End)
     }
 
-    async fn end(&mut self, engine: &mut Engine<'p>) -> Result<()> {
-        if self.active { self.begin_more(engine).await } else { Ok(()) }
+    async fn end(&mut self, pass: &mut Pass<'p>) -> Result<()> {
+        if self.active { self.begin_more(pass).await } else { Ok(()) }
     }
 
-    async fn note(&self, engine: &Engine<'p>, _at_end: bool) -> Result<bool> {
-        let waits_for = engine.report.waits_for("their old store", &[], None);
-        let mut conn = engine.context.db.conn().await?;
+    async fn note(&self, pass: &Pass<'p>, _at_end: bool) -> Result<bool> {
+        let waits_for = pass.report.waits_for("their old store", &[], None);
+        let mut conn = pass.context.db.conn().await?;
         let finished = rebalances::note(&mut conn, waits_for.as_deref()).await?;
         if finished {
             tracing::info!(target: "nightferry::sync", "the local stores are evened out");
@@ -194,29 +194,29 @@ impl Sorted {
 }
 
 impl Unwanted {
-    async fn take_back<'p>(self, engine: &mut Engine<'p>, from: &'p Store, to: &'p Store) -> Result<()> {
-        let (context, stays_in) = (engine.context, from.name().as_str());
+    async fn take_back<'p>(self, pass: &mut Pass<'p>, from: &'p Store, to: &'p Store) -> Result<()> {
+        let (context, stays_in) = (pass.context, from.name().as_str());
         {
             let mut conn = context.db.conn().await?;
-            engine.report.changed += replicas::let_stay(&mut conn, stays_in, &self.staying).await?;
+            pass.report.changed += replicas::let_stay(&mut conn, stays_in, &self.staying).await?;
             if !self.due.is_empty() {
                 let to = to.name().as_str();
-                engine.report.queued += replicas::retry_given_up(&mut conn, to, &self.due).await?;
+                pass.report.queued += replicas::retry_given_up(&mut conn, to, &self.due).await?;
                 listen::notify(&mut conn, listen::RUNS, "rebalance").await?;
             }
         }
-        engine.abort(to, self.broken_off).await?;
+        pass.abort(to, self.broken_off).await?;
         for objects in self.unverified.chunks(MAX_EVICTED_TOGETHER) {
             let token = LeaseToken::new();
             let claimed = {
-                let terms = engine.terms(to, &[], &[], token);
+                let terms = pass.terms(to, &[], &[], token);
                 let mut conn = context.db.conn().await?;
                 conn.transaction(async |conn| replicas::claim_unproved(conn, stays_in, terms, objects).await)
                     .await?
             };
-            engine.report.changed += claimed.len();
+            pass.report.changed += claimed.len();
             // What is not deleted now is taken up again by whoever evicts.
-            engine.delete_leftovers(to, vec![stays_in], token, claimed).await?;
+            pass.delete_leftovers(to, vec![stays_in], token, claimed).await?;
         }
         Ok(())
     }
