@@ -65,9 +65,11 @@ pub fn scratch_folder(prefix: &str) -> Result<tempfile::TempDir, UpError> {
     if Account::for_postgres().is_some_and(|account| account.barred_from(&parent).is_some()) {
         parent = PathBuf::from("/tmp");
     }
-    let mode = fs::Permissions::from_mode(0o755);
-    let made = tempfile::Builder::new().prefix(prefix).permissions(mode).tempdir_in(&parent);
-    made.map_err(io_error("create a folder in", &parent))
+    let made = tempfile::Builder::new().prefix(prefix).tempdir_in(&parent);
+    let folder = made.map_err(io_error("create a folder in", &parent))?;
+    let open = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(folder.path(), open).map_err(io_error("open up", folder.path()))?;
+    Ok(folder)
 }
 
 /// Finds an account by name in the text of `/etc/passwd` (passwd(5): `name:password:uid:gid:…`).

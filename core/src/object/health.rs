@@ -15,18 +15,18 @@ use crate::error::Result;
 use crate::store::{Store, StoreError};
 use crate::stores::{Failure, StoreHealth};
 
-/// How long a look may take. A store that is slower than that serves nobody.
+/// The deadline of a check. A slower store is of no use.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Looks once at every store, all at the same time.
+/// Checks every store once, all at the same time.
 pub async fn look(context: &Context) {
     join_all(context.stores.all().map(|store| look_at(context, store))).await;
 }
 
-/// Looks once at a store.
+/// Checks one store.
 ///
 /// # Errors
-/// Why it cannot be used, in words. Whoever breaks this off has not looked.
+/// Why it cannot be used, in words. A check that is cancelled counts for nothing.
 pub async fn look_at(context: &Context, store: &Store) -> std::result::Result<(), String> {
     let (started, name) = (Instant::now(), store.name().as_str());
     let failure = match tokio::time::timeout(DEADLINE, store.check()).await {
@@ -34,7 +34,7 @@ pub async fn look_at(context: &Context, store: &Store) -> std::result::Result<()
             context.stores.health().answered(name, context.clock.now(), Some(started.elapsed()));
             return Ok(());
         }
-        // Whoever cannot use it cannot serve from it: a refusal is as bad as silence.
+        // A refusal is as bad as silence: nothing can be read or written.
         Ok(Err(error)) => Failure { error: error.to_string(), refused: !error.is_outage() },
         Err(_) => Failure {
             error: format!("store {name} did not answer within {} s", DEADLINE.as_secs()),
@@ -46,7 +46,7 @@ pub async fn look_at(context: &Context, store: &Store) -> std::result::Result<()
     Err(error)
 }
 
-/// Learns from a failure of a store, and where that is an outage asks the store at once, as often as it takes to know. Returns
+/// Learns from a failure of a store, and where that is an outage checks the store at once, as often as it takes to know. Returns
 /// whether it is out of order: then whatever failed is not to blame.
 pub async fn is_outage(context: &Context, error: &StoreError) -> bool {
     context.stores.health().failed(error, context.clock.now());
@@ -67,8 +67,8 @@ pub async fn is_outage(context: &Context, error: &StoreError) -> bool {
     true
 }
 
-/// Looks at every store again and again, sooner at those that are not healthy, and writes down what it sees as `program` (`api`
-/// or `worker`), until `shutdown`.
+/// Checks every store again and again, sooner those that are not healthy, and records the outcome as that of `program` (`api` or
+/// `worker`), until `shutdown`.
 pub async fn watch(context: Context, program: &'static str, shutdown: CancellationToken) {
     let observer = Uuid::now_v7();
     let interval = context.config.health.interval;
@@ -78,7 +78,7 @@ pub async fn watch(context: Context, program: &'static str, shutdown: Cancellati
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = tokio::time::sleep_until(next.into()) => {}
-            // What is not healthy any more is looked at soon.
+            // A store that has just become suspect is checked soon.
             () = context.stores.health().doubted() => continue,
         }
         let now = Instant::now();

@@ -92,7 +92,7 @@ impl Pace {
         rate
     }
 
-    /// Waits until a slice of at most `most` bytes may pass, in the order of asking. Answers its size.
+    /// Waits until a slice of at most `most` bytes may pass, in the order of asking. Returns its size.
     async fn turn(self, most: usize) -> usize {
         let mut next = Arc::clone(&self.0.next).lock_owned().await;
         loop {

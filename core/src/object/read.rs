@@ -1,4 +1,4 @@
-//! Reading an object from whichever store has it: the nearest that is well first, the next one when that fails, also in
+//! Reading an object from whichever store has it: the nearest healthy one first, the next one when that fails, also in
 //! the middle of the bytes.
 
 use std::collections::VecDeque;

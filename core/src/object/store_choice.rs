@@ -1,4 +1,4 @@
-//! Into which local store new bytes go: the first, in the configured order, that is well and not being emptied.
+//! Chooses the local store for new bytes: the first, in the configured order, that is healthy and not being drained.
 
 use diesel_async::AsyncPgConnection;
 
@@ -10,7 +10,7 @@ use crate::store::{Store, StoreRole};
 /// The local stores that take new bytes, best first: those that are up before those that are not.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn locals<'c>(context: &'c Context, conn: &mut AsyncPgConnection) -> Result<Vec<&'c Store>> {
     let draining = drains::names(conn).await?;
     let mut stores = context.stores.with_role(StoreRole::Local);
@@ -21,7 +21,7 @@ pub async fn locals<'c>(context: &'c Context, conn: &mut AsyncPgConnection) -> R
 /// The best of them. A store that is down is better than none: it may be back.
 ///
 /// # Errors
-/// [`Error::NoLocalStore`] when all are being emptied.
+/// [`Error::NoLocalStore`] when all are being drained.
 pub async fn local<'c>(context: &'c Context, conn: &mut AsyncPgConnection) -> Result<&'c Store> {
     locals(context, conn).await?.into_iter().next().ok_or(Error::NoLocalStore)
 }

@@ -218,7 +218,7 @@ impl Health {
         stores
     }
 
-    /// Ends when a store is not healthy any more.
+    /// Ends when a store has become suspect.
     pub(crate) async fn doubted(&self) {
         self.0.doubt.notified().await;
     }

@@ -23,8 +23,6 @@ fn world() -> WorldBuilder {
     World::with("tiering.multipart_threshold_mb", 16)
         .set("tiering.part_size_mb", PART / MIB)
         .set("tiering.part_concurrency", PARTS_AT_ONCE)
-        // What a killed worker held is taken over soon.
-        .set("tiering.lease", "1500ms")
         .set("tiering.heartbeat", "300ms")
 }
 
@@ -76,9 +74,11 @@ struct Kill {
 }
 
 impl Kill {
+    /// A worker was killed; the next one takes over what it held.
     async fn seen(world: &World) -> Self {
         // What the dead worker had begun is over once its connections are.
         world.cloud.until(|requests| requests.iter().all(|request| request.done)).await;
+        world.expire_leases().await;
         Self { recorded: recorded(world).await, sent: sent(world).len() }
     }
 }

@@ -239,12 +239,8 @@ async fn chunks_of_another_object_or_cut_off_are_not_taken_for_the_file() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_killed_in_an_encrypted_upload_is_followed_with_the_same_key() {
-    let world = encrypted()
-        .set("tiering.part_concurrency", 3)
-        .set("tiering.lease", "1500ms")
-        .set("tiering.heartbeat", "300ms")
-        .build()
-        .await;
+    let world =
+        encrypted().set("tiering.part_concurrency", 3).set("tiering.heartbeat", "300ms").build().await;
     let user = world.user().await;
     let size = 40 * MIB + 5;
     let file = world.upload(user, "a", pattern(1, size)).await;
@@ -265,6 +261,7 @@ async fn a_worker_killed_in_an_encrypted_upload_is_followed_with_the_same_key() 
     assert!(before.is_some());
     let recorded = texts(&world.context.db, "SELECT number::text FROM transfer_parts").await;
     world.cloud.forget_requests();
+    world.expire_leases().await;
 
     let second = world.start_worker_process().await;
     let run = world.ended(requested.id).await;

@@ -21,7 +21,7 @@ const MIB: u64 = 1024 * 1024;
 
 /// Local copies go when the test says that they are due.
 fn world() -> WorldBuilder {
-    World::with("tiering.free_local_after", "2h").set("tiering.lease", "2s").set("tiering.heartbeat", "300ms")
+    World::with("tiering.free_local_after", "2h").set("tiering.heartbeat", "300ms")
 }
 
 /// Files that are in the cloud only.
@@ -235,6 +235,7 @@ async fn a_fetch_whose_worker_is_killed_is_finished_by_the_next_one() {
     gate.reached().await;
     first.kill();
     gate.open();
+    world.expire_leases().await;
 
     let second = world.start_worker();
     is_here(&world, &files[0]).await;
@@ -316,11 +317,7 @@ async fn what_cannot_be_fetched_is_told_apart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_killed_between_a_deletion_and_the_forgetting_is_healed_by_the_next_one() {
-    let world = World::with("tiering.free_local_after", "0s")
-        .set("tiering.lease", "1500ms")
-        .set("tiering.heartbeat", "300ms")
-        .build()
-        .await;
+    let world = World::with("tiering.free_local_after", "0s").build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 10_000)).await;
     let gate = world.local.gate(Match::method(Method::DELETE), Hold::Answer);
@@ -334,10 +331,8 @@ async fn a_worker_killed_between_a_deletion_and_the_forgetting_is_healed_by_the_
     assert_eq!(world.stored("minio", &file).await, None, "deleted, and not yet forgotten");
     assert_eq!(read(&world, &file).await, pattern(1, 10_000).sha256(), "read from the cloud meanwhile");
 
-    eventually("the next one forgets it", || async {
-        pass(&world).await;
-        world.replica("minio", &file).await.is_none().then_some(())
-    })
-    .await;
+    world.expire_leases().await;
+    pass(&world).await;
+    assert!(world.replica("minio", &file).await.is_none(), "the next one forgets it");
     assert_invariants(&world).await;
 }

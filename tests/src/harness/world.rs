@@ -175,7 +175,8 @@ impl WorldBuilder {
             ("stores.s3.secret_key", servers.cloud.secret_key.to_owned()),
             ("tiering.backoff_initial", "50ms".to_owned()),
             ("tiering.backoff_cap", "1s".to_owned()),
-            ("tiering.lease", "3s".to_owned()),
+            // Long, so that no worker of a busy machine loses what it holds; see `expire_leases`.
+            ("tiering.lease", "20s".to_owned()),
             ("tiering.heartbeat", "500ms".to_owned()),
             ("tiering.free_grace", "0s".to_owned()),
             // Tests count requests and objects; those of snapshots, and of looks at stores, ask for them.
@@ -257,6 +258,17 @@ impl World {
     fn renew(&mut self) {
         self.services = Services::new(load(self.settings.clone()), self.context.clock.clone()).unwrap();
         self.context = self.services.context.clone();
+    }
+
+    /// Ends every lease now, as when those who hold them died long ago.
+    pub async fn expire_leases(&self) {
+        let expire = "DO $$ DECLARE leased text; BEGIN \
+             FOR leased IN SELECT table_name FROM information_schema.columns \
+                 WHERE table_schema = 'public' AND column_name = 'lease_until' \
+             LOOP EXECUTE format( \
+                 'UPDATE %I SET lease_until = now() - interval ''1s'' WHERE lease_until IS NOT NULL', leased); \
+             END LOOP; END $$";
+        super::database::execute(&self.context.db, expire).await.unwrap();
     }
 
     /// The settings that this world was made with, for processes that shall share it.

@@ -1,8 +1,8 @@
-//! The memory in which uploads hold what they cannot pass on yet: one pool for all, which never grows.
+//! The memory in which uploads hold bytes that cannot be sent yet: one pool for all, of fixed size.
 //!
-//! An upload whose length is known never waits for it: what finds no room is passed through as it comes. One of unknown
-//! length cannot do without, so it takes turns with the others of its kind, and nobody can keep a turn from them: at most
-//! half of the pool is one owner's, who falls behind while others wait has to go, and nobody waits for ever.
+//! An upload of known length never waits for memory: bytes for which there is no room are passed through as they arrive.
+//! One of unknown length needs room for a whole part, so it queues with the others of its kind. The queue is fair: one owner
+//! has at most half of the pool, an upload that is too slow while others wait is ended, and the wait has a deadline.
 
 use std::collections::HashMap;
 use std::pin::pin;

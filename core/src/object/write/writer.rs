@@ -1,10 +1,10 @@
 //! Sends an object's bytes to a local store.
 //!
-//! S3 wants the exact length of each part before its first byte. As long as the request is known to hold at least
-//! that much more, a part may be passed through as it comes, its checksum behind it; so may the end of a request of
-//! known length, which is nearly certain. What is of unknown length must be held in memory, out of a pool that all
-//! uploads share. While that pool has room to spare, all parts are held: one that is at hand can be sent again when the
-//! store stumbles, and costs the store less, which otherwise has to take the framing of the checksum apart.
+//! S3 needs the exact length of each part before its first byte. While the request is known to hold at least that much
+//! more, a part may be passed through as it arrives, followed by its checksum; so may the end of a request of known
+//! length. Bytes of unknown length are held in memory, in a pool that all uploads share. While that pool has room to
+//! spare, all parts are held: a part in memory can be sent again after a failure, and costs the store less, because no
+//! framing of a trailing checksum has to be parsed.
 
 use std::time::Instant;
 

@@ -14,10 +14,7 @@ use super::{counted, even_out, evened_out, hash, keys, rebalance_waits_for};
 const FILES: u64 = 8;
 
 fn two() -> WorldBuilder {
-    WorldBuilder::default()
-        .another_local("nas")
-        .set("tiering.lease", "1500ms")
-        .set("tiering.heartbeat", "300ms")
+    WorldBuilder::default().another_local("nas").set("tiering.heartbeat", "300ms")
 }
 
 async fn uploaded(world: &World) -> Vec<FileView> {
@@ -122,6 +119,7 @@ async fn is_finished_by_the_next_worker(in_the_way: impl Fn(&World) -> Gate) {
     gate.reached().await;
     worker.kill();
     gate.open();
+    world.expire_leases().await;
     assert_readable(&world, &files).await;
 
     let next = world.start_worker();
