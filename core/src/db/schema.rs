@@ -13,6 +13,12 @@ pub mod sql_types {
     #[diesel(postgres_type(name = "replica_state"))]
     pub struct ReplicaState;
     #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
+    #[diesel(postgres_type(name = "copy_reason"))]
+    pub struct CopyReason;
+    #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
+    #[diesel(postgres_type(name = "evict_reason"))]
+    pub struct EvictReason;
+    #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
     #[diesel(postgres_type(name = "run_trigger"))]
     pub struct RunTrigger;
     #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
@@ -231,7 +237,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::*;
-    use super::sql_types::ReplicaState;
+    use super::sql_types::{CopyReason, EvictReason, ReplicaState};
 
     replicas (object_id, store) {
         object_id -> Uuid,
@@ -261,6 +267,8 @@ diesel::table! {
         key_id -> Nullable<Text>,
         envelope -> Nullable<Bytea>,
         moves_to -> Nullable<Text>,
+        copy_reason -> Nullable<CopyReason>,
+        evict_reason -> Nullable<EvictReason>,
     }
 }
 

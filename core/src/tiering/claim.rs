@@ -2,7 +2,7 @@
 
 use crate::config::{TieringConfig, TransferOrder};
 use crate::context::Context;
-use crate::db::replicas::{self, Claim, MOVES, Terms};
+use crate::db::replicas::{self, Claim, OnDemand, Terms};
 use crate::db::workers;
 use crate::error::Result;
 use crate::ids::{LeaseToken, RunId, WorkerId};
@@ -74,8 +74,11 @@ pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> R
         }
         let terms = Terms { worker, token, limit, lease, down: &out };
         // What else is queued for the cloud waits for a run.
-        let lowest = if store.role() == StoreRole::Local { i16::MIN } else { MOVES };
-        claims.extend(replicas::claim_on_demand(&mut conn, store.name().as_str(), lowest, terms).await?);
+        let which = match store.role() {
+            StoreRole::Local => OnDemand::Everything,
+            StoreRole::Cloud => OnDemand::Drained,
+        };
+        claims.extend(replicas::claim_on_demand(&mut conn, store.name().as_str(), which, terms).await?);
     }
     drop(conn);
     step::reached(Step::Claimed, "").await;

@@ -146,7 +146,7 @@ impl Freeing<'_> {
                     wanted
                 });
                 let ids: Vec<ObjectId> = spare.iter().map(|copy| copy.object_id).collect();
-                let claimed = replicas::claim_evictions(conn, &claim, &ids).await?;
+                let claimed = replicas::claim_evictions(conn, &claim, order.reason(), &ids).await?;
                 Ok::<_, Error>((spare, place, claimed))
             })
             .await?;

@@ -15,8 +15,6 @@ use crate::error::Result;
 use crate::ids::ObjectId;
 use crate::object::store_choice;
 
-/// What stands as the rule of such a copy.
-const RULE: &str = "replication";
 /// Objects looked at in one statement.
 const BATCH: i64 = 2_000;
 
@@ -34,7 +32,7 @@ pub(crate) async fn of_upload(
     let stores = store_choice::locals(context, conn).await?;
     let others = stores.into_iter().map(|other| other.name().as_str()).filter(|other| *other != store);
     let copies: Vec<(ObjectId, &str)> = others.take(more).map(|other| (object, other)).collect();
-    if replicas::queue_beside(conn, RULE, &copies).await? > 0 {
+    if replicas::queue_beside(conn, &copies).await? > 0 {
         listen::notify(conn, listen::RUNS, "replication").await?;
     }
     Ok(())
@@ -81,7 +79,7 @@ async fn queue_missing(
         let missing: Vec<(ObjectId, &str)> =
             places.iter().flat_map(|place| missing_of(place, &stores, wanted)).collect();
         if !missing.is_empty() {
-            queued += replicas::queue_beside(conn, RULE, &missing).await?;
+            queued += replicas::queue_beside(conn, &missing).await?;
         }
     }
     if queued > 0 {

@@ -12,3 +12,4 @@ mod plan_cost;
 mod policy_cost;
 mod rebalancing_cost;
 mod schema_file;
+mod statements;
