@@ -101,7 +101,7 @@ impl Stage {
         conn.batch_execute(
             "DELETE FROM observed.ends; DELETE FROM transfer_parts; DELETE FROM run_failures; DELETE FROM replicas; \
              DELETE FROM runs; DELETE FROM files; DELETE FROM objects; DELETE FROM audit_events; DELETE FROM passes; \
-             DELETE FROM chores; DELETE FROM workers; DELETE FROM schedules; UPDATE users SET used_bytes = 0",
+             DELETE FROM leases; DELETE FROM workers; DELETE FROM schedules; UPDATE users SET used_bytes = 0",
         )
         .await
         .unwrap();
