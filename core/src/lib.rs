@@ -19,4 +19,6 @@ pub mod store;
 pub mod stores;
 pub mod telemetry;
 pub mod tiering;
+pub mod timetable;
+pub mod units;
 pub mod vault;

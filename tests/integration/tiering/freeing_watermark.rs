@@ -17,7 +17,7 @@ fn small_store() -> WorldBuilder {
     World::with("tiering.local_capacity", "100kB")
         .set("tiering.high_watermark", 90)
         .set("tiering.low_watermark", 50)
-        .set("tiering.free_grace", "1h")
+        .set("tiering.evict_grace", "1h")
 }
 
 /// Uploads files, the last one used longest ago.
@@ -116,7 +116,7 @@ async fn workers_that_see_a_full_store_at_once_do_not_free_twice_as_much() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_frees_by_the_watermark_without_being_told() {
-    let world = small_store().set("tiering.free_grace", "0s").build().await;
+    let world = small_store().set("tiering.evict_grace", "0s").build().await;
     let files = upload(&world, 10).await;
     let worker = world.start_worker();
     world.sync().await;

@@ -173,7 +173,7 @@ impl WorldBuilder {
             ("tiering.backoff_cap", "1s".to_owned()),
             ("tiering.lease", "3s".to_owned()),
             ("tiering.heartbeat", "500ms".to_owned()),
-            ("tiering.free_grace", "0s".to_owned()),
+            ("tiering.evict_grace", "0s".to_owned()),
             // Tests count requests and objects; those of snapshots, and of looks at stores, ask for them.
             ("catalog.after_runs", "false".to_owned()),
             ("health.interval", "1h".to_owned()),
