@@ -24,11 +24,11 @@ run: ## start everything on this machine: Postgres, two S3 servers, API, worker 
 	@cargo build --workspace --bin nightferry
 	@exec $(TARGET_DIR)/debug/nightferry up --data-dir $(DATA_DIR) $(ARGS)
 
-build: ## build the release binaries into target/release
-	cargo build --workspace --release --locked
+build: ## build the release binary into target/release, with its symbols in a file beside it
+	@scripts/build
 
 test: ## unit tests and the integration tests, on servers they start themselves
-	cargo test --workspace --no-fail-fast
+	@scripts/test
 
 test-minio: ## the store contract and the tiering tests on a real MinIO (needs Go)
 	@scripts/test-minio

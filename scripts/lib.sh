@@ -38,3 +38,19 @@ cargo_test_some() {
     return 1
   fi
 }
+
+# From here on every cargo command lints the workspace's crates while it compiles them, and a lint is an error: clippy-driver is
+# rustc with the lints in it, so that one pass both checks and compiles. Commands that are to share a build must all be run so.
+lint_while_compiling() {
+  local sample="$target/lint-sample"
+  RUSTC_WORKSPACE_WRAPPER="$(rustc --print sysroot)/bin/clippy-driver"
+  [ -x "$RUSTC_WORKSPACE_WRAPPER" ] || die "clippy is missing: rustup component add clippy"
+  export RUSTC_WORKSPACE_WRAPPER CLIPPY_ARGS=-Dwarnings
+  # How lints are asked for is between cargo-clippy and clippy-driver: a code that deserves one must fail.
+  mkdir -p "$target"
+  printf 'fn main() { std::process::exit(i32::from([0].len() == 0)) }\n' >"$sample.rs"
+  if "$RUSTC_WORKSPACE_WRAPPER" rustc --edition 2024 --emit=metadata -o "$sample.rmeta" "$sample.rs" 2>"$sample.log" ||
+    ! grep -q 'clippy::len.zero' "$sample.log"; then
+    die "clippy-driver found nothing in $sample.rs, where it should have: use cargo clippy"
+  fi
+}

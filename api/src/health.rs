@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use nightferry_core::context::Context;
 use nightferry_core::db::workers;
 use nightferry_core::error::Result;
-use nightferry_core::health;
+use nightferry_core::object::health;
 use nightferry_core::store::{Store, StoreRole};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tracing::Instrument as _;
@@ -82,7 +82,7 @@ async fn look(context: &Context) -> Report {
     let stores = join_all(context.stores.all().map(|store| async move {
         // One that has just come back is not believed at once.
         let answers = answers(context, store).await;
-        (store.name().to_string(), answers && context.health.is_up(store.name().as_str()))
+        (store.name().to_string(), answers && context.stores.health().is_up(store.name().as_str()))
     }));
     let (database, stores) = tokio::join!(heartbeat(context), stores);
     let stores: BTreeMap<String, bool> = stores.into_iter().collect();

@@ -7,11 +7,12 @@ use actix_web::http::{Method, StatusCode};
 use chrono::Utc;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use nightferry_core::catalog;
 use nightferry_core::context::Context;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::db::{drains, passes, replicas, runs, signed, workers};
 use nightferry_core::error::Result;
-use nightferry_core::tiering::{catalog, forecast};
+use nightferry_core::tiering::forecast;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tracing::Instrument as _;
 
@@ -203,9 +204,9 @@ fn stores(context: &Context, draining: &[String]) {
         let name = store.name().as_str();
         let labels = [("store", name.to_owned()), ("role", store.role().to_string())];
         let switch = |on: bool| if on { 1.0 } else { 0.0 };
-        gauge!("nightferry_store_up", &labels).set(switch(context.health.is_up(name)));
+        gauge!("nightferry_store_up", &labels).set(switch(context.stores.health().is_up(name)));
         gauge!("nightferry_store_draining", &labels).set(switch(draining.iter().any(|it| it == name)));
-        let latency = context.health.of(name).and_then(|health| health.latency).unwrap_or_default();
+        let latency = context.stores.health().of(name).and_then(|health| health.latency).unwrap_or_default();
         gauge!("nightferry_store_latency_seconds", &labels).set(latency.as_secs_f64());
         let capacity = context.config.capacity_of(name).map_or(0, signed);
         gauge!("nightferry_store_capacity_bytes", &labels).set(float(capacity));

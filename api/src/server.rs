@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use actix_web::middleware::{Compat, from_fn};
 use actix_web::{App, HttpServer, rt, web};
-use nightferry_core::auth::keys;
-use nightferry_core::context::Context;
+use nightferry_core::auth::{Accounts, keys};
 use nightferry_core::file::access;
-use nightferry_core::health;
+use nightferry_core::object::health;
+use nightferry_core::services::Services;
 use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +44,7 @@ pub enum ServerError {
 
 /// A server that listens already and answers as soon as it is run.
 pub struct Server {
-    context: Context,
+    services: Services,
     listener: TcpListener,
     address: SocketAddr,
 }
@@ -53,11 +53,11 @@ pub struct Server {
 ///
 /// # Errors
 /// [`ServerError::Bind`].
-pub fn bind(context: Context) -> Result<Server, ServerError> {
-    let address = context.config.server.address();
+pub fn bind(services: Services) -> Result<Server, ServerError> {
+    let address = services.context.config.server.address();
     let bound = TcpListener::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (actual, listener) = bound.map_err(|source| ServerError::Bind { address, source })?;
-    Ok(Server { context, listener, address: actual })
+    Ok(Server { services, listener, address: actual })
 }
 
 impl Server {
@@ -74,14 +74,14 @@ impl Server {
     /// [`ServerError::Run`].
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServerError> {
         let address = self.address;
-        let context = self.context.clone();
+        let Services { context, accounts, files, .. } = self.services.clone();
         let running = self.start(shutdown)?;
         tracing::info!(%address, "the API is listening");
         // Until the last download has begun.
         let served = CancellationToken::new();
-        tokio::spawn(prepare_keys(context.clone(), served.clone()));
-        let watching = tokio::spawn(health::watch(context.clone(), "api", served.clone()));
-        let noting = tokio::spawn(access::keep_flushing(context, served.clone()));
+        tokio::spawn(prepare_keys(accounts, served.clone()));
+        let watching = tokio::spawn(health::watch(context, "api", served.clone()));
+        let noting = tokio::spawn(access::keep_flushing(files, served.clone()));
         let outcome = running.await;
         served.cancel();
         if let Err(error) = noting.await {
@@ -96,8 +96,8 @@ impl Server {
     }
 
     fn start(self, shutdown: CancellationToken) -> Result<actix_web::dev::Server, ServerError> {
-        let config = self.context.config.server.clone();
-        let api = web::Data::new(Api::new(self.context, self.address, tokio::runtime::Handle::current()));
+        let config = self.services.context.config.server.clone();
+        let api = web::Data::new(Api::new(self.services, self.address, tokio::runtime::Handle::current()));
         let idle = config.client_idle_timeout;
         let mut server = HttpServer::new(move || {
             App::new()
@@ -121,8 +121,8 @@ impl Server {
 }
 
 /// Makes the signing keys that the configuration wants, as soon as the database is there.
-async fn prepare_keys(context: Context, served: CancellationToken) {
-    while let Err(error) = keys::prepare(&context).await {
+async fn prepare_keys(accounts: Accounts, served: CancellationToken) {
+    while let Err(error) = keys::prepare(&accounts).await {
         tracing::warn!(%error, "the signing keys could not be prepared, that is tried again");
         if served.run_until_cancelled(tokio::time::sleep(KEYS_AGAIN)).await.is_none() {
             return;

@@ -2,8 +2,11 @@
 
 use std::net::SocketAddr;
 
+use nightferry_core::auth::Accounts;
 use nightferry_core::context::Context;
+use nightferry_core::file::Files;
 use nightferry_core::ids::FileId;
+use nightferry_core::services::Services;
 use tokio::runtime::Handle;
 
 use crate::health::Probes;
@@ -12,8 +15,12 @@ use crate::metrics::Metrics;
 
 /// See the module.
 pub(crate) struct Api {
-    /// The domain.
+    /// Configuration, database, stores and clock.
     pub(crate) context: Context,
+    /// For signing in and checking tokens.
+    pub(crate) accounts: Accounts,
+    /// For uploads and downloads.
+    pub(crate) files: Files,
     /// Where people reach the service, without a trailing slash.
     pub(crate) base_url: String,
     /// Whose pages may use the session's cookies: the service's own origin and those of the configuration.
@@ -30,7 +37,8 @@ pub(crate) struct Api {
 
 impl Api {
     /// `address` is where the server really listens, which differs from the configuration where that says port 0.
-    pub(crate) fn new(context: Context, address: SocketAddr, runtime: Handle) -> Self {
+    pub(crate) fn new(services: Services, address: SocketAddr, runtime: Handle) -> Self {
+        let Services { context, accounts, files, .. } = services;
         let mut server = context.config.server.clone();
         server.port = address.port();
         let base_url = server.base_url();
@@ -46,6 +54,8 @@ impl Api {
             probes: Probes::default(),
             metrics,
             context,
+            accounts,
+            files,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What can be asked for on the command line.
 
 use clap::{Parser, ValueEnum};
-use nightferry::up::S3Software;
+use nightferry_devservers::S3Software;
 
 /// Measures Nightferry beside the bare stores and beside rclone, on the same servers, and prints ratios.
 #[derive(Debug, Clone, Parser)]

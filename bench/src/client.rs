@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use nightferry::up::S3Server;
+use nightferry_devservers::S3Server;
 use s3::creds::Credentials;
 use s3::{Bucket, Region};
 use serde_json::{Value, json};

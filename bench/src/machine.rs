@@ -3,7 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use nightferry::up::{Account, POSTGRES_WHEEL, SEAWEEDFS_WHEEL, find_minio, find_postgres, find_seaweedfs};
+use nightferry_devservers::{
+    Account, POSTGRES_WHEEL, SEAWEEDFS_WHEEL, find_minio, find_postgres, find_seaweedfs,
+};
 
 use crate::args::Server;
 use crate::quiet::cores;

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Parser as _;
-use nightferry::up::StopRequests;
+use nightferry::signals::StopRequests;
 
 use args::{Args, Section};
 use endurance::Load;

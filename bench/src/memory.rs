@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
-use nightferry::up::free_port;
 use nightferry_core::db::enums::RunStatus;
+use nightferry_devservers::free_port;
 
 use crate::args::Args;
 use crate::client::Api;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use nightferry::up::S3Server;
+use nightferry_devservers::S3Server;
 use tokio::process::Command;
 
 use crate::subject::{Cost, cost_of};

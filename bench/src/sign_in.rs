@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::join_all;
-use nightferry::up::free_port;
+use nightferry_devservers::free_port;
 use reqwest::StatusCode;
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use nightferry::up::free_port;
+use nightferry_devservers::free_port;
 
 use crate::args::{Args, Section};
 use crate::client::{self, Api, Uploaded};

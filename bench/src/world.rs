@@ -1,16 +1,12 @@
 //! One Postgres and two S3 servers on fresh folders, as `nightferry up` starts them, for one part of the benchmark;
 //! databases and buckets on them. Everything is stopped and deleted when the part has ended.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
-use nightferry::up::{
-    Account, Parts, Quiet as Silent, S3_ACCESS_KEY, S3_SECRET_KEY, S3Server, S3Software, StderrLines,
-    StopRequests, UpOptions, free_port, start_parts,
-};
+use nightferry::signals::StopRequests;
 use nightferry_core::auth::account::{self, NewAccount};
 use nightferry_core::clock::Clock;
 use nightferry_core::config::{Config, LoadOptions};
@@ -18,8 +14,12 @@ use nightferry_core::context::Context;
 use nightferry_core::db;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::UserRole;
-use nightferry_core::file::upload::{BodyError, Incoming};
 use nightferry_core::ids::UserId;
+use nightferry_core::object::write::{BodyError, Incoming};
+use nightferry_devservers::{
+    Parts, Quiet as Silent, S3_ACCESS_KEY, S3_SECRET_KEY, S3Server, S3Software, StderrLines, UpOptions,
+    free_port, scratch_folder, start_parts,
+};
 use tempfile::TempDir;
 
 /// Email of the account that owns every file.
@@ -38,9 +38,7 @@ pub(crate) struct World {
 impl World {
     /// Starts the servers.
     pub(crate) async fn start(s3_server: S3Software, set: &[(String, String)]) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("nightferry-bench-").tempdir_in(parent())?;
-        // Postgres does not run as root, so another account must be able to enter.
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
+        let folder = scratch_folder("nightferry-bench-")?;
         std::fs::create_dir(folder.path().join("files"))?;
         // Named or found as for `make run`; the folder of fetched servers is the checkout's.
         let options = UpOptions {
@@ -56,7 +54,7 @@ impl World {
 
     /// Stops the servers and deletes what they stored.
     pub(crate) async fn stop(self, requests: &mut StopRequests) -> Result<()> {
-        self.parts.stop(requests, &Silent).await?;
+        self.parts.stop(requests.next(), &Silent).await?;
         Ok(self.folder.close()?)
     }
 
@@ -152,15 +150,6 @@ pub(crate) fn open(settings: Vec<(String, String)>) -> Result<Context> {
     let options = LoadOptions { overrides: settings, ..LoadOptions::default() };
     let config = Config::load(options).map_err(|errors| anyhow!("{errors}"))?;
     Context::new(config, Clock::system()).context("the domain cannot start")
-}
-
-/// A folder that the Postgres account can enter.
-fn parent() -> PathBuf {
-    let temp = std::env::temp_dir();
-    match Account::for_postgres().and_then(|account| account.barred_from(&temp)) {
-        Some(_) => PathBuf::from("/tmp"),
-        None => temp,
-    }
 }
 
 /// Bytes that nothing compresses, made as they are needed.

@@ -9,7 +9,7 @@ use nightferry_core::error::Error;
 use nightferry_core::store::StoreError;
 use nightferry_core::telemetry::TelemetryError;
 
-use crate::up::UpError;
+use nightferry_devservers::UpError;
 
 const DATABASE_UNAVAILABLE: &str = "database_unavailable";
 const DATABASE_ERROR: &str = "database_error";

@@ -8,7 +8,7 @@ pub mod errors;
 mod format;
 mod output;
 mod settings;
-pub mod up;
+pub mod signals;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use crate::db::restores::Restore;
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
 use crate::ids::RunId;
 use crate::store::StoreError;
 
@@ -24,6 +26,25 @@ impl FieldError {
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: field.into(), message: message.into() }
     }
+}
+
+/// The restore of an archived copy, as far as a caller who waits for it needs to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingRestore {
+    /// Id.
+    pub id: Uuid,
+    /// Store that holds the copy.
+    pub store: String,
+    /// `wanted`, `restoring`, `ready` or `failed`.
+    pub state: &'static str,
+    /// When it was first requested.
+    pub requested_at: DateTime<Utc>,
+    /// When the copy could be read.
+    pub ready_at: Option<DateTime<Utc>>,
+    /// Until when it can be.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When the store is asked next; none when it is not asked any more.
+    pub next_check_at: Option<DateTime<Utc>>,
 }
 
 /// Every way in which a domain function ends without doing what was asked.
@@ -74,7 +95,7 @@ pub enum Error {
         /// What it would be.
         noun: &'static str,
         /// Its id.
-        id: uuid::Uuid,
+        id: Uuid,
     },
     /// An account with this address exists.
     #[error("An account with this email address exists already.")]
@@ -138,7 +159,7 @@ pub enum Error {
     #[error(
         "The file is archived and has to be restored before it can be read. That was asked for; it takes hours."
     )]
-    Archived(Box<Restore>),
+    Archived(Box<PendingRestore>),
     /// No store can serve this now; later it may.
     #[error("No store that holds this file can be reached at the moment.")]
     StoreUnavailable {

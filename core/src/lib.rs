@@ -3,22 +3,19 @@
 
 pub mod audit;
 pub mod auth;
-pub mod checksum;
-pub mod clock;
+pub mod catalog;
 pub mod config;
 pub mod context;
 pub mod db;
-pub mod encryption;
 pub mod error;
 pub mod file;
-pub mod health;
 pub mod ids;
-pub mod retry;
-pub mod step;
-pub mod store;
+pub mod object;
+pub mod services;
 pub mod stores;
 pub mod telemetry;
 pub mod tiering;
 pub mod timetable;
-pub mod units;
-pub mod vault;
+
+pub use nightferry_ground::{checksum, clock, encryption, object_key, retry, step, units};
+pub use nightferry_store as store;

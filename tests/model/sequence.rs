@@ -2,8 +2,8 @@
 
 use nightferry_core::context::Context;
 use nightferry_core::error::Result as Outcome;
-use nightferry_core::health;
 use nightferry_core::ids::UserId;
+use nightferry_core::object::health;
 use nightferry_core::step::{Step, watched};
 use nightferry_tests::harness::{World, eventually, pattern};
 use tokio::task::{JoinError, JoinHandle};
@@ -212,7 +212,7 @@ impl<'w> Sequence<'w> {
         let stores = || self.context.stores.all();
         eventually("every store is well", || async {
             health::look(&self.context).await;
-            stores().all(|store| self.context.health.is_up(store.name().as_str())).then_some(())
+            stores().all(|store| self.context.stores.health().is_up(store.name().as_str())).then_some(())
         })
         .await;
     }

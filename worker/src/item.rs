@@ -10,7 +10,7 @@ use nightferry_core::error::Result;
 use nightferry_core::ids::{LeaseToken, RunId};
 use nightferry_core::tiering::copy::{self, Copied, CopyError};
 use nightferry_core::tiering::patience::patiently;
-use nightferry_core::tiering::{run, settle, window};
+use nightferry_core::tiering::{Engine, run, settle, window};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,7 @@ const PAUSE_FOR_CREDENTIALS: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(crate) struct Workbench {
     pub(crate) context: Context,
+    pub(crate) engine: Engine,
     pub(crate) slots: std::sync::Arc<Semaphore>,
     pub(crate) gate: Gate,
     pub(crate) finished: mpsc::Sender<Finish>,
@@ -67,7 +68,7 @@ pub(crate) async fn process(bench: Workbench, run: Option<Assignment>, held: Hel
         None => patiently(|| give_back(&bench, token, &claim, None, Duration::ZERO)).await,
         Some(Ok(copied)) => {
             bench.gate.succeeded(&claim.store);
-            bench.context.health.answered(&claim.store, bench.context.clock.now(), None);
+            bench.context.stores.health().answered(&claim.store, bench.context.clock.now(), None);
             if let Some(source) = copy::source_of(&bench.context, &claim) {
                 bench.gate.succeeded(source.name().as_str());
             }
@@ -86,7 +87,7 @@ pub(crate) async fn process(bench: Workbench, run: Option<Assignment>, held: Hel
         Some(Err(error)) => {
             tracing::warn!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempt = claim.attempts + 1, %error, "a copy failed");
             if let CopyError::Store(error) = &error {
-                bench.context.health.failed(error, bench.context.clock.now());
+                bench.context.stores.health().failed(error, bench.context.clock.now());
             }
             let down = store_is_down(&bench, &error).await;
             patiently(|| failed(&bench, run.as_ref(), token, &claim, &error, down)).await
@@ -120,7 +121,7 @@ async fn attempt(
     if run.is_some_and(|run| window::opens_at(&bench.context, run.trigger).is_some()) {
         return None;
     }
-    Some(copy::copy(&bench.context, claim, token).await)
+    Some(copy::copy(&bench.engine, claim, token).await)
 }
 
 /// Whether a copy failed because a whole store is out of order. There is no time to find out while draining: then no

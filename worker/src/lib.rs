@@ -14,9 +14,9 @@ mod transfer_loop;
 mod wake;
 
 use anyhow::Result;
-use nightferry_core::context::Context;
-use nightferry_core::health;
 use nightferry_core::ids::WorkerId;
+use nightferry_core::object::health;
+use nightferry_core::tiering::Engine;
 use nightferry_core::tiering::claim::{self, Identity};
 use nightferry_core::tiering::policy;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,8 @@ use tokio_util::sync::CancellationToken;
 ///
 /// # Errors
 /// When the schedule cannot be started; everything later is retried and logged.
-pub async fn run(context: Context, shutdown: CancellationToken) -> Result<()> {
+pub async fn run(engine: Engine, shutdown: CancellationToken) -> Result<()> {
+    let context = engine.context.clone();
     let identity = Identity {
         id: WorkerId::new(),
         host: hostname(),
@@ -57,7 +58,7 @@ pub async fn run(context: Context, shutdown: CancellationToken) -> Result<()> {
     let watching = tokio::spawn(health::watch(context.clone(), "worker", shutdown.clone()));
     let ticker = schedule::start(&context, &wake, &identity, &shutdown).await?;
 
-    transfer_loop::run(&context, identity.id, &wake, &fetch_wake, &activity, &leases, gate, &shutdown).await;
+    transfer_loop::run(&engine, identity.id, &wake, &fetch_wake, &activity, &leases, gate, &shutdown).await;
 
     ticker.stop().await;
     listening.abort();

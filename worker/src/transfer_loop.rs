@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use nightferry_core::context::Context;
 use nightferry_core::db::runs::Run;
 use nightferry_core::db::unsigned;
 use nightferry_core::error::Result;
 use nightferry_core::ids::{RunId, WorkerId};
-use nightferry_core::tiering::{claim, copy, run, window};
+use nightferry_core::tiering::{Engine, claim, copy, run, window};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -33,7 +32,7 @@ const CLOSED: Duration = Duration::from_secs(1);
 /// Runs until `shutdown`, then drains.
 #[allow(clippy::too_many_arguments, reason = "what both loops share, and what only this one has")]
 pub(crate) async fn run(
-    context: &Context,
+    engine: &Engine,
     worker: WorkerId,
     wake: &Wake,
     fetch_wake: &Wake,
@@ -42,6 +41,7 @@ pub(crate) async fn run(
     gate: Gate,
     shutdown: &CancellationToken,
 ) {
+    let context = &engine.context;
     let (sender, receiver) = mpsc::channel(1024);
     let slots = Arc::new(Semaphore::new(context.config.tiering.concurrency.max(1)));
     let committing = tokio::spawn(committer::run(context.clone(), receiver, slots.clone(), wake.clone()));
@@ -58,6 +58,7 @@ pub(crate) async fn run(
         chores: JoinSet::new(),
         bench: Workbench {
             context: context.clone(),
+            engine: engine.clone(),
             slots,
             gate,
             finished: sender,

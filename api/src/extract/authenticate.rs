@@ -27,7 +27,7 @@ pub(crate) async fn caller(request: &HttpRequest) -> Result<Caller> {
         cross_site::check(request, api)?;
         token
     };
-    Ok(authenticate(&api.context, &token).await?)
+    Ok(authenticate(&api.accounts, &token).await?)
 }
 
 /// The token of `Authorization: Bearer …` (RFC 6750 section 2.1).

@@ -15,7 +15,7 @@ use governor::state::keyed::ShrinkableKeyedStateStore;
 use governor::{RateLimiter, clock};
 use nightferry_core::clock::Clock;
 
-use super::caller::Key;
+use super::Key;
 use super::{Rate, Verdict};
 
 /// Parts of the table, each with a lock of its own.

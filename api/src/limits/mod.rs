@@ -1,23 +1,22 @@
 //! How many requests anybody may make: by network below `/api/auth/`, by caller elsewhere. Counted in memory, or in a
 //! Redis that several instances share; while that is away each counts for itself. No request fails because of it.
 
-mod caller;
 mod memory;
 mod shared;
 
+use std::fmt;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::ServiceRequest;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use governor::Quota;
 use metrics::counter;
 use nightferry_core::clock::Clock;
 use nightferry_core::config::LimitsConfig;
-use nightferry_core::context::Context;
+use nightferry_core::ids::UserId;
 
-use self::caller::Key;
 use self::memory::Memory;
 use self::shared::Shared;
 
@@ -26,11 +25,34 @@ const FREE: [&str; 4] = ["/health", "/health/ready", "/api/health", "/metrics"];
 /// The requests that prove who somebody is.
 const AUTH: &str = "/api/auth/";
 
-/// Of which kind a request is.
+/// Which limit a request is counted against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
+    /// That of requests that prove who somebody is, counted by network.
     Auth,
+    /// That of all others, counted by caller.
     Other,
+}
+
+/// Who is counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    /// An account.
+    Account(UserId),
+    /// A network.
+    Network(IpAddr),
+    /// A client whose address is not known: a local socket.
+    Nobody,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Account(id) => write!(f, "u:{id}"),
+            Self::Network(network) => write!(f, "n:{network}"),
+            Self::Nobody => f.write_str("n:-"),
+        }
+    }
 }
 
 impl Kind {
@@ -137,20 +159,17 @@ impl Limits {
         }
     }
 
-    /// Counts a request. None where nothing is limited.
-    pub(crate) async fn check(&self, context: &Context, request: &ServiceRequest) -> Option<Verdict> {
-        let tables = self.tables.as_ref()?;
-        // As the router reads it: the path as it was sent may spell the same in another way.
-        let path = request.match_info().as_str();
-        if FREE.contains(&path) {
+    /// Which limit holds for a path, as the router reads it. None where nothing is limited.
+    pub(crate) fn kind_of(&self, path: &str) -> Option<Kind> {
+        if self.tables.is_none() || FREE.contains(&path) {
             return None;
         }
-        let kind = if path.starts_with(AUTH) { Kind::Auth } else { Kind::Other };
-        let key = match kind {
-            Kind::Auth => Key::network(request),
-            Kind::Other => Key::caller(context, request).await,
-        };
-        let verdict = tables.count(kind, key).await;
+        Some(if path.starts_with(AUTH) { Kind::Auth } else { Kind::Other })
+    }
+
+    /// Counts a request of this caller. None where nothing is limited.
+    pub(crate) async fn check(&self, kind: Kind, caller: &Key) -> Option<Verdict> {
+        let verdict = self.tables.as_ref()?.count(kind, caller).await;
         if verdict.retry_after.is_some() {
             counter!("nightferry_rate_limited_total", "kind" => kind.as_str()).increment(1);
         }
@@ -159,16 +178,16 @@ impl Limits {
 }
 
 impl Tables {
-    async fn count(&self, kind: Kind, key: Key) -> Verdict {
+    async fn count(&self, kind: Kind, key: &Key) -> Verdict {
         let table = match kind {
             Kind::Auth => &self.auth,
             Kind::Other => &self.other,
         };
         if let Some(shared) = &self.shared
-            && let Some(verdict) = shared.check(kind, &key, table.rate).await
+            && let Some(verdict) = shared.check(kind, key, table.rate).await
         {
             return verdict;
         }
-        table.memory.check(&key)
+        table.memory.check(key)
     }
 }

@@ -9,7 +9,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, RedisResult, Script};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::caller::Key;
+use super::Key;
 use super::{Kind, Rate, Verdict};
 
 /// How long Redis is left alone after it failed.

@@ -2,12 +2,19 @@
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::AUTHORIZATION;
 use actix_web::middleware::Next;
-use actix_web::{Error, web};
+use actix_web::{Error, HttpMessage, web};
+use nightferry_core::auth::network;
+use nightferry_core::auth::personal_token::is_personal;
 use nightferry_core::error::Error::RateLimited;
 
 use super::OnRuntime;
+use crate::client::Client;
+use crate::cookies;
 use crate::error_response::ApiError;
+use crate::extract::authenticate;
+use crate::limits::{Key, Kind, Verdict};
 use crate::state::Api;
 
 /// See the module.
@@ -16,7 +23,7 @@ pub(crate) async fn limit(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let Some(api) = request.app_data::<web::Data<Api>>().cloned() else { return next.call(request).await };
-    let Some(verdict) = OnRuntime::new(&api.runtime, api.limits.check(&api.context, &request)).await else {
+    let Some(verdict) = OnRuntime::new(&api.runtime, count(&api, &request)).await else {
         return next.call(request).await;
     };
     let mut response = match verdict.retry_after() {
@@ -28,4 +35,42 @@ pub(crate) async fn limit(
     };
     verdict.tell(response.headers_mut());
     Ok(response)
+}
+
+/// Counts a request. None where nothing is limited.
+async fn count(api: &Api, request: &ServiceRequest) -> Option<Verdict> {
+    // The path as it was sent may spell the same in another way.
+    let kind = api.limits.kind_of(request.match_info().as_str())?;
+    let caller = match kind {
+        Kind::Auth => network_of(request),
+        Kind::Other => caller_of(api, request).await,
+    };
+    api.limits.check(kind, &caller).await
+}
+
+/// The network that a request comes from.
+fn network_of(request: &ServiceRequest) -> Key {
+    let client = request.extensions().get::<Client>().copied();
+    client.and_then(|client| client.ip).map_or(Key::Nobody, |ip| Key::Network(network::of(ip)))
+}
+
+/// The account whose session makes a request, else the network that it comes from. A token is believed only when it is
+/// signed: whoever makes up tokens stays one caller. Whether a personal access token is genuine only the database knows,
+/// which is not asked for those who may be sent away: they count as their network.
+async fn caller_of(api: &Api, request: &ServiceRequest) -> Key {
+    let Some(token) = access_token(api, request) else { return network_of(request) };
+    match api.accounts.tokens.check(&api.context.db, &token, api.context.clock.now()).await {
+        Ok(claims) => Key::Account(claims.sub),
+        Err(_) => network_of(request),
+    }
+}
+
+/// A session's access token, in the header or the cookie.
+fn access_token(api: &Api, request: &ServiceRequest) -> Option<String> {
+    let token = if request.headers().contains_key(AUTHORIZATION) {
+        authenticate::bearer(request.request())?
+    } else {
+        cookies::read(request.request(), &api.context.config.auth, cookies::Name::Access)?
+    };
+    (!is_personal(&token)).then_some(token)
 }

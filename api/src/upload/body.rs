@@ -10,7 +10,7 @@ use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use nightferry_core::file::upload::{BodyError, Incoming};
+use nightferry_core::object::write::{BodyError, Incoming};
 
 use super::multipart::{Form, FormError};
 

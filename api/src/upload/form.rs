@@ -10,8 +10,9 @@ use bytes::Bytes;
 use futures_util::Stream;
 use nightferry_core::checksum::Sha256;
 use nightferry_core::file::list::FolderRef;
-use nightferry_core::file::upload::{BodyError, OnConflict};
+use nightferry_core::file::upload::OnConflict;
 use nightferry_core::ids::FolderId;
+use nightferry_core::object::write::BodyError;
 
 use super::body::{Counted, Extent, FileBody};
 use super::multipart::{Form, FormError};

@@ -1,9 +1,9 @@
 //! Files.
 
 use chrono::{DateTime, Utc};
-use nightferry_core::db::enums::{ReplicaState, RestoreState};
+use nightferry_core::db::enums::ReplicaState;
 use nightferry_core::db::replicas::Replica;
-use nightferry_core::db::restores::Restore;
+use nightferry_core::error::PendingRestore;
 use nightferry_core::file::details::FileView;
 use nightferry_core::tiering::placement;
 use serde::{Deserialize, Serialize};
@@ -270,17 +270,16 @@ pub(crate) struct RestoreJob {
     next_look_at: Option<DateTime<Utc>>,
 }
 
-impl From<Restore> for RestoreJob {
-    fn from(restore: Restore) -> Self {
-        let goes_on = matches!(restore.state, RestoreState::Wanted | RestoreState::Restoring);
+impl From<PendingRestore> for RestoreJob {
+    fn from(restore: PendingRestore) -> Self {
         Self {
             id: restore.id,
             store: restore.store,
-            state: restore.state.as_str(),
+            state: restore.state,
             requested_at: restore.requested_at,
             ready_at: restore.ready_at,
             expires_at: restore.expires_at,
-            next_look_at: goes_on.then_some(restore.next_look_at),
+            next_look_at: restore.next_check_at,
         }
     }
 }
@@ -333,7 +332,12 @@ impl From<placement::Placement> for Placement {
         Self {
             replicas: placement.replicas.into_iter().map(ReplicaStatus::from).collect(),
             rule: placement.rule,
-            restores: placement.restores.into_iter().map(RestoreJob::from).collect(),
+            restores: placement
+                .restores
+                .into_iter()
+                .map(PendingRestore::from)
+                .map(RestoreJob::from)
+                .collect(),
             next: NextStep { action: placement.next.action, at: placement.next.at },
         }
     }

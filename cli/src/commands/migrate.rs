@@ -11,7 +11,7 @@ use super::App;
 use super::service::{stopped, unless_stopped};
 use crate::errors::{Exit, Failure, cannot};
 use crate::format;
-use crate::up::StopRequests;
+use crate::signals::StopRequests;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,8 +43,9 @@ struct AppliedDocument {
 pub(super) async fn run(app: &App, args: &MigrateArgs) -> Result<Exit, Failure> {
     let session = app.session()?;
     if args.status {
-        let pending =
-            migrations::pending(&session.context.db).await.map_err(cannot("look at the migrations"))?;
+        let pending = migrations::pending(&session.services.context.db)
+            .await
+            .map_err(cannot("look at the migrations"))?;
         let document = StatusDocument { up_to_date: pending.is_empty(), pending };
         app.output.result(&document, |_| status_text(&document.pending))?;
         if !document.pending.is_empty() {
@@ -52,7 +53,7 @@ pub(super) async fn run(app: &App, args: &MigrateArgs) -> Result<Exit, Failure> 
         }
         return Ok(Exit::Ok);
     }
-    let document = AppliedDocument { applied: apply(&session.context).await? };
+    let document = AppliedDocument { applied: apply(&session.services.context).await? };
     app.output.result(&document, |_| applied_text(&document.applied))?;
     Ok(Exit::Ok)
 }

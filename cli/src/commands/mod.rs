@@ -28,6 +28,7 @@ use nightferry_core::context::Context;
 use nightferry_core::db::audit::{Channel, Origin};
 use nightferry_core::db::migrate as migrations;
 use nightferry_core::error::Error;
+use nightferry_core::services::Services;
 use nightferry_core::telemetry::{self, Role, TelemetryGuard};
 
 use crate::args::{Command, GlobalArgs};
@@ -50,7 +51,7 @@ pub(crate) struct App {
 /// A context, and what keeps its log alive.
 pub(crate) struct Session {
     /// Database, stores and all.
-    pub(crate) context: Context,
+    pub(crate) services: Services,
     _telemetry: TelemetryGuard,
 }
 
@@ -109,8 +110,8 @@ impl Session {
     /// Prepares everything for a process that does `role`.
     pub(crate) fn new(config: Config, role: Role) -> Result<Self, Failure> {
         let guard = telemetry::init(&config.logging, role)?;
-        let context = Context::new(config, Clock::system()).map_err(cannot("prepare the stores"))?;
-        Ok(Self { context, _telemetry: guard })
+        let services = Services::new(config, Clock::system()).map_err(cannot("prepare the stores"))?;
+        Ok(Self { services, _telemetry: guard })
     }
 }
 

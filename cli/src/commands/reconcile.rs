@@ -86,8 +86,8 @@ impl FindingDocument {
 
 pub(super) async fn run(app: &App, args: ReconcileArgs) -> Result<Exit, Failure> {
     let session = app.session()?;
-    let result = reconcile(app, &session.context, &args).await;
-    diagnosed(&session.context, result).await
+    let result = reconcile(app, &session.services.context, &args).await;
+    diagnosed(&session.services.context, result).await
 }
 
 async fn reconcile(app: &App, context: &Context, args: &ReconcileArgs) -> Result<Exit, Failure> {

@@ -82,8 +82,8 @@ impl FindingDocument {
 
 pub(super) async fn run(app: &App, args: ScrubArgs) -> Result<Exit, Failure> {
     let session = app.session()?;
-    let result = scrub(app, &session.context, &args).await;
-    diagnosed(&session.context, result).await
+    let result = scrub(app, &session.services.context, &args).await;
+    diagnosed(&session.services.context, result).await
 }
 
 async fn scrub(app: &App, context: &Context, args: &ScrubArgs) -> Result<Exit, Failure> {

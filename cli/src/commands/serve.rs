@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{App, Session, migrate, service};
 use crate::errors::{Exit, Failure};
-use crate::up::StopRequests;
+use crate::signals::StopRequests;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,12 +46,12 @@ struct Document {
 pub(super) async fn run(app: &App, args: ServeArgs) -> Result<Exit, Failure> {
     let mut requests = StopRequests::listen()?;
     let session = Session::new(app.config(overrides(&args))?, Role::Api)?;
-    let context = session.context.clone();
+    let context = session.services.context.clone();
     migrate::require_current(app, &context, args.migrate, &mut requests).await?;
     service::prepare_stores(&context, &mut requests).await?;
 
-    let server =
-        nightferry_api::bind(context.clone()).map_err(|error| service::cannot_listen(&error, "serve"))?;
+    let server = nightferry_api::bind(session.services.clone())
+        .map_err(|error| service::cannot_listen(&error, "serve"))?;
     let url = context.config.server.base_url();
     let document =
         Document { address: server.address().to_string(), docs_url: format!("{url}/api/docs"), url };

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::errors::{Exit, Failure};
-use crate::up::StopRequests;
+use crate::signals::StopRequests;
 
 /// How long all stores together may take to answer at start. One that is slower is only warned about.
 const STORES_DEADLINE: Duration = Duration::from_secs(20);

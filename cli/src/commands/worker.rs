@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{App, Session, migrate, service};
 use crate::errors::{Exit, Failure};
-use crate::up::StopRequests;
+use crate::signals::StopRequests;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,7 +37,7 @@ struct Document {
 pub(super) async fn run(app: &App, args: WorkerArgs) -> Result<Exit, Failure> {
     let mut requests = StopRequests::listen()?;
     let session = Session::new(app.config(Vec::new())?, Role::Worker)?;
-    let context = session.context.clone();
+    let context = session.services.context.clone();
     migrate::require_current(app, &context, args.migrate, &mut requests).await?;
     service::prepare_stores(&context, &mut requests).await?;
 
@@ -52,6 +52,6 @@ pub(super) async fn run(app: &App, args: WorkerArgs) -> Result<Exit, Failure> {
     })?;
 
     let shutdown = CancellationToken::new();
-    let service = nightferry_worker::run(context, shutdown.clone());
+    let service = nightferry_worker::run(session.services.engine.clone(), shutdown.clone());
     service::until_stopped(service, shutdown, requests, "the worker").await
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use nightferry_core::tiering::catalog::{Counts, Rebuilt, Report, Snapshot};
+use nightferry_core::catalog::{Counts, Rebuilt, Report, Snapshot};
 use serde::Serialize;
 
 /// What is known of snapshots of the catalogue.

@@ -3,6 +3,7 @@
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use secrecy::SecretString;
 
+use super::Accounts;
 use super::administration::{self, Change};
 use super::guard::{self, Reason};
 use super::{network, password, session_list};
@@ -37,12 +38,12 @@ pub struct NewAccount {
 /// [`Error::Validation`] with every field that breaks a rule, [`Error::EmailTaken`]; [`Error::Forbidden`] when the actor
 /// administers no more.
 pub async fn create(
-    context: &Context,
+    accounts: &Accounts,
     new: NewAccount,
     actor: Option<UserId>,
     origin: &Origin,
 ) -> Result<User> {
-    create_with_quota(context, new, None, actor, origin).await
+    create_with_quota(accounts, new, None, actor, origin).await
 }
 
 /// Makes an account that may hold so many bytes; none: no limit.
@@ -50,16 +51,17 @@ pub async fn create(
 /// # Errors
 /// As [`create`].
 pub async fn create_with_quota(
-    context: &Context,
+    accounts: &Accounts,
     new: NewAccount,
     quota: Option<i64>,
     actor: Option<UserId>,
     origin: &Origin,
 ) -> Result<User> {
+    let context = &accounts.context;
     let email = new.email.trim().to_owned();
     let name = new.name.as_deref().map(str::trim).unwrap_or_default().to_owned();
     check(&email, &name, &new.password, quota)?;
-    let hash = context.passwords.hash(&network::name_of(&origin.ip), new.password).await?;
+    let hash = accounts.passwords.hash(&network::name_of(&origin.ip), new.password).await?;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         administration::hold_admin(conn, actor).await?;
@@ -171,9 +173,15 @@ pub async fn set_role(context: &Context, user: UserId, role: UserRole, origin: &
 ///
 /// # Errors
 /// [`Error::Validation`], [`Error::NotFound`].
-pub async fn set_password(context: &Context, user: UserId, new: SecretString, origin: &Origin) -> Result<()> {
+pub async fn set_password(
+    accounts: &Accounts,
+    user: UserId,
+    new: SecretString,
+    origin: &Origin,
+) -> Result<()> {
+    let context = &accounts.context;
     password::check_rules(&new, "password").map_err(|error| Error::Validation(vec![error]))?;
-    let hash = context.passwords.hash(&network::name_of(&origin.ip), new).await?;
+    let hash = accounts.passwords.hash(&network::name_of(&origin.ip), new).await?;
     let now = context.clock.now();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
@@ -202,24 +210,25 @@ pub async fn set_password(context: &Context, user: UserId, new: SecretString, or
 /// [`Error::Validation`]; [`Error::InvalidCredentials`] when `current` is not the password, and after too many of those
 /// [`Error::RateLimited`]; [`Error::Conflict`] when somebody else changed it at the same time.
 pub async fn change_password(
-    context: &Context,
+    accounts: &Accounts,
     user: &User,
     keep: SessionId,
     current: SecretString,
     new: SecretString,
     origin: &Origin,
 ) -> Result<()> {
+    let context = &accounts.context;
     password::check_rules(&new, "new_password").map_err(|error| Error::Validation(vec![error]))?;
     // Whoever found a session open may guess here no more often than at the door.
     let attempt = {
         let mut conn = context.db.conn().await?;
         guard::look(context, &mut conn, &user.email, origin, context.clock.now()).await?
     };
-    if !context.passwords.verify(attempt.network(), current, Some(user.password_hash.clone())).await? {
+    if !accounts.passwords.verify(attempt.network(), current, Some(user.password_hash.clone())).await? {
         let (account, now) = (Some(user.id), context.clock.now());
-        return Err(guard::failed(context, &attempt, account, Reason::WrongPassword, origin, now).await?);
+        return Err(guard::failed(accounts, &attempt, account, Reason::WrongPassword, origin, now).await?);
     }
-    let hash = context.passwords.hash(attempt.network(), new).await?;
+    let hash = accounts.passwords.hash(attempt.network(), new).await?;
     let now = context.clock.now();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {

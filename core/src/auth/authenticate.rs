@@ -1,9 +1,9 @@
 //! The check of every request: who is behind an access token or a personal access token. One round trip to the database,
 //! which is asked each time, so that whatever is taken back is refused at every instance at once.
 
+use super::Accounts;
 use super::permission::{Caller, Proof};
 use super::personal_token;
-use crate::context::Context;
 use crate::db::sessions;
 use crate::error::{Error, Result};
 
@@ -12,12 +12,13 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Unauthenticated`], [`Error::TokenExpired`], [`Error::TokenRevoked`].
-pub async fn authenticate(context: &Context, token: &str) -> Result<Caller> {
+pub async fn authenticate(accounts: &Accounts, token: &str) -> Result<Caller> {
+    let context = &accounts.context;
     if personal_token::is_personal(token) {
         return personal_token::authenticate(context, token).await;
     }
     let now = context.clock.now();
-    let claims = context.tokens.check(&context.db, token, now).await?;
+    let claims = accounts.tokens.check(&context.db, token, now).await?;
     let mut conn = context.db.conn().await?;
     match sessions::user_of(&mut conn, claims.sub, claims.sid, claims.jti, now).await? {
         None => Err(Error::Unauthenticated),

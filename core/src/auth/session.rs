@@ -9,6 +9,7 @@ use chrono::{DateTime, Duration, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::Accounts;
 use super::guard::{self, Attempt, Reason};
 use super::keys::SigningKey;
 use super::session_list;
@@ -46,11 +47,12 @@ pub struct Session {
 /// [`Error::InvalidCredentials`] for an unknown address, a wrong password or a disabled account alike;
 /// [`Error::RateLimited`] for whoever has guessed too often, whether or not there is such an account.
 pub async fn login(
-    context: &Context,
+    accounts: &Accounts,
     email: &str,
     password: SecretString,
     origin: &Origin,
 ) -> Result<Session> {
+    let context = &accounts.context;
     let now = context.clock.now();
     let (found, attempt) = {
         let mut conn = context.db.conn().await?;
@@ -58,29 +60,30 @@ pub async fn login(
         (users::find_by_email(&mut conn, email).await?, attempt)
     };
     let hash = found.as_ref().map(|user| user.password_hash.clone());
-    let matches = context.passwords.verify(attempt.network(), password, hash).await?;
+    let matches = accounts.passwords.verify(attempt.network(), password, hash).await?;
     let (user, reason) = match found {
         None => (None, Reason::UnknownAccount),
         Some(user) if !matches => (Some(user), Reason::WrongPassword),
         Some(user) if user.disabled_at.is_some() => (Some(user), Reason::Disabled),
-        Some(user) => match admit(context, &user, &attempt, origin).await? {
+        Some(user) => match admit(accounts, &user, &attempt, origin).await? {
             Ok(session) => return Ok(session),
             Err(reason) => (Some(user), reason),
         },
     };
     let account = user.map(|user| user.id);
-    Err(guard::failed(context, &attempt, account, reason, origin, context.clock.now()).await?)
+    Err(guard::failed(accounts, &attempt, account, reason, origin, context.clock.now()).await?)
 }
 
 /// Starts a session for somebody who knew the password of an account as it was when it was looked up.
 async fn admit(
-    context: &Context,
+    accounts: &Accounts,
     known: &User,
     attempt: &Attempt,
     origin: &Origin,
 ) -> Result<std::result::Result<Session, Reason>> {
+    let context = &accounts.context;
     let now = context.clock.now();
-    let signer = context.tokens.signer(&context.db, now).await?;
+    let signer = accounts.tokens.signer(&context.db, now).await?;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         // The password may have been changed, or the account disabled, while this one was hashed.
@@ -91,20 +94,21 @@ async fn admit(
             return Ok(Err(Reason::WrongPassword));
         }
         guard::passed(context, conn, attempt, user.id, now).await?;
-        start(context, conn, &signer, user, serde_json::json!({}), origin).await.map(Ok)
+        start(accounts, conn, &signer, user, serde_json::json!({}), origin).await.map(Ok)
     })
     .await
 }
 
 /// Starts a session of somebody who has proved who they are; `detail` says how, for the audit log.
 pub(super) async fn start(
-    context: &Context,
+    accounts: &Accounts,
     conn: &mut AsyncPgConnection,
     signer: &Arc<SigningKey>,
     user: User,
     detail: serde_json::Value,
     origin: &Origin,
 ) -> Result<Session> {
+    let context = &accounts.context;
     let now = context.clock.now();
     let session = SessionRow {
         id: SessionId::new(),
@@ -127,7 +131,7 @@ pub(super) async fn start(
     };
     audit::record(conn, event).await?;
     metrics::counter!("nightferry_logins_total", "outcome" => "ok").increment(1);
-    issue(context, conn, signer, user, &session, origin).await
+    issue(accounts, conn, signer, user, &session, origin).await
 }
 
 /// Exchanges a refresh token for new tokens of the same session. The old one dies.
@@ -135,10 +139,11 @@ pub(super) async fn start(
 /// # Errors
 /// [`Error::TokenExpired`], [`Error::TokenRevoked`], [`Error::Unauthenticated`] for one never issued, and
 /// [`Error::RefreshReused`] for one exchanged before: then the whole session is revoked.
-pub async fn refresh(context: &Context, presented: &SecretString, origin: &Origin) -> Result<Session> {
+pub async fn refresh(accounts: &Accounts, presented: &SecretString, origin: &Origin) -> Result<Session> {
+    let context = &accounts.context;
     let hash = token::hash(presented.expose_secret());
     let now = context.clock.now();
-    let signer = context.tokens.signer(&context.db, now).await?;
+    let signer = accounts.tokens.signer(&context.db, now).await?;
     let mut conn = context.db.conn().await?;
     // Revoking a family must be committed although the caller gets an error: so the outcome is a value in here.
     conn.transaction(async move |conn| -> Result<Result<Session>> {
@@ -178,7 +183,7 @@ pub async fn refresh(context: &Context, presented: &SecretString, origin: &Origi
         if !refresh_tokens::rotate(conn, old.id, now).await? {
             return Ok(Err(Error::TokenRevoked));
         }
-        issue(context, conn, &signer, user, &session, origin).await.map(Ok)
+        issue(accounts, conn, &signer, user, &session, origin).await.map(Ok)
     })
     .await?
 }
@@ -213,13 +218,14 @@ fn refresh_lifetime(context: &Context) -> Duration {
 }
 
 async fn issue(
-    context: &Context,
+    accounts: &Accounts,
     conn: &mut AsyncPgConnection,
     signer: &Arc<SigningKey>,
     user: User,
     session: &SessionRow,
     origin: &Origin,
 ) -> Result<Session> {
+    let context = &accounts.context;
     let now = context.clock.now();
     let refresh_token = token::new_refresh_token()?;
     let longest = Duration::from_std(context.config.auth.session_max_age).unwrap_or(Duration::days(90));
@@ -236,10 +242,10 @@ async fn issue(
         expires_at,
     };
     refresh_tokens::insert(conn, &row).await?;
-    let access_token = context.tokens.issue(signer, user.id, session.id, now).await?;
+    let access_token = accounts.tokens.issue(signer, user.id, session.id, now).await?;
     Ok(Session {
         access_token,
-        expires_in: context.tokens.lifetime().num_seconds(),
+        expires_in: accounts.tokens.lifetime().num_seconds(),
         refresh_token,
         refresh_expires_in: (expires_at - now).num_seconds(),
         user,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
+use super::Files;
 use crate::context::Context;
 use crate::db::file_changes::{self, Access};
 use crate::error::Result;
@@ -58,15 +59,15 @@ impl AccessLog {
 ///
 /// # Errors
 /// Whatever the database meets; then the notes are kept for the next time.
-pub async fn flush(context: &Context) -> Result<()> {
-    let notes = std::mem::take(&mut *context.accesses.notes());
+pub async fn flush(files: &Files) -> Result<()> {
+    let notes = std::mem::take(&mut *files.accesses.notes());
     if notes.is_empty() {
         return Ok(());
     }
-    let written = write(context, &notes).await;
+    let written = write(&files.context, &notes).await;
     if written.is_err() {
         for ((file, object), note) in notes {
-            context.accesses.note(file, object, note.at, note.afar);
+            files.accesses.note(file, object, note.at, note.afar);
         }
     }
     written
@@ -89,13 +90,13 @@ async fn write(context: &Context, notes: &HashMap<(FileId, ObjectId), Note>) -> 
 }
 
 /// Writes the notes every few seconds until `shutdown`, and once more then.
-pub async fn keep_flushing(context: Context, shutdown: CancellationToken) {
+pub async fn keep_flushing(files: Files, shutdown: CancellationToken) {
     loop {
         let over = tokio::select! {
             () = shutdown.cancelled() => true,
             () = tokio::time::sleep(EVERY) => false,
         };
-        if let Err(error) = flush(&context).await {
+        if let Err(error) = flush(&files).await {
             tracing::warn!(%error, "when files were read could not be noted, trying again");
         }
         if over {

@@ -1,32 +1,25 @@
 //! An upload through the service: streamed to the local store part by part, hashed on the way, acknowledged only
 //! when the store has proved it and the database has recorded it.
 //!
-//! This file holds the act and its record in the database; [`receiver`] reads, [`transfer`] sends, [`memory`] is shared.
-
-mod memory;
-mod receiver;
-mod transfer;
+//! Here is what concerns the file: its name, its rows and the owner's quota. [`crate::object::write`] moves the bytes.
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
-pub use memory::UploadMemory;
-pub use receiver::{BodyError, Incoming};
-
-use self::receiver::Receiver;
-use self::transfer::Transfer;
-
+use super::Files;
 use super::details::{self, FileView};
 use super::list::{FolderRef, resolve_folder};
 use super::name;
 use crate::checksum::{ObjectDigest, Sha256};
 use crate::context::Context;
-use crate::db::files::{self, NewVersion};
+use crate::db::files::{self as file_rows, NewVersion};
 use crate::db::{labels, objects, signed, users};
 use crate::error::{Error, Result};
 use crate::ids::{FileId, FolderId, ObjectId, UserId};
+use crate::object::store_choice;
+use crate::object::write::{Incoming, ObjectWriter, Receiver};
 use crate::step::{self, Step};
 use crate::store::{Label, ObjectKey, PutOptions};
-use crate::tiering::{replication, target};
+use crate::tiering::replication;
 
 /// How many names are tried for `on_conflict = rename`.
 const MOST_RENAMES: u32 = 1000;
@@ -60,58 +53,60 @@ pub struct UploadRequest {
     pub sha256: Option<Sha256>,
 }
 
-/// Receives an upload. Answers the file once its bytes are proved and recorded.
+/// Receives an upload. Returns the file once its bytes are proved and recorded.
 ///
 /// # Errors
 /// [`Error::Validation`], [`Error::NotFound`] (folder), [`Error::FileTooLarge`], [`Error::QuotaExceeded`],
 /// [`Error::ChecksumMismatch`], [`Error::NameTaken`], [`Error::BadRequest`] when the body breaks off,
 /// [`Error::UploadsBusy`], [`Error::NoLocalStore`], [`Error::Store`]. Whatever the outcome, nothing stays behind: what was
 /// sent is marked and reaped.
-pub async fn receive(
-    context: &Context,
-    request: UploadRequest,
-    body: &mut impl Incoming,
-) -> Result<FileView> {
+pub async fn receive(files: &Files, request: UploadRequest, body: &mut impl Incoming) -> Result<FileView> {
+    let context = &files.context;
     let filename = name::check(&request.filename, "filename")?;
     let folder = resolve_folder(context, request.owner, request.folder).await?;
     let limit = context.config.server.max_file_size_bytes();
-    if body.at_least() > limit {
-        return Err(Error::FileTooLarge { limit });
-    }
     // What cannot fit is refused before it is carried; what is booked in the end is booked as one statement.
     let room = {
         let mut conn = context.db.conn().await?;
         users::room(&mut conn, request.owner).await?
     };
-    if let Some(room) = room.filter(|room| body.at_least() > room.left()) {
-        return Err(Error::QuotaExceeded { quota: room.quota, used: room.used });
-    }
-    let mut incoming = Receiver::new(body, limit, room);
+    let check_size = |size: u64| {
+        if size > limit {
+            return Err(Error::FileTooLarge { limit });
+        }
+        match room.filter(|room| size > room.left()) {
+            Some(room) => Err(Error::QuotaExceeded { quota: room.quota, used: room.used }),
+            None => Ok(()),
+        }
+    };
+    check_size(body.at_least())?;
+    let mut incoming = Receiver::new(body, &check_size);
     let content_type = content_type(&request, &filename, incoming.peek().await?);
     let object_id = ObjectId::new();
     let key = ObjectKey::new(request.owner.0, object_id.0, &filename);
     let options = put_options(context, &request, object_id, folder, &filename, &content_type).await?;
     let store = {
         let mut conn = context.db.conn().await?;
-        target::local(context, &mut conn).await?.clone()
+        store_choice::local(context, &mut conn).await?.clone()
     };
-    let mut transfer = Transfer::new(context, request.owner, store, object_id, key, options);
-    transfer.begin(&content_type).await?;
-    step::reached(Step::UploadBegun, transfer.key().as_str()).await;
+    let mut writer =
+        ObjectWriter::new(context, &files.upload_memory, request.owner, store, object_id, key, options);
+    writer.begin(&content_type).await?;
+    step::reached(Step::UploadBegun, writer.key().as_str()).await;
     let outcome = async {
-        let (digest, etag) = transfer.carry(&mut incoming).await?;
-        step::reached(Step::UploadStored, transfer.key().as_str()).await;
+        let (digest, etag) = writer.write(&mut incoming).await?;
+        step::reached(Step::UploadStored, writer.key().as_str()).await;
         if let Some(expected) = request.sha256.filter(|expected| *expected != digest.sha256) {
             return Err(Error::ChecksumMismatch {
                 expected: expected.to_string(),
                 actual: digest.sha256.to_string(),
             });
         }
-        record(context, &request, folder, &filename, &content_type, &transfer, &digest, &etag).await
+        record(context, &request, folder, &filename, &content_type, &writer, &digest, &etag).await
     }
     .await;
     if outcome.is_err() {
-        transfer.give_up().await;
+        writer.give_up().await;
     }
     outcome
 }
@@ -172,7 +167,7 @@ async fn record(
     folder: FolderId,
     filename: &str,
     content_type: &str,
-    transfer: &Transfer<'_>,
+    writer: &ObjectWriter<'_>,
     digest: &ObjectDigest,
     etag: &str,
 ) -> Result<FileView> {
@@ -182,10 +177,10 @@ async fn record(
         folder_id: folder,
         filename,
         original_filename: filename,
-        object_id: transfer.object_id(),
+        object_id: writer.object_id(),
         size: signed(digest.size),
         content_type,
-        store: transfer.store().name().as_str(),
+        store: writer.store().name().as_str(),
     };
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
@@ -206,28 +201,28 @@ async fn place(
 ) -> Result<FileId> {
     match on_conflict {
         OnConflict::Fail => {
-            files::insert(conn, new).await?.ok_or_else(|| Error::NameTaken(new.filename.to_owned()))
+            file_rows::insert(conn, new).await?.ok_or_else(|| Error::NameTaken(new.filename.to_owned()))
         }
         OnConflict::Version => {
             // Between the two the name may be given up or taken by somebody else; then the other one works.
             for _ in 0..10 {
-                if let Some(id) = files::add_version(conn, new).await? {
+                if let Some(id) = file_rows::add_version(conn, new).await? {
                     return Ok(id);
                 }
-                if let Some(id) = files::insert(conn, new).await? {
+                if let Some(id) = file_rows::insert(conn, new).await? {
                     return Ok(id);
                 }
             }
             Err(Error::Conflict("The file keeps changing. Try again.".to_owned()))
         }
         OnConflict::Rename => {
-            if let Some(id) = files::insert(conn, new).await? {
+            if let Some(id) = file_rows::insert(conn, new).await? {
                 return Ok(id);
             }
             for number in 1..MOST_RENAMES {
                 let filename = name::numbered(new.filename, number);
                 let renamed = NewVersion { filename: &filename, ..new.clone() };
-                if let Some(id) = files::insert(conn, &renamed).await? {
+                if let Some(id) = file_rows::insert(conn, &renamed).await? {
                     return Ok(id);
                 }
             }

@@ -6,16 +6,16 @@ use std::time::Duration;
 use crate::context::Context;
 use crate::db::enums::{ReplicaState, RestoreState};
 use crate::db::restores::{self, Due, Restore};
-use crate::db::{files, listen, replicas};
+use crate::db::{files, replicas};
 use crate::error::{Error, Result};
-use crate::ids::{FileId, ObjectId, UserId};
+use crate::ids::{FileId, UserId};
+use crate::object::restore;
 use crate::retry;
 use crate::store::{
     ObjectHead, ObjectKey, RestoreAnswer, RestoreStatus, Store, StoreError, is_archive_class,
 };
 
 use super::patience::patiently;
-use super::verify::QUICK_RETRY;
 
 /// Restores looked after at once.
 const BATCH: i64 = 50;
@@ -57,43 +57,16 @@ pub async fn request(
     let present = rows.iter().filter(|row| row.state == ReplicaState::Present).map(|row| row.store.as_str());
     let mut archived = None;
     for store in context.stores.nearest_first(present) {
-        match head(store, &key).await? {
+        match restore::head(store, &key).await? {
             Some(head) if is_archived(&head) => archived = archived.or(Some(store)),
             Some(_) => return Ok(Wish::Readable(store.name().to_string())),
             None => {}
         }
     }
     match archived {
-        Some(store) => Ok(Wish::Restoring(want(context, object, &key, store, by).await?)),
+        Some(store) => Ok(Wish::Restoring(restore::request(context, object, &key, store, by).await?)),
         None => Ok(Wish::NoCopy),
     }
-}
-
-/// Asks for a copy that its store refused to give out because it is archived. However many ask at once, the store is asked
-/// once.
-///
-/// # Errors
-/// Whatever the database meets.
-pub async fn want(
-    context: &Context,
-    object: ObjectId,
-    key: &ObjectKey,
-    store: &Store,
-    by: Option<UserId>,
-) -> Result<Restore> {
-    let class = match head(store, key).await {
-        Ok(Some(head)) => head.storage_class.filter(|class| is_archive_class(class)),
-        Ok(None) | Err(_) => None,
-    };
-    let mut conn = context.db.conn().await?;
-    // A store that does not say the class (an archive tier of Intelligent-Tiering) behaves as one that does.
-    let class = class.unwrap_or_else(|| "GLACIER".to_owned());
-    restores::note_class(&mut conn, object, store.name().as_str(), Some(&class)).await?;
-    let restore = restores::want(&mut conn, object, store.name().as_str(), by).await?;
-    if restore.state == RestoreState::Wanted {
-        listen::notify(&mut conn, listen::RUNS, "restore").await?;
-    }
-    Ok(restore)
 }
 
 /// Asks the stores for what is wanted, and looks after what they are making. Answers how many were looked after. Cheap when
@@ -177,17 +150,13 @@ async fn look(
             RestoreAnswer::Restored | RestoreAnswer::NotArchived => {}
         }
     }
-    let Some(head) = head(store, key).await? else { return Ok(Seen::Gone) };
+    let Some(head) = restore::head(store, key).await? else { return Ok(Seen::Gone) };
     Ok(match head.restore {
         Some(RestoreStatus::InProgress) => Seen::Restoring,
         Some(RestoreStatus::Restored { until }) => Seen::Ready(until),
         None if is_archived(&head) => Seen::Nothing,
         None => Seen::Readable(head.storage_class),
     })
-}
-
-async fn head(store: &Store, key: &ObjectKey) -> std::result::Result<Option<ObjectHead>, StoreError> {
-    retry::retry(&QUICK_RETRY, || store.head(key), StoreError::retry).await
 }
 
 /// Whether an object cannot be read as it lies there.

@@ -12,12 +12,12 @@ use crate::db::unsigned;
 use crate::encryption::Seal;
 use crate::error::Error;
 use crate::ids::LeaseToken;
+use crate::object::crypto::{Encryptor, ObjectRef};
+use crate::object::verify::{self, Expected, Form, Held, Unproved};
 use crate::store::metadata;
 use crate::store::{BoxError, ObjectKey, PutOptions, Store, StoreError, StoreRole, Verdict};
-use crate::vault::{Sealing, Wanted};
 
-use super::verify::{self, Expected, Form, Held, Unproved};
-use super::{copy_parts, copy_whole, label};
+use super::{Engine, copy_parts, copy_whole, label};
 
 /// Up to so many bytes are read whole before they are sent.
 pub(super) const SMALL: u64 = 256 * 1024;
@@ -105,7 +105,7 @@ impl From<Error> for CopyError {
 
 /// What is copied, from where, to where.
 pub(super) struct Job<'c> {
-    pub(super) context: &'c Context,
+    pub(super) engine: &'c Engine,
     pub(super) claim: &'c Claim,
     pub(super) token: LeaseToken,
     pub(super) key: ObjectKey,
@@ -114,22 +114,22 @@ pub(super) struct Job<'c> {
     source_seal: Option<Seal>,
     pub(super) destination: &'c Store,
     /// How the destination's is, or will be.
-    pub(super) sealing: Option<Sealing>,
+    pub(super) encryptor: Option<Encryptor>,
     pub(super) expected: Expected,
     pub(super) blocks: Option<BlockCrcs>,
 }
 
 impl Job<'_> {
     /// What is read.
-    pub(super) fn wanted(&self) -> Wanted<'_> {
-        Wanted { key: &self.key, size: self.expected.size, seal: self.source_seal.as_ref() }
+    pub(super) fn wanted(&self) -> ObjectRef<'_> {
+        ObjectRef { key: &self.key, size: self.expected.size, seal: self.source_seal.as_ref() }
     }
 
     /// What the destination must hold; `sealed` is the checksum of its encrypted bytes.
     pub(super) fn form(&self, sealed: Option<Crc64Nvme>) -> Form {
-        match &self.sealing {
+        match &self.encryptor {
             None => self.expected.plain(),
-            Some(sealing) => self.expected.sealed(sealing.seal.clone(), sealed),
+            Some(encryptor) => self.expected.sealed(encryptor.seal.clone(), sealed),
         }
     }
 }
@@ -147,8 +147,9 @@ pub struct Copied {
 ///
 /// # Errors
 /// See [`CopyError`]. Whatever is left at the destination is not yet called present by anybody.
-pub async fn copy(context: &Context, claim: &Claim, token: LeaseToken) -> Result<Copied, CopyError> {
-    let job = prepare(context, claim, token).await?;
+pub async fn copy(engine: &Engine, claim: &Claim, token: LeaseToken) -> Result<Copied, CopyError> {
+    let context = &engine.context;
+    let job = prepare(engine, claim, token).await?;
     let copied = if job.expected.size > context.config.tiering.multipart_threshold_bytes() {
         copy_parts::copy(&job).await
     } else {
@@ -161,16 +162,16 @@ pub async fn copy(context: &Context, claim: &Claim, token: LeaseToken) -> Result
         copied => copied?,
     };
     if context.config.tiering.verify == VerifyMode::ReadBack {
-        verify::prove_by_reading(job.destination, &job.key, &job.form(None), Some(&context.pace)).await?;
+        verify::prove_by_reading(job.destination, &job.key, &job.form(None), Some(&engine.pace)).await?;
     }
-    Ok(Copied { etag, seal: job.sealing.map(|sealing| sealing.seal) })
+    Ok(Copied { etag, seal: job.encryptor.map(|encryptor| encryptor.seal) })
 }
 
 /// A source must not be condemned for one bad reading: only what two more agree on is what the store holds.
 async fn second_look(job: &Job<'_>, suspicion: CopyError) -> CopyError {
     let store = job.source.name().to_string();
     let right = (job.expected.size, job.expected.sha256);
-    let read = || verify::read_whole(job.source, job.wanted(), Some(&job.context.pace));
+    let read = || verify::read_whole(job.source, job.wanted(), Some(&job.engine.pace));
     match verify::second_look(right, None, read).await {
         Ok(Held::Right) => CopyError::BadRead { store, detail: suspicion.to_string() },
         Ok(Held::Missing) => CopyError::SourceMissing { store },
@@ -192,11 +193,8 @@ pub fn source_of<'c>(context: &'c Context, claim: &'c Claim) -> Option<&'c Store
     context.stores.nearest_first(others).into_iter().next()
 }
 
-async fn prepare<'c>(
-    context: &'c Context,
-    claim: &'c Claim,
-    token: LeaseToken,
-) -> Result<Job<'c>, CopyError> {
+async fn prepare<'c>(engine: &'c Engine, claim: &'c Claim, token: LeaseToken) -> Result<Job<'c>, CopyError> {
+    let context = &engine.context;
     let unusable =
         |what: &str| CopyError::Unusable(format!("object {} has an unusable {what}", claim.object_id));
     let source = source_of(context, claim).ok_or(CopyError::NoSource)?;
@@ -223,27 +221,27 @@ async fn prepare<'c>(
             replicas::seal_of(&mut conn, claim.object_id, source.name().as_str()).await?
         }
     };
-    let sealing = sealing(claim, destination, &key, &expected)?;
-    Ok(Job { context, claim, token, key, source, source_seal, destination, sealing, expected, blocks })
+    let encryptor = encryptor(claim, destination, &key, &expected)?;
+    Ok(Job { engine, claim, token, key, source, source_seal, destination, encryptor, expected, blocks })
 }
 
 /// How the copy is encrypted. An upload that is resumed ends as it was begun, whatever the settings say by now.
-fn sealing(
+fn encryptor(
     claim: &Claim,
     destination: &Store,
     key: &ObjectKey,
     expected: &Expected,
-) -> Result<Option<Sealing>, StoreError> {
+) -> Result<Option<Encryptor>, StoreError> {
     if claim.upload_id.is_none() {
-        return Sealing::begin(destination, key, expected.size, &expected.sha256);
+        return Encryptor::begin(destination, key, expected.size, &expected.sha256);
     }
     let seal = Seal::from_columns(claim.key_id.clone(), claim.envelope.clone());
-    seal.map(|seal| Sealing::resume(destination, key, expected.size, &seal)).transpose()
+    seal.map(|seal| Encryptor::resume(destination, key, expected.size, &seal)).transpose()
 }
 
 /// Waits until one more stream may be opened.
 pub(super) async fn stream_of<'j>(job: &'j Job<'_>) -> Result<SemaphorePermit<'j>, CopyError> {
-    let permit = job.context.copy_streams.acquire().await;
+    let permit = job.engine.copy_streams.acquire().await;
     permit.map_err(|_| CopyError::Unusable("the pool of streams is closed".to_owned()))
 }
 
@@ -267,9 +265,9 @@ pub(super) struct SourceMismatch(pub(super) String);
 pub(super) fn put_options(job: &Job<'_>) -> PutOptions {
     let claim = job.claim;
     let mut metadata = label::of_copy(claim, &job.expected).metadata();
-    if let Some(sealing) = &job.sealing {
+    if let Some(encryptor) = &job.encryptor {
         metadata.retain(|name, _| !matches!(*name, metadata::SHA256 | metadata::CRC64NVME));
-        metadata.extend(sealing.seal.to_metadata());
+        metadata.extend(encryptor.seal.to_metadata());
     }
     PutOptions {
         content_type: Some(claim.content_type.clone()),

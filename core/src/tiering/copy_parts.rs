@@ -10,16 +10,16 @@ use crate::db::transfer_parts::{self, TransferPart};
 use crate::db::{replicas, signed, unsigned};
 use crate::encryption::sealed_size;
 use crate::error::Result;
+use crate::object::crypto;
+use crate::object::verify::{self, Unproved};
 use crate::step::{self, Step};
 use crate::store::{Body, BoxError, ByteRange, CompletedPart, StoreError, UploadId, Verdict};
-use crate::vault;
 
 use super::copy::{
     CopyError, Job, SourceBytes, SourceMismatch, put_options, sending_error, source_error, stream_of,
 };
 use super::patience::patiently;
-use super::verify::Unproved;
-use super::{reap, verify};
+use super::reap;
 
 /// Parts in a multipart upload at most (S3 `CreateMultipartUpload`).
 pub(super) const MOST_PARTS: u64 = 10_000;
@@ -40,7 +40,7 @@ pub(super) async fn copy(job: &Job<'_>) -> std::result::Result<String, CopyError
         parts(job.expected.size, part_size).filter(|part| !done.contains_key(&part.number)).collect();
     let sent: Vec<(u32, Finished)> = stream::iter(missing)
         .map(|part| send(job, &upload, part))
-        .buffer_unordered(job.context.config.tiering.part_concurrency.max(1))
+        .buffer_unordered(job.engine.context.config.tiering.part_concurrency.max(1))
         .try_collect()
         .await
         .map_err(|error: CopyError| error)?;
@@ -94,7 +94,7 @@ async fn begin_or_resume(job: &Job<'_>) -> std::result::Result<(UploadId, u64), 
     }
     // A worker that died between making an upload and noting it left one that nobody else would ever find.
     reap::abort_strays(job.destination, &job.key).await?;
-    let size = part_size(job.context.config.tiering.part_size_bytes(), job.expected.size);
+    let size = part_size(job.engine.context.config.tiering.part_size_bytes(), job.expected.size);
     let options = put_options(job);
     let upload = if is_checked(job) {
         job.destination.create_multipart(&job.key, &options).await?
@@ -113,14 +113,14 @@ async fn begin_or_resume(job: &Job<'_>) -> std::result::Result<(UploadId, u64), 
 /// Whether every part goes with a checksum: known beforehand, or behind its encrypted bytes. A store holds every part to
 /// its checksum once it was told to.
 fn is_checked(job: &Job<'_>) -> bool {
-    job.blocks.is_some() || job.sealing.is_some()
+    job.blocks.is_some() || job.encryptor.is_some()
 }
 
 /// Remembers the multipart upload and its part size, or that there is none any more. Answers whether the lease holds.
 async fn note_upload(job: &Job<'_>, upload: Option<(&UploadId, u64)>) -> Result<bool> {
     let (id, size) = upload.map(|(id, size)| (id.as_str(), signed(size))).unzip();
-    let mut conn = job.context.db.conn().await?;
-    let seal = job.sealing.as_ref().map(|sealing| &sealing.seal);
+    let mut conn = job.engine.context.db.conn().await?;
+    let seal = job.encryptor.as_ref().map(|encryptor| &encryptor.seal);
     replicas::begin_multipart(&mut conn, job.claim.object_id, &job.claim.store, job.token, id, size, seal)
         .await
 }
@@ -129,7 +129,7 @@ async fn finished_parts(
     job: &Job<'_>,
     upload: &UploadId,
 ) -> std::result::Result<BTreeMap<u32, Finished>, CopyError> {
-    let mut conn = job.context.db.conn().await?;
+    let mut conn = job.engine.context.db.conn().await?;
     let rows =
         transfer_parts::of_upload(&mut conn, job.claim.object_id, &job.claim.store, upload.as_str()).await?;
     let mut parts = BTreeMap::new();
@@ -162,19 +162,19 @@ async fn send(
     let range = ByteRange::of_length(part.offset, part.length);
     let _stream = stream_of(job).await?;
     let object =
-        vault::read(job.source, job.wanted(), range).await.map_err(|error| source_error(job, error))?;
+        crypto::read(job.source, job.wanted(), range).await.map_err(|error| source_error(job, error))?;
     if object.total_size != job.expected.size {
         return Err(super::copy::wrong_size(job, object.total_size));
     }
-    let (seen, checked) = checked(job.context.pace.limit(object.body), known);
-    let receipt = match &job.sealing {
+    let (seen, checked) = checked(job.engine.pace.limit(object.body), known);
+    let receipt = match &job.encryptor {
         None => {
             let body = Body::stream(part.length, checked);
             job.destination.put_part(&job.key, upload, part.number, body, known).await
         }
         // The checksum of encrypted bytes is known when they have passed.
-        Some(sealing) => {
-            let (length, sealed) = sealing.seal(checked, part.offset, part.length);
+        Some(encryptor) => {
+            let (length, sealed) = encryptor.encrypt(checked, part.offset, part.length);
             let body = Body::stream(length, sealed);
             job.destination.put_part_trailing(&job.key, upload, part.number, body).await
         }
@@ -189,7 +189,7 @@ async fn send(
         Some(crc) => crc,
         None => seen.await.map_err(|_| CopyError::Unusable("a part's checksum was lost".to_owned()))?,
     };
-    let sealed = job.sealing.as_ref().and(receipt.crc64nvme);
+    let sealed = job.encryptor.as_ref().and(receipt.crc64nvme);
     let finished = Finished { etag: receipt.etag, length: part.length, crc, sealed };
     step::reached(Step::PartSent, job.key.as_str()).await;
     remember(job, upload, part.number, &finished).await?;
@@ -244,7 +244,7 @@ async fn remember(
         sealed_crc64nvme: part.sealed.map(bytes),
     };
     let insert = async || {
-        let mut conn = job.context.db.conn().await?;
+        let mut conn = job.engine.context.db.conn().await?;
         transfer_parts::insert(&mut conn, &row).await
     };
     Ok(patiently(insert).await?)
@@ -273,14 +273,14 @@ async fn complete(
     parts: BTreeMap<u32, Finished>,
 ) -> std::result::Result<String, CopyError> {
     let holds_lease = async || {
-        let mut conn = job.context.db.conn().await?;
+        let mut conn = job.engine.context.db.conn().await?;
         replicas::holds_lease(&mut conn, job.claim.object_id, &job.claim.store, job.token).await
     };
     if !patiently(holds_lease).await? {
         return Err(CopyError::LeaseLost);
     }
     let checked = is_checked(job);
-    let sealed = job.sealing.as_ref().map(|_| sealed_whole(&parts));
+    let sealed = job.encryptor.as_ref().map(|_| sealed_whole(&parts));
     let list: Vec<CompletedPart> = parts
         .into_iter()
         .map(|(number, part)| CompletedPart {
@@ -294,7 +294,7 @@ async fn complete(
     step::reached(Step::PartsSent, job.key.as_str()).await;
     let completed = job.destination.complete_multipart(&job.key, upload, &list, crc).await;
     step::reached(Step::PartsJoined, job.key.as_str()).await;
-    let pace = Some(&job.context.pace);
+    let pace = Some(&job.engine.pace);
     match completed {
         Ok(receipt) => match verify::prove(job.destination, &job.key, &receipt, &form, pace).await {
             Ok(()) => Ok(receipt.etag),
@@ -339,7 +339,7 @@ async fn forget_upload(job: &Job<'_>, error: CopyError) -> CopyError {
     let forget = async || {
         // Who lost the lease must not take the parts away from the one who has it now.
         if note_upload(job, None).await? {
-            let mut conn = job.context.db.conn().await?;
+            let mut conn = job.engine.context.db.conn().await?;
             transfer_parts::delete(&mut conn, job.claim.object_id, &job.claim.store).await?;
         }
         Ok(())

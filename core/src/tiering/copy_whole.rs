@@ -4,39 +4,38 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 
 use crate::checksum::Sha256Hasher;
+use crate::object::{crypto, verify};
 use crate::step::{self, Step};
 use crate::store::{Body, BoxError, Gathering, Pieces};
-use crate::vault;
 
 use super::copy::{
     CopyError, Job, SMALL, SourceBytes, SourceMismatch, put_options, reading_error, sending_error,
     source_error, stream_of, streams_for, wrong_size,
 };
-use super::verify;
 
 /// One GET, one PUT. The destination checks the bytes against the checksum it is told, and so do we on the way:
 /// bytes that do not match never become an object.
 pub(super) async fn copy(job: &Job<'_>) -> Result<String, CopyError> {
-    let _stream = match streams_for(&job.context.config.tiering, job.expected.size) {
+    let _stream = match streams_for(&job.engine.context.config.tiering, job.expected.size) {
         0 => None,
         _ => Some(stream_of(job).await?),
     };
     let plain = match job.expected.size {
         0 => stream::empty().boxed(),
         size => {
-            let object = vault::read(job.source, job.wanted(), None)
+            let object = crypto::read(job.source, job.wanted(), None)
                 .await
                 .map_err(|error| source_error(job, error))?;
             if object.total_size != size {
                 return Err(wrong_size(job, object.total_size));
             }
-            checked(job.context.pace.limit(object.body), job).boxed()
+            checked(job.engine.pace.limit(object.body), job).boxed()
         }
     };
     let small = job.expected.size <= SMALL;
     let mut options = put_options(job);
     step::reached(Step::CopyRead, job.key.as_str()).await;
-    let (sent, crc) = match &job.sealing {
+    let (sent, crc) = match &job.encryptor {
         None => {
             options.sha256 = Some(job.expected.sha256);
             let body = if small {
@@ -46,8 +45,8 @@ pub(super) async fn copy(job: &Job<'_>) -> Result<String, CopyError> {
             };
             (job.destination.put(&job.key, body, &options).await, None)
         }
-        Some(sealing) => {
-            let (length, sealed) = sealing.seal(plain, 0, job.expected.size);
+        Some(encryptor) => {
+            let (length, sealed) = encryptor.encrypt(plain, 0, job.expected.size);
             if small {
                 let pieces = hold(sealed).await.map_err(|error| reading_error(job, error))?;
                 options.crc64nvme = Some(pieces.crc64nvme());
@@ -63,7 +62,7 @@ pub(super) async fn copy(job: &Job<'_>) -> Result<String, CopyError> {
     };
     let receipt = sent.map_err(|error| sending_error(job, error))?;
     step::reached(Step::CopySent, job.key.as_str()).await;
-    verify::prove(job.destination, &job.key, &receipt, &job.form(crc), Some(&job.context.pace)).await?;
+    verify::prove(job.destination, &job.key, &receipt, &job.form(crc), Some(&job.engine.pace)).await?;
     Ok(receipt.etag)
 }
 

@@ -224,7 +224,7 @@ impl<'p> Leave<'p> {
     /// wants anywhere in the first store that takes it.
     async fn queue(&mut self, objects: &[ObjectId]) -> Result<()> {
         let context = self.freeing.context;
-        let up = |name: &&str| context.health.is_up(name);
+        let up = |name: &&str| context.stores.health().is_up(name);
         let to = &self.freeing.moving_to;
         let Some(first) = to.iter().find(|name| up(name)).or(to.first()).copied() else { return Ok(()) };
         let to_role = context.stores.get(first).map(Store::role);

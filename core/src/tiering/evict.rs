@@ -1,6 +1,6 @@
-//! Free: local copies whose cloud copy was verified long enough ago are deleted. Marked under row locks that see the
-//! other verified replica, looked at once more, deleted, forgotten; a worker that dies in between is taken over, in
-//! whichever store.
+//! Eviction: local copies whose cloud copy was verified long enough ago are deleted. Marked under row locks that see the
+//! other verified replica; checked once more; deleted after a HEAD of that other copy ([`super::evidence`]); forgotten. The
+//! eviction of a worker that died is taken over, in whichever store.
 
 use std::time::{Duration, Instant};
 
@@ -8,21 +8,20 @@ use chrono::{DateTime, Utc};
 use diesel_async::AsyncConnection;
 use tokio_util::sync::CancellationToken;
 
-use crate::checksum::Crc64Nvme;
 use crate::config::FreeLocalAfter;
 use crate::context::Context;
+use crate::db::drains;
 use crate::db::replicas::{self, Eviction, EvictionClaim, Order, Spare};
-use crate::db::{drains, objects, unsigned};
 use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreRole};
 
 use super::drain;
+use super::evidence::{self, Evidence};
 use super::patience::patiently;
 use super::policy;
 use super::repair;
-use super::verify::{self, Expected, Unproved};
 
 /// Copies freed in one batch.
 const BATCH: i64 = 100;
@@ -67,13 +66,24 @@ pub(super) struct Batch {
     pub(super) place: Option<(DateTime<Utc>, ObjectId)>,
 }
 
+/// What became of one copy.
+enum Outcome {
+    Deleted,
+    /// Its file was pinned, or there is no other whole copy.
+    Stays,
+    /// The other copy could not be looked at: this one stays until that is possible.
+    Unproved,
+    /// Somebody else has it.
+    NotOurs,
+}
+
 /// What became of a batch.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Done {
     pub(super) freed: usize,
     /// Bytes of those.
     pub(super) bytes: i64,
-    /// Still marked, for another time.
+    /// For another time: still marked, or not to be proved now.
     pub(super) left: usize,
 }
 
@@ -189,12 +199,16 @@ impl Freeing<'_> {
                 continue;
             }
             match tokio::time::timeout(patience, self.free_one(token, &copy)).await {
-                Ok(Ok(Eviction::Allowed { .. })) => {
+                Ok(Ok(Outcome::Deleted)) => {
                     bytes += copy.size;
                     deleted.push(copy.object_id);
                 }
-                Ok(Ok(Eviction::Forbidden)) => staying.push(copy),
-                Ok(Ok(Eviction::NotOurs)) => {}
+                Ok(Ok(Outcome::Stays)) => staying.push(copy),
+                Ok(Ok(Outcome::Unproved)) => {
+                    left += 1;
+                    staying.push(copy);
+                }
+                Ok(Ok(Outcome::NotOurs)) => {}
                 Ok(Err(error)) => {
                     left += 1;
                     tracing::warn!(target: "nightferry::sync", object = %copy.object_id, %error, "a copy could not be freed, it is tried again");
@@ -223,8 +237,8 @@ impl Freeing<'_> {
         Ok(Done { freed, bytes, left })
     }
 
-    /// Deletes one copy, if it may go. Answers whether it was allowed to.
-    async fn free_one(&self, token: LeaseToken, copy: &Spare) -> Result<Eviction> {
+    /// Deletes one copy, if it may go and another one is seen whole.
+    async fn free_one(&self, token: LeaseToken, copy: &Spare) -> Result<Outcome> {
         let store = self.store.name().as_str();
         let key = ObjectKey::parse(&copy.key)
             .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
@@ -233,18 +247,28 @@ impl Freeing<'_> {
             let mut conn = self.context.db.conn().await?;
             replicas::check_eviction(&mut conn, store, &self.moving_to, token, copy.object_id).await?
         };
-        // The last one that is near does not go while the one that it moved to cannot be read.
-        if let Eviction::Allowed { moved_to: Some(to) } = &verdict
-            && !self.can_be_read_in(to)
-        {
-            return Ok(Eviction::Forbidden);
+        let others = match verdict {
+            Eviction::Allowed { others } => others,
+            Eviction::Forbidden => return Ok(Outcome::Stays),
+            Eviction::NotOurs => return Ok(Outcome::NotOurs),
+        };
+        match evidence::seek(self.context, copy.object_id, &others).await? {
+            Evidence::Seen => {}
+            Evidence::Absent => return Ok(Outcome::Stays),
+            Evidence::Unknown(error) => {
+                // What concerns this object alone must not keep the next ones waiting.
+                let concerns_the_store =
+                    error.as_ref().is_none_or(|error| error.is_outage() || error.is_credentials());
+                let reason =
+                    error.map_or_else(|| "its store is not healthy".to_owned(), |error| error.to_string());
+                tracing::warn!(target: "nightferry::sync", object = %copy.object_id, store, ?others, reason, "a copy stays, because the other one could not be looked at");
+                return Ok(if concerns_the_store { Outcome::Unproved } else { Outcome::Stays });
+            }
         }
-        if matches!(verdict, Eviction::Allowed { .. }) {
-            step::reached(Step::EvictionChecked, &copy.key).await;
-            self.store.delete(&key).await?;
-            step::reached(Step::EvictionDeleted, &copy.key).await;
-        }
-        Ok(verdict)
+        step::reached(Step::EvictionChecked, &copy.key).await;
+        self.store.delete(&key).await?;
+        step::reached(Step::EvictionDeleted, &copy.key).await;
+        Ok(Outcome::Deleted)
     }
 
     /// Ends the eviction of a copy that must stay. Where somebody may have tried to delete it, it is proved first, for as
@@ -254,7 +278,7 @@ impl Freeing<'_> {
             self.call_off(token, copy, true).await?;
             return Ok(true);
         }
-        let mut proof = std::pin::pin!(self.is_there(copy));
+        let mut proof = std::pin::pin!(evidence::is_whole(self.context, self.store, copy.object_id));
         loop {
             let store = self.store.name().as_str();
             let lease = self.context.config.tiering.lease;
@@ -281,11 +305,6 @@ impl Freeing<'_> {
         }
     }
 
-    /// Whether nothing speaks against reading from a store.
-    fn can_be_read_in(&self, store: &str) -> bool {
-        self.context.stores.get(store).is_some() && self.context.health.is_well(store)
-    }
-
     /// Ends an eviction without freeing. What turned out to be gone is lost like any other copy.
     async fn call_off(&self, token: LeaseToken, copy: &Spare, is_there: bool) -> Result<()> {
         let store = self.store.name().as_str();
@@ -307,34 +326,6 @@ impl Freeing<'_> {
         }
         tracing::info!(target: "nightferry::sync", %object, store, is_there, "a copy stays: its file was pinned, or no other verified copy is left, or the store that has one is in doubt");
         Ok(())
-    }
-
-    /// Whether a copy whose deletion may have been tried is still there, whole.
-    async fn is_there(&self, copy: &Spare) -> Result<bool> {
-        let object = copy.object_id;
-        let key = ObjectKey::parse(&copy.key)
-            .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
-        let (facts, seal) = {
-            let mut conn = self.context.db.conn().await?;
-            let facts = objects::find(&mut conn, object).await?.ok_or(Error::NotFound("object"))?;
-            (facts, replicas::seal_of(&mut conn, object, self.store.name().as_str()).await?)
-        };
-        let unusable = || Error::Internal(format!("object {object} has no usable checksums"));
-        let crc: [u8; 8] = facts.crc64nvme.as_deref().unwrap_or(&[]).try_into().map_err(|_| unusable())?;
-        let expected = Expected {
-            size: unsigned(facts.size.unwrap_or(0)),
-            sha256: facts.sha256.as_deref().unwrap_or(&[]).try_into().map_err(|_| unusable())?,
-            crc64nvme: Crc64Nvme::from_u64(u64::from_be_bytes(crc)),
-        };
-        let form = match seal {
-            None => expected.plain(),
-            Some(seal) => expected.sealed(seal, None),
-        };
-        match verify::prove_by_asking(self.store, &key, &form, None).await {
-            Ok(()) => Ok(true),
-            Err(Unproved::Store(error)) => Err(error.into()),
-            Err(Unproved::Missing(_) | Unproved::Wrong { .. }) => Ok(false),
-        }
     }
 }
 

@@ -10,9 +10,8 @@ use crate::db::replicas::{self, Wish};
 use crate::db::{files, signed};
 use crate::error::{Error, Result};
 use crate::ids::{FileId, ObjectId, UserId};
+use crate::object::store_choice;
 use crate::store::StoreRole;
-
-use super::target;
 
 /// What became of the wish for a local copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +73,7 @@ async fn queue(
         return Err(Error::NotFound("file"));
     }
     let locals = context.stores.names_with(StoreRole::Local);
-    let local = target::local(context, conn).await?.name().as_str();
+    let local = store_choice::local(context, conn).await?.name().as_str();
     let queued = replicas::queue_fetches(conn, local, &locals, Wish::Prefetch, &[object], None).await?;
     if !queued.is_empty() {
         return Ok(Fetch::Queued);
@@ -103,7 +102,9 @@ async fn queue(
 pub(crate) async fn after_reads(context: &Context, objects: &[ObjectId]) -> Result<()> {
     let locals = context.stores.names_with(StoreRole::Local);
     let mut conn = context.db.conn().await?;
-    let Some(local) = target::locals(context, &mut conn).await?.into_iter().next() else { return Ok(()) };
+    let Some(local) = store_choice::locals(context, &mut conn).await?.into_iter().next() else {
+        return Ok(());
+    };
     let local = local.name().as_str();
     let capacity = context.config.capacity_of(local);
     let largest =

@@ -2,9 +2,8 @@
 
 use crate::db::labels::About;
 use crate::db::replicas::Claim;
+use crate::object::verify::Expected;
 use crate::store::{Label, Shared};
-
-use super::verify::Expected;
 
 /// The label of what was claimed.
 pub(super) fn of_copy(claim: &Claim, expected: &Expected) -> Label {

@@ -3,19 +3,19 @@
 
 pub mod archive;
 pub mod breaker;
-pub mod catalog;
 pub mod claim;
 pub mod copy;
 mod copy_parts;
 mod copy_whole;
 pub mod departure;
 pub mod drain;
+mod engine;
 pub mod evict;
+mod evidence;
 pub mod fetch;
 pub mod forecast;
 mod label;
 pub mod money;
-pub mod pace;
 pub mod pass;
 pub mod patience;
 pub mod placement;
@@ -33,7 +33,7 @@ pub mod scrub;
 pub mod settle;
 pub mod storage_class;
 pub mod stores;
-pub mod target;
-pub mod verify;
 pub mod watermark;
 pub mod window;
+
+pub use engine::Engine;

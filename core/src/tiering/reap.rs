@@ -61,7 +61,7 @@ pub async fn pass(context: &Context) -> Result<Reaped> {
     let together = context.config.tiering.concurrency.clamp(1, TOGETHER);
     let (over, mut after) = (Instant::now() + PATIENCE, None);
     loop {
-        let down = context.stores.all().filter(|store| !context.health.is_up(store.name().as_str()));
+        let down = context.stores.all().filter(|store| !context.stores.health().is_up(store.name().as_str()));
         let down: Vec<&str> = down.map(|store| store.name().as_str()).collect();
         let removals = {
             let mut conn = context.db.conn().await?;

@@ -4,7 +4,7 @@
 use diesel_async::AsyncPgConnection;
 use tokio_util::sync::CancellationToken;
 
-use super::{policy, target};
+use super::policy;
 use crate::config::FreeLocalAfter;
 use crate::context::Context;
 use crate::db::policy::Policy;
@@ -12,6 +12,7 @@ use crate::db::replicas::{self, Lacking};
 use crate::db::{chores, listen};
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId};
+use crate::object::store_choice;
 
 /// What stands as the rule of such a copy.
 const RULE: &str = "replication";
@@ -29,7 +30,7 @@ pub(crate) async fn of_upload(
     if more == 0 {
         return Ok(());
     }
-    let stores = target::locals(context, conn).await?;
+    let stores = store_choice::locals(context, conn).await?;
     let others = stores.into_iter().map(|other| other.name().as_str()).filter(|other| *other != store);
     let copies: Vec<(ObjectId, &str)> = others.take(more).map(|other| (object, other)).collect();
     if replicas::queue_beside(conn, RULE, &copies).await? > 0 {
@@ -73,7 +74,7 @@ async fn all(
     wanted: usize,
 ) -> Result<usize> {
     let stores: Vec<&str> =
-        target::locals(context, conn).await?.into_iter().map(|store| store.name().as_str()).collect();
+        store_choice::locals(context, conn).await?.into_iter().map(|store| store.name().as_str()).collect();
     let staying = policy.frees().into_iter().filter(|(_, after)| *after == FreeLocalAfter::Never);
     let staying: Vec<&str> = staying.map(|(rule, _)| rule).collect();
     let (mut queued, mut after) = (0, ObjectId(uuid::Uuid::nil()));

@@ -1,4 +1,4 @@
-//! What holds at which hours of the week: the transfer window, and the bandwidth of a worker. Knows no configuration.
+//! Which limits apply at which hours of the week: the transfer window, and the bandwidth of a worker. Knows no configuration.
 
 mod bandwidth;
 mod hours;

@@ -24,7 +24,7 @@ async fn tokens_are_checked_with_the_known_keys_while_the_database_is_away() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
-    let tokens = &world.context.tokens;
+    let tokens = &world.services.accounts.tokens;
     let (away, _listener) = silent(&world.context.config.database).await;
     // Old enough to be read again.
     let now = world.context.clock.now() + chrono::Duration::seconds(40);
@@ -45,7 +45,7 @@ async fn tokens_of_unknown_keys_do_not_stand_in_line_either() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
-    let tokens = &world.context.tokens;
+    let tokens = &world.services.accounts.tokens;
     let (away, _listener) = silent(&world.context.config.database).await;
     let header = jsonwebtoken::Header { kid: Some("unknown".to_owned()), ..jsonwebtoken::Header::default() };
     let claims = json!({ "sub": ann.id, "iss": CLIENT_ID, "exp": 1 });

@@ -202,9 +202,14 @@ async fn a_disabled_account_is_refused_at_once_and_a_reset_password_ends_its_ses
     let api = world.start_api();
     let ann = api.person().await;
     let id = ann.id.parse().unwrap();
-    account::set_password(&world.context, id, "a new battery".to_owned().into(), &Origin::default())
-        .await
-        .unwrap();
+    account::set_password(
+        &world.services.accounts,
+        id,
+        "a new battery".to_owned().into(),
+        &Origin::default(),
+    )
+    .await
+    .unwrap();
     assert_ended(&api, &ann).await;
     let bob = api.person().await;
     let id = bob.id.parse().unwrap();

@@ -200,7 +200,7 @@ async fn a_key_in_wrong_hands_is_replaced_at_once() {
     let world = world_of("EdDSA").await;
     let (here, there) = (world.start_api(), Api::start(world.context_with(&[])));
     let ann = here.person().await;
-    keys::rotate(&world.context, Takeover::AtOnce, &Origin::default()).await.unwrap();
+    keys::rotate(&world.services.accounts, Takeover::AtOnce, &Origin::default()).await.unwrap();
     problem(me(&here, &ann.token), 401, "UNAUTHENTICATED").await;
     // Clients continue with their refresh tokens, and the other instance learns of the key by the first token it sees.
     let refresh = json!({ "refresh_token": ann.refresh_token });
@@ -248,7 +248,9 @@ async fn keys_lie_sealed_in_the_database_and_another_secret_opens_none() {
     let ann = api.person().await;
     let other = world.context_with(&[("auth.secret_key", "fedcba9876543210fedcba9876543210")]);
     let rows = keys::list(&other).await.unwrap();
-    assert!(rows.len() == 1 && !keys::opens(&other, &rows[0]) && keys::opens(&world.context, &rows[0]));
+    assert!(
+        rows.len() == 1 && !keys::opens(&other, &rows[0]) && keys::opens(&world.services.accounts, &rows[0])
+    );
     // Somebody who can write to the database cannot make a key that counts.
     let forged = "UPDATE signing_keys SET sealed = 'x'";
     database::execute(&world.context.db, forged).await.unwrap();

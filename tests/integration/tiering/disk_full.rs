@@ -24,7 +24,7 @@ async fn a_full_local_disk_refuses_uploads_and_runs_make_room() {
     let full = world.local.add(disk_full());
 
     for size in [1000, 20 * 1024 * 1024] {
-        let refused = upload::receive(&world.context, request(user, "b"), &mut pattern(2, size)).await;
+        let refused = upload::receive(&world.services.files, request(user, "b"), &mut pattern(2, size)).await;
         assert!(refused.is_err(), "{size} bytes");
     }
     assert_eq!(reap::pass(&world.context).await.unwrap().objects, 2, "what was begun is taken away");

@@ -11,9 +11,9 @@ use nightferry_core::encryption::{CHUNK, Seal, TAG, sealed_size};
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::download;
 use nightferry_core::ids::UserId;
+use nightferry_core::object::crypto::Encryptor;
 use nightferry_core::store::{Body, ByteRange, PutOptions, StoreError};
 use nightferry_core::tiering::scrub::{self, Kind, Options, Summary};
-use nightferry_core::vault::Sealing;
 use nightferry_tests::harness::api::problem;
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Fault, Hold, Match};
@@ -70,7 +70,7 @@ async fn read(
     range: Option<ByteRange>,
 ) -> Result<Bytes, (Vec<u8>, StoreError)> {
     let target = download::find(&world.context, user, file.row.id, None).await.unwrap();
-    let mut body = download::open(&world.context, &target, range).await.unwrap();
+    let mut body = download::open(&world.services.files, &target, range).await.unwrap();
     let mut all = Vec::new();
     while let Some(piece) = body.next().await {
         match piece {
@@ -239,12 +239,8 @@ async fn chunks_of_another_object_or_cut_off_are_not_taken_for_the_file() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_killed_in_an_encrypted_upload_is_followed_with_the_same_key() {
-    let world = encrypted()
-        .set("tiering.part_concurrency", 3)
-        .set("tiering.lease", "1500ms")
-        .set("tiering.heartbeat", "300ms")
-        .build()
-        .await;
+    let world =
+        encrypted().set("tiering.part_concurrency", 3).set("tiering.heartbeat", "300ms").build().await;
     let user = world.user().await;
     let size = 40 * MIB + 5;
     let file = world.upload(user, "a", pattern(1, size)).await;
@@ -265,6 +261,7 @@ async fn a_worker_killed_in_an_encrypted_upload_is_followed_with_the_same_key() 
     assert!(before.is_some());
     let recorded = texts(&world.context.db, "SELECT number::text FROM transfer_parts").await;
     world.cloud.forget_requests();
+    world.expire_leases().await;
 
     let second = world.start_worker_process().await;
     let run = world.ended(requested.id).await;
@@ -366,7 +363,7 @@ async fn a_write_that_landed_after_the_recorded_one_is_readable_and_recorded_by_
     worker.stop().await;
     // As a worker does whose lease ran out while its PUT was on its way: the right bytes under a key of its own.
     let (store, key) = (world.direct.get("s3").unwrap(), world.key(&file).await);
-    let late = Sealing::begin(store, &key, size, &pattern(1, size).sha256()).unwrap().unwrap();
+    let late = Encryptor::begin(store, &key, size, &pattern(1, size).sha256()).unwrap().unwrap();
     let plain = pattern(1, size).stream().map(|piece| piece.map_err(Into::into));
     let (length, sealed) = late.seal(plain, 0, size);
     let options =

@@ -36,12 +36,7 @@ async fn crossed(world: &World, count: u64) -> Vec<FileView> {
     assert_eq!(world.sync().await.files_done, count as i64);
     worker.stop().await;
     denied.remove();
-    execute(
-        &world.context.db,
-        "UPDATE replicas SET lease_until = now() - interval '1s' WHERE state = 'evicting'",
-    )
-    .await
-    .unwrap();
+    world.expire_leases().await;
     files
 }
 
@@ -165,7 +160,7 @@ async fn a_copy_whose_cloud_copy_is_lost_after_it_was_claimed_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_freeing_that_was_broken_off_ends_without_deleting_when_the_cloud_copy_is_lost_meanwhile() {
-    let world = frees_at_once().set("tiering.lease", "1s").set("tiering.heartbeat", "200ms").build().await;
+    let world = frees_at_once().build().await;
     let files = crossed(&world, 2).await;
     let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);
     {
@@ -180,13 +175,12 @@ async fn a_freeing_that_was_broken_off_ends_without_deleting_when_the_cloud_copy
     world.direct.local().unwrap().delete(&world.key(&files[0]).await).await.unwrap();
     execute(&world.context.db, "UPDATE replicas SET state = 'lost' WHERE store = 's3'").await.unwrap();
     gate.open();
+    world.expire_leases().await;
 
-    eventually("what is there is present, what is gone is lost", || async {
-        pass(&world).await;
-        (states(&world).await == expected(&[("minio lost", 1), ("minio present", 1), ("s3 lost", 2)]))
-            .then_some(())
-    })
-    .await;
+    pass(&world).await;
+
+    // What is there is present, what is gone is lost.
+    assert_eq!(states(&world).await, expected(&[("minio lost", 1), ("minio present", 1), ("s3 lost", 2)]));
     assert_eq!(world.replica("minio", &files[1]).await.unwrap().state, ReplicaState::Present);
     assert_eq!(world.stored("minio", &files[1]).await, Some(pattern(1, 10_000).sha256()));
 }
@@ -240,12 +234,7 @@ async fn workers_that_free_at_once_delete_each_copy_once_and_never_the_last_one(
     worker.stop().await;
     denied.remove();
     // Whatever was marked is let go of, so that everybody may have it.
-    execute(
-        &world.context.db,
-        "UPDATE replicas SET lease_until = now() - interval '1s' WHERE state = 'evicting'",
-    )
-    .await
-    .unwrap();
+    world.expire_leases().await;
     world.local.forget_requests();
 
     let passes = (0..6).map(|_| pass(&world));
@@ -282,7 +271,7 @@ async fn a_copy_that_could_not_be_freed_is_freed_later_by_the_same_worker() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_freeing_that_was_broken_off_is_finished_by_the_next_pass() {
-    let world = frees_at_once().set("tiering.lease", "1s").set("tiering.heartbeat", "200ms").build().await;
+    let world = frees_at_once().build().await;
     crossed(&world, 3).await;
     // As if killed in the middle: marked, and nobody comes back.
     let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);
@@ -297,11 +286,9 @@ async fn a_freeing_that_was_broken_off_is_finished_by_the_next_pass() {
     gate.open();
     assert_eq!(texts(&world.context.db, "SELECT 1 FROM replicas WHERE state = 'evicting'").await.len(), 3);
 
-    eventually("the next pass finishes it", || async {
-        pass(&world).await;
-        (states(&world).await == expected(&[("s3 present", 3)])).then_some(())
-    })
-    .await;
+    world.expire_leases().await;
+    pass(&world).await;
+    assert_eq!(states(&world).await, expected(&[("s3 present", 3)]));
     assert_invariants(&world).await;
 }
 
@@ -314,7 +301,7 @@ async fn a_download_that_began_before_its_copy_is_freed_goes_on() {
     let file = world.upload(user, "a", pattern(1, size)).await;
     let target =
         nightferry_core::file::download::find(&world.context, user, file.row.id, None).await.unwrap();
-    let mut body = nightferry_core::file::download::open(&world.context, &target, None).await.unwrap();
+    let mut body = nightferry_core::file::download::open(&world.services.files, &target, None).await.unwrap();
     let first = body.next().await.unwrap().unwrap();
 
     let worker = world.start_worker();
@@ -343,7 +330,7 @@ async fn a_slow_download_whose_copy_is_freed_under_it_goes_on_from_the_cloud_at_
     let cut = world.local.add(Fault::reset_response_after(1024 * 1024).on(Method::GET).key_contains("-a"));
     let target =
         nightferry_core::file::download::find(&world.context, user, file.row.id, None).await.unwrap();
-    let mut body = nightferry_core::file::download::open(&world.context, &target, None).await.unwrap();
+    let mut body = nightferry_core::file::download::open(&world.services.files, &target, None).await.unwrap();
     let first = body.next().await.unwrap().unwrap();
     cut.remove();
 

@@ -8,7 +8,7 @@ use nightferry_tests::harness::{World, pattern};
 
 async fn download(world: &World, file: &FileView) {
     let target = download::find(&world.context, file.row.owner_id, file.row.id, None).await.unwrap();
-    let mut body = download::open(&world.context, &target, None).await.unwrap();
+    let mut body = download::open(&world.services.files, &target, None).await.unwrap();
     while let Some(chunk) = body.next().await {
         chunk.unwrap();
     }
@@ -33,7 +33,7 @@ async fn a_download_is_noted_without_a_write_on_its_way_and_at_most_once_an_hour
     download(&world, &file).await;
     assert_eq!(writes(&world).await, before, "nothing is written by the download itself");
 
-    access::flush(&world.context).await.unwrap();
+    access::flush(&world.services.files).await.unwrap();
     let noted = writes(&world).await;
     let recent = "SELECT 1 FROM files f, replicas r WHERE f.last_accessed_at > now() - interval '1 minute' \
                   AND r.last_used_at > now() - interval '1 minute'";
@@ -41,7 +41,7 @@ async fn a_download_is_noted_without_a_write_on_its_way_and_at_most_once_an_hour
 
     for _ in 0..3 {
         download(&world, &file).await;
-        access::flush(&world.context).await.unwrap();
+        access::flush(&world.services.files).await.unwrap();
     }
     assert_eq!(writes(&world).await, noted, "once an hour is enough");
 }
@@ -54,10 +54,10 @@ async fn notes_that_could_not_be_written_are_written_when_the_database_is_back()
     download(&world, &file).await;
     let postgres = world.postgres.as_ref().unwrap();
     postgres.stop().await;
-    assert!(access::flush(&world.context).await.is_err());
+    assert!(access::flush(&world.services.files).await.is_err());
     postgres.restart().await;
 
-    access::flush(&world.context).await.unwrap();
+    access::flush(&world.services.files).await.unwrap();
 
     let noted = "SELECT 1 FROM files WHERE last_accessed_at IS NOT NULL";
     assert_eq!(texts(&world.context.db, noted).await.len(), 1);

@@ -21,7 +21,7 @@ const MIB: u64 = 1024 * 1024;
 
 /// Local copies go when the test says that they are due.
 fn world() -> WorldBuilder {
-    World::with("tiering.free_local_after", "2h").set("tiering.lease", "2s").set("tiering.heartbeat", "300ms")
+    World::with("tiering.free_local_after", "2h").set("tiering.heartbeat", "300ms")
 }
 
 /// Files that are in the cloud only.
@@ -72,7 +72,7 @@ async fn home(world: &World, file: &FileView) -> (String, Option<DateTime<Utc>>)
 
 async fn read(world: &World, file: &FileView) -> Sha256 {
     let target = download::find(&world.context, file.row.owner_id, file.row.id, None).await.unwrap();
-    let mut body = download::open(&world.context, &target, None).await.unwrap();
+    let mut body = download::open(&world.services.files, &target, None).await.unwrap();
     let mut hasher = Sha256Hasher::new();
     while let Some(chunk) = body.next().await {
         hasher.update(&chunk.unwrap());
@@ -157,7 +157,7 @@ async fn with_cache_on_read_a_file_that_was_read_from_the_cloud_comes_back_and_i
         world.replica("minio", &files[0]).await.is_none(),
         "nothing is queued on the way of the download"
     );
-    access::flush(&world.context).await.unwrap();
+    access::flush(&world.services.files).await.unwrap();
     is_here(&world, &files[0]).await;
     worker.stop().await;
 
@@ -171,7 +171,7 @@ async fn with_cache_on_read_a_file_that_was_read_from_the_cloud_comes_back_and_i
     read(&world, &files[0]).await;
     world.context.clock.advance(chrono::Duration::minutes(90));
     read(&world, &files[0]).await;
-    access::flush(&world.context).await.unwrap();
+    access::flush(&world.services.files).await.unwrap();
     age(&world, "90m").await;
     assert_eq!(pass(&world).await, 0);
     age(&world, "3h").await;
@@ -185,7 +185,7 @@ async fn without_cache_on_read_a_download_from_the_cloud_brings_nothing_back() {
     let world = world().build().await;
     let files = freed(&world, &[10_000]).await;
     read(&world, &files[0]).await;
-    access::flush(&world.context).await.unwrap();
+    access::flush(&world.services.files).await.unwrap();
     assert!(world.replica("minio", &files[0]).await.is_none());
 }
 
@@ -202,7 +202,7 @@ async fn what_would_fill_the_local_store_by_itself_is_not_cached() {
     for file in &files {
         read(&world, file).await;
     }
-    access::flush(&world.context).await.unwrap();
+    access::flush(&world.services.files).await.unwrap();
     assert!(world.replica("minio", &files[0]).await.is_none());
     assert_eq!(world.replica("minio", &files[1]).await.unwrap().state, ReplicaState::Queued);
 }
@@ -235,6 +235,7 @@ async fn a_fetch_whose_worker_is_killed_is_finished_by_the_next_one() {
     gate.reached().await;
     first.kill();
     gate.open();
+    world.expire_leases().await;
 
     let second = world.start_worker();
     is_here(&world, &files[0]).await;
@@ -316,11 +317,7 @@ async fn what_cannot_be_fetched_is_told_apart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_killed_between_a_deletion_and_the_forgetting_is_healed_by_the_next_one() {
-    let world = World::with("tiering.free_local_after", "0s")
-        .set("tiering.lease", "1500ms")
-        .set("tiering.heartbeat", "300ms")
-        .build()
-        .await;
+    let world = World::with("tiering.free_local_after", "0s").build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 10_000)).await;
     let gate = world.local.gate(Match::method(Method::DELETE), Hold::Answer);
@@ -334,10 +331,8 @@ async fn a_worker_killed_between_a_deletion_and_the_forgetting_is_healed_by_the_
     assert_eq!(world.stored("minio", &file).await, None, "deleted, and not yet forgotten");
     assert_eq!(read(&world, &file).await, pattern(1, 10_000).sha256(), "read from the cloud meanwhile");
 
-    eventually("the next one forgets it", || async {
-        pass(&world).await;
-        world.replica("minio", &file).await.is_none().then_some(())
-    })
-    .await;
+    world.expire_leases().await;
+    pass(&world).await;
+    assert!(world.replica("minio", &file).await.is_none(), "the next one forgets it");
     assert_invariants(&world).await;
 }

@@ -124,7 +124,7 @@ async fn a_claim_whose_worker_died_is_made_again_by_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_heartbeat_keeps_a_lease_for_as_long_as_the_copy_takes() {
-    let world = World::with("tiering.lease", "500ms").set("tiering.heartbeat", "100ms").build().await;
+    let world = World::with("tiering.lease", "2s").set("tiering.heartbeat", "200ms").build().await;
     let user = world.user().await;
     world.upload(user, "a", pattern(1, 1000)).await;
     let gate = world.cloud.gate(Match::method(Method::PUT), Hold::Request);
@@ -132,10 +132,10 @@ async fn a_heartbeat_keeps_a_lease_for_as_long_as_the_copy_takes() {
     let requested = world.request_run(RunScope::default()).await;
     gate.reached().await;
 
-    // Four lives of a lease go by, and a second worker looks for leases that ran out.
+    // Two lives of a lease go by, and a second worker looks for leases that ran out.
     let second = world.start_worker();
     let renewed = "SELECT 1 FROM replicas, runs WHERE replicas.state = 'copying' \
-                   AND lease_until > runs.started_at + interval '2.5s'";
+                   AND lease_until > runs.started_at + interval '6s'";
     eventually("the lease was renewed again and again", || async {
         (!texts(&world.context.db, renewed).await.is_empty()).then_some(())
     })

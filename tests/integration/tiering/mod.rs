@@ -13,6 +13,7 @@ mod disk_full;
 mod drain;
 mod encryption;
 mod encryption_keys;
+mod evidence;
 mod freeing;
 mod freeing_access;
 mod freeing_fetch;

@@ -28,7 +28,7 @@ async fn crossed(world: WorldBuilder) -> (World, FileView) {
 
 async fn download(world: &World, file: &FileView, range: Option<ByteRange>) -> (u64, Sha256) {
     let target = download::find(&world.context, file.row.owner_id, file.row.id, None).await.unwrap();
-    let mut body = download::open(&world.context, &target, range).await.unwrap();
+    let mut body = download::open(&world.services.files, &target, range).await.unwrap();
     let (mut size, mut hasher) = (0, Sha256Hasher::new());
     while let Some(chunk) = body.next().await {
         let chunk = chunk.unwrap();
@@ -76,7 +76,7 @@ async fn a_download_that_finds_the_local_copy_cut_short_reads_from_the_cloud_and
 
     world.direct.cloud().unwrap().delete(&key).await.unwrap();
     let target = download::find(&world.context, file.row.owner_id, file.row.id, None).await.unwrap();
-    assert!(download::open(&world.context, &target, None).await.is_err(), "nobody has all of it");
+    assert!(download::open(&world.services.files, &target, None).await.is_err(), "nobody has all of it");
 }
 
 /// The local store fails after some bytes; the cloud gives exactly the rest.
@@ -131,7 +131,7 @@ async fn a_download_that_finds_every_store_down_says_so() {
     world.local.down().await;
     world.cloud.down().await;
     let target = download::find(&world.context, file.row.owner_id, file.row.id, None).await.unwrap();
-    let refused = download::open(&world.context, &target, None).await;
+    let refused = download::open(&world.services.files, &target, None).await;
     assert!(matches!(refused, Err(Error::StoreUnavailable { .. })), "{:?}", refused.err());
 }
 
@@ -141,7 +141,7 @@ async fn a_download_that_loses_every_store_in_the_middle_ends_with_an_error_and_
     world.local.add(Fault::reset_response_after(MIB).matching(reads()));
     world.cloud.add(Fault::reset_response_after(MIB).matching(reads()));
     let target = download::find(&world.context, file.row.owner_id, file.row.id, None).await.unwrap();
-    let mut body = download::open(&world.context, &target, None).await.unwrap();
+    let mut body = download::open(&world.services.files, &target, None).await.unwrap();
     let mut got = 0;
     let end = loop {
         match body.next().await {

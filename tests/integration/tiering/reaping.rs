@@ -5,9 +5,10 @@ use chrono::Duration;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::users;
 use nightferry_core::error::Error;
-use nightferry_core::file::upload::{self, BodyError, Incoming};
+use nightferry_core::file::upload;
 use nightferry_core::file::{details, trash};
-use nightferry_core::health;
+use nightferry_core::object::health;
+use nightferry_core::object::write::{BodyError, Incoming};
 use nightferry_core::tiering::reap;
 use nightferry_tests::harness::database::execute;
 use nightferry_tests::harness::fault_proxy::{Fault, Hold, Match};
@@ -68,9 +69,12 @@ async fn an_upload_whose_client_goes_away_leaves_nothing_behind() {
     let user = world.user().await;
     let mut body = GoesAway { left: 20, promised: 64 * MIB };
 
-    let outcome =
-        upload::receive(&world.context, nightferry_tests::harness::world::request(user, "a"), &mut body)
-            .await;
+    let outcome = upload::receive(
+        &world.services.files,
+        nightferry_tests::harness::world::request(user, "a"),
+        &mut body,
+    )
+    .await;
 
     assert!(matches!(outcome, Err(Error::BadRequest(_))), "{outcome:?}");
     let reaped = reap::pass(&world.context).await.unwrap();
@@ -89,7 +93,7 @@ async fn an_upload_whose_process_died_is_reaped_after_its_time() {
         // Polled for a while and dropped, as when the process is killed: nothing gets a chance to clean up.
         let request = nightferry_tests::harness::world::request(user, "a");
         let mut body = Stalls(pattern(1, 64 * MIB), 300);
-        let upload = upload::receive(&world.context, request, &mut body);
+        let upload = upload::receive(&world.services.files, request, &mut body);
         assert!(tokio::time::timeout(std::time::Duration::from_secs(3), upload).await.is_err());
     }
     assert_eq!(reap::pass(&world.context).await.unwrap(), reap::Reaped::default(), "it may still be alive");
@@ -145,7 +149,7 @@ async fn what_lies_in_a_store_that_is_down_waits_and_keeps_nobody_waiting() {
     }
     let outage = world.cloud.add(Fault::status(503, "ServiceUnavailable"));
     health::look(&world.context).await;
-    assert!(!world.context.health.is_up("s3"));
+    assert!(!world.context.stores.health().is_up("s3"));
     world.cloud.forget_requests();
 
     assert_eq!(reap::pass(&world.context).await.unwrap().objects, 1, "what needs no store that is down goes");

@@ -195,7 +195,7 @@ async fn a_deletion_is_given_up_before_its_mark_runs_out() {
 
     let (_, found) = apply(&world, "s3").await;
 
-    assert!(matches!(&found[0].outcome, Outcome::Kept(why) if why.contains("too long")), "{found:?}");
+    assert!(matches!(&found[0].outcome, Outcome::Kept(why) if why.contains("tried again")), "{found:?}");
     world.cloud.until(|requests| requests.iter().all(|request| request.done)).await;
     gate.open();
     assert_eq!(world.replica("s3", &files[0]).await.unwrap().state, ReplicaState::Evicting);

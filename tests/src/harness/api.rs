@@ -6,6 +6,7 @@ use nightferry_core::auth::account;
 use nightferry_core::context::Context;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::UserRole;
+use nightferry_core::services::Services;
 use reqwest::{Body, Method, RequestBuilder, StatusCode, header};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -32,14 +33,18 @@ impl Drop for Api {
 impl World {
     /// Starts the API in this process.
     pub fn start_api(&self) -> Api {
-        Api::start(self.context.clone())
+        Api::of(self.services.clone())
     }
 }
 
 impl Api {
     /// Starts an API of this context: another instance beside the first, say.
     pub fn start(context: Context) -> Self {
-        let server = nightferry_api::bind(context).unwrap();
+        Self::of(Services::of(context).unwrap())
+    }
+
+    fn of(services: Services) -> Self {
+        let server = nightferry_api::bind(services).unwrap();
         let base = format!("http://{}", server.address());
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();

@@ -11,9 +11,9 @@ use nightferry_core::db::{Database, runs};
 use nightferry_core::encryption::{Seal, plain_size};
 use nightferry_core::file::download;
 use nightferry_core::ids::{FileId, UserId};
+use nightferry_core::object::crypto::{self, ObjectRef};
 use nightferry_core::store::{ObjectKey, SNAPSHOT_PREFIX, Store, StoreRole};
 use nightferry_core::tiering::reap;
-use nightferry_core::vault::{self, Wanted};
 use uuid::Uuid;
 
 use super::World;
@@ -96,8 +96,8 @@ async fn assert_present_means_present(world: &World, replicas: &[ReplicaRow]) {
                 read(store, &key).await
             } else {
                 let size = row.size.unwrap().try_into().unwrap();
-                let wanted = Wanted { key: &key, size, seal: seal.as_ref() };
-                let hashed = vault::hash(store, wanted, |_| std::future::ready(())).await;
+                let wanted = ObjectRef { key: &key, size, seal: seal.as_ref() };
+                let hashed = crypto::hash(store, wanted, |_| std::future::ready(())).await;
                 hashed.ok().map(|hashed| hashed.sha256)
             };
             let hash = hash.map(|hash| hash.as_bytes().to_vec());
@@ -240,7 +240,7 @@ async fn assert_files_are_readable(world: &World) {
         assert_eq!(file.synced, at_cloud, "{file:?}");
         let target =
             download::find(&world.context, UserId(file.owner_id), FileId(file.id), None).await.unwrap();
-        let mut body = download::open(&world.context, &target, None).await.unwrap();
+        let mut body = download::open(&world.services.files, &target, None).await.unwrap();
         let mut hasher = Sha256Hasher::new();
         while let Some(chunk) = body.next().await {
             hasher.update(&chunk.unwrap_or_else(|error| panic!("{file:?}: {error}")));

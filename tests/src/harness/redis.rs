@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use nightferry::up::{PartsCache, Quiet, Ready, Server, ServerSpec, StopSignal, UpError, Wheel, free_port};
+use nightferry_devservers::{Quiet, Ready, Server, ServerSpec, StopSignal, UpError, Wheel, free_port};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::servers::servers;
+use super::servers::{parts_cache, servers};
 
 const VALKEY_WHEEL: Wheel = Wheel {
     name: "Valkey 9.1",
@@ -36,8 +36,7 @@ impl Redis {
     pub async fn start() -> Self {
         let folder = servers().await.folder().join(format!("redis-{}", Uuid::new_v4().simple()));
         std::fs::create_dir(&folder).unwrap();
-        let cache = PartsCache::locate(&std::env::temp_dir().join("nightferry-tests-cache"));
-        let programs = cache.get_or_fetch(&VALKEY_WHEEL, None, &Quiet).await;
+        let programs = parts_cache().get_or_fetch(&VALKEY_WHEEL, None, &Quiet).await;
         let program = programs.unwrap_or_else(|error| panic!("{error}")).join("valkey-server");
         // A port that was free a moment ago may be taken by another test.
         for _ in 0..3 {

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,18 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
-use nightferry::up::{
-    Account, MinioSpec, POSTGRES_WHEEL, PartsCache, PostgresBin, PostgresSpec, Quiet, S3Kind,
-    SEAWEEDFS_WHEEL, SeaweedPorts, SeaweedSpec, Server, Sync, UpError, find_minio, find_postgres,
-    find_seaweedfs, free_port, init_postgres, start_minio, start_postgres, start_seaweedfs,
+use nightferry_devservers::{
+    Account, PartsCache, PostgresBin, PostgresSpec, Quiet, S3_ACCESS_KEY, S3_SECRET_KEY, S3Kind, S3Spec,
+    SeaweedPorts, Server, Sync, UpError, free_port, init_postgres, scratch_folder, start_postgres, start_s3,
 };
 use tokio::sync::{Mutex, OnceCell};
 use uuid::Uuid;
 
 const CONNECTIONS: u32 = 400;
 const PASSWORD: &str = "nightferry-tests";
-const ACCESS_KEY: &str = "nightferry";
-const SECRET_KEY: &str = "nightferry-secret";
 /// A port that was free a moment ago may be taken by another test run.
 const START_ATTEMPTS: u32 = 3;
 const SQL_WITHIN: Duration = Duration::from_secs(60);
@@ -50,9 +46,9 @@ pub struct Servers {
 
 impl Servers {
     async fn start() -> Self {
-        let folder = run_folder();
+        let folder = scratch_folder("nightferry-tests-").unwrap().keep();
         let janitor = janitor(&folder);
-        let cache = PartsCache::locate(&std::env::temp_dir().join("nightferry-tests-cache"));
+        let cache = parts_cache();
         let (local, cloud) = match std::env::var("NIGHTFERRY_TEST_S3").unwrap_or_default().as_str() {
             "" | "seaweedfs" => (S3Kind::Seaweedfs, S3Kind::Seaweedfs),
             "minio" => (S3Kind::Minio, S3Kind::Seaweedfs),
@@ -75,14 +71,9 @@ impl Servers {
     }
 }
 
-/// A folder for this run that the Postgres account may enter, also when the tests run as root.
-fn run_folder() -> PathBuf {
-    let temp = std::env::temp_dir();
-    let barred = Account::for_postgres().and_then(|account| account.barred_from(&temp));
-    let parent = if barred.is_some() { PathBuf::from("/tmp") } else { temp };
-    let folder = tempfile::Builder::new().prefix("nightferry-tests-").tempdir_in(parent).unwrap().keep();
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
-    folder
+/// Where servers that had to be fetched are kept.
+pub(super) fn parts_cache() -> PartsCache {
+    PartsCache::locate(&std::env::temp_dir().join("nightferry-tests-cache"))
 }
 
 /// A shell that removes the run's folder once this process, and every server noted in the folder, is gone.
@@ -191,17 +182,12 @@ impl Postgres {
 /// Makes and starts a Postgres whose files are in `folder`. Answers its port too.
 async fn start_a_postgres(folder: &Path, cache: &PartsCache, connections: u32) -> (Server, u16) {
     let account = Account::for_postgres();
-    let bin = if let Some(bin) = find_postgres(None, account).unwrap() {
-        bin
-    } else {
-        let fetched = cache.get_or_fetch(&POSTGRES_WHEEL, account, &Quiet).await;
-        let folder = fetched.unwrap_or_else(|error| panic!("{error}"));
-        PostgresBin::at(&folder).expect("a fetched Postgres tells its version")
-    };
+    let bin = PostgresBin::find_or_fetch(None, account, cache, &Quiet).await;
+    let bin = bin.unwrap_or_else(|error| panic!("{error}")).expect("a fetched Postgres tells its version");
     let home = folder.join("postgres");
     std::fs::create_dir(&home).unwrap();
     if let Some(account) = account {
-        std::os::unix::fs::chown(&home, Some(account.uid), Some(account.gid)).unwrap();
+        account.own(&home).unwrap();
     }
     start_anew(async || {
         let port = free_port()?;
@@ -237,8 +223,7 @@ impl OwnPostgres {
     pub async fn start() -> Self {
         let folder = servers().await.folder.join(Uuid::new_v4().simple().to_string());
         std::fs::create_dir(&folder).unwrap();
-        let cache = PartsCache::locate(&std::env::temp_dir().join("nightferry-tests-cache"));
-        let (server, port) = start_a_postgres(&folder, &cache, Self::CONNECTIONS).await;
+        let (server, port) = start_a_postgres(&folder, &parts_cache(), Self::CONNECTIONS).await;
         Self { server: Mutex::new(server), port }
     }
 
@@ -274,50 +259,32 @@ pub struct S3 {
 
 impl S3 {
     async fn start(name: &str, kind: S3Kind, folder: &Path, cache: &PartsCache) -> Self {
-        let program = s3_program(kind, cache).await;
+        let program = kind.program(cache, &Quiet).await.unwrap_or_else(|error| panic!("{error}"));
         let (server, port) = start_anew(async || {
             let port = free_port()?;
             // Each attempt gets its own folder: SeaweedFS keeps traces of the ports it had.
             let data = folder.join(format!("{name}-{port}"));
             std::fs::create_dir(&data).unwrap();
-            let log = folder.join(format!("{name}.log"));
-            let pid_file = folder.join(format!("{name}.pid"));
-            let server = match kind {
-                S3Kind::Minio => {
-                    start_minio(MinioSpec {
-                        name,
-                        program: &program,
-                        data: &data,
-                        s3_port: port,
-                        access_key: ACCESS_KEY,
-                        secret_key: SECRET_KEY,
-                        log,
-                        pid_file,
-                    })
-                    .await?
-                }
-                S3Kind::Seaweedfs => {
-                    make_room_for_buckets(&data);
-                    start_seaweedfs(SeaweedSpec {
-                        name,
-                        program: &program,
-                        data: &data,
-                        s3_port: port,
-                        ports: SeaweedPorts::free()?,
-                        access_key: ACCESS_KEY,
-                        secret_key: SECRET_KEY,
-                        log,
-                        pid_file,
-                        identities: folder.join(format!("{name}.json")),
-                    })
-                    .await?
-                }
-            };
+            if kind == S3Kind::Seaweedfs {
+                make_room_for_buckets(&data);
+            }
+            let server = start_s3(S3Spec {
+                name,
+                kind,
+                program: &program,
+                data: &data,
+                s3_port: port,
+                ports: SeaweedPorts::free()?,
+                log: folder.join(format!("{name}.log")),
+                pid_file: folder.join(format!("{name}.pid")),
+                identities: folder.join(format!("{name}.json")),
+            })
+            .await?;
             Ok((server, port))
         })
         .await;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        Self { server, kind, address, access_key: ACCESS_KEY, secret_key: SECRET_KEY }
+        Self { server, kind, address, access_key: S3_ACCESS_KEY, secret_key: S3_SECRET_KEY }
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -341,17 +308,6 @@ impl S3 {
 fn make_room_for_buckets(data: &Path) {
     std::fs::write(data.join("mini.options"), "volume.max=20000\n").unwrap();
     std::fs::write(data.join("master.toml"), "[master.volume_growth]\ncopy_1 = 2\n").unwrap();
-}
-
-async fn s3_program(kind: S3Kind, cache: &PartsCache) -> PathBuf {
-    if kind == S3Kind::Minio {
-        return find_minio().unwrap().expect("NIGHTFERRY_TEST_S3=minio needs `minio`").program;
-    }
-    if let Some(found) = find_seaweedfs().unwrap() {
-        return found.program;
-    }
-    let fetched = cache.get_or_fetch(&SEAWEEDFS_WHEEL, None, &Quiet).await;
-    fetched.unwrap_or_else(|error| panic!("{error}")).join("weed")
 }
 
 #[cfg(test)]

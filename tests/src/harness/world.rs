@@ -16,10 +16,12 @@ use nightferry_core::db::run_failures::{self, RunFailure};
 use nightferry_core::db::runs::{NewRun, Run, RunScope};
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::list::FolderRef;
-use nightferry_core::file::upload::{self, Incoming, OnConflict, UploadRequest};
+use nightferry_core::file::upload::{self, OnConflict, UploadRequest};
 use nightferry_core::ids::{RunId, UserId};
+use nightferry_core::object::write::Incoming;
+use nightferry_core::services::Services;
 use nightferry_core::stores::Stores;
-use nightferry_core::tiering::run;
+use nightferry_core::tiering::{Engine, run};
 use nightferry_core::{db, store};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -31,8 +33,10 @@ use super::servers::{OwnPostgres, servers};
 
 /// See the module.
 pub struct World {
-    /// Everything the domain works with.
+    /// What nearly everything of the domain works with.
     pub context: Context,
+    /// Everything that it works with.
+    pub services: Services,
     /// Between Nightferry and the local store.
     pub local: FaultProxy,
     /// Between Nightferry and the cloud store.
@@ -171,7 +175,8 @@ impl WorldBuilder {
             ("stores.s3.secret_key", servers.cloud.secret_key.to_owned()),
             ("tiering.backoff_initial", "50ms".to_owned()),
             ("tiering.backoff_cap", "1s".to_owned()),
-            ("tiering.lease", "3s".to_owned()),
+            // Long, so that no worker of a busy machine loses what it holds; see `expire_leases`.
+            ("tiering.lease", "20s".to_owned()),
             ("tiering.heartbeat", "500ms".to_owned()),
             ("tiering.evict_grace", "0s".to_owned()),
             // Tests count requests and objects; those of snapshots, and of looks at stores, ask for them.
@@ -214,8 +219,9 @@ impl WorldBuilder {
         for store in direct.all() {
             store.ensure_bucket().await.unwrap();
         }
-        let context = Context::new(load(settings.clone()), Clock::system()).unwrap();
-        World { context, local, cloud, direct, postgres, memory, other_locals, at, settings, plain }
+        let services = Services::new(load(settings.clone()), Clock::system()).unwrap();
+        let context = services.context.clone();
+        World { context, services, local, cloud, direct, postgres, memory, other_locals, at, settings, plain }
     }
 }
 
@@ -236,15 +242,33 @@ impl World {
         let fresh = servers().await.postgres.fresh_database("migrated", migrate).await;
         self.settings.push(("database.url".to_owned(), fresh.url));
         self.settings.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        let context = Context::new(load(self.settings.clone()), self.context.clock.clone()).unwrap();
-        std::mem::replace(&mut self.context, context)
+        let before = self.context.clone();
+        self.renew();
+        before
     }
 
     /// Changes settings, as an operator does who restarts everything with another configuration.
     pub fn reconfigure(&mut self, more: &[(&str, &str)]) {
         self.settings.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         self.direct = unproxied(&self.settings, self.plain, &self.at);
-        self.context = Context::new(load(self.settings.clone()), self.context.clock.clone()).unwrap();
+        self.renew();
+    }
+
+    /// Begins anew with the settings as they are now.
+    fn renew(&mut self) {
+        self.services = Services::new(load(self.settings.clone()), self.context.clock.clone()).unwrap();
+        self.context = self.services.context.clone();
+    }
+
+    /// Ends every lease now, as when those who hold them died long ago.
+    pub async fn expire_leases(&self) {
+        let expire = "DO $$ DECLARE leased text; BEGIN \
+             FOR leased IN SELECT table_name FROM information_schema.columns \
+                 WHERE table_schema = 'public' AND column_name = 'lease_until' \
+             LOOP EXECUTE format( \
+                 'UPDATE %I SET lease_until = now() - interval ''1s'' WHERE lease_until IS NOT NULL', leased); \
+             END LOOP; END $$";
+        super::database::execute(&self.context.db, expire).await.unwrap();
     }
 
     /// The settings that this world was made with, for processes that shall share it.
@@ -266,12 +290,12 @@ impl World {
             name: None,
             role: UserRole::User,
         };
-        account::create(&self.context, new, None, &Origin::default()).await.unwrap().id
+        account::create(&self.services.accounts, new, None, &Origin::default()).await.unwrap().id
     }
 
     /// Uploads through the domain, without HTTP.
     pub async fn upload(&self, owner: UserId, name: &str, mut body: impl Incoming) -> FileView {
-        upload::receive(&self.context, request(owner, name), &mut body).await.unwrap()
+        upload::receive(&self.services.files, request(owner, name), &mut body).await.unwrap()
     }
 
     /// The domain without what the test wanted different: with the right credentials, say.
@@ -288,7 +312,7 @@ impl World {
 
     /// Starts a worker in this process.
     pub fn start_worker(&self) -> WorkerHandle {
-        WorkerHandle::start(self.context.clone())
+        WorkerHandle::of(self.services.engine.clone())
     }
 
     /// Asks for a run.
@@ -379,10 +403,14 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// Starts one.
+    /// Starts one in a process of its own, as it were.
     pub fn start(context: Context) -> Self {
+        Self::of(Engine::new(context))
+    }
+
+    fn of(engine: Engine) -> Self {
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(nightferry_worker::run(context, shutdown.clone()));
+        let task = tokio::spawn(nightferry_worker::run(engine, shutdown.clone()));
         Self { shutdown, task }
     }
 

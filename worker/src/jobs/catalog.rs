@@ -1,7 +1,7 @@
 //! Writes a snapshot of the catalogue to the cloud store when a run changed something; of all workers one does.
 
+use nightferry_core::catalog;
 use nightferry_core::context::Context;
-use nightferry_core::tiering::catalog;
 use tokio_util::sync::CancellationToken;
 
 /// One snapshot if one is due, broken off at `stop`. One that fails fails no run: it is told loudly and tried again.

@@ -15,6 +15,6 @@ const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 #[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "get_jwks", tag = "accounts",
     responses((status = 200, description = "The keys", content_type = "application/json", body = serde_json::Value)))]
 pub(crate) async fn jwks(_: Anyone, api: web::Data<Api>) -> Result<HttpResponse> {
-    let keys = keys::public(&api.context).await?;
+    let keys = keys::public(&api.accounts).await?;
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, CACHE)).json(keys))
 }

@@ -29,7 +29,7 @@ pub(crate) async fn login(
     if body.cookie {
         cross_site::refuse_foreign(&request, &api)?;
     }
-    let session = session::login(&api.context, &body.email, body.password, &origin.0).await?;
+    let session = session::login(&api.accounts, &body.email, body.password, &origin.0).await?;
     if !body.cookie {
         return Ok(HttpResponse::Ok().json(Tokens::from(&session)));
     }

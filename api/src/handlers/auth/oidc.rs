@@ -48,7 +48,7 @@ pub(crate) async fn start(
     Query(query): Query<Start>,
 ) -> Result<HttpResponse> {
     let redirect = redirect_uri(&api, &provider);
-    let started = oidc::start(&api.context, &provider, query.return_to.as_deref(), &redirect).await?;
+    let started = oidc::start(&api.accounts, &provider, query.return_to.as_deref(), &redirect).await?;
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, started.address.as_str())).finish();
     cookies::set_attempt(&mut response, &api.context.config.auth, &started.attempt)?;
     Ok(response)
@@ -76,7 +76,7 @@ pub(crate) async fn callback(
     let answer = Answer { code: query.code, state: query.state, issuer: query.iss, error: query.error };
     let redirect = redirect_uri(&api, &provider);
     let finished =
-        oidc::finish(&api.context, &provider, attempt.as_deref(), &answer, &redirect, &origin.0).await;
+        oidc::finish(&api.accounts, &provider, attempt.as_deref(), &answer, &redirect, &origin.0).await;
     let Finished { session, return_to } = finished?;
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, return_to)).finish();
     cookies::set(&mut response, auth, &session)?;

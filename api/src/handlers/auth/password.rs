@@ -26,7 +26,7 @@ pub(crate) async fn change(
 ) -> Result<HttpResponse> {
     let keep = caller.session()?.sid;
     account::change_password(
-        &api.context,
+        &api.accounts,
         &caller.user,
         keep,
         body.current_password,

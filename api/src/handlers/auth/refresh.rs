@@ -26,7 +26,7 @@ pub(crate) async fn refresh(
     OptionalJson(body): OptionalJson<Refresh>,
 ) -> Result<HttpResponse> {
     if let Some(token) = body.refresh_token {
-        let session = session::refresh(&api.context, &token, &origin.0).await?;
+        let session = session::refresh(&api.accounts, &token, &origin.0).await?;
         return Ok(HttpResponse::Ok().json(Tokens::from(&session)));
     }
     let auth = &api.context.config.auth;
@@ -34,7 +34,7 @@ pub(crate) async fn refresh(
         return Err(ApiError::field("refresh_token", "must be given, in the body or as a cookie"));
     };
     cross_site::check(&request, &api)?;
-    let session = session::refresh(&api.context, &SecretString::from(token), &origin.0).await?;
+    let session = session::refresh(&api.accounts, &SecretString::from(token), &origin.0).await?;
     // A refusal leaves the cookies as they are: of two tabs at once the winner's are the new ones.
     let mut response = HttpResponse::Ok().json(Tokens::in_cookies(&session));
     cookies::set(&mut response, auth, &session)?;

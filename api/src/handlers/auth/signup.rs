@@ -31,7 +31,7 @@ pub(crate) async fn signup(
     }
     let new =
         NewAccount { email: body.email, password: body.password, name: body.name, role: UserRole::User };
-    let user = account::create(&api.context, new, None, &origin.0).await?;
+    let user = account::create(&api.accounts, new, None, &origin.0).await?;
     let answer = SignedUp {
         message: "The account was made. Sign in with it.",
         user_id: user.id.0,

@@ -10,8 +10,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use nightferry_core::db::restores::Restore;
-use nightferry_core::error::Error;
+use nightferry_core::error::{Error, PendingRestore};
 use nightferry_core::file::download::{self, DownloadBody, Target};
 use nightferry_core::ids::FileId;
 use nightferry_core::store::{ByteRange, StoreError};
@@ -123,7 +122,7 @@ async fn answer(
             .body(SizedStream::new(length, stream::empty::<std::result::Result<Bytes, StoreError>>())));
     }
     let range = range.map(|range| ByteRange { first: *range.start(), last: Some(*range.end()) });
-    let bytes = match download::open(&api.context, &target, range).await {
+    let bytes = match download::open(&api.files, &target, range).await {
         Err(Error::Archived(restore)) => return Ok(archived(api, *restore)),
         opened => opened?,
     };
@@ -132,8 +131,8 @@ async fn answer(
 }
 
 /// The bytes come later: how far that is, and when to ask again.
-fn archived(api: &Api, restore: Restore) -> HttpResponse {
-    let wait = (restore.next_look_at - api.context.clock.now()).num_seconds().max(1);
+fn archived(api: &Api, restore: PendingRestore) -> HttpResponse {
+    let wait = restore.next_check_at.map_or(1, |at| (at - api.context.clock.now()).num_seconds().max(1));
     HttpResponse::Accepted()
         .insert_header((header::RETRY_AFTER, wait.to_string()))
         .insert_header((header::CACHE_CONTROL, "no-store"))

@@ -43,6 +43,6 @@ pub(crate) async fn download_url(
         )?;
     let disposition = disposition::header(Disposition::Attachment, &target.filename);
     let expires_at = api.context.clock.now() + TimeDelta::seconds(life);
-    let url = download::presign(&api.context, &target, &disposition, Duration::from_secs(expires)).await?;
+    let url = download::presign(&api.files, &target, &disposition, Duration::from_secs(expires)).await?;
     Ok(HttpResponse::Ok().json(DownloadUrl { url, expires_at }))
 }

@@ -38,7 +38,7 @@ pub(crate) async fn upload(
     let Fields { folder, sha256, on_conflict, filename, content_type, mut body } =
         read_fields(&request, payload, idle).await?;
     let wanted = UploadRequest { owner: caller.user.id, folder, filename, content_type, on_conflict, sha256 };
-    let received = upload::receive(&api.context, wanted, &mut body).await;
+    let received = upload::receive(&api.files, wanted, &mut body).await;
     let file = match received {
         Ok(file) => file,
         Err(error) => {

@@ -16,7 +16,7 @@ pub enum AuditCommand {
 
 pub(super) async fn run(app: &App, command: AuditCommand) -> Result<Exit, Failure> {
     let session = app.session()?;
-    let context = &session.context;
+    let context = &session.services.context;
     let result = match command {
         AuditCommand::Tail(args) => tail::run(app, context, &args).await,
     };

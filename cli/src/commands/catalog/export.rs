@@ -1,7 +1,7 @@
 //! `nightferry catalog export`: writes a snapshot now.
 
+use nightferry_core::catalog;
 use nightferry_core::context::Context;
-use nightferry_core::tiering::catalog;
 use serde::Serialize;
 
 use super::{App, failed, rows};

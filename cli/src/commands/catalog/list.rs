@@ -1,9 +1,9 @@
 //! `nightferry catalog list`: which snapshots there are.
 
 use chrono::{DateTime, Utc};
+use nightferry_core::catalog;
 use nightferry_core::context::Context;
 use nightferry_core::error::Error;
-use nightferry_core::tiering::catalog;
 use serde::Serialize;
 
 use super::App;

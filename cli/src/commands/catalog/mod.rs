@@ -6,7 +6,7 @@ mod rebuild;
 mod verify;
 
 use clap::Subcommand;
-use nightferry_core::tiering::catalog::{CatalogError, Counts, Refusal};
+use nightferry_core::catalog::{CatalogError, Counts, Refusal};
 
 use super::{App, diagnosed};
 use crate::errors::{Exit, Failure, cannot};
@@ -29,12 +29,12 @@ pub enum CatalogCommand {
 
 pub(super) async fn run(app: &App, command: CatalogCommand) -> Result<Exit, Failure> {
     let session = app.session()?;
-    let context = &session.context;
+    let context = &session.services.context;
     let result = match command {
         CatalogCommand::List => list::run(app, context).await,
         CatalogCommand::Export => export::run(app, context).await,
         CatalogCommand::Verify(args) => verify::run(app, context, &args).await,
-        CatalogCommand::Rebuild(args) => rebuild::run(app, context, args).await,
+        CatalogCommand::Rebuild(args) => rebuild::run(app, &session.services.accounts, args).await,
     };
     diagnosed(context, result).await
 }

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use nightferry_core::context::Context;
-use nightferry_core::tiering::catalog::{self, Event, Options, Rebuilt, Source};
+use nightferry_core::auth::Accounts;
+use nightferry_core::catalog::{self, Event, Options, Rebuilt, Source};
 use serde::Serialize;
 
 use super::{App, failed, rows};
@@ -66,7 +66,7 @@ struct Unusable {
     reason: String,
 }
 
-pub(super) async fn run(app: &App, context: &Context, args: RebuildArgs) -> Result<Exit, Failure> {
+pub(super) async fn run(app: &App, accounts: &Accounts, args: RebuildArgs) -> Result<Exit, Failure> {
     let source = match (args.from, args.from_objects) {
         (Some(key), _) => Source::Snapshot(key),
         (None, true) => Source::Objects,
@@ -93,7 +93,7 @@ pub(super) async fn run(app: &App, context: &Context, args: RebuildArgs) -> Resu
     };
     let origin = origin();
     let options = Options { source, trial: args.dry_run, origin: &origin };
-    let outcome = catalog::rebuild(context, &options, tell, &stop).await;
+    let outcome = catalog::rebuild(accounts, &options, tell, &stop).await;
     watch.clear();
     let rebuilt = outcome.map_err(|error| failed("rebuild the catalogue", error))?;
     let document = Document {

@@ -1,8 +1,8 @@
 //! `nightferry catalog verify`: whether a snapshot can be believed, and whether what it names is still there.
 
 use clap::Args;
+use nightferry_core::catalog::{self, Finding, Verified};
 use nightferry_core::context::Context;
-use nightferry_core::tiering::catalog::{self, Finding, Verified};
 use serde::Serialize;
 
 use super::{App, failed, rows};
@@ -115,7 +115,7 @@ fn text(document: &Document, look: Look) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use nightferry_core::tiering::catalog::Bad;
+    use nightferry_core::catalog::Bad;
 
     use super::*;
     use crate::format::time::Zone;

@@ -27,7 +27,7 @@ pub enum FileCommand {
 
 pub(super) async fn run(app: &App, command: FileCommand) -> Result<Exit, Failure> {
     let session = app.session()?;
-    let context = &session.context;
+    let context = &session.services.context;
     let result = match command {
         FileCommand::Why(args) => why::run(app, context, &args).await,
         FileCommand::Pin(args) => pin::run(app, context, &args, true).await,

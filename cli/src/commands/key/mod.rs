@@ -23,7 +23,7 @@ pub(super) async fn run(app: &App, command: &KeyCommand) -> Result<Exit, Failure
         KeyCommand::Generate(args) => generate::run(app, args),
         KeyCommand::List => {
             let session = app.session()?;
-            diagnosed(&session.context, list::run(app, &session.context).await).await
+            diagnosed(&session.services.context, list::run(app, &session.services.context).await).await
         }
     }
 }

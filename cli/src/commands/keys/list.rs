@@ -1,7 +1,7 @@
 //! `nightferry keys list`: the signing keys, and what each does now.
 
+use nightferry_core::auth::Accounts;
 use nightferry_core::auth::keys;
-use nightferry_core::context::Context;
 use serde::Serialize;
 
 use super::{App, KeyDocument};
@@ -21,10 +21,10 @@ struct Document {
     keys: Vec<KeyDocument>,
 }
 
-pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
-    let rows = keys::list(context).await.map_err(cannot("list the signing keys"))?;
-    let (usable, unusable): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| keys::opens(context, row));
-    let now = context.clock.now();
+pub(super) async fn run(app: &App, accounts: &Accounts) -> Result<Exit, Failure> {
+    let rows = keys::list(&accounts.context).await.map_err(cannot("list the signing keys"))?;
+    let (usable, unusable): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| keys::opens(accounts, row));
+    let now = accounts.context.clock.now();
     let states = usable.iter().map(|row| KeyDocument::of(row, keys::state(&usable, row, now)));
     let document = Document {
         keys: states.chain(unusable.iter().map(|row| KeyDocument::of(row, "unusable"))).collect(),

@@ -23,12 +23,12 @@ pub enum KeysCommand {
 
 pub(super) async fn run(app: &App, command: KeysCommand) -> Result<Exit, Failure> {
     let session = app.session()?;
-    let context = &session.context;
+    let accounts = &session.services.accounts;
     let result = match command {
-        KeysCommand::List => list::run(app, context).await,
-        KeysCommand::Rotate(args) => rotate::run(app, context, &args).await,
+        KeysCommand::List => list::run(app, accounts).await,
+        KeysCommand::Rotate(args) => rotate::run(app, accounts, &args).await,
     };
-    diagnosed(context, result).await
+    diagnosed(&accounts.context, result).await
 }
 
 /// A key, without what is secret of it.

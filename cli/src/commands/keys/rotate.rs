@@ -1,8 +1,8 @@
 //! `nightferry keys rotate`: a new signing key takes over, after it was published or at once.
 
 use clap::Args;
+use nightferry_core::auth::Accounts;
 use nightferry_core::auth::keys::{self, Takeover};
-use nightferry_core::context::Context;
 use serde::Serialize;
 
 use super::{App, KeyDocument};
@@ -33,9 +33,9 @@ struct Document {
     key: KeyDocument,
 }
 
-pub(super) async fn run(app: &App, context: &Context, args: &RotateArgs) -> Result<Exit, Failure> {
+pub(super) async fn run(app: &App, accounts: &Accounts, args: &RotateArgs) -> Result<Exit, Failure> {
     let takeover = if args.at_once { Takeover::AtOnce } else { Takeover::Published };
-    let row = keys::rotate(context, takeover, &origin()).await.map_err(cannot("make a new signing key"))?;
+    let row = keys::rotate(accounts, takeover, &origin()).await.map_err(cannot("make a new signing key"))?;
     let state = if args.at_once { "signs" } else { "published" };
     let document = Document { key: KeyDocument::of(&row, state) };
     app.output.result(&document, |look| {

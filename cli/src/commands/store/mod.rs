@@ -32,7 +32,7 @@ pub enum StoreCommand {
 
 pub(super) async fn run(app: &App, command: StoreCommand) -> Result<Exit, Failure> {
     let session = app.session()?;
-    let context = &session.context;
+    let context = &session.services.context;
     let done = match command {
         StoreCommand::List => list::run(app, context).await,
         StoreCommand::Check(args) => return check::run(app, context, &args).await,

@@ -40,7 +40,7 @@ pub enum SyncCommand {
 
 pub(super) async fn run(app: &App, command: SyncCommand) -> Result<Exit, Failure> {
     let session = app.session()?;
-    let context = &session.context;
+    let context = &session.services.context;
     let result = match command {
         SyncCommand::Run(args) => run::run(app, context, args).await,
         SyncCommand::Plan(args) => plan::run(app, context, args).await,

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use nightferry_core::catalog::{self, Report};
 use nightferry_core::context::Context;
 use nightferry_core::db::replicas::{self, StateCount};
 use nightferry_core::db::unsigned;
 use nightferry_core::db::workers::{self, Worker};
 use nightferry_core::error::Result as CoreResult;
-use nightferry_core::tiering::catalog::{self, Report};
 use nightferry_core::tiering::forecast::{self, Forecast};
 use nightferry_core::tiering::run::{self, RunView};
 use nightferry_core::tiering::schedule;

@@ -26,7 +26,7 @@ pub enum TokenCommand {
 
 pub(super) async fn run(app: &App, command: TokenCommand) -> Result<Exit, Failure> {
     let session = app.session()?;
-    let context = &session.context;
+    let context = &session.services.context;
     let result = match command {
         TokenCommand::Create(args) => create::run(app, context, args).await,
         TokenCommand::List(args) => list::run(app, context, &args).await,

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use nightferry_core::auth::Accounts;
 use nightferry_core::auth::account::{self, NewAccount};
-use nightferry_core::context::Context;
 use nightferry_core::db::enums::UserRole;
 use nightferry_core::db::users::User;
 use nightferry_core::error::Error;
@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use super::UpArgs;
 use crate::commands::{App, origin};
 use crate::errors::{Failure, cannot};
-use crate::up::DataDir;
+use nightferry_devservers::DataDir;
 
 const PASSWORD_FILE: &str = "admin.password";
 
@@ -30,18 +30,18 @@ pub(super) struct Admin {
 /// Finds or makes the account. One that exists keeps its role and its password.
 pub(super) async fn ensure(
     app: &App,
-    context: &Context,
+    accounts: &Accounts,
     data: &DataDir,
     args: &UpArgs,
 ) -> Result<Admin, Failure> {
-    match account::by_email(context, &args.admin_email).await {
-        Ok(user) => existing(app, context, data, args, user).await,
-        Err(Error::NotFound(_)) => make(context, data, args).await,
+    match account::by_email(&accounts.context, &args.admin_email).await {
+        Ok(user) => existing(app, accounts, data, args, user).await,
+        Err(Error::NotFound(_)) => make(accounts, data, args).await,
         Err(error) => Err(cannot("look for the administrator's account")(error)),
     }
 }
 
-async fn make(context: &Context, data: &DataDir, args: &UpArgs) -> Result<Admin, Failure> {
+async fn make(accounts: &Accounts, data: &DataDir, args: &UpArgs) -> Result<Admin, Failure> {
     let made_up = match &args.admin_password {
         Some(_) => None,
         None => Some(data.secret(PASSWORD_FILE)?),
@@ -53,7 +53,7 @@ async fn make(context: &Context, data: &DataDir, args: &UpArgs) -> Result<Admin,
         name: None,
         role: UserRole::Admin,
     };
-    let user = account::create(context, new, None, &origin())
+    let user = account::create(accounts, new, None, &origin())
         .await
         .map_err(cannot("make the administrator's account (--admin-email, --admin-password)"))?;
     let password_file = made_up.is_some().then(|| data.root().join(PASSWORD_FILE));
@@ -62,7 +62,7 @@ async fn make(context: &Context, data: &DataDir, args: &UpArgs) -> Result<Admin,
 
 async fn existing(
     app: &App,
-    context: &Context,
+    accounts: &Accounts,
     data: &DataDir,
     args: &UpArgs,
     user: User,
@@ -73,7 +73,7 @@ async fn existing(
             .warning(&format!("{} is not an administrator, which is left alone: {command}", user.email));
     }
     if let Some(given) = &args.admin_password
-        && !is_password(context, given, &user).await?
+        && !is_password(accounts, given, &user).await?
     {
         let email = &user.email;
         app.output.warning(&format!("{email} exists with another password, which is left alone"));
@@ -82,15 +82,15 @@ async fn existing(
     if file.exists() {
         let made_up = data.secret(PASSWORD_FILE)?;
         // It may have been changed since, or be that of another account.
-        if is_password(context, &made_up, &user).await? {
+        if is_password(accounts, &made_up, &user).await? {
             return Ok(Admin { email: user.email, password: Some(made_up), password_file: Some(file) });
         }
     }
     Ok(Admin { email: user.email, password: None, password_file: None })
 }
 
-async fn is_password(context: &Context, password: &str, user: &User) -> Result<bool, Failure> {
-    context
+async fn is_password(accounts: &Accounts, password: &str, user: &User) -> Result<bool, Failure> {
+    accounts
         .passwords
         .verify("here", SecretString::from(password), Some(user.password_hash.clone()))
         .await

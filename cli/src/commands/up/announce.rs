@@ -13,7 +13,7 @@ use crate::errors::Failure;
 use crate::format::table::pairs;
 use crate::output::shell_word;
 use crate::settings::DEFAULT_DATA_DIR;
-use crate::up::{DataDir, Parts, S3Server};
+use nightferry_devservers::{DataDir, Parts, S3Server};
 
 /// All that is told.
 pub(super) struct Announcement<'a> {

@@ -15,8 +15,9 @@ use self::announce::Announcement;
 use super::{App, Session, migrate, service};
 use crate::errors::{Exit, Failure, cannot};
 use crate::settings::DEFAULT_DATA_DIR;
-use crate::up::{
-    DataDir, Parts, Quiet, Reporter, S3Software, StderrLines, StopRequests, UpOptions, start_parts,
+use crate::signals::StopRequests;
+use nightferry_devservers::{
+    DataDir, Parts, Quiet, Reporter, S3Software, StderrLines, UpOptions, start_parts,
 };
 
 const EXAMPLES: &str = "\
@@ -108,7 +109,7 @@ pub(super) async fn run(app: &App, args: UpArgs) -> Result<Exit, Failure> {
         Ok(None) => Ok(Exit::Interrupted),
         Err(failure) => Err(failure),
     };
-    let stopped = parts.stop(&mut requests, reporter).await;
+    let stopped = parts.stop(requests.next(), reporter).await;
     let exit = outcome?;
     stopped?;
     app.output.note("Everything is stopped.");
@@ -135,16 +136,16 @@ async fn prepare(
     let (config, config_file) = settings::settle(app, args, data, parts)?;
     let role = if args.no_worker { Role::Api } else { Role::ApiAndWorker };
     let session = Session::new(config, role)?;
-    let context = &session.context;
+    let context = &session.services.context;
     migrate::apply(context).await?;
     for store in context.stores.all() {
         store.ensure_bucket().await.map_err(|error| {
             cannot(format!("make the bucket of the store {}", store.name()))(error.into())
         })?;
     }
-    let admin = admin::ensure(app, context, data, args).await?;
-    let server =
-        nightferry_api::bind(context.clone()).map_err(|error| service::cannot_listen(&error, "up"))?;
+    let admin = admin::ensure(app, &session.services.accounts, data, args).await?;
+    let server = nightferry_api::bind(session.services.clone())
+        .map_err(|error| service::cannot_listen(&error, "up"))?;
     Announcement { context, data, parts, admin: &admin, config_file: &config_file, args }.print(app)?;
     Ok((session, server))
 }

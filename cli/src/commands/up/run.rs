@@ -6,7 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::{App, Session, service};
 use crate::errors::{Exit, Failure};
-use crate::up::{Parts, Reporter, StopRequests, Watch};
+use crate::signals::StopRequests;
+use nightferry_devservers::{Parts, Reporter, Watch};
 
 /// What runs in this process.
 pub(super) struct Services {
@@ -34,9 +35,9 @@ pub(super) async fn until_stopped(
     let (api_stop, worker_stop) = (CancellationToken::new(), CancellationToken::new());
     let mut api = std::pin::pin!(run_api(server, api_stop.clone()));
     let mut api_runs = true;
-    let context = session.context.clone();
+    let engine = session.services.engine.clone();
     let stop = worker_stop.clone();
-    let mut worker = with_worker.then(|| tokio::spawn(nightferry_worker::run(context, stop)));
+    let mut worker = with_worker.then(|| tokio::spawn(nightferry_worker::run(engine, stop)));
     let mut watch = Watch::default();
 
     let end = tokio::select! {

@@ -12,7 +12,7 @@ use crate::args::GlobalArgs;
 use crate::commands::App;
 use crate::errors::{Exit, Failure};
 use crate::settings::{UP_CONFIG, env_for_up};
-use crate::up::{DataDir, Parts, S3Server};
+use nightferry_devservers::{DataDir, Parts, S3Server};
 
 const LOCAL_STORE: &str = "minio";
 const CLOUD_STORE: &str = "s3";

@@ -2,8 +2,8 @@
 //! the command line, where others could see it.
 
 use clap::Args;
+use nightferry_core::auth::Accounts;
 use nightferry_core::auth::account::{self, NewAccount};
-use nightferry_core::context::Context;
 use nightferry_core::db::enums::UserRole;
 
 use super::{App, secret, show};
@@ -36,11 +36,11 @@ pub struct CreateArgs {
     password_stdin: bool,
 }
 
-pub(super) async fn run(app: &App, context: &Context, args: CreateArgs) -> Result<Exit, Failure> {
+pub(super) async fn run(app: &App, accounts: &Accounts, args: CreateArgs) -> Result<Exit, Failure> {
     let password = secret::read(&args.email, args.password_stdin, "user create").await?;
     let role = if args.admin { UserRole::Admin } else { UserRole::User };
     let new = NewAccount { email: args.email, password, name: args.name, role };
-    let user = account::create(context, new, None, &origin()).await.map_err(cannot("make the account"))?;
+    let user = account::create(accounts, new, None, &origin()).await.map_err(cannot("make the account"))?;
     let kind = if args.admin { "administrator" } else { "account" };
     show(app, &user, &format!("Made the {kind} {}.", user.email))
 }

@@ -67,9 +67,9 @@ pub struct UserArgs {
 
 pub(super) async fn run(app: &App, command: UserCommand) -> Result<Exit, Failure> {
     let session = app.session()?;
-    let context = &session.context;
+    let (context, accounts) = (&session.services.context, &session.services.accounts);
     let result = match command {
-        UserCommand::Create(args) => create::run(app, context, args).await,
+        UserCommand::Create(args) => create::run(app, accounts, args).await,
         UserCommand::List(args) => list::run(app, context, &args).await,
         UserCommand::Show(args) => show::run(app, context, &args).await,
         UserCommand::Promote(args) => promote::run(app, context, &args, true).await,
@@ -77,7 +77,7 @@ pub(super) async fn run(app: &App, command: UserCommand) -> Result<Exit, Failure
         UserCommand::Disable(args) => disable::run(app, context, &args, true).await,
         UserCommand::Enable(args) => disable::run(app, context, &args, false).await,
         UserCommand::Quota(args) => quota::run(app, context, &args).await,
-        UserCommand::ResetPassword(args) => reset_password::run(app, context, args).await,
+        UserCommand::ResetPassword(args) => reset_password::run(app, accounts, args).await,
         UserCommand::Sessions(args) => sessions::run(app, context, &args).await,
         UserCommand::Revoke(args) => revoke::run(app, context, &args).await,
         UserCommand::Identities(args) => identities::list(app, context, &args).await,

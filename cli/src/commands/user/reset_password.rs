@@ -1,8 +1,8 @@
 //! `nightferry user reset-password`: gives an account a new password.
 
 use clap::Args;
+use nightferry_core::auth::Accounts;
 use nightferry_core::auth::account;
-use nightferry_core::context::Context;
 
 use super::{App, find, secret, show};
 use crate::commands::origin;
@@ -27,9 +27,11 @@ pub struct ResetPasswordArgs {
     password_stdin: bool,
 }
 
-pub(super) async fn run(app: &App, context: &Context, args: ResetPasswordArgs) -> Result<Exit, Failure> {
-    let user = find(context, &args.email).await?;
+pub(super) async fn run(app: &App, accounts: &Accounts, args: ResetPasswordArgs) -> Result<Exit, Failure> {
+    let user = find(&accounts.context, &args.email).await?;
     let password = secret::read(&user.email, args.password_stdin, "user reset-password").await?;
-    account::set_password(context, user.id, password, &origin()).await.map_err(cannot("set the password"))?;
+    account::set_password(accounts, user.id, password, &origin())
+        .await
+        .map_err(cannot("set the password"))?;
     show(app, &user, &format!("{} has a new password, and its sessions end.", user.email))
 }

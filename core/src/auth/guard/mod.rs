@@ -13,6 +13,7 @@ pub use self::notes::FailureNotes;
 use self::notes::write_down;
 pub(super) use self::notes::{Reason, turned_away};
 use super::network;
+use crate::auth::Accounts;
 use crate::config::LimitsConfig;
 use crate::context::Context;
 use crate::db::audit::Origin;
@@ -95,15 +96,16 @@ fn refused(until: DateTime<Utc>, now: DateTime<Utc>) -> Error {
 /// by others at the same time, to wait. That it happened is written down beside that, as far as that is bounded, and
 /// without the caller waiting for it: otherwise the time would tell whether it was.
 pub(super) async fn failed(
-    context: &Context,
+    accounts: &Accounts,
     attempt: &Attempt,
     account: Option<UserId>,
     reason: Reason,
     origin: &Origin,
     now: DateTime<Utc>,
 ) -> Result<Error> {
+    let context = &accounts.context;
     let limits = &context.config.limits;
-    let note = context.failure_notes.take(account.is_some());
+    let note = accounts.failure_notes.take(account.is_some());
     let mut conn = context.db.conn().await?;
     let (told, blocked) = conn
         .transaction(async move |conn| {

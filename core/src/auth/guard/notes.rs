@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
+use crate::auth::Accounts;
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::error::Error;
@@ -82,14 +83,15 @@ impl FailureNotes {
 
 /// Notes that somebody who came by a provider elsewhere was not let in.
 pub(in crate::auth) fn turned_away(
-    context: &Context,
+    accounts: &Accounts,
     account: Option<UserId>,
     reason: Reason,
     provider: &str,
     origin: &Origin,
 ) {
+    let context = &accounts.context;
     metrics::counter!("nightferry_logins_total", "outcome" => "failed").increment(1);
-    let Some(unwritten) = context.failure_notes.take(account.is_some()) else { return };
+    let Some(unwritten) = accounts.failure_notes.take(account.is_some()) else { return };
     let reason = reason.as_str();
     let detail = serde_json::json!({ "reason": reason, "provider": provider, "unwritten_before": unwritten });
     write_down(context, account, origin, vec![("session.login_failed", detail)]);

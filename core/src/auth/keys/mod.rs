@@ -10,6 +10,7 @@ use diesel_async::{AsyncConnection as _, AsyncPgConnection};
 pub use self::key::SigningKey;
 pub use self::set::{KeySet, SigningKeys};
 
+use super::Accounts;
 use crate::config::SigningAlgorithm;
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
@@ -32,16 +33,17 @@ pub enum Takeover {
 ///
 /// # Errors
 /// Whatever the database meets.
-pub async fn rotate(context: &Context, takeover: Takeover, origin: &Origin) -> Result<SigningKeyRow> {
+pub async fn rotate(accounts: &Accounts, takeover: Takeover, origin: &Origin) -> Result<SigningKeyRow> {
+    let context = &accounts.context;
     let auth = &context.config.auth;
     let now = context.clock.now();
     let signs_from = match takeover {
         Takeover::Published => now + lead(context),
         Takeover::AtOnce => now,
     };
-    let row = SigningKey::generate(auth.algorithm, now, signs_from, context.tokens.keys().sealer()).await?;
+    let row = SigningKey::generate(auth.algorithm, now, signs_from, accounts.tokens.keys().sealer()).await?;
     let old_until = match takeover {
-        Takeover::Published => signs_from + context.tokens.lifetime() + SKEW,
+        Takeover::Published => signs_from + accounts.tokens.lifetime() + SKEW,
         Takeover::AtOnce => now,
     };
     let mut conn = context.db.conn().await?;
@@ -52,7 +54,7 @@ pub async fn rotate(context: &Context, takeover: Takeover, origin: &Origin) -> R
             Ok(row)
         })
         .await?;
-    context.tokens.keys().forget();
+    accounts.tokens.keys().forget();
     Ok(row)
 }
 
@@ -86,16 +88,17 @@ async fn insert(
 ///
 /// # Errors
 /// Whatever the database meets.
-pub async fn prepare(context: &Context) -> Result<()> {
+pub async fn prepare(accounts: &Accounts) -> Result<()> {
+    let context = &accounts.context;
     let now = context.clock.now();
-    let keys = context.tokens.keys().current(&context.db, now).await?;
+    let keys = accounts.tokens.keys().current(&context.db, now).await?;
     let wanted = context.config.auth.algorithm;
     if keys.live(now).any(|key| key.algorithm() == wanted && key.verifies_until().is_none()) {
         return Ok(());
     }
     let signs_from = now + lead(context);
-    let old_until = signs_from + context.tokens.lifetime() + SKEW;
-    let row = SigningKey::generate(wanted, now, signs_from, context.tokens.keys().sealer()).await?;
+    let old_until = signs_from + accounts.tokens.lifetime() + SKEW;
+    let row = SigningKey::generate(wanted, now, signs_from, accounts.tokens.keys().sealer()).await?;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| -> Result<()> {
         signing_keys::lock(conn).await?;
@@ -109,7 +112,7 @@ pub async fn prepare(context: &Context) -> Result<()> {
         Ok(())
     })
     .await?;
-    context.tokens.keys().forget();
+    accounts.tokens.keys().forget();
     Ok(())
 }
 
@@ -123,8 +126,8 @@ pub async fn list(context: &Context) -> Result<Vec<SigningKeyRow>> {
 }
 
 /// Whether this process can open a key: not when it was made with another `auth.secret_key`.
-pub fn opens(context: &Context, row: &SigningKeyRow) -> bool {
-    SigningKey::open(row.clone(), context.tokens.keys().sealer()).is_some()
+pub fn opens(accounts: &Accounts, row: &SigningKeyRow) -> bool {
+    SigningKey::open(row.clone(), accounts.tokens.keys().sealer()).is_some()
 }
 
 /// What a key does at `now`, of those in `rows`, which are in the order in which they sign.
@@ -143,9 +146,10 @@ pub fn state(rows: &[SigningKeyRow], row: &SigningKeyRow, now: DateTime<Utc>) ->
 ///
 /// # Errors
 /// Whatever the database meets.
-pub async fn public(context: &Context) -> Result<jsonwebtoken::jwk::JwkSet> {
+pub async fn public(accounts: &Accounts) -> Result<jsonwebtoken::jwk::JwkSet> {
+    let context = &accounts.context;
     let now = context.clock.now();
-    let keys = context.tokens.keys().current(&context.db, now).await?;
+    let keys = accounts.tokens.keys().current(&context.db, now).await?;
     Ok(jsonwebtoken::jwk::JwkSet { keys: keys.live(now).filter_map(|key| key.public().cloned()).collect() })
 }
 

@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::attempt;
 use super::provider::Metadata;
+use crate::auth::Accounts;
 use crate::config::OidcConfig;
-use crate::context::Context;
 use crate::error::{Error, Result};
 
 /// How far the provider's clock may be from ours.
@@ -67,17 +67,18 @@ impl Claims {
 
 /// Checks signature, issuer, audience, times and nonce.
 pub(super) async fn check(
-    context: &Context,
+    accounts: &Accounts,
     name: &str,
     config: &OidcConfig,
     metadata: &Metadata,
     token: &str,
     nonce: &str,
 ) -> Result<Claims> {
+    let context = &accounts.context;
     let claims = match verify(metadata, token) {
         Err(Wrong::UnknownKey) => {
             // The provider may have changed its keys since they were read.
-            let again = context.oidc.metadata(name, config, true).await?;
+            let again = accounts.oidc.metadata(name, config, true).await?;
             verify(&again, token)
         }
         verified => verified,

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use diesel_async::{AsyncConnection as _, AsyncPgConnection};
 use serde_json::json;
 
+use super::super::Accounts;
 use super::super::guard::{self, Reason};
 use super::super::session::{self, Session};
 use super::super::{account, network, session_list, token};
@@ -21,13 +22,14 @@ use crate::ids::UserId;
 
 /// Starts a session of the account of this person.
 pub(super) async fn sign_in(
-    context: &Context,
+    accounts: &Accounts,
     provider: &str,
     config: &OidcConfig,
     claims: &Claims,
     origin: &Origin,
 ) -> Result<Session> {
-    let signer = context.tokens.signer(&context.db, context.clock.now()).await?;
+    let context = &accounts.context;
+    let signer = accounts.tokens.signer(&context.db, context.clock.now()).await?;
     let known = {
         let mut conn = context.db.conn().await?;
         identities::find(&mut conn, &claims.iss, &claims.sub).await?.is_some()
@@ -37,7 +39,7 @@ pub(super) async fn sign_in(
         None
     } else {
         let network = network::name_of(&origin.ip);
-        Some(context.passwords.hash(&network, token::new_refresh_token()?).await?)
+        Some(accounts.passwords.hash(&network, token::new_refresh_token()?).await?)
     };
     let mut conn = context.db.conn().await?;
     // A refusal is a value in here: it is made before anything is written.
@@ -61,11 +63,11 @@ pub(super) async fn sign_in(
                 }
             };
             let detail = json!({ "provider": provider });
-            session::start(context, conn, &signer, user, detail, origin).await.map(Ok)
+            session::start(accounts, conn, &signer, user, detail, origin).await.map(Ok)
         })
         .await?;
     outcome.map_err(|refusal| {
-        guard::turned_away(context, refusal.account, refusal.reason, provider, origin);
+        guard::turned_away(accounts, refusal.account, refusal.reason, provider, origin);
         Error::SignInRefused(refusal.said)
     })
 }

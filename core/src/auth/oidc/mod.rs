@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::attempt::Attempt;
 pub use self::provider::Providers;
+use super::Accounts;
 use super::guard::{self, Reason};
 use super::session::Session;
 use crate::config::OidcConfig;
@@ -64,14 +65,15 @@ pub struct Answer {
 /// [`Error::NotFound`] when there is no such provider, [`Error::Validation`] when `return_to` leads elsewhere,
 /// [`Error::Provider`] when the provider cannot be asked.
 pub async fn start(
-    context: &Context,
+    accounts: &Accounts,
     name: &str,
     return_to: Option<&str>,
     redirect_uri: &str,
 ) -> Result<Started> {
+    let context = &accounts.context;
     let config = config(context, name)?;
     let return_to = allowed(context, return_to.unwrap_or("/"))?;
-    let metadata = context.oidc.metadata(name, config, false).await?;
+    let metadata = accounts.oidc.metadata(name, config, false).await?;
     let attempt = Attempt::new(name, return_to, context.clock.now() + ATTEMPT_LIFE)?;
     let challenge = attempt::encode(&Sha256::digest(attempt.verifier.as_bytes()));
     let mut address = metadata.authorization_endpoint.clone();
@@ -85,7 +87,7 @@ pub async fn start(
         .append_pair("nonce", &attempt.nonce)
         .append_pair("code_challenge", &challenge)
         .append_pair("code_challenge_method", "S256");
-    Ok(Started { address, attempt: context.oidc.seal(&attempt)? })
+    Ok(Started { address, attempt: accounts.oidc.seal(&attempt)? })
 }
 
 /// Ends a sign-in: exchanges the code, checks who it is, and starts a session of their account.
@@ -93,23 +95,24 @@ pub async fn start(
 /// # Errors
 /// [`Error::SignInRefused`] with the reason, [`Error::Provider`] when the provider cannot be asked.
 pub async fn finish(
-    context: &Context,
+    accounts: &Accounts,
     name: &str,
     attempt: Option<&str>,
     answer: &Answer,
     redirect_uri: &str,
     origin: &Origin,
 ) -> Result<Finished> {
+    let context = &accounts.context;
     const UNKNOWN: Error =
         Error::SignInRefused("This sign-in was not begun in this browser, or too long ago. Begin again.");
     let config = config(context, name)?;
     let now = context.clock.now();
-    let attempt = attempt.and_then(|sealed| context.oidc.open(name, sealed)).ok_or(UNKNOWN)?;
+    let attempt = attempt.and_then(|sealed| accounts.oidc.open(name, sealed)).ok_or(UNKNOWN)?;
     let state = answer.state.as_deref().unwrap_or_default();
     if !attempt::same(state, &attempt.state) || attempt.expires_at <= now {
         return Err(UNKNOWN);
     }
-    let metadata = context.oidc.metadata(name, config, false).await?;
+    let metadata = accounts.oidc.metadata(name, config, false).await?;
     if answer.issuer.as_ref().is_some_and(|issuer| *issuer != metadata.issuer) {
         return Err(Error::SignInRefused("The answer is not from the provider that was asked."));
     }
@@ -118,13 +121,13 @@ pub async fn finish(
         return Err(Error::SignInRefused("The provider did not sign you in."));
     }
     let code = answer.code.as_deref().ok_or(Error::SignInRefused("The provider's answer has no code."))?;
-    let token = context.oidc.exchange(config, &metadata, code, &attempt.verifier, redirect_uri).await?;
-    let checked = id_token::check(context, name, config, &metadata, &token, &attempt.nonce).await;
+    let token = accounts.oidc.exchange(config, &metadata, code, &attempt.verifier, redirect_uri).await?;
+    let checked = id_token::check(accounts, name, config, &metadata, &token, &attempt.nonce).await;
     if let Err(Error::SignInRefused(_)) = &checked {
-        guard::turned_away(context, None, Reason::BadIdToken, name, origin);
+        guard::turned_away(accounts, None, Reason::BadIdToken, name, origin);
     }
     let claims = checked?;
-    let session = link::sign_in(context, name, config, &claims, origin).await?;
+    let session = link::sign_in(accounts, name, config, &claims, origin).await?;
     Ok(Finished { session, return_to: attempt.return_to })
 }
 

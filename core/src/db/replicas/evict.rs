@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::db::enums::ReplicaState;
@@ -160,10 +160,10 @@ struct Claimed {
 /// What a look at a claimed eviction says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Eviction {
-    /// The copy may be deleted now.
+    /// The copy may be deleted if one of those in these other stores is seen to be whole.
     Allowed {
-        /// The store to which it has moved, if it goes for that.
-        moved_to: Option<String>,
+        /// Stores with a verified copy that permits the deletion.
+        others: Vec<String>,
     },
     /// It must stay: its file was pinned, or no other store has a verified replica any more.
     Forbidden,
@@ -182,12 +182,11 @@ pub async fn check_eviction(
     object: ObjectId,
 ) -> Result<Eviction> {
     let sql = format!(
-        "SELECT CASE WHEN r.moves_to IS NOT NULL THEN EXISTS (SELECT 1 FROM replicas s \
-                 WHERE s.object_id = r.object_id AND s.store = r.moves_to AND s.state = 'present' AND {READABLE}) \
-             ELSE ({NOT_PINNED} AND EXISTS (SELECT 1 FROM replicas c \
-                 WHERE c.object_id = r.object_id AND c.store <> r.store AND c.state = 'present')) \
-             OR EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = r.object_id AND s.store <> r.store \
-                 AND s.store = ANY($4) AND s.state = 'present' AND {READABLE}) END AS allowed, r.moves_to AS moved_to \
+        "SELECT ARRAY(SELECT s.store FROM replicas s \
+                 WHERE s.object_id = r.object_id AND s.store <> r.store AND s.state = 'present' \
+                   AND CASE WHEN r.moves_to IS NOT NULL THEN s.store = r.moves_to AND {READABLE} \
+                       ELSE {NOT_PINNED} OR (s.store = ANY($4) AND {READABLE}) END \
+                 ORDER BY s.store) AS others \
          FROM replicas r WHERE r.object_id = $1 AND r.store = $2 AND r.state = 'evicting' AND r.lease_token = $3"
     );
     let row: Option<Checked> = diesel::sql_query(sql)
@@ -200,17 +199,15 @@ pub async fn check_eviction(
         .optional()?;
     Ok(match row {
         None => Eviction::NotOurs,
-        Some(Checked { allowed: true, moved_to }) => Eviction::Allowed { moved_to },
-        Some(Checked { allowed: false, .. }) => Eviction::Forbidden,
+        Some(Checked { others }) if others.is_empty() => Eviction::Forbidden,
+        Some(Checked { others }) => Eviction::Allowed { others },
     })
 }
 
 #[derive(QueryableByName)]
 struct Checked {
-    #[diesel(sql_type = Bool)]
-    allowed: bool,
-    #[diesel(sql_type = Nullable<Text>)]
-    moved_to: Option<String>,
+    #[diesel(sql_type = Array<Text>)]
+    others: Vec<String>,
 }
 
 /// Ends an eviction without freeing: the copy is `present` again. Where it `is_there`, proved by now, a file whose home

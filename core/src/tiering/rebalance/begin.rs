@@ -24,7 +24,7 @@ impl Pass<'_> {
             return Ok(());
         }
         let well: Vec<&str> =
-            self.lasting.iter().copied().filter(|name| self.context.health.is_well(name)).collect();
+            self.lasting.iter().copied().filter(|name| self.context.stores.health().is_well(name)).collect();
         let mut loads = self.loads(&well).await?;
         let tolerance = u8::try_from(rebalance.tolerance).unwrap_or(super::TOLERANCE);
         for route in routes {

@@ -146,7 +146,7 @@ impl<'p> Pass<'p> {
     }
 
     pub(super) fn are_well(&mut self, stores: &[&str]) -> bool {
-        let unwell = stores.iter().filter(|name| !self.context.health.is_well(name));
+        let unwell = stores.iter().filter(|name| !self.context.stores.health().is_well(name));
         let unwell: Vec<String> = unwell.map(|name| (*name).to_owned()).collect();
         let all_well = unwell.is_empty();
         self.found.unwell.extend(unwell);

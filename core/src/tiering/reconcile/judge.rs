@@ -2,16 +2,17 @@
 //! before and after the store was asked: whatever moves an object changes its row first.
 
 use crate::db::enums::{ObjectState, ReplicaState};
-use crate::db::replicas::{self, Facts, Known};
-use crate::db::unsigned;
+use crate::db::replicas::{self, Facts, Known, Spare};
+use crate::db::{signed, unsigned};
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId};
+use crate::object::verify::QUICK_RETRY;
 use crate::retry;
 use crate::step::{self, Step};
 use crate::store::{ListedObject, ObjectHead, ObjectKey, SNAPSHOT_PREFIX, StoreError, StoreRole};
+use crate::tiering::evict::Freeing;
 use crate::tiering::patience::patiently;
 use crate::tiering::repair;
-use crate::tiering::verify::QUICK_RETRY;
 
 use super::Reconciler;
 use super::report::{Event, Finding, Kind, Outcome};
@@ -43,7 +44,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         let outcome = match (self.options.apply, &facts) {
             (false, _) => Outcome::Reported,
             (true, None) => self.delete_unknown(&key).await?,
-            (true, Some(facts)) => self.delete_surplus(facts.object_id, &key).await?,
+            (true, Some(facts)) => self.delete_surplus(facts.object_id, &key, head.size).await?,
         };
         let object_id = facts.map(|facts| facts.object_id);
         self.found(&Finding {
@@ -137,9 +138,10 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         })
     }
 
-    /// The object is known and should be elsewhere: marked first, so that nobody copies it here meanwhile. Should the
-    /// delete fail, the mark's lease runs out, and the next eviction finishes it.
-    async fn delete_surplus(&self, object: ObjectId, key: &ObjectKey) -> Result<Outcome> {
+    /// The object is known and should be elsewhere: marked first, so that nobody copies it here meanwhile, and deleted only
+    /// when another copy is seen whole. Otherwise it is proved, and kept with a row of its own. Should that not be possible
+    /// now, the mark's lease runs out, and the next eviction finishes it.
+    async fn delete_surplus(&self, object: ObjectId, key: &ObjectKey, bytes: u64) -> Result<Outcome> {
         let (token, store) = (LeaseToken::new(), self.store.name().as_str());
         let marked = {
             let mut conn = self.context.db.conn().await?;
@@ -150,24 +152,28 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             let why = "no other verified copy exists, so this one is not deleted";
             return Ok(Outcome::Kept(why.to_owned()));
         }
-        // Nothing may be deleted once the lease is over: by then the object may be wanted here again.
-        let deleted = tokio::time::timeout(self.context.config.tiering.lease / 2, async {
-            step::reached(Step::SurplusMarked, key.as_str()).await;
-            self.delete(key).await
-        });
-        match deleted.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Ok(Outcome::Kept(format!("{error}; it is tried again"))),
-            Err(_) => return Ok(Outcome::Kept("deleting it took too long; it is tried again".to_owned())),
-        }
-        step::reached(Step::SurplusDeleted, key.as_str()).await;
-        let homes = self.context.stores.names_with(StoreRole::Cloud);
-        patiently(async || {
-            let mut conn = self.context.db.conn().await?;
-            replicas::finish_evictions(&mut conn, store, &homes, token, &[object]).await
+        step::reached(Step::SurplusMarked, key.as_str()).await;
+        let copy = Spare {
+            object_id: object,
+            key: key.as_str().to_owned(),
+            size: signed(bytes),
+            at: self.context.clock.now(),
+        };
+        let freeing = Freeing {
+            context: self.context,
+            store: self.store,
+            moving_to: Vec::new(),
+            worker: self.worker,
+            stop: self.stop,
+        };
+        let done = freeing.free(token, vec![copy], false).await?;
+        Ok(if done.freed == 1 {
+            Outcome::Applied
+        } else if done.left > 0 {
+            Outcome::Kept("it could not be deleted now; it is tried again".to_owned())
+        } else {
+            Outcome::Kept("no other copy was seen to be whole, so this one stays".to_owned())
         })
-        .await?;
-        Ok(Outcome::Applied)
     }
 
     async fn delete(&self, key: &ObjectKey) -> std::result::Result<(), StoreError> {

@@ -19,14 +19,14 @@ use crate::db::replicas::{self, ToRead};
 use crate::db::{restores, unsigned};
 use crate::encryption::{Seal, sealed_size};
 use crate::error::{Error, Result};
+use crate::object::crypto::{self, ObjectRef};
+use crate::object::verify::{self, Held};
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreError, StoreRole, Verdict};
-use crate::vault::{self, Wanted};
 
 use self::pace::Pace;
 use self::queue::Queue;
 use super::patience::patiently;
-use super::verify::{self, Held};
 use super::{pass, repair};
 
 pub use report::{Ended, Event, Finding, Kind, Summary, Tally};
@@ -196,7 +196,7 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
         let read = AtomicU64::new(0);
         let found = Mutex::new(None);
         let (stop, pace, seal) = (self.stop, &self.pace, item.seal());
-        let wanted = Wanted { key, size: right.0, seal: seal.as_ref() };
+        let wanted = ObjectRef { key, size: right.0, seal: seal.as_ref() };
         let outcome = tokio::select! {
             biased;
             () = stop.cancelled() => None,
@@ -298,7 +298,7 @@ where
 /// Size in bytes and SHA-256 of what a store gives out, read at a pace. Notes how it is encrypted.
 async fn hash(
     store: &Store,
-    wanted: Wanted<'_>,
+    wanted: ObjectRef<'_>,
     pace: &Pace,
     read: &AtomicU64,
     found: &Mutex<Option<Seal>>,
@@ -307,7 +307,7 @@ async fn hash(
         read.fetch_add(bytes, Ordering::Relaxed);
         pace.spend(bytes)
     };
-    let hashed = vault::hash(store, wanted, passed).await?;
+    let hashed = crypto::hash(store, wanted, passed).await?;
     *found.lock().unwrap_or_else(PoisonError::into_inner) = hashed.seal;
     Ok((hashed.size, hashed.sha256))
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use nightferry_core::catalog::{CatalogError, Source, verify};
 use nightferry_core::store::SNAPSHOT_PREFIX;
-use nightferry_core::tiering::catalog::{CatalogError, Source, verify};
 use nightferry_tests::harness::database::texts;
 use nightferry_tests::harness::fault_proxy::{Hold, Match};
 use nightferry_tests::harness::{World, assert_invariants, eventually, pattern};
@@ -13,8 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{cross, dump, export, rebuild_from};
 
 async fn world() -> World {
-    // What a killed process held is taken over soon.
-    let world = World::with("tiering.lease", "1500ms").set("tiering.heartbeat", "300ms").build().await;
+    let world = World::new().await;
     let user = world.user().await;
     for seed in 0..3 {
         world.upload(user, &format!("file {seed}"), pattern(seed, 1000)).await;
@@ -35,7 +34,8 @@ async fn a_process_killed_while_it_writes_a_snapshot_leaves_none_or_a_whole_one_
 
     process.kill();
     gate.open();
-    let snapshot = eventually("its lease runs out", || async { export(&world.context).await.ok() }).await;
+    world.expire_leases().await;
+    let snapshot = export(&world.context).await.unwrap();
 
     let listed = world.direct.cloud().unwrap().list(SNAPSHOT_PREFIX, None, 10).await.unwrap().objects;
     assert!(listed.iter().any(|object| object.key == snapshot.key));
@@ -91,7 +91,7 @@ async fn one_that_is_asked_to_stop_leaves_nothing_behind() {
     let mut world = world().await;
     let stop = CancellationToken::new();
     let gate = world.cloud.gate(Match::method(Method::PUT).key_contains(SNAPSHOT_PREFIX), Hold::Request);
-    let writing = nightferry_core::tiering::catalog::export(&world.context, |_| (), &stop);
+    let writing = nightferry_core::catalog::export(&world.context, |_| (), &stop);
     let stopping = async {
         gate.reached().await;
         stop.cancel();
@@ -107,9 +107,8 @@ async fn one_that_is_asked_to_stop_leaves_nothing_behind() {
     let stop = CancellationToken::new();
     stop.cancel();
     let origin = nightferry_core::db::audit::Origin::default();
-    let options =
-        nightferry_core::tiering::catalog::Options { source: Source::Newest, trial: false, origin: &origin };
-    let stopped = nightferry_core::tiering::catalog::rebuild(&world.context, &options, |_| (), &stop).await;
+    let options = nightferry_core::catalog::Options { source: Source::Newest, trial: false, origin: &origin };
+    let stopped = nightferry_core::catalog::rebuild(&world.services.accounts, &options, |_| (), &stop).await;
     assert!(matches!(stopped, Err(CatalogError::Interrupted)), "{stopped:?}");
     assert!(texts(&world.context.db, "SELECT id FROM users").await.is_empty());
 }

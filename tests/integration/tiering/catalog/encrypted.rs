@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use futures_util::StreamExt as _;
+use nightferry_core::catalog::{self, Event, Options, Rebuilt, Source};
 use nightferry_core::db::audit::Origin;
 use nightferry_core::encryption::Seal;
 use nightferry_core::store::{Body, ObjectKey, PutOptions, Store};
-use nightferry_core::tiering::catalog::{self, Event, Options, Rebuilt, Source};
 use nightferry_tests::harness::database::texts;
 use nightferry_tests::harness::{World, assert_invariants, pattern};
 use tokio_util::sync::CancellationToken;
@@ -70,7 +70,7 @@ async fn rebuild_from_objects(world: &World) -> (Rebuilt, BTreeMap<String, Strin
         }
     };
     let stop = CancellationToken::new();
-    let rebuilt = catalog::rebuild(&world.context, &options, tell, &stop).await.unwrap();
+    let rebuilt = catalog::rebuild(&world.services.accounts, &options, tell, &stop).await.unwrap();
     (rebuilt, strange)
 }
 

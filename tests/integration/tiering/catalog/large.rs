@@ -1,10 +1,10 @@
 //! A catalogue that is much larger than the memory it may take: read page by page, sent part by part.
 
+use nightferry_core::catalog::{CatalogError, Source};
 use nightferry_core::store::SNAPSHOT_PREFIX;
-use nightferry_core::tiering::catalog::{CatalogError, Source};
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Hold, Match};
-use nightferry_tests::harness::{World, eventually, pattern};
+use nightferry_tests::harness::{World, pattern};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -51,7 +51,7 @@ async fn peak_of_export(world: &World, at: Match) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_of_any_size_is_written_and_restored_with_flat_memory() {
-    let build = || World::with("database.statement_timeout", "120s").set("tiering.lease", "1500ms");
+    let build = || World::with("database.statement_timeout", "120s");
     let small = build().build().await;
     small.upload(small.user().await, "one", pattern(1, 10)).await;
     let snapshots = || Match::any().key_contains(SNAPSHOT_PREFIX);
@@ -74,13 +74,9 @@ async fn a_snapshot_of_any_size_is_written_and_restored_with_flat_memory() {
     gate.open();
     let unfinished = async || world.direct.cloud().unwrap().list_multipart_uploads("").await.unwrap().len();
     assert_eq!(unfinished().await, 1);
-    let snapshot = eventually("its lease runs out", || async {
-        match export(&world.context).await {
-            Err(CatalogError::Busy) => None,
-            written => Some(written.unwrap()),
-        }
-    })
-    .await;
+    assert!(matches!(export(&world.context).await, Err(CatalogError::Busy)));
+    world.expire_leases().await;
+    let snapshot = export(&world.context).await.unwrap();
     assert_eq!(unfinished().await, 0);
     assert_eq!(snapshot.rows.values().sum::<u64>(), u64::from(FILES) * 5 + 2 + 4);
 

@@ -12,12 +12,12 @@ mod verify;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use nightferry_core::catalog::{self, CatalogError, Options, Rebuilt, Snapshot, Source};
 use nightferry_core::context::Context;
 use nightferry_core::db::Database;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::RunStatus;
 use nightferry_core::store::{Body, ObjectKey, PutOptions};
-use nightferry_core::tiering::catalog::{self, CatalogError, Options, Rebuilt, Snapshot, Source};
 use nightferry_tests::harness::World;
 use nightferry_tests::harness::database::texts;
 use tokio_util::sync::CancellationToken;

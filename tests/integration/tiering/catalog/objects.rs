@@ -1,9 +1,9 @@
 //! No snapshot, no database: what the objects' own labels bring back.
 
 use nightferry_core::auth::account;
+use nightferry_core::catalog::Source;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::store::{Body, ObjectKey, PutOptions, metadata};
-use nightferry_core::tiering::catalog::Source;
 use nightferry_tests::harness::api::PASSWORD;
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::{World, assert_invariants, pattern};
@@ -73,7 +73,7 @@ async fn everything_comes_back(mut world: World) {
     let login = json!({ "email": email, "password": PASSWORD });
     let refused = api.request(Method::POST, "/api/auth/login").json(&login);
     assert_eq!(nightferry_tests::harness::api::answered(refused).await.0, 401);
-    account::set_password(&world.context, user, PASSWORD.to_owned().into(), &Origin::default())
+    account::set_password(&world.services.accounts, user, PASSWORD.to_owned().into(), &Origin::default())
         .await
         .unwrap();
     account::set_disabled(&world.context, user, false, &Origin::default()).await.unwrap();

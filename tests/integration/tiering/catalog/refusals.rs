@@ -1,9 +1,9 @@
 //! What must not be believed, and what must not be overwritten.
 
 use chrono::TimeDelta;
+use nightferry_core::catalog::{self, CatalogError, Options, Refusal, Source};
 use nightferry_core::db::audit::Origin;
 use nightferry_core::store::ObjectKey;
-use nightferry_core::tiering::catalog::{self, CatalogError, Options, Refusal, Source};
 use nightferry_tests::harness::database::texts;
 use nightferry_tests::harness::{World, pattern};
 use tokio_util::sync::CancellationToken;
@@ -119,8 +119,9 @@ async fn a_trial_says_what_would_come_back_and_changes_nothing() {
     for source in [Source::Newest, Source::Objects] {
         let origin = Origin::default();
         let options = Options { source, trial: true, origin: &origin };
-        let rebuilt =
-            catalog::rebuild(&world.context, &options, |_| (), &CancellationToken::new()).await.unwrap();
+        let rebuilt = catalog::rebuild(&world.services.accounts, &options, |_| (), &CancellationToken::new())
+            .await
+            .unwrap();
         assert!(rebuilt.restored.values().sum::<u64>() + rebuilt.folded.objects > 0, "{rebuilt:?}");
         assert!(is_empty(&world).await);
     }

@@ -1,11 +1,11 @@
 //! There and back: the database is lost, and comes back from a snapshot as it was, with what came to the stores since.
 
+use nightferry_core::catalog::{Source, after_runs, latest_report};
 use nightferry_core::db::runs::RunScope;
 use nightferry_core::file::list::FolderRef;
 use nightferry_core::file::upload::{self, UploadRequest};
 use nightferry_core::ids::{FolderId, UserId};
 use nightferry_core::store::SNAPSHOT_PREFIX;
-use nightferry_core::tiering::catalog::{Source, after_runs, latest_report};
 use nightferry_tests::harness::api::answered;
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::Fault;
@@ -154,7 +154,7 @@ pub(super) async fn upload_to(
     seed: u64,
 ) -> nightferry_core::file::details::FileView {
     let request = UploadRequest { folder: FolderRef::Id(folder), ..request(owner, name) };
-    upload::receive(&world.context, request, &mut pattern(seed, 100)).await.unwrap()
+    upload::receive(&world.services.files, request, &mut pattern(seed, 100)).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

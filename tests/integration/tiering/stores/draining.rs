@@ -135,7 +135,7 @@ async fn the_only_local_store_moves_to_where_the_policy_puts_its_files_and_takes
     let worker = world.start_worker();
 
     drain(&world, "minio").await;
-    let refused = upload::receive(&world.context, request(user, "no"), &mut pattern(3, 10)).await;
+    let refused = upload::receive(&world.services.files, request(user, "no"), &mut pattern(3, 10)).await;
     assert!(matches!(refused, Err(Error::NoLocalStore)), "{refused:?}");
     drained(&world, "minio").await;
 

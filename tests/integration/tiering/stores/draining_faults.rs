@@ -12,10 +12,7 @@ use reqwest::Method;
 use super::{counted, drain, drained, hash, keys, waits_for};
 
 fn two_locals() -> WorldBuilder {
-    WorldBuilder::default()
-        .another_local("nas")
-        .set("tiering.lease", "1500ms")
-        .set("tiering.heartbeat", "300ms")
+    WorldBuilder::default().another_local("nas").set("tiering.heartbeat", "300ms")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,6 +85,7 @@ async fn is_finished_by_the_next_worker(
     gate.reached().await;
     worker.kill();
     gate.open();
+    world.expire_leases().await;
     for (seed, file) in files.iter().enumerate() {
         assert_eq!(hash(&world, file).await, pattern(seed as u64, 5_000).sha256());
     }

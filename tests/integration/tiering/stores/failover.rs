@@ -1,7 +1,7 @@
 //! A store that is down: another one takes its place, and gives it back once it is believed to be well.
 
 use nightferry_core::file::upload;
-use nightferry_core::health;
+use nightferry_core::object::health;
 use nightferry_core::tiering::stores;
 use nightferry_tests::harness::fault_proxy::{Fault, Match};
 use nightferry_tests::harness::world::request;
@@ -20,12 +20,14 @@ async fn uploads_go_to_the_other_local_store_and_come_back_after_enough_answers(
     let user = world.user().await;
     let before = world.upload(user, "before", pattern(1, 5_000)).await;
     world.local.down().await;
-    assert!(world.context.health.is_up("minio"), "nobody has looked");
+    assert!(world.context.stores.health().is_up("minio"), "nobody has looked");
     // Each upload that fails is a look too: after the second one nobody else meets the fault.
     for _ in 0..2 {
-        assert!(upload::receive(&world.context, request(user, "no"), &mut pattern(9, 10)).await.is_err());
+        assert!(
+            upload::receive(&world.services.files, request(user, "no"), &mut pattern(9, 10)).await.is_err()
+        );
     }
-    assert!(!world.context.health.is_up("minio"));
+    assert!(!world.context.stores.health().is_up("minio"));
 
     let meanwhile = world.upload(user, "meanwhile", pattern(2, 5_000)).await;
     assert_eq!(meanwhile.row.storage_location, "nas");
@@ -60,7 +62,7 @@ async fn a_store_that_hiccups_keeps_its_place() {
     let hiccup = world.local.add(Fault::status(503, "ServiceUnavailable").on(Method::GET));
     health::look(&world.context).await;
     hiccup.remove();
-    assert!(world.context.health.is_up("minio"), "two failures, not in a row");
+    assert!(world.context.stores.health().is_up("minio"), "two failures, not in a row");
     assert_eq!(world.upload(user, "a", pattern(1, 10)).await.row.storage_location, "minio");
 }
 

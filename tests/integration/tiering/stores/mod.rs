@@ -67,7 +67,7 @@ async fn waits_for(world: &World, store: &str, words: &str) -> String {
 /// The hash of a file, as a client reads it.
 async fn hash(world: &World, file: &FileView) -> Sha256 {
     let target = download::find(&world.context, file.row.owner_id, file.row.id, None).await.unwrap();
-    let mut body = download::open(&world.context, &target, None).await.unwrap();
+    let mut body = download::open(&world.services.files, &target, None).await.unwrap();
     let mut hasher = Sha256Hasher::new();
     while let Some(chunk) = body.next().await {
         hasher.update(&chunk.unwrap());

@@ -155,7 +155,7 @@ async fn a_copy_goes_only_if_the_one_that_it_moved_to_is_still_there_at_the_last
     assert_eq!(ours.len(), 1);
     let look =
         async |conn: &mut _| replicas::check_eviction(conn, from, &[], token, file.object_id).await.unwrap();
-    assert_eq!(look(&mut conn).await, Eviction::Allowed { moved_to: Some("nas".to_owned()) });
+    assert_eq!(look(&mut conn).await, Eviction::Allowed { others: vec!["nas".to_owned()] });
     replicas::mark_lost(&mut conn, file.object_id, "nas", &["s3"], "gone", None).await.unwrap();
     assert_eq!(look(&mut conn).await, Eviction::Forbidden, "the copy in the cloud is not enough");
     drop(conn);

@@ -14,10 +14,7 @@ use super::{counted, even_out, evened_out, hash, keys, rebalance_waits_for};
 const FILES: u64 = 8;
 
 fn two() -> WorldBuilder {
-    WorldBuilder::default()
-        .another_local("nas")
-        .set("tiering.lease", "1500ms")
-        .set("tiering.heartbeat", "300ms")
+    WorldBuilder::default().another_local("nas").set("tiering.heartbeat", "300ms")
 }
 
 async fn uploaded(world: &World) -> Vec<FileView> {
@@ -94,7 +91,8 @@ async fn while_the_store_that_takes_is_down_it_waits_and_says_why() {
     even_out(&world).await;
     gate.reached().await;
     world.proxy("nas").down().await;
-    eventually("it is seen", || async { (!world.context.health.is_well("nas")).then_some(()) }).await;
+    eventually("it is seen", || async { (!world.context.stores.health().is_well("nas")).then_some(()) })
+        .await;
     gate.open();
 
     rebalance_waits_for(&world, "nas is down").await;
@@ -121,6 +119,7 @@ async fn is_finished_by_the_next_worker(in_the_way: impl Fn(&World) -> Gate) {
     gate.reached().await;
     worker.kill();
     gate.open();
+    world.expire_leases().await;
     assert_readable(&world, &files).await;
 
     let next = world.start_worker();

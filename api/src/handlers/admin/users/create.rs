@@ -25,7 +25,7 @@ pub(crate) async fn create(
 ) -> Result<HttpResponse> {
     let (new, quota) = body.split();
     let actor = Some(admin.user.id);
-    let user = account::create_with_quota(&api.context, new, quota, actor, &origin.0).await?;
+    let user = account::create_with_quota(&api.accounts, new, quota, actor, &origin.0).await?;
     let location = format!("/api/admin/users/{}", user.id);
     Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(Account::from(user)))
 }

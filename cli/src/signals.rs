@@ -1,0 +1,44 @@
+//! Requests to stop from the terminal or the system: Ctrl-C (SIGINT) and SIGTERM.
+
+use std::time::{Duration, Instant};
+
+use nightferry_devservers::UpError;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// One request may arrive more than once: from the terminal and from a wrapper that passes it on.
+const SAME_REQUEST: Duration = Duration::from_millis(300);
+
+/// Receives requests to stop, from the moment it is made.
+#[derive(Debug)]
+pub struct StopRequests {
+    interrupt: Signal,
+    terminate: Signal,
+    last: Option<Instant>,
+}
+
+impl StopRequests {
+    /// Starts listening. From now on these signals no longer end the process by themselves.
+    pub fn listen() -> Result<Self, UpError> {
+        let failed = |source| UpError::Io { act: "listen for", path: "stop signals".into(), source };
+        let listen = |kind| signal(kind).map_err(failed);
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            last: None,
+        })
+    }
+
+    /// Waits for the next request. The first asks for an orderly stop, the second to hurry.
+    pub async fn next(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => {}
+                _ = self.terminate.recv() => {}
+            }
+            if self.last.is_none_or(|last| last.elapsed() > SAME_REQUEST) {
+                self.last = Some(Instant::now());
+                return;
+            }
+        }
+    }
+}

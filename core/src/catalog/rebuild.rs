@@ -1,0 +1,325 @@
+//! Rebuilds the catalogue in an empty database: from the newest snapshot that can be believed and from what came to the
+//! stores since, or from the objects' labels alone. All in one transaction: whatever happens, the database is empty or
+//! whole. The transaction is open while the stores are listed, against the rule: nobody else works with a database that
+//! is being rebuilt, and its locks see to that.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio_util::sync::CancellationToken;
+
+use super::decode::{Item, Reading};
+use super::error::{CatalogError, Refusal};
+use super::format::{Header, Row};
+use super::keys::{Keys, Sealer};
+use super::listing;
+use super::look::{Look, look};
+use super::rebuilt::{Event, Options, Rebuilt, Source};
+use super::store_pages::{Listing, OBJECTS};
+use super::verify::{AT_ONCE, named};
+use crate::auth::Accounts;
+use crate::auth::token::new_refresh_token;
+use crate::context::Context;
+use crate::db::audit;
+use crate::db::catalog::{self, Candidate, FoundObject, Table};
+use crate::db::signed;
+use crate::error::Error;
+use crate::file::name;
+use crate::store::{ObjectKey, StoreRole};
+
+/// Objects that are looked at between two pages of the list of those that have to be.
+const LOOKS: usize = 500;
+
+/// See the module.
+///
+/// # Errors
+/// [`CatalogError`]; the database is as it was.
+pub async fn rebuild(
+    accounts: &Accounts,
+    options: &Options<'_>,
+    mut tell: impl FnMut(Event<'_>) + Send,
+    stop: &CancellationToken,
+) -> Result<Rebuilt, CatalogError> {
+    let context = &accounts.context;
+    let started = Instant::now();
+    let mut rebuilt = Rebuilt::default();
+    let mut conn = context.db.conn().await?;
+    let outcome = {
+        let rebuilt = &mut rebuilt;
+        let work = async {
+            let snapshot = choose(context, &options.source, rebuilt, &mut tell).await?;
+            // No password fits the hash of what nobody knows.
+            let nobody = new_refresh_token()?;
+            let password_hash = accounts.passwords.hash("here", nobody).await?;
+            conn.transaction(async move |conn| {
+                let mut building = Building { context, conn, rebuilt, tell };
+                building.run(snapshot.as_ref(), &password_hash).await?;
+                if options.trial {
+                    return Err(CatalogError::Trial);
+                }
+                building.record(options).await
+            })
+            .await
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Err(CatalogError::Interrupted),
+            outcome = work => outcome,
+        }
+    };
+    match outcome {
+        Ok(()) | Err(CatalogError::Trial) => {
+            rebuilt.took = started.elapsed();
+            Ok(rebuilt)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The snapshot to begin with: one that was read to its end and is as it was signed.
+async fn choose(
+    context: &Context,
+    source: &Source,
+    rebuilt: &mut Rebuilt,
+    tell: &mut (impl FnMut(Event<'_>) + Send),
+) -> Result<Option<ObjectKey>, CatalogError> {
+    let store = context.stores.cloud()?;
+    match source {
+        Source::Objects => return Ok(None),
+        Source::Snapshot(key) => {
+            let key = named(key)?;
+            check(context, &key).await?;
+            return Ok(Some(key));
+        }
+        Source::Newest => {}
+    }
+    let snapshots = listing::list(store).await?;
+    let mut newest = None;
+    for snapshot in &snapshots {
+        match check(context, &snapshot.key).await {
+            Ok(()) => return Ok(Some(snapshot.key.clone())),
+            Err(error @ (CatalogError::Refused { .. } | CatalogError::NoSuchSnapshot(_))) => {
+                let why = error.to_string();
+                tell(Event::Refused { key: snapshot.key.as_str(), why: &why });
+                rebuilt.refused += 1;
+                newest.get_or_insert(why);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(match newest {
+        Some(newest) => CatalogError::NoneValid { count: snapshots.len(), newest },
+        None => CatalogError::NoSnapshot(store.name().to_string()),
+    })
+}
+
+async fn check(context: &Context, key: &ObjectKey) -> Result<(), CatalogError> {
+    let mut reading = Reading::open(&context.config, context.stores.cloud()?, key).await?;
+    loop {
+        if let Item::End(_) = reading.next().await? {
+            return Ok(());
+        }
+    }
+}
+
+/// A rebuilding under way, within its transaction.
+struct Building<'b, T> {
+    context: &'b Context,
+    conn: &'b mut AsyncPgConnection,
+    rebuilt: &'b mut Rebuilt,
+    tell: T,
+}
+
+impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
+    async fn run(&mut self, snapshot: Option<&ObjectKey>, password_hash: &str) -> Result<(), CatalogError> {
+        let filled = catalog::take_over(self.conn).await?;
+        if !filled.is_empty() {
+            let rows: Vec<String> =
+                filled.iter().map(|(table, rows)| format!("{rows} {}", table.as_str())).collect();
+            return Err(CatalogError::NotEmpty(rows.join(", ")));
+        }
+        if let Some(key) = snapshot {
+            self.restore(key).await?;
+        }
+        self.list().await?;
+        let since = self.since();
+        self.look(since).await?;
+        if let Some(since) = since {
+            self.rebuilt.left_out = catalog::left_out(self.conn, since).await?;
+        }
+        self.rebuilt.folded = catalog::fold(self.conn, password_hash, name::numbered).await?;
+        let stores = &self.context.stores;
+        let (locals, cloud) = (stores.names_with(StoreRole::Local), stores.cloud()?.name().as_str());
+        let clouds = stores.names_with(StoreRole::Cloud);
+        self.rebuilt.settled = catalog::settle(self.conn, &locals, cloud, &clouds).await?;
+        catalog::finish(self.conn).await?;
+        Ok(())
+    }
+
+    /// What came before this is in the snapshot, or was deleted before it. An upload has its time from its beginning in
+    /// some stores, and is recorded at its end: so a session's life is allowed for.
+    fn since(&self) -> Option<DateTime<Utc>> {
+        let allowance =
+            TimeDelta::from_std(self.context.config.uploads.session_ttl).unwrap_or(TimeDelta::days(1));
+        Some(self.rebuilt.taken_at? - allowance)
+    }
+
+    async fn restore(&mut self, key: &ObjectKey) -> Result<(), CatalogError> {
+        let refused = |why| CatalogError::Refused { key: key.to_string(), why };
+        let keys = Keys::of(&self.context.config)?;
+        let mut reading = Reading::open(&self.context.config, self.context.stores.cloud()?, key).await?;
+        let Item::Header(header) = reading.next().await? else {
+            return Err(refused(Refusal::Truncated));
+        };
+        let sealer = keys.sealer(header.id)?;
+        let statements = self.statements(&header).await?.map_err(refused)?;
+        self.rebuilt.snapshot = Some(key.to_string());
+        self.rebuilt.taken_at = Some(header.taken_at);
+        loop {
+            match reading.next().await? {
+                Item::Header(_) => return Err(refused(Refusal::Damaged("it has two headers".to_owned()))),
+                Item::Rows(table, rows) => {
+                    let statement = statements.get(&table).map(String::as_str).unwrap_or_default();
+                    let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+                    let rows = array(table, rows, &sealer).map_err(refused)?;
+                    catalog::insert(self.conn, statement, &rows).await?;
+                    *self.rebuilt.restored.entry(table).or_default() += count;
+                    (self.tell)(Event::Restored(&self.rebuilt.restored));
+                }
+                Item::End(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// What inserts the rows of each table; or why that cannot be done.
+    async fn statements(
+        &mut self,
+        header: &Header,
+    ) -> Result<Result<BTreeMap<Table, String>, Refusal>, CatalogError> {
+        let mut statements = BTreeMap::new();
+        for (table, columns) in &header.tables {
+            match catalog::insert_statement(self.conn, *table, columns).await {
+                Ok(statement) => statements.insert(*table, statement),
+                Err(Error::Validation(fields)) => {
+                    let names: Vec<String> =
+                        fields.iter().map(|field| format!("{}.{}", field.field, field.message)).collect();
+                    return Ok(Err(Refusal::NewerSchema(names.join(", "))));
+                }
+                Err(error) => return Err(error.into()),
+            };
+        }
+        Ok(Ok(statements))
+    }
+
+    async fn list(&mut self) -> Result<(), CatalogError> {
+        catalog::make_tables(self.conn).await?;
+        for store in self.context.stores.all() {
+            let name = store.name().as_str();
+            let mut listing = Listing::new(store, OBJECTS);
+            let mut objects = 0;
+            while let Some(page) = listing.page().await? {
+                objects += u64::try_from(page.len()).unwrap_or(u64::MAX);
+                let found: Vec<FoundObject> = page
+                    .into_iter()
+                    .map(|object| FoundObject {
+                        key: object.key,
+                        size: signed(object.size),
+                        modified: object.last_modified,
+                    })
+                    .collect();
+                catalog::note_found(self.conn, name, &found).await?;
+                (self.tell)(Event::Listed { store: name, objects });
+            }
+            self.rebuilt.listed.insert(name.to_owned(), objects);
+        }
+        catalog::index_found(self.conn).await?;
+        Ok(())
+    }
+
+    /// Looks at what is not known, or not known to be where it is.
+    async fn look(&mut self, since: Option<DateTime<Utc>>) -> Result<(), CatalogError> {
+        let mut after: Option<Candidate> = None;
+        loop {
+            let limit = i64::try_from(LOOKS).unwrap_or(i64::MAX);
+            let page = catalog::candidates(self.conn, since, after.as_ref(), limit).await?;
+            let Some(last) = page.last().cloned() else { return Ok(()) };
+            after = Some(last);
+            let context = self.context;
+            let looked: Vec<(Candidate, Look)> = stream::iter(page)
+                .map(|candidate| async move {
+                    let found = look(context, &candidate).await?;
+                    Ok::<_, CatalogError>((candidate, found))
+                })
+                .buffer_unordered(AT_ONCE)
+                .try_collect()
+                .await?;
+            let mut seen = Vec::new();
+            for (candidate, found) in looked {
+                self.rebuilt.looked += 1;
+                match found {
+                    Look::Seen(versions) => seen.extend(versions),
+                    Look::Gone => {}
+                    Look::Strange(why) => {
+                        self.rebuilt.strange += 1;
+                        (self.tell)(Event::Strange {
+                            store: &candidate.store,
+                            key: &candidate.key,
+                            why: &why,
+                        });
+                    }
+                }
+            }
+            catalog::note_seen(self.conn, &seen).await?;
+            (self.tell)(Event::Looked(self.rebuilt.looked));
+        }
+    }
+
+    async fn record(&mut self, options: &Options<'_>) -> Result<(), CatalogError> {
+        let detail = serde_json::json!({
+            "snapshot": self.rebuilt.snapshot,
+            "restored": self.rebuilt.restored,
+            "looked_at": self.rebuilt.looked,
+        });
+        let event = audit::Event {
+            actor: None,
+            action: "catalog.rebuild",
+            target_type: "catalog",
+            target_id: self.rebuilt.snapshot.clone().unwrap_or_else(|| "objects".to_owned()),
+            origin: options.origin,
+            detail,
+        };
+        audit::record(self.conn, event).await?;
+        Ok(())
+    }
+}
+
+/// Rows as one JSON array, those of users with their password's hash opened.
+fn array(table: Table, rows: Vec<Row>, sealer: &Sealer) -> Result<String, Refusal> {
+    let mut text = "[".to_owned();
+    for row in rows {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        if table == Table::Users {
+            text.push_str(&opened(&row.json, sealer)?);
+        } else {
+            text.push_str(&row.json);
+        }
+    }
+    text.push(']');
+    Ok(text)
+}
+
+fn opened(json: &str, sealer: &Sealer) -> Result<String, Refusal> {
+    let damaged = |error: serde_json::Error| Refusal::Damaged(error.to_string());
+    let mut user: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).map_err(damaged)?;
+    let text = |name: &str| user.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
+    let hash = sealer
+        .open(&text("password_hash"), &text("id"))
+        .ok_or_else(|| Refusal::Damaged("a password's hash cannot be opened".to_owned()))?;
+    user.insert("password_hash".to_owned(), hash.into());
+    serde_json::to_string(&user).map_err(damaged)
+}

@@ -1,0 +1,263 @@
+//! Encryption and decryption of objects on their way to and from a store: joins `store` and `encryption`, which know
+//! nothing of each other's work.
+//!
+//! The seal that came with the bytes counts before the one in the database: a write whose worker had lost its lease may
+//! have landed after the one that was recorded. It cannot be forged, because it only opens with the operator's key, and for
+//! this object only.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{BoxStream, StreamExt as _};
+
+use crate::checksum::{Sha256, Sha256Hasher};
+use crate::encryption::{self, Broken, CHUNK, Cipher, Contents, OpenError, Seal, Span, TAG, sealed_size};
+use crate::store::{BoxError, ByteRange, GetObject, ObjectKey, Store, StoreError, StoreErrorKind};
+
+const GET: &str = "GetObject";
+const PUT: &str = "PutObject";
+
+/// An object, or a range of it, as plain bytes.
+pub struct PlainObject {
+    /// Bytes of the whole object in the clear, by what the store says.
+    pub total_size: u64,
+    /// The bytes. Of an encrypted object none is given out before its chunk is proved.
+    pub body: BoxStream<'static, Result<Bytes, StoreError>>,
+}
+
+/// What an object is known to be before it is read.
+#[derive(Debug, Clone, Copy)]
+pub struct ObjectRef<'a> {
+    /// Key in every store.
+    pub key: &'a ObjectKey,
+    /// Bytes in the clear.
+    pub size: u64,
+    /// The seal in the replica's row; none for one that lies there as it is.
+    pub seal: Option<&'a Seal>,
+}
+
+/// Reads an object or a range of it, which must lie within it.
+///
+/// # Errors
+/// Those of [`Store::get`]; [`StoreErrorKind::KeyMissing`] for an encrypted object whose key is not configured;
+/// [`StoreErrorKind::Unauthentic`], also in the middle of the body, when the bytes are not those that were encrypted.
+pub async fn read(
+    store: &Store,
+    wanted: ObjectRef<'_>,
+    range: Option<ByteRange>,
+) -> Result<PlainObject, StoreError> {
+    if wanted.seal.is_none() {
+        let object = store.get(wanted.key, range).await?;
+        if Seal::from_metadata(&object.metadata).is_none() {
+            return Ok(PlainObject { total_size: object.total_size, body: object.body.boxed() });
+        }
+        // The row says otherwise: what lies there was encrypted by a write that was not recorded.
+    }
+    let first = range.map_or(0, |range| range.first);
+    let length = match range.and_then(|range| range.last) {
+        Some(last) => last.saturating_sub(first).saturating_add(1),
+        None => u64::MAX,
+    };
+    let Some(span) = Span::of(wanted.size, first, length) else {
+        return Err(error(store, GET, StoreErrorKind::Invalid, "the range lies outside of the object"));
+    };
+    let sealed = ByteRange::of_length(span.sealed_first, span.sealed_length);
+    let object = store.get(wanted.key, sealed).await?;
+    let cipher = cipher_of(store, wanted, &object)?;
+    let whole = sealed_size(wanted.size);
+    if object.total_size != whole {
+        let detail = format!("{} encrypted bytes are there instead of {whole}", object.total_size);
+        return Err(error(store, GET, StoreErrorKind::Unauthentic, detail));
+    }
+    let store = store.clone();
+    let body = encryption::open(object.body, Arc::new(cipher), span).map(move |piece| {
+        piece.map_err(|broken| match broken {
+            Broken::Source(error) => error,
+            Broken::Unauthentic(chunk) => error(&store, GET, StoreErrorKind::Unauthentic, chunk.to_string()),
+        })
+    });
+    Ok(PlainObject { total_size: wanted.size, body: body.boxed() })
+}
+
+/// The SHA-256 of an object's plain bytes, by its seal: told by whoever had the operator's key when it was written. That
+/// the bytes are those shows only when they are read.
+///
+/// # Errors
+/// [`StoreErrorKind::KeyMissing`] when no configured key opens the seal for this object.
+pub fn envelope_sha256(store: &Store, key: &ObjectKey, seal: &Seal) -> Result<Sha256, StoreError> {
+    let contents = contents_of(store, key, seal).map_err(|cause| key_missing(store, GET, &cause))?;
+    Ok(contents.sha256)
+}
+
+/// What a store gives out of an object, told by reading all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HashedObject {
+    /// Bytes, in the clear if they decrypt.
+    pub size: u64,
+    /// Their SHA-256.
+    pub sha256: Sha256,
+    /// The seal that came with them; none for what lies there as it is.
+    pub seal: Option<Seal>,
+}
+
+/// Reads a whole object and hashes it; `passed` is told of the bytes that came. Encrypted bytes that do not decrypt are
+/// hashed as they lie there, so that two readings can be compared.
+///
+/// # Errors
+/// As [`read`], except for what does not decrypt.
+pub async fn hash<Fut>(
+    store: &Store,
+    wanted: ObjectRef<'_>,
+    mut passed: impl FnMut(u64) -> Fut,
+) -> Result<HashedObject, StoreError>
+where
+    Fut: Future<Output = ()>,
+{
+    let mut object = store.get(wanted.key, None).await?;
+    let is_sealed = wanted.seal.is_some() || Seal::from_metadata(&object.metadata).is_some();
+    let mut opening = None;
+    let mut seal = None;
+    if is_sealed {
+        let cipher = cipher_of(store, wanted, &object)?;
+        seal = Seal::from_metadata(&object.metadata).or_else(|| wanted.seal.cloned());
+        opening = (object.total_size == sealed_size(wanted.size)).then(|| DecryptingHasher::new(cipher));
+    }
+    let mut raw = Sha256Hasher::new();
+    while let Some(piece) = object.body.next().await {
+        let piece = piece?;
+        passed(u64::try_from(piece.len()).unwrap_or(u64::MAX)).await;
+        raw.update(&piece);
+        if let Some(open) = &mut opening
+            && !open.update(&piece)
+        {
+            opening = None;
+        }
+    }
+    match opening {
+        Some(open) => Ok(HashedObject { size: wanted.size, sha256: open.hasher.finish(), seal }),
+        None => Ok(HashedObject { size: object.length, sha256: raw.finish(), seal }),
+    }
+}
+
+/// Decrypts and hashes chunk after chunk.
+struct DecryptingHasher {
+    cipher: Cipher,
+    chunk: bytes::BytesMut,
+    index: u64,
+    hasher: Sha256Hasher,
+}
+
+impl DecryptingHasher {
+    fn new(cipher: Cipher) -> Self {
+        Self { cipher, chunk: bytes::BytesMut::new(), index: 0, hasher: Sha256Hasher::new() }
+    }
+
+    /// Takes the next bytes. False when they do not decrypt.
+    fn update(&mut self, mut piece: &[u8]) -> bool {
+        while !piece.is_empty() {
+            let whole = usize::try_from(self.cipher.chunk_length(self.index) + TAG).unwrap_or(usize::MAX);
+            let (head, tail) = piece.split_at(piece.len().min(whole.saturating_sub(self.chunk.len())));
+            self.chunk.extend_from_slice(head);
+            piece = tail;
+            if self.chunk.len() == whole {
+                if self.cipher.open(self.index, &mut self.chunk).is_err() {
+                    return false;
+                }
+                self.hasher.update(&self.chunk);
+                self.chunk.clear();
+                self.index += 1;
+            }
+        }
+        true
+    }
+}
+
+/// Encrypts one object.
+#[derive(Debug, Clone)]
+pub struct Encryptor {
+    /// The envelope that is stored with the object.
+    pub seal: Seal,
+    cipher: Arc<Cipher>,
+}
+
+impl Encryptor {
+    /// A new key for an object that is about to be written. None for a store that does not encrypt.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Invalid`] when the operating system gives no randomness.
+    pub fn begin(
+        store: &Store,
+        key: &ObjectKey,
+        size: u64,
+        sha256: &Sha256,
+    ) -> Result<Option<Self>, StoreError> {
+        let Some(keys) = store.keys() else { return Ok(None) };
+        let sealed = keys
+            .seal(key.as_str(), sha256)
+            .map_err(|cause| error(store, PUT, StoreErrorKind::Invalid, cause.to_string()))?;
+        Ok(sealed
+            .map(|(seal, contents)| Self { seal, cipher: Arc::new(Cipher::new(&contents.data_key, size)) }))
+    }
+
+    /// Goes on where a write under this seal stopped: with the same bytes.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::KeyMissing`].
+    pub fn resume(store: &Store, key: &ObjectKey, size: u64, seal: &Seal) -> Result<Self, StoreError> {
+        let contents = contents_of(store, key, seal).map_err(|cause| key_missing(store, PUT, &cause))?;
+        Ok(Self { seal: seal.clone(), cipher: Arc::new(Cipher::new(&contents.data_key, size)) })
+    }
+
+    /// Encrypts `plain`, `length` bytes from `offset` on, which is the beginning of a chunk. Returns the number of
+    /// encrypted bytes and the bytes.
+    pub fn encrypt<S>(
+        &self,
+        plain: S,
+        offset: u64,
+        length: u64,
+    ) -> (u64, BoxStream<'static, Result<Bytes, BoxError>>)
+    where
+        S: futures_util::Stream<Item = Result<Bytes, BoxError>> + Send + 'static,
+    {
+        let sealed = encryption::seal(plain.boxed(), Arc::clone(&self.cipher), offset / CHUNK, length);
+        (sealed_size(length), sealed.boxed())
+    }
+}
+
+/// The cipher for the bytes that a store gave out.
+fn cipher_of(store: &Store, wanted: ObjectRef<'_>, object: &GetObject) -> Result<Cipher, StoreError> {
+    let came_with = Seal::from_metadata(&object.metadata);
+    let from_row = || {
+        let seal = wanted.seal.ok_or(OpenError::Form)?;
+        contents_of(store, wanted.key, seal)
+    };
+    let contents = match came_with.map(|seal| contents_of(store, wanted.key, &seal)) {
+        Some(Ok(contents)) => Ok(contents),
+        // A key that is not there is not guessed around: the bytes may be right.
+        Some(Err(unknown @ OpenError::UnknownKey(_))) => Err(unknown),
+        // Lost, or damaged on its way.
+        Some(Err(_)) | None => from_row(),
+    };
+    let contents = contents.map_err(|cause| key_missing(store, GET, &cause))?;
+    Ok(Cipher::new(&contents.data_key, wanted.size))
+}
+
+fn contents_of(store: &Store, key: &ObjectKey, seal: &Seal) -> Result<Contents, OpenError> {
+    match store.keys() {
+        Some(keys) => keys.open(seal, key.as_str()),
+        None => Err(OpenError::UnknownKey(seal.key_id.clone())),
+    }
+}
+
+fn key_missing(store: &Store, operation: &'static str, cause: &OpenError) -> StoreError {
+    error(store, operation, StoreErrorKind::KeyMissing, cause.to_string())
+}
+
+fn error(
+    store: &Store,
+    operation: &'static str,
+    kind: StoreErrorKind,
+    detail: impl Into<String>,
+) -> StoreError {
+    StoreError::new(store.name(), operation, kind, detail)
+}

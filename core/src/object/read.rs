@@ -1,0 +1,199 @@
+//! Reading an object from whichever store has it: the nearest healthy one first, the next one when that fails, also in
+//! the middle of the bytes.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt};
+
+use super::crypto::{self, ObjectRef, PlainObject};
+use super::restore;
+use crate::context::Context;
+use crate::db::enums::ReplicaState;
+use crate::db::replicas;
+use crate::encryption::Seal;
+use crate::error::{Error, Result};
+use crate::ids::{ObjectId, UserId};
+use crate::store::{ByteRange, ObjectKey, Store, StoreError, StoreRole};
+
+/// After this a client may try again when no store could be reached.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// Plain bytes of an object.
+pub type Body = BoxStream<'static, std::result::Result<Bytes, StoreError>>;
+
+/// An object that is to be read.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    /// Id.
+    pub(crate) object_id: ObjectId,
+    /// Key in every store.
+    pub(crate) key: ObjectKey,
+    /// Bytes in the clear.
+    pub(crate) size: u64,
+    /// Who reads.
+    pub(crate) requested_by: Option<UserId>,
+}
+
+/// Opens the bytes of `range` (none: all of them), which must lie within the object. Returns them and the role of the
+/// store that they come from; none when there is nothing to read.
+///
+/// # Errors
+/// [`Error::Archived`] when all copies are; a restore was requested then.
+/// [`Error::StoreUnavailable`] when no store that holds them answers.
+pub(crate) async fn open(
+    context: &Context,
+    source: &Source,
+    range: Option<ByteRange>,
+) -> Result<(Body, Option<StoreRole>)> {
+    let (start, end) = match range {
+        Some(range) => (range.first, range.last.map_or(source.size, |last| last.saturating_add(1))),
+        None => (0, source.size),
+    };
+    if start >= end {
+        return Ok((stream::empty().boxed(), None));
+    }
+    let mut reader = Reader {
+        context: context.clone(),
+        source: source.clone(),
+        at: start,
+        end,
+        stores: VecDeque::new(),
+        body: None,
+        looked_up: 0,
+    };
+    let role = reader.connect().await?;
+    Ok((stream::unfold(reader, Reader::next).boxed(), Some(role)))
+}
+
+/// A link straight to a store, which answers with these headers, and the role of that store.
+///
+/// # Errors
+/// [`Error::StoreUnavailable`]; [`Error::Conflict`] when every copy is encrypted.
+pub(crate) async fn presign(
+    context: &Context,
+    source: &Source,
+    disposition: &str,
+    content_type: &str,
+    expires: Duration,
+) -> Result<(String, StoreRole)> {
+    let copies = copies_of(context, source.object_id).await?;
+    // A store gives out what it has: of an encrypted copy nothing that a client could use.
+    let Some((store, _)) = copies.iter().find(|(_, seal)| seal.is_none()) else {
+        if copies.is_empty() {
+            return Err(Error::StoreUnavailable { retry_after: RETRY_AFTER });
+        }
+        return Err(Error::Conflict(
+            "This file is stored encrypted, so there is no link straight to a store. Download it through this service."
+                .to_owned(),
+        ));
+    };
+    let url = store.presign_get(&source.key, expires, Some(disposition), Some(content_type)).await?;
+    Ok((url, store.role()))
+}
+
+/// The verified copies of an object, nearest first, each with how it is encrypted.
+async fn copies_of(context: &Context, object: ObjectId) -> Result<Vec<(Store, Option<Seal>)>> {
+    let mut conn = context.db.conn().await?;
+    let mut rows = replicas::of_objects(&mut conn, &[object]).await?;
+    rows.retain(|row| row.state == ReplicaState::Present);
+    let stores = context.stores.nearest_first(rows.iter().map(|row| row.store.as_str()));
+    // One that is down is still asked, after all others: it may be back.
+    let stores = context.stores.health().up_first(stores);
+    let seal_in = |store: &Store| rows.iter().find(|row| row.store == store.name().as_str())?.seal();
+    Ok(stores.into_iter().map(|store| (store.clone(), seal_in(store))).collect())
+}
+
+/// Reads from `at` to `end`, moving on to the next store where one fails.
+struct Reader {
+    context: Context,
+    source: Source,
+    at: u64,
+    end: u64,
+    stores: VecDeque<(Store, Option<Seal>)>,
+    body: Option<PlainObject>,
+    looked_up: u8,
+}
+
+impl Reader {
+    /// Opens the rest of the bytes at the nearest store that gives them. Looks the replicas up twice before it
+    /// gives up: the local copy may have been freed between the look-up and the read.
+    /// Returns the role of that store.
+    async fn connect(&mut self) -> Result<StoreRole> {
+        let mut last: Option<StoreError> = None;
+        let mut archived: Option<Store> = None;
+        loop {
+            let Some((store, seal)) = self.stores.pop_front() else {
+                if self.looked_up == 2 {
+                    break;
+                }
+                self.looked_up += 1;
+                self.stores = copies_of(&self.context, self.source.object_id).await?.into();
+                if self.stores.is_empty() {
+                    break;
+                }
+                continue;
+            };
+            let range = ByteRange::of_length(self.at, self.end - self.at);
+            let object = ObjectRef { key: &self.source.key, size: self.source.size, seal: seal.as_ref() };
+            match crypto::read(&store, object, range).await {
+                Ok(body) if body.total_size == self.source.size => {
+                    self.body = Some(body);
+                    self.context.stores.health().answered(
+                        store.name().as_str(),
+                        self.context.clock.now(),
+                        None,
+                    );
+                    return Ok(store.role());
+                }
+                Err(error) if error.is_archived() => archived = archived.or(Some(store)),
+                // Something else than this file, whatever its row says: no download may end early as if that were all.
+                Ok(body) => {
+                    tracing::warn!(store = %store.name(), object = %self.source.object_id, size = body.total_size, "a store holds a copy of another size, trying the next one");
+                }
+                Err(error) => {
+                    tracing::warn!(store = %store.name(), object = %self.source.object_id, %error, "reading from a store failed, trying the next one");
+                    self.context.stores.health().failed(&error, self.context.clock.now());
+                    last = Some(error);
+                }
+            }
+        }
+        if let Some(store) = archived {
+            let restore = restore::request(
+                &self.context,
+                self.source.object_id,
+                &self.source.key,
+                &store,
+                self.source.requested_by,
+            )
+            .await?;
+            return Err(Error::Archived(Box::new(restore.into())));
+        }
+        match last {
+            Some(error) if !error.is_outage() => Err(Error::Store(error)),
+            _ => Err(Error::StoreUnavailable { retry_after: RETRY_AFTER }),
+        }
+    }
+
+    async fn next(mut self) -> Option<(std::result::Result<Bytes, StoreError>, Self)> {
+        loop {
+            if self.at >= self.end {
+                return None;
+            }
+            let error = match self.body.as_mut()?.body.next().await {
+                Some(Ok(chunk)) => {
+                    self.at += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+                    return Some((Ok(chunk), self));
+                }
+                Some(Err(error)) => error,
+                None => return None,
+            };
+            self.body = None;
+            tracing::warn!(object = %self.source.object_id, at = self.at, %error, "a download broke off, going on at another store");
+            if self.connect().await.is_err() {
+                return Some((Err(error), self));
+            }
+        }
+    }
+}

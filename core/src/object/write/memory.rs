@@ -1,0 +1,291 @@
+//! The memory in which uploads hold bytes that cannot be sent yet: one pool for all, of fixed size.
+//!
+//! An upload of known length never waits for memory: bytes for which there is no room are passed through as they arrive.
+//! One of unknown length needs room for a whole part, so it queues with the others of its kind. The queue is fair: one owner
+//! has at most half of the pool, an upload that is too slow while others wait is ended, and the wait has a deadline.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::config::{Config, MEBIBYTE};
+use crate::error::{Error, Result};
+use crate::ids::UserId;
+
+/// Smallest part but the last (S3 `UploadPart`).
+pub(super) const SMALLEST_PART: u64 = 5 * MEBIBYTE;
+/// Parts that are held in memory are not larger than needed: with 8 MiB, eight uploads at once took the API beyond
+/// 64 MiB.
+const HELD_PART: u64 = SMALLEST_PART;
+/// Longest time that an upload waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// After so long an upload may be asked to go for being slow.
+const GRACE: Duration = Duration::from_secs(5);
+/// Bytes a second that are too few while others wait.
+const SLOWEST: u64 = 64 * 1024;
+/// How often who waits asks a slow one to go.
+const CALL_EVERY: Duration = Duration::from_millis(250);
+/// When who found no room may try again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// See the module. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct UploadMemory(Arc<Pool>);
+
+#[derive(Debug)]
+struct Pool {
+    /// Of everybody.
+    shared: Arc<FairQueue>,
+    /// Of one owner each, as long as somebody is in it.
+    owners: Mutex<HashMap<UserId, Weak<FairQueue>>>,
+    /// KiB that there are.
+    size: u32,
+    /// KiB that are left to those who cannot do without.
+    kept_back: u32,
+    /// Bytes of a part that is held.
+    part: u64,
+}
+
+impl UploadMemory {
+    /// All of it, free.
+    pub fn new(config: &Config) -> Self {
+        let size = kib(config.uploads.buffer_pool_bytes());
+        // Large enough that the largest file allowed stays below 10,000 parts.
+        let part = HELD_PART.max(config.server.max_file_size_bytes() / 9_000);
+        let kept_back = (size / 2).max(kib(part)).min(size);
+        Self(Arc::new(Pool { shared: FairQueue::new(size), owners: Mutex::default(), size, kept_back, part }))
+    }
+
+    /// Bytes of a part that is held.
+    pub(super) fn part(&self) -> u64 {
+        self.0.part
+    }
+
+    /// Room for `bytes`, if there is more than enough: the rest is for those who cannot do without.
+    pub(super) fn spare(&self, bytes: u64) -> Option<Room> {
+        let (pool, wanted) = (&self.0.shared.room, kib(bytes));
+        let enough = usize::try_from(wanted.saturating_add(self.0.kept_back)).ok()?;
+        if pool.available_permits() < enough {
+            return None;
+        }
+        pool.clone().try_acquire_many_owned(wanted).ok().map(Room::Spare)
+    }
+
+    /// Waits for room for a part. Taken whole, before the first byte of it: uploads that each hold a part of what they
+    /// need could wait for each other for ever.
+    ///
+    /// # Errors
+    /// [`Error::UploadsBusy`] when it takes too long.
+    pub(super) async fn turn(&self, owner: UserId) -> Result<Room> {
+        let wanted = kib(self.0.part).min(self.0.size);
+        let (own, shared) = (self.queue_of(owner), self.0.shared.clone());
+        let entering = async {
+            let permits = [own.enter(wanted).await?, shared.enter(wanted).await?];
+            let queues = [own.clone(), shared.clone()];
+            Ok(Room::Turn { queues, began: Instant::now(), _permits: permits })
+        };
+        tokio::time::timeout(PATIENCE, entering).await.unwrap_or_else(|_| Err(busy()))
+    }
+
+    fn queue_of(&self, owner: UserId) -> Arc<FairQueue> {
+        let mut owners = self.0.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        owners.retain(|_, queue| queue.strong_count() > 0);
+        if let Some(queue) = owners.get(&owner).and_then(Weak::upgrade) {
+            return queue;
+        }
+        let queue = FairQueue::new(self.0.kept_back);
+        owners.insert(owner, Arc::downgrade(&queue));
+        queue
+    }
+}
+
+/// Room for bytes that are held, given back when dropped.
+#[derive(Debug)]
+pub(super) enum Room {
+    /// That nobody else needs.
+    Spare(#[allow(dead_code, reason = "held")] OwnedSemaphorePermit),
+    /// For one part of an upload whose length is not known.
+    Turn { queues: [Arc<FairQueue>; 2], began: Instant, _permits: [OwnedSemaphorePermit; 2] },
+}
+
+impl Room {
+    /// What `arriving` brings, unless the upload has a turn that is over.
+    ///
+    /// # Errors
+    /// [`Error::UploadsBusy`], and those of `arriving`.
+    pub(super) async fn while_in_time<T>(
+        &self,
+        received: u64,
+        arriving: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::select! {
+            biased;
+            arrived = arriving => arrived,
+            () = self.is_over(received) => Err(busy()),
+        }
+    }
+
+    /// Ends when somebody waits for a turn and the upload, of whose part `received` bytes are here, is too slow.
+    async fn is_over(&self, received: u64) {
+        let Self::Turn { queues: [own, shared], began, .. } = self else {
+            return std::future::pending().await;
+        };
+        let earned = Duration::from_millis(received.saturating_mul(1000) / SLOWEST);
+        tokio::time::sleep_until(*began + GRACE + earned).await;
+        tokio::select! {
+            () = own.called() => {}
+            () = shared.called() => {}
+        }
+    }
+}
+
+/// Room that is given in the order in which it was asked for.
+#[derive(Debug)]
+pub(super) struct FairQueue {
+    room: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    /// Asks one who is slow to go.
+    call: Notify,
+}
+
+impl FairQueue {
+    fn new(size: u32) -> Arc<Self> {
+        let room = Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS)));
+        Arc::new(Self { room, waiting: AtomicUsize::new(0), call: Notify::new() })
+    }
+
+    async fn enter(&self, wanted: u32) -> Result<OwnedSemaphorePermit> {
+        let _waiting = Waiting::at(&self.waiting);
+        let mut entering = pin!(self.room.clone().acquire_many_owned(wanted));
+        loop {
+            tokio::select! {
+                biased;
+                entered = &mut entering => {
+                    return entered.map_err(|_| Error::Internal("the pool of upload memory is closed".to_owned()));
+                }
+                () = tokio::time::sleep(CALL_EVERY) => self.call.notify_one(),
+            }
+        }
+    }
+
+    /// Ends when somebody who waits asks for it. A call that is left of one who does not wait any more is none.
+    async fn called(&self) {
+        loop {
+            self.call.notified().await;
+            if self.waiting.load(Ordering::Relaxed) > 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// Counted among those who wait until it is dropped.
+struct Waiting<'l>(&'l AtomicUsize);
+
+impl<'l> Waiting<'l> {
+    fn at(count: &'l AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The pool counts in KiB.
+fn kib(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
+/// The error for an upload that found no room in time, or has to make some.
+pub(super) fn busy() -> Error {
+    Error::UploadsBusy { retry_after: RETRY_AFTER }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn pool(mebibytes: u64) -> UploadMemory {
+        let (size, part) = (kib(mebibytes * MEBIBYTE), HELD_PART);
+        let kept_back = (size / 2).max(kib(part));
+        UploadMemory(Arc::new(Pool {
+            shared: FairQueue::new(size),
+            owners: Mutex::default(),
+            size,
+            kept_back,
+            part,
+        }))
+    }
+
+    async fn silence(turn: &Room, received: u64) -> Result<()> {
+        turn.while_in_time(received, std::future::pending()).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_owner_never_has_more_than_half() {
+        let (pool, ann) = (pool(32), UserId::new());
+        let turns =
+            [pool.turn(ann).await.unwrap(), pool.turn(ann).await.unwrap(), pool.turn(ann).await.unwrap()];
+        let began = Instant::now();
+        assert!(matches!(pool.turn(ann).await, Err(Error::UploadsBusy { .. })));
+        assert_eq!(began.elapsed(), PATIENCE);
+        for _ in 0..3 {
+            drop(pool.turn(UserId::new()).await.unwrap());
+        }
+        assert!(began.elapsed() < PATIENCE * 2);
+        drop(turns);
+        pool.turn(ann).await.unwrap();
+        assert_eq!(pool.0.shared.room.available_permits(), 32 * 1024);
+        assert_eq!(pool.0.owners.lock().unwrap().len(), 1, "who is gone is forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_one_goes_when_somebody_waits_and_only_then() {
+        let (pool, slow) = (pool(8), UserId::new());
+        let turn = pool.turn(slow).await.unwrap();
+        let hour = Duration::from_secs(3600);
+        assert!(tokio::time::timeout(hour, silence(&turn, 1)).await.is_err(), "nobody waits");
+        let began = Instant::now();
+        let holder = async {
+            assert!(matches!(silence(&turn, 1).await, Err(Error::UploadsBusy { .. })));
+            drop(turn);
+        };
+        let (turn, ()) = tokio::join!(pool.turn(UserId::new()), holder);
+        assert!(turn.is_ok() && began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_fast_enough_keeps_its_turn() {
+        let (pool, owner) = (pool(8), UserId::new());
+        let turn = pool.turn(owner).await.unwrap();
+        let waiting = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.turn(owner).await.map(drop) }
+        });
+        let enough = (PATIENCE.as_secs() + 1) * SLOWEST;
+        assert!(tokio::time::timeout(PATIENCE, silence(&turn, enough)).await.is_err());
+        assert!(matches!(waiting.await.unwrap(), Err(Error::UploadsBusy { .. })), "nobody waits for ever");
+        assert!(tokio::time::timeout(PATIENCE, silence(&turn, 1)).await.is_err(), "an old call is none");
+    }
+
+    #[test]
+    fn what_others_cannot_do_without_is_not_to_spare() {
+        let pool = pool(8);
+        let first = pool.spare(2 * MEBIBYTE).unwrap();
+        assert!(pool.spare(2 * MEBIBYTE).is_none());
+        drop(first);
+        assert!(pool.spare(3 * MEBIBYTE).is_some());
+        assert!(pool.spare(u64::MAX).is_none());
+    }
+}

@@ -1,0 +1,397 @@
+//! Sends an object's bytes to a local store.
+//!
+//! S3 needs the exact length of each part before its first byte. While the request is known to hold at least that much
+//! more, a part may be passed through as it arrives, followed by its checksum; so may the end of a request of known
+//! length. Bytes of unknown length are held in memory, in a pool that all uploads share. While that pool has room to
+//! spare, all parts are held: a part in memory can be sent again after a failure, and costs the store less, because no
+//! framing of a trailing checksum has to be parsed.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::memory::{Room, SMALLEST_PART, UploadMemory, busy};
+use super::receiver::{Incoming, Receiver};
+use crate::checksum::ObjectDigest;
+use crate::config::MEBIBYTE;
+use crate::context::Context;
+use crate::db::enums::ObjectState;
+use crate::db::objects::{self, NewUpload};
+use crate::error::{Error, Result};
+use crate::ids::{ObjectId, UserId};
+use crate::object::verify::{self, Form};
+use crate::store::{
+    Body, BoxError, CompletedPart, Gathering, Label, ObjectKey, Pieces, PutOptions, Store, StoreError,
+    UploadId,
+};
+
+/// Chunks between the request and the store: enough to keep both busy, too few to matter in memory.
+const CHUNKS_IN_FLIGHT: usize = 8;
+/// Parts under way at once: while the store finishes one, the next already flows.
+const PARTS_IN_FLIGHT: usize = 2;
+
+/// Writes one object to a local store.
+pub(crate) struct ObjectWriter<'c> {
+    context: &'c Context,
+    memory: &'c UploadMemory,
+    owner: UserId,
+    store: Store,
+    object_id: ObjectId,
+    key: ObjectKey,
+    options: PutOptions,
+    upload: Option<UploadId>,
+    /// Number of the part that was begun last.
+    number: u32,
+    /// Parts that the store has not acknowledged yet. Given up with the writer.
+    in_flight: JoinSet<std::result::Result<CompletedPart, StoreError>>,
+    parts: Vec<CompletedPart>,
+    renewed: Instant,
+}
+
+impl<'c> ObjectWriter<'c> {
+    /// A writer of `object_id` to `store`.
+    pub(crate) fn new(
+        context: &'c Context,
+        memory: &'c UploadMemory,
+        owner: UserId,
+        store: Store,
+        object_id: ObjectId,
+        key: ObjectKey,
+        options: PutOptions,
+    ) -> Self {
+        Self {
+            context,
+            memory,
+            owner,
+            store,
+            object_id,
+            key,
+            options,
+            upload: None,
+            number: 0,
+            in_flight: JoinSet::new(),
+            parts: Vec::new(),
+            renewed: Instant::now(),
+        }
+    }
+
+    /// Where the bytes go.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Under which key.
+    pub(crate) fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+
+    /// What they become.
+    pub(crate) fn object_id(&self) -> ObjectId {
+        self.object_id
+    }
+
+    /// Marks the intent. From here on the reaper knows of whatever is sent.
+    pub(crate) async fn begin(&mut self, content_type: &str) -> Result<()> {
+        let upload = NewUpload {
+            id: self.object_id,
+            owner_id: self.owner,
+            key: self.key.as_str(),
+            state: ObjectState::Uploading,
+            content_type,
+            upload_store: self.store.name().as_str(),
+            upload_expires_at: self.expiry(),
+        };
+        let mut conn = self.context.db.conn().await?;
+        objects::begin_upload(&mut conn, &upload).await
+    }
+
+    fn expiry(&self) -> chrono::DateTime<chrono::Utc> {
+        self.context.clock.now() + self.context.config.uploads.reap_after
+    }
+
+    /// A sign of life, now and then, so that the reaper leaves a slow upload alone.
+    async fn renew(&mut self, now: bool) -> Result<()> {
+        if !now && self.renewed.elapsed() < self.context.config.uploads.reap_after / 4 {
+            return Ok(());
+        }
+        let mut conn = self.context.db.conn().await?;
+        let upload = self.upload.as_ref().map(UploadId::as_str);
+        if !objects::renew_upload(&mut conn, self.object_id, upload, self.expiry()).await? {
+            return Err(Error::Conflict(
+                "The upload took too long and was given up. Send it again.".to_owned(),
+            ));
+        }
+        self.renewed = Instant::now();
+        Ok(())
+    }
+
+    /// Sends everything. Returns what was sent and the store's ETag of it, proved. What this says of the store's health is
+    /// noted.
+    pub(crate) async fn write<B: Incoming>(
+        &mut self,
+        incoming: &mut Receiver<'_, B>,
+    ) -> Result<(ObjectDigest, String)> {
+        let written = self.write_all(incoming).await;
+        let (health, now) = (self.context.stores.health(), self.context.clock.now());
+        match &written {
+            Ok(_) => health.answered(self.store.name().as_str(), now, None),
+            Err(Error::Store(error)) => health.failed(error, now),
+            Err(_) => {}
+        }
+        written
+    }
+
+    async fn write_all<B: Incoming>(
+        &mut self,
+        incoming: &mut Receiver<'_, B>,
+    ) -> Result<(ObjectDigest, String)> {
+        let memory = self.memory;
+        let (held, streamed) = (memory.part(), self.streamed_part_size(incoming.at_most()));
+        loop {
+            let certain = incoming.at_least();
+            if certain >= SMALLEST_PART {
+                // Memory of our own that will be free in a moment is waited for.
+                self.wait_for_parts(PARTS_IN_FLIGHT).await?;
+                let length = part_of(certain, held);
+                match memory.spare(length) {
+                    Some(room) => self.hold_part(incoming, length, room).await?,
+                    None => self.stream_part(incoming, part_of(certain, streamed), ends_early).await?,
+                }
+                continue;
+            }
+            let room = match incoming.expected() {
+                None => memory.turn(self.owner).await?,
+                Some(expected) => match memory.spare(incoming.at_most().unwrap_or(expected).min(held)) {
+                    Some(room) => room,
+                    None => return self.stream_end(incoming, expected).await,
+                },
+            };
+            let (part, ended) = self.gather(incoming, held, &room).await?;
+            if ended && self.upload.is_none() {
+                return self.put_whole(incoming, part).await;
+            }
+            if part.length() > 0 {
+                self.send_held(part, room).await?;
+            }
+            if ended {
+                return self.complete(incoming).await;
+            }
+        }
+    }
+
+    /// The configured part size, or more where 10,000 parts would not be enough.
+    fn streamed_part_size(&self, at_most: Option<u64>) -> u64 {
+        let configured = self.context.config.uploads.part_size_mib.saturating_mul(MEBIBYTE);
+        configured.max(at_most.unwrap_or(0) / 9_000)
+    }
+
+    /// Takes at most `most` bytes into memory; says whether the upload ended with them.
+    async fn gather<B: Incoming>(
+        &mut self,
+        incoming: &mut Receiver<'_, B>,
+        most: u64,
+        room: &Room,
+    ) -> Result<(Pieces, bool)> {
+        let mut gathering = Gathering::default();
+        while gathering.length() < most {
+            let arriving = incoming.take(most - gathering.length());
+            let Some(chunk) = room.while_in_time(gathering.length(), arriving).await? else {
+                return Ok((gathering.finish(), true));
+            };
+            gathering.push(&chunk);
+            self.renew(false).await?;
+        }
+        let arriving = async { Ok(incoming.peek().await?.is_empty()) };
+        let ended = room.while_in_time(gathering.length(), arriving).await?;
+        Ok((gathering.finish(), ended))
+    }
+
+    /// The whole file in one request, checked by the store against its SHA-256.
+    async fn put_whole<B>(
+        &mut self,
+        incoming: &mut Receiver<'_, B>,
+        file: Pieces,
+    ) -> Result<(ObjectDigest, String)> {
+        let digest = std::mem::take(&mut incoming.hasher).finish();
+        self.options.sha256 = Some(digest.sha256);
+        let known =
+            Label { sha256: Some(digest.sha256), crc64nvme: Some(digest.crc64nvme), ..Label::default() };
+        self.options.metadata.extend(known.metadata());
+        let receipt = crate::retry::retry(
+            &verify::QUICK_RETRY,
+            || self.store.put(&self.key, Body::from(file.clone()), &self.options),
+            StoreError::retry,
+        )
+        .await?;
+        verify::prove(&self.store, &self.key, &receipt, &Form::from(&digest), None).await?;
+        Ok((digest, receipt.etag))
+    }
+
+    /// Takes `length` bytes into memory and sends them as a part.
+    async fn hold_part<B: Incoming>(
+        &mut self,
+        incoming: &mut Receiver<'_, B>,
+        length: u64,
+        room: Room,
+    ) -> Result<()> {
+        let (part, _) = self.gather(incoming, length, &room).await?;
+        if part.length() < length {
+            return Err(ends_early());
+        }
+        self.send_held(part, room).await
+    }
+
+    /// Sends a part that lies in memory, which is given back when the store has it. The store's acknowledgement may
+    /// come later; until then the part is sent again as often as it takes.
+    async fn send_held(&mut self, part: Pieces, room: Room) -> Result<()> {
+        let (upload, number) = self.next_part().await?;
+        let (store, key) = (self.store.clone(), self.key.clone());
+        self.in_flight.spawn(async move {
+            let crc = Some(part.crc64nvme());
+            let send = || store.put_part(&key, &upload, number, Body::from(part.clone()), crc);
+            let receipt = crate::retry::retry(&verify::QUICK_RETRY, send, StoreError::retry).await?;
+            drop(room);
+            Ok(CompletedPart { number, etag: receipt.etag, crc64nvme: crc })
+        });
+        Ok(())
+    }
+
+    /// Passes the end of an upload through, of which `expected` bytes are still to come if its request ends as requests
+    /// do. One that does not has to be sent again when there is room to hold it.
+    async fn stream_end<B: Incoming>(
+        &mut self,
+        incoming: &mut Receiver<'_, B>,
+        expected: u64,
+    ) -> Result<(ObjectDigest, String)> {
+        if expected > 0 {
+            self.stream_part(incoming, expected, busy).await?;
+        }
+        if !incoming.peek().await?.is_empty() {
+            return Err(busy());
+        }
+        if self.upload.is_none() {
+            return self.put_whole(incoming, Gathering::default().finish()).await;
+        }
+        self.complete(incoming).await
+    }
+
+    /// Passes exactly `length` bytes through without holding them, or fails with `shorter`. The store's acknowledgement may
+    /// come later.
+    async fn stream_part<B: Incoming>(
+        &mut self,
+        incoming: &mut Receiver<'_, B>,
+        length: u64,
+        shorter: fn() -> Error,
+    ) -> Result<()> {
+        let (upload, number) = self.next_part().await?;
+        self.wait_for_parts(PARTS_IN_FLIGHT - 1).await?;
+        let (sender, receiver) = mpsc::channel::<std::result::Result<Bytes, BoxError>>(CHUNKS_IN_FLIGHT);
+        let (store, key) = (self.store.clone(), self.key.clone());
+        self.in_flight.spawn(async move {
+            let body = Body::stream(length, ReceiverStream::new(receiver));
+            let receipt = store.put_part_trailing(&key, &upload, number, body).await?;
+            Ok(CompletedPart { number, etag: receipt.etag, crc64nvme: receipt.crc64nvme })
+        });
+        if self.feed(incoming, length, shorter, sender).await? {
+            return Ok(());
+        }
+        self.wait_for_parts(0).await?;
+        Err(Error::Internal("the store acknowledged a part that it did not read".to_owned()))
+    }
+
+    /// Waits until at most `most` parts are under way.
+    async fn wait_for_parts(&mut self, most: usize) -> Result<()> {
+        while self.in_flight.len() > most {
+            let Some(ended) = self.in_flight.join_next().await else { break };
+            let part =
+                ended.map_err(|error| Error::Internal(format!("sending a part broke off: {error}")))?;
+            self.parts.push(part?);
+        }
+        Ok(())
+    }
+
+    /// Hands over `length` bytes. False when the store stopped listening before their end: it says why itself.
+    async fn feed<B: Incoming>(
+        &mut self,
+        incoming: &mut Receiver<'_, B>,
+        length: u64,
+        shorter: fn() -> Error,
+        sender: mpsc::Sender<std::result::Result<Bytes, BoxError>>,
+    ) -> Result<bool> {
+        let mut left = length;
+        while left > 0 {
+            let chunk = match incoming.take(left).await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => {
+                    let error = shorter();
+                    let _ = sender.send(Err(error.to_string().into())).await;
+                    return Err(error);
+                }
+                Err(error) => {
+                    let _ = sender.send(Err(error.to_string().into())).await;
+                    return Err(error);
+                }
+            };
+            left -= u64::try_from(chunk.len()).unwrap_or(left).min(left);
+            if sender.send(Ok(chunk)).await.is_err() {
+                return Ok(false);
+            }
+            self.renew(false).await?;
+        }
+        Ok(true)
+    }
+
+    /// The multipart upload, begun at its first part, and the number of the next part.
+    async fn next_part(&mut self) -> Result<(UploadId, u32)> {
+        if self.upload.is_none() {
+            let upload = self.store.create_multipart(&self.key, &self.options).await?;
+            self.upload = Some(upload);
+            self.renew(true).await?;
+        }
+        self.renew(false).await?;
+        self.number = self.number.saturating_add(1);
+        let upload =
+            self.upload.clone().ok_or_else(|| Error::Internal("a part without an upload".to_owned()))?;
+        Ok((upload, self.number))
+    }
+
+    /// The store checks the parts' checksums against that of the whole: its answer is the proof.
+    async fn complete<B>(&mut self, incoming: &mut Receiver<'_, B>) -> Result<(ObjectDigest, String)> {
+        let digest = std::mem::take(&mut incoming.hasher).finish();
+        let upload = self.upload.clone().ok_or_else(|| Error::Internal("nothing to complete".to_owned()))?;
+        self.wait_for_parts(0).await?;
+        self.parts.sort_unstable_by_key(|part| part.number);
+        let crc = Some(digest.crc64nvme);
+        let receipt = self.store.complete_multipart(&self.key, &upload, &self.parts, crc).await?;
+        verify::prove(&self.store, &self.key, &receipt, &Form::from(&digest), None).await?;
+        Ok((digest, receipt.etag))
+    }
+
+    /// Hands what was sent to the reaper. When even that fails, the mark made at the beginning expires by itself.
+    pub(crate) async fn give_up(&mut self) {
+        // No part may arrive after its upload was given up.
+        self.in_flight.shutdown().await;
+        let outcome = async {
+            let mut conn = self.context.db.conn().await?;
+            objects::abandon_upload(&mut conn, self.object_id).await
+        };
+        if let Err(error) = outcome.await {
+            tracing::warn!(object = %self.object_id, %error, "an abandoned upload could not be marked; it expires by itself");
+        }
+    }
+}
+
+/// Length of the next part where `certain` bytes are still to come: `size`, or all of them when what would be left
+/// over is too small for a part of its own.
+fn part_of(certain: u64, size: u64) -> u64 {
+    if certain < size.saturating_add(SMALLEST_PART) { certain } else { size }
+}
+
+/// The error for a request whose file ends before it was bound to.
+fn ends_early() -> Error {
+    let what = "The form ends before its Content-Length says. Send all other fields before the file.";
+    Error::BadRequest(what.to_owned())
+}

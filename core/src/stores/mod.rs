@@ -1,0 +1,132 @@
+//! The configured stores by name, with the order in which they are read and written, and how well each is. Joins `config` and `store`,
+//! which know nothing of each other.
+
+mod health;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::{Config, StoreConfig};
+use crate::error::{Error, Result};
+use crate::store::{CONNECT_DEADLINE, Deadlines, HttpClient, Store, StoreName, StoreRole, StoreSettings};
+
+pub use self::health::{Health, StoreHealth};
+
+/// All configured stores. Clones share what is known of their health.
+#[derive(Clone)]
+pub struct Stores {
+    by_name: Arc<BTreeMap<String, Store>>,
+    local: String,
+    cloud: String,
+    health: Health,
+}
+
+impl Stores {
+    /// Opens every configured store; connects to none.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when settings cannot work.
+    pub fn open(config: &Config) -> Result<Self> {
+        let connect =
+            config.stores.values().map(|store| store.connect_timeout).max().unwrap_or(CONNECT_DEADLINE);
+        let http = HttpClient::new(connect)
+            .map_err(|error| Error::Internal(format!("the HTTP client for stores cannot start: {error}")))?;
+        for warning in config.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let mut by_name = BTreeMap::new();
+        for (name, store) in &config.stores {
+            by_name.insert(name.clone(), Store::open(settings(name, store)?, &http)?);
+        }
+        Ok(Self {
+            by_name: Arc::new(by_name),
+            local: config.tiering.local_store.clone(),
+            cloud: config.tiering.cloud_store.clone(),
+            health: Health::new(&config.health),
+        })
+    }
+
+    /// The store of this name, if it is configured.
+    pub fn get(&self, name: &str) -> Option<&Store> {
+        self.by_name.get(name)
+    }
+
+    /// How well the stores are, as this process sees them.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Every store, by name.
+    pub fn all(&self) -> impl Iterator<Item = &Store> {
+        self.by_name.values()
+    }
+
+    /// The names of the stores with this role, in the same order as [`Self::with_role`].
+    pub fn names_with(&self, role: StoreRole) -> Vec<&str> {
+        self.with_role(role).into_iter().map(|store| store.name().as_str()).collect()
+    }
+
+    /// The stores with this role: the main one first, then the others by name.
+    pub fn with_role(&self, role: StoreRole) -> Vec<&Store> {
+        let main = match role {
+            StoreRole::Local => &self.local,
+            StoreRole::Cloud => &self.cloud,
+        };
+        let mut stores: Vec<&Store> = self.all().filter(|store| store.role() == role).collect();
+        stores.sort_by_key(|store| store.name().as_str() != main);
+        stores
+    }
+
+    /// The main local store: uploads go to it while it is well.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when it is not configured; the configuration's validation rules that out.
+    pub fn local(&self) -> Result<&Store> {
+        self.configured(&self.local)
+    }
+
+    /// The main store of the cloud: files are ferried to it where no rule says otherwise.
+    ///
+    /// # Errors
+    /// As [`Self::local`].
+    pub fn cloud(&self) -> Result<&Store> {
+        self.configured(&self.cloud)
+    }
+
+    fn configured(&self, name: &str) -> Result<&Store> {
+        self.get(name).ok_or_else(|| Error::Internal(format!("store {name} is not configured")))
+    }
+
+    /// Of some stores' names those that are configured, nearest first: local before cloud.
+    pub fn nearest_first<'a>(&'a self, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a Store> {
+        let mut stores: Vec<&Store> = names.into_iter().filter_map(|name| self.get(name)).collect();
+        stores.sort_by_key(|store| store.role() != StoreRole::Local);
+        stores
+    }
+}
+
+fn settings(name: &str, store: &StoreConfig) -> Result<StoreSettings> {
+    let name: StoreName = name.parse().map_err(|error| Error::Internal(format!("store {name}: {error}")))?;
+    Ok(StoreSettings {
+        name,
+        role: match store.role {
+            crate::config::StoreRole::Local => StoreRole::Local,
+            crate::config::StoreRole::Cloud => StoreRole::Cloud,
+        },
+        endpoint: store.endpoint.clone(),
+        public_endpoint: store.public_endpoint.clone(),
+        region: store.region.clone(),
+        bucket: store.bucket.clone(),
+        access_key: store.access_key.clone(),
+        secret_key: store.secret_key.clone(),
+        session_token: store.session_token.clone(),
+        path_style: store.path_style,
+        storage_class: store.storage_class.clone(),
+        keys: store.keyring.clone(),
+        deadlines: Deadlines {
+            control: store.control_timeout,
+            idle: store.idle_timeout,
+            ..Deadlines::default()
+        },
+    })
+}

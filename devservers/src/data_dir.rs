@@ -1,0 +1,198 @@
+//! The folder that `nightferry up` keeps everything in, its lock, and the small facts remembered there.
+//! Only the holder of the lock writes in it.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rand::Rng as _;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{UpError, io_error};
+use crate::s3::S3Kind;
+use crate::seaweedfs::SeaweedPorts;
+
+/// Facts that must stay the same from one start to the next.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Remembered {
+    /// Where the database files are, when they could not be kept in the data folder.
+    pub(crate) postgres_dir: Option<PathBuf>,
+    pub(crate) postgres_port: Option<u16>,
+    pub(crate) local: RememberedStore,
+    pub(crate) cloud: RememberedStore,
+}
+
+/// Facts about one S3 server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct RememberedStore {
+    /// The software that made its files.
+    pub(crate) kind: Option<S3Kind>,
+    pub(crate) seaweedfs_ports: Option<SeaweedPorts>,
+}
+
+/// The data folder.
+#[derive(Debug, Clone)]
+pub struct DataDir {
+    root: PathBuf,
+}
+
+/// Proof that no other `nightferry up` uses the data folder; let go of when dropped or when the process ends.
+#[derive(Debug)]
+pub struct DataDirLock {
+    _file: File,
+}
+
+impl DataDir {
+    /// Opens the data folder, making it when it is missing. The path is made absolute.
+    pub fn open(path: &Path) -> Result<Self, UpError> {
+        let root = std::path::absolute(path).map_err(io_error("resolve", path))?;
+        // Others may pass through (a server under another account must reach its own folder) but not list it.
+        let mode = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
+        DirBuilder::new().recursive(true).mode(mode).create(&root).map_err(io_error("create", &root))?;
+        let root = fs::canonicalize(&root).map_err(io_error("resolve", &root))?;
+        let data = Self { root };
+        for folder in ["logs", "run"] {
+            data.folder(folder)?;
+        }
+        Ok(data)
+    }
+
+    /// Its absolute path.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A folder in it, made private when it is missing.
+    pub fn folder(&self, name: &str) -> Result<PathBuf, UpError> {
+        let path = self.root.join(name);
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(io_error("create", &path))?;
+        Ok(path)
+    }
+
+    /// The log file of a server.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.root.join("logs").join(format!("{name}.log"))
+    }
+
+    /// The pid file of a server.
+    pub fn pid_file(&self, name: &str) -> PathBuf {
+        self.root.join("run").join(format!("{name}.pid"))
+    }
+
+    /// Takes the folder for this process, or says who has it.
+    pub fn lock(&self) -> Result<DataDirLock, UpError> {
+        let path = self.root.join("up.lock");
+        let mut file = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(io_error("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                file.read_to_string(&mut pid).map_err(io_error("read", &path))?;
+                let holder = if pid.is_empty() { String::new() } else { format!(" (pid {})", pid.trim()) };
+                return Err(UpError::AlreadyRunning { path: self.root.clone(), holder });
+            }
+            Err(fs::TryLockError::Error(source)) => return Err(UpError::Io { act: "lock", path, source }),
+        }
+        let pid = format!("{}\n", std::process::id());
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(pid.as_bytes()))
+            .map_err(io_error("write", &path))?;
+        Ok(DataDirLock { _file: file })
+    }
+
+    /// A random secret kept in the folder under this name, made at the first call: 32 hexadecimal digits.
+    pub fn secret(&self, name: &str) -> Result<String, UpError> {
+        let path = self.root.join(name);
+        if path.exists() {
+            let secret = fs::read_to_string(&path).map_err(io_error("read", &path))?;
+            return Ok(secret.trim().to_owned());
+        }
+        let secret = format!("{:032x}", rand::rng().random::<u128>());
+        self.replace_file(name, format!("{secret}\n").as_bytes())?;
+        Ok(secret)
+    }
+
+    /// Writes a private file whole or not at all.
+    ///
+    /// # Errors
+    /// [`UpError::Io`].
+    pub fn replace_file(&self, name: &str, content: &[u8]) -> Result<PathBuf, UpError> {
+        let path = self.root.join(name);
+        let new = self.root.join(format!("{name}.new"));
+        let mut file = File::options()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&new)
+            .map_err(io_error("create", &new))?;
+        file.write_all(content).and_then(|()| file.sync_all()).map_err(io_error("write", &new))?;
+        fs::rename(&new, &path).map_err(io_error("replace", &path))?;
+        Ok(path)
+    }
+
+    pub(crate) fn recall(&self) -> Result<Remembered, UpError> {
+        let path = self.root.join("servers.json");
+        if !path.exists() {
+            return Ok(Remembered::default());
+        }
+        let text = fs::read(&path).map_err(io_error("read", &path))?;
+        serde_json::from_slice(&text).map_err(|error| UpError::Damaged { path, reason: error.to_string() })
+    }
+
+    pub(crate) fn remember(&self, facts: &Remembered) -> Result<(), UpError> {
+        let damaged = |error: serde_json::Error| UpError::Damaged {
+            path: self.root.clone(),
+            reason: error.to_string(),
+        };
+        let text = serde_json::to_vec_pretty(facts).map_err(damaged)?;
+        self.replace_file("servers.json", &text).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_user_of_the_folder_is_told_who_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::open(&folder.path().join("new/data")).unwrap();
+        let lock = data.lock().unwrap();
+        let error = data.lock().unwrap_err().to_string();
+        assert!(error.contains(&format!("(pid {})", std::process::id())), "{error}");
+        drop(lock);
+        data.lock().unwrap();
+    }
+
+    #[test]
+    fn a_secret_stays_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::open(folder.path()).unwrap();
+        let secret = data.secret("postgres.password").unwrap();
+        assert_eq!(secret.len(), 32);
+        assert_eq!(data.secret("postgres.password").unwrap(), secret);
+    }
+
+    #[test]
+    fn facts_are_recalled_and_damage_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::open(folder.path()).unwrap();
+        assert_eq!(data.recall().unwrap(), Remembered::default());
+        let facts = Remembered { postgres_port: Some(11_234), ..Remembered::default() };
+        data.remember(&facts).unwrap();
+        assert_eq!(data.recall().unwrap(), facts);
+        fs::write(folder.path().join("servers.json"), "{").unwrap();
+        assert!(data.recall().unwrap_err().to_string().contains("is damaged"));
+    }
+}

