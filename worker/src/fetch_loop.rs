@@ -38,7 +38,7 @@ pub(crate) async fn run(bench: Workbench, worker: WorkerId, wake: Wake, activity
         }
     }
     let all_done = async { while in_flight.join_next().await.is_some() {} };
-    if tokio::time::timeout(bench.context.config.tiering.drain_grace, all_done).await.is_err() {
+    if tokio::time::timeout(bench.context.config.tiering.shutdown_grace, all_done).await.is_err() {
         bench.grace_over.cancel();
         while in_flight.join_next().await.is_some() {}
     }

@@ -21,7 +21,7 @@ use nightferry_core::tiering::policy;
 use tokio_util::sync::CancellationToken;
 
 /// Works until `shutdown` is cancelled, then drains: nothing new is claimed, what is in flight may finish within
-/// `tiering.drain_grace`, the rest goes back to the queue. A database that is down is waited for.
+/// `tiering.shutdown_grace`, the rest goes back to the queue. A database that is down is waited for.
 ///
 /// # Errors
 /// When the schedule cannot be started; everything later is retried and logged.

@@ -267,7 +267,7 @@ impl Loop {
 
     /// Lets what is in flight finish within the grace time; the rest goes back to the queue.
     async fn drain(&mut self) {
-        let grace = self.bench.context.config.tiering.drain_grace;
+        let grace = self.bench.context.config.tiering.shutdown_grace;
         tracing::info!(target: "nightferry::sync", in_flight = self.in_flight.len(), "draining");
         let all_done = async { while self.in_flight.join_next().await.is_some() {} };
         if tokio::time::timeout(grace, all_done).await.is_err() {

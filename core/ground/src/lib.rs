@@ -7,3 +7,4 @@ pub mod encryption;
 pub mod object_key;
 pub mod retry;
 pub mod step;
+pub mod units;

@@ -175,7 +175,7 @@ impl Freeing<'_> {
             local: self.store.name().as_str(),
             clouds,
             keeping,
-            grace: tiering.free_grace,
+            grace: tiering.evict_grace,
             worker: self.worker,
             token,
             lease: tiering.lease,
@@ -330,5 +330,5 @@ impl Freeing<'_> {
 
 /// How long after its cloud copy was verified a local copy is freed at the earliest.
 pub(super) fn earliest(context: &Context, after: Duration) -> Duration {
-    after.max(context.config.tiering.free_grace)
+    after.max(context.config.tiering.evict_grace)
 }

@@ -113,7 +113,7 @@ fn rule_warnings(rule: &RuleConfig, config: &Config) -> Vec<String> {
             facts.least_days
         ));
     }
-    if facts.least_size > 0 && rule.min_size.unwrap_or(0) < facts.least_size {
+    if facts.least_size > 0 && rule.min_size.unwrap_or_default().0 < facts.least_size {
         warn(format!(
             "AWS charges an object in {class} of less than 128 KiB as if it had 128 KiB; give the rule min_size = \"128KiB\"."
         ));

@@ -23,7 +23,7 @@ async fn synced(world: &World, count: u64) -> Vec<FileView> {
     for seed in 0..count {
         files.push(world.upload(user, &format!("{seed}"), pattern(seed, SIZE)).await);
     }
-    let worker = WorkerHandle::start(world.context_with(&[("tiering.free_grace", "1h")]));
+    let worker = WorkerHandle::start(world.context_with(&[("tiering.evict_grace", "1h")]));
     assert_eq!(world.sync().await.status, RunStatus::Succeeded);
     worker.stop().await;
     files

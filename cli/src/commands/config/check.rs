@@ -1,6 +1,5 @@
 //! `nightferry config check`: everything that is wrong, at once. Connects to nothing.
 
-use nightferry_core::config::StoreConfig;
 use nightferry_core::tiering::policy;
 use serde::Serialize;
 
@@ -17,7 +16,7 @@ Examples:
 #[derive(Serialize)]
 struct Document<'a> {
     valid: bool,
-    /// What rules cost that one may not expect, and keys that others can read.
+    /// What rules cost that one may not expect, former names of settings, and keys that others can read.
     warnings: Vec<String>,
     problems: Vec<ProblemDocument<'a>>,
 }
@@ -26,7 +25,7 @@ pub(super) fn run(app: &App) -> Result<Exit, Failure> {
     match app.config(Vec::new()) {
         Ok(config) => {
             let mut warnings = policy::warnings(&config);
-            warnings.extend(config.stores.values().filter_map(StoreConfig::key_warning));
+            warnings.extend(config.warnings());
             for warning in &warnings {
                 app.output.warning(warning);
             }

@@ -83,8 +83,8 @@ async fn a_plan_says_what_would_move_and_changes_nothing() {
 async fn files_move_until_the_stores_are_as_full_and_a_second_time_nothing_moves() {
     let world = WorldBuilder::default()
         .another_local("nas")
-        .set("tiering.multipart_threshold_mb", 8)
-        .set("tiering.part_size_mb", 8)
+        .set("tiering.multipart_threshold_mib", 8)
+        .set("tiering.part_size_mib", 8)
         .build()
         .await;
     let mut sizes: Vec<u64> = (0..20).map(|seed| 900_000 + seed * 10_000).collect();
