@@ -5,6 +5,8 @@
 use diesel_async::AsyncConnection;
 use tokio_util::sync::CancellationToken;
 
+use super::drain::planner::Drain;
+use super::rebalance::planner::Rebalancer;
 use super::report::Report;
 use crate::context::Context;
 use crate::db::replicas::{self, BrokenOff, Departure, Spare};
@@ -55,22 +57,53 @@ pub(super) enum Next<'p> {
     End,
 }
 
-/// Decides which replicas go where. Everything that is not an eviction it does itself.
-pub(super) trait Planner<'p>: Send {
+/// Decides which replicas go where. Everything that is not an eviction it does itself. No trait: the compiler cannot prove yet
+/// that the future of a generic planner with a lifetime is `Send`.
+pub(super) enum Planner<'p> {
+    Drain(Drain<'p>),
+    Rebalance(Rebalancer<'p>),
+}
+
+impl<'p> Planner<'p> {
     /// Reads what it goes by; first of all, under the lease.
-    fn prepare(&mut self, pass: &mut Pass<'p>) -> impl Future<Output = Result<()>> + Send;
+    async fn prepare(&mut self, pass: &mut Pass<'p>) -> Result<()> {
+        match self {
+            Self::Drain(planner) => planner.prepare(pass).await,
+            Self::Rebalance(planner) => planner.prepare(pass).await,
+        }
+    }
 
     /// The stores that replicas leave, each with the stores that hold them instead where their rows do not say it.
-    fn sources(&self) -> Vec<(&'p Store, Vec<&'p str>)>;
+    fn sources(&self) -> Vec<(&'p Store, Vec<&'p str>)> {
+        match self {
+            Self::Drain(planner) => planner.sources(),
+            Self::Rebalance(planner) => planner.sources(),
+        }
+    }
 
     /// Looks at the next replicas: queues copies of what is not verified elsewhere and counts what is waited for.
-    fn next(&mut self, pass: &mut Pass<'p>) -> impl Future<Output = Result<Next<'p>>> + Send;
+    async fn next(&mut self, pass: &mut Pass<'p>) -> Result<Next<'p>> {
+        match self {
+            Self::Drain(planner) => planner.next(pass).await,
+            Self::Rebalance(planner) => planner.next(pass).await,
+        }
+    }
 
     /// All was looked at.
-    fn end(&mut self, pass: &mut Pass<'p>) -> impl Future<Output = Result<()>> + Send;
+    async fn end(&mut self, pass: &mut Pass<'p>) -> Result<()> {
+        match self {
+            Self::Drain(planner) => planner.end(pass).await,
+            Self::Rebalance(planner) => planner.end(pass).await,
+        }
+    }
 
     /// Notes what is waited for, or that nothing is left. Returns whether nothing is.
-    fn note(&self, pass: &Pass<'p>, at_end: bool) -> impl Future<Output = Result<bool>> + Send;
+    async fn note(&self, pass: &Pass<'p>, at_end: bool) -> Result<bool> {
+        match self {
+            Self::Drain(planner) => planner.note(pass, at_end).await,
+            Self::Rebalance(planner) => planner.note(pass).await,
+        }
+    }
 }
 
 /// One pass.
@@ -82,12 +115,12 @@ pub(super) struct Pass<'p> {
 }
 
 /// One pass under the lease `name`, until `stop`.
-pub(super) async fn run<'p, P: Planner<'p>>(
+pub(super) async fn run<'p>(
     context: &'p Context,
     name: &str,
     worker: WorkerId,
     stop: &'p CancellationToken,
-    mut planner: P,
+    mut planner: Planner<'p>,
 ) -> Result<Outcome> {
     let work = async {
         let mut pass = Pass { context, worker, stop, report: Report::default() };
@@ -97,7 +130,7 @@ pub(super) async fn run<'p, P: Planner<'p>>(
 }
 
 impl<'p> Pass<'p> {
-    async fn run<P: Planner<'p>>(&mut self, planner: &mut P) -> Result<Outcome> {
+    async fn run(&mut self, planner: &mut Planner<'p>) -> Result<Outcome> {
         planner.prepare(self).await?;
         for (store, to) in planner.sources() {
             self.report.evicted += self.freeing(store, to).take_over().await?;

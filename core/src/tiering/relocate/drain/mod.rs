@@ -2,7 +2,7 @@
 //! guards as freeing. Nothing new is planned for the store or written to it meanwhile, and files stay readable throughout.
 //! Asked for, taken back, and looked at here; [`pass()`] does the work.
 
-mod planner;
+pub(super) mod planner;
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 

@@ -38,10 +38,11 @@ pub async fn pass(
     // Taken out of the configuration, as one does with a store that is empty.
     let Some(store) = context.stores.get(name) else { return Ok(Outcome::Finished) };
     let planner = Drain { store, to: Vec::new(), after: ObjectId(uuid::Uuid::nil()), evicted: 0 };
-    pass::run(context, &format!("drain {name}"), worker, stop, planner).await
+    pass::run(context, &format!("drain {name}"), worker, stop, Planner::Drain(planner)).await
 }
 
-struct Drain<'p> {
+/// The planner of a drain.
+pub(in crate::tiering::relocate) struct Drain<'p> {
     store: &'p Store,
     to: Vec<&'p str>,
     /// The object that was looked at last.
@@ -50,18 +51,18 @@ struct Drain<'p> {
     evicted: usize,
 }
 
-impl<'p> Planner<'p> for Drain<'p> {
-    async fn prepare(&mut self, pass: &mut Pass<'p>) -> Result<()> {
+impl<'p> Drain<'p> {
+    pub(in crate::tiering::relocate) async fn prepare(&mut self, pass: &mut Pass<'p>) -> Result<()> {
         let mut conn = pass.context.db.conn().await?;
         self.to = policy::destinations(pass.context, self.store, &drains::names(&mut conn).await?);
         Ok(())
     }
 
-    fn sources(&self) -> Vec<(&'p Store, Vec<&'p str>)> {
+    pub(in crate::tiering::relocate) fn sources(&self) -> Vec<(&'p Store, Vec<&'p str>)> {
         vec![(self.store, self.to.clone())]
     }
 
-    async fn next(&mut self, pass: &mut Pass<'p>) -> Result<Next<'p>> {
+    pub(in crate::tiering::relocate) async fn next(&mut self, pass: &mut Pass<'p>) -> Result<Next<'p>> {
         let report = &pass.report;
         if report.pending() >= MAX_UNDER_WAY && report.evicted == self.evicted {
             return Ok(Next::Wait);
@@ -98,7 +99,7 @@ impl<'p> Planner<'p> for Drain<'p> {
     }
 
     /// What was to come into the store and never did, or broke off on its way, is taken away.
-    async fn end(&mut self, pass: &mut Pass<'p>) -> Result<()> {
+    pub(in crate::tiering::relocate) async fn end(&mut self, pass: &mut Pass<'p>) -> Result<()> {
         let broken_off = {
             let mut conn = pass.context.db.conn().await?;
             replicas::forget_waiting(&mut conn, self.name()).await?;
@@ -118,7 +119,7 @@ impl<'p> Planner<'p> for Drain<'p> {
         Ok(())
     }
 
-    async fn note(&self, pass: &Pass<'p>, at_end: bool) -> Result<bool> {
+    pub(in crate::tiering::relocate) async fn note(&self, pass: &Pass<'p>, at_end: bool) -> Result<bool> {
         let (report, name) = (&pass.report, self.name());
         let mut conn = pass.context.db.conn().await?;
         let left = if at_end && report.is_nothing_left() {

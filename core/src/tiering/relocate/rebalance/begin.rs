@@ -6,13 +6,13 @@ use super::super::pass::Pass;
 use super::super::report::MAX_UNDER_WAY;
 use super::balance::{self, Load};
 use super::plan::{BATCH, fit};
-use super::planner::Balancing;
+use super::planner::Rebalancer;
 use crate::context::Context;
 use crate::db::rebalances::{self, Route};
 use crate::db::{listen, replicas, unsigned};
 use crate::error::{Error, Result};
 
-impl<'p> Balancing<'p> {
+impl<'p> Rebalancer<'p> {
     /// Begins what there is room for: never more than was planned, nor more than brings both stores to the mean as it is now.
     pub(super) async fn begin_more(&mut self, pass: &mut Pass<'p>) -> Result<()> {
         let context = pass.context;

@@ -7,7 +7,7 @@
 mod balance;
 mod begin;
 mod plan;
-mod planner;
+pub(super) mod planner;
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 

@@ -32,7 +32,7 @@ pub async fn pass(
     worker: WorkerId,
     stop: &CancellationToken,
 ) -> Result<Outcome> {
-    let planner = Balancing {
+    let planner = Rebalancer {
         context,
         lasting: Vec::new(),
         active: rebalance.is_active(),
@@ -41,13 +41,14 @@ pub async fn pass(
         pairs: Pairs::new(),
         under_way: 0,
     };
-    pass::run(context, "rebalance", worker, stop, planner).await
+    pass::run(context, "rebalance", worker, stop, Planner::Rebalance(planner)).await
 }
 
 /// Replicas that move, by the stores from which and to which they do.
 type Pairs = BTreeMap<(String, String), Vec<Moving>>;
 
-pub(super) struct Balancing<'p> {
+/// The planner of rebalancing.
+pub(in crate::tiering::relocate) struct Rebalancer<'p> {
     context: &'p Context,
     /// Local stores that are not drained.
     pub(super) lasting: Vec<&'p str>,
@@ -62,8 +63,8 @@ pub(super) struct Balancing<'p> {
     pub(super) under_way: usize,
 }
 
-impl<'p> Planner<'p> for Balancing<'p> {
-    async fn prepare(&mut self, pass: &mut Pass<'p>) -> Result<()> {
+impl<'p> Rebalancer<'p> {
+    pub(in crate::tiering::relocate) async fn prepare(&mut self, pass: &mut Pass<'p>) -> Result<()> {
         let mut conn = self.context.db.conn().await?;
         let draining = drains::names(&mut conn).await?;
         self.lasting = self.context.stores.names_with(StoreRole::Local);
@@ -79,14 +80,14 @@ impl<'p> Planner<'p> for Balancing<'p> {
         Ok(())
     }
 
-    fn sources(&self) -> Vec<(&'p Store, Vec<&'p str>)> {
+    pub(in crate::tiering::relocate) fn sources(&self) -> Vec<(&'p Store, Vec<&'p str>)> {
         let mut from: Vec<&str> = self.routes.iter().map(|route| route.from_store.as_str()).collect();
         from.sort_unstable();
         from.dedup();
         from.into_iter().filter_map(|name| Some((self.context.stores.get(name)?, Vec::new()))).collect()
     }
 
-    async fn next(&mut self, pass: &mut Pass<'p>) -> Result<Next<'p>> {
+    pub(in crate::tiering::relocate) async fn next(&mut self, pass: &mut Pass<'p>) -> Result<Next<'p>> {
         while let Some(((from, to), replicas)) = self.pairs.pop_first() {
             let stores = &self.context.stores;
             let (Some(from), Some(to)) = (stores.get(&from), stores.get(&to)) else { continue };
@@ -109,11 +110,11 @@ impl<'p> Planner<'p> for Balancing<'p> {
         Ok(Next::End)
     }
 
-    async fn end(&mut self, pass: &mut Pass<'p>) -> Result<()> {
+    pub(in crate::tiering::relocate) async fn end(&mut self, pass: &mut Pass<'p>) -> Result<()> {
         if self.active { self.begin_more(pass).await } else { Ok(()) }
     }
 
-    async fn note(&self, pass: &Pass<'p>, _at_end: bool) -> Result<bool> {
+    pub(in crate::tiering::relocate) async fn note(&self, pass: &Pass<'p>) -> Result<bool> {
         let waits_for = pass.report.waits_for("their old store", &[], None);
         let mut conn = pass.context.db.conn().await?;
         let finished = rebalances::note(&mut conn, waits_for.as_deref()).await?;
