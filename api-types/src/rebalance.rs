@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use nightferry_core::db::rebalances;
 use nightferry_core::db::unsigned;
-use nightferry_core::tiering::rebalance::{LeftOut, Plan, Rebalancing, Share, moved};
+use nightferry_core::tiering::relocate::rebalance::{LeftOut, Plan, Rebalancing, Share, moved};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;

@@ -113,8 +113,8 @@ impl Server {
         .client_disconnect_timeout(LINGER)
         .shutdown_timeout(config.shutdown_grace.as_secs())
         .shutdown_signal(shutdown.cancelled_owned());
-        if let Some(workers) = config.workers {
-            server = server.workers(workers);
+        if config.workers > 0 {
+            server = server.workers(config.workers);
         }
         Ok(server.listen(self.listener)?.run())
     }

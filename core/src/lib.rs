@@ -15,6 +15,7 @@ pub mod services;
 pub mod stores;
 pub mod telemetry;
 pub mod tiering;
+pub mod timetable;
 
-pub use nightferry_ground::{checksum, clock, encryption, error_code, object_key, retry, step};
+pub use nightferry_ground::{checksum, clock, encryption, error_code, object_key, retry, step, units};
 pub use nightferry_store as store;

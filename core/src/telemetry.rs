@@ -81,7 +81,7 @@ pub fn init(logging: &LoggingConfig, role: Role) -> Result<TelemetryGuard, Telem
     let filter = stderr_filter(level)?;
     let (sync_layer, guard) = match role {
         Role::Worker | Role::ApiAndWorker => {
-            let (writer, guard) = sync_log_writer(&logging.sync_log_file, logging.sync_log_keep)?;
+            let (writer, guard) = sync_log_writer(&logging.sync_log_file, logging.sync_log_keep_days)?;
             (Some(sync_log_layer(writer)), Some(guard))
         }
         Role::Api | Role::Cli | Role::CliVerbose => (None, None),
@@ -248,7 +248,7 @@ mod tests {
             level: "error".to_owned(),
             format: LogFormat::Json,
             sync_log_file: folder.path().join("sync.log"),
-            sync_log_keep: 1,
+            sync_log_keep_days: 1,
         };
         let _guard = init(&logging, Role::ApiAndWorker).unwrap();
         assert!(matches!(init(&logging, Role::Worker), Err(TelemetryError::AlreadySet(_))));

@@ -14,10 +14,12 @@ use nightferry_core::db::runs::{NewRun, RunScope};
 use nightferry_core::error::{Error, Result};
 use nightferry_core::file::{Files, access, change, download, trash, upload};
 use nightferry_core::ids::{FileId, RunId, UserId, WorkerId};
+use nightferry_core::object::health;
 use nightferry_core::object::write::{BodyError, Incoming};
 use nightferry_core::services::Services;
 use nightferry_core::tiering::claim::{self, Batch};
-use nightferry_core::tiering::copy::{self, Copied, CopyError};
+use nightferry_core::tiering::copy::{self, Copied};
+use nightferry_core::tiering::copy_outcome::{self, Blame};
 use nightferry_core::tiering::{
     Engine, evict, fetch, reap, reconcile, repair, run, scrub, settle, watermark,
 };
@@ -116,10 +118,14 @@ pub(crate) async fn perform(services: &Services, deed: Deed, bug: Option<Bug>) -
                 run::cancel(context, active.id, None, &Origin::default()).await?;
             }
         }
-        Deed::Work => work(&services.engine, bug).await?,
+        Deed::Work => {
+            probe(context).await;
+            work(&services.engine, bug).await?;
+        }
         Deed::Worker => worker(&services.engine).await?,
         Deed::Fetch(file) => drop(fetch::request(context, file, None).await?),
         Deed::WorkFetches => {
+            probe(context).await;
             let batch = claim::next_fetches(context, WorkerId::new(), BATCH).await?;
             carry(&services.engine, None, batch, bug).await?;
         }
@@ -155,6 +161,15 @@ pub(crate) async fn read(files: &Files, owner: UserId, file: FileId, version: Op
         hasher.update(&chunk?);
     }
     Ok(hasher.finish())
+}
+
+/// Asks stores that are out of order whether they are back, as every process does all the time.
+async fn probe(context: &Context) {
+    for _ in 0..context.config.health.successes {
+        if !context.stores.health().out().is_empty() {
+            health::look(context).await;
+        }
+    }
 }
 
 /// A worker's turn: plans what is queued, claims a batch, copies it, ends the run when nothing is left.
@@ -207,7 +222,10 @@ async fn carry(engine: &Engine, run: Option<RunId>, batch: Batch, bug: Option<Bu
                 seal,
                 size: claim.size,
             }),
-            Err(error) => failed(context, run, token, &claim, &error).await?,
+            Err(error) => {
+                let blame = Blame::of(context, &error).await;
+                copy_outcome::record_failure(context, run, token, &claim, &error, blame).await?;
+            }
         }
     }
     if finished.is_empty() {
@@ -219,39 +237,6 @@ async fn carry(engine: &Engine, run: Option<RunId>, batch: Batch, bug: Option<Bu
     }
     settle::finish(context, &finished).await?;
     Ok(())
-}
-
-/// As the worker sees to a copy that failed.
-async fn failed(
-    context: &Context,
-    run: Option<RunId>,
-    token: nightferry_core::ids::LeaseToken,
-    claim: &nightferry_core::db::replicas::Claim,
-    error: &CopyError,
-) -> Result<()> {
-    let text = error.to_string();
-    let give_back = || settle::release(context, token, claim, Some(&text), Duration::ZERO);
-    match error {
-        CopyError::LeaseLost => Ok(()),
-        CopyError::Database(_) => give_back().await,
-        CopyError::Store(store) if store.is_credentials() => {
-            if let Some(run) = run {
-                run::stop(context, run, &text).await?;
-            }
-            give_back().await
-        }
-        CopyError::Store(store) if store.is_outage() && is_down(context, store.store().as_str()).await => {
-            give_back().await
-        }
-        _ => settle::fail(context, claim, token, run, error).await.map(drop),
-    }
-}
-
-async fn is_down(context: &Context, store: &str) -> bool {
-    match context.stores.get(store) {
-        Some(store) => store.check().await.is_err_and(|error| error.is_outage()),
-        None => false,
-    }
 }
 
 /// Makes the guard of a commit pointless: whoever has the lease by now, it is ours.

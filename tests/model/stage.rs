@@ -14,6 +14,7 @@ use nightferry_core::ids::UserId;
 use nightferry_core::services::Services;
 use nightferry_core::step::Step;
 use nightferry_core::tiering::Engine;
+use nightferry_core::units::ByteCount;
 use nightferry_tests::harness::fault_proxy::FaultProxy;
 use nightferry_tests::harness::memory_s3::Writes;
 use nightferry_tests::harness::{World, WorldBuilder};
@@ -50,7 +51,7 @@ impl Stage {
             .set("tiering.concurrency", 1)
             .set("tiering.backoff_initial", "10ms")
             .set("tiering.backoff_cap", "50ms")
-            .set("tiering.drain_grace", "1s")
+            .set("tiering.shutdown_grace", "1s")
             .set("tiering.schedule", "0 0 0 1 1 *")
             .set("database.pool_size", 6);
         let world = match servers {
@@ -77,13 +78,13 @@ impl Stage {
         let tiering = &mut config.tiering;
         tiering.free_local_after =
             if settings.frees { FreeLocalAfter::After(Duration::ZERO) } else { FreeLocalAfter::Never };
-        tiering.local_capacity = (!settings.frees).then_some(CAPACITY);
-        tiering.free_grace = Duration::from_secs(if settings.grace { 3600 } else { 0 });
+        tiering.local_capacity = (!settings.frees).then_some(ByteCount(CAPACITY));
+        tiering.evict_grace = Duration::from_secs(if settings.grace { 3600 } else { 0 });
         tiering.verify = if settings.read_back { VerifyMode::ReadBack } else { VerifyMode::Checksum };
         tiering.order = if settings.smallest_first { TransferOrder::Smallest } else { TransferOrder::Oldest };
         tiering.cache_on_read = settings.cache_on_read;
         if settings.in_parts {
-            tiering.multipart_threshold_mb = 0;
+            tiering.multipart_threshold_mib = 0;
         }
         let context = Context { config: Arc::new(config), clock, ..self.world.context.clone() };
         let (files, engine) = (Files::new(context.clone()), Engine::new(context.clone()));
@@ -101,7 +102,7 @@ impl Stage {
         conn.batch_execute(
             "DELETE FROM observed.ends; DELETE FROM transfer_parts; DELETE FROM run_failures; DELETE FROM replicas; \
              DELETE FROM runs; DELETE FROM files; DELETE FROM objects; DELETE FROM audit_events; DELETE FROM passes; \
-             DELETE FROM chores; DELETE FROM workers; DELETE FROM schedules; UPDATE users SET used_bytes = 0",
+             DELETE FROM leases; DELETE FROM workers; DELETE FROM schedules; UPDATE users SET used_bytes = 0",
         )
         .await
         .unwrap();

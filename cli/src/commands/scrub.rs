@@ -39,10 +39,10 @@ pub struct ScrubArgs {
     /// Only this store
     #[arg(long, value_name = "NAME")]
     store: Option<String>,
-    /// Read at most so much a second, such as 50MiB [default: `scrub.rate_mb`]
+    /// Read at most this much per second, such as 50MiB (2^20) or 50MB (10^6) [default: `scrub.rate_mib`]
     #[arg(long, value_name = "SIZE", value_parser = amount::size)]
     rate: Option<u64>,
-    /// Stop after so many bytes (500MiB, 2TiB) or so long (90m, 8h)
+    /// Stop after this many bytes (500MiB, 2TB) or this long (90m, 8h)
     #[arg(long, value_name = "SIZE|TIME", value_parser = amount::either)]
     limit: Option<Amount>,
 }

@@ -15,7 +15,7 @@ Examples:
   nightferry worker --set tiering.concurrency=32
   SYNC_LOG_FILE=/var/log/nightferry/sync.log nightferry worker
 
-SIGTERM and Ctrl-C let transfers in flight finish within tiering.drain_grace and give the rest back; a second signal \
+SIGTERM and Ctrl-C let transfers in flight finish within tiering.shutdown_grace and give the rest back; a second signal \
 ends it at once, which loses nothing: another worker goes on where it stopped. Start as many as you like.";
 
 /// Options of `worker`.

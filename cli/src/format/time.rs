@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Local, Utc};
+pub(crate) use nightferry_core::units::format_duration as span;
 
 /// Whose wall clock times are shown in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,40 +38,9 @@ pub(crate) fn between(from: DateTime<Utc>, to: DateTime<Utc>) -> Duration {
     (to - from).to_std().unwrap_or_default()
 }
 
-/// A length of time by its two largest units: `850 ms`, `12 s`, `3 min 20 s`, `2 h 5 min`, `4 d 3 h`.
-pub(crate) fn span(length: Duration) -> String {
-    let seconds = length.as_secs();
-    let two = |large: u64, unit: &str, small: u64, small_unit: &str| match small {
-        0 => format!("{large} {unit}"),
-        small => format!("{large} {unit} {small} {small_unit}"),
-    };
-    match seconds {
-        0 => format!("{} ms", length.as_millis()),
-        1..60 => format!("{seconds} s"),
-        60..3600 => two(seconds / 60, "min", seconds % 60, "s"),
-        3600..86_400 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
-        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3600, "h"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn spans_show_their_two_largest_units() {
-        let cases = [
-            (Duration::from_millis(850), "850 ms"),
-            (Duration::from_millis(12_900), "12 s"),
-            (Duration::from_secs(200), "3 min 20 s"),
-            (Duration::from_secs(3600), "1 h"),
-            (Duration::from_secs(7_500), "2 h 5 min"),
-            (Duration::from_secs(4 * 86_400 + 3 * 3600), "4 d 3 h"),
-        ];
-        for (length, text) in cases {
-            assert_eq!(span(length), text);
-        }
-    }
 
     #[test]
     fn times_carry_their_offset() {

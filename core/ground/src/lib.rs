@@ -8,3 +8,4 @@ pub mod error_code;
 pub mod object_key;
 pub mod retry;
 pub mod step;
+pub mod units;

@@ -2,22 +2,18 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-
+use super::declare::settings;
 use super::problem::Problems;
-use super::spec::{Kind, Spec};
-use super::words;
 
 /// What is worth writing down is worth keeping for a day.
 const SHORTEST: Duration = Duration::from_secs(86_400);
 
-/// The `[audit]` section.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AuditConfig {
-    /// How long an event is kept. None: for ever.
-    #[serde(deserialize_with = "words::duration_or_never")]
-    pub retention: Option<Duration>,
+settings! {
+    /// The `[audit]` section.
+    pub struct AuditConfig {
+        /// How long events are kept in the audit log, at least a day; "never" deletes none.
+        pub retention: Option<Duration> = "365d", or_never();
+    }
 }
 
 impl AuditConfig {
@@ -27,9 +23,3 @@ impl AuditConfig {
         }
     }
 }
-
-pub(super) const SETTINGS: &[Spec] = &[Spec::new(
-    "audit.retention",
-    Kind::DurationOrNever,
-    "How long events stay in the audit log, at least a day; \"never\" drops none.",
-)];

@@ -3,61 +3,66 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use secrecy::SecretString;
-use serde::Deserialize;
-
+use super::declare::settings;
 use super::problem::Problems;
-use super::spec::{Kind, Spec};
-use super::{OidcConfig, ServerConfig, rules, words};
+use super::{OidcConfig, ServerConfig, validators};
+use secrecy::SecretString;
 
-/// The `[auth]` section.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AuthConfig {
-    /// The key that protects the signing keys, at least 32 bytes.
-    pub secret_key: SecretString,
-    /// The algorithm of new signing keys.
-    pub algorithm: SigningAlgorithm,
-    /// How long a new signing key is published before it signs.
-    #[serde(deserialize_with = "words::duration")]
-    pub key_lead: Duration,
-    /// The `iss` claim of every token (RFC 7519 section 4.1.1).
-    pub issuer: String,
-    /// Life of an access token.
-    #[serde(deserialize_with = "words::duration")]
-    pub access_token_ttl: Duration,
-    /// Life of a refresh token.
-    #[serde(deserialize_with = "words::duration")]
-    pub refresh_token_ttl: Duration,
-    /// Life of a session, however often it is continued.
-    #[serde(deserialize_with = "words::duration")]
-    pub session_max_age: Duration,
-    /// Personal access tokens that one account may have.
-    pub personal_tokens_per_user: u16,
-    /// Whether the session's cookies are for TLS only.
-    pub cookie_secure: bool,
-    /// Origins of other pages that may use the session's cookies.
-    #[serde(deserialize_with = "words::list")]
-    pub cookie_origins: Vec<String>,
-    /// Cost of bcrypt, as a power of two of rounds.
-    pub bcrypt_cost: u32,
-    /// Whether people may sign up by themselves.
-    pub signup: bool,
-    /// Providers elsewhere with which people may sign in, by name.
-    pub oidc: BTreeMap<String, OidcConfig>,
+settings! {
+    /// The `[auth]` section.
+    pub struct AuthConfig {
+        /// The key that protects the signing keys, at least 32 bytes; make one with `openssl rand -hex 32`. The same
+        /// for every API instance; after a change all access tokens are refused and new signing keys are made.
+        pub secret_key: SecretString,
+            text("at least 32 random bytes; make one with `openssl rand -hex 32`", validators::signing_key),
+            required("what `openssl rand -hex 32` prints");
+        /// The algorithm of new signing keys. With RS256 and EdDSA others can verify tokens by
+        /// `/.well-known/jwks.json`. After a change the old key signs for `auth.signing_key_lead` longer.
+        pub algorithm: SigningAlgorithm = "HS256";
+        /// How long a new signing key is published before it signs, so that everybody who verifies tokens knows it by
+        /// then.
+        pub signing_key_lead: Duration = "15m", lasts("10m", "30d"), formerly("key_lead");
+        /// The issuer (`iss`) written into every token and expected there.
+        pub issuer: String = "nightferry", text("a name, such as \"nightferry\"", validators::any);
+        /// Lifetime of an access token; clients continue with their refresh token. Ending a session takes effect at
+        /// once.
+        pub access_token_ttl: Duration = "15m", lasts("1m", "1d");
+        /// Lifetime of a refresh token: how long a client may stay away and still be signed in.
+        pub refresh_token_ttl: Duration = "30d", lasts("5m", "366d");
+        /// Lifetime of a session, however often it is continued: after this everybody signs in again.
+        pub session_max_age: Duration = "90d", lasts("5m", "3660d");
+        /// Maximum number of personal access tokens of one account. 0 allows none.
+        pub personal_tokens_per_user: u16 = 50, range(0, 1000);
+        /// Whether the cookies of a login with `"cookie": true` are for TLS only. Switch it off only to try the
+        /// service over plain HTTP on this machine.
+        pub cookie_secure: bool = true;
+        /// Origins of other sites whose pages may use the session's cookies, and to which a sign-in may lead back.
+        pub cookie_origins: Vec<String>,
+            text("origins such as \"https://app.example.org\", a comma between", validators::web_pages),
+            unset("only the service's own pages");
+        /// Cost of hashing a password with bcrypt; each step doubles it. 12 takes about 0.3 s; below 10 is for tests
+        /// only.
+        pub bcrypt_cost: u32 = 12, range(4, 15);
+        /// Whether people may sign up by themselves. When false, an administrator creates accounts with
+        /// `nightferry user create`.
+        pub signup: bool = true;
+        /// Identity providers with which people may sign in (OpenID Connect): each a section `[auth.oidc.NAME]` with a
+        /// name of at most 32 characters a-z, 0-9 and hyphen. Sign-in begins at `/api/auth/oidc/NAME/start`.
+        pub oidc: BTreeMap<String, OidcConfig>;
+    }
 }
 
 /// An algorithm for signing tokens (RFC 7518 section 3.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
 pub enum SigningAlgorithm {
     /// HMAC with SHA-256.
-    #[serde(rename = "HS256")]
+    #[strum(serialize = "HS256")]
     Hs256,
     /// RSASSA-PKCS1-v1_5 with SHA-256.
-    #[serde(rename = "RS256")]
+    #[strum(serialize = "RS256")]
     Rs256,
     /// Ed25519 (RFC 8037).
-    #[serde(rename = "EdDSA")]
+    #[strum(serialize = "EdDSA")]
     EdDsa,
 }
 
@@ -80,73 +85,3 @@ impl AuthConfig {
         }
     }
 }
-
-pub(super) const SETTINGS: &[Spec] = &[
-    Spec::new(
-        "auth.secret_key",
-        Kind::Text { what: "at least 32 random bytes; make one with `openssl rand -hex 32`", rule: rules::signing_key },
-        "The key that protects the signing keys, at least 32 bytes; make one with `openssl rand -hex 32`. The same for every \
-         API instance; after a change all access tokens are refused and new signing keys are made.",
-    )
-    .secret()
-    .required("what `openssl rand -hex 32` prints"),
-    Spec::new(
-        "auth.algorithm",
-        Kind::OneOf(&["HS256", "RS256", "EdDSA"]),
-        "The algorithm of new signing keys. With RS256 and EdDSA others can verify tokens by /.well-known/jwks.json. After a \
-         change the old key signs for auth.key_lead longer.",
-    ),
-    Spec::new(
-        "auth.key_lead",
-        Kind::seconds(600, 30 * 86_400),
-        "How long a new signing key is published before it signs, so that whoever verifies tokens knows it by then.",
-    ),
-    Spec::new(
-        "auth.issuer",
-        Kind::Text { what: "a name, such as \"nightferry\"", rule: rules::any },
-        "The issuer (`iss`) that stands in every token and is expected there.",
-    ),
-    Spec::new(
-        "auth.access_token_ttl",
-        Kind::seconds(60, 86_400),
-        "Life of an access token; then clients continue with their refresh token. Ending a session does not wait for it.",
-    ),
-    Spec::new(
-        "auth.refresh_token_ttl",
-        Kind::seconds(300, 366 * 86_400),
-        "Life of a refresh token: how long a client may stay away and still be signed in.",
-    ),
-    Spec::new(
-        "auth.session_max_age",
-        Kind::seconds(300, 3660 * 86_400),
-        "Life of a session, however often it is continued: after this everybody signs in again.",
-    ),
-    Spec::new(
-        "auth.personal_tokens_per_user",
-        Kind::count(0, 1000),
-        "How many personal access tokens one account may have. 0 allows none.",
-    ),
-    Spec::new(
-        "auth.cookie_secure",
-        Kind::Switch,
-        "Whether the cookies of a login with `\"cookie\": true` are for TLS only. Switch it off only to try the service over \
-         plain HTTP on this machine.",
-    ),
-    Spec::new(
-        "auth.cookie_origins",
-        Kind::Text { what: "origins such as \"https://app.example.org\", a comma between", rule: rules::web_pages },
-        "Origins of pages elsewhere that may use the session's cookies, and to which a sign-in may lead back.",
-    )
-    .optional("only the service's own pages"),
-    Spec::new(
-        "auth.bcrypt_cost",
-        Kind::count(4, 15),
-        "Cost of hashing a password with bcrypt; each step doubles it. 12 takes about 0.3 s; below 10 is for tests only.",
-    ),
-    Spec::new(
-        "auth.signup",
-        Kind::Switch,
-        "Whether people may sign up by themselves. When false, an administrator creates accounts with `nightferry user \
-         create`.",
-    ),
-];

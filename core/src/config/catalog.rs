@@ -1,44 +1,23 @@
 //! Snapshots of the catalogue in the cloud store: whether, how many are kept, and with which key they are signed.
 
+use super::declare::settings;
+use super::validators;
 use secrecy::SecretString;
-use serde::Deserialize;
 
-use super::spec::{Kind, Spec};
-use super::{rules, words};
-
-/// The `[catalog]` section.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CatalogConfig {
-    /// Whether a snapshot is written after each run that changed something.
-    pub after_runs: bool,
-    /// The newest snapshots, which are kept.
-    pub keep: usize,
-    /// Of so many days the newest snapshot is kept too.
-    pub keep_days: usize,
-    /// From what the keys of snapshots are derived. None: from `auth.secret_key`.
-    #[serde(deserialize_with = "words::optional")]
-    pub secret_key: Option<SecretString>,
+settings! {
+    /// The `[catalog]` section.
+    pub struct CatalogConfig {
+        /// Whether a worker writes a snapshot of the catalogue to the cloud store after each run that changed
+        /// something.
+        pub after_runs: bool = true;
+        /// How many of the newest snapshots are kept.
+        pub keep: usize = 10, range(1, 1000);
+        /// In addition, the newest snapshot of each of this many days that have snapshots is kept.
+        pub keep_days: usize = 30, range(0, 1000);
+        /// Key that signs snapshots and encrypts the password hashes in them. Keep it where the database and the
+        /// stores are not: without it no snapshot can be used.
+        pub secret_key: Option<SecretString>,
+            text("at least 32 random bytes; make one with `openssl rand -hex 32`", validators::signing_key),
+            unset("keys are derived from auth.secret_key");
+    }
 }
-
-pub(super) const SETTINGS: &[Spec] = &[
-    Spec::new(
-        "catalog.after_runs",
-        Kind::Switch,
-        "Whether a worker writes a snapshot of the catalogue to the cloud store after each run that changed something.",
-    ),
-    Spec::new("catalog.keep", Kind::count(1, 1000), "How many of the newest snapshots are kept."),
-    Spec::new(
-        "catalog.keep_days",
-        Kind::count(0, 1000),
-        "Besides them, of so many days that have snapshots the newest one is kept.",
-    ),
-    Spec::new(
-        "catalog.secret_key",
-        Kind::Text { what: "at least 32 random bytes; make one with `openssl rand -hex 32`", rule: rules::signing_key },
-        "What snapshots are signed and their password hashes sealed with. Keep it where the database and the stores are \
-         not: without it no snapshot can be used.",
-    )
-    .secret()
-    .optional("keys are derived from auth.secret_key"),
-];

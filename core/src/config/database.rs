@@ -2,37 +2,36 @@
 
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-
+use super::declare::settings;
 use super::problem::Problems;
-use super::spec::{Kind, Spec};
-use super::{DEFAULT_SOURCE, rules, words};
+use super::{DEFAULT_SOURCE, validators};
+use secrecy::{ExposeSecret, SecretString};
 
-/// The `[database]` section.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatabaseConfig {
-    /// Connection URL, `postgres://user:password@host:port/database`.
-    pub url: SecretString,
-    /// Connections kept at most by each process.
-    pub pool_size: u32,
-    /// Deadline for opening one connection.
-    #[serde(deserialize_with = "words::duration")]
-    pub connect_timeout: Duration,
-    /// Deadline for getting a connection from the pool.
-    #[serde(deserialize_with = "words::duration")]
-    pub acquire_timeout: Duration,
-    /// Deadline of one statement.
-    #[serde(deserialize_with = "words::duration")]
-    pub statement_timeout: Duration,
-    /// Whether connections are encrypted. Already reconciled with the URL's `sslmode`.
-    pub tls: DatabaseTls,
+settings! {
+    /// The `[database]` section.
+    pub struct DatabaseConfig {
+        /// Connection URL of Postgres 15 or newer: `postgres://user:password@host:port/database`.
+        pub url: SecretString,
+            text("a URL postgres://user:password@host:port/database", validators::postgres_url),
+            required("a URL postgres://user:password@host:port/database"),
+            example("postgres://nightferry:nightferry@127.0.0.1:5432/nightferry");
+        /// Maximum number of connections of each process. The API and every worker have a pool of their own.
+        pub pool_size: u32 = 10, range(1, 1000);
+        /// Time limit for opening one connection.
+        pub connect_timeout: Duration = "5s", lasts("1s", "5m");
+        /// Time limit for getting a connection from the pool. A request that does not get one is answered with 503.
+        pub acquire_timeout: Duration = "5s", lasts("1s", "5m");
+        /// Time limit of one statement, enforced by Postgres.
+        pub statement_timeout: Duration = "30s", lasts("1s", "1h");
+        /// Whether connections are encrypted: never, where the server offers it, or always. `sslmode` in the URL has
+        /// the same effect.
+        pub tls: DatabaseTls = "prefer";
+    }
 }
 
 /// Whether connections to Postgres are encrypted (libpq's `sslmode`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::VariantNames, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum DatabaseTls {
     /// Never.
     Disable,
@@ -43,14 +42,6 @@ pub enum DatabaseTls {
 }
 
 impl DatabaseTls {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Disable => "disable",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-        }
-    }
-
     fn of_url(url: &str) -> Option<Self> {
         if !url.contains("sslmode=") {
             return None;
@@ -71,47 +62,16 @@ impl DatabaseConfig {
         if said == self.tls {
             return None;
         }
+        let word = said.into();
         if problems.origin("database.tls") != DEFAULT_SOURCE {
             problems.add_between(
                 &["database.tls", "database.url"],
-                format!("= \"{}\" contradicts sslmode={} in database.url", self.tls.word(), said.word()),
+                format!("= \"{}\" contradicts sslmode={word} in database.url", <&str>::from(self.tls)),
                 "say it in one place: remove sslmode from the URL, or database.tls",
             );
             return None;
         }
         self.tls = said;
-        Some(said.word())
+        Some(word)
     }
 }
-
-pub(super) const SETTINGS: &[Spec] = &[
-    Spec::new(
-        "database.url",
-        Kind::Text { what: "a URL postgres://user:password@host:port/database", rule: rules::postgres_url },
-        "Connection URL of Postgres 15 or newer: postgres://user:password@host:port/database.",
-    )
-    .secret()
-    .required("a URL postgres://user:password@host:port/database"),
-    Spec::new(
-        "database.pool_size",
-        Kind::count(1, 1000),
-        "Connections kept at most by each process. The API and every worker have a pool of their own.",
-    ),
-    Spec::new("database.connect_timeout", Kind::seconds(1, 300), "Deadline for opening one connection."),
-    Spec::new(
-        "database.acquire_timeout",
-        Kind::seconds(1, 300),
-        "Deadline for getting a connection from the pool. A request that does not get one is answered with 503.",
-    ),
-    Spec::new(
-        "database.statement_timeout",
-        Kind::seconds(1, 3600),
-        "Deadline of one statement, kept by Postgres.",
-    ),
-    Spec::new(
-        "database.tls",
-        Kind::OneOf(&["disable", "prefer", "require"]),
-        "Whether connections are encrypted: never, where the server offers it, or always. A sslmode in the URL says \
-         the same.",
-    ),
-];

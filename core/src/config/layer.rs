@@ -1,5 +1,5 @@
-//! The sources of settings, lowest first: built-in defaults, file, usual environment names,
-//! `NIGHTFERRY__SECTION__KEY`, command line. Only reads them; what the values mean is decided elsewhere.
+//! The sources of settings over the defaults, lowest first: file, environment aliases, `NIGHTFERRY__SECTION__KEY`,
+//! command line. Only reads them; what the values mean is decided elsewhere.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,9 +9,8 @@ use config::{ConfigError, Map, Source, Value, ValueKind};
 use toml::de::{DeTable, DeValue};
 
 use super::problem::Problems;
-use super::{DEFAULT_SOURCE, LoadOptions, table, usual};
+use super::{LoadOptions, env_aliases, table};
 
-const DEFAULTS: &str = include_str!("../../../config/default.toml");
 const PREFIX: &str = "NIGHTFERRY__";
 const FILE_VARIABLE: &str = "NIGHTFERRY_CONFIG";
 
@@ -48,17 +47,11 @@ impl Source for Layer {
 /// All layers, lowest first.
 pub(super) fn all(options: LoadOptions, problems: &mut Problems) -> Vec<Layer> {
     vec![
-        defaults(problems),
         file(&options, problems),
-        usual::layer(&options.env, problems),
+        env_aliases::layer(&options.env, problems),
         environment(&options.env, problems),
         command_line(options.overrides),
     ]
-}
-
-/// The built-in defaults.
-pub(super) fn defaults(problems: &mut Problems) -> Layer {
-    from_toml(DEFAULTS, |_| DEFAULT_SOURCE.to_owned(), problems)
 }
 
 fn file(options: &LoadOptions, problems: &mut Problems) -> Layer {

@@ -1,15 +1,14 @@
 //! The configuration: read once, validated whole, every error told at once with its source and its fix.
-//! Defaults < file < usual environment names < `NIGHTFERRY__SECTION__KEY` < command line. Nothing here is global,
+//! Defaults < file < environment aliases < `NIGHTFERRY__SECTION__KEY` < command line. Nothing here is global,
 //! and nothing reads the process's environment except [`LoadOptions::from_process`].
 
 mod audit;
 mod auth;
-mod bandwidth;
 mod catalog;
 mod database;
-mod document;
+mod declare;
+mod env_aliases;
 mod health;
-mod hours;
 mod layer;
 mod limits;
 mod logging;
@@ -17,8 +16,9 @@ mod merge;
 mod oidc;
 mod policy;
 mod problem;
+mod reader;
 mod reconcile;
-mod rules;
+mod reference_docs;
 mod scrub;
 mod server;
 mod spec;
@@ -26,13 +26,9 @@ mod stores;
 mod table;
 mod tiering;
 mod uploads;
-mod usual;
-mod window;
-mod words;
+mod validators;
+mod value;
 
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-mod drift;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests;
@@ -41,14 +37,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::Deserialize;
-
 pub use self::audit::AuditConfig;
 pub use self::auth::{AuthConfig, SigningAlgorithm};
-pub use self::bandwidth::Bandwidth;
 pub use self::catalog::CatalogConfig;
 pub use self::database::{DatabaseConfig, DatabaseTls};
-pub use self::document::{configuration_tables, example_toml};
 pub use self::health::HealthConfig;
 pub use self::limits::LimitsConfig;
 pub use self::logging::{LogFormat, LoggingConfig};
@@ -56,15 +48,17 @@ pub use self::oidc::OidcConfig;
 pub use self::policy::{Globs, PolicyConfig, Price, PriceConfig, RuleConfig};
 pub use self::problem::{ConfigErrors, Problem};
 pub use self::reconcile::ReconcileConfig;
+pub use self::reference_docs::{configuration_tables, example_toml};
 pub use self::scrub::ScrubConfig;
 pub use self::server::{CorsConfig, ForwardedHeader, ServerConfig};
-pub use self::spec::duration_from_words as length_of_time;
 pub use self::stores::{StoreConfig, StoreRole, is_exposed};
 pub use self::tiering::{ArchiveTier, FreeLocalAfter, TieringConfig, TransferOrder, VerifyMode};
 pub use self::uploads::UploadsConfig;
-pub use self::window::Window;
+pub use crate::timetable::{Bandwidth, Window};
 
+use self::declare::{Field as _, settings};
 use self::problem::Problems;
+use self::reader::Reader;
 
 /// Bytes in a MiB, the unit of every setting whose name ends in `_mb`.
 pub const MEBIBYTE: u64 = 1024 * 1024;
@@ -74,40 +68,46 @@ pub const S3_MAX_PARTS: u64 = 10_000;
 
 const DEFAULT_SOURCE: &str = "default";
 
-/// Everything that can be configured.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// How the API listens.
-    pub server: ServerConfig,
-    /// What uploads may take.
-    pub uploads: UploadsConfig,
-    /// Where Postgres is.
-    pub database: DatabaseConfig,
-    /// How people prove who they are.
-    pub auth: AuthConfig,
-    /// How much anybody may ask for.
-    pub limits: LimitsConfig,
-    /// How long the audit log is kept.
-    pub audit: AuditConfig,
-    /// The enabled stores by name; at least one local and one cloud store.
-    pub stores: BTreeMap<String, StoreConfig>,
-    /// When and how files are ferried.
-    pub tiering: TieringConfig,
-    /// How it is found out which stores are well.
-    pub health: HealthConfig,
-    /// Which files go where, and what that costs.
-    pub policy: PolicyConfig,
-    /// When the stores are compared with the database.
-    pub reconcile: ReconcileConfig,
-    /// When verified copies are read again.
-    pub scrub: ScrubConfig,
-    /// Snapshots of the catalogue.
-    pub catalog: CatalogConfig,
-    /// What is logged.
-    pub logging: LoggingConfig,
-    #[serde(skip)]
-    settings: Vec<Setting>,
+settings! {
+    /// Everything that can be configured.
+    pub struct Config {
+        /// How the API listens and how long it waits.
+        pub server: ServerConfig;
+        /// What uploads may take of memory and time.
+        pub uploads: UploadsConfig;
+        /// Where Postgres is, and how long it may take.
+        pub database: DatabaseConfig;
+        /// How people prove who they are, and for how long that holds.
+        pub auth: AuthConfig;
+        /// How many requests anybody may make, and how often a password may be guessed.
+        pub limits: LimitsConfig;
+        /// The audit log.
+        pub audit: AuditConfig;
+        /// The S3 stores that hold the bytes. "minio" and "s3" are there by default; any number can be added, each as a
+        /// section `[stores.NAME]` with a name of at most 32 characters a-z, 0-9 and hyphen. At least one local and one
+        /// cloud store must be enabled.
+        pub stores: BTreeMap<String, StoreConfig>;
+        /// When and how files are copied to the cloud, and when their local copies are evicted.
+        pub tiering: TieringConfig;
+        /// How a process finds out which stores are healthy, and how soon it believes it.
+        pub health: HealthConfig;
+        /// Which files go where, and what that costs.
+        pub policy: PolicyConfig;
+        /// When the stores are compared with the database, and what is done about the differences.
+        pub reconcile: ReconcileConfig;
+        /// When verified copies are read again, how fast, and for how long.
+        pub scrub: ScrubConfig;
+        /// Snapshots of the catalogue in the cloud store.
+        pub catalog: CatalogConfig;
+        /// What is logged, how and where.
+        pub logging: LoggingConfig;
+    }
+    derived {
+        /// Every setting in force.
+        settings: Vec<Setting>,
+        /// Former names of settings that are in use.
+        warnings: Vec<String>,
+    }
 }
 
 /// One setting as it is in force, for showing.
@@ -164,24 +164,21 @@ impl Config {
         let mut problems = Problems::default();
         let layers = layer::all(options, &mut problems);
         let merged = merge::merge(layers, &mut problems);
-        let (tree, settings) = merge::typed(&merged, &mut problems);
-        match serde_json::from_value::<Self>(tree) {
-            Ok(mut config) => {
-                config.settings = settings;
-                config.derive(&mut problems);
-                config.check(&mut problems);
-                problems.into_result().map(|()| config)
-            }
-            Err(error) => {
-                problems.add_from(
-                    "Nightferry itself",
-                    "the configuration",
-                    format!("does not fit: {error}"),
-                    "report this",
-                );
-                Err(problems.into_errors())
-            }
-        }
+        let mut reader = Reader::new(&merged, &mut problems);
+        let read = Self::read("", &mut reader);
+        let settings = reader.into_settings();
+        let Some(mut config) = read else { return Err(problems.into_errors()) };
+        config.settings = settings;
+        config.warnings = problems.take_warnings();
+        config.derive(&mut problems);
+        config.check(&mut problems);
+        problems.into_result().map(|()| config)
+    }
+
+    /// What works and should be changed nevertheless: settings by their former names, key files that others can read.
+    pub fn warnings(&self) -> Vec<String> {
+        let exposed = self.stores.values().filter_map(StoreConfig::key_warning);
+        self.warnings.iter().cloned().chain(exposed).collect()
     }
 
     /// Every setting in force with its source, in the order of the documentation. Secrets are masked.
@@ -200,8 +197,8 @@ impl Config {
     /// Bytes that a store may hold; none where there is no limit.
     pub fn capacity_of(&self, store: &str) -> Option<u64> {
         let config = self.stores.get(store)?;
-        let of_role = || if config.role == StoreRole::Local { self.tiering.local_capacity } else { None };
-        config.capacity.or_else(of_role)
+        let of_role = || self.tiering.local_capacity.filter(|_| config.role == StoreRole::Local);
+        config.capacity.or_else(of_role).map(|capacity| capacity.0)
     }
 
     /// Fills in what follows from other settings.
@@ -231,7 +228,6 @@ impl Config {
             StoreRole::Local => &mut self.tiering.local_store,
             StoreRole::Cloud => &mut self.tiering.cloud_store,
         };
-        let role = role.as_str();
         match (chosen.as_str(), names.as_slice()) {
             ("", [only]) => {
                 chosen.clone_from(only);
@@ -285,7 +281,6 @@ impl Config {
     fn check_replicas(&self, key: &str, wanted: usize, role: StoreRole, problems: &mut Problems) {
         let stores = self.stores_with(role).count();
         if wanted > 1 && wanted > stores {
-            let role = role.as_str();
             problems.add(
                 key,
                 format!(

@@ -53,9 +53,20 @@ pub(super) struct Problems {
     found: Vec<Problem>,
     wrong_keys: BTreeSet<String>,
     origins: BTreeMap<String, String>,
+    warnings: Vec<String>,
 }
 
 impl Problems {
+    /// Records something that works, and that the operator should change nevertheless.
+    pub(super) fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+
+    /// The warnings so far, which are then forgotten.
+    pub(super) fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
     /// Remembers the source of a key's value for the problems still to come.
     pub(super) fn set_origin(&mut self, key: &str, source: &str) {
         self.origins.insert(key.to_owned(), source.to_owned());

@@ -1,25 +1,30 @@
-//! What one setting is: its key, the values it takes, whether it is secret, and its explanation.
-//! The rows of every section together are the one table from which reading, error texts, suggestions, the example
-//! file and the documentation all come. Nothing here knows where a value came from.
-
-use std::time::Duration;
+//! What one setting is: its key, the values it takes, its default, whether it is secret, and its documentation.
+//! Nothing here knows where a value came from.
 
 use config::{Value, ValueKind};
-use serde_json::Value as Json;
+
+use super::declare::Declared;
+use super::value::SettingValue;
+use crate::units::parse_duration;
 
 /// One row of the table of settings.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Spec {
-    /// Dotted key; `*` stands for the name of a store.
-    pub(super) key: &'static str,
+    /// Dotted key; `*` stands for the name of a store or the number of a rule.
+    pub(super) key: String,
     /// The values it takes.
     pub(super) kind: Kind,
+    /// The default; an empty text where there is none.
+    pub(super) default: ValueKind,
     /// What an empty value means.
     pub(super) need: Need,
     /// Whether the value must never be shown.
     pub(super) secret: bool,
-    /// What it does, in whole sentences.
-    pub(super) doc: &'static str,
+    /// The value of the example file where there is no default.
+    pub(super) example: Option<&'static str>,
+    /// The name, in the same section, that it had in earlier versions.
+    pub(super) former: Option<&'static str>,
+    doc: &'static [&'static str],
 }
 
 /// What an empty value (`""`) means.
@@ -27,7 +32,7 @@ pub(super) struct Spec {
 pub(super) enum Need {
     /// Empty is refused like any other wrong value.
     Filled,
-    /// Empty means unset; the text says what happens then.
+    /// Empty means "not set"; the text says what happens then.
     Optional(&'static str),
     /// Empty is an error; the text says what it must be set to, as in "set it to …".
     Required(&'static str),
@@ -40,9 +45,9 @@ pub(super) enum Kind {
     Switch,
     /// A whole number in a range, a multiple of `step`.
     Integer { min: u64, max: u64, step: u64, unit: &'static str },
-    /// A length of time in words, such as `90s` or `1h 30m`.
-    Duration { min: Duration, max: Duration },
-    /// A length of time, or `never`.
+    /// A duration such as `90s` or `1h 30m`, within bounds.
+    Duration { min: &'static str, max: &'static str },
+    /// A duration, or `never`.
     DurationOrNever,
     /// One of these words.
     OneOf(&'static [&'static str]),
@@ -51,71 +56,109 @@ pub(super) enum Kind {
     Text { what: &'static str, rule: fn(&str) -> Result<String, String> },
 }
 
+/// The options of a declaration.
 impl Spec {
     /// A setting that always has a value.
-    pub(super) const fn new(key: &'static str, kind: Kind, doc: &'static str) -> Self {
-        Self { key, kind, need: Need::Filled, secret: false, doc }
+    pub(super) fn new<T: SettingValue>(at: Declared) -> Self {
+        let default = ValueKind::String(String::new());
+        let (need, example, former) = (Need::Filled, None, None);
+        Self { key: at.key, kind: T::KIND, default, need, secret: T::SECRET, example, former, doc: at.doc }
     }
 
-    /// Empty means unset, with this effect.
-    pub(super) const fn optional(self, effect: &'static str) -> Self {
+    /// The value where no source has one.
+    pub(super) fn default(self, value: impl Into<ValueKind>) -> Self {
+        Self { default: value.into(), ..self }
+    }
+
+    /// Empty means "not set", with this effect.
+    pub(super) fn unset(self, effect: &'static str) -> Self {
         Self { need: Need::Optional(effect), ..self }
     }
 
     /// There is no default; this is what to set it to.
-    pub(super) const fn required(self, what: &'static str) -> Self {
+    pub(super) fn required(self, what: &'static str) -> Self {
         Self { need: Need::Required(what), ..self }
     }
 
-    /// The value is never shown.
-    pub(super) const fn secret(self) -> Self {
-        Self { secret: true, ..self }
+    /// The value of the example file.
+    pub(super) fn example(self, value: &'static str) -> Self {
+        Self { example: Some(value), ..self }
     }
 
+    /// The last part of the key in earlier versions, which is still understood.
+    pub(super) fn formerly(self, name: &'static str) -> Self {
+        Self { former: Some(name), ..self }
+    }
+
+    /// A whole number between bounds.
+    pub(super) fn range(self, min: u64, max: u64) -> Self {
+        Self { kind: Kind::Integer { min, max, step: 1, unit: "" }, ..self }
+    }
+
+    /// A size in MiB, a multiple of `step`.
+    pub(super) fn mebibytes(self, min: u64, max: u64, step: u64) -> Self {
+        Self { kind: Kind::Integer { min, max, step, unit: "MiB" }, ..self }
+    }
+
+    /// A percentage.
+    pub(super) fn percent(self, min: u64, max: u64) -> Self {
+        Self { kind: Kind::Integer { min, max, step: 1, unit: "percent" }, ..self }
+    }
+
+    /// A duration between bounds.
+    pub(super) fn lasts(self, min: &'static str, max: &'static str) -> Self {
+        Self { kind: Kind::Duration { min, max }, ..self }
+    }
+
+    /// A duration, or `never`.
+    pub(super) fn or_never(self) -> Self {
+        Self { kind: Kind::DurationOrNever, ..self }
+    }
+
+    /// Text with a validator; `what` is the rest of a sentence that begins with "give".
+    pub(super) fn text(self, what: &'static str, rule: fn(&str) -> Result<String, String>) -> Self {
+        Self { kind: Kind::Text { what, rule }, ..self }
+    }
+}
+
+impl Spec {
     /// The last part of the key.
-    pub(super) fn name(&self) -> &'static str {
-        self.key.rsplit('.').next().unwrap_or(self.key)
+    pub(super) fn name(&self) -> &str {
+        self.key.rsplit('.').next().unwrap_or(&self.key)
     }
 
     /// Everything before the last part of the key.
-    pub(super) fn section(&self) -> &'static str {
+    pub(super) fn section(&self) -> &str {
         self.key.rsplit_once('.').map_or("", |(section, _)| section)
     }
 
-    /// Reads a value as this setting's kind. The error is the rest of a sentence about the value.
-    pub(super) fn read(&self, value: &Value) -> Result<Json, String> {
+    /// What it does, in whole sentences.
+    pub(super) fn doc(&self) -> String {
+        prose(self.doc)
+    }
+
+    /// Brings a value into the normal form of this setting. The error is the rest of a sentence about the value.
+    pub(super) fn read(&self, value: &Value) -> Result<ValueKind, String> {
         let empty = matches!(&value.kind, ValueKind::String(text) if text.trim().is_empty());
         if empty && self.need != Need::Filled {
-            return Ok(Json::from(""));
+            return Ok(ValueKind::String(String::new()));
         }
         self.kind.read(value)
     }
 
     /// A value that the setting's type takes, to go on checking with once an error is recorded.
-    pub(super) fn placeholder(&self) -> Json {
-        match self.kind {
-            Kind::OneOf(words) => Json::from(words.first().copied().unwrap_or("")),
-            _ => Json::from(""),
-        }
+    pub(super) fn placeholder(&self) -> ValueKind {
+        let text = if let Kind::OneOf([first, ..]) = self.kind { first } else { "" };
+        ValueKind::String(text.to_owned())
     }
 }
 
+/// The lines of a doc comment as one paragraph.
+pub(super) fn prose(lines: &[&str]) -> String {
+    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+}
+
 impl Kind {
-    /// A whole number without unit.
-    pub(super) const fn count(min: u64, max: u64) -> Self {
-        Self::Integer { min, max, step: 1, unit: "" }
-    }
-
-    /// A size in MiB.
-    pub(super) const fn mebibytes(min: u64, max: u64, step: u64) -> Self {
-        Self::Integer { min, max, step, unit: "MiB" }
-    }
-
-    /// A length of time; both bounds in seconds.
-    pub(super) const fn seconds(min: u64, max: u64) -> Self {
-        Self::Duration { min: Duration::from_secs(min), max: Duration::from_secs(max) }
-    }
-
     /// The values in words, as in "give …".
     pub(super) fn expects(&self) -> String {
         match self {
@@ -127,11 +170,9 @@ impl Kind {
                     _ => format!("a multiple of {step} from {min} to {max}{unit}"),
                 }
             }
-            Self::Duration { min, max } => format!(
-                "a length of time from {} to {}, such as \"90s\" or \"1h 30m\"",
-                in_words(*min),
-                in_words(*max)
-            ),
+            Self::Duration { min, max } => {
+                format!("a length of time from {min} to {max}, such as \"90s\" or \"1h 30m\"")
+            }
             Self::DurationOrNever => "\"never\", or a length of time such as \"0s\" or \"30d\"".to_owned(),
             Self::OneOf(words) => {
                 words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ")
@@ -148,14 +189,14 @@ impl Kind {
                 let step = if *step == 1 { String::new() } else { format!(", a multiple of {step}") };
                 format!("{min} to {max}{unit}{step}")
             }
-            Self::Duration { min, max } => format!("{} to {}", in_words(*min), in_words(*max)),
+            Self::Duration { min, max } => format!("{min} to {max}"),
             _ => self.expects(),
         }
     }
 
-    fn read(&self, value: &Value) -> Result<Json, String> {
+    fn read(&self, value: &Value) -> Result<ValueKind, String> {
         match self {
-            Self::Switch => read_switch(value).map(Json::from),
+            Self::Switch => read_switch(value).map(ValueKind::Boolean),
             Self::Integer { min, max, step, .. } => {
                 let number = read_integer(value)?;
                 if !(*min..=*max).contains(&number) {
@@ -164,54 +205,34 @@ impl Kind {
                 if !number.is_multiple_of(*step) {
                     return Err(format!("is not a multiple of {step}"));
                 }
-                Ok(Json::from(number))
+                Ok(ValueKind::U64(number))
             }
             Self::Duration { min, max } => {
                 let text = words_of(value)?;
-                let length = duration_from_words(text)?;
-                if !(*min..=*max).contains(&length) {
+                let duration = parse_duration(text)?;
+                if !(parse_duration(min)?..=parse_duration(max)?).contains(&duration) {
                     return Err("is out of range".to_owned());
                 }
-                Ok(Json::from(text.trim()))
+                Ok(ValueKind::from(text.trim()))
             }
             Self::DurationOrNever => {
                 let text = words_of(value)?.trim();
                 if text != "never" {
-                    duration_from_words(text)?;
+                    parse_duration(text)?;
                 }
-                Ok(Json::from(text))
+                Ok(ValueKind::from(text))
             }
             Self::OneOf(words) => {
                 let text = text_of(value)?.trim();
                 words
                     .iter()
                     .find(|word| word.eq_ignore_ascii_case(text))
-                    .map(|word| Json::from(*word))
+                    .map(|word| ValueKind::from(*word))
                     .ok_or_else(|| "is not one of the possible words".to_owned())
             }
-            Self::Text { rule, .. } => rule(text_of(value)?).map(Json::from),
+            Self::Text { rule, .. } => rule(text_of(value)?).map(ValueKind::String),
         }
     }
-}
-
-/// Parses `30s`, `15m`, `12h`, `30d`, `1h 30m`.
-pub fn duration_from_words(text: &str) -> Result<Duration, String> {
-    let text = text.trim();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text != "0" {
-        return Err("has no unit".to_owned());
-    }
-    humantime::parse_duration(text).map_err(|_| "is not a length of time".to_owned())
-}
-
-/// The shortest way to write a length of time with one unit.
-fn in_words(length: Duration) -> String {
-    let seconds = length.as_secs();
-    for (unit, size) in [("d", 86_400), ("h", 3_600), ("m", 60)] {
-        if seconds >= size && seconds.is_multiple_of(size) {
-            return format!("{}{unit}", seconds / size);
-        }
-    }
-    if length.subsec_millis() > 0 { format!("{}ms", length.as_millis()) } else { format!("{seconds}s") }
 }
 
 fn read_switch(value: &Value) -> Result<bool, String> {

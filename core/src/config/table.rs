@@ -1,38 +1,49 @@
-//! The one table of all settings, in the order in which they are shown, and how keys are found in it.
+//! The table of all settings, made from their declarations, in the order in which they are shown; and how keys are
+//! found in it.
 
+use std::sync::LazyLock;
+
+use super::Config;
+use super::declare::{Declared, Field as _};
 use super::spec::Spec;
-use super::{
-    audit, auth, catalog, database, health, limits, logging, oidc, policy, reconcile, scrub, server, stores,
-    tiering, uploads,
-};
 
-/// The sections of which there are several: one for each name (`stores.minio`) or number (`policy.rules.1`). In the
-/// table their keys have `*` in the place of it.
-pub(super) const MANY: [&str; 4] = ["stores", "auth.oidc", "policy.rules", "policy.prices"];
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    let mut table = Table::default();
+    Config::describe(Declared { key: String::new(), doc: &[], form: Form::Single }, |spec| spec, &mut table);
+    table
+});
 
-/// Every setting of every section.
-pub(super) fn all() -> impl Iterator<Item = &'static Spec> {
-    [
-        server::SETTINGS,
-        uploads::SETTINGS,
-        database::SETTINGS,
-        auth::SETTINGS,
-        oidc::SETTINGS,
-        limits::SETTINGS,
-        audit::SETTINGS,
-        stores::SETTINGS,
-        tiering::SETTINGS,
-        health::SETTINGS,
-        policy::SETTINGS,
-        policy::RULE_SETTINGS,
-        policy::PRICE_SETTINGS,
-        reconcile::SETTINGS,
-        scrub::SETTINGS,
-        catalog::SETTINGS,
-        logging::SETTINGS,
-    ]
-    .into_iter()
-    .flatten()
+/// Every setting and every section.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    pub(super) settings: Vec<Spec>,
+    pub(super) sections: Vec<Declared>,
+}
+
+/// How many there are of a section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// One.
+    Single,
+    /// One for each name, such as `stores.minio`; in the table the key is `stores.*`.
+    Named,
+    /// One for each number, such as `policy.rules.1`; in the table the key is `policy.rules.*`.
+    Numbered,
+}
+
+/// Every setting.
+pub(super) fn all() -> std::slice::Iter<'static, Spec> {
+    TABLE.settings.iter()
+}
+
+/// The section with this key, as it is in the table.
+pub(super) fn section(key: &str) -> Option<&'static Declared> {
+    TABLE.sections.iter().find(|section| section.key == key)
+}
+
+/// The sections of which there are several, without the `*`.
+fn several() -> impl Iterator<Item = (&'static str, Form)> {
+    TABLE.sections.iter().filter_map(|section| Some((section.key.strip_suffix(".*")?, section.form)))
 }
 
 /// The key in the table's form, with `*` for the name of a store or the number of a rule.
@@ -43,21 +54,16 @@ pub(super) fn pattern(key: &str) -> String {
     }
 }
 
-/// Of a key in one of the sections of [`MANY`]: the section, the name or number, and the rest.
+/// Of a key in a section of which there are several: the section, the name or number, and the rest.
 pub(super) fn member_of(key: &str) -> Option<(&'static str, &str, &str)> {
-    let (section, rest) = many_of(key)?;
+    let (section, rest, _) = several_of(key)?;
     let (name, field) = rest.split_once('.')?;
     Some((section, name, field))
 }
 
-/// The section of [`MANY`] that a key lies in, and the key within it.
-pub(super) fn many_of(key: &str) -> Option<(&'static str, &str)> {
-    MANY.iter().find_map(|section| Some((*section, key.strip_prefix(section)?.strip_prefix('.')?)))
-}
-
-/// The name of the store and the rest of a key `stores.NAME.REST`.
-pub(super) fn store_of(key: &str) -> Option<(&str, &str)> {
-    key.strip_prefix("stores.")?.split_once('.')
+/// The section of which there are several that a key lies in, and the key within it.
+pub(super) fn several_of(key: &str) -> Option<(&'static str, &str, Form)> {
+    several().find_map(|(section, form)| Some((section, key.strip_prefix(section)?.strip_prefix('.')?, form)))
 }
 
 /// The row for a key.
@@ -66,11 +72,20 @@ pub(super) fn find(key: &str) -> Option<&'static Spec> {
     all().find(|spec| spec.key == pattern)
 }
 
+/// The present key of one of earlier versions.
+pub(super) fn renamed(key: &str) -> Option<String> {
+    let (section, name) = key.rsplit_once('.')?;
+    let pattern = pattern(key);
+    let (of, _) = pattern.rsplit_once('.')?;
+    let spec = all().find(|spec| spec.section() == of && spec.former == Some(name))?;
+    Some(format!("{section}.{}", spec.name()))
+}
+
 /// Whether the key is that of a section, such as `server` or `stores.minio`.
 pub(super) fn is_section(key: &str) -> bool {
-    match many_of(key) {
-        Some((_, name)) => !name.contains('.'),
-        None => MANY.contains(&key) || all().any(|spec| spec.section() == key),
+    match several_of(key) {
+        Some((_, name, _)) => !name.contains('.'),
+        None => section(key).is_some() || several().any(|(section, _)| section == key),
     }
 }
 
@@ -79,7 +94,7 @@ pub(super) fn suggestion(key: &str) -> Option<String> {
     let known: Vec<String> = all()
         .map(|spec| match member_of(key) {
             Some((section, name, _)) if spec.key.starts_with(section) => spec.key.replace('*', name),
-            _ => spec.key.to_owned(),
+            _ => spec.key.clone(),
         })
         .collect();
     let farthest = (key.len() / 5).max(2);

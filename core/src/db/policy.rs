@@ -185,7 +185,7 @@ impl<'c> Policy<'c> {
         ago(values, used, ">", rule.used_within);
         for (than, size) in [(">=", rule.min_size), ("<=", rule.max_size)] {
             if let Some(size) = size {
-                let size = values.number(super::signed(size));
+                let size = values.number(super::signed(size.0));
                 all.push(format!("o.size {than} {size}"));
             }
         }

@@ -368,10 +368,10 @@ diesel::table! {
 }
 
 diesel::table! {
-    chores (name) {
+    leases (name) {
         name -> Text,
-        lease_token -> Uuid,
-        lease_until -> Timestamptz,
+        token -> Uuid,
+        until -> Timestamptz,
     }
 }
 
@@ -481,7 +481,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     sign_in_failures,
     known_networks,
     passes,
-    chores,
+    leases,
     store_drains,
     rebalances,
     rebalance_routes,

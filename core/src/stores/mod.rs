@@ -10,7 +10,8 @@ use crate::config::{Config, StoreConfig};
 use crate::error::{Error, Result};
 use crate::store::{CONNECT_DEADLINE, Deadlines, HttpClient, Store, StoreName, StoreRole, StoreSettings};
 
-pub use self::health::{Health, StoreHealth};
+pub(crate) use self::health::Failure;
+pub use self::health::{Health, StoreHealth, Usability};
 
 /// All configured stores. Clones share what is known of their health.
 #[derive(Clone)]
@@ -31,11 +32,11 @@ impl Stores {
             config.stores.values().map(|store| store.connect_timeout).max().unwrap_or(CONNECT_DEADLINE);
         let http = HttpClient::new(connect)
             .map_err(|error| Error::Internal(format!("the HTTP client for stores cannot start: {error}")))?;
+        for warning in config.warnings() {
+            tracing::warn!("{warning}");
+        }
         let mut by_name = BTreeMap::new();
         for (name, store) in &config.stores {
-            if let Some(warning) = store.key_warning() {
-                tracing::warn!(store = name, "{warning}");
-            }
             by_name.insert(name.clone(), Store::open(settings(name, store)?, &http)?);
         }
         Ok(Self {

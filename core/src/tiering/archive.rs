@@ -145,7 +145,7 @@ async fn look(
 ) -> std::result::Result<Seen, StoreError> {
     let tiering = &context.config.tiering;
     if state == RestoreState::Wanted {
-        match store.restore(key, tiering.archive_restore_days, tiering.archive_restore_tier.as_str()).await? {
+        match store.restore(key, tiering.archive_restore_days, tiering.archive_restore_tier.into()).await? {
             RestoreAnswer::Accepted | RestoreAnswer::InProgress => return Ok(Seen::Restoring),
             RestoreAnswer::Restored | RestoreAnswer::NotArchived => {}
         }

@@ -17,7 +17,6 @@ use crate::ids::{LeaseToken, ObjectId, WorkerId};
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreRole};
 
-use super::drain;
 use super::evidence::{self, Evidence};
 use super::patience::patiently;
 use super::policy;
@@ -38,7 +37,7 @@ pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken)
     };
     // Of every store: reconciling takes away what lies in one without a row, and stores are emptied.
     for store in context.stores.all() {
-        let moving_to = drain::homes_instead(context, store, &draining);
+        let moving_to = policy::destinations(context, store, &draining);
         freed += Freeing { context, store, moving_to, worker, stop }.take_over().await?;
     }
     for store in context.stores.with_role(StoreRole::Local) {
@@ -176,7 +175,7 @@ impl Freeing<'_> {
             local: self.store.name().as_str(),
             clouds,
             keeping,
-            grace: tiering.free_grace,
+            grace: tiering.evict_grace,
             worker: self.worker,
             token,
             lease: tiering.lease,
@@ -331,5 +330,5 @@ impl Freeing<'_> {
 
 /// How long after its cloud copy was verified a local copy is freed at the earliest.
 pub(super) fn earliest(context: &Context, after: Duration) -> Duration {
-    after.max(context.config.tiering.free_grace)
+    after.max(context.config.tiering.evict_grace)
 }

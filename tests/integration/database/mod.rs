@@ -5,6 +5,7 @@ mod claim_cost;
 mod constraints;
 mod draining_cost;
 mod freeing_cost;
+mod leases;
 mod lists;
 mod migrations;
 mod plan_cost;

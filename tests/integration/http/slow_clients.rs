@@ -90,7 +90,7 @@ async fn uploads_that_come_byte_by_byte_do_not_keep_others_waiting() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_sends_too_slowly_makes_room_when_somebody_waits() {
-    let world = World::with("uploads.buffer_pool_mb", 8).build().await;
+    let world = World::with("uploads.buffer_pool_mib", 8).build().await;
     let api = world.start_api();
     let ann = api.person().await;
     let slow = begin_upload(&api, &ann, None).await;

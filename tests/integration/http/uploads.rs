@@ -53,7 +53,7 @@ async fn an_upload_is_answered_with_the_file_as_the_contract_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sizes_around_every_threshold_arrive_byte_exact_with_and_without_a_length() {
-    let world = World::with("uploads.part_size_mb", 8).build().await;
+    let world = World::with("uploads.part_size_mib", 8).build().await;
     let api = world.start_api();
     let ann = api.person().await;
     for size in [0, 1, 5 * MIB, 5 * MIB + 20_000, 8 * MIB - 1, 13 * MIB + 1, 30 * MIB] {
@@ -73,7 +73,7 @@ async fn sizes_around_every_threshold_arrive_byte_exact_with_and_without_a_lengt
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_memory_to_spare_parts_pass_through_as_they_come_with_their_checksum_behind_them() {
-    let world = World::with("uploads.buffer_pool_mb", 8).build().await;
+    let world = World::with("uploads.buffer_pool_mib", 8).build().await;
     let api = world.start_api();
     let ann = api.person().await;
     for size in [13 * MIB + 1, 30 * MIB] {
@@ -143,7 +143,7 @@ async fn a_name_that_is_taken_becomes_a_version_a_new_name_or_a_refusal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_uploads_are_refused_in_words_and_leave_nothing_behind() {
-    let world = World::with("server.max_file_size_mb", 1).build().await;
+    let world = World::with("server.max_file_size_mib", 1).build().await;
     let api = world.start_api();
     let ann = api.person().await;
     problem(ann.upload_request(&[("sha256", &"0".repeat(64))], "a", "bytes"), 422, "CHECKSUM_MISMATCH").await;

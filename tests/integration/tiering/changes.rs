@@ -19,8 +19,8 @@ const LARGE: u64 = 20 * MIB;
 
 /// A lease that outlives the test: nothing may have to wait until it runs out.
 fn world() -> WorldBuilder {
-    World::with("tiering.multipart_threshold_mb", 16)
-        .set("tiering.part_size_mb", 8)
+    World::with("tiering.multipart_threshold_mib", 16)
+        .set("tiering.part_size_mib", 8)
         .set("tiering.lease", "10m")
 }
 

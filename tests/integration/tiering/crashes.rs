@@ -20,8 +20,8 @@ const PART: u64 = 8 * MIB;
 const PARTS_AT_ONCE: usize = 3;
 
 fn world() -> WorldBuilder {
-    World::with("tiering.multipart_threshold_mb", 16)
-        .set("tiering.part_size_mb", PART / MIB)
+    World::with("tiering.multipart_threshold_mib", 16)
+        .set("tiering.part_size_mib", PART / MIB)
         .set("tiering.part_concurrency", PARTS_AT_ONCE)
         .set("tiering.heartbeat", "300ms")
 }

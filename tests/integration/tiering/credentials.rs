@@ -97,8 +97,8 @@ async fn credentials_that_expire_in_the_middle_of_a_run_stop_it_and_the_next_run
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_that_expire_between_parts_keep_the_parts_that_were_sent() {
-    let world = World::with("tiering.multipart_threshold_mb", 16)
-        .set("tiering.part_size_mb", 8)
+    let world = World::with("tiering.multipart_threshold_mib", 16)
+        .set("tiering.part_size_mib", 8)
         .set("tiering.part_concurrency", 1)
         .build()
         .await;
@@ -148,7 +148,7 @@ async fn credentials_that_the_local_store_refuses_stop_the_run_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_may_not_list_unfinished_uploads_copies_in_parts_all_the_same() {
     let world =
-        World::with("tiering.multipart_threshold_mb", 16).set("tiering.part_size_mb", 8).build().await;
+        World::with("tiering.multipart_threshold_mib", 16).set("tiering.part_size_mib", 8).build().await;
     let user = world.user().await;
     let file = world.upload(user, "large", pattern(1, 20 * MIB)).await;
     let listing = Match::method(Method::GET).has_parameter("uploads");

@@ -8,7 +8,7 @@ const MIB: u64 = 1024 * 1024;
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_all_sizes_cross_and_the_database_says_where_they_are() {
     let world =
-        World::with("tiering.multipart_threshold_mb", 16).set("tiering.part_size_mb", 8).build().await;
+        World::with("tiering.multipart_threshold_mib", 16).set("tiering.part_size_mib", 8).build().await;
     let user = world.user().await;
     let sizes = [0, 1, 16 * 1024, 5 * MIB, 16 * MIB, 16 * MIB + 1, 40 * MIB + 12345];
     let mut files = Vec::new();

@@ -21,8 +21,8 @@ fn puts() -> Match {
 
 /// A world with a Postgres of its own whose leases are shorter than the time that the database is away.
 async fn world() -> (World, Vec<FileView>) {
-    let world = World::with("tiering.multipart_threshold_mb", 16)
-        .set("tiering.part_size_mb", 8)
+    let world = World::with("tiering.multipart_threshold_mib", 16)
+        .set("tiering.part_size_mib", 8)
         .set("tiering.lease", "2s")
         .set("tiering.heartbeat", "500ms")
         .set("database.acquire_timeout", "5s")

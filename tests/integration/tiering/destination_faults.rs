@@ -18,8 +18,8 @@ const ATTEMPTS: i32 = 3;
 
 /// In parts from 16 MiB on, with few attempts.
 fn world() -> WorldBuilder {
-    World::with("tiering.multipart_threshold_mb", 16)
-        .set("tiering.part_size_mb", 8)
+    World::with("tiering.multipart_threshold_mib", 16)
+        .set("tiering.part_size_mib", 8)
         .set("tiering.max_attempts", ATTEMPTS)
 }
 

@@ -16,13 +16,13 @@ const LARGE: u64 = 40 * MIB;
 
 /// One file and one part at a time, in the order of their upload, and a lease that outlives the test: nothing may have to wait until it runs out.
 fn world(grace: &str) -> WorldBuilder {
-    World::with("tiering.multipart_threshold_mb", 16)
-        .set("tiering.part_size_mb", 8)
+    World::with("tiering.multipart_threshold_mib", 16)
+        .set("tiering.part_size_mib", 8)
         .set("tiering.part_concurrency", 1)
         .set("tiering.concurrency", 1)
         .set("tiering.batch_size", 1)
         .set("tiering.lease", "10m")
-        .set("tiering.drain_grace", grace)
+        .set("tiering.shutdown_grace", grace)
 }
 
 fn parts() -> Match {

@@ -29,8 +29,8 @@ const SIZES: [u64; 9] = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 300_000, 5 * MIB, 16
 fn encrypted() -> WorldBuilder {
     World::with("stores.s3.encryption", true)
         .set("stores.s3.encryption_keys", KEY)
-        .set("tiering.multipart_threshold_mb", 16)
-        .set("tiering.part_size_mb", 8)
+        .set("tiering.multipart_threshold_mib", 16)
+        .set("tiering.part_size_mib", 8)
 }
 
 /// Local copies go as soon as they have crossed.

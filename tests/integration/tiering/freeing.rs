@@ -121,7 +121,7 @@ async fn nothing_is_freed_before_its_time_or_without_a_verified_copy_elsewhere()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_freed_within_the_grace_period() {
-    let world = frees_at_once().set("tiering.free_grace", "1h").build().await;
+    let world = frees_at_once().set("tiering.evict_grace", "1h").build().await;
     crossed(&world, 2).await;
     assert_eq!(pass(&world).await, 0, "verified a moment ago");
 

@@ -83,7 +83,7 @@ async fn read(world: &World, file: &FileView) -> Sha256 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prefetched_file_comes_back_byte_for_byte_without_a_run_and_keeps_its_home() {
     let world =
-        world().set("tiering.multipart_threshold_mb", 16).set("tiering.part_size_mb", 8).build().await;
+        world().set("tiering.multipart_threshold_mib", 16).set("tiering.part_size_mib", 8).build().await;
     let sizes = [0, 10_000, 3 * MIB, 20 * MIB + 1];
     let files = freed(&world, &sizes).await;
     let mut before = Vec::new();
@@ -193,7 +193,7 @@ async fn without_cache_on_read_a_download_from_the_cloud_brings_nothing_back() {
 async fn what_would_fill_the_local_store_by_itself_is_not_cached() {
     // Within the grace period the mark frees nothing by itself.
     let world = world()
-        .set("tiering.free_grace", "1h")
+        .set("tiering.evict_grace", "1h")
         .set("tiering.cache_on_read", true)
         .set("tiering.local_capacity", "100kB")
         .build()

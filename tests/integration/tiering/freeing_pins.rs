@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Files that crossed and of which nothing is freed yet, in a world that frees when it is told to.
 async fn crossed(count: u64) -> (World, Vec<FileView>) {
-    let world = World::with("tiering.free_local_after", "0s").set("tiering.free_grace", "1h").build().await;
+    let world = World::with("tiering.free_local_after", "0s").set("tiering.evict_grace", "1h").build().await;
     let user = world.user().await;
     let mut files = Vec::new();
     for seed in 0..count {

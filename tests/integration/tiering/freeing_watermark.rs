@@ -17,7 +17,7 @@ fn small_store() -> WorldBuilder {
     World::with("tiering.local_capacity", "100kB")
         .set("tiering.high_watermark", 90)
         .set("tiering.low_watermark", 50)
-        .set("tiering.free_grace", "1h")
+        .set("tiering.evict_grace", "1h")
 }
 
 /// Uploads files, the last one used longest ago.

@@ -37,7 +37,7 @@ async fn run_waits_until_the_store_is_back(store: fn(&World) -> &FaultProxy, fil
         (outage.struck() > 0 && copying.is_empty()).then_some(())
     })
     .await;
-    // The files that failed asked whether the store is there; from now on only the breaker asks.
+    // The files that failed asked whether the store is there; from now on only the watch over the stores asks.
     let probes = store(&world).count(&probe());
     store(&world)
         .until(|requests| requests.iter().filter(|request| probe().holds(request)).count() >= probes + 2)
@@ -73,8 +73,8 @@ async fn a_run_of_a_single_file_does_not_give_it_up_in_an_outage() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_refuses_connections_for_a_while_is_waited_for() {
     let world = World::with("tiering.max_attempts", 2)
-        .set("tiering.multipart_threshold_mb", 16)
-        .set("tiering.part_size_mb", 8)
+        .set("tiering.multipart_threshold_mib", 16)
+        .set("tiering.part_size_mib", 8)
         .build()
         .await;
     let user = world.user().await;

@@ -19,8 +19,8 @@ const MIB: u64 = 1024 * KIB;
 
 fn world(bandwidth: &str) -> WorldBuilder {
     World::with("tiering.bandwidth", bandwidth)
-        .set("tiering.multipart_threshold_mb", 8)
-        .set("tiering.part_size_mb", 8)
+        .set("tiering.multipart_threshold_mib", 8)
+        .set("tiering.part_size_mib", 8)
         .set("tiering.schedule", "0 0 0 1 1 *")
 }
 
@@ -115,7 +115,8 @@ async fn another_hour_has_another_rate_in_the_middle_of_a_part() {
 
 /// A worker that holds back a file which would take minutes.
 async fn held_back(grace: &str) -> (World, nightferry_core::ids::RunId) {
-    let world = world("64KiB/s").set("tiering.lease", "10m").set("tiering.drain_grace", grace).build().await;
+    let world =
+        world("64KiB/s").set("tiering.lease", "10m").set("tiering.shutdown_grace", grace).build().await;
     let user = world.user().await;
     world.upload(user, "large", pattern(1, 20 * MIB)).await;
     world.upload(user, "small", pattern(2, MIB)).await;

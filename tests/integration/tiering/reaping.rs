@@ -65,7 +65,7 @@ impl Incoming for Stalls {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_whose_client_goes_away_leaves_nothing_behind() {
-    let world = World::with("uploads.part_size_mb", 8).build().await;
+    let world = World::with("uploads.part_size_mib", 8).build().await;
     let user = world.user().await;
     let mut body = GoesAway { left: 20, promised: 64 * MIB };
 

@@ -19,8 +19,8 @@ const MIB: u64 = 1024 * 1024;
 const SIZES: [u64; 2] = [100_000, 20 * MIB + 7];
 
 fn world() -> WorldBuilder {
-    World::with("tiering.multipart_threshold_mb", 16)
-        .set("tiering.part_size_mb", 8)
+    World::with("tiering.multipart_threshold_mib", 16)
+        .set("tiering.part_size_mib", 8)
         .set("tiering.max_attempts", 3)
 }
 

@@ -24,7 +24,7 @@ async fn start_api(world: &World) -> (Process, Api) {
 
 /// The API is killed while an upload waits at a gate of the local store.
 async fn leaves_nothing_behind(size: u64, at: Match, hold: Hold) {
-    let world = World::with("uploads.part_size_mb", 8).build().await;
+    let world = World::with("uploads.part_size_mib", 8).build().await;
     let (process, api) = start_api(&world).await;
     let ann = api.person().await;
     ann.upload("kept", pattern(1, 1000)).await;
@@ -98,7 +98,7 @@ async fn an_api_killed_after_an_upload_was_put_together_and_before_it_was_record
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_killed_while_its_client_still_sends() {
-    let world = World::with("uploads.part_size_mb", 8).build().await;
+    let world = World::with("uploads.part_size_mib", 8).build().await;
     let (process, api) = start_api(&world).await;
     let ann = api.person().await;
     ann.upload("kept", pattern(1, 1000)).await;

@@ -115,8 +115,8 @@ async fn a_window_that_closes_lets_transfers_in_flight_finish_and_starts_nothing
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_file_in_flight_is_finished_to_its_last_part() {
     let world = nights()
-        .set("tiering.multipart_threshold_mb", 16)
-        .set("tiering.part_size_mb", 8)
+        .set("tiering.multipart_threshold_mib", 16)
+        .set("tiering.part_size_mib", 8)
         .set("tiering.part_concurrency", 1)
         .build()
         .await;

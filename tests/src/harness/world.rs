@@ -178,7 +178,7 @@ impl WorldBuilder {
             // Long, so that no worker of a busy machine loses what it holds; see `expire_leases`.
             ("tiering.lease", "20s".to_owned()),
             ("tiering.heartbeat", "500ms".to_owned()),
-            ("tiering.free_grace", "0s".to_owned()),
+            ("tiering.evict_grace", "0s".to_owned()),
             // Tests count requests and objects; those of snapshots, and of looks at stores, ask for them.
             ("catalog.after_runs", "false".to_owned()),
             ("health.interval", "1h".to_owned()),

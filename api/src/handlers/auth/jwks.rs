@@ -8,7 +8,7 @@ use crate::error_response::Result;
 use crate::extract::Anyone;
 use crate::state::Api;
 
-/// Shorter than the shortest `auth.key_lead`: whoever keeps the set that long knows each key before it signs.
+/// Shorter than the shortest `auth.signing_key_lead`: whoever keeps the set that long knows each key before it signs.
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 /// The public keys that verify access tokens, as a JWK set (RFC 7517). Empty while the algorithm is HS256.

@@ -1,6 +1,5 @@
 //! `nightferry config check`: everything that is wrong, at once. Connects to nothing.
 
-use nightferry_core::config::StoreConfig;
 use nightferry_core::tiering::policy;
 
 use super::App;
@@ -18,7 +17,7 @@ pub(super) fn run(app: &App) -> Result<Exit, Failure> {
     let (exit, warnings, problems) = match app.config(Vec::new()) {
         Ok(config) => {
             let mut warnings = policy::warnings(&config);
-            warnings.extend(config.stores.values().filter_map(StoreConfig::key_warning));
+            warnings.extend(config.warnings());
             for warning in &warnings {
                 app.output.warning(warning);
             }

@@ -16,7 +16,7 @@ Examples:
   nightferry keys rotate --at-once                        a key may be in wrong hands
   nightferry --set auth.algorithm=EdDSA keys rotate       with another algorithm; set it for the API too
 
-The new key is published for auth.key_lead, then it signs. The old one verifies until the last token that it signed has \
+The new key is published for auth.signing_key_lead, then it signs. The old one verifies until the last token that it signed has \
 expired. With --at-once the new key signs now and every access token signed before is refused: clients continue with \
 their refresh tokens. API instances see that within half a minute; restart them to make it at once there too.";
 

@@ -6,7 +6,7 @@ use clap::Args;
 use nightferry_api_types::store::Drain;
 use nightferry_core::context::Context;
 use nightferry_core::db::unsigned;
-use nightferry_core::tiering::drain::{self, Draining};
+use nightferry_core::tiering::relocate::drain::{self, Draining};
 use tokio_util::sync::CancellationToken;
 
 use super::App;

@@ -2,7 +2,7 @@
 
 use nightferry_api_types::store::{Store, StoreList};
 use nightferry_core::context::Context;
-use nightferry_core::tiering::rebalance;
+use nightferry_core::tiering::relocate::rebalance;
 use nightferry_core::tiering::stores::{self, StoreView};
 
 use super::App;

@@ -6,7 +6,7 @@ use clap::Args;
 use nightferry_api_types::rebalance::{Rebalance, RebalancePlan};
 use nightferry_core::context::Context;
 use nightferry_core::store::StoreRole;
-use nightferry_core::tiering::rebalance::{self, Plan, Rebalancing, Share};
+use nightferry_core::tiering::relocate::rebalance::{self, Plan, Rebalancing, Share};
 use tokio_util::sync::CancellationToken;
 
 use super::App;

@@ -34,13 +34,13 @@ pub struct CreateArgs {
     #[arg(long = "scope", value_name = "SCOPE", required = true)]
     scopes: Vec<Scope>,
     /// How long it works, such as 90d; without it, until it is revoked
-    #[arg(long, value_name = "TIME", value_parser = humantime_of)]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
     expires_in: Option<Duration>,
 }
 
-fn humantime_of(text: &str) -> Result<Duration, String> {
-    let length = nightferry_core::config::length_of_time(text)?;
-    Duration::from_std(length).map_err(|_| "is too long".to_owned())
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = nightferry_core::units::parse_duration(text)?;
+    Duration::from_std(duration).map_err(|_| "is too long".to_owned())
 }
 
 pub(super) async fn run(app: &App, context: &Context, args: CreateArgs) -> Result<Exit, Failure> {

@@ -24,7 +24,7 @@ pub struct QuotaArgs {
     /// The account's email address
     #[arg(value_name = "EMAIL")]
     email: String,
-    /// How much it may hold: a size such as 10GiB, or none
+    /// How much it may hold: a size such as 10GiB (2^30) or 10GB (10^9), or none
     #[arg(value_name = "SIZE", value_parser = quota)]
     quota: Quota,
 }
@@ -38,9 +38,7 @@ fn quota(text: &str) -> Result<Quota, String> {
         "none" => Ok(Quota(None)),
         // Nothing at all may be wanted: an account that only reads.
         "0" | "0B" => Ok(Quota(Some(0))),
-        size => amount::size(size)
-            .map(|size| Quota(Some(size)))
-            .map_err(|_| "write it as a size such as 500MiB or 10GiB, or as none".to_owned()),
+        size => amount::size(size).map(|size| Quota(Some(size))).map_err(|wrong| format!("{wrong}, or none")),
     }
 }
 
@@ -65,9 +63,10 @@ mod tests {
     #[test]
     fn a_quota_is_a_size_or_none() {
         assert_eq!(quota("10GiB"), Ok(Quota(Some(10 * 1024 * 1024 * 1024))));
+        assert_eq!(quota("10GB"), Ok(Quota(Some(10_000_000_000))));
         assert_eq!(quota("none"), Ok(Quota(None)));
         assert_eq!(quota("0"), Ok(Quota(Some(0))));
-        for wrong in ["", "10", "-1G", "never"] {
+        for wrong in ["", "10", "10G", "-1GB", "never"] {
             assert!(quota(wrong).is_err(), "{wrong}");
         }
     }

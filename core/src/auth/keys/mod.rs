@@ -23,7 +23,7 @@ const SKEW: Duration = Duration::minutes(1);
 /// When a new key takes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takeover {
-    /// After `auth.key_lead`, when everybody who verifies tokens knows it. Nobody notices.
+    /// After `auth.signing_key_lead`, when everybody who verifies tokens knows it. Nobody notices.
     Published,
     /// Now; what all earlier keys signed is refused from now on. For keys that are in wrong hands.
     AtOnce,
@@ -154,7 +154,7 @@ pub async fn public(accounts: &Accounts) -> Result<jsonwebtoken::jwk::JwkSet> {
 }
 
 fn lead(context: &Context) -> Duration {
-    Duration::from_std(context.config.auth.key_lead).unwrap_or(Duration::minutes(15))
+    Duration::from_std(context.config.auth.signing_key_lead).unwrap_or(Duration::minutes(15))
 }
 
 impl SigningAlgorithm {

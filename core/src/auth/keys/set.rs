@@ -14,7 +14,7 @@ use crate::db::audit::{self, Event, Origin};
 use crate::db::{Database, signing_keys};
 use crate::error::{Error, Result};
 
-/// Age at which a process reads the keys again. Much shorter than the shortest `auth.key_lead`.
+/// Age at which a process reads the keys again. Much shorter than the shortest `auth.signing_key_lead`.
 const FRESH: Duration = Duration::seconds(30);
 /// How often an unknown `kid`, or a database that is away, may make a process look for keys.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::config::words::split_list;
+use crate::config::value::split_list;
 
 /// Patterns of which one must match, separated by commas. None: everything matches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -8,35 +8,33 @@ mod rule;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::problem::Problems;
-use super::spec::{Kind, Spec};
-use super::{Config, rules, words};
+use super::{Config, validators};
+use crate::config::declare::settings;
 
 pub use self::globs::Globs;
 pub use self::price::{Price, PriceConfig};
 pub use self::rule::RuleConfig;
 
-pub(super) use self::price::SETTINGS as PRICE_SETTINGS;
-pub(super) use self::rule::SETTINGS as RULE_SETTINGS;
-
-/// The `[policy]` section.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PolicyConfig {
-    /// How often the rule of each local copy that has crossed is decided anew.
-    #[serde(deserialize_with = "words::duration")]
-    pub review_every: Duration,
-    /// Life of a saved plan.
-    #[serde(deserialize_with = "words::duration")]
-    pub plan_ttl: Duration,
-    /// Currency of the prices, for showing.
-    pub currency: String,
-    /// The rules by number; the first that matches decides.
-    pub rules: BTreeMap<u32, RuleConfig>,
-    /// The prices by number.
-    pub prices: BTreeMap<u32, PriceConfig>,
+settings! {
+    /// The `[policy]` section.
+    pub struct PolicyConfig {
+        /// How often the rule for each local copy of a synced file is evaluated again, because files grow older and
+        /// are used. After a change of the rules it is done at once.
+        pub review_every: Duration = "1h", lasts("1s", "30d");
+        /// How long a plan that `nightferry sync plan` saved can be executed; then it is deleted.
+        pub plan_ttl: Duration = "24h", lasts("1m", "30d");
+        /// The currency of the prices, for display only: nothing is converted.
+        pub currency: String = "USD", text("a currency such as \"EUR\"", validators::currency);
+        /// Rules that decide for each file where it is copied and how long its local copy stays; the first that matches
+        /// decides. Without rules all files go to `tiering.cloud_store` and their local copies stay as
+        /// `tiering.free_local_after` says. Each rule is a section `[[policy.rules]]`, counted from 1: in the environment
+        /// this is `NIGHTFERRY__POLICY__RULES__1__NAME`.
+        pub rules: BTreeMap<u32, RuleConfig>;
+        /// What stores charge, from the price lists of your providers: a section `[[policy.prices]]` for each store and
+        /// storage class. Without them `nightferry sync plan` shows costs as unknown.
+        pub prices: BTreeMap<u32, PriceConfig>;
+    }
 }
 
 impl PolicyConfig {
@@ -94,22 +92,3 @@ impl PolicyConfig {
         }
     }
 }
-
-pub(in crate::config) const SETTINGS: &[Spec] = &[
-    Spec::new(
-        "policy.review_every",
-        Kind::seconds(1, 30 * 86_400),
-        "How often the rule of each local copy that has crossed is decided anew, because files grow older and are used. \
-         After a change of the rules it is done at once.",
-    ),
-    Spec::new(
-        "policy.plan_ttl",
-        Kind::seconds(60, 30 * 86_400),
-        "How long a plan that `nightferry sync plan` saved can be executed; then it is taken away.",
-    ),
-    Spec::new(
-        "policy.currency",
-        Kind::Text { what: "a currency such as \"EUR\"", rule: rules::currency },
-        "The currency of the prices. Only for showing: nothing is converted.",
-    ),
-];

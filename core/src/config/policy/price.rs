@@ -4,12 +4,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
-
 use super::rule::unknown_store;
+use crate::config::declare::settings;
 use crate::config::problem::Problems;
-use crate::config::spec::{Kind, Spec};
-use crate::config::{Config, rules, words};
+use crate::config::{Config, validators};
 
 /// The class of a store that names none.
 const USUAL_CLASS: &str = "STANDARD";
@@ -51,24 +49,22 @@ impl fmt::Display for Price {
     }
 }
 
-/// A `[[policy.prices]]` section.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PriceConfig {
-    /// Name of the store.
-    pub store: String,
-    /// Class that it is for.
-    #[serde(deserialize_with = "words::optional")]
-    pub storage_class: Option<String>,
-    /// A GiB for a month.
-    #[serde(deserialize_with = "words::optional_parsed")]
-    pub storage: Option<Price>,
-    /// A thousand PUTs.
-    #[serde(deserialize_with = "words::optional_parsed")]
-    pub requests: Option<Price>,
-    /// A GiB read.
-    #[serde(deserialize_with = "words::optional_parsed")]
-    pub egress: Option<Price>,
+settings! {
+    /// A `[[policy.prices]]` section.
+    pub struct PriceConfig {
+        /// The store to which the price applies.
+        pub store: String,
+            text("the name of a store", validators::store_name), required("the name of a store"), example("s3");
+        /// The storage class to which the price applies.
+        pub storage_class: Option<String>,
+            text("a storage class such as \"STANDARD_IA\"", validators::any_storage_class), unset("STANDARD");
+        /// Price of a GiB for a month, from your provider's price list.
+        pub storage: Option<Price>, unset("not known, and so are costs");
+        /// Price of a thousand PUT requests.
+        pub requests: Option<Price>, unset("not known, and so is what a run costs");
+        /// Price of reading a GiB.
+        pub egress: Option<Price>, unset("not known");
+    }
 }
 
 impl PriceConfig {
@@ -84,39 +80,6 @@ impl PriceConfig {
         }
     }
 }
-
-pub(in crate::config) const SETTINGS: &[Spec] = &[
-    Spec::new(
-        "policy.prices.*.store",
-        Kind::Text { what: "the name of a store", rule: rules::store_name },
-        "The store whose price this is.",
-    )
-    .required("the name of a store"),
-    Spec::new(
-        "policy.prices.*.storage_class",
-        Kind::Text { what: "a storage class such as \"STANDARD_IA\"", rule: rules::any_storage_class },
-        "The storage class whose price this is.",
-    )
-    .optional("STANDARD"),
-    Spec::new(
-        "policy.prices.*.storage",
-        Kind::Text { what: "a price such as \"0.023\"", rule: rules::price },
-        "What a GiB costs for a month, from your provider's price list.",
-    )
-    .optional("not known, and so are costs"),
-    Spec::new(
-        "policy.prices.*.requests",
-        Kind::Text { what: "a price such as \"0.005\"", rule: rules::price },
-        "What a thousand PUT requests cost.",
-    )
-    .optional("not known, and so is what a run costs"),
-    Spec::new(
-        "policy.prices.*.egress",
-        Kind::Text { what: "a price such as \"0.09\"", rule: rules::price },
-        "What it costs to read a GiB back.",
-    )
-    .optional("not known"),
-];
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

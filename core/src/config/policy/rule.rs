@@ -2,67 +2,71 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::Globs;
+use crate::config::declare::settings;
 use crate::config::problem::Problems;
-use crate::config::spec::{Kind, Spec};
-use crate::config::{Config, FreeLocalAfter, StoreRole, VerifyMode, rules, words};
+use crate::config::{Config, FreeLocalAfter, StoreRole, VerifyMode, table, validators};
+use crate::units::ByteCount;
 
 /// Classes whose objects cannot be read without a restore.
 const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
-/// A `[[policy.rules]]` section. What it does not say matches everything, or stays as `[tiering]` says.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RuleConfig {
-    /// Its name, which files remember.
-    pub name: String,
-    /// Bytes that were stored at least so long ago.
-    #[serde(deserialize_with = "words::optional_duration")]
-    pub older_than: Option<Duration>,
-    /// Bytes that were stored less long ago.
-    #[serde(deserialize_with = "words::optional_duration")]
-    pub newer_than: Option<Duration>,
-    /// Not downloaded for at least so long.
-    #[serde(deserialize_with = "words::optional_duration")]
-    pub unused_for: Option<Duration>,
-    /// Downloaded, or stored, less long ago.
-    #[serde(deserialize_with = "words::optional_duration")]
-    pub used_within: Option<Duration>,
-    /// Bytes at least.
-    #[serde(deserialize_with = "words::bytes")]
-    pub min_size: Option<u64>,
-    /// Bytes at most.
-    #[serde(deserialize_with = "words::bytes")]
-    pub max_size: Option<u64>,
-    /// MIME type.
-    #[serde(deserialize_with = "words::parsed")]
-    pub content_type: Globs,
-    /// Folder.
-    #[serde(deserialize_with = "words::parsed")]
-    pub path: Globs,
-    /// Email address of the owner.
-    #[serde(deserialize_with = "words::parsed")]
-    pub owner: Globs,
-    /// Store where it is at home now.
-    #[serde(deserialize_with = "words::optional")]
-    pub location: Option<String>,
-    /// Newer versions of the file at least.
-    pub versions_behind: u32,
-    /// Stores to which it is copied; none: the usual one.
-    #[serde(deserialize_with = "words::list")]
-    pub stores: Vec<String>,
-    /// Storage class of the copies.
-    #[serde(deserialize_with = "words::optional")]
-    pub storage_class: Option<String>,
-    /// Whether the local copy stays whatever happens.
-    pub keep_local: bool,
-    /// What becomes of the local copy; none: as `[tiering]` says.
-    #[serde(deserialize_with = "words::optional_parsed")]
-    pub free_local_after: Option<FreeLocalAfter>,
-    /// Copies with a higher one are made first.
-    pub priority: i16,
+settings! {
+    /// A `[[policy.rules]]` section. What it does not say matches everything, or stays as `[tiering]` says.
+    pub struct RuleConfig {
+        /// Name of the rule, which is recorded for every file that it matched. At most 32 of a-z, 0-9 and hyphen,
+        /// beginning with a letter.
+        pub name: String,
+            text("a name of a-z, 0-9 and hyphen, such as \"old-videos\"", validators::rule_name),
+            required("a name that says what the rule is for, such as \"old-videos\""), example("old-videos");
+        /// Matches files whose bytes were uploaded at least this long ago.
+        pub older_than: Option<Duration>, lasts("0s", "36500d"), unset("of any age"), example("90d");
+        /// Matches files whose bytes were uploaded less than this long ago.
+        pub newer_than: Option<Duration>, lasts("0s", "36500d"), unset("of any age");
+        /// Matches files that nobody has downloaded for at least this long; the upload counts as a use.
+        pub unused_for: Option<Duration>, lasts("0s", "36500d"), unset("whenever used");
+        /// Matches files that were uploaded or downloaded less than this long ago.
+        pub used_within: Option<Duration>, lasts("0s", "36500d"), unset("whenever used");
+        /// Matches files of at least this size.
+        pub min_size: Option<ByteCount>, unset("of any size");
+        /// Matches files of at most this size.
+        pub max_size: Option<ByteCount>, unset("of any size");
+        /// Matches files of these MIME types, whatever their parameters: patterns separated by commas, of which one
+        /// must match; `*` is anything but a slash, `?` one character.
+        pub content_type: Globs,
+            text("patterns such as \"video/*, image/raw\"", validators::content_types), unset("of any type"),
+            example("video/*");
+        /// Matches files in these folders: patterns separated by commas, of which one must match the whole path of
+        /// the folder; `*` is anything but a slash, `**` anything, `?` one character. The root folder of every
+        /// account is "/".
+        pub path: Globs, text("patterns such as \"/projects/**\"", validators::folder_paths), unset("in any folder");
+        /// Matches files of these accounts: patterns for the email address, separated by commas.
+        pub owner: Globs,
+            text("addresses such as \"ada@example.org, *@example.com\"", validators::parsed::<Globs>),
+            unset("of anybody");
+        /// Matches files whose primary location is this store: the local one until a cloud copy is verified, then the
+        /// cloud store.
+        pub location: Option<String>, text("the name of a store", validators::store_name), unset("wherever it is");
+        /// Matches versions of files that have at least this many newer ones.
+        pub versions_behind: u32 = 0, range(0, 1_000_000);
+        /// The stores to which matching files are copied, separated by commas. The name of the local store alone:
+        /// they stay there and are not copied.
+        pub stores: Vec<String>,
+            text("names of cloud stores, or of the local store alone", validators::store_names),
+            unset("tiering.cloud_store");
+        /// Storage class of the copies that this rule makes, archive classes included. Copies that exist stay in
+        /// their class.
+        pub storage_class: Option<String>,
+            text("a storage class such as \"STANDARD_IA\"", validators::any_storage_class), unset("the store's own"),
+            example("STANDARD_IA");
+        /// Whether the local copy is kept permanently, also when the local store is above its high watermark.
+        pub keep_local: bool = false;
+        /// How long after the cloud copy was verified the local copy is evicted; "never" keeps it as long as the
+        /// local store is below its high watermark.
+        pub free_local_after: Option<FreeLocalAfter>, unset("tiering.free_local_after"), example("7d");
+        /// Copies with a higher priority are made first in every run.
+        pub priority: i16 = 0, range(0, 100);
+    }
 }
 
 impl RuleConfig {
@@ -184,7 +188,10 @@ impl RuleConfig {
 
 /// Whether something of the rule with this number is known to be wrong, so that it may not be what was meant.
 pub(super) fn is_wrong(number: u32, problems: &Problems) -> bool {
-    SETTINGS.iter().any(|spec| problems.is_wrong(&spec.key.replace('*', &number.to_string())))
+    let section = format!("policy.rules.{number}");
+    table::all().any(|spec| {
+        spec.section() == "policy.rules.*" && problems.is_wrong(&format!("{section}.{}", spec.name()))
+    })
 }
 
 pub(super) fn unknown_store(key: &str, name: &str, config: &Config, problems: &mut Problems) {
@@ -196,109 +203,3 @@ pub(super) fn unknown_store(key: &str, name: &str, config: &Config, problems: &m
         format!("name one of: {}", known.join(", ")),
     );
 }
-
-pub(in crate::config) const SETTINGS: &[Spec] = &[
-    Spec::new(
-        "policy.rules.*.name",
-        Kind::Text { what: "a name of a-z, 0-9 and hyphen, such as \"old-videos\"", rule: rules::rule_name },
-        "Its name, which every file that it decided on remembers. At most 32 of a-z, 0-9 and hyphen, beginning with a letter.",
-    )
-    .required("a name that says what the rule is for, such as \"old-videos\""),
-    Spec::new(
-        "policy.rules.*.older_than",
-        Kind::seconds(0, 100 * 365 * 86_400),
-        "For files whose bytes were uploaded at least so long ago.",
-    )
-    .optional("of any age"),
-    Spec::new(
-        "policy.rules.*.newer_than",
-        Kind::seconds(0, 100 * 365 * 86_400),
-        "For files whose bytes were uploaded less long ago.",
-    )
-    .optional("of any age"),
-    Spec::new(
-        "policy.rules.*.unused_for",
-        Kind::seconds(0, 100 * 365 * 86_400),
-        "For files that nobody has downloaded for at least so long; the upload counts as a use.",
-    )
-    .optional("whenever used"),
-    Spec::new(
-        "policy.rules.*.used_within",
-        Kind::seconds(0, 100 * 365 * 86_400),
-        "For files that were uploaded or downloaded less long ago.",
-    )
-    .optional("whenever used"),
-    Spec::new(
-        "policy.rules.*.min_size",
-        Kind::Text { what: "a size such as \"100MiB\"", rule: rules::size },
-        "For files of at least this size.",
-    )
-    .optional("of any size"),
-    Spec::new(
-        "policy.rules.*.max_size",
-        Kind::Text { what: "a size such as \"128KiB\"", rule: rules::size },
-        "For files of at most this size.",
-    )
-    .optional("of any size"),
-    Spec::new(
-        "policy.rules.*.content_type",
-        Kind::Text { what: "patterns such as \"video/*, image/raw\"", rule: rules::content_types },
-        "For files of these MIME types, whatever their parameters: patterns separated by commas, of which one must match; \
-         * is anything but a slash, ? one character.",
-    )
-    .optional("of any type"),
-    Spec::new(
-        "policy.rules.*.path",
-        Kind::Text { what: "patterns such as \"/projects/**\"", rule: rules::folder_paths },
-        "For files in these folders: patterns separated by commas, of which one must match the folder's whole path; * is \
-         anything but a slash, ** anything, ? one character. The top folder of every account is \"/\".",
-    )
-    .optional("in any folder"),
-    Spec::new(
-        "policy.rules.*.owner",
-        Kind::Text { what: "addresses such as \"ada@example.org, *@example.com\"", rule: rules::globs },
-        "For files of these accounts: patterns for the email address, separated by commas.",
-    )
-    .optional("of anybody"),
-    Spec::new(
-        "policy.rules.*.location",
-        Kind::Text { what: "the name of a store", rule: rules::store_name },
-        "For files that are at home in this store now: in the local one until a cloud copy is verified, then in the cloud's.",
-    )
-    .optional("wherever it is"),
-    Spec::new(
-        "policy.rules.*.versions_behind",
-        Kind::count(0, 1_000_000),
-        "For versions of files that have at least so many newer ones.",
-    ),
-    Spec::new(
-        "policy.rules.*.stores",
-        Kind::Text { what: "names of cloud stores, or of the local store alone", rule: rules::store_names },
-        "The stores to which the files are copied, separated by commas. The local store's name alone: they stay there and \
-         are not copied.",
-    )
-    .optional("tiering.cloud_store"),
-    Spec::new(
-        "policy.rules.*.storage_class",
-        Kind::Text { what: "a storage class such as \"STANDARD_IA\"", rule: rules::any_storage_class },
-        "Storage class of the copies that this rule makes, archive classes included. Copies that exist stay in their class.",
-    )
-    .optional("the store's own"),
-    Spec::new(
-        "policy.rules.*.keep_local",
-        Kind::Switch,
-        "Whether the local copy stays for good, also when the local store is over its high mark.",
-    ),
-    Spec::new(
-        "policy.rules.*.free_local_after",
-        Kind::DurationOrNever,
-        "How long after the cloud copy was verified the local copy is freed; \"never\" keeps it as long as the local store \
-         is below its high mark.",
-    )
-    .optional("tiering.free_local_after"),
-    Spec::new(
-        "policy.rules.*.priority",
-        Kind::count(0, 100),
-        "Copies with a higher priority are made first in every run.",
-    ),
-];

@@ -3,6 +3,7 @@
 mod keys;
 mod policy;
 mod problems;
+mod reference_docs;
 mod secrets;
 mod sources;
 mod stores;

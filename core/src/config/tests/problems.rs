@@ -16,7 +16,7 @@ fn all_errors_are_told_at_once() {
     let text = r#"
 [server]
 prot = 80
-max_file_size_mb = "huge"
+max_file_size_mib = "huge"
 request_timeout = 30
 
 [database]
@@ -36,7 +36,7 @@ storage_class = "GLACIER"
 [tiering]
 schedule = "0 0 * * *"
 time_zone = "Mars/Olympus"
-part_size_mb = 12
+part_size_mib = 12
 lease = "10s"
 heartbeat = "5s"
 batch_size = [1]
@@ -106,7 +106,7 @@ fn contradictions_are_refused() {
     let message = |text: &str| only_problem(load_file(text)).message;
     assert_eq!(
         message("[tiering]\nmultipart_threshold_mb = 16"),
-        "= 16 is less than tiering.part_size_mb = 32"
+        "= 16 is less than tiering.part_size_mib = 32"
     );
     assert_eq!(
         message("[tiering]\nlease = \"10s\""),
@@ -123,8 +123,8 @@ fn contradictions_are_refused() {
     );
     assert_eq!(message("[auth]\nrefresh_token_ttl = \"6m\""), "is longer than auth.refresh_token_ttl");
     assert_eq!(
-        message("[server]\nmax_file_size_mb = 400000"),
-        "= 32 is too small for server.max_file_size_mb = 400000: S3 takes at most 10000 parts"
+        message("[server]\nmax_file_size_mib = 400000"),
+        "= 32 is too small for server.max_file_size_mib = 400000: S3 takes at most 10000 parts"
     );
     assert_eq!(
         message("[tiering]\nschedule = \"0 0 0 30 2 *\""),

@@ -13,7 +13,7 @@ fn least_environment_is_enough() {
     let config = load_env(&[]).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(config.server.address().to_string(), "127.0.0.1:8080");
     assert_eq!(config.server.max_file_size_bytes(), 10 * 1024 * 1024 * 1024);
-    assert_eq!(config.server.workers, None);
+    assert_eq!(config.server.workers, 0);
     assert_eq!(config.tiering.local_store, "minio");
     assert_eq!(config.tiering.cloud_store, "s3");
     assert_eq!(config.stores["s3"].endpoint, "https://s3.us-east-1.amazonaws.com");
@@ -96,7 +96,7 @@ fn usual_names_are_understood() {
     ])
     .unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(config.server.address().to_string(), "127.0.0.1:9090");
-    assert_eq!(config.server.max_file_size_mb, 100);
+    assert_eq!(config.server.max_file_size_mib, 100);
     assert_eq!(config.stores["minio"].endpoint, "http://minio:9000");
     assert_eq!(config.stores["minio"].bucket, "incoming");
     assert_eq!(config.stores["s3"].endpoint, "https://s3.eu-central-1.amazonaws.com");
@@ -141,4 +141,41 @@ fn sslmode_of_the_url_speaks_where_tls_was_left_alone() {
     assert_eq!(source_of(&config, "database.tls"), "sslmode in database.url");
     let problem = only_problem(load_env(&[url, ("NIGHTFERRY__DATABASE__TLS", "disable")]));
     assert_eq!(problem.message, "= \"disable\" contradicts sslmode=require in database.url");
+}
+
+#[test]
+fn former_names_work_from_every_source_with_a_warning_that_names_the_present_one() {
+    let (_folder, path) = file("[tiering]\nfree_grace = \"11s\"\ndrain_grace = \"12s\"\n");
+    let mut env = least();
+    env.insert("NIGHTFERRY__LOGGING__SYNC_LOG_KEEP".to_owned(), "13".to_owned());
+    env.insert("NIGHTFERRY__TIERING__SHUTDOWN_GRACE".to_owned(), "14s".to_owned());
+    let overrides = vec![("server.max_file_size_mb".to_owned(), "15".to_owned())];
+    let config =
+        Config::load(LoadOptions { file: Some(path.clone()), env, overrides, ..LoadOptions::default() })
+            .unwrap();
+    assert_eq!(config.tiering.evict_grace, Duration::from_secs(11));
+    assert_eq!(config.tiering.shutdown_grace, Duration::from_secs(14), "a higher source wins by either name");
+    assert_eq!(config.logging.sync_log_keep_days, 13);
+    assert_eq!(config.server.max_file_size_mib, 15);
+    assert_eq!(source_of(&config, "tiering.evict_grace"), format!("{} line 2", path.display()));
+    let warnings = config.warnings();
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
+    assert!(warnings.iter().any(|warning| warning.ends_with(
+        "(environment variable NIGHTFERRY__LOGGING__SYNC_LOG_KEEP) has been renamed to logging.sync_log_keep_days; the former name still works"
+    )), "{warnings:?}");
+    assert!(load_env(&[]).unwrap().warnings().is_empty());
+}
+
+#[test]
+fn a_setting_by_both_names_in_one_source_is_refused() {
+    let problem = only_problem(load_file("[tiering]\nfree_grace = \"1s\"\nevict_grace = \"2s\"\n"));
+    assert_eq!(problem.key, "tiering.free_grace");
+    assert_eq!(problem.fix, "remove tiering.free_grace");
+}
+
+#[test]
+fn what_is_wrong_with_a_setting_by_its_former_name_is_told_with_its_origin() {
+    let problem = only_problem(load_file("[tiering]\nfree_grace = \"soon\"\n"));
+    assert_eq!(problem.key, "tiering.evict_grace");
+    assert!(problem.source.ends_with("line 2"), "{problem:?}");
 }

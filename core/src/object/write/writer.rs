@@ -184,7 +184,7 @@ impl<'c> ObjectWriter<'c> {
 
     /// The configured part size, or more where 10,000 parts would not be enough.
     fn streamed_part_size(&self, at_most: Option<u64>) -> u64 {
-        let configured = self.context.config.uploads.part_size_mb.saturating_mul(MEBIBYTE);
+        let configured = self.context.config.uploads.part_size_mib.saturating_mul(MEBIBYTE);
         configured.max(at_most.unwrap_or(0) / 9_000)
     }
 

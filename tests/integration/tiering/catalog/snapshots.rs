@@ -32,8 +32,8 @@ const NAMES: [&str; 7] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_database_comes_back_from_a_snapshot_as_it_was() {
-    let mut world = World::with("tiering.multipart_threshold_mb", 16)
-        .set("tiering.part_size_mb", 8)
+    let mut world = World::with("tiering.multipart_threshold_mib", 16)
+        .set("tiering.part_size_mib", 8)
         .set("catalog.after_runs", true)
         .build()
         .await;

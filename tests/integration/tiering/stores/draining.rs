@@ -6,7 +6,8 @@ use nightferry_core::db::runs::RunScope;
 use nightferry_core::error::{Error, Noun};
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::{change, upload};
-use nightferry_core::tiering::{drain as draining, run, stores};
+use nightferry_core::tiering::relocate::drain as draining;
+use nightferry_core::tiering::{run, stores};
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Hold, Match};
 use nightferry_tests::harness::world::request;
@@ -30,8 +31,8 @@ async fn keep_reading(world: &World, files: &[(FileView, u64, u64)]) {
 async fn a_local_store_moves_into_the_other_while_files_are_read_and_written() {
     let world = WorldBuilder::default()
         .another_local("nas")
-        .set("tiering.multipart_threshold_mb", 16)
-        .set("tiering.part_size_mb", 8)
+        .set("tiering.multipart_threshold_mib", 16)
+        .set("tiering.part_size_mib", 8)
         .build()
         .await;
     let user = world.user().await;

@@ -3,7 +3,7 @@
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::ReplicaState;
 use nightferry_core::db::runs::RunScope;
-use nightferry_core::tiering::drain as draining;
+use nightferry_core::tiering::relocate::drain as draining;
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Fault, Hold, Match};
 use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern, states};
@@ -196,10 +196,10 @@ async fn a_copy_that_turns_out_to_be_bad_is_never_the_last_one_to_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_broke_off_in_the_middle_of_its_parts_leaves_nothing_behind() {
-    let world = World::with("tiering.multipart_threshold_mb", 8)
-        .set("tiering.part_size_mb", 8)
+    let world = World::with("tiering.multipart_threshold_mib", 8)
+        .set("tiering.part_size_mib", 8)
         .set("tiering.part_concurrency", 1)
-        .set("tiering.drain_grace", "0s")
+        .set("tiering.shutdown_grace", "0s")
         .another_cloud("b2")
         .build()
         .await;

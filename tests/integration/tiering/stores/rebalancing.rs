@@ -5,7 +5,8 @@ use nightferry_core::error::Error;
 use nightferry_core::file::change;
 use nightferry_core::file::details::FileView;
 use nightferry_core::store::StoreRole;
-use nightferry_core::tiering::{placement, rebalance, replication};
+use nightferry_core::tiering::relocate::rebalance;
+use nightferry_core::tiering::{placement, replication};
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Hold, Match};
 use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern, states};
@@ -82,8 +83,8 @@ async fn a_plan_says_what_would_move_and_changes_nothing() {
 async fn files_move_until_the_stores_are_as_full_and_a_second_time_nothing_moves() {
     let world = WorldBuilder::default()
         .another_local("nas")
-        .set("tiering.multipart_threshold_mb", 8)
-        .set("tiering.part_size_mb", 8)
+        .set("tiering.multipart_threshold_mib", 8)
+        .set("tiering.part_size_mib", 8)
         .build()
         .await;
     let mut sizes: Vec<u64> = (0..20).map(|seed| 900_000 + seed * 10_000).collect();
@@ -184,7 +185,7 @@ async fn files_with_two_copies_keep_two_and_move_only_where_there_is_none() {
         counted([("den present", 8), ("minio present", 8), ("nas present", 8)]),
         "a third of all copies each"
     );
-    execute(&world.context.db, "DELETE FROM chores").await.unwrap();
+    execute(&world.context.db, "DELETE FROM leases").await.unwrap();
     assert_eq!(replication::pass(&world.context, &CancellationToken::new()).await.unwrap(), 0);
     assert!(planned(&world).await.is_empty());
     assert_readable(&world, &files).await;

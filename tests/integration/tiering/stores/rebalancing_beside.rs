@@ -7,7 +7,7 @@ use nightferry_core::db::replicas::{self, Departure, Eviction};
 use nightferry_core::file::change;
 use nightferry_core::file::trash;
 use nightferry_core::ids::{LeaseToken, WorkerId};
-use nightferry_core::tiering::rebalance;
+use nightferry_core::tiering::relocate::rebalance;
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Hold, Match};
 use nightferry_tests::harness::{WorldBuilder, assert_invariants, eventually, pattern, states};
@@ -45,7 +45,7 @@ async fn a_file_that_is_deleted_while_it_moves_is_gone_everywhere_and_holds_noth
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_crosses_and_is_freed_meanwhile_does_not_come_back() {
-    let world = two().set("tiering.free_local_after", "0s").set("tiering.free_grace", "0s").build().await;
+    let world = two().set("tiering.free_local_after", "0s").set("tiering.evict_grace", "0s").build().await;
     let user = world.user().await;
     for seed in 0..6 {
         world.upload(user, &format!("{seed}"), pattern(seed, 10_000)).await;

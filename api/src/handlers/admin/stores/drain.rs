@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use nightferry_api_types::store::Drain;
-use nightferry_core::tiering::drain;
+use nightferry_core::tiering::relocate::drain;
 
 use crate::error_response::Result;
 use crate::extract::access::Admin;

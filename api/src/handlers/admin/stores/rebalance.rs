@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, web};
 use nightferry_api_types::rebalance::{AskRebalance, Rebalance, RebalancePlan, RebalanceQuery};
 use nightferry_core::store::StoreRole;
-use nightferry_core::tiering::rebalance;
+use nightferry_core::tiering::relocate::rebalance;
 
 use crate::error_response::Result;
 use crate::extract::access::Admin;

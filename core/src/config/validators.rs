@@ -1,12 +1,19 @@
-//! Rules for single values that are text: addresses, URLs, bucket names, schedules, keys.
+//! Validators of single values that are text: addresses, URLs, bucket names, schedules, keys.
 //! Each returns the value's normal form, or the rest of a sentence that says what is wrong, without the value in it.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 use reqwest::Url;
 
-use super::words;
+use super::value::split_list;
+use crate::units::parse_size;
+
+/// Whatever the type parses; its display is the normal form.
+pub(super) fn parsed<T: FromStr<Err = String> + ToString>(text: &str) -> Result<String, String> {
+    text.parse::<T>().map(|value| value.to_string())
+}
 
 /// Any text that is not empty.
 pub(super) fn any(text: &str) -> Result<String, String> {
@@ -96,7 +103,7 @@ pub(super) fn networks(text: &str) -> Result<String, String> {
         let parsed = word.parse::<IpNet>().or_else(|_| word.parse::<IpAddr>().map(IpNet::from));
         parsed.map_err(|_| "holds something that is no network such as 10.0.0.0/8".to_owned())
     };
-    let parsed: Vec<IpNet> = words::split_list(text).map(network).collect::<Result<_, _>>()?;
+    let parsed: Vec<IpNet> = split_list(text).map(network).collect::<Result<_, _>>()?;
     if parsed.iter().any(|network| network.prefix_len() == 0) {
         return Err("trusts everybody; then anybody could claim any address".to_owned());
     }
@@ -117,7 +124,7 @@ pub(super) fn web_pages(text: &str) -> Result<String, String> {
         }
         Ok(url.origin().ascii_serialization())
     };
-    Ok(words::split_list(text).map(origin).collect::<Result<Vec<_>, _>>()?.join(", "))
+    Ok(split_list(text).map(origin).collect::<Result<Vec<_>, _>>()?.join(", "))
 }
 
 /// A Postgres connection URL. Never says more than that it is wrong: the URL holds a password.
@@ -190,44 +197,16 @@ pub(super) fn region(text: &str) -> Result<String, String> {
 
 /// A size: a whole number with a unit.
 pub(super) fn size(text: &str) -> Result<String, String> {
-    bytes_from_words(text).map(|_| text.trim().to_owned())
-}
-
-/// Parses `800MB`, `500GiB`, `2 TiB`: decimal and binary units (IEC 80000-13).
-pub(super) fn bytes_from_words(text: &str) -> Result<u64, String> {
-    const UNITS: [(&str, u64); 9] = [
-        ("b", 1),
-        ("kb", 1000),
-        ("mb", 1_000_000),
-        ("gb", 1_000_000_000),
-        ("tb", 1_000_000_000_000),
-        ("kib", 1 << 10),
-        ("mib", 1 << 20),
-        ("gib", 1 << 30),
-        ("tib", 1 << 40),
-    ];
-    let text = text.trim();
-    let digits = text.find(|at: char| !at.is_ascii_digit()).ok_or("has no unit")?;
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| "is not a size")?;
-    let unit = unit.trim().to_ascii_lowercase();
-    let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or("has no unit that is known")?;
-    match number.checked_mul(*factor) {
-        Some(bytes @ 1..) if i64::try_from(bytes).is_ok() => Ok(bytes),
-        _ => Err("is out of range".to_owned()),
-    }
+    parse_size(text).map(|_| text.trim().to_owned())
 }
 
 /// A storage class that can be read at once.
 pub(super) fn storage_class(text: &str) -> Result<String, String> {
-    let class = text.trim().to_ascii_uppercase();
+    let class = any_storage_class(text)?;
     if class == "GLACIER" || class == "DEEP_ARCHIVE" {
         let why = "is an archive class, whose objects cannot be read without a restore: a rule \
                    ([[policy.rules]]) may choose it for some files, a store cannot for all";
         return Err(why.to_owned());
-    }
-    if class.len() > 32 || !class.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-        return Err("is not a storage class".to_owned());
     }
     Ok(class)
 }
@@ -267,7 +246,7 @@ pub(super) fn rule_name(text: &str) -> Result<String, String> {
 
 /// Names of stores, separated by commas.
 pub(super) fn store_names(text: &str) -> Result<String, String> {
-    let names: Vec<String> = words::split_list(text)
+    let names: Vec<String> = split_list(text)
         .map(|name| store_name(name).map_err(|_| "has something that is not a name for a store".to_owned()))
         .collect::<Result<_, _>>()?;
     let different: std::collections::BTreeSet<&String> = names.iter().collect();
@@ -275,11 +254,6 @@ pub(super) fn store_names(text: &str) -> Result<String, String> {
         return Err("names a store twice".to_owned());
     }
     Ok(names.join(", "))
-}
-
-/// Patterns separated by commas.
-pub(super) fn globs(text: &str) -> Result<String, String> {
-    text.parse::<super::Globs>().map(|globs| globs.to_string())
 }
 
 /// Patterns for MIME types.
@@ -311,11 +285,6 @@ pub(super) fn currency(text: &str) -> Result<String, String> {
     } else {
         Err("is not a currency of three letters".to_owned())
     }
-}
-
-/// A price.
-pub(super) fn price(text: &str) -> Result<String, String> {
-    text.parse::<super::Price>().map(|price| price.to_string())
 }
 
 /// A name of a store: `[a-z][a-z0-9-]{0,31}`.
@@ -372,16 +341,6 @@ pub(super) fn time_zone(text: &str) -> Result<String, String> {
         .parse::<chrono_tz::Tz>()
         .map(|zone| zone.name().to_owned())
         .map_err(|_| "is not a time zone of the IANA database".to_owned())
-}
-
-/// Hours of the week in which transfers may start.
-pub(super) fn window(text: &str) -> Result<String, String> {
-    text.parse::<super::Window>().map(|window| window.to_string())
-}
-
-/// A rate, or rates by the hours of the week.
-pub(super) fn bandwidth(text: &str) -> Result<String, String> {
-    text.parse::<super::Bandwidth>().map(|bandwidth| bandwidth.to_string())
 }
 
 /// A log level, alone or with levels for single modules.

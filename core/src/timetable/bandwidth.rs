@@ -8,23 +8,13 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use super::hours::Hours;
+use crate::units::{UNITS, unit_bytes};
 
 /// Slower than this, in bytes a second, and stores would give up on connections that hardly move.
 const SLOWEST: u64 = 64 * 1024;
 
-/// Bytes a second in one of each unit. The bits of a line are counted in thousands.
-const UNITS: [(&str, u64); 10] = [
-    ("KiB/s", 1 << 10),
-    ("MiB/s", 1 << 20),
-    ("GiB/s", 1 << 30),
-    ("kB/s", 1000),
-    ("MB/s", 1_000_000),
-    ("GB/s", 1_000_000_000),
-    ("kbit/s", 125),
-    ("Mbit/s", 125_000),
-    ("Gbit/s", 125_000_000),
-    ("B/s", 1),
-];
+/// The bits of a line, which are counted in thousands, with their bytes.
+const BITS: [(&str, u64); 3] = [("kbit", 125), ("Mbit", 125_000), ("Gbit", 125_000_000)];
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,7 +72,14 @@ fn read_entry(text: &str) -> Result<Entry, String> {
 }
 
 fn is_unit(text: &str) -> bool {
-    UNITS.iter().any(|(unit, _)| unit.eq_ignore_ascii_case(text))
+    unit_rate(text).is_some()
+}
+
+/// Bytes a second of a unit such as `MiB/s`.
+fn unit_rate(text: &str) -> Option<u64> {
+    let unit = text.strip_suffix("/s").or_else(|| text.strip_suffix("/S"))?;
+    let bits = BITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).map(|(_, bytes)| *bytes);
+    bits.or_else(|| unit_bytes(unit))
 }
 
 fn read_rate(text: &str) -> Result<Rate, String> {
@@ -99,10 +96,10 @@ fn read_rate(text: &str) -> Result<Rate, String> {
         return Err(no_rate());
     }
     let number: u64 = number.parse().map_err(|_| no_rate())?;
-    let (_, size) = UNITS.iter().find(|(known, _)| known.eq_ignore_ascii_case(unit)).ok_or_else(|| {
+    let size = unit_rate(unit).ok_or_else(|| {
         "has a rate without a unit that is known: KiB/s, MiB/s, GiB/s, MB/s, Mbit/s".to_owned()
     })?;
-    let rate = number.checked_mul(*size).ok_or_else(|| "has a rate beyond all bounds".to_owned())?;
+    let rate = number.checked_mul(size).ok_or_else(|| "has a rate beyond all bounds".to_owned())?;
     if rate < SLOWEST {
         return Err(format!(
             "is slower than {} KiB/s, at which stores give up on connections; to transfer nothing at some hours, set tiering.window",
@@ -127,8 +124,8 @@ impl fmt::Display for Entry {
         let Some(rate) = self.rate.map(NonZeroU64::get) else { return f.write_str("unlimited") };
         let fits = |(_, size): &&(&str, u64)| rate.is_multiple_of(*size);
         let (unit, size) =
-            UNITS.iter().filter(fits).max_by_key(|(_, size)| *size).copied().unwrap_or(("B/s", 1));
-        write!(f, "{}{unit}", rate / size)
+            UNITS.iter().chain(&BITS).filter(fits).max_by_key(|(_, size)| *size).copied().unwrap_or(("B", 1));
+        write!(f, "{}{unit}/s", rate / size)
     }
 }
 

@@ -1,0 +1,8 @@
+//! Which limits apply at which hours of the week: the transfer window, and the bandwidth of a worker. Knows no configuration.
+
+mod bandwidth;
+mod hours;
+mod window;
+
+pub use self::bandwidth::Bandwidth;
+pub use self::window::Window;
