@@ -11,6 +11,7 @@ use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::{RunStatus, RunTrigger};
 use nightferry_core::db::listen::{self, Listener};
 use nightferry_core::db::runs::{self, NewRun, Run, RunScope};
+use nightferry_core::file::Files;
 use nightferry_core::file::list::FolderRef;
 use nightferry_core::file::upload::{self, OnConflict, UploadRequest};
 use nightferry_core::ids::UserId;
@@ -123,8 +124,9 @@ pub(crate) async fn run(
 }
 
 /// Uploads the files through the domain, so that rows and objects are what real uploads leave.
-pub(crate) async fn seed(context: &Context, user: UserId, files: u32, size: u64) -> Result<()> {
-    let uploads = stream::iter(0..files).map(|number| async move {
+pub(crate) async fn seed(context: &Context, user: UserId, count: u32, size: u64) -> Result<()> {
+    let files = &Files::new(context.clone());
+    let uploads = stream::iter(0..count).map(|number| async move {
         let request = UploadRequest {
             owner: user,
             folder: FolderRef::Root,
@@ -134,7 +136,7 @@ pub(crate) async fn seed(context: &Context, user: UserId, files: u32, size: u64)
             sha256: None,
         };
         let mut body = Random::new(u64::from(number) + 1, size);
-        upload::receive(context, request, &mut body).await
+        upload::receive(files, request, &mut body).await
     });
     Ok(uploads.buffer_unordered(SEEDING_AT_ONCE).try_for_each(|_| async { Ok(()) }).await?)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use nightferry::signals::StopRequests;
+use nightferry_core::auth::Accounts;
 use nightferry_core::auth::account::{self, NewAccount};
 use nightferry_core::clock::Clock;
 use nightferry_core::config::{Config, LoadOptions};
@@ -140,7 +141,7 @@ impl World {
             name: None,
             role: UserRole::Admin,
         };
-        let user = account::create(&context, new, None, &Origin::default()).await?;
+        let user = account::create(&Accounts::new(context.clone())?, new, None, &Origin::default()).await?;
         Ok((context, user.id))
     }
 }

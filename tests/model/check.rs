@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use nightferry_core::context::Context;
+use nightferry_core::file::Files;
 use nightferry_core::ids::UserId;
 use nightferry_tests::harness::database::texts;
 use serde::Deserialize;
@@ -261,7 +262,7 @@ fn bytes_are_booked(oracle: &Oracle, map: &Map) -> Verdict {
 
 /// When no store is in trouble, nobody hangs, and every pass was made often enough.
 pub(crate) async fn settled(
-    context: &Context,
+    files: &Files,
     owner: UserId,
     oracle: &mut Oracle,
     truth: &Truth,
@@ -303,7 +304,7 @@ pub(crate) async fn settled(
             if map.state(version.object, Place::Cloud) != Some("present") {
                 return Err(format!("I1: {} never crosses: {states:?}", version.key));
             }
-            let read = deed::read(context, owner, version.file, Some(version.number)).await;
+            let read = deed::read(files, owner, version.file, Some(version.number)).await;
             if !read.as_ref().is_ok_and(|read| *read == version.sha256) {
                 return Err(format!("I1: {} cannot be read: {read:?}", version.key));
             }

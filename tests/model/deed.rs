@@ -12,13 +12,17 @@ use nightferry_core::db::enums::RunTrigger;
 use nightferry_core::db::replicas::Finished;
 use nightferry_core::db::runs::{NewRun, RunScope};
 use nightferry_core::error::{Error, Result};
-use nightferry_core::file::upload;
-use nightferry_core::file::{access, change, download, trash};
+use nightferry_core::file::{Files, access, change, download, trash, upload};
 use nightferry_core::ids::{FileId, RunId, UserId, WorkerId};
+use nightferry_core::object::health;
 use nightferry_core::object::write::{BodyError, Incoming};
+use nightferry_core::services::Services;
 use nightferry_core::tiering::claim::{self, Batch};
-use nightferry_core::tiering::copy::{self, Copied, CopyError};
-use nightferry_core::tiering::{evict, fetch, reap, reconcile, repair, run, scrub, settle, watermark};
+use nightferry_core::tiering::copy::{self, Copied};
+use nightferry_core::tiering::copy_outcome::{self, Blame};
+use nightferry_core::tiering::{
+    Engine, evict, fetch, reap, reconcile, repair, run, scrub, settle, watermark,
+};
 use nightferry_tests::harness::database::execute;
 use nightferry_tests::harness::world::request;
 use tokio_util::sync::CancellationToken;
@@ -74,12 +78,13 @@ pub(crate) enum Effect {
 }
 
 /// Does it.
-pub(crate) async fn perform(context: &Context, deed: Deed, bug: Option<Bug>) -> Result<Effect> {
+pub(crate) async fn perform(services: &Services, deed: Deed, bug: Option<Bug>) -> Result<Effect> {
+    let context = &services.context;
     let never = CancellationToken::new();
     match deed {
         Deed::Upload { owner, name, bytes } => {
             let mut body = Whole(Some(bytes.clone()));
-            let file = upload::receive(context, request(owner, &name), &mut body).await?;
+            let file = upload::receive(&services.files, request(owner, &name), &mut body).await?;
             return Ok(Effect::Uploaded { file: file.row.id, object: file.object_id.0, bytes });
         }
         Deed::Trash(owner, file) => {
@@ -99,8 +104,8 @@ pub(crate) async fn perform(context: &Context, deed: Deed, bug: Option<Bug>) -> 
         }
         Deed::Pin(file, pinned) => drop(change::pin(context, file, pinned).await?),
         Deed::Read(owner, file) => {
-            let read = read(context, owner, file, None).await?;
-            access::flush(context).await?;
+            let read = read(&services.files, owner, file, None).await?;
+            access::flush(&services.files).await?;
             return Ok(Effect::Read(file, read));
         }
         Deed::RequestRun { retry } => {
@@ -113,12 +118,16 @@ pub(crate) async fn perform(context: &Context, deed: Deed, bug: Option<Bug>) -> 
                 run::cancel(context, active.id, None, &Origin::default()).await?;
             }
         }
-        Deed::Work => work(context, bug).await?,
-        Deed::Worker => worker(context).await?,
+        Deed::Work => {
+            probe(context).await;
+            work(&services.engine, bug).await?;
+        }
+        Deed::Worker => worker(&services.engine).await?,
         Deed::Fetch(file) => drop(fetch::request(context, file, None).await?),
         Deed::WorkFetches => {
+            probe(context).await;
             let batch = claim::next_fetches(context, WorkerId::new(), BATCH).await?;
-            carry(context, None, batch, bug).await?;
+            carry(&services.engine, None, batch, bug).await?;
         }
         Deed::Reap => drop(reap::pass(context).await?),
         Deed::Repair => drop(repair::pass(context).await?),
@@ -144,14 +153,9 @@ pub(crate) async fn perform(context: &Context, deed: Deed, bug: Option<Bug>) -> 
 }
 
 /// Downloads a version and hashes it.
-pub(crate) async fn read(
-    context: &Context,
-    owner: UserId,
-    file: FileId,
-    version: Option<i32>,
-) -> Result<Sha256> {
-    let target = download::find(context, owner, file, version).await?;
-    let mut body = download::open(context, &target, None).await?;
+pub(crate) async fn read(files: &Files, owner: UserId, file: FileId, version: Option<i32>) -> Result<Sha256> {
+    let target = download::find(&files.context, owner, file, version).await?;
+    let mut body = download::open(files, &target, None).await?;
     let mut hasher = Sha256Hasher::new();
     while let Some(chunk) = body.next().await {
         hasher.update(&chunk?);
@@ -159,8 +163,18 @@ pub(crate) async fn read(
     Ok(hasher.finish())
 }
 
+/// Asks stores that are out of order whether they are back, as every process does all the time.
+async fn probe(context: &Context) {
+    for _ in 0..context.config.health.successes {
+        if !context.stores.health().out().is_empty() {
+            health::look(context).await;
+        }
+    }
+}
+
 /// A worker's turn: plans what is queued, claims a batch, copies it, ends the run when nothing is left.
-async fn work(context: &Context, bug: Option<Bug>) -> Result<()> {
+async fn work(engine: &Engine, bug: Option<Bug>) -> Result<()> {
+    let context = &engine.context;
     reap::leases(context).await?;
     let Some(mut active) = run::active(context).await? else { return Ok(()) };
     if active.started_at.is_none() {
@@ -168,16 +182,17 @@ async fn work(context: &Context, bug: Option<Bug>) -> Result<()> {
         active = started;
     }
     let batch = claim::next_batch(context, active.id, WorkerId::new(), BATCH).await?;
-    carry(context, Some(active.id), batch, bug).await?;
+    carry(engine, Some(active.id), batch, bug).await?;
     run::settle(context, active.id).await?;
     Ok(())
 }
 
 /// A worker as it runs in real life, until no run is active or it has had time enough, and then told to stop. What it
 /// spawns is not watched, so nothing of it is broken off: it ends as SIGTERM ends it.
-async fn worker(context: &Context) -> Result<()> {
+async fn worker(engine: &Engine) -> Result<()> {
+    let context = &engine.context;
     let stop = CancellationToken::new();
-    let working = tokio::spawn(nightferry_worker::run(context.clone(), stop.clone()));
+    let working = tokio::spawn(nightferry_worker::run(engine.clone(), stop.clone()));
     let until = Instant::now() + WORKER;
     while run::active(context).await?.is_some() && Instant::now() < until {
         tokio::time::sleep(LOOK).await;
@@ -187,7 +202,8 @@ async fn worker(context: &Context) -> Result<()> {
     ended.map_err(|error| Error::Internal(error.to_string()))
 }
 
-async fn carry(context: &Context, run: Option<RunId>, batch: Batch, bug: Option<Bug>) -> Result<()> {
+async fn carry(engine: &Engine, run: Option<RunId>, batch: Batch, bug: Option<Bug>) -> Result<()> {
+    let context = &engine.context;
     let token = batch.token;
     let mut finished = Vec::new();
     for claim in batch.claims {
@@ -197,7 +213,7 @@ async fn carry(context: &Context, run: Option<RunId>, batch: Batch, bug: Option<
             settle::release(context, token, &claim, None, Duration::ZERO).await?;
             continue;
         }
-        match copy::copy(context, &claim, token).await {
+        match copy::copy(engine, &claim, token).await {
             Ok(Copied { etag, seal }) => finished.push(Finished {
                 object_id: claim.object_id,
                 store: claim.store,
@@ -206,7 +222,10 @@ async fn carry(context: &Context, run: Option<RunId>, batch: Batch, bug: Option<
                 seal,
                 size: claim.size,
             }),
-            Err(error) => failed(context, run, token, &claim, &error).await?,
+            Err(error) => {
+                let blame = Blame::of(context, &error).await;
+                copy_outcome::record_failure(context, run, token, &claim, &error, blame).await?;
+            }
         }
     }
     if finished.is_empty() {
@@ -218,39 +237,6 @@ async fn carry(context: &Context, run: Option<RunId>, batch: Batch, bug: Option<
     }
     settle::finish(context, &finished).await?;
     Ok(())
-}
-
-/// As the worker sees to a copy that failed.
-async fn failed(
-    context: &Context,
-    run: Option<RunId>,
-    token: nightferry_core::ids::LeaseToken,
-    claim: &nightferry_core::db::replicas::Claim,
-    error: &CopyError,
-) -> Result<()> {
-    let text = error.to_string();
-    let give_back = || settle::release(context, token, claim, Some(&text), Duration::ZERO);
-    match error {
-        CopyError::LeaseLost => Ok(()),
-        CopyError::Database(_) => give_back().await,
-        CopyError::Store(store) if store.is_credentials() => {
-            if let Some(run) = run {
-                run::stop(context, run, &text).await?;
-            }
-            give_back().await
-        }
-        CopyError::Store(store) if store.is_outage() && is_down(context, store.store().as_str()).await => {
-            give_back().await
-        }
-        _ => settle::fail(context, claim, token, run, error).await.map(drop),
-    }
-}
-
-async fn is_down(context: &Context, store: &str) -> bool {
-    match context.stores.get(store) {
-        Some(store) => store.check().await.is_err_and(|error| error.is_outage()),
-        None => false,
-    }
 }
 
 /// Makes the guard of a commit pointless: whoever has the lease by now, it is ours.

@@ -39,7 +39,7 @@ impl Sequence<'_> {
             set.collect::<Vec<_>>().join(", ")
         };
         let sql = format!(
-            "UPDATE replicas SET {}; UPDATE passes SET {}; UPDATE chores SET {}",
+            "UPDATE replicas SET {}; UPDATE leases SET {}",
             earlier(&[
                 "lease_until",
                 "not_before",
@@ -48,8 +48,7 @@ impl Sequence<'_> {
                 "spare_since",
                 "last_used_at"
             ]),
-            earlier(&["lease_until"]),
-            earlier(&["lease_until"]),
+            earlier(&["until"]),
         );
         let mut conn = self.context.db.conn().await.unwrap();
         conn.batch_execute(&sql).await.unwrap();

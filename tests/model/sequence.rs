@@ -4,6 +4,7 @@ use nightferry_core::context::Context;
 use nightferry_core::error::Result as Outcome;
 use nightferry_core::ids::UserId;
 use nightferry_core::object::health;
+use nightferry_core::services::Services;
 use nightferry_core::step::{Step, watched};
 use nightferry_tests::harness::{World, eventually, pattern};
 use tokio::task::{JoinError, JoinHandle};
@@ -33,6 +34,7 @@ struct Stalled {
 pub(crate) struct Sequence<'w> {
     pub(crate) world: &'w World,
     pub(crate) context: Context,
+    services: Services,
     pub(crate) owner: UserId,
     pub(crate) oracle: Oracle,
     pub(crate) bug: Option<Bug>,
@@ -46,13 +48,14 @@ pub(crate) struct Sequence<'w> {
 impl<'w> Sequence<'w> {
     pub(crate) fn new(
         world: &'w World,
-        context: Context,
+        services: Services,
         owner: UserId,
         bug: Option<Bug>,
         tally: &'w Tally,
     ) -> Self {
         let (oracle, complaints) = (Oracle::default(), Complaints::default());
-        Self { world, context, owner, oracle, bug, stalled: Vec::new(), complaints, seed: 0, tally }
+        let context = services.context.clone();
+        Self { world, context, services, owner, oracle, bug, stalled: Vec::new(), complaints, seed: 0, tally }
     }
 
     /// Plays it. The error says which invariant broke, and where.
@@ -98,9 +101,9 @@ impl<'w> Sequence<'w> {
     async fn act(&mut self, act: Act, broken: Option<(Step, How)>) -> Result<(), String> {
         let Some((deed, name)) = self.resolve(act) else { return Ok(()) };
         let watch = Watch::new(&self.context, broken.map(|(step, _)| step), self.bug, &self.complaints);
-        let (context, bug) = (self.context.clone(), self.bug);
+        let (services, bug) = (self.services.clone(), self.bug);
         let mut task =
-            tokio::spawn(watched(watch.watcher(), async move { perform(&context, deed, bug).await }));
+            tokio::spawn(watched(watch.watcher(), async move { perform(&services, deed, bug).await }));
         let ended = tokio::select! {
             ended = &mut task => {
                 watch.see_again().await;
@@ -241,7 +244,7 @@ impl<'w> Sequence<'w> {
             self.pass_time(Span::Days).await;
             self.check().await?;
             let (truth, map) = (self.truth().await, Map::read(&self.context).await);
-            settled = check::settled(&self.context, self.owner, &mut self.oracle, &truth, &map).await;
+            settled = check::settled(&self.services.files, self.owner, &mut self.oracle, &truth, &map).await;
             if settled.is_ok() {
                 settled = self.no_upload_is_left();
             }

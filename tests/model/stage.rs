@@ -9,9 +9,11 @@ use diesel_async::SimpleAsyncConnection as _;
 use nightferry_core::clock::Clock;
 use nightferry_core::config::{FreeLocalAfter, TransferOrder, VerifyMode};
 use nightferry_core::context::Context;
-use nightferry_core::file::access::AccessLog;
+use nightferry_core::file::Files;
 use nightferry_core::ids::UserId;
+use nightferry_core::services::Services;
 use nightferry_core::step::Step;
+use nightferry_core::tiering::Engine;
 use nightferry_core::units::ByteCount;
 use nightferry_tests::harness::fault_proxy::FaultProxy;
 use nightferry_tests::harness::memory_s3::Writes;
@@ -63,11 +65,11 @@ impl Stage {
     /// Plays a sequence. The error says which invariant broke, and where.
     pub(crate) async fn play(&mut self, script: &Script, bug: Option<Bug>) -> Result<(), String> {
         self.clean().await;
-        let context = self.context(script.settings);
-        Sequence::new(&self.world, context, self.owner, bug, &self.tally).play(script).await
+        let services = self.services(script.settings);
+        Sequence::new(&self.world, services, self.owner, bug, &self.tally).play(script).await
     }
 
-    fn context(&self, settings: Settings) -> Context {
+    fn services(&self, settings: Settings) -> Services {
         let clock = Clock::system();
         for store in self.world.memory.iter().flatten() {
             store.set_clock(&clock);
@@ -84,8 +86,9 @@ impl Stage {
         if settings.in_parts {
             tiering.multipart_threshold_mib = 0;
         }
-        let accesses = AccessLog::default();
-        Context { config: Arc::new(config), clock, accesses, ..self.world.context.clone() }
+        let context = Context { config: Arc::new(config), clock, ..self.world.context.clone() };
+        let (files, engine) = (Files::new(context.clone()), Engine::new(context.clone()));
+        Services { context, files, engine, ..self.world.services.clone() }
     }
 
     /// Leaves nothing of the last sequence but its owner.
@@ -99,7 +102,7 @@ impl Stage {
         conn.batch_execute(
             "DELETE FROM observed.ends; DELETE FROM transfer_parts; DELETE FROM run_failures; DELETE FROM replicas; \
              DELETE FROM runs; DELETE FROM files; DELETE FROM objects; DELETE FROM audit_events; DELETE FROM passes; \
-             DELETE FROM chores; DELETE FROM workers; DELETE FROM schedules; UPDATE users SET used_bytes = 0",
+             DELETE FROM leases; DELETE FROM workers; DELETE FROM schedules; UPDATE users SET used_bytes = 0",
         )
         .await
         .unwrap();

@@ -1,4 +1,4 @@
-//! The loop that makes copies outside of the runs, with the same slots, leases and breakers: back into a local store when
+//! The loop that makes copies outside of the runs, with the same slots, leases and stores: back into a local store when
 //! somebody wants them, beside another local copy, away from a store that is being emptied. It waits for no schedule.
 
 use std::time::{Duration, Instant};
@@ -61,11 +61,11 @@ async fn claim_more(
         if most == 0 {
             return Ok(WAITING);
         }
-        let (down, started) = (bench.gate.down(), Instant::now());
-        let batch = claim::next_fetches_without(&bench.context, worker, most, &down).await?;
+        let started = Instant::now();
+        let batch = claim::next_fetches(&bench.context, worker, most).await?;
         if batch.claims.is_empty() {
-            let usual = if down.is_empty() { IDLE } else { WAITING };
-            return Ok(patience(usual, &down, started.elapsed()));
+            let out = !bench.context.stores.health().out().is_empty();
+            return Ok(patience(if out { WAITING } else { IDLE }, out, started.elapsed()));
         }
         for claim in batch.claims {
             let held = leases.hold(batch.token);

@@ -9,7 +9,6 @@ use nightferry_core::tiering::reap;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::breaker_gate::Gate;
 use crate::leases::Leases;
 
 /// What the worker is doing, as others see it.
@@ -50,7 +49,6 @@ pub(crate) async fn run(
     identity: Identity,
     activity: Activity,
     leases: Leases,
-    gate: Gate,
     drained: CancellationToken,
 ) {
     let mut beat = tokio::time::interval(context.config.tiering.heartbeat);
@@ -60,8 +58,7 @@ pub(crate) async fn run(
             () = drained.cancelled() => return,
             _ = beat.tick() => {}
         }
-        let (tokens, down) = (leases.tokens(), gate.down());
-        if let Err(error) = claim::heartbeat(&context, &identity, activity.as_str(), &tokens, &down).await {
+        if let Err(error) = claim::heartbeat(&context, &identity, activity.as_str(), &leases.tokens()).await {
             tracing::warn!(%error, "the heartbeat did not reach the database");
             continue;
         }

@@ -9,19 +9,14 @@ use nightferry_core::db::runs::Run;
 use nightferry_core::error::Result;
 use nightferry_core::ids::{LeaseToken, RunId};
 use nightferry_core::tiering::copy::{self, Copied, CopyError};
+use nightferry_core::tiering::copy_outcome::{self, Blame};
 use nightferry_core::tiering::patience::patiently;
-use nightferry_core::tiering::{Engine, run, settle, window};
+use nightferry_core::tiering::{Engine, claim, settle, window};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::breaker_gate::Gate;
 use crate::committer::Finish;
 use crate::leases::Held;
-
-/// Before a copy is claimed again that was given back because a store is down.
-const PAUSE_FOR_OUTAGE: Duration = Duration::from_secs(2);
-/// Before a copy of no run is claimed again that was refused for its credentials.
-const PAUSE_FOR_CREDENTIALS: Duration = Duration::from_secs(60);
 
 /// What all copies of a worker share.
 #[derive(Clone)]
@@ -29,7 +24,6 @@ pub(crate) struct Workbench {
     pub(crate) context: Context,
     pub(crate) engine: Engine,
     pub(crate) slots: std::sync::Arc<Semaphore>,
-    pub(crate) gate: Gate,
     pub(crate) finished: mpsc::Sender<Finish>,
     /// Nothing new starts in this worker.
     pub(crate) draining: CancellationToken,
@@ -65,13 +59,14 @@ pub(crate) async fn process(bench: Workbench, run: Option<Assignment>, held: Hel
         outcome = attempt(&bench, run.as_ref(), token, &claim) => outcome,
     };
     let recorded = match outcome {
-        None => patiently(|| give_back(&bench, token, &claim, None, Duration::ZERO)).await,
+        None => patiently(|| settle::release(&bench.context, token, &claim, None, Duration::ZERO)).await,
         Some(Ok(copied)) => {
-            bench.gate.succeeded(&claim.store);
-            bench.context.stores.health().answered(&claim.store, bench.context.clock.now(), None);
-            if let Some(source) = copy::source_of(&bench.context, &claim) {
-                bench.gate.succeeded(source.name().as_str());
-            }
+            let (health, now) = (bench.context.stores.health(), bench.context.clock.now());
+            let source = copy::source_of(&bench.context, &claim).map(|source| source.name().as_str());
+            [Some(claim.store.as_str()), source]
+                .into_iter()
+                .flatten()
+                .for_each(|store| health.answered(store, now, None));
             let finished = Finished {
                 object_id: claim.object_id,
                 store: claim.store.clone(),
@@ -86,11 +81,13 @@ pub(crate) async fn process(bench: Workbench, run: Option<Assignment>, held: Hel
         }
         Some(Err(error)) => {
             tracing::warn!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempt = claim.attempts + 1, %error, "a copy failed");
-            if let CopyError::Store(error) = &error {
-                bench.context.stores.health().failed(error, bench.context.clock.now());
-            }
-            let down = store_is_down(&bench, &error).await;
-            patiently(|| failed(&bench, run.as_ref(), token, &claim, &error, down)).await
+            // There is no time to find out while draining: then no file shall pay for it.
+            let blame = tokio::select! {
+                biased;
+                () = bench.draining.cancelled(), if is_outage(&error) => Blame::Outage,
+                blame = Blame::of(&bench.context, &error) => blame,
+            };
+            patiently(|| failed(&bench, run.as_ref(), token, &claim, &error, blame)).await
         }
     };
     if let Err(error) = recorded {
@@ -115,7 +112,7 @@ async fn attempt(
         () = closed.cancelled() => return None,
         slot = bench.slots.acquire() => slot.ok()?,
     };
-    if bench.gate.blocks(claim) || bench.draining.is_cancelled() || stopped.is_cancelled() {
+    if claim::is_blocked(&bench.context, claim) || bench.draining.is_cancelled() || stopped.is_cancelled() {
         return None;
     }
     if run.is_some_and(|run| window::opens_at(&bench.context, run.trigger).is_some()) {
@@ -124,28 +121,8 @@ async fn attempt(
     Some(copy::copy(&bench.engine, claim, token).await)
 }
 
-/// Whether a copy failed because a whole store is out of order. There is no time to find out while draining: then no
-/// file shall pay for it either.
-async fn store_is_down(bench: &Workbench, error: &CopyError) -> bool {
-    let CopyError::Store(error) = error else { return false };
-    if !error.is_outage() {
-        return false;
-    }
-    tokio::select! {
-        biased;
-        () = bench.draining.cancelled() => true,
-        down = bench.gate.is_down(&bench.context, error) => down,
-    }
-}
-
-async fn give_back(
-    bench: &Workbench,
-    token: LeaseToken,
-    claim: &Claim,
-    error: Option<&str>,
-    delay: Duration,
-) -> Result<()> {
-    settle::release(&bench.context, token, claim, error, delay).await
+fn is_outage(error: &CopyError) -> bool {
+    matches!(error, CopyError::Store(error) if error.is_outage())
 }
 
 async fn failed(
@@ -154,30 +131,16 @@ async fn failed(
     token: LeaseToken,
     claim: &Claim,
     error: &CopyError,
-    store_is_down: bool,
+    blame: Blame,
 ) -> Result<()> {
-    let text = error.to_string();
-    match error {
-        CopyError::LeaseLost => Ok(()),
-        CopyError::Database(_) => give_back(bench, token, claim, None, PAUSE_FOR_OUTAGE).await,
-        // Wrong for one file, wrong for all: nobody's attempts are burnt on it.
-        CopyError::Store(store) if store.is_credentials() => {
-            let Some(run) = run else {
-                return give_back(bench, token, claim, Some(&text), PAUSE_FOR_CREDENTIALS).await;
-            };
-            run.stopped.cancel();
-            run::stop(&bench.context, run.id, &text).await?;
-            give_back(bench, token, claim, Some(&text), Duration::ZERO).await
-        }
-        // The store is ill, not the file.
-        _ if store_is_down => give_back(bench, token, claim, Some(&text), PAUSE_FOR_OUTAGE).await,
-        _ => {
-            let outcome = settle::fail(&bench.context, claim, token, run.map(|run| run.id), error).await?;
-            if let settle::Outcome::GivenUp { attempts } = outcome {
-                metrics::counter!("nightferry_sync_files_total", "outcome" => "failed").increment(1);
-                tracing::error!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempts, error = text, "a copy was given up");
-            }
-            Ok(())
-        }
+    if let (Blame::Credentials, Some(run)) = (blame, run) {
+        run.stopped.cancel();
     }
+    let run = run.map(|run| run.id);
+    let outcome = copy_outcome::record_failure(&bench.context, run, token, claim, error, blame).await?;
+    if let Some(settle::Outcome::GivenUp { attempts }) = outcome {
+        metrics::counter!("nightferry_sync_files_total", "outcome" => "failed").increment(1);
+        tracing::error!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempts, %error, "a copy was given up");
+    }
+    Ok(())
 }

@@ -1,7 +1,6 @@
 //! The worker: ticks, claims, moves bytes and cleans up. Several may run at once, on one machine or many; all that
 //! they share is Postgres. Knows no HTTP; every rule about what moves where is core's.
 
-mod breaker_gate;
 mod committer;
 mod fetch_loop;
 mod heartbeat;
@@ -42,7 +41,6 @@ pub async fn run(engine: Engine, shutdown: CancellationToken) -> Result<()> {
     let fetch_wake = wake::Wake::default();
     let activity = heartbeat::Activity::default();
     let leases = leases::Leases::default();
-    let gate = breaker_gate::Gate::default();
     // Leases must be renewed until the last copy has ended, so the heartbeat outlives the drain.
     let drained = CancellationToken::new();
     let beating = tokio::spawn(heartbeat::run(
@@ -50,18 +48,20 @@ pub async fn run(engine: Engine, shutdown: CancellationToken) -> Result<()> {
         identity.clone(),
         activity.clone(),
         leases.clone(),
-        gate.clone(),
         drained.clone(),
     ));
     let listening =
         tokio::spawn(wake::listen(context.clone(), [wake.clone(), fetch_wake.clone()], shutdown.clone()));
+    let recovering =
+        tokio::spawn(wake::ring_on_recovery(context.clone(), [wake.clone(), fetch_wake.clone()]));
     let watching = tokio::spawn(health::watch(context.clone(), "worker", shutdown.clone()));
     let ticker = schedule::start(&context, &wake, &identity, &shutdown).await?;
 
-    transfer_loop::run(&engine, identity.id, &wake, &fetch_wake, &activity, &leases, gate, &shutdown).await;
+    transfer_loop::run(&engine, identity.id, &wake, &fetch_wake, &activity, &leases, &shutdown).await;
 
     ticker.stop().await;
     listening.abort();
+    recovering.abort();
     if let Err(error) = watching.await {
         tracing::warn!(%error, "watching the stores ended badly");
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use nightferry_core::context::Context;
 use nightferry_core::db::runs::Run;
 use nightferry_core::db::unsigned;
 use nightferry_core::error::Result;
@@ -14,7 +15,6 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::breaker_gate::Gate;
 use crate::heartbeat::Activity;
 use crate::item::{self, Assignment, Workbench};
 use crate::leases::Leases;
@@ -30,7 +30,6 @@ const WAITING: Duration = Duration::from_millis(500);
 const CLOSED: Duration = Duration::from_secs(1);
 
 /// Runs until `shutdown`, then drains.
-#[allow(clippy::too_many_arguments, reason = "what both loops share, and what only this one has")]
 pub(crate) async fn run(
     engine: &Engine,
     worker: WorkerId,
@@ -38,7 +37,6 @@ pub(crate) async fn run(
     fetch_wake: &Wake,
     activity: &Activity,
     leases: &Leases,
-    gate: Gate,
     shutdown: &CancellationToken,
 ) {
     let context = &engine.context;
@@ -60,15 +58,11 @@ pub(crate) async fn run(
             context: context.clone(),
             engine: engine.clone(),
             slots,
-            gate,
             finished: sender,
             draining: shutdown.clone(),
             grace_over: CancellationToken::new(),
         },
     };
-    let bells = [wake.clone(), fetch_wake.clone()];
-    let probing =
-        tokio::spawn(state.bench.gate.clone().keep_probing(context.clone(), bells, shutdown.clone()));
     let fetching = tokio::spawn(fetch_loop::run(
         state.bench.clone(),
         worker,
@@ -97,9 +91,6 @@ pub(crate) async fn run(
     state.drain().await;
     if let Err(error) = fetching.await {
         tracing::error!(target: "nightferry::sync", %error, "bringing copies back ended badly");
-    }
-    if let Err(error) = probing.await {
-        tracing::error!(target: "nightferry::sync", %error, "asking stores whether they are back ended badly");
     }
     drop(state);
     if let Err(error) = committing.await {
@@ -149,12 +140,13 @@ impl Loop {
             if self.bench.draining.is_cancelled() {
                 return Ok(Some(WAITING));
             }
-            let (down, started) = (self.bench.gate.down(), Instant::now());
-            let batch = claim::next_batch_without(&context, run.id, self.worker, most, &down).await?;
+            let started = Instant::now();
+            let batch = claim::next_batch(&context, run.id, self.worker, most).await?;
             if batch.claims.is_empty() {
                 let looked = started.elapsed();
                 let pause = self.end_of_queue(run.id).await?;
-                return Ok(pause.map(|pause| patience(pause, &down, looked)));
+                let out = !context.stores.health().out().is_empty();
+                return Ok(pause.map(|pause| patience(pause, out, looked)));
             }
             for claim in batch.claims {
                 let streams = copy::streams_for(&context.config.tiering, unsigned(claim.size));
@@ -286,10 +278,10 @@ impl Loop {
     }
 }
 
-/// How long to wait after a look of this length that found nothing. What waits for a store that is `down` is read over each
-/// time, and may be millions of copies: the database must not be kept busy by that. Whoever finds the store back rings.
-pub(crate) fn patience(usual: Duration, down: &[String], looked: Duration) -> Duration {
-    if down.is_empty() { usual } else { usual.max(looked * 10) }
+/// How long to wait after a look of this length that found nothing. What waits for a store that is out of order is read over
+/// each time, and may be millions of copies: the database must not be kept busy by that. Whoever finds the store back rings.
+pub(crate) fn patience(usual: Duration, is_out: bool, looked: Duration) -> Duration {
+    if is_out { usual.max(looked * 10) } else { usual }
 }
 
 /// What follows a run: what may go is freed, and the cloud store gets a snapshot of what is known now.

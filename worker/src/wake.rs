@@ -53,3 +53,11 @@ pub(crate) async fn listen(context: Context, bells: [Wake; 2], shutdown: Cancell
         tokio::time::sleep(RECONNECT_AFTER).await;
     }
 }
+
+/// Rings every bell when copies need not wait for some store any more, until it is dropped.
+pub(crate) async fn ring_on_recovery(context: Context, bells: [Wake; 2]) {
+    loop {
+        context.stores.health().recovered().await;
+        bells.iter().for_each(Wake::ring);
+    }
+}

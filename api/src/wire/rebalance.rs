@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use nightferry_core::store::StoreRole;
-use nightferry_core::tiering::rebalance::{self, Plan, Rebalancing, Share, moved};
+use nightferry_core::tiering::relocate::rebalance::{self, Plan, Rebalancing, Share, moved};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use nightferry_core::db::replicas::StateCount;
 use nightferry_core::db::unsigned;
 use nightferry_core::db::{drains, store_health};
-use nightferry_core::tiering::drain::Draining;
+use nightferry_core::tiering::relocate::drain::Draining;
 use nightferry_core::tiering::stores::StoreView;
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use nightferry_core::db::rebalances::Route;
 use nightferry_core::db::unsigned;
-use nightferry_core::tiering::rebalance::{LeftOut, Plan, Rebalancing, Share, moved};
+use nightferry_core::tiering::relocate::rebalance::{LeftOut, Plan, Rebalancing, Share, moved};
 use serde::Serialize;
 
 /// What would move.

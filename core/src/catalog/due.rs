@@ -84,7 +84,7 @@ pub async fn export(
         outcome = Some(written);
         Ok(report)
     };
-    if pass::exclusively(context, PASS, work).await?.is_none() {
+    if pass::run(context, PASS, work).await?.is_none() {
         return Err(CatalogError::Busy);
     }
     outcome.unwrap_or(Err(CatalogError::Busy))

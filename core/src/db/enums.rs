@@ -121,6 +121,44 @@ pg_enum!(
 );
 
 pg_enum!(
+    /// Why a copy is made, or was made last.
+    CopyReason: CopyReason {
+        /// A rule wants it, or the default does: a run makes it.
+        Policy = "policy",
+        /// It was there, verified, and was lost.
+        Repair = "repair",
+        /// A store that has one is being emptied: it is made outside of runs.
+        Drain = "drain",
+        /// The local stores are being evened out.
+        Rebalance = "rebalance",
+        /// The local stores hold several copies of each object.
+        Replication = "replication",
+        /// Somebody asked for it.
+        Prefetch = "prefetch",
+        /// It was read from afar.
+        CacheOnRead = "cache-on-read",
+    }
+);
+
+pg_enum!(
+    /// Why a replica is being deleted from its store.
+    EvictReason: EvictReason {
+        /// Its rule lets local copies go after a while.
+        Policy = "policy",
+        /// The store is over its high watermark.
+        Watermark = "watermark",
+        /// The store is being emptied.
+        Drain = "drain",
+        /// It was moved to the store `moves_to`.
+        Rebalance = "rebalance",
+        /// It was begun and never proved, and is not wanted any more.
+        Leftover = "leftover",
+        /// It lay in the store without a row.
+        Surplus = "surplus",
+    }
+);
+
+pg_enum!(
     /// Who asked for a run.
     RunTrigger: RunTrigger {
         /// The cron schedule.

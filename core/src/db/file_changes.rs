@@ -3,10 +3,11 @@
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as Diesel};
-use diesel::sql_types::{Array, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::replicas::NOTE_PRESENT;
 use super::schema::files;
+use super::statement::{Value, Values};
 use crate::error::{Error, Result};
 use crate::ids::{FileId, FolderId, ObjectId, UserId};
 
@@ -67,9 +68,18 @@ pub async fn note_accesses(conn: &mut AsyncPgConnection, locals: &[&str], access
     let files: Vec<FileId> = accesses.iter().map(|access| access.file).collect();
     let objects: Vec<ObjectId> = accesses.iter().map(|access| access.object).collect();
     let times: Vec<DateTime<Utc>> = accesses.iter().map(|access| access.at).collect();
-    diesel::sql_query(
+    let mut values = Values::default();
+    let (files, objects) = (values.ids(&files), values.ids(&objects));
+    let (times, locals) = (values.bind(Value::Times(times)), values.texts(locals));
+    let noted = NOTE_PRESENT.update(
+        "last_used_at = c.at, spare_since = CASE \
+             WHEN r.spare_since < c.at AND r.copy_reason IN ('prefetch', 'cache-on-read') THEN c.at ELSE r.spare_since END",
+        "FROM read_copies c",
+        "r.object_id = c.object_id AND r.store = c.store",
+    );
+    let sql = format!(
         "WITH seen AS ( \
-             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) AS s (file_id, object_id, at) \
+             SELECT * FROM unnest({files}, {objects}, {times}) AS s (file_id, object_id, at) \
          ), read_files AS ( \
              SELECT f.id, s.at FROM files f \
              JOIN (SELECT file_id, max(at) AS at FROM seen GROUP BY file_id) s ON s.file_id = f.id \
@@ -80,18 +90,10 @@ pub async fn note_accesses(conn: &mut AsyncPgConnection, locals: &[&str], access
          ), read_copies AS ( \
              SELECT r.object_id, r.store, s.at FROM replicas r \
              JOIN (SELECT object_id, max(at) AS at FROM seen GROUP BY object_id) s ON s.object_id = r.object_id \
-             WHERE r.store = ANY($4) AND r.state = 'present' AND r.last_used_at < s.at - interval '1 hour' \
+             WHERE r.store = ANY({locals}) AND r.state = 'present' AND r.last_used_at < s.at - interval '1 hour' \
              FOR UPDATE OF r SKIP LOCKED \
-         ) \
-         UPDATE replicas r SET last_used_at = c.at, spare_since = \
-             CASE WHEN r.spare_since < c.at AND r.rule IN ('prefetch', 'cache-on-read') THEN c.at ELSE r.spare_since END \
-         FROM read_copies c WHERE r.object_id = c.object_id AND r.store = c.store AND r.state = 'present'",
-    )
-    .bind::<Array<SqlUuid>, _>(files)
-    .bind::<Array<SqlUuid>, _>(objects)
-    .bind::<Array<Timestamptz>, _>(times)
-    .bind::<Array<Text>, _>(locals)
-    .execute(conn)
-    .await?;
+         ) {noted}"
+    );
+    values.query(&sql).execute(conn).await?;
     Ok(())
 }

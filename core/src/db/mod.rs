@@ -7,7 +7,6 @@
 
 pub mod audit;
 pub mod catalog;
-pub mod chores;
 pub mod drains;
 pub mod enums;
 pub mod file_changes;
@@ -15,6 +14,7 @@ pub mod files;
 pub mod folders;
 pub mod identities;
 pub mod labels;
+pub mod leases;
 pub mod listen;
 pub mod migrate;
 pub mod objects;

@@ -5,8 +5,10 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::enums::{ObjectState, ReplicaState};
+use super::replicas::{FORGET_OBJECT, LEAVE_RUN, UPLOAD};
 use super::schema::{file_versions, objects, replicas};
 use super::signed;
+use super::statement::Values;
 use crate::checksum::ObjectDigest;
 use crate::error::{Error, Result};
 use crate::ids::{ObjectId, UserId};
@@ -104,17 +106,11 @@ pub async fn finish_upload(
     if changed != 1 {
         return Err(Error::Conflict("The upload took too long and was given up. Send it again.".to_owned()));
     }
-    diesel::insert_into(replicas::table)
-        .values((
-            replicas::object_id.eq(id),
-            replicas::store.eq(store),
-            replicas::state.eq(ReplicaState::Present),
-            replicas::etag.eq(etag),
-            replicas::rule.eq("upload"),
-            replicas::verified_at.eq(diesel::dsl::now),
-        ))
-        .execute(conn)
-        .await?;
+    let mut values = Values::default();
+    let select =
+        format!("SELECT {}, {}, {}, 'upload', now()", values.id(id), values.text(store), values.text(etag));
+    let sql = UPLOAD.insert("object_id, store, etag, rule, verified_at", &select, "");
+    values.query(&sql).execute(conn).await?;
     Ok(())
 }
 
@@ -154,14 +150,9 @@ pub async fn remove_unreferenced(conn: &mut AsyncPgConnection, ids: &[ObjectId])
     .get_results(conn)
     .await?;
     // What is only queued must not be claimed any more: claims go by run.
-    diesel::update(
-        replicas::table
-            .filter(replicas::object_id.eq_any(&removed))
-            .filter(replicas::state.eq(ReplicaState::Queued)),
-    )
-    .set(replicas::run_id.eq(None::<crate::ids::RunId>))
-    .execute(conn)
-    .await?;
+    let mut values = Values::default();
+    let which = format!("r.object_id = ANY({})", values.ids(&removed));
+    values.query(&LEAVE_RUN.update("", "", &which)).execute(conn).await?;
     Ok(removed.len())
 }
 
@@ -220,7 +211,9 @@ pub async fn removals(
 
 /// Forgets an object whose bytes are gone from every store. Part of a transaction.
 pub async fn delete(conn: &mut AsyncPgConnection, id: ObjectId) -> Result<()> {
-    diesel::delete(replicas::table.filter(replicas::object_id.eq(id))).execute(conn).await?;
+    let mut values = Values::default();
+    let which = format!("r.object_id = {}", values.id(id));
+    values.query(&FORGET_OBJECT.delete("", &which)).execute(conn).await?;
     diesel::delete(objects::table.find(id).filter(objects::state.eq(ObjectState::Removing)))
         .execute(conn)
         .await?;

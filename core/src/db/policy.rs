@@ -175,7 +175,7 @@ impl<'c> Policy<'c> {
         let mut all: Vec<String> = Vec::new();
         let mut ago = |values: &mut Values, what: &str, than: &str, length: Option<Duration>| {
             if let Some(length) = length {
-                let seconds = values.bind(Value::Seconds(length.as_secs_f64()));
+                let seconds = values.seconds(length);
                 all.push(format!("{what} {than} now() - make_interval(secs => {seconds})"));
             }
         };
@@ -185,7 +185,7 @@ impl<'c> Policy<'c> {
         ago(values, used, ">", rule.used_within);
         for (than, size) in [(">=", rule.min_size), ("<=", rule.max_size)] {
             if let Some(size) = size {
-                let size = values.bind(Value::Number(super::signed(size.0)));
+                let size = values.number(super::signed(size.0));
                 all.push(format!("o.size {than} {size}"));
             }
         }
@@ -205,7 +205,7 @@ impl<'c> Policy<'c> {
             all.push(self.at_home(location, values));
         }
         if rule.versions_behind > 0 {
-            let versions = values.bind(Value::Number(rule.versions_behind.into()));
+            let versions = values.number(rule.versions_behind);
             all.push(format!("f.current_version - v.number >= {versions}"));
         }
         if all.is_empty() { "true".to_owned() } else { all.join(" AND ") }
@@ -221,8 +221,7 @@ impl<'c> Policy<'c> {
         if self.clouds.contains(&location) {
             return present(values.text(location));
         }
-        let clouds = self.clouds.iter().map(ToString::to_string).collect();
-        let clouds = values.bind(Value::Texts(clouds));
+        let clouds = values.texts(&self.clouds);
         let here = present(values.text(location));
         format!("{here} AND NOT {}", present(format!("ANY({clouds})")))
     }

@@ -9,14 +9,11 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::enums::RestoreState;
+use super::replicas::NOTE_PRESENT;
 use super::schema::restores;
+use super::statement::Values;
 use crate::error::Result;
 use crate::ids::{ObjectId, UserId};
-
-/// That the copy `s` can be read: it is in no archive class that is known of, or is restored at this moment.
-pub(in crate::db) const READABLE: &str = "(coalesce(s.storage_class, '') NOT IN ('GLACIER', 'DEEP_ARCHIVE') \
-     OR EXISTS (SELECT 1 FROM restores a WHERE a.object_id = s.object_id AND a.store = s.store \
-                AND a.state = 'ready' AND coalesce(a.expires_at, 'infinity') > now()))";
 
 /// A restore of one archived copy.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, QueryableByName)]
@@ -193,14 +190,11 @@ pub async fn note_class(
     store: &str,
     class: Option<&str>,
 ) -> Result<()> {
-    diesel::sql_query(
-        "UPDATE replicas SET storage_class = $3 \
-         WHERE object_id = $1 AND store = $2 AND state = 'present' AND storage_class IS DISTINCT FROM $3",
-    )
-    .bind::<SqlUuid, _>(object)
-    .bind::<Text, _>(store)
-    .bind::<Nullable<Text>, _>(class)
-    .execute(conn)
-    .await?;
+    let mut values = Values::default();
+    let (object, store, class) = (values.id(object), values.text(store), values.text_or_null(class));
+    let which =
+        format!("r.object_id = {object} AND r.store = {store} AND r.storage_class IS DISTINCT FROM {class}");
+    let sql = NOTE_PRESENT.update(&format!("storage_class = {class}"), "", &which);
+    values.query(&sql).execute(conn).await?;
     Ok(())
 }

@@ -13,6 +13,12 @@ pub mod sql_types {
     #[diesel(postgres_type(name = "replica_state"))]
     pub struct ReplicaState;
     #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
+    #[diesel(postgres_type(name = "copy_reason"))]
+    pub struct CopyReason;
+    #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
+    #[diesel(postgres_type(name = "evict_reason"))]
+    pub struct EvictReason;
+    #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
     #[diesel(postgres_type(name = "run_trigger"))]
     pub struct RunTrigger;
     #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
@@ -231,7 +237,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::*;
-    use super::sql_types::ReplicaState;
+    use super::sql_types::{CopyReason, EvictReason, ReplicaState};
 
     replicas (object_id, store) {
         object_id -> Uuid,
@@ -261,6 +267,8 @@ diesel::table! {
         key_id -> Nullable<Text>,
         envelope -> Nullable<Bytea>,
         moves_to -> Nullable<Text>,
+        copy_reason -> Nullable<CopyReason>,
+        evict_reason -> Nullable<EvictReason>,
     }
 }
 
@@ -360,10 +368,10 @@ diesel::table! {
 }
 
 diesel::table! {
-    chores (name) {
+    leases (name) {
         name -> Text,
-        lease_token -> Uuid,
-        lease_until -> Timestamptz,
+        token -> Uuid,
+        until -> Timestamptz,
     }
 }
 
@@ -473,7 +481,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     sign_in_failures,
     known_networks,
     passes,
-    chores,
+    leases,
     store_drains,
     rebalances,
     rebalance_routes,

@@ -1,4 +1,5 @@
-//! Checks every store now and then, so that [`crate::stores::Health`] knows of an outage before a user does.
+//! Checks every store now and then, so that [`crate::stores::Health`] knows of an outage before a user does. A store that is
+//! not healthy is checked sooner, with growing patience, until it is.
 //!
 //! Each process has its own view, because what one can reach another may not; it is written down for people to see.
 
@@ -11,12 +12,11 @@ use uuid::Uuid;
 use crate::context::Context;
 use crate::db::store_health::{self, Seen};
 use crate::error::Result;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
+use crate::stores::{Failure, StoreHealth};
 
 /// The deadline of a check. A slower store is of no use.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How many times as often the stores are checked while one is suspect.
-const IN_DOUBT: u32 = 5;
 
 /// Checks every store once, all at the same time.
 pub async fn look(context: &Context) {
@@ -29,33 +29,69 @@ pub async fn look(context: &Context) {
 /// Why it cannot be used, in words. A check that is cancelled counts for nothing.
 pub async fn look_at(context: &Context, store: &Store) -> std::result::Result<(), String> {
     let (started, name) = (Instant::now(), store.name().as_str());
-    let error = match tokio::time::timeout(DEADLINE, store.check()).await {
+    let failure = match tokio::time::timeout(DEADLINE, store.check()).await {
         Ok(Ok(())) => {
             context.stores.health().answered(name, context.clock.now(), Some(started.elapsed()));
             return Ok(());
         }
         // A refusal is as bad as silence: nothing can be read or written.
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("store {name} did not answer within {} s", DEADLINE.as_secs()),
+        Ok(Err(error)) => Failure { error: error.to_string(), refused: !error.is_outage() },
+        Err(_) => Failure {
+            error: format!("store {name} did not answer within {} s", DEADLINE.as_secs()),
+            refused: false,
+        },
     };
-    context.stores.health().saw(name, context.clock.now(), false, None, Some(error.clone()));
+    let error = failure.error.clone();
+    context.stores.health().saw(name, context.clock.now(), None, Some(failure));
     Err(error)
 }
 
-/// Checks every store again and again, and records the outcome as that of `program` (`api` or `worker`), until `shutdown`.
+/// Learns from a failure of a store, and where that is an outage checks the store at once, as often as it takes to know. Returns
+/// whether it is out of order: then whatever failed is not to blame.
+pub async fn is_outage(context: &Context, error: &StoreError) -> bool {
+    context.stores.health().failed(error, context.clock.now());
+    let Some(store) = context.stores.get(error.store().as_str()).filter(|_| error.is_outage()) else {
+        return false;
+    };
+    let known = |of: fn(&StoreHealth) -> bool| {
+        context.stores.health().of(store.name().as_str()).is_some_and(|health| of(&health))
+    };
+    for _ in 0..context.config.health.failures {
+        if known(StoreHealth::is_out) {
+            return true;
+        }
+        if look_at(context, store).await.is_ok() || known(|health| health.refused) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Checks every store again and again, sooner those that are not healthy, and records the outcome as that of `program` (`api` or
+/// `worker`), until `shutdown`.
 pub async fn watch(context: Context, program: &'static str, shutdown: CancellationToken) {
     let observer = Uuid::now_v7();
+    let interval = context.config.health.interval;
+    let mut all_at = Instant::now() + interval;
     loop {
-        let interval = context.config.health.interval;
-        let in_doubt = context.stores.health().is_in_doubt();
-        let pause = if in_doubt { interval / IN_DOUBT } else { interval };
+        let next = context.stores.health().next_probe().map_or(all_at, |at| at.min(all_at));
         tokio::select! {
             () = shutdown.cancelled() => break,
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep_until(next.into()) => {}
             // A store that has just become suspect is checked soon.
-            () = context.stores.health().doubted(), if !in_doubt => continue,
+            () = context.stores.health().doubted() => continue,
         }
-        look(&context).await;
+        let now = Instant::now();
+        if now >= all_at {
+            look(&context).await;
+            all_at = now + interval;
+        } else {
+            let due = context
+                .stores
+                .all()
+                .filter(|store| context.stores.health().is_probe_due(store.name().as_str(), now));
+            join_all(due.map(|store| look_at(&context, store))).await;
+        }
         if let Err(error) = write_down(&context, observer, program).await {
             tracing::debug!(%error, "the health of the stores could not be written down");
         }

@@ -1,15 +1,34 @@
-//! Which stores are well, as one process knows it. Learnt from checks and from what uploads, downloads and copies meet;
-//! believed only after several failures, or answers, in a row, so that a single hiccup moves nothing.
+//! Which stores are usable, as one process sees them: the only notion of that. Probed every now and then and learnt from what
+//! uploads, downloads and copies meet; believed only after several failures, or answers, in a row, so that a single hiccup
+//! moves nothing.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 
 use crate::config::HealthConfig;
+use crate::retry;
 use crate::store::{Store, StoreError};
+
+/// A store that is not healthy is probed at least so many times as often.
+const SOONER: u32 = 5;
+/// Bounds of the pause before it is probed again.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// Whether a store is usable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usability {
+    /// Nothing speaks against it.
+    Healthy,
+    /// It has failed, though not often enough to be believed: what can wait is not begun with it.
+    Suspect,
+    /// It counts as down until it has answered often enough.
+    Unhealthy,
+}
 
 /// The health of every store. Clones are the same.
 #[derive(Debug, Clone)]
@@ -17,11 +36,14 @@ pub struct Health(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    interval: Duration,
     failures: u32,
     successes: u32,
     known: Mutex<BTreeMap<String, StoreHealth>>,
-    /// Rung when a store comes into doubt.
+    /// Rung when a store is not healthy any more.
     doubt: Notify,
+    /// Rung when copies need not wait for a store any more.
+    recovered: Notify,
 }
 
 /// What is known of one store.
@@ -35,18 +57,54 @@ pub struct StoreHealth {
     pub latency: Option<Duration>,
     /// What the last failure was; none once it answers.
     pub last_error: Option<String>,
-    /// Looks in a row that contradict `up`.
+    /// Failures or answers in a row that contradict `up`.
     contrary: u32,
+    /// Whether the last failure was a refusal: it answers, but not to us.
+    pub(crate) refused: bool,
+    /// Probes that came due since the last answer.
+    probes: u32,
+    /// When it is to be probed again; none while it is healthy.
+    probe_at: Option<Instant>,
+}
+
+impl StoreHealth {
+    fn usability(&self) -> Usability {
+        match (self.up, self.contrary) {
+            (true, 0) => Usability::Healthy,
+            (true, _) => Usability::Suspect,
+            (false, _) => Usability::Unhealthy,
+        }
+    }
+
+    /// Whether it counts as down and does not answer.
+    pub(crate) fn is_out(&self) -> bool {
+        !self.up && !self.refused
+    }
+
+    /// Failures that come before the next probe is due change nothing: many may come at once.
+    fn schedule_probe(&mut self, answered: bool, max_pause: Duration) {
+        let now = Instant::now();
+        if answered {
+            (self.probes, self.probe_at) = (0, None);
+        }
+        if self.usability() != Usability::Healthy && self.probe_at.is_none_or(|at| at <= now) {
+            let pause = retry::interval(self.probes, MIN_PAUSE, MAX_PAUSE).min(max_pause);
+            self.probe_at = Some(now + pause);
+            self.probes = self.probes.saturating_add(u32::from(!answered));
+        }
+    }
 }
 
 impl Health {
     /// Every store counts as up until it is seen not to be.
     pub fn new(config: &HealthConfig) -> Self {
         Self(Arc::new(Inner {
+            interval: config.interval,
             failures: config.failures.max(1),
             successes: config.successes.max(1),
             known: Mutex::default(),
             doubt: Notify::new(),
+            recovered: Notify::new(),
         }))
     }
 
@@ -54,14 +112,30 @@ impl Health {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the store counts as up.
-    pub fn is_up(&self, store: &str) -> bool {
-        self.known().get(store).is_none_or(|health| health.up)
+    /// Whether the store is usable.
+    pub fn usability(&self, store: &str) -> Usability {
+        self.known().get(store).map_or(Usability::Healthy, StoreHealth::usability)
     }
 
-    /// Whether the store counts as up and nothing speaks against it: what can wait is not done with one in doubt.
-    pub fn is_well(&self, store: &str) -> bool {
-        self.known().get(store).is_none_or(|health| health.up && health.contrary == 0)
+    /// Whether nothing speaks against the store.
+    pub fn is_healthy(&self, store: &str) -> bool {
+        self.usability(store) == Usability::Healthy
+    }
+
+    /// Whether the store counts as up: it is healthy, or suspect at most.
+    pub fn is_up(&self, store: &str) -> bool {
+        self.usability(store) != Usability::Unhealthy
+    }
+
+    /// The stores that no copy is begun with: they count as down, and do not answer. One that answers with a refusal is not
+    /// among them, so that a run meets the refusal and ends with its reason.
+    pub fn out(&self) -> Vec<String> {
+        self.known().iter().filter(|(_, health)| health.is_out()).map(|(store, _)| store.clone()).collect()
+    }
+
+    /// Waits until copies need not wait for some store any more.
+    pub async fn recovered(&self) {
+        self.0.recovered.notified().await;
     }
 
     /// What is known of the store; none when nobody has looked yet.
@@ -71,13 +145,18 @@ impl Health {
 
     /// The store answered.
     pub fn answered(&self, store: &str, now: DateTime<Utc>, latency: Option<Duration>) {
-        self.saw(store, now, true, latency, None);
+        self.saw(store, now, latency, None);
     }
 
     /// Something went wrong with a store. Counts only where the store itself is to blame, and not the request.
     pub fn failed(&self, error: &StoreError, now: DateTime<Utc>) {
         if error.is_outage() {
-            self.saw(error.store().as_str(), now, false, None, Some(error.to_string()));
+            self.saw(
+                error.store().as_str(),
+                now,
+                None,
+                Some(Failure { error: error.to_string(), refused: false }),
+            );
         }
     }
 
@@ -86,9 +165,8 @@ impl Health {
         &self,
         store: &str,
         now: DateTime<Utc>,
-        well: bool,
         latency: Option<Duration>,
-        error: Option<String>,
+        failure: Option<Failure>,
     ) {
         let mut known = self.known();
         let health = known.entry(store.to_owned()).or_insert_with(|| StoreHealth {
@@ -97,39 +175,47 @@ impl Health {
             latency: None,
             last_error: None,
             contrary: 0,
+            refused: false,
+            probes: 0,
+            probe_at: None,
         });
-        health.last_error = error;
-        if latency.is_some() || !well {
+        let (answered, was_out) = (failure.is_none(), health.is_out());
+        if latency.is_some() || !answered {
             health.latency = latency;
         }
-        if well == health.up {
+        health.refused = failure.as_ref().map_or(health.refused, |failure| failure.refused);
+        health.last_error = failure.map(|failure| failure.error);
+        if answered == health.up {
             health.contrary = 0;
-            return;
+        } else {
+            health.contrary = health.contrary.saturating_add(1);
         }
-        health.contrary = health.contrary.saturating_add(1);
         let enough = if health.up { self.0.failures } else { self.0.successes };
         if health.contrary >= enough {
-            (health.up, health.since, health.contrary) = (well, now, 0);
+            (health.up, health.since, health.contrary) = (answered, now, 0);
             let error = health.last_error.as_deref();
-            if well {
+            if answered {
                 tracing::info!(store, "the store is up again");
             } else {
                 tracing::warn!(store, error, "the store counts as down");
             }
         }
+        health.schedule_probe(answered, self.0.interval / SOONER);
+        let is_healthy = health.usability() == Usability::Healthy;
+        let has_recovered = was_out && !health.is_out();
         drop(known);
-        self.0.doubt.notify_one();
+        if has_recovered {
+            self.0.recovered.notify_one();
+        }
+        if !is_healthy {
+            self.0.doubt.notify_one();
+        }
     }
 
     /// Of these stores those that are up, in their order, and after them the others.
     pub fn up_first<'s>(&self, mut stores: Vec<&'s Store>) -> Vec<&'s Store> {
         stores.sort_by_key(|store| !self.is_up(store.name().as_str()));
         stores
-    }
-
-    /// Whether any store is down or suspect.
-    pub(crate) fn is_in_doubt(&self) -> bool {
-        self.known().values().any(|health| health.contrary > 0 || !health.up)
     }
 
     /// Ends when a store has become suspect.
@@ -141,6 +227,23 @@ impl Health {
     pub(crate) fn all(&self) -> BTreeMap<String, StoreHealth> {
         self.known().clone()
     }
+
+    /// When the next store that is not healthy is to be probed.
+    pub(crate) fn next_probe(&self) -> Option<Instant> {
+        self.known().values().filter_map(|health| health.probe_at).min()
+    }
+
+    pub(crate) fn is_probe_due(&self, store: &str, now: Instant) -> bool {
+        self.known().get(store).and_then(|health| health.probe_at).is_some_and(|at| at <= now)
+    }
+}
+
+/// What speaks against a store.
+pub(crate) struct Failure {
+    /// In words.
+    pub(crate) error: String,
+    /// The store answers, but not to us.
+    pub(crate) refused: bool,
 }
 
 #[cfg(test)]
@@ -152,7 +255,11 @@ mod tests {
     }
 
     fn down(health: &Health) {
-        health.saw("a", Utc::now(), false, None, Some("no".to_owned()));
+        fail(health, false);
+    }
+
+    fn fail(health: &Health, refused: bool) {
+        health.saw("a", Utc::now(), None, Some(Failure { error: "no".to_owned(), refused }));
     }
 
     #[test]
@@ -178,14 +285,53 @@ mod tests {
     }
 
     #[test]
-    fn doubt_begins_with_the_first_failure_and_ends_with_the_last_one() {
+    fn a_store_is_suspect_from_the_first_failure_and_healthy_with_the_last_answer() {
         let health = health(2, 1);
-        assert!(!health.is_in_doubt());
+        assert_eq!(health.usability("a"), Usability::Healthy);
         down(&health);
-        assert!(health.is_in_doubt() && health.is_up("a") && !health.is_well("a"));
+        assert_eq!(health.usability("a"), Usability::Suspect);
+        assert!(health.next_probe().is_some() && health.out().is_empty());
         down(&health);
-        assert!(health.is_in_doubt() && !health.is_up("a"));
+        assert_eq!(health.usability("a"), Usability::Unhealthy);
         health.answered("a", Utc::now(), None);
-        assert!(!health.is_in_doubt() && health.is_well("a"));
+        assert_eq!(health.usability("a"), Usability::Healthy);
+        assert!(health.next_probe().is_none());
+    }
+
+    #[test]
+    fn copies_wait_for_a_store_that_is_silent_and_not_for_one_that_refuses() {
+        let health = health(2, 2);
+        down(&health);
+        fail(&health, false);
+        assert_eq!(health.out(), ["a"]);
+        fail(&health, true);
+        assert!(health.out().is_empty() && !health.is_up("a"));
+        fail(&health, false);
+        health.answered("a", Utc::now(), None);
+        assert_eq!(health.out(), ["a"], "one answer is not enough");
+        health.answered("a", Utc::now(), None);
+        assert!(health.out().is_empty() && health.is_healthy("a"));
+    }
+
+    #[test]
+    fn a_store_that_stays_silent_is_probed_with_growing_patience() {
+        let health =
+            Health::new(&HealthConfig { interval: Duration::from_secs(3600), failures: 2, successes: 2 });
+        let pause = || {
+            health.next_probe().map(|at| at.saturating_duration_since(Instant::now()).as_secs_f64().ceil())
+        };
+        let pauses: Vec<_> = (0..8)
+            .map(|_| {
+                if let Some(known) = health.known().get_mut("a") {
+                    known.probe_at = Some(Instant::now());
+                }
+                down(&health);
+                down(&health);
+                pause().unwrap()
+            })
+            .collect();
+        assert_eq!(pauses, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]);
+        health.answered("a", Utc::now(), None);
+        assert_eq!(pause(), Some(1.0), "it is asked again soon whether that lasts");
     }
 }

@@ -10,7 +10,8 @@ use crate::config::{Config, StoreConfig};
 use crate::error::{Error, Result};
 use crate::store::{CONNECT_DEADLINE, Deadlines, HttpClient, Store, StoreName, StoreRole, StoreSettings};
 
-pub use self::health::{Health, StoreHealth};
+pub(crate) use self::health::Failure;
+pub use self::health::{Health, StoreHealth, Usability};
 
 /// All configured stores. Clones share what is known of their health.
 #[derive(Clone)]

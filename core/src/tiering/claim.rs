@@ -2,7 +2,7 @@
 
 use crate::config::{TieringConfig, TransferOrder};
 use crate::context::Context;
-use crate::db::replicas::{self, Claim, MOVES, Terms};
+use crate::db::replicas::{self, Claim, OnDemand, Terms};
 use crate::db::workers;
 use crate::error::Result;
 use crate::ids::{LeaseToken, RunId, WorkerId};
@@ -18,29 +18,16 @@ pub struct Batch {
     pub claims: Vec<Claim>,
 }
 
-/// Claims at most `most` copies of a run, in the configured order; none when nothing of it is due. What failed before
-/// comes after everything else, when it is due.
+/// Claims at most `most` copies of a run, in the configured order; none when nothing of it is due, but for what needs a store
+/// that is out of order. What failed before comes after everything else, when it is due.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn next_batch(context: &Context, run: RunId, worker: WorkerId, most: usize) -> Result<Batch> {
-    next_batch_without(context, run, worker, most, &[]).await
-}
-
-/// As [`next_batch`], without what needs one of the stores `down`.
-///
-/// # Errors
-/// Whatever the database meets.
-pub async fn next_batch_without(
-    context: &Context,
-    run: RunId,
-    worker: WorkerId,
-    most: usize,
-    down: &[String],
-) -> Result<Batch> {
+    let out = context.stores.health().out();
     let token = LeaseToken::new();
     let TieringConfig { order, lease, .. } = context.config.tiering;
-    let terms = Terms { worker, token, limit: i64::try_from(most).unwrap_or(i64::MAX), lease, down };
+    let terms = Terms { worker, token, limit: i64::try_from(most).unwrap_or(i64::MAX), lease, down: &out };
     let mut conn = context.db.conn().await?;
     let by_size = match order {
         TransferOrder::Oldest => Vec::new(),
@@ -58,31 +45,25 @@ pub async fn next_batch_without(
     Ok(Batch { token, claims })
 }
 
-/// Claims at most `most` copies that are wanted outside of any run; none when there are none. See
-/// [`next_fetches_without`].
-///
-/// # Errors
-/// Whatever the database meets.
-pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> Result<Batch> {
-    next_fetches_without(context, worker, most, &[]).await
+/// Whether a copy cannot be made now: the store that it goes to is out of order, or all those that it could come from.
+pub fn is_blocked(context: &Context, claim: &Claim) -> bool {
+    let out = context.stores.health().out();
+    let mut sources = claim.sources.iter().filter(|store| **store != claim.store).peekable();
+    out.contains(&claim.store) || (sources.peek().is_some() && sources.all(|store| out.contains(store)))
 }
 
 /// Claims at most `most` copies that are wanted outside of any run: everything for a local store, and what moves from one
-/// store of the cloud to another; without what needs one of the stores `down`. No store's backlog keeps another one
+/// store of the cloud to another; without what needs a store that is out of order. No store's backlog keeps another one
 /// waiting.
 ///
 /// # Errors
-/// Whatever the database meets.
-pub async fn next_fetches_without(
-    context: &Context,
-    worker: WorkerId,
-    most: usize,
-    down: &[String],
-) -> Result<Batch> {
+/// Any database error.
+pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> Result<Batch> {
+    let out = context.stores.health().out();
     let token = LeaseToken::new();
     let lease = context.config.tiering.lease;
     let stores: Vec<&Store> =
-        context.stores.all().filter(|store| !down.iter().any(|name| name == store.name().as_str())).collect();
+        context.stores.all().filter(|store| !out.iter().any(|name| name == store.name().as_str())).collect();
     let share = most.div_ceil(stores.len().max(1));
     let mut conn = context.db.conn().await?;
     let mut claims = Vec::new();
@@ -91,10 +72,13 @@ pub async fn next_fetches_without(
         if limit == 0 {
             break;
         }
-        let terms = Terms { worker, token, limit, lease, down };
+        let terms = Terms { worker, token, limit, lease, down: &out };
         // What else is queued for the cloud waits for a run.
-        let lowest = if store.role() == StoreRole::Local { i16::MIN } else { MOVES };
-        claims.extend(replicas::claim_on_demand(&mut conn, store.name().as_str(), lowest, terms).await?);
+        let which = match store.role() {
+            StoreRole::Local => OnDemand::Everything,
+            StoreRole::Cloud => OnDemand::Drained,
+        };
+        claims.extend(replicas::claim_on_demand(&mut conn, store.name().as_str(), which, terms).await?);
     }
     drop(conn);
     step::reached(Step::Claimed, "").await;
@@ -123,7 +107,6 @@ pub async fn heartbeat(
     worker: &Identity,
     state: &str,
     working_under: &[LeaseToken],
-    stores_down: &[String],
 ) -> Result<()> {
     let mut conn = context.db.conn().await?;
     replicas::renew_leases(&mut conn, worker.id, working_under, context.config.tiering.lease).await?;
@@ -133,7 +116,7 @@ pub async fn heartbeat(
         pid: worker.pid,
         version: worker.version,
         state,
-        stores_down: stores_down.into(),
+        stores_down: context.stores.health().out().into(),
     };
     workers::heartbeat(&mut conn, &alive).await
 }

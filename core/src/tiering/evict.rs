@@ -17,7 +17,6 @@ use crate::ids::{LeaseToken, ObjectId, WorkerId};
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreRole};
 
-use super::drain;
 use super::evidence::{self, Evidence};
 use super::patience::patiently;
 use super::policy;
@@ -38,7 +37,7 @@ pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken)
     };
     // Of every store: reconciling takes away what lies in one without a row, and stores are emptied.
     for store in context.stores.all() {
-        let moving_to = drain::homes_instead(context, store, &draining);
+        let moving_to = policy::destinations(context, store, &draining);
         freed += Freeing { context, store, moving_to, worker, stop }.take_over().await?;
     }
     for store in context.stores.with_role(StoreRole::Local) {
@@ -147,7 +146,7 @@ impl Freeing<'_> {
                     wanted
                 });
                 let ids: Vec<ObjectId> = spare.iter().map(|copy| copy.object_id).collect();
-                let claimed = replicas::claim_evictions(conn, &claim, &ids).await?;
+                let claimed = replicas::claim_evictions(conn, &claim, order.reason(), &ids).await?;
                 Ok::<_, Error>((spare, place, claimed))
             })
             .await?;

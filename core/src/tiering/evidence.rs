@@ -87,7 +87,7 @@ pub(super) async fn is_whole(context: &Context, store: &Store, object: ObjectId)
 
 /// A store whose answer counts now: configured, and nothing speaks against it.
 fn usable<'c>(context: &'c Context, name: &str) -> Option<&'c Store> {
-    context.stores.get(name).filter(|_| context.stores.health().is_well(name))
+    context.stores.get(name).filter(|_| context.stores.health().is_healthy(name))
 }
 
 fn expected(facts: &Object) -> Result<Expected> {

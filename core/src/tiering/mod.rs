@@ -2,19 +2,18 @@
 //! `store`, which know nothing of each other. When it does which of these is the worker's business.
 
 pub mod archive;
-pub mod breaker;
 pub mod claim;
 pub mod copy;
+pub mod copy_outcome;
 mod copy_parts;
 mod copy_whole;
-pub mod departure;
-pub mod drain;
 mod engine;
 pub mod evict;
 mod evidence;
 pub mod fetch;
 pub mod forecast;
 mod label;
+pub mod lease;
 pub mod money;
 pub mod pass;
 pub mod patience;
@@ -22,8 +21,8 @@ pub mod placement;
 pub mod plan;
 pub mod policy;
 pub mod reap;
-pub mod rebalance;
 pub mod reconcile;
+pub mod relocate;
 pub mod repair;
 pub mod replication;
 pub mod run;

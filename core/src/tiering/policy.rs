@@ -4,15 +4,17 @@
 use diesel_async::AsyncPgConnection;
 use tokio_util::sync::CancellationToken;
 
+use super::lease::once_every;
 use super::storage_class;
 use crate::checksum::Sha256Hasher;
 use crate::config::{Config, FreeLocalAfter, RuleConfig, StoreRole};
 use crate::context::Context;
+use crate::db::drains;
 use crate::db::policy::Policy;
 use crate::db::replicas::{self, Reviewed};
-use crate::db::{chores, drains};
 use crate::error::Result;
-use crate::ids::{LeaseToken, ObjectId};
+use crate::ids::ObjectId;
+use crate::store::{self, Store};
 
 /// Local copies whose rule is decided in one statement.
 const BATCH: i64 = 2_000;
@@ -39,6 +41,26 @@ pub fn of(context: &Context) -> Result<Policy<'_>> {
 /// As [`of`], and whatever the database meets.
 pub async fn in_force<'c>(context: &'c Context, conn: &mut AsyncPgConnection) -> Result<Policy<'c>> {
     Ok(Policy { draining: drains::names(conn).await?, ..of(context)? })
+}
+
+/// The stores to which replicas of `from` go when it is emptied: the others of its role, the main one first; where there
+/// are none, those of the other role. Stores that are being emptied themselves are no places to go.
+pub(super) fn destinations<'c>(context: &'c Context, from: &Store, draining: &[String]) -> Vec<&'c str> {
+    if !draining.iter().any(|name| name == from.name().as_str()) {
+        return Vec::new();
+    }
+    let lasting = |role| -> Vec<&'c str> {
+        let names = context.stores.names_with(role).into_iter();
+        names.filter(|name| *name != from.name().as_str() && !draining.iter().any(|it| it == name)).collect()
+    };
+    let same = lasting(from.role());
+    if !same.is_empty() {
+        return same;
+    }
+    lasting(match from.role() {
+        store::StoreRole::Local => store::StoreRole::Cloud,
+        store::StoreRole::Cloud => store::StoreRole::Local,
+    })
 }
 
 /// As [`fingerprint`], and for which stores are being emptied.
@@ -116,35 +138,19 @@ fn rule_warnings(rule: &RuleConfig, config: &Config) -> Vec<String> {
 /// # Errors
 /// Whatever the database meets; then the next pass begins again.
 pub async fn review(context: &Context, stop: &CancellationToken) -> Result<usize> {
-    let chore = format!("review {}", fingerprint(&context.config));
-    let token = LeaseToken::new();
+    let lease = format!("review {}", fingerprint(&context.config));
     let every = context.config.policy.review_every;
-    let mut conn = context.db.conn().await?;
-    if !chores::take(&mut conn, &chore, token, every).await? {
-        return Ok(0);
-    }
-    let reviewed = review_all(context, &mut conn, stop, &chore, token).await;
-    // What came to its end keeps the chore until it is due again.
-    if reviewed.is_err() || stop.is_cancelled() {
-        chores::give_back(&mut conn, &chore, token).await?;
-    }
-    reviewed
+    Ok(once_every(context, &lease, every, stop, review_all(context, stop)).await?.unwrap_or(0))
 }
 
-async fn review_all(
-    context: &Context,
-    conn: &mut AsyncPgConnection,
-    stop: &CancellationToken,
-    chore: &str,
-    token: LeaseToken,
-) -> Result<usize> {
+async fn review_all(context: &Context, stop: &CancellationToken) -> Result<usize> {
+    let conn = &mut *context.db.conn().await?;
     let policy = of(context)?;
     if policy.rules.is_empty() && !replicas::any_under_a_rule(conn, &policy.locals).await? {
         return Ok(0);
     }
     let (mut changed, mut after) = (0, ObjectId(uuid::Uuid::nil()));
-    while !stop.is_cancelled() && chores::take(conn, chore, token, context.config.policy.review_every).await?
-    {
+    while !stop.is_cancelled() {
         let Reviewed { last, changed: some } = replicas::review(conn, &policy, after, BATCH).await?;
         changed += usize::try_from(some).unwrap_or(0);
         let Some(last) = last else { break };

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::db::enums::ReplicaState;
 use crate::db::objects::{self, Removal};
 use crate::db::{
-    chores, personal_tokens, refresh_tokens, replicas, revoked_tokens, sessions, sign_in_guard, signing_keys,
+    leases, personal_tokens, refresh_tokens, replicas, revoked_tokens, sessions, sign_in_guard, signing_keys,
     store_health, workers,
 };
 use crate::error::{Error, Result};
@@ -177,7 +177,7 @@ pub async fn expired_rows(context: &Context) -> Result<()> {
     signing_keys::purge(&mut conn, now - chrono::Duration::days(1)).await?;
     workers::purge(&mut conn, now - chrono::Duration::days(1)).await?;
     store_health::purge(&mut conn, now - chrono::Duration::hours(1)).await?;
-    chores::purge(&mut conn).await?;
+    leases::purge(&mut conn).await?;
     plan::purge(&mut conn).await?;
     sign_in_guard::purge(&mut conn, now).await?;
     drop(conn);

@@ -4,18 +4,17 @@
 use diesel_async::AsyncPgConnection;
 use tokio_util::sync::CancellationToken;
 
+use super::lease::once_every;
 use super::policy;
 use crate::config::FreeLocalAfter;
 use crate::context::Context;
+use crate::db::listen;
 use crate::db::policy::Policy;
 use crate::db::replicas::{self, Lacking};
-use crate::db::{chores, listen};
 use crate::error::Result;
-use crate::ids::{LeaseToken, ObjectId};
+use crate::ids::ObjectId;
 use crate::object::store_choice;
 
-/// What stands as the rule of such a copy.
-const RULE: &str = "replication";
 /// Objects looked at in one statement.
 const BATCH: i64 = 2_000;
 
@@ -33,7 +32,7 @@ pub(crate) async fn of_upload(
     let stores = store_choice::locals(context, conn).await?;
     let others = stores.into_iter().map(|other| other.name().as_str()).filter(|other| *other != store);
     let copies: Vec<(ObjectId, &str)> = others.take(more).map(|other| (object, other)).collect();
-    if replicas::queue_beside(conn, RULE, &copies).await? > 0 {
+    if replicas::queue_beside(conn, &copies).await? > 0 {
         listen::notify(conn, listen::RUNS, "replication").await?;
     }
     Ok(())
@@ -52,27 +51,20 @@ pub async fn pass(context: &Context, stop: &CancellationToken) -> Result<usize> 
     }
     let mut conn = context.db.conn().await?;
     let policy = policy::in_force(context, &mut conn).await?;
-    let chore = format!("replication {wanted} {}", policy::fingerprint_of(&context.config, &policy));
-    let token = LeaseToken::new();
+    drop(conn);
+    let lease = format!("replication {wanted} {}", policy::fingerprint_of(&context.config, &policy));
     let every = context.config.policy.review_every;
-    if !chores::take(&mut conn, &chore, token, every).await? {
-        return Ok(0);
-    }
-    let queued = all(context, &mut conn, stop, &policy, wanted).await;
-    // What came to its end keeps the chore until it is due again.
-    if queued.is_err() || stop.is_cancelled() {
-        chores::give_back(&mut conn, &chore, token).await?;
-    }
-    queued
+    let work = queue_missing(context, stop, &policy, wanted);
+    Ok(once_every(context, &lease, every, stop, work).await?.unwrap_or(0))
 }
 
-async fn all(
+async fn queue_missing(
     context: &Context,
-    conn: &mut AsyncPgConnection,
     stop: &CancellationToken,
     policy: &Policy<'_>,
     wanted: usize,
 ) -> Result<usize> {
+    let conn = &mut *context.db.conn().await?;
     let stores: Vec<&str> =
         store_choice::locals(context, conn).await?.into_iter().map(|store| store.name().as_str()).collect();
     let staying = policy.frees().into_iter().filter(|(_, after)| *after == FreeLocalAfter::Never);
@@ -87,7 +79,7 @@ async fn all(
         let missing: Vec<(ObjectId, &str)> =
             places.iter().flat_map(|place| missing_of(place, &stores, wanted)).collect();
         if !missing.is_empty() {
-            queued += replicas::queue_beside(conn, RULE, &missing).await?;
+            queued += replicas::queue_beside(conn, &missing).await?;
         }
     }
     if queued > 0 {

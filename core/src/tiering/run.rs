@@ -14,6 +14,7 @@ use crate::db::{cut, files, plans, schedules};
 use crate::error::{Error, Result};
 use crate::ids::{FileId, PlanId, RunId, UserId};
 
+use super::schedule::Ticks;
 use super::{plan, policy, scope, window};
 
 /// Name of the schedule row of the nightly run.
@@ -396,24 +397,29 @@ pub async fn settle(context: &Context, id: RunId) -> Result<Option<Run>> {
     conn.transaction(async move |conn| runs::settle(conn, id).await).await
 }
 
-/// Makes the nightly schedule known and answers its last tick. A new installation has ticked now: it does not
-/// catch up nights from before its time.
+/// Takes the tick of the nightly schedule that is due, if one is. Returns whether this process made a run of it.
 ///
 /// # Errors
-/// Whatever the database meets.
-pub async fn last_tick(context: &Context) -> Result<chrono::DateTime<chrono::Utc>> {
-    let now = context.clock.now();
-    let mut conn = context.db.conn().await?;
-    schedules::ensure(&mut conn, NIGHTLY, now).await?;
-    Ok(schedules::last_tick(&mut conn, NIGHTLY).await?.unwrap_or(now))
-}
-
-/// Takes a missed tick without a run for it.
-///
-/// # Errors
-/// Whatever the database meets.
-pub async fn skip_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>) -> Result<()> {
-    let mut conn = context.db.conn().await?;
-    schedules::take_tick(&mut conn, NIGHTLY, tick).await?;
-    Ok(())
+/// Any database error; the tick is then not taken.
+pub async fn take_due_tick(context: &Context, ticks: &mut Ticks) -> Result<bool> {
+    let tiering = &context.config.tiering;
+    let Some(due) = ticks.due(context, NIGHTLY, &tiering.schedule).await? else { return Ok(false) };
+    let mut made = false;
+    if due.was_missed && !tiering.catch_up {
+        tracing::info!(target: "nightferry::sync", tick = %due.tick, "a tick was missed while no worker was up, and is skipped");
+        let mut conn = context.db.conn().await?;
+        schedules::take_tick(&mut conn, NIGHTLY, due.tick).await?;
+    } else {
+        match request_tick(context, due.tick).await? {
+            Tick::Run(run) => {
+                tracing::info!(target: "nightferry::sync", run = %run.id, tick = %due.tick, caught_up = due.was_missed, "a tick became a run");
+                made = true;
+            }
+            Tick::Taken => {}
+            // Still due: the next call asks again.
+            Tick::NotYet => return Ok(false),
+        }
+    }
+    ticks.handled(context, &tiering.schedule)?;
+    Ok(made)
 }

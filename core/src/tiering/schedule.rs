@@ -7,6 +7,8 @@ use croner::Cron;
 use croner::parser::{CronParser, Seconds};
 
 use crate::config::TieringConfig;
+use crate::context::Context;
+use crate::db::schedules;
 use crate::error::{Error, Result};
 
 fn parse(pattern: &str) -> Result<Cron> {
@@ -44,22 +46,75 @@ pub fn due(
 /// The first tick of the nightly run after `after`. None when the schedule never ticks again.
 ///
 /// # Errors
-/// [`Error::Internal`] for a pattern that the configuration's validation should have refused.
+/// As [`next`].
 pub fn next_tick(config: &TieringConfig, after: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
     next(&config.schedule, config.time_zone, after)
 }
 
-/// The latest tick after `last` that is not in the future: what a worker that was away has missed. Several missed
-/// ticks count as one.
-///
-/// # Errors
-/// As [`next_tick`].
-pub fn due_tick(
-    config: &TieringConfig,
-    last: DateTime<Utc>,
-    now: DateTime<Utc>,
-) -> Result<Option<DateTime<Utc>>> {
-    due(&config.schedule, config.time_zone, last, now)
+/// What one process knows of a schedule without asking the database.
+#[derive(Debug, Default)]
+pub struct Ticks {
+    looked: bool,
+    next: Option<DateTime<Utc>>,
+}
+
+/// A tick that is due.
+#[derive(Debug, Clone, Copy)]
+pub struct Due {
+    /// When it ticked.
+    pub tick: DateTime<Utc>,
+    /// Whether that was before this process started.
+    pub was_missed: bool,
+}
+
+impl Ticks {
+    /// The tick of the schedule `name` that is due, if one is, until [`Self::handled`]. Costs no query until one is due.
+    ///
+    /// # Errors
+    /// As [`next`]; any database error.
+    pub async fn due(&mut self, context: &Context, name: &str, pattern: &str) -> Result<Option<Due>> {
+        let now = context.clock.now();
+        if self.looked && self.next.is_none_or(|next| now < next) {
+            return Ok(None);
+        }
+        let mut conn = context.db.conn().await?;
+        schedules::ensure(&mut conn, name, now).await?;
+        let last = schedules::last_tick(&mut conn, name).await?.unwrap_or(now);
+        let Some(tick) = due(pattern, context.config.tiering.time_zone, last, now)? else {
+            self.wait(context, pattern, now)?;
+            return Ok(None);
+        };
+        Ok(Some(Due { tick, was_missed: !self.looked }))
+    }
+
+    /// The tick that was due is taken, by this process or by another one.
+    ///
+    /// # Errors
+    /// As [`next`].
+    pub fn handled(&mut self, context: &Context, pattern: &str) -> Result<()> {
+        self.wait(context, pattern, context.clock.now())
+    }
+
+    fn wait(&mut self, context: &Context, pattern: &str, now: DateTime<Utc>) -> Result<()> {
+        self.looked = true;
+        self.next = next(pattern, context.config.tiering.time_zone, now)?;
+        Ok(())
+    }
+
+    /// Takes the tick of the schedule `name` that is due, if one is. Returns true in exactly one of all processes; for a
+    /// missed tick only where missed ticks are caught up.
+    ///
+    /// # Errors
+    /// As [`Self::due`]; the tick is then not taken.
+    pub async fn take_due(&mut self, context: &Context, name: &str, pattern: &str) -> Result<bool> {
+        let Some(due) = self.due(context, name, pattern).await? else { return Ok(false) };
+        let taken = {
+            let mut conn = context.db.conn().await?;
+            schedules::take_tick(&mut conn, name, due.tick).await?
+        };
+        self.handled(context, pattern)?;
+        Ok(taken && (!due.was_missed || context.config.tiering.catch_up))
+    }
 }
 
 /// Ticks are whole seconds: two workers that look at different moments must find the same tick.
@@ -98,13 +153,11 @@ mod tests {
     fn two_workers_that_look_at_different_moments_find_the_same_tick() {
         let config = tiering("* * * * * *", "UTC");
         let last = at("2026-01-01T00:00:00Z");
-        let first = due_tick(&config, last, at("2026-01-01T00:00:05.120Z")).unwrap();
-        let second = due_tick(&config, last, at("2026-01-01T00:00:05.870Z")).unwrap();
+        let due_tick = |last, now| due(&config.schedule, config.time_zone, last, now);
+        let first = due_tick(last, at("2026-01-01T00:00:05.120Z")).unwrap();
+        let second = due_tick(last, at("2026-01-01T00:00:05.870Z")).unwrap();
         assert_eq!((first, second), (Some(at("2026-01-01T00:00:05Z")), Some(at("2026-01-01T00:00:05Z"))));
-        assert_eq!(
-            due_tick(&config, at("2026-01-01T00:00:05Z"), at("2026-01-01T00:00:05.870Z")).unwrap(),
-            None
-        );
+        assert_eq!(due_tick(at("2026-01-01T00:00:05Z"), at("2026-01-01T00:00:05.870Z")).unwrap(), None);
         assert_eq!(
             next_tick(&config, at("2026-01-01T00:00:05.870Z")).unwrap(),
             Some(at("2026-01-01T00:00:06Z"))
@@ -124,12 +177,10 @@ mod tests {
     fn nights_that_were_missed_count_as_one() {
         let config = tiering("0 0 0 * * *", "UTC");
         let now = at("2026-05-04T10:00:00Z");
-        assert_eq!(
-            due_tick(&config, now - Duration::days(3), now).unwrap(),
-            Some(at("2026-05-04T00:00:00Z"))
-        );
-        assert_eq!(due_tick(&config, at("2026-05-04T00:00:00Z"), now).unwrap(), None);
+        let due_tick = |last, now| due(&config.schedule, config.time_zone, last, now);
+        assert_eq!(due_tick(now - Duration::days(3), now).unwrap(), Some(at("2026-05-04T00:00:00Z")));
+        assert_eq!(due_tick(at("2026-05-04T00:00:00Z"), now).unwrap(), None);
         // A clock that jumped back finds nothing due.
-        assert_eq!(due_tick(&config, now, now - Duration::days(1)).unwrap(), None);
+        assert_eq!(due_tick(now, now - Duration::days(1)).unwrap(), None);
     }
 }

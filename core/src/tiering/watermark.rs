@@ -5,12 +5,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::db::replicas::{self, Order};
-use crate::db::{chores, signed};
+use crate::db::signed;
 use crate::error::Result;
-use crate::ids::{LeaseToken, WorkerId};
-use crate::store::{Store, StoreRole};
+use crate::ids::WorkerId;
+use crate::store::StoreRole;
 
 use super::evict::Freeing;
+use super::lease::with_lease;
 
 /// Frees what the watermarks ask for now, until `stop`, in each local store. Answers how many copies.
 ///
@@ -23,31 +24,14 @@ pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken)
         let Some((high, low)) = capacity.and_then(|all| context.config.tiering.watermarks(all)) else {
             continue;
         };
-        let token = LeaseToken::new();
-        if !take(context, store, token).await? {
-            continue;
-        }
         let freeing = Freeing { context, store, moving_to: Vec::new(), worker, stop };
-        let done = free_until(&freeing, token, signed(high), signed(low)).await;
-        let mut conn = context.db.conn().await?;
-        chores::give_back(&mut conn, &chore(store), token).await?;
-        freed += done?;
+        let work = free_until(&freeing, signed(high), signed(low));
+        freed += with_lease(context, &format!("watermark {}", store.name()), work).await?.unwrap_or(0);
     }
     Ok(freed)
 }
 
-/// Name of the chore.
-fn chore(store: &Store) -> String {
-    format!("watermark {}", store.name())
-}
-
-/// Takes the chore, or renews it.
-async fn take(context: &Context, store: &Store, token: LeaseToken) -> Result<bool> {
-    let mut conn = context.db.conn().await?;
-    chores::take(&mut conn, &chore(store), token, context.config.tiering.lease).await
-}
-
-async fn free_until(freeing: &Freeing<'_>, token: LeaseToken, high: i64, low: i64) -> Result<usize> {
+async fn free_until(freeing: &Freeing<'_>, high: i64, low: i64) -> Result<usize> {
     let used = {
         let mut conn = freeing.context.db.conn().await?;
         replicas::present_bytes(&mut conn, freeing.store.name().as_str()).await?
@@ -56,8 +40,7 @@ async fn free_until(freeing: &Freeing<'_>, token: LeaseToken, high: i64, low: i6
         return Ok(0);
     }
     let (mut missing, mut freed, mut place) = (used - low, 0, None);
-    // A batch takes half a lease at most, so the chore is ours while one is freed.
-    while missing > 0 && !freeing.stop.is_cancelled() && take(freeing.context, freeing.store, token).await? {
+    while missing > 0 && !freeing.stop.is_cancelled() {
         let batch = freeing.claim(Order::LeastUsed, place, missing).await?;
         place = batch.place;
         let done = freeing.free(batch.token, batch.ours, true).await?;

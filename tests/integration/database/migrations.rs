@@ -1,5 +1,6 @@
 //! Migrations: complete, reversible, repeatable, and safe with several processes starting at once.
 
+use diesel_async::SimpleAsyncConnection;
 use nightferry_core::db::{Database, migrate};
 use nightferry_tests::harness::{World, database};
 
@@ -13,6 +14,8 @@ async fn dump(db: &Database) -> Vec<String> {
             WHERE connamespace = 'public'::regnamespace AND conrelid <> 0 AND conrelid::regclass::text <> '__diesel_schema_migrations' \
         UNION ALL SELECT 'enum ' || t.typname || ' ' || e.enumlabel FROM pg_enum e JOIN pg_type t ON t.oid = e.enumtypid \
         UNION ALL SELECT 'function ' || proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname NOT LIKE 'diesel_%' \
+        UNION ALL SELECT 'trigger ' || pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal \
+            AND tgfoid IN (SELECT oid FROM pg_proc WHERE pronamespace = 'public'::regnamespace) \
         ORDER BY 1";
     database::texts(db, sql).await
 }
@@ -63,4 +66,93 @@ async fn every_foreign_key_has_an_index() {
     let allowed = ["files files_current_version_exists", "runs runs_schedule_fkey"];
     let bare: Vec<_> = bare.iter().filter(|name| !allowed.contains(&name.as_str())).collect();
     assert!(bare.is_empty(), "{bare:?}");
+}
+
+/// Replicas as the version before reasons were kept wrote them: store, columns, values, and the reasons that they have.
+const OLD_REPLICAS: [(&str, &str, &str, &str); 18] = [
+    ("s3", "state, rule", "'queued', 'default'", "policy -"),
+    ("s3", "state, rule", "'failed', 'videos'", "policy -"),
+    ("s3", "state, rule, verified_at", "'queued', 'default', now()", "repair -"),
+    ("s3", "state, rule, verified_at", "'failed', 'default', now()", "repair -"),
+    ("s3", "state, rule, priority", "'queued', 'videos', 1000", "drain -"),
+    ("nas", "state, rule, priority", "'queued', 'drain', -1", "drain -"),
+    ("nas", "state, rule, priority", "'failed', 'drain', -1", "drain -"),
+    ("nas", "state, rule", "'queued', 'rebalance'", "rebalance -"),
+    ("nas", "state, rule", "'queued', 'replication'", "replication -"),
+    ("nas", "state, rule", "'failed', 'prefetch'", "prefetch -"),
+    ("nas", "state, rule, verified_at", "'present', 'cache-on-read', now()", "cache-on-read -"),
+    ("nas", "state, rule, verified_at", "'present', 'upload', now()", "- -"),
+    ("nas", "state, rule, verified_at", "'lost', 'upload', now()", "- -"),
+    ("nas", "state, rule, verified_at", "'evicting', 'upload', now()", "- policy"),
+    ("nas", "state, rule, verified_at, moves_to", "'evicting', 'upload', now(), 's3'", "- rebalance"),
+    ("old", "state, rule, verified_at", "'evicting', 'upload', now()", "- drain"),
+    ("nas", "state, rule", "'evicting', 'default'", "- leftover"),
+    ("nas", "state, rule", "'evicting', 'reconcile'", "- surplus"),
+];
+
+/// Inserts [`OLD_REPLICAS`], each of an object of its own, whose keys begin with `prefix`.
+async fn insert_old_replicas(world: &World, prefix: &str) {
+    let user = world.user().await;
+    for (number, (store, columns, values, _)) in OLD_REPLICAS.iter().enumerate() {
+        let leased = values.contains("evicting");
+        let (lease, token) = if leased {
+            (", lease_token, lease_worker, lease_until", ", gen_random_uuid(), gen_random_uuid(), now()")
+        } else {
+            ("", "")
+        };
+        let sql = format!(
+            "WITH made AS ( \
+                 INSERT INTO objects (id, owner_id, key, state, content_type, size, sha256, crc64nvme, upload_store, stored_at) \
+                 SELECT gen_random_uuid(), '{user}', '{prefix}' || lpad('{number}', 2, '0'), 'stored', 'text/plain', 1, \
+                        decode(repeat('00', 32), 'hex'), decode(repeat('00', 8), 'hex'), 'minio', now() RETURNING id) \
+             INSERT INTO replicas (object_id, store, {columns}{lease}) SELECT id, '{store}', {values}{token} FROM made"
+        );
+        database::execute(&world.context.db, &sql).await.unwrap();
+    }
+}
+
+async fn reasons(world: &World, prefix: &str) -> Vec<String> {
+    let sql = format!(
+        "SELECT coalesce(r.copy_reason::text, '-') || ' ' || coalesce(r.evict_reason::text, '-') \
+         FROM replicas r JOIN objects o ON o.id = r.object_id WHERE o.key LIKE '{prefix}%' ORDER BY o.key"
+    );
+    database::texts(&world.context.db, &sql).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_of_the_version_before_get_their_reasons() {
+    let world = World::new().await;
+    let mut conn = world.context.db.conn().await.unwrap();
+    for down in [
+        include_str!("../../../migrations/2026-11-30-000025_known_replica_reasons/down.sql"),
+        include_str!("../../../migrations/2026-11-30-000024_replica_reasons/down.sql"),
+    ] {
+        conn.batch_execute(down).await.unwrap();
+    }
+    let drained = "INSERT INTO store_drains (store, replicas_total, bytes_total) VALUES ('old', 1, 1)";
+    database::execute(&world.context.db, drained).await.unwrap();
+    insert_old_replicas(&world, "before").await;
+
+    conn.batch_execute(include_str!("../../../migrations/2026-11-30-000024_replica_reasons/up.sql"))
+        .await
+        .unwrap();
+    // A process of that version goes on meanwhile.
+    insert_old_replicas(&world, "while").await;
+    let up = include_str!("../../../migrations/2026-11-30-000025_known_replica_reasons/up.sql");
+    conn.batch_execute(up).await.unwrap();
+    let expected: Vec<&str> = OLD_REPLICAS.iter().map(|(_, _, _, reasons)| *reasons).collect();
+    assert_eq!(reasons(&world, "before").await, expected);
+    assert_eq!(reasons(&world, "while").await, expected);
+
+    // And afterwards, with what it does to rows that are there.
+    for sql in [
+        "UPDATE replicas SET state = 'present', lease_token = NULL, lease_worker = NULL, lease_until = NULL \
+         WHERE state = 'evicting' AND verified_at IS NOT NULL",
+        "UPDATE replicas SET state = 'queued' WHERE state = 'lost'",
+    ] {
+        database::execute(&world.context.db, sql).await.unwrap();
+    }
+    let left = "SELECT 1 FROM replicas WHERE evict_reason IS NOT NULL AND state <> 'evicting'";
+    assert_eq!(database::texts(&world.context.db, left).await, Vec::<String>::new());
+    assert_eq!(reasons(&world, "before").await[12], "repair -");
 }

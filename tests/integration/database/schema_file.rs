@@ -27,7 +27,8 @@ async fn schema_file_is_current() {
     let real = database::texts(
         &world.context.db,
         "SELECT table_name || '.' || column_name || ' ' || udt_name || ' ' || (is_nullable = 'YES') \
-         FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> '__diesel_schema_migrations'",
+         FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name) \
+         WHERE table_schema = 'public' AND table_type = 'BASE TABLE' AND table_name <> '__diesel_schema_migrations'",
     )
     .await;
     let real: BTreeSet<String> = real

@@ -15,7 +15,7 @@ async fn silent(config: &DatabaseConfig) -> (Database, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut config = config.clone();
     config.url = format!("postgres://nobody@{}/nothing", listener.local_addr().unwrap()).into();
-    config.acquire_timeout = Duration::from_secs(1);
+    config.acquire_timeout = Duration::from_secs(3);
     (Database::open(&config), listener)
 }
 
@@ -33,11 +33,11 @@ async fn tokens_are_checked_with_the_known_keys_while_the_database_is_away() {
     for checked in futures_util::future::join_all(checks).await {
         assert_eq!(checked.unwrap().sub.to_string(), ann.id);
     }
-    // One tried, and for a second nobody tries again.
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    // One tried, which takes three seconds, and for a second nobody tries again.
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     let again = Instant::now();
     tokens.check(&away, &ann.token, now).await.unwrap();
-    assert!(again.elapsed() < Duration::from_millis(900), "{:?}", again.elapsed());
+    assert!(again.elapsed() < Duration::from_millis(2500), "{:?}", again.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,5 +58,5 @@ async fn tokens_of_unknown_keys_do_not_stand_in_line_either() {
         // It may be a new key's: nobody can say before the database is back.
         assert!(matches!(checked, Err(Error::DatabaseUnavailable(_))), "{checked:?}");
     }
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }

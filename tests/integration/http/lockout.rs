@@ -138,7 +138,7 @@ async fn the_wait_grows_and_a_new_password_from_the_operator_ends_it() {
     let id = ann.id.parse().unwrap();
     let origin = nightferry_core::db::audit::Origin::default();
     nightferry_core::auth::account::set_password(
-        &world.context,
+        &world.services.accounts,
         id,
         "another one".to_owned().into(),
         &origin,

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use chrono::Duration;
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use nightferry_core::auth::Accounts;
 use nightferry_core::auth::keys::{self, Takeover};
 use nightferry_core::auth::token::Claims;
 use nightferry_core::db::audit::Origin;
@@ -164,7 +165,7 @@ async fn a_new_key_is_published_before_it_signs_and_the_old_one_verifies_until_i
     assert_eq!(answered(me(&there, &ann.token)).await.0, 200);
 
     // As `nightferry keys rotate` does, in a process of its own.
-    let cli = world.context_with(&[]);
+    let cli = Accounts::new(world.context_with(&[])).unwrap();
     let new = keys::rotate(&cli, Takeover::Published, &Origin::default()).await.unwrap();
     world.context.clock.advance(Duration::seconds(31));
     for api in [&here, &there] {
@@ -247,7 +248,8 @@ async fn keys_lie_sealed_in_the_database_and_another_secret_opens_none() {
     let api = world.start_api();
     let ann = api.person().await;
     let other = world.context_with(&[("auth.secret_key", "fedcba9876543210fedcba9876543210")]);
-    let rows = keys::list(&other).await.unwrap();
+    let other = Accounts::new(other).unwrap();
+    let rows = keys::list(&other.context).await.unwrap();
     assert!(
         rows.len() == 1 && !keys::opens(&other, &rows[0]) && keys::opens(&world.services.accounts, &rows[0])
     );

@@ -164,12 +164,12 @@ async fn a_drain_keeps_what_the_store_it_moved_to_does_not_have_any_more() {
     let files = synced(&world, 3).await;
     vanish(&world, "s3", &files[1]).await;
     let origin = nightferry_core::db::audit::Origin::default();
-    nightferry_core::tiering::drain::begin(&world.context, "minio", None, &origin).await.unwrap();
+    nightferry_core::tiering::relocate::drain::begin(&world.context, "minio", None, &origin).await.unwrap();
 
     let worker = world.start_worker();
     eventually("the store is empty", || async {
-        let view = nightferry_core::tiering::drain::look(&world.context, "minio").await.unwrap();
-        view.filter(nightferry_core::tiering::drain::Draining::is_finished)
+        let view = nightferry_core::tiering::relocate::drain::look(&world.context, "minio").await.unwrap();
+        view.filter(nightferry_core::tiering::relocate::drain::Draining::is_finished)
     })
     .await;
     worker.stop().await;

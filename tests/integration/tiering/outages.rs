@@ -37,7 +37,7 @@ async fn run_waits_until_the_store_is_back(store: fn(&World) -> &FaultProxy, fil
         (outage.struck() > 0 && copying.is_empty()).then_some(())
     })
     .await;
-    // The files that failed asked whether the store is there; from now on only the breaker asks.
+    // The files that failed asked whether the store is there; from now on only the watch over the stores asks.
     let probes = store(&world).count(&probe());
     store(&world)
         .until(|requests| requests.iter().filter(|request| probe().holds(request)).count() >= probes + 2)

@@ -103,14 +103,14 @@ async fn changed_rules_hold_for_what_crossed_before_and_removed_ones_no_more() {
     assert_eq!(pass(&world.context).await, 0, "the rule is gone");
     let rules = texts(&world.context.db, "SELECT DISTINCT free_rule FROM replicas ORDER BY 1").await;
     assert_eq!(rules, ["default", "short"], "looked at again when the next review is due");
-    execute(&world.context.db, "DELETE FROM chores").await.unwrap();
+    execute(&world.context.db, "DELETE FROM leases").await.unwrap();
     pass(&world.context).await;
     assert_eq!(texts(&world.context.db, "SELECT DISTINCT free_rule FROM replicas").await, ["default"]);
 
     execute(&world.context.db, "UPDATE replicas SET spare_since = spare_since - interval '2h'")
         .await
         .unwrap();
-    execute(&world.context.db, "DELETE FROM chores").await.unwrap();
+    execute(&world.context.db, "DELETE FROM leases").await.unwrap();
     assert_eq!(pass(&later).await, 1);
     assert_eq!(at_hand(&world).await, names(&["kept", "usual"]));
     assert_invariants(&world).await;
@@ -140,7 +140,7 @@ async fn what_nobody_uses_is_freed_once_it_was_not_used_for_long() {
     execute(&world.context.db, &used).await.unwrap();
     assert_eq!(pass(&world.context).await, 0, "the next review is not due");
 
-    execute(&world.context.db, "DELETE FROM chores").await.unwrap();
+    execute(&world.context.db, "DELETE FROM leases").await.unwrap();
     assert_eq!(pass(&world.context).await, 2);
 
     assert_eq!(at_hand(&world).await, names(&["kept"]));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::TimeDelta;
 use nightferry_core::db::enums::ReplicaState;
-use nightferry_core::db::passes;
+use nightferry_core::db::leases;
 use nightferry_core::file::details::FileView;
 use nightferry_core::ids::{LeaseToken, ObjectId, UserId};
 use nightferry_core::store::{Body, ObjectKey, PutOptions};
@@ -368,7 +368,7 @@ async fn one_process_at_a_time_reconciles_a_store_and_one_that_died_is_forgotten
     crossed(&world, 1).await;
     let take = async |lease: u64| {
         let mut conn = world.context.db.conn().await.unwrap();
-        passes::take(&mut conn, "reconcile s3", LeaseToken::new(), Duration::from_secs(lease)).await.unwrap()
+        leases::take(&mut conn, "reconcile s3", LeaseToken::new(), Duration::from_secs(lease)).await.unwrap()
     };
     assert!(take(600).await);
     let options = Options { apply: false, safety_age: A_DAY };
@@ -376,12 +376,7 @@ async fn one_process_at_a_time_reconciles_a_store_and_one_that_died_is_forgotten
     assert_eq!(reconcile::pass(&world.context, cloud, options, |_| (), &stop).await.unwrap(), None);
     report(&world, "minio").await;
 
-    execute(
-        &world.context.db,
-        "UPDATE passes SET lease_until = now() - interval '1s' WHERE lease_until IS NOT NULL",
-    )
-    .await
-    .unwrap();
+    execute(&world.context.db, "UPDATE leases SET until = now() - interval '1s'").await.unwrap();
     report(&world, "s3").await;
     assert!(take(600).await, "it was let go of");
     let told = texts(&world.context.db, "SELECT name FROM passes WHERE finished_at IS NOT NULL").await;

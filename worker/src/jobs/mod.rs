@@ -2,18 +2,28 @@
 
 mod archive;
 mod catalog;
-mod drain;
 mod expired_rows;
 mod housekeeping;
-mod rebalance;
 mod reconcile;
+mod relocate;
 mod scrub;
+
+use nightferry_core::context::Context;
+use nightferry_core::tiering::schedule::Ticks;
+use tokio::sync::Mutex;
 
 pub(crate) use archive::archive;
 pub(crate) use catalog::catalog;
-pub(crate) use drain::{DrainPace, drain};
 pub(crate) use expired_rows::expired_rows;
 pub(crate) use housekeeping::housekeeping;
-pub(crate) use rebalance::{RebalancePace, rebalance};
 pub(crate) use reconcile::reconcile;
+pub(crate) use relocate::{Pace, relocate};
 pub(crate) use scrub::scrub;
+
+/// Takes the tick of a schedule that is due, if one is. Returns true in one of all workers.
+async fn is_due(context: &Context, ticks: &Mutex<Ticks>, name: &str, pattern: &str) -> bool {
+    ticks.lock().await.take_due(context, name, pattern).await.unwrap_or_else(|error| {
+        tracing::warn!(schedule = name, %error, "a schedule could not be read, trying again");
+        false
+    })
+}

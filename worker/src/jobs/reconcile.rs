@@ -4,21 +4,18 @@ use std::sync::Arc;
 
 use nightferry_core::context::Context;
 use nightferry_core::store::Store;
-use nightferry_core::tiering::pass::Ticks;
 use nightferry_core::tiering::reconcile::{self, Event, Options, Outcome, Summary};
+use nightferry_core::tiering::schedule::Ticks;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+
+use super::is_due;
 
 /// One pass over every store if one is due, broken off at `stop`. A store that fails waits for the next tick.
 pub(crate) async fn reconcile(context: Context, ticks: Arc<Mutex<Ticks>>, stop: CancellationToken) {
     let Some(pattern) = &context.config.reconcile.schedule else { return };
-    match ticks.lock().await.take_due(&context, reconcile::SCHEDULE, pattern).await {
-        Ok(true) => {}
-        Ok(false) => return,
-        Err(error) => {
-            tracing::warn!(%error, "the schedule of reconciling could not be read, trying again");
-            return;
-        }
+    if !is_due(&context, &ticks, reconcile::SCHEDULE, pattern).await {
+        return;
     }
     for store in context.stores.all() {
         if !stop.is_cancelled() {

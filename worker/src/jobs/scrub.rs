@@ -3,22 +3,19 @@
 use std::sync::Arc;
 
 use nightferry_core::context::Context;
-use nightferry_core::tiering::pass::Ticks;
+use nightferry_core::tiering::schedule::Ticks;
 use nightferry_core::tiering::scrub::{self, Event, Options, Summary};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+
+use super::is_due;
 
 /// One pass if one is due, broken off at `stop`. What was not read waits for the next tick.
 pub(crate) async fn scrub(context: Context, ticks: Arc<Mutex<Ticks>>, stop: CancellationToken) {
     let settings = &context.config.scrub;
     let Some(pattern) = &settings.schedule else { return };
-    match ticks.lock().await.take_due(&context, scrub::SCHEDULE, pattern).await {
-        Ok(true) => {}
-        Ok(false) => return,
-        Err(error) => {
-            tracing::warn!(%error, "the schedule of scrubbing could not be read, trying again");
-            return;
-        }
+    if !is_due(&context, &ticks, scrub::SCHEDULE, pattern).await {
+        return;
     }
     let options = Options {
         stores: context.stores.all().cloned().collect(),

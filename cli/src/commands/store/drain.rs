@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use nightferry_core::context::Context;
 use nightferry_core::db::unsigned;
-use nightferry_core::tiering::drain::{self, Draining};
+use nightferry_core::tiering::relocate::drain::{self, Draining};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 

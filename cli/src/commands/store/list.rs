@@ -1,7 +1,7 @@
 //! `nightferry store list`: the stores with their health, their capacity, what they hold, and which are being emptied.
 
 use nightferry_core::context::Context;
-use nightferry_core::tiering::rebalance;
+use nightferry_core::tiering::relocate::rebalance;
 use nightferry_core::tiering::stores::{self, StoreView};
 use serde::Serialize;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use nightferry_core::context::Context;
 use nightferry_core::store::StoreRole;
-use nightferry_core::tiering::rebalance::{self, Plan, Rebalancing, Share};
+use nightferry_core::tiering::relocate::rebalance::{self, Plan, Rebalancing, Share};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use nightferry_core::context::Context;
-use nightferry_core::tiering::drain;
+use nightferry_core::tiering::relocate::drain;
 use serde::Serialize;
 
 use super::App;

@@ -24,9 +24,11 @@ const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 pub struct KeySet(Vec<Arc<SigningKey>>);
 
 impl KeySet {
-    /// The key that signs at `now`.
+    /// The key that signs at `now`. One that was made to sign at once does, also where the clock of the process that made it
+    /// was ahead: instances that start together must not make a key each.
     pub fn signer(&self, now: DateTime<Utc>) -> Option<&Arc<SigningKey>> {
-        self.0.iter().rev().find(|key| key.signs_from() <= now && key.verifies_at(now))
+        let has_begun = |key: &SigningKey| key.signs_from() <= now.max(key.created_at());
+        self.0.iter().rev().find(|key| has_begun(key) && key.verifies_at(now))
     }
 
     /// The key of this `kid`, if what it signed is still good at `now`.

@@ -72,6 +72,7 @@ impl Table {
                 "attempts",
                 "abandoned",
                 "object_size",
+                "evict_reason",
             ],
         }
     }

@@ -4,7 +4,8 @@ use diesel::sql_types::{Array, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::found::stored_size;
-use crate::db::replicas;
+use crate::db::replicas::{self, FIND, FORGET_UNLISTED, LOSE, NOTE_PRESENT};
+use crate::db::statement::Values;
 use crate::error::Result;
 
 /// What was put in line.
@@ -27,7 +28,7 @@ fn is_there() -> String {
 }
 
 async fn run(conn: &mut AsyncPgConnection, sql: &str) -> Result<u64> {
-    let rows = diesel::sql_query(sql).execute(conn).await?;
+    let rows = Values::default().query(sql).execute(conn).await?;
     Ok(u64::try_from(rows).unwrap_or(u64::MAX))
 }
 
@@ -40,38 +41,32 @@ pub async fn settle(
     clouds: &[&str],
 ) -> Result<Settled> {
     run(conn, "ANALYZE objects, replicas, files, file_versions, catalog_seen").await?;
-    let found = run(
-        conn,
-        "INSERT INTO replicas (object_id, store, state, etag, storage_class, rule, verified_at, key_id, envelope) \
-         SELECT DISTINCT ON (o.id, s.store) o.id, s.store, 'present', s.etag, s.storage_class, 'rebuild', s.verified_at, \
-                s.key_id, decode(s.envelope, 'hex') \
+    let found = FIND.insert(
+        "object_id, store, etag, storage_class, rule, verified_at, key_id, envelope",
+        "SELECT DISTINCT ON (o.id, s.store) o.id, s.store, s.etag, s.storage_class, 'rebuild', s.verified_at, s.key_id, \
+                decode(s.envelope, 'hex') \
          FROM catalog_seen s JOIN objects o ON o.key = s.key \
-         WHERE o.size = s.size AND o.sha256 = decode(s.sha256, 'hex') \
-         ON CONFLICT (object_id, store) DO UPDATE SET state = 'present', etag = excluded.etag, \
-             verified_at = excluded.verified_at, key_id = excluded.key_id, envelope = excluded.envelope, last_error = NULL, attempts = 0, abandoned = 0 \
-         WHERE replicas.state <> 'present'",
-    )
-    .await?;
+         WHERE o.size = s.size AND o.sha256 = decode(s.sha256, 'hex')",
+        &FIND.on_conflict("", "true"),
+    );
+    let found = run(conn, &found).await?;
     let is_there = is_there();
     let size_of_other = stored_size("o.size", "p.key_id IS NOT NULL");
-    let gone = run(
-        conn,
+    let gone = FORGET_UNLISTED.delete(
+        "USING objects o",
         &format!(
-            "DELETE FROM replicas r USING objects o WHERE o.id = r.object_id AND r.state = 'present' AND NOT {is_there} \
-               AND EXISTS (SELECT 1 FROM replicas p JOIN catalog_found c ON c.store = p.store AND c.key = o.key \
-                           WHERE p.object_id = o.id AND p.store <> r.store AND p.state = 'present' AND c.size = {size_of_other})"
+            "o.id = r.object_id AND NOT {is_there} \
+             AND EXISTS (SELECT 1 FROM replicas p JOIN catalog_found c ON c.store = p.store AND c.key = o.key \
+                         WHERE p.object_id = o.id AND p.store <> r.store AND p.state = 'present' AND c.size = {size_of_other})"
         ),
-    )
-    .await?;
-    let lost = run(
-        conn,
-        &format!(
-            "UPDATE replicas r SET state = 'lost', \
-                    last_error = 'it was not in store ' || r.store || ' when the catalogue was rebuilt' \
-             FROM objects o WHERE o.id = r.object_id AND r.state = 'present' AND NOT {is_there}"
-        ),
-    )
-    .await?;
+    );
+    let gone = run(conn, &gone).await?;
+    let lost = LOSE.update(
+        "last_error = 'it was not in store ' || r.store || ' when the catalogue was rebuilt'",
+        "FROM objects o",
+        &format!("o.id = r.object_id AND NOT {is_there}"),
+    );
+    let lost = run(conn, &lost).await?;
     homes(conn, locals, cloud, clouds).await?;
     replicas::mend_spare(conn, locals, clouds).await?;
     Ok(Settled { found, gone, lost })
@@ -98,14 +93,13 @@ async fn homes(conn: &mut AsyncPgConnection, locals: &[&str], cloud: &str, cloud
     .bind::<Text, _>(cloud)
     .execute(conn)
     .await?;
-    diesel::sql_query(
-        "UPDATE replicas l SET spare_since = now() WHERE l.store = ANY($1) AND l.state = 'present' AND l.spare_since IS NULL \
-           AND EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = l.object_id AND c.store = ANY($2) \
-                       AND c.state = 'present')",
-    )
-    .bind::<Array<Text>, _>(locals)
-    .bind::<Array<Text>, _>(clouds)
-    .execute(conn)
-    .await?;
+    let mut values = Values::default();
+    let which = format!(
+        "r.store = ANY({}) AND r.spare_since IS NULL AND EXISTS ( \
+             SELECT 1 FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY({}) AND c.state = 'present')",
+        values.texts(locals),
+        values.texts(clouds)
+    );
+    values.query(&NOTE_PRESENT.update("spare_since = now()", "", &which)).execute(conn).await?;
     Ok(())
 }

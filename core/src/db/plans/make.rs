@@ -7,10 +7,12 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::{Group, Plan};
 use crate::db::may_take_long;
 use crate::db::policy::Policy;
-use crate::db::replicas::{Among, Candidates, Until, Wanted, taken_up_again};
+use crate::db::replicas::{
+    Among, Candidates, Until, Wanted, has_verified, is_kept, taken_up_again, waiting_repair,
+};
 use crate::db::runs::{self, RunScope};
 use crate::db::schema::plans;
-use crate::db::statement::{Value, Values};
+use crate::db::statement::Values;
 use crate::error::{Error, Result};
 use crate::ids::{PlanId, RunId, UserId};
 
@@ -157,15 +159,16 @@ async fn repairs(conn: &mut AsyncPgConnection, plan: PlanId, locals: &[&str], ag
     let mut values = Values::default();
     let (plan, locals) = (values.id(plan), values.texts(locals));
     let failed = if again { "OR (w.state = 'failed' AND w.verified_at IS NOT NULL)" } else { "" };
+    let waiting = waiting_repair("w");
+    let (kept, has_a_source) = (is_kept("w.store"), has_verified("w.object_id", "s.store <> w.store"));
     let sql = format!(
         "INSERT INTO plan_items (plan_id, object_id, store, rule, storage_class, priority, size, file_id, filename, version, \
                                  current_version) \
          SELECT {plan}, w.object_id, w.store, coalesce(w.rule, 'default'), w.storage_class, w.priority, o.size, \
                 named.file_id, named.filename, named.number, named.current_version \
          FROM replicas w JOIN objects o ON o.id = w.object_id AND o.state = 'stored' {NAMED} \
-         WHERE w.store <> ALL({locals}) AND w.store <> ALL(ARRAY(SELECT d.store FROM store_drains d)) \
-           AND (w.state = 'lost' OR (w.state = 'queued' AND w.run_id IS NULL AND w.verified_at IS NOT NULL) {failed}) \
-           AND EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = w.object_id AND s.store <> w.store AND s.state = 'present') \
+         WHERE w.store <> ALL({locals}) AND {kept} \
+           AND (w.state = 'lost' OR ({waiting}) {failed}) AND {has_a_source} \
          ON CONFLICT DO NOTHING"
     );
     Ok(values.query(&sql).execute(conn).await?)
@@ -174,7 +177,7 @@ async fn repairs(conn: &mut AsyncPgConnection, plan: PlanId, locals: &[&str], ag
 async fn sums(conn: &mut AsyncPgConnection, plan: PlanId, parts: Parts) -> Result<Vec<Group>> {
     let mut values = Values::default();
     let plan = values.id(plan);
-    let mut number = |number: u64| values.bind(Value::Number(crate::db::signed(number)));
+    let mut number = |number: u64| values.number(crate::db::signed(number));
     let (threshold, size, block, most) =
         (number(parts.threshold), number(parts.size), number(parts.block), number(parts.most));
     let small = number(parts.small);

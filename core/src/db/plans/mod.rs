@@ -10,8 +10,11 @@ use diesel::sql_types::{BigInt, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 
+use super::enums::CopyReason;
 use super::may_take_long;
+use super::replicas::{IfThere, Queue};
 use super::schema::plans;
+use super::statement::Values;
 use crate::error::{Error, Result};
 use crate::ids::{FileId, ObjectId, PlanId, RunId, UserId};
 
@@ -152,24 +155,22 @@ pub async fn page(
 /// Part of a transaction: lifts the statement timeout for it, because a plan may cover millions of rows.
 pub async fn execute(conn: &mut AsyncPgConnection, plan: PlanId, run: RunId) -> Result<usize> {
     may_take_long(conn).await?;
+    let mut values = Values::default();
+    let (plan, run) = (values.id(plan), values.id(run));
+    let queue = Queue {
+        object: "i.object_id",
+        store: "i.store",
+        reason: CopyReason::Policy,
+        run: Some(&run),
+        rule: Some("i.rule"),
+        storage_class: Some("i.storage_class"),
+        priority: "i.priority",
+    };
+    let items = format!(
+        "FROM plan_items i JOIN objects o ON o.id = i.object_id AND o.state = 'stored' WHERE i.plan_id = {plan}"
+    );
     // What waits in the queue or was given up is taken up again, as planning does.
-    Ok(diesel::sql_query(
-        "INSERT INTO replicas AS r (object_id, store, state, run_id, rule, storage_class, priority) \
-         SELECT i.object_id, i.store, 'queued', $2, i.rule, i.storage_class, i.priority \
-         FROM plan_items i JOIN objects o ON o.id = i.object_id AND o.state = 'stored' \
-         WHERE i.plan_id = $1 \
-         ON CONFLICT (object_id, store) DO UPDATE SET state = 'queued', run_id = EXCLUDED.run_id, not_before = now(), \
-             attempts = CASE WHEN r.state = 'queued' THEN r.attempts ELSE 0 END, \
-             abandoned = CASE WHEN r.state = 'queued' THEN r.abandoned ELSE 0 END, \
-             rule = CASE WHEN r.upload_id IS NULL THEN EXCLUDED.rule ELSE r.rule END, \
-             storage_class = CASE WHEN r.upload_id IS NULL THEN EXCLUDED.storage_class ELSE r.storage_class END, \
-             priority = CASE WHEN r.upload_id IS NULL THEN EXCLUDED.priority ELSE r.priority END \
-         WHERE r.state IN ('queued', 'failed', 'lost')",
-    )
-    .bind::<SqlUuid, _>(plan)
-    .bind::<SqlUuid, _>(run)
-    .execute(conn)
-    .await?)
+    Ok(values.query(&queue.insert(&items, IfThere::TakeUp("true"))).execute(conn).await?)
 }
 
 /// Takes away up to `limit` items of plans that expired, and the plans that have none left. Answers whether there may

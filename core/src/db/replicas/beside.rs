@@ -1,10 +1,14 @@
 //! Several local copies of the same object: where they are, where one is missing, and whether all of them may go.
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Bool, SmallInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bool, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::moves::BEHIND;
+use super::predicates::{has_replica, is_kept};
+use super::transitions::{IfThere, NOTE_PRESENT, Queue};
+use crate::db::enums::CopyReason;
+use crate::db::statement::Values;
 use crate::error::Result;
 use crate::ids::ObjectId;
 
@@ -31,50 +35,52 @@ pub async fn local_places(
     after: ObjectId,
     limit: i64,
 ) -> Result<Vec<Lacking>> {
+    let mut values = Values::default();
+    let (after, locals, staying) = (values.id(after), values.texts(locals), values.texts(staying));
     let sql = format!(
         "WITH picked AS MATERIALIZED ( \
              SELECT DISTINCT r.object_id FROM replicas r \
-             WHERE r.object_id > $1 AND r.store = ANY($2) AND r.state = 'present' ORDER BY r.object_id LIMIT {limit} \
+             WHERE r.object_id > {after} AND r.store = ANY({locals}) AND r.state = 'present' ORDER BY r.object_id LIMIT {limit} \
          ) \
          SELECT p.object_id, \
-                ARRAY(SELECT s.store FROM replicas s WHERE s.object_id = p.object_id AND s.store = ANY($2) \
+                ARRAY(SELECT s.store FROM replicas s WHERE s.object_id = p.object_id AND s.store = ANY({locals}) \
                       AND s.state <> 'failed') AS stores, \
-                o.state <> 'stored' OR EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = p.object_id \
-                        AND s.store = ANY($2) AND s.state IN ('present', 'evicting') AND s.spare_since IS NOT NULL \
-                        AND s.free_rule <> ALL($3)) AS goes \
-         FROM picked p JOIN objects o ON o.id = p.object_id ORDER BY p.object_id"
+                o.state <> 'stored' OR {} AS goes \
+         FROM picked p JOIN objects o ON o.id = p.object_id ORDER BY p.object_id",
+        has_replica(
+            "p.object_id",
+            "'present', 'evicting'",
+            &format!(
+                "s.store = ANY({locals}) AND s.spare_since IS NOT NULL AND s.free_rule <> ALL({staying})"
+            )
+        )
     );
-    Ok(diesel::sql_query(sql)
-        .bind::<SqlUuid, _>(after)
-        .bind::<Array<Text>, _>(locals)
-        .bind::<Array<Text>, _>(staying)
-        .load(conn)
-        .await?)
+    Ok(values.query(&sql).load(conn).await?)
 }
 
 /// Queues one more local copy of each of these objects, in the store beside it, for nobody who waits. What is there, or on its
-/// way stays as it is; what was given up is tried again. Answers how many.
-pub async fn queue_beside(
-    conn: &mut AsyncPgConnection,
-    rule: &str,
-    copies: &[(ObjectId, &str)],
-) -> Result<usize> {
+/// way stays as it is; what was given up is tried again. Returns how many.
+pub async fn queue_beside(conn: &mut AsyncPgConnection, copies: &[(ObjectId, &str)]) -> Result<usize> {
     let (ids, stores): (Vec<ObjectId>, Vec<&str>) = copies.iter().copied().unzip();
-    Ok(diesel::sql_query(
-        "INSERT INTO replicas (object_id, store, state, rule, priority) \
-         SELECT o.id, c.store, 'queued', $3, $4 FROM unnest($1::uuid[], $2::text[]) AS c (object_id, store) \
-         JOIN objects o ON o.id = c.object_id AND o.state = 'stored' \
-         WHERE c.store <> ALL(ARRAY(SELECT d.store FROM store_drains d)) ORDER BY o.id \
-         ON CONFLICT (object_id, store) DO UPDATE SET state = 'queued', run_id = NULL, not_before = now(), attempts = 0, \
-             abandoned = 0, queued_at = now(), priority = EXCLUDED.priority \
-         WHERE replicas.state = 'failed'",
-    )
-    .bind::<Array<SqlUuid>, _>(ids)
-    .bind::<Array<Text>, _>(stores)
-    .bind::<Text, _>(rule)
-    .bind::<SmallInt, _>(BEHIND)
-    .execute(conn)
-    .await?)
+    let mut values = Values::default();
+    let from = format!(
+        "FROM unnest({}, {}) AS c (object_id, store) JOIN objects o ON o.id = c.object_id AND o.state = 'stored' \
+         WHERE {} ORDER BY o.id",
+        values.ids(&ids),
+        values.texts(&stores),
+        is_kept("c.store")
+    );
+    let queue = Queue {
+        object: "o.id",
+        store: "c.store",
+        reason: CopyReason::Replication,
+        run: None,
+        rule: None,
+        storage_class: None,
+        priority: &BEHIND.to_string(),
+    };
+    let sql = queue.insert(&from, IfThere::Again("r.state = 'failed'"));
+    Ok(values.query(&sql).execute(conn).await?)
 }
 
 /// Local copies of these objects, in `locals`, of which a copy in the cloud's stores `clouds` is verified are spare from now
@@ -85,16 +91,20 @@ pub async fn mark_spare(
     clouds: &[&str],
     objects: &[ObjectId],
 ) -> Result<usize> {
-    Ok(diesel::sql_query(
-        "UPDATE replicas l SET spare_since = now(), free_rule = c.rule FROM ( \
+    let mut values = Values::default();
+    let from = format!(
+        "FROM ( \
              SELECT DISTINCT ON (s.object_id) s.object_id, coalesce(s.rule, 'default') AS rule FROM replicas s \
-             WHERE s.object_id = ANY($3) AND s.store = ANY($2) AND s.state = 'present' \
+             WHERE s.object_id = ANY({}) AND s.store = ANY({}) AND s.state = 'present' \
              ORDER BY s.object_id, s.verified_at DESC \
-         ) c WHERE l.object_id = c.object_id AND l.store = ANY($1) AND l.state = 'present' AND l.spare_since IS NULL",
-    )
-    .bind::<Array<Text>, _>(locals)
-    .bind::<Array<Text>, _>(clouds)
-    .bind::<Array<SqlUuid>, _>(objects)
-    .execute(conn)
-    .await?)
+         ) c",
+        values.ids(objects),
+        values.texts(clouds)
+    );
+    let which = format!(
+        "r.object_id = c.object_id AND r.store = ANY({}) AND r.spare_since IS NULL",
+        values.texts(locals)
+    );
+    let sql = NOTE_PRESENT.update("spare_since = now(), free_rule = c.rule", &from, &which);
+    Ok(values.query(&sql).execute(conn).await?)
 }

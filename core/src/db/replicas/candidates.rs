@@ -6,11 +6,12 @@
 //! and there never was another; otherwise every object is looked at. Reconciling mends what was mended by hand. See
 //! docs/adr/0014.
 
-use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::plan::Wanted;
+use super::{ObjectRow, Yes};
+use crate::db::statement::Values;
 use crate::error::Result;
 use crate::ids::ObjectId;
 
@@ -54,12 +55,6 @@ pub(in crate::db) struct Candidates<'w> {
     source: Source<'w>,
     after: ObjectId,
     over: bool,
-}
-
-#[derive(QueryableByName)]
-struct Id {
-    #[diesel(sql_type = SqlUuid)]
-    object_id: ObjectId,
 }
 
 impl<'w> Candidates<'w> {
@@ -116,38 +111,39 @@ impl<'w> Candidates<'w> {
 async fn named(conn: &mut AsyncPgConnection, wanted: &Wanted<'_>) -> Result<Option<Vec<ObjectId>>> {
     let Some(files) = &wanted.scope.file_ids else { return Ok(None) };
     let files: Vec<uuid::Uuid> = files.iter().map(|file| file.0).collect();
-    let rows: Vec<Id> = diesel::sql_query(
+    let rows: Vec<ObjectRow> = diesel::sql_query(
         "SELECT DISTINCT object_id FROM file_versions WHERE file_id = ANY($1) ORDER BY object_id",
     )
     .bind::<Array<SqlUuid>, _>(files)
     .load(conn)
     .await?;
-    Ok(Some(ids(rows)))
+    Ok(Some(ObjectRow::ids(rows)))
 }
 
 /// Whether there are copies in another store than these two, or were. By the ends of indexes: the stores between them
 /// are never read.
 async fn any_elsewhere(conn: &mut AsyncPgConnection, one: &str, other: &str) -> Result<bool> {
-    #[derive(QueryableByName)]
-    struct Yes {
-        #[diesel(sql_type = Bool)]
-        yes: bool,
-    }
+    let mut values = Values::default();
     let (first, second) = if one < other { (one, other) } else { (other, one) };
+    let (first, second) = (values.text(first), values.text(second));
     let any = |state: &str| {
         let any = |which: &str| {
             format!("EXISTS (SELECT 1 FROM replicas WHERE {state} AND {which} ORDER BY store LIMIT 1)")
         };
-        format!("{} OR {} OR {}", any("store < $1"), any("store > $1 AND store < $2"), any("store > $2"))
+        format!(
+            "{} OR {} OR {}",
+            any(&format!("store < {first}")),
+            any(&format!("store > {first} AND store < {second}")),
+            any(&format!("store > {second}"))
+        )
     };
     let sql = format!("SELECT {} OR {} AS yes", any("state = 'present'"), any("state IN ('failed', 'lost')"));
-    let row: Yes =
-        diesel::sql_query(sql).bind::<Text, _>(first).bind::<Text, _>(second).get_result(conn).await?;
+    let row: Yes = values.query(&sql).get_result(conn).await?;
     Ok(row.yes)
 }
 
 async fn only_in(conn: &mut AsyncPgConnection, store: &str, after: ObjectId) -> Result<Vec<ObjectId>> {
-    let rows: Vec<Id> = diesel::sql_query(
+    let rows: Vec<ObjectRow> = diesel::sql_query(
         "SELECT object_id FROM replicas \
          WHERE store = $1 AND state = 'present' AND spare_since IS NULL AND object_id > $2 \
          ORDER BY object_id LIMIT $3",
@@ -157,31 +153,23 @@ async fn only_in(conn: &mut AsyncPgConnection, store: &str, after: ObjectId) -> 
     .bind::<BigInt, _>(PIECE)
     .load(conn)
     .await?;
-    Ok(ids(rows))
+    Ok(ObjectRow::ids(rows))
 }
 
 async fn waiting_in(conn: &mut AsyncPgConnection, store: &str, after: ObjectId) -> Result<Vec<ObjectId>> {
+    let mut values = Values::default();
+    let (store, after, limit) = (values.text(store), values.id(after), values.number(PIECE));
     let some = |which: &str| {
         format!(
-            "(SELECT object_id FROM replicas WHERE {which} AND object_id > $2 \
-              ORDER BY object_id LIMIT $3)"
+            "(SELECT object_id FROM replicas WHERE {which} AND object_id > {after} \
+              ORDER BY object_id LIMIT {limit})"
         )
     };
     // Each by an index of its own, in its order. `IS TRUE` keeps the second one from another index, in another order.
     let sql = format!(
-        "SELECT object_id FROM ({} UNION ALL {}) w ORDER BY object_id LIMIT $3",
-        some("store = $1 AND state IN ('failed', 'lost')"),
-        some("(store = $1) IS TRUE AND state = 'queued' AND run_id IS NULL"),
+        "SELECT object_id FROM ({} UNION ALL {}) w ORDER BY object_id LIMIT {limit}",
+        some(&format!("store = {store} AND state IN ('failed', 'lost')")),
+        some(&format!("(store = {store}) IS TRUE AND state = 'queued' AND run_id IS NULL")),
     );
-    let rows: Vec<Id> = diesel::sql_query(sql)
-        .bind::<Text, _>(store)
-        .bind::<SqlUuid, _>(after)
-        .bind::<BigInt, _>(PIECE)
-        .load(conn)
-        .await?;
-    Ok(ids(rows))
-}
-
-fn ids(rows: Vec<Id>) -> Vec<ObjectId> {
-    rows.into_iter().map(|row| row.object_id).collect()
+    Ok(ObjectRow::ids(values.query(&sql).load(conn).await?))
 }

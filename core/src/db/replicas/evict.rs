@@ -5,23 +5,18 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use crate::db::enums::ReplicaState;
-use crate::db::restores::READABLE;
-use crate::db::schema::replicas;
+use super::ObjectRow;
+use super::predicates::{has_verified, none_pending, not_pinned, readable};
+use super::transitions::{
+    self, BEGIN_EVICTION, CANCEL_EVICTION, FINISH_EVICTION, Lease, NOTE_PRESENT, RENEW_EVICTION, under_lease,
+};
+use crate::db::enums::EvictReason;
+use crate::db::statement::Values;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
-
-/// That no live file with this object as one of its versions is pinned. Here and below `OFFSET 0` keeps the planner from
-/// reading the whole table once instead of a row for each copy of the batch.
-const NOT_PINNED: &str = "NOT EXISTS (SELECT 1 FROM file_versions v JOIN files f ON f.id = v.file_id \
-     WHERE v.object_id = r.object_id AND f.pinned AND f.deleted_at IS NULL OFFSET 0)";
-
-/// That no copy in the cloud's stores `$2` is still to be made: the local one is its nearest source.
-const NONE_PENDING: &str = "NOT EXISTS (SELECT 1 FROM replicas w WHERE w.object_id = r.object_id AND w.store = ANY($2) \
-     AND w.state IN ('queued', 'copying', 'failed', 'lost') OFFSET 0)";
 
 /// Which copies to free, and under which lease.
 #[derive(Debug)]
@@ -42,6 +37,25 @@ pub struct EvictionClaim<'a> {
     pub lease: Duration,
 }
 
+impl EvictionClaim<'_> {
+    fn lease(&self) -> Lease {
+        Lease { worker: self.worker, token: self.token, length: self.lease }
+    }
+
+    /// What must hold of every copy `r` that is freed, besides its state: its object has a copy in the cloud that was verified
+    /// before the grace period and none that is still to be made, and it is neither pinned nor about to move.
+    fn may_go(&self, clouds: &str, grace: &str) -> String {
+        let verified =
+            format!("s.store = ANY({clouds}) AND s.verified_at <= now() - make_interval(secs => {grace})");
+        format!(
+            "r.moves_to IS NULL AND {} AND {} AND {}",
+            not_pinned("r.object_id"),
+            none_pending("r.object_id", clouds),
+            has_verified("r.object_id", &verified)
+        )
+    }
+}
+
 /// In which order copies go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order<'r> {
@@ -54,6 +68,16 @@ pub enum Order<'r> {
     },
     /// The least recently used first.
     LeastUsed,
+}
+
+impl Order<'_> {
+    /// Why copies go in this order.
+    pub const fn reason(&self) -> EvictReason {
+        match self {
+            Self::Spare { .. } => EvictReason::Policy,
+            Self::LeastUsed => EvictReason::Watermark,
+        }
+    }
 }
 
 /// A copy that may be freed.
@@ -84,77 +108,55 @@ pub async fn lock_spare(
     after: Option<(DateTime<Utc>, ObjectId)>,
     limit: i64,
 ) -> Result<Vec<Spare>> {
-    let (column, which, rule, age) = match order {
-        Order::Spare { rule, after } => ("spare_since", "r.free_rule = $7", rule, after),
-        Order::LeastUsed => ("last_used_at", "NOT r.keep_local AND $7 = ''", "", Duration::ZERO),
+    let mut values = Values::default();
+    let (local, clouds) = (values.text(claim.local), values.texts(claim.clouds));
+    let (grace, keeping) = (values.seconds(claim.grace), values.texts(claim.keeping));
+    let (column, which, age) = match order {
+        Order::Spare { rule, after } => {
+            ("spare_since", format!("r.free_rule = {}", values.text(rule)), values.seconds(after))
+        }
+        Order::LeastUsed => ("last_used_at", "NOT r.keep_local".to_owned(), values.seconds(Duration::ZERO)),
     };
     let (at, object) = after.unwrap_or((DateTime::UNIX_EPOCH, ObjectId(uuid::Uuid::nil())));
+    let (at, object) = (values.time(at), values.id(object));
+    let may_go = claim.may_go(&clouds, &grace);
     // First the batch from the index alone, with its limit in the text so that the planner knows how small it is.
     let sql = format!(
         "WITH picked AS MATERIALIZED ( \
              SELECT r.object_id, r.{column} AS at FROM replicas r \
-             WHERE r.store = $1 AND r.state = 'present' AND r.spare_since IS NOT NULL AND r.moves_to IS NULL AND {which} \
-               AND r.free_rule <> ALL($8) AND r.{column} <= now() - make_interval(secs => $4) \
-               AND (r.{column}, r.object_id) > ($5, $6) AND {NOT_PINNED} AND {NONE_PENDING} \
+             WHERE r.store = {local} AND r.state = 'present' AND r.spare_since IS NOT NULL AND {which} \
+               AND r.free_rule <> ALL({keeping}) AND r.{column} <= now() - make_interval(secs => {age}) \
+               AND (r.{column}, r.object_id) > ({at}, {object}) AND {may_go} \
                AND EXISTS (SELECT 1 FROM objects o WHERE o.id = r.object_id AND o.state = 'stored' OFFSET 0) \
-               AND EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY($2) \
-                           AND c.state = 'present' AND c.verified_at <= now() - make_interval(secs => $3) OFFSET 0) \
              ORDER BY r.{column}, r.object_id LIMIT {limit} FOR UPDATE SKIP LOCKED \
          ) \
          SELECT p.object_id, o.key, o.size, p.at FROM picked p JOIN objects o ON o.id = p.object_id AND o.state = 'stored' \
-         JOIN replicas c ON c.object_id = p.object_id AND c.store = ANY($2) AND c.state = 'present' \
-              AND c.verified_at <= now() - make_interval(secs => $3) \
+         JOIN replicas c ON c.object_id = p.object_id AND c.store = ANY({clouds}) AND c.state = 'present' \
+              AND c.verified_at <= now() - make_interval(secs => {grace}) \
          ORDER BY p.at, p.object_id FOR UPDATE OF c SKIP LOCKED"
     );
-    let mut spare: Vec<Spare> = diesel::sql_query(sql)
-        .bind::<Text, _>(claim.local)
-        .bind::<Array<Text>, _>(claim.clouds)
-        .bind::<Double, _>(claim.grace.as_secs_f64())
-        .bind::<Double, _>(age.as_secs_f64())
-        .bind::<Timestamptz, _>(at)
-        .bind::<SqlUuid, _>(object)
-        .bind::<Text, _>(rule)
-        .bind::<Array<Text>, _>(claim.keeping)
-        .load(conn)
-        .await?;
+    let mut spare: Vec<Spare> = values.query(&sql).load(conn).await?;
     // One that several of the cloud's stores hold comes once for each of them, all in a row.
     spare.dedup_by_key(|copy| copy.object_id);
     Ok(spare)
 }
 
-/// Marks locked copies as `evicting`. Everything is looked at once more: under the locks the other replica can change
-/// no more, and a file that was pinned since they were picked is seen. Answers those that are ours to free.
+/// Marks locked copies as `evicting`, for this reason. Everything is looked at once more: under the locks the other replica
+/// can change no more, and a file that was pinned since they were picked is seen. Returns those that are ours to free.
 pub async fn claim_evictions(
     conn: &mut AsyncPgConnection,
     claim: &EvictionClaim<'_>,
+    reason: EvictReason,
     ids: &[ObjectId],
 ) -> Result<Vec<ObjectId>> {
-    let sql = format!(
-        "UPDATE replicas r SET state = 'evicting', lease_token = $5, lease_worker = $6, \
-                lease_until = now() + make_interval(secs => $7) \
-         WHERE r.object_id = ANY($4) AND r.store = $1 AND r.state = 'present' AND r.moves_to IS NULL \
-           AND {NOT_PINNED} AND {NONE_PENDING} \
-           AND EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY($2) \
-                       AND c.state = 'present' AND c.verified_at <= now() - make_interval(secs => $3)) \
-         RETURNING r.object_id"
-    );
-    let rows: Vec<Claimed> = diesel::sql_query(sql)
-        .bind::<Text, _>(claim.local)
-        .bind::<Array<Text>, _>(claim.clouds)
-        .bind::<Double, _>(claim.grace.as_secs_f64())
-        .bind::<Array<SqlUuid>, _>(ids)
-        .bind::<SqlUuid, _>(claim.token)
-        .bind::<SqlUuid, _>(claim.worker)
-        .bind::<Double, _>(claim.lease.as_secs_f64())
-        .load(conn)
-        .await?;
-    Ok(rows.into_iter().map(|row| row.object_id).collect())
-}
-
-#[derive(QueryableByName)]
-struct Claimed {
-    #[diesel(sql_type = SqlUuid)]
-    object_id: ObjectId,
+    let mut values = Values::default();
+    let sets = format!("evict_reason = '{reason}', {}", claim.lease().set(&mut values));
+    let (local, clouds) = (values.text(claim.local), values.texts(claim.clouds));
+    let (grace, ids) = (values.seconds(claim.grace), values.ids(ids));
+    let which =
+        format!("r.object_id = ANY({ids}) AND r.store = {local} AND {}", claim.may_go(&clouds, &grace));
+    let sql = format!("{} RETURNING r.object_id", BEGIN_EVICTION.update(&sets, "", &which));
+    Ok(ObjectRow::ids(values.query(&sql).load(conn).await?))
 }
 
 /// What a look at a claimed eviction says.
@@ -181,22 +183,20 @@ pub async fn check_eviction(
     token: LeaseToken,
     object: ObjectId,
 ) -> Result<Eviction> {
+    let mut values = Values::default();
+    let (object, store, token) = (values.id(object), values.text(store), values.id(token));
+    let moving_to = values.texts(moving_to);
     let sql = format!(
         "SELECT ARRAY(SELECT s.store FROM replicas s \
                  WHERE s.object_id = r.object_id AND s.store <> r.store AND s.state = 'present' \
-                   AND CASE WHEN r.moves_to IS NOT NULL THEN s.store = r.moves_to AND {READABLE} \
-                       ELSE {NOT_PINNED} OR (s.store = ANY($4) AND {READABLE}) END \
-                 ORDER BY s.store) AS others \
-         FROM replicas r WHERE r.object_id = $1 AND r.store = $2 AND r.state = 'evicting' AND r.lease_token = $3"
+                   AND CASE r.evict_reason WHEN 'rebalance' THEN s.store = r.moves_to AND {readable} \
+                       ELSE {not_pinned} OR (s.store = ANY({moving_to}) AND {readable}) END \
+                 ORDER BY s.store) AS others FROM replicas r \
+         WHERE r.object_id = {object} AND r.store = {store} AND r.state = 'evicting' AND r.lease_token = {token}",
+        readable = readable("s"),
+        not_pinned = not_pinned("r.object_id"),
     );
-    let row: Option<Checked> = diesel::sql_query(sql)
-        .bind::<SqlUuid, _>(object)
-        .bind::<Text, _>(store)
-        .bind::<SqlUuid, _>(token)
-        .bind::<Array<Text>, _>(moving_to)
-        .get_result(conn)
-        .await
-        .optional()?;
+    let row: Option<Checked> = values.query(&sql).get_result(conn).await.optional()?;
     Ok(match row {
         None => Eviction::NotOurs,
         Some(Checked { others }) if others.is_empty() => Eviction::Forbidden,
@@ -213,7 +213,7 @@ struct Checked {
 /// Ends an eviction without freeing: the copy is `present` again. Where it `is_there`, proved by now, a file whose home
 /// was lost meanwhile has its home here, unless another of the stores `homes`, the cloud's, holds a verified copy. Where it
 /// is not, [`super::mark_lost`] comes next, in the same transaction; a row that was made only for the deletion goes.
-/// Answers whether the copy was ours and has a row.
+/// Returns whether the copy was ours and has a row.
 pub async fn call_eviction_off(
     conn: &mut AsyncPgConnection,
     store: &str,
@@ -223,38 +223,27 @@ pub async fn call_eviction_off(
     is_there: bool,
 ) -> Result<bool> {
     if !is_there {
-        diesel::delete(
-            replicas::table
-                .find((object, store))
-                .filter(replicas::state.eq(ReplicaState::Evicting))
-                .filter(replicas::lease_token.eq(token))
-                .filter(replicas::verified_at.is_null()),
-        )
-        .execute(conn)
-        .await?;
+        let mut values = Values::default();
+        let which = format!(
+            "{} AND r.evict_reason IN ('leftover', 'surplus')",
+            under_lease(&mut values, &[object], store, token)
+        );
+        values.query(&FINISH_EVICTION.delete("", &which)).execute(conn).await?;
     }
-    let changed = diesel::sql_query(
-        "WITH back AS ( \
-             UPDATE replicas SET lease_token = NULL, lease_until = NULL, lease_worker = NULL, state = 'present', \
-                    verified_at = coalesce(verified_at, now()), last_error = NULL \
-             WHERE object_id = $1 AND store = $2 AND state = 'evicting' AND lease_token = $3 \
-             RETURNING object_id, store \
-         ), homes AS ( \
-             UPDATE files f SET storage_location = b.store, synced_at = CASE WHEN b.store = ANY($5) THEN now() END \
+    let mut values = Values::default();
+    let which = under_lease(&mut values, &[object], store, token);
+    let back = CANCEL_EVICTION.update("", "", &which);
+    let homes = values.texts(homes);
+    let sql = format!(
+        "WITH back AS ({back} RETURNING r.object_id, r.store), homes AS ( \
+             UPDATE files f SET storage_location = b.store, synced_at = CASE WHEN b.store = ANY({homes}) THEN now() END \
              FROM back b JOIN file_versions v ON v.object_id = b.object_id \
-             WHERE $4 AND f.id = v.file_id AND f.current_version = v.number AND f.storage_location <> b.store \
-               AND (b.store = ANY($5) OR NOT EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = b.object_id \
-                    AND s.state = 'present' AND s.store = ANY($5))) \
+             WHERE {is_there} AND f.id = v.file_id AND f.current_version = v.number AND f.storage_location <> b.store \
+               AND (b.store = ANY({homes}) OR NOT {}) \
          ) SELECT 1 FROM back",
-    )
-    .bind::<SqlUuid, _>(object)
-    .bind::<Text, _>(store)
-    .bind::<SqlUuid, _>(token)
-    .bind::<Bool, _>(is_there)
-    .bind::<Array<Text>, _>(homes)
-    .execute(conn)
-    .await?;
-    Ok(changed == 1)
+        has_verified("b.object_id", &format!("s.store = ANY({homes})")),
+    );
+    Ok(values.query(&sql).execute(conn).await? == 1)
 }
 
 /// Takes over evictions whose worker died, to finish them.
@@ -262,21 +251,18 @@ pub async fn reclaim_evictions(
     conn: &mut AsyncPgConnection,
     claim: &EvictionClaim<'_>,
 ) -> Result<Vec<Spare>> {
-    Ok(diesel::sql_query(
-        "UPDATE replicas r SET lease_token = $2, lease_worker = $3, \
-                lease_until = now() + make_interval(secs => $4) \
-         FROM objects o WHERE o.id = r.object_id AND r.store = $1 AND r.state = 'evicting' \
-           AND r.lease_until < now() RETURNING r.object_id, o.key, o.size, r.last_used_at AS at",
-    )
-    .bind::<Text, _>(claim.local)
-    .bind::<SqlUuid, _>(claim.token)
-    .bind::<SqlUuid, _>(claim.worker)
-    .bind::<Double, _>(claim.lease.as_secs_f64())
-    .load(conn)
-    .await?)
+    let mut values = Values::default();
+    let lease = claim.lease().set(&mut values);
+    let which =
+        format!("o.id = r.object_id AND r.store = {} AND r.lease_until < now()", values.text(claim.local));
+    let sql = format!(
+        "{} RETURNING r.object_id, o.key, o.size, r.last_used_at AS at",
+        RENEW_EVICTION.update(&lease, "FROM objects o", &which)
+    );
+    Ok(values.query(&sql).load(conn).await?)
 }
 
-/// Renews the lease on an eviction. Answers whether it is still ours.
+/// Renews the lease on an eviction. Returns whether it is still ours.
 pub async fn renew_eviction(
     conn: &mut AsyncPgConnection,
     store: &str,
@@ -284,17 +270,7 @@ pub async fn renew_eviction(
     object: ObjectId,
     lease: Duration,
 ) -> Result<bool> {
-    let changed = diesel::sql_query(
-        "UPDATE replicas SET lease_until = now() + make_interval(secs => $4) \
-         WHERE object_id = $1 AND store = $2 AND state = 'evicting' AND lease_token = $3",
-    )
-    .bind::<SqlUuid, _>(object)
-    .bind::<Text, _>(store)
-    .bind::<SqlUuid, _>(token)
-    .bind::<Double, _>(lease.as_secs_f64())
-    .execute(conn)
-    .await?;
-    Ok(changed == 1)
+    Ok(set_lease(conn, store, token, &[object], lease).await? == 1)
 }
 
 /// Lets go of evictions that were marked and not begun, for whoever comes next.
@@ -304,20 +280,24 @@ pub async fn let_go_of_evictions(
     token: LeaseToken,
     ids: &[ObjectId],
 ) -> Result<usize> {
-    Ok(diesel::update(
-        replicas::table
-            .filter(replicas::object_id.eq_any(ids))
-            .filter(replicas::store.eq(store))
-            .filter(replicas::state.eq(ReplicaState::Evicting))
-            .filter(replicas::lease_token.eq(token)),
-    )
-    .set(replicas::lease_until.eq(diesel::dsl::now))
-    .execute(conn)
-    .await?)
+    set_lease(conn, store, token, ids, Duration::ZERO).await
+}
+
+async fn set_lease(
+    conn: &mut AsyncPgConnection,
+    store: &str,
+    token: LeaseToken,
+    ids: &[ObjectId],
+    lease: Duration,
+) -> Result<usize> {
+    let mut values = Values::default();
+    let until = transitions::until(&mut values, lease);
+    let which = under_lease(&mut values, ids, store, token);
+    Ok(values.query(&RENEW_EVICTION.update(&until, "", &which)).execute(conn).await?)
 }
 
 /// Forgets replicas whose bytes were deleted from the store. What has no row in any of the stores `homes`, the cloud's, any
-/// more has not crossed: it is not spare, and is planned for again. Answers how many.
+/// more has not crossed: it is not spare, and is planned for again. Returns how many.
 pub async fn finish_evictions(
     conn: &mut AsyncPgConnection,
     store: &str,
@@ -325,30 +305,23 @@ pub async fn finish_evictions(
     token: LeaseToken,
     ids: &[ObjectId],
 ) -> Result<usize> {
-    let row: Forgotten = diesel::sql_query(
-        "WITH gone AS ( \
-             DELETE FROM replicas WHERE object_id = ANY($1) AND store = $2 AND state = 'evicting' AND lease_token = $3 \
-             RETURNING object_id \
-         ), mended AS ( \
-             UPDATE replicas l SET spare_since = NULL FROM gone g \
-             WHERE l.object_id = g.object_id AND $2 = ANY($4) AND l.store <> ALL($4) AND l.spare_since IS NOT NULL \
-               AND NOT EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = l.object_id AND c.store = ANY($4) \
-                               AND c.store <> $2) \
-         ) SELECT count(*) AS count FROM gone",
-    )
-    .bind::<Array<SqlUuid>, _>(ids)
-    .bind::<Text, _>(store)
-    .bind::<SqlUuid, _>(token)
-    .bind::<Array<Text>, _>(homes)
-    .get_result(conn)
-    .await?;
-    Ok(usize::try_from(row.count).unwrap_or(0))
-}
-
-#[derive(QueryableByName)]
-struct Forgotten {
-    #[diesel(sql_type = BigInt)]
-    count: i64,
+    let mut values = Values::default();
+    let which = under_lease(&mut values, ids, store, token);
+    let (store, homes) = (values.text(store), values.texts(homes));
+    let mended = NOTE_PRESENT.update(
+        "spare_since = NULL",
+        "FROM gone g",
+        &format!(
+            "r.object_id = g.object_id AND {store} = ANY({homes}) AND r.store <> ALL({homes}) AND r.spare_since IS NOT NULL \
+             AND NOT EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY({homes}) \
+                             AND c.store <> {store})"
+        ),
+    );
+    let sql = format!(
+        "WITH gone AS ({} RETURNING r.object_id), mended AS ({mended}) SELECT object_id FROM gone",
+        FINISH_EVICTION.delete("", &which)
+    );
+    Ok(values.query(&sql).execute(conn).await?)
 }
 
 /// Bytes that are present in a store.

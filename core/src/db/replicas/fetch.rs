@@ -1,12 +1,14 @@
 //! Copies that are wanted at once, outside of any run: queued for the local store by somebody who reads, and claimed as
 //! those of a run are.
 
-use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::ObjectRow;
+use super::predicates::{has_readable, has_replica, is_kept};
+use super::transitions::{IfThere, Queue};
+use crate::db::enums::CopyReason;
 use crate::db::listen;
-use crate::db::restores::READABLE;
+use crate::db::statement::{Value, Values};
 use crate::error::Result;
 use crate::ids::ObjectId;
 
@@ -20,19 +22,18 @@ pub enum Wish {
 }
 
 impl Wish {
-    /// As it stands in the replica's `rule`.
-    const fn rule(self) -> &'static str {
+    const fn reason(self) -> CopyReason {
         match self {
-            Self::Prefetch => "prefetch",
-            Self::CacheOnRead => "cache-on-read",
+            Self::Prefetch => CopyReason::Prefetch,
+            Self::CacheOnRead => CopyReason::CacheOnRead,
         }
     }
 
     /// Who waits goes first.
-    const fn priority(self) -> i16 {
+    const fn priority(self) -> &'static str {
         match self {
-            Self::Prefetch => 1,
-            Self::CacheOnRead => 0,
+            Self::Prefetch => "1",
+            Self::CacheOnRead => "0",
         }
     }
 }
@@ -40,7 +41,7 @@ impl Wish {
 /// Queues copies of these objects, of at most `largest` bytes each, for the store `local`, unless one of the stores `locals`
 /// has one or will have it, and wakes the workers. Where
 /// a copy was given up before, a prefetch tries again at once, a read after an hour. What is there or on its way stays as it
-/// is. Answers what is queued by this.
+/// is. Returns what is queued by this.
 pub async fn queue_fetches(
     conn: &mut AsyncPgConnection,
     local: &str,
@@ -49,40 +50,37 @@ pub async fn queue_fetches(
     objects: &[ObjectId],
     largest: Option<i64>,
 ) -> Result<Vec<ObjectId>> {
-    let rows: Vec<Queued> = diesel::sql_query(format!(
-        "INSERT INTO replicas (object_id, store, state, rule, priority) \
-         SELECT o.id, $1, 'queued', $2, $3 FROM objects o \
-         WHERE o.id = ANY($4) AND o.state = 'stored' AND ($6::bigint IS NULL OR o.size <= $6) \
-           AND EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = o.id AND s.store <> $1 AND s.state = 'present' \
-                       AND {READABLE}) \
-           AND NOT EXISTS (SELECT 1 FROM replicas n WHERE n.object_id = o.id AND n.store <> $1 AND n.store = ANY($7) \
-                           AND n.state IN ('queued', 'copying', 'present') \
-                           AND n.store <> ALL(ARRAY(SELECT d.store FROM store_drains d))) \
-         ORDER BY o.id \
-         ON CONFLICT (object_id, store) DO UPDATE SET state = 'queued', rule = EXCLUDED.rule, \
-             priority = EXCLUDED.priority, run_id = NULL, not_before = now(), attempts = 0, abandoned = 0, \
-             queued_at = now() \
-         WHERE (replicas.state IN ('failed', 'lost') AND ($5 OR replicas.not_before < now() - interval '1 hour')) \
-            OR ($5 AND replicas.state = 'queued' AND replicas.run_id IS NULL) \
-         RETURNING object_id",
-    ))
-    .bind::<Text, _>(local)
-    .bind::<Text, _>(wish.rule())
-    .bind::<SmallInt, _>(wish.priority())
-    .bind::<Array<SqlUuid>, _>(objects)
-    .bind::<Bool, _>(wish == Wish::Prefetch)
-    .bind::<Nullable<BigInt>, _>(largest)
-    .bind::<Array<Text>, _>(locals)
-    .load(conn)
-    .await?;
-    if !rows.is_empty() {
+    let mut values = Values::default();
+    let (local, locals, objects) = (values.text(local), values.texts(locals), values.ids(objects));
+    let largest = values.bind(Value::Number(largest));
+    let if_there = match wish {
+        Wish::Prefetch => IfThere::First,
+        Wish::CacheOnRead => IfThere::AgainByRule("r.not_before < now() - interval '1 hour'"),
+    };
+    let kept = is_kept("s.store");
+    let from = format!(
+        "FROM objects o WHERE o.id = ANY({objects}) AND o.state = 'stored' AND ({largest} IS NULL OR o.size <= {largest}) \
+           AND {} AND NOT {} ORDER BY o.id",
+        has_readable("o.id", &format!("s.store <> {local}")),
+        has_replica(
+            "o.id",
+            "'queued', 'copying', 'present'",
+            &format!("s.store <> {local} AND s.store = ANY({locals}) AND {kept}")
+        ),
+    );
+    let queue = Queue {
+        object: "o.id",
+        store: &local,
+        reason: wish.reason(),
+        run: None,
+        rule: None,
+        storage_class: None,
+        priority: wish.priority(),
+    };
+    let sql = format!("{} RETURNING r.object_id", queue.insert(&from, if_there));
+    let queued = ObjectRow::ids(values.query(&sql).load(conn).await?);
+    if !queued.is_empty() {
         listen::notify(conn, listen::RUNS, "fetch").await?;
     }
-    Ok(rows.into_iter().map(|row| row.object_id).collect())
-}
-
-#[derive(QueryableByName)]
-struct Queued {
-    #[diesel(sql_type = SqlUuid)]
-    object_id: ObjectId,
+    Ok(queued)
 }

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Bytea, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::RUN_TO_GO_BACK_TO;
+use super::predicates::has_verified;
+use super::transitions::{COMMIT, FAIL, GIVE_BACK, NOTE_PRESENT, under_lease};
 use crate::db::enums::ReplicaState;
 use crate::db::prepared::Prepared;
+use crate::db::statement::{Value, Values};
 use crate::encryption::Seal;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, RunId};
@@ -33,7 +36,7 @@ pub struct Finished {
 /// Switches copies to `present`. A copy in one of the stores `homes`, the cloud's, is its files' home from now on and
 /// makes those that stay in the stores `locals` spare; one into these moves no home, and is spare itself if the file has
 /// crossed: as long as the other local copies are, or from now on. A local copy is freed by the rule of the cloud's, never
-/// where that is one of those `keeping` local copies. Answers the copies that were still ours: for the others the lease was
+/// where that is one of those `keeping` local copies. Returns the copies that were still ours: for the others the lease was
 /// lost or the object was removed meanwhile, and nothing was changed.
 pub async fn finish(
     conn: &mut AsyncPgConnection,
@@ -42,64 +45,64 @@ pub async fn finish(
     keeping: &[&str],
     copies: &[Finished],
 ) -> Result<Vec<Switched>> {
+    let mut values = Values::default();
     let ids: Vec<ObjectId> = copies.iter().map(|copy| copy.object_id).collect();
     let stores: Vec<&str> = copies.iter().map(|copy| copy.store.as_str()).collect();
     let tokens: Vec<LeaseToken> = copies.iter().map(|copy| copy.token).collect();
     let etags: Vec<&str> = copies.iter().map(|copy| copy.etag.as_str()).collect();
-    let key_ids: Vec<Option<&str>> =
-        copies.iter().map(|copy| copy.seal.as_ref().map(|seal| seal.key_id.as_str())).collect();
-    let envelopes: Vec<Option<&[u8]>> =
-        copies.iter().map(|copy| copy.seal.as_ref().map(|seal| seal.envelope.as_slice())).collect();
-    let rule_of_cloud = "coalesce((SELECT c.rule FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY($6) \
-         AND c.state = 'present' ORDER BY c.verified_at DESC LIMIT 1), 'default')";
-    let other_local =
-        "FROM replicas n WHERE n.object_id = r.object_id AND n.store = ANY($5) AND n.state = 'present'";
-    let has_crossed = "EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY($6) \
-         AND c.state = 'present')";
-    let query = diesel::sql_query(format!(
+    let seals = || copies.iter().map(|copy| copy.seal.as_ref());
+    let key_ids = seals().map(|seal| seal.map(|seal| seal.key_id.clone())).collect();
+    let envelopes = seals().map(|seal| seal.map(|seal| seal.envelope.clone())).collect();
+    let (ids, stores, tokens) = (values.ids(&ids), values.texts(&stores), values.ids(&tokens));
+    let etags = values.texts(&etags);
+    let key_ids = values.bind(Value::NullableTexts(key_ids));
+    let envelopes = values.bind(Value::NullableBytes(envelopes));
+    let (locals, homes, keeping) = (values.texts(locals), values.texts(homes), values.texts(keeping));
+    let rule_of_cloud = format!(
+        "coalesce((SELECT c.rule FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY({homes}) \
+         AND c.state = 'present' ORDER BY c.verified_at DESC LIMIT 1), 'default')"
+    );
+    let other_local = format!(
+        "FROM replicas n WHERE n.object_id = r.object_id AND n.store = ANY({locals}) AND n.state = 'present'"
+    );
+    let has_crossed = has_verified("r.object_id", &format!("s.store = ANY({homes})"));
+    let switched = COMMIT.update(
+        &format!(
+            "etag = done.etag, key_id = done.key_id, envelope = done.envelope, \
+             last_used_at = CASE WHEN r.store = ANY({locals}) \
+                 THEN coalesce((SELECT max(n.last_used_at) {other_local}), now()) ELSE now() END, \
+             spare_since = CASE WHEN r.store = ANY({locals}) AND {has_crossed} \
+                 THEN coalesce((SELECT min(n.spare_since) {other_local}), now()) END, \
+             free_rule = CASE WHEN r.store = ANY({locals}) THEN {rule_of_cloud} ELSE r.free_rule END, \
+             keep_local = CASE WHEN r.store = ANY({locals}) THEN {rule_of_cloud} = ANY({keeping}) ELSE r.keep_local END"
+        ),
+        "FROM done JOIN objects o ON o.id = done.object_id",
+        "r.object_id = done.object_id AND r.store = done.store AND r.lease_token = done.token AND o.state = 'stored'",
+    );
+    let spared = NOTE_PRESENT.update(
+        &format!("spare_since = now(), free_rule = s.rule, keep_local = s.rule = ANY({keeping})"),
+        "FROM switched s",
+        &format!("s.store = ANY({homes}) AND r.object_id = s.object_id AND r.store = ANY({locals})"),
+    );
+    let sql = format!(
         "WITH done AS ( \
-             SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $8::text[], $9::bytea[]) \
+             SELECT * FROM unnest({ids}, {stores}, {tokens}, {etags}, {key_ids}, {envelopes}) \
                  AS d (object_id, store, token, etag, key_id, envelope) \
          ), switched AS ( \
-             UPDATE replicas r SET state = 'present', verified_at = now(), etag = done.etag, attempts = 0, \
-                    key_id = done.key_id, envelope = done.envelope, \
-                    abandoned = 0, last_error = NULL, upload_id = NULL, part_size = NULL, \
-                    lease_token = NULL, lease_until = NULL, lease_worker = NULL, \
-                    last_used_at = CASE WHEN r.store = ANY($5) \
-                        THEN coalesce((SELECT max(n.last_used_at) {other_local}), now()) ELSE now() END, \
-                    spare_since = CASE WHEN r.store = ANY($5) AND {has_crossed} \
-                        THEN coalesce((SELECT min(n.spare_since) {other_local}), now()) END, \
-                    free_rule = CASE WHEN r.store = ANY($5) THEN {rule_of_cloud} ELSE r.free_rule END, \
-                    keep_local = CASE WHEN r.store = ANY($5) THEN {rule_of_cloud} = ANY($7) ELSE r.keep_local END \
-             FROM done JOIN objects o ON o.id = done.object_id \
-             WHERE r.object_id = done.object_id AND r.store = done.store AND r.state = 'copying' \
-               AND r.lease_token = done.token AND o.state = 'stored' \
-             RETURNING r.object_id, r.store, r.run_id, o.size, coalesce(r.rule, 'default') AS rule \
+             {switched} RETURNING r.object_id, r.store, r.run_id, o.size, coalesce(r.rule, 'default') AS rule \
          ), homes AS ( \
              UPDATE files f SET storage_location = s.store, synced_at = now() \
              FROM switched s JOIN file_versions v ON v.object_id = s.object_id \
-             WHERE s.store = ANY($6) AND f.id = v.file_id AND f.current_version = v.number \
-         ), spared AS ( \
-             UPDATE replicas l SET spare_since = now(), free_rule = s.rule, keep_local = s.rule = ANY($7) FROM switched s \
-             WHERE s.store = ANY($6) AND l.object_id = s.object_id AND l.store = ANY($5) AND l.state = 'present' \
-         ), forgotten AS ( \
+             WHERE s.store = ANY({homes}) AND f.id = v.file_id AND f.current_version = v.number \
+         ), spared AS ({spared}), forgotten AS ( \
              DELETE FROM transfer_parts p USING switched s WHERE p.object_id = s.object_id AND p.store = s.store \
          ), counted AS ( \
              UPDATE runs SET files_done = files_done + c.files, bytes_done = bytes_done + c.bytes \
              FROM (SELECT run_id, count(*) AS files, sum(size)::bigint AS bytes FROM switched GROUP BY run_id) c \
              WHERE runs.id = c.run_id \
-         ) SELECT object_id, store, run_id FROM switched",
-    ))
-    .bind::<Array<SqlUuid>, _>(&ids)
-    .bind::<Array<Text>, _>(&stores)
-    .bind::<Array<SqlUuid>, _>(&tokens)
-    .bind::<Array<Text>, _>(&etags)
-    .bind::<Array<Text>, _>(locals)
-    .bind::<Array<Text>, _>(homes)
-    .bind::<Array<Text>, _>(keeping)
-    .bind::<Array<Nullable<Text>>, _>(&key_ids)
-    .bind::<Array<Nullable<Bytea>>, _>(&envelopes);
-    Ok(Prepared(query).load(conn).await?)
+         ) SELECT object_id, store, run_id FROM switched"
+    );
+    Ok(Prepared(values.query(&sql)).load(conn).await?)
 }
 
 /// A copy that [`finish`] switched.
@@ -117,7 +120,7 @@ pub struct Switched {
 }
 
 /// Records a failed try: back to the queue after `delay`, or `failed` for good when `give_up` or when the
-/// attempts are used up. Answers the new state and the number of attempts, or none when the lease was lost.
+/// attempts are used up. Returns the new state and the number of attempts, or none when the lease was lost.
 pub async fn fail(
     conn: &mut AsyncPgConnection,
     object: ObjectId,
@@ -125,25 +128,19 @@ pub async fn fail(
     token: LeaseToken,
     failure: &Failure<'_>,
 ) -> Result<Option<(ReplicaState, i32)>> {
-    let row: Option<Failed> = diesel::sql_query(format!(
-        "UPDATE replicas r SET attempts = attempts + 1, last_error = $4, \
-                state = CASE WHEN $5 OR attempts + 1 >= $6 THEN 'failed' ELSE 'queued' END::replica_state, \
-                not_before = now() + make_interval(secs => $7), \
-                run_id = CASE WHEN $5 OR attempts + 1 >= $6 THEN run_id ELSE {RUN_TO_GO_BACK_TO} END, \
-                lease_token = NULL, lease_until = NULL, lease_worker = NULL \
-         WHERE object_id = $1 AND store = $2 AND state = 'copying' AND lease_token = $3 \
-         RETURNING state, attempts",
-    ))
-    .bind::<SqlUuid, _>(object)
-    .bind::<Text, _>(store)
-    .bind::<SqlUuid, _>(token)
-    .bind::<Text, _>(failure.error)
-    .bind::<diesel::sql_types::Bool, _>(failure.give_up)
-    .bind::<Integer, _>(failure.max_attempts)
-    .bind::<Double, _>(failure.delay.as_secs_f64())
-    .get_result(conn)
-    .await
-    .optional()?;
+    let mut values = Values::default();
+    let error = values.text(failure.error);
+    let give_up = values.bind(Value::Switch(failure.give_up));
+    let max_attempts = values.number(failure.max_attempts);
+    let given_up = format!("{give_up} OR r.attempts + 1 >= {max_attempts}");
+    let sets = format!(
+        "last_error = {error}, not_before = now() + make_interval(secs => {}), \
+         run_id = CASE WHEN {given_up} THEN r.run_id ELSE {RUN_TO_GO_BACK_TO} END",
+        values.seconds(failure.delay)
+    );
+    let which = under_lease(&mut values, &[object], store, token);
+    let sql = format!("{} RETURNING r.state, r.attempts", FAIL.update_if(&given_up, &sets, "", &which));
+    let row: Option<Failed> = values.query(&sql).get_result(conn).await.optional()?;
     Ok(row.map(|row| (row.state, row.attempts)))
 }
 
@@ -178,17 +175,12 @@ pub async fn release(
     error: Option<&str>,
     delay: Duration,
 ) -> Result<usize> {
-    Ok(diesel::sql_query(format!(
-        "UPDATE replicas r SET state = 'queued', lease_token = NULL, lease_until = NULL, lease_worker = NULL, \
-                last_error = coalesce($3, last_error), not_before = now() + make_interval(secs => $4), \
-                run_id = {RUN_TO_GO_BACK_TO} \
-         WHERE lease_token = $1 AND state = 'copying' AND object_id = $2 AND store = $5",
-    ))
-    .bind::<SqlUuid, _>(token)
-    .bind::<SqlUuid, _>(object)
-    .bind::<Nullable<Text>, _>(error)
-    .bind::<Double, _>(delay.as_secs_f64())
-    .bind::<Text, _>(store)
-    .execute(conn)
-    .await?)
+    let mut values = Values::default();
+    let (error, delay) = (values.text_or_null(error), values.seconds(delay));
+    let sets = format!(
+        "last_error = coalesce({error}, r.last_error), not_before = now() + make_interval(secs => {delay}), \
+         run_id = {RUN_TO_GO_BACK_TO}"
+    );
+    let which = under_lease(&mut values, &[object], store, token);
+    Ok(values.query(&GIVE_BACK.update(&sets, "", &which)).execute(conn).await?)
 }

@@ -14,18 +14,20 @@ mod movable;
 mod moves;
 mod multipart;
 mod plan;
+mod predicates;
 mod rebalance;
 mod reconcile;
 mod review;
 mod scrub;
 mod seals;
+mod transitions;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::enums::ReplicaState;
+use super::enums::{CopyReason, EvictReason, ReplicaState};
 use super::schema::replicas;
 use crate::encryption::Seal;
 use crate::error::Result;
@@ -34,7 +36,7 @@ use crate::ids::{ObjectId, RunId};
 pub use beside::{Lacking, local_places, mark_spare, queue_beside};
 pub(in crate::db) use candidates::{Among, Candidates};
 pub use claim::{
-    Claim, Terms, claim, claim_by_size, claim_on_demand, holds_lease, note_sizes, reclaim_expired,
+    Claim, OnDemand, Terms, claim, claim_by_size, claim_on_demand, holds_lease, note_sizes, reclaim_expired,
     renew_leases,
 };
 pub use evict::{
@@ -53,6 +55,7 @@ pub use moves::{
 pub use multipart::{begin_multipart, forget_multipart, given_up_multipart, open_multiparts};
 pub use plan::{Planned, Until, next_due, plan_until, queued_in, unassign};
 pub(in crate::db) use plan::{Wanted, taken_up_again};
+pub(in crate::db) use predicates::{has_verified, is_kept, waiting_repair};
 pub use rebalance::{
     Begun, Moving, begin_moves, claim_unproved, forget_begun, let_stay, move_only_among, moving, retry_begun,
     retry_given_up,
@@ -61,12 +64,42 @@ pub use reconcile::{Facts, Known, any_known, facts, known_after, knows_upload, m
 pub use review::{Reviewed, any_under_a_rule, decide, review};
 pub use scrub::{ToRead, last_hopes, mark_found_again, mark_verified, oldest_verified, verified_before};
 pub use seals::{KeyUse, keys_in_use, seal_of};
+pub(in crate::db) use transitions::{
+    FIND, FORGET_OBJECT, FORGET_UNLISTED, IfThere, LEAVE_RUN, LOSE, NOTE_PRESENT, Queue, UPLOAD,
+};
 
 /// The run that a copy `r` goes back to: its own, unless that one stops, or the object is on its way out or the store is
 /// being emptied: those must not keep a run from ending.
 const RUN_TO_GO_BACK_TO: &str = "(SELECT u.id FROM runs u, objects o WHERE u.id = r.run_id AND u.status = 'running' \
      AND u.cancel_requested_at IS NULL AND u.error IS NULL AND o.id = r.object_id AND o.state = 'stored' \
      AND NOT EXISTS (SELECT 1 FROM store_drains d WHERE d.store = r.store))";
+
+/// A row that names an object.
+#[derive(QueryableByName)]
+pub(in crate::db) struct ObjectRow {
+    #[diesel(sql_type = SqlUuid)]
+    object_id: ObjectId,
+}
+
+impl ObjectRow {
+    fn ids(rows: Vec<Self>) -> Vec<ObjectId> {
+        rows.into_iter().map(|row| row.object_id).collect()
+    }
+}
+
+/// A row that counts.
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
+
+/// A row that says yes or no.
+#[derive(QueryableByName)]
+struct Yes {
+    #[diesel(sql_type = Bool)]
+    yes: bool,
+}
 
 /// Where an object should be, and how far that is true.
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -104,6 +137,10 @@ pub struct Replica {
     pub storage_class: Option<String>,
     /// The store to which it is about to move, so that the local stores are as full.
     pub moves_to: Option<String>,
+    /// Why it is copied there, or was last; none where it was uploaded or found.
+    pub copy_reason: Option<CopyReason>,
+    /// Why it is being deleted.
+    pub evict_reason: Option<EvictReason>,
 }
 
 impl Replica {

@@ -4,7 +4,8 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use crate::db::restores::READABLE;
+use super::predicates::readable;
+use crate::db::statement::Values;
 use crate::error::Result;
 use crate::ids::ObjectId;
 
@@ -58,20 +59,18 @@ pub async fn movable(
     after: ObjectId,
     limit: i64,
 ) -> Result<Vec<Movable>> {
+    let mut values = Values::default();
+    let (from, to, after) = (values.text(from), values.text(to), values.id(after));
     // First the batch, with its limit in the text so that the planner knows how small it is.
     let sql = format!(
         "WITH picked AS MATERIALIZED ( \
-             SELECT s.object_id, s.moves_to IS NULL AND s.verified_at IS NOT NULL AND {READABLE} AS stays FROM replicas s \
-             WHERE s.store = $1 AND s.state = 'present' AND s.object_id > $3 ORDER BY s.object_id LIMIT {limit} \
+             SELECT s.object_id, s.moves_to IS NULL AND s.verified_at IS NOT NULL AND {} AS stays FROM replicas s \
+             WHERE s.store = {from} AND s.state = 'present' AND s.object_id > {after} ORDER BY s.object_id LIMIT {limit} \
          ) SELECT p.object_id, coalesce(o.size, 0) AS size, \
                   p.stays AND o.state = 'stored' AND NOT EXISTS (SELECT 1 FROM replicas d \
-                      WHERE d.object_id = p.object_id AND d.store = $2 OFFSET 0) AS may_move \
-           FROM picked p JOIN objects o ON o.id = p.object_id ORDER BY p.object_id"
+                      WHERE d.object_id = p.object_id AND d.store = {to} OFFSET 0) AS may_move \
+           FROM picked p JOIN objects o ON o.id = p.object_id ORDER BY p.object_id",
+        readable("s")
     );
-    Ok(diesel::sql_query(sql)
-        .bind::<Text, _>(from)
-        .bind::<Text, _>(to)
-        .bind::<SqlUuid, _>(after)
-        .load(conn)
-        .await?)
+    Ok(values.query(&sql).load(conn).await?)
 }

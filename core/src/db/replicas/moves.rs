@@ -5,23 +5,28 @@
 use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::Until;
 use super::candidates::Among;
 use super::evict::Spare;
-use super::plan::Wanted;
-use crate::db::enums::ReplicaState;
+use super::plan::{Wanted, wanted_copies};
+use super::predicates::{has_readable, has_replica, is_draining, readable, untouched};
+use super::transitions::{
+    BEGIN_CLEANUP, BEGIN_RELOCATION_EVICTION, FORGET_QUEUED, FORGET_UPLOAD, IfThere, LEAVE_RUN, Lease, Queue,
+    RETRY,
+};
+use super::{Count, ObjectRow};
+use crate::db::enums::{CopyReason, ReplicaState};
 use crate::db::policy::Policy;
-use crate::db::restores::READABLE;
 use crate::db::runs::RunScope;
 use crate::db::schema::sql_types::ReplicaState as ReplicaStateSql;
 use crate::db::statement::Values;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 
-/// The priority of copies into the cloud that are made at once, outside of any run; above that of every rule.
+/// The priority of copies into the cloud that are made because a store is being emptied; above that of every rule.
 pub const MOVES: i16 = 1_000;
 /// That of copies into a local store for nobody who waits: after all others.
 pub const BEHIND: i16 = -1;
@@ -65,41 +70,31 @@ pub async fn leaving(
     after: ObjectId,
     limit: i64,
 ) -> Result<Vec<Leaving>> {
+    let mut values = Values::default();
+    let (store, to, after) = (values.text(store), values.texts(to), values.id(after));
+    let patience = values.seconds(patience);
+    let in_these = format!("s.store = ANY({to})");
+    let given_up = format!("{in_these} AND s.not_before > now() - make_interval(secs => {patience})");
     // First the batch, with its limit in the text so that the planner knows how small it is.
     let sql = format!(
         "WITH picked AS MATERIALIZED ( \
              SELECT r.object_id, r.state FROM replicas r \
-             WHERE r.store = $1 AND r.object_id > $2 AND r.state IN ('present', 'lost', 'queued', 'failed') \
+             WHERE r.store = {store} AND r.object_id > {after} AND r.state IN ('present', 'lost', 'queued', 'failed') \
                AND r.verified_at IS NOT NULL \
                AND EXISTS (SELECT 1 FROM objects o WHERE o.id = r.object_id AND o.state = 'stored' OFFSET 0) \
              ORDER BY r.object_id LIMIT {limit} \
          ) \
-         SELECT p.object_id, p.state, \
-                EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = p.object_id AND s.store = ANY($3) \
-                        AND s.state = 'present' AND {READABLE} OFFSET 0) AS is_safe, \
-                EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = p.object_id AND s.store = ANY($3) \
-                        AND s.state IN ('queued', 'copying', 'evicting') OFFSET 0) AS is_on_its_way, \
-                EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = p.object_id AND s.store = ANY($3) \
-                        AND s.state = 'failed' AND s.not_before > now() - make_interval(secs => $4) OFFSET 0) AS has_failed, \
-                EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = p.object_id AND s.state = 'present' \
-                        AND {READABLE} OFFSET 0) AS has_a_source, \
-                (SELECT min(s.last_error) FROM replicas s WHERE s.object_id = p.object_id AND s.store = ANY($3) \
+         SELECT p.object_id, p.state, {} AS is_safe, {} AS is_on_its_way, {} AS has_failed, {} AS has_a_source, \
+                (SELECT min(s.last_error) FROM replicas s WHERE s.object_id = p.object_id AND {in_these} \
                  AND s.state IN ('queued', 'copying', 'failed')) AS last_error \
-         FROM picked p ORDER BY p.object_id"
+         FROM picked p ORDER BY p.object_id",
+        has_readable("p.object_id", &in_these),
+        has_replica("p.object_id", "'queued', 'copying', 'evicting'", &in_these),
+        has_replica("p.object_id", "'failed'", &given_up),
+        has_readable("p.object_id", "true"),
     );
-    Ok(diesel::sql_query(sql)
-        .bind::<Text, _>(store)
-        .bind::<SqlUuid, _>(after)
-        .bind::<Array<Text>, _>(to)
-        .bind::<Double, _>(patience.as_secs_f64())
-        .load(conn)
-        .await?)
+    Ok(values.query(&sql).load(conn).await?)
 }
-
-/// That nobody has ever claimed a copy `r`, so that nothing of it can lie in its store: whoever gives one back, or takes one
-/// up again, sets another time.
-pub(super) const UNTOUCHED: &str = "r.state = 'queued' AND r.verified_at IS NULL AND r.upload_id IS NULL AND r.attempts = 0 \
-     AND r.abandoned = 0 AND r.last_error IS NULL AND r.not_before = r.queued_at";
 
 /// Takes the copies `gone` (run, state before, size) out of the totals of the runs that carry them.
 const OUT_OF_TOTALS: &str = "UPDATE runs SET files_total = files_total - g.files, bytes_total = bytes_total - g.bytes \
@@ -107,13 +102,9 @@ const OUT_OF_TOTALS: &str = "UPDATE runs SET files_total = files_total - g.files
            WHERE state = 'queued' AND run_id IS NOT NULL GROUP BY run_id) g \
      WHERE runs.id = g.run_id AND runs.status = 'running'";
 
-/// That the store `$1` is being emptied, and the store `$2` is not.
-const MAY_MOVE: &str = "EXISTS (SELECT 1 FROM store_drains d WHERE d.store = $1) \
-     AND NOT EXISTS (SELECT 1 FROM store_drains d WHERE d.store = $2)";
-
 /// Queues copies of these objects for the store `to`, under the rule `rule`, or else that of the replica in `from`. What was
 /// given up or lost there is tried again; what is there or on its way stays as it is. Does nothing when `from` is not being
-/// emptied any more. Answers how many are queued by this.
+/// emptied any more. Returns how many are queued by this.
 pub async fn queue_moves(
     conn: &mut AsyncPgConnection,
     from: &str,
@@ -122,24 +113,25 @@ pub async fn queue_moves(
     priority: i16,
     objects: &[ObjectId],
 ) -> Result<usize> {
-    let sql = format!(
-        "INSERT INTO replicas (object_id, store, state, rule, priority) \
-         SELECT r.object_id, $2, 'queued', coalesce($3, r.rule), $4 FROM replicas r \
-         JOIN objects o ON o.id = r.object_id AND o.state = 'stored' \
-         WHERE r.store = $1 AND r.object_id = ANY($5) AND {MAY_MOVE} \
-         ORDER BY r.object_id \
-         ON CONFLICT (object_id, store) DO UPDATE SET state = 'queued', run_id = NULL, not_before = now(), attempts = 0, \
-             abandoned = 0, queued_at = now(), priority = EXCLUDED.priority \
-         WHERE replicas.state IN ('failed', 'lost')"
+    let mut values = Values::default();
+    let (from, to, objects) = (values.text(from), values.text(to), values.ids(objects));
+    let rule = format!("coalesce({}, m.rule)", values.text_or_null(rule));
+    let moving = format!(
+        "FROM replicas m JOIN objects o ON o.id = m.object_id AND o.state = 'stored' \
+         WHERE m.store = {from} AND m.object_id = ANY({objects}) AND {} AND NOT {} ORDER BY m.object_id",
+        is_draining(&from),
+        is_draining(&to)
     );
-    Ok(diesel::sql_query(sql)
-        .bind::<Text, _>(from)
-        .bind::<Text, _>(to)
-        .bind::<Nullable<Text>, _>(rule)
-        .bind::<SmallInt, _>(priority)
-        .bind::<Array<SqlUuid>, _>(objects)
-        .execute(conn)
-        .await?)
+    let queue = Queue {
+        object: "m.object_id",
+        store: &to,
+        reason: CopyReason::Drain,
+        run: None,
+        rule: Some(&rule),
+        storage_class: None,
+        priority: &priority.to_string(),
+    };
+    Ok(values.query(&queue.insert(&moving, IfThere::Again("true"))).execute(conn).await?)
 }
 
 /// Those of these objects that have no place in any of the stores `to`: neither there, nor on their way, nor given up just now.
@@ -148,34 +140,32 @@ pub async fn without_place(
     objects: &[ObjectId],
     to: &[&str],
 ) -> Result<Vec<ObjectId>> {
-    let rows: Vec<Locked> = diesel::sql_query(
-        "SELECT o.object_id FROM unnest($1::uuid[]) AS o (object_id) \
-         WHERE NOT EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = o.object_id AND s.store = ANY($2) \
-                           AND s.state IN ('queued', 'copying', 'present', 'evicting'))",
-    )
-    .bind::<Array<SqlUuid>, _>(objects)
-    .bind::<Array<Text>, _>(to)
-    .load(conn)
-    .await?;
-    Ok(rows.into_iter().map(|row| row.object_id).collect())
+    let mut values = Values::default();
+    let (objects, to) = (values.ids(objects), values.texts(to));
+    let sql = format!(
+        "SELECT o.object_id FROM unnest({objects}) AS o (object_id) WHERE NOT {}",
+        has_replica(
+            "o.object_id",
+            "'queued', 'copying', 'present', 'evicting'",
+            &format!("s.store = ANY({to})")
+        )
+    );
+    Ok(ObjectRow::ids(values.query(&sql).load(conn).await?))
 }
 
-/// Copies of what leaves `from` that were given up in the stores `to` are tried again at once. Answers how many.
+/// Copies of what leaves `from` that were given up in the stores `to` are tried again at once. Returns how many.
 pub async fn retry_moves(conn: &mut AsyncPgConnection, from: &str, to: &[&str]) -> Result<usize> {
-    Ok(diesel::sql_query(
-        "UPDATE replicas t SET state = 'queued', run_id = NULL, not_before = now(), queued_at = now(), attempts = 0, \
-                abandoned = 0 \
-         FROM replicas r WHERE r.object_id = t.object_id AND r.store = $1 AND r.verified_at IS NOT NULL \
-           AND t.store = ANY($2) AND t.state = 'failed'",
-    )
-    .bind::<Text, _>(from)
-    .bind::<Array<Text>, _>(to)
-    .execute(conn)
-    .await?)
+    let mut values = Values::default();
+    let which = format!(
+        "m.object_id = r.object_id AND m.store = {} AND m.verified_at IS NOT NULL AND r.store = ANY({})",
+        values.text(from),
+        values.texts(to)
+    );
+    Ok(values.query(&RETRY.update("", "FROM replicas m", &which)).execute(conn).await?)
 }
 
 /// Queues copies of these objects wherever the policy wants them and they are not yet, to be made at once. What no rule
-/// wants anywhere, or nobody's file is any more, is left out. Answers how many.
+/// wants anywhere, or nobody's file is any more, is left out. Returns how many.
 pub async fn queue_by_policy(
     conn: &mut AsyncPgConnection,
     from: &str,
@@ -194,95 +184,106 @@ pub async fn queue_by_policy(
             among.fence()
         );
         let select = wanted.select(&mut values, &among, &missing);
-        let sql = format!(
-            "INSERT INTO replicas (object_id, store, state, rule, storage_class, priority) \
-             SELECT w.object_id, {store}, 'queued', w.rule, w.storage_class, {MOVES} FROM ({select}) w \
-             WHERE EXISTS (SELECT 1 FROM store_drains d WHERE d.store = {from}) \
-             ON CONFLICT (object_id, store) DO UPDATE SET state = 'queued', run_id = NULL, not_before = now(), \
-                 attempts = 0, abandoned = 0, queued_at = now(), priority = EXCLUDED.priority \
-             WHERE replicas.state IN ('failed', 'lost')"
-        );
-        queued += values.query(&sql).execute(conn).await?;
+        let queue = wanted_copies(&store, CopyReason::Drain, None);
+        let queue = Queue { priority: &MOVES.to_string(), ..queue };
+        let from = format!("FROM ({select}) w WHERE {}", is_draining(&from));
+        queued += values.query(&queue.insert(&from, IfThere::Again("true"))).execute(conn).await?;
     }
     Ok(queued)
 }
 
 /// Copies that wait outside of any run only because a store was being emptied, and were never begun, are not wanted any
-/// more. Answers how many.
+/// more. Returns how many.
 pub async fn forget_moves(conn: &mut AsyncPgConnection) -> Result<usize> {
-    Ok(diesel::sql_query(format!(
-        "DELETE FROM replicas r WHERE {UNTOUCHED} AND r.run_id IS NULL AND (r.rule = '{DRAIN_RULE}' OR r.priority >= {MOVES})"
-    ))
-    .execute(conn)
-    .await?)
+    let which = format!("{} AND r.run_id IS NULL AND r.copy_reason = 'drain'", untouched("r"));
+    Ok(Values::default().query(&FORGET_QUEUED.delete("", &which)).execute(conn).await?)
 }
 
-/// What is queued for a store that is being emptied, and was never begun, is not wanted there any more. Answers how many.
+/// What is queued for a store that is being emptied, and was never begun, is not wanted there any more. Returns how many.
 pub async fn forget_waiting(conn: &mut AsyncPgConnection, store: &str) -> Result<i64> {
-    let row: Count = diesel::sql_query(format!(
-        "WITH gone AS ( \
-             DELETE FROM replicas r USING objects o WHERE o.id = r.object_id AND r.store = $1 AND {UNTOUCHED} \
-             RETURNING r.run_id, r.state, o.size \
-         ), counted AS ({OUT_OF_TOTALS}) SELECT count(*) AS count FROM gone"
-    ))
-    .bind::<Text, _>(store)
-    .get_result(conn)
-    .await?;
+    let mut values = Values::default();
+    let which = format!("o.id = r.object_id AND r.store = {} AND {}", values.text(store), untouched("r"));
+    let gone = FORGET_QUEUED.delete("USING objects o", &which);
+    let sql = format!(
+        "WITH gone AS ({gone} RETURNING r.run_id, r.state, o.size), counted AS ({OUT_OF_TOTALS}) \
+         SELECT count(*) AS count FROM gone"
+    );
+    let row: Count = values.query(&sql).get_result(conn).await?;
     Ok(row.count)
 }
 
 /// What is queued for a store that is being emptied, and was begun before, waits outside of any run: no run can make it, and
 /// none may wait for it.
 pub async fn leave_runs(conn: &mut AsyncPgConnection, store: &str) -> Result<i64> {
-    let row: Count = diesel::sql_query(format!(
+    let mut values = Values::default();
+    let store = values.text(store);
+    let left = LEAVE_RUN.update(
+        "",
+        "FROM picked p JOIN objects o ON o.id = p.object_id",
+        &format!("r.object_id = p.object_id AND r.store = {store}"),
+    );
+    let sql = format!(
         "WITH picked AS ( \
              SELECT r.object_id, r.run_id, r.state FROM replicas r \
-             WHERE r.store = $1 AND r.state = 'queued' AND r.run_id IS NOT NULL ORDER BY r.object_id FOR UPDATE \
-         ), gone AS ( \
-             UPDATE replicas r SET run_id = NULL FROM picked p JOIN objects o ON o.id = p.object_id \
-             WHERE r.object_id = p.object_id AND r.store = $1 RETURNING p.run_id, p.state, o.size \
-         ), counted AS ({OUT_OF_TOTALS}) SELECT count(*) AS count FROM gone"
-    ))
-    .bind::<Text, _>(store)
-    .get_result(conn)
-    .await?;
+             WHERE r.store = {store} AND r.state = 'queued' AND r.run_id IS NOT NULL ORDER BY r.object_id FOR UPDATE \
+         ), gone AS ({left} RETURNING p.run_id, p.state, o.size), counted AS ({OUT_OF_TOTALS}) \
+         SELECT count(*) AS count FROM gone"
+    );
+    let row: Count = values.query(&sql).get_result(conn).await?;
     Ok(row.count)
 }
 
 /// Marks the next copies into a store that is being emptied that were begun and never proved: whatever lies there of them is
-/// to be deleted. Answers those that are ours.
+/// to be deleted. Returns those that are ours.
 pub async fn claim_leftovers(
     conn: &mut AsyncPgConnection,
     terms: Departure<'_>,
     limit: i64,
 ) -> Result<Vec<Spare>> {
-    Ok(diesel::sql_query(format!(
-        "WITH picked AS ( \
-             SELECT r.object_id, r.run_id, r.state FROM replicas r \
-             WHERE r.store = $1 AND r.state IN ('queued', 'failed') AND r.verified_at IS NULL AND r.upload_id IS NULL \
-               AND EXISTS (SELECT 1 FROM store_drains d WHERE d.store = $1) \
-             ORDER BY r.object_id LIMIT $5 FOR UPDATE SKIP LOCKED \
-         ), gone AS ( \
-             UPDATE replicas r SET state = 'evicting', run_id = NULL, lease_token = $2, lease_worker = $3, \
-                    lease_until = now() + make_interval(secs => $4) \
-             FROM picked p JOIN objects o ON o.id = p.object_id AND o.state = 'stored' \
-             WHERE r.object_id = p.object_id AND r.store = $1 \
-             RETURNING r.object_id, o.key, o.size, r.last_used_at AS at, p.run_id, p.state \
-         ), counted AS ({OUT_OF_TOTALS}) SELECT object_id, key, size, at FROM gone"
-    ))
-    .bind::<Text, _>(terms.store)
-    .bind::<SqlUuid, _>(terms.token)
-    .bind::<SqlUuid, _>(terms.worker)
-    .bind::<Double, _>(terms.lease.as_secs_f64())
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?)
+    let mut values = Values::default();
+    let store = values.text(terms.store);
+    let which = format!("{} ORDER BY r.object_id LIMIT {}", is_draining(&store), values.number(limit));
+    begin_cleanup(conn, values, terms, &store, &which).await
 }
 
-#[derive(QueryableByName)]
-struct Count {
-    #[diesel(sql_type = BigInt)]
-    count: i64,
+/// Marks copies of these objects that were begun in a store and never proved, outside of runs: whatever lies there of them is to
+/// be deleted. Part of a transaction. Returns those that are ours.
+pub(super) async fn claim_unproved_of(
+    conn: &mut AsyncPgConnection,
+    terms: Departure<'_>,
+    objects: &[ObjectId],
+) -> Result<Vec<Spare>> {
+    let mut values = Values::default();
+    let store = values.text(terms.store);
+    let which =
+        format!("r.object_id = ANY({}) AND r.run_id IS NULL ORDER BY r.object_id", values.ids(objects));
+    begin_cleanup(conn, values, terms, &store, &which).await
+}
+
+/// Marks the copies `r` in `store` that were begun and never proved, and that `which` picks, and takes them out of the totals of
+/// their runs.
+async fn begin_cleanup(
+    conn: &mut AsyncPgConnection,
+    mut values: Values,
+    terms: Departure<'_>,
+    store: &str,
+    which: &str,
+) -> Result<Vec<Spare>> {
+    let marked = BEGIN_CLEANUP.update(
+        &terms.lease().set(&mut values),
+        "FROM picked p JOIN objects o ON o.id = p.object_id AND o.state = 'stored'",
+        &format!("r.object_id = p.object_id AND r.store = {store}"),
+    );
+    let sql = format!(
+        "WITH picked AS MATERIALIZED ( \
+             SELECT r.object_id, r.run_id, r.state FROM replicas r \
+             WHERE r.store = {store} AND r.state IN ('queued', 'failed') AND r.verified_at IS NULL AND r.upload_id IS NULL \
+               AND {which} FOR UPDATE SKIP LOCKED \
+         ), gone AS ( \
+             {marked} RETURNING r.object_id, o.key, o.size, r.last_used_at AS at, p.run_id, p.state \
+         ), counted AS ({OUT_OF_TOTALS}) SELECT object_id, key, size, at FROM gone"
+    );
+    Ok(values.query(&sql).load(conn).await?)
 }
 
 /// A copy that was broken off in the middle of a multipart upload.
@@ -311,23 +312,22 @@ pub async fn broken_off(conn: &mut AsyncPgConnection, store: &str, limit: i64) -
     .await?)
 }
 
-/// A multipart upload into a store that is being emptied was aborted. Answers whether its copy was still broken off.
+/// A multipart upload into a store that is being emptied was aborted. Returns whether its copy was still broken off.
 pub async fn forget_broken_off(conn: &mut AsyncPgConnection, store: &str, copy: &BrokenOff) -> Result<bool> {
-    let changed = diesel::sql_query(
-        "WITH forgotten AS ( \
-             UPDATE replicas SET upload_id = NULL, part_size = NULL \
-             WHERE object_id = $1 AND store = $2 AND upload_id = $3 AND state IN ('queued', 'failed') \
-             RETURNING object_id, store \
-         ), parts AS ( \
+    let mut values = Values::default();
+    let which = format!(
+        "r.object_id = {} AND r.store = {} AND r.upload_id = {}",
+        values.id(copy.object_id),
+        values.text(store),
+        values.text(copy.upload_id.as_str())
+    );
+    let sql = format!(
+        "WITH forgotten AS ({} RETURNING r.object_id, r.store), parts AS ( \
              DELETE FROM transfer_parts p USING forgotten f WHERE p.object_id = f.object_id AND p.store = f.store \
          ) SELECT 1 FROM forgotten",
-    )
-    .bind::<SqlUuid, _>(copy.object_id)
-    .bind::<Text, _>(store)
-    .bind::<Text, _>(&copy.upload_id)
-    .execute(conn)
-    .await?;
-    Ok(changed == 1)
+        FORGET_UPLOAD.update("", "", &which)
+    );
+    Ok(values.query(&sql).execute(conn).await? == 1)
 }
 
 /// On whose behalf replicas are evicted from a store that they leave.
@@ -347,72 +347,68 @@ pub struct Departure<'a> {
     pub lease: Duration,
 }
 
+impl Departure<'_> {
+    fn lease(&self) -> Lease {
+        Lease { worker: self.worker, token: self.token, length: self.lease }
+    }
+}
+
 /// Marks replicas as `evicting` that leave their store, because it is being emptied or because they were to move to one of
 /// the stores `to`, and that one of these holds, readable and verified. Both rows are locked, so that of
 /// two evictions at once only one can win, and what others hold is left for later. Their files' home moves to another
-/// verified replica. Part of a transaction. Answers those that are ours.
+/// verified replica. Part of a transaction. Returns those that are ours.
 pub async fn claim_departures(
     conn: &mut AsyncPgConnection,
     terms: Departure<'_>,
     objects: &[ObjectId],
 ) -> Result<Vec<Spare>> {
-    let locked: Vec<Locked> = diesel::sql_query(
-        "SELECT r.object_id FROM replicas r WHERE r.store = $1 AND r.object_id = ANY($2) AND r.upload_id IS NULL \
+    let mut values = Values::default();
+    let (store, ids) = (values.text(terms.store), values.ids(objects));
+    let sql = format!(
+        "SELECT r.object_id FROM replicas r WHERE r.store = {store} AND r.object_id = ANY({ids}) AND r.upload_id IS NULL \
          AND r.state IN ('present', 'lost', 'queued', 'failed') AND r.verified_at IS NOT NULL \
-         ORDER BY r.object_id FOR UPDATE SKIP LOCKED",
-    )
-    .bind::<Text, _>(terms.store)
-    .bind::<Array<SqlUuid>, _>(objects)
-    .load(conn)
-    .await?;
-    let ids: Vec<ObjectId> = locked.into_iter().map(|row| row.object_id).collect();
-    let safe: Vec<Locked> = diesel::sql_query(format!(
-        "SELECT s.object_id FROM replicas s WHERE s.object_id = ANY($1) AND s.store = ANY($2) AND s.store <> $3 \
-         AND s.state = 'present' AND {READABLE} ORDER BY s.object_id, s.store FOR UPDATE OF s SKIP LOCKED"
-    ))
-    .bind::<Array<SqlUuid>, _>(&ids)
-    .bind::<Array<Text>, _>(terms.to)
-    .bind::<Text, _>(terms.store)
-    .load(conn)
-    .await?;
-    let ids: Vec<ObjectId> = safe.into_iter().map(|row| row.object_id).collect();
+         ORDER BY r.object_id FOR UPDATE SKIP LOCKED"
+    );
+    let locked = ObjectRow::ids(values.query(&sql).load(conn).await?);
+    let mut values = Values::default();
+    let (store, to, ids) = (values.text(terms.store), values.texts(terms.to), values.ids(&locked));
+    let sql = format!(
+        "SELECT s.object_id FROM replicas s WHERE s.object_id = ANY({ids}) AND s.store = ANY({to}) AND s.store <> {store} \
+         AND s.state = 'present' AND {} ORDER BY s.object_id, s.store FOR UPDATE OF s SKIP LOCKED",
+        readable("s")
+    );
+    let safe = ObjectRow::ids(values.query(&sql).load(conn).await?);
     // Looked at once more: under the locks neither row can change any more.
+    let mut values = Values::default();
+    let (store, to, ids) = (values.text(terms.store), values.texts(terms.to), values.ids(&safe));
+    let homes = values.texts(terms.homes);
+    let draining = is_draining(&store);
+    let leaving = BEGIN_RELOCATION_EVICTION.update(
+        &format!(
+            "evict_reason = CASE WHEN {draining} THEN 'drain' ELSE 'rebalance' END::evict_reason, \
+             moves_to = CASE WHEN {draining} THEN NULL ELSE r.moves_to END, {}",
+            terms.lease().set(&mut values)
+        ),
+        "FROM objects o",
+        &format!(
+            "o.id = r.object_id AND o.state = 'stored' AND r.object_id = ANY({ids}) AND r.store = {store} \
+             AND ({draining} OR (r.moves_to = ANY({to}) AND NOT {})) AND {}",
+            is_draining("r.moves_to"),
+            has_readable("r.object_id", &format!("s.store = ANY({to})"))
+        ),
+    );
     let sql = format!(
         "WITH leaving AS ( \
-             UPDATE replicas r SET state = 'evicting', run_id = NULL, lease_token = $4, lease_worker = $5, \
-                    lease_until = now() + make_interval(secs => $6), \
-                    moves_to = CASE WHEN EXISTS (SELECT 1 FROM store_drains d WHERE d.store = $3) THEN NULL ELSE r.moves_to END \
-             FROM objects o WHERE o.id = r.object_id AND o.state = 'stored' AND r.object_id = ANY($1) AND r.store = $3 \
-               AND r.state IN ('present', 'lost', 'queued', 'failed') \
-               AND (EXISTS (SELECT 1 FROM store_drains d WHERE d.store = $3) \
-                    OR (r.moves_to = ANY($2) AND NOT EXISTS (SELECT 1 FROM store_drains d WHERE d.store = r.moves_to))) \
-               AND EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = r.object_id AND s.store = ANY($2) \
-                           AND s.state = 'present' AND {READABLE}) \
-             RETURNING r.object_id, o.key, o.size, r.last_used_at AS at \
+             {leaving} RETURNING r.object_id, o.key, o.size, r.last_used_at AS at \
          ), homes AS ( \
              UPDATE files f SET storage_location = h.store, synced_at = h.synced_at \
              FROM leaving l JOIN LATERAL ( \
-                 SELECT s.store, CASE WHEN s.store = ANY($7) THEN s.verified_at END AS synced_at FROM replicas s \
-                 WHERE s.object_id = l.object_id AND s.store <> $3 AND s.state = 'present' \
-                 ORDER BY s.store <> ALL($7), s.store LIMIT 1 \
+                 SELECT s.store, CASE WHEN s.store = ANY({homes}) THEN s.verified_at END AS synced_at FROM replicas s \
+                 WHERE s.object_id = l.object_id AND s.store <> {store} AND s.state = 'present' \
+                 ORDER BY s.store <> ALL({homes}), s.store LIMIT 1 \
              ) h ON true JOIN file_versions v ON v.object_id = l.object_id \
-             WHERE f.id = v.file_id AND f.current_version = v.number AND f.storage_location = $3 \
+             WHERE f.id = v.file_id AND f.current_version = v.number AND f.storage_location = {store} \
          ) SELECT object_id, key, size, at FROM leaving"
     );
-    Ok(diesel::sql_query(sql)
-        .bind::<Array<SqlUuid>, _>(&ids)
-        .bind::<Array<Text>, _>(terms.to)
-        .bind::<Text, _>(terms.store)
-        .bind::<SqlUuid, _>(terms.token)
-        .bind::<SqlUuid, _>(terms.worker)
-        .bind::<Double, _>(terms.lease.as_secs_f64())
-        .bind::<Array<Text>, _>(terms.homes)
-        .load(conn)
-        .await?)
-}
-
-#[derive(QueryableByName)]
-struct Locked {
-    #[diesel(sql_type = SqlUuid)]
-    object_id: ObjectId,
+    Ok(values.query(&sql).load(conn).await?)
 }

@@ -1,17 +1,18 @@
 //! The multipart upload that a copy may be in the middle of.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bytea, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::transitions::{FORGET_UPLOAD, SET_UPLOAD, under_lease};
 use crate::db::enums::ReplicaState;
 use crate::db::schema::replicas;
+use crate::db::statement::{Value, Values};
 use crate::encryption::Seal;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId};
 
 /// Remembers the multipart upload of a copy and how it is encrypted, so that whoever claims it next resumes it with the
-/// same bytes; or that there is none any more. Answers whether the lease still holds.
+/// same bytes; or that there is none any more. Returns whether the lease still holds.
 pub async fn begin_multipart(
     conn: &mut AsyncPgConnection,
     object: ObjectId,
@@ -21,31 +22,26 @@ pub async fn begin_multipart(
     part_size: Option<i64>,
     seal: Option<&Seal>,
 ) -> Result<bool> {
-    let changed = diesel::sql_query(
-        // An upload that is forgotten leaves the seal of whatever object may be there.
-        "UPDATE replicas SET upload_id = $4, part_size = $5, \
-                key_id = CASE WHEN $4 IS NULL THEN key_id ELSE $6 END, \
-                envelope = CASE WHEN $4 IS NULL THEN envelope ELSE $7 END \
-         WHERE object_id = $1 AND store = $2 AND state = 'copying' AND lease_token = $3",
-    )
-    .bind::<SqlUuid, _>(object)
-    .bind::<Text, _>(store)
-    .bind::<SqlUuid, _>(token)
-    .bind::<Nullable<Text>, _>(upload_id)
-    .bind::<Nullable<BigInt>, _>(part_size)
-    .bind::<Nullable<Text>, _>(seal.map(|seal| seal.key_id.as_str()))
-    .bind::<Nullable<Bytea>, _>(seal.map(|seal| seal.envelope.as_slice()))
-    .execute(conn)
-    .await?;
-    Ok(changed == 1)
+    let mut values = Values::default();
+    let (upload, part_size) = (values.text_or_null(upload_id), values.bind(Value::Number(part_size)));
+    let key_id = values.text_or_null(seal.map(|seal| seal.key_id.as_str()));
+    let envelope = values.bytes_or_null(seal.map(|seal| seal.envelope.as_slice()));
+    // An upload that is forgotten leaves the seal of whatever object may be there.
+    let sets = format!(
+        "upload_id = {upload}, part_size = {part_size}, \
+         key_id = CASE WHEN {upload} IS NULL THEN r.key_id ELSE {key_id} END, \
+         envelope = CASE WHEN {upload} IS NULL THEN r.envelope ELSE {envelope} END"
+    );
+    let which = under_lease(&mut values, &[object], store, token);
+    Ok(values.query(&SET_UPLOAD.update(&sets, "", &which)).execute(conn).await? == 1)
 }
 
 /// Forgets the multipart upload of a copy that was given up.
 pub async fn forget_multipart(conn: &mut AsyncPgConnection, object: ObjectId, store: &str) -> Result<()> {
-    diesel::update(replicas::table.find((object, store)).filter(replicas::state.eq(ReplicaState::Failed)))
-        .set((replicas::upload_id.eq(None::<String>), replicas::part_size.eq(None::<i64>)))
-        .execute(conn)
-        .await?;
+    let mut values = Values::default();
+    let (object, store) = (values.id(object), values.text(store));
+    let which = format!("r.object_id = {object} AND r.store = {store} AND r.state = 'failed'");
+    values.query(&FORGET_UPLOAD.update("", "", &which)).execute(conn).await?;
     Ok(())
 }
 

@@ -6,8 +6,10 @@ use diesel::sql_types::{BigInt, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::candidates::{Among, Candidates};
-use super::moves::UNTOUCHED;
-use crate::db::enums::ReplicaState;
+use super::predicates::untouched;
+use super::transitions::{BEGIN_CLEANUP, FORGET_QUEUED, IfThere, LEAVE_RUN, Queue};
+use crate::db::enums::{CopyReason, ReplicaState};
+use crate::db::may_take_long;
 use crate::db::policy::{DEFAULT_RULE, Policy, Reach};
 use crate::db::runs::RunScope;
 use crate::db::schema::replicas;
@@ -151,8 +153,21 @@ pub(in crate::db) fn taken_up_again(scope: &RunScope) -> &'static str {
     }
 }
 
+/// The copies that the rows `w` of [`Wanted::select`] want in `store`.
+pub(super) fn wanted_copies<'s>(store: &'s str, reason: CopyReason, run: Option<&'s str>) -> Queue<'s> {
+    Queue {
+        object: "w.object_id",
+        store,
+        reason,
+        run,
+        rule: Some("w.rule"),
+        storage_class: Some("w.storage_class"),
+        priority: "w.priority",
+    }
+}
+
 /// Queues every acknowledged object in the scope for the stores where the policy wants it and it is not yet, and takes
-/// over what earlier runs left queued, under the rule that holds now. Answers what that adds to the run. Idempotent.
+/// over what earlier runs left queued, under the rule that holds now. Returns what that adds to the run. Idempotent.
 ///
 /// Part of a transaction: lifts the statement timeout for it, because a plan may cover millions of rows.
 pub async fn plan_until(
@@ -162,18 +177,18 @@ pub async fn plan_until(
     scope: &RunScope,
     until: Until,
 ) -> Result<Planned> {
-    diesel::sql_query("SET LOCAL statement_timeout = '15min'").execute(conn).await?;
+    may_take_long(conn).await?;
     take_out_of_other_runs(conn, run).await?;
     let mut planned = Planned::default();
     for store in policy.targets() {
         let wanted = Wanted { policy, store, scope, until };
         let mut absent = Candidates::absent(conn, &wanted).await?;
         while let Some(among) = absent.next(conn).await? {
-            planned.add(queue_new(conn, run, &wanted, &among).await?);
+            planned.add(queue(conn, run, &wanted, &among, Before::Nothing).await?);
         }
         let mut waiting = Candidates::waiting(conn, &wanted).await?;
         while let Some(among) = waiting.next(conn).await? {
-            planned.add(adopt(conn, run, &wanted, &among).await?);
+            planned.add(queue(conn, run, &wanted, &among, Before::Waiting).await?);
         }
     }
     for store in &policy.clouds {
@@ -192,14 +207,21 @@ pub async fn plan_until(
 /// Only the active run has a queue. What came back to another one in the moment in which that ended is without a run.
 async fn take_out_of_other_runs(conn: &mut AsyncPgConnection, run: RunId) -> Result<()> {
     for direction in ["<", ">"] {
-        // By the index of claims, whose end is reached at once where there are none.
-        let sql = format!(
-            "UPDATE replicas r SET run_id = NULL FROM ( \
-                 SELECT object_id, store FROM replicas WHERE state = 'queued' AND run_id {direction} $1 \
-                 ORDER BY run_id LIMIT 1000 \
-             ) s WHERE r.object_id = s.object_id AND r.store = s.store AND r.state = 'queued'"
-        );
-        while diesel::sql_query(&sql).bind::<SqlUuid, _>(run).execute(conn).await? > 0 {}
+        loop {
+            let mut values = Values::default();
+            // By the index of claims, whose end is reached at once where there are none.
+            let others = format!(
+                "FROM ( \
+                     SELECT object_id, store FROM replicas WHERE state = 'queued' AND run_id {direction} {} \
+                     ORDER BY run_id LIMIT 1000 \
+                 ) s",
+                values.id(run)
+            );
+            let sql = LEAVE_RUN.update("", &others, "r.object_id = s.object_id AND r.store = s.store");
+            if values.query(&sql).execute(conn).await? == 0 {
+                break;
+            }
+        }
     }
     Ok(())
 }
@@ -220,89 +242,76 @@ async fn drop_unwanted(conn: &mut AsyncPgConnection, wanted: &Wanted<'_>, among:
     let still_wanted = if policy.wanted_in(store).is_empty() {
         "false".to_owned()
     } else {
-        let there = format!(
-            "EXISTS (SELECT 1 FROM replicas d WHERE d.object_id = o.id AND {} {})",
-            waits("d"),
-            among.fence()
-        );
+        let there = a_row(&waits("d"), among);
         format!("r.object_id IN (SELECT w.object_id FROM ({}) w)", wanted.select(&mut values, among, &there))
     };
     let (these, fence) = (among_sql(among, &mut values), among.fence());
     let scope = scope_sql(wanted.scope, &mut values);
     let can_be_copied = wanted.can_be_copied(&mut values, among);
     let unwanted = format!(
-        "SELECT r.object_id, r.store, {UNTOUCHED} AS untouched FROM replicas r JOIN objects o ON o.id = r.object_id \
+        "SELECT r.object_id, r.store, {} AS untouched FROM replicas r JOIN objects o ON o.id = r.object_id \
          WHERE {these} AND {} AND {can_be_copied} AND NOT {still_wanted} \
            AND EXISTS (SELECT 1 FROM file_versions v JOIN files f ON f.id = v.file_id \
                        WHERE v.object_id = o.id AND {scope} {fence})",
+        untouched("r"),
         waits("r")
     );
+    let forgotten = FORGET_QUEUED
+        .delete("USING unwanted u", "u.untouched AND r.object_id = u.object_id AND r.store = u.store");
+    let marked = BEGIN_CLEANUP.update(
+        "lease_token = gen_random_uuid(), lease_worker = gen_random_uuid(), lease_until = now()",
+        "FROM unwanted u",
+        "NOT u.untouched AND r.object_id = u.object_id AND r.store = u.store",
+    );
     let sql = format!(
-        "WITH unwanted AS MATERIALIZED ({unwanted} FOR UPDATE OF r), forgotten AS ( \
-             DELETE FROM replicas r USING unwanted u \
-             WHERE u.untouched AND r.object_id = u.object_id AND r.store = u.store \
-         ) UPDATE replicas r SET state = 'evicting', run_id = NULL, lease_token = gen_random_uuid(), \
-                  lease_worker = gen_random_uuid(), lease_until = now() \
-           FROM unwanted u WHERE NOT u.untouched AND r.object_id = u.object_id AND r.store = u.store"
+        "WITH unwanted AS MATERIALIZED ({unwanted} FOR UPDATE OF r), forgotten AS ({forgotten}) {marked}"
     );
     Ok(values.query(&sql).execute(conn).await?)
 }
 
-async fn queue_new(
-    conn: &mut AsyncPgConnection,
-    run: RunId,
-    wanted: &Wanted<'_>,
-    among: &Among,
-) -> Result<Planned> {
-    let mut values = Values::default();
-    let (run, store) = (values.id(run), values.text(wanted.store));
-    let missing = format!(
-        "NOT EXISTS (SELECT 1 FROM replicas d WHERE d.object_id = o.id AND d.store = {store} {})",
-        among.fence()
-    );
-    let select = wanted.select(&mut values, among, &missing);
-    let sql = format!(
-        "WITH added AS ( \
-             INSERT INTO replicas (object_id, store, state, run_id, rule, storage_class, priority) \
-             SELECT w.object_id, {store}, 'queued', {run}, w.rule, w.storage_class, w.priority FROM ({select}) w \
-             ON CONFLICT DO NOTHING RETURNING object_id \
-         ) SELECT count(*) AS files, coalesce(sum(o.size), 0)::bigint AS bytes \
-           FROM added a JOIN objects o ON o.id = a.object_id"
-    );
-    Ok(values.query(&sql).get_result(conn).await?)
+/// That an object `o` has a replica `d` of which `which` holds.
+fn a_row(which: &str, among: &Among) -> String {
+    format!("EXISTS (SELECT 1 FROM replicas d WHERE d.object_id = o.id AND {which} {})", among.fence())
 }
 
-async fn adopt(
+/// What is there of the copies that are queued for a run.
+#[derive(Debug, Clone, Copy)]
+enum Before {
+    /// No row.
+    Nothing,
+    /// A row that waits, was given up, or is lost.
+    Waiting,
+}
+
+/// Queues what is wanted for a run, of what has no row yet or of what waits.
+async fn queue(
     conn: &mut AsyncPgConnection,
     run: RunId,
     wanted: &Wanted<'_>,
     among: &Among,
+    before: Before,
 ) -> Result<Planned> {
     let mut values = Values::default();
     let (run, store) = (values.id(run), values.text(wanted.store));
     let again = taken_up_again(wanted.scope);
     let waits = |row: &str| {
-        format!(
-            "{row}.store = {store} AND {row}.state {again} AND ({row}.state <> 'queued' OR {row}.run_id IS DISTINCT FROM {run})"
-        )
+        format!("{row}.state {again} AND ({row}.state <> 'queued' OR {row}.run_id IS DISTINCT FROM {run})")
     };
-    let there = format!(
-        "EXISTS (SELECT 1 FROM replicas d WHERE d.object_id = o.id AND {} {})",
-        waits("d"),
-        among.fence()
-    );
+    let waits_there = waits("r");
+    let (there, if_there) = match before {
+        Before::Nothing => (format!("NOT {}", a_row(&format!("d.store = {store}"), among)), IfThere::Leave),
+        Before::Waiting => {
+            let waits = format!("d.store = {store} AND {}", waits("d"));
+            (a_row(&waits, among), IfThere::TakeUp(&waits_there))
+        }
+    };
     let select = wanted.select(&mut values, among, &there);
-    // An upload that has begun goes on as it was begun.
+    let queued =
+        wanted_copies(&store, CopyReason::Policy, Some(&run)).insert(&format!("FROM ({select}) w"), if_there);
     let sql = format!(
-        "WITH added AS (UPDATE replicas r SET state = 'queued', run_id = {run}, not_before = now(), \
-                attempts = CASE WHEN r.state = 'queued' THEN r.attempts ELSE 0 END, \
-                abandoned = CASE WHEN r.state = 'queued' THEN r.abandoned ELSE 0 END, \
-                rule = CASE WHEN r.upload_id IS NULL THEN w.rule ELSE r.rule END, \
-                storage_class = CASE WHEN r.upload_id IS NULL THEN w.storage_class ELSE r.storage_class END, \
-                priority = CASE WHEN r.upload_id IS NULL THEN w.priority ELSE r.priority END \
-         FROM ({select}) w WHERE r.object_id = w.object_id AND {} RETURNING w.size \
-         ) SELECT count(*) AS files, coalesce(sum(size), 0)::bigint AS bytes FROM added",
-        waits("r")
+        "WITH added AS ({queued} RETURNING r.object_id) \
+         SELECT count(*) AS files, coalesce(sum(o.size), 0)::bigint AS bytes \
+         FROM added a JOIN objects o ON o.id = a.object_id"
     );
     Ok(values.query(&sql).get_result(conn).await?)
 }
@@ -320,12 +329,9 @@ pub async fn queued_in(conn: &mut AsyncPgConnection, run: RunId) -> Result<Plann
 
 /// Takes what is only queued out of a run that stops. It stays queued, for the next run.
 pub async fn unassign(conn: &mut AsyncPgConnection, run: RunId) -> Result<usize> {
-    Ok(diesel::update(
-        replicas::table.filter(replicas::run_id.eq(run)).filter(replicas::state.eq(ReplicaState::Queued)),
-    )
-    .set(replicas::run_id.eq(None::<RunId>))
-    .execute(conn)
-    .await?)
+    let mut values = Values::default();
+    let which = format!("r.run_id = {}", values.id(run));
+    Ok(values.query(&LEAVE_RUN.update("", "", &which)).execute(conn).await?)
 }
 
 /// When the next queued copy of a run is due, for a run that waits.

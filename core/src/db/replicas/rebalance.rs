@@ -5,19 +5,19 @@
 use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::ObjectRow;
 use super::evict::Spare;
-use super::moves::{BEHIND, Departure, UNTOUCHED};
-use crate::db::enums::ReplicaState;
-use crate::db::restores::READABLE;
+use super::moves::{BEHIND, Departure, claim_unproved_of};
+use super::predicates::{is_draining, readable, untouched};
+use super::transitions::{FORGET_QUEUED, IfThere, MARK_MOVE, Queue, RETRY, UNMARK_MOVE};
+use crate::db::enums::{CopyReason, ReplicaState};
 use crate::db::schema::sql_types::ReplicaState as ReplicaStateSql;
+use crate::db::statement::Values;
 use crate::error::Result;
 use crate::ids::ObjectId;
-
-/// What stands as the rule of a copy that was made only to even out the stores.
-const RULE: &str = "rebalance";
 
 /// What was begun.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, QueryableByName)]
@@ -39,26 +39,35 @@ pub async fn begin_moves(
     to: &str,
     objects: &[ObjectId],
 ) -> Result<Begun> {
-    Ok(diesel::sql_query(format!(
+    let mut values = Values::default();
+    let (from, to, objects) = (values.text(from), values.text(to), values.ids(objects));
+    let queued = Queue {
+        object: "t.object_id",
+        store: &to,
+        reason: CopyReason::Rebalance,
+        run: None,
+        rule: None,
+        storage_class: None,
+        priority: &BEHIND.to_string(),
+    };
+    let queued = queued.insert("FROM these t", IfThere::Leave);
+    let marked = MARK_MOVE.update(
+        &format!("moves_to = {to}"),
+        "FROM queued q",
+        &format!("r.object_id = q.object_id AND r.store = {from}"),
+    );
+    let sql = format!(
         "WITH these AS MATERIALIZED ( \
              SELECT s.object_id, o.size FROM replicas s JOIN objects o ON o.id = s.object_id AND o.state = 'stored' \
-             WHERE s.store = $1 AND s.object_id = ANY($3) AND s.state = 'present' AND s.verified_at IS NOT NULL \
-               AND s.moves_to IS NULL AND {READABLE} AND NOT EXISTS (SELECT 1 FROM store_drains d WHERE d.store IN ($1, $2)) \
-             ORDER BY s.object_id FOR UPDATE OF s SKIP LOCKED \
-         ), queued AS ( \
-             INSERT INTO replicas (object_id, store, state, rule, priority) \
-             SELECT object_id, $2, 'queued', '{RULE}', $4 FROM these ON CONFLICT DO NOTHING RETURNING object_id \
-         ), marked AS ( \
-             UPDATE replicas r SET moves_to = $2 FROM queued q WHERE r.object_id = q.object_id AND r.store = $1 \
-             RETURNING r.object_id \
-         ) SELECT count(*) AS files, coalesce(sum(t.size), 0)::bigint AS bytes FROM marked m JOIN these t USING (object_id)"
-    ))
-    .bind::<Text, _>(from)
-    .bind::<Text, _>(to)
-    .bind::<Array<SqlUuid>, _>(objects)
-    .bind::<SmallInt, _>(BEHIND)
-    .get_result(conn)
-    .await?)
+             WHERE s.store = {from} AND s.object_id = ANY({objects}) AND s.state = 'present' AND s.verified_at IS NOT NULL \
+               AND s.moves_to IS NULL AND {} AND NOT {} AND NOT {} ORDER BY s.object_id FOR UPDATE OF s SKIP LOCKED \
+         ), queued AS ({queued} RETURNING r.object_id), marked AS ({marked} RETURNING r.object_id) \
+         SELECT count(*) AS files, coalesce(sum(t.size), 0)::bigint AS bytes FROM marked m JOIN these t USING (object_id)",
+        readable("s"),
+        is_draining(&from),
+        is_draining(&to)
+    );
+    Ok(values.query(&sql).get_result(conn).await?)
 }
 
 /// A replica on its way.
@@ -135,20 +144,14 @@ async fn marked(conn: &mut AsyncPgConnection) -> Result<Vec<Marked>> {
     .await?)
 }
 
-/// Copies of these objects into `to` that were given up are tried again. Answers how many.
+/// Copies of these objects into `to` that were given up are tried again. Returns how many.
 pub async fn retry_given_up(conn: &mut AsyncPgConnection, to: &str, objects: &[ObjectId]) -> Result<usize> {
-    Ok(diesel::sql_query(
-        "UPDATE replicas d SET state = 'queued', run_id = NULL, not_before = now(), queued_at = now(), attempts = 0, \
-                abandoned = 0 \
-         WHERE d.store = $1 AND d.object_id = ANY($2) AND d.state = 'failed'",
-    )
-    .bind::<Text, _>(to)
-    .bind::<Array<SqlUuid>, _>(objects)
-    .execute(conn)
-    .await?)
+    let mut values = Values::default();
+    let which = format!("r.store = {} AND r.object_id = ANY({})", values.text(to), values.ids(objects));
+    Ok(values.query(&RETRY.update("", "", &which)).execute(conn).await?)
 }
 
-/// Copies of all that is on its way that were given up are tried again. Answers how many.
+/// Copies of all that is on its way that were given up are tried again. Returns how many.
 pub async fn retry_begun(conn: &mut AsyncPgConnection) -> Result<usize> {
     let mut tried = 0;
     for Marked { moves_to, objects, .. } in marked(conn).await? {
@@ -157,94 +160,64 @@ pub async fn retry_begun(conn: &mut AsyncPgConnection) -> Result<usize> {
     Ok(tried)
 }
 
-/// Takes the mark from the replicas `m` that `which` picks (behind `FROM replicas m`), and what was begun of their routes
-/// back. Ends a list of common table expressions.
-fn unmark(which: &str) -> String {
-    format!(
-        "marked AS ( \
-             SELECT m.object_id, m.store, m.moves_to FROM replicas m {which} AND m.moves_to IS NOT NULL FOR UPDATE OF m \
-         ), unmarked AS ( \
-             UPDATE replicas r SET moves_to = NULL FROM marked b WHERE r.object_id = b.object_id AND r.store = b.store \
-             RETURNING b.object_id, b.store, b.moves_to \
-         ), counted AS ( \
+/// Takes the mark from the replicas `m` that `which` picks, and what was begun of their routes back. Returns how many.
+async fn unmark(conn: &mut AsyncPgConnection, values: Values, which: &str) -> Result<usize> {
+    let unmarked = UNMARK_MOVE.update("", "FROM marked b", "r.object_id = b.object_id AND r.store = b.store");
+    let sql = format!(
+        "WITH marked AS ( \
+             SELECT m.object_id, m.store, m.moves_to FROM replicas m \
+             WHERE m.state <> 'evicting' AND {which} AND m.moves_to IS NOT NULL FOR UPDATE OF m \
+         ), unmarked AS ({unmarked} RETURNING b.object_id, b.store, b.moves_to), counted AS ( \
              UPDATE rebalance_routes t SET files_begun = t.files_begun - u.files, bytes_begun = t.bytes_begun - u.bytes \
              FROM (SELECT x.store, x.moves_to, count(*) AS files, coalesce(sum(o.size), 0)::bigint AS bytes \
                    FROM unmarked x JOIN objects o ON o.id = x.object_id GROUP BY x.store, x.moves_to) u \
              WHERE t.from_store = u.store AND t.to_store = u.moves_to \
-         )"
-    )
+         ) SELECT 1 FROM unmarked"
+    );
+    Ok(values.query(&sql).execute(conn).await?)
 }
 
 /// These replicas stay in `store`. Whatever is of them elsewhere is left as it is.
 pub async fn let_stay(conn: &mut AsyncPgConnection, store: &str, objects: &[ObjectId]) -> Result<usize> {
-    let which = "WHERE m.store = $1 AND m.object_id = ANY($2) AND m.state <> 'evicting'";
-    Ok(diesel::sql_query(format!("WITH {} SELECT 1 FROM unmarked", unmark(which)))
-        .bind::<Text, _>(store)
-        .bind::<Array<SqlUuid>, _>(objects)
-        .execute(conn)
-        .await?)
+    let mut values = Values::default();
+    let which = format!("m.store = {} AND m.object_id = ANY({})", values.text(store), values.ids(objects));
+    unmark(conn, values, &which).await
 }
 
 /// Nothing moves from the stores that are not among `stores`, nor to them: they are being emptied, or not there any more.
 pub async fn move_only_among(conn: &mut AsyncPgConnection, stores: &[&str]) -> Result<usize> {
-    let which = "WHERE m.state <> 'evicting' AND NOT (m.store = ANY($1) AND m.moves_to = ANY($1))";
-    Ok(diesel::sql_query(format!("WITH {} SELECT 1 FROM unmarked", unmark(which)))
-        .bind::<Array<Text>, _>(stores)
-        .execute(conn)
-        .await?)
+    let mut values = Values::default();
+    let stores = values.texts(stores);
+    unmark(conn, values, &format!("NOT (m.store = ANY({stores}) AND m.moves_to = ANY({stores}))")).await
 }
 
-/// What was queued to move and never begun is not wanted any more: its replicas stay. Part of a transaction. Answers how many.
+/// What was queued to move and never begun is not wanted any more: its replicas stay. Part of a transaction. Returns how many.
 pub async fn forget_begun(conn: &mut AsyncPgConnection) -> Result<usize> {
     let mut forgotten = 0;
     for Marked { store, moves_to, objects } in marked(conn).await? {
-        let gone: Vec<Gone> = diesel::sql_query(format!(
-            "DELETE FROM replicas r WHERE r.store = $1 AND r.object_id = ANY($2) AND r.rule = '{RULE}' AND {UNTOUCHED} \
-             RETURNING r.object_id"
-        ))
-        .bind::<Text, _>(moves_to)
-        .bind::<Array<SqlUuid>, _>(objects)
-        .load(conn)
-        .await?;
-        let gone: Vec<ObjectId> = gone.into_iter().map(|row| row.object_id).collect();
+        let mut values = Values::default();
+        let which = format!(
+            "r.store = {} AND r.object_id = ANY({}) AND r.copy_reason = 'rebalance' AND {}",
+            values.text(moves_to),
+            values.ids(&objects),
+            untouched("r")
+        );
+        let sql = format!("{} RETURNING r.object_id", FORGET_QUEUED.delete("", &which));
+        let gone = ObjectRow::ids(values.query(&sql).load(conn).await?);
         forgotten += let_stay(conn, &store, &gone).await?;
     }
     Ok(forgotten)
 }
 
-#[derive(QueryableByName)]
-struct Gone {
-    #[diesel(sql_type = SqlUuid)]
-    object_id: ObjectId,
-}
-
 /// Marks copies of these objects that were begun in a store and never proved: whatever lies there of them is to be deleted,
-/// and the replicas in `from` stay. Part of a transaction. Answers those that are ours.
+/// and the replicas in `from` stay. Part of a transaction. Returns those that are ours.
 pub async fn claim_unproved(
     conn: &mut AsyncPgConnection,
     from: &str,
     terms: Departure<'_>,
     objects: &[ObjectId],
 ) -> Result<Vec<Spare>> {
-    let ours: Vec<Spare> = diesel::sql_query(
-        "WITH picked AS MATERIALIZED ( \
-             SELECT r.object_id FROM replicas r \
-             WHERE r.store = $1 AND r.object_id = ANY($5) AND r.state IN ('queued', 'failed') \
-               AND r.verified_at IS NULL AND r.upload_id IS NULL AND r.run_id IS NULL \
-             ORDER BY r.object_id FOR UPDATE SKIP LOCKED \
-         ) UPDATE replicas r SET state = 'evicting', lease_token = $2, lease_worker = $3, \
-                  lease_until = now() + make_interval(secs => $4) \
-           FROM picked p JOIN objects o ON o.id = p.object_id AND o.state = 'stored' \
-           WHERE r.object_id = p.object_id AND r.store = $1 \
-           RETURNING r.object_id, o.key, o.size, r.last_used_at AS at",
-    )
-    .bind::<Text, _>(terms.store)
-    .bind::<SqlUuid, _>(terms.token)
-    .bind::<SqlUuid, _>(terms.worker)
-    .bind::<Double, _>(terms.lease.as_secs_f64())
-    .bind::<Array<SqlUuid>, _>(objects)
-    .load(conn)
-    .await?;
+    let ours = claim_unproved_of(conn, terms, objects).await?;
     let ids: Vec<ObjectId> = ours.iter().map(|copy| copy.object_id).collect();
     let_stay(conn, from, &ids).await?;
     Ok(ours)

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::Yes;
+use super::transitions::{BEGIN_SURPLUS_EVICTION, NOTE_PRESENT};
 use crate::db::enums::{ObjectState, ReplicaState};
 use crate::db::prepared::Prepared;
 use crate::db::schema::sql_types;
+use crate::db::statement::Values;
 use crate::db::unsigned;
 use crate::encryption::sealed_size;
 use crate::error::Result;
@@ -94,7 +97,7 @@ pub async fn facts(conn: &mut AsyncPgConnection, key: &str, store: &str) -> Resu
 }
 
 /// Marks an object that lies in a store without a row as `evicting`, so that nobody copies it there while it is deleted.
-/// Answers false, and does nothing, when it has a row by now or no other verified copy: that one is seen under its lock.
+/// Returns false, and does nothing, when it has a row by now or no other verified copy: that one is seen under its lock.
 pub async fn mark_surplus(
     conn: &mut AsyncPgConnection,
     object: ObjectId,
@@ -103,24 +106,24 @@ pub async fn mark_surplus(
     token: LeaseToken,
     lease: Duration,
 ) -> Result<bool> {
-    let changed = diesel::sql_query(
+    let mut values = Values::default();
+    let (object, store) = (values.id(object), values.text(store));
+    let (token, worker) = (values.id(token), values.id(worker));
+    let select = format!(
+        "SELECT {object}, {store}, 'surplus'::evict_reason, 'reconcile', {token}, {worker}, \
+                now() + make_interval(secs => {}) FROM other",
+        values.seconds(lease)
+    );
+    let columns = "object_id, store, evict_reason, rule, lease_token, lease_worker, lease_until";
+    let sql = format!(
         "WITH other AS ( \
              SELECT 1 FROM replicas c JOIN objects o ON o.id = c.object_id \
-             WHERE c.object_id = $1 AND c.store <> $2 AND c.state = 'present' AND o.state = 'stored' \
+             WHERE c.object_id = {object} AND c.store <> {store} AND c.state = 'present' AND o.state = 'stored' \
              LIMIT 1 FOR UPDATE OF c \
-         ) \
-         INSERT INTO replicas (object_id, store, state, rule, lease_token, lease_worker, lease_until) \
-         SELECT $1, $2, 'evicting', 'reconcile', $3, $4, now() + make_interval(secs => $5) FROM other \
-         ON CONFLICT DO NOTHING",
-    )
-    .bind::<SqlUuid, _>(object)
-    .bind::<Text, _>(store)
-    .bind::<SqlUuid, _>(token)
-    .bind::<SqlUuid, _>(worker)
-    .bind::<Double, _>(lease.as_secs_f64())
-    .execute(conn)
-    .await?;
-    Ok(changed == 1)
+         ) {}",
+        BEGIN_SURPLUS_EVICTION.insert(columns, &select, "ON CONFLICT DO NOTHING")
+    );
+    Ok(values.query(&sql).execute(conn).await? == 1)
 }
 
 /// Whether a multipart upload of `key` in `store` belongs to a copy or to an upload that is going on.
@@ -130,11 +133,6 @@ pub async fn knows_upload(
     store: &str,
     upload: &str,
 ) -> Result<bool> {
-    #[derive(QueryableByName)]
-    struct Yes {
-        #[diesel(sql_type = Bool)]
-        yes: bool,
-    }
     let row: Yes = diesel::sql_query(
         "SELECT EXISTS (SELECT 1 FROM objects o LEFT JOIN replicas r ON r.object_id = o.id AND r.store = $2 \
          WHERE o.key = $1 AND (r.upload_id = $3 OR (o.upload_store = $2 AND o.upload_id = $3))) AS yes",
@@ -148,18 +146,17 @@ pub async fn knows_upload(
 }
 
 /// A local copy is not spare, and its object is planned for again, where no store of the cloud has a row of it: that
-/// store was emptied, or somebody has taken the row away by hand. Reads every local copy that has crossed: for passes that take long anyway. Answers how
+/// store was emptied, or somebody has taken the row away by hand. Reads every local copy that has crossed: for passes that take long anyway. Returns how
 /// many there were.
 pub async fn mend_spare(conn: &mut AsyncPgConnection, locals: &[&str], clouds: &[&str]) -> Result<usize> {
-    Ok(diesel::sql_query(
-        "UPDATE replicas l SET spare_since = NULL \
-         WHERE l.store = ANY($1) AND l.state = 'present' AND l.spare_since IS NOT NULL \
-           AND NOT EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = l.object_id AND c.store = ANY($2))",
-    )
-    .bind::<Array<Text>, _>(locals)
-    .bind::<Array<Text>, _>(clouds)
-    .execute(conn)
-    .await?)
+    let mut values = Values::default();
+    let which = format!(
+        "r.store = ANY({}) AND r.spare_since IS NOT NULL \
+         AND NOT EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY({}))",
+        values.texts(locals),
+        values.texts(clouds)
+    );
+    Ok(values.query(&NOTE_PRESENT.update("spare_since = NULL", "", &which)).execute(conn).await?)
 }
 
 /// Whether any object is known at all. An empty catalogue says nothing about what lies in the stores.

@@ -1,11 +1,13 @@
 //! The rule by which a local copy is freed: decided anew, a bounded number of copies at a time.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::Yes;
+use super::transitions::NOTE_PRESENT;
 use crate::db::policy::{Policy, Reach};
-use crate::db::statement::{Value, Values};
+use crate::db::statement::Values;
 use crate::error::Result;
 use crate::ids::ObjectId;
 
@@ -30,12 +32,17 @@ pub async fn review(
 ) -> Result<Reviewed> {
     let mut values = Values::default();
     let (locals, after) = (values.texts(&policy.locals), values.id(after));
-    let limit = values.bind(Value::Number(limit));
+    let limit = values.number(limit);
     // A copy that was brought back is used, whoever has downloaded the file.
     let number =
         policy.number(&mut values, "greatest(coalesce(f.last_accessed_at, o.stored_at), l.last_used_at)");
     let rules = policy.as_table_of_keeping(&mut values);
     let joins = policy.joins(Reach::Some);
+    let changed = NOTE_PRESENT.update(
+        "free_rule = other.rule, keep_local = other.keep",
+        "FROM other",
+        "r.object_id = other.object_id AND r.store = other.store",
+    );
     let sql = format!(
         "WITH picked AS ( \
              SELECT object_id, max(last_used_at) AS last_used_at FROM replicas \
@@ -49,10 +56,8 @@ pub async fn review(
              SELECT l.object_id, l.store, t.rule, t.keep FROM decided d JOIN {rules} AS t (number, rule, keep) ON t.number = d.number \
              JOIN replicas l ON l.object_id = d.object_id AND l.store = ANY({locals}) AND l.state = 'present' \
              WHERE (l.free_rule, l.keep_local) IS DISTINCT FROM (t.rule, t.keep) FOR UPDATE OF l SKIP LOCKED \
-         ), changed AS ( \
-             UPDATE replicas l SET free_rule = other.rule, keep_local = other.keep FROM other \
-             WHERE l.object_id = other.object_id AND l.store = other.store AND l.state = 'present' RETURNING 1 \
-         ) SELECT (SELECT object_id FROM picked ORDER BY object_id DESC LIMIT 1) AS last, \
+         ), changed AS ({changed} RETURNING 1) \
+         SELECT (SELECT object_id FROM picked ORDER BY object_id DESC LIMIT 1) AS last, \
                   (SELECT count(*) FROM changed) AS changed"
     );
     Ok(values.query(&sql).get_result(conn).await?)
@@ -61,11 +66,6 @@ pub async fn review(
 /// Whether any local copy is freed by another rule than the default. What was freed by rules that are gone is reviewed
 /// once more.
 pub async fn any_under_a_rule(conn: &mut AsyncPgConnection, locals: &[&str]) -> Result<bool> {
-    #[derive(QueryableByName)]
-    struct Yes {
-        #[diesel(sql_type = Bool)]
-        yes: bool,
-    }
     let row: Yes = diesel::sql_query(
         "SELECT EXISTS (SELECT 1 FROM replicas WHERE store = ANY($1) AND state = 'present' AND spare_since IS NOT NULL \
              AND (free_rule < 'default' OR free_rule > 'default')) AS yes",

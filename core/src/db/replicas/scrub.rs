@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bytea, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bytea, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::predicates::has_verified;
+use super::transitions::{FIND_AGAIN, PROVE};
 use crate::db::prepared::Prepared;
+use crate::db::statement::Values;
 use crate::encryption::Seal;
 use crate::error::Result;
 use crate::ids::ObjectId;
@@ -103,53 +106,52 @@ pub async fn last_hopes(conn: &mut AsyncPgConnection, store: &str, after: Object
     .await?)
 }
 
-/// A copy was read and is right, encrypted as `seal` says. Answers whether it was still the one that was read.
+/// A copy was read and is right, encrypted as `seal` says. Returns whether it was still the one that was read.
 pub async fn mark_verified(conn: &mut AsyncPgConnection, read: &ToRead, seal: Option<&Seal>) -> Result<bool> {
-    let changed = diesel::sql_query(
-        "UPDATE replicas SET verified_at = now(), key_id = $4, envelope = $5 \
-         WHERE object_id = $1 AND store = $2 AND state = 'present' AND verified_at = $3",
+    let mut values = Values::default();
+    let (sets, which) = (seal_sets(&mut values, seal), same_as_read(&mut values, read));
+    Ok(values.query(&PROVE.update(&sets, "", &which)).execute(conn).await? == 1)
+}
+
+fn seal_sets(values: &mut Values, seal: Option<&Seal>) -> String {
+    let key_id = values.text_or_null(seal.map(|seal| seal.key_id.as_str()));
+    let envelope = values.bytes_or_null(seal.map(|seal| seal.envelope.as_slice()));
+    format!("key_id = {key_id}, envelope = {envelope}")
+}
+
+/// That nobody has proved the replica since.
+fn same_as_read(values: &mut Values, read: &ToRead) -> String {
+    let (object, store) = (values.id(read.object_id), values.text(read.store.as_str()));
+    format!(
+        "r.object_id = {object} AND r.store = {store} AND r.verified_at = {}",
+        values.time(read.verified_at)
     )
-    .bind::<SqlUuid, _>(read.object_id)
-    .bind::<Text, _>(&read.store)
-    .bind::<Timestamptz, _>(read.verified_at)
-    .bind::<Nullable<Text>, _>(seal.map(|seal| seal.key_id.as_str()))
-    .bind::<Nullable<Bytea>, _>(seal.map(|seal| seal.envelope.as_slice()))
-    .execute(conn)
-    .await?;
-    Ok(changed == 1)
 }
 
 /// A copy that was given up was read and is right. Its files' home is where their verified copy is: in one of `homes`,
-/// the cloud's stores, if there is one. Answers whether the copy was still given up.
+/// the cloud's stores, if there is one. Returns whether the copy was still given up.
 pub async fn mark_found_again(
     conn: &mut AsyncPgConnection,
     read: &ToRead,
     seal: Option<&Seal>,
     homes: &[&str],
 ) -> Result<bool> {
-    let changed = diesel::sql_query(
-        "WITH found AS ( \
-             UPDATE replicas r SET state = 'present', verified_at = now(), last_error = NULL, run_id = NULL, \
-                    attempts = 0, abandoned = 0, key_id = $5, envelope = $6 \
-             FROM objects o WHERE o.id = r.object_id AND o.state = 'stored' AND r.object_id = $1 AND r.store = $2 \
-               AND r.state IN ('lost', 'failed', 'queued') AND r.verified_at = $3 \
-             RETURNING r.object_id, r.store \
-         ), homes AS ( \
+    let mut values = Values::default();
+    let (sets, which) = (seal_sets(&mut values, seal), same_as_read(&mut values, read));
+    let homes = values.texts(homes);
+    let found = FIND_AGAIN.update(
+        &sets,
+        "FROM objects o",
+        &format!("o.id = r.object_id AND o.state = 'stored' AND {which}"),
+    );
+    let sql = format!(
+        "WITH found AS ({found} RETURNING r.object_id, r.store), homes AS ( \
              UPDATE files f SET storage_location = n.store, \
-                    synced_at = CASE WHEN n.store = ANY($4) THEN now() END \
+                    synced_at = CASE WHEN n.store = ANY({homes}) THEN now() END \
              FROM found n JOIN file_versions v ON v.object_id = n.object_id \
-             WHERE f.id = v.file_id AND f.current_version = v.number \
-               AND (n.store = ANY($4) OR NOT EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = n.object_id \
-                    AND s.state = 'present' AND s.store = ANY($4))) \
+             WHERE f.id = v.file_id AND f.current_version = v.number AND (n.store = ANY({homes}) OR NOT {}) \
          ) SELECT 1 FROM found",
-    )
-    .bind::<SqlUuid, _>(read.object_id)
-    .bind::<Text, _>(&read.store)
-    .bind::<Timestamptz, _>(read.verified_at)
-    .bind::<Array<Text>, _>(homes)
-    .bind::<Nullable<Text>, _>(seal.map(|seal| seal.key_id.as_str()))
-    .bind::<Nullable<Bytea>, _>(seal.map(|seal| seal.envelope.as_slice()))
-    .execute(conn)
-    .await?;
-    Ok(changed == 1)
+        has_verified("n.object_id", &format!("s.store = ANY({homes})"))
+    );
+    Ok(values.query(&sql).execute(conn).await? == 1)
 }

@@ -12,6 +12,7 @@ mod verify;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use nightferry_core::auth::Accounts;
 use nightferry_core::catalog::{self, CatalogError, Options, Rebuilt, Snapshot, Source};
 use nightferry_core::context::Context;
 use nightferry_core::db::Database;
@@ -40,7 +41,8 @@ async fn export(context: &Context) -> Result<Snapshot, CatalogError> {
 
 async fn rebuild_from(context: &Context, source: Source) -> Result<Rebuilt, CatalogError> {
     let options = Options { source, trial: false, origin: &Origin::default() };
-    catalog::rebuild(context, &options, |_| (), &CancellationToken::new()).await
+    let accounts = Accounts::new(context.clone()).unwrap();
+    catalog::rebuild(&accounts, &options, |_| (), &CancellationToken::new()).await
 }
 
 /// Ferries everything that has not crossed yet.

@@ -3,7 +3,7 @@
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::ReplicaState;
 use nightferry_core::db::runs::RunScope;
-use nightferry_core::tiering::drain as draining;
+use nightferry_core::tiering::relocate::drain as draining;
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Fault, Hold, Match};
 use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern, states};

@@ -16,8 +16,8 @@ use nightferry_core::checksum::{Sha256, Sha256Hasher};
 use nightferry_core::db::audit::Origin;
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::download;
-use nightferry_core::tiering::drain::{self, Draining};
-use nightferry_core::tiering::rebalance::{self, Rebalancing};
+use nightferry_core::tiering::relocate::drain::{self, Draining};
+use nightferry_core::tiering::relocate::rebalance::{self, Rebalancing};
 use nightferry_tests::harness::{World, eventually};
 
 /// Asks for a store to be emptied.

@@ -5,7 +5,8 @@ use nightferry_core::error::Error;
 use nightferry_core::file::change;
 use nightferry_core::file::details::FileView;
 use nightferry_core::store::StoreRole;
-use nightferry_core::tiering::{placement, rebalance, replication};
+use nightferry_core::tiering::relocate::rebalance;
+use nightferry_core::tiering::{placement, replication};
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Hold, Match};
 use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern, states};
@@ -184,7 +185,7 @@ async fn files_with_two_copies_keep_two_and_move_only_where_there_is_none() {
         counted([("den present", 8), ("minio present", 8), ("nas present", 8)]),
         "a third of all copies each"
     );
-    execute(&world.context.db, "DELETE FROM chores").await.unwrap();
+    execute(&world.context.db, "DELETE FROM leases").await.unwrap();
     assert_eq!(replication::pass(&world.context, &CancellationToken::new()).await.unwrap(), 0);
     assert!(planned(&world).await.is_empty());
     assert_readable(&world, &files).await;

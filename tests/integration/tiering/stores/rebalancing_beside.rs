@@ -7,7 +7,7 @@ use nightferry_core::db::replicas::{self, Departure, Eviction};
 use nightferry_core::file::change;
 use nightferry_core::file::trash;
 use nightferry_core::ids::{LeaseToken, WorkerId};
-use nightferry_core::tiering::rebalance;
+use nightferry_core::tiering::relocate::rebalance;
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Hold, Match};
 use nightferry_tests::harness::{WorldBuilder, assert_invariants, eventually, pattern, states};

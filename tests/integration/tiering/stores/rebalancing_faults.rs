@@ -3,7 +3,7 @@
 use nightferry_core::db::audit::Origin;
 use nightferry_core::file::change;
 use nightferry_core::file::details::FileView;
-use nightferry_core::tiering::rebalance;
+use nightferry_core::tiering::relocate::rebalance;
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Fault, Gate, Hold, Match};
 use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern, states};
@@ -91,7 +91,7 @@ async fn while_the_store_that_takes_is_down_it_waits_and_says_why() {
     even_out(&world).await;
     gate.reached().await;
     world.proxy("nas").down().await;
-    eventually("it is seen", || async { (!world.context.stores.health().is_well("nas")).then_some(()) })
+    eventually("it is seen", || async { (!world.context.stores.health().is_healthy("nas")).then_some(()) })
         .await;
     gate.open();
 

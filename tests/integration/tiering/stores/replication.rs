@@ -66,7 +66,7 @@ async fn what_lacks_a_copy_gets_one_and_what_is_freed_does_not_come_back() {
     world.reconfigure(&[("tiering.free_local_after", "0s")]);
     let stop = CancellationToken::new();
     assert_eq!(evict::pass(&world.context, WorkerId::new(), &stop).await.unwrap(), 10, "all local copies");
-    execute(&world.context.db, "DELETE FROM chores").await.unwrap();
+    execute(&world.context.db, "DELETE FROM leases").await.unwrap();
     assert_eq!(replication::pass(&world.context, &stop).await.unwrap(), 0);
     assert_eq!(states(&world).await, counted([("s3 present", 5)]));
     assert_invariants(&world).await;

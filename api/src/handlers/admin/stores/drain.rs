@@ -1,7 +1,7 @@
 //! Begins to empty a store.
 
 use actix_web::{HttpResponse, web};
-use nightferry_core::tiering::drain;
+use nightferry_core::tiering::relocate::drain;
 
 use crate::error_response::Result;
 use crate::extract::access::Admin;

@@ -1,7 +1,7 @@
 //! Evens out the local stores: plans it, begins it, calls it off.
 
 use actix_web::{HttpResponse, web};
-use nightferry_core::tiering::rebalance;
+use nightferry_core::tiering::relocate::rebalance;
 
 use crate::error_response::Result;
 use crate::extract::access::Admin;

@@ -1,7 +1,7 @@
 //! Lets a store be used again.
 
 use actix_web::{HttpResponse, web};
-use nightferry_core::tiering::drain;
+use nightferry_core::tiering::relocate::drain;
 
 use crate::error_response::Result;
 use crate::extract::access::Admin;

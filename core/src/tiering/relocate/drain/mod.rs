@@ -1,6 +1,8 @@
 //! Emptying a store: every replica is queued for another store, proved there, and only then deleted here, under the same
 //! guards as freeing. Nothing new is planned for the store or written to it meanwhile, and files stay readable throughout.
-//! Asked for, taken back, and looked at here; [`super::departure`] does the work.
+//! Asked for, taken back, and looked at here; [`pass()`] does the work.
+
+pub(super) mod planner;
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
@@ -10,7 +12,10 @@ use crate::db::drains::{self, Drain, Left};
 use crate::db::{self, listen, replicas};
 use crate::error::{Error, Result};
 use crate::ids::UserId;
-use crate::store::{Store, StoreRole};
+use crate::store::StoreRole;
+use crate::tiering::policy;
+
+pub use planner::pass;
 
 /// A store that is being emptied, with what is left in it.
 #[derive(Debug, Clone)]
@@ -28,24 +33,13 @@ impl Draining {
     }
 }
 
-/// The stores to which replicas of `store` go when it is emptied: the others of its role, the main one first; where there
-/// are none, those of the other role. Stores that are being emptied themselves are no places to go.
-pub(super) fn homes_instead<'c>(context: &'c Context, store: &Store, draining: &[String]) -> Vec<&'c str> {
-    if !draining.iter().any(|name| name == store.name().as_str()) {
-        return Vec::new();
-    }
-    let lasting = |role| -> Vec<&'c str> {
-        let names = context.stores.names_with(role).into_iter();
-        names.filter(|name| *name != store.name().as_str() && !draining.iter().any(|it| it == name)).collect()
-    };
-    let same = lasting(store.role());
-    if !same.is_empty() {
-        return same;
-    }
-    lasting(match store.role() {
-        StoreRole::Local => StoreRole::Cloud,
-        StoreRole::Cloud => StoreRole::Local,
-    })
+/// Every store that is drained or is empty.
+///
+/// # Errors
+/// Any database error.
+pub async fn all(context: &Context) -> Result<Vec<Drain>> {
+    let mut conn = context.db.conn().await?;
+    drains::all(&mut conn).await
 }
 
 /// Begins to empty a store. Where that was asked for before it goes on, and what was given up is tried again at once.
@@ -61,7 +55,7 @@ pub async fn begin(context: &Context, name: &str, by: Option<UserId>, origin: &O
         if !draining.iter().any(|it| it == name) {
             draining.push(name.to_owned());
         }
-        let instead = homes_instead(context, store, &draining);
+        let instead = policy::destinations(context, store, &draining);
         if instead.is_empty() {
             return Err(Error::Conflict(format!(
                 "No store is left to which the files of {name} could go: all the others are being emptied too."

@@ -6,10 +6,8 @@
 
 mod balance;
 mod begin;
-mod found;
-mod pass;
 mod plan;
-mod settle;
+pub(super) mod planner;
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
@@ -21,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::ids::UserId;
 use crate::store::StoreRole;
 
-pub use pass::{Outcome, pass, under_way};
 pub use plan::{LeftOut, Plan, Share, Shift, plan};
+pub use planner::pass;
 
 /// Per cent by which a store's share may differ from the mean when nothing else is asked for.
 pub const TOLERANCE: u8 = 5;
@@ -101,6 +99,15 @@ pub fn check_role(role: StoreRole) -> Result<()> {
 pub async fn look(context: &Context) -> Result<Option<Rebalancing>> {
     let mut conn = context.db.conn().await?;
     view(&mut conn).await
+}
+
+/// What was asked for and has not come to its end; none when there is nothing to do.
+///
+/// # Errors
+/// Any database error.
+pub async fn under_way(context: &Context) -> Result<Option<Rebalance>> {
+    let mut conn = context.db.conn().await?;
+    Ok(rebalances::last(&mut conn).await?.filter(|last| last.finished_at.is_none()))
 }
 
 async fn view(conn: &mut AsyncPgConnection) -> Result<Option<Rebalancing>> {

@@ -1,0 +1,224 @@
+//! The planner of rebalancing: what has arrived where it goes may go from where it was, what is not wanted any more is taken
+//! back, and as much more is queued as there is room for ([`super::begin`]).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use diesel_async::AsyncConnection;
+use tokio_util::sync::CancellationToken;
+
+use super::super::Outcome;
+use super::super::pass::{self, Batch, MAX_EVICTED_TOGETHER, Next, Pass, Planner};
+use super::super::report::{MAX_UNDER_WAY, Report};
+use crate::context::Context;
+use crate::db::enums::ReplicaState;
+use crate::db::rebalances::{self, Rebalance, Route};
+use crate::db::replicas::{self, BrokenOff, Moving};
+use crate::db::{drains, listen};
+use crate::error::Result;
+use crate::ids::{LeaseToken, ObjectId, WorkerId};
+use crate::store::{Store, StoreRole};
+
+/// After so long a copy that was given up is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// One pass over what [`super::under_way`] returned, until `stop`.
+///
+/// # Errors
+/// Any database error; the next pass goes on. A store that fails is logged, and what is waited for noted.
+pub async fn pass(
+    context: &Context,
+    rebalance: &Rebalance,
+    worker: WorkerId,
+    stop: &CancellationToken,
+) -> Result<Outcome> {
+    let planner = Rebalancer {
+        context,
+        lasting: Vec::new(),
+        active: rebalance.is_active(),
+        tolerance: u8::try_from(rebalance.tolerance).unwrap_or(super::TOLERANCE),
+        routes: Vec::new(),
+        pairs: Pairs::new(),
+        under_way: 0,
+    };
+    pass::run(context, "rebalance", worker, stop, Planner::Rebalance(planner)).await
+}
+
+/// Replicas that move, by the stores from which and to which they do.
+type Pairs = BTreeMap<(String, String), Vec<Moving>>;
+
+/// The planner of rebalancing.
+pub(in crate::tiering::relocate) struct Rebalancer<'p> {
+    context: &'p Context,
+    /// Local stores that are not drained.
+    pub(super) lasting: Vec<&'p str>,
+    /// Whether more is begun, and what fails tried again.
+    active: bool,
+    /// Per cent.
+    pub(super) tolerance: u8,
+    pub(super) routes: Vec<Route>,
+    /// Not looked at yet.
+    pairs: Pairs,
+    /// Replicas that moved when the pass began.
+    pub(super) under_way: usize,
+}
+
+impl<'p> Rebalancer<'p> {
+    pub(in crate::tiering::relocate) async fn prepare(&mut self, pass: &mut Pass<'p>) -> Result<()> {
+        let mut conn = self.context.db.conn().await?;
+        let draining = drains::names(&mut conn).await?;
+        self.lasting = self.context.stores.names_with(StoreRole::Local);
+        self.lasting.retain(|name| !draining.iter().any(|it| it == name));
+        pass.report.changed += replicas::move_only_among(&mut conn, &self.lasting).await?;
+        self.routes = rebalances::routes(&mut conn).await?;
+        let limit = i64::try_from(MAX_UNDER_WAY * 2).unwrap_or(i64::MAX);
+        let moving = replicas::moving(&mut conn, RETRY_AFTER, limit).await?;
+        self.under_way = moving.len();
+        for replica in moving {
+            self.pairs.entry((replica.store.clone(), replica.moves_to.clone())).or_default().push(replica);
+        }
+        Ok(())
+    }
+
+    pub(in crate::tiering::relocate) fn sources(&self) -> Vec<(&'p Store, Vec<&'p str>)> {
+        let mut from: Vec<&str> = self.routes.iter().map(|route| route.from_store.as_str()).collect();
+        from.sort_unstable();
+        from.dedup();
+        from.into_iter().filter_map(|name| Some((self.context.stores.get(name)?, Vec::new()))).collect()
+    }
+
+    pub(in crate::tiering::relocate) async fn next(&mut self, pass: &mut Pass<'p>) -> Result<Next<'p>> {
+        while let Some(((from, to), replicas)) = self.pairs.pop_first() {
+            let stores = &self.context.stores;
+            let (Some(from), Some(to)) = (stores.get(&from), stores.get(&to)) else { continue };
+            let sorted = Sorted::new(&mut pass.report, replicas, self.active);
+            sorted.unwanted.take_back(pass, from, to).await?;
+            let (mut sound, mut doubtful) = (sorted.sound, sorted.doubtful);
+            // The last copy that is near is not taken away while nobody knows whether the other one can be read.
+            if !pass.are_healthy(&[from.name().as_str(), to.name().as_str()]) {
+                pass.report.under_way += sound.len() + doubtful.len();
+                (sound, doubtful) = (Vec::new(), Vec::new());
+            }
+            return Ok(Next::Evict(Batch {
+                from,
+                to: vec![to.name().as_str()],
+                marked: true,
+                sound,
+                doubtful,
+            }));
+        }
+        Ok(Next::End)
+    }
+
+    pub(in crate::tiering::relocate) async fn end(&mut self, pass: &mut Pass<'p>) -> Result<()> {
+        if self.active { self.begin_more(pass).await } else { Ok(()) }
+    }
+
+    pub(in crate::tiering::relocate) async fn note(&self, pass: &Pass<'p>) -> Result<bool> {
+        let waits_for = pass.report.waits_for("their old store", &[], None);
+        let mut conn = pass.context.db.conn().await?;
+        let finished = rebalances::note(&mut conn, waits_for.as_deref()).await?;
+        if finished {
+            tracing::info!(target: "nightferry::sync", "the local stores are evened out");
+        }
+        Ok(finished)
+    }
+}
+
+/// What is to be done with what moves from one store to another.
+#[derive(Debug, Default)]
+struct Sorted {
+    /// Verified there, and whole here.
+    sound: Vec<ObjectId>,
+    /// Verified there, and lost here or not here yet again.
+    doubtful: Vec<ObjectId>,
+    unwanted: Unwanted,
+}
+
+/// What does not move any more, and what is to be tried again.
+#[derive(Debug, Default)]
+struct Unwanted {
+    /// Nothing was begun there.
+    staying: Vec<ObjectId>,
+    /// Begun there and never verified.
+    unverified: Vec<ObjectId>,
+    /// The same, in the middle of an upload.
+    broken_off: Vec<BrokenOff>,
+    /// Given up a while ago, and wanted still.
+    due: Vec<ObjectId>,
+}
+
+impl Sorted {
+    /// Decides for each replica, and counts what is waited for.
+    fn new(report: &mut Report, replicas: Vec<Moving>, active: bool) -> Self {
+        let mut sorted = Self::default();
+        let unwanted = &mut sorted.unwanted;
+        for replica in replicas {
+            let id = replica.object_id;
+            let Some(there) = replica.there else {
+                // Somebody took it away there: it is not sent again and again.
+                unwanted.staying.push(id);
+                continue;
+            };
+            if there != ReplicaState::Present && replica.last_error.is_some() {
+                report.last_error.clone_from(&replica.last_error);
+            }
+            // What cannot be read here any more is no source for another try.
+            let is_wanted =
+                active && (replica.state == ReplicaState::Present || there != ReplicaState::Failed);
+            match there {
+                ReplicaState::Present if replica.state == ReplicaState::Present => sorted.sound.push(id),
+                ReplicaState::Present => sorted.doubtful.push(id),
+                ReplicaState::Failed if !is_wanted && replica.was_there => unwanted.staying.push(id),
+                ReplicaState::Failed | ReplicaState::Queued if !is_wanted && !replica.was_there => {
+                    match replica.upload_id {
+                        None => unwanted.unverified.push(id),
+                        Some(upload_id) => {
+                            unwanted.broken_off.push(BrokenOff {
+                                object_id: id,
+                                key: replica.key,
+                                upload_id,
+                            });
+                        }
+                    }
+                }
+                ReplicaState::Failed if replica.is_due => unwanted.due.push(id),
+                ReplicaState::Failed => report.failed += 1,
+                ReplicaState::Queued
+                | ReplicaState::Copying
+                | ReplicaState::Lost
+                | ReplicaState::Evicting => report.under_way += 1,
+            }
+        }
+        sorted
+    }
+}
+
+impl Unwanted {
+    async fn take_back<'p>(self, pass: &mut Pass<'p>, from: &'p Store, to: &'p Store) -> Result<()> {
+        let (context, stays_in) = (pass.context, from.name().as_str());
+        {
+            let mut conn = context.db.conn().await?;
+            pass.report.changed += replicas::let_stay(&mut conn, stays_in, &self.staying).await?;
+            if !self.due.is_empty() {
+                let to = to.name().as_str();
+                pass.report.queued += replicas::retry_given_up(&mut conn, to, &self.due).await?;
+                listen::notify(&mut conn, listen::RUNS, "rebalance").await?;
+            }
+        }
+        pass.abort(to, self.broken_off).await?;
+        for objects in self.unverified.chunks(MAX_EVICTED_TOGETHER) {
+            let token = LeaseToken::new();
+            let claimed = {
+                let terms = pass.terms(to, &[], &[], token);
+                let mut conn = context.db.conn().await?;
+                conn.transaction(async |conn| replicas::claim_unproved(conn, stays_in, terms, objects).await)
+                    .await?
+            };
+            pass.report.changed += claimed.len();
+            // What is not deleted now is taken up again by whoever evicts.
+            pass.delete_leftovers(to, vec![stays_in], token, claimed).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! What a pass over a relocation did, and what is left waits for, in words.
+
+use std::collections::BTreeSet;
+
+use crate::db::drains::Left;
+
+/// Copies queued at once: enough to keep workers busy, and few enough to look at again and again.
+pub(super) const MAX_UNDER_WAY: usize = 5_000;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub(super) evicted: usize,
+    /// Queued by this pass.
+    pub(super) queued: usize,
+    /// Other changes: replicas that stay after all, leftovers that are gone.
+    pub(super) changed: usize,
+    /// Queued or copied since before.
+    pub(super) under_way: usize,
+    /// Given up, to be tried again in a while.
+    pub(super) failed: usize,
+    /// Marked for eviction and not deleted.
+    pub(super) not_deleted: usize,
+    /// Multipart uploads that could not be aborted.
+    pub(super) not_aborted: usize,
+    /// Without a readable verified copy anywhere.
+    pub(super) without_source: usize,
+    /// Copied to where they belong, and archived there.
+    pub(super) archived: usize,
+    /// Stores that are not healthy.
+    pub(super) unhealthy: BTreeSet<String>,
+    pub(super) last_error: Option<String>,
+}
+
+impl Report {
+    /// Copies that are on their way into the destinations or wait to be tried again.
+    pub(super) fn pending(&self) -> usize {
+        self.queued + self.under_way + self.failed
+    }
+
+    /// Whether nothing was met that still has to go.
+    pub(super) fn is_nothing_left(&self) -> bool {
+        self.pending() + self.without_source + self.archived + self.not_deleted + self.not_aborted == 0
+    }
+
+    /// Whether this pass changed anything.
+    pub(super) fn has_changed(&self) -> bool {
+        self.evicted + self.queued + self.changed > 0
+    }
+
+    /// What the relocation waits for. `to` and `from` name the stores; `left` is what a store that is drained still holds.
+    pub(super) fn waits_for(&self, from: &str, to: &[&str], left: Option<Left>) -> Option<String> {
+        let mut reasons: Vec<String> =
+            self.unhealthy.iter().map(|store| format!("{store} is down, or in doubt")).collect();
+        let to = if to.is_empty() { String::new() } else { format!(" to {}", to.join(" or ")) };
+        let left = left.unwrap_or_default();
+        let count = |count: i64| usize::try_from(count).unwrap_or(usize::MAX);
+        let counts = [
+            (self.under_way + self.queued, format!("to be copied{to}")),
+            (self.failed, format!("given up on the way{to}, to be tried again")),
+            (self.without_source, "without a readable verified copy anywhere".to_owned()),
+            (
+                self.archived,
+                "whose only other copies are archived or just being freed, and could not be read".to_owned(),
+            ),
+            (self.not_deleted, format!("copied and not yet deleted from {from}")),
+            (self.not_aborted, "whose broken upload could not be aborted".to_owned()),
+            (count(left.replicas), "still to be looked at".to_owned()),
+            (count(left.copies), format!("being copied to {from} since before")),
+            (count(left.others), format!("being uploaded to {from} since before, or deleted from it")),
+        ];
+        reasons.extend(
+            counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")),
+        );
+        match (reasons.join("; "), self.last_error.as_deref()) {
+            (text, None) => (!text.is_empty()).then_some(text),
+            (text, Some(error)) if text.is_empty() => Some(error.to_owned()),
+            (text, Some(error)) => Some(format!("{text}: {error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_name_the_stores_the_counts_and_the_last_error() {
+        let mut report = Report { queued: 2, under_way: 1, not_deleted: 4, ..Report::default() };
+        assert_eq!(
+            report.waits_for("minio", &["nas", "s3"], None).unwrap(),
+            "3 to be copied to nas or s3; 4 copied and not yet deleted from minio"
+        );
+        report.unhealthy.insert("nas".to_owned());
+        report.last_error = Some("AccessDenied".to_owned());
+        assert_eq!(
+            report.waits_for("their old store", &[], None).unwrap(),
+            "nas is down, or in doubt; 3 to be copied; 4 copied and not yet deleted from their old store: AccessDenied"
+        );
+        let left = Left { others: 1, ..Left::default() };
+        let nothing = Report::default();
+        assert_eq!(
+            nothing.waits_for("minio", &[], Some(left)).unwrap(),
+            "1 being uploaded to minio since before, or deleted from it"
+        );
+        assert_eq!(nothing.waits_for("minio", &[], None), None);
+        assert!(nothing.is_nothing_left() && !nothing.has_changed());
+    }
+}
