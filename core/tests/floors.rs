@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// The floors, lowest first, with the modules on each.
 const FLOORS: &[(&str, &[&str])] = &[
-    ("ground", &["checksum", "clock", "ids", "object_key", "retry", "step"]),
-    ("encryption", &["encryption"]),
+    ("ground", &["checksum", "clock", "ids", "object_key", "retry", "step", "units"]),
+    ("above ground", &["encryption", "timetable"]),
     ("config", &["config"]),
     ("store", &["store"]),
     ("error", &["error"]),

@@ -78,7 +78,7 @@ async fn a_process_of_the_version_before_shares_the_leases() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn work_outlives_the_life_of_its_lease_and_is_dropped_when_another_process_took_that_over() {
-    let world = World::with("tiering.lease", "500ms").build().await;
+    let world = World::with("tiering.lease", "500ms").set("tiering.heartbeat", "100ms").build().await;
     let context = &world.context;
     let lasting = async {
         tokio::time::timeout(Duration::from_millis(1500), std::future::pending::<()>()).await.unwrap_err();

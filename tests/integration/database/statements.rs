@@ -354,8 +354,8 @@ async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, pla
         replicas::note_sizes(conn, run);
         replicas::renew_leases(conn, terms.worker, &[terms.token], terms.lease);
         replicas::reclaim_expired(conn);
-        replicas::plan_until(conn, run, policy, &everything, Until::Now);
-        replicas::plan_until(conn, run, policy, &scope, Until::RunRequested(run));
+        replicas::plan_until(conn, run, policy, &everything, Until::RunRequested(run));
+        replicas::plan_until(conn, run, policy, &scope, Until::Now);
         replicas::plan_until(conn, run, plain, &everything, Until::Now);
         replicas::plan_until(conn, run, plain, &scope, Until::Now);
         replicas::queue_by_policy(conn, "minio", policy, &[object]);
