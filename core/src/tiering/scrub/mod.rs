@@ -70,7 +70,7 @@ pub async fn pass(
         homes: context.stores.names_with(StoreRole::Cloud),
         summary: Summary::default(),
     };
-    let summary = pass::run(context, SCHEDULE, scrubber.run()).await?;
+    let summary = pass::run(context, SCHEDULE, Box::pin(scrubber.run())).await?;
     if summary.as_ref().is_some_and(|summary| summary.found() + summary.returned > 0) {
         repair::pass(context).await?;
     }
