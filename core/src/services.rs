@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::file::Files;
 use crate::tiering::Engine;
 
-/// See the module. Cheap to clone; clones share the same.
+/// The context and the state of each feature. Cheap to clone; clones share the same state.
 #[derive(Clone)]
 pub struct Services {
     /// Configuration, database, stores and clock.

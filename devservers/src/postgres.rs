@@ -168,8 +168,6 @@ pub async fn start_postgres(spec: &PostgresSpec<'_>) -> Result<Server, UpError> 
             "full_page_writes=off",
             "wal_level=minimal",
             "max_wal_senders=0",
-            // With a database for each test it would come to one of them many times a second.
-            "autovacuum=off",
             // Compiling a query takes longer than running one over the few rows of a test.
             "jit=off",
         ];

@@ -7,6 +7,7 @@ ALTER TABLE chores RENAME TO leases;
 ALTER TABLE leases RENAME COLUMN lease_token TO token;
 -- squawk-ignore renaming-column
 ALTER TABLE leases RENAME COLUMN lease_until TO until;
+-- squawk-ignore renaming-object
 ALTER TABLE leases RENAME CONSTRAINT chores_pkey TO leases_pkey;
 
 -- For the version before only: a later migration drops it, and with it `passes.lease_token` and `passes.lease_until`.

@@ -6,7 +6,7 @@ use std::path::Path;
 fn file_of(module: &str) -> String {
     match module.split_once("::") {
         Some(("model", rest)) => format!("tests/model/{rest}.rs"),
-        Some(("store", rest)) => format!("core/tests/{rest}.rs"),
+        Some(("store", rest)) => format!("core/store/tests/{rest}.rs"),
         _ => format!("tests/integration/{}.rs", module.replace("::", "/")),
     }
 }

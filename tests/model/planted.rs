@@ -3,17 +3,20 @@
 //!
 //! | bug | planted by | caught after | by |
 //! | --- | --- | --- | --- |
-//! | an eviction without a second look | a row of another verified copy, there for as long as the look takes | 26 sequences | I2 |
 //! | a commit without a lease | taking the lease for the token that is about to commit | 23 sequences | I5 |
 //! | a verification that believes everything | a store that keeps other bytes and swears that they are right | 30 sequences | I3 |
 
 use crate::runner::{Plan, Servers};
 
-/// A bug.
+/// Sequences with rows that lie.
+const LYING: u32 = 300;
+
+/// A bug, or what looks like one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bug {
-    /// The last look before a local copy is deleted always finds another verified one.
-    EvictionWithoutSecondLook,
+    /// The row of another verified copy, in a store that is none, is there whenever a local copy is about to be deleted. No
+    /// bug of the engine, which acts on what it sees in stores and not on rows: it must do no harm.
+    RowThatLies,
     /// A worker whose lease somebody else has commits all the same.
     CommitWithoutLease,
     /// Whatever a store says that it holds is believed.
@@ -27,8 +30,8 @@ fn is_caught(bug: Bug, by: &[&str]) {
 }
 
 #[test]
-fn a_planted_eviction_without_a_second_look_is_caught() {
-    is_caught(Bug::EvictionWithoutSecondLook, &["I2:"]);
+fn rows_that_lie_of_another_copy_do_no_harm() {
+    Plan::planted(Bug::RowThatLies, Servers::InMemory).of(LYING).holds();
 }
 
 #[test]

@@ -62,6 +62,11 @@ impl Plan {
         Self { first: 1, count: PATIENCE, servers, bug: Some(bug), shortens: false }
     }
 
+    /// Only so many of them.
+    pub(crate) const fn of(self, count: u32) -> Self {
+        Self { count, ..self }
+    }
+
     /// Fails the test with the shortest sequence that breaks an invariant, if one does.
     pub(crate) fn holds(self) {
         let began = Instant::now();

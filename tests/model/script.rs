@@ -9,7 +9,7 @@ use proptest::sample::select;
 use crate::op::{Act, Damage, How, Op, Place, Script, Settings, Span, Trouble, Verb};
 
 /// Every step at which acts are broken off: all there are.
-pub(crate) const BREAKABLE: [Step; 23] = [
+pub(crate) const BREAKABLE: [Step; 22] = [
     Step::UploadBegun,
     Step::UploadStored,
     Step::Claimed,
@@ -30,7 +30,6 @@ pub(crate) const BREAKABLE: [Step; 23] = [
     Step::RemovalDeleted,
     Step::OrphanSeen,
     Step::SurplusMarked,
-    Step::SurplusDeleted,
     Step::Condemning,
     Step::ScrubRead,
 ];
@@ -114,7 +113,6 @@ fn put_in_order() -> impl Strategy<Value = Vec<Op>> {
         Step::RemovalDeleted,
         Step::OrphanSeen,
         Step::SurplusMarked,
-        Step::SurplusDeleted,
         Step::Condemning,
         Step::Failing,
         Step::EvictionDeleted,
@@ -125,7 +123,7 @@ fn put_in_order() -> impl Strategy<Value = Vec<Op>> {
         let (mut before, act) = match step {
             Step::RemovalBegun | Step::RemovalDeleted => (vec![Op::Do(Act::Purge(which))], Act::Reap),
             Step::OrphanSeen => (vec![Op::Stray(place)], reconcile),
-            Step::SurplusMarked | Step::SurplusDeleted => (vec![Op::Surplus(place, which)], reconcile),
+            Step::SurplusMarked => (vec![Op::Surplus(place, which)], reconcile),
             Step::Condemning => (vec![Op::Destroy(place, which, Damage::Vanish)], reconcile),
             Step::Failing => (vec![Op::Fault(Place::Cloud, Trouble::WrongBytes), run], Act::Work),
             _ => (vec![Op::Time(Span::Days)], Act::Free),

@@ -90,7 +90,7 @@ impl Watch {
 
     /// Makes the look before a deletion see another copy, whatever is there.
     async fn be_blind(&self, key: &str) {
-        if self.bug != Some(Bug::EvictionWithoutSecondLook) {
+        if self.bug != Some(Bug::RowThatLies) {
             return;
         }
         let sql = format!(
@@ -102,7 +102,7 @@ impl Watch {
 
     /// Takes that back.
     pub(crate) async fn see_again(&self) {
-        if self.bug == Some(Bug::EvictionWithoutSecondLook) {
+        if self.bug == Some(Bug::RowThatLies) {
             let sql = format!("DELETE FROM replicas WHERE store = '{PLANTED}'");
             execute(&self.context.db, &sql).await.unwrap();
         }

@@ -2,9 +2,10 @@
 //! not be recorded must be found by its lease running out, also while the worker lives on.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use nightferry_core::ids::LeaseToken;
+use parking_lot::{Mutex, MutexGuard};
 
 /// See the module. Clones are the same list.
 #[derive(Debug, Clone, Default)]
@@ -23,7 +24,7 @@ impl Leases {
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<LeaseToken, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use governor::clock::Clock as _;
@@ -14,6 +14,7 @@ use governor::state::StateStore;
 use governor::state::keyed::ShrinkableKeyedStateStore;
 use governor::{RateLimiter, clock};
 use nightferry_core::clock::Clock;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Key;
 use super::{Rate, Verdict};
@@ -100,7 +101,7 @@ impl Bounded {
     fn pick<'a, T>(&self, from: &'a [Mutex<T>], key: &Key) -> Option<MutexGuard<'a, T>> {
         let hash = usize::try_from(self.hasher.hash_one(key) >> 32).unwrap_or(0);
         let place = hash.checked_rem(from.len())?;
-        from.get(place).map(|found| found.lock().unwrap_or_else(PoisonError::into_inner))
+        from.get(place).map(|found| found.lock())
     }
 }
 
@@ -132,14 +133,13 @@ impl StateStore for Bounded {
 impl ShrinkableKeyedStateStore<Key> for Bounded {
     fn retain_recent(&self, drop_below: Nanos) {
         for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shard = shard.lock();
             shard.retain(|_, state| *state > drop_below);
         }
     }
 
     fn len(&self) -> usize {
-        let length =
-            |shard: &Mutex<HashMap<Key, Nanos>>| shard.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let length = |shard: &Mutex<HashMap<Key, Nanos>>| shard.lock().len();
         self.shards.iter().map(length).sum()
     }
 

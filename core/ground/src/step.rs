@@ -44,8 +44,6 @@ pub enum Step {
     OrphanSeen,
     /// An object that should not be where it is was marked, and not deleted.
     SurplusMarked,
-    /// It was deleted, and its mark was not.
-    SurplusDeleted,
     /// A copy is missing, and not marked as lost.
     Condemning,
     /// A copy was read, and what was seen is not recorded.

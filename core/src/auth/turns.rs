@@ -3,8 +3,9 @@
 //! lines are.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// See the module. Clones share it.
@@ -46,7 +47,7 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut lines = self.shared.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.shared.lines.lock();
         if let Some(line) = lines.get_mut(&self.network) {
             line.people -= 1;
             if line.people == 0 {
@@ -74,7 +75,7 @@ impl Turns {
 
     fn stand_in_line(&self, network: &str) -> Option<(Place, Arc<Semaphore>)> {
         let shared = &self.0;
-        let mut lines = shared.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = shared.lines.lock();
         let line = lines
             .entry(network.to_owned())
             .or_insert_with(|| Line { gate: Arc::new(Semaphore::new(shared.at_once)), people: 0 });
@@ -124,7 +125,7 @@ mod tests {
         for task in waiting {
             assert!(timeout(SOON, task).await.unwrap().unwrap().is_some());
         }
-        assert!(turns.0.lines.lock().unwrap().is_empty(), "nobody is remembered who has gone");
+        assert!(turns.0.lines.lock().is_empty(), "nobody is remembered who has gone");
     }
 
     #[tokio::test(start_paused = true)]
@@ -133,9 +134,9 @@ mod tests {
         let served = turns.take("crowd").await.unwrap();
         assert!(timeout(SOON, turns.take("crowd")).await.is_err());
         assert!(timeout(SOON, turns.take("alone")).await.is_err());
-        assert_eq!(turns.0.lines.lock().unwrap().len(), 1);
+        assert_eq!(turns.0.lines.lock().len(), 1);
         drop(served);
         assert!(timeout(SOON, turns.take("crowd")).await.unwrap().is_some());
-        assert!(turns.0.lines.lock().unwrap().is_empty());
+        assert!(turns.0.lines.lock().is_empty());
     }
 }

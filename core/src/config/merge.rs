@@ -1,5 +1,6 @@
 //! Lays the sources over each other. Keys that are none are reported and left out; former names become the present ones.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use config::{Source as _, Value, ValueKind};
@@ -103,12 +104,17 @@ fn rename_former(layer: &mut Layer, problems: &mut Problems) {
     for (old, new) in former {
         let Some(value) = layer.entries.remove(&old) else { continue };
         let source = value.origin().unwrap_or(DEFAULT_SOURCE).to_owned();
-        if layer.entries.contains_key(&new) {
-            let message = format!("is the former name of {new}, which is set as well");
-            problems.add_from(source, &old, message, format!("remove {old}"));
-        } else {
-            problems.warn(format!("{old} ({source}) has been renamed to {new}; the former name still works"));
-            layer.entries.insert(new, value);
+        match layer.entries.entry(new) {
+            Entry::Occupied(present) => {
+                let message = format!("is the former name of {}, which is set as well", present.key());
+                problems.add_from(source, &old, message, format!("remove {old}"));
+            }
+            Entry::Vacant(absent) => {
+                let new = absent.key();
+                problems
+                    .warn(format!("{old} ({source}) has been renamed to {new}; the former name still works"));
+                absent.insert(value);
+            }
         }
     }
 }

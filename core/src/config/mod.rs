@@ -60,7 +60,7 @@ use self::declare::{Field as _, settings};
 use self::problem::Problems;
 use self::reader::Reader;
 
-/// Bytes in a MiB, the unit of every setting whose name ends in `_mb`.
+/// Bytes in a MiB, the unit of every setting whose name ends in `_mib`.
 pub const MEBIBYTE: u64 = 1024 * 1024;
 
 /// Parts in a multipart upload at most (S3 `CreateMultipartUpload`).

@@ -1,4 +1,4 @@
-//! The bytes of objects, whoever wants them. Every way in calls [`write`], every way out calls [`read`]; both choose
+//! Reading and writing the bytes of objects, for all other modules. Every way in calls [`write`], every way out calls [`read`]; both choose
 //! stores by their health, and nothing counts as stored before [`verify`] has proved it. Joins `db` and `store`, which
 //! know nothing of each other. Knows no files: names, versions and quotas are the business of [`crate::file`].
 

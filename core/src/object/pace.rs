@@ -3,13 +3,14 @@
 //! who waits for a turn holds more than the chunk that was read last.
 
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono_tz::Tz;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::clock::Clock;
@@ -81,7 +82,7 @@ impl Pace {
     }
 
     fn rate(&self) -> Rate {
-        let mut looked = self.0.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut looked = self.0.looked.lock();
         if let Some((at, rate)) = *looked
             && at.elapsed() < FRESH
         {

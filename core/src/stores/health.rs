@@ -3,10 +3,11 @@
 //! moves nothing.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::config::HealthConfig;
@@ -109,7 +110,7 @@ impl Health {
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<String, StoreHealth>> {
-        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.known.lock()
     }
 
     /// Whether the store is usable.

@@ -59,8 +59,8 @@ impl<'c> Lease<'c> {
     async fn take(context: &'c Context, name: &'c str) -> Result<Option<Self>> {
         let token = LeaseToken::new();
         let mut conn = context.db.conn().await?;
-        let taken = leases::take(&mut conn, name, token, context.config.tiering.lease).await?;
-        Ok(taken.then_some(Self { context, name, token }))
+        let is_ours = leases::take(&mut conn, name, token, context.config.tiering.lease).await?;
+        Ok(is_ours.then_some(Self { context, name, token }))
     }
 
     /// Renews the lease until the work ends. None when another process took it over; the work is dropped then.

@@ -27,7 +27,7 @@ pub async fn run<R: Report>(
     work: impl Future<Output = Result<R>>,
 ) -> Result<Option<R>> {
     let started = Instant::now();
-    let reported = async {
+    let reported = Box::pin(async {
         let report = work.await?;
         if report.is_complete() {
             let json = serde_json::to_value(&report)
@@ -39,6 +39,6 @@ pub async fn run<R: Report>(
             .await?;
         }
         Ok(report)
-    };
+    });
     with_lease(context, name, reported).await
 }

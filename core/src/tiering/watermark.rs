@@ -25,7 +25,7 @@ pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken)
             continue;
         };
         let freeing = Freeing { context, store, moving_to: Vec::new(), worker, stop };
-        let work = free_until(&freeing, signed(high), signed(low));
+        let work = Box::pin(free_until(&freeing, signed(high), signed(low)));
         freed += with_lease(context, &format!("watermark {}", store.name()), work).await?.unwrap_or(0);
     }
     Ok(freed)

@@ -7,13 +7,14 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::error::BoxError;
@@ -144,7 +145,7 @@ impl Progress {
 
     /// The producer's error, if it had one.
     pub(super) fn take_failure(&self) -> Option<BoxError> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.failure.lock().take()
     }
 
     /// Ends when nothing has moved for `idle`.
@@ -170,7 +171,7 @@ impl Progress {
     }
 
     fn fail(&self, error: BoxError) -> io::Error {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        *self.failure.lock() = Some(error);
         io::Error::other("the source of the body failed")
     }
 }

@@ -1,7 +1,7 @@
 //! Blocks of memory that are lent, given back and lent again. Gathering a part takes hundreds of them, and what an
 //! allocator gets back in so many pieces stays with the process without fitting what is asked for next.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
 use bytes::Bytes;
 
@@ -22,7 +22,7 @@ pub(super) struct Block {
 impl Block {
     /// Borrows one that rests, or makes one.
     pub(super) fn borrow() -> Self {
-        let resting = RESTING.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let resting = RESTING.lock().pop();
         Self { bytes: resting.unwrap_or_else(|| vec![0; BLOCK].into_boxed_slice()), length: 0 }
     }
 
@@ -51,7 +51,7 @@ impl AsRef<[u8]> for Block {
 impl Drop for Block {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        RESTING.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+        RESTING.lock().push(bytes);
     }
 }
 

@@ -6,7 +6,7 @@ use nightferry_core::db::replicas::{self, EvictionClaim, Order};
 use nightferry_core::ids::{LeaseToken, WorkerId};
 use nightferry_tests::harness::{World, database};
 
-const COPIES: u32 = 12_000;
+const COPIES: u32 = 30_000;
 const BATCH: i64 = 100;
 
 /// Files in both stores, without bytes: only the rows are looked at.

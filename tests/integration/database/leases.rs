@@ -78,10 +78,10 @@ async fn a_process_of_the_version_before_shares_the_leases() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn work_outlives_the_life_of_its_lease_and_is_dropped_when_another_process_took_that_over() {
-    let world = World::with("tiering.lease", "300ms").build().await;
+    let world = World::with("tiering.lease", "500ms").set("tiering.heartbeat", "100ms").build().await;
     let context = &world.context;
     let lasting = async {
-        tokio::time::timeout(Duration::from_millis(900), std::future::pending::<()>()).await.unwrap_err();
+        tokio::time::timeout(Duration::from_millis(1500), std::future::pending::<()>()).await.unwrap_err();
         Ok(take(&world, "work").await)
     };
     assert_eq!(with_lease(context, "work", lasting).await.unwrap(), Some(false), "it was renewed");

@@ -15,6 +15,7 @@ async fn dump(db: &Database) -> Vec<String> {
         UNION ALL SELECT 'enum ' || t.typname || ' ' || e.enumlabel FROM pg_enum e JOIN pg_type t ON t.oid = e.enumtypid \
         UNION ALL SELECT 'function ' || proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname NOT LIKE 'diesel_%' \
         UNION ALL SELECT 'trigger ' || pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal \
+            AND tgfoid IN (SELECT oid FROM pg_proc WHERE pronamespace = 'public'::regnamespace) \
         ORDER BY 1";
     database::texts(db, sql).await
 }

@@ -6,7 +6,7 @@ use nightferry_core::db::runs::RunScope;
 use nightferry_core::tiering::{plan, policy};
 use nightferry_tests::harness::{World, WorldBuilder, database};
 
-const CROSSED: i64 = 12_000;
+const CROSSED: i64 = 30_000;
 const NEW: i64 = 200;
 
 /// Files of which all but the last few are in both stores.

@@ -8,7 +8,7 @@ use nightferry_core::ids::ObjectId;
 use nightferry_core::tiering::policy;
 use nightferry_tests::harness::{World, database};
 
-const FILES: i64 = 12_000;
+const FILES: i64 = 30_000;
 
 /// Files with one version each that are only in the local store.
 async fn files(world: &World) {
@@ -69,7 +69,7 @@ async fn a_plan_by_many_rules_reads_every_row_a_few_times() {
         "SELECT rule || ' ' || count(*) FROM replicas WHERE store = 's3' GROUP BY rule ORDER BY rule",
     )
     .await;
-    assert_eq!(by_rule, ["default 8000", "videos 4000"]);
+    assert_eq!(by_rule, ["default 20000", "videos 10000"]);
     assert!(started.elapsed() < Duration::from_secs(60));
 }
 

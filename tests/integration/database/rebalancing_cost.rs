@@ -7,7 +7,7 @@ use nightferry_core::db::replicas;
 use nightferry_core::ids::ObjectId;
 use nightferry_tests::harness::{World, database};
 
-const OBJECTS: u32 = 12_000;
+const OBJECTS: u32 = 30_000;
 const BATCH: i64 = 100;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -208,8 +208,8 @@ async fn every_statement_fits_the_schema() {
         ("newer_than", "9d"),
         ("unused_for", "1d"),
         ("used_within", "9d"),
-        ("min_size", "1"),
-        ("max_size", "9"),
+        ("min_size", "1B"),
+        ("max_size", "9B"),
         ("content_type", "video/*"),
         ("path", "/projects/**"),
         ("owner", "person@*"),
@@ -312,14 +312,13 @@ async fn catalogue(conn: &mut AsyncPgConnection, world: &World) {
         reader.start(table).await.unwrap();
         while !reader.page().await.unwrap().is_empty() {}
     }
-    drop(reader);
     conn.batch_execute("COMMIT; BEGIN").await.unwrap();
     // Once more, for what is prepared later.
     catalog::make_tables(conn).await.unwrap();
     catalog::fold(conn, "x", |name, number| format!("{name} {number}")).await.unwrap();
 }
 
-async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, plain: &Policy<'_>) {
+async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, no_rules: &Policy<'_>) {
     let (object, down) = (ObjectId::new(), ["nas".to_owned()]);
     let terms = Terms {
         worker: WorkerId::new(),
@@ -354,10 +353,10 @@ async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, pla
         replicas::note_sizes(conn, run);
         replicas::renew_leases(conn, terms.worker, &[terms.token], terms.lease);
         replicas::reclaim_expired(conn);
-        replicas::plan_until(conn, run, policy, &everything, Until::Now);
-        replicas::plan_until(conn, run, policy, &scope, Until::RunRequested(run));
-        replicas::plan_until(conn, run, plain, &everything, Until::Now);
-        replicas::plan_until(conn, run, plain, &scope, Until::Now);
+        replicas::plan_until(conn, run, policy, &everything, Until::RunRequested(run));
+        replicas::plan_until(conn, run, policy, &scope, Until::Now);
+        replicas::plan_until(conn, run, no_rules, &everything, Until::Now);
+        replicas::plan_until(conn, run, no_rules, &scope, Until::Now);
         replicas::queue_by_policy(conn, "minio", policy, &[object]);
         replicas::queued_in(conn, run);
         replicas::unassign(conn, run);
@@ -365,8 +364,8 @@ async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, pla
         replicas::can_repair(conn);
         replicas::objects_lost(conn);
         plans::fill(conn, plan, policy, &everything, parts);
-        plans::fill(conn, plan, plain, &scope, parts);
-        plans::fill(conn, plan, plain, &RunScope { retry_failed: true, ..RunScope::default() }, parts);
+        plans::fill(conn, plan, no_rules, &scope, parts);
+        plans::fill(conn, plan, no_rules, &RunScope { retry_failed: true, ..RunScope::default() }, parts);
         plans::execute(conn, plan, run);
         plans::changes(conn, plan, 1);
         plans::purge(conn, 1);

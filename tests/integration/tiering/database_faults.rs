@@ -25,7 +25,7 @@ async fn world() -> (World, Vec<FileView>) {
         .set("tiering.part_size_mib", 8)
         .set("tiering.lease", "2s")
         .set("tiering.heartbeat", "500ms")
-        .set("database.acquire_timeout", "5s")
+        .set("database.acquire_timeout", "1s")
         .own_postgres()
         .build()
         .await;

@@ -365,7 +365,7 @@ async fn a_write_that_landed_after_the_recorded_one_is_readable_and_recorded_by_
     let (store, key) = (world.direct.get("s3").unwrap(), world.key(&file).await);
     let late = Encryptor::begin(store, &key, size, &pattern(1, size).sha256()).unwrap().unwrap();
     let plain = pattern(1, size).stream().map(|piece| piece.map_err(Into::into));
-    let (length, sealed) = late.seal(plain, 0, size);
+    let (length, sealed) = late.encrypt(plain, 0, size);
     let options =
         PutOptions { metadata: late.seal.to_metadata().into_iter().collect(), ..PutOptions::default() };
     store.put_trailing(&key, Body::stream(length, sealed), &options).await.unwrap();

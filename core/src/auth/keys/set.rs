@@ -1,9 +1,10 @@
 //! The keys of a moment, and how each process keeps its own set of them fresh.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
 use diesel_async::AsyncConnection as _;
+use parking_lot::RwLock;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
@@ -24,9 +25,11 @@ const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 pub struct KeySet(Vec<Arc<SigningKey>>);
 
 impl KeySet {
-    /// The key that signs at `now`.
+    /// The key that signs at `now`. One that was made to sign at once does, also where the clock of the process that made it
+    /// was ahead: instances that start together must not make a key each.
     pub fn signer(&self, now: DateTime<Utc>) -> Option<&Arc<SigningKey>> {
-        self.0.iter().rev().find(|key| key.signs_from() <= now && key.verifies_at(now))
+        let has_begun = |key: &SigningKey| key.signs_from() <= now.max(key.created_at());
+        self.0.iter().rev().find(|key| has_begun(key) && key.verifies_at(now))
     }
 
     /// The key of this `kid`, if what it signed is still good at `now`.
@@ -142,12 +145,12 @@ impl SigningKeys {
     async fn read_or_note(&self, db: &Database, now: DateTime<Utc>) -> Result<Arc<KeySet>> {
         let read = self.read(db, now).await;
         let failed = read.is_err().then(Instant::now);
-        *self.shared.failed.write().unwrap_or_else(PoisonError::into_inner) = failed;
+        *self.shared.failed.write() = failed;
         read
     }
 
     fn failed(&self) -> Option<Instant> {
-        *self.shared.failed.read().unwrap_or_else(PoisonError::into_inner)
+        *self.shared.failed.read()
     }
 
     /// The known keys in place of those that cannot be read.
@@ -157,11 +160,11 @@ impl SigningKeys {
 
     /// Forgets what is known, so that the next one reads it.
     pub(super) fn forget(&self) {
-        *self.shared.known.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.shared.known.write() = None;
     }
 
     fn known(&self) -> Option<Known> {
-        self.shared.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.known.read().clone()
     }
 
     /// Reads the keys, and makes the first one where there is none that this process can use.
@@ -200,7 +203,7 @@ impl SigningKeys {
         }
         let keys = Arc::new(keys);
         let known = Known { keys: keys.clone(), at: now, read: Instant::now() };
-        *self.shared.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        *self.shared.known.write() = Some(known);
         Ok(keys)
     }
 

@@ -102,9 +102,9 @@ pub async fn finish(
     redirect_uri: &str,
     origin: &Origin,
 ) -> Result<Finished> {
-    let context = &accounts.context;
     const UNKNOWN: Error =
         Error::SignInRefused("This sign-in was not begun in this browser, or too long ago. Begin again.");
+    let context = &accounts.context;
     let config = config(context, name)?;
     let now = context.clock.now();
     let attempt = attempt.and_then(|sealed| accounts.oidc.open(name, sealed)).ok_or(UNKNOWN)?;

@@ -1,10 +1,11 @@
 //! What a provider publishes about itself (OpenID Connect Discovery 1.0), and the calls to it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::jwk::JwkSet;
+use parking_lot::RwLock;
 use reqwest::{Client, Response, StatusCode, Url};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
@@ -102,12 +103,12 @@ impl Providers {
         again: bool,
     ) -> Result<Arc<Metadata>> {
         let fresh = if again { LOOK_AGAIN } else { FRESH };
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        let known = self.known.read().get(name).cloned();
         if let Some(known) = known.filter(|known| known.read.elapsed() < fresh) {
             return Ok(known);
         }
         let metadata = Arc::new(self.discover(config).await?);
-        let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.known.write();
         all.insert(name.to_owned(), metadata.clone());
         Ok(metadata)
     }

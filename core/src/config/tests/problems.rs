@@ -105,7 +105,7 @@ fn addresses_that_would_be_used_only_in_part_are_refused() {
 fn contradictions_are_refused() {
     let message = |text: &str| only_problem(load_file(text)).message;
     assert_eq!(
-        message("[tiering]\nmultipart_threshold_mb = 16"),
+        message("[tiering]\nmultipart_threshold_mib = 16"),
         "= 16 is less than tiering.part_size_mib = 32"
     );
     assert_eq!(

@@ -44,7 +44,7 @@ impl EvictionClaim<'_> {
 
     /// What must hold of every copy `r` that is freed, besides its state: its object has a copy in the cloud that was verified
     /// before the grace period and none that is still to be made, and it is neither pinned nor about to move.
-    fn may_go(&self, clouds: &str, grace: &str) -> String {
+    fn may_go(clouds: &str, grace: &str) -> String {
         let verified =
             format!("s.store = ANY({clouds}) AND s.verified_at <= now() - make_interval(secs => {grace})");
         format!(
@@ -119,7 +119,7 @@ pub async fn lock_spare(
     };
     let (at, object) = after.unwrap_or((DateTime::UNIX_EPOCH, ObjectId(uuid::Uuid::nil())));
     let (at, object) = (values.time(at), values.id(object));
-    let may_go = claim.may_go(&clouds, &grace);
+    let may_go = EvictionClaim::may_go(&clouds, &grace);
     // First the batch from the index alone, with its limit in the text so that the planner knows how small it is.
     let sql = format!(
         "WITH picked AS MATERIALIZED ( \
@@ -153,8 +153,10 @@ pub async fn claim_evictions(
     let sets = format!("evict_reason = '{reason}', {}", claim.lease().set(&mut values));
     let (local, clouds) = (values.text(claim.local), values.texts(claim.clouds));
     let (grace, ids) = (values.seconds(claim.grace), values.ids(ids));
-    let which =
-        format!("r.object_id = ANY({ids}) AND r.store = {local} AND {}", claim.may_go(&clouds, &grace));
+    let which = format!(
+        "r.object_id = ANY({ids}) AND r.store = {local} AND {}",
+        EvictionClaim::may_go(&clouds, &grace)
+    );
     let sql = format!("{} RETURNING r.object_id", BEGIN_EVICTION.update(&sets, "", &which));
     Ok(ObjectRow::ids(values.query(&sql).load(conn).await?))
 }

@@ -132,14 +132,14 @@ pub async fn fail(
     let error = values.text(failure.error);
     let give_up = values.bind(Value::Switch(failure.give_up));
     let max_attempts = values.number(failure.max_attempts);
-    let given_up = format!("{give_up} OR r.attempts + 1 >= {max_attempts}");
+    let is_final = format!("{give_up} OR r.attempts + 1 >= {max_attempts}");
     let sets = format!(
         "last_error = {error}, not_before = now() + make_interval(secs => {}), \
-         run_id = CASE WHEN {given_up} THEN r.run_id ELSE {RUN_TO_GO_BACK_TO} END",
+         run_id = CASE WHEN {is_final} THEN r.run_id ELSE {RUN_TO_GO_BACK_TO} END",
         values.seconds(failure.delay)
     );
     let which = under_lease(&mut values, &[object], store, token);
-    let sql = format!("{} RETURNING r.state, r.attempts", FAIL.update_if(&given_up, &sets, "", &which));
+    let sql = format!("{} RETURNING r.state, r.attempts", FAIL.update_if(&is_final, &sets, "", &which));
     let row: Option<Failed> = values.query(&sql).get_result(conn).await.optional()?;
     Ok(row.map(|row| (row.state, row.attempts)))
 }

@@ -73,6 +73,9 @@ pub struct Repairs {
     pub joined_bytes: i64,
 }
 
+/// A condition on `r`, a row of `replicas`, made with the placeholder of the local stores.
+type Condition = fn(&str) -> String;
+
 /// Queues every lost replica of which another verified copy exists, and what earlier repairs left queued; with
 /// `again`, also repairs that were given up. For `run`, or for whichever run comes next. Those of the stores `locals` have no
 /// run: they are fetched on demand, after what somebody waits for. Those of a store that is being emptied are not made again.
@@ -84,7 +87,7 @@ pub async fn queue_repairs(
     again: bool,
 ) -> Result<Repairs> {
     // One statement per state, each over a partial index of its own.
-    let states: [(bool, fn(&str) -> String); 3] = [
+    let states: [(bool, Condition); 3] = [
         (true, |_| "r.state = 'lost'".to_owned()),
         (again, |_| "r.state = 'failed' AND r.verified_at IS NOT NULL".to_owned()),
         // Into the local stores it is on its way already.

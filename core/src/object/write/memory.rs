@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -93,7 +94,7 @@ impl UploadMemory {
     }
 
     fn queue_of(&self, owner: UserId) -> Arc<FairQueue> {
-        let mut owners = self.0.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owners = self.0.owners.lock();
         owners.retain(|_, queue| queue.strong_count() > 0);
         if let Some(queue) = owners.get(&owner).and_then(Weak::upgrade) {
             return queue;
@@ -247,7 +248,7 @@ mod tests {
         drop(turns);
         pool.turn(ann).await.unwrap();
         assert_eq!(pool.0.shared.room.available_permits(), 32 * 1024);
-        assert_eq!(pool.0.owners.lock().unwrap().len(), 1, "who is gone is forgotten");
+        assert_eq!(pool.0.owners.lock().len(), 1, "who is gone is forgotten");
     }
 
     #[tokio::test(start_paused = true)]

@@ -56,7 +56,7 @@ pub async fn pass(
         worker: WorkerId::new(),
         summary: Summary::new(store.name().as_str(), options.apply),
     };
-    let summary = pass::run(context, &name, reconciler.run()).await?;
+    let summary = pass::run(context, &name, Box::pin(reconciler.run())).await?;
     if summary.is_some() {
         mend_plans(context).await?;
     }

@@ -122,10 +122,10 @@ pub(super) async fn run<'p>(
     stop: &'p CancellationToken,
     mut planner: Planner<'p>,
 ) -> Result<Outcome> {
-    let work = async {
+    let work = Box::pin(async {
         let mut pass = Pass { context, worker, stop, report: Report::default() };
         pass.run(&mut planner).await
-    };
+    });
     Ok(with_lease(context, name, work).await?.unwrap_or(Outcome::Elsewhere))
 }
 

@@ -6,10 +6,10 @@ mod queue;
 mod report;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -70,7 +70,7 @@ pub async fn pass(
         homes: context.stores.names_with(StoreRole::Cloud),
         summary: Summary::default(),
     };
-    let summary = pass::run(context, SCHEDULE, scrubber.run()).await?;
+    let summary = pass::run(context, SCHEDULE, Box::pin(scrubber.run())).await?;
     if summary.as_ref().is_some_and(|summary| summary.found() + summary.returned > 0) {
         repair::pass(context).await?;
     }
@@ -202,7 +202,7 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
             () = stop.cancelled() => None,
             outcome = twice(right, || hash(store, wanted, pace, &read, &found)) => Some(outcome),
         };
-        let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let found = found.into_inner();
         let read = read.into_inner();
         self.summary.bytes = self.summary.bytes.saturating_add(read);
         metrics::counter!("nightferry_scrub_bytes_total", "store" => item.store.clone()).increment(read);
@@ -308,6 +308,6 @@ async fn hash(
         pace.spend(bytes)
     };
     let hashed = crypto::hash(store, wanted, passed).await?;
-    *found.lock().unwrap_or_else(PoisonError::into_inner) = hashed.seal;
+    *found.lock() = hashed.seal;
     Ok((hashed.size, hashed.sha256))
 }

@@ -1,8 +1,8 @@
 //! So many bytes a second, over all that is read: scrubbing must not be felt.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 /// What was not used for this long is not made up for.
@@ -27,7 +27,7 @@ impl Pace {
         let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         let until = {
             let now = Instant::now();
-            let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut paid_until = self.paid_until.lock();
             let from = now.checked_sub(SLACK).map_or(*paid_until, |earliest| earliest.max(*paid_until));
             *paid_until = from + cost;
             *paid_until

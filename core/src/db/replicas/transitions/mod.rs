@@ -83,13 +83,13 @@ impl Transition {
         format!(
             "UPDATE replicas r SET {} {from} WHERE {} AND {which}",
             self.sets(state, more),
-            self.from_states()
+            self.starts_here()
         )
     }
 
     /// `DELETE FROM replicas r USING … WHERE …` of rows in the states that this starts from.
     pub(in crate::db) fn delete(&self, using: &str, which: &str) -> String {
-        format!("DELETE FROM replicas r {using} WHERE {} AND {which}", self.from_states())
+        format!("DELETE FROM replicas r {using} WHERE {} AND {which}", self.starts_here())
     }
 
     /// `INSERT INTO replicas AS r …` of what `select` gives for `columns`, in the state that this leads to. `conflict` is empty or
@@ -113,7 +113,7 @@ impl Transition {
         format!(
             "ON CONFLICT (object_id, store) DO UPDATE SET {} WHERE {} AND {which}",
             self.sets(&state, more),
-            self.from_states()
+            self.starts_here()
         )
     }
 
@@ -132,7 +132,7 @@ impl Transition {
     }
 
     /// That the row `r` is in a state that this starts from.
-    fn from_states(&self) -> String {
+    fn starts_here(&self) -> String {
         let mut states = String::new();
         for state in self.from {
             let comma = if states.is_empty() { "" } else { ", " };
