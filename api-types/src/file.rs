@@ -215,7 +215,7 @@ pub struct UploadForm {
     pub folder_id: String,
     /// SHA-256 of the file, hex: refused when the bytes differ.
     #[schema(required = false)]
-    sha256: String,
+    pub sha256: String,
     /// What to do when a live file of the name is in the folder.
     #[schema(required = false)]
     pub on_conflict: OnConflictWord,
