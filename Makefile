@@ -34,7 +34,7 @@ test-minio: ## the store contract and the tiering tests on a real MinIO (needs G
 	@scripts/test-minio
 
 soak: ## random sequences against the model of the engine (how many in SEQUENCES=…, from which seed in SEED=…)
-	NIGHTFERRY_MODEL_COUNT=$(SEQUENCES) NIGHTFERRY_MODEL_SEED=$(SEED) cargo test --workspace --test model whatever_happens -- --nocapture
+	NIGHTFERRY_MODEL_COUNT=$(SEQUENCES) NIGHTFERRY_MODEL_SEED=$(SEED) cargo test --workspace --test model in_random_sequences -- --nocapture
 
 planted: ## plant known bugs in a copy of the engine and see that the model finds each (some by NAMES="…")
 	@SEQUENCES=$(PLANTED_SEQUENCES) SEED=1 scripts/planted $(NAMES)

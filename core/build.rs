@@ -1,4 +1,4 @@
-//! Migrations are built into the binary: a new one must rebuild it.
+//! Migrations are embedded in the binary: a new migration must trigger a rebuild.
 
 fn main() {
     println!("cargo:rerun-if-changed=../migrations");

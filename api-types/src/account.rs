@@ -14,17 +14,17 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-/// What is needed to make an account.
+/// The fields of a new account.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Signup {
-    /// Compared without regard to case.
+    /// Case-insensitive.
     #[schema(example = "ada@example.org")]
     pub email: String,
     /// 8 to 71 bytes of UTF-8.
     #[schema(value_type = String, format = Password)]
     pub password: SecretString,
-    /// Name to show.
+    /// Display name.
     #[serde(default)]
     pub name: Option<String>,
 }
@@ -32,7 +32,7 @@ pub struct Signup {
 /// A new account.
 #[derive(Serialize, ToSchema)]
 pub struct SignedUp {
-    /// A sentence for people.
+    /// A message for humans.
     pub message: &'static str,
     /// The account.
     pub user_id: Uuid,
@@ -50,7 +50,7 @@ pub struct Login {
     /// Password.
     #[schema(value_type = String, format = Password)]
     pub password: SecretString,
-    /// For browsers: the tokens are set as cookies that scripts cannot read, and are not in the answer.
+    /// For browsers: the tokens are set as cookies that scripts cannot read, and are omitted from the response.
     #[serde(default)]
     pub cookie: bool,
 }
@@ -59,7 +59,7 @@ pub struct Login {
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Refresh {
-    /// As given out by the login or by the last refresh. Works once. Without one the cookie counts.
+    /// As returned by the login or the last refresh. Works once. If absent, the cookie is used.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub refresh_token: Option<SecretString>,
@@ -68,17 +68,17 @@ pub struct Refresh {
 /// The tokens of a session.
 #[derive(Serialize, ToSchema)]
 pub struct Tokens {
-    /// Goes into `Authorization: Bearer …`. Absent when it was set as a cookie.
+    /// For `Authorization: Bearer …`. Absent if it was set as a cookie.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_token: Option<String>,
-    /// `bearer`, or `cookie` when the tokens were set as cookies.
+    /// `bearer`, or `cookie` if the tokens were set as cookies.
     pub token_type: &'static str,
-    /// Life of the access token, in seconds.
+    /// Lifetime of the access token, in seconds.
     pub expires_in: i64,
-    /// For the next refresh; works once. Absent when it was set as a cookie.
+    /// For the next refresh; works once. Absent if it was set as a cookie.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<String>,
-    /// Whose session it is.
+    /// The account of the session.
     pub user: UserSummary,
 }
 
@@ -95,32 +95,32 @@ impl From<&session::Session> for Tokens {
 }
 
 impl Tokens {
-    /// The answer beside cookies, without the tokens.
+    /// The response in cookie mode, without the tokens.
     pub fn in_cookies(session: &session::Session) -> Self {
         Self { access_token: None, token_type: "cookie", refresh_token: None, ..Self::from(session) }
     }
 }
 
-/// What an account may do.
+/// The role of an account.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub enum Role {
-    /// Own files only.
+    /// Access to own files only.
     User,
-    /// Everything.
+    /// Full access.
     Admin,
 }
 
-/// An account in short.
+/// A summary of an account.
 #[derive(Serialize, ToSchema)]
 pub struct UserSummary {
     /// Id.
     pub id: Uuid,
     /// Email address.
     pub email: String,
-    /// Name to show.
+    /// Display name.
     pub name: String,
-    /// What it may do.
+    /// Its role.
     #[schema(value_type = Role)]
     pub role: UserRole,
 }
@@ -138,16 +138,16 @@ pub struct Me {
     pub id: Uuid,
     /// Email address.
     pub email: String,
-    /// Name to show.
+    /// Display name.
     pub name: String,
-    /// What it may do.
+    /// Its role.
     #[schema(value_type = Role)]
     pub role: UserRole,
-    /// Bytes granted; none: no limit.
+    /// Storage quota in bytes; null: no limit.
     pub quota_bytes: Option<i64>,
-    /// Bytes of all versions of all files.
+    /// Total bytes of all versions of all files.
     pub used_bytes: i64,
-    /// When the account was made.
+    /// When the account was created.
     pub created_at: DateTime<Utc>,
 }
 
@@ -165,20 +165,20 @@ impl From<&User> for Me {
     }
 }
 
-/// What may be changed about the caller's own account. What is left out stays.
+/// Changes of the caller's own account. Omitted fields do not change.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeMe {
-    /// Name to show.
+    /// Display name.
     #[serde(default)]
     pub name: Option<String>,
 }
 
-/// A new password, and the one that it takes the place of.
+/// A new password, and the current one.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangePassword {
-    /// The password as it is.
+    /// The current password.
     #[schema(value_type = String, format = Password)]
     pub current_password: SecretString,
     /// 8 to 71 bytes of UTF-8.
@@ -193,22 +193,22 @@ pub struct Account {
     pub id: Uuid,
     /// Email address.
     pub email: String,
-    /// Name to show.
+    /// Display name.
     pub name: String,
-    /// What it may do.
+    /// Its role.
     #[schema(value_type = Role)]
     pub role: UserRole,
-    /// Whether it may not be used.
+    /// Whether the account is disabled.
     pub disabled: bool,
-    /// Since when it may not be used.
+    /// When it was disabled.
     pub disabled_at: Option<DateTime<Utc>>,
-    /// Bytes granted; none: no limit.
+    /// Storage quota in bytes; null: no limit.
     pub quota_bytes: Option<i64>,
-    /// Bytes of all versions of all files.
+    /// Total bytes of all versions of all files.
     pub used_bytes: i64,
-    /// When the account was made.
+    /// When the account was created.
     pub created_at: DateTime<Utc>,
-    /// When anything about it last changed.
+    /// When the account was last changed.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -232,18 +232,18 @@ impl From<&User> for Account {
 /// A page of accounts.
 #[derive(Serialize, ToSchema)]
 pub struct AccountPage {
-    /// In the order of their making.
+    /// In the order of their creation.
     pub users: Vec<Account>,
-    /// Where the next page starts; none at the end.
+    /// The cursor of the next page; null at the end.
     pub next_cursor: Option<String>,
 }
 
-/// Which accounts.
+/// Filters for accounts.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct AccountQuery {
-    /// Part of the email address or the name, without regard to case.
+    /// Part of the email address or the name, case-insensitive.
     pub q: Option<String>,
     /// `user` or `admin`.
     pub role: Option<String>,
@@ -251,7 +251,7 @@ pub struct AccountQuery {
     pub disabled: Option<String>,
     /// 1 to 200; 50 when absent.
     pub limit: Option<String>,
-    /// `next_cursor` of the page before, with the same filters.
+    /// `next_cursor` of the previous page, with the same filters.
     pub cursor: Option<String>,
 }
 
@@ -259,20 +259,20 @@ pub struct AccountQuery {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateAccount {
-    /// Compared without regard to case.
+    /// Case-insensitive.
     #[schema(example = "ada@example.org")]
     pub email: String,
     /// 8 to 71 bytes of UTF-8.
     #[schema(value_type = String, format = Password)]
     pub password: SecretString,
-    /// Name to show.
+    /// Display name.
     #[serde(default)]
     pub name: Option<String>,
-    /// `user` when absent.
+    /// `user` if absent.
     #[serde(default = "ordinary")]
     #[schema(value_type = Role)]
     pub role: UserRole,
-    /// Bytes granted; no limit when absent or null.
+    /// Storage quota in bytes; no limit if absent or null.
     #[serde(default)]
     pub quota_bytes: Option<i64>,
 }
@@ -282,33 +282,33 @@ const fn ordinary() -> UserRole {
 }
 
 impl CreateAccount {
-    /// The same for the domain: the account and its quota.
+    /// The domain types: the account and its quota.
     pub fn split(self) -> (NewAccount, Option<i64>) {
         let Self { email, password, name, role, quota_bytes } = self;
         (NewAccount { email, password, name, role }, quota_bytes)
     }
 }
 
-/// What is to be different; what is left out stays.
-#[allow(clippy::option_option, reason = "null takes the quota away, absent leaves it")]
+/// Changes of an account; omitted fields do not change.
+#[allow(clippy::option_option, reason = "null removes the quota, absent keeps it")]
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeAccount {
-    /// What it may do.
+    /// Its role.
     #[serde(default)]
     #[schema(value_type = Option<Role>)]
     pub role: Option<UserRole>,
-    /// Whether it may not be used. Its sessions end at once.
+    /// Whether the account is disabled. Disabling ends its sessions immediately.
     #[serde(default)]
     pub disabled: Option<bool>,
-    /// Bytes granted; null: no limit.
+    /// Storage quota in bytes; null: no limit.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i64>)]
     pub quota_bytes: Option<Option<i64>>,
 }
 
-/// Tells null from absent.
-#[allow(clippy::option_option, reason = "that is what it does")]
+/// Distinguishes null from absent.
+#[allow(clippy::option_option, reason = "that is its purpose")]
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i64>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
@@ -324,17 +324,17 @@ impl From<ChangeAccount> for administration::Change {
 pub struct SessionView {
     /// Id.
     pub id: Uuid,
-    /// When it began.
+    /// When it started.
     pub created_at: DateTime<Utc>,
-    /// When it was last continued: exact to the life of an access token.
+    /// When it was last refreshed: exact to the lifetime of an access token.
     pub last_used_at: DateTime<Utc>,
-    /// Address from which it was last continued.
+    /// Address of the last refresh.
     pub ip: String,
-    /// Client that last continued it, as it names itself.
+    /// User agent of the last refresh.
     pub user_agent: String,
-    /// Whether it is the one that asks.
+    /// Whether it is the session of this request.
     pub current: bool,
-    /// When it ends by itself, unless it is continued.
+    /// When it ends unless it is refreshed.
     pub expires_at: DateTime<Utc>,
 }
 
@@ -358,7 +358,7 @@ impl SessionView {
 pub struct SessionPage {
     /// The sessions.
     pub sessions: Vec<SessionView>,
-    /// For the next page; none when there is none.
+    /// The cursor of the next page; null on the last one.
     pub next_cursor: Option<String>,
 }
 

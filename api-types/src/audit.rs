@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-/// One act.
+/// One audit event.
 #[derive(Serialize, ToSchema)]
 pub struct AuditEvent {
     /// Id.
@@ -16,45 +16,45 @@ pub struct AuditEvent {
     pub at: DateTime<Utc>,
     /// Who.
     pub actor: Actor,
-    /// What, as `noun.verb`.
+    /// The action, as `noun.verb`.
     #[schema(example = "user.role")]
     pub action: String,
-    /// Kind of the thing acted on.
+    /// Kind of the target.
     pub target_type: String,
-    /// Its id.
+    /// The id of the target.
     pub target_id: String,
-    /// Address of the client; none for the CLI and the service itself.
+    /// Address of the client; null for the CLI and the service itself.
     pub ip: Option<String>,
-    /// The client, as it names itself.
+    /// The user agent of the client.
     pub user_agent: Option<String>,
-    /// Anything else.
+    /// Details of the action.
     #[schema(value_type = Object)]
     pub detail: serde_json::Value,
 }
 
-/// Who acted.
+/// The actor.
 #[derive(Serialize, ToSchema)]
 pub struct Actor {
-    /// What kind of actor.
+    /// The kind of actor.
     #[schema(value_type = ActorKind)]
     pub kind: AuditActor,
-    /// Which account, of a `user`.
+    /// The account, for a `user`.
     pub id: Option<Uuid>,
     /// Its email address.
     pub email: Option<String>,
 }
 
-/// What kind of actor.
+/// The kind of actor.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub enum ActorKind {
-    /// Somebody with an account.
+    /// A signed-in user.
     User,
-    /// An operator at the machine, with the admin CLI.
+    /// An operator using the admin CLI.
     Cli,
     /// The service itself: a schedule, a worker.
     System,
-    /// Somebody who has not signed in.
+    /// A client that is not signed in.
     Anonymous,
 }
 
@@ -80,29 +80,29 @@ impl From<&(Written, Option<String>)> for AuditEvent {
 pub struct AuditPage {
     /// Newest first.
     pub events: Vec<AuditEvent>,
-    /// Where the next page starts; none at the end.
+    /// The cursor of the next page; null at the end.
     pub next_cursor: Option<String>,
 }
 
-/// Which acts.
+/// Filters for events.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct AuditQuery {
-    /// An account's id or email address, or `user`, `cli`, `system`, `anonymous` for all of a kind.
+    /// The id or email address of an account, or `user`, `cli`, `system`, `anonymous` for all of a kind.
     pub actor: Option<String>,
-    /// An action such as `user.role`, or all of a noun: `session.*`.
+    /// An action such as `user.role`, or all actions of a noun: `session.*`.
     pub action: Option<String>,
-    /// A kind of thing, such as `file`.
+    /// A kind of target, such as `file`.
     pub target_type: Option<String>,
-    /// The id of a thing.
+    /// The id of a target.
     pub target_id: Option<String>,
-    /// RFC 3339; acts from then on.
+    /// RFC 3339; events from this time on.
     pub since: Option<String>,
-    /// RFC 3339; acts before.
+    /// RFC 3339; events before this time.
     pub until: Option<String>,
     /// 1 to 200; 50 when absent.
     pub limit: Option<String>,
-    /// `next_cursor` of the page before, with the same filters.
+    /// `next_cursor` of the previous page, with the same filters.
     pub cursor: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Snapshots of the catalogue, and what was rebuilt from them.
+//! Snapshots of the catalogue, and rebuilds.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use nightferry_core::catalog::{Counts, Listed, Rebuilt, Report, Snapshot};
 use serde::Serialize;
 
-/// What is known of snapshots of the catalogue.
+/// The state of the catalogue snapshots.
 #[derive(Debug, Serialize)]
 pub struct SnapshotState {
     snapshot: Option<WrittenSnapshot>,
@@ -56,9 +56,9 @@ impl From<&Snapshot> for WrittenSnapshot {
 pub struct ListedSnapshot {
     /// Key.
     pub key: String,
-    /// The moment that it shows.
+    /// The time of its content.
     pub taken_at: DateTime<Utc>,
-    /// Its bytes.
+    /// Its size in bytes.
     pub bytes: u64,
 }
 
@@ -68,7 +68,7 @@ impl From<&Listed> for ListedSnapshot {
     }
 }
 
-/// What was rebuilt.
+/// The result of a rebuild.
 #[derive(Debug, Serialize)]
 pub struct RebuiltCatalog {
     snapshot: Option<String>,

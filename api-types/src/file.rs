@@ -24,32 +24,32 @@ pub struct File {
     pub file_size: i64,
     /// MIME type.
     pub content_type: String,
-    /// SHA-256 of the bytes, hex.
+    /// SHA-256 of the content, hex.
     sha256: String,
     /// Number of the current version.
     pub version: i32,
-    /// Name of the store that is its home.
+    /// Name of the store that is the primary location.
     #[schema(example = "minio")]
     pub storage_location: String,
-    /// Names of the stores that hold it, verified.
+    /// Names of the stores with a verified copy.
     pub locations: Vec<String>,
-    /// This service's own download address.
+    /// The download URL at this service.
     pub access_url: String,
     /// Outcome of the malware scan.
     pub scan_status: String,
     /// Whether there is a thumbnail.
     pub has_thumbnail: bool,
-    /// Never freed locally while set.
+    /// If set, local copies are never evicted.
     pub pinned: bool,
     /// When the current version was uploaded.
     pub uploaded_at: DateTime<Utc>,
     /// When the cloud copy was verified.
     pub synced_at: Option<DateTime<Utc>>,
-    /// When the file was made.
+    /// When the file was created.
     pub created_at: DateTime<Utc>,
-    /// When anything about it last changed.
+    /// When the account was last changed.
     pub updated_at: DateTime<Utc>,
-    /// When it went to the trash.
+    /// When the file was moved to the trash.
     pub deleted_at: Option<DateTime<Utc>>,
 }
 
@@ -87,40 +87,40 @@ impl File {
 pub struct FilePage {
     /// The files.
     pub files: Vec<File>,
-    /// For the next page; none on the last one.
+    /// The cursor of the next page; null on the last one.
     pub next_cursor: Option<String>,
 }
 
-/// Which files, in which order.
+/// Filters and order of files.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListFiles {
-    /// A folder's id, or `root` for the top; everywhere when absent.
+    /// A folder id, or `root` for the top folder; all folders if absent.
     pub folder_id: Option<String>,
-    /// Part of the name, without regard to case.
+    /// Part of the name, case-insensitive.
     pub q: Option<String>,
-    /// Name of the home store.
+    /// Name of the primary store.
     pub location: Option<String>,
-    /// MIME type; `image/*` for all of a kind.
+    /// MIME type; `image/*` for all of a type.
     pub content_type: Option<String>,
-    /// Of the trash instead of the live ones.
+    /// Files in the trash instead of live files.
     #[param(value_type = Option<bool>)]
     pub trashed: Option<String>,
-    /// Order; by `uploaded_at` when absent.
+    /// Sort field; `uploaded_at` if absent.
     #[param(value_type = Option<SortBy>, inline)]
     pub sort: Option<String>,
-    /// Direction; when absent, `desc` by `uploaded_at`, else `asc`.
+    /// Direction; if absent, `desc` for `uploaded_at`, otherwise `asc`.
     #[param(value_type = Option<Direction>, inline)]
     pub order: Option<String>,
     /// 1 to 200; 50 when absent.
     #[param(value_type = Option<i64>, minimum = 1, maximum = 200)]
     pub limit: Option<String>,
-    /// `next_cursor` of the page before, with the same order.
+    /// `next_cursor` of the previous page, with the same order.
     pub cursor: Option<String>,
 }
 
-/// What a list of files is ordered by.
+/// The sort field of a list of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SortBy {
@@ -128,11 +128,11 @@ pub enum SortBy {
     Name,
     /// Size in bytes.
     Size,
-    /// Time of the current version's upload.
+    /// Upload time of the current version.
     UploadedAt,
 }
 
-/// Direction of an order.
+/// The direction of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
@@ -142,34 +142,34 @@ pub enum Direction {
     Desc,
 }
 
-/// What is to be different about a file; what is left out stays.
+/// Changes of a file; omitted fields do not change.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeFile {
     /// New name.
     pub filename: Option<String>,
-    /// Folder to move it to: an id, or `root`.
+    /// Destination folder: an id, or `root`.
     pub folder_id: Option<String>,
-    /// Whether its local copies are kept, of all its versions.
+    /// Whether the local copies of all its versions are kept.
     pub pinned: Option<bool>,
 }
 
-/// How to delete.
+/// Options of a deletion.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct DeleteFile {
-    /// For good, with all versions, instead of to the trash.
+    /// Permanently, with all versions, instead of to the trash.
     #[param(value_type = Option<bool>)]
     pub permanent: Option<String>,
 }
 
-/// What to download.
+/// Options of a download.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Download {
-    /// Number of a version; the current one when absent.
+    /// Number of a version; the current one if absent.
     #[param(value_type = Option<i32>, minimum = 1)]
     pub version: Option<String>,
     /// `inline` or `attachment`, the default.
@@ -177,33 +177,33 @@ pub struct Download {
     pub disposition: Option<String>,
 }
 
-/// What a browser does with a download.
+/// How a browser handles a download.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub enum DispositionWord {
-    /// Shows it.
+    /// Displays it.
     Inline,
     /// Saves it.
     Attachment,
 }
 
-/// Which link is wanted.
+/// Options of a presigned URL.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DownloadUrlRequest {
-    /// Life of the link in seconds, 1 to 604800; 3600 when absent.
+    /// Lifetime of the URL in seconds, 1 to 604800; 3600 if absent.
     #[schema(minimum = 1, maximum = 604_800)]
     pub expires_in: Option<i64>,
-    /// Number of a version; the current one when absent.
+    /// Number of a version; the current one if absent.
     pub version: Option<i32>,
 }
 
-/// A link straight to a store. Whoever has it can download until it ends.
+/// A presigned URL of a store. It works for anyone until it expires.
 #[derive(Serialize, ToSchema)]
 pub struct DownloadUrl {
-    /// The link.
+    /// The URL.
     pub url: String,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: DateTime<Utc>,
 }
 
@@ -213,10 +213,10 @@ pub struct UploadForm {
     /// A folder's id, or `root`, the default.
     #[schema(required = false)]
     pub folder_id: String,
-    /// SHA-256 of the file, hex: refused when the bytes differ.
+    /// SHA-256 of the file, hex: the upload is rejected if it differs.
     #[schema(required = false)]
     pub sha256: String,
-    /// What to do when a live file of the name is in the folder.
+    /// What to do if the folder contains a live file with this name.
     #[schema(required = false)]
     pub on_conflict: OnConflictWord,
     /// The file, after all other fields, with its name.
@@ -224,14 +224,14 @@ pub struct UploadForm {
     pub file: String,
 }
 
-/// What to do when a live file of the name is in the folder.
+/// What to do if the folder contains a live file with this name.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase", default = "version")]
 pub enum OnConflictWord {
     /// The upload becomes its next version.
     Version,
-    /// The upload gets a free name.
+    /// The upload gets an unused name.
     Rename,
-    /// The upload is refused.
+    /// The upload is rejected.
     Fail,
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// That the process lives.
+/// Liveness.
 #[derive(Serialize, ToSchema)]
 pub struct Live {
     /// Always `ok`.
@@ -15,17 +15,17 @@ pub struct Live {
     pub version: &'static str,
 }
 
-/// Whether the service can do its work.
+/// Readiness of the service.
 #[derive(Serialize, ToSchema)]
 pub struct Ready {
-    /// `ok`; `degraded`: requests are served, but something is down; `unavailable`.
+    /// `ok`; `degraded`: requests are served, but a component is down; `unavailable`.
     #[schema(example = "ok")]
     pub status: &'static str,
-    /// One by one.
+    /// The individual checks.
     pub checks: Checks,
 }
 
-/// What was looked at, a few seconds ago at most.
+/// The results of the checks, at most a few seconds old.
 #[derive(Serialize, ToSchema)]
 pub struct Checks {
     /// `ok` or `down`.
@@ -37,9 +37,9 @@ pub struct Checks {
     pub worker: WorkerCheck,
 }
 
-/// The workers, as far as they are heard of.
+/// The state of the workers.
 #[derive(Serialize, ToSchema)]
 pub struct WorkerCheck {
-    /// Last sign of life of any of them.
+    /// The last heartbeat of any worker.
     pub last_heartbeat: Option<DateTime<Utc>>,
 }

@@ -13,7 +13,7 @@ pub struct SigningKey {
     pub algorithm: String,
     /// `signs`, `published`, `verifies` or `unusable`.
     pub state: &'static str,
-    /// When it was made.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
     /// From when on it signs.
     pub signs_from: DateTime<Utc>,
@@ -42,7 +42,7 @@ pub struct EncryptionKey {
     pub store: String,
     /// Id.
     pub id: String,
-    /// `active` (encrypts and decrypts), `old` (decrypts) or `missing` (needed, and not configured).
+    /// `active` (encrypts and decrypts), `old` (decrypts) or `missing` (needed, but not configured).
     pub state: &'static str,
     /// Copies that need it.
     pub copies: u64,

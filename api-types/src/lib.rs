@@ -19,7 +19,7 @@ pub mod token;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-/// Which page of a list.
+/// Paging parameters.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -27,6 +27,6 @@ pub struct PageQuery {
     /// 1 to 200; 50 when absent.
     #[param(value_type = Option<i64>, minimum = 1, maximum = 200)]
     pub limit: Option<String>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     pub cursor: Option<String>,
 }

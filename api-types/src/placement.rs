@@ -11,30 +11,30 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// What a download of an archived file answers in place of the bytes.
+/// The response to a download of an archived file, instead of the content.
 #[derive(Serialize, ToSchema)]
 pub struct Archived {
-    /// How far it is.
+    /// Shows the progress.
     pub restore: RestoreJob,
 }
 
-/// An archived copy that is made readable.
+/// The restore of an archived copy.
 #[derive(Serialize, ToSchema)]
 pub struct RestoreJob {
     /// Id.
     pub id: Uuid,
-    /// Store that holds it.
+    /// Store that contains it.
     pub store: String,
     /// `wanted`, `restoring`, `ready` or `failed`.
     #[schema(example = "restoring")]
     pub state: &'static str,
-    /// When somebody first asked.
+    /// When it was first requested.
     pub requested_at: DateTime<Utc>,
-    /// When it could be read.
+    /// When it became readable.
     pub ready_at: Option<DateTime<Utc>>,
-    /// Until when.
+    /// Until when it is readable.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When the store is asked next.
+    /// When the store is polled next.
     pub next_look_at: Option<DateTime<Utc>>,
 }
 
@@ -58,48 +58,49 @@ impl From<&Restore> for RestoreJob {
     }
 }
 
-/// Where a file is, why, and what follows.
+/// Where a file is stored, why, and what happens next.
 #[derive(Serialize, ToSchema)]
 pub struct Placement {
-    /// Where it is or should be.
+    /// Its current and planned replicas.
     pub replicas: Vec<ReplicaStatus>,
-    /// The rule that decided.
+    /// The rule that applies.
     pub rule: String,
     /// Restores of archived copies.
     pub restores: Vec<RestoreJob>,
-    /// What follows.
+    /// The next step.
     pub next: NextStep,
 }
 
-/// A file's bytes in one store.
+/// A replica of a file in one store.
 #[derive(Serialize, ToSchema)]
 pub struct ReplicaStatus {
     /// Name of the store.
     pub store: String,
-    /// How far it is true that they are there.
+    /// The state of the replica.
     #[schema(example = "present")]
     pub state: &'static str,
-    /// When it was proved.
+    /// When it was verified.
     pub verified_at: Option<DateTime<Utc>>,
-    /// Failed tries since it was queued.
+    /// Failed attempts since it was queued.
     pub attempts: i32,
-    /// What the last try met.
+    /// The error of the last attempt.
     pub last_error: Option<String>,
-    /// Not tried again before this, while it is queued.
+    /// Not retried before this time, while it is queued.
     pub next_attempt_at: Option<DateTime<Utc>>,
-    /// Whether they are encrypted there.
+    /// Whether it is encrypted.
     pub encrypted: bool,
 }
 
-/// What happens to a file next.
+/// The next step for a file.
 #[derive(Serialize, ToSchema)]
 pub struct NextStep {
-    /// `copy`, `copying`, `move` (its store is being emptied), `free`, `removed`, `retry` (on request), `lost` (no verified copy is left) or `none`.
+    /// `copy`, `copying`, `move` (its store is being drained), `free`, `removed`, `retry` (on request), `lost` (no
+    /// verified copy is left) or `none`.
     #[schema(example = "copy")]
     pub action: &'static str,
-    /// When, if that is known.
+    /// When, if known.
     pub at: Option<DateTime<Utc>>,
-    /// The same in a sentence.
+    /// The same as a sentence.
     pub because: String,
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// What a plan is limited to. Empty: everything.
+/// The scope of a plan. Empty: all files.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MakePlan {
@@ -22,18 +22,18 @@ pub struct MakePlan {
     pub folder_id: Option<Uuid>,
     /// Only these files.
     pub file_ids: Option<Vec<Uuid>>,
-    /// Also what was given up before.
+    /// Also retry permanently failed copies.
     pub retry_failed: bool,
 }
 
 impl MakePlan {
-    /// The same for the domain.
+    /// The domain type.
     pub fn scope(self) -> Result<RunScope> {
         scope(self.user_id, self.folder_id, self.file_ids, self.retry_failed)
     }
 }
 
-/// What a plan or a run is limited to, for the domain.
+/// The scope of a plan or a run, as the domain type.
 pub fn scope(
     user_id: Option<Uuid>,
     folder_id: Option<Uuid>,
@@ -41,7 +41,7 @@ pub fn scope(
     retry_failed: bool,
 ) -> Result<RunScope> {
     if file_ids.as_ref().is_some_and(Vec::is_empty) {
-        return Err(Error::field("file_ids", "must name at least one file, or be left out"));
+        return Err(Error::field("file_ids", "must contain at least one file, or be omitted"));
     }
     Ok(RunScope {
         user_id: user_id.map(UserId),
@@ -52,46 +52,46 @@ pub fn scope(
     })
 }
 
-/// What a run would do, and a page of its copies.
+/// What a run would do, with a page of its items.
 #[derive(Serialize, ToSchema)]
 pub struct SyncPlan {
-    /// Id, for asking for a run of exactly this.
+    /// The id, for requesting a run of exactly this plan.
     pub plan_id: Uuid,
-    /// When it was made.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
-    /// Until when it can be carried out.
+    /// Until when it can be executed.
     pub expires_at: DateTime<Utc>,
     /// Copies to make.
     pub files: u64,
-    /// Bytes to move.
+    /// Bytes to copy.
     pub bytes: u64,
-    /// PUT requests, those of parts included.
+    /// PUT requests, including those of parts.
     pub requests: u64,
-    /// Seconds at the rate of recent runs; none while no run has been measured.
+    /// Seconds at the rate of recent runs; null if no run has been measured.
     pub seconds: Option<u64>,
-    /// What the copies cost in a month, as a decimal number; none where a price is not known.
+    /// Monthly cost of the copies, as a decimal number; null if a price is not configured.
     #[schema(example = "12.3400")]
     pub monthly_cost: Option<String>,
-    /// What the requests cost; none where a price is not known.
+    /// Cost of the requests; null if a price is not configured.
     pub request_cost: Option<String>,
-    /// What it would cost to read all of it back; none where a price is not known.
+    /// Cost of reading everything back; null if a price is not configured.
     pub egress_cost: Option<String>,
-    /// Of the costs.
+    /// Currency of the costs.
     #[schema(example = "USD")]
     pub currency: String,
-    /// The same by rule, store and storage class.
+    /// The totals by rule, store and storage class.
     pub rules: Vec<PlanRule>,
-    /// What may not be expected.
+    /// Warnings about unexpected costs.
     pub warnings: Vec<String>,
-    /// The copies.
+    /// The items.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Vec<PlanItem>, required = true)]
     pub items: Option<Vec<PlanItem>>,
-    /// For the next page of copies; none on the last one.
+    /// The cursor of the next page of items; null on the last one.
     pub next_cursor: Option<String>,
 }
 
-/// What a plan copies by one rule into one storage class of one store.
+/// What a plan copies by one rule to one storage class of one store.
 #[derive(Serialize, ToSchema)]
 pub struct PlanRule {
     /// The rule.
@@ -100,43 +100,43 @@ pub struct PlanRule {
     pub store: String,
     /// Storage class of the copies.
     pub storage_class: String,
-    /// What becomes of the local copies: `never` freed, or after a time.
+    /// When the local copies are evicted: `never`, or after a time.
     #[schema(example = "30d")]
     pub free_local_after: String,
     /// Copies to make.
     pub files: u64,
-    /// Bytes to move.
+    /// Bytes to copy.
     pub bytes: u64,
     /// PUT requests.
     pub requests: u64,
-    /// What the copies cost in a month.
+    /// Monthly cost of the copies.
     pub monthly_cost: Option<String>,
-    /// What the requests cost.
+    /// Cost of the requests.
     pub request_cost: Option<String>,
-    /// What it would cost to read them back.
+    /// Cost of reading them back.
     pub egress_cost: Option<String>,
 }
 
 /// One copy of a plan.
 #[derive(Serialize, ToSchema)]
 pub struct PlanItem {
-    /// A file that has these bytes as a version.
+    /// A file that has this object as a version.
     pub file_id: Option<Uuid>,
     /// Its name.
     pub filename: Option<String>,
-    /// The version.
+    /// The version number.
     pub version: Option<i32>,
-    /// Its object.
+    /// The object.
     pub object_id: Uuid,
     /// Size in bytes.
     pub size: u64,
-    /// The rule that decided.
+    /// The rule that applies.
     pub rule: String,
     /// Destination.
     pub store: String,
-    /// Storage class, where the rule names one.
+    /// Storage class, if the rule sets one.
     pub storage_class: Option<String>,
-    /// Copies with a higher one are made first.
+    /// Copies with a higher priority are made first.
     pub priority: i16,
 }
 

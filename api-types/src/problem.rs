@@ -3,32 +3,32 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Why a request failed.
+/// Describes why a request failed.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {
-    /// Always `about:blank`: the status and `error_code` say it all.
+    /// Always `about:blank`: the status and `error_code` identify the problem.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// The status in words.
+    /// The status as text.
     pub title: &'static str,
     /// The HTTP status.
     pub status: u16,
-    /// A sentence for people.
+    /// A message for humans.
     pub detail: String,
-    /// A stable name for programs.
+    /// A stable error code for programs.
     #[schema(example = "NOT_FOUND")]
     pub error_code: &'static str,
     /// Whether the same request may succeed later, unchanged.
     pub retryable: bool,
-    /// The request's id, as in the header `X-Request-Id` and in the service's log.
+    /// The request id, as in the header `X-Request-Id` and in the log of the service.
     pub request_id: String,
-    /// The fields that were refused.
+    /// The invalid fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub errors: Vec<FieldProblem>,
 }
 
-/// A field that was refused.
+/// An invalid field.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FieldProblem {
     /// Its name.

@@ -1,4 +1,4 @@
-//! Evening out the local stores.
+//! Rebalancing of the local stores.
 
 use chrono::{DateTime, Utc};
 use nightferry_core::db::rebalances;
@@ -8,134 +8,134 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-/// What to even out, and how exactly.
+/// The scope and the tolerance of a rebalancing.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AskRebalance {
-    /// Per cent by which the share of a store may differ from the mean; 5 when left out.
+    /// Percentage by which the share of a store may differ from the mean; 5 by default.
     #[schema(minimum = 0, maximum = 100, example = 5)]
     pub tolerance: Option<u8>,
-    /// `local`, which is the default: other stores are not evened out.
+    /// `local`, the default: other stores cannot be rebalanced.
     #[schema(example = "local")]
     pub role: Option<String>,
 }
 
-/// What to plan.
+/// Parameters of a plan.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct RebalanceQuery {
-    /// Per cent by which the share of a store may differ from the mean; 5 when left out.
+    /// Percentage by which the share of a store may differ from the mean; 5 by default.
     #[param(value_type = Option<u8>, minimum = 0, maximum = 100)]
     pub tolerance: Option<String>,
-    /// `local`, which is the default: other stores are not evened out.
+    /// `local`, the default: other stores cannot be rebalanced.
     pub role: Option<String>,
 }
 
-/// What would move where, and what is moving.
+/// The plan, and the progress of a requested rebalancing.
 #[derive(Serialize, ToSchema)]
 pub struct RebalancePlan {
-    /// Per cent by which the share of a store may differ from the mean.
+    /// Percentage by which the share of a store may differ from the mean.
     #[schema(example = 5)]
     pub tolerance: u8,
-    /// What shares are shares of: `capacity`, or `bytes` (all that these stores hold) where not every store has one.
+    /// The basis of the shares: `capacity`, or `bytes` (all bytes in these stores) if not every store has a capacity.
     #[schema(example = "capacity")]
     pub measure: &'static str,
     /// The local stores, the main one first.
     pub stores: Vec<StoreShare>,
-    /// What would move; empty when every store is within the tolerance.
+    /// The planned moves; empty if every store is within the tolerance.
     pub moves: Vec<Move>,
-    /// Files that would move.
+    /// The number of files to move.
     pub files: u64,
-    /// Bytes of those.
+    /// Their bytes.
     pub bytes: u64,
-    /// What was asked for last, if ever.
+    /// The last requested rebalancing, if any.
     pub rebalance: Option<Rebalance>,
 }
 
-/// How full a store is, and would be.
+/// The current and the resulting usage of a store.
 #[derive(Serialize, ToSchema)]
 pub struct StoreShare {
     /// Name.
     #[schema(example = "minio")]
     pub name: String,
-    /// Bytes that it may hold, if that is limited.
+    /// Its capacity in bytes, if limited.
     pub capacity_bytes: Option<u64>,
-    /// Bytes that it holds.
+    /// Bytes used.
     pub used_bytes: u64,
-    /// Its share in per cent; none where it does not take part.
+    /// Its share in percent; null if the store is excluded.
     #[schema(example = 81.5)]
     pub share: Option<f64>,
-    /// Bytes that it would hold after what is under way and these moves.
+    /// Bytes used after the moves in progress and the planned moves.
     pub after_bytes: u64,
-    /// Its share then.
+    /// The resulting share.
     #[schema(example = 50.1)]
     pub after_share: Option<f64>,
-    /// Why it neither gives nor takes: `draining`, `down` or `in_doubt`.
+    /// Why the store is excluded: `draining`, `down` or `in_doubt`.
     pub left_out: Option<&'static str>,
 }
 
-/// What goes from one store to another.
+/// The moves from one store to another.
 #[derive(Serialize, ToSchema)]
 pub struct Move {
-    /// From.
+    /// Source.
     #[schema(example = "minio")]
     pub from: String,
-    /// To.
+    /// Destination.
     #[schema(example = "nas")]
     pub to: String,
     /// Files.
     pub files: u64,
-    /// Bytes of those.
+    /// Their bytes.
     pub bytes: u64,
 }
 
-/// What was asked for, and how far it is.
+/// The request and its progress.
 #[derive(Serialize, ToSchema)]
 pub struct Rebalance {
-    /// `running`, `stopping` (called off; what is on its way still ends), `stopped` or `finished`.
+    /// `running`, `stopping` (stopped; moves in progress finish), `stopped` or `finished`.
     #[schema(example = "running")]
     pub state: &'static str,
-    /// When it was asked for.
+    /// When it was requested.
     pub requested_at: DateTime<Utc>,
-    /// Who asked for it; none for the command line.
+    /// The account that requested it; null for the command line.
     pub requested_by: Option<Uuid>,
-    /// Per cent by which the share of a store may differ from the mean.
+    /// Percentage by which the share of a store may differ from the mean.
     pub tolerance: u8,
-    /// Files that were to move.
+    /// The number of planned files.
     pub files_total: u64,
-    /// Bytes of those.
+    /// Their bytes.
     pub bytes_total: u64,
-    /// Files that have moved.
+    /// The number of moved files.
     pub files_moved: u64,
-    /// Bytes of those.
+    /// Their bytes.
     pub bytes_moved: u64,
-    /// What goes where.
+    /// The routes.
     pub routes: Vec<Route>,
-    /// What it waits for, in words.
+    /// What it is waiting for, as text.
     pub waits_for: Option<String>,
-    /// When it was called off.
+    /// When it was stopped.
     pub stopped_at: Option<DateTime<Utc>>,
-    /// When nothing of it was under way any more.
+    /// When the last move ended.
     pub finished_at: Option<DateTime<Utc>>,
 }
 
-/// What goes from one store to another, and how far that is.
+/// A route from one store to another, and its progress.
 #[derive(Serialize, ToSchema)]
 pub struct Route {
-    /// From.
+    /// Source.
     #[schema(example = "minio")]
     pub from: String,
-    /// To.
+    /// Destination.
     #[schema(example = "nas")]
     pub to: String,
-    /// Files that were to move.
+    /// The number of planned files.
     pub files_total: u64,
-    /// Bytes of those.
+    /// Their bytes.
     pub bytes_total: u64,
-    /// Files that have moved.
+    /// The number of moved files.
     pub files_moved: u64,
-    /// Bytes of those.
+    /// Their bytes.
     pub bytes_moved: u64,
 }
 

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::plan::scope;
 
-/// What a run is limited to. Empty: everything.
+/// The scope of a run. Empty: all files.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StartRun {
@@ -25,59 +25,59 @@ pub struct StartRun {
     pub folder_id: Option<Uuid>,
     /// Only these files.
     pub file_ids: Option<Vec<Uuid>>,
-    /// Exactly what this plan says; nothing else may be given with it. Refused with `CONFLICT` and what changed when the
-    /// plan does not hold any more.
+    /// Execute exactly this plan; cannot be combined with other fields. Returns `CONFLICT` with the changes if the plan
+    /// is no longer valid.
     pub plan_id: Option<Uuid>,
-    /// Also what was given up before.
+    /// Also retry permanently failed copies.
     pub retry_failed: bool,
 }
 
 impl StartRun {
-    /// The same for the domain.
+    /// The domain type.
     pub fn scope(self) -> Result<RunScope> {
         let limited = self.user_id.is_some() || self.folder_id.is_some() || self.file_ids.is_some();
         if self.plan_id.is_some() && (limited || self.retry_failed) {
-            return Err(Error::field("plan_id", "says all that the run does; leave everything else out"));
+            return Err(Error::field("plan_id", "cannot be combined with other fields"));
         }
         let limits = scope(self.user_id, self.folder_id, self.file_ids, self.retry_failed)?;
         Ok(RunScope { plan_id: self.plan_id.map(PlanId), ..limits })
     }
 }
 
-/// That a run was asked for, or joined.
+/// A run was requested or joined.
 #[derive(Serialize, ToSchema)]
 pub struct RunAccepted {
     /// The run.
     pub run_id: Uuid,
 }
 
-/// One crossing.
+/// A sync run.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Run {
     /// Id.
     pub id: Uuid,
-    /// Who asked.
+    /// The trigger.
     #[schema(value_type = Trigger)]
     pub trigger: RunTrigger,
-    /// Which account asked, if any.
+    /// The account that requested it, if any.
     pub requested_by: Option<Uuid>,
     /// What it is limited to; empty: everything.
     #[schema(value_type = Object)]
     pub scope: serde_json::Value,
-    /// Where it stands.
+    /// The status.
     #[schema(value_type = Status)]
     pub status: RunStatus,
     /// Copies planned.
     pub files_total: i64,
     /// Copies made and verified.
     pub files_done: i64,
-    /// Copies given up.
+    /// Copies that failed permanently.
     pub files_failed: i64,
     /// Bytes planned.
     pub bytes_total: i64,
     /// Bytes copied and verified.
     pub bytes_done: i64,
-    /// When it was asked for.
+    /// When it was requested.
     pub created_at: DateTime<Utc>,
     /// When a worker planned it.
     pub started_at: Option<DateTime<Utc>>,
@@ -85,10 +85,10 @@ pub struct Run {
     pub cancel_requested_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
-    /// When the next queued copy may be tried, while the run is running: after a pause, or once the transfer window
+    /// When the next queued copy may be tried while the run is running: after a backoff, or when the transfer window
     /// opens.
     pub next_batch_at: Option<DateTime<Utc>>,
-    /// Why the run as a whole stopped early.
+    /// Why the run as a whole ended early.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -127,20 +127,20 @@ impl From<&runs::Run> for Run {
 pub struct RunPage {
     /// The runs.
     pub runs: Vec<Run>,
-    /// For the next page; none on the last one.
+    /// The cursor of the next page; null on the last one.
     pub next_cursor: Option<String>,
 }
 
-/// A page of what a run gave up.
+/// A page of the failures of a run.
 #[derive(Serialize, ToSchema)]
 pub struct FailurePage {
     /// The failures, oldest first.
     pub failures: Vec<Failure>,
-    /// For the next page; none on the last one.
+    /// The cursor of the next page; null on the last one.
     pub next_cursor: Option<String>,
 }
 
-/// Something that a run gave up.
+/// A failed item of a run.
 #[derive(Serialize, ToSchema)]
 pub struct Failure {
     /// Id.
@@ -149,13 +149,13 @@ pub struct Failure {
     pub file_id: Option<Uuid>,
     /// Its name.
     pub filename: Option<String>,
-    /// The object of its version.
+    /// The object of the version.
     pub object_id: Uuid,
-    /// Where it was to be copied.
+    /// The destination store.
     pub store: String,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: i32,
-    /// Why it was given up.
+    /// The reason of the failure.
     pub error: String,
     /// When.
     pub created_at: DateTime<Utc>,
@@ -176,7 +176,7 @@ impl From<&RunFailure> for Failure {
     }
 }
 
-/// Who asked for a run.
+/// The trigger of a run.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub enum Trigger {
@@ -188,21 +188,21 @@ pub enum Trigger {
     Api,
 }
 
-/// Where a run stands.
+/// The status of a run.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub enum Status {
-    /// Waits for a worker.
+    /// Waiting for a worker.
     Queued,
-    /// Under way.
+    /// In progress.
     Running,
-    /// Everything crossed.
+    /// All copies were made.
     Succeeded,
-    /// Something crossed, something failed.
+    /// Some copies were made, some failed.
     Partial,
-    /// Nothing crossed although something should have.
+    /// No copy was made, although there was something to copy.
     Failed,
-    /// Stopped on request.
+    /// Cancelled on request.
     Cancelled,
 }
 

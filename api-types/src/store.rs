@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Every store.
+/// All stores.
 #[derive(Serialize, ToSchema)]
 pub struct StoreList {
     /// Local ones first, the main one of each role first.
@@ -26,44 +26,44 @@ pub struct Store {
     /// `local` or `cloud`.
     #[schema(example = "local")]
     pub role: &'static str,
-    /// Whether it is the first of its role to be used.
+    /// Whether it is the main store of its role.
     pub main: bool,
-    /// `up`, `down`, `draining`, `drained`, or `unknown` when no process has looked lately.
+    /// `up`, `down`, `draining`, `drained`, or `unknown` if no process has checked it recently.
     #[schema(example = "up")]
     pub state: &'static str,
-    /// How the running processes see it.
+    /// Its health as seen by the running processes.
     pub health: StoreHealth,
-    /// Bytes that it may hold, if that is limited.
+    /// Its capacity in bytes, if limited.
     pub capacity_bytes: Option<u64>,
-    /// Bytes that it holds.
+    /// Bytes used.
     pub used_bytes: u64,
-    /// Its replicas by state; states that do not occur are left out.
+    /// Its replicas by state; states without replicas are omitted.
     pub replicas: Vec<ReplicaCount>,
-    /// Set while it is being emptied, and after that until it is used again.
+    /// Present from the start of a drain until the store is returned to use.
     pub drain: Option<Drain>,
 }
 
-/// How the running processes see a store.
+/// The health of a store as seen by the running processes.
 #[derive(Serialize, ToSchema)]
 pub struct StoreHealth {
-    /// `up`, `down` (for at least one process), or `unknown` when none has looked lately.
+    /// `up`, `down` (for at least one process), or `unknown` if none has checked it recently.
     #[schema(example = "up")]
     pub status: &'static str,
     /// Since when.
     pub since: Option<DateTime<Utc>>,
-    /// Milliseconds of the slowest last answer.
+    /// Latency of the slowest last check in milliseconds.
     pub latency_ms: Option<u64>,
-    /// What the last failure was, in words.
+    /// The last error.
     pub last_error: Option<String>,
-    /// Processes that look at it.
+    /// The number of processes that check it.
     pub observers: u64,
-    /// Of those, how many see it down.
+    /// The number of those for which it is down.
     pub observers_down: u64,
-    /// When one of them looked last.
+    /// The time of the last check.
     pub checked_at: Option<DateTime<Utc>>,
 }
 
-/// How many replicas are in one state.
+/// The number of replicas in one state.
 #[derive(Serialize, ToSchema)]
 pub struct ReplicaCount {
     /// State.
@@ -71,31 +71,31 @@ pub struct ReplicaCount {
     pub state: &'static str,
     /// Replicas.
     pub replicas: u64,
-    /// Bytes of those.
+    /// Their bytes.
     pub bytes: u64,
 }
 
-/// How far the emptying of a store is.
+/// The progress of a drain.
 #[derive(Serialize, ToSchema)]
 pub struct Drain {
     /// The store.
     #[schema(example = "minio")]
     pub store: String,
-    /// When it was asked for.
+    /// When it was requested.
     pub requested_at: DateTime<Utc>,
-    /// Who asked for it; none for the command line.
+    /// The account that requested it; null for the command line.
     pub requested_by: Option<Uuid>,
-    /// Replicas that it had then.
+    /// Replicas at the start of the drain.
     pub replicas_total: u64,
-    /// Bytes of those.
+    /// Their bytes.
     pub bytes_total: u64,
-    /// Replicas that are still there.
+    /// Remaining replicas.
     pub replicas_left: u64,
-    /// Bytes of those.
+    /// Their bytes.
     pub bytes_left: u64,
-    /// What it waits for, in words.
+    /// What it is waiting for, as text.
     pub waits_for: Option<String>,
-    /// When nothing was left.
+    /// When the store became empty.
     pub finished_at: Option<DateTime<Utc>>,
 }
 
@@ -139,7 +139,7 @@ impl From<&StoreView> for Store {
 }
 
 impl StoreHealth {
-    fn new(status: &'static str, opinion: Option<&store_health::Opinion>) -> Self {
+    fn new(status: &'static str, opinion: Option<&store_health::HealthReport>) -> Self {
         Self {
             status,
             since: opinion.and_then(|opinion| opinion.since),

@@ -10,23 +10,23 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// What a personal access token is wanted for.
+/// The parameters of a new personal access token.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MakeToken {
-    /// What to call it, 1 to 100 characters.
+    /// Name, 1 to 100 characters.
     #[schema(example = "nightly backup of the laptop")]
     pub name: String,
-    /// What it may do: `files:read`, `files:write`, `sync`, `admin`.
+    /// Scopes: `files:read`, `files:write`, `sync`, `admin`.
     #[schema(example = json!(["files:read"]))]
     pub scopes: Vec<String>,
-    /// Its life in seconds, at least 60; without one it works until it is revoked.
+    /// Lifetime in seconds, at least 60; without one it is valid until it is revoked.
     #[serde(default)]
     pub expires_in: Option<u32>,
 }
 
 impl MakeToken {
-    /// The same in the domain's words.
+    /// The domain type.
     pub fn wanted(self) -> Result<Wanted> {
         let scopes: std::result::Result<Vec<Scope>, _> =
             self.scopes.iter().map(|name| name.parse()).collect();
@@ -41,19 +41,19 @@ impl MakeToken {
 pub struct TokenView {
     /// Id.
     pub id: Uuid,
-    /// What its maker calls it.
+    /// Its name.
     pub name: String,
-    /// What it may do.
+    /// Its role.
     #[schema(value_type = Vec<String>)]
     pub scopes: Vec<Scope>,
     /// `active`, `expired` or `revoked`.
     #[schema(example = "active")]
     pub state: &'static str,
-    /// When it was made.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
-    /// When it stops working; none: never.
+    /// When it expires; null: never.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When it was last used, to about ten minutes.
+    /// When it was last used, exact to about ten minutes.
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
@@ -77,7 +77,7 @@ impl TokenView {
     }
 }
 
-/// All of somebody's personal access tokens.
+/// The personal access tokens of an account.
 #[derive(Serialize, ToSchema)]
 pub struct TokenList {
     /// The tokens.
@@ -87,7 +87,7 @@ pub struct TokenList {
 /// A new personal access token.
 #[derive(Serialize, ToSchema)]
 pub struct MadeToken {
-    /// The secret: goes into `Authorization: Bearer …`. It is told this once.
+    /// The secret, for `Authorization: Bearer …`. Returned only once.
     #[schema(example = "nf_pat_…")]
     pub token: String,
     /// The token.
@@ -96,7 +96,7 @@ pub struct MadeToken {
 }
 
 impl MadeToken {
-    /// Shows a token with its secret.
+    /// The token with its secret.
     pub fn new(secret: &SecretString, view: TokenView) -> Self {
         Self { token: secret.expose_secret().to_owned(), view }
     }

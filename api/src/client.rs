@@ -1,5 +1,5 @@
-//! Who is at the far end of a request: the other end of the connection, or, where that is a proxy of ours, the client
-//! that the proxy names. Nobody else is believed.
+//! Determines the client of a request: the peer of the connection or, if that is a trusted proxy, the client named by
+//! the proxy. Forwarding headers from other peers are ignored.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -8,15 +8,15 @@ use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName, X_FORWARDED_FOR,
 use ipnet::IpNet;
 use nightferry_core::config::{ForwardedHeader, ServerConfig};
 
-/// Hops looked at, from the right; nobody has so many proxies.
-const MOST_HOPS: usize = 32;
+/// The maximum number of hops to examine, from the right.
+const MAX_HOPS: usize = 32;
 
-/// Left in a request's extensions.
+/// Stored in the request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Client {
-    /// Its address; none on a local socket.
+    /// Its address; `None` on a local socket.
     pub(crate) ip: Option<IpAddr>,
-    /// Whether it came over TLS, which a proxy of ours ended.
+    /// Whether it used TLS, terminated by a trusted proxy.
     pub(crate) https: bool,
 }
 
@@ -46,7 +46,7 @@ impl Client {
         let https = proto.is_some_and(|proto| proto.eq_ignore_ascii_case("https"));
         let mut ip = proxy;
         for hop in hops {
-            // Who is named by something that is no address is hidden behind the proxy that said so.
+            // If a proxy names something that is not an address, the proxy itself counts as the client.
             let Some(hop) = hop else { break };
             ip = hop;
             if !trusted(hop) {
@@ -57,18 +57,18 @@ impl Client {
     }
 }
 
-/// What quotes mean in a header.
+/// The meaning of quotes in a header.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Quotes {
     /// Nothing.
     AreText,
-    /// That commas between two of them do not part elements.
+    /// Commas between two quotes do not separate elements.
     HoldText,
 }
 
-/// The comma-separated elements of all headers of a name, the last one first, at most [`MOST_HOPS`]. They are parted from
-/// the right, where our proxies wrote: a quote that a client leaves open spoils what stands left of it, which is the
-/// client's own, and never swallows what a proxy put behind it.
+/// The comma-separated elements of all headers with this name, last one first, at most [`MAX_HOPS`]. They are split
+/// from the right, where trusted proxies append: an unclosed quote sent by a client only affects the elements further
+/// left, which are the client's own, and never those that a proxy appended.
 fn from_the_right(headers: &HeaderMap, name: &HeaderName, meaning: Quotes) -> Vec<String> {
     let values: Vec<_> = headers.get_all(name).collect();
     let mut all = Vec::new();
@@ -79,12 +79,12 @@ fn from_the_right(headers: &HeaderMap, name: &HeaderName, meaning: Quotes) -> Ve
             quoted ^= character == '"' && meaning == Quotes::HoldText;
             character == ',' && !quoted
         });
-        all.extend(parts.take(MOST_HOPS - all.len()).map(|part| part.trim().to_owned()));
+        all.extend(parts.take(MAX_HOPS - all.len()).map(|part| part.trim().to_owned()));
     }
     all
 }
 
-/// A parameter of an element of `Forwarded` (RFC 7239 section 4). None where a quote is left open.
+/// A parameter of an element of `Forwarded` (RFC 7239 section 4). `None` if a quote is not closed.
 fn parameter(element: &str, name: &str) -> Option<String> {
     if element.matches('"').count() % 2 == 1 {
         return None;
@@ -97,7 +97,7 @@ fn parameter(element: &str, name: &str) -> Option<String> {
     Some(quoted.unwrap_or(value).to_owned())
 }
 
-/// An address, with or without a port; of IPv6 in brackets where a port follows. None for what is anything else besides.
+/// An address, with or without a port; IPv6 addresses with a port are in brackets. `None` for anything else.
 fn address(text: &str) -> Option<IpAddr> {
     let is_port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if let Some(rest) = text.strip_prefix('[') {
@@ -107,7 +107,7 @@ fn address(text: &str) -> Option<IpAddr> {
         return Some(IpAddr::V6(ip).to_canonical());
     }
     let bare = match text.split_once(':') {
-        // One colon is before a port; more are an address of IPv6.
+        // A single colon precedes a port; several mean an IPv6 address.
         Some((bare, port)) if !port.contains(':') => is_port(port).then_some(bare)?,
         _ => text,
     };
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn only_proxies_of_ours_are_believed_and_from_the_right() {
+    fn only_trusted_proxies_are_honoured_from_the_right() {
         let header = ForwardedHeader::XForwardedFor;
         let ip = |peer: &str, value: &str| client(header, peer, &[(X_FORWARDED_FOR, value)]).0;
         assert_eq!(ip("192.0.2.1", "198.51.100.7"), "192.0.2.1", "a stranger claims what he likes");
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(ip("127.0.0.1", "198.51.100.7, nonsense"), "127.0.0.1");
         assert_eq!(ip("127.0.0.1", "198.51.100.7, nonsense, 10.1.2.3"), "10.1.2.3");
         assert_eq!(ip("127.0.0.1", ""), "127.0.0.1");
-        // What a client leaves open for the proxy to write behind it.
+        // Unterminated input of a client, to which the proxy appends.
         for open in ["[203.0.113.9]\"", "203.0.113.9:\"", "\"", "\"203.0.113.9", "[203.0.113.9", "a\", \"b"] {
             let written = format!("{open}, 198.51.100.7");
             assert_eq!(ip("127.0.0.1", &written), "198.51.100.7", "{open}");
@@ -187,7 +187,7 @@ mod tests {
         );
         assert_eq!(read("for=\"a, b\", for=198.51.100.7"), ("198.51.100.7".to_owned(), false));
         assert_eq!(read("for=_hidden"), ("10.0.0.1".to_owned(), false));
-        // What a client leaves open for the proxy to write behind it.
+        // Unterminated input of a client, to which the proxy appends.
         for open in
             ["for=\"[203.0.113.9]", "for=\"203.0.113.9", "for=\"", "x=\"a, b\", for=\"", "for=\"a\\\""]
         {
@@ -196,7 +196,7 @@ mod tests {
                 ("for=\"[2001:db8::1]:80\";proto=https", "2001:db8::1"),
             ] {
                 assert_eq!(read(&format!("{open}, {added}")).0, address, "{open}");
-                // Behind another proxy of ours it is as good as nothing.
+                // Behind a second trusted proxy it has no effect.
                 let behind = format!("{open}, for=10.1.2.3");
                 assert_eq!(read(&behind).0, "10.1.2.3", "{open}");
             }

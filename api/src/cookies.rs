@@ -1,13 +1,14 @@
-//! The cookies of a session: for browsers, which keep tokens where scripts cannot read them.
+//! The cookies of a session, for browsers: scripts cannot read the tokens in them.
 //!
-//! Over TLS the names have the prefix that keeps other hosts of the domain from setting them (RFC 6265bis section 4.1.3).
-//! It binds them to the host and therefore to no path; without it the refresh token is sent to nobody but the refresh.
+//! Over TLS, the names have the prefix that prevents other hosts of the domain from setting them (RFC 6265bis section
+//! 4.1.3). It binds the cookies to the host, and therefore requires the path `/`; without the prefix, the refresh token
+//! is sent only to the refresh route.
 
 use actix_web::http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
 use actix_web::{HttpRequest, HttpResponse};
 use cookie::time::Duration;
 use cookie::{Cookie, SameSite};
-use nightferry_core::auth::oidc::ATTEMPT_LIFE;
+use nightferry_core::auth::oidc::ATTEMPT_LIFETIME;
 use nightferry_core::auth::session::Session;
 use nightferry_core::config::AuthConfig;
 use nightferry_core::error::Error;
@@ -15,7 +16,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::error_response::{ApiError, Result};
 
-/// The only path that the refresh token is read at, and that it is sent to where the name's prefix allows a path.
+/// The only path where the refresh token is read, and the path of its cookie if the prefix of the name allows one.
 const REFRESH_PATH: &str = "/api/auth/refresh";
 
 /// One of the cookies.
@@ -25,7 +26,7 @@ pub(crate) enum Name {
     Access,
     /// Refresh token.
     Refresh,
-    /// A sign-in with a provider elsewhere that was begun.
+    /// A started sign-in with an identity provider.
     Attempt,
 }
 
@@ -47,15 +48,16 @@ impl Name {
 
     fn same_site(self) -> SameSite {
         match self {
-            // A link in a message may lead to a file; what changes something is checked apart. And it is the provider's page
-            // that leads back here.
+            // `Lax`, so that links from other sites to a file work, and so that the redirect from the identity provider
+            // carries the cookie. Requests that change state are checked separately.
             Self::Access | Self::Attempt => SameSite::Lax,
             Self::Refresh => SameSite::Strict,
         }
     }
 }
 
-/// The value of a cookie of the request. None where there are several of the name: nobody can say which of them is ours.
+/// The value of a cookie of the request. `None` if the name occurs several times, because the genuine one cannot be
+/// determined.
 pub(crate) fn read(request: &HttpRequest, auth: &AuthConfig, name: Name) -> Option<String> {
     let name = name.text(auth);
     let mut found = request
@@ -69,14 +71,14 @@ pub(crate) fn read(request: &HttpRequest, auth: &AuthConfig, name: Name) -> Opti
     Some(cookie.value().to_owned()).filter(|value| !value.is_empty())
 }
 
-/// Gives the tokens of a session to the browser.
+/// Sets the tokens of a session as cookies.
 pub(crate) fn set(response: &mut HttpResponse, auth: &AuthConfig, session: &Session) -> Result<()> {
     let refresh = session.refresh_token.expose_secret();
     put(response, auth, Name::Access, &session.access_token, session.expires_in)?;
     put(response, auth, Name::Refresh, refresh, session.refresh_expires_in)
 }
 
-/// Takes the tokens away from a browser that sent one of them.
+/// Deletes the token cookies, if the browser sent one of them.
 pub(crate) fn clear(request: &HttpRequest, response: &mut HttpResponse, auth: &AuthConfig) -> Result<()> {
     if read(request, auth, Name::Access).is_none() {
         return Ok(());
@@ -85,12 +87,12 @@ pub(crate) fn clear(request: &HttpRequest, response: &mut HttpResponse, auth: &A
     put(response, auth, Name::Refresh, "", 0)
 }
 
-/// Keeps a sign-in that was begun with the browser.
+/// Stores a started sign-in in the browser.
 pub(crate) fn set_attempt(response: &mut HttpResponse, auth: &AuthConfig, attempt: &str) -> Result<()> {
-    put(response, auth, Name::Attempt, attempt, ATTEMPT_LIFE.num_seconds())
+    put(response, auth, Name::Attempt, attempt, ATTEMPT_LIFETIME.num_seconds())
 }
 
-/// Takes a sign-in that has ended away from the browser.
+/// Deletes a finished sign-in from the browser.
 pub(crate) fn clear_attempt(response: &mut HttpResponse, auth: &AuthConfig) -> Result<()> {
     put(response, auth, Name::Attempt, "", 0)
 }
@@ -107,7 +109,7 @@ fn put(response: &mut HttpResponse, auth: &AuthConfig, name: Name, value: &str, 
 
 fn append(headers: &mut HeaderMap, cookie: &str) -> Result<()> {
     let mut value = HeaderValue::try_from(cookie)
-        .map_err(|_| ApiError::from(Error::Internal("a cookie does not fit into a header".to_owned())))?;
+        .map_err(|_| ApiError::from(Error::Internal("the cookie does not fit into a header".to_owned())))?;
     value.set_sensitive(true);
     headers.append(SET_COOKIE, value);
     Ok(())

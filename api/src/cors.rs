@@ -1,4 +1,4 @@
-//! Which other web sites may call from a browser. They may send credentials only where they are named one by one.
+//! Cross-origin resource sharing (CORS). Credentials are allowed only for origins that are listed explicitly.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use nightferry_core::config::CorsConfig;
 const METHODS: [Method; 6] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
-/// What of an answer pages may read beyond what every browser shows them.
+/// The additional response headers that scripts may read.
 const EXPOSED: [HeaderName; 10] = [
     header::ACCEPT_RANGES,
     header::CONTENT_DISPOSITION,
@@ -25,7 +25,7 @@ const EXPOSED: [HeaderName; 10] = [
     HeaderName::from_static("nightferry-file-id"),
 ];
 
-/// As configured; nothing where no other site may call.
+/// The configured middleware; `None` if no other origin is allowed.
 pub(crate) fn cors(config: &CorsConfig) -> Condition<Cors> {
     let max_age = usize::try_from(seconds(config.max_age)).unwrap_or(usize::MAX);
     let cors = Cors::default()

@@ -1,9 +1,9 @@
-//! Whether a request comes from a page of somebody else, who makes the browser of a signed-in person do something
-//! (cross-site request forgery). Only asked where cookies prove who calls: everything else cannot be forged so.
+//! Protection against cross-site request forgery: detects requests that another site causes a signed-in browser to
+//! send. Checked only for requests that are authenticated by cookie; other requests cannot be forged in this way.
 //!
-//! The browser says where a request comes from, in headers that pages cannot set: `Sec-Fetch-Site` (Fetch Metadata), and
-//! `Origin` (RFC 6454), which every browser sends with what may change something. A request with neither comes from no
-//! browser that is supported, and is refused where it would change something.
+//! Browsers state the origin of a request in headers that pages cannot set: `Sec-Fetch-Site` (Fetch Metadata), and
+//! `Origin` (RFC 6454), which every browser sends with requests that may change state. A request without both does not
+//! come from a supported browser, and is rejected if it may change state.
 
 use actix_web::HttpRequest;
 use actix_web::http::Method;
@@ -15,24 +15,25 @@ use crate::state::Api;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Whose page a request comes from.
+/// The source of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
-    /// Ours, one that the configuration names, or the person themselves.
+    /// The service itself, a configured origin, or the user directly.
     Own,
-    /// Somebody else's.
+    /// Another site.
     Foreign,
-    /// The client does not say.
+    /// The client does not state it.
     Unknown,
 }
 
-/// Refuses what could change something and does not come from our own pages. For requests that cookies speak for.
+/// Rejects requests that may change state and do not come from the service's own pages. For requests that are
+/// authenticated by cookie.
 pub(crate) fn check(request: &HttpRequest, api: &Api) -> Result<()> {
     let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if is_safe || source(request, api) == Source::Own { Ok(()) } else { Err(ApiError::CrossSite) }
 }
 
-/// Refuses what comes from somebody else's page. For sign-ins, which do not need a cookie but give one.
+/// Rejects requests from other sites. For sign-ins, which do not need a cookie but set one.
 pub(crate) fn refuse_foreign(request: &HttpRequest, api: &Api) -> Result<()> {
     if source(request, api) == Source::Foreign { Err(ApiError::CrossSite) } else { Ok(()) }
 }
@@ -49,7 +50,7 @@ fn judge(site: Option<&str>, origin: Option<&str>, host: Option<&str>, own: &[&s
     let is_this_host =
         origin.and_then(authority).zip(host).is_some_and(|(origin, host)| origin.eq_ignore_ascii_case(host));
     match (site, origin) {
-        // "none": typed or chosen by the person.
+        // "none": entered or selected by the user.
         (Some("same-origin" | "none"), _) => Source::Own,
         (_, Some(_)) if is_named => Source::Own,
         (None, Some(_)) if is_this_host => Source::Own,
@@ -77,11 +78,11 @@ mod tests {
             (Some("cross-site"), None, Source::Foreign),
             (Some("same-site"), None, Source::Foreign),
             (Some("nonsense"), None, Source::Foreign),
-            // Another page of ours on another host, named in the configuration.
+            // A page on another host that is listed in the configuration.
             (Some("cross-site"), Some("https://app.example.net"), Source::Own),
             (Some("same-site"), Some("https://APP.example.net"), Source::Own),
             (Some("cross-site"), Some("https://evil.example"), Source::Foreign),
-            // A name that is right for the host does not help when the browser says otherwise.
+            // A matching host name is not sufficient if the browser states otherwise.
             (Some("cross-site"), Some("http://127.0.0.1:8080"), Source::Foreign),
             (None, Some("https://files.example.org"), Source::Own),
             (None, Some("http://127.0.0.1:8080"), Source::Own),

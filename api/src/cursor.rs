@@ -1,5 +1,5 @@
-//! Where a page of a list ended, as an opaque text. What comes back from a client is checked as hard as any other
-//! input, because anybody can write one.
+//! The position after a page of a list, as an opaque string. Cursors are validated like any other input, because
+//! clients can forge them.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,23 @@ use serde::de::DeserializeOwned;
 use crate::error_response::{ApiError, Result};
 use crate::extract::{holds_nul, page_size};
 
-/// Longest cursor read, in bytes: one with the longest file name, escaped, fits.
-const LONGEST: usize = 4096;
+/// Maximum length of a cursor in bytes: fits one with the longest file name, escaped.
+const MAX_LENGTH: usize = 4096;
 
-/// The error for a text that is no cursor of this list.
+/// The error for a string that is not a cursor of this list.
 pub(crate) fn refused() -> ApiError {
-    ApiError::field("cursor", "is not a cursor that this list gave out; start again without one")
+    ApiError::field("cursor", "is not a valid cursor of this list; start again without a cursor")
 }
 
-/// Writes a position.
+/// Encodes a position.
 pub(crate) fn write<T: Serialize>(position: &T) -> Result<String> {
     let json = serde_json::to_vec(position).map_err(|error| {
-        nightferry_core::error::Error::Internal(format!("a cursor could not be written: {error}"))
+        nightferry_core::error::Error::Internal(format!("cannot encode a cursor: {error}"))
     })?;
     Ok(URL_SAFE_NO_PAD.encode(json))
 }
 
-/// Where the next page begins: after the last one of `rows`, if there are `more`.
+/// The cursor of the next page: after the last of `rows`, if there are `more`.
 pub(crate) fn next<R, T: Serialize>(
     rows: &[R],
     more: bool,
@@ -58,12 +58,12 @@ pub(crate) fn at<I>(noun: &'static str, id: I) -> BTreeMap<&'static str, I> {
     BTreeMap::from([(noun, id)])
 }
 
-/// Reads what [`write`] wrote.
+/// Decodes a cursor made by [`write`].
 ///
 /// # Errors
 /// [`refused`].
 pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T> {
-    if text.len() > LONGEST {
+    if text.len() > MAX_LENGTH {
         return Err(refused());
     }
     let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| refused())?;
@@ -73,7 +73,7 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T> {
     serde_json::from_slice(&json).map_err(|_| refused())
 }
 
-/// The time, if every part of the service can hold it.
+/// The time, if every component of the service can represent it.
 pub(crate) fn storable(time: DateTime<Utc>) -> Option<DateTime<Utc>> {
     Some(time).filter(|time| (1970..10_000).contains(&time.year()))
 }

@@ -1,6 +1,5 @@
-//! The one place where the domain's errors meet HTTP: which status, which code, which words a client gets to see.
-//! Causes of 5xx answers go to the log, never to the client; the body is written by the middleware, which knows the
-//! request's id.
+//! The only place where domain errors are mapped to HTTP: status, code and message. The causes of 5xx responses are
+//! logged and never sent to the client; the body is written by the middleware, which knows the request id.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,28 +9,27 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use nightferry_core::error::{Category, Error, ErrorCode, FieldError};
 
-/// After this a client may try again when the cause names no time of its own.
+/// The default value of `Retry-After`.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// All that is told of a fault.
-pub(crate) const INTERNAL: &str =
-    "Something went wrong in the service. The request id tells the operator where to look.";
+pub(crate) const INTERNAL: &str = "An internal error occurred. Give the request id to the operator.";
 
-/// What a handler fails with: an outcome of the domain, or one that only HTTP knows.
+/// The error type of handlers: a domain error, or one that exists only in HTTP.
 #[derive(Debug)]
 pub(crate) enum ApiError {
-    /// The domain's.
+    /// A domain error.
     Domain(Error),
-    /// The route exists, but not with this method. Holds those that it has.
+    /// The route exists, but not with this method. Contains the supported methods.
     MethodNotAllowed(&'static str),
-    /// The body of a request that carries no file is larger than this many bytes.
+    /// The body of a request without a file is larger than this number of bytes.
     BodyTooLarge(usize),
-    /// A request that cookies speak for comes from somebody else's page.
+    /// A request that is authenticated by cookie comes from another site.
     CrossSite,
-    /// The request's body is not of the media type that is wanted.
+    /// The media type of the body is not supported.
     MediaType(&'static str),
 }
 
-/// Shorthand for handlers.
+/// The result type of handlers.
 pub(crate) type Result<T, E = ApiError> = std::result::Result<T, E>;
 
 impl From<Error> for ApiError {
@@ -41,12 +39,12 @@ impl From<Error> for ApiError {
 }
 
 impl ApiError {
-    /// One refused field.
+    /// One invalid field.
     pub(crate) fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Domain(Error::field(field, message))
     }
 
-    /// A request that makes no sense as a whole.
+    /// The request is invalid as a whole.
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
         Self::Domain(Error::BadRequest(detail.into()))
     }
@@ -62,27 +60,30 @@ impl ApiError {
         }
     }
 
-    /// A sentence for people. What is behind a 5xx is not told.
+    /// A message for humans. The cause of a 5xx is not included.
     pub(crate) fn detail(&self) -> String {
         match self.code() {
             ErrorCode::Internal => INTERNAL.to_owned(),
             ErrorCode::ProviderError => {
-                "The sign-in provider did not do what was asked. Try again; if it stays so, tell the operator.".to_owned()
+                "The identity provider returned an error. Try again; if the problem persists, inform the \
+                    operator."
+                    .to_owned()
             }
             ErrorCode::StoreError => {
-                "A store did not do what was asked. Try again; if it stays so, tell the operator.".to_owned()
+                "A store returned an error. Try again; if the problem persists, inform the operator."
+                    .to_owned()
             }
             ErrorCode::StoreUnavailable if !matches!(self, Self::Domain(Error::UploadsBusy { .. })) => {
-                "The storage cannot be reached at the moment. Try again shortly.".to_owned()
+                "The storage is currently unavailable. Try again shortly.".to_owned()
             }
             ErrorCode::DatabaseUnavailable => {
-                "The service's database cannot be reached at the moment. Try again shortly.".to_owned()
+                "The database of the service is currently unavailable. Try again shortly.".to_owned()
             }
             _ => self.to_string(),
         }
     }
 
-    /// The fields that were refused.
+    /// The invalid fields.
     pub(crate) fn fields(&self) -> &[FieldError] {
         match self {
             Self::Domain(Error::Validation(fields) | Error::PlanChanged { changes: fields, .. }) => fields,
@@ -98,7 +99,7 @@ impl ApiError {
             Self::Domain(Error::StoreUnavailable { retry_after } | Error::UploadsBusy { retry_after }) => {
                 *retry_after
             }
-            // Rounded up: who comes back when he was told to gets in.
+            // Rounded up, so that a client that waits this long is accepted.
             Self::Domain(Error::RateLimited { retry_after }) => {
                 Duration::from_secs(retry_after.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX))
             }
@@ -136,7 +137,7 @@ pub(crate) const fn status_of(code: ErrorCode) -> StatusCode {
     }
 }
 
-/// The code of an error that actix itself raised, of which only the status is known.
+/// The code of an error raised by actix itself, of which only the status is known.
 pub(crate) fn code_of_status(status: StatusCode) -> ErrorCode {
     match status {
         StatusCode::UNAUTHORIZED => ErrorCode::Unauthenticated,
@@ -154,14 +155,14 @@ impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Domain(error) => error.fmt(f),
-            Self::MethodNotAllowed(allowed) => write!(f, "This address takes {allowed} only."),
-            Self::BodyTooLarge(limit) => write!(f, "The request's body has more than {limit} bytes."),
+            Self::MethodNotAllowed(allowed) => write!(f, "This address supports only {allowed}."),
+            Self::BodyTooLarge(limit) => write!(f, "The request body exceeds {limit} bytes."),
             Self::CrossSite => f.write_str(
-                "This request uses the session's cookies but does not come from a page of this service. A program sends \
-                 `Authorization: Bearer`, or says with `Origin` whose page it is.",
+                "This request is authenticated by cookie but does not come from a page of this service. \
+                 Programs must send `Authorization: Bearer`, or an `Origin` header.",
             ),
             Self::MediaType(wanted) => {
-                write!(f, "The request's body must be {wanted}, and its Content-Type must say so.")
+                write!(f, "The request body must be {wanted}, with a matching Content-Type.")
             }
         }
     }
@@ -177,7 +178,7 @@ impl ResponseError for ApiError {
         let mut response = HttpResponse::new(status);
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
-            // RFC 6750 section 3: the reason is only named for a token that was presented.
+            // RFC 6750 section 3: the reason is included only if a token was presented.
             let challenge = match code {
                 ErrorCode::TokenExpired | ErrorCode::TokenRevoked => "Bearer error=\"invalid_token\"",
                 _ => "Bearer",
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_of_server_errors_are_not_told() {
+    fn causes_of_server_errors_are_not_revealed() {
         for error in [Error::Internal("secret".to_owned()), Error::DatabaseUnavailable("secret".to_owned())] {
             assert!(!ApiError::from(error).detail().contains("secret"));
         }

@@ -1,5 +1,5 @@
-//! Whether this service can do its work: looked at in parallel, within a deadline, and not more often than every few
-//! seconds, so that nobody can load the stores by asking.
+//! Readiness of this service: the checks run in parallel with a deadline, and at most every few seconds, so that
+//! clients cannot load the stores by polling.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,31 +16,31 @@ use nightferry_core::store::{Store, StoreRole};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tracing::Instrument as _;
 
-/// How long each check may take.
+/// The deadline of each check.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// How long an outcome is given out again.
-const FRESH: Duration = Duration::from_secs(3);
+/// How long a result is reused.
+const CACHE_TTL: Duration = Duration::from_secs(3);
 
-/// What was found.
+/// The results of the checks.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Report {
-    /// Whether the database answers.
+    /// Whether the database responds.
     pub(crate) database: bool,
-    /// Whether each store answers and counts as up, by name.
+    /// Whether each store responds and is healthy, by name.
     pub(crate) stores: BTreeMap<String, bool>,
-    /// Whether any local store answers.
+    /// Whether any local store responds.
     pub(crate) local: bool,
-    /// Last sign of life of any worker.
+    /// The last heartbeat of any worker.
     pub(crate) last_heartbeat: Option<DateTime<Utc>>,
 }
 
 impl Report {
-    /// Whether requests can be served. A cloud store that is down is no reason to stop: reads and uploads work.
+    /// Whether requests can be served. A cloud store that is down does not prevent this: reads and uploads work.
     pub(crate) fn is_ready(&self) -> bool {
         self.database && self.local
     }
 
-    /// Whether everything is as it should be.
+    /// Whether all checks passed.
     pub(crate) fn is_whole(&self) -> bool {
         self.is_ready() && self.stores.values().all(|up| *up)
     }
@@ -75,32 +75,33 @@ pub(crate) struct Probes {
 type Last = Option<(Instant, Arc<Report>)>;
 
 impl Probes {
-    /// A report that is a few seconds old at most. Who comes while one is made waits for it.
+    /// A report that is at most a few seconds old. Concurrent callers wait for the one in progress.
     pub(crate) async fn report(&self, context: &Context) -> Arc<Report> {
         let last = self.last.clone().lock_owned().await;
         if let Some((at, report)) = last.as_ref()
-            && at.elapsed() < FRESH
+            && at.elapsed() < CACHE_TTL
         {
             return report.clone();
         }
-        // In a task of its own: a look whose client goes away would be begun again by the next one, at once.
-        let looking = tokio::spawn(look_and_note(context.clone(), last).in_current_span());
+        // In a separate task: otherwise a check whose client disconnects would be started again immediately by the next
+        // request.
+        let looking = tokio::spawn(check_and_cache(context.clone(), last).in_current_span());
         looking.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "looking at the service's health ended badly");
+            tracing::error!(%error, "the health check task failed");
             Arc::default()
         })
     }
 }
 
-async fn look_and_note(context: Context, mut last: OwnedMutexGuard<Last>) -> Arc<Report> {
-    let report = Arc::new(look(&context).await);
+async fn check_and_cache(context: Context, mut last: OwnedMutexGuard<Last>) -> Arc<Report> {
+    let report = Arc::new(check_now(&context).await);
     *last = Some((Instant::now(), report.clone()));
     report
 }
 
-async fn look(context: &Context) -> Report {
+async fn check_now(context: &Context) -> Report {
     let stores = join_all(context.stores.all().map(|store| async move {
-        // One that has just come back is not believed at once.
+        // A store that has just recovered is not trusted immediately.
         let answers = answers(context, store).await;
         (store.name().to_string(), answers && context.stores.health().is_up(store.name().as_str()))
     }));
@@ -111,7 +112,7 @@ async fn look(context: &Context) -> Report {
     Report { database: database.is_some(), stores, local, last_heartbeat: database.flatten() }
 }
 
-/// The last heartbeat, or none when the database did not answer.
+/// The last heartbeat, or `None` if the database did not respond.
 async fn heartbeat(context: &Context) -> Option<Option<DateTime<Utc>>> {
     let asking = async {
         let mut conn = context.db.conn().await?;
@@ -125,22 +126,22 @@ async fn heartbeat(context: &Context) -> Option<Option<DateTime<Utc>>> {
             None
         }
         Err(_) => {
-            tracing::warn!("the database did not answer a health check in time");
+            tracing::warn!("the health check of the database timed out");
             None
         }
     }
 }
 
-/// What is seen here counts as a look like any other.
+/// The results are also used as health checks of the stores.
 async fn answers(context: &Context, store: &Store) -> bool {
-    match tokio::time::timeout(DEADLINE, health::look_at(context, store)).await {
+    match tokio::time::timeout(DEADLINE, health::check_store(context, store)).await {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
             tracing::warn!(store = %store.name(), error, "a store is not healthy");
             false
         }
         Err(_) => {
-            tracing::warn!(store = %store.name(), "a store did not answer a health check in time");
+            tracing::warn!(store = %store.name(), "the health check of a store timed out");
             false
         }
     }

@@ -1,12 +1,12 @@
 //! The HTTP API of Nightferry: routes, handlers, middleware and the OpenAPI document. Everything that
 //! knows HTTP is in here; what files, accounts and runs are is decided in the domain.
 
+mod authorize;
 mod client;
 mod cookies;
 mod cors;
 mod cross_site;
 mod cursor;
-mod door;
 mod error_response;
 mod extract;
 mod handlers;

@@ -1,4 +1,4 @@
-//! Prometheus metrics: what requests come to, and what the database says about replicas, runs and workers.
+//! Prometheus metrics: requests, and the state of replicas, runs and workers in the database.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -16,30 +16,30 @@ use nightferry_core::tiering::forecast;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tracing::Instrument as _;
 
-/// How long what the database said is given out again at least.
-const FRESH: Duration = Duration::from_secs(15);
-/// Counting replicas reads their whole table: it may take the database this share of the time, one part in so many.
+/// The minimum time for which counts from the database are reused.
+const CACHE_TTL: Duration = Duration::from_secs(15);
+/// Counting replicas reads the whole table: the interval is at least this multiple of the duration.
 const SHARE: u32 = 20;
-/// How long the database may take to count.
+/// The deadline of the counting queries.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// A worker silent for so many heartbeats is not counted as up.
+/// The number of missed heartbeats after which a worker is not counted as up.
 const HEARTBEATS: u32 = 6;
 /// Upper bounds of the duration histogram, in seconds.
 const BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
 
-/// One recorder for the process, however many servers live in it. The recorder can be installed once only.
+/// One recorder per process, for any number of servers: a recorder can be installed only once.
 static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
 /// The metrics of this process.
 pub(crate) struct Metrics {
     handle: Option<PrometheusHandle>,
-    /// When what is given out is too old.
+    /// When the cached counts expire.
     stale: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Metrics {
-    /// Installs the recorder when nobody has. Where the program around has one of its own, metrics go there, and
-    /// this service shows none.
+    /// Installs the recorder unless one is installed. If the embedding program has its own recorder, metrics go there,
+    /// and this service exposes none.
     pub(crate) fn of_process() -> Self {
         let handle = RECORDER.get_or_init(|| {
             install().inspect_err(|error| tracing::warn!(%error, "metrics are not available")).ok()
@@ -47,7 +47,7 @@ impl Metrics {
         Self { handle: handle.clone(), stale: Arc::default() }
     }
 
-    /// Everything, as Prometheus reads it.
+    /// All metrics in Prometheus's text format.
     pub(crate) async fn render(&self, context: &Context) -> String {
         self.count(context).await;
         if let Some(bytes) = resident_bytes() {
@@ -62,94 +62,93 @@ impl Metrics {
             .unwrap_or_default()
     }
 
-    /// Asks the database, at most every now and then and never twice at once.
+    /// Counts in the database, at a limited rate and never concurrently.
     async fn count(&self, context: &Context) {
         let stale = self.stale.clone().lock_owned().await;
         if stale.is_some_and(|at| Instant::now() < at) {
             return;
         }
-        // In a task of its own: with a request whose client goes away the database would not stop to count, and the next
-        // one would let it count once more at the same time.
+        // In a separate task: if the client of a request disconnects, the database would not stop counting, and the
+        // next request would start a second count.
         let counting = tokio::spawn(count_and_note(context.clone(), stale).in_current_span());
         if let Err(error) = counting.await {
-            tracing::error!(%error, "counting for the metrics ended badly");
+            tracing::error!(%error, "the task that counts for the metrics failed");
         }
     }
 }
 
-/// Counts, and notes until when that is enough.
+/// Counts, and records how long the result is valid.
 async fn count_and_note(context: Context, mut stale: OwnedMutexGuard<Option<Instant>>) {
     let began = Instant::now();
     let outcome = tokio::time::timeout(DEADLINE, count(&context)).await;
     let up = matches!(outcome, Ok(Ok(())));
     if let Ok(Err(error)) = outcome {
-        tracing::warn!(%error, "the database could not be counted for the metrics");
+        tracing::warn!(%error, "cannot query the database for the metrics");
     }
     gauge!("nightferry_database_up").set(if up { 1.0 } else { 0.0 });
-    *stale = Some(Instant::now() + FRESH.max(began.elapsed().saturating_mul(SHARE)));
+    *stale = Some(Instant::now() + CACHE_TTL.max(began.elapsed().saturating_mul(SHARE)));
 }
 
 fn install() -> std::result::Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full("http_request_duration_seconds".to_owned()), &BUCKETS)?
         .install_recorder()?;
-    describe_counter!("http_requests_total", "Requests answered, by method, route and status.");
+    describe_counter!("http_requests_total", "Requests by method, route and status.");
     describe_histogram!(
         "http_request_duration_seconds",
-        "Time until the answer's body began, by method and route."
+        "Time until the response body started, by method and route."
     );
     describe_counter!("nightferry_uploads_total", "Uploads through the API, by outcome.");
     describe_counter!("nightferry_upload_bytes_total", "Bytes of acknowledged uploads through the API.");
     describe_counter!("nightferry_download_bytes_total", "Bytes sent to downloading clients.");
     describe_gauge!("nightferry_replicas", "Replicas by store and state.");
     describe_gauge!("nightferry_replica_bytes", "Bytes of replicas by store and state.");
-    describe_gauge!(
-        "nightferry_objects_lost",
-        "Objects that have lost a copy and have no verified one left."
-    );
+    describe_gauge!("nightferry_objects_lost", "Objects with a lost copy and no verified one.");
     describe_gauge!(
         "nightferry_pass_finished_seconds",
-        "When the last complete pass ended, by pass; Unix time."
+        "Time of the end of the last completed pass, by pass; Unix time."
     );
-    describe_gauge!("nightferry_pass_findings", "What the last complete pass found, by pass and kind.");
-    describe_gauge!("nightferry_pass_bytes", "Bytes that the last complete pass listed or read, by pass.");
+    describe_gauge!("nightferry_pass_findings", "Findings of the last completed pass, by pass and kind.");
+    describe_gauge!("nightferry_pass_bytes", "Bytes listed or read by the last completed pass, by pass.");
     describe_gauge!(
         "nightferry_catalog_snapshot_seconds",
-        "The moment that the last snapshot of the catalogue shows; Unix time, 0 when there is none."
+        "Time of the content of the last catalogue snapshot; Unix time, 0 if there is none."
     );
     describe_counter!(
         "nightferry_catalog_snapshots_total",
-        "Snapshots of the catalogue by outcome: written, failed, interrupted."
+        "Catalogue snapshots by outcome: written, failed, interrupted."
     );
     describe_gauge!("nightferry_runs", "Runs by status.");
     describe_gauge!("nightferry_workers_up", "Workers with a recent heartbeat.");
-    describe_gauge!("nightferry_store_breaker_open", "Workers that wait for a store to come back, by store.");
-    describe_gauge!("nightferry_store_up", "Whether this process counts a store as up, by store and role.");
+    describe_gauge!("nightferry_store_breaker_open", "Workers waiting for a store, by store.");
     describe_gauge!(
-        "nightferry_store_draining",
-        "Whether a store is being emptied, or is empty and stays so."
+        "nightferry_store_up",
+        "Whether a store is healthy for this process, by store and \
+        role."
     );
+    describe_gauge!("nightferry_store_draining", "Whether a store is being drained or is drained.");
     describe_gauge!(
         "nightferry_store_latency_seconds",
-        "How long a store's last answer to this process took."
+        "Latency of the last health check of a store by this process."
     );
-    describe_gauge!("nightferry_store_capacity_bytes", "What a store may hold; 0 when that is not limited.");
+    describe_gauge!("nightferry_store_capacity_bytes", "Capacity of a store; 0 if unlimited.");
     describe_gauge!(
         "nightferry_backlog_seconds",
-        "Seconds that the active run still needs at the rate of recent runs."
+        "Estimated remaining seconds of the active run, at the rate of recent runs."
     );
-    describe_gauge!(
-        "nightferry_backlog_exceeds_window",
-        "Whether that is longer than the transfer window is open."
+    describe_gauge!("nightferry_backlog_exceeds_window", "Whether that is longer than the transfer window.");
+    describe_counter!(
+        "nightferry_logins_total",
+        "Sign-ins by outcome: ok, failed, refused without a \
+        check."
     );
-    describe_counter!("nightferry_logins_total", "Sign-ins by outcome: ok, failed, refused without a look.");
-    describe_counter!("nightferry_rate_limited_total", "Requests refused because of limits, by kind.");
+    describe_counter!("nightferry_rate_limited_total", "Requests rejected by rate limits, by kind.");
     describe_gauge!("nightferry_limits_redis_up", "Whether requests are counted in limits.redis_url.");
     describe_counter!(
         "nightferry_limits_fallback_total",
-        "Requests counted in memory because Redis was away."
+        "Requests counted in memory because Redis was unavailable."
     );
-    describe_gauge!("nightferry_database_up", "Whether the database answered the last count.");
+    describe_gauge!("nightferry_database_up", "Whether the database was reachable at the last count.");
     describe_gauge!("process_resident_memory_bytes", "Resident memory of this process.");
     Ok(handle)
 }
@@ -165,7 +164,7 @@ async fn count(context: &Context) -> Result<()> {
     let snapshot = made.iter().find_map(catalog::Report::of_pass).and_then(|report| report.snapshot);
     let taken_at = snapshot.map_or(0, |snapshot| snapshot.taken_at.timestamp());
     gauge!("nightferry_catalog_snapshot_seconds").set(float(taken_at));
-    // A state that nothing is in any more must be told too.
+    // A state without replicas must be reported as zero.
     for store in context.stores.all() {
         for state in ReplicaState::ALL {
             let found = counts.iter().find(|row| row.store == store.name().as_str() && row.state == *state);
@@ -198,7 +197,7 @@ async fn count(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// How this process sees the stores, and which of them are being emptied.
+/// The health of the stores as seen by this process, and which of them are being drained.
 fn stores(context: &Context, draining: &[String]) {
     for store in context.stores.all() {
         let name = store.name().as_str();
@@ -213,7 +212,7 @@ fn stores(context: &Context, draining: &[String]) {
     }
 }
 
-/// What the last complete passes of reconcile and scrub, and the last snapshot, said.
+/// The results of the last complete reconcile and scrub passes, and of the last snapshot.
 fn passes(passes: &[passes::Pass]) {
     for pass in passes {
         let Some(at) = pass.finished_at else { continue };
@@ -253,7 +252,7 @@ pub(crate) fn request(method: &Method, route: &'static str, status: StatusCode, 
     histogram!("http_request_duration_seconds", "method" => method, "route" => route).record(took);
 }
 
-/// Counts an upload that was acknowledged, with its size, or one that failed.
+/// Counts an acknowledged upload with its size, or a failed one.
 pub(crate) fn upload(acknowledged: Option<u64>) {
     let outcome = if acknowledged.is_some() { "acknowledged" } else { "failed" };
     counter!("nightferry_uploads_total", "outcome" => outcome).increment(1);
@@ -265,14 +264,14 @@ pub(crate) fn downloaded(bytes: u64) {
     counter!("nightferry_download_bytes_total").increment(bytes);
 }
 
-/// Of this process; Linux tells it.
+/// Resident memory of this process; available on Linux.
 fn resident_bytes() -> Option<i64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse::<i64>().ok()?.checked_mul(1024)
 }
 
-/// Gauges are floating point; what is beyond 2^53 loses its last digits there.
+/// Gauges are floating point; values beyond 2^53 lose precision.
 #[allow(clippy::as_conversions, clippy::cast_precision_loss, reason = "there is no other conversion")]
 fn float(value: i64) -> f64 {
     value as f64

@@ -1,4 +1,5 @@
-//! The OpenAPI document: made from the route table and the handlers, with what holds for every operation added here.
+//! The OpenAPI document: generated from the route table and the handlers, with the parts common to all operations added
+//! here.
 
 use actix_web::http::Method;
 use nightferry_api_types::problem::{FieldProblem, Problem};
@@ -31,9 +32,9 @@ pub fn document() -> OpenApi {
         .title("Nightferry")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(
-            "Self-hosted hybrid file storage: uploads land on a local S3 store and are ferried to the cloud at night.\n\n\
-             Failures are problem documents (RFC 9457); `error_code` is a stable name for programs. Every answer \
-             carries `X-Request-Id`.",
+            "Self-hosted hybrid file storage: uploads are stored on a local S3 store and copied to the \
+             cloud every night.\n\nErrors are problem documents (RFC 9457); `error_code` is a stable name \
+             for programs. Every response has an `X-Request-Id` header.",
         ))
         .license(Some(License::new("MIT OR Apache-2.0")))
         .build();
@@ -57,50 +58,54 @@ pub fn document() -> OpenApi {
     document
 }
 
-/// By what requests prove who makes them.
+/// The security schemes.
 fn schemes() -> [(&'static str, SecurityScheme); 3] {
     let bearer = |format: &str, description: &str| {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format(format);
         SecurityScheme::Http(scheme.description(Some(description)).build())
     };
     [
-        (SESSION, bearer("JWT", "The access token of a session: may what the account may.")),
+        (SESSION, bearer("JWT", "The access token of a session, with all rights of the account.")),
         (
             PERSONAL,
             bearer(
                 "nf_pat_…",
-                "A personal access token: may what its scopes name, as far as the account may.",
+                "A personal access token, limited to its scopes and the rights of the account.",
             ),
         ),
         (
             COOKIE,
             SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
                 "__Host-nightferry_access",
-                "The access token as a login with `\"cookie\": true` sets it (`nightferry_access` without TLS). What changes \
-                 something must come from a page of this service, or of `auth.cookie_origins`; else `CSRF_REJECTED`.",
+                "The access token cookie set by a login with `\"cookie\": true` (`nightferry_access` \
+                 without TLS). Requests that change state must come from a page of this service, or of \
+                 `auth.cookie_origins`; otherwise `CSRF_REJECTED`.",
             ))),
         ),
     ]
 }
 
-/// Says who may call an operation: for programs as its security, for people in its description.
+/// States the access level of an operation: as its security, and in its description.
 fn add_access(operation: &mut Operation, need: Option<Need>) {
     let any = |scheme: &str| SecurityRequirement::new::<_, [&str; 0], &str>(scheme, []);
     let (security, text) = match need {
-        None => (vec![SecurityRequirement::default()], "Everybody may call this.".to_owned()),
+        None => (vec![SecurityRequirement::default()], "Public.".to_owned()),
         Some(Need::SignedIn) => (
             vec![any(SESSION), any(COOKIE), any(PERSONAL)],
-            "Needs a session or any personal access token.".to_owned(),
+            "Requires a session or any personal access token.".to_owned(),
         ),
-        Some(Need::Session) => (vec![any(SESSION), any(COOKIE)], "Needs a session.".to_owned()),
+        Some(Need::Session) => (vec![any(SESSION), any(COOKIE)], "Requires a session.".to_owned()),
         Some(Need::AdminSession) => {
-            (vec![any(SESSION), any(COOKIE)], "Needs a session of an administrator.".to_owned())
+            (vec![any(SESSION), any(COOKIE)], "Requires a session of an administrator.".to_owned())
         }
         Some(Need::Scope(scope)) => {
             let who = if scope == Scope::Admin { " of an administrator" } else { "" };
             (
                 vec![any(SESSION), any(COOKIE), SecurityRequirement::new(PERSONAL, [scope.as_str()])],
-                format!("Needs a session{who}, or a personal access token{who} with the scope `{scope}`."),
+                format!(
+                    "Requires a session{who}, or a personal access token{who} with the scope \
+                    `{scope}`."
+                ),
             )
         }
     };
@@ -130,7 +135,7 @@ fn operation<'i>(item: &'i mut PathItem, method: &Method) -> Option<&'i mut Oper
     operation.as_mut()
 }
 
-/// Adds what can happen to any operation of its kind, and the form of every failure.
+/// Adds the error responses common to operations of its kind, and the problem document.
 fn add_failures(operation: &mut Operation, has_id: bool, need: Option<Need>) {
     let is_open = need.is_none();
     let refusal = match need {
@@ -150,15 +155,15 @@ fn add_failures(operation: &mut Operation, has_id: bool, need: Option<Need>) {
         (takes_input, "400", "`VALIDATION_FAILED`, `BAD_REQUEST`"),
         (!is_open, "401", "`UNAUTHENTICATED`, `TOKEN_EXPIRED`, `TOKEN_REVOKED`"),
         (need.is_some_and(|need| need != Need::SignedIn), "403", refusal),
-        (has_id, "404", "`NOT_FOUND`: does not exist, or is not the caller's to know"),
-        (has_body, "413", "`FILE_TOO_LARGE`: the body is"),
-        (has_body, "415", "`TYPE_NOT_ALLOWED`: not a body of the type that is wanted"),
-        (!is_monitoring, "429", "`RATE_LIMITED`; `Retry-After` says when to try again"),
+        (has_id, "404", "`NOT_FOUND`: does not exist, or is not visible to the caller"),
+        (has_body, "413", "`FILE_TOO_LARGE`: the body is too large"),
+        (has_body, "415", "`TYPE_NOT_ALLOWED`: the media type of the body is not supported"),
+        (!is_monitoring, "429", "`RATE_LIMITED`; `Retry-After` says when to retry"),
         (!is_monitoring, "500", "`INTERNAL`"),
         (
             !is_monitoring,
             "503",
-            "`DATABASE_UNAVAILABLE`, `STORE_UNAVAILABLE`; `Retry-After` says when to try again",
+            "`DATABASE_UNAVAILABLE`, `STORE_UNAVAILABLE`; `Retry-After` says when to retry",
         ),
     ] {
         let responses = &mut operation.responses.responses;

@@ -1,4 +1,4 @@
-//! The listening server: bound first, so that its address is known, then run until it is told to stop.
+//! The HTTP server: bound first, so that its address is known, then run until shutdown.
 
 use std::any::Any;
 use std::io;
@@ -19,37 +19,37 @@ use crate::middleware::{around, limit};
 use crate::routes;
 use crate::state::Api;
 
-/// How long a connection that is to be closed is still read from, so that a client that is sending sees the answer
-/// instead of a reset; and how long closing may take.
+/// How long a closing connection is still read, so that a client that is sending sees the response instead of a reset;
+/// and the time limit for closing.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// When the signing keys are prepared again after that failed.
-const KEYS_AGAIN: Duration = Duration::from_secs(5);
+/// Interval between attempts to prepare the signing keys.
+const KEY_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Why the server does not serve.
+/// Why the server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The address cannot be listened on.
+    /// The address cannot be bound.
     #[error("cannot listen on {address} (server.host, server.port): {source}")]
     Bind {
         /// As configured.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The server broke while it ran.
+    /// The server failed while running.
     #[error("the HTTP server failed: {0}")]
     Run(#[from] io::Error),
 }
 
-/// A server that listens already and answers as soon as it is run.
+/// A bound server that handles requests once it is run.
 pub struct Server {
     services: Services,
     listener: TcpListener,
     address: SocketAddr,
 }
 
-/// Listens on `server.host` and `server.port`; port 0 takes a free one.
+/// Binds `server.host` and `server.port`; port 0 selects a free one.
 ///
 /// # Errors
 /// [`ServerError::Bind`].
@@ -61,14 +61,14 @@ pub fn bind(services: Services) -> Result<Server, ServerError> {
 }
 
 impl Server {
-    /// Where it listens.
+    /// The bound address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `shutdown` is cancelled, then ends what is in flight within `server.shutdown_grace`. Must be
-    /// called within a multi-thread tokio runtime, which then also carries the connections to database and stores:
-    /// the server's own threads end with it.
+    /// Serves until `shutdown` is cancelled, then finishes requests in flight within `server.shutdown_grace`. Must be
+    /// called within a multi-thread tokio runtime, which also runs the connections to the database and the stores: the
+    /// server's own threads end with it.
     ///
     /// # Errors
     /// [`ServerError::Run`].
@@ -77,7 +77,7 @@ impl Server {
         let Services { context, accounts, files, .. } = self.services.clone();
         let running = self.start(shutdown)?;
         tracing::info!(%address, "the API is listening");
-        // Until the last download has begun.
+        // Until the last download has started.
         let served = CancellationToken::new();
         tokio::spawn(prepare_keys(accounts, served.clone()));
         let watching = tokio::spawn(health::watch(context, "api", served.clone()));
@@ -85,10 +85,10 @@ impl Server {
         let outcome = running.await;
         served.cancel();
         if let Err(error) = noting.await {
-            tracing::warn!(%error, "noting when files are read ended badly");
+            tracing::warn!(%error, "the task that records read times failed");
         }
         if let Err(error) = watching.await {
-            tracing::warn!(%error, "watching the stores ended badly");
+            tracing::warn!(%error, "the task that checks the stores failed");
         }
         outcome?;
         tracing::info!("the API has stopped");
@@ -120,23 +120,23 @@ impl Server {
     }
 }
 
-/// Makes the signing keys that the configuration wants, as soon as the database is there.
+/// Creates the configured signing keys as soon as the database is available.
 async fn prepare_keys(accounts: Accounts, served: CancellationToken) {
     while let Err(error) = keys::prepare(&accounts).await {
-        tracing::warn!(%error, "the signing keys could not be prepared, that is tried again");
-        if served.run_until_cancelled(tokio::time::sleep(KEYS_AGAIN)).await.is_none() {
+        tracing::warn!(%error, "cannot prepare the signing keys; retrying");
+        if served.run_until_cancelled(tokio::time::sleep(KEY_RETRY_INTERVAL)).await.is_none() {
             return;
         }
     }
 }
 
-/// A client that takes no byte of its download for so long is cut off by the kernel (`TCP_USER_TIMEOUT`, RFC 5482):
-/// that costs nothing per chunk, and works while nobody polls the connection.
+/// A client that receives nothing for so long is disconnected by the kernel (`TCP_USER_TIMEOUT`, RFC 5482): this costs
+/// nothing per chunk, and works while the connection is not polled.
 fn give_up_on_deaf_clients(connection: &dyn Any, after: Duration) {
     let Some(stream) = connection.downcast_ref::<rt::net::TcpStream>() else { return };
     #[cfg(target_os = "linux")]
     if let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(after)) {
-        tracing::debug!(%error, "a connection's idle timeout could not be set");
+        tracing::debug!(%error, "cannot set the idle timeout of a connection");
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (SockRef::from(stream), after);

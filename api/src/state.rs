@@ -1,4 +1,4 @@
-//! What all handlers share. Made once per server.
+//! State shared by all handlers. Created once per server.
 
 use std::net::SocketAddr;
 
@@ -12,30 +12,30 @@ use crate::health::Probes;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 
-/// See the module.
+/// Shows the progress of a pass.
 pub(crate) struct Api {
     /// Configuration, database, stores and clock.
     pub(crate) context: Context,
-    /// For signing in and checking tokens.
+    /// State for sign-in and token checks.
     pub(crate) accounts: Accounts,
-    /// For uploads and downloads.
+    /// State for uploads and downloads.
     pub(crate) files: Files,
-    /// Where people reach the service, without a trailing slash.
+    /// The public URL of the service, without a trailing slash.
     pub(crate) base_url: String,
-    /// Whose pages may use the session's cookies: the service's own origin and those of the configuration.
+    /// The origins whose pages may use the session cookies: that of the service, and the configured ones.
     pub(crate) origins: Vec<String>,
-    /// The runtime that carries the connections to database and stores.
+    /// The runtime of the connections to database and stores.
     pub(crate) runtime: Handle,
-    /// How many requests anybody may make.
+    /// The rate limiter.
     pub(crate) limits: Limits,
-    /// Health, looked at now and then.
+    /// The readiness checks.
     pub(crate) probes: Probes,
     /// The process's metrics.
     pub(crate) metrics: Metrics,
 }
 
 impl Api {
-    /// `address` is where the server really listens, which differs from the configuration where that says port 0.
+    /// `address` is the bound address, which differs from the configuration for port 0.
     pub(crate) fn new(services: Services, address: SocketAddr, runtime: Handle) -> Self {
         let Services { context, accounts, files, .. } = services;
         let mut server = context.config.server.clone();
@@ -43,7 +43,7 @@ impl Api {
         let base_url = server.base_url();
         let mut origins = context.config.auth.cookie_origins.clone();
         origins.extend(origin_of(&base_url));
-        // First: what the others count from the beginning would be lost otherwise.
+        // First: otherwise counts made during initialization would be lost.
         let metrics = Metrics::of_process();
         Self {
             base_url,
@@ -59,7 +59,7 @@ impl Api {
     }
 }
 
-/// Scheme, host and port of an address, as browsers write them.
+/// Scheme, host and port of a URL, in the form of an origin.
 fn origin_of(address: &str) -> Option<String> {
     let (scheme, rest) = address.split_once("://")?;
     let host = rest.split('/').next()?;

@@ -1,9 +1,9 @@
-//! What can be asked for on the command line.
+//! Command-line options.
 
 use clap::{Parser, ValueEnum};
 use nightferry_devservers::S3Software;
 
-/// Measures Nightferry beside the bare stores and beside rclone, on the same servers, and prints ratios.
+/// Compares Nightferry with bare stores and rclone, on the same servers, and prints ratios.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "nightferry-bench", version)]
 pub(crate) struct Args {
@@ -13,7 +13,7 @@ pub(crate) struct Args {
     /// How often each side is measured; each part has its own default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50))]
     pub(crate) repeat: Option<u32>,
-    /// Sizes and counts are multiplied by this: 0.1 for a quick look, whose ratios say little
+    /// Factor for sizes and counts: 0.1 for a quick test, whose ratios are not meaningful
     #[arg(long, default_value_t = 1.0, value_parser = scale)]
     pub(crate) scale: f64,
     /// What both S3 servers are
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     /// Fail when a goal is missed
     #[arg(long)]
     pub(crate) strict: bool,
-    /// Wait at most so many seconds before each measurement for other programs to leave the processors alone
+    /// Maximum number of seconds to wait before each measurement until other programs leave the processors idle
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     pub(crate) quiet_within: u64,
     /// Settings for API and worker that differ from the defaults, such as tiering.concurrency=32

@@ -1,4 +1,4 @@
-//! Claiming a batch with a long and with a short queue behind it, by the very function that the worker calls.
+//! Claiming a batch with a long and with a short queue, by calling the function of the worker.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use nightferry_core::context::Context;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::RunTrigger;
-use nightferry_core::db::replicas::{self, Finished, Terms};
+use nightferry_core::db::replicas::{self, ClaimTerms, Finished};
 use nightferry_core::db::runs::{NewRun, RunScope};
 use nightferry_core::ids::{LeaseToken, RunId, UserId, WorkerId};
 use nightferry_core::tiering::run;
@@ -35,7 +35,7 @@ struct Queue {
     commits: Vec<Duration>,
 }
 
-/// See the module.
+/// Shows the progress of a pass.
 pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
     let (long, short) = (args.scaled(LONG), SHORT);
     eprintln!("claims of {BATCH} with {long} and with {short} replicas queued: filling two databases");
@@ -108,7 +108,7 @@ impl Queue {
         let token = LeaseToken::new();
         let mut conn = self.context.db.conn().await?;
         let start = Instant::now();
-        let terms = Terms { worker: self.worker, token, limit: BATCH, lease: LEASE, down: &[] };
+        let terms = ClaimTerms { worker: self.worker, token, limit: BATCH, lease: LEASE, down: &[] };
         let batch = replicas::claim(&mut conn, self.run, terms).await?;
         let claimed = start.elapsed();
         ensure!(

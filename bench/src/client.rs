@@ -1,4 +1,4 @@
-//! The client of both sides: curl, one process for each transfer, and the few API calls around it.
+//! The client of both sides: curl, one process for each transfer, and the necessary API calls.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -80,7 +80,7 @@ pub(crate) async fn presigned_put(server: &S3Server, key: &str) -> Result<String
 /// An uploaded file, as the API answers it.
 #[derive(Debug, Clone)]
 pub(crate) struct Uploaded {
-    /// Its id.
+    /// The id of the target.
     pub(crate) id: String,
     /// What the API says it hashes to.
     pub(crate) sha256: String,

@@ -1,5 +1,5 @@
-//! Long runs: whether memory stays flat, the rate steady and the database's work for each file constant from the first
-//! quarter of a run to its last.
+//! Long runs: whether memory use, rate and database work per file stay constant from the first quarter of a run to its
+//! last.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -17,14 +17,14 @@ use crate::sync::{carry_over, seed, wait_for_worker};
 use crate::world::{World, open};
 use crate::{KIB, MIB};
 
-/// How often a run is looked at.
+/// Sampling interval of a run.
 const EVERY: Duration = Duration::from_millis(500);
 
 /// What is carried over.
 pub(crate) struct Load {
     /// Short name, also of the database.
     pub(crate) name: &'static str,
-    /// For people.
+    /// Human-readable text.
     pub(crate) title: String,
     /// Number of files.
     pub(crate) files: u32,
@@ -54,7 +54,7 @@ struct Look {
     work: Work,
 }
 
-/// See the module.
+/// Shows the progress of a pass.
 pub(crate) async fn run(world: &World, args: &Args, load: &Load, report: &mut Report) -> Result<()> {
     let Load { name, title, files, .. } = load;
     eprintln!("long run of {title}");

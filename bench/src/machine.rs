@@ -1,4 +1,4 @@
-//! What was measured with, and on what.
+//! The hardware and software of the measurement.
 
 use std::fs;
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! Measures Nightferry beside the bare stores and beside rclone, in one run, on the same servers, and prints ratios.
-//! It measures the release binary from outside, as processes; only the claim is called directly.
+//! Compares Nightferry with bare stores and rclone, in one invocation, on the same servers, and prints ratios. Measures
+//! the release binary from outside, as processes; only the claim is called directly.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
@@ -56,7 +56,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Answers whether every goal was reached.
+/// Returns whether every goal was met.
 async fn run(args: &Args) -> Result<bool> {
     let mut requests = StopRequests::listen()?;
     let mut quiet = Quiet::within(Duration::from_secs(args.quiet_within));

@@ -1,4 +1,4 @@
-//! Peak memory of API and worker while large files are uploaded at once and then carried over.
+//! Peak memory of API and worker while large files are uploaded concurrently and then synced.
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
@@ -16,7 +16,7 @@ use crate::world::{Random, World, open};
 const FILES: u32 = 8;
 const LIMIT_MIB: u64 = 64;
 
-/// See the module.
+/// Shows the progress of a pass.
 pub(crate) async fn run(world: &World, args: &Args, report: &mut Report) -> Result<()> {
     let mib = args.scaled(256);
     eprintln!("memory while {FILES} files of {mib} MiB go through");

@@ -1,4 +1,4 @@
-//! Planning what is new among many files and among few, by the very function by which a run is planned.
+//! Planning new files among many and among few existing ones, by calling the planning function of runs.
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ const RULES: [(&str, &str); 7] = [
     ("policy.rules.3.path", "/projects/**"),
 ];
 
-/// A database with files that have crossed and some that have not.
+/// A database with synced files and some unsynced ones.
 struct Catalogue {
     plain: Context,
     /// The same, under rules.
@@ -47,7 +47,7 @@ struct Catalogue {
     by_rules: Vec<Duration>,
 }
 
-/// See the module.
+/// Shows the progress of a pass.
 pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
     let (many, few) = (args.scaled(MANY), FEW);
     eprintln!("plans of {NEW} new files among {many} and among {few}: filling two databases");
@@ -93,7 +93,7 @@ async fn prepare(world: &World, database: &str, count: u32) -> Result<Catalogue>
     Ok(Catalogue { plain, ruled, run: requested.id, by_default: Vec::new(), by_rules: Vec::new() })
 }
 
-/// Files that have crossed, and then the new ones.
+/// Synced files, followed by the new ones.
 async fn fill(url: &str, user: UserId, count: u32) -> Result<()> {
     let object = rows::object();
     let mut statements = rows::files(user, 1, count + NEW);

@@ -1,4 +1,4 @@
-//! What the kernel knows of processes: processor time and peak memory, from `/proc` (proc(5)). Linux only.
+//! Process information from the kernel: processor time and peak memory, from `/proc` (proc(5)). Linux only.
 
 use std::collections::HashMap;
 use std::fs;

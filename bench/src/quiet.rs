@@ -1,5 +1,5 @@
-//! Whether the machine is quiet enough to be measured on: what other programs take of the processors falsifies
-//! every figure, so it is waited for, watched during each measurement, and told.
+//! Whether the machine is idle enough for measurements: the load of other programs distorts all results, so it is
+//! awaited, monitored during each measurement, and reported.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::proc;
 /// A measurement during which other programs took more of the processors than this is made again.
 const MOST_NOISE: f64 = 0.06;
 /// How often one measurement is made again before it is taken as it is.
-const MOST_TRIES: u32 = 4;
+const MAX_ATTEMPTS: u32 = 4;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Waits for quiet and remembers how far it was lacking.
@@ -60,7 +60,7 @@ impl Quiet {
             let before = Look::take()?;
             let value = act().await?;
             let noise = before.noise()?;
-            if noise <= MOST_NOISE || tries >= MOST_TRIES {
+            if noise <= MOST_NOISE || tries >= MAX_ATTEMPTS {
                 self.noise.push(noise);
                 return Ok(value);
             }

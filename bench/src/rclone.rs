@@ -1,4 +1,4 @@
-//! The peer of a sync: `rclone copy` between two S3 servers.
+//! The reference for syncs: `rclone copy` between two S3 servers.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! What was found, as Markdown: one table of ratios, and beside it what explains them.
+//! The results, as Markdown: one table of ratios, followed by explanations.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! Rows of files as uploads leave them, in few statements: for databases of a size that nobody uploads for a measurement.
+//! Rows of files as created by uploads, in few statements: for databases of a size that is not practical to upload.
 
 use nightferry_core::ids::UserId;
 

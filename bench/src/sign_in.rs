@@ -1,5 +1,5 @@
-//! What signing in tells and costs: whether the time of a refused login says that an account exists, and how much other
-//! requests wait while many people sign in at once.
+//! Sign-in: whether the time of a refused login reveals that an account exists, and how long other requests wait during
+//! many concurrent sign-ins.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};

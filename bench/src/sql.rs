@@ -1,5 +1,5 @@
-//! Plain SQL on connections of the benchmark's own, for what no part of Nightferry does: making databases, filling
-//! them, reading the statistics.
+//! Plain SQL on separate connections, for operations that Nightferry does not have: creating databases, filling them,
+//! reading statistics.
 
 use anyhow::{Context as _, Result};
 use diesel::sql_types::{BigInt, Double, Text};

@@ -1,4 +1,4 @@
-//! Medians, speeds and how numbers are written.
+//! Medians, speeds and number formats.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! The programs that are measured: `nightferry serve` and `nightferry worker` as processes of their own, exactly the
-//! release binary that users run.
+//! The measured programs: `nightferry serve` and `nightferry worker` as separate processes of the release binary.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

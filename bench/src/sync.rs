@@ -1,4 +1,4 @@
-//! Store to store: a run of the worker against `rclone copy` of the same objects between the same two servers. Each
+//! Store to store: a run of the worker against `rclone copy` of the same objects between the same servers. Each
 //! repetition has a copy of the same database and a fresh bucket.
 
 use std::time::{Duration, Instant};
@@ -29,11 +29,11 @@ use crate::{proc, rclone, sql};
 const RUN_WITHIN: Duration = Duration::from_secs(1800);
 const SEEDING_AT_ONCE: usize = 8;
 
-/// A set of files to be carried over.
+/// A set of files to sync.
 pub(crate) struct Workload {
     /// Short name, also of the database.
     pub(crate) name: &'static str,
-    /// For people.
+    /// Human-readable text.
     pub(crate) title: String,
     /// Number of files.
     pub(crate) files: u32,
@@ -47,7 +47,7 @@ pub(crate) struct Workload {
     pub(crate) repeat: u32,
 }
 
-/// What one crossing has cost.
+/// The cost of one sync.
 #[derive(Debug, Clone, Copy)]
 struct Crossing {
     wall: Duration,

@@ -1,4 +1,4 @@
-//! One large file through the API, up and down, against the bare store: same bytes, same client, same server.
+//! One large file through the API, up and down, against the bare store: same content, same client, same server.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! One Postgres and two S3 servers on fresh folders, as `nightferry up` starts them, for one part of the benchmark;
-//! databases and buckets on them. Everything is stopped and deleted when the part has ended.
+//! One Postgres and two S3 servers on fresh folders, as started by `nightferry up`, for one part of the benchmark.
+//! Everything is stopped and deleted when the part has ended.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(crate) const EMAIL: &str = "bench@example.org";
 /// Its password.
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
-/// See the module.
+/// Shows the progress of a pass.
 pub(crate) struct World {
     parts: Parts,
     folder: TempDir,
@@ -64,7 +64,7 @@ impl World {
         &self.parts.local
     }
 
-    /// The cloud's stand-in.
+    /// The stand-in for the cloud store.
     pub(crate) fn cloud(&self) -> &S3Server {
         &self.parts.cloud
     }

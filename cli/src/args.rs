@@ -1,5 +1,5 @@
-//! The command line: global options and the tree of commands. Says what can be asked for; the commands' own folders
-//! say what it means.
+//! The command line: global options and the command tree. Defines the syntax only; the modules of the commands
+//! implement them.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -12,35 +12,37 @@ use crate::commands::{
 };
 
 const LONG_ABOUT: &str = "\
-Nightferry is self-hosted hybrid file storage: uploads land on a fast local S3 store, and every night a worker ferries \
-them to a cloud S3 store, proves each copy, and records in Postgres where every file is.
+Nightferry is self-hosted hybrid file storage: uploads are written to a fast local S3 store, and every \
+night a worker copies them to a cloud S3 store, verifies each copy, and records in Postgres where every \
+file is stored.
 
-This one program serves the API, runs the worker, and is the operator's tool. It talks to Postgres and to the stores \
-directly, so its commands work whether or not the API is up.";
+This program runs the API and the worker, and is the operator's tool. It connects to Postgres and the \
+stores directly: its commands work whether or not the API is running.";
 
 const EXAMPLES: &str = "\
 Examples:
-  nightferry up                          start everything on this machine, to try it
-  nightferry sync run --wait             ferry all new files to the cloud now, and watch
-  nightferry sync status                 what runs, what waits, when the next crossing is due
-  nightferry file why FILE-ID            where one file is, why, and what happens to it next
-  nightferry --json sync history | jq    every command speaks JSON
+  nightferry up                          start everything on this machine, for evaluation
+  nightferry sync run --wait             copy all new files to the cloud now, and follow the run
+  nightferry sync status                 show the active run, the backlog, and the next scheduled run
+  nightferry file why FILE-ID            show where one file is stored, why, and what happens to it next
+  nightferry --json sync history | jq    every command supports JSON output
 
 Exit codes:
-  0  done
-  1  failed
-  2  wrong command line or configuration
-  3  the thing named does not exist
-  4  conflict: a sync is running already, the account exists already, the port is taken
+  0  success
+  1  failure
+  2  invalid command line or configuration
+  3  not found
+  4  conflict: a run is already active, the account already exists, the port is in use
   5  the run that was waited for ended partial, failed or cancelled
-  6  the database or a store cannot be reached
-  7  something is wrong with what is stored: reconcile, scrub or catalog found it, mended or not
-  130  interrupted (Ctrl-C): stopped waiting, or stopped without an orderly end
+  6  the database or a store is unreachable
+  7  stored data is damaged or inconsistent: reconcile, scrub or catalog reported findings, fixed or not
+  130  interrupted (Ctrl-C): stopped waiting, or stopped without a graceful shutdown
 
-Configuration: built-in defaults < file < environment < command line. `nightferry config show` prints every setting in \
-force and where it came from. Without any configuration, a `nightferry up` that runs in ./nightferry-data is used.";
+Configuration: built-in defaults < file < environment < command line. `nightferry config show` prints the \
+effective settings and the source of each. Without any configuration, the commands connect to a `nightferry \
+up` that is running in ./nightferry-data.";
 
-/// Commands by what people want to do, as --help lists them.
+/// Commands grouped by purpose, as shown in --help.
 const GROUPS: [(&str, &[&str]); 3] = [
     ("Start and run", &["up", "serve", "worker", "migrate"]),
     ("Operate", &["sync", "file", "user", "token", "store", "reconcile", "scrub", "catalog", "audit"]),
@@ -52,84 +54,84 @@ const GROUPS: [(&str, &[&str]); 3] = [
 #[command(name = "nightferry", version, long_about = LONG_ABOUT, after_help = EXAMPLES, max_term_width = 120)]
 #[command(disable_help_subcommand = true, subcommand_value_name = "COMMAND")]
 pub struct Cli {
-    /// Options of every command.
+    /// Global options.
     #[command(flatten)]
     pub global: GlobalArgs,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Options of every command.
+/// Global options.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
     /// Read the configuration from this file
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Override one setting (may be given several times); `config show` lists their keys
+    /// Override one setting; can be repeated. `config show` lists the keys
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_and_value, action = ArgAction::Append)]
     pub set: Vec<(String, String)>,
     /// Use this database: short for --set database.url=URL
     #[arg(long, global = true, value_name = "URL")]
     pub database_url: Option<String>,
-    /// Print one JSON document instead of text for people
+    /// Print one JSON document instead of text
     #[arg(long, global = true)]
     pub json: bool,
     /// Print results and errors only
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Also say what is being done, and log to standard error
+    /// Also show each step, and log to standard error
     #[arg(long, short, global = true)]
     pub verbose: bool,
 }
 
-/// What to do.
+/// The command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Start everything on this machine: Postgres, two S3 servers, API, worker
     Up(up::UpArgs),
     /// Serve the HTTP API
     Serve(serve::ServeArgs),
-    /// Ferry files: keep the schedule, copy, verify
+    /// Run the worker: start scheduled runs, copy files, verify the copies
     Worker(worker::WorkerArgs),
-    /// Bring the database up to date with this version
+    /// Apply missing database migrations
     Migrate(migrate::MigrateArgs),
-    /// Cross now, watch, look back, try again
+    /// Run, plan and inspect syncs
     #[command(subcommand)]
     Sync(sync::SyncCommand),
-    /// Explain where a file is, keep it here, bring it back
+    /// Explain the placement of a file, pin it, prefetch it
     #[command(subcommand)]
     File(file::FileCommand),
-    /// Make and change accounts
+    /// Create and change accounts
     #[command(subcommand)]
     User(user::UserCommand),
-    /// Make and revoke tokens with which programs act for an account
+    /// Create and revoke personal access tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
-    /// Check the S3 stores
+    /// List, check, drain and rebalance the S3 stores
     #[command(subcommand)]
     Store(store::StoreCommand),
-    /// Compare what lies in the stores with what the database says
+    /// Compare the contents of the stores with the database
     Reconcile(reconcile::ReconcileArgs),
-    /// Read verified copies again, and say which are bad
+    /// Re-read verified copies and report damaged ones
     Scrub(scrub::ScrubArgs),
-    /// Keep a copy of the database's knowledge in the cloud store, and rebuild it from there
+    /// Write snapshots of the catalogue to the cloud store, and rebuild the database from them
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
-    /// See who did what
+    /// Show the audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     /// Check and show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Make keys for encrypted stores, and see which are needed
+    /// Generate keys for encrypted stores, and show which are needed
     #[command(subcommand)]
     Key(key::KeyCommand),
     /// List and rotate the keys that sign access tokens
     #[command(subcommand)]
     Keys(keys::KeysCommand),
-    /// Print a script that completes commands in your shell
+    /// Print a completion script for your shell
     Completions(completions::CompletionsArgs),
 }
 
@@ -140,7 +142,7 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The command line's definition, its commands grouped in the help.
+/// The definition of the command line, with the commands grouped in the help.
 pub fn command() -> clap::Command {
     let command = Cli::command();
     let template = format!(

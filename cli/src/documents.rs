@@ -1,11 +1,11 @@
-//! What a failed command prints, and what is wrong with a configuration.
+//! The document of a failed command, and configuration problems.
 
 use nightferry_core::config::Problem;
 use serde::Serialize;
 
 use crate::errors::{Failure, Next};
 
-/// What a failed command prints.
+/// The document of a failed command.
 #[derive(Debug, Serialize)]
 pub(crate) struct ErrorDocument<'a> {
     error: ErrorBody<'a>,
@@ -28,7 +28,7 @@ struct NextDocument<'a> {
     command: Option<String>,
 }
 
-/// One thing that is wrong with the configuration.
+/// One configuration problem.
 #[derive(Debug, Serialize)]
 pub(crate) struct ProblemDocument<'a> {
     key: &'a str,

@@ -1,5 +1,5 @@
-//! How a command fails: what happened, why, what to do next, and the exit code that tells scripts which kind it was.
-//! The only place where errors of the domain meet exit codes.
+//! How a command fails: what happened, why, what to do next, and the exit code. The only place where domain errors are
+//! mapped to exit codes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,31 +11,31 @@ use nightferry_core::telemetry::TelemetryError;
 
 use nightferry_devservers::UpError;
 
-/// How a command ended. The numbers are part of the contract; docs/cli.md lists them.
+/// The result of a command. The numbers are part of the contract; docs/cli.md lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Done.
+    /// Success.
     Ok,
-    /// Not done, for a reason that is none of the others.
+    /// Failure for any other reason.
     Failed,
-    /// Wrong command line or configuration; nothing was tried.
+    /// Invalid command line or configuration; nothing was attempted.
     Usage,
-    /// The thing named does not exist.
+    /// Not found.
     NotFound,
-    /// The state of things forbids it: a sync is running already, the account exists already.
+    /// Conflict with the current state: a sync is already running, the account already exists.
     Conflict,
-    /// The run that was waited for did not end with everything crossed.
+    /// The run that was waited for did not copy everything.
     Partial,
-    /// The database or a store cannot be reached.
+    /// The database or a store is unreachable.
     Unreachable,
-    /// What is stored is not as it should be, whether or not it was mended.
+    /// Stored data is damaged or inconsistent, whether or not it was fixed.
     Findings,
-    /// Ctrl-C: no longer waiting, or not waiting for an orderly end.
+    /// Ctrl-C: stopped waiting, or stopped without a graceful end.
     Interrupted,
 }
 
 impl Exit {
-    /// Every one, in the order of their numbers.
+    /// All exit codes, in numerical order.
     pub const ALL: [Self; 9] = [
         Self::Ok,
         Self::Failed,
@@ -48,7 +48,7 @@ impl Exit {
         Self::Interrupted,
     ];
 
-    /// The number that the shell sees.
+    /// The number returned to the shell.
     pub const fn number(self) -> u8 {
         match self {
             Self::Ok => 0,
@@ -70,16 +70,16 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// One thing that the operator can do next.
+/// A suggestion for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Next {
-    /// What it is good for, or all of it when no command does it.
+    /// The purpose of the command, or the whole suggestion if there is no command.
     pub text: String,
-    /// The command's words after `nightferry`.
+    /// The words of the command after `nightferry`.
     pub command: Option<String>,
 }
 
-/// A command that was not done.
+/// A command that failed.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Failure {
@@ -91,11 +91,11 @@ pub struct Failure {
     pub what: String,
     /// Why.
     pub why: Option<String>,
-    /// What to do.
+    /// The command.
     pub next: Vec<Next>,
-    /// Each thing that is wrong with the configuration.
+    /// The configuration problems.
     pub problems: Vec<Problem>,
-    /// Whether the database failed, so that a look at it may tell why.
+    /// Whether the database failed, in which case a diagnosis may reveal the cause.
     pub is_of_database: bool,
 }
 
@@ -106,7 +106,7 @@ impl Failure {
         Self { exit, kind, what, why: None, next: Vec::new(), problems: Vec::new(), is_of_database: false }
     }
 
-    /// A command line that asks for something that cannot be.
+    /// A command line with an invalid combination of options.
     pub fn usage(what: impl Into<String>) -> Self {
         Self::new(Exit::Usage, "usage", what)
     }
@@ -117,13 +117,13 @@ impl Failure {
         self
     }
 
-    /// Adds advice.
+    /// Adds a suggestion.
     pub fn advise(mut self, text: impl Into<String>) -> Self {
         self.next.push(Next { text: text.into(), command: None });
         self
     }
 
-    /// Adds a command of this program as advice; `command` without the leading `nightferry`.
+    /// Adds a command of this program as a suggestion; `command` without the leading `nightferry`.
     pub fn advise_command(mut self, text: impl Into<String>, command: impl Into<String>) -> Self {
         self.next.push(Next { text: text.into(), command: Some(command.into()) });
         self
@@ -141,7 +141,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// For `map_err`: the domain's error as the reason why `act` (as in "list the accounts") could not be done.
+/// For `map_err`: the domain error as the reason why `act` (such as "list the accounts") failed.
 pub fn cannot(act: impl fmt::Display) -> impl FnOnce(Error) -> Failure {
     move |error| of_domain(&act, &error)
 }
@@ -153,9 +153,9 @@ fn of_domain(act: &dyn fmt::Display, error: &Error) -> Failure {
     failure.is_of_database = matches!(error, Error::Database(_) | Error::DatabaseUnavailable(_));
     match error {
         Error::SyncAlreadyRunning(run) => failure
-            .because(format!("A sync is running already: run {run}"))
-            .advise_command("follow it to its end", format!("sync show {run} --wait"))
-            .advise_command("or stop it", format!("sync cancel {run}")),
+            .because(format!("A run is already active: {run}"))
+            .advise_command("follow it until it ends", format!("sync show {run} --wait"))
+            .advise_command("or cancel it", format!("sync cancel {run}")),
         Error::NotFound(Noun::User) => failure.advise_command("list the accounts", "user list"),
         Error::NotFound(Noun::Run) => failure.advise_command("list the runs", "sync history"),
         Error::NotFound(Noun::Plan) | Error::PlanChanged { .. } => {
@@ -172,13 +172,14 @@ fn of_domain(act: &dyn fmt::Display, error: &Error) -> Failure {
         }
         Error::StoreUnavailable { .. } => failure.advise_command("see which stores are down", "store check"),
         Error::DatabaseUnavailable(_) => failure
-            .advise("check that Postgres is running and that database.url is right")
-            .advise_command("see the address in use and where it was set", "config show database"),
+            .advise("check that Postgres is running and that database.url is correct")
+            .advise_command("see the configured address and its source", "config show database"),
         Error::Database(_) => {
             failure.advise_command("see whether migrations are missing", "migrate --status")
         }
-        Error::Internal(_) => failure
-            .advise("this should not happen: repeat the command with --verbose, and report what it says"),
+        Error::Internal(_) => {
+            failure.advise("this is a bug: repeat the command with --verbose, and report the output")
+        }
         _ => failure,
     }
 }
@@ -215,13 +216,13 @@ pub(crate) const fn exit_of(code: ErrorCode) -> Exit {
     }
 }
 
-/// A command line that is none, as its parser says it.
+/// An invalid command line, with the parser's message.
 pub fn of_command_line(error: &clap::Error) -> Failure {
     let text = error.to_string();
     let first = text.split("\n\n").next().unwrap_or_default();
-    let what = first.strip_prefix("error: ").unwrap_or("The command is not complete");
+    let what = first.strip_prefix("error: ").unwrap_or("The command is incomplete");
     Failure::usage(what.split_whitespace().collect::<Vec<_>>().join(" "))
-        .advise_command("see how it is written", "help")
+        .advise_command("see its usage", "help")
 }
 
 impl From<ConfigErrors> for Failure {
@@ -237,7 +238,7 @@ impl From<ConfigErrors> for Failure {
 
 impl From<TelemetryError> for Failure {
     fn from(error: TelemetryError) -> Self {
-        Self::new(Exit::Usage, "configuration", "Cannot set up logging").because(error)
+        Self::new(Exit::Usage, "configuration", "Cannot initialize logging").because(error)
     }
 }
 
@@ -288,11 +289,11 @@ mod tests {
             "{}",
             what(&["nightferry", "sync", "show"])
         );
-        assert_eq!(what(&["nightferry"]), "The command is not complete");
+        assert_eq!(what(&["nightferry"]), "The command is incomplete");
     }
 
     #[test]
-    fn a_run_that_is_active_is_named_with_the_ways_to_go_on() {
+    fn an_active_run_is_reported_with_suggestions() {
         let run = RunId::new();
         let failure = cannot("start a sync")(Error::SyncAlreadyRunning(run));
         assert_eq!(failure.exit, Exit::Conflict);

@@ -1,5 +1,5 @@
-//! The library half of the `nightferry` binary: what its commands are made of.
-//! It prints only through the output layer, and it knows no HTTP route and no SQL.
+//! The library part of the `nightferry` binary. It prints only through the output module, and contains no HTTP routes
+//! and no SQL.
 
 pub mod args;
 mod commands;
@@ -20,15 +20,14 @@ use crate::commands::App;
 use crate::errors::Exit;
 use crate::output::Output;
 
-/// Runs one command line, from its words to its exit code.
+/// Runs one command line and returns its exit code.
 pub fn main_with(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words: Vec<OsString> = words.into_iter().collect();
     let parsed = args::command().try_get_matches_from(&words).and_then(|found| Cli::from_arg_matches(&found));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
-            // Also the way in which clap hands over the texts of --help and --version. When nobody reads them,
-            // there is nobody to tell.
+            // clap also returns the texts of --help and --version as errors. A failure to print them is ignored.
             let _ = error.print();
             if !error.use_stderr() {
                 return Exit::Ok.into();
@@ -43,7 +42,7 @@ pub fn main_with(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let exit = runtime.block_on(commands::run(App { output, global: cli.global }, cli.command));
-            // A thread that still waits on standard input, say, must not hold up the end.
+            // A thread that is still waiting for standard input must not delay the exit.
             runtime.shutdown_background();
             exit
         }

@@ -1,4 +1,4 @@
-//! The `nightferry` binary. Everything is in the library, so that tests reach it.
+//! The `nightferry` binary. All code is in the library, where tests can reach it.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! The way out for everything the program says: results to standard output, all else to standard error.
-//! In JSON mode standard output carries exactly one document, also when the command fails.
+//! All output of the program: results to standard output, everything else to standard error. In JSON mode, standard
+//! output contains exactly one document, also if the command fails.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -26,7 +26,7 @@ macro_rules! document {
 }
 pub(crate) use document;
 
-/// How much is said.
+/// The verbosity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Volume {
     Quiet,
@@ -34,22 +34,22 @@ enum Volume {
     Verbose,
 }
 
-/// How values are shown to people.
+/// How values are formatted.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Look {
-    /// Whether standard output takes colours.
+pub(crate) struct TextStyle {
+    /// Whether standard output supports colours.
     pub(crate) color: bool,
-    /// Whose wall clock.
+    /// The time zone.
     pub(crate) zone: Zone,
 }
 
-impl Look {
-    /// The text in a colour, where colours are wanted.
+impl TextStyle {
+    /// The text in a colour, if colours are enabled.
     pub(crate) fn paint(self, style: &Style, text: &str) -> String {
         style.clone().force_styling(self.color).apply_to(text).to_string()
     }
 
-    /// A state, coloured by what it means.
+    /// A state, coloured by its meaning.
     pub(crate) fn state(self, state: &str) -> String {
         let style = match state {
             "succeeded" | "present" | "ok" | "active" | "up" => Style::new().green(),
@@ -62,17 +62,17 @@ impl Look {
     }
 }
 
-/// See the module.
+/// Shows the progress of a pass.
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
     json: bool,
     volume: Volume,
-    /// How the operator calls this program, for advice that can be pasted.
+    /// The command with which the operator runs this program, for suggestions that can be pasted.
     invocation: String,
 }
 
 impl Output {
-    /// As the options ask for it.
+    /// Configured by the options.
     pub(crate) fn new(global: &GlobalArgs) -> Self {
         let volume = match (global.quiet, global.verbose) {
             (true, _) => Volume::Quiet,
@@ -82,12 +82,12 @@ impl Output {
         Self { json: global.json, volume, invocation: invocation(global) }
     }
 
-    /// Whether everything is to be said.
+    /// Whether details are printed.
     pub(crate) fn is_verbose(&self) -> bool {
         self.volume == Volume::Verbose
     }
 
-    /// Whether only results and errors are to be said.
+    /// Whether only results and errors are printed.
     pub(crate) fn is_quiet(&self) -> bool {
         self.volume == Volume::Quiet
     }
@@ -97,33 +97,33 @@ impl Output {
         !self.is_quiet() && io::stderr().is_terminal()
     }
 
-    /// How text on standard output looks.
-    pub(crate) fn look(&self) -> Look {
-        Look {
+    /// The format for text on standard output.
+    pub(crate) fn look(&self) -> TextStyle {
+        TextStyle {
             color: !self.json && console::colors_enabled() && io::stdout().is_terminal(),
             zone: Zone::Local,
         }
     }
 
-    /// The command line that runs `command` as this program was run.
+    /// The command line for `command`, with the options of this invocation.
     pub(crate) fn command(&self, command: &str) -> String {
         format!("{} {command}", self.invocation)
     }
 
-    /// Prints the command's one result: the document, or the text for people.
+    /// Prints the result of the command: the document, or the text.
     pub(crate) fn result(
         &self,
         document: &impl Serialize,
-        text: impl FnOnce(Look) -> String,
+        text: impl FnOnce(TextStyle) -> String,
     ) -> Result<(), Failure> {
         self.show(|| serde_json::to_string_pretty(document), text)
     }
 
-    /// Prints one of many results as it comes: a document on a line of its own, or the text for people.
+    /// Prints one of many results: a document on its own line, or the text.
     pub(crate) fn line(
         &self,
         document: &impl Serialize,
-        text: impl FnOnce(Look) -> String,
+        text: impl FnOnce(TextStyle) -> String,
     ) -> Result<(), Failure> {
         self.show(|| serde_json::to_string(document), text)
     }
@@ -131,7 +131,7 @@ impl Output {
     fn show(
         &self,
         json: impl FnOnce() -> serde_json::Result<String>,
-        text: impl FnOnce(Look) -> String,
+        text: impl FnOnce(TextStyle) -> String,
     ) -> Result<(), Failure> {
         if !self.json {
             return print(&text(self.look()));
@@ -141,33 +141,33 @@ impl Output {
         })?)
     }
 
-    /// Whether the result is one document for programs.
+    /// Whether the result is a JSON document.
     pub(crate) fn is_json(&self) -> bool {
         self.json
     }
 
-    /// Says what happens, on standard error; not when quiet.
+    /// Prints a message on standard error, unless quiet.
     pub(crate) fn note(&self, text: &str) {
         if self.volume >= Volume::Normal {
             say(text);
         }
     }
 
-    /// Says a detail, on standard error; only when verbose.
+    /// Prints a detail on standard error, only if verbose.
     pub(crate) fn detail(&self, text: &str) {
         if self.volume >= Volume::Verbose {
             say(&style_stderr(&Style::new().dim(), text));
         }
     }
 
-    /// Says what the operator should know although work goes on.
+    /// Prints a warning.
     pub(crate) fn warning(&self, text: &str) {
         if self.volume >= Volume::Normal {
             say(&format!("{} {text}", style_stderr(&Style::new().yellow().bold(), "warning:")));
         }
     }
 
-    /// Says why a command failed, on standard error for people and as the one document for programs.
+    /// Prints why a command failed, as text on standard error or as the JSON document.
     pub(crate) fn error(&self, failure: &Failure) {
         self.problem(failure);
         if self.json {
@@ -175,13 +175,13 @@ impl Output {
         }
     }
 
-    /// Prints the one document of a command line that could not be read, and so has no options.
+    /// Prints the document for a command line that could not be parsed, and therefore has no options.
     pub(crate) fn document_of(failure: &Failure) {
         print_document(failure, "nightferry");
     }
 
-    /// The end of a document that was begun and cannot be gone on with: an object's last member, and its brace.
-    pub(crate) fn broken_off(&self, failure: &Failure) -> String {
+    /// The end of a document that was started and cannot be completed: the last member of an object, and its brace.
+    pub(crate) fn interrupted(&self, failure: &Failure) -> String {
         let error = serde_json::to_string(&ErrorDocument::of(failure, &self.invocation));
         error
             .ok()
@@ -189,7 +189,7 @@ impl Output {
             .unwrap_or_else(|| "}".to_owned())
     }
 
-    /// Says what went wrong with a command whose result was printed already.
+    /// Prints an error of a command whose result has already been printed.
     pub(crate) fn problem(&self, failure: &Failure) {
         let head = style_stderr(&Style::new().red().bold(), "error:");
         say(&format!("{head} {}", failure_text(failure, &self.invocation)));
@@ -197,13 +197,13 @@ impl Output {
 }
 
 fn print_document(failure: &Failure, invocation: &str) {
-    // Standard output is gone when this fails, and the error was said already.
+    // If this fails, standard output is closed, and the error has already been printed.
     if let Ok(document) = serde_json::to_string_pretty(&ErrorDocument::of(failure, invocation)) {
         let _ = print(&document);
     }
 }
 
-/// The program with the options that say which installation is meant, as far as they hold no secret.
+/// The program with the options that select the installation, unless they contain a secret.
 fn invocation(global: &GlobalArgs) -> String {
     let mut words = "nightferry".to_owned();
     if let Some(file) = &global.config {
@@ -223,15 +223,15 @@ fn without_password(url: &str) -> String {
         let (user, _) = credentials.split_once(':')?;
         Some(format!("{scheme}://{user}:PASSWORD@{place}"))
     };
-    // Anything of another form may hold one somewhere else.
+    // URLs of any other form may contain a password elsewhere.
     if !url.starts_with("postgres") || url.contains("password=") {
         return "URL".to_owned();
     }
     parts().unwrap_or_else(|| url.to_owned())
 }
 
-/// Prints text on standard output as it is: a result, or a piece of one that is too long to be held at once. A reader that
-/// went away (`| head`) is no error.
+/// Prints text on standard output unchanged: a result, or a part of one that is too long for memory. A closed pipe (`|
+/// head`) is not an error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
@@ -271,7 +271,7 @@ fn next_text(next: &Next, invocation: &str) -> String {
     }
 }
 
-/// A word that a shell reads as one.
+/// A word quoted for the shell.
 pub(crate) fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -285,7 +285,7 @@ fn style_stderr(style: &Style, text: &str) -> String {
 }
 
 fn say(text: &str) {
-    // When standard error is closed there is nowhere left to say so.
+    // If standard error is closed, there is no place to report it.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
@@ -313,10 +313,10 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_breaks_off_is_still_one() {
+    fn an_interrupted_document_is_still_valid() {
         let output = Output::new(&GlobalArgs { json: true, ..GlobalArgs::default() });
         let failure = cannot("list the files")(Error::DatabaseUnavailable("gone".to_owned()));
-        let document = format!("{{\"items\":[1,2]{}", output.broken_off(&failure));
+        let document = format!("{{\"items\":[1,2]{}", output.interrupted(&failure));
         let document: serde_json::Value = serde_json::from_str(&document).unwrap();
         assert_eq!(document["items"], serde_json::json!([1, 2]));
         assert_eq!(document["error"]["kind"], "database_unavailable");
@@ -330,7 +330,7 @@ mod tests {
         ];
         let errors = Config::load(LoadOptions { overrides, ..LoadOptions::default() }).unwrap_err();
         let mut failure = Failure::from(errors).advise_command("try it on this machine", "up");
-        // The rest is missing settings, which come and go with the configuration's definition.
+        // The rest are missing settings, which depend on the configuration.
         failure.what = "The configuration has 2 problems".to_owned();
         failure.problems.truncate(2);
         insta::assert_snapshot!(failure_text(&failure, "nightferry"));

@@ -1,5 +1,5 @@
-//! Where a command's configuration comes from: the options, the environment, a file, or a `nightferry up` that runs in
-//! the folder. Reads no setting itself.
+//! The sources of a command's configuration: the options, the environment, a file, or a `nightferry up` that is running
+//! in the folder. Does not interpret settings.
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -10,7 +10,7 @@ use nightferry_core::config::{Config, LoadOptions};
 use crate::args::GlobalArgs;
 use crate::errors::Failure;
 
-/// Where `nightferry up` keeps everything unless told otherwise.
+/// The default data folder of `nightferry up`.
 pub(crate) const DEFAULT_DATA_DIR: &str = "nightferry-data";
 
 /// The configuration that `nightferry up` writes into its data folder.
@@ -21,8 +21,8 @@ const UP_LOCK: &str = "up.lock";
 
 const DATABASE_URL: &str = "database.url";
 
-/// Naming a database or a file in one of these is a configuration of one's own.
-const OWN: [&str; 5] = [
+/// If one of these names a database or a file, the operator has a separate configuration.
+const OWN_CONFIG_KEYS: [&str; 5] = [
     "NIGHTFERRY_CONFIG",
     "DATABASE_URL",
     "DATABASE_URL_FILE",
@@ -30,8 +30,9 @@ const OWN: [&str; 5] = [
     "NIGHTFERRY__DATABASE__URL_FILE",
 ];
 
-/// The usual names that say nothing about servers or addresses, and so also hold for the servers of `nightferry up`.
-const OF_ANY_SERVER: [&str; 5] =
+/// The conventional variable names that do not describe servers, and therefore also apply to the servers of `nightferry
+/// up`.
+const SHARED_ALIASES: [&str; 5] =
     ["MAX_FILE_SIZE_MB", "SYNC_SCHEDULE", "SYNC_BATCH_SIZE", "DELETE_FROM_MINIO_AFTER_SYNC", "LOG_LEVEL"];
 
 /// A `nightferry up` in this folder.
@@ -46,13 +47,14 @@ enum UpHere {
 #[derive(Debug)]
 pub(crate) struct Sources {
     options: LoadOptions,
-    /// Set when the configuration is that of a `nightferry up` found here.
+    /// Set if the configuration is that of a `nightferry up` found here.
     pub(crate) found: Option<PathBuf>,
     up_here: UpHere,
 }
 
 impl Sources {
-    /// What the options, the environment and the folder offer. `more` are overrides of the command's own options.
+    /// The sources according to the options, the environment and the folder. `more` are overrides from the options of
+    /// the command.
     pub(crate) fn of(global: &GlobalArgs, more: Vec<(String, String)>) -> Self {
         let options = LoadOptions::from_process(global.config.clone(), overrides(global, more));
         Self::choose(options, Path::new(DEFAULT_DATA_DIR))
@@ -69,7 +71,7 @@ impl Sources {
         Self { options, found: Some(file), up_here }
     }
 
-    /// Reads the configuration.
+    /// Loads the configuration.
     pub(crate) fn load(self) -> Result<Config, Failure> {
         let is_own = is_own(&self.options);
         Config::load(self.options).map_err(|errors| {
@@ -79,33 +81,34 @@ impl Sources {
                 UpHere::Stopped => {
                     failure.advise_command("to start the servers of ./nightferry-data again", "up")
                 }
-                UpHere::Never | UpHere::Running => {
-                    failure.advise_command("to try Nightferry on this machine without any of this", "up")
-                }
+                UpHere::Never | UpHere::Running => failure
+                    .advise_command("to try Nightferry on this machine without any configuration", "up"),
             }
         })
     }
 }
 
-/// The overrides of the command line, the more special ones last.
+/// The overrides of the command line, the most specific last.
 fn overrides(global: &GlobalArgs, more: Vec<(String, String)>) -> Vec<(String, String)> {
     let url = global.database_url.iter().map(|url| (DATABASE_URL.to_owned(), url.clone()));
     global.set.iter().cloned().chain(url).chain(more).collect()
 }
 
-/// Whether a database or a file is named.
+/// Whether a database or a file is specified.
 fn is_own(options: &LoadOptions) -> bool {
     options.file.is_some()
         || options.overrides.iter().any(|(key, _)| key == DATABASE_URL)
-        || OWN.iter().any(|name| options.env.get(*name).is_some_and(|value| !value.trim().is_empty()))
+        || OWN_CONFIG_KEYS
+            .iter()
+            .any(|name| options.env.get(*name).is_some_and(|value| !value.trim().is_empty()))
         || options.search.iter().any(|path| path.exists())
 }
 
-/// The environment without what describes other servers than those of `nightferry up`: a shell that is set up for AWS
-/// must not send its cloud stand-in AWS's keys.
+/// The environment without variables that describe other servers than those of `nightferry up`: in a shell that is
+/// configured for AWS, AWS credentials must not be sent to the cloud stand-in.
 pub(crate) fn env_for_up(env: BTreeMap<String, String>) -> BTreeMap<String, String> {
     env.into_iter()
-        .filter(|(name, _)| name.starts_with("NIGHTFERRY__") || OF_ANY_SERVER.contains(&name.as_str()))
+        .filter(|(name, _)| name.starts_with("NIGHTFERRY__") || SHARED_ALIASES.contains(&name.as_str()))
         .collect()
 }
 
@@ -113,7 +116,7 @@ fn up_in(data_dir: &Path) -> UpHere {
     if !data_dir.join(UP_CONFIG).exists() {
         return UpHere::Never;
     }
-    // Shared, so that two commands that look at once do not take each other for it.
+    // A shared lock, so that two commands that check at once do not mistake each other for `nightferry up`.
     match File::open(data_dir.join(UP_LOCK)).map(|lock| lock.try_lock_shared()) {
         Ok(Err(TryLockError::WouldBlock)) => UpHere::Running,
         _ => UpHere::Stopped,

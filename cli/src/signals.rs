@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use nightferry_devservers::UpError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// One request may arrive more than once: from the terminal and from a wrapper that passes it on.
+/// One request may arrive more than once: from the terminal and from a wrapper that forwards it.
 const SAME_REQUEST: Duration = Duration::from_millis(300);
 
-/// Receives requests to stop, from the moment it is made.
+/// Receives requests to stop, from its creation on.
 #[derive(Debug)]
 pub struct StopRequests {
     interrupt: Signal,
@@ -17,7 +17,7 @@ pub struct StopRequests {
 }
 
 impl StopRequests {
-    /// Starts listening. From now on these signals no longer end the process by themselves.
+    /// Starts listening. From now on these signals no longer terminate the process.
     pub fn listen() -> Result<Self, UpError> {
         let failed = |source| UpError::Io { act: "listen for", path: "stop signals".into(), source };
         let listen = |kind| signal(kind).map_err(failed);
@@ -28,7 +28,7 @@ impl StopRequests {
         })
     }
 
-    /// Waits for the next request. The first asks for an orderly stop, the second to hurry.
+    /// Waits for the next request. The first one requests a graceful stop, the second one an immediate stop.
     pub async fn next(&mut self) {
         loop {
             tokio::select! {

@@ -1,5 +1,5 @@
-//! The audit log as administrators read it, and how long it is kept. Acts write to it by themselves, in their own
-//! transactions: see [`crate::db::audit::record`].
+//! Reading and retention of the audit log. Actions write their events in their own transactions: see
+//! [`crate::db::audit::record`].
 
 use std::str::FromStr;
 
@@ -10,24 +10,28 @@ use crate::db::{split_page, users};
 use crate::error::{Error, Noun, Result};
 use crate::ids::UserId;
 
-/// Events dropped in one statement: short locks, short transactions.
+/// Events deleted in one statement: keeps locks and transactions short.
 const BATCH: i64 = 5_000;
-/// Statements in one pass; what is left waits for the next one.
-const MOST_BATCHES: usize = 200;
-/// Longest action looked for, in characters.
-const LONGEST_ACTION: usize = 64;
+/// Maximum number of statements in one pass; the rest waits for the next pass.
+const MAX_BATCHES: usize = 200;
+/// Maximum length of an action in a filter, in characters.
+const MAX_ACTION_LENGTH: usize = 64;
 
-/// One page of events, newest first, with the addresses of those who acted; and whether there are more.
+/// One page of events, newest first, with the email addresses of the actors; and whether there are more.
 ///
 /// # Errors
-/// [`Error::Validation`] for an action that cannot be one.
+/// [`Error::Validation`] for an invalid action.
 pub async fn page(
     context: &Context,
     filter: &Filter,
     limit: i64,
 ) -> Result<(Vec<(Written, Option<String>)>, bool)> {
     if filter.action.as_deref().is_some_and(|action| !is_action(action)) {
-        return Err(Error::field("action", "must be an action such as user.role, or all of a noun: user.*"));
+        return Err(Error::field(
+            "action",
+            "must be an action such as user.role, or all actions of a noun: \
+            user.*",
+        ));
     }
     let mut conn = context.db.conn().await?;
     Ok(split_page(audit::page(&mut conn, filter, limit.saturating_add(1)).await?, limit))
@@ -35,14 +39,15 @@ pub async fn page(
 
 fn is_action(text: &str) -> bool {
     let noun = text.strip_suffix(".*").unwrap_or(text);
-    (1..=LONGEST_ACTION).contains(&noun.len())
+    (1..=MAX_ACTION_LENGTH).contains(&noun.len())
         && noun.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'.' | b'_'))
 }
 
-/// Whom a text means: `cli`, `system`, `anonymous`, `user` (any account), an account's id or its address.
+/// Parses an actor filter: `cli`, `system`, `anonymous`, `user` (any account), or the id or email address of an
+/// account.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is no such account.
+/// [`Error::NotFound`] if there is no such account.
 pub async fn who(context: &Context, text: &str) -> Result<Who> {
     if let Some(kind) = AuditActor::ALL.iter().find(|kind| kind.as_str() == text) {
         return Ok(Who::Kind(*kind));
@@ -55,16 +60,16 @@ pub async fn who(context: &Context, text: &str) -> Result<Who> {
     Ok(Who::Account(user.id))
 }
 
-/// Drops what is older than `audit.retention`, in batches. Answers how many events went.
+/// Deletes events older than `audit.retention`, in batches. Returns the number of deleted events.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn reap(context: &Context) -> Result<usize> {
     let Some(retention) = context.config.audit.retention else { return Ok(0) };
     let before = context.clock.now() - retention;
     let mut dropped = 0;
     let mut conn = context.db.conn().await?;
-    for _ in 0..MOST_BATCHES {
+    for _ in 0..MAX_BATCHES {
         let batch = audit::purge(&mut conn, before, BATCH).await?;
         dropped += batch;
         if i64::try_from(batch).is_ok_and(|batch| batch < BATCH) {

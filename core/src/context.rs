@@ -1,5 +1,5 @@
-//! What nearly every domain function works with: configuration, database, stores and clock. Made once per process,
-//! cheap to clone, handed down; nothing is global. What belongs to one feature lives with it: see
+//! State that almost every domain function needs: configuration, database, stores and clock. Created once per process,
+//! cheap to clone, passed as an argument; there are no globals. State of a single feature belongs to that feature: see
 //! [`crate::services::Services`].
 
 use std::sync::Arc;
@@ -10,24 +10,24 @@ use crate::db::Database;
 use crate::error::Result;
 use crate::stores::Stores;
 
-/// See the module.
+/// Shows the progress of a pass.
 #[derive(Clone)]
 pub struct Context {
-    /// Configuration, read once.
+    /// The configuration.
     pub config: Arc<Config>,
     /// Postgres.
     pub db: Database,
-    /// The configured stores, and how well each is.
+    /// Configured stores and their health.
     pub stores: Stores,
-    /// Time.
+    /// The clock.
     pub clock: Clock,
 }
 
 impl Context {
-    /// Connects to nobody yet: what is down shows where it is used.
+    /// Does not connect to anything yet: an unreachable server is reported when it is used.
     ///
     /// # Errors
-    /// [`crate::error::Error::Store`] when a store's settings cannot work.
+    /// [`crate::error::Error::Store`] if the settings of a store are invalid.
     pub fn new(config: Config, clock: Clock) -> Result<Self> {
         let stores = Stores::open(&config)?;
         Ok(Self { db: Database::open(&config.database), stores, clock, config: Arc::new(config) })

@@ -11,26 +11,26 @@ pub use nightferry_ground::error_code::{Category, ErrorCode, Noun};
 use crate::ids::RunId;
 use crate::store::StoreError;
 
-/// What every fallible domain function returns.
+/// The result type of domain functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// One field of the input that was refused.
+/// One invalid input field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {
-    /// The field's name as the caller wrote it.
+    /// The name of the field as written by the caller.
     pub field: String,
-    /// What is wrong with it, in words.
+    /// The error as text.
     pub message: String,
 }
 
 impl FieldError {
-    /// Names a field and what is wrong with it.
+    /// Creates the error of a field.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: field.into(), message: message.into() }
     }
 }
 
-/// The restore of an archived copy, as far as a caller who waits for it needs to know it.
+/// State of the restore of an archived copy, as returned to a caller who waits for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingRestore {
     /// Id.
@@ -39,156 +39,157 @@ pub struct PendingRestore {
     pub store: String,
     /// `wanted`, `restoring`, `ready` or `failed`.
     pub state: &'static str,
-    /// When it was first requested.
+    /// When the restore was first requested.
     pub requested_at: DateTime<Utc>,
-    /// When the copy could be read.
+    /// When the copy became readable.
     pub ready_at: Option<DateTime<Utc>>,
-    /// Until when it can be.
+    /// Until when the copy is readable.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When the store is asked next; none when it is not asked any more.
+    /// When the store will be asked next; `None` if it will not be asked again.
     pub next_check_at: Option<DateTime<Utc>>,
 }
 
-/// Every way in which a domain function ends without doing what was asked.
+/// Every way in which a domain function can fail.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Fields of the input break their rules.
+    /// Invalid input fields.
     #[error("{}", validation_text(.0))]
     Validation(Vec<FieldError>),
-    /// The request makes no sense as a whole.
+    /// The request is invalid as a whole.
     #[error("{0}")]
     BadRequest(String),
-    /// No valid credentials were given.
-    #[error("Sign in first: no valid access token was sent.")]
+    /// No valid credentials.
+    #[error("Sign in first: the request has no valid access token.")]
     Unauthenticated,
-    /// Email or password is wrong, or the account is disabled: deliberately not told apart.
+    /// Wrong email or password, or a disabled account: deliberately indistinguishable.
     #[error("The email or the password is wrong.")]
     InvalidCredentials,
-    /// The token was good once.
+    /// The token has expired.
     #[error("The token has expired. Refresh it or sign in again.")]
     TokenExpired,
-    /// The token was taken back.
+    /// The token was revoked.
     #[error("The token was revoked. Sign in again.")]
     TokenRevoked,
-    /// A refresh token was used a second time: its whole family is revoked now.
-    #[error("This refresh token was used before. All sessions descending from it have ended; sign in again.")]
+    /// A refresh token was reused: its whole family has been revoked.
+    #[error("This refresh token was used before. All sessions derived from it have ended; sign in again.")]
     RefreshReused,
-    /// A sign-in with a provider elsewhere did not succeed.
+    /// A sign-in with an identity provider failed.
     #[error("{0}")]
     SignInRefused(&'static str),
-    /// A provider elsewhere did not do what was asked.
-    #[error("the sign-in provider failed: {0}")]
+    /// An identity provider did not respond correctly.
+    #[error("the identity provider failed: {0}")]
     Provider(String),
-    /// Too many requests, or too many wrong passwords.
+    /// Too many requests, or too many failed sign-ins.
     #[error("Too many requests. Try again in {} s.", .retry_after.as_secs().max(1))]
     RateLimited {
-        /// When to try again.
+        /// When to retry.
         retry_after: Duration,
     },
-    /// The caller is known but may not do this.
+    /// The caller is authenticated but not permitted.
     #[error("{0}")]
     Forbidden(&'static str),
-    /// The thing does not exist, or the caller may not know that it does.
+    /// The item does not exist, or the caller may not know that it does.
     #[error("There is no such {0}.")]
     NotFound(Noun),
-    /// What is named by its id does not exist, or lies in the trash.
+    /// The item with an id does not exist, or is in the trash.
     #[error("There is no {noun} {id}, or it is in the trash.")]
     NoSuch {
-        /// What it would be.
+        /// The kind of item.
         noun: Noun,
-        /// Its id.
+        /// The id of the target.
         id: Uuid,
     },
-    /// An account with this address exists.
-    #[error("An account with this email address exists already.")]
+    /// An account with this email address exists.
+    #[error("An account with this email address already exists.")]
     EmailTaken,
-    /// A live file of this name is in the folder.
-    #[error("A file named “{0}” is already in this folder.")]
+    /// The folder contains a live file with this name.
+    #[error("A file named “{0}” already exists in this folder.")]
     NameTaken(String),
-    /// The state changed under the caller's feet.
+    /// The state has changed concurrently.
     #[error("{0}")]
     Conflict(String),
-    /// One crossing at a time.
-    #[error("A sync is already running (run {0}). Wait for it, or cancel it first.")]
+    /// A run is already active.
+    #[error("A run is already active ({0}). Wait for it, or cancel it first.")]
     SyncAlreadyRunning(RunId),
-    /// A plan that does not say any more what a run would do.
-    #[error("The plan cannot be carried out any more. {reason}{} Make a new one.", changes_text(.changes))]
+    /// A plan that is no longer valid.
+    #[error("The plan is no longer valid. {reason}{} Make a new one.", changes_text(.changes))]
     PlanChanged {
-        /// Why, in a sentence.
+        /// The reason, as a sentence.
         reason: String,
-        /// What changed, by the file's id; the first ones when there are many.
+        /// The changes, by file id; only the first ones if there are many.
         changes: Vec<FieldError>,
     },
-    /// A condition of the request (If-Match and friends) does not hold.
-    #[error("The file is not in the state that the request asks for.")]
+    /// A precondition of the request (such as If-Match) failed.
+    #[error("The file does not meet the preconditions of the request.")]
     PreconditionFailed,
-    /// The file is larger than the configured limit, in bytes.
+    /// The file exceeds the configured limit.
     #[error("The file is larger than the limit of {limit} bytes.")]
     FileTooLarge {
-        /// Largest size taken, in bytes.
+        /// Maximum size in bytes.
         limit: u64,
     },
     /// The account's quota would be exceeded.
     #[error(
-        "This upload would exceed your quota of {quota} bytes ({used} in use). Delete files or ask for more."
+        "This upload would exceed your quota of {quota} bytes ({used} used). Delete files or ask for a \
+            higher quota."
     )]
     QuotaExceeded {
-        /// Bytes granted.
+        /// The quota in bytes.
         quota: i64,
-        /// Bytes in use.
+        /// Bytes used.
         used: i64,
     },
-    /// The range lies outside of the file (RFC 9110 section 14.4).
+    /// The range is not satisfiable (RFC 9110 section 14.4).
     #[error("The range lies outside of the file, which has {size} bytes.")]
     RangeNotSatisfiable {
         /// Size of the whole file, in bytes.
         size: u64,
     },
-    /// The bytes that arrived are not those the client announced.
+    /// The received content does not match the announced checksum.
     #[error(
-        "The file's SHA-256 is {actual}, the request announced {expected}. Nothing was stored; send it again."
+        "The SHA-256 of the file is {actual}, but the request announced {expected}. Nothing was stored; \
+            send it again."
     )]
     ChecksumMismatch {
-        /// Announced by the client, hex.
+        /// As announced by the client, hex.
         expected: String,
-        /// Of the bytes that arrived, hex.
+        /// Of the received content, hex.
         actual: String,
     },
-    /// A store did not do what was asked.
+    /// A store operation failed.
     #[error("{0}")]
     Store(#[from] StoreError),
     /// The only copies are archived; one is being restored.
     #[error(
-        "The file is archived and has to be restored before it can be read. That was asked for; it takes hours."
+        "The file is archived and must be restored before it can be read. A restore was requested; it \
+            takes hours."
     )]
     Archived(Box<PendingRestore>),
-    /// No store can serve this now; later it may.
-    #[error("No store that holds this file can be reached at the moment.")]
+    /// No store can serve this now; a retry may succeed.
+    #[error("No store with this file is currently reachable.")]
     StoreUnavailable {
-        /// When to try again.
+        /// When to retry.
         retry_after: Duration,
     },
-    /// Other uploads hold all the memory there is for those of unknown length.
+    /// Other uploads occupy the memory for uploads of unknown length.
     #[error(
-        "Too many uploads are under way that do not say how long they are. Try again shortly, or send a Content-Length: \
+        "Too many uploads of unknown length are in progress. Try again shortly, or send a Content-Length: \
          such an upload never waits."
     )]
     UploadsBusy {
-        /// When to try again.
+        /// When to retry.
         retry_after: Duration,
     },
-    /// Every local store is being emptied, so that nothing may be written to any.
-    #[error(
-        "Nothing can be stored at the moment: every local store is being emptied. An administrator can take that back."
-    )]
+    /// Every local store is being drained, so that nothing can be written.
+    #[error("Nothing can be stored: every local store is being drained. An administrator can stop that.")]
     NoLocalStore,
-    /// Postgres cannot be reached or did not answer in time.
-    #[error("The database cannot be reached: {0}")]
+    /// Postgres is unreachable or did not respond in time.
+    #[error("The database is unreachable: {0}")]
     DatabaseUnavailable(String),
     /// A query failed: a bug or a broken database.
     #[error("database query failed: {0}")]
     Database(diesel::result::Error),
-    /// Anything else that should not happen.
+    /// Any other internal error.
     #[error("{0}")]
     Internal(String),
 }
@@ -205,7 +206,7 @@ fn changes_text(changes: &[FieldError]) -> String {
 }
 
 impl Error {
-    /// One refused field.
+    /// One invalid field.
     pub fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Validation(vec![FieldError::new(field, message)])
     }

@@ -1,5 +1,5 @@
-//! One newtype per kind of id, so that a file id can never be passed where a user id is meant.
-//! All are `UUIDv7` (RFC 9562): sortable by time of making. Knows nothing of what the ids name.
+//! One newtype per kind of id, so that a file id cannot be passed as a user id. All are `UUIDv7` (RFC 9562): sortable
+//! by creation time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,8 +24,8 @@ macro_rules! id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// Makes a new, time-ordered id.
-            #[allow(clippy::new_without_default, reason = "a default id would be a surprise")]
+            /// Creates a new, time-ordered id.
+            #[allow(clippy::new_without_default, reason = "a default id would be surprising")]
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }
@@ -66,7 +66,7 @@ macro_rules! id {
 }
 
 id!(
-    /// A person with an account.
+    /// A user account.
     UserId
 );
 id!(
@@ -78,15 +78,15 @@ id!(
     FileId
 );
 id!(
-    /// Immutable bytes with one key in every store.
+    /// An immutable object with the same key in every store.
     ObjectId
 );
 id!(
-    /// One crossing of a set of objects to another store.
+    /// A sync run.
     RunId
 );
 id!(
-    /// A saved plan of what a run would do.
+    /// A saved plan.
     PlanId
 );
 id!(
@@ -94,7 +94,7 @@ id!(
     WorkerId
 );
 id!(
-    /// Proof that a claim is still ours: every finishing UPDATE is guarded by it (a fencing token).
+    /// A fencing token: every finishing UPDATE of a claimed copy is guarded by it.
     LeaseToken
 );
 id!(
@@ -106,6 +106,6 @@ id!(
     PersonalTokenId
 );
 id!(
-    /// All refresh tokens that descend from one sign-in; also the id of that session.
+    /// A family of refresh tokens that originate from one sign-in; also the id of the session.
     SessionId
 );

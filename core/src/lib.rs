@@ -1,5 +1,5 @@
-//! The domain of Nightferry: configuration, accounts, files, stores, tiering and database access. Knows no HTTP
-//! server, no terminal and no cron; api, worker and cli are built on it and never on each other.
+//! The domain of Nightferry: configuration, accounts, files, stores, tiering and database access. Contains no HTTP
+//! server, no terminal output and no cron; api, worker and cli are built on it and are independent of each other.
 
 pub mod audit;
 pub mod auth;

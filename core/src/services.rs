@@ -1,5 +1,5 @@
-//! Everything that a process works with: the [`Context`], and what belongs to one feature each. Functions take the
-//! smallest of them that they need.
+//! All services of a process: the [`Context`] and the state of each feature. A function takes the smallest of them that
+//! it needs.
 
 use crate::auth::Accounts;
 use crate::clock::Clock;
@@ -14,28 +14,28 @@ use crate::tiering::Engine;
 pub struct Services {
     /// Configuration, database, stores and clock.
     pub context: Context,
-    /// For signing in and checking tokens.
+    /// State for sign-in and token checks.
     pub accounts: Accounts,
-    /// For uploads and downloads.
+    /// State for uploads and downloads.
     pub files: Files,
-    /// For copies between stores.
+    /// State for copies between stores.
     pub engine: Engine,
 }
 
 impl Services {
-    /// Connects to nobody yet: what is down shows where it is used.
+    /// Does not connect to anything yet: an unreachable server is reported when it is used.
     ///
     /// # Errors
-    /// [`crate::error::Error::Store`] when a store's settings cannot work, [`crate::error::Error::Internal`] when an HTTP
-    /// client cannot start.
+    /// [`crate::error::Error::Store`] if the settings of a store are invalid; [`crate::error::Error::Internal`] if an
+    /// HTTP client cannot be created.
     pub fn new(config: Config, clock: Clock) -> Result<Self> {
         Self::of(Context::new(config, clock)?)
     }
 
-    /// Services on top of a context that exists.
+    /// Services for an existing context.
     ///
     /// # Errors
-    /// [`crate::error::Error::Internal`] when an HTTP client cannot start.
+    /// [`crate::error::Error::Internal`] if an HTTP client cannot be created.
     pub fn of(context: Context) -> Result<Self> {
         Ok(Self {
             accounts: Accounts::new(context.clone())?,

@@ -1,5 +1,5 @@
-//! Sets up logging once for a process: standard error for all, and the worker's own log of runs.
-//! Decides where events go and in which form; never what is logged.
+//! Initializes logging once per process: standard error, and the sync log of the worker. Determines where events go and
+//! in which form, never what is logged.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,66 +15,67 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::{LogFormat, LoggingConfig};
 
-/// The target whose events, and those of targets below it, go to the log of runs.
+/// The target of events for the sync log, including targets below it.
 pub const SYNC_TARGET: &str = "nightferry::sync";
 
-/// The target of what is said of every single file: kept in the log of runs, but on standard error only when that
-/// shows details anyway. A run may have millions.
+/// The target of events about individual files: written to the sync log, but to standard error only at detailed levels.
+/// A run may have millions.
 pub const SYNC_FILE_TARGET: &str = "nightferry::sync::file";
 
-/// What the process does.
+/// The role of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Serves HTTP.
+    /// The HTTP server.
     Api,
-    /// Ferries files; keeps the log of runs.
+    /// The worker; writes the sync log.
     Worker,
-    /// Both in one process; keeps the log of runs.
+    /// Both in one process; writes the sync log.
     ApiAndWorker,
-    /// A command of the operator: only warnings and errors, because its output is for people.
+    /// An operator command: only warnings and errors, in addition to its output.
     Cli,
-    /// The same, logging at the configured level.
+    /// An operator command, logging at the configured level.
     CliVerbose,
 }
 
-/// Keeps the writers alive. What is still buffered is written when it is dropped, so it belongs into `main`.
-#[must_use = "dropping the guard ends the log of runs"]
+/// Keeps the writers alive. Buffered events are written when it is dropped, so it belongs in `main`.
+#[must_use = "dropping the guard ends the sync log"]
 #[derive(Debug)]
 pub struct TelemetryGuard {
     _sync_log: Option<WorkerGuard>,
 }
 
-/// Why logging could not be set up.
+/// Why logging could not be initialized.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// `logging.level` is not understood.
+    /// `logging.level` is invalid.
     #[error("logging.level is not a log level: {0}")]
     Level(#[from] tracing_subscriber::filter::ParseError),
-    /// The folder of the log of runs cannot be made.
-    #[error("cannot make the folder {} for the log of runs (logging.sync_log_file): {source}", folder.display())]
+    /// The folder of the sync log cannot be created.
+    #[error("cannot create the folder {} for the sync log (logging.sync_log_file): {source}", folder.display())]
     Folder {
         /// The folder.
         folder: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The log of runs cannot be written.
+    /// The sync log cannot be written.
     #[error(
-        "cannot write the log of runs in {} (logging.sync_log_file): {source}; give a folder that this user may write to",
+        "cannot write the sync log in {} (logging.sync_log_file): {source}; choose a folder that this user \
+            can write to",
         folder.display()
     )]
     SyncLog {
         /// The folder.
         folder: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Logging is already set up in this process.
-    #[error("logging is already set up in this process")]
+    /// Logging is already initialized in this process.
+    #[error("logging is already initialized in this process")]
     AlreadySet(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Sets up logging for the whole process. To be called once, by the binary; a second call is an error and changes
+/// Initializes logging for the whole process. Call it once, in the binary; a second call is an error and changes
 /// nothing.
 pub fn init(logging: &LoggingConfig, role: Role) -> Result<TelemetryGuard, TelemetryError> {
     let level = if role == Role::Cli { "warn" } else { &logging.level };
@@ -93,7 +94,7 @@ pub fn init(logging: &LoggingConfig, role: Role) -> Result<TelemetryGuard, Telem
     Ok(TelemetryGuard { _sync_log: guard })
 }
 
-/// What is shown on standard error at `level`, the setting's text.
+/// The filter for standard error at `level`, the text of the setting.
 fn stderr_filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
     let filter = EnvFilter::builder().parse(level)?;
     let shows_details = filter.max_level_hint().is_none_or(|most| most > LevelFilter::INFO);
@@ -125,7 +126,7 @@ where
         .with_filter(filter_fn(belongs_to_sync_log))
 }
 
-/// Independent of `logging.level`: the record of runs is complete whatever standard error shows.
+/// Independent of `logging.level`: the sync log is always complete.
 fn belongs_to_sync_log(metadata: &Metadata<'_>) -> bool {
     let of_target = metadata
         .target()
@@ -145,8 +146,8 @@ fn sync_log_writer(file: &Path, keep: usize) -> Result<(NonBlocking, WorkerGuard
         .rotation(Rotation::DAILY)
         .filename_prefix(part(file.file_stem()))
         .filename_suffix(part(file.extension()))
-        // The appender makes room for the file it is about to open even when that exists already, so with `keep`
-        // a restart would leave one day too few.
+        // The appender deletes an old file before it opens one, even if that file already exists, so that with `keep` a
+        // restart would leave one day too few.
         .max_log_files(if keep == 0 { 0 } else { keep.saturating_add(1) })
         .build(folder)
         .map_err(|source| TelemetryError::SyncLog { folder: folder.to_owned(), source: source.into() })?;
@@ -222,7 +223,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (writer, guard) = sync_log_writer(&folder.path().join("sync.log"), 0).unwrap();
         let subscriber = tracing_subscriber::registry().with(sync_log_layer(writer));
-        // More than the writer's queue holds.
+        // More than fits into the queue of the writer.
         tracing::subscriber::with_default(subscriber, || {
             for number in 0..200_000 {
                 tracing::info!(target: SYNC_TARGET, number);

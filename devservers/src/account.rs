@@ -1,5 +1,5 @@
-//! Which system account a server runs under: Postgres refuses to run as root, so root hands it to another account.
-//! Only root ever switches accounts; everyone else runs every server as themselves.
+//! The system account of a server: Postgres refuses to run as root, so root runs it under another account. Only root
+//! switches accounts; other users run every server as themselves.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{UpError, io_error};
 
-/// The account id that systems keep for "nobody".
+/// The conventional user id of "nobody".
 const NOBODY: u32 = 65_534;
 
-/// A user and group id to run a server under.
+/// The user and group id of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Account {
     /// User id.
@@ -20,8 +20,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// The account for Postgres: none (stay who we are) unless this process is root's; then the system's `postgres`
-    /// account, or nobody's where there is none.
+    /// The account for Postgres: none (the current user) unless this process runs as root; then the `postgres` account
+    /// of the system, or nobody if there is none.
     pub fn for_postgres() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             return None;
@@ -35,9 +35,9 @@ impl Account {
         chown(path, Some(self.uid), Some(self.gid)).map_err(io_error("hand over", path))
     }
 
-    /// The first folder on the way to `path` (itself included) that this account may not enter.
+    /// The first folder on the path to `path` (inclusive) that this account may not enter.
     ///
-    /// Only what exists is looked at: what is still to be made will be made enterable.
+    /// Only existing folders are checked; new ones will be created accessible.
     pub fn barred_from(self, path: &Path) -> Option<PathBuf> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let mut ancestors: Vec<&Path> = path.ancestors().collect();
@@ -58,8 +58,8 @@ impl Account {
     }
 }
 
-/// Makes a folder for what does not last, which the Postgres account may enter, also when this process is root's. Its name
-/// begins with `prefix`.
+/// Creates a temporary folder that the Postgres account can enter, even if this process runs as root. Its name begins
+/// with `prefix`.
 pub fn scratch_folder(prefix: &str) -> Result<tempfile::TempDir, UpError> {
     let mut parent = std::env::temp_dir();
     if Account::for_postgres().is_some_and(|account| account.barred_from(&parent).is_some()) {

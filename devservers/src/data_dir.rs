@@ -1,5 +1,5 @@
-//! The folder that `nightferry up` keeps everything in, its lock, and the small facts remembered there.
-//! Only the holder of the lock writes in it.
+//! The data folder of `nightferry up`, its lock, and the facts remembered in it. Only the holder of the lock writes to
+//! it.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -13,11 +13,11 @@ use crate::error::{UpError, io_error};
 use crate::s3::S3Kind;
 use crate::seaweedfs::SeaweedPorts;
 
-/// Facts that must stay the same from one start to the next.
+/// Facts that must not change between starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Remembered {
-    /// Where the database files are, when they could not be kept in the data folder.
+    /// The location of the database files, if they could not be stored in the data folder.
     pub(crate) postgres_dir: Option<PathBuf>,
     pub(crate) postgres_port: Option<u16>,
     pub(crate) local: RememberedStore,
@@ -28,7 +28,7 @@ pub(crate) struct Remembered {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct RememberedStore {
-    /// The software that made its files.
+    /// The software that created its files.
     pub(crate) kind: Option<S3Kind>,
     pub(crate) seaweedfs_ports: Option<SeaweedPorts>,
 }
@@ -39,17 +39,17 @@ pub struct DataDir {
     root: PathBuf,
 }
 
-/// Proof that no other `nightferry up` uses the data folder; let go of when dropped or when the process ends.
+/// The lock on the data folder; released when dropped or when the process ends.
 #[derive(Debug)]
 pub struct DataDirLock {
     _file: File,
 }
 
 impl DataDir {
-    /// Opens the data folder, making it when it is missing. The path is made absolute.
+    /// Opens the data folder and creates it if necessary. The path is made absolute.
     pub fn open(path: &Path) -> Result<Self, UpError> {
         let root = std::path::absolute(path).map_err(io_error("resolve", path))?;
-        // Others may pass through (a server under another account must reach its own folder) but not list it.
+        // Others may traverse the folder (a server under another account must reach its own folder) but not list it.
         let mode = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
         DirBuilder::new().recursive(true).mode(mode).create(&root).map_err(io_error("create", &root))?;
         let root = fs::canonicalize(&root).map_err(io_error("resolve", &root))?;
@@ -65,7 +65,7 @@ impl DataDir {
         &self.root
     }
 
-    /// A folder in it, made private when it is missing.
+    /// A folder in it, created as private if it does not exist.
     pub fn folder(&self, name: &str) -> Result<PathBuf, UpError> {
         let path = self.root.join(name);
         DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(io_error("create", &path))?;
@@ -82,7 +82,7 @@ impl DataDir {
         self.root.join("run").join(format!("{name}.pid"))
     }
 
-    /// Takes the folder for this process, or says who has it.
+    /// Locks the folder for this process, or reports the holder of the lock.
     pub fn lock(&self) -> Result<DataDirLock, UpError> {
         let path = self.root.join("up.lock");
         let mut file = File::options()
@@ -110,7 +110,7 @@ impl DataDir {
         Ok(DataDirLock { _file: file })
     }
 
-    /// A random secret kept in the folder under this name, made at the first call: 32 hexadecimal digits.
+    /// A random secret stored in the folder under this name, generated at the first call: 32 hexadecimal digits.
     pub fn secret(&self, name: &str) -> Result<String, UpError> {
         let path = self.root.join(name);
         if path.exists() {
@@ -122,7 +122,7 @@ impl DataDir {
         Ok(secret)
     }
 
-    /// Writes a private file whole or not at all.
+    /// Writes a private file atomically.
     ///
     /// # Errors
     /// [`UpError::Io`].
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_user_of_the_folder_is_told_who_has_it() {
+    fn a_locked_folder_names_its_holder() {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::open(&folder.path().join("new/data")).unwrap();
         let lock = data.lock().unwrap();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn facts_are_recalled_and_damage_is_said() {
+    fn remembered_facts_are_read_and_damage_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::open(folder.path()).unwrap();
         assert_eq!(data.recall().unwrap(), Remembered::default());

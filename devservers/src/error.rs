@@ -1,104 +1,104 @@
-//! What can go wrong around the embedded servers, in words that name the fix.
-//! One variant per cause that a person can act on; nothing here decides what to do about it.
+//! Errors of the embedded servers, with their fixes. One variant per cause that a user can act on; nothing here decides
+//! how to react.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a server could not be found, fetched, started, watched or stopped.
+/// Why a server could not be found, downloaded, started, watched or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum UpError {
     /// A file or folder operation failed.
     #[error("cannot {act} {}: {source}", path.display())]
     Io {
-        /// What was tried, as an infinitive: `create`, `read`.
+        /// The operation, as an infinitive: `create`, `read`.
         act: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's answer.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// A program could not be run at all.
+    /// A program could not be started.
     #[error("cannot run {}: {source}", program.display())]
     Spawn {
         /// The program.
         program: PathBuf,
-        /// The system's answer.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
     /// A program ran and failed.
     #[error("{what} failed ({status}):\n{output}")]
     Command {
-        /// What the program was to do.
+        /// The purpose of the program.
         what: String,
-        /// Its exit status in words.
+        /// Its exit status as text.
         status: String,
-        /// The end of what it printed.
+        /// The end of its output.
         output: String,
     },
-    /// A program that was named explicitly is not there.
+    /// A program that was named explicitly does not exist.
     #[error("{variable} is {}, but there is no {program} to run there: correct or unset {variable}", path.display())]
     NamedProgramMissing {
         /// The environment variable.
         variable: &'static str,
         /// Its value.
         path: PathBuf,
-        /// The program that was looked for.
+        /// The expected program.
         program: &'static str,
     },
-    /// Neither an installed server nor a way to fetch one.
-    #[error("cannot fetch {part}: {reason}\n{fix}")]
+    /// No server is installed, and downloading one failed.
+    #[error("cannot download {part}: {reason}\n{fix}")]
     Fetch {
-        /// Name and version of the part.
+        /// Name and version of the component.
         part: String,
         /// What is missing or what failed.
         reason: String,
-        /// What the person can do.
+        /// The fix.
         fix: String,
     },
-    /// `MinIO` was asked for by name and is not installed.
+    /// `MinIO` was selected and is not installed.
     #[error(
         "MinIO is not installed: install it with `go install github.com/minio/minio@latest`, set NIGHTFERRY_MINIO to \
          the binary, or use --s3-server seaweedfs"
     )]
     MinioMissing,
-    /// The data folder was made by another server software.
+    /// The data folder was created by another server software.
     #[error(
-        "the {store} store in {} was made by {recorded} and {wanted} cannot read it: use --s3-server {recorded} or \
-         another --data-dir", path.display()
+        "the {store} store in {} was created by {recorded} and {wanted} cannot read it: use --s3-server \
+         {recorded} or another --data-dir", path.display()
     )]
     OtherSoftware {
         /// `local` or `cloud`.
         store: &'static str,
         /// The data folder.
         path: PathBuf,
-        /// What made it.
+        /// The software that created it.
         recorded: &'static str,
-        /// What was asked for.
+        /// The requested software.
         wanted: &'static str,
     },
-    /// The database files need another Postgres major version than those that were found.
+    /// The database files require another Postgres major version than the one that was found.
     #[error(
-        "the database in {} was made by Postgres {major}, and no Postgres {major} was found: install it, set \
-         NIGHTFERRY_POSTGRES_BIN to its bin folder, or use another --data-dir", path.display()
+        "the database in {} was created by Postgres {major}, and no Postgres {major} was found: install \
+         it, set NIGHTFERRY_POSTGRES_BIN to its bin folder, or use another --data-dir", path.display()
     )]
     OtherPostgres {
         /// The database folder.
         path: PathBuf,
-        /// The major version that made it.
+        /// The major version that created it.
         major: u32,
     },
-    /// A port is taken.
+    /// A port is in use.
     #[error(
         "port {port} ({purpose}) is in use{holder}: stop that program or choose another port with {flag}"
     )]
     PortBusy {
         /// The port.
         port: u16,
-        /// What it is for.
+        /// The purpose of the port.
         purpose: &'static str,
-        /// ` by NAME (pid N)`, or empty where it cannot be found out.
+        /// ` by NAME (pid N)`, or empty if unknown.
         holder: String,
         /// The flag that changes it.
         flag: &'static str,
@@ -128,7 +128,7 @@ pub enum UpError {
         holder: String,
     },
     /// A server cannot be stopped.
-    #[error("{name} (pid {pid}) does not end, not even when killed: end that process and try again")]
+    #[error("{name} (pid {pid}) does not end, even after SIGKILL: end that process and try again")]
     Leftover {
         /// The server.
         name: String,
@@ -140,41 +140,41 @@ pub enum UpError {
     EndedEarly {
         /// The server.
         name: String,
-        /// Its exit status in words.
+        /// Its exit status as text.
         status: String,
         /// Its log file.
         log: PathBuf,
-        /// The log's last lines.
+        /// The last lines of its log.
         tail: String,
     },
-    /// A server runs but does not answer.
+    /// A server is running but does not respond.
     #[error("{name} was not ready after {seconds} s; the end of {}:\n{tail}", log.display())]
     NotReady {
         /// The server.
         name: String,
-        /// How long it was given, in seconds.
+        /// The time limit in seconds.
         seconds: u64,
         /// Its log file.
         log: PathBuf,
-        /// The log's last lines.
+        /// The last lines of its log.
         tail: String,
     },
-    /// A server keeps dying.
-    #[error("{name} died {times} times in a row, the last time with {status}; the end of {}:\n{tail}", log.display())]
+    /// A server exits repeatedly.
+    #[error("{name} exited {times} times in a row, the last time with {status}; the end of {}:\n{tail}", log.display())]
     KeepsDying {
         /// The server.
         name: String,
-        /// How often it was started again.
+        /// How often it was restarted.
         times: u32,
-        /// Its last exit status in words.
+        /// Its last exit status as text.
         status: String,
         /// Its log file.
         log: PathBuf,
-        /// The log's last lines.
+        /// The last lines of its log.
         tail: String,
     },
-    /// A file of the data folder holds something that cannot be understood.
-    #[error("{} is damaged ({reason}): put it back from a backup, or use another --data-dir", path.display())]
+    /// A file in the data folder has invalid content.
+    #[error("{} is damaged ({reason}): restore it from a backup, or use another --data-dir", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -183,7 +183,7 @@ pub enum UpError {
     },
 }
 
-/// Turns a system error into an [`UpError::Io`] that names the act and the path.
+/// Converts a system error to an [`UpError::Io`] with the operation and the path.
 pub(crate) fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> UpError {
     let path = path.to_owned();
     move |source| UpError::Io { act, path, source }

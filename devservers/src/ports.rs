@@ -1,5 +1,5 @@
-//! Ports on the loopback address: finding free ones, and naming who holds a busy one.
-//! A free port is only a good guess until a server has bound it.
+//! Ports on the loopback address: finding free ones, and naming the process on a busy one. A free port is not
+//! guaranteed until a server has bound it.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -8,13 +8,13 @@ use rand::Rng as _;
 
 use crate::error::UpError;
 
-/// Servers get ports below the range that systems hand out to outgoing connections (Linux: from 32768), so that
-/// neither they nor their gRPC twins are taken by a passing connection.
-const LOWEST: u16 = 11_000;
-const HIGHEST: u16 = 22_000;
+/// Servers get ports below the ephemeral range (Linux: from 32768), so that neither they nor their gRPC ports are taken
+/// by an outgoing connection.
+const MIN_PORT: u16 = 11_000;
+const MAX_PORT: u16 = 22_000;
 /// `SeaweedFS` listens for gRPC at each port plus this.
 pub(crate) const GRPC_OFFSET: u16 = 10_000;
-const TRIES: u32 = 1_000;
+const MAX_ATTEMPTS: u32 = 1_000;
 
 /// The loopback address with this port.
 pub(crate) fn loopback(port: u16) -> SocketAddr {
@@ -31,20 +31,20 @@ pub fn free_port() -> Result<u16, UpError> {
     search(port_is_free)
 }
 
-/// A port that is free now, as is the port 10,000 above it, where `SeaweedFS` listens for gRPC.
+/// A free port whose gRPC port, 10,000 above it, is also free, for `SeaweedFS`.
 pub(crate) fn free_port_with_grpc() -> Result<u16, UpError> {
     search(|port| port_is_free(port) && port_is_free(port.saturating_add(GRPC_OFFSET)))
 }
 
 fn search(free: impl Fn(u16) -> bool) -> Result<u16, UpError> {
     let mut random = rand::rng();
-    (0..TRIES)
-        .map(|_| random.random_range(LOWEST..HIGHEST))
+    (0..MAX_ATTEMPTS)
+        .map(|_| random.random_range(MIN_PORT..MAX_PORT))
         .find(|port| free(*port))
         .ok_or(UpError::NoFreePort)
 }
 
-/// Refuses a busy port with an error that names its purpose, its holder and the flag that changes it.
+/// Returns an error for a busy port that names its purpose, its process and the flag that changes it.
 pub(crate) fn require_free(port: u16, purpose: &'static str, flag: &'static str) -> Result<(), UpError> {
     if port_is_free(port) {
         return Ok(());
@@ -62,7 +62,8 @@ struct PortHolder {
     name: String,
 }
 
-/// Finds who listens on a TCP port, where the system tells (Linux, and only processes that we may look at).
+/// Finds the process that listens on a TCP port, if the system allows it (Linux, and only processes visible to this
+/// user).
 fn port_holder(port: u16) -> Option<PortHolder> {
     let tables: String = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
@@ -89,7 +90,7 @@ fn port_holder(port: u16) -> Option<PortHolder> {
     })
 }
 
-/// The socket inode in a row of `/proc/net/tcp` (proc(5)), when the row is a listener (state `0A`) on `port`.
+/// The socket inode in a row of `/proc/net/tcp` (proc(5)), if the row is a listener (state `0A`) on `port`.
 fn listening_inode(row: &str, port: u16) -> Option<&str> {
     let mut fields = row.split_whitespace();
     let local = fields.nth(1)?;
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_free_port_can_be_bound_and_so_can_its_grpc_twin() {
+    fn a_free_port_and_its_grpc_port_can_be_bound() {
         let port = free_port_with_grpc().unwrap();
         let _port = TcpListener::bind(loopback(port)).unwrap();
         let _twin = TcpListener::bind(loopback(port + GRPC_OFFSET)).unwrap();

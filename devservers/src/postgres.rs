@@ -1,5 +1,5 @@
-//! Postgres on the loopback address: its database folder made once, then started with the settings it needs here.
-//! It speaks no SQL but the one statement that makes the first database.
+//! Postgres on the loopback address: its database folder is created once, then it is started with the settings required
+//! here. Sends no SQL except the statement that creates the first database.
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,17 +16,17 @@ use crate::find::PostgresBin;
 use crate::leftovers::process_name;
 use crate::server::{Ready, Server, ServerSpec, StopSignal, last_lines};
 
-/// Crash recovery of a large write-ahead log takes a while.
+/// Crash recovery of a large write-ahead log can take a while.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// The superuser and the first database.
 pub(crate) const NAME: &str = "nightferry";
 
-/// Whether what is written must survive a power failure.
+/// Whether writes must survive a power failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sync {
     /// Yes: for data that matters.
     Durable,
-    /// No: for tests, which start anew after a crash.
+    /// No: for tests, which start from scratch after a crash.
     Volatile,
 }
 
@@ -35,21 +35,21 @@ pub enum Sync {
 pub struct PostgresSpec<'a> {
     /// The installation.
     pub bin: &'a PostgresBin,
-    /// The folder that holds the database folder `data`; it must exist, and `account` must be able to reach it.
+    /// The folder that contains the database folder `data`; it must exist, and `account` must be able to reach it.
     pub home: &'a Path,
-    /// The account it runs under, when not ours.
+    /// The account it runs under, if not the current one.
     pub account: Option<Account>,
     /// Its port.
     pub port: u16,
     /// Password of the superuser `nightferry`.
     pub password: &'a str,
-    /// Whether what is written must survive a power failure.
+    /// Whether writes must survive a power failure.
     pub sync: Sync,
-    /// How many connections it takes.
+    /// The maximum number of connections.
     pub connections: u32,
-    /// Where its output goes.
+    /// Its log file.
     pub log: PathBuf,
-    /// Where its process id is noted.
+    /// Its pid file.
     pub pid_file: PathBuf,
 }
 
@@ -58,20 +58,20 @@ impl PostgresSpec<'_> {
         self.home.join("data")
     }
 
-    /// Where clients reach a database of it.
+    /// The URL of one of its databases for clients.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{NAME}:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 }
 
-/// The major version that made the database folder below `home`, if there is one.
+/// The major version that created the database folder below `home`, if there is one.
 pub(crate) fn recorded_major(home: &Path) -> Option<u32> {
     fs::read_to_string(home.join("data/PG_VERSION")).ok()?.trim().parse().ok()
 }
 
-/// Makes the database folder with the superuser and the database `nightferry`, unless it is there.
+/// Creates the database folder with the superuser and the database `nightferry`, unless it exists.
 ///
-/// It is made beside its place and renamed into it, so a folder that is there is whole.
+/// The folder is created next to its destination and renamed into place, so an existing folder is always complete.
 pub fn init_postgres(spec: &PostgresSpec<'_>) -> Result<(), UpError> {
     let data = spec.data();
     if data.exists() {
@@ -80,7 +80,7 @@ pub fn init_postgres(spec: &PostgresSpec<'_>) -> Result<(), UpError> {
     let new = spec.home.join("data.new");
     let password_file = spec.home.join("password.new");
     write_password(spec, &password_file)?;
-    // C.UTF-8 sorts by code point and knows the case of every letter; where a system lacks it, C must do.
+    // C.UTF-8 sorts by code point and supports the case of all letters; C is used on systems without it.
     let made = init_with_locale(spec, &new, &password_file, "C.UTF-8")
         .or_else(|_| init_with_locale(spec, &new, &password_file, "C"))
         .and_then(|()| create_database(spec, &new));
@@ -125,7 +125,7 @@ fn init_with_locale(
     check("initdb", &output)
 }
 
-/// Makes the first database in single-user mode: neither a client program nor a port is needed.
+/// Creates the first database in single-user mode, which needs neither a client program nor a port.
 fn create_database(spec: &PostgresSpec<'_>, data: &Path) -> Result<(), UpError> {
     let program = spec.bin.postgres();
     let failed = |source| UpError::Spawn { program: program.clone(), source };
@@ -141,21 +141,21 @@ fn create_database(spec: &PostgresSpec<'_>, data: &Path) -> Result<(), UpError> 
         .spawn()
         .map_err(failed)?;
     if let Some(mut stdin) = single.stdin.take() {
-        // When it does not take the statement it has failed, which its status says.
+        // If the statement fails, the exit status reports it.
         let _ = writeln!(stdin, "CREATE DATABASE {NAME};");
     }
     let output = single.wait_with_output().map_err(failed)?;
-    check("making the database", &output)
+    check("creating the database", &output)
 }
 
-/// Starts Postgres on a folder that [`init_postgres`] made, and waits until it takes connections.
+/// Starts Postgres on a folder created by [`init_postgres`], and waits until it accepts connections.
 pub async fn start_postgres(spec: &PostgresSpec<'_>) -> Result<Server, UpError> {
     let data = spec.data();
     remove_stale_lock(&data)?;
     let mut settings = vec![
         format!("port={}", spec.port),
         "listen_addresses=127.0.0.1".to_owned(),
-        // No Unix socket: no folder that must be short, writable and private.
+        // No Unix socket, which would need a short, writable and private folder.
         "unix_socket_directories=".to_owned(),
         format!("max_connections={}", spec.connections),
         "logging_collector=off".to_owned(),
@@ -168,7 +168,7 @@ pub async fn start_postgres(spec: &PostgresSpec<'_>) -> Result<Server, UpError> 
             "full_page_writes=off",
             "wal_level=minimal",
             "max_wal_senders=0",
-            // Compiling a query takes longer than running one over the few rows of a test.
+            // Compiling a query takes longer than running it on the few rows of a test.
             "jit=off",
         ];
         settings.extend(faster.map(str::to_owned));
@@ -193,10 +193,10 @@ pub async fn start_postgres(spec: &PostgresSpec<'_>) -> Result<Server, UpError> 
     .await
 }
 
-/// Removes a `postmaster.pid` whose process id now belongs to a program that is no Postgres.
+/// Removes a `postmaster.pid` whose process id belongs to a program other than Postgres.
 ///
-/// Postgres itself takes any running process for its predecessor: after a container restart, where ids start again
-/// from one, it would refuse to start. A running Postgres is never touched here.
+/// Postgres takes any running process with that id for its predecessor: after a container restart, where ids start
+/// again from one, it would refuse to start. A running Postgres is never affected.
 fn remove_stale_lock(data: &Path) -> Result<(), UpError> {
     let lock = data.join("postmaster.pid");
     let text = fs::read_to_string(&lock).unwrap_or_default();

@@ -1,25 +1,25 @@
-//! How the launchers tell what they do: the only way out for words in this folder.
+//! How the launchers report what they do: the only output of this folder.
 
 use std::io::{IsTerminal as _, Write as _};
 
-/// One thing worth telling.
+/// A message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice<'a> {
-    /// A step that was done or is being done.
+    /// A step that has been or is being done.
     Step(&'a str),
-    /// How far a long step is; each one replaces the one before.
+    /// The progress of a long step; each message replaces the previous one.
     Progress(&'a str),
-    /// Something a person should know although work goes on.
+    /// A warning; work continues.
     Warning(&'a str),
 }
 
-/// Receives what the launchers have to tell.
+/// Receives the messages of the launchers.
 pub trait Reporter: Send + Sync {
-    /// Tells one thing.
+    /// Reports one message.
     fn tell(&self, notice: Notice<'_>);
 }
 
-/// Tells nothing: for tests and for quiet commands.
+/// Discards messages: for tests and for quiet commands.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Quiet;
 
@@ -27,7 +27,7 @@ impl Reporter for Quiet {
     fn tell(&self, _: Notice<'_>) {}
 }
 
-/// Lines on standard error; progress is redrawn in place on a terminal and left out elsewhere.
+/// Lines on standard error; progress is redrawn in place on a terminal and omitted elsewhere.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct StderrLines;
 
@@ -35,7 +35,7 @@ impl Reporter for StderrLines {
     fn tell(&self, notice: Notice<'_>) {
         let mut stderr = std::io::stderr().lock();
         let terminal = stderr.is_terminal();
-        // A closed standard error must not stop the servers, and there is nowhere left to say so.
+        // A closed standard error must not stop the servers, and there is no place to report it.
         let _ = match notice {
             Notice::Progress(_) if !terminal => Ok(()),
             Notice::Progress(text) => write!(stderr, "\r\x1b[2K{text}").and_then(|()| stderr.flush()),

@@ -1,4 +1,4 @@
-//! One S3 server on the loopback address, whichever software it is.
+//! An S3 server of either kind on the loopback address.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::server::Server;
 
 /// Access key of every embedded S3 server.
 pub const S3_ACCESS_KEY: &str = "nightferry";
-/// Secret key of every embedded S3 server. They listen on the loopback address only.
+/// Secret key of every embedded S3 server. They listen only on the loopback address.
 pub const S3_SECRET_KEY: &str = "nightferry-secret";
 
 /// An S3 server software.
@@ -28,7 +28,7 @@ pub enum S3Kind {
 }
 
 impl S3Kind {
-    /// Its name as `--s3-server` takes it.
+    /// Its name in the option `--s3-server`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Seaweedfs => "seaweedfs",
@@ -36,7 +36,7 @@ impl S3Kind {
         }
     }
 
-    /// Its program: installed, or fetched where that is possible.
+    /// The program: installed, or downloaded where possible.
     pub async fn program(self, cache: &PartsCache, reporter: &dyn Reporter) -> Result<PathBuf, UpError> {
         match self {
             Self::Minio => Ok(find_minio()?.ok_or(UpError::MinioMissing)?.program),
@@ -48,10 +48,10 @@ impl S3Kind {
     }
 }
 
-/// How to start one S3 server.
+/// How to start an S3 server.
 #[derive(Debug, Clone)]
 pub struct S3Spec<'a> {
-    /// What to call it.
+    /// Its name in messages.
     pub name: &'a str,
     /// Its software.
     pub kind: S3Kind,
@@ -61,17 +61,17 @@ pub struct S3Spec<'a> {
     pub data: &'a Path,
     /// Port of the S3 API.
     pub s3_port: u16,
-    /// The ports that `SeaweedFS` needs beside it; `MinIO` needs none of them.
+    /// Additional ports that `SeaweedFS` needs; `MinIO` needs none.
     pub ports: SeaweedPorts,
-    /// Where its output goes.
+    /// Its log file.
     pub log: PathBuf,
-    /// Where its process id is noted.
+    /// Its pid file.
     pub pid_file: PathBuf,
-    /// Where the identities of `SeaweedFS` are written.
+    /// File with the identities of `SeaweedFS`.
     pub identities: PathBuf,
 }
 
-/// Starts an S3 server with the one identity [`S3_ACCESS_KEY`], and waits until it answers.
+/// Starts an S3 server with the single identity [`S3_ACCESS_KEY`], and waits until it responds.
 pub async fn start_s3(spec: S3Spec<'_>) -> Result<Server, UpError> {
     match spec.kind {
         S3Kind::Minio => minio::start(spec).await,

@@ -14,11 +14,11 @@ use crate::server::{Ready, Server, ServerSpec, StopSignal};
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const START_ATTEMPTS: u32 = 3;
-/// What the Go runtime tries to stay below: without it the process keeps 1 to 1.9 GB after a large upload.
+/// The soft memory limit of the Go runtime: without it the process keeps 1 to 1.9 GB after a large upload.
 const MEMORY_GOAL: &str = "768MiB";
 
-/// The ports that one `SeaweedFS` needs beside the S3 port. Its master names its state after its own port, so they
-/// are kept from one start to the next.
+/// The ports that `SeaweedFS` needs in addition to the S3 port. Its master names its state after its own port, so the
+/// ports are kept across starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeaweedPorts {
     /// Master; gRPC at 10,000 above it, as for the volume server, filer and admin.
@@ -27,7 +27,7 @@ pub struct SeaweedPorts {
     pub volume: u16,
     /// Filer.
     pub filer: u16,
-    /// Admin: it listens even where its pages are switched off.
+    /// Admin: it listens even if its pages are disabled.
     pub admin: u16,
     /// gRPC of the S3 gateway, whose own port is chosen by the user.
     pub s3_grpc: u16,
@@ -53,7 +53,7 @@ impl SeaweedPorts {
         Ok(Self { master, volume, filer, admin, s3_grpc })
     }
 
-    /// These ports where all of them are free, otherwise new ones.
+    /// These ports if all of them are free, otherwise new ones.
     pub fn still_free_or_new(self) -> Result<Self, UpError> {
         if self.all().into_iter().all(port_is_free) { Ok(self) } else { Self::free() }
     }
@@ -75,8 +75,8 @@ impl SeaweedPorts {
     }
 }
 
-/// Starts `weed mini` and waits until S3 answers. Its inner ports are only a good guess until it has bound them, and
-/// it may wait for ever for one that somebody else took in between: then it is started again on others.
+/// Starts `weed mini` and waits until S3 responds. Its inner ports are not guaranteed until it has bound them, and it
+/// may wait forever for one that another process took in the meantime: then it is restarted on other ports.
 pub(crate) async fn start(mut spec: S3Spec<'_>) -> Result<Server, UpError> {
     write_identities(&spec)?;
     for _ in 1..START_ATTEMPTS {
@@ -156,7 +156,7 @@ fn write_identities(spec: &S3Spec<'_>) -> Result<(), UpError> {
         .map_err(io_error("write", &spec.identities))
 }
 
-/// The Unix sockets that `SeaweedFS` makes in `/tmp` and leaves there.
+/// The Unix sockets that `SeaweedFS` creates in `/tmp` and leaves behind.
 fn sockets(ports: SeaweedPorts, s3_port: u16) -> Vec<PathBuf> {
     ports
         .with_grpc()

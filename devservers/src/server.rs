@@ -1,5 +1,5 @@
-//! One server process: started, waited for until ready, started again, stopped.
-//! It knows nothing of Postgres or S3 beyond how to see that one is ready.
+//! One server process: started, awaited until ready, restarted, stopped. Independent of Postgres and S3 except for the
+//! readiness checks.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -20,14 +20,14 @@ use crate::leftovers::PidFile;
 use crate::watchdog::Watchdog;
 
 const POLL: Duration = Duration::from_millis(20);
-/// Only a process stuck in the kernel outlives SIGKILL for so long.
+/// Only a process that is stuck in the kernel outlives SIGKILL for so long.
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
 const TAIL_BYTES: u64 = 4_096;
 const TAIL_LINES: usize = 15;
-/// A log longer than this is set aside (one old log is kept) when the server starts.
+/// A longer log is rotated when the server starts (one old log is kept).
 const LOG_BYTES: u64 = 16 * 1024 * 1024;
-/// What a server inherits from our environment. Everything else stays out: `PGPORT`, `AWS_*`, `S3_BUCKET` and the
-/// like mean us, and would change what the server does.
+/// The environment variables that a server inherits. All others are excluded: `PGPORT`, `AWS_*`, `S3_BUCKET` and so on
+/// are meant for Nightferry, and would change the behaviour of the server.
 const INHERITED: [&str; 6] = ["PATH", "HOME", "TMPDIR", "LANG", "TZ", "LD_LIBRARY_PATH"];
 
 /// The signal that asks a server to stop.
@@ -56,58 +56,58 @@ impl StopSignal {
     }
 }
 
-/// How to see that a server is ready.
+/// How to determine that a server is ready.
 #[derive(Debug, Clone)]
 pub enum Ready {
-    /// Postgres says so in the `postmaster.pid` of this data folder, as `pg_ctl -w` reads it.
+    /// Postgres writes it to the `postmaster.pid` of this data folder, as `pg_ctl -w` reads it.
     Postmaster(PathBuf),
-    /// `GET /` is answered with a status below 500: an S3 server refuses it with 403 once it serves.
+    /// `GET /` returns a status below 500: an S3 server returns 403 once it is ready.
     Http(SocketAddr),
-    /// It takes connections.
+    /// It accepts connections.
     Connects(SocketAddr),
 }
 
-/// Everything needed to start a server, and to start it again.
+/// Everything needed to start and restart a server.
 #[derive(Debug, Clone)]
 pub struct ServerSpec {
-    /// What to call it.
+    /// Its name in messages.
     pub name: String,
     /// The program.
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// Environment on top of the few inherited variables.
+    /// Environment variables in addition to the inherited ones.
     pub envs: Vec<(&'static str, String)>,
-    /// The folder it runs in.
+    /// Its working directory.
     pub work_dir: PathBuf,
-    /// The account it runs under, when not ours.
+    /// The account it runs under, if not the current one.
     pub account: Option<Account>,
     /// The signal that stops it.
     pub stop_signal: StopSignal,
-    /// Where its output goes.
+    /// Its log file.
     pub log: PathBuf,
-    /// Where its process id is noted for a later run.
+    /// Its pid file, for a later run.
     pub pid_file: PathBuf,
-    /// The one of its arguments by which a later run recognises it.
+    /// The argument by which a later run recognises it.
     pub marker: OsString,
-    /// How to see that it is ready.
+    /// Its readiness check.
     pub ready: Ready,
-    /// How long it may take.
+    /// The time limit for becoming ready.
     pub ready_within: Duration,
-    /// Files that it leaves behind, to be removed once it has ended.
+    /// Files that it leaves behind, to be removed after it has ended.
     pub leaves_behind: Vec<PathBuf>,
 }
 
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
-    /// By itself, asked by its signal.
+    /// By itself, after its stop signal.
     Gracefully,
-    /// Killed after its grace.
+    /// Killed after the grace period.
     Killed,
 }
 
-/// A running server. Dropping it stops it too, in the background.
+/// A running server. Dropping it also stops it, in the background.
 #[derive(Debug)]
 pub struct Server {
     spec: ServerSpec,
@@ -124,7 +124,7 @@ impl Server {
         Ok(server)
     }
 
-    /// What it is called.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         &self.spec.name
     }
@@ -144,19 +144,19 @@ impl Server {
         tail(&self.spec.log)
     }
 
-    /// Its exit status, when it has ended.
+    /// Its exit status, if it has ended.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>, UpError> {
         self.child.try_wait().map_err(io_error("wait for", &self.spec.program))
     }
 
-    /// Starts it again after it has ended.
+    /// Restarts it after it has ended.
     pub async fn restart(&mut self) -> Result<(), UpError> {
         self.clean_up();
         *self = spawn(self.spec.clone())?;
         self.wait_ready().await
     }
 
-    /// Asks it to stop, and kills it after `grace`. Asking a server that has ended already is fine.
+    /// Sends the stop signal, and kills it after `grace`. Does nothing if the server has already ended.
     pub async fn stop(&mut self, grace: Duration) -> Result<Stopped, UpError> {
         self.signal(self.spec.stop_signal.signal());
         let mut stopped = Stopped::Gracefully;
@@ -183,7 +183,7 @@ impl Server {
     }
 
     fn signal(&self, signal: Signal) {
-        // It fails only when the process has ended, and then there is nothing to ask of it.
+        // This fails only if the process has ended, and then there is nothing to signal.
         let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 
@@ -192,7 +192,7 @@ impl Server {
             watchdog.dismiss();
         }
         for path in self.spec.leaves_behind.iter().chain([&self.spec.pid_file]) {
-            // Most of them are gone already; one that stays does no harm.
+            // Most of them no longer exist; a leftover does no harm.
             let _ = fs::remove_file(path);
         }
     }
@@ -236,7 +236,7 @@ fn spawn(spec: ServerSpec) -> Result<Server, UpError> {
         .envs(spec.envs.iter().map(|(name, value)| (name, value)))
         .current_dir(&spec.work_dir)
         .stdin(Stdio::null())
-        // Ctrl-C on the terminal is for us alone: we stop the servers in their order.
+        // Ctrl-C on the terminal is meant for this process only, which stops the servers in order.
         .process_group(0);
     let log = open_log(&spec.log)?;
     command.stdout(log.try_clone().map_err(io_error("open", &spec.log))?).stderr(log);
@@ -247,7 +247,7 @@ fn spawn(spec: ServerSpec) -> Result<Server, UpError> {
     let mut server = Server { spec, child, watchdog: None };
     if let Err(error) = watch_over(&mut server) {
         server.signal(Signal::KILL);
-        // Reaped so that no zombie stays; its status says nothing new.
+        // Reaped so that no zombie remains; the status is already known.
         let _ = server.child.wait();
         return Err(error);
     }
@@ -286,7 +286,7 @@ fn open_log(path: &Path) -> Result<File, UpError> {
     File::options().create(true).append(true).open(path).map_err(io_error("open", path))
 }
 
-/// The last lines of a log file, or a word about why there are none.
+/// The last lines of a log file, or a note if it cannot be read.
 fn tail(path: &Path) -> String {
     let read = || {
         let mut file = File::open(path)?;

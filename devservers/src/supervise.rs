@@ -1,4 +1,4 @@
-//! Watches the servers: one that dies is started again, a few times, with longer and longer pauses.
+//! Supervises the servers: one that exits is restarted, a limited number of times, with increasing pauses.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -9,28 +9,28 @@ use crate::error::UpError;
 use crate::parts::Parts;
 use crate::report::{Notice, Reporter};
 
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// Deaths in a row after which nothing more is tried.
-const MOST_DEATHS: u32 = 5;
-/// A server that lived this long has recovered: its earlier deaths no longer count.
+const MAX_PAUSE: Duration = Duration::from_secs(15);
+/// The number of consecutive exits after which a server is not restarted.
+const MAX_EXITS: u32 = 5;
+/// The uptime after which earlier exits no longer count.
 const RECOVERED_AFTER: Duration = Duration::from_secs(120);
 
-/// What is known of the deaths of each server. Keep it across calls of [`Watch::until_one_stays_dead`].
+/// The exits of each server. Keep it across calls of [`Watch::until_one_stays_dead`].
 #[derive(Debug, Default)]
 pub struct Watch {
     deaths: HashMap<String, (u32, Instant)>,
 }
 
 impl Watch {
-    /// Watches until a server cannot be kept alive, and returns why. Dropping the future is safe at any time.
+    /// Watches until a server cannot be restarted, and returns why. Dropping the future is always safe.
     pub async fn until_one_stays_dead(&mut self, parts: &mut Parts, reporter: &dyn Reporter) -> UpError {
         loop {
             if let Err(error) = self.look(parts, reporter).await {
                 return error;
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -40,25 +40,25 @@ impl Watch {
             let name = server.name().to_owned();
             let times = self.count(&name);
             let (log, tail) = (server.log_file().to_owned(), server.log_tail());
-            if times > MOST_DEATHS {
+            if times > MAX_EXITS {
                 return Err(UpError::KeepsDying {
                     name,
-                    times: MOST_DEATHS,
+                    times: MAX_EXITS,
                     status: status.to_string(),
                     log,
                     tail,
                 });
             }
-            let pause = (FIRST_PAUSE * 2_u32.saturating_pow(times.saturating_sub(1))).min(LONGEST_PAUSE);
+            let pause = (FIRST_PAUSE * 2_u32.saturating_pow(times.saturating_sub(1))).min(MAX_PAUSE);
             let seconds = pause.as_secs_f32();
             reporter.tell(Notice::Warning(&format!(
-                "{name} died ({status}); starting it again in {seconds} s. The end of {}:\n{tail}",
+                "{name} exited ({status}); restarting it in {seconds} s. The end of {}:\n{tail}",
                 log.display()
             )));
             sleep(pause).await;
             match server.restart().await {
-                Ok(()) => reporter.tell(Notice::Step(&format!("{name} runs again"))),
-                // It is dead again, which the next look sees and counts.
+                Ok(()) => reporter.tell(Notice::Step(&format!("{name} is running again"))),
+                // It has exited again, which the next check notices and counts.
                 Err(error @ (UpError::EndedEarly { .. } | UpError::NotReady { .. })) => {
                     reporter.tell(Notice::Warning(&error.to_string()));
                 }

@@ -1,4 +1,4 @@
-//! The whole set of servers, started for real in a temporary folder.
+//! The whole set of servers, really started in a temporary folder.
 
 use std::future::pending;
 use std::path::Path;
@@ -29,7 +29,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 fn runs(pid: u32) -> bool {
-    // A zombie has ended; only its parent has not looked yet.
+    // A zombie has ended; its parent has not reaped it yet.
     let state = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
     let state = String::from_utf8(state.stdout).unwrap();
     !state.trim().is_empty() && !state.trim().starts_with('Z')
@@ -79,7 +79,7 @@ async fn servers_start_answer_come_back_after_dying_and_stop() {
     parts.stop(pending(), &Quiet).await.unwrap();
 }
 
-/// Not a test by itself: the process that the next test kills.
+/// Not a test on its own: the process that the next test kills.
 #[tokio::test]
 #[ignore = "run by `servers_end_when_their_starter_is_killed`"]
 async fn starter() {
@@ -109,7 +109,7 @@ async fn servers_end_when_their_starter_is_killed() {
 
     kill("-KILL", starter.id());
     starter.wait().unwrap();
-    // The next start does not wait for the watchdogs: it ends what is left of the earlier run itself.
+    // The next start does not wait for the watchdogs: it stops the leftovers of the earlier run itself.
     let options = options(folder.path());
     let parts = start_parts(&options, &Quiet).await.unwrap();
     until("all servers of the killed run have ended", || !pids.iter().any(|pid| runs(*pid))).await;

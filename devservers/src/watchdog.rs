@@ -1,6 +1,6 @@
-//! A tiny shell beside each server that stops the server when this process is gone, however it went.
-//! It waits on a pipe whose other end only we hold, so it needs neither unsafe code nor a particular system;
-//! dropping the [`Watchdog`] closes the pipe too, and so stops the server.
+//! A small shell process for each server that stops the server when this process is gone for any reason. It waits on a
+//! pipe whose other end is held only by this process, so it needs neither unsafe code nor a particular system; dropping
+//! the [`Watchdog`] also closes the pipe, and thereby stops the server.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use crate::error::UpError;
 use crate::server::StopSignal;
 
-/// After the pipe closes: the signal that asks politely, then up to ten seconds, then the one that does not ask, and
-/// away with the files that the server leaves behind.
+/// After the pipe closes: the stop signal, then up to ten seconds, then SIGKILL, and removal of the files that the
+/// server leaves behind.
 const SCRIPT: &str = r#"
 pid=$1 signal=$2
 shift 2
@@ -29,7 +29,7 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts watching over the process `pid`.
+    /// Starts watching the process `pid`.
     pub(crate) fn over(pid: u32, signal: StopSignal, leaves_behind: &[PathBuf]) -> Result<Self, UpError> {
         let program = PathBuf::from("/bin/sh");
         let shell = Command::new(&program)
@@ -41,7 +41,7 @@ impl Watchdog {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .current_dir(Path::new("/"))
-            // Ctrl-C on the terminal is for us alone: we stop the servers in their order.
+            // Ctrl-C on the terminal is meant for this process only, which stops the servers in order.
             .process_group(0)
             .spawn()
             .map_err(|source| UpError::Spawn { program, source })?;
@@ -50,7 +50,7 @@ impl Watchdog {
 
     /// Ends the watch because the server has ended.
     pub(crate) fn dismiss(mut self) {
-        // Both fail only when the shell is gone already, which is what is wanted.
+        // Both fail only if the shell is already gone, which is intended.
         let _ = self.shell.kill();
         let _ = self.shell.wait();
     }

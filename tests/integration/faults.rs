@@ -1,4 +1,4 @@
-//! `docs/faults.md` says which test shows that each fault is survived: those tests exist, and every one is named whole.
+//! Every test named in `docs/faults.md` exists.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Every test that crosses crates, in one binary.
+//! All tests that involve several crates, in one binary.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! The invariants, checked against what the stores really hold. [`each_step`] after every operation, [`settled`] when
-//! everything had the time to come right.
+//! The invariants, checked against the actual content of the stores. [`each_step`] after every operation, [`settled`]
+//! after everything had time to recover.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,8 +11,8 @@ use nightferry_tests::harness::database::texts;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::deed;
 use crate::op::Place;
+use crate::operation;
 use crate::oracle::{Oracle, Version};
 use crate::truth::Contents;
 
@@ -32,7 +32,7 @@ pub(crate) struct Map {
     unstored: Vec<(String, String)>,
     objects: BTreeSet<Uuid>,
     runs: Vec<Run>,
-    homes: Vec<Home>,
+    primary_stores: Vec<PrimaryStore>,
     used_bytes: i64,
     versions: i64,
 }
@@ -59,7 +59,7 @@ struct Run {
 }
 
 #[derive(Debug, Deserialize)]
-struct Home {
+struct PrimaryStore {
     file: Uuid,
     store: String,
     synced: bool,
@@ -77,7 +77,7 @@ const MAP: &str = "SELECT json_build_object( \
         'seen', (SELECT json_build_array(count(*) FILTER (WHERE state = 'present'), \
             coalesce(sum(bytes) FILTER (WHERE state = 'present'), 0), count(*) FILTER (WHERE state = 'failed')) \
             FROM observed.ends e WHERE e.run_id = u.id))), '[]') FROM runs u), \
-    'homes', (SELECT coalesce(json_agg(json_build_object('file', f.id, 'store', f.storage_location, \
+    'primary_stores', (SELECT coalesce(json_agg(json_build_object('file', f.id, 'store', f.storage_location, \
         'synced', f.synced_at IS NOT NULL, 'present', ARRAY(SELECT r.store FROM replicas r \
             WHERE r.object_id = v.object_id AND r.state = 'present'))), '[]') \
         FROM files f JOIN file_versions v ON v.file_id = f.id AND v.number = f.current_version), \
@@ -113,22 +113,22 @@ impl Map {
 
 /// After every operation.
 pub(crate) fn each_step(oracle: &mut Oracle, truth: &Truth, map: &Map) -> Verdict {
-    forget_what_is_whole_again(oracle, truth, map);
+    forget_repaired(oracle, truth, map);
     blame_the_store(oracle, truth, map);
     for version in oracle.kept() {
         is_somewhere(oracle, truth, map, version)?;
     }
     present_means_present(oracle, truth, map)?;
     nothing_without_a_row(oracle, truth, map)?;
-    the_young_are_let_be(oracle, truth)?;
-    counters_tell_what_happened(map)?;
+    recent_objects_are_kept(oracle, truth)?;
+    counters_match_events(map)?;
     leases_are_bounded(map)?;
-    homes_are_where_copies_are(map)?;
+    primary_stores_have_copies(map)?;
     bytes_are_booked(oracle, map)
 }
 
 /// What was destroyed and was made again, or is wanted there no more, can be destroyed again.
-fn forget_what_is_whole_again(oracle: &mut Oracle, truth: &Truth, map: &Map) {
+fn forget_repaired(oracle: &mut Oracle, truth: &Truth, map: &Map) {
     let versions = &oracle.versions;
     oracle.destroyed.retain(|(place, key)| {
         versions.iter().find(|version| version.key == *key).is_some_and(|version| {
@@ -194,9 +194,9 @@ fn nothing_without_a_row(oracle: &Oracle, truth: &Truth, map: &Map) -> Verdict {
 }
 
 /// I4, the other way round: what nobody knows yet is let be until it is old enough.
-fn the_young_are_let_be(oracle: &Oracle, truth: &Truth) -> Verdict {
+fn recent_objects_are_kept(oracle: &Oracle, truth: &Truth) -> Verdict {
     for ((place, key), age) in &oracle.newborn {
-        let is_young = Duration::from_secs((*age).into()) < deed::SAFETY_AGE;
+        let is_young = Duration::from_secs((*age).into()) < operation::SAFETY_AGE;
         if is_young && !truth[place].contains_key(key) {
             return Err(format!("I4: {key} was deleted from {} when it was {age} s old", place.name()));
         }
@@ -218,7 +218,7 @@ fn without_a_row(truth: &Truth, map: &Map, is_known: impl Fn(Place, &str) -> boo
 }
 
 /// I5.
-fn counters_tell_what_happened(map: &Map) -> Verdict {
+fn counters_match_events(map: &Map) -> Verdict {
     for run in &map.runs {
         if run.counted != run.seen || run.counted[0] + run.counted[2] > run.total {
             return Err(format!("I5: a run counts (done, bytes, failed) what did not happen: {run:?}"));
@@ -238,10 +238,10 @@ fn leases_are_bounded(map: &Map) -> Verdict {
     Ok(())
 }
 
-fn homes_are_where_copies_are(map: &Map) -> Verdict {
-    for home in map.homes.iter().filter(|home| !home.present.is_empty()) {
-        let crossed = home.present.iter().any(|store| store == Place::Cloud.name());
-        if (home.store == Place::Cloud.name()) != crossed || home.synced != crossed {
+fn primary_stores_have_copies(map: &Map) -> Verdict {
+    for home in map.primary_stores.iter().filter(|home| !home.present.is_empty()) {
+        let synced = home.present.iter().any(|store| store == Place::Cloud.name());
+        if (home.store == Place::Cloud.name()) != synced || home.synced != synced {
             return Err(format!("home: file {} is not at home where its copies are: {home:?}", home.file));
         }
     }
@@ -304,7 +304,7 @@ pub(crate) async fn settled(
             if map.state(version.object, Place::Cloud) != Some("present") {
                 return Err(format!("I1: {} never crosses: {states:?}", version.key));
             }
-            let read = deed::read(files, owner, version.file, Some(version.number)).await;
+            let read = operation::read(files, owner, version.file, Some(version.number)).await;
             if !read.as_ref().is_ok_and(|read| *read == version.sha256) {
                 return Err(format!("I1: {} cannot be read: {read:?}", version.key));
             }

@@ -1,45 +1,48 @@
-//! The proof of the tiering engine: random sequences of uploads, deletions, runs, evictions, repairs, faults and crashes,
-//! each step of each checked against a plain model of what must be true.
+//! The model test of the tiering engine: random sequences of uploads, deletions, runs, evictions, repairs, faults and
+//! crashes, each step checked against a plain model of the expected state.
 //!
-//! **What runs.** The engine's own code (`nightferry-core`) on a real Postgres, driven one act at a time by [`deed`] the way
-//! the worker drives it. An act may be cut off at any named step of the engine ([`nightferry_core::step`]): it is dropped
-//! there, as by kill -9, or held there while the sequence goes on, and let go later, as a worker that hung and whose lease
-//! somebody else has by then. Time passes by moving the clock and the times in the database, never by waiting. Stores fail
-//! by the fault proxy; objects are destroyed, damaged and given back behind the engine's back.
+//! **What runs.** The code of the engine (`nightferry-core`) on a real Postgres, driven one operation at a time by
+//! [`operation`] in the way of the worker. An operation can be interrupted at any named step of the engine
+//! ([`nightferry_core::step`]): it is dropped there, as by kill -9, or suspended there while the sequence continues,
+//! and resumed later, like a worker that hung and whose lease has been taken over. Time passes by moving the clock and
+//! the times in the database, never by waiting. Stores fail through the fault proxy; objects are destroyed, damaged and
+//! restored from outside.
 //!
-//! Now and then a whole worker runs, with its loops, its heartbeat and its housekeeping, and is stopped as SIGTERM stops it. In a
-//! third of the sequences copies go in parts (one each: a part has 8 MiB at least), begun, sent, noted, put together and proved
-//! with a step between any two of these.
+//! Occasionally a whole worker runs, with its loops, its heartbeat and its housekeeping, and is stopped as by SIGTERM.
+//! In a third of the sequences copies are multipart (one part each, because a part has at least 8 MiB): created, sent,
+//! recorded, completed and verified, with a step between each two of these.
 //!
-//! **What is checked** after every step, and more strictly once everything was given the time to settle ([`check`]):
+//! **What is checked** after every step, and more strictly after everything had time to settle ([`check`]):
 //!
-//! - I1 every acknowledged version is whole in some store, or was destroyed there from outside; in the end it is read back
-//!   by a download, or the database says that it is lost
-//! - I2 whenever a copy is about to be freed, another verified one exists and the file is not pinned
-//! - I3 a `present` row has its object, unless that was destroyed from outside and nobody has looked yet
-//! - I4 no object, and no upload in parts, lies in a store without a row; what a hung worker left goes with the next reconciling,
-//!   and what is young and unknown is let be
-//! - I5 a run's counters equal what a trigger in the database saw happen
+//! - I1 every acknowledged version is intact in some store, or was destroyed there from outside; in the end a download
+//!   returns it, or the database reports it as lost
+//! - I2 whenever a copy is about to be evicted, another verified one exists and the file is not pinned
+//! - I3 a `present` row has its object, unless that was destroyed from outside and has not been checked since
+//! - I4 no object, and no multipart upload, is in a store without a row; remains of a hung worker are deleted by the
+//!   next reconcile, and young unknown objects are not touched
+//! - I5 the counters of a run equal the changes recorded by a trigger in the database
 //! - I6 nothing is `copying` or `evicting` beyond its lease, and in the end nothing at all
 //!
-//! Besides: a file's home is where its replicas say, the owner's used bytes are those of the versions, and the database never
-//! refuses a statement.
+//! In addition: the primary location of a file matches its replicas, the owner's usage equals that of the versions, and
+//! the database never rejects a statement.
 //!
-//! One loss is nobody's fault and is allowed: a copy may be freed in good faith whose other copy was destroyed from outside and
-//! had not been looked at since, or was found to be gone after the last look before the deletion.
+//! One kind of loss is permitted: a copy may be evicted whose other copy was destroyed from outside and has not been
+//! checked since, or was found to be missing after the last check before the deletion.
 //!
-//! **Which stores.** A hundred sequences go to the real servers, in half a minute: two thousand would take ten there. Those go to
-//! [`nightferry_tests::harness::memory_s3`], a small honest S3 in this process behind the same HTTP and the same proxy, which
-//! also can have faults that only a store has, such as keeping other bytes than it was given.
+//! **Which stores.** A hundred sequences run against the real servers, in half a minute: two thousand would take ten.
+//! Those run against [`nightferry_tests::harness::memory_s3`], a small correct S3 server in this process behind the
+//! same HTTP and the same proxy, which can also have faults of a store itself, such as storing other content than it
+//! received.
 //!
-//! **Repeating.** Sequence `n` has the seed `NIGHTFERRY_MODEL_SEED + n`. A failure prints the shortest sequence that still
-//! fails, its seed, and the command that repeats it. `make soak` runs as many as it is told, from a random seed.
+//! **Reproducing failures.** Sequence `n` has the seed `NIGHTFERRY_MODEL_SEED + n`. A failure prints the shortest
+//! sequence that still fails, its seed, and the command that repeats it. `make soak` runs any number, from a random
+//! seed.
 //!
-//! **Does it find anything?** [`planted`] makes checks of the engine pointless by the test's own hands. `make planted` breaks
-//! the engine itself: it copies the checkout, applies each patch of `tests/planted/` to the copy, compiles it, plays two
-//! thousand sequences from seed 1 on, and requires that they break an invariant that the patch names; without any patch they
-//! must break none. A patch that does not apply any more is a failure: whoever changes that part of the engine writes it anew
-//! (`git diff -U1`, with a line `Expected:` above). What it printed last stands in `docs/faults.md`.
+//! **Checking the model.** [`planted`] disables checks of the engine from within the test. `make planted` breaks the
+//! engine itself: it copies the checkout, applies each patch in `tests/planted/` to the copy, compiles it, runs two
+//! thousand sequences from seed 1 on, and requires that they break an invariant that the patch names; without any patch
+//! they must break none. A patch that no longer applies is a failure, and must be rewritten for the changed code (`git
+//! diff -U1`, with a line `Expected:` above). The last output is in `docs/faults.md`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -54,15 +57,15 @@
 #![cfg(debug_assertions)]
 
 mod check;
-mod deed;
-mod meddling;
 mod op;
+mod operation;
 mod oracle;
 mod planted;
 mod runner;
 mod script;
 mod sequence;
 mod stage;
+mod tampering;
 mod truth;
 mod watch;
 
@@ -72,11 +75,11 @@ const SEQUENCES: u32 = 2000;
 const ON_REAL_SERVERS: u32 = 100;
 
 #[test]
-fn the_engine_keeps_its_promises_whatever_happens() {
+fn the_engine_keeps_its_invariants_in_random_sequences() {
     Plan::from_environment(SEQUENCES, Servers::InMemory).holds();
 }
 
 #[test]
-fn the_engine_keeps_its_promises_on_real_servers() {
+fn the_engine_keeps_its_invariants_on_real_servers() {
     Plan::from_environment(ON_REAL_SERVERS, Servers::Real).holds();
 }

@@ -1,5 +1,5 @@
-//! What a sequence is made of. Whatever an operation refers to, it names by a number that is taken modulo what there is, so
-//! that every sequence makes sense and stays one when operations are left out of it.
+//! The operations of a sequence. Each refers to other items by a number modulo their count, so that every sequence is
+//! valid and remains so when operations are removed.
 
 use nightferry_core::step::Step;
 /// A sequence, and the settings it runs under.

@@ -1,4 +1,4 @@
-//! The plain model: what was acknowledged, and what was destroyed from outside. Knows nothing of how the engine works.
+//! The plain model: what was acknowledged, and what was destroyed from outside. Independent of the engine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ use nightferry_core::ids::UserId;
 use nightferry_core::store::ObjectKey;
 use uuid::Uuid;
 
-use crate::deed::Effect;
 use crate::op::Place;
+use crate::operation::Effect;
 
-/// See the module.
+/// Shows the progress of a pass.
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
     pub(crate) files: Vec<File>,

@@ -1,5 +1,5 @@
-//! Bugs that are planted to see that the model finds them. None of them is in the engine: the test's own hands make a
-//! check of the engine pointless in the same way in which leaving it out would. Measured with the seeds from 1 on:
+//! Planted bugs that the model must find. None of them is in the engine: the test disables a check of the engine, with
+//! the same effect as omitting it. Measured with the seeds from 1 on:
 //!
 //! | bug | planted by | caught after | by |
 //! | --- | --- | --- | --- |
@@ -40,6 +40,6 @@ fn a_planted_commit_without_a_lease_is_caught() {
 }
 
 #[test]
-fn a_planted_verification_that_believes_everything_is_caught() {
+fn a_planted_verification_that_accepts_everything_is_caught() {
     is_caught(Bug::VerificationBelievesEverything, &["I1:", "I3:"]);
 }

@@ -1,4 +1,4 @@
-//! Plays sequences on as many stages as keep the machine busy, and shortens the one that fails.
+//! Runs sequences on as many stages as keep the machine busy, and shortens a failing one.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -84,7 +84,7 @@ impl Plan {
                 found.how,
                 found.after,
                 seed = found.seed,
-                test = if self.servers == Servers::Real { "real_servers" } else { "whatever_happens" },
+                test = if self.servers == Servers::Real { "real_servers" } else { "in_random_sequences" },
             );
         }
         let tally = tally.lock().unwrap();

@@ -1,5 +1,5 @@
-//! Random sequences. Most operations come one by one; some come in scenes, because it takes several in the right order to come
-//! to where things are most likely to go wrong.
+//! Random sequences. Most operations are independent; some form scenes, because reaching error-prone states takes
+//! several in the right order.
 
 use nightferry_core::step::Step;
 use proptest::collection::vec;
@@ -66,7 +66,7 @@ fn scene(in_parts: bool) -> impl Strategy<Value = Vec<Op>> {
         1 => Just(vec![Op::Do(Act::RequestRun { retry: false }), Op::Do(Act::Worker)]),
         3 => taken_over(in_parts),
         1 => found_out(),
-        1 => lost_while_freed(),
+        1 => lost_while_evicted(),
         2 => put_in_order(),
     ]
 }
@@ -93,7 +93,7 @@ fn found_out() -> impl Strategy<Value = Vec<Op>> {
 }
 
 /// A copy cannot be counted on any more while the other one is being freed.
-fn lost_while_freed() -> impl Strategy<Value = Vec<Op>> {
+fn lost_while_evicted() -> impl Strategy<Value = Vec<Op>> {
     (any::<u8>(), select(vec![Step::EvictionMarked, Step::EvictionBegun])).prop_map(|(which, step)| {
         vec![
             Op::Time(Span::Days),

@@ -1,4 +1,4 @@
-//! One sequence from an empty world to its end: does each operation, tells the oracle what came of it, and checks.
+//! One sequence from an empty world to its end: executes each operation, reports the result to the oracle, and checks.
 
 use nightferry_core::context::Context;
 use nightferry_core::error::Result as Outcome;
@@ -10,12 +10,12 @@ use nightferry_tests::harness::{World, eventually, pattern};
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::check::{self, Map, Truth};
-use crate::deed::{self, Deed, Effect, perform};
-use crate::meddling::long_ago;
 use crate::op::{Act, How, Op, Place, Script, Span, Trouble};
+use crate::operation::{self, Effect, Operation, perform};
 use crate::oracle::Oracle;
 use crate::planted::Bug;
 use crate::stage::{Tally, heal, proxy};
+use crate::tampering::long_ago;
 use crate::truth::Vault;
 use crate::watch::{Complaints, Watch};
 
@@ -99,11 +99,11 @@ impl<'w> Sequence<'w> {
     }
 
     async fn act(&mut self, act: Act, broken: Option<(Step, How)>) -> Result<(), String> {
-        let Some((deed, name)) = self.resolve(act) else { return Ok(()) };
+        let Some((operation, name)) = self.resolve(act) else { return Ok(()) };
         let watch = Watch::new(&self.context, broken.map(|(step, _)| step), self.bug, &self.complaints);
         let (services, bug) = (self.services.clone(), self.bug);
         let mut task =
-            tokio::spawn(watched(watch.watcher(), async move { perform(&services, deed, bug).await }));
+            tokio::spawn(watched(watch.watcher(), async move { perform(&services, operation, bug).await }));
         let ended = tokio::select! {
             ended = &mut task => {
                 watch.see_again().await;
@@ -140,7 +140,7 @@ impl<'w> Sequence<'w> {
     fn note(&mut self, name: &str, ended: Result<Outcome<Effect>, JoinError>) -> Result<(), String> {
         let effect = match ended {
             Err(panicked) => return Err(format!("the engine panicked: {panicked}")),
-            Ok(Err(error)) if deed::is_expected(&error) => return Ok(()),
+            Ok(Err(error)) if operation::is_expected(&error) => return Ok(()),
             Ok(Err(error)) => return Err(format!("the database refused: {error:?}")),
             Ok(Ok(effect)) => effect,
         };
@@ -154,34 +154,34 @@ impl<'w> Sequence<'w> {
     }
 
     /// The act with what its numbers mean, and the name of what it uploads; none when there is nothing to do it to.
-    fn resolve(&mut self, act: Act) -> Option<(Deed, String)> {
+    fn resolve(&mut self, act: Act) -> Option<(Operation, String)> {
         let owner = self.owner;
-        let deed = match act {
+        let operation = match act {
             Act::Upload { name, size } => {
                 self.seed += 1;
                 let name = format!("f{name}");
                 let bytes = pattern(self.seed, size.into()).bytes();
-                return Some((Deed::Upload { owner, name: name.clone(), bytes }, name));
+                return Some((Operation::Upload { owner, name: name.clone(), bytes }, name));
             }
-            Act::Trash(file) => Deed::Trash(owner, self.oracle.pick(file)?),
-            Act::Restore(file) => Deed::Restore(self.oracle.pick(file)?),
-            Act::Purge(file) => Deed::Purge(owner, self.oracle.pick(file)?),
-            Act::Pin(file, pinned) => Deed::Pin(self.oracle.pick(file)?, pinned),
-            Act::Read(file) => Deed::Read(owner, self.oracle.pick(file)?),
-            Act::RequestRun { retry } => Deed::RequestRun { retry },
-            Act::CancelRun => Deed::CancelRun,
-            Act::Work => Deed::Work,
-            Act::Worker => Deed::Worker,
-            Act::Fetch(file) => Deed::Fetch(self.oracle.pick(file)?),
-            Act::WorkFetches => Deed::WorkFetches,
-            Act::Reap => Deed::Reap,
-            Act::Repair => Deed::Repair,
-            Act::Free => Deed::Free,
-            Act::Watermark => Deed::Watermark,
-            Act::Reconcile(place, apply) => Deed::Reconcile(place, apply),
-            Act::Scrub => Deed::Scrub,
+            Act::Trash(file) => Operation::Trash(owner, self.oracle.pick(file)?),
+            Act::Restore(file) => Operation::Restore(self.oracle.pick(file)?),
+            Act::Purge(file) => Operation::Purge(owner, self.oracle.pick(file)?),
+            Act::Pin(file, pinned) => Operation::Pin(self.oracle.pick(file)?, pinned),
+            Act::Read(file) => Operation::Read(owner, self.oracle.pick(file)?),
+            Act::RequestRun { retry } => Operation::RequestRun { retry },
+            Act::CancelRun => Operation::CancelRun,
+            Act::Work => Operation::Work,
+            Act::Worker => Operation::Worker,
+            Act::Fetch(file) => Operation::Fetch(self.oracle.pick(file)?),
+            Act::WorkFetches => Operation::WorkFetches,
+            Act::Reap => Operation::Reap,
+            Act::Repair => Operation::Repair,
+            Act::Free => Operation::Free,
+            Act::Watermark => Operation::Watermark,
+            Act::Reconcile(place, apply) => Operation::Reconcile(place, apply),
+            Act::Scrub => Operation::Scrub,
         };
-        Some((deed, String::new()))
+        Some((operation, String::new()))
     }
 
     /// Lets acts die that hang at such steps.
@@ -211,10 +211,10 @@ impl<'w> Sequence<'w> {
     }
 
     /// Asks the stores until they are known to be well, as every process does all the time.
-    async fn see_that_all_is_well(&self) {
+    async fn assert_invariants(&self) {
         let stores = || self.context.stores.all();
         eventually("every store is well", || async {
-            health::look(&self.context).await;
+            health::check_all(&self.context).await;
             stores().all(|store| self.context.stores.health().is_up(store.name().as_str())).then_some(())
         })
         .await;
@@ -226,7 +226,7 @@ impl<'w> Sequence<'w> {
         for place in Place::ALL {
             heal(self.world, place).await;
         }
-        self.see_that_all_is_well().await;
+        self.assert_invariants().await;
         self.pass_time(Span::Days).await;
         let mut settled = Ok(());
         for _ in 0..ROUNDS {

@@ -1,5 +1,5 @@
-//! A world in which one sequence after the other is played, emptied in between: making one for each would take longer than
-//! playing it.
+//! A world in which sequences run one after the other, cleared in between: creating one for each would take longer than
+//! running it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

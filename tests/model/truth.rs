@@ -1,4 +1,4 @@
-//! What the stores really hold, seen past the proxies, and the hands that reach into them behind everybody's back.
+//! The actual content of the stores, bypassing the proxies, and modifications from outside.
 
 use std::collections::BTreeMap;
 

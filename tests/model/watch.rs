@@ -1,5 +1,5 @@
-//! The eyes on a task of the engine: looks at the database where the engine is about to delete (I2), and holds the task at
-//! the step where it is to be broken off.
+//! Observes a task of the engine: checks the database when the engine is about to delete (I2), and suspends the task at
+//! the step where it is to be interrupted.
 
 use std::sync::{Arc, Mutex};
 

@@ -9,52 +9,58 @@ use nightferry_core::tiering::claim;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::heartbeat::Activity;
-use crate::item::{self, Workbench};
+use crate::item::{self, WorkerShared};
 use crate::leases::Leases;
-use crate::transfer_loop::patience;
+use crate::transfer_loop::idle_wait;
 use crate::wake::Wake;
 
-/// Without a notification the loop looks this often.
+/// The polling interval without notifications.
 const IDLE: Duration = Duration::from_secs(5);
-/// While a store is out of order, or copies are in flight, it looks this often.
+/// The polling interval while a store is down or copies are in flight.
 const WAITING: Duration = Duration::from_millis(500);
 
-/// Runs until the worker drains; what is in flight then has the grace time.
-pub(crate) async fn run(bench: Workbench, worker: WorkerId, wake: Wake, activity: Activity, leases: Leases) {
+/// Runs until the worker shuts down; copies in flight then have the grace time.
+pub(crate) async fn run(
+    shared: WorkerShared,
+    worker: WorkerId,
+    wake: Wake,
+    activity: Activity,
+    leases: Leases,
+) {
     let mut in_flight = JoinSet::new();
-    while !bench.draining.is_cancelled() {
-        let pause = match claim_more(&bench, worker, &leases, &mut in_flight).await {
+    while !shared.draining.is_cancelled() {
+        let pause = match claim_more(&shared, worker, &leases, &mut in_flight).await {
             Ok(pause) => pause,
             Err(error) => {
-                tracing::warn!(%error, "copies that are wanted back cannot be claimed, trying again");
+                tracing::warn!(%error, "cannot claim on-demand copies; retrying");
                 WAITING
             }
         };
         activity.set_fetching(!in_flight.is_empty());
         tokio::select! {
-            () = bench.draining.cancelled() => {}
+            () = shared.draining.cancelled() => {}
             () = wake.wait(pause) => {}
-            Some(ended) = in_flight.join_next() => over(ended),
+            Some(ended) = in_flight.join_next() => on_finished(ended),
         }
     }
     let all_done = async { while in_flight.join_next().await.is_some() {} };
-    if tokio::time::timeout(bench.context.config.tiering.shutdown_grace, all_done).await.is_err() {
-        bench.grace_over.cancel();
+    if tokio::time::timeout(shared.context.config.tiering.shutdown_grace, all_done).await.is_err() {
+        shared.grace_over.cancel();
         while in_flight.join_next().await.is_some() {}
     }
 }
 
-/// Claims what there is room for. Answers how long to wait before the next look.
+/// Claims copies for the free slots. Returns how long to wait before the next poll.
 async fn claim_more(
-    bench: &Workbench,
+    shared: &WorkerShared,
     worker: WorkerId,
     leases: &Leases,
     in_flight: &mut JoinSet<()>,
 ) -> Result<Duration> {
     while let Some(ended) = in_flight.try_join_next() {
-        over(ended);
+        on_finished(ended);
     }
-    let tiering = &bench.context.config.tiering;
+    let tiering = &shared.context.config.tiering;
     loop {
         let room = tiering.concurrency.saturating_sub(in_flight.len());
         let most = room.min(usize::try_from(tiering.batch_size).unwrap_or(1));
@@ -62,20 +68,21 @@ async fn claim_more(
             return Ok(WAITING);
         }
         let started = Instant::now();
-        let batch = claim::next_fetches(&bench.context, worker, most).await?;
+        let batch = claim::next_fetches(&shared.context, worker, most).await?;
         if batch.claims.is_empty() {
-            let out = !bench.context.stores.health().out().is_empty();
-            return Ok(patience(if out { WAITING } else { IDLE }, out, started.elapsed()));
+            let out = !shared.context.stores.health().out().is_empty();
+            return Ok(idle_wait(if out { WAITING } else { IDLE }, out, started.elapsed()));
         }
         for claim in batch.claims {
             let held = leases.hold(batch.token);
-            in_flight.spawn(item::process(bench.clone(), None, held, claim));
+            in_flight.spawn(item::process(shared.clone(), None, held, claim));
         }
     }
 }
 
-fn over(ended: std::result::Result<(), JoinError>) {
+fn on_finished(ended: std::result::Result<(), JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(target: "nightferry::sync", %error, "a copy ended badly; its lease runs out and it is made again");
+        tracing::error!(target: "nightferry::sync", %error, "the task of a copy failed; its lease expires \
+            and it is made again");
     }
 }

@@ -1,4 +1,4 @@
-//! Signs of life, renewal of leases, and taking back the leases of workers that died.
+//! Heartbeats, renewal of leases, and reclaiming the leases of dead workers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::leases::Leases;
 
-/// What the worker is doing, as others see it.
+/// The activity of the worker, as shown to operators.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Activity {
     working: Arc<AtomicBool>,
@@ -43,7 +43,7 @@ impl Activity {
     }
 }
 
-/// Beats until `drained`.
+/// Sends heartbeats until `drained`.
 pub(crate) async fn run(
     context: Context,
     identity: Identity,
@@ -59,15 +59,16 @@ pub(crate) async fn run(
             _ = beat.tick() => {}
         }
         if let Err(error) = claim::heartbeat(&context, &identity, activity.as_str(), &leases.tokens()).await {
-            tracing::warn!(%error, "the heartbeat did not reach the database");
+            tracing::warn!(%error, "cannot write the heartbeat to the database");
             continue;
         }
         match reap::leases(&context).await {
             Ok(0) => {}
             Ok(count) => {
-                tracing::warn!(target: "nightferry::sync", count, "leases ran out: their copies are queued again");
+                tracing::warn!(target: "nightferry::sync", count, "leases expired: their copies are queued \
+                    again");
             }
-            Err(error) => tracing::warn!(%error, "expired leases could not be taken back"),
+            Err(error) => tracing::warn!(%error, "cannot reclaim expired leases"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One claimed copy from claim to outcome: copied, failed, or given back.
+//! One claimed copy from its claim to its outcome: committed, failed, or released.
 
 use std::time::Duration;
 
@@ -10,36 +10,36 @@ use nightferry_core::error::Result;
 use nightferry_core::ids::{LeaseToken, RunId};
 use nightferry_core::tiering::copy::{self, Copied, CopyError};
 use nightferry_core::tiering::copy_outcome::{self, Blame};
-use nightferry_core::tiering::patience::patiently;
-use nightferry_core::tiering::{Engine, claim, settle, window};
+use nightferry_core::tiering::db_outage::retry_on_db_outage;
+use nightferry_core::tiering::{Engine, claim, commit, window};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::committer::Finish;
 use crate::leases::Held;
 
-/// What all copies of a worker share.
+/// Shared by all copies of a worker.
 #[derive(Clone)]
-pub(crate) struct Workbench {
+pub(crate) struct WorkerShared {
     pub(crate) context: Context,
     pub(crate) engine: Engine,
     pub(crate) slots: std::sync::Arc<Semaphore>,
     pub(crate) finished: mpsc::Sender<Finish>,
     /// Nothing new starts in this worker.
     pub(crate) draining: CancellationToken,
-    /// What still runs is dropped.
+    /// Remaining copies are dropped.
     pub(crate) grace_over: CancellationToken,
 }
 
-/// The run that is being worked on.
+/// The active run.
 #[derive(Debug, Clone)]
 pub(crate) struct Assignment {
     pub(crate) id: RunId,
-    /// Who asked for it: the transfer window does not hold for everybody.
+    /// Its trigger: the transfer window may not apply to manual runs.
     pub(crate) trigger: RunTrigger,
-    /// Nothing new of it starts: it was cancelled, or cannot go on.
+    /// Nothing new of it starts: it was cancelled, or cannot continue.
     pub(crate) stopped: CancellationToken,
-    /// Nothing new of it starts before the transfer window opens again.
+    /// Nothing new of it starts until the transfer window opens again.
     pub(crate) closed: CancellationToken,
 }
 
@@ -50,19 +50,22 @@ impl Assignment {
     }
 }
 
-/// Copies one claim, of a run or on demand, and records the outcome. What cannot be recorded is found again when the lease runs out.
-pub(crate) async fn process(bench: Workbench, run: Option<Assignment>, held: Held, claim: Claim) {
+/// Makes one claimed copy, of a run or on demand, and records the outcome. If the outcome cannot be recorded, the copy
+/// is reclaimed when its lease expires.
+pub(crate) async fn process(shared: WorkerShared, run: Option<Assignment>, held: Held, claim: Claim) {
     let token = held.token();
     let outcome = tokio::select! {
         biased;
-        () = bench.grace_over.cancelled() => None,
-        outcome = attempt(&bench, run.as_ref(), token, &claim) => outcome,
+        () = shared.grace_over.cancelled() => None,
+        outcome = attempt(&shared, run.as_ref(), token, &claim) => outcome,
     };
     let recorded = match outcome {
-        None => patiently(|| settle::release(&bench.context, token, &claim, None, Duration::ZERO)).await,
+        None => {
+            retry_on_db_outage(|| commit::release(&shared.context, token, &claim, None, Duration::ZERO)).await
+        }
         Some(Ok(copied)) => {
-            let (health, now) = (bench.context.stores.health(), bench.context.clock.now());
-            let source = copy::source_of(&bench.context, &claim).map(|source| source.name().as_str());
+            let (health, now) = (shared.context.stores.health(), shared.context.clock.now());
+            let source = copy::source_of(&shared.context, &claim).map(|source| source.name().as_str());
             [Some(claim.store.as_str()), source]
                 .into_iter()
                 .flatten()
@@ -75,8 +78,8 @@ pub(crate) async fn process(bench: Workbench, run: Option<Assignment>, held: Hel
                 seal: copied.seal,
                 size: claim.size,
             };
-            // The committer ends after the last sender is gone.
-            let _ = bench.finished.send((finished, held)).await;
+            // The committer ends after the last sender has been dropped.
+            let _ = shared.finished.send((finished, held)).await;
             return;
         }
         Some(Err(error)) => {
@@ -84,20 +87,21 @@ pub(crate) async fn process(bench: Workbench, run: Option<Assignment>, held: Hel
             // There is no time to find out while draining: then no file shall pay for it.
             let blame = tokio::select! {
                 biased;
-                () = bench.draining.cancelled(), if is_outage(&error) => Blame::Outage,
-                blame = Blame::of(&bench.context, &error) => blame,
+                () = shared.draining.cancelled(), if is_outage(&error) => Blame::Outage,
+                blame = Blame::of(&shared.context, &error) => blame,
             };
-            patiently(|| failed(&bench, run.as_ref(), token, &claim, &error, blame)).await
+            retry_on_db_outage(|| failed(&shared, run.as_ref(), token, &claim, &error, blame)).await
         }
     };
     if let Err(error) = recorded {
-        tracing::warn!(target: "nightferry::sync", object = %claim.object_id, %error, "the outcome of a copy could not be recorded; its lease runs out and it is tried again");
+        tracing::warn!(target: "nightferry::sync", object = %claim.object_id, %error, "cannot record the \
+            outcome of a copy; its lease expires and it is tried again");
     }
 }
 
-/// Waits for a free slot and copies. None when nothing new may start.
+/// Waits for a free slot and copies. `None` if nothing new may start.
 async fn attempt(
-    bench: &Workbench,
+    shared: &WorkerShared,
     run: Option<&Assignment>,
     token: LeaseToken,
     claim: &Claim,
@@ -107,18 +111,18 @@ async fn attempt(
     let closed = run.map_or(&never, |run| &run.closed);
     let _slot = tokio::select! {
         biased;
-        () = bench.draining.cancelled() => return None,
+        () = shared.draining.cancelled() => return None,
         () = stopped.cancelled() => return None,
         () = closed.cancelled() => return None,
-        slot = bench.slots.acquire() => slot.ok()?,
+        slot = shared.slots.acquire() => slot.ok()?,
     };
-    if claim::is_blocked(&bench.context, claim) || bench.draining.is_cancelled() || stopped.is_cancelled() {
+    if claim::is_blocked(&shared.context, claim) || shared.draining.is_cancelled() || stopped.is_cancelled() {
         return None;
     }
-    if run.is_some_and(|run| window::opens_at(&bench.context, run.trigger).is_some()) {
+    if run.is_some_and(|run| window::opens_at(&shared.context, run.trigger).is_some()) {
         return None;
     }
-    Some(copy::copy(&bench.engine, claim, token).await)
+    Some(copy::copy(&shared.engine, claim, token).await)
 }
 
 fn is_outage(error: &CopyError) -> bool {
@@ -126,7 +130,7 @@ fn is_outage(error: &CopyError) -> bool {
 }
 
 async fn failed(
-    bench: &Workbench,
+    shared: &WorkerShared,
     run: Option<&Assignment>,
     token: LeaseToken,
     claim: &Claim,
@@ -137,10 +141,11 @@ async fn failed(
         run.stopped.cancel();
     }
     let run = run.map(|run| run.id);
-    let outcome = copy_outcome::record_failure(&bench.context, run, token, claim, error, blame).await?;
-    if let Some(settle::Outcome::GivenUp { attempts }) = outcome {
+    let outcome = copy_outcome::record_failure(&shared.context, run, token, claim, error, blame).await?;
+    if let Some(commit::Outcome::GivenUp { attempts }) = outcome {
         metrics::counter!("nightferry_sync_files_total", "outcome" => "failed").increment(1);
-        tracing::error!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempts, %error, "a copy was given up");
+        tracing::error!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempts, %error, "a \
+            copy failed permanently");
     }
     Ok(())
 }

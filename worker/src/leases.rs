@@ -1,5 +1,5 @@
-//! The leases that this worker is working under at this moment. Only those are renewed: a copy whose outcome could
-//! not be recorded must be found by its lease running out, also while the worker lives on.
+//! The leases that this worker currently holds. Only those are renewed: a copy whose outcome could not be recorded must
+//! be reclaimed after its lease expires, even while the worker is alive.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,18 +7,18 @@ use std::sync::Arc;
 use nightferry_core::ids::LeaseToken;
 use parking_lot::{Mutex, MutexGuard};
 
-/// See the module. Clones are the same list.
+/// The current leases. Clones share the list.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Leases(Arc<Mutex<HashMap<LeaseToken, usize>>>);
 
 impl Leases {
-    /// Keeps a lease alive until what is answered is dropped.
+    /// Keeps a lease alive until the returned guard is dropped.
     pub(crate) fn hold(&self, token: LeaseToken) -> Held {
         *self.counts().entry(token).or_default() += 1;
         Held { token, leases: self.clone() }
     }
 
-    /// What is to be renewed.
+    /// The leases to renew.
     pub(crate) fn tokens(&self) -> Vec<LeaseToken> {
         self.counts().keys().copied().collect()
     }

@@ -1,13 +1,13 @@
-//! The worker: ticks, claims, moves bytes and cleans up. Several may run at once, on one machine or many; all that
-//! they share is Postgres. Knows no HTTP; every rule about what moves where is core's.
+//! The worker: schedule, claims, transfers and cleanup. Several can run at once, on one or several machines; they share
+//! only Postgres. Contains no HTTP server; all rules about what is copied where are in `nightferry-core`.
 
 mod committer;
 mod fetch_loop;
+mod forecast_warning;
 mod heartbeat;
 mod item;
 mod jobs;
 mod leases;
-mod outlook;
 mod schedule;
 mod transfer_loop;
 mod wake;
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 /// `tiering.shutdown_grace`, the rest goes back to the queue. A database that is down is waited for.
 ///
 /// # Errors
-/// When the schedule cannot be started; everything later is retried and logged.
+/// If the schedule cannot be started; later errors are logged and retried.
 pub async fn run(engine: Engine, shutdown: CancellationToken) -> Result<()> {
     let context = engine.context.clone();
     let identity = Identity {
@@ -33,7 +33,8 @@ pub async fn run(engine: Engine, shutdown: CancellationToken) -> Result<()> {
         pid: i32::try_from(std::process::id()).unwrap_or(0),
         version: env!("CARGO_PKG_VERSION"),
     };
-    tracing::info!(target: "nightferry::sync", worker = %identity.id, host = identity.host, "worker starts");
+    tracing::info!(target: "nightferry::sync", worker = %identity.id, host = identity.host, "worker \
+        started");
     for warning in policy::warnings(&context.config) {
         tracing::warn!(target: "nightferry::sync", "{warning}");
     }
@@ -41,7 +42,7 @@ pub async fn run(engine: Engine, shutdown: CancellationToken) -> Result<()> {
     let fetch_wake = wake::Wake::default();
     let activity = heartbeat::Activity::default();
     let leases = leases::Leases::default();
-    // Leases must be renewed until the last copy has ended, so the heartbeat outlives the drain.
+    // Leases must be renewed until the last copy has ended, so the heartbeat outlives the shutdown.
     let drained = CancellationToken::new();
     let beating = tokio::spawn(heartbeat::run(
         context.clone(),
@@ -63,20 +64,20 @@ pub async fn run(engine: Engine, shutdown: CancellationToken) -> Result<()> {
     listening.abort();
     recovering.abort();
     if let Err(error) = watching.await {
-        tracing::warn!(%error, "watching the stores ended badly");
+        tracing::warn!(%error, "the task that checks the stores failed");
     }
     drained.cancel();
     if let Err(error) = beating.await {
-        tracing::warn!(%error, "the heartbeat ended badly");
+        tracing::warn!(%error, "the heartbeat task failed");
     }
     if let Err(error) = claim::sign_off(&context, identity.id).await {
-        tracing::warn!(%error, "the worker could not be taken off the list");
+        tracing::warn!(%error, "cannot remove the worker from the list");
     }
     tracing::info!(target: "nightferry::sync", worker = %identity.id, "worker stopped");
     Ok(())
 }
 
-/// The machine's name, for people who look at the list of workers.
+/// The host name, shown in the list of workers.
 fn hostname() -> String {
     std::env::var("HOSTNAME")
         .ok()

@@ -1,5 +1,5 @@
-//! The worker's clockwork: tokio-cron-scheduler ticks, and what is due is computed against the last tick that is
-//! stored in Postgres, so that of all workers exactly one takes each tick and none is lost while all were down.
+//! The scheduler of the worker: tokio-cron-scheduler ticks, and due runs are computed from the last tick stored in
+//! Postgres, so that exactly one worker takes each tick, and none is lost while all workers were down.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ use tokio_util::task::TaskTracker;
 use crate::jobs::{self, Pace};
 use crate::wake::Wake;
 
-/// Looks whether a tick of a schedule is due. Costs no query until one is.
+/// Checks whether a tick of a schedule is due. Costs no query until one is.
 const EVERY_SECOND: &str = "* * * * * *";
-/// Reaps what died half-way, frees what the policy allows, and writes a snapshot if one is due.
+/// Cleans up after crashes, evicts according to the policy, and writes a snapshot if one is due.
 const HOUSEKEEPING: &str = "*/15 * * * * *";
-/// Drops rows that only mattered for a while.
+/// Deletes expired rows.
 const HOURLY: &str = "0 7 * * * *";
 
-/// The running clockwork.
+/// The running scheduler.
 pub(crate) struct Ticker {
     scheduler: JobScheduler,
     tasks: TaskTracker,
@@ -40,7 +40,7 @@ struct Shared {
     stop: CancellationToken,
 }
 
-/// Starts the clockwork.
+/// Starts the scheduler.
 pub(crate) async fn start(
     context: &Context,
     wake: &Wake,
@@ -48,7 +48,7 @@ pub(crate) async fn start(
     shutdown: &CancellationToken,
 ) -> Result<Ticker> {
     let shared = Shared { context: context.clone(), worker: identity.id, stop: shutdown.clone() };
-    let scheduler = JobScheduler::new().await.context("the scheduler could not be made")?;
+    let scheduler = JobScheduler::new().await.context("cannot create the scheduler")?;
     let ticker = Ticker { scheduler, tasks: TaskTracker::new(), shared };
     let (wake, ticks) = (wake.clone(), Arc::<Mutex<Ticks>>::default());
     ticker.add(EVERY_SECOND, move |it| tick(it.context, wake.clone(), ticks.clone())).await?;
@@ -65,7 +65,7 @@ pub(crate) async fn start(
         ticker.add(EVERY_SECOND, relocate).await?;
     }
     ticker.add(HOURLY, |it| jobs::expired_rows(it.context)).await?;
-    ticker.scheduler.start().await.context("the scheduler could not be started")?;
+    ticker.scheduler.start().await.context("cannot start the scheduler")?;
     Ok(ticker)
 }
 
@@ -73,12 +73,12 @@ async fn tick(context: Context, wake: Wake, ticks: Arc<Mutex<Ticks>>) {
     match run::take_due_tick(&context, &mut *ticks.lock().await).await {
         Ok(true) => wake.ring(),
         Ok(false) => {}
-        Err(error) => tracing::warn!(%error, "the schedule could not be read, trying again"),
+        Err(error) => tracing::warn!(%error, "cannot read the schedule; retrying"),
     }
 }
 
 impl Ticker {
-    /// Adds a job that never overlaps itself: a tick that comes while the last one still runs is dropped.
+    /// Adds a job that never overlaps itself: a tick that arrives while the job is running is dropped.
     async fn add<F, Fut>(&self, pattern: &str, work: F) -> Result<()>
     where
         F: Fn(Shared) -> Fut + Send + Sync + 'static,
@@ -97,12 +97,12 @@ impl Ticker {
                 work.await;
             });
         })
-        .with_context(|| format!("the pattern {pattern} is not a schedule"))?;
-        self.scheduler.add(job).await.context("a job could not be scheduled")?;
+        .with_context(|| format!("{pattern} is not a valid schedule"))?;
+        self.scheduler.add(job).await.context("cannot schedule a job")?;
         Ok(())
     }
 
-    /// Stops ticking and waits for the jobs that run.
+    /// Stops ticking and waits for running jobs.
     pub(crate) async fn stop(mut self) {
         if let Err(error) = self.scheduler.shutdown().await {
             tracing::warn!(%error, "the scheduler did not stop cleanly");

@@ -1,5 +1,5 @@
-//! The loop that keeps copies in flight: find the active run, claim batches, end the run when nothing is left,
-//! drain when asked to.
+//! The loop that keeps copies in flight: find the active run, claim batches, end the run when nothing is left, shut
+//! down on request.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,21 +15,21 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::forecast_warning::ForecastWarning;
 use crate::heartbeat::Activity;
-use crate::item::{self, Assignment, Workbench};
+use crate::item::{self, Assignment, WorkerShared};
 use crate::leases::Leases;
-use crate::outlook::Outlook;
 use crate::wake::Wake;
 use crate::{committer, fetch_loop, jobs};
 
-/// Without a notification the loop looks for a run this often.
+/// The polling interval without notifications.
 const IDLE: Duration = Duration::from_secs(5);
-/// While a run waits for others' copies or for a backoff to end, it is looked at this often.
+/// The polling interval while a run waits for copies of other workers or for a backoff.
 const WAITING: Duration = Duration::from_millis(500);
-/// While a run waits for the transfer window, it is looked at this often.
+/// The polling interval while a run waits for the transfer window.
 const CLOSED: Duration = Duration::from_secs(1);
 
-/// Runs until `shutdown`, then drains.
+/// Runs until `shutdown`, then shuts down.
 pub(crate) async fn run(
     engine: &Engine,
     worker: WorkerId,
@@ -49,12 +49,12 @@ pub(crate) async fn run(
         last: None,
         looked: Instant::now(),
         waiting: None,
-        outlook: Outlook::default(),
+        forecast_warning: ForecastWarning::default(),
         leases: leases.clone(),
         in_flight: JoinSet::new(),
         streams: 0,
         chores: JoinSet::new(),
-        bench: Workbench {
+        shared: WorkerShared {
             context: context.clone(),
             engine: engine.clone(),
             slots,
@@ -64,7 +64,7 @@ pub(crate) async fn run(
         },
     };
     let fetching = tokio::spawn(fetch_loop::run(
-        state.bench.clone(),
+        state.shared.clone(),
         worker,
         fetch_wake.clone(),
         activity.clone(),
@@ -74,7 +74,7 @@ pub(crate) async fn run(
         let pause = match state.step().await {
             Ok(pause) => pause,
             Err(error) => {
-                tracing::warn!(%error, "the transfer loop cannot go on, trying again");
+                tracing::warn!(%error, "the transfer loop cannot continue; retrying");
                 Some(WAITING)
             }
         };
@@ -83,61 +83,62 @@ pub(crate) async fn run(
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 () = wake.wait(pause) => {}
-                Some(ended) = state.in_flight.join_next() => state.over(ended),
+                Some(ended) = state.in_flight.join_next() => state.on_finished(ended),
             }
         }
     }
     activity.set_draining();
     state.drain().await;
     if let Err(error) = fetching.await {
-        tracing::error!(target: "nightferry::sync", %error, "bringing copies back ended badly");
+        tracing::error!(target: "nightferry::sync", %error, "the task of on-demand copies failed");
     }
     drop(state);
     if let Err(error) = committing.await {
-        tracing::error!(target: "nightferry::sync", %error, "the committer ended badly");
+        tracing::error!(target: "nightferry::sync", %error, "the committer task failed");
     }
 }
 
 struct Loop {
     worker: WorkerId,
     current: Option<Assignment>,
-    /// The same, remembered when its queue is empty: it may not be over yet.
+    /// The active run, remembered when its queue is empty: it may not have ended yet.
     last: Option<Assignment>,
-    /// When the run was last seen not to be stopped.
+    /// When the run was last seen active.
     looked: Instant,
-    /// The run that was last seen to wait for the transfer window.
+    /// The run that was last seen waiting for the transfer window.
     waiting: Option<RunId>,
-    outlook: Outlook,
+    forecast_warning: ForecastWarning,
     leases: Leases,
-    /// Copies claimed and not over yet; each answers how many streams it kept busy.
+    /// Claimed copies that are not finished; each returns the number of streams it used.
     in_flight: JoinSet<usize>,
-    /// Streams that they keep busy, all together.
+    /// The number of streams used by all of them.
     streams: usize,
-    /// What follows a run.
+    /// Work that follows a run.
     chores: JoinSet<()>,
-    bench: Workbench,
+    shared: WorkerShared,
 }
 
 impl Loop {
-    /// One look at the work. Answers how long to wait for something to happen before the next one; none: not at all.
+    /// One iteration. Returns how long to wait for an event before the next one; `None`: not at all.
     async fn step(&mut self) -> Result<Option<Duration>> {
         while let Some(ended) = self.in_flight.try_join_next() {
-            self.over(ended);
+            self.on_finished(ended);
         }
-        let context = self.bench.context.clone();
+        let context = self.shared.context.clone();
         let Some(run) = self.active_run().await? else { return Ok(Some(IDLE)) };
-        self.outlook.mind(&context, run.id).await;
+        self.forecast_warning.refresh(&context, run.id).await;
         if let Some(opens) = window::opens_at(&context, run.trigger) {
             return self.wait_for_window(&run, opens).await;
         }
         if self.waiting.take() == Some(run.id) {
-            tracing::info!(target: "nightferry::sync", run = %run.id, "the transfer window is open, the run goes on");
+            tracing::info!(target: "nightferry::sync", run = %run.id, "the transfer window is open: the \
+                run continues");
         }
         if self.looked.elapsed() >= WAITING {
-            self.look_whether_stopped(&run).await?;
+            self.check_stopped(&run).await?;
         }
-        while let most @ 1.. = self.appetite() {
-            if self.bench.draining.is_cancelled() {
+        while let most @ 1.. = self.claim_limit() {
+            if self.shared.draining.is_cancelled() {
                 return Ok(Some(WAITING));
             }
             let started = Instant::now();
@@ -146,12 +147,12 @@ impl Loop {
                 let looked = started.elapsed();
                 let pause = self.end_of_queue(run.id).await?;
                 let out = !context.stores.health().out().is_empty();
-                return Ok(pause.map(|pause| patience(pause, out, looked)));
+                return Ok(pause.map(|pause| idle_wait(pause, out, looked)));
             }
             for claim in batch.claims {
                 let streams = copy::streams_for(&context.config.tiering, unsigned(claim.size));
                 let held = self.leases.hold(batch.token);
-                let copying = item::process(self.bench.clone(), Some(run.clone()), held, claim);
+                let copying = item::process(self.shared.clone(), Some(run.clone()), held, claim);
                 self.streams += streams;
                 self.in_flight.spawn(async move {
                     copying.await;
@@ -162,14 +163,15 @@ impl Loop {
         Ok(Some(WAITING))
     }
 
-    /// The window is closed: what is in flight finishes, and what was claimed and not begun goes back. Such a run can
-    /// still be cancelled, and one of which nothing is left ends.
+    /// The window is closed: copies in flight finish, and claimed copies that have not started are released. Such a run
+    /// can still be cancelled, and it ends if nothing is left.
     async fn wait_for_window(&mut self, run: &Assignment, opens: DateTime<Utc>) -> Result<Option<Duration>> {
         run.closed.cancel();
-        // It is looked at anew, and gets a new sign to start, once the window opens.
+        // The run is reloaded, and gets a new start signal, once the window opens.
         (self.current, self.last) = (None, None);
         if self.waiting.replace(run.id) != Some(run.id) {
-            tracing::info!(target: "nightferry::sync", run = %run.id, in_flight = self.in_flight.len(), %opens, "the transfer window is closed: what is in flight finishes, the rest of the run waits");
+            tracing::info!(target: "nightferry::sync", run = %run.id, in_flight = self.in_flight.len(), %opens, "the \
+                transfer window is closed: transfers in flight finish, the rest of the run waits");
         }
         if self.in_flight.is_empty() && self.ended(run.id).await? {
             return Ok(None);
@@ -178,10 +180,10 @@ impl Loop {
     }
 
     /// How many copies to claim now. The next ones are claimed while the last ones are still in flight, so that no slot
-    /// waits for the database; but no more than keep this worker busy, for others may share the run. Whether files are
-    /// small shows in the first batch.
-    fn appetite(&self) -> usize {
-        let tiering = &self.bench.context.config.tiering;
+    /// waits for the database; but only as many as keep this worker busy, because others may share the run. Whether
+    /// files are small is known after the first batch.
+    fn claim_limit(&self) -> usize {
+        let tiering = &self.shared.context.config.tiering;
         let (batch, in_flight) = (usize::try_from(tiering.batch_size).unwrap_or(1), self.in_flight.len());
         if in_flight > tiering.concurrency || self.streams >= tiering.streams {
             0
@@ -192,12 +194,13 @@ impl Loop {
         }
     }
 
-    /// A copy is over, one way or the other.
-    fn over(&mut self, ended: std::result::Result<usize, JoinError>) {
+    /// A copy has finished, with any outcome.
+    fn on_finished(&mut self, ended: std::result::Result<usize, JoinError>) {
         match ended {
             Ok(streams) => self.streams = self.streams.saturating_sub(streams),
             Err(error) => {
-                tracing::error!(target: "nightferry::sync", %error, "a copy ended badly; its lease runs out and it is made again");
+                tracing::error!(target: "nightferry::sync", %error, "the task of a copy failed; its lease \
+                    expires and it is made again");
             }
         }
         if self.in_flight.is_empty() {
@@ -214,21 +217,21 @@ impl Loop {
         Ok(if self.ended(run).await? { None } else { Some(WAITING) })
     }
 
-    /// Ends the run if nothing of it is left, and sees to what follows. Answers whether it has ended.
+    /// Ends the run if nothing of it is left, and starts the work that follows. Returns whether it has ended.
     async fn ended(&mut self, run: RunId) -> Result<bool> {
-        let context = self.bench.context.clone();
+        let context = self.shared.context.clone();
         let Some(ended) = run::settle(&context, run).await? else { return Ok(false) };
         tell(&ended);
-        // Beside the loop: the next run need not wait until everything is freed.
+        // Concurrently with the loop: the next run does not have to wait for evictions.
         while self.chores.try_join_next().is_some() {}
         if self.chores.is_empty() {
-            self.chores.spawn(after_run(context, self.worker, self.bench.draining.clone()));
+            self.chores.spawn(after_run(context, self.worker, self.shared.draining.clone()));
         }
         Ok(true)
     }
 
-    /// The running run; a queued one is planned and started first. Remembered until its queue is empty: a run that
-    /// is stopped loses what is queued, so nothing more is claimed of it.
+    /// The running run; a queued one is planned and started first. Remembered until its queue is empty: a cancelled run
+    /// loses its queued copies, so nothing more is claimed of it.
     async fn active_run(&mut self) -> Result<Option<Assignment>> {
         if self.current.is_none() {
             let found = self.find_run().await?;
@@ -242,9 +245,9 @@ impl Loop {
         Ok(self.current.clone())
     }
 
-    /// What was claimed of a run that somebody stopped meanwhile must not be started.
-    async fn look_whether_stopped(&mut self, run: &Assignment) -> Result<()> {
-        if run::is_stopped(&self.bench.context, run.id).await? {
+    /// Claimed copies of a run that was cancelled in the meantime must not be started.
+    async fn check_stopped(&mut self, run: &Assignment) -> Result<()> {
+        if run::is_stopped(&self.shared.context, run.id).await? {
             run.stopped.cancel();
         }
         self.looked = Instant::now();
@@ -252,26 +255,27 @@ impl Loop {
     }
 
     async fn find_run(&self) -> Result<Option<Run>> {
-        let context = &self.bench.context;
+        let context = &self.shared.context;
         if let Some(run) = run::active(context).await? {
             if run.started_at.is_some() {
                 return Ok(Some(run));
             }
             if let Some(started) = run::start_queued(context).await? {
-                tracing::info!(target: "nightferry::sync", run = %started.id, trigger = %started.trigger, files = started.files_total, bytes = started.bytes_total, "run starts");
+                tracing::info!(target: "nightferry::sync", run = %started.id, trigger = %started.trigger, files = started.files_total, bytes = started.bytes_total, "run \
+                    started");
                 return Ok(Some(started));
             }
         }
         Ok(None)
     }
 
-    /// Lets what is in flight finish within the grace time; the rest goes back to the queue.
+    /// Lets transfers in flight finish within the grace time; the rest returns to the queue.
     async fn drain(&mut self) {
-        let grace = self.bench.context.config.tiering.shutdown_grace;
+        let grace = self.shared.context.config.tiering.shutdown_grace;
         tracing::info!(target: "nightferry::sync", in_flight = self.in_flight.len(), "draining");
         let all_done = async { while self.in_flight.join_next().await.is_some() {} };
         if tokio::time::timeout(grace, all_done).await.is_err() {
-            self.bench.grace_over.cancel();
+            self.shared.grace_over.cancel();
             while self.in_flight.join_next().await.is_some() {}
         }
         while self.chores.join_next().await.is_some() {}
@@ -280,11 +284,11 @@ impl Loop {
 
 /// How long to wait after a look of this length that found nothing. What waits for a store that is out of order is read over
 /// each time, and may be millions of copies: the database must not be kept busy by that. Whoever finds the store back rings.
-pub(crate) fn patience(usual: Duration, is_out: bool, looked: Duration) -> Duration {
+pub(crate) fn idle_wait(usual: Duration, is_out: bool, looked: Duration) -> Duration {
     if is_out { usual.max(looked * 10) } else { usual }
 }
 
-/// What follows a run: what may go is freed, and the cloud store gets a snapshot of what is known now.
+/// The work that follows a run: evictions, and a snapshot of the catalogue.
 async fn after_run(context: Context, worker: WorkerId, stop: CancellationToken) {
     jobs::housekeeping(context.clone(), worker, stop.clone()).await;
     jobs::catalog(context, stop).await;
@@ -301,6 +305,6 @@ fn tell(run: &Run) {
         failed = run.files_failed,
         bytes = run.bytes_done,
         error = run.error,
-        "run ends"
+        "run ended"
     );
 }

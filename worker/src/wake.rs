@@ -1,5 +1,4 @@
-//! What wakes the transfer loop: a notification from Postgres, a commit, a tick. Only a hint; the loop also looks
-//! on a timer.
+//! Wakes the transfer loop: a notification from Postgres, a commit, a tick. Only a hint; the loop also polls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +8,12 @@ use nightferry_core::db::listen::{self, Listener};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// How long the listener waits before it asks whether its connection still lives.
-const LISTEN_FOR: Duration = Duration::from_secs(15);
-/// Between two tries to listen when the database is away.
-const RECONNECT_AFTER: Duration = Duration::from_secs(2);
+/// How long the listener waits before it checks its connection.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(15);
+/// Delay between attempts to listen while the database is unavailable.
+const RECONNECT_DELAY: Duration = Duration::from_secs(2);
 
-/// A bell that is remembered when nobody is waiting.
+/// A wake-up signal that is remembered while nobody is waiting.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wake(Arc<Notify>);
 
@@ -23,34 +22,35 @@ impl Wake {
         self.0.notify_one();
     }
 
-    /// Waits for the bell, at most `limit`.
+    /// Waits for the signal, at most `limit`.
     pub(crate) async fn wait(&self, limit: Duration) {
-        // Either way the loop looks again.
+        // The loop polls in either case.
         let _ = tokio::time::timeout(limit, self.0.notified()).await;
     }
 }
 
-/// Rings every bell for every notification about runs and wanted copies, reconnecting for ever.
+/// Signals all loops for every notification about runs and requested copies, reconnecting forever.
 pub(crate) async fn listen(context: Context, bells: [Wake; 2], shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         match Listener::open(&context.db, listen::RUNS).await {
             Ok(mut listener) => {
-                // Something may have happened while nobody listened.
+                // Notifications may have been missed while disconnected.
                 bells.iter().for_each(Wake::ring);
                 loop {
-                    match listener.wait(LISTEN_FOR).await {
+                    match listener.wait(LISTEN_TIMEOUT).await {
                         Ok(true) => bells.iter().for_each(Wake::ring),
                         Ok(false) => {}
                         Err(error) => {
-                            tracing::warn!(%error, "listening to the database broke off, reconnecting");
+                            tracing::warn!(%error, "listening to the database was interrupted; \
+                                reconnecting");
                             break;
                         }
                     }
                 }
             }
-            Err(error) => tracing::warn!(%error, "cannot listen to the database, trying again"),
+            Err(error) => tracing::warn!(%error, "cannot listen to the database; retrying"),
         }
-        tokio::time::sleep(RECONNECT_AFTER).await;
+        tokio::time::sleep(RECONNECT_DELAY).await;
     }
 }
 

@@ -1,5 +1,5 @@
-//! Who may call a route, as a type. The same type stands in the route table and in the handler's first argument; where
-//! they differ, or where a handler names none, the program does not compile ([`Asks`]).
+//! The access levels of routes, as types. The same type appears in the route table and in the first argument of the
+//! handler; if they differ, or if a handler declares none, the program does not compile ([`RequiresAccess`]).
 
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -13,9 +13,9 @@ use std::future::{Ready, ready};
 
 use crate::error_response::{ApiError, Result};
 
-/// Who may call a route.
+/// The access level of a route.
 pub(crate) trait Access: 'static {
-    /// What is asked of the caller; nothing of anybody when there is none.
+    /// The permission that the caller needs; `None` for public routes.
     const NEED: Option<Need>;
 }
 
@@ -31,13 +31,13 @@ macro_rules! access {
 }
 
 access! {
-    /// Everybody, also without an account.
+    /// Everyone, without an account.
     Public = None;
-    /// Whoever proves who they are, by a session or any personal access token.
+    /// All authenticated callers, with a session or any personal access token.
     SignedIn = Some(Need::SignedIn);
-    /// Whoever signed in; no personal access token.
+    /// Callers with a session; no personal access tokens.
     Session = Some(Need::Session);
-    /// Administrators who signed in; no personal access token.
+    /// Administrators with a session; no personal access tokens.
     AdminSession = Some(Need::AdminSession);
     /// Sessions, and tokens with the scope `files:read`.
     FilesRead = Some(Need::Scope(Scope::FilesRead));
@@ -49,21 +49,21 @@ access! {
     Admin = Some(Need::Scope(Scope::Admin));
 }
 
-/// The first argument of a handler that everybody may call.
-pub(crate) struct Anyone;
+/// The first argument of the handler of a public route.
+pub(crate) struct PublicCaller;
 
-/// The first argument of every other handler: somebody who may call it.
+/// The first argument of all other handlers: the authorized caller.
 pub(crate) struct Caller<A: Access>(permission::Caller, PhantomData<A>);
 
 impl<A: Access> Caller<A> {
-    /// Gives the caller away.
+    /// Returns the caller.
     pub(crate) fn into_inner(self) -> permission::Caller {
         self.0
     }
 }
 
 impl Caller<Session> {
-    /// What the session's access token says.
+    /// The claims of the session's access token.
     pub(crate) fn session(&self) -> Result<&Claims> {
         Ok(self.0.claims().ok_or(Error::Unauthenticated)?)
     }
@@ -77,7 +77,7 @@ impl<A: Access> Deref for Caller<A> {
     }
 }
 
-impl FromRequest for Anyone {
+impl FromRequest for PublicCaller {
     type Error = ApiError;
     type Future = Ready<Result<Self>>;
 
@@ -90,7 +90,7 @@ impl<A: Access> FromRequest for Caller<A> {
     type Error = ApiError;
     type Future = Ready<Result<Self>>;
 
-    /// Takes whom the route's door let in, and asks once more whether they may.
+    /// Takes the caller authorized for the route, and authorizes it again.
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let known = request.extensions().get::<permission::Caller>().cloned();
         ready(match (known, A::NEED) {
@@ -102,19 +102,19 @@ impl<A: Access> FromRequest for Caller<A> {
     }
 }
 
-/// That the first of a handler's arguments states the access `A`.
-pub(crate) trait Asks<A: Access> {
-    /// Puts the caller as they are now in place of the one that was let in before.
+/// Implemented if the first handler argument declares the access level `A`.
+pub(crate) trait RequiresAccess<A: Access> {
+    /// Replaces the caller stored in the request by its current state.
     fn renew(&mut self, caller: permission::Caller);
 }
 
 macro_rules! asks {
     ($($other:ident)*) => {
-        impl<$($other),*> Asks<Public> for (Anyone, $($other,)*) {
+        impl<$($other),*> RequiresAccess<Public> for (PublicCaller, $($other,)*) {
             fn renew(&mut self, _: permission::Caller) {}
         }
 
-        impl<A: Access, $($other),*> Asks<A> for (Caller<A>, $($other,)*) {
+        impl<A: Access, $($other),*> RequiresAccess<A> for (Caller<A>, $($other,)*) {
             fn renew(&mut self, caller: permission::Caller) {
                 self.0 = Caller(caller, PhantomData);
             }
@@ -134,7 +134,7 @@ asks!(B C D E F G);
 mod tests {
     use super::*;
 
-    /// Does not compile when `$args` asks for `$access`: then `either` would be ambiguous.
+    /// Does not compile if `$args` declares `$access`: then `either` would be ambiguous.
     macro_rules! does_not_ask {
         ($args:ty, $access:ty) => {{
             trait Either<Which> {
@@ -142,21 +142,21 @@ mod tests {
             }
             impl<T> Either<()> for T {}
             struct Asking;
-            impl<T: Asks<$access>> Either<Asking> for T {}
+            impl<T: RequiresAccess<$access>> Either<Asking> for T {}
             <$args as Either<_>>::either();
         }};
     }
 
-    fn asks<A: Access, Args: Asks<A>>() {}
+    fn asks<A: Access, Args: RequiresAccess<A>>() {}
 
     #[test]
     fn a_route_takes_only_handlers_that_state_its_access_first() {
-        asks::<Public, (Anyone, String)>();
+        asks::<Public, (PublicCaller, String)>();
         asks::<Admin, (Caller<Admin>,)>();
         does_not_ask!((), Public);
         does_not_ask!((String,), Public);
-        does_not_ask!((String, Anyone), Public);
-        does_not_ask!((Anyone,), FilesRead);
+        does_not_ask!((String, PublicCaller), Public);
+        does_not_ask!((PublicCaller,), FilesRead);
         does_not_ask!((String,), FilesRead);
         does_not_ask!((Caller<FilesRead>, String), FilesWrite);
         does_not_ask!((Caller<FilesRead>,), Admin);

@@ -1,4 +1,4 @@
-//! By what a request proves who makes it.
+//! Authentication of requests.
 
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{HttpRequest, web};
@@ -12,7 +12,7 @@ use crate::cross_site;
 use crate::error_response::Result;
 use crate::state::Api;
 
-/// Who makes the request: by the token of its header, or else by the session's cookie.
+/// Authenticates the caller: by the token in the header, or else by the session cookie.
 pub(crate) async fn caller(request: &HttpRequest) -> Result<Caller> {
     let api = request.app_data::<web::Data<Api>>().ok_or(Error::Unauthenticated)?;
     let token = if request.headers().contains_key(AUTHORIZATION) {
@@ -20,7 +20,7 @@ pub(crate) async fn caller(request: &HttpRequest) -> Result<Caller> {
     } else {
         let auth = &api.context.config.auth;
         let token = cookies::read(request, auth, cookies::Name::Access).ok_or(Error::Unauthenticated)?;
-        // Browsers are given no other kind; what else stands there came from somebody else.
+        // Browsers only get session tokens; anything else in a cookie is not ours.
         if is_personal(&token) {
             return Err(Error::Unauthenticated.into());
         }

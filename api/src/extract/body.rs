@@ -15,10 +15,10 @@ use crate::state::Api;
 /// Largest JSON body, in bytes.
 const LIMIT: usize = 64 * 1024;
 
-/// A body that must be there.
+/// A required body.
 pub(crate) struct Json<T>(pub(crate) T);
 
-/// A body that may be left out or `null`; then everything has its default.
+/// An optional body; if it is absent or `null`, all fields have their defaults.
 pub(crate) struct OptionalJson<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
@@ -54,7 +54,7 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalJson<T> {
     }
 }
 
-/// The bytes, and whether the request calls them JSON.
+/// The bytes, and whether the request declares them as JSON.
 fn read(
     request: &HttpRequest,
     payload: &mut Payload,
@@ -64,7 +64,8 @@ fn read(
         .and_then(|text| text.parse::<mime::Mime>().ok())
         .is_some_and(|said| said.subtype() == mime::JSON || said.suffix() == Some(mime::JSON));
     let announced = header(CONTENT_LENGTH).and_then(|text| text.parse::<usize>().ok());
-    // Half of what the whole request may take: else it would end first, as if the database had kept it waiting.
+    // Half of the deadline of the request: otherwise the request deadline would be reached first, and look like a
+    // database timeout.
     let deadline =
         request.app_data::<web::Data<Api>>().map(|api| api.context.config.server.request_timeout / 2);
     let mut payload = payload.take();
@@ -75,7 +76,7 @@ fn read(
         let collecting = async {
             let mut bytes = BytesMut::new();
             while let Some(chunk) = payload.next().await {
-                let chunk = chunk.map_err(|_| ApiError::bad_request("The request's body broke off."))?;
+                let chunk = chunk.map_err(|_| ApiError::bad_request("The request body is incomplete."))?;
                 if bytes.len().saturating_add(chunk.len()) > LIMIT {
                     return Err(ApiError::BodyTooLarge(LIMIT));
                 }
@@ -86,7 +87,7 @@ fn read(
         match deadline {
             Some(deadline) => tokio::time::timeout(deadline, collecting)
                 .await
-                .unwrap_or_else(|_| Err(ApiError::bad_request("The request's body did not arrive in time."))),
+                .unwrap_or_else(|_| Err(ApiError::bad_request("The request body did not arrive in time."))),
             None => collecting.await,
         }
     }
@@ -94,15 +95,15 @@ fn read(
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     if holds_nul(bytes) {
-        return Err(ApiError::bad_request("Texts must not hold the character NUL."));
+        return Err(ApiError::bad_request("Strings must not contain the character NUL."));
     }
     serde_json::from_slice(bytes).map_err(|error| match error.classify() {
         Category::Data => ApiError::field("body", error.to_string()),
-        _ => ApiError::bad_request(format!("The request's body is not JSON: {error}.")),
+        _ => ApiError::bad_request(format!("The request body is not valid JSON: {error}.")),
     })
 }
 
-/// Whether a text in the JSON holds `\u0000`, the only way to write it there: Postgres cannot store it.
+/// Whether a string in the JSON contains `\u0000`: Postgres cannot store it.
 pub(crate) fn holds_nul(bytes: &[u8]) -> bool {
     let mut escaped = false;
     bytes.iter().enumerate().any(|(at, byte)| {

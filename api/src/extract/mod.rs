@@ -1,5 +1,5 @@
-//! What handlers take from a request. Every failure is an [`crate::error_response::ApiError`], so that clients only
-//! ever see problem documents.
+//! Extractors for handlers. Every failure is an [`crate::error_response::ApiError`], so that clients only see problem
+//! documents.
 
 pub(crate) mod access;
 pub(crate) mod authenticate;
@@ -8,7 +8,7 @@ mod origin;
 mod path;
 mod query;
 
-pub(crate) use access::{Anyone, Caller};
+pub(crate) use access::{Caller, PublicCaller};
 pub(crate) use body::{Json, OptionalJson, holds_nul};
 pub(crate) use origin::ClientOrigin;
 pub(crate) use path::{Id, StoreName};

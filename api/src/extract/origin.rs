@@ -1,4 +1,4 @@
-//! From where a request came, for the audit log.
+//! The origin of a request, for the audit log.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -10,10 +10,10 @@ use nightferry_core::db::audit::{Channel, Origin};
 
 use crate::client::Client;
 
-/// Longest name of a client that is kept, in characters.
-const LONGEST_USER_AGENT: usize = 256;
+/// Maximum length of a stored user agent, in characters.
+const MAX_USER_AGENT_LENGTH: usize = 256;
 
-/// The client's address, and the client as it names itself.
+/// The address of the client, and its user agent.
 pub(crate) struct ClientOrigin(pub(crate) Origin);
 
 impl FromRequest for ClientOrigin {
@@ -26,7 +26,9 @@ impl FromRequest for ClientOrigin {
         let user_agent = request
             .headers()
             .get(USER_AGENT)
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).chars().take(LONGEST_USER_AGENT).collect())
+            .map(|value| {
+                String::from_utf8_lossy(value.as_bytes()).chars().take(MAX_USER_AGENT_LENGTH).collect()
+            })
             .unwrap_or_default();
         ready(Ok(Self(Origin { ip, user_agent, channel: Channel::Api })))
     }

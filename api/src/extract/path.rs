@@ -1,4 +1,4 @@
-//! Ids in the path. A text that is no id names nothing: 404, as for an id that does not exist.
+//! Ids in the path. A malformed id results in 404, like an id that does not exist.
 
 use std::future::{Ready, ready};
 use std::str::FromStr;
@@ -25,7 +25,7 @@ macro_rules! named {
 
 named!(FileId: File, RunId: Run, UserId: User, PlanId: Plan, SessionId: Session, PersonalTokenId: Token);
 
-/// The `{name}` of the path: a store's. Whether there is such a store is not known here, only that there could be.
+/// The `{name}` of the path: a syntactically valid store name, which may not exist.
 pub(crate) struct StoreName(pub(crate) String);
 
 impl FromRequest for StoreName {

@@ -1,5 +1,4 @@
-//! The query string. Its fields are texts; the functions here read what a handler wants in them and name the field
-//! that is wrong.
+//! The query string. Its fields are strings; the functions here parse them and name the invalid field.
 
 use std::future::{Ready, ready};
 use std::ops::RangeInclusive;
@@ -10,12 +9,12 @@ use serde::de::DeserializeOwned;
 
 use crate::error_response::{ApiError, Result};
 
-/// Page size when none is asked for.
+/// The default page size.
 const PAGE: i64 = 50;
-/// Page sizes taken.
+/// The allowed page sizes.
 const PAGES: RangeInclusive<i64> = 1..=200;
 
-/// The fields of the query string, all texts.
+/// The fields of the query string, all strings.
 pub(crate) struct Query<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest for Query<T> {
@@ -28,15 +27,15 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
 }
 
 fn parse<T: DeserializeOwned>(query: &str) -> Result<T> {
-    // Postgres cannot hold it in a text, and nobody means it.
+    // Postgres cannot store NUL in a string.
     if query.contains("%00") {
-        return Err(ApiError::bad_request("The query must not hold the character NUL."));
+        return Err(ApiError::bad_request("The query string must not contain the character NUL."));
     }
     serde_urlencoded::from_str(query)
-        .map_err(|error| ApiError::bad_request(format!("The query is not understood: {error}.")))
+        .map_err(|error| ApiError::bad_request(format!("The query string is invalid: {error}.")))
 }
 
-/// Reads a whole number.
+/// Parses a whole number.
 pub(crate) fn whole_number(
     field: &str,
     text: Option<&str>,
@@ -51,17 +50,17 @@ pub(crate) fn whole_number(
     })
 }
 
-/// Reads the `limit` of a page.
+/// Parses the `limit` of a page.
 pub(crate) fn page_size(text: Option<&str>) -> Result<i64> {
     Ok(whole_number("limit", text, PAGES)?.unwrap_or(PAGE))
 }
 
-/// Reads a yes or no; no when absent.
+/// Parses a boolean; false if absent.
 pub(crate) fn flag(field: &str, text: Option<&str>) -> Result<bool> {
     choice(field, text, &[("true", true), ("false", false)]).map(Option::unwrap_or_default)
 }
 
-/// Reads one of some words.
+/// Parses one of several keywords.
 pub(crate) fn choice<T: Copy>(field: &str, text: Option<&str>, words: &[(&str, T)]) -> Result<Option<T>> {
     let Some(text) = text else { return Ok(None) };
     words.iter().find(|(word, _)| *word == text).map(|(_, value)| Some(*value)).ok_or_else(|| {

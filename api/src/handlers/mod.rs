@@ -1,4 +1,4 @@
-//! What each route does, one file per act. All read the same way: who, load, may they, rules, act, answer.
+//! The handlers, one file per operation. All have the same structure: caller, load, authorize, validate, act, respond.
 
 pub(crate) mod admin;
 pub(crate) mod auth;

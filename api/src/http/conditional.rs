@@ -1,24 +1,24 @@
-//! Whether a conditional request is to be carried out (RFC 9110 section 13).
+//! Conditional requests (RFC 9110 section 13).
 
 use std::time::{Duration, SystemTime};
 
 use actix_web::http::header::{self, HeaderMap, HeaderName, HttpDate};
 
-/// What a request's conditions come to.
+/// The result of evaluating the conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Go on; `ranges` says whether a `Range` header counts.
+    /// Proceed; `ranges` says whether a `Range` header applies.
     Proceed {
-        /// Whether the client's part, if it has one, is of this very file.
+        /// Whether the client's partial content, if any, is from this version of the file.
         ranges: bool,
     },
-    /// The client has it already: 304.
+    /// The client already has the content: 304.
     NotModified,
-    /// The file is not what the client takes it for: 412.
+    /// A precondition failed: 412.
     Failed,
 }
 
-/// Evaluates the conditions of a GET or HEAD in the order of section 13.2.2. `etag` is strong, with its quotes.
+/// Evaluates the conditions of a GET or HEAD in the order of section 13.2.2. `etag` is strong, with quotes.
 pub(crate) fn evaluate(headers: &HeaderMap, etag: &str, modified: SystemTime) -> Verdict {
     let modified = whole_seconds(modified);
     if headers.contains_key(header::IF_MATCH) {
@@ -38,7 +38,7 @@ pub(crate) fn evaluate(headers: &HeaderMap, etag: &str, modified: SystemTime) ->
     Verdict::Proceed { ranges: range_applies(headers, etag, modified) }
 }
 
-/// `If-Range` (section 13.1.5): an entity tag compared strongly, or exactly the date that was given out.
+/// `If-Range` (section 13.1.5): an ETag compared strongly, or an exact date.
 fn range_applies(headers: &HeaderMap, etag: &str, modified: SystemTime) -> bool {
     let Some(value) = headers.get(header::IF_RANGE) else { return true };
     let Ok(value) = value.to_str() else { return false };
@@ -49,7 +49,7 @@ fn range_applies(headers: &HeaderMap, etag: &str, modified: SystemTime) -> bool 
     value.parse::<HttpDate>().is_ok_and(|date| SystemTime::from(date) == modified)
 }
 
-/// Whether a list of entity tags, which may come in several fields, has one that `matches`, or is `*`.
+/// Whether a list of ETags, possibly in several fields, has one that `matches`, or is `*`.
 fn any_tag(headers: &HeaderMap, name: HeaderName, matches: impl Fn(&str) -> bool) -> bool {
     headers
         .get_all(name)
@@ -57,7 +57,7 @@ fn any_tag(headers: &HeaderMap, name: HeaderName, matches: impl Fn(&str) -> bool
         .any(|list| list.trim() == "*" || tags(list).any(&matches))
 }
 
-/// The entity tags of a list. A comma within the quotes belongs to the tag.
+/// The ETags of a list. A comma within quotes belongs to the ETag.
 fn tags(list: &str) -> impl Iterator<Item = &str> {
     let mut rest = list;
     std::iter::from_fn(move || {
@@ -71,12 +71,12 @@ fn tags(list: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A date of the request; one that cannot be read is as good as none (sections 13.1.3 and 13.1.4).
+/// A date of the request; an invalid one is ignored (sections 13.1.3 and 13.1.4).
 fn date(headers: &HeaderMap, name: HeaderName) -> Option<SystemTime> {
     Some(headers.get(name)?.to_str().ok()?.parse::<HttpDate>().ok()?.into())
 }
 
-/// HTTP knows no smaller unit.
+/// HTTP dates have no smaller unit.
 fn whole_seconds(time: SystemTime) -> SystemTime {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(since.as_secs())).unwrap_or(time)

@@ -1,6 +1,6 @@
-//! Which types of content a browser would run instead of show.
+//! Content types that browsers execute.
 
-/// Whether content of this MIME type can carry scripts that would run in this service's own origin.
+/// Whether content of this MIME type can contain scripts that would run in the origin of this service.
 pub(crate) fn is_active(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let subtype = essence.split_once('/').map_or("", |(_, subtype)| subtype);

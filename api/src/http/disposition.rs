@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What RFC 8187 calls `attr-char` stays as it is.
+/// The `attr-char` of RFC 8187 is not encoded.
 const EXTENDED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'!')
     .remove(b'#')
@@ -17,24 +17,24 @@ const EXTENDED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
-/// What a browser does with a download.
+/// How a browser handles a download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Disposition {
-    /// Shows it.
+    /// Displays it.
     Inline,
     /// Saves it.
     #[default]
     Attachment,
 }
 
-/// The header's value: ASCII only. A name that ASCII cannot carry faithfully is added as `filename*`, which wins in
-/// every client that knows it (section 4.3).
+/// The header value: ASCII only. A name that cannot be represented in ASCII is added as `filename*`, which takes
+/// precedence in clients that support it (section 4.3).
 pub(crate) fn header(disposition: Disposition, filename: &str) -> String {
     let kind = match disposition {
         Disposition::Inline => "inline",
         Disposition::Attachment => "attachment",
     };
-    // Percent signs and backslashes are understood in different ways (appendix D).
+    // Percent signs and backslashes are interpreted inconsistently (appendix D).
     let plain = |c: char| (c.is_ascii_graphic() || c == ' ') && !matches!(c, '"' | '\\' | '%');
     let fallback: String = filename.chars().map(|c| if plain(c) { c } else { '_' }).collect();
     if fallback == filename {

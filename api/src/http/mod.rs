@@ -1,4 +1,4 @@
-//! Rules of HTTP that downloads follow: conditions, ranges and names. Pure: no request, no file, no store.
+//! HTTP semantics of downloads: conditions, ranges and names. Pure: no request, no file, no store.
 
 pub(crate) mod conditional;
 pub(crate) mod content_type;

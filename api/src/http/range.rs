@@ -1,20 +1,20 @@
-//! Which bytes a `Range` header asks for (RFC 9110 section 14).
+//! The byte range requested by a `Range` header (RFC 9110 section 14).
 
 use std::ops::RangeInclusive;
 
-/// What is to be sent.
+/// What to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// Everything: there is no range, or one that must or may be ignored.
+    /// Everything: there is no range, or it is ignored.
     Whole,
-    /// These bytes, both ends included.
+    /// These bytes, inclusive.
     Part(RangeInclusive<u64>),
-    /// The range lies outside of the file.
+    /// The range is not satisfiable.
     Unsatisfiable,
 }
 
-/// Reads a `Range` header for a file of `size` bytes. Other units, malformed ranges and more than one range are
-/// ignored, as section 14.2 allows.
+/// Parses a `Range` header for a file of `size` bytes. Other units, malformed ranges and multiple ranges are ignored,
+/// as section 14.2 allows.
 pub(crate) fn wanted(header: &str, size: u64) -> Wanted {
     let Some((unit, ranges)) = header.split_once('=') else { return Wanted::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") || ranges.contains(',') {
@@ -46,7 +46,7 @@ pub(crate) fn wanted(header: &str, size: u64) -> Wanted {
     }
 }
 
-/// `1*DIGIT`; numbers too large for any file are as good as the largest.
+/// `1*DIGIT`; numbers that are too large are clamped.
 fn number(text: &str) -> Option<u64> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

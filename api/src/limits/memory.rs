@@ -1,5 +1,5 @@
-//! Counting in memory, which is bounded: when as many callers are known as may be, those who have been quiet are
-//! forgotten, and as long as that does not help, new ones share what there is for strangers.
+//! In-memory counters with bounded memory: when the table is full, idle callers are removed; if that does not free
+//! enough space, new callers share counters.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -19,16 +19,16 @@ use parking_lot::{Mutex, MutexGuard};
 use super::Key;
 use super::{Rate, Verdict};
 
-/// Parts of the table, each with a lock of its own.
+/// Shards of the table, each with its own lock.
 const SHARDS: usize = 16;
-/// Counters that those share who cannot be told apart any more.
-const STRANGERS: usize = 256;
-/// Between two sweeps of a full table, in milliseconds: one sweep looks at every entry.
+/// Counters shared by callers for which there is no space.
+const SHARED_COUNTERS: usize = 256;
+/// Minimum interval between two sweeps of a full table, in milliseconds: a sweep visits every entry.
 const SWEEP_MILLIS: u64 = 1_000;
 
 type Limiter = RateLimiter<Key, Bounded, Ticking, StateInformationMiddleware>;
 
-/// See the module.
+/// Shows the progress of a pass.
 pub(super) struct Memory {
     limiter: Limiter,
     rate: Rate,
@@ -39,12 +39,12 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Tells at most `most` callers apart.
+    /// Tracks at most `most` callers.
     pub(super) fn new(rate: Rate, most: usize, clock: Clock) -> Self {
         let full = Arc::new(AtomicBool::new(false));
         let store = Bounded {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            strangers: (0..STRANGERS).map(|_| Mutex::default()).collect(),
+            strangers: (0..SHARED_COUNTERS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             most_in_shard: (most / SHARDS).max(1),
             full: full.clone(),
@@ -70,7 +70,7 @@ impl Memory {
         }
     }
 
-    /// Forgets those who have been quiet, when a part of the table is full, and not too often.
+    /// Removes idle callers if a shard of the table is full, at a limited rate.
     fn sweep(&self) {
         if !self.full.load(Ordering::Relaxed) {
             return;
@@ -87,13 +87,13 @@ impl Memory {
     }
 }
 
-/// Counters by caller, at most so many.
+/// Counters by caller, bounded.
 struct Bounded {
     shards: Vec<Mutex<HashMap<Key, Nanos>>>,
     strangers: Vec<Mutex<Option<Nanos>>>,
     hasher: RandomState,
     most_in_shard: usize,
-    /// Whether a part had no room for somebody since the last sweep.
+    /// Whether a shard had no space for a caller since the last sweep.
     full: Arc<AtomicBool>,
 }
 
@@ -148,7 +148,7 @@ impl ShrinkableKeyedStateStore<Key> for Bounded {
     }
 }
 
-/// Time that only goes forward, and that tests move with the domain's clock.
+/// Monotonic time that tests can advance with the domain's clock.
 struct Ticking {
     began: Instant,
     first: chrono::Duration,
@@ -202,8 +202,8 @@ mod tests {
         assert_eq!(allowed(&memory, &key(0), 3), 3);
         let through = (1..100_000).filter(|number| memory.check(&key(*number)).retry_after.is_none()).count();
         assert!(memory.limiter.len() <= 1600, "{}", memory.limiter.len());
-        // Those who are known, and what strangers share.
-        assert!(through <= 1600 + STRANGERS * 10, "{through}");
+        // Known callers, and the shared counters.
+        assert!(through <= 1600 + SHARED_COUNTERS * 10, "{through}");
         assert_eq!(allowed(&memory, &key(0), 100), 7, "who was there keeps what is left");
         clock.advance(chrono::Duration::hours(2));
         assert_eq!(allowed(&memory, &key(200_000), 100), 10, "the quiet ones are forgotten");

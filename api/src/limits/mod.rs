@@ -1,5 +1,5 @@
-//! How many requests anybody may make: by network below `/api/auth/`, by caller elsewhere. Counted in memory, or in a
-//! Redis that several instances share; while that is away each counts for itself. No request fails because of it.
+//! Rate limits: by network for `/api/auth/`, by caller elsewhere. Counted in memory, or in a Redis shared by several
+//! instances; while Redis is unavailable, each instance counts on its own. No request fails because of Redis.
 
 mod memory;
 mod shared;
@@ -20,28 +20,28 @@ use nightferry_core::ids::UserId;
 use self::memory::Memory;
 use self::shared::Shared;
 
-/// Requests of monitors, which must get through when it matters most.
-const FREE: [&str; 4] = ["/health", "/health/ready", "/api/health", "/metrics"];
-/// The requests that prove who somebody is.
+/// Requests of monitoring systems, which must always succeed.
+const UNLIMITED_PATHS: [&str; 4] = ["/health", "/health/ready", "/api/health", "/metrics"];
+/// Authentication requests.
 const AUTH: &str = "/api/auth/";
 
-/// Which limit a request is counted against.
+/// Limit that a request is counted against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// That of requests that prove who somebody is, counted by network.
+    /// Limit for requests that prove an identity, counted per network.
     Auth,
-    /// That of all others, counted by caller.
+    /// Limit for all other requests, counted per caller.
     Other,
 }
 
-/// Who is counted.
+/// Whom a request is counted for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
     /// An account.
     Account(UserId),
     /// A network.
     Network(IpAddr),
-    /// A client whose address is not known: a local socket.
+    /// A client without a known address: a local socket.
     Nobody,
 }
 
@@ -64,7 +64,7 @@ impl Kind {
     }
 }
 
-/// So many requests at once, and so many more in each `period`.
+/// A burst of this many requests, and this many per `period`.
 #[derive(Debug, Clone, Copy)]
 struct Rate {
     most: NonZeroU32,
@@ -76,37 +76,37 @@ impl Rate {
         Self { most: NonZeroU32::new(most).unwrap_or(NonZeroU32::MIN), period }
     }
 
-    /// The time that one request has to itself.
+    /// The interval between requests at the sustained rate.
     fn interval(self) -> Duration {
         (self.period / self.most.get()).max(Duration::from_nanos(1))
     }
 
     fn quota(self) -> Quota {
-        // None only for a period of nothing, which an interval never is.
+        // `None` only for a zero period, which an interval never is.
         Quota::with_period(self.interval()).unwrap_or(Quota::per_second(self.most)).allow_burst(self.most)
     }
 }
 
-/// What became of a request, for its answer.
+/// The result of counting a request, for the response headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    /// Requests at once.
+    /// The burst size.
     limit: u32,
-    /// How many more may come now.
+    /// The remaining requests.
     remaining: u32,
-    /// When there is room again for one that had to be refused.
+    /// When a rejected caller can retry.
     retry_after: Option<Duration>,
-    /// Seconds of the window that the limit is for.
+    /// The window of the limit, in seconds.
     window: u64,
 }
 
 impl Verdict {
-    /// How long the caller has to wait, if it must.
+    /// How long the caller has to wait, if the request was rejected.
     pub(crate) fn retry_after(self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// Tells clients where they stand (draft-ietf-httpapi-ratelimit-headers).
+    /// Sets the RateLimit headers (draft-ietf-httpapi-ratelimit-headers).
     pub(crate) fn tell(self, headers: &mut HeaderMap) {
         let wait = self.retry_after.map_or(0, |wait| wait.as_millis().div_ceil(1000));
         let policy = format!("\"default\";q={};w={}", self.limit, self.window);
@@ -119,7 +119,7 @@ impl Verdict {
     }
 }
 
-/// See the module. One for each server.
+/// The rate limiter. One per server.
 pub(crate) struct Limits {
     tables: Option<Tables>,
 }
@@ -159,15 +159,15 @@ impl Limits {
         }
     }
 
-    /// Which limit holds for a path, as the router reads it. None where nothing is limited.
+    /// The limit for a path as the router reads it, or `None` if the path is not limited.
     pub(crate) fn kind_of(&self, path: &str) -> Option<Kind> {
-        if self.tables.is_none() || FREE.contains(&path) {
+        if self.tables.is_none() || UNLIMITED_PATHS.contains(&path) {
             return None;
         }
         Some(if path.starts_with(AUTH) { Kind::Auth } else { Kind::Other })
     }
 
-    /// Counts a request of this caller. None where nothing is limited.
+    /// Counts a request of this caller. Returns `None` if nothing is limited.
     pub(crate) async fn check(&self, kind: Kind, caller: &Key) -> Option<Verdict> {
         let verdict = self.tables.as_ref()?.count(kind, caller).await;
         if verdict.retry_after.is_some() {

@@ -1,5 +1,5 @@
-//! Counting in a Redis that several instances share: one script, one round trip, Redis's own clock. While Redis is away
-//! nothing waits for it, and requests are counted in memory.
+//! Counters in a Redis shared by several instances: one script, one round trip, Redis's own clock. While Redis is
+//! unavailable, nothing waits for it, and requests are counted in memory.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use secrecy::{ExposeSecret, SecretString};
 use super::Key;
 use super::{Kind, Rate, Verdict};
 
-/// How long Redis is left alone after it failed.
+/// How long Redis is not used after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Before each key, for whoever shares the Redis with others.
+/// The prefix of all keys, for a Redis shared with other applications.
 const PREFIX: &str = "nightferry:limit:";
 
-/// The generic cell rate algorithm: the key holds when the room will be whole again, in microseconds of Redis's clock. A
-/// key goes by itself when it says nothing any more.
+/// The generic cell rate algorithm: the value of a key is the time when the full burst is available again, in
+/// microseconds of Redis's clock. A key expires when it is no longer needed.
 const SCRIPT: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -36,20 +36,20 @@ redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', math.ceil((after 
 return {1, math.floor((now + whole - after) / interval), 0}
 ";
 
-/// See the module.
+/// Shows the progress of a pass.
 pub(super) struct Shared {
     client: Client,
     timeout: Duration,
     script: Script,
     connection: std::sync::OnceLock<ConnectionManager>,
     began: Instant,
-    /// Until when Redis is left alone, in milliseconds since `began`.
+    /// Until when Redis is not used, in milliseconds since `began`.
     paused_until: AtomicU64,
     away: AtomicBool,
 }
 
 impl Shared {
-    /// Prepares the connection; makes it at the first request.
+    /// Prepares the connection; opens it at the first request.
     pub(super) fn open(url: &SecretString, timeout: Duration) -> RedisResult<Self> {
         let client = Client::open(url.expose_secret())?;
         gauge!("nightferry_limits_redis_up").set(1.0);
@@ -64,7 +64,7 @@ impl Shared {
         })
     }
 
-    /// Counts one request; none when Redis does not answer.
+    /// Counts one request; `None` if Redis does not respond.
     pub(super) async fn check(&self, kind: Kind, key: &Key, rate: Rate) -> Option<Verdict> {
         if self.millis() < self.paused_until.load(Ordering::Relaxed) {
             counter!("nightferry_limits_fallback_total").increment(1);
@@ -74,12 +74,12 @@ impl Shared {
             Ok(Ok(verdict)) => {
                 if self.away.swap(false, Ordering::Relaxed) {
                     gauge!("nightferry_limits_redis_up").set(1.0);
-                    tracing::info!("Redis is back: all instances count requests together again");
+                    tracing::info!("Redis is available again: requests are counted across all instances");
                 }
                 Some(verdict)
             }
             Ok(Err(error)) => self.gone(&error.to_string()),
-            Err(_) => self.gone("it did not answer within limits.redis_timeout"),
+            Err(_) => self.gone("no response within limits.redis_timeout"),
         }
     }
 
@@ -98,7 +98,7 @@ impl Shared {
         Ok(Verdict { limit, remaining, retry_after, window: rate.period.as_secs() })
     }
 
-    /// The one connection, which mends itself. Made within the runtime that outlives requests.
+    /// The connection, which reconnects automatically. Created on the runtime that outlives requests.
     fn connection(&self) -> RedisResult<ConnectionManager> {
         if let Some(connection) = self.connection.get() {
             return Ok(connection.clone());
@@ -117,7 +117,7 @@ impl Shared {
         counter!("nightferry_limits_fallback_total").increment(1);
         if !self.away.swap(true, Ordering::Relaxed) {
             gauge!("nightferry_limits_redis_up").set(0.0);
-            tracing::warn!(error, "Redis is away: each instance counts requests for itself until it is back");
+            tracing::warn!(error, "Redis is unavailable: each instance counts requests on its own");
         }
         None
     }

@@ -1,4 +1,4 @@
-//! Around each route: its deadline, its panics, and the runtime on which what it starts lives on.
+//! Wraps each route with its timeout, panic handling, and the runtime for its background work.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -17,20 +17,20 @@ use super::Route;
 use crate::error_response::ApiError;
 use crate::state::Api;
 
-/// How long a route may take.
+/// The time limit of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pace {
+pub(crate) enum Timeout {
     /// At most `server.request_timeout`.
-    Quick,
-    /// As long as bytes move; it keeps its own deadlines. When the client goes away it still comes to its end, so that
-    /// what was half done is given up in order.
-    Streams,
+    Standard,
+    /// As long as data is transferred; the route has its own timeouts. If the client disconnects, the route runs to its
+    /// end, so that incomplete work is cleaned up.
+    Streaming,
 }
 
-/// See the module.
+/// Shows the progress of a pass.
 pub(crate) async fn guard(
     pattern: &'static str,
-    pace: Pace,
+    pace: Timeout,
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
@@ -41,22 +41,22 @@ pub(crate) async fn guard(
     let http = request.request().clone();
     let handling = AssertUnwindSafe(OnRuntime::new(&api.runtime, next.call(request))).catch_unwind();
     let outcome = match pace {
-        Pace::Streams => rt::spawn(handling.in_current_span()).await.ok(),
-        Pace::Quick => tokio::time::timeout(api.context.config.server.request_timeout, handling).await.ok(),
+        Timeout::Streaming => rt::spawn(handling.in_current_span()).await.ok(),
+        Timeout::Standard => {
+            tokio::time::timeout(api.context.config.server.request_timeout, handling).await.ok()
+        }
     };
     let error = match outcome {
         Some(Ok(answered)) => return answered,
         Some(Err(_)) => Error::Internal("a handler panicked".to_owned()),
-        // Nothing else is waited for in a quick route, and tasks are never cancelled.
-        None => {
-            Error::DatabaseUnavailable("the request did not end within server.request_timeout".to_owned())
-        }
+        // A standard route waits for nothing else, and tasks are never cancelled.
+        None => Error::DatabaseUnavailable("the request exceeded server.request_timeout".to_owned()),
     };
     Ok(ServiceResponse::from_err(ApiError::from(error), http))
 }
 
-/// Polls what it wraps within another runtime. The server's threads each have a runtime of their own that ends with
-/// the server; a pooled connection opened on one of those would end with it under its next user's hands.
+/// Polls the wrapped future within another runtime. Each thread of the server has its own runtime, which ends with the
+/// server; a pooled connection opened on it would be closed while in use elsewhere.
 pub(crate) struct OnRuntime<T> {
     runtime: Handle,
     inner: Pin<Box<T>>,

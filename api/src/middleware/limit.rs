@@ -1,4 +1,4 @@
-//! Sends away whoever asks for too much, before anything is done for them, and tells everybody where they stand.
+//! Applies the rate limits before a request is processed, and sets the RateLimit headers.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -17,7 +17,7 @@ use crate::extract::authenticate;
 use crate::limits::{Key, Kind, Verdict};
 use crate::state::Api;
 
-/// See the module.
+/// Shows the progress of a pass.
 pub(crate) async fn limit(
     request: ServiceRequest,
     next: Next<BoxBody>,
@@ -37,9 +37,9 @@ pub(crate) async fn limit(
     Ok(response)
 }
 
-/// Counts a request. None where nothing is limited.
+/// Counts a request. `None` if it is not limited.
 async fn count(api: &Api, request: &ServiceRequest) -> Option<Verdict> {
-    // The path as it was sent may spell the same in another way.
+    // The same path can be written in several ways in the request line.
     let kind = api.limits.kind_of(request.match_info().as_str())?;
     let caller = match kind {
         Kind::Auth => network_of(request),
@@ -48,15 +48,15 @@ async fn count(api: &Api, request: &ServiceRequest) -> Option<Verdict> {
     api.limits.check(kind, &caller).await
 }
 
-/// The network that a request comes from.
+/// The network of the client.
 fn network_of(request: &ServiceRequest) -> Key {
     let client = request.extensions().get::<Client>().copied();
     client.and_then(|client| client.ip).map_or(Key::Nobody, |ip| Key::Network(network::of(ip)))
 }
 
-/// The account whose session makes a request, else the network that it comes from. A token is believed only when it is
-/// signed: whoever makes up tokens stays one caller. Whether a personal access token is genuine only the database knows,
-/// which is not asked for those who may be sent away: they count as their network.
+/// The account whose session makes a request, or else the network that it comes from. An access token counts only if
+/// its signature is valid, so inventing tokens does not create new callers. Personal access tokens count as their
+/// network, because checking one takes a database query, which a limited request must not cause.
 async fn caller_of(api: &Api, request: &ServiceRequest) -> Key {
     let Some(token) = access_token(api, request) else { return network_of(request) };
     match api.accounts.tokens.check(&api.context.db, &token, api.context.clock.now()).await {

@@ -1,6 +1,6 @@
-//! What every request passes: outermost [`around`], which gives the answer its id, its headers, its problem document
-//! and its place in log and metrics; then [`limit`], which sends those away who ask for too much; around each route
-//! [`guard`], which bounds it and keeps its panics.
+//! The middleware of all requests: outermost [`around`], which sets the request id, headers and problem document, and
+//! writes log and metrics; then [`limit`], which applies rate limits; around each route [`guard`], which applies
+//! timeouts and catches panics.
 
 mod access_log;
 mod guard;
@@ -18,7 +18,7 @@ use actix_web::{Error, HttpMessage, web};
 use nightferry_core::error::Error::Internal;
 use tracing::Instrument;
 
-pub(crate) use guard::{OnRuntime, Pace, guard};
+pub(crate) use guard::{OnRuntime, Timeout, guard};
 pub(crate) use limit::limit;
 pub(crate) use request_id::RequestId;
 
@@ -27,11 +27,11 @@ use crate::error_response::ApiError;
 use crate::metrics;
 use crate::state::Api;
 
-/// The pattern of the route that a request reached, left in its extensions for log and metrics.
+/// The route pattern of a request, stored in its extensions for log and metrics.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Route(pub(crate) &'static str);
 
-/// See the module.
+/// Shows the progress of a pass.
 pub(crate) async fn around(
     request: ServiceRequest,
     next: Next<BoxBody>,

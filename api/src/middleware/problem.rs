@@ -1,4 +1,4 @@
-//! Turns every failed answer into a problem document (RFC 9457), also those that actix made by itself.
+//! Turns every error response into a problem document (RFC 9457), including those of actix itself.
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
@@ -12,7 +12,7 @@ use crate::error_response::{ApiError, INTERNAL, code_of_status};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// Writes the body of an answer that says nothing but that it failed; logs the cause of a 5xx.
+/// Writes the body of an error response without one; logs the cause of a 5xx.
 pub(super) fn write(response: ServiceResponse<BoxBody>, id: &RequestId) -> ServiceResponse<BoxBody> {
     let status = response.status();
     let is_failure = status.is_client_error() || status.is_server_error();
@@ -24,9 +24,9 @@ pub(super) fn write(response: ServiceResponse<BoxBody>, id: &RequestId) -> Servi
     let own = raised.and_then(|error| error.as_error::<ApiError>());
     if status.is_server_error() {
         match (own, raised) {
-            (Some(error), _) => tracing::error!(request_id = %id, %error, "a request failed"),
-            (None, Some(error)) => tracing::error!(request_id = %id, %error, "a request failed"),
-            (None, None) => tracing::error!(request_id = %id, %status, "a request failed"),
+            (Some(error), _) => tracing::error!(request_id = %id, %error, "the request failed"),
+            (None, Some(error)) => tracing::error!(request_id = %id, %error, "the request failed"),
+            (None, None) => tracing::error!(request_id = %id, %status, "the request failed"),
         }
     }
     let problem = match own {
@@ -46,8 +46,8 @@ pub(super) fn write(response: ServiceResponse<BoxBody>, id: &RequestId) -> Servi
 
 fn plain(status: StatusCode, id: &RequestId) -> Problem {
     let detail = match status {
-        StatusCode::NOT_FOUND => "There is nothing at this address.",
-        status if status.is_client_error() => "The request is not understood.",
+        StatusCode::NOT_FOUND => "There is no resource at this address.",
+        status if status.is_client_error() => "The request is malformed.",
         _ => INTERNAL,
     };
     problem(status, code_of_status(status), detail.to_owned(), Vec::new(), id)

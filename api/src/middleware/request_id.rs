@@ -1,4 +1,4 @@
-//! The request's id: the client's own where it is sane, else a new one. It joins answer, log and problem document.
+//! The request id: that of the client if it is valid, otherwise a new one. It links response, log and problem document.
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Longest id taken from a client, in characters.
-const LONGEST: usize = 64;
+/// Maximum length of a client's id, in characters.
+const MAX_LENGTH: usize = 64;
 
 /// Visible ASCII.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(super) fn of(request: &ServiceRequest) -> RequestId {
     RequestId(given.filter(|text| is_sane(text)).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned))
 }
 
-/// Says it in the answer.
+/// Sets the response header.
 pub(super) fn put<B>(response: &mut ServiceResponse<B>, id: &RequestId) {
     if let Ok(value) = HeaderValue::from_str(&id.0) {
         response.headers_mut().insert(HEADER, value);
@@ -35,7 +35,7 @@ pub(super) fn put<B>(response: &mut ServiceResponse<B>, id: &RequestId) {
 }
 
 fn is_sane(text: &str) -> bool {
-    (1..=LONGEST).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    (1..=MAX_LENGTH).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Headers that keep browsers from doing more with an answer than they should. What a handler set stays.
+//! Security headers. Headers set by a handler are kept.
 
 use actix_web::dev::ServiceResponse;
 use actix_web::http::header::{
@@ -12,26 +12,26 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (REFERRER_POLICY, "no-referrer"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    // An answer of the API that a browser is led to show can do nothing.
+    // A response of the API that is displayed by a browser can load and run nothing.
     (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'self'; sandbox"),
-    // Answers are somebody's own, unless a handler knows better.
+    // Responses are private unless the handler states otherwise.
     (CACHE_CONTROL, "no-store"),
 ];
 
-/// The page of the documentation brings its own scripts and styles, some of them in the page.
-const OF_DOCS: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+/// The documentation page uses its own scripts and styles, some of them inline.
+const DOCS_CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                        connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 const DOCS: &str = "/api/docs/";
 
-/// A year. Only said over TLS: elsewhere browsers ignore it (RFC 6797 section 7.2).
-const TLS_ONLY: &str = "max-age=31536000";
+/// One year. Sent only over TLS: otherwise browsers ignore it (RFC 6797 section 7.2).
+const HSTS: &str = "max-age=31536000";
 
-/// Adds them. `https`: a proxy of ours says that the client came over TLS.
+/// Adds the headers. `https`: a trusted proxy states that the client used TLS.
 pub(super) fn put<B>(response: &mut ServiceResponse<B>, https: bool) {
     let in_docs = response.request().path().starts_with(DOCS);
     let headers = response.headers_mut();
     if in_docs && !headers.contains_key(CONTENT_SECURITY_POLICY) {
-        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(OF_DOCS));
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(DOCS_CSP));
     }
     for (name, value) in HEADERS {
         if !headers.contains_key(&name) {
@@ -39,6 +39,6 @@ pub(super) fn put<B>(response: &mut ServiceResponse<B>, https: bool) {
         }
     }
     if https {
-        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(TLS_ONLY));
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
     }
 }

@@ -1,4 +1,4 @@
-//! The file's bytes within the form, and the bounds of how many are still to come.
+//! The file content within the form, and bounds on the number of remaining bytes.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -14,17 +14,17 @@ use nightferry_core::object::write::{BodyError, Incoming};
 
 use super::multipart::{Form, FormError};
 
-/// More than what follows the file in any sensible form: the closing boundary and an epilogue.
+/// More than what follows the file in any reasonable form: the closing boundary and an epilogue.
 const TRAILER: u64 = 16 * 1024;
 
-/// Counts the bytes of the request's body as the form's parser takes them.
+/// Counts the bytes of the request body as the form parser reads them.
 pub(super) struct Counted<S> {
     inner: S,
     taken: Rc<Cell<u64>>,
 }
 
 impl<S> Counted<S> {
-    /// Wraps; the second value is the count.
+    /// Wraps a body; the second value is the counter.
     pub(super) fn new(inner: S) -> (Self, Rc<Cell<u64>>) {
         let taken = Rc::new(Cell::new(0));
         (Self { inner, taken: taken.clone() }, taken)
@@ -56,7 +56,7 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> FileBody<S> {
         Self { form, extent, idle }
     }
 
-    /// The next bytes. After the file, nothing but the end may come: what does would have been missed before.
+    /// The next bytes. Only the end of the form may follow the file, because other fields would be read too late.
     async fn read(&mut self) -> Result<Option<Bytes>, BodyError> {
         let broken = |error: FormError| BodyError::Broken(error.to_string());
         if let Some(chunk) = self.form.chunk().await.map_err(broken)? {
@@ -64,7 +64,7 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> FileBody<S> {
         }
         match self.form.next_part().await.map_err(broken)? {
             None => Ok(None),
-            Some(_) => Err(BodyError::Broken("the file must be the form's last field".to_owned())),
+            Some(_) => Err(BodyError::Broken("the file must be the last field of the form".to_owned())),
         }
     }
 }
@@ -101,14 +101,14 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Incoming for FileBod
     }
 }
 
-/// How much of the request is through.
+/// How much of the request has been read.
 #[derive(Debug, Clone)]
 pub(super) struct Extent {
-    /// Content-Length, if the client said one.
+    /// Content-Length, if the client sent one.
     announced: Option<u64>,
-    /// Bytes that the parser took.
+    /// Bytes read by the parser.
     taken: Rc<Cell<u64>>,
-    /// Bytes of the file that the parser gave.
+    /// Bytes of the file returned by the parser.
     delivered: u64,
 }
 
@@ -118,19 +118,19 @@ impl Extent {
         Self { announced, taken, delivered: 0 }
     }
 
-    /// What the parser has not even taken yet is file, but for the trailer. What it holds is left out: how much of
-    /// that is file, it does not say.
+    /// Everything that the parser has not read yet is file content, except the trailer. Bytes buffered by the parser
+    /// are not counted, because it is unknown how many of them are file content.
     fn at_least(&self) -> u64 {
         self.untaken().unwrap_or(0).saturating_sub(TRAILER)
     }
 
-    /// What of the request the parser has not taken.
+    /// The part of the request that the parser has not read.
     fn untaken(&self) -> Option<u64> {
         Some(self.announced?.saturating_sub(self.taken.get()))
     }
 
-    /// All of the request but what of the file is through already. Too much by the form's other fields, never too
-    /// little.
+    /// Everything of the request that has not been returned as file content. Too large by the size of the other fields,
+    /// never too small.
     fn at_most(&self) -> Option<u64> {
         Some(self.announced?.saturating_sub(self.delivered))
     }
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
     use crate::upload::form::{Fields, read_fields_of};
 
-    /// A form with a file of `size` bytes, cut into chunks of `chunk` bytes.
+    /// A form with a file of `size` bytes, split into chunks of `chunk` bytes.
     fn form(size: usize, chunk: usize) -> (HeaderMap, Vec<Bytes>) {
         let file: Vec<u8> = (0..size).map(|at| [b'\r', b'\n', b'-', b'-', b'x', 0][at * 7 % 6]).collect();
         let mut raw =
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn a_silent_client_is_given_up() {
+    async fn a_silent_client_times_out() {
         let (headers, chunks) = form(100_000, 50_000);
         let some = stream::iter(chunks.into_iter().take(1).map(Ok::<_, PayloadError>));
         let payload = some.chain(stream::pending());

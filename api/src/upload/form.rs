@@ -1,4 +1,4 @@
-//! The fields before the file: few, small, each at most once, and none that is not known.
+//! The fields before the file: few, small, each at most once, and only known ones.
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ use super::body::{Counted, Extent, FileBody};
 use super::multipart::{Form, FormError};
 use crate::error_response::{ApiError, Result};
 
-/// Largest field but the file, in bytes.
+/// Maximum size of a field other than the file, in bytes.
 const FIELD_LIMIT: usize = 4096;
 
-/// What the form says, up to the first byte of the file.
+/// The content of the form up to the first byte of the file.
 pub(crate) struct Fields<S> {
-    /// Where to.
+    /// The destination folder.
     pub(crate) folder: FolderRef,
-    /// What the bytes are to hash to.
+    /// The expected SHA-256.
     pub(crate) sha256: Option<Sha256>,
-    /// What to do when the name is taken.
+    /// What to do if the name exists.
     pub(crate) on_conflict: OnConflict,
     /// The file's name.
     pub(crate) filename: String,
@@ -37,7 +37,7 @@ pub(crate) struct Fields<S> {
     pub(crate) body: FileBody<S>,
 }
 
-/// Reads the form up to the file. Waits at most `idle` for each piece.
+/// Reads the form up to the file. Waits at most `idle` for each chunk.
 pub(crate) async fn read_fields(
     request: &HttpRequest,
     payload: Payload,
@@ -89,7 +89,7 @@ where
     }
 }
 
-/// Keeps the first value; a second one is refused.
+/// Stores the first value; a second one is rejected.
 fn once<T>(place: &mut Option<T>, name: &str, value: T) -> Result<()> {
     if place.replace(value).is_some() {
         return Err(ApiError::field(name, "was sent twice"));
@@ -97,7 +97,7 @@ fn once<T>(place: &mut Option<T>, name: &str, value: T) -> Result<()> {
     Ok(())
 }
 
-/// The text of a small field.
+/// The content of a small field.
 async fn small<S>(name: &str, form: &mut Form<S>, idle: Duration) -> Result<String>
 where
     S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
@@ -105,14 +105,14 @@ where
     let mut bytes = Vec::new();
     while let Some(chunk) = within(idle, form.chunk()).await?.map_err(|error| unreadable(&error))? {
         if bytes.len().saturating_add(chunk.len()) > FIELD_LIMIT {
-            return Err(ApiError::field(name, format!("has more than {FIELD_LIMIT} bytes")));
+            return Err(ApiError::field(name, format!("exceeds {FIELD_LIMIT} bytes")));
         }
         bytes.extend_from_slice(&chunk);
     }
     String::from_utf8(bytes).map_err(|_| ApiError::field(name, "is not UTF-8"))
 }
 
-/// A folder; none when the field is empty, as browsers send it.
+/// A folder; `None` if the field is empty, as browsers send it.
 fn parse_folder(text: &str) -> Result<Option<FolderRef>> {
     match text.trim() {
         "" => Ok(None),
@@ -145,7 +145,7 @@ fn parse_conflict(text: &str) -> Result<Option<OnConflict>> {
     }
 }
 
-/// The name of the file: `filename*` (RFC 8187) where there is one, because it says its own encoding.
+/// The file name: `filename*` (RFC 8187) if present, because it declares its encoding.
 fn filename(disposition: &ContentDisposition) -> Option<String> {
     let extended = disposition.parameters.iter().find_map(|parameter| match parameter {
         DispositionParam::FilenameExt(value) if value.charset == Charset::Ext("UTF-8".to_owned()) => {
@@ -159,18 +159,18 @@ fn filename(disposition: &ContentDisposition) -> Option<String> {
     extended.or_else(|| disposition.get_filename().map(str::to_owned))
 }
 
-/// Waits for a piece of the form, at most so long.
+/// Waits for a chunk of the form, with a timeout.
 async fn within<T>(idle: Duration, piece: impl Future<Output = T>) -> Result<T> {
     tokio::time::timeout(idle, piece)
         .await
         .map_err(|_| ApiError::bad_request(BodyError::Idle(idle).to_string()))
 }
 
-/// What is wrong with a form.
+/// An error in a form.
 fn unreadable(error: &FormError) -> ApiError {
     match error {
         FormError::NoForm => ApiError::MediaType("multipart/form-data"),
-        error => ApiError::bad_request(format!("The form cannot be read: {error}.")),
+        error => ApiError::bad_request(format!("The form is malformed: {error}.")),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Reading `multipart/form-data` uploads as a stream: the small fields first, then the file, chunk by chunk, with
-//! what is known of how much is still to come. Holds no more of the file than one chunk.
+//! Reads `multipart/form-data` uploads as a stream: the small fields first, then the file in chunks, with bounds on the
+//! remaining size. Buffers at most one chunk of the file.
 
 mod body;
 mod form;

@@ -1,6 +1,6 @@
-//! `multipart/form-data` (RFC 7578, RFC 2046 section 5.1) taken apart as it arrives. The bytes of a part are handed on as
-//! slices of the chunks that they came in, none is copied; what is kept is at most one chunk, or the head of a part.
-//! A part ends at its delimiter and nowhere else: what its head says of a length is not believed.
+//! A streaming parser for `multipart/form-data` (RFC 7578, RFC 2046 section 5.1). The content of a part is returned as
+//! slices of the received chunks, without copying; at most one chunk, or the header of a part, is buffered. A part ends
+//! only at its delimiter: a length in its header is ignored.
 
 use actix_web::error::PayloadError;
 use actix_web::http::header::{
@@ -10,54 +10,54 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
 use memchr::memmem::Finder;
 
-/// Longest boundary (RFC 2046 section 5.1.1).
-const LONGEST_BOUNDARY: usize = 70;
-/// Longest head of a part, in bytes, with the line before it.
-const LONGEST_HEAD: usize = 16 * 1024;
-/// Most header fields of a part.
-const MOST_FIELDS: usize = 32;
-/// Most bytes before the first part or after the last, which mean nothing.
-const LONGEST_ASIDE: usize = 64 * 1024;
-/// Ends the head of a part.
+/// Maximum length of a boundary (RFC 2046 section 5.1.1).
+const MAX_BOUNDARY_LENGTH: usize = 70;
+/// Maximum length of the header of a part, in bytes, including the line before it.
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// Maximum number of header fields of a part.
+const MAX_HEADER_FIELDS: usize = 32;
+/// Maximum number of ignored bytes before the first part or after the last one.
+const MAX_IGNORED_BYTES: usize = 64 * 1024;
+/// Ends the header of a part.
 const BLANK_LINE: &[u8] = b"\r\n\r\n";
 
-/// Why a form could not be read.
+/// Why a form could not be parsed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FormError {
-    /// The request is no form.
+    /// The request is not a form.
     #[error("its Content-Type is not multipart/form-data with a boundary")]
     NoForm,
-    /// The connection broke off, or the request was framed wrongly.
+    /// The connection was closed, or the request was framed incorrectly.
     #[error("{0}")]
     Broken(#[from] PayloadError),
     /// The request ended before the form did.
     #[error("it ends before its closing boundary")]
     Incomplete,
-    /// It is not written as a form must be.
+    /// The form is malformed.
     #[error("{0}")]
     Malformed(&'static str),
 }
 
-/// What stands above the bytes of a part.
+/// The header of a part.
 #[derive(Debug)]
 pub(super) struct Head {
     /// `Content-Disposition`; always `form-data`.
     pub(super) disposition: ContentDisposition,
-    /// `Content-Type`, if one was sent that can be read.
+    /// `Content-Type`, if a valid one was sent.
     pub(super) content_type: Option<mime::Mime>,
 }
 
-/// A form on its way in.
+/// A form that is being received.
 pub(super) struct Form<S> {
     stream: S,
-    /// What has come and was not given out yet.
+    /// Received bytes that have not been returned yet.
     buffer: Bytes,
     /// A line break, two dashes and the boundary.
     delimiter: Finder<'static>,
     place: Place,
 }
 
-/// How far a form is read.
+/// The state of the parser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// Before a delimiter.
@@ -69,7 +69,7 @@ enum Place {
 }
 
 impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Form<S> {
-    /// A form whose request has these headers and this body.
+    /// A form from the headers and the body of a request.
     pub(super) fn new(headers: &HeaderMap, stream: S) -> Result<Self, FormError> {
         let boundary = boundary(headers).ok_or(FormError::NoForm)?;
         let delimiter = Finder::new(&format!("\r\n--{boundary}")).into_owned();
@@ -77,19 +77,19 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Form<S> {
         Ok(Self { stream, buffer: Bytes::from_static(b"\r\n"), delimiter, place: Place::Content })
     }
 
-    /// The next part, with what is left of the current one skipped; none at the end.
+    /// The next part, skipping the rest of the current one; `None` at the end.
     pub(super) async fn next_part(&mut self) -> Result<Option<Head>, FormError> {
         let mut skipped = 0_usize;
         while let Some(bytes) = self.chunk().await? {
             skipped = skipped.saturating_add(bytes.len());
-            if skipped > LONGEST_ASIDE {
-                return Err(FormError::Malformed("no part begins within its first 64 KiB"));
+            if skipped > MAX_IGNORED_BYTES {
+                return Err(FormError::Malformed("no part starts within its first 64 KiB"));
             }
         }
         if self.place == Place::Delimiter { self.head().await } else { Ok(None) }
     }
 
-    /// The next bytes of the current part; none at its end.
+    /// The next bytes of the current part; `None` at its end.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, FormError> {
         while self.place == Place::Content {
             if self.buffer.is_empty() {
@@ -112,24 +112,25 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Form<S> {
         Ok(None)
     }
 
-    /// Bytes that are here of the current part and of what follows it; none when the part has ended.
+    /// Buffered bytes of the current part and of what follows it; `None` if the part has ended.
     pub(super) fn held_content(&self) -> Option<u64> {
         (self.place == Place::Content).then(|| u64::try_from(self.buffer.len()).unwrap_or(u64::MAX))
     }
 
-    /// Bytes with which a form ends after its last part as nearly everybody writes it: the closing delimiter on a line.
+    /// The number of bytes with which a form usually ends after its last part: the closing delimiter on a line.
     pub(super) fn usual_end(&self) -> u64 {
         u64::try_from(self.delimiter.needle().len() + b"--\r\n".len()).unwrap_or(u64::MAX)
     }
 
-    /// Length of the end of the buffer that may be the beginning of a delimiter.
+    /// Length of the suffix of the buffer that may be the start of a delimiter.
     fn begun_delimiter(&self) -> usize {
-        // A delimiter holds one carriage return: its first byte. So only the last one can have begun one.
+        // A delimiter contains one carriage return: its first byte. Only the last one in the buffer can have started a
+        // delimiter.
         let last = memchr::memrchr(b'\r', &self.buffer).and_then(|at| self.buffer.get(at..));
         last.filter(|end| self.delimiter.needle().starts_with(end)).map_or(0, <[u8]>::len)
     }
 
-    /// The buffer may be the beginning of a delimiter: what comes next decides. Gives it out when it was none.
+    /// The buffer may be the start of a delimiter: the following bytes decide. Returns it if it is not.
     async fn settle(&mut self) -> Result<Option<Bytes>, FormError> {
         let mut next = self.receive().await?;
         let missing = self.delimiter.needle().get(self.buffer.len()..).unwrap_or_default();
@@ -147,7 +148,7 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Form<S> {
         Ok(None)
     }
 
-    /// Reads on after a delimiter: the head of a part, or the end.
+    /// Continues after a delimiter: the header of a part, or the end.
     async fn head(&mut self) -> Result<Option<Head>, FormError> {
         self.hold(2).await?;
         if self.buffer.starts_with(b"--") {
@@ -156,14 +157,14 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Form<S> {
         }
         let mut searched = 0;
         let end = loop {
-            // White space may stand between the boundary and the end of its line.
+            // White space may follow the boundary on its line.
             if let Some(at) =
                 memchr::memmem::find(self.buffer.get(searched..).unwrap_or_default(), BLANK_LINE)
             {
                 break searched + at;
             }
-            if self.buffer.len() > LONGEST_HEAD {
-                return Err(FormError::Malformed("the head of a part is too long"));
+            if self.buffer.len() > MAX_HEADER_BYTES {
+                return Err(FormError::Malformed("the header of a part is too long"));
             }
             searched = self.buffer.len().saturating_sub(BLANK_LINE.len() - 1);
             self.hold(self.buffer.len() + 1).await?;
@@ -182,19 +183,19 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Form<S> {
         Ok(())
     }
 
-    /// What follows the closing delimiter means nothing, but the connection is of no use before it is read.
+    /// The epilogue is ignored, but must be read before the connection can be reused.
     async fn drain(&mut self) -> Result<(), FormError> {
         let mut skipped = std::mem::take(&mut self.buffer).len();
         while let Some(next) = self.stream.next().await {
             skipped = skipped.saturating_add(next?.len());
-            if skipped > LONGEST_ASIDE {
+            if skipped > MAX_IGNORED_BYTES {
                 return Err(FormError::Malformed("more than 64 KiB follow its closing boundary"));
             }
         }
         Ok(())
     }
 
-    /// More bytes of the request, at least one.
+    /// Reads more bytes of the request, at least one.
     async fn receive(&mut self) -> Result<Bytes, FormError> {
         loop {
             match self.stream.next().await {
@@ -214,18 +215,18 @@ fn boundary(headers: &HeaderMap) -> Option<String> {
         return None;
     }
     let boundary = content_type.get_param(mime::BOUNDARY)?.as_str();
-    let sound = (1..=LONGEST_BOUNDARY).contains(&boundary.len())
+    let sound = (1..=MAX_BOUNDARY_LENGTH).contains(&boundary.len())
         && boundary.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte))
         && !boundary.ends_with(' ');
     sound.then(|| boundary.to_owned())
 }
 
-/// Reads the head of a part: the rest of the delimiter's line, header fields, a blank line.
+/// Parses the header of a part: the rest of the delimiter's line, header fields, a blank line.
 fn parse_head(head: &[u8]) -> Result<Head, FormError> {
-    const MALFORMED: FormError = FormError::Malformed("the head of a part is malformed");
+    const MALFORMED: FormError = FormError::Malformed("the header of a part is malformed");
     let padding = head.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let fields = head.get(padding..).and_then(|rest| rest.strip_prefix(b"\r\n")).ok_or(MALFORMED)?;
-    let mut raw = [httparse::EMPTY_HEADER; MOST_FIELDS];
+    let mut raw = [httparse::EMPTY_HEADER; MAX_HEADER_FIELDS];
     let Ok(httparse::Status::Complete((_, raw))) = httparse::parse_headers(fields, &mut raw) else {
         return Err(MALFORMED);
     };
@@ -282,7 +283,7 @@ mod tests {
         Form::new(&headers("multipart/form-data; boundary=sep"), stream::iter(chunks)).unwrap()
     }
 
-    /// Each part's name and bytes.
+    /// The name and content of each part.
     async fn read(mut form: Form<Chunks>) -> Result<Vec<(String, Vec<u8>)>, FormError> {
         let mut parts = Vec::new();
         while let Some(head) = form.next_part().await? {
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn a_length_in_a_head_is_not_believed() {
+    async fn a_length_in_a_part_header_is_ignored() {
         let raw = b"--sep\r\nContent-Disposition: form-data; name=\"a\"\r\nContent-Length: 1\r\n\r\nall of it\r\n--sep--\r\n";
         assert_eq!(read(form(raw, 7)).await.unwrap(), [("a".to_owned(), b"all of it".to_vec())]);
     }
@@ -377,8 +378,8 @@ mod tests {
 
     #[actix_web::test]
     async fn heads_that_are_malformed_missing_or_endless_are_refused() {
-        let long = format!("--sep\r\nX: {}\r\n\r\nx\r\n--sep--\r\n", "y".repeat(LONGEST_HEAD));
-        let many = format!("--sep\r\n{}\r\nx\r\n--sep--\r\n", "X: y\r\n".repeat(MOST_FIELDS + 1));
+        let long = format!("--sep\r\nX: {}\r\n\r\nx\r\n--sep--\r\n", "y".repeat(MAX_HEADER_BYTES));
+        let many = format!("--sep\r\n{}\r\nx\r\n--sep--\r\n", "X: y\r\n".repeat(MAX_HEADER_FIELDS + 1));
         for raw in [
             "--sep\r\n\r\nx\r\n--sep--\r\n",
             "--sepx\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--sep--\r\n",
@@ -395,7 +396,7 @@ mod tests {
 
     #[actix_web::test]
     async fn what_surrounds_a_form_is_bounded() {
-        let aside = vec![b'x'; LONGEST_ASIDE + 1];
+        let aside = vec![b'x'; MAX_IGNORED_BYTES + 1];
         for raw in
             [[aside.as_slice(), b"\r\n--sep--\r\n"].concat(), [b"--sep--\r\n", aside.as_slice()].concat()]
         {
@@ -405,7 +406,7 @@ mod tests {
 
     #[test]
     fn only_forms_with_a_sound_boundary_are_read() {
-        let long = format!("multipart/form-data; boundary={}", "x".repeat(LONGEST_BOUNDARY + 1));
+        let long = format!("multipart/form-data; boundary={}", "x".repeat(MAX_BOUNDARY_LENGTH + 1));
         for wrong in [
             "text/plain",
             "multipart/mixed; boundary=sep",

@@ -1,4 +1,4 @@
-//! `nightferry completions`: a script for the shell.
+//! `nightferry completions`: a shell completion script.
 
 use clap::Args;
 use clap_complete::Shell;

@@ -1,4 +1,4 @@
-//! `nightferry migrate`: brings the database up to date with this version of the program.
+//! `nightferry migrate`: applies missing migrations.
 
 use std::pin::pin;
 
@@ -15,16 +15,16 @@ use crate::signals::StopRequests;
 
 const EXAMPLES: &str = "\
 Examples:
-  nightferry migrate             apply what is missing; does nothing when nothing is
-  nightferry migrate --status    only say what is missing
+  nightferry migrate             apply missing migrations; does nothing if there are none
+  nightferry migrate --status    only list them
 
-Two of these at once wait for each other. The API and the workers may go on running meanwhile.";
+Concurrent invocations wait for each other. The API and the workers may keep running.";
 
 /// Options of `migrate`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct MigrateArgs {
-    /// Change nothing, only say which migrations are missing
+    /// Only list the missing migrations
     #[arg(long)]
     status: bool,
 }
@@ -34,7 +34,7 @@ pub(super) async fn run(app: &App, args: &MigrateArgs) -> Result<Exit, Failure> 
     if args.status {
         let pending = migrations::pending(&session.services.context.db)
             .await
-            .map_err(cannot("look at the migrations"))?;
+            .map_err(cannot("check the migrations"))?;
         let document = document!(up_to_date: pending.is_empty(), pending: &pending);
         app.output.result(&document, |_| status_text(&pending))?;
         if !pending.is_empty() {
@@ -47,7 +47,7 @@ pub(super) async fn run(app: &App, args: &MigrateArgs) -> Result<Exit, Failure> 
     Ok(Exit::Ok)
 }
 
-/// Applies what is missing; the names of what was applied.
+/// Applies missing migrations and returns their names.
 pub(super) async fn apply(context: &Context) -> Result<Vec<String>, Failure> {
     let failed = || cannot("migrate the database");
     let pending = migrations::pending(&context.db).await.map_err(failed())?;
@@ -55,22 +55,22 @@ pub(super) async fn apply(context: &Context) -> Result<Vec<String>, Failure> {
     Ok(versions.into_iter().map(|version| name_of(version, &pending)).collect())
 }
 
-/// `2026-11-21-000001_accounts` of `20261121000001`, or the version itself when another process was faster.
+/// `2026-11-21-000001_accounts` for `20261121000001`, or the version itself if another process applied it first.
 fn name_of(version: String, names: &[String]) -> String {
     let has_version =
         |name: &&String| name.split('_').next().is_some_and(|digits| digits.replace('-', "") == version);
     names.iter().find(has_version).cloned().unwrap_or(version)
 }
 
-/// Refuses to work on a database that lacks migrations, unless they are to be applied now. A request to stop ends the
-/// waiting for another process that migrates, but only the second one breaks off what was begun here.
+/// Returns an error if the database lacks migrations, unless they are to be applied now. The first request to stop ends
+/// the wait for another process that is migrating; only the second one interrupts migrations started here.
 pub(super) async fn require_current(
     app: &App,
     context: &Context,
     apply: bool,
     requests: &mut StopRequests,
 ) -> Result<(), Failure> {
-    let looking = async { migrations::pending(&context.db).await.map_err(cannot("look at the migrations")) };
+    let looking = async { migrations::pending(&context.db).await.map_err(cannot("check the migrations")) };
     let pending = unless_stopped(requests, looking).await?;
     if pending.is_empty() {
         return Ok(());
@@ -97,7 +97,7 @@ pub(super) fn missing(what: &str, pending: &[String]) -> Failure {
     let why = format!("the database lacks {}: {}", count(pending), pending.join(", "));
     Failure::new(Exit::Failed, "migrations_missing", what)
         .because(why)
-        .advise_command("bring it up to date", "migrate")
+        .advise_command("apply the migrations", "migrate")
 }
 
 fn count(migrations: &[String]) -> String {
@@ -113,7 +113,7 @@ fn status_text(pending: &[String]) -> String {
 
 fn applied_text(applied: &[String]) -> String {
     if applied.is_empty() {
-        return "The database was up to date already.".to_owned();
+        return "The database was already up to date.".to_owned();
     }
     format!("{} applied:\n  {}", count(applied), applied.join("\n  "))
 }

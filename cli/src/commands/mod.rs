@@ -1,4 +1,4 @@
-//! One folder per noun, one file per verb. Here: what every command shares, and which one a command line means.
+//! One folder per noun, one file per verb. This module contains what all commands share, and the dispatch.
 
 pub(crate) mod audit;
 pub(crate) mod catalog;
@@ -36,26 +36,26 @@ use crate::errors::{Exit, Failure, cannot};
 use crate::output::Output;
 use crate::settings::Sources;
 
-/// How long a failed command may look for the reason of its failure.
+/// Deadline for diagnosing why a command failed.
 const DIAGNOSIS_DEADLINE: Duration = Duration::from_secs(5);
 
-/// What every command works with.
+/// Shared by all commands.
 #[derive(Debug, Clone)]
 pub(crate) struct App {
-    /// The way out.
+    /// The output.
     pub(crate) output: Output,
-    /// Options of every command.
+    /// Global options.
     pub(crate) global: GlobalArgs,
 }
 
-/// A context, and what keeps its log alive.
+/// A context, and the guard of its log.
 pub(crate) struct Session {
-    /// Database, stores and all.
+    /// Configuration, database and stores.
     pub(crate) services: Services,
     _telemetry: TelemetryGuard,
 }
 
-/// Runs a command and says why, if it fails.
+/// Runs a command and prints the error if it fails.
 pub(crate) async fn run(app: App, command: Command) -> Exit {
     match Box::pin(dispatch(&app, command)).await {
         Ok(exit) => exit,
@@ -89,12 +89,12 @@ async fn dispatch(app: &App, command: Command) -> Result<Exit, Failure> {
 }
 
 impl App {
-    /// Reads the configuration. `more` are overrides of the command's own options.
+    /// Loads the configuration. `more` are overrides from the options of the command.
     pub(crate) fn config(&self, more: Vec<(String, String)>) -> Result<Config, Failure> {
         let sources = Sources::of(&self.global, more);
         if let Some(file) = &sources.found {
             let file = file.display();
-            self.output.detail(&format!("using the `nightferry up` that runs here ({file})"));
+            self.output.detail(&format!("using the `nightferry up` that is running here ({file})"));
         }
         sources.load()
     }
@@ -115,7 +115,7 @@ impl App {
 }
 
 impl Session {
-    /// Prepares everything for a process that does `role`.
+    /// Builds the context for a process with this `role`.
     pub(crate) fn new(config: Config, role: Role) -> Result<Self, Failure> {
         let guard = telemetry::init(&config.logging, role)?;
         let services = Services::new(config, Clock::system()).map_err(cannot("prepare the stores"))?;
@@ -123,7 +123,7 @@ impl Session {
     }
 }
 
-/// The audit log's word for this program.
+/// The name of this program in the audit log.
 pub(crate) fn origin() -> Origin {
     Origin {
         ip: String::new(),
@@ -132,7 +132,7 @@ pub(crate) fn origin() -> Origin {
     }
 }
 
-/// Looks for the reason of a failure of the database. Where none is found the failure stays as it is.
+/// Diagnoses a database failure. If no cause is found, the failure is returned unchanged.
 async fn diagnosed(context: &Context, result: Result<Exit, Failure>) -> Result<Exit, Failure> {
     let failure = match result {
         Err(failure) if failure.is_of_database => failure,
@@ -140,7 +140,7 @@ async fn diagnosed(context: &Context, result: Result<Exit, Failure>) -> Result<E
     };
     Err(match tokio::time::timeout(DIAGNOSIS_DEADLINE, migrations::pending(&context.db)).await {
         Ok(Ok(pending)) if !pending.is_empty() => migrate::missing(&failure.what, &pending),
-        // The pool only knows that it got no connection; this one was tried directly and knows why.
+        // The pool only knows that it got no connection; a direct connection attempt reveals the cause.
         Ok(Err(error @ Error::DatabaseUnavailable(_))) => failure.because(error),
         _ => failure,
     })

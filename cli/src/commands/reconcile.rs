@@ -1,4 +1,4 @@
-//! `nightferry reconcile`: what lies in the stores against what the database says, and with `--apply` what to do about it.
+//! `nightferry reconcile`: compares the contents of the stores with the database, and with `--apply` fixes differences.
 
 use clap::Args;
 use nightferry_core::context::Context;
@@ -12,25 +12,27 @@ use super::{App, store};
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::{Table, plain};
 use crate::format::{bytes, count, grouped};
-use crate::output::Look;
+use crate::output::TextStyle;
 
-/// Findings shown at most; the summary counts them all.
+/// Maximum number of findings to show; the summary counts all of them.
 const SHOWN: usize = 1000;
 
 const EXAMPLES: &str = "\
 Examples:
   nightferry reconcile                       compare every store with the database, change nothing
   nightferry reconcile --store s3            one of them
-  nightferry reconcile --apply               also put in order what was found
+  nightferry reconcile --apply               also fix what is found
 
-Found are: orphans (objects of Nightferry's that no row knows, older than reconcile.safety_age), objects that are missing or \
-of another size, and unfinished multipart uploads that nobody knows, older than uploads.session_ttl. Each is looked at \
-again before it is believed, so that it may run while files come and cross.
+Findings are: orphans (objects written by Nightferry without a row in the database, older than \
+reconcile.safety_age), objects that are missing or have a wrong size, and unfinished multipart uploads \
+without a row, older than uploads.session_ttl. Each finding is checked again before it is reported; files \
+may be uploaded and synced meanwhile.
 
---apply deletes orphans and aborts stale uploads; what is missing or of another size is marked as lost, and the next run \
-copies it again from another verified copy. Objects whose keys are not Nightferry's are counted and never touched.
+--apply deletes orphans and aborts stale uploads; missing objects and those with a wrong size are marked as \
+lost, and the next run copies them again from another verified copy. Objects with foreign keys are counted \
+and never touched.
 
-Exit code 0 when everything agrees, 7 when something was found, mended or not.";
+Exit code 0 if there are no findings, 7 otherwise, fixed or not.";
 
 /// Options of `reconcile`.
 #[derive(Debug, Args)]
@@ -39,13 +41,13 @@ pub struct ReconcileArgs {
     /// Only this store
     #[arg(long, value_name = "NAME")]
     store: Option<String>,
-    /// Put in order what is found, instead of only reporting it
+    /// Fix what is found instead of only reporting it
     #[arg(long)]
     apply: bool,
 }
 
 #[derive(Serialize)]
-#[expect(clippy::struct_excessive_bools, reason = "a document for programs, not a state")]
+#[expect(clippy::struct_excessive_bools, reason = "a JSON document, not a state")]
 struct Document {
     ok: bool,
     complete: bool,
@@ -102,8 +104,8 @@ async fn reconcile(app: &App, context: &Context, args: &ReconcileArgs) -> Result
 
 fn busy(store: &Store) -> Failure {
     Failure::new(Exit::Conflict, "conflict", format!("Cannot reconcile the store {}", store.name()))
-        .because("another process is reconciling it at this moment")
-        .advise("wait until it has ended; one that died is forgotten after tiering.lease")
+        .because("another process is reconciling it now")
+        .advise("wait until it has ended; the lease of a dead process expires after tiering.lease")
 }
 
 fn exit(document: &Document) -> Exit {
@@ -115,15 +117,15 @@ fn exit(document: &Document) -> Exit {
 
 fn advise(app: &App, document: &Document) {
     if !document.complete {
-        app.output.warning("interrupted: what is shown is what was seen until then");
+        app.output.warning("interrupted: the findings so far are shown");
     }
     let lost = |summary: &Summary| summary.of(Kind::Missing).applied + summary.of(Kind::WrongSize).applied;
     if document.stores.iter().any(|summary| summary.found() > 0) && !document.apply {
         let command = app.output.command("reconcile --apply");
-        app.output.note(&format!("Nothing was changed. Put it in order: {command}"));
+        app.output.note(&format!("Nothing was changed. To fix the findings: {command}"));
     } else if document.stores.iter().map(lost).sum::<u64>() > 0 {
         let command = app.output.command("sync run --wait");
-        app.output.note(&format!("What is lost is copied again with the next run. Now: {command}"));
+        app.output.note(&format!("Lost copies are made again by the next run. To run it now: {command}"));
     }
 }
 
@@ -137,7 +139,7 @@ fn progress(summary: &Summary) -> String {
     )
 }
 
-fn text(document: &Document, look: Look) -> String {
+fn text(document: &Document, look: TextStyle) -> String {
     let mut stores = Table::new(
         "STORE | > OBJECTS | > BYTES | > FOREIGN | > ORPHANS | > MISSING | > WRONG SIZE | > STALE UPLOADS | RESULT",
     );
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_for_people() {
+    fn findings_as_text() {
         let stores =
             vec![summary("minio", &[]), summary("s3", &[(Kind::Orphan, 2, 1), (Kind::Missing, 1, 1)])];
         let mut document = document(stores);
@@ -232,15 +234,15 @@ mod tests {
             outcome,
         };
         document.findings = vec![
-            finding(Kind::Orphan, Outcome::Applied, "no object of this key is known"),
+            finding(Kind::Orphan, Outcome::Applied, "no object with this key is known"),
             finding(
                 Kind::Orphan,
                 Outcome::Kept("access denied".to_owned()),
-                "no object of this key is known",
+                "no object with this key is known",
             ),
             finding(Kind::Missing, Outcome::Applied, "it is missing"),
         ];
-        insta::assert_snapshot!(text(&document, Look { color: false, zone: Zone::Utc }));
+        insta::assert_snapshot!(text(&document, TextStyle { color: false, zone: Zone::Utc }));
     }
 
     #[test]
@@ -248,7 +250,7 @@ mod tests {
         assert_eq!(exit(&document(vec![summary("minio", &[])])), Exit::Ok);
         let found = vec![summary("minio", &[(Kind::StaleUpload, 1, 1)])];
         assert_eq!(exit(&document(found)), Exit::Findings);
-        let broken_off = Document { complete: false, ..document(Vec::new()) };
-        assert_eq!(exit(&broken_off), Exit::Interrupted);
+        let interrupted = Document { complete: false, ..document(Vec::new()) };
+        assert_eq!(exit(&interrupted), Exit::Interrupted);
     }
 }

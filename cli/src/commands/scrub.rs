@@ -1,4 +1,4 @@
-//! `nightferry scrub`: reads verified copies again and hashes them, and says which are bad.
+//! `nightferry scrub`: re-reads and hashes verified copies, and reports damaged ones.
 
 use std::time::Duration;
 
@@ -14,23 +14,24 @@ use crate::errors::{Exit, Failure, cannot};
 use crate::format::amount::{self, Amount};
 use crate::format::table::{Table, pairs, plain};
 use crate::format::{bytes, count, grouped};
-use crate::output::Look;
+use crate::output::TextStyle;
 
-/// Findings shown at most; the summary counts them all.
+/// Maximum number of findings to show; the summary counts all of them.
 const SHOWN: usize = 1000;
 
 const EXAMPLES: &str = "\
 Examples:
   nightferry scrub                           read everything, at the configured rate
   nightferry scrub --store minio --rate 1GiB one store, faster
-  nightferry scrub --limit 50GiB             so much of it, those first that were not read for the longest time
-  nightferry scrub --limit 2h                for so long
+  nightferry scrub --limit 50GiB             this amount, the oldest verification first
+  nightferry scrub --limit 2h                for this time
 
-A copy whose bytes hash right counts as verified anew. One that is missing or corrupt, in two readings, is marked as lost, \
-and the next run copies it again from another verified copy. An object that had none left and whose bytes are back is \
-found again. The next pass goes on where this one ends. Reading the cloud store costs its egress.
+A copy with the right hash counts as verified now. A copy that is missing or corrupt, in two readings, is \
+marked as lost, and the next run copies it again from another verified copy. An object without a verified \
+copy whose content is back is recovered. The next pass continues where this one ends. Reading the cloud \
+store causes egress costs.
 
-Exit code 0 when all that was read is right, 7 when something was not, 6 when a store could not be read.";
+Exit code 0 if everything that was read is correct, 7 if something was not, 6 if a store could not be read.";
 
 /// Options of `scrub`.
 #[derive(Debug, Args)]
@@ -85,8 +86,8 @@ async fn scrub(app: &App, context: &Context, args: &ScrubArgs) -> Result<Exit, F
     watch.clear();
     let Some(summary) = outcome.map_err(cannot("scrub"))? else {
         return Err(Failure::new(Exit::Conflict, "conflict", "Cannot scrub")
-            .because("another process scrubs at this moment")
-            .advise("wait until it has ended; one that died is forgotten after tiering.lease"));
+            .because("another process is scrubbing now")
+            .advise("wait until it has ended; the lease of a dead process expires after tiering.lease"));
     };
     let exit = exit(&summary);
     let document = Document { ok: exit == Exit::Ok, summary, found, more_found };
@@ -95,7 +96,7 @@ async fn scrub(app: &App, context: &Context, args: &ScrubArgs) -> Result<Exit, F
     Ok(exit)
 }
 
-/// What is bad outweighs what could not be read.
+/// Damaged copies take precedence over unreadable ones.
 fn exit(summary: &Summary) -> Exit {
     if summary.found() > 0 {
         Exit::Findings
@@ -111,29 +112,29 @@ fn exit(summary: &Summary) -> Exit {
 fn advise(app: &App, summary: &Summary) {
     if summary.found() > 0 {
         let command = app.output.command("sync run --wait");
-        app.output.note(&format!("What is lost is copied again with the next run. Now: {command}"));
+        app.output.note(&format!("Lost copies are made again by the next run. To run it now: {command}"));
     }
     for store in &summary.unreachable {
         let command = app.output.command(&format!("store check {store}"));
-        app.output.warning(&format!("the store {store} failed and was left alone. See why: {command}"));
+        app.output.warning(&format!("the store {store} failed and was skipped. To find out why: {command}"));
     }
 }
 
 fn progress(summary: &Summary) -> String {
     format!(
-        "{} read, {} right, {}",
+        "{} read, {} correct, {}",
         bytes::human(summary.bytes),
         grouped(summary.right),
         count(summary.found(), "finding")
     )
 }
 
-fn text(document: &Document, look: Look) -> String {
+fn text(document: &Document, look: TextStyle) -> String {
     let summary = &document.summary;
     let ended = match summary.ended {
         Ended::Everything => "everything was read",
-        Ended::Limit => "the limit is reached; the next pass goes on from here",
-        Ended::Interrupted => "interrupted; the next pass goes on from here",
+        Ended::Limit => "the limit was reached; the next pass continues from here",
+        Ended::Interrupted => "interrupted; the next pass continues from here",
     };
     let number = |kind| grouped(summary.of(kind).found);
     let facts = pairs(&[
@@ -142,8 +143,8 @@ fn text(document: &Document, look: Look) -> String {
         ("right", grouped(summary.right)),
         ("missing", number(Kind::Missing)),
         ("corrupt", number(Kind::Corrupt)),
-        ("found again", grouped(summary.returned)),
-        ("not readable", grouped(summary.unread)),
+        ("recovered", grouped(summary.returned)),
+        ("unreadable", grouped(summary.unread)),
         ("result", look.state(if summary.found() == 0 { "ok" } else { "differs" })),
     ]);
     if document.found.is_empty() {
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_for_people() {
+    fn scrub_result_as_text() {
         let finding = Finding {
             kind: Kind::Corrupt,
             store: "minio".to_owned(),
@@ -200,7 +201,7 @@ mod tests {
             found: vec![finding],
             more_found: false,
         };
-        insta::assert_snapshot!(text(&document, Look { color: false, zone: Zone::Utc }));
+        insta::assert_snapshot!(text(&document, TextStyle { color: false, zone: Zone::Utc }));
     }
 
     #[test]

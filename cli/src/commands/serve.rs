@@ -17,9 +17,11 @@ Examples:
   nightferry serve --host 0.0.0.0 --port 8080 --migrate
   DATABASE_URL=postgres://… nightferry serve
 
-SIGTERM and Ctrl-C let requests in flight finish within server.shutdown_grace; a second signal ends it at once.
+On SIGTERM and Ctrl-C, requests in flight finish within server.shutdown_grace; a second signal terminates \
+the API immediately.
 
-Start as many as you like, behind a proxy. A store that is down is warned about; the API starts without it.";
+Start as many instances as you need, behind a proxy. If a store is down, the API logs a warning and starts \
+without it.";
 
 /// Options of `serve`.
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! What the long-running commands share: stop requests, and a look at the stores before they begin.
+//! Shared by the long-running commands: requests to stop, and the check of the stores at start.
 
 use std::io;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 use crate::errors::{Exit, Failure};
 use crate::signals::StopRequests;
 
-/// How long all stores together may take to answer at start. One that is slower is only warned about.
+/// Deadline for checking all stores at start. Slower stores only cause a warning.
 const STORES_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Runs a service until it ends or is asked to stop. The first request cancels `shutdown` and waits for its orderly
-/// end; the second does not wait.
+/// Runs a service until it ends or is asked to stop. The first request cancels `shutdown` and waits for the service to
+/// end; the second one returns immediately.
 pub(super) async fn until_stopped(
     service: impl Future<Output = anyhow::Result<()>>,
     shutdown: CancellationToken,
@@ -27,12 +27,13 @@ pub(super) async fn until_stopped(
     let ended = tokio::select! {
         ended = &mut service => ended,
         () = requests.next() => {
-            tracing::info!("{name} stops: what is in flight may finish; a second signal ends it at once");
+            tracing::info!("{name} is stopping: work in flight may finish; a second signal terminates it \
+                immediately");
             shutdown.cancel();
             tokio::select! {
                 ended = &mut service => ended,
                 () = requests.next() => {
-                    tracing::warn!("{name} was asked to stop again and ends at once");
+                    tracing::warn!("{name} received a second signal and terminates immediately");
                     return Ok(Exit::Interrupted);
                 }
             }
@@ -44,7 +45,7 @@ pub(super) async fn until_stopped(
     }
 }
 
-/// A step before a service begins, unless a request to stop comes first.
+/// Runs a step before a service starts, unless a request to stop arrives first.
 pub(super) async fn unless_stopped<T>(
     requests: &mut StopRequests,
     step: impl Future<Output = Result<T, Failure>>,
@@ -55,9 +56,12 @@ pub(super) async fn unless_stopped<T>(
     }
 }
 
-/// A service that was asked to stop before it had begun.
+/// A service that was asked to stop before it had started.
 pub(super) fn stopped() -> Failure {
-    Failure::new(Exit::Interrupted, "interrupted", "Stopped").because("a signal came before it had started")
+    Failure::new(Exit::Interrupted, "interrupted", "Stopped").because(
+        "a signal arrived before it had \
+        started",
+    )
 }
 
 /// A service that ended with an error.
@@ -65,28 +69,28 @@ pub(super) fn failed(name: &str, error: &anyhow::Error) -> Failure {
     Failure::new(Exit::Failed, "service", format!("{name} failed")).because(format!("{error:#}"))
 }
 
-/// The API's address cannot be had.
+/// The address of the API is not available.
 pub(super) fn cannot_listen(error: &ServerError, command: &str) -> Failure {
     let taken =
         matches!(error, ServerError::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse);
     let exit = if taken { Exit::Conflict } else { Exit::Failed };
     Failure::new(exit, "listen", "Cannot serve the API").because(error).advise_command(
-        "stop the program that has the port, or choose another one",
+        "stop the program that uses the port, or choose another one",
         format!("{command} --port PORT"),
     )
 }
 
-/// Makes missing buckets where the configuration says so, and warns of stores that cannot be used now. None of that
-/// keeps a service from starting: stores come back, and what needs one says so itself.
+/// Creates missing buckets if configured, and warns about stores that cannot be used now. Neither prevents a service
+/// from starting, because stores can recover.
 pub(super) async fn prepare_stores(context: &Context, requests: &mut StopRequests) -> Result<(), Failure> {
     unless_stopped(requests, async {
-        look_at_stores(context).await;
+        check_stores(context).await;
         Ok(())
     })
     .await
 }
 
-async fn look_at_stores(context: &Context) {
+async fn check_stores(context: &Context) {
     let mut checks = JoinSet::new();
     for store in context.stores.all().cloned() {
         let create =
@@ -99,9 +103,9 @@ async fn look_at_stores(context: &Context) {
     while let Some(joined) = checks.join_next().await {
         match joined {
             Ok((_, Ok(Ok(())))) => {}
-            Ok((_, Ok(Err(error)))) => tracing::warn!("a store cannot be used now: {error}"),
-            Ok((store, Err(_))) => tracing::warn!("store {} does not answer", store.name()),
-            Err(error) => tracing::warn!(%error, "looking at a store ended badly"),
+            Ok((_, Ok(Err(error)))) => tracing::warn!("a store is currently unusable: {error}"),
+            Ok((store, Err(_))) => tracing::warn!("store {} does not respond", store.name()),
+            Err(error) => tracing::warn!(%error, "the task that checks a store failed"),
         }
     }
 }

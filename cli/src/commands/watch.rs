@@ -1,5 +1,5 @@
-//! What a pass over the stores shows while it goes on: a line that changes on a terminal, now and then a line elsewhere,
-//! nothing when quiet; and how Ctrl-C ends it in order.
+//! Progress of a pass over the stores: a changing line on a terminal, occasional lines elsewhere, nothing when quiet.
+//! Also handles Ctrl-C.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 use crate::errors::Exit;
 use crate::output::Output;
 
-/// Between two lines in a pipe.
+/// Interval between two lines in a pipe.
 const LINE_PAUSE: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(120);
 
-/// See the module.
+/// Shows the progress of a pass.
 pub(crate) enum Watch {
     Bar(ProgressBar),
     Lines { output: Output, next: Instant },
@@ -22,11 +22,11 @@ pub(crate) enum Watch {
 }
 
 impl Watch {
-    /// In the form that suits where standard error leads.
+    /// Chooses the form that suits the destination of standard error.
     pub(crate) fn new(output: &Output) -> Self {
         if output.draws_progress() {
             let bar = ProgressBar::new_spinner();
-            // The template is fixed and good; a spinner of another look is still a spinner.
+            // The template is constant and valid; a fallback to the default style is acceptable.
             let style = ProgressStyle::with_template("{spinner} {msg}  {elapsed}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
             bar.enable_steady_tick(TICK);
@@ -38,7 +38,7 @@ impl Watch {
         Self::Lines { output: output.clone(), next: Instant::now() + LINE_PAUSE }
     }
 
-    /// How far it is.
+    /// Shows the progress.
     pub(crate) fn show(&mut self, text: impl FnOnce() -> String) {
         match self {
             Self::Bar(bar) => bar.set_message(text()),
@@ -50,7 +50,7 @@ impl Watch {
         }
     }
 
-    /// Takes the line away: what follows is the result.
+    /// Removes the line before the result is printed.
     pub(crate) fn clear(&self) {
         if let Self::Bar(bar) = self {
             bar.finish_and_clear();
@@ -58,10 +58,10 @@ impl Watch {
     }
 }
 
-/// Cancelled by Ctrl-C. A second one does not wait for the orderly end.
+/// Cancelled by Ctrl-C. A second Ctrl-C does not wait for the graceful end.
 pub(crate) fn stop_on_ctrl_c() -> CancellationToken {
     let stop = CancellationToken::new();
-    // Where Ctrl-C cannot be listened to, it ends the process as ever.
+    // If listening for Ctrl-C fails, it terminates the process as usual.
     let Ok(mut requests) = signal(SignalKind::interrupt()) else { return stop };
     let stopping = stop.clone();
     tokio::spawn(async move {

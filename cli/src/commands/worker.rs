@@ -1,4 +1,4 @@
-//! `nightferry worker`: the ferry.
+//! `nightferry worker`: the worker process.
 
 use clap::Args;
 use nightferry_core::telemetry::Role;

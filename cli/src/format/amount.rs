@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use nightferry_core::units::{parse_duration, parse_size};
 
-/// So many bytes, or so long.
+/// A number of bytes, or a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Amount {
     Bytes(u64),
     Time(Duration),
 }
 
-/// Bytes.
+/// Size in bytes.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     parse_size(text)
         .map(|size| size.0)

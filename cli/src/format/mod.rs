@@ -1,4 +1,4 @@
-//! Values as people read them. Pure: nothing here prints.
+//! Formats values as text. Pure: nothing here prints.
 
 pub(crate) mod amount;
 pub(crate) mod bytes;

@@ -1,4 +1,4 @@
-//! Runs as people read them.
+//! Formats runs as text.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use nightferry_core::tiering::run::RunView;
 
 use super::table::{Table, pairs, plain};
 use super::{bytes, count, grouped, time};
-use crate::output::Look;
+use crate::output::TextStyle;
 
-/// How far a run is, on one line: `12 of 345 files, 1.2 GiB of 30.0 GiB, 2 failed`.
+/// The progress of a run on one line: `12 of 345 files, 1.2 GiB of 30.0 GiB, 2 failed`.
 pub(crate) fn progress(run: &Run) -> String {
     let (done, total) = (unsigned(run.files_done), unsigned(run.files_total));
     let moved = bytes::human(unsigned(run.bytes_done));
@@ -32,12 +32,12 @@ pub(crate) fn progress(run: &Run) -> String {
     text
 }
 
-/// How long a run took, once it ended.
+/// The duration of a finished run.
 pub(crate) fn duration(run: &Run) -> Option<Duration> {
     Some(time::between(run.started_at?, run.finished_at?))
 }
 
-/// What a run is limited to, in words.
+/// The scope of a run, as text.
 pub(crate) fn scope(run: &Run) -> String {
     let Ok(scope) = run.scope() else { return "unknown to this version".to_owned() };
     let mut parts = Vec::new();
@@ -55,21 +55,21 @@ pub(crate) fn scope(run: &Run) -> String {
         None => {}
     }
     if scope.retry_failed {
-        parts.push("what had failed before, too".to_owned());
+        parts.push("including previously failed copies".to_owned());
     }
     if parts.is_empty() { "everything".to_owned() } else { parts.join(", ") }
 }
 
-/// Everything about one run.
-pub(crate) fn details(view: &RunView, look: Look) -> String {
+/// All details of one run.
+pub(crate) fn details(view: &RunView, look: TextStyle) -> String {
     let run = &view.run;
     let mut facts = vec![
         ("run", run.id.to_string()),
         ("status", status(view, look)),
-        ("asked by", run.trigger.to_string()),
+        ("requested by", run.trigger.to_string()),
         ("scope", scope(run)),
         ("moved", progress(run)),
-        ("asked at", look.zone.show(run.created_at)),
+        ("requested at", look.zone.show(run.created_at)),
     ];
     if let Some(at) = run.started_at {
         facts.push(("started", look.zone.show(at)));
@@ -90,24 +90,24 @@ pub(crate) fn details(view: &RunView, look: Look) -> String {
     pairs(&facts)
 }
 
-fn status(view: &RunView, look: Look) -> String {
+fn status(view: &RunView, look: TextStyle) -> String {
     let run = &view.run;
     let status = look.state(run.status.as_str());
     if run.status.is_active() && run.cancel_requested_at.is_some() {
-        return format!("{status}, being cancelled: what is in flight finishes");
+        return format!("{status}, being cancelled: transfers in flight finish");
     }
     if let Some(at) = view.window_opens_at {
-        return format!("{status}, waits for the window, which opens at {}", look.zone.show(at));
+        return format!("{status}, waiting for the window, which opens at {}", look.zone.show(at));
     }
     match run.status {
-        RunStatus::Queued => format!("{status}, waits for a worker"),
-        RunStatus::Partial => format!("{status}: some files crossed, some did not"),
+        RunStatus::Queued => format!("{status}, waiting for a worker"),
+        RunStatus::Partial => format!("{status}: some files were copied, some failed"),
         _ => status,
     }
 }
 
 /// Runs as a table, in the order given.
-pub(crate) fn table(runs: &[RunView], look: Look) -> String {
+pub(crate) fn table(runs: &[RunView], look: TextStyle) -> String {
     let mut table = Table::new("RUN | STATUS | BY | STARTED | > TOOK | > FILES | > FAILED | > BYTES");
     for run in runs.iter().map(|view| &view.run) {
         table.row([
@@ -124,7 +124,7 @@ pub(crate) fn table(runs: &[RunView], look: Look) -> String {
     table.render()
 }
 
-/// What a run gave up, as a table.
+/// The failures of a run, as a table.
 pub(crate) fn failures(failures: &[RunFailure]) -> String {
     let mut table = Table::new("FILE | ID | STORE | > ATTEMPTS | ERROR");
     for failure in failures {
@@ -149,7 +149,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::format::time::Zone;
 
-    const LOOK: Look = Look { color: false, zone: Zone::Utc };
+    const LOOK: TextStyle = TextStyle { color: false, zone: Zone::Utc };
 
     /// A run that ended with failures.
     pub(crate) fn partial() -> Run {
@@ -204,7 +204,7 @@ pub(crate) mod tests {
         let run = Run { status: RunStatus::Running, finished_at: None, ..partial() };
         let opens = run.started_at.map(|at| at + TimeDelta::hours(20));
         let text = details(&RunView { run, next_batch_at: opens, window_opens_at: opens }, LOOK);
-        assert!(text.contains("running, waits for the window, which opens at 2026-"), "{text}");
+        assert!(text.contains("running, waiting for the window, which opens at 2026-"), "{text}");
     }
 
     #[test]

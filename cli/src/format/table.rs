@@ -1,4 +1,4 @@
-//! Aligned columns for people. Widths count what the terminal shows: wide characters as two, colours as none.
+//! Aligned columns. Widths are those on a terminal: wide characters count as two, colour codes as none.
 
 use console::measure_text_width;
 
@@ -24,7 +24,7 @@ impl Table {
         }
     }
 
-    /// Adds a row; it has a cell for each column.
+    /// Adds a row with one cell per column.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
     }
@@ -54,13 +54,13 @@ impl Table {
     }
 }
 
-/// Lines of `label  value`, the values under each other.
+/// Lines of `label  value`, with aligned values.
 pub(crate) fn pairs(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(label, _)| measure_text_width(label)).max().unwrap_or(0);
     pairs.iter().map(|(label, value)| format!("{label:width$}{GAP}{value}")).collect::<Vec<_>>().join("\n")
 }
 
-/// Text from outside, on one line and without control characters.
+/// External text, on one line and without control characters.
 pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

@@ -1,16 +1,16 @@
-//! Times and lengths of time for people: local with their offset. Programs get RFC 3339 from the documents.
+//! Formats times and durations: local time with its offset. JSON output uses RFC 3339.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Local, Utc};
 pub(crate) use nightferry_core::units::format_duration as span;
 
-/// Whose wall clock times are shown in.
+/// The time zone for output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Zone {
-    /// This machine's.
+    /// The zone of this machine.
     Local,
-    /// None's in particular: snapshots of the output must not depend on the machine.
+    /// UTC: snapshots of the output must not depend on the machine.
     #[cfg(test)]
     Utc,
 }
@@ -27,13 +27,13 @@ impl Zone {
         }
     }
 
-    /// A point in time that may not have come.
+    /// A point in time, or a dash.
     pub(crate) fn show_or_dash(self, time: Option<DateTime<Utc>>) -> String {
         time.map_or_else(|| "-".to_owned(), |time| self.show(time))
     }
 }
 
-/// The time from one point to a later one; nothing when they are the wrong way round.
+/// The time between two points; nothing if they are in the wrong order.
 pub(crate) fn between(from: DateTime<Utc>, to: DateTime<Utc>) -> Duration {
     (to - from).to_std().unwrap_or_default()
 }

@@ -1,7 +1,7 @@
-//! SHA-256 and CRC-64/NVME of objects, in the forms that S3 speaks them.
+//! SHA-256 and CRC-64/NVME of objects, in the encodings of S3.
 //!
-//! SHA-256 says what a file is; CRC-64/NVME proves each transfer, because the CRCs of neighbouring byte ranges
-//! combine into the CRC of both without reading anything again. Does no I/O.
+//! SHA-256 identifies the content; CRC-64/NVME verifies transfers, because the CRCs of adjacent byte ranges can be
+//! combined without reading anything again. Does no I/O.
 
 mod blocks;
 
@@ -16,7 +16,7 @@ use crc_fast::CrcAlgorithm;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-/// A text that is no checksum of the expected kind.
+/// A text that is not a checksum of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a {kind}: expected {expected}")]
 pub struct ParseChecksumError {
@@ -40,12 +40,12 @@ impl Sha256 {
         &self.0
     }
 
-    /// As `x-amz-checksum-sha256` and the `Digest` fields of HTTP carry it.
+    /// Base64, as in `x-amz-checksum-sha256` and the `Digest` headers of HTTP.
     pub fn base64(&self) -> String {
         BASE64.encode(self.0)
     }
 
-    /// Reads what [`Sha256::base64`] writes.
+    /// Parses the output of [`Sha256::base64`].
     pub fn from_base64(text: &str) -> Result<Self, ParseChecksumError> {
         let wrong = ParseChecksumError { kind: "SHA-256", expected: "32 bytes in base64" };
         let bytes = BASE64.decode(text).map_err(|_| wrong.clone())?;
@@ -105,22 +105,22 @@ impl From<Sha256> for String {
     }
 }
 
-/// Computes a [`Sha256`] piece by piece.
+/// Computes a [`Sha256`] incrementally.
 #[derive(Clone, Default)]
 pub struct Sha256Hasher(sha2::Sha256);
 
 impl Sha256Hasher {
-    /// A hasher that has seen nothing yet.
+    /// An empty hasher.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Appends `bytes` to what is hashed.
+    /// Hashes `bytes`.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The digest of everything seen.
+    /// The digest of all bytes.
     pub fn finish(self) -> Sha256 {
         Sha256(self.0.finalize().into())
     }
@@ -138,7 +138,7 @@ impl fmt::Debug for Sha256Hasher {
 pub struct Crc64Nvme(u64);
 
 impl Crc64Nvme {
-    /// The checksum of no bytes: neutral in [`Crc64Nvme::combine`].
+    /// The checksum of an empty input: neutral in [`Crc64Nvme::combine`].
     pub const EMPTY: Self = Self(0);
 
     /// The checksum of `bytes`.
@@ -146,29 +146,29 @@ impl Crc64Nvme {
         Self(crc_fast::checksum(CrcAlgorithm::Crc64Nvme, bytes))
     }
 
-    /// From the number itself, as the database keeps it.
+    /// From the number, as stored in the database.
     pub const fn from_u64(value: u64) -> Self {
         Self(value)
     }
 
-    /// The number itself.
+    /// The number.
     pub const fn as_u64(self) -> u64 {
         self.0
     }
 
-    /// As `x-amz-checksum-crc64nvme` carries it: base64 of the eight bytes, most significant first.
+    /// As in `x-amz-checksum-crc64nvme`: base64 of the eight bytes, big-endian.
     pub fn base64(self) -> String {
         BASE64.encode(self.0.to_be_bytes())
     }
 
-    /// Reads what [`Crc64Nvme::base64`] writes.
+    /// Parses the output of [`Crc64Nvme::base64`].
     pub fn from_base64(text: &str) -> Result<Self, ParseChecksumError> {
         let wrong = ParseChecksumError { kind: "CRC-64/NVME", expected: "8 bytes in base64" };
         let bytes = BASE64.decode(text).map_err(|_| wrong.clone())?;
         bytes.try_into().map(|bytes| Self(u64::from_be_bytes(bytes))).map_err(|_| wrong)
     }
 
-    /// The checksum of these bytes followed by `next_len` bytes whose own checksum is `next`.
+    /// The checksum of the concatenation with `next_len` further bytes whose checksum is `next`.
     #[must_use]
     pub fn combine(self, next: Self, next_len: u64) -> Self {
         if next_len == 0 {
@@ -204,22 +204,22 @@ impl From<Crc64Nvme> for String {
     }
 }
 
-/// Computes a [`Crc64Nvme`] piece by piece.
+/// Computes a [`Crc64Nvme`] incrementally.
 #[derive(Debug, Clone)]
 pub struct Crc64Hasher(crc_fast::Digest);
 
 impl Crc64Hasher {
-    /// A hasher that has seen nothing yet.
+    /// An empty hasher.
     pub fn new() -> Self {
         Self(crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme))
     }
 
-    /// Appends `bytes` to what is checked.
+    /// Adds `bytes`.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The checksum of everything seen.
+    /// The checksum of all bytes.
     pub fn finish(self) -> Crc64Nvme {
         Crc64Nvme(self.0.finalize())
     }

@@ -1,11 +1,11 @@
-//! Where time comes in, so that tests own it. Nothing else in the domain reads the system clock for decisions.
+//! The clock, controllable by tests. Nothing else in the domain reads the system clock for decisions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::{DateTime, Duration, Utc};
 
-/// The time source of one process: the system's, or one that a test moves.
+/// The time source of one process: the system clock, or one that a test advances.
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
     offset_millis: Arc<AtomicI64>,
@@ -22,7 +22,7 @@ impl Clock {
         Utc::now() + Duration::milliseconds(self.offset_millis.load(Ordering::Relaxed))
     }
 
-    /// How far this clock is from the system's: what [`Self::advance`] has moved it.
+    /// The offset of this clock from the system clock, as set by [`Self::advance`].
     pub fn shift(&self) -> Duration {
         Duration::milliseconds(self.offset_millis.load(Ordering::Relaxed))
     }

@@ -37,19 +37,19 @@ macro_rules! codes {
 }
 
 codes! {
-    /// Fields of the input break their rules.
+    /// Invalid input fields.
     ValidationFailed = "VALIDATION_FAILED", Request;
-    /// The request makes no sense as a whole.
+    /// The request is invalid as a whole.
     BadRequest = "BAD_REQUEST", Request;
     /// The address does not take this method.
     MethodNotAllowed = "METHOD_NOT_ALLOWED", Request;
     /// The content is of a type that is not taken.
     TypeNotAllowed = "TYPE_NOT_ALLOWED", Request;
-    /// No valid credentials were given.
+    /// No valid credentials.
     Unauthenticated = "UNAUTHENTICATED", Request;
     /// The credentials are wrong.
     InvalidCredentials = "INVALID_CREDENTIALS", Request;
-    /// The token was good once.
+    /// The token has expired.
     TokenExpired = "TOKEN_EXPIRED", Request;
     /// The token was revoked.
     TokenRevoked = "TOKEN_REVOKED", Request;
@@ -61,9 +61,9 @@ codes! {
     CsrfRejected = "CSRF_REJECTED", Request;
     /// It does not exist, or the caller may not know that it does.
     NotFound = "NOT_FOUND", Request;
-    /// An account with this address exists.
+    /// An account with this email address exists.
     EmailTaken = "EMAIL_TAKEN", Request;
-    /// A live file of this name is in the folder.
+    /// The folder contains a live file with this name.
     NameTaken = "NAME_TAKEN", Request;
     /// The state of the thing forbids it.
     Conflict = "CONFLICT", Request;
@@ -75,7 +75,7 @@ codes! {
     FileTooLarge = "FILE_TOO_LARGE", Request;
     /// The account's quota would be exceeded.
     QuotaExceeded = "QUOTA_EXCEEDED", Request;
-    /// The range lies outside of the file.
+    /// The range is not satisfiable.
     RangeNotSatisfiable = "RANGE_NOT_SATISFIABLE", Request;
     /// The bytes are not those that were announced.
     ChecksumMismatch = "CHECKSUM_MISMATCH", Request;
@@ -85,7 +85,7 @@ codes! {
     StoreUnavailable = "STORE_UNAVAILABLE", Temporary;
     /// The database cannot be reached.
     DatabaseUnavailable = "DATABASE_UNAVAILABLE", Temporary;
-    /// A store did not do what was asked.
+    /// A store operation failed.
     StoreError = "STORE_ERROR", Fault;
     /// An identity provider did not do what was asked.
     ProviderError = "PROVIDER_ERROR", Fault;

@@ -1,5 +1,5 @@
-//! The ground floor of Nightferry's domain: what every crate above may use and what knows none of them. No database,
-//! no store, no configuration.
+//! The lowest layer of Nightferry's domain: code that every crate above may use and that depends on none of them.
+//! Contains no database, store or configuration code.
 
 pub mod checksum;
 pub mod clock;

@@ -1,5 +1,5 @@
-//! The name of an object in every store. The only place where a key is made or read, so that no user input ever reaches
-//! a store's path unchecked.
+//! The key of an object, the same in every store. The only place where keys are built or parsed, so that user input
+//! never reaches the path of a store unchecked.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,16 +8,16 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Longest sanitised file name inside a key, in bytes.
+/// Maximum length of the sanitised file name in a key, in bytes.
 pub const NAME_LIMIT: usize = 80;
 
-/// What the key of every snapshot of the catalogue begins with. No object of a user can have such a key.
+/// The prefix of the keys of catalogue snapshots. No object of a user can have such a key.
 pub const SNAPSHOT_PREFIX: &str = "_nightferry/catalog/";
 const SNAPSHOT_SUFFIX: &str = ".jsonl.zst";
-/// Sorts by time; a colon would be awkward in a file's name.
+/// Sorts by time; without colons, which are problematic in file names.
 const SNAPSHOT_TIME: &str = "%Y%m%dT%H%M%S%.6fZ";
 
-/// `user-{user id}/{object id}-{sanitised name}`: the same in every store, safe in any path or URL.
+/// `user-{user id}/{object id}-{sanitised name}`: the same in every store, and safe in any path or URL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ObjectKey(String);
@@ -33,7 +33,7 @@ impl ObjectKey {
         Self(format!("user-{user}/{object}-{}", sanitise(name)))
     }
 
-    /// Reads a key back from the database or a listing; refuses everything that [`ObjectKey::new`] cannot have made.
+    /// Parses a key from the database or a listing; rejects everything that [`ObjectKey::new`] cannot have built.
     pub fn parse(text: &str) -> Result<Self, ParseKeyError> {
         let (user, rest) =
             text.strip_prefix("user-").and_then(|rest| rest.split_once('/')).ok_or(ParseKeyError)?;
@@ -43,12 +43,12 @@ impl ObjectKey {
         if well_formed { Ok(Self(text.to_owned())) } else { Err(ParseKeyError) }
     }
 
-    /// The key of the snapshot `id` of the catalogue, taken at `taken_at`: `_nightferry/catalog/{time}-{id}.jsonl.zst`.
+    /// The key of the catalogue snapshot `id`, taken at `taken_at`: `_nightferry/catalog/{time}-{id}.jsonl.zst`.
     pub fn of_snapshot(taken_at: DateTime<Utc>, id: Uuid) -> Self {
         Self(format!("{SNAPSHOT_PREFIX}{}-{id}{SNAPSHOT_SUFFIX}", taken_at.format(SNAPSHOT_TIME)))
     }
 
-    /// Reads a key back that [`ObjectKey::of_snapshot`] made, with when the snapshot was taken and its id.
+    /// Parses a key built by [`ObjectKey::of_snapshot`], and returns the time and id of the snapshot.
     pub fn parse_snapshot(text: &str) -> Result<(Self, DateTime<Utc>, Uuid), ParseKeyError> {
         let name = text
             .strip_prefix(SNAPSHOT_PREFIX)
@@ -62,12 +62,12 @@ impl ObjectKey {
         if key.0 == text { Ok((key, taken_at, id)) } else { Err(ParseKeyError) }
     }
 
-    /// The key as S3 knows it.
+    /// The key as used in S3.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The user whose object this is.
+    /// The owner of the object.
     pub fn user(&self) -> Option<Uuid> {
         self.0.get(5..41).and_then(|id| Uuid::try_parse(id).ok())
     }
@@ -77,13 +77,13 @@ impl ObjectKey {
         self.0.get(42..78).and_then(|id| Uuid::try_parse(id).ok())
     }
 
-    /// What every key of `user` begins with, for listings.
+    /// The prefix of all keys of `user`, for listings.
     pub fn prefix_of(user: Uuid) -> String {
         format!("user-{user}/")
     }
 }
 
-/// Hyphenated and in lower case, so that one object has one spelling.
+/// Hyphenated and in lower case, so that the key of an object is unique.
 fn is_plain_uuid(text: &str) -> bool {
     Uuid::try_parse(text).is_ok_and(|id| {
         let mut buffer = Uuid::encode_buffer();
@@ -99,10 +99,10 @@ fn is_sanitised(name: &str) -> bool {
     !name.is_empty() && name.len() <= NAME_LIMIT && !name.starts_with('.') && name.chars().all(is_kept)
 }
 
-/// Keeps the end of a name that is too long: the extension is what people look for.
+/// Keeps the end of a name that is too long, because it contains the extension.
 fn sanitise(name: &str) -> String {
     let safe: String = name.chars().map(|c| if is_kept(c) { c } else { '_' }).collect();
-    // Every character is one byte now, so any index is a character boundary.
+    // Every character is one byte here, so any index is a character boundary.
     let tail = safe.get(safe.len().saturating_sub(NAME_LIMIT)..).unwrap_or_default();
     match tail.strip_prefix('.') {
         Some(rest) => format!("_{rest}"),

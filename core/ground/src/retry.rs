@@ -1,7 +1,7 @@
-//! Waiting and trying again: exponential backoff with full jitter.
+//! Retries with exponential backoff and full jitter.
 //!
-//! The only place that uses the crate `backoff`, so that it can be exchanged here. Knows nothing of what is retried:
-//! the caller gives a verdict on each error.
+//! The only place that uses the crate `backoff`, so that it can be replaced here. Independent of the operation: the
+//! caller classifies each error.
 
 use std::future::Future;
 use std::time::Duration;
@@ -11,24 +11,24 @@ use backoff::exponential::{ExponentialBackoff, ExponentialBackoffBuilder};
 use rand::Rng as _;
 use tokio::time::Instant;
 
-/// A server that asks for a longer pause than this is asked again after this long.
-pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
+/// Maximum honoured `Retry-After`.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 
-/// How often and how long to try.
+/// How often and how long to retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Upper bound of the first pause; it doubles with each attempt.
     pub initial: Duration,
     /// Upper bound of every pause.
     pub cap: Duration,
-    /// Attempts in total, the first included; at least one is always made.
+    /// Total number of attempts, including the first; at least one is always made.
     pub max_attempts: u32,
-    /// No pause begins that would end later than this after the start.
+    /// No pause starts that would end later than this after the start.
     pub max_elapsed: Option<Duration>,
 }
 
 impl Default for RetryPolicy {
-    /// Five attempts with pauses of up to 0.2, 0.4, 0.8 and 1.6 s, at most one minute in all.
+    /// Five attempts with pauses of up to 0.2, 0.4, 0.8 and 1.6 s, one minute in total at most.
     fn default() -> Self {
         Self {
             initial: Duration::from_millis(200),
@@ -39,18 +39,18 @@ impl Default for RetryPolicy {
     }
 }
 
-/// What to do about an error.
+/// How to handle an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// Try again after a jittered pause.
+    /// Retry after a jittered pause.
     Again,
-    /// Try again, but not before this long: the server asked for it (`Retry-After`, RFC 9110 section 10.2.3).
+    /// Retry, but not before this time: requested by the server (`Retry-After`, RFC 9110 section 10.2.3).
     AgainAfter(Duration),
-    /// Give the error to the caller.
+    /// Return the error to the caller.
     Stop,
 }
 
-/// Runs `op` until it succeeds, `verdict` says stop, or `policy` is exhausted; then returns the last error.
+/// Runs `op` until it succeeds, `verdict` stops the retries, or `policy` is exhausted; then returns the last error.
 pub async fn retry<T, E, Op, Fut>(
     policy: &RetryPolicy,
     mut op: Op,
@@ -72,7 +72,7 @@ where
         let least = match verdict(&error) {
             Retry::Stop => return Err(error),
             Retry::Again => Duration::ZERO,
-            Retry::AgainAfter(asked) => asked.min(LONGEST_RETRY_AFTER),
+            Retry::AgainAfter(asked) => asked.min(MAX_RETRY_AFTER),
         };
         if attempts >= policy.max_attempts {
             return Err(error);
@@ -86,8 +86,8 @@ where
     }
 }
 
-/// The pause before attempt `attempt + 1`, for queues that keep their own schedule: uniform between zero and
-/// `initial × 2^attempt`, at most `cap`.
+/// The pause before attempt `attempt + 1`, for queues with their own schedule: uniform between zero and `initial ×
+/// 2^attempt`, at most `cap`.
 pub fn delay(attempt: u32, initial: Duration, cap: Duration) -> Duration {
     up_to(interval(attempt, initial, cap))
 }
@@ -97,7 +97,7 @@ pub fn interval(attempt: u32, initial: Duration, cap: Duration) -> Duration {
     2_u32.checked_pow(attempt).and_then(|factor| initial.checked_mul(factor)).map_or(cap, |d| d.min(cap))
 }
 
-/// Plain doubling intervals: the jitter of `backoff` spreads around the interval, full jitter starts at zero.
+/// Plain doubling intervals: the jitter of `backoff` is centred on the interval, full jitter starts at zero.
 fn intervals(initial: Duration, cap: Duration) -> ExponentialBackoff<backoff::SystemClock> {
     ExponentialBackoffBuilder::new()
         .with_initial_interval(initial)
@@ -183,7 +183,7 @@ mod tests {
         let (_, attempts) = run(&POLICY, 1, Retry::AgainAfter(Duration::from_secs(7))).await;
         assert!(attempts[1] >= Duration::from_secs(7));
         let (_, attempts) = run(&POLICY, 1, Retry::AgainAfter(Duration::from_secs(86_400))).await;
-        assert!(attempts[1] <= LONGEST_RETRY_AFTER + POLICY.cap);
+        assert!(attempts[1] <= MAX_RETRY_AFTER + POLICY.cap);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,61 +1,61 @@
-//! Named steps of the engine, at which its tests look at it, hold it or let it die. Only builds with debug assertions
-//! know of them, and only for a task that a test has wrapped: in a release nothing is called and nothing is there to call.
+//! Named steps of the engine, at which tests can observe, pause or kill it. They exist only in builds with debug
+//! assertions, and only for tasks that a test has wrapped; a release build contains no code for them.
 
-/// A point between two acts that a crash may separate. No transaction and no connection is held at any of them.
+/// A point between two operations that a crash may separate. No transaction and no connection is held at any of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
-    /// An upload is marked, and nothing was sent.
+    /// An upload is recorded, and nothing has been sent.
     UploadBegun,
-    /// An upload is stored and proved, and not acknowledged.
+    /// An upload is stored and verified, and not acknowledged.
     UploadStored,
-    /// Copies are claimed, and none is begun.
+    /// Copies are claimed, and none has started.
     Claimed,
-    /// A small source was read, and nothing was sent.
+    /// A small source has been read, and nothing has been sent.
     CopyRead,
-    /// The destination acknowledged a copy, and it is not proved.
+    /// The destination has acknowledged a copy, which has not been verified.
     CopySent,
-    /// The destination has begun an upload in parts, and nobody has noted it.
+    /// The destination has created a multipart upload, which has not been recorded.
     PartsBegun,
-    /// It has a part, and nobody has noted that.
+    /// It has stored a part, which has not been recorded.
     PartSent,
-    /// The lease still held, and the parts are not put together.
+    /// The lease is still held, and the multipart upload has not been completed.
     PartsSent,
-    /// They were put together, and the copy is not proved.
+    /// The multipart upload has been completed, and the copy has not been verified.
     PartsJoined,
-    /// Copies are proved, and not committed.
+    /// Copies are verified, and not committed.
     Finishing,
-    /// A copy failed, and that is not recorded.
+    /// A copy has failed, which has not been recorded.
     Failing,
-    /// Copies are marked to be freed, and none was looked at again.
+    /// Copies are marked for eviction, and none has been checked again.
     EvictionMarked,
-    /// One of them is about to be looked at again.
+    /// One of them is about to be checked again.
     EvictionBegun,
-    /// It may be deleted, and was not yet.
+    /// It may be deleted, and has not been deleted yet.
     EvictionChecked,
-    /// It was deleted.
+    /// It has been deleted.
     EvictionDeleted,
-    /// All of them were, and their rows were not.
+    /// All of them have been deleted, and their rows have not.
     EvictionForgetting,
-    /// An object on its way out is about to be deleted from one more store.
+    /// An object being removed is about to be deleted from another store.
     RemovalBegun,
-    /// Its bytes are gone, its rows are not.
+    /// Its data has been deleted, its rows have not.
     RemovalDeleted,
-    /// An object that nobody knows is about to be deleted.
+    /// An orphan is about to be deleted.
     OrphanSeen,
-    /// An object that should not be where it is was marked, and not deleted.
+    /// A surplus object has been marked, and not deleted.
     SurplusMarked,
     /// A copy is missing, and not marked as lost.
     Condemning,
-    /// A copy was read, and what was seen is not recorded.
+    /// A copy has been read, and the result has not been recorded.
     ScrubRead,
 }
 
 #[cfg(debug_assertions)]
 pub use watched::{Watcher, reached, watched};
 
-/// Says that a step is reached with the object of this key. Nothing in a release.
+/// Reports that a step is reached with the object of this key. Does nothing in a release build.
 #[cfg(not(debug_assertions))]
-#[allow(clippy::unused_async, reason = "it waits where tests watch")]
+#[allow(clippy::unused_async, reason = "it waits for the observer")]
 pub async fn reached(_: Step, _: &str) {}
 
 #[cfg(debug_assertions)]
@@ -66,19 +66,19 @@ mod watched {
 
     use super::Step;
 
-    /// Hears of the steps of a task, each of which goes on when its future ends.
+    /// Observes the steps of a task, each of which continues when its future completes.
     pub type Watcher = Arc<dyn Fn(Step, &str) -> BoxFuture<'static, ()> + Send + Sync>;
 
     tokio::task_local! {
         static WATCHER: Watcher;
     }
 
-    /// Runs `work` under the eyes of `watcher`. What it spawns runs unseen.
+    /// Runs `work` observed by `watcher`. Tasks that it spawns are not observed.
     pub async fn watched<T>(watcher: Watcher, work: impl Future<Output = T>) -> T {
         WATCHER.scope(watcher, work).await
     }
 
-    /// Says that a step is reached with the object of this key, and waits for whoever watches.
+    /// Reports that a step is reached with the object of this key, and waits for the observer.
     pub async fn reached(step: Step, key: &str) {
         if let Ok(watcher) = WATCHER.try_with(Arc::clone) {
             watcher(step, key).await;

@@ -59,7 +59,7 @@ pub fn parse_size(text: &str) -> Result<ByteCount, String> {
     let digits = text.find(|at: char| !at.is_ascii_digit()).ok_or("has no unit")?;
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| "is not a size")?;
-    let factor = unit_bytes(unit.trim()).ok_or("has no unit that is known")?;
+    let factor = unit_bytes(unit.trim()).ok_or("has an unknown unit")?;
     match number.checked_mul(factor) {
         Some(bytes @ 1..) if i64::try_from(bytes).is_ok() => Ok(ByteCount(bytes)),
         _ => Err("is out of range".to_owned()),
@@ -80,7 +80,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text != "0" {
         return Err("has no unit".to_owned());
     }
-    humantime::parse_duration(text).map_err(|_| "is not a length of time".to_owned())
+    humantime::parse_duration(text).map_err(|_| "is not a duration".to_owned())
 }
 
 /// A duration by its two largest units: `850 ms`, `12 s`, `3 min 20 s`, `2 h 5 min`, `4 d 3 h`.
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(parse_duration("1h 30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
         assert_eq!(parse_duration("30"), Err("has no unit".to_owned()));
-        assert_eq!(parse_duration("soon"), Err("is not a length of time".to_owned()));
+        assert_eq!(parse_duration("soon"), Err("is not a duration".to_owned()));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Making and changing accounts.
+//! Creating and changing accounts.
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use secrecy::SecretString;
@@ -15,28 +15,27 @@ use crate::db::{folders, sign_in_guard};
 use crate::error::{Error, FieldError, Noun, Result};
 use crate::ids::{SessionId, UserId};
 
-/// Longest name to show, in characters.
-const LONGEST_NAME: usize = 200;
+/// Maximum length of a display name, in characters.
+const MAX_NAME_LENGTH: usize = 200;
 
-/// What is needed to make an account.
+/// The fields of a new account.
 #[derive(Debug)]
 pub struct NewAccount {
     /// Email address; trimmed here.
     pub email: String,
     /// Chosen password.
     pub password: SecretString,
-    /// Name to show.
+    /// Display name.
     pub name: Option<String>,
     /// Role.
     pub role: UserRole,
 }
 
-/// Makes an account with its root folder. An `actor` is an administrator; without one it is the person's own act where it
-/// comes in over HTTP.
+/// Creates an account with its root folder. `actor` is an administrator; without one, a request over HTTP is a sign-up.
 ///
 /// # Errors
-/// [`Error::Validation`] with every field that breaks a rule, [`Error::EmailTaken`]; [`Error::Forbidden`] when the actor
-/// administers no more.
+/// [`Error::Validation`] with every invalid field, [`Error::EmailTaken`]; [`Error::Forbidden`] if the actor is no
+/// longer an administrator.
 pub async fn create(
     accounts: &Accounts,
     new: NewAccount,
@@ -46,7 +45,7 @@ pub async fn create(
     create_with_quota(accounts, new, None, actor, origin).await
 }
 
-/// Makes an account that may hold so many bytes; none: no limit.
+/// Creates an account with a storage quota in bytes; `None`: no limit.
 ///
 /// # Errors
 /// As [`create`].
@@ -64,7 +63,7 @@ pub async fn create_with_quota(
     let hash = accounts.passwords.hash(&network::name_of(&origin.ip), new.password).await?;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        administration::hold_admin(conn, actor).await?;
+        administration::lock_admin(conn, actor).await?;
         let row =
             NewUser { id: UserId::new(), email: &email, name: &name, password_hash: &hash, role: new.role };
         insert(conn, &row, quota, actor, origin).await
@@ -72,7 +71,7 @@ pub async fn create_with_quota(
     .await
 }
 
-/// Makes an account with its root folder, within the transaction of an act. What is given was checked before.
+/// Creates an account with its root folder, within a transaction. The parameters have been validated.
 pub(super) async fn insert(
     conn: &mut AsyncPgConnection,
     row: &NewUser<'_>,
@@ -114,18 +113,18 @@ pub(super) fn check_email(email: &str) -> std::result::Result<(), FieldError> {
 }
 
 fn check_name(name: &str) -> std::result::Result<(), FieldError> {
-    if name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
+    if name.chars().count() > MAX_NAME_LENGTH || name.chars().any(char::is_control) {
         return Err(FieldError::new(
             "name",
-            format!("must have at most {LONGEST_NAME} characters, none of them a control character"),
+            format!("must have at most {MAX_NAME_LENGTH} characters, none of them a control character"),
         ));
     }
     Ok(())
 }
 
-/// Of somebody else's word for a name as much as fits.
-pub(super) fn fitting_name(name: &str) -> String {
-    name.trim().chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect()
+/// Truncates a name from an identity provider to the maximum length.
+pub(super) fn truncated_name(name: &str) -> String {
+    name.trim().chars().filter(|c| !c.is_control()).take(MAX_NAME_LENGTH).collect()
 }
 
 fn check(email: &str, name: &str, secret: &SecretString, quota: Option<i64>) -> Result<()> {
@@ -141,7 +140,7 @@ fn check(email: &str, name: &str, secret: &SecretString, quota: Option<i64>) -> 
     if wrong.is_empty() { Ok(()) } else { Err(Error::Validation(wrong)) }
 }
 
-/// Changes the name shown.
+/// Changes the display name.
 ///
 /// # Errors
 /// [`Error::Validation`], [`Error::NotFound`].
@@ -169,7 +168,7 @@ pub async fn set_role(context: &Context, user: UserId, role: UserRole, origin: &
     administration::change(context, user, Change::role(role), None, origin).await.map(drop)
 }
 
-/// Gives an account a new password and ends its sessions.
+/// Sets a new password and ends all sessions of the account.
 ///
 /// # Errors
 /// [`Error::Validation`], [`Error::NotFound`].
@@ -189,8 +188,9 @@ pub async fn set_password(
             return Err(Error::NotFound(Noun::User));
         }
         session_list::end_all_in(conn, user, None, now).await?;
-        // Who guessed the old one has gained nothing; who has the new one need not wait.
-        sign_in_guard::forget_all(conn, user).await?;
+        // The failure counters are reset: guesses of the old password are irrelevant, and the holder of the new one
+        // must not be locked out.
+        sign_in_guard::delete_all_failures(conn, user).await?;
         let event = Event {
             actor: None,
             action: "user.password",
@@ -204,11 +204,11 @@ pub async fn set_password(
     .await
 }
 
-/// Exchanges the caller's own password and ends all their sessions but `keep`.
+/// Changes the caller's own password and ends all sessions except `keep`.
 ///
 /// # Errors
-/// [`Error::Validation`]; [`Error::InvalidCredentials`] when `current` is not the password, and after too many of those
-/// [`Error::RateLimited`]; [`Error::Conflict`] when somebody else changed it at the same time.
+/// [`Error::Validation`]; [`Error::InvalidCredentials`] if `current` is not the password, and after too many failures
+/// [`Error::RateLimited`]; [`Error::Conflict`] if the password was changed concurrently.
 pub async fn change_password(
     accounts: &Accounts,
     user: &User,
@@ -219,25 +219,25 @@ pub async fn change_password(
 ) -> Result<()> {
     let context = &accounts.context;
     password::check_rules(&new, "new_password").map_err(|error| Error::Validation(vec![error]))?;
-    // Whoever found a session open may guess here no more often than at the door.
+    // Guesses within a stolen session are limited in the same way as sign-ins.
     let attempt = {
         let mut conn = context.db.conn().await?;
-        guard::look(context, &mut conn, &user.email, origin, context.clock.now()).await?
+        guard::check_allowed(context, &mut conn, &user.email, origin, context.clock.now()).await?
     };
     if !accounts.passwords.verify(attempt.network(), current, Some(user.password_hash.clone())).await? {
         let (account, now) = (Some(user.id), context.clock.now());
-        return Err(guard::failed(accounts, &attempt, account, Reason::WrongPassword, origin, now).await?);
+        return Err(
+            guard::record_failure(accounts, &attempt, account, Reason::WrongPassword, origin, now).await?
+        );
     }
     let hash = accounts.passwords.hash(attempt.network(), new).await?;
     let now = context.clock.now();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         if !users::change_password(conn, user.id, &user.password_hash, &hash).await? {
-            return Err(Error::Conflict(
-                "The password was changed at this very moment. Sign in again.".to_owned(),
-            ));
+            return Err(Error::Conflict("The password was changed concurrently. Sign in again.".to_owned()));
         }
-        guard::passed(context, conn, &attempt, user.id, now).await?;
+        guard::record_success(context, conn, &attempt, user.id, now).await?;
         let ended = session_list::end_all_in(conn, user.id, Some(keep), now).await?;
         let event = Event {
             actor: Some(user.id),
@@ -252,7 +252,7 @@ pub async fn change_password(
     .await
 }
 
-/// Disables or enables an account. Disabling ends its sessions at once.
+/// Disables or enables an account. Disabling ends its sessions immediately.
 ///
 /// # Errors
 /// As [`administration::change`].

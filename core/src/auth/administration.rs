@@ -1,5 +1,5 @@
-//! What administrators, and operators with the CLI, do to accounts: find, change, lock out. One of those who may do so
-//! always stays.
+//! Account administration, for administrators and for operators with the CLI: find, change, disable. At least one
+//! active administrator always remains.
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
@@ -12,49 +12,49 @@ use crate::db::users::{self, User, UserFilter};
 use crate::error::{Error, Noun, Result};
 use crate::ids::UserId;
 
-/// Longest text that accounts are searched for, in characters.
-const LONGEST_SEARCH: usize = 254;
+/// Maximum length of a search string for accounts, in characters.
+const MAX_SEARCH_LENGTH: usize = 254;
 
-/// What is to be different. What is none stays.
+/// The changes. `None` leaves a value unchanged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Change {
     /// Role.
     pub role: Option<UserRole>,
-    /// Whether the account may not be used.
+    /// Whether the account is disabled.
     pub disabled: Option<bool>,
-    /// Bytes granted; none within: no limit.
+    /// Storage quota in bytes; `Some(None)`: no limit.
     pub quota: Option<Option<i64>>,
 }
 
 impl Change {
-    /// A role, nothing else.
+    /// Changes only the role.
     pub fn role(role: UserRole) -> Self {
         Self { role: Some(role), ..Self::default() }
     }
 
-    /// Disabled or not, nothing else.
+    /// Changes only the disabled state.
     pub fn disabled(disabled: bool) -> Self {
         Self { disabled: Some(disabled), ..Self::default() }
     }
 
-    /// A quota or none, nothing else.
+    /// Changes only the quota.
     pub fn quota(bytes: Option<i64>) -> Self {
         Self { quota: Some(bytes), ..Self::default() }
     }
 
-    /// Whether an administrator who is changed so can act as one no more.
+    /// Whether an administrator can no longer act as one after this change.
     fn takes_administration(&self) -> bool {
         self.role == Some(UserRole::User) || self.disabled == Some(true)
     }
 }
 
-/// Accounts in the order of their making, and whether there are more.
+/// Accounts in the order of their creation, and whether there are more.
 ///
 /// # Errors
-/// [`Error::Validation`] for a text that is too long.
+/// [`Error::Validation`] if the search string is too long.
 pub async fn list(context: &Context, filter: &UserFilter, limit: i64) -> Result<(Vec<User>, bool)> {
-    if filter.text.as_deref().is_some_and(|text| text.chars().count() > LONGEST_SEARCH) {
-        return Err(Error::field("q", format!("must have at most {LONGEST_SEARCH} characters")));
+    if filter.text.as_deref().is_some_and(|text| text.chars().count() > MAX_SEARCH_LENGTH) {
+        return Err(Error::field("q", format!("must have at most {MAX_SEARCH_LENGTH} characters")));
     }
     let mut conn = context.db.conn().await?;
     Ok(split_page(users::search(&mut conn, filter, limit.saturating_add(1)).await?, limit))
@@ -69,12 +69,12 @@ pub async fn find(context: &Context, id: UserId) -> Result<User> {
     users::find(&mut conn, id).await?.ok_or(Error::NotFound(Noun::User))
 }
 
-/// Changes an account, and answers it as it is then. Disabling ends its sessions. A quota below what is in use takes
-/// nothing away; it only lets nothing more in.
+/// Changes an account and returns its new state. Disabling ends its sessions. A quota below the current usage deletes
+/// nothing; it only rejects new uploads.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::Validation`]; [`Error::Forbidden`] when the actor administers no more;
-/// [`Error::Conflict`] when nobody would be left who administers.
+/// [`Error::NotFound`], [`Error::Validation`]; [`Error::Forbidden`] if the actor is no longer an administrator;
+/// [`Error::Conflict`] if no active administrator would remain.
 pub async fn change(
     context: &Context,
     id: UserId,
@@ -89,7 +89,8 @@ pub async fn change(
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         if actor.is_some() || change.takes_administration() {
-            // All of them, always in the same order and before the account: so no two changes wait for each other.
+            // All of them are locked, always in the same order and before the account, to prevent deadlocks between
+            // changes.
             let admins = users::lock_acting_admins(conn).await?;
             require_admin(&admins, actor)?;
             if change.takes_administration() {
@@ -119,7 +120,7 @@ pub async fn change(
     .await
 }
 
-/// Who changes which account, for the audit log.
+/// The actor and the target of a change, for the audit log.
 struct Note<'a> {
     user: UserId,
     actor: Option<UserId>,
@@ -139,16 +140,16 @@ impl Note<'_> {
     }
 }
 
-/// Holds all who can act as administrators until the transaction ends, and refuses an actor who is none of them: whoever
-/// was one when the request came may have been demoted or locked out since.
-pub(super) async fn hold_admin(conn: &mut AsyncPgConnection, actor: Option<UserId>) -> Result<()> {
+/// Locks all active administrators until the end of the transaction, and rejects an actor who is not one of them: the
+/// actor may have been demoted or disabled since the request was authorized.
+pub(super) async fn lock_admin(conn: &mut AsyncPgConnection, actor: Option<UserId>) -> Result<()> {
     if actor.is_none() {
         return Ok(());
     }
     require_admin(&users::lock_acting_admins(conn).await?, actor)
 }
 
-/// Refuses an actor who is none of those who administer. Without one it is the operator.
+/// Rejects an actor who is not an active administrator. Without an actor, the operator is acting.
 fn require_admin(admins: &[UserId], actor: Option<UserId>) -> Result<()> {
     if actor.is_some_and(|actor| !admins.contains(&actor)) {
         return Err(Error::Forbidden("Only administrators may do this."));
@@ -156,12 +157,12 @@ fn require_admin(admins: &[UserId], actor: Option<UserId>) -> Result<()> {
     Ok(())
 }
 
-/// Refuses to take the last administrator's right. All who have it are held until the transaction ends, so that of two
-/// who take each other's at once only one succeeds.
+/// Rejects removing the last active administrator. All of them are locked until the end of the transaction, so that of
+/// two administrators who remove each other concurrently only one succeeds.
 fn require_another_admin(admins: &[UserId], id: UserId) -> Result<()> {
     if admins.contains(&id) && admins.len() == 1 {
         return Err(Error::Conflict(
-            "This is the last administrator who can sign in. Make another one first.".to_owned(),
+            "This is the last active administrator. Grant the role to another account first.".to_owned(),
         ));
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! The check of every request: who is behind an access token or a personal access token. One round trip to the database,
-//! which is asked each time, so that whatever is taken back is refused at every instance at once.
+//! Authentication of every request: resolves an access token or a personal access token to its account. Takes one round
+//! trip to the database, on each request, so that revocations take effect immediately on all instances.
 
 use super::Accounts;
 use super::permission::{Caller, Proof};
@@ -7,8 +7,8 @@ use super::personal_token;
 use crate::db::sessions;
 use crate::error::{Error, Result};
 
-/// Checks a token of either kind: that it is genuine and has not expired, that it and its session live, and that the
-/// account may still be used.
+/// Validates a token of either kind: its signature and expiry, that it and its session are active, and that the account
+/// is enabled.
 ///
 /// # Errors
 /// [`Error::Unauthenticated`], [`Error::TokenExpired`], [`Error::TokenRevoked`].

@@ -1,4 +1,4 @@
-//! Who of a provider elsewhere is linked to an account: list them, and take a link away.
+//! Identities linked to an account: list and unlink.
 
 use diesel_async::AsyncConnection as _;
 
@@ -10,32 +10,32 @@ use crate::db::identities::{self, Identity};
 use crate::error::{Error, Noun, Result};
 use crate::ids::UserId;
 
-/// Who is linked to an account, those first who were linked first.
+/// The identities linked to an account, in the order of linking.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn list(context: &Context, user: UserId) -> Result<Vec<Identity>> {
     let mut conn = context.db.conn().await?;
     identities::of_user(&mut conn, user).await
 }
 
-/// The provider of an identity: its name in the configuration, or its issuer where it is not configured any more.
+/// The provider of an identity: its name in the configuration, or its issuer if it is no longer configured.
 pub fn provider<'a>(auth: &'a AuthConfig, identity: &'a Identity) -> &'a str {
     let issuer = identity.issuer.trim_end_matches('/');
     let named = auth.oidc.iter().find(|(_, provider)| provider.issuer == issuer);
     named.map_or(&identity.issuer, |(name, _)| name)
 }
 
-/// What an operator calls an identity: its provider, a slash, and what the provider calls the person.
+/// The display id of an identity: its provider, a slash, and the subject.
 pub fn id(auth: &AuthConfig, identity: &Identity) -> String {
     format!("{}/{}", provider(auth, identity), identity.subject)
 }
 
-/// Takes a link away, by its [`id`], and ends all sessions of the account: nobody knows which of them it began. Answers the
-/// link and how many sessions ended.
+/// Unlinks an identity by its [`id`], and ends all sessions of the account, because it is unknown which of them it
+/// started. Returns the link and the number of ended sessions.
 ///
 /// # Errors
-/// [`Error::NotFound`] when nobody of this id is linked to the account.
+/// [`Error::NotFound`] if no such identity is linked to the account.
 pub async fn unlink(
     context: &Context,
     user: UserId,

@@ -1,8 +1,9 @@
-//! Who somebody is: passwords, tokens and sessions. Knows no HTTP.
+//! Authentication: passwords, tokens and sessions. Contains no HTTP.
 
 pub mod account;
 pub mod administration;
 pub mod authenticate;
+mod fair_queue;
 pub mod guard;
 pub mod identities;
 pub mod keys;
@@ -12,11 +13,10 @@ pub mod password;
 pub mod permission;
 pub mod personal_token;
 mod random;
-mod seal;
+mod secret_cipher;
 pub mod session;
 pub mod session_list;
 pub mod token;
-mod turns;
 
 use self::guard::FailureNotes;
 use self::oidc::Providers;
@@ -25,26 +25,26 @@ use self::token::AccessTokens;
 use crate::context::Context;
 use crate::error::Result;
 
-/// What signing in and checking tokens need beyond the [`Context`]. Made once per process; clones share the same.
+/// State that sign-in and token checks need in addition to the [`Context`]. Created once per process; clones share it.
 #[derive(Clone)]
 pub struct Accounts {
     /// Configuration, database, stores and clock.
     pub context: Context,
     /// Access tokens and the keys that sign them.
     pub tokens: AccessTokens,
-    /// The identity providers.
+    /// Identity providers.
     pub oidc: Providers,
     /// Password hashing.
     pub passwords: PasswordHasher,
-    /// How many failed sign-ins are written to the audit log.
+    /// Limits how many failed sign-ins are written to the audit log.
     pub failure_notes: FailureNotes,
 }
 
 impl Accounts {
-    /// As configured. Connects to nobody yet.
+    /// Creates the state from the configuration. Does not connect to anything yet.
     ///
     /// # Errors
-    /// [`crate::error::Error::Internal`] when the HTTP client for identity providers cannot start.
+    /// [`crate::error::Error::Internal`] if the HTTP client for identity providers cannot be created.
     pub fn new(context: Context) -> Result<Self> {
         let auth = &context.config.auth;
         Ok(Self {

@@ -1,9 +1,9 @@
-//! Where a client is, for limits: an address is one network, of IPv6 the 64 bits that a customer gets and may vary at
-//! will below.
+//! The network of a client, for limits: an IPv4 address, or an IPv6 /64, within which a customer can choose addresses
+//! freely.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The network of an address.
+/// The network of an IP address.
 pub fn of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -14,7 +14,7 @@ pub fn of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The network of an address that is a text; a text that is none is a network of its own.
+/// The network of an address given as text; invalid text is a network of its own.
 pub fn name_of(address: &str) -> String {
     match address.parse() {
         Ok(address @ IpAddr::V4(_)) => of(address).to_string(),

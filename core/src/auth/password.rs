@@ -1,32 +1,32 @@
-//! Password hashing with bcrypt, off the async threads and bounded in number, because each takes a third of a
-//! second of CPU. Never cuts a password short.
+//! Password hashing with bcrypt, on separate threads and with bounded concurrency, because each hash takes a third of a
+//! second of CPU. Passwords are never truncated.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::turns::Turns;
+use super::fair_queue::FairQueue;
 use crate::error::{Error, FieldError, Result};
 
-/// Shortest password taken, in bytes of UTF-8.
-pub const SHORTEST: usize = 8;
-/// Longest password taken, in bytes of UTF-8: bcrypt reads 72 bytes, the last of which is its terminator.
-pub const LONGEST: usize = 71;
+/// Minimum password length, in bytes of UTF-8.
+pub const MIN_LENGTH: usize = 8;
+/// Maximum password length, in bytes of UTF-8: bcrypt reads 72 bytes, the last of which is the terminator.
+pub const MAX_LENGTH: usize = 71;
 
 /// Checks a new password against the rules. The error names `field`.
 ///
 /// # Errors
-/// What is wrong, for the one who chose it.
+/// The error message for the user.
 pub fn check_rules(password: &SecretString, field: &str) -> std::result::Result<(), FieldError> {
     let password = password.expose_secret();
-    if password.len() < SHORTEST {
-        return Err(FieldError::new(field, format!("must have at least {SHORTEST} bytes")));
+    if password.len() < MIN_LENGTH {
+        return Err(FieldError::new(field, format!("must have at least {MIN_LENGTH} bytes")));
     }
-    if password.len() > LONGEST {
+    if password.len() > MAX_LENGTH {
         return Err(FieldError::new(
             field,
-            format!("must have at most {LONGEST} bytes, it is never cut short"),
+            format!("must have at most {MAX_LENGTH} bytes; passwords are never truncated"),
         ));
     }
     if password.contains('\0') {
@@ -35,52 +35,54 @@ pub fn check_rules(password: &SecretString, field: &str) -> std::result::Result<
     Ok(())
 }
 
-/// How long one waits for those before. More at once than can be hashed in that time are told to come back.
-const LONGEST_WAIT: Duration = Duration::from_secs(20);
-/// How many from one network wait at once: about as many as one core hashes in that time. More are told to come back.
-const LONGEST_LINE: usize = 64;
-/// Salt and hash of the decoy: well formed, of no password that anybody knows.
+/// Maximum waiting time for a hash. Requests that would wait longer are rejected and can be retried.
+const MAX_WAIT: Duration = Duration::from_secs(20);
+/// Maximum number of waiting requests per network: about as many as one core hashes in that time. Further ones are
+/// rejected and can be retried.
+const MAX_WAITING: usize = 64;
+/// Salt and hash of the decoy: valid, but of no known password.
 const DECOY: &str = "jKqDBMSnxU2ZWcVyOfLGYeT5vRbPu7QdN1iXo3hA0mEsCgFtwHk9i";
 
-/// Hashes passwords at one cost, each on a thread of its own, at most on all cores but one at a time: however many want
-/// to sign in, one core is left for everybody else. Networks take turns: however many come from one, who comes from another
-/// waits for those that are being hashed, and not for those that wait.
+/// Hashes passwords at one cost, each on its own thread, on all cores but one: however many users sign in, one core
+/// remains free. Networks are served fairly: a request waits only for hashes in progress, not for the queue of another
+/// network.
 #[derive(Debug, Clone)]
 pub struct PasswordHasher {
     cost: u32,
-    turns: Turns,
-    /// A hash of nobody's password, checked when there is no account, so that both take the same time.
+    queue: FairQueue,
+    /// A decoy hash that is checked if there is no account, so that both cases take the same time.
     decoy: Arc<str>,
 }
 
 impl PasswordHasher {
-    /// A hasher of this bcrypt cost.
+    /// Creates a hasher with this bcrypt cost.
     pub fn new(cost: u32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let turns = Turns::new(cores.saturating_sub(1).max(1), LONGEST_LINE);
-        Self { cost, turns, decoy: format!("$2b${cost:02}${DECOY}").into() }
+        let queue = FairQueue::new(cores.saturating_sub(1).max(1), MAX_WAITING);
+        Self { cost, queue, decoy: format!("$2b${cost:02}${DECOY}").into() }
     }
 
-    /// Hashes a password that has passed [`check_rules`], for somebody who comes from `network`.
+    /// Hashes a password that has passed [`check_rules`], for a client in `network`.
     ///
     /// # Errors
-    /// [`Error::RateLimited`] when too many wait, [`Error::Internal`] when bcrypt refuses it.
+    /// [`Error::RateLimited`] if too many requests are waiting, [`Error::Internal`] if bcrypt fails.
     pub async fn hash(&self, network: &str, password: SecretString) -> Result<String> {
         let cost = self.cost;
-        self.off_thread(network, move || bcrypt::non_truncating_hash(password.expose_secret(), cost)).await
+        self.on_hash_thread(network, move || bcrypt::non_truncating_hash(password.expose_secret(), cost))
+            .await
     }
 
-    /// Whether the password, of somebody who comes from `network`, is the one of the hash. Without a hash, and for a password
-    /// that is too long to be anybody's, takes as long and answers no.
+    /// Whether the password matches the hash, for a client in `network`. Without a hash, and for a password that
+    /// exceeds the maximum length, takes as long and returns false.
     ///
     /// # Errors
-    /// [`Error::RateLimited`] when too many wait, [`Error::Internal`] when the stored hash is not one of bcrypt's.
+    /// [`Error::RateLimited`] if too many requests are waiting, [`Error::Internal`] if the stored hash is invalid.
     pub async fn verify(&self, network: &str, password: SecretString, hash: Option<String>) -> Result<bool> {
         let decoy = self.decoy.clone();
-        self.off_thread(network, move || {
+        self.on_hash_thread(network, move || {
             let password = password.expose_secret();
             match hash {
-                _ if password.len() > LONGEST => bcrypt::non_truncating_verify("", &decoy).map(|_| false),
+                _ if password.len() > MAX_LENGTH => bcrypt::non_truncating_verify("", &decoy).map(|_| false),
                 Some(hash) => bcrypt::non_truncating_verify(password, &hash),
                 None => bcrypt::non_truncating_verify(password, &decoy).map(|_| false),
             }
@@ -88,16 +90,16 @@ impl PasswordHasher {
         .await
     }
 
-    async fn off_thread<T: Send + 'static>(
+    async fn on_hash_thread<T: Send + 'static>(
         &self,
         network: &str,
         work: impl FnOnce() -> std::result::Result<T, bcrypt::BcryptError> + Send + 'static,
     ) -> Result<T> {
-        let turn = tokio::time::timeout(LONGEST_WAIT, self.turns.take(network))
+        let turn = tokio::time::timeout(MAX_WAIT, self.queue.acquire(network))
             .await
             .ok()
             .flatten()
-            .ok_or(Error::RateLimited { retry_after: LONGEST_WAIT })?;
+            .ok_or(Error::RateLimited { retry_after: MAX_WAIT })?;
         tokio::task::spawn_blocking(move || {
             let _turn = turn;
             work()
@@ -136,10 +138,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_password_that_is_nobodys_costs_a_hash_too() {
+    async fn a_password_beyond_the_maximum_length_costs_a_hash_too() {
         let hasher = PasswordHasher::new(4);
         let mut all = Vec::new();
-        while let Ok(turn) = tokio::time::timeout(Duration::from_secs(1), hasher.turns.take("there")).await {
+        while let Ok(turn) = tokio::time::timeout(Duration::from_secs(1), hasher.queue.acquire("there")).await
+        {
             all.push(turn.unwrap());
         }
         let hash = Some("not looked at".to_owned());

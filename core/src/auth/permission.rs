@@ -1,4 +1,4 @@
-//! What somebody may do: by how they proved who they are, and by their role. Knows no HTTP.
+//! Permissions: depend on the kind of credential, and on the role. Contains no HTTP.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,19 +11,19 @@ use crate::db::users::User;
 use crate::error::{Error, Result};
 use crate::ids::PersonalTokenId;
 
-/// What a personal access token was made for. Someone who signed in has all scopes that the account's role allows.
+/// A scope of a personal access token. A session has all scopes that the account's role allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Scope {
     /// List, show and download files.
     #[serde(rename = "files:read")]
     FilesRead,
-    /// Upload, change and remove files.
+    /// Upload, change and delete files.
     #[serde(rename = "files:write")]
     FilesWrite,
-    /// Ask for files to be ferried now.
+    /// Request syncs.
     #[serde(rename = "sync")]
     Sync,
-    /// Administration, as long as the account is an administrator's.
+    /// Administration, while the account is an administrator's.
     #[serde(rename = "admin")]
     Admin,
 }
@@ -49,7 +49,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// A text that names no scope.
+/// An unknown scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be one of: files:read, files:write, sync, admin")]
 pub struct UnknownScope;
@@ -62,49 +62,49 @@ impl FromStr for Scope {
     }
 }
 
-/// What an act asks of whoever wants it done.
+/// The permission that an action requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// Any proof of who they are.
+    /// Any credential.
     SignedIn,
-    /// A session: someone who signed in, not a program with a personal access token.
+    /// A session, not a personal access token.
     Session,
-    /// A session of an administrator: what makes accounts and gives rights.
+    /// An administrator's session: for creating accounts and granting rights.
     AdminSession,
-    /// This scope; [`Scope::Admin`] also asks for the role.
+    /// This scope; [`Scope::Admin`] also requires the role.
     Scope(Scope),
 }
 
-/// How somebody proved who they are.
+/// The credential of a caller.
 #[derive(Debug, Clone)]
 pub enum Proof {
     /// An access token of a session.
     Session(Claims),
     /// A personal access token.
     PersonalToken {
-        /// Its id.
+        /// The id of the target.
         id: PersonalTokenId,
-        /// What it was made for.
+        /// Its scopes.
         scopes: Vec<Scope>,
     },
 }
 
-/// Who makes a request, proved.
+/// An authenticated caller.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Account, as it is now.
+    /// The account, in its current state.
     pub user: User,
-    /// The proof.
+    /// The credential.
     pub proof: Proof,
 }
 
 impl Caller {
-    /// Whether the caller may do what only administrators may: by role, and by what the token was made for.
+    /// Whether the caller has administrator rights: by role, and by the scopes of the token.
     pub fn is_admin(&self) -> bool {
         self.user.role == UserRole::Admin && self.has(Scope::Admin)
     }
 
-    /// What the session's access token says; none for a personal access token.
+    /// The claims of the session's access token; `None` for a personal access token.
     pub fn claims(&self) -> Option<&Claims> {
         match &self.proof {
             Proof::Session(claims) => Some(claims),
@@ -112,7 +112,7 @@ impl Caller {
         }
     }
 
-    /// Whether the caller may do what asks for `need`.
+    /// Checks whether the caller has the permission `need`.
     ///
     /// # Errors
     /// [`Error::Forbidden`] with the reason.
@@ -120,7 +120,7 @@ impl Caller {
         let is_session = self.claims().is_some();
         let refusal = match need {
             Need::Session | Need::AdminSession if !is_session => {
-                "A personal access token may not do this. Sign in instead."
+                "A personal access token cannot be used for this. Sign in instead."
             }
             Need::Scope(scope) if !self.has(scope) => match scope {
                 Scope::FilesRead => "This personal access token lacks the scope files:read.",
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_may_what_the_role_may() {
+    fn a_session_has_the_permissions_of_the_role() {
         let user = caller(UserRole::User, None);
         let admin = caller(UserRole::Admin, None);
         for need in [Need::SignedIn, Need::Session, Need::Scope(Scope::FilesWrite), Need::Scope(Scope::Sync)]
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_may_what_its_scopes_name_and_never_what_needs_a_session() {
+    fn a_token_is_limited_to_its_scopes_and_excluded_from_session_routes() {
         for scope in Scope::ALL {
             let token = caller(UserRole::Admin, Some(&[scope]));
             assert!(token.may(Need::SignedIn).is_ok());

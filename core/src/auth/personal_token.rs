@@ -1,7 +1,7 @@
-//! Personal access tokens: for programs that act for somebody, limited to what they were made for.
+//! Personal access tokens: for programs that act for an account, limited to their scopes.
 //!
-//! A token is `nf_pat_`, 43 random letters and digits (256 bits), and six more that are their CRC-32: scanners for leaked
-//! secrets find it by `nf_pat_[0-9A-Za-z]{49}` and tell it from a placeholder without asking anybody.
+//! A token is `nf_pat_`, 43 random letters and digits (256 bits), and six more with their CRC-32: secret scanners find
+//! it with `nf_pat_[0-9A-Za-z]{49}` and can distinguish it from a placeholder offline.
 
 use chrono::{DateTime, Duration, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
@@ -19,35 +19,36 @@ use crate::db::users::{self, User};
 use crate::error::{Error, FieldError, Noun, Result};
 use crate::ids::{PersonalTokenId, SessionId, UserId};
 
-/// What every token begins with.
+/// The prefix of every token.
 pub const PREFIX: &str = "nf_pat_";
 
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const RANDOM: usize = 43;
 const CHECKSUM: usize = 6;
-/// Use is noted at most this often.
-const NOTE_USE_EVERY: Duration = Duration::minutes(10);
-/// Longest life that can be asked for.
-const LONGEST_LIFE: Duration = Duration::days(3660);
-/// Shortest life that can be asked for.
-const SHORTEST_LIFE: Duration = Duration::minutes(1);
+/// Minimum interval between updates of the last use.
+const USE_RECORD_INTERVAL: Duration = Duration::minutes(10);
+/// Maximum lifetime.
+const MAX_LIFETIME: Duration = Duration::days(3660);
+/// Minimum lifetime.
+const MIN_LIFETIME: Duration = Duration::minutes(1);
 
-/// What somebody wants a token for.
+/// The parameters of a new token.
 #[derive(Debug)]
 pub struct Wanted {
-    /// What to call it.
+    /// Its name in messages.
     pub name: String,
-    /// What it may do.
+    /// Its role.
     pub scopes: Vec<Scope>,
-    /// How long it works; none: until it is revoked.
+    /// Its lifetime; `None`: until it is revoked.
     pub expires_in: Option<Duration>,
 }
 
-/// Makes a token for an account: for its owner in a session, or without one for the operator. The secret is told this once.
+/// Creates a token for an account: for its owner in a session, or without one for the operator. The secret is returned
+/// only here.
 ///
 /// # Errors
-/// [`Error::Validation`]; [`Error::Forbidden`] for the scope `admin` without the role; [`Error::TokenRevoked`] when the
-/// session has ended; [`Error::Conflict`] when the account has as many as it may.
+/// [`Error::Validation`]; [`Error::Forbidden`] for the scope `admin` without the role; [`Error::TokenRevoked`] if the
+/// session has ended; [`Error::Conflict`] if the account has reached the maximum number of tokens.
 pub async fn create(
     context: &Context,
     user: UserId,
@@ -64,17 +65,18 @@ pub async fn create(
     let mut conn = context.db.conn().await?;
     let row = conn
         .transaction(async move |conn| {
-            // Locked, so that of two at once the second counts the first.
+            // Locked, so that of two concurrent requests the second one counts the token of the first.
             let owner = users::lock(conn, user).await?.ok_or(Error::NotFound(Noun::User))?;
             if let Some(session) = session {
                 require_live(conn, &owner, session, now).await?;
             }
             if scopes.contains(&Scope::Admin) && owner.role != UserRole::Admin {
-                return Err(Error::Forbidden("Only administrators may make tokens with the scope admin."));
+                return Err(Error::Forbidden("Only administrators may create tokens with the scope admin."));
             }
             if personal_tokens::count(conn, user).await? >= most {
                 return Err(Error::Conflict(format!(
-                    "The account has {most} personal access tokens, which is as many as it may. Revoke one first."
+                    "The account has {most} personal access tokens, which is the maximum. Revoke one \
+                        first."
                 )));
             }
             let names: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
@@ -96,8 +98,8 @@ pub async fn create(
     Ok((secret, row))
 }
 
-/// Holds the owner's session until the transaction ends, and refuses one that has ended: whoever ends all sessions and
-/// takes all tokens back leaves none that was asked for before.
+/// Locks the owner's session until the end of the transaction, and rejects a session that has ended: after all sessions
+/// are ended and all tokens revoked, no token of an earlier request may appear.
 async fn require_live(
     conn: &mut AsyncPgConnection,
     owner: &User,
@@ -110,16 +112,16 @@ async fn require_live(
     if live && owner.disabled_at.is_none() { Ok(()) } else { Err(Error::TokenRevoked) }
 }
 
-/// The tokens of an account that were not revoked, newest first.
+/// The tokens of an account that have not been revoked, newest first.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn list(context: &Context, user: UserId) -> Result<Vec<PersonalToken>> {
     let mut conn = context.db.conn().await?;
     personal_tokens::of_user(&mut conn, user).await
 }
 
-/// Takes a token back; of `user`, or of anybody when none is given.
+/// Revokes a token of `user`, or of any account if none is given.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -156,12 +158,12 @@ fn event<'o>(
     }
 }
 
-/// Whether a text claims to be such a token.
+/// Whether a text has the prefix of such a token.
 pub fn is_personal(text: &str) -> bool {
     text.starts_with(PREFIX)
 }
 
-/// Checks a token. Its use is noted now and then, not at each request.
+/// Validates a token. Its last use is recorded at intervals, not on each request.
 pub(super) async fn authenticate(context: &Context, token: &str) -> Result<Caller> {
     if !is_well_formed(token) {
         return Err(Error::Unauthenticated);
@@ -176,7 +178,7 @@ pub(super) async fn authenticate(context: &Context, token: &str) -> Result<Calle
     if row.expires_at.is_some_and(|end| end <= now) {
         return Err(Error::TokenExpired);
     }
-    let stale = now - NOTE_USE_EVERY;
+    let stale = now - USE_RECORD_INTERVAL;
     if row.last_used_at.is_none_or(|noted| noted <= stale) {
         personal_tokens::touch(&mut conn, row.id, now, stale).await?;
     }
@@ -184,7 +186,7 @@ pub(super) async fn authenticate(context: &Context, token: &str) -> Result<Calle
     Ok(Caller { user, proof })
 }
 
-/// The scopes of a token. A name that this version does not know gives nothing.
+/// The scopes of a token. Unknown names are ignored.
 pub fn scopes_of(row: &PersonalToken) -> Vec<Scope> {
     row.scopes.split(' ').filter_map(|name| name.parse().ok()).collect()
 }
@@ -202,20 +204,20 @@ fn check(wanted: &Wanted) -> Result<(String, Vec<Scope>)> {
     if scopes.is_empty() {
         wrong.push(FieldError::new("scopes", "must name at least one scope"));
     }
-    if wanted.expires_in.is_some_and(|life| !(SHORTEST_LIFE..=LONGEST_LIFE).contains(&life)) {
-        let (least, most) = (SHORTEST_LIFE.num_seconds(), LONGEST_LIFE.num_seconds());
+    if wanted.expires_in.is_some_and(|life| !(MIN_LIFETIME..=MAX_LIFETIME).contains(&life)) {
+        let (least, most) = (MIN_LIFETIME.num_seconds(), MAX_LIFETIME.num_seconds());
         wrong.push(FieldError::new("expires_in", format!("must be {least} to {most} seconds")));
     }
     if wrong.is_empty() { Ok((name, scopes)) } else { Err(Error::Validation(wrong)) }
 }
 
-/// Makes a token.
+/// Generates a token.
 fn generate() -> Result<SecretString> {
     let mut random = String::with_capacity(RANDOM);
     while random.len() < RANDOM {
         let mut bytes = [0_u8; 64];
         random::fill(&mut bytes)?;
-        // Six bits of each byte; the two values that are no digit are thrown away, so that all digits are as likely.
+        // Six bits of each byte; two values are not used, so that all characters are equally likely.
         let digits = bytes.iter().filter_map(|byte| DIGITS.get(usize::from(byte >> 2)));
         random.extend(digits.take(RANDOM - random.len()).map(|digit| char::from(*digit)));
     }
@@ -243,7 +245,7 @@ fn checksum(random: &str) -> String {
     digits.iter().copied().map(char::from).collect()
 }
 
-/// Whether a token works at `now`, for showing.
+/// The state of a token at `now`, for display: whether it is valid.
 pub fn is_live(row: &PersonalToken, now: DateTime<Utc>) -> bool {
     row.revoked_at.is_none() && row.expires_at.is_none_or(|end| end > now)
 }

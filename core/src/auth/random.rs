@@ -1,4 +1,4 @@
-//! Random bytes from the system.
+//! Random bytes from the operating system.
 
 use rand::TryRngCore as _;
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// Fills `bytes`.
 ///
 /// # Errors
-/// [`Error::Internal`] when the system has no randomness to give.
+/// [`Error::Internal`] if the system random number generator fails.
 pub(super) fn fill(bytes: &mut [u8]) -> Result<()> {
     rand::rngs::OsRng
         .try_fill_bytes(bytes)

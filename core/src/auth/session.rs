@@ -1,7 +1,7 @@
 //! Sessions: sign in, refresh with rotation and reuse detection, sign out.
 //!
-//! Whoever changes a session locks its row first and its refresh tokens after: so of a refresh and an ending at once one
-//! waits for the other, and no token is made that outlives its session.
+//! Changes of a session lock its row first and then its refresh tokens: a refresh and a concurrent logout are
+//! serialized, and no token outlives its session.
 
 use std::sync::Arc;
 
@@ -23,17 +23,18 @@ use crate::db::users::{self, User};
 use crate::error::{Error, Result};
 use crate::ids::{RefreshTokenId, SessionId};
 
-/// Two tabs may refresh with the same token at once; a second use this soon is refused but not taken for theft.
+/// Two browser tabs may refresh with the same token concurrently; a second use within this time is rejected, but not
+/// treated as theft.
 const REUSE_GRACE: Duration = Duration::seconds(5);
 
-/// The two tokens of a session and whose they are.
+/// The tokens of a session and its account.
 #[derive(Debug)]
 pub struct Session {
     /// Signed access token.
     pub access_token: String,
     /// Lifetime of the access token, in seconds.
     pub expires_in: i64,
-    /// Refresh token, shown once.
+    /// Refresh token, returned only once.
     pub refresh_token: SecretString,
     /// Lifetime of the refresh token, in seconds.
     pub refresh_expires_in: i64,
@@ -44,8 +45,8 @@ pub struct Session {
 /// Starts a session with email and password.
 ///
 /// # Errors
-/// [`Error::InvalidCredentials`] for an unknown address, a wrong password or a disabled account alike;
-/// [`Error::RateLimited`] for whoever has guessed too often, whether or not there is such an account.
+/// [`Error::InvalidCredentials`] for an unknown address, a wrong password or a disabled account; [`Error::RateLimited`]
+/// after too many failures, whether or not the account exists.
 pub async fn login(
     accounts: &Accounts,
     email: &str,
@@ -56,7 +57,7 @@ pub async fn login(
     let now = context.clock.now();
     let (found, attempt) = {
         let mut conn = context.db.conn().await?;
-        let attempt = guard::look(context, &mut conn, email, origin, now).await?;
+        let attempt = guard::check_allowed(context, &mut conn, email, origin, now).await?;
         (users::find_by_email(&mut conn, email).await?, attempt)
     };
     let hash = found.as_ref().map(|user| user.password_hash.clone());
@@ -71,10 +72,10 @@ pub async fn login(
         },
     };
     let account = user.map(|user| user.id);
-    Err(guard::failed(accounts, &attempt, account, reason, origin, context.clock.now()).await?)
+    Err(guard::record_failure(accounts, &attempt, account, reason, origin, context.clock.now()).await?)
 }
 
-/// Starts a session for somebody who knew the password of an account as it was when it was looked up.
+/// Starts a session after the password has been verified against an earlier state of the account.
 async fn admit(
     accounts: &Accounts,
     known: &User,
@@ -86,20 +87,20 @@ async fn admit(
     let signer = accounts.tokens.signer(&context.db, now).await?;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        // The password may have been changed, or the account disabled, while this one was hashed.
+        // The password may have been changed, or the account disabled, during hashing.
         let Some(user) = users::lock(conn, known.id).await?.filter(|user| user.disabled_at.is_none()) else {
             return Ok(Err(Reason::Disabled));
         };
         if user.password_hash != known.password_hash {
             return Ok(Err(Reason::WrongPassword));
         }
-        guard::passed(context, conn, attempt, user.id, now).await?;
+        guard::record_success(context, conn, attempt, user.id, now).await?;
         start(accounts, conn, &signer, user, serde_json::json!({}), origin).await.map(Ok)
     })
     .await
 }
 
-/// Starts a session of somebody who has proved who they are; `detail` says how, for the audit log.
+/// Starts a session for an authenticated user; `detail` is the method, for the audit log.
 pub(super) async fn start(
     accounts: &Accounts,
     conn: &mut AsyncPgConnection,
@@ -134,18 +135,19 @@ pub(super) async fn start(
     issue(accounts, conn, signer, user, &session, origin).await
 }
 
-/// Exchanges a refresh token for new tokens of the same session. The old one dies.
+/// Exchanges a refresh token for new tokens of the same session. The old one becomes invalid.
 ///
 /// # Errors
-/// [`Error::TokenExpired`], [`Error::TokenRevoked`], [`Error::Unauthenticated`] for one never issued, and
-/// [`Error::RefreshReused`] for one exchanged before: then the whole session is revoked.
+/// [`Error::TokenExpired`], [`Error::TokenRevoked`], [`Error::Unauthenticated`] for an unknown token, and
+/// [`Error::RefreshReused`] for one that has been exchanged before: then the whole session is revoked.
 pub async fn refresh(accounts: &Accounts, presented: &SecretString, origin: &Origin) -> Result<Session> {
     let context = &accounts.context;
     let hash = token::hash(presented.expose_secret());
     let now = context.clock.now();
     let signer = accounts.tokens.signer(&context.db, now).await?;
     let mut conn = context.db.conn().await?;
-    // Revoking a family must be committed although the caller gets an error: so the outcome is a value in here.
+    // The revocation of a family must be committed although the caller gets an error: the outcome is therefore a value
+    // here.
     conn.transaction(async move |conn| -> Result<Result<Session>> {
         let Some(found) = refresh_tokens::by_hash(conn, &hash).await? else {
             return Ok(Err(Error::Unauthenticated));
@@ -188,7 +190,7 @@ pub async fn refresh(accounts: &Accounts, presented: &SecretString, origin: &Ori
     .await?
 }
 
-/// Locks the session of a refresh token. One that an older version began gets its row now.
+/// Locks the session of a refresh token. A session started by an older version gets its row now.
 async fn lock_session(
     conn: &mut AsyncPgConnection,
     token: &RefreshToken,
@@ -210,7 +212,7 @@ async fn lock_session(
     };
     sessions::insert(conn, &session).await?;
     let found = sessions::lock(conn, token.family).await?;
-    found.ok_or_else(|| Error::Internal("a session is gone that was there just now".to_owned()))
+    found.ok_or_else(|| Error::Internal("a session has just disappeared".to_owned()))
 }
 
 fn refresh_lifetime(context: &Context) -> Duration {
@@ -255,14 +257,14 @@ async fn issue(
 /// Ends the caller's session: its refresh tokens and this access token.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn logout(context: &Context, claims: &Claims, origin: &Origin) -> Result<()> {
     let now = context.clock.now();
     let claims = claims.clone();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         session_list::end_in(conn, claims.sid, claims.sub, now).await?;
-        // For instances of an older version, which do not ask the session.
+        // For instances of an older version, which do not check the session.
         revoked_tokens::insert(conn, claims.jti, claims.sub, claims.expires_at()).await?;
         let event = Event {
             actor: Some(claims.sub),

@@ -1,4 +1,5 @@
-//! The sessions of an account: list them, end one, end all. Ended ones are refused with the next request, wherever it arrives.
+//! The sessions of an account: list, end one, end all. The next request of an ended session is rejected on every
+//! instance.
 
 use chrono::{DateTime, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
@@ -10,7 +11,7 @@ use crate::db::{personal_tokens, refresh_tokens, split_page};
 use crate::error::{Error, Noun, Result};
 use crate::ids::{SessionId, UserId};
 
-/// How many sessions and tokens were ended.
+/// The number of ended sessions and revoked tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
     /// Sessions.
@@ -19,10 +20,10 @@ pub struct Ended {
     pub tokens: usize,
 }
 
-/// The live sessions of an account, those that began last first, before `before`; and whether there are more than `limit`.
+/// The active sessions of an account, newest first, before `before`; and whether there are more than `limit`.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn page(
     context: &Context,
     user: UserId,
@@ -37,7 +38,7 @@ pub async fn page(
 /// Ends a session of `user`.
 ///
 /// # Errors
-/// [`Error::NotFound`] when the account has no such live session.
+/// [`Error::NotFound`] if the account has no such active session.
 pub async fn end(
     context: &Context,
     id: SessionId,
@@ -64,10 +65,10 @@ pub async fn end(
     .await
 }
 
-/// Ends every session of `user`, and with `tokens` also takes all personal access tokens back.
+/// Ends every session of `user`, and with `tokens` also revokes all personal access tokens.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn end_all(
     context: &Context,
     user: UserId,
@@ -94,7 +95,7 @@ pub async fn end_all(
     .await
 }
 
-/// Ends a session within the transaction of an act. Answers whether it was live.
+/// Ends a session within a transaction. Returns whether it was active.
 pub(super) async fn end_in(
     conn: &mut AsyncPgConnection,
     id: SessionId,
@@ -106,8 +107,8 @@ pub(super) async fn end_in(
     Ok(was_live)
 }
 
-/// Ends every session of a user but one, within the transaction of an act, also those that have no row: an older version
-/// began them. Answers how many there were that have one.
+/// Ends every session of a user except one, within a transaction, including sessions without a row, which were started
+/// by an older version. Returns the number of sessions with a row.
 pub(super) async fn end_all_in(
     conn: &mut AsyncPgConnection,
     user: UserId,

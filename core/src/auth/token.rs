@@ -16,15 +16,15 @@ use crate::db::Database;
 use crate::error::{Error, Result};
 use crate::ids::{SessionId, UserId};
 
-/// What an access token says. The role is not in it: it is read with the account at each request, so that
-/// taking it away works at once.
+/// The claims of an access token. The role is not included: it is read with the account on each request, so that a
+/// change takes effect immediately.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     /// Account.
     pub sub: UserId,
-    /// This token, for the revocation list.
+    /// The id of this token, for the revocation list.
     pub jti: Uuid,
-    /// Session it belongs to.
+    /// The session of the token.
     pub sid: SessionId,
     /// Issuer.
     pub iss: String,
@@ -50,7 +50,7 @@ pub struct AccessTokens {
 }
 
 impl AccessTokens {
-    /// As the configuration says.
+    /// Configured from the settings.
     pub fn new(config: &AuthConfig) -> Self {
         Self {
             keys: SigningKeys::new(config),
@@ -64,7 +64,7 @@ impl AccessTokens {
         &self.keys
     }
 
-    /// How long an access token lives.
+    /// The lifetime of an access token.
     pub fn lifetime(&self) -> Duration {
         self.lifetime
     }
@@ -72,7 +72,7 @@ impl AccessTokens {
     /// The key that signs at `now`.
     ///
     /// # Errors
-    /// Whatever the database meets.
+    /// Any database error.
     pub async fn signer(&self, db: &Database, now: DateTime<Utc>) -> Result<Arc<SigningKey>> {
         let keys = self.keys.current(db, now).await?;
         let signer = keys.signer(now).cloned();
@@ -82,7 +82,7 @@ impl AccessTokens {
     /// Signs a new access token.
     ///
     /// # Errors
-    /// [`Error::Internal`] when signing fails.
+    /// [`Error::Internal`] if signing fails.
     pub async fn issue(
         &self,
         signer: &Arc<SigningKey>,
@@ -101,18 +101,19 @@ impl AccessTokens {
         if signer.algorithm() != SigningAlgorithm::Rs256 {
             return signer.sign(&claims);
         }
-        // RSA takes milliseconds, the others microseconds.
+        // RSA takes milliseconds, the other algorithms microseconds.
         let signer = signer.clone();
         tokio::task::spawn_blocking(move || signer.sign(&claims))
             .await
             .map_err(|error| Error::Internal(format!("signing an access token panicked: {error}")))?
     }
 
-    /// Checks a token by the key that its header names: signature, that key's algorithm, issuer, and expiry at `now`.
+    /// Validates a token with the key named in its header: signature, algorithm of that key, issuer, and expiry at
+    /// `now`.
     ///
     /// # Errors
-    /// [`Error::TokenExpired`], or [`Error::Unauthenticated`] for everything else that is wrong with it; and whatever the
-    /// database meets when keys have to be read.
+    /// [`Error::TokenExpired`], or [`Error::Unauthenticated`] for any other reason; any database error if keys have to
+    /// be loaded.
     pub async fn check(&self, db: &Database, token: &str, now: DateTime<Utc>) -> Result<Claims> {
         let header = decode_header(token).map_err(|_| Error::Unauthenticated)?;
         let id = header.kid.ok_or(Error::Unauthenticated)?;
@@ -125,17 +126,17 @@ impl AccessTokens {
     }
 }
 
-/// Makes a refresh token: 256 random bits.
+/// Generates a refresh token: 256 random bits.
 ///
 /// # Errors
-/// [`Error::Internal`] when the system has no randomness to give.
+/// [`Error::Internal`] if the system random number generator fails.
 pub fn new_refresh_token() -> Result<SecretString> {
     let mut bytes = [0_u8; 32];
     random::fill(&mut bytes)?;
     Ok(SecretString::from(hex::encode(bytes)))
 }
 
-/// The form in which refresh tokens and personal access tokens are stored. A fast hash is enough: they are random.
+/// The stored form of refresh tokens and personal access tokens. A fast hash is sufficient, because they are random.
 pub(super) fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }

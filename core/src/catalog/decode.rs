@@ -1,5 +1,5 @@
-//! A stored snapshot back to rows: decompressed with bounded memory, and believed only when its signature, its hash and
-//! its counts are right. Rows are handed on before that is known: whoever takes them must be able to take them back.
+//! Decodes a stored snapshot: decompresses it with bounded memory, and checks its signature, hash and counts. Rows are
+//! passed on before the checks are complete: the receiver must be able to discard them.
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -9,30 +9,30 @@ use uuid::Uuid;
 use zstd::stream::raw::{DParameter, Decoder as Zstd, InBuffer, Operation, OutBuffer};
 
 use super::error::{CatalogError, Refusal, broke_off};
-use super::format::{Counts, Footer, Header, LONGEST_LINE, Line, ReplicaOf, Row, VERSION};
+use super::format::{Counts, Footer, Header, Line, MAX_LINE_LENGTH, ReplicaOf, Row, VERSION};
 use super::keys::Keys;
 use crate::checksum::Sha256Hasher;
 use crate::config::Config;
 use crate::db::catalog::{PAGE, Table};
 use crate::store::{ObjectKey, Store, Verdict};
 
-/// What is decompressed at once.
+/// Bytes to decompress at once.
 const OUTPUT: usize = 128 * 1024;
-/// Zstandard must not ask for more than 8 MiB to look back at; our own encoder asks for 2.
+/// Maximum window size of Zstandard, 8 MiB; our own encoder uses 2.
 const WINDOW_LOG: u32 = 23;
-/// Rows are handed on when they have this many bytes.
+/// Rows are passed on in batches of this many bytes.
 const BATCH_BYTES: usize = 1024 * 1024;
-/// Chunks and batches that wait.
-const WAITING: usize = 4;
+/// Maximum number of queued chunks and batches.
+const MAX_QUEUED: usize = 4;
 
-/// What comes out.
+/// The decoded items.
 #[derive(Debug)]
 pub(super) enum Item {
-    /// First.
+    /// The first item.
     Header(Box<Header>),
-    /// Rows of one table, in the snapshot's order.
+    /// Rows of one table, in the order of the snapshot.
     Rows(Table, Vec<Row>),
-    /// Last: everything is as it was signed. Rows by table.
+    /// The last item: everything is authentic. Contains the row counts by table.
     End(Counts),
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// Begins to read the snapshot `key`.
+    /// Starts to read the snapshot `key`.
     pub(super) async fn open(config: &Config, store: &Store, key: &ObjectKey) -> Result<Self, CatalogError> {
         let decoder = Decoder::new(Keys::of(config)?, key)?;
         let object = match store.get(key, None).await {
@@ -51,18 +51,18 @@ impl Reading {
             }
             got => got?,
         };
-        let (chunks, incoming) = mpsc::channel::<Bytes>(WAITING);
-        let (items, receiver) = mpsc::channel(WAITING);
+        let (chunks, incoming) = mpsc::channel::<Bytes>(MAX_QUEUED);
+        let (items, receiver) = mpsc::channel(MAX_QUEUED);
         let failing = items.clone();
         let key = key.to_string();
-        // Decompressing and hashing are no work for an async thread.
+        // Decompression and hashing do not belong on an async thread.
         let task = tokio::task::spawn_blocking(move || decoder.run(incoming, &items));
         tokio::spawn(async move {
             let mut body = object.body;
             let mut failure = None;
             while let Some(chunk) = body.next().await {
                 match chunk {
-                    // When whoever decodes has seen enough, so have we.
+                    // The decoder has finished or failed.
                     Ok(chunk) => {
                         if chunks.send(chunk).await.is_err() {
                             break;
@@ -76,13 +76,13 @@ impl Reading {
             }
             let broken = failure.is_some();
             if let Some(failure) = failure {
-                // Nobody listens any more: then nobody wants to know.
+                // If nobody receives any more, the result is not needed.
                 let _ = failing.send(Err(failure)).await;
             }
             drop(chunks);
             let ended = task.await.map_err(|error| CatalogError::from(broke_off(&error)));
             let ended = ended.and_then(|ended| ended.map_err(|why| refused(&key, why)));
-            // What was cut off by the store is not the snapshot's fault.
+            // Data truncated by the store is not an error of the snapshot.
             if let Err(error) = ended
                 && !broken
             {
@@ -92,9 +92,9 @@ impl Reading {
         Ok(Self { items: receiver })
     }
 
-    /// What comes next. Nothing follows [`Item::End`] or an error.
+    /// The next item. Nothing follows [`Item::End`] or an error.
     pub(super) async fn next(&mut self) -> Result<Item, CatalogError> {
-        let broken = || crate::error::Error::Internal("a snapshot's reading ended without an end".to_owned());
+        let broken = || crate::error::Error::Internal("reading a snapshot ended unexpectedly".to_owned());
         self.items.recv().await.unwrap_or_else(|| Err(broken().into()))
     }
 }
@@ -103,7 +103,7 @@ fn refused(key: &str, why: Refusal) -> CatalogError {
     CatalogError::Refused { key: key.to_owned(), why }
 }
 
-/// Where the reading is.
+/// The state of the decoder.
 enum Place {
     Start,
     Rows,
@@ -113,7 +113,7 @@ enum Place {
 
 struct Decoder {
     keys: Keys,
-    /// What the key says: a snapshot under another one's name is an old one that shall pass for a new one.
+    /// The values in the object key: a snapshot under the key of another one is an old one passed off as new.
     expected: (chrono::DateTime<chrono::Utc>, Uuid),
     sha256: Sha256Hasher,
     mac: hmac::Context,
@@ -124,10 +124,10 @@ struct Decoder {
 
 type Items = mpsc::Sender<Result<Item, CatalogError>>;
 
-/// Why decoding ends before its end.
+/// Why decoding stops early.
 enum Halt {
     Refused(Refusal),
-    /// Nobody takes what comes out.
+    /// The receiver was dropped.
     Unwanted,
 }
 
@@ -174,14 +174,14 @@ impl Decoder {
             let mut input = InBuffer::around(chunk.as_ref());
             loop {
                 if ended && input.pos < chunk.len() {
-                    return Err(damaged("something follows its end"));
+                    return Err(damaged("data follows its end"));
                 }
                 let mut out = OutBuffer::around(output.as_mut_slice());
                 let hint = if ended { 0 } else { zstd.run(&mut input, &mut out).map_err(damaged)? };
                 ended = ended || hint == 0;
                 let made = out.pos();
                 self.lines(&mut pending, output.get(..made).unwrap_or_default(), items)?;
-                // A full buffer may have more behind it.
+                // More output may follow a full buffer.
                 if input.pos >= chunk.len() && made < OUTPUT {
                     break;
                 }
@@ -196,7 +196,7 @@ impl Decoder {
         }
     }
 
-    /// Splits what was decompressed into lines.
+    /// Splits the decompressed data into lines.
     fn lines(&mut self, pending: &mut Vec<u8>, mut bytes: &[u8], items: &Items) -> Result<(), Halt> {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let (head, tail) = bytes.split_at(end + 1);
@@ -207,7 +207,7 @@ impl Decoder {
             pending.clear();
             bytes = tail;
         }
-        if pending.len() + bytes.len() > LONGEST_LINE {
+        if pending.len() + bytes.len() > MAX_LINE_LENGTH {
             return Err(damaged("a line of it is too long"));
         }
         pending.extend_from_slice(bytes);
@@ -232,7 +232,7 @@ impl Decoder {
                 let parsed: Line<'_> = serde_json::from_str(text).map_err(damaged)?;
                 return self.signature(parsed.signature.as_deref());
             }
-            Place::Over => return Err(damaged("something follows its signature")),
+            Place::Over => return Err(damaged("data follows its signature")),
         }
         self.sha256.update(line);
         self.mac.update(line);
@@ -255,7 +255,7 @@ impl Decoder {
             return Err(Refusal::ForeignKey { theirs: header.key_id, ours }.into());
         }
         if (header.taken_at, header.id) != self.expected {
-            let what = "it lies under the name of another snapshot";
+            let what = "it is stored under the name of another snapshot";
             return Err(Refusal::Contradiction(what.to_owned()).into());
         }
         self.place = Place::Rows;
@@ -295,7 +295,7 @@ impl Decoder {
             return Err(Refusal::BadSignature.into());
         }
         if footer.rows != self.rows {
-            let what = format!("it says {:?} rows and has {:?}", footer.rows, self.rows);
+            let what = format!("it announces {:?} rows and has {:?}", footer.rows, self.rows);
             return Err(Refusal::Contradiction(what).into());
         }
         self.place = Place::Footer;

@@ -1,5 +1,5 @@
-//! When a snapshot is written, who writes it, and what is known of the last one. A snapshot that fails never fails a run:
-//! it is told in the log, in the metrics and in `sync status`, and tried again.
+//! When snapshots are written, by which process, and the state of the last one. A failed snapshot never fails a run: it
+//! is reported in the log, the metrics and `sync status`, and retried.
 
 use std::collections::BTreeMap;
 
@@ -20,26 +20,26 @@ use crate::tiering::reconcile::Tally;
 /// Name of the pass that writes snapshots.
 pub const PASS: &str = "catalog";
 
-/// One that failed is tried again after this long.
+/// Delay before a failed snapshot is retried.
 const PAUSE: TimeDelta = TimeDelta::minutes(5);
 
-/// What is known of snapshots: the last that was written, and whether the last try failed.
+/// The state of snapshots: the last one written, and whether the last attempt failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// The last one that was written.
+    /// The last one written.
     pub snapshot: Option<Snapshot>,
-    /// Why the last try failed, if it did.
+    /// The error of the last attempt, if it failed.
     pub failed: Option<String>,
-    /// Since when every try has failed.
+    /// Since when all attempts have failed.
     pub failing_since: Option<DateTime<Utc>>,
-    /// The same in the form of every pass.
+    /// The report in the generic form of passes.
     #[serde(default)]
     pub findings: BTreeMap<String, Tally>,
 }
 
 impl Report {
-    /// The report of a pass; none when it is another kind of pass, or was never finished. One of another version of this
-    /// program may not be readable: then a snapshot is due.
+    /// The report of a pass; `None` for another kind of pass, or if it never finished. A report of another version of
+    /// this program may be unreadable: then a snapshot is due.
     pub fn of_pass(pass: &Pass) -> Option<Self> {
         if pass.name != PASS {
             return None;
@@ -50,26 +50,27 @@ impl Report {
 }
 
 impl pass::Report for Report {
-    /// A try that failed is worth remembering.
+    /// Failed attempts are recorded too.
     fn is_complete(&self) -> bool {
         true
     }
 }
 
-/// The last report and when it was made; none when no snapshot was ever tried.
+/// The last report and its time; `None` if no snapshot was ever attempted.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn latest_report(context: &Context) -> Result<Option<(Report, DateTime<Utc>)>> {
     let mut conn = context.db.conn().await?;
     let Some(pass) = passes::find(&mut conn, PASS).await? else { return Ok(None) };
     Ok(Report::of_pass(&pass).zip(pass.finished_at))
 }
 
-/// Writes a snapshot now. Of all processes one does at a time.
+/// Writes a snapshot now. Only one process at a time does.
 ///
 /// # Errors
-/// [`CatalogError::Busy`] while another process does; [`CatalogError::Interrupted`]; whatever stores and database meet.
+/// [`CatalogError::Busy`] while another process writes one; [`CatalogError::Interrupted`]; any error of the store or
+/// the database.
 pub async fn export(
     context: &Context,
     tell: impl FnMut(&Counts) + Send,
@@ -78,7 +79,7 @@ pub async fn export(
     let before = latest_report(context).await?.map(|(report, _)| report).unwrap_or_default();
     let mut outcome = None;
     let work = async {
-        // Boxed: it holds everything that is under way, and callers hold it.
+        // Boxed: the future is large, and callers store it.
         let written = Box::pin(snapshot::write(context, tell, stop)).await;
         let report = report(context, before, &written);
         outcome = Some(written);
@@ -90,7 +91,7 @@ pub async fn export(
     outcome.unwrap_or(Err(CatalogError::Busy))
 }
 
-/// What is to be remembered of a try.
+/// The report of an attempt.
 fn report(
     context: &Context,
     before: Report,
@@ -98,7 +99,7 @@ fn report(
 ) -> Report {
     let (status, report) = match written {
         Ok(snapshot) => ("written", Report { snapshot: Some(snapshot.clone()), ..Report::default() }),
-        // Whoever stopped it knows.
+        // The caller that stopped it knows.
         Err(CatalogError::Interrupted) => ("interrupted", before),
         Err(error) => (
             "failed",
@@ -115,11 +116,11 @@ fn report(
     Report { findings, ..report }
 }
 
-/// Writes a snapshot if a run changed something since the last one. Answers none when nothing is to be done: because
-/// nothing changed, because another process is at it, or because the last try failed a moment ago.
+/// Writes a snapshot if a run changed something since the last one. Returns `None` if there is nothing to do: because
+/// nothing changed, another process is writing one, or the last attempt has just failed.
 ///
 /// # Errors
-/// As [`export`].
+/// Like [`export`].
 pub async fn after_runs(
     context: &Context,
     stop: &CancellationToken,

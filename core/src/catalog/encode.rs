@@ -1,4 +1,4 @@
-//! Lines to compressed bytes, hashed and signed on the way.
+//! Encodes lines to compressed bytes, hashing and signing them.
 
 use std::io::Write;
 
@@ -8,29 +8,29 @@ use serde_json::value::RawValue;
 use zstd::stream::write::Encoder as Zstd;
 
 use super::format::{Counts, Footer, FooterLine, Header, SignatureLine};
-use super::keys::{Keys, Sealer};
+use super::keys::{Keys, SnapshotCipher};
 use crate::checksum::Sha256Hasher;
 use crate::db::catalog::Table;
 use crate::error::{Error, Result};
 
-/// Zstandard's own default: fast, and five times smaller than what goes in.
+/// The default level of Zstandard: fast, with a compression ratio of five.
 const LEVEL: i32 = 3;
 
-/// See the module.
+/// Shows the progress of a pass.
 pub(super) struct Encoder {
     zstd: Zstd<'static, Vec<u8>>,
     sha256: Sha256Hasher,
     mac: hmac::Context,
-    sealer: Sealer,
+    sealer: SnapshotCipher,
     rows: Counts,
 }
 
 fn cannot(error: impl std::fmt::Display) -> Error {
-    Error::Internal(format!("a snapshot of the catalogue cannot be written: {error}"))
+    Error::Internal(format!("cannot encode a snapshot of the catalogue: {error}"))
 }
 
 impl Encoder {
-    /// Begins with the header.
+    /// Starts with the header.
     pub(super) fn new(keys: &Keys, header: &Header) -> Result<Self> {
         let mut zstd = Zstd::new(Vec::new(), LEVEL).map_err(cannot)?;
         zstd.include_checksum(true).map_err(cannot)?;
@@ -45,7 +45,7 @@ impl Encoder {
         Ok(encoder)
     }
 
-    /// Appends rows, each a line as the database wrote it.
+    /// Appends rows, each a line as returned by the database.
     pub(super) fn rows(&mut self, table: Table, lines: &[String]) -> Result<()> {
         for line in lines {
             if table == Table::Users {
@@ -61,12 +61,12 @@ impl Encoder {
         Ok(())
     }
 
-    /// What has been compressed so far and was not taken yet.
+    /// Compressed data that has not been taken yet.
     pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(self.zstd.get_mut())
     }
 
-    /// Ends with footer and signature. Answers the last bytes and the rows of each table.
+    /// Ends with footer and signature. Returns the last bytes and the row counts.
     pub(super) fn finish(mut self) -> Result<(Vec<u8>, Counts)> {
         let sha256 = std::mem::take(&mut self.sha256).finish().to_string();
         let footer = Footer { rows: self.rows.clone(), sha256 };
@@ -90,7 +90,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// A user's line with the password's hash sealed.
+    /// The line of a user with the password hash encrypted.
     fn seal(&self, line: &str) -> Result<String> {
         #[derive(serde::Serialize, serde::Deserialize)]
         struct User {

@@ -1,4 +1,4 @@
-//! Why a snapshot is not believed, and why a catalogue is not rebuilt.
+//! Why a snapshot is rejected, and why a catalogue is not rebuilt.
 
 use crate::error::Error;
 use crate::store::StoreError;
@@ -14,30 +14,30 @@ pub enum Refusal {
         /// Id of the configured key.
         ours: String,
     },
-    /// Its bytes are not those that were signed.
-    #[error("its signature does not fit its content: it was changed, or damaged")]
+    /// Its content is not authentic.
+    #[error("its signature does not match its content: it was modified or damaged")]
     BadSignature,
-    /// It ends before its end.
-    #[error("it ends early: it was cut, or never finished")]
+    /// It is truncated.
+    #[error("it is truncated, or was never finished")]
     Truncated,
-    /// It cannot be read.
-    #[error("it cannot be read: {0}")]
+    /// It is malformed.
+    #[error("it is malformed: {0}")]
     Damaged(String),
-    /// It says of itself something that is not so.
-    #[error("it contradicts itself: {0}")]
+    /// Its content contradicts its header or footer.
+    #[error("it is inconsistent: {0}")]
     Contradiction(String),
-    /// Its form is not known to this version of the program.
-    #[error("its format is version {0}, and this program reads version 1")]
+    /// Its format is unknown to this version of the program.
+    #[error("its format has version {0}, but this program supports version 1")]
     UnknownVersion(u64),
     /// It was taken from a newer schema.
-    #[error("it has columns that this program does not know: {0}")]
+    #[error("it has columns unknown to this program: {0}")]
     NewerSchema(String),
 }
 
-/// Why nothing was done, or not all.
+/// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// The snapshot is not to be believed.
+    /// The snapshot was rejected.
     #[error("{key}: {why}")]
     Refused {
         /// Key of the snapshot.
@@ -45,33 +45,33 @@ pub enum CatalogError {
         /// Why.
         why: Refusal,
     },
-    /// There is no snapshot of that key.
+    /// There is no snapshot with this key.
     #[error("there is no snapshot {0}")]
     NoSuchSnapshot(String),
-    /// There is none at all.
+    /// There is no snapshot.
     #[error("there is no snapshot in store {0}")]
     NoSnapshot(String),
-    /// There are some, but none that can be believed.
-    #[error("none of the {count} snapshots can be used; the newest: {newest}")]
+    /// There are snapshots, but no valid one.
+    #[error("none of the {count} snapshots is valid; the newest: {newest}")]
     NoneValid {
-        /// How many there are.
+        /// The number of snapshots.
         count: usize,
-        /// Why not the newest.
+        /// Why the newest one was rejected.
         newest: String,
     },
-    /// The database to rebuild into is in use.
-    #[error("the database is not empty: it holds {0}")]
+    /// The target database is not empty.
+    #[error("the database is not empty: it contains {0}")]
     NotEmpty(String),
-    /// Another process does the same.
-    #[error("another process writes a snapshot at this moment")]
+    /// Another process is doing the same.
+    #[error("another process is writing a snapshot")]
     Busy,
     /// Asked to stop.
     #[error("it was interrupted, and nothing was changed")]
     Interrupted,
-    /// A dry run has come to its end; for the transaction only.
-    #[error("only a trial")]
+    /// A dry run has finished; only used to roll back the transaction.
+    #[error("dry run")]
     Trial,
-    /// Anything else.
+    /// Details of the action.
     #[error("{0}")]
     Other(#[from] Error),
 }
@@ -88,7 +88,7 @@ impl From<StoreError> for CatalogError {
     }
 }
 
-/// For `map_err`: a task of our own that ended badly.
+/// For `map_err`: one of our tasks failed.
 pub(super) fn broke_off(error: &tokio::task::JoinError) -> Error {
-    Error::Internal(format!("reading or writing a snapshot broke off: {error}"))
+    Error::Internal(format!("reading or writing a snapshot was interrupted: {error}"))
 }

@@ -1,5 +1,5 @@
-//! What a snapshot consists of: lines of JSON, compressed with Zstandard (RFC 8878). The first is the header, then comes
-//! one line for each row, table after table, then the footer with what there must be, then the signature over all of it.
+//! The format of a snapshot: lines of JSON, compressed with Zstandard (RFC 8878). First the header, then one line for
+//! each row, table by table, then the footer with the expected counts and hash, then the signature of everything.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,13 @@ use uuid::Uuid;
 
 use crate::db::catalog::Table;
 
-/// The format that is written, and the only one that is read.
+/// The version of the format, both for writing and for reading.
 pub(super) const VERSION: u64 = 1;
-/// Longest line. A row's longest part is an object's checksums of blocks: 10 MiB for the largest object of S3.
-pub(super) const LONGEST_LINE: usize = 16 * 1024 * 1024;
+/// Maximum length of a line. The largest part of a row are an object's block checksums: 10 MiB for the largest object
+/// in S3.
+pub(super) const MAX_LINE_LENGTH: usize = 16 * 1024 * 1024;
 
-/// Rows by table.
+/// Row counts by table.
 pub type Counts = BTreeMap<Table, u64>;
 
 /// The first line.
@@ -29,7 +30,7 @@ pub(super) struct Header {
     pub(super) taken_at: DateTime<Utc>,
     /// The latest migration of the database.
     pub(super) schema: String,
-    /// Version of the program.
+    /// The version of the program.
     pub(super) program: String,
     /// Id of the key that signs it.
     pub(super) key_id: String,
@@ -42,19 +43,19 @@ pub(super) struct Header {
 pub(super) struct Footer {
     /// Rows of each table.
     pub(super) rows: Counts,
-    /// SHA-256 of every line before this one, line breaks included.
+    /// SHA-256 of all lines before this one, including line breaks.
     pub(super) sha256: String,
 }
 
 /// Every line but the first.
 #[derive(Debug, Deserialize)]
 pub(super) struct Line<'a> {
-    /// Of a row.
+    /// The table of a row.
     pub(super) table: Option<Table>,
-    /// Of a row: its columns.
+    /// The columns of a row.
     #[serde(borrow)]
     pub(super) row: Option<&'a RawValue>,
-    /// Of a replica: its object's key, size in bytes and SHA-256.
+    /// For a replica: the key, size in bytes and SHA-256 of its object.
     pub(super) key: Option<String>,
     pub(super) size: Option<i64>,
     pub(super) sha256: Option<String>,
@@ -76,21 +77,21 @@ pub(super) struct SignatureLine {
     pub(super) signature: String,
 }
 
-/// A row as it is handed on.
+/// A row as passed on.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     /// Its columns, as JSON.
     pub(super) json: String,
-    /// Of a replica.
+    /// For a replica.
     pub(super) of: Option<ReplicaOf>,
 }
 
-/// What a replica is a copy of.
+/// The object of a replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ReplicaOf {
     /// Key in every store.
     pub(super) key: String,
-    /// Bytes.
+    /// Size in bytes.
     pub(super) size: i64,
     /// Hexadecimal.
     pub(super) sha256: String,

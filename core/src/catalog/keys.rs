@@ -1,5 +1,5 @@
 //! The keys of snapshots, all derived from one configured secret (HKDF, RFC 5869): one signs (HMAC-SHA256, RFC 2104),
-//! one for each snapshot seals its password hashes (ChaCha20-Poly1305, RFC 8439).
+//! and one per snapshot encrypts its password hashes (ChaCha20-Poly1305, RFC 8439).
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -13,20 +13,20 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 
 const SALT: &[u8] = b"nightferry catalog 1";
-/// What a sealed text begins with.
+/// The prefix of an encrypted text.
 const SEALED: &str = "sealed:";
 
-/// Signs snapshots and makes the keys that seal.
+/// Signs snapshots and derives their encryption keys.
 pub(super) struct Keys {
     signing: hmac::Key,
     id: String,
     root: hkdf::Prk,
 }
 
-/// Seals and opens texts of one snapshot.
-pub(super) struct Sealer(LessSafeKey);
+/// Encrypts and decrypts texts of one snapshot.
+pub(super) struct SnapshotCipher(LessSafeKey);
 
-/// Eight bytes that name the key and tell nothing of it.
+/// Eight bytes that identify the key and reveal nothing of it.
 struct IdLength;
 
 impl hkdf::KeyType for IdLength {
@@ -36,7 +36,7 @@ impl hkdf::KeyType for IdLength {
 }
 
 fn failed(_: ring::error::Unspecified) -> Error {
-    Error::Internal("the keys of the catalogue could not be made".to_owned())
+    Error::Internal("cannot derive the keys of the catalogue".to_owned())
 }
 
 impl Keys {
@@ -50,33 +50,33 @@ impl Keys {
         Ok(Self { signing, id: hex::encode(id), root })
     }
 
-    /// Which key it is, in a form that may be told.
+    /// The public id of the key.
     pub(super) fn id(&self) -> &str {
         &self.id
     }
 
-    /// A signature to be computed.
+    /// A signature being computed.
     pub(super) fn signature(&self) -> hmac::Context {
         hmac::Context::with_key(&self.signing)
     }
 
-    /// Whether `given` is the signature `ours`. In constant time: whoever may write to the store must not find one out byte
-    /// by byte.
+    /// Whether `given` equals the signature `ours`. In constant time: an attacker with write access to the store must
+    /// not be able to determine a signature byte by byte.
     pub(super) fn is_same(&self, ours: &hmac::Tag, given: &[u8]) -> bool {
         let given = hmac::sign(&self.signing, given);
         hmac::verify(&self.signing, ours.as_ref(), given.as_ref()).is_ok()
     }
 
-    /// Seals for the snapshot `id`.
-    pub(super) fn sealer(&self, id: Uuid) -> Result<Sealer> {
+    /// Encrypts for the snapshot `id`.
+    pub(super) fn sealer(&self, id: Uuid) -> Result<SnapshotCipher> {
         let info: [&[u8]; 2] = [b"seal", id.as_bytes()];
         let key: UnboundKey = self.root.expand(&info, &CHACHA20_POLY1305).map_err(failed)?.into();
-        Ok(Sealer(LessSafeKey::new(key)))
+        Ok(SnapshotCipher(LessSafeKey::new(key)))
     }
 }
 
-impl Sealer {
-    /// Seals `text` for `owner`: with nobody else's it can be exchanged.
+impl SnapshotCipher {
+    /// Encrypts `text` for `owner`: it cannot be exchanged with that of another account.
     pub(super) fn seal(&self, text: &str, owner: &str) -> Result<String> {
         let mut nonce = [0; NONCE_LEN];
         rand::SystemRandom::new().fill(&mut nonce).map_err(failed)?;
@@ -88,7 +88,7 @@ impl Sealer {
         Ok(format!("{SEALED}{}", BASE64_STANDARD.encode([nonce.as_slice(), bytes.as_slice()].concat())))
     }
 
-    /// Opens what [`Self::seal`] sealed; none when it did not, or not for `owner`.
+    /// Decrypts the output of [`Self::seal`]; `None` if it is not authentic, or not for `owner`.
     pub(super) fn open(&self, sealed: &str, owner: &str) -> Option<String> {
         let bytes = BASE64_STANDARD.decode(sealed.strip_prefix(SEALED)?).ok()?;
         let (nonce, text) = bytes.split_at_checked(NONCE_LEN)?;
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_text_opens_only_with_its_key_in_its_snapshot_and_for_its_owner() {
+    fn an_encrypted_text_decrypts_only_with_its_key_in_its_snapshot_for_its_owner() {
         let (keys, other) = (keys(&"ab".repeat(16)), keys(&"bc".repeat(16)));
         let id = Uuid::from_u128(1);
         let sealed = keys.sealer(id).unwrap().seal("$2b$12$hash", "ada").unwrap();

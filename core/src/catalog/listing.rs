@@ -1,4 +1,4 @@
-//! The snapshots that a store holds: which there are, which are kept, and what unfinished ones left behind.
+//! The snapshots in a store: listing, retention, and cleanup of unfinished ones.
 
 use std::collections::BTreeSet;
 
@@ -17,21 +17,21 @@ pub struct Listed {
     pub key: ObjectKey,
     /// When it was taken.
     pub taken_at: DateTime<Utc>,
-    /// Its id.
+    /// The id of the target.
     pub id: Uuid,
-    /// Bytes.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
-/// Every snapshot in a store, the newest first.
+/// All snapshots in a store, newest first.
 ///
 /// # Errors
-/// Whatever the store meets.
+/// Any store error.
 pub async fn list(store: &Store) -> Result<Vec<Listed>, StoreError> {
     let mut listing = Listing::new(store, SNAPSHOT_PREFIX);
     let mut found = Vec::new();
     while let Some(page) = listing.page().await? {
-        // What has another name there is somebody else's.
+        // Other names do not belong to Nightferry.
         found.extend(page.iter().filter_map(|object| {
             let (key, taken_at, id) = ObjectKey::parse_snapshot(&object.key).ok()?;
             Some(Listed { key, taken_at, id, bytes: object.size })
@@ -41,7 +41,7 @@ pub async fn list(store: &Store) -> Result<Vec<Listed>, StoreError> {
     Ok(found)
 }
 
-/// Deletes the snapshots that need not be kept. Answers how many.
+/// Deletes the snapshots that need not be retained. Returns their number.
 pub(super) async fn prune(store: &Store, config: &CatalogConfig) -> Result<usize, StoreError> {
     let snapshots = list(store).await?;
     let surplus = surplus(&snapshots, config.keep, config.keep_days);
@@ -51,7 +51,7 @@ pub(super) async fn prune(store: &Store, config: &CatalogConfig) -> Result<usize
     Ok(surplus.len())
 }
 
-/// Those of `snapshots`, newest first, that need not be kept.
+/// Those of `snapshots`, newest first, that need not be retained.
 fn surplus(snapshots: &[Listed], keep: usize, keep_days: usize) -> Vec<&Listed> {
     let mut days: BTreeSet<NaiveDate> = BTreeSet::new();
     let mut surplus = Vec::new();
@@ -64,17 +64,18 @@ fn surplus(snapshots: &[Listed], keep: usize, keep_days: usize) -> Vec<&Listed> 
     surplus
 }
 
-/// Gives up uploads of snapshots that were never finished. Only for whoever has the sole right to write one.
+/// Aborts uploads of unfinished snapshots. Only for the holder of the lease for writing one.
 pub(super) async fn abort_unfinished(store: &Store) -> Result<(), StoreError> {
     let list = || store.list_multipart_uploads("");
     let uploads = match retry::retry(&RetryPolicy::default(), list, StoreError::retry).await {
-        // A store that does not let us look has to get rid of them by a rule of its own.
+        // A store whose access key may not list uploads needs a lifecycle rule for them.
         Err(error) if error.verdict() == Verdict::Permanent => return Ok(()),
         listed => listed?,
     };
     for upload in uploads {
         if let Ok((key, ..)) = ObjectKey::parse_snapshot(&upload.key) {
-            tracing::info!(target: "nightferry::sync", store = %store.name(), %key, "an unfinished snapshot is given up");
+            tracing::info!(target: "nightferry::sync", store = %store.name(), %key, "aborted an unfinished \
+                snapshot");
             store.abort_multipart(&key, &upload.upload_id).await?;
         }
     }

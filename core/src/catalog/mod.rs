@@ -1,17 +1,17 @@
-//! The catalogue outside of the database: signed snapshots of it in the cloud store, and the way back from one, or from
-//! the labels of the objects alone, into an empty database.
+//! The catalogue outside of the database: signed snapshots in the cloud store, and rebuilding an empty database from
+//! one, or from the metadata of the objects.
 //!
-//! [`snapshot`] writes, [`verify`] checks, [`rebuild`] restores. What a snapshot consists of is in [`format`]; which
-//! rows are in it, and how they come back, is SQL and stands in [`crate::db::catalog`].
+//! [`snapshot`] writes, [`verify`] checks, [`rebuild`] restores. The format is in [`format`]; the selection and
+//! restoring of rows is SQL, in [`crate::db::catalog`].
 
 mod decode;
 mod due;
 mod encode;
 mod error;
+mod examine;
 mod format;
 mod keys;
 mod listing;
-mod look;
 mod rebuild;
 mod rebuilt;
 mod sealed;

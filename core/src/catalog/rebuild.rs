@@ -1,7 +1,7 @@
-//! Rebuilds the catalogue in an empty database: from the newest snapshot that can be believed and from what came to the
-//! stores since, or from the objects' labels alone. All in one transaction: whatever happens, the database is empty or
-//! whole. The transaction is open while the stores are listed, against the rule: nobody else works with a database that
-//! is being rebuilt, and its locks see to that.
+//! Rebuilds the catalogue in an empty database: from the newest valid snapshot and later objects in the stores, or from
+//! the metadata of the objects alone. All in one transaction: in any case, the database is either empty or complete.
+//! The transaction is open while the stores are listed, as an exception to the rule: no other process uses a database
+//! that is being rebuilt, which its locks enforce.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -13,13 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::decode::{Item, Reading};
 use super::error::{CatalogError, Refusal};
+use super::examine::{Examined, examine};
 use super::format::{Header, Row};
-use super::keys::{Keys, Sealer};
+use super::keys::{Keys, SnapshotCipher};
 use super::listing;
-use super::look::{Look, look};
 use super::rebuilt::{Event, Options, Rebuilt, Source};
 use super::store_pages::{Listing, OBJECTS};
-use super::verify::{AT_ONCE, named};
+use super::verify::{CONCURRENCY, named};
 use crate::auth::Accounts;
 use crate::auth::token::new_refresh_token;
 use crate::context::Context;
@@ -30,13 +30,13 @@ use crate::error::Error;
 use crate::file::name;
 use crate::store::{ObjectKey, StoreRole};
 
-/// Objects that are looked at between two pages of the list of those that have to be.
-const LOOKS: usize = 500;
+/// Number of objects examined per page of candidates.
+const EXAMINED_PER_PAGE: usize = 500;
 
-/// See the module.
+/// Shows the progress of a pass.
 ///
 /// # Errors
-/// [`CatalogError`]; the database is as it was.
+/// [`CatalogError`]; the database is unchanged.
 pub async fn rebuild(
     accounts: &Accounts,
     options: &Options<'_>,
@@ -51,7 +51,7 @@ pub async fn rebuild(
         let rebuilt = &mut rebuilt;
         let work = async {
             let snapshot = choose(context, &options.source, rebuilt, &mut tell).await?;
-            // No password fits the hash of what nobody knows.
+            // No password matches this hash.
             let nobody = new_refresh_token()?;
             let password_hash = accounts.passwords.hash("here", nobody).await?;
             conn.transaction(async move |conn| {
@@ -79,7 +79,7 @@ pub async fn rebuild(
     }
 }
 
-/// The snapshot to begin with: one that was read to its end and is as it was signed.
+/// The base snapshot: one that has been read to its end and verified.
 async fn choose(
     context: &Context,
     source: &Source,
@@ -125,7 +125,7 @@ async fn check(context: &Context, key: &ObjectKey) -> Result<(), CatalogError> {
     }
 }
 
-/// A rebuilding under way, within its transaction.
+/// A rebuild in progress, within its transaction.
 struct Building<'b, T> {
     context: &'b Context,
     conn: &'b mut AsyncPgConnection,
@@ -146,21 +146,21 @@ impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
         }
         self.list().await?;
         let since = self.since();
-        self.look(since).await?;
+        self.examine(since).await?;
         if let Some(since) = since {
             self.rebuilt.left_out = catalog::left_out(self.conn, since).await?;
         }
-        self.rebuilt.folded = catalog::fold(self.conn, password_hash, name::numbered).await?;
+        self.rebuilt.folded = catalog::import_rows(self.conn, password_hash, name::numbered).await?;
         let stores = &self.context.stores;
         let (locals, cloud) = (stores.names_with(StoreRole::Local), stores.cloud()?.name().as_str());
         let clouds = stores.names_with(StoreRole::Cloud);
-        self.rebuilt.settled = catalog::settle(self.conn, &locals, cloud, &clouds).await?;
+        self.rebuilt.settled = catalog::align(self.conn, &locals, cloud, &clouds).await?;
         catalog::finish(self.conn).await?;
         Ok(())
     }
 
-    /// What came before this is in the snapshot, or was deleted before it. An upload has its time from its beginning in
-    /// some stores, and is recorded at its end: so a session's life is allowed for.
+    /// Older objects are in the snapshot, or were deleted before it. In some stores the time of an upload is its start,
+    /// and it is recorded at its end: the lifetime of an upload session is therefore subtracted.
     fn since(&self) -> Option<DateTime<Utc>> {
         let allowance =
             TimeDelta::from_std(self.context.config.uploads.session_ttl).unwrap_or(TimeDelta::days(1));
@@ -194,7 +194,7 @@ impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
         }
     }
 
-    /// What inserts the rows of each table; or why that cannot be done.
+    /// The insert statement of each table; or why there is none.
     async fn statements(
         &mut self,
         header: &Header,
@@ -230,41 +230,41 @@ impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
                         modified: object.last_modified,
                     })
                     .collect();
-                catalog::note_found(self.conn, name, &found).await?;
+                catalog::record_listed(self.conn, name, &found).await?;
                 (self.tell)(Event::Listed { store: name, objects });
             }
             self.rebuilt.listed.insert(name.to_owned(), objects);
         }
-        catalog::index_found(self.conn).await?;
+        catalog::index_listed(self.conn).await?;
         Ok(())
     }
 
-    /// Looks at what is not known, or not known to be where it is.
-    async fn look(&mut self, since: Option<DateTime<Utc>>) -> Result<(), CatalogError> {
+    /// Examines objects that are unknown, or not known to be in their store.
+    async fn examine(&mut self, since: Option<DateTime<Utc>>) -> Result<(), CatalogError> {
         let mut after: Option<Candidate> = None;
         loop {
-            let limit = i64::try_from(LOOKS).unwrap_or(i64::MAX);
+            let limit = i64::try_from(EXAMINED_PER_PAGE).unwrap_or(i64::MAX);
             let page = catalog::candidates(self.conn, since, after.as_ref(), limit).await?;
             let Some(last) = page.last().cloned() else { return Ok(()) };
             after = Some(last);
             let context = self.context;
-            let looked: Vec<(Candidate, Look)> = stream::iter(page)
+            let looked: Vec<(Candidate, Examined)> = stream::iter(page)
                 .map(|candidate| async move {
-                    let found = look(context, &candidate).await?;
+                    let found = examine(context, &candidate).await?;
                     Ok::<_, CatalogError>((candidate, found))
                 })
-                .buffer_unordered(AT_ONCE)
+                .buffer_unordered(CONCURRENCY)
                 .try_collect()
                 .await?;
             let mut seen = Vec::new();
             for (candidate, found) in looked {
                 self.rebuilt.looked += 1;
                 match found {
-                    Look::Seen(versions) => seen.extend(versions),
-                    Look::Gone => {}
-                    Look::Strange(why) => {
+                    Examined::Seen(versions) => seen.extend(versions),
+                    Examined::Gone => {}
+                    Examined::Unusable(why) => {
                         self.rebuilt.strange += 1;
-                        (self.tell)(Event::Strange {
+                        (self.tell)(Event::Unusable {
                             store: &candidate.store,
                             key: &candidate.key,
                             why: &why,
@@ -272,7 +272,7 @@ impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
                     }
                 }
             }
-            catalog::note_seen(self.conn, &seen).await?;
+            catalog::record_observed(self.conn, &seen).await?;
             (self.tell)(Event::Looked(self.rebuilt.looked));
         }
     }
@@ -296,8 +296,8 @@ impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
     }
 }
 
-/// Rows as one JSON array, those of users with their password's hash opened.
-fn array(table: Table, rows: Vec<Row>, sealer: &Sealer) -> Result<String, Refusal> {
+/// Rows as one JSON array, with the password hashes of users decrypted.
+fn array(table: Table, rows: Vec<Row>, sealer: &SnapshotCipher) -> Result<String, Refusal> {
     let mut text = "[".to_owned();
     for row in rows {
         if text.len() > 1 {
@@ -313,13 +313,13 @@ fn array(table: Table, rows: Vec<Row>, sealer: &Sealer) -> Result<String, Refusa
     Ok(text)
 }
 
-fn opened(json: &str, sealer: &Sealer) -> Result<String, Refusal> {
+fn opened(json: &str, sealer: &SnapshotCipher) -> Result<String, Refusal> {
     let damaged = |error: serde_json::Error| Refusal::Damaged(error.to_string());
     let mut user: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).map_err(damaged)?;
     let text = |name: &str| user.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
     let hash = sealer
         .open(&text("password_hash"), &text("id"))
-        .ok_or_else(|| Refusal::Damaged("a password's hash cannot be opened".to_owned()))?;
+        .ok_or_else(|| Refusal::Damaged("a password hash cannot be decrypted".to_owned()))?;
     user.insert("password_hash".to_owned(), hash.into());
     serde_json::to_string(&user).map_err(damaged)
 }

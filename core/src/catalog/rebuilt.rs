@@ -1,4 +1,4 @@
-//! What is asked of a rebuilding, what it tells meanwhile, and what came of it.
+//! Options, progress and result of a rebuild.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,53 +7,53 @@ use chrono::{DateTime, Utc};
 
 use super::format::Counts;
 use crate::db::audit::Origin;
-use crate::db::catalog::{Folded, Settled};
+use crate::db::catalog::{Aligned, ImportedRows};
 
-/// From what to rebuild.
+/// The source of a rebuild.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The newest snapshot that can be believed.
+    /// The newest valid snapshot.
     Newest,
-    /// This snapshot, and no other.
+    /// Only this snapshot.
     Snapshot(String),
-    /// The labels of the objects.
+    /// The metadata of the objects.
     Objects,
 }
 
-/// How to rebuild.
+/// Options of a rebuild.
 #[derive(Debug, Clone)]
 pub struct Options<'a> {
-    /// From what.
+    /// The source.
     pub source: Source,
-    /// Whether everything is undone at the end.
+    /// Whether everything is rolled back at the end.
     pub trial: bool,
-    /// Who asks.
+    /// The trigger.
     pub origin: &'a Origin,
 }
 
-/// What happens meanwhile, for whoever watches.
+/// Progress events.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
-    /// A snapshot cannot be used; the next older one is tried.
+    /// A snapshot was rejected; the next older one is tried.
     Refused {
         /// Its key.
         key: &'a str,
         /// Why.
         why: &'a str,
     },
-    /// Rows that were put back so far.
+    /// Restored rows so far.
     Restored(&'a Counts),
-    /// Objects of a store that were listed so far.
+    /// Listed objects of a store so far.
     Listed {
         /// Store.
         store: &'a str,
         /// How many.
         objects: u64,
     },
-    /// Objects that were looked at so far.
+    /// Examined objects so far.
     Looked(u64),
-    /// An object that cannot be used.
-    Strange {
+    /// An unusable object.
+    Unusable {
         /// Store.
         store: &'a str,
         /// Key.
@@ -63,29 +63,29 @@ pub enum Event<'a> {
     },
 }
 
-/// What was rebuilt.
+/// The result of a rebuild.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rebuilt {
-    /// The snapshot that it began with.
+    /// The snapshot used.
     pub snapshot: Option<String>,
-    /// The moment that it shows.
+    /// The time of its content.
     pub taken_at: Option<DateTime<Utc>>,
-    /// Newer snapshots that could not be used.
+    /// Newer snapshots that were rejected.
     pub refused: u64,
-    /// Rows put back from the snapshot, by table.
+    /// Rows restored from the snapshot, by table.
     pub restored: Counts,
     /// Objects listed, by store.
     pub listed: BTreeMap<String, u64>,
-    /// Objects looked at one by one.
+    /// Objects examined individually.
     pub looked: u64,
-    /// Objects that cannot be used.
+    /// Unusable objects.
     pub strange: u64,
-    /// Objects that nobody knows and that are older than the snapshot: left to reconcile.
+    /// Unknown objects older than the snapshot: left for reconcile.
     pub left_out: u64,
-    /// What was made from labels.
-    pub folded: Folded,
-    /// What was put in line.
-    pub settled: Settled,
-    /// How long it took.
+    /// Rows created from metadata.
+    pub folded: ImportedRows,
+    /// The number of updated rows.
+    pub settled: Aligned,
+    /// How long the operation took.
     pub took: Duration,
 }

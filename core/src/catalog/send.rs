@@ -1,4 +1,4 @@
-//! Sends a snapshot while it is made: nobody knows its size beforehand, and no more than one part of it is held.
+//! Uploads a snapshot while it is being made: its size is not known in advance, and at most one part is buffered.
 
 use crate::checksum::{Crc64Hasher, Sha256Hasher};
 use crate::object::verify::{self, Expected, Form};
@@ -9,10 +9,10 @@ use crate::store::{
 
 use super::error::CatalogError;
 
-/// The smallest part that S3 takes (`UploadPart`); 10,000 of them are 48 GiB, the catalogue of hundreds of millions of files.
+/// The minimum part size in S3 (`UploadPart`); 10,000 parts are 48 GiB, the catalogue of hundreds of millions of files.
 const PART: u64 = 5 * 1024 * 1024;
 
-/// See the module.
+/// Shows the progress of a pass.
 pub(super) struct Sending<'s> {
     store: &'s Store,
     key: ObjectKey,
@@ -38,7 +38,7 @@ impl<'s> Sending<'s> {
         }
     }
 
-    /// Appends bytes; sends a part when there is enough for one.
+    /// Appends bytes; sends a part when there is enough data.
     pub(super) async fn push(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.sha256.update(bytes);
         self.crc.update(bytes);
@@ -50,7 +50,8 @@ impl<'s> Sending<'s> {
     fn options(&self) -> PutOptions {
         PutOptions {
             content_type: Some("application/zstd".to_owned()),
-            // The class of the files may be slow or dear to read: this is what is read first when all else is gone.
+            // The storage class of the files may be slow or expensive to read: snapshots are the first thing to read
+            // after a disaster.
             storage_class: self.store.settings().storage_class.as_ref().map(|_| "STANDARD".to_owned()),
             ..PutOptions::default()
         }
@@ -74,7 +75,7 @@ impl<'s> Sending<'s> {
         Ok(())
     }
 
-    /// Makes the object and proves it. Answers its bytes.
+    /// Completes and verifies the object. Returns its size.
     pub(super) async fn finish(&mut self) -> Result<u64, CatalogError> {
         let sha256 = std::mem::take(&mut self.sha256).finish();
         let crc64nvme = std::mem::take(&mut self.crc).finish();
@@ -86,13 +87,13 @@ impl<'s> Sending<'s> {
             let options = PutOptions { sha256: Some(sha256), ..self.options() };
             let put = || self.store.put(&self.key, Body::from(whole.clone()), &options);
             let receipt = retry::retry(&RetryPolicy::default(), put, StoreError::retry).await?;
-            verify::prove(self.store, &self.key, &receipt, &expected, None).await
+            verify::verify_object(self.store, &self.key, &receipt, &expected, None).await
         };
         proved.map_err(crate::error::Error::from)?;
         Ok(self.bytes)
     }
 
-    async fn complete(&mut self, expected: &Form) -> Result<Result<(), verify::Unproved>, StoreError> {
+    async fn complete(&mut self, expected: &Form) -> Result<Result<(), verify::Unverified>, StoreError> {
         if self.gathering.length() > 0 {
             self.send_part().await?;
         }
@@ -100,10 +101,10 @@ impl<'s> Sending<'s> {
         let crc = Some(expected.expected.crc64nvme);
         let complete = || self.store.complete_multipart(&self.key, &upload, &self.parts, crc);
         match retry::retry(&RetryPolicy::default(), complete, StoreError::retry).await {
-            Ok(receipt) => Ok(verify::prove(self.store, &self.key, &receipt, expected, None).await),
-            // The answer to an earlier try was lost: only the object itself can tell.
+            Ok(receipt) => Ok(verify::verify_object(self.store, &self.key, &receipt, expected, None).await),
+            // The response to an earlier attempt was lost: only the object itself can tell.
             Err(error) if error.is_no_such_upload() => {
-                Ok(verify::prove_by_asking(self.store, &self.key, expected, None).await)
+                Ok(verify::verify_by_head(self.store, &self.key, expected, None).await)
             }
             Err(error) => {
                 self.upload = Some(upload);
@@ -112,11 +113,12 @@ impl<'s> Sending<'s> {
         }
     }
 
-    /// Takes away what was sent of a snapshot that is not to be. What stays behind, the next export takes away.
+    /// Aborts the upload of a snapshot. Remains are cleaned up by the next export.
     pub(super) async fn give_up(&mut self) {
         let Some(upload) = self.upload.take() else { return };
         if let Err(error) = self.store.abort_multipart(&self.key, &upload).await {
-            tracing::warn!(store = %self.store.name(), key = %self.key, %error, "an unfinished snapshot could not be given up yet");
+            tracing::warn!(store = %self.store.name(), key = %self.key, %error, "cannot abort an \
+                unfinished snapshot yet");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Writes a snapshot: one transaction that sees one moment, read page by page, compressed and sent as it comes.
+//! Writes a snapshot: one read-only transaction with a consistent view, read page by page, compressed and uploaded as
+//! it is read.
 //!
-//! The transaction is open while bytes move, against the rule, because there is nowhere else to keep them: it only reads
-//! and locks nothing, every wait in it has a deadline, and Postgres ends it should we stop asking.
+//! The transaction is open during a network transfer, as an exception to the rule, because there is no place to store
+//! the data: it takes no locks, every wait in it has a timeout, and Postgres ends it if the process stops fetching.
 
 use std::time::Duration;
 
@@ -25,23 +26,23 @@ use crate::store::{ObjectKey, Store};
 /// A snapshot that was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Store that it is in.
+    /// Its store.
     pub store: String,
-    /// Its key there.
+    /// Its object key.
     pub key: String,
-    /// The moment that it shows.
+    /// The time of its content.
     pub taken_at: DateTime<Utc>,
-    /// Its bytes.
+    /// Its size in bytes.
     pub bytes: u64,
-    /// Rows by table.
+    /// Row counts by table.
     pub rows: Counts,
-    /// Older ones that were deleted for it.
+    /// The number of older snapshots deleted for it.
     pub pruned: usize,
-    /// How long it took.
+    /// How long the operation took.
     pub took: Duration,
 }
 
-/// Writes a snapshot to the cloud store and deletes those that need not be kept. For whoever has the sole right to: see
+/// Writes a snapshot to the cloud store and deletes those that need not be retained. For the holder of the lease: see
 /// [`super::export`].
 pub(super) async fn write(
     context: &Context,
@@ -91,7 +92,7 @@ async fn read_and_send<'s>(
     let (mut reader, taken_at) = Reader::begin(conn).await?;
     let header = header(context, &mut reader, taken_at).await?;
     let key = ObjectKey::of_snapshot(taken_at, header.id);
-    // Kept outside, so that it can be given up when this is broken off.
+    // Kept outside, so that it can be aborted if this future is dropped.
     let sending = unsent.insert(Sending::new(store, key.clone()));
     let mut encoder = Encoder::new(&Keys::of(&context.config)?, &header)?;
     let mut rows = Counts::new();
@@ -103,7 +104,7 @@ async fn read_and_send<'s>(
                 break;
             }
             *rows.entry(table).or_default() += u64::try_from(lines.len()).unwrap_or(u64::MAX);
-            // Compressing, hashing and signing are no work for an async thread.
+            // Compression, hashing and signing do not belong on an async thread.
             let page = tokio::task::spawn_blocking(move || {
                 encoder.rows(table, &lines)?;
                 let bytes = encoder.take();

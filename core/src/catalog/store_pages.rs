@@ -1,14 +1,14 @@
-//! A store's listing in key order, one object at a time and one page in memory.
+//! A store's listing in key order, one object at a time with one page in memory.
 
 use std::collections::VecDeque;
 
 use crate::retry::{self, RetryPolicy};
 use crate::store::{LIST_LIMIT, ListedObject, Store, StoreError};
 
-/// What every key of an object of a user begins with.
+/// The prefix of all keys of users' objects.
 pub(super) const OBJECTS: &str = "user-";
 
-/// See the module.
+/// Shows the progress of a pass.
 pub(super) struct Listing<'s> {
     store: &'s Store,
     prefix: &'static str,
@@ -22,7 +22,7 @@ impl<'s> Listing<'s> {
         Self { store, prefix, page: VecDeque::new(), after: None, over: false }
     }
 
-    /// The next page; none at the end.
+    /// The next page; `None` at the end.
     pub(super) async fn page(&mut self) -> Result<Option<Vec<ListedObject>>, StoreError> {
         while !self.over {
             let after = self.after.as_deref();
@@ -37,13 +37,13 @@ impl<'s> Listing<'s> {
         Ok(None)
     }
 
-    /// Passes over what comes before `key`. Answers the object of this key, if the listing has it.
+    /// Skips everything before `key`. Returns the object with this key, if it is listed.
     pub(super) async fn find(&mut self, key: &str) -> Result<Option<ListedObject>, StoreError> {
         loop {
             while let Some(object) = self.page.front() {
                 match object.key.as_bytes().cmp(key.as_bytes()) {
                     std::cmp::Ordering::Less => drop(self.page.pop_front()),
-                    // It stays: the next one asked for may be the same.
+                    // It is kept: the next request may be for the same key.
                     std::cmp::Ordering::Equal => return Ok(Some(object.clone())),
                     std::cmp::Ordering::Greater => return Ok(None),
                 }

@@ -1,5 +1,5 @@
-//! Checks a snapshot: signature, hash, counts, and that every copy it names is in its store. Needs no database: the
-//! copies come in the order of their keys, and the stores' listings run beside them.
+//! Verifies a snapshot: signature, hash, counts, and that every copy it lists is in its store. Needs no database: the
+//! copies are sorted by key, and are merged with the listings of the stores.
 
 use std::collections::BTreeMap;
 
@@ -17,29 +17,29 @@ use crate::context::Context;
 use crate::db::catalog::Table;
 use crate::db::enums::ReplicaState;
 use crate::db::unsigned;
-use crate::encryption::Seal;
+use crate::encryption::EncryptionEnvelope;
 use crate::retry::{self, RetryPolicy};
 use crate::store::{Label, ObjectHead, ObjectKey, Store, StoreError};
 
-/// Objects that are asked about at once.
-pub(super) const AT_ONCE: usize = 16;
+/// Objects checked concurrently.
+pub(super) const CONCURRENCY: usize = 16;
 
 /// What is wrong with a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bad {
-    /// It is not there.
+    /// It is missing.
     Missing,
-    /// It has another size.
+    /// It has a different size.
     WrongSize,
-    /// Its label or the store's checksum says that it is something else.
+    /// Its metadata or the store's checksum belongs to other content.
     WrongContent,
     /// Its store is not configured.
     UnknownStore,
 }
 
 impl Bad {
-    /// The text that stands for it everywhere outside of the code.
+    /// Its text outside of the code.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -50,10 +50,10 @@ impl Bad {
     }
 }
 
-/// A copy that is not as the snapshot says.
+/// A copy that differs from the snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What is wrong.
+    /// The kind of difference.
     #[serde(rename = "kind")]
     pub bad: Bad,
     /// Store.
@@ -62,39 +62,39 @@ pub struct Finding {
     pub key: String,
 }
 
-/// A snapshot that is as it was signed, and what became of the copies that it names.
+/// A valid snapshot, and the state of the copies that it lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verified {
-    /// Store that the snapshot is in.
+    /// Store of the snapshot.
     pub store: String,
-    /// Its key there.
+    /// Its object key.
     pub key: String,
-    /// The moment that it shows.
+    /// The time of its content.
     pub taken_at: Option<DateTime<Utc>>,
-    /// The latest migration of the database that it shows.
+    /// The latest migration in the snapshot.
     pub schema: String,
-    /// Rows by table.
+    /// Row counts by table.
     pub rows: Counts,
-    /// Copies looked for.
+    /// The number of copies checked.
     pub copies: u64,
-    /// Copies that are not as they should be, by what is wrong.
+    /// The number of bad copies, by kind.
     pub bad: BTreeMap<Bad, u64>,
-    /// Objects of which no copy is as it should be.
+    /// Objects without a good copy.
     pub objects_without_copy: u64,
 }
 
 impl Verified {
-    /// Copies that are not as they should be.
+    /// Bad copies.
     pub fn bad_copies(&self) -> u64 {
         self.bad.values().sum()
     }
 }
 
-/// Checks the snapshot `key`, or else the newest; with `deep` every copy is asked about and its label and checksum
-/// compared, which costs a request each.
+/// Verifies the snapshot `key`, or else the newest; with `deep`, one request per copy compares its metadata and
+/// checksum.
 ///
 /// # Errors
-/// [`CatalogError::Refused`] when it is not to be believed; whatever the stores meet.
+/// [`CatalogError::Refused`] if it is invalid; any store error.
 pub async fn verify(
     context: &Context,
     key: Option<&str>,
@@ -151,7 +151,7 @@ pub async fn verify(
     }
 }
 
-/// The key of a snapshot that somebody named.
+/// The key of a snapshot named by the operator.
 pub(super) fn named(text: &str) -> Result<ObjectKey, CatalogError> {
     let (key, ..) =
         ObjectKey::parse_snapshot(text).map_err(|_| CatalogError::NoSuchSnapshot(text.to_owned()))?;
@@ -163,14 +163,14 @@ async fn newest(store: &Store) -> Result<ObjectKey, CatalogError> {
     newest.map(|listed| listed.key).ok_or_else(|| CatalogError::NoSnapshot(store.name().to_string()))
 }
 
-/// What a replica's row says of where it is.
+/// The location in the row of a replica.
 #[derive(Debug, Deserialize)]
 struct Place {
     store: String,
     state: ReplicaState,
 }
 
-/// A copy to be checked, and what the listing says of it.
+/// A copy to check, with its entry in the listing.
 struct Named<'s> {
     place: Place,
     of: ReplicaOf,
@@ -182,12 +182,12 @@ struct Checker<'c> {
     verified: Verified,
     listings: BTreeMap<String, (&'c Store, Listing<'c>)>,
     deep: bool,
-    /// The object whose copies are being looked at, and whether one of them is good.
+    /// The object whose copies are being checked, and whether one of them is good.
     object: Option<(String, bool)>,
 }
 
 impl<'c> Checker<'c> {
-    /// Checks copies, which come in the order of their keys.
+    /// Checks copies in key order.
     async fn check(&mut self, rows: Vec<Row>) -> Result<Vec<Finding>, CatalogError> {
         let mut copies = Vec::with_capacity(rows.len());
         for row in rows {
@@ -199,7 +199,7 @@ impl<'c> Checker<'c> {
                 let bad = judge(&copy, deep).await?;
                 Ok::<_, StoreError>((copy, bad))
             })
-            .buffered(AT_ONCE)
+            .buffered(CONCURRENCY)
             .try_collect()
             .await?;
         let mut findings = Vec::new();
@@ -221,14 +221,14 @@ impl<'c> Checker<'c> {
         Ok(findings)
     }
 
-    /// A copy that should be there, with what its store's listing says.
+    /// An expected copy, with its entry in the listing.
     async fn find(&mut self, row: Row) -> Result<Option<Named<'c>>, CatalogError> {
         let damaged = |what: String| CatalogError::Refused {
             key: self.verified.key.clone(),
             why: Refusal::Damaged(what),
         };
         let place: Place = serde_json::from_str(&row.json).map_err(|error| damaged(error.to_string()))?;
-        let of = row.of.ok_or_else(|| damaged("a copy does not say of what".to_owned()))?;
+        let of = row.of.ok_or_else(|| damaged("a copy does not name its object".to_owned()))?;
         if place.state != ReplicaState::Present {
             return Ok(None);
         }
@@ -246,7 +246,7 @@ impl<'c> Checker<'c> {
     }
 }
 
-/// What is wrong with a copy. What the listing does not have, or has otherwise, is asked about before it is believed.
+/// What is wrong with a copy. If the listing lacks it, or differs, it is checked with a request first.
 async fn judge(copy: &Named<'_>, deep: bool) -> Result<Option<Bad>, StoreError> {
     let Some(store) = copy.store else { return Ok(Some(Bad::UnknownStore)) };
     if !deep && copy.listed_size == Some(unsigned(copy.of.size)) {
@@ -263,9 +263,10 @@ async fn judge(copy: &Named<'_>, deep: bool) -> Result<Option<Bad>, StoreError> 
     Ok((deep && !is_content(&head, &copy.of)).then_some(Bad::WrongContent))
 }
 
-/// Whether nothing that the store says of an object contradicts its hash. Of one that is encrypted it says nothing.
+/// Whether nothing that the store reports about an object contradicts its hash. For an encrypted one it reports nothing
+/// comparable.
 fn is_content(head: &ObjectHead, of: &ReplicaOf) -> bool {
-    if head.metadata.contains_key(Seal::KEY_ID) {
+    if head.metadata.contains_key(EncryptionEnvelope::KEY_ID) {
         return true;
     }
     let said = Label::read(&head.metadata).sha256.or(head.sha256);

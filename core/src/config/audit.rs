@@ -1,12 +1,12 @@
-//! How long the audit log is kept.
+//! Retention of the audit log.
 
 use std::time::Duration;
 
 use super::declare::settings;
 use super::problem::Problems;
 
-/// What is worth writing down is worth keeping for a day.
-const SHORTEST: Duration = Duration::from_secs(86_400);
+/// Events are kept for at least a day.
+const MIN_RETENTION: Duration = Duration::from_secs(86_400);
 
 settings! {
     /// The `[audit]` section.
@@ -18,8 +18,13 @@ settings! {
 
 impl AuditConfig {
     pub(super) fn check(&self, problems: &mut Problems) {
-        if self.retention.is_some_and(|retention| retention < SHORTEST) {
-            problems.add("audit.retention", "is less than a day", "give at least \"1d\", or \"never\"");
+        if self.retention.is_some_and(|retention| retention < MIN_RETENTION) {
+            problems.add(
+                "audit.retention",
+                "is less than a day",
+                "set it to at least \"1d\", or to \
+                \"never\"",
+            );
         }
     }
 }

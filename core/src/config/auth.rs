@@ -1,4 +1,4 @@
-//! How people prove who they are, and for how long that holds.
+//! Credentials and their lifetimes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,11 +11,12 @@ use secrecy::SecretString;
 settings! {
     /// The `[auth]` section.
     pub struct AuthConfig {
-        /// The key that protects the signing keys, at least 32 bytes; make one with `openssl rand -hex 32`. The same
-        /// for every API instance; after a change all access tokens are refused and new signing keys are made.
+        /// The key that protects the signing keys, at least 32 bytes; generate it with `openssl rand -hex 32`. It must
+        /// be the same for all API instances. After a change, all access tokens are rejected and new signing keys are
+        /// created.
         pub secret_key: SecretString,
-            text("at least 32 random bytes; make one with `openssl rand -hex 32`", validators::signing_key),
-            required("what `openssl rand -hex 32` prints");
+            text("at least 32 random bytes; generate them with `openssl rand -hex 32`", validators::signing_key),
+            required("the output of `openssl rand -hex 32`");
         /// The algorithm of new signing keys. With RS256 and EdDSA others can verify tokens by
         /// `/.well-known/jwks.json`. After a change the old key signs for `auth.signing_key_lead` longer.
         pub algorithm: SigningAlgorithm = "HS256";
@@ -33,18 +34,17 @@ settings! {
         pub session_max_age: Duration = "90d", lasts("5m", "3660d");
         /// Maximum number of personal access tokens of one account. 0 allows none.
         pub personal_tokens_per_user: u16 = 50, range(0, 1000);
-        /// Whether the cookies of a login with `"cookie": true` are for TLS only. Switch it off only to try the
-        /// service over plain HTTP on this machine.
+        /// Whether the cookies of a login with `"cookie": true` are restricted to TLS. Disable this only for tests over
+        /// plain HTTP on this machine.
         pub cookie_secure: bool = true;
         /// Origins of other sites whose pages may use the session's cookies, and to which a sign-in may lead back.
         pub cookie_origins: Vec<String>,
-            text("origins such as \"https://app.example.org\", a comma between", validators::web_pages),
+            text("origins such as \"https://app.example.org\", separated by commas", validators::web_pages),
             unset("only the service's own pages");
-        /// Cost of hashing a password with bcrypt; each step doubles it. 12 takes about 0.3 s; below 10 is for tests
-        /// only.
+        /// Cost of hashing a password with bcrypt; each step doubles it. 12 takes about 0.3 s; values below 10 are for
+        /// tests only.
         pub bcrypt_cost: u32 = 12, range(4, 15);
-        /// Whether people may sign up by themselves. When false, an administrator creates accounts with
-        /// `nightferry user create`.
+        /// Whether users can sign up. If false, an administrator creates accounts with `nightferry user create`.
         pub signup: bool = true;
         /// Identity providers with which people may sign in (OpenID Connect): each a section `[auth.oidc.NAME]` with a
         /// name of at most 32 characters a-z, 0-9 and hyphen. Sign-in begins at `/api/auth/oidc/NAME/start`.
@@ -72,7 +72,8 @@ impl AuthConfig {
         {
             problems.add_between(
                 &["auth.cookie_secure", "server.public_url"],
-                "is false although server.public_url is https, so that the cookies would also be sent in the clear",
+                "is false although server.public_url is https, so that the cookies would also be sent \
+                    without TLS",
                 "set auth.cookie_secure to true",
             );
         }
@@ -80,7 +81,7 @@ impl AuthConfig {
             problems.add_between(
                 &["auth.access_token_ttl", "auth.refresh_token_ttl"],
                 "is longer than auth.refresh_token_ttl",
-                "make access tokens the short-lived ones, such as 15m and 30d",
+                "access tokens should be the short-lived ones, such as 15m and 30d",
             );
         }
     }

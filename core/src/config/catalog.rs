@@ -1,4 +1,4 @@
-//! Snapshots of the catalogue in the cloud store: whether, how many are kept, and with which key they are signed.
+//! Catalogue snapshots in the cloud store: whether they are written, how many are kept, and how they are signed.
 
 use super::declare::settings;
 use super::validators;
@@ -10,14 +10,14 @@ settings! {
         /// Whether a worker writes a snapshot of the catalogue to the cloud store after each run that changed
         /// something.
         pub after_runs: bool = true;
-        /// How many of the newest snapshots are kept.
+        /// Number of newest snapshots to keep.
         pub keep: usize = 10, range(1, 1000);
         /// In addition, the newest snapshot of each of this many days that have snapshots is kept.
         pub keep_days: usize = 30, range(0, 1000);
         /// Key that signs snapshots and encrypts the password hashes in them. Keep it where the database and the
         /// stores are not: without it no snapshot can be used.
         pub secret_key: Option<SecretString>,
-            text("at least 32 random bytes; make one with `openssl rand -hex 32`", validators::signing_key),
+            text("at least 32 random bytes; generate them with `openssl rand -hex 32`", validators::signing_key),
             unset("keys are derived from auth.secret_key");
     }
 }

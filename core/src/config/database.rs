@@ -1,4 +1,4 @@
-//! Where Postgres is and how long it may take.
+//! Postgres connection and timeouts.
 
 use std::time::Duration;
 
@@ -35,9 +35,9 @@ settings! {
 pub enum DatabaseTls {
     /// Never.
     Disable,
-    /// Where the server offers it.
+    /// If the server supports it.
     Prefer,
-    /// Always; a server without it is an error.
+    /// Always; a server without TLS is an error.
     Require,
 }
 
@@ -56,7 +56,7 @@ impl DatabaseTls {
 }
 
 impl DatabaseConfig {
-    /// Lets the URL's `sslmode` speak where `tls` was left alone. Returns the word it said.
+    /// Applies the URL's `sslmode` if `tls` was not set. Returns its value.
     pub(super) fn adopt_tls_of_url(&mut self, problems: &mut Problems) -> Option<&'static str> {
         let said = DatabaseTls::of_url(self.url.expose_secret())?;
         if said == self.tls {
@@ -67,7 +67,7 @@ impl DatabaseConfig {
             problems.add_between(
                 &["database.tls", "database.url"],
                 format!("= \"{}\" contradicts sslmode={word} in database.url", <&str>::from(self.tls)),
-                "say it in one place: remove sslmode from the URL, or database.tls",
+                "set it in one place only: remove sslmode from the URL, or database.tls",
             );
             return None;
         }

@@ -6,23 +6,23 @@ use super::layer::{self, Layer};
 use super::problem::Problems;
 use super::spec::switch_from_words;
 
-/// An environment variable that is understood beside `NIGHTFERRY__SECTION__KEY`.
+/// An environment variable that is supported in addition to `NIGHTFERRY__SECTION__KEY`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EnvAlias {
     /// The variable.
     pub(super) name: &'static str,
-    /// The setting it means.
+    /// The setting that it sets.
     pub(super) key: &'static str,
     form: Form,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Form {
-    /// The setting's own values.
+    /// The values of the setting.
     Same,
-    /// An endpoint whose scheme may be left out.
+    /// An endpoint whose scheme is optional.
     HostAndPort,
-    /// A switch: free the local copy at once, or never.
+    /// A boolean: evict the local copy at once, or never.
     FreeAtOnce,
 }
 
@@ -30,7 +30,7 @@ const fn alias(name: &'static str, key: &'static str) -> EnvAlias {
     EnvAlias { name, key, form: Form::Same }
 }
 
-/// Where two mean the same setting, the later one wins.
+/// If two names set the same setting, the later one in this list takes precedence.
 pub(super) const ENV_ALIASES: &[EnvAlias] = &[
     alias("HOST", "server.host"),
     alias("PORT", "server.port"),
@@ -79,7 +79,7 @@ pub(super) fn layer(env: &BTreeMap<String, String>, problems: &mut Problems) -> 
                     source,
                     alias.key,
                     format!("= \"{}\" {message}", text.escape_debug()),
-                    "give true or false",
+                    "set it to true or false",
                 );
             }
         }

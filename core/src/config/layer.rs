@@ -14,21 +14,21 @@ use super::{LoadOptions, env_aliases, table};
 const PREFIX: &str = "NIGHTFERRY__";
 const FILE_VARIABLE: &str = "NIGHTFERRY_CONFIG";
 
-/// Settings of one source by dotted key, each with its origin.
+/// The settings of one source by dotted key, each with its origin.
 #[derive(Clone, Default)]
 pub(super) struct Layer {
     pub(super) entries: BTreeMap<String, Value>,
 }
 
 impl fmt::Debug for Layer {
-    /// Only keys, because the values may be secret.
+    /// Only keys, because values may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.entries.keys()).finish()
     }
 }
 
 impl Layer {
-    /// Sets a value, in place of an earlier one of the same source.
+    /// Sets a value, replacing an earlier one of the same source.
     pub(super) fn set(&mut self, key: &str, origin: &str, value: impl Into<ValueKind>) {
         self.entries.insert(key.to_owned(), Value::new(Some(&origin.to_owned()), value.into()));
     }
@@ -44,7 +44,7 @@ impl Source for Layer {
     }
 }
 
-/// All layers, lowest first.
+/// All layers, lowest precedence first.
 pub(super) fn all(options: LoadOptions, problems: &mut Problems) -> Vec<Layer> {
     vec![
         file(&options, problems),
@@ -61,7 +61,7 @@ fn file(options: &LoadOptions, problems: &mut Problems) -> Layer {
             (PathBuf::from(path), "environment variable NIGHTFERRY_CONFIG")
         }
         _ => match options.search.iter().find(|path| path.exists()) {
-            Some(path) => (path.clone(), "found at a usual place"),
+            Some(path) => (path.clone(), "found at a default location"),
             None => return Layer::default(),
         },
     };
@@ -73,7 +73,7 @@ fn file(options: &LoadOptions, problems: &mut Problems) -> Layer {
                 named_by,
                 &name,
                 format!("cannot be read: {error}"),
-                "give the path of a configuration file that this user may read",
+                "specify the path of a configuration file that is readable by this user",
             );
             Layer::default()
         }
@@ -88,13 +88,13 @@ fn from_toml(text: &str, origin: impl Fn(usize) -> String, problems: &mut Proble
         flatten("", root.get_ref(), &|offset| origin(line_at(offset)), &mut layer);
     }
     for error in errors {
-        // Only the message: the parser's full text quotes the line, which may hold a secret.
+        // Only the message: the parser's full text quotes the line, which may contain a secret.
         let line = error.span().map_or(1, |span| line_at(span.start));
         problems.add_from(
             origin(line),
             "the file",
             format!("is not TOML: {}", error.message()),
-            "correct the line; config/example.toml shows how settings are written",
+            "correct the line; see config/example.toml",
         );
     }
     layer
@@ -157,7 +157,7 @@ fn environment(env: &BTreeMap<String, String>, problems: &mut Problems) -> Layer
     layer
 }
 
-/// `SERVER__PORT` means `server.port`. Names of stores have hyphens, which variables cannot have.
+/// `SERVER__PORT` means `server.port`. Names of stores may contain hyphens, which variables cannot.
 fn key_of(path: &str) -> String {
     let path = path.to_ascii_lowercase();
     match path.split("__").collect::<Vec<_>>().as_slice() {
@@ -173,8 +173,8 @@ fn key_of(path: &str) -> String {
     }
 }
 
-/// The value of a variable and its source. A secret may also be in a file that `NAME_FILE` names, as container
-/// platforms hand them over. An empty variable counts as unset.
+/// The value of a variable and its source. A secret may also be in a file named by `NAME_FILE`, as is common on
+/// container platforms. An empty variable counts as unset.
 pub(super) fn environment_value(
     name: &str,
     key: &str,
@@ -203,7 +203,7 @@ pub(super) fn environment_value(
                 source,
                 key,
                 format!("cannot be read from the file {path}: {error}"),
-                "give the path of a file that this user may read",
+                "specify the path of a file that is readable by this user",
             );
             None
         }

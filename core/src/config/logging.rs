@@ -1,4 +1,4 @@
-//! What is logged, how and where.
+//! Log level, format and files.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ settings! {
         /// modules: `info,nightferry_core=debug`.
         pub level: String = "info",
             text(
-                "off, error, warn, info, debug or trace, perhaps with levels of modules such as \
+                "off, error, warn, info, debug or trace, optionally with levels of modules such as \
                  \"info,nightferry_core=debug\"",
                 validators::log_level
             );
@@ -31,8 +31,8 @@ settings! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }

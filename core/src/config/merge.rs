@@ -23,11 +23,11 @@ pub(super) const DEFAULT_STORES: [(&str, &str); 4] = [
     ("stores.s3.role", "cloud"),
 ];
 
-/// The values in force by dotted key.
+/// The effective values by dotted key.
 pub(super) struct Merged {
     /// Of every source, defaults included.
     pub(super) values: BTreeMap<String, Value>,
-    /// The names or numbers of the sections of which there are several, in their order.
+    /// The names or numbers of the repeated sections, in order.
     pub(super) members: Members,
 }
 
@@ -61,7 +61,7 @@ pub(super) fn merge(mut layers: Vec<Layer>, problems: &mut Problems) -> Merged {
             "all sources together",
             "the configuration",
             format!("cannot be merged: {error}"),
-            "report this",
+            "report this as a bug",
         ),
     }
     for (key, value) in &values {
@@ -138,20 +138,20 @@ fn is_known(key: &str, value: &Value, members: &mut Members, problems: &mut Prob
                 source,
                 key,
                 "is a section, not a setting",
-                "give the settings in it; config/example.toml lists them",
+                "set the settings in it; see config/example.toml",
             );
         }
         return false;
     }
     let fix = match table::suggestion(key) {
         Some(meant) => format!("did you mean {meant}?"),
-        None => "remove it; config/example.toml lists every setting".to_owned(),
+        None => "remove it; config/example.toml lists all settings".to_owned(),
     };
     problems.add_from(source, key, "is not a setting", fix);
     false
 }
 
-/// The place of a section among those of its kind: none when it has no possible name.
+/// The position of a section among those of its kind: `None` if its name is invalid.
 fn place_of(
     section: &str,
     form: Form,
@@ -171,14 +171,15 @@ fn place_of(
         (
             format!("has \"{name}\" in the place of a number from 1 to {MAX_NUMBER}"),
             format!(
-                "in a file begin each section with [[{section}]]; elsewhere count from 1, as in {section}.1"
+                "in a file, start each section with [[{section}]]; elsewhere use numbers from 1, as in \
+                    {section}.1"
             ),
         )
     } else {
         let noun = if section == "stores" { "store" } else { "provider" };
         (
             format!("names a {noun} \"{name}\", which is not a possible name"),
-            "use at most 32 of a-z, 0-9 and hyphen, beginning with a letter".to_owned(),
+            "use at most 32 characters a-z, 0-9 and hyphen, starting with a letter".to_owned(),
         )
     };
     problems.add_from(source, key, message, fix);

@@ -63,21 +63,21 @@ use self::reader::Reader;
 /// Bytes in a MiB, the unit of every setting whose name ends in `_mib`.
 pub const MEBIBYTE: u64 = 1024 * 1024;
 
-/// Parts in a multipart upload at most (S3 `CreateMultipartUpload`).
+/// Maximum number of parts in a multipart upload (S3 `CreateMultipartUpload`).
 pub const S3_MAX_PARTS: u64 = 10_000;
 
 const DEFAULT_SOURCE: &str = "default";
 
 settings! {
-    /// Everything that can be configured.
+    /// The complete configuration.
     pub struct Config {
-        /// How the API listens and how long it waits.
+        /// Address and timeouts of the HTTP server.
         pub server: ServerConfig;
         /// What uploads may take of memory and time.
         pub uploads: UploadsConfig;
         /// Where Postgres is, and how long it may take.
         pub database: DatabaseConfig;
-        /// How people prove who they are, and for how long that holds.
+        /// Credentials and their lifetimes.
         pub auth: AuthConfig;
         /// How many requests anybody may make, and how often a password may be guessed.
         pub limits: LimitsConfig;
@@ -91,15 +91,15 @@ settings! {
         pub tiering: TieringConfig;
         /// How a process finds out which stores are healthy, and how soon it believes it.
         pub health: HealthConfig;
-        /// Which files go where, and what that costs.
+        /// Policy rules and prices.
         pub policy: PolicyConfig;
-        /// When the stores are compared with the database, and what is done about the differences.
+        /// Schedule and behaviour of reconcile passes.
         pub reconcile: ReconcileConfig;
-        /// When verified copies are read again, how fast, and for how long.
+        /// Schedule, rate and duration of scrub passes.
         pub scrub: ScrubConfig;
         /// Snapshots of the catalogue in the cloud store.
         pub catalog: CatalogConfig;
-        /// What is logged, how and where.
+        /// Log level, format and files.
         pub logging: LoggingConfig;
     }
     derived {
@@ -110,32 +110,32 @@ settings! {
     }
 }
 
-/// One setting as it is in force, for showing.
+/// One effective setting, for display.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Setting {
     /// The dotted key.
     pub key: String,
-    /// The value; a secret that is set reads `********`.
+    /// The value; a secret is shown as `********`.
     pub value: String,
-    /// Where the value came from.
+    /// The source of the value.
     pub source: String,
 }
 
-/// Where the configuration is read from. The default reads nothing but the built-in defaults.
+/// The sources of the configuration. The default reads only the built-in defaults.
 #[derive(Clone, Default)]
 pub struct LoadOptions {
-    /// The file that the command line names.
+    /// The file named on the command line.
     pub file: Option<PathBuf>,
-    /// Settings of the command line: dotted key and value, as text. Of two with the same key the later one wins.
+    /// Settings from the command line: dotted key and value, as text. Later ones override earlier ones.
     pub overrides: Vec<(String, String)>,
     /// The environment.
     pub env: BTreeMap<String, String>,
-    /// Where a file is looked for when nothing names one; the first that exists is read.
+    /// The default locations of the file; the first existing one is read.
     pub search: Vec<PathBuf>,
 }
 
 impl fmt::Debug for LoadOptions {
-    /// Without values, because the environment and the command line hold secrets.
+    /// Without values, because the environment and the command line contain secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoadOptions")
             .field("file", &self.file)
@@ -147,7 +147,7 @@ impl fmt::Debug for LoadOptions {
 }
 
 impl LoadOptions {
-    /// The options of a real process: its environment, and the usual places for a file.
+    /// The options of a real process: its environment, and the default file locations.
     pub fn from_process(file: Option<PathBuf>, overrides: Vec<(String, String)>) -> Self {
         let env = std::env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
@@ -159,7 +159,7 @@ impl LoadOptions {
 }
 
 impl Config {
-    /// Reads and validates everything. The error holds all that is wrong, not only the first thing.
+    /// Reads and validates everything. The error contains all problems, not only the first one.
     pub fn load(options: LoadOptions) -> Result<Self, ConfigErrors> {
         let mut problems = Problems::default();
         let layers = layer::all(options, &mut problems);
@@ -181,12 +181,12 @@ impl Config {
         self.warnings.iter().cloned().chain(exposed).collect()
     }
 
-    /// Every setting in force with its source, in the order of the documentation. Secrets are masked.
+    /// Every effective setting with its source, in the order of the documentation. Secrets are masked.
     pub fn settings(&self) -> &[Setting] {
         &self.settings
     }
 
-    /// The stores with a role, in the order of their names.
+    /// The stores with a role, in alphabetical order.
     pub fn stores_with(&self, role: StoreRole) -> impl Iterator<Item = (&str, &StoreConfig)> {
         self.stores
             .iter()
@@ -194,14 +194,14 @@ impl Config {
             .map(|(name, store)| (name.as_str(), store))
     }
 
-    /// Bytes that a store may hold; none where there is no limit.
+    /// The capacity of a store in bytes; `None` if there is no limit.
     pub fn capacity_of(&self, store: &str) -> Option<u64> {
         let config = self.stores.get(store)?;
         let of_role = || self.tiering.local_capacity.filter(|_| config.role == StoreRole::Local);
         config.capacity.or_else(of_role).map(|capacity| capacity.0)
     }
 
-    /// Fills in what follows from other settings.
+    /// Derives settings from others.
     fn derive(&mut self, problems: &mut Problems) {
         if let Some(said) = self.database.adopt_tls_of_url(problems) {
             self.show_derived("database.tls", said, "sslmode in database.url");
@@ -219,10 +219,10 @@ impl Config {
         }
     }
 
-    /// Fills in the store of a role where none is named and only one can be meant.
+    /// Sets the store of a role if none is named and there is only one candidate.
     fn choose_store(&mut self, key: &str, role: StoreRole, problems: &mut Problems) -> Option<String> {
         let names: Vec<String> = self.stores_with(role).map(|(name, _)| name.to_owned()).collect();
-        // A role that could not be read may be the missing one.
+        // A store with an invalid role may be the missing one.
         let roles_known = !self.stores.keys().any(|name| problems.is_wrong(&format!("stores.{name}.role")));
         let chosen = match role {
             StoreRole::Local => &mut self.tiering.local_store,
@@ -277,16 +277,14 @@ impl Config {
         );
     }
 
-    /// Copies that no store could take would be promised and never made.
+    /// Replicas that no store could hold would be promised but never made.
     fn check_replicas(&self, key: &str, wanted: usize, role: StoreRole, problems: &mut Problems) {
         let stores = self.stores_with(role).count();
         if wanted > 1 && wanted > stores {
             problems.add(
                 key,
-                format!(
-                    "= {wanted} asks for more copies than there are stores with role = \"{role}\", {stores}"
-                ),
-                format!("add a section [stores.NAME] with role = \"{role}\", or ask for fewer copies"),
+                format!("= {wanted} requires more stores with role = \"{role}\" than there are: {stores}"),
+                format!("add a section [stores.NAME] with role = \"{role}\", or lower the number"),
             );
         }
     }

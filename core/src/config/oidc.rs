@@ -15,11 +15,11 @@ settings! {
         /// The client id of this service at the identity provider. Register the redirect
         /// `PUBLIC_URL/api/auth/oidc/NAME/callback` with it.
         pub client_id: String,
-            text("the client id that the provider gave", validators::any),
-            required("the client id that the provider gave"), example("…");
+            text("the client id from the provider", validators::any),
+            required("the client id from the provider"), example("…");
         /// The client secret that the identity provider issued.
         pub client_secret: Option<SecretString>,
-            text("the client secret that the provider gave", validators::any),
+            text("the client secret from the provider", validators::any),
             unset("a public client, protected by PKCE alone");
         /// The scopes that are requested, separated by spaces; "openid" must be among them.
         pub scopes: String = "openid email profile",

@@ -1,23 +1,23 @@
-//! Everything that is wrong with a configuration, gathered so that all of it is printed together.
-//! No text made here may hold the value of a secret.
+//! Collects all configuration problems, so that they are reported together. No message may contain the value of a
+//! secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// One thing that is wrong with the configuration, with the way to put it right.
+/// One configuration problem and its fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The dotted key (or, for a file that cannot be read, the path).
+    /// The dotted key (or the path of an unreadable file).
     pub key: String,
-    /// Where the value came from: a file with its line, an environment variable, the command line or the default.
+    /// The source of the value: a file with its line, an environment variable, the command line or the default.
     pub source: String,
-    /// What is wrong, as the rest of a sentence that begins with the key.
+    /// The problem, as a predicate of a sentence that starts with the key.
     pub message: String,
-    /// What to do about it.
+    /// The fix.
     pub fix: String,
 }
 
-/// All that is wrong with the configuration. Its `Display` is meant for people.
+/// All configuration problems. `Display` formats them for users.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigErrors {
     problems: Vec<Problem>,
@@ -47,7 +47,7 @@ impl fmt::Display for ConfigErrors {
     }
 }
 
-/// The problems found so far, and where each key's value came from.
+/// The problems found so far, and the source of each key's value.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     found: Vec<Problem>,
@@ -67,7 +67,7 @@ impl Problems {
         std::mem::take(&mut self.warnings)
     }
 
-    /// Remembers the source of a key's value for the problems still to come.
+    /// Records the source of a key's value, for later problems.
     pub(super) fn set_origin(&mut self, key: &str, source: &str) {
         self.origins.insert(key.to_owned(), source.to_owned());
     }
@@ -77,7 +77,7 @@ impl Problems {
         self.origins.get(key).cloned().unwrap_or_else(|| super::DEFAULT_SOURCE.to_owned())
     }
 
-    /// Records a problem with a value whose source is given.
+    /// Records a problem with a value from the given source.
     pub(super) fn add_from(
         &mut self,
         source: impl Into<String>,
@@ -98,8 +98,8 @@ impl Problems {
         self.add_from(self.origin(key), key, message, fix);
     }
 
-    /// Records that values contradict each other, under the first key. Says nothing when one of them is already
-    /// known to be wrong, because what is compared then is not what was written.
+    /// Records a contradiction between values, under the first key. Ignored if one of them is already known to be
+    /// invalid, because the compared value is then not the configured one.
     pub(super) fn add_between(&mut self, keys: &[&str], message: impl Into<String>, fix: impl Into<String>) {
         if keys.iter().any(|key| self.is_wrong(key)) {
             return;
@@ -110,17 +110,17 @@ impl Problems {
         self.add_from(source, first, message, fix);
     }
 
-    /// Whether a problem with this key is recorded.
+    /// Whether a problem with this key has been recorded.
     pub(super) fn is_wrong(&self, key: &str) -> bool {
         self.wrong_keys.contains(key)
     }
 
-    /// Nothing, or everything found.
+    /// `Ok`, or all problems.
     pub(super) fn into_result(self) -> Result<(), ConfigErrors> {
         if self.found.is_empty() { Ok(()) } else { Err(self.into_errors()) }
     }
 
-    /// Everything found.
+    /// All problems.
     pub(super) fn into_errors(self) -> ConfigErrors {
         ConfigErrors { problems: self.found }
     }

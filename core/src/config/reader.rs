@@ -40,7 +40,7 @@ impl<'a> Reader<'a> {
         self.settings.push(Setting { key: key.to_owned(), value, source: self.problems.origin(key) });
         let typed = T::from_normal(&normal);
         if typed.is_none() {
-            self.problems.add(key, "does not fit the type of this setting", "report this");
+            self.problems.add(key, "does not fit the type of this setting", "report this as a bug");
         }
         typed
     }
@@ -94,7 +94,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The places where a key can be set, most usual first.
+/// The places where a key can be set, most common first.
 fn places(key: &str, spec: &Spec) -> String {
     let own = format!("NIGHTFERRY__{}", key.replace('.', "__").replace('-', "_").to_ascii_uppercase());
     let mut names: Vec<&str> =

@@ -1,4 +1,4 @@
-//! When the stores are compared with the database, and what is done about the differences.
+//! Schedule and behaviour of reconcile passes.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ settings! {
         /// When a worker compares each store's listing with the database: cron with six fields, seconds first, in
         /// `tiering.time_zone`.
         pub schedule: Option<String> = "0 30 2 * * SUN",
-            text("a cron pattern with six fields such as \"0 30 2 * * SUN\"", validators::schedule),
-            unset("only `nightferry reconcile` does");
-        /// Objects without a row in the database are called orphans only when they are older than this.
+            text("a cron expression with six fields such as \"0 30 2 * * SUN\"", validators::schedule),
+            unset("only on demand, with `nightferry reconcile`");
+        /// Minimum age of an object without a row in the database to count as an orphan.
         pub safety_age: Duration = "24h", lasts("1h", "365d");
-        /// Whether a scheduled pass deletes orphans, aborts stale uploads, and marks what is missing or of another
-        /// size as lost, so that it is repaired. Otherwise it only reports.
+        /// Whether a scheduled pass deletes orphans, aborts stale uploads, and marks missing objects and those with a
+        /// wrong size as lost, so that they are repaired. Otherwise it only reports.
         pub apply: bool = false;
     }
 }

@@ -85,7 +85,7 @@ fn explained(spec: &Spec) -> String {
         Kind::Switch | Kind::DurationOrNever | Kind::Text { .. } => {}
     }
     if let Need::Optional(effect) = spec.need {
-        push(&mut note, format_args!(" Not set: {effect}."));
+        push(&mut note, format_args!(" Default: {effect}."));
     }
     note
 }
@@ -112,7 +112,7 @@ fn assignment(text: &mut String, spec: &Spec, key: &str, mark: &str) {
     push(text, format_args!("{mark}{} = {}\n", spec.name(), example.unwrap_or(default)));
 }
 
-/// The default as it is written in TOML.
+/// The default in TOML syntax.
 fn default_text(spec: &Spec, key: &str) -> String {
     match merge::default_of(key, spec).kind {
         ValueKind::String(text) => format!("\"{text}\""),
@@ -126,7 +126,7 @@ pub fn configuration_tables() -> String {
     let mut text = String::new();
     for section in sections() {
         push(&mut text, format_args!("\n### `{}`\n\n{}\n\n", header(section, "NAME"), prose(section.doc)));
-        text.push_str("| key | default | values | what it does |\n| --- | --- | --- | --- |\n");
+        text.push_str("| key | default | values | description |\n| --- | --- | --- | --- |\n");
         for spec in table::all().filter(|spec| spec.section() == section.key) {
             push(&mut text, format_args!("{}\n", table_row(spec)));
         }

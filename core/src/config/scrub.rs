@@ -1,4 +1,4 @@
-//! When verified copies are read again, how fast, and for how long.
+//! Schedule, rate and duration of scrub passes.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ settings! {
         /// When a worker begins to read verified copies again and to hash them: cron with six fields, seconds first,
         /// in `tiering.time_zone`. Reading the cloud store costs its egress.
         pub schedule: Option<String> = "0 0 3 * * SUN",
-            text("a cron pattern with six fields such as \"0 0 3 * * SUN\"", validators::schedule),
-            unset("only `nightferry scrub` does");
+            text("a cron expression with six fields such as \"0 0 3 * * SUN\"", validators::schedule),
+            unset("only on demand, with `nightferry scrub`");
         /// Limit per second, over all stores together.
         pub rate_mib: u64 = 20, mebibytes(1, 100_000, 1), formerly("rate_mb");
         /// Time limit of a scheduled pass. The next one continues with what was not read for the longest time.
@@ -23,7 +23,7 @@ settings! {
 }
 
 impl ScrubConfig {
-    /// Bytes read a second.
+    /// Bytes read per second.
     pub fn rate_bytes(&self) -> u64 {
         self.rate_mib.saturating_mul(MEBIBYTE)
     }

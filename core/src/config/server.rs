@@ -1,4 +1,4 @@
-//! How the API listens and how long it waits.
+//! Address and timeouts of the HTTP server.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -19,7 +19,7 @@ settings! {
         pub public_url: Option<String>,
             text("a URL such as \"https://files.example.org\"", validators::web_address),
             unset("the listening address is used");
-        /// HTTP worker threads. 0 means one for each core.
+        /// HTTP worker threads. 0 means one per core.
         pub workers: usize = 0, range(0, 1024);
         /// Largest file accepted. The upper bound is what S3 accepts as one object.
         pub max_file_size_mib: u64 = 10_240, mebibytes(1, 5 * 1024 * 1024, 1), formerly("max_file_size_mb");
@@ -34,7 +34,7 @@ settings! {
         /// which limits and the audit log need to tell clients apart.
         pub trusted_proxies: Vec<IpNet>,
             text("networks such as \"127.0.0.1, 10.0.0.0/8\"", validators::networks),
-            unset("the other end of the connection is the client");
+            unset("the peer of the connection is the client");
         /// The header in which those proxies name the client. The other one is ignored, because most proxies pass on
         /// what a client puts there itself.
         pub forwarded_header: ForwardedHeader = "x-forwarded-for";
@@ -57,11 +57,11 @@ pub enum ForwardedHeader {
 settings! {
     /// The `[server.cors]` section.
     pub struct CorsConfig {
-        /// Origins of other web sites whose pages may call the API from a browser, separated by commas. They may send
-        /// credentials; "*" lets every site call, without credentials.
+        /// Origins that may call the API from a browser, separated by commas. They may send credentials; "*" allows all
+        /// origins, without credentials.
         pub allowed_origins: Vec<String>,
             text("origins such as \"https://app.example.org\", or \"*\"", validators::origins),
-            unset("no other site may");
+            unset("no other origin");
         /// How long browsers may cache the answer to a preflight request.
         pub max_age: Duration = "1h", lasts("0s", "1d");
     }
@@ -73,7 +73,7 @@ impl ServerConfig {
         SocketAddr::new(self.host, self.port)
     }
 
-    /// Where people reach the service: `public_url`, or else the listening address as this machine sees it.
+    /// The public address of the service: `public_url`, or else the listening address as seen from this machine.
     pub fn base_url(&self) -> String {
         self.public_url.clone().unwrap_or_else(|| {
             let host = match self.host {
@@ -85,7 +85,7 @@ impl ServerConfig {
         })
     }
 
-    /// Largest file accepted, in bytes.
+    /// Maximum file size, in bytes.
     pub fn max_file_size_bytes(&self) -> u64 {
         self.max_file_size_mib.saturating_mul(super::MEBIBYTE)
     }

@@ -7,18 +7,18 @@ use super::declare::Declared;
 use super::value::SettingValue;
 use crate::units::parse_duration;
 
-/// One row of the table of settings.
+/// One row of the list of settings.
 #[derive(Debug, Clone)]
 pub(super) struct Spec {
     /// Dotted key; `*` stands for the name of a store or the number of a rule.
     pub(super) key: String,
-    /// The values it takes.
+    /// The allowed values.
     pub(super) kind: Kind,
     /// The default; an empty text where there is none.
     pub(super) default: ValueKind,
     /// What an empty value means.
     pub(super) need: Need,
-    /// Whether the value must never be shown.
+    /// Whether the value is secret and never shown.
     pub(super) secret: bool,
     /// The value of the example file where there is no default.
     pub(super) example: Option<&'static str>,
@@ -30,15 +30,15 @@ pub(super) struct Spec {
 /// What an empty value (`""`) means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Need {
-    /// Empty is refused like any other wrong value.
+    /// Empty is invalid like any other wrong value.
     Filled,
     /// Empty means "not set"; the text says what happens then.
     Optional(&'static str),
-    /// Empty is an error; the text says what it must be set to, as in "set it to …".
+    /// Empty is an error; the text says what to set, as in "set it to …".
     Required(&'static str),
 }
 
-/// The values that a setting takes.
+/// The allowed values of a setting.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
     /// `true` or `false`.
@@ -49,10 +49,10 @@ pub(super) enum Kind {
     Duration { min: &'static str, max: &'static str },
     /// A duration, or `never`.
     DurationOrNever,
-    /// One of these words.
+    /// One of these keywords.
     OneOf(&'static [&'static str]),
-    /// Text with a rule: the function returns the text in its normal form, or what is wrong with it
-    /// as the rest of a sentence ("is not a URL"). It must not repeat the text, which may be secret.
+    /// Text with a rule: the function returns the normalized text, or a predicate that describes the error ("is not a
+    /// URL"). It must not repeat the text, which may be secret.
     Text { what: &'static str, rule: fn(&str) -> Result<String, String> },
 }
 
@@ -75,7 +75,7 @@ impl Spec {
         Self { need: Need::Optional(effect), ..self }
     }
 
-    /// There is no default; this is what to set it to.
+    /// No default; the text says what to set.
     pub(super) fn required(self, what: &'static str) -> Self {
         Self { need: Need::Required(what), ..self }
     }
@@ -122,17 +122,17 @@ impl Spec {
 }
 
 impl Spec {
-    /// The last part of the key.
+    /// The last segment of the key.
     pub(super) fn name(&self) -> &str {
         self.key.rsplit('.').next().unwrap_or(&self.key)
     }
 
-    /// Everything before the last part of the key.
+    /// The key without its last segment.
     pub(super) fn section(&self) -> &str {
         self.key.rsplit_once('.').map_or("", |(section, _)| section)
     }
 
-    /// What it does, in whole sentences.
+    /// The description, in whole sentences.
     pub(super) fn doc(&self) -> String {
         prose(self.doc)
     }
@@ -146,7 +146,7 @@ impl Spec {
         self.kind.read(value)
     }
 
-    /// A value that the setting's type takes, to go on checking with once an error is recorded.
+    /// A valid placeholder value, for continuing the checks after an error has been recorded.
     pub(super) fn placeholder(&self) -> ValueKind {
         let text = if let Kind::OneOf([first, ..]) = self.kind { first } else { "" };
         ValueKind::String(text.to_owned())
@@ -159,7 +159,7 @@ pub(super) fn prose(lines: &[&str]) -> String {
 }
 
 impl Kind {
-    /// The values in words, as in "give …".
+    /// The allowed values as text, as in "give …".
     pub(super) fn expects(&self) -> String {
         match self {
             Self::Switch => "true or false".to_owned(),
@@ -173,7 +173,7 @@ impl Kind {
             Self::Duration { min, max } => {
                 format!("a length of time from {min} to {max}, such as \"90s\" or \"1h 30m\"")
             }
-            Self::DurationOrNever => "\"never\", or a length of time such as \"0s\" or \"30d\"".to_owned(),
+            Self::DurationOrNever => "\"never\", or a duration such as \"0s\" or \"30d\"".to_owned(),
             Self::OneOf(words) => {
                 words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ")
             }
@@ -181,7 +181,7 @@ impl Kind {
         }
     }
 
-    /// The values in as few words as a table has room for.
+    /// The allowed values in short form, for tables.
     pub(super) fn brief(&self) -> String {
         match self {
             Self::Integer { min, max, step, unit } => {
@@ -228,7 +228,7 @@ impl Kind {
                     .iter()
                     .find(|word| word.eq_ignore_ascii_case(text))
                     .map(|word| ValueKind::from(*word))
-                    .ok_or_else(|| "is not one of the possible words".to_owned())
+                    .ok_or_else(|| "is not one of the allowed values".to_owned())
             }
             Self::Text { rule, .. } => rule(text_of(value)?).map(ValueKind::String),
         }
@@ -243,7 +243,7 @@ fn read_switch(value: &Value) -> Result<bool, String> {
     }
 }
 
-/// Parses the words that people write for a switch in an environment.
+/// Parses the usual words for a boolean in an environment variable.
 pub(super) fn switch_from_words(text: &str) -> Result<bool, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),
@@ -273,7 +273,7 @@ fn text_of(value: &Value) -> Result<&str, String> {
     match &value.kind {
         ValueKind::String(text) => Ok(text),
         ValueKind::I64(_) | ValueKind::U64(_) | ValueKind::Float(_) | ValueKind::Boolean(_) => {
-            Err("is not text; it needs quotes".to_owned())
+            Err("is not a string; it needs quotes".to_owned())
         }
         other => Err(is_not(other, "text")),
     }

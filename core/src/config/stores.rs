@@ -26,41 +26,43 @@ settings! {
         /// Scheme, host and port of its S3 API.
         pub endpoint: String,
             text("scheme, host and port such as \"http://127.0.0.1:9000\"", validators::endpoint),
-            unset("for a cloud store, AWS's endpoint of the region; a local store needs one");
-        /// The endpoint as clients see it, for the presigned URLs that they are given.
+            unset("for a cloud store, the AWS endpoint of the region; required for a local store");
+        /// The endpoint for clients, used in presigned URLs.
         pub public_endpoint: Option<String>,
             text("scheme, host and port such as \"https://s3.example.org\"", validators::endpoint),
-            unset("the same as endpoint");
+            unset("same as endpoint");
         /// Region of the bucket; it is part of every signature. MinIO accepts "us-east-1".
         pub region: String = "us-east-1", text("a region such as \"eu-central-1\"", validators::region);
         /// The bucket, used by Nightferry alone.
         pub bucket: String,
             text("a bucket name, 3 to 63 of a-z, 0-9, hyphen and dot", validators::bucket),
-            required("the name of a bucket that is for Nightferry alone");
+            required("the name of a bucket used only by Nightferry");
         /// Access key id.
         pub access_key: SecretString, text("an access key id", validators::credential), required(CREDENTIALS);
         /// Secret access key.
         pub secret_key: SecretString, text("a secret access key", validators::credential), required(CREDENTIALS);
         /// Token of temporary credentials (AWS STS).
         pub session_token: Option<SecretString>,
-            text("a session token", validators::credential), unset("the keys are permanent ones");
+            text("a session token", validators::credential), unset("permanent keys");
         /// Whether the bucket is named in the path (`http://host/bucket`) instead of the host name
         /// (`http://bucket.host`).
         pub path_style: bool = true;
-        /// Storage class of the objects written there. Archive classes are refused: their objects cannot be read
-        /// without a restore.
+        /// Storage class of new objects. Archive classes are not allowed: their objects cannot be read without a
+        /// restore.
         pub storage_class: Option<String>,
-            text("a storage class such as \"STANDARD_IA\"", validators::storage_class), unset("the store's default");
-        /// Whether objects are encrypted before they are sent to this cloud store. Needs a key. Losing the key loses
-        /// the files: see docs/encryption.md.
+            text("a storage class such as \"STANDARD_IA\"", validators::storage_class), unset("the default \
+                of the store");
+        /// Whether objects are encrypted before they are sent to this cloud store. Requires a key. If the key is lost,
+        /// the files are lost: see docs/encryption.md.
         pub encryption: bool = false;
-        /// File with the keys, one ID:KEY a line, made by `nightferry key generate`. The first one encrypts, all of
-        /// them decrypt.
+        /// File with the encryption keys, one ID:KEY per line, created by `nightferry key generate`. The first one
+        /// encrypts, all of them decrypt.
         pub encryption_key_file: Option<PathBuf>,
             text("the path of a key file", validators::file_path), unset("encryption_keys, or no encryption");
-        /// The keys themselves, as in the file, separated by commas: for an environment that hands out secrets.
+        /// The encryption keys, as in the file, separated by commas: for environments that provide secrets as
+        /// variables.
         pub encryption_keys: Option<SecretString>,
-            text("keys as ID:KEY, separated by commas or line ends", validators::keys),
+            text("keys as ID:KEY, separated by commas or line breaks", validators::keys),
             unset("encryption_key_file, or no encryption");
         /// Capacity of the store, such as "500GiB" or "2TB". For a local store, `tiering.high_watermark` and
         /// `tiering.low_watermark` are shares of it; for a cloud store it is only displayed.
@@ -76,7 +78,7 @@ settings! {
         pub idle_timeout: Duration = "30s", lasts("1s", "10m");
     }
     derived {
-        /// The keys, read.
+        /// The parsed keys.
         pub keyring: Option<Arc<Keyring>>,
     }
 }
@@ -85,22 +87,22 @@ settings! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::VariantNames, strum::Display)]
 #[strum(serialize_all = "lowercase")]
 pub enum StoreRole {
-    /// Near and fast: uploads land here.
+    /// Near and fast: receives uploads.
     Local,
-    /// Far and cheap: the worker copies to here.
+    /// Far and cheap: receives copies from the worker.
     Cloud,
 }
 
 impl StoreConfig {
-    /// What is unsafe about its keys, in words, though they work.
+    /// A warning about the protection of its keys.
     pub fn key_warning(&self) -> Option<String> {
         let path = self.encryption_key_file.as_deref().filter(|path| is_exposed(path))?;
         let path = path.display();
-        Some(format!("the key file {path} can be read by others than its owner: chmod 600 {path}"))
+        Some(format!("the key file {path} is readable by other users: chmod 600 {path}"))
     }
 }
 
-/// Fills in AWS's endpoint where a cloud store has none. Returns the keys that were filled, with their values.
+/// Sets the AWS endpoint for cloud stores without one. Returns the keys that were set, with their values.
 pub(super) fn derive_endpoints(
     stores: &mut BTreeMap<String, StoreConfig>,
     problems: &mut Problems,
@@ -111,8 +113,8 @@ pub(super) fn derive_endpoints(
         if store.role == StoreRole::Local {
             problems.add_between(
                 &[&key, &format!("stores.{name}.role")],
-                "is missing; only a cloud store has a default, AWS's endpoint of its region",
-                format!("set {key} to the store's address, such as \"http://127.0.0.1:9000\""),
+                "is missing; only a cloud store has a default, the AWS endpoint of its region",
+                format!("set {key} to the endpoint of the store, such as \"http://127.0.0.1:9000\""),
             );
             continue;
         }
@@ -139,13 +141,13 @@ pub(super) fn check_distinct(stores: &BTreeMap<String, StoreConfig>, problems: &
                     &format!("stores.{other}.endpoint"),
                 ],
                 format!("is the same bucket as that of the store \"{other}\""),
-                "give every store a bucket of its own",
+                "use a separate bucket for every store",
             );
         }
     }
 }
 
-/// Reads the keys of every store, from its file or from the setting itself.
+/// Loads the keys of every store, from its file or from the setting itself.
 pub(super) fn load_keys(stores: &mut BTreeMap<String, StoreConfig>, problems: &mut Problems) {
     for (name, store) in stores {
         let key = |field: &str| format!("stores.{name}.{field}");
@@ -153,7 +155,7 @@ pub(super) fn load_keys(stores: &mut BTreeMap<String, StoreConfig>, problems: &m
         if store.role == StoreRole::Local && store.encryption {
             problems.add_between(
                 &[&switch, &key("role")],
-                "is on for a local store; only what leaves for a cloud store is encrypted",
+                "is on for a local store; only cloud stores can be encrypted",
                 format!("remove it, or encrypt the disk of \"{name}\" itself"),
             );
             continue;
@@ -163,7 +165,7 @@ pub(super) fn load_keys(stores: &mut BTreeMap<String, StoreConfig>, problems: &m
                 problems.add_between(
                     &[&file, &direct],
                     format!("and {direct} are both set"),
-                    "keep the keys in one place, best in the file",
+                    "configure the keys in one place, preferably in the file",
                 );
                 continue;
             }
@@ -173,7 +175,8 @@ pub(super) fn load_keys(stores: &mut BTreeMap<String, StoreConfig>, problems: &m
                     problems.add(
                         &file,
                         format!("= \"{}\" cannot be read: {error}", path.display()),
-                        "give the path of a file that this user may read; `nightferry key generate --file FILE` makes one",
+                        "specify the path of a file that is readable by this user; `nightferry key \
+                            generate --file FILE` creates one",
                     );
                     continue;
                 }
@@ -182,8 +185,11 @@ pub(super) fn load_keys(stores: &mut BTreeMap<String, StoreConfig>, problems: &m
             (None, None) if store.encryption => {
                 problems.add(
                     &switch,
-                    "is on, and there is no key",
-                    format!("make one with `nightferry key generate --file FILE` and set {file} to FILE"),
+                    "is on, but there is no key",
+                    format!(
+                        "generate one with `nightferry key generate --file FILE` and set {file} to \
+                        FILE"
+                    ),
                 );
                 continue;
             }
@@ -195,8 +201,9 @@ pub(super) fn load_keys(stores: &mut BTreeMap<String, StoreConfig>, problems: &m
                 for problem in wrong.0 {
                     problems.add(
                         &source,
-                        format!("holds keys that cannot be used: {problem}"),
-                        "write one key a line as ID:KEY, with 32 bytes in base64; `nightferry key generate` prints such a line",
+                        format!("contains invalid keys: {problem}"),
+                        "write one key per line as ID:KEY, with 32 bytes in base64; `nightferry key \
+                            generate` prints such a line",
                     );
                 }
             }
@@ -204,7 +211,7 @@ pub(super) fn load_keys(stores: &mut BTreeMap<String, StoreConfig>, problems: &m
     }
 }
 
-/// Whether others than its owner may read a file. Always false where files have no such rights.
+/// Whether others than the owner can read a file. Always false on systems without such permissions.
 pub fn is_exposed(path: &Path) -> bool {
     #[cfg(unix)]
     {
@@ -228,4 +235,4 @@ fn place(endpoint: &str) -> String {
     format!("{host}:{}", url.port_or_known_default().unwrap_or(0))
 }
 
-const CREDENTIALS: &str = "the key that the store gave out for this bucket";
+const CREDENTIALS: &str = "the access key of the store for this bucket";

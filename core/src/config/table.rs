@@ -46,7 +46,7 @@ fn several() -> impl Iterator<Item = (&'static str, Form)> {
     TABLE.sections.iter().filter_map(|section| Some((section.key.strip_suffix(".*")?, section.form)))
 }
 
-/// The key in the table's form, with `*` for the name of a store or the number of a rule.
+/// The key in the form of the list, with `*` for the name of a store or the number of a rule.
 pub(super) fn pattern(key: &str) -> String {
     match member_of(key) {
         Some((section, _, field)) => format!("{section}.*.{field}"),
@@ -89,7 +89,7 @@ pub(super) fn is_section(key: &str) -> bool {
     }
 }
 
-/// The known key that was probably meant by an unknown one.
+/// The known key that is most similar to an unknown one.
 pub(super) fn suggestion(key: &str) -> Option<String> {
     let known: Vec<String> = all()
         .map(|spec| match member_of(key) {
@@ -107,7 +107,7 @@ pub(super) fn suggestion(key: &str) -> Option<String> {
     close.or_else(|| in_another_section(key, &known))
 }
 
-/// The only key with the same last part, for a setting that was written in the wrong section.
+/// The only key with the same last segment, for a setting in the wrong section.
 fn in_another_section(key: &str, known: &[String]) -> Option<String> {
     let name = key.rsplit('.').next()?;
     let mut same = known.iter().filter(|known| known.rsplit('.').next() == Some(name));

@@ -14,9 +14,9 @@ use crate::units::{ByteCount, parse_duration};
 settings! {
     /// The `[tiering]` section.
     pub struct TieringConfig {
-        /// When runs begin: cron with six fields, seconds first. The default is every midnight.
+        /// Schedule of the runs: cron with six fields, seconds first. The default is midnight every day.
         pub schedule: String = "0 0 0 * * *",
-            text("a cron pattern with six fields such as \"0 0 0 * * *\"", validators::schedule);
+            text("a cron expression with six fields such as \"0 0 0 * * *\"", validators::schedule);
         /// The IANA time zone of the schedule, the window and the bandwidth, such as "Europe/Berlin". Daylight saving
         /// is observed.
         pub time_zone: chrono_tz::Tz = "UTC";
@@ -33,13 +33,13 @@ settings! {
         /// entry whose hours include the present time applies; an entry without hours applies to the rest, which is
         /// unlimited without one. A change takes effect within a second, also in the middle of a file.
         pub bandwidth: Bandwidth, unset("unlimited");
-        /// Which files of a run are copied first. What failed before comes after all others, whatever the order.
+        /// The order of the copies in a run. Copies that failed before come after all others, in any order.
         pub order: TransferOrder = "oldest";
         /// Name of the store to which uploads are written while it is healthy; needed when several have the role
         /// "local". The others take its place, in the order of their names, while it is unhealthy or drained.
         pub local_store: String,
             text("the name of a store", validators::store_name), unset("the only store whose role is \"local\"");
-        /// Name of the store to which the worker copies; needed when several have the role "cloud".
+        /// Name of the main cloud store, the destination of copies; required if several stores have the role "cloud".
         pub cloud_store: String,
             text("the name of a store", validators::store_name), unset("the only store whose role is \"cloud\"");
         /// Files that a worker claims at once; of small files it claims as many as keep it busy. Small batches spread
@@ -55,19 +55,19 @@ settings! {
         /// Size from which a file is copied in parts, which move in parallel and of which only those in flight are
         /// sent again after a crash.
         pub multipart_threshold_mib: u64 = 64, mebibytes(8, 5 * 1024, 8), formerly("multipart_threshold_mb");
-        /// Size of a part. A multiple of 8, because checksums are kept for every 8 MiB.
+        /// Size of a part. A multiple of 8, because checksums are stored for every 8 MiB.
         pub part_size_mib: u64 = 32, mebibytes(8, 5 * 1024, 8), formerly("part_size_mb");
         /// Lifetime of a lease that is not renewed: how long the files of a worker that died wait for another one. At
         /// least three times the heartbeat.
         pub lease: Duration = "60s", lasts("500ms", "1h");
         /// How often a worker renews its leases and reports that it is running.
         pub heartbeat: Duration = "5s", lasts("100ms", "10m");
-        /// Attempts for each file before it counts as failed, until `nightferry sync retry`.
+        /// Number of attempts for each file before it fails permanently, until `nightferry sync retry`.
         pub max_attempts: u32 = 5, range(1, 100);
         /// The first pause between attempts; it doubles with every attempt. A random part of it is waited, so that
         /// workers do not retry all at once.
         pub backoff_initial: Duration = "1s", lasts("10ms", "1h");
-        /// The longest pause between attempts.
+        /// The maximum backoff between attempts.
         pub backoff_cap: Duration = "5m", lasts("10ms", "1d");
         /// How a copy is verified: by checksums that the destination computed and returned, or by downloading and
         /// hashing it as well, which costs the egress of the cloud store.
@@ -87,7 +87,7 @@ settings! {
         pub archive_restore_days: u32 = 7, range(1, 365);
         /// How fast such a copy is restored, and at what price: see the price list of your provider.
         pub archive_restore_tier: ArchiveTier = "Standard";
-        /// How often a store is asked whether it has restored a copy.
+        /// Polling interval of restores.
         pub archive_poll: Duration = "5m", lasts("1s", "1d");
         /// Capacity of each local store, unless `stores.NAME.capacity` is set, such as "500GiB" or "2TB". Above the
         /// high watermark, local copies that are verified in the cloud and not pinned are evicted, least recently
@@ -109,15 +109,15 @@ settings! {
     }
 }
 
-/// Which copies of a run are made first.
+/// The order of the copies in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum TransferOrder {
-    /// Those that were queued first.
+    /// In the order of queueing.
     Oldest,
-    /// The smallest files.
+    /// Smallest files first.
     Smallest,
-    /// The largest files.
+    /// Largest files first.
     Largest,
 }
 
@@ -126,23 +126,23 @@ pub enum TransferOrder {
 pub enum ArchiveTier {
     /// Hours.
     Standard,
-    /// Half a day or longer, and the cheapest.
+    /// Half a day or longer; the cheapest.
     Bulk,
-    /// Minutes, and not for every class.
+    /// Minutes; not available for every class.
     Expedited,
 }
 
-/// How a copy is proved.
+/// How a copy is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "kebab-case")]
 pub enum VerifyMode {
-    /// By checksums that the destination computed and gave back.
+    /// By checksums that the destination computed and returned.
     Checksum,
-    /// By downloading the copy and hashing it as well.
+    /// By also downloading and hashing the copy.
     ReadBack,
 }
 
-/// What becomes of the local copy once the cloud copy is verified.
+/// When the local copy is evicted after the cloud copy has been verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FreeLocalAfter {
     /// It is kept.
@@ -169,7 +169,7 @@ impl FromStr for FreeLocalAfter {
 }
 
 impl TieringConfig {
-    /// Size from which a file goes in parts, in bytes.
+    /// Size above which a file is copied with a multipart upload, in bytes.
     pub fn multipart_threshold_bytes(&self) -> u64 {
         self.multipart_threshold_mib.saturating_mul(MEBIBYTE)
     }
@@ -200,15 +200,15 @@ impl TieringConfig {
         if self.lease < self.heartbeat.saturating_mul(3) {
             problems.add_between(
                 &["tiering.lease", "tiering.heartbeat"],
-                "is less than three times tiering.heartbeat, so one slow renewal would lose it",
-                "lengthen tiering.lease or shorten tiering.heartbeat",
+                "is less than three times tiering.heartbeat, so that one slow renewal would lose the lease",
+                "increase tiering.lease or decrease tiering.heartbeat",
             );
         }
         if self.backoff_initial > self.backoff_cap {
             problems.add_between(
                 &["tiering.backoff_initial", "tiering.backoff_cap"],
                 "is longer than tiering.backoff_cap",
-                "make the cap at least as long as the first pause",
+                "make the cap at least as long as the first backoff",
             );
         }
         if self.low_watermark > self.high_watermark {
@@ -218,7 +218,7 @@ impl TieringConfig {
                     "= {} is more than tiering.high_watermark = {}",
                     self.low_watermark, self.high_watermark
                 ),
-                "make the low mark at most as high as the high one",
+                "make the low watermark at most as high as the high one",
             );
         }
     }

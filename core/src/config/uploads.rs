@@ -1,4 +1,4 @@
-//! What uploads may take of memory, time and patience.
+//! Memory, part sizes and timeouts of uploads.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ settings! {
         /// unknown length take turns: an owner has at most half of the memory, and one that sends less than 64 KiB a
         /// second while others wait is refused.
         pub buffer_pool_mib: u64 = 32, mebibytes(8, 1024 * 1024, 1), formerly("buffer_pool_mb");
-        /// Size of the parts in which a large upload goes to the local store.
+        /// Part size of large uploads to the local store.
         pub part_size_mib: u64 = 64, mebibytes(8, 5 * 1024, 8), formerly("part_size_mb");
         /// Lifetime of an upload session. One that is not completed by then is removed with its parts.
         pub session_ttl: Duration = "24h", lasts("1m", "30d");
@@ -26,7 +26,7 @@ settings! {
 }
 
 impl UploadsConfig {
-    /// Memory shared by all uploads whose parts must be buffered, in bytes.
+    /// Memory pool for buffering parts, shared by all uploads, in bytes.
     pub fn buffer_pool_bytes(&self) -> u64 {
         self.buffer_pool_mib.saturating_mul(MEBIBYTE)
     }
@@ -36,14 +36,15 @@ impl UploadsConfig {
         if self.reap_after <= server.client_idle_timeout {
             problems.add_between(
                 &["uploads.reap_after", "server.client_idle_timeout"],
-                "is not longer than server.client_idle_timeout, so uploads that are only slow would be removed",
-                "lengthen uploads.reap_after",
+                "is not longer than server.client_idle_timeout, so that slow uploads would be removed",
+                "increase uploads.reap_after",
             );
         }
     }
 }
 
-/// A multipart upload has at most 10,000 parts (S3 `CreateMultipartUpload`), so the largest file bounds the part size.
+/// A multipart upload has at most 10,000 parts (S3 `CreateMultipartUpload`), so the maximum file size determines the
+/// minimum part size.
 pub(super) fn check_part_count(
     key: &str,
     part_size_mib: u64,

@@ -15,7 +15,7 @@ pub(super) fn parsed<T: FromStr<Err = String> + ToString>(text: &str) -> Result<
     text.parse::<T>().map(|value| value.to_string())
 }
 
-/// Any text that is not empty.
+/// Any non-empty text.
 pub(super) fn any(text: &str) -> Result<String, String> {
     if text.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) }
 }
@@ -28,7 +28,7 @@ pub(super) fn ip_address(text: &str) -> Result<String, String> {
     bare.parse::<IpAddr>().map(|ip| ip.to_string()).map_err(|_| "is not an IP address".to_owned())
 }
 
-/// An `http` or `https` URL without credentials, query or path: where a store answers.
+/// An `http` or `https` URL without credentials, query or path: the endpoint of a store.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let url = http_url(text)?;
     if url.path() != "/" {
@@ -37,13 +37,11 @@ pub(super) fn endpoint(text: &str) -> Result<String, String> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
-/// An `http` or `https` URL without a path: where people reach the service.
+/// An `http` or `https` URL without a path: the public address of the service.
 pub(super) fn web_address(text: &str) -> Result<String, String> {
     let url = http_url(text)?;
     if url.path() != "/" {
-        return Err(
-            "has a path; the service cannot be put below one, it wants a host name of its own".to_owned()
-        );
+        return Err("has a path; the service must be at the root of its own host name".to_owned());
     }
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
@@ -51,7 +49,7 @@ pub(super) fn web_address(text: &str) -> Result<String, String> {
 fn http_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text.trim()).map_err(|error| format!("is not a URL: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err("does not begin with http:// or https://".to_owned());
+        return Err("does not start with http:// or https://".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("has credentials in the URL".to_owned());
@@ -62,17 +60,17 @@ fn http_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// A provider's issuer: with TLS, unless it is on this machine.
+/// The issuer of an identity provider: with TLS, unless it is on this machine.
 pub(super) fn issuer(text: &str) -> Result<String, String> {
     let url = http_url(text)?;
     let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     if url.scheme() != "https" && !is_here {
-        return Err("does not begin with https://".to_owned());
+        return Err("does not start with https://".to_owned());
     }
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
-/// OAuth scopes with the one that makes it OpenID Connect.
+/// OAuth scopes including `openid`.
 pub(super) fn oidc_scopes(text: &str) -> Result<String, String> {
     let scopes: Vec<&str> = text.split_whitespace().collect();
     if !scopes.contains(&"openid") {
@@ -81,18 +79,18 @@ pub(super) fn oidc_scopes(text: &str) -> Result<String, String> {
     Ok(scopes.join(" "))
 }
 
-/// A Redis connection URL. Never says more than that it is wrong: the URL may hold a password.
+/// A Redis connection URL. The error gives no details: the URL may contain a password.
 pub(super) fn redis_url(text: &str) -> Result<String, String> {
     let url = Url::parse(text.trim()).map_err(|_| "is not a URL".to_owned())?;
     if url.scheme() != "redis" {
-        return Err("does not begin with redis://".to_owned());
+        return Err("does not start with redis://".to_owned());
     }
     if url.host_str().is_none_or(str::is_empty) {
-        return Err("names no host".to_owned());
+        return Err("has no host".to_owned());
     }
     let database = url.path().trim_start_matches('/');
     if !(database.is_empty() || database.parse::<u32>().is_ok()) {
-        return Err("has a path that is not the number of a database".to_owned());
+        return Err("has a path that is not a database number".to_owned());
     }
     Ok(text.trim().to_owned())
 }
@@ -101,16 +99,16 @@ pub(super) fn redis_url(text: &str) -> Result<String, String> {
 pub(super) fn networks(text: &str) -> Result<String, String> {
     let network = |word: &str| {
         let parsed = word.parse::<IpNet>().or_else(|_| word.parse::<IpAddr>().map(IpNet::from));
-        parsed.map_err(|_| "holds something that is no network such as 10.0.0.0/8".to_owned())
+        parsed.map_err(|_| "contains something that is not a network such as 10.0.0.0/8".to_owned())
     };
     let parsed: Vec<IpNet> = split_list(text).map(network).collect::<Result<_, _>>()?;
     if parsed.iter().any(|network| network.prefix_len() == 0) {
-        return Err("trusts everybody; then anybody could claim any address".to_owned());
+        return Err("trusts all addresses; any client could then claim any address".to_owned());
     }
     Ok(parsed.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
 }
 
-/// Web origins as [`web_pages`] are, or `*` alone.
+/// Web origins as in [`web_pages`], or `*` alone.
 pub(super) fn origins(text: &str) -> Result<String, String> {
     if text.trim() == "*" { Ok("*".to_owned()) } else { web_pages(text) }
 }
@@ -127,36 +125,36 @@ pub(super) fn web_pages(text: &str) -> Result<String, String> {
     Ok(split_list(text).map(origin).collect::<Result<Vec<_>, _>>()?.join(", "))
 }
 
-/// A Postgres connection URL. Never says more than that it is wrong: the URL holds a password.
+/// A Postgres connection URL. The error gives no details: the URL contains a password.
 pub(super) fn postgres_url(text: &str) -> Result<String, String> {
     let text = text.trim();
     if !(text.starts_with("postgres://") || text.starts_with("postgresql://")) {
-        return Err("does not begin with postgres://".to_owned());
+        return Err("does not start with postgres://".to_owned());
     }
     let parsed: tokio_postgres::Config =
         text.parse().map_err(|_| "is not a Postgres URL (special characters in the password need percent-encoding; sslmode is disable, prefer or require)".to_owned())?;
     if parsed.get_hosts().is_empty() {
-        return Err("names no host".to_owned());
+        return Err("has no host".to_owned());
     }
     if parsed.get_dbname().is_none_or(str::is_empty) {
-        return Err("names no database".to_owned());
+        return Err("has no database name".to_owned());
     }
     Ok(text.to_owned())
 }
 
-/// The key that signs tokens: RFC 7518 section 3.2 wants at least the size of the hash, 32 bytes for HS256.
+/// The key that protects tokens: RFC 7518 section 3.2 requires at least the size of the hash, 32 bytes for HS256.
 pub(super) fn signing_key(text: &str) -> Result<String, String> {
     let length = text.len();
     if length < 32 {
-        return Err(format!("is {length} bytes long; a signing key has at least 32"));
+        return Err(format!("is {length} bytes long; at least 32 are required"));
     }
     if text.bytes().all(|byte| Some(byte) == text.bytes().next()) {
-        return Err("is one character over and over".to_owned());
+        return Err("is one repeated character".to_owned());
     }
     Ok(text.to_owned())
 }
 
-/// A bucket name by the rules for S3 general purpose buckets.
+/// A bucket name according to the rules for S3 general purpose buckets.
 pub(super) fn bucket(text: &str) -> Result<String, String> {
     let name = text.trim();
     if !(3..=63).contains(&name.len()) {
@@ -167,7 +165,7 @@ pub(super) fn bucket(text: &str) -> Result<String, String> {
         return Err("has characters other than a-z, 0-9, hyphen and dot".to_owned());
     }
     if !(name.bytes().next().is_some_and(plain) && name.bytes().last().is_some_and(plain)) {
-        return Err("does not begin and end with a letter or digit".to_owned());
+        return Err("does not start and end with a letter or digit".to_owned());
     }
     if name.contains("..") {
         return Err("has two dots in a row".to_owned());
@@ -180,12 +178,12 @@ pub(super) fn bucket(text: &str) -> Result<String, String> {
     if reserved_start.iter().any(|start| name.starts_with(start))
         || reserved_end.iter().any(|end| name.ends_with(end))
     {
-        return Err("begins or ends with a part that S3 reserves".to_owned());
+        return Err("starts or ends with a part that S3 reserves".to_owned());
     }
     Ok(name.to_owned())
 }
 
-/// A region as it goes into signatures and host names.
+/// A region, as used in signatures and host names.
 pub(super) fn region(text: &str) -> Result<String, String> {
     let name = text.trim();
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -200,18 +198,18 @@ pub(super) fn size(text: &str) -> Result<String, String> {
     parse_size(text).map(|_| text.trim().to_owned())
 }
 
-/// A storage class that can be read at once.
+/// A storage class without restores.
 pub(super) fn storage_class(text: &str) -> Result<String, String> {
     let class = any_storage_class(text)?;
     if class == "GLACIER" || class == "DEEP_ARCHIVE" {
         let why = "is an archive class, whose objects cannot be read without a restore: a rule \
-                   ([[policy.rules]]) may choose it for some files, a store cannot for all";
+                   ([[policy.rules]]) can use it for some files, a store cannot for all";
         return Err(why.to_owned());
     }
     Ok(class)
 }
 
-/// Any storage class, archives too.
+/// Any storage class, including archive classes.
 pub(super) fn any_storage_class(text: &str) -> Result<String, String> {
     let class = text.trim().to_ascii_uppercase();
     if class.is_empty()
@@ -223,9 +221,9 @@ pub(super) fn any_storage_class(text: &str) -> Result<String, String> {
     Ok(class)
 }
 
-/// A name of a rule, which must not be one that copies have for other reasons.
+/// The name of a rule; names reserved for other copies are rejected.
 pub(super) fn rule_name(text: &str) -> Result<String, String> {
-    const TAKEN: [&str; 10] = [
+    const RESERVED_NAMES: [&str; 10] = [
         "default",
         "upload",
         "prefetch",
@@ -237,9 +235,9 @@ pub(super) fn rule_name(text: &str) -> Result<String, String> {
         "rebuild",
         "rebalance",
     ];
-    let name = store_name(text).map_err(|_| "is not a name for a rule".to_owned())?;
-    if TAKEN.contains(&name.as_str()) {
-        return Err("is a name that means something else already".to_owned());
+    let name = store_name(text).map_err(|_| "is not a valid rule name".to_owned())?;
+    if RESERVED_NAMES.contains(&name.as_str()) {
+        return Err("is a reserved name".to_owned());
     }
     Ok(name)
 }
@@ -247,7 +245,7 @@ pub(super) fn rule_name(text: &str) -> Result<String, String> {
 /// Names of stores, separated by commas.
 pub(super) fn store_names(text: &str) -> Result<String, String> {
     let names: Vec<String> = split_list(text)
-        .map(|name| store_name(name).map_err(|_| "has something that is not a name for a store".to_owned()))
+        .map(|name| store_name(name).map_err(|_| "contains something that is not a store name".to_owned()))
         .collect::<Result<_, _>>()?;
     let different: std::collections::BTreeSet<&String> = names.iter().collect();
     if different.len() < names.len() {
@@ -260,7 +258,7 @@ pub(super) fn store_names(text: &str) -> Result<String, String> {
 pub(super) fn content_types(text: &str) -> Result<String, String> {
     let globs: super::Globs = text.parse()?;
     if globs.iter().any(|glob| !glob.contains('/') && glob != "**") {
-        return Err("has a pattern without the slash that every type has".to_owned());
+        return Err("has a pattern without the slash of a MIME type".to_owned());
     }
     Ok(globs.to_string())
 }
@@ -269,7 +267,7 @@ pub(super) fn content_types(text: &str) -> Result<String, String> {
 pub(super) fn folder_paths(text: &str) -> Result<String, String> {
     let globs: super::Globs = text.parse()?;
     if globs.iter().any(|glob| !glob.starts_with('/') && !glob.starts_with("**")) {
-        return Err("has a pattern that does not begin with a slash".to_owned());
+        return Err("has a pattern that does not start with a slash".to_owned());
     }
     if globs.iter().any(|glob| glob.len() > 1 && glob.ends_with('/')) {
         return Err("has a pattern that ends with a slash".to_owned());
@@ -277,7 +275,7 @@ pub(super) fn folder_paths(text: &str) -> Result<String, String> {
     Ok(globs.to_string())
 }
 
-/// A currency by ISO 4217.
+/// An ISO 4217 currency code.
 pub(super) fn currency(text: &str) -> Result<String, String> {
     let code = text.trim().to_ascii_uppercase();
     if code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()) {
@@ -294,29 +292,29 @@ pub(super) fn store_name(text: &str) -> Result<String, String> {
         || text.len() > 32
         || !text.bytes().all(plain)
     {
-        return Err("is not a name for a store".to_owned());
+        return Err("is not a valid store name".to_owned());
     }
     Ok(text.to_owned())
 }
 
-/// A key or secret of a store: printable, without spaces, which are always a slip of copying.
+/// A key or secret of a store: printable, without spaces, which are usually copying errors.
 pub(super) fn credential(text: &str) -> Result<String, String> {
     let text = text.trim();
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("has spaces or characters outside ASCII".to_owned());
+        return Err("contains spaces or non-ASCII characters".to_owned());
     }
     Ok(text.to_owned())
 }
 
-/// Keys; what each must be is looked at where they are read.
+/// Encryption keys; their format is checked where they are loaded.
 pub(super) fn keys(text: &str) -> Result<String, String> {
     if !text.bytes().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
-        return Err("has characters outside ASCII".to_owned());
+        return Err("contains non-ASCII characters".to_owned());
     }
     Ok(text.trim().to_owned())
 }
 
-/// A cron pattern with six fields, seconds first, that comes due at some time.
+/// A cron expression with six fields, seconds first, that matches at least once.
 pub(super) fn schedule(text: &str) -> Result<String, String> {
     let text = text.trim();
     let fields = text.split_whitespace().count();
@@ -331,19 +329,19 @@ pub(super) fn schedule(text: &str) -> Result<String, String> {
     let some_day = chrono::DateTime::UNIX_EPOCH;
     pattern
         .find_next_occurrence(&some_day, false)
-        .map_err(|_| "is a schedule that never comes due".to_owned())?;
+        .map_err(|_| "is a schedule that never ticks".to_owned())?;
     Ok(text.to_owned())
 }
 
-/// A time zone of the IANA database.
+/// An IANA time zone.
 pub(super) fn time_zone(text: &str) -> Result<String, String> {
     text.trim()
         .parse::<chrono_tz::Tz>()
         .map(|zone| zone.name().to_owned())
-        .map_err(|_| "is not a time zone of the IANA database".to_owned())
+        .map_err(|_| "is not an IANA time zone".to_owned())
 }
 
-/// A log level, alone or with levels for single modules.
+/// A log level, alone or with levels for individual modules.
 pub(super) fn log_level(text: &str) -> Result<String, String> {
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
     let text = text.trim();
@@ -359,7 +357,7 @@ pub(super) fn log_level(text: &str) -> Result<String, String> {
         .map_err(|_| "is not a log level".to_owned())
 }
 
-/// A file's path; its folder need not exist yet.
+/// The path of a file; its folder may not exist yet.
 pub(super) fn file_path(text: &str) -> Result<String, String> {
     let path = std::path::Path::new(text);
     if text.trim().is_empty() || text.ends_with('/') || path.file_name().is_none() {

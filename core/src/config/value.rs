@@ -138,7 +138,7 @@ parsed! {
     };
 }
 
-/// The words of a text that are separated by commas.
+/// Splits a text at commas.
 pub(super) fn split_list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|word| !word.is_empty())
 }

@@ -1,5 +1,5 @@
-//! The `audit_events` table: who did what to what, from where, when. An act is written with the connection of its own
-//! transaction, so that neither is there without the other.
+//! The `audit_events` table. An event is written on the connection of its action's transaction, so that neither exists
+//! without the other.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
@@ -14,43 +14,43 @@ use super::schema::{audit_events, users};
 use crate::error::Result;
 use crate::ids::UserId;
 
-/// By which door an act came in.
+/// The interface of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Channel {
     /// The HTTP API.
     Api,
     /// The admin CLI.
     Cli,
-    /// None: the service did it by itself.
+    /// `None`: the service itself.
     #[default]
     System,
 }
 
-/// From where an act came.
+/// The origin of an action.
 #[derive(Debug, Clone, Default)]
 pub struct Origin {
-    /// Address of the client, empty when there is none (CLI, schedule).
+    /// Address of the client, empty if there is none (CLI, schedule).
     pub ip: String,
-    /// Client, as it names itself.
+    /// User agent of the client.
     pub user_agent: String,
-    /// By which door.
+    /// The interface.
     pub channel: Channel,
 }
 
-/// One act worth remembering.
+/// An audit event to write.
 #[derive(Debug)]
 pub struct Event<'a> {
-    /// Which account, if any; without one the origin tells who.
+    /// The account, if any; otherwise the origin determines the actor.
     pub actor: Option<UserId>,
-    /// What, as `noun.verb`.
+    /// The action, as `noun.verb`.
     pub action: &'static str,
-    /// Kind of the thing acted on.
+    /// Kind of the target.
     pub target_type: &'static str,
-    /// Its id.
+    /// The id of the target.
     pub target_id: String,
-    /// From where.
+    /// The origin.
     pub origin: &'a Origin,
-    /// Anything else, without secrets.
+    /// Details, without secrets.
     pub detail: serde_json::Value,
 }
 
@@ -79,78 +79,78 @@ pub async fn record(conn: &mut AsyncPgConnection, event: Event<'_>) -> Result<()
     Ok(())
 }
 
-/// An event as it was written.
+/// A stored event.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = audit_events, check_for_backend(Pg))]
 pub struct Written {
     /// Id.
     pub id: Uuid,
-    /// When its transaction began.
+    /// When its transaction started.
     pub at: DateTime<Utc>,
-    /// Kind of the one who acted; where `actor_id` is set it is a user whatever stands here.
+    /// Kind of actor; if `actor_id` is set, the actor is a user regardless of this value.
     pub actor_kind: AuditActor,
-    /// Which account acted, if any.
+    /// The acting account, if any.
     pub actor_id: Option<UserId>,
-    /// What, as `noun.verb`.
+    /// The action, as `noun.verb`.
     pub action: String,
-    /// Kind of the thing acted on.
+    /// Kind of the target.
     pub target_type: String,
-    /// Its id.
+    /// The id of the target.
     pub target_id: String,
     /// Address of the client, or empty.
     pub ip: String,
-    /// Client, as it names itself, or empty.
+    /// User agent of the client, or empty.
     pub user_agent: String,
-    /// Anything else.
+    /// Details of the action.
     pub detail: serde_json::Value,
 }
 
 impl Written {
-    /// Who acted. Rows from before kinds were kept say `system` of everybody.
+    /// The actor. Rows from before kinds were recorded always have `system`.
     pub fn kind(&self) -> AuditActor {
         if self.actor_id.is_some() { AuditActor::User } else { self.actor_kind }
     }
 }
 
-/// Who is looked for.
+/// An actor filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
     /// One account.
     Account(UserId),
-    /// All of a kind.
+    /// All actors of a kind.
     Kind(AuditActor),
 }
 
-/// The place of an event in the log.
+/// The position of an event in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
     /// When.
     pub at: DateTime<Utc>,
-    /// Which, of those at the same time.
+    /// Distinguishes events with the same time.
     pub id: Uuid,
 }
 
-/// Which events to read.
+/// Filters for events.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// By whom.
+    /// Actor.
     pub who: Option<Who>,
-    /// What: an action, or `noun.*` for all of a noun.
+    /// An action, or `noun.*` for all actions of a noun.
     pub action: Option<String>,
-    /// On which kind of thing.
+    /// Kind of target.
     pub target_type: Option<String>,
-    /// On which thing.
+    /// Id of the target.
     pub target_id: Option<String>,
-    /// Not before.
+    /// Lower bound, inclusive.
     pub since: Option<DateTime<Utc>>,
-    /// Before.
+    /// Upper bound, exclusive.
     pub until: Option<DateTime<Utc>>,
-    /// Only older ones than this.
+    /// Only events older than this.
     pub before: Option<Position>,
 }
 
-/// Events with the email address of the account that acted, newest first, at most `limit`.
+/// Events with the email address of the acting account, newest first, at most `limit`.
 pub async fn page(
     conn: &mut AsyncPgConnection,
     filter: &Filter,
@@ -172,7 +172,7 @@ pub async fn page(
     }
     if let Some(action) = &filter.action {
         query = match action.strip_suffix(".*") {
-            // The characters of a noun hold none that LIKE knows.
+            // The characters of a noun have no meaning in LIKE.
             Some(noun) => query.filter(audit_events::action.like(format!("{noun}.%"))),
             None => query.filter(audit_events::action.eq(action.clone())),
         };
@@ -190,7 +190,7 @@ pub async fn page(
         query = query.filter(audit_events::at.lt(until));
     }
     if let Some(before) = filter.before {
-        // A row comparison, so that the index is entered at the right place.
+        // A row comparison, so that the index scan starts at the right position.
         query = query.filter(
             diesel::dsl::sql::<Bool>("(audit_events.at, audit_events.id) < (")
                 .bind::<Timestamptz, _>(before.at)
@@ -202,7 +202,7 @@ pub async fn page(
     Ok(query.load(conn).await?)
 }
 
-/// Drops events from before `before`, the oldest first, at most `limit`. Answers how many.
+/// Deletes events from before `before`, oldest first, at most `limit`. Returns their number.
 pub async fn purge(conn: &mut AsyncPgConnection, before: DateTime<Utc>, limit: i64) -> Result<usize> {
     Ok(diesel::sql_query(
         "DELETE FROM audit_events WHERE id IN ( \

@@ -1,39 +1,39 @@
-//! The `store_drains` table: the stores that are being emptied, or are empty and shall stay so.
+//! The `store_drains` table: the stores that are being drained, or are drained.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::may_take_long;
+use super::disable_statement_timeout;
 use super::schema::store_drains;
 use crate::error::Result;
 use crate::ids::UserId;
 
-/// A store that is being emptied.
+/// A store that is being drained.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = store_drains, check_for_backend(diesel::pg::Pg))]
 pub struct Drain {
     /// Store.
     pub store: String,
-    /// Who asked for it; none for the operator's program.
+    /// The account that requested it; `None` for the CLI.
     pub requested_by: Option<UserId>,
     /// When.
     pub requested_at: DateTime<Utc>,
-    /// Replicas that it had then.
+    /// Replicas at the start of the drain.
     pub replicas_total: i64,
-    /// Bytes of those.
+    /// Their bytes.
     pub bytes_total: i64,
-    /// What keeps it from coming to its end.
+    /// What it is waiting for.
     pub waits_for: Option<String>,
-    /// When nothing was left in it.
+    /// When it became empty.
     pub finished_at: Option<DateTime<Utc>>,
 }
 
-/// Begins to empty a store. Answers false, and changes nothing, where that was asked for before. Part of a transaction:
-/// lifts the statement timeout for it, because a store may hold millions of replicas.
+/// Starts draining a store. Returns false, and changes nothing, if it is already being drained. Part of a transaction,
+/// in which it disables the statement timeout, because a store may hold millions of replicas.
 pub async fn begin(conn: &mut AsyncPgConnection, store: &str, by: Option<UserId>) -> Result<bool> {
-    may_take_long(conn).await?;
+    disable_statement_timeout(conn).await?;
     let changed = diesel::sql_query(
         "INSERT INTO store_drains (store, requested_by, replicas_total, bytes_total) \
          SELECT $1, $2, count(*), coalesce(sum(o.size), 0)::bigint \
@@ -48,24 +48,23 @@ pub async fn begin(conn: &mut AsyncPgConnection, store: &str, by: Option<UserId>
     Ok(changed == 1)
 }
 
-/// Keeps everybody else from asking for, or taking back, any of them until the end of the transaction: two stores must not
-/// be emptied into each other.
+/// Locks the set of drains until the end of the transaction: two stores must not be drained into each other.
 pub async fn lock(conn: &mut AsyncPgConnection) -> Result<()> {
     diesel::sql_query("LOCK TABLE store_drains IN SHARE ROW EXCLUSIVE MODE").execute(conn).await?;
     Ok(())
 }
 
-/// The one of this store, if it is being emptied.
+/// The drain of this store, if any.
 pub async fn find(conn: &mut AsyncPgConnection, store: &str) -> Result<Option<Drain>> {
     Ok(store_drains::table.find(store).select(Drain::as_select()).first(conn).await.optional()?)
 }
 
-/// Lets a store be used again. Answers whether it was being emptied.
+/// Ends the drain of a store. Returns whether there was one.
 pub async fn end(conn: &mut AsyncPgConnection, store: &str) -> Result<bool> {
     Ok(diesel::delete(store_drains::table.find(store)).execute(conn).await? == 1)
 }
 
-/// Every store that is being emptied or is empty, by name.
+/// Every store that is being drained or is drained, by name.
 pub async fn all(conn: &mut AsyncPgConnection) -> Result<Vec<Drain>> {
     Ok(store_drains::table.order(store_drains::store).select(Drain::as_select()).load(conn).await?)
 }
@@ -75,8 +74,8 @@ pub async fn names(conn: &mut AsyncPgConnection) -> Result<Vec<String>> {
     Ok(store_drains::table.order(store_drains::store).select(store_drains::store).load(conn).await?)
 }
 
-/// Notes what a look at a store found: what it waits for, or that nothing is left. Answers whether it has come to its end
-/// with this look.
+/// Records the result of a pass over a store: what it is waiting for, or that it is empty. Returns whether it became
+/// empty in this pass.
 pub async fn note(
     conn: &mut AsyncPgConnection,
     store: &str,
@@ -106,19 +105,19 @@ struct Ended {
     ended: bool,
 }
 
-/// What lies in a store, or is on its way into it.
+/// Remaining replicas in a store, or in progress to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, QueryableByName)]
 pub struct Left {
-    /// Verified replicas, and those that were and are lost now.
+    /// Verified replicas, and lost ones.
     #[diesel(sql_type = BigInt)]
     pub replicas: i64,
-    /// Bytes of those.
+    /// Their bytes.
     #[diesel(sql_type = BigInt)]
     pub bytes: i64,
-    /// Copies into it that are being made, or were broken off.
+    /// Copies to it that are in progress, or were interrupted.
     #[diesel(sql_type = BigInt)]
     pub copies: i64,
-    /// Uploads into it, and what is deleted from it at this moment.
+    /// Uploads to it, and deletions in progress.
     #[diesel(sql_type = BigInt)]
     pub others: i64,
 }
@@ -130,7 +129,7 @@ impl Left {
     }
 }
 
-/// See [`Left`]. Reads the whole table: not for every second.
+/// Counts [`Left`]. Reads the whole table: do not call it every second.
 pub async fn left_in(conn: &mut AsyncPgConnection, store: &str) -> Result<Left> {
     Ok(diesel::sql_query(
         "SELECT count(*) FILTER (WHERE r.verified_at IS NOT NULL AND o.state = 'stored') AS replicas, \

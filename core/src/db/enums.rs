@@ -1,4 +1,4 @@
-//! The Postgres enums as Rust enums: one text for each value, the same in database, API and logs.
+//! The Postgres enums as Rust enums: one text for each value, the same in the database, the API and the logs.
 
 use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql, FromSqlRow};
@@ -21,10 +21,10 @@ macro_rules! pg_enum {
         }
 
         impl $name {
-            /// Every value, in the order of their declaration.
+            /// Every value, in declaration order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The text that stands for this value everywhere outside of the code.
+            /// The text of this value outside of the code.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
@@ -55,87 +55,87 @@ macro_rules! pg_enum {
 }
 
 pg_enum!(
-    /// How far the restore of an archived copy is.
+    /// The state of the restore of an archived copy.
     RestoreState: RestoreState {
-        /// Somebody asked for it; the store has not been told yet.
+        /// Requested; not sent to the store yet.
         Wanted = "wanted",
-        /// The store makes the copy.
+        /// The store is restoring the copy.
         Restoring = "restoring",
-        /// It can be read, until it expires.
+        /// Readable until it expires.
         Ready = "ready",
-        /// Given up.
+        /// Failed permanently.
         Failed = "failed",
     }
 );
 pg_enum!(
-    /// Who does something that the audit log keeps.
+    /// The kind of an actor in the audit log.
     AuditActor: AuditActor {
-        /// Somebody with an account.
+        /// A signed-in user.
         User = "user",
-        /// An operator at the machine, with the admin CLI.
+        /// An operator using the admin CLI.
         Cli = "cli",
         /// The service itself: a schedule, a worker.
         System = "system",
-        /// Somebody who has not signed in.
+        /// A client that is not signed in.
         Anonymous = "anonymous",
     }
 );
 pg_enum!(
-    /// What an account may do.
+    /// The role of an account.
     UserRole: UserRole {
-        /// Own files only.
+        /// Access to own files only.
         User = "user",
-        /// Everything, including other people's accounts and the stores.
+        /// Full access, including the accounts of others and the stores.
         Admin = "admin",
     }
 );
 
 pg_enum!(
-    /// How far an object has come.
+    /// The state of an object.
     ObjectState: ObjectState {
-        /// Bytes are on their way in; nothing was acknowledged.
+        /// The upload is in progress; not acknowledged.
         Uploading = "uploading",
-        /// Acknowledged: from here on it must not be lost.
+        /// Acknowledged: it must not be lost from now on.
         Stored = "stored",
-        /// Nothing refers to it any more; its bytes are being taken away.
+        /// No longer referenced; its data is being deleted.
         Removing = "removing",
     }
 );
 
 pg_enum!(
-    /// How far "this object should exist in this store" is true.
+    /// The state of a replica.
     ReplicaState: ReplicaState {
-        /// Waits for a worker.
+        /// Waiting for a worker.
         Queued = "queued",
-        /// A worker holds the lease and moves the bytes.
+        /// A worker holds the lease and is copying.
         Copying = "copying",
-        /// In the store, and proved.
+        /// In the store, and verified.
         Present = "present",
         /// Being deleted from the store; another verified replica exists.
         Evicting = "evicting",
-        /// Given up after a permanent error or too many attempts.
+        /// Failed after a permanent error or too many attempts.
         Failed = "failed",
-        /// Was present, is missing or corrupt.
+        /// Was present, but is missing or corrupt.
         Lost = "lost",
     }
 );
 
 pg_enum!(
-    /// Why a copy is made, or was made last.
+    /// Why a copy is being made, or was last made.
     CopyReason: CopyReason {
-        /// A rule wants it, or the default does: a run makes it.
+        /// A rule or the default policy requires it; a run makes it.
         Policy = "policy",
-        /// It was there, verified, and was lost.
+        /// A verified copy was lost.
         Repair = "repair",
-        /// A store that has one is being emptied: it is made outside of runs.
+        /// A store that holds a copy is being drained; the copy is made outside of runs.
         Drain = "drain",
-        /// The local stores are being evened out.
+        /// The local stores are being rebalanced.
         Rebalance = "rebalance",
-        /// The local stores hold several copies of each object.
+        /// The local stores keep several copies of each object.
         Replication = "replication",
-        /// Somebody asked for it.
+        /// It was requested.
         Prefetch = "prefetch",
-        /// It was read from afar.
+        /// It was read from the cloud.
         CacheOnRead = "cache-on-read",
     }
 );
@@ -143,23 +143,23 @@ pg_enum!(
 pg_enum!(
     /// Why a replica is being deleted from its store.
     EvictReason: EvictReason {
-        /// Its rule lets local copies go after a while.
+        /// Its rule allows eviction of local copies after some time.
         Policy = "policy",
-        /// The store is over its high watermark.
+        /// The store is above its high watermark.
         Watermark = "watermark",
-        /// The store is being emptied.
+        /// The store is being drained.
         Drain = "drain",
-        /// It was moved to the store `moves_to`.
+        /// It was moved to the store in `moves_to`.
         Rebalance = "rebalance",
-        /// It was begun and never proved, and is not wanted any more.
+        /// The copy was started, never verified, and is no longer required.
         Leftover = "leftover",
-        /// It lay in the store without a row.
+        /// The object was found in the store without a row.
         Surplus = "surplus",
     }
 );
 
 pg_enum!(
-    /// Who asked for a run.
+    /// The trigger of a run.
     RunTrigger: RunTrigger {
         /// The cron schedule.
         Schedule = "schedule",
@@ -171,25 +171,25 @@ pg_enum!(
 );
 
 pg_enum!(
-    /// Where a run stands.
+    /// The status of a run.
     RunStatus: RunStatus {
-        /// Waits for a worker to plan it.
+        /// Waiting for a worker to plan it.
         Queued = "queued",
         /// Planned; batches are being claimed.
         Running = "running",
-        /// Everything crossed.
+        /// All copies were made.
         Succeeded = "succeeded",
-        /// Something crossed, something failed.
+        /// Some copies were made, some failed.
         Partial = "partial",
-        /// Nothing crossed although something should have.
+        /// No copy was made, although there was something to copy.
         Failed = "failed",
-        /// Stopped on request; what had crossed stays.
+        /// Cancelled on request; copies that were made are kept.
         Cancelled = "cancelled",
     }
 );
 
 impl RunStatus {
-    /// Whether the run still holds the one place of the active run.
+    /// Whether the run is the active run.
     pub const fn is_active(self) -> bool {
         matches!(self, Self::Queued | Self::Running)
     }

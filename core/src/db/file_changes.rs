@@ -1,17 +1,17 @@
-//! Changes of what stands in a file's row beside its versions: name, folder, pin, and when it was last read.
+//! Changes of the row of a file: name, folder, pin, and time of the last read.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as Diesel};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::replicas::NOTE_PRESENT;
+use super::replicas::UPDATE_PRESENT;
 use super::schema::files;
 use super::statement::{Value, Values};
 use crate::error::{Error, Result};
 use crate::ids::{FileId, FolderId, ObjectId, UserId};
 
-/// What is to be different. What is none stays.
+/// The changes. `None` leaves a value unchanged.
 #[derive(Debug, Clone, Default, AsChangeset)]
 #[diesel(table_name = files)]
 pub struct FileChange {
@@ -23,10 +23,10 @@ pub struct FileChange {
     pub pinned: Option<bool>,
 }
 
-/// Changes a live file. Answers whether it was there.
+/// Changes a live file. Returns whether it exists.
 ///
 /// # Errors
-/// [`Error::NameTaken`] when the folder has a live file of the name.
+/// [`Error::NameTaken`] if the folder has a live file with this name.
 pub async fn change(
     conn: &mut AsyncPgConnection,
     id: FileId,
@@ -51,27 +51,31 @@ pub async fn change(
     }
 }
 
-/// A reading of a file.
+/// A read of a file.
 #[derive(Debug, Clone, Copy)]
 pub struct Access {
     /// File.
     pub file: FileId,
-    /// Object of the version that was read.
+    /// Object of the version.
     pub object: ObjectId,
     /// When.
     pub at: DateTime<Utc>,
 }
 
-/// Notes when files and their copies in the stores `locals` were last read: one statement for all of them, and no row more than
-/// once an hour. Rows that somebody else is changing at this moment are left out: the note is not worth waiting for.
-pub async fn note_accesses(conn: &mut AsyncPgConnection, locals: &[&str], accesses: &[Access]) -> Result<()> {
+/// Records when files and their copies in the stores `locals` were last read: one statement for all of them, and at
+/// most one update per row and hour. Locked rows are skipped: the update is not worth waiting for.
+pub async fn record_accesses(
+    conn: &mut AsyncPgConnection,
+    locals: &[&str],
+    accesses: &[Access],
+) -> Result<()> {
     let files: Vec<FileId> = accesses.iter().map(|access| access.file).collect();
     let objects: Vec<ObjectId> = accesses.iter().map(|access| access.object).collect();
     let times: Vec<DateTime<Utc>> = accesses.iter().map(|access| access.at).collect();
     let mut values = Values::default();
     let (files, objects) = (values.ids(&files), values.ids(&objects));
     let (times, locals) = (values.bind(Value::Times(times)), values.texts(locals));
-    let noted = NOTE_PRESENT.update(
+    let noted = UPDATE_PRESENT.update(
         "last_used_at = c.at, spare_since = CASE \
              WHEN r.spare_since < c.at AND r.copy_reason IN ('prefetch', 'cache-on-read') THEN c.at ELSE r.spare_since END",
         "FROM read_copies c",

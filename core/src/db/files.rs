@@ -23,7 +23,7 @@ pub struct FileRow {
     pub folder_id: FolderId,
     /// Name.
     pub filename: String,
-    /// Name at the first upload, as the client sent it.
+    /// Name at upload, as sent by the client.
     pub original_filename: String,
     /// Number of the current version.
     pub current_version: i32,
@@ -31,23 +31,23 @@ pub struct FileRow {
     pub file_size: i64,
     /// MIME type of the current version.
     pub content_type: String,
-    /// Name of the store that is its home.
+    /// Name of the store that is the primary location.
     pub storage_location: String,
     /// When the cloud copy of the current version was verified.
     pub synced_at: Option<DateTime<Utc>>,
     /// Outcome of the malware scan.
     pub scan_status: String,
-    /// Never freed locally while set.
+    /// If set, local copies are never evicted.
     pub pinned: bool,
-    /// Last download.
+    /// Time of the last download.
     pub last_accessed_at: Option<DateTime<Utc>>,
     /// When the current version was uploaded.
     pub uploaded_at: DateTime<Utc>,
-    /// When the file was made.
+    /// When the file was created.
     pub created_at: DateTime<Utc>,
-    /// When anything about it last changed.
+    /// When the account was last changed.
     pub updated_at: DateTime<Utc>,
-    /// When it went to the trash.
+    /// When the file was moved to the trash.
     pub deleted_at: Option<DateTime<Utc>>,
 }
 
@@ -73,30 +73,30 @@ pub struct VersionObject {
     pub created_at: DateTime<Utc>,
 }
 
-/// What the new version of a file is.
+/// The new version of a file.
 #[derive(Debug, Clone)]
 pub struct NewVersion<'a> {
-    /// Who owns the file.
+    /// Owner of the file.
     pub owner_id: UserId,
-    /// Who uploads.
+    /// The uploading account.
     pub created_by: UserId,
     /// Folder.
     pub folder_id: FolderId,
     /// Name.
     pub filename: &'a str,
-    /// Name as the client sent it.
+    /// Name as sent by the client.
     pub original_filename: &'a str,
-    /// Object that holds the bytes.
+    /// Object with the content.
     pub object_id: ObjectId,
     /// Size in bytes.
     pub size: i64,
     /// MIME type.
     pub content_type: &'a str,
-    /// Store that holds the bytes.
+    /// Store with the content.
     pub store: &'a str,
 }
 
-/// Inserts a file under a free name. Answers none when a live file has the name.
+/// Inserts a file with an unused name. Returns `None` if a live file has the name.
 pub async fn insert(conn: &mut AsyncPgConnection, new: &NewVersion<'_>) -> Result<Option<FileId>> {
     let id = FileId::new();
     let inserted = diesel::insert_into(files::table)
@@ -121,7 +121,7 @@ pub async fn insert(conn: &mut AsyncPgConnection, new: &NewVersion<'_>) -> Resul
     Ok(Some(id))
 }
 
-/// Gives the live file of this name its next version. Answers none when there is no such file.
+/// Adds a version to the live file with this name. Returns `None` if there is no such file.
 pub async fn add_version(conn: &mut AsyncPgConnection, new: &NewVersion<'_>) -> Result<Option<FileId>> {
     let found: Option<FileId> = files::table
         .filter(files::folder_id.eq(new.folder_id))
@@ -174,7 +174,7 @@ async fn insert_version(
     Ok(())
 }
 
-/// Finds a file of an owner, in the trash or not.
+/// Finds a file of an owner, including files in the trash.
 pub async fn find(
     conn: &mut AsyncPgConnection,
     id: FileId,
@@ -187,7 +187,7 @@ pub async fn find(
     Ok(query.first(conn).await.optional()?)
 }
 
-/// The object of a version of a live file: of the current one, or of the one with this number.
+/// The object of a version of a live file: the current one, or the one with this number.
 pub async fn version_object(
     conn: &mut AsyncPgConnection,
     id: FileId,
@@ -222,7 +222,7 @@ pub async fn version_object(
     Ok(query.first(conn).await.optional()?)
 }
 
-/// Sends a live file to the trash. Answers whether it was there.
+/// Moves a live file to the trash. Returns whether it exists.
 pub async fn trash(conn: &mut AsyncPgConnection, id: FileId, owner: UserId) -> Result<bool> {
     let changed = diesel::update(
         files::table.find(id).filter(files::owner_id.eq(owner)).filter(files::deleted_at.is_null()),
@@ -233,8 +233,8 @@ pub async fn trash(conn: &mut AsyncPgConnection, id: FileId, owner: UserId) -> R
     Ok(changed == 1)
 }
 
-/// Deletes a file and its versions for good. Answers the objects that were behind them and the bytes they were
-/// booked with, or none when there is no such file.
+/// Deletes a file and its versions permanently. Returns their objects and the bytes charged for them, or `None` if
+/// there is no such file.
 pub async fn purge(
     conn: &mut AsyncPgConnection,
     id: FileId,
@@ -262,7 +262,7 @@ pub async fn purge(
     Ok(Some((versions.into_iter().map(|(object, _)| object).collect(), bytes)))
 }
 
-/// By what a list is ordered, with the value after which the next page starts.
+/// The sort key of a list, with the value after which the next page starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListOrder {
     /// By name.
@@ -273,32 +273,32 @@ pub enum ListOrder {
     UploadedAt(Option<DateTime<Utc>>),
 }
 
-/// Which files to list.
+/// Filters for files.
 #[derive(Debug, Clone)]
 pub struct ListQuery {
-    /// Whose.
+    /// Owner.
     pub owner: UserId,
-    /// In which folder; none: anywhere.
+    /// Folder; `None`: any.
     pub folder: Option<FolderId>,
-    /// Part of the name, without regard to case.
+    /// Part of the name, case-insensitive.
     pub name_contains: Option<String>,
-    /// Home store.
+    /// Primary store.
     pub location: Option<String>,
-    /// MIME type; `image/*` for all of a kind.
+    /// MIME type; `image/*` for all of a type.
     pub content_type: Option<String>,
-    /// Of the trash instead of the live ones.
+    /// Files in the trash instead of live files.
     pub trashed: bool,
-    /// Order, and the first half of where the page starts.
+    /// Order, and the first half of the start position.
     pub order: ListOrder,
     /// Largest first.
     pub descending: bool,
-    /// Second half of where the page starts.
+    /// Second half of the start position.
     pub after: Option<FileId>,
-    /// Most rows.
+    /// Maximum number of rows.
     pub limit: i64,
 }
 
-/// One page of a list, read over the index of its order.
+/// One page of a list, read from the index of its order.
 pub async fn list(conn: &mut AsyncPgConnection, wanted: &ListQuery) -> Result<Vec<FileWithObject>> {
     let mut query =
         with_object().filter(files::owner_id.eq(wanted.owner)).limit(wanted.limit).into_boxed::<'_, Pg>();
@@ -322,7 +322,7 @@ pub async fn list(conn: &mut AsyncPgConnection, wanted: &ListQuery) -> Result<Ve
             None => query.filter(files::content_type.eq(content_type)),
         };
     }
-    // A row comparison, so that the index is entered at the right place instead of filtered from its start.
+    // A row comparison, so that the index scan starts at the right position instead of filtering from the beginning.
     let beyond = if wanted.descending { "<" } else { ">" };
     if let Some(id) = wanted.after {
         let start = |column: &str| sql::<Bool>(&format!("({column}, files.id) {beyond} ("));
@@ -354,7 +354,7 @@ pub async fn list(conn: &mut AsyncPgConnection, wanted: &ListQuery) -> Result<Ve
     Ok(query.load(conn).await?)
 }
 
-/// A text as LIKE takes it for itself.
+/// Escapes a text for LIKE.
 pub(super) fn escape_like(text: &str) -> String {
     text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
 }

@@ -7,7 +7,7 @@ use super::schema::folders;
 use crate::error::Result;
 use crate::ids::{FolderId, UserId};
 
-/// Makes the root folder of a new account.
+/// Creates the root folder of a new account.
 pub async fn insert_root(conn: &mut AsyncPgConnection, owner: UserId) -> Result<FolderId> {
     let id = FolderId::new();
     diesel::insert_into(folders::table)

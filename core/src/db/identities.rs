@@ -1,4 +1,4 @@
-//! The `identities` table: who of a provider elsewhere is who here.
+//! The `identities` table: identities at providers, linked to accounts.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -8,46 +8,46 @@ use super::schema::identities;
 use crate::error::Result;
 use crate::ids::UserId;
 
-/// A person as a provider knows them, and their account.
+/// A linked identity.
 #[derive(Debug, Insertable)]
 #[diesel(table_name = identities)]
 pub struct NewIdentity<'a> {
     /// The provider.
     pub issuer: &'a str,
-    /// What the provider calls the person, for ever.
+    /// The subject: the permanent id of the user at the provider.
     pub subject: &'a str,
     /// The account.
     pub user_id: UserId,
-    /// Address as the provider says.
+    /// Email address according to the provider.
     pub email: &'a str,
-    /// When the two were linked.
+    /// When it was linked.
     pub created_at: DateTime<Utc>,
     /// When it was last used.
     pub last_used_at: DateTime<Utc>,
 }
 
-/// A link, as it is stored.
+/// A link to store.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = identities, check_for_backend(diesel::pg::Pg))]
 pub struct Identity {
     /// The provider.
     pub issuer: String,
-    /// What the provider calls the person, for ever.
+    /// The subject: the permanent id of the user at the provider.
     pub subject: String,
-    /// Address as the provider last said.
+    /// Email address most recently sent by the provider.
     pub email: String,
-    /// When the two were linked.
+    /// When it was linked.
     pub created_at: DateTime<Utc>,
     /// When it was last used.
     pub last_used_at: DateTime<Utc>,
 }
 
-/// The account of a person.
+/// The account of an identity.
 pub async fn find(conn: &mut AsyncPgConnection, issuer: &str, subject: &str) -> Result<Option<UserId>> {
     Ok(identities::table.find((issuer, subject)).select(identities::user_id).first(conn).await.optional()?)
 }
 
-/// Links a person to an account. Answers whether they were not linked before.
+/// Links an identity to an account. Returns whether it was not linked before.
 pub async fn insert(conn: &mut AsyncPgConnection, identity: &NewIdentity<'_>) -> Result<bool> {
     let inserted = diesel::insert_into(identities::table)
         .values(identity)
@@ -57,7 +57,7 @@ pub async fn insert(conn: &mut AsyncPgConnection, identity: &NewIdentity<'_>) ->
     Ok(inserted == 1)
 }
 
-/// Notes that a person signed in, with the address that the provider says now.
+/// Records a sign-in, with the current email address.
 pub async fn touch(
     conn: &mut AsyncPgConnection,
     issuer: &str,
@@ -72,7 +72,7 @@ pub async fn touch(
     Ok(())
 }
 
-/// Who is linked to an account, those first who were linked first. A handful.
+/// The identities of an account, in the order of linking. A small number.
 pub async fn of_user(conn: &mut AsyncPgConnection, user: UserId) -> Result<Vec<Identity>> {
     Ok(identities::table
         .filter(identities::user_id.eq(user))
@@ -82,7 +82,7 @@ pub async fn of_user(conn: &mut AsyncPgConnection, user: UserId) -> Result<Vec<I
         .await?)
 }
 
-/// Takes the link of a person to an account away. Answers whether there was one.
+/// Unlinks an identity from an account. Returns whether it was linked.
 pub async fn remove(conn: &mut AsyncPgConnection, user: UserId, issuer: &str, subject: &str) -> Result<bool> {
     let link = identities::table.find((issuer, subject)).filter(identities::user_id.eq(user));
     Ok(diesel::delete(link).execute(conn).await? == 1)

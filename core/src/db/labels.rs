@@ -1,4 +1,4 @@
-//! What is written on objects besides their own facts: whose they are by name, and of which versions in which folders.
+//! The metadata of objects beyond their own row: owner, versions and folders by name.
 
 use diesel::prelude::*;
 use diesel::sql_types::{Jsonb, Text, Uuid as SqlUuid};
@@ -25,7 +25,7 @@ macro_rules! path {
     };
 }
 
-/// An expression for the object `o`: an [`About`], by lookups over primary keys only.
+/// An expression for the object `o`: an [`About`], using only primary key lookups.
 pub(super) const ABOUT_OBJECT: &str = concat!(
     "(SELECT jsonb_build_object('email', u.email, 'versions', ( \
          SELECT coalesce(jsonb_agg(jsonb_build_object('file', v.file_id, 'number', v.number, 'name', n.filename, \
@@ -37,16 +37,16 @@ pub(super) const ABOUT_OBJECT: &str = concat!(
      )) FROM users u WHERE u.id = o.owner_id)"
 );
 
-/// What is known of an object besides its own row.
+/// The metadata of an object beyond its own row.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct About {
     /// Email address of the owner's account.
     pub email: Option<String>,
-    /// The versions that it is, the oldest first.
+    /// The versions of the object, oldest first.
     pub versions: Vec<AboutVersion>,
 }
 
-/// A version that an object is.
+/// A version of an object.
 #[derive(Debug, Clone, Deserialize)]
 pub struct AboutVersion {
     /// File.
@@ -55,18 +55,18 @@ pub struct AboutVersion {
     pub number: i32,
     /// The file's name.
     pub name: String,
-    /// Its name at the first upload.
+    /// Its name at upload.
     pub original: String,
     /// Names of the folders from the root to the file.
     pub folder: Vec<String>,
 }
 
-/// Where an upload goes.
+/// The destination of an upload.
 #[derive(Debug, Clone, Default)]
 pub struct Place {
     /// Email address of the owner's account.
     pub email: Option<String>,
-    /// Names of the folders from the root to the one that it goes to.
+    /// Names of the folders from the root to the destination.
     pub folder: Vec<String>,
 }
 
@@ -78,7 +78,7 @@ struct PlaceRow {
     folder: serde_json::Value,
 }
 
-/// Whose an upload is by name, and in which folders.
+/// The owner and folders of an upload, by name.
 pub async fn place(conn: &mut AsyncPgConnection, owner: UserId, folder: FolderId) -> Result<Place> {
     let row: Option<PlaceRow> = diesel::sql_query(concat!(
         "SELECT u.email, ",

@@ -1,5 +1,5 @@
-//! Postgres notifications: how one process wakes another without calling it. Only a hint: whoever listens
-//! also looks on a timer, so a notification lost with a connection costs time, never work.
+//! Postgres notifications, with which one process wakes another. Only a hint: listeners also poll, so a notification
+//! lost with a connection costs time, never work.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::error::{Error, Result};
 /// Announces that a run was inserted or changed.
 pub const RUNS: &str = "nightferry_runs";
 
-/// A connection of its own that waits for notifications on one channel.
+/// A dedicated connection that waits for notifications on one channel.
 pub struct Listener {
     conn: AsyncPgConnection,
 }
 
 impl Listener {
-    /// Connects and starts to listen.
+    /// Connects and starts listening.
     ///
     /// # Errors
     /// [`Error::DatabaseUnavailable`].
@@ -30,10 +30,10 @@ impl Listener {
         Ok(Self { conn })
     }
 
-    /// Waits for a notification, at most `limit`. Answers whether one came.
+    /// Waits for a notification, at most `limit`. Returns whether one arrived.
     ///
     /// # Errors
-    /// [`Error::DatabaseUnavailable`] when the connection is gone: open a new listener.
+    /// [`Error::DatabaseUnavailable`] if the connection is lost: open a new listener.
     pub async fn wait(&mut self, limit: Duration) -> Result<bool> {
         let next = {
             let mut notifications = std::pin::pin!(self.conn.notifications_stream());
@@ -43,7 +43,7 @@ impl Listener {
             Ok(Some(Ok(_))) => Ok(true),
             Ok(Some(Err(error))) => Err(Error::from(error)),
             Ok(None) => Err(Error::DatabaseUnavailable("the listening connection was closed".to_owned())),
-            // Nothing came. The stream stays silent when its connection dies, so ask.
+            // Nothing arrived. The stream does not report a lost connection, so it is checked.
             Err(_) => {
                 diesel::sql_query("SELECT 1").execute(&mut self.conn).await?;
                 Ok(false)
@@ -52,10 +52,10 @@ impl Listener {
     }
 }
 
-/// Announces `payload` on `channel`, as part of the transaction that `conn` is in.
+/// Sends `payload` on `channel`, as part of the transaction of `conn`.
 ///
 /// # Errors
-/// Whatever the query meets.
+/// Any database error.
 pub async fn notify(conn: &mut AsyncPgConnection, channel: &'static str, payload: &str) -> Result<()> {
     diesel::sql_query("SELECT pg_notify($1, $2)")
         .bind::<diesel::sql_types::Text, _>(channel)

@@ -1,4 +1,4 @@
-//! Applies and reverts the migrations built into the binary, one process at a time.
+//! Applies and reverts the embedded migrations, one process at a time.
 
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
@@ -8,13 +8,13 @@ use crate::error::{Error, Result};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations");
 
-/// Any fixed number: it names the lock that keeps two processes from migrating at once.
+/// An arbitrary constant: identifies the advisory lock of migrations.
 const ADVISORY_LOCK: i64 = 0x6e69_6768_7466_6572;
 
-/// Applies what is missing; returns the versions applied, oldest first. Waits while another process migrates.
+/// Applies missing migrations; returns the applied versions, oldest first. Waits while another process is migrating.
 ///
 /// # Errors
-/// [`Error::DatabaseUnavailable`], or [`Error::Internal`] naming the migration that failed.
+/// [`Error::DatabaseUnavailable`], or [`Error::Internal`] with the name of the failed migration.
 pub async fn apply(database: &Database) -> Result<Vec<String>> {
     with_harness(database, |harness| {
         let applied = harness.run_pending_migrations(MIGRATIONS)?;
@@ -23,7 +23,7 @@ pub async fn apply(database: &Database) -> Result<Vec<String>> {
     .await
 }
 
-/// Reverts every migration, newest first. For tests and for leaving.
+/// Reverts every migration, newest first. For tests and for uninstalling.
 ///
 /// # Errors
 /// As [`apply`].
@@ -35,7 +35,7 @@ pub async fn revert_all(database: &Database) -> Result<Vec<String>> {
     .await
 }
 
-/// Names of the migrations that this binary has and the database lacks.
+/// Names of the embedded migrations that the database lacks.
 ///
 /// # Errors
 /// As [`apply`].
@@ -50,8 +50,8 @@ pub async fn pending(database: &Database) -> Result<Vec<String>> {
 type Harness = AsyncMigrationHarness<AsyncPgConnection>;
 type MigrationResult<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Runs on a thread of its own with its own small runtime, because the harness blocks and panics on a
-/// current-thread runtime. On a connection of its own, because DDL may outlast the pool's statement timeout.
+/// Runs on a separate thread with its own runtime, because the harness blocks and panics on a current-thread runtime.
+/// Uses a separate connection, because DDL may exceed the statement timeout of the pool.
 async fn with_harness<T: Send + 'static>(
     database: &Database,
     act: impl FnOnce(&mut Harness) -> MigrationResult<T> + Send + 'static,
@@ -68,7 +68,8 @@ async fn with_harness<T: Send + 'static>(
             diesel::sql_query("SET statement_timeout = 0").execute(&mut conn).await?;
             diesel::sql_query("SET lock_timeout = 0").execute(&mut conn).await?;
             diesel::sql_query(format!("SELECT pg_advisory_lock({ADVISORY_LOCK})")).execute(&mut conn).await?;
-            // A migration that waits for a table makes everybody else wait behind it: rather fail, and be repeated.
+            // A migration that waits for a table lock blocks all other queries of the table: it fails instead, and can
+            // be repeated.
             diesel::sql_query("SET lock_timeout = '10s'").execute(&mut conn).await?;
             tokio::task::spawn_blocking(move || act(&mut Harness::new(conn)))
                 .await

@@ -1,9 +1,8 @@
-//! Postgres: the pool, its deadlines, and one module per table. The only place in the workspace that knows SQL;
-//! it knows nothing of stores.
+//! Postgres: the pool, its timeouts, and one module per table. The only place with SQL; independent of the stores.
 //!
-//! Transactions that lock rows of several tables do so in one order, so that no two wait for each other: the account first
-//! (those of several administrators by id), then its sessions and tokens, or its files, then the objects behind these. The
-//! engine goes from replicas to files, but with replicas in states that no such transaction waits for.
+//! Transactions that lock rows of several tables use one order, to prevent deadlocks: the account first (several
+//! administrators by id), then its sessions and tokens, or its files, then their objects. The tiering engine locks
+//! replicas before files, but only replicas in states for which such transactions do not wait.
 
 pub mod audit;
 pub mod catalog;
@@ -53,10 +52,10 @@ use secrecy::ExposeSecret;
 use crate::config::DatabaseConfig;
 use crate::error::{Error, Result};
 
-/// A pooled connection, given back when dropped.
+/// A pooled connection, returned when dropped.
 pub type Connection<'a> = PooledConnection<'a, AsyncPgConnection>;
 
-/// The database of one process: a bounded pool of connections with deadlines.
+/// The database of one process: a bounded connection pool with timeouts.
 #[derive(Clone)]
 pub struct Database {
     pool: Pool<AsyncPgConnection>,
@@ -64,8 +63,8 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens the pool. Connects lazily: a database that is down shows at the first query, as
-    /// [`Error::DatabaseUnavailable`], and heals by itself when it is back.
+    /// Creates the pool. Connects lazily: an unavailable database causes [`Error::DatabaseUnavailable`] at the first
+    /// query, and the pool recovers by itself.
     pub fn open(config: &DatabaseConfig) -> Self {
         let settings = config.clone();
         let mut manager = ManagerConfig::default();
@@ -80,10 +79,10 @@ impl Database {
         Self { pool, config: config.clone() }
     }
 
-    /// Takes a connection from the pool, waiting at most the configured time for one.
+    /// Takes a connection from the pool, waiting at most the configured time.
     ///
     /// # Errors
-    /// [`Error::DatabaseUnavailable`] when none could be had in time.
+    /// [`Error::DatabaseUnavailable`] if none was available in time.
     pub async fn conn(&self) -> Result<Connection<'_>> {
         self.pool.get().await.map_err(|error| match error {
             RunError::TimedOut => Error::DatabaseUnavailable("no connection could be had in time".to_owned()),
@@ -91,14 +90,14 @@ impl Database {
         })
     }
 
-    /// The settings this pool was opened with.
+    /// The settings of this pool.
     pub fn config(&self) -> &DatabaseConfig {
         &self.config
     }
 }
 
-/// Lifts the statement timeout until the end of the transaction, for what may touch millions of rows.
-pub async fn may_take_long(conn: &mut AsyncPgConnection) -> Result<()> {
+/// Disables the statement timeout until the end of the transaction, for statements that may affect millions of rows.
+pub async fn disable_statement_timeout(conn: &mut AsyncPgConnection) -> Result<()> {
     use diesel_async::RunQueryDsl;
     diesel::sql_query("SET LOCAL statement_timeout = '15min'").execute(conn).await?;
     Ok(())
@@ -112,12 +111,12 @@ pub fn split_page<T>(mut rows: Vec<T>, limit: i64) -> (Vec<T>, bool) {
     (rows, more)
 }
 
-/// A stored count as the unsigned number it is; the database's constraints keep it from being negative.
+/// Converts a stored count to an unsigned number; database constraints prevent negative values.
 pub fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-/// A size or count as Postgres stores it. Saturates: no real size comes near.
+/// Converts a size or count to the type of Postgres. Saturates, which no real size reaches.
 pub fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

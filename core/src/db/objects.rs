@@ -1,4 +1,4 @@
-//! The `objects` table: intent first (`uploading`), facts last (`stored`), and the way out (`removing`).
+//! The `objects` table: intent first (`uploading`), facts last (`stored`), and removal (`removing`).
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -13,13 +13,13 @@ use crate::checksum::ObjectDigest;
 use crate::error::{Error, Result};
 use crate::ids::{ObjectId, UserId};
 
-/// An object whose bytes are acknowledged, with what is needed to move and check them.
+/// A stored object, with the data needed to copy and verify it.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = objects, check_for_backend(diesel::pg::Pg))]
 pub struct Object {
     /// Id.
     pub id: ObjectId,
-    /// Whose files refer to it.
+    /// The owner of its files.
     pub owner_id: UserId,
     /// Key in every store.
     pub key: String,
@@ -27,23 +27,23 @@ pub struct Object {
     pub state: ObjectState,
     /// MIME type.
     pub content_type: String,
-    /// Size in bytes; none while uploading.
+    /// Size in bytes; `None` while uploading.
     pub size: Option<i64>,
-    /// SHA-256 of the bytes.
+    /// SHA-256 of the content.
     pub sha256: Option<Vec<u8>>,
-    /// CRC-64/NVME of the bytes, big-endian.
+    /// CRC-64/NVME of the content, big-endian.
     pub crc64nvme: Option<Vec<u8>>,
     /// CRC-64/NVME of each block.
     pub block_crcs: Option<Vec<u8>>,
 }
 
-/// The mark that bytes are about to be written to a store.
+/// The intent to write an object to a store.
 #[derive(Debug, Insertable)]
 #[diesel(table_name = objects)]
 pub struct NewUpload<'a> {
     /// Id.
     pub id: ObjectId,
-    /// Who uploads.
+    /// The uploading account.
     pub owner_id: UserId,
     /// Key in the store.
     pub key: &'a str,
@@ -51,20 +51,20 @@ pub struct NewUpload<'a> {
     pub state: ObjectState,
     /// MIME type.
     pub content_type: &'a str,
-    /// Store that the bytes go to.
+    /// Destination store.
     pub upload_store: &'a str,
-    /// After this the reaper takes it for dead.
+    /// After this time the reaper treats it as dead.
     pub upload_expires_at: DateTime<Utc>,
 }
 
-/// Marks the intent to upload, before any byte is sent.
+/// Records the intent to upload, before any byte is sent.
 pub async fn begin_upload(conn: &mut AsyncPgConnection, upload: &NewUpload<'_>) -> Result<()> {
     diesel::insert_into(objects::table).values(upload).execute(conn).await?;
     Ok(())
 }
 
-/// Says that the upload still lives, and under which multipart upload id. Answers whether it is still ours:
-/// `false` means that the reaper took it, and nothing more may be sent.
+/// Renews an upload, and records its multipart upload id. Returns whether it is still ours: `false` means that the
+/// reaper has taken it, and nothing more may be sent.
 pub async fn renew_upload(
     conn: &mut AsyncPgConnection,
     id: ObjectId,
@@ -78,11 +78,11 @@ pub async fn renew_upload(
     Ok(changed == 1)
 }
 
-/// Acknowledges the bytes: the object is `stored` and has its first, verified replica in the store it was
-/// uploaded to. Part of the transaction that makes the file version.
+/// Acknowledges an upload: the object becomes `stored`, with its first verified replica in the store it was uploaded
+/// to. Part of the transaction that creates the file version.
 ///
 /// # Errors
-/// [`Error::Conflict`] when the reaper was faster: the upload took too long without a sign of life.
+/// [`Error::Conflict`] if the reaper was faster: the upload was inactive for too long.
 pub async fn finish_upload(
     conn: &mut AsyncPgConnection,
     id: ObjectId,
@@ -104,7 +104,7 @@ pub async fn finish_upload(
         .execute(conn)
         .await?;
     if changed != 1 {
-        return Err(Error::Conflict("The upload took too long and was given up. Send it again.".to_owned()));
+        return Err(Error::Conflict("The upload took too long and was aborted. Send it again.".to_owned()));
     }
     let mut values = Values::default();
     let select =
@@ -114,7 +114,7 @@ pub async fn finish_upload(
     Ok(())
 }
 
-/// Gives an upload up. The reaper takes the bytes away. Answers whether it was still uploading.
+/// Abandons an upload. The reaper deletes its data. Returns whether it was still uploading.
 pub async fn abandon_upload(conn: &mut AsyncPgConnection, id: ObjectId) -> Result<bool> {
     let changed = diesel::update(objects::table.find(id).filter(objects::state.eq(ObjectState::Uploading)))
         .set(objects::state.eq(ObjectState::Removing))
@@ -123,7 +123,7 @@ pub async fn abandon_upload(conn: &mut AsyncPgConnection, id: ObjectId) -> Resul
     Ok(changed == 1)
 }
 
-/// Gives up every upload without a sign of life since its expiry. Answers how many.
+/// Abandons every upload that has expired. Returns their number.
 pub async fn abandon_expired(conn: &mut AsyncPgConnection, now: DateTime<Utc>) -> Result<usize> {
     Ok(diesel::update(
         objects::table
@@ -135,7 +135,7 @@ pub async fn abandon_expired(conn: &mut AsyncPgConnection, now: DateTime<Utc>) -
     .await?)
 }
 
-/// Of these objects, marks those for removal that no file version refers to any more.
+/// Marks those of these objects for removal that no file version references any more.
 pub async fn remove_unreferenced(conn: &mut AsyncPgConnection, ids: &[ObjectId]) -> Result<usize> {
     let referenced =
         diesel::dsl::exists(file_versions::table.filter(file_versions::object_id.eq(objects::id)));
@@ -149,31 +149,30 @@ pub async fn remove_unreferenced(conn: &mut AsyncPgConnection, ids: &[ObjectId])
     .returning(objects::id)
     .get_results(conn)
     .await?;
-    // What is only queued must not be claimed any more: claims go by run.
+    // Queued copies must not be claimed any more: claims go by run.
     let mut values = Values::default();
     let which = format!("r.object_id = ANY({})", values.ids(&removed));
     values.query(&LEAVE_RUN.update("", "", &which)).execute(conn).await?;
     Ok(removed.len())
 }
 
-/// An object on its way out.
+/// An object to be removed.
 #[derive(Debug, Clone, Queryable)]
 pub struct Removal {
     /// Id.
     pub id: ObjectId,
     /// Key in every store.
     pub key: String,
-    /// Store it was uploaded to.
+    /// The store it was uploaded to.
     pub upload_store: String,
-    /// Multipart upload that was never completed.
+    /// A multipart upload that was never completed.
     pub upload_id: Option<String>,
-    /// Whether its bytes were ever acknowledged.
+    /// Whether it was ever acknowledged.
     pub was_stored: bool,
 }
 
-/// The next objects whose bytes are to be taken away, after `after`, at most `limit`. Objects that a worker is
-/// copying at this moment wait until it has finished, and those of which something may lie in one of the stores `down`
-/// until that is back.
+/// The next objects whose data must be deleted, after `after`, at most `limit`. Objects that are being copied wait
+/// until the copy ends, and those that may have data in one of the stores `down` wait until that store is back.
 pub async fn removals(
     conn: &mut AsyncPgConnection,
     down: &[&str],
@@ -209,7 +208,7 @@ pub async fn removals(
     Ok(query.load(conn).await?)
 }
 
-/// Forgets an object whose bytes are gone from every store. Part of a transaction.
+/// Deletes the row of an object whose data has been deleted from every store. Part of a transaction.
 pub async fn delete(conn: &mut AsyncPgConnection, id: ObjectId) -> Result<()> {
     let mut values = Values::default();
     let which = format!("r.object_id = {}", values.id(id));

@@ -18,7 +18,7 @@ pub struct Pass {
     pub name: String,
     /// When the last finished one ended.
     pub finished_at: Option<DateTime<Utc>>,
-    /// What that one found.
+    /// The findings of the last finished pass.
     pub report: serde_json::Value,
 }
 

@@ -9,25 +9,25 @@ use super::users::User;
 use crate::error::Result;
 use crate::ids::{PersonalTokenId, UserId};
 
-/// A token that somebody made for a program.
+/// A personal access token.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = personal_tokens, check_for_backend(diesel::pg::Pg))]
 pub struct PersonalToken {
     /// Id.
     pub id: PersonalTokenId,
-    /// Whose it is.
+    /// Its account.
     pub user_id: UserId,
-    /// What its maker calls it.
+    /// Its name.
     pub name: String,
-    /// Names of its scopes, a space between.
+    /// Names of its scopes, separated by spaces.
     pub scopes: String,
-    /// When it was made.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
-    /// When it stops working; none: never.
+    /// When it expires; null: never.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When it was last used, to about ten minutes.
+    /// When it was last used, exact to about ten minutes.
     pub last_used_at: Option<DateTime<Utc>>,
-    /// When it was taken back.
+    /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
@@ -37,17 +37,17 @@ pub struct PersonalToken {
 pub struct NewPersonalToken<'a> {
     /// Id.
     pub id: PersonalTokenId,
-    /// Whose it is.
+    /// Its account.
     pub user_id: UserId,
-    /// What its maker calls it.
+    /// Its name.
     pub name: &'a str,
     /// SHA-256 of the token.
     pub token_hash: &'a [u8],
-    /// Names of its scopes, a space between.
+    /// Names of its scopes, separated by spaces.
     pub scopes: &'a str,
-    /// When it was made.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
-    /// When it stops working; none: never.
+    /// When it expires; null: never.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
@@ -60,7 +60,7 @@ pub async fn insert(conn: &mut AsyncPgConnection, token: &NewPersonalToken<'_>) 
         .await?)
 }
 
-/// How many tokens a user has that were not revoked.
+/// The number of tokens of a user that have not been revoked.
 pub async fn count(conn: &mut AsyncPgConnection, user: UserId) -> Result<i64> {
     Ok(personal_tokens::table
         .filter(personal_tokens::user_id.eq(user))
@@ -70,7 +70,7 @@ pub async fn count(conn: &mut AsyncPgConnection, user: UserId) -> Result<i64> {
         .await?)
 }
 
-/// The tokens of a user that were not revoked, newest first. Bounded by how many one may have.
+/// The tokens of a user that have not been revoked, newest first. Bounded by the maximum number per account.
 pub async fn of_user(conn: &mut AsyncPgConnection, user: UserId) -> Result<Vec<PersonalToken>> {
     Ok(personal_tokens::table
         .filter(personal_tokens::user_id.eq(user))
@@ -92,7 +92,7 @@ pub async fn by_hash(conn: &mut AsyncPgConnection, hash: &[u8]) -> Result<Option
         .optional()?)
 }
 
-/// Notes that a token was used, unless that was noted since `stale`.
+/// Records the use of a token, unless a use since `stale` has been recorded.
 pub async fn touch(
     conn: &mut AsyncPgConnection,
     id: PersonalTokenId,
@@ -110,7 +110,7 @@ pub async fn touch(
     Ok(())
 }
 
-/// Takes a token back; of anybody, or of one user. Answers whose it was.
+/// Revokes a token of any user, or of one user. Returns its account.
 pub async fn revoke(
     conn: &mut AsyncPgConnection,
     id: PersonalTokenId,
@@ -129,7 +129,7 @@ pub async fn revoke(
     Ok(query.get_result(conn).await.optional()?)
 }
 
-/// Takes all tokens of a user back. Answers how many.
+/// Revokes all tokens of a user. Returns their number.
 pub async fn revoke_all(conn: &mut AsyncPgConnection, user: UserId, at: DateTime<Utc>) -> Result<usize> {
     Ok(diesel::update(
         personal_tokens::table
@@ -141,7 +141,7 @@ pub async fn revoke_all(conn: &mut AsyncPgConnection, user: UserId, at: DateTime
     .await?)
 }
 
-/// Drops tokens that were revoked before `before`. Answers how many.
+/// Deletes tokens that were revoked before `before`. Returns their number.
 pub async fn purge(conn: &mut AsyncPgConnection, before: DateTime<Utc>) -> Result<usize> {
     Ok(diesel::delete(personal_tokens::table.filter(personal_tokens::revoked_at.lt(before)))
         .execute(conn)

@@ -1,7 +1,7 @@
-//! Rules in SQL: which of them is the first that matches a version of a file. Everything that reads them goes through
-//! here, so that a plan, a run and an explanation cannot disagree.
+//! Rules in SQL: determines the first rule that matches a version of a file. Used by plans, runs and explanations
+//! alike, so that their results are consistent.
 //!
-//! The texts expect `o`, a row of `objects`, and `f` and `v`, one of `files` and of its `file_versions`.
+//! The SQL fragments expect `o`, a row of `objects`, and `f` and `v`, rows of `files` and `file_versions`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::statement::{Value, Values};
 use crate::config::{FreeLocalAfter, RuleConfig};
 
-/// Name of what decides where no rule matches.
+/// The name of the built-in rule for files that match no other.
 pub const DEFAULT_RULE: &str = "default";
 
 /// Its number: it comes last.
@@ -22,7 +22,7 @@ const PATHS: &str = "(WITH RECURSIVE paths AS ( \
          SELECT c.id, rtrim(paths.path, '/') || '/' || c.name FROM folders c JOIN paths ON c.parent_id = paths.id \
      ) SELECT id, path FROM paths)";
 
-/// The path of the folder of `f`: for statements that look at a bounded number of files.
+/// The path of the folder of `f`: for statements over a bounded number of files.
 const PATH: &str = "LATERAL (WITH RECURSIVE up (parent_id, name, height) AS ( \
          SELECT d.parent_id, d.name, 1 FROM folders d WHERE d.id = f.folder_id \
          UNION ALL \
@@ -30,35 +30,35 @@ const PATH: &str = "LATERAL (WITH RECURSIVE up (parent_id, name, height) AS ( \
      ) SELECT '/' || coalesce(string_agg(up.name, '/' ORDER BY up.height DESC) \
                               FILTER (WHERE up.parent_id IS NOT NULL), '') AS path FROM up)";
 
-/// How many files a statement looks at.
+/// The number of files in a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// All that there are.
+    /// All files.
     All,
     /// A bounded number.
     Some,
 }
 
-/// The rules in force, and the stores that they speak of.
+/// The effective rules and stores.
 #[derive(Debug, Clone)]
 pub struct Policy<'c> {
-    /// By number; the first that matches decides.
+    /// By number; the first match decides.
     pub rules: &'c BTreeMap<u32, RuleConfig>,
-    /// The main local store; a rule that names it keeps files near.
+    /// The main local store; a rule that names it keeps files local.
     pub local: &'c str,
-    /// Every local store, the main one first.
+    /// All local stores, the main one first.
     pub locals: Vec<&'c str>,
-    /// Every store of the cloud, the main one first.
+    /// All cloud stores, the main one first.
     pub clouds: Vec<&'c str>,
-    /// To how many of them a file is copied where no rule names its stores.
+    /// The number of cloud copies of files whose rule names no stores.
     pub cloud_replicas: usize,
-    /// Stores that are being emptied: nothing is put there.
+    /// Stores that are being drained: nothing is copied to them.
     pub draining: Vec<String>,
-    /// What becomes of local copies where no rule says otherwise.
+    /// Eviction of local copies whose rule does not specify it.
     pub free_local_after: FreeLocalAfter,
 }
 
-/// What a rule wants of the copies that it makes in one store.
+/// The parameters of a rule for copies in one store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target<'c> {
     number: u32,
@@ -66,7 +66,7 @@ pub struct Target<'c> {
     pub rule: &'c str,
     /// Storage class of the copy.
     pub storage_class: Option<&'c str>,
-    /// Which copies go first.
+    /// Priority.
     pub priority: i16,
 }
 
@@ -75,18 +75,17 @@ impl<'c> Policy<'c> {
         self.draining.iter().any(|draining| draining == store)
     }
 
-    /// The stores of the cloud that are not being emptied.
-    pub fn lasting_clouds(&self) -> Vec<&'c str> {
+    /// The cloud stores that are not being drained.
+    pub fn available_clouds(&self) -> Vec<&'c str> {
         self.clouds.iter().copied().filter(|store| !self.is_draining(store)).collect()
     }
 
-    /// The stores to which a file is copied where no rule names any.
+    /// The destination stores of files whose rule names none.
     pub fn usual(&self) -> Vec<&'c str> {
-        self.lasting_clouds().into_iter().take(self.cloud_replicas.max(1)).collect()
+        self.available_clouds().into_iter().take(self.cloud_replicas.max(1)).collect()
     }
 
-    /// The stores to which a rule has files copied. Where all that it names are being emptied, the usual ones take their
-    /// place.
+    /// The destination stores of a rule. If all named stores are being drained, the default ones are used.
     pub fn stores_of(&self, rule: Option<&'c RuleConfig>) -> Vec<&'c str> {
         let Some(rule) = rule else { return self.usual() };
         if rule.stays(self.local) {
@@ -97,7 +96,7 @@ impl<'c> Policy<'c> {
         if named.is_empty() { self.usual() } else { named }
     }
 
-    /// The stores to which anything is copied.
+    /// All destination stores.
     pub fn targets(&self) -> Vec<&'c str> {
         let mut stores = self.usual();
         for store in self.rules.values().flat_map(|rule| self.stores_of(Some(rule))) {
@@ -108,7 +107,7 @@ impl<'c> Policy<'c> {
         stores
     }
 
-    /// The rules that want copies in `store`.
+    /// The rules with a destination in `store`.
     pub(super) fn wanted_in(&self, store: &str) -> Vec<Target<'c>> {
         let named = self.rules.iter().filter(|(_, rule)| self.stores_of(Some(rule)).contains(&store));
         let mut targets: Vec<Target<'c>> = named
@@ -130,20 +129,20 @@ impl<'c> Policy<'c> {
         targets
     }
 
-    /// By which rules, as their names stand in copies, local copies are freed after which time.
+    /// The rules that evict local copies, by the name stored in the copies, with their retention.
     pub fn frees(&self) -> Vec<(&'c str, FreeLocalAfter)> {
         let rules = self.rules.values();
         let named = rules.map(|rule| (rule.name.as_str(), rule.frees(self.local, self.free_local_after)));
         std::iter::once((DEFAULT_RULE, self.free_local_after)).chain(named).collect()
     }
 
-    /// The rules that keep local copies whatever happens.
+    /// The rules that always keep local copies.
     pub fn keeping(&self) -> Vec<&'c str> {
         let keep = |rule: &&RuleConfig| rule.keep_local || rule.stays(self.local);
         self.rules.values().filter(keep).map(|rule| rule.name.as_str()).collect()
     }
 
-    /// What has to be joined for [`Self::number`].
+    /// The joins required by [`Self::number`].
     pub(super) fn joins(&self, reach: Reach) -> String {
         let mut joins = String::new();
         if self.rules.values().any(|rule| !rule.owner.is_empty()) {
@@ -158,8 +157,7 @@ impl<'c> Policy<'c> {
         joins
     }
 
-    /// The number of the first rule that matches, as an expression. `used` is the expression for when the bytes were
-    /// last used.
+    /// An SQL expression for the number of the first matching rule. `used` is the expression for the time of last use.
     pub(super) fn number(&self, values: &mut Values, used: &str) -> String {
         if self.rules.is_empty() {
             return DEFAULT_NUMBER.to_string();
@@ -202,7 +200,7 @@ impl<'c> Policy<'c> {
             all.push(format!("owner.email ~* {regex}"));
         }
         if let Some(location) = &rule.location {
-            all.push(self.at_home(location, values));
+            all.push(self.in_primary_store(location, values));
         }
         if rule.versions_behind > 0 {
             let versions = values.number(rule.versions_behind);
@@ -211,8 +209,8 @@ impl<'c> Policy<'c> {
         if all.is_empty() { "true".to_owned() } else { all.join(" AND ") }
     }
 
-    /// The home is derived from the verified copies: one in the cloud before the local one.
-    fn at_home(&self, location: &str, values: &mut Values) -> String {
+    /// The primary location is derived from the verified copies: a cloud copy takes precedence over a local one.
+    fn in_primary_store(&self, location: &str, values: &mut Values) -> String {
         let present = |which: String| {
             format!(
                 "EXISTS (SELECT 1 FROM replicas h WHERE h.object_id = o.id AND h.state = 'present' AND h.store = {which})"
@@ -226,7 +224,7 @@ impl<'c> Policy<'c> {
         format!("{here} AND NOT {}", present(format!("ANY({clouds})")))
     }
 
-    /// Every rule as a table `(number, rule, keep)`.
+    /// All rules as a table `(number, rule, keep)`.
     pub(super) fn as_table_of_keeping(&self, values: &mut Values) -> String {
         let keeping = self.keeping();
         let named = self.rules.iter().map(|(number, rule)| (*number, rule.name.as_str()));
@@ -238,7 +236,7 @@ impl<'c> Policy<'c> {
         format!("unnest({numbers}, {rules}, {keep})")
     }
 
-    /// The targets as a table `(number, rule, storage_class, priority)`.
+    /// The destinations as a table `(number, rule, storage_class, priority)`.
     pub(super) fn as_table(targets: &[Target<'_>], values: &mut Values) -> String {
         let number = |target: &Target<'_>| i32::try_from(target.number).unwrap_or(i32::MAX);
         let numbers = values.bind(Value::Integers(targets.iter().map(number).collect()));

@@ -1,12 +1,12 @@
-//! Hand-written SQL that is parsed and planned once for each connection instead of at every call. For statements
-//! that run once per batch; diesel leaves plain SQL out of its cache because a text may be a new one each time.
+//! Hand-written SQL that is parsed and planned once per connection instead of on every call. For statements that run
+//! once per batch; diesel does not cache plain SQL, because its text may differ every time.
 
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::QueryResult;
 use diesel::sql_types::Untyped;
 
-/// A statement whose text is one of few, so that keeping it prepared pays and costs nothing.
+/// A statement with one of few texts, so that keeping it prepared is worthwhile.
 pub(super) struct Prepared<Q>(pub(super) Q);
 
 impl<Q: QueryFragment<Pg>> QueryFragment<Pg> for Prepared<Q> {
@@ -19,7 +19,7 @@ impl<Q: QueryFragment<Pg>> QueryFragment<Pg> for Prepared<Q> {
     }
 }
 
-/// Without a static id the text is the key in the cache.
+/// Without a static id, the text is the cache key.
 impl<Q> QueryId for Prepared<Q> {
     type QueryId = ();
 

@@ -1,5 +1,5 @@
-//! The `rebalances` and `rebalance_routes` tables: the last time that somebody asked for the local stores to be evened out,
-//! and how much goes from which store to which. What is on its way stands in `replicas.moves_to`.
+//! The `rebalances` and `rebalance_routes` tables: the last requested rebalancing of the local stores, and the amount
+//! for each pair of stores. Moves in progress are marked in `replicas.moves_to`.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -10,62 +10,62 @@ use super::schema::rebalances;
 use crate::error::Result;
 use crate::ids::{ObjectId, UserId};
 
-/// That the local stores are to be evened out.
+/// A requested rebalancing.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = rebalances, check_for_backend(diesel::pg::Pg))]
 pub struct Rebalance {
-    /// Who asked for it; none for the operator's program.
+    /// The account that requested it; `None` for the CLI.
     pub requested_by: Option<UserId>,
     /// When.
     pub requested_at: DateTime<Utc>,
-    /// Per cent by which the share of a store may differ from the mean.
+    /// Percentage by which the share of a store may differ from the mean.
     pub tolerance: i16,
-    /// What keeps it from coming to its end.
+    /// What it is waiting for.
     pub waits_for: Option<String>,
-    /// When it was called off.
+    /// When it was stopped.
     pub stopped_at: Option<DateTime<Utc>>,
-    /// When nothing of it was under way any more.
+    /// When the last move ended.
     pub finished_at: Option<DateTime<Utc>>,
 }
 
 impl Rebalance {
-    /// Whether more may be begun.
+    /// Whether further moves may start.
     pub fn is_active(&self) -> bool {
         self.stopped_at.is_none() && self.finished_at.is_none()
     }
 }
 
-/// What goes from one store to another, and how far that is.
+/// A route from one store to another, and its progress.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
 pub struct Route {
-    /// From.
+    /// Source.
     #[diesel(sql_type = Text)]
     pub from_store: String,
-    /// To.
+    /// Destination.
     #[diesel(sql_type = Text)]
     pub to_store: String,
-    /// Files that were to go.
+    /// Planned files.
     #[diesel(sql_type = BigInt)]
     pub files_planned: i64,
-    /// Bytes of those: no more goes.
+    /// Planned bytes: the upper bound of the moves.
     #[diesel(sql_type = BigInt)]
     pub bytes_planned: i64,
-    /// Files of which the move was begun.
+    /// Files whose move has started.
     #[diesel(sql_type = BigInt)]
     pub files_begun: i64,
-    /// Bytes of those.
+    /// Their bytes.
     #[diesel(sql_type = BigInt)]
     pub bytes_begun: i64,
-    /// Of those, files that are on their way.
+    /// Of those, files in progress.
     #[diesel(sql_type = BigInt)]
     pub files_on_their_way: i64,
-    /// Bytes of those.
+    /// Their bytes.
     #[diesel(sql_type = BigInt)]
     pub bytes_on_their_way: i64,
-    /// Up to which object the store was looked through.
+    /// The last examined object of the source store.
     #[diesel(sql_type = SqlUuid)]
     pub looked_until: ObjectId,
-    /// Whether nothing more is begun.
+    /// Whether all moves have started.
     #[diesel(sql_type = Bool)]
     pub all_begun: bool,
 }
@@ -75,31 +75,31 @@ pub async fn last(conn: &mut AsyncPgConnection) -> Result<Option<Rebalance>> {
     Ok(rebalances::table.select(Rebalance::as_select()).first(conn).await.optional()?)
 }
 
-/// As [`last`], and keeps everybody else from changing it until the end of the transaction.
+/// Like [`last`], with a lock until the end of the transaction.
 pub async fn lock(conn: &mut AsyncPgConnection) -> Result<Option<Rebalance>> {
     Ok(rebalances::table.select(Rebalance::as_select()).for_update().first(conn).await.optional()?)
 }
 
-/// Keeps everybody else from asking for one until the end of the transaction.
+/// Prevents concurrent requests until the end of the transaction.
 pub async fn lock_all(conn: &mut AsyncPgConnection) -> Result<()> {
     diesel::sql_query("LOCK TABLE rebalances IN SHARE ROW EXCLUSIVE MODE").execute(conn).await?;
     Ok(())
 }
 
-/// What is to go from one store to another.
+/// A planned amount from one store to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRoute {
-    /// From.
+    /// Source.
     pub from: String,
-    /// To.
+    /// Destination.
     pub to: String,
     /// Files.
     pub files: i64,
-    /// Bytes of those, at most.
+    /// Maximum bytes.
     pub bytes: i64,
 }
 
-/// Puts a new one in the place of the last one. Where there is nothing to do it is at its end.
+/// Replaces the last rebalancing with a new one. Without routes it is finished immediately.
 pub async fn begin(
     conn: &mut AsyncPgConnection,
     tolerance: i16,
@@ -133,7 +133,7 @@ pub async fn begin(
     Ok(())
 }
 
-/// Its routes, with how far each is.
+/// Its routes, with their progress.
 pub async fn routes(conn: &mut AsyncPgConnection) -> Result<Vec<Route>> {
     Ok(diesel::sql_query(
         "WITH moving AS ( \
@@ -148,8 +148,8 @@ pub async fn routes(conn: &mut AsyncPgConnection) -> Result<Vec<Route>> {
     .await?)
 }
 
-/// More of a route was begun; or, with `all_begun`, nothing more is.
-pub async fn note_begun(
+/// Records that moves of a route have started; with `all_begun`, that no more will.
+pub async fn record_started(
     conn: &mut AsyncPgConnection,
     route: &Route,
     (files, bytes): (i64, i64),
@@ -171,7 +171,7 @@ pub async fn note_begun(
     Ok(())
 }
 
-/// Calls it off.
+/// Stops it.
 pub async fn stop(conn: &mut AsyncPgConnection) -> Result<()> {
     diesel::sql_query(
         "UPDATE rebalances SET stopped_at = now() WHERE stopped_at IS NULL AND finished_at IS NULL",
@@ -181,15 +181,16 @@ pub async fn stop(conn: &mut AsyncPgConnection) -> Result<()> {
     Ok(())
 }
 
-/// Nothing more is begun, along any route.
-pub async fn begin_no_more(conn: &mut AsyncPgConnection) -> Result<()> {
+/// Prevents further moves along all routes.
+pub async fn stop_starting(conn: &mut AsyncPgConnection) -> Result<()> {
     diesel::sql_query("UPDATE rebalance_routes SET all_begun = true WHERE NOT all_begun")
         .execute(conn)
         .await?;
     Ok(())
 }
 
-/// Notes what it waits for, and its end where everything was begun and nothing is on its way. Answers whether that is now.
+/// Records what it is waiting for, and its end if all moves have started and none is in progress. Returns whether it
+/// ended now.
 pub async fn note(conn: &mut AsyncPgConnection, waits_for: Option<&str>) -> Result<bool> {
     let ended = diesel::sql_query(
         "UPDATE rebalances SET finished_at = now(), waits_for = NULL WHERE finished_at IS NULL \

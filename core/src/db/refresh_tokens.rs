@@ -9,21 +9,21 @@ use super::schema::refresh_tokens;
 use crate::error::Result;
 use crate::ids::{RefreshTokenId, SessionId, UserId};
 
-/// One refresh token of a family.
+/// A refresh token of a family.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = refresh_tokens, check_for_backend(diesel::pg::Pg))]
 pub struct RefreshToken {
     /// Id.
     pub id: RefreshTokenId,
-    /// Whose it is.
+    /// Its account.
     pub user_id: UserId,
-    /// The session it descends from.
+    /// The session of the family.
     pub family: SessionId,
-    /// When it stops working by itself.
+    /// When it expires.
     pub expires_at: DateTime<Utc>,
     /// When it was exchanged for the next one.
     pub rotated_at: Option<DateTime<Utc>>,
-    /// When it was taken back.
+    /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
@@ -33,19 +33,19 @@ pub struct RefreshToken {
 pub struct NewRefreshToken<'a> {
     /// Id.
     pub id: RefreshTokenId,
-    /// Whose it is.
+    /// Its account.
     pub user_id: UserId,
     /// The session.
     pub family: SessionId,
     /// SHA-256 of the token.
     pub token_hash: &'a [u8],
-    /// Client, as it names itself.
+    /// User agent of the client.
     pub user_agent: &'a str,
-    /// Address it came from.
+    /// Client address of the request.
     pub ip: &'a str,
-    /// When it was made.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
-    /// When it stops working by itself.
+    /// When it expires.
     pub expires_at: DateTime<Utc>,
 }
 
@@ -65,7 +65,7 @@ pub async fn by_hash(conn: &mut AsyncPgConnection, hash: &[u8]) -> Result<Option
         .optional()?)
 }
 
-/// Finds a token by its hash and locks its row, so that of two refreshes at once one waits for the other.
+/// Finds a token by its hash and locks its row, so that concurrent refreshes are serialized.
 pub async fn lock_by_hash(conn: &mut AsyncPgConnection, hash: &[u8]) -> Result<Option<RefreshToken>> {
     Ok(refresh_tokens::table
         .filter(refresh_tokens::token_hash.eq(hash))
@@ -76,7 +76,7 @@ pub async fn lock_by_hash(conn: &mut AsyncPgConnection, hash: &[u8]) -> Result<O
         .optional()?)
 }
 
-/// Marks a live token as exchanged. Answers whether it was live.
+/// Marks an active token as exchanged. Returns whether it was active.
 pub async fn rotate(conn: &mut AsyncPgConnection, id: RefreshTokenId, at: DateTime<Utc>) -> Result<bool> {
     let changed = diesel::update(
         refresh_tokens::table
@@ -90,7 +90,7 @@ pub async fn rotate(conn: &mut AsyncPgConnection, id: RefreshTokenId, at: DateTi
     Ok(changed == 1)
 }
 
-/// Revokes every live token of a user but those of one family. Answers how many.
+/// Revokes all active tokens of a user except those of one family. Returns their number.
 pub async fn revoke_of_user(
     conn: &mut AsyncPgConnection,
     user: UserId,
@@ -109,7 +109,7 @@ pub async fn revoke_of_user(
     .await?)
 }
 
-/// Revokes every live token of a family. Answers how many.
+/// Revokes all active tokens of a family. Returns their number.
 pub async fn revoke_family(
     conn: &mut AsyncPgConnection,
     family: SessionId,
@@ -118,7 +118,7 @@ pub async fn revoke_family(
     Ok(diesel::update(
         refresh_tokens::table
             .filter(refresh_tokens::family.eq(family))
-            // Of a long session there are thousands that were exchanged already.
+            // A long session has thousands of tokens that have already been exchanged.
             .filter(refresh_tokens::rotated_at.is_null())
             .filter(refresh_tokens::revoked_at.is_null()),
     )
@@ -127,7 +127,7 @@ pub async fn revoke_family(
     .await?)
 }
 
-/// Drops tokens that expired before `before`. Answers how many.
+/// Deletes tokens that expired before `before`. Returns their number.
 pub async fn purge(conn: &mut AsyncPgConnection, before: DateTime<Utc>) -> Result<usize> {
     Ok(diesel::delete(refresh_tokens::table.filter(refresh_tokens::expires_at.lt(before)))
         .execute(conn)

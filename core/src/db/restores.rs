@@ -1,4 +1,4 @@
-//! The `restores` table: archived copies that somebody wants to read. One row for each copy, whoever asks.
+//! The `restores` table: requested restores of archived copies. One row per copy, regardless of the number of requests.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::enums::RestoreState;
-use super::replicas::NOTE_PRESENT;
+use super::replicas::UPDATE_PRESENT;
 use super::schema::restores;
 use super::statement::Values;
 use crate::error::Result;
@@ -25,26 +25,26 @@ pub struct Restore {
     pub object_id: ObjectId,
     /// Store.
     pub store: String,
-    /// How far it is.
+    /// Shows the progress.
     pub state: RestoreState,
-    /// When somebody first asked.
+    /// When it was first requested.
     pub requested_at: DateTime<Utc>,
-    /// When the store took the request.
+    /// When the store accepted the request.
     pub asked_at: Option<DateTime<Utc>>,
-    /// When the copy could be read.
+    /// When the copy became readable.
     pub ready_at: Option<DateTime<Utc>>,
-    /// Until when it can.
+    /// Until when it is readable.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When the store is looked at next.
+    /// When the store is polled next.
     pub next_look_at: DateTime<Utc>,
-    /// Failed tries.
+    /// Failed attempts.
     pub attempts: i32,
-    /// What the last one met.
+    /// The error of the last attempt.
     pub last_error: Option<String>,
 }
 
-/// Asks for a copy that could not be read just now. What is under way stays as it is; what had failed or was ready, which
-/// it cannot be any more, begins anew. Answers the one row there is.
+/// Requests a restore of a copy that could not be read. A restore in progress is unchanged; one that had failed or was
+/// ready (which is no longer possible) starts again. Returns the row.
 pub async fn want(
     conn: &mut AsyncPgConnection,
     object: ObjectId,
@@ -71,7 +71,7 @@ pub async fn want(
     .await?)
 }
 
-/// A restore that is to be looked after, with the object's key.
+/// A restore to process, with the key of the object.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct Due {
     /// Id.
@@ -83,10 +83,10 @@ pub struct Due {
     /// Store.
     #[diesel(sql_type = Text)]
     pub store: String,
-    /// How far it is.
+    /// Shows the progress.
     #[diesel(sql_type = super::schema::sql_types::RestoreState)]
     pub state: RestoreState,
-    /// Failed tries.
+    /// Failed attempts.
     #[diesel(sql_type = diesel::sql_types::Integer)]
     pub attempts: i32,
     /// Key in every store.
@@ -94,7 +94,7 @@ pub struct Due {
     pub key: String,
 }
 
-/// Takes the next restores that are due, for `busy`: until then nobody else does.
+/// Takes the next due restores, for `busy`: until then no other worker takes them.
 pub async fn take_due(conn: &mut AsyncPgConnection, limit: i64, busy: Duration) -> Result<Vec<Due>> {
     Ok(diesel::sql_query(
         "UPDATE restores r SET next_look_at = now() + make_interval(secs => $2) FROM objects o \
@@ -109,7 +109,7 @@ pub async fn take_due(conn: &mut AsyncPgConnection, limit: i64, busy: Duration) 
     .await?)
 }
 
-/// The store makes the copy; it is looked at again after `pause`.
+/// Records that the store is restoring the copy; it is polled again after `pause`.
 pub async fn mark_restoring(conn: &mut AsyncPgConnection, id: Uuid, pause: Duration) -> Result<()> {
     diesel::sql_query(
         "UPDATE restores SET state = 'restoring', asked_at = CASE WHEN state = 'wanted' THEN now() ELSE asked_at END, \
@@ -123,7 +123,7 @@ pub async fn mark_restoring(conn: &mut AsyncPgConnection, id: Uuid, pause: Durat
     Ok(())
 }
 
-/// The store has no restored copy and makes none: it has to be asked again.
+/// Records that the store has no restored copy and is not making one: it has to be requested again.
 pub async fn mark_wanted(conn: &mut AsyncPgConnection, id: Uuid) -> Result<()> {
     diesel::sql_query(
         "UPDATE restores SET state = 'wanted', next_look_at = now() WHERE id = $1 AND state = 'restoring'",
@@ -134,7 +134,7 @@ pub async fn mark_wanted(conn: &mut AsyncPgConnection, id: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// The copy can be read until `expires_at`.
+/// Records that the copy is readable until `expires_at`.
 pub async fn mark_ready(
     conn: &mut AsyncPgConnection,
     id: Uuid,
@@ -151,7 +151,7 @@ pub async fn mark_ready(
     Ok(())
 }
 
-/// A try failed: again after `pause`, or given up.
+/// Records a failed attempt: retried after `pause`, or failed permanently.
 pub async fn mark_failed(
     conn: &mut AsyncPgConnection,
     id: Uuid,
@@ -183,8 +183,8 @@ pub async fn of_object(conn: &mut AsyncPgConnection, object: ObjectId) -> Result
         .await?)
 }
 
-/// Notes which class a copy is in, as its store says.
-pub async fn note_class(
+/// Records the storage class of a copy, as reported by its store.
+pub async fn record_class(
     conn: &mut AsyncPgConnection,
     object: ObjectId,
     store: &str,
@@ -194,7 +194,7 @@ pub async fn note_class(
     let (object, store, class) = (values.id(object), values.text(store), values.text_or_null(class));
     let which =
         format!("r.object_id = {object} AND r.store = {store} AND r.storage_class IS DISTINCT FROM {class}");
-    let sql = NOTE_PRESENT.update(&format!("storage_class = {class}"), "", &which);
+    let sql = UPDATE_PRESENT.update(&format!("storage_class = {class}"), "", &which);
     values.query(&sql).execute(conn).await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The `revoked_tokens` table: access tokens that end before their time.
+//! The `revoked_tokens` table: access tokens that were revoked before their expiry.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -9,7 +9,7 @@ use super::schema::revoked_tokens;
 use crate::error::Result;
 use crate::ids::UserId;
 
-/// Revokes an access token until it would have expired anyway. Twice is once.
+/// Revokes an access token until its expiry. Idempotent.
 pub async fn insert(
     conn: &mut AsyncPgConnection,
     jti: Uuid,
@@ -28,7 +28,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// Drops rows whose tokens have expired. Answers how many.
+/// Deletes rows whose tokens have expired. Returns their number.
 pub async fn purge(conn: &mut AsyncPgConnection, before: DateTime<Utc>) -> Result<usize> {
     Ok(diesel::delete(revoked_tokens::table.filter(revoked_tokens::expires_at.lt(before)))
         .execute(conn)

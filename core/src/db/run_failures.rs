@@ -1,4 +1,4 @@
-//! The `run_failures` table: one row per item that a run gave up, with the reason in words.
+//! The `run_failures` table: one row per failed item of a run, with the reason as text.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -9,16 +9,16 @@ use super::schema::run_failures;
 use crate::error::Result;
 use crate::ids::{FileId, ObjectId, RunId};
 
-/// An item that a run gave up.
+/// A failed item of a run.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct RunFailure {
-    /// Id, also the order.
+    /// Id, which is also the order.
     #[diesel(sql_type = diesel::sql_types::Uuid)]
     pub id: Uuid,
     /// The object.
     #[diesel(sql_type = diesel::sql_types::Uuid)]
     pub object_id: ObjectId,
-    /// The file whose version it is, if it still exists.
+    /// The file with this version, if it still exists.
     #[diesel(sql_type = diesel::sql_types::Nullable<diesel::sql_types::Uuid>)]
     pub file_id: Option<FileId>,
     /// Name of that file.
@@ -27,10 +27,10 @@ pub struct RunFailure {
     /// Destination.
     #[diesel(sql_type = diesel::sql_types::Text)]
     pub store: String,
-    /// How often it was tried.
+    /// The number of attempts.
     #[diesel(sql_type = diesel::sql_types::Integer)]
     pub attempts: i32,
-    /// Why, in words.
+    /// The reason as text.
     #[diesel(sql_type = diesel::sql_types::Text)]
     pub error: String,
     /// When.
@@ -50,9 +50,9 @@ pub struct NewRunFailure<'a> {
     pub object_id: ObjectId,
     /// Destination.
     pub store: &'a str,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: i32,
-    /// Why, in words.
+    /// The reason as text.
     pub error: &'a str,
 }
 
@@ -62,7 +62,7 @@ pub async fn insert(conn: &mut AsyncPgConnection, failures: &[NewRunFailure<'_>]
     Ok(())
 }
 
-/// The failures of a run in their order, after `after`, at most `limit`.
+/// The failures of a run in order, after `after`, at most `limit`.
 pub async fn page(
     conn: &mut AsyncPgConnection,
     run: RunId,

@@ -1,4 +1,4 @@
-//! The `runs` table: one row per crossing. The database itself allows one active run at a time.
+//! The `runs` table: one row per sync run. A database constraint allows one active run at a time.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -12,7 +12,7 @@ use super::schema::runs;
 use crate::error::{Error, Result};
 use crate::ids::{FileId, FolderId, PlanId, RunId, UserId};
 
-/// What a run is limited to. Empty: everything.
+/// The scope of a run. Empty: all files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunScope {
@@ -25,16 +25,16 @@ pub struct RunScope {
     /// Only these files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_ids: Option<Vec<FileId>>,
-    /// Also what was given up before.
+    /// Also retry permanently failed copies.
     #[serde(default)]
     pub retry_failed: bool,
-    /// Exactly what this plan says, instead of what the rest of the scope would bring.
+    /// Exactly the items of this plan, instead of the rest of the scope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_id: Option<PlanId>,
 }
 
 impl RunScope {
-    /// Whether the run is limited to nothing.
+    /// Whether the scope is empty, meaning all files.
     pub const fn is_everything(&self) -> bool {
         self.user_id.is_none()
             && self.folder_id.is_none()
@@ -43,39 +43,39 @@ impl RunScope {
     }
 }
 
-/// One crossing.
+/// A sync run.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = runs, check_for_backend(diesel::pg::Pg))]
 pub struct Run {
     /// Id.
     pub id: RunId,
-    /// Who asked.
+    /// The trigger.
     pub trigger: RunTrigger,
-    /// Which account asked, if any.
+    /// The account that requested it, if any.
     pub requested_by: Option<UserId>,
-    /// The tick it was made for.
+    /// The tick it was created for.
     pub tick: Option<DateTime<Utc>>,
-    /// What it is limited to.
+    /// Its scope.
     pub scope: serde_json::Value,
-    /// Where it stands.
+    /// The status.
     pub status: RunStatus,
     /// Copies planned.
     pub files_total: i64,
     /// Copies made and verified.
     pub files_done: i64,
-    /// Copies given up.
+    /// Copies that failed permanently.
     pub files_failed: i64,
     /// Bytes planned.
     pub bytes_total: i64,
     /// Bytes copied and verified.
     pub bytes_done: i64,
-    /// Why the run as a whole stopped early.
+    /// Why the run as a whole ended early.
     pub error: Option<String>,
-    /// When it was asked for.
+    /// When it was requested.
     pub created_at: DateTime<Utc>,
     /// When a worker planned it.
     pub started_at: Option<DateTime<Utc>>,
-    /// When somebody asked to stop it.
+    /// When cancellation was requested.
     pub cancel_requested_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
@@ -85,13 +85,13 @@ impl Run {
     /// The scope as a type.
     ///
     /// # Errors
-    /// [`Error::Internal`] when the column holds something this version does not know.
+    /// [`Error::Internal`] if the column contains something unknown to this version.
     pub fn scope(&self) -> Result<RunScope> {
         serde_json::from_value(self.scope.clone())
-            .map_err(|error| Error::Internal(format!("run {} has an unreadable scope: {error}", self.id)))
+            .map_err(|error| Error::Internal(format!("run {} has an invalid scope: {error}", self.id)))
     }
 
-    /// Whether it was cancelled or cannot go on, and ends as soon as nothing of it is in flight.
+    /// Whether it was cancelled or cannot continue, and ends when none of its copies is in flight.
     pub fn is_stopping(&self) -> bool {
         self.cancel_requested_at.is_some() || self.error.is_some()
     }
@@ -100,13 +100,13 @@ impl Run {
 /// A new run.
 #[derive(Debug, Clone)]
 pub struct NewRun {
-    /// Who asks.
+    /// The trigger.
     pub trigger: RunTrigger,
-    /// Which account asks.
+    /// The requesting account.
     pub requested_by: Option<UserId>,
-    /// Schedule and tick it is for.
+    /// Schedule and tick.
     pub tick: Option<(String, DateTime<Utc>)>,
-    /// What it is limited to.
+    /// Its scope.
     pub scope: RunScope,
 }
 
@@ -116,7 +116,7 @@ pub struct NewRun {
 /// [`Error::SyncAlreadyRunning`] with the active run.
 pub async fn insert(conn: &mut AsyncPgConnection, run: &NewRun) -> Result<Run> {
     let scope = serde_json::to_value(&run.scope)
-        .map_err(|error| Error::Internal(format!("a run's scope could not be written: {error}")))?;
+        .map_err(|error| Error::Internal(format!("cannot encode the scope of a run: {error}")))?;
     let (schedule, tick) = match &run.tick {
         Some((schedule, tick)) => (Some(schedule.as_str()), Some(*tick)),
         None => (None, None),
@@ -143,7 +143,7 @@ pub async fn insert(conn: &mut AsyncPgConnection, run: &NewRun) -> Result<Run> {
         }
         None => match active(conn).await? {
             Some(active) => Err(Error::SyncAlreadyRunning(active.id)),
-            None => Err(Error::Conflict("Another sync ended at this very moment. Try again.".to_owned())),
+            None => Err(Error::Conflict("Another run has just ended. Try again.".to_owned())),
         },
     }
 }
@@ -158,7 +158,7 @@ pub async fn active(conn: &mut AsyncPgConnection) -> Result<Option<Run>> {
         .optional()?)
 }
 
-/// The active run, its row locked until the transaction ends.
+/// The active run, with its row locked until the end of the transaction.
 pub async fn lock_active(conn: &mut AsyncPgConnection) -> Result<Option<Run>> {
     Ok(runs::table
         .filter(runs::status.eq_any([RunStatus::Queued, RunStatus::Running]))
@@ -169,7 +169,7 @@ pub async fn lock_active(conn: &mut AsyncPgConnection) -> Result<Option<Run>> {
         .optional()?)
 }
 
-/// The queued run, locked; none when another worker is planning it at this moment.
+/// The queued run, locked; `None` if another worker is planning it now.
 pub async fn lock_queued(conn: &mut AsyncPgConnection) -> Result<Option<Run>> {
     Ok(runs::table
         .filter(runs::status.eq(RunStatus::Queued))
@@ -209,7 +209,7 @@ pub async fn start(conn: &mut AsyncPgConnection, id: RunId, files: i64, bytes: i
     Ok(changed == 1)
 }
 
-/// Adds what was planned into a running run.
+/// Adds newly planned copies to the totals of a running run.
 pub async fn add_totals(conn: &mut AsyncPgConnection, id: RunId, files: i64, bytes: i64) -> Result<()> {
     diesel::update(runs::table.find(id))
         .set((
@@ -221,7 +221,7 @@ pub async fn add_totals(conn: &mut AsyncPgConnection, id: RunId, files: i64, byt
     Ok(())
 }
 
-/// Counts what a batch did. Part of the transaction that did it.
+/// Counts the results of a batch. Part of the transaction of the batch.
 pub async fn count(
     conn: &mut AsyncPgConnection,
     id: RunId,
@@ -240,7 +240,7 @@ pub async fn count(
     Ok(())
 }
 
-/// Asks an active run to stop. Answers the run, or none when it is not active.
+/// Requests the cancellation of an active run. Returns the run, or `None` if it is not active.
 pub async fn request_cancel(conn: &mut AsyncPgConnection, id: RunId) -> Result<Option<Run>> {
     Ok(diesel::update(
         runs::table.find(id).filter(runs::status.eq_any([RunStatus::Queued, RunStatus::Running])),
@@ -252,7 +252,7 @@ pub async fn request_cancel(conn: &mut AsyncPgConnection, id: RunId) -> Result<O
     .optional()?)
 }
 
-/// Ends a queued run that cannot be carried out, with the reason.
+/// Ends a queued run that cannot be executed, with the reason.
 pub async fn refuse(conn: &mut AsyncPgConnection, id: RunId, error: &str) -> Result<()> {
     diesel::update(runs::table.find(id).filter(runs::status.eq(RunStatus::Queued)))
         .set((
@@ -266,7 +266,7 @@ pub async fn refuse(conn: &mut AsyncPgConnection, id: RunId, error: &str) -> Res
     listen::notify(conn, listen::RUNS, &id.to_string()).await
 }
 
-/// Remembers why a running run as a whole cannot go on. The first reason stays; an ended run keeps its outcome.
+/// Records why a running run as a whole cannot continue. The first reason is kept; an ended run keeps its outcome.
 pub async fn set_error(conn: &mut AsyncPgConnection, id: RunId, error: &str) -> Result<()> {
     diesel::update(
         runs::table.find(id).filter(runs::status.eq(RunStatus::Running)).filter(runs::error.is_null()),
@@ -277,7 +277,7 @@ pub async fn set_error(conn: &mut AsyncPgConnection, id: RunId, error: &str) -> 
     Ok(())
 }
 
-/// Ends the run when nothing of it is queued or in flight. Answers the ended run.
+/// Ends the run if none of its copies is queued or in flight. Returns the ended run.
 pub async fn settle(conn: &mut AsyncPgConnection, id: RunId) -> Result<Option<Run>> {
     let ended = diesel::sql_query(
         "UPDATE runs SET finished_at = now(), status = CASE \
@@ -299,7 +299,7 @@ pub async fn settle(conn: &mut AsyncPgConnection, id: RunId) -> Result<Option<Ru
     find(conn, id).await
 }
 
-/// The most recent runs that copied something to their end, newest first.
+/// The most recent finished runs that copied something, newest first.
 pub async fn measured(conn: &mut AsyncPgConnection, limit: i64) -> Result<Vec<Run>> {
     Ok(runs::table
         .filter(runs::files_done.gt(0))

@@ -1,4 +1,4 @@
-//! The `schedules` table: the last tick of each schedule that became a run.
+//! The `schedules` table: the last tick of each schedule that was turned into a run.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -7,8 +7,8 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::schema::schedules;
 use crate::error::Result;
 
-/// Makes the schedule known, as if it had ticked at `now`; does nothing when it is known. So a new
-/// installation does not catch up ticks from before its time.
+/// Registers the schedule, as if it had ticked at `now`; does nothing if it is registered. A new installation therefore
+/// does not catch up on ticks before its time.
 pub async fn ensure(conn: &mut AsyncPgConnection, name: &str, now: DateTime<Utc>) -> Result<()> {
     diesel::insert_into(schedules::table)
         .values((schedules::name.eq(name), schedules::last_tick.eq(now)))
@@ -18,12 +18,12 @@ pub async fn ensure(conn: &mut AsyncPgConnection, name: &str, now: DateTime<Utc>
     Ok(())
 }
 
-/// The last tick that was taken.
+/// The last tick taken.
 pub async fn last_tick(conn: &mut AsyncPgConnection, name: &str) -> Result<Option<DateTime<Utc>>> {
     Ok(schedules::table.find(name).select(schedules::last_tick).first(conn).await.optional()?)
 }
 
-/// Takes a tick. Answers whether we were the one: of all workers that try, exactly one is.
+/// Takes a tick. Returns whether this process took it: of all workers that try, exactly one does.
 pub async fn take_tick(conn: &mut AsyncPgConnection, name: &str, tick: DateTime<Utc>) -> Result<bool> {
     let changed = diesel::update(schedules::table.find(name).filter(schedules::last_tick.lt(tick)))
         .set((schedules::last_tick.eq(tick), schedules::updated_at.eq(diesel::dsl::now)))

@@ -1,4 +1,4 @@
-//! The tables as diesel sees them. Kept equal to the migrations by a test in the tests crate.
+//! The tables as diesel sees them. A test checks that they match the migrations.
 #![allow(missing_docs, clippy::wildcard_imports, unreachable_pub)]
 
 /// Postgres enum types.

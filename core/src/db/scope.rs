@@ -1,4 +1,4 @@
-//! Whether what a run or a plan is limited to exists.
+//! Checks whether the elements of a scope exist.
 
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Uuid as SqlUuid};
@@ -16,7 +16,7 @@ struct Missing {
     id: Uuid,
 }
 
-/// The first thing that a scope names and that does not exist, or lies in the trash: what it is, and its id.
+/// The first element of a scope that does not exist, or is in the trash: its kind and its id.
 pub async fn first_missing(conn: &mut AsyncPgConnection, scope: &RunScope) -> Result<Option<(Noun, Uuid)>> {
     if let Some(id) = scope.user_id {
         let there: bool = diesel::select(diesel::dsl::exists(users::table.find(id))).get_result(conn).await?;

@@ -1,4 +1,4 @@
-//! The `sessions` table. Whoever locks a session and its refresh tokens locks the session first.
+//! The `sessions` table. Transactions that lock a session and its refresh tokens lock the session first.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -11,40 +11,40 @@ use super::users::User;
 use crate::error::Result;
 use crate::ids::{SessionId, UserId};
 
-/// What a sign-in began.
+/// A session started by a sign-in.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = sessions, check_for_backend(diesel::pg::Pg))]
 pub struct SessionRow {
-    /// Id; the family of its refresh tokens.
+    /// Id; also the id of the family of its refresh tokens.
     pub id: SessionId,
-    /// Whose it is.
+    /// Its account.
     pub user_id: UserId,
-    /// Address from which it was last continued.
+    /// Address of the last refresh.
     pub ip: String,
-    /// Client that last continued it, as it names itself.
+    /// User agent of the last refresh.
     pub user_agent: String,
-    /// When it began.
+    /// When it started.
     pub created_at: DateTime<Utc>,
-    /// When it was last continued: exact to the life of an access token.
+    /// When it was last refreshed: exact to the lifetime of an access token.
     pub last_used_at: DateTime<Utc>,
-    /// When it ends by itself, unless it is continued.
+    /// When it ends unless it is refreshed.
     pub expires_at: DateTime<Utc>,
-    /// When it was ended before.
+    /// When it was ended early.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
-/// Inserts a session. One that is there already stays.
+/// Inserts a session. An existing one is unchanged.
 pub async fn insert(conn: &mut AsyncPgConnection, session: &SessionRow) -> Result<()> {
     diesel::insert_into(sessions::table).values(session).on_conflict_do_nothing().execute(conn).await?;
     Ok(())
 }
 
-/// Finds a session and locks its row: whoever continues or ends it waits for the other.
+/// Finds a session and locks its row: refreshing and ending it are serialized.
 pub async fn lock(conn: &mut AsyncPgConnection, id: SessionId) -> Result<Option<SessionRow>> {
     Ok(sessions::table.find(id).select(SessionRow::as_select()).for_update().first(conn).await.optional()?)
 }
 
-/// Notes that a session was continued.
+/// Records a refresh of a session.
 pub async fn touch(
     conn: &mut AsyncPgConnection,
     id: SessionId,
@@ -64,7 +64,7 @@ pub async fn touch(
     Ok(())
 }
 
-/// Ends a live session of a user. Answers whether there was one.
+/// Ends an active session of a user. Returns whether there was one.
 pub async fn revoke(
     conn: &mut AsyncPgConnection,
     id: SessionId,
@@ -84,8 +84,8 @@ pub async fn revoke(
     Ok(changed == 1)
 }
 
-/// Ends every session of a user but one, also those that have expired: of another process's clock they may not have. Answers
-/// how many had not.
+/// Ends all sessions of a user except one, including expired ones, which may not have expired by the clock of another
+/// process. Returns the number of those that had not expired.
 pub async fn revoke_all(
     conn: &mut AsyncPgConnection,
     user: UserId,
@@ -105,7 +105,7 @@ pub async fn revoke_all(
     Ok(ends.into_iter().filter(|end| *end > at).count())
 }
 
-/// The live sessions of a user, those that began last first, before `before`, at most `limit`.
+/// The active sessions of a user, newest first, before `before`, at most `limit`.
 pub async fn page(
     conn: &mut AsyncPgConnection,
     user: UserId,
@@ -125,8 +125,7 @@ pub async fn page(
         .await?)
 }
 
-/// The account that an access token speaks for, and whether token and session still live: the one round trip of each
-/// request.
+/// The account of an access token, and whether token and session are still active: the one round trip of each request.
 pub async fn user_of(
     conn: &mut AsyncPgConnection,
     user: UserId,
@@ -147,7 +146,7 @@ pub async fn user_of(
     Ok(found.map(|(user, live, revoked)| (user, live && !revoked)))
 }
 
-/// Drops sessions that ended by themselves before `before`. Answers how many.
+/// Deletes sessions that expired before `before`. Returns their number.
 pub async fn purge(conn: &mut AsyncPgConnection, before: DateTime<Utc>) -> Result<usize> {
     Ok(diesel::delete(sessions::table.filter(sessions::expires_at.lt(before))).execute(conn).await?)
 }

@@ -1,5 +1,6 @@
-//! The `sign_in_failures` and `known_networks` tables: who guesses passwords from where, and from where owners come. An
-//! account is named by a hash of the address given, whether or not it exists, so that nobody can tell the two apart.
+//! The `sign_in_failures` and `known_networks` tables: failed sign-ins by account and network, and the networks of
+//! owners. An account is identified by a hash of the given email address, whether or not it exists, so that both cases
+//! are indistinguishable.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -10,22 +11,22 @@ use super::schema::{known_networks, sign_in_failures};
 use crate::error::Result;
 use crate::ids::UserId;
 
-/// An address that somebody wants to sign in with, as the tables name it.
+/// The email address of a sign-in attempt, as stored in the tables.
 pub type AccountHash = Vec<u8>;
 
-/// What is known of one who wants to sign in, before the password is looked at.
+/// The history of an account and network, before the password is checked.
 #[derive(Debug, Clone, QueryableByName)]
-pub struct Standing {
+pub struct LoginHistory {
     /// The account.
     #[diesel(sql_type = Binary)]
     pub account: AccountHash,
-    /// Until when this network may not try, if ever.
+    /// Until when this network is locked out, if it is.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub blocked_until: Option<DateTime<Utc>>,
-    /// Failures of the window, from everywhere.
+    /// Failures within the window, from all networks.
     #[diesel(sql_type = BigInt)]
     pub failures: i64,
-    /// When the first of them was.
+    /// When the first of them occurred.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub first_at: Option<DateTime<Utc>>,
     /// Whether the owner has signed in from this network before.
@@ -33,14 +34,14 @@ pub struct Standing {
     pub known: bool,
 }
 
-/// Reads where one stands who wants to sign in as `email` from `network`: failures since `since` count. The same work
-/// whether or not there is such an account.
-pub async fn standing(
+/// Reads the history for signing in as `email` from `network`: failures since `since` count. The same work whether or
+/// not the account exists.
+pub async fn history(
     conn: &mut AsyncPgConnection,
     email: &str,
     network: &str,
     since: DateTime<Utc>,
-) -> Result<Standing> {
+) -> Result<LoginHistory> {
     Ok(diesel::sql_query(
         "WITH me AS (SELECT sha256(convert_to(lower($1), 'UTF8')) AS account) \
          SELECT me.account, \
@@ -61,34 +62,34 @@ pub async fn standing(
     .await?)
 }
 
-/// Makes all who decide by the failures of one account wait for each other until the transaction ends: rows that are not
-/// there yet, of other networks, cannot be locked. The lock's name is the beginning of the hash; two accounts that share it
-/// would wait for each other, and nothing more.
+/// Serializes all transactions that decide by the failures of one account, until the end of the transaction: rows of
+/// other networks that do not exist yet cannot be locked. The lock id is the start of the hash; two accounts that share
+/// it would wait for each other, without further effects.
 pub async fn hold(conn: &mut AsyncPgConnection, account: &AccountHash) -> Result<()> {
     let name = account.first_chunk().map_or(0, |first| i64::from_be_bytes(*first));
     diesel::sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(name).execute(conn).await?;
     Ok(())
 }
 
-/// Failures of one account from one network.
+/// The failures of one account from one network.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, AsChangeset)]
 #[diesel(table_name = sign_in_failures, check_for_backend(diesel::pg::Pg), treat_none_as_null = true)]
 pub struct Failures {
-    /// In the window.
+    /// Within the window.
     pub failures: i32,
-    /// When the window began.
+    /// When the window started.
     pub began_at: DateTime<Utc>,
-    /// How often in a row the limit was reached.
+    /// How many times in a row the limit was reached.
     pub blocks: i16,
-    /// Until when this network may not try.
+    /// Until when this network is locked out.
     pub blocked_until: Option<DateTime<Utc>>,
-    /// From when on nothing of this matters.
+    /// When the row expires.
     pub expires_at: DateTime<Utc>,
 }
 
-/// Makes sure that there is a row, and locks it: of failures at the same time each sees the ones before it. Answers the
-/// row as it was before, or none when it is new and already says `first`.
-pub async fn lock_or_begin(
+/// Ensures that there is a row, and locks it: concurrent failures see each other. Returns the previous row, or `None`
+/// if it is new and already contains `first`.
+pub async fn lock_or_insert(
     conn: &mut AsyncPgConnection,
     account: &AccountHash,
     network: &str,
@@ -125,7 +126,7 @@ pub async fn lock(
         .optional()?)
 }
 
-/// Writes a row that is locked.
+/// Writes a locked row.
 pub async fn put(
     conn: &mut AsyncPgConnection,
     account: &AccountHash,
@@ -136,14 +137,14 @@ pub async fn put(
     Ok(())
 }
 
-/// Forgets the failures of an account from one network.
+/// Deletes the failures of an account from one network.
 pub async fn forget(conn: &mut AsyncPgConnection, account: &AccountHash, network: &str) -> Result<()> {
     diesel::delete(sign_in_failures::table.find((account, network))).execute(conn).await?;
     Ok(())
 }
 
-/// Forgets the failures of an account from everywhere.
-pub async fn forget_all(conn: &mut AsyncPgConnection, user: UserId) -> Result<()> {
+/// Deletes the failures of an account from all networks.
+pub async fn delete_all_failures(conn: &mut AsyncPgConnection, user: UserId) -> Result<()> {
     diesel::sql_query(
         "DELETE FROM sign_in_failures f USING users u \
          WHERE u.id = $1 AND f.account = sha256(convert_to(lower(u.email), 'UTF8'))",
@@ -154,8 +155,8 @@ pub async fn forget_all(conn: &mut AsyncPgConnection, user: UserId) -> Result<()
     Ok(())
 }
 
-/// Notes that the owner of an account signed in from a network.
-pub async fn note_network(
+/// Records that the owner of an account signed in from a network.
+pub async fn record_network(
     conn: &mut AsyncPgConnection,
     user: UserId,
     network: &str,
@@ -175,10 +176,10 @@ pub async fn note_network(
     Ok(())
 }
 
-/// How long a network from which nobody signs in any more stays known.
+/// How long a network is remembered after the last sign-in.
 const KNOWN_FOR: chrono::Duration = chrono::Duration::days(180);
 
-/// Drops what does not matter any more. Answers how many rows went.
+/// Deletes expired rows. Returns their number.
 pub async fn purge(conn: &mut AsyncPgConnection, now: DateTime<Utc>) -> Result<usize> {
     let failures = diesel::delete(sign_in_failures::table.filter(sign_in_failures::expires_at.lt(now)))
         .execute(conn)

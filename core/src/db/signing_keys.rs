@@ -1,4 +1,4 @@
-//! The `signing_keys` table. Holds sealed keys, never bare ones.
+//! The `signing_keys` table. Contains encrypted keys only.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -7,28 +7,28 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::schema::signing_keys;
 use crate::error::Result;
 
-/// Any fixed number: it names the lock that keeps two processes from making keys at once.
+/// An arbitrary constant: identifies the advisory lock for creating keys.
 const ADVISORY_LOCK: i64 = 0x6e69_6768_746b_6579;
 
 /// A key that signs access tokens.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = signing_keys, check_for_backend(diesel::pg::Pg))]
 pub struct SigningKeyRow {
-    /// The `kid` of what it signs.
+    /// The `kid` of its signatures.
     pub id: String,
-    /// Its algorithm, the only one that it is used with.
+    /// Its algorithm, the only one it is used with.
     pub algorithm: String,
-    /// The private key, sealed.
+    /// The private key, encrypted.
     pub sealed: Vec<u8>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
-    /// When it begins to sign.
+    /// When it starts to sign.
     pub signs_from: DateTime<Utc>,
-    /// When the last token that it signed has expired; none without a successor.
+    /// When the last token that it signed has expired; `None` without a successor.
     pub verifies_until: Option<DateTime<Utc>>,
 }
 
-/// Keeps other processes from making keys until the end of the transaction.
+/// Prevents other processes from creating keys until the end of the transaction.
 pub async fn lock(conn: &mut AsyncPgConnection) -> Result<()> {
     diesel::sql_query("SELECT pg_advisory_xact_lock($1)")
         .bind::<diesel::sql_types::BigInt, _>(ADVISORY_LOCK)
@@ -37,7 +37,7 @@ pub async fn lock(conn: &mut AsyncPgConnection) -> Result<()> {
     Ok(())
 }
 
-/// The keys whose tokens are still good at `now`, by when they begin to sign. A handful.
+/// The keys whose tokens are still accepted at `now`, ordered by when they start to sign. A small number.
 pub async fn live(conn: &mut AsyncPgConnection, now: DateTime<Utc>) -> Result<Vec<SigningKeyRow>> {
     Ok(signing_keys::table
         .filter(signing_keys::verifies_until.is_null().or(signing_keys::verifies_until.gt(now)))
@@ -53,7 +53,8 @@ pub async fn insert(conn: &mut AsyncPgConnection, key: &SigningKeyRow) -> Result
     Ok(())
 }
 
-/// Says of every key but `successor` until when its tokens are good, where that is not earlier already. Answers how many.
+/// Sets for every key except `successor` until when its tokens are accepted, unless it is already earlier. Returns the
+/// number of keys.
 pub async fn retire(
     conn: &mut AsyncPgConnection,
     successor: &str,
@@ -69,7 +70,7 @@ pub async fn retire(
     .await?)
 }
 
-/// Drops keys whose tokens had all expired before `before`. Answers how many.
+/// Deletes keys whose tokens had all expired before `before`. Returns their number.
 pub async fn purge(conn: &mut AsyncPgConnection, before: DateTime<Utc>) -> Result<usize> {
     Ok(diesel::delete(signing_keys::table.filter(signing_keys::verifies_until.lt(before)))
         .execute(conn)

@@ -1,4 +1,4 @@
-//! SQL whose text is put together, with every value bound: a value has no way into the text.
+//! SQL statements that are assembled at run time. Every value is bound and cannot become part of the text.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub(super) enum Value {
 pub(super) struct Values(Vec<Value>);
 
 impl Values {
-    /// Binds a value and returns how the text refers to it.
+    /// Binds a value and returns its placeholder.
     pub(super) fn bind(&mut self, value: Value) -> String {
         let kind = match value {
             Value::Uuid(_) => "uuid",
@@ -62,7 +62,7 @@ impl Values {
         self.bind(Value::Uuid(Some(id.into())))
     }
 
-    /// Binds a list of ids.
+    /// Binds a list of IDs.
     pub(super) fn ids<I: Copy + Into<Uuid>>(&mut self, ids: &[I]) -> String {
         self.bind(Value::Uuids(ids.iter().map(|id| (*id).into()).collect()))
     }
@@ -72,7 +72,7 @@ impl Values {
         self.bind(Value::Text(Some(text.into())))
     }
 
-    /// Binds a text, or NULL.
+    /// Binds a string or NULL.
     pub(super) fn text_or_null(&mut self, text: Option<&str>) -> String {
         self.bind(Value::Text(text.map(str::to_owned)))
     }
@@ -82,7 +82,7 @@ impl Values {
         self.bind(Value::Texts(texts.iter().map(|text| text.as_ref().to_owned()).collect()))
     }
 
-    /// Binds bytes, or NULL.
+    /// Binds bytes or NULL.
     pub(super) fn bytes_or_null(&mut self, bytes: Option<&[u8]>) -> String {
         self.bind(Value::Bytes(bytes.map(<[u8]>::to_vec)))
     }
@@ -92,17 +92,17 @@ impl Values {
         self.bind(Value::Number(Some(number.into())))
     }
 
-    /// Binds a length of time, in seconds.
+    /// Binds a duration in seconds.
     pub(super) fn seconds(&mut self, length: Duration) -> String {
         self.bind(Value::Seconds(length.as_secs_f64()))
     }
 
-    /// Binds a point in time.
+    /// Binds a timestamp.
     pub(super) fn time(&mut self, time: DateTime<Utc>) -> String {
         self.bind(Value::Time(Some(time)))
     }
 
-    /// The statement of `text` with these values.
+    /// The statement `text` with these values.
     pub(super) fn query(self, text: &str) -> BoxedSqlQuery<'static, Pg, SqlQuery> {
         let mut query = diesel::sql_query(text).into_boxed::<Pg>();
         for value in self.0 {

@@ -1,4 +1,5 @@
-//! The `store_health` table: how each process sees the stores. For people to look at; nothing is decided by it.
+//! The `store_health` table: the health of the stores as seen by each process. For display only; no decision depends on
+//! it.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -9,22 +10,22 @@ use uuid::Uuid;
 use super::schema::store_health;
 use crate::error::Result;
 
-/// What a process sees of a store.
+/// The health of a store as seen by a process.
 #[derive(Debug, Clone)]
 pub struct Seen {
     /// Store.
     pub store: String,
-    /// Whether it counts as up.
+    /// Whether it is healthy.
     pub up: bool,
     /// Since when.
     pub since: DateTime<Utc>,
-    /// Milliseconds of its last answer.
+    /// Latency of the last check in milliseconds.
     pub latency_ms: Option<i32>,
-    /// What its last failure was.
+    /// The last error.
     pub last_error: Option<String>,
 }
 
-/// Writes what a process sees, over what it saw before.
+/// Writes the health seen by a process, replacing its previous rows.
 pub async fn write(conn: &mut AsyncPgConnection, observer: Uuid, program: &str, seen: &[Seen]) -> Result<()> {
     if seen.is_empty() {
         return Ok(());
@@ -59,48 +60,48 @@ pub async fn write(conn: &mut AsyncPgConnection, observer: Uuid, program: &str, 
     Ok(())
 }
 
-/// Takes what a process saw away: it stops.
+/// Deletes the rows of a process at its shutdown.
 pub async fn forget(conn: &mut AsyncPgConnection, observer: Uuid) -> Result<()> {
     diesel::delete(store_health::table.filter(store_health::observer.eq(observer))).execute(conn).await?;
     Ok(())
 }
 
-/// Takes away what was seen before `before`: by processes that are gone.
+/// Deletes rows from before `before`, of processes that no longer exist.
 pub async fn purge(conn: &mut AsyncPgConnection, before: DateTime<Utc>) -> Result<usize> {
     Ok(diesel::delete(store_health::table.filter(store_health::checked_at.lt(before))).execute(conn).await?)
 }
 
-/// How all processes together see a store.
+/// The combined health of a store.
 #[derive(Debug, Clone, QueryableByName)]
-pub struct Opinion {
+pub struct HealthReport {
     /// Store.
     #[diesel(sql_type = Text)]
     pub store: String,
-    /// Processes that look at it.
+    /// The number of processes that check it.
     #[diesel(sql_type = BigInt)]
     pub observers: i64,
-    /// Of those, how many see it down.
+    /// The number of those for which it is down.
     #[diesel(sql_type = BigInt)]
     pub down: i64,
-    /// Whether all of them see it up.
+    /// Whether it is healthy for all processes.
     #[diesel(sql_type = Bool)]
     pub up: bool,
     /// Since when.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub since: Option<DateTime<Utc>>,
-    /// The slowest last answer, in milliseconds.
+    /// The highest last latency, in milliseconds.
     #[diesel(sql_type = Nullable<Integer>)]
     pub latency_ms: Option<i32>,
-    /// What the last failure was, of those that see it down first.
+    /// The last error, preferably of a process for which the store is down.
     #[diesel(sql_type = Nullable<Text>)]
     pub last_error: Option<String>,
-    /// When the last of them looked.
+    /// The time of the latest check.
     #[diesel(sql_type = Timestamptz)]
     pub checked_at: DateTime<Utc>,
 }
 
-/// What was seen of every store since `since`.
-pub async fn opinions(conn: &mut AsyncPgConnection, since: DateTime<Utc>) -> Result<Vec<Opinion>> {
+/// The health of every store since `since`.
+pub async fn opinions(conn: &mut AsyncPgConnection, since: DateTime<Utc>) -> Result<Vec<HealthReport>> {
     Ok(diesel::sql_query(
         "SELECT store, count(*) AS observers, count(*) FILTER (WHERE NOT up) AS down, bool_and(up) AS up, \
                 CASE WHEN bool_and(up) THEN max(since) ELSE min(since) FILTER (WHERE NOT up) END AS since, \

@@ -1,4 +1,4 @@
-//! Makes one Postgres connection: deadline, TLS as configured, session limits. Used by the pool and the listener.
+//! Opens a Postgres connection: timeout, TLS as configured, session limits. Used by the pool and the listener.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::{DatabaseConfig, DatabaseTls};
 
-/// Connects within the configured time and sets the session's limits, so that neither a slow query nor a
-/// transaction forgotten by a cancelled task can hold locks for ever.
+/// Connects within the configured time and sets the session limits, so that neither a slow query nor a transaction
+/// abandoned by a cancelled task can hold locks forever.
 pub(super) async fn connect(config: DatabaseConfig) -> ConnectionResult<AsyncPgConnection> {
     match tokio::time::timeout(config.connect_timeout, establish(&config)).await {
         Ok(result) => result,
@@ -46,8 +46,8 @@ async fn establish(config: &DatabaseConfig) -> ConnectionResult<AsyncPgConnectio
     Ok(conn)
 }
 
-/// With `require` the server's certificate is checked against the system's roots; with `prefer` any certificate
-/// is taken, as libpq does: it protects from listeners, not from impostors.
+/// With `require`, the certificate of the server is verified with the system's roots; with `prefer`, any certificate is
+/// accepted, as in libpq: this protects against eavesdropping, not against impersonation.
 fn tls_config(mode: DatabaseTls) -> ConnectionResult<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -104,7 +104,7 @@ fn bad(error: impl std::fmt::Display) -> ConnectionError {
     ConnectionError::BadConnection(error.to_string())
 }
 
-/// tokio-postgres keeps the interesting half of an error in its source.
+/// The details of a tokio-postgres error are in its source.
 fn in_words(error: &tokio_postgres::Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),

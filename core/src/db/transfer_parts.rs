@@ -1,4 +1,4 @@
-//! The `transfer_parts` table: finished parts of unfinished multipart uploads.
+//! The `transfer_parts` table: finished parts of incomplete multipart uploads.
 
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -7,7 +7,7 @@ use super::schema::transfer_parts;
 use crate::error::Result;
 use crate::ids::ObjectId;
 
-/// A part that the destination acknowledged.
+/// A part acknowledged by the destination.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = transfer_parts, check_for_backend(diesel::pg::Pg))]
 pub struct TransferPart {
@@ -21,15 +21,15 @@ pub struct TransferPart {
     pub number: i32,
     /// Size in bytes.
     pub size: i64,
-    /// As the destination answered.
+    /// As returned by the destination.
     pub etag: String,
-    /// CRC-64/NVME of the part in the clear, big-endian.
+    /// CRC-64/NVME of the plaintext part, big-endian.
     pub crc64nvme: Vec<u8>,
-    /// CRC-64/NVME of what the destination holds, where that is encrypted.
+    /// CRC-64/NVME of the stored part, if encrypted.
     pub sealed_crc64nvme: Option<Vec<u8>>,
 }
 
-/// Remembers a finished part. Twice is once.
+/// Records a finished part. Idempotent.
 pub async fn insert(conn: &mut AsyncPgConnection, part: &TransferPart) -> Result<()> {
     diesel::insert_into(transfer_parts::table).values(part).on_conflict_do_nothing().execute(conn).await?;
     Ok(())
@@ -52,7 +52,7 @@ pub async fn of_upload(
         .await?)
 }
 
-/// Forgets all parts of an object's copies to a store.
+/// Deletes all parts of an object's copies to a store.
 pub async fn delete(conn: &mut AsyncPgConnection, object: ObjectId, store: &str) -> Result<()> {
     diesel::delete(
         transfer_parts::table

@@ -9,7 +9,7 @@ use super::schema::users;
 use crate::error::{Error, Noun, Result};
 use crate::ids::UserId;
 
-/// A person with an account.
+/// A user account.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = users, check_for_backend(diesel::pg::Pg))]
 pub struct User {
@@ -17,19 +17,19 @@ pub struct User {
     pub id: UserId,
     /// Email address as given at sign-up.
     pub email: String,
-    /// Name to show.
+    /// Display name.
     pub name: String,
     /// bcrypt hash.
     pub password_hash: String,
     /// Role.
     pub role: UserRole,
-    /// Set while the account may not be used.
+    /// Set while the account is disabled.
     pub disabled_at: Option<DateTime<Utc>>,
-    /// Bytes granted; none: no limit.
+    /// Storage quota in bytes; null: no limit.
     pub quota_bytes: Option<i64>,
-    /// Bytes of all versions of all files.
+    /// Total bytes of all versions of all files.
     pub used_bytes: i64,
-    /// When the account was made.
+    /// When the account was created.
     pub created_at: DateTime<Utc>,
     /// When the row last changed.
     pub updated_at: DateTime<Utc>,
@@ -43,7 +43,7 @@ pub struct NewUser<'a> {
     pub id: UserId,
     /// Email address, trimmed.
     pub email: &'a str,
-    /// Name to show.
+    /// Display name.
     pub name: &'a str,
     /// bcrypt hash.
     pub password_hash: &'a str,
@@ -52,14 +52,14 @@ pub struct NewUser<'a> {
 }
 
 diesel::define_sql_function! {
-    /// Lower case, as the unique index on addresses computes it.
+    /// Lower case, as computed by the unique index on email addresses.
     fn lower(text: diesel::sql_types::Text) -> diesel::sql_types::Text;
 }
 
 /// Inserts an account.
 ///
 /// # Errors
-/// [`Error::EmailTaken`] when the address, compared without case, is in use.
+/// [`Error::EmailTaken`] if the email address is in use, case-insensitively.
 pub async fn insert(conn: &mut AsyncPgConnection, user: &NewUser<'_>) -> Result<User> {
     use diesel::result::{DatabaseErrorKind, Error as Diesel};
     diesel::insert_into(users::table)
@@ -78,12 +78,12 @@ pub async fn find(conn: &mut AsyncPgConnection, id: UserId) -> Result<Option<Use
     Ok(users::table.find(id).select(User::as_select()).first(conn).await.optional()?)
 }
 
-/// Finds an account and locks its row: what is decided by it holds until the end of the transaction.
+/// Finds an account and locks its row: decisions based on it hold until the end of the transaction.
 pub async fn lock(conn: &mut AsyncPgConnection, id: UserId) -> Result<Option<User>> {
     Ok(users::table.find(id).select(User::as_select()).for_no_key_update().first(conn).await.optional()?)
 }
 
-/// Finds an account by email address, without regard to case.
+/// Finds an account by email address, case-insensitively.
 pub async fn find_by_email(conn: &mut AsyncPgConnection, email: &str) -> Result<Option<User>> {
     Ok(users::table
         .filter(lower(users::email).eq(lower(email.trim())))
@@ -93,20 +93,20 @@ pub async fn find_by_email(conn: &mut AsyncPgConnection, email: &str) -> Result<
         .optional()?)
 }
 
-/// Which accounts to list.
+/// Filters for accounts.
 #[derive(Debug, Clone, Default)]
 pub struct UserFilter {
-    /// Part of the address or the name, without regard to case.
+    /// Part of the email address or the name, case-insensitive.
     pub text: Option<String>,
     /// Role.
     pub role: Option<UserRole>,
     /// Whether they are disabled.
     pub disabled: Option<bool>,
-    /// Only those made after this one.
+    /// Only accounts created after this one.
     pub after: Option<UserId>,
 }
 
-/// Accounts in the order of their making, at most `limit`.
+/// Accounts in the order of their creation, at most `limit`.
 pub async fn search(conn: &mut AsyncPgConnection, filter: &UserFilter, limit: i64) -> Result<Vec<User>> {
     let mut query = users::table.select(User::as_select()).order(users::id).limit(limit).into_boxed();
     if let Some(text) = &filter.text {
@@ -127,8 +127,7 @@ pub async fn search(conn: &mut AsyncPgConnection, filter: &UserFilter, limit: i6
     Ok(query.load(conn).await?)
 }
 
-/// Those who can act as administrators, held until the transaction ends; always in the same order, so that no two wait
-/// for each other.
+/// The active administrators, locked until the end of the transaction; always in the same order, to prevent deadlocks.
 pub async fn lock_acting_admins(conn: &mut AsyncPgConnection) -> Result<Vec<UserId>> {
     Ok(users::table
         .filter(users::role.eq(UserRole::Admin))
@@ -140,7 +139,7 @@ pub async fn lock_acting_admins(conn: &mut AsyncPgConnection) -> Result<Vec<User
         .await?)
 }
 
-/// Sets or clears the quota. Answers whether there is such an account.
+/// Sets or removes the quota. Returns whether the account exists.
 pub async fn set_quota(conn: &mut AsyncPgConnection, id: UserId, bytes: Option<i64>) -> Result<bool> {
     let changed = diesel::update(users::table.find(id))
         .set((users::quota_bytes.eq(bytes), users::updated_at.eq(diesel::dsl::now)))
@@ -149,7 +148,7 @@ pub async fn set_quota(conn: &mut AsyncPgConnection, id: UserId, bytes: Option<i
     Ok(changed == 1)
 }
 
-/// Changes the name shown. Answers the row as it is now.
+/// Changes the display name. Returns the new row.
 pub async fn rename(conn: &mut AsyncPgConnection, id: UserId, name: &str) -> Result<Option<User>> {
     Ok(diesel::update(users::table.find(id))
         .set((users::name.eq(name), users::updated_at.eq(diesel::dsl::now)))
@@ -159,7 +158,7 @@ pub async fn rename(conn: &mut AsyncPgConnection, id: UserId, name: &str) -> Res
         .optional()?)
 }
 
-/// Sets the password's hash. Answers whether there is such an account.
+/// Sets the password hash. Returns whether the account exists.
 pub async fn set_password(conn: &mut AsyncPgConnection, id: UserId, hash: &str) -> Result<bool> {
     let changed = diesel::update(users::table.find(id))
         .set((users::password_hash.eq(hash), users::updated_at.eq(diesel::dsl::now)))
@@ -168,7 +167,7 @@ pub async fn set_password(conn: &mut AsyncPgConnection, id: UserId, hash: &str) 
     Ok(changed == 1)
 }
 
-/// Sets the password's hash in place of `old`. Answers whether that was still the one.
+/// Replaces the password hash `old`. Returns whether it was still the current one.
 pub async fn change_password(conn: &mut AsyncPgConnection, id: UserId, old: &str, new: &str) -> Result<bool> {
     let changed = diesel::update(users::table.find(id).filter(users::password_hash.eq(old)))
         .set((users::password_hash.eq(new), users::updated_at.eq(diesel::dsl::now)))
@@ -177,7 +176,7 @@ pub async fn change_password(conn: &mut AsyncPgConnection, id: UserId, old: &str
     Ok(changed == 1)
 }
 
-/// Sets the role. Answers whether there is such an account.
+/// Sets the role. Returns whether the account exists.
 pub async fn set_role(conn: &mut AsyncPgConnection, id: UserId, role: UserRole) -> Result<bool> {
     let changed = diesel::update(users::table.find(id))
         .set((users::role.eq(role), users::updated_at.eq(diesel::dsl::now)))
@@ -186,7 +185,7 @@ pub async fn set_role(conn: &mut AsyncPgConnection, id: UserId, role: UserRole) 
     Ok(changed == 1)
 }
 
-/// Disables or enables. Answers whether there is such an account.
+/// Disables or enables an account. Returns whether it exists.
 pub async fn set_disabled(
     conn: &mut AsyncPgConnection,
     id: UserId,
@@ -199,31 +198,31 @@ pub async fn set_disabled(
     Ok(changed == 1)
 }
 
-/// How many bytes the account may still take; none: no limit.
+/// How many bytes the account can still store; `None`: no limit.
 pub async fn room(conn: &mut AsyncPgConnection, id: UserId) -> Result<Option<Room>> {
     let found: Option<(Option<i64>, i64)> =
         users::table.find(id).select((users::quota_bytes, users::used_bytes)).first(conn).await.optional()?;
     Ok(found.and_then(|(quota, used)| quota.map(|quota| Room { quota, used })))
 }
 
-/// What of a quota is in use.
+/// Usage of a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// Bytes granted.
+    /// The quota in bytes.
     pub quota: i64,
-    /// Bytes in use.
+    /// Bytes used.
     pub used: i64,
 }
 
 impl Room {
-    /// Bytes that still fit.
+    /// Bytes left.
     pub fn left(self) -> u64 {
         u64::try_from(self.quota.saturating_sub(self.used)).unwrap_or(0)
     }
 }
 
-/// Books `bytes` on the account, within its quota, in one statement so that concurrent uploads cannot
-/// together exceed it. Giving bytes back always works, also above a quota that was lowered meanwhile.
+/// Charges `bytes` to the account, within its quota, in one statement, so that concurrent uploads cannot exceed it
+/// together. Releasing bytes always succeeds, even above a lowered quota.
 ///
 /// # Errors
 /// [`Error::QuotaExceeded`].

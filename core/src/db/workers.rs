@@ -1,4 +1,4 @@
-//! The `workers` table: who is up, and what it is doing.
+//! The `workers` table: running workers and their activity.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -14,48 +14,48 @@ use crate::ids::WorkerId;
 pub struct Worker {
     /// Id, new at each start.
     pub id: WorkerId,
-    /// Host it runs on.
+    /// Its host name.
     pub host: String,
-    /// Process id there.
+    /// Its process id.
     pub pid: i32,
-    /// Version of the program.
+    /// The version of the program.
     pub version: String,
     /// `idle`, `working` or `draining`.
     pub state: String,
     /// When it started.
     pub started_at: DateTime<Utc>,
-    /// Last sign of life.
+    /// Last heartbeat.
     pub heartbeat_at: DateTime<Utc>,
-    /// Stores that it waits for: a list of names.
+    /// The stores it is waiting for: a list of names.
     pub stores_down: serde_json::Value,
 }
 
 impl Worker {
-    /// The names of the stores that it waits for.
+    /// The names of the stores it is waiting for.
     pub fn waits_for(&self) -> Vec<&str> {
         self.stores_down.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str).collect()
     }
 }
 
-/// What a worker says of itself.
+/// The state reported by a worker.
 #[derive(Debug, Insertable)]
 #[diesel(table_name = workers)]
 pub struct SignOfLife<'a> {
     /// Id, new at each start.
     pub id: WorkerId,
-    /// Host it runs on.
+    /// Its host name.
     pub host: &'a str,
-    /// Process id there.
+    /// Its process id.
     pub pid: i32,
-    /// Version of the program.
+    /// The version of the program.
     pub version: &'a str,
     /// `idle`, `working` or `draining`.
     pub state: &'a str,
-    /// Stores that it waits for: a list of names.
+    /// The stores it is waiting for: a list of names.
     pub stores_down: serde_json::Value,
 }
 
-/// Says that the worker lives and what it does; makes its row when it is not there.
+/// Records a heartbeat; creates the row if it does not exist.
 pub async fn heartbeat(conn: &mut AsyncPgConnection, alive: &SignOfLife<'_>) -> Result<()> {
     diesel::insert_into(workers::table)
         .values(alive)
@@ -71,23 +71,23 @@ pub async fn heartbeat(conn: &mut AsyncPgConnection, alive: &SignOfLife<'_>) -> 
     Ok(())
 }
 
-/// Takes a worker that stops off the list.
+/// Removes a worker that is stopping.
 pub async fn delete(conn: &mut AsyncPgConnection, id: WorkerId) -> Result<()> {
     diesel::delete(workers::table.find(id)).execute(conn).await?;
     Ok(())
 }
 
-/// Takes workers off the list that have been silent since `before`.
+/// Removes workers without a heartbeat since `before`.
 pub async fn purge(conn: &mut AsyncPgConnection, before: DateTime<Utc>) -> Result<usize> {
     Ok(diesel::delete(workers::table.filter(workers::heartbeat_at.lt(before))).execute(conn).await?)
 }
 
-/// All workers on the list, most recent sign of life first.
+/// All workers, most recent heartbeat first.
 pub async fn all(conn: &mut AsyncPgConnection) -> Result<Vec<Worker>> {
     Ok(workers::table.order(workers::heartbeat_at.desc()).select(Worker::as_select()).load(conn).await?)
 }
 
-/// The most recent sign of life of any worker.
+/// The most recent heartbeat of any worker.
 pub async fn last_heartbeat(conn: &mut AsyncPgConnection) -> Result<Option<DateTime<Utc>>> {
     Ok(workers::table.select(diesel::dsl::max(workers::heartbeat_at)).first(conn).await?)
 }

@@ -1,5 +1,5 @@
-//! When files are read: noted in memory while they are, written now and then, many at once. Nothing here is waited for
-//! by a request, and what a crash takes with it is only a note.
+//! Read times of files: collected in memory and written in batches at intervals. No request waits for this, and a crash
+//! only loses some read times.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -18,27 +18,27 @@ use crate::ids::{FileId, ObjectId};
 use crate::store::StoreRole;
 use crate::tiering::fetch;
 
-/// Notes kept at most; what comes beyond that until they are written is not noted.
-const MOST: usize = 10_000;
-/// Between two writings.
-const EVERY: Duration = Duration::from_secs(5);
+/// Maximum number of collected entries; further reads are not recorded until the next write.
+const MAX_ENTRIES: usize = 10_000;
+/// Interval between writes.
+const WRITE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The notes of one process. Clones are the same notes.
+/// The entries of one process. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct AccessLog(Arc<Mutex<HashMap<(FileId, ObjectId), Note>>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Note {
     at: DateTime<Utc>,
-    /// Whether it was read from afar.
+    /// Whether it was read from the cloud.
     afar: bool,
 }
 
 impl AccessLog {
-    /// Notes that a version of a file is read at `at`; `afar` when not from the local store.
+    /// Records that a version of a file is read at `at`; `afar` if not from a local store.
     pub fn note(&self, file: FileId, object: ObjectId, at: DateTime<Utc>, afar: bool) {
         let mut notes = self.notes();
-        let full = notes.len() >= MOST;
+        let full = notes.len() >= MAX_ENTRIES;
         match notes.entry((file, object)) {
             Entry::Occupied(mut known) => {
                 let known = known.get_mut();
@@ -56,10 +56,10 @@ impl AccessLog {
     }
 }
 
-/// Writes what was noted since the last time.
+/// Writes the entries collected since the last write.
 ///
 /// # Errors
-/// Whatever the database meets; then the notes are kept for the next time.
+/// Any database error; then the entries are kept for the next write.
 pub async fn flush(files: &Files) -> Result<()> {
     let notes = std::mem::take(&mut *files.accesses.notes());
     if notes.is_empty() {
@@ -80,7 +80,7 @@ async fn write(context: &Context, notes: &HashMap<(FileId, ObjectId), Note>) -> 
         notes.iter().map(|(&(file, object), note)| Access { file, object, at: note.at }).collect();
     {
         let mut conn = context.db.conn().await?;
-        file_changes::note_accesses(&mut conn, &locals, &accesses).await?;
+        file_changes::record_accesses(&mut conn, &locals, &accesses).await?;
     }
     let from_afar = notes.iter().filter(|(_, note)| note.afar).map(|(&(_, object), _)| object);
     let from_afar: Vec<ObjectId> = from_afar.collect();
@@ -90,15 +90,15 @@ async fn write(context: &Context, notes: &HashMap<(FileId, ObjectId), Note>) -> 
     Ok(())
 }
 
-/// Writes the notes every few seconds until `shutdown`, and once more then.
+/// Writes the entries every few seconds until `shutdown`, and a last time then.
 pub async fn keep_flushing(files: Files, shutdown: CancellationToken) {
     loop {
         let over = tokio::select! {
             () = shutdown.cancelled() => true,
-            () = tokio::time::sleep(EVERY) => false,
+            () = tokio::time::sleep(WRITE_INTERVAL) => false,
         };
         if let Err(error) = flush(&files).await {
-            tracing::warn!(%error, "when files were read could not be noted, trying again");
+            tracing::warn!(%error, "cannot record read times; retrying");
         }
         if over {
             return;
@@ -111,16 +111,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notes_are_bounded_and_keep_the_latest_of_each_file() {
+    fn read_times_are_bounded_and_keep_the_latest_of_each_file() {
         let log = AccessLog::default();
         let (file, object, now) = (FileId::new(), ObjectId::new(), Utc::now());
         log.note(file, object, now, true);
         log.note(file, object, now - chrono::Duration::seconds(1), false);
-        for _ in 0..MOST + 5 {
+        for _ in 0..MAX_ENTRIES + 5 {
             log.note(FileId::new(), object, now, false);
         }
         let notes = log.notes();
-        assert_eq!(notes.len(), MOST);
+        assert_eq!(notes.len(), MAX_ENTRIES);
         assert_eq!((notes[&(file, object)].at, notes[&(file, object)].afar), (now, true));
     }
 }

@@ -1,4 +1,4 @@
-//! Changes of a file that move no bytes: another name, another folder, a pin.
+//! Changes of a file that do not change its content: name, folder, pin.
 
 use diesel_async::AsyncConnection;
 
@@ -13,7 +13,7 @@ use super::details::{self, FileView};
 use super::list::{FolderRef, resolve_folder};
 use super::name;
 
-/// What is to be different. What is none stays.
+/// The changes. `None` leaves a value unchanged.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
     /// Name.
@@ -24,11 +24,11 @@ pub struct Change {
     pub pinned: Option<bool>,
 }
 
-/// Changes a live file. Answers it as it is then.
+/// Changes a live file. Returns its new state.
 ///
 /// # Errors
-/// [`Error::NotFound`], also for other people's files, folders, and for what is in the trash;
-/// [`Error::Validation`], [`Error::NameTaken`].
+/// [`Error::NotFound`], also for files and folders of other users, and for files in the trash; [`Error::Validation`],
+/// [`Error::NameTaken`].
 pub async fn change(context: &Context, owner: UserId, id: FileId, change: Change) -> Result<FileView> {
     let filename = change.filename.as_deref().map(|text| name::check(text, "filename")).transpose()?;
     let folder_id = match change.folder {
@@ -40,7 +40,7 @@ pub async fn change(context: &Context, owner: UserId, id: FileId, change: Change
     match file_changes::change(&mut conn, id, Some(owner), &wanted).await {
         Ok(true) => details::of_owner(&mut conn, owner, id).await,
         Ok(false) => Err(Error::NotFound(Noun::File)),
-        // Moved, not renamed: the name that is taken is the file's own.
+        // Moved, not renamed: the conflicting name is the file's current one.
         Err(Error::NameTaken(name)) if name.is_empty() => {
             let found = files::find(&mut conn, id, Some(owner)).await?;
             Err(Error::NameTaken(found.map(|(row, _, _)| row.filename).unwrap_or_default()))
@@ -49,7 +49,7 @@ pub async fn change(context: &Context, owner: UserId, id: FileId, change: Change
     }
 }
 
-/// Pins a file, whoever owns it, as the service itself does it: see [`pin_as`].
+/// Pins a file of any owner, on behalf of the service: see [`pin_as`].
 ///
 /// # Errors
 /// As [`pin_as`].
@@ -57,10 +57,10 @@ pub async fn pin(context: &Context, id: FileId, pinned: bool) -> Result<FileView
     pin_as(context, id, pinned, &Origin::default()).await
 }
 
-/// Pins a file, whoever owns it, or takes the pin back: while it is set, no local copy of any of its versions is freed.
+/// Pins or unpins a file of any owner: while it is pinned, no local copy of any of its versions is evicted.
 ///
 /// # Errors
-/// [`Error::NotFound`], also for what is in the trash.
+/// [`Error::NotFound`], also for files in the trash.
 pub async fn pin_as(context: &Context, id: FileId, pinned: bool, origin: &Origin) -> Result<FileView> {
     let mut conn = context.db.conn().await?;
     let wanted = FileChange { pinned: Some(pinned), ..FileChange::default() };

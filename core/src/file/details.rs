@@ -1,4 +1,4 @@
-//! One file as its owner sees it.
+//! One file as shown to its owner.
 
 use diesel_async::AsyncPgConnection;
 
@@ -9,7 +9,7 @@ use crate::db::replicas;
 use crate::error::{Error, Noun, Result};
 use crate::ids::{FileId, ObjectId, UserId};
 
-/// A file with what is behind its current version.
+/// A file with its current version.
 #[derive(Debug, Clone)]
 pub struct FileView {
     /// The row.
@@ -18,20 +18,20 @@ pub struct FileView {
     pub object_id: ObjectId,
     /// SHA-256 of the current version, hex.
     pub sha256: String,
-    /// Names of the stores that hold it, verified.
+    /// Names of the stores with a verified copy.
     pub locations: Vec<String>,
 }
 
-/// Finds a file of `owner`, in the trash or not.
+/// Finds a file of `owner`, including files in the trash.
 ///
 /// # Errors
-/// [`Error::NotFound`], also for other people's files.
+/// [`Error::NotFound`], also for files of other users.
 pub async fn find(context: &Context, owner: UserId, id: FileId) -> Result<FileView> {
     let mut conn = context.db.conn().await?;
     of_owner(&mut conn, owner, id).await
 }
 
-/// The same within a transaction of the caller's.
+/// The same within the caller's transaction.
 ///
 /// # Errors
 /// As [`find`].
@@ -41,10 +41,10 @@ pub async fn of_owner(conn: &mut AsyncPgConnection, owner: UserId, id: FileId) -
     views.pop().ok_or(Error::NotFound(Noun::File))
 }
 
-/// Adds to rows where their bytes are: one query for all of them.
+/// Adds the locations to rows: one query for all of them.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn with_locations(
     conn: &mut AsyncPgConnection,
     rows: Vec<FileWithObject>,

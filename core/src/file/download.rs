@@ -1,4 +1,4 @@
-//! Which version of a file is read, and that it was. [`crate::object::read`] reads the bytes.
+//! Selects the version of a file to read and records the access. [`crate::object::read`] reads the bytes.
 
 use std::time::Duration;
 
@@ -12,30 +12,30 @@ use crate::ids::{FileId, UserId};
 use crate::object::read::{self, Source};
 use crate::store::{ByteRange, ObjectKey, StoreRole};
 
-/// Bytes of a file on their way out.
+/// The content of a file being sent.
 pub type DownloadBody = read::Body;
 
-/// A version of a file that is to be read.
+/// A version of a file to read.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Name to save it under.
+    /// Its file name.
     pub filename: String,
     /// MIME type.
     pub content_type: String,
     /// Size in bytes.
     pub size: u64,
-    /// SHA-256, hex; the entity tag.
+    /// SHA-256, hex; the ETag.
     pub sha256: String,
-    /// When the version was made.
+    /// When the version was created.
     pub modified: DateTime<Utc>,
     file_id: FileId,
     source: Source,
 }
 
-/// Finds what is to be read: the current version, or the one with this number.
+/// Finds the version to read: the current one, or the one with this number.
 ///
 /// # Errors
-/// [`Error::NotFound`], also for other people's files and for the trash.
+/// [`Error::NotFound`], also for files of other users and in the trash.
 pub async fn find(context: &Context, owner: UserId, id: FileId, version: Option<i32>) -> Result<Target> {
     let mut conn = context.db.conn().await?;
     let (row, version) = files::version_object(&mut conn, id, Some(owner), version)
@@ -63,11 +63,11 @@ fn parse_key(key: &str) -> Result<ObjectKey> {
     ObjectKey::parse(key).map_err(|error| Error::Internal(format!("object key in the database: {error}")))
 }
 
-/// Opens the bytes of `range` (none: all of them); the range must lie within the file.
+/// Opens the bytes of `range` (`None`: all of them); the range must lie within the file.
 ///
 /// # Errors
-/// [`Error::Archived`] when all copies are; a restore was requested then.
-/// [`Error::StoreUnavailable`] when no store that holds them answers.
+/// [`Error::Archived`] if all copies are archived; a restore has then been requested. [`Error::StoreUnavailable`] if no
+/// store that holds a copy is reachable.
 pub async fn open(files: &Files, target: &Target, range: Option<ByteRange>) -> Result<DownloadBody> {
     let (body, role) = read::open(&files.context, &target.source, range).await?;
     if let Some(role) = role {
@@ -76,10 +76,10 @@ pub async fn open(files: &Files, target: &Target, range: Option<ByteRange>) -> R
     Ok(body)
 }
 
-/// A link straight to a store, for a client that need not come through this service, and when it ends.
+/// A presigned URL of a store, for clients that need not use this service, and its expiry.
 ///
 /// # Errors
-/// As [`open`]; [`Error::Conflict`] when every copy is encrypted.
+/// As for [`open`]; [`Error::Conflict`] if every copy is encrypted.
 pub async fn presign(files: &Files, target: &Target, disposition: &str, expires: Duration) -> Result<String> {
     let (url, role) =
         read::presign(&files.context, &target.source, disposition, &target.content_type, expires).await?;
@@ -87,7 +87,7 @@ pub async fn presign(files: &Files, target: &Target, disposition: &str, expires:
     Ok(url)
 }
 
-/// Notes that a file is read from a store of this role.
+/// Records that a file is read from a store with this role.
 fn note(files: &Files, target: &Target, role: StoreRole) {
     let afar = role != StoreRole::Local;
     files.accesses.note(target.file_id, target.source.object_id, files.context.clock.now(), afar);

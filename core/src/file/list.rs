@@ -8,7 +8,7 @@ use crate::ids::{FolderId, UserId};
 
 use super::details::{FileView, with_locations};
 
-/// A folder as the API names it: by id, or as the caller's `root`.
+/// A folder as named in the API: by id, or `root` for the caller's root folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FolderRef {
     /// The caller's root folder.
@@ -20,7 +20,7 @@ pub enum FolderRef {
 /// One page: at most `wanted.limit` files, and whether there are more.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn page(context: &Context, mut wanted: ListQuery) -> Result<(Vec<FileView>, bool)> {
     let limit = wanted.limit;
     wanted.limit = limit.saturating_add(1);
@@ -29,10 +29,10 @@ pub async fn page(context: &Context, mut wanted: ListQuery) -> Result<(Vec<FileV
     Ok((with_locations(&mut conn, rows).await?, more))
 }
 
-/// The folder that a reference means for its owner.
+/// Resolves a folder reference for its owner.
 ///
 /// # Errors
-/// [`Error::NotFound`], also for other people's folders.
+/// [`Error::NotFound`], also for folders of other users.
 pub async fn resolve_folder(context: &Context, owner: UserId, folder: FolderRef) -> Result<FolderId> {
     let mut conn = context.db.conn().await?;
     match folder {

@@ -1,4 +1,4 @@
-//! What users do with files, one module per act. The bytes are moved by [`crate::object`].
+//! File operations of users, one module for each. [`crate::object`] transfers the bytes.
 
 pub mod access;
 pub mod change;
@@ -12,19 +12,19 @@ pub mod upload;
 use crate::context::Context;
 use crate::object::write::UploadMemory;
 
-/// What uploads and downloads of one process share. Clones share the same.
+/// State that uploads and downloads of a process share. Clones share it.
 #[derive(Clone)]
 pub struct Files {
     /// Configuration, database, stores and clock.
     pub context: Context,
     /// Memory that all uploads share.
     pub upload_memory: UploadMemory,
-    /// When files were read, until it is written to the database.
+    /// Access times of files that are not yet written to the database.
     pub accesses: access::AccessLog,
 }
 
 impl Files {
-    /// No upload is under way, and no access is noted.
+    /// Initial state: no upload is in progress and no access is recorded.
     pub fn new(context: Context) -> Self {
         let upload_memory = UploadMemory::new(&context.config);
         Self { context, upload_memory, accesses: access::AccessLog::default() }

@@ -1,19 +1,19 @@
-//! What a file may be called. Names come from anywhere and go to anywhere: they are checked once, here.
+//! Validation of file names. Names come from any source and are used everywhere: they are checked once, here.
 
 use crate::error::{Error, Result};
 
-/// Longest name, in bytes of UTF-8: what common file systems take.
-pub const LONGEST: usize = 255;
+/// Maximum length of a name, in bytes of UTF-8: the limit of common file systems.
+pub const MAX_LENGTH: usize = 255;
 
-/// Checks a name as a user gave it and answers it trimmed.
+/// Checks a name given by a user and returns it trimmed.
 ///
 /// # Errors
-/// [`crate::error::Error::Validation`] naming `field` and the rule that is broken.
+/// [`crate::error::Error::Validation`] with `field` and the violated rule.
 pub fn check(name: &str, field: &str) -> Result<String> {
     let name = name.trim();
     let fault = if name.is_empty() {
         Some("must not be empty")
-    } else if name.len() > LONGEST {
+    } else if name.len() > MAX_LENGTH {
         Some("must have at most 255 bytes")
     } else if name == "." || name == ".." {
         Some("must not be a relative path")
@@ -30,20 +30,19 @@ pub fn check(name: &str, field: &str) -> Result<String> {
     }
 }
 
-/// Characters that change how a name is shown without being seen: overrides of the writing direction make
-/// `exe.txt` of `txt.exe`.
+/// Invisible characters that change how a name is displayed: directional overrides make `txt.exe` look like `exe.txt`.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
 }
 
-/// The name with a counter before its extension: `report (2).pdf`, still within the length limit.
+/// The name with a counter before its extension: `report (2).pdf`, within the length limit.
 pub fn numbered(name: &str, number: u32) -> String {
     let (stem, extension) = match name.rfind('.') {
         Some(at) if at > 0 => name.split_at(at),
         _ => (name, ""),
     };
     let suffix = format!(" ({number}){extension}");
-    let mut room = LONGEST.saturating_sub(suffix.len()).min(stem.len());
+    let mut room = MAX_LENGTH.saturating_sub(suffix.len()).min(stem.len());
     while !stem.is_char_boundary(room) {
         room -= 1;
     }
@@ -88,6 +87,6 @@ mod tests {
         assert_eq!(numbered(".hidden", 1), ".hidden (1)");
         let long = format!("{}.txt", "ü".repeat(125));
         let numbered = numbered(&long, 12);
-        assert!(numbered.len() <= LONGEST && numbered.ends_with(" (12).txt"));
+        assert!(numbered.len() <= MAX_LENGTH && numbered.ends_with(" (12).txt"));
     }
 }

@@ -1,4 +1,4 @@
-//! Into the trash, and out of the world.
+//! Moving files to the trash, and permanent deletion.
 
 use diesel_async::AsyncConnection;
 
@@ -8,18 +8,18 @@ use crate::db::{files, objects, users};
 use crate::error::{Error, Noun, Result};
 use crate::ids::{FileId, UserId};
 
-/// Sends a file to the trash, as the service itself does it. Its bytes stay.
+/// Moves a file to the trash, on behalf of the service. Its content is kept.
 ///
 /// # Errors
-/// [`Error::NotFound`], also when it is in the trash already.
+/// [`Error::NotFound`], also if it is already in the trash.
 pub async fn soft_delete(context: &Context, owner: UserId, id: FileId) -> Result<()> {
     send(context, owner, id, None, &Origin::default()).await
 }
 
-/// Sends a file to the trash. Its bytes stay.
+/// Moves a file to the trash. Its content is kept.
 ///
 /// # Errors
-/// [`Error::NotFound`], also when it is in the trash already.
+/// [`Error::NotFound`], also if it is already in the trash.
 pub async fn send(
     context: &Context,
     owner: UserId,
@@ -45,15 +45,15 @@ pub async fn send(
     .await
 }
 
-/// Deletes a file and all its versions for good. Objects that no other version refers to are marked for removal
-/// in the same transaction; the reaper then takes their bytes out of every store.
+/// Deletes a file and all its versions permanently. Objects that no other version references are marked for removal in
+/// the same transaction; the reaper then deletes them from every store.
 ///
 /// # Errors
 /// [`Error::NotFound`].
 pub async fn purge(context: &Context, owner: UserId, id: FileId, origin: &Origin) -> Result<()> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        // First, as every upload does: see the order of locks in [`crate::db`].
+        // First, as in every upload: see the lock order in [`crate::db`].
         users::lock(conn, owner).await?.ok_or(Error::NotFound(Noun::File))?;
         let Some((object_ids, bytes)) = files::purge(conn, id, owner).await? else {
             return Err(Error::NotFound(Noun::File));

@@ -1,7 +1,8 @@
-//! An upload through the service: streamed to the local store part by part, hashed on the way, acknowledged only
-//! when the store has proved it and the database has recorded it.
+//! An upload through the service: streamed to the local store part by part, hashed in transit, and acknowledged only
+//! after the store has confirmed it and the database has recorded it.
 //!
-//! Here is what concerns the file: its name, its rows and the owner's quota. [`crate::object::write`] moves the bytes.
+//! The part of an upload that concerns the file: its name, its rows and the quota of its owner.
+//! [`crate::object::write`] transfers the bytes.
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
@@ -21,51 +22,51 @@ use crate::step::{self, Step};
 use crate::store::{Label, ObjectKey, PutOptions};
 use crate::tiering::replication;
 
-/// How many names are tried for `on_conflict = rename`.
-const MOST_RENAMES: u32 = 1000;
+/// Maximum number of names to try for `on_conflict = rename`.
+const MAX_RENAMES: u32 = 1000;
 
-/// What to do when a live file of the name is in the folder.
+/// What to do if the folder contains a live file with this name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnConflict {
     /// The upload becomes its next version.
     #[default]
     Version,
-    /// The upload gets a free name.
+    /// The upload gets an unused name.
     Rename,
-    /// The upload is refused.
+    /// The upload is rejected.
     Fail,
 }
 
-/// What is uploaded, as far as it is known before the first byte.
+/// The upload, as far as it is known before the first byte.
 #[derive(Debug, Clone)]
 pub struct UploadRequest {
-    /// Who uploads, and will own it.
+    /// The uploading account, which will own the file.
     pub owner: UserId,
-    /// Where to.
+    /// The destination folder.
     pub folder: FolderRef,
     /// Name, as the client sent it.
     pub filename: String,
-    /// MIME type, if the client said one; otherwise it is found out from the bytes or the name.
+    /// MIME type, if sent by the client; otherwise it is detected from the content or the name.
     pub content_type: Option<String>,
     /// See [`OnConflict`].
     pub on_conflict: OnConflict,
-    /// What the client says the bytes hash to.
+    /// The checksum announced by the client.
     pub sha256: Option<Sha256>,
 }
 
-/// Receives an upload. Returns the file once its bytes are proved and recorded.
+/// Receives an upload. Returns the file once its bytes are verified and recorded.
 ///
 /// # Errors
 /// [`Error::Validation`], [`Error::NotFound`] (folder), [`Error::FileTooLarge`], [`Error::QuotaExceeded`],
-/// [`Error::ChecksumMismatch`], [`Error::NameTaken`], [`Error::BadRequest`] when the body breaks off,
-/// [`Error::UploadsBusy`], [`Error::NoLocalStore`], [`Error::Store`]. Whatever the outcome, nothing stays behind: what was
-/// sent is marked and reaped.
+/// [`Error::ChecksumMismatch`], [`Error::NameTaken`], [`Error::BadRequest`] if the body ends early,
+/// [`Error::UploadsBusy`], [`Error::NoLocalStore`], [`Error::Store`]. In any case nothing is left behind: sent data is
+/// marked and reaped.
 pub async fn receive(files: &Files, request: UploadRequest, body: &mut impl Incoming) -> Result<FileView> {
     let context = &files.context;
     let filename = name::check(&request.filename, "filename")?;
     let folder = resolve_folder(context, request.owner, request.folder).await?;
     let limit = context.config.server.max_file_size_bytes();
-    // What cannot fit is refused before it is carried; what is booked in the end is booked as one statement.
+    // An upload that cannot fit is rejected before its transfer; the final size is charged in one statement.
     let room = {
         let mut conn = context.db.conn().await?;
         users::room(&mut conn, request.owner).await?
@@ -111,7 +112,7 @@ pub async fn receive(files: &Files, request: UploadRequest, body: &mut impl Inco
     outcome
 }
 
-/// What goes with the object. Which file and version it becomes is known only when its bytes are in.
+/// The metadata of the object. Its file and version are known only after its content has been received.
 async fn put_options(
     context: &Context,
     request: &UploadRequest,
@@ -140,8 +141,8 @@ async fn put_options(
     })
 }
 
-/// What the client says, unless it says nothing, or only that it does not know, or what no header can carry (signatures are
-/// made of ASCII); then the first bytes, then the name.
+/// The type sent by the client, unless it is absent, generic, or not valid in a header (signatures require ASCII); then
+/// that of the first bytes, then that of the name.
 fn content_type(request: &UploadRequest, filename: &str, first: &[u8]) -> String {
     const UNKNOWN: &str = "application/octet-stream";
     let said = request.content_type.as_deref().and_then(|text| text.parse::<mime::Mime>().ok());
@@ -158,9 +159,9 @@ fn content_type(request: &UploadRequest, filename: &str, first: &[u8]) -> String
     }
 }
 
-/// The acknowledgement: object, replica, version, file and booked bytes in one transaction. Answers the file as this
-/// upload made it, whatever others make of it a moment later.
-#[allow(clippy::too_many_arguments, reason = "the facts of one transaction, each used once")]
+/// The acknowledgement: object, replica, version, file and charged bytes in one transaction. Returns the file as
+/// created by this upload, regardless of later changes.
+#[allow(clippy::too_many_arguments, reason = "the parameters of one transaction, each used once")]
 async fn record(
     context: &Context,
     request: &UploadRequest,
@@ -193,7 +194,7 @@ async fn record(
     .await
 }
 
-/// Gives the version its place: a new name, or the next version of the file that has the name.
+/// Records the version: with a new name, or as the next version of the file with this name.
 async fn place(
     conn: &mut AsyncPgConnection,
     new: &NewVersion<'_>,
@@ -204,7 +205,7 @@ async fn place(
             file_rows::insert(conn, new).await?.ok_or_else(|| Error::NameTaken(new.filename.to_owned()))
         }
         OnConflict::Version => {
-            // Between the two the name may be given up or taken by somebody else; then the other one works.
+            // Between the two statements the name may be released or taken; then the other one succeeds.
             for _ in 0..10 {
                 if let Some(id) = file_rows::add_version(conn, new).await? {
                     return Ok(id);
@@ -219,7 +220,7 @@ async fn place(
             if let Some(id) = file_rows::insert(conn, new).await? {
                 return Ok(id);
             }
-            for number in 1..MOST_RENAMES {
+            for number in 1..MAX_RENAMES {
                 let filename = name::numbered(new.filename, number);
                 let renamed = NewVersion { filename: &filename, ..new.clone() };
                 if let Some(id) = file_rows::insert(conn, &renamed).await? {

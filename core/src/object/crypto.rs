@@ -1,9 +1,9 @@
-//! Encryption and decryption of objects on their way to and from a store: joins `store` and `encryption`, which know
-//! nothing of each other's work.
+//! Encryption and decryption of objects on their way to and from a store. Connects `store` and `encryption`, which do
+//! not know each other.
 //!
-//! The seal that came with the bytes counts before the one in the database: a write whose worker had lost its lease may
-//! have landed after the one that was recorded. It cannot be forged, because it only opens with the operator's key, and for
-//! this object only.
+//! The envelope stored with the object takes precedence over the one in the database: a write of a worker that had lost
+//! its lease may have arrived after the recorded one. It cannot be forged, because it can be decrypted only with the
+//! operator's key, and only for this object.
 
 use std::sync::Arc;
 
@@ -11,36 +11,38 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt as _};
 
 use crate::checksum::{Sha256, Sha256Hasher};
-use crate::encryption::{self, Broken, CHUNK, Cipher, Contents, OpenError, Seal, Span, TAG, sealed_size};
+use crate::encryption::{
+    self, Broken, CHUNK, Cipher, Contents, EncryptionEnvelope, OpenError, Span, TAG, sealed_size,
+};
 use crate::store::{BoxError, ByteRange, GetObject, ObjectKey, Store, StoreError, StoreErrorKind};
 
 const GET: &str = "GetObject";
 const PUT: &str = "PutObject";
 
-/// An object, or a range of it, as plain bytes.
+/// An object, or a range of it, as plaintext.
 pub struct PlainObject {
-    /// Bytes of the whole object in the clear, by what the store says.
+    /// Plaintext size of the whole object, according to the store.
     pub total_size: u64,
-    /// The bytes. Of an encrypted object none is given out before its chunk is proved.
+    /// The content. Data of an encrypted object is returned only after its chunk has been authenticated.
     pub body: BoxStream<'static, Result<Bytes, StoreError>>,
 }
 
-/// What an object is known to be before it is read.
+/// The expected properties of an object to read.
 #[derive(Debug, Clone, Copy)]
 pub struct ObjectRef<'a> {
     /// Key in every store.
     pub key: &'a ObjectKey,
-    /// Bytes in the clear.
+    /// Size of the plaintext.
     pub size: u64,
-    /// The seal in the replica's row; none for one that lies there as it is.
-    pub seal: Option<&'a Seal>,
+    /// The envelope in the replica's row; `None` if unencrypted.
+    pub seal: Option<&'a EncryptionEnvelope>,
 }
 
-/// Reads an object or a range of it, which must lie within it.
+/// Reads an object or a range of it, which must lie within the object.
 ///
 /// # Errors
-/// Those of [`Store::get`]; [`StoreErrorKind::KeyMissing`] for an encrypted object whose key is not configured;
-/// [`StoreErrorKind::Unauthentic`], also in the middle of the body, when the bytes are not those that were encrypted.
+/// The errors of [`Store::get`]; [`StoreErrorKind::KeyMissing`] for an encrypted object whose key is not configured;
+/// [`StoreErrorKind::Unauthentic`], even in the middle of the body, if the content is not authentic.
 pub async fn read(
     store: &Store,
     wanted: ObjectRef<'_>,
@@ -48,10 +50,10 @@ pub async fn read(
 ) -> Result<PlainObject, StoreError> {
     if wanted.seal.is_none() {
         let object = store.get(wanted.key, range).await?;
-        if Seal::from_metadata(&object.metadata).is_none() {
+        if EncryptionEnvelope::from_metadata(&object.metadata).is_none() {
             return Ok(PlainObject { total_size: object.total_size, body: object.body.boxed() });
         }
-        // The row says otherwise: what lies there was encrypted by a write that was not recorded.
+        // Contrary to the row, the object was encrypted by a write that was not recorded.
     }
     let first = range.map_or(0, |range| range.first);
     let length = match range.and_then(|range| range.last) {
@@ -66,7 +68,7 @@ pub async fn read(
     let cipher = cipher_of(store, wanted, &object)?;
     let whole = sealed_size(wanted.size);
     if object.total_size != whole {
-        let detail = format!("{} encrypted bytes are there instead of {whole}", object.total_size);
+        let detail = format!("{} encrypted bytes instead of {whole}", object.total_size);
         return Err(error(store, GET, StoreErrorKind::Unauthentic, detail));
     }
     let store = store.clone();
@@ -79,32 +81,36 @@ pub async fn read(
     Ok(PlainObject { total_size: wanted.size, body: body.boxed() })
 }
 
-/// The SHA-256 of an object's plain bytes, by its seal: told by whoever had the operator's key when it was written. That
-/// the bytes are those shows only when they are read.
+/// The SHA-256 of an object's plaintext according to its envelope, as written by a holder of the operator's key.
+/// Whether the content matches is known only after reading it.
 ///
 /// # Errors
-/// [`StoreErrorKind::KeyMissing`] when no configured key opens the seal for this object.
-pub fn envelope_sha256(store: &Store, key: &ObjectKey, seal: &Seal) -> Result<Sha256, StoreError> {
+/// [`StoreErrorKind::KeyMissing`] if no configured key decrypts the envelope for this object.
+pub fn envelope_sha256(
+    store: &Store,
+    key: &ObjectKey,
+    seal: &EncryptionEnvelope,
+) -> Result<Sha256, StoreError> {
     let contents = contents_of(store, key, seal).map_err(|cause| key_missing(store, GET, &cause))?;
     Ok(contents.sha256)
 }
 
-/// What a store gives out of an object, told by reading all of it.
+/// The result of reading an object completely.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HashedObject {
-    /// Bytes, in the clear if they decrypt.
+    /// Size in bytes, of the plaintext if it decrypts.
     pub size: u64,
-    /// Their SHA-256.
+    /// SHA-256 of these bytes.
     pub sha256: Sha256,
-    /// The seal that came with them; none for what lies there as it is.
-    pub seal: Option<Seal>,
+    /// The envelope stored with the object; `None` if unencrypted.
+    pub seal: Option<EncryptionEnvelope>,
 }
 
-/// Reads a whole object and hashes it; `passed` is told of the bytes that came. Encrypted bytes that do not decrypt are
-/// hashed as they lie there, so that two readings can be compared.
+/// Reads a whole object and hashes it; `passed` is called with the number of bytes read. Content that does not decrypt
+/// is hashed as ciphertext, so that two readings can be compared.
 ///
 /// # Errors
-/// As [`read`], except for what does not decrypt.
+/// Like [`read`], except for content that does not decrypt.
 pub async fn hash<Fut>(
     store: &Store,
     wanted: ObjectRef<'_>,
@@ -114,12 +120,12 @@ where
     Fut: Future<Output = ()>,
 {
     let mut object = store.get(wanted.key, None).await?;
-    let is_sealed = wanted.seal.is_some() || Seal::from_metadata(&object.metadata).is_some();
+    let is_sealed = wanted.seal.is_some() || EncryptionEnvelope::from_metadata(&object.metadata).is_some();
     let mut opening = None;
     let mut seal = None;
     if is_sealed {
         let cipher = cipher_of(store, wanted, &object)?;
-        seal = Seal::from_metadata(&object.metadata).or_else(|| wanted.seal.cloned());
+        seal = EncryptionEnvelope::from_metadata(&object.metadata).or_else(|| wanted.seal.cloned());
         opening = (object.total_size == sealed_size(wanted.size)).then(|| DecryptingHasher::new(cipher));
     }
     let mut raw = Sha256Hasher::new();
@@ -139,7 +145,7 @@ where
     }
 }
 
-/// Decrypts and hashes chunk after chunk.
+/// Decrypts and hashes chunk by chunk.
 struct DecryptingHasher {
     cipher: Cipher,
     chunk: bytes::BytesMut,
@@ -152,7 +158,7 @@ impl DecryptingHasher {
         Self { cipher, chunk: bytes::BytesMut::new(), index: 0, hasher: Sha256Hasher::new() }
     }
 
-    /// Takes the next bytes. False when they do not decrypt.
+    /// Processes the next bytes. Returns false if they do not decrypt.
     fn update(&mut self, mut piece: &[u8]) -> bool {
         while !piece.is_empty() {
             let whole = usize::try_from(self.cipher.chunk_length(self.index) + TAG).unwrap_or(usize::MAX);
@@ -176,15 +182,15 @@ impl DecryptingHasher {
 #[derive(Debug, Clone)]
 pub struct Encryptor {
     /// The envelope that is stored with the object.
-    pub seal: Seal,
+    pub seal: EncryptionEnvelope,
     cipher: Arc<Cipher>,
 }
 
 impl Encryptor {
-    /// A new key for an object that is about to be written. None for a store that does not encrypt.
+    /// A new key for an object to be written. `None` for a store without encryption.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Invalid`] when the operating system gives no randomness.
+    /// [`StoreErrorKind::Invalid`] if the system random number generator fails.
     pub fn begin(
         store: &Store,
         key: &ObjectKey,
@@ -199,16 +205,21 @@ impl Encryptor {
             .map(|(seal, contents)| Self { seal, cipher: Arc::new(Cipher::new(&contents.data_key, size)) }))
     }
 
-    /// Goes on where a write under this seal stopped: with the same bytes.
+    /// Resumes a write with this envelope: with the same ciphertext.
     ///
     /// # Errors
     /// [`StoreErrorKind::KeyMissing`].
-    pub fn resume(store: &Store, key: &ObjectKey, size: u64, seal: &Seal) -> Result<Self, StoreError> {
+    pub fn resume(
+        store: &Store,
+        key: &ObjectKey,
+        size: u64,
+        seal: &EncryptionEnvelope,
+    ) -> Result<Self, StoreError> {
         let contents = contents_of(store, key, seal).map_err(|cause| key_missing(store, PUT, &cause))?;
         Ok(Self { seal: seal.clone(), cipher: Arc::new(Cipher::new(&contents.data_key, size)) })
     }
 
-    /// Encrypts `plain`, `length` bytes from `offset` on, which is the beginning of a chunk. Returns the number of
+    /// Encrypts `plain`, `length` bytes from `offset`, which must be the start of a chunk. Returns the number of
     /// encrypted bytes and the bytes.
     pub fn encrypt<S>(
         &self,
@@ -224,25 +235,25 @@ impl Encryptor {
     }
 }
 
-/// The cipher for the bytes that a store gave out.
+/// The cipher for an object returned by a store.
 fn cipher_of(store: &Store, wanted: ObjectRef<'_>, object: &GetObject) -> Result<Cipher, StoreError> {
-    let came_with = Seal::from_metadata(&object.metadata);
+    let came_with = EncryptionEnvelope::from_metadata(&object.metadata);
     let from_row = || {
         let seal = wanted.seal.ok_or(OpenError::Form)?;
         contents_of(store, wanted.key, seal)
     };
     let contents = match came_with.map(|seal| contents_of(store, wanted.key, &seal)) {
         Some(Ok(contents)) => Ok(contents),
-        // A key that is not there is not guessed around: the bytes may be right.
+        // Without its key, nothing can be said about the content: it may be intact.
         Some(Err(unknown @ OpenError::UnknownKey(_))) => Err(unknown),
-        // Lost, or damaged on its way.
+        // Missing, or damaged in transit.
         Some(Err(_)) | None => from_row(),
     };
     let contents = contents.map_err(|cause| key_missing(store, GET, &cause))?;
     Ok(Cipher::new(&contents.data_key, wanted.size))
 }
 
-fn contents_of(store: &Store, key: &ObjectKey, seal: &Seal) -> Result<Contents, OpenError> {
+fn contents_of(store: &Store, key: &ObjectKey, seal: &EncryptionEnvelope) -> Result<Contents, OpenError> {
     match store.keys() {
         Some(keys) => keys.open(seal, key.as_str()),
         None => Err(OpenError::UnknownKey(seal.key_id.clone())),

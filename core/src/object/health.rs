@@ -1,7 +1,8 @@
 //! Checks every store now and then, so that [`crate::stores::Health`] knows of an outage before a user does. A store that is
 //! not healthy is checked sooner, with growing patience, until it is.
 //!
-//! Each process has its own view, because what one can reach another may not; it is written down for people to see.
+//! Each process has its own view, because a store can be reachable for one and not for another; it is written to the
+//! database for operators.
 
 use std::time::{Duration, Instant};
 
@@ -15,29 +16,29 @@ use crate::error::Result;
 use crate::store::{Store, StoreError};
 use crate::stores::{Failure, StoreHealth};
 
-/// The deadline of a check. A slower store is of no use.
+/// Timeout of a check. A slower store is unusable.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Checks every store once, all at the same time.
-pub async fn look(context: &Context) {
-    join_all(context.stores.all().map(|store| look_at(context, store))).await;
+/// Checks all stores once, concurrently.
+pub async fn check_all(context: &Context) {
+    join_all(context.stores.all().map(|store| check_store(context, store))).await;
 }
 
 /// Checks one store.
 ///
 /// # Errors
-/// Why it cannot be used, in words. A check that is cancelled counts for nothing.
-pub async fn look_at(context: &Context, store: &Store) -> std::result::Result<(), String> {
+/// Reason why the store is unusable. A cancelled check is not counted.
+pub async fn check_store(context: &Context, store: &Store) -> std::result::Result<(), String> {
     let (started, name) = (Instant::now(), store.name().as_str());
     let failure = match tokio::time::timeout(DEADLINE, store.check()).await {
         Ok(Ok(())) => {
             context.stores.health().answered(name, context.clock.now(), Some(started.elapsed()));
             return Ok(());
         }
-        // A refusal is as bad as silence: nothing can be read or written.
+        // An error response counts like no response: nothing can be read or written.
         Ok(Err(error)) => Failure { error: error.to_string(), refused: !error.is_outage() },
         Err(_) => Failure {
-            error: format!("store {name} did not answer within {} s", DEADLINE.as_secs()),
+            error: format!("store {name} did not respond within {} s", DEADLINE.as_secs()),
             refused: false,
         },
     };
@@ -60,7 +61,7 @@ pub async fn is_outage(context: &Context, error: &StoreError) -> bool {
         if known(StoreHealth::is_out) {
             return true;
         }
-        if look_at(context, store).await.is_ok() || known(|health| health.refused) {
+        if check_store(context, store).await.is_ok() || known(|health| health.refused) {
             return false;
         }
     }
@@ -79,21 +80,21 @@ pub async fn watch(context: Context, program: &'static str, shutdown: Cancellati
             () = shutdown.cancelled() => break,
             () = tokio::time::sleep_until(next.into()) => {}
             // A store that has just become suspect is checked soon.
-            () = context.stores.health().doubted() => continue,
+            () = context.stores.health().becomes_suspect() => continue,
         }
         let now = Instant::now();
         if now >= all_at {
-            look(&context).await;
+            check_all(&context).await;
             all_at = now + interval;
         } else {
             let due = context
                 .stores
                 .all()
                 .filter(|store| context.stores.health().is_probe_due(store.name().as_str(), now));
-            join_all(due.map(|store| look_at(&context, store))).await;
+            join_all(due.map(|store| check_store(&context, store))).await;
         }
-        if let Err(error) = write_down(&context, observer, program).await {
-            tracing::debug!(%error, "the health of the stores could not be written down");
+        if let Err(error) = write_reports(&context, observer, program).await {
+            tracing::debug!(%error, "cannot write the health of the stores");
         }
     }
     let forget = async {
@@ -101,11 +102,11 @@ pub async fn watch(context: Context, program: &'static str, shutdown: Cancellati
         store_health::forget(&mut conn, observer).await
     };
     if let Err(error) = forget.await {
-        tracing::debug!(%error, "what this process saw of the stores goes by itself");
+        tracing::debug!(%error, "cannot delete the health reports of this process; they will expire");
     }
 }
 
-async fn write_down(context: &Context, observer: Uuid, program: &str) -> Result<()> {
+async fn write_reports(context: &Context, observer: Uuid, program: &str) -> Result<()> {
     let known = context.stores.health().all();
     let seen: Vec<Seen> = known
         .into_iter()

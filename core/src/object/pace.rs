@@ -1,6 +1,6 @@
-//! The bandwidth of a worker: one bucket of tokens that all its copies share, filled at the rate of the hour. What is
-//! read from a source passes in slices so small that everybody has a turn often and a new rate holds at once. Nobody
-//! who waits for a turn holds more than the chunk that was read last.
+//! The bandwidth limit of a worker: one token bucket shared by all its copies, filled at the current rate. Sources are
+//! read in slices, small enough that all copies take turns often and a new rate takes effect immediately. A waiting
+//! copy holds at most the chunk that was read last.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -16,21 +16,21 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::clock::Clock;
 use crate::config::{Bandwidth, TieringConfig};
 
-/// A slice is what may pass in this time.
+/// A slice is the amount allowed in this time.
 const SLICE: Duration = Duration::from_millis(50);
-/// The smallest slice, in bytes.
-const SMALLEST_SLICE: u64 = 1024;
-/// Tokens that nobody took are kept for this time: timers are coarse, and the rate shall be reached nevertheless.
+/// The minimum slice, in bytes.
+const MIN_SLICE: u64 = 1024;
+/// Unused tokens accumulate for this time: timers are coarse, and the rate must be reached nevertheless.
 const BURST: Duration = Duration::from_millis(100);
-/// How long the rate of the hour is believed.
-const FRESH: Duration = Duration::from_millis(250);
-/// A copy that waits for its turn shows this often that it has not died: the deadlines of the stores are for those who
-/// stand still, not for those who are held back.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+/// How long the current rate is cached.
+const CACHE_TTL: Duration = Duration::from_millis(250);
+/// Interval at which a waiting copy signals activity: the idle timeouts of stores are for inactive transfers, not for
+/// throttled ones.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// See the module. Clones share the bucket.
+/// The bandwidth limiter. Clones share the bucket.
 #[derive(Debug, Clone)]
-pub struct Pace(Arc<Bucket>);
+pub struct BandwidthLimiter(Arc<Bucket>);
 
 #[derive(Debug)]
 struct Bucket {
@@ -38,14 +38,14 @@ struct Bucket {
     zone: Tz,
     clock: Clock,
     looked: Mutex<Option<(Instant, Rate)>>,
-    /// When the next slice may pass. Who waits for it holds the lock, and the others queue for that in their order.
+    /// When the next slice may pass. The next waiter holds the lock, and the others queue for it in order.
     next: Arc<tokio::sync::Mutex<Instant>>,
 }
 
-/// Bytes a second; none: unlimited.
+/// Bytes per second; `None`: unlimited.
 type Rate = Option<NonZeroU64>;
 
-impl Pace {
+impl BandwidthLimiter {
     /// A full bucket.
     pub fn new(config: &TieringConfig, clock: Clock) -> Self {
         Self(Arc::new(Bucket {
@@ -57,7 +57,7 @@ impl Pace {
         }))
     }
 
-    /// The same bytes, at the rate of the hour. Chunks of no bytes in between say that it is only held back.
+    /// The same content, at the current rate. Empty chunks in between signal that the source is throttled.
     pub fn limit<S, E>(&self, bytes: S) -> BoxStream<'static, Result<Bytes, E>>
     where
         S: Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
@@ -70,7 +70,7 @@ impl Pace {
         stream::unfold(held, |mut held| async move { held.next().await.map(|item| (item, held)) }).boxed()
     }
 
-    /// Waits until so many bytes, which the caller has read itself, may have passed.
+    /// Waits until this many bytes, read by the caller itself, may pass.
     pub async fn pass(&self, bytes: u64) {
         if self.0.bandwidth.is_unlimited() {
             return;
@@ -84,7 +84,7 @@ impl Pace {
     fn rate(&self) -> Rate {
         let mut looked = self.0.looked.lock();
         if let Some((at, rate)) = *looked
-            && at.elapsed() < FRESH
+            && at.elapsed() < CACHE_TTL
         {
             return rate;
         }
@@ -93,7 +93,7 @@ impl Pace {
         rate
     }
 
-    /// Waits until a slice of at most `most` bytes may pass, in the order of asking. Returns its size.
+    /// Waits until a slice of at most `most` bytes may pass, in order of arrival. Returns its size.
     async fn turn(self, most: usize) -> usize {
         let mut next = Arc::clone(&self.0.next).lock_owned().await;
         loop {
@@ -105,15 +105,15 @@ impl Pace {
                 *next += time_for(slice, rate);
                 return slice;
             }
-            // Not longer, for the rate may change meanwhile.
-            sleep_until((*next).min(now + FRESH)).await;
+            // Not longer, because the rate may change in the meantime.
+            sleep_until((*next).min(now + CACHE_TTL)).await;
         }
     }
 }
 
 fn slice_at(rate: NonZeroU64) -> usize {
     let bytes = u128::from(rate.get()) * SLICE.as_millis() / 1000;
-    usize::try_from(bytes.max(u128::from(SMALLEST_SLICE))).unwrap_or(usize::MAX)
+    usize::try_from(bytes.max(u128::from(MIN_SLICE))).unwrap_or(usize::MAX)
 }
 
 fn time_for(bytes: usize, rate: NonZeroU64) -> Duration {
@@ -122,12 +122,12 @@ fn time_for(bytes: usize, rate: NonZeroU64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// A source whose bytes wait for their turn.
+/// A source whose content is throttled.
 struct Held<S> {
-    pace: Pace,
+    pace: BandwidthLimiter,
     source: S,
     rest: Bytes,
-    /// The place in the queue.
+    /// The position in the queue.
     turn: Option<BoxFuture<'static, usize>>,
 }
 
@@ -146,7 +146,7 @@ where
         tokio::select! {
             biased;
             slice = &mut turn => Some(Ok(self.rest.split_to(slice.min(self.rest.len())))),
-            () = sleep(SIGN_OF_LIFE) => {
+            () = sleep(KEEPALIVE_INTERVAL) => {
                 self.turn = Some(turn);
                 Some(Ok(Bytes::new()))
             }
@@ -171,8 +171,8 @@ mod tests {
 
     const KIB: usize = 1024;
 
-    fn pace(bandwidth: &str, clock: &Clock) -> Pace {
-        Pace(Arc::new(Bucket {
+    fn pace(bandwidth: &str, clock: &Clock) -> BandwidthLimiter {
+        BandwidthLimiter(Arc::new(Bucket {
             bandwidth: bandwidth.parse().unwrap(),
             zone: Tz::UTC,
             clock: clock.clone(),
@@ -185,7 +185,7 @@ mod tests {
         stream::iter((0..count).map(move |_| Ok(Bytes::from(vec![7; chunk]))))
     }
 
-    /// Bytes that passed, and the longest time in which nothing did, not even a sign of life.
+    /// The number of bytes that passed, and the longest time without any activity.
     async fn drain(mut bytes: BoxStream<'static, Result<Bytes, Infallible>>) -> (usize, Duration) {
         let (mut passed, mut longest, mut last) = (0, Duration::ZERO, Instant::now());
         while let Some(Ok(chunk)) = bytes.next().await {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_copies_share_it_alike() {
+    async fn all_copies_share_the_bandwidth_evenly() {
         let pace = pace("400KiB/s", &Clock::system());
         let started = Instant::now();
         let copies: Vec<_> = (0..4).map(|_| tokio::spawn(drain(pace.limit(source(64 * KIB, 32))))).collect();
@@ -227,21 +227,21 @@ mod tests {
         }
         let (first, last) = (ends[0], ends[3]);
         assert_about(last, 4.0 * 64.0 * 32.0 / 400.0);
-        assert!(first > last * 0.9, "one was held back more than another: {ends:?}");
+        assert!(first > last * 0.9, "one copy was throttled more than another: {ends:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_is_held_back_shows_that_it_lives() {
+    async fn throttled_transfers_signal_activity() {
         let pace = pace("64KiB/s", &Clock::system());
         let copies: Vec<_> = (0..200).map(|_| tokio::spawn(drain(pace.limit(source(16 * KIB, 1))))).collect();
         for copy in copies {
             let (_, longest) = copy.await.unwrap();
-            assert!(longest <= SIGN_OF_LIFE + SLICE, "silent for {longest:?}");
+            assert!(longest <= KEEPALIVE_INTERVAL + SLICE, "silent for {longest:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_of_the_hour_holds_within_a_second() {
+    async fn a_change_of_the_rate_takes_effect_within_a_second() {
         let clock = Clock::system();
         let evening: DateTime<Utc> = "2026-05-01T17:00:00Z".parse().unwrap();
         clock.advance(evening - clock.now());
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_copy_that_is_dropped_gives_its_place_away() {
+    async fn a_dropped_copy_releases_its_slot() {
         let pace = pace("64KiB/s", &Clock::system());
         let first = tokio::spawn(drain(pace.limit(source(64 * KIB, 1000))));
         sleep(Duration::from_millis(1234)).await;

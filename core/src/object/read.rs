@@ -1,5 +1,5 @@
-//! Reading an object from whichever store has it: the nearest healthy one first, the next one when that fails, also in
-//! the middle of the bytes.
+//! Reads an object from any store that has it: the nearest healthy store first, and the next one if that fails, even in
+//! the middle of the transfer.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,36 +12,36 @@ use super::restore;
 use crate::context::Context;
 use crate::db::enums::ReplicaState;
 use crate::db::replicas;
-use crate::encryption::Seal;
+use crate::encryption::EncryptionEnvelope;
 use crate::error::{Error, Result};
 use crate::ids::{ObjectId, UserId};
 use crate::store::{ByteRange, ObjectKey, Store, StoreError, StoreRole};
 
-/// After this a client may try again when no store could be reached.
+/// The `Retry-After` if no store is reachable.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// Plain bytes of an object.
+/// Plaintext bytes of an object.
 pub type Body = BoxStream<'static, std::result::Result<Bytes, StoreError>>;
 
-/// An object that is to be read.
+/// An object to read.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
     /// Id.
     pub(crate) object_id: ObjectId,
     /// Key in every store.
     pub(crate) key: ObjectKey,
-    /// Bytes in the clear.
+    /// Size of the plaintext.
     pub(crate) size: u64,
-    /// Who reads.
+    /// The reading account.
     pub(crate) requested_by: Option<UserId>,
 }
 
-/// Opens the bytes of `range` (none: all of them), which must lie within the object. Returns them and the role of the
-/// store that they come from; none when there is nothing to read.
+/// Opens the bytes of `range` (`None`: all), which must lie within the object. Returns them with the role of the store
+/// that they come from, or `None` if there is nothing to read.
 ///
 /// # Errors
-/// [`Error::Archived`] when all copies are; a restore was requested then.
-/// [`Error::StoreUnavailable`] when no store that holds them answers.
+/// [`Error::Archived`] if all copies are archived; a restore has then been requested. [`Error::StoreUnavailable`] if no
+/// store that holds a copy is reachable.
 pub(crate) async fn open(
     context: &Context,
     source: &Source,
@@ -67,10 +67,10 @@ pub(crate) async fn open(
     Ok((stream::unfold(reader, Reader::next).boxed(), Some(role)))
 }
 
-/// A link straight to a store, which answers with these headers, and the role of that store.
+/// A presigned URL of a store that responds with these headers, and the role of that store.
 ///
 /// # Errors
-/// [`Error::StoreUnavailable`]; [`Error::Conflict`] when every copy is encrypted.
+/// [`Error::StoreUnavailable`]; [`Error::Conflict`] if every copy is encrypted.
 pub(crate) async fn presign(
     context: &Context,
     source: &Source,
@@ -79,13 +79,14 @@ pub(crate) async fn presign(
     expires: Duration,
 ) -> Result<(String, StoreRole)> {
     let copies = copies_of(context, source.object_id).await?;
-    // A store gives out what it has: of an encrypted copy nothing that a client could use.
+    // A store returns what it has: for an encrypted copy, unusable ciphertext.
     let Some((store, _)) = copies.iter().find(|(_, seal)| seal.is_none()) else {
         if copies.is_empty() {
             return Err(Error::StoreUnavailable { retry_after: RETRY_AFTER });
         }
         return Err(Error::Conflict(
-            "This file is stored encrypted, so there is no link straight to a store. Download it through this service."
+            "This file is stored encrypted, so there is no presigned URL. Download it through this \
+                service."
                 .to_owned(),
         ));
     };
@@ -93,33 +94,32 @@ pub(crate) async fn presign(
     Ok((url, store.role()))
 }
 
-/// The verified copies of an object, nearest first, each with how it is encrypted.
-async fn copies_of(context: &Context, object: ObjectId) -> Result<Vec<(Store, Option<Seal>)>> {
+/// The verified copies of an object, nearest first, each with its encryption envelope.
+async fn copies_of(context: &Context, object: ObjectId) -> Result<Vec<(Store, Option<EncryptionEnvelope>)>> {
     let mut conn = context.db.conn().await?;
     let mut rows = replicas::of_objects(&mut conn, &[object]).await?;
     rows.retain(|row| row.state == ReplicaState::Present);
     let stores = context.stores.nearest_first(rows.iter().map(|row| row.store.as_str()));
-    // One that is down is still asked, after all others: it may be back.
+    // Stores that are down are still tried, after all others: they may have recovered.
     let stores = context.stores.health().up_first(stores);
     let seal_in = |store: &Store| rows.iter().find(|row| row.store == store.name().as_str())?.seal();
     Ok(stores.into_iter().map(|store| (store.clone(), seal_in(store))).collect())
 }
 
-/// Reads from `at` to `end`, moving on to the next store where one fails.
+/// Reads from `at` to `end`, continuing with the next store after a failure.
 struct Reader {
     context: Context,
     source: Source,
     at: u64,
     end: u64,
-    stores: VecDeque<(Store, Option<Seal>)>,
+    stores: VecDeque<(Store, Option<EncryptionEnvelope>)>,
     body: Option<PlainObject>,
     looked_up: u8,
 }
 
 impl Reader {
-    /// Opens the rest of the bytes at the nearest store that gives them. Looks the replicas up twice before it
-    /// gives up: the local copy may have been freed between the look-up and the read.
-    /// Returns the role of that store.
+    /// Opens the remaining bytes at the nearest store that returns them. Looks up the replicas twice before it fails,
+    /// because the local copy may have been evicted between the lookup and the read. Returns the role of the store.
     async fn connect(&mut self) -> Result<StoreRole> {
         let mut last: Option<StoreError> = None;
         let mut archived: Option<Store> = None;
@@ -148,12 +148,14 @@ impl Reader {
                     return Ok(store.role());
                 }
                 Err(error) if error.is_archived() => archived = archived.or(Some(store)),
-                // Something else than this file, whatever its row says: no download may end early as if that were all.
+                // Not this file, whatever its row says: a download must not end early as if it were complete.
                 Ok(body) => {
-                    tracing::warn!(store = %store.name(), object = %self.source.object_id, size = body.total_size, "a store holds a copy of another size, trying the next one");
+                    tracing::warn!(store = %store.name(), object = %self.source.object_id, size = body.total_size, "a \
+                        store has a copy with a wrong size; trying the next store");
                 }
                 Err(error) => {
-                    tracing::warn!(store = %store.name(), object = %self.source.object_id, %error, "reading from a store failed, trying the next one");
+                    tracing::warn!(store = %store.name(), object = %self.source.object_id, %error, "reading \
+                        from a store failed; trying the next store");
                     self.context.stores.health().failed(&error, self.context.clock.now());
                     last = Some(error);
                 }
@@ -190,7 +192,8 @@ impl Reader {
                 None => return None,
             };
             self.body = None;
-            tracing::warn!(object = %self.source.object_id, at = self.at, %error, "a download broke off, going on at another store");
+            tracing::warn!(object = %self.source.object_id, at = self.at, %error, "a download was \
+                interrupted; continuing from another store");
             if self.connect().await.is_err() {
                 return Some((Err(error), self));
             }

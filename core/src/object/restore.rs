@@ -1,5 +1,5 @@
-//! Requests of restores: an archived copy can only be read after its store has restored it. The request is a row; a worker
-//! passes it on to the store (`tiering::archive`).
+//! Restore requests: an archived copy can be read only after its store has restored it. A request is a row; a worker
+//! sends it to the store (`tiering::archive`).
 
 use super::verify::QUICK_RETRY;
 use crate::context::Context;
@@ -11,8 +11,8 @@ use crate::ids::{ObjectId, UserId};
 use crate::retry;
 use crate::store::{ObjectHead, ObjectKey, Store, StoreError, is_archive_class};
 
-/// Asks for a copy that its store refused to give out because it is archived. However many ask at once, the store is asked
-/// once.
+/// Requests a restore of a copy that its store refused to return because it is archived. Concurrent requests result in
+/// one request to the store.
 ///
 /// # Errors
 /// Any database error.
@@ -28,9 +28,9 @@ pub(crate) async fn request(
         Ok(None) | Err(_) => None,
     };
     let mut conn = context.db.conn().await?;
-    // A store that does not say the class (an archive tier of Intelligent-Tiering) behaves as one that does.
+    // A store that does not report the class (an archive tier of Intelligent-Tiering) behaves like one that does.
     let class = class.unwrap_or_else(|| "GLACIER".to_owned());
-    restores::note_class(&mut conn, object, store.name().as_str(), Some(&class)).await?;
+    restores::record_class(&mut conn, object, store.name().as_str(), Some(&class)).await?;
     let restore = restores::want(&mut conn, object, store.name().as_str(), by).await?;
     if restore.state == RestoreState::Wanted {
         listen::notify(&mut conn, listen::RUNS, "restore").await?;
@@ -38,7 +38,7 @@ pub(crate) async fn request(
     Ok(restore)
 }
 
-/// The HEAD of an object, tried several times.
+/// HEAD request for an object, with retries.
 pub(crate) async fn head(
     store: &Store,
     key: &ObjectKey,

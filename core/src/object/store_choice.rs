@@ -1,4 +1,4 @@
-//! Chooses the local store for new bytes: the first, in the configured order, that is healthy and not being drained.
+//! Selects the local store for new data: the first healthy store, in configured order, that is not being drained.
 
 use diesel_async::AsyncPgConnection;
 
@@ -7,7 +7,7 @@ use crate::db::drains;
 use crate::error::{Error, Result};
 use crate::store::{Store, StoreRole};
 
-/// The local stores that take new bytes, best first: those that are up before those that are not.
+/// The local stores for new data, best first: those that are up before the others.
 ///
 /// # Errors
 /// Any database error.
@@ -18,10 +18,10 @@ pub async fn locals<'c>(context: &'c Context, conn: &mut AsyncPgConnection) -> R
     Ok(context.stores.health().up_first(stores))
 }
 
-/// The best of them. A store that is down is better than none: it may be back.
+/// The best of them. A store that is down is better than none: it may have recovered.
 ///
 /// # Errors
-/// [`Error::NoLocalStore`] when all are being drained.
+/// [`Error::NoLocalStore`] if all local stores are being drained.
 pub async fn local<'c>(context: &'c Context, conn: &mut AsyncPgConnection) -> Result<&'c Store> {
     locals(context, conn).await?.into_iter().next().ok_or(Error::NoLocalStore)
 }

@@ -1,17 +1,17 @@
-//! The proof that a store holds the right bytes: by what its answer says, else by asking again, else by reading
+//! Verifies that a store has the right content: by its response, otherwise by a HEAD request, otherwise by reading
 //! everything back.
 
 use std::time::Duration;
 
 use crate::checksum::{Crc64Nvme, ObjectDigest, Sha256};
-use crate::encryption::{Seal, sealed_size};
+use crate::encryption::{EncryptionEnvelope, sealed_size};
 use crate::retry::RetryPolicy;
 use crate::store::{ObjectKey, PutReceipt, Store, StoreError, Verdict};
 
 use super::crypto::{self, ObjectRef};
-use super::pace::Pace;
+use super::pace::BandwidthLimiter;
 
-/// For requests whose body is at hand: a few tries within a second or two, before the caller is told.
+/// For requests whose body is in memory: a few attempts within a second or two, before an error is returned.
 pub const QUICK_RETRY: RetryPolicy = RetryPolicy {
     initial: Duration::from_millis(100),
     cap: Duration::from_secs(1),
@@ -19,42 +19,42 @@ pub const QUICK_RETRY: RetryPolicy = RetryPolicy {
     max_elapsed: None,
 };
 
-/// What an object must be.
+/// The expected object.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected {
     /// Size in bytes.
     pub size: u64,
-    /// SHA-256 of the bytes.
+    /// SHA-256 of the content.
     pub sha256: Sha256,
-    /// CRC-64/NVME of the bytes.
+    /// CRC-64/NVME of the content.
     pub crc64nvme: Crc64Nvme,
 }
 
-/// What an object must be, and the form in which a store has it.
+/// The expected object, and its form in a store.
 #[derive(Debug, Clone)]
 pub struct Form {
     /// The object.
     pub expected: Expected,
-    /// How it is encrypted there; none where it lies as it is.
-    pub seal: Option<Seal>,
-    /// CRC-64/NVME of the encrypted bytes, where it is known.
+    /// Its encryption envelope; `None` if unencrypted.
+    pub seal: Option<EncryptionEnvelope>,
+    /// CRC-64/NVME of the ciphertext, if known.
     pub sealed_crc64nvme: Option<Crc64Nvme>,
 }
 
 impl Expected {
-    /// Lying in a store as it is.
+    /// Unencrypted.
     pub fn plain(self) -> Form {
         Form { expected: self, seal: None, sealed_crc64nvme: None }
     }
 
     /// Encrypted.
-    pub fn sealed(self, seal: Seal, crc64nvme: Option<Crc64Nvme>) -> Form {
+    pub fn sealed(self, seal: EncryptionEnvelope, crc64nvme: Option<Crc64Nvme>) -> Form {
         Form { expected: self, seal: Some(seal), sealed_crc64nvme: crc64nvme }
     }
 }
 
 impl Form {
-    /// Bytes that the store must have.
+    /// The expected size in the store.
     pub fn stored_size(&self) -> u64 {
         match self.seal {
             None => self.expected.size,
@@ -76,132 +76,134 @@ impl Form {
 }
 
 impl From<&ObjectDigest> for Form {
-    /// These bytes, lying in a store as they are.
+    /// The bytes as they are stored.
     fn from(digest: &ObjectDigest) -> Self {
         Expected { size: digest.size, sha256: digest.sha256, crc64nvme: digest.crc64nvme }.plain()
     }
 }
 
-/// Why an object is not proved.
+/// Why an object is not verified.
 #[derive(Debug, thiserror::Error)]
-pub enum Unproved {
-    /// The store could not be asked.
+pub enum Unverified {
+    /// The store did not respond.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It acknowledged, but has no such object.
+    /// The store acknowledged it, but does not have it.
     #[error("store {0} acknowledged the object but does not have it")]
     Missing(String),
-    /// It holds other bytes.
-    #[error("store {store} holds {what} instead of {wanted}")]
+    /// The store has other content.
+    #[error("store {store} has {what} instead of {wanted}")]
     Wrong {
         /// Store.
         store: String,
-        /// What it has.
+        /// The actual content.
         what: String,
-        /// What it should have.
+        /// The expected content.
         wanted: String,
     },
 }
 
-impl From<Unproved> for crate::error::Error {
-    fn from(error: Unproved) -> Self {
+impl From<Unverified> for crate::error::Error {
+    fn from(error: Unverified) -> Self {
         match error {
-            Unproved::Store(error) => Self::Store(error),
+            Unverified::Store(error) => Self::Store(error),
             other => Self::Internal(other.to_string()),
         }
     }
 }
 
-/// Proves an object after a PUT or a completed multipart upload. The answer's own checksum is proof and costs
-/// nothing. A store that gave none is asked with a HEAD; one that keeps no checksums at all is read back, at this pace.
-pub async fn prove(
+/// Verifies an object after a PUT or a completed multipart upload. A checksum in the response is sufficient and free.
+/// Otherwise the store is queried with a HEAD; from a store that keeps no checksums at all, the object is read back, at
+/// this rate.
+pub async fn verify_object(
     store: &Store,
     key: &ObjectKey,
     receipt: &PutReceipt,
     form: &Form,
-    pace: Option<&Pace>,
-) -> Result<(), Unproved> {
+    pace: Option<&BandwidthLimiter>,
+) -> Result<(), Unverified> {
     match compare(store, receipt.sha256, receipt.crc64nvme, form)? {
         Some(()) => Ok(()),
-        None => prove_by_asking(store, key, form, pace).await,
+        None => verify_by_head(store, key, form, pace).await,
     }
 }
 
-/// Proves an object whose PUT was answered nothing, or long ago.
-pub async fn prove_by_asking(
+/// Verifies an object whose PUT got no response, or was long ago.
+pub async fn verify_by_head(
     store: &Store,
     key: &ObjectKey,
     form: &Form,
-    pace: Option<&Pace>,
-) -> Result<(), Unproved> {
-    match look(store, key, form).await? {
-        Look::Proved => Ok(()),
-        Look::SizeOnly(_) => prove_by_reading(store, key, form, pace).await,
+    pace: Option<&BandwidthLimiter>,
+) -> Result<(), Unverified> {
+    match compare_head(store, key, form).await? {
+        HeadResult::Proved => Ok(()),
+        HeadResult::SizeOnly(_) => verify_by_reading(store, key, form, pace).await,
     }
 }
 
-/// Proves that an object is still the one that was verified before. Where a HEAD tells no checksum that can be compared,
-/// the entity tag of that time is as good: S3 gives other bytes another one. Where neither helps, the object is read.
-pub async fn prove_untouched(
+/// Verifies that an object is still the one that was verified before. If HEAD returns no comparable checksum, the ETag
+/// recorded at that time is used instead, because S3 changes it with the content. If neither is available, the object
+/// is read.
+pub async fn verify_unchanged(
     store: &Store,
     key: &ObjectKey,
     form: &Form,
     verified_etag: Option<&str>,
-) -> Result<(), Unproved> {
-    match look(store, key, form).await? {
-        Look::Proved => Ok(()),
-        Look::SizeOnly(etag) if verified_etag == Some(etag.as_str()) => Ok(()),
-        Look::SizeOnly(_) => prove_by_reading(store, key, form, None).await,
+) -> Result<(), Unverified> {
+    match compare_head(store, key, form).await? {
+        HeadResult::Proved => Ok(()),
+        HeadResult::SizeOnly(etag) if verified_etag == Some(etag.as_str()) => Ok(()),
+        HeadResult::SizeOnly(_) => verify_by_reading(store, key, form, None).await,
     }
 }
 
-/// What a HEAD shows of an object whose size is right.
-enum Look {
-    /// Its checksum is right.
+/// Result of a HEAD request for an object whose size is correct.
+enum HeadResult {
+    /// The checksum is correct.
     Proved,
-    /// The store tells no checksum that can be compared. This is the entity tag.
+    /// The store returns no comparable checksum. Contains the ETag.
     SizeOnly(String),
 }
 
-async fn look(store: &Store, key: &ObjectKey, form: &Form) -> Result<Look, Unproved> {
-    let head = store.head(key).await?.ok_or_else(|| Unproved::Missing(store.name().to_string()))?;
+async fn compare_head(store: &Store, key: &ObjectKey, form: &Form) -> Result<HeadResult, Unverified> {
+    let head = store.head(key).await?.ok_or_else(|| Unverified::Missing(store.name().to_string()))?;
     let wanted = form.stored_size();
     if head.size != wanted {
-        return Err(Unproved::Wrong {
+        return Err(Unverified::Wrong {
             store: store.name().to_string(),
             what: format!("{} bytes", head.size),
             wanted: format!("{wanted} bytes"),
         });
     }
     match compare(store, head.sha256, head.crc64nvme, form)? {
-        Some(()) => Ok(Look::Proved),
-        None => Ok(Look::SizeOnly(head.etag)),
+        Some(()) => Ok(HeadResult::Proved),
+        None => Ok(HeadResult::SizeOnly(head.etag)),
     }
 }
 
-/// Downloads the object, decrypts it where it is encrypted, and hashes it.
-pub async fn prove_by_reading(
+/// Downloads the object, decrypts it if necessary, and hashes it.
+pub async fn verify_by_reading(
     store: &Store,
     key: &ObjectKey,
     form: &Form,
-    pace: Option<&Pace>,
-) -> Result<(), Unproved> {
-    let (_, sha256) = read_whole(store, form.object(key), pace).await?;
+    pace: Option<&BandwidthLimiter>,
+) -> Result<(), Unverified> {
+    let (_, sha256) = read_fully(store, form.object(key), pace).await?;
     if sha256 == form.expected.sha256 {
         return Ok(());
     }
-    Err(Unproved::Wrong {
+    Err(Unverified::Wrong {
         store: store.name().to_string(),
         what: format!("SHA-256 {sha256}"),
         wanted: form.expected.sha256.to_string(),
     })
 }
 
-/// Size in bytes and SHA-256 of what a store gives out, decrypted where it decrypts; read at this pace, if at any.
-pub async fn read_whole(
+/// Size and SHA-256 of the content returned by a store, decrypted if possible; read at this rate, if any.
+pub async fn read_fully(
     store: &Store,
     object: ObjectRef<'_>,
-    pace: Option<&Pace>,
+    pace: Option<&BandwidthLimiter>,
 ) -> Result<(u64, Sha256), StoreError> {
     let passed = async |bytes| {
         if let Some(pace) = pace {
@@ -212,30 +214,30 @@ pub async fn read_whole(
     Ok((hashed.size, hashed.sha256))
 }
 
-/// What a store holds of an object, told by reading it.
+/// The content of an object in a store, determined by reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Held {
-    /// The right bytes.
+    /// The right content.
     Right,
     /// Nothing.
     Missing,
-    /// These bytes, in two readings.
+    /// This content, in two readings.
     Wrong {
         /// How many.
         size: u64,
-        /// Their hash.
+        /// Its hash.
         sha256: Sha256,
     },
-    /// Each reading gives other bytes.
+    /// Each reading returns other content.
     Unsure,
 }
 
-/// A copy must not be condemned for one bad reading: bytes are also broken on their way. Reads until a reading is right or
-/// two agree; `first` is one that was wrong already.
+/// A copy is not declared bad after one wrong reading, because data can also be corrupted in transit. Reads until a
+/// reading is right or two agree; `first` is the first wrong one.
 ///
 /// # Errors
-/// Whatever `read` meets, except that the object is missing.
-pub async fn second_look<Fut>(
+/// Any error of `read`, except that the object is missing.
+pub async fn confirm_bad<Fut>(
     right: (u64, Sha256),
     first: Option<(u64, Sha256)>,
     mut read: impl FnMut() -> Fut,
@@ -263,15 +265,15 @@ where
     }
 }
 
-/// Whether what a store says of itself is right; none when it says nothing that can be compared.
+/// Whether the checksums reported by a store are right; `None` if it reports none that can be compared.
 fn compare(
     store: &Store,
     sha256: Option<Sha256>,
     crc: Option<Crc64Nvme>,
     form: &Form,
-) -> Result<Option<()>, Unproved> {
+) -> Result<Option<()>, Unverified> {
     let wrong =
-        |what: String, wanted: String| Unproved::Wrong { store: store.name().to_string(), what, wanted };
+        |what: String, wanted: String| Unverified::Wrong { store: store.name().to_string(), what, wanted };
     let (sha256, crc) = (sha256.zip(form.sha256()), crc.zip(form.crc64nvme()));
     match (sha256, crc) {
         (Some((sha256, wanted)), _) if sha256 != wanted => {

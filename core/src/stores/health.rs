@@ -31,7 +31,7 @@ pub enum Usability {
     Unhealthy,
 }
 
-/// The health of every store. Clones are the same.
+/// The health of all stores. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Health(Arc<Inner>);
 
@@ -42,21 +42,21 @@ struct Inner {
     successes: u32,
     known: Mutex<BTreeMap<String, StoreHealth>>,
     /// Rung when a store is not healthy any more.
-    doubt: Notify,
+    suspected: Notify,
     /// Rung when copies need not wait for a store any more.
     recovered: Notify,
 }
 
-/// What is known of one store.
+/// The state of one store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreHealth {
-    /// Whether it counts as up.
+    /// Whether it is healthy.
     pub up: bool,
     /// Since when.
     pub since: DateTime<Utc>,
-    /// How long the last answer took; none while it does not answer.
+    /// Latency of the last check; `None` while it does not respond.
     pub latency: Option<Duration>,
-    /// What the last failure was; none once it answers.
+    /// The last error; `None` once it responds.
     pub last_error: Option<String>,
     /// Failures or answers in a row that contradict `up`.
     contrary: u32,
@@ -97,14 +97,14 @@ impl StoreHealth {
 }
 
 impl Health {
-    /// Every store counts as up until it is seen not to be.
+    /// All stores are healthy until proven otherwise.
     pub fn new(config: &HealthConfig) -> Self {
         Self(Arc::new(Inner {
             interval: config.interval,
             failures: config.failures.max(1),
             successes: config.successes.max(1),
             known: Mutex::default(),
-            doubt: Notify::new(),
+            suspected: Notify::new(),
             recovered: Notify::new(),
         }))
     }
@@ -139,17 +139,17 @@ impl Health {
         self.0.recovered.notified().await;
     }
 
-    /// What is known of the store; none when nobody has looked yet.
+    /// The state of the store; `None` if it has not been checked yet.
     pub fn of(&self, store: &str) -> Option<StoreHealth> {
         self.known().get(store).cloned()
     }
 
-    /// The store answered.
+    /// Records a success.
     pub fn answered(&self, store: &str, now: DateTime<Utc>, latency: Option<Duration>) {
         self.saw(store, now, latency, None);
     }
 
-    /// Something went wrong with a store. Counts only where the store itself is to blame, and not the request.
+    /// Records a failure. Counts only if the store is at fault, not the request.
     pub fn failed(&self, error: &StoreError, now: DateTime<Utc>) {
         if error.is_outage() {
             self.saw(
@@ -161,7 +161,7 @@ impl Health {
         }
     }
 
-    /// What a check of the store, or its use, has shown.
+    /// Result of a check or a use of the store.
     pub(crate) fn saw(
         &self,
         store: &str,
@@ -198,7 +198,7 @@ impl Health {
             if answered {
                 tracing::info!(store, "the store is up again");
             } else {
-                tracing::warn!(store, error, "the store counts as down");
+                tracing::warn!(store, error, "the store is down");
             }
         }
         health.schedule_probe(answered, self.0.interval / SOONER);
@@ -209,22 +209,22 @@ impl Health {
             self.0.recovered.notify_one();
         }
         if !is_healthy {
-            self.0.doubt.notify_one();
+            self.0.suspected.notify_one();
         }
     }
 
-    /// Of these stores those that are up, in their order, and after them the others.
+    /// Sorts stores: those that are up first, otherwise in the given order.
     pub fn up_first<'s>(&self, mut stores: Vec<&'s Store>) -> Vec<&'s Store> {
         stores.sort_by_key(|store| !self.is_up(store.name().as_str()));
         stores
     }
 
-    /// Ends when a store has become suspect.
-    pub(crate) async fn doubted(&self) {
-        self.0.doubt.notified().await;
+    /// Completes when a store has become suspect.
+    pub(crate) async fn becomes_suspect(&self) {
+        self.0.suspected.notified().await;
     }
 
-    /// What is known of every store that was seen.
+    /// Health of every store seen so far.
     pub(crate) fn all(&self) -> BTreeMap<String, StoreHealth> {
         self.known().clone()
     }
@@ -241,7 +241,7 @@ impl Health {
 
 /// What speaks against a store.
 pub(crate) struct Failure {
-    /// In words.
+    /// As text.
     pub(crate) error: String,
     /// The store answers, but not to us.
     pub(crate) refused: bool,

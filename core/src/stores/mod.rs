@@ -1,5 +1,5 @@
-//! The configured stores by name, with the order in which they are read and written, and how well each is. Joins `config` and `store`,
-//! which know nothing of each other.
+//! The configured stores by name, with the order in which they are read and written, and their health. Connects
+//! `config` and `store`, which do not know each other.
 
 mod health;
 
@@ -13,7 +13,7 @@ use crate::store::{CONNECT_DEADLINE, Deadlines, HttpClient, Store, StoreName, St
 pub(crate) use self::health::Failure;
 pub use self::health::{Health, StoreHealth, Usability};
 
-/// All configured stores. Clones share what is known of their health.
+/// All configured stores. Clones share their health.
 #[derive(Clone)]
 pub struct Stores {
     by_name: Arc<BTreeMap<String, Store>>,
@@ -23,15 +23,15 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Opens every configured store; connects to none.
+    /// Creates the clients of all configured stores; connects to none.
     ///
     /// # Errors
-    /// [`Error::Store`] when settings cannot work.
+    /// [`Error::Store`] for invalid settings.
     pub fn open(config: &Config) -> Result<Self> {
         let connect =
             config.stores.values().map(|store| store.connect_timeout).max().unwrap_or(CONNECT_DEADLINE);
         let http = HttpClient::new(connect)
-            .map_err(|error| Error::Internal(format!("the HTTP client for stores cannot start: {error}")))?;
+            .map_err(|error| Error::Internal(format!("cannot create the HTTP client for stores: {error}")))?;
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }
@@ -47,12 +47,12 @@ impl Stores {
         })
     }
 
-    /// The store of this name, if it is configured.
+    /// The store with this name, if configured.
     pub fn get(&self, name: &str) -> Option<&Store> {
         self.by_name.get(name)
     }
 
-    /// How well the stores are, as this process sees them.
+    /// Health of the stores as seen by this process.
     pub fn health(&self) -> &Health {
         &self.health
     }
@@ -78,18 +78,18 @@ impl Stores {
         stores
     }
 
-    /// The main local store: uploads go to it while it is well.
+    /// The main local store, which receives uploads while it is healthy.
     ///
     /// # Errors
-    /// [`Error::Internal`] when it is not configured; the configuration's validation rules that out.
+    /// [`Error::Internal`] if it is not configured, which the validation of the configuration prevents.
     pub fn local(&self) -> Result<&Store> {
         self.configured(&self.local)
     }
 
-    /// The main store of the cloud: files are ferried to it where no rule says otherwise.
+    /// The main cloud store: the destination of files whose rule names no other.
     ///
     /// # Errors
-    /// As [`Self::local`].
+    /// Like [`Self::local`].
     pub fn cloud(&self) -> Result<&Store> {
         self.configured(&self.cloud)
     }
@@ -98,7 +98,7 @@ impl Stores {
         self.get(name).ok_or_else(|| Error::Internal(format!("store {name} is not configured")))
     }
 
-    /// Of some stores' names those that are configured, nearest first: local before cloud.
+    /// The configured stores among these names, nearest first: local before cloud.
     pub fn nearest_first<'a>(&'a self, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a Store> {
         let mut stores: Vec<&Store> = names.into_iter().filter_map(|name| self.get(name)).collect();
         stores.sort_by_key(|store| store.role() != StoreRole::Local);

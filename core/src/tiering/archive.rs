@@ -1,5 +1,6 @@
-//! Archived copies: what can only be read after its store has restored it. Whoever reads one asks for that and is told how
-//! far it is; the worker asks the store and looks until it is done. Nothing is restored unless somebody asks: it costs.
+//! Archived copies, which can be read only after their store has restored them. A reader requests a restore and gets
+//! its state; the worker sends the request and polls the store until it is done. Nothing is restored without a request,
+//! because it costs money.
 
 use std::time::Duration;
 
@@ -15,19 +16,19 @@ use crate::store::{
     ObjectHead, ObjectKey, RestoreAnswer, RestoreStatus, Store, StoreError, is_archive_class,
 };
 
-use super::patience::patiently;
+use super::db_outage::retry_on_db_outage;
 
-/// Restores looked after at once.
+/// Restores processed at once.
 const BATCH: i64 = 50;
-/// So long nobody else looks after a restore that somebody has taken.
+/// How long a taken restore is reserved for its worker.
 const BUSY: Duration = Duration::from_secs(120);
-/// After so many failed tries a restore is given up.
-const MOST_TRIES: i32 = 10;
+/// Number of failed attempts after which a restore fails permanently.
+const MAX_ATTEMPTS: i32 = 10;
 
-/// What became of the wish to read a file.
+/// The result of a request to read a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wish {
-    /// A copy in this store can be read at once.
+pub enum RestoreOutcome {
+    /// A copy in this store is readable now.
     Readable(String),
     /// Its only copies are archived, and one is being restored.
     Restoring(Restore),
@@ -35,16 +36,16 @@ pub enum Wish {
     NoCopy,
 }
 
-/// Asks for a file's current version to be made readable, if it is not.
+/// Requests that a file's current version becomes readable, if it is not.
 ///
 /// # Errors
-/// [`Error::NotFound`], also for other people's files unless `owner` is none (an administrator); [`Error::Store`].
+/// [`Error::NotFound`], also for files of other users unless `owner` is `None` (an administrator); [`Error::Store`].
 pub async fn request(
     context: &Context,
     file: FileId,
     owner: Option<UserId>,
     by: Option<UserId>,
-) -> Result<Wish> {
+) -> Result<RestoreOutcome> {
     let (object, key, rows) = {
         let mut conn = context.db.conn().await?;
         let (_, version) =
@@ -59,25 +60,27 @@ pub async fn request(
     for store in context.stores.nearest_first(present) {
         match restore::head(store, &key).await? {
             Some(head) if is_archived(&head) => archived = archived.or(Some(store)),
-            Some(_) => return Ok(Wish::Readable(store.name().to_string())),
+            Some(_) => return Ok(RestoreOutcome::Readable(store.name().to_string())),
             None => {}
         }
     }
     match archived {
-        Some(store) => Ok(Wish::Restoring(restore::request(context, object, &key, store, by).await?)),
-        None => Ok(Wish::NoCopy),
+        Some(store) => {
+            Ok(RestoreOutcome::Restoring(restore::request(context, object, &key, store, by).await?))
+        }
+        None => Ok(RestoreOutcome::NoCopy),
     }
 }
 
-/// Asks the stores for what is wanted, and looks after what they are making. Answers how many were looked after. Cheap when
+/// Sends requested restores to the stores, and polls those in progress. Returns the number of processed ones. Cheap if
 /// nothing is due: call it every second.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn pass(context: &Context) -> Result<usize> {
     let mut looked_after = 0;
     loop {
-        let due = patiently(async || {
+        let due = retry_on_db_outage(async || {
             let mut conn = context.db.conn().await?;
             restores::take_due(&mut conn, BATCH, BUSY).await
         })
@@ -92,7 +95,7 @@ pub async fn pass(context: &Context) -> Result<usize> {
     }
 }
 
-/// What is known of a restore after its store was asked.
+/// The state of a restore after polling its store.
 enum Seen {
     Restoring,
     Ready(Option<chrono::DateTime<chrono::Utc>>),
@@ -106,7 +109,7 @@ enum Seen {
 async fn advance(context: &Context, due: &Due) -> Result<()> {
     let tiering = &context.config.tiering;
     let (Some(store), Ok(key)) = (context.stores.get(&due.store), ObjectKey::parse(&due.key)) else {
-        let error = format!("store {} is not configured any more", due.store);
+        let error = format!("store {} is no longer configured", due.store);
         let mut conn = context.db.conn().await?;
         return restores::mark_failed(&mut conn, due.id, &error, true, Duration::ZERO).await;
     };
@@ -115,11 +118,12 @@ async fn advance(context: &Context, due: &Due) -> Result<()> {
     match seen {
         Ok(Seen::Restoring) => restores::mark_restoring(&mut conn, due.id, tiering.archive_poll).await,
         Ok(Seen::Ready(until)) => {
-            tracing::info!(target: "nightferry::sync", object = %due.object_id, store = due.store, "an archived copy is restored");
+            tracing::info!(target: "nightferry::sync", object = %due.object_id, store = due.store, "an \
+                archived copy has been restored");
             restores::mark_ready(&mut conn, due.id, until).await
         }
         Ok(Seen::Readable(class)) => {
-            restores::note_class(&mut conn, due.object_id, &due.store, class.as_deref()).await?;
+            restores::record_class(&mut conn, due.object_id, &due.store, class.as_deref()).await?;
             restores::mark_ready(&mut conn, due.id, None).await
         }
         Ok(Seen::Nothing) => restores::mark_wanted(&mut conn, due.id).await,
@@ -128,7 +132,7 @@ async fn advance(context: &Context, due: &Due) -> Result<()> {
             restores::mark_failed(&mut conn, due.id, &error, true, Duration::ZERO).await
         }
         Err(error) => {
-            let give_up = error.retry() == retry::Retry::Stop || due.attempts + 1 >= MOST_TRIES;
+            let give_up = error.retry() == retry::Retry::Stop || due.attempts + 1 >= MAX_ATTEMPTS;
             let attempts = u32::try_from(due.attempts).unwrap_or(0);
             let pause = retry::delay(attempts, tiering.backoff_initial, tiering.backoff_cap);
             tracing::warn!(target: "nightferry::sync", object = %due.object_id, store = due.store, %error, give_up, "an archived copy could not be restored");
@@ -159,7 +163,7 @@ async fn look(
     })
 }
 
-/// Whether an object cannot be read as it lies there.
+/// Whether an object cannot be read without a restore.
 fn is_archived(head: &ObjectHead) -> bool {
     head.storage_class.as_deref().is_some_and(is_archive_class)
         && !matches!(head.restore, Some(RestoreStatus::Restored { .. }))

@@ -1,8 +1,8 @@
-//! Leases: how a worker gets the right to copy, keeps it while bytes move, and shows that it lives.
+//! Leases: how a worker claims copies, renews its leases, and sends heartbeats.
 
 use crate::config::{TieringConfig, TransferOrder};
 use crate::context::Context;
-use crate::db::replicas::{self, Claim, OnDemand, Terms};
+use crate::db::replicas::{self, Claim, ClaimTerms, OnDemand};
 use crate::db::workers;
 use crate::error::Result;
 use crate::ids::{LeaseToken, RunId, WorkerId};
@@ -12,9 +12,9 @@ use crate::store::{Store, StoreRole};
 /// Copies claimed together, under one lease token.
 #[derive(Debug)]
 pub struct Batch {
-    /// Guards every UPDATE that ends one of the copies.
+    /// Guards every UPDATE that finishes one of the copies.
     pub token: LeaseToken,
-    /// The copies.
+    /// The items.
     pub claims: Vec<Claim>,
 }
 
@@ -27,14 +27,15 @@ pub async fn next_batch(context: &Context, run: RunId, worker: WorkerId, most: u
     let out = context.stores.health().out();
     let token = LeaseToken::new();
     let TieringConfig { order, lease, .. } = context.config.tiering;
-    let terms = Terms { worker, token, limit: i64::try_from(most).unwrap_or(i64::MAX), lease, down: &out };
+    let terms =
+        ClaimTerms { worker, token, limit: i64::try_from(most).unwrap_or(i64::MAX), lease, down: &out };
     let mut conn = context.db.conn().await?;
     let by_size = match order {
         TransferOrder::Oldest => Vec::new(),
         order => {
             let largest = order == TransferOrder::Largest;
             let mut claims = replicas::claim_by_size(&mut conn, largest, run, terms).await?;
-            // The database answers a batch in any order.
+            // The database returns a batch in any order.
             claims.sort_unstable_by_key(|claim| if largest { -claim.size } else { claim.size });
             claims
         }
@@ -72,8 +73,8 @@ pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> R
         if limit == 0 {
             break;
         }
-        let terms = Terms { worker, token, limit, lease, down: &out };
-        // What else is queued for the cloud waits for a run.
+        let terms = ClaimTerms { worker, token, limit, lease, down: &out };
+        // All other copies queued for the cloud wait for a run.
         let which = match store.role() {
             StoreRole::Local => OnDemand::Everything,
             StoreRole::Cloud => OnDemand::Drained,
@@ -85,23 +86,23 @@ pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> R
     Ok(Batch { token, claims })
 }
 
-/// How a worker shows itself.
+/// The identity of a worker.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// New at each start.
     pub id: WorkerId,
-    /// Host it runs on.
+    /// Its host name.
     pub host: String,
-    /// Process id there.
+    /// Its process id.
     pub pid: i32,
-    /// Version of the program.
+    /// The version of the program.
     pub version: &'static str,
 }
 
-/// A sign of life, with the stores that this worker waits for, and the renewal of the leases that it is working under.
+/// Sends a heartbeat, with the stores that this worker is waiting for, and renews its leases.
 ///
 /// # Errors
-/// Whatever the database meets; the leases go on until they run out.
+/// Any database error; the leases remain valid until they expire.
 pub async fn heartbeat(
     context: &Context,
     worker: &Identity,
@@ -121,10 +122,10 @@ pub async fn heartbeat(
     workers::heartbeat(&mut conn, &alive).await
 }
 
-/// Takes a worker that stops off the list.
+/// Removes a worker that is stopping.
 ///
 /// # Errors
-/// Whatever the database meets; the row goes by itself after a day of silence.
+/// Any database error; the row is removed after a day without a heartbeat.
 pub async fn sign_off(context: &Context, worker: WorkerId) -> Result<()> {
     let mut conn = context.db.conn().await?;
     workers::delete(&mut conn, worker).await

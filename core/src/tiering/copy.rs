@@ -1,5 +1,5 @@
-//! One copy: source to destination with bounded memory, proved on the way and at the end. Writes nothing to the
-//! database but the progress of multipart uploads; the switch is [`super::settle`]'s.
+//! One copy: source to destination with bounded memory, verified in transit and at the end. Writes only the progress of
+//! multipart uploads to the database; [`super::settle`] commits the copy.
 
 use futures_util::stream::BoxStream;
 use tokio::sync::SemaphorePermit;
@@ -9,20 +9,20 @@ use crate::config::{TieringConfig, VerifyMode};
 use crate::context::Context;
 use crate::db::replicas::{self, Claim};
 use crate::db::unsigned;
-use crate::encryption::Seal;
+use crate::encryption::EncryptionEnvelope;
 use crate::error::Error;
 use crate::ids::LeaseToken;
 use crate::object::crypto::{Encryptor, ObjectRef};
-use crate::object::verify::{self, Expected, Form, Held, Unproved};
+use crate::object::verify::{self, Expected, Form, Held, Unverified};
 use crate::store::metadata;
 use crate::store::{BoxError, ObjectKey, PutOptions, Store, StoreError, StoreRole, Verdict};
 
 use super::{Engine, copy_parts, copy_whole, label};
 
-/// Up to so many bytes are read whole before they are sent.
+/// Sources up to this size are read completely before they are sent.
 pub(super) const SMALL: u64 = 256 * 1024;
 
-/// How many of the worker's streams a copy of `size` bytes keeps busy.
+/// The number of the worker's streams used by a copy of `size` bytes.
 pub fn streams_for(config: &TieringConfig, size: u64) -> usize {
     if size <= SMALL {
         0
@@ -33,66 +33,65 @@ pub fn streams_for(config: &TieringConfig, size: u64) -> usize {
     }
 }
 
-/// Why a copy was not made, told apart by what has to be done about it.
+/// Why a copy failed, by the required reaction.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    /// The source lost the object: its replica must not be trusted any more.
+    /// The source is missing: its replica is lost.
     #[error("the copy in store {store} is missing")]
     SourceMissing {
-        /// Source.
+        /// The source store.
         store: String,
     },
-    /// The source's bytes are not those that were uploaded.
+    /// The source is corrupt.
     #[error("the copy in store {store} is corrupt: {detail}")]
     SourceCorrupt {
-        /// Source.
+        /// The source store.
         store: String,
-        /// How it was seen.
+        /// How it was detected.
         detail: String,
     },
-    /// The source's copy is archived. Nothing is wrong with it, but it cannot be read before somebody has it restored.
-    #[error("the copy in store {store} is archived; `nightferry file restore-archive` has it restored")]
+    /// The source is archived. It is intact, but cannot be read without a restore.
+    #[error("the copy in store {store} is archived; `nightferry file restore-archive` restores it")]
     SourceArchived {
-        /// Source.
+        /// The source store.
         store: String,
     },
-    /// A reading of the source went wrong, but a second one did not confirm it: the way was at fault.
-    #[error("reading from store {store} went wrong: {detail}")]
+    /// A read of the source was wrong, but a second one did not confirm it: the transfer was at fault.
+    #[error("reading from store {store} failed: {detail}")]
     BadRead {
-        /// Source.
+        /// The source store.
         store: String,
-        /// How it was seen.
+        /// How it was detected.
         detail: String,
     },
-    /// No store holds a verified replica that could be copied.
-    #[error("no store that is configured holds a verified copy of this object")]
+    /// There is no verified replica to copy from.
+    #[error("no configured store has a verified copy of this object")]
     NoSource,
-    /// The lease ran out and somebody else has the copy now.
+    /// The lease expired and another worker has the copy.
     #[error("the lease on this copy was lost")]
     LeaseLost,
     /// A store or the network failed.
     #[error("{0}")]
     Store(#[from] StoreError),
-    /// The destination does not know the multipart upload any more, or cannot make the object of its parts; the
-    /// next try begins a new one.
+    /// The multipart upload no longer exists, or cannot be completed; the next attempt creates a new one.
     #[error("{0}")]
     UploadForgotten(Box<CopyError>),
-    /// The destination holds something else than what was sent.
+    /// The destination has other content than what was sent.
     #[error("{0}")]
-    Unproved(Unproved),
+    Unverified(Unverified),
     /// The database failed.
     #[error("{0}")]
     Database(Error),
-    /// What the database says of the object cannot be used.
+    /// The database row of the object is invalid.
     #[error("{0}")]
     Unusable(String),
 }
 
-impl From<Unproved> for CopyError {
-    fn from(error: Unproved) -> Self {
+impl From<Unverified> for CopyError {
+    fn from(error: Unverified) -> Self {
         match error {
-            Unproved::Store(error) => Self::Store(error),
-            other => Self::Unproved(other),
+            Unverified::Store(error) => Self::Store(error),
+            other => Self::Unverified(other),
         }
     }
 }
@@ -103,29 +102,29 @@ impl From<Error> for CopyError {
     }
 }
 
-/// What is copied, from where, to where.
+/// The object, its source and its destination.
 pub(super) struct Job<'c> {
     pub(super) engine: &'c Engine,
     pub(super) claim: &'c Claim,
     pub(super) token: LeaseToken,
     pub(super) key: ObjectKey,
     pub(super) source: &'c Store,
-    /// How the source's copy is encrypted, if it is.
-    source_seal: Option<Seal>,
+    /// The encryption envelope of the source, if encrypted.
+    source_seal: Option<EncryptionEnvelope>,
     pub(super) destination: &'c Store,
-    /// How the destination's is, or will be.
+    /// The encryption envelope of the destination.
     pub(super) encryptor: Option<Encryptor>,
     pub(super) expected: Expected,
     pub(super) blocks: Option<BlockCrcs>,
 }
 
 impl Job<'_> {
-    /// What is read.
+    /// The source object.
     pub(super) fn wanted(&self) -> ObjectRef<'_> {
         ObjectRef { key: &self.key, size: self.expected.size, seal: self.source_seal.as_ref() }
     }
 
-    /// What the destination must hold; `sealed` is the checksum of its encrypted bytes.
+    /// The expected object in the destination; `sealed` is the checksum of its ciphertext.
     pub(super) fn form(&self, sealed: Option<Crc64Nvme>) -> Form {
         match &self.encryptor {
             None => self.expected.plain(),
@@ -134,19 +133,19 @@ impl Job<'_> {
     }
 }
 
-/// A copy that was made and proved.
+/// A finished and verified copy.
 #[derive(Debug)]
 pub struct Copied {
-    /// As the destination answered.
+    /// As returned by the destination.
     pub etag: String,
-    /// How it is encrypted; none when it lies there as it is.
-    pub seal: Option<Seal>,
+    /// Its encryption envelope; `None` if unencrypted.
+    pub seal: Option<EncryptionEnvelope>,
 }
 
-/// Copies and proves what was claimed.
+/// Makes and verifies a claimed copy.
 ///
 /// # Errors
-/// See [`CopyError`]. Whatever is left at the destination is not yet called present by anybody.
+/// See [`CopyError`]. Remains at the destination are not recorded as present.
 pub async fn copy(engine: &Engine, claim: &Claim, token: LeaseToken) -> Result<Copied, CopyError> {
     let context = &engine.context;
     let job = prepare(engine, claim, token).await?;
@@ -157,37 +156,39 @@ pub async fn copy(engine: &Engine, claim: &Claim, token: LeaseToken) -> Result<C
     };
     let etag = match copied {
         Err(error @ (CopyError::SourceMissing { .. } | CopyError::SourceCorrupt { .. })) => {
-            return Err(second_look(&job, error).await);
+            return Err(confirm_bad(&job, error).await);
         }
         copied => copied?,
     };
     if context.config.tiering.verify == VerifyMode::ReadBack {
-        verify::prove_by_reading(job.destination, &job.key, &job.form(None), Some(&engine.pace)).await?;
+        verify::verify_by_reading(job.destination, &job.key, &job.form(None), Some(&engine.pace)).await?;
     }
     Ok(Copied { etag, seal: job.encryptor.map(|encryptor| encryptor.seal) })
 }
 
-/// A source must not be condemned for one bad reading: only what two more agree on is what the store holds.
-async fn second_look(job: &Job<'_>, suspicion: CopyError) -> CopyError {
+/// A source is not marked as corrupt after one bad read: two more must agree.
+async fn confirm_bad(job: &Job<'_>, suspicion: CopyError) -> CopyError {
     let store = job.source.name().to_string();
     let right = (job.expected.size, job.expected.sha256);
-    let read = || verify::read_whole(job.source, job.wanted(), Some(&job.engine.pace));
-    match verify::second_look(right, None, read).await {
+    let read = || verify::read_fully(job.source, job.wanted(), Some(&job.engine.pace));
+    match verify::confirm_bad(right, None, read).await {
         Ok(Held::Right) => CopyError::BadRead { store, detail: suspicion.to_string() },
         Ok(Held::Missing) => CopyError::SourceMissing { store },
         Ok(Held::Wrong { size, sha256 }) => CopyError::SourceCorrupt {
             store,
             detail: format!(
-                "it holds {size} bytes with SHA-256 {sha256} instead of {} with {}",
+                "it has {size} bytes with SHA-256 {sha256} instead of {} with {}",
                 right.0, right.1
             ),
         },
-        Ok(Held::Unsure) => CopyError::BadRead { store, detail: "each reading gives other bytes".to_owned() },
+        Ok(Held::Unsure) => {
+            CopyError::BadRead { store, detail: "each reading returns different content".to_owned() }
+        }
         Err(error) => CopyError::Store(error),
     }
 }
 
-/// The store from which a copy is made: the nearest that holds a verified one, and is not known to be down.
+/// The source store of a copy: the nearest one with a verified replica that is not known to be down.
 pub fn source_of<'c>(context: &'c Context, claim: &'c Claim) -> Option<&'c Store> {
     let others = claim.sources.iter().map(String::as_str).filter(|name| *name != claim.store);
     context.stores.nearest_first(others).into_iter().next()
@@ -196,12 +197,12 @@ pub fn source_of<'c>(context: &'c Context, claim: &'c Claim) -> Option<&'c Store
 async fn prepare<'c>(engine: &'c Engine, claim: &'c Claim, token: LeaseToken) -> Result<Job<'c>, CopyError> {
     let context = &engine.context;
     let unusable =
-        |what: &str| CopyError::Unusable(format!("object {} has an unusable {what}", claim.object_id));
+        |what: &str| CopyError::Unusable(format!("object {} has an invalid {what}", claim.object_id));
     let source = source_of(context, claim).ok_or(CopyError::NoSource)?;
     let destination = context
         .stores
         .get(&claim.store)
-        .ok_or_else(|| CopyError::Unusable(format!("store {} is not configured any more", claim.store)))?;
+        .ok_or_else(|| CopyError::Unusable(format!("store {} is no longer configured", claim.store)))?;
     let crc: [u8; 8] = claim.crc64nvme.as_slice().try_into().map_err(|_| unusable("checksum"))?;
     let blocks = match &claim.block_crcs {
         Some(bytes) => Some(BlockCrcs::from_bytes(bytes).map_err(|_| unusable("list of block checksums"))?),
@@ -218,14 +219,14 @@ async fn prepare<'c>(engine: &'c Engine, claim: &'c Claim, token: LeaseToken) ->
         StoreRole::Local => None,
         StoreRole::Cloud => {
             let mut conn = context.db.conn().await?;
-            replicas::seal_of(&mut conn, claim.object_id, source.name().as_str()).await?
+            replicas::envelope_of(&mut conn, claim.object_id, source.name().as_str()).await?
         }
     };
     let encryptor = encryptor(claim, destination, &key, &expected)?;
     Ok(Job { engine, claim, token, key, source, source_seal, destination, encryptor, expected, blocks })
 }
 
-/// How the copy is encrypted. An upload that is resumed ends as it was begun, whatever the settings say by now.
+/// The encryption of the copy. A resumed upload keeps the form in which it was started, whatever the current settings.
 fn encryptor(
     claim: &Claim,
     destination: &Store,
@@ -235,11 +236,11 @@ fn encryptor(
     if claim.upload_id.is_none() {
         return Encryptor::begin(destination, key, expected.size, &expected.sha256);
     }
-    let seal = Seal::from_columns(claim.key_id.clone(), claim.envelope.clone());
+    let seal = EncryptionEnvelope::from_columns(claim.key_id.clone(), claim.envelope.clone());
     seal.map(|seal| Encryptor::resume(destination, key, expected.size, &seal)).transpose()
 }
 
-/// Waits until one more stream may be opened.
+/// Waits until another stream may be opened.
 pub(super) async fn stream_of<'j>(job: &'j Job<'_>) -> Result<SemaphorePermit<'j>, CopyError> {
     let permit = job.engine.copy_streams.acquire().await;
     permit.map_err(|_| CopyError::Unusable("the pool of streams is closed".to_owned()))
@@ -252,16 +253,16 @@ pub(super) fn wrong_size(job: &Job<'_>, length: u64) -> CopyError {
     }
 }
 
-/// The bytes of a source, at the pace of the worker.
+/// The content of a source, limited by the worker's bandwidth.
 pub(super) type SourceBytes = BoxStream<'static, Result<bytes::Bytes, StoreError>>;
 
-/// The bytes of the source are not those that were recorded at upload.
+/// The content of the source differs from the checksum recorded at upload.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct SourceMismatch(pub(super) String);
 
-/// What goes with the object, enough to rebuild its row from the store alone. The SHA-256 of what is encrypted stands
-/// in its envelope: in the open it would tell which file this is to whoever has the same one.
+/// The metadata of the object, sufficient to rebuild its row from the store. For an encrypted object, the SHA-256 is
+/// only in its envelope: unencrypted, it would identify the file to anyone who has the same file.
 pub(super) fn put_options(job: &Job<'_>) -> PutOptions {
     let claim = job.claim;
     let mut metadata = label::of_copy(claim, &job.expected).metadata();
@@ -277,7 +278,7 @@ pub(super) fn put_options(job: &Job<'_>) -> PutOptions {
     }
 }
 
-/// What a failed read of the source means.
+/// Classifies a failed read of the source.
 pub(super) fn source_error(job: &Job<'_>, error: StoreError) -> CopyError {
     match error.verdict() {
         _ if error.is_archived() => CopyError::SourceArchived { store: job.source.name().to_string() },
@@ -289,7 +290,7 @@ pub(super) fn source_error(job: &Job<'_>, error: StoreError) -> CopyError {
     }
 }
 
-/// What a failed write means: of the destination, or of the source whose bytes were being sent.
+/// Classifies a failed write: of the destination, or of the source being sent.
 pub(super) fn sending_error(job: &Job<'_>, error: StoreError) -> CopyError {
     match error.into_source() {
         Ok(source) => reading_error(job, source),
@@ -297,7 +298,7 @@ pub(super) fn sending_error(job: &Job<'_>, error: StoreError) -> CopyError {
     }
 }
 
-/// What it means that the source's bytes did not come as they should.
+/// Classifies a failure of the source during sending.
 pub(super) fn reading_error(job: &Job<'_>, source: BoxError) -> CopyError {
     let source = match source.downcast::<StoreError>() {
         Ok(error) => return source_error(job, *error),
@@ -307,7 +308,7 @@ pub(super) fn reading_error(job: &Job<'_>, source: BoxError) -> CopyError {
         Ok(mismatch) => {
             CopyError::SourceCorrupt { store: job.source.name().to_string(), detail: mismatch.to_string() }
         }
-        // It stood still, or gave another number of bytes than it said.
+        // It was inactive, or returned another number of bytes than announced.
         Err(other) => CopyError::BadRead { store: job.source.name().to_string(), detail: other.to_string() },
     }
 }

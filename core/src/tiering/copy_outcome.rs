@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::copy::CopyError;
-use super::{run, settle};
+use super::{commit, run};
 use crate::context::Context;
 use crate::db::replicas::Claim;
 use crate::error::Result;
@@ -12,9 +12,9 @@ use crate::ids::{LeaseToken, RunId};
 use crate::object::health;
 
 /// Before a copy is claimed again that was given back because a store is out of order.
-const PAUSE_FOR_OUTAGE: Duration = Duration::from_secs(2);
-/// Before a copy of no run is claimed again that was refused for its credentials.
-const PAUSE_FOR_CREDENTIALS: Duration = Duration::from_secs(60);
+const OUTAGE_DELAY: Duration = Duration::from_secs(2);
+/// Delay before a copy without a run is claimed again that failed for invalid credentials.
+const CREDENTIALS_DELAY: Duration = Duration::from_secs(60);
 
 /// What is to blame for a failed copy, and so what is done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Blame {
     }
 }
 
-/// Records a failed copy. Returns what [`settle::fail`] did where a try was counted.
+/// Records a failed copy. Returns what [`commit::fail`] did where a try was counted.
 ///
 /// # Errors
 /// Any database error; the call may be repeated.
@@ -53,13 +53,13 @@ pub async fn record_failure(
     claim: &Claim,
     error: &CopyError,
     blame: Blame,
-) -> Result<Option<settle::Outcome>> {
+) -> Result<Option<commit::Outcome>> {
     let text = error.to_string();
     let pause = match (blame, run) {
         (Blame::Lease, _) => return Ok(None),
-        (Blame::Copy, _) => return settle::fail(context, claim, token, run, error).await.map(Some),
-        (Blame::Outage, _) => PAUSE_FOR_OUTAGE,
-        (Blame::Credentials, None) => PAUSE_FOR_CREDENTIALS,
+        (Blame::Copy, _) => return commit::fail(context, claim, token, run, error).await.map(Some),
+        (Blame::Outage, _) => OUTAGE_DELAY,
+        (Blame::Credentials, None) => CREDENTIALS_DELAY,
         (Blame::Credentials, Some(run)) => {
             run::stop(context, run, &text).await?;
             Duration::ZERO
@@ -67,6 +67,6 @@ pub async fn record_failure(
     };
     // That the database was away says nothing of the copy.
     let text = Some(text.as_str()).filter(|_| !matches!(error, CopyError::Database(_)));
-    settle::release(context, token, claim, text, pause).await?;
+    commit::release(context, token, claim, text, pause).await?;
     Ok(None)
 }

@@ -1,5 +1,5 @@
-//! A large copy in parallel parts, each checked by the destination before it takes it, all remembered in the
-//! database, so that whoever goes on after a crash sends only what is missing.
+//! A large copy in parallel parts, each verified by the destination and recorded in the database, so that after a crash
+//! only missing parts are sent.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,18 @@ use crate::db::{replicas, signed, unsigned};
 use crate::encryption::sealed_size;
 use crate::error::Result;
 use crate::object::crypto;
-use crate::object::verify::{self, Unproved};
+use crate::object::verify::{self, Unverified};
 use crate::step::{self, Step};
 use crate::store::{Body, BoxError, ByteRange, CompletedPart, StoreError, UploadId, Verdict};
 
 use super::copy::{
     CopyError, Job, SourceBytes, SourceMismatch, put_options, sending_error, source_error, stream_of,
 };
-use super::patience::patiently;
+use super::db_outage::retry_on_db_outage;
 use super::reap;
 
-/// Parts in a multipart upload at most (S3 `CreateMultipartUpload`).
-pub(super) const MOST_PARTS: u64 = 10_000;
+/// Maximum number of parts in a multipart upload (S3 `CreateMultipartUpload`).
+pub(super) const MAX_PARTS: u64 = 10_000;
 
 /// A part of the object.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ struct Part {
     length: u64,
 }
 
-/// Copies in parts, from where an earlier worker stopped. Answers the destination's ETag, proved.
+/// Makes a multipart copy, resuming where an earlier worker stopped. Returns the verified ETag of the destination.
 pub(super) async fn copy(job: &Job<'_>) -> std::result::Result<String, CopyError> {
     let (upload, part_size) = begin_or_resume(job).await?;
     let done = finished_parts(job, &upload).await?;
@@ -46,8 +46,9 @@ pub(super) async fn copy(job: &Job<'_>) -> std::result::Result<String, CopyError
         .map_err(|error: CopyError| error)?;
     let mut all = done;
     all.extend(sent);
-    if let Err(suspicion) = prove_parts(job, &all) {
-        // Whichever part was read wrong, the destination has it: the next try begins a new upload.
+    if let Err(suspicion) = verify_parts(job, &all) {
+        // It is unknown which part was read incorrectly, and the destination has it: the next attempt creates a new
+        // upload.
         return Err(match abandon_upload(job, &upload, suspicion).await {
             CopyError::UploadForgotten(suspicion) => *suspicion,
             other => other,
@@ -56,19 +57,19 @@ pub(super) async fn copy(job: &Job<'_>) -> std::result::Result<String, CopyError
     complete(job, &upload, all).await
 }
 
-/// What is known of a part that the destination has.
+/// The state of a part at the destination.
 #[derive(Debug, Clone)]
 struct Finished {
     etag: String,
-    /// Bytes in the clear.
+    /// Size of the plaintext.
     length: u64,
-    /// Of those.
+    /// CRC of the plaintext.
     crc: Crc64Nvme,
-    /// Of what the destination has, where that is encrypted.
+    /// CRC of the stored part, if encrypted.
     sealed: Option<Crc64Nvme>,
 }
 
-/// The parts of an object: all of one size but the last.
+/// The parts of an object: all of the same size except the last.
 fn parts(size: u64, part_size: u64) -> impl Iterator<Item = Part> {
     let count = size.div_ceil(part_size);
     (0..count).map(move |index| {
@@ -81,9 +82,9 @@ fn parts(size: u64, part_size: u64) -> impl Iterator<Item = Part> {
     })
 }
 
-/// The configured part size, or the next multiple of a block with which 10,000 parts are enough.
+/// The configured part size, or the next multiple of a block size for which 10,000 parts are sufficient.
 fn part_size(configured: u64, size: u64) -> u64 {
-    let least = size.div_ceil(MOST_PARTS);
+    let least = size.div_ceil(MAX_PARTS);
     configured.max(least).div_ceil(BLOCK) * BLOCK
 }
 
@@ -92,7 +93,7 @@ async fn begin_or_resume(job: &Job<'_>) -> std::result::Result<(UploadId, u64), 
         tracing::info!(target: "nightferry::sync", object = %job.claim.object_id, store = %job.claim.store, "resuming a multipart upload");
         return Ok((UploadId::new(upload.clone()), unsigned(size)));
     }
-    // A worker that died between making an upload and noting it left one that nobody else would ever find.
+    // A worker that died between creating an upload and recording it left one that would never be found otherwise.
     reap::abort_strays(job.destination, &job.key).await?;
     let size = part_size(job.engine.context.config.tiering.part_size_bytes(), job.expected.size);
     let options = put_options(job);
@@ -102,7 +103,7 @@ async fn begin_or_resume(job: &Job<'_>) -> std::result::Result<(UploadId, u64), 
         job.destination.create_unchecked_multipart(&job.key, &options).await?
     };
     step::reached(Step::PartsBegun, job.key.as_str()).await;
-    let ours = patiently(|| note_upload(job, Some((&upload, size)))).await?;
+    let ours = retry_on_db_outage(|| note_upload(job, Some((&upload, size)))).await?;
     if !ours {
         job.destination.abort_multipart(&job.key, &upload).await?;
         return Err(CopyError::LeaseLost);
@@ -110,13 +111,14 @@ async fn begin_or_resume(job: &Job<'_>) -> std::result::Result<(UploadId, u64), 
     Ok((upload, size))
 }
 
-/// Whether every part goes with a checksum: known beforehand, or behind its encrypted bytes. A store holds every part to
-/// its checksum once it was told to.
+/// Whether every part has a checksum: known beforehand, or trailing its ciphertext. A store that was told to verify
+/// checksums requires one for every part.
 fn is_checked(job: &Job<'_>) -> bool {
     job.blocks.is_some() || job.encryptor.is_some()
 }
 
-/// Remembers the multipart upload and its part size, or that there is none any more. Answers whether the lease holds.
+/// Records the multipart upload and its part size, or that there is none any more. Returns whether the lease is still
+/// held.
 async fn note_upload(job: &Job<'_>, upload: Option<(&UploadId, u64)>) -> Result<bool> {
     let (id, size) = upload.map(|(id, size)| (id.as_str(), signed(size))).unzip();
     let mut conn = job.engine.context.db.conn().await?;
@@ -137,7 +139,7 @@ async fn finished_parts(
         let read = |bytes: &[u8]| {
             let crc: [u8; 8] = bytes
                 .try_into()
-                .map_err(|_| CopyError::Unusable(format!("part {} has an unusable checksum", row.number)))?;
+                .map_err(|_| CopyError::Unusable(format!("part {} has an invalid checksum", row.number)))?;
             Ok::<_, CopyError>(Crc64Nvme::from_u64(u64::from_be_bytes(crc)))
         };
         let finished = Finished {
@@ -172,7 +174,7 @@ async fn send(
             let body = Body::stream(part.length, checked);
             job.destination.put_part(&job.key, upload, part.number, body, known).await
         }
-        // The checksum of encrypted bytes is known when they have passed.
+        // The checksum of ciphertext is known after it has been sent.
         Some(encryptor) => {
             let (length, sealed) = encryptor.encrypt(checked, part.offset, part.length);
             let body = Body::stream(length, sealed);
@@ -196,7 +198,7 @@ async fn send(
     Ok((part.number, finished))
 }
 
-/// The bytes of one part, ending in an error when their CRC is not the recorded one; and the CRC they had.
+/// The content of one part, ending in an error if its CRC is not the recorded one; and its actual CRC.
 fn checked(
     body: SourceBytes,
     known: Option<Crc64Nvme>,
@@ -215,7 +217,7 @@ fn checked(
             Some(Err(error)) => Some((Err(BoxError::from(error)), None)),
             None => {
                 let actual = hasher.finish();
-                // Nobody listens when the CRC was known before.
+                // There is no receiver if the CRC was known before.
                 let _ = tell.send(actual);
                 let wrong = known.filter(|known| *known != actual)?;
                 let error = SourceMismatch(format!("a part's CRC-64/NVME is {actual} instead of {wrong}"));
@@ -247,11 +249,11 @@ async fn remember(
         let mut conn = job.engine.context.db.conn().await?;
         transfer_parts::insert(&mut conn, &row).await
     };
-    Ok(patiently(insert).await?)
+    Ok(retry_on_db_outage(insert).await?)
 }
 
-/// The parts' checksums combine to the object's: only then did the source hold the right bytes.
-fn prove_parts(job: &Job<'_>, parts: &BTreeMap<u32, Finished>) -> std::result::Result<(), CopyError> {
+/// The checksums of the parts combine to that of the object only if the source returned the right content.
+fn verify_parts(job: &Job<'_>, parts: &BTreeMap<u32, Finished>) -> std::result::Result<(), CopyError> {
     let combined = parts.values().fold(Crc64Nvme::EMPTY, |whole, part| whole.combine(part.crc, part.length));
     if combined == job.expected.crc64nvme {
         return Ok(());
@@ -260,7 +262,7 @@ fn prove_parts(job: &Job<'_>, parts: &BTreeMap<u32, Finished>) -> std::result::R
     Err(CopyError::SourceCorrupt { store: job.source.name().to_string(), detail })
 }
 
-/// The checksum of all encrypted parts, one after the other.
+/// The combined checksum of all encrypted parts.
 fn sealed_whole(parts: &BTreeMap<u32, Finished>) -> Crc64Nvme {
     parts.values().fold(Crc64Nvme::EMPTY, |whole, part| {
         whole.combine(part.sealed.unwrap_or(Crc64Nvme::EMPTY), sealed_size(part.length))
@@ -276,7 +278,7 @@ async fn complete(
         let mut conn = job.engine.context.db.conn().await?;
         replicas::holds_lease(&mut conn, job.claim.object_id, &job.claim.store, job.token).await
     };
-    if !patiently(holds_lease).await? {
+    if !retry_on_db_outage(holds_lease).await? {
         return Err(CopyError::LeaseLost);
     }
     let checked = is_checked(job);
@@ -296,55 +298,56 @@ async fn complete(
     step::reached(Step::PartsJoined, job.key.as_str()).await;
     let pace = Some(&job.engine.pace);
     match completed {
-        Ok(receipt) => match verify::prove(job.destination, &job.key, &receipt, &form, pace).await {
+        Ok(receipt) => match verify::verify_object(job.destination, &job.key, &receipt, &form, pace).await {
             Ok(()) => Ok(receipt.etag),
-            // It could not be asked: the next try asks again.
-            Err(Unproved::Store(error)) => Err(error.into()),
+            // The check failed: the next attempt repeats it.
+            Err(Unverified::Store(error)) => Err(error.into()),
             Err(wrong) => Err(abandon_upload(job, upload, wrong.into()).await),
         },
         Err(error) if error.is_no_such_upload() => {
-            // Perhaps an earlier call made the object and its answer was lost.
-            match verify::prove_by_asking(job.destination, &job.key, &form, pace).await {
+            // An earlier call may have completed the object, and its response was lost.
+            match verify::verify_by_head(job.destination, &job.key, &form, pace).await {
                 Ok(()) => match job.destination.head(&job.key).await? {
                     Some(head) => Ok(head.etag),
                     None => Err(abandon_upload(job, upload, error.into()).await),
                 },
-                Err(Unproved::Store(error)) => Err(error.into()),
+                Err(Unverified::Store(error)) => Err(error.into()),
                 Err(_) => Err(abandon_upload(job, upload, error.into()).await),
             }
         }
-        // Of these parts it will never make the object: one was acknowledged and not kept, or kept wrong.
+        // The object can never be completed from these parts: one was acknowledged and not stored, or stored
+        // incorrectly.
         Err(error) if is_refusal(&error) => Err(abandon_upload(job, upload, error.into()).await),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Whether the destination understood the request and refuses it because of what it was asked to put together.
+/// Whether the destination understood the request and rejects the parts.
 fn is_refusal(error: &StoreError) -> bool {
     matches!(error.verdict(), Verdict::Permanent | Verdict::Corrupt) && !error.is_credentials()
 }
 
-/// Frees the parts, so that the next try begins anew. Also where the destination says that it knows no such upload:
-/// some say so of one that lacks parts, and keep the rest.
+/// Aborts the upload, so that the next attempt starts from scratch. Also if the destination reports that the upload
+/// does not exist: some do so for an upload with missing parts, and keep the rest.
 async fn abandon_upload(job: &Job<'_>, upload: &UploadId, error: CopyError) -> CopyError {
     match job.destination.abort_multipart(&job.key, upload).await {
         Ok(()) => forget_upload(job, error).await,
-        // The upload stays known, and the next try meets it again.
+        // The upload remains recorded, and the next attempt encounters it again.
         Err(unreachable) => unreachable.into(),
     }
 }
 
-/// The destination has no use for the upload any more: the next try begins a new one.
+/// The upload is unusable: the next attempt creates a new one.
 async fn forget_upload(job: &Job<'_>, error: CopyError) -> CopyError {
     let forget = async || {
-        // Who lost the lease must not take the parts away from the one who has it now.
+        // A worker that lost the lease must not delete the parts of the new holder.
         if note_upload(job, None).await? {
             let mut conn = job.engine.context.db.conn().await?;
             transfer_parts::delete(&mut conn, job.claim.object_id, &job.claim.store).await?;
         }
         Ok(())
     };
-    match patiently(forget).await {
+    match retry_on_db_outage(forget).await {
         Ok(()) => CopyError::UploadForgotten(Box::new(error)),
         Err(error) => CopyError::Database(error),
     }
@@ -373,7 +376,7 @@ mod tests {
         let five_tib = 5 * 1024 * 1024 * 1024 * 1024;
         let size = part_size(32 * 1024 * 1024, five_tib);
         assert_eq!(size % BLOCK, 0);
-        assert!(five_tib.div_ceil(size) <= MOST_PARTS);
+        assert!(five_tib.div_ceil(size) <= MAX_PARTS);
         assert_eq!(part_size(32 * 1024 * 1024, 1), 32 * 1024 * 1024);
     }
 }

@@ -13,8 +13,8 @@ use super::copy::{
     source_error, stream_of, streams_for, wrong_size,
 };
 
-/// One GET, one PUT. The destination checks the bytes against the checksum it is told, and so do we on the way:
-/// bytes that do not match never become an object.
+/// One GET, one PUT. The destination verifies the content with the given checksum, and so does the worker in transit:
+/// content that does not match never becomes an object.
 pub(super) async fn copy(job: &Job<'_>) -> Result<String, CopyError> {
     let _stream = match streams_for(&job.engine.context.config.tiering, job.expected.size) {
         0 => None,
@@ -62,11 +62,12 @@ pub(super) async fn copy(job: &Job<'_>) -> Result<String, CopyError> {
     };
     let receipt = sent.map_err(|error| sending_error(job, error))?;
     step::reached(Step::CopySent, job.key.as_str()).await;
-    verify::prove(job.destination, &job.key, &receipt, &job.form(crc), Some(&job.engine.pace)).await?;
+    verify::verify_object(job.destination, &job.key, &receipt, &job.form(crc), Some(&job.engine.pace))
+        .await?;
     Ok(receipt.etag)
 }
 
-/// Takes a small source into memory: its hash is known before the first byte is sent, and it is sent at once.
+/// Reads a small source into memory: its hash is known before the first byte is sent.
 async fn hold(source: impl Stream<Item = Result<Bytes, BoxError>>) -> Result<Pieces, BoxError> {
     let mut source = std::pin::pin!(source);
     let mut gathering = Gathering::default();
@@ -76,7 +77,7 @@ async fn hold(source: impl Stream<Item = Result<Bytes, BoxError>>) -> Result<Pie
     Ok(gathering.finish())
 }
 
-/// The bytes of the source, ending in an error when their hash is not the recorded one.
+/// The content of the source, ending in an error if its hash is not the recorded one.
 fn checked(body: SourceBytes, job: &Job<'_>) -> impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static {
     let expected = job.expected.sha256;
     stream::unfold(Some((body, Sha256Hasher::new())), move |state| async move {

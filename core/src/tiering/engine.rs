@@ -1,29 +1,29 @@
-//! What the copies of one worker share.
+//! State that the copies of one worker share.
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
 use crate::context::Context;
-use crate::object::pace::Pace;
+use crate::object::pace::BandwidthLimiter;
 
-/// What copying needs beyond the [`Context`]. Made once per process; clones share the same.
+/// State that copying needs in addition to the [`Context`]. Created once per process; clones share it.
 #[derive(Clone)]
 pub struct Engine {
     /// Configuration, database, stores and clock.
     pub context: Context,
-    /// Streams that copies may have open, all together.
+    /// The limit of concurrent streams of copies.
     pub copy_streams: Arc<Semaphore>,
-    /// The bandwidth that copies share.
-    pub pace: Pace,
+    /// The bandwidth shared by copies.
+    pub pace: BandwidthLimiter,
 }
 
 impl Engine {
-    /// No copy is under way.
+    /// Initial state: no copy is in progress.
     pub fn new(context: Context) -> Self {
         let tiering = &context.config.tiering;
         let streams = tiering.streams.clamp(1, Semaphore::MAX_PERMITS);
-        let pace = Pace::new(tiering, context.clock.clone());
+        let pace = BandwidthLimiter::new(tiering, context.clock.clone());
         Self { copy_streams: Arc::new(Semaphore::new(streams)), pace, context }
     }
 }

@@ -1,6 +1,6 @@
-//! Eviction: local copies whose cloud copy was verified long enough ago are deleted. Marked under row locks that see the
-//! other verified replica; checked once more; deleted after a HEAD of that other copy ([`super::evidence`]); forgotten. The
-//! eviction of a worker that died is taken over, in whichever store.
+//! Eviction: deletes local copies whose cloud copy was verified long enough ago. The copies are marked under row locks
+//! that cover the other verified replica, checked again, deleted after a HEAD request for the other copy
+//! ([`super::evidence`]), and their rows are deleted. The eviction of a worker that died is taken over, in any store.
 
 use std::time::{Duration, Instant};
 
@@ -11,47 +11,47 @@ use tokio_util::sync::CancellationToken;
 use crate::config::FreeLocalAfter;
 use crate::context::Context;
 use crate::db::drains;
-use crate::db::replicas::{self, Eviction, EvictionClaim, Order, Spare};
+use crate::db::replicas::{self, EvictableCopy, Eviction, EvictionClaim, Order};
 use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreRole};
 
+use super::db_outage::retry_on_db_outage;
 use super::evidence::{self, Evidence};
-use super::patience::patiently;
 use super::policy;
 use super::repair;
 
-/// Copies freed in one batch.
+/// Copies evicted in one batch.
 const BATCH: i64 = 100;
 
-/// Frees what the policy allows now, until `stop`. Answers how many copies.
+/// Evicts what the policy allows now, until `stop`. Returns the number of copies.
 ///
 /// # Errors
-/// Whatever the database meets. A store that fails is logged; its copies stay marked and are taken up again.
+/// Any database error. Errors of a store are logged; its copies stay marked and are taken up again.
 pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken) -> Result<usize> {
-    let mut freed = 0;
+    let mut evicted = 0;
     let draining = {
         let mut conn = context.db.conn().await?;
         drains::names(&mut conn).await?
     };
-    // Of every store: reconciling takes away what lies in one without a row, and stores are emptied.
+    // For every store: reconcile deletes surplus objects, and stores are drained.
     for store in context.stores.all() {
         let moving_to = policy::destinations(context, store, &draining);
-        freed += Freeing { context, store, moving_to, worker, stop }.take_over().await?;
+        evicted += EvictionPass { context, store, moving_to, worker, stop }.take_over().await?;
     }
     for store in context.stores.with_role(StoreRole::Local) {
-        freed += Freeing { context, store, moving_to: Vec::new(), worker, stop }.all_rules().await?;
+        evicted += EvictionPass { context, store, moving_to: Vec::new(), worker, stop }.all_rules().await?;
     }
-    Ok(freed)
+    Ok(evicted)
 }
 
-/// What one pass works with.
-pub(super) struct Freeing<'p> {
+/// The state of a pass.
+pub(super) struct EvictionPass<'p> {
     pub(super) context: &'p Context,
-    /// Whose copies are deleted.
+    /// The store to delete from.
     pub(super) store: &'p Store,
-    /// Where the copies are instead, if the store is being emptied.
+    /// The destinations, if the store is being drained.
     pub(super) moving_to: Vec<&'p str>,
     pub(super) worker: WorkerId,
     pub(super) stop: &'p CancellationToken,
@@ -60,55 +60,55 @@ pub(super) struct Freeing<'p> {
 /// Copies claimed together, under one lease.
 pub(super) struct Batch {
     pub(super) token: LeaseToken,
-    pub(super) ours: Vec<Spare>,
-    /// Where the next batch goes on; none at the end.
+    pub(super) ours: Vec<EvictableCopy>,
+    /// Where the next batch starts; `None` at the end.
     pub(super) place: Option<(DateTime<Utc>, ObjectId)>,
 }
 
-/// What became of one copy.
+/// Outcome for one copy.
 enum Outcome {
     Deleted,
-    /// Its file was pinned, or there is no other whole copy.
+    /// Its file was pinned, or there is no other intact copy.
     Stays,
-    /// The other copy could not be looked at: this one stays until that is possible.
-    Unproved,
-    /// Somebody else has it.
+    /// The other copy could not be checked: this one stays until it can be.
+    Unverified,
+    /// Another worker holds the lease.
     NotOurs,
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Done {
-    pub(super) freed: usize,
-    /// Bytes of those.
+    pub(super) evicted: usize,
+    /// Their bytes.
     pub(super) bytes: i64,
-    /// For another time: still marked, or not to be proved now.
+    /// Deferred: still marked, or cannot be verified now.
     pub(super) left: usize,
 }
 
-impl Freeing<'_> {
-    /// Frees what any rule lets go. Answers how many copies.
+impl EvictionPass<'_> {
+    /// Evicts copies according to all rules. Returns the number of copies.
     async fn all_rules(&self) -> Result<usize> {
-        let mut freed = 0;
+        let mut evicted = 0;
         for (rule, after) in policy::of(self.context)?.frees() {
             let FreeLocalAfter::After(after) = after else { continue };
             let done = self.all_of(rule, after).await?;
-            freed += done.freed;
-            // Where the store does not delete or we are asked to stop, the others wait too.
+            evicted += done.evicted;
+            // If deletions fail or `stop` is set, the other rules wait too.
             if done.left > 0 {
                 break;
             }
         }
-        Ok(freed)
+        Ok(evicted)
     }
 
-    /// Frees what a rule lets go: until the end of the backlog, or until something does not go.
+    /// Evicts copies according to one rule: until there are no more, or until a deletion fails.
     async fn all_of(&self, rule: &str, after: Duration) -> Result<Done> {
         let (mut all, mut place) = (Done::default(), None);
         loop {
-            let batch = self.claim(Order::Spare { rule, after }, place, i64::MAX).await?;
+            let batch = self.claim(Order::EvictableCopy { rule, after }, place, i64::MAX).await?;
             let done = self.free(batch.token, batch.ours, true).await?;
-            all.freed += done.freed;
+            all.evicted += done.evicted;
             all.bytes += done.bytes;
             all.left += done.left;
             place = batch.place;
@@ -118,7 +118,7 @@ impl Freeing<'_> {
         }
     }
 
-    /// Claims the next batch after `place`, in order, until its bytes are `enough`.
+    /// Claims the next batch after `place`, in order, until it has `enough` bytes.
     pub(super) async fn claim(
         &self,
         order: Order<'_>,
@@ -127,17 +127,19 @@ impl Freeing<'_> {
     ) -> Result<Batch> {
         let mut conn = self.context.db.conn().await?;
         let policy = policy::in_force(self.context, &mut conn).await?;
-        let (clouds, keeping) = (policy.lasting_clouds(), policy.keeping());
+        let (clouds, keeping) = (policy.available_clouds(), policy.keeping());
         let token = LeaseToken::new();
         let claim = self.terms(token, &clouds, &keeping);
-        // A copy that was verified a moment ago has its grace, whatever the policy says.
+        // A recently verified copy has a grace period, whatever the policy says.
         let order = match order {
-            Order::Spare { rule, after } => Order::Spare { rule, after: earliest(self.context, after) },
+            Order::EvictableCopy { rule, after } => {
+                Order::EvictableCopy { rule, after: earliest(self.context, after) }
+            }
             Order::LeastUsed => order,
         };
         let (spare, place, claimed) = conn
             .transaction(async move |conn| {
-                let mut spare = replicas::lock_spare(conn, &claim, order, place, BATCH).await?;
+                let mut spare = replicas::lock_evictable(conn, &claim, order, place, BATCH).await?;
                 let place = spare.last().map(|last| (last.at, last.object_id));
                 let mut missing = enough;
                 spare.retain(|copy| {
@@ -154,14 +156,14 @@ impl Freeing<'_> {
         Ok(Batch { token, ours, place })
     }
 
-    /// Finishes what workers that died had begun.
+    /// Completes evictions started by workers that died.
     pub(super) async fn take_over(&self) -> Result<usize> {
         let token = LeaseToken::new();
         let begun = {
             let mut conn = self.context.db.conn().await?;
             replicas::reclaim_evictions(&mut conn, &self.terms(token, &[], &[])).await?
         };
-        Ok(self.free(token, begun, false).await?.freed)
+        Ok(self.free(token, begun, false).await?.evicted)
     }
 
     fn terms<'t>(
@@ -182,10 +184,15 @@ impl Freeing<'_> {
         }
     }
 
-    /// Deletes a batch and forgets what is deleted. What fails keeps its mark and is taken up again when the lease
-    /// has run out; what was not begun, because time or patience ran out, may be taken up at once. `untouched` says
-    /// that nobody has tried to delete any of it before.
-    pub(super) async fn free(&self, token: LeaseToken, batch: Vec<Spare>, untouched: bool) -> Result<Done> {
+    /// Deletes a batch and removes the rows of deleted copies. Failed ones keep their mark and are taken up again when
+    /// the lease expires; those that were not started, for lack of time, can be taken up immediately. `untouched` says
+    /// that no deletion has been attempted before.
+    pub(super) async fn free(
+        &self,
+        token: LeaseToken,
+        batch: Vec<EvictableCopy>,
+        untouched: bool,
+    ) -> Result<Done> {
         step::reached(Step::EvictionMarked, "").await;
         let over = Instant::now() + self.context.config.tiering.lease / 2;
         let (mut deleted, mut put_off, mut staying) =
@@ -203,29 +210,31 @@ impl Freeing<'_> {
                     deleted.push(copy.object_id);
                 }
                 Ok(Ok(Outcome::Stays)) => staying.push(copy),
-                Ok(Ok(Outcome::Unproved)) => {
+                Ok(Ok(Outcome::Unverified)) => {
                     left += 1;
                     staying.push(copy);
                 }
                 Ok(Ok(Outcome::NotOurs)) => {}
                 Ok(Err(error)) => {
                     left += 1;
-                    tracing::warn!(target: "nightferry::sync", object = %copy.object_id, %error, "a copy could not be freed, it is tried again");
+                    tracing::warn!(target: "nightferry::sync", object = %copy.object_id, %error, "cannot \
+                        evict a copy; retrying");
                 }
                 Err(_) => {
                     left += 1;
-                    tracing::warn!(target: "nightferry::sync", object = %copy.object_id, "freeing a copy took too long, it is tried again");
+                    tracing::warn!(target: "nightferry::sync", object = %copy.object_id, "evicting a copy \
+                        took too long; retrying");
                 }
             }
         }
         left += put_off.len();
         step::reached(Step::EvictionForgetting, "").await;
         let store = self.store.name().as_str();
-        let homes = self.context.stores.names_with(StoreRole::Cloud);
-        let freed = patiently(async || {
+        let primary_stores = self.context.stores.names_with(StoreRole::Cloud);
+        let evicted = retry_on_db_outage(async || {
             let mut conn = self.context.db.conn().await?;
-            replicas::let_go_of_evictions(&mut conn, store, token, &put_off).await?;
-            replicas::finish_evictions(&mut conn, store, &homes, token, &deleted).await
+            replicas::release_evictions(&mut conn, store, token, &put_off).await?;
+            replicas::finish_evictions(&mut conn, store, &primary_stores, token, &deleted).await
         })
         .await?;
         for copy in staying {
@@ -233,11 +242,11 @@ impl Freeing<'_> {
                 left += 1;
             }
         }
-        Ok(Done { freed, bytes, left })
+        Ok(Done { evicted, bytes, left })
     }
 
-    /// Deletes one copy, if it may go and another one is seen whole.
-    async fn free_one(&self, token: LeaseToken, copy: &Spare) -> Result<Outcome> {
+    /// Deletes one copy, if it may be deleted and another copy is found intact.
+    async fn free_one(&self, token: LeaseToken, copy: &EvictableCopy) -> Result<Outcome> {
         let store = self.store.name().as_str();
         let key = ObjectKey::parse(&copy.key)
             .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
@@ -255,13 +264,14 @@ impl Freeing<'_> {
             Evidence::Seen => {}
             Evidence::Absent => return Ok(Outcome::Stays),
             Evidence::Unknown(error) => {
-                // What concerns this object alone must not keep the next ones waiting.
+                // A failure of a single object must not delay the following ones.
                 let concerns_the_store =
                     error.as_ref().is_none_or(|error| error.is_outage() || error.is_credentials());
                 let reason =
                     error.map_or_else(|| "its store is not healthy".to_owned(), |error| error.to_string());
-                tracing::warn!(target: "nightferry::sync", object = %copy.object_id, store, ?others, reason, "a copy stays, because the other one could not be looked at");
-                return Ok(if concerns_the_store { Outcome::Unproved } else { Outcome::Stays });
+                tracing::warn!(target: "nightferry::sync", object = %copy.object_id, store, ?others, reason, "a \
+                    local copy was kept because the other copy could not be checked");
+                return Ok(if concerns_the_store { Outcome::Unverified } else { Outcome::Stays });
             }
         }
         step::reached(Step::EvictionChecked, &copy.key).await;
@@ -270,9 +280,9 @@ impl Freeing<'_> {
         Ok(Outcome::Deleted)
     }
 
-    /// Ends the eviction of a copy that must stay. Where somebody may have tried to delete it, it is proved first, for as
-    /// long as that takes: it may be the last one. Answers whether that could be done now.
-    async fn keep(&self, token: LeaseToken, copy: &Spare, untouched: bool) -> Result<bool> {
+    /// Ends the eviction of a copy that must be kept. If a deletion may have been attempted, the copy is verified
+    /// first, however long that takes: it may be the last one. Returns whether this was possible now.
+    async fn keep(&self, token: LeaseToken, copy: &EvictableCopy, untouched: bool) -> Result<bool> {
         if untouched {
             self.call_off(token, copy, true).await?;
             return Ok(true);
@@ -281,7 +291,7 @@ impl Freeing<'_> {
         loop {
             let store = self.store.name().as_str();
             let lease = self.context.config.tiering.lease;
-            let ours = patiently(async || {
+            let ours = retry_on_db_outage(async || {
                 let mut conn = self.context.db.conn().await?;
                 replicas::renew_eviction(&mut conn, store, token, copy.object_id, lease).await
             });
@@ -297,38 +307,41 @@ impl Freeing<'_> {
             return match proved {
                 Ok(is_there) => self.call_off(token, copy, is_there).await.map(|()| true),
                 Err(error) => {
-                    tracing::warn!(target: "nightferry::sync", object = %copy.object_id, %error, "a copy that must stay could not be looked at, it is tried again");
+                    tracing::warn!(target: "nightferry::sync", object = %copy.object_id, %error, "cannot \
+                        check a copy that must be kept; retrying");
                     Ok(false)
                 }
             };
         }
     }
 
-    /// Ends an eviction without freeing. What turned out to be gone is lost like any other copy.
-    async fn call_off(&self, token: LeaseToken, copy: &Spare, is_there: bool) -> Result<()> {
+    /// Ends an eviction without a deletion. A missing copy is marked as lost.
+    async fn call_off(&self, token: LeaseToken, copy: &EvictableCopy, is_there: bool) -> Result<()> {
         let store = self.store.name().as_str();
-        let homes = self.context.stores.names_with(StoreRole::Cloud);
+        let primary_stores = self.context.stores.names_with(StoreRole::Cloud);
         let object = copy.object_id;
         let mut conn = self.context.db.conn().await?;
         let left = conn
             .transaction(async move |conn| {
-                let ours = replicas::call_eviction_off(conn, store, &homes, token, object, is_there).await?;
+                let ours =
+                    replicas::cancel_eviction(conn, store, &primary_stores, token, object, is_there).await?;
                 if is_there || !ours {
                     return Ok::<_, Error>(None);
                 }
-                let error = "it was being freed when the other copy was lost or its file was pinned";
-                replicas::mark_lost(conn, object, store, &homes, error, None).await
+                let error = "it was being evicted when the other copy was lost or its file was pinned";
+                replicas::mark_lost(conn, object, store, &primary_stores, error, None).await
             })
             .await?;
         if left == Some(0) {
-            repair::tell_nothing_left(object, &copy.key);
+            repair::report_unrecoverable(object, &copy.key);
         }
-        tracing::info!(target: "nightferry::sync", %object, store, is_there, "a copy stays: its file was pinned, or no other verified copy is left, or the store that has one is in doubt");
+        tracing::info!(target: "nightferry::sync", %object, store, is_there, "a copy is kept: its file was \
+            pinned, or no other verified copy is left, or the store with it is suspect");
         Ok(())
     }
 }
 
-/// How long after its cloud copy was verified a local copy is freed at the earliest.
+/// Minimum time between the verification of the cloud copy and the eviction.
 pub(super) fn earliest(context: &Context, after: Duration) -> Duration {
     after.max(context.config.tiering.evict_grace)
 }

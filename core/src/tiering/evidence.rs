@@ -1,6 +1,6 @@
-//! Evidence before a deletion. A row that says `present` is a claim: the object may have vanished, its server may be down,
-//! the bucket may be another one. A copy is deleted only after a HEAD of another copy, in a configured and healthy store,
-//! showed the recorded size and checksum (or the entity tag of the copy that was verified).
+//! Evidence before a deletion. A row in state `present` is not proof: the object may have been deleted, its server may
+//! be down, or the bucket may have been replaced. A copy is deleted only after a HEAD request for another copy, in a
+//! configured and healthy store, returned the recorded size and checksum (or the ETag of the copy that was verified).
 
 use crate::checksum::Crc64Nvme;
 use crate::context::Context;
@@ -9,24 +9,24 @@ use crate::db::replicas::{self, Replica};
 use crate::db::{objects, unsigned};
 use crate::error::{Error, Noun, Result};
 use crate::ids::ObjectId;
-use crate::object::verify::{self, Expected, Form, Unproved};
+use crate::object::verify::{self, Expected, Form, Unverified};
 use crate::store::{ObjectKey, Store, StoreError, StoreRole};
 
 use super::repair;
 
-/// What a look at the other copies of an object showed.
+/// Result of checking the other copies of an object.
 #[derive(Debug)]
 pub(super) enum Evidence {
-    /// One of them was seen whole, just now.
+    /// One of them was found intact just now.
     Seen,
-    /// None of them is whole: what was found is recorded.
+    /// None of them is intact; the findings are recorded.
     Absent,
-    /// One of them could not be looked at; it may be whole.
+    /// One of them could not be checked and may be intact.
     Unknown(Option<StoreError>),
 }
 
-/// Looks for a whole copy of an object in one of these stores. A copy that turns out to be missing or wrong is marked as
-/// lost, so that it is no reason for a deletion any more and is made again.
+/// Looks for an intact copy of an object in one of these stores. A copy that is missing or corrupt is marked as lost,
+/// so that it no longer permits a deletion and is repaired.
 ///
 /// # Errors
 /// Any database error.
@@ -44,16 +44,16 @@ pub(super) async fn seek(context: &Context, object: ObjectId, stores: &[String])
             evidence = Evidence::Unknown(None);
             continue;
         };
-        match verify::prove_untouched(store, &key, &form(&facts, replica)?, replica.etag.as_deref()).await {
+        match verify::verify_unchanged(store, &key, &form(&facts, replica)?, replica.etag.as_deref()).await {
             Ok(()) => {
                 context.stores.health().answered(&replica.store, context.clock.now(), None);
                 return Ok(Evidence::Seen);
             }
-            Err(Unproved::Store(error)) => {
+            Err(Unverified::Store(error)) => {
                 context.stores.health().failed(&error, context.clock.now());
                 evidence = Evidence::Unknown(Some(error));
             }
-            Err(found @ (Unproved::Missing(_) | Unproved::Wrong { .. })) => {
+            Err(found @ (Unverified::Missing(_) | Unverified::Wrong { .. })) => {
                 record_loss(context, &facts, replica, &found).await?;
             }
         }
@@ -61,15 +61,15 @@ pub(super) async fn seek(context: &Context, object: ObjectId, stores: &[String])
     Ok(evidence)
 }
 
-/// Whether the copy of an object in `store` is there, whole.
+/// Whether the copy of an object in `store` exists and is intact.
 ///
 /// # Errors
-/// Any database error; that of the store, if it could not be asked.
+/// Any database error; the error of the store if it could not be asked.
 pub(super) async fn is_whole(context: &Context, store: &Store, object: ObjectId) -> Result<bool> {
     let (facts, seal) = {
         let mut conn = context.db.conn().await?;
         let facts = objects::find(&mut conn, object).await?.ok_or(Error::NotFound(Noun::Object))?;
-        (facts, replicas::seal_of(&mut conn, object, store.name().as_str()).await?)
+        (facts, replicas::envelope_of(&mut conn, object, store.name().as_str()).await?)
     };
     let key = ObjectKey::parse(&facts.key)
         .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
@@ -78,14 +78,14 @@ pub(super) async fn is_whole(context: &Context, store: &Store, object: ObjectId)
         None => expected.plain(),
         Some(seal) => expected.sealed(seal, None),
     };
-    match verify::prove_by_asking(store, &key, &form, None).await {
+    match verify::verify_by_head(store, &key, &form, None).await {
         Ok(()) => Ok(true),
-        Err(Unproved::Store(error)) => Err(error.into()),
-        Err(Unproved::Missing(_) | Unproved::Wrong { .. }) => Ok(false),
+        Err(Unverified::Store(error)) => Err(error.into()),
+        Err(Unverified::Missing(_) | Unverified::Wrong { .. }) => Ok(false),
     }
 }
 
-/// A store whose answer counts now: configured, and nothing speaks against it.
+/// A store whose responses can be relied on now: configured and healthy.
 fn usable<'c>(context: &'c Context, name: &str) -> Option<&'c Store> {
     context.stores.get(name).filter(|_| context.stores.health().is_healthy(name))
 }
@@ -108,11 +108,11 @@ fn form(facts: &Object, replica: &Replica) -> Result<Form> {
     })
 }
 
-/// Marks a copy as lost that a look did not find, or found changed, unless it was verified again meanwhile.
-async fn record_loss(context: &Context, facts: &Object, replica: &Replica, found: &Unproved) -> Result<()> {
+/// Marks a copy that was not found, or found changed, as lost, unless it was verified again in the meantime.
+async fn record_loss(context: &Context, facts: &Object, replica: &Replica, found: &Unverified) -> Result<()> {
     let clouds = context.stores.names_with(StoreRole::Cloud);
     let detail = match found {
-        Unproved::Missing(_) => "it is missing".to_owned(),
+        Unverified::Missing(_) => "it is missing".to_owned(),
         other => other.to_string(),
     };
     let error = format!("the copy in store {} is lost: {detail}", replica.store);
@@ -121,10 +121,13 @@ async fn record_loss(context: &Context, facts: &Object, replica: &Replica, found
         .await?;
     if left.is_some() {
         metrics::counter!("nightferry_missing_evidence_total", "store" => replica.store.clone()).increment(1);
-        tracing::error!(target: "nightferry::sync", object = %facts.id, store = replica.store, error, "a copy that the database calls verified was not found when another one was to be deleted: that one stays, and this one is made again. Is the store's bucket the right one?");
+        tracing::error!(target: "nightferry::sync", object = %facts.id, store = replica.store, error, "the \
+            database lists a copy as verified, but it was not found when another copy was to be deleted: \
+            the other copy is kept, and the missing one is copied again. Check that the bucket of the store \
+            is the right one");
     }
     if left == Some(0) {
-        repair::tell_nothing_left(facts.id, &facts.key);
+        repair::report_unrecoverable(facts.id, &facts.key);
     }
     Ok(())
 }

@@ -1,32 +1,32 @@
-//! The way back: a copy of a file in the local store, asked for by somebody or by a read. Carried at once by an idle
-//! worker, outside of any run; a file's home stays where it is.
+//! Prefetching: a copy of a file in the local store, requested by a user or by a read. Made immediately by an idle
+//! worker, outside of any run; the primary location of the file does not change.
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::db::enums::ReplicaState;
-use crate::db::replicas::{self, Wish};
+use crate::db::replicas::{self, FetchReason};
 use crate::db::{files, signed};
 use crate::error::{Error, Noun, Result};
 use crate::ids::{FileId, ObjectId, UserId};
 use crate::object::store_choice;
 use crate::store::StoreRole;
 
-/// What became of the wish for a local copy.
+/// The result of a prefetch request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fetch {
-    /// A worker will bring it, or is bringing it.
+    /// A worker will make it, or is making it.
     Queued,
-    /// It is there.
+    /// It exists.
     Here,
-    /// The one that was there is being freed at this moment: ask again.
+    /// The existing copy is being evicted now: retry later.
     BeingFreed,
-    /// No other store holds a verified copy to bring it from.
+    /// No other store has a verified copy.
     NoSource,
 }
 
-/// Asks for a local copy of a file's current version, as the service itself does it: see [`request_as`].
+/// Requests a local copy of a file's current version, on behalf of the service: see [`request_as`].
 ///
 /// # Errors
 /// As [`request_as`].
@@ -34,10 +34,10 @@ pub async fn request(context: &Context, file: FileId, owner: Option<UserId>) -> 
     request_as(context, file, owner, &Origin::default()).await
 }
 
-/// Asks for a local copy of a file's current version.
+/// Requests a local copy of a file's current version.
 ///
 /// # Errors
-/// [`Error::NotFound`], also for what is in the trash, and for other people's files unless `owner` is none (an
+/// [`Error::NotFound`], also for files in the trash, and for files of other users unless `owner` is `None` (an
 /// administrator).
 pub async fn request_as(
     context: &Context,
@@ -74,12 +74,13 @@ async fn queue(
     }
     let locals = context.stores.names_with(StoreRole::Local);
     let local = store_choice::local(context, conn).await?.name().as_str();
-    let queued = replicas::queue_fetches(conn, local, &locals, Wish::Prefetch, &[object], None).await?;
+    let queued =
+        replicas::queue_fetches(conn, local, &locals, FetchReason::Prefetch, &[object], None).await?;
     if !queued.is_empty() {
         return Ok(Fetch::Queued);
     }
     let found = replicas::of_objects(conn, &[object]).await?;
-    // Of several local copies the one that is best off.
+    // Of several local copies, the one in the best state.
     let here = found.iter().filter(|replica| locals.contains(&replica.store.as_str()));
     let best = here.max_by_key(|replica| match replica.state {
         ReplicaState::Present => 3,
@@ -95,10 +96,11 @@ async fn queue(
     })
 }
 
-/// Asks for local copies of what was read from afar. What would fill the local store by itself is left where it is.
+/// Requests local copies of files read from the cloud. Files that would fill the local store by themselves are
+/// excluded.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub(crate) async fn after_reads(context: &Context, objects: &[ObjectId]) -> Result<()> {
     let locals = context.stores.names_with(StoreRole::Local);
     let mut conn = context.db.conn().await?;
@@ -110,9 +112,10 @@ pub(crate) async fn after_reads(context: &Context, objects: &[ObjectId]) -> Resu
     let largest =
         capacity.and_then(|all| context.config.tiering.watermarks(all)).map(|(high, _)| signed(high));
     let queued =
-        replicas::queue_fetches(&mut conn, local, &locals, Wish::CacheOnRead, objects, largest).await?;
+        replicas::queue_fetches(&mut conn, local, &locals, FetchReason::CacheOnRead, objects, largest)
+            .await?;
     if !queued.is_empty() {
-        tracing::info!(count = queued.len(), "files that were read from afar come back to the local store");
+        tracing::info!(count = queued.len(), "prefetching files that were read from the cloud");
     }
     Ok(())
 }

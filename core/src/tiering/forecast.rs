@@ -1,5 +1,5 @@
-//! How long what is left of the active run takes at the rate of recent runs, and whether that fits the window. An
-//! estimate for people and alarms: nothing is decided by it.
+//! Estimates how long the rest of the active run takes at the rate of recent runs, and whether that fits the window.
+//! For display and alerts only: no decision depends on it.
 
 use std::time::Duration;
 
@@ -15,35 +15,35 @@ use crate::db::unsigned;
 use crate::error::Result;
 use crate::ids::RunId;
 
-/// So many recent runs are looked at.
+/// The number of recent runs considered.
 const RUNS: i64 = 5;
 
-/// See the module.
+/// Shows the progress of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forecast {
     /// The active run.
     pub run: RunId,
-    /// Files that it has still to copy.
+    /// Files left to copy.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// How long that takes; none while no run has been measured yet.
+    /// The estimated time; `None` if no run has been measured yet.
     pub needs: Option<Duration>,
-    /// For how long the window is open: the rest of it, or the next one where it is closed. None without a limit.
+    /// How long the window is open: the rest of the current one, or the next one. `None` without a window.
     pub window: Option<Duration>,
 }
 
 impl Forecast {
-    /// Whether the window closes before everything is done.
+    /// Whether the window closes before the run ends.
     pub fn exceeds_window(&self) -> bool {
         matches!((self.needs, self.window), (Some(needs), Some(window)) if needs > window)
     }
 }
 
-/// Looks at the run that is running, if one is.
+/// The forecast of the running run, if any.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn of_active(context: &Context, conn: &mut AsyncPgConnection) -> Result<Option<Forecast>> {
     let Some(run) = runs::active(conn).await?.filter(|run| run.status == RunStatus::Running) else {
         return Ok(None);
@@ -55,10 +55,10 @@ pub async fn of_active(context: &Context, conn: &mut AsyncPgConnection) -> Resul
     Ok(Some(Forecast { run: run.id, files, bytes, needs, window }))
 }
 
-/// How long so many files of so many bytes take at the rate of recent runs; none while no run has been measured yet.
+/// How long this number of files and bytes takes at the rate of recent runs; `None` if no run has been measured yet.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn needs(
     context: &Context,
     conn: &mut AsyncPgConnection,
@@ -71,7 +71,7 @@ pub async fn needs(
     Ok(time_for(files, bytes, &recent))
 }
 
-/// What a run did, and how long it was at it.
+/// The work of a run, and its duration.
 #[derive(Debug, Clone, Copy)]
 struct Measured {
     files: u64,
@@ -92,8 +92,8 @@ impl Measured {
     }
 }
 
-/// A run is held up by the number of its files or by their bytes: each at the best rate that a recent run showed, and
-/// the longer of the two.
+/// A run is limited by the number of its files or by their bytes: each estimated at the best rate of a recent run, of
+/// which the longer is returned.
 fn time_for(files: u64, bytes: u64, recent: &[Measured]) -> Option<Duration> {
     let at_best = |amount: u64, of: fn(&Measured) -> u64| {
         let times = recent.iter().filter_map(|run| {

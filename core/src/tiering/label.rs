@@ -1,13 +1,14 @@
-//! What is written on a copy: see [`Label`].
+//! The metadata of a copy: see [`Label`].
 
 use crate::db::labels::About;
 use crate::db::replicas::Claim;
 use crate::object::verify::Expected;
 use crate::store::{Label, Shared};
 
-/// The label of what was claimed.
+/// The metadata of a claimed copy.
 pub(super) fn of_copy(claim: &Claim, expected: &Expected) -> Label {
-    // It is the database's own text; should it ever not be readable, the object's own facts are still told.
+    // The text comes from the database; if it were ever unreadable, the object's own properties would still be
+    // included.
     let about: About =
         claim.about.clone().and_then(|about| serde_json::from_value(about).ok()).unwrap_or_default();
     let mut versions = about.versions.into_iter();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::patience::patiently;
+use super::db_outage::retry_on_db_outage;
 use crate::context::Context;
 use crate::db::leases;
 use crate::error::Result;
@@ -93,11 +93,11 @@ impl<'c> Lease<'c> {
     }
 
     async fn renew(&self, life: Duration) -> Result<bool> {
-        patiently(|| self.renew_once(life)).await
+        retry_on_db_outage(|| self.renew_once(life)).await
     }
 
     async fn release(&self) -> Result<()> {
-        patiently(async || {
+        retry_on_db_outage(async || {
             let mut conn = self.context.db.conn().await?;
             leases::release(&mut conn, self.name, self.token).await
         })

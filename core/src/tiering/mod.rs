@@ -1,12 +1,14 @@
-//! The engine that brings objects where they should be: plan, claim, copy, verify, switch, free. Joins `db` and
-//! `store`, which know nothing of each other. When it does which of these is the worker's business.
+//! The tiering engine: plan, claim, copy, verify, commit, evict. Combines `db` and `store`, which are independent of
+//! each other. The worker decides when to run which step.
 
 pub mod archive;
 pub mod claim;
+pub mod commit;
 pub mod copy;
 pub mod copy_outcome;
 mod copy_parts;
 mod copy_whole;
+pub mod db_outage;
 mod engine;
 pub mod evict;
 mod evidence;
@@ -16,7 +18,6 @@ mod label;
 pub mod lease;
 pub mod money;
 pub mod pass;
-pub mod patience;
 pub mod placement;
 pub mod plan;
 pub mod policy;
@@ -29,7 +30,6 @@ pub mod run;
 pub mod schedule;
 mod scope;
 pub mod scrub;
-pub mod settle;
 pub mod storage_class;
 pub mod stores;
 pub mod watermark;

@@ -1,4 +1,4 @@
-//! Amounts of money: whole numbers of billionths, so that sums are exact. No currency is known here.
+//! Amounts of money: whole numbers of billionths, so that sums are exact. Independent of the currency.
 
 use std::fmt;
 use std::iter::Sum;
@@ -6,7 +6,7 @@ use std::ops::Add;
 
 use crate::config::Price;
 
-/// Bytes of the GiB by which prices count.
+/// Bytes of a GiB, the unit of prices.
 const GIBIBYTE: u128 = 1 << 30;
 
 /// An amount.
@@ -16,12 +16,12 @@ pub struct Money {
 }
 
 impl Money {
-    /// What so many bytes cost at a price by the GiB.
+    /// The cost of bytes at a price per GiB.
     pub fn of_bytes(price: Price, bytes: u64) -> Self {
         Self { nanos: u128::from(price.nanos) * u128::from(bytes) / GIBIBYTE }
     }
 
-    /// What so many requests cost at a price by the thousand.
+    /// The cost of requests at a price per thousand.
     pub fn of_requests(price: Price, requests: u64) -> Self {
         Self { nanos: u128::from(price.nanos) * u128::from(requests) / 1000 }
     }

@@ -4,15 +4,15 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::db_outage::retry_on_db_outage;
 use super::lease::with_lease;
-use super::patience::patiently;
 use crate::context::Context;
 use crate::db::passes;
 use crate::error::{Error, Result};
 
-/// What a pass found, in the form in which it is kept.
+/// The findings of a pass, in the stored form.
 pub trait Report: Serialize {
-    /// Whether the pass came to its end.
+    /// Whether the pass completed.
     fn is_complete(&self) -> bool;
 }
 
@@ -31,8 +31,8 @@ pub async fn run<R: Report>(
         let report = work.await?;
         if report.is_complete() {
             let json = serde_json::to_value(&report)
-                .map_err(|error| Error::Internal(format!("a report could not be written: {error}")))?;
-            patiently(async || {
+                .map_err(|error| Error::Internal(format!("cannot encode a report: {error}")))?;
+            retry_on_db_outage(async || {
                 let mut conn = context.db.conn().await?;
                 passes::record(&mut conn, name, started.elapsed(), &json).await
             })

@@ -1,4 +1,4 @@
-//! Why a file is where it is, what happens to it next, and when.
+//! Explains where a file is stored, what happens to it next, and when.
 
 use chrono::{DateTime, Utc};
 
@@ -14,18 +14,19 @@ use crate::db::runs;
 use crate::error::{Error, Noun, Result};
 use crate::ids::{FileId, UserId};
 
-/// What happens to a file next.
+/// The next step for a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextStep {
-    /// `copy`, `copying`, `move` (its store is being emptied, or evened out with others), `free`, `removed`, `retry` (on request), `lost` (no verified copy is left) or `none`.
+    /// `copy`, `copying`, `move` (its store is being drained or rebalanced), `free`, `removed`, `retry` (on request),
+    /// `lost` (no verified copy is left) or `none`.
     pub action: &'static str,
-    /// When, if that is known.
+    /// When, if known.
     pub at: Option<DateTime<Utc>>,
-    /// The same in a sentence.
+    /// The same as a sentence.
     pub because: String,
 }
 
-/// Where one file is, and what follows.
+/// The placement of one file, and the next step.
 #[derive(Debug, Clone)]
 pub struct Placement {
     /// The file.
@@ -34,16 +35,16 @@ pub struct Placement {
     pub replicas: Vec<Replica>,
     /// Restores of archived copies.
     pub restores: Vec<Restore>,
-    /// The rule that decided.
+    /// The rule that applies.
     pub rule: String,
-    /// What follows.
+    /// The next step.
     pub next: NextStep,
 }
 
-/// Explains one file. `owner` none: for an administrator.
+/// Explains one file. `owner` `None`: for an administrator.
 ///
 /// # Errors
-/// [`Error::NotFound`], also for other people's files.
+/// [`Error::NotFound`], also for files of other users.
 pub async fn explain(context: &Context, id: FileId, owner: Option<UserId>) -> Result<Placement> {
     let mut conn = context.db.conn().await?;
     let policy = policy::in_force(context, &mut conn).await?;
@@ -63,7 +64,7 @@ pub async fn explain(context: &Context, id: FileId, owner: Option<UserId>) -> Re
         Some(next) => next,
         None => next_step(context, &policy, &file, &known, in_run.is_some())?,
     };
-    // What only waits is decided anew when it is planned.
+    // Queued copies are decided again when they are planned.
     let is_settled = |replica: &&Replica| replica.state != ReplicaState::Queued || in_run.is_some();
     let remembered = known.at_cloud.filter(is_settled).and_then(|replica| replica.rule.clone());
     let now = || decided.map_or_else(|| DEFAULT_RULE.to_owned(), |rule| rule.name.clone());
@@ -71,12 +72,12 @@ pub async fn explain(context: &Context, id: FileId, owner: Option<UserId>) -> Re
     Ok(Placement { file, replicas, restores, rule, next })
 }
 
-/// What a step is decided by.
+/// The facts that determine the next step.
 struct Known<'p> {
-    /// The rule that matches now; none: the default.
+    /// The matching rule; `None`: the default.
     rule: Option<&'p RuleConfig>,
     at_local: Option<&'p Replica>,
-    /// The store of the cloud that is next, or the first where everything is there.
+    /// The next cloud store, or the first one if all copies are made.
     cloud: &'p str,
     at_cloud: Option<&'p Replica>,
 }
@@ -86,11 +87,11 @@ impl<'p> Known<'p> {
         let at = |store: &str| replicas.iter().find(|replica| replica.store == store);
         let is_there = |store: &&str| at(store).is_some_and(|replica| replica.state == ReplicaState::Present);
         let stays = rule.is_some_and(|rule| rule.stays(policy.local));
-        // What a rule keeps here may have crossed before.
+        // A file that a rule keeps local may have been synced before.
         let wanted = if stays { policy.clouds.clone() } else { policy.stores_of(rule) };
         let next = wanted.iter().find(|store| is_there(store) == stays);
         let cloud = next.or(wanted.first()).or(policy.clouds.first()).copied().unwrap_or_default();
-        // Of several local copies the one that is best off.
+        // Of several local copies, the one in the best state.
         let here = replicas.iter().filter(|replica| policy.locals.contains(&replica.store.as_str()));
         let at_local = here.min_by_key(|replica| match replica.state {
             ReplicaState::Present => 0,
@@ -104,7 +105,7 @@ impl<'p> Known<'p> {
     }
 }
 
-/// What to do about a file of which every verified copy is lost; none for all others.
+/// The next step for a file of which every verified copy is lost; `None` for all others.
 fn nothing_left(replicas: &[Replica]) -> Option<NextStep> {
     let whole = [ReplicaState::Present, ReplicaState::Evicting];
     if replicas.iter().any(|replica| whole.contains(&replica.state)) {
@@ -116,19 +117,19 @@ fn nothing_left(replicas: &[Replica]) -> Option<NextStep> {
         action: "lost",
         at: None,
         because: format!(
-            "no verified copy is left: it is missing or corrupt in {}. Nothing is deleted; put its bytes back there and run \
-             `nightferry scrub`, or restore a backup",
+            "no verified copy is left: it is missing or corrupt in {}. Nothing is deleted; put its content \
+             back there and run `nightferry scrub`, or restore a backup",
             stores.join(" and ")
         ),
     })
 }
 
-/// What happens to a file of which a copy moves to another store; none for all others.
+/// The next step for a file of which a copy is being moved; `None` for all others.
 fn moving(policy: &Policy<'_>, replicas: &[Replica]) -> Option<NextStep> {
     let evened_out =
         replicas.iter().find_map(|replica| Some((replica.store.as_str(), replica.moves_to.as_deref()?)));
     if let Some((from, to)) = evened_out {
-        let because = format!("its copy in {from} moves to {to}, so that the local stores are as full");
+        let because = format!("its copy in {from} is being moved to {to} to rebalance the local stores");
         return Some(NextStep { action: "move", at: None, because });
     }
     let leaves =
@@ -137,7 +138,10 @@ fn moving(policy: &Policy<'_>, replicas: &[Replica]) -> Option<NextStep> {
     Some(NextStep {
         action: "move",
         at: None,
-        because: format!("its copy in {from} moves to another store, because {from} is being emptied"),
+        because: format!(
+            "its copy in {from} is being moved to another store, because {from} is being \
+            drained"
+        ),
     })
 }
 
@@ -150,7 +154,7 @@ fn next_step(
 ) -> Result<NextStep> {
     let step = |action, at, because: String| Ok(NextStep { action, at, because });
     if file.deleted_at.is_some() {
-        return step("none", None, "it is in the trash, and files in the trash do not cross".to_owned());
+        return step("none", None, "it is in the trash, and files in the trash are not synced".to_owned());
     }
     let nightly = schedule::next_tick(&context.config.tiering, context.clock.now())?;
     let cloud = known.cloud;
@@ -158,14 +162,20 @@ fn next_step(
     if let Some(rule) = known.rule.filter(|rule| waits && rule.stays(policy.local)) {
         return stay(context, policy.local, file, rule);
     }
-    let by_rule = known.rule.map(|rule| format!(", as the rule \"{}\" says", rule.name)).unwrap_or_default();
+    let by_rule =
+        known.rule.map(|rule| format!(", according to the rule \"{}\"", rule.name)).unwrap_or_default();
     match known.at_cloud {
-        None => {
-            step("copy", nightly, format!("it is not in {cloud} yet and crosses with the next run{by_rule}"))
-        }
+        None => step(
+            "copy",
+            nightly,
+            format!(
+                "it is not in {cloud} yet and will be copied by the next \
+                run{by_rule}"
+            ),
+        ),
         Some(replica) => match replica.state {
             ReplicaState::Queued if in_run => {
-                step("copy", Some(replica.not_before), "it is queued in the run that is going on".to_owned())
+                step("copy", Some(replica.not_before), "it is queued in the active run".to_owned())
             }
             ReplicaState::Queued => step("copy", nightly, "it is queued for the next run".to_owned()),
             ReplicaState::Copying => step("copying", None, format!("a worker is copying it to {cloud}")),
@@ -173,19 +183,20 @@ fn next_step(
                 "retry",
                 None,
                 format!(
-                    "copying it to {cloud} was given up; run `nightferry sync retry` once the cause is mended"
+                    "copying it to {cloud} failed permanently; fix the cause and run `nightferry sync \
+                        retry`"
                 ),
             ),
             ReplicaState::Lost => {
                 step("copy", nightly, format!("its copy in {cloud} was lost and is made again"))
             }
-            ReplicaState::Evicting => step("none", None, format!("its copy in {cloud} is being removed")),
+            ReplicaState::Evicting => step("none", None, format!("its copy in {cloud} is being deleted")),
             ReplicaState::Present => freeing(context, policy, file, known.at_local),
         },
     }
 }
 
-/// What a rule keeps here: until it is too old for it, if it only keeps what is new.
+/// The next step for a file that a rule keeps local: until it is too old for the rule, if that only covers new files.
 fn stay(context: &Context, local: &str, file: &FileRow, rule: &RuleConfig) -> Result<NextStep> {
     let until = rule.newer_than.map(|age| file.uploaded_at + age);
     let at = match until {
@@ -205,54 +216,65 @@ fn freeing(
 ) -> Result<NextStep> {
     let step = |action, at, because: &str| Ok(NextStep { action, at, because: because.to_owned() });
     let Some(local) = at_local else {
-        return step("none", None, "it has crossed and its local copy was freed");
+        return step("none", None, "it has been synced and its local copy was evicted");
     };
     match local.state {
         ReplicaState::Present => {}
         ReplicaState::Queued => {
-            return step("copy", Some(local.not_before), "it has crossed, and a local copy is asked for");
+            return step(
+                "copy",
+                Some(local.not_before),
+                "it has been synced, and a local copy was \
+                requested",
+            );
         }
-        ReplicaState::Copying => return step("copying", None, "a worker is bringing a local copy back"),
+        ReplicaState::Copying => return step("copying", None, "a worker is prefetching a local copy"),
         ReplicaState::Evicting => {
-            return step("free", None, "it has crossed, and its local copy is being freed");
+            return step("free", None, "it has been synced, and its local copy is being evicted");
         }
-        // What was verified here before is a repair; what was not is a wish.
+        // A copy that was verified here before is a repair; otherwise it is a prefetch.
         ReplicaState::Failed if local.verified_at.is_some() => {
             return step(
                 "retry",
                 None,
-                "it has crossed; making its lost local copy again was given up; run `nightferry sync retry` once the \
-                 cause is mended",
+                "it has been synced; repairing its lost local copy failed permanently; fix the cause and \
+                 run `nightferry sync retry`",
             );
         }
         ReplicaState::Failed => {
-            return step("none", None, "it has crossed; bringing a local copy back was given up");
+            return step("none", None, "it has been synced; prefetching a local copy failed permanently");
         }
         ReplicaState::Lost => {
-            return step("copy", None, "it has crossed; its local copy was lost and is made again soon");
+            return step(
+                "copy",
+                None,
+                "it has been synced; its local copy was lost and will be repaired \
+                soon",
+            );
         }
     }
     let rule = local.free_rule.as_str();
     let frees = policy.frees().into_iter().find(|(name, _)| *name == rule).map(|(_, after)| after);
     match frees {
         _ if file.pinned => {
-            step("none", None, "it has crossed, and its local copy stays because it is pinned")
+            step("none", None, "it has been synced, and its local copy is kept because it is pinned")
         }
         None => step(
             "none",
             None,
-            "it has crossed, and the rule for its local copy is gone: another one is found soon",
+            "it has been synced, and the rule of its local copy was removed: another one will be \
+                determined soon",
         ),
         Some(FreeLocalAfter::Never) if rule == DEFAULT_RULE => {
-            step("none", None, "it has crossed, and local copies are kept")
+            step("none", None, "it has been synced, and local copies are kept")
         }
         Some(FreeLocalAfter::Never) => {
-            step("none", None, &format!("it has crossed, and the rule \"{rule}\" keeps its local copy"))
+            step("none", None, &format!("it has been synced, and the rule \"{rule}\" keeps its local copy"))
         }
         Some(FreeLocalAfter::After(after)) => {
             let at = local.spare_since.map(|at| at + super::evict::earliest(context, after));
             let by = if rule == DEFAULT_RULE { "policy".to_owned() } else { format!("rule \"{rule}\"") };
-            step("free", at, &format!("it has crossed, and its local copy is freed by the {by}"))
+            step("free", at, &format!("it has been synced, and its local copy is evicted by the {by}"))
         }
     }
 }

@@ -1,10 +1,10 @@
-//! A plan: what a run would do, shown and saved without doing any of it; and looked at once more before it is carried out.
+//! Plans: what a run would do, computed and saved without doing it; and checked again before execution.
 
 use std::time::Duration;
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
-use super::copy_parts::MOST_PARTS;
+use super::copy_parts::MAX_PARTS;
 use super::money::Money;
 use super::{forecast, policy, storage_class};
 use crate::checksum::BLOCK;
@@ -18,58 +18,58 @@ use crate::db::{split_page, unsigned};
 use crate::error::{Error, FieldError, Noun, Result};
 use crate::ids::{PlanId, UserId};
 
-/// Changes that are told one by one.
-const MOST_TOLD: i64 = 20;
-/// Items taken away in one statement.
+/// Maximum number of changes to list.
+const MAX_LISTED_CHANGES: i64 = 20;
+/// Items deleted in one statement.
 const PURGE: i64 = 10_000;
 
-/// What a plan copies by one rule into one class of one store, with what that means.
+/// The totals of one rule, store and storage class, with their costs.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// Sums.
+    /// Totals.
     pub group: Group,
-    /// The class that the copies will have.
+    /// The storage class of the copies.
     pub class: String,
-    /// What becomes of the local copies.
+    /// When the local copies are evicted.
     pub local: FreeLocalAfter,
-    /// What the copies cost in a month; none where a price is not known.
+    /// Monthly cost of the copies; `None` if a price is not configured.
     pub monthly: Option<Money>,
-    /// What the requests cost; none where the price is not known.
+    /// Cost of the requests; `None` if the price is not configured.
     pub requests: Option<Money>,
-    /// What reading it all back would cost; none where the price is not known.
+    /// Cost of reading everything back; `None` if the price is not configured.
     pub egress: Option<Money>,
 }
 
-/// A plan with all that is said of it.
+/// A plan with its derived values.
 #[derive(Debug, Clone)]
 pub struct PlanView {
     /// The row.
     pub plan: Plan,
     /// By rule, store and class.
     pub parts: Vec<Part>,
-    /// Copies in all.
+    /// Number of copies.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
     /// PUT requests.
     pub requests: u64,
-    /// How long that takes at the rate of recent runs; none while no run has been measured.
+    /// The estimated time at the rate of recent runs; `None` if no run has been measured.
     pub needs: Option<Duration>,
-    /// What may not be expected.
+    /// Warnings about unexpected costs.
     pub warnings: Vec<String>,
 }
 
 impl PlanView {
-    /// The sum of an amount over all parts; none where one is not known.
+    /// The sum of an amount over all parts; `None` if one is unknown.
     pub fn sum(&self, of: impl Fn(&Part) -> Option<Money>) -> Option<Money> {
         self.parts.iter().map(of).sum()
     }
 }
 
-/// Makes and saves a plan of what a run of `scope` would do now. Nothing but the plan itself is written.
+/// Makes and saves a plan of what a run of `scope` would do now. Only the plan itself is written.
 ///
 /// # Errors
-/// [`Error::NoSuch`] for a scope that names something that is not there.
+/// [`Error::NoSuch`] if an element of the scope does not exist.
 pub async fn make(
     context: &Context,
     scope: &RunScope,
@@ -82,7 +82,7 @@ pub async fn make(
         threshold: config.tiering.multipart_threshold_bytes(),
         size: config.tiering.part_size_bytes(),
         block: BLOCK,
-        most: MOST_PARTS,
+        most: MAX_PARTS,
         small: storage_class::SMALL,
     };
     let mut conn = context.db.conn().await?;
@@ -109,7 +109,7 @@ pub async fn make(
     view(context, &mut conn, plan).await
 }
 
-/// Finds a plan, expired or not.
+/// Finds a plan, including expired ones.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -122,7 +122,7 @@ pub async fn find(context: &Context, id: PlanId) -> Result<PlanView> {
 /// A page of a plan's items after `after`, and whether there are more.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn items(
     context: &Context,
     id: PlanId,
@@ -191,7 +191,7 @@ fn warnings(config: &Config, group: &Group) -> Vec<String> {
         ));
     }
     if facts.least_size > 0 && group.small_files > 0 {
-        warn(format!("{} files have less than 128 KiB and are charged as if they had.", group.small_files));
+        warn(format!("{} files are smaller than 128 KiB and are charged as 128 KiB.", group.small_files));
     }
     if facts.overhead > 0 {
         warn(format!("AWS charges 40 KiB more for each of the {} files.", group.files));
@@ -202,10 +202,10 @@ fn warnings(config: &Config, group: &Group) -> Vec<String> {
     warnings
 }
 
-/// Looks whether a plan can still be carried out exactly as it was shown.
+/// Checks whether a plan can still be executed exactly as shown.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::PlanChanged`] with what is otherwise now.
+/// [`Error::NotFound`]; [`Error::PlanChanged`] with the changes.
 pub async fn require_unchanged(context: &Context, conn: &mut AsyncPgConnection, id: PlanId) -> Result<()> {
     let plan = plans::find(conn, id).await?.ok_or(Error::NotFound(Noun::Plan))?;
     let refused = |reason: String| Error::PlanChanged { reason, changes: Vec::new() };
@@ -214,11 +214,9 @@ pub async fn require_unchanged(context: &Context, conn: &mut AsyncPgConnection, 
     }
     let policy = policy::in_force(context, conn).await?;
     if plan.fingerprint != policy::fingerprint_of(&context.config, &policy) {
-        return Err(refused(
-            "The rules, the stores, or which of them are emptied have been changed.".to_owned(),
-        ));
+        return Err(refused("The rules, the stores, or the set of drained stores have changed.".to_owned()));
     }
-    let changes = plans::changes(conn, id, MOST_TOLD).await?;
+    let changes = plans::changes(conn, id, MAX_LISTED_CHANGES).await?;
     let Some(total) = changes.first().map(|change| change.total) else { return Ok(()) };
     let reason =
         if total == 1 { "A file has changed.".to_owned() } else { format!("{total} files have changed.") };
@@ -230,17 +228,17 @@ fn told(change: &Change) -> FieldError {
     let what = match change.what.as_str() {
         "deleted" => "was deleted".to_owned(),
         "overwritten" => "has a newer version".to_owned(),
-        "moved" => format!("is in {} already, or on its way", change.store),
-        _ => "has no verified copy any more from which one could be made".to_owned(),
+        "moved" => format!("is already in {}, or in progress", change.store),
+        _ => "has no verified copy left to copy from".to_owned(),
     };
     let id = change.file_id.map_or_else(|| change.object_id.to_string(), |file| file.to_string());
     FieldError::new(id, format!("“{name}” {what}"))
 }
 
-/// Takes away plans that have expired.
+/// Deletes expired plans.
 ///
 /// # Errors
-/// Whatever the database meets; what is left goes with the next pass.
+/// Any database error; the rest is deleted by the next pass.
 pub async fn purge(conn: &mut AsyncPgConnection) -> Result<()> {
     while plans::purge(conn, PURGE).await? {}
     Ok(())

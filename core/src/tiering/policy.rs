@@ -1,5 +1,5 @@
-//! The policy in force: the rules of the configuration with the stores that they speak of, what they will cost that one
-//! may not expect, and the review of local copies, whose rule changes as files grow older and are used.
+//! The effective policy: the configured rules with their stores, warnings about unexpected costs, and the review of
+//! local copies, whose rule changes as files get older and are used.
 
 use diesel_async::AsyncPgConnection;
 use tokio_util::sync::CancellationToken;
@@ -16,13 +16,13 @@ use crate::error::Result;
 use crate::ids::ObjectId;
 use crate::store::{self, Store};
 
-/// Local copies whose rule is decided in one statement.
+/// Local copies reviewed in one statement.
 const BATCH: i64 = 2_000;
 
-/// The policy as it is configured.
+/// The policy as configured.
 ///
 /// # Errors
-/// [`crate::error::Error::Internal`] when a store is not configured; the configuration's validation rules that out.
+/// [`crate::error::Error::Internal`] if a store is not configured, which the validation of the configuration prevents.
 pub fn of(context: &Context) -> Result<Policy<'_>> {
     Ok(Policy {
         rules: &context.config.policy.rules,
@@ -35,10 +35,10 @@ pub fn of(context: &Context) -> Result<Policy<'_>> {
     })
 }
 
-/// The policy in force at this moment: into stores that are being emptied it puts nothing.
+/// The policy in effect now, excluding stores that are being drained.
 ///
 /// # Errors
-/// As [`of`], and whatever the database meets.
+/// Like [`of`], and any database error.
 pub async fn in_force<'c>(context: &'c Context, conn: &mut AsyncPgConnection) -> Result<Policy<'c>> {
     Ok(Policy { draining: drains::names(conn).await?, ..of(context)? })
 }
@@ -63,7 +63,7 @@ pub(super) fn destinations<'c>(context: &'c Context, from: &Store, draining: &[S
     })
 }
 
-/// As [`fingerprint`], and for which stores are being emptied.
+/// Like [`fingerprint`], including the set of stores being drained.
 pub fn fingerprint_of(config: &Config, policy: &Policy<'_>) -> String {
     let configured = fingerprint(config);
     if policy.draining.is_empty() {
@@ -73,7 +73,7 @@ pub fn fingerprint_of(config: &Config, policy: &Policy<'_>) -> String {
     }
 }
 
-/// Stands for all that decides where files go: another one means that the rules or the stores were changed.
+/// A fingerprint of everything that determines the placement of files: it changes with the rules and the stores.
 pub fn fingerprint(config: &Config) -> String {
     let stores: Vec<_> = config
         .stores
@@ -88,7 +88,7 @@ pub fn fingerprint(config: &Config) -> String {
     hasher.finish().to_string().chars().take(32).collect()
 }
 
-/// What rules cost that one may not expect, in sentences.
+/// Warnings about unexpected costs of rules, as sentences.
 pub fn warnings(config: &Config) -> Vec<String> {
     let rules = config.policy.rules.values();
     rules.flat_map(|rule| rule_warnings(rule, config)).collect()
@@ -109,13 +109,15 @@ fn rule_warnings(rule: &RuleConfig, config: &Config) -> Vec<String> {
     let mut warn = |text: String| warnings.push(format!("The rule \"{}\": {text}", rule.name));
     if facts.least_days > 0 {
         warn(format!(
-            "AWS charges an object in {class} for at least {} days, also when its file is deleted or replaced before.",
+            "AWS charges an object in {class} for at least {} days, even if its file is deleted or \
+                replaced before.",
             facts.least_days
         ));
     }
     if facts.least_size > 0 && rule.min_size.unwrap_or_default().0 < facts.least_size {
         warn(format!(
-            "AWS charges an object in {class} of less than 128 KiB as if it had 128 KiB; give the rule min_size = \"128KiB\"."
+            "AWS charges an object in {class} smaller than 128 KiB as 128 KiB; set min_size = \"128KiB\" \
+                in the rule."
         ));
     }
     if facts.overhead > 0 {
@@ -125,18 +127,18 @@ fn rule_warnings(rule: &RuleConfig, config: &Config) -> Vec<String> {
         && rule.frees(&config.tiering.local_store, config.tiering.free_local_after) != FreeLocalAfter::Never
     {
         warn(format!(
-            "copies in {class} cannot be read without a restore, and the local copies are freed; set keep_local = true \
-             for files that somebody may open."
+            "copies in {class} cannot be read without a restore, and the local copies are evicted; set \
+             keep_local = true for files that users may open."
         ));
     }
     warnings
 }
 
-/// Decides anew by which rule each local copy that has crossed is freed; at once after a change of the rules, and else
-/// every `policy.review_every`, in one worker. Answers how many have another rule now.
+/// Re-evaluates the rule that evicts each synced local copy; immediately after a change of the rules, and otherwise
+/// every `policy.review_every`, in one worker. Returns the number of copies with a changed rule.
 ///
 /// # Errors
-/// Whatever the database meets; then the next pass begins again.
+/// Any database error; the next pass starts again.
 pub async fn review(context: &Context, stop: &CancellationToken) -> Result<usize> {
     let lease = format!("review {}", fingerprint(&context.config));
     let every = context.config.policy.review_every;

@@ -1,5 +1,5 @@
-//! What died half-way or is wanted no more: expired leases, abandoned uploads, unreferenced objects. Each step can
-//! be repeated; what fails waits for the next pass.
+//! Cleanup after crashes and deletions: expired leases, abandoned uploads, unreferenced objects. Each step is
+//! idempotent; failures are retried by the next pass.
 
 use std::time::{Duration, Instant};
 
@@ -22,26 +22,26 @@ use super::plan;
 
 /// Objects listed at once.
 const BATCH: i64 = 100;
-/// Objects removed side by side, where `tiering.concurrency` allows as many.
-const TOGETHER: usize = 8;
-/// How long a pass goes on: others wait for their turn behind it.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Objects removed concurrently, within `tiering.concurrency`.
+const CONCURRENCY: usize = 8;
+/// Time limit of a pass, because other jobs wait for it.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// What a pass did.
+/// The result of a pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reaped {
-    /// Copies whose worker died, back in the queue.
+    /// Copies of dead workers, returned to the queue.
     pub leases: usize,
-    /// Uploads given up.
+    /// Abandoned uploads.
     pub uploads: usize,
-    /// Objects whose bytes and rows are gone.
+    /// Objects whose data and rows have been deleted.
     pub objects: usize,
 }
 
-/// Puts copies whose lease ran out back into the queue. Cheap: call it every few seconds.
+/// Returns copies with expired leases to the queue. Cheap: call it every few seconds.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn leases(context: &Context) -> Result<usize> {
     let mut conn = context.db.conn().await?;
     replicas::reclaim_expired(&mut conn).await
@@ -50,16 +50,16 @@ pub async fn leases(context: &Context) -> Result<usize> {
 /// One pass over abandoned uploads and unreferenced objects.
 ///
 /// # Errors
-/// Whatever the database meets. A store that fails is logged, and its objects wait for the next pass; so do those that need
-/// a store that is down, and those for which there was no time.
+/// Any database error. Errors of a store are logged, and its objects wait for the next pass; so do those in a store
+/// that is down, and those for which there was no time.
 pub async fn pass(context: &Context) -> Result<Reaped> {
     let mut reaped = Reaped { leases: leases(context).await?, ..Reaped::default() };
     {
         let mut conn = context.db.conn().await?;
         reaped.uploads = objects::abandon_expired(&mut conn, context.clock.now()).await?;
     }
-    let together = context.config.tiering.concurrency.clamp(1, TOGETHER);
-    let (over, mut after) = (Instant::now() + PATIENCE, None);
+    let together = context.config.tiering.concurrency.clamp(1, CONCURRENCY);
+    let (over, mut after) = (Instant::now() + TIME_LIMIT, None);
     loop {
         let down = context.stores.all().filter(|store| !context.stores.health().is_up(store.name().as_str()));
         let down: Vec<&str> = down.map(|store| store.name().as_str()).collect();
@@ -80,22 +80,22 @@ pub async fn pass(context: &Context) -> Result<Reaped> {
     }
 }
 
-/// Removes an object until the pass is `over`. Answers whether it is gone.
+/// Removes an object unless the pass is `over`. Returns whether it is gone.
 async fn remove_by(context: &Context, removal: Removal, over: Instant) -> bool {
     match tokio::time::timeout_at(over.into(), remove(context, &removal)).await {
         Ok(Ok(gone)) => gone,
         Ok(Err(error)) => {
-            tracing::warn!(object = %removal.id, %error, "an object could not be removed, the next pass tries again");
+            tracing::warn!(object = %removal.id, %error, "cannot remove an object; the next pass retries");
             false
         }
         Err(_) => {
-            tracing::debug!(object = %removal.id, "there was no time to remove an object, the next pass does");
+            tracing::debug!(object = %removal.id, "no time to remove an object; the next pass continues");
             false
         }
     }
 }
 
-/// Deletes the bytes everywhere they may be, then the rows. Answers whether that could be done now.
+/// Deletes the data wherever it may be, then the rows. Returns whether that was possible now.
 async fn remove(context: &Context, removal: &Removal) -> Result<bool> {
     let key = ObjectKey::parse(&removal.key)
         .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
@@ -117,7 +117,7 @@ async fn remove(context: &Context, removal: &Removal) -> Result<bool> {
     let acknowledged = replicas.iter().any(|row| row.store == removal.upload_store);
     let mut names: Vec<(&str, bool)> =
         replicas.iter().map(|row| (row.store.as_str(), row.state == ReplicaState::Present)).collect();
-    // Of what was acknowledged once, and then freed or moved, nothing is left there: that store may be gone for good.
+    // If it was acknowledged, and then evicted or moved, nothing is left there: that store may no longer exist.
     let settled = removal.was_stored && context.stores.get(&removal.upload_store).is_none();
     if !acknowledged && !settled {
         names.push((&removal.upload_store, false));
@@ -137,19 +137,20 @@ async fn remove(context: &Context, removal: &Removal) -> Result<bool> {
     Ok(true)
 }
 
-/// Aborts the multipart uploads of a key that no row knows: whoever made them died before it could note them. A store
-/// that does not let us look has to get rid of them by a rule of its own.
+/// Aborts multipart uploads of a key without a row: their creator died before recording them. A store whose access key
+/// may not list uploads needs a lifecycle rule for them.
 pub(super) async fn abort_strays(store: &Store, key: &ObjectKey) -> std::result::Result<(), StoreError> {
     let listed = match store.list_multipart_uploads(key.as_str()).await {
         Err(error) if error.verdict() == Verdict::Permanent => {
-            tracing::debug!(store = %store.name(), key = %key, %error, "unfinished uploads cannot be listed");
+            tracing::debug!(store = %store.name(), key = %key, %error, "cannot list unfinished uploads");
             return Ok(());
         }
         listed => listed?,
     };
     for stray in listed {
         if stray.key == key.as_str() {
-            tracing::info!(store = %store.name(), key = %key, upload = %stray.upload_id, "an upload that nobody knew was aborted");
+            tracing::info!(store = %store.name(), key = %key, upload = %stray.upload_id, "aborted an \
+                unknown upload");
             store.abort_multipart(key, &stray.upload_id).await?;
         }
     }
@@ -157,16 +158,17 @@ pub(super) async fn abort_strays(store: &Store, key: &ObjectKey) -> std::result:
 }
 
 fn store<'c>(context: &'c Context, name: &str) -> Result<&'c Store> {
-    context.stores.get(name).ok_or_else(|| {
-        Error::Internal(format!("store {name} holds an object but is not configured any more"))
-    })
+    context
+        .stores
+        .get(name)
+        .ok_or_else(|| Error::Internal(format!("store {name} has an object but is no longer configured")))
 }
 
-/// Drops rows that only mattered for a while: expired tokens, failed sign-ins, workers that have been silent for a day,
-/// and what the audit log need not keep any longer.
+/// Deletes expired rows: expired tokens, failed sign-ins, workers without a heartbeat for a day, and audit events past
+/// their retention.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn expired_rows(context: &Context) -> Result<()> {
     let now = context.clock.now();
     let mut conn = context.db.conn().await?;

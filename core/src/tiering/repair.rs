@@ -1,5 +1,5 @@
-//! Repair is nothing special: what is lost is queued again, to be copied from any other verified copy. What has none
-//! left is told and kept: nothing is deleted.
+//! Repair: lost replicas are queued again, to be copied from any other verified copy. Objects without one are reported
+//! and kept: nothing is deleted.
 
 use diesel_async::AsyncConnection;
 
@@ -12,11 +12,11 @@ use crate::error::Result;
 use crate::ids::ObjectId;
 use crate::store::StoreRole;
 
-/// Queues what is lost and can be repaired: in the run that is going on, if it is one of everything, else for the next;
-/// what belongs into the local store is fetched at once, outside of any run.
+/// Queues lost replicas that can be repaired: in the active run if it covers all files, otherwise for the next one;
+/// local copies are made immediately, outside of any run.
 ///
 /// # Errors
-/// Whatever the database meets; then nothing was changed.
+/// Any database error; then nothing was changed.
 pub async fn pass(context: &Context) -> Result<Repairs> {
     let locals = context.stores.names_with(StoreRole::Local);
     let by_size = context.config.tiering.order != TransferOrder::Oldest;
@@ -25,7 +25,7 @@ pub async fn pass(context: &Context) -> Result<Repairs> {
         return Ok(Repairs::default());
     }
     conn.transaction(async move |conn| {
-        db::may_take_long(conn).await?;
+        db::disable_statement_timeout(conn).await?;
         let going_on = match runs::lock_active(conn).await? {
             Some(run) if run.status == RunStatus::Running && !run.is_stopping() => {
                 run.scope()?.is_everything().then_some(run.id)
@@ -35,7 +35,7 @@ pub async fn pass(context: &Context) -> Result<Repairs> {
         let queued = replicas::queue_repairs(conn, &locals, going_on, false).await?;
         if let Some(run) = going_on.filter(|_| queued.joined > 0) {
             if by_size {
-                replicas::note_sizes(conn, run).await?;
+                replicas::record_sizes(conn, run).await?;
             }
             runs::add_totals(conn, run, queued.joined, queued.joined_bytes).await?;
         }
@@ -47,13 +47,14 @@ pub async fn pass(context: &Context) -> Result<Repairs> {
     .await
 }
 
-/// Alerts the operator: an object has lost its last verified copy.
-pub(super) fn tell_nothing_left(object: ObjectId, key: &str) {
+/// Alerts the operator that an object has lost its last verified copy.
+pub(super) fn report_unrecoverable(object: ObjectId, key: &str) {
     metrics::counter!("nightferry_objects_lost_total").increment(1);
     tracing::error!(
         target: "nightferry::sync",
         %object,
         key,
-        "no verified copy of this object is left; nothing is deleted: put its bytes back into a store and scrub, or restore a backup"
+        "no verified copy of this object is left; nothing is deleted: put its content back into a store \
+            and scrub, or restore a backup"
     );
 }

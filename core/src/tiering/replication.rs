@@ -1,5 +1,5 @@
-//! More than one local copy (`tiering.local_replicas`): an upload lands in one store, and a worker copies it to the others as
-//! it makes every copy. Queued with the upload itself; a pass now and then finds what lacks copies for another reason.
+//! Local replication (`tiering.local_replicas`): an upload is written to one store, and a worker copies it to the
+//! others. The copies are queued with the upload; a pass at intervals finds objects that lack copies for other reasons.
 
 use diesel_async::AsyncPgConnection;
 use tokio_util::sync::CancellationToken;
@@ -15,10 +15,10 @@ use crate::error::Result;
 use crate::ids::ObjectId;
 use crate::object::store_choice;
 
-/// Objects looked at in one statement.
+/// Objects examined in one statement.
 const BATCH: i64 = 2_000;
 
-/// Queues the other copies of what was uploaded to `store`. Part of the upload's transaction.
+/// Queues the other copies of an upload to `store`. Part of the upload's transaction.
 pub(crate) async fn of_upload(
     context: &Context,
     conn: &mut AsyncPgConnection,
@@ -32,18 +32,18 @@ pub(crate) async fn of_upload(
     let stores = store_choice::locals(context, conn).await?;
     let others = stores.into_iter().map(|other| other.name().as_str()).filter(|other| *other != store);
     let copies: Vec<(ObjectId, &str)> = others.take(more).map(|other| (object, other)).collect();
-    if replicas::queue_beside(conn, &copies).await? > 0 {
+    if replicas::queue_local_copies(conn, &copies).await? > 0 {
         listen::notify(conn, listen::RUNS, "replication").await?;
     }
     Ok(())
 }
 
-/// Queues the copies that local copies lack, after a change of the configuration or of which stores are emptied at once, and
-/// else every `policy.review_every`, in one worker. What has crossed and goes after a while is left as it is. Answers how
-/// many.
+/// Queues missing local copies, immediately after a change of the configuration or of the drained stores, and otherwise
+/// every `policy.review_every`, in one worker. Synced files that will be evicted after some time are excluded. Returns
+/// the number of copies.
 ///
 /// # Errors
-/// Whatever the database meets; then the next pass begins again.
+/// Any database error; the next pass starts again.
 pub async fn pass(context: &Context, stop: &CancellationToken) -> Result<usize> {
     let wanted = context.config.tiering.local_replicas;
     if context.stores.names_with(crate::store::StoreRole::Local).len() < 2 {
@@ -75,11 +75,11 @@ async fn queue_missing(
         let Some(last) = places.last() else { break };
         after = last.object_id;
         let ids: Vec<ObjectId> = places.iter().map(|place| place.object_id).collect();
-        replicas::mark_spare(conn, &policy.locals, &policy.clouds, &ids).await?;
+        replicas::mark_evictable(conn, &policy.locals, &policy.clouds, &ids).await?;
         let missing: Vec<(ObjectId, &str)> =
             places.iter().flat_map(|place| missing_of(place, &stores, wanted)).collect();
         if !missing.is_empty() {
-            queued += replicas::queue_beside(conn, &missing).await?;
+            queued += replicas::queue_local_copies(conn, &missing).await?;
         }
     }
     if queued > 0 {
@@ -88,14 +88,14 @@ async fn queue_missing(
     Ok(queued)
 }
 
-/// In which of the stores, which take new bytes, one more copy is to be made.
+/// The store, among those that accept new data, for one more copy.
 fn missing_of<'s>(place: &Lacking, stores: &[&'s str], wanted: usize) -> Vec<(ObjectId, &'s str)> {
     if place.goes {
         return Vec::new();
     }
     let is_at = |store: &&str| place.stores.iter().any(|at| at == store);
     let lasting = stores.iter().filter(|store| is_at(store)).count();
-    // What is only in stores that are being emptied is about to move.
+    // An object that is only in stores that are being drained is about to be moved.
     if lasting == 0 {
         return Vec::new();
     }

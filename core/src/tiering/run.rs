@@ -1,4 +1,4 @@
-//! Runs: asked for, planned, watched, stopped, ended. One at a time, which the database itself enforces.
+//! Runs: requested, planned, listed, cancelled, ended. One at a time, which a database constraint enforces.
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
@@ -17,15 +17,16 @@ use crate::ids::{FileId, PlanId, RunId, UserId};
 use super::schedule::Ticks;
 use super::{plan, policy, scope, window};
 
-/// Name of the schedule row of the nightly run.
+/// Name of the schedule of the nightly run.
 pub const NIGHTLY: &str = "sync";
 
-/// Asks for a run. An idle worker starts it within a second. A run that only waits for the transfer window is ended in
-/// favour of one that need not: what it has not copied is left to the new run, or to the next that has it in its scope.
+/// Requests a run. An idle worker starts it within a second. A run that only waits for the transfer window is ended in
+/// favour of one that need not wait: its remaining copies are left for the new run, or for the next one whose scope
+/// includes them.
 ///
 /// # Errors
-/// [`Error::SyncAlreadyRunning`]; [`Error::NoSuch`] for a scope that names something that is not there;
-/// [`Error::PlanChanged`] for a plan that does not hold any more.
+/// [`Error::SyncAlreadyRunning`]; [`Error::NoSuch`] if an element of the scope does not exist; [`Error::PlanChanged`]
+/// for a plan that is no longer valid.
 pub async fn request(context: &Context, run: NewRun, origin: &Origin) -> Result<Run> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
@@ -35,7 +36,7 @@ pub async fn request(context: &Context, run: NewRun, origin: &Origin) -> Result<
         }
         scope::require(conn, &run.scope).await?;
         if window::opens_at(context, run.trigger).is_none() {
-            end_waiting(context, conn).await?;
+            end_waiting_run(context, conn).await?;
         }
         let run = runs::insert(conn, &run).await?;
         audit::record(conn, requested(actor, &run, origin)).await?;
@@ -47,19 +48,25 @@ pub async fn request(context: &Context, run: NewRun, origin: &Origin) -> Result<
 /// Ends the active run if it waits for the transfer window.
 ///
 /// # Errors
-/// [`Error::SyncAlreadyRunning`] when something of it is still in flight.
-async fn end_waiting(context: &Context, conn: &mut AsyncPgConnection) -> Result<()> {
+/// [`Error::SyncAlreadyRunning`] if some of its copies are still in flight.
+async fn end_waiting_run(context: &Context, conn: &mut AsyncPgConnection) -> Result<()> {
     let Some(active) = runs::lock_active(conn).await? else { return Ok(()) };
     if active.status != RunStatus::Running || window::opens_at(context, active.trigger).is_none() {
         return Ok(());
     }
     runs::request_cancel(conn, active.id).await?;
-    runs::set_error(conn, active.id, "it waited for the transfer window when somebody asked for another run")
-        .await?;
+    runs::set_error(
+        conn,
+        active.id,
+        "it was waiting for the transfer window when another run was \
+        requested",
+    )
+    .await?;
     replicas::unassign(conn, active.id).await?;
     match runs::settle(conn, active.id).await? {
         Some(ended) => {
-            tracing::info!(target: "nightferry::sync", run = %ended.id, "a run that waits for the transfer window makes way for one that somebody asked for");
+            tracing::info!(target: "nightferry::sync", run = %ended.id, "a run that waits for the transfer \
+                window is ended in favour of a requested one");
             Ok(())
         }
         None => Err(Error::SyncAlreadyRunning(active.id)),
@@ -77,11 +84,11 @@ fn requested<'a>(actor: Option<UserId>, run: &Run, origin: &'a Origin) -> Event<
     }
 }
 
-/// Queues one file now: in the active run when there is one, else in a run of its own.
+/// Queues one file now: in the active run if there is one, otherwise in a separate run.
 ///
 /// # Errors
-/// [`Error::NotFound`] for other people's files, unless `owner` is none (an administrator);
-/// [`Error::SyncAlreadyRunning`] while the active run stops.
+/// [`Error::NotFound`] for files of other users, unless `owner` is `None` (an administrator);
+/// [`Error::SyncAlreadyRunning`] while the active run is stopping.
 pub async fn request_file(
     context: &Context,
     file: FileId,
@@ -113,7 +120,7 @@ pub async fn request_file(
     .await
 }
 
-/// Adds what is in `scope` to an active run. The totals of a run that is still queued are counted when it starts.
+/// Adds the files in `scope` to an active run. The totals of a run that is still queued are counted when it starts.
 async fn join(
     conn: &mut AsyncPgConnection,
     active: &Run,
@@ -124,7 +131,7 @@ async fn join(
     let mut added = replicas::plan_until(conn, active.id, policy, scope, replicas::Until::Now).await?;
     added.add(with_repairs(conn, active.id, &policy.locals, scope).await?);
     if order != TransferOrder::Oldest {
-        replicas::note_sizes(conn, active.id).await?;
+        replicas::record_sizes(conn, active.id).await?;
     }
     if active.status == RunStatus::Running {
         runs::add_totals(conn, active.id, added.files, added.bytes).await?;
@@ -132,7 +139,7 @@ async fn join(
     crate::db::listen::notify(conn, crate::db::listen::RUNS, &active.id.to_string()).await
 }
 
-/// Adds the repairs that wait to a run of everything. Answers what that adds.
+/// Adds queued repairs to a run of all files. Returns the additions.
 async fn with_repairs(
     conn: &mut AsyncPgConnection,
     run: RunId,
@@ -146,22 +153,22 @@ async fn with_repairs(
     Ok(Planned { files: queued.joined, bytes: queued.joined_bytes })
 }
 
-/// What became of a tick of the nightly schedule.
+/// The result of a tick of the nightly schedule.
 #[derive(Debug, Clone)]
 pub enum Tick {
-    /// It became this run.
+    /// A run was created.
     Run(Box<Run>),
-    /// It was taken: by another worker, or by the run that is active already and does its work.
+    /// It was taken by another worker, or covered by the active run.
     Taken,
-    /// The active run stops and takes nothing more: to be asked for again when that has ended.
+    /// The active run is stopping and accepts nothing more: retry when it has ended.
     NotYet,
 }
 
-/// Takes a tick of the nightly schedule and asks for its run: exactly one worker succeeds. When a run is active
-/// already, that one does the tick's work and no second is made.
+/// Takes a tick of the nightly schedule and requests its run: exactly one worker succeeds. If a run is already active,
+/// it covers the tick and no second one is created.
 ///
 /// # Errors
-/// Whatever the database meets; the tick is then not taken.
+/// Any database error; the tick is then not taken.
 pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>) -> Result<Tick> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
@@ -173,7 +180,8 @@ pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>
             return Ok(Tick::Taken);
         }
         if let Some(active) = active {
-            tracing::info!(target: "nightferry::sync", run = %active.id, %tick, "a run is active, it does this tick's work");
+            tracing::info!(target: "nightferry::sync", run = %active.id, %tick, "a run is active, which \
+                covers this tick");
             let order = context.config.tiering.order;
             let policy = policy::in_force(context, conn).await?;
             join(conn, &active, &policy, &RunScope::default(), order).await?;
@@ -192,10 +200,10 @@ pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>
     .await
 }
 
-/// Plans the queued run, if there is one that nobody else is planning, and starts it.
+/// Plans the queued run, if no other worker is planning it, and starts it.
 ///
 /// # Errors
-/// Whatever the database meets; the run stays queued.
+/// Any database error; the run stays queued.
 pub async fn start_queued(context: &Context) -> Result<Option<Run>> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
@@ -213,17 +221,17 @@ pub async fn start_queued(context: &Context) -> Result<Option<Run>> {
         with_repairs(conn, run.id, &policy.locals, &scope).await?;
         let Planned { files, bytes } = replicas::queued_in(conn, run.id).await?;
         if context.config.tiering.order != TransferOrder::Oldest {
-            replicas::note_sizes(conn, run.id).await?;
+            replicas::record_sizes(conn, run.id).await?;
         }
         runs::start(conn, run.id, files, bytes).await?;
-        // Whoever lost the race to plan it must not sleep until its next look.
+        // Workers that lost the race to plan it must not sleep until their next poll.
         crate::db::listen::notify(conn, crate::db::listen::RUNS, &run.id.to_string()).await?;
         runs::find(conn, run.id).await
     })
     .await
 }
 
-/// Queues what a plan says, or ends the run when that does not hold any more.
+/// Queues the items of a plan, or ends the run if the plan is no longer valid.
 async fn execute(context: &Context, conn: &mut AsyncPgConnection, run: &Run, id: PlanId) -> Result<bool> {
     let refused = match plan::require_unchanged(context, conn, id).await {
         Ok(()) => {
@@ -234,13 +242,14 @@ async fn execute(context: &Context, conn: &mut AsyncPgConnection, run: &Run, id:
         Err(error @ (Error::PlanChanged { .. } | Error::NotFound(_))) => error.to_string(),
         Err(error) => return Err(error),
     };
-    tracing::warn!(target: "nightferry::sync", run = %run.id, plan = %id, reason = refused, "a plan does not hold any more");
+    tracing::warn!(target: "nightferry::sync", run = %run.id, plan = %id, reason = refused, "a plan is no \
+        longer valid");
     runs::refuse(conn, run.id, &refused).await?;
     audit::record(conn, executed("plan.refuse", run, id, Some(&refused), &Origin::default())).await?;
     Ok(false)
 }
 
-/// What the worker did with a plan that somebody asked to be carried out.
+/// The audit event for executing a plan.
 fn executed<'a>(
     action: &'static str,
     run: &Run,
@@ -261,13 +270,13 @@ fn executed<'a>(
 /// The run that is queued or running, if any.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn active(context: &Context) -> Result<Option<Run>> {
     let mut conn = context.db.conn().await?;
     runs::active(&mut conn).await
 }
 
-/// Finds a run and, while it runs, when its next batch is due.
+/// A run and, while it is running, when its next batch is due.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -284,7 +293,7 @@ pub struct RunView {
     pub run: Run,
     /// When the next queued copy may be tried, while the run is running.
     pub next_batch_at: Option<chrono::DateTime<chrono::Utc>>,
-    /// When the transfer window opens that the run has to wait for.
+    /// When the transfer window opens, if the run has to wait for it.
     pub window_opens_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
@@ -301,26 +310,26 @@ async fn view(context: &Context, conn: &mut AsyncPgConnection, run: Run) -> Resu
     }
     let next_due = replicas::next_due(conn, run.id).await?;
     let window_opens_at = next_due.and_then(|_| window::opens_at(context, run.trigger));
-    // None is less than any time.
+    // `None` is less than any time.
     Ok(RunView { run, next_batch_at: next_due.max(window_opens_at), window_opens_at })
 }
 
 /// Runs, newest first, before `before`, at most `limit`; and whether there are more.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn page(context: &Context, before: Option<RunId>, limit: i64) -> Result<(Vec<RunView>, bool)> {
     let mut conn = context.db.conn().await?;
     let (rows, more) = split_page(runs::page(&mut conn, before, limit.saturating_add(1)).await?, limit);
     let mut views = Vec::with_capacity(rows.len());
     for run in rows {
-        // At most one run is active, so this asks at most once.
+        // At most one run is active, so this queries at most once.
         views.push(view(context, &mut conn, run).await?);
     }
     Ok((views, more))
 }
 
-/// What a run gave up, oldest first, after `after`, at most `limit`; and whether there is more.
+/// The failures of a run, oldest first, after `after`, at most `limit`; and whether there are more.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -335,17 +344,17 @@ pub async fn failures(
     Ok(split_page(run_failures::page(&mut conn, id, after, limit.saturating_add(1)).await?, limit))
 }
 
-/// Asks an active run to stop: nothing new is started, what is in flight finishes, the rest waits for the next
-/// run. Answers the run as it is now.
+/// Requests the cancellation of an active run: nothing new is started, transfers in flight finish, and everything else
+/// waits for the next run. Returns the new state of the run.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Conflict`] when it has ended already.
+/// [`Error::NotFound`]; [`Error::Conflict`] if it has already ended.
 pub async fn cancel(context: &Context, id: RunId, actor: Option<UserId>, origin: &Origin) -> Result<Run> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         let Some(run) = runs::request_cancel(conn, id).await? else {
             let run = runs::find(conn, id).await?.ok_or(Error::NotFound(Noun::Run))?;
-            return Err(Error::Conflict(format!("The run has ended already: it {}.", run.status)));
+            return Err(Error::Conflict(format!("The run has already ended: it {}.", run.status)));
         };
         replicas::unassign(conn, id).await?;
         crate::db::listen::notify(conn, crate::db::listen::RUNS, &id.to_string()).await?;
@@ -363,11 +372,11 @@ pub async fn cancel(context: &Context, id: RunId, actor: Option<UserId>, origin:
     .await
 }
 
-/// Stops a run that cannot go on for anybody: the destination refuses our credentials, say. No attempts are
-/// burnt; what is queued waits for the next run.
+/// Stops a run that cannot continue, for example because the destination rejects the credentials. No attempts are lost;
+/// queued copies wait for the next run.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn stop(context: &Context, id: RunId, reason: &str) -> Result<()> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
@@ -378,20 +387,20 @@ pub async fn stop(context: &Context, id: RunId, reason: &str) -> Result<()> {
     .await
 }
 
-/// Whether nothing new of a run may start: somebody cancelled it, it cannot go on, or it has ended.
+/// Whether nothing new of a run may start: it was cancelled, cannot continue, or has ended.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn is_stopped(context: &Context, id: RunId) -> Result<bool> {
     let mut conn = context.db.conn().await?;
     let run = runs::find(&mut conn, id).await?;
     Ok(run.is_none_or(|run| run.status != RunStatus::Running || run.is_stopping()))
 }
 
-/// Ends a run of which nothing is queued or in flight. Answers it when this call was the one that ended it.
+/// Ends a run of which nothing is queued or in flight. Returns it if this call ended it.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn settle(context: &Context, id: RunId) -> Result<Option<Run>> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| runs::settle(conn, id).await).await
@@ -406,13 +415,15 @@ pub async fn take_due_tick(context: &Context, ticks: &mut Ticks) -> Result<bool>
     let Some(due) = ticks.due(context, NIGHTLY, &tiering.schedule).await? else { return Ok(false) };
     let mut made = false;
     if due.was_missed && !tiering.catch_up {
-        tracing::info!(target: "nightferry::sync", tick = %due.tick, "a tick was missed while no worker was up, and is skipped");
+        tracing::info!(target: "nightferry::sync", tick = %due.tick, "a tick was missed while no worker \
+            was running, and is skipped");
         let mut conn = context.db.conn().await?;
         schedules::take_tick(&mut conn, NIGHTLY, due.tick).await?;
     } else {
         match request_tick(context, due.tick).await? {
             Tick::Run(run) => {
-                tracing::info!(target: "nightferry::sync", run = %run.id, tick = %due.tick, caught_up = due.was_missed, "a tick became a run");
+                tracing::info!(target: "nightferry::sync", run = %run.id, tick = %due.tick, caught_up = due.was_missed, "a \
+                    tick started a run");
                 made = true;
             }
             Tick::Taken => {}

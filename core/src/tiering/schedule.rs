@@ -1,5 +1,5 @@
-//! When a run or a pass is due: cron with seconds in an IANA time zone, computed anew each time so that a change
-//! of daylight saving is never off by an hour.
+//! When a run or a pass is due: cron with seconds in an IANA time zone, computed from scratch each time, so that a
+//! change of daylight saving never causes an offset of an hour.
 
 use chrono::{DateTime, SubsecRound, Utc};
 use chrono_tz::Tz;
@@ -19,19 +19,19 @@ fn parse(pattern: &str) -> Result<Cron> {
         .map_err(|error| Error::Internal(format!("the schedule {pattern:?}: {error}")))
 }
 
-/// The first tick of a pattern after `after`. None when it never ticks again.
+/// The first tick of an expression after `after`. `None` if it never ticks again.
 ///
 /// # Errors
-/// [`Error::Internal`] for a pattern that the configuration's validation should have refused.
+/// [`Error::Internal`] for an invalid expression, which the validation of the configuration prevents.
 pub fn next(pattern: &str, zone: Tz, after: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
     let local = whole_seconds(after).with_timezone(&zone);
     Ok(parse(pattern)?.find_next_occurrence(&local, false).ok().map(|tick| tick.with_timezone(&Utc)))
 }
 
-/// The latest tick of a pattern after `last` that is not in the future. Several missed ticks count as one.
+/// The latest tick of an expression after `last` that is not in the future. Several missed ticks count as one.
 ///
 /// # Errors
-/// As [`next`].
+/// Like [`next`].
 pub fn due(
     pattern: &str,
     zone: Tz,
@@ -43,10 +43,10 @@ pub fn due(
     Ok(latest.map(|tick| tick.with_timezone(&Utc)).filter(|tick| *tick > last && *tick <= now))
 }
 
-/// The first tick of the nightly run after `after`. None when the schedule never ticks again.
+/// The first tick of the nightly run after `after`. `None` if the schedule never ticks again.
 ///
 /// # Errors
-/// As [`next`].
+/// Like [`next`].
 pub fn next_tick(config: &TieringConfig, after: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
     next(&config.schedule, config.time_zone, after)
 }
@@ -90,7 +90,7 @@ impl Ticks {
     /// The tick that was due is taken, by this process or by another one.
     ///
     /// # Errors
-    /// As [`next`].
+    /// Like [`next`].
     pub fn handled(&mut self, context: &Context, pattern: &str) -> Result<()> {
         self.wait(context, pattern, context.clock.now())
     }
@@ -117,7 +117,7 @@ impl Ticks {
     }
 }
 
-/// Ticks are whole seconds: two workers that look at different moments must find the same tick.
+/// Ticks are whole seconds: two workers that check at different moments must find the same tick.
 fn whole_seconds(time: DateTime<Utc>) -> DateTime<Utc> {
     time.trunc_subsecs(0)
 }

@@ -1,4 +1,4 @@
-//! What a run or a plan is limited to must exist: one of what does not would end well without having moved anything.
+//! Checks that the scope of a run or a plan exists: otherwise the run would succeed without copying anything.
 
 use diesel_async::AsyncPgConnection;
 
@@ -6,7 +6,7 @@ use crate::db::runs::RunScope;
 use crate::db::scope;
 use crate::error::{Error, Result};
 
-/// Refuses a scope that names what does not exist or lies in the trash.
+/// Rejects a scope with elements that do not exist or are in the trash.
 ///
 /// # Errors
 /// [`Error::NoSuch`].

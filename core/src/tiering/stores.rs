@@ -1,4 +1,4 @@
-//! The stores as an operator sees them: how well each is, what it holds, and whether it is being emptied.
+//! The stores as shown to operators: health, contents, and drains.
 
 use chrono::{DateTime, Duration, Utc};
 
@@ -6,14 +6,14 @@ use crate::context::Context;
 use crate::db::drains::{self, Drain};
 use crate::db::enums::ReplicaState;
 use crate::db::replicas::{self, StateCount};
-use crate::db::store_health::{self, Opinion};
+use crate::db::store_health::{self, HealthReport};
 use crate::db::unsigned;
 use crate::error::Result;
 use crate::store::{Store, StoreRole};
 
-/// What a process saw longer ago than this, and so many looks, is not believed any more.
-const FRESH: Duration = Duration::seconds(30);
-const LOOKS: i32 = 4;
+/// Health reports older than this, and than this many check intervals, are ignored.
+const MAX_REPORT_AGE: Duration = Duration::seconds(30);
+const MAX_MISSED_CHECKS: i32 = 4;
 
 /// One store.
 #[derive(Debug, Clone)]
@@ -22,45 +22,45 @@ pub struct StoreView {
     pub name: String,
     /// Role.
     pub role: StoreRole,
-    /// Whether it is the first of its role to be used.
+    /// Whether it is the main store of its role.
     pub is_main: bool,
-    /// Bytes that it may hold; none where there is no limit.
+    /// Its capacity in bytes; `None` without a limit.
     pub capacity: Option<u64>,
-    /// How the running processes see it; none when none has looked lately.
-    pub health: Option<Opinion>,
-    /// Number and bytes of its replicas in each state that occurs.
+    /// Its health as seen by the running processes; `None` if none has checked recently.
+    pub health: Option<HealthReport>,
+    /// Number and bytes of its replicas by state.
     pub states: Vec<StateCount>,
-    /// Whether it is being emptied, or is empty and stays so.
+    /// Its drain, if any.
     pub drain: Option<Drain>,
 }
 
 impl StoreView {
-    /// `draining`, `drained`, `down`, `up`, or `unknown` when no process has looked lately.
+    /// `draining`, `drained`, `down`, `up`, or `unknown` if no process has checked recently.
     pub fn state(&self) -> &'static str {
         match (&self.drain, &self.health) {
             (Some(Drain { finished_at: Some(_), .. }), _) => "drained",
             (Some(_), _) => "draining",
-            (None, Some(Opinion { up: true, .. })) => "up",
+            (None, Some(HealthReport { up: true, .. })) => "up",
             (None, Some(_)) => "down",
             (None, None) => "unknown",
         }
     }
 
-    /// `up`, `down`, or `unknown` when no process has looked lately.
+    /// `up`, `down`, or `unknown` if no process has checked recently.
     pub fn health_word(&self) -> &'static str {
         match &self.health {
-            Some(Opinion { up: true, .. }) => "up",
+            Some(HealthReport { up: true, .. }) => "up",
             Some(_) => "down",
             None => "unknown",
         }
     }
 
-    /// Bytes of the replicas that lie there.
+    /// Bytes of its replicas.
     pub fn used(&self) -> u64 {
         self.sum(&[ReplicaState::Present, ReplicaState::Evicting], |row| row.bytes)
     }
 
-    /// What is still to be moved, as replicas and bytes.
+    /// Replicas and bytes left to move.
     pub fn left(&self) -> (u64, u64) {
         let states = [ReplicaState::Present, ReplicaState::Evicting, ReplicaState::Lost];
         (self.sum(&states, |row| row.replicas), self.sum(&states, |row| row.bytes))
@@ -71,10 +71,11 @@ impl StoreView {
     }
 }
 
-/// Every configured store: the local ones first, the main one of each role first. Counts all replicas: not for every second.
+/// Every configured store: the local ones first, the main one of each role first. Counts all replicas: do not call it
+/// every second.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn list(context: &Context) -> Result<Vec<StoreView>> {
     let since = seen_since(context);
     let mut conn = context.db.conn().await?;
@@ -85,10 +86,11 @@ pub async fn list(context: &Context) -> Result<Vec<StoreView>> {
     Ok(stores.map(|(number, store)| view(context, store, number == 0, &counts, &drains, &opinions)).collect())
 }
 
-/// From when on it counts what a process saw of a store.
+/// The minimum time of a health report to be considered.
 pub(super) fn seen_since(context: &Context) -> DateTime<Utc> {
-    let looks = Duration::from_std(context.config.health.interval).unwrap_or(FRESH) * LOOKS;
-    context.clock.now() - looks.max(FRESH)
+    let looks =
+        Duration::from_std(context.config.health.interval).unwrap_or(MAX_REPORT_AGE) * MAX_MISSED_CHECKS;
+    context.clock.now() - looks.max(MAX_REPORT_AGE)
 }
 
 fn view(
@@ -97,7 +99,7 @@ fn view(
     is_main: bool,
     counts: &[StateCount],
     drains: &[Drain],
-    opinions: &[Opinion],
+    opinions: &[HealthReport],
 ) -> StoreView {
     let name = store.name().as_str();
     StoreView {

@@ -1,5 +1,5 @@
-//! The free-space watermark: when a local store holds more than the high mark, the copies that were not used for
-//! longest are freed until the low one. One worker at a time does it, so that no two free for the same bytes.
+//! The watermarks: if a local store exceeds its high watermark, the least recently used copies are evicted down to the
+//! low one. In one worker at a time, so that no two evict for the same bytes.
 
 use tokio_util::sync::CancellationToken;
 
@@ -10,49 +10,51 @@ use crate::error::Result;
 use crate::ids::WorkerId;
 use crate::store::StoreRole;
 
-use super::evict::Freeing;
+use super::evict::EvictionPass;
 use super::lease::with_lease;
 
-/// Frees what the watermarks ask for now, until `stop`, in each local store. Answers how many copies.
+/// Evicts what the watermarks require now, until `stop`, in each local store. Returns the number of copies.
 ///
 /// # Errors
-/// Whatever the database meets. A store that fails is logged; its copies stay marked and are taken up again.
+/// Any database error. Errors of a store are logged; its copies stay marked and are taken up again.
 pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken) -> Result<usize> {
-    let mut freed = 0;
+    let mut evicted = 0;
     for store in context.stores.with_role(StoreRole::Local) {
         let capacity = context.config.capacity_of(store.name().as_str());
         let Some((high, low)) = capacity.and_then(|all| context.config.tiering.watermarks(all)) else {
             continue;
         };
-        let freeing = Freeing { context, store, moving_to: Vec::new(), worker, stop };
-        let work = Box::pin(free_until(&freeing, signed(high), signed(low)));
-        freed += with_lease(context, &format!("watermark {}", store.name()), work).await?.unwrap_or(0);
+        let freeing = EvictionPass { context, store, moving_to: Vec::new(), worker, stop };
+        let work = Box::pin(evict_until(&freeing, signed(high), signed(low)));
+        evicted += with_lease(context, &format!("watermark {}", store.name()), work).await?.unwrap_or(0);
     }
-    Ok(freed)
+    Ok(evicted)
 }
 
-async fn free_until(freeing: &Freeing<'_>, high: i64, low: i64) -> Result<usize> {
+async fn evict_until(freeing: &EvictionPass<'_>, high: i64, low: i64) -> Result<usize> {
     let used = {
         let mut conn = freeing.context.db.conn().await?;
-        replicas::present_bytes(&mut conn, freeing.store.name().as_str()).await?
+        replicas::used_bytes_in(&mut conn, freeing.store.name().as_str()).await?
     };
     if used <= high {
         return Ok(0);
     }
-    let (mut missing, mut freed, mut place) = (used - low, 0, None);
+    let (mut missing, mut evicted, mut place) = (used - low, 0, None);
     while missing > 0 && !freeing.stop.is_cancelled() {
         let batch = freeing.claim(Order::LeastUsed, place, missing).await?;
         place = batch.place;
         let done = freeing.free(batch.token, batch.ours, true).await?;
-        freed += done.freed;
+        evicted += done.evicted;
         missing -= done.bytes;
         if done.left > 0 {
             break;
         }
         if place.is_none() {
-            tracing::warn!(target: "nightferry::sync", store = %freeing.store.name(), bytes = missing, "the local store is over its mark, and what it still holds may not be freed: it has not crossed, or is pinned");
+            tracing::warn!(target: "nightferry::sync", store = %freeing.store.name(), bytes = missing, "the \
+                local store is above its watermark, and its remaining copies cannot be evicted: they have \
+                not been synced, or are pinned");
             break;
         }
     }
-    Ok(freed)
+    Ok(evicted)
 }

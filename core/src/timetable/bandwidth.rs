@@ -1,4 +1,4 @@
-//! The bandwidth of a worker by time of day: one rate, or a timetable of rates. Empty: unlimited.
+//! The bandwidth limit of a worker by time of day: one rate, or a timetable of rates. Empty: unlimited.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -10,32 +10,32 @@ use chrono_tz::Tz;
 use super::hours::Hours;
 use crate::units::{UNITS, unit_bytes};
 
-/// Slower than this, in bytes a second, and stores would give up on connections that hardly move.
+/// Minimum rate in bytes per second: below it, stores would close the slow connections.
 const SLOWEST: u64 = 64 * 1024;
 
 /// The bits of a line, which are counted in thousands, with their bytes.
 const BITS: [(&str, u64); 3] = [("kbit", 125), ("Mbit", 125_000), ("Gbit", 125_000_000)];
 
-/// See the module.
+/// Shows the progress of a pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bandwidth(Vec<Entry>);
 
-/// What holds at some hours. The first entry whose hours it is counts.
+/// An entry of the timetable. The first matching entry applies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
-    /// None: at all others.
+    /// `None`: at all other times.
     hours: Option<Hours>,
     rate: Rate,
 }
 
-/// Bytes a second; none: unlimited.
+/// Bytes per second; `None`: unlimited.
 type Rate = Option<NonZeroU64>;
 
 impl FromStr for Bandwidth {
     type Err = String;
 
-    /// Entries separated by commas: days and hours, then a rate. The error is the rest of a sentence about the text,
-    /// without the text.
+    /// Entries separated by commas: days and hours, then a rate. The error completes a sentence about the text, without
+    /// repeating the text.
     fn from_str(text: &str) -> Result<Self, String> {
         if text.trim().is_empty() {
             return Ok(Self::default());
@@ -45,7 +45,8 @@ impl FromStr for Bandwidth {
             let number = index + 1;
             if entries.iter().any(|entry| entry.hours.is_none()) {
                 return Err(format!(
-                    "has an entry, number {number}, that never counts: one without hours holds always and must be the last"
+                    "has an entry, number {number}, that is never used: one without hours always matches \
+                        and must be the last"
                 ));
             }
             let entry =
@@ -59,7 +60,7 @@ impl FromStr for Bandwidth {
 fn read_entry(text: &str) -> Result<Entry, String> {
     let text = text.trim();
     let (hours, rate) = match text.rsplit_once(char::is_whitespace) {
-        // `10 MiB/s`: the unit may stand apart.
+        // `10 MiB/s`: the unit may be separated by a space.
         Some((before, unit)) if is_unit(unit) => match before.trim_end().rsplit_once(char::is_whitespace) {
             Some((hours, number)) => (Some(hours), format!("{number}{unit}")),
             None => (None, format!("{}{unit}", before.trim_end())),
@@ -89,20 +90,20 @@ fn read_rate(text: &str) -> Result<Rate, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     if unit.starts_with('.') {
-        return Err("has a rate with a fraction; take a smaller unit, such as 1536KiB/s".to_owned());
+        return Err("has a fractional rate; use a smaller unit, such as 1536KiB/s".to_owned());
     }
     let no_rate = || "does not end in a rate such as 2MiB/s, or unlimited".to_owned();
     if unit.contains(':') {
         return Err(no_rate());
     }
     let number: u64 = number.parse().map_err(|_| no_rate())?;
-    let size = unit_rate(unit).ok_or_else(|| {
-        "has a rate without a unit that is known: KiB/s, MiB/s, GiB/s, MB/s, Mbit/s".to_owned()
-    })?;
-    let rate = number.checked_mul(size).ok_or_else(|| "has a rate beyond all bounds".to_owned())?;
+    let size = unit_rate(unit)
+        .ok_or_else(|| "has a rate with an unknown unit; use KiB/s, MiB/s, GiB/s, MB/s, Mbit/s".to_owned())?;
+    let rate = number.checked_mul(size).ok_or_else(|| "has a rate that is too large".to_owned())?;
     if rate < SLOWEST {
         return Err(format!(
-            "is slower than {} KiB/s, at which stores give up on connections; to transfer nothing at some hours, set tiering.window",
+            "is slower than {} KiB/s, at which stores close connections; to transfer nothing at certain \
+                hours, set tiering.window",
             SLOWEST / 1024
         ));
     }
@@ -130,12 +131,12 @@ impl fmt::Display for Entry {
 }
 
 impl Bandwidth {
-    /// Whether there is no limit at any time.
+    /// Whether there is never a limit.
     pub fn is_unlimited(&self) -> bool {
         self.0.iter().all(|entry| entry.rate.is_none())
     }
 
-    /// Bytes a second that may be moved now; none: as many as there are. Hours that no entry names are unlimited.
+    /// Bytes per second allowed now; `None`: unlimited. Times that no entry matches are unlimited.
     pub fn at(&self, now: DateTime<Utc>, zone: Tz) -> Option<NonZeroU64> {
         let entry = self.0.iter().find(|entry| entry.hours.is_none_or(|hours| hours.contain(now, zone)));
         entry.and_then(|entry| entry.rate)
@@ -191,10 +192,10 @@ mod tests {
         for (text, wanted) in [
             ("10", "number 1, that has a rate without a unit"),
             ("fast", "does not end in a rate"),
-            ("1.5MiB/s", "with a fraction"),
+            ("1.5MiB/s", "fractional rate"),
             ("10KiB/s", "slower than 64 KiB/s"),
             ("0MiB/s", "tiering.window"),
-            ("99999999999999GiB/s", "beyond all bounds"),
+            ("99999999999999GiB/s", "too large"),
             ("2MiB/s, 18:00-08:00 unlimited", "number 2, that never counts"),
             ("2MiB/s,", "number 2"),
             ("25:00-26:00 2MiB/s", "not between 00:00 and 24:00"),

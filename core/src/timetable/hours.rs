@@ -1,5 +1,5 @@
-//! Hours of the week as people write them: `22:00-06:00`, `Mon-Fri 08:00-18:00`, `Sat-Sun`. Read from text, and laid
-//! over real days of a time zone. Knows nothing of what happens in them.
+//! Hours of the week in text form: `22:00-06:00`, `Mon-Fri 08:00-18:00`, `Sat-Sun`. Parses them, and maps them to the
+//! days of a time zone. Independent of their use.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,24 +10,24 @@ use chrono_tz::Tz;
 /// Minutes in a day.
 const DAY: u32 = 24 * 60;
 
-/// A span of hours that begins on some days of the week, in local time.
+/// A time span that starts on certain days of the week, in local time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hours {
-    /// One bit for each day on which it begins, Monday first.
+    /// One bit for each day on which it starts, Monday first.
     days: u8,
     /// Minutes after midnight.
     from: u32,
-    /// Minutes after midnight; not later than `from`: on the next day.
+    /// Minutes after midnight; if not later than `from`, on the next day.
     to: u32,
 }
 
-/// A span of real time; the end is no part of it.
+/// A span of absolute time; the end is exclusive.
 pub(super) type Span = (DateTime<Utc>, DateTime<Utc>);
 
 impl FromStr for Hours {
     type Err = String;
 
-    /// The error is the rest of a sentence about the span.
+    /// The error completes a sentence about the span.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut words = text.split_whitespace();
         let (days, hours) = match (words.next(), words.next(), words.next()) {
@@ -49,7 +49,7 @@ fn bit(day: Weekday) -> u8 {
     1 << day.num_days_from_monday()
 }
 
-/// `Mon`, or `Mon-Fri`; `Fri-Mon` goes over the end of the week.
+/// `Mon`, or `Mon-Fri`; `Fri-Mon` wraps around the end of the week.
 fn read_days(text: &str) -> Result<u8, String> {
     let day = |text: &str| {
         text.parse::<Weekday>()
@@ -68,13 +68,13 @@ fn read_days(text: &str) -> Result<u8, String> {
 /// `22:00-06:00`.
 fn read_hours(text: &str) -> Result<(u32, u32), String> {
     let (from, to) =
-        text.split_once('-').ok_or_else(|| "has no end; hours look like 22:00-06:00".to_owned())?;
+        text.split_once('-').ok_or_else(|| "has no end; expected hours such as 22:00-06:00".to_owned())?;
     let (from, to) = (read_time(from)?, read_time(to)?);
     if from == DAY {
-        return Err("begins at 24:00; midnight as a beginning is 00:00".to_owned());
+        return Err("starts at 24:00; use 00:00 for midnight at the start".to_owned());
     }
     if from == to {
-        return Err("begins and ends at the same time; a whole day is 00:00-24:00".to_owned());
+        return Err("starts and ends at the same time; use 00:00-24:00 for a whole day".to_owned());
     }
     Ok((from, to))
 }
@@ -95,8 +95,7 @@ fn read_time(text: &str) -> Result<u32, String> {
 }
 
 impl Hours {
-    /// The span that begins on this day, if one does. Empty ones, which a change of daylight saving swallows whole, are
-    /// none.
+    /// The span that starts on this day, if any. A span that a change of daylight saving skips entirely is omitted.
     pub(super) fn on(self, day: NaiveDate, zone: Tz) -> Option<Span> {
         if self.days & bit(day.weekday()) == 0 {
             return None;
@@ -106,7 +105,7 @@ impl Hours {
         (span.0 < span.1).then_some(span)
     }
 
-    /// The spans that begin on the days around `now`, from the day before it to so many days after it.
+    /// The spans that start on the days around `now`, from the previous day to the given number of days later.
     pub(super) fn around(self, now: DateTime<Utc>, zone: Tz, days: u64) -> impl Iterator<Item = Span> {
         let today = now.with_timezone(&zone).date_naive();
         let before = today.checked_sub_days(Days::new(1)).unwrap_or(today);
@@ -114,15 +113,15 @@ impl Hours {
             .filter_map(move |offset| self.on(before.checked_add_days(Days::new(offset))?, zone))
     }
 
-    /// Whether they are going on.
+    /// Whether one of them is in progress.
     pub(super) fn contain(self, now: DateTime<Utc>, zone: Tz) -> bool {
-        // One day more: where the date line moves, clocks can jump over a whole day.
+        // One day more: where the date line moves, clocks can skip a whole day.
         self.around(now, zone, 1).any(|(from, to)| from <= now && now < to)
     }
 }
 
-/// The first moment at which local clocks show this time or a later one. A time that they jump over is the moment of
-/// the jump; of one that they show twice it is the first.
+/// The first moment at which local clocks show this time or a later one. A skipped time is the moment of the change; of
+/// a repeated time, the first occurrence counts.
 fn instant(day: NaiveDate, minutes: u32, zone: Tz) -> Option<DateTime<Utc>> {
     let day = day.checked_add_days(Days::new(u64::from(minutes / DAY)))?;
     let minutes = minutes % DAY;
@@ -130,7 +129,7 @@ fn instant(day: NaiveDate, minutes: u32, zone: Tz) -> Option<DateTime<Utc>> {
     if let Some(found) = zone.from_local_datetime(&local).earliest() {
         return Some(found.with_timezone(&Utc));
     }
-    // No zone is further than 26 hours from UTC, jumps included.
+    // No zone differs more than 26 hours from UTC, including changes.
     let (mut early, mut late) =
         (local.and_utc() - TimeDelta::hours(26), local.and_utc() + TimeDelta::hours(26));
     while late - early > TimeDelta::seconds(1) {
@@ -158,7 +157,7 @@ impl fmt::Display for Hours {
         ];
         let has = |day: &Weekday| self.days & bit(*day) != 0;
         if self.days != ALL_DAYS {
-            // The days are one range, perhaps over the end of the week.
+            // The days are one range, possibly wrapping around the end of the week.
             let first = week.iter().find(|day| has(day) && !has(&day.pred()));
             let last = week.iter().find(|day| has(day) && !has(&day.succ()));
             if let (Some(first), Some(last)) = (first, last) {
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_clocks_jump_over_is_the_moment_of_the_jump() {
+    fn a_skipped_time_is_the_moment_of_the_change() {
         let jump = at("2026-03-29T01:00:00Z");
         let day = "2026-03-29".parse().unwrap();
         assert_eq!(hours("02:30-05:00").on(day, BERLIN).unwrap().0, jump);
@@ -260,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_clocks_show_twice_is_the_first() {
+    fn a_repeated_time_is_the_first_occurrence() {
         let day = "2026-10-25".parse().unwrap();
         let (from, to) = hours("02:30-02:45").on(day, BERLIN).unwrap();
         assert_eq!((from, to), (at("2026-10-25T00:30:00Z"), at("2026-10-25T00:45:00Z")));
@@ -268,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_day_that_a_country_skipped_is_empty() {
-        // Samoa went from 2011-12-29 to 2011-12-31.
+        // Samoa skipped from 2011-12-29 to 2011-12-31.
         let samoa = chrono_tz::Pacific::Apia;
         assert_eq!(hours("08:00-18:00").on("2011-12-30".parse().unwrap(), samoa), None);
         assert!(hours("08:00-18:00").on("2011-12-31".parse().unwrap(), samoa).is_some());
@@ -280,7 +279,7 @@ mod tests {
             let _ = text.parse::<Hours>();
         }
 
-        /// Where clocks do not change, being inside is what the face of the clock says.
+        /// If clocks do not change, a moment is inside if its local time is.
         #[test]
         fn inside_is_what_the_clock_shows(from in 0..DAY, to in 0..=DAY, second in 0_i64..14 * 86_400) {
             prop_assume!(from != to);
@@ -291,7 +290,7 @@ mod tests {
             prop_assert_eq!(hours.contain(now, Tz::UTC), shown);
         }
 
-        /// Times of one day follow each other in every zone, whatever its clocks do.
+        /// Times of one day are ordered in every zone, whatever clock changes occur.
         #[test]
         fn moments_keep_the_order_of_their_times(day in 0_u64..20_000, a in 0..=DAY, b in 0..=DAY, zone in 0..chrono_tz::TZ_VARIANTS.len()) {
             let day = NaiveDate::from_ymd_opt(1975, 1, 1).unwrap() + Days::new(day);

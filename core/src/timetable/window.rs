@@ -9,19 +9,19 @@ use chrono_tz::Tz;
 
 use super::hours::Hours;
 
-/// How far ahead the next opening is looked for, in days: a weekly one may be swallowed by daylight saving once.
+/// Search range for the next opening, in days: a weekly one may be skipped once by daylight saving.
 const AHEAD: u64 = 15;
-/// Hours that go on for longer than this never end.
+/// A window that is open for longer than this never closes.
 const FOR_EVER: TimeDelta = TimeDelta::days(14);
 
-/// See the module.
+/// Shows the progress of a pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Window(Vec<Hours>);
 
 impl FromStr for Window {
     type Err = String;
 
-    /// Spans separated by commas. The error is the rest of a sentence about the text, without the text.
+    /// Spans separated by commas. The error is a predicate about the text, without repeating the text.
     fn from_str(text: &str) -> Result<Self, String> {
         if text.trim().is_empty() {
             return Ok(Self::default());
@@ -41,7 +41,7 @@ impl fmt::Display for Window {
 }
 
 impl Window {
-    /// Whether there is no limit at all.
+    /// Whether the window is always open.
     pub fn is_always(&self) -> bool {
         self.0.is_empty()
     }
@@ -51,18 +51,18 @@ impl Window {
         self.is_always() || self.0.iter().any(|hours| hours.contain(now, zone))
     }
 
-    /// When it opens next; none while it is open.
+    /// The next opening; `None` while it is open.
     pub fn opens_at(&self, now: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
         if self.is_open(now, zone) {
             return None;
         }
         let spans = self.0.iter().flat_map(|hours| hours.around(now, zone, AHEAD));
         let next = spans.map(|(from, _)| from).filter(|from| *from > now).min();
-        // There is always one; were there none, it would be looked for again.
+        // There is always one; otherwise the search would be repeated.
         Some(next.unwrap_or(now + FOR_EVER))
     }
 
-    /// When it closes; none while it is closed, and when it never closes.
+    /// The next closing; `None` while it is closed, and if it never closes.
     pub fn closes_at(&self, now: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
         let mut end = now;
         while end - now <= FOR_EVER {
@@ -76,7 +76,7 @@ impl Window {
         None
     }
 
-    /// For how long it was open between two moments.
+    /// How long it was open between two moments.
     pub fn open_between(&self, from: DateTime<Utc>, to: DateTime<Utc>, zone: Tz) -> Duration {
         let (mut at, mut open) = (from, TimeDelta::zero());
         while at < to {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     proptest! {
-        /// Openings and closings are where being open changes, and nowhere else.
+        /// Openings and closings are exactly the moments at which the state changes.
         #[test]
         fn openings_and_closings_are_where_it_changes(
             text in prop::sample::select(vec![

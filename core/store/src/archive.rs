@@ -1,4 +1,4 @@
-//! Objects in an archive class: asking the store to restore one (S3 `RestoreObject`), and what it says of that.
+//! Objects in archive classes: requesting a restore (S3 `RestoreObject`), and its state.
 
 use chrono::{DateTime, Utc};
 use reqwest::header::HeaderMap;
@@ -10,31 +10,31 @@ use super::{ObjectKey, Store, StoreError, sign};
 
 const OPERATION: &str = "RestoreObject";
 
-/// Whether objects of this storage class cannot be read before they are restored.
+/// Whether objects of this storage class cannot be read without a restore.
 pub fn is_archive_class(class: &str) -> bool {
     matches!(class, "GLACIER" | "DEEP_ARCHIVE")
 }
 
-/// What a store says of the restored copy of an archived object (`x-amz-restore`).
+/// The state of the restored copy of an archived object (`x-amz-restore`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestoreStatus {
-    /// It is being made.
+    /// In progress.
     InProgress,
-    /// It is there, until then.
+    /// Available until then.
     Restored {
-        /// When it goes again; none where the store does not say.
+        /// Its expiry; `None` if the store does not report it.
         until: Option<DateTime<Utc>>,
     },
 }
 
-/// What a store answered to the request to restore an object.
+/// The response to a restore request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestoreAnswer {
-    /// It begins.
+    /// The restore has started.
     Accepted,
-    /// It has begun before.
+    /// The restore is already in progress.
     InProgress,
-    /// The restored copy is there already, and now lives longer.
+    /// The restored copy is already available, and its lifetime was extended.
     Restored,
     /// The object is in no archive class.
     NotArchived,
@@ -56,8 +56,8 @@ struct JobParameters<'a> {
 }
 
 impl Store {
-    /// Asks for a copy of an archived object that can be read for `days`, made at the speed of `tier` (`Standard`, `Bulk`,
-    /// `Expedited`). Asking twice is asking once.
+    /// Requests a copy of an archived object that can be read for `days`, made at the speed of `tier` (`Standard`,
+    /// `Bulk`, `Expedited`). Idempotent.
     pub async fn restore(&self, key: &ObjectKey, days: u32, tier: &str) -> Result<RestoreAnswer, StoreError> {
         let request = RestoreRequest { days, parameters: JobParameters { tier } };
         let document = quick_xml::se::to_string(&request).map_err(|error| self.invalid(OPERATION, &error))?;
@@ -71,7 +71,7 @@ impl Store {
             Ok(response) if response.status() == reqwest::StatusCode::ACCEPTED => Ok(RestoreAnswer::Accepted),
             Ok(_) => Ok(RestoreAnswer::Restored),
             Err(error) if error.code() == Some("RestoreAlreadyInProgress") => Ok(RestoreAnswer::InProgress),
-            // To a request for a restore this says that there is nothing to restore.
+            // In response to a restore request, this means that there is nothing to restore.
             Err(error) if error.is_archived() => Ok(RestoreAnswer::NotArchived),
             Err(error) => Err(error),
         }

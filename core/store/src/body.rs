@@ -1,8 +1,8 @@
-//! What is sent to a store: bytes in memory or a stream of known length, watched while it goes out.
+//! Request bodies: bytes in memory or a stream of known length, monitored while being sent.
 //!
-//! Two things are guarded here. A failure of the producer is kept apart from a failure of the store. And the last chunk
-//! is held back until the producer has ended well, so that a producer which fails at its very end (a cut source, a hash
-//! that does not match) never leaves a complete object behind.
+//! Failures of the producer are distinguished from failures of the store. The last chunk is held back until the
+//! producer has ended successfully, so that a producer that fails at its very end (a truncated source, a wrong hash)
+//! never leaves a complete object behind.
 
 use std::fmt;
 use std::io;
@@ -20,20 +20,20 @@ use tokio::time::Instant;
 use super::error::BoxError;
 use super::pieces::Pieces;
 
-/// Bytes handed to the connection at once when a body lies in memory: small enough that progress can be seen.
+/// Number of bytes passed to the connection at once for a body in memory: small enough to observe progress.
 const SLICE: usize = 256 * 1024;
 
-/// The bytes of an object or part to be sent.
+/// The content of an object or part to send.
 pub enum Body {
-    /// In memory: a failed request can be repeated with a clone.
+    /// In memory: a failed request can be retried with a clone.
     Bytes(Bytes),
-    /// In memory, in pieces: as good.
+    /// In memory, in pieces: can be retried too.
     Pieces(Pieces),
-    /// Produced while it is sent: good for one attempt.
+    /// Produced while being sent: for a single attempt.
     Stream {
-        /// Exact number of bytes that `stream` yields; more or fewer is an error of the source.
+        /// Exact number of bytes that `stream` yields; any other number is an error of the source.
         length: u64,
-        /// The bytes. Its error is given back by [`super::StoreError::into_source`].
+        /// The bytes. Its error is returned by [`super::StoreError::into_source`].
         stream: BoxStream<'static, Result<Bytes, BoxError>>,
     },
 }
@@ -48,7 +48,7 @@ impl Body {
         }
     }
 
-    /// A body that is produced while it is sent; its errors may be of any type.
+    /// A body produced while being sent; its errors may be of any type.
     pub fn stream<S, E>(length: u64, stream: S) -> Self
     where
         S: Stream<Item = Result<Bytes, E>> + Send + 'static,
@@ -57,7 +57,7 @@ impl Body {
         Self::Stream { length, stream: stream.map(|chunk| chunk.map_err(Into::into)).boxed() }
     }
 
-    /// The same body again, where that is possible.
+    /// A copy of the body, if possible.
     pub(super) fn again(&self) -> Option<Self> {
         match self {
             Self::Bytes(bytes) => Some(Self::Bytes(bytes.clone())),
@@ -99,26 +99,26 @@ impl fmt::Debug for Body {
     }
 }
 
-/// The producer yielded another number of bytes than it had promised.
+/// The producer yielded a different number of bytes than announced.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BodyLengthError {
     /// It ended early.
     #[error("the source ended after {sent} of {length} bytes")]
     TooShort {
-        /// Bytes that came.
+        /// Bytes yielded.
         sent: u64,
-        /// Bytes promised.
+        /// Bytes announced.
         length: u64,
     },
-    /// It went on.
-    #[error("the source has more than the promised {length} bytes")]
+    /// It yielded more.
+    #[error("the source has more than the announced {length} bytes")]
     TooLong {
-        /// Bytes promised.
+        /// Bytes announced.
         length: u64,
     },
 }
 
-/// How far a body has come, shared between the connection that sends it and the request that waits for the answer.
+/// The progress of a body, shared between the connection that sends it and the request that waits for the response.
 pub(super) struct Progress {
     started: Instant,
     moved_at: AtomicU64,
@@ -126,7 +126,7 @@ pub(super) struct Progress {
     failure: Mutex<Option<BoxError>>,
 }
 
-/// Who stood still for too long.
+/// Which side was inactive for too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stalled {
     Source,
@@ -143,12 +143,12 @@ impl Progress {
         })
     }
 
-    /// The producer's error, if it had one.
+    /// The error of the producer, if any.
     pub(super) fn take_failure(&self) -> Option<BoxError> {
         self.failure.lock().take()
     }
 
-    /// Ends when nothing has moved for `idle`.
+    /// Completes when there has been no progress for `idle`.
     pub(super) async fn stalled(&self, idle: Duration) -> Stalled {
         loop {
             let moved = self.started + Duration::from_millis(self.moved_at.load(Ordering::Relaxed));
@@ -186,7 +186,7 @@ pub(super) struct Watched {
     progress: Arc<Progress>,
 }
 
-/// A body to be sent and the view of its progress.
+/// Prepares a body, and returns it with its progress.
 pub(super) fn watch(body: Body) -> (Watched, Arc<Progress>) {
     let progress = Progress::new();
     let watched = Watched {
@@ -246,7 +246,7 @@ impl Watched {
         self.length
     }
 
-    /// Drives a source of no bytes to its end; a failure shows in the progress.
+    /// Drives an empty source to its end; a failure is recorded in the progress.
     pub(super) async fn finish(&mut self) {
         while let Some(Ok(_)) = self.next().await {}
     }
@@ -271,7 +271,7 @@ mod tests {
         Body::Stream { length, stream: stream::iter(chunks.collect::<Vec<_>>()).boxed() }
     }
 
-    /// What reached the connection, and the producer's failure.
+    /// The bytes sent, and the failure of the producer.
     async fn send(body: Body) -> (Vec<u8>, Option<BoxError>) {
         let (watched, progress) = watch(body);
         let mut sent = Vec::new();
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stall_is_blamed_on_whoever_stands_still() {
+    async fn a_stall_is_attributed_to_the_inactive_side() {
         let idle = Duration::from_secs(5);
         let (mut watched, progress) = watch(Body::Stream { length: 1, stream: stream::pending().boxed() });
         assert!(futures_util::poll!(watched.next()).is_pending());

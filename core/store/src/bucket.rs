@@ -1,4 +1,4 @@
-//! Is the store there, and does it let us in?
+//! Checks that the store is reachable and that the credentials are valid.
 
 use s3::BucketConfiguration;
 use s3::command::Command;
@@ -7,16 +7,17 @@ use super::{Store, StoreError};
 
 const CREATE: &str = "CreateBucket";
 
-/// The region whose name `CreateBucket` must not mention.
+/// The region that `CreateBucket` must not mention.
 const DEFAULT_REGION: &str = "us-east-1";
 
 impl Store {
-    /// Whether the endpoint answers, the credentials are right and the bucket exists; the error says which is wrong.
+    /// Checks that the endpoint responds, the credentials are valid and the bucket exists; the error says which check
+    /// failed.
     pub async fn check(&self) -> Result<(), StoreError> {
         self.list("", None, 1).await.map(|_| ())
     }
 
-    /// Makes the bucket if it does not exist.
+    /// Creates the bucket if it does not exist.
     pub async fn ensure_bucket(&self) -> Result<(), StoreError> {
         match self.check().await {
             Err(error) if error.is_no_such_bucket() => {}
@@ -24,7 +25,7 @@ impl Store {
         }
         let deadline = self.settings().deadlines.control;
         let attempt = || {
-            // Without a canned ACL: buckets are private unless told otherwise, and many servers know no ACLs.
+            // Without a canned ACL: buckets are private by default, and many servers do not support ACLs.
             let mut config = BucketConfiguration::public();
             if self.settings().region != DEFAULT_REGION {
                 config.set_location_constraint(self.0.bucket.region());
@@ -33,7 +34,7 @@ impl Store {
         };
         match self.signed(attempt).await {
             Ok(_) => Ok(()),
-            // Another process was faster, or it belongs to somebody else: the check knows.
+            // Another process has created it, or it belongs to another account: the check determines which.
             Err(error) if matches!(error.code(), Some("BucketAlreadyOwnedByYou" | "BucketAlreadyExists")) => {
                 self.check().await
             }

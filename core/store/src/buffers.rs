@@ -1,18 +1,18 @@
-//! Blocks of memory that are lent, given back and lent again. Gathering a part takes hundreds of them, and what an
-//! allocator gets back in so many pieces stays with the process without fitting what is asked for next.
+//! A pool of reusable memory blocks. Buffering a part takes hundreds of them, and freeing them to the allocator would
+//! fragment the heap of the process.
 
 use parking_lot::Mutex;
 
 use bytes::Bytes;
 
-/// Bytes of a block. What is gathered is copied into blocks: a chunk that was kept as it came would hold the whole
-/// buffer that it came in.
+/// Size of a block. Data is copied into blocks: keeping a received chunk would retain the whole buffer that contains
+/// it.
 pub(super) const BLOCK: usize = 64 * 1024;
 
-/// Blocks that nobody uses. As many as were ever lent at once: how many that may be is limited where they are borrowed.
-static RESTING: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
+/// Unused blocks. As many as were ever in use at once, which is limited by the callers.
+static FREE_BLOCKS: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
 
-/// A block on loan, given back when the last reader of its bytes drops them.
+/// A block in use, returned to the pool when the last reader of its bytes is dropped.
 #[derive(Debug)]
 pub(super) struct Block {
     bytes: Box<[u8]>,
@@ -20,13 +20,13 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Borrows one that rests, or makes one.
+    /// Takes an unused block, or allocates one.
     pub(super) fn borrow() -> Self {
-        let resting = RESTING.lock().pop();
+        let resting = FREE_BLOCKS.lock().pop();
         Self { bytes: resting.unwrap_or_else(|| vec![0; BLOCK].into_boxed_slice()), length: 0 }
     }
 
-    /// Appends as much of `chunk` as there is room for, and answers the rest.
+    /// Appends as much of `chunk` as fits, and returns the rest.
     pub(super) fn fill<'c>(&mut self, chunk: &'c [u8]) -> &'c [u8] {
         let (head, tail) = chunk.split_at(chunk.len().min(self.bytes.len() - self.length));
         if let Some(room) = self.bytes.get_mut(self.length..self.length + head.len()) {
@@ -36,7 +36,7 @@ impl Block {
         tail
     }
 
-    /// What was put in, to be read.
+    /// The content, for reading.
     pub(super) fn freeze(self) -> Bytes {
         Bytes::from_owner(self)
     }
@@ -51,7 +51,7 @@ impl AsRef<[u8]> for Block {
 impl Drop for Block {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        RESTING.lock().push(bytes);
+        FREE_BLOCKS.lock().push(bytes);
     }
 }
 

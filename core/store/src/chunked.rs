@@ -1,5 +1,5 @@
-//! The `aws-chunked` encoding: a body cut into frames, followed by a checksum that was computed while the body passed
-//! (AWS Signature Version 4, `STREAMING-UNSIGNED-PAYLOAD-TRAILER`). Copies no bytes of the body and does no I/O.
+//! The `aws-chunked` encoding: a body split into frames, followed by a checksum that is computed in transit (AWS
+//! Signature Version 4, `STREAMING-UNSIGNED-PAYLOAD-TRAILER`). Copies no bytes of the body and does no I/O.
 
 use std::io;
 use std::pin::Pin;
@@ -13,14 +13,14 @@ use super::body::Watched;
 use super::options::CHECKSUM_CRC64NVME;
 use crate::checksum::{Crc64Hasher, Crc64Nvme};
 
-/// Bytes in each frame but the last. Servers read a frame into memory before they check it: `MinIO` takes up to 16 MiB,
-/// S3 wants at least 8 KiB.
+/// Size of each frame except the last. Servers read a frame into memory before they verify it: `MinIO` accepts up to 16
+/// MiB, S3 requires at least 8 KiB.
 const FRAME: u64 = 64 * 1024;
 
 /// Ends every line of the framing.
 const LINE_END: &str = "\r\n";
 
-/// Length in bytes of a body of `length` bytes once it is framed and its checksum appended.
+/// Encoded length of a body of `length` bytes with its checksum.
 pub(super) fn encoded_length(length: u64) -> u64 {
     let whole = (length / FRAME).saturating_mul(framed(FRAME));
     let rest = match length % FRAME {
@@ -48,24 +48,24 @@ fn end_of_body(crc: Crc64Nvme) -> String {
     format!("0{LINE_END}{CHECKSUM_CRC64NVME}:{crc}{LINE_END}{LINE_END}")
 }
 
-/// The checksum of a body that is being sent: there once the body has ended well.
+/// The checksum of a body that is being sent: set once the body has ended successfully.
 pub(super) type Trailer = Arc<OnceLock<Crc64Nvme>>;
 
 /// The framed stream that the connection reads from.
 pub(super) struct Framed {
     source: Watched,
-    /// Bytes of the body that no frame has been opened for.
+    /// Bytes of the body that are not in a frame yet.
     unframed: u64,
-    /// Bytes that the open frame still lacks.
+    /// Bytes still missing in the open frame.
     lacking: u64,
-    /// What the source gave and is not sent yet.
+    /// Data from the source that has not been sent yet.
     chunk: Bytes,
     next: Next,
     hasher: Crc64Hasher,
     trailer: Trailer,
 }
 
-/// What is sent next.
+/// The state of the encoder.
 #[derive(Clone, Copy)]
 enum Next {
     Header,
@@ -75,7 +75,7 @@ enum Next {
     Nothing,
 }
 
-/// Frames `source`; its checksum is in `trailer` as soon as it is on its way.
+/// Frames `source`; its checksum is set in `trailer` when it is sent.
 pub(super) fn frame(source: Watched, trailer: Trailer) -> Framed {
     Framed {
         unframed: source.length(),
@@ -138,7 +138,7 @@ impl Stream for Framed {
             Next::End => {
                 this.next = Next::Nothing;
                 let crc = std::mem::take(&mut this.hasher).finish();
-                // Set nowhere else.
+                // Not set elsewhere.
                 let _ = this.trailer.set(crc);
                 end_of_body(crc).into()
             }
@@ -159,7 +159,7 @@ mod tests {
     use super::super::body::watch;
     use super::*;
 
-    /// What reaches the connection of a body of `length` bytes that comes as `chunks`.
+    /// The encoded form of a body of `length` bytes that arrives as `chunks`.
     fn send(length: u64, chunks: Vec<Result<Bytes, std::io::Error>>) -> (Vec<u8>, Option<Crc64Nvme>) {
         let (watched, _progress) = watch(Body::stream(length, stream::iter(chunks)));
         let trailer = Trailer::default();
@@ -171,7 +171,7 @@ mod tests {
         (sent, trailer.get().copied())
     }
 
-    /// Reads the encoding as a server does: the body and the trailer.
+    /// Decodes as a server does: the body and the trailer.
     fn decode(mut rest: &[u8]) -> (Vec<u8>, String) {
         let mut body = Vec::new();
         loop {

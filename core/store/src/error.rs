@@ -1,7 +1,7 @@
-//! What can go wrong with a store, and the one place that decides what it means.
+//! Errors of a store, and the only place that classifies them.
 //!
-//! Callers act on [`StoreError::verdict`] and its companions; none of them ever looks at a status code. Decisions rest on
-//! S3 error codes (protocol names), HTTP statuses and error types, never on the words of a message.
+//! Callers use [`StoreError::verdict`] and its companions; none of them examines a status code. Classification is based
+//! on S3 error codes, HTTP statuses and error types, never on the text of a message.
 
 use std::error::Error;
 use std::fmt;
@@ -12,19 +12,19 @@ use nightferry_ground::error_code::ErrorCode;
 use super::StoreName;
 use crate::retry::Retry;
 
-/// The one status above 500 that waiting does not mend: the server lacks a feature.
+/// The only status above 500 that is not transient: the server lacks a feature.
 const NOT_IMPLEMENTED: u16 = 501;
 
-/// The status of what is not there: S3's own says in its document what it is that is missing.
+/// The status for missing items: the error document of S3 says what is missing.
 const NOT_FOUND: u16 = 404;
 
-/// S3's code for a request whose time is too far from the store's own.
+/// The S3 code for a request whose time differs too much from that of the store.
 pub(super) const CLOCK_SKEW: &str = "RequestTimeTooSkewed";
 
-/// An error of any kind, as a body's producer may raise it.
+/// An error of any type, raised by the producer of a body.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
-/// A failed operation on a store.
+/// A failed store operation.
 #[derive(Debug)]
 pub struct StoreError {
     store: StoreName,
@@ -38,15 +38,15 @@ pub struct StoreError {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// No connection could be made: refused, name not found, TLS failed.
+    /// No connection: refused, name not found, TLS error.
     Connect,
-    /// The store did not answer, or moved no byte, within the deadline.
+    /// The store did not respond, or transferred no byte, within the timeout.
     Timeout,
-    /// The connection broke in the middle.
+    /// The connection was closed during the request.
     Connection,
-    /// A body ended before the promised length.
+    /// A body ended before its announced length.
     Truncated,
-    /// The store answered with an error; `code` is S3's `Code`, empty where the answer had none.
+    /// The store returned an error; `code` is S3's `Code`, empty if the response had none.
     Answer {
         /// HTTP status.
         status: u16,
@@ -55,33 +55,33 @@ pub enum StoreErrorKind {
     },
     /// The store acknowledged other bytes than those sent.
     Mismatch,
-    /// The store answered success, but in a form that is not S3.
+    /// The store returned success, but not in the form of S3.
     Protocol,
-    /// The request cannot be made from these settings or arguments.
+    /// The request cannot be built from these settings or arguments.
     Invalid,
-    /// The object is encrypted, and the key is not configured or another one. Says nothing about its bytes.
+    /// The object is encrypted, and the key is not configured or a different one. Says nothing about its content.
     KeyMissing,
-    /// The object is encrypted, and its bytes are not those that were encrypted.
+    /// The object is encrypted, and its content is not authentic.
     Unauthentic,
-    /// The producer of the body failed; the store is not to blame.
+    /// The producer of the body failed; the store is not at fault.
     Source(BoxError),
 }
 
-/// What an error means for the work that met it.
+/// The classification of an error for the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Trying again later may help.
+    /// Transient: a later retry may succeed.
     Transient,
-    /// Trying again without a change by somebody will not help.
+    /// Permanent: a retry will not succeed without a change.
     Permanent,
-    /// The object to be read does not exist.
+    /// The object to read does not exist.
     SourceMissing,
-    /// The bytes are not those that were promised.
+    /// The content is corrupt.
     Corrupt,
 }
 
 impl StoreError {
-    /// An error of `store` in an operation, which is named as S3 names it.
+    /// An error of `store` in an operation, named as in S3.
     pub fn new(
         store: &StoreName,
         operation: &'static str,
@@ -96,7 +96,7 @@ impl StoreError {
         self
     }
 
-    /// The store concerned.
+    /// The store.
     pub fn store(&self) -> &StoreName {
         &self.store
     }
@@ -111,7 +111,7 @@ impl StoreError {
         &self.kind
     }
 
-    /// S3's error code, where the store gave one.
+    /// The S3 error code, if the store returned one.
     pub fn code(&self) -> Option<&str> {
         match &self.kind {
             StoreErrorKind::Answer { code, .. } if !code.is_empty() => Some(code),
@@ -119,12 +119,12 @@ impl StoreError {
         }
     }
 
-    /// How long the store asked to be left alone (`Retry-After`, RFC 9110 section 10.2.3).
+    /// The `Retry-After` of the store (RFC 9110 section 10.2.3).
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// What the error means for the work that met it. A failed source passes its own verdict on.
+    /// The classification of the error. A failed source determines its own.
     pub fn verdict(&self) -> Verdict {
         match &self.kind {
             StoreErrorKind::Connect
@@ -155,8 +155,8 @@ impl StoreError {
         if self.is_outage() { ErrorCode::StoreUnavailable } else { ErrorCode::StoreError }
     }
 
-    /// Whether the store as a whole seems to be in trouble: unreachable, silent, answering 5xx, or not answering itself.
-    /// Never true for a failed source.
+    /// Whether the store as a whole seems to be down: unreachable, silent, returning 5xx, or represented by another
+    /// server. Never true for a failed source.
     pub fn is_outage(&self) -> bool {
         match &self.kind {
             StoreErrorKind::Connect | StoreErrorKind::Timeout | StoreErrorKind::Connection => true,
@@ -169,7 +169,7 @@ impl StoreError {
         }
     }
 
-    /// Whether the store refuses everything until somebody mends its settings: credentials, permissions, bucket, region.
+    /// Whether the store rejects all requests until its settings are fixed: credentials, permissions, bucket, region.
     pub fn is_credentials(&self) -> bool {
         match &self.kind {
             StoreErrorKind::Answer { status, code } if code.is_empty() => matches!(status, 401 | 403),
@@ -178,17 +178,17 @@ impl StoreError {
         }
     }
 
-    /// Whether the multipart upload is unknown to the store: aborted, or completed by a request whose answer was lost.
+    /// Whether the multipart upload does not exist: aborted, or completed by a request whose response was lost.
     pub fn is_no_such_upload(&self) -> bool {
         self.code() == Some("NoSuchUpload")
     }
 
-    /// Whether the object is archived: it exists, and cannot be read before it is restored.
+    /// Whether the object is archived: it exists, but cannot be read without a restore.
     pub fn is_archived(&self) -> bool {
         self.code() == Some("InvalidObjectState")
     }
 
-    /// Whether the object is encrypted with a key that is not configured. Nothing is wrong with the object.
+    /// Whether the object is encrypted with a key that is not configured. The object itself is fine.
     pub fn is_key_missing(&self) -> bool {
         matches!(self.kind, StoreErrorKind::KeyMissing)
     }
@@ -198,17 +198,17 @@ impl StoreError {
         self.code() == Some("NoSuchBucket")
     }
 
-    /// Whether the store refused because the caller's clock and its own are too far apart.
+    /// Whether the store rejected the request because of clock skew.
     pub(super) fn is_clock_skew(&self) -> bool {
         self.code() == Some(CLOCK_SKEW)
     }
 
-    /// Whether it was the body's producer that failed, not this store.
+    /// Whether the producer of the body failed, not this store.
     pub fn is_source(&self) -> bool {
         matches!(self.kind, StoreErrorKind::Source(_))
     }
 
-    /// The error that the body's producer raised, if it was that which failed.
+    /// The error of the body's producer, if that failed.
     pub fn into_source(self) -> Result<BoxError, Self> {
         match self.kind {
             StoreErrorKind::Source(source) => Ok(source),
@@ -216,13 +216,17 @@ impl StoreError {
         }
     }
 
-    /// What the operator can do about it.
+    /// Advice for the operator.
     pub fn hint(&self) -> Option<&'static str> {
         match &self.kind {
-            StoreErrorKind::Connect => Some("check that the store is running and that its endpoint is right"),
+            StoreErrorKind::Connect => Some(
+                "check that the store is running and that its endpoint is \
+                correct",
+            ),
             StoreErrorKind::Answer { status, code } => hint_for(*status, code),
             StoreErrorKind::KeyMissing => Some(
-                "put the key back among the store's encryption keys; without it these bytes cannot be read",
+                "add the key to the encryption keys of the store again; without it, this object cannot be \
+                    read",
             ),
             _ => None,
         }
@@ -232,7 +236,7 @@ impl StoreError {
 fn verdict_of_answer(status: u16, code: &str) -> Verdict {
     match code {
         "NoSuchKey" | "NoSuchVersion" => Verdict::SourceMissing,
-        // Not S3's own: from a proxy in between, whose backend is away. It proves nothing about the object.
+        // Not from S3 itself: a proxy cannot reach its backend. It says nothing about the object.
         "" if status == NOT_FOUND => Verdict::Transient,
         "BadDigest" | "InvalidDigest" | "XAmzContentChecksumMismatch" | "XAmzContentSHA256Mismatch" => {
             Verdict::Corrupt
@@ -277,11 +281,15 @@ fn hint_for(status: u16, code: &str) -> Option<&'static str> {
         }
         "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => "renew the session token",
         "AccessDenied" | "AllAccessDisabled" => {
-            "give this access key s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on the bucket"
+            "grant this access key s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject and \
+                s3:AbortMultipartUpload on the bucket"
         }
         "NoSuchBucket" => "create the bucket or correct its name",
         "PermanentRedirect" | "AuthorizationHeaderMalformed" => "the bucket is in another region",
-        "RequestTimeTooSkewed" => "this machine's clock and the store's differ by more than 15 minutes",
+        "RequestTimeTooSkewed" => {
+            "the clocks of this machine and of the store differ by more than 15 \
+            minutes"
+        }
         "InvalidObjectState" => "the object is archived and must be restored before it can be read",
         "" if matches!(status, 401 | 403) => "check the access key, the secret key and their permissions",
         _ => return None,
@@ -307,16 +315,16 @@ impl fmt::Display for StoreErrorKind {
         match self {
             Self::Connect => f.write_str("could not connect"),
             Self::Timeout => f.write_str("timed out"),
-            Self::Connection => f.write_str("lost its connection"),
+            Self::Connection => f.write_str("lost the connection"),
             Self::Truncated => f.write_str("ended too early"),
-            Self::Answer { status, code } if code.is_empty() => write!(f, "was answered HTTP {status}"),
-            Self::Answer { status, code } => write!(f, "was answered {code} (HTTP {status})"),
-            Self::Mismatch => f.write_str("stored other bytes than were sent"),
-            Self::Protocol => f.write_str("was answered in a way that is not S3"),
-            Self::Invalid => f.write_str("cannot be requested"),
+            Self::Answer { status, code } if code.is_empty() => write!(f, "returned HTTP {status}"),
+            Self::Answer { status, code } => write!(f, "returned {code} (HTTP {status})"),
+            Self::Mismatch => f.write_str("stored other content than was sent"),
+            Self::Protocol => f.write_str("returned a response that is not S3"),
+            Self::Invalid => f.write_str("is not a valid request"),
             Self::KeyMissing => f.write_str("found an encrypted object whose key is missing"),
-            Self::Unauthentic => f.write_str("gave bytes that do not decrypt"),
-            Self::Source(source) => write!(f, "stopped because its source failed: {source}"),
+            Self::Unauthentic => f.write_str("returned content that cannot be decrypted"),
+            Self::Source(source) => write!(f, "failed because its source failed: {source}"),
         }
     }
 }
@@ -324,7 +332,7 @@ impl fmt::Display for StoreErrorKind {
 impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.kind {
-            // Boxed with auto traits that the signature of `source` leaves out.
+            // Boxed with auto traits that the signature of `source` omits.
             StoreErrorKind::Source(source) => Some(&**source),
             _ => None,
         }
@@ -383,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_source_passes_its_verdict_on_and_blames_nobody_else() {
+    fn a_failed_source_passes_its_verdict_on() {
         let inner = answer(404, "NoSuchKey");
         let outer =
             StoreError::new(&"s3".parse().unwrap(), "PutObject", StoreErrorKind::Source(Box::new(inner)), "");

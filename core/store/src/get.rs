@@ -1,4 +1,4 @@
-//! Reading an object as a stream that never ends early without saying so.
+//! Reads an object as a stream that never ends early without an error.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,17 +16,17 @@ use super::{ObjectKey, Store, StoreError, StoreErrorKind, object, sign};
 
 const GET: &str = "GetObject";
 
-/// A range of bytes, both ends included (RFC 9110 section 14.1.2).
+/// A byte range, inclusive (RFC 9110 section 14.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByteRange {
-    /// First byte wanted, counted from zero.
+    /// First byte, counted from zero.
     pub first: u64,
-    /// Last byte wanted; the object's last one when absent.
+    /// Last byte; the end of the object if absent.
     pub last: Option<u64>,
 }
 
 impl ByteRange {
-    /// `length` bytes from `first` on. `None` for an empty range, which HTTP cannot express.
+    /// `length` bytes starting at `first`. `None` for an empty range, which HTTP cannot express.
     pub const fn of_length(first: u64, length: u64) -> Option<Self> {
         match length.checked_sub(1) {
             Some(rest) => match first.checked_add(rest) {
@@ -50,11 +50,11 @@ impl fmt::Display for ByteRange {
 /// An object, or a range of it, being read.
 #[derive(Debug)]
 pub struct GetObject {
-    /// Bytes that `body` yields.
+    /// Number of bytes that `body` yields.
     pub length: u64,
-    /// Bytes of the whole object.
+    /// Size of the whole object.
     pub total_size: u64,
-    /// Entity tag without quotes.
+    /// ETag without quotes.
     pub etag: String,
     /// User metadata, decoded.
     pub metadata: BTreeMap<String, String>,
@@ -62,7 +62,7 @@ pub struct GetObject {
     pub body: ObjectBody,
 }
 
-/// The bytes of an object. Yields exactly the promised number of bytes or an error; every pause has a deadline.
+/// The content of an object. Yields exactly the announced number of bytes or an error; every pause has a timeout.
 pub struct ObjectBody {
     store: Store,
     chunks: BoxStream<'static, Result<Bytes, reqwest::Error>>,
@@ -73,7 +73,7 @@ pub struct ObjectBody {
 }
 
 impl Store {
-    /// Reads an object or a range of it. Asking for a range that begins past the end is answered `InvalidRange`.
+    /// Reads an object or a range of it. A range that starts past the end results in `InvalidRange`.
     pub async fn get(&self, key: &ObjectKey, range: Option<ByteRange>) -> Result<GetObject, StoreError> {
         self.signed(|| self.get_once(key, range)).await
     }
@@ -89,20 +89,19 @@ impl Store {
         let request = signing.await.map_err(|error| self.invalid(GET, &error))?;
         let response = self.execute(GET, request, self.settings().deadlines.control).await?;
 
-        let length = response
-            .content_length()
-            .ok_or_else(|| self.protocol(GET, "the answer does not say how long it is"))?;
+        let length =
+            response.content_length().ok_or_else(|| self.protocol(GET, "the response has no length"))?;
         let total_size = match range {
             None => length,
             Some(range) => {
-                // A server or proxy that ignores the range answers 200 with everything.
+                // A server or proxy that ignores the range returns 200 with the whole object.
                 if response.status() != StatusCode::PARTIAL_CONTENT {
                     return Err(self.protocol(GET, "the range was ignored"));
                 }
                 let (first, total) = read_content_range(response.headers())
-                    .ok_or_else(|| self.protocol(GET, "the answer does not say which range it holds"))?;
+                    .ok_or_else(|| self.protocol(GET, "the response has no Content-Range"))?;
                 if first != range.first {
-                    return Err(self.protocol(GET, "the answer holds another range"));
+                    return Err(self.protocol(GET, "the response has another range"));
                 }
                 total
             }
@@ -149,7 +148,7 @@ impl Stream for ObjectBody {
             Some(Ok(chunk)) => {
                 let came = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
                 let Some(left) = this.left.checked_sub(came) else {
-                    let error = this.store.protocol(GET, "the body is longer than promised");
+                    let error = this.store.protocol(GET, "the body is longer than announced");
                     return this.fail(error);
                 };
                 this.left = left;
@@ -190,7 +189,7 @@ impl ObjectBody {
 
     fn fail(&mut self, error: StoreError) -> Poll<Option<Result<Bytes, StoreError>>> {
         self.done = true;
-        // Lets go of the connection at once.
+        // Closes the connection immediately.
         self.chunks = futures_util::stream::empty().boxed();
         Poll::Ready(Some(Err(error)))
     }

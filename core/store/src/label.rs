@@ -1,6 +1,6 @@
-//! What is written on every object, so that the catalogue can be rebuilt from a store alone: which object it is, whose,
-//! and of which file and version. Pure. Values of any text travel percent-encoded (see [`super::options`]); what S3's
-//! limit of 2 KB leaves no room for is cut, and the label says so.
+//! The metadata stored with every object, so that the catalogue can be rebuilt from a store alone: object, owner, file
+//! and version. Pure. Values are percent-encoded (see [`super::options`]); what exceeds S3's limit of 2 KB is omitted,
+//! and the metadata records the omission.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,47 +11,47 @@ use uuid::Uuid;
 use super::options::{metadata, metadata_cost};
 use crate::checksum::{Crc64Nvme, Sha256};
 
-/// Of S3's 2,048 bytes (`PutObject`, user-defined metadata); the rest is for what later versions add.
+/// Of S3's 2,048 bytes (`PutObject`, user-defined metadata); the rest is reserved for later versions.
 const BUDGET: usize = 1_792;
-/// Kept free for the note of what was cut.
+/// Reserved for recording omissions.
 const CUT_BUDGET: usize = 80;
-/// Folders deeper than this are no path that anybody made.
-const DEEPEST: usize = 256;
-/// Further versions that are noted at most.
-const MOST_SHARED: usize = 16;
+/// Paths deeper than this are not plausible.
+const MAX_DEPTH: usize = 256;
+/// Maximum number of further versions to store.
+const MAX_SHARED_VERSIONS: usize = 16;
 
-/// A label, as far as it is known when the object is written, or as far as it could be read.
+/// The metadata, as far as known when the object is written, or as far as it could be parsed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Label {
     /// Object.
     pub object: Option<Uuid>,
-    /// Account that it belongs to.
+    /// Owner account.
     pub owner: Option<Uuid>,
-    /// That account's email address.
+    /// Email address of the owner.
     pub email: Option<String>,
-    /// File that it is a version of.
+    /// File.
     pub file: Option<Uuid>,
-    /// Which version.
+    /// Version number.
     pub version: Option<i32>,
     /// The file's name.
     pub name: Option<String>,
-    /// Its name at the first upload, where it is another one.
+    /// Its name at upload, if different.
     pub original: Option<String>,
-    /// Names of the folders from the root to the file; none is the root itself.
+    /// Names of the folders from the root to the file; empty for the root folder.
     pub folder: Vec<String>,
-    /// When the bytes were uploaded.
+    /// Upload time.
     pub time: Option<DateTime<Utc>>,
-    /// SHA-256 of the bytes.
+    /// SHA-256 of the content.
     pub sha256: Option<Sha256>,
-    /// CRC-64/NVME of the bytes.
+    /// CRC-64/NVME of the content.
     pub crc64nvme: Option<Crc64Nvme>,
-    /// Further versions that are the same object.
+    /// Further versions with the same object.
     pub also: Vec<Shared>,
-    /// Which of these do not stand there, or not whole.
+    /// Fields that were omitted or truncated.
     pub cut: BTreeSet<String>,
 }
 
-/// A further version that is the same object.
+/// A further version with the same object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shared {
     /// File.
@@ -68,7 +68,7 @@ pub struct Shared {
     pub folder: Vec<String>,
 }
 
-/// Metadata that is being filled, and the room that is left.
+/// Metadata being built, and the remaining space.
 struct Filling {
     entries: BTreeMap<&'static str, String>,
     left: usize,
@@ -76,7 +76,7 @@ struct Filling {
 }
 
 impl Filling {
-    /// Writes an entry if it fits.
+    /// Adds an entry if it fits.
     fn add(&mut self, name: &'static str, text: Option<String>) -> bool {
         let Some(text) = text else { return true };
         let cost = metadata_cost(name, &text);
@@ -96,7 +96,7 @@ impl Filling {
 }
 
 impl Label {
-    /// The metadata entries. What is most needed comes first; of a folder's path that is too long the end is kept.
+    /// The metadata entries, most important first; of a folder path that is too long, the end is kept.
     pub fn metadata(&self) -> BTreeMap<&'static str, String> {
         let mut filling =
             Filling { entries: BTreeMap::new(), left: BUDGET - CUT_BUDGET, cut: BTreeSet::new() };
@@ -135,13 +135,13 @@ impl Label {
     }
 
     fn add_shared(&self, filling: &mut Filling) {
-        let most = self.also.len().min(MOST_SHARED);
+        let most = self.also.len().min(MAX_SHARED_VERSIONS);
         for kept in (0..=most).rev() {
             if kept < self.also.len() {
                 filling.cut.insert(metadata::ALSO);
             }
             let text = self.also.get(..kept).filter(|kept| !kept.is_empty());
-            // Ids, numbers and texts can always be written.
+            // Ids, numbers and strings can always be serialized.
             let text = text.and_then(|kept| serde_json::to_string(kept).ok());
             if filling.add(metadata::ALSO, text) {
                 return;
@@ -149,7 +149,7 @@ impl Label {
         }
     }
 
-    /// Reads a label. What cannot be what [`Label::metadata`] wrote is left out: anybody may have written it.
+    /// Parses metadata. Values that [`Label::metadata`] cannot have written are ignored: anyone may have written them.
     pub fn read(entries: &BTreeMap<String, String>) -> Self {
         fn parsed<T: std::str::FromStr>(text: Option<&String>) -> Option<T> {
             text?.parse().ok()
@@ -170,11 +170,11 @@ impl Label {
             version: parsed(text(metadata::VERSION)).filter(|number| *number >= 1),
             name: text(metadata::NAME).cloned(),
             original: text(metadata::ORIGINAL).cloned(),
-            folder: if folder.len() > DEEPEST { Vec::new() } else { folder },
+            folder: if folder.len() > MAX_DEPTH { Vec::new() } else { folder },
             time: parsed(text(metadata::TIME)),
             sha256: parsed(text(metadata::SHA256)),
             crc64nvme: crc.and_then(|digits| u64::from_str_radix(digits, 16).ok()).map(Crc64Nvme::from_u64),
-            also: also.into_iter().take(MOST_SHARED).filter(|shared| shared.version >= 1).collect(),
+            also: also.into_iter().take(MAX_SHARED_VERSIONS).filter(|shared| shared.version >= 1).collect(),
             cut: text(metadata::CUT)
                 .map(|names| names.split(',').map(str::to_owned).collect())
                 .unwrap_or_default(),
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn further_versions_are_noted_as_far_as_there_is_room() {
+    fn further_versions_are_stored_as_far_as_they_fit() {
         let mut label = full("a", Vec::new());
         let shared = |number| Shared {
             file: Uuid::from_u128(9),
@@ -251,7 +251,7 @@ mod tests {
         };
         label.also = (1..=40).map(shared).collect();
         let back = read_back(&label);
-        assert!(!back.also.is_empty() && back.also.len() <= MOST_SHARED);
+        assert!(!back.also.is_empty() && back.also.len() <= MAX_SHARED_VERSIONS);
         assert!(label.also.starts_with(&back.also));
         assert!(back.cut.contains("also"));
         assert!(cost(&label) <= BUDGET);

@@ -1,7 +1,8 @@
-//! An S3 endpoint and its bucket: control calls, streamed bodies, and the meaning of their errors.
+//! An S3 endpoint and its bucket: control requests, streamed bodies, and error classification.
 //!
-//! rust-s3 signs, our own pooled client sends: rust-s3's own transfers would copy and hash every body. Knows nothing of
-//! the database or the configuration, and never retries on its own account: callers use [`nightferry_ground::retry`].
+//! rust-s3 signs requests and our own pooled client sends them, because rust-s3's own transfers would copy and hash
+//! every body. Knows nothing about the database or the configuration, and never retries by itself: callers use
+//! [`nightferry_ground::retry`].
 
 mod archive;
 mod body;
@@ -48,21 +49,21 @@ pub use options::{PutOptions, metadata};
 pub use pieces::{Gathering, Pieces};
 pub use settings::{Deadlines, StoreName, StoreNameError, StoreRole, StoreSettings};
 
-/// A store to talk to. Cheap to clone.
+/// A client of a store. Cheap to clone.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
 struct Inner {
     settings: StoreSettings,
     http: reqwest::Client,
-    /// Signs what this process sends.
+    /// Signs requests of this process.
     bucket: Bucket,
-    /// Signs what clients send.
+    /// Signs requests of clients.
     public_bucket: Bucket,
 }
 
 impl Store {
-    /// Prepares a store; sends nothing yet. The only errors are settings that cannot be right, told as
+    /// Creates the client of a store; sends nothing yet. Fails only for invalid settings, with
     /// [`StoreErrorKind::Invalid`]. Reads certificate files: call it at start.
     pub fn open(settings: StoreSettings, http: &HttpClient) -> Result<Self, StoreError> {
         http::install_crypto();
@@ -75,22 +76,22 @@ impl Store {
         Ok(Self(Arc::new(Inner { settings, http: http.0.clone(), bucket, public_bucket })))
     }
 
-    /// The operator's name for it.
+    /// The configured name of the store.
     pub fn name(&self) -> &StoreName {
         &self.0.settings.name
     }
 
-    /// What it is for.
+    /// The purpose of the port.
     pub fn role(&self) -> StoreRole {
         self.0.settings.role
     }
 
-    /// What it was opened with.
+    /// Its settings.
     pub fn settings(&self) -> &StoreSettings {
         &self.0.settings
     }
 
-    /// The keys of its encrypted objects.
+    /// Its encryption keys.
     pub fn keys(&self) -> Option<&Keyring> {
         self.0.settings.keys.as_deref()
     }
@@ -131,19 +132,19 @@ fn open_bucket(settings: &StoreSettings, endpoint: &str) -> Result<Bucket, Store
     Ok(if settings.path_style { *bucket.with_path_style() } else { *bucket })
 }
 
-/// The endpoint without a trailing slash or a default port, as HTTP clients write it in `Host`: what is signed must be
-/// what is sent.
+/// The endpoint without a trailing slash or a default port, as HTTP clients write it in `Host`: the signature covers
+/// it.
 fn plain_endpoint(endpoint: &str) -> Result<String, &'static str> {
     let url = reqwest::Url::parse(endpoint).map_err(|_| "is not a URL such as http://127.0.0.1:9000")?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err("must begin with http:// or https:// and a host");
+        return Err("must start with http:// or https:// and a host");
     }
     if url.query().is_some()
         || url.fragment().is_some()
         || !url.username().is_empty()
         || url.password().is_some()
     {
-        return Err("must hold nothing but scheme, host, port and path");
+        return Err("must contain only scheme, host, port and path");
     }
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }

@@ -1,4 +1,4 @@
-//! Listings, in key order and page by page, so that memory does not grow with the bucket.
+//! Listings, in key order and page by page, so that memory use does not depend on the size of the bucket.
 
 use chrono::{DateTime, Utc};
 use s3::command::Command;
@@ -9,10 +9,10 @@ use super::{Store, StoreError, UploadId};
 const LIST: &str = "ListObjectsV2";
 const LIST_UPLOADS: &str = "ListMultipartUploads";
 
-/// Most objects in one page of a listing: S3's own limit.
+/// Maximum number of objects in one page of a listing: the limit of S3.
 pub const LIST_LIMIT: usize = 1000;
 
-/// Most unfinished uploads that are returned at once.
+/// Maximum number of unfinished uploads returned at once.
 const UPLOADS_LIMIT: usize = 10_000;
 
 /// Objects in key order.
@@ -20,36 +20,36 @@ const UPLOADS_LIMIT: usize = 10_000;
 pub struct ListPage {
     /// The objects of this page.
     pub objects: Vec<ListedObject>,
-    /// Where the next page begins: give it as `after`. `None` on the last page.
+    /// Where the next page starts: pass it as `after`. `None` on the last page.
     pub next: Option<String>,
 }
 
-/// One object of a listing. Its key is any text: whatever lies in the bucket is listed.
+/// One object of a listing. Its key is arbitrary: everything in the bucket is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedObject {
     /// Key.
     pub key: String,
     /// Size in bytes.
     pub size: u64,
-    /// Entity tag without quotes.
+    /// ETag without quotes.
     pub etag: String,
     /// When it was written.
     pub last_modified: DateTime<Utc>,
 }
 
-/// One unfinished multipart upload.
+/// An unfinished multipart upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedUpload {
-    /// Key of the object that is being uploaded.
+    /// Key of the object being uploaded.
     pub key: String,
-    /// The store's name for it.
+    /// The upload id.
     pub upload_id: UploadId,
-    /// When it began.
+    /// When it started.
     pub initiated: DateTime<Utc>,
 }
 
 impl Store {
-    /// Up to `limit` (at most [`LIST_LIMIT`]) objects whose keys begin with `prefix` and come after `after`.
+    /// Up to `limit` (at most [`LIST_LIMIT`]) objects with the prefix `prefix` after the key `after`.
     pub async fn list(
         &self,
         prefix: &str,
@@ -83,12 +83,12 @@ impl Store {
         let next = match (result.is_truncated, objects.last()) {
             (false, _) => None,
             (true, Some(last)) => Some(last.key.clone()),
-            (true, None) => return Err(self.protocol(LIST, "an empty page says that more follow")),
+            (true, None) => return Err(self.protocol(LIST, "an empty page announces further pages")),
         };
         Ok(ListPage { objects, next })
     }
 
-    /// Unfinished multipart uploads of keys that begin with `prefix`, at most 10,000 of them: who aborts them asks again.
+    /// Unfinished multipart uploads with the prefix `prefix`, at most 10,000: callers that abort them call again.
     pub async fn list_multipart_uploads(&self, prefix: &str) -> Result<Vec<ListedUpload>, StoreError> {
         let deadline = self.settings().deadlines.control;
         let mut uploads = Vec::new();
@@ -118,7 +118,7 @@ impl Store {
                 return Ok(uploads);
             }
             if came == 0 || page.next_key_marker.is_none() {
-                return Err(self.protocol(LIST_UPLOADS, "the answer does not say where the next page begins"));
+                return Err(self.protocol(LIST_UPLOADS, "the response has no start of the next page"));
             }
             (key_marker, upload_id_marker) = (page.next_key_marker, page.next_upload_id_marker);
         }

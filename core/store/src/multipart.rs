@@ -1,4 +1,5 @@
-//! Multipart uploads: parts in any order and in parallel, each with its own checksum, one CRC-64/NVME over the whole.
+//! Multipart uploads: parts in any order and in parallel, each with its own checksum, and one CRC-64/NVME over the
+//! whole.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,18 +20,18 @@ const PART: &str = "UploadPart";
 const COMPLETE: &str = "CompleteMultipartUpload";
 const ABORT: &str = "AbortMultipartUpload";
 
-/// The store's name for a multipart upload.
+/// A multipart upload id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UploadId(String);
 
 impl UploadId {
-    /// An id read back from the database.
+    /// An id from the database.
     pub fn new(id: impl Into<String>) -> Self {
         Self(id.into())
     }
 
-    /// The id as the store gave it.
+    /// The id as returned by the store.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -45,26 +46,26 @@ impl fmt::Display for UploadId {
 /// The store's acknowledgement of one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartReceipt {
-    /// Entity tag without quotes.
+    /// ETag without quotes.
     pub etag: String,
-    /// The store's own checksum of the part, where it says so.
+    /// The checksum of the part computed by the store, if returned.
     pub crc64nvme: Option<Crc64Nvme>,
 }
 
-/// A part that the finished object shall consist of.
+/// A part of the object to complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompletedPart {
     /// 1 to 10,000.
     pub number: u32,
-    /// Entity tag without quotes.
+    /// ETag without quotes.
     pub etag: String,
-    /// Checksum that the part was sent with; `MinIO` wants it for every part of a checked upload.
+    /// The checksum sent with the part; `MinIO` requires it for every part of a checked upload.
     pub crc64nvme: Option<Crc64Nvme>,
 }
 
 impl Store {
-    /// Begins a multipart upload whose parts and finished object are checked by their CRC-64/NVME: every part needs one.
-    /// The checksums in `options` belong to the whole and are not sent here: give the CRC to
+    /// Creates a multipart upload whose parts and finished object are verified by CRC-64/NVME: every part needs one.
+    /// The checksums in `options` belong to the whole and are not sent here: pass the CRC to
     /// [`Store::complete_multipart`].
     pub async fn create_multipart(
         &self,
@@ -74,8 +75,8 @@ impl Store {
         self.create(key, options, true).await
     }
 
-    /// Begins a multipart upload whose parts come without checksums, such as those that a client sends itself. Nothing
-    /// but sizes and entity tags is checked: complete it without a CRC (`MinIO` refuses one here, `SeaweedFS` ignores it).
+    /// Creates a multipart upload whose parts have no checksums, such as those that a client sends itself. Only sizes
+    /// and ETags are verified: complete it without a CRC (`MinIO` rejects one here, `SeaweedFS` ignores it).
     pub async fn create_unchecked_multipart(
         &self,
         key: &ObjectKey,
@@ -111,7 +112,8 @@ impl Store {
         Ok(UploadId(result.upload_id))
     }
 
-    /// Sends one part (`number` 1 to 10,000; all but the last at least 5 MiB). With `crc` the store refuses other bytes.
+    /// Sends one part (`number` 1 to 10,000; all but the last at least 5 MiB). With `crc`, the store rejects other
+    /// content.
     pub async fn put_part(
         &self,
         key: &ObjectKey,
@@ -153,9 +155,9 @@ impl Store {
         Ok(receipt)
     }
 
-    /// Sends one part of a checked upload whose checksum nobody knows before its last byte has passed: it follows the
-    /// bytes, and the store refuses other ones. The receipt carries the checksum, computed here and not contradicted by
-    /// the store.
+    /// Sends one part of a checked upload whose checksum is unknown before its last byte: it follows the content, and
+    /// the store rejects other content. The receipt contains the checksum, which was computed here and not contradicted
+    /// by the store.
     pub async fn put_part_trailing(
         &self,
         key: &ObjectKey,
@@ -187,11 +189,11 @@ impl Store {
         Ok(PartReceipt { etag, crc64nvme: Some(crc) })
     }
 
-    /// Makes the object out of `parts`, in ascending order of their numbers. With `crc` (of the whole object) the store
-    /// refuses other bytes.
+    /// Completes the object from `parts`, in ascending order of their numbers. With `crc` (of the whole object), the
+    /// store rejects other content.
     ///
-    /// When the answer to an earlier call was lost, the store may say that it does not know the upload
-    /// ([`StoreError::is_no_such_upload`]): only [`Store::head`] can tell whether the object was made.
+    /// If the response to an earlier call was lost, the store may report that the upload does not exist
+    /// ([`StoreError::is_no_such_upload`]): only [`Store::head`] can determine whether the object was completed.
     pub async fn complete_multipart(
         &self,
         key: &ObjectKey,
@@ -210,13 +212,13 @@ impl Store {
         let deadline = self.settings().deadlines.complete;
         let document = write_parts(parts).map_err(|error| self.invalid(COMPLETE, &error))?;
         let attempt = || {
-            // rust-s3's own document has no place for checksums, so it stays empty and ours is sent.
+            // The document of rust-s3 has no fields for checksums, so it stays empty and our own is sent.
             let data = CompleteMultipartUploadData { parts: Vec::new() };
             let command = Command::CompleteMultipartUpload { upload_id: upload.as_str(), data };
             self.post_document(COMPLETE, &bucket, key.as_str(), command, document.clone(), deadline)
         };
         let body = self.signed(attempt).await?;
-        // S3 sends the status before the work is done: a failure may follow as the document of a 200.
+        // S3 sends the status before the work is done: an error may follow in the document of a 200 response.
         if let Some(error) = xml::read_error(&body) {
             let kind = StoreErrorKind::Answer { status: 200, code: error.code };
             return Err(self.error(COMPLETE, kind, error.message));
@@ -232,7 +234,7 @@ impl Store {
         Ok(receipt)
     }
 
-    /// Gives an upload up and frees its parts; one that is already gone is no error.
+    /// Aborts an upload and frees its parts; a missing one is not an error.
     pub async fn abort_multipart(&self, key: &ObjectKey, upload: &UploadId) -> Result<(), StoreError> {
         let deadline = self.settings().deadlines.control;
         let attempt = || {
@@ -258,7 +260,7 @@ fn write_parts(parts: &[CompletedPart]) -> Result<String, quick_xml::SeError> {
     quick_xml::se::to_string(&xml::CompleteMultipartUpload { parts })
 }
 
-/// The query that makes a PUT one of a part.
+/// The query parameters of an `UploadPart` request.
 pub(super) fn part_queries(upload: &UploadId, number: u32) -> HashMap<String, String> {
     HashMap::from([
         ("partNumber".to_owned(), number.to_string()),

@@ -16,31 +16,31 @@ const PUT: &str = "PutObject";
 const HEAD: &str = "HeadObject";
 const DELETE: &str = "DeleteObject";
 
-/// The store's acknowledgement of an object. A checksum that it contradicts never gets this far: it is an error.
+/// The store's acknowledgement of an object. A contradicting checksum is reported as an error instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutReceipt {
-    /// Entity tag without quotes.
+    /// ETag without quotes.
     pub etag: String,
-    /// The store's own SHA-256 of what it stored, where it says so.
+    /// The SHA-256 of the stored content according to the store, if returned.
     pub sha256: Option<Sha256>,
-    /// The store's own CRC-64/NVME of what it stored, where it says so.
+    /// The CRC-64/NVME of the stored content according to the store, if returned.
     pub crc64nvme: Option<Crc64Nvme>,
 }
 
-/// What a store knows about an object.
+/// The properties of an object in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectHead {
     /// Size in bytes.
     pub size: u64,
-    /// Entity tag without quotes.
+    /// ETag without quotes.
     pub etag: String,
-    /// SHA-256 of the whole object, where the store keeps it.
+    /// SHA-256 of the whole object, if the store keeps it.
     pub sha256: Option<Sha256>,
-    /// CRC-64/NVME of the whole object, where the store keeps it.
+    /// CRC-64/NVME of the whole object, if the store keeps it.
     pub crc64nvme: Option<Crc64Nvme>,
-    /// Storage class; absent means the standard one.
+    /// Storage class; absent means the standard class.
     pub storage_class: Option<String>,
-    /// What is known of its restored copy, if it is archived and somebody asked for one.
+    /// The state of its restored copy, if it is archived and a restore was requested.
     pub restore: Option<RestoreStatus>,
     /// Media type.
     pub content_type: Option<String>,
@@ -49,8 +49,8 @@ pub struct ObjectHead {
 }
 
 impl Store {
-    /// Stores an object. Either all of it is stored, or nothing is and an error returned; when no answer came
-    /// ([`StoreErrorKind::Timeout`], [`StoreErrorKind::Connection`]) only [`Store::head`] can tell which.
+    /// Stores an object. Either all of it is stored, or nothing is and an error returned; without a response
+    /// ([`StoreErrorKind::Timeout`], [`StoreErrorKind::Connection`]) only [`Store::head`] can determine which.
     pub async fn put(
         &self,
         key: &ObjectKey,
@@ -81,8 +81,8 @@ impl Store {
         Ok(receipt)
     }
 
-    /// As [`Store::put`], for a body whose checksum nobody knows before its last byte has passed: it follows the bytes, and
-    /// the store refuses other ones. Gives that checksum with the receipt. The checksums in `options` are not sent.
+    /// Like [`Store::put`], for a body whose checksum is unknown before its last byte: it follows the content, and the
+    /// store rejects other content. Returns that checksum with the receipt. The checksums in `options` are not sent.
     pub async fn put_trailing(
         &self,
         key: &ObjectKey,
@@ -113,7 +113,7 @@ impl Store {
         Ok((receipt, crc))
     }
 
-    /// Everything that goes with an object but its checksum.
+    /// All properties of an object except its checksum.
     fn put_headers(&self, options: &PutOptions) -> Result<HeaderMap, StoreError> {
         let mut headers = options
             .headers(self.settings().storage_class.as_deref())
@@ -134,7 +134,7 @@ impl Store {
         })
     }
 
-    /// What the store knows about an object; `None` when it does not exist.
+    /// The properties of the object; `None` if it does not exist.
     pub async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectHead>, StoreError> {
         match self.signed(|| self.head_once(key)).await {
             Err(error) if matches!(error.kind(), StoreErrorKind::Answer { status: 404, .. }) => {
@@ -150,7 +150,7 @@ impl Store {
         let deadline = self.settings().deadlines.control;
         let response = self.control(HEAD, &bucket, key.as_str(), Command::HeadObject, deadline).await?;
         let headers = response.headers();
-        // The client's own notion of length is that of the (absent) body.
+        // The client's own length is that of the (absent) body.
         let size = read_text(headers, &reqwest::header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
         Ok(ObjectHead {
             size: size.ok_or_else(|| self.protocol(HEAD, "no Content-Length"))?,
@@ -164,16 +164,16 @@ impl Store {
         })
     }
 
-    /// A 404 to HEAD carries no code: it may as well mean a missing bucket. GET tells which.
+    /// A 404 response to HEAD has no error code: the bucket may be missing. GET distinguishes the cases.
     async fn confirm_missing(&self, key: &ObjectKey) -> Result<Option<ObjectHead>, StoreError> {
         match self.get(key, Some(ByteRange { first: 0, last: Some(0) })).await {
             Err(error) if error.verdict() == Verdict::SourceMissing => Ok(None),
             Err(error) => Err(error),
-            Ok(_) => Err(self.protocol(HEAD, "HEAD does not find what GET does")),
+            Ok(_) => Err(self.protocol(HEAD, "HEAD does not find an object that GET finds")),
         }
     }
 
-    /// Deletes an object; one that is already gone is no error.
+    /// Deletes an object; a missing one is not an error.
     pub async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         let deadline = self.settings().deadlines.control;
         let attempt = || self.control(DELETE, &self.0.bucket, key.as_str(), Command::DeleteObject, deadline);
@@ -183,7 +183,7 @@ impl Store {
         }
     }
 
-    /// Compares what was sent with what the store says it stored, where both are known.
+    /// Compares the checksums sent with those returned by the store, if both are known.
     pub(super) fn compare<T: PartialEq + std::fmt::Display>(
         &self,
         operation: &'static str,
@@ -204,12 +204,12 @@ pub(super) fn read_text(headers: &HeaderMap, name: &HeaderName) -> Option<String
     Some(headers.get(name)?.to_str().ok()?.to_owned())
 }
 
-/// The entity tag without its quotes.
+/// The ETag without quotes.
 pub(super) fn read_etag(headers: &HeaderMap) -> Option<String> {
     read_text(headers, &ETAG).map(|etag| etag.trim_matches('"').to_owned()).filter(|etag| !etag.is_empty())
 }
 
-/// Checksums of checksums (`COMPOSITE`) say nothing about the object as a whole and are left out.
+/// Checksums of checksums (`COMPOSITE`) do not describe the object as a whole and are ignored.
 fn is_whole(headers: &HeaderMap) -> bool {
     read_text(headers, &CHECKSUM_TYPE).is_none_or(|kind| kind == "FULL_OBJECT")
 }

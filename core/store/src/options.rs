@@ -1,4 +1,4 @@
-//! What goes with an object besides its bytes, and how it travels in headers.
+//! The properties of an object besides its content, and their encoding in headers.
 
 use std::collections::BTreeMap;
 
@@ -7,21 +7,21 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::checksum::{Crc64Nvme, Sha256};
 
-/// Metadata names that every object carries, so that the catalogue can be rebuilt from a store alone.
+/// Metadata names of every object, from which the catalogue can be rebuilt.
 ///
-/// No name may begin with another one: rust-s3 orders such headers wrongly when it signs them.
+/// No name may be a prefix of another: rust-s3 orders such headers incorrectly when signing.
 pub mod metadata {
     /// Id of the object.
     pub const OBJECT: &str = "nf-object";
-    /// Id of the user whose it is.
+    /// Id of the owner.
     pub const OWNER: &str = "nf-owner";
     /// File name at upload.
     pub const NAME: &str = "nf-name";
-    /// Id of the file that the object is a version of.
+    /// Id of the file with this version.
     pub const FILE: &str = "nf-file";
     /// SHA-256, hexadecimal.
     pub const SHA256: &str = "nf-sha256";
-    /// Number of the file's version.
+    /// Version number.
     pub const VERSION: &str = "nf-version";
     /// Time of the upload, RFC 3339.
     pub const TIME: &str = "nf-time";
@@ -29,13 +29,13 @@ pub mod metadata {
     pub const CRC64NVME: &str = "nf-crc64nvme";
     /// Email address of the owner's account.
     pub const EMAIL: &str = "nf-email";
-    /// Folder that the file is in, its names separated by slashes; absent in the root folder.
+    /// Folder of the file, with names separated by slashes; absent in the root folder.
     pub const FOLDER: &str = "nf-directory";
-    /// File name at the first upload, where it is another one.
+    /// File name at upload, if different.
     pub const ORIGINAL: &str = "nf-original";
-    /// Further versions that are the same object, as JSON.
+    /// Further versions with the same object, as JSON.
     pub const ALSO: &str = "nf-also";
-    /// What was left out or cut, because S3 takes no more than 2 KB.
+    /// The fields that were omitted or truncated because of the limit of 2 KB.
     pub const CUT: &str = "nf-cut";
 }
 
@@ -48,37 +48,38 @@ pub(super) const STORAGE_CLASS: HeaderName = HeaderName::from_static("x-amz-stor
 pub(super) const RESTORE: HeaderName = HeaderName::from_static("x-amz-restore");
 const METADATA_PREFIX: &str = "x-amz-meta-";
 
-/// Everything but visible ASCII, and the escape itself. A space is escaped too: some signers fold two of them into one.
+/// Everything except visible ASCII, and the escape character itself. Spaces are escaped too: some signers collapse
+/// them.
 const METADATA_VALUE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 
-/// What is stored with an object.
+/// The properties stored with an object.
 #[derive(Debug, Clone, Default)]
 pub struct PutOptions {
-    /// Media type; `application/octet-stream` when absent.
+    /// Media type; `application/octet-stream` if absent.
     pub content_type: Option<String>,
-    /// User metadata: names in lower case (see [`metadata`]), values of any text.
+    /// User metadata: names in lower case (see [`metadata`]), values are arbitrary text.
     pub metadata: BTreeMap<&'static str, String>,
-    /// The store refuses other bytes. S3 takes one checksum for each request: this one is sent when both are known.
+    /// The store rejects other content. S3 accepts one checksum per request: this one is sent if both are known.
     pub sha256: Option<Sha256>,
-    /// The store refuses other bytes.
+    /// The store rejects other content.
     pub crc64nvme: Option<Crc64Nvme>,
-    /// Instead of the store's default storage class.
+    /// Overrides the store's default storage class.
     pub storage_class: Option<String>,
 }
 
 /// A header that cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HeaderError {
-    #[error("header {0} cannot carry this value")]
+    #[error("header {0} cannot contain this value")]
     Value(String),
-    #[error("{0:?} cannot name metadata")]
+    #[error("{0:?} is not a valid metadata name")]
     Name(String),
     #[error("the header names {0} and {1} cannot be signed together")]
     Ambiguous(String, String),
 }
 
 impl PutOptions {
-    /// The `x-amz-*` headers of everything but the checksums, ready to be signed.
+    /// The `x-amz-*` headers except those of checksums, ready to be signed.
     pub(super) fn headers(&self, default_class: Option<&str>) -> Result<HeaderMap, HeaderError> {
         let mut headers = HeaderMap::with_capacity(self.metadata.len() + 4);
         if let Some(class) = self.storage_class.as_deref().or(default_class) {
@@ -94,7 +95,7 @@ impl PutOptions {
         Ok(headers)
     }
 
-    /// Adds the one checksum header that S3 takes.
+    /// Adds the one checksum header that S3 accepts.
     pub(super) fn add_checksum(&self, headers: &mut HeaderMap) -> Result<(), HeaderError> {
         if let Some(sha256) = self.sha256 {
             headers.insert(CHECKSUM_SHA256, value(CHECKSUM_SHA256.as_str(), &sha256.base64())?);
@@ -105,8 +106,8 @@ impl PutOptions {
     }
 }
 
-/// Bytes that a metadata entry takes of S3's 2 KB, counted as the strictest servers do: the whole header's name and its
-/// value as it travels.
+/// The size of a metadata entry within S3's 2 KB, as counted by the strictest servers: the whole header name and the
+/// encoded value.
 pub(super) fn metadata_cost(name: &str, text: &str) -> usize {
     METADATA_PREFIX.len()
         + name.len()
@@ -117,7 +118,7 @@ pub(super) fn value(name: &str, text: &str) -> Result<HeaderValue, HeaderError> 
     HeaderValue::from_str(text).map_err(|_| HeaderError::Value(name.to_owned()))
 }
 
-/// rust-s3 signs `foo` and `foo-bar` in the wrong order; better an error here than a 403 there.
+/// rust-s3 signs `foo` and `foo-bar` in the wrong order; an error here is better than a 403 response.
 fn refuse_ambiguous(headers: &HeaderMap) -> Result<(), HeaderError> {
     let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
@@ -129,7 +130,7 @@ fn refuse_ambiguous(headers: &HeaderMap) -> Result<(), HeaderError> {
     Ok(())
 }
 
-/// The user metadata of an answer, decoded.
+/// The user metadata of a response, decoded.
 pub(super) fn read_metadata(headers: &HeaderMap) -> BTreeMap<String, String> {
     headers
         .iter()
@@ -148,7 +149,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::encryption::Seal;
+    use crate::encryption::EncryptionEnvelope;
 
     fn with(metadata: &[(&'static str, &str)]) -> PutOptions {
         let metadata = metadata.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
@@ -163,8 +164,8 @@ mod tests {
         let names =
             [OBJECT, OWNER, NAME, FILE, SHA256, VERSION, TIME, CRC64NVME, EMAIL, FOLDER, ORIGINAL, ALSO, CUT];
         let mut options = with(&names.map(|name| (name, "x")));
-        options.metadata.insert(Seal::KEY_ID, "8".to_owned());
-        options.metadata.insert(Seal::ENVELOPE, "9".to_owned());
+        options.metadata.insert(EncryptionEnvelope::KEY_ID, "8".to_owned());
+        options.metadata.insert(EncryptionEnvelope::ENVELOPE, "9".to_owned());
         options.sha256 = Some(Sha256::of(b""));
         let mut headers = options.headers(Some("STANDARD_IA")).unwrap();
         options.add_checksum(&mut headers).unwrap();

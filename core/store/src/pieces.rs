@@ -1,4 +1,4 @@
-//! Bytes gathered as they arrive, in blocks of one size, so that they can be sent and sent again.
+//! Received bytes, buffered in blocks of one size, so that they can be sent repeatedly.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::buffers::Block;
 use super::error::BoxError;
 use crate::checksum::{Crc64Hasher, Crc64Nvme};
 
-/// Gathers chunks. Takes as much memory as they have bytes, rounded up to a block, however small they are.
+/// Buffers chunks. Uses as much memory as their bytes, rounded up to a block, however small they are.
 #[derive(Debug, Default)]
 pub struct Gathering {
     chunks: Vec<Bytes>,
@@ -31,12 +31,12 @@ impl Gathering {
         }
     }
 
-    /// Bytes gathered so far.
+    /// Bytes buffered so far.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Everything, in its order.
+    /// Everything, in order.
     pub fn finish(mut self) -> Pieces {
         self.close();
         Pieces { chunks: self.chunks.into(), length: self.length, crc: self.crc.finish() }
@@ -61,12 +61,12 @@ impl Pieces {
         self.length
     }
 
-    /// Checksum of all of them.
+    /// Checksum of all bytes.
     pub fn crc64nvme(&self) -> Crc64Nvme {
         self.crc
     }
 
-    /// All of them in one piece; copied unless they are one already.
+    /// All bytes contiguously; copied unless they already are.
     pub(super) fn joined(&self) -> Bytes {
         match &*self.chunks {
             [] => Bytes::new(),

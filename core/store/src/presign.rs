@@ -1,4 +1,4 @@
-//! URLs that let a client talk to the store directly, for a while.
+//! Presigned URLs, with which a client can access the store directly for a limited time.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use super::{ObjectKey, Store, StoreError, UploadId};
 const PRESIGN: &str = "Presign";
 
 impl Store {
-    /// A URL from which a client may download the object until `expires` (1 s to 7 days) has passed.
-    /// `disposition` and `content_type` become the answer's `Content-Disposition` and `Content-Type`.
+    /// A URL from which a client can download the object for `expires` (1 s to 7 days). `disposition` and
+    /// `content_type` become the `Content-Disposition` and `Content-Type` of the response.
     pub async fn presign_get(
         &self,
         key: &ObjectKey,
@@ -27,7 +27,7 @@ impl Store {
         signing.await.map_err(|error| self.invalid(PRESIGN, &error))
     }
 
-    /// A URL to which a client may PUT part `number` of a multipart upload until `expires` (1 s to 7 days) has passed.
+    /// A URL to which a client can PUT part `number` of a multipart upload for `expires` (1 s to 7 days).
     pub async fn presign_part(
         &self,
         key: &ObjectKey,
@@ -41,7 +41,7 @@ impl Store {
     }
 }
 
-/// Whole seconds, at least one; more than seven days are refused when the URL is signed.
+/// Whole seconds, at least one; more than seven days are rejected when the URL is signed.
 fn seconds(expires: Duration) -> u32 {
     u32::try_from(expires.as_secs()).unwrap_or(u32::MAX).max(1)
 }

@@ -1,5 +1,5 @@
-//! Sends signed requests and turns every way to fail into a [`StoreError`]. The only place that meets HTTP statuses and
-//! the HTTP client's errors.
+//! Sends signed requests and maps every failure to a [`StoreError`]. The only place that handles HTTP statuses and
+//! errors of the HTTP client.
 
 use std::error::Error as _;
 use std::future::Future;
@@ -24,20 +24,20 @@ use super::error::CLOCK_SKEW;
 use super::{Body, Store, StoreError, StoreErrorKind, sign, xml};
 use crate::checksum::Crc64Nvme;
 
-/// How far S3 lets the clocks of both sides differ.
+/// Maximum clock skew in S3.
 const SKEW_LIMIT: TimeDelta = TimeDelta::minutes(15);
 
-/// Answers that are no objects: listings of 1,000 keys of 1 KiB are the largest.
+/// Maximum size of a response that is not an object: listings of 1,000 keys of 1 KiB are the largest.
 const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
 
-/// What is read of an error's body.
+/// Maximum size of an error body to read.
 const ERROR_LIMIT: usize = 64 * 1024;
 
-/// Bodies up to this size go out at once; larger ones are watched while they move.
+/// Bodies up to this size are sent at once; larger ones are monitored.
 const SMALL_BODY: u64 = 256 * 1024;
 
 impl Store {
-    /// Runs `attempt`, and once more with a fresh signature if the store found the first one's time too far off.
+    /// Runs `attempt`, and once more with a fresh signature if the store rejected the first one for clock skew.
     pub(super) async fn signed<T, Fut>(&self, attempt: impl Fn() -> Fut) -> Result<T, StoreError>
     where
         Fut: Future<Output = Result<T, StoreError>>,
@@ -48,7 +48,7 @@ impl Store {
         }
     }
 
-    /// A request without an object's bytes, signed by rust-s3; the answer has a successful status.
+    /// A request without object content, signed by rust-s3; the response has a successful status.
     pub(super) async fn control(
         &self,
         operation: &'static str,
@@ -71,7 +71,7 @@ impl Store {
         self.execute(operation, request, deadline).await
     }
 
-    /// Sends a request whose body, if any, lies in memory; the answer has a successful status.
+    /// Sends a request whose body, if any, is in memory; the response has a successful status.
     pub(super) async fn execute(
         &self,
         operation: &'static str,
@@ -83,7 +83,7 @@ impl Store {
         self.accept(operation, response.map_err(|error| self.transport(operation, error))?).await
     }
 
-    /// [`Store::control`] for answers that are a document.
+    /// [`Store::control`] for responses that are a document.
     pub(super) async fn control_document(
         &self,
         operation: &'static str,
@@ -96,7 +96,7 @@ impl Store {
         self.read_document(operation, response, deadline).await
     }
 
-    /// [`Store::control_document`] with a body that rust-s3 cannot make.
+    /// [`Store::control_document`] with a body that rust-s3 cannot create.
     pub(super) async fn post_document(
         &self,
         operation: &'static str,
@@ -112,7 +112,7 @@ impl Store {
         self.read_document(operation, response, deadline).await
     }
 
-    /// Sends `request` with `body`; the answer has a successful status.
+    /// Sends `request` with `body`; the response has a successful status.
     pub(super) async fn send_body(
         &self,
         operation: &'static str,
@@ -135,7 +135,7 @@ impl Store {
         self.send_watched(operation, request, watched, &progress, |watched| watched).await
     }
 
-    /// Sends `request` with `body`, framed and followed by its checksum. Gives the checksum with the answer.
+    /// Sends `request` with `body`, framed and followed by its checksum. Returns the checksum with the response.
     pub(super) async fn send_with_trailer(
         &self,
         operation: &'static str,
@@ -148,11 +148,11 @@ impl Store {
         let response = self.send_watched(operation, request, watched, &progress, frame).await?;
         match trailer.get() {
             Some(crc) => Ok((response, *crc)),
-            None => Err(self.protocol(operation, "a success before the body had ended")),
+            None => Err(self.protocol(operation, "success before the end of the body")),
         }
     }
 
-    /// Sends `request` with what `encode` makes of its body, as long as something moves.
+    /// Sends `request` with the body encoded by `encode`, as long as there is progress.
     async fn send_watched<S>(
         &self,
         operation: &'static str,
@@ -166,7 +166,7 @@ impl Store {
     {
         let idle = self.settings().deadlines.idle;
         if watched.length() == 0 {
-            // The connection would not ask for a body of no bytes, and so never learn that its source failed.
+            // The connection would not poll an empty body, and would therefore not notice that its source failed.
             timeout(idle, watched.finish()).await.map_err(|_| self.source_stalled(operation))?;
         }
         if let Some(cause) = progress.take_failure() {
@@ -182,14 +182,14 @@ impl Store {
                 });
             }
         };
-        // A failed source breaks the connection too: ask first whose fault it was.
+        // A failed source also breaks the connection: check first which side failed.
         if let Some(cause) = progress.take_failure() {
             return Err(self.error(operation, StoreErrorKind::Source(cause), ""));
         }
         self.accept(operation, result.map_err(|error| self.transport(operation, error))?).await
     }
 
-    /// Passes a successful answer on and makes an error of any other.
+    /// Returns a successful response, and maps any other to an error.
     async fn accept(&self, operation: &'static str, response: Response) -> Result<Response, StoreError> {
         if response.status().is_success() {
             return Ok(response);
@@ -197,12 +197,12 @@ impl Store {
         let status = response.status().as_u16();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(read_retry_after);
         let skewed = response.headers().get(DATE).and_then(read_date).is_some_and(is_far_from_now);
-        // The status alone says enough when the body cannot be read.
+        // If the body cannot be read, the status is sufficient.
         let reading = read_up_to(response, ERROR_LIMIT);
         let body = timeout(self.settings().deadlines.control, reading).await;
         let document = body.ok().and_then(Result::ok).flatten().and_then(|body| xml::read_error(&body));
         let (code, message) = document.map(|document| (document.code, document.message)).unwrap_or_default();
-        // Presigned requests out of time are answered as if permission was lacking.
+        // Expired presigned requests are rejected like missing permissions.
         let code = match code.as_str() {
             "" | "AccessDenied" | "RequestExpired" if status == 403 && skewed => CLOCK_SKEW.to_owned(),
             _ => code,
@@ -220,7 +220,7 @@ impl Store {
         let reading = timeout(deadline, read_up_to(response, ANSWER_LIMIT)).await;
         let body = reading.map_err(|_| self.timed_out(operation, deadline))?;
         body.map_err(|error| self.body_broken(operation, error))?
-            .ok_or_else(|| self.error(operation, StoreErrorKind::Protocol, "the answer is too long"))
+            .ok_or_else(|| self.error(operation, StoreErrorKind::Protocol, "the response is too long"))
     }
 
     pub(super) fn protocol(&self, operation: &'static str, detail: impl Into<String>) -> StoreError {
@@ -228,16 +228,16 @@ impl Store {
     }
 
     pub(super) fn timed_out(&self, operation: &'static str, deadline: Duration) -> StoreError {
-        let detail = format!("nothing moved for {} s", deadline.as_secs_f32());
+        let detail = format!("no progress for {} s", deadline.as_secs_f32());
         self.error(operation, StoreErrorKind::Timeout, detail)
     }
 
     fn source_stalled(&self, operation: &'static str) -> StoreError {
-        let cause = std::io::Error::new(std::io::ErrorKind::TimedOut, "the source stands still");
+        let cause = std::io::Error::new(std::io::ErrorKind::TimedOut, "the source is inactive");
         self.error(operation, StoreErrorKind::Source(Box::new(cause)), "")
     }
 
-    /// A request that got no answer.
+    /// A request without a response.
     pub(super) fn transport(&self, operation: &'static str, error: reqwest::Error) -> StoreError {
         let kind = if error.is_connect() {
             StoreErrorKind::Connect
@@ -251,7 +251,7 @@ impl Store {
         self.error(operation, kind, causes(error))
     }
 
-    /// An answer that broke off. Where the operating system reports no fault, the peer closed the connection too early.
+    /// An incomplete response. If the operating system reports no error, the peer closed the connection early.
     pub(super) fn body_broken(&self, operation: &'static str, error: reqwest::Error) -> StoreError {
         let mut cause = error.source();
         let mut kind = StoreErrorKind::Truncated;
@@ -275,7 +275,7 @@ fn method(verb: &HttpMethod) -> Method {
     }
 }
 
-/// The body of an answer; `None` when it is longer than `limit`.
+/// The body of a response; `None` if it is longer than `limit`.
 async fn read_up_to(mut response: Response, limit: usize) -> Result<Option<Bytes>, reqwest::Error> {
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await? {
@@ -287,7 +287,7 @@ async fn read_up_to(mut response: Response, limit: usize) -> Result<Option<Bytes
     Ok(Some(body.freeze()))
 }
 
-/// The words of an error and all its causes, without the URL: presigned ones are secrets.
+/// The messages of an error and all its causes, without the URL: presigned URLs are secret.
 fn causes(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut words = error.to_string();
@@ -309,7 +309,7 @@ fn read_retry_after(value: &HeaderValue) -> Option<Duration> {
     (read_date(value)? - Utc::now()).to_std().ok()
 }
 
-/// A date as HTTP writes it (RFC 9110 section 5.6.7).
+/// An HTTP date (RFC 9110 section 5.6.7).
 fn read_date(value: &HeaderValue) -> Option<DateTime<Utc>> {
     Some(DateTime::parse_from_rfc2822(value.to_str().ok()?).ok()?.to_utc())
 }

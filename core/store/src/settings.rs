@@ -1,4 +1,4 @@
-//! What must be known to talk to a store. Plain values: where they come from is the configuration's business.
+//! The settings of a store. Plain values, independent of the configuration.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::encryption::Keyring;
 
-/// What a store is for.
+/// The role of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StoreRole {
-    /// Near and fast: uploads land here.
+    /// Near and fast: receives uploads.
     Local,
-    /// Far and cheap: objects are ferried here.
+    /// Far and cheap: receives copies.
     Cloud,
 }
 
@@ -36,15 +36,16 @@ impl fmt::Display for StoreRole {
     }
 }
 
-/// The operator's name for a store, such as `minio` or `s3`: `[a-z][a-z0-9-]{0,31}`.
+/// The configured name of a store, such as `minio` or `s3`: `[a-z][a-z0-9-]{0,31}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct StoreName(String);
 
-/// A text that cannot name a store.
+/// An invalid store name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} cannot name a store: use 1 to 32 of a-z, 0-9 and '-', beginning with a letter, such as \"minio\""
+    "{0:?} is not a valid store name: use 1 to 32 of a-z, 0-9 and '-', starting with a letter, such as \
+        \"minio\""
 )]
 pub struct StoreNameError(String);
 
@@ -95,14 +96,14 @@ impl AsRef<str> for StoreName {
     }
 }
 
-/// How long to wait for a store. A body has no limit in all, so that its size does not matter, but may not stand still.
+/// The timeouts of a store. A body has no total limit, so that its size does not matter, but must make progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
-    /// For a whole request without a large body, and for the first byte of any answer.
+    /// For a whole request without a large body, and for the first byte of any response.
     pub control: Duration,
     /// For the next byte of a body in either direction.
     pub idle: Duration,
-    /// For the end of `CompleteMultipartUpload`, which may take S3 minutes for thousands of parts.
+    /// For the response to `CompleteMultipartUpload`, which may take S3 minutes for thousands of parts.
     pub complete: Duration,
 }
 
@@ -119,15 +120,15 @@ impl Default for Deadlines {
 /// One S3 endpoint and bucket. `Debug` does not show the secrets.
 #[derive(Debug, Clone)]
 pub struct StoreSettings {
-    /// The operator's name for it.
+    /// The configured name of the store.
     pub name: StoreName,
-    /// What it is for.
+    /// The purpose of the port.
     pub role: StoreRole,
-    /// `http://host:port` or `https://…`, as this process reaches it.
+    /// `http://host:port` or `https://…`, as reached by this process.
     pub endpoint: String,
-    /// As clients reach it, for presigned URLs; the endpoint itself when absent.
+    /// As reached by clients, for presigned URLs; the endpoint itself if absent.
     pub public_endpoint: Option<String>,
-    /// Region name that requests are signed for.
+    /// Region for signatures.
     pub region: String,
     /// Bucket that holds the objects.
     pub bucket: String,
@@ -137,13 +138,13 @@ pub struct StoreSettings {
     pub secret_key: SecretString,
     /// Session token of temporary credentials.
     pub session_token: Option<SecretString>,
-    /// Bucket in the path (`host/bucket/key`) instead of in the host name (`bucket.host/key`).
+    /// Path-style addressing (`host/bucket/key`) instead of virtual hosts (`bucket.host/key`).
     pub path_style: bool,
     /// `x-amz-storage-class` of new objects, unless the request names another.
     pub storage_class: Option<String>,
-    /// Keys with which its objects are encrypted and decrypted; none where it never held an encrypted one.
+    /// Keys for encrypting and decrypting its objects; `None` if it never contained an encrypted one.
     pub keys: Option<Arc<Keyring>>,
-    /// How long to wait.
+    /// Timeouts.
     pub deadlines: Deadlines,
 }
 

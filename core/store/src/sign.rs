@@ -1,9 +1,9 @@
-//! Signs, in their headers, the requests that rust-s3 would want to hold whole: bytes that are streamed, a part whose
-//! checksum follows its bytes, and a POST with a body of our own. Their parts are rust-s3's; only what is signed of the
-//! body is put in another place.
+//! Signs, in their headers, requests that rust-s3 would hold in memory: streamed content, parts with a trailing
+//! checksum, and POST requests with our own body. The components are those of rust-s3; only the signed body hash is
+//! replaced.
 //!
-//! Presigned URLs would do for streamed bytes too, but a server parses and decodes their queries again for every route
-//! that it tries: those are for clients.
+//! Presigned URLs would also work for streamed content, but servers parse and decode their query strings again for
+//! every route: they are used for clients only.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::header::{
@@ -28,12 +28,12 @@ const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token
 const DECODED_LENGTH: HeaderName = HeaderName::from_static("x-amz-decoded-content-length");
 const TRAILER: HeaderName = HeaderName::from_static("x-amz-trailer");
 
-/// In place of the body's hash, where a checksum in the headers stands for the body, or where there is none.
+/// The body hash if a checksum in the headers covers the body, or if there is none.
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
-/// In place of the body's hash, where a checksum follows the body.
+/// The body hash if a checksum follows the body.
 const UNSIGNED_WITH_TRAILER: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
 
-/// The request of `command` with `body` in place of its own, signed in its headers (AWS Signature Version 4).
+/// The request of `command` with `body` instead of its own, signed in its headers (AWS Signature Version 4).
 pub(super) async fn post(
     bucket: &Bucket,
     path: &str,
@@ -62,19 +62,19 @@ pub(super) async fn restore(bucket: &Bucket, path: &str, body: String) -> Result
     Ok(request)
 }
 
-/// The request for an object, or for what `headers` ask of it.
+/// The request for an object, or for the part selected by `headers`.
 pub(super) async fn get(bucket: &Bucket, path: &str, headers: HeaderMap) -> Result<Request, S3Error> {
     let template = ReqwestRequest::new(bucket, path, Command::GetObject).await?;
     signed(bucket, &template, Method::GET, headers, UNSIGNED).await
 }
 
-/// The request that sends an object; its body is for the caller to add.
+/// The request that sends an object; the caller adds the body.
 pub(super) async fn put(bucket: &Bucket, path: &str, headers: HeaderMap) -> Result<Request, S3Error> {
     let template = ReqwestRequest::new(bucket, path, put_command(None)).await?;
     signed(bucket, &template, Method::PUT, headers, UNSIGNED).await
 }
 
-/// The request that sends part `number`; its body is for the caller to add.
+/// The request that sends part `number`; the caller adds the body.
 pub(super) async fn part(
     bucket: &Bucket,
     path: &str,
@@ -87,7 +87,7 @@ pub(super) async fn part(
     signed(bucket, &template, Method::PUT, headers, UNSIGNED).await
 }
 
-/// The request that sends part `number` of `length` bytes, framed by [`chunked`]; its body is for the caller to add.
+/// The request that sends part `number` of `length` bytes, framed by [`chunked`]; the caller adds the body.
 pub(super) async fn part_with_trailer(
     bucket: &Bucket,
     path: &str,
@@ -101,7 +101,7 @@ pub(super) async fn part_with_trailer(
     signed(bucket, &template, Method::PUT, headers, UNSIGNED_WITH_TRAILER).await
 }
 
-/// The request that sends an object of `length` bytes, framed by [`chunked`]; its body is for the caller to add.
+/// The request that sends an object of `length` bytes, framed by [`chunked`]; the caller adds the body.
 pub(super) async fn put_with_trailer(
     bucket: &Bucket,
     path: &str,
@@ -113,7 +113,7 @@ pub(super) async fn put_with_trailer(
     signed(bucket, &template, Method::PUT, headers, UNSIGNED_WITH_TRAILER).await
 }
 
-/// Adds what announces a framed body of `length` bytes and the checksum behind it.
+/// Adds the headers of a framed body of `length` bytes with a trailing checksum.
 fn with_trailer(mut headers: HeaderMap, length: u64) -> Result<HeaderMap, S3Error> {
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static("aws-chunked"));
     headers.insert(CONTENT_LENGTH, chunked::encoded_length(length).into());
@@ -122,12 +122,12 @@ fn with_trailer(mut headers: HeaderMap, length: u64) -> Result<HeaderMap, S3Erro
     Ok(headers)
 }
 
-/// Names what is sent; the rest of it is said in headers of our own.
+/// Determines the URL; all other properties are in our own headers.
 fn put_command(multipart: Option<Multipart<'_>>) -> Command<'_> {
     Command::PutObject { content: &[], content_type: "", custom_headers: None, multipart }
 }
 
-/// A request to the URL of `template` with `headers`, all of them signed; `hash` stands for the body.
+/// A request to the URL of `template` with `headers`, all of them signed; `hash` is the body hash.
 async fn signed(
     bucket: &Bucket,
     template: &ReqwestRequest<'_>,
@@ -138,7 +138,7 @@ async fn signed(
     signed_to(bucket, template, template.url()?, method, headers, hash).await
 }
 
-/// As [`signed`], to another URL of the same host.
+/// Like [`signed`], for another URL of the same host.
 async fn signed_to(
     bucket: &Bucket,
     template: &ReqwestRequest<'_>,

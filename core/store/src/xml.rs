@@ -1,9 +1,9 @@
-//! The XML documents of S3, reduced to what is used of them.
+//! The XML documents of S3, limited to the fields that are used.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// `<Error>`: the body of every failed answer.
+/// `<Error>`: the body of every error response.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct ErrorDocument {
     #[serde(rename = "Code", default)]
@@ -26,7 +26,7 @@ pub(super) struct CompleteMultipartUpload {
     pub(super) parts: Vec<Part>,
 }
 
-/// One part that an object shall consist of.
+/// One part of the object.
 #[derive(Debug, Serialize)]
 pub(super) struct Part {
     #[serde(rename = "PartNumber")]
@@ -68,7 +68,7 @@ pub(super) struct Contents {
     pub(super) last_modified: chrono::DateTime<chrono::Utc>,
 }
 
-/// `<ListMultipartUploadsResult>`.
+/// Parses a document whose root element must be `root`; the error contains the actual one.
 #[derive(Debug, Deserialize)]
 pub(super) struct ListMultipartUploadsResult {
     #[serde(rename = "IsTruncated", default)]
@@ -81,7 +81,7 @@ pub(super) struct ListMultipartUploadsResult {
     pub(super) uploads: Vec<Upload>,
 }
 
-/// One unfinished multipart upload.
+/// An unfinished multipart upload.
 #[derive(Debug, Deserialize)]
 pub(super) struct Upload {
     #[serde(rename = "Key")]
@@ -94,17 +94,17 @@ pub(super) struct Upload {
 
 /// Reads a document whose root element must be `root`; the error says what came instead.
 pub(super) fn read<T: DeserializeOwned>(root: &str, body: &[u8]) -> Result<T, String> {
-    // quick-xml takes any root element for any struct, so its name is checked apart.
+    // quick-xml accepts any root element for any struct, so its name is checked separately.
     match root_name(body) {
         Some(name) if name == root => {
-            quick_xml::de::from_reader(body).map_err(|error| format!("unreadable <{root}>: {error}"))
+            quick_xml::de::from_reader(body).map_err(|error| format!("invalid <{root}>: {error}"))
         }
         Some(name) => Err(format!("<{name}> instead of <{root}>")),
-        None => Err(format!("no XML instead of <{root}>")),
+        None => Err(format!("no XML with root <{root}>")),
     }
 }
 
-/// Reads S3's error code and message; `None` when the body is none of S3's.
+/// Parses the error code and message of S3; `None` if the body is not an S3 error.
 pub(super) fn read_error(body: &[u8]) -> Option<ErrorDocument> {
     read("Error", body).ok()
 }

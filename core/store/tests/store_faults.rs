@@ -1,4 +1,5 @@
-//! Servers that hang, lie and hang up: tiny ones that play a fixed answer, so that no real server is needed.
+//! Servers that hang, lie and close connections: minimal ones that play a fixed response, so that no real server is
+//! needed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::time::Duration;
@@ -35,22 +36,22 @@ fn open(endpoint: String) -> Store {
     Store::open(settings, &HttpClient::new(CONNECT_DEADLINE).unwrap()).unwrap()
 }
 
-/// What a server does with a connection once the head of a request has come.
+/// What a server does with a connection after the request headers.
 #[derive(Clone)]
 enum Act {
-    /// Answers, whatever else the client may still send, and leaves the connection open.
+    /// Responds, without reading the rest, and leaves the connection open.
     Answer(String),
-    /// Reads the whole body, then answers.
+    /// Reads the whole body, then responds.
     AnswerAfterBody(String),
-    /// Answers and hangs up.
+    /// Responds and closes the connection.
     AnswerAndClose(String),
-    /// Says nothing for ever, and reads nothing.
+    /// Never responds, and reads nothing.
     Hang,
-    /// Hangs up.
+    /// Closes the connection.
     Close,
 }
 
-/// A server that plays `acts` one connection after the other, the last one for ever.
+/// A server that plays `acts` for consecutive connections, and repeats the last one.
 async fn serve(acts: Vec<Act>) -> Store {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -126,7 +127,7 @@ async fn a_body_cut_short_is_an_error_not_an_end() {
 }
 
 #[tokio::test]
-async fn a_body_that_stands_still_times_out() {
+async fn an_inactive_body_times_out() {
     let stalled = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 10\r\n\r\nabc".to_owned();
     let store = serve(vec![Act::Answer(stalled)]).await;
     let mut got = store.get(&key(), None).await.unwrap();
@@ -180,7 +181,7 @@ async fn a_silent_server_meets_every_deadline() {
 }
 
 #[tokio::test]
-async fn a_source_that_stands_still_is_not_the_stores_fault() {
+async fn an_inactive_source_is_not_a_store_failure() {
     let store = serve(vec![Act::AnswerAfterBody(answer("200 OK", "ETag: \"e\"\r\n", ""))]).await;
     let chunks = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"abc"))]).chain(stream::pending());
     let error = store.put(&key(), Body::stream(10, chunks), &PutOptions::default()).await.unwrap_err();

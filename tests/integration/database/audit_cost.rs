@@ -1,4 +1,4 @@
-//! A page of the audit log costs the size of the page, whatever is filtered and however much is kept.
+//! The cost of a page of the audit log depends on the page size, for any filter and any number of events.
 
 use chrono::{TimeDelta, Utc};
 use nightferry_core::db::audit::{self, Filter, Position, Who};

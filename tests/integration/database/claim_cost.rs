@@ -1,4 +1,4 @@
-//! "Next batch" costs the size of the batch, whatever the backlog.
+//! The cost of claiming the next batch depends on the batch size, not on the backlog.
 
 use nightferry_core::db::runs::RunScope;
 use nightferry_core::tiering::run;

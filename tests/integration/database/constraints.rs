@@ -1,4 +1,4 @@
-//! What the database refuses by itself, whoever asks.
+//! Constraints enforced by the database.
 
 use nightferry_tests::harness::{World, database, pattern};
 

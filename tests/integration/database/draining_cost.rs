@@ -1,4 +1,4 @@
-//! Looking at what leaves a store costs the size of the batch, however much the store holds.
+//! The cost of examining a drained store depends on the batch size, not on the size of the store.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const OBJECTS: u32 = 30_000;
 const BATCH: i64 = 100;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_look_at_what_leaves_a_store_reads_a_batch_of_rows_and_no_more() {
+async fn examining_a_drained_store_reads_one_batch_of_rows() {
     let world = World::with("database.statement_timeout", "120s").build().await;
     let user = world.user().await;
     let sql = format!(

@@ -1,4 +1,4 @@
-//! Lists of files: keyset pages that meet every file once, in every order, over an index.
+//! Lists of files: keyset pages that contain every file once, in every order, using an index.
 
 use std::collections::BTreeSet;
 

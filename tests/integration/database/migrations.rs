@@ -1,4 +1,4 @@
-//! Migrations: complete, reversible, repeatable, and safe with several processes starting at once.
+//! Migrations: complete, reversible, idempotent, and safe with several processes starting at once.
 
 use diesel_async::SimpleAsyncConnection;
 use nightferry_core::db::{Database, migrate};

@@ -1,10 +1,10 @@
-//! The database: migrations that come and go, a schema file that is true, constraints that hold by themselves.
+//! The database: migrations, the schema file, constraints.
 
 mod audit_cost;
 mod claim_cost;
 mod constraints;
 mod draining_cost;
-mod freeing_cost;
+mod eviction_cost;
 mod leases;
 mod lists;
 mod migrations;

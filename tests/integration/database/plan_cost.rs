@@ -1,4 +1,4 @@
-//! Planning what is new costs what is new, whatever has crossed before.
+//! The cost of planning depends on the number of new files, not on the number of synced ones.
 
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::replicas::{self, Until};
@@ -6,7 +6,7 @@ use nightferry_core::db::runs::RunScope;
 use nightferry_core::tiering::{plan, policy};
 use nightferry_tests::harness::{World, WorldBuilder, database};
 
-const CROSSED: i64 = 30_000;
+const SYNCED: i64 = 30_000;
 const NEW: i64 = 200;
 
 /// Files of which all but the last few are in both stores.
@@ -16,7 +16,7 @@ async fn files(world: &World) {
         "WITH made AS ( \
              INSERT INTO objects (id, owner_id, key, state, content_type, size, sha256, crc64nvme, upload_store, stored_at) \
              SELECT gen_random_uuid(), '{user}', 'k' || n, 'stored', 'text/plain', n, decode(repeat('00', 32), 'hex'), \
-                    decode(repeat('00', 8), 'hex'), 'minio', now() FROM generate_series(1, {CROSSED} + {NEW}) n RETURNING *), \
+                    decode(repeat('00', 8), 'hex'), 'minio', now() FROM generate_series(1, {SYNCED} + {NEW}) n RETURNING *), \
          files AS ( \
              INSERT INTO files (id, owner_id, folder_id, filename, original_filename, current_version, file_size, content_type, \
                                 storage_location) \
@@ -26,9 +26,9 @@ async fn files(world: &World) {
              INSERT INTO file_versions (file_id, number, object_id, created_by) SELECT id, 1, id, owner_id FROM files), \
          crossed AS ( \
              INSERT INTO replicas (object_id, store, state, verified_at, rule) \
-             SELECT id, 's3', 'present', now(), 'default' FROM made WHERE size <= {CROSSED}) \
+             SELECT id, 's3', 'present', now(), 'default' FROM made WHERE size <= {SYNCED}) \
          INSERT INTO replicas (object_id, store, state, verified_at, rule, spare_since) \
-         SELECT id, 'minio', 'present', now(), 'upload', CASE WHEN size <= {CROSSED} THEN now() END FROM made"
+         SELECT id, 'minio', 'present', now(), 'upload', CASE WHEN size <= {SYNCED} THEN now() END FROM made"
     );
     for sql in [sql.as_str(), "ANALYZE"] {
         database::execute(&world.context.db, sql).await.unwrap();
@@ -68,8 +68,8 @@ async fn a_run_reads_what_is_new(builder: WorldBuilder) {
     })
     .await;
 
-    assert_eq!((planned.files, planned.bytes), (NEW, NEW * CROSSED + NEW * (NEW + 1) / 2));
-    assert!(read <= NEW * 20, "read {read} rows for {NEW} new files among {CROSSED}");
+    assert_eq!((planned.files, planned.bytes), (NEW, NEW * SYNCED + NEW * (NEW + 1) / 2));
+    assert!(read <= NEW * 20, "read {read} rows for {NEW} new files among {SYNCED}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +112,7 @@ async fn what_was_planned_once_is_not_planned_again_and_what_waits_is_taken_up()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_were_taken_away_by_hand_are_planned_again() {
+async fn rows_deleted_by_hand_are_planned_again() {
     let world = settings().build().await;
     files(&world).await;
     let sql =
@@ -120,19 +120,19 @@ async fn rows_that_were_taken_away_by_hand_are_planned_again() {
     database::execute(&world.context.db, sql).await.unwrap();
     let mut conn = world.context.db.conn().await.unwrap();
 
-    assert_eq!(replicas::mend_spare(&mut conn, &["minio"], &["s3"]).await.unwrap(), 7);
-    assert_eq!(replicas::mend_spare(&mut conn, &["minio"], &["s3"]).await.unwrap(), 0);
+    assert_eq!(replicas::correct_evictable(&mut conn, &["minio"], &["s3"]).await.unwrap(), 7);
+    assert_eq!(replicas::correct_evictable(&mut conn, &["minio"], &["s3"]).await.unwrap(), 0);
     drop(conn);
     assert_eq!(planned(&world).await, NEW + 7);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cloud_that_was_exchanged_gets_everything() {
+async fn a_replaced_cloud_store_gets_everything() {
     let world = settings().build().await;
     files(&world).await;
     database::execute(&world.context.db, "UPDATE replicas SET store = 'before' WHERE store = 's3'")
         .await
         .unwrap();
 
-    assert_eq!(planned(&world).await, CROSSED + NEW);
+    assert_eq!(planned(&world).await, SYNCED + NEW);
 }

@@ -1,4 +1,4 @@
-//! Planning by rules reads each row a few times, however many rules and files there are.
+//! Planning with rules reads each row a few times, for any number of rules and files.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! Choosing what moves to another store costs the size of the batch, however much the stores hold; and so does a look at what
-//! is on its way.
+//! The cost of selecting and tracking moves depends on the batch size, not on the size of the stores.
 
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ const OBJECTS: u32 = 30_000;
 const BATCH: i64 = 100;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn choosing_beginning_and_looking_at_moves_reads_a_batch_of_rows_and_no_more() {
+async fn selecting_starting_and_examining_moves_reads_one_batch_of_rows() {
     let world = World::with("database.statement_timeout", "120s").build().await;
     let user = world.user().await;
     let sql = format!(
@@ -51,8 +50,8 @@ async fn choosing_beginning_and_looking_at_moves_reads_a_batch_of_rows_and_no_mo
 
     let (rows, forgotten) = database::rows_read(db, async |conn| {
         assert_eq!(replicas::move_only_among(conn, &["minio", "nas"]).await?, 0);
-        assert_eq!(replicas::retry_begun(conn).await?, 0);
-        replicas::forget_begun(conn).await
+        assert_eq!(replicas::retry_all_failed(conn).await?, 0);
+        replicas::delete_queued_moves(conn).await
     })
     .await;
     assert_eq!(forgotten as i64, BATCH);

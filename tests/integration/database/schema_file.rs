@@ -1,4 +1,4 @@
-//! `core/src/db/schema.rs` says what the migrations made.
+//! `core/src/db/schema.rs` matches the migrations.
 
 use std::collections::BTreeSet;
 

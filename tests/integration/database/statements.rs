@@ -17,7 +17,8 @@ use nightferry_core::db::objects::NewUpload;
 use nightferry_core::db::plans::{self, NewPlan, Parts};
 use nightferry_core::db::policy::Policy;
 use nightferry_core::db::replicas::{
-    self, BrokenOff, Departure, EvictionClaim, Failure, Finished, OnDemand, Order, Terms, ToRead, Until, Wish,
+    self, BrokenOff, ClaimTerms, Departure, EvictionClaim, Failure, FetchReason, Finished, OnDemand, Order,
+    ToRead, Until,
 };
 use nightferry_core::db::runs::{self, NewRun, RunScope};
 use nightferry_core::db::{catalog, labels, objects, restores};
@@ -293,11 +294,11 @@ async fn catalogue(conn: &mut AsyncPgConnection, world: &World) {
         original: "same".to_owned(),
         folder: vec!["folder".to_owned()],
     };
-    catalog::note_seen(conn, &[seen("a"), seen("b")]).await.unwrap();
-    catalog::index_found(conn).await.unwrap();
+    catalog::record_observed(conn, &[seen("a"), seen("b")]).await.unwrap();
+    catalog::index_listed(conn).await.unwrap();
     catalog::candidates(conn, None, None, 1).await.unwrap();
-    catalog::fold(conn, "x", |name, number| format!("{name} {number}")).await.unwrap();
-    catalog::settle(conn, &stores.0, "s3", &stores.1).await.unwrap();
+    catalog::import_rows(conn, "x", |name, number| format!("{name} {number}")).await.unwrap();
+    catalog::align(conn, &stores.0, "s3", &stores.1).await.unwrap();
     catalog::finish(conn).await.unwrap();
     for table in catalog::Table::ALL {
         let columns = [if table == catalog::Table::Replicas { "store" } else { "created_at" }.to_owned()];
@@ -315,19 +316,19 @@ async fn catalogue(conn: &mut AsyncPgConnection, world: &World) {
     conn.batch_execute("COMMIT; BEGIN").await.unwrap();
     // Once more, for what is prepared later.
     catalog::make_tables(conn).await.unwrap();
-    catalog::fold(conn, "x", |name, number| format!("{name} {number}")).await.unwrap();
+    catalog::import_rows(conn, "x", |name, number| format!("{name} {number}")).await.unwrap();
 }
 
 async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, no_rules: &Policy<'_>) {
     let (object, down) = (ObjectId::new(), ["nas".to_owned()]);
-    let terms = Terms {
+    let terms = ClaimTerms {
         worker: WorkerId::new(),
         token: LeaseToken::new(),
         limit: 1,
         lease: Duration::from_secs(9),
         down: &[],
     };
-    let limited = Terms { down: &down, ..terms };
+    let limited = ClaimTerms { down: &down, ..terms };
     let everything = RunScope::default();
     let scope = RunScope {
         user_id: Some(UserId::new()),
@@ -350,7 +351,7 @@ async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, no_
         replicas::claim_by_size(conn, false, run, limited);
         replicas::claim_on_demand(conn, "s3", OnDemand::Drained, terms);
         replicas::claim_on_demand(conn, "minio", OnDemand::Everything, limited);
-        replicas::note_sizes(conn, run);
+        replicas::record_sizes(conn, run);
         replicas::renew_leases(conn, terms.worker, &[terms.token], terms.lease);
         replicas::reclaim_expired(conn);
         replicas::plan_until(conn, run, policy, &everything, Until::RunRequested(run));
@@ -389,7 +390,7 @@ async fn upload(conn: &mut AsyncPgConnection, id: ObjectId) -> CoreResult<()> {
 
 async fn ends_of_copies(conn: &mut AsyncPgConnection) {
     let (object, token) = (ObjectId::new(), LeaseToken::new());
-    let seal = nightferry_core::encryption::Seal { key_id: "k".to_owned(), envelope: vec![1] };
+    let seal = nightferry_core::encryption::EncryptionEnvelope { key_id: "k".to_owned(), envelope: vec![1] };
     let copy = Finished {
         object_id: object,
         store: "s3".to_owned(),
@@ -415,12 +416,12 @@ async fn ends_of_copies(conn: &mut AsyncPgConnection) {
         replicas::fail(conn, object, "s3", token, &failure);
         replicas::release(conn, token, object, "s3", None, Duration::ZERO);
         replicas::begin_multipart(conn, object, "s3", token, Some("u"), Some(1), Some(&seal));
-        replicas::forget_multipart(conn, object, "s3");
-        replicas::forget_broken_off(conn, "s3", &broken);
+        replicas::delete_multipart(conn, object, "s3");
+        replicas::delete_interrupted(conn, "s3", &broken);
         replicas::mark_lost(conn, object, "s3", &["s3"], "x", None);
         replicas::mark_verified(conn, &read, Some(&seal));
         replicas::mark_found_again(conn, &read, None, &["s3"]);
-        restores::note_class(conn, object, "s3", Some("GLACIER"));
+        restores::record_class(conn, object, "s3", Some("GLACIER"));
         upload(conn, object);
         objects::remove_unreferenced(conn, &[object]);
         objects::delete(conn, object);
@@ -439,35 +440,35 @@ async fn evictions_and_moves(conn: &mut AsyncPgConnection, policy: &Policy<'_>) 
         token,
         lease,
     };
-    let spare = Order::Spare { rule: "one", after: Duration::ZERO };
-    let from = Departure { store: "minio", to: &["nas"], homes: &["s3"], worker, token, lease };
+    let spare = Order::EvictableCopy { rule: "one", after: Duration::ZERO };
+    let from = Departure { store: "minio", to: &["nas"], primary_stores: &["s3"], worker, token, lease };
     send!(conn:
-        replicas::lock_spare(conn, &claim, spare, None, 1);
-        replicas::lock_spare(conn, &claim, Order::LeastUsed, Some((DateTime::UNIX_EPOCH, object)), 1);
+        replicas::lock_evictable(conn, &claim, spare, None, 1);
+        replicas::lock_evictable(conn, &claim, Order::LeastUsed, Some((DateTime::UNIX_EPOCH, object)), 1);
         replicas::claim_evictions(conn, &claim, spare.reason(), &[object]);
         replicas::check_eviction(conn, "minio", &["nas"], token, object);
-        replicas::call_eviction_off(conn, "minio", &["s3"], token, object, true);
-        replicas::call_eviction_off(conn, "minio", &["s3"], token, object, false);
+        replicas::cancel_eviction(conn, "minio", &["s3"], token, object, true);
+        replicas::cancel_eviction(conn, "minio", &["s3"], token, object, false);
         replicas::reclaim_evictions(conn, &claim);
         replicas::renew_eviction(conn, "minio", token, object, lease);
-        replicas::let_go_of_evictions(conn, "minio", token, &[object]);
+        replicas::release_evictions(conn, "minio", token, &[object]);
         replicas::finish_evictions(conn, "minio", &["s3"], token, &[object]);
         replicas::mark_surplus(conn, object, "minio", worker, token, lease);
         replicas::leaving(conn, "minio", &["nas"], lease, object, 1);
         replicas::queue_moves(conn, "minio", "nas", None, 0, &[object]);
         replicas::without_place(conn, &[object], &["nas"]);
         replicas::retry_moves(conn, "minio", &["nas"]);
-        replicas::forget_moves(conn);
-        replicas::forget_waiting(conn, "minio");
+        replicas::cancel_queued_moves(conn);
+        replicas::delete_queued(conn, "minio");
         replicas::leave_runs(conn, "minio");
         replicas::claim_leftovers(conn, from, 1);
-        replicas::claim_unproved(conn, "nas", from, &[object]);
+        replicas::claim_unverified(conn, "nas", from, &[object]);
         replicas::claim_departures(conn, from, &[object]);
         replicas::movable(conn, "minio", "nas", object, 1);
         replicas::begin_moves(conn, "minio", "nas", &[object]);
-        replicas::retry_given_up(conn, "nas", &[object]);
-        replicas::retry_begun(conn);
-        replicas::let_stay(conn, "minio", &[object]);
+        replicas::retry_failed(conn, "nas", &[object]);
+        replicas::retry_all_failed(conn);
+        replicas::cancel_moves(conn, "minio", &[object]);
         replicas::move_only_among(conn, &["minio"]);
         replicas::review(conn, policy, object, 1);
         replicas::decide(conn, policy, object);
@@ -476,19 +477,19 @@ async fn evictions_and_moves(conn: &mut AsyncPgConnection, policy: &Policy<'_>) 
     let on_its_way = "INSERT INTO replicas (object_id, store, state, verified_at, moves_to) \
                       SELECT id, 'minio', 'present', now(), 'nas' FROM objects LIMIT 1";
     conn.batch_execute(on_its_way).await.unwrap();
-    send!(conn: replicas::forget_begun(conn););
+    send!(conn: replicas::delete_queued_moves(conn););
 }
 
 async fn others(conn: &mut AsyncPgConnection, policy: &Policy<'_>) {
     let (object, file, now) = (ObjectId::new(), FileId::new(), Utc::now());
     send!(conn:
-        replicas::queue_fetches(conn, "minio", &["minio"], Wish::Prefetch, &[object], None);
-        replicas::queue_fetches(conn, "minio", &["minio"], Wish::CacheOnRead, &[object], Some(1));
+        replicas::queue_fetches(conn, "minio", &["minio"], FetchReason::Prefetch, &[object], None);
+        replicas::queue_fetches(conn, "minio", &["minio"], FetchReason::CacheOnRead, &[object], Some(1));
         replicas::local_places(conn, &["minio"], &["one"], object, 1);
-        replicas::queue_beside(conn, &[(object, "nas")]);
-        replicas::mark_spare(conn, &policy.locals, &policy.clouds, &[object]);
-        replicas::mend_spare(conn, &policy.locals, &policy.clouds);
+        replicas::queue_local_copies(conn, &[(object, "nas")]);
+        replicas::mark_evictable(conn, &policy.locals, &policy.clouds, &[object]);
+        replicas::correct_evictable(conn, &policy.locals, &policy.clouds);
         labels::place(conn, OWNER, FolderId::new());
-        file_changes::note_accesses(conn, &["minio"], &[Access { file, object, at: now }]);
+        file_changes::record_accesses(conn, &["minio"], &[Access { file, object, at: now }]);
     );
 }

@@ -1,5 +1,5 @@
-//! Who may call what: every operation of the OpenAPI document, called by everybody there is, as access.txt says. An
-//! operation that the table misses, or that the document does not have, fails.
+//! Access control: every operation of the OpenAPI document, called by every kind of caller, with the results in
+//! access.txt. An operation that is missing in either fails.
 
 use std::collections::BTreeSet;
 
@@ -113,7 +113,7 @@ fn the_table_has_every_operation_once_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everybody_may_do_what_the_table_says_and_nothing_else() {
+async fn the_access_table_is_enforced() {
     let world = World::new().await;
     let api = world.start_api();
     let mut wrong = Vec::new();

@@ -1,4 +1,4 @@
-//! The operator's commands on sessions, tokens and signing keys, as processes of their own beside a running API.
+//! The operator's commands for sessions, tokens and signing keys, as separate processes next to a running API.
 
 use nightferry_tests::harness::World;
 use nightferry_tests::harness::api::{answered, problem};

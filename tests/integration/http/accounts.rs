@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_signs_up_signs_in_and_sees_themselves() {
+async fn a_user_signs_up_signs_in_and_reads_the_own_account() {
     let world = World::new().await;
     let api = world.start_api();
     let signup = json!({ "email": "  Ann@Example.org ", "password": PASSWORD, "name": "Ann" });
@@ -65,7 +65,7 @@ async fn an_address_is_taken_once_whatever_its_case() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_and_an_unknown_address_are_answered_alike() {
+async fn a_wrong_password_and_an_unknown_address_get_the_same_response() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;

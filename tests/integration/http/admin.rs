@@ -102,7 +102,7 @@ async fn a_run_is_cancelled_over_http() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn people_who_are_no_administrators_may_not() {
+async fn users_who_are_not_administrators_are_rejected() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -119,7 +119,7 @@ async fn people_who_are_no_administrators_may_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_administrator_plans_reads_and_carries_out() {
+async fn an_administrator_makes_reads_and_executes_a_plan() {
     let world =
         World::with("policy.rules.1.name", "tiny").set("policy.rules.1.max_size", "100B").build().await;
     let api = world.start_api();

@@ -1,4 +1,4 @@
-//! Administration: accounts over HTTP, and what a quota holds.
+//! Administration: accounts over HTTP, and quotas.
 
 use std::collections::BTreeSet;
 
@@ -100,7 +100,7 @@ async fn accounts_are_listed_in_pages_and_found_by_what_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_administrator_stays_whoever_asks_and_however_many_at_once() {
+async fn the_last_administrator_cannot_be_removed_even_concurrently() {
     let world = World::new().await;
     let api = world.start_api();
     let (ann, bob) = (api.admin(&world).await, api.admin(&world).await);
@@ -130,7 +130,7 @@ async fn the_last_administrator_stays_whoever_asks_and_however_many_at_once() {
             let (last, origin) = (left[0].parse().unwrap(), Origin::default());
             let change = Change::disabled(true);
             let refused = administration::change(&world.context, last, change, None, &origin).await;
-            assert!(refused.unwrap_err().to_string().contains("last administrator"));
+            assert!(refused.unwrap_err().to_string().contains("last active administrator"));
             database::execute(&world.context.db, "UPDATE users SET role = 'admin', disabled_at = NULL")
                 .await
                 .unwrap();
@@ -226,7 +226,7 @@ async fn twenty_uploads_at_once_never_exceed_the_quota_and_what_fails_gives_its_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_fit_is_refused_before_it_is_sent() {
+async fn an_upload_that_cannot_fit_is_rejected_before_its_transfer() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;

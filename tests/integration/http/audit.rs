@@ -1,4 +1,5 @@
-//! The audit log: every act that matters is in it, with who did it, and it can be read, followed and is not kept for ever.
+//! The audit log: every relevant action is recorded with its actor; the log can be read and followed, and is deleted
+//! after its retention.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +27,7 @@ fn actions(events: &[Value]) -> BTreeSet<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn acts_over_http_are_kept_with_who_did_what_to_what_from_where() {
+async fn http_actions_are_recorded_with_actor_action_target_and_origin() {
     let world = World::new().await;
     let api = world.start_api();
     let admin = api.admin(&world).await;
@@ -107,7 +108,7 @@ async fn acts_over_http_are_kept_with_who_did_what_to_what_from_where() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn acts_of_the_cli_and_of_the_service_itself_are_told_apart() {
+async fn actions_of_the_cli_and_of_the_service_are_distinguished() {
     let world = World::new().await;
     let api = world.start_api();
     let admin = api.admin(&world).await;
@@ -185,7 +186,7 @@ async fn old_events_go_in_batches_and_only_they() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_act_that_fails_is_not_in_the_log() {
+async fn a_failed_action_is_not_in_the_log() {
     let world = World::new().await;
     let api = world.start_api();
     let admin = api.admin(&world).await;
@@ -196,7 +197,7 @@ async fn an_act_that_fails_is_not_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_guesses_cannot_fill_the_log() {
+async fn failed_sign_ins_cannot_flood_the_audit_log() {
     let world = World::with("limits.failed_logins", "1000")
         .set("limits.failed_logins_everywhere", "100000")
         .build()

@@ -1,4 +1,4 @@
-//! The command line as scripts and supervisors meet it: one document whatever happens, and an end when it is asked for.
+//! The command line as used by scripts and supervisors: one document in any case, and termination on request.
 
 use std::os::unix::process::ExitStatusExt as _;
 
@@ -21,7 +21,7 @@ async fn waits_for_lock(world: &World, kind: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_line_that_is_none_is_told_in_one_document_too() {
+async fn an_invalid_command_line_is_reported_in_one_document_too() {
     let world = World::new().await;
     for (arguments, said) in [
         (["--json", "sync", "--frobnicate"], "--frobnicate"),
@@ -84,7 +84,7 @@ async fn services_can_be_stopped_while_they_wait_for_migrations() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_ctrl_c_does_not_wait_for_an_orderly_end() {
+async fn a_second_ctrl_c_ends_immediately() {
     let world = World::new().await;
     world.user().await;
     let following = world.start_process(&["audit", "tail", "--follow"]).await;
@@ -100,7 +100,7 @@ async fn a_second_ctrl_c_does_not_wait_for_an_orderly_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ctrl_c_ends_a_look_at_the_audit_log() {
+async fn ctrl_c_ends_audit_tail() {
     let world = World::new().await;
     let mut holder = world.context.db.conn().await.unwrap();
     execute_on(&mut holder, "BEGIN").await;

@@ -1,4 +1,4 @@
-//! Cookie mode: tokens that scripts cannot read, and requests that other people's pages cannot forge.
+//! Cookie mode: tokens that scripts cannot read, and requests that other sites cannot forge.
 
 use std::collections::BTreeMap;
 
@@ -64,7 +64,7 @@ async fn a_browser_signs_in_continues_and_signs_out_by_cookies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changes_something_by_cookie_must_come_from_our_own_pages() {
+async fn state_changes_by_cookie_must_come_from_own_pages() {
     let world = World::with("server.public_url", "https://files.example.org")
         .set("auth.cookie_origins", "https://app.example.net, https://other.example.net:8443/")
         .build()

@@ -1,4 +1,4 @@
-//! Downloads: ranges, conditions, names, and whichever store has the bytes.
+//! Downloads: ranges, conditional requests, names, from any store with the content.
 
 use nightferry_tests::harness::api::problem;
 use nightferry_tests::harness::{World, pattern};
@@ -72,7 +72,7 @@ async fn conditions_spare_the_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn downloads_work_before_and_after_the_crossing_and_when_either_store_is_down() {
+async fn downloads_work_before_and_after_the_sync_and_with_either_store_down() {
     let world = World::with("stores.minio.connect_timeout", "1s")
         .set("stores.minio.idle_timeout", "2s")
         .build()

@@ -1,4 +1,4 @@
-//! A path that is written in another way is still the same path.
+//! Percent-encoded paths are the same paths.
 
 use nightferry_tests::harness::World;
 use nightferry_tests::harness::api::answered;

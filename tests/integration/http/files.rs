@@ -162,7 +162,7 @@ async fn a_file_in_the_trash_cannot_be_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_may_be_deleted_for_good_while_its_next_version_is_recorded() {
+async fn a_file_can_be_purged_while_its_next_version_is_recorded() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;

@@ -1,4 +1,4 @@
-//! Headers that keep browsers from doing what they should not, and let other sites in where that is wanted.
+//! Security headers and CORS.
 
 use nightferry_tests::harness::World;
 use nightferry_tests::harness::api::{Api, answered};

@@ -1,4 +1,4 @@
-//! What watches the service: health, readiness, metrics, the API's own description.
+//! Monitoring: health, readiness, metrics, the OpenAPI document.
 
 use nightferry_tests::harness::api::answered;
 use nightferry_tests::harness::{World, pattern};

@@ -1,4 +1,4 @@
-//! Requests whose body comes much later than their headers: whoever may not do it any more by then does not.
+//! Requests whose body arrives much later than their headers are authorized again.
 
 use nightferry_core::auth::administration::{self, Change};
 use nightferry_core::auth::permission::Scope;
@@ -52,7 +52,7 @@ impl Held {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_administrator_who_is_one_no_more_does_not_end_what_one_began() {
+async fn a_demoted_administrator_cannot_complete_a_started_request() {
     let world = World::new().await;
     let api = world.start_api();
     let _stays = api.admin(&world).await;
@@ -76,7 +76,7 @@ async fn an_administrator_who_is_one_no_more_does_not_end_what_one_began() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_was_ended_makes_no_token() {
+async fn an_ended_session_creates_no_token() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -89,7 +89,7 @@ async fn a_session_that_was_ended_makes_no_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_comes_late_is_taken_from_whoever_still_may() {
+async fn a_late_body_is_accepted_only_from_a_caller_who_is_still_authorized() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -99,7 +99,7 @@ async fn a_body_that_comes_late_is_taken_from_whoever_still_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_changes_an_account_is_looked_at_again_where_it_is_changed() {
+async fn the_actor_is_checked_again_in_the_transaction_of_an_account_change() {
     let world = World::new().await;
     let api = world.start_api();
     let (_stays, ann) = (api.admin(&world).await, api.admin(&world).await);
@@ -111,7 +111,7 @@ async fn whoever_changes_an_account_is_looked_at_again_where_it_is_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_made_only_by_a_session_that_lives_where_it_is_made() {
+async fn a_token_is_created_only_by_an_active_session() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;

@@ -1,4 +1,4 @@
-//! Input that nobody sends by accident, and that no part of the service may trip over.
+//! Malformed and hostile input.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -31,7 +31,7 @@ async fn what_the_database_cannot_hold_is_refused_before_it_gets_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_content_type_that_no_header_can_carry_is_found_out_from_the_file_instead() {
+async fn a_content_type_that_is_invalid_in_a_header_is_detected_from_the_file() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;

@@ -1,5 +1,5 @@
-//! How much anybody may ask for: by address where people sign in, by caller elsewhere, together where instances share a
-//! Redis, and never so that a request fails because of it.
+//! Rate limits: by address for sign-in routes, by caller elsewhere, shared across instances with Redis, and never
+//! failing because of it.
 
 use nightferry_tests::harness::api::{Api, PASSWORD, Person, answered, problem};
 use nightferry_tests::harness::redis::Redis;
@@ -31,7 +31,7 @@ fn refresh<'a>(api: &'a Api, from: &'a str) -> impl Fn() -> reqwest::RequestBuil
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn signing_in_is_limited_by_address_and_says_when_to_come_back() {
+async fn sign_in_is_limited_by_address_with_retry_after() {
     let world = world().set("limits.auth_requests_per_minute", "6").build().await;
     let api = world.start_api();
     assert_eq!(through(refresh(&api, "192.0.2.1"), 10).await, 6);
@@ -56,7 +56,7 @@ async fn signing_in_is_limited_by_address_and_says_when_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn elsewhere_the_caller_counts_and_made_up_tokens_are_nobody() {
+async fn other_routes_are_limited_by_caller_and_invalid_tokens_do_not_count_as_callers() {
     // So slow that time does not matter.
     let world = world().set("limits.requests_per_second", "1").build().await;
     let api = world.start_api();
@@ -99,7 +99,7 @@ async fn metric(api: &Api, name: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn instances_with_one_redis_count_together_and_go_on_alone_without_it() {
+async fn instances_count_together_with_redis_and_separately_without_it() {
     let redis = Redis::start().await;
     let world = world()
         .set("limits.auth_requests_per_minute", "10")
@@ -146,7 +146,7 @@ async fn instances_with_one_redis_count_together_and_go_on_alone_without_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_was_never_there_disturbs_nobody() {
+async fn an_unreachable_redis_affects_no_request() {
     let world = World::with("limits.redis_url", "redis://127.0.0.1:1/0").build().await;
     let api = world.start_api();
     let started = std::time::Instant::now();

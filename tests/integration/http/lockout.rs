@@ -1,5 +1,5 @@
-//! Guessing passwords is slowed down where it comes from, nobody can lock somebody else out by it, and what does not exist
-//! behaves as what does.
+//! Password guessing is slowed down, nobody can lock others out with it, and unknown accounts behave like existing
+//! ones.
 
 use diesel_async::{AsyncConnection as _, RunQueryDsl as _};
 use nightferry_tests::harness::api::{Api, PASSWORD, answered, problem};
@@ -66,7 +66,7 @@ async fn ten_wrong_passwords_make_an_address_wait_whether_or_not_there_is_such_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_right_password_forgets_the_wrong_ones_before() {
+async fn a_correct_password_resets_the_failures() {
     let world = world().build().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -77,7 +77,7 @@ async fn a_right_password_forgets_the_wrong_ones_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_owner_signs_in_from_the_usual_place_while_others_hammer() {
+async fn the_owner_signs_in_from_a_known_network_during_an_attack() {
     let world = world().set("limits.failed_logins_everywhere", "40").build().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -124,7 +124,7 @@ async fn guesses_at_the_same_time_do_not_get_around_the_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_wait_grows_and_a_new_password_from_the_operator_ends_it() {
+async fn lockouts_grow_and_a_password_reset_ends_them() {
     let world = world().set("limits.failed_logins", "2").build().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -157,7 +157,7 @@ async fn the_wait_grows_and_a_new_password_from_the_operator_ends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_somebody_says_to_be_is_not_believed_without_a_proxy() {
+async fn forwarding_headers_are_ignored_without_a_trusted_proxy() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -187,7 +187,7 @@ async fn guesses_at_the_same_time_from_everywhere_do_not_get_around_the_ceiling(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_right_guess_that_began_below_the_ceiling_is_told_nothing_beyond_it() {
+async fn a_correct_guess_started_below_the_limit_is_rejected_beyond_it() {
     let world = world().set("limits.failed_logins_everywhere", "5").build().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -230,7 +230,7 @@ async fn a_right_guess_that_began_below_the_ceiling_is_told_nothing_beyond_it() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_reaches_the_limit_does_not_wait_for_the_audit_log() {
+async fn reaching_the_limit_does_not_wait_for_the_audit_log() {
     // Each line that waits to be written holds a connection.
     let world = world().set("database.pool_size", "40").build().await;
     let api = world.start_api();

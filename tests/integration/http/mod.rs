@@ -1,4 +1,4 @@
-//! The HTTP contract, spoken by a real client over real sockets.
+//! The HTTP contract, tested by a real client over real sockets.
 
 mod access;
 mod account_commands;

@@ -1,4 +1,4 @@
-//! Signing in with a provider elsewhere, one that is run here, and everything that may be wrong with its answer.
+//! Sign-in with an identity provider that runs in the test, with all kinds of invalid responses.
 
 use std::collections::BTreeMap;
 
@@ -80,7 +80,7 @@ pub(super) async fn me(api: &Api, cookies: &BTreeMap<String, (String, String)>) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn somebody_new_gets_an_account_and_finds_it_again_by_what_the_provider_calls_them() {
+async fn a_new_user_gets_an_account_and_is_recognised_by_the_subject() {
     for algorithm in [Algorithm::RS256, Algorithm::EdDSA] {
         let provider = OidcProvider::start(algorithm);
         let world = with(&provider).build().await;
@@ -186,7 +186,7 @@ async fn an_id_token_that_is_wrong_in_any_way_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_that_exists_is_linked_only_if_the_provider_vouches_and_the_configuration_allows_it() {
+async fn an_existing_account_is_linked_only_if_verified_and_allowed() {
     let provider = OidcProvider::start(Algorithm::EdDSA);
     let world = with(&provider).build().await;
     let api = world.start_api();
@@ -203,7 +203,7 @@ async fn an_account_that_exists_is_linked_only_if_the_provider_vouches_and_the_c
     ] {
         provider.behave(|it| it.claims = vouched);
         let refused = sign_in(&linking).await.unwrap_err();
-        assert!(refused["detail"].as_str().unwrap().contains("vouch"), "{refused}");
+        assert!(refused["detail"].as_str().unwrap().contains("verified"), "{refused}");
     }
     provider.behave(|it| it.claims = json!({ "email_verified": "true" }));
     let set = sign_in(&linking).await.unwrap();
@@ -216,7 +216,7 @@ async fn an_account_that_exists_is_linked_only_if_the_provider_vouches_and_the_c
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_new_gets_an_account_where_that_is_off_or_the_address_is_not_vouched_for() {
+async fn new_users_get_no_account_if_sign_up_is_off_or_the_address_is_unverified() {
     let provider = OidcProvider::start(Algorithm::EdDSA);
     let world = knowing(&provider).build().await;
     let closed = world.start_api();
@@ -229,7 +229,7 @@ async fn nobody_new_gets_an_account_where_that_is_off_or_the_address_is_not_vouc
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_browser_is_sent_to_no_other_place() {
+async fn redirects_lead_only_to_allowed_destinations() {
     let provider = OidcProvider::start(Algorithm::EdDSA);
     let world = with(&provider).set("auth.cookie_origins", "https://app.example.net").build().await;
     let api = world.start_api();
@@ -256,7 +256,7 @@ async fn the_browser_is_sent_to_no_other_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_provider_that_is_away_or_calls_itself_something_else_is_told_apart_from_a_refusal() {
+async fn an_unreachable_or_misconfigured_provider_is_distinguished_from_a_rejection() {
     let provider = OidcProvider::start(Algorithm::EdDSA);
     provider.behave(|it| it.published_issuer = Some("http://evil.example".to_owned()));
     let world = with(&provider)

@@ -1,5 +1,4 @@
-//! Accounts that somebody of a provider elsewhere comes to: what else led into them before, what is written down, and how
-//! an operator looks after it.
+//! Accounts linked to an identity: revoked credentials, audit events, and the operator's commands.
 
 use jsonwebtoken::Algorithm;
 use nightferry_core::auth::account;
@@ -23,7 +22,7 @@ async fn register(api: &Api) -> Person<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_registered_somebody_elses_address_is_out_when_its_owner_comes() {
+async fn linking_revokes_the_access_of_a_squatter() {
     let provider = OidcProvider::start(Algorithm::EdDSA);
     let world = with(&provider).set("auth.oidc.home.link_by_email", "true").build().await;
     let api = world.start_api();
@@ -62,7 +61,7 @@ async fn who_registered_somebody_elses_address_is_out_when_its_owner_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_came_by_another_provider_stays_only_if_that_one_is_believed_as_much() {
+async fn identities_of_other_providers_are_kept_only_if_they_link_by_email() {
     for believed in [false, true] {
         let (home, other) = (OidcProvider::start(Algorithm::EdDSA), OidcProvider::start(Algorithm::EdDSA));
         let world = with(&other)
@@ -84,7 +83,7 @@ async fn who_came_by_another_provider_stays_only_if_that_one_is_believed_as_much
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sign_ins_that_are_refused_are_written_down() {
+async fn rejected_sign_ins_are_recorded() {
     let provider = OidcProvider::start(Algorithm::EdDSA);
     let world = with(&provider).build().await;
     let api = world.start_api();
@@ -123,7 +122,7 @@ async fn sign_ins_that_are_refused_are_written_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_signing_key_is_written_down() {
+async fn the_first_signing_key_is_recorded() {
     let world = World::new().await;
     let api = world.start_api();
     api.person().await;

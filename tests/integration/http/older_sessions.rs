@@ -1,4 +1,4 @@
-//! Sessions that an older version began: they have refresh tokens and no row of their own yet.
+//! Sessions started by an older version: they have refresh tokens and no row yet.
 
 use nightferry_core::auth::session_list;
 use nightferry_core::db::audit::Origin;
@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn they_end_with_all_others() {
+async fn those_sessions_end_with_all_others() {
     let world = World::new().await;
     let api = world.start_api();
     let old = api.person().await;

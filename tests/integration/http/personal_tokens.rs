@@ -1,4 +1,4 @@
-//! Personal access tokens: what they may do, and how they end.
+//! Personal access tokens: their permissions, and their end.
 
 use chrono::Duration;
 use nightferry_core::auth::account;
@@ -18,7 +18,7 @@ async fn list(person: &Person<'_>) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_may_what_its_scopes_say_and_nothing_else() {
+async fn a_token_is_limited_to_its_scopes() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.admin(&world).await;

@@ -1,4 +1,4 @@
-//! Administration: evening out the local stores over HTTP and on the command line.
+//! Administration: rebalancing the local stores over HTTP and on the command line.
 
 use nightferry_tests::harness::api::{answered, problem};
 use nightferry_tests::harness::database::texts;
@@ -30,7 +30,7 @@ async fn document(world: &World, arguments: &[&str]) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_administrator_plans_begins_follows_and_calls_off() {
+async fn an_administrator_plans_starts_follows_and_stops_a_rebalancing() {
     let world = two_stores().await;
     let api = world.start_api();
     let admin = api.admin(&world).await;
@@ -98,7 +98,7 @@ async fn an_administrator_plans_begins_follows_and_calls_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_evened_out_is_refused_in_words() {
+async fn an_impossible_rebalancing_is_rejected_with_a_reason() {
     let world = World::new().await;
     let api = world.start_api();
     let admin = api.admin(&world).await;
@@ -143,7 +143,7 @@ async fn the_command_line_plans_applies_waits_and_stops() {
     );
     let again = world.start_process(&["store", "rebalance"]).await;
     assert!(again.ended().await.success(), "{}", again.output());
-    assert!(again.stdout().contains("Nothing would move"), "{}", again.output());
+    assert!(again.stdout().contains("Nothing would be moved"), "{}", again.output());
     let stop = document(&world, &["store", "rebalance", "--stop"]).await;
     assert_eq!(stop["was_running"], false);
     let cloud = world.start_process(&["store", "rebalance", "--role", "cloud"]).await;

@@ -1,4 +1,4 @@
-//! Sessions: listed, ended, and refused at every instance at once.
+//! Sessions: listed, ended, and rejected by every instance immediately.
 
 use chrono::Duration;
 use nightferry_core::auth::{account, session_list};
@@ -106,7 +106,7 @@ async fn a_changed_password_ends_the_other_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_open_session_lets_nobody_guess_the_password_more_often_than_a_login_does() {
+async fn password_guessing_within_a_session_is_limited_like_logins() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -141,7 +141,7 @@ async fn two_changes_of_a_password_at_once_have_one_winner() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_session_survives_an_ending_that_races_with_refreshes() {
+async fn no_session_survives_a_logout_that_races_with_refreshes() {
     let world = World::new().await;
     let here = world.start_api();
     let there = Api::start(world.context_with(&[]));
@@ -266,7 +266,7 @@ async fn asking_whether_a_session_is_live_reads_a_few_rows_however_many_there_ar
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_was_signed_in_before_sessions_had_rows_stays_so() {
+async fn sessions_without_rows_remain_signed_in() {
     let world = World::new().await;
     let api = world.start_api();
     let (ann, gone) = (api.person().await, api.person().await);

@@ -1,4 +1,4 @@
-//! Many who sign in at once from one place keep nobody waiting who comes from another.
+//! Many concurrent sign-ins from one network do not delay others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,7 +34,7 @@ fn crowd(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_comes_from_elsewhere_does_not_stand_behind_a_crowd() {
+async fn a_request_from_another_network_does_not_wait_behind_many() {
     let world =
         World::with("server.trusted_proxies", "127.0.0.0/8").set("auth.bcrypt_cost", "10").build().await;
     let api = world.start_api();
@@ -49,7 +49,7 @@ async fn whoever_comes_from_elsewhere_does_not_stand_behind_a_crowd() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_that_is_too_large_is_told_to_come_back() {
+async fn too_many_waiting_requests_are_rejected() {
     let world = World::with("server.trusted_proxies", "127.0.0.0/8")
         // Low enough for all that may wait to have their turn in time on a busy machine.
         .set("auth.bcrypt_cost", "9")

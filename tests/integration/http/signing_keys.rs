@@ -1,4 +1,4 @@
-//! Signing keys: of every algorithm, rotated without anybody noticing, and tokens that nobody of ours signed.
+//! Signing keys: all algorithms, rotation without affecting clients, and forged tokens.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
@@ -48,7 +48,7 @@ async fn world_of(algorithm: &str) -> World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_knows_the_published_keys_can_verify_a_token() {
+async fn tokens_can_be_verified_with_the_published_keys() {
     for (name, algorithm) in [("RS256", Algorithm::RS256), ("EdDSA", Algorithm::EdDSA)] {
         let world = world_of(name).await;
         let api = world.start_api();
@@ -197,7 +197,7 @@ async fn a_new_key_is_published_before_it_signs_and_the_old_one_verifies_until_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_in_wrong_hands_is_replaced_at_once() {
+async fn a_compromised_key_is_replaced_immediately() {
     let world = world_of("EdDSA").await;
     let (here, there) = (world.start_api(), Api::start(world.context_with(&[])));
     let ann = here.person().await;
@@ -243,7 +243,7 @@ async fn another_algorithm_takes_over_after_it_was_published() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_lie_sealed_in_the_database_and_another_secret_opens_none() {
+async fn keys_are_stored_encrypted_and_another_secret_decrypts_none() {
     let world = world_of("EdDSA").await;
     let api = world.start_api();
     let ann = api.person().await;

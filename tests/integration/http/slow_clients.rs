@@ -1,4 +1,4 @@
-//! Clients that send byte by byte, or nothing, over raw sockets, and what others notice of them.
+//! Clients that send byte by byte, or nothing, over raw sockets, and their effect on others.
 
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ async fn uploads_that_come_byte_by_byte_do_not_keep_others_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_sends_too_slowly_makes_room_when_somebody_waits() {
+async fn a_slow_upload_is_aborted_when_another_waits() {
     let world = World::with("uploads.buffer_pool_mib", 8).build().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -106,7 +106,7 @@ async fn who_sends_too_slowly_makes_room_when_somebody_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_does_not_come_is_the_clients_fault() {
+async fn a_body_that_does_not_arrive_is_a_client_error() {
     let world = World::with("server.request_timeout", "10s").build().await;
     let api = world.start_api();
     let head = "POST /api/auth/login HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 100";
@@ -120,7 +120,7 @@ async fn a_body_that_does_not_come_is_the_clients_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_for_metrics_and_goes_away_does_not_make_the_database_count_twice() {
+async fn a_disconnected_metrics_client_does_not_cause_a_second_count() {
     let world = World::new().await;
     let api = world.start_api();
     let counting = async |at_least: usize| {

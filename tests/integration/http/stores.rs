@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_administrator_empties_a_store_and_takes_it_back() {
+async fn an_administrator_drains_a_store_and_undoes_it() {
     let world = WorldBuilder::default().another_local("nas").set("stores.nas.capacity", "1GiB").build().await;
     let api = world.start_api();
     let admin = api.admin(&world).await;
@@ -40,7 +40,7 @@ async fn an_administrator_empties_a_store_and_takes_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_emptied_is_refused_and_nobody_else_may_ask() {
+async fn an_impossible_drain_is_rejected_and_only_administrators_may_request_one() {
     let world = WorldBuilder::default().build().await;
     let api = world.start_api();
     let (admin, ann) = (api.admin(&world).await, api.person().await);
@@ -59,7 +59,7 @@ async fn what_cannot_be_emptied_is_refused_and_nobody_else_may_ask() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_command_line_waits_until_a_store_is_empty() {
+async fn the_drain_command_waits_until_a_store_is_empty() {
     let world = WorldBuilder::default().another_local("nas").build().await;
     let user = world.user().await;
     for seed in 0..5 {

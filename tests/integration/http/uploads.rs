@@ -1,4 +1,4 @@
-//! Uploads as a real client sends them.
+//! Uploads as sent by a real client.
 
 use nightferry_core::tiering::reap;
 use nightferry_tests::harness::api::{answered, problem};
@@ -72,7 +72,7 @@ async fn sizes_around_every_threshold_arrive_byte_exact_with_and_without_a_lengt
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_memory_to_spare_parts_pass_through_as_they_come_with_their_checksum_behind_them() {
+async fn without_free_memory_parts_are_passed_through_with_a_trailing_checksum() {
     let world = World::with("uploads.buffer_pool_mib", 8).build().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -81,11 +81,11 @@ async fn without_memory_to_spare_parts_pass_through_as_they_come_with_their_chec
         assert_eq!(file["sha256"], pattern(size, size).sha256().to_string(), "{size}");
         assert_eq!(ann.download(&file["id"]).await, pattern(size, size).bytes(), "{size}");
     }
-    assert!(world.local.count(&larger_than_held()) >= 1, "no part was passed through");
+    assert!(world.local.count(&larger_than_buffered()) >= 1, "no part was passed through");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_stumbles_gets_a_part_again_and_the_client_notices_nothing() {
+async fn a_part_is_retried_after_a_store_failure_without_the_client_noticing() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -97,7 +97,7 @@ async fn a_store_that_stumbles_gets_a_part_again_and_the_client_notices_nothing(
 
     assert_eq!((stumble.struck(), reset.struck()), (1, 1));
     assert_eq!(
-        world.local.count(&larger_than_held()),
+        world.local.count(&larger_than_buffered()),
         0,
         "a part that was passed through cannot be sent again"
     );
@@ -105,12 +105,12 @@ async fn a_store_that_stumbles_gets_a_part_again_and_the_client_notices_nothing(
 }
 
 /// Parts larger than any that is held in memory.
-fn larger_than_held() -> Match {
+fn larger_than_buffered() -> Match {
     Match::method(Method::PUT).and(|request| request.request_bytes > 13 * MIB)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_uploads_of_one_person_at_once_all_arrive() {
+async fn ten_concurrent_uploads_of_one_user_succeed() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -142,7 +142,7 @@ async fn a_name_that_is_taken_becomes_a_version_a_new_name_or_a_refusal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_uploads_are_refused_in_words_and_leave_nothing_behind() {
+async fn invalid_uploads_are_rejected_with_a_reason_and_leave_nothing_behind() {
     let world = World::with("server.max_file_size_mib", 1).build().await;
     let api = world.start_api();
     let ann = api.person().await;

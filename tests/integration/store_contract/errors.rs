@@ -1,4 +1,4 @@
-//! What a store says when it cannot, and whose fault it is.
+//! Errors of a store, and their classification.
 
 use bytes::Bytes;
 use futures_util::stream;

@@ -1,5 +1,5 @@
-//! What every S3 server must do for Nightferry, tried against the servers of this test run: the local store, and the
-//! cloud store where that one is other software. Each test has a bucket of its own.
+//! The store contract: requirements on every S3 server, tested against the servers of this test run: the local store,
+//! and the cloud store if it is other software. Each test has its own bucket.
 
 mod errors;
 mod multipart;

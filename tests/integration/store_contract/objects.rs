@@ -1,4 +1,4 @@
-//! Whole objects: written, read, listed, inspected, deleted, refused.
+//! Whole objects: written, read, listed, inspected, deleted, rejected.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Parts whose checksum follows their bytes, and sources that fail at their end.
+//! Parts with trailing checksums, and sources that fail at their end.
 
 use bytes::Bytes;
 use futures_util::stream;

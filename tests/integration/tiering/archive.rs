@@ -1,9 +1,9 @@
-//! Copies in an archive class, which no server here has: the proxy in front of a real one answers as S3 documents it.
+//! Copies in an archive class, which no server here has: the proxy in front of a real one responds as S3 documents it.
 
 use nightferry_core::db::enums::{ReplicaState, RestoreState};
 use nightferry_core::db::restores;
 use nightferry_core::file::details::FileView;
-use nightferry_core::tiering::archive::{self, Wish};
+use nightferry_core::tiering::archive::{self, RestoreOutcome};
 use nightferry_core::tiering::fetch::{self, Fetch};
 use nightferry_core::tiering::scrub::{self, Options};
 use nightferry_tests::harness::api::{Api, Person, answered};
@@ -18,7 +18,7 @@ const SIZE: u64 = 100_000;
 const LATER: &str = "Fri, 21 Dec 2099 00:00:00 GMT";
 const LONG_AGO: &str = "Fri, 21 Dec 2012 00:00:00 GMT";
 
-fn freed_at_once() -> WorldBuilder {
+fn evicted_at_once() -> WorldBuilder {
     World::with("tiering.free_local_after", "0s").set("tiering.archive_poll", "1s")
 }
 
@@ -51,8 +51,8 @@ async fn in_state(world: &World, state: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_of_an_archived_file_asks_for_it_once_and_works_when_it_is_restored() {
-    let world = freed_at_once().build().await;
+async fn a_download_of_an_archived_file_requests_one_restore_and_works_afterwards() {
+    let world = evicted_at_once().build().await;
     let api = world.start_api();
     let (ann, file) = archived(&world, &api).await;
     let get = || ann.request(Method::GET, &path(&file));
@@ -89,8 +89,8 @@ async fn a_download_of_an_archived_file_asks_for_it_once_and_works_when_it_is_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restored_copy_that_has_gone_again_is_asked_for_again() {
-    let world = freed_at_once().build().await;
+async fn an_expired_restore_is_requested_again() {
+    let world = evicted_at_once().build().await;
     let api = world.start_api();
     let (ann, file) = archived(&world, &api).await;
     let get = || ann.request(Method::GET, &path(&file));
@@ -117,7 +117,7 @@ async fn a_restored_copy_that_has_gone_again_is_asked_for_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_archived_is_read_for_scrub_or_repair_unless_somebody_asked() {
+async fn archived_copies_are_not_read_for_scrub_or_repair() {
     let world = World::with("tiering.archive_poll", "1s").build().await;
     let user = world.user().await;
     let file = world.upload(user, "a.bin", pattern(1, SIZE)).await;
@@ -146,7 +146,8 @@ async fn nothing_archived_is_read_for_scrub_or_repair_unless_somebody_asked() {
     assert_eq!(fetch::request(&world.context, file.row.id, None).await.unwrap(), Fetch::NoSource);
     assert_eq!(world.cloud.glacier().restores(), 0, "nobody asked for what costs");
 
-    let Wish::Restoring(restore) = archive::request(&world.context, file.row.id, None, None).await.unwrap()
+    let RestoreOutcome::Restoring(restore) =
+        archive::request(&world.context, file.row.id, None, None).await.unwrap()
     else {
         panic!("it is archived")
     };
@@ -159,16 +160,16 @@ async fn nothing_archived_is_read_for_scrub_or_repair_unless_somebody_asked() {
         (state(&world, "minio", &file).await == Some(ReplicaState::Present)).then_some(())
     })
     .await;
-    let wish = archive::request(&world.context, file.row.id, None, None).await.unwrap();
-    assert_eq!(wish, Wish::Readable("minio".to_owned()), "nothing more is asked for");
+    let outcome = archive::request(&world.context, file.row.id, None, None).await.unwrap();
+    assert_eq!(outcome, RestoreOutcome::Readable("minio".to_owned()), "nothing more is asked for");
     worker.stop().await;
     assert_eq!(world.stored("minio", &file).await, Some(pattern(1, SIZE).sha256()));
     assert_invariants(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restore_that_the_store_refuses_is_given_up_with_its_words_and_can_be_asked_for_again() {
-    let world = freed_at_once().build().await;
+async fn a_rejected_restore_fails_with_the_reason_and_can_be_requested_again() {
+    let world = evicted_at_once().build().await;
     let api = world.start_api();
     let (ann, file) = archived(&world, &api).await;
     let refuse = nightferry_tests::harness::fault_proxy::Fault::status(403, "AccessDenied").on(Method::POST);

@@ -1,4 +1,4 @@
-//! Files that are deleted or overwritten, and runs that are cancelled, while copies are on their way.
+//! Files deleted or overwritten, and runs cancelled, during copies.
 
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::{ReplicaState, RunStatus, RunTrigger};
@@ -77,7 +77,7 @@ async fn a_large_file_that_is_deleted_between_its_parts_leaves_nothing_behind() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_file_that_is_deleted_while_it_is_put_together_leaves_nothing_behind() {
+async fn a_large_file_deleted_while_its_upload_is_completed_leaves_nothing_behind() {
     let completion = Match::method(Method::POST).key_contains("doomed").has_parameter("uploadId");
     is_deleted_while_it_is_copied(LARGE, completion, Hold::Answer).await;
 }
@@ -102,8 +102,8 @@ async fn is_overwritten_while_it_is_copied(size: u64, at: Match) {
 
     let run = world.ended(requested.id).await;
     assert_eq!((run.status, run.files_total, run.files_done), (RunStatus::Succeeded, 1, 1), "{run:?}");
-    let crossed = world.replica("s3", &first).await.unwrap();
-    assert_eq!(crossed.state, ReplicaState::Present, "the old version crossed");
+    let synced = world.replica("s3", &first).await.unwrap();
+    assert_eq!(synced.state, ReplicaState::Present, "the old version crossed");
     let file = now(&world, &first).await;
     assert_eq!(
         (file.row.storage_location.as_str(), file.row.synced_at),
@@ -121,17 +121,17 @@ async fn is_overwritten_while_it_is_copied(size: u64, at: Match) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_small_file_that_is_overwritten_while_it_is_copied_crosses_in_both_versions() {
+async fn a_small_file_overwritten_while_it_is_copied_is_synced_in_both_versions() {
     is_overwritten_while_it_is_copied(1000, Match::method(Method::PUT)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_file_that_is_overwritten_while_it_is_copied_crosses_in_both_versions() {
+async fn a_large_file_overwritten_while_it_is_copied_is_synced_in_both_versions() {
     is_overwritten_while_it_is_copied(LARGE, Match::method(Method::PUT).parameter("partNumber", "2")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_trashed_while_it_is_copied_crosses_all_the_same() {
+async fn a_file_trashed_while_it_is_copied_is_synced() {
     let world = world().build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 1000)).await;
@@ -151,7 +151,7 @@ async fn a_file_that_is_trashed_while_it_is_copied_crosses_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_trashed_and_restored_while_it_is_copied_has_its_home_in_the_cloud() {
+async fn a_file_trashed_and_restored_while_it_is_copied_has_its_primary_location_in_the_cloud() {
     let world = world().build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 1000)).await;
@@ -272,7 +272,7 @@ async fn a_tick_and_a_file_do_not_join_a_run_that_is_being_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_is_freed_while_it_is_to_be_read_is_read_elsewhere() {
+async fn a_source_evicted_before_it_is_read_is_read_elsewhere() {
     let world = world().another_local("nas").set("tiering.local_replicas", 2).build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 1000)).await;
@@ -286,8 +286,8 @@ async fn a_source_that_is_freed_while_it_is_to_be_read_is_read_elsewhere() {
         .gate(Match::method(Method::GET).key_contains(world.key(&file).await.to_string()), Hold::Request);
     let requested = world.request_run(RunScope::default()).await;
     gate.reached().await;
-    let freed = "DELETE FROM replicas WHERE store = 'minio'";
-    assert_eq!(execute(&world.context.db, freed).await.unwrap(), 1);
+    let evicted = "DELETE FROM replicas WHERE store = 'minio'";
+    assert_eq!(execute(&world.context.db, evicted).await.unwrap(), 1);
     world.direct.get("minio").unwrap().delete(&world.key(&file).await).await.unwrap();
     gate.open();
 
@@ -299,7 +299,7 @@ async fn a_source_that_is_freed_while_it_is_to_be_read_is_read_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_is_given_up_leaves_the_upload_of_the_same_bytes_to_another_store_alone() {
+async fn a_failed_copy_does_not_affect_the_upload_of_the_same_object_to_another_store() {
     let world = world().another_local("nas").set("tiering.local_replicas", 2).build().await;
     let user = world.user().await;
     world.upload(user, "a", pattern(1, LARGE)).await;

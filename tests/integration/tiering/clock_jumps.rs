@@ -1,4 +1,4 @@
-//! Clocks that jump: leases and pauses go by the database's clock, and a night that has been is not taken twice.
+//! Clock jumps: leases and backoffs use the clock of the database, and no nightly run is repeated.
 
 use chrono::Duration;
 use nightferry_core::clock::Clock;

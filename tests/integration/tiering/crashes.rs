@@ -1,5 +1,5 @@
 //! kill -9 of a worker at every step of a copy and at random moments: the next worker finishes, byte for byte, and
-//! sends no part again that was on record.
+//! resends no recorded part.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -91,7 +91,7 @@ fn assert_nothing_on_record_was_sent_again(world: &World, kills: &[Kill]) {
     }
 }
 
-async fn assert_all_crossed(world: &World, run: &Run, files: &[(FileView, u64, u64)]) {
+async fn assert_all_synced(world: &World, run: &Run, files: &[(FileView, u64, u64)]) {
     assert_eq!(run.status, RunStatus::Succeeded, "{run:?}");
     let bytes: u64 = files.iter().map(|(_, _, size)| size).sum();
     assert_eq!(
@@ -130,7 +130,7 @@ async fn is_finished_by_the_next_worker(size: u64, at: Match, hold: Hold) -> usi
     assert!(second.ended().await.success());
 
     assert_nothing_on_record_was_sent_again(&world, &[kill]);
-    assert_all_crossed(&world, &run, &files).await;
+    assert_all_synced(&world, &run, &files).await;
     sent(&world).len()
 }
 
@@ -147,18 +147,18 @@ async fn a_worker_killed_in_the_middle_of_a_small_copy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_killed_after_a_small_copy_was_made_and_before_it_knew() {
+async fn a_worker_killed_after_a_small_copy_was_stored_and_before_the_response() {
     is_finished_by_the_next_worker(100_000, Match::method(Method::PUT).key_contains("-a"), Hold::Answer)
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_killed_before_an_upload_is_begun() {
+async fn a_worker_killed_before_a_multipart_upload_is_created() {
     assert_eq!(is_finished_by_the_next_worker(40 * MIB, creation(), Hold::Request).await, 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_killed_after_an_upload_was_begun_and_before_it_was_noted() {
+async fn a_worker_killed_after_a_multipart_upload_was_created_and_before_it_was_recorded() {
     // The upload that nobody noted must not stay at the destination either: the invariants look.
     assert_eq!(is_finished_by_the_next_worker(40 * MIB, creation(), Hold::Answer).await, 5);
 }
@@ -171,7 +171,7 @@ async fn a_worker_killed_in_the_middle_of_a_part() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_killed_after_a_part_was_stored_and_before_it_was_noted() {
+async fn a_worker_killed_after_a_part_was_stored_and_before_it_was_recorded() {
     let sent =
         is_finished_by_the_next_worker(40 * MIB, parts().parameter("partNumber", "2"), Hold::Answer).await;
     assert!(sent <= 5 + PARTS_AT_ONCE, "{sent} parts were sent for 5");
@@ -183,12 +183,12 @@ async fn a_worker_killed_after_the_last_part_and_before_the_completion() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_killed_after_the_completion_and_before_it_knew() {
+async fn a_worker_killed_after_the_completion_and_before_the_response() {
     assert_eq!(is_finished_by_the_next_worker(40 * MIB, completion(), Hold::Answer).await, 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_killed_after_everything_was_proved_and_before_the_commit() {
+async fn a_worker_killed_after_the_verification_and_before_the_commit() {
     let world = world().build().await;
     let user = world.user().await;
     let files = vec![
@@ -223,7 +223,7 @@ async fn a_worker_killed_after_everything_was_proved_and_before_the_commit() {
 
     assert_nothing_on_record_was_sent_again(&world, &[kill]);
     assert_eq!(sent(&world).len(), 3, "each part once");
-    assert_all_crossed(&world, &run, &files).await;
+    assert_all_synced(&world, &run, &files).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,5 +270,5 @@ async fn workers_killed_at_random_moments_of_a_sync_of_mixed_sizes() {
     let most = all + kills.len() * large * PARTS_AT_ONCE;
     let sent = sent(&world).len();
     assert!(sent <= most, "{sent} parts were sent for {all}, with {} kills", kills.len());
-    assert_all_crossed(&world, &run, &files).await;
+    assert_all_synced(&world, &run, &files).await;
 }

@@ -1,5 +1,5 @@
-//! What is wrong for every file alike: the run stops at once and says why, no file's attempts are burnt, and the next
-//! run finishes.
+//! Failures that affect all files: the run stops immediately with the reason, no file loses attempts, and the next run
+//! finishes.
 
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::file::details::FileView;
@@ -67,7 +67,7 @@ async fn a_missing_bucket_fails_the_run_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_that_expire_in_the_middle_of_a_run_stop_it_and_the_next_run_goes_on() {
+async fn credentials_that_expire_during_a_run_stop_it_and_the_next_run_continues() {
     let world = World::with("tiering.concurrency", 1).build().await;
     let files = upload_some(&world, 12).await;
     let expired =
@@ -125,7 +125,7 @@ async fn credentials_that_expire_between_parts_keep_the_parts_that_were_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_that_the_local_store_refuses_stop_the_run_too() {
+async fn credentials_rejected_by_the_local_store_stop_the_run_too() {
     let world = World::new().await;
     let files = upload_some(&world, 3).await;
     let refused =
@@ -146,7 +146,7 @@ async fn credentials_that_the_local_store_refuses_stop_the_run_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_may_not_list_unfinished_uploads_copies_in_parts_all_the_same() {
+async fn multipart_copies_work_without_permission_to_list_uploads() {
     let world =
         World::with("tiering.multipart_threshold_mib", 16).set("tiering.part_size_mib", 8).build().await;
     let user = world.user().await;

@@ -1,4 +1,4 @@
-//! A database that restarts or is away in the middle of a run: the run finishes, and nothing is done twice or lost.
+//! A database that restarts or is unavailable during a run: the run finishes, and nothing is done twice or lost.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! A destination that fails in every way stores fail: what it broke is tried again, a bounded number of times, told
-//! in words, never called present, and finished once the trouble is over.
+//! A destination that fails in all the ways stores fail: the copies are retried, a bounded number of times, with the
+//! reason recorded, never marked as present, and finished after the fault.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ async fn upload_three(world: &World) -> Files {
     }
 }
 
-async fn assert_both_crossed(world: &World, files: &Files) {
+async fn assert_both_synced(world: &World, files: &Files) {
     assert_eq!(world.stored("s3", &files.small).await, Some(pattern(2, SMALL).sha256()));
     assert_eq!(world.stored("s3", &files.large).await, Some(pattern(3, LARGE).sha256()));
     for file in [&files.small, &files.large] {
@@ -87,31 +87,31 @@ async fn is_given_up_and_finished_later(world: WorldBuilder, fault: Fault, reaso
     let retried = world.retry().await;
 
     assert_eq!((retried.status, retried.files_total, retried.files_done), (RunStatus::Succeeded, 2, 2));
-    assert_both_crossed(&world, &files).await;
+    assert_both_synced(&world, &files).await;
     worker.stop().await;
     assert_invariants(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_answers_500_is_given_up_and_finished_later() {
+async fn a_copy_to_a_destination_that_returns_500_fails_and_is_finished_later() {
     let reason = "InternalError (HTTP 500)";
     is_given_up_and_finished_later(world(), Fault::status(500, "InternalError"), [reason, reason]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_hangs_is_given_up_and_finished_later() {
+async fn a_copy_to_a_destination_that_hangs_fails_and_is_finished_later() {
     let impatient = world().set("stores.s3.idle_timeout", "2s");
     is_given_up_and_finished_later(impatient, Fault::hang(), ["timed out", "timed out"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_resets_in_the_middle_is_given_up_and_finished_later() {
-    let reason = "lost its connection";
+async fn a_copy_to_a_destination_that_resets_fails_and_is_finished_later() {
+    let reason = "lost the connection";
     is_given_up_and_finished_later(world(), Fault::reset_request_after(50_000), [reason, reason]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_cuts_a_body_short_and_answers_200_is_found_out() {
+async fn a_destination_that_truncates_a_body_and_returns_200_is_detected() {
     // The small one is simply not there; of the parts the object cannot be made.
     is_given_up_and_finished_later(
         world(),
@@ -122,23 +122,23 @@ async fn a_destination_that_cuts_a_body_short_and_answers_200_is_found_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_keeps_nothing_and_answers_200_is_found_out() {
+async fn a_destination_that_stores_nothing_and_returns_200_is_detected() {
     is_given_up_and_finished_later(
         world(),
-        Fault::swallow_and_lie(),
+        Fault::swallow_and_acknowledge(),
         ["acknowledged", "CompleteMultipartUpload"],
     )
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_flipped_on_their_way_to_the_destination_are_refused_by_its_checksum() {
+async fn bits_flipped_in_transit_to_the_destination_are_rejected_by_its_checksum() {
     is_given_up_and_finished_later(world(), Fault::flip_request_byte(70_000), ["PutObject", "UploadPart"])
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_asks_to_slow_down_is_left_alone_for_as_long_as_it_asks() {
+async fn a_destination_that_returns_slow_down_is_not_used_for_the_requested_time() {
     let world = world().set("tiering.backoff_cap", "2s").build().await;
     let files = upload_three(&world).await;
     // Twice for the small one; the parts of the large one are refused together.
@@ -151,7 +151,7 @@ async fn a_destination_that_asks_to_slow_down_is_left_alone_for_as_long_as_it_as
 
     assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 3), "{run:?}");
     assert!(begin.elapsed() >= Duration::from_secs(2), "{:?}", begin.elapsed());
-    assert_both_crossed(&world, &files).await;
+    assert_both_synced(&world, &files).await;
     worker.stop().await;
     assert_invariants(&world).await;
 }
@@ -161,7 +161,7 @@ async fn a_destination_that_recovers_is_used_again_in_the_same_run() {
     for fault in [
         Fault::status(500, "InternalError"),
         Fault::reset_request_after(20_000),
-        Fault::swallow_and_lie(),
+        Fault::swallow_and_acknowledge(),
         Fault::flip_request_byte(3),
     ] {
         let world = world().build().await;
@@ -174,7 +174,7 @@ async fn a_destination_that_recovers_is_used_again_in_the_same_run() {
 
         assert_eq!((run.status, run.files_done, run.files_failed), (RunStatus::Succeeded, 3, 0), "{fault:?}");
         assert!(world.failures(run.id).await.is_empty());
-        assert_both_crossed(&world, &files).await;
+        assert_both_synced(&world, &files).await;
         worker.stop().await;
         assert_invariants(&world).await;
     }
@@ -182,9 +182,11 @@ async fn a_destination_that_recovers_is_used_again_in_the_same_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_completion_that_fails_or_whose_answer_is_lost_sends_no_part_again() {
-    for fault in
-        [Fault::status(500, "InternalError"), Fault::reset_response_after(0), Fault::swallow_and_lie()]
-    {
+    for fault in [
+        Fault::status(500, "InternalError"),
+        Fault::reset_response_after(0),
+        Fault::swallow_and_acknowledge(),
+    ] {
         let world = world().build().await;
         let files = upload_three(&world).await;
         let completion = Match::method(Method::POST).has_parameter("uploadId");
@@ -197,14 +199,14 @@ async fn a_completion_that_fails_or_whose_answer_is_lost_sends_no_part_again() {
         assert_eq!(fault.struck(), 1);
         let parts = Match::method(Method::PUT).has_parameter("partNumber");
         assert_eq!(world.cloud.count(&parts), 3, "each part once");
-        assert_both_crossed(&world, &files).await;
+        assert_both_synced(&world, &files).await;
         worker.stop().await;
         assert_invariants(&world).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_the_destination_forgot_is_begun_anew() {
+async fn an_upload_unknown_to_the_destination_is_restarted() {
     let world = world().build().await;
     let files = upload_three(&world).await;
     world
@@ -215,13 +217,13 @@ async fn an_upload_that_the_destination_forgot_is_begun_anew() {
     let run = world.sync().await;
 
     assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 3), "{run:?}");
-    assert_both_crossed(&world, &files).await;
+    assert_both_synced(&world, &files).await;
     worker.stop().await;
     assert_invariants(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn read_back_downloads_every_copy_and_finds_what_checksums_do_not() {
+async fn read_back_downloads_every_copy_and_detects_what_checksums_do_not() {
     let world = world().set("tiering.verify", "read-back").build().await;
     let files = upload_three(&world).await;
     // The answer to the reading is broken, as if the store gave out other bytes than it says it holds.
@@ -234,13 +236,13 @@ async fn read_back_downloads_every_copy_and_finds_what_checksums_do_not() {
     assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 3), "{run:?}");
     assert_eq!(fault.struck(), 1);
     assert_eq!(world.cloud.count(&broken().key_contains("small")), 2, "it was copied again");
-    assert_both_crossed(&world, &files).await;
+    assert_both_synced(&world, &files).await;
     worker.stop().await;
     assert_invariants(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_destination_that_stores_other_bytes_is_found_out() {
+async fn a_destination_that_stores_wrong_content_is_detected() {
     let world = World::with("tiering.max_attempts", ATTEMPTS).in_memory().build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, SMALL)).await;
@@ -253,7 +255,7 @@ async fn a_destination_that_stores_other_bytes_is_found_out() {
 
     assert_eq!((run.status, run.files_done, run.files_failed), (RunStatus::Failed, 0, 1));
     let why = &world.failures(run.id).await[0].error;
-    assert!(why.contains("holds SHA-256"), "{why}");
+    assert!(why.contains("has SHA-256"), "{why}");
     assert_eq!(world.replica("s3", &file).await.unwrap().state, ReplicaState::Failed);
     cloud.set_writes(Writes::Sound);
     assert_eq!(world.retry().await.files_done, 1);

@@ -1,5 +1,5 @@
-//! A local store whose disk is full: nothing new gets in, what is there crosses and is freed, and what was refused is not
-//! half there.
+//! A full local store: uploads are rejected, existing files are synced and evicted, and rejected uploads leave nothing
+//! behind.
 
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::file::upload;
@@ -17,7 +17,7 @@ fn disk_full() -> Fault {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_local_disk_refuses_uploads_and_runs_make_room() {
+async fn a_full_local_disk_rejects_uploads_until_a_run_makes_room() {
     let world = World::with("tiering.free_local_after", "0s").build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 5000)).await;
@@ -46,7 +46,7 @@ async fn a_full_local_disk_refuses_uploads_and_runs_make_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fetch_into_a_full_local_disk_is_given_up_and_the_file_stays_readable() {
+async fn a_prefetch_to_a_full_local_disk_fails_and_the_file_stays_readable() {
     let world = World::with("tiering.free_local_after", "0s").set("tiering.max_attempts", 3).build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 5000)).await;

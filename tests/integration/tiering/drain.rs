@@ -1,5 +1,5 @@
-//! A worker that is asked to stop: what is in flight may finish, the rest goes back at once, and parts that were
-//! sent are not sent again.
+//! A worker that is asked to stop: transfers in flight may finish, the rest is released immediately, and parts that
+//! were sent are not sent again.
 
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::db::runs::RunScope;
@@ -78,7 +78,7 @@ impl InTheMiddle {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_drains_in_the_middle_of_a_part_gives_back_what_it_cannot_finish() {
+async fn a_worker_that_shuts_down_during_a_part_releases_what_it_cannot_finish() {
     let middle = in_the_middle(world("0s")).await;
     let worker = middle.world.start_worker();
     middle.gate.reached().await;
@@ -91,7 +91,7 @@ async fn a_worker_that_drains_in_the_middle_of_a_part_gives_back_what_it_cannot_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_gets_sigterm_in_the_middle_of_a_part_gives_back_what_it_cannot_finish() {
+async fn a_process_that_gets_sigterm_during_a_part_releases_what_it_cannot_finish() {
     let middle = in_the_middle(world("1s")).await;
     let worker = middle.world.start_worker_process().await;
     middle.gate.reached().await;

@@ -1,5 +1,5 @@
-//! An encrypted cloud store: what leaves is unreadable there, comes back byte for byte and in ranges, and shows when it
-//! was changed.
+//! An encrypted cloud store: objects are unreadable there, are returned byte for byte and in ranges, and modifications
+//! are detected.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::db::runs::RunScope;
-use nightferry_core::encryption::{CHUNK, Seal, TAG, sealed_size};
+use nightferry_core::encryption::{CHUNK, EncryptionEnvelope, TAG, sealed_size};
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::download;
 use nightferry_core::ids::UserId;
@@ -34,11 +34,11 @@ fn encrypted() -> WorldBuilder {
 }
 
 /// Local copies go as soon as they have crossed.
-fn encrypted_and_freed() -> WorldBuilder {
+fn encrypted_and_evicted() -> WorldBuilder {
     encrypted().set("tiering.free_local_after", "0s")
 }
 
-async fn freed(world: &World, file: &FileView) {
+async fn evicted(world: &World, file: &FileView) {
     eventually("the local copy is freed", || async {
         world.replica("minio", file).await.is_none().then_some(())
     })
@@ -57,7 +57,7 @@ async fn stored_bytes(world: &World, file: &FileView) -> Bytes {
 async fn overwrite(world: &World, file: &FileView, bytes: Vec<u8>) {
     let (store, key) = (world.direct.get("s3").unwrap(), world.key(file).await);
     let head = store.head(&key).await.unwrap().unwrap();
-    let seal = Seal::from_metadata(&head.metadata).unwrap();
+    let seal = EncryptionEnvelope::from_metadata(&head.metadata).unwrap();
     let metadata = seal.to_metadata().into_iter().collect();
     let options = PutOptions { metadata, ..PutOptions::default() };
     store.put(&key, Body::Bytes(bytes.into()), &options).await.unwrap();
@@ -90,7 +90,7 @@ async fn scrubbed(world: &World) -> Summary {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_every_size_are_unreadable_in_the_store_and_come_back() {
-    let world = encrypted_and_freed().build().await;
+    let world = encrypted_and_evicted().build().await;
     let user = world.user().await;
     let mut files = Vec::new();
     for (seed, size) in (1..).zip(SIZES) {
@@ -102,7 +102,7 @@ async fn files_of_every_size_are_unreadable_in_the_store_and_come_back() {
     assert_eq!(run.bytes_done, SIZES.iter().sum::<u64>() as i64, "counted in the clear");
 
     for (file, seed, size) in &files {
-        freed(&world, file).await;
+        evicted(&world, file).await;
         let (plain, stored) = (pattern(*seed, *size).bytes(), stored_bytes(&world, file).await);
         assert_eq!(stored.len() as u64, sealed_size(*size));
         for at in (0..plain.len().saturating_sub(16)).step_by(4_099) {
@@ -115,7 +115,7 @@ async fn files_of_every_size_are_unreadable_in_the_store_and_come_back() {
         let replica = world.replica("s3", file).await.unwrap();
         assert_eq!(replica.key_id.as_deref(), Some("a"));
         let head = world.direct.get("s3").unwrap().head(&world.key(file).await).await.unwrap().unwrap();
-        assert_eq!(Seal::from_metadata(&head.metadata), replica.seal(), "{size}");
+        assert_eq!(EncryptionEnvelope::from_metadata(&head.metadata), replica.seal(), "{size}");
         assert_eq!(head.metadata["nf-object"], file.object_id.to_string());
         assert!(!head.metadata.contains_key("nf-sha256"), "the hash tells which file it is");
 
@@ -127,7 +127,7 @@ async fn files_of_every_size_are_unreadable_in_the_store_and_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ranges_and_conditions_are_answered_as_ever_and_read_only_the_chunks_they_need() {
-    let world = encrypted_and_freed().build().await;
+    let world = encrypted_and_evicted().build().await;
     let api = world.start_api();
     let ann = api.person().await;
     let size = 5 * CHUNK + 100;
@@ -184,14 +184,14 @@ async fn ranges_and_conditions_are_answered_as_ever_and_read_only_the_chunks_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bit_that_flipped_in_the_store_is_never_given_out_and_found_by_scrubbing() {
-    let world = encrypted_and_freed().build().await;
+async fn a_flipped_bit_in_a_store_is_never_returned_and_is_found_by_scrub() {
+    let world = encrypted_and_evicted().build().await;
     let user = world.user().await;
     let size = 3 * CHUNK;
     let file = world.upload(user, "a", pattern(1, size)).await;
     let worker = world.start_worker();
     world.sync().await;
-    freed(&world, &file).await;
+    evicted(&world, &file).await;
     worker.stop().await;
     let plain = pattern(1, size).bytes();
     let mut bytes = stored_bytes(&world, &file).await.to_vec();
@@ -200,7 +200,7 @@ async fn a_bit_that_flipped_in_the_store_is_never_given_out_and_found_by_scrubbi
 
     let (given, error) = read(&world, user, &file, None).await.unwrap_err();
     assert!(given == plain[..usize::try_from(CHUNK).unwrap()], "what was proved before, and nothing else");
-    assert!(error.to_string().contains("do not decrypt"), "{error}");
+    assert!(error.to_string().contains("cannot be decrypted"), "{error}");
     let good = ByteRange::of_length(2 * CHUNK, 50);
     assert_eq!(read(&world, user, &file, good).await.unwrap().len(), 50, "other chunks are as good as ever");
 
@@ -299,7 +299,7 @@ async fn a_worker_that_encrypts_stays_small() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_that_change_on_their_way_are_refused_and_sent_again() {
+async fn bytes_changed_in_transit_are_rejected_and_sent_again() {
     let world = encrypted().set("tiering.verify", "read-back").build().await;
     let user = world.user().await;
     let files = [
@@ -352,14 +352,14 @@ async fn a_lost_local_copy_is_decrypted_and_a_lost_cloud_copy_encrypted_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_landed_after_the_recorded_one_is_readable_and_recorded_by_scrubbing() {
-    let world = encrypted_and_freed().build().await;
+async fn a_late_write_is_readable_and_recorded_by_scrub() {
+    let world = encrypted_and_evicted().build().await;
     let user = world.user().await;
     let size = CHUNK + 9;
     let file = world.upload(user, "a", pattern(1, size)).await;
     let worker = world.start_worker();
     world.sync().await;
-    freed(&world, &file).await;
+    evicted(&world, &file).await;
     worker.stop().await;
     // As a worker does whose lease ran out while its PUT was on its way: the right bytes under a key of its own.
     let (store, key) = (world.direct.get("s3").unwrap(), world.key(&file).await);
@@ -378,7 +378,7 @@ async fn a_write_that_landed_after_the_recorded_one_is_readable_and_recorded_by_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_last_copy_whose_eviction_was_broken_off_is_readable_again_however_long_its_proof_takes() {
+async fn a_last_copy_with_an_interrupted_eviction_becomes_readable_after_its_verification() {
     let world = encrypted().set("tiering.lease", "1500ms").set("tiering.heartbeat", "300ms").build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 300_000)).await;

@@ -1,5 +1,5 @@
-//! Keys over time: switched on and off, exchanged, missing. What was written before stays readable, and a key that is not
-//! there condemns nothing.
+//! Encryption keys over time: enabled and disabled, rotated, missing. Existing copies stay readable, and a missing key
+//! marks nothing as lost.
 
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::encryption::sealed_size;
@@ -18,7 +18,7 @@ const B: &str = "b:YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmI=";
 const KEYS: &str = "stores.s3.encryption_keys";
 const SIZE: u64 = 100_000;
 
-async fn crossed(world: &World, user: UserId, seed: u64) -> FileView {
+async fn synced(world: &World, user: UserId, seed: u64) -> FileView {
     let file = world.upload(user, &format!("f{seed}"), pattern(seed, SIZE)).await;
     let worker = world.start_worker();
     let run = world.sync().await;
@@ -47,14 +47,14 @@ async fn reconciled(world: &World) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn switched_on_and_off_every_copy_stays_what_it_was() {
+async fn existing_copies_keep_their_form_when_encryption_is_switched() {
     let mut world = World::new().await;
     let user = world.user().await;
-    let plain = crossed(&world, user, 1).await;
+    let plain = synced(&world, user, 1).await;
     world.reconfigure(&[("stores.s3.encryption", "true"), (KEYS, A)]);
-    let sealed = crossed(&world, user, 2).await;
+    let sealed = synced(&world, user, 2).await;
     world.reconfigure(&[("stores.s3.encryption", "false")]);
-    let plain_again = crossed(&world, user, 3).await;
+    let plain_again = synced(&world, user, 3).await;
 
     assert_eq!(key_of(&world, &plain).await, None);
     assert_eq!(key_of(&world, &sealed).await.as_deref(), Some("a"));
@@ -68,9 +68,9 @@ async fn switched_on_and_off_every_copy_stays_what_it_was() {
 async fn another_key_encrypts_what_is_new_and_the_old_one_reads_what_is_old() {
     let mut world = World::with("stores.s3.encryption", true).set(KEYS, A).build().await;
     let user = world.user().await;
-    let old = crossed(&world, user, 1).await;
+    let old = synced(&world, user, 1).await;
     world.reconfigure(&[(KEYS, &format!("{B},{A}"))]);
-    let new = crossed(&world, user, 2).await;
+    let new = synced(&world, user, 2).await;
 
     assert_eq!(key_of(&world, &old).await.as_deref(), Some("a"));
     assert_eq!(key_of(&world, &new).await.as_deref(), Some("b"));
@@ -79,10 +79,10 @@ async fn another_key_encrypts_what_is_new_and_the_old_one_reads_what_is_old() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_key_is_told_and_condemns_nothing() {
+async fn a_missing_key_is_reported_and_marks_nothing_as_lost() {
     let mut world = World::with("stores.s3.encryption", true).set(KEYS, A).build().await;
     let user = world.user().await;
-    let file = crossed(&world, user, 1).await;
+    let file = synced(&world, user, 1).await;
     // Another key, another one under the same name, and none at all.
     let twin = B.replacen("b:", "a:", 1);
     for (on, keys, words) in [
@@ -126,7 +126,7 @@ async fn a_missing_key_is_told_and_condemns_nothing() {
 async fn an_encrypted_copy_of_another_size_is_found_by_reconciling() {
     let world = World::with("stores.s3.encryption", true).set(KEYS, A).build().await;
     let user = world.user().await;
-    let (good, cut) = (crossed(&world, user, 1).await, crossed(&world, user, 2).await);
+    let (good, cut) = (synced(&world, user, 1).await, synced(&world, user, 2).await);
     assert_eq!(reconciled(&world).await, 0);
     let bytes = vec![7; usize::try_from(sealed_size(SIZE)).unwrap() - 16];
     let store = world.direct.get("s3").unwrap();

@@ -1,4 +1,4 @@
-//! Leases and fencing: two workers never copy one object twice, and who lost the lease cannot commit.
+//! Leases and fencing: two workers never copy the same object, and a worker that lost the lease cannot commit.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use nightferry_core::db::replicas::Finished;
 use nightferry_core::db::runs::RunScope;
 use nightferry_core::db::{replicas, runs};
 use nightferry_core::ids::WorkerId;
-use nightferry_core::tiering::{claim, reap, run, settle};
+use nightferry_core::tiering::{claim, commit, reap, run};
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Hold, Match};
 use nightferry_tests::harness::{World, eventually, pattern};
@@ -69,7 +69,7 @@ async fn a_worker_that_lost_its_lease_cannot_commit() {
         seal: None,
         size: 1000,
     };
-    assert!(settle::finish(&world.context, std::slice::from_ref(&late)).await.unwrap().is_empty());
+    assert!(commit::finish(&world.context, std::slice::from_ref(&late)).await.unwrap().is_empty());
     let mut conn = world.context.db.conn().await.unwrap();
     let rows = replicas::of_objects(&mut conn, &[file.object_id]).await.unwrap();
     let cloud = rows.iter().find(|row| row.store == "s3").unwrap();
@@ -77,7 +77,7 @@ async fn a_worker_that_lost_its_lease_cannot_commit() {
 
     // The second one may.
     let ours = Finished { token: second.token, etag: "ours".to_owned(), ..late };
-    assert_eq!(settle::finish(&world.context, &[ours]).await.unwrap().len(), 1);
+    assert_eq!(commit::finish(&world.context, &[ours]).await.unwrap().len(), 1);
     let counted = runs::find(&mut conn, requested.id).await.unwrap().unwrap();
     assert_eq!(counted.files_done, 1);
 }
@@ -102,7 +102,7 @@ async fn several_workers_share_a_run_and_count_every_file_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_claim_whose_worker_died_is_made_again_by_another() {
+async fn a_claim_of_a_dead_worker_is_taken_over_by_another() {
     let world = World::with("tiering.lease", "600ms").set("tiering.heartbeat", "150ms").build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 1000)).await;
@@ -150,7 +150,7 @@ async fn a_heartbeat_keeps_a_lease_for_as_long_as_the_copy_takes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_that_ran_out_is_renewed_while_nobody_took_it_and_only_while_it_is_worked_under() {
+async fn an_expired_lease_is_renewed_if_free_and_still_in_use() {
     let world = World::new().await;
     let user = world.user().await;
     world.upload(user, "a", pattern(1, 1000)).await;

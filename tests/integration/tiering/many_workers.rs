@@ -1,4 +1,4 @@
-//! Four workers against one: a backlog that waits for the stores moves so much the faster, and nothing is sent twice.
+//! Four workers against one: a backlog limited by the stores moves faster accordingly, and nothing is sent twice.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The crossing: copy, verify, switch, free, and what happens when something dies.
+//! Syncing: copy, verify, commit, evict, and crashes in between.
 
 mod archive;
 mod catalog;
@@ -6,19 +6,18 @@ mod changes;
 mod clock_jumps;
 mod crashes;
 mod credentials;
-mod crossing;
 mod database_faults;
 mod destination_faults;
 mod disk_full;
 mod drain;
 mod encryption;
 mod encryption_keys;
+mod eviction;
+mod eviction_access;
+mod eviction_fetch;
+mod eviction_pins;
+mod eviction_watermark;
 mod evidence;
-mod freeing;
-mod freeing_access;
-mod freeing_fetch;
-mod freeing_pins;
-mod freeing_watermark;
 mod leases;
 mod many_workers;
 mod order;
@@ -26,7 +25,7 @@ mod outages;
 mod pace;
 mod plan;
 mod policy;
-mod policy_freeing;
+mod policy_eviction;
 mod reading;
 mod reaping;
 mod reconcile;
@@ -35,5 +34,6 @@ mod runs;
 mod scrub;
 mod source_faults;
 mod stores;
+mod syncing;
 mod upload_crashes;
 mod window;

@@ -1,4 +1,4 @@
-//! Which files of a run cross first.
+//! The order of the files in a run.
 
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::db::runs::RunScope;
@@ -30,7 +30,7 @@ async fn world(order: &str) -> (World, Vec<FileView>) {
 }
 
 /// The sizes in the order in which the cloud got them.
-fn crossed(world: &World) -> Vec<u64> {
+fn synced(world: &World) -> Vec<u64> {
     let requests = world.cloud.requests();
     let puts = requests.iter().filter(|request| request.method == Method::PUT);
     puts.map(|request| request.path.rsplit_once("file-").unwrap().1.parse().unwrap()).collect()
@@ -42,26 +42,26 @@ async fn order_of(order: &str) -> Vec<u64> {
     assert_eq!(world.sync().await.files_done, 5);
     worker.stop().await;
     assert_invariants(&world).await;
-    crossed(&world)
+    synced(&world)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_oldest_cross_first() {
+async fn the_oldest_files_are_synced_first() {
     assert_eq!(order_of("oldest").await, SIZES);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_smallest_cross_first() {
+async fn the_smallest_files_are_synced_first() {
     assert_eq!(order_of("smallest").await, [1000, 2000, 3000, 4000, 5000]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_largest_cross_first() {
+async fn the_largest_files_are_synced_first() {
     assert_eq!(order_of("largest").await, [5000, 4000, 3000, 2000, 1000]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_failed_comes_after_all_others() {
+async fn failed_copies_come_after_all_others() {
     let (world, _) = world("smallest").await;
     world.cloud.add(
         Fault::status(500, "InternalError")
@@ -73,13 +73,13 @@ async fn what_failed_comes_after_all_others() {
     let run = world.sync().await;
 
     assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 5));
-    assert_eq!(crossed(&world), [1000, 2000, 3000, 4000, 5000, 1000]);
+    assert_eq!(synced(&world), [1000, 2000, 3000, 4000, 5000, 1000]);
     worker.stop().await;
     assert_invariants(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_whose_size_was_not_noted_cross_last_and_are_not_forgotten() {
+async fn files_without_a_recorded_size_are_synced_last() {
     // Queued before the order was changed to one by size.
     let (world, files) = world("largest").await;
     let requested = world.request_run(RunScope::default()).await;
@@ -92,7 +92,7 @@ async fn files_whose_size_was_not_noted_cross_last_and_are_not_forgotten() {
     let run = world.ended(requested.id).await;
 
     assert_eq!(run.files_done, 5);
-    assert_eq!(crossed(&world), [4000, 3000, 2000, 1000, 5000]);
+    assert_eq!(synced(&world), [4000, 3000, 2000, 1000, 5000]);
     worker.stop().await;
 }
 

@@ -1,4 +1,4 @@
-//! A whole store out of order: the run waits and goes on by itself, and no file pays for it with its attempts.
+//! A store outage: the run waits and continues on its own, and no file loses attempts.
 
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::RunStatus;
@@ -66,7 +66,7 @@ async fn a_run_waits_until_the_local_store_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_of_a_single_file_does_not_give_it_up_in_an_outage() {
+async fn a_run_of_a_single_file_survives_an_outage() {
     run_waits_until_the_store_is_back(|world| &world.cloud, 1).await;
 }
 
@@ -107,7 +107,7 @@ async fn a_store_that_refuses_connections_for_a_while_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everybody_can_see_which_store_a_worker_waits_for() {
+async fn the_store_that_a_worker_waits_for_is_reported() {
     let world = World::new().await;
     let user = world.user().await;
     world.upload(user, "a", pattern(1, 1000)).await;

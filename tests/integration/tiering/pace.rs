@@ -1,5 +1,4 @@
-//! The bandwidth of a worker: kept over all its transfers, whatever they are, and never mistaken for a store that
-//! stands still.
+//! The bandwidth limit of a worker: shared by all its transfers, and never mistaken for an inactive store.
 #![allow(clippy::cast_precision_loss, reason = "rates are compared with a wide margin")]
 
 use std::time::{Duration, Instant};
@@ -70,13 +69,13 @@ async fn the_parts_of_a_large_file_keep_to_the_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_read_back_to_prove_a_copy_counts_too() {
+async fn reads_for_verification_count_against_the_bandwidth() {
     let world = world("1MiB/s").set("tiering.verify", "read-back").build().await;
     assert_within_a_fifth(rate_of(&world, &[512 * KIB; 4]).await, MIB / 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_limit_is_no_reason_to_give_up_on_a_store() {
+async fn a_low_bandwidth_limit_does_not_cause_timeouts() {
     // Each of six streams has a turn every few seconds only, and stores are given up after one second of standing still.
     let world = world("64KiB/s")
         .set("stores.minio.idle_timeout", "1s")
@@ -90,7 +89,7 @@ async fn a_slow_limit_is_no_reason_to_give_up_on_a_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_hour_has_another_rate_in_the_middle_of_a_part() {
+async fn the_rate_can_change_in_the_middle_of_a_part() {
     let world = world("08:00-18:00 64KiB/s, 18:00-08:00 unlimited").build().await;
     let user = world.user().await;
     let file = world.upload(user, "large", pattern(1, 20 * MIB)).await;
@@ -136,7 +135,7 @@ async fn states(world: &World) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_drains_in_the_middle_of_transfers_that_are_held_back() {
+async fn a_worker_shuts_down_during_throttled_transfers() {
     let (world, _) = held_back("0s").await;
     let worker = world.start_worker();
     both_in_flight(&world).await;
@@ -148,7 +147,7 @@ async fn a_worker_drains_in_the_middle_of_transfers_that_are_held_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_gets_sigterm_while_it_holds_transfers_back_leaves_nothing_claimed() {
+async fn a_process_that_gets_sigterm_while_it_throttles_leaves_nothing_claimed() {
     let (world, _) = held_back("1s").await;
     let worker = world.start_worker_process().await;
     both_in_flight(&world).await;
@@ -162,7 +161,7 @@ async fn a_process_that_gets_sigterm_while_it_holds_transfers_back_leaves_nothin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_is_cancelled_while_transfers_are_held_back() {
+async fn a_run_is_cancelled_while_transfers_are_throttled() {
     let (world, requested) = held_back("0s").await;
     let worker = world.start_worker();
     both_in_flight(&world).await;

@@ -1,4 +1,4 @@
-//! Plans: they change nothing, a run does exactly what they say, and they are refused once something has changed.
+//! Plans: they change nothing, a run executes exactly their items, and they are rejected after changes.
 
 use std::collections::BTreeSet;
 
@@ -146,7 +146,8 @@ async fn requests_and_charged_bytes_count_parts_and_small_objects() {
         view.warnings,
         [
             "STANDARD_IA to s3 by the rule \"ia\": AWS charges each of the 2 files for at least 30 days.",
-            "STANDARD_IA to s3 by the rule \"ia\": 1 files have less than 128 KiB and are charged as if they had.",
+            "STANDARD_IA to s3 by the rule \"ia\": 1 files are smaller than 128 KiB and are charged as 128 \
+                KiB.",
         ]
     );
 }
@@ -209,7 +210,7 @@ async fn a_run_does_what_the_plan_said_with_and_without_naming_it() {
         assert_eq!(world.stored("s3", &other).await, Some(pattern(9, 2_000).sha256()));
         if named {
             let again = refusal(&world, view.plan.id).await;
-            assert!(again.contains("2 files have changed") && again.contains("is in s3 already"), "{again}");
+            assert!(again.contains("2 files have changed") && again.contains("is already in s3"), "{again}");
         }
         assert_invariants(&world).await;
     }
@@ -269,7 +270,7 @@ async fn a_plan_is_refused_with_what_changed() {
     let wanted = [
         (&files[2], "“large” has a newer version"),
         (&gone, "“gone” was deleted"),
-        (&moved, "“moved” is in s3 already, or on its way"),
+        (&moved, "“moved” is already in s3, or in progress"),
     ];
     assert_eq!(told, wanted.map(|(file, message)| (file.row.id.to_string(), message)).into());
     assert!(run::active(&world.context).await.unwrap().is_none(), "no run was made");
@@ -285,7 +286,7 @@ async fn a_plan_is_refused_after_a_change_of_the_rules_and_when_it_has_expired()
     let new = NewRun { trigger: RunTrigger::Api, requested_by: None, tick: None, scope };
     let refused = run::request(&changed, new, &Origin::default()).await.unwrap_err().to_string();
     assert!(
-        refused.contains("The rules, the stores, or which of them are emptied have been changed"),
+        refused.contains("The rules, the stores, or the set of drained stores have changed"),
         "{refused}"
     );
 
@@ -301,7 +302,7 @@ async fn a_plan_is_refused_after_a_change_of_the_rules_and_when_it_has_expired()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_that_ceases_to_hold_before_its_run_starts_ends_the_run() {
+async fn a_plan_that_becomes_invalid_before_its_run_starts_ends_the_run() {
     let world = with_rules().build().await;
     let files = upload(&world).await;
     let view = make(&world).await;

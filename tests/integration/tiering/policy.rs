@@ -1,4 +1,4 @@
-//! Rules: which files they match, that the first one wins, and what copies remember of them.
+//! Policy rules: conditions, first match wins, and the rule recorded in copies.
 
 use std::collections::BTreeSet;
 
@@ -170,11 +170,11 @@ async fn without_rules_nothing_is_other_than_before() {
     assert_eq!(rows, ["minio upload - 0 default f", "s3 default - 0 default f"]);
     let explained = placement::explain(&world.context, file.row.id, None).await.unwrap();
     assert_eq!((explained.rule.as_str(), explained.next.action), ("default", "none"));
-    assert_eq!(explained.next.because, "it has crossed, and local copies are kept");
+    assert_eq!(explained.next.because, "it has been synced, and local copies are kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_rule_keeps_here_does_not_cross_until_another_one_matches() {
+async fn files_kept_local_by_a_rule_are_not_synced_until_another_matches() {
     let world = World::with("policy.rules.1.name", "fresh")
         .set("policy.rules.1.newer_than", "7d")
         .set("policy.rules.1.stores", "minio")
@@ -200,7 +200,7 @@ async fn what_a_rule_keeps_here_does_not_cross_until_another_one_matches() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn old_versions_can_stay_here_while_the_current_one_crosses() {
+async fn old_versions_can_stay_local_while_the_current_one_is_synced() {
     let world = World::with("policy.rules.1.name", "old-versions")
         .set("policy.rules.1.versions_behind", 1)
         .set("policy.rules.1.stores", "minio")
@@ -252,7 +252,7 @@ async fn a_rule_may_want_copies_in_several_stores() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_local_copy_stays_until_every_store_of_its_rule_has_the_file() {
+async fn a_local_copy_is_kept_until_every_store_of_its_rule_has_the_file() {
     let world = World::with("policy.rules.1.name", "twice")
         .set("policy.rules.1.stores", "s3, second")
         .set("policy.rules.1.free_local_after", "0s")
@@ -278,9 +278,9 @@ async fn a_local_copy_stays_until_every_store_of_its_rule_has_the_file() {
     );
     execute(&world.context.db, &spare).await.unwrap();
 
-    let freed = evict::pass(&world.context, WorkerId::new(), &CancellationToken::new()).await.unwrap();
+    let evicted = evict::pass(&world.context, WorkerId::new(), &CancellationToken::new()).await.unwrap();
 
-    assert_eq!(freed, 0, "the second store has still to get it");
+    assert_eq!(evicted, 0, "the second store has still to get it");
 }
 
 /// All that a plan could change.
@@ -320,7 +320,7 @@ async fn planning_twice_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_in_the_queue_crosses_under_the_rules_that_hold_then() {
+async fn queued_copies_follow_the_current_rules() {
     let world = World::new().await;
     let user = world.user().await;
     let (small, large) = (
@@ -357,7 +357,7 @@ async fn what_waits_in_the_queue_crosses_under_the_rules_that_hold_then() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_rule_wants_any_more_leaves_nothing_in_the_cloud() {
+async fn files_that_no_rule_selects_any_more_leave_nothing_in_the_cloud() {
     let mut world = World::with("tiering.max_attempts", 1).build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 1000)).await;

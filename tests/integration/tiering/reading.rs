@@ -1,4 +1,4 @@
-//! Downloads while a store is out of order: the nearest healthy copy is read, also from the middle on.
+//! Downloads during a store outage: the nearest healthy copy is read, even from the middle on.
 
 use futures_util::StreamExt;
 use nightferry_core::checksum::{Sha256, Sha256Hasher};
@@ -14,7 +14,7 @@ const MIB: u64 = 1024 * 1024;
 const SIZE: u64 = 10 * MIB + 3;
 
 /// A file that crossed and is in both stores.
-async fn crossed(world: WorldBuilder) -> (World, FileView) {
+async fn synced(world: WorldBuilder) -> (World, FileView) {
     let world = world.build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, SIZE)).await;
@@ -44,14 +44,14 @@ fn reads() -> Match {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_takes_the_local_copy_while_it_can() {
-    let (world, file) = crossed(WorldBuilder::default()).await;
+    let (world, file) = synced(WorldBuilder::default()).await;
     assert_eq!(download(&world, &file, None).await, (SIZE, pattern(1, SIZE).sha256()));
     assert_eq!((world.local.count(&reads()), world.cloud.count(&reads())), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_that_finds_the_local_store_down_reads_from_the_cloud() {
-    let (world, file) = crossed(WorldBuilder::default()).await;
+    let (world, file) = synced(WorldBuilder::default()).await;
     world.local.down().await;
     assert_eq!(download(&world, &file, None).await, (SIZE, pattern(1, SIZE).sha256()));
     world.local.up().await;
@@ -60,14 +60,14 @@ async fn a_download_that_finds_the_local_store_down_reads_from_the_cloud() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_that_finds_the_local_copy_gone_reads_from_the_cloud() {
-    let (world, file) = crossed(WorldBuilder::default()).await;
+    let (world, file) = synced(WorldBuilder::default()).await;
     world.direct.local().unwrap().delete(&world.key(&file).await).await.unwrap();
     assert_eq!(download(&world, &file, None).await, (SIZE, pattern(1, SIZE).sha256()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_that_finds_the_local_copy_cut_short_reads_from_the_cloud_and_never_ends_early() {
-    let (world, file) = crossed(WorldBuilder::default()).await;
+async fn a_download_that_finds_a_truncated_local_copy_reads_from_the_cloud() {
+    let (world, file) = synced(WorldBuilder::default()).await;
     let key = world.key(&file).await;
     let cut = pattern(1, SIZE).bytes().slice(..1000);
     let local = world.direct.local().unwrap();
@@ -81,7 +81,7 @@ async fn a_download_that_finds_the_local_copy_cut_short_reads_from_the_cloud_and
 
 /// The local store fails after some bytes; the cloud gives exactly the rest.
 async fn goes_on_from_the_cloud(world: WorldBuilder, fault: Fault) {
-    let (world, file) = crossed(world).await;
+    let (world, file) = synced(world).await;
     let fault = world.local.add(fault.matching(reads()));
 
     assert_eq!(download(&world, &file, None).await, (SIZE, pattern(1, SIZE).sha256()));
@@ -94,17 +94,17 @@ async fn goes_on_from_the_cloud(world: WorldBuilder, fault: Fault) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_whose_local_store_dies_in_the_middle_goes_on_from_the_cloud_at_the_same_byte() {
+async fn a_download_whose_local_store_fails_continues_from_the_cloud_at_the_same_byte() {
     goes_on_from_the_cloud(WorldBuilder::default(), Fault::reset_response_after(5 * MIB)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_whose_local_store_falls_silent_goes_on_from_the_cloud_at_the_same_byte() {
+async fn a_download_whose_local_store_hangs_continues_from_the_cloud_at_the_same_byte() {
     let world = World::with("stores.minio.idle_timeout", "2s");
     let gated = |world: &World| {
         world.local.gate(reads(), nightferry_tests::harness::fault_proxy::Hold::ResponseBody(5 * MIB))
     };
-    let (world, file) = crossed(world).await;
+    let (world, file) = synced(world).await;
     let gate = gated(&world);
 
     assert_eq!(download(&world, &file, None).await, (SIZE, pattern(1, SIZE).sha256()));
@@ -116,7 +116,7 @@ async fn a_download_whose_local_store_falls_silent_goes_on_from_the_cloud_at_the
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_range_whose_local_store_dies_in_the_middle_ends_where_it_should() {
-    let (world, file) = crossed(WorldBuilder::default()).await;
+    let (world, file) = synced(WorldBuilder::default()).await;
     world.local.add(Fault::reset_response_after(MIB).matching(reads()));
     let wanted = pattern(1, SIZE).bytes().slice(12_345..(12_345 + 3 * MIB as usize));
 
@@ -127,7 +127,7 @@ async fn a_range_whose_local_store_dies_in_the_middle_ends_where_it_should() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_that_finds_every_store_down_says_so() {
-    let (world, file) = crossed(WorldBuilder::default()).await;
+    let (world, file) = synced(WorldBuilder::default()).await;
     world.local.down().await;
     world.cloud.down().await;
     let target = download::find(&world.context, file.row.owner_id, file.row.id, None).await.unwrap();
@@ -137,7 +137,7 @@ async fn a_download_that_finds_every_store_down_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_that_loses_every_store_in_the_middle_ends_with_an_error_and_not_early() {
-    let (world, file) = crossed(WorldBuilder::default()).await;
+    let (world, file) = synced(WorldBuilder::default()).await;
     world.local.add(Fault::reset_response_after(MIB).matching(reads()));
     world.cloud.add(Fault::reset_response_after(MIB).matching(reads()));
     let target = download::find(&world.context, file.row.owner_id, file.row.id, None).await.unwrap();

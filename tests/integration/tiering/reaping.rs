@@ -1,4 +1,4 @@
-//! What died half-way in an upload, and what is deleted for good, leaves nothing behind.
+//! Interrupted uploads and purged files leave nothing behind.
 
 use bytes::Bytes;
 use chrono::Duration;
@@ -132,7 +132,7 @@ async fn a_purged_file_vanishes_from_every_store_and_from_the_quota() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_lies_in_a_store_that_is_down_waits_and_keeps_nobody_waiting() {
+async fn objects_in_a_store_that_is_down_wait_without_blocking_others() {
     let world = World::with("health.failures", 1).set("health.successes", 1).build().await;
     let user = world.user().await;
     let (far, near) = (
@@ -148,20 +148,20 @@ async fn what_lies_in_a_store_that_is_down_waits_and_keeps_nobody_waiting() {
         trash::purge(&world.context, user, file.row.id, &Origin::default()).await.unwrap();
     }
     let outage = world.cloud.add(Fault::status(503, "ServiceUnavailable"));
-    health::look(&world.context).await;
+    health::check_all(&world.context).await;
     assert!(!world.context.stores.health().is_up("s3"));
     world.cloud.forget_requests();
 
     assert_eq!(reap::pass(&world.context).await.unwrap().objects, 1, "what needs no store that is down goes");
     assert!(world.cloud.requests().is_empty(), "a store that is down is left alone");
     outage.remove();
-    health::look(&world.context).await;
+    health::check_all(&world.context).await;
 
     assert_eq!(reap::pass(&world.context).await.unwrap().objects, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_objects_are_removed_side_by_side() {
+async fn many_objects_are_removed_concurrently() {
     let world = World::new().await;
     let user = world.user().await;
     for seed in 0..8 {

@@ -1,5 +1,4 @@
-//! What lies in a store against what the database says: what differs is found, what only moves is not, and nothing is
-//! changed unless told to.
+//! Reconcile: differences are found, operations in progress are not reported, and nothing is changed without apply.
 
 use std::time::Duration;
 
@@ -64,7 +63,7 @@ async fn holds(world: &World, store: &str, key: &ObjectKey) -> bool {
 }
 
 /// Files that have crossed.
-async fn crossed(world: &World, count: u64) -> (UserId, Vec<FileView>) {
+async fn synced(world: &World, count: u64) -> (UserId, Vec<FileView>) {
     let user = world.user().await;
     let mut files = Vec::new();
     for seed in 0..count {
@@ -81,9 +80,9 @@ fn later(world: &World, hours: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn orphans_are_reported_when_they_are_old_enough_and_deleted_only_when_told_to() {
+async fn orphans_are_reported_when_old_enough_and_deleted_only_with_apply() {
     let world = World::new().await;
-    let (user, _) = crossed(&world, 2).await;
+    let (user, _) = synced(&world, 2).await;
     let stray = a_key(user);
     put(&world, "s3", &stray, 100).await;
     assert_eq!(report(&world, "s3").await.1, [], "it may be on its way");
@@ -104,9 +103,9 @@ async fn orphans_are_reported_when_they_are_old_enough_and_deleted_only_when_tol
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_that_are_not_ours_are_counted_and_never_touched() {
+async fn foreign_objects_are_counted_and_never_touched() {
     let world = World::new().await;
-    crossed(&world, 1).await;
+    synced(&world, 1).await;
     put_foreign(&world, "catalog/snapshot.json").await;
     later(&world, 48);
 
@@ -135,9 +134,9 @@ async fn put_foreign(world: &World, key: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_that_is_known_but_should_not_be_here_goes_only_while_another_verified_copy_exists() {
+async fn a_surplus_object_is_deleted_only_while_another_verified_copy_exists() {
     let world = World::new().await;
-    let (_, files) = crossed(&world, 2).await;
+    let (_, files) = synced(&world, 2).await;
     let ids = format!("('{}', '{}')", files[0].object_id, files[1].object_id);
     execute(&world.context.db, &format!("DELETE FROM replicas WHERE store = 's3' AND object_id IN {ids}"))
         .await
@@ -163,9 +162,9 @@ async fn an_object_that_is_known_but_should_not_be_here_goes_only_while_another_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_that_broke_off_is_finished_by_the_next_eviction() {
+async fn an_interrupted_deletion_is_completed_by_the_next_eviction() {
     let world = World::with("tiering.lease", "1s").set("tiering.heartbeat", "200ms").build().await;
-    let (_, files) = crossed(&world, 1).await;
+    let (_, files) = synced(&world, 1).await;
     execute(&world.context.db, "DELETE FROM replicas WHERE store = 's3'").await.unwrap();
     later(&world, 25);
     let denied = world.cloud.add(Fault::status(403, "AccessDenied").on(Method::DELETE));
@@ -186,9 +185,9 @@ async fn a_deletion_that_broke_off_is_finished_by_the_next_eviction() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_is_given_up_before_its_mark_runs_out() {
+async fn a_deletion_is_abandoned_before_its_mark_expires() {
     let world = World::with("tiering.lease", "1s").set("tiering.heartbeat", "200ms").build().await;
-    let (_, files) = crossed(&world, 1).await;
+    let (_, files) = synced(&world, 1).await;
     execute(&world.context.db, "DELETE FROM replicas WHERE store = 's3'").await.unwrap();
     later(&world, 25);
     let gate = world.cloud.gate(Match::method(Method::DELETE), Hold::Request);
@@ -203,9 +202,9 @@ async fn a_deletion_is_given_up_before_its_mark_runs_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn missing_objects_are_reported_and_become_lost_only_when_told_to() {
+async fn missing_objects_are_reported_and_become_lost_only_with_apply() {
     let world = World::new().await;
-    let (_, files) = crossed(&world, 3).await;
+    let (_, files) = synced(&world, 3).await;
     delete(&world, "minio", &files[0]).await;
     delete(&world, "s3", &files[1]).await;
 
@@ -227,7 +226,7 @@ async fn missing_objects_are_reported_and_become_lost_only_when_told_to() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_of_another_size_is_found() {
     let world = World::new().await;
-    let (_, files) = crossed(&world, 2).await;
+    let (_, files) = synced(&world, 2).await;
     put(&world, "s3", &world.key(&files[0]).await, 9_999).await;
 
     let (_, found) = report(&world, "s3").await;
@@ -241,9 +240,9 @@ async fn an_object_of_another_size_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unfinished_uploads_that_nobody_knows_are_aborted_once_no_session_can_be_that_old() {
+async fn unknown_unfinished_uploads_are_aborted_after_the_session_lifetime() {
     let world = World::new().await;
-    let (user, files) = crossed(&world, 1).await;
+    let (user, files) = synced(&world, 1).await;
     let store = world.direct.cloud().unwrap();
     store.create_multipart(&a_key(user), &PutOptions::default()).await.unwrap();
     let known = store.create_multipart(&world.key(&files[0]).await, &PutOptions::default()).await.unwrap();
@@ -322,7 +321,7 @@ async fn more_objects_than_a_page_holds_are_compared_one_by_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_found_while_files_come_and_cross_and_are_freed() {
+async fn nothing_is_found_while_files_are_uploaded_synced_and_evicted() {
     let world = World::with("tiering.free_local_after", "0s").set("tiering.batch_size", 3).build().await;
     let user = world.user().await;
     let worker = world.start_worker();
@@ -363,9 +362,9 @@ async fn nothing_is_found_while_files_come_and_cross_and_are_freed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_process_at_a_time_reconciles_a_store_and_one_that_died_is_forgotten() {
+async fn one_process_at_a_time_reconciles_a_store_and_a_dead_one_is_replaced() {
     let world = World::new().await;
-    crossed(&world, 1).await;
+    synced(&world, 1).await;
     let take = async |lease: u64| {
         let mut conn = world.context.db.conn().await.unwrap();
         leases::take(&mut conn, "reconcile s3", LeaseToken::new(), Duration::from_secs(lease)).await.unwrap()
@@ -384,9 +383,9 @@ async fn one_process_at_a_time_reconciles_a_store_and_one_that_died_is_forgotten
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pass_that_is_broken_off_says_so() {
+async fn an_interrupted_pass_is_reported() {
     let world = World::new().await;
-    crossed(&world, 1).await;
+    synced(&world, 1).await;
     let stop = CancellationToken::new();
     stop.cancel();
     let options = Options { apply: true, safety_age: A_DAY };
@@ -398,9 +397,9 @@ async fn a_pass_that_is_broken_off_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_command_reports_in_json_and_its_exit_code_tells_findings_from_none() {
+async fn the_command_reports_findings_in_json_and_by_its_exit_code() {
     let world = World::new().await;
-    let (_, files) = crossed(&world, 2).await;
+    let (_, files) = synced(&world, 2).await;
     let run = async |arguments: &[&str]| {
         let process = world.start_process(arguments).await;
         let code = process.ended().await.code().unwrap();

@@ -1,5 +1,5 @@
-//! What was lost is made again from any other verified copy, in every direction; what has none left is told, and nothing
-//! is deleted.
+//! Repair: lost copies are restored from any other verified copy, in any direction; objects without one are reported,
+//! and nothing is deleted.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn world() -> WorldBuilder {
 }
 
 /// Files that have crossed.
-async fn crossed(world: &World) -> [FileView; 2] {
+async fn synced(world: &World) -> [FileView; 2] {
     let user = world.user().await;
     let files = [
         world.upload(user, "small", pattern(0, SIZES[0])).await,
@@ -69,9 +69,9 @@ async fn next_action(world: &World, file: &FileView) -> &'static str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_local_copy_comes_back_from_the_cloud_without_a_run_and_the_home_of_the_file_stays_there() {
+async fn a_lost_local_copy_is_repaired_without_a_run_and_the_primary_location_does_not_change() {
     let world = world().build().await;
-    let files = crossed(&world).await;
+    let files = synced(&world).await;
     let mut before = Vec::new();
     for file in &files {
         before.push(now(&world, file).await.row.synced_at);
@@ -96,9 +96,9 @@ async fn a_lost_local_copy_comes_back_from_the_cloud_without_a_run_and_the_home_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_cloud_copy_is_made_again_and_meanwhile_the_local_store_is_the_home() {
+async fn a_lost_cloud_copy_is_repaired_and_meanwhile_the_local_store_is_the_primary_location() {
     let world = world().build().await;
-    let files = crossed(&world).await;
+    let files = synced(&world).await;
     for file in &files {
         delete(&world, "s3", file).await;
     }
@@ -126,7 +126,7 @@ async fn a_lost_cloud_copy_is_made_again_and_meanwhile_the_local_store_is_the_ho
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_in_the_trash_is_repaired_too_for_it_may_be_restored() {
     let world = world().build().await;
-    let files = crossed(&world).await;
+    let files = synced(&world).await;
     let trash = format!("UPDATE files SET deleted_at = now() WHERE id = '{}'", files[0].row.id);
     execute(&world.context.db, &trash).await.unwrap();
     let key = world.key(&files[1]).await;
@@ -150,9 +150,9 @@ async fn a_file_in_the_trash_is_repaired_too_for_it_may_be_restored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_without_any_verified_copy_left_is_told_and_nothing_is_deleted() {
+async fn a_file_without_a_verified_copy_is_reported_and_nothing_is_deleted() {
     let world = world().build().await;
-    let files = crossed(&world).await;
+    let files = synced(&world).await;
     for store in ["minio", "s3"] {
         delete(&world, store, &files[0]).await;
         assert_eq!(reconcile(&world, store).await, 1);
@@ -176,9 +176,9 @@ async fn a_file_without_any_verified_copy_left_is_told_and_nothing_is_deleted() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repair_that_was_given_up_is_made_when_it_is_asked_for_again() {
+async fn a_failed_repair_is_retried_on_request() {
     let world = world().set("tiering.max_attempts", 2).build().await;
-    let files = crossed(&world).await;
+    let files = synced(&world).await;
     delete(&world, "minio", &files[0]).await;
     reconcile(&world, "minio").await;
     let broken = world.local.add(Fault::status(400, "InvalidRequest").on(Method::PUT));
@@ -198,9 +198,9 @@ async fn a_repair_that_was_given_up_is_made_when_it_is_asked_for_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_cloud_lost_while_a_run_goes_on_is_repaired_by_that_run() {
+async fn cloud_copies_lost_during_a_run_are_repaired_by_it() {
     let world = world().build().await;
-    let files = crossed(&world).await;
+    let files = synced(&world).await;
     let user = world.user().await;
     let fresh = world.upload(user, "fresh", pattern(9, 1000)).await;
     let gate = world.cloud.gate(Match::method(Method::PUT), Hold::Request);
@@ -228,7 +228,7 @@ async fn what_the_cloud_lost_while_a_run_goes_on_is_repaired_by_that_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_reconciles_and_repairs_by_itself_when_its_schedule_says_so() {
     let world = world().set("reconcile.schedule", "* * * * * *").set("reconcile.apply", true).build().await;
-    let files = crossed(&world).await;
+    let files = synced(&world).await;
     delete(&world, "s3", &files[0]).await;
     let workers = [world.start_worker(), world.start_worker()];
 

@@ -1,4 +1,4 @@
-//! Runs: one at a time, stopped on request, repeated where something failed, made by the schedule.
+//! Runs: one at a time, cancelled on request, retried after failures, started by the schedule.
 
 use chrono::{Duration, Utc};
 use nightferry_core::db::audit::Origin;
@@ -111,7 +111,7 @@ async fn a_scope_limits_a_run_to_a_user_or_to_files() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_in_the_trash_do_not_cross() {
+async fn files_in_the_trash_are_not_synced() {
     let world = World::new().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 10)).await;
@@ -122,7 +122,7 @@ async fn files_in_the_trash_do_not_cross() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_run_keeps_what_crossed_and_leaves_the_rest_for_the_next() {
+async fn a_cancelled_run_keeps_finished_copies_and_leaves_the_rest_for_the_next() {
     let world = World::new().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 10)).await;
@@ -145,7 +145,7 @@ async fn a_cancelled_run_keeps_what_crossed_and_leaves_the_rest_for_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_file_can_be_sent_ahead_and_joins_a_run_that_is_going_on() {
+async fn one_file_can_be_synced_on_request_and_joins_the_active_run() {
     let world = World::new().await;
     let user = world.user().await;
     world.upload(user, "a", pattern(1, 10)).await;

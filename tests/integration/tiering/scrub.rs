@@ -1,5 +1,5 @@
-//! Verified copies are read again, the oldest proof first; what is bad in two readings is lost and repaired, and one bad
-//! reading condemns nobody.
+//! Scrub: verified copies are read again, the oldest verification first; copies that are bad in two readings are lost
+//! and repaired, one bad reading has no effect.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ async fn pass(world: &World) -> (Summary, Vec<Finding>) {
 }
 
 /// Files that have crossed: each has two copies.
-async fn crossed(world: &World, count: u64) -> Vec<FileView> {
+async fn synced(world: &World, count: u64) -> Vec<FileView> {
     let user = world.user().await;
     let mut files = Vec::new();
     for seed in 0..count {
@@ -72,9 +72,9 @@ async fn state(world: &World, store: &str, file: &FileView) -> ReplicaState {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn copies_that_are_right_are_proved_anew() {
+async fn correct_copies_are_verified_again() {
     let world = World::new().await;
-    crossed(&world, 3).await;
+    synced(&world, 3).await;
     execute(&world.context.db, "UPDATE replicas SET verified_at = now() - interval '40 days'").await.unwrap();
 
     let (summary, found) = pass(&world).await;
@@ -91,7 +91,7 @@ async fn copies_that_are_right_are_proved_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bit_that_flipped_in_any_store_is_found_and_repaired_from_the_other() {
     let world = World::new().await;
-    let files = crossed(&world, 3).await;
+    let files = synced(&world, 3).await;
     overwrite(&world, "minio", &files[0], flipped(0)).await;
     overwrite(&world, "s3", &files[1], flipped(1)).await;
 
@@ -123,7 +123,7 @@ async fn a_bit_that_flipped_in_any_store_is_found_and_repaired_from_the_other() 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_or_shorter_is_found() {
     let world = World::new().await;
-    let files = crossed(&world, 2).await;
+    let files = synced(&world, 2).await;
     world.direct.cloud().unwrap().delete(&world.key(&files[0]).await).await.unwrap();
     overwrite(&world, "s3", &files[1], Bytes::from_static(b"short")).await;
 
@@ -135,9 +135,9 @@ async fn what_is_missing_or_shorter_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_bad_reading_condemns_nobody() {
+async fn one_bad_reading_does_not_mark_a_copy_as_lost() {
     let world = World::new().await;
-    crossed(&world, 1).await;
+    synced(&world, 1).await;
     let flip = world.cloud.add(Fault::flip_response_byte(5_000).on(Method::GET).times(1));
     let gone = world.local.add(Fault::status(404, "NoSuchKey").on(Method::GET).times(1));
 
@@ -149,9 +149,9 @@ async fn one_bad_reading_condemns_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_oldest_proof_comes_first_and_the_next_pass_goes_on_where_the_last_one_ended() {
+async fn the_oldest_verification_comes_first_and_passes_continue() {
     let world = World::new().await;
-    let files = crossed(&world, 3).await;
+    let files = synced(&world, 3).await;
     for (age, (store, file)) in
         [("minio", 2), ("s3", 0), ("s3", 2), ("minio", 0), ("minio", 1), ("s3", 1)].into_iter().enumerate()
     {
@@ -185,9 +185,9 @@ async fn the_oldest_proof_comes_first_and_the_next_pass_goes_on_where_the_last_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_down_is_left_alone_and_nothing_of_it_is_called_lost() {
+async fn a_store_that_is_down_is_skipped_and_none_of_its_copies_becomes_lost() {
     let world = World::new().await;
-    let files = crossed(&world, 5).await;
+    let files = synced(&world, 5).await;
     let down = world.cloud.add(Fault::status(503, "ServiceUnavailable"));
 
     let (summary, found) = pass(&world).await;
@@ -200,11 +200,11 @@ async fn a_store_that_is_down_is_left_alone_and_nothing_of_it_is_called_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_is_freed_while_it_is_read_is_not_called_missing() {
+async fn a_copy_evicted_while_it_is_scrubbed_is_not_reported_missing() {
     let world = World::new().await;
-    let files = crossed(&world, 1).await;
+    let files = synced(&world, 1).await;
     let gate = world.local.gate(Match::method(Method::GET), Hold::Request);
-    let freed = async {
+    let evicted = async {
         gate.reached().await;
         // As an eviction does: the mark, the bytes, the row.
         execute(&world.context.db, "DELETE FROM replicas WHERE store = 'minio'").await.unwrap();
@@ -212,16 +212,16 @@ async fn a_copy_that_is_freed_while_it_is_read_is_not_called_missing() {
         gate.open();
     };
 
-    let ((summary, found), ()) = tokio::join!(pass(&world), freed);
+    let ((summary, found), ()) = tokio::join!(pass(&world), evicted);
 
     assert_eq!((summary.right, found.len()), (1, 0), "{found:?}");
     assert_eq!(state(&world, "s3", &files[0]).await, ReplicaState::Present);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_without_a_verified_copy_is_found_again_when_its_bytes_are_back() {
+async fn an_object_without_a_verified_copy_is_recovered_when_its_content_is_back() {
     let world = World::new().await;
-    let files = crossed(&world, 2).await;
+    let files = synced(&world, 2).await;
     let lost = async || {
         let mut conn = world.context.db.conn().await.unwrap();
         replicas::objects_lost(&mut conn).await.unwrap()
@@ -252,7 +252,7 @@ async fn an_object_without_a_verified_copy_is_found_again_when_its_bytes_are_bac
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pass_that_is_stopped_ends_at_once_and_says_so() {
     let world = World::new().await;
-    crossed(&world, 2).await;
+    synced(&world, 2).await;
     let gate = world.local.gate(Match::method(Method::GET), Hold::Request);
     let stop = CancellationToken::new();
     let stopped = async {
@@ -272,7 +272,7 @@ async fn a_pass_that_is_stopped_ends_at_once_and_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_scrubs_and_repairs_by_itself_when_its_schedule_says_so() {
     let world = World::with("scrub.schedule", "* * * * * *").set("scrub.min_age", "0s").build().await;
-    let files = crossed(&world, 1).await;
+    let files = synced(&world, 1).await;
     overwrite(&world, "s3", &files[0], flipped(0)).await;
     let workers = [world.start_worker(), world.start_worker()];
 
@@ -290,9 +290,9 @@ async fn a_worker_scrubs_and_repairs_by_itself_when_its_schedule_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_command_tells_in_json_and_by_its_exit_code_what_is_bad() {
+async fn the_command_reports_bad_copies_in_json_and_by_its_exit_code() {
     let world = World::new().await;
-    let files = crossed(&world, 1).await;
+    let files = synced(&world, 1).await;
     let run = async |arguments: &[&str]| {
         let process = world.start_process(arguments).await;
         let code = process.ended().await.code().unwrap();

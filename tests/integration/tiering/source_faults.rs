@@ -1,5 +1,5 @@
-//! A source whose bytes are wrong is never copied. One bad reading does not condemn it; what is bad at rest is
-//! marked lost and told.
+//! A corrupt source is never copied. One bad reading has no effect; a source that is corrupt at rest is marked lost and
+//! reported.
 
 use bytes::Bytes;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
@@ -52,7 +52,7 @@ async fn is_read_again(world: WorldBuilder, fault: Fault) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_flipped_on_their_way_from_the_source_are_read_again_and_nobody_is_condemned() {
+async fn bits_flipped_in_transit_from_the_source_are_read_again_and_nothing_is_marked_lost() {
     is_read_again(world(), Fault::flip_response_byte(70_000)).await;
 }
 
@@ -67,12 +67,12 @@ async fn a_source_that_hangs_is_read_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_answers_500_is_read_again() {
+async fn a_source_that_returns_500_is_read_again() {
     is_read_again(world(), Fault::status(500, "InternalError")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_once_denies_to_have_the_object_is_asked_again() {
+async fn a_single_404_from_a_source_is_retried() {
     is_read_again(world(), Fault::status(404, "NoSuchKey")).await;
 }
 

@@ -1,5 +1,5 @@
-//! kill -9 of the API at every step of an upload: no row points to bytes that are not there, and the reaper leaves
-//! nothing behind.
+//! kill -9 of the API at every step of an upload: no row refers to missing content, and the reaper leaves nothing
+//! behind.
 
 use bytes::Bytes;
 use chrono::Duration;
@@ -77,7 +77,7 @@ async fn an_api_killed_after_a_small_upload_was_stored_and_before_it_was_recorde
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_killed_after_an_upload_in_parts_was_begun_and_before_it_was_noted() {
+async fn an_api_killed_after_a_multipart_upload_was_created_and_before_it_was_recorded() {
     leaves_nothing_behind(20 * MIB, post("uploads"), Hold::Answer).await;
 }
 
@@ -87,12 +87,12 @@ async fn an_api_killed_in_the_middle_of_a_part() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_killed_before_an_upload_is_put_together() {
+async fn an_api_killed_before_an_upload_is_completed() {
     leaves_nothing_behind(20 * MIB, post("uploadId"), Hold::Request).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_killed_after_an_upload_was_put_together_and_before_it_was_recorded() {
+async fn an_api_killed_after_an_upload_was_completed_and_before_it_was_recorded() {
     leaves_nothing_behind(20 * MIB, post("uploadId"), Hold::Answer).await;
 }
 

@@ -1,5 +1,5 @@
-//! The transfer window: what is in flight when it closes finishes, nothing new starts, and the run goes on by itself
-//! when it opens again. Time passes by moving the clock.
+//! The transfer window: transfers in flight when it closes finish, nothing new starts, and the run resumes when it
+//! opens again. Time passes by moving the clock.
 
 use chrono::{DateTime, Duration, NaiveTime, Utc};
 use nightferry_core::db::audit::Origin;
@@ -139,7 +139,7 @@ async fn a_large_file_in_flight_is_finished_to_its_last_part() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_person_asks_for_does_not_wait() {
+async fn manual_runs_do_not_wait_for_the_window() {
     let world = nights().build().await;
     upload(&world, 3).await;
     go_to(&world, "12:00:00");
@@ -149,7 +149,7 @@ async fn what_a_person_asks_for_does_not_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_person_asks_for_waits_where_the_window_is_for_everybody() {
+async fn manual_runs_wait_if_the_window_applies_to_them() {
     let world = nights().set("tiering.window_applies_to_manual", true).build().await;
     upload(&world, 3).await;
     go_to(&world, "12:00:00");
@@ -165,7 +165,7 @@ async fn what_a_person_asks_for_waits_where_the_window_is_for_everybody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_waits_makes_way_for_one_that_a_person_asks_for() {
+async fn a_run_that_waits_for_the_window_is_replaced_by_a_manual_one() {
     let world = nights().build().await;
     upload(&world, 3).await;
     go_to(&world, "12:00:00");
@@ -244,7 +244,7 @@ async fn a_run_cancelled_while_its_last_transfer_finishes_after_closing_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backlog_that_does_not_fit_the_window_is_foretold() {
+async fn a_backlog_that_does_not_fit_the_window_is_forecast() {
     let world = nights().build().await;
     upload(&world, 2).await;
     go_to(&world, "12:00:00");

@@ -1,4 +1,4 @@
-//! The `nightferry` program, built together with the tests so that they never meet an old one. It ends when its
+//! The `nightferry` program, built together with the tests so that they never use an outdated one. It ends when its
 //! standard input closes: no test leaves one behind, however the test ends.
 
 use std::io::Read as _;

@@ -1,4 +1,4 @@
-//! The real API on a free port, and a client that speaks as somebody.
+//! The real API on a free port, and a client that acts as a user.
 
 use std::collections::BTreeMap;
 
@@ -69,7 +69,7 @@ impl Api {
         self.client.request(method, format!("{}{path}", self.base))
     }
 
-    /// Signs a new person up and in.
+    /// Signs up a new user and signs in.
     pub async fn person(&self) -> Person<'_> {
         let email = format!("{}@example.org", uuid::Uuid::new_v4().simple());
         let answer = self
@@ -80,7 +80,7 @@ impl Api {
         self.login(&email).await
     }
 
-    /// Signs a new administrator up and in.
+    /// Creates a new administrator and signs in.
     pub async fn admin(&self, world: &World) -> Person<'_> {
         let person = self.person().await;
         let id = person.id.parse().unwrap();
@@ -105,7 +105,7 @@ impl Api {
     }
 }
 
-/// A client that shows redirects instead of following them.
+/// A client that does not follow redirects.
 fn client() -> reqwest::Client {
     reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap()
 }

@@ -1,4 +1,4 @@
-//! Bytes for tests: incompressible, repeatable, without holding them.
+//! Content for tests: incompressible, repeatable, generated on the fly.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,4 @@
-//! Plain SQL for tests that look at the database itself.
+//! Plain SQL for tests that examine the database.
 
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, TransactionManager};

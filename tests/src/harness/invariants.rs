@@ -1,5 +1,4 @@
-//! What must be true after every test, whatever went wrong in it: the invariants of the engine, checked against the
-//! stores themselves and not against what Nightferry believes of them.
+//! The invariants that must hold after every test, checked against the stores themselves, not against the database.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +7,7 @@ use diesel_async::RunQueryDsl;
 use futures_util::{StreamExt, stream};
 use nightferry_core::checksum::Sha256Hasher;
 use nightferry_core::db::{Database, runs};
-use nightferry_core::encryption::{Seal, plain_size};
+use nightferry_core::encryption::{EncryptionEnvelope, plain_size};
 use nightferry_core::file::download;
 use nightferry_core::ids::{FileId, UserId};
 use nightferry_core::object::crypto::{self, ObjectRef};
@@ -22,14 +21,14 @@ use super::world::read;
 /// Objects hashed at once.
 const AT_ONCE: usize = 4;
 
-/// Checks all of them. Call it when the faults are gone and no worker runs: it reaps first.
+/// Checks all of them. Call it when the faults are removed and no worker is running: it reaps first.
 pub async fn assert_invariants(world: &World) {
     assert_no_lease_without_a_worker(world).await;
     reap::pass(&world.context).await.unwrap();
     let replicas = replicas(world).await;
     assert_present_means_present(world, &replicas).await;
     assert_nothing_without_a_row(world, &replicas).await;
-    assert_counters_tell_what_happened(world).await;
+    assert_counters_match_events(world).await;
     assert_files_are_readable(world).await;
 }
 
@@ -66,7 +65,7 @@ async fn replicas(world: &World) -> Vec<ReplicaRow> {
     .unwrap()
 }
 
-/// I6: nothing stays in `copying` or `evicting` without somebody who works on it.
+/// I6: nothing stays in `copying` or `evicting` without a holder of its lease.
 async fn assert_no_lease_without_a_worker(world: &World) {
     let left = super::database::texts(
         &world.context.db,
@@ -78,7 +77,7 @@ async fn assert_no_lease_without_a_worker(world: &World) {
     assert!(left.is_empty(), "leases that nobody holds: {left:#?}");
 }
 
-/// I3: a `present` row has its object, byte for byte; if it is encrypted, then in a way that its key opens.
+/// I3: a `present` row has its object, byte for byte; if it is encrypted, its key decrypts it.
 async fn assert_present_means_present(world: &World, replicas: &[ReplicaRow]) {
     let present: Vec<&ReplicaRow> = replicas.iter().filter(|row| row.state == "present").collect();
     let wrong: Vec<String> = stream::iter(present)
@@ -87,7 +86,7 @@ async fn assert_present_means_present(world: &World, replicas: &[ReplicaRow]) {
             let key = ObjectKey::parse(&row.key).unwrap();
             let head = store.head(&key).await.unwrap();
             let stored = head.map(|head| head.size);
-            let seal = Seal::from_columns(row.key_id.clone(), row.envelope.clone());
+            let seal = EncryptionEnvelope::from_columns(row.key_id.clone(), row.envelope.clone());
             let size = match seal {
                 None => stored.map(|size| i64::try_from(size).unwrap()),
                 Some(_) => stored.and_then(plain_size).map(|size| i64::try_from(size).unwrap()),
@@ -111,7 +110,7 @@ async fn assert_present_means_present(world: &World, replicas: &[ReplicaRow]) {
     assert!(wrong.is_empty(), "present, but not there: {wrong:#?}");
 }
 
-/// I4: whatever lies in a store has a row, unfinished uploads too.
+/// I4: everything in a store has a row, including unfinished uploads.
 async fn assert_nothing_without_a_row(world: &World, replicas: &[ReplicaRow]) {
     for store in world.direct.all() {
         let here = || replicas.iter().filter(|row| row.store == store.name().as_str());
@@ -158,8 +157,8 @@ struct Made {
     failed: i64,
 }
 
-/// Has the database write down how each copy of a run ends, as it happens: what is deleted for good later, or lost and
-/// repaired by another run, takes its traces out of all other tables.
+/// Records in the database how each copy of a run ends, when it happens: files that are purged later, or lost and
+/// repaired by another run, leave no trace in other tables.
 pub(super) async fn observe(db: &Database) {
     for sql in [
         "CREATE SCHEMA observed",
@@ -176,8 +175,8 @@ pub(super) async fn observe(db: &Database) {
     }
 }
 
-/// I5: a run's counters equal the copies that it made and gave up.
-async fn assert_counters_tell_what_happened(world: &World) {
+/// I5: the counters of a run equal the copies that it made and that failed.
+async fn assert_counters_match_events(world: &World) {
     let mut conn = world.context.db.conn().await.unwrap();
     let made: Vec<Made> = diesel::sql_query(
         "SELECT r.id AS run_id, count(*) FILTER (WHERE e.state = 'present') AS done, \
@@ -214,8 +213,8 @@ struct FileRow {
     replicas: Vec<String>,
 }
 
-/// I1: every file's current version is readable with the right hash, or all its replicas are known to be lost; and
-/// its home is what its replicas say.
+/// I1: the current version of every file is readable with the right hash, or all its replicas are known to be lost; and
+/// its primary location matches its replicas.
 async fn assert_files_are_readable(world: &World) {
     let mut conn = world.context.db.conn().await.unwrap();
     let files: Vec<FileRow> = diesel::sql_query(

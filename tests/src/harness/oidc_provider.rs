@@ -1,4 +1,4 @@
-//! A sign-in provider (OpenID Connect) on a free port: real HTTP, real signatures, and as wrong as a test wants it.
+//! An OpenID Connect provider on a free port: real HTTP, real signatures, and configurable errors.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -51,7 +51,7 @@ struct Shared {
     codes: Mutex<HashMap<String, Issued>>,
 }
 
-/// See the module.
+/// Shows the progress of a pass.
 pub struct OidcProvider {
     shared: Arc<Shared>,
     server: actix_web::dev::ServerHandle,

@@ -1,4 +1,4 @@
-//! Real processes of Nightferry, to be asked to stop and to be killed.
+//! Real processes of Nightferry, which can be stopped and killed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! A real server that speaks Redis's protocol (Valkey), one for each test that wants one, because such tests stop it.
+//! A real Redis-compatible server (Valkey), one for each test that needs one, because such tests stop it.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const VALKEY_WHEEL: Wheel = Wheel {
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// Shows the progress of a pass.
 #[derive(Debug)]
 pub struct Redis {
     server: Mutex<Server>,

@@ -1,11 +1,11 @@
-//! Waiting for conditions instead of sleeping.
+//! Waits for conditions instead of sleeping.
 
 use std::time::{Duration, Instant};
 
-/// Longest that a test waits for anything.
+/// Maximum time that a test waits for anything.
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Asks `condition` again and again until it answers something; panics with `what` after the deadline.
+/// Polls `condition` until it returns something; panics with `what` after the deadline.
 pub async fn eventually<T, Fut>(what: &str, mut condition: impl FnMut() -> Fut) -> T
 where
     Fut: Future<Output = Option<T>>,

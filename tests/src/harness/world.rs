@@ -31,7 +31,7 @@ use super::fault_proxy::FaultProxy;
 use super::memory_s3::MemoryS3;
 use super::servers::{OwnPostgres, servers};
 
-/// See the module.
+/// Shows the progress of a pass.
 pub struct World {
     /// What nearly everything of the domain works with.
     pub context: Context,
@@ -95,7 +95,7 @@ fn unproxied(settings: &[(String, String)], plain: usize, at: &[(&str, SocketAdd
     Stores::open(&load(unproxied)).unwrap()
 }
 
-/// What a test wants different from the defaults.
+/// Differences from the default settings.
 #[derive(Default)]
 pub struct WorldBuilder {
     overrides: Vec<(String, String)>,
@@ -298,12 +298,12 @@ impl World {
         upload::receive(&self.services.files, request(owner, name), &mut body).await.unwrap()
     }
 
-    /// The domain without what the test wanted different: with the right credentials, say.
+    /// The domain with the default settings of the world: with valid credentials, for example.
     pub fn plain_context(&self) -> Context {
         Context::new(load(self.settings[..self.plain].to_vec()), self.context.clock.clone()).unwrap()
     }
 
-    /// The same domain with another configuration: after somebody has changed the rules, say.
+    /// The same domain with another configuration: after a change of the rules, for example.
     pub fn context_with(&self, more: &[(&str, &str)]) -> Context {
         let mut settings = self.settings.clone();
         settings.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
@@ -315,7 +315,7 @@ impl World {
         WorkerHandle::of(self.services.engine.clone())
     }
 
-    /// Asks for a run.
+    /// Requests a run.
     pub async fn request_run(&self, scope: RunScope) -> Run {
         let new = NewRun { trigger: RunTrigger::Api, requested_by: None, tick: None, scope };
         run::request(&self.context, new, &Origin::default()).await.unwrap()
@@ -330,13 +330,13 @@ impl World {
         .await
     }
 
-    /// Asks for a run of what was given up before, and waits until a worker has ended it.
+    /// Requests a run that retries failed copies, and waits until a worker has ended it.
     pub async fn retry(&self) -> Run {
         let run = self.request_run(RunScope { retry_failed: true, ..RunScope::default() }).await;
         self.ended(run.id).await
     }
 
-    /// Asks for a run and waits until a worker has ended it.
+    /// Requests a run and waits until a worker has ended it.
     pub async fn sync(&self) -> Run {
         let run = self.request_run(RunScope::default()).await;
         self.ended(run.id).await
@@ -363,7 +363,7 @@ impl World {
         rows.into_iter().find(|row| row.store == store)
     }
 
-    /// What a run gave up.
+    /// The failures of a run.
     pub async fn failures(&self, run: RunId) -> Vec<RunFailure> {
         let mut conn = self.context.db.conn().await.unwrap();
         run_failures::page(&mut conn, run, None, 1000).await.unwrap()
@@ -414,12 +414,12 @@ impl WorkerHandle {
         Self { shutdown, task }
     }
 
-    /// Asks it to drain, and does not wait.
+    /// Requests its shutdown, and does not wait.
     pub fn drain(&self) {
         self.shutdown.cancel();
     }
 
-    /// Drains it.
+    /// Shuts it down.
     pub async fn stop(self) {
         self.shutdown.cancel();
         self.task.await.unwrap().unwrap();

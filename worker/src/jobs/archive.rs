@@ -1,11 +1,11 @@
-//! Asks stores for archived copies that somebody wants to read, and looks whether they are there.
+//! Requests restores of archived copies, and polls their state.
 
 use nightferry_core::context::Context;
 use nightferry_core::tiering::archive;
 
-/// One pass. Failures wait for the next one.
+/// One pass. Failures are retried by the next pass.
 pub(crate) async fn archive(context: Context) {
     if let Err(error) = archive::pass(&context).await {
-        tracing::warn!(%error, "archived copies could not be looked after, the next pass goes on");
+        tracing::warn!(%error, "cannot process archived copies; the next pass continues");
     }
 }

@@ -1,10 +1,11 @@
-//! Writes a snapshot of the catalogue to the cloud store when a run changed something; of all workers one does.
+//! Writes a snapshot of the catalogue to the cloud store after a run that changed something; in one worker at a time.
 
 use nightferry_core::catalog;
 use nightferry_core::context::Context;
 use tokio_util::sync::CancellationToken;
 
-/// One snapshot if one is due, broken off at `stop`. One that fails fails no run: it is told loudly and tried again.
+/// Writes a snapshot if one is due, until `stop`. A failed snapshot does not fail a run: it is logged as an error and
+/// retried.
 pub(crate) async fn catalog(context: Context, stop: CancellationToken) {
     match catalog::after_runs(&context, &stop).await {
         Ok(None) => {}
@@ -16,12 +17,12 @@ pub(crate) async fn catalog(context: Context, stop: CancellationToken) {
             rows = snapshot.rows.values().sum::<u64>(),
             pruned = snapshot.pruned,
             took = ?snapshot.took,
-            "a snapshot of the catalogue is written"
+            "wrote a snapshot of the catalogue"
         ),
         Err(error) => tracing::error!(
             target: "nightferry::sync",
             %error,
-            "no snapshot of the catalogue could be written; it is tried again"
+            "cannot write a snapshot of the catalogue; retrying"
         ),
     }
 }

@@ -1,11 +1,11 @@
-//! Drops rows that only mattered for a while.
+//! Deletes expired rows.
 
 use nightferry_core::context::Context;
 use nightferry_core::tiering::reap;
 
-/// One pass. A failure waits for the next one.
+/// One pass. A failure is retried by the next pass.
 pub(crate) async fn expired_rows(context: Context) {
     if let Err(error) = reap::expired_rows(&context).await {
-        tracing::warn!(%error, "expired rows could not be dropped");
+        tracing::warn!(%error, "cannot delete expired rows");
     }
 }

@@ -1,11 +1,11 @@
-//! Takes away what died half-way or is wanted no more, queues repairs, and frees local copies that the policy lets go.
+//! Cleans up after crashes and deletions, queues repairs, and evicts local copies according to the policy.
 
 use nightferry_core::context::Context;
 use nightferry_core::ids::WorkerId;
 use nightferry_core::tiering::{evict, policy, reap, repair, replication, watermark};
 use tokio_util::sync::CancellationToken;
 
-/// One pass, broken off at `stop`. Failures, and what was broken off, wait for the next one.
+/// One pass, until `stop`. Failures and unfinished work are retried by the next pass.
 pub(crate) async fn housekeeping(context: Context, worker: WorkerId, stop: CancellationToken) {
     let reaped = tokio::select! {
         () = stop.cancelled() => return,
@@ -16,40 +16,42 @@ pub(crate) async fn housekeeping(context: Context, worker: WorkerId, stop: Cance
             tracing::info!(uploads = reaped.uploads, objects = reaped.objects, "reaped");
         }
         Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "reaping broke off, the next pass goes on"),
+        Err(error) => tracing::warn!(%error, "the reaper was interrupted; the next pass continues"),
     }
     match repair::pass(&context).await {
         Ok(queued) if queued.copies > 0 => {
-            tracing::info!(target: "nightferry::sync", copies = queued.copies, bytes = queued.bytes, "lost copies are queued again");
+            tracing::info!(target: "nightferry::sync", copies = queued.copies, bytes = queued.bytes, "queued \
+                lost copies again");
         }
         Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "lost copies could not be queued, the next pass tries again"),
+        Err(error) => tracing::warn!(%error, "cannot queue lost copies; the next pass retries"),
     }
     match replication::pass(&context, &stop).await {
         Ok(queued) if queued > 0 => {
-            tracing::info!(target: "nightferry::sync", copies = queued, "local copies that are missing are queued");
+            tracing::info!(target: "nightferry::sync", copies = queued, "queued missing local copies");
         }
         Ok(_) => {}
         Err(error) => {
-            tracing::warn!(%error, "which local copies are missing could not be found out, the next pass tries again");
+            tracing::warn!(%error, "cannot determine which local copies are missing; the next pass retries");
         }
     }
     match policy::review(&context, &stop).await {
         Ok(changed) if changed > 0 => {
-            tracing::info!(target: "nightferry::sync", copies = changed, "local copies are freed by another rule from now on");
+            tracing::info!(target: "nightferry::sync", copies = changed, "local copies are evicted by \
+                another rule from now on");
         }
         Ok(_) => {}
         Err(error) => {
-            tracing::warn!(%error, "the rules of local copies could not be reviewed, the next pass tries again");
+            tracing::warn!(%error, "cannot review the rules of local copies; the next pass retries");
         }
     }
-    let freed = match evict::pass(&context, worker, &stop).await {
-        Ok(freed) => watermark::pass(&context, worker, &stop).await.map(|more| freed + more),
+    let evicted = match evict::pass(&context, worker, &stop).await {
+        Ok(evicted) => watermark::pass(&context, worker, &stop).await.map(|more| evicted + more),
         Err(error) => Err(error),
     };
-    match freed {
+    match evicted {
         Ok(0) => {}
-        Ok(freed) => tracing::info!(target: "nightferry::sync", freed, "local copies freed"),
-        Err(error) => tracing::warn!(%error, "freeing local copies broke off, the next pass goes on"),
+        Ok(evicted) => tracing::info!(target: "nightferry::sync", evicted, "evicted local copies"),
+        Err(error) => tracing::warn!(%error, "eviction was interrupted; the next pass continues"),
     }
 }

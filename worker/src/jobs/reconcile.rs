@@ -1,4 +1,4 @@
-//! Compares every store with the database when `reconcile.schedule` ticks; of all workers one does.
+//! Compares every store with the database on each tick of `reconcile.schedule`; in one worker.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::is_due;
 
-/// One pass over every store if one is due, broken off at `stop`. A store that fails waits for the next tick.
+/// One pass over every store if it is due, until `stop`. A store that fails waits for the next tick.
 pub(crate) async fn reconcile(context: Context, ticks: Arc<Mutex<Ticks>>, stop: CancellationToken) {
     let Some(pattern) = &context.config.reconcile.schedule else { return };
     if !is_due(&context, &ticks, reconcile::SCHEDULE, pattern).await {
@@ -29,9 +29,11 @@ async fn one(context: &Context, store: &Store, stop: &CancellationToken) {
     let options = Options { apply: settings.apply, safety_age: settings.safety_age };
     match reconcile::pass(context, store, options, tell, stop).await {
         Ok(Some(summary)) => sum_up(&summary),
-        Ok(None) => tracing::info!(store = %store.name(), "another process reconciles this store already"),
+        Ok(None) => tracing::info!(store = %store.name(), "another process is already reconciling this \
+            store"),
         Err(error) => {
-            tracing::error!(target: "nightferry::sync", store = %store.name(), %error, "reconciling broke off, the next tick tries again");
+            tracing::error!(target: "nightferry::sync", store = %store.name(), %error, "reconcile was \
+                interrupted; the next tick retries");
         }
     }
 }

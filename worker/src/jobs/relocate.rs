@@ -27,7 +27,7 @@ impl Pace {
             .is_none_or(|(asked_at, next)| *asked_at != relocation.asked_at() || *next <= Instant::now())
     }
 
-    fn put_off(&mut self, relocation: &Relocation, pause: Duration) {
+    fn postpone(&mut self, relocation: &Relocation, pause: Duration) {
         let store = relocation.store().map(str::to_owned);
         self.0.insert(store, (relocation.asked_at(), Instant::now() + pause));
     }
@@ -56,7 +56,7 @@ pub(crate) async fn relocate(
         let started = Instant::now();
         let pause = match relocation.pass(&context, worker, &stop).await {
             Ok(Outcome::Moved) => Duration::ZERO,
-            // A long look that found nothing to do is not worth repeating all the time.
+            // A slow pass that found nothing to do is not repeated often.
             Ok(Outcome::Waiting) => WAITING.max(started.elapsed() * 10),
             Ok(Outcome::Elsewhere) => WAITING,
             Ok(Outcome::Finished) => FINISHED,
@@ -65,6 +65,6 @@ pub(crate) async fn relocate(
                 WAITING
             }
         };
-        pace.put_off(&relocation, pause);
+        pace.postpone(&relocation, pause);
     }
 }

@@ -1,4 +1,4 @@
-//! Reads verified copies again when `scrub.schedule` ticks; of all workers one does.
+//! Re-reads verified copies on each tick of `scrub.schedule`; in one worker.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::is_due;
 
-/// One pass if one is due, broken off at `stop`. What was not read waits for the next tick.
+/// One pass if it is due, until `stop`. Unread copies wait for the next tick.
 pub(crate) async fn scrub(context: Context, ticks: Arc<Mutex<Ticks>>, stop: CancellationToken) {
     let settings = &context.config.scrub;
     let Some(pattern) = &settings.schedule else { return };
@@ -26,9 +26,10 @@ pub(crate) async fn scrub(context: Context, ticks: Arc<Mutex<Ticks>>, stop: Canc
     };
     match scrub::pass(&context, &options, tell, &stop).await {
         Ok(Some(summary)) => sum_up(&summary),
-        Ok(None) => tracing::info!("another process scrubs already"),
+        Ok(None) => tracing::info!("another process is already scrubbing"),
         Err(error) => {
-            tracing::error!(target: "nightferry::sync", %error, "scrubbing broke off, the next tick goes on");
+            tracing::error!(target: "nightferry::sync", %error, "scrub was interrupted; the next tick \
+                continues");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Shows who did what.
+//! Lists audit events.
 
 use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
@@ -13,7 +13,7 @@ use crate::extract::access::Admin;
 use crate::extract::{Caller, Query, page_size};
 use crate::state::Api;
 
-/// Lists the acts that the audit log keeps, newest first.
+/// Lists audit events, newest first.
 #[utoipa::path(get, path = "/api/admin/audit", operation_id = "list_audit", tag = "administration", params(AuditQuery),
     responses((status = 200, description = "A page", body = AuditPage)))]
 pub(crate) async fn list(
@@ -25,7 +25,7 @@ pub(crate) async fn list(
     let who = match &query.actor {
         None => None,
         Some(text) => match audit::who(&api.context, text).await {
-            // Nobody of that address has done anything.
+            // No account has that address.
             Err(Error::NotFound(_)) => {
                 return Ok(HttpResponse::Ok().json(AuditPage { events: Vec::new(), next_cursor: None }));
             }

@@ -1,4 +1,4 @@
-//! Administration. Every handler in here takes `Caller<Admin>`.
+//! Administration. Every handler in this module takes `Caller<Admin>`.
 
 pub(crate) mod audit;
 pub(crate) mod stores;

@@ -5,22 +5,22 @@ use nightferry_api_types::account::{Login, Tokens};
 use nightferry_core::auth::session;
 
 use crate::error_response::Result;
-use crate::extract::{Anyone, ClientOrigin, Json};
+use crate::extract::{ClientOrigin, Json, PublicCaller};
 use crate::state::Api;
 use crate::{cookies, cross_site};
 
 /// Signs in.
 ///
-/// Wrong credentials, an unknown account and a disabled one are deliberately not told apart.
+/// Wrong credentials, an unknown account and a disabled one are deliberately indistinguishable.
 #[utoipa::path(post, path = "/api/auth/login", operation_id = "login", tag = "accounts", request_body = Login,
     responses(
         (status = 200, description = "Signed in", body = Tokens,
-            headers(("Set-Cookie" = String, description = "The tokens, when `cookie` was asked for"))),
+            headers(("Set-Cookie" = String, description = "The tokens, if `cookie` was requested"))),
         (status = 401, description = "`INVALID_CREDENTIALS`"),
-        (status = 403, description = "`CSRF_REJECTED`: asks for cookies from somebody else's page"),
+        (status = 403, description = "`CSRF_REJECTED`: requests cookies from another site"),
     ))]
 pub(crate) async fn login(
-    _: Anyone,
+    _: PublicCaller,
     api: web::Data<Api>,
     origin: ClientOrigin,
     request: HttpRequest,

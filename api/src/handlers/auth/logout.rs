@@ -9,7 +9,7 @@ use crate::extract::access::Session;
 use crate::extract::{Caller, ClientOrigin};
 use crate::state::Api;
 
-/// Ends the caller's session: its access token and its refresh tokens are refused from now on.
+/// Ends the caller's session: its access token and its refresh tokens are rejected from now on.
 #[utoipa::path(post, path = "/api/auth/logout", operation_id = "logout", tag = "accounts",
     responses((status = 204, description = "Signed out")))]
 pub(crate) async fn logout(

@@ -9,7 +9,8 @@ use crate::extract::access::Session;
 use crate::extract::{Caller, ClientOrigin};
 use crate::state::Api;
 
-/// Ends all of the caller's sessions, this one too. Their tokens are refused from now on; personal access tokens stay.
+/// Ends all sessions of the caller, including this one. Their tokens are rejected from now on; personal access tokens
+/// remain valid.
 #[utoipa::path(post, path = "/api/auth/logout-all", operation_id = "logout_all", tag = "accounts",
     responses((status = 204, description = "Signed out everywhere")))]
 pub(crate) async fn logout_all(

@@ -18,7 +18,7 @@ pub(crate) async fn show(caller: Caller<SignedIn>) -> HttpResponse {
 
 /// Changes the caller's own account.
 #[utoipa::path(patch, path = "/api/auth/me", operation_id = "change_me", tag = "accounts", request_body = ChangeMe,
-    responses((status = 200, description = "The account as it is now", body = Me)))]
+    responses((status = 200, description = "The new state of the account", body = Me)))]
 pub(crate) async fn change(
     caller: Caller<Session>,
     api: web::Data<Api>,

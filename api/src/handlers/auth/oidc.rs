@@ -1,4 +1,4 @@
-//! Signing in with a provider elsewhere (OpenID Connect): the browser goes there and comes back.
+//! Sign-in with an OpenID Connect provider: redirects the browser to the provider, and handles its return.
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -8,41 +8,42 @@ use utoipa::IntoParams;
 
 use crate::cookies;
 use crate::error_response::Result;
-use crate::extract::{Anyone, ClientOrigin, Query};
+use crate::extract::{ClientOrigin, PublicCaller, Query};
 use crate::state::Api;
 
-/// Where to go after signing in.
+/// The destination after signing in.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Start {
-    /// A path of this service, `/` when absent; or a page of `auth.cookie_origins`.
+    /// A path of this service, `/` by default; or a URL on one of `auth.cookie_origins`.
     return_to: Option<String>,
 }
 
-/// What the provider sends the browser back with. Providers add more of their own.
+/// The parameters with which the provider redirects back. Providers may add others.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Callback {
-    /// To be exchanged for tokens.
+    /// The code to exchange for tokens.
     code: Option<String>,
-    /// The attempt's.
+    /// The state of the attempt.
     state: Option<String>,
     /// The provider (RFC 9207).
     iss: Option<String>,
-    /// Why there is no code.
+    /// The error, if there is no code.
     error: Option<String>,
 }
 
-/// Sends the browser to the provider. For navigations, not for programs.
+/// Redirects the browser to the provider. For navigations, not for programs.
 #[utoipa::path(get, path = "/api/auth/oidc/{provider}/start", operation_id = "start_oidc", tag = "accounts",
     params(("provider" = String, Path, description = "Name of the provider in the configuration"), Start),
     responses(
-        (status = 303, description = "To the provider", headers(("Location" = String, description = "Its page"))),
+        (status = 303, description = "Redirect to the provider", headers(("Location" = String, description = "The \
+            URL of the provider"))),
         (status = 502, description = "`PROVIDER_ERROR`"),
     ))]
 pub(crate) async fn start(
-    _: Anyone,
+    _: PublicCaller,
     api: web::Data<Api>,
     provider: web::Path<String>,
     Query(query): Query<Start>,
@@ -54,17 +55,18 @@ pub(crate) async fn start(
     Ok(response)
 }
 
-/// Where the provider sends the browser back to: checks the answer, sets the session's cookies, and sends the browser on.
+/// The redirect URI of the provider: checks the response, sets the session cookies, and redirects the browser.
 #[utoipa::path(get, path = "/api/auth/oidc/{provider}/callback", operation_id = "finish_oidc", tag = "accounts",
     params(("provider" = String, Path, description = "Name of the provider in the configuration"), Callback),
     responses(
         (status = 303, description = "Signed in",
-            headers(("Location" = String, description = "Where the sign-in was to lead"), ("Set-Cookie" = String, description = "The tokens"))),
-        (status = 401, description = "`INVALID_CREDENTIALS`: not begun in this browser, refused by the provider, or an answer that cannot be trusted"),
+            headers(("Location" = String, description = "The destination of the sign-in"), ("Set-Cookie" = String, description = "The tokens"))),
+        (status = 401, description = "`INVALID_CREDENTIALS`: not started in this browser, rejected by the \
+            provider, or an invalid response"),
         (status = 502, description = "`PROVIDER_ERROR`"),
     ))]
 pub(crate) async fn callback(
-    _: Anyone,
+    _: PublicCaller,
     api: web::Data<Api>,
     request: HttpRequest,
     origin: ClientOrigin,

@@ -9,14 +9,14 @@ use crate::extract::access::Session;
 use crate::extract::{Caller, ClientOrigin, Json};
 use crate::state::Api;
 
-/// Changes the caller's password. All their other sessions end.
+/// Changes the caller's password. All other sessions of the account end.
 #[utoipa::path(post, path = "/api/auth/password", operation_id = "change_password", tag = "accounts",
     request_body = ChangePassword,
     responses(
         (status = 204, description = "The password was changed"),
-        (status = 401, description = "`INVALID_CREDENTIALS`: not the current password; and as everywhere \
+        (status = 401, description = "`INVALID_CREDENTIALS`: not the current password; otherwise \
             `UNAUTHENTICATED`, `TOKEN_EXPIRED`, `TOKEN_REVOKED`"),
-        (status = 409, description = "`CONFLICT`: changed by somebody else at this very moment"),
+        (status = 409, description = "`CONFLICT`: changed concurrently"),
     ))]
 pub(crate) async fn change(
     caller: Caller<Session>,

@@ -1,4 +1,4 @@
-//! Continues a session.
+//! Refreshes a session.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use nightferry_api_types::account::{Refresh, Tokens};
@@ -6,20 +6,20 @@ use nightferry_core::auth::session;
 use secrecy::SecretString;
 
 use crate::error_response::{ApiError, Result};
-use crate::extract::{Anyone, ClientOrigin, OptionalJson};
+use crate::extract::{ClientOrigin, OptionalJson, PublicCaller};
 use crate::state::Api;
 use crate::{cookies, cross_site};
 
-/// Exchanges a refresh token for new tokens. The old one dies.
+/// Exchanges a refresh token for new tokens. The old one becomes invalid.
 #[utoipa::path(post, path = "/api/auth/refresh", operation_id = "refresh", tag = "accounts", request_body = Option<Refresh>,
     responses(
         (status = 200, description = "New tokens of the same session", body = Tokens),
-        (status = 401, description = "`UNAUTHENTICATED`: never issued; `TOKEN_EXPIRED`; `TOKEN_REVOKED`; `REFRESH_REUSED`: \
-            used before, so the whole session was ended"),
-        (status = 403, description = "`CSRF_REJECTED`: with the cookie, but from somebody else's page"),
+        (status = 401, description = "`UNAUTHENTICATED`: unknown token; `TOKEN_EXPIRED`; `TOKEN_REVOKED`; \
+            `REFRESH_REUSED`: used before, so the whole session was ended"),
+        (status = 403, description = "`CSRF_REJECTED`: with the cookie, but from another site"),
     ))]
 pub(crate) async fn refresh(
-    _: Anyone,
+    _: PublicCaller,
     api: web::Data<Api>,
     origin: ClientOrigin,
     request: HttpRequest,
@@ -35,7 +35,7 @@ pub(crate) async fn refresh(
     };
     cross_site::check(&request, &api)?;
     let session = session::refresh(&api.accounts, &SecretString::from(token), &origin.0).await?;
-    // A refusal leaves the cookies as they are: of two tabs at once the winner's are the new ones.
+    // A rejection does not change the cookies: if two tabs race, the cookies of the winner are the new ones.
     let mut response = HttpResponse::Ok().json(Tokens::in_cookies(&session));
     cookies::set(&mut response, auth, &session)?;
     Ok(response)

@@ -12,7 +12,7 @@ use crate::extract::access::Session;
 use crate::extract::{Caller, ClientOrigin, Id, Query};
 use crate::state::Api;
 
-/// Lists the caller's live sessions, those that began last first.
+/// Lists the caller's active sessions, newest first.
 #[utoipa::path(get, path = "/api/auth/sessions", operation_id = "list_sessions", tag = "accounts", params(PageQuery),
     responses((status = 200, description = "A page", body = SessionPage)))]
 pub(crate) async fn list(
@@ -28,7 +28,7 @@ pub(crate) async fn list(
     Ok(HttpResponse::Ok().json(SessionPage { sessions, next_cursor }))
 }
 
-/// Ends one of the caller's sessions: its tokens are refused from now on.
+/// Ends one of the caller's sessions: its tokens are rejected from now on.
 #[utoipa::path(delete, path = "/api/auth/sessions/{id}", operation_id = "end_session", tag = "accounts",
     params(("id" = uuid::Uuid, Path, description = "The session")),
     responses((status = 204, description = "It has ended")))]

@@ -1,4 +1,5 @@
-//! The caller's personal access tokens. Only from a session: a token that could make tokens could not be taken back.
+//! The caller's personal access tokens. Requires a session: a token that could create tokens could not be revoked
+//! effectively.
 
 use actix_web::{HttpResponse, web};
 use nightferry_api_types::token::{MadeToken, MakeToken, TokenList, TokenView};
@@ -10,7 +11,7 @@ use crate::extract::access::Session;
 use crate::extract::{Caller, ClientOrigin, Id, Json};
 use crate::state::Api;
 
-/// Lists the caller's personal access tokens, newest first, also those that have expired.
+/// Lists the caller's personal access tokens, newest first, including expired ones.
 #[utoipa::path(get, path = "/api/auth/tokens", operation_id = "list_tokens", tag = "accounts",
     responses((status = 200, description = "All of them", body = TokenList)))]
 pub(crate) async fn list(caller: Caller<Session>, api: web::Data<Api>) -> Result<HttpResponse> {
@@ -20,12 +21,13 @@ pub(crate) async fn list(caller: Caller<Session>, api: web::Data<Api>) -> Result
         .json(TokenList { tokens: rows.iter().map(|row| TokenView::new(row, now)).collect() }))
 }
 
-/// Makes a personal access token. Its secret is told in this answer and never again.
+/// Creates a personal access token. Its secret is returned only in this response.
 #[utoipa::path(post, path = "/api/auth/tokens", operation_id = "create_token", tag = "accounts", request_body = MakeToken,
     responses(
         (status = 201, description = "The token with its secret", body = MadeToken),
-        (status = 403, description = "`FORBIDDEN`: not for personal access tokens; the scope `admin` is for administrators"),
-        (status = 409, description = "`CONFLICT`: the account has as many as it may"),
+        (status = 403, description = "`FORBIDDEN`: not for personal access tokens; the scope `admin` \
+            requires the administrator role"),
+        (status = 409, description = "`CONFLICT`: the account has reached its maximum number of tokens"),
     ))]
 pub(crate) async fn create(
     caller: Caller<Session>,
@@ -41,7 +43,7 @@ pub(crate) async fn create(
     Ok(HttpResponse::Created().json(MadeToken::new(&secret, view)))
 }
 
-/// Takes one of the caller's personal access tokens back: it is refused from now on.
+/// Revokes one of the caller's personal access tokens.
 #[utoipa::path(delete, path = "/api/auth/tokens/{id}", operation_id = "revoke_token", tag = "accounts",
     params(("id" = uuid::Uuid, Path, description = "The token")),
     responses((status = 204, description = "It was revoked")))]

@@ -12,12 +12,12 @@ use crate::state::Api;
 
 use super::list::folder;
 
-/// Renames a file, moves it, pins it to the local store, or takes the pin back.
+/// Renames, moves, pins or unpins a file.
 #[utoipa::path(patch, path = "/api/files/{id}", operation_id = "change_file", tag = "files",
     params(("id" = uuid::Uuid, Path, description = "The file")), request_body = ChangeFile,
     responses(
-        (status = 200, description = "The file as it is now", body = File),
-        (status = 409, description = "`NAME_TAKEN`: the folder has a file of the name"),
+        (status = 200, description = "The new state of the file", body = File),
+        (status = 409, description = "`NAME_TAKEN`: the folder contains a file with this name"),
     ))]
 pub(crate) async fn change(
     caller: Caller<FilesWrite>,

@@ -10,7 +10,7 @@ use crate::extract::access::FilesWrite;
 use crate::extract::{Caller, ClientOrigin, Id, Query, flag};
 use crate::state::Api;
 
-/// Sends a file to the trash, or deletes it for good.
+/// Moves a file to the trash, or deletes it permanently.
 #[utoipa::path(delete, path = "/api/files/{id}", operation_id = "delete_file", tag = "files",
     params(("id" = uuid::Uuid, Path, description = "The file"), DeleteFile),
     responses((status = 204, description = "Deleted")))]

@@ -1,4 +1,4 @@
-//! Sends a file's bytes, whole or in part, from whichever store has them.
+//! Streams the content of a file, whole or in part, from any store that has it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -29,21 +29,21 @@ use crate::state::Api;
 
 /// Downloads a file.
 ///
-/// Takes a single `Range`, `If-Range`, and the conditions of RFC 9110. The entity tag is the SHA-256 of the bytes.
+/// Supports a single `Range`, `If-Range`, and the conditions of RFC 9110. The ETag is the SHA-256 of the content.
 #[utoipa::path(get, path = "/api/files/{id}/download", operation_id = "download_file", tag = "files",
     params(
         ("id" = uuid::Uuid, Path, description = "The file"),
         file::Download,
         ("Range" = Option<String>, Header, description = "`bytes=0-99`, `bytes=100-` or `bytes=-100`"),
-        ("If-Range" = Option<String>, Header, description = "Entity tag or date under which the range counts"),
-        ("If-None-Match" = Option<String>, Header, description = "Entity tags that the client has already"),
-        ("If-Match" = Option<String>, Header, description = "Entity tags that the client wants"),
+        ("If-Range" = Option<String>, Header, description = "ETag or date for which the range is valid"),
+        ("If-None-Match" = Option<String>, Header, description = "ETags that the client already has"),
+        ("If-Match" = Option<String>, Header, description = "ETags that the client expects"),
     ),
     responses(
         (status = 200, description = "The whole file", content_type = "application/octet-stream", body = Vec<u8>),
-        (status = 202, description = "The file is archived: a restore was asked for, try again later", body = placement::Archived),
-        (status = 206, description = "The part asked for", content_type = "application/octet-stream", body = Vec<u8>),
-        (status = 304, description = "The client has it already"),
+        (status = 202, description = "The file is archived: a restore was requested, try again later", body = placement::Archived),
+        (status = 206, description = "The requested range", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 304, description = "The client already has the content"),
         (status = 412, description = "`PRECONDITION_FAILED`"),
         (status = 416, description = "`RANGE_NOT_SATISFIABLE`"),
         (status = 502, description = "`STORE_ERROR`"),
@@ -58,12 +58,12 @@ pub(crate) async fn download(
     answer(&api, &caller, &request, id, &query).await
 }
 
-/// Answers as a download would, without the bytes.
+/// Returns the headers of a download without the content.
 #[utoipa::path(head, path = "/api/files/{id}/download", operation_id = "head_download", tag = "files",
     params(("id" = uuid::Uuid, Path, description = "The file"), file::Download),
     responses(
         (status = 200, description = "The file's headers"),
-        (status = 304, description = "The client has it already"),
+        (status = 304, description = "The client already has the content"),
         (status = 412, description = "`PRECONDITION_FAILED`"),
     ))]
 pub(crate) async fn head(
@@ -108,7 +108,7 @@ async fn answer(
         .insert_header((header::CONTENT_DISPOSITION, disposition::header(disposition, &target.filename)))
         .insert_header((header::ACCEPT_RANGES, "bytes"));
     if is_active(&target.content_type) {
-        // Shown in a tab it would otherwise run in this service's own origin.
+        // Displayed inline, the content would run in the origin of this service.
         response.insert_header((header::CONTENT_SECURITY_POLICY, "sandbox"));
     }
     let mut length = target.size;
@@ -130,7 +130,7 @@ async fn answer(
     Ok(response.body(SizedStream::new(length, bytes)))
 }
 
-/// The bytes come later: how far that is, and when to ask again.
+/// The content is not available yet: returns the state of the restore, and when to retry.
 fn archived(api: &Api, restore: &PendingRestore) -> HttpResponse {
     let wait = restore.next_check_at.map_or(1, |at| (at - api.context.clock.now()).num_seconds().max(1));
     HttpResponse::Accepted()
@@ -139,7 +139,7 @@ fn archived(api: &Api, restore: &PendingRestore) -> HttpResponse {
         .json(placement::Archived { restore: restore.into() })
 }
 
-/// A range counts only for GET (RFC 9110 section 14.2).
+/// A range is only valid for GET (RFC 9110 section 14.2).
 fn range_of(request: &HttpRequest, target: &Target, ranges: bool) -> Wanted {
     let header = request.headers().get(header::RANGE).and_then(|value| value.to_str().ok());
     match header {
@@ -148,13 +148,13 @@ fn range_of(request: &HttpRequest, target: &Target, ranges: bool) -> Wanted {
     }
 }
 
-/// An answer with what identifies the bytes.
+/// A response with the headers that identify the content.
 fn validators(status: StatusCode, etag: String, modified: SystemTime) -> HttpResponseBuilder {
     let mut response = HttpResponse::build(status);
     response
         .insert_header((header::ETAG, etag))
         .insert_header((header::LAST_MODIFIED, HttpDate::from(modified)))
-        // Kept by the client itself, and only for as long as this service agrees.
+        // Cacheable only by the client, and only with revalidation.
         .insert_header((header::CACHE_CONTROL, "private, no-cache"));
     response
 }
@@ -164,7 +164,7 @@ fn content_type(target: &Target) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"))
 }
 
-/// Bytes on their way out, counted when they are through or the client has gone.
+/// The content being sent; counted when it is complete or the client has disconnected.
 struct Outgoing {
     bytes: OnRuntime<DownloadBody>,
     sent: u64,

@@ -1,4 +1,4 @@
-//! Gives out a link straight to a store.
+//! Creates presigned URLs.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use crate::extract::{Caller, Id, OptionalJson};
 use crate::http::disposition::{self, Disposition};
 use crate::state::Api;
 
-/// Life of a link when none is asked for, in seconds.
-const USUAL_LIFE: i64 = 3600;
-/// Longest life that S3 signs (seven days), in seconds.
-const LONGEST_LIFE: i64 = 604_800;
+/// The default lifetime of a presigned URL, in seconds.
+const DEFAULT_LIFETIME: i64 = 3600;
+/// The maximum lifetime of a presigned URL in S3 (seven days), in seconds.
+const MAX_LIFETIME: i64 = 604_800;
 
-/// Gives out a link that downloads straight from the store, for whoever has it, until it ends.
+/// Returns a presigned URL that downloads directly from the store. It works for anyone until it expires.
 ///
-/// There is none for a file whose only copies are encrypted: download that one through this service.
+/// Not available for a file whose only copies are encrypted: download it through this service.
 #[utoipa::path(post, path = "/api/files/{id}/download-url", operation_id = "make_download_url", tag = "files",
     params(("id" = uuid::Uuid, Path, description = "The file")), request_body = Option<DownloadUrlRequest>,
     responses(
-        (status = 200, description = "The link", body = DownloadUrl),
+        (status = 200, description = "The presigned URL", body = DownloadUrl),
         (status = 409, description = "`CONFLICT`: every copy is encrypted"),
         (status = 502, description = "`STORE_ERROR`"),
     ))]
@@ -36,10 +36,10 @@ pub(crate) async fn download_url(
     OptionalJson(body): OptionalJson<DownloadUrlRequest>,
 ) -> Result<HttpResponse> {
     let target = download::find(&api.context, caller.user.id, id, body.version).await?;
-    let life = body.expires_in.unwrap_or(USUAL_LIFE);
+    let life = body.expires_in.unwrap_or(DEFAULT_LIFETIME);
     let expires =
-        u64::try_from(life).ok().filter(|life| (1..=LONGEST_LIFE.unsigned_abs()).contains(life)).ok_or_else(
-            || ApiError::field("expires_in", format!("must be a number of seconds from 1 to {LONGEST_LIFE}")),
+        u64::try_from(life).ok().filter(|life| (1..=MAX_LIFETIME.unsigned_abs()).contains(life)).ok_or_else(
+            || ApiError::field("expires_in", format!("must be a number of seconds from 1 to {MAX_LIFETIME}")),
         )?;
     let disposition = disposition::header(Disposition::Attachment, &target.filename);
     let expires_at = api.context.clock.now() + TimeDelta::seconds(life);

@@ -15,8 +15,8 @@ use crate::extract::access::FilesRead;
 use crate::extract::{Caller, Query, choice, flag, page_size};
 use crate::state::Api;
 
-/// Longest text to search for, in bytes: no name is longer.
-const LONGEST_TEXT: usize = 255;
+/// Maximum length of a search string, in bytes: no name is longer.
+const MAX_TEXT_LENGTH: usize = 255;
 
 /// Lists the caller's files.
 #[utoipa::path(get, path = "/api/files", operation_id = "list_files", tag = "files", params(ListFiles),
@@ -69,17 +69,17 @@ pub(super) fn folder(text: &str) -> Result<FolderRef> {
     }
 }
 
-/// A text to filter by; an empty one filters nothing.
+/// A filter string; an empty one has no effect.
 fn text(field: &str, value: Option<String>) -> Result<Option<String>> {
     match value {
-        Some(text) if text.len() > LONGEST_TEXT => {
-            Err(ApiError::field(field, format!("must have at most {LONGEST_TEXT} bytes")))
+        Some(text) if text.len() > MAX_TEXT_LENGTH => {
+            Err(ApiError::field(field, format!("must have at most {MAX_TEXT_LENGTH} bytes")))
         }
         value => Ok(value.filter(|text| !text.is_empty())),
     }
 }
 
-/// How the list is ordered.
+/// The order of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Order {
     sort: SortBy,
@@ -111,12 +111,12 @@ impl Order {
     }
 }
 
-/// A time that every part of the service can hold.
+/// A time that every component of the service can represent.
 fn time(micros: i64) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_micros(micros).and_then(cursor::storable)
 }
 
-/// Where a page ended: the order it was read in, and the last file's place in it.
+/// The position after a page: the order of the list, and the sort key of the last file.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Position {
@@ -130,7 +130,7 @@ struct Position {
 enum Key {
     Name(String),
     Size(i64),
-    /// Microseconds since 1970, as exact as Postgres keeps it.
+    /// Microseconds since 1970, the precision of Postgres.
     UploadedAt(i64),
 }
 
@@ -148,7 +148,7 @@ impl Position {
         let position: Self = cursor::read(text)?;
         let fits = match &position.key {
             Key::Name(name) => {
-                order.sort == SortBy::Name && name.len() <= LONGEST_TEXT && !name.contains('\0')
+                order.sort == SortBy::Name && name.len() <= MAX_TEXT_LENGTH && !name.contains('\0')
             }
             Key::Size(size) => order.sort == SortBy::Size && *size >= 0,
             Key::UploadedAt(micros) => order.sort == SortBy::UploadedAt && time(*micros).is_some(),

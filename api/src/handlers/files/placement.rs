@@ -1,4 +1,4 @@
-//! Explains where a file is.
+//! Explains the placement of a file.
 
 use actix_web::{HttpResponse, web};
 use nightferry_api_types::placement::Placement;
@@ -10,7 +10,7 @@ use crate::extract::access::FilesRead;
 use crate::extract::{Caller, Id};
 use crate::state::Api;
 
-/// Explains where a file is, why, and what happens to it next. For its owner and for administrators.
+/// Explains where a file is stored, why, and what happens to it next. For its owner and for administrators.
 #[utoipa::path(get, path = "/api/files/{id}/placement", operation_id = "get_placement", tag = "files",
     params(("id" = uuid::Uuid, Path, description = "The file")),
     responses((status = 200, description = "The placement", body = Placement)))]

@@ -10,7 +10,7 @@ use crate::extract::access::FilesRead;
 use crate::extract::{Caller, Id};
 use crate::state::Api;
 
-/// Shows a file, in the trash or not.
+/// Shows a file, including files in the trash.
 #[utoipa::path(get, path = "/api/files/{id}", operation_id = "get_file", tag = "files",
     params(("id" = uuid::Uuid, Path, description = "The file")),
     responses((status = 200, description = "The file", body = File)))]

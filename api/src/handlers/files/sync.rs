@@ -1,4 +1,4 @@
-//! Ferries one file now.
+//! Syncs one file now.
 
 use actix_web::{HttpResponse, web};
 use nightferry_api_types::run::RunAccepted;
@@ -12,13 +12,14 @@ use crate::extract::access::Sync;
 use crate::extract::{Caller, ClientOrigin, Id};
 use crate::state::Api;
 
-/// Queues a file now: in the active run when there is one, else in a run of its own. For its owner and for
+/// Queues a file now: in the active run if there is one, otherwise in a separate run. For its owner and for
 /// administrators.
 #[utoipa::path(post, path = "/api/files/{id}/sync", operation_id = "sync_file", tag = "files",
     params(("id" = uuid::Uuid, Path, description = "The file")),
     responses(
         (status = 202, description = "Queued", body = RunAccepted),
-        (status = 409, description = "`CONFLICT`, `SYNC_ALREADY_RUNNING`: a run began or ended at this very moment; try again"),
+        (status = 409, description = "`CONFLICT`, `SYNC_ALREADY_RUNNING`: a run started or ended \
+            concurrently; try again"),
     ))]
 pub(crate) async fn sync(
     caller: Caller<Sync>,

@@ -1,4 +1,4 @@
-//! Takes a file in, as a stream.
+//! Receives a file as a stream.
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -14,8 +14,8 @@ use crate::upload::{Fields, read_fields};
 
 /// Uploads a file.
 ///
-/// A form whose last field is `file`. The answer comes when the local store has proved the bytes and the database has
-/// recorded them: what is acknowledged is not lost.
+/// A form whose last field is `file`. The response is sent after the local store has confirmed the checksum and the
+/// database has recorded the file: an acknowledged file is not lost.
 #[utoipa::path(post, path = "/api/files/upload", operation_id = "upload_file", tag = "files",
     request_body(content = UploadForm, content_type = "multipart/form-data"),
     responses(
@@ -25,7 +25,8 @@ use crate::upload::{Fields, read_fields};
         (status = 409, description = "`NAME_TAKEN`, `CONFLICT`"),
         (status = 413, description = "`FILE_TOO_LARGE`, `QUOTA_EXCEEDED`"),
         (status = 415, description = "`TYPE_NOT_ALLOWED`: not a form"),
-        (status = 422, description = "`CHECKSUM_MISMATCH`: other bytes than announced; nothing was stored"),
+        (status = 422, description = "`CHECKSUM_MISMATCH`: the content differs from the announced \
+            checksum; nothing was stored"),
         (status = 502, description = "`STORE_ERROR`"),
     ))]
 pub(crate) async fn upload(

@@ -1,4 +1,4 @@
-//! Health, for supervisors and load balancers.
+//! Health checks, for supervisors and load balancers.
 
 pub(crate) mod live;
 pub(crate) mod ready;

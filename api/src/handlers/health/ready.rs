@@ -1,21 +1,21 @@
-//! Whether the service can do its work.
+//! Readiness of the service.
 
 use actix_web::{HttpResponse, web};
 use nightferry_api_types::health::Ready;
 
-use crate::extract::Anyone;
+use crate::extract::PublicCaller;
 use crate::state::Api;
 
-/// Looks at the database, every store and the workers.
+/// Checks the database, every store and the workers.
 ///
-/// 503 while the database or every local store is down. Any other store that is down is marked, but reads and uploads work
-/// without it.
+/// 503 if the database or every local store is down. Other stores that are down are reported, but reads and uploads
+/// work without them.
 #[utoipa::path(get, path = "/health/ready", operation_id = "get_readiness", tag = "service",
     responses(
         (status = 200, description = "Requests can be served", body = Ready),
-        (status = 503, description = "They cannot", body = Ready),
+        (status = 503, description = "Requests cannot be served", body = Ready),
     ))]
-pub(crate) async fn ready(_: Anyone, api: web::Data<Api>) -> HttpResponse {
+pub(crate) async fn ready(_: PublicCaller, api: web::Data<Api>) -> HttpResponse {
     let report = api.probes.report(&api.context).await;
     let mut response =
         if report.is_ready() { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
@@ -26,8 +26,8 @@ pub(crate) async fn ready(_: Anyone, api: web::Data<Api>) -> HttpResponse {
 #[utoipa::path(get, path = "/api/health", operation_id = "get_api_health", tag = "service",
     responses(
         (status = 200, description = "Requests can be served", body = Ready),
-        (status = 503, description = "They cannot", body = Ready),
+        (status = 503, description = "Requests cannot be served", body = Ready),
     ))]
-pub(crate) async fn ready_in_api(_: Anyone, api: web::Data<Api>) -> HttpResponse {
-    ready(Anyone, api).await
+pub(crate) async fn ready_in_api(_: PublicCaller, api: web::Data<Api>) -> HttpResponse {
+    ready(PublicCaller, api).await
 }

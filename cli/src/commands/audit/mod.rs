@@ -1,4 +1,4 @@
-//! `nightferry audit`: who did what.
+//! `nightferry audit`: the audit log.
 
 mod tail;
 
@@ -8,10 +8,10 @@ use nightferry_core::services::Services;
 use super::App;
 use crate::errors::{Exit, Failure};
 
-/// What to do with the audit log.
+/// Subcommands of `audit`.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Show the last acts, and go on with --follow
+    /// Show the latest events; --follow waits for new ones
     Tail(tail::TailArgs),
 }
 

@@ -1,4 +1,4 @@
-//! `nightferry audit tail`: the last acts, oldest first, and those that follow.
+//! `nightferry audit tail`: the latest events, oldest first, and new ones.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::App;
 use crate::commands::watch::stop_on_ctrl_c;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::plain;
-use crate::output::{Look, document};
+use crate::output::{TextStyle, document};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,38 +25,40 @@ Examples:
   nightferry audit tail --user ada@example.org --since 2026-01-31T00:00:00Z
   nightferry --json audit tail | jq -r '.events[] | [.at, .actor.email, .action] | @tsv'
 
-With --json --follow each act is one line. Actors: an email address, an account's id, or one of user, cli, system, anonymous.";
+With --json --follow, each event is printed on one line. Actors: an email address, the id of an account, or \
+one of user, cli, system, anonymous.";
 
-/// Between two looks with --follow.
-const EVERY: Duration = Duration::from_secs(1);
-/// An act is seen when its transaction ends but stands where it began: so far back is looked again.
+/// Polling interval with --follow.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// An event becomes visible when its transaction commits, but is ordered by the start of the transaction: each poll
+/// looks back this far.
 const OVERLAP: chrono::Duration = chrono::Duration::minutes(5);
-/// Acts read at one look.
+/// Events read in one query.
 const PAGE: i64 = 1000;
 
 /// Options of `audit tail`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct TailArgs {
-    /// At most so many of the past
+    /// Maximum number of past events
     #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(0..=10_000))]
     limit: u16,
-    /// Go on with what happens from now on, until Ctrl-C
+    /// Continue with new events until Ctrl-C
     #[arg(long, short)]
     follow: bool,
-    /// Only this action, or all of a noun: 'session.*'
+    /// Only this action, or all actions of a noun: 'session.*'
     #[arg(long, value_name = "ACTION")]
     action: Option<String>,
-    /// Only acts of this account or kind of actor
+    /// Only events of this account or kind of actor
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-    /// Only acts on the thing with this id
+    /// Only events whose target has this id
     #[arg(long, value_name = "ID")]
     target: Option<String>,
-    /// Only acts from then on
+    /// Only events from this time on
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<DateTime<Utc>>,
-    /// Only acts before
+    /// Only events before this time
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "follow")]
     until: Option<DateTime<Utc>>,
 }
@@ -64,7 +66,7 @@ pub struct TailArgs {
 fn time(text: &str) -> Result<DateTime<Utc>, String> {
     DateTime::parse_from_rfc3339(text)
         .map(|time| time.to_utc())
-        .map_err(|_| "write it as 2026-01-31T12:00:00Z".to_owned())
+        .map_err(|_| "expected a time such as 2026-01-31T12:00:00Z".to_owned())
 }
 
 type Event = (Written, Option<String>);
@@ -91,7 +93,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &TailArgs) -> Result
             lines.join("\n")
         })?;
         if events.is_empty() {
-            app.output.note("There are no such acts.");
+            app.output.note("There are no matching events.");
         }
         return Ok(Exit::Ok);
     }
@@ -100,7 +102,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &TailArgs) -> Result
     follow(app, context, filter, events, began, &stop).await
 }
 
-/// Looks again and again. What was there before is not shown again.
+/// Polls repeatedly. Events that existed before are not shown again.
 async fn follow(
     app: &App,
     context: &Context,
@@ -111,7 +113,7 @@ async fn follow(
 ) -> Result<Exit, Failure> {
     let mut seen: HashSet<Uuid> = shown.into_iter().map(|(event, _)| event.id).collect();
     let mut newest = began;
-    // What is older than the beginning and was not within the limit is not for now.
+    // Older events beyond the limit are not shown.
     filter.since = Some(began - OVERLAP);
     filter.before = None;
     for (event, _) in pages(context, &filter).await? {
@@ -130,7 +132,7 @@ async fn follow(
         seen = present;
         tokio::select! {
             () = stop.cancelled() => return Ok(Exit::Ok),
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
     }
 }
@@ -139,7 +141,7 @@ async fn page(context: &Context, filter: &Filter, limit: i64) -> Result<(Vec<Eve
     audit::page(context, filter, limit).await.map_err(cannot("read the audit log"))
 }
 
-/// All that matches, newest first.
+/// All matching events, newest first.
 async fn pages(context: &Context, filter: &Filter) -> Result<Vec<Event>, Failure> {
     let mut filter = filter.clone();
     let mut all = Vec::new();
@@ -158,8 +160,8 @@ fn print(app: &App, events: &[Event]) -> Result<(), Failure> {
     events.iter().try_for_each(|event| app.output.line(&AuditEvent::from(event), |look| line(event, look)))
 }
 
-/// One act on one line. Nothing in it can break the line.
-fn line((event, email): &Event, look: Look) -> String {
+/// One event on one line. Its content cannot contain line breaks.
+fn line((event, email): &Event, look: TextStyle) -> String {
     let actor = email.as_deref().unwrap_or_else(|| event.kind().as_str());
     let from = if event.ip.is_empty() { String::new() } else { format!(" from {}", plain(&event.ip)) };
     let detail = match &event.detail {

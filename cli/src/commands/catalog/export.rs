@@ -14,9 +14,10 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   nightferry catalog export
 
-Workers do this after each run that changed something (catalog.after_runs). The snapshot is one moment of the database: \
-users, folders, files, versions, objects and where their copies are, compressed, signed, the passwords' hashes sealed. \
-Older ones are deleted as catalog.keep and catalog.keep_days say.";
+Workers write a snapshot after each run that changed something (catalog.after_runs). A snapshot is a \
+consistent copy of the catalogue in the database: users, folders, files, versions, objects and the \
+locations of their copies. It is compressed and signed, and the password hashes in it are encrypted. Older \
+snapshots are deleted according to catalog.keep and catalog.keep_days.";
 
 pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
     let stop = stop_on_ctrl_c();

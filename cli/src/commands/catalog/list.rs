@@ -1,4 +1,4 @@
-//! `nightferry catalog list`: which snapshots there are.
+//! `nightferry catalog list`: lists the snapshots.
 
 use chrono::{DateTime, Utc};
 use nightferry_api_types::catalog::ListedSnapshot;
@@ -11,14 +11,14 @@ use crate::errors::{Exit, Failure, cannot};
 use crate::format::bytes;
 use crate::format::table::Table;
 use crate::format::time::{between, span};
-use crate::output::{Look, document};
+use crate::output::{TextStyle, document};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   nightferry catalog list
   nightferry --json catalog list | jq -r '.snapshots[0].key'
 
-Whether one can be believed shows only when it is read: `catalog verify KEY`.";
+The list does not show whether a snapshot is valid: use `catalog verify KEY`.";
 
 pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
     let failed = || cannot("list the snapshots");
@@ -31,7 +31,7 @@ pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn text(store: &str, snapshots: &[ListedSnapshot], now: DateTime<Utc>, look: Look) -> String {
+fn text(store: &str, snapshots: &[ListedSnapshot], now: DateTime<Utc>, look: TextStyle) -> String {
     if snapshots.is_empty() {
         return format!("There is no snapshot in store {store} yet.");
     }

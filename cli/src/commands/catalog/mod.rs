@@ -1,4 +1,4 @@
-//! `nightferry catalog`: the database's knowledge kept in the cloud store, and rebuilt from there.
+//! `nightferry catalog`: snapshots of the catalogue, and rebuilding from them.
 
 mod export;
 mod list;
@@ -13,7 +13,7 @@ use super::App;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::count;
 
-/// What to do with the catalogue.
+/// Subcommands of `catalog`.
 #[derive(Debug, Subcommand)]
 pub enum CatalogCommand {
     /// List the snapshots in the cloud store, newest first
@@ -22,9 +22,9 @@ pub enum CatalogCommand {
     /// Write a snapshot now
     #[command(after_help = export::EXAMPLES)]
     Export,
-    /// Check a snapshot, and that every copy it names is in its store
+    /// Verify a snapshot, and that every copy it lists is in its store
     Verify(verify::VerifyArgs),
-    /// Fill an empty database again, from a snapshot or from the objects alone
+    /// Fill an empty database from a snapshot or from the objects alone
     Rebuild(rebuild::RebuildArgs),
 }
 
@@ -38,7 +38,7 @@ pub(super) async fn run(app: &App, command: CatalogCommand) -> Result<Exit, Fail
     .await
 }
 
-/// Why `act` could not be done, and what to do about it.
+/// The error for the failed operation `act`, with advice.
 fn failed(act: &'static str, error: CatalogError) -> Failure {
     let error = match error {
         CatalogError::Other(error) => return cannot(act)(error),
@@ -46,42 +46,44 @@ fn failed(act: &'static str, error: CatalogError) -> Failure {
     };
     let failure = |exit, kind| Failure::new(exit, kind, format!("Cannot {act}")).because(&error);
     match &error {
-        CatalogError::Refused { why: Refusal::ForeignKey { .. }, .. } => failure(
-            Exit::Findings,
-            "snapshot_refused",
-        )
-        .advise("give the key that signed it: `--set catalog.secret_key=…`, or `auth.secret_key` as it was")
-        .advise_command("without it, rebuild from the objects", "catalog rebuild --from-objects"),
+        CatalogError::Refused { why: Refusal::ForeignKey { .. }, .. } => {
+            failure(Exit::Findings, "snapshot_refused")
+                .advise(
+                    "specify the key that signed it: `--set catalog.secret_key=…`, or the former \
+            `auth.secret_key`",
+                )
+                .advise_command("without the key, rebuild from the objects", "catalog rebuild --from-objects")
+        }
         CatalogError::Refused { why: Refusal::NewerSchema(_), .. } => {
             failure(Exit::Conflict, "snapshot_newer")
                 .advise("use the version of Nightferry that wrote it, or a newer one")
         }
         CatalogError::Refused { .. } => failure(Exit::Findings, "snapshot_refused")
-            .advise_command("see which others there are", "catalog list")
-            .advise_command("check one of them", "catalog verify KEY"),
+            .advise_command("list the other snapshots", "catalog list")
+            .advise_command("verify one of them", "catalog verify KEY"),
         CatalogError::NoneValid { .. } => failure(Exit::Findings, "snapshot_refused")
-            .advise("when the configured key is another one than then: `--set catalog.secret_key=…`")
+            .advise("if the configured key has changed since: `--set catalog.secret_key=…`")
             .advise_command("or rebuild from the objects alone", "catalog rebuild --from-objects"),
         CatalogError::NoSuchSnapshot(_) => {
-            failure(Exit::NotFound, "not_found").advise_command("see which there are", "catalog list")
+            failure(Exit::NotFound, "not_found").advise_command("list the snapshots", "catalog list")
         }
         CatalogError::NoSnapshot(_) => {
             failure(Exit::NotFound, "not_found").advise_command("write one", "catalog export").advise_command(
-                "or, into an empty database, rebuild from the objects",
+                "or, with an empty database, rebuild from the objects",
                 "catalog rebuild --from-objects",
             )
         }
         CatalogError::NotEmpty(_) => failure(Exit::Conflict, "database_not_empty")
-            .advise("name an empty database: `createdb NAME`, then `--database-url postgres://…/NAME`")
-            .advise_command("bring it up to date first", "--database-url URL migrate"),
+            .advise("specify an empty database: `createdb NAME`, then `--database-url postgres://…/NAME`")
+            .advise_command("apply the migrations first", "--database-url URL migrate"),
         CatalogError::Busy => failure(Exit::Conflict, "conflict")
-            .advise("wait until it has ended; one that died is forgotten after tiering.lease"),
+            .advise("wait until it has ended; the lease of a dead process expires after tiering.lease"),
         CatalogError::Interrupted => failure(Exit::Interrupted, "interrupted"),
         CatalogError::Trial | CatalogError::Other(_) => failure(Exit::Failed, "internal"),
     }
 }
 
-/// Rows of a snapshot in a line: `2 users, 1,204 files, …`.
+/// The row counts of a snapshot on one line: `2 users, 1,204 files, …`.
 fn rows(rows: &Counts) -> String {
     let names = rows.iter().map(|(table, rows)| {
         let noun = table.as_str().replace('_', " ");

@@ -1,4 +1,4 @@
-//! `nightferry catalog rebuild`: fills an empty database again.
+//! `nightferry catalog rebuild`: fills an empty database.
 
 use std::fmt::Write as _;
 
@@ -15,35 +15,36 @@ use crate::errors::{Exit, Failure};
 use crate::format::table::{pairs, plain};
 use crate::format::time::span;
 use crate::format::{count, grouped};
-use crate::output::Look;
+use crate::output::TextStyle;
 
-/// Objects and snapshots that cannot be used, shown at most; the summary counts them all.
+/// Maximum number of unusable objects and snapshots to show; the summary counts all of them.
 const SHOWN: usize = 1000;
 
 const EXAMPLES: &str = "\
 Examples:
-  nightferry migrate                         an empty database needs its tables first
-  nightferry catalog rebuild --dry-run       say what would come back, change nothing
-  nightferry catalog rebuild                 from the newest snapshot that can be believed, and what came since
+  nightferry migrate                         create the tables of an empty database first
+  nightferry catalog rebuild --dry-run       show what would be restored, change nothing
+  nightferry catalog rebuild                 from the newest valid snapshot and later objects
   nightferry catalog rebuild --from KEY      from this snapshot
-  nightferry catalog rebuild --from-objects  from what is written on the objects, without any snapshot
+  nightferry catalog rebuild --from-objects  from the metadata of the objects, without any snapshot
 
-All or nothing: when it fails or is interrupted, the database is empty as before. Stop API and workers meanwhile. \
-docs/catalog.md says step by step what to do after a disaster, and what cannot come back without a snapshot.
+The rebuild is one transaction: if it fails or is interrupted, the database is still empty. Stop the API \
+and the workers first. docs/catalog.md describes disaster recovery step by step, and what cannot be \
+restored without a snapshot.
 
-Exit code 0 when all was rebuilt, 7 when it was but something could not be used, 4 when the database is not empty.";
+Exit code 0 if everything was rebuilt, 7 if something could not be used, 4 if the database is not empty.";
 
 /// Options of `catalog rebuild`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RebuildArgs {
-    /// From this snapshot [default: the newest that can be believed]
+    /// Use this snapshot [default: the newest valid one]
     #[arg(long, value_name = "KEY", conflicts_with = "from_objects")]
     from: Option<String>,
-    /// From the objects alone
+    /// Use only the objects
     #[arg(long)]
     from_objects: bool,
-    /// Do everything, say what came of it, and undo it
+    /// Do everything, report the result, and roll back
     #[arg(long)]
     dry_run: bool,
 }
@@ -58,7 +59,7 @@ struct Document {
     more_unusable: bool,
 }
 
-/// A snapshot or an object that cannot be used.
+/// A snapshot or an object that could not be used.
 #[derive(Serialize)]
 struct Unusable {
     store: String,
@@ -84,12 +85,12 @@ pub(super) async fn run(app: &App, accounts: &Accounts, args: RebuildArgs) -> Re
     };
     let tell = |event: Event<'_>| match event {
         Event::Refused { key, why } => note("", key, why),
-        Event::Strange { store, key, why } => note(store, key, why),
-        Event::Restored(so_far) => watch.show(|| format!("put back: {}", rows(so_far))),
+        Event::Unusable { store, key, why } => note(store, key, why),
+        Event::Restored(so_far) => watch.show(|| format!("restored: {}", rows(so_far))),
         Event::Listed { store, objects } => {
             watch.show(|| format!("{store}: {} listed", count(objects, "object")));
         }
-        Event::Looked(objects) => watch.show(|| format!("{} looked at", count(objects, "object"))),
+        Event::Looked(objects) => watch.show(|| format!("{} examined", count(objects, "object"))),
     };
     let origin = origin();
     let options = Options { source, trial: args.dry_run, origin: &origin };
@@ -110,7 +111,7 @@ pub(super) async fn run(app: &App, accounts: &Accounts, args: RebuildArgs) -> Re
 
 fn advise(app: &App, rebuilt: &Rebuilt, document: &Document) {
     if document.dry_run {
-        app.output.note("Nothing was changed: it was a trial.");
+        app.output.note("Nothing was changed: this was a dry run.");
         return;
     }
     if rebuilt.folded.users > 0 {
@@ -118,20 +119,21 @@ fn advise(app: &App, rebuilt: &Rebuilt, document: &Document) {
         let (enable, password) =
             (app.output.command("user enable EMAIL"), app.output.command("user reset-password EMAIL"));
         app.output.warning(&format!(
-            "{users} came back disabled and without a password: {password}, then {enable}"
+            "{users} restored as disabled and without a password: {password}, then {enable}"
         ));
     }
     if rebuilt.left_out > 0 {
         let objects = count(rebuilt.left_out, "object");
         let command = app.output.command("reconcile");
         app.output.note(&format!(
-            "{objects} older than the snapshot and unknown to it: deleted before, as far as one can tell. See them: {command}"
+            "{objects} older than the snapshot and unknown to it: probably deleted before. To list them: \
+                {command}"
         ));
     }
 }
 
-fn text(rebuilt: &Rebuilt, document: &Document, look: Look) -> String {
-    let from = rebuilt.snapshot.clone().unwrap_or_else(|| "the objects alone".to_owned());
+fn text(rebuilt: &Rebuilt, document: &Document, look: TextStyle) -> String {
+    let from = rebuilt.snapshot.clone().unwrap_or_else(|| "the objects only".to_owned());
     let folded = &rebuilt.folded;
     let made = [
         count(folded.users, "user"),
@@ -147,17 +149,17 @@ fn text(rebuilt: &Rebuilt, document: &Document, look: Look) -> String {
     let mut facts = vec![("from", from)];
     if let Some(at) = rebuilt.taken_at {
         facts.push(("taken", look.zone.show(at)));
-        facts.push(("put back", rows(&rebuilt.restored)));
+        facts.push(("restored", rows(&rebuilt.restored)));
     }
     facts.push(("listed", listed.join(", ")));
-    facts.push(("from labels", made));
+    facts.push(("from metadata", made));
     if folded.renamed > 0 {
-        facts.push(("renamed", format!("{}, whose name was taken", count(folded.renamed, "file"))));
+        facts.push(("renamed", format!("{}, whose name was already used", count(folded.renamed, "file"))));
     }
     facts.push((
         "copies",
         format!(
-            "{} found, {} gone that exist elsewhere, {} lost",
+            "{} found, {} missing that exist elsewhere, {} lost",
             grouped(settled.found),
             grouped(settled.gone),
             grouped(settled.lost)

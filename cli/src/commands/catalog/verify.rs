@@ -1,4 +1,4 @@
-//! `nightferry catalog verify`: whether a snapshot can be believed, and whether what it names is still there.
+//! `nightferry catalog verify`: checks whether a snapshot is valid, and whether the copies it lists still exist.
 
 use clap::Args;
 use nightferry_core::catalog::{self, Finding, Verified};
@@ -10,21 +10,22 @@ use crate::commands::watch::{Watch, stop_on_ctrl_c};
 use crate::errors::{Exit, Failure};
 use crate::format::table::{Table, pairs, plain};
 use crate::format::{count, grouped};
-use crate::output::Look;
+use crate::output::TextStyle;
 
-/// Findings shown at most; the summary counts them all.
+/// Maximum number of findings to show; the summary counts all of them.
 const SHOWN: usize = 1000;
 
 const EXAMPLES: &str = "\
 Examples:
   nightferry catalog verify                  the newest snapshot
   nightferry catalog verify KEY              another one
-  nightferry catalog verify --deep           also ask about each copy and compare its label and checksum
+  nightferry catalog verify --deep           also compare the metadata and checksum of each copy
 
-Needs the stores and the key, not the database. Copies are looked for in the stores' listings; what is missing there is \
-asked about before it is told. What was freed or deleted since the snapshot was taken is missing rightly.
+Needs the stores and the key, not the database. Copies are looked up in the listings of the stores; missing \
+ones are checked with a request before they are reported. Copies that were evicted or deleted since the \
+snapshot are reported as missing.
 
-Exit code 0 when all is as the snapshot says, 7 when it is not to be believed or a copy is not as it says.";
+Exit code 0 if the snapshot is valid and all copies match it, 7 otherwise.";
 
 /// Options of `catalog verify`.
 #[derive(Debug, Args)]
@@ -33,7 +34,7 @@ pub struct VerifyArgs {
     /// The snapshot [default: the newest]
     #[arg(value_name = "KEY")]
     key: Option<String>,
-    /// Also ask about each copy: one request for each
+    /// Also check the metadata of each copy: one request per copy
     #[arg(long)]
     deep: bool,
 }
@@ -59,31 +60,31 @@ pub(super) async fn run(app: &App, context: &Context, args: &VerifyArgs) -> Resu
             None => {}
         }
         watch.show(|| {
-            format!("{}, {}", count(so_far.copies, "copy looked for"), count(so_far.bad_copies(), "finding"))
+            format!("{}, {}", count(so_far.copies, "copy checked"), count(so_far.bad_copies(), "finding"))
         });
     };
     let outcome = catalog::verify(context, args.key.as_deref(), args.deep, tell, &stop).await;
     watch.clear();
-    let verified = outcome.map_err(|error| failed("believe the snapshot", error))?;
+    let verified = outcome.map_err(|error| failed("accept the snapshot", error))?;
     let document = Document { ok: verified.bad_copies() == 0, deep: args.deep, verified, found, more_found };
     app.output.result(&document, |look| text(&document, look))?;
     Ok(if document.ok { Exit::Ok } else { Exit::Findings })
 }
 
-fn text(document: &Document, look: Look) -> String {
+fn text(document: &Document, look: TextStyle) -> String {
     let verified = &document.verified;
     let taken = verified.taken_at.map_or_else(String::new, |at| look.zone.show(at));
     let result = if document.ok { "ok" } else { "differs" };
     let bad: Vec<String> =
         verified.bad.iter().map(|(bad, copies)| format!("{} {}", grouped(*copies), bad.as_str())).collect();
-    let bad = if bad.is_empty() { "every one is there".to_owned() } else { bad.join(", ") };
+    let bad = if bad.is_empty() { "all copies exist".to_owned() } else { bad.join(", ") };
     let facts = pairs(&[
         ("snapshot", verified.key.clone()),
         ("taken", taken),
         ("signature", look.state("ok")),
         ("rows", rows(&verified.rows)),
         ("copies", format!("{}: {bad}", grouped(verified.copies))),
-        ("without any", count(verified.objects_without_copy, "object")),
+        ("without a copy", count(verified.objects_without_copy, "object")),
         ("result", look.state(result)),
     ]);
     if document.found.is_empty() {
@@ -108,7 +109,7 @@ mod tests {
     use crate::format::time::Zone;
 
     #[test]
-    fn what_was_verified_for_people() {
+    fn verification_result_as_text() {
         let verified = Verified {
             store: "s3".to_owned(),
             key: "_nightferry/catalog/20261121T000003.000120Z-0199f0a0-0000-7000-8000-000000000002.jsonl.zst"
@@ -126,6 +127,6 @@ mod tests {
             key: "user-0199/0199-report.pdf".to_owned(),
         }];
         let document = Document { ok: false, deep: false, verified, found, more_found: false };
-        insta::assert_snapshot!(text(&document, Look { color: false, zone: Zone::Utc }));
+        insta::assert_snapshot!(text(&document, TextStyle { color: false, zone: Zone::Utc }));
     }
 }

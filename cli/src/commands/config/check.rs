@@ -1,4 +1,4 @@
-//! `nightferry config check`: everything that is wrong, at once. Connects to nothing.
+//! `nightferry config check`: reports all errors at once. Connects to nothing.
 
 use nightferry_core::tiering::policy;
 
@@ -11,7 +11,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   nightferry config check
   nightferry --config /etc/nightferry/nightferry.toml config check
-  nightferry store check          then see whether the stores answer, too";
+  nightferry store check          then check the stores, too";
 
 pub(super) fn run(app: &App) -> Result<Exit, Failure> {
     let (exit, warnings, problems) = match app.config(Vec::new()) {

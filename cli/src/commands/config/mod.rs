@@ -1,4 +1,4 @@
-//! `nightferry config`: look at the configuration without using it.
+//! `nightferry config`: inspects the configuration without using it.
 
 mod check;
 mod show;
@@ -8,13 +8,13 @@ use clap::Subcommand;
 use super::App;
 use crate::errors::{Exit, Failure};
 
-/// What to do with the configuration.
+/// Subcommands of `config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Say everything that is wrong with it, and the fix
+    /// Report all errors and their fixes
     #[command(after_help = check::EXAMPLES)]
     Check,
-    /// Print every setting in force and where it came from
+    /// Print all effective settings and the source of each
     Show(show::ShowArgs),
 }
 

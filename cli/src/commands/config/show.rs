@@ -1,4 +1,4 @@
-//! `nightferry config show`: the settings in force. Secrets are masked.
+//! `nightferry config show`: the effective settings. Secrets are masked.
 
 use clap::Args;
 use nightferry_core::config::Setting;
@@ -32,7 +32,7 @@ pub(super) fn run(app: &App, args: &ShowArgs) -> Result<Exit, Failure> {
             "not_found",
             format!("There is no setting or section {key}"),
         )
-        .advise_command("list all of them", "config show"));
+        .advise_command("list all settings", "config show"));
     }
     app.output.result(&document!(settings: &settings), |_| table(&settings))?;
     Ok(Exit::Ok)

@@ -1,4 +1,4 @@
-//! `nightferry file`: look at single files, and say where they shall be.
+//! `nightferry file`: commands for single files.
 
 mod pin;
 mod prefetch;
@@ -11,18 +11,18 @@ use nightferry_core::services::Services;
 use super::App;
 use crate::errors::{Exit, Failure};
 
-/// What to do with a file.
+/// Subcommands of `file`.
 #[derive(Debug, Subcommand)]
 pub enum FileCommand {
-    /// Say where a file is, why it is there, and what happens to it next
+    /// Show where a file is stored, why, and what happens to it next
     Why(why::WhyArgs),
-    /// Keep a file's local copies, whatever the rules for freeing them say
+    /// Keep the local copies of a file, regardless of the eviction rules
     Pin(pin::PinArgs),
-    /// Let a file's local copies go again by the rules
+    /// Allow the local copies of a file to be evicted again
     Unpin(pin::PinArgs),
-    /// Bring copies of files back to the local store
+    /// Copy files back to the local store
     Prefetch(prefetch::PrefetchArgs),
-    /// Have archived copies of files made readable, which costs money and takes hours
+    /// Restore archived copies of files, which takes hours and costs money
     RestoreArchive(restore_archive::RestoreArchiveArgs),
 }
 

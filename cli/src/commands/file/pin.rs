@@ -1,4 +1,4 @@
-//! `nightferry file pin` and `unpin`: whether a file's local copies may be freed.
+//! `nightferry file pin` and `unpin`: whether the local copies of a file may be evicted.
 
 use clap::Args;
 use nightferry_api_types::file::File;
@@ -16,16 +16,16 @@ use crate::output::document;
 pub(super) const EXAMPLES: &str = "\
 Examples:
   nightferry file pin FILE-ID         keep the local copies of all its versions
-  nightferry file prefetch FILE-ID    and bring one back that was freed before
-  nightferry file unpin FILE-ID       let them go again by the rules
+  nightferry file prefetch FILE-ID    copy back a version that was evicted before
+  nightferry file unpin FILE-ID       allow eviction according to the rules again
 
-A pin keeps local copies from being freed; it does not fetch any.";
+A pin prevents the eviction of local copies; it does not prefetch any.";
 
 /// Options of `file pin` and `file unpin`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PinArgs {
-    /// The file's id, as the API shows it
+    /// The id of the file
     #[arg(value_name = "FILE-ID")]
     file: FileId,
 }
@@ -40,14 +40,14 @@ pub(super) async fn run(app: &App, context: &Context, args: &PinArgs, pinned: bo
     app.output.result(&document!(file: shown), |_| {
         let name = plain(&file.row.filename);
         if pinned {
-            format!("{name} is pinned: its local copies stay.")
+            format!("{name} is pinned: its local copies are kept.")
         } else {
-            format!("{name} is not pinned: its local copies are freed by the rules.")
+            format!("{name} is not pinned: its local copies are evicted according to the rules.")
         }
     })?;
     if pinned && !file.locations.iter().any(|store| locals.contains(&store.as_str())) {
         app.output.note(&format!(
-            "It has no copy in {} now. Bring one back: {}",
+            "It currently has no copy in {}. To prefetch one: {}",
             locals.join(" or "),
             app.output.command(&format!("file prefetch {}", args.file))
         ));

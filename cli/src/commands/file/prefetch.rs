@@ -1,4 +1,4 @@
-//! `nightferry file prefetch`: asks for local copies of files that were freed.
+//! `nightferry file prefetch`: requests local copies of evicted files.
 
 use clap::Args;
 use nightferry_core::context::Context;
@@ -12,17 +12,17 @@ use crate::output::document;
 
 const EXAMPLES: &str = "\
 Examples:
-  nightferry file prefetch FILE-ID FILE-ID    bring copies back to the local store
-  nightferry file why FILE-ID                 see whether one has come
+  nightferry file prefetch FILE-ID FILE-ID    copy files back to the local store
+  nightferry file why FILE-ID                 show whether a copy has arrived
 
-A worker must be up; an idle one starts within a second, without a run. The copies are freed again by the rules, \
-counted from when they came or were last downloaded.";
+A worker must be running; an idle one starts within a second, without a run. The copies are evicted \
+according to the rules; their retention starts at their arrival or their last download.";
 
 /// Options of `file prefetch`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PrefetchArgs {
-    /// The files' ids, as the API shows them
+    /// The ids of the files
     #[arg(value_name = "FILE-ID", required = true)]
     files: Vec<FileId>,
 }
@@ -32,7 +32,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &PrefetchArgs) -> Re
     for file in &args.files {
         let outcome = fetch::request_as(context, *file, None, &origin())
             .await
-            .map_err(cannot(format!("bring back the file {file}")))?;
+            .map_err(cannot(format!("prefetch the file {file}")))?;
         outcomes.push((*file, outcome));
     }
     let files = outcomes.iter().map(|(id, fetch)| document!(id: id, outcome: explained(*fetch).0));
@@ -49,9 +49,9 @@ pub(super) async fn run(app: &App, context: &Context, args: &PrefetchArgs) -> Re
 /// An outcome in a word for programs and in a sentence for people.
 const fn explained(fetch: Fetch) -> (&'static str, &'static str) {
     match fetch {
-        Fetch::Queued => ("queued", "a worker brings a copy to the local store"),
+        Fetch::Queued => ("queued", "a worker is copying it to the local store"),
         Fetch::Here => ("here", "has a copy in the local store"),
-        Fetch::BeingFreed => ("being_freed", "is just being freed: ask again in a moment"),
+        Fetch::BeingFreed => ("being_freed", "is being evicted now: try again in a moment"),
         Fetch::NoSource => ("no_source", "has no verified copy in any other store"),
     }
 }

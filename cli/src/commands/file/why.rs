@@ -1,4 +1,4 @@
-//! `nightferry file why`: one file's replicas, the rule that decided, and the next step.
+//! `nightferry file why`: the replicas of a file, the rule that applies, and the next step.
 
 use clap::Args;
 use nightferry_api_types::placement::{ExplainedFile, ExplainedReplica, ExplainedRestore, NextStep};
@@ -12,7 +12,7 @@ use super::restore_archive::sentence;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::bytes;
 use crate::format::table::{Table, pairs, plain};
-use crate::output::{Look, document};
+use crate::output::{TextStyle, document};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,7 +23,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct WhyArgs {
-    /// The file's id, as the API shows it
+    /// The id of the file
     #[arg(value_name = "FILE-ID")]
     file: FileId,
 }
@@ -43,7 +43,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &WhyArgs) -> Result<
     Ok(Exit::Ok)
 }
 
-fn text(placement: &Placement, look: Look) -> String {
+fn text(placement: &Placement, look: TextStyle) -> String {
     let file = &placement.file;
     let home = match file.synced_at {
         Some(at) => format!("{}, where it arrived {}", file.storage_location, look.zone.show(at)),
@@ -68,7 +68,7 @@ fn text(placement: &Placement, look: Look) -> String {
     format!("{text}\n\n{}", replicas(placement, look))
 }
 
-fn replicas(placement: &Placement, look: Look) -> String {
+fn replicas(placement: &Placement, look: TextStyle) -> String {
     let mut table = Table::new("STORE | STATE | VERIFIED | ENCRYPTED | > ATTEMPTS | LAST ERROR");
     for replica in &placement.replicas {
         table.row([

@@ -1,4 +1,4 @@
-//! `nightferry key generate`: a new key for encrypted stores. Reads no configuration and connects to nothing.
+//! `nightferry key generate`: generates a key for encrypted stores. Reads no configuration and connects to nothing.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,24 +13,26 @@ use crate::output::document;
 
 const EXAMPLES: &str = "\
 Examples:
-  nightferry key generate --file /etc/nightferry/s3.keys    a new file, or a new key in front of its old ones
+  nightferry key generate --file /etc/nightferry/s3.keys    a new file, or a new key before the existing \
+ones
   nightferry key generate --id 2026-11                      only print it, for a secret manager
 
-The first key of a file encrypts, all of them decrypt. Then set stores.NAME.encryption_key_file to the file and \
-stores.NAME.encryption = true, and restart the API and every worker.
+The first key of a file encrypts, all of them decrypt. Then set stores.NAME.encryption_key_file to the file \
+and stores.NAME.encryption = true, and restart the API and all workers.
 
-Keep a copy of the key in a safe place that is not this machine: whoever loses the key loses the files.";
+Keep a copy of the key in a safe place other than this machine: if you lose the key, you lose the files.";
 
-const HEAD: &str = "# Keys of encrypted stores: the first one encrypts, all of them decrypt. Losing a key loses the files.\n";
+const HEAD: &str = "# Keys of encrypted stores: the first one encrypts, all of them decrypt. If a key is \
+    lost, its files are lost.\n";
 
 /// Options of `key generate`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct GenerateArgs {
-    /// The key's name, which is written beside every object [default: today's date]
+    /// The id of the key, which is stored with every object [default: today's date]
     #[arg(long, value_name = "ID")]
     id: Option<KeyId>,
-    /// Write it in front of this key file, which is made if there is none
+    /// Insert the key at the start of this key file, which is created if necessary
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 }
@@ -41,17 +43,18 @@ pub(super) fn run(app: &App, args: &GenerateArgs) -> Result<Exit, Failure> {
         None => today()?,
     };
     let key = MasterKey::generate(id).map_err(|error| {
-        Failure::new(Exit::Failed, "internal", "There is no randomness to be had").because(error)
+        Failure::new(Exit::Failed, "internal", "The system random number generator failed").because(error)
     })?;
     if let Some(file) = &args.file {
-        put_in_front(file, &key)?;
+        prepend(file, &key)?;
     }
     let file = args.file.as_ref().map(|file| file.display().to_string());
     // The secret is only told where it is not written to a file.
     let secret = args.file.is_none().then(|| key.expose_line());
     app.output.result(&document!(id: key.id().as_str(), file: &file, key: secret), |_| match &file {
         Some(file) => format!(
-            "The key {} is the first of {file}. Keep a copy of it in a safe place: whoever loses it loses the files.",
+            "The key {} is now the first one in {file}. Keep a copy of it in a safe place: if you lose it, \
+                you lose the files.",
             key.id()
         ),
         None => key.expose_line(),
@@ -61,13 +64,14 @@ pub(super) fn run(app: &App, args: &GenerateArgs) -> Result<Exit, Failure> {
 
 fn today() -> Result<KeyId, Failure> {
     let text = Clock::system().now().format("%Y-%m-%d").to_string();
-    text.parse()
-        .map_err(|error| Failure::new(Exit::Failed, "internal", "The date makes no key id").because(error))
+    text.parse().map_err(|error| {
+        Failure::new(Exit::Failed, "internal", "The date is not a valid key id").because(error)
+    })
 }
 
-/// Writes a file with the new key and all old ones beside the old file, and takes its place: what was there is there as
-/// long as the new one is not whole.
-fn put_in_front(file: &Path, key: &MasterKey) -> Result<(), Failure> {
+/// Writes a file with the new key and all existing ones next to the key file, and renames it into place: the existing
+/// file remains until the new one is complete.
+fn prepend(file: &Path, key: &MasterKey) -> Result<(), Failure> {
     let what = format!("write the key file {}", file.display());
     let failed = |error: std::io::Error| {
         Failure::new(Exit::Failed, "key_file", format!("Could not {what}")).because(error)
@@ -83,23 +87,23 @@ fn put_in_front(file: &Path, key: &MasterKey) -> Result<(), Failure> {
         return Err(Failure::new(
             Exit::Conflict,
             "key_file",
-            format!("Could not {what}: it would not be usable"),
+            format!("Could not {what}: the file would be invalid"),
         )
         .because(wrong)
-        .advise("give another --id, or correct the file"));
+        .advise("choose another --id, or correct the file"));
     }
     let folder =
         file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let beside = folder.join(format!(".{}.new", file.file_name().unwrap_or_default().to_string_lossy()));
     let written = write_private(&beside, &text).and_then(|()| std::fs::rename(&beside, file));
     written.map_err(|error| {
-        // It holds a key; whether it could be removed changes nothing about the failure that is told.
+        // The file contains a key. Whether it could be removed does not change the reported error.
         let _ = std::fs::remove_file(&beside);
         failed(error)
     })
 }
 
-/// A new file that nobody but its owner may read, on disk when this returns.
+/// A new file that only its owner can read, flushed to disk before this returns.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
@@ -122,8 +126,8 @@ mod tests {
     fn a_new_key_goes_in_front_and_old_ones_stay() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s3.keys");
-        put_in_front(&path, &key("a")).unwrap();
-        put_in_front(&path, &key("b")).unwrap();
+        prepend(&path, &key("a")).unwrap();
+        prepend(&path, &key("b")).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.matches(HEAD).count(), 1);
         let ring = Keyring::parse(&text, true).unwrap();
@@ -132,7 +136,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
 
         let before = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(put_in_front(&path, &key("a")).unwrap_err().exit, Exit::Conflict);
+        assert_eq!(prepend(&path, &key("a")).unwrap_err().exit, Exit::Conflict);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
     }
 }

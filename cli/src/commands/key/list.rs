@@ -1,4 +1,4 @@
-//! `nightferry key list`: which keys each store has, which it needs, and which can go.
+//! `nightferry key list`: the keys of each store, which of them are needed, and which can be removed.
 
 use nightferry_api_types::key::EncryptionKey;
 use nightferry_core::context::Context;
@@ -9,17 +9,17 @@ use nightferry_core::encryption::{Keyring, MasterKey};
 use super::App;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::Table;
-use crate::output::{Look, document};
+use crate::output::{TextStyle, document};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   nightferry key list
   nightferry --json key list | jq '.keys[] | select(.state == \"missing\")'
 
-A key that no copy needs may be taken out of the configuration. A key that is missing makes its copies unreadable until \
-it is put back.
+A key that no copy needs can be removed from the configuration. Copies whose key is missing are unreadable \
+until it is put back.
 
-Exit code 7 when copies need a key that is not configured.";
+Exit code 7 if copies need a key that is not configured.";
 
 pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
     let used = async {
@@ -52,9 +52,9 @@ pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
     Ok(if missing { Exit::Findings } else { Exit::Ok })
 }
 
-fn text(keys: &[EncryptionKey], look: Look) -> String {
+fn text(keys: &[EncryptionKey], look: TextStyle) -> String {
     if keys.is_empty() {
-        return "No store has keys, and no copy needs one: nothing is encrypted.".to_owned();
+        return "No store has keys, and no copy needs one: encryption is not used.".to_owned();
     }
     let mut table = Table::new("STORE | KEY | STATE | > COPIES");
     for key in keys {

@@ -9,12 +9,12 @@ use nightferry_core::services::Services;
 use super::App;
 use crate::errors::{Exit, Failure};
 
-/// What to do with keys.
+/// Subcommands of `key`.
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
-    /// Make a key, and put it in front of a key file or print it
+    /// Generate a key and insert it into a key file, or print it
     Generate(generate::GenerateArgs),
-    /// Show each store's keys, and how many copies need them
+    /// Show the keys of each store, and how many copies need them
     #[command(after_help = list::EXAMPLES)]
     List,
 }

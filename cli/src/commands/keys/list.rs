@@ -1,4 +1,4 @@
-//! `nightferry keys list`: the signing keys, and what each does now.
+//! `nightferry keys list`: the signing keys and their states.
 
 use nightferry_api_types::key::SigningKey;
 use nightferry_core::auth::{Accounts, keys};
@@ -6,14 +6,15 @@ use nightferry_core::auth::{Accounts, keys};
 use super::App;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::Table;
-use crate::output::{Look, document};
+use crate::output::{TextStyle, document};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   nightferry keys list
   nightferry --json keys list | jq -r '.keys[] | select(.state == \"signs\") | .created_at'
 
-States: signs; published, from when it signs; verifies what it signed before; unusable: made with another auth.secret_key.";
+States: signs; published, until it starts to sign; verifies existing signatures; unusable: created with \
+another auth.secret_key.";
 
 pub(super) async fn run(app: &App, accounts: &Accounts) -> Result<Exit, Failure> {
     let rows = keys::list(&accounts.context).await.map_err(cannot("list the signing keys"))?;
@@ -23,12 +24,12 @@ pub(super) async fn run(app: &App, accounts: &Accounts) -> Result<Exit, Failure>
     let keys: Vec<_> = states.chain(unusable.iter().map(|row| SigningKey::new(row, "unusable"))).collect();
     app.output.result(&document!(keys: &keys), |look| text(&keys, look))?;
     if keys.is_empty() {
-        app.output.note("There are no signing keys yet: the API makes the first one when it starts.");
+        app.output.note("There are no signing keys yet: the API creates the first one when it starts.");
     }
     Ok(Exit::Ok)
 }
 
-fn text(keys: &[SigningKey], look: Look) -> String {
+fn text(keys: &[SigningKey], look: TextStyle) -> String {
     let mut table = Table::new("ID | ALGORITHM | STATE | CREATED | SIGNS FROM | VERIFIES UNTIL");
     for key in keys {
         table.row([

@@ -9,13 +9,13 @@ use nightferry_core::services::Services;
 use super::App;
 use crate::errors::{Exit, Failure};
 
-/// What to do with the keys that sign access tokens.
+/// Subcommands of `keys`.
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
-    /// List the keys and what each does now
+    /// List the keys and their states
     #[command(after_help = list::EXAMPLES)]
     List,
-    /// Make a new key that takes over
+    /// Create a new key that takes over
     Rotate(rotate::RotateArgs),
 }
 

@@ -1,4 +1,4 @@
-//! `nightferry keys rotate`: a new signing key takes over, after it was published or at once.
+//! `nightferry keys rotate`: a new signing key takes over, after it has been published or immediately.
 
 use clap::Args;
 use nightferry_api_types::key::SigningKey;
@@ -24,22 +24,23 @@ their refresh tokens. API instances see that within half a minute; restart them 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RotateArgs {
-    /// Sign with it now and refuse everything signed before
+    /// Sign with the new key now, and reject everything that was signed before
     #[arg(long)]
     at_once: bool,
 }
 
 pub(super) async fn run(app: &App, accounts: &Accounts, args: &RotateArgs) -> Result<Exit, Failure> {
     let takeover = if args.at_once { Takeover::AtOnce } else { Takeover::Published };
-    let row = keys::rotate(accounts, takeover, &origin()).await.map_err(cannot("make a new signing key"))?;
+    let row =
+        keys::rotate(accounts, takeover, &origin()).await.map_err(cannot("create a new signing key"))?;
     let state = if args.at_once { "signs" } else { "published" };
     app.output.result(&document!(key: SigningKey::new(&row, state)), |look| {
         let (id, algorithm) = (&row.id, &row.algorithm);
         if args.at_once {
-            format!("The {algorithm} key {id} signs now; what was signed before is refused.")
+            format!("The {algorithm} key {id} signs now; everything signed before is rejected.")
         } else {
             format!(
-                "The {algorithm} key {id} is published and signs from {}.",
+                "The {algorithm} key {id} is published and will sign from {}.",
                 look.zone.show(row.signs_from)
             )
         }

@@ -1,4 +1,4 @@
-//! `nightferry store check`: what each store can do, how fast, and what to do about what it cannot.
+//! `nightferry store check`: what works in each store, how fast, and how to fix what does not.
 
 use clap::Args;
 use nightferry_core::config::{Config, StoreConfig};
@@ -12,16 +12,16 @@ use super::probe::{Step, Wrong, probe};
 use super::{App, chosen};
 use crate::errors::{Exit, Failure, exit_of};
 use crate::format::table::{Table, pairs};
-use crate::output::Look;
+use crate::output::TextStyle;
 
 const EXAMPLES: &str = "\
 Examples:
   nightferry store check           every configured store
   nightferry store check s3        one of them
 
-It writes a few bytes, reads them back and deletes them. Nothing else in the bucket is touched.
+Writes a few bytes, reads them back and deletes them. Nothing else in the bucket is touched.
 
-Exit code 6 when a store cannot be reached, 1 when one refuses something.";
+Exit code 6 if a store is unreachable, 1 if one rejects an operation.";
 
 /// Options of `store check`.
 #[derive(Debug, Args)]
@@ -52,7 +52,7 @@ struct StoreDocument {
 
 #[derive(Serialize)]
 struct EncryptionDocument {
-    /// `on`, `reading` (old objects are decrypted, new ones are not encrypted) or `off`.
+    /// `on`, `reading` (existing objects are decrypted, new ones are not encrypted) or `off`.
     state: &'static str,
     /// The key that encrypts.
     key: Option<String>,
@@ -69,7 +69,7 @@ struct StepDocument {
     error: Option<String>,
 }
 
-/// A store that was tried.
+/// The result for one store.
 struct Tried {
     store: Store,
     steps: Vec<Step>,
@@ -77,7 +77,7 @@ struct Tried {
 
 pub(super) async fn run(app: &App, context: &Context, args: &CheckArgs) -> Result<Exit, Failure> {
     let stores = chosen(context, args.store.as_deref())?;
-    app.output.detail("trying each store; one that does not answer takes until its timeouts");
+    app.output.detail("checking each store; one that does not respond takes until its timeouts");
     let tried = try_all(stores).await?;
     let document = Document {
         ok: tried.iter().all(Tried::is_ok),
@@ -98,14 +98,14 @@ async fn try_all(stores: Vec<Store>) -> Result<Vec<Tried>, Failure> {
     let mut tried = Vec::with_capacity(probes.len());
     while let Some(joined) = probes.join_next().await {
         tried.push(joined.map_err(|error| {
-            Failure::new(Exit::Failed, "internal", "Checking a store ended badly").because(error)
+            Failure::new(Exit::Failed, "internal", "Checking a store failed").because(error)
         })?);
     }
     tried.sort_by(|a, b| a.store.name().cmp(b.store.name()));
     Ok(tried)
 }
 
-/// Unreachable outweighs refused, and both outweigh ok.
+/// Unreachable takes precedence over rejected, and both take precedence over ok.
 fn worse(a: Exit, b: Exit) -> Exit {
     match (a, b) {
         (Exit::Unreachable, _) | (_, Exit::Unreachable) => Exit::Unreachable,
@@ -174,31 +174,32 @@ impl Step {
             millis: u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
             error: self.error.as_ref().map(|wrong| match wrong {
                 Wrong::Store(error) => error.to_string(),
-                Wrong::OtherBytes => "other bytes came back than were written".to_owned(),
+                Wrong::OtherBytes => "the content read differs from the content written".to_owned(),
             }),
         }
     }
 }
 
-/// What to do about it, with the settings to look at.
+/// The advice, with the settings to check.
 fn fix(store: &Store, wrong: &Wrong) -> String {
     let name = store.name();
     let settings = store.settings();
     let Wrong::Store(error) = wrong else {
-        return "something between Nightferry and the store changes bodies, such as a proxy or a broken disk: \
-                do not use this store until that is found"
+        return "something between Nightferry and the store changes bodies, such as a proxy or a broken \
+                disk: do not use this store until the cause is found"
             .to_owned();
     };
     if error.is_no_such_bucket() {
         return format!(
-            "create the bucket {}, or let the API do so: nightferry serve --set stores.{name}.create_bucket=true",
+            "create the bucket {}, or let the API create it: nightferry serve --set \
+                stores.{name}.create_bucket=true",
             settings.bucket
         );
     }
     if error.is_credentials() {
         return format!(
-            "correct stores.{name}.access_key, .secret_key and .region, or give the key the right to list, read, \
-             write and delete in the bucket {}",
+            "correct stores.{name}.access_key, .secret_key and .region, or grant the access key the \
+             permissions to list, read, write and delete in the bucket {}",
             settings.bucket
         );
     }
@@ -208,27 +209,28 @@ fn fix(store: &Store, wrong: &Wrong) -> String {
             settings.endpoint
         ),
         StoreErrorKind::Timeout | StoreErrorKind::Connection => format!(
-            "look at the server at {} and the network to it; stores.{name}.control_timeout is {}",
+            "check the server at {} and the network; stores.{name}.control_timeout is {}",
             settings.endpoint,
             crate::format::time::span(settings.deadlines.control)
         ),
-        // S3 names every error in its answer; only a server that is none answers a listing without a name.
+        // S3 names every error in its response; only a server that does not speak S3 returns a listing error without a
+        // name.
         StoreErrorKind::Protocol | StoreErrorKind::Answer { status: 400..500, .. }
             if error.code().is_none() =>
         {
             format!(
-                "stores.{name}.endpoint = {} does not seem to lead to an S3 API: correct it",
+                "stores.{name}.endpoint = {} does not seem to be an S3 API: correct it",
                 settings.endpoint
             )
         }
         _ => match error.hint() {
             Some(hint) => hint.to_owned(),
-            None => format!("look at the log of the server at {}", settings.endpoint),
+            None => format!("check the log of the server at {}", settings.endpoint),
         },
     }
 }
 
-fn text(document: &Document, look: Look) -> String {
+fn text(document: &Document, look: TextStyle) -> String {
     let mut table =
         Table::new("STORE | ROLE | BUCKET | ENDPOINT | ENCRYPTION | > REACH | > WRITE | > READ | > DELETE |");
     for store in &document.stores {
@@ -308,7 +310,7 @@ mod tests {
                 store("s3", "cloud", vec![step("bucket", 5003, Some(error))], Some("start the server")),
             ],
         };
-        insta::assert_snapshot!(text(&document, Look { color: false, zone: Zone::Utc }));
+        insta::assert_snapshot!(text(&document, TextStyle { color: false, zone: Zone::Utc }));
     }
 
     #[test]

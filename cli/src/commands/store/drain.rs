@@ -1,4 +1,4 @@
-//! `nightferry store drain`: empties a store, and waits for the end if asked to.
+//! `nightferry store drain`: drains a store, and optionally waits for the end.
 
 use std::time::Duration;
 
@@ -18,20 +18,21 @@ use crate::format::table::plain;
 use crate::format::{bytes, count};
 use crate::output::document;
 
-/// Between two looks: each counts what is left.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Polling interval; each poll counts what is left.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
 Examples:
-  nightferry store drain minio            begin, and come back at once
-  nightferry store drain minio --wait     until nothing is left
-  nightferry store undrain minio          take it back
+  nightferry store drain minio            start, and return immediately
+  nightferry store drain minio --wait     wait until the store is empty
+  nightferry store undrain minio          stop the drain
 
-Every replica goes to another store of the same role, or, where there is none, to where the policy puts it. It is proved
-there before it is deleted here, so that files stay readable all the time, pinned ones too. Nothing new is written to the
-store. It goes on when everything is restarted; asked for again, it tries again what was given up.
+Every replica is copied to another store of the same role or, if there is none, to the stores selected by \
+the policy. It is verified there before it is deleted here: files stay readable throughout, and pinned \
+files are moved too. Nothing new is written to the store. A drain continues after restarts; repeating the \
+command retries failed copies.
 
-Exit code 5 when waiting ended because somebody took it back.";
+Exit code 5 if the drain was stopped while waiting.";
 
 /// Options of `store drain`.
 #[derive(Debug, Args)]
@@ -40,7 +41,7 @@ pub struct DrainArgs {
     /// The store
     #[arg(value_name = "STORE")]
     store: String,
-    /// Wait until nothing is left in it
+    /// Wait until the store is empty
     #[arg(long)]
     wait: bool,
 }
@@ -49,20 +50,20 @@ pub(super) async fn run(app: &App, context: &Context, args: &DrainArgs) -> Resul
     let store = args.store.as_str();
     let draining = drain::begin(context, store, None, &origin())
         .await
-        .map_err(cannot(format!("empty the store {store}")))?;
-    if !worker_is_up(context).await.map_err(cannot("look for workers"))? {
+        .map_err(cannot(format!("drain the store {store}")))?;
+    if !worker_is_up(context).await.map_err(cannot("check for workers"))? {
         let command = app.output.command("worker");
-        app.output.warning(&format!("no worker is up, so nothing moves yet. Start one: {command}"));
+        app.output.warning(&format!("no worker is running, so nothing is moved yet. Start one: {command}"));
     }
     let draining = if args.wait { wait(app, context, draining).await? } else { draining };
     app.output.result(&document!(drain: Drain::from(&draining)), |_| text(&draining))?;
     if !draining.is_finished() {
-        app.output.note(&format!("See how far it is: {}", app.output.command("store list")));
+        app.output.note(&format!("To see the progress: {}", app.output.command("store list")));
     }
     Ok(Exit::Ok)
 }
 
-/// Looks until nothing is left, or until Ctrl-C.
+/// Polls until the store is empty, or until Ctrl-C.
 async fn wait(app: &App, context: &Context, mut draining: Draining) -> Result<Draining, Failure> {
     let store = draining.drain.store.clone();
     let (mut watch, stop): (Watch, CancellationToken) = (Watch::new(&app.output), stop_on_ctrl_c());
@@ -72,11 +73,11 @@ async fn wait(app: &App, context: &Context, mut draining: Draining) -> Result<Dr
             () = stop.cancelled() => {
                 watch.clear();
                 return Err(Failure::new(Exit::Interrupted, "interrupted", "Stopped waiting")
-                    .because(format!("Ctrl-C; emptying {store} goes on"))
-                    .advise_command("watch it again", format!("store drain {store} --wait"))
-                    .advise_command("or take it back", format!("store undrain {store}")));
+                    .because(format!("Ctrl-C; the drain of {store} continues"))
+                    .advise_command("follow it again", format!("store drain {store} --wait"))
+                    .advise_command("or stop it", format!("store undrain {store}")));
             }
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
         draining = match drain::look(context, &store).await {
             Ok(Some(now)) => now,
@@ -85,13 +86,13 @@ async fn wait(app: &App, context: &Context, mut draining: Draining) -> Result<Dr
                 return Err(Failure::new(
                     Exit::Partial,
                     "drain_cancelled",
-                    format!("{store} was not emptied"),
+                    format!("{store} was not drained"),
                 )
-                .because("somebody took it back")
-                .advise_command("ask for it again", format!("store drain {store} --wait")));
+                .because("the drain was stopped")
+                .advise_command("start it again", format!("store drain {store} --wait")));
             }
             Err(error) => {
-                app.output.detail(&format!("the database is away: {error}"));
+                app.output.detail(&format!("the database is unavailable: {error}"));
                 draining
             }
         };
@@ -103,18 +104,18 @@ async fn wait(app: &App, context: &Context, mut draining: Draining) -> Result<Dr
 fn text(draining: &Draining) -> String {
     let store = &draining.drain.store;
     if draining.is_finished() {
-        return format!("{store} is empty: it can be taken out of the configuration.");
+        return format!("{store} is empty: it can be removed from the configuration.");
     }
     let left = unsigned(draining.left.replicas);
     let done = unsigned(draining.drain.replicas_total).saturating_sub(left);
     let text = format!(
-        "{store} is being emptied: {} gone, {} left ({}).",
+        "{store} is being drained: {} gone, {} left ({}).",
         count(done, "replica"),
         left,
         bytes::human(unsigned(draining.left.bytes)),
     );
     match &draining.drain.waits_for {
-        Some(waits_for) => format!("{text} It waits: {}", plain(waits_for)),
+        Some(waits_for) => format!("{text} Waiting: {}", plain(waits_for)),
         None => text,
     }
 }

@@ -1,4 +1,4 @@
-//! `nightferry store list`: the stores with their health, their capacity, what they hold, and which are being emptied.
+//! `nightferry store list`: the stores with their health, capacity, contents and drains.
 
 use nightferry_api_types::store::{Store, StoreList};
 use nightferry_core::context::Context;
@@ -9,39 +9,39 @@ use super::App;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::{Table, plain};
 use crate::format::{bytes, grouped};
-use crate::output::Look;
+use crate::output::TextStyle;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   nightferry store list
   nightferry --json store list | jq '.stores[] | select(.state == \"down\") | .name'
 
-Health is what the running API servers and workers see; it is unknown while none is up. `nightferry store check` tries the
-stores from here.";
+Health is reported by the running API instances and workers; it is unknown if none is running. `nightferry \
+store check` tests the stores from here.";
 
 pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
     let stores = stores::list(context).await.map_err(cannot("list the stores"))?;
     let shown: Vec<_> = stores.iter().map(Store::from).collect();
     app.output.result(&StoreList { stores: shown }, |look| text(&stores, look))?;
-    let rebalancing = rebalance::look(context).await.map_err(cannot("see whether stores are evened out"))?;
+    let rebalancing = rebalance::look(context).await.map_err(cannot("check for a rebalancing"))?;
     if let Some(rebalancing) = rebalancing.filter(|rebalancing| !rebalancing.is_finished()) {
         app.output.note(&super::rebalance::progress(&rebalancing));
     }
     for store in &stores {
         let waits_for = store.drain.as_ref().and_then(|drain| drain.waits_for.as_deref());
         if let Some(waits_for) = waits_for {
-            app.output.note(&format!("{} is being emptied and waits: {}", store.name, plain(waits_for)));
+            app.output.note(&format!("{} is being drained and waits: {}", store.name, plain(waits_for)));
         }
         if let Some(health) = store.health.as_ref().filter(|health| !health.up) {
-            let seen = format!("{} of {} processes see it down", health.down, health.observers);
-            let error = plain(health.last_error.as_deref().unwrap_or("for no reason that is known"));
+            let seen = format!("down for {} of {} processes", health.down, health.observers);
+            let error = plain(health.last_error.as_deref().unwrap_or("for an unknown reason"));
             app.output.note(&format!("{}: {seen}: {error}", store.name));
         }
     }
     Ok(Exit::Ok)
 }
 
-fn text(stores: &[StoreView], look: Look) -> String {
+fn text(stores: &[StoreView], look: TextStyle) -> String {
     let mut table = Table::new("STORE | ROLE | STATE | HEALTH | > LATENCY | > USED | > CAPACITY | REPLICAS");
     for store in stores {
         let latency = store.health.as_ref().and_then(|health| health.latency_ms);

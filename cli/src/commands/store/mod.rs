@@ -15,19 +15,19 @@ use nightferry_core::store::Store;
 use super::App;
 use crate::errors::{Exit, Failure};
 
-/// What to do with the stores.
+/// Subcommands of `store`.
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// List the stores: health, capacity, what each holds, and which are being emptied
+    /// List the stores: health, capacity, contents, drains
     #[command(after_help = list::EXAMPLES)]
     List,
-    /// Try every store: reachable, bucket, and write, read and delete of a small object
+    /// Test each store: reachable, bucket, and write, read and delete of a small object
     Check(check::CheckArgs),
-    /// Empty a store: copy everything elsewhere, prove it there, then delete it here
+    /// Drain a store: copy everything to other stores, verify it there, then delete it here
     Drain(drain::DrainArgs),
-    /// Let a store be used again that is being emptied, or is empty
+    /// Return a drained store to use, or stop a drain
     Undrain(undrain::UndrainArgs),
-    /// Move files between the local stores until all are as full
+    /// Move files between the local stores until they are evenly filled
     Rebalance(rebalance::RebalanceArgs),
 }
 
@@ -42,7 +42,7 @@ pub(super) async fn run(app: &App, command: StoreCommand) -> Result<Exit, Failur
     .await
 }
 
-/// The store of this name, or every one.
+/// The store with this name, or all stores.
 pub(super) fn chosen(context: &Context, name: Option<&str>) -> Result<Vec<Store>, Failure> {
     let Some(name) = name else { return Ok(context.stores.all().cloned().collect()) };
     if let Some(store) = context.stores.get(name) {
@@ -51,5 +51,5 @@ pub(super) fn chosen(context: &Context, name: Option<&str>) -> Result<Vec<Store>
     let known: Vec<&str> = context.stores.all().map(|store| store.name().as_str()).collect();
     Err(Failure::new(Exit::NotFound, "not_found", format!("There is no store {name}"))
         .because(format!("the configured stores are {}", known.join(", ")))
-        .advise_command("check all of them", "store check"))
+        .advise_command("check all stores", "store check"))
 }

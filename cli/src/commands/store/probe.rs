@@ -1,5 +1,5 @@
-//! Tries one store with all that Nightferry needs of it. What it writes is a few bytes under a key of nobody's, and it
-//! takes them away again.
+//! Tests one store with every operation that Nightferry needs. Writes a few bytes under a key that belongs to no user,
+//! and deletes them again.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use nightferry_core::checksum::Sha256;
 use nightferry_core::store::{ObjectKey, PutOptions, Store, StoreError};
 use uuid::Uuid;
 
-/// One thing that was tried.
+/// One tested operation.
 #[derive(Debug)]
 pub(super) struct Step {
     /// `bucket`, `write`, `read` or `delete`.
     pub(super) name: &'static str,
-    /// How long it took.
+    /// How long the operation took.
     pub(super) took: Duration,
     /// What went wrong.
     pub(super) error: Option<Wrong>,
@@ -23,13 +23,13 @@ pub(super) struct Step {
 /// Why a step failed.
 #[derive(Debug)]
 pub(super) enum Wrong {
-    /// The store refused or did not answer.
+    /// The store rejected the request or did not respond.
     Store(StoreError),
-    /// It answered with other bytes than those written.
+    /// The store returned other bytes than those written.
     OtherBytes,
 }
 
-/// Tries the steps in order. A failed one ends it, but what was written is taken away in any case.
+/// Runs the steps in order and stops at the first failure; a written object is deleted in any case.
 pub(super) async fn probe(store: &Store) -> Vec<Step> {
     let key = ObjectKey::new(Uuid::nil(), Uuid::now_v7(), "store-check");
     let content = Bytes::from(format!("nightferry store check {key}\n"));
@@ -43,7 +43,7 @@ pub(super) async fn probe(store: &Store) -> Vec<Step> {
         let error = read(store, &key, &content).await.err();
         steps.push(Step { name: "read", took: started.elapsed(), error });
     }
-    // Also after a failed write: one whose answer was lost may have arrived.
+    // Also after a failed write: its response may have been lost after the object was stored.
     let delete = timed("delete", store.delete(&key)).await;
     if !failed(&steps) {
         steps.push(delete);

@@ -1,4 +1,4 @@
-//! `nightferry store rebalance`: shows what would move so that the local stores are as full, has it moved, or calls it off.
+//! `nightferry store rebalance`: shows what would be moved to fill the local stores evenly, moves it, or stops.
 
 use std::time::Duration;
 
@@ -18,42 +18,42 @@ use crate::format::table::{Table, plain};
 use crate::format::{bytes, count, grouped};
 use crate::output::document;
 
-/// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Polling interval.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
 Examples:
-  nightferry store rebalance                    what would move; nothing is changed
-  nightferry store rebalance --apply --wait     move it, and wait until it has moved
-  nightferry store rebalance --tolerance 1      until the shares differ by next to nothing
-  nightferry store rebalance --stop             call it off; what has moved stays where it is
+  nightferry store rebalance                    show what would be moved; changes nothing
+  nightferry store rebalance --apply --wait     move it, and wait until it has been moved
+  nightferry store rebalance --tolerance 1      until the shares are almost equal
+  nightferry store rebalance --stop             stop; moved files stay where they are
 
-Files move from the fullest local store to the emptiest until all are as full: by their share of its capacity where every \
-local store has one, else by bytes. Between stores whose shares are both within the tolerance of the mean nothing moves. Each \
-file is copied, proved, and only then deleted where it was, so that it stays readable and has as many copies as before; \
-pinned files move too. A store that is down, in doubt, or being emptied neither gives nor takes. It goes on when everything \
-is restarted; asked for again, it tries again what was given up. Cloud stores are not evened out: files lie there where the \
-policy puts them.
+Files are moved from the fullest local store to the emptiest until all are evenly filled: by percentage of \
+their capacity if every local store has one, otherwise by bytes. Nothing moves between stores that are both \
+within the tolerance of the mean. Each file is copied, verified, and only then deleted from its old store: \
+it stays readable and keeps its number of copies; pinned files are moved too. A store that is down, suspect \
+or being drained is excluded. Rebalancing continues after restarts; repeating the command retries failed \
+copies. Cloud stores cannot be rebalanced: the policy determines where files are stored.
 
-Exit code 5 when waiting ended because somebody called it off.";
+Exit code 5 if the rebalancing was stopped while waiting.";
 
 /// Options of `store rebalance`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RebalanceArgs {
-    /// Move what the plan says
+    /// Move the files
     #[arg(long)]
     apply: bool,
-    /// Wait until it has moved
+    /// Wait until all files have been moved
     #[arg(long, requires = "apply")]
     wait: bool,
-    /// Call it off
+    /// Stop rebalancing
     #[arg(long, conflicts_with_all = ["apply", "wait", "tolerance"])]
     stop: bool,
-    /// How far a store's share may be from the mean, in per cent of its capacity (or of all bytes)
+    /// How far the usage of a store may be from the mean, in percent of its capacity (or of all bytes)
     #[arg(long, value_name = "PER-CENT", default_value_t = rebalance::TOLERANCE, value_parser = clap::value_parser!(u8).range(0..=100))]
     tolerance: u8,
-    /// The stores to even out; only the local ones can be
+    /// The role of the stores to rebalance; only local stores are supported
     #[arg(long, value_name = "ROLE", default_value = "local")]
     role: Role,
 }
@@ -69,7 +69,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &RebalanceArgs) -> R
         Role::Local => StoreRole::Local,
         Role::Cloud => StoreRole::Cloud,
     };
-    rebalance::check_role(role).map_err(cannot("even out the stores"))?;
+    rebalance::check_role(role).map_err(cannot("rebalance the stores"))?;
     if args.stop {
         return stop(app, context).await;
     }
@@ -78,21 +78,21 @@ pub(super) async fn run(app: &App, context: &Context, args: &RebalanceArgs) -> R
     }
     let begun = rebalance::begin(context, args.tolerance, None, &origin())
         .await
-        .map_err(cannot("even out the local stores"))?;
-    if !begun.is_finished() && !worker_is_up(context).await.map_err(cannot("look for workers"))? {
+        .map_err(cannot("rebalance the local stores"))?;
+    if !begun.is_finished() && !worker_is_up(context).await.map_err(cannot("check for workers"))? {
         let command = app.output.command("worker");
-        app.output.warning(&format!("no worker is up, so nothing moves yet. Start one: {command}"));
+        app.output.warning(&format!("no worker is running, so nothing is moved yet. Start one: {command}"));
     }
     let ended = if args.wait { wait(app, context, begun).await? } else { begun };
     app.output.result(&document!(rebalance: Rebalance::from(&ended)), |_| progress(&ended))?;
     if !ended.is_finished() {
-        app.output.note(&format!("See how far it is: {}", app.output.command("store rebalance")));
+        app.output.note(&format!("To see the progress: {}", app.output.command("store rebalance")));
     }
     Ok(Exit::Ok)
 }
 
 async fn show(app: &App, context: &Context, tolerance: u8) -> Result<Exit, Failure> {
-    let plan = rebalance::plan(context, tolerance).await.map_err(cannot("plan what would move"))?;
+    let plan = rebalance::plan(context, tolerance).await.map_err(cannot("plan the moves"))?;
     let last = look(context).await?;
     app.output.result(&RebalancePlan::new(&plan, last.as_ref()), |_| text(&plan))?;
     match last.filter(|last| !last.is_finished()) {
@@ -100,7 +100,7 @@ async fn show(app: &App, context: &Context, tolerance: u8) -> Result<Exit, Failu
         None if plan.shifts.is_empty() => {}
         None => {
             app.output
-                .note(&format!("Carry it out: {}", app.output.command("store rebalance --apply --wait")));
+                .note(&format!("To execute it: {}", app.output.command("store rebalance --apply --wait")));
         }
     }
     Ok(Exit::Ok)
@@ -108,22 +108,22 @@ async fn show(app: &App, context: &Context, tolerance: u8) -> Result<Exit, Failu
 
 async fn stop(app: &App, context: &Context) -> Result<Exit, Failure> {
     let was_running =
-        rebalance::stop(context, None, &origin()).await.map_err(cannot("call off the evening out"))?;
+        rebalance::stop(context, None, &origin()).await.map_err(cannot("stop the rebalancing"))?;
     let last = look(context).await?;
     let shown = last.as_ref().map(Rebalance::from);
     let document = document!(was_running: was_running, rebalance: shown);
     app.output.result(&document, |_| match &last {
         Some(last) if was_running => progress(last),
-        _ => "The stores were not being evened out.".to_owned(),
+        _ => "No rebalancing was active.".to_owned(),
     })?;
     Ok(Exit::Ok)
 }
 
 async fn look(context: &Context) -> Result<Option<Rebalancing>, Failure> {
-    rebalance::look(context).await.map_err(cannot("see how far the evening out is"))
+    rebalance::look(context).await.map_err(cannot("check the progress of the rebalancing"))
 }
 
-/// Looks until it is at its end, or until Ctrl-C.
+/// Polls until the rebalancing ends, or until Ctrl-C.
 async fn wait(app: &App, context: &Context, mut rebalancing: Rebalancing) -> Result<Rebalancing, Failure> {
     let (mut watch, stop): (Watch, CancellationToken) = (Watch::new(&app.output), stop_on_ctrl_c());
     while !rebalancing.is_finished() {
@@ -132,28 +132,28 @@ async fn wait(app: &App, context: &Context, mut rebalancing: Rebalancing) -> Res
             () = stop.cancelled() => {
                 watch.clear();
                 return Err(Failure::new(Exit::Interrupted, "interrupted", "Stopped waiting")
-                    .because("Ctrl-C; evening out the stores goes on")
-                    .advise_command("watch it again", "store rebalance --apply --wait")
-                    .advise_command("or call it off", "store rebalance --stop"));
+                    .because("Ctrl-C; the rebalancing continues")
+                    .advise_command("follow it again", "store rebalance --apply --wait")
+                    .advise_command("or stop it", "store rebalance --stop"));
             }
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
         match rebalance::look(context).await {
             Ok(Some(now)) => rebalancing = now,
             Ok(None) => {}
-            Err(error) => app.output.detail(&format!("the database is away: {error}")),
+            Err(error) => app.output.detail(&format!("the database is unavailable: {error}")),
         }
     }
     watch.clear();
     if rebalancing.was_stopped() {
-        return Err(Failure::new(Exit::Partial, "rebalance_stopped", "The stores were not evened out")
-            .because(format!("somebody called it off. {}", progress(&rebalancing)))
-            .advise_command("see what would move now", "store rebalance"));
+        return Err(Failure::new(Exit::Partial, "rebalance_stopped", "The stores were not rebalanced")
+            .because(format!("the rebalancing was stopped. {}", progress(&rebalancing)))
+            .advise_command("see what would be moved now", "store rebalance"));
     }
     Ok(rebalancing)
 }
 
-/// How far it is, in a sentence.
+/// The progress as a sentence.
 pub(super) fn progress(rebalancing: &Rebalancing) -> String {
     let ((files, bytes_moved), (all, bytes_all)) = (rebalancing.moved(), rebalancing.planned());
     let done = format!(
@@ -165,18 +165,14 @@ pub(super) fn progress(rebalancing: &Rebalancing) -> String {
     );
     match (rebalancing.state(), &rebalancing.rebalance.waits_for) {
         ("finished", _) if all == 0 => {
-            "Nothing has to move: every local store is within the tolerance.".to_owned()
+            "Nothing has to be moved: every local store is within the tolerance.".to_owned()
         }
-        ("finished", _) => format!("The local stores are evened out: {done}."),
-        ("stopped", _) => format!("Called off: {done}."),
+        ("finished", _) => format!("The local stores are rebalanced: {done}."),
+        ("stopped", _) => format!("Stopped: {done}."),
         (state, waits_for) => {
-            let what = if state == "stopping" {
-                "Called off, and ending"
-            } else {
-                "The local stores are being evened out"
-            };
+            let what = if state == "stopping" { "Stopping" } else { "The local stores are being rebalanced" };
             let waits_for =
-                waits_for.as_ref().map(|it| format!(" It waits: {}", plain(it))).unwrap_or_default();
+                waits_for.as_ref().map(|it| format!(" Waiting: {}", plain(it))).unwrap_or_default();
             format!("{what}: {done}.{waits_for}")
         }
     }
@@ -195,17 +191,17 @@ fn text(plan: &Plan) -> String {
             share(store.share),
             bytes::human(store.after),
             share(store.share_after),
-            store.left_out.map(|why| format!("left out: {why}")).unwrap_or_default(),
+            store.left_out.map(|why| format!("excluded: {why}")).unwrap_or_default(),
         ]);
     }
     let stores = stores.render();
     if plan.shifts.is_empty() {
         let why = if plan.taking_part().count() < 2 {
-            "it takes two local stores that are well and not being emptied".to_owned()
+            "at least two local stores must be healthy and not being drained".to_owned()
         } else {
             format!("every store is within {} % of the mean, or no file fits", plan.tolerance)
         };
-        return format!("{stores}\n\nNothing would move: {why}.");
+        return format!("{stores}\n\nNothing would be moved: {why}.");
     }
     let mut moves = Table::new("FROM | TO | > FILES | > BYTES");
     for shift in &plan.shifts {

@@ -1,4 +1,4 @@
-//! `nightferry store undrain`: lets a store be used again.
+//! `nightferry store undrain`: returns a store to use.
 
 use clap::Args;
 use nightferry_core::context::Context;
@@ -13,7 +13,7 @@ const EXAMPLES: &str = "\
 Examples:
   nightferry store undrain minio
 
-What has moved stays where it is; what only waits to move stays too. From now on the store is written to again.";
+Moved files stay where they are; all others stay in this store. From now on the store is written to again.";
 
 /// Options of `store undrain`.
 #[derive(Debug, Args)]
@@ -28,12 +28,12 @@ pub(super) async fn run(app: &App, context: &Context, args: &UndrainArgs) -> Res
     let store = args.store.as_str();
     let was_draining = drain::cancel(context, store, None, &origin())
         .await
-        .map_err(cannot(format!("let the store {store} be used again")))?;
+        .map_err(cannot(format!("return the store {store} to use")))?;
     app.output.result(&document!(store: store, was_draining: was_draining), |_| {
         if was_draining {
-            format!("{store} is used again.")
+            format!("{store} is in use again.")
         } else {
-            format!("{store} was not being emptied.")
+            format!("{store} was not being drained.")
         }
     })?;
     Ok(Exit::Ok)

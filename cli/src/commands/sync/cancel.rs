@@ -1,4 +1,4 @@
-//! `nightferry sync cancel`: stops a run.
+//! `nightferry sync cancel`: cancels a run.
 
 use clap::Args;
 use nightferry_api_types::run as api_types;
@@ -14,16 +14,16 @@ use crate::output::document;
 
 const EXAMPLES: &str = "\
 Examples:
-  nightferry sync cancel          the run that is active
-  nightferry sync cancel RUN      this one
+  nightferry sync cancel          the active run
+  nightferry sync cancel RUN      this run
 
-Transfers in flight finish; what had crossed stays where it is; the rest waits for the next run.";
+Transfers in flight finish; finished copies are kept; everything else waits for the next run.";
 
 /// Options of `sync cancel`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct CancelArgs {
-    /// The run; the active one if left out
+    /// The run [default: the active one]
     #[arg(value_name = "RUN")]
     run: Option<RunId>,
 }
@@ -38,7 +38,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &CancelArgs) -> Resu
     app.output.result(&document!(run: api_types::Run::from(&run)), |_| text(&run))?;
     if run.status.is_active() {
         let command = app.output.command(&format!("sync show {id} --wait"));
-        app.output.note(&format!("Watch it end: {command}"));
+        app.output.note(&format!("To follow it: {command}"));
     }
     Ok(Exit::Ok)
 }
@@ -54,7 +54,7 @@ async fn active(context: &Context) -> Result<RunId, Failure> {
 
 fn text(run: &Run) -> String {
     if run.status.is_active() {
-        format!("Run {} stops: what is in flight finishes.", run.id)
+        format!("Run {} is being cancelled: transfers in flight finish.", run.id)
     } else {
         format!("Run {} is {}.", run.id, run.status)
     }

@@ -1,5 +1,5 @@
-//! Follows a run to its end: by notifications, and by looking, because a notification may be lost. Says when no worker is
-//! there to do the work, and bears a database that is away for a while.
+//! Follows a run until it ends: by notifications, and by polling, because a notification may be lost. Reports if no
+//! worker is running, and tolerates a database outage for a while.
 
 use std::time::{Duration, Instant};
 
@@ -16,37 +16,37 @@ use super::App;
 use super::progress::Progress;
 use crate::errors::{Exit, Failure, cannot};
 
-/// Between two looks while a run goes on: no notification tells of single files.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A query that takes longer is given up and counts as an outage.
-const LOOK_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a database that is away is waited for.
-const OUTAGE_BORNE: Duration = Duration::from_secs(60);
+/// Polling interval while a run is active: there are no notifications for single files.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// A query that takes longer is aborted and counts as an outage.
+const QUERY_DEADLINE: Duration = Duration::from_secs(30);
+/// How long to wait for an unavailable database.
+const MAX_OUTAGE: Duration = Duration::from_secs(60);
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
-/// A worker is taken for dead after so many heartbeats that did not come.
+/// The number of missed heartbeats after which a worker counts as dead.
 const HEARTBEATS_MISSED: u32 = 3;
 
 /// Why following ended.
 pub(super) enum Followed {
     /// The run ended.
     Ended(Run),
-    /// The operator no longer wants to wait.
+    /// The operator interrupted the wait.
     Stopped,
 }
 
-/// Whether a worker with this last sign of life is up.
+/// Whether a worker with this last heartbeat is up.
 pub(super) fn is_up(last: Option<DateTime<Utc>>, now: DateTime<Utc>, heartbeat: Duration) -> bool {
     last.is_some_and(|last| (now - last).to_std().unwrap_or_default() <= heartbeat * HEARTBEATS_MISSED)
 }
 
-/// When any worker showed itself last, and whether one is up.
+/// The latest heartbeat of any worker, and whether a worker is up.
 pub(in crate::commands) async fn worker_is_up(context: &Context) -> CoreResult<bool> {
     let mut conn = context.db.conn().await?;
     let last = workers::last_heartbeat(&mut conn).await?;
     Ok(is_up(last, context.clock.now(), context.config.tiering.heartbeat))
 }
 
-/// Follows the run until it ends or Ctrl-C.
+/// Follows the run until it ends, or until Ctrl-C.
 pub(super) async fn follow(app: &App, context: &Context, run: Run) -> Result<Followed, Failure> {
     let id = run.id;
     let mut follower = Follower {
@@ -67,7 +67,7 @@ pub(super) async fn follow(app: &App, context: &Context, run: Run) -> Result<Fol
     };
     follower.progress.clear();
     outcome.map_err(|failure| {
-        failure.advise_command("the run goes on without you; look again", format!("sync show {id} --wait"))
+        failure.advise_command("the run continues; to follow it again", format!("sync show {id} --wait"))
     })
 }
 
@@ -95,15 +95,15 @@ impl Follower<'_> {
         }
     }
 
-    /// Waits for a notification, at most until the next look is due.
+    /// Waits for a notification, at most until the next poll is due.
     async fn wait(&mut self) {
         if self.listener.is_none() {
-            // Without one, looking is enough; it only takes a little longer to see the end.
+            // Without notifications, polling is sufficient; it only takes a little longer to notice the end.
             self.listener = Listener::open(&self.context.db, RUNS).await.ok();
         }
         match &mut self.listener {
             Some(listener) => {
-                if listener.wait(LOOK_EVERY).await.is_err() {
+                if listener.wait(POLL_INTERVAL).await.is_err() {
                     self.listener = None;
                     tokio::time::sleep(RECONNECT_PAUSE).await;
                 }
@@ -112,27 +112,27 @@ impl Follower<'_> {
         }
     }
 
-    /// The run as it is now; none while the database is away.
+    /// The current state of the run; `None` while the database is unavailable.
     async fn look(&mut self, id: RunId) -> Result<Option<Run>, Failure> {
         let context = self.context;
         let both = async { Ok((run::find(context, id).await?, worker_is_up(context).await?)) };
-        let seen = tokio::time::timeout(LOOK_DEADLINE, both)
+        let seen = tokio::time::timeout(QUERY_DEADLINE, both)
             .await
-            .unwrap_or_else(|_| Err(Error::DatabaseUnavailable("it did not answer in time".to_owned())));
+            .unwrap_or_else(|_| Err(Error::DatabaseUnavailable("no response in time".to_owned())));
         match seen {
             Ok((view, up)) => {
-                self.is_back();
-                self.mind_workers(&view.run, up);
-                self.mind_window(view.window_opens_at);
+                self.report_recovery();
+                self.report_workers(&view.run, up);
+                self.report_window(view.window_opens_at);
                 Ok(Some(view.run))
             }
-            Err(error @ Error::DatabaseUnavailable(_)) => self.bear(error).map(|()| None),
+            Err(error @ Error::DatabaseUnavailable(_)) => self.tolerate_outage(error).map(|()| None),
             Err(error) => Err(cannot(format!("follow the run {id}"))(error)),
         }
     }
 
-    /// Says once that no worker is up, and once that one is again.
-    fn mind_workers(&mut self, run: &Run, up: bool) {
+    /// Reports once that no worker is up, and once that a worker is up again.
+    fn report_workers(&mut self, run: &Run, up: bool) {
         if !run.status.is_active() || up == self.workers_up {
             return;
         }
@@ -140,45 +140,45 @@ impl Follower<'_> {
         let output = &self.app.output;
         self.progress.aside(|| {
             if up {
-                output.note("A worker is up: the run goes on.");
+                output.note("A worker is running: the run continues.");
             } else {
                 let command = output.command("worker");
-                output.warning(&format!("no worker is up, so the run waits. Start one: {command}"));
+                output.warning(&format!("no worker is running, so the run waits. Start one: {command}"));
             }
         });
     }
 
-    /// Says once that the run has to wait for the transfer window.
-    fn mind_window(&mut self, opens: Option<DateTime<Utc>>) {
+    /// Reports once that the run is waiting for the transfer window.
+    fn report_window(&mut self, opens: Option<DateTime<Utc>>) {
         let was_closed = std::mem::replace(&mut self.window_closed, opens.is_some());
         if let (false, Some(opens)) = (was_closed, opens) {
             let output = &self.app.output;
             self.progress.aside(|| {
                 output.note(&format!(
-                    "The transfer window is closed: the run goes on at {}.",
+                    "The transfer window is closed: the run continues at {}.",
                     opens.to_rfc3339()
                 ));
             });
         }
     }
 
-    /// Bears a database that is away, for a while.
-    fn bear(&mut self, error: Error) -> Result<(), Failure> {
+    /// Tolerates an unavailable database for a while.
+    fn tolerate_outage(&mut self, error: Error) -> Result<(), Failure> {
         let output = &self.app.output;
         match self.away_since {
             None => {
                 self.away_since = Some(Instant::now());
-                self.progress.aside(|| output.warning(&format!("{error}; trying again")));
+                self.progress.aside(|| output.warning(&format!("{error}; retrying")));
             }
-            Some(since) if since.elapsed() > OUTAGE_BORNE => return Err(cannot("follow the run")(error)),
+            Some(since) if since.elapsed() > MAX_OUTAGE => return Err(cannot("follow the run")(error)),
             Some(_) => {}
         }
         Ok(())
     }
 
-    fn is_back(&mut self) {
+    fn report_recovery(&mut self) {
         if self.away_since.take().is_some() {
-            self.progress.aside(|| self.app.output.note("The database answers again."));
+            self.progress.aside(|| self.app.output.note("The database is available again."));
         }
     }
 }

@@ -21,7 +21,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct HistoryArgs {
-    /// At most so many
+    /// Maximum number of runs
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     limit: u16,
     /// Only runs older than this one
@@ -41,7 +41,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &HistoryArgs) -> Res
         }
         None => {
             let command = app.output.command("sync run --wait");
-            app.output.note(&format!("There was no run yet. Start one: {command}"));
+            app.output.note(&format!("There are no runs yet. Start one: {command}"));
         }
         _ => {}
     }

@@ -1,4 +1,4 @@
-//! `nightferry sync`: the crossing.
+//! `nightferry sync`: sync runs.
 
 mod cancel;
 mod follow;
@@ -19,23 +19,23 @@ pub(super) use follow::worker_is_up;
 use super::App;
 use crate::errors::{Exit, Failure};
 
-/// What to do with the crossing.
+/// Subcommands of `sync`.
 #[derive(Debug, Subcommand)]
 pub enum SyncCommand {
-    /// Ferry now what has not crossed yet
+    /// Sync all files that have no cloud copy yet
     Run(run::RunArgs),
     /// Show what a run would do, without doing it
     Plan(plan::PlanArgs),
-    /// Say what runs, what waits, and when the next crossing is due
+    /// Show the active run, the backlog, and the next scheduled run
     #[command(after_help = status::EXAMPLES)]
     Status,
     /// List past runs, newest first
     History(history::HistoryArgs),
-    /// Show one run with everything it gave up, and why
+    /// Show one run with its failures and their reasons
     Show(show::ShowArgs),
-    /// Ferry now, and try again what was given up before
+    /// Sync now, and also retry permanently failed copies
     Retry(retry::RetryArgs),
-    /// Stop a run: what is in flight finishes, the rest waits for the next run
+    /// Cancel a run: transfers in flight finish, everything else waits for the next run
     Cancel(cancel::CancelArgs),
 }
 

@@ -1,4 +1,4 @@
-//! `nightferry sync plan`: what a run would do, by rule and in total, and on request file by file.
+//! `nightferry sync plan`: what a run would do, by rule and in total, and optionally file by file.
 
 use clap::Args;
 use nightferry_api_types::plan::{PlanItem, SyncPlan};
@@ -16,32 +16,33 @@ use crate::commands::origin;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::{Table, pairs, plain};
 use crate::format::{bytes, grouped, time};
-use crate::output::{Look, print};
+use crate::output::{TextStyle, print};
 
-/// Copies read and printed at once.
+/// Plan items read and printed at once.
 const PAGE: i64 = 1_000;
 
 const EXAMPLES: &str = "\
 Examples:
-  nightferry sync plan                         what a run of everything would do now
-  nightferry sync plan --files                 with each file and the rule that decided
+  nightferry sync plan                         what a run of all files would do now
+  nightferry sync plan --files                 with each file and the rule that applies
   nightferry sync plan --user ada@example.org  only this account's files
   nightferry --json sync plan --files | jq -c '.items[] | select(.rule == \"old-videos\")'
 
-Nothing is moved or queued. The plan is saved for policy.plan_ttl: `nightferry sync run --plan ID` carries it out exactly, \
-or refuses and says what changed. Costs are known where [[policy.prices]] are configured.";
+Nothing is transferred or queued. The plan is saved for policy.plan_ttl: `nightferry sync run --plan ID` \
+executes exactly this plan, or is rejected with a list of changes. Costs are shown if [[policy.prices]] are \
+configured.";
 
 /// Options of `sync plan`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PlanArgs {
-    /// List each file with the rule that decided
+    /// List each file with the rule that applies
     #[arg(long)]
     files: bool,
     /// Only the files of this account
     #[arg(long, value_name = "EMAIL")]
     user: Option<String>,
-    /// Only this file (may be given several times)
+    /// Only this file; can be repeated
     #[arg(long, value_name = "FILE-ID")]
     file: Vec<FileId>,
     /// Only the files in this folder
@@ -56,9 +57,9 @@ pub(super) async fn run(app: &App, context: &Context, args: PlanArgs) -> Result<
     let document = SyncPlan::new(&view, currency);
     if args.files && app.output.is_json() {
         if let Err(failure) = document_with_files(context, &view, &document).await? {
-            // What was printed cannot be taken back: the one document ends with the error.
+            // Output that was printed cannot be undone: the document ends with the error.
             app.output.problem(&failure);
-            print(&format!("]{}", app.output.broken_off(&failure)))?;
+            print(&format!("]{}", app.output.interrupted(&failure)))?;
             return Ok(failure.exit);
         }
         print("]}")?;
@@ -74,12 +75,12 @@ pub(super) async fn run(app: &App, context: &Context, args: PlanArgs) -> Result<
     }
     if view.files > 0 {
         let command = app.output.command(&format!("sync run --plan {}", view.plan.id));
-        app.output.note(&format!("Carry it out: {command}"));
+        app.output.note(&format!("To execute it: {command}"));
     }
     Ok(Exit::Ok)
 }
 
-/// Calls `each` with one page of the plan's copies after the other.
+/// Calls `each` for each page of the plan's items.
 async fn pages(
     context: &Context,
     view: &PlanView,
@@ -98,8 +99,8 @@ async fn pages(
     }
 }
 
-/// The one document but for its end, printed as it is read: a plan may have millions of files. Answers why the files end
-/// too early, if they do.
+/// The document except its end, printed while it is read: a plan may have millions of files. Returns the error if the
+/// files end early.
 async fn document_with_files(
     context: &Context,
     view: &PlanView,
@@ -146,9 +147,9 @@ async fn lines_of_files(context: &Context, view: &PlanView) -> Result<(), Failur
     .await
 }
 
-fn text(view: &PlanView, currency: &str, look: Look) -> String {
+fn text(view: &PlanView, currency: &str, look: TextStyle) -> String {
     if view.files == 0 {
-        return "A run would copy nothing: everything is where the rules want it.".to_owned();
+        return "A run would copy nothing: all files are where the rules want them.".to_owned();
     }
     let cost = |of: fn(&Part) -> Option<Money>| amount(view.sum(of), currency);
     let needs = view.needs.map_or_else(|| "unknown: no run has been measured yet".to_owned(), time::span);
@@ -175,8 +176,8 @@ fn text(view: &PlanView, currency: &str, look: Look) -> String {
             amount(part.monthly, currency),
             match part.local {
                 FreeLocalAfter::Never => "stays".to_owned(),
-                FreeLocalAfter::After(after) if after.is_zero() => "freed at once".to_owned(),
-                FreeLocalAfter::After(after) => format!("freed after {}", time::span(after)),
+                FreeLocalAfter::After(after) if after.is_zero() => "evicted at once".to_owned(),
+                FreeLocalAfter::After(after) => format!("evicted after {}", time::span(after)),
             },
         ]);
     }
@@ -200,7 +201,7 @@ mod tests {
     use super::*;
     use crate::format::time::Zone;
 
-    const LOOK: Look = Look { color: false, zone: Zone::Utc };
+    const LOOK: TextStyle = TextStyle { color: false, zone: Zone::Utc };
 
     fn part(rule: &str, class: &str, price: Option<&str>, local: FreeLocalAfter) -> Part {
         let group = Group {
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_for_people() {
+    fn a_plan_as_text() {
         let week = FreeLocalAfter::After(Duration::from_secs(7 * 86_400));
         let parts = vec![
             part("default", "STANDARD", Some("0.02"), FreeLocalAfter::Never),

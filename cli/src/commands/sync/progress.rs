@@ -1,5 +1,5 @@
-//! How far a followed run is: a bar on a terminal, now and then a line elsewhere, nothing when quiet. All of it goes to
-//! standard error.
+//! The progress of a followed run: a bar on a terminal, occasional lines elsewhere, nothing when quiet. All output goes
+//! to standard error.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,14 @@ use nightferry_core::db::unsigned;
 use crate::format::{self, bytes, count, grouped, time};
 use crate::output::Output;
 
-/// Between two lines in a pipe.
+/// Interval between two lines in a pipe.
 const LINE_PAUSE: Duration = Duration::from_secs(3);
-/// The end is foretold once this part of the bytes has moved: the first small files say nothing about the rest.
-const FORESEEABLE: i64 = 20;
+/// The remaining time is estimated once this fraction of the bytes has been transferred: the first small files are not
+/// representative.
+const MIN_ETA_FRACTION: i64 = 20;
 const TICK: Duration = Duration::from_millis(120);
 
-/// What a bar can tell at the moment.
+/// The current content of the bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Waiting,
@@ -29,7 +30,7 @@ impl Phase {
     fn of(run: &Run) -> Self {
         match run.status {
             RunStatus::Queued => Self::Waiting,
-            _ if run.bytes_done < run.bytes_total / FORESEEABLE => Self::Begun,
+            _ if run.bytes_done < run.bytes_total / MIN_ETA_FRACTION => Self::Begun,
             _ => Self::Moving,
         }
     }
@@ -45,14 +46,14 @@ impl Phase {
     }
 
     fn style(self) -> ProgressStyle {
-        // The templates are fixed and good; a bar of another look is still a bar.
+        // The templates are constant and valid; a fallback to the default style is acceptable.
         ProgressStyle::with_template(self.template())
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .progress_chars("=> ")
     }
 }
 
-/// Shows a run again and again.
+/// Shows a run repeatedly.
 pub(super) enum Progress {
     Bar { bar: ProgressBar, phase: Phase },
     Lines(Lines),
@@ -60,7 +61,7 @@ pub(super) enum Progress {
 }
 
 impl Progress {
-    /// In the form that suits where standard error leads.
+    /// Chooses the form that suits the destination of standard error.
     pub(super) fn new(output: &Output) -> Self {
         if output.draws_progress() {
             let bar = ProgressBar::new_spinner();
@@ -71,13 +72,13 @@ impl Progress {
         if output.is_quiet() { Self::Nothing } else { Self::Lines(Lines::default()) }
     }
 
-    /// Shows how far the run is.
+    /// Shows the progress of the run.
     pub(super) fn show(&mut self, run: &Run, output: &Output) {
         match self {
             Self::Bar { bar, phase } => {
                 let now = Phase::of(run);
                 if *phase == Phase::Waiting && now != Phase::Waiting {
-                    // The rate is that of the bytes, not of the wait for a worker.
+                    // The rate of the transfer, excluding the wait for a worker.
                     bar.reset_eta();
                 }
                 if *phase != now {
@@ -97,7 +98,7 @@ impl Progress {
         }
     }
 
-    /// Says something without tearing the bar apart.
+    /// Prints a message without breaking the bar.
     pub(super) fn aside(&self, say: impl FnOnce()) {
         match self {
             Self::Bar { bar, .. } => bar.suspend(say),
@@ -105,7 +106,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away: what follows says how it ended.
+    /// Removes the bar before the result is printed.
     pub(super) fn clear(&self) {
         if let Self::Bar { bar, .. } = self {
             bar.finish_and_clear();
@@ -115,10 +116,10 @@ impl Progress {
 
 fn message(run: &Run) -> String {
     if run.cancel_requested_at.is_some() {
-        return "being cancelled: what is in flight finishes".to_owned();
+        return "being cancelled: transfers in flight finish".to_owned();
     }
     if run.status == RunStatus::Queued {
-        return "waits for a worker".to_owned();
+        return "waiting for a worker".to_owned();
     }
     let files =
         format!("{} of {}", grouped(unsigned(run.files_done)), count(unsigned(run.files_total), "file"));
@@ -128,7 +129,7 @@ fn message(run: &Run) -> String {
     }
 }
 
-/// Lines for a pipe or a log: on change only, and not too often.
+/// Lines for a pipe or a log: only on change, and rate-limited.
 #[derive(Default)]
 pub(super) struct Lines {
     last: Option<(String, Instant)>,
@@ -140,7 +141,7 @@ impl Lines {
         let state = if run.status.is_active() {
             format!("run {} {}: {}", run.id, run.status, what(run))
         } else {
-            // How it ended is the result, and that is printed elsewhere.
+            // The outcome is the result, which is printed elsewhere.
             return None;
         };
         match &self.last {
@@ -151,7 +152,7 @@ impl Lines {
         Some(format!("{state}{}", self.pace(run, now)))
     }
 
-    /// `, 12.0 MiB/s, about 3 min left`, once it can be told.
+    /// `, 12.0 MiB/s, about 3 min left`, once it can be estimated.
     fn pace(&mut self, run: &Run, now: Instant) -> String {
         let done = unsigned(run.bytes_done);
         if run.status != RunStatus::Running {
@@ -164,7 +165,7 @@ impl Lines {
         }
         let pace = format!(", {}/s", bytes::human(rate));
         let total = unsigned(run.bytes_total);
-        if run.cancel_requested_at.is_some() || done - first < unsigned(run.bytes_total / FORESEEABLE) {
+        if run.cancel_requested_at.is_some() || done - first < unsigned(run.bytes_total / MIN_ETA_FRACTION) {
             return pace;
         }
         let left = Duration::from_secs(total.saturating_sub(done) / rate);
@@ -177,7 +178,7 @@ fn what(run: &Run) -> String {
         return format!("being cancelled, {}", format::run::progress(run));
     }
     match run.status {
-        RunStatus::Queued => "waits for a worker".to_owned(),
+        RunStatus::Queued => "waiting for a worker".to_owned(),
         _ => format::run::progress(run),
     }
 }

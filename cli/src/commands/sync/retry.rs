@@ -1,4 +1,4 @@
-//! `nightferry sync retry`: a run that also takes what earlier runs gave up.
+//! `nightferry sync retry`: a run that also retries permanently failed copies.
 
 use clap::Args;
 use nightferry_core::context::Context;
@@ -10,14 +10,14 @@ use crate::errors::{Exit, Failure};
 
 const EXAMPLES: &str = "\
 Examples:
-  nightferry sync show RUN         what failed, and why; mend the cause first
-  nightferry sync retry --wait     then try again what was given up, and ferry what is new";
+  nightferry sync show RUN         what failed, and why; fix the cause first
+  nightferry sync retry --wait     then retry what failed, and sync what is new";
 
 /// Options of `sync retry`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RetryArgs {
-    /// Watch the run until it ends
+    /// Follow the run until it ends
     #[arg(long)]
     wait: bool,
 }

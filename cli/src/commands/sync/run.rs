@@ -1,4 +1,4 @@
-//! `nightferry sync run`: asks for a run, and follows it if told to.
+//! `nightferry sync run`: requests a run, and optionally follows it.
 
 use clap::Args;
 use nightferry_core::context::Context;
@@ -13,32 +13,32 @@ use crate::errors::{Exit, Failure, cannot};
 
 const EXAMPLES: &str = "\
 Examples:
-  nightferry sync run                          ask for a run and come back at once
-  nightferry sync run --wait                   watch it; exit code 5 unless all crossed
+  nightferry sync run                          request a run and return immediately
+  nightferry sync run --wait                   follow it; exit code 5 unless everything was copied
   nightferry sync run --user ada@example.org   only this account's files
   nightferry sync run --file ID --file ID      only these files
-  nightferry sync run --plan ID                exactly what `sync plan` showed, or nothing
+  nightferry sync run --plan ID                exactly the items of a `sync plan`, or nothing
 
-A worker must be up (`nightferry worker`): it starts an asked-for run within a second. There is one run at a time: while \
-one is active, another is refused with exit code 4. Ctrl-C while waiting leaves the run alone.";
+A worker must be running (`nightferry worker`): it starts a requested run within a second. Only one run can \
+be active: a second request is rejected with exit code 4. Ctrl-C while waiting does not affect the run.";
 
 /// Options of `sync run`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RunArgs {
-    /// Watch the run until it ends
+    /// Follow the run until it ends
     #[arg(long)]
     wait: bool,
     /// Only the files of this account
     #[arg(long, value_name = "EMAIL")]
     user: Option<String>,
-    /// Only this file (may be given several times)
+    /// Only this file; can be repeated
     #[arg(long, value_name = "FILE-ID")]
     file: Vec<FileId>,
     /// Only the files in this folder
     #[arg(long, value_name = "FOLDER-ID")]
     folder: Option<FolderId>,
-    /// Exactly what this plan says; refused, with what changed, when it does not hold any more
+    /// Execute exactly this plan; rejected, with a list of changes, if the plan is no longer valid
     #[arg(long, value_name = "PLAN", conflicts_with_all = ["user", "file", "folder"])]
     plan: Option<PlanId>,
 }
@@ -48,7 +48,7 @@ pub(super) async fn run(app: &App, context: &Context, args: RunArgs) -> Result<E
     request(app, context, RunScope { plan_id: args.plan, ..limits }, args.wait).await
 }
 
-/// What the options limit a run or a plan to.
+/// The scope of a run or plan according to the options.
 pub(super) async fn scope(
     context: &Context,
     user: Option<&str>,
@@ -63,7 +63,7 @@ pub(super) async fn scope(
     Ok(RunScope { user_id, folder_id, file_ids, ..RunScope::default() })
 }
 
-/// Asks for a run in the operator's name, and follows it if told to.
+/// Requests a run on behalf of the operator, and optionally follows it.
 pub(super) async fn request(
     app: &App,
     context: &Context,
@@ -73,7 +73,7 @@ pub(super) async fn request(
     let new = NewRun { trigger: RunTrigger::Cli, requested_by: None, tick: None, scope };
     let run = run::request(context, new, &origin()).await.map_err(cannot("start a sync"))?;
     if wait {
-        return wait::to_the_end(app, context, run).await;
+        return wait::follow_to_end(app, context, run).await;
     }
     wait::announce(app, context, run).await
 }

@@ -1,4 +1,4 @@
-//! `nightferry sync show`: one run, and what it gave up.
+//! `nightferry sync show`: one run and its failures.
 
 use clap::Args;
 use nightferry_api_types::run::{Failure, Run};
@@ -10,25 +10,25 @@ use nightferry_core::tiering::run::{self, RunView};
 use super::{App, wait};
 use crate::errors::{self, Exit, cannot};
 use crate::format;
-use crate::output::{Look, document};
+use crate::output::{TextStyle, document};
 
 const EXAMPLES: &str = "\
 Examples:
   nightferry sync show 0199f0a0-0000-7000-8000-000000000001
-  nightferry sync show RUN --wait     watch an active run to its end
+  nightferry sync show RUN --wait     follow an active run until it ends
   nightferry --json sync show RUN | jq -r '.failures[] | [.filename, .error] | @tsv'";
 
 /// Options of `sync show`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ShowArgs {
-    /// The run's id, as `sync run` and `sync history` print it
+    /// The id of the run, as printed by `sync run` and `sync history`
     #[arg(value_name = "RUN")]
     run: RunId,
-    /// Watch it until it ends
+    /// Follow the run until it ends
     #[arg(long)]
     wait: bool,
-    /// Print at most so many failures
+    /// Maximum number of failures to print
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(0..=10_000))]
     failures: u16,
 }
@@ -38,7 +38,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &ShowArgs) -> Result
     let failed = || cannot(format!("show the run {id}"));
     let view = run::find(context, id).await.map_err(failed())?;
     if args.wait {
-        return wait::to_the_end(app, context, view.run).await;
+        return wait::follow_to_end(app, context, view.run).await;
     }
     let (failures, more_failures) =
         run::failures(context, id, None, i64::from(args.failures)).await.map_err(failed())?;
@@ -52,7 +52,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &ShowArgs) -> Result
     Ok(Exit::Ok)
 }
 
-fn text(view: &RunView, failures: &[RunFailure], look: Look) -> String {
+fn text(view: &RunView, failures: &[RunFailure], look: TextStyle) -> String {
     let details = format::run::details(view, look);
     if failures.is_empty() { details } else { format!("{details}\n\n{}", format::run::failures(failures)) }
 }
@@ -61,13 +61,13 @@ fn advise(app: &App, view: &RunView, more_failures: bool) {
     let run = &view.run;
     if more_failures {
         let command = app.output.command(&format!("sync show {} --failures 10000", run.id));
-        app.output.note(&format!("More failed: {command}"));
+        app.output.note(&format!("There are more failures: {command}"));
     }
     if run.status.is_active() {
         let command = app.output.command(&format!("sync show {} --wait", run.id));
-        app.output.note(&format!("Watch it: {command}"));
+        app.output.note(&format!("To follow it: {command}"));
     } else if run.files_failed > 0 {
         let command = app.output.command("sync retry --wait");
-        app.output.note(&format!("Once the cause is mended, try again what failed: {command}"));
+        app.output.note(&format!("Fix the cause, then retry the failed copies: {command}"));
     }
 }

@@ -1,4 +1,4 @@
-//! `nightferry sync status`: what runs, what waits, who works, and when the next crossing is due.
+//! `nightferry sync status`: the active run, the backlog, the workers, and the next scheduled run.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::{Table, pairs, plain};
 use crate::format::time::{between, span};
 use crate::format::{self, bytes, grouped};
-use crate::output::{Look, document};
+use crate::output::{TextStyle, document};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -45,7 +45,7 @@ struct Status {
 }
 
 pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
-    let status = look_around(context).await.map_err(cannot("look at the state of the crossing"))?;
+    let status = collect_status(context).await.map_err(cannot("read the state of the sync"))?;
     let workers = status.workers.iter().map(|worker| run::Worker::new(worker, status.is_up(worker)));
     let document = document!(
         active_run: status.active.as_ref().map(run::Run::from),
@@ -62,21 +62,22 @@ pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
     app.output.result(&document, |look| status.text(look))?;
     if !status.workers.iter().any(|worker| status.is_up(worker)) {
         let command = app.output.command("worker");
-        app.output.warning(&format!("no worker is up, so nothing crosses. Start one: {command}"));
+        app.output.warning(&format!("no worker is running, so nothing is synced. Start one: {command}"));
     }
     if status.objects_lost > 0 {
         let lost = format::count(status.objects_lost, "object");
         app.output.warning(&format!(
-            "{lost} without a verified copy: missing or corrupt in every store. Nothing is deleted; the worker's log names them"
+            "{lost} without a verified copy: missing or corrupt in every store. Nothing is deleted; the \
+                log of the worker lists them"
         ));
     }
     if let Some(failed) = status.catalog.as_ref().and_then(|report| report.failed.as_ref()) {
-        app.output.warning(&format!("the last snapshot of the catalogue could not be written: {failed}"));
+        app.output.warning(&format!("the last catalogue snapshot failed: {failed}"));
     }
     Ok(Exit::Ok)
 }
 
-async fn look_around(context: &Context) -> CoreResult<Status> {
+async fn collect_status(context: &Context) -> CoreResult<Status> {
     let tiering = &context.config.tiering;
     let now = context.clock.now();
     let (runs, _) = page(context, None, 2).await?;
@@ -104,7 +105,7 @@ impl Status {
         is_up(Some(worker.heartbeat_at), self.now, self.heartbeat)
     }
 
-    fn text(&self, look: Look) -> String {
+    fn text(&self, look: TextStyle) -> String {
         let one = |view: &RunView| {
             let run = &view.run;
             format!("{} {}: {}", run.id, look.state(run.status.as_str()), format::run::progress(run))
@@ -113,7 +114,7 @@ impl Status {
             Some(at) => {
                 let wait = span(between(self.now, at));
                 format!(
-                    "{}, waits for the window, which opens at {}, in {wait}",
+                    "{}, waiting for the window, which opens at {}, in {wait}",
                     one(view),
                     look.zone.show(at)
                 )
@@ -126,7 +127,7 @@ impl Status {
         });
         let next = match self.next_run_at {
             Some(at) => format!("{}, in {}", look.zone.show(at), span(between(self.now, at))),
-            None => "never: the schedule has no tick to come".to_owned(),
+            None => "never: the schedule has no further tick".to_owned(),
         };
         let mut facts =
             vec![("now", self.active.as_ref().map_or_else(|| "no run is active".to_owned(), active))];
@@ -149,10 +150,10 @@ impl Status {
         }
     }
 
-    fn snapshot(&self, look: Look) -> String {
+    fn snapshot(&self, look: TextStyle) -> String {
         let snapshot = self.catalog.as_ref().and_then(|report| report.snapshot.as_ref());
         let taken = snapshot.map_or_else(
-            || "no snapshot was written yet".to_owned(),
+            || "no snapshot has been written yet".to_owned(),
             |snapshot| {
                 let age = span(between(snapshot.taken_at, self.now));
                 format!("snapshot of {}, {age} ago", look.zone.show(snapshot.taken_at))
@@ -164,13 +165,14 @@ impl Status {
         }
     }
 
-    fn workers_table(&self, look: Look) -> Option<String> {
+    fn workers_table(&self, look: TextStyle) -> Option<String> {
         let mut table = Table::new("WORKER | > PID | VERSION | STATE | LAST SEEN");
         for worker in &self.workers {
             let silent = span(between(worker.heartbeat_at, self.now));
             let state = if self.is_up(worker) { worker.state.as_str() } else { "lost" };
             let down = worker.waits_for().join(", ");
-            let trouble = if down.is_empty() { down } else { format!(", waits for store {}", plain(&down)) };
+            let trouble =
+                if down.is_empty() { down } else { format!(", waiting for store {}", plain(&down)) };
             table.row([
                 plain(&worker.host),
                 worker.pid.to_string(),
@@ -182,7 +184,7 @@ impl Status {
         (!self.workers.is_empty()).then(|| table.render())
     }
 
-    fn replicas_table(&self, look: Look) -> Option<String> {
+    fn replicas_table(&self, look: TextStyle) -> Option<String> {
         let mut table = Table::new("STORE | STATE | > OBJECTS | > BYTES");
         for count in &self.replicas {
             table.row([
@@ -196,7 +198,7 @@ impl Status {
     }
 }
 
-/// How long what is left of a run takes, in words.
+/// The estimated remaining time of a run, as text.
 fn left(forecast: &Forecast) -> String {
     let what = format!("{}, {}", format::count(forecast.files, "file"), bytes::human(forecast.bytes));
     let Some(needs) = forecast.needs else { return what };
@@ -221,7 +223,7 @@ mod tests {
     use crate::format::time::Zone;
 
     #[test]
-    fn the_state_of_things_for_people() {
+    fn the_status_as_text() {
         let last = partial();
         let now = last.finished_at.unwrap() + TimeDelta::hours(2);
         let worker = |host: &str, silent: i64| Worker {
@@ -262,11 +264,11 @@ mod tests {
                 ..Report::default()
             }),
         };
-        insta::assert_snapshot!(status.text(Look { color: false, zone: Zone::Utc }));
+        insta::assert_snapshot!(status.text(TextStyle { color: false, zone: Zone::Utc }));
     }
 
     #[test]
-    fn what_is_left_is_told_with_the_time_it_takes_and_whether_that_fits() {
+    fn the_backlog_is_reported_with_its_duration_and_whether_it_fits() {
         let forecast = |needs, window| Forecast {
             run: partial().id,
             files: 1200,

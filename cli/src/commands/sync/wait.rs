@@ -1,4 +1,4 @@
-//! What is said about a run that was asked for, and about one that was waited for.
+//! Messages about a run that was requested or followed.
 
 use nightferry_api_types::run as api_types;
 use nightferry_core::context::Context;
@@ -12,34 +12,34 @@ use crate::errors::{Exit, Failure};
 use crate::format;
 use crate::output::document;
 
-/// Says that a run was asked for, and how to watch it.
+/// Reports that a run was requested, and how to follow it.
 pub(super) async fn announce(app: &App, context: &Context, run: Run) -> Result<Exit, Failure> {
     let id = run.id;
     let document = document!(run: api_types::Run::from(&run));
-    app.output.result(&document, |_| format!("Asked for run {id} ({}).", format::run::scope(&run)))?;
-    // The run is asked for, and said to be: what fails from here on does not take that back.
+    app.output.result(&document, |_| format!("Requested run {id} ({}).", format::run::scope(&run)))?;
+    // The run has been requested and reported: later errors do not undo that.
     match worker_is_up(context).await {
         Ok(true) => {}
         Ok(false) => {
             let command = app.output.command("worker");
-            app.output.warning(&format!("no worker is up, so the run waits. Start one: {command}"));
+            app.output.warning(&format!("no worker is running, so the run waits. Start one: {command}"));
         }
-        Err(error) => app.output.warning(&format!("whether a worker is up could not be seen: {error}")),
+        Err(error) => app.output.warning(&format!("cannot determine whether a worker is running: {error}")),
     }
-    app.output.note(&format!("Watch it: {}", app.output.command(&format!("sync show {id} --wait"))));
+    app.output.note(&format!("To follow it: {}", app.output.command(&format!("sync show {id} --wait"))));
     Ok(Exit::Ok)
 }
 
-/// Follows a run to its end and says how it ended.
-pub(super) async fn to_the_end(app: &App, context: &Context, run: Run) -> Result<Exit, Failure> {
+/// Follows a run until it ends and reports how it ended.
+pub(super) async fn follow_to_end(app: &App, context: &Context, run: Run) -> Result<Exit, Failure> {
     let id = run.id;
     match follow(app, context, run).await? {
         Followed::Ended(run) => ended(app, run),
         Followed::Stopped => {
             let failure = Failure::new(Exit::Interrupted, "interrupted", "Stopped waiting")
-                .because(format!("Ctrl-C; the run {id} goes on"))
-                .advise_command("watch it again", format!("sync show {id} --wait"))
-                .advise_command("or stop it", format!("sync cancel {id}"));
+                .because(format!("Ctrl-C; the run {id} continues"))
+                .advise_command("follow it again", format!("sync show {id} --wait"))
+                .advise_command("or cancel it", format!("sync cancel {id}"));
             Err(failure)
         }
     }
@@ -59,7 +59,7 @@ fn ended(app: &App, run: Run) -> Result<Exit, Failure> {
     }
 }
 
-/// Why a run that ended is not a success; none when it is one.
+/// Why a finished run is not a success; `None` if it is.
 fn incomplete(run: &Run) -> Option<Failure> {
     let id = run.id;
     let failure = |what: String| Failure::new(Exit::Partial, "run_incomplete", what);
@@ -68,10 +68,10 @@ fn incomplete(run: &Run) -> Option<Failure> {
         RunStatus::Cancelled => {
             return Some(
                 failure(format!("The run {id} was cancelled"))
-                    .advise_command("ferry the rest", "sync run --wait"),
+                    .advise_command("copy the rest", "sync run --wait"),
             );
         }
-        RunStatus::Partial => failure(format!("The run {id} moved only a part")),
+        RunStatus::Partial => failure(format!("The run {id} was only partly successful")),
         RunStatus::Failed => failure(format!("The run {id} failed")),
     };
     let failure = match (&run.error, u64::try_from(run.files_failed).unwrap_or(0)) {
@@ -80,8 +80,8 @@ fn incomplete(run: &Run) -> Option<Failure> {
     };
     Some(
         failure
-            .advise_command("see each one with its reason", format!("sync show {id}"))
-            .advise_command("then, the cause mended, try again", "sync retry --wait"),
+            .advise_command("list them with their reasons", format!("sync show {id}"))
+            .advise_command("fix the cause, then retry", "sync retry --wait"),
     )
 }
 
@@ -91,7 +91,7 @@ mod tests {
     use crate::format::run::tests::partial;
 
     #[test]
-    fn only_a_run_in_which_everything_crossed_is_a_success() {
+    fn only_a_run_that_copied_everything_is_a_success() {
         let exit = |status| incomplete(&Run { status, ..partial() }).map(|failure| failure.exit);
         assert_eq!(exit(RunStatus::Succeeded), None);
         for status in [RunStatus::Partial, RunStatus::Failed, RunStatus::Cancelled] {

@@ -1,4 +1,4 @@
-//! `nightferry token create`: the secret is printed once, alone on standard output, so that it can be piped on.
+//! `nightferry token create`: prints the secret once, alone on standard output, so that it can be piped.
 
 use chrono::Duration;
 use clap::Args;
@@ -17,23 +17,23 @@ Examples:
   nightferry token create ada@example.org --name cron --scope sync --scope admin --expires-in 90d
   nightferry token create ada@example.org --name ci --scope files:write | gh secret set NIGHTFERRY_TOKEN
 
-The token is printed once and cannot be shown again: only its hash is stored. The scope admin works as long as the \
-account is an administrator.";
+The token is printed once and cannot be shown again: only its hash is stored. The scope admin is effective \
+while the account is an administrator.";
 
 /// Options of `token create`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct CreateArgs {
-    /// Email address of the account that it acts for
+    /// Email address of the account
     #[arg(value_name = "EMAIL")]
     email: String,
-    /// What to call it
+    /// Name of the token
     #[arg(long, value_name = "NAME")]
     name: String,
-    /// What it may do (may be given several times): files:read, files:write, sync, admin
+    /// Scope of the token; can be repeated: files:read, files:write, sync, admin
     #[arg(long = "scope", value_name = "SCOPE", required = true)]
     scopes: Vec<Scope>,
-    /// How long it works, such as 90d; without it, until it is revoked
+    /// Lifetime, such as 90d [default: until it is revoked]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     expires_in: Option<Duration>,
 }
@@ -48,9 +48,9 @@ pub(super) async fn run(app: &App, context: &Context, args: CreateArgs) -> Resul
     let wanted = Wanted { name: args.name, scopes: args.scopes, expires_in: args.expires_in };
     let (secret, row) = personal_token::create(context, owner.id, wanted, None, &origin())
         .await
-        .map_err(cannot("make the token"))?;
+        .map_err(cannot("create the token"))?;
     let document = MadeToken::new(&secret, TokenView::new(&row, context.clock.now()));
-    app.output.note(&format!("Made the token {} for {}. It is shown this once:", row.id, owner.email));
+    app.output.note(&format!("Created the token {} for {}. It is shown only once:", row.id, owner.email));
     app.output.result(&document, |_| document.token.clone())?;
     Ok(Exit::Ok)
 }

@@ -1,4 +1,4 @@
-//! `nightferry token list`: the tokens of an account that were not revoked.
+//! `nightferry token list`: the tokens of an account that have not been revoked.
 
 use clap::Args;
 use nightferry_api_types::token::TokenView;
@@ -8,7 +8,7 @@ use nightferry_core::context::Context;
 use super::{App, user};
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::{Table, plain};
-use crate::output::{Look, document};
+use crate::output::{TextStyle, document};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,7 +36,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &ListArgs) -> Result
     Ok(Exit::Ok)
 }
 
-fn text(tokens: &[TokenView], look: Look) -> String {
+fn text(tokens: &[TokenView], look: TextStyle) -> String {
     let mut table = Table::new("NAME | SCOPES | STATE | CREATED | EXPIRES | LAST USED | ID");
     for token in tokens {
         table.row([

@@ -1,4 +1,4 @@
-//! `nightferry token`: personal access tokens, with which programs act for an account.
+//! `nightferry token`: personal access tokens.
 
 mod create;
 mod list;
@@ -10,14 +10,14 @@ use nightferry_core::services::Services;
 use super::{App, user};
 use crate::errors::{Exit, Failure};
 
-/// What to do with personal access tokens.
+/// Subcommands of `token`.
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
-    /// Make a token with which a program acts for an account
+    /// Create a token with which a program can act for an account
     Create(create::CreateArgs),
     /// List the tokens of an account
     List(list::ListArgs),
-    /// Take a token back: it is refused from then on
+    /// Revoke a token
     Revoke(revoke::RevokeArgs),
 }
 

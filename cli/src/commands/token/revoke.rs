@@ -1,4 +1,4 @@
-//! `nightferry token revoke`: takes a token back, whoever's it is.
+//! `nightferry token revoke`: revokes any account's token.
 
 use clap::Args;
 use nightferry_api_types::token::TokenView;
@@ -21,7 +21,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RevokeArgs {
-    /// The token's id
+    /// The id of the token
     #[arg(value_name = "TOKEN-ID")]
     id: PersonalTokenId,
 }

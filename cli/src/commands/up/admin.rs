@@ -1,4 +1,4 @@
-//! The administrator's account of `nightferry up`: made once, and never changed afterwards.
+//! The administrator's account of `nightferry up`: created once, and never changed afterwards.
 
 use std::path::PathBuf;
 
@@ -16,18 +16,18 @@ use nightferry_devservers::DataDir;
 
 const PASSWORD_FILE: &str = "admin.password";
 
-/// The account, with as much of its password as is known.
+/// The account, with its password if known.
 #[derive(Debug)]
 pub(super) struct Admin {
     /// Email address.
     pub(super) email: String,
-    /// The password, when it is the one that was made up here.
+    /// The password, if it was generated here.
     pub(super) password: Option<String>,
-    /// Where that is kept.
+    /// The file that contains it.
     pub(super) password_file: Option<PathBuf>,
 }
 
-/// Finds or makes the account. One that exists keeps its role and its password.
+/// Finds or creates the account. An existing account keeps its role and password.
 pub(super) async fn ensure(
     app: &App,
     accounts: &Accounts,
@@ -55,7 +55,7 @@ async fn make(accounts: &Accounts, data: &DataDir, args: &UpArgs) -> Result<Admi
     };
     let user = account::create(accounts, new, None, &origin())
         .await
-        .map_err(cannot("make the administrator's account (--admin-email, --admin-password)"))?;
+        .map_err(cannot("create the administrator's account (--admin-email, --admin-password)"))?;
     let password_file = made_up.is_some().then(|| data.root().join(PASSWORD_FILE));
     Ok(Admin { email: user.email, password: made_up, password_file })
 }
@@ -70,18 +70,18 @@ async fn existing(
     if user.role != UserRole::Admin {
         let command = app.output.command(&format!("user promote {}", user.email));
         app.output
-            .warning(&format!("{} is not an administrator, which is left alone: {command}", user.email));
+            .warning(&format!("{} is not an administrator, which was not changed: {command}", user.email));
     }
     if let Some(given) = &args.admin_password
         && !is_password(accounts, given, &user).await?
     {
         let email = &user.email;
-        app.output.warning(&format!("{email} exists with another password, which is left alone"));
+        app.output.warning(&format!("{email} exists with another password, which was not changed"));
     }
     let file = data.root().join(PASSWORD_FILE);
     if file.exists() {
         let made_up = data.secret(PASSWORD_FILE)?;
-        // It may have been changed since, or be that of another account.
+        // The password may have been changed since, or belong to another account.
         if is_password(accounts, &made_up, &user).await? {
             return Ok(Admin { email: user.email, password: Some(made_up), password_file: Some(file) });
         }

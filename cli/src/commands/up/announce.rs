@@ -1,4 +1,4 @@
-//! What `nightferry up` says once everything runs: where it is, and how to get in.
+//! What `nightferry up` prints once everything is running: addresses and credentials.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::output::shell_word;
 use crate::settings::DEFAULT_DATA_DIR;
 use nightferry_devservers::{DataDir, Parts, S3Server};
 
-/// All that is told.
+/// The content of the announcement.
 pub(super) struct Announcement<'a> {
     pub(super) context: &'a Context,
     pub(super) data: &'a DataDir,
@@ -100,11 +100,11 @@ impl Announcement<'_> {
 impl Document {
     fn text(&self) -> String {
         let password = match (&self.admin_password, &self.admin_password_file) {
-            (Some(password), Some(file)) => format!("{password}  (kept in {file})"),
+            (Some(password), Some(file)) => format!("{password}  (stored in {file})"),
             _ => "as you set it".to_owned(),
         };
         let worker = if self.worker {
-            format!("crosses on the schedule {} ({})", self.schedule, self.time_zone)
+            format!("syncs on the schedule {} ({})", self.schedule, self.time_zone)
         } else {
             "not started (--no-worker)".to_owned()
         };
@@ -127,7 +127,8 @@ impl Document {
             format!("  {elsewhere}")
         };
         format!(
-            "\nNightferry is up.\n\n{facts}\n\nTo ferry files now, in another terminal:\n{hint}\n\nCtrl-C stops everything.\n"
+            "\nNightferry is running.\n\n{facts}\n\nTo sync files now, in another \
+                terminal:\n{hint}\n\nCtrl-C stops everything.\n"
         )
     }
 }

@@ -1,5 +1,5 @@
-//! `nightferry up`: everything on this machine, in one process and three servers. For trying and developing; production
-//! runs `serve` and `worker` on servers of its own.
+//! `nightferry up`: everything on this machine, in one process and three servers. For evaluation and development;
+//! production runs `serve` and `worker` with separate servers.
 
 mod admin;
 mod announce;
@@ -24,18 +24,19 @@ const EXAMPLES: &str = "\
 Examples:
   nightferry up
   nightferry up --port 8081 --local-s3-port 9001 --cloud-s3-port 9101
-  nightferry up --schedule '*/30 * * * * *'       cross every half minute, to watch it
+  nightferry up --schedule '*/30 * * * * *'       sync every 30 seconds, for a demonstration
   nightferry up --data-dir /srv/nightferry --no-worker
 
-Everything is kept in the data folder; start it again and it is all there. What is not installed (Postgres, SeaweedFS) \
-is fetched once. All of it listens on 127.0.0.1 alone. While it runs, the other commands find it by themselves in the \
-folder it was started from. Ctrl-C stops everything in order; a second one hurries.";
+All data is stored in the data folder and is still there at the next start. Missing servers (Postgres, \
+SeaweedFS) are downloaded once. Everything listens on 127.0.0.1 only. The other commands find a running \
+instance in the folder it was started from. Ctrl-C stops everything gracefully; a second one stops it \
+immediately.";
 
 /// Options of `up`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct UpArgs {
-    /// Keep everything in this folder
+    /// Store all data in this folder
     #[arg(long, value_name = "FOLDER", default_value = DEFAULT_DATA_DIR)]
     data_dir: PathBuf,
     /// Port of the API
@@ -44,22 +45,22 @@ pub struct UpArgs {
     /// Port of the local S3 server
     #[arg(long, value_name = "PORT", default_value_t = 9000, value_parser = clap::value_parser!(u16).range(1..))]
     local_s3_port: u16,
-    /// Port of the S3 server that stands in for the cloud
+    /// Port of the S3 server that stands in for the cloud store
     #[arg(long, value_name = "PORT", default_value_t = 9100, value_parser = clap::value_parser!(u16).range(1..))]
     cloud_s3_port: u16,
-    /// Email address of the administrator's account, made at the first start
+    /// Email address of the administrator's account, created at the first start
     #[arg(long, value_name = "EMAIL", default_value = "admin@nightferry.localhost")]
     admin_email: String,
-    /// Its password; made up at the first start and kept in the data folder if left out
+    /// Password of the administrator; by default it is generated at the first start and stored in the data folder
     #[arg(long, value_name = "PASSWORD")]
     admin_password: Option<String>,
-    /// The S3 server to use; `auto` takes the one that made the data, or the one that is installed
+    /// The S3 server to use; `auto` selects the one that created the data, or the one that is installed
     #[arg(long, value_name = "SERVER", value_enum, default_value_t = S3Choice::Auto)]
     s3_server: S3Choice,
     /// Do not start the worker
     #[arg(long)]
     no_worker: bool,
-    /// When to cross: cron with seconds first; short for --set tiering.schedule=CRON
+    /// Schedule of the runs: cron with seconds first; short for --set tiering.schedule=CRON
     #[arg(long, value_name = "CRON")]
     schedule: Option<String>,
 }
@@ -67,9 +68,9 @@ pub struct UpArgs {
 /// An S3 server that can be started here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum S3Choice {
-    /// The one that made the data, else what is installed
+    /// The one that created the data, otherwise an installed one
     Auto,
-    /// SeaweedFS, fetched if it is not installed
+    /// SeaweedFS, downloaded if it is not installed
     Seaweedfs,
     /// MinIO, which must be installed
     Minio,
@@ -86,7 +87,7 @@ impl From<S3Choice> for S3Software {
 }
 
 pub(super) async fn run(app: &App, args: UpArgs) -> Result<Exit, Failure> {
-    settings::refuse_what_cannot_be(&app.global)?;
+    settings::reject_unsupported(&app.global)?;
     let mut requests = StopRequests::listen()?;
     let quiet = app.output.is_quiet();
     let reporter: &dyn Reporter = if quiet { &Quiet } else { &StderrLines };
@@ -94,7 +95,7 @@ pub(super) async fn run(app: &App, args: UpArgs) -> Result<Exit, Failure> {
     let options = options(&args);
     let mut parts = tokio::select! {
         parts = start_parts(&options, reporter) => parts?,
-        // What was started so far stops with the future that is dropped here.
+        // Servers that have been started are stopped when this future is dropped.
         () = requests.next() => return Ok(Exit::Interrupted),
     };
     let prepared = tokio::select! {
@@ -112,7 +113,7 @@ pub(super) async fn run(app: &App, args: UpArgs) -> Result<Exit, Failure> {
     let stopped = parts.stop(requests.next(), reporter).await;
     let exit = outcome?;
     stopped?;
-    app.output.note("Everything is stopped.");
+    app.output.note("Everything has been stopped.");
     Ok(exit)
 }
 
@@ -126,7 +127,7 @@ fn options(args: &UpArgs) -> UpOptions {
     }
 }
 
-/// Everything between the servers and the services: configuration, tables, buckets, the administrator.
+/// Prepares everything between the servers and the services: configuration, tables, buckets, the administrator.
 async fn prepare(
     app: &App,
     args: &UpArgs,
@@ -140,7 +141,7 @@ async fn prepare(
     migrate::apply(context).await?;
     for store in context.stores.all() {
         store.ensure_bucket().await.map_err(|error| {
-            cannot(format!("make the bucket of the store {}", store.name()))(error.into())
+            cannot(format!("create the bucket of the store {}", store.name()))(error.into())
         })?;
     }
     let admin = admin::ensure(app, &session.services.accounts, data, args).await?;

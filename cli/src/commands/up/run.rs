@@ -1,4 +1,4 @@
-//! The API and the worker in this process, from their start to their orderly end; and the watch over the servers.
+//! Runs the API and the worker in this process until their graceful end, and supervises the servers.
 
 use nightferry_api::Server;
 use tokio::task::JoinHandle;
@@ -9,21 +9,21 @@ use crate::errors::{Exit, Failure};
 use crate::signals::StopRequests;
 use nightferry_devservers::{Parts, Reporter, Watch};
 
-/// What runs in this process.
+/// The services that run in this process.
 pub(super) struct Services {
     pub(super) session: Session,
     pub(super) server: Server,
     pub(super) with_worker: bool,
 }
 
-/// Why everything comes to its end.
+/// Why the process ends.
 enum End {
     Asked,
     Failed(Failure),
 }
 
-/// Runs until asked to stop, or until something that is needed cannot go on. Then the API drains, and after it the
-/// worker; another request to stop no longer waits for them.
+/// Runs until asked to stop, or until a required component fails. Then the API shuts down, and after it the worker; a
+/// second request to stop does not wait for them.
 pub(super) async fn until_stopped(
     app: &App,
     services: Services,
@@ -50,7 +50,7 @@ pub(super) async fn until_stopped(
         error = watch.until_one_stays_dead(parts, reporter) => End::Failed(error.into()),
     };
 
-    app.output.note("Stopping: what is in flight may finish. Ctrl-C again hurries.");
+    app.output.note("Stopping: work in flight may finish. Press Ctrl-C again to stop immediately.");
     let drain = async {
         api_stop.cancel();
         let api_end = if api_runs { api.await } else { Ok(()) };
@@ -68,12 +68,12 @@ pub(super) async fn until_stopped(
     match (end, drained) {
         (End::Failed(failure), _) => Err(failure),
         (End::Asked, Some(Ok(()))) => Ok(Exit::Ok),
-        (End::Asked, Some(Err(error))) => Err(service::failed("stopping in order", &error)),
+        (End::Asked, Some(Err(error))) => Err(service::failed("stopping gracefully", &error)),
         (End::Asked, None) => Ok(Exit::Interrupted),
     }
 }
 
-/// The worker's end; never, when there is none. Leaves none behind.
+/// Completes when the worker ends; never, if there is none. Leaves no task behind.
 async fn worker_ends(worker: &mut Option<JoinHandle<anyhow::Result<()>>>) -> anyhow::Result<()> {
     let Some(running) = worker else { return std::future::pending().await };
     let ended = running.await;
@@ -83,7 +83,7 @@ async fn worker_ends(worker: &mut Option<JoinHandle<anyhow::Result<()>>>) -> any
 
 fn unexpected(name: &str, ended: anyhow::Result<()>) -> Failure {
     match ended {
-        Ok(()) => Failure::new(Exit::Failed, "service", format!("{name} ended without being asked to")),
+        Ok(()) => Failure::new(Exit::Failed, "service", format!("{name} ended unexpectedly")),
         Err(error) => service::failed(name, &error),
     }
 }

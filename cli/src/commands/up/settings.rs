@@ -1,5 +1,5 @@
-//! The configuration of `nightferry up`: the servers it started, and whatever else the operator set. Written into the
-//! data folder, so that other commands use the same.
+//! The configuration of `nightferry up`: the servers it started, and all other settings of the operator. Written to the
+//! data folder, so that other commands use the same configuration.
 
 use std::path::PathBuf;
 
@@ -17,8 +17,8 @@ use nightferry_devservers::{DataDir, Parts, S3Server};
 const LOCAL_STORE: &str = "minio";
 const CLOUD_STORE: &str = "s3";
 
-/// What follows from the servers that are started here, and so cannot be set.
-fn is_settled(key: &str) -> bool {
+/// Settings that are determined by the embedded servers and cannot be changed.
+fn is_fixed(key: &str) -> bool {
     let of_stores = |store: &str| {
         let field = key.strip_prefix("stores.").and_then(|key| key.strip_prefix(store));
         field.is_some_and(|field| {
@@ -30,23 +30,21 @@ fn is_settled(key: &str) -> bool {
         || of_stores(CLOUD_STORE)
 }
 
-/// Options that contradict what `up` is for.
-pub(super) fn refuse_what_cannot_be(global: &GlobalArgs) -> Result<(), Failure> {
+/// Options that are not supported by `up`.
+pub(super) fn reject_unsupported(global: &GlobalArgs) -> Result<(), Failure> {
     if global.database_url.is_some() {
-        return Err(Failure::usage(
-            "`up` starts a database of its own, so --database-url means nothing to it",
-        )
-        .advise("to use servers of your own, run `nightferry serve` and `nightferry worker`"));
+        return Err(Failure::usage("`up` starts its own database, so --database-url has no effect")
+            .advise("to use your own servers, run `nightferry serve` and `nightferry worker`"));
     }
-    match global.set.iter().find(|(key, _)| is_settled(key)) {
-        Some((key, _)) => Err(Failure::usage(format!("`up` settles {key} itself"))
-            .because("it follows from the servers that it starts and from its own options")
+    match global.set.iter().find(|(key, _)| is_fixed(key)) {
+        Some((key, _)) => Err(Failure::usage(format!("`up` sets {key} itself"))
+            .because("it is determined by the servers that it starts and by its own options")
             .advise_command("see its options", "up --help")),
         None => Ok(()),
     }
 }
 
-/// The configuration in force and the file it was written to.
+/// The effective configuration and the file it was written to.
 pub(super) fn settle(
     app: &App,
     args: &UpArgs,
@@ -58,7 +56,7 @@ pub(super) fn settle(
     let mut overrides = Vec::new();
     let says_level = ["LOG_LEVEL", "NIGHTFERRY__LOGGING__LEVEL"].iter().any(|name| env.contains_key(*name));
     if !says_level && app.global.config.is_none() {
-        // On a terminal a line for each request would bury everything else.
+        // On a terminal, one line per request would hide everything else.
         let level = if app.output.is_verbose() { "info" } else { "warn" };
         overrides.push(("logging.level".to_owned(), level.to_owned()));
     }
@@ -69,7 +67,7 @@ pub(super) fn settle(
 
     let options = LoadOptions { overrides: overrides.clone(), env, search: Vec::new(), ..base };
     let config = Config::load(options)?;
-    // What a file of the operator's says reaches other commands through this one, too.
+    // Other commands also get the settings of an operator's file through this one.
     let file = write(app, data, &overrides)?;
     Ok((config, file))
 }
@@ -79,7 +77,7 @@ fn of_servers(args: &UpArgs, data: &DataDir, parts: &Parts) -> Result<Vec<(Strin
         ("server.port".to_owned(), args.port.to_string()),
         ("database.url".to_owned(), parts.database_url.clone()),
         ("auth.secret_key".to_owned(), data.secret("token.secret")?),
-        // Plain HTTP on this machine alone.
+        // Plain HTTP, on this machine only.
         ("auth.cookie_secure".to_owned(), "false".to_owned()),
         ("tiering.local_store".to_owned(), LOCAL_STORE.to_owned()),
         ("tiering.cloud_store".to_owned(), CLOUD_STORE.to_owned()),
@@ -102,7 +100,7 @@ fn of_store(name: &str, role: &str, server: &S3Server) -> impl Iterator<Item = (
     .into_iter()
 }
 
-/// Writes the settings as a configuration file that only its owner may read.
+/// Writes the settings as a configuration file that only its owner can read.
 fn write(app: &App, data: &DataDir, overrides: &[(String, String)]) -> Result<PathBuf, Failure> {
     let failed = |why: String| {
         Failure::new(Exit::Failed, "output", "Cannot write the configuration of these servers").because(why)
@@ -125,7 +123,7 @@ fn write(app: &App, data: &DataDir, overrides: &[(String, String)]) -> Result<Pa
     Ok(data.replace_file(UP_CONFIG, text.as_bytes())?)
 }
 
-/// Sets a dotted key. None when it goes through something that is no section.
+/// Sets a dotted key. `None` if a parent key is not a table.
 fn insert(root: &mut Table, key: &str, value: &str) -> Option<()> {
     let mut section = root;
     let mut names = key.split('.').peekable();
@@ -140,7 +138,8 @@ fn insert(root: &mut Table, key: &str, value: &str) -> Option<()> {
     None
 }
 
-/// The few values here that a person would not write as text. Never by the looks of a value: a password of digits is text.
+/// The few values that are not written as strings. The type never depends on the value: a password of digits is a
+/// string.
 fn typed(key: &str, value: &str) -> Value {
     let text = || Value::String(value.to_owned());
     match key {
@@ -150,7 +149,7 @@ fn typed(key: &str, value: &str) -> Value {
     }
 }
 
-/// The database's address as other programs need it.
+/// The database URL for other programs.
 pub(super) fn database_url(config: &Config) -> String {
     config.database.url.expose_secret().to_owned()
 }
@@ -180,7 +179,7 @@ mod tests {
     fn what_follows_from_the_servers_cannot_be_set() {
         let refused = |key: &str| {
             let global = GlobalArgs { set: vec![(key.to_owned(), "x".to_owned())], ..GlobalArgs::default() };
-            refuse_what_cannot_be(&global).is_err()
+            reject_unsupported(&global).is_err()
         };
         for key in ["database.url", "server.port", "stores.minio.endpoint", "stores.s3.secret_key"] {
             assert!(refused(key), "{key}");

@@ -11,12 +11,12 @@ use crate::errors::{Exit, Failure, cannot};
 pub(super) const PROMOTE_EXAMPLES: &str = "\
 Examples:
   nightferry user promote ada@example.org
-  nightferry user demote ada@example.org     take it back";
+  nightferry user demote ada@example.org     undo it";
 
 pub(super) const DISABLE_EXAMPLES: &str = "\
 Examples:
   nightferry user disable ada@example.org
-  nightferry user enable ada@example.org     take it back";
+  nightferry user enable ada@example.org     undo it";
 
 /// What an account becomes.
 #[derive(Debug, Clone, Copy)]
@@ -38,10 +38,10 @@ pub(super) async fn run(app: &App, context: &Context, args: &UserArgs, to: To) -
         To::Enabled => ((!is_disabled, Change::disabled(false)), "enabled"),
     };
     if is_so {
-        return show(app, &user, &format!("{} was {word} already.", user.email));
+        return show(app, &user, &format!("{} was already {word}.", user.email));
     }
     let changed = administration::change(context, user.id, change, None, &origin()).await;
     let user = changed.map_err(cannot("change the account"))?;
-    let rest = if matches!(to, To::Disabled) { ": its sessions ended, its files stay" } else { "" };
-    show(app, &user, &format!("{} is {word} now{rest}.", user.email))
+    let rest = if matches!(to, To::Disabled) { ": its sessions ended, its files are kept" } else { "" };
+    show(app, &user, &format!("{} is now {word}{rest}.", user.email))
 }

@@ -1,4 +1,4 @@
-//! `nightferry user identities` and `user unlink`: who of a provider elsewhere signs in to an account.
+//! `nightferry user identities` and `user unlink`: the identities that an account is linked to at identity providers.
 
 use clap::Args;
 use nightferry_api_types::account::IdentityView;
@@ -9,30 +9,30 @@ use super::{App, UserArgs, find};
 use crate::commands::origin;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::{Table, plain};
-use crate::output::{Look, document};
+use crate::output::{TextStyle, document};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   nightferry user identities ada@example.org
   nightferry --json user identities ada@example.org | jq -r '.identities[].id'
 
-To take one away: user unlink EMAIL ID.";
+To unlink one: user unlink EMAIL ID.";
 
 const UNLINK_EXAMPLES: &str = "\
 Examples:
   nightferry user unlink ada@example.org google/1234567890
 
-All sessions of the account end. Whoever was linked comes back at the next sign-in where the provider has link_by_email: to
-keep somebody out, disable the account.";
+All sessions of the account end. If the provider has link_by_email, the identity is linked again at the \
+next sign-in: to lock a user out, disable the account.";
 
 /// Options of `user unlink`.
 #[derive(Debug, Args)]
 #[command(after_help = UNLINK_EXAMPLES)]
 pub struct UnlinkArgs {
-    /// The account's email address
+    /// Email address of the account
     #[arg(value_name = "EMAIL")]
     email: String,
-    /// Who, as `user identities` lists them
+    /// The identity, as listed by `user identities`
     #[arg(value_name = "PROVIDER/ID")]
     identity: String,
 }
@@ -44,7 +44,7 @@ pub(super) async fn list(app: &App, context: &Context, args: &UserArgs) -> Resul
     let shown: Vec<_> = rows.iter().map(|row| IdentityView::new(auth, row)).collect();
     app.output.result(&document!(identities: &shown), |look| text(&shown, look))?;
     if shown.is_empty() {
-        app.output.note(&format!("{} signs in with no provider elsewhere.", user.email));
+        app.output.note(&format!("{} has no linked identities.", user.email));
     }
     Ok(Exit::Ok)
 }
@@ -56,16 +56,12 @@ pub(super) async fn unlink(app: &App, context: &Context, args: &UnlinkArgs) -> R
         .map_err(cannot(format!("unlink {}", args.identity)))?;
     let unlinked = IdentityView::new(&context.config.auth, &row);
     app.output.result(&document!(unlinked: unlinked, sessions: sessions), |_| {
-        format!(
-            "{}: {} is not linked any more, sessions ended: {sessions}.",
-            user.email,
-            plain(&args.identity)
-        )
+        format!("{}: {} is no longer linked; sessions ended: {sessions}.", user.email, plain(&args.identity))
     })?;
     Ok(Exit::Ok)
 }
 
-fn text(identities: &[IdentityView], look: Look) -> String {
+fn text(identities: &[IdentityView], look: TextStyle) -> String {
     let mut table = Table::new("ID | ADDRESS THERE | LINKED | LAST USED");
     for identity in identities {
         table.row([

@@ -1,4 +1,4 @@
-//! `nightferry user list`: a page of accounts in the order of their making.
+//! `nightferry user list`: a page of accounts in the order of their creation.
 
 use clap::Args;
 use nightferry_api_types::account::Account;
@@ -13,7 +13,7 @@ use super::App;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::bytes;
 use crate::format::table::{Table, plain};
-use crate::output::{Look, document, shell_word};
+use crate::output::{TextStyle, document, shell_word};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,7 +25,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ListArgs {
-    /// Only those with this in their address or name
+    /// Only accounts whose email address or name contains this
     #[arg(value_name = "TEXT")]
     search: Option<String>,
     /// Only administrators
@@ -34,10 +34,10 @@ pub struct ListArgs {
     /// Only disabled accounts
     #[arg(long)]
     disabled: bool,
-    /// At most so many
+    /// Maximum number of runs
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     limit: u16,
-    /// Go on after this account: the id of the last one listed before
+    /// Continue after this account: the id of the last one listed before
     #[arg(long, value_name = "USER-ID")]
     after: Option<UserId>,
 }
@@ -67,18 +67,18 @@ pub(super) async fn run(app: &App, context: &Context, args: &ListArgs) -> Result
             app.output.note(&format!("There are more: {command}"));
         }
         None if args.search.is_some() || args.admins || args.disabled => {
-            app.output.note("There are no such accounts.");
+            app.output.note("There are no matching accounts.");
         }
         None => {
             let command = app.output.command("user create EMAIL --admin");
-            app.output.note(&format!("There are no accounts. Make one: {command}"));
+            app.output.note(&format!("There are no accounts. Create one: {command}"));
         }
         _ => {}
     }
     Ok(Exit::Ok)
 }
 
-fn text(users: &[User], look: Look) -> String {
+fn text(users: &[User], look: TextStyle) -> String {
     let mut table = Table::new("EMAIL | NAME | ROLE | STATE | > USED | > QUOTA | SINCE | ID");
     for user in users {
         table.row([

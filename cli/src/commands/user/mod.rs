@@ -23,45 +23,45 @@ use super::App;
 use crate::errors::{Exit, Failure, cannot};
 use crate::output::document;
 
-/// What to do with accounts.
+/// Subcommands of `user`.
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
-    /// Make an account
+    /// Create an account
     Create(create::CreateArgs),
-    /// List the accounts
+    /// List accounts
     List(list::ListArgs),
     /// Show one account
     Show(UserArgs),
-    /// Make an account an administrator
+    /// Grant the administrator role
     #[command(after_help = change::PROMOTE_EXAMPLES)]
     Promote(UserArgs),
-    /// Make an administrator an ordinary account again
+    /// Revoke the administrator role
     Demote(UserArgs),
-    /// Lock an account and end its sessions; its files stay
+    /// Disable an account and end its sessions; its files are kept
     #[command(after_help = change::DISABLE_EXAMPLES)]
     Disable(UserArgs),
-    /// Unlock a disabled account
+    /// Enable a disabled account
     Enable(UserArgs),
-    /// Limit how much an account may hold
+    /// Limit the storage of an account
     Quota(quota::QuotaArgs),
-    /// Give an account a new password and end its sessions
+    /// Set a new password and end all sessions of an account
     #[command(visible_alias = "password")]
     ResetPassword(reset_password::ResetPasswordArgs),
-    /// List where an account is signed in
+    /// List the sessions of an account
     Sessions(sessions::SessionsArgs),
     /// End the sessions of an account
     Revoke(revoke::RevokeArgs),
-    /// List who of a provider elsewhere signs in to an account
+    /// List the linked identities of an account
     #[command(after_help = identities::EXAMPLES)]
     Identities(UserArgs),
-    /// Take a provider's access to an account away, and end its sessions
+    /// Unlink an identity from an account, and end the account's sessions
     Unlink(identities::UnlinkArgs),
 }
 
-/// The account meant.
+/// The account.
 #[derive(Debug, Args)]
 pub struct UserArgs {
-    /// Its email address
+    /// Email address
     #[arg(value_name = "EMAIL")]
     email: String,
 }
@@ -90,7 +90,7 @@ pub(super) async fn find(context: &Context, email: &str) -> Result<User, Failure
     account::by_email(context, email).await.map_err(cannot(format!("find the account {email}")))
 }
 
-/// Prints an account that was made or changed, after a sentence that says what was done.
+/// Prints an account that was created or changed, after a sentence that says what was done.
 fn show(app: &App, user: &User, done: &str) -> Result<Exit, Failure> {
     app.output.result(&document!(user: Account::from(user)), |_| done.to_owned())?;
     Ok(Exit::Ok)

@@ -1,4 +1,4 @@
-//! `nightferry user quota`: how many bytes an account may hold.
+//! `nightferry user quota`: the storage limit of an account.
 
 use clap::Args;
 use nightferry_core::auth::administration::{self, Change};
@@ -15,13 +15,13 @@ Examples:
   nightferry user quota ada@example.org 10GiB
   nightferry user quota ada@example.org none     no limit
 
-A quota below what is in use takes nothing away; it only lets nothing more in.";
+A quota below the current usage deletes nothing; it only rejects new uploads.";
 
 /// Options of `user quota`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct QuotaArgs {
-    /// The account's email address
+    /// Email address of the account
     #[arg(value_name = "EMAIL")]
     email: String,
     /// How much it may hold: a size such as 10GiB (2^30) or 10GB (10^9), or none
@@ -36,7 +36,7 @@ struct Quota(Option<u64>);
 fn quota(text: &str) -> Result<Quota, String> {
     match text {
         "none" => Ok(Quota(None)),
-        // Nothing at all may be wanted: an account that only reads.
+        // Zero is allowed: an account that only reads.
         "0" | "0B" => Ok(Quota(Some(0))),
         size => amount::size(size).map(|size| Quota(Some(size))).map_err(|wrong| format!("{wrong}, or none")),
     }
@@ -50,8 +50,8 @@ pub(super) async fn run(app: &App, context: &Context, args: &QuotaArgs) -> Resul
         .map_err(cannot("set the quota"))?;
     let in_use = bytes::human(unsigned(user.used_bytes));
     let done = match args.quota.0 {
-        Some(quota) => format!("{} may hold {}; {in_use} are in use.", user.email, bytes::human(quota)),
-        None => format!("{} may hold as much as it likes; {in_use} are in use.", user.email),
+        Some(quota) => format!("{} can store {}; {in_use} are used.", user.email, bytes::human(quota)),
+        None => format!("{} can store an unlimited amount; {in_use} are used.", user.email),
     };
     show(app, &user, &done)
 }

@@ -1,4 +1,4 @@
-//! `nightferry user reset-password`: gives an account a new password.
+//! `nightferry user reset-password`: sets a new password.
 
 use clap::Args;
 use nightferry_core::auth::Accounts;
@@ -13,13 +13,14 @@ Examples:
   nightferry user reset-password ada@example.org
   pass show nightferry/ada | nightferry user reset-password ada@example.org --password-stdin
 
-Passwords have 8 to 71 bytes. All sessions of the account end at once; its personal access tokens stay: `user revoke --tokens`. A disabled account stays disabled: `user enable`.";
+Passwords have 8 to 71 bytes. All sessions of the account end immediately; its personal access tokens \
+remain valid: `user revoke --tokens`. A disabled account stays disabled: `user enable`.";
 
 /// Options of `user reset-password`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ResetPasswordArgs {
-    /// The account's email address
+    /// Email address of the account
     #[arg(value_name = "EMAIL")]
     email: String,
     /// Read the password from the first line of standard input
@@ -33,5 +34,5 @@ pub(super) async fn run(app: &App, accounts: &Accounts, args: ResetPasswordArgs)
     account::set_password(accounts, user.id, password, &origin())
         .await
         .map_err(cannot("set the password"))?;
-    show(app, &user, &format!("{} has a new password, and its sessions end.", user.email))
+    show(app, &user, &format!("{} has a new password, and its sessions have ended.", user.email))
 }

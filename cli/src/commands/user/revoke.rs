@@ -1,4 +1,4 @@
-//! `nightferry user revoke`: ends sessions of an account, and takes its personal access tokens back.
+//! `nightferry user revoke`: ends the sessions of an account, and revokes its personal access tokens.
 
 use clap::Args;
 use nightferry_core::auth::session_list;
@@ -12,23 +12,24 @@ use crate::output::document;
 
 const EXAMPLES: &str = "\
 Examples:
-  nightferry user revoke ada@example.org                          everywhere
-  nightferry user revoke ada@example.org --tokens                 also what programs use
-  nightferry user revoke ada@example.org --session SESSION-ID     only there
+  nightferry user revoke ada@example.org                          all sessions
+  nightferry user revoke ada@example.org --tokens                 also personal access tokens
+  nightferry user revoke ada@example.org --session SESSION-ID     only this session
 
-What was revoked is refused with the next request, at every API instance. To lock the account: user disable.";
+The next request of a revoked session or token is rejected by every API instance. To lock the account: user \
+disable.";
 
 /// Options of `user revoke`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RevokeArgs {
-    /// The account's email address
+    /// Email address of the account
     #[arg(value_name = "EMAIL")]
     email: String,
-    /// Only this session, as `user sessions` lists it
+    /// Only this session, as listed by `user sessions`
     #[arg(long, value_name = "SESSION-ID", conflicts_with = "tokens")]
     session: Option<SessionId>,
-    /// Also take all personal access tokens back
+    /// Also revoke all personal access tokens
     #[arg(long)]
     tokens: bool,
 }

@@ -1,4 +1,4 @@
-//! `nightferry user sessions`: where an account is signed in.
+//! `nightferry user sessions`: the sessions of an account.
 
 use clap::Args;
 use nightferry_api_types::account::SessionView;
@@ -9,7 +9,7 @@ use nightferry_core::db::sessions::SessionRow;
 use super::{App, find};
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::{Table, plain};
-use crate::output::{Look, document};
+use crate::output::{TextStyle, document};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,10 +22,10 @@ To end one: user revoke EMAIL --session SESSION-ID. LAST USED is exact to auth.a
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SessionsArgs {
-    /// The account's email address
+    /// Email address of the account
     #[arg(value_name = "EMAIL")]
     email: String,
-    /// At most so many, those that began last
+    /// Maximum number of sessions, newest first
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     limit: u16,
 }
@@ -38,12 +38,12 @@ pub(super) async fn run(app: &App, context: &Context, args: &SessionsArgs) -> Re
     let shown: Vec<_> = rows.iter().map(|row| SessionView::new(row, None)).collect();
     app.output.result(&document!(sessions: shown, more: more), |look| text(&rows, look))?;
     if rows.is_empty() {
-        app.output.note(&format!("{} is signed in nowhere.", user.email));
+        app.output.note(&format!("{} has no sessions.", user.email));
     }
     Ok(Exit::Ok)
 }
 
-fn text(sessions: &[SessionRow], look: Look) -> String {
+fn text(sessions: &[SessionRow], look: TextStyle) -> String {
     let mut table = Table::new("SINCE | LAST USED | UNTIL | ADDRESS | CLIENT | ID");
     for session in sessions {
         table.row([

@@ -9,7 +9,7 @@ use super::{App, UserArgs, find};
 use crate::errors::{Exit, Failure};
 use crate::format::bytes;
 use crate::format::table::{pairs, plain};
-use crate::output::{Look, document};
+use crate::output::{TextStyle, document};
 
 pub(super) async fn run(app: &App, context: &Context, args: &UserArgs) -> Result<Exit, Failure> {
     let user = find(context, &args.email).await?;
@@ -17,7 +17,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &UserArgs) -> Result
     Ok(Exit::Ok)
 }
 
-fn text(user: &User, look: Look) -> String {
+fn text(user: &User, look: TextStyle) -> String {
     let state = match user.disabled_at {
         Some(since) => format!("{} since {}", look.state("disabled"), look.zone.show(since)),
         None => look.state("active"),

@@ -1,17 +1,17 @@
 //! One CRC-64/NVME per fixed-size block of an object, so that the checksum of every aligned part is known before the
-//! part is read, whatever part size a destination needs.
+//! part is read, for any part size.
 
 use std::fmt;
 
 use super::{Crc64Hasher, Crc64Nvme, Sha256, Sha256Hasher};
 
-/// Bytes of one block. Part sizes of multipart transfers are multiples of it.
+/// Size of a block in bytes. Part sizes of multipart transfers are multiples of it.
 pub const BLOCK: u64 = 8 * 1024 * 1024;
 
-/// Why a stored list of block checksums could not be used.
+/// Why a stored list of block checksums is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlockCrcsError {
-    /// The stored bytes are not a whole number of checksums.
+    /// The length is not a multiple of the size of a checksum.
     #[error("{0} bytes are not a whole number of 8-byte checksums")]
     Length(usize),
 }
@@ -21,7 +21,7 @@ pub enum BlockCrcsError {
 pub struct BlockCrcs(Vec<u64>);
 
 impl BlockCrcs {
-    /// How many blocks an object of `size` bytes has.
+    /// The number of blocks of an object of `size` bytes.
     pub const fn count_for(size: u64) -> u64 {
         size.div_ceil(BLOCK)
     }
@@ -31,17 +31,17 @@ impl BlockCrcs {
         self.0.len()
     }
 
-    /// Whether there is no block: the object is empty.
+    /// Whether there are no blocks: the object is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// For the database: each checksum as eight bytes, most significant first.
+    /// The database form: each checksum as eight bytes, big-endian.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.0.iter().flat_map(|crc| crc.to_be_bytes()).collect()
     }
 
-    /// Reads what [`BlockCrcs::to_bytes`] writes.
+    /// Parses the output of [`BlockCrcs::to_bytes`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BlockCrcsError> {
         let (crcs, rest) = bytes.as_chunks::<8>();
         if !rest.is_empty() {
@@ -50,8 +50,8 @@ impl BlockCrcs {
         Ok(Self(crcs.iter().map(|crc| u64::from_be_bytes(*crc)).collect()))
     }
 
-    /// The checksum of `blocks` blocks from block number `first_block` on, or up to the end of the object if that comes
-    /// first. `None` when the list does not belong to an object of `total_size` bytes or the range begins past its end.
+    /// The checksum of `blocks` blocks starting at block `first_block`, or up to the end of the object if that comes
+    /// first. `None` if the list does not match an object of `total_size` bytes or the range starts past its end.
     pub fn of_range(&self, first_block: u64, blocks: u64, total_size: u64) -> Option<Crc64Nvme> {
         if u64::try_from(self.0.len()).ok()? != Self::count_for(total_size) {
             return None;
@@ -66,7 +66,7 @@ impl BlockCrcs {
         Some(crc)
     }
 
-    /// The checksum of the whole object of `total_size` bytes; `None` when the list belongs to another size.
+    /// The checksum of the whole object of `total_size` bytes; `None` if the list does not match the size.
     pub fn whole(&self, total_size: u64) -> Option<Crc64Nvme> {
         self.of_range(0, u64::MAX, total_size)
     }
@@ -78,10 +78,10 @@ impl fmt::Debug for BlockCrcs {
     }
 }
 
-/// What one pass over an object's bytes tells about it.
+/// The digests from one pass over an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectDigest {
-    /// Bytes seen.
+    /// Number of bytes.
     pub size: u64,
     /// SHA-256 of all of them.
     pub sha256: Sha256,
@@ -109,25 +109,25 @@ impl Default for Crc64Nvme {
 }
 
 impl UploadHasher {
-    /// A hasher that has seen nothing yet.
+    /// An empty hasher.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Bytes seen so far.
+    /// Number of bytes so far.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Appends `bytes`. About 1 ms of CPU per 2 MiB on hardware with SHA instructions: hand over small chunks on an
-    /// async thread.
+    /// Adds `bytes`. Takes about 1 ms of CPU per 2 MiB on hardware with SHA instructions: pass small chunks on an async
+    /// thread.
     pub fn update(&mut self, mut bytes: &[u8]) {
         self.sha256.update(bytes);
         while !bytes.is_empty() {
             let room = usize::try_from(BLOCK - self.block_length).unwrap_or(usize::MAX);
             let (head, tail) = bytes.split_at(room.min(bytes.len()));
             self.block.update(head);
-            // A slice's length always fits 64 bits.
+            // The length of a slice always fits into 64 bits.
             let length = u64::try_from(head.len()).unwrap_or(u64::MAX);
             self.block_length += length;
             self.size += length;
@@ -138,7 +138,7 @@ impl UploadHasher {
         }
     }
 
-    /// The digest of everything seen.
+    /// The digest of all bytes.
     pub fn finish(mut self) -> ObjectDigest {
         if self.block_length > 0 {
             self.end_block();

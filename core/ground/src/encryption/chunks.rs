@@ -1,6 +1,6 @@
-//! An object in chunks: where each lies, and how one is sealed and opened. The construction is STREAM (Hoang, Reyhanitabar,
-//! Rogaway, Vizár 2015) over AES-256-GCM-SIV (RFC 8452): a chunk's nonce is its number and whether it is the last, so that
-//! chunks can be neither changed, moved, repeated, left out nor cut off at the end without being noticed.
+//! The chunks of an object: their positions, and their encryption. The construction is STREAM (Hoang, Reyhanitabar,
+//! Rogaway, Vizár 2015) over AES-256-GCM-SIV (RFC 8452): the nonce of a chunk is its number and whether it is the last,
+//! so that modified, moved, repeated, missing or truncated chunks are detected.
 
 use std::fmt;
 
@@ -10,25 +10,26 @@ use aes_gcm_siv::aead::KeyInit as _;
 use aes_gcm_siv::aead::array::Array;
 use bytes::BytesMut;
 
-use super::seal::DataKey;
+use super::envelope::DataKey;
 
-/// Plain bytes in each chunk but the last.
+/// Plaintext bytes in each chunk except the last.
 pub const CHUNK: u64 = 64 * 1024;
-/// Bytes that sealing adds to each chunk.
+/// Bytes that encryption adds to each chunk.
 pub const TAG: u64 = 16;
 
-/// How many chunks an object of `size` plain bytes has: an empty one has an empty chunk, whose tag says that it is empty.
+/// The number of chunks of an object of `size` plaintext bytes: an empty object has one empty chunk, whose tag
+/// authenticates that it is empty.
 const fn chunks(size: u64) -> u64 {
     let count = size.div_ceil(CHUNK);
     if count == 0 { 1 } else { count }
 }
 
-/// Bytes that an object of `size` plain bytes has once it is sealed.
+/// The encrypted size of an object of `size` plaintext bytes.
 pub const fn sealed_size(size: u64) -> u64 {
     size.saturating_add(chunks(size).saturating_mul(TAG))
 }
 
-/// Plain bytes of an object that has `sealed` bytes; none when no object has so many.
+/// The plaintext size of an object of `sealed` encrypted bytes; `None` if no object has this size.
 pub const fn plain_size(sealed: u64) -> Option<u64> {
     let whole = CHUNK + TAG;
     let rest = sealed % whole;
@@ -39,28 +40,28 @@ pub const fn plain_size(sealed: u64) -> Option<u64> {
             None => return None,
         },
     };
-    // An empty chunk stands only for an empty object.
+    // An empty chunk only occurs in an empty object.
     if sealed_size(size) == sealed { Some(size) } else { None }
 }
 
-/// Which sealed bytes hold a range of plain ones.
+/// The encrypted bytes that contain a plaintext range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// The chunk that the range begins in.
+    /// The chunk that contains the start of the range.
     pub first_chunk: u64,
-    /// Sealed bytes to read, from this one on.
+    /// The first encrypted byte to read.
     pub sealed_first: u64,
-    /// How many of them.
+    /// The number of encrypted bytes.
     pub sealed_length: u64,
-    /// Plain bytes of the first chunk that come before the range.
+    /// Plaintext bytes of the first chunk before the range.
     pub skip: u64,
-    /// Plain bytes of the range.
+    /// Plaintext bytes of the range.
     pub take: u64,
 }
 
 impl Span {
-    /// The span of `length` plain bytes from `first` on, up to the end of an object of `size` plain bytes at most. `None`
-    /// when the range begins past the end.
+    /// The span of `length` plaintext bytes from `first` on, at most up to the end of an object of `size` plaintext
+    /// bytes. `None` if the range starts past the end.
     pub fn of(size: u64, first: u64, length: u64) -> Option<Self> {
         let take = length.min(size.checked_sub(first)?);
         if take == 0 && size > 0 {
@@ -80,42 +81,42 @@ impl Span {
     }
 }
 
-/// A chunk that was not sealed with this key at this place, or was changed since.
+/// A chunk that was not encrypted with this key at this position, or was modified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("chunk {0} does not decrypt")]
 pub struct Unauthentic(pub u64);
 
-/// Seals and opens the chunks of one object of known size.
+/// Encrypts and decrypts the chunks of one object of known size.
 ///
-/// The nonces repeat from object to object, which is sound because every object has a key of its own. Should a part be sent
-/// twice, its bytes are the same both times; and should the source have given wrong bytes the first time, GCM-SIV tells
-/// whoever sees both no more than that they differ.
+/// Nonces repeat between objects, which is secure because every object has its own key. If a part is sent twice, its
+/// ciphertext is the same both times; and if the source returned wrong data the first time, an observer of both learns
+/// only that they differ, because of GCM-SIV.
 pub struct Cipher {
     stream: StreamBE32<Aes256GcmSiv>,
     size: u64,
 }
 
 impl Cipher {
-    /// For the object of `size` plain bytes that has this key.
+    /// For an object of `size` plaintext bytes with this key.
     pub fn new(key: &DataKey, size: u64) -> Self {
         let aead = Aes256GcmSiv::new(key.bytes().into());
         Self { stream: StreamBE32::from_aead(aead, &Array::default()), size }
     }
 
-    /// Plain bytes of the object.
+    /// Plaintext size of the object.
     pub const fn size(&self) -> u64 {
         self.size
     }
 
-    /// Plain bytes of chunk number `index`.
+    /// Plaintext size of chunk number `index`.
     pub fn chunk_length(&self, index: u64) -> u64 {
         self.size.saturating_sub(index.saturating_mul(CHUNK)).min(CHUNK)
     }
 
-    /// Seals a chunk in its place: `chunk` grows by [`TAG`] bytes.
+    /// Encrypts a chunk in place: `chunk` grows by [`TAG`] bytes.
     ///
     /// # Errors
-    /// No object is so large that it has a chunk of this number (2^32: 256 TiB).
+    /// No object is large enough to have a chunk with this number (2^32: 256 TiB).
     pub fn seal(&self, index: u64, chunk: &mut BytesMut) -> Result<(), Unauthentic> {
         let position = u32::try_from(index).map_err(|_| Unauthentic(index))?;
         self.stream
@@ -123,10 +124,10 @@ impl Cipher {
             .map_err(|_| Unauthentic(index))
     }
 
-    /// Opens a chunk in its place: `chunk` shrinks by [`TAG`] bytes.
+    /// Decrypts a chunk in place: `chunk` shrinks by [`TAG`] bytes.
     ///
     /// # Errors
-    /// These are not the bytes that were sealed.
+    /// The bytes are not authentic.
     pub fn open(&self, index: u64, chunk: &mut BytesMut) -> Result<(), Unauthentic> {
         let position = u32::try_from(index).map_err(|_| Unauthentic(index))?;
         self.stream
@@ -166,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_cipher_gives_the_published_vectors() {
-        // RFC 8452 appendix C.2, AES-256-GCM-SIV: (plain text, additional data, result), all with this key and nonce.
+        // RFC 8452 appendix C.2, AES-256-GCM-SIV: (plaintext, additional data, result), all with this key and nonce.
         let key = hex::decode("0100000000000000000000000000000000000000000000000000000000000000").unwrap();
         let nonce = hex::decode("030000000000000000000000").unwrap();
         for (plain, more, sealed) in [
@@ -183,8 +184,8 @@ mod tests {
     }
 
     #[test]
-    fn a_chunks_nonce_is_its_number_and_whether_it_is_the_last() {
-        // STREAM as published: a prefix, here of zeros, the number in 32 bits, one byte that says whether it is the last.
+    fn the_nonce_of_a_chunk_is_its_number_and_a_flag_for_the_last() {
+        // STREAM as published: a prefix, here zeros, the number in 32 bits, and one byte that marks the last chunk.
         let key = [7; 32];
         let aead = Aes256GcmSiv::new(&key.into());
         let cipher = Cipher {
@@ -261,7 +262,7 @@ mod tests {
             prop_assert_eq!(span.first_chunk * CHUNK + span.skip, first);
             prop_assert_eq!(span.sealed_first, span.first_chunk * (CHUNK + TAG));
             prop_assert!(span.sealed_first + span.sealed_length <= sealed_size(size));
-            // Whole chunks, enough for the range, and not one more.
+            // Whole chunks, exactly as many as the range needs.
             let plain = plain_size(span.sealed_length).unwrap();
             prop_assert!(plain >= span.skip + span.take);
             prop_assert!(plain < span.skip + span.take + CHUNK);

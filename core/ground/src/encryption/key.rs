@@ -1,5 +1,5 @@
-//! The keys of the operator: each seals the keys of many objects. One is active and seals what is written from now on;
-//! all of them open what they sealed.
+//! The operator's keys: each encrypts the keys of many objects. One is active and encrypts new objects; all of them
+//! decrypt.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,17 +8,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use secrecy::{ExposeSecret as _, SecretBox};
 
-/// Bytes of a key (AES-256).
+/// Size of a key (AES-256).
 pub const KEY_BYTES: usize = 32;
 
-/// A key's name: `[a-z0-9][a-z0-9._-]{0,31}`. It is no secret: it stands beside every object that the key seals.
+/// A key id: `[a-z0-9][a-z0-9._-]{0,31}`. Not secret: it is stored with every object encrypted by the key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(String);
 
-/// A text that cannot name a key.
+/// An invalid key id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a key's id is 1 to 32 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit, such as \"2026-11\""
+    "a key id is 1 to 32 of a-z, 0-9, '.', '_' and '-', starting with a letter or digit, such as \
+        \"2026-11\""
 )]
 pub struct KeyIdError;
 
@@ -47,17 +48,17 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// A key with its name. Does not print the key.
+/// A key with its id. Not printable.
 pub struct MasterKey {
     id: KeyId,
     key: SecretBox<[u8; KEY_BYTES]>,
 }
 
 impl MasterKey {
-    /// A new key from the operating system's randomness.
+    /// Generates a key with the random number generator of the operating system.
     ///
     /// # Errors
-    /// The operating system gives no randomness.
+    /// The random number generator failed.
     pub fn generate(id: KeyId) -> Result<Self, rand::rand_core::OsError> {
         use rand::TryRngCore as _;
         let mut key = SecretBox::new(Box::new([0; KEY_BYTES]));
@@ -70,7 +71,7 @@ impl MasterKey {
         &self.id
     }
 
-    /// The line of a key file that holds it: `ID:KEY`. This is the secret.
+    /// The line of the key in a key file: `ID:KEY`. Contains the secret.
     pub fn expose_line(&self) -> String {
         format!("{}:{}", self.id, BASE64.encode(self.key.expose_secret()))
     }
@@ -79,17 +80,17 @@ impl MasterKey {
         self.key.expose_secret()
     }
 
-    /// Reads an entry `ID:KEY`. The error is the rest of a sentence and repeats nothing of the key.
+    /// Parses an entry `ID:KEY`. The error is a predicate and contains nothing of the key.
     fn parse(entry: &str) -> Result<Self, String> {
         let (id, key) = entry.split_once(':').ok_or("is not of the form ID:KEY")?;
         let id: KeyId =
-            id.trim().parse().map_err(|error: KeyIdError| format!("has no usable id: {error}"))?;
+            id.trim().parse().map_err(|error: KeyIdError| format!("has an invalid id: {error}"))?;
         let bytes = BASE64.decode(key.trim()).map_err(|_| format!("(\"{id}\") is not base64"))?;
         let length = bytes.len();
         let key: [u8; KEY_BYTES] =
             bytes.try_into().map_err(|_| format!("(\"{id}\") has {length} bytes instead of {KEY_BYTES}"))?;
         if key == [0; KEY_BYTES] {
-            return Err(format!("(\"{id}\") is all zeros, which is no key"));
+            return Err(format!("(\"{id}\") is all zeros, which is not a key"));
         }
         Ok(Self { id, key: SecretBox::new(Box::new(key)) })
     }
@@ -101,12 +102,12 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-/// What is wrong with a text of keys, each as the rest of a sentence about "the keys". Repeats nothing of a key.
+/// The errors in a text of keys, each as a predicate about "the keys". Contains nothing of a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("; "))]
 pub struct KeyringError(pub Vec<String>);
 
-/// The keys of a store. The first one of its text is the active one, if the store encrypts at all.
+/// The keys of a store. The first one is the active one, if the store encrypts.
 #[derive(Debug)]
 pub struct Keyring {
     keys: Vec<MasterKey>,
@@ -114,11 +115,11 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Reads entries `ID:KEY`, one a line or separated by commas; lines that begin with `#` are comments. `seals`: whether
-    /// new objects are encrypted, or old ones only opened.
+    /// Parses entries `ID:KEY`, one per line or separated by commas; lines starting with `#` are comments. `seals`:
+    /// whether new objects are encrypted, or existing ones only decrypted.
     ///
     /// # Errors
-    /// All that is wrong, not only the first thing.
+    /// All errors, not only the first one.
     pub fn parse(text: &str, seals: bool) -> Result<Self, KeyringError> {
         let mut keys: Vec<MasterKey> = Vec::new();
         let mut wrong = Vec::new();
@@ -142,12 +143,12 @@ impl Keyring {
         if wrong.is_empty() { Ok(Self { keys, seals }) } else { Err(KeyringError(wrong)) }
     }
 
-    /// The key that seals what is written from now on; none when nothing is to be encrypted.
+    /// The key that encrypts new objects; `None` if encryption is off.
     pub fn active(&self) -> Option<&MasterKey> {
         self.keys.first().filter(|_| self.seals)
     }
 
-    /// The names of all keys, the active one first.
+    /// The ids of all keys, the active one first.
     pub fn ids(&self) -> impl Iterator<Item = &KeyId> {
         self.keys.iter().map(MasterKey::id)
     }
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_is_told_at_once_and_no_key_shows() {
+    fn all_key_errors_are_reported_at_once_without_revealing_keys() {
         let short = BASE64.encode([7; 31]);
         let key = MasterKey::generate(id("a")).unwrap();
         let twin = key.expose_line().replacen("a:", "b:", 1);
@@ -197,11 +198,11 @@ mod tests {
             [
                 "entry 2 (\"short\") has 31 bytes instead of 32".to_owned(),
                 "entry 3 is not of the form ID:KEY".to_owned(),
-                format!("entry 4 has no usable id: {KeyIdError}"),
+                format!("entry 4 has an invalid id: {KeyIdError}"),
                 "entry 5 (\"x\") is not base64".to_owned(),
                 "two keys have the id \"a\"".to_owned(),
                 "entry 7 (\"b\") is the same key as another entry".to_owned(),
-                "entry 8 (\"zero\") is all zeros, which is no key".to_owned(),
+                "entry 8 (\"zero\") is all zeros, which is not a key".to_owned(),
             ]
         );
         assert_eq!(Keyring::parse(" \n# nothing\n", true).unwrap_err().0, ["there is no key"]);

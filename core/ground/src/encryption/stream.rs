@@ -1,4 +1,4 @@
-//! Bytes sealed and opened as they pass, a chunk in memory at a time.
+//! Streaming encryption and decryption, with one chunk in memory.
 
 use std::sync::Arc;
 
@@ -9,21 +9,21 @@ use super::chunks::{CHUNK, Cipher, Span, TAG, Unauthentic};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// The source of what is sealed has more bytes than it should.
+/// The source of the plaintext has more bytes than expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the source has more bytes than it should")]
+#[error("the source has more bytes than expected")]
 pub struct SourceTooLong;
 
-/// Why opening stopped.
+/// Why decryption failed.
 #[derive(Debug)]
 pub enum Broken<E> {
-    /// The sealed bytes did not come.
+    /// The encrypted bytes could not be read.
     Source(E),
-    /// They came, and are not those that were sealed.
+    /// They were read, but are not authentic.
     Unauthentic(Unauthentic),
 }
 
-/// Gathers chunks out of pieces of any size.
+/// Assembles chunks from pieces of any size.
 struct Gatherer<S> {
     source: S,
     rest: Bytes,
@@ -51,7 +51,7 @@ where
         Ok(chunk)
     }
 
-    /// Nothing may follow.
+    /// Checks that nothing follows.
     async fn finish(&mut self) -> Result<bool, E> {
         while self.rest.is_empty() {
             match self.source.next().await {
@@ -63,8 +63,8 @@ where
     }
 }
 
-/// Seals `plain`, which begins at chunk number `first_chunk` and holds whole chunks or ends with the object. A source that
-/// fails at its very end fails here too, after the last chunk; one that ends early ends here early.
+/// Encrypts `plain`, which starts at chunk number `first_chunk` and consists of whole chunks or ends with the object. A
+/// source that fails at its very end fails here too, after the last chunk; one that ends early ends here early.
 pub fn seal<S>(
     plain: S,
     cipher: Arc<Cipher>,
@@ -93,7 +93,7 @@ where
                 Err(error) => return Some((Err(error), None)),
             };
             if u64::try_from(chunk.len()).unwrap_or(u64::MAX) < wanted {
-                // Whoever sends this misses the bytes and says so.
+                // The sender notices the missing bytes and reports an error.
                 return None;
             }
             match cipher.seal(index, &mut chunk) {
@@ -104,7 +104,7 @@ where
     })
 }
 
-/// Opens `sealed`, the sealed bytes of `span`. Gives no byte out that was not proved before.
+/// Decrypts `sealed`, the encrypted bytes of `span`. Returns only authenticated bytes.
 pub fn open<S, E>(
     sealed: S,
     cipher: Arc<Cipher>,
@@ -120,7 +120,7 @@ where
         let cipher = Arc::clone(&cipher);
         async move {
             let (mut source, index, skip, left, first) = state?;
-            // An empty object has a chunk too, which proves that it is empty.
+            // An empty object also has a chunk, which authenticates that it is empty.
             if left == 0 && !first {
                 return None;
             }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_sealed_opens_whole_and_in_ranges() {
+    async fn encrypted_objects_decrypt_whole_and_in_ranges() {
         for size in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 3 * CHUNK + 17] {
             let (cipher, plain) = (cipher(size), bytes(size));
             let sealed = all(seal(pieces(&plain, 10_000), Arc::clone(&cipher), 0, size)).await.unwrap();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_that_was_changed_is_given_out() {
+    async fn modified_content_is_never_returned() {
         let size = 2 * CHUNK;
         let (cipher, plain) = (cipher(size), bytes(size));
         let mut sealed = all(seal(pieces(&plain, 10_000), Arc::clone(&cipher), 0, size)).await.unwrap();

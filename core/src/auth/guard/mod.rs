@@ -1,6 +1,6 @@
-//! Slows down whoever guesses passwords, without letting anybody lock somebody else out: failures count for account and
-//! network together, and what strangers do elsewhere never counts where the owner has signed in before. Accounts that
-//! do not exist are treated like those that do. See docs/adr/0012.
+//! Slows down password guessing without allowing account lockouts: failures are counted per account and network, and
+//! failures from elsewhere do not affect networks from which the owner has signed in before. Accounts that do not exist
+//! are treated like existing ones. See docs/adr/0012.
 
 mod notes;
 
@@ -10,23 +10,23 @@ use chrono::{DateTime, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 pub use self::notes::FailureNotes;
-use self::notes::write_down;
-pub(super) use self::notes::{Reason, turned_away};
+use self::notes::record_events;
+pub(super) use self::notes::{Reason, record_rejection};
 use super::network;
 use crate::auth::Accounts;
 use crate::config::LimitsConfig;
 use crate::context::Context;
 use crate::db::audit::Origin;
-use crate::db::sign_in_guard::{self as table, AccountHash, Failures, Standing};
+use crate::db::sign_in_guard::{self as table, AccountHash, Failures, LoginHistory};
 use crate::error::{Error, Result};
 use crate::ids::UserId;
 
-/// How often the wait doubles at most, for one network that reaches the limit again and again.
-const MOST_DOUBLINGS: u32 = 2;
+/// Maximum number of times that the lockout of a network doubles.
+const MAX_DOUBLINGS: u32 = 2;
 /// How long it is remembered that a network has reached the limit.
 const REMEMBERED: Duration = Duration::from_secs(86_400);
 
-/// One attempt to sign in that may go on.
+/// A sign-in attempt that is allowed to proceed.
 #[derive(Debug)]
 pub(super) struct Attempt {
     account: AccountHash,
@@ -35,17 +35,17 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// The network it comes from.
+    /// The network of the client.
     pub(super) fn network(&self) -> &str {
         &self.network
     }
 }
 
-/// Looks whether somebody may try at all.
+/// Checks whether an attempt is allowed.
 ///
 /// # Errors
 /// [`Error::RateLimited`].
-pub(super) async fn look(
+pub(super) async fn check_allowed(
     context: &Context,
     conn: &mut AsyncPgConnection,
     email: &str,
@@ -54,16 +54,16 @@ pub(super) async fn look(
 ) -> Result<Attempt> {
     let limits = &context.config.limits;
     let network = network::name_of(&origin.ip);
-    let standing = table::standing(conn, email, &network, now - limits.failed_login_window).await?;
-    match refused_until(&standing, limits, now) {
+    let history = table::history(conn, email, &network, now - limits.failed_login_window).await?;
+    match locked_out_until(&history, limits, now) {
         Some(until) => Err(refused(until, now)),
-        None => Ok(Attempt { account: standing.account, email: email.to_owned(), network }),
+        None => Ok(Attempt { account: history.account, email: email.to_owned(), network }),
     }
 }
 
-/// Looks once more, within the transaction that tells the outcome: of attempts at the same time on one account each sees
-/// the ones before it, wherever they come from. Answers until when this one may not try, if that is so by now.
-async fn look_again(
+/// Checks again, within the transaction that records the result: of concurrent attempts on one account, each sees the
+/// previous ones, from any network. Returns the end of the lockout, if the limit has been reached in the meantime.
+async fn recheck(
     limits: &LimitsConfig,
     conn: &mut AsyncPgConnection,
     attempt: &Attempt,
@@ -71,20 +71,24 @@ async fn look_again(
 ) -> Result<Option<DateTime<Utc>>> {
     let Attempt { account, email, network } = attempt;
     table::hold(conn, account).await?;
-    let standing = table::standing(conn, email, network, now - limits.failed_login_window).await?;
-    Ok(refused_until(&standing, limits, now))
+    let history = table::history(conn, email, network, now - limits.failed_login_window).await?;
+    Ok(locked_out_until(&history, limits, now))
 }
 
-/// Until when one may not try, if that is so.
-fn refused_until(standing: &Standing, limits: &LimitsConfig, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    if let Some(until) = standing.blocked_until.filter(|until| *until > now) {
+/// The end of the lockout, if there is one.
+fn locked_out_until(
+    history: &LoginHistory,
+    limits: &LimitsConfig,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    if let Some(until) = history.blocked_until.filter(|until| *until > now) {
         return Some(until);
     }
     let everywhere = i64::from(limits.failed_logins_everywhere);
-    if standing.known || standing.failures < everywhere {
+    if history.known || history.failures < everywhere {
         return None;
     }
-    Some(standing.first_at.unwrap_or(now) + limits.failed_login_window)
+    Some(history.first_at.unwrap_or(now) + limits.failed_login_window)
 }
 
 fn refused(until: DateTime<Utc>, now: DateTime<Utc>) -> Error {
@@ -92,10 +96,10 @@ fn refused(until: DateTime<Utc>, now: DateTime<Utc>) -> Error {
     Error::RateLimited { retry_after: (until - now).to_std().unwrap_or(Duration::from_secs(1)) }
 }
 
-/// Counts a failure, and answers what the caller is told: that the credentials are wrong, or, once the limit is reached
-/// by others at the same time, to wait. That it happened is written down beside that, as far as that is bounded, and
-/// without the caller waiting for it: otherwise the time would tell whether it was.
-pub(super) async fn failed(
+/// Records a failure, and returns the error for the caller: invalid credentials, or a lockout if concurrent attempts
+/// have reached the limit. The audit event is written concurrently and rate-limited, so that the response time does not
+/// reveal whether it was written.
+pub(super) async fn record_failure(
     accounts: &Accounts,
     attempt: &Attempt,
     account: Option<UserId>,
@@ -110,11 +114,11 @@ pub(super) async fn failed(
     let (told, blocked) = conn
         .transaction(async move |conn| {
             let Attempt { account, network, .. } = attempt;
-            if let Some(until) = look_again(limits, conn, attempt, now).await? {
+            if let Some(until) = recheck(limits, conn, attempt, now).await? {
                 return Ok::<_, Error>((refused(until, now), None));
             }
             let first = next(None, limits, now);
-            let before = table::lock_or_begin(conn, account, network, &first).await?;
+            let before = table::lock_or_insert(conn, account, network, &first).await?;
             let after = match &before {
                 None => first,
                 Some(before) => {
@@ -136,27 +140,27 @@ pub(super) async fn failed(
         let detail = serde_json::json!({ "network": attempt.network, "until": until });
         lines.push(("session.locked_out", detail));
     }
-    write_down(context, account, origin, lines);
+    record_events(context, account, origin, lines);
     Ok(told)
 }
 
-/// Lets a right password through, in the transaction of what it was for. What others tried at the same time counts: a guess
-/// that is right but came when a limit was reached is told nothing.
+/// Accepts a correct password, in the transaction of the action that it authorizes. Concurrent attempts count: a
+/// correct guess is rejected if the limit has been reached in the meantime.
 ///
 /// # Errors
 /// [`Error::RateLimited`].
-pub(super) async fn passed(
+pub(super) async fn record_success(
     context: &Context,
     conn: &mut AsyncPgConnection,
     attempt: &Attempt,
     user: UserId,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    if let Some(until) = look_again(&context.config.limits, conn, attempt, now).await? {
+    if let Some(until) = recheck(&context.config.limits, conn, attempt, now).await? {
         return Err(refused(until, now));
     }
     table::forget(conn, &attempt.account, &attempt.network).await?;
-    table::note_network(conn, user, &attempt.network, now).await
+    table::record_network(conn, user, &attempt.network, now).await
 }
 
 /// The row after one more failure.
@@ -171,7 +175,7 @@ fn next(before: Option<&Failures>, limits: &LimitsConfig, now: DateTime<Utc>) ->
         let expires_at = remembered.max(began_at + window);
         return Failures { failures, began_at, blocks, blocked_until: None, expires_at };
     }
-    let doublings = u32::try_from(blocks).unwrap_or(0).min(MOST_DOUBLINGS);
+    let doublings = u32::try_from(blocks).unwrap_or(0).min(MAX_DOUBLINGS);
     let until = now + window * 2_u32.pow(doublings);
     Failures {
         failures,
@@ -230,9 +234,9 @@ mod tests {
     }
 
     #[test]
-    fn strangers_elsewhere_close_the_door_to_strangers_only() {
+    fn failures_from_elsewhere_lock_out_unknown_networks_only() {
         let limits = limits();
-        let standing = |known, failures, blocked_until| Standing {
+        let history = |known, failures, blocked_until| LoginHistory {
             account: Vec::new(),
             blocked_until,
             failures,
@@ -240,10 +244,10 @@ mod tests {
             known,
         };
         let now = minutes(5);
-        assert_eq!(refused_until(&standing(false, 9, None), &limits, now), None);
-        assert_eq!(refused_until(&standing(false, 10, None), &limits, now), Some(minutes(15)));
-        assert_eq!(refused_until(&standing(true, 1000, None), &limits, now), None);
-        assert_eq!(refused_until(&standing(true, 0, Some(minutes(6))), &limits, now), Some(minutes(6)));
-        assert_eq!(refused_until(&standing(false, 0, Some(minutes(5))), &limits, now), None);
+        assert_eq!(locked_out_until(&history(false, 9, None), &limits, now), None);
+        assert_eq!(locked_out_until(&history(false, 10, None), &limits, now), Some(minutes(15)));
+        assert_eq!(locked_out_until(&history(true, 1000, None), &limits, now), None);
+        assert_eq!(locked_out_until(&history(true, 0, Some(minutes(6))), &limits, now), Some(minutes(6)));
+        assert_eq!(locked_out_until(&history(false, 0, Some(minutes(5))), &limits, now), None);
     }
 }

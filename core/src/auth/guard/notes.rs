@@ -1,5 +1,5 @@
-//! What of failed sign-ins is written to the audit log: as much as stays readable, beside the answer, so that its time does
-//! not tell whether it was.
+//! Audit events for failed sign-ins: rate-limited to keep the log readable, and written concurrently with the response,
+//! so that its time does not reveal whether an event was written.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use crate::db::audit::{self, Event, Origin};
 use crate::error::Error;
 use crate::ids::UserId;
 
-/// Failed sign-ins that one process writes to the audit log in a minute, of accounts that exist, and of those that do
-/// not. Whoever tries more than that is seen in what is counted; the log stays readable and small.
-const WRITTEN_A_MINUTE: [NonZeroU32; 2] = [per_minute(120), per_minute(30)];
+/// The number of failed sign-ins that one process writes to the audit log per minute, for existing and for unknown
+/// accounts. All failures are counted in the metrics.
+const EVENTS_PER_MINUTE: [NonZeroU32; 2] = [per_minute(120), per_minute(30)];
 
 const fn per_minute(number: u32) -> NonZeroU32 {
     match NonZeroU32::new(number) {
@@ -24,17 +24,17 @@ const fn per_minute(number: u32) -> NonZeroU32 {
     }
 }
 
-/// Why a sign-in failed, for the audit log alone.
+/// Why a sign-in failed; only for the audit log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::auth) enum Reason {
     UnknownAccount,
     WrongPassword,
     Disabled,
-    /// The provider's ID token is wrong.
+    /// The ID token is invalid.
     BadIdToken,
-    /// The provider does not vouch for the address.
+    /// The identity provider has not verified the email address.
     EmailNotVerified,
-    /// There is an account with the address, which the provider may not sign in to.
+    /// An account has this email address, but the provider may not link to it.
     NotLinked,
 }
 
@@ -51,7 +51,7 @@ impl Reason {
     }
 }
 
-/// How much of what fails is written down. Clones share it.
+/// The rate limits for audit events. Clones share them.
 #[derive(Debug, Clone)]
 pub struct FailureNotes(Arc<Notes>);
 
@@ -64,13 +64,13 @@ struct Notes {
 
 impl Default for FailureNotes {
     fn default() -> Self {
-        let [known, unknown] = WRITTEN_A_MINUTE.map(|most| RateLimiter::direct(Quota::per_minute(most)));
+        let [known, unknown] = EVENTS_PER_MINUTE.map(|most| RateLimiter::direct(Quota::per_minute(most)));
         Self(Arc::new(Notes { known, unknown, unwritten: AtomicU64::new(0) }))
     }
 }
 
 impl FailureNotes {
-    /// Whether one more may be written; then, how many were not since the last one.
+    /// Takes a permit for one event. Returns the number of events omitted since the last one.
     pub(super) fn take(&self, known: bool) -> Option<u64> {
         let bucket = if known { &self.0.known } else { &self.0.unknown };
         if bucket.check().is_ok() {
@@ -81,8 +81,8 @@ impl FailureNotes {
     }
 }
 
-/// Notes that somebody who came by a provider elsewhere was not let in.
-pub(in crate::auth) fn turned_away(
+/// Records that a sign-in with an identity provider was rejected.
+pub(in crate::auth) fn record_rejection(
     accounts: &Accounts,
     account: Option<UserId>,
     reason: Reason,
@@ -94,11 +94,11 @@ pub(in crate::auth) fn turned_away(
     let Some(unwritten) = accounts.failure_notes.take(account.is_some()) else { return };
     let reason = reason.as_str();
     let detail = serde_json::json!({ "reason": reason, "provider": provider, "unwritten_before": unwritten });
-    write_down(context, account, origin, vec![("session.login_failed", detail)]);
+    record_events(context, account, origin, vec![("session.login_failed", detail)]);
 }
 
-/// Writes lines about an account, beside what is answered.
-pub(super) fn write_down(
+/// Writes events about an account, concurrently with the response.
+pub(super) fn record_events(
     context: &Context,
     account: Option<UserId>,
     origin: &Origin,
@@ -124,7 +124,7 @@ async fn write(
         Ok::<_, Error>(())
     };
     if let Err(error) = writing.await {
-        tracing::warn!(%error, ip = origin.ip, "a failed sign-in could not be written to the audit log");
+        tracing::warn!(%error, ip = origin.ip, "cannot write a failed sign-in to the audit log");
     }
 }
 
@@ -134,7 +134,7 @@ fn event<'a>(
     origin: &'a Origin,
     detail: serde_json::Value,
 ) -> Event<'a> {
-    // Of an account that does not exist, what was typed is not kept: people type passwords there.
+    // The input for an unknown account is not stored, because users sometimes type a password there.
     let target_id = account.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
     Event { actor: None, action, target_type: "user", target_id, origin, detail }
 }

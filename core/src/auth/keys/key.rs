@@ -1,5 +1,4 @@
-//! One key that signs access tokens. Its algorithm is its own: what a token's header says about it is compared, never
-//! believed.
+//! A key that signs access tokens. The algorithm is a property of the key: the header of a token must match it.
 
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rsa::KeySize;
@@ -14,15 +13,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::super::random;
-use super::super::seal::Sealer;
+use super::super::secret_cipher::SecretCipher;
 use crate::config::SigningAlgorithm;
 use crate::db::signing_keys::SigningKeyRow;
 use crate::error::{Error, Result};
 
-/// Bytes of an HMAC key: as many as its hash has inside (RFC 2104 section 3).
+/// Size of an HMAC key: the output size of its hash (RFC 2104 section 3).
 const HMAC_BYTES: usize = 64;
 
-/// A key with all that is known about it. Does not print.
+/// A signing key with its metadata. Not printable.
 pub struct SigningKey {
     id: String,
     algorithm: SigningAlgorithm,
@@ -41,28 +40,28 @@ impl std::fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// Makes a key that signs from `signs_from` on, sealed for its row.
+    /// Generates a key that signs from `signs_from` on, encrypted for its row.
     ///
     /// # Errors
-    /// [`Error::Internal`] when the system has no randomness to give.
+    /// [`Error::Internal`] if the system random number generator fails.
     pub(super) async fn generate(
         algorithm: SigningAlgorithm,
         now: DateTime<Utc>,
         signs_from: DateTime<Utc>,
-        sealer: &Sealer,
+        sealer: &SecretCipher,
     ) -> Result<SigningKeyRow> {
         let id = uuid::Uuid::now_v7().simple().to_string();
-        // An RSA key takes up to a second.
+        // Generating an RSA key takes up to a second.
         let private = tokio::task::spawn_blocking(move || private_key(algorithm))
             .await
-            .map_err(|error| Error::Internal(format!("making a signing key panicked: {error}")))??;
+            .map_err(|error| Error::Internal(format!("generating a signing key panicked: {error}")))??;
         let blob = sealer.seal(&about(&id, algorithm), private.expose_secret())?;
         let algorithm = algorithm.as_str().to_owned();
         Ok(SigningKeyRow { id, algorithm, sealed: blob, created_at: now, signs_from, verifies_until: None })
     }
 
-    /// Opens the key of a row. None when it was sealed with another `auth.secret_key`, or is not what its row says.
-    pub(super) fn open(row: SigningKeyRow, sealer: &Sealer) -> Option<Self> {
+    /// Decrypts the key of a row. `None` if it was encrypted with another `auth.secret_key`, or does not match its row.
+    pub(super) fn open(row: SigningKeyRow, sealer: &SecretCipher) -> Option<Self> {
         let algorithm = SigningAlgorithm::from_name(&row.algorithm)?;
         let private = SecretBox::new(Box::new(sealer.open(&about(&row.id, algorithm), &row.sealed)?));
         let encoding = encoding_key(algorithm, private.expose_secret())?;
@@ -87,7 +86,7 @@ impl SigningKey {
         })
     }
 
-    /// The `kid` of what it signs.
+    /// The `kid` of its signatures.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -97,27 +96,27 @@ impl SigningKey {
         self.algorithm
     }
 
-    /// When it was made.
+    /// When it was created.
     pub fn created_at(&self) -> DateTime<Utc> {
         self.created_at
     }
 
-    /// When it begins to sign.
+    /// When it starts to sign.
     pub fn signs_from(&self) -> DateTime<Utc> {
         self.signs_from
     }
 
-    /// When the last token that it signed has expired; none without a successor.
+    /// When the last token that it signed has expired; `None` without a successor.
     pub fn verifies_until(&self) -> Option<DateTime<Utc>> {
         self.verifies_until
     }
 
-    /// Whether what it signed is still good.
+    /// Whether its signatures are still accepted.
     pub(super) fn verifies_at(&self, now: DateTime<Utc>) -> bool {
         self.verifies_until.is_none_or(|end| end > now)
     }
 
-    /// The public half, when there is one.
+    /// The public key, if there is one.
     pub fn public(&self) -> Option<&Jwk> {
         self.public.as_ref()
     }
@@ -133,7 +132,7 @@ impl SigningKey {
             .map_err(|error| Error::Internal(format!("signing an access token failed: {error}")))
     }
 
-    /// The claims of a token that this key signed, from `issuer`. Expiry is not looked at.
+    /// The claims of a token signed by this key, from `issuer`. The expiry is not checked.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`].
@@ -141,7 +140,7 @@ impl SigningKey {
         let mut validation = Validation::new(self.algorithm.into());
         validation.set_issuer(&[issuer]);
         validation.set_required_spec_claims(&["exp", "iss", "sub"]);
-        // Compared by the caller, with our clock and without leeway.
+        // Checked by the caller, with the domain's clock and without leeway.
         validation.validate_exp = false;
         validation.validate_aud = false;
         let verified = decode::<T>(token, &self.decoding, &validation);
@@ -159,14 +158,14 @@ impl From<SigningAlgorithm> for Algorithm {
     }
 }
 
-/// What a sealed key also says, so that a row cannot give a key another name or algorithm.
+/// The additional data of an encrypted key: a row cannot give a key another id or algorithm.
 fn about(id: &str, algorithm: SigningAlgorithm) -> String {
     format!("signing key {id} {}", algorithm.as_str())
 }
 
 /// New random bytes for HMAC, or a private key in PKCS#8 (RFC 5208).
 fn private_key(algorithm: SigningAlgorithm) -> Result<SecretBox<Vec<u8>>> {
-    let failed = |what: &str| Error::Internal(format!("a signing key could not be made: {what}"));
+    let failed = |what: &str| Error::Internal(format!("cannot create a signing key: {what}"));
     let bytes = match algorithm {
         SigningAlgorithm::Hs256 => {
             let mut bytes = vec![0_u8; HMAC_BYTES];
@@ -174,7 +173,7 @@ fn private_key(algorithm: SigningAlgorithm) -> Result<SecretBox<Vec<u8>>> {
             bytes
         }
         SigningAlgorithm::Rs256 => {
-            // 3072 bits are worth 128 of a symmetric key (NIST SP 800-57 part 1, table 2).
+            // 3072 bits correspond to 128 bits of a symmetric key (NIST SP 800-57 part 1, table 2).
             let pair = RsaKeyPair::generate(KeySize::Rsa3072).map_err(|error| failed(&error.to_string()))?;
             pair.as_der().map_err(|error| failed(&error.to_string()))?.as_ref().to_vec()
         }
@@ -191,7 +190,7 @@ fn private_key(algorithm: SigningAlgorithm) -> Result<SecretBox<Vec<u8>>> {
 fn encoding_key(algorithm: SigningAlgorithm, private: &[u8]) -> Option<EncodingKey> {
     match algorithm {
         SigningAlgorithm::Hs256 => Some(EncodingKey::from_secret(private)),
-        // The library reads PKCS#8 of RSA from PEM only.
+        // The library reads PKCS#8 RSA keys only from PEM.
         SigningAlgorithm::Rs256 => {
             let body = SecretBox::new(Box::new(BASE64.encode(private)));
             let pem = SecretBox::new(Box::new(format!(
@@ -211,8 +210,8 @@ mod tests {
 
     use super::*;
 
-    fn sealer() -> Sealer {
-        Sealer::new(&SecretString::from("0123456789abcdef0123456789abcdef".to_owned()), "test")
+    fn sealer() -> SecretCipher {
+        SecretCipher::new(&SecretString::from("0123456789abcdef0123456789abcdef".to_owned()), "test")
     }
 
     #[tokio::test]
@@ -229,7 +228,7 @@ mod tests {
             for private in ["d", "p", "q", "dp", "dq", "qi", "k"] {
                 assert!(public.get(private).is_none(), "{public}");
             }
-            // A row cannot make another key, or another use, of it.
+            // The row cannot change the key or its use.
             let renamed = SigningKeyRow { id: "other".to_owned(), ..row.clone() };
             assert!(SigningKey::open(renamed, &sealer()).is_none());
             let confused = SigningKeyRow { algorithm: "HS256".to_owned(), ..row };

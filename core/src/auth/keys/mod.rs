@@ -1,5 +1,6 @@
-//! The keys that sign access tokens: rows of the database, sealed with `auth.secret_key`, so that all API instances have the
-//! same. Of those whose time has come the latest signs; each verifies until the last token that it signed has expired.
+//! The keys that sign access tokens: rows in the database, encrypted under a key derived from `auth.secret_key`, and
+//! shared by all API instances. The latest key whose signing time has been reached signs; each key verifies until the
+//! last token that it signed has expired.
 
 mod key;
 mod set;
@@ -17,7 +18,7 @@ use crate::db::audit::{self, Event, Origin};
 use crate::db::signing_keys::{self, SigningKeyRow};
 use crate::error::Result;
 
-/// How much longer than its last token an old key verifies: clocks differ.
+/// How much longer an old key verifies after its last token expires, because clocks differ.
 const SKEW: Duration = Duration::minutes(1);
 
 /// When a new key takes over.
@@ -25,14 +26,14 @@ const SKEW: Duration = Duration::minutes(1);
 pub enum Takeover {
     /// After `auth.signing_key_lead`, when everybody who verifies tokens knows it. Nobody notices.
     Published,
-    /// Now; what all earlier keys signed is refused from now on. For keys that are in wrong hands.
+    /// Immediately; everything signed by earlier keys is rejected from now on. For compromised keys.
     AtOnce,
 }
 
-/// Makes a new key of the configured algorithm that takes over from the others.
+/// Creates a new key of the configured algorithm that replaces the others.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn rotate(accounts: &Accounts, takeover: Takeover, origin: &Origin) -> Result<SigningKeyRow> {
     let context = &accounts.context;
     let auth = &context.config.auth;
@@ -58,7 +59,7 @@ pub async fn rotate(accounts: &Accounts, takeover: Takeover, origin: &Origin) ->
     Ok(row)
 }
 
-/// Inserts a key in place of the others, within a transaction that holds the lock.
+/// Inserts a key that replaces the others, within a transaction that holds the lock.
 async fn insert(
     conn: &mut AsyncPgConnection,
     row: &SigningKeyRow,
@@ -83,11 +84,10 @@ async fn insert(
     audit::record(conn, event).await
 }
 
-/// Prepares a process that signs: its first key is there, and when another algorithm was configured, a key of that is on its
-/// way.
+/// Prepares a process that signs: creates the first key, and if another algorithm has been configured, a key for it.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn prepare(accounts: &Accounts) -> Result<()> {
     let context = &accounts.context;
     let now = context.clock.now();
@@ -103,12 +103,13 @@ pub async fn prepare(accounts: &Accounts) -> Result<()> {
     conn.transaction(async move |conn| -> Result<()> {
         signing_keys::lock(conn).await?;
         let others = signing_keys::live(conn, now).await?;
-        // Another instance that starts too may have made it while this one waited.
+        // Another instance may have created it while this one was waiting.
         if others.iter().any(|key| key.algorithm == row.algorithm && key.verifies_until.is_none()) {
             return Ok(());
         }
         insert(conn, &row, old_until, Takeover::Published, &Origin::default()).await?;
-        tracing::info!(key = %row.id, algorithm = %row.algorithm, %signs_from, "a key of the new algorithm was made");
+        tracing::info!(key = %row.id, algorithm = %row.algorithm, %signs_from, "created a key of the new \
+            algorithm");
         Ok(())
     })
     .await?;
@@ -116,21 +117,21 @@ pub async fn prepare(accounts: &Accounts) -> Result<()> {
     Ok(())
 }
 
-/// The keys that are good for something.
+/// The keys that sign or verify.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn list(context: &Context) -> Result<Vec<SigningKeyRow>> {
     let mut conn = context.db.conn().await?;
     signing_keys::live(&mut conn, context.clock.now()).await
 }
 
-/// Whether this process can open a key: not when it was made with another `auth.secret_key`.
+/// Whether this process can decrypt a key: not if it was encrypted with another `auth.secret_key`.
 pub fn opens(accounts: &Accounts, row: &SigningKeyRow) -> bool {
     SigningKey::open(row.clone(), accounts.tokens.keys().sealer()).is_some()
 }
 
-/// What a key does at `now`, of those in `rows`, which are in the order in which they sign.
+/// The state of a key at `now`, among `rows`, which are in signing order.
 pub fn state(rows: &[SigningKeyRow], row: &SigningKeyRow, now: DateTime<Utc>) -> &'static str {
     let signer = rows.iter().rev().find(|row| row.signs_from <= now);
     if signer.is_some_and(|signer| signer.id == row.id) {
@@ -142,10 +143,10 @@ pub fn state(rows: &[SigningKeyRow], row: &SigningKeyRow, now: DateTime<Utc>) ->
     }
 }
 
-/// The public halves of all keys, as a JWK set (RFC 7517 section 5). Empty for an algorithm that has none.
+/// The public keys as a JWK set (RFC 7517 section 5). Empty for a symmetric algorithm.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn public(accounts: &Accounts) -> Result<jsonwebtoken::jwk::JwkSet> {
     let context = &accounts.context;
     let now = context.clock.now();
@@ -170,7 +171,7 @@ impl SigningAlgorithm {
         }
     }
 
-    /// The algorithm of a name.
+    /// The algorithm with a name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
     }

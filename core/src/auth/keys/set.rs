@@ -1,4 +1,4 @@
-//! The keys of a moment, and how each process keeps its own set of them fresh.
+//! The current keys, and the cache of each process.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use super::super::seal::Sealer;
+use super::super::secret_cipher::SecretCipher;
 use super::key::SigningKey;
 use crate::config::{AuthConfig, SigningAlgorithm};
 use crate::db::audit::{self, Event, Origin};
@@ -16,11 +16,11 @@ use crate::db::{Database, signing_keys};
 use crate::error::{Error, Result};
 
 /// Age at which a process reads the keys again. Much shorter than the shortest `auth.signing_key_lead`.
-const FRESH: Duration = Duration::seconds(30);
-/// How often an unknown `kid`, or a database that is away, may make a process look for keys.
-const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+const CACHE_TTL: Duration = Duration::seconds(30);
+/// Minimum interval between reloads caused by an unknown `kid` or an unavailable database.
+const MIN_RELOAD_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// All keys that are good for something, by when they begin to sign.
+/// All keys that sign or verify, ordered by when they start to sign.
 #[derive(Debug, Default)]
 pub struct KeySet(Vec<Arc<SigningKey>>);
 
@@ -32,12 +32,12 @@ impl KeySet {
         self.0.iter().rev().find(|key| has_begun(key) && key.verifies_at(now))
     }
 
-    /// The key of this `kid`, if what it signed is still good at `now`.
+    /// The key with this `kid`, if its signatures are accepted at `now`.
     pub fn find(&self, kid: &str, now: DateTime<Utc>) -> Option<&Arc<SigningKey>> {
         self.0.iter().find(|key| key.id() == kid && key.verifies_at(now))
     }
 
-    /// The keys whose signatures are good at `now`, in the order in which they sign.
+    /// The keys whose signatures are accepted at `now`, in signing order.
     pub fn live(&self, now: DateTime<Utc>) -> impl Iterator<Item = &Arc<SigningKey>> {
         self.0.iter().filter(move |key| key.verifies_at(now))
     }
@@ -50,28 +50,28 @@ pub struct SigningKeys {
 }
 
 struct Shared {
-    sealer: Sealer,
+    sealer: SecretCipher,
     algorithm: SigningAlgorithm,
     known: RwLock<Option<Known>>,
-    /// When they could not be read, if that was so the last time.
+    /// The time of the last failed reload, if the last one failed.
     failed: RwLock<Option<Instant>>,
-    /// Held by the one who reads them, so that others wait instead of reading too.
+    /// Held while reloading, so that other tasks wait instead of reloading too.
     reading: Mutex<()>,
 }
 
 #[derive(Clone)]
 struct Known {
     keys: Arc<KeySet>,
-    /// By the domain's clock.
+    /// By the clock of the domain.
     at: DateTime<Utc>,
-    /// By the process's own.
+    /// By the monotonic clock of the process.
     read: Instant,
 }
 
 impl SigningKeys {
-    /// No keys yet: they are read when they are first needed.
+    /// Starts without keys: they are loaded on first use.
     pub(in crate::auth) fn new(config: &AuthConfig) -> Self {
-        let sealer = Sealer::new(&config.secret_key, "nightferry signing keys 1");
+        let sealer = SecretCipher::new(&config.secret_key, "nightferry signing keys 1");
         let shared = Shared {
             sealer,
             algorithm: config.algorithm,
@@ -82,34 +82,34 @@ impl SigningKeys {
         Self { shared: Arc::new(shared) }
     }
 
-    /// What seals new keys.
-    pub(super) fn sealer(&self) -> &Sealer {
+    /// Encrypts new keys.
+    pub(super) fn sealer(&self) -> &SecretCipher {
         &self.shared.sealer
     }
 
-    /// The keys, at most [`FRESH`] old. While the database is away, those that are known.
+    /// The keys, at most [`CACHE_TTL`] old. While the database is unavailable, the cached ones.
     ///
     /// # Errors
-    /// Whatever the database meets when none are known.
+    /// Any database error, if no keys are cached.
     pub async fn current(&self, db: &Database, now: DateTime<Utc>) -> Result<Arc<KeySet>> {
-        let fresh = |known: &Known| (now - known.at).abs() < FRESH;
+        let fresh = |known: &Known| (now - known.at).abs() < CACHE_TTL;
         if let Some(known) = self.known().filter(fresh) {
             return Ok(known.keys);
         }
-        let Some(_reading) = self.turn_to_read().await else { return self.stand_in() };
+        let Some(_reading) = self.acquire_reload().await else { return self.stand_in() };
         if let Some(known) = self.known().filter(fresh) {
             return Ok(known.keys);
         }
-        match (self.read_or_note(db, now).await, self.known()) {
+        match (self.reload(db, now).await, self.known()) {
             (Err(error), Some(known)) => {
-                tracing::warn!(%error, "the signing keys could not be read again; those known are used");
+                tracing::warn!(%error, "cannot reload the signing keys; the cached ones are used");
                 Ok(known.keys)
             }
             (read, _) => read,
         }
     }
 
-    /// The key of a `kid`. For one that is not known looks whether another process has just made it.
+    /// The key with a `kid`. For an unknown one, checks whether another process has just created it.
     pub(in crate::auth) async fn find(
         &self,
         db: &Database,
@@ -119,30 +119,30 @@ impl SigningKeys {
         if let Some(key) = self.current(db, now).await?.find(kid, now) {
             return Ok(Some(key.clone()));
         }
-        // While the database is away nobody can say whether there is such a key.
-        let Some(_reading) = self.turn_to_read().await else { return Err(away()) };
-        let keys = match self.known().filter(|known| known.read.elapsed() < LOOK_AGAIN) {
+        // While the database is unavailable, it is unknown whether there is such a key.
+        let Some(_reading) = self.acquire_reload().await else { return Err(away()) };
+        let keys = match self.known().filter(|known| known.read.elapsed() < MIN_RELOAD_INTERVAL) {
             Some(known) => known.keys,
-            None => self.read_or_note(db, now).await?,
+            None => self.reload(db, now).await?,
         };
         Ok(keys.find(kid, now).cloned())
     }
 
-    /// Waits until nobody else reads. None when the database is away: when it did not answer just now, or when it did not
-    /// answer the last time and somebody is asking it again. So while it is away one waits for it, and not everybody.
-    async fn turn_to_read(&self) -> Option<MutexGuard<'_, ()>> {
+    /// Waits until no other task is reloading. `None` if the database is unavailable: if it just failed to respond, or
+    /// if it failed last time and another task is trying again. While it is unavailable, only one task waits for it.
+    async fn acquire_reload(&self) -> Option<MutexGuard<'_, ()>> {
         let reading = match self.failed() {
-            Some(at) if at.elapsed() < LOOK_AGAIN => return None,
+            Some(at) if at.elapsed() < MIN_RELOAD_INTERVAL => return None,
             Some(_) => self.shared.reading.try_lock().ok()?,
             None => self.shared.reading.lock().await,
         };
-        // Whoever read meanwhile may have found that it is away.
-        let is_away = self.failed().is_some_and(|at| at.elapsed() < LOOK_AGAIN);
+        // The previous holder may have found that it is unavailable.
+        let is_away = self.failed().is_some_and(|at| at.elapsed() < MIN_RELOAD_INTERVAL);
         (!is_away).then_some(reading)
     }
 
-    /// Reads the keys, and remembers whether the database answered.
-    async fn read_or_note(&self, db: &Database, now: DateTime<Utc>) -> Result<Arc<KeySet>> {
+    /// Loads the keys, and records whether the database responded.
+    async fn reload(&self, db: &Database, now: DateTime<Utc>) -> Result<Arc<KeySet>> {
         let read = self.read(db, now).await;
         let failed = read.is_err().then(Instant::now);
         *self.shared.failed.write() = failed;
@@ -153,12 +153,12 @@ impl SigningKeys {
         *self.shared.failed.read()
     }
 
-    /// The known keys in place of those that cannot be read.
+    /// The cached keys, if they cannot be reloaded.
     fn stand_in(&self) -> Result<Arc<KeySet>> {
         self.known().map(|known| known.keys).ok_or_else(away)
     }
 
-    /// Forgets what is known, so that the next one reads it.
+    /// Clears the cache.
     pub(super) fn forget(&self) {
         *self.shared.known.write() = None;
     }
@@ -167,7 +167,7 @@ impl SigningKeys {
         self.shared.known.read().clone()
     }
 
-    /// Reads the keys, and makes the first one where there is none that this process can use.
+    /// Loads the keys, and creates the first one if this process can use none.
     async fn read(&self, db: &Database, now: DateTime<Utc>) -> Result<Arc<KeySet>> {
         let mut conn = db.conn().await?;
         let mut keys = self.open(signing_keys::live(&mut conn, now).await?);
@@ -177,7 +177,7 @@ impl SigningKeys {
                 .transaction(async move |conn| -> Result<_> {
                     signing_keys::lock(conn).await?;
                     let mut rows = signing_keys::live(conn, now).await?;
-                    // Another process may have made it while this one waited.
+                    // Another process may have created it while this one was waiting.
                     if self.open(rows.clone()).signer(now).is_none() {
                         let row = SigningKey::generate(shared.algorithm, now, now, &shared.sealer).await?;
                         signing_keys::insert(conn, &row).await?;
@@ -190,7 +190,8 @@ impl SigningKeys {
                             detail: serde_json::json!({ "algorithm": row.algorithm }),
                         };
                         audit::record(conn, event).await?;
-                        tracing::info!(key = %row.id, algorithm = %row.algorithm, "the first signing key was made");
+                        tracing::info!(key = %row.id, algorithm = %row.algorithm, "created the first \
+                            signing key");
                         rows.push(row);
                     }
                     Ok(rows)
@@ -212,7 +213,8 @@ impl SigningKeys {
             let id = row.id.clone();
             let opened = SigningKey::open(row, &self.shared.sealer);
             if opened.is_none() {
-                tracing::error!(key = %id, "a signing key cannot be opened: it was made with another auth.secret_key");
+                tracing::error!(key = %id, "a signing key cannot be decrypted: it was created with another \
+                    auth.secret_key");
             }
             opened.map(Arc::new)
         };
@@ -221,5 +223,5 @@ impl SigningKeys {
 }
 
 fn away() -> Error {
-    Error::DatabaseUnavailable("the signing keys could not be read just now".to_owned())
+    Error::DatabaseUnavailable("the signing keys are currently unavailable".to_owned())
 }

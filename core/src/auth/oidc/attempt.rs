@@ -1,4 +1,4 @@
-//! One attempt to sign in: random values that tie the provider's answer to the browser that asked.
+//! A sign-in attempt: random values that bind the response of the provider to the browser that started it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
@@ -8,25 +8,25 @@ use serde::{Deserialize, Serialize};
 use super::super::random;
 use crate::error::Result;
 
-/// See the module.
+/// Shows the progress of a pass.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Attempt {
     /// Name of the provider.
     pub(super) provider: String,
-    /// Comes back with the answer.
+    /// Returned with the response.
     pub(super) state: String,
-    /// Comes back within the ID token.
+    /// Returned in the ID token.
     pub(super) nonce: String,
-    /// Proves at the exchange that we asked (RFC 7636 section 4.1).
+    /// Proves in the exchange that the same client started the attempt (RFC 7636 section 4.1).
     pub(super) verifier: String,
-    /// Where the browser goes after.
+    /// The destination of the browser after signing in.
     pub(super) return_to: String,
-    /// When the attempt is over.
+    /// When the attempt expires.
     pub(super) expires_at: DateTime<Utc>,
 }
 
 impl Attempt {
-    /// A new one.
+    /// Creates an attempt.
     pub(super) fn new(provider: &str, return_to: String, expires_at: DateTime<Utc>) -> Result<Self> {
         Ok(Self {
             provider: provider.to_owned(),
@@ -46,17 +46,17 @@ fn random_text() -> Result<String> {
     Ok(encode(&bytes))
 }
 
-/// Base64 for addresses (RFC 4648 section 5).
+/// URL-safe Base64 (RFC 4648 section 5).
 pub(super) fn encode(bytes: &[u8]) -> String {
     BASE64URL.encode(bytes)
 }
 
-/// The bytes of such a text.
+/// Decodes such a text.
 pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     BASE64URL.decode(text).ok()
 }
 
-/// Compares without telling by the time it takes where two texts differ.
+/// Compares in constant time.
 pub(super) fn same(a: &str, b: &str) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(a.as_bytes(), b.as_bytes()).is_ok()
 }

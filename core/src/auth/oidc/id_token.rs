@@ -1,4 +1,4 @@
-//! The check of an ID token (OpenID Connect Core section 3.1.3.7).
+//! Validation of ID tokens (OpenID Connect Core section 3.1.3.7).
 
 use chrono::Duration;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
@@ -11,15 +11,15 @@ use crate::auth::Accounts;
 use crate::config::OidcConfig;
 use crate::error::{Error, Result};
 
-/// How far the provider's clock may be from ours.
+/// Maximum clock skew of the provider.
 const SKEW: Duration = Duration::minutes(1);
 
-/// Who somebody is, in the provider's words.
+/// The identity of a user at a provider.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
     /// The provider.
     pub(super) iss: String,
-    /// What the provider calls the person, for ever.
+    /// The subject: the permanent id of the user at the provider.
     pub(super) sub: String,
     aud: Audience,
     #[serde(default)]
@@ -33,7 +33,7 @@ pub(super) struct Claims {
     pub(super) email: Option<String>,
     #[serde(default)]
     email_verified: Option<Truth>,
-    /// Name to show.
+    /// Display name.
     #[serde(default)]
     pub(super) name: Option<String>,
 }
@@ -45,7 +45,7 @@ enum Audience {
     Several(Vec<String>),
 }
 
-/// Some providers write it as text.
+/// Some providers send a string.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Truth {
@@ -54,7 +54,7 @@ enum Truth {
 }
 
 impl Claims {
-    /// The email address, if the provider vouches for it.
+    /// The email address, if the provider has verified it.
     pub(super) fn verified_email(&self) -> Option<&str> {
         let vouched = match &self.email_verified {
             Some(Truth::Plain(truth)) => *truth,
@@ -77,7 +77,7 @@ pub(super) async fn check(
     let context = &accounts.context;
     let claims = match verify(metadata, token) {
         Err(Wrong::UnknownKey) => {
-            // The provider may have changed its keys since they were read.
+            // The provider may have rotated its keys since they were loaded.
             let again = accounts.oidc.metadata(name, config, true).await?;
             verify(&again, token)
         }
@@ -87,13 +87,13 @@ pub(super) async fn check(
     let refusal = match claims {
         Err(Wrong::UnknownKey) => "no key of the provider signed it",
         Err(Wrong::Token(reason)) => reason,
-        Ok(claims) => match wrong_with(&claims, config, metadata, nonce, now.timestamp()) {
+        Ok(claims) => match validation_error(&claims, config, metadata, nonce, now.timestamp()) {
             None => return Ok(claims),
             Some(reason) => reason,
         },
     };
-    tracing::warn!(provider = %name, reason = refusal, "an ID token was refused");
-    Err(Error::SignInRefused("The provider's answer cannot be trusted."))
+    tracing::warn!(provider = %name, reason = refusal, "an ID token was rejected");
+    Err(Error::SignInRefused("The provider's response is invalid."))
 }
 
 enum Wrong {
@@ -102,23 +102,23 @@ enum Wrong {
 }
 
 fn verify(metadata: &Metadata, token: &str) -> std::result::Result<Claims, Wrong> {
-    let header = decode_header(token).map_err(|_| Wrong::Token("it is no signed token"))?;
+    let header = decode_header(token).map_err(|_| Wrong::Token("it is not a signed token"))?;
     let mut fitting = metadata.keys.keys.iter().filter(|key| {
         let is_meant = header.kid.is_none() || key.common.key_id == header.kid;
         is_meant && key.common.public_key_use != Some(PublicKeyUse::Encryption) && allows(key, header.alg)
     });
     let (Some(key), None) = (fitting.next(), fitting.next()) else { return Err(Wrong::UnknownKey) };
-    let decoding = DecodingKey::from_jwk(key).map_err(|_| Wrong::Token("its key is not understood"))?;
+    let decoding = DecodingKey::from_jwk(key).map_err(|_| Wrong::Token("its key is not supported"))?;
     let mut validation = Validation::new(header.alg);
     validation.set_required_spec_claims(&["iss", "sub", "aud", "exp"]);
-    // All compared below, with our clock.
+    // All checked below, with the domain's clock.
     validation.validate_exp = false;
     validation.validate_aud = false;
     let verified = decode::<Claims>(token, &decoding, &validation);
-    verified.map(|token| token.claims).map_err(|_| Wrong::Token("its signature or form is wrong"))
+    verified.map(|token| token.claims).map_err(|_| Wrong::Token("its signature or format is invalid"))
 }
 
-/// Whether a key signs with an algorithm. Never with one that has a shared secret: the key is public.
+/// Whether a key may be used with an algorithm. Never with a symmetric one: the key is public.
 fn allows(key: &Jwk, algorithm: Algorithm) -> bool {
     use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
     let fits = match &key.algorithm {
@@ -137,7 +137,7 @@ fn allows(key: &Jwk, algorithm: Algorithm) -> bool {
     fits && said.is_none_or(|said| said == format!("{algorithm:?}"))
 }
 
-fn wrong_with(
+fn validation_error(
     claims: &Claims,
     config: &OidcConfig,
     metadata: &Metadata,
@@ -151,13 +151,13 @@ fn wrong_with(
     let party = claims.azp.as_ref().map(|party| *party == config.client_id);
     let skew = SKEW.num_seconds();
     [
-        (claims.iss != metadata.issuer, "it is of another issuer"),
-        (!is_ours, "it is for somebody else"),
-        (!party.unwrap_or(is_only_ours), "it was issued to somebody else"),
+        (claims.iss != metadata.issuer, "it has another issuer"),
+        (!is_ours, "it has another audience"),
+        (!party.unwrap_or(is_only_ours), "it was issued to another client"),
         (claims.exp.saturating_add(skew) <= now, "it has expired"),
-        (claims.iat.saturating_sub(skew) > now, "it is from the future"),
+        (claims.iat.saturating_sub(skew) > now, "it was issued in the future"),
         (!attempt::same(claims.nonce.as_deref().unwrap_or_default(), nonce), "it has another nonce"),
-        (claims.sub.is_empty() || claims.sub.len() > 255, "it names nobody"),
+        (claims.sub.is_empty() || claims.sub.len() > 255, "it has no subject"),
     ]
     .into_iter()
     .find_map(|(wrong, reason)| wrong.then_some(reason))

@@ -1,5 +1,5 @@
-//! Whose account it is: by issuer and subject; else, where the configuration allows it and the provider vouches for the
-//! email address, by that address, or a new one.
+//! Resolves an identity to an account: by issuer and subject; otherwise, if the configuration allows it and the
+//! provider has verified the email address, by that address, or with a new account.
 
 use chrono::{DateTime, Utc};
 use diesel_async::{AsyncConnection as _, AsyncPgConnection};
@@ -20,7 +20,7 @@ use crate::db::users::{self, NewUser, User};
 use crate::error::{Error, Noun, Result};
 use crate::ids::UserId;
 
-/// Starts a session of the account of this person.
+/// Starts a session for the account of this identity.
 pub(super) async fn sign_in(
     accounts: &Accounts,
     provider: &str,
@@ -34,7 +34,7 @@ pub(super) async fn sign_in(
         let mut conn = context.db.conn().await?;
         identities::find(&mut conn, &claims.iss, &claims.sub).await?.is_some()
     };
-    // Nobody's password: who came this way signs in this way, until an administrator sets one.
+    // No usable password: the account signs in through the provider until an administrator sets a password.
     let hash = if known {
         None
     } else {
@@ -42,7 +42,7 @@ pub(super) async fn sign_in(
         Some(accounts.passwords.hash(&network, token::new_refresh_token()?).await?)
     };
     let mut conn = context.db.conn().await?;
-    // A refusal is a value in here: it is made before anything is written.
+    // A rejection is a value here: it is returned before anything is written.
     let outcome = conn
         .transaction(async move |conn| -> Result<Outcome<Session>> {
             let linked = identities::find(conn, &claims.iss, &claims.sub).await?;
@@ -55,7 +55,7 @@ pub(super) async fn sign_in(
                 identities::touch(conn, &claims.iss, &claims.sub, email, context.clock.now()).await?;
                 user
             } else {
-                // None when the account was removed just now.
+                // `None` if the account has just been removed.
                 let hash = hash.as_deref().ok_or(Error::NotFound(Noun::User))?;
                 match link(context, conn, provider, config, claims, hash, origin).await? {
                     Ok(user) => user,
@@ -67,20 +67,20 @@ pub(super) async fn sign_in(
         })
         .await?;
     outcome.map_err(|refusal| {
-        guard::turned_away(accounts, refusal.account, refusal.reason, provider, origin);
+        guard::record_rejection(accounts, refusal.account, refusal.reason, provider, origin);
         Error::SignInRefused(refusal.said)
     })
 }
 
-/// What became of somebody whom the provider knows.
+/// The result for an identity.
 type Outcome<T> = std::result::Result<T, Refusal>;
 
-/// Why somebody is not let in.
+/// Why the sign-in was rejected.
 struct Refusal {
-    /// The account that it is about, if there is one.
+    /// The affected account, if any.
     account: Option<UserId>,
     reason: Reason,
-    /// What they are told.
+    /// The message for the user.
     said: &'static str,
 }
 
@@ -90,11 +90,11 @@ impl Refusal {
     }
 
     fn disabled(user: &User) -> Self {
-        Self::new(Some(user.id), Reason::Disabled, "This account may not be used at the moment.")
+        Self::new(Some(user.id), Reason::Disabled, "This account is disabled.")
     }
 }
 
-/// Finds or makes the account of somebody who signs in this way for the first time.
+/// Finds or creates the account for an identity that signs in for the first time.
 async fn link(
     context: &Context,
     conn: &mut AsyncPgConnection,
@@ -105,7 +105,7 @@ async fn link(
     origin: &Origin,
 ) -> Result<Outcome<User>> {
     let Some(email) = claims.verified_email().map(str::trim) else {
-        let said = "The provider does not vouch for your email address.";
+        let said = "The provider has not verified your email address.";
         return Ok(Err(Refusal::new(None, Reason::EmailNotVerified, said)));
     };
     let now = context.clock.now();
@@ -116,22 +116,23 @@ async fn link(
             if user.disabled_at.is_some() {
                 return Ok(Err(Refusal::disabled(&user)));
             }
-            taken = take_from_others(context, conn, user.id, hash, now).await?;
+            taken = revoke_other_credentials(context, conn, user.id, hash, now).await?;
             user
         }
         Some(user) => {
-            let said = "An account with your email address exists, and this provider may not sign in to it.";
+            let said = "An account with your email address exists, but this provider may not be linked to \
+                it.";
             return Ok(Err(Refusal::new(Some(user.id), Reason::NotLinked, said)));
         }
         None if config.signup => {
-            let name = claims.name.as_deref().map(account::fitting_name).unwrap_or_default();
+            let name = claims.name.as_deref().map(account::truncated_name).unwrap_or_default();
             account::check_email(email).map_err(|error| Error::Validation(vec![error]))?;
             let row =
                 NewUser { id: UserId::new(), email, name: &name, password_hash: hash, role: UserRole::User };
             account::insert(conn, &row, None, None, origin).await?
         }
         None => {
-            let said = "There is no account for you. Ask an administrator for one.";
+            let said = "You have no account. Ask an administrator for one.";
             return Ok(Err(Refusal::new(None, Reason::UnknownAccount, said)));
         }
     };
@@ -145,7 +146,7 @@ async fn link(
     };
     if !identities::insert(conn, &identity).await? {
         return Err(Error::Conflict(
-            "Somebody signs in like this at this very moment. Begin again.".to_owned(),
+            "Another sign-in of this identity is in progress. Start again.".to_owned(),
         ));
     }
     let mut detail = json!({ "provider": provider, "issuer": claims.iss, "subject": claims.sub });
@@ -164,10 +165,11 @@ async fn link(
     Ok(Ok(user))
 }
 
-/// Makes an account that was there before its owner's alone. Nobody checked who signed up with the address: it may have
-/// been somebody who waits for its owner to come. So whatever led in ends: password, sessions, personal access tokens, and
-/// identities of providers that could not have linked it by themselves. Answers what, for the audit log.
-async fn take_from_others(
+/// Revokes all other credentials of an existing account that is linked. Email addresses are not verified at sign-up, so
+/// the account may have been created by an attacker with its owner's address. Ends the password, sessions, personal
+/// access tokens, and identities of providers that could not have linked it on their own. Returns what was revoked, for
+/// the audit log.
+async fn revoke_other_credentials(
     context: &Context,
     conn: &mut AsyncPgConnection,
     user: UserId,

@@ -1,7 +1,7 @@
-//! Signing in with a provider elsewhere: OpenID Connect Core 1.0, authorization code with PKCE (RFC 7636).
+//! Sign-in with an identity provider: OpenID Connect Core 1.0, authorization code flow with PKCE (RFC 7636).
 //!
-//! What belongs to one attempt lies sealed in a cookie of the browser that began it: state, nonce, verifier and where to go
-//! after. So an answer that another browser began is worth nothing, and nothing is kept for attempts that are given up.
+//! The data of an attempt (state, nonce, verifier and destination) is stored encrypted in a cookie of the browser that
+//! started it. A response is therefore useless in another browser, and abandoned attempts leave no state.
 
 mod attempt;
 mod id_token;
@@ -22,48 +22,48 @@ use crate::context::Context;
 use crate::db::audit::Origin;
 use crate::error::{Error, Noun, Result};
 
-/// How long somebody may take to sign in at the provider.
-pub const ATTEMPT_LIFE: Duration = Duration::minutes(10);
+/// Time limit for signing in at the provider.
+pub const ATTEMPT_LIFETIME: Duration = Duration::minutes(10);
 
-/// How much of a provider's word for an error is logged, in characters.
+/// Maximum number of characters of a provider's error code to log.
 const LOGGED: usize = 64;
 
-/// A sign-in that begins.
+/// A started sign-in.
 #[derive(Debug)]
 pub struct Started {
-    /// Where the browser goes.
+    /// The URL for the browser.
     pub address: Url,
-    /// What it keeps until it comes back.
+    /// The cookie for the browser.
     pub attempt: String,
 }
 
-/// A sign-in that ended well.
+/// A successful sign-in.
 #[derive(Debug)]
 pub struct Finished {
     /// The session.
     pub session: Session,
-    /// Where the browser goes.
+    /// The URL for the browser.
     pub return_to: String,
 }
 
-/// What the provider sends the browser back with.
+/// The parameters with which the provider redirects back.
 #[derive(Debug)]
 pub struct Answer {
-    /// To be exchanged for tokens.
+    /// The code to exchange for tokens.
     pub code: Option<String>,
-    /// The attempt's.
+    /// The state of the attempt.
     pub state: Option<String>,
     /// The provider (RFC 9207).
     pub issuer: Option<String>,
-    /// Why there is no code.
+    /// The error, if there is no code.
     pub error: Option<String>,
 }
 
-/// Begins a sign-in with the provider of this name.
+/// Starts a sign-in with the provider of this name.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is no such provider, [`Error::Validation`] when `return_to` leads elsewhere,
-/// [`Error::Provider`] when the provider cannot be asked.
+/// [`Error::NotFound`] if there is no such provider, [`Error::Validation`] if `return_to` is not allowed,
+/// [`Error::Provider`] if the provider is unreachable.
 pub async fn start(
     accounts: &Accounts,
     name: &str,
@@ -74,7 +74,7 @@ pub async fn start(
     let config = config(context, name)?;
     let return_to = allowed(context, return_to.unwrap_or("/"))?;
     let metadata = accounts.oidc.metadata(name, config, false).await?;
-    let attempt = Attempt::new(name, return_to, context.clock.now() + ATTEMPT_LIFE)?;
+    let attempt = Attempt::new(name, return_to, context.clock.now() + ATTEMPT_LIFETIME)?;
     let challenge = attempt::encode(&Sha256::digest(attempt.verifier.as_bytes()));
     let mut address = metadata.authorization_endpoint.clone();
     address
@@ -90,10 +90,10 @@ pub async fn start(
     Ok(Started { address, attempt: accounts.oidc.seal(&attempt)? })
 }
 
-/// Ends a sign-in: exchanges the code, checks who it is, and starts a session of their account.
+/// Finishes a sign-in: exchanges the code, validates the identity, and starts a session for its account.
 ///
 /// # Errors
-/// [`Error::SignInRefused`] with the reason, [`Error::Provider`] when the provider cannot be asked.
+/// [`Error::SignInRefused`] with the reason, [`Error::Provider`] if the provider is unreachable.
 pub async fn finish(
     accounts: &Accounts,
     name: &str,
@@ -103,7 +103,7 @@ pub async fn finish(
     origin: &Origin,
 ) -> Result<Finished> {
     const UNKNOWN: Error =
-        Error::SignInRefused("This sign-in was not begun in this browser, or too long ago. Begin again.");
+        Error::SignInRefused("This sign-in was not started in this browser, or has expired. Start again.");
     let context = &accounts.context;
     let config = config(context, name)?;
     let now = context.clock.now();
@@ -114,25 +114,25 @@ pub async fn finish(
     }
     let metadata = accounts.oidc.metadata(name, config, false).await?;
     if answer.issuer.as_ref().is_some_and(|issuer| *issuer != metadata.issuer) {
-        return Err(Error::SignInRefused("The answer is not from the provider that was asked."));
+        return Err(Error::SignInRefused("The response is not from the expected provider."));
     }
     if let Some(error) = &answer.error {
-        tracing::info!(provider = %name, error = loggable(error), "a provider refused a sign-in");
-        return Err(Error::SignInRefused("The provider did not sign you in."));
+        tracing::info!(provider = %name, error = sanitized(error), "a provider rejected a sign-in");
+        return Err(Error::SignInRefused("The provider rejected the sign-in."));
     }
-    let code = answer.code.as_deref().ok_or(Error::SignInRefused("The provider's answer has no code."))?;
+    let code = answer.code.as_deref().ok_or(Error::SignInRefused("The provider's response has no code."))?;
     let token = accounts.oidc.exchange(config, &metadata, code, &attempt.verifier, redirect_uri).await?;
     let checked = id_token::check(accounts, name, config, &metadata, &token, &attempt.nonce).await;
     if let Err(Error::SignInRefused(_)) = &checked {
-        guard::turned_away(accounts, None, Reason::BadIdToken, name, origin);
+        guard::record_rejection(accounts, None, Reason::BadIdToken, name, origin);
     }
     let claims = checked?;
     let session = link::sign_in(accounts, name, config, &claims, origin).await?;
     Ok(Finished { session, return_to: attempt.return_to })
 }
 
-/// Somebody else's word for an error, on one line and not too long: whoever opens the address can write anything there.
-fn loggable(error: &str) -> String {
+/// An error code from outside, on one line and truncated: anyone can open this URL with any content.
+fn sanitized(error: &str) -> String {
     let cut: String = error.chars().take(LOGGED).collect();
     cut.escape_debug().to_string()
 }
@@ -141,7 +141,7 @@ fn config<'c>(context: &'c Context, name: &str) -> Result<&'c OidcConfig> {
     context.config.auth.oidc.get(name).ok_or(Error::NotFound(Noun::Provider))
 }
 
-/// Where a browser may be sent after signing in: to a path of this service, or to a page that the configuration names.
+/// The allowed destinations after signing in: a path of this service, or a page on a configured origin.
 fn allowed(context: &Context, return_to: &str) -> Result<String> {
     let is_plain = !return_to.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\');
     let is_path = return_to.starts_with('/') && !return_to.starts_with("//");
@@ -160,14 +160,14 @@ fn allowed(context: &Context, return_to: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::loggable;
+    use super::sanitized;
 
     #[test]
     fn what_a_provider_says_cannot_forge_a_line_of_the_log() {
-        assert_eq!(loggable("access_denied"), "access_denied");
-        let forged = loggable("x\n2026-01-01 INFO all is well\r\u{1b}[2J\u{202e}");
+        assert_eq!(sanitized("access_denied"), "access_denied");
+        let forged = sanitized("x\n2026-01-01 INFO all is well\r\u{1b}[2J\u{202e}");
         assert!(!forged.chars().any(char::is_control), "{forged:?}");
         assert!(forged.starts_with("x\\n2026"), "{forged}");
-        assert_eq!(loggable(&"x".repeat(1000)).len(), 64);
+        assert_eq!(sanitized(&"x".repeat(1000)).len(), 64);
     }
 }

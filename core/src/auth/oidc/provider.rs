@@ -1,4 +1,4 @@
-//! What a provider publishes about itself (OpenID Connect Discovery 1.0), and the calls to it.
+//! The metadata of a provider (OpenID Connect Discovery 1.0), and the requests to it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,29 +12,29 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::super::seal::Sealer;
+use super::super::secret_cipher::SecretCipher;
 use super::attempt::{self, Attempt};
 use crate::config::{AuthConfig, OidcConfig};
 use crate::error::{Error, Result};
 use crate::store::install_crypto;
 
-/// Deadline of each call.
+/// Timeout of each request.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Largest answer that is read, in bytes.
-const LARGEST: usize = 512 * 1024;
-/// How long what a provider publishes is believed.
-const FRESH: Duration = Duration::from_secs(3600);
-/// How often an unknown key may make us look again.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Maximum size of a response, in bytes.
+const MAX_RESPONSE_BYTES: usize = 512 * 1024;
+/// How long the metadata of a provider is cached.
+const CACHE_TTL: Duration = Duration::from_secs(3600);
+/// Minimum interval between reloads caused by an unknown key.
+const MIN_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a provider publishes.
+/// The metadata of a provider.
 pub(super) struct Metadata {
-    /// As it stands in its tokens.
+    /// As in its tokens.
     pub(super) issuer: String,
-    /// Where people sign in.
+    /// The authorization endpoint.
     pub(super) authorization_endpoint: Url,
     token_endpoint: Url,
-    /// Whether the secret goes into the body, because the provider takes it nowhere else.
+    /// Whether the secret is sent in the body, because the provider supports no other method.
     secret_in_body: bool,
     /// Its public keys.
     pub(super) keys: JwkSet,
@@ -56,53 +56,53 @@ struct Tokens {
     id_token: Option<String>,
 }
 
-/// The configured providers of one process. Cheap to clone.
+/// The configured providers. Cheap to clone.
 #[derive(Clone)]
 pub struct Providers {
     client: Client,
-    sealer: Sealer,
+    sealer: SecretCipher,
     known: Arc<RwLock<HashMap<String, Arc<Metadata>>>>,
 }
 
 impl Providers {
-    /// Asks nobody yet.
+    /// Sends no requests yet.
     ///
     /// # Errors
-    /// [`Error::Internal`] when the HTTP client cannot be set up.
+    /// [`Error::Internal`] if the HTTP client cannot be created.
     pub(crate) fn new(config: &AuthConfig) -> Result<Self> {
         install_crypto();
         let client = Client::builder()
             .timeout(DEADLINE)
-            // A provider that moved is configured anew; following it would let it point into our network.
+            // Redirects are not followed: a provider could redirect requests into the internal network.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("nightferry/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| Error::Internal(format!("the HTTP client cannot be set up: {error}")))?;
-        let sealer = Sealer::new(&config.secret_key, "nightferry oidc attempts 1");
+            .map_err(|error| Error::Internal(format!("cannot create the HTTP client: {error}")))?;
+        let sealer = SecretCipher::new(&config.secret_key, "nightferry oidc attempts 1");
         Ok(Self { client, sealer, known: Arc::default() })
     }
 
-    /// Seals an attempt for the browser.
+    /// Encrypts an attempt for the browser.
     pub(super) fn seal(&self, attempt: &Attempt) -> Result<String> {
         let plain = serde_json::to_vec(attempt)
-            .map_err(|error| Error::Internal(format!("an attempt cannot be written: {error}")))?;
+            .map_err(|error| Error::Internal(format!("cannot encode an attempt: {error}")))?;
         Ok(attempt::encode(&self.sealer.seal(&attempt.provider, &plain)?))
     }
 
-    /// Opens an attempt with the provider of this name.
+    /// Decrypts an attempt with the provider of this name.
     pub(super) fn open(&self, name: &str, sealed: &str) -> Option<Attempt> {
         let plain = self.sealer.open(name, &attempt::decode(sealed)?)?;
         serde_json::from_slice::<Attempt>(&plain).ok().filter(|attempt| attempt.provider == name)
     }
 
-    /// What a provider publishes; with `again` not what was read a while before.
+    /// The metadata of a provider; `again` bypasses the cache.
     pub(super) async fn metadata(
         &self,
         name: &str,
         config: &OidcConfig,
         again: bool,
     ) -> Result<Arc<Metadata>> {
-        let fresh = if again { LOOK_AGAIN } else { FRESH };
+        let fresh = if again { MIN_RELOAD_INTERVAL } else { CACHE_TTL };
         let known = self.known.read().get(name).cloned();
         if let Some(known) = known.filter(|known| known.read.elapsed() < fresh) {
             return Ok(known);
@@ -116,15 +116,15 @@ impl Providers {
     async fn discover(&self, config: &OidcConfig) -> Result<Metadata> {
         let address = format!("{}/.well-known/openid-configuration", config.issuer);
         let found: Discovered = read(self.client.get(address).send().await.map_err(failed)?).await?;
-        // Section 4.3: anything else would be another provider's word.
+        // Section 4.3: any other issuer would impersonate another provider.
         if found.issuer.trim_end_matches('/') != config.issuer {
-            return Err(Error::Provider(format!("it calls itself {}, not {}", found.issuer, config.issuer)));
+            return Err(Error::Provider(format!("its issuer is {}, not {}", found.issuer, config.issuer)));
         }
         let secure = config.issuer.starts_with("https://");
         let address = |text: &str| match Url::parse(text) {
             Ok(url) if url.scheme() == "https" || (url.scheme() == "http" && !secure) => Ok(url),
             _ => Err(Error::Provider(format!(
-                "it publishes an address that is none, or is without TLS: {text}"
+                "its metadata contains an invalid URL, or one without TLS: {text}"
             ))),
         };
         let keys = read(self.client.get(address(&found.jwks_uri)?).send().await.map_err(failed)?).await?;
@@ -162,7 +162,7 @@ impl Providers {
             if metadata.secret_in_body {
                 form.push(("client_secret", secret));
             } else {
-                // RFC 6749 section 2.3.1: encoded before.
+                // RFC 6749 section 2.3.1 requires encoding.
                 let encode = |text: &str| percent_encoding::utf8_percent_encode(text, UNRESERVED).to_string();
                 request = request.basic_auth(encode(&config.client_id), Some(encode(secret)));
             }
@@ -170,34 +170,34 @@ impl Providers {
         let response = request.form(&form).send().await.map_err(failed)?;
         if response.status() == StatusCode::BAD_REQUEST {
             return Err(Error::SignInRefused(
-                "The provider does not know this sign-in any more. Begin again.",
+                "The provider does not recognize this sign-in any more. Start again.",
             ));
         }
         let tokens: Tokens = read(response).await?;
-        tokens.id_token.ok_or_else(|| Error::Provider("its answer has no ID token".to_owned()))
+        tokens.id_token.ok_or_else(|| Error::Provider("its response has no ID token".to_owned()))
     }
 }
 
-/// All but what RFC 3986 section 2.3 reserves nothing for.
+/// All characters except the unreserved ones of RFC 3986 section 2.3.
 const UNRESERVED: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 async fn read<T: DeserializeOwned>(mut response: Response) -> Result<T> {
     if !response.status().is_success() {
-        return Err(Error::Provider(format!("it answered {} at {}", response.status(), response.url())));
+        return Err(Error::Provider(format!("it returned {} at {}", response.status(), response.url())));
     }
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > LARGEST {
-            return Err(Error::Provider("its answer is too large".to_owned()));
+        if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
+            return Err(Error::Provider("its response is too large".to_owned()));
         }
         body.extend_from_slice(&chunk);
     }
     serde_json::from_slice(&body)
-        .map_err(|error| Error::Provider(format!("its answer is not understood: {error}")))
+        .map_err(|error| Error::Provider(format!("its response is invalid: {error}")))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: reqwest::Error) -> Error {
-    Error::Provider(format!("it cannot be asked: {error}"))
+    Error::Provider(format!("it is unreachable: {error}"))
 }

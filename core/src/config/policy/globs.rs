@@ -1,16 +1,16 @@
-//! Patterns for names: `*` is anything within one part, `**` anything at all, `?` one character.
+//! Patterns for names: `*` matches anything within one path segment, `**` anything at all, `?` one character.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::config::value::split_list;
 
-/// Patterns of which one must match, separated by commas. None: everything matches.
+/// Patterns separated by commas, one of which must match. Empty: everything matches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Globs(Vec<String>);
 
 impl Globs {
-    /// Whether nothing is asked for.
+    /// Whether there is no pattern.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -20,7 +20,7 @@ impl Globs {
         self.0.iter().map(String::as_str)
     }
 
-    /// One regular expression that matches a whole text when any of the patterns does, in the syntax of Postgres (ARE).
+    /// A regular expression that matches a whole text if any of the patterns does, in Postgres syntax (ARE).
     pub fn to_regex(&self) -> String {
         let any: Vec<String> = self.0.iter().map(|glob| regex_of(glob)).collect();
         format!("^(?:{})$", any.join("|"))
@@ -35,7 +35,7 @@ fn regex_of(glob: &str) -> String {
             '*' if rest.next_if_eq(&'*').is_some() => regex.push_str(".*"),
             '*' => regex.push_str("[^/]*"),
             '?' => regex.push_str("[^/]"),
-            // Before a letter or digit a backslash would mean something.
+            // Before a letter or digit, a backslash would have a meaning.
             c if c.is_alphanumeric() || !c.is_ascii() => regex.push(c),
             c => regex.extend(['\\', c]),
         }
@@ -46,13 +46,13 @@ fn regex_of(glob: &str) -> String {
 impl FromStr for Globs {
     type Err = String;
 
-    /// The error is the rest of a sentence about the text, without the text.
+    /// The error completes a sentence about the text, without repeating the text.
     fn from_str(text: &str) -> Result<Self, String> {
         if text.len() > 1000 {
             return Err("is longer than 1000 characters".to_owned());
         }
         if text.chars().any(char::is_control) {
-            return Err("has control characters".to_owned());
+            return Err("contains control characters".to_owned());
         }
         Ok(Self(split_list(text).map(str::to_owned).collect()))
     }

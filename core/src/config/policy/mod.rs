@@ -1,5 +1,5 @@
-//! Which files go where: the rules, first match wins, and what storing costs. Here the section itself and all that must
-//! hold between rules, prices and stores.
+//! Policy rules (first match wins) and prices. This file contains the section itself and the checks across rules,
+//! prices and stores.
 
 mod globs;
 mod price;
@@ -38,12 +38,12 @@ settings! {
 }
 
 impl PolicyConfig {
-    /// The price of a class in a store, if one is known.
+    /// The price of a class in a store, if configured.
     pub fn price(&self, store: &str, class: &str) -> Option<&PriceConfig> {
         self.prices.values().find(|price| price.store == store && price.class() == class)
     }
 
-    /// The rule of this name.
+    /// The rule with this name.
     pub fn rule(&self, name: &str) -> Option<&RuleConfig> {
         self.rules.values().find(|rule| rule.name == name)
     }
@@ -58,18 +58,18 @@ impl PolicyConfig {
             if let Some(other) = names.insert(&rule.name, *number).filter(|_| !rule.name.is_empty()) {
                 problems.add(
                     &format!("policy.rules.{number}.name"),
-                    format!("= \"{}\" is the name of rule {other} too", rule.name),
-                    "give every rule a name of its own",
+                    format!("= \"{}\" is also the name of rule {other}", rule.name),
+                    "give every rule a unique name",
                 );
             }
             if let Some((other, name)) = everything {
                 problems.add(
                     &format!("policy.rules.{number}.name"),
                     format!(
-                        "= \"{}\" is never reached: rule {other} \"{name}\" before it matches every file",
+                        "= \"{}\" is never used: the previous rule {other} \"{name}\" matches every file",
                         rule.name
                     ),
-                    format!("put rule {other} last, or give it something to match on"),
+                    format!("move rule {other} to the end, or add conditions to it"),
                 );
             } else if rule.matches_everything() && !rule::is_wrong(*number, problems) {
                 everything = Some((*number, &rule.name));
@@ -82,11 +82,11 @@ impl PolicyConfig {
                 problems.add(
                     &format!("policy.prices.{number}.store"),
                     format!(
-                        "= \"{}\" with the class {} has a price already, number {other}",
+                        "= \"{}\" with the class {} already has a price, number {other}",
                         price.store,
                         price.class()
                     ),
-                    "leave one of them out",
+                    "remove one of them",
                 );
             }
         }

@@ -1,5 +1,5 @@
-//! What a store charges. Every price comes from the operator: none is built in, because prices differ by provider, region
-//! and contract, and change.
+//! Prices of a store. They come from the operator; none is built in, because prices depend on provider, region and
+//! contract, and change.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,20 +9,20 @@ use crate::config::declare::settings;
 use crate::config::problem::Problems;
 use crate::config::{Config, validators};
 
-/// The class of a store that names none.
-const USUAL_CLASS: &str = "STANDARD";
+/// The storage class of a store without a configured one.
+const DEFAULT_CLASS: &str = "STANDARD";
 
-/// An amount of money, exact to a billionth.
+/// An amount of money with a precision of a billionth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Price {
-    /// Billionths of the currency's unit.
+    /// Billionths of the currency unit.
     pub nanos: u64,
 }
 
 impl FromStr for Price {
     type Err = String;
 
-    /// A decimal number with at most nine places, such as `0.023`. The error is the rest of a sentence.
+    /// A decimal number with up to nine decimal places, such as `0.023`. The error completes a sentence.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || "is not a price such as \"0.023\"".to_owned();
         let (whole, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), "0"));
@@ -59,18 +59,18 @@ settings! {
         pub storage_class: Option<String>,
             text("a storage class such as \"STANDARD_IA\"", validators::any_storage_class), unset("STANDARD");
         /// Price of a GiB for a month, from your provider's price list.
-        pub storage: Option<Price>, unset("not known, and so are costs");
+        pub storage: Option<Price>, unset("unknown, and so are costs");
         /// Price of a thousand PUT requests.
-        pub requests: Option<Price>, unset("not known, and so is what a run costs");
+        pub requests: Option<Price>, unset("unknown, and so is the cost of a run");
         /// Price of reading a GiB.
-        pub egress: Option<Price>, unset("not known");
+        pub egress: Option<Price>, unset("unknown");
     }
 }
 
 impl PriceConfig {
-    /// The class that it is for.
+    /// The storage class of the price.
     pub fn class(&self) -> &str {
-        self.storage_class.as_deref().unwrap_or(USUAL_CLASS)
+        self.storage_class.as_deref().unwrap_or(DEFAULT_CLASS)
     }
 
     pub(super) fn check(&self, number: u32, config: &Config, problems: &mut Problems) {

@@ -1,4 +1,4 @@
-//! Keys of encrypted stores: where they come from, and everything that can be wrong with them.
+//! Keys of encrypted stores: their sources, and all possible errors.
 
 use super::super::{Config, LoadOptions};
 use super::{file, least, load_env, load_file, only_problem};
@@ -39,16 +39,16 @@ fn keys_come_from_a_file_or_from_the_environment() {
 }
 
 #[test]
-fn everything_wrong_with_keys_is_told_at_once() {
+fn all_problems_with_keys_are_reported_at_once() {
     let (_folder, text) = with_keys(&format!("{A}\nshort:YWFh\n{A}\nb:{}\n", &A[2..]), true);
     let errors = load_file(&text).unwrap_err();
     let messages: Vec<&str> = errors.problems().iter().map(|problem| problem.message.as_str()).collect();
     assert_eq!(
         messages,
         [
-            "holds keys that cannot be used: entry 2 (\"short\") has 3 bytes instead of 32",
-            "holds keys that cannot be used: two keys have the id \"a\"",
-            "holds keys that cannot be used: entry 4 (\"b\") is the same key as another entry",
+            "contains invalid keys: entry 2 (\"short\") has 3 bytes instead of 32",
+            "contains invalid keys: two keys have the id \"a\"",
+            "contains invalid keys: entry 4 (\"b\") is the same key as another entry",
         ]
     );
     assert!(errors.problems().iter().all(|problem| problem.key == "stores.s3.encryption_key_file"));
@@ -58,10 +58,10 @@ fn everything_wrong_with_keys_is_told_at_once() {
 #[test]
 fn encryption_that_cannot_be_is_refused() {
     let message = |text: &str| only_problem(load_file(text)).message;
-    assert_eq!(message("[stores.s3]\nencryption = true"), "is on, and there is no key");
+    assert_eq!(message("[stores.s3]\nencryption = true"), "is on, but there is no key");
     assert_eq!(
         message(&format!("[stores.minio]\nencryption = true\nencryption_keys = \"{A}\"")),
-        "is on for a local store; only what leaves for a cloud store is encrypted"
+        "is on for a local store; only cloud stores can be encrypted"
     );
     assert_eq!(
         message(&format!("[stores.s3]\nencryption_key_file = \"/x\"\nencryption_keys = \"{A}\"")),

@@ -1,4 +1,5 @@
-//! What operators rely on. This file holds the ways to load a configuration without touching the process.
+//! Tests of the configuration as operators see it. This file contains helpers for loading a configuration independently
+//! of the process.
 
 mod keys;
 mod policy;
@@ -17,7 +18,7 @@ use super::{Config, ConfigErrors, LoadOptions, Problem};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
-/// The least environment that is a valid configuration.
+/// The minimal valid environment.
 fn least() -> BTreeMap<String, String> {
     env(&[
         ("DATABASE_URL", "postgres://nightferry:hunter2@db/nightferry"),

@@ -1,4 +1,4 @@
-//! Rules and prices: what is read, and what is refused.
+//! Rules and prices: parsing and validation.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ fn without_rules_there_are_none_and_the_environment_can_give_some() {
 }
 
 #[test]
-fn everything_wrong_with_rules_is_told_at_once_with_numbers_keys_and_fixes() {
+fn all_problems_with_rules_are_reported_at_once_with_numbers_keys_and_fixes() {
     let text = r#"
 [[policy.rules]]
 [[policy.rules]]
@@ -127,9 +127,9 @@ currency = "Euro"
 #[test]
 fn numbers_of_rules_begin_with_one() {
     let problem = only_problem(load_env(&[("NIGHTFERRY__POLICY__RULES__FIRST__NAME", "x")]));
-    assert_eq!(problem.message, "has \"first\" in the place of a number from 1 to 99");
+    assert_eq!(problem.message, "has \"first\" instead of a number from 1 to 99");
     let problem = only_problem(load_file("[policy]\nrules = 1"));
-    assert_eq!(problem.fix, "give the settings in it; config/example.toml lists them");
+    assert_eq!(problem.fix, "set the settings in it; see config/example.toml");
 }
 
 #[test]
@@ -138,6 +138,7 @@ fn an_archive_cannot_be_read_back() {
         "[tiering]\nverify = \"read-back\"\n[[policy.rules]]\nname = \"x\"\nstorage_class = \"GLACIER\"";
     assert_eq!(
         only_problem(load_file(text)).message,
-        "= \"GLACIER\" of the rule \"x\" is an archive class, whose copies cannot be read back to prove them"
+        "= \"GLACIER\" of the rule \"x\" is an archive class, whose copies cannot be read back for \
+            verification"
     );
 }

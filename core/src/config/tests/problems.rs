@@ -1,4 +1,4 @@
-//! Everything wrong is told at once, with its source and its fix.
+//! All problems are reported at once, with source and fix.
 
 use super::super::{Config, LoadOptions};
 use super::{env, load_env, load_file, only_problem};
@@ -10,7 +10,7 @@ fn nothing_given_names_everything_required() {
 }
 
 #[test]
-fn all_errors_are_told_at_once() {
+fn all_errors_are_reported_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nightferry.toml");
     let text = r#"
@@ -76,9 +76,9 @@ fn unknown_keys_are_errors_with_a_suggestion() {
         ("port = 1", "did you mean server.port?"),
         ("[server]\ntime_zone = \"UTC\"", "did you mean tiering.time_zone?"),
         ("[stores.minio]\nbuket = \"x\"", "did you mean stores.minio.bucket?"),
-        ("[server]\nfrobnicate = 1", "remove it; config/example.toml lists every setting"),
-        ("[nonsense]", "remove it; config/example.toml lists every setting"),
-        ("server = 1", "give the settings in it; config/example.toml lists them"),
+        ("[server]\nfrobnicate = 1", "remove it; config/example.toml lists all settings"),
+        ("[nonsense]", "remove it; config/example.toml lists all settings"),
+        ("server = 1", "set the settings in it; see config/example.toml"),
     ] {
         assert_eq!(only_problem(load_file(text)).fix, fix, "{text}");
     }
@@ -93,7 +93,7 @@ fn addresses_that_would_be_used_only_in_part_are_refused() {
     let path = message("NIGHTFERRY__SERVER__PUBLIC_URL", "https://example.org/files/");
     assert!(path.contains("has a path"), "{path}");
     let redis = message("NIGHTFERRY__LIMITS__REDIS_URL", "redis://:hunter2@cache/limits");
-    assert!(redis.contains("is not the number of a database") && !redis.contains("hunter2"), "{redis}");
+    assert!(redis.contains("is not a database number") && !redis.contains("hunter2"), "{redis}");
     for good in ["redis://cache", "redis://cache/", "redis://cache:6379/7"] {
         load_env(&[("NIGHTFERRY__LIMITS__REDIS_URL", good)]).unwrap();
     }
@@ -110,7 +110,7 @@ fn contradictions_are_refused() {
     );
     assert_eq!(
         message("[tiering]\nlease = \"10s\""),
-        "is less than three times tiering.heartbeat, so one slow renewal would lose it"
+        "is less than three times tiering.heartbeat, so that one slow renewal would lose the lease"
     );
     assert_eq!(message("[tiering]\nbackoff_cap = \"500ms\""), "is longer than tiering.backoff_cap");
     assert_eq!(
@@ -119,7 +119,7 @@ fn contradictions_are_refused() {
     );
     assert_eq!(
         message("[uploads]\nreap_after = \"60s\""),
-        "is not longer than server.client_idle_timeout, so uploads that are only slow would be removed"
+        "is not longer than server.client_idle_timeout, so that slow uploads would be removed"
     );
     assert_eq!(message("[auth]\nrefresh_token_ttl = \"6m\""), "is longer than auth.refresh_token_ttl");
     assert_eq!(

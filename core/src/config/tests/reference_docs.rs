@@ -14,14 +14,14 @@ fn at_root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-/// Compares a generated text with its committed file, or renews the file when asked to.
+/// Compares a generated text with its committed file, or updates the file on request.
 fn assert_current(path: &str, wanted: &str) {
     let file = at_root(path);
     if std::env::var_os("NIGHTFERRY_BLESS").is_some() {
         std::fs::write(&file, wanted).unwrap();
     }
     let found = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(found == wanted, "{path} is stale; renew it with: {BLESS}");
+    assert!(found == wanted, "{path} is stale; update it with: {BLESS}");
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn types_take_the_bounds_of_every_range() {
             let name = if spec.key.starts_with("policy.") { "1" } else { "s3" };
             let overrides = vec![(spec.key.replace('*', name), bound)];
             let errors = Config::load(LoadOptions { overrides, ..LoadOptions::default() }).unwrap_err();
-            assert!(!errors.to_string().contains("report this"), "{errors}");
+            assert!(!errors.to_string().contains("report this as a bug"), "{errors}");
         }
     }
 }
@@ -135,7 +135,7 @@ fn env_example_has_only_names_that_are_understood() {
         .filter(|name| !name.contains(' '))
         .collect();
     for name in &names {
-        assert!(env_aliases::ENV_ALIASES.iter().any(|alias| alias.name == *name), "{name} is not understood");
+        assert!(env_aliases::ENV_ALIASES.iter().any(|alias| alias.name == *name), "{name} is not valid");
     }
     assert!(names.contains(&"DATABASE_URL") && names.contains(&"LOG_LEVEL"), "{names:?}");
 }

@@ -1,4 +1,4 @@
-//! Secrets stay text, may come from files, and never show.
+//! Secrets are never interpreted, may come from files, and are never shown.
 
 use std::path::PathBuf;
 
@@ -46,7 +46,7 @@ fn secrets_are_read_from_files() {
     assert_eq!(config.stores["minio"].secret_key.expose_secret(), "secret-of-a-file");
     let problem = only_problem(load_env(&[("MINIO_SECRET_KEY_FILE", &path)]));
     assert_eq!(problem.message, "is set twice, by MINIO_SECRET_KEY and MINIO_SECRET_KEY_FILE");
-    // Only secrets are read from files: here the file's path is the value.
+    // Only secrets are read from files: here the path is the value.
     let config = load_env(&[("NIGHTFERRY__LOGGING__SYNC_LOG_FILE", &path)]).unwrap();
     assert_eq!(config.logging.sync_log_file, PathBuf::from(path));
 }

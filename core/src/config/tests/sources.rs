@@ -1,4 +1,4 @@
-//! Which source wins, where files are found, and the names that the environment may use.
+//! Precedence of sources, locations of files, and environment names.
 
 use std::path::PathBuf;
 use std::time::Duration;

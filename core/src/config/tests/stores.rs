@@ -1,4 +1,4 @@
-//! Stores can be added, left out, and told apart.
+//! Stores can be added, disabled, and distinguished.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ fn stores_that_cannot_work_are_refused() {
     );
     assert_eq!(
         message("[stores.Garage]\nrole = \"local\""),
-        "names a store \"Garage\", which is not a possible name"
+        "contains a store \"Garage\", which is not a valid name"
     );
 }
 

@@ -1,5 +1,5 @@
-//! What lies in the stores while a catalogue is rebuilt: the listings, and what was seen of the objects that were looked
-//! at more closely. In temporary tables, so that a bucket of any size fits.
+//! The contents of the stores during a rebuild: the listings, and the observations about examined objects. Stored in
+//! temporary tables, so that a bucket of any size fits.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -11,18 +11,18 @@ use uuid::Uuid;
 use crate::encryption::{CHUNK, TAG};
 use crate::error::{Error, Result};
 
-/// An object of a listing.
+/// An object in a listing.
 #[derive(Debug, Clone)]
 pub struct FoundObject {
     /// Key.
     pub key: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: i64,
     /// When it was written.
     pub modified: DateTime<Utc>,
 }
 
-/// Makes the tables, gone with the transaction.
+/// Creates the tables, which are dropped at the end of the transaction.
 pub async fn make_tables(conn: &mut AsyncPgConnection) -> Result<()> {
     for sql in [
         "CREATE TEMP TABLE catalog_found ( \
@@ -41,8 +41,8 @@ pub async fn make_tables(conn: &mut AsyncPgConnection) -> Result<()> {
     Ok(())
 }
 
-/// Notes a page of a store's listing.
-pub async fn note_found(conn: &mut AsyncPgConnection, store: &str, objects: &[FoundObject]) -> Result<()> {
+/// Records a page of a store's listing.
+pub async fn record_listed(conn: &mut AsyncPgConnection, store: &str, objects: &[FoundObject]) -> Result<()> {
     let keys: Vec<&str> = objects.iter().map(|object| object.key.as_str()).collect();
     let sizes: Vec<i64> = objects.iter().map(|object| object.size).collect();
     let modified: Vec<DateTime<Utc>> = objects.iter().map(|object| object.modified).collect();
@@ -59,8 +59,8 @@ pub async fn note_found(conn: &mut AsyncPgConnection, store: &str, objects: &[Fo
     Ok(())
 }
 
-/// Call it when every listing is noted. A store that listed an object twice has it once.
-pub async fn index_found(conn: &mut AsyncPgConnection) -> Result<()> {
+/// Call this after all listings are recorded. Duplicates within a listing are removed.
+pub async fn index_listed(conn: &mut AsyncPgConnection) -> Result<()> {
     for sql in [
         "DELETE FROM catalog_found a USING catalog_found b WHERE a.key = b.key AND a.store = b.store AND a.ctid < b.ctid",
         "CREATE UNIQUE INDEX catalog_found_key ON catalog_found (key, store)",
@@ -71,7 +71,7 @@ pub async fn index_found(conn: &mut AsyncPgConnection) -> Result<()> {
     Ok(())
 }
 
-/// An object in a store that has to be looked at.
+/// An object in a store that has to be examined.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
 pub struct Candidate {
     /// Key.
@@ -80,7 +80,7 @@ pub struct Candidate {
     /// Store.
     #[diesel(sql_type = Text)]
     pub store: String,
-    /// Bytes, as listed.
+    /// Size in bytes, as listed.
     #[diesel(sql_type = BigInt)]
     pub size: i64,
     /// When it was written.
@@ -88,15 +88,15 @@ pub struct Candidate {
     pub modified: DateTime<Utc>,
 }
 
-/// SQL for the bytes that a store has of an object of `size` bytes: of one that is encrypted, those of its tags too.
+/// SQL for the stored size of an object of `size` bytes: for an encrypted copy, including its authentication tags.
 pub(super) fn stored_size(size: &str, encrypted: &str) -> String {
     format!(
         "({size} + CASE WHEN {encrypted} THEN {TAG} * greatest(1, ({size} + {CHUNK} - 1) / {CHUNK}) ELSE 0 END)"
     )
 }
 
-/// What makes a listed object `f` one to look at: nobody knows it and it is not older than `$1`, or it is known, and
-/// that it is here is not.
+/// The condition for examining a listed object `f`: it is unknown and not older than `$1`, or it is known, but not in
+/// this store.
 fn is_candidate() -> String {
     let encrypted = stored_size("o.size", "true");
     format!(
@@ -107,7 +107,7 @@ fn is_candidate() -> String {
 const FOUND_AND_KNOWN: &str = "catalog_found f LEFT JOIN objects o ON o.key = f.key \
      LEFT JOIN replicas r ON r.object_id = o.id AND r.store = f.store";
 
-/// The next objects to look at, after `after`, at most `limit`.
+/// The next objects to examine, after `after`, at most `limit`.
 pub async fn candidates(
     conn: &mut AsyncPgConnection,
     since: Option<DateTime<Utc>>,
@@ -134,7 +134,7 @@ struct Count {
     count: i64,
 }
 
-/// Objects that nobody knows and that are older than `since`: deleted before the snapshot, as far as one can tell.
+/// Unknown objects older than `since`: presumably deleted before the snapshot.
 pub async fn left_out(conn: &mut AsyncPgConnection, since: DateTime<Utc>) -> Result<u64> {
     let row: Count = diesel::sql_query(
         "SELECT count(DISTINCT f.key) AS count FROM catalog_found f \
@@ -146,18 +146,18 @@ pub async fn left_out(conn: &mut AsyncPgConnection, since: DateTime<Utc>) -> Res
     Ok(crate::db::unsigned(row.count))
 }
 
-/// What was seen of an object in a store: a row of its own for each version that it is.
+/// An observation about an object in a store: one row for each version of the object.
 #[derive(Debug, Clone, Serialize)]
 pub struct Seen {
     /// Key.
     pub key: String,
     /// Store.
     pub store: String,
-    /// 0 for the first version; further ones are the same object again.
+    /// 0 for the first version; further rows describe the same object.
     pub ordinal: i32,
-    /// Bytes in the clear.
+    /// Size of the plaintext.
     pub size: i64,
-    /// Entity tag.
+    /// ETag.
     pub etag: String,
     /// Storage class.
     pub storage_class: Option<String>,
@@ -167,13 +167,13 @@ pub struct Seen {
     pub sha256: String,
     /// Hexadecimal.
     pub crc64nvme: String,
-    /// Hexadecimal, where the bytes were read.
+    /// Hexadecimal, if the content was read.
     pub block_crcs: Option<String>,
-    /// Name of the key that it is encrypted with, if it is.
+    /// Id of the encryption key, if encrypted.
     pub key_id: Option<String>,
-    /// See [`crate::encryption::Seal`]. Hexadecimal.
+    /// See [`crate::encryption::EncryptionEnvelope`]. Hexadecimal.
     pub envelope: Option<String>,
-    /// When the bytes were last known to be right.
+    /// When the content was last verified.
     pub verified_at: DateTime<Utc>,
     /// When they were uploaded.
     pub at: DateTime<Utc>,
@@ -183,22 +183,22 @@ pub struct Seen {
     pub owner_id: Uuid,
     /// Its email address.
     pub email: Option<String>,
-    /// File, where that is known.
+    /// File, if known.
     pub file_id: Option<Uuid>,
-    /// Version, where the file is known.
+    /// Version, if the file is known.
     pub version: Option<i32>,
     /// The file's name.
     pub name: String,
-    /// Its name at the first upload.
+    /// Its name at upload.
     pub original: String,
     /// Names of the folders from the root to the file.
     pub folder: Vec<String>,
 }
 
-/// Notes what was seen.
-pub async fn note_seen(conn: &mut AsyncPgConnection, seen: &[Seen]) -> Result<()> {
+/// Records observations.
+pub async fn record_observed(conn: &mut AsyncPgConnection, seen: &[Seen]) -> Result<()> {
     let rows = serde_json::to_value(seen)
-        .map_err(|error| Error::Internal(format!("what was seen cannot be written: {error}")))?;
+        .map_err(|error| Error::Internal(format!("cannot encode the observations: {error}")))?;
     diesel::sql_query(
         "INSERT INTO catalog_seen SELECT * FROM jsonb_populate_recordset(NULL::catalog_seen, $1)",
     )

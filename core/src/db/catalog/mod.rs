@@ -1,47 +1,48 @@
-//! The catalogue as a whole, out of the database and into an empty one: users, folders, objects, files, versions and
-//! replicas, each row as JSON with all its columns but those that mean nothing elsewhere. A column that a later migration
-//! adds is carried without a word here.
+//! The catalogue as a whole, read from the database and written to an empty one: users, folders, objects, files,
+//! versions and replicas, each row as JSON with all columns except those without a meaning elsewhere. Columns added by
+//! later migrations are included automatically.
 
-mod fold;
+mod align;
 mod found;
+mod import;
 mod read;
 mod restore;
-mod settle;
 
 use serde::{Deserialize, Serialize};
 
-pub use fold::{Folded, fold};
+pub use align::{Aligned, align};
 pub use found::{
-    Candidate, FoundObject, Seen, candidates, index_found, left_out, make_tables, note_found, note_seen,
+    Candidate, FoundObject, Seen, candidates, index_listed, left_out, make_tables, record_listed,
+    record_observed,
 };
+pub use import::{ImportedRows, import_rows};
 use read::columns;
 pub use read::{Reader, last_change, schema};
 pub use restore::{finish, insert, insert_statement, take_over};
-pub use settle::{Settled, settle};
 
-/// Rows that are read or written at once.
+/// Rows read or written at once.
 pub const PAGE: usize = 1000;
 
-/// A table that the catalogue consists of. In the order in which rows can be put back.
+/// A table of the catalogue. In the order in which rows can be restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Table {
-    /// People.
+    /// Users.
     Users,
     /// Folders, parents first.
     Folders,
-    /// Acknowledged objects, in the order of their keys.
+    /// Stored objects, in key order.
     Objects,
     /// Files.
     Files,
-    /// Their versions.
+    /// File versions.
     FileVersions,
-    /// Where the objects are, in the order of their keys.
+    /// Replicas, in key order.
     Replicas,
 }
 
 impl Table {
-    /// Every one, in that order.
+    /// All tables, in that order.
     pub const ALL: [Self; 6] =
         [Self::Users, Self::Folders, Self::Objects, Self::Files, Self::FileVersions, Self::Replicas];
 
@@ -57,7 +58,7 @@ impl Table {
         }
     }
 
-    /// Columns that mean nothing in another database: what is under way, and for whom.
+    /// Columns without a meaning in another database: work in progress.
     const fn left_out(self) -> &'static [&'static str] {
         match self {
             Self::Users | Self::Folders | Self::Files | Self::FileVersions => &[],

@@ -1,4 +1,4 @@
-//! Reads the catalogue in one transaction that sees one moment, page by page through a cursor.
+//! Reads the catalogue in one transaction with a consistent snapshot, page by page through a cursor.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -9,11 +9,11 @@ use super::found::stored_size;
 use super::{PAGE, Table};
 use crate::error::Result;
 
-/// How long one page may take, and how long the database waits for us to ask for the next: a slow line to the cloud
-/// store holds the transaction open. It locks nothing, but what is deleted meanwhile cannot be cleaned away.
+/// Timeouts for one page, and for the time between two pages: a slow upload to the cloud store keeps the transaction
+/// open. It holds no locks, but dead rows cannot be vacuumed in the meantime.
 const PATIENCE: &str = "15min";
 
-/// Reads in a transaction that was just begun.
+/// Reads in a transaction that has just started.
 pub struct Reader<'c> {
     conn: &'c mut AsyncPgConnection,
 }
@@ -42,7 +42,7 @@ struct MaybeTimeRow {
     at: Option<DateTime<Utc>>,
 }
 
-/// One line for each row of a table: `{"table", "row"}`, and for replicas what they are copies of.
+/// One line for each row of a table: `{"table", "row"}`; for replicas also their object.
 fn lines(table: Table) -> String {
     let name = table.as_str();
     let left_out = table.left_out();
@@ -68,8 +68,8 @@ fn lines(table: Table) -> String {
                 line(&row("t"))
             )
         }
-        // A copy that is being deleted is as good as gone, and one that is being made is yet to be made. Rows are sorted
-        // before they become JSON, which is three times as much.
+        // A copy that is being deleted is treated as deleted, and one that is being made as queued. Rows are sorted
+        // before the conversion to JSON, which is three times as large.
         Table::Replicas => format!(
             "SELECT json_build_object('table', 'replicas', 'key', q.key, 'size', q.size, \
                     'sha256', encode(q.sha256, 'hex'), 'row', {} || jsonb_build_object('state', \
@@ -84,7 +84,7 @@ fn lines(table: Table) -> String {
 }
 
 impl<'c> Reader<'c> {
-    /// Call it at the beginning of a transaction. Answers also the moment that it sees.
+    /// Call this at the start of a transaction. Also returns the time of its snapshot.
     pub async fn begin(conn: &'c mut AsyncPgConnection) -> Result<(Self, DateTime<Utc>)> {
         for sql in [
             "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY".to_owned(),
@@ -97,7 +97,7 @@ impl<'c> Reader<'c> {
         Ok((Self { conn }, row.at))
     }
 
-    /// The columns that [`Self::page`] gives of a table, and the latest migration.
+    /// The columns that [`Self::page`] returns for a table, and the latest migration.
     pub async fn columns(&mut self, table: Table) -> Result<Vec<String>> {
         let columns = super::columns(self.conn, table).await?;
         Ok(columns.into_iter().filter(|name| !table.left_out().contains(&name.as_str())).collect())
@@ -108,14 +108,14 @@ impl<'c> Reader<'c> {
         schema(self.conn).await
     }
 
-    /// Begins to read a table.
+    /// Starts to read a table.
     pub async fn start(&mut self, table: Table) -> Result<()> {
         let sql = format!("DECLARE catalog_rows NO SCROLL CURSOR FOR {}", lines(table));
         diesel::sql_query(sql).execute(self.conn).await?;
         Ok(())
     }
 
-    /// The next rows as lines of JSON, at most [`PAGE`]; none at the end, where the reading of this table is over.
+    /// The next rows as lines of JSON, at most [`PAGE`]; `None` at the end of the table.
     pub async fn page(&mut self) -> Result<Vec<String>> {
         let sql = format!("FETCH FORWARD {PAGE} FROM catalog_rows");
         let rows: Vec<TextRow> = diesel::sql_query(sql).load(self.conn).await?;
@@ -135,7 +135,7 @@ pub async fn schema(conn: &mut AsyncPgConnection) -> Result<String> {
     Ok(row.text)
 }
 
-/// The columns of a table that have values of their own, in their order.
+/// The stored columns of a table, in order.
 pub(super) async fn columns(conn: &mut AsyncPgConnection, table: Table) -> Result<Vec<String>> {
     let row: NamesRow = diesel::sql_query(
         "SELECT coalesce(array_agg(attname::text ORDER BY attnum), ARRAY[]::text[]) AS names FROM pg_attribute \
@@ -147,7 +147,7 @@ pub(super) async fn columns(conn: &mut AsyncPgConnection, table: Table) -> Resul
     Ok(row.names)
 }
 
-/// When the last run ended that changed where something is.
+/// When the last run ended that changed the location of anything.
 pub async fn last_change(conn: &mut AsyncPgConnection) -> Result<Option<DateTime<Utc>>> {
     let row: MaybeTimeRow = diesel::sql_query(
         "SELECT max(finished_at) AS at FROM runs WHERE files_done > 0 AND finished_at IS NOT NULL",

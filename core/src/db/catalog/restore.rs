@@ -1,4 +1,4 @@
-//! Puts a snapshot's rows back, in one transaction that nobody else can write beside.
+//! Restores the rows of a snapshot, in one transaction with exclusive write access.
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
@@ -13,10 +13,10 @@ struct Count {
     count: i64,
 }
 
-/// Keeps everybody else from writing to the catalogue's tables until the transaction ends, and looks whether they are
-/// empty. Answers which are not and how many rows they have.
+/// Blocks other writers of the catalogue's tables until the end of the transaction, and checks whether the tables are
+/// empty. Returns the non-empty ones with their row counts.
 pub async fn take_over(conn: &mut AsyncPgConnection) -> Result<Vec<(Table, u64)>> {
-    // The transaction is as long as it takes to list the stores and to write everything.
+    // The transaction takes as long as listing the stores and writing everything.
     for setting in ["statement_timeout", "idle_in_transaction_session_timeout"] {
         diesel::sql_query(format!("SET LOCAL {setting} = 0")).execute(conn).await?;
     }
@@ -33,10 +33,10 @@ pub async fn take_over(conn: &mut AsyncPgConnection) -> Result<Vec<(Table, u64)>
     Ok(filled)
 }
 
-/// The statement that inserts rows of a table with these columns.
+/// The statement that inserts rows with these columns into a table.
 ///
 /// # Errors
-/// [`Error::Validation`] naming columns that this database does not have.
+/// [`Error::Validation`] with the names of unknown columns.
 pub async fn insert_statement(
     conn: &mut AsyncPgConnection,
     table: Table,
@@ -47,7 +47,7 @@ pub async fn insert_statement(
     if !unknown.is_empty() {
         return Err(Error::field(table.as_str(), unknown.join(", ")));
     }
-    // The names are those of the database itself by now.
+    // The names have been checked against the database.
     let names = wanted.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
     let table = table.as_str();
     Ok(format!(
@@ -55,13 +55,12 @@ pub async fn insert_statement(
     ))
 }
 
-/// Inserts rows, given as a JSON array, with what [`insert_statement`] answered. A column that the rows do not have gets
-/// its default.
+/// Inserts rows, given as a JSON array, with a statement from [`insert_statement`]. Missing columns get their defaults.
 pub async fn insert(conn: &mut AsyncPgConnection, statement: &str, rows: &str) -> Result<usize> {
     Ok(diesel::sql_query(statement).bind::<Text, _>(rows).execute(conn).await?)
 }
 
-/// What is true of the whole: what everybody uses, and what the planner knows of tables that were just filled.
+/// Final steps: storage usage of the accounts, and planner statistics for the new tables.
 pub async fn finish(conn: &mut AsyncPgConnection) -> Result<()> {
     diesel::sql_query(
         "UPDATE users u SET used_bytes = s.bytes FROM ( \

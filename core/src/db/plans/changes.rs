@@ -1,14 +1,14 @@
-//! What is not any more as a plan saw it.
+//! Changes since a plan was made.
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use crate::db::may_take_long;
+use crate::db::disable_statement_timeout;
 use crate::error::Result;
 use crate::ids::{FileId, ObjectId, PlanId};
 
-/// One item that can no longer be executed as it was planned.
+/// An item that can no longer be executed as planned.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct Change {
     /// Object.
@@ -17,26 +17,26 @@ pub struct Change {
     /// Destination.
     #[diesel(sql_type = Text)]
     pub store: String,
-    /// The file that stood for it.
+    /// The file of the item.
     #[diesel(sql_type = Nullable<SqlUuid>)]
     pub file_id: Option<FileId>,
-    /// Its name then.
+    /// Its name at that time.
     #[diesel(sql_type = Nullable<Text>)]
     pub filename: Option<String>,
     /// `deleted`, `overwritten`, `moved` or `unreadable`.
     #[diesel(sql_type = Text)]
     pub what: String,
-    /// How many changes there are in all.
+    /// The total number of changes.
     #[diesel(sql_type = BigInt)]
     pub total: i64,
 }
 
-/// The first `limit` changes since a plan was made: files that were deleted or overwritten, copies that are there or on
-/// their way already, and objects of which no verified copy is left to copy from. A plan without any is as it was.
+/// The first `limit` changes since a plan was made: files that were deleted or overwritten, copies that exist or are in
+/// progress, and objects without a verified copy to copy from. A plan without changes is valid.
 ///
-/// Part of a transaction: lifts the statement timeout for it, because a plan may cover millions of rows.
+/// Part of a transaction, in which it disables the statement timeout, because a plan may cover millions of rows.
 pub async fn changes(conn: &mut AsyncPgConnection, plan: PlanId, limit: i64) -> Result<Vec<Change>> {
-    may_take_long(conn).await?;
+    disable_statement_timeout(conn).await?;
     Ok(diesel::sql_query(
         "SELECT object_id, store, file_id, filename, what, count(*) OVER () AS total FROM ( \
              SELECT i.object_id, i.store, i.file_id, i.filename, CASE \

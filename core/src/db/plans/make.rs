@@ -1,14 +1,14 @@
-//! A plan made: its items by the same SELECT by which a run is planned, and their sums.
+//! Makes a plan: its items with the SELECT statement of a run, and their totals.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{Group, Plan};
-use crate::db::may_take_long;
+use crate::db::disable_statement_timeout;
 use crate::db::policy::Policy;
 use crate::db::replicas::{
-    Among, Candidates, Until, Wanted, has_verified, is_kept, taken_up_again, waiting_repair,
+    Among, Candidates, Until, Wanted, has_verified, is_kept, retryable, waiting_repair,
 };
 use crate::db::runs::{self, RunScope};
 use crate::db::schema::plans;
@@ -19,35 +19,35 @@ use crate::ids::{PlanId, RunId, UserId};
 /// A new plan.
 #[derive(Debug)]
 pub struct NewPlan<'a> {
-    /// Which account asks, if any.
+    /// The requesting account, if any.
     pub requested_by: Option<UserId>,
-    /// What it is limited to.
+    /// Its scope.
     pub scope: &'a RunScope,
-    /// Of the rules in force.
+    /// Fingerprint of the rules.
     pub fingerprint: &'a str,
     /// Until when it can be executed.
     pub expires_at: DateTime<Utc>,
 }
 
-/// How files go in parts.
+/// Parameters of multipart uploads.
 #[derive(Debug, Clone, Copy)]
 pub struct Parts {
-    /// Size above which they do.
+    /// Minimum size for multipart.
     pub threshold: u64,
     /// Size of a part.
     pub size: u64,
-    /// A part's size is a multiple of this.
+    /// Part sizes are multiples of this.
     pub block: u64,
-    /// Parts at most.
+    /// Maximum number of parts.
     pub most: u64,
-    /// Files of less than this are counted by themselves.
+    /// Files smaller than this are counted separately.
     pub small: u64,
 }
 
 /// Inserts a plan without items.
 pub async fn insert(conn: &mut AsyncPgConnection, plan: &NewPlan<'_>) -> Result<Plan> {
     let scope = serde_json::to_value(plan.scope)
-        .map_err(|error| Error::Internal(format!("a plan's scope could not be written: {error}")))?;
+        .map_err(|error| Error::Internal(format!("cannot encode the scope of a plan: {error}")))?;
     Ok(diesel::insert_into(plans::table)
         .values((
             plans::id.eq(PlanId::new()),
@@ -61,9 +61,9 @@ pub async fn insert(conn: &mut AsyncPgConnection, plan: &NewPlan<'_>) -> Result<
         .await?)
 }
 
-/// Fills a plan with what a run of `scope` would copy if it were asked for now, and sums it up. Changes nothing else.
+/// Fills a plan with everything that a run of `scope` would copy now, and computes the totals. Changes nothing else.
 ///
-/// Part of a transaction: lifts the statement timeout for it, because a plan may cover millions of rows.
+/// Part of a transaction, in which it disables the statement timeout, because a plan may cover millions of rows.
 pub async fn fill(
     conn: &mut AsyncPgConnection,
     plan: PlanId,
@@ -71,7 +71,7 @@ pub async fn fill(
     scope: &RunScope,
     parts: Parts,
 ) -> Result<Vec<Group>> {
-    may_take_long(conn).await?;
+    disable_statement_timeout(conn).await?;
     for store in policy.targets() {
         let wanted = Wanted { policy, store, scope, until: Until::Now };
         let mut absent = Candidates::absent(conn, &wanted).await?;
@@ -91,25 +91,25 @@ pub async fn fill(
     }
     let groups = sums(conn, plan, parts).await?;
     let json = serde_json::to_value(&groups)
-        .map_err(|error| Error::Internal(format!("a plan's sums could not be written: {error}")))?;
+        .map_err(|error| Error::Internal(format!("cannot encode the totals of a plan: {error}")))?;
     diesel::update(plans::table.find(plan)).set(plans::groups.eq(json)).execute(conn).await?;
     Ok(groups)
 }
 
-/// The file that stands for an object is chosen as the claim of a copy does it.
+/// The file of an object is chosen in the same way as in a claim.
 const NAMED: &str = "LEFT JOIN LATERAL ( \
          SELECT v.file_id, v.number, f.filename, f.current_version FROM file_versions v JOIN files f ON f.id = v.file_id \
          WHERE v.object_id = w.object_id AND f.deleted_at IS NULL ORDER BY v.created_at LIMIT 1 \
      ) named ON true";
 
-/// What is known of the copies that are planned.
+/// The state of the planned copies.
 #[derive(Debug, Clone, Copy)]
 enum Row {
-    /// Nothing: they are new.
+    /// No row: they are new.
     None,
-    /// They wait for a run, were given up or are lost.
+    /// Queued for a run, failed or lost.
     Waiting,
-    /// They are queued for the run that is going on, and are part of what one would do that is asked for now.
+    /// Queued in the active run, and therefore part of a run that is requested now.
     QueuedIn(RunId),
 }
 
@@ -122,7 +122,7 @@ async fn copies(
 ) -> Result<usize> {
     let mut values = Values::default();
     let (plan, store) = (values.id(plan), values.text(wanted.store));
-    let again = taken_up_again(wanted.scope);
+    let again = retryable(wanted.scope);
     let fence = among.fence();
     let a_row = |which: &str| {
         format!(
@@ -140,7 +140,7 @@ async fn copies(
         }
     };
     let select = wanted.select(&mut values, among, &there);
-    // An upload that has begun goes on as it was begun.
+    // A multipart upload that has started continues unchanged.
     let sql = format!(
         "INSERT INTO plan_items (plan_id, object_id, store, rule, storage_class, priority, size, file_id, filename, version, \
                                  current_version) \
@@ -154,7 +154,7 @@ async fn copies(
     Ok(values.query(&sql).execute(conn).await?)
 }
 
-/// What a run of everything makes again, whatever the rules say by now: see `queue_repairs`.
+/// Repairs that a run of everything makes regardless of the rules: see `queue_repairs`.
 async fn repairs(conn: &mut AsyncPgConnection, plan: PlanId, locals: &[&str], again: bool) -> Result<usize> {
     let mut values = Values::default();
     let (plan, locals) = (values.id(plan), values.texts(locals));
@@ -181,7 +181,7 @@ async fn sums(conn: &mut AsyncPgConnection, plan: PlanId, parts: Parts) -> Resul
     let (threshold, size, block, most) =
         (number(parts.threshold), number(parts.size), number(parts.block), number(parts.most));
     let small = number(parts.small);
-    // The size of a part grows where the configured one would make too many; see `copy_parts`.
+    // The part size is increased if the configured one would result in too many parts; see `copy_parts`.
     let sql = format!(
         "SELECT rule, store, storage_class, count(*) AS files, sum(size)::bigint AS bytes, \
                 sum(CASE WHEN size > {threshold} THEN 2 + (size + part - 1) / part ELSE 1 END)::bigint AS requests, \

@@ -1,5 +1,5 @@
-//! The `plans` and `plan_items` tables: what a run would do, saved as it was shown. Made by the same SELECT by which a run
-//! is planned, so that both say the same.
+//! The `plans` and `plan_items` tables: saved plans. Made with the same SELECT statement as runs, so that both have the
+//! same result.
 
 mod changes;
 mod make;
@@ -10,8 +10,8 @@ use diesel::sql_types::{BigInt, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 
+use super::disable_statement_timeout;
 use super::enums::CopyReason;
-use super::may_take_long;
 use super::replicas::{IfThere, Queue};
 use super::schema::plans;
 use super::statement::Values;
@@ -27,32 +27,32 @@ pub use make::{NewPlan, Parts, fill, insert};
 pub struct Plan {
     /// Id.
     pub id: PlanId,
-    /// Which account asked, if any.
+    /// The account that requested it, if any.
     pub requested_by: Option<UserId>,
-    /// What it is limited to.
+    /// Its scope.
     pub scope: serde_json::Value,
-    /// Of the rules by which it was made.
+    /// Fingerprint of the rules by which it was made.
     pub fingerprint: String,
-    /// Sums, see [`Plan::groups`].
+    /// Totals, see [`Plan::groups`].
     pub groups: serde_json::Value,
-    /// When it was made.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
     /// Until when it can be executed.
     pub expires_at: DateTime<Utc>,
 }
 
 impl Plan {
-    /// The sums by rule, store and storage class.
+    /// The totals by rule, store and storage class.
     ///
     /// # Errors
-    /// [`Error::Internal`] when the column holds something this version does not know.
+    /// [`Error::Internal`] if the column contains something unknown to this version.
     pub fn groups(&self) -> Result<Vec<Group>> {
         serde_json::from_value(self.groups.clone())
-            .map_err(|error| Error::Internal(format!("plan {} has unreadable sums: {error}", self.id)))
+            .map_err(|error| Error::Internal(format!("plan {} has invalid totals: {error}", self.id)))
     }
 }
 
-/// What a plan copies by one rule into one class of one store.
+/// The totals for one rule, store and storage class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, QueryableByName)]
 pub struct Group {
     /// The rule.
@@ -61,22 +61,23 @@ pub struct Group {
     /// Destination.
     #[diesel(sql_type = Text)]
     pub store: String,
-    /// Storage class; none: the store's own.
+    /// Storage class; `None`: the default of the store.
     #[diesel(sql_type = Nullable<Text>)]
     pub storage_class: Option<String>,
-    /// Copies.
+    /// Number of copies.
     #[diesel(sql_type = BigInt)]
     pub files: i64,
     /// Their bytes.
     #[diesel(sql_type = BigInt)]
     pub bytes: i64,
-    /// PUT requests, parts of large files and the two that frame them included.
+    /// PUT requests, including the parts of large files and the two requests that start and complete a multipart
+    /// upload.
     #[diesel(sql_type = BigInt)]
     pub requests: i64,
     /// Copies of less than 128 KiB.
     #[diesel(sql_type = BigInt)]
     pub small_files: i64,
-    /// Bytes of those.
+    /// Their bytes.
     #[diesel(sql_type = BigInt)]
     pub small_bytes: i64,
 }
@@ -90,13 +91,13 @@ pub struct Item {
     /// Destination.
     #[diesel(sql_type = Text)]
     pub store: String,
-    /// The rule that decided.
+    /// The rule that applies.
     #[diesel(sql_type = Text)]
     pub rule: String,
-    /// Storage class; none: the store's own.
+    /// Storage class; `None`: the default of the store.
     #[diesel(sql_type = Nullable<Text>)]
     pub storage_class: Option<String>,
-    /// Which go first.
+    /// Priority.
     #[diesel(sql_type = SmallInt)]
     pub priority: i16,
     /// Size in bytes.
@@ -108,12 +109,12 @@ pub struct Item {
     /// Its name.
     #[diesel(sql_type = Nullable<Text>)]
     pub filename: Option<String>,
-    /// The version's number.
+    /// The version number.
     #[diesel(sql_type = Nullable<diesel::sql_types::Integer>)]
     pub version: Option<i32>,
 }
 
-/// Where a page of items ended.
+/// The position after a page of items.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
@@ -123,12 +124,12 @@ pub struct Position {
     pub store: String,
 }
 
-/// Finds a plan, expired or not.
+/// Finds a plan, including expired ones.
 pub async fn find(conn: &mut AsyncPgConnection, id: PlanId) -> Result<Option<Plan>> {
     Ok(plans::table.find(id).select(Plan::as_select()).first(conn).await.optional()?)
 }
 
-/// The items of a plan in the order of their objects, after `after`, at most `limit`.
+/// The items of a plan in object order, after `after`, at most `limit`.
 pub async fn page(
     conn: &mut AsyncPgConnection,
     plan: PlanId,
@@ -149,12 +150,12 @@ pub async fn page(
     .await?)
 }
 
-/// Queues for a run exactly what a plan says, and answers how many copies. What became impossible since the plan was
-/// looked at is left out.
+/// Queues exactly the items of a plan for a run, and returns their number. Items that have become impossible since the
+/// last check are skipped.
 ///
-/// Part of a transaction: lifts the statement timeout for it, because a plan may cover millions of rows.
+/// Part of a transaction, in which it disables the statement timeout, because a plan may cover millions of rows.
 pub async fn execute(conn: &mut AsyncPgConnection, plan: PlanId, run: RunId) -> Result<usize> {
-    may_take_long(conn).await?;
+    disable_statement_timeout(conn).await?;
     let mut values = Values::default();
     let (plan, run) = (values.id(plan), values.id(run));
     let queue = Queue {
@@ -169,12 +170,11 @@ pub async fn execute(conn: &mut AsyncPgConnection, plan: PlanId, run: RunId) -> 
     let items = format!(
         "FROM plan_items i JOIN objects o ON o.id = i.object_id AND o.state = 'stored' WHERE i.plan_id = {plan}"
     );
-    // What waits in the queue or was given up is taken up again, as planning does.
+    // Queued and failed copies are taken over, as in planning.
     Ok(values.query(&queue.insert(&items, IfThere::TakeUp("true"))).execute(conn).await?)
 }
 
-/// Takes away up to `limit` items of plans that expired, and the plans that have none left. Answers whether there may
-/// be more.
+/// Deletes up to `limit` items of expired plans, and the plans without items. Returns whether there may be more.
 pub async fn purge(conn: &mut AsyncPgConnection, limit: i64) -> Result<bool> {
     let items = diesel::sql_query(
         "DELETE FROM plan_items i USING ( \

@@ -1,35 +1,35 @@
-//! Which objects a plan has to look at: those that may be wanted in a store and are not there, found by indexes that hold
-//! no others, so that a plan costs what is new and not what there is. In pieces, in the order of their ids.
+//! Which objects a plan has to examine: those that may need a copy in a store. Found with partial indexes, so that the
+//! cost of a plan depends on the number of new objects, not of all objects. In batches, ordered by id.
 //!
-//! What has not crossed is told by `spare_since` of the local copy: it is set when the copy in the cloud is verified, and
-//! cleared when the last row of one goes. This holds as long as there is one store of either role, none is being emptied,
-//! and there never was another; otherwise every object is looked at. Reconciling mends what was mended by hand. See
-//! docs/adr/0014.
+//! `spare_since` of the local copy shows whether an object has been synced: it is set when the cloud copy is verified,
+//! and cleared when the last row of a cloud copy is deleted. This holds for a single store of each role, if none is
+//! being drained, and there was never another; otherwise every object is examined. Reconcile corrects manual changes.
+//! See docs/adr/0014.
 
 use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::plan::Wanted;
-use super::{ObjectRow, Yes};
+use super::{Flag, ObjectRow};
 use crate::db::statement::Values;
 use crate::error::Result;
 use crate::ids::ObjectId;
 
-/// Objects that are looked at in one statement.
+/// Objects examined in one statement.
 const PIECE: i64 = 5_000;
 
-/// What one statement looks at.
+/// The objects of one statement.
 #[derive(Debug)]
 pub(in crate::db) enum Among {
-    /// All that there is.
+    /// All objects.
     Everything,
-    /// These.
+    /// These objects.
     Objects(Vec<ObjectId>),
 }
 
 impl Among {
-    /// Ends a subquery of a condition: `OFFSET 0` keeps the planner from reading a whole table once instead of a row for each
-    /// object of a piece, whatever it takes for cheaper.
+    /// The end of a subquery in a condition: `OFFSET 0` is an optimization fence that prevents the planner from reading
+    /// a whole table instead of one row per object.
     pub(in crate::db) const fn fence(&self) -> &'static str {
         match self {
             Self::Everything => "",
@@ -41,15 +41,15 @@ impl Among {
 #[derive(Debug)]
 enum Source<'w> {
     Everything,
-    /// The versions of the files that were named.
+    /// The versions of the selected files.
     Named(Vec<ObjectId>),
-    /// Those of which only a local copy is known.
+    /// Objects with only a local copy.
     OnlyIn(&'w str),
-    /// Those whose copy in this store waits for a run, was given up or is lost.
+    /// Objects whose copy in this store is queued, failed or lost.
     Waiting(&'w str),
 }
 
-/// The objects, piece by piece.
+/// The objects in batches.
 #[derive(Debug)]
 pub(in crate::db) struct Candidates<'w> {
     source: Source<'w>,
@@ -58,14 +58,14 @@ pub(in crate::db) struct Candidates<'w> {
 }
 
 impl<'w> Candidates<'w> {
-    /// Objects that may have no row in the store that is planned for.
+    /// Objects that may have no row in the destination store.
     pub(in crate::db) async fn absent(conn: &mut AsyncPgConnection, wanted: &Wanted<'w>) -> Result<Self> {
         let policy = wanted.policy;
         let is_usual =
             policy.locals == [policy.local] && policy.clouds == [wanted.store] && policy.draining.is_empty();
         let source = match named(conn, wanted).await? {
             Some(named) => Source::Named(named),
-            None if is_usual && !any_elsewhere(conn, policy.local, wanted.store).await? => {
+            None if is_usual && !any_in_other_store(conn, policy.local, wanted.store).await? => {
                 Source::OnlyIn(policy.local)
             }
             None => Source::Everything,
@@ -73,7 +73,7 @@ impl<'w> Candidates<'w> {
         Ok(Self::of(source))
     }
 
-    /// Objects whose copy in the store that is planned for waits for a run, was given up or is lost.
+    /// Objects whose copy in the destination store is queued, failed or lost.
     pub(in crate::db) async fn waiting(conn: &mut AsyncPgConnection, wanted: &Wanted<'w>) -> Result<Self> {
         let named = named(conn, wanted).await?;
         Ok(Self::of(named.map_or(Source::Waiting(wanted.store), Source::Named)))
@@ -83,7 +83,7 @@ impl<'w> Candidates<'w> {
         Self { source, after: ObjectId(uuid::Uuid::nil()), over: false }
     }
 
-    /// The next ones; none at the end.
+    /// The next batch; `None` at the end.
     pub(in crate::db) async fn next(&mut self, conn: &mut AsyncPgConnection) -> Result<Option<Among>> {
         if self.over {
             return Ok(None);
@@ -107,7 +107,7 @@ impl<'w> Candidates<'w> {
     }
 }
 
-/// The objects of the files that the scope names, if it names any.
+/// The objects of the files in the scope, if it selects any.
 async fn named(conn: &mut AsyncPgConnection, wanted: &Wanted<'_>) -> Result<Option<Vec<ObjectId>>> {
     let Some(files) = &wanted.scope.file_ids else { return Ok(None) };
     let files: Vec<uuid::Uuid> = files.iter().map(|file| file.0).collect();
@@ -120,9 +120,9 @@ async fn named(conn: &mut AsyncPgConnection, wanted: &Wanted<'_>) -> Result<Opti
     Ok(Some(ObjectRow::ids(rows)))
 }
 
-/// Whether there are copies in another store than these two, or were. By the ends of indexes: the stores between them
+/// Whether there are or were copies in a store other than these two. Uses the ends of an index: the stores in between
 /// are never read.
-async fn any_elsewhere(conn: &mut AsyncPgConnection, one: &str, other: &str) -> Result<bool> {
+async fn any_in_other_store(conn: &mut AsyncPgConnection, one: &str, other: &str) -> Result<bool> {
     let mut values = Values::default();
     let (first, second) = if one < other { (one, other) } else { (other, one) };
     let (first, second) = (values.text(first), values.text(second));
@@ -138,7 +138,7 @@ async fn any_elsewhere(conn: &mut AsyncPgConnection, one: &str, other: &str) -> 
         )
     };
     let sql = format!("SELECT {} OR {} AS yes", any("state = 'present'"), any("state IN ('failed', 'lost')"));
-    let row: Yes = values.query(&sql).get_result(conn).await?;
+    let row: Flag = values.query(&sql).get_result(conn).await?;
     Ok(row.yes)
 }
 
@@ -165,7 +165,8 @@ async fn waiting_in(conn: &mut AsyncPgConnection, store: &str, after: ObjectId) 
               ORDER BY object_id LIMIT {limit})"
         )
     };
-    // Each by an index of its own, in its order. `IS TRUE` keeps the second one from another index, in another order.
+    // Each with its own index, in its order. `IS TRUE` prevents the second one from using another index with another
+    // order.
     let sql = format!(
         "SELECT object_id FROM ({} UNION ALL {}) w ORDER BY object_id LIMIT {limit}",
         some(&format!("store = {store} AND state IN ('failed', 'lost')")),

@@ -1,5 +1,5 @@
-//! The right to copy: claimed in batches that cost their own size whatever the backlog, renewed while bytes move,
-//! and taken back when it runs out. Counted by the database's clock, the one that all workers share.
+//! Leases for copies: claimed in batches at a cost independent of the backlog, renewed during the transfer, and
+//! reclaimed after they expire. Uses the clock of the database, which all workers share.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use crate::db::statement::Values;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, RunId, UserId, WorkerId};
 
-/// A replica on which this many leases ran out is given up: it seems to kill its workers.
+/// Number of expired leases after which a replica fails: it seems to crash its workers.
 const MAX_ABANDONED: i32 = 20;
 
-/// A replica that this worker may copy until the lease ends, with all it needs to know of the object.
+/// A replica that this worker may copy until the lease expires, with all required data of the object.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct Claim {
     /// Object.
@@ -31,7 +31,7 @@ pub struct Claim {
     /// Destination.
     #[diesel(sql_type = Text)]
     pub store: String,
-    /// Failed tries so far.
+    /// Failed attempts so far.
     #[diesel(sql_type = Integer)]
     pub attempts: i32,
     /// Multipart upload to resume.
@@ -40,13 +40,13 @@ pub struct Claim {
     /// Part size of that upload, in bytes.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub part_size: Option<i64>,
-    /// Key that this upload is encrypted with, if it is.
+    /// Id of the key that this upload is encrypted with, if encrypted.
     #[diesel(sql_type = Nullable<Text>)]
     pub key_id: Option<String>,
-    /// See [`crate::encryption::Seal`].
+    /// See [`crate::encryption::EncryptionEnvelope`].
     #[diesel(sql_type = Nullable<Bytea>)]
     pub envelope: Option<Vec<u8>>,
-    /// Storage class wanted.
+    /// Requested storage class.
     #[diesel(sql_type = Nullable<Text>)]
     pub storage_class: Option<String>,
     /// Key in every store.
@@ -70,44 +70,46 @@ pub struct Claim {
     /// Owner, written to the object's metadata.
     #[diesel(sql_type = SqlUuid)]
     pub owner_id: UserId,
-    /// When the bytes were acknowledged.
+    /// When the upload was acknowledged.
     #[diesel(sql_type = Timestamptz)]
     pub stored_at: DateTime<Utc>,
-    /// What else is written on the object: see [`crate::db::labels`].
+    /// Further metadata for the object: see [`crate::db::labels`].
     #[diesel(sql_type = Nullable<Jsonb>)]
     pub about: Option<serde_json::Value>,
-    /// Stores that hold a verified replica and are not known to be down.
+    /// Stores with a verified replica that are not known to be down.
     #[diesel(sql_type = Array<Text>)]
     pub sources: Vec<String>,
 }
 
-/// On whose behalf a batch is claimed, and what is left out of it.
+/// The parameters of a claim: for whom, and what is excluded.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms<'a> {
-    /// Who claims.
+pub struct ClaimTerms<'a> {
+    /// The claiming worker.
     pub worker: WorkerId,
     /// Lease token.
     pub token: LeaseToken,
-    /// Copies at most.
+    /// Maximum number of copies.
     pub limit: i64,
-    /// Life of the lease.
+    /// Duration of the lease.
     pub lease: Duration,
-    /// Stores that are down: nothing is copied into them, and nothing of which they hold the only readable copies.
+    /// Stores that are down: no copies to them, and no copies whose only readable sources are in them.
     pub down: &'a [String],
 }
 
-/// Claims the next batch of a run for a worker, what was queued first: short, skips what others are claiming, and
-/// costs the size of the batch whatever the backlog. While a store is down, what is queued for it is read over.
-pub async fn claim(conn: &mut AsyncPgConnection, run: RunId, terms: Terms<'_>) -> Result<Vec<Claim>> {
+/// Claims the next batch of a run for a worker, in queue order: a short statement that skips rows locked by other
+/// claims, at a cost that depends on the batch size, not on the backlog. While a store is down, its queued copies are
+/// read and skipped.
+pub async fn claim(conn: &mut AsyncPgConnection, run: RunId, terms: ClaimTerms<'_>) -> Result<Vec<Claim>> {
     claim_of_run(conn, "not_before <= now()", "not_before", run, terms).await
 }
 
-/// As [`claim`], by size, of what has not failed yet and whose size [`super::note_sizes`] noted; nothing else.
+/// Like [`claim`], in order of size, for copies that have not failed yet and whose size has been recorded by
+/// [`super::record_sizes`]; no others.
 pub async fn claim_by_size(
     conn: &mut AsyncPgConnection,
     largest_first: bool,
     run: RunId,
-    terms: Terms<'_>,
+    terms: ClaimTerms<'_>,
 ) -> Result<Vec<Claim>> {
     let order = if largest_first { "object_size DESC" } else { "object_size" };
     let which = "attempts = 0 AND object_size IS NOT NULL AND not_before <= now()";
@@ -119,7 +121,7 @@ async fn claim_of_run(
     which: &str,
     order: &str,
     run: RunId,
-    terms: Terms<'_>,
+    terms: ClaimTerms<'_>,
 ) -> Result<Vec<Claim>> {
     let mut values = Values::default();
     let run = values.id(run);
@@ -127,21 +129,21 @@ async fn claim_of_run(
     claim_next(conn, values, &which, order, terms).await
 }
 
-/// Which copies are made outside of runs.
+/// Copies that are made outside of runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDemand {
-    /// All, as into local stores.
+    /// All copies, as for local stores.
     Everything,
-    /// Those that are made because another store is being emptied: everything else waits for a run.
+    /// Only copies that are made because another store is being drained; all others wait for a run.
     Drained,
 }
 
-/// Claims the next copies into `store` that are made outside of any run, in the same way.
+/// Claims the next copies into `store` that are made outside of runs, in the same way.
 pub async fn claim_on_demand(
     conn: &mut AsyncPgConnection,
     store: &str,
     which: OnDemand,
-    terms: Terms<'_>,
+    terms: ClaimTerms<'_>,
 ) -> Result<Vec<Claim>> {
     let mut values = Values::default();
     let store = values.text(store);
@@ -149,7 +151,7 @@ pub async fn claim_on_demand(
         OnDemand::Everything => "",
         OnDemand::Drained => "AND q.copy_reason = 'drain'",
     };
-    // Objects on their way out stay queued until the reaper takes them: they must not stand in the way.
+    // Objects being removed stay queued until the reaper takes them, and must not block the queue.
     let which = format!(
         "replicas q JOIN objects w ON w.id = q.object_id AND w.state = 'stored' \
          WHERE q.store = {store} AND q.run_id IS NULL AND q.state = 'queued' {which} AND q.not_before <= now()"
@@ -157,15 +159,15 @@ pub async fn claim_on_demand(
     claim_next(conn, values, &which, "q.not_before", terms).await
 }
 
-/// Claims the first of the copies `q` that `which` selects (behind `FROM`) and that can be made now: their store is not being
-/// emptied. While stores are down, also only those whose store is none of them and of which another one holds a readable copy;
-/// nothing is asked of the sources while all stores are well.
+/// Claims the first of the copies `q` that `which` selects (text after `FROM`) and that can be made now: their store is
+/// not being drained. While stores are down, their store must also be up, and another store that is up must hold a
+/// readable copy. While all stores are healthy, the sources are not checked.
 async fn claim_next(
     conn: &mut AsyncPgConnection,
     mut values: Values,
     which: &str,
     order: &str,
-    terms: Terms<'_>,
+    terms: ClaimTerms<'_>,
 ) -> Result<Vec<Claim>> {
     let lease = Lease { worker: terms.worker, token: terms.token, length: terms.lease }.set(&mut values);
     let down = values.texts(terms.down);
@@ -180,7 +182,7 @@ async fn claim_next(
         "FROM next JOIN objects o ON o.id = next.object_id",
         "r.object_id = next.object_id AND r.store = next.store AND o.state = 'stored'",
     );
-    // The limit stands in the text: with it the one plan that is kept knows that a batch is small.
+    // The limit is part of the text, so that the cached plan is made for a small batch.
     let sql = format!(
         "WITH next AS ( \
              SELECT q.object_id, q.store FROM {which} AND {can_be_made} \
@@ -196,16 +198,16 @@ async fn claim_next(
     Ok(Prepared(values.query(&sql)).load(conn).await?)
 }
 
-/// Notes the sizes of what is queued for a run, so that it can be claimed by size.
-pub async fn note_sizes(conn: &mut AsyncPgConnection, run: RunId) -> Result<usize> {
+/// Records the sizes of the queued copies of a run, so that they can be claimed by size.
+pub async fn record_sizes(conn: &mut AsyncPgConnection, run: RunId) -> Result<usize> {
     let mut values = Values::default();
     let which = format!("o.id = r.object_id AND r.run_id = {} AND r.object_size IS NULL", values.id(run));
     Ok(values.query(&NOTE_SIZE.update("", "FROM objects o", &which)).execute(conn).await?)
 }
 
-/// Renews the leases that a worker is still working under. One that has run out is renewed too, as long as nobody
-/// took it: after the database was away, the work goes on. What the worker no longer works on must not be named
-/// here: it is found by its lease running out.
+/// Renews the leases that a worker currently holds. An expired lease is renewed too, unless another worker has taken
+/// it: after a database outage the work continues. Leases that the worker no longer works under must not be included:
+/// they are reclaimed after they expire.
 pub async fn renew_leases(
     conn: &mut AsyncPgConnection,
     worker: WorkerId,
@@ -219,8 +221,8 @@ pub async fn renew_leases(
     Ok(values.query(&RENEW.update(&until, "", &which)).execute(conn).await?)
 }
 
-/// Puts copies whose lease ran out back into the queue, keeping what they had finished. One that was abandoned
-/// too often is given up instead. Returns how many were touched.
+/// Requeues copies whose lease has expired and keeps the parts that are complete. A copy that was abandoned too often
+/// fails instead. Returns the number of changed copies.
 pub async fn reclaim_expired(conn: &mut AsyncPgConnection) -> Result<usize> {
     let touched = RECLAIM.update_if(
         &format!("r.abandoned + 1 >= {MAX_ABANDONED}"),

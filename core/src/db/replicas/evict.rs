@@ -1,5 +1,5 @@
-//! Copies that are freed: picked in the order in which they go, claimed under the locks that prove another one, looked
-//! at again before each deletion, deleted, and forgotten.
+//! Eviction: copies are selected in order, claimed under locks that prove another copy, checked again before each
+//! deletion, deleted, and their rows removed.
 
 use std::time::Duration;
 
@@ -11,29 +11,30 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::ObjectRow;
 use super::predicates::{has_verified, none_pending, not_pinned, readable};
 use super::transitions::{
-    self, BEGIN_EVICTION, CANCEL_EVICTION, FINISH_EVICTION, Lease, NOTE_PRESENT, RENEW_EVICTION, under_lease,
+    self, BEGIN_EVICTION, CANCEL_EVICTION, FINISH_EVICTION, Lease, RENEW_EVICTION, UPDATE_PRESENT,
+    under_lease,
 };
 use crate::db::enums::EvictReason;
 use crate::db::statement::Values;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 
-/// Which copies to free, and under which lease.
+/// The parameters of an eviction, and its lease.
 #[derive(Debug)]
 pub struct EvictionClaim<'a> {
-    /// Store to free.
+    /// Store to evict from.
     pub local: &'a str,
-    /// The cloud's stores: one must hold a verified replica, and none may wait for one.
+    /// The cloud stores: one must have a verified replica, and none may be waiting for one.
     pub clouds: &'a [&'a str],
-    /// Rules whose copies stay whatever happens.
+    /// Rules whose copies are always kept.
     pub keeping: &'a [&'a str],
-    /// Verified for at least this long.
+    /// Minimum time since the verification.
     pub grace: Duration,
-    /// Who frees.
+    /// The evicting worker.
     pub worker: WorkerId,
     /// Lease token.
     pub token: LeaseToken,
-    /// Life of the lease.
+    /// Duration of the lease.
     pub lease: Duration,
 }
 
@@ -42,8 +43,9 @@ impl EvictionClaim<'_> {
         Lease { worker: self.worker, token: self.token, length: self.lease }
     }
 
-    /// What must hold of every copy `r` that is freed, besides its state: its object has a copy in the cloud that was verified
-    /// before the grace period and none that is still to be made, and it is neither pinned nor about to move.
+    /// Conditions for the eviction of a copy `r`, besides its state: its object has a cloud copy that was verified
+    /// before the grace period and no cloud copy that is still pending, it is not pinned, and it is not marked for a
+    /// move.
     fn may_go(clouds: &str, grace: &str) -> String {
         let verified =
             format!("s.store = ANY({clouds}) AND s.verified_at <= now() - make_interval(secs => {grace})");
@@ -56,14 +58,14 @@ impl EvictionClaim<'_> {
     }
 }
 
-/// In which order copies go.
+/// The order of evictions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order<'r> {
-    /// Those of a rule that have been spare for at least so long, the longest first.
-    Spare {
-        /// The rule by which they are freed.
+    /// Copies of a rule that have been evictable for at least this long, the longest first.
+    EvictableCopy {
+        /// The rule that evicts them.
         rule: &'r str,
-        /// Spare for so long.
+        /// Minimum time since they became evictable.
         after: Duration,
     },
     /// The least recently used first.
@@ -71,18 +73,18 @@ pub enum Order<'r> {
 }
 
 impl Order<'_> {
-    /// Why copies go in this order.
+    /// Why these copies are evicted.
     pub const fn reason(&self) -> EvictReason {
         match self {
-            Self::Spare { .. } => EvictReason::Policy,
+            Self::EvictableCopy { .. } => EvictReason::Policy,
             Self::LeastUsed => EvictReason::Watermark,
         }
     }
 }
 
-/// A copy that may be freed.
+/// An evictable copy.
 #[derive(Debug, Clone, QueryableByName)]
-pub struct Spare {
+pub struct EvictableCopy {
     /// Object.
     #[diesel(sql_type = SqlUuid)]
     pub object_id: ObjectId,
@@ -92,27 +94,27 @@ pub struct Spare {
     /// Size in bytes.
     #[diesel(sql_type = BigInt)]
     pub size: i64,
-    /// Its place in the order.
+    /// Its sort key.
     #[diesel(sql_type = Timestamptz)]
     pub at: DateTime<Utc>,
 }
 
-/// Locks the next copies after `after` that may be freed: verified elsewhere for long enough, of files that nobody
-/// pinned; one that is about to move to another store is freed there, or it would be copied for nothing. The other
-/// replica is locked too, so that of two evictions at once only one can win. Part of a transaction; what is locked by
-/// others is left to them.
-pub async fn lock_spare(
+/// Locks the next evictable copies after `after`: verified elsewhere for long enough, of files that are not pinned, and
+/// not about to be moved (such copies are evicted after the move; otherwise they would be copied for nothing). The
+/// other replica is locked too, so that of two concurrent evictions only one succeeds. Part of a transaction; rows
+/// locked by others are skipped.
+pub async fn lock_evictable(
     conn: &mut AsyncPgConnection,
     claim: &EvictionClaim<'_>,
     order: Order<'_>,
     after: Option<(DateTime<Utc>, ObjectId)>,
     limit: i64,
-) -> Result<Vec<Spare>> {
+) -> Result<Vec<EvictableCopy>> {
     let mut values = Values::default();
     let (local, clouds) = (values.text(claim.local), values.texts(claim.clouds));
     let (grace, keeping) = (values.seconds(claim.grace), values.texts(claim.keeping));
     let (column, which, age) = match order {
-        Order::Spare { rule, after } => {
+        Order::EvictableCopy { rule, after } => {
             ("spare_since", format!("r.free_rule = {}", values.text(rule)), values.seconds(after))
         }
         Order::LeastUsed => ("last_used_at", "NOT r.keep_local".to_owned(), values.seconds(Duration::ZERO)),
@@ -120,7 +122,7 @@ pub async fn lock_spare(
     let (at, object) = after.unwrap_or((DateTime::UNIX_EPOCH, ObjectId(uuid::Uuid::nil())));
     let (at, object) = (values.time(at), values.id(object));
     let may_go = EvictionClaim::may_go(&clouds, &grace);
-    // First the batch from the index alone, with its limit in the text so that the planner knows how small it is.
+    // First the batch from the index alone, with its limit in the text, so that the planner expects a small batch.
     let sql = format!(
         "WITH picked AS MATERIALIZED ( \
              SELECT r.object_id, r.{column} AS at FROM replicas r \
@@ -135,14 +137,14 @@ pub async fn lock_spare(
               AND c.verified_at <= now() - make_interval(secs => {grace}) \
          ORDER BY p.at, p.object_id FOR UPDATE OF c SKIP LOCKED"
     );
-    let mut spare: Vec<Spare> = values.query(&sql).load(conn).await?;
-    // One that several of the cloud's stores hold comes once for each of them, all in a row.
+    let mut spare: Vec<EvictableCopy> = values.query(&sql).load(conn).await?;
+    // An object in several cloud stores occurs once for each of them, in consecutive rows.
     spare.dedup_by_key(|copy| copy.object_id);
     Ok(spare)
 }
 
-/// Marks locked copies as `evicting`, for this reason. Everything is looked at once more: under the locks the other replica
-/// can change no more, and a file that was pinned since they were picked is seen. Returns those that are ours to free.
+/// Marks locked copies as `evicting` with this reason. All conditions are checked again: under the locks the other
+/// replica can no longer change, and pins set since the selection are visible. Returns the marked copies.
 pub async fn claim_evictions(
     conn: &mut AsyncPgConnection,
     claim: &EvictionClaim<'_>,
@@ -161,23 +163,23 @@ pub async fn claim_evictions(
     Ok(ObjectRow::ids(values.query(&sql).load(conn).await?))
 }
 
-/// What a look at a claimed eviction says.
+/// The result of checking a claimed eviction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Eviction {
-    /// The copy may be deleted if one of those in these other stores is seen to be whole.
+    /// The copy may be deleted once a copy in one of these other stores is found intact.
     Allowed {
         /// Stores with a verified copy that permits the deletion.
         others: Vec<String>,
     },
-    /// It must stay: its file was pinned, or no other store has a verified replica any more.
+    /// It must be kept: its file was pinned, or no other store has a verified replica any more.
     Forbidden,
-    /// Somebody else has it now.
+    /// Another worker holds it now.
     NotOurs,
 }
 
-/// Looks at a claimed eviction once more, at the last moment before the deletion. From a store that is being emptied a copy
-/// may also go because one of the stores `moving_to` holds a readable one; there a pin holds nothing back, because the copy
-/// has moved. One that was to move to a certain store goes only if that one holds a readable one.
+/// Checks a claimed eviction immediately before the deletion. A copy in a store that is being drained may also be
+/// deleted if one of the stores `moving_to` has a readable copy; pins do not apply then, because the copy has been
+/// moved. A copy that was to be moved to a certain store is deleted only if that store has a readable copy.
 pub async fn check_eviction(
     conn: &mut AsyncPgConnection,
     store: &str,
@@ -212,14 +214,14 @@ struct Checked {
     others: Vec<String>,
 }
 
-/// Ends an eviction without freeing: the copy is `present` again. Where it `is_there`, proved by now, a file whose home
-/// was lost meanwhile has its home here, unless another of the stores `homes`, the cloud's, holds a verified copy. Where it
-/// is not, [`super::mark_lost`] comes next, in the same transaction; a row that was made only for the deletion goes.
-/// Returns whether the copy was ours and has a row.
-pub async fn call_eviction_off(
+/// Cancels an eviction: the copy is `present` again. With `is_there` (verified just now), a file whose primary store
+/// was lost in the meantime gets this store as its primary store, unless one of the cloud stores `primary_stores` holds a
+/// verified copy. Without it, the caller calls [`super::mark_lost`] next, in the same transaction; a row that was
+/// inserted only for the deletion is deleted. Returns whether the lease was still held and the row remains.
+pub async fn cancel_eviction(
     conn: &mut AsyncPgConnection,
     store: &str,
-    homes: &[&str],
+    primary_stores: &[&str],
     token: LeaseToken,
     object: ObjectId,
     is_there: bool,
@@ -235,24 +237,24 @@ pub async fn call_eviction_off(
     let mut values = Values::default();
     let which = under_lease(&mut values, &[object], store, token);
     let back = CANCEL_EVICTION.update("", "", &which);
-    let homes = values.texts(homes);
+    let primary_stores = values.texts(primary_stores);
     let sql = format!(
         "WITH back AS ({back} RETURNING r.object_id, r.store), homes AS ( \
-             UPDATE files f SET storage_location = b.store, synced_at = CASE WHEN b.store = ANY({homes}) THEN now() END \
+             UPDATE files f SET storage_location = b.store, synced_at = CASE WHEN b.store = ANY({primary_stores}) THEN now() END \
              FROM back b JOIN file_versions v ON v.object_id = b.object_id \
              WHERE {is_there} AND f.id = v.file_id AND f.current_version = v.number AND f.storage_location <> b.store \
-               AND (b.store = ANY({homes}) OR NOT {}) \
+               AND (b.store = ANY({primary_stores}) OR NOT {}) \
          ) SELECT 1 FROM back",
-        has_verified("b.object_id", &format!("s.store = ANY({homes})")),
+        has_verified("b.object_id", &format!("s.store = ANY({primary_stores})")),
     );
     Ok(values.query(&sql).execute(conn).await? == 1)
 }
 
-/// Takes over evictions whose worker died, to finish them.
+/// Takes over evictions whose worker died, to complete them.
 pub async fn reclaim_evictions(
     conn: &mut AsyncPgConnection,
     claim: &EvictionClaim<'_>,
-) -> Result<Vec<Spare>> {
+) -> Result<Vec<EvictableCopy>> {
     let mut values = Values::default();
     let lease = claim.lease().set(&mut values);
     let which =
@@ -264,7 +266,7 @@ pub async fn reclaim_evictions(
     Ok(values.query(&sql).load(conn).await?)
 }
 
-/// Renews the lease on an eviction. Returns whether it is still ours.
+/// Renews the lease of an eviction. Returns whether the lease is still held.
 pub async fn renew_eviction(
     conn: &mut AsyncPgConnection,
     store: &str,
@@ -275,8 +277,8 @@ pub async fn renew_eviction(
     Ok(set_lease(conn, store, token, &[object], lease).await? == 1)
 }
 
-/// Lets go of evictions that were marked and not begun, for whoever comes next.
-pub async fn let_go_of_evictions(
+/// Releases evictions that were marked but not started.
+pub async fn release_evictions(
     conn: &mut AsyncPgConnection,
     store: &str,
     token: LeaseToken,
@@ -298,24 +300,25 @@ async fn set_lease(
     Ok(values.query(&RENEW_EVICTION.update(&until, "", &which)).execute(conn).await?)
 }
 
-/// Forgets replicas whose bytes were deleted from the store. What has no row in any of the stores `homes`, the cloud's, any
-/// more has not crossed: it is not spare, and is planned for again. Returns how many.
+/// Deletes the rows of replicas whose bytes were deleted from the store. An object without a row in any of the cloud
+/// stores `primary_stores` is no longer synced: its local copies are not evictable, and it is planned again. Returns the number
+/// of deleted rows.
 pub async fn finish_evictions(
     conn: &mut AsyncPgConnection,
     store: &str,
-    homes: &[&str],
+    primary_stores: &[&str],
     token: LeaseToken,
     ids: &[ObjectId],
 ) -> Result<usize> {
     let mut values = Values::default();
     let which = under_lease(&mut values, ids, store, token);
-    let (store, homes) = (values.text(store), values.texts(homes));
-    let mended = NOTE_PRESENT.update(
+    let (store, primary_stores) = (values.text(store), values.texts(primary_stores));
+    let mended = UPDATE_PRESENT.update(
         "spare_since = NULL",
         "FROM gone g",
         &format!(
-            "r.object_id = g.object_id AND {store} = ANY({homes}) AND r.store <> ALL({homes}) AND r.spare_since IS NOT NULL \
-             AND NOT EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY({homes}) \
+            "r.object_id = g.object_id AND {store} = ANY({primary_stores}) AND r.store <> ALL({primary_stores}) AND r.spare_since IS NOT NULL \
+             AND NOT EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY({primary_stores}) \
                              AND c.store <> {store})"
         ),
     );
@@ -326,8 +329,8 @@ pub async fn finish_evictions(
     Ok(values.query(&sql).execute(conn).await?)
 }
 
-/// Bytes that are present in a store.
-pub async fn present_bytes(conn: &mut AsyncPgConnection, store: &str) -> Result<i64> {
+/// Bytes of present replicas in a store.
+pub async fn used_bytes_in(conn: &mut AsyncPgConnection, store: &str) -> Result<i64> {
     #[derive(QueryableByName)]
     struct Sum {
         #[diesel(sql_type = BigInt)]

@@ -1,5 +1,4 @@
-//! Copies that are wanted at once, outside of any run: queued for the local store by somebody who reads, and claimed as
-//! those of a run are.
+//! On-demand copies, outside of any run: queued for the local store by readers, and claimed like those of a run.
 
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
@@ -12,16 +11,16 @@ use crate::db::statement::{Value, Values};
 use crate::error::Result;
 use crate::ids::ObjectId;
 
-/// Why a copy is brought back.
+/// Why a copy is prefetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
-    /// Somebody asked for it.
+pub enum FetchReason {
+    /// It was requested.
     Prefetch,
-    /// It was read from afar.
+    /// It was read from the cloud.
     CacheOnRead,
 }
 
-impl Wish {
+impl FetchReason {
     const fn reason(self) -> CopyReason {
         match self {
             Self::Prefetch => CopyReason::Prefetch,
@@ -29,7 +28,7 @@ impl Wish {
         }
     }
 
-    /// Who waits goes first.
+    /// Requests with a waiting user come first.
     const fn priority(self) -> &'static str {
         match self {
             Self::Prefetch => "1",
@@ -38,24 +37,23 @@ impl Wish {
     }
 }
 
-/// Queues copies of these objects, of at most `largest` bytes each, for the store `local`, unless one of the stores `locals`
-/// has one or will have it, and wakes the workers. Where
-/// a copy was given up before, a prefetch tries again at once, a read after an hour. What is there or on its way stays as it
-/// is. Returns what is queued by this.
+/// Queues copies of these objects, of at most `largest` bytes each, for the store `local`, unless one of the stores
+/// `locals` has or will have one, and notifies the workers. A failed copy is retried immediately by a prefetch, and
+/// after an hour by a read. Existing and queued copies are left unchanged. Returns the queued copies.
 pub async fn queue_fetches(
     conn: &mut AsyncPgConnection,
     local: &str,
     locals: &[&str],
-    wish: Wish,
+    fetch_reason: FetchReason,
     objects: &[ObjectId],
     largest: Option<i64>,
 ) -> Result<Vec<ObjectId>> {
     let mut values = Values::default();
     let (local, locals, objects) = (values.text(local), values.texts(locals), values.ids(objects));
     let largest = values.bind(Value::Number(largest));
-    let if_there = match wish {
-        Wish::Prefetch => IfThere::First,
-        Wish::CacheOnRead => IfThere::AgainByRule("r.not_before < now() - interval '1 hour'"),
+    let if_there = match fetch_reason {
+        FetchReason::Prefetch => IfThere::First,
+        FetchReason::CacheOnRead => IfThere::AgainByRule("r.not_before < now() - interval '1 hour'"),
     };
     let kept = is_kept("s.store");
     let from = format!(
@@ -71,11 +69,11 @@ pub async fn queue_fetches(
     let queue = Queue {
         object: "o.id",
         store: &local,
-        reason: wish.reason(),
+        reason: fetch_reason.reason(),
         run: None,
         rule: None,
         storage_class: None,
-        priority: wish.priority(),
+        priority: fetch_reason.priority(),
     };
     let sql = format!("{} RETURNING r.object_id", queue.insert(&from, if_there));
     let queued = ObjectRow::ids(values.query(&sql).load(conn).await?);

@@ -1,4 +1,4 @@
-//! The ends of a copy: switched, failed, or given back. Every UPDATE is guarded by the lease token.
+//! The outcomes of a copy: committed, failed, or released. Every UPDATE is guarded by the lease token.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::RUN_TO_GO_BACK_TO;
 use super::predicates::has_verified;
-use super::transitions::{COMMIT, FAIL, GIVE_BACK, NOTE_PRESENT, under_lease};
+use super::transitions::{COMMIT, FAIL, GIVE_BACK, UPDATE_PRESENT, under_lease};
 use crate::db::enums::ReplicaState;
 use crate::db::prepared::Prepared;
 use crate::db::statement::{Value, Values};
-use crate::encryption::Seal;
+use crate::encryption::EncryptionEnvelope;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, RunId};
 
-/// A copy that was made and proved, waiting to be committed.
+/// A finished and verified copy, waiting to be committed.
 #[derive(Debug, Clone)]
 pub struct Finished {
     /// Object.
@@ -25,23 +25,24 @@ pub struct Finished {
     pub store: String,
     /// The lease it was made under.
     pub token: LeaseToken,
-    /// As the destination answered.
+    /// As returned by the destination.
     pub etag: String,
-    /// How it is encrypted; none when it lies there as it is.
-    pub seal: Option<Seal>,
+    /// Its encryption envelope; `None` if unencrypted.
+    pub seal: Option<EncryptionEnvelope>,
     /// Size in bytes.
     pub size: i64,
 }
 
-/// Switches copies to `present`. A copy in one of the stores `homes`, the cloud's, is its files' home from now on and
-/// makes those that stay in the stores `locals` spare; one into these moves no home, and is spare itself if the file has
-/// crossed: as long as the other local copies are, or from now on. A local copy is freed by the rule of the cloud's, never
-/// where that is one of those `keeping` local copies. Returns the copies that were still ours: for the others the lease was
-/// lost or the object was removed meanwhile, and nothing was changed.
+/// Marks copies as `present`. A copy in one of the cloud stores `primary_stores` becomes the primary copy of its files and makes
+/// the local copies that remain in the stores `locals` evictable. A copy into a local store changes no primary store;
+/// if the file is synced, the copy is evictable from the time of the other local copies, or from now. A local copy is
+/// evicted by the rule of the cloud copy, unless that is one of the rules in `keeping`, which keep local copies.
+/// Returns the copies whose lease was still held; for the others the lease was lost or the object was deleted, and
+/// nothing was changed.
 pub async fn finish(
     conn: &mut AsyncPgConnection,
     locals: &[&str],
-    homes: &[&str],
+    primary_stores: &[&str],
     keeping: &[&str],
     copies: &[Finished],
 ) -> Result<Vec<Switched>> {
@@ -57,15 +58,16 @@ pub async fn finish(
     let etags = values.texts(&etags);
     let key_ids = values.bind(Value::NullableTexts(key_ids));
     let envelopes = values.bind(Value::NullableBytes(envelopes));
-    let (locals, homes, keeping) = (values.texts(locals), values.texts(homes), values.texts(keeping));
+    let (locals, primary_stores, keeping) =
+        (values.texts(locals), values.texts(primary_stores), values.texts(keeping));
     let rule_of_cloud = format!(
-        "coalesce((SELECT c.rule FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY({homes}) \
+        "coalesce((SELECT c.rule FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY({primary_stores}) \
          AND c.state = 'present' ORDER BY c.verified_at DESC LIMIT 1), 'default')"
     );
     let other_local = format!(
         "FROM replicas n WHERE n.object_id = r.object_id AND n.store = ANY({locals}) AND n.state = 'present'"
     );
-    let has_crossed = has_verified("r.object_id", &format!("s.store = ANY({homes})"));
+    let has_crossed = has_verified("r.object_id", &format!("s.store = ANY({primary_stores})"));
     let switched = COMMIT.update(
         &format!(
             "etag = done.etag, key_id = done.key_id, envelope = done.envelope, \
@@ -79,10 +81,10 @@ pub async fn finish(
         "FROM done JOIN objects o ON o.id = done.object_id",
         "r.object_id = done.object_id AND r.store = done.store AND r.lease_token = done.token AND o.state = 'stored'",
     );
-    let spared = NOTE_PRESENT.update(
+    let spared = UPDATE_PRESENT.update(
         &format!("spare_since = now(), free_rule = s.rule, keep_local = s.rule = ANY({keeping})"),
         "FROM switched s",
-        &format!("s.store = ANY({homes}) AND r.object_id = s.object_id AND r.store = ANY({locals})"),
+        &format!("s.store = ANY({primary_stores}) AND r.object_id = s.object_id AND r.store = ANY({locals})"),
     );
     let sql = format!(
         "WITH done AS ( \
@@ -93,7 +95,7 @@ pub async fn finish(
          ), homes AS ( \
              UPDATE files f SET storage_location = s.store, synced_at = now() \
              FROM switched s JOIN file_versions v ON v.object_id = s.object_id \
-             WHERE s.store = ANY({homes}) AND f.id = v.file_id AND f.current_version = v.number \
+             WHERE s.store = ANY({primary_stores}) AND f.id = v.file_id AND f.current_version = v.number \
          ), spared AS ({spared}), forgotten AS ( \
              DELETE FROM transfer_parts p USING switched s WHERE p.object_id = s.object_id AND p.store = s.store \
          ), counted AS ( \
@@ -105,7 +107,7 @@ pub async fn finish(
     Ok(Prepared(values.query(&sql)).load(conn).await?)
 }
 
-/// A copy that [`finish`] switched.
+/// A copy committed by [`finish`].
 #[derive(Debug, Clone, QueryableByName)]
 pub struct Switched {
     /// Object.
@@ -114,13 +116,13 @@ pub struct Switched {
     /// Store.
     #[diesel(sql_type = Text)]
     pub store: String,
-    /// Run that it was counted for.
+    /// The run that counted it.
     #[diesel(sql_type = Nullable<SqlUuid>)]
     pub run_id: Option<RunId>,
 }
 
-/// Records a failed try: back to the queue after `delay`, or `failed` for good when `give_up` or when the
-/// attempts are used up. Returns the new state and the number of attempts, or none when the lease was lost.
+/// Records a failed attempt: the copy is requeued after `delay`, or becomes `failed` if `give_up` is set or no attempts
+/// are left. Returns the new state and the number of attempts, or `None` if the lease was lost.
 pub async fn fail(
     conn: &mut AsyncPgConnection,
     object: ObjectId,
@@ -144,16 +146,16 @@ pub async fn fail(
     Ok(row.map(|row| (row.state, row.attempts)))
 }
 
-/// What a try met.
+/// The error of an attempt.
 #[derive(Debug)]
 pub struct Failure<'a> {
-    /// In words.
+    /// As text.
     pub error: &'a str,
-    /// Whether trying again is pointless.
+    /// Whether a retry is pointless.
     pub give_up: bool,
-    /// Tries in all.
+    /// Maximum number of attempts.
     pub max_attempts: i32,
-    /// Before the next try.
+    /// Delay before the next attempt.
     pub delay: Duration,
 }
 
@@ -165,8 +167,8 @@ struct Failed {
     attempts: i32,
 }
 
-/// Gives a claimed copy back without counting a try: the worker drains, the run was stopped, or the whole store
-/// is in trouble. `delay` keeps it from being claimed again at once.
+/// Releases a claimed copy without counting an attempt: the worker is shutting down, the run was cancelled, or the
+/// whole store is down. `delay` prevents an immediate new claim.
 pub async fn release(
     conn: &mut AsyncPgConnection,
     token: LeaseToken,

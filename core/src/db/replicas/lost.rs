@@ -1,4 +1,4 @@
-//! What was present and is not any more: condemned, queued again from another verified copy, or found again.
+//! Copies that are no longer present: marked as lost, queued again from another verified copy, or recovered.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -8,25 +8,27 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::moves::BEHIND;
 use super::predicates::{has_readable, is_kept, waiting_repair};
 use super::transitions::{LOSE, REPAIR};
-use super::{Count, Yes};
+use super::{Count, Flag};
 use crate::db::statement::{Value, Values};
 use crate::error::Result;
 use crate::ids::{ObjectId, RunId};
 
-/// A replica that should be there is missing or corrupt. With `seen`, only if it has not been proved again since then.
-/// A file whose home it was moves to another verified copy: to one in the stores `homes`, the cloud's, if there is one.
+/// Marks a missing or corrupt replica as lost. With `seen`, only if it has not been verified again since then. The
+/// primary location of its files moves to another verified copy: to one in the cloud stores `primary_stores`, if there is one.
 ///
-/// Returns how many verified copies are left, or none when the replica was not present any more and nothing changed.
+/// Returns the number of verified copies that remain, or `None` if the replica was no longer present and nothing was
+/// changed.
 pub async fn mark_lost(
     conn: &mut AsyncPgConnection,
     object: ObjectId,
     store: &str,
-    homes: &[&str],
+    primary_stores: &[&str],
     error: &str,
     seen: Option<DateTime<Utc>>,
 ) -> Result<Option<i64>> {
     let mut values = Values::default();
-    let (object, store, homes) = (values.id(object), values.text(store), values.texts(homes));
+    let (object, store, primary_stores) =
+        (values.id(object), values.text(store), values.texts(primary_stores));
     let error = format!("last_error = {}", values.text(error));
     let seen = values.bind(Value::Time(seen));
     let which = format!(
@@ -36,8 +38,8 @@ pub async fn mark_lost(
         "WITH lost AS ({} RETURNING r.object_id, r.store), others AS ( \
              SELECT store, verified_at FROM replicas WHERE object_id = {object} AND store <> {store} AND state = 'present' \
          ), home AS ( \
-             SELECT store, CASE WHEN store = ANY({homes}) THEN verified_at END AS synced_at FROM others \
-             ORDER BY store <> ALL({homes}), store LIMIT 1 \
+             SELECT store, CASE WHEN store = ANY({primary_stores}) THEN verified_at END AS synced_at FROM others \
+             ORDER BY store <> ALL({primary_stores}), store LIMIT 1 \
          ), homes AS ( \
              UPDATE files f SET storage_location = h.store, synced_at = h.synced_at \
              FROM home h, lost l JOIN file_versions v ON v.object_id = l.object_id \
@@ -49,26 +51,26 @@ pub async fn mark_lost(
     Ok(row.map(|row| row.count))
 }
 
-/// That a replica `r` of a stored object `o` can be made again: another verified copy can be read, and its store is not being
-/// emptied.
+/// Condition: a replica `r` of a stored object `o` can be repaired, because another verified copy is readable and the
+/// replica's store is not being drained.
 fn can_be_repaired() -> String {
     let has_a_source = has_readable("r.object_id", "s.store <> r.store");
     format!("o.id = r.object_id AND o.state = 'stored' AND {has_a_source} AND {}", is_kept("r.store"))
 }
 
-/// What was queued to be repaired.
+/// The queued repairs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, QueryableByName)]
 pub struct Repairs {
     /// Copies to make.
     #[diesel(sql_type = BigInt)]
     pub copies: i64,
-    /// Bytes of those.
+    /// Their bytes.
     #[diesel(sql_type = BigInt)]
     pub bytes: i64,
-    /// How many of them the run carries.
+    /// The number of them in the run.
     #[diesel(sql_type = BigInt)]
     pub joined: i64,
-    /// Bytes of those.
+    /// Their bytes.
     #[diesel(sql_type = BigInt)]
     pub joined_bytes: i64,
 }
@@ -76,9 +78,9 @@ pub struct Repairs {
 /// A condition on `r`, a row of `replicas`, made with the placeholder of the local stores.
 type Condition = fn(&str) -> String;
 
-/// Queues every lost replica of which another verified copy exists, and what earlier repairs left queued; with
-/// `again`, also repairs that were given up. For `run`, or for whichever run comes next. Those of the stores `locals` have no
-/// run: they are fetched on demand, after what somebody waits for. Those of a store that is being emptied are not made again.
+/// Queues every lost replica that has another verified copy, and repairs left in the queue by earlier runs; with
+/// `again`, also permanently failed repairs. For `run`, or for the next run. Repairs in the stores `locals` have no
+/// run: they are made on demand, after requests with a waiting user. Stores that are being drained are excluded.
 /// Idempotent.
 pub async fn queue_repairs(
     conn: &mut AsyncPgConnection,
@@ -86,11 +88,11 @@ pub async fn queue_repairs(
     run: Option<RunId>,
     again: bool,
 ) -> Result<Repairs> {
-    // One statement per state, each over a partial index of its own.
+    // One statement per state, each using its own partial index.
     let states: [(bool, Condition); 3] = [
         (true, |_| "r.state = 'lost'".to_owned()),
         (again, |_| "r.state = 'failed' AND r.verified_at IS NOT NULL".to_owned()),
-        // Into the local stores it is on its way already.
+        // Copies into the local stores are already pending.
         (run.is_some(), |locals| format!("{} AND r.store <> ALL({locals})", waiting_repair("r"))),
     ];
     let mut queued = Repairs::default();
@@ -117,17 +119,17 @@ pub async fn queue_repairs(
     Ok(queued)
 }
 
-/// Whether a replica is lost of which another verified copy exists. Cheap: reads what is in trouble only.
+/// Whether a lost replica has another verified copy. Cheap: reads only replicas in trouble.
 pub async fn can_repair(conn: &mut AsyncPgConnection) -> Result<bool> {
     let sql = format!(
         "SELECT EXISTS (SELECT 1 FROM replicas r, objects o WHERE r.state = 'lost' AND {}) AS yes",
         can_be_repaired()
     );
-    let row: Yes = Values::default().query(&sql).get_result(conn).await?;
+    let row: Flag = Values::default().query(&sql).get_result(conn).await?;
     Ok(row.yes)
 }
 
-/// How many objects have lost a copy and have no verified one left.
+/// The number of objects with a lost copy and no verified one.
 pub async fn objects_lost(conn: &mut AsyncPgConnection) -> Result<i64> {
     let row: Count = diesel::sql_query(
         "SELECT count(DISTINCT r.object_id) AS count FROM replicas r JOIN objects o ON o.id = r.object_id \

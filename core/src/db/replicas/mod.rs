@@ -1,14 +1,15 @@
-//! The `replicas` table: the map of what is where, and the queue of what is to be moved. Plans are set-based,
-//! claims cost the size of the batch, and every finishing UPDATE is guarded by the lease token.
+//! The `replicas` table: the map of stored objects, and the queue of copies. Plans are set-based, the cost of claims
+//! depends on the batch size, and every finishing UPDATE is guarded by the lease token.
 //!
-//! Leases and delays are counted by the database's clock, the one that all workers share.
+//! Leases and delays use the clock of the database, which all workers share.
 
-mod beside;
 mod candidates;
 mod claim;
+mod envelopes;
 mod evict;
 mod fetch;
 mod finish;
+mod local_replication;
 mod lost;
 mod movable;
 mod moves;
@@ -19,7 +20,6 @@ mod rebalance;
 mod reconcile;
 mod review;
 mod scrub;
-mod seals;
 mod transitions;
 
 use chrono::{DateTime, Utc};
@@ -29,52 +29,56 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::enums::{CopyReason, EvictReason, ReplicaState};
 use super::schema::replicas;
-use crate::encryption::Seal;
+use crate::encryption::EncryptionEnvelope;
 use crate::error::Result;
 use crate::ids::{ObjectId, RunId};
 
-pub use beside::{Lacking, local_places, mark_spare, queue_beside};
 pub(in crate::db) use candidates::{Among, Candidates};
 pub use claim::{
-    Claim, OnDemand, Terms, claim, claim_by_size, claim_on_demand, holds_lease, note_sizes, reclaim_expired,
-    renew_leases,
+    Claim, ClaimTerms, OnDemand, claim, claim_by_size, claim_on_demand, holds_lease, reclaim_expired,
+    record_sizes, renew_leases,
 };
+pub use envelopes::{KeyUse, envelope_of, keys_in_use};
 pub use evict::{
-    Eviction, EvictionClaim, Order, Spare, call_eviction_off, check_eviction, claim_evictions,
-    finish_evictions, let_go_of_evictions, lock_spare, present_bytes, reclaim_evictions, renew_eviction,
+    EvictableCopy, Eviction, EvictionClaim, Order, cancel_eviction, check_eviction, claim_evictions,
+    finish_evictions, lock_evictable, reclaim_evictions, release_evictions, renew_eviction, used_bytes_in,
 };
-pub use fetch::{Wish, queue_fetches};
+pub use fetch::{FetchReason, queue_fetches};
 pub use finish::{Failure, Finished, Switched, fail, finish, release};
+pub use local_replication::{Lacking, local_places, mark_evictable, queue_local_copies};
 pub use lost::{Repairs, can_repair, mark_lost, objects_lost, queue_repairs};
 pub use movable::{Held, Movable, held, movable};
 pub use moves::{
-    BEHIND, BrokenOff, DRAIN_RULE, Departure, Leaving, MOVES, broken_off, claim_departures, claim_leftovers,
-    forget_broken_off, forget_moves, forget_waiting, leave_runs, leaving, queue_by_policy, queue_moves,
-    retry_moves, without_place,
+    BEHIND, BrokenOff, DRAIN_RULE, Departure, Leaving, MOVES, cancel_queued_moves, claim_departures,
+    claim_leftovers, delete_interrupted, delete_queued, interrupted, leave_runs, leaving, queue_by_policy,
+    queue_moves, retry_moves, without_place,
 };
-pub use multipart::{begin_multipart, forget_multipart, given_up_multipart, open_multiparts};
+pub use multipart::{begin_multipart, delete_multipart, failed_multipart, open_multiparts};
 pub use plan::{Planned, Until, next_due, plan_until, queued_in, unassign};
-pub(in crate::db) use plan::{Wanted, taken_up_again};
+pub(in crate::db) use plan::{Wanted, retryable};
 pub(in crate::db) use predicates::{has_verified, is_kept, waiting_repair};
 pub use rebalance::{
-    Begun, Moving, begin_moves, claim_unproved, forget_begun, let_stay, move_only_among, moving, retry_begun,
-    retry_given_up,
+    Begun, Moving, begin_moves, cancel_moves, claim_unverified, delete_queued_moves, move_only_among, moving,
+    retry_all_failed, retry_failed,
 };
-pub use reconcile::{Facts, Known, any_known, facts, known_after, knows_upload, mark_surplus, mend_spare};
+pub use reconcile::{
+    Facts, Known, any_known, correct_evictable, facts, known_after, knows_upload, mark_surplus,
+};
 pub use review::{Reviewed, any_under_a_rule, decide, review};
-pub use scrub::{ToRead, last_hopes, mark_found_again, mark_verified, oldest_verified, verified_before};
-pub use seals::{KeyUse, keys_in_use, seal_of};
+pub use scrub::{
+    ToRead, mark_found_again, mark_verified, oldest_verified, unrecovered_objects, verified_before,
+};
 pub(in crate::db) use transitions::{
-    FIND, FORGET_OBJECT, FORGET_UNLISTED, IfThere, LEAVE_RUN, LOSE, NOTE_PRESENT, Queue, UPLOAD,
+    FIND, FORGET_OBJECT, FORGET_UNLISTED, IfThere, LEAVE_RUN, LOSE, Queue, UPDATE_PRESENT, UPLOAD,
 };
 
-/// The run that a copy `r` goes back to: its own, unless that one stops, or the object is on its way out or the store is
-/// being emptied: those must not keep a run from ending.
+/// The run that a copy `r` returns to: its own, unless the run is stopping, the object is being removed or the store is
+/// being drained: such copies must not prevent a run from ending.
 const RUN_TO_GO_BACK_TO: &str = "(SELECT u.id FROM runs u, objects o WHERE u.id = r.run_id AND u.status = 'running' \
      AND u.cancel_requested_at IS NULL AND u.error IS NULL AND o.id = r.object_id AND o.state = 'stored' \
      AND NOT EXISTS (SELECT 1 FROM store_drains d WHERE d.store = r.store))";
 
-/// A row that names an object.
+/// A row with an object ID.
 #[derive(QueryableByName)]
 pub(in crate::db) struct ObjectRow {
     #[diesel(sql_type = SqlUuid)]
@@ -87,21 +91,21 @@ impl ObjectRow {
     }
 }
 
-/// A row that counts.
+/// A row with a count.
 #[derive(QueryableByName)]
 struct Count {
     #[diesel(sql_type = BigInt)]
     count: i64,
 }
 
-/// A row that says yes or no.
+/// A row with a boolean.
 #[derive(QueryableByName)]
-struct Yes {
+struct Flag {
     #[diesel(sql_type = Bool)]
     yes: bool,
 }
 
-/// Where an object should be, and how far that is true.
+/// The location of an object, with its state.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = replicas, check_for_backend(diesel::pg::Pg))]
 pub struct Replica {
@@ -111,42 +115,42 @@ pub struct Replica {
     pub store: String,
     /// State.
     pub state: ReplicaState,
-    /// As the store answered.
+    /// As returned by the store.
     pub etag: Option<String>,
-    /// Why it should be there.
+    /// The rule of the copy.
     pub rule: Option<String>,
-    /// Run it belongs to.
+    /// Its run.
     pub run_id: Option<RunId>,
-    /// Failed tries since it was queued.
+    /// Failed attempts since it was queued.
     pub attempts: i32,
-    /// Not tried again before this.
+    /// Not retried before this time.
     pub not_before: DateTime<Utc>,
-    /// What the last try met.
+    /// The error of the last attempt.
     pub last_error: Option<String>,
-    /// When it was proved.
+    /// When it was verified.
     pub verified_at: Option<DateTime<Utc>>,
-    /// From when the time until a local copy is freed counts; none while no other copy was verified.
+    /// When the retention of a local copy started; `None` while no other copy is verified.
     pub spare_since: Option<DateTime<Utc>>,
-    /// Name of the key that it is encrypted with, if it is.
+    /// Id of the encryption key, if encrypted.
     pub key_id: Option<String>,
-    /// See [`Seal`].
+    /// See [`EncryptionEnvelope`].
     pub envelope: Option<Vec<u8>>,
-    /// The rule by which a local copy is freed.
+    /// The rule that evicts a local copy.
     pub free_rule: String,
-    /// Storage class that was asked for; none: the store's own.
+    /// Requested storage class; `None`: the default of the store.
     pub storage_class: Option<String>,
-    /// The store to which it is about to move, so that the local stores are as full.
+    /// The destination of a rebalancing move.
     pub moves_to: Option<String>,
-    /// Why it is copied there, or was last; none where it was uploaded or found.
+    /// Why the replica is being copied, or was last copied; `NULL` if it was uploaded or found.
     pub copy_reason: Option<CopyReason>,
-    /// Why it is being deleted.
+    /// Why the replica is being deleted.
     pub evict_reason: Option<EvictReason>,
 }
 
 impl Replica {
-    /// How it is encrypted; none for one that lies in its store as it is.
-    pub fn seal(&self) -> Option<Seal> {
-        Seal::from_columns(self.key_id.clone(), self.envelope.clone())
+    /// Its encryption envelope; `None` if unencrypted.
+    pub fn seal(&self) -> Option<EncryptionEnvelope> {
+        EncryptionEnvelope::from_columns(self.key_id.clone(), self.envelope.clone())
     }
 }
 
@@ -160,7 +164,7 @@ pub async fn of_objects(conn: &mut AsyncPgConnection, ids: &[ObjectId]) -> Resul
         .await?)
 }
 
-/// Number and bytes of replicas by store and state. Reads the whole table: cache it.
+/// Number and bytes of replicas by store and state. Reads the whole table: cache the result.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct StateCount {
     /// Store.
@@ -172,7 +176,7 @@ pub struct StateCount {
     /// Replicas.
     #[diesel(sql_type = BigInt)]
     pub replicas: i64,
-    /// Bytes.
+    /// Size in bytes.
     #[diesel(sql_type = BigInt)]
     pub bytes: i64,
 }

@@ -1,4 +1,4 @@
-//! What the local stores hold, and which of it may move from one to another: what evening them out is decided by.
+//! The usage of the local stores, and which replicas can be moved from one to another: the basis of rebalancing.
 
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
@@ -9,21 +9,21 @@ use crate::db::statement::Values;
 use crate::error::Result;
 use crate::ids::ObjectId;
 
-/// What a store holds.
+/// The usage of a store.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
 pub struct Held {
     /// Store.
     #[diesel(sql_type = Text)]
     pub store: String,
-    /// Bytes that lie there.
+    /// Bytes present.
     #[diesel(sql_type = BigInt)]
     pub used: i64,
-    /// Bytes that lie there once everything that is queued has come, and everything that is on its way has gone.
+    /// Bytes present after all queued copies and all deletions in progress.
     #[diesel(sql_type = BigInt)]
     pub expected: i64,
 }
 
-/// What these stores hold; those that hold nothing are left out. Reads all their replicas: not for every second.
+/// The usage of these stores; empty ones are omitted. Reads all their replicas: do not call it every second.
 pub async fn held(conn: &mut AsyncPgConnection, stores: &[&str]) -> Result<Vec<Held>> {
     Ok(diesel::sql_query(
         "SELECT r.store, coalesce(sum(o.size) FILTER (WHERE r.state IN ('present', 'evicting')), 0)::bigint AS used, \
@@ -36,7 +36,7 @@ pub async fn held(conn: &mut AsyncPgConnection, stores: &[&str]) -> Result<Vec<H
     .await?)
 }
 
-/// A replica that was looked at.
+/// An examined replica.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct Movable {
     /// Object.
@@ -45,13 +45,13 @@ pub struct Movable {
     /// Size in bytes.
     #[diesel(sql_type = BigInt)]
     pub size: i64,
-    /// Whether it may move.
+    /// Whether it can be moved.
     #[diesel(sql_type = Bool)]
     pub may_move: bool,
 }
 
-/// The next `limit` replicas that are present in `from`, the oldest first, and whether each may move to `to`: not where that
-/// one has the object already, or is about to, or did not take it before.
+/// The next `limit` replicas that are present in `from`, oldest first, and whether each can be moved to `to`: not if
+/// that store has or will have the object, or has rejected it before.
 pub async fn movable(
     conn: &mut AsyncPgConnection,
     from: &str,
@@ -61,7 +61,7 @@ pub async fn movable(
 ) -> Result<Vec<Movable>> {
     let mut values = Values::default();
     let (from, to, after) = (values.text(from), values.text(to), values.id(after));
-    // First the batch, with its limit in the text so that the planner knows how small it is.
+    // First the batch, with its limit in the text, so that the planner expects a small batch.
     let sql = format!(
         "WITH picked AS MATERIALIZED ( \
              SELECT s.object_id, s.moves_to IS NULL AND s.verified_at IS NOT NULL AND {} AS stays FROM replicas s \

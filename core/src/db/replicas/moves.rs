@@ -1,6 +1,6 @@
-//! Replicas that move from one store to another, above all from one that is being emptied: what stands in the way, what
-//! has another place already, what is queued for one, and what may go from here. Nothing here ends without another
-//! verified replica, seen under its lock.
+//! Replicas that are moved from one store to another, above all by drains: what is blocked, what already exists
+//! elsewhere, what is queued, and what can be deleted here. Nothing is deleted without another verified replica,
+//! checked under its lock.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::Until;
 use super::candidates::Among;
-use super::evict::Spare;
+use super::evict::EvictableCopy;
 use super::plan::{Wanted, wanted_copies};
 use super::predicates::{has_readable, has_replica, is_draining, readable, untouched};
 use super::transitions::{
@@ -26,16 +26,16 @@ use crate::db::statement::Values;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 
-/// The priority of copies into the cloud that are made because a store is being emptied; above that of every rule.
+/// Priority of copies into cloud stores that are made because a store is being drained: above that of every rule.
 pub const MOVES: i16 = 1_000;
-/// That of copies into a local store for nobody who waits: after all others.
+/// The priority of local copies without a waiting user: after all others.
 pub const BEHIND: i16 = -1;
-/// What stands as the rule of a copy that was made only because its store was emptied.
+/// The rule of copies that were made only because their store was drained.
 pub const DRAIN_RULE: &str = "drain";
 
-/// A replica in a store that is being emptied, and how far it is on its way.
+/// A replica in a store that is being drained, and the progress of its move.
 #[derive(Debug, Clone, QueryableByName)]
-#[allow(clippy::struct_excessive_bools, reason = "answers to questions that are independent of each other")]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct Leaving {
     /// Object.
     #[diesel(sql_type = SqlUuid)]
@@ -43,25 +43,25 @@ pub struct Leaving {
     /// Its state here.
     #[diesel(sql_type = ReplicaStateSql)]
     pub state: ReplicaState,
-    /// Whether one of its new stores holds a readable verified copy.
+    /// Whether one of its destinations has a readable verified copy.
     #[diesel(sql_type = Bool)]
     pub is_safe: bool,
-    /// Whether one is on its way there.
+    /// Whether a copy to one of them is in progress.
     #[diesel(sql_type = Bool)]
     pub is_on_its_way: bool,
-    /// Whether one was given up not long ago.
+    /// Whether a copy failed recently.
     #[diesel(sql_type = Bool)]
     pub has_failed: bool,
-    /// Whether there is a readable verified copy to make one from.
+    /// Whether there is a readable verified copy as a source.
     #[diesel(sql_type = Bool)]
     pub has_a_source: bool,
-    /// What the last try met.
+    /// The error of the last attempt.
     #[diesel(sql_type = Nullable<Text>)]
     pub last_error: Option<String>,
 }
 
-/// The next replicas of `store` in the order of their objects, each with how far it is on its way into the stores `to`. What
-/// was given up there counts as failed for `patience`.
+/// The next replicas of `store` in object order, each with its progress towards the stores `to`. A permanently failed
+/// copy counts as failed for `patience`.
 pub async fn leaving(
     conn: &mut AsyncPgConnection,
     store: &str,
@@ -75,7 +75,7 @@ pub async fn leaving(
     let patience = values.seconds(patience);
     let in_these = format!("s.store = ANY({to})");
     let given_up = format!("{in_these} AND s.not_before > now() - make_interval(secs => {patience})");
-    // First the batch, with its limit in the text so that the planner knows how small it is.
+    // First the batch, with its limit in the text, so that the planner expects a small batch.
     let sql = format!(
         "WITH picked AS MATERIALIZED ( \
              SELECT r.object_id, r.state FROM replicas r \
@@ -96,15 +96,15 @@ pub async fn leaving(
     Ok(values.query(&sql).load(conn).await?)
 }
 
-/// Takes the copies `gone` (run, state before, size) out of the totals of the runs that carry them.
+/// Subtracts the copies `gone` (run, previous state, size) from the totals of their runs.
 const OUT_OF_TOTALS: &str = "UPDATE runs SET files_total = files_total - g.files, bytes_total = bytes_total - g.bytes \
      FROM (SELECT run_id, count(*) AS files, coalesce(sum(size), 0)::bigint AS bytes FROM gone \
            WHERE state = 'queued' AND run_id IS NOT NULL GROUP BY run_id) g \
      WHERE runs.id = g.run_id AND runs.status = 'running'";
 
-/// Queues copies of these objects for the store `to`, under the rule `rule`, or else that of the replica in `from`. What was
-/// given up or lost there is tried again; what is there or on its way stays as it is. Does nothing when `from` is not being
-/// emptied any more. Returns how many are queued by this.
+/// Queues copies of these objects for the store `to`, under `rule` or else the rule of the replica in `from`. Failed
+/// and lost copies are retried; existing and queued ones are left unchanged. Does nothing if `from` is no longer being
+/// drained. Returns the number of copies queued by this call.
 pub async fn queue_moves(
     conn: &mut AsyncPgConnection,
     from: &str,
@@ -134,7 +134,8 @@ pub async fn queue_moves(
     Ok(values.query(&queue.insert(&moving, IfThere::Again("true"))).execute(conn).await?)
 }
 
-/// Those of these objects that have no place in any of the stores `to`: neither there, nor on their way, nor given up just now.
+/// Those of these objects that have no copy in any of the stores `to`: neither present, nor in progress, nor recently
+/// failed.
 pub async fn without_place(
     conn: &mut AsyncPgConnection,
     objects: &[ObjectId],
@@ -153,7 +154,7 @@ pub async fn without_place(
     Ok(ObjectRow::ids(values.query(&sql).load(conn).await?))
 }
 
-/// Copies of what leaves `from` that were given up in the stores `to` are tried again at once. Returns how many.
+/// Makes failed copies of the objects leaving `from` in the stores `to` due immediately. Returns the number of copies.
 pub async fn retry_moves(conn: &mut AsyncPgConnection, from: &str, to: &[&str]) -> Result<usize> {
     let mut values = Values::default();
     let which = format!(
@@ -164,8 +165,8 @@ pub async fn retry_moves(conn: &mut AsyncPgConnection, from: &str, to: &[&str]) 
     Ok(values.query(&RETRY.update("", "FROM replicas m", &which)).execute(conn).await?)
 }
 
-/// Queues copies of these objects wherever the policy wants them and they are not yet, to be made at once. What no rule
-/// wants anywhere, or nobody's file is any more, is left out. Returns how many.
+/// Queues copies of these objects in every store where the policy requires one and none exists, to be made immediately.
+/// Objects that no rule requires anywhere, or that belong to no file, are skipped. Returns the number of copies.
 pub async fn queue_by_policy(
     conn: &mut AsyncPgConnection,
     from: &str,
@@ -192,15 +193,16 @@ pub async fn queue_by_policy(
     Ok(queued)
 }
 
-/// Copies that wait outside of any run only because a store was being emptied, and were never begun, are not wanted any
-/// more. Returns how many.
-pub async fn forget_moves(conn: &mut AsyncPgConnection) -> Result<usize> {
+/// Deletes copies that are queued outside of runs only because a store was being drained, and that were never started.
+/// Returns the number of copies.
+pub async fn cancel_queued_moves(conn: &mut AsyncPgConnection) -> Result<usize> {
     let which = format!("{} AND r.run_id IS NULL AND r.copy_reason = 'drain'", untouched("r"));
     Ok(Values::default().query(&FORGET_QUEUED.delete("", &which)).execute(conn).await?)
 }
 
-/// What is queued for a store that is being emptied, and was never begun, is not wanted there any more. Returns how many.
-pub async fn forget_waiting(conn: &mut AsyncPgConnection, store: &str) -> Result<i64> {
+/// Deletes copies that are queued for a store that is being drained and that were never started. Returns the number of
+/// copies.
+pub async fn delete_queued(conn: &mut AsyncPgConnection, store: &str) -> Result<i64> {
     let mut values = Values::default();
     let which = format!("o.id = r.object_id AND r.store = {} AND {}", values.text(store), untouched("r"));
     let gone = FORGET_QUEUED.delete("USING objects o", &which);
@@ -212,8 +214,8 @@ pub async fn forget_waiting(conn: &mut AsyncPgConnection, store: &str) -> Result
     Ok(row.count)
 }
 
-/// What is queued for a store that is being emptied, and was begun before, waits outside of any run: no run can make it, and
-/// none may wait for it.
+/// Moves queued copies to a store that is being drained, if they were started before, out of their runs: no run can
+/// make them, and none may wait for them.
 pub async fn leave_runs(conn: &mut AsyncPgConnection, store: &str) -> Result<i64> {
     let mut values = Values::default();
     let store = values.text(store);
@@ -233,26 +235,26 @@ pub async fn leave_runs(conn: &mut AsyncPgConnection, store: &str) -> Result<i64
     Ok(row.count)
 }
 
-/// Marks the next copies into a store that is being emptied that were begun and never proved: whatever lies there of them is
-/// to be deleted. Returns those that are ours.
+/// Marks the next copies into a store that is being drained that were started and never verified, so that their data
+/// can be deleted. Returns the marked copies.
 pub async fn claim_leftovers(
     conn: &mut AsyncPgConnection,
     terms: Departure<'_>,
     limit: i64,
-) -> Result<Vec<Spare>> {
+) -> Result<Vec<EvictableCopy>> {
     let mut values = Values::default();
     let store = values.text(terms.store);
     let which = format!("{} ORDER BY r.object_id LIMIT {}", is_draining(&store), values.number(limit));
     begin_cleanup(conn, values, terms, &store, &which).await
 }
 
-/// Marks copies of these objects that were begun in a store and never proved, outside of runs: whatever lies there of them is to
-/// be deleted. Part of a transaction. Returns those that are ours.
+/// Marks copies of these objects that were started in a store, outside of runs, and never verified, so that their data
+/// can be deleted. Must run in a transaction. Returns the marked copies.
 pub(super) async fn claim_unproved_of(
     conn: &mut AsyncPgConnection,
     terms: Departure<'_>,
     objects: &[ObjectId],
-) -> Result<Vec<Spare>> {
+) -> Result<Vec<EvictableCopy>> {
     let mut values = Values::default();
     let store = values.text(terms.store);
     let which =
@@ -260,15 +262,15 @@ pub(super) async fn claim_unproved_of(
     begin_cleanup(conn, values, terms, &store, &which).await
 }
 
-/// Marks the copies `r` in `store` that were begun and never proved, and that `which` picks, and takes them out of the totals of
-/// their runs.
+/// Marks the copies `r` in `store` that were started and never verified and that `which` selects, and subtracts them
+/// from the totals of their runs.
 async fn begin_cleanup(
     conn: &mut AsyncPgConnection,
     mut values: Values,
     terms: Departure<'_>,
     store: &str,
     which: &str,
-) -> Result<Vec<Spare>> {
+) -> Result<Vec<EvictableCopy>> {
     let marked = BEGIN_CLEANUP.update(
         &terms.lease().set(&mut values),
         "FROM picked p JOIN objects o ON o.id = p.object_id AND o.state = 'stored'",
@@ -286,7 +288,7 @@ async fn begin_cleanup(
     Ok(values.query(&sql).load(conn).await?)
 }
 
-/// A copy that was broken off in the middle of a multipart upload.
+/// A copy that was interrupted during a multipart upload.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct BrokenOff {
     /// Object.
@@ -300,8 +302,8 @@ pub struct BrokenOff {
     pub upload_id: String,
 }
 
-/// Copies into a store that were broken off and wait to be gone on with, at most `limit`.
-pub async fn broken_off(conn: &mut AsyncPgConnection, store: &str, limit: i64) -> Result<Vec<BrokenOff>> {
+/// Interrupted copies to a store that wait to be resumed, at most `limit`.
+pub async fn interrupted(conn: &mut AsyncPgConnection, store: &str, limit: i64) -> Result<Vec<BrokenOff>> {
     Ok(diesel::sql_query(
         "SELECT r.object_id, o.key, r.upload_id FROM replicas r JOIN objects o ON o.id = r.object_id \
          WHERE r.store = $1 AND r.state IN ('queued', 'failed') AND r.upload_id IS NOT NULL ORDER BY r.object_id LIMIT $2",
@@ -312,8 +314,9 @@ pub async fn broken_off(conn: &mut AsyncPgConnection, store: &str, limit: i64) -
     .await?)
 }
 
-/// A multipart upload into a store that is being emptied was aborted. Returns whether its copy was still broken off.
-pub async fn forget_broken_off(conn: &mut AsyncPgConnection, store: &str, copy: &BrokenOff) -> Result<bool> {
+/// Records that a multipart upload into a store that is being drained was aborted. Returns whether its copy was still
+/// interrupted.
+pub async fn delete_interrupted(conn: &mut AsyncPgConnection, store: &str, copy: &BrokenOff) -> Result<bool> {
     let mut values = Values::default();
     let which = format!(
         "r.object_id = {} AND r.store = {} AND r.upload_id = {}",
@@ -330,20 +333,20 @@ pub async fn forget_broken_off(conn: &mut AsyncPgConnection, store: &str, copy: 
     Ok(values.query(&sql).execute(conn).await? == 1)
 }
 
-/// On whose behalf replicas are evicted from a store that they leave.
+/// The parameters of evicting replicas from a store that they are moved from.
 #[derive(Debug, Clone, Copy)]
 pub struct Departure<'a> {
     /// The store.
     pub store: &'a str,
-    /// Where the replicas are instead.
+    /// The destination stores.
     pub to: &'a [&'a str],
-    /// The cloud's stores: homes for good.
-    pub homes: &'a [&'a str],
-    /// Who evicts.
+    /// The cloud stores: permanent primary locations.
+    pub primary_stores: &'a [&'a str],
+    /// The evicting worker.
     pub worker: WorkerId,
     /// Lease token.
     pub token: LeaseToken,
-    /// Life of the lease.
+    /// Duration of the lease.
     pub lease: Duration,
 }
 
@@ -353,15 +356,15 @@ impl Departure<'_> {
     }
 }
 
-/// Marks replicas as `evicting` that leave their store, because it is being emptied or because they were to move to one of
-/// the stores `to`, and that one of these holds, readable and verified. Both rows are locked, so that of
-/// two evictions at once only one can win, and what others hold is left for later. Their files' home moves to another
-/// verified replica. Part of a transaction. Returns those that are ours.
+/// Marks replicas as `evicting` that leave their store, because it is being drained or because they were to be moved to
+/// one of the stores `to`, and that one of these stores holds readable and verified. Both rows are locked, so that of
+/// two concurrent evictions only one succeeds; rows locked by others are skipped. The primary store of their files
+/// changes to another verified replica. Must run in a transaction. Returns the marked replicas.
 pub async fn claim_departures(
     conn: &mut AsyncPgConnection,
     terms: Departure<'_>,
     objects: &[ObjectId],
-) -> Result<Vec<Spare>> {
+) -> Result<Vec<EvictableCopy>> {
     let mut values = Values::default();
     let (store, ids) = (values.text(terms.store), values.ids(objects));
     let sql = format!(
@@ -378,10 +381,10 @@ pub async fn claim_departures(
         readable("s")
     );
     let safe = ObjectRow::ids(values.query(&sql).load(conn).await?);
-    // Looked at once more: under the locks neither row can change any more.
+    // Checked again: under the locks neither row can change.
     let mut values = Values::default();
     let (store, to, ids) = (values.text(terms.store), values.texts(terms.to), values.ids(&safe));
-    let homes = values.texts(terms.homes);
+    let primary_stores = values.texts(terms.primary_stores);
     let draining = is_draining(&store);
     let leaving = BEGIN_RELOCATION_EVICTION.update(
         &format!(
@@ -403,9 +406,9 @@ pub async fn claim_departures(
          ), homes AS ( \
              UPDATE files f SET storage_location = h.store, synced_at = h.synced_at \
              FROM leaving l JOIN LATERAL ( \
-                 SELECT s.store, CASE WHEN s.store = ANY({homes}) THEN s.verified_at END AS synced_at FROM replicas s \
+                 SELECT s.store, CASE WHEN s.store = ANY({primary_stores}) THEN s.verified_at END AS synced_at FROM replicas s \
                  WHERE s.object_id = l.object_id AND s.store <> {store} AND s.state = 'present' \
-                 ORDER BY s.store <> ALL({homes}), s.store LIMIT 1 \
+                 ORDER BY s.store <> ALL({primary_stores}), s.store LIMIT 1 \
              ) h ON true JOIN file_versions v ON v.object_id = l.object_id \
              WHERE f.id = v.file_id AND f.current_version = v.number AND f.storage_location = {store} \
          ) SELECT object_id, key, size, at FROM leaving"

@@ -1,4 +1,4 @@
-//! The multipart upload that a copy may be in the middle of.
+//! The multipart upload of a copy in progress.
 
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -7,12 +7,12 @@ use super::transitions::{FORGET_UPLOAD, SET_UPLOAD, under_lease};
 use crate::db::enums::ReplicaState;
 use crate::db::schema::replicas;
 use crate::db::statement::{Value, Values};
-use crate::encryption::Seal;
+use crate::encryption::EncryptionEnvelope;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId};
 
-/// Remembers the multipart upload of a copy and how it is encrypted, so that whoever claims it next resumes it with the
-/// same bytes; or that there is none any more. Returns whether the lease still holds.
+/// Stores the multipart upload of a copy and its encryption, so that the next worker can resume it with the same bytes,
+/// or that there is no upload any more. Returns whether the lease is still held.
 pub async fn begin_multipart(
     conn: &mut AsyncPgConnection,
     object: ObjectId,
@@ -20,13 +20,13 @@ pub async fn begin_multipart(
     token: LeaseToken,
     upload_id: Option<&str>,
     part_size: Option<i64>,
-    seal: Option<&Seal>,
+    seal: Option<&EncryptionEnvelope>,
 ) -> Result<bool> {
     let mut values = Values::default();
     let (upload, part_size) = (values.text_or_null(upload_id), values.bind(Value::Number(part_size)));
     let key_id = values.text_or_null(seal.map(|seal| seal.key_id.as_str()));
     let envelope = values.bytes_or_null(seal.map(|seal| seal.envelope.as_slice()));
-    // An upload that is forgotten leaves the seal of whatever object may be there.
+    // Removing an upload keeps the envelope of an object that may exist.
     let sets = format!(
         "upload_id = {upload}, part_size = {part_size}, \
          key_id = CASE WHEN {upload} IS NULL THEN r.key_id ELSE {key_id} END, \
@@ -36,8 +36,8 @@ pub async fn begin_multipart(
     Ok(values.query(&SET_UPLOAD.update(&sets, "", &which)).execute(conn).await? == 1)
 }
 
-/// Forgets the multipart upload of a copy that was given up.
-pub async fn forget_multipart(conn: &mut AsyncPgConnection, object: ObjectId, store: &str) -> Result<()> {
+/// Removes the multipart upload of a permanently failed copy.
+pub async fn delete_multipart(conn: &mut AsyncPgConnection, object: ObjectId, store: &str) -> Result<()> {
     let mut values = Values::default();
     let (object, store) = (values.id(object), values.text(store));
     let which = format!("r.object_id = {object} AND r.store = {store} AND r.state = 'failed'");
@@ -45,8 +45,8 @@ pub async fn forget_multipart(conn: &mut AsyncPgConnection, object: ObjectId, st
     Ok(())
 }
 
-/// The multipart upload of a copy that was given up.
-pub async fn given_up_multipart(
+/// The multipart upload of a permanently failed copy.
+pub async fn failed_multipart(
     conn: &mut AsyncPgConnection,
     object: ObjectId,
     store: &str,

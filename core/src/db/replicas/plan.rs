@@ -1,4 +1,4 @@
-//! What a run shall carry: planned in sets, counted, and given back when the run ends early.
+//! Planning of runs: set-based, counted, and undone if the run ends early.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -8,8 +8,8 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::candidates::{Among, Candidates};
 use super::predicates::untouched;
 use super::transitions::{BEGIN_CLEANUP, FORGET_QUEUED, IfThere, LEAVE_RUN, Queue};
+use crate::db::disable_statement_timeout;
 use crate::db::enums::{CopyReason, ReplicaState};
-use crate::db::may_take_long;
 use crate::db::policy::{DEFAULT_RULE, Policy, Reach};
 use crate::db::runs::RunScope;
 use crate::db::schema::replicas;
@@ -17,27 +17,27 @@ use crate::db::statement::{Value, Values};
 use crate::error::Result;
 use crate::ids::RunId;
 
-/// What a plan added to a run.
+/// The copies added to a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, QueryableByName)]
 pub struct Planned {
     /// Copies to make.
     #[diesel(sql_type = BigInt)]
     pub files: i64,
-    /// Bytes to move.
+    /// Bytes to copy.
     #[diesel(sql_type = BigInt)]
     pub bytes: i64,
 }
 
 impl Planned {
-    /// More of it.
+    /// Adds another count.
     pub fn add(&mut self, more: Self) {
         self.files += more.files;
         self.bytes += more.bytes;
     }
 }
 
-/// The conditions of a scope on `f`, a row of `files`. Only what is asked for appears, so that each scope gets a plan of
-/// its own.
+/// The conditions of a scope on `f`, a row of `files`. Only the given ones are included, so that each kind of scope
+/// gets its own query plan.
 pub(in crate::db) fn scope_sql(scope: &RunScope, values: &mut Values) -> String {
     let mut sql = "f.deleted_at IS NULL".to_owned();
     if let Some(user) = scope.user_id {
@@ -53,16 +53,16 @@ pub(in crate::db) fn scope_sql(scope: &RunScope, values: &mut Values) -> String 
     sql
 }
 
-/// Up to when an object must have been acknowledged to be in a plan.
+/// Until when an object must have been acknowledged to be planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// Before the run was asked for: the classic nightly rule.
+    /// Before the run was requested: the normal rule.
     RunRequested(RunId),
-    /// By now: for what joins a run that is already going.
+    /// Until now: for files that join an active run.
     Now,
 }
 
-/// What is planned for one store.
+/// The plan for one store.
 #[derive(Debug)]
 pub(in crate::db) struct Wanted<'p> {
     pub(in crate::db) policy: &'p Policy<'p>,
@@ -72,7 +72,8 @@ pub(in crate::db) struct Wanted<'p> {
 }
 
 impl Wanted<'_> {
-    /// That `o`, a row of `objects`, was acknowledged in time and can be copied into the store from another one.
+    /// The condition that `o`, a row of `objects`, was acknowledged in time and can be copied to the store from another
+    /// one.
     fn can_be_copied(&self, values: &mut Values, among: &Among) -> String {
         let until = match self.until {
             Until::RunRequested(run) => {
@@ -88,8 +89,9 @@ impl Wanted<'_> {
         )
     }
 
-    /// `(object_id, size, rule, storage_class, priority)` of every acknowledged object `among` those and in the scope that
-    /// the policy wants in the store, that can be copied from another one, and for which `there`, a condition on `o`, holds.
+    /// `(object_id, size, rule, storage_class, priority)` of every acknowledged object `among` those in the scope that
+    /// the policy assigns to the store, that can be copied from another one, and for which `there`, a condition on `o`,
+    /// holds.
     pub(in crate::db) fn select(&self, values: &mut Values, among: &Among, there: &str) -> String {
         let scope = scope_sql(self.scope, values);
         let can_be_copied =
@@ -106,7 +108,7 @@ impl Wanted<'_> {
         }
         let number = self.policy.number(values, "coalesce(f.last_accessed_at, o.stored_at)");
         let targets = Policy::as_table(&self.policy.wanted_in(self.store), values);
-        // Where several versions have the same bytes, the first rule that matches any of them decides.
+        // If several versions share an object, the first rule that matches any of them decides.
         let decided = match among {
             Among::Everything => format!(
                 "SELECT o.id AS object_id, o.size, min({number}) AS number \
@@ -132,7 +134,7 @@ impl Wanted<'_> {
     }
 }
 
-/// The condition on `o`, a row of `objects`, that a statement looks at it.
+/// The condition on `o`, a row of `objects`, that a statement includes it.
 fn among_sql(among: &Among, values: &mut Values) -> String {
     match among {
         Among::Everything => "true".to_owned(),
@@ -143,9 +145,9 @@ fn among_sql(among: &Among, values: &mut Values) -> String {
     }
 }
 
-/// The states from which a run takes copies up again: given up ones come back when asked for, all of them or those of
-/// the files that were named.
-pub(in crate::db) fn taken_up_again(scope: &RunScope) -> &'static str {
+/// The states from which a run takes over copies: failed ones only on request, either all of them or those of the
+/// selected files.
+pub(in crate::db) fn retryable(scope: &RunScope) -> &'static str {
     if scope.retry_failed || scope.file_ids.is_some() {
         "IN ('queued', 'failed', 'lost')"
     } else {
@@ -153,7 +155,7 @@ pub(in crate::db) fn taken_up_again(scope: &RunScope) -> &'static str {
     }
 }
 
-/// The copies that the rows `w` of [`Wanted::select`] want in `store`.
+/// The copies that the rows `w` of [`Wanted::select`] require in `store`.
 pub(super) fn wanted_copies<'s>(store: &'s str, reason: CopyReason, run: Option<&'s str>) -> Queue<'s> {
     Queue {
         object: "w.object_id",
@@ -166,10 +168,10 @@ pub(super) fn wanted_copies<'s>(store: &'s str, reason: CopyReason, run: Option<
     }
 }
 
-/// Queues every acknowledged object in the scope for the stores where the policy wants it and it is not yet, and takes
-/// over what earlier runs left queued, under the rule that holds now. Returns what that adds to the run. Idempotent.
+/// Queues every stored object in the scope for the stores where the policy requires it and it does not exist, and takes
+/// over copies that earlier runs left queued, under the current rule. Returns what this adds to the run. Idempotent.
 ///
-/// Part of a transaction: lifts the statement timeout for it, because a plan may cover millions of rows.
+/// Part of a transaction, in which it disables the statement timeout, because a plan may cover millions of rows.
 pub async fn plan_until(
     conn: &mut AsyncPgConnection,
     run: RunId,
@@ -177,7 +179,7 @@ pub async fn plan_until(
     scope: &RunScope,
     until: Until,
 ) -> Result<Planned> {
-    may_take_long(conn).await?;
+    disable_statement_timeout(conn).await?;
     take_out_of_other_runs(conn, run).await?;
     let mut planned = Planned::default();
     for store in policy.targets() {
@@ -204,12 +206,12 @@ pub async fn plan_until(
     Ok(planned)
 }
 
-/// Only the active run has a queue. What came back to another one in the moment in which that ended is without a run.
+/// Only the active run has a queue. A copy that returned to another run at the moment it ended has no run.
 async fn take_out_of_other_runs(conn: &mut AsyncPgConnection, run: RunId) -> Result<()> {
     for direction in ["<", ">"] {
         loop {
             let mut values = Values::default();
-            // By the index of claims, whose end is reached at once where there are none.
+            // Uses the index of claims, whose end is reached immediately if there are none.
             let others = format!(
                 "FROM ( \
                      SELECT object_id, store FROM replicas WHERE state = 'queued' AND run_id {direction} {} \
@@ -226,9 +228,9 @@ async fn take_out_of_other_runs(conn: &mut AsyncPgConnection, run: RunId) -> Res
     Ok(())
 }
 
-/// Takes out of the queue, and off the list of what was given up, what no rule wants any more and was never proved: the
-/// local copy would wait for it for ever. Where somebody has tried to make it the store may hold something of it: that is
-/// deleted as if a worker had died that was freeing it.
+/// Removes queued and failed copies that no rule selects any more and that were never verified: otherwise the local
+/// copy would wait for them forever. If a copy was attempted, its store may contain something: it is deleted as if a
+/// worker had died during its eviction.
 async fn drop_unwanted(conn: &mut AsyncPgConnection, wanted: &Wanted<'_>, among: &Among) -> Result<usize> {
     let Wanted { policy, store, .. } = wanted;
     let mut values = Values::default();
@@ -269,21 +271,21 @@ async fn drop_unwanted(conn: &mut AsyncPgConnection, wanted: &Wanted<'_>, among:
     Ok(values.query(&sql).execute(conn).await?)
 }
 
-/// That an object `o` has a replica `d` of which `which` holds.
+/// Condition: an object `o` has a replica `d` that satisfies `which`.
 fn a_row(which: &str, among: &Among) -> String {
     format!("EXISTS (SELECT 1 FROM replicas d WHERE d.object_id = o.id AND {which} {})", among.fence())
 }
 
-/// What is there of the copies that are queued for a run.
+/// Current state of the copies that are queued for a run.
 #[derive(Debug, Clone, Copy)]
 enum Before {
     /// No row.
     Nothing,
-    /// A row that waits, was given up, or is lost.
+    /// A row that is queued, failed or lost.
     Waiting,
 }
 
-/// Queues what is wanted for a run, of what has no row yet or of what waits.
+/// Queues the copies that a run requires and that have no row yet, or that are waiting.
 async fn queue(
     conn: &mut AsyncPgConnection,
     run: RunId,
@@ -293,7 +295,7 @@ async fn queue(
 ) -> Result<Planned> {
     let mut values = Values::default();
     let (run, store) = (values.id(run), values.text(wanted.store));
-    let again = taken_up_again(wanted.scope);
+    let again = retryable(wanted.scope);
     let waits = |row: &str| {
         format!("{row}.state {again} AND ({row}.state <> 'queued' OR {row}.run_id IS DISTINCT FROM {run})")
     };
@@ -316,7 +318,7 @@ async fn queue(
     Ok(values.query(&sql).get_result(conn).await?)
 }
 
-/// What is queued for a run at this moment.
+/// The number of queued copies of a run.
 pub async fn queued_in(conn: &mut AsyncPgConnection, run: RunId) -> Result<Planned> {
     Ok(diesel::sql_query(
         "SELECT count(*) AS files, coalesce(sum(o.size), 0)::bigint AS bytes \
@@ -327,14 +329,14 @@ pub async fn queued_in(conn: &mut AsyncPgConnection, run: RunId) -> Result<Plann
     .await?)
 }
 
-/// Takes what is only queued out of a run that stops. It stays queued, for the next run.
+/// Removes queued copies from a run that is stopping. They stay queued for the next run.
 pub async fn unassign(conn: &mut AsyncPgConnection, run: RunId) -> Result<usize> {
     let mut values = Values::default();
     let which = format!("r.run_id = {}", values.id(run));
     Ok(values.query(&LEAVE_RUN.update("", "", &which)).execute(conn).await?)
 }
 
-/// When the next queued copy of a run is due, for a run that waits.
+/// When the next queued copy of a waiting run is due.
 pub async fn next_due(conn: &mut AsyncPgConnection, run: RunId) -> Result<Option<DateTime<Utc>>> {
     Ok(replicas::table
         .filter(replicas::run_id.eq(run))

@@ -1,6 +1,6 @@
-//! Replicas that move from one local store to another so that both are as full: begun, looked at on their way, and taken
-//! back. A replica on its way has `moves_to`; it is queued there as every copy is, and the one here goes as from a store that
-//! is being emptied: see [`super::claim_departures`].
+//! Replicas that are moved between local stores by rebalancing: started, tracked, and cancelled. A replica being moved
+//! has `moves_to`; its copy is queued in the destination like every other copy, and the source is deleted as in a
+//! drain: see [`super::claim_departures`].
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Double, Nullable, Text, Uuid as Sql
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::ObjectRow;
-use super::evict::Spare;
+use super::evict::EvictableCopy;
 use super::moves::{BEHIND, Departure, claim_unproved_of};
 use super::predicates::{is_draining, readable, untouched};
 use super::transitions::{FORGET_QUEUED, IfThere, MARK_MOVE, Queue, RETRY, UNMARK_MOVE};
@@ -19,20 +19,20 @@ use crate::db::statement::Values;
 use crate::error::Result;
 use crate::ids::ObjectId;
 
-/// What was begun.
+/// The started moves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, QueryableByName)]
 pub struct Begun {
     /// Files.
     #[diesel(sql_type = BigInt)]
     pub files: i64,
-    /// Bytes of those.
+    /// Their bytes.
     #[diesel(sql_type = BigInt)]
     pub bytes: i64,
 }
 
-/// Queues copies of these objects for the store `to`, after all others, and marks those in `from` that are to go once they are
-/// proved there. What may not move any more is left out. Part of the transaction that has seen under a lock that this is
-/// still wanted.
+/// Queues copies of these objects for the store `to`, with the lowest priority, and marks those in `from` for deletion
+/// after verification. Replicas that can no longer be moved are omitted. Part of the transaction that has checked under
+/// a lock that the rebalancing is still active.
 pub async fn begin_moves(
     conn: &mut AsyncPgConnection,
     from: &str,
@@ -70,7 +70,7 @@ pub async fn begin_moves(
     Ok(values.query(&sql).get_result(conn).await?)
 }
 
-/// A replica on its way.
+/// A replica being moved.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct Moving {
     /// Object.
@@ -79,33 +79,33 @@ pub struct Moving {
     /// Key in every store.
     #[diesel(sql_type = Text)]
     pub key: String,
-    /// Where it is.
+    /// Source store.
     #[diesel(sql_type = Text)]
     pub store: String,
-    /// Where it goes.
+    /// Destination store.
     #[diesel(sql_type = Text)]
     pub moves_to: String,
-    /// Its state where it is.
+    /// Its state in the source.
     #[diesel(sql_type = ReplicaStateSql)]
     pub state: ReplicaState,
-    /// Its state where it goes; none when it has no row there any more.
+    /// Its state in the destination; `None` if it has no row there any more.
     #[diesel(sql_type = Nullable<ReplicaStateSql>)]
     pub there: Option<ReplicaState>,
-    /// Whether it was verified there once.
+    /// Whether it was ever verified there.
     #[diesel(sql_type = Bool)]
     pub was_there: bool,
-    /// The multipart upload that was begun there.
+    /// The multipart upload started there.
     #[diesel(sql_type = Nullable<Text>)]
     pub upload_id: Option<String>,
-    /// Whether it was given up there, long enough ago to be tried again.
+    /// Whether it failed there permanently, long enough ago to be retried.
     #[diesel(sql_type = Bool)]
     pub is_due: bool,
-    /// What the last try met.
+    /// The error of the last attempt.
     #[diesel(sql_type = Nullable<Text>)]
     pub last_error: Option<String>,
 }
 
-/// What is on its way and not being deleted at this moment. What was given up is due again after `patience`.
+/// Moves in progress that are not being deleted now. Failed copies are due again after `patience`.
 pub async fn moving(conn: &mut AsyncPgConnection, patience: Duration, limit: i64) -> Result<Vec<Moving>> {
     Ok(diesel::sql_query(
         "SELECT r.object_id, o.key, r.store, r.moves_to, r.state, d.state AS there, \
@@ -122,7 +122,7 @@ pub async fn moving(conn: &mut AsyncPgConnection, patience: Duration, limit: i64
     .await?)
 }
 
-/// What is on its way from one store to another.
+/// Moves in progress from one store to another.
 #[derive(Debug, Clone, QueryableByName)]
 struct Marked {
     #[diesel(sql_type = Text)]
@@ -133,8 +133,8 @@ struct Marked {
     objects: Vec<ObjectId>,
 }
 
-/// All that is on its way. What is done with it is done by its ids: joined, the planner would take one of both sides for
-/// next to nothing, and read it again for each row of the other.
+/// All moves in progress. They are processed by id: in a join, the planner would expect almost no rows on one side, and
+/// read it again for each row of the other.
 async fn marked(conn: &mut AsyncPgConnection) -> Result<Vec<Marked>> {
     Ok(diesel::sql_query(
         "SELECT store, moves_to, array_agg(object_id ORDER BY object_id) AS objects FROM replicas \
@@ -144,23 +144,24 @@ async fn marked(conn: &mut AsyncPgConnection) -> Result<Vec<Marked>> {
     .await?)
 }
 
-/// Copies of these objects into `to` that were given up are tried again. Returns how many.
-pub async fn retry_given_up(conn: &mut AsyncPgConnection, to: &str, objects: &[ObjectId]) -> Result<usize> {
+/// Makes failed copies of these objects into `to` due again. Returns the number of copies.
+pub async fn retry_failed(conn: &mut AsyncPgConnection, to: &str, objects: &[ObjectId]) -> Result<usize> {
     let mut values = Values::default();
     let which = format!("r.store = {} AND r.object_id = ANY({})", values.text(to), values.ids(objects));
     Ok(values.query(&RETRY.update("", "", &which)).execute(conn).await?)
 }
 
-/// Copies of all that is on its way that were given up are tried again. Returns how many.
-pub async fn retry_begun(conn: &mut AsyncPgConnection) -> Result<usize> {
+/// Makes all failed copies of moves in progress due again. Returns the number of copies.
+pub async fn retry_all_failed(conn: &mut AsyncPgConnection) -> Result<usize> {
     let mut tried = 0;
     for Marked { moves_to, objects, .. } in marked(conn).await? {
-        tried += retry_given_up(conn, &moves_to, &objects).await?;
+        tried += retry_failed(conn, &moves_to, &objects).await?;
     }
     Ok(tried)
 }
 
-/// Takes the mark from the replicas `m` that `which` picks, and what was begun of their routes back. Returns how many.
+/// Removes the mark from the replicas `m` that `which` selects, and cancels the moves that were started for them.
+/// Returns the number of replicas.
 async fn unmark(conn: &mut AsyncPgConnection, values: Values, which: &str) -> Result<usize> {
     let unmarked = UNMARK_MOVE.update("", "FROM marked b", "r.object_id = b.object_id AND r.store = b.store");
     let sql = format!(
@@ -177,22 +178,23 @@ async fn unmark(conn: &mut AsyncPgConnection, values: Values, which: &str) -> Re
     Ok(values.query(&sql).execute(conn).await?)
 }
 
-/// These replicas stay in `store`. Whatever is of them elsewhere is left as it is.
-pub async fn let_stay(conn: &mut AsyncPgConnection, store: &str, objects: &[ObjectId]) -> Result<usize> {
+/// Cancels the moves of these replicas: they stay in `store`. Their copies elsewhere are unchanged.
+pub async fn cancel_moves(conn: &mut AsyncPgConnection, store: &str, objects: &[ObjectId]) -> Result<usize> {
     let mut values = Values::default();
     let which = format!("m.store = {} AND m.object_id = ANY({})", values.text(store), values.ids(objects));
     unmark(conn, values, &which).await
 }
 
-/// Nothing moves from the stores that are not among `stores`, nor to them: they are being emptied, or not there any more.
+/// Cancels all moves from or to stores that are not among `stores`: they are being drained, or no longer exist.
 pub async fn move_only_among(conn: &mut AsyncPgConnection, stores: &[&str]) -> Result<usize> {
     let mut values = Values::default();
     let stores = values.texts(stores);
     unmark(conn, values, &format!("NOT (m.store = ANY({stores}) AND m.moves_to = ANY({stores}))")).await
 }
 
-/// What was queued to move and never begun is not wanted any more: its replicas stay. Part of a transaction. Returns how many.
-pub async fn forget_begun(conn: &mut AsyncPgConnection) -> Result<usize> {
+/// Deletes moves that were queued and never started: their replicas stay. Must run in a transaction. Returns the number
+/// of copies.
+pub async fn delete_queued_moves(conn: &mut AsyncPgConnection) -> Result<usize> {
     let mut forgotten = 0;
     for Marked { store, moves_to, objects } in marked(conn).await? {
         let mut values = Values::default();
@@ -204,21 +206,21 @@ pub async fn forget_begun(conn: &mut AsyncPgConnection) -> Result<usize> {
         );
         let sql = format!("{} RETURNING r.object_id", FORGET_QUEUED.delete("", &which));
         let gone = ObjectRow::ids(values.query(&sql).load(conn).await?);
-        forgotten += let_stay(conn, &store, &gone).await?;
+        forgotten += cancel_moves(conn, &store, &gone).await?;
     }
     Ok(forgotten)
 }
 
-/// Marks copies of these objects that were begun in a store and never proved: whatever lies there of them is to be deleted,
-/// and the replicas in `from` stay. Part of a transaction. Returns those that are ours.
-pub async fn claim_unproved(
+/// Marks copies of these objects that were started in a store and never verified, so that their data can be deleted;
+/// the replicas in `from` stay. Must run in a transaction. Returns the marked copies.
+pub async fn claim_unverified(
     conn: &mut AsyncPgConnection,
     from: &str,
     terms: Departure<'_>,
     objects: &[ObjectId],
-) -> Result<Vec<Spare>> {
+) -> Result<Vec<EvictableCopy>> {
     let ours = claim_unproved_of(conn, terms, objects).await?;
     let ids: Vec<ObjectId> = ours.iter().map(|copy| copy.object_id).collect();
-    let_stay(conn, from, &ids).await?;
+    cancel_moves(conn, from, &ids).await?;
     Ok(ours)
 }

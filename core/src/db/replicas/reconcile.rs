@@ -1,4 +1,4 @@
-//! What reconciling asks: the map in the order of a store's listing, and all about one key.
+//! Queries of reconcile: replicas in the order of a store's listing, and the state of one key.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::Yes;
-use super::transitions::{BEGIN_SURPLUS_EVICTION, NOTE_PRESENT};
+use super::Flag;
+use super::transitions::{BEGIN_SURPLUS_EVICTION, UPDATE_PRESENT};
 use crate::db::enums::{ObjectState, ReplicaState};
 use crate::db::prepared::Prepared;
 use crate::db::schema::sql_types;
@@ -27,13 +27,13 @@ pub struct Known {
     /// Key in every store.
     #[diesel(sql_type = Text)]
     pub key: String,
-    /// Size in bytes; none while uploading.
+    /// Size in bytes; `None` while uploading.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub size: Option<i64>,
-    /// State of the replica; none when there is no row for this store.
+    /// State of the replica; `None` if there is no row for this store.
     #[diesel(sql_type = Nullable<sql_types::ReplicaState>)]
     pub state: Option<ReplicaState>,
-    /// When the replica was proved.
+    /// When the replica was verified.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub verified_at: Option<DateTime<Utc>>,
     /// Whether the replica is encrypted.
@@ -42,14 +42,14 @@ pub struct Known {
 }
 
 impl Known {
-    /// Bytes that lie in the store; none while uploading.
+    /// Size in the store; `None` while uploading.
     pub fn stored_size(&self) -> Option<u64> {
         let size = unsigned(self.size?);
         Some(if self.sealed { sealed_size(size) } else { size })
     }
 }
 
-/// The next 1,000 objects after the key `after`, in the order of the keys' bytes, with their replicas in `store`.
+/// The next 1,000 objects after the key `after`, in byte order of the keys, with their replicas in `store`.
 pub async fn known_after(conn: &mut AsyncPgConnection, store: &str, after: &str) -> Result<Vec<Known>> {
     let query = diesel::sql_query(
         "SELECT o.id AS object_id, o.key, o.size, r.state, r.verified_at, r.key_id IS NOT NULL AS sealed \
@@ -61,7 +61,7 @@ pub async fn known_after(conn: &mut AsyncPgConnection, store: &str, after: &str)
     Ok(Prepared(query).load(conn).await?)
 }
 
-/// What is known of a key at this moment.
+/// The current state of a key.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct Facts {
     /// Object.
@@ -70,10 +70,10 @@ pub struct Facts {
     /// State of the object.
     #[diesel(sql_type = sql_types::ObjectState)]
     pub object_state: ObjectState,
-    /// State of the replica in the store that was asked about, if it has one.
+    /// State of the replica in the examined store, if it has one.
     #[diesel(sql_type = Nullable<sql_types::ReplicaState>)]
     pub state: Option<ReplicaState>,
-    /// When that replica was proved.
+    /// When that replica was verified.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub verified_at: Option<DateTime<Utc>>,
     /// Verified copies in other stores.
@@ -81,7 +81,7 @@ pub struct Facts {
     pub elsewhere: i64,
 }
 
-/// What is known of `key` in `store`; none when no object has this key.
+/// The state of `key` in `store`; `None` if no object has this key.
 pub async fn facts(conn: &mut AsyncPgConnection, key: &str, store: &str) -> Result<Option<Facts>> {
     Ok(diesel::sql_query(
         "SELECT o.id AS object_id, o.state AS object_state, r.state, r.verified_at, \
@@ -96,8 +96,9 @@ pub async fn facts(conn: &mut AsyncPgConnection, key: &str, store: &str) -> Resu
     .optional()?)
 }
 
-/// Marks an object that lies in a store without a row as `evicting`, so that nobody copies it there while it is deleted.
-/// Returns false, and does nothing, when it has a row by now or no other verified copy: that one is seen under its lock.
+/// Marks an object that was found in a store without a row as `evicting`, so that it is not copied there while it is
+/// being deleted. Returns `false`, and changes nothing, if it has a row by now or no other copy that is verified; the
+/// other copy is checked under its lock.
 pub async fn mark_surplus(
     conn: &mut AsyncPgConnection,
     object: ObjectId,
@@ -126,14 +127,14 @@ pub async fn mark_surplus(
     Ok(values.query(&sql).execute(conn).await? == 1)
 }
 
-/// Whether a multipart upload of `key` in `store` belongs to a copy or to an upload that is going on.
+/// Whether a multipart upload of `key` in `store` belongs to a copy or an upload in progress.
 pub async fn knows_upload(
     conn: &mut AsyncPgConnection,
     key: &str,
     store: &str,
     upload: &str,
 ) -> Result<bool> {
-    let row: Yes = diesel::sql_query(
+    let row: Flag = diesel::sql_query(
         "SELECT EXISTS (SELECT 1 FROM objects o LEFT JOIN replicas r ON r.object_id = o.id AND r.store = $2 \
          WHERE o.key = $1 AND (r.upload_id = $3 OR (o.upload_store = $2 AND o.upload_id = $3))) AS yes",
     )
@@ -145,10 +146,14 @@ pub async fn knows_upload(
     Ok(row.yes)
 }
 
-/// A local copy is not spare, and its object is planned for again, where no store of the cloud has a row of it: that
-/// store was emptied, or somebody has taken the row away by hand. Reads every local copy that has crossed: for passes that take long anyway. Returns how
-/// many there were.
-pub async fn mend_spare(conn: &mut AsyncPgConnection, locals: &[&str], clouds: &[&str]) -> Result<usize> {
+/// A local copy is not evictable, and its object is planned again, if no cloud store has a row for it: the store was
+/// drained, or the row was deleted by hand. Reads every local copy of a synced file, so it belongs in passes that take
+/// long anyway. Returns the number of copies.
+pub async fn correct_evictable(
+    conn: &mut AsyncPgConnection,
+    locals: &[&str],
+    clouds: &[&str],
+) -> Result<usize> {
     let mut values = Values::default();
     let which = format!(
         "r.store = ANY({}) AND r.spare_since IS NOT NULL \
@@ -156,10 +161,10 @@ pub async fn mend_spare(conn: &mut AsyncPgConnection, locals: &[&str], clouds: &
         values.texts(locals),
         values.texts(clouds)
     );
-    Ok(values.query(&NOTE_PRESENT.update("spare_since = NULL", "", &which)).execute(conn).await?)
+    Ok(values.query(&UPDATE_PRESENT.update("spare_since = NULL", "", &which)).execute(conn).await?)
 }
 
-/// Whether any object is known at all. An empty catalogue says nothing about what lies in the stores.
+/// Whether the database has any object. An empty catalogue must not be used to judge the contents of the stores.
 pub async fn any_known(conn: &mut AsyncPgConnection) -> Result<bool> {
     use crate::db::schema::objects;
     Ok(diesel::select(diesel::dsl::exists(objects::table.select(objects::id))).get_result(conn).await?)

@@ -1,29 +1,29 @@
-//! The rule by which a local copy is freed: decided anew, a bounded number of copies at a time.
+//! The rule that evicts a local copy: re-evaluated in batches.
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::Yes;
-use super::transitions::NOTE_PRESENT;
+use super::Flag;
+use super::transitions::UPDATE_PRESENT;
 use crate::db::policy::{Policy, Reach};
 use crate::db::statement::Values;
 use crate::error::Result;
 use crate::ids::ObjectId;
 
-/// What a review of some copies did.
+/// The result of reviewing some copies.
 #[derive(Debug, QueryableByName)]
 pub struct Reviewed {
-    /// The last copy that was looked at; none at the end.
+    /// The last reviewed copy; `None` at the end.
     #[diesel(sql_type = Nullable<SqlUuid>)]
     pub last: Option<ObjectId>,
-    /// How many have another rule now.
+    /// The number of copies with a changed rule.
     #[diesel(sql_type = BigInt)]
     pub changed: i64,
 }
 
-/// Decides by which rule each of the next `limit` local copies that have crossed is freed. Those of which no file is
-/// left outside of the trash keep theirs; what somebody else is changing waits for the next review.
+/// Re-evaluates the rule that evicts each of the next `limit` synced local copies. Copies of which all files are in the
+/// trash keep their rule; locked rows wait for the next review.
 pub async fn review(
     conn: &mut AsyncPgConnection,
     policy: &Policy<'_>,
@@ -33,12 +33,12 @@ pub async fn review(
     let mut values = Values::default();
     let (locals, after) = (values.texts(&policy.locals), values.id(after));
     let limit = values.number(limit);
-    // A copy that was brought back is used, whoever has downloaded the file.
+    // The arrival of a prefetched copy counts as a use, whoever has downloaded the file.
     let number =
         policy.number(&mut values, "greatest(coalesce(f.last_accessed_at, o.stored_at), l.last_used_at)");
     let rules = policy.as_table_of_keeping(&mut values);
     let joins = policy.joins(Reach::Some);
-    let changed = NOTE_PRESENT.update(
+    let changed = UPDATE_PRESENT.update(
         "free_rule = other.rule, keep_local = other.keep",
         "FROM other",
         "r.object_id = other.object_id AND r.store = other.store",
@@ -63,10 +63,10 @@ pub async fn review(
     Ok(values.query(&sql).get_result(conn).await?)
 }
 
-/// Whether any local copy is freed by another rule than the default. What was freed by rules that are gone is reviewed
+/// Whether any local copy is evicted by a rule other than the default. Copies of rules that were removed are reviewed
 /// once more.
 pub async fn any_under_a_rule(conn: &mut AsyncPgConnection, locals: &[&str]) -> Result<bool> {
-    let row: Yes = diesel::sql_query(
+    let row: Flag = diesel::sql_query(
         "SELECT EXISTS (SELECT 1 FROM replicas WHERE store = ANY($1) AND state = 'present' AND spare_since IS NOT NULL \
              AND (free_rule < 'default' OR free_rule > 'default')) AS yes",
     )
@@ -76,7 +76,7 @@ pub async fn any_under_a_rule(conn: &mut AsyncPgConnection, locals: &[&str]) -> 
     Ok(row.yes)
 }
 
-/// The number of the first rule that matches any version with an object's bytes, files in the trash left out.
+/// The number of the first rule that matches any version of an object, excluding files in the trash.
 pub async fn decide(
     conn: &mut AsyncPgConnection,
     policy: &Policy<'_>,

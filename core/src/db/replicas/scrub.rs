@@ -1,4 +1,4 @@
-//! What scrubbing asks: which verified copy was not read for the longest time, and what became of it.
+//! Queries of scrub: the verified copies in the order of their last verification, and recording the results.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use super::predicates::has_verified;
 use super::transitions::{FIND_AGAIN, PROVE};
 use crate::db::prepared::Prepared;
 use crate::db::statement::Values;
-use crate::encryption::Seal;
+use crate::encryption::EncryptionEnvelope;
 use crate::error::Result;
 use crate::ids::ObjectId;
 
-/// A copy that is to be read, with what it must be.
+/// A copy to read, with the expected content.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct ToRead {
     /// Object.
@@ -24,7 +24,7 @@ pub struct ToRead {
     /// Store.
     #[diesel(sql_type = Text)]
     pub store: String,
-    /// When it was proved last.
+    /// When it was last verified.
     #[diesel(sql_type = Timestamptz)]
     pub verified_at: DateTime<Utc>,
     /// Key in every store.
@@ -36,18 +36,18 @@ pub struct ToRead {
     /// SHA-256 recorded at upload.
     #[diesel(sql_type = Bytea)]
     pub sha256: Vec<u8>,
-    /// Name of the key that it is encrypted with, if it is.
+    /// Id of the encryption key, if encrypted.
     #[diesel(sql_type = Nullable<Text>)]
     pub key_id: Option<String>,
-    /// See [`Seal`].
+    /// See [`EncryptionEnvelope`].
     #[diesel(sql_type = Nullable<Bytea>)]
     pub envelope: Option<Vec<u8>>,
 }
 
 impl ToRead {
-    /// How it is encrypted; none for one that lies in its store as it is.
-    pub fn seal(&self) -> Option<Seal> {
-        Seal::from_columns(self.key_id.clone(), self.envelope.clone())
+    /// Its encryption envelope; `None` if unencrypted.
+    pub fn seal(&self) -> Option<EncryptionEnvelope> {
+        EncryptionEnvelope::from_columns(self.key_id.clone(), self.envelope.clone())
     }
 }
 
@@ -57,7 +57,7 @@ struct Time {
     time: DateTime<Utc>,
 }
 
-/// This long ago by the clock that sets `verified_at`.
+/// This long ago, by the clock that sets `verified_at`.
 pub async fn verified_before(conn: &mut AsyncPgConnection, age: Duration) -> Result<DateTime<Utc>> {
     let row: Time = diesel::sql_query("SELECT now() - make_interval(secs => $1) AS time")
         .bind::<Double, _>(age.as_secs_f64())
@@ -66,8 +66,8 @@ pub async fn verified_before(conn: &mut AsyncPgConnection, age: Duration) -> Res
     Ok(row.time)
 }
 
-/// The next copies of `store` in the order in which they were proved, those proved before `before` and after the one
-/// that `after` names by its time and object. Archived copies are left out: reading one costs a restore.
+/// The next copies of `store` in the order of their verification, those verified before `before` and after the one
+/// given by time and object in `after`. Archived copies are omitted: reading one costs a restore.
 pub async fn oldest_verified(
     conn: &mut AsyncPgConnection,
     store: &str,
@@ -89,8 +89,13 @@ pub async fn oldest_verified(
     Ok(Prepared(query).load(conn).await?)
 }
 
-/// Copies in `store` of objects that have no verified copy left anywhere, after `after`: their bytes may have come back.
-pub async fn last_hopes(conn: &mut AsyncPgConnection, store: &str, after: ObjectId) -> Result<Vec<ToRead>> {
+/// Copies in `store` of objects that have no verified copy left anywhere, after `after`: their content may have been
+/// put back.
+pub async fn unrecovered_objects(
+    conn: &mut AsyncPgConnection,
+    store: &str,
+    after: ObjectId,
+) -> Result<Vec<ToRead>> {
     Ok(diesel::sql_query(
         "SELECT DISTINCT ON (r.object_id) r.object_id, r.store, r.verified_at, o.key, o.size, o.sha256, r.key_id, r.envelope \
          FROM replicas l JOIN replicas r ON r.object_id = l.object_id AND r.store = $1 \
@@ -106,20 +111,25 @@ pub async fn last_hopes(conn: &mut AsyncPgConnection, store: &str, after: Object
     .await?)
 }
 
-/// A copy was read and is right, encrypted as `seal` says. Returns whether it was still the one that was read.
-pub async fn mark_verified(conn: &mut AsyncPgConnection, read: &ToRead, seal: Option<&Seal>) -> Result<bool> {
+/// Records that a copy was read and is intact, encrypted as described by `seal`. Returns whether it was still the copy
+/// that was read.
+pub async fn mark_verified(
+    conn: &mut AsyncPgConnection,
+    read: &ToRead,
+    seal: Option<&EncryptionEnvelope>,
+) -> Result<bool> {
     let mut values = Values::default();
     let (sets, which) = (seal_sets(&mut values, seal), same_as_read(&mut values, read));
     Ok(values.query(&PROVE.update(&sets, "", &which)).execute(conn).await? == 1)
 }
 
-fn seal_sets(values: &mut Values, seal: Option<&Seal>) -> String {
+fn seal_sets(values: &mut Values, seal: Option<&EncryptionEnvelope>) -> String {
     let key_id = values.text_or_null(seal.map(|seal| seal.key_id.as_str()));
     let envelope = values.bytes_or_null(seal.map(|seal| seal.envelope.as_slice()));
     format!("key_id = {key_id}, envelope = {envelope}")
 }
 
-/// That nobody has proved the replica since.
+/// Condition: the replica was not verified in the meantime.
 fn same_as_read(values: &mut Values, read: &ToRead) -> String {
     let (object, store) = (values.id(read.object_id), values.text(read.store.as_str()));
     format!(
@@ -128,17 +138,17 @@ fn same_as_read(values: &mut Values, read: &ToRead) -> String {
     )
 }
 
-/// A copy that was given up was read and is right. Its files' home is where their verified copy is: in one of `homes`,
-/// the cloud's stores, if there is one. Returns whether the copy was still given up.
+/// Records that a failed copy was read and is intact. The primary store of its files is the store of their verified
+/// copy: one of the cloud stores `primary_stores` if there is one. Returns whether the copy was still failed.
 pub async fn mark_found_again(
     conn: &mut AsyncPgConnection,
     read: &ToRead,
-    seal: Option<&Seal>,
-    homes: &[&str],
+    seal: Option<&EncryptionEnvelope>,
+    primary_stores: &[&str],
 ) -> Result<bool> {
     let mut values = Values::default();
     let (sets, which) = (seal_sets(&mut values, seal), same_as_read(&mut values, read));
-    let homes = values.texts(homes);
+    let primary_stores = values.texts(primary_stores);
     let found = FIND_AGAIN.update(
         &sets,
         "FROM objects o",
@@ -147,11 +157,11 @@ pub async fn mark_found_again(
     let sql = format!(
         "WITH found AS ({found} RETURNING r.object_id, r.store), homes AS ( \
              UPDATE files f SET storage_location = n.store, \
-                    synced_at = CASE WHEN n.store = ANY({homes}) THEN now() END \
+                    synced_at = CASE WHEN n.store = ANY({primary_stores}) THEN now() END \
              FROM found n JOIN file_versions v ON v.object_id = n.object_id \
-             WHERE f.id = v.file_id AND f.current_version = v.number AND (n.store = ANY({homes}) OR NOT {}) \
+             WHERE f.id = v.file_id AND f.current_version = v.number AND (n.store = ANY({primary_stores}) OR NOT {}) \
          ) SELECT 1 FROM found",
-        has_verified("n.object_id", &format!("s.store = ANY({homes})"))
+        has_verified("n.object_id", &format!("s.store = ANY({primary_stores})"))
     );
     Ok(values.query(&sql).execute(conn).await? == 1)
 }

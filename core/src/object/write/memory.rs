@@ -1,8 +1,9 @@
-//! The memory in which uploads hold bytes that cannot be sent yet: one pool for all, of fixed size.
+//! The memory in which uploads buffer bytes that cannot be sent yet: one pool of fixed size for all uploads.
 //!
-//! An upload of known length never waits for memory: bytes for which there is no room are passed through as they arrive.
-//! One of unknown length needs room for a whole part, so it queues with the others of its kind. The queue is fair: one owner
-//! has at most half of the pool, an upload that is too slow while others wait is ended, and the wait has a deadline.
+//! An upload of known length never waits for memory: bytes that do not fit are passed through as they arrive. An upload
+//! of unknown length needs memory for a whole part, so it queues with the others of its kind. The queue is fair: each
+//! owner gets at most half of the pool, an upload that is too slow while others wait is aborted, and waiting has a
+//! timeout.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -18,70 +19,69 @@ use crate::config::{Config, MEBIBYTE};
 use crate::error::{Error, Result};
 use crate::ids::UserId;
 
-/// Smallest part but the last (S3 `UploadPart`).
-pub(super) const SMALLEST_PART: u64 = 5 * MEBIBYTE;
-/// Parts that are held in memory are not larger than needed: with 8 MiB, eight uploads at once took the API beyond
-/// 64 MiB.
-const HELD_PART: u64 = SMALLEST_PART;
-/// Longest time that an upload waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// After so long an upload may be asked to go for being slow.
-const GRACE: Duration = Duration::from_secs(5);
-/// Bytes a second that are too few while others wait.
-const SLOWEST: u64 = 64 * 1024;
-/// How often who waits asks a slow one to go.
-const CALL_EVERY: Duration = Duration::from_millis(250);
-/// When who found no room may try again.
+/// Minimum size of a part except the last (S3 `UploadPart`).
+pub(super) const MIN_PART_SIZE: u64 = 5 * MEBIBYTE;
+/// Size of buffered parts. Not larger than needed: with 8 MiB, eight concurrent uploads took the API beyond 64 MiB.
+const BUFFERED_PART: u64 = MIN_PART_SIZE;
+/// Maximum waiting time of an upload.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+/// Grace time before a slow upload can be aborted.
+const SLOW_GRACE: Duration = Duration::from_secs(5);
+/// Minimum rate in bytes per second while other uploads wait.
+const MIN_RATE: u64 = 64 * 1024;
+/// Interval at which a waiting upload signals slow ones.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(250);
+/// The `Retry-After` for an upload that found no room.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// See the module. Cheap to clone.
+/// The memory pool. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct UploadMemory(Arc<Pool>);
 
 #[derive(Debug)]
 struct Pool {
-    /// Of everybody.
+    /// For all owners.
     shared: Arc<FairQueue>,
-    /// Of one owner each, as long as somebody is in it.
+    /// One per owner with active uploads.
     owners: Mutex<HashMap<UserId, Weak<FairQueue>>>,
-    /// KiB that there are.
+    /// Total KiB.
     size: u32,
-    /// KiB that are left to those who cannot do without.
+    /// KiB reserved for uploads that require memory.
     kept_back: u32,
-    /// Bytes of a part that is held.
+    /// Size of a buffered part in bytes.
     part: u64,
 }
 
 impl UploadMemory {
-    /// All of it, free.
+    /// A pool with all memory free.
     pub fn new(config: &Config) -> Self {
         let size = kib(config.uploads.buffer_pool_bytes());
-        // Large enough that the largest file allowed stays below 10,000 parts.
-        let part = HELD_PART.max(config.server.max_file_size_bytes() / 9_000);
+        // Large enough for the maximum file size with fewer than 10,000 parts.
+        let part = BUFFERED_PART.max(config.server.max_file_size_bytes() / 9_000);
         let kept_back = (size / 2).max(kib(part)).min(size);
         Self(Arc::new(Pool { shared: FairQueue::new(size), owners: Mutex::default(), size, kept_back, part }))
     }
 
-    /// Bytes of a part that is held.
+    /// Size of a buffered part in bytes.
     pub(super) fn part(&self) -> u64 {
         self.0.part
     }
 
-    /// Room for `bytes`, if there is more than enough: the rest is for those who cannot do without.
+    /// Room for `bytes`, if there is more than the reserve for uploads that require memory.
     pub(super) fn spare(&self, bytes: u64) -> Option<Room> {
         let (pool, wanted) = (&self.0.shared.room, kib(bytes));
         let enough = usize::try_from(wanted.saturating_add(self.0.kept_back)).ok()?;
         if pool.available_permits() < enough {
             return None;
         }
-        pool.clone().try_acquire_many_owned(wanted).ok().map(Room::Spare)
+        pool.clone().try_acquire_many_owned(wanted).ok().map(Room::EvictableCopy)
     }
 
-    /// Waits for room for a part. Taken whole, before the first byte of it: uploads that each hold a part of what they
-    /// need could wait for each other for ever.
+    /// Waits for room for a whole part, before its first byte: uploads that each hold a part of what they need could
+    /// deadlock.
     ///
     /// # Errors
-    /// [`Error::UploadsBusy`] when it takes too long.
+    /// [`Error::UploadsBusy`] after the maximum waiting time.
     pub(super) async fn turn(&self, owner: UserId) -> Result<Room> {
         let wanted = kib(self.0.part).min(self.0.size);
         let (own, shared) = (self.queue_of(owner), self.0.shared.clone());
@@ -90,7 +90,7 @@ impl UploadMemory {
             let queues = [own.clone(), shared.clone()];
             Ok(Room::Turn { queues, began: Instant::now(), _permits: permits })
         };
-        tokio::time::timeout(PATIENCE, entering).await.unwrap_or_else(|_| Err(busy()))
+        tokio::time::timeout(MAX_WAIT, entering).await.unwrap_or_else(|_| Err(busy()))
     }
 
     fn queue_of(&self, owner: UserId) -> Arc<FairQueue> {
@@ -105,20 +105,20 @@ impl UploadMemory {
     }
 }
 
-/// Room for bytes that are held, given back when dropped.
+/// Room for buffered bytes, released when dropped.
 #[derive(Debug)]
 pub(super) enum Room {
-    /// That nobody else needs.
-    Spare(#[allow(dead_code, reason = "held")] OwnedSemaphorePermit),
-    /// For one part of an upload whose length is not known.
+    /// Not needed by other uploads.
+    EvictableCopy(#[allow(dead_code, reason = "held")] OwnedSemaphorePermit),
+    /// For one part of an upload of unknown length.
     Turn { queues: [Arc<FairQueue>; 2], began: Instant, _permits: [OwnedSemaphorePermit; 2] },
 }
 
 impl Room {
-    /// What `arriving` brings, unless the upload has a turn that is over.
+    /// The result of `arriving`, unless the upload is aborted for being slow.
     ///
     /// # Errors
-    /// [`Error::UploadsBusy`], and those of `arriving`.
+    /// [`Error::UploadsBusy`], and the errors of `arriving`.
     pub(super) async fn while_in_time<T>(
         &self,
         received: u64,
@@ -131,13 +131,13 @@ impl Room {
         }
     }
 
-    /// Ends when somebody waits for a turn and the upload, of whose part `received` bytes are here, is too slow.
+    /// Completes if other uploads wait and this one, with `received` bytes of its part, is too slow.
     async fn is_over(&self, received: u64) {
         let Self::Turn { queues: [own, shared], began, .. } = self else {
             return std::future::pending().await;
         };
-        let earned = Duration::from_millis(received.saturating_mul(1000) / SLOWEST);
-        tokio::time::sleep_until(*began + GRACE + earned).await;
+        let earned = Duration::from_millis(received.saturating_mul(1000) / MIN_RATE);
+        tokio::time::sleep_until(*began + SLOW_GRACE + earned).await;
         tokio::select! {
             () = own.called() => {}
             () = shared.called() => {}
@@ -145,12 +145,12 @@ impl Room {
     }
 }
 
-/// Room that is given in the order in which it was asked for.
+/// A FIFO queue for room.
 #[derive(Debug)]
 pub(super) struct FairQueue {
     room: Arc<Semaphore>,
     waiting: AtomicUsize,
-    /// Asks one who is slow to go.
+    /// Signals a slow upload.
     call: Notify,
 }
 
@@ -169,12 +169,12 @@ impl FairQueue {
                 entered = &mut entering => {
                     return entered.map_err(|_| Error::Internal("the pool of upload memory is closed".to_owned()));
                 }
-                () = tokio::time::sleep(CALL_EVERY) => self.call.notify_one(),
+                () = tokio::time::sleep(SIGNAL_INTERVAL) => self.call.notify_one(),
             }
         }
     }
 
-    /// Ends when somebody who waits asks for it. A call that is left of one who does not wait any more is none.
+    /// Completes when a waiting upload signals. Signals of uploads that no longer wait are ignored.
     async fn called(&self) {
         loop {
             self.call.notified().await;
@@ -185,7 +185,7 @@ impl FairQueue {
     }
 }
 
-/// Counted among those who wait until it is dropped.
+/// Counted as waiting until dropped.
 struct Waiting<'l>(&'l AtomicUsize);
 
 impl<'l> Waiting<'l> {
@@ -206,7 +206,7 @@ fn kib(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }
 
-/// The error for an upload that found no room in time, or has to make some.
+/// The error of an upload that found no room in time, or is aborted for being slow.
 pub(super) fn busy() -> Error {
     Error::UploadsBusy { retry_after: RETRY_AFTER }
 }
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     fn pool(mebibytes: u64) -> UploadMemory {
-        let (size, part) = (kib(mebibytes * MEBIBYTE), HELD_PART);
+        let (size, part) = (kib(mebibytes * MEBIBYTE), BUFFERED_PART);
         let kept_back = (size / 2).max(kib(part));
         UploadMemory(Arc::new(Pool {
             shared: FairQueue::new(size),
@@ -240,11 +240,11 @@ mod tests {
             [pool.turn(ann).await.unwrap(), pool.turn(ann).await.unwrap(), pool.turn(ann).await.unwrap()];
         let began = Instant::now();
         assert!(matches!(pool.turn(ann).await, Err(Error::UploadsBusy { .. })));
-        assert_eq!(began.elapsed(), PATIENCE);
+        assert_eq!(began.elapsed(), MAX_WAIT);
         for _ in 0..3 {
             drop(pool.turn(UserId::new()).await.unwrap());
         }
-        assert!(began.elapsed() < PATIENCE * 2);
+        assert!(began.elapsed() < MAX_WAIT * 2);
         drop(turns);
         pool.turn(ann).await.unwrap();
         assert_eq!(pool.0.shared.room.available_permits(), 32 * 1024);
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_one_goes_when_somebody_waits_and_only_then() {
+    async fn a_slow_upload_is_aborted_only_while_others_wait() {
         let (pool, slow) = (pool(8), UserId::new());
         let turn = pool.turn(slow).await.unwrap();
         let hour = Duration::from_secs(3600);
@@ -274,14 +274,14 @@ mod tests {
             let pool = pool.clone();
             async move { pool.turn(owner).await.map(drop) }
         });
-        let enough = (PATIENCE.as_secs() + 1) * SLOWEST;
-        assert!(tokio::time::timeout(PATIENCE, silence(&turn, enough)).await.is_err());
+        let enough = (MAX_WAIT.as_secs() + 1) * MIN_RATE;
+        assert!(tokio::time::timeout(MAX_WAIT, silence(&turn, enough)).await.is_err());
         assert!(matches!(waiting.await.unwrap(), Err(Error::UploadsBusy { .. })), "nobody waits for ever");
-        assert!(tokio::time::timeout(PATIENCE, silence(&turn, 1)).await.is_err(), "an old call is none");
+        assert!(tokio::time::timeout(MAX_WAIT, silence(&turn, 1)).await.is_err(), "an old call is none");
     }
 
     #[test]
-    fn what_others_cannot_do_without_is_not_to_spare() {
+    fn the_reserve_of_the_pool_is_kept_for_required_memory() {
         let pool = pool(8);
         let first = pool.spare(2 * MEBIBYTE).unwrap();
         assert!(pool.spare(2 * MEBIBYTE).is_none());

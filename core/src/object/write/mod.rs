@@ -1,5 +1,6 @@
-//! Writing an object from a stream: sent to a local store part by part with bounded memory, hashed on the way, and
-//! proved at the end. [`Receiver`] reads the stream, [`ObjectWriter`] sends it, [`UploadMemory`] is shared by all.
+//! Writes an object from a stream: sent to a local store part by part with bounded memory, hashed on the way, and
+//! verified at the end. [`Receiver`] reads the stream, [`ObjectWriter`] sends it, and [`UploadMemory`] is shared by all
+//! uploads.
 
 mod memory;
 mod receiver;

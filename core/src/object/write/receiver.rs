@@ -1,4 +1,4 @@
-//! The bytes of an upload on their way in: counted, limited and hashed. Knows nothing of stores.
+//! Receives the content of an upload: counts, limits and hashes it. Independent of stores.
 
 use std::time::Duration;
 
@@ -7,38 +7,38 @@ use bytes::Bytes;
 use crate::checksum::UploadHasher;
 use crate::error::{Error, Result};
 
-/// The bytes of an upload as they come in, with what can be said about those still to come.
+/// The incoming content of an upload, with bounds on the remaining size.
 pub trait Incoming {
-    /// The next bytes; none at the end.
+    /// The next bytes; `None` at the end.
     fn next(&mut self) -> impl Future<Output = Option<std::result::Result<Bytes, BodyError>>>;
-    /// At least this many bytes are still to come, unless the client goes away.
+    /// The minimum number of remaining bytes, unless the client disconnects.
     fn at_least(&self) -> u64;
-    /// At most this many bytes are still to come, if that is known.
+    /// The maximum number of remaining bytes, if known.
     fn at_most(&self) -> Option<u64>;
-    /// Exactly this many bytes are still to come if the end is what it nearly always is; none where nothing is known.
+    /// The exact number of remaining bytes, assuming a conventional end of the form; `None` if unknown.
     fn expected(&self) -> Option<u64> {
         self.at_most()
     }
 }
 
-/// Why the bytes stopped coming.
+/// Why the content ended.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The client went away or sent something unreadable.
-    #[error("the request's body broke off: {0}")]
+    /// The client disconnected or sent malformed data.
+    #[error("the request body is incomplete: {0}")]
     Broken(String),
-    /// The client sent nothing for too long.
+    /// The client was inactive for too long.
     #[error("no byte arrived for {} s", .0.as_secs())]
     Idle(Duration),
 }
 
-/// The bytes of the request, counted, hashed and with the possibility to look ahead by one chunk.
+/// The content of the request, counted and hashed, with a lookahead of one chunk.
 pub(crate) struct Receiver<'b, B> {
     body: &'b mut B,
     ahead: Option<Bytes>,
     ended: bool,
     pub(super) hasher: UploadHasher,
-    /// Refuses a number of received bytes that is too large.
+    /// Rejects a number of received bytes that is too large.
     check_size: &'b (dyn Fn(u64) -> Result<()> + Sync),
 }
 
@@ -47,7 +47,7 @@ impl<'b, B: Incoming> Receiver<'b, B> {
         Self { body, ahead: None, ended: false, hasher: UploadHasher::new(), check_size }
     }
 
-    /// The next chunk without taking it; empty at the end.
+    /// The next chunk without consuming it; empty at the end.
     pub(crate) async fn peek(&mut self) -> Result<&[u8]> {
         while self.ahead.is_none() && !self.ended {
             match self.body.next().await {
@@ -60,7 +60,7 @@ impl<'b, B: Incoming> Receiver<'b, B> {
         Ok(self.ahead.as_deref().unwrap_or_default())
     }
 
-    /// Takes at most `most` bytes; none at the end.
+    /// Reads at most `most` bytes; `None` at the end.
     pub(super) async fn take(&mut self, most: u64) -> Result<Option<Bytes>> {
         self.peek().await?;
         let Some(mut chunk) = self.ahead.take() else { return Ok(None) };

@@ -1,10 +1,10 @@
-//! Sends an object's bytes to a local store.
+//! Sends the bytes of an object to a local store.
 //!
-//! S3 needs the exact length of each part before its first byte. While the request is known to hold at least that much
-//! more, a part may be passed through as it arrives, followed by its checksum; so may the end of a request of known
-//! length. Bytes of unknown length are held in memory, in a pool that all uploads share. While that pool has room to
-//! spare, all parts are held: a part in memory can be sent again after a failure, and costs the store less, because no
-//! framing of a trailing checksum has to be parsed.
+//! S3 needs the exact length of each part before its first byte. While the request is known to hold at least that many
+//! more bytes, a part can be passed through as it arrives, followed by its checksum; so can the end of a request of
+//! known length. Bytes of unknown length are buffered in a pool that all uploads share. While that pool has free
+//! memory, all parts are buffered: a buffered part can be sent again after a failure, and costs the store less, because
+//! it does not have to parse a trailing checksum.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::memory::{Room, SMALLEST_PART, UploadMemory, busy};
+use super::memory::{MIN_PART_SIZE, Room, UploadMemory, busy};
 use super::receiver::{Incoming, Receiver};
 use crate::checksum::ObjectDigest;
 use crate::config::MEBIBYTE;
@@ -28,9 +28,9 @@ use crate::store::{
     UploadId,
 };
 
-/// Chunks between the request and the store: enough to keep both busy, too few to matter in memory.
+/// Number of chunks between the request and the store: enough to keep both busy, few enough not to matter in memory.
 const CHUNKS_IN_FLIGHT: usize = 8;
-/// Parts under way at once: while the store finishes one, the next already flows.
+/// Number of concurrent parts: while the store finishes one, the next is already being sent.
 const PARTS_IN_FLIGHT: usize = 2;
 
 /// Writes one object to a local store.
@@ -43,9 +43,9 @@ pub(crate) struct ObjectWriter<'c> {
     key: ObjectKey,
     options: PutOptions,
     upload: Option<UploadId>,
-    /// Number of the part that was begun last.
+    /// Number of the last started part.
     number: u32,
-    /// Parts that the store has not acknowledged yet. Given up with the writer.
+    /// Parts that the store has not acknowledged yet. Dropped with the writer.
     in_flight: JoinSet<std::result::Result<CompletedPart, StoreError>>,
     parts: Vec<CompletedPart>,
     renewed: Instant,
@@ -78,22 +78,22 @@ impl<'c> ObjectWriter<'c> {
         }
     }
 
-    /// Where the bytes go.
+    /// The destination store.
     pub(crate) fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Under which key.
+    /// The object key.
     pub(crate) fn key(&self) -> &ObjectKey {
         &self.key
     }
 
-    /// What they become.
+    /// The object id.
     pub(crate) fn object_id(&self) -> ObjectId {
         self.object_id
     }
 
-    /// Marks the intent. From here on the reaper knows of whatever is sent.
+    /// Records the intent. From now on the reaper knows about everything that is sent.
     pub(crate) async fn begin(&mut self, content_type: &str) -> Result<()> {
         let upload = NewUpload {
             id: self.object_id,
@@ -112,7 +112,7 @@ impl<'c> ObjectWriter<'c> {
         self.context.clock.now() + self.context.config.uploads.reap_after
     }
 
-    /// A sign of life, now and then, so that the reaper leaves a slow upload alone.
+    /// Renews the upload at intervals, so that the reaper does not abandon a slow one.
     async fn renew(&mut self, now: bool) -> Result<()> {
         if !now && self.renewed.elapsed() < self.context.config.uploads.reap_after / 4 {
             return Ok(());
@@ -121,15 +121,15 @@ impl<'c> ObjectWriter<'c> {
         let upload = self.upload.as_ref().map(UploadId::as_str);
         if !objects::renew_upload(&mut conn, self.object_id, upload, self.expiry()).await? {
             return Err(Error::Conflict(
-                "The upload took too long and was given up. Send it again.".to_owned(),
+                "The upload took too long and was aborted. Send it again.".to_owned(),
             ));
         }
         self.renewed = Instant::now();
         Ok(())
     }
 
-    /// Sends everything. Returns what was sent and the store's ETag of it, proved. What this says of the store's health is
-    /// noted.
+    /// Sends everything. Returns a description of what was sent and the ETag, after verification. Also records what
+    /// this shows about the health of the store.
     pub(crate) async fn write<B: Incoming>(
         &mut self,
         incoming: &mut Receiver<'_, B>,
@@ -152,8 +152,8 @@ impl<'c> ObjectWriter<'c> {
         let (held, streamed) = (memory.part(), self.streamed_part_size(incoming.at_most()));
         loop {
             let certain = incoming.at_least();
-            if certain >= SMALLEST_PART {
-                // Memory of our own that will be free in a moment is waited for.
+            if certain >= MIN_PART_SIZE {
+                // Waits for buffers of this upload that are about to be released.
                 self.wait_for_parts(PARTS_IN_FLIGHT).await?;
                 let length = part_of(certain, held);
                 match memory.spare(length) {
@@ -171,7 +171,7 @@ impl<'c> ObjectWriter<'c> {
             };
             let (part, ended) = self.gather(incoming, held, &room).await?;
             if ended && self.upload.is_none() {
-                return self.put_whole(incoming, part).await;
+                return self.put_single(incoming, part).await;
             }
             if part.length() > 0 {
                 self.send_held(part, room).await?;
@@ -182,13 +182,13 @@ impl<'c> ObjectWriter<'c> {
         }
     }
 
-    /// The configured part size, or more where 10,000 parts would not be enough.
+    /// The configured part size, or a larger one if 10,000 parts would not be sufficient.
     fn streamed_part_size(&self, at_most: Option<u64>) -> u64 {
         let configured = self.context.config.uploads.part_size_mib.saturating_mul(MEBIBYTE);
         configured.max(at_most.unwrap_or(0) / 9_000)
     }
 
-    /// Takes at most `most` bytes into memory; says whether the upload ended with them.
+    /// Buffers at most `most` bytes; returns whether the upload ended with them.
     async fn gather<B: Incoming>(
         &mut self,
         incoming: &mut Receiver<'_, B>,
@@ -209,8 +209,8 @@ impl<'c> ObjectWriter<'c> {
         Ok((gathering.finish(), ended))
     }
 
-    /// The whole file in one request, checked by the store against its SHA-256.
-    async fn put_whole<B>(
+    /// The whole file in one request; the store verifies its SHA-256.
+    async fn put_single<B>(
         &mut self,
         incoming: &mut Receiver<'_, B>,
         file: Pieces,
@@ -226,11 +226,11 @@ impl<'c> ObjectWriter<'c> {
             StoreError::retry,
         )
         .await?;
-        verify::prove(&self.store, &self.key, &receipt, &Form::from(&digest), None).await?;
+        verify::verify_object(&self.store, &self.key, &receipt, &Form::from(&digest), None).await?;
         Ok((digest, receipt.etag))
     }
 
-    /// Takes `length` bytes into memory and sends them as a part.
+    /// Buffers `length` bytes and sends them as a part.
     async fn hold_part<B: Incoming>(
         &mut self,
         incoming: &mut Receiver<'_, B>,
@@ -244,8 +244,8 @@ impl<'c> ObjectWriter<'c> {
         self.send_held(part, room).await
     }
 
-    /// Sends a part that lies in memory, which is given back when the store has it. The store's acknowledgement may
-    /// come later; until then the part is sent again as often as it takes.
+    /// Sends a buffered part, and releases its memory when the store has acknowledged it. The acknowledgement may
+    /// arrive later; until then the part is retried as necessary.
     async fn send_held(&mut self, part: Pieces, room: Room) -> Result<()> {
         let (upload, number) = self.next_part().await?;
         let (store, key) = (self.store.clone(), self.key.clone());
@@ -259,8 +259,8 @@ impl<'c> ObjectWriter<'c> {
         Ok(())
     }
 
-    /// Passes the end of an upload through, of which `expected` bytes are still to come if its request ends as requests
-    /// do. One that does not has to be sent again when there is room to hold it.
+    /// Passes the end of an upload through, with `expected` remaining bytes according to a conventional end of the
+    /// form. An upload with another end has to be repeated when there is room to buffer it.
     async fn stream_end<B: Incoming>(
         &mut self,
         incoming: &mut Receiver<'_, B>,
@@ -273,13 +273,13 @@ impl<'c> ObjectWriter<'c> {
             return Err(busy());
         }
         if self.upload.is_none() {
-            return self.put_whole(incoming, Gathering::default().finish()).await;
+            return self.put_single(incoming, Gathering::default().finish()).await;
         }
         self.complete(incoming).await
     }
 
-    /// Passes exactly `length` bytes through without holding them, or fails with `shorter`. The store's acknowledgement may
-    /// come later.
+    /// Passes exactly `length` bytes through without buffering them, or fails with `shorter`. The acknowledgement of
+    /// the store may arrive later.
     async fn stream_part<B: Incoming>(
         &mut self,
         incoming: &mut Receiver<'_, B>,
@@ -299,21 +299,22 @@ impl<'c> ObjectWriter<'c> {
             return Ok(());
         }
         self.wait_for_parts(0).await?;
-        Err(Error::Internal("the store acknowledged a part that it did not read".to_owned()))
+        Err(Error::Internal("the store acknowledged a part without reading it".to_owned()))
     }
 
-    /// Waits until at most `most` parts are under way.
+    /// Waits until at most `most` parts are in flight.
     async fn wait_for_parts(&mut self, most: usize) -> Result<()> {
         while self.in_flight.len() > most {
             let Some(ended) = self.in_flight.join_next().await else { break };
             let part =
-                ended.map_err(|error| Error::Internal(format!("sending a part broke off: {error}")))?;
+                ended.map_err(|error| Error::Internal(format!("sending a part was interrupted: {error}")))?;
             self.parts.push(part?);
         }
         Ok(())
     }
 
-    /// Hands over `length` bytes. False when the store stopped listening before their end: it says why itself.
+    /// Passes on `length` bytes. Returns false if the store stopped reading before their end, in which case it reports
+    /// the error itself.
     async fn feed<B: Incoming>(
         &mut self,
         incoming: &mut Receiver<'_, B>,
@@ -344,7 +345,7 @@ impl<'c> ObjectWriter<'c> {
         Ok(true)
     }
 
-    /// The multipart upload, begun at its first part, and the number of the next part.
+    /// The multipart upload, created with its first part, and the number of the next part.
     async fn next_part(&mut self) -> Result<(UploadId, u32)> {
         if self.upload.is_none() {
             let upload = self.store.create_multipart(&self.key, &self.options).await?;
@@ -358,7 +359,7 @@ impl<'c> ObjectWriter<'c> {
         Ok((upload, self.number))
     }
 
-    /// The store checks the parts' checksums against that of the whole: its answer is the proof.
+    /// The store compares the checksums of the parts with that of the whole: its response is the verification.
     async fn complete<B>(&mut self, incoming: &mut Receiver<'_, B>) -> Result<(ObjectDigest, String)> {
         let digest = std::mem::take(&mut incoming.hasher).finish();
         let upload = self.upload.clone().ok_or_else(|| Error::Internal("nothing to complete".to_owned()))?;
@@ -366,32 +367,32 @@ impl<'c> ObjectWriter<'c> {
         self.parts.sort_unstable_by_key(|part| part.number);
         let crc = Some(digest.crc64nvme);
         let receipt = self.store.complete_multipart(&self.key, &upload, &self.parts, crc).await?;
-        verify::prove(&self.store, &self.key, &receipt, &Form::from(&digest), None).await?;
+        verify::verify_object(&self.store, &self.key, &receipt, &Form::from(&digest), None).await?;
         Ok((digest, receipt.etag))
     }
 
-    /// Hands what was sent to the reaper. When even that fails, the mark made at the beginning expires by itself.
+    /// Leaves the sent data to the reaper. If even that fails, the recorded intent expires.
     pub(crate) async fn give_up(&mut self) {
-        // No part may arrive after its upload was given up.
+        // No part may arrive after its upload was abandoned.
         self.in_flight.shutdown().await;
         let outcome = async {
             let mut conn = self.context.db.conn().await?;
             objects::abandon_upload(&mut conn, self.object_id).await
         };
         if let Err(error) = outcome.await {
-            tracing::warn!(object = %self.object_id, %error, "an abandoned upload could not be marked; it expires by itself");
+            tracing::warn!(object = %self.object_id, %error, "cannot mark an abandoned upload; it will \
+                expire");
         }
     }
 }
 
-/// Length of the next part where `certain` bytes are still to come: `size`, or all of them when what would be left
-/// over is too small for a part of its own.
+/// Length of the next part if `certain` bytes remain: `size`, or all of them if the rest would be too small for a part.
 fn part_of(certain: u64, size: u64) -> u64 {
-    if certain < size.saturating_add(SMALLEST_PART) { certain } else { size }
+    if certain < size.saturating_add(MIN_PART_SIZE) { certain } else { size }
 }
 
-/// The error for a request whose file ends before it was bound to.
+/// The error of a request whose file ends early.
 fn ends_early() -> Error {
-    let what = "The form ends before its Content-Length says. Send all other fields before the file.";
+    let what = "The form ends before its Content-Length. Send all other fields before the file.";
     Error::BadRequest(what.to_owned())
 }

@@ -1,8 +1,8 @@
-//! The second look at what seems to differ, and what is done about it. A finding stands only if the database says the same
-//! before and after the store was asked: whatever moves an object changes its row first.
+//! The second check of apparent differences, and their fixes. A finding is confirmed only if the database has the same
+//! state before and after the store was checked: every operation changes the row of an object first.
 
 use crate::db::enums::{ObjectState, ReplicaState};
-use crate::db::replicas::{self, Facts, Known, Spare};
+use crate::db::replicas::{self, EvictableCopy, Facts, Known};
 use crate::db::{signed, unsigned};
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId};
@@ -10,18 +10,18 @@ use crate::object::verify::QUICK_RETRY;
 use crate::retry;
 use crate::step::{self, Step};
 use crate::store::{ListedObject, ObjectHead, ObjectKey, SNAPSHOT_PREFIX, StoreError, StoreRole};
-use crate::tiering::evict::Freeing;
-use crate::tiering::patience::patiently;
+use crate::tiering::db_outage::retry_on_db_outage;
+use crate::tiering::evict::EvictionPass;
 use crate::tiering::repair;
 
 use super::Reconciler;
 use super::report::{Event, Finding, Kind, Outcome};
 
 impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
-    /// An object is listed, and no row says that it should be there.
+    /// An object is listed without a row.
     pub(super) async fn without_row(&mut self, object: &ListedObject) -> Result<()> {
         let Ok(key) = ObjectKey::parse(&object.key) else {
-            // Snapshots of the catalogue have no row, and a life of their own.
+            // Catalogue snapshots have no row, and their own retention.
             self.summary.foreign += u64::from(!object.key.starts_with(SNAPSHOT_PREFIX));
             return Ok(());
         };
@@ -35,9 +35,9 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             return Ok(());
         }
         let detail = match &facts {
-            None => "no object of this key is known".to_owned(),
+            None => "no object with this key is known".to_owned(),
             Some(facts) => format!(
-                "the object is known, but no row says that it should be here; verified copies elsewhere: {}",
+                "the object is known, but has no row for this store; verified copies elsewhere: {}",
                 facts.elsewhere
             ),
         };
@@ -55,18 +55,18 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         Ok(())
     }
 
-    /// A row says `present`, and the listing does not have it.
+    /// A `present` row is not in the listing.
     pub(super) async fn missing(&mut self, row: &Known) -> Result<()> {
         let Ok(key) = ObjectKey::parse(&row.key) else { return Ok(()) };
         match self.head(&key).await? {
             None => self.condemn(row, Kind::Missing, "it is missing".to_owned()).await,
-            // Written since its page was listed, or listed out of order.
+            // Written after its page was listed, or listed out of order.
             Some(head) if row.stored_size() == Some(head.size) => Ok(()),
             Some(_) => self.wrong_size(row).await,
         }
     }
 
-    /// A row says `present`, and the listing has it with another size.
+    /// A `present` row is listed with another size.
     pub(super) async fn wrong_size(&mut self, row: &Known) -> Result<()> {
         let Ok(key) = ObjectKey::parse(&row.key) else { return Ok(()) };
         let wanted = row.stored_size().unwrap_or(0);
@@ -80,7 +80,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         }
     }
 
-    /// Believes that a replica is bad if it is still the one that was read, and marks it.
+    /// Marks a replica as bad if it is still the one that was checked.
     async fn condemn(&mut self, row: &Known, kind: Kind, detail: String) -> Result<()> {
         let Ok(key) = ObjectKey::parse(&row.key) else { return Ok(()) };
         let still = self.facts(&key).await?.is_some_and(|facts| {
@@ -95,17 +95,18 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             let error = format!("the copy in store {} is lost: {detail}", self.store.name());
             let store = self.store.name().as_str();
             step::reached(Step::Condemning, &row.key).await;
-            let left = patiently(async || {
+            let left = retry_on_db_outage(async || {
                 let mut conn = self.context.db.conn().await?;
-                let homes = self.context.stores.names_with(StoreRole::Cloud);
-                replicas::mark_lost(&mut conn, row.object_id, store, &homes, &error, row.verified_at).await
+                let primary_stores = self.context.stores.names_with(StoreRole::Cloud);
+                replicas::mark_lost(&mut conn, row.object_id, store, &primary_stores, &error, row.verified_at)
+                    .await
             })
             .await?;
             match left {
                 None => return Ok(()),
                 Some(left) => {
                     if left == 0 {
-                        repair::tell_nothing_left(row.object_id, &row.key);
+                        repair::report_unrecoverable(row.object_id, &row.key);
                     }
                     Outcome::Applied
                 }
@@ -121,14 +122,14 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         Ok(())
     }
 
-    /// Nobody refers to it, and keys are never used again.
+    /// It has no row, and keys are never reused.
     async fn delete_unknown(&self, key: &ObjectKey) -> Result<Outcome> {
-        let known = patiently(async || {
+        let known = retry_on_db_outage(async || {
             let mut conn = self.context.db.conn().await?;
             replicas::any_known(&mut conn).await
         });
         if !known.await? {
-            let why = "the database knows no object at all: is it the right one, and was it restored?";
+            let why = "the database contains no objects: is it the right one, and was it restored?";
             return Ok(Outcome::Kept(why.to_owned()));
         }
         step::reached(Step::OrphanSeen, key.as_str()).await;
@@ -138,9 +139,9 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         })
     }
 
-    /// The object is known and should be elsewhere: marked first, so that nobody copies it here meanwhile, and deleted only
-    /// when another copy is seen whole. Otherwise it is proved, and kept with a row of its own. Should that not be possible
-    /// now, the mark's lease runs out, and the next eviction finishes it.
+    /// The object is known and belongs elsewhere. It is marked first, so that it is not copied here in the meantime,
+    /// and deleted only if another copy is found intact. Otherwise it is verified and kept with a row of its own. If
+    /// that is not possible now, the lease of the mark expires, and the next eviction finishes it.
     async fn delete_surplus(&self, object: ObjectId, key: &ObjectKey, bytes: u64) -> Result<Outcome> {
         let (token, store) = (LeaseToken::new(), self.store.name().as_str());
         let marked = {
@@ -149,17 +150,17 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             replicas::mark_surplus(&mut conn, object, store, self.worker, token, lease).await?
         };
         if !marked {
-            let why = "no other verified copy exists, so this one is not deleted";
+            let why = "there is no other verified copy, so this one is not deleted";
             return Ok(Outcome::Kept(why.to_owned()));
         }
         step::reached(Step::SurplusMarked, key.as_str()).await;
-        let copy = Spare {
+        let copy = EvictableCopy {
             object_id: object,
             key: key.as_str().to_owned(),
             size: signed(bytes),
             at: self.context.clock.now(),
         };
-        let freeing = Freeing {
+        let freeing = EvictionPass {
             context: self.context,
             store: self.store,
             moving_to: Vec::new(),
@@ -167,12 +168,12 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             stop: self.stop,
         };
         let done = freeing.free(token, vec![copy], false).await?;
-        Ok(if done.freed == 1 {
+        Ok(if done.evicted == 1 {
             Outcome::Applied
         } else if done.left > 0 {
-            Outcome::Kept("it could not be deleted now; it is tried again".to_owned())
+            Outcome::Kept("could not be deleted now; will be retried".to_owned())
         } else {
-            Outcome::Kept("no other copy was seen to be whole, so this one stays".to_owned())
+            Outcome::Kept("no other copy was found intact, so this one is kept".to_owned())
         })
     }
 
@@ -185,7 +186,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
     }
 
     async fn facts(&self, key: &ObjectKey) -> Result<Option<Facts>> {
-        patiently(async || {
+        retry_on_db_outage(async || {
             let mut conn = self.context.db.conn().await?;
             replicas::facts(&mut conn, key.as_str(), self.store.name().as_str()).await
         })
@@ -205,7 +206,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
     }
 }
 
-/// Uploads that go on and objects on their way out are the reaper's.
+/// Uploads in progress and objects being removed are left to the reaper.
 fn is_orphan(facts: Option<&Facts>) -> bool {
     facts.is_none_or(|facts| facts.object_state == ObjectState::Stored && facts.state.is_none())
 }

@@ -1,5 +1,6 @@
-//! The listing and the map side by side, both in the order of their keys' bytes and both page by page. Only suggests what
-//! may differ; [`super::judge`] decides. So a store that lists in another order costs requests, never a wrong finding.
+//! Merges the listing with the replica rows, both in byte order of the keys and both page by page. Only reports
+//! candidates; [`super::judge`] decides. A store that lists in another order therefore costs requests, but never causes
+//! a wrong finding.
 
 use std::collections::VecDeque;
 
@@ -8,7 +9,7 @@ use crate::db::replicas::{self, Known};
 use crate::error::Result;
 use crate::retry::{self, RetryPolicy};
 use crate::store::{LIST_LIMIT, ListedObject, StoreError};
-use crate::tiering::patience::patiently;
+use crate::tiering::db_outage::retry_on_db_outage;
 
 use super::Reconciler;
 use super::report::Event;
@@ -25,14 +26,14 @@ impl<T> Pages<T> {
         Self { page: VecDeque::new(), after: String::new(), over: false }
     }
 
-    /// Whether the next page is needed.
+    /// Whether the next page is required.
     fn is_dry(&self) -> bool {
         self.page.is_empty() && !self.over
     }
 }
 
 impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
-    /// Answers whether it came to the end.
+    /// Returns whether it reached the end.
     pub(super) async fn merge(&mut self) -> Result<bool> {
         let (mut listed, mut known) = (Pages::new(), Pages::new());
         loop {
@@ -66,7 +67,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         }
         if known.is_dry() {
             let store = self.store.name().as_str();
-            let rows = patiently(async || {
+            let rows = retry_on_db_outage(async || {
                 let mut conn = self.context.db.conn().await?;
                 replicas::known_after(&mut conn, store, &known.after).await
             })
@@ -78,7 +79,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         Ok(())
     }
 
-    /// Of one key: what lies in the store, and what is known of it.
+    /// For one key: the listed object, and the row.
     async fn compare(&mut self, object: Option<ListedObject>, row: Option<Known>) -> Result<()> {
         if let Some(object) = &object {
             self.summary.objects += 1;

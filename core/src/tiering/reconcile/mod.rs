@@ -1,6 +1,6 @@
-//! Reconcile: one store's listing against the map, in key order and streaming. Whatever differs is looked at again in the
-//! database and the store before it is believed: copies, uploads and evictions go on meanwhile. Reports, and changes
-//! something only when told to; what plans are found by is mended in any case.
+//! Reconcile: compares the listing of one store with the replica rows, in key order and streaming. Every difference is
+//! checked again in the database and the store: copies, uploads and evictions continue meanwhile. Only reports, unless
+//! fixes are requested; data used by planning is always corrected.
 
 mod judge;
 mod merge;
@@ -25,20 +25,20 @@ pub use report::{Event, Finding, Kind, Outcome, Summary, Tally};
 /// Name of the schedule row.
 pub const SCHEDULE: &str = "reconcile";
 
-/// How to reconcile.
+/// Options of reconcile.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Delete orphans, abort stale uploads, and mark what is missing or of another size as lost.
+    /// Delete orphans, abort stale uploads, and mark missing objects and those with a wrong size as lost.
     pub apply: bool,
-    /// Younger objects are never called orphans.
+    /// Younger objects are never treated as orphans.
     pub safety_age: Duration,
 }
 
-/// Reconciles one store. Answers none, and does nothing, while another process does. A pass that `stop` broke off answers
-/// what it has seen until then.
+/// Reconciles one store. Returns `None`, and does nothing, while another process does. A pass interrupted by `stop`
+/// returns what it has found so far.
 ///
 /// # Errors
-/// Whatever the database or the store meets.
+/// Any error of the database or the store.
 pub async fn pass(
     context: &Context,
     store: &Store,
@@ -58,7 +58,7 @@ pub async fn pass(
     };
     let summary = pass::run(context, &name, Box::pin(reconciler.run())).await?;
     if summary.is_some() {
-        mend_plans(context).await?;
+        correct_planning_data(context).await?;
     }
     if summary.as_ref().is_some_and(Summary::lost_something) {
         repair::pass(context).await?;
@@ -66,19 +66,20 @@ pub async fn pass(
     Ok(summary)
 }
 
-/// Rows of the cloud that somebody has taken away by hand are planned for again.
-async fn mend_plans(context: &Context) -> Result<()> {
+/// Cloud copies whose row was deleted by hand are planned again.
+async fn correct_planning_data(context: &Context) -> Result<()> {
     let locals = context.stores.names_with(StoreRole::Local);
     let clouds = context.stores.names_with(StoreRole::Cloud);
     let mut conn = context.db.conn().await?;
     let mended = conn
         .transaction(async move |conn| {
-            db::may_take_long(conn).await?;
-            replicas::mend_spare(conn, &locals, &clouds).await
+            db::disable_statement_timeout(conn).await?;
+            replicas::correct_evictable(conn, &locals, &clouds).await
         })
         .await?;
     if mended > 0 {
-        tracing::warn!(target: "nightferry::sync", mended, "local copies were held to have crossed, but no store of the cloud has a row of them: the next run plans them anew");
+        tracing::warn!(target: "nightferry::sync", mended, "local copies were marked as synced, but no \
+            cloud store has a row for them: the next run plans them again");
     }
     Ok(())
 }
@@ -90,7 +91,7 @@ struct Reconciler<'a, T> {
     options: Options,
     tell: T,
     stop: &'a CancellationToken,
-    /// Whose leases guard what is deleted.
+    /// The worker id for the leases of deletions.
     worker: WorkerId,
     summary: Summary,
 }

@@ -1,4 +1,4 @@
-//! What reconciling finds, one by one and summed up. Bounded: a summary counts, it does not list.
+//! The findings of reconcile, individually and as totals. Bounded: a summary counts, it does not list.
 
 use std::collections::BTreeMap;
 
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 use crate::ids::ObjectId;
 use crate::tiering::pass;
 
-/// How store and map differ.
+/// The kind of difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// An object of ours lies in the store, and no row says that it should.
+    /// An object of ours in the store without a row.
     Orphan,
-    /// A row says that the object is there, and it is not.
+    /// A row without an object.
     Missing,
-    /// The object there has another size than the one that was uploaded.
+    /// The object has another size than the upload.
     WrongSize,
-    /// A multipart upload that no copy and no upload knows, older than any session may be.
+    /// A multipart upload without a copy or an upload, older than any session.
     StaleUpload,
 }
 
 impl Kind {
-    /// Every one.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::Orphan, Self::Missing, Self::WrongSize, Self::StaleUpload];
 
-    /// The text that stands for it everywhere outside of the code.
+    /// Its text outside of the code.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Orphan => "orphan",
@@ -36,15 +36,15 @@ impl Kind {
     }
 }
 
-/// What was done about a finding.
+/// The action for a finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(into = "OutcomeShape")]
 pub enum Outcome {
-    /// Nothing: only a report was asked for.
+    /// None: only a report was requested.
     Reported,
     /// Deleted, aborted or marked as lost.
     Applied,
-    /// Nothing, for this reason.
+    /// None, for this reason.
     Kept(String),
 }
 
@@ -74,40 +74,40 @@ impl From<Outcome> for OutcomeShape {
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Which.
+    /// Its kind.
     pub kind: Kind,
-    /// In which store.
+    /// Its store.
     pub store: String,
-    /// Under which key.
+    /// The object key.
     pub key: String,
-    /// Of which object, where one is known.
+    /// Its object, if known.
     pub object_id: Option<ObjectId>,
-    /// Bytes of the object as it should be, or of the orphan.
+    /// The expected size of the object, or the size of the orphan.
     pub bytes: u64,
-    /// In words.
+    /// As text.
     pub detail: String,
-    /// What was done.
+    /// The action.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
-/// What happens in a pass, for whoever watches.
+/// Progress events of a pass.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
-    /// So far.
+    /// The report so far.
     Progress(&'a Summary),
-    /// A difference that was confirmed.
+    /// A confirmed difference.
     Found(&'a Finding),
 }
 
-/// Findings of one kind.
+/// The number of findings of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// How many.
     pub found: u64,
-    /// Of how many bytes.
+    /// Their bytes.
     pub bytes: u64,
-    /// How many were done something about.
+    /// The number of fixed findings.
     pub applied: u64,
 }
 
@@ -116,25 +116,25 @@ pub struct Tally {
 pub struct Summary {
     /// Store.
     pub store: String,
-    /// Whether more than a report was asked for.
+    /// Whether fixes were requested.
     pub apply: bool,
-    /// Whether the pass came to its end.
+    /// Whether the pass completed.
     pub complete: bool,
     /// Objects listed.
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Objects whose keys are not Nightferry's: counted, never touched.
+    /// Objects with foreign keys: counted, never touched.
     pub foreign: u64,
     /// Unfinished multipart uploads listed.
     pub uploads: u64,
-    /// What was found, by kind.
+    /// The findings by kind.
     pub findings: BTreeMap<Kind, Tally>,
 }
 
 impl Summary {
     pub(super) fn new(store: &str, apply: bool) -> Self {
-        // A kind of which there is none is told too.
+        // Kinds without findings are included too.
         let findings = Kind::ALL.into_iter().map(|kind| (kind, Tally::default())).collect();
         Self { store: store.to_owned(), apply, findings, ..Self::default() }
     }
@@ -146,12 +146,12 @@ impl Summary {
         tally.applied += u64::from(finding.outcome == Outcome::Applied);
     }
 
-    /// Findings of one kind.
+    /// The number of findings of one kind.
     pub fn of(&self, kind: Kind) -> Tally {
         self.findings.get(&kind).copied().unwrap_or_default()
     }
 
-    /// Findings of every kind.
+    /// The number of all findings.
     pub fn found(&self) -> u64 {
         self.findings.values().map(|tally| tally.found).sum()
     }

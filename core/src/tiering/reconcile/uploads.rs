@@ -1,21 +1,23 @@
-//! Unfinished multipart uploads that nobody knows any more: their parts take room and appear in no listing.
+//! Unfinished multipart uploads without a row: their parts use storage and appear in no listing.
 
 use crate::db::replicas;
 use crate::error::Result;
 use crate::retry::{self, RetryPolicy};
 use crate::store::{ListedUpload, ObjectKey, StoreError, Verdict};
-use crate::tiering::patience::patiently;
+use crate::tiering::db_outage::retry_on_db_outage;
 
 use super::Reconciler;
 use super::report::{Event, Finding, Kind, Outcome};
 
 impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
-    /// Answers whether it came to the end. A store that does not let us look has to get rid of them by a rule of its own.
+    /// Returns whether it reached the end. A store whose access key may not list uploads needs a lifecycle rule for
+    /// them.
     pub(super) async fn stale_uploads(&mut self) -> Result<bool> {
         let list = || self.store.list_multipart_uploads("");
         let uploads = match retry::retry(&RetryPolicy::default(), list, StoreError::retry).await {
             Err(error) if error.verdict() == Verdict::Permanent => {
-                tracing::warn!(target: "nightferry::sync", store = %self.store.name(), %error, "unfinished uploads cannot be listed");
+                tracing::warn!(target: "nightferry::sync", store = %self.store.name(), %error, "cannot \
+                    list unfinished uploads");
                 return Ok(true);
             }
             listed => listed?,
@@ -32,12 +34,12 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
 
     async fn upload(&mut self, upload: &ListedUpload) -> Result<()> {
         let age = (self.context.clock.now() - upload.initiated).to_std().unwrap_or_default();
-        // What has another kind of key is somebody else's.
+        // Keys of another form do not belong to Nightferry.
         let Ok(key) = ObjectKey::parse(&upload.key) else { return Ok(()) };
         if age < self.context.config.uploads.session_ttl {
             return Ok(());
         }
-        let known = patiently(async || {
+        let known = retry_on_db_outage(async || {
             let mut conn = self.context.db.conn().await?;
             let store = self.store.name().as_str();
             replicas::knows_upload(&mut conn, key.as_str(), store, upload.upload_id.as_str()).await
@@ -53,7 +55,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         } else {
             Outcome::Reported
         };
-        let detail = format!("the multipart upload {} began {}", upload.upload_id, upload.initiated);
+        let detail = format!("the multipart upload {} started {}", upload.upload_id, upload.initiated);
         let finding: Finding = self.finding(Kind::StaleUpload, key.as_str(), detail, outcome);
         self.found(&finding);
         Ok(())

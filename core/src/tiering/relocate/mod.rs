@@ -22,7 +22,7 @@ pub use pass::Outcome;
 pub enum Kind {
     /// Emptying stores.
     Drain,
-    /// Evening out the local stores.
+    /// Rebalancing of the local stores.
     Rebalance,
 }
 

@@ -9,26 +9,26 @@ use super::drain::planner::Drain;
 use super::rebalance::planner::Rebalancer;
 use super::report::Report;
 use crate::context::Context;
-use crate::db::replicas::{self, BrokenOff, Departure, Spare};
+use crate::db::replicas::{self, BrokenOff, Departure, EvictableCopy};
 use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 use crate::store::{ObjectKey, Store, StoreRole, UploadId};
-use crate::tiering::evict::Freeing;
+use crate::tiering::evict::EvictionPass;
 use crate::tiering::lease::with_lease;
 
 /// Replicas evicted under one lease.
 pub(super) const MAX_EVICTED_TOGETHER: usize = 100;
 
-/// What a pass came to.
+/// The result of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Something moved: look again soon.
+    /// Something was moved: the next pass is due soon.
     Moved,
-    /// Nothing could be done at this moment.
+    /// Nothing could be done now.
     Waiting,
-    /// Nothing is left.
+    /// The store is empty.
     Finished,
-    /// Another process does it.
+    /// Another process holds the lease.
     Elsewhere,
 }
 
@@ -171,14 +171,14 @@ impl<'p> Pass<'p> {
                 let claimed = conn
                     .transaction(async |conn| {
                         // A copy that was committed at the moment in which its file crossed has not seen that.
-                        replicas::mark_spare(conn, &locals, &clouds, objects).await?;
+                        replicas::mark_evictable(conn, &locals, &clouds, objects).await?;
                         replicas::claim_departures(conn, terms, objects).await
                     })
                     .await?;
                 drop(conn);
                 let done =
                     self.freeing(batch.from, moving_to.clone()).free(token, claimed, untouched).await?;
-                self.report.evicted += done.freed;
+                self.report.evicted += done.evicted;
                 self.report.not_deleted += done.left;
             }
         }
@@ -191,29 +191,29 @@ impl<'p> Pass<'p> {
         store: &'p Store,
         moving_to: Vec<&'p str>,
         token: LeaseToken,
-        claimed: Vec<Spare>,
+        claimed: Vec<EvictableCopy>,
     ) -> Result<usize> {
         Ok(self.freeing(store, moving_to).free(token, claimed, false).await?.left)
     }
 
-    fn freeing(&self, store: &'p Store, moving_to: Vec<&'p str>) -> Freeing<'p> {
-        Freeing { context: self.context, store, moving_to, worker: self.worker, stop: self.stop }
+    fn freeing(&self, store: &'p Store, moving_to: Vec<&'p str>) -> EvictionPass<'p> {
+        EvictionPass { context: self.context, store, moving_to, worker: self.worker, stop: self.stop }
     }
 
     pub(super) fn terms<'t>(
         &self,
         store: &'t Store,
         to: &'t [&'t str],
-        homes: &'t [&'t str],
+        primary_stores: &'t [&'t str],
         token: LeaseToken,
     ) -> Departure<'t> {
         let lease = self.context.config.tiering.lease;
-        Departure { store: store.name().as_str(), to, homes, worker: self.worker, token, lease }
+        Departure { store: store.name().as_str(), to, primary_stores, worker: self.worker, token, lease }
     }
 
     /// Aborts multipart uploads into a store that nobody goes on with.
-    pub(super) async fn abort(&mut self, store: &Store, broken_off: Vec<BrokenOff>) -> Result<()> {
-        for copy in broken_off {
+    pub(super) async fn abort(&mut self, store: &Store, interrupted: Vec<BrokenOff>) -> Result<()> {
+        for copy in interrupted {
             let key = ObjectKey::parse(&copy.key)
                 .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
             if let Err(error) = store.abort_multipart(&key, &UploadId::new(copy.upload_id.clone())).await {
@@ -222,7 +222,7 @@ impl<'p> Pass<'p> {
                 continue;
             }
             let mut conn = self.context.db.conn().await?;
-            let forgotten = replicas::forget_broken_off(&mut conn, store.name().as_str(), &copy).await?;
+            let forgotten = replicas::delete_interrupted(&mut conn, store.name().as_str(), &copy).await?;
             self.report.changed += usize::from(forgotten);
         }
         Ok(())

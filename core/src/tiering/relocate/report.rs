@@ -7,7 +7,7 @@ use crate::db::drains::Left;
 /// Copies queued at once: enough to keep workers busy, and few enough to look at again and again.
 pub(super) const MAX_UNDER_WAY: usize = 5_000;
 
-/// See the module.
+/// Shows the progress of a pass.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) evicted: usize,
@@ -25,7 +25,7 @@ pub(super) struct Report {
     pub(super) not_aborted: usize,
     /// Without a readable verified copy anywhere.
     pub(super) without_source: usize,
-    /// Copied to where they belong, and archived there.
+    /// Copied to its destination, and archived there.
     pub(super) archived: usize,
     /// Stores that are not healthy.
     pub(super) unhealthy: BTreeSet<String>,
@@ -51,7 +51,7 @@ impl Report {
     /// What the relocation waits for. `to` and `from` name the stores; `left` is what a store that is drained still holds.
     pub(super) fn waits_for(&self, from: &str, to: &[&str], left: Option<Left>) -> Option<String> {
         let mut reasons: Vec<String> =
-            self.unhealthy.iter().map(|store| format!("{store} is down, or in doubt")).collect();
+            self.unhealthy.iter().map(|store| format!("{store} is down or suspect")).collect();
         let to = if to.is_empty() { String::new() } else { format!(" to {}", to.join(" or ")) };
         let left = left.unwrap_or_default();
         let count = |count: i64| usize::try_from(count).unwrap_or(usize::MAX);
@@ -61,11 +61,11 @@ impl Report {
             (self.without_source, "without a readable verified copy anywhere".to_owned()),
             (
                 self.archived,
-                "whose only other copies are archived or just being freed, and could not be read".to_owned(),
+                "whose only other copies are archived or being evicted, and could not be read".to_owned(),
             ),
             (self.not_deleted, format!("copied and not yet deleted from {from}")),
             (self.not_aborted, "whose broken upload could not be aborted".to_owned()),
-            (count(left.replicas), "still to be looked at".to_owned()),
+            (count(left.replicas), "still to be examined".to_owned()),
             (count(left.copies), format!("being copied to {from} since before")),
             (count(left.others), format!("being uploaded to {from} since before, or deleted from it")),
         ];

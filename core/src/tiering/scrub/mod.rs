@@ -1,5 +1,5 @@
-//! Scrub: verified copies are read again and hashed, at a bounded rate, those first that were not proved for the longest
-//! time. So a pass goes on where the last one ended, whoever made it. What two readings agree is wrong becomes `lost`.
+//! Scrub: re-reads and hashes verified copies at a bounded rate, those with the oldest verification first. A pass
+//! therefore continues where the last one ended, on any worker. A copy that is wrong in two readings becomes `lost`.
 
 mod pace;
 mod queue;
@@ -17,16 +17,16 @@ use crate::checksum::Sha256;
 use crate::context::Context;
 use crate::db::replicas::{self, ToRead};
 use crate::db::{restores, unsigned};
-use crate::encryption::{Seal, sealed_size};
+use crate::encryption::{EncryptionEnvelope, sealed_size};
 use crate::error::{Error, Result};
 use crate::object::crypto::{self, ObjectRef};
 use crate::object::verify::{self, Held};
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreError, StoreRole, Verdict};
 
-use self::pace::Pace;
+use self::pace::RateLimiter;
 use self::queue::Queue;
-use super::patience::patiently;
+use super::db_outage::retry_on_db_outage;
 use super::{pass, repair};
 
 pub use report::{Ended, Event, Finding, Kind, Summary, Tally};
@@ -34,26 +34,26 @@ pub use report::{Ended, Event, Finding, Kind, Summary, Tally};
 /// Name of the schedule row and of the pass.
 pub const SCHEDULE: &str = "scrub";
 
-/// How to scrub.
+/// Options of scrub.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Only these stores.
     pub stores: Vec<Store>,
-    /// Bytes a second at most.
+    /// Maximum bytes per second.
     pub rate: Option<u64>,
-    /// Stop after so many bytes.
+    /// Stop after this many bytes.
     pub bytes: Option<u64>,
     /// Stop after this time.
     pub time: Option<Duration>,
-    /// Copies proved within this time are not read again.
+    /// Copies verified within this time are skipped.
     pub min_age: Duration,
 }
 
-/// Scrubs. Answers none, and does nothing, while another process does. A pass that `stop` broke off answers what it did
-/// until then.
+/// Scrubs. Returns `None`, and does nothing, while another process does. A pass interrupted by `stop` returns what it
+/// has done so far.
 ///
 /// # Errors
-/// Whatever the database meets. A store that fails is left alone for the rest of the pass, which says so.
+/// Any database error. A store that fails is skipped for the rest of the pass, which reports it.
 pub async fn pass(
     context: &Context,
     options: &Options,
@@ -66,8 +66,8 @@ pub async fn pass(
         tell,
         stop,
         began: Instant::now(),
-        pace: Pace::new(options.rate),
-        homes: context.stores.names_with(StoreRole::Cloud),
+        pace: RateLimiter::new(options.rate),
+        primary_stores: context.stores.names_with(StoreRole::Cloud),
         summary: Summary::default(),
     };
     let summary = pass::run(context, SCHEDULE, Box::pin(scrubber.run())).await?;
@@ -83,32 +83,32 @@ struct Scrubber<'a, T> {
     tell: T,
     stop: &'a CancellationToken,
     began: Instant,
-    pace: Pace,
-    /// Stores that are files' homes.
-    homes: Vec<&'a str>,
+    pace: RateLimiter,
+    /// Stores that can be primary locations.
+    primary_stores: Vec<&'a str>,
     summary: Summary,
 }
 
-/// What reading a copy told.
+/// The result of reading a copy.
 enum Seen {
-    /// It is right, and encrypted like this, if it is.
-    Right(Option<Seal>),
+    /// It is correct, with this encryption envelope, if encrypted.
+    Right(Option<EncryptionEnvelope>),
     Missing,
     Wrong(String),
-    /// It is archived: reading it would cost a restore, which nobody asked for.
+    /// It is archived: reading it would cost a restore, which nobody requested.
     Archived,
-    /// Nothing of the copy: the store failed, or no two readings agree.
+    /// Inconclusive: the store failed, or no two readings agree.
     Nothing(String, bool),
 }
 
 impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
     async fn run(mut self) -> Result<Summary> {
-        let before = patiently(async || {
+        let before = retry_on_db_outage(async || {
             let mut conn = self.context.db.conn().await?;
             replicas::verified_before(&mut conn, self.options.min_age).await
         })
         .await?;
-        let mut ended = self.last_hopes().await?;
+        let mut ended = self.unrecovered_objects().await?;
         if ended == Ended::Everything {
             ended = self.verified(before).await?;
         }
@@ -116,14 +116,14 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
         Ok(self.summary)
     }
 
-    /// Of what has no verified copy left the bytes may have come back: an operator put them there, a disk was mended.
-    async fn last_hopes(&mut self) -> Result<Ended> {
+    /// The content of objects without a verified copy may be back: an operator restored it, or a disk was repaired.
+    async fn unrecovered_objects(&mut self) -> Result<Ended> {
         for store in &self.options.stores {
             let mut after = crate::ids::ObjectId(uuid::Uuid::nil());
             loop {
-                let hopes = patiently(async || {
+                let hopes = retry_on_db_outage(async || {
                     let mut conn = self.context.db.conn().await?;
-                    replicas::last_hopes(&mut conn, store.name().as_str(), after).await
+                    replicas::unrecovered_objects(&mut conn, store.name().as_str(), after).await
                 })
                 .await?;
                 let Some(last) = hopes.last() else { break };
@@ -141,20 +141,21 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
 
     async fn hope(&mut self, store: &Store, item: &ToRead) -> Result<()> {
         let key = key_of(item)?;
-        // Most are missing still, and that costs no reading.
+        // Most are still missing, which costs no reading.
         let size = unsigned(item.size);
         if !matches!(store.head(&key).await, Ok(Some(head)) if head.size == size || head.size == sealed_size(size))
         {
             return Ok(());
         }
         let Some(Seen::Right(seal)) = self.look(store, &key, item).await? else { return Ok(()) };
-        let found = patiently(async || {
+        let found = retry_on_db_outage(async || {
             let mut conn = self.context.db.conn().await?;
-            replicas::mark_found_again(&mut conn, item, seal.as_ref(), &self.homes).await
+            replicas::mark_found_again(&mut conn, item, seal.as_ref(), &self.primary_stores).await
         });
         if found.await? {
             self.summary.returned += 1;
-            tracing::info!(target: "nightferry::sync", object = %item.object_id, store = %store.name(), "a lost object is back and right");
+            tracing::info!(target: "nightferry::sync", object = %item.object_id, store = %store.name(), "recovered \
+                a lost object");
         }
         Ok(())
     }
@@ -178,7 +179,7 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
         }
     }
 
-    /// Why nothing more is read; none while there is time.
+    /// Why the pass ends; `None` while it continues.
     fn is_over(&self) -> Option<Ended> {
         if self.stop.is_cancelled() {
             return Some(Ended::Interrupted);
@@ -188,9 +189,9 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
         spent.then_some(Ended::Limit)
     }
 
-    /// Reads a copy, and a second time before it is called bad. None when stopped.
+    /// Reads a copy, and a second time before it is declared bad. `None` if stopped.
     async fn look(&mut self, store: &Store, key: &ObjectKey, item: &ToRead) -> Result<Option<Seen>> {
-        let unusable = |_| Error::Internal(format!("object {} has an unusable SHA-256", item.object_id));
+        let unusable = |_| Error::Internal(format!("object {} has an invalid SHA-256", item.object_id));
         let right: (u64, Sha256) =
             (unsigned(item.size), item.sha256.as_slice().try_into().map_err(unusable)?);
         let read = AtomicU64::new(0);
@@ -210,20 +211,20 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
             Ok(Held::Right) => Seen::Right(found),
             Ok(Held::Missing) => Seen::Missing,
             Ok(Held::Wrong { size, sha256 }) => Seen::Wrong(format!(
-                "it holds {size} bytes with SHA-256 {sha256} instead of {} with {}",
+                "it has {size} bytes with SHA-256 {sha256} instead of {} with {}",
                 right.0, right.1
             )),
-            Ok(Held::Unsure) => Seen::Nothing("each reading gives other bytes".to_owned(), false),
+            Ok(Held::Unsure) => Seen::Nothing("each reading returns different content".to_owned(), false),
             Err(error) if error.is_archived() => Seen::Archived,
             Err(error) => Seen::Nothing(error.to_string(), error.is_outage() || error.is_credentials()),
         }))
     }
 
-    /// Writes down what was seen, if the copy is still the one that was read.
+    /// Records the result, if the copy is still the one that was read.
     async fn settle(&mut self, item: &ToRead, seen: Seen) -> Result<()> {
         let (kind, detail) = match seen {
             Seen::Right(seal) => {
-                let renewed = patiently(async || {
+                let renewed = retry_on_db_outage(async || {
                     let mut conn = self.context.db.conn().await?;
                     replicas::mark_verified(&mut conn, item, seal.as_ref()).await
                 });
@@ -232,13 +233,14 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
             }
             Seen::Nothing(why, _) => {
                 self.summary.unread += 1;
-                tracing::warn!(target: "nightferry::sync", object = %item.object_id, store = item.store, why, "a copy could not be read; the next pass begins with it");
+                tracing::warn!(target: "nightferry::sync", object = %item.object_id, store = item.store, why, "cannot \
+                    read a copy; the next pass starts with it");
                 return Ok(());
             }
             Seen::Archived => {
-                return patiently(async || {
+                return retry_on_db_outage(async || {
                     let mut conn = self.context.db.conn().await?;
-                    restores::note_class(&mut conn, item.object_id, &item.store, Some("GLACIER")).await
+                    restores::record_class(&mut conn, item.object_id, &item.store, Some("GLACIER")).await
                 })
                 .await;
             }
@@ -246,15 +248,15 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
             Seen::Wrong(detail) => (Kind::Corrupt, detail),
         };
         let error = format!("the copy in store {} is lost: {detail}", item.store);
-        let left = patiently(async || {
+        let left = retry_on_db_outage(async || {
             let mut conn = self.context.db.conn().await?;
-            let homes = self.context.stores.names_with(StoreRole::Cloud);
+            let primary_stores = self.context.stores.names_with(StoreRole::Cloud);
             let seen = Some(item.verified_at);
-            replicas::mark_lost(&mut conn, item.object_id, &item.store, &homes, &error, seen).await
+            replicas::mark_lost(&mut conn, item.object_id, &item.store, &primary_stores, &error, seen).await
         });
         let Some(left) = left.await? else { return Ok(()) };
         if left == 0 {
-            repair::tell_nothing_left(item.object_id, &item.key);
+            repair::report_unrecoverable(item.object_id, &item.key);
         }
         let finding = Finding {
             kind,
@@ -278,7 +280,7 @@ fn key_of(item: &ToRead) -> Result<ObjectKey> {
         .map_err(|error| Error::Internal(format!("object key in the database: {error}")))
 }
 
-/// Reads once; what is wrong must be seen twice.
+/// Reads once; a wrong result must be confirmed by a second reading.
 async fn twice<Fut>(
     right: (u64, Sha256),
     mut read: impl FnMut() -> Fut,
@@ -292,16 +294,16 @@ where
         Err(error) if error.verdict() == Verdict::SourceMissing => None,
         Err(error) => return Err(error),
     };
-    verify::second_look(right, first, read).await
+    verify::confirm_bad(right, first, read).await
 }
 
-/// Size in bytes and SHA-256 of what a store gives out, read at a pace. Notes how it is encrypted.
+/// Size and SHA-256 of the content returned by a store, read at a limited rate. Records its encryption envelope.
 async fn hash(
     store: &Store,
     wanted: ObjectRef<'_>,
-    pace: &Pace,
+    pace: &RateLimiter,
     read: &AtomicU64,
-    found: &Mutex<Option<Seal>>,
+    found: &Mutex<Option<EncryptionEnvelope>>,
 ) -> std::result::Result<(u64, Sha256), StoreError> {
     let passed = |bytes| {
         read.fetch_add(bytes, Ordering::Relaxed);

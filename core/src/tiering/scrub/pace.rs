@@ -1,21 +1,21 @@
-//! So many bytes a second, over all that is read: scrubbing must not be felt.
+//! Limits the read rate, so that scrubbing does not affect other work.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// What was not used for this long is not made up for.
+/// Maximum time for which unused capacity accumulates.
 const SLACK: Duration = Duration::from_millis(250);
 
-/// See the module.
-pub(super) struct Pace {
+/// Shows the progress of a pass.
+pub(super) struct RateLimiter {
     rate: Option<u64>,
     paid_until: Mutex<Instant>,
 }
 
-impl Pace {
-    /// None: as fast as it goes.
+impl RateLimiter {
+    /// `None`: unlimited.
     pub(super) fn new(rate: Option<u64>) -> Self {
         Self { rate, paid_until: Mutex::new(Instant::now()) }
     }
@@ -42,7 +42,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn bytes_take_the_time_that_the_rate_gives_them() {
-        let pace = Pace::new(Some(1000));
+        let pace = RateLimiter::new(Some(1000));
         let began = Instant::now();
         for _ in 0..100 {
             pace.spend(100).await;
@@ -51,8 +51,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_is_not_made_up_for() {
-        let pace = Pace::new(Some(1000));
+    async fn an_unused_rate_does_not_accumulate() {
+        let pace = RateLimiter::new(Some(1000));
         tokio::time::sleep(Duration::from_secs(60)).await;
         let began = Instant::now();
         pace.spend(10_000).await;

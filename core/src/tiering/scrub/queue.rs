@@ -1,4 +1,4 @@
-//! What to read next: of every store's oldest the oldest. Holds a few rows of each store, however many there are.
+//! The next copy to read: the oldest of all stores' oldest. Buffers a few rows of each store.
 
 use std::collections::VecDeque;
 
@@ -10,15 +10,15 @@ use crate::db::replicas::{self, ToRead};
 use crate::error::Result;
 use crate::ids::ObjectId;
 use crate::store::Store;
-use crate::tiering::patience::patiently;
+use crate::tiering::db_outage::retry_on_db_outage;
 
-/// See the module.
+/// Shows the progress of a pass.
 pub(super) struct Queue {
     before: DateTime<Utc>,
     lines: Vec<Line>,
 }
 
-/// One store's.
+/// The queue of one store.
 struct Line {
     store: Store,
     waiting: VecDeque<ToRead>,
@@ -27,7 +27,7 @@ struct Line {
 }
 
 impl Queue {
-    /// All that was proved before `before`.
+    /// All copies verified before `before`.
     pub(super) fn new(stores: &[Store], before: DateTime<Utc>) -> Self {
         let line = |store: &Store| Line {
             store: store.clone(),
@@ -38,7 +38,7 @@ impl Queue {
         Self { before, lines: stores.iter().map(line).collect() }
     }
 
-    /// The copy that was not proved for the longest time, once.
+    /// The copy with the oldest verification, once.
     pub(super) async fn next(&mut self, context: &Context) -> Result<Option<(Store, ToRead)>> {
         for line in &mut self.lines {
             line.fill(context, self.before).await?;
@@ -51,7 +51,7 @@ impl Queue {
         Ok(oldest.and_then(|line| Some((line.store.clone(), line.waiting.pop_front()?))))
     }
 
-    /// Nothing more of this store.
+    /// Skips the rest of this store.
     pub(super) fn leave_out(&mut self, store: &Store) {
         self.lines.retain(|line| line.store.name() != store.name());
     }
@@ -62,7 +62,7 @@ impl Line {
         if !self.waiting.is_empty() || self.over {
             return Ok(());
         }
-        let items = patiently(async || {
+        let items = retry_on_db_outage(async || {
             let mut conn = context.db.conn().await?;
             replicas::oldest_verified(&mut conn, self.store.name().as_str(), before, self.after).await
         })

@@ -1,4 +1,4 @@
-//! What scrubbing finds, one by one and summed up. Bounded: a summary counts, it does not list.
+//! The findings of scrub, individually and as totals. Bounded: a summary counts, it does not list.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,17 @@ use crate::tiering::pass;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// The store does not have it.
+    /// Missing in the store.
     Missing,
-    /// Its bytes are not those that were uploaded.
+    /// Its content differs from the upload.
     Corrupt,
 }
 
 impl Kind {
-    /// Every one.
+    /// All kinds.
     pub const ALL: [Self; 2] = [Self::Missing, Self::Corrupt];
 
-    /// The text that stands for it everywhere outside of the code.
+    /// Its text outside of the code.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -30,40 +30,40 @@ impl Kind {
     }
 }
 
-/// A copy that two readings agree is bad. It is `lost` now.
+/// A copy that is bad in two readings. It is `lost` now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What is wrong.
+    /// The kind of difference.
     pub kind: Kind,
-    /// In which store.
+    /// Its store.
     pub store: String,
-    /// Under which key.
+    /// The object key.
     pub key: String,
-    /// Of which object.
+    /// Its object.
     pub object_id: ObjectId,
-    /// Bytes of the object as it should be.
+    /// The expected size of the object.
     pub bytes: u64,
-    /// In words.
+    /// As text.
     pub detail: String,
-    /// Verified copies that are left to repair it from.
+    /// The number of verified copies left to repair it from.
     pub copies_left: u64,
 }
 
-/// What happens in a pass, for whoever watches.
+/// Progress events of a pass.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
-    /// So far.
+    /// The report so far.
     Progress(&'a Summary),
-    /// A copy that is bad.
+    /// A bad copy.
     Found(&'a Finding),
 }
 
-/// Findings of one kind.
+/// The number of findings of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
     /// How many.
     pub found: u64,
-    /// Of how many bytes.
+    /// Their bytes.
     pub bytes: u64,
 }
 
@@ -73,7 +73,7 @@ pub struct Tally {
 pub enum Ended {
     /// Everything that was due was read.
     Everything,
-    /// The bytes or the time were used up; the next pass goes on.
+    /// The limit of bytes or time was reached; the next pass continues.
     Limit,
     /// It was stopped.
     #[default]
@@ -85,17 +85,17 @@ pub enum Ended {
 pub struct Summary {
     /// Why it ended.
     pub ended: Ended,
-    /// Copies that are right, and proved anew.
+    /// Copies that are correct.
     pub right: u64,
     /// Bytes read.
     pub bytes: u64,
-    /// Copies that could not be read; the next pass begins with them.
+    /// Copies that could not be read; the next pass starts with them.
     pub unread: u64,
-    /// Stores that failed and were left alone from then on.
+    /// Stores that failed and were skipped from then on.
     pub unreachable: Vec<String>,
-    /// Objects that had no verified copy left and were found again.
+    /// Objects without a verified copy that were recovered.
     pub returned: u64,
-    /// What was found, by kind.
+    /// The findings by kind.
     pub findings: BTreeMap<Kind, Tally>,
 }
 
@@ -108,7 +108,7 @@ impl Default for Summary {
             unread: 0,
             unreachable: Vec::new(),
             returned: 0,
-            // A kind of which there is none is told too.
+            // Kinds without findings are included too.
             findings: Kind::ALL.into_iter().map(|kind| (kind, Tally::default())).collect(),
         }
     }
@@ -121,12 +121,12 @@ impl Summary {
         tally.bytes = tally.bytes.saturating_add(finding.bytes);
     }
 
-    /// Findings of one kind.
+    /// The number of findings of one kind.
     pub fn of(&self, kind: Kind) -> Tally {
         self.findings.get(&kind).copied().unwrap_or_default()
     }
 
-    /// Findings of every kind.
+    /// The number of all findings.
     pub fn found(&self) -> u64 {
         self.findings.values().map(|tally| tally.found).sum()
     }

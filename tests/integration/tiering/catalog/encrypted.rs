@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt as _;
 use nightferry_core::catalog::{self, Event, Options, Rebuilt, Source};
 use nightferry_core::db::audit::Origin;
-use nightferry_core::encryption::Seal;
+use nightferry_core::encryption::EncryptionEnvelope;
 use nightferry_core::store::{Body, ObjectKey, PutOptions, Store};
 use nightferry_tests::harness::database::texts;
 use nightferry_tests::harness::{World, assert_invariants, pattern};
@@ -21,7 +21,7 @@ pub(super) async fn encrypted_world() -> World {
     World::with("stores.s3.encryption", true).set("stores.s3.encryption_keys", KEY).build().await
 }
 
-async fn crossed() -> World {
+async fn synced() -> World {
     let world = encrypted_world().await;
     let user = world.user().await;
     for (seed, size) in (1..).zip(SIZES) {
@@ -33,7 +33,7 @@ async fn crossed() -> World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_encrypted_comes_back_from_a_snapshot() {
-    let mut world = crossed().await;
+    let mut world = synced().await;
     export(&world.context).await.unwrap();
 
     let verified =
@@ -65,7 +65,7 @@ async fn rebuild_from_objects(world: &World) -> (Rebuilt, BTreeMap<String, Strin
     let mut strange = BTreeMap::new();
     let options = Options { source: Source::Objects, trial: false, origin: &Origin::default() };
     let tell = |event: Event<'_>| {
-        if let Event::Strange { key, why, .. } = event {
+        if let Event::Unusable { key, why, .. } = event {
             strange.insert(key.to_owned(), why.to_owned());
         }
     };
@@ -75,8 +75,8 @@ async fn rebuild_from_objects(world: &World) -> (Rebuilt, BTreeMap<String, Strin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn encrypted_copies_alone_bring_everything_back() {
-    let mut world = crossed().await;
+async fn encrypted_copies_alone_restore_everything() {
+    let mut world = synced().await;
     let versions = "SELECT concat_ws(' ', v.file_id, v.number, f.filename, f.storage_location, o.key, o.size, \
                     encode(o.sha256, 'hex'), encode(o.crc64nvme, 'hex'), encode(o.block_crcs, 'hex'), c.key_id, \
                     encode(c.envelope, 'hex')) \
@@ -106,14 +106,22 @@ async fn rewrite(
         bytes.extend_from_slice(&piece.unwrap());
     }
     change(&mut bytes, &mut metadata);
-    let names = ["nf-object", "nf-owner", "nf-name", "nf-file", "nf-version", Seal::KEY_ID, Seal::ENVELOPE];
+    let names = [
+        "nf-object",
+        "nf-owner",
+        "nf-name",
+        "nf-file",
+        "nf-version",
+        EncryptionEnvelope::KEY_ID,
+        EncryptionEnvelope::ENVELOPE,
+    ];
     let metadata = names.into_iter().filter_map(|name| Some((name, metadata.remove(name)?))).collect();
     let options = PutOptions { metadata, ..PutOptions::default() };
     store.put(key, Body::Bytes(bytes.into()), &options).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn encrypted_copies_that_were_tampered_with_are_not_believed() {
+async fn modified_encrypted_copies_are_rejected() {
     let mut world = encrypted_world().await;
     let user = world.user().await;
     let mut objects = BTreeMap::new();
@@ -124,7 +132,8 @@ async fn encrypted_copies_that_were_tampered_with_are_not_believed() {
     cross(&world).await;
     empty_local(&world).await;
     let cloud = world.direct.cloud().unwrap();
-    let of_good = cloud.head(&objects["good"]).await.unwrap().unwrap().metadata[Seal::ENVELOPE].clone();
+    let of_good =
+        cloud.head(&objects["good"]).await.unwrap().unwrap().metadata[EncryptionEnvelope::ENVELOPE].clone();
     rewrite(cloud, &objects["flipped"], |bytes, _| bytes[69_000] ^= 1).await;
     // A whole chunk less: as large as an encrypted object may be.
     rewrite(cloud, &objects["cut"], |bytes, _| bytes.truncate(64 * 1024 + 16)).await;
@@ -133,10 +142,10 @@ async fn encrypted_copies_that_were_tampered_with_are_not_believed() {
             drop(label.insert(name.to_owned(), value));
         }
     };
-    rewrite(cloud, &objects["swapped"], set(Seal::ENVELOPE, of_good)).await;
-    rewrite(cloud, &objects["unknown"], set(Seal::KEY_ID, "b".to_owned())).await;
-    rewrite(cloud, &objects["no seal"], |_, label| drop(label.remove(Seal::ENVELOPE))).await;
-    rewrite(cloud, &objects["garbled"], set(Seal::ENVELOPE, "no base64".to_owned())).await;
+    rewrite(cloud, &objects["swapped"], set(EncryptionEnvelope::ENVELOPE, of_good)).await;
+    rewrite(cloud, &objects["unknown"], set(EncryptionEnvelope::KEY_ID, "b".to_owned())).await;
+    rewrite(cloud, &objects["no seal"], |_, label| drop(label.remove(EncryptionEnvelope::ENVELOPE))).await;
+    rewrite(cloud, &objects["garbled"], set(EncryptionEnvelope::ENVELOPE, "no base64".to_owned())).await;
 
     world.lose_database(&[]).await;
     let (rebuilt, strange) = rebuild_from_objects(&world).await;
@@ -147,7 +156,7 @@ async fn encrypted_copies_that_were_tampered_with_are_not_believed() {
     assert!(why("swapped").contains("not the one that it was encrypted with"), "{}", why("swapped"));
     assert!(why("unknown").contains("the key \"b\", which is not configured"), "{}", why("unknown"));
     for name in ["no seal", "garbled"] {
-        assert_eq!(why(name), "it is encrypted, and its seal cannot be read");
+        assert_eq!(why(name), "it is encrypted, and its envelope is invalid");
     }
     assert_eq!((rebuilt.strange, rebuilt.folded.objects, rebuilt.folded.files), (6, 1, 1), "{strange:?}");
     assert_eq!(texts(&world.context.db, "SELECT filename FROM files").await, ["good"]);

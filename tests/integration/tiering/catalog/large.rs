@@ -1,4 +1,4 @@
-//! A catalogue that is much larger than the memory it may take: read page by page, sent part by part.
+//! A catalogue much larger than the available memory: read page by page, sent part by part.
 
 use nightferry_core::catalog::{CatalogError, Source};
 use nightferry_core::store::SNAPSHOT_PREFIX;

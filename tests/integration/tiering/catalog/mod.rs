@@ -1,5 +1,4 @@
-//! The catalogue lost and rebuilt: from snapshots, from the objects alone, and through everything that can be wrong with
-//! either.
+//! The catalogue lost and rebuilt: from snapshots, from the objects alone, and with all kinds of damage.
 
 mod crashes;
 mod encrypted;
@@ -45,7 +44,7 @@ async fn rebuild_from(context: &Context, source: Source) -> Result<Rebuilt, Cata
     catalog::rebuild(&accounts, &options, |_| (), &CancellationToken::new()).await
 }
 
-/// Ferries everything that has not crossed yet.
+/// Syncs everything that has no cloud copy yet.
 async fn cross(world: &World) {
     let worker = world.start_worker();
     assert_eq!(world.sync().await.status, RunStatus::Succeeded);

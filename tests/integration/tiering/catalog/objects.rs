@@ -1,4 +1,4 @@
-//! No snapshot, no database: what the objects' own labels bring back.
+//! Rebuilding without a snapshot, from the metadata of the objects.
 
 use nightferry_core::auth::account;
 use nightferry_core::catalog::Source;
@@ -27,12 +27,12 @@ const KNOWN: &str = "SELECT concat_ws(' ', v.file_id, v.number, f.current_versio
      JOIN folders d ON d.id = f.folder_id ORDER BY 1";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_crossed_comes_back_with_its_ids_names_folders_and_versions() {
+async fn synced_files_are_restored_with_ids_names_folders_and_versions() {
     everything_comes_back(World::new().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_crossed_comes_back_in_the_same_way_where_the_cloud_is_encrypted() {
+async fn synced_files_are_restored_from_an_encrypted_cloud_store() {
     everything_comes_back(encrypted_world().await).await;
 }
 
@@ -84,10 +84,10 @@ async fn everything_comes_back(mut world: World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_not_crossed_comes_back_by_name_and_the_flags_are_gone() {
+async fn unsynced_files_are_restored_by_name_without_flags() {
     let mut world = World::new().await;
     let user = world.user().await;
-    let crossed = world.upload(user, "a.txt", pattern(1, 100)).await;
+    let synced = world.upload(user, "a.txt", pattern(1, 100)).await;
     cross(&world).await;
     execute(&world.context.db, "UPDATE files SET deleted_at = now(), pinned = true").await.unwrap();
     // The same name again, twice, and a large one whose hash nobody knew when it began.
@@ -103,7 +103,7 @@ async fn what_has_not_crossed_comes_back_by_name_and_the_flags_are_gone() {
     assert_eq!(texts(&world.context.db, objects).await, texts(&before.db, objects).await);
     let files = "SELECT concat_ws(' ', filename, current_version, file_size, pinned, deleted_at) FROM files ORDER BY 1";
     assert_eq!(texts(&world.context.db, files).await, ["a.txt 3 300 f", "large 1 12582912 f"]);
-    assert!(texts(&world.context.db, "SELECT id FROM files").await.contains(&crossed.row.id.to_string()));
+    assert!(texts(&world.context.db, "SELECT id FROM files").await.contains(&synced.row.id.to_string()));
     assert_invariants(&world).await;
 }
 
@@ -145,7 +145,7 @@ async fn versions_that_share_an_object_and_files_that_share_a_name_all_come_back
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn labels_that_lie_do_no_harm() {
+async fn forged_metadata_is_harmless() {
     let mut world = World::new().await;
     let user = world.user().await;
     let good = world.upload(user, "good", pattern(1, 100)).await;

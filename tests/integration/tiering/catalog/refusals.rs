@@ -1,4 +1,4 @@
-//! What must not be believed, and what must not be overwritten.
+//! Invalid snapshots are rejected, and existing data is not overwritten.
 
 use chrono::TimeDelta;
 use nightferry_core::catalog::{self, CatalogError, Options, Refusal, Source};
@@ -33,7 +33,7 @@ async fn is_empty(world: &World) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changed_cut_renamed_and_foreign_snapshots_are_refused() {
+async fn modified_truncated_renamed_and_foreign_snapshots_are_rejected() {
     let (mut world, key) = world_with_snapshot().await;
     let good = stored(&world, key.as_str()).await;
     let text = String::from_utf8(zstd::decode_all(good.as_slice()).unwrap()).unwrap();
@@ -113,7 +113,7 @@ async fn a_database_that_is_not_empty_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trial_says_what_would_come_back_and_changes_nothing() {
+async fn a_dry_run_shows_what_would_be_restored_and_changes_nothing() {
     let (mut world, key) = world_with_snapshot().await;
     world.lose_database(&[]).await;
     for source in [Source::Newest, Source::Objects] {

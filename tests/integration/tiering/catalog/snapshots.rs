@@ -1,4 +1,4 @@
-//! There and back: the database is lost, and comes back from a snapshot as it was, with what came to the stores since.
+//! Round trip: the database is lost and restored from a snapshot, with later uploads from the stores.
 
 use nightferry_core::catalog::{Source, after_runs, latest_report};
 use nightferry_core::db::runs::RunScope;
@@ -84,14 +84,14 @@ async fn a_lost_database_comes_back_from_a_snapshot_as_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_came_after_the_snapshot_comes_back_from_the_objects() {
+async fn later_uploads_are_restored_from_the_objects() {
     let mut world = World::new().await;
     let user = world.user().await;
     let known = world.upload(user, "known.txt", pattern(1, 100)).await;
-    let freed = world.upload(user, "freed.txt", pattern(2, 200)).await;
+    let evicted = world.upload(user, "freed.txt", pattern(2, 200)).await;
     let waiting = world.upload(user, "waiting.txt", pattern(3, 300)).await;
     let worker = world.start_worker();
-    let scope = RunScope { file_ids: Some(vec![known.row.id, freed.row.id]), ..RunScope::default() };
+    let scope = RunScope { file_ids: Some(vec![known.row.id, evicted.row.id]), ..RunScope::default() };
     let run = world.request_run(scope).await;
     world.ended(run.id).await;
     worker.stop().await;
@@ -102,7 +102,7 @@ async fn what_came_after_the_snapshot_comes_back_from_the_objects() {
     let new = world.upload(user, "new.txt", pattern(5, 500)).await;
     cross(&world).await;
     let local = world.upload(user, "only local.bin", pattern(6, 12 * MIB)).await;
-    world.direct.local().unwrap().delete(&world.key(&freed).await).await.unwrap();
+    world.direct.local().unwrap().delete(&world.key(&evicted).await).await.unwrap();
 
     let before = world.lose_database(&[]).await;
     let rebuilt = rebuild_from(&world.context, Source::Newest).await.unwrap();
@@ -176,7 +176,7 @@ async fn folders_come_back_whatever_the_order_of_their_ids() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_that_fails_fails_no_run_and_is_told_and_tried_again() {
+async fn a_failed_snapshot_fails_no_run_and_is_reported_and_retried() {
     let world = World::with("catalog.after_runs", true).build().await;
     let user = world.user().await;
     world.upload(user, "a", pattern(1, 100)).await;
@@ -193,7 +193,7 @@ async fn a_snapshot_that_fails_fails_no_run_and_is_told_and_tried_again() {
     assert_eq!(report.snapshot, None);
     let process = world.start_process(&["--json", "sync", "status"]).await;
     assert!(process.ended().await.success());
-    assert!(process.output().contains("could not be written"), "{}", process.output());
+    assert!(process.output().contains("the last catalogue snapshot failed"), "{}", process.output());
     let status: serde_json::Value = serde_json::from_str(&process.stdout()).unwrap();
     assert!(status["catalog"]["failed"].as_str().unwrap().contains("AccessDenied"));
 

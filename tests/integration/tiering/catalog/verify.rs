@@ -1,4 +1,4 @@
-//! What a snapshot names, and what is there; and what the other passes make of snapshots.
+//! Verifying a snapshot against the stores; and how other passes treat snapshots.
 
 use nightferry_core::store::{Body, PutOptions, SNAPSHOT_PREFIX};
 use nightferry_core::tiering::reconcile;

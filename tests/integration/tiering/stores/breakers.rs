@@ -1,4 +1,4 @@
-//! One store that is down pauses what needs it, and nothing else.
+//! A store that is down pauses only the copies that need it.
 
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::db::runs::RunScope;
@@ -9,7 +9,7 @@ use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventual
 use super::hash;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_goes_on_in_one_cloud_while_the_other_is_down() {
+async fn a_run_continues_in_one_cloud_store_while_the_other_is_down() {
     let world = World::with("tiering.cloud_replicas", 2)
         .set("tiering.concurrency", 4)
         .set("tiering.max_attempts", 2)
@@ -75,7 +75,7 @@ async fn a_source_that_is_down_is_left_out_where_another_one_has_the_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn copies_back_go_on_while_the_cloud_that_they_do_not_need_is_down() {
+async fn prefetches_continue_while_a_cloud_store_they_do_not_need_is_down() {
     let world = WorldBuilder::default().another_local("nas").another_cloud("b2").build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 5_000)).await;

@@ -1,4 +1,4 @@
-//! Emptying a store: where its files go, what is written meanwhile, and that everybody can read all the time.
+//! Draining a store: the destinations of its files, concurrent writes, and uninterrupted reads.
 
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::RunStatus;
@@ -28,7 +28,7 @@ async fn keep_reading(world: &World, files: &[(FileView, u64, u64)]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_local_store_moves_into_the_other_while_files_are_read_and_written() {
+async fn a_local_store_is_drained_while_files_are_read_and_written() {
     let world = WorldBuilder::default()
         .another_local("nas")
         .set("tiering.multipart_threshold_mib", 16)
@@ -82,7 +82,7 @@ async fn a_local_store_moves_into_the_other_while_files_are_read_and_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cloud_store_moves_into_the_other_and_the_homes_of_the_files_with_it() {
+async fn draining_a_cloud_store_moves_its_files_and_their_primary_location_to_the_other() {
     let world = World::with("tiering.free_local_after", "0s").another_cloud("b2").build().await;
     let user = world.user().await;
     let mut files = Vec::new();
@@ -105,12 +105,12 @@ async fn a_cloud_store_moves_into_the_other_and_the_homes_of_the_files_with_it()
         assert_eq!(hash(&world, file).await, pattern(seed as u64, 5_000).sha256());
         assert_eq!(world.replica("b2", file).await.unwrap().rule.as_deref(), Some("default"));
     }
-    let homes = texts(
+    let primary_stores = texts(
         &world.context.db,
         "SELECT DISTINCT storage_location || ' ' || (synced_at IS NOT NULL) FROM files",
     )
     .await;
-    assert_eq!(homes, ["b2 true"]);
+    assert_eq!(primary_stores, ["b2 true"]);
     // What comes now goes there too.
     let new = world.upload(user, "new", pattern(77, 100)).await;
     let run = world.sync().await;
@@ -122,7 +122,7 @@ async fn a_cloud_store_moves_into_the_other_and_the_homes_of_the_files_with_it()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_only_local_store_moves_to_where_the_policy_puts_its_files_and_takes_no_uploads() {
+async fn the_only_local_store_is_drained_by_policy_and_rejects_uploads() {
     let world = World::with("policy.rules.1.name", "tiny")
         .set("policy.rules.1.max_size", "100B")
         .set("policy.rules.1.stores", "b2")
@@ -156,7 +156,7 @@ async fn the_only_local_store_moves_to_where_the_policy_puts_its_files_and_takes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_only_cloud_store_comes_back_to_the_local_one_and_is_no_home_any_more() {
+async fn the_only_cloud_store_is_drained_to_the_local_one() {
     let world = World::with("tiering.free_local_after", "0s").build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 5_000)).await;
@@ -168,9 +168,9 @@ async fn the_only_cloud_store_comes_back_to_the_local_one_and_is_no_home_any_mor
     drained(&world, "s3").await;
 
     assert_eq!(states(&world).await, counted([("minio present", 1)]));
-    let homes =
+    let primary_stores =
         texts(&world.context.db, "SELECT storage_location || ' ' || (synced_at IS NULL) FROM files").await;
-    assert_eq!(homes, ["minio true"]);
+    assert_eq!(primary_stores, ["minio true"]);
     assert_eq!(world.sync().await.files_total, 0, "nothing is planned for it");
     draining::cancel(&world.context, "s3", None, &Origin::default()).await.unwrap();
     assert_eq!(world.sync().await.files_done, 1);
@@ -181,7 +181,7 @@ async fn the_only_cloud_store_comes_back_to_the_local_one_and_is_no_home_any_mor
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_began_before_ends_well_and_moves_then() {
+async fn an_upload_started_before_the_drain_succeeds_and_is_moved() {
     let world = WorldBuilder::default().another_local("nas").build().await;
     let user = world.user().await;
     let gate = world.local.gate(Match::method(Method::PUT).key_contains("-slow"), Hold::Request);
@@ -236,7 +236,7 @@ async fn what_a_run_was_about_to_copy_there_goes_elsewhere_and_the_run_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stores_are_not_emptied_into_each_other() {
+async fn stores_are_not_drained_into_each_other() {
     let world = World::new().await;
     drain(&world, "minio").await;
     let refused = draining::begin(&world.context, "s3", None, &Origin::default()).await;
@@ -248,7 +248,7 @@ async fn stores_are_not_emptied_into_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_is_deleted_although_the_drain_was_taken_back_crosses_again() {
+async fn a_copy_deleted_while_its_drain_is_undone_is_synced_again() {
     let world = World::new().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 5_000)).await;
@@ -273,7 +273,7 @@ async fn a_copy_that_is_deleted_although_the_drain_was_taken_back_crosses_again(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_does_not_wait_for_what_was_begun_into_a_store_that_is_emptied() {
+async fn a_run_does_not_wait_for_interrupted_copies_to_a_drained_store() {
     let world = WorldBuilder::default().another_cloud("b2").build().await;
     let user = world.user().await;
     for seed in 0..3 {

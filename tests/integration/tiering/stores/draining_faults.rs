@@ -1,4 +1,4 @@
-//! Emptying a store when things go wrong: nothing is lost, it waits and says why, and goes on by itself.
+//! Draining a store under faults: nothing is lost, it waits with a reason, and continues on its own.
 
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::ReplicaState;
@@ -16,7 +16,7 @@ fn two_locals() -> WorldBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_the_only_copies_in_it_and_the_other_store_down_it_waits_and_says_why() {
+async fn a_drain_with_the_only_copies_waits_for_the_other_store_and_reports_why() {
     let world = two_locals().build().await;
     let user = world.user().await;
     let mut files = Vec::new();
@@ -48,7 +48,7 @@ async fn with_the_only_copies_in_it_and_the_other_store_down_it_waits_and_says_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_other_store_refuses_is_kept_told_and_tried_again_when_asked() {
+async fn copies_rejected_by_the_other_store_are_kept_reported_and_retried() {
     let world = two_locals().set("tiering.max_attempts", "1").build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 5_000)).await;
@@ -119,7 +119,7 @@ async fn a_worker_that_is_killed_after_it_deleted_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_that_is_taken_back_in_the_middle_loses_nothing_and_can_begin_again() {
+async fn a_drain_that_is_undone_loses_nothing_and_can_be_started_again() {
     let world = two_locals().set("tiering.concurrency", 1).set("tiering.batch_size", 1).build().await;
     let user = world.user().await;
     let mut files = Vec::new();
@@ -159,15 +159,15 @@ async fn a_drain_that_is_taken_back_in_the_middle_loses_nothing_and_can_begin_ag
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_turns_out_to_be_bad_is_never_the_last_one_to_go() {
+async fn a_copy_that_turns_out_to_be_bad_is_never_the_only_one_left() {
     let world = two_locals().build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 5_000)).await;
-    let crossed = world.upload(user, "b", pattern(2, 5_000)).await;
+    let synced = world.upload(user, "b", pattern(2, 5_000)).await;
     let worker = world.start_worker();
     world.sync().await;
     // Both local copies vanish from outside; of the first one nothing is left anywhere.
-    for lost in [&file, &crossed] {
+    for lost in [&file, &synced] {
         let key = world.key(lost).await;
         world.direct.get("minio").unwrap().delete(&key).await.unwrap();
     }
@@ -187,15 +187,15 @@ async fn a_copy_that_turns_out_to_be_bad_is_never_the_last_one_to_go() {
 
     assert_eq!(world.replica("minio", &file).await.unwrap().state, ReplicaState::Lost, "kept, as lost");
     eventually("the other one goes, for the cloud has it", || async {
-        world.replica("minio", &crossed).await.is_none().then_some(())
+        world.replica("minio", &synced).await.is_none().then_some(())
     })
     .await;
-    assert_eq!(hash(&world, &crossed).await, pattern(2, 5_000).sha256());
+    assert_eq!(hash(&world, &synced).await, pattern(2, 5_000).sha256());
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_broke_off_in_the_middle_of_its_parts_leaves_nothing_behind() {
+async fn a_copy_interrupted_between_parts_leaves_nothing_behind() {
     let world = World::with("tiering.multipart_threshold_mib", 8)
         .set("tiering.part_size_mib", 8)
         .set("tiering.part_concurrency", 1)

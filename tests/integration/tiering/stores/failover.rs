@@ -1,4 +1,4 @@
-//! A store that is down: another one takes its place, and gives it back once it is believed to be well.
+//! Failover: another store takes the place of one that is down, until that has recovered.
 
 use nightferry_core::file::upload;
 use nightferry_core::object::health;
@@ -15,7 +15,7 @@ fn two_locals() -> WorldBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_go_to_the_other_local_store_and_come_back_after_enough_answers() {
+async fn uploads_fail_over_to_the_other_local_store_and_return_after_recovery() {
     let world = two_locals().build().await;
     let user = world.user().await;
     let before = world.upload(user, "before", pattern(1, 5_000)).await;
@@ -34,14 +34,14 @@ async fn uploads_go_to_the_other_local_store_and_come_back_after_enough_answers(
     assert_eq!(hash(&world, &meanwhile).await, pattern(2, 5_000).sha256());
     world.local.up().await;
     for _ in 0..2 {
-        health::look(&world.context).await;
+        health::check_all(&world.context).await;
         assert_eq!(
             world.upload(user, "still", pattern(3, 10)).await.row.storage_location,
             "nas",
             "not yet believed"
         );
     }
-    health::look(&world.context).await;
+    health::check_all(&world.context).await;
 
     assert_eq!(world.upload(user, "after", pattern(4, 10)).await.row.storage_location, "minio");
     assert_eq!(hash(&world, &before).await, pattern(1, 5_000).sha256());
@@ -52,15 +52,15 @@ async fn uploads_go_to_the_other_local_store_and_come_back_after_enough_answers(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_hiccups_keeps_its_place() {
+async fn a_single_failure_does_not_change_the_order_of_stores() {
     let world = two_locals().build().await;
     let user = world.user().await;
     let hiccup = world.local.add(Fault::status(503, "ServiceUnavailable").on(Method::GET));
-    health::look(&world.context).await;
+    health::check_all(&world.context).await;
     hiccup.remove();
-    health::look(&world.context).await;
+    health::check_all(&world.context).await;
     let hiccup = world.local.add(Fault::status(503, "ServiceUnavailable").on(Method::GET));
-    health::look(&world.context).await;
+    health::check_all(&world.context).await;
     hiccup.remove();
     assert!(world.context.stores.health().is_up("minio"), "two failures, not in a row");
     assert_eq!(world.upload(user, "a", pattern(1, 10)).await.row.storage_location, "minio");
@@ -93,7 +93,7 @@ async fn a_download_does_not_ask_a_store_first_that_is_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everybody_can_see_which_stores_are_down() {
+async fn stores_that_are_down_are_reported() {
     let world = two_locals().set("health.interval", "100ms").build().await;
     let api = world.start_api();
     let admin = api.admin(&world).await;

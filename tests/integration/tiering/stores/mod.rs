@@ -1,4 +1,4 @@
-//! More than two stores: emptied, copied among each other, and one in the place of another.
+//! More than two stores: draining, replication, failover, rebalancing.
 
 mod breakers;
 mod draining;
@@ -20,12 +20,12 @@ use nightferry_core::tiering::relocate::drain::{self, Draining};
 use nightferry_core::tiering::relocate::rebalance::{self, Rebalancing};
 use nightferry_tests::harness::{World, eventually};
 
-/// Asks for a store to be emptied.
+/// Requests the drain of a store.
 async fn drain(world: &World, store: &str) -> Draining {
     drain::begin(&world.context, store, None, &Origin::default()).await.unwrap()
 }
 
-/// Waits until nothing is left in a store.
+/// Waits until a store is empty.
 async fn drained(world: &World, store: &str) -> Draining {
     eventually(&format!("{store} is empty"), || async {
         drain::look(&world.context, store).await.unwrap().filter(Draining::is_finished)
@@ -33,12 +33,12 @@ async fn drained(world: &World, store: &str) -> Draining {
     .await
 }
 
-/// Asks for the local stores to be evened out.
+/// Requests the rebalancing of the local stores.
 async fn even_out(world: &World) -> Rebalancing {
     rebalance::begin(&world.context, rebalance::TOLERANCE, None, &Origin::default()).await.unwrap()
 }
 
-/// Waits until that has come to its end.
+/// Waits until the rebalancing has ended.
 async fn evened_out(world: &World) -> Rebalancing {
     eventually("the stores are evened out", || async {
         rebalance::look(&world.context).await.unwrap().filter(Rebalancing::is_finished)

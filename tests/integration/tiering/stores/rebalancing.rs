@@ -1,4 +1,4 @@
-//! Evening out the local stores: what is planned, what moves, and that everything can be read all the time.
+//! Rebalancing the local stores: the plan, the moves, and uninterrupted reads.
 
 use nightferry_core::db::audit::Origin;
 use nightferry_core::error::Error;
@@ -80,7 +80,7 @@ async fn a_plan_says_what_would_move_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_move_until_the_stores_are_as_full_and_a_second_time_nothing_moves() {
+async fn files_move_until_the_stores_are_balanced_and_a_second_run_moves_nothing() {
     let world = WorldBuilder::default()
         .another_local("nas")
         .set("tiering.multipart_threshold_mib", 8)
@@ -139,7 +139,7 @@ async fn files_move_until_the_stores_are_as_full_and_a_second_time_nothing_moves
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_takes_as_much_as_its_capacity_deserves_and_no_file_that_is_too_large() {
+async fn a_store_is_filled_by_its_capacity_and_gets_no_file_that_is_too_large() {
     let world = WorldBuilder::default()
         .another_local("nas")
         .set("stores.minio.capacity", "100000B")
@@ -166,7 +166,7 @@ async fn a_store_takes_as_much_as_its_capacity_deserves_and_no_file_that_is_too_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_with_two_copies_keep_two_and_move_only_where_there_is_none() {
+async fn replicated_files_keep_two_copies_when_moved() {
     let world =
         World::with("tiering.local_replicas", 2).another_local("nas").another_local("den").build().await;
     let worker = world.start_worker();
@@ -215,7 +215,7 @@ async fn where_every_store_has_everything_nothing_can_move() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_emptied_down_or_in_doubt_neither_gives_nor_takes() {
+async fn a_store_that_is_drained_down_or_suspect_is_excluded() {
     let world = WorldBuilder::default().another_local("nas").another_local("den").build().await;
     upload(&world, &[10_000; 6]).await;
     let left_out = async || {
@@ -253,7 +253,7 @@ async fn a_store_that_is_emptied_down_or_in_doubt_neither_gives_nor_takes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn called_off_it_leaves_what_has_moved_ends_what_is_on_its_way_and_can_begin_again() {
+async fn a_stopped_rebalancing_keeps_finished_moves_completes_started_ones_and_can_be_restarted() {
     let world = WorldBuilder::default()
         .another_local("nas")
         .set("tiering.concurrency", 1)

@@ -1,5 +1,4 @@
-//! Evening out the local stores beside everything else that goes on: files that are deleted, freed or written, stores that are
-//! emptied, runs.
+//! Rebalancing concurrently with other operations: deleted, evicted and written files, drained stores, runs.
 
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::ReplicaState;
@@ -20,7 +19,7 @@ fn two() -> WorldBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_deleted_while_it_moves_is_gone_everywhere_and_holds_nothing_up() {
+async fn a_file_deleted_during_its_move_is_gone_everywhere_and_blocks_nothing() {
     let world = two().build().await;
     let user = world.user().await;
     let mut files = Vec::new();
@@ -44,7 +43,7 @@ async fn a_file_that_is_deleted_while_it_moves_is_gone_everywhere_and_holds_noth
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_crosses_and_is_freed_meanwhile_does_not_come_back() {
+async fn a_file_that_is_synced_and_evicted_during_its_move_does_not_come_back() {
     let world = two().set("tiering.free_local_after", "0s").set("tiering.evict_grace", "0s").build().await;
     let user = world.user().await;
     for seed in 0..6 {
@@ -74,7 +73,7 @@ async fn a_file_that_crosses_and_is_freed_meanwhile_does_not_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_the_store_that_takes_is_emptied_everything_goes_back_to_the_one_that_gives() {
+async fn draining_the_destination_during_rebalancing_moves_everything_back() {
     let world = two().set("tiering.concurrency", 1).set("tiering.batch_size", 1).build().await;
     let user = world.user().await;
     let mut files = Vec::new();
@@ -103,7 +102,7 @@ async fn when_the_store_that_takes_is_emptied_everything_goes_back_to_the_one_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_the_store_that_gives_is_emptied_everything_moves() {
+async fn draining_the_source_during_rebalancing_moves_everything() {
     let world = two().set("tiering.concurrency", 1).set("tiering.batch_size", 1).build().await;
     let user = world.user().await;
     let mut files = Vec::new();
@@ -130,7 +129,7 @@ async fn when_the_store_that_gives_is_emptied_everything_moves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_goes_only_if_the_one_that_it_moved_to_is_still_there_at_the_last_look() {
+async fn a_moved_copy_is_deleted_only_if_its_destination_still_exists_at_the_last_check() {
     let world = two().build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 10_000)).await;
@@ -147,8 +146,8 @@ async fn a_copy_goes_only_if_the_one_that_it_moved_to_is_still_there_at_the_last
     execute(&world.context.db, "UPDATE replicas SET moves_to = 'nas' WHERE store = 'minio'").await.unwrap();
     let (token, mut conn) = (LeaseToken::new(), world.context.db.conn().await.unwrap());
     let lease = world.context.config.tiering.lease;
-    let (worker, to, homes) = (WorkerId::new(), [to], ["s3"]);
-    let terms = Departure { store: from, to: &to, homes: &homes, worker, token, lease };
+    let (worker, to, primary_stores) = (WorkerId::new(), [to], ["s3"]);
+    let terms = Departure { store: from, to: &to, primary_stores: &primary_stores, worker, token, lease };
 
     let ours = replicas::claim_departures(&mut conn, terms, &[file.object_id]).await.unwrap();
 
@@ -173,7 +172,7 @@ async fn a_copy_goes_only_if_the_one_that_it_moved_to_is_still_there_at_the_last
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_and_a_run_go_on_and_what_is_written_meanwhile_is_not_chased() {
+async fn uploads_and_runs_continue_during_rebalancing_and_new_files_are_not_moved() {
     let world = two().build().await;
     let user = world.user().await;
     for seed in 0..10 {

@@ -1,4 +1,4 @@
-//! Evening out the local stores when things go wrong: nothing is lost, it waits and says why, and goes on by itself.
+//! Rebalancing under faults: nothing is lost, it waits with a reason, and continues on its own.
 
 use nightferry_core::db::audit::Origin;
 use nightferry_core::file::change;
@@ -33,7 +33,7 @@ async fn assert_readable(world: &World, files: &[FileView]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_store_that_takes_answers_500_nothing_goes_and_then_it_does() {
+async fn moves_wait_while_the_destination_returns_500() {
     let world = two().set("tiering.max_attempts", 2).set("tiering.backoff_initial", "10ms").build().await;
     let files = uploaded(&world).await;
     let fault = world.proxy("nas").add(Fault::status(500, "InternalError").on(Method::PUT));
@@ -59,7 +59,7 @@ async fn while_the_store_that_takes_answers_500_nothing_goes_and_then_it_does() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_other_store_refuses_stays_and_called_off_leaves_no_trace() {
+async fn moves_rejected_by_the_other_store_stay_and_leave_no_trace_when_stopped() {
     let world = two().build().await;
     let files = uploaded(&world).await;
     let refusal = world.proxy("nas").add(Fault::status(403, "AccessDenied").on(Method::PUT));
@@ -82,7 +82,7 @@ async fn what_the_other_store_refuses_stays_and_called_off_leaves_no_trace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_store_that_takes_is_down_it_waits_and_says_why() {
+async fn moves_wait_while_the_destination_is_down_and_report_why() {
     let world = two().set("health.interval", "200ms").build().await;
     let files = uploaded(&world).await;
     let worker = world.start_worker();

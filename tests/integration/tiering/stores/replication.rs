@@ -1,4 +1,4 @@
-//! Several copies in stores of one role.
+//! Replication: several copies in stores of one role.
 
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::ids::WorkerId;
@@ -23,7 +23,7 @@ async fn both_there(world: &World, files: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_lands_in_one_store_and_is_copied_to_the_other_at_once() {
+async fn an_upload_is_replicated_to_the_other_store_immediately() {
     let world = twice().build().await;
     let user = world.user().await;
     let worker = world.start_worker();
@@ -48,7 +48,7 @@ async fn an_upload_lands_in_one_store_and_is_copied_to_the_other_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_lacks_a_copy_gets_one_and_what_is_freed_does_not_come_back() {
+async fn missing_local_copies_are_made_and_evicted_ones_are_not() {
     let mut world = WorldBuilder::default().another_local("nas").build().await;
     let user = world.user().await;
     for seed in 0..5 {
@@ -73,7 +73,7 @@ async fn what_lacks_a_copy_gets_one_and_what_is_freed_does_not_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_one_store_loses_is_made_again_from_the_other() {
+async fn a_copy_lost_by_one_store_is_repaired_from_the_other() {
     let world = twice().build().await;
     let user = world.user().await;
     let worker = world.start_worker();
@@ -96,7 +96,7 @@ async fn a_copy_that_one_store_loses_is_made_again_from_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cloud_has_as_many_copies_as_are_asked_for_and_one_of_them_lost_is_not_the_home() {
+async fn the_cloud_has_the_configured_number_of_copies_and_a_lost_one_is_not_the_primary_location() {
     let world = World::with("tiering.cloud_replicas", 2).another_cloud("b2").build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 5_000)).await;
@@ -131,7 +131,7 @@ async fn the_cloud_has_as_many_copies_as_are_asked_for_and_one_of_them_lost_is_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_of_two_that_is_emptied_needs_no_copy_and_three_keep_two() {
+async fn draining_one_of_two_replicated_stores_needs_no_copy_and_three_keep_two() {
     let world = twice().another_local("den").build().await;
     let user = world.user().await;
     let worker = world.start_worker();

@@ -1,4 +1,4 @@
-//! One client connection: requests one after the other, each forwarded, tampered with or answered here.
+//! One client connection: requests one after the other, each forwarded, modified or answered here.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,7 @@ use super::record::Request;
 use super::wire::{Framing, Head, Stop, Tap, copy_body, drain_body, drain_to_end};
 
 const BUFFER: usize = 64 * 1024;
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const STORE_ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What becomes of the connection after a request.
@@ -347,7 +347,7 @@ async fn unless_gone(client: &BufReader<ReadHalf<'_>>, wait: impl Future<Output 
     let gone = async {
         loop {
             match client.get_ref().ready(Interest::READABLE).await {
-                Ok(ready) if !ready.is_read_closed() => sleep(LOOK_EVERY).await,
+                Ok(ready) if !ready.is_read_closed() => sleep(POLL_INTERVAL).await,
                 _ => return,
             }
         }

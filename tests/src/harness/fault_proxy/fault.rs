@@ -1,4 +1,4 @@
-//! What a test can make go wrong, and for which requests.
+//! The faults that a test can inject, and the affected requests.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::record::Request;
 
 type Condition = Arc<dyn Fn(&Request) -> bool + Send + Sync>;
 
-/// Which requests are meant. All conditions must hold; none means every request.
+/// A request matcher. All conditions must hold; without conditions it matches every request.
 #[derive(Clone, Default)]
 pub struct Match {
     conditions: Vec<Condition>,
@@ -76,7 +76,7 @@ impl Match {
         self
     }
 
-    /// Whether this request is meant.
+    /// Whether this request matches.
     pub fn holds(&self, request: &Request) -> bool {
         self.conditions.iter().all(|condition| condition(request))
     }
@@ -89,13 +89,13 @@ pub(super) enum Action {
     Status { status: u16, code: String, retry_after: Option<u64> },
     /// Never answer.
     Hang,
-    /// Forward, but reset the connection after so many bytes of the request body.
+    /// Forward, but reset the connection after this many bytes of the request body.
     ResetRequest(u64),
-    /// Forward, but reset the connection after so many bytes of the response body.
+    /// Forward, but reset the connection after this many bytes of the response body.
     ResetResponse(u64),
-    /// Give the store only so many bytes, and tell the client that all is well.
+    /// Forward only this many bytes to the store, and return success to the client.
     CutAndLie { bytes: u64, etag: String },
-    /// Take the request, give the store nothing, and tell the client that all is well.
+    /// Forward nothing to the store, and return success to the client.
     SwallowAndLie { etag: String },
     /// Invert one byte of the request body.
     FlipRequest(u64),
@@ -120,7 +120,7 @@ pub enum Hold {
     ResponseBody(u64),
 }
 
-/// A fault, and how often it strikes which requests.
+/// A fault, with the number and the matcher of affected requests.
 #[derive(Debug, Clone)]
 pub struct Fault {
     pub(super) action: Action,
@@ -165,7 +165,7 @@ impl Fault {
     }
 
     /// Takes the whole request, gives the store nothing, and answers 200 with a made-up `ETag`.
-    pub fn swallow_and_lie() -> Self {
+    pub fn swallow_and_acknowledge() -> Self {
         Self::new(Action::SwallowAndLie { etag: made_up_etag() })
     }
 

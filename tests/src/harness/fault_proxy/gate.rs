@@ -1,4 +1,4 @@
-//! A gate that requests wait at until the test opens it.
+//! A gate at which requests wait until the test opens it.
 
 use std::time::Duration;
 

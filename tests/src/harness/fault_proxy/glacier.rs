@@ -1,5 +1,5 @@
-//! An archive class in front of a real server, none of which has one: answers as S3 documents for GLACIER (`RestoreObject`,
-//! `GetObject`, `HeadObject`), while the bytes stay where they are.
+//! An archive class in front of a real server: responds as S3 documents for GLACIER (`RestoreObject`, `GetObject`,
+//! `HeadObject`), while the content stays in place.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! A bandwidth limit shared by all bodies that go through a proxy, in both directions.
+//! A bandwidth limit shared by all bodies that pass through a proxy, in both directions.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! An HTTP-aware proxy between Nightferry and a store, whose faults a test sets while it runs.
-//! It passes the Host header on unchanged: clients sign for the proxy's address and the store verifies that one.
+//! An HTTP-aware proxy between Nightferry and a store, whose faults a test sets while it runs. It forwards the Host
+//! header unchanged: clients sign for the address of the proxy and the store verifies that.
 
 mod connection;
 mod fault;
@@ -53,7 +53,7 @@ impl FaultHandle {
         self.struck.load(Ordering::SeqCst)
     }
 
-    /// Takes it back; requests that it holds or has struck are not helped by that.
+    /// Removes the fault; requests that it already affects are not released.
     pub fn remove(self) {
         self.shared.faults.lock().unwrap().retain(|armed| !Arc::ptr_eq(&armed.struck, &self.struck));
     }
@@ -106,7 +106,7 @@ impl FaultProxy {
         Self { address, shared, orders }
     }
 
-    /// Where it listens.
+    /// The bound address.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
@@ -125,7 +125,7 @@ impl FaultProxy {
         FaultHandle { struck, shared: Arc::clone(&self.shared) }
     }
 
-    /// Takes all faults and gates back; requests waiting at a gate still wait.
+    /// Removes all faults and gates; requests waiting at a gate still wait.
     pub fn clear(&self) {
         self.shared.faults.lock().unwrap().clear();
     }
@@ -148,12 +148,12 @@ impl FaultProxy {
         self.shared.limit.set(bytes_per_second);
     }
 
-    /// Breaks all connections and refuses new ones.
+    /// Closes all connections and rejects new ones.
     pub async fn down(&self) {
         self.order(Order::Down).await;
     }
 
-    /// Takes connections again, on the same port.
+    /// Accepts connections again, on the same port.
     pub async fn up(&self) {
         self.order(Order::Up).await;
     }
@@ -179,7 +179,7 @@ impl FaultProxy {
         self.requests().iter().filter(|request| matches.holds(request)).count()
     }
 
-    /// Forgets the requests seen so far.
+    /// Clears the recorded requests.
     pub fn forget_requests(&self) {
         self.shared.requests.lock().unwrap().clear();
     }

@@ -1,4 +1,4 @@
-//! What the proxy saw of each request, for tests to look at.
+//! The requests recorded by the proxy, for assertions.
 
 use reqwest::Method;
 

@@ -1,4 +1,4 @@
-//! The proxy between a client that knows nothing of it and a tiny server.
+//! The proxy between an unaware client and a minimal server.
 
 use std::time::Instant;
 
@@ -164,7 +164,7 @@ async fn bytes_are_flipped_cut_and_swallowed() {
     assert_eq!((seen.request_bytes, seen.forwarded_bytes, seen.store_status), (200_000, 100, Some(200)));
     fault.remove();
 
-    proxy.add(Fault::swallow_and_lie());
+    proxy.add(Fault::swallow_and_acknowledge());
     let lie = client.put(proxy.endpoint()).body(vec![1; 200_000]).send().await.unwrap();
     assert_eq!(lie.status(), StatusCode::OK);
     let seen = proxy.requests().remove(1);
@@ -188,7 +188,7 @@ async fn connections_are_reset_in_the_middle_of_bodies() {
 }
 
 #[tokio::test]
-async fn hung_and_slow_requests_do_not_hold_others_up() {
+async fn hung_and_slow_requests_do_not_block_others() {
     let proxy = proxy().await;
     let client = Client::new();
     proxy.add(Fault::hang().key_contains("hang"));

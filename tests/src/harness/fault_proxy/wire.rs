@@ -1,4 +1,4 @@
-//! HTTP/1.1 on the wire (RFC 9112): heads are read and passed on byte for byte, bodies are streamed through.
+//! HTTP/1.1 messages (RFC 9112): headers are read and forwarded byte for byte, bodies are streamed.
 
 use std::io;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! A small S3 server in this process, behind real HTTP: what thousands of short tests copy to and from. It keeps whole
-//! objects in memory, checks and remembers the SHA-256 that comes with them, and tells the truth about what it holds.
-//! Of S3 it knows what small files need: put, get with ranges, head, delete, list, uploads in parts. It checks no
-//! signatures and has one bucket of any name. Faults are the proxy's business, except those that only a store can have.
+//! A small in-process S3 server, behind real HTTP, for thousands of short tests. It keeps whole objects in memory,
+//! verifies and stores the SHA-256 sent with them, and reports its content correctly. Supports what small files need:
+//! put, get with ranges, head, delete, list, multipart uploads. It verifies no signatures and has one bucket with any
+//! name. Faults are injected by the proxy, except those that only a store itself can have.
 
 mod http;
 mod parts;
@@ -40,9 +40,9 @@ pub enum Writes {
 /// An object as it lies here.
 #[derive(Debug, Clone)]
 pub struct Kept {
-    /// Bytes.
+    /// Size in bytes.
     pub bytes: Bytes,
-    /// Their hash.
+    /// Its hash.
     pub sha256: Sha256,
     /// What is said of them when somebody asks; as a rule the truth.
     sworn: Sworn,
@@ -125,7 +125,7 @@ impl MemoryS3 {
         Self { address, bucket, task }
     }
 
-    /// Where it listens.
+    /// The bound address.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }

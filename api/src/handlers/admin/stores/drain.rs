@@ -1,4 +1,4 @@
-//! Begins to empty a store.
+//! Drains a store.
 
 use actix_web::{HttpResponse, web};
 use nightferry_api_types::store::Drain;
@@ -9,13 +9,13 @@ use crate::extract::access::Admin;
 use crate::extract::{Caller, ClientOrigin, StoreName};
 use crate::state::Api;
 
-/// Begins to empty a store: nothing new is written to it, each of its replicas is copied to another store, proved there, and
-/// then deleted here. Files stay readable. Asked for again, it tries again what was given up.
+/// Drains a store: nothing new is written to it, and each of its replicas is copied to another store, verified there,
+/// and then deleted here. Files stay readable. Repeating the request retries failed copies.
 #[utoipa::path(post, path = "/api/admin/stores/{name}/drain", operation_id = "drain_store", tag = "administration",
     params(("name" = String, Path, description = "The store")),
     responses(
-        (status = 202, description = "How far it is", body = Drain),
-        (status = 409, description = "`CONFLICT`: no other store is left for its files"),
+        (status = 202, description = "The drain and its progress", body = Drain),
+        (status = 409, description = "`CONFLICT`: there is no other store for its files"),
     ))]
 pub(crate) async fn drain(
     admin: Caller<Admin>,

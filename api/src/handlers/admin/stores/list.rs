@@ -9,7 +9,7 @@ use crate::extract::Caller;
 use crate::extract::access::Admin;
 use crate::state::Api;
 
-/// Every store with its health, its capacity, what it holds by state, and whether it is being emptied.
+/// Lists every store with its health, capacity, replicas by state, and drain.
 #[utoipa::path(get, path = "/api/admin/stores", operation_id = "list_stores", tag = "administration",
     responses((status = 200, description = "The stores, local ones first", body = StoreList)))]
 pub(crate) async fn list(_: Caller<Admin>, api: web::Data<Api>) -> Result<HttpResponse> {

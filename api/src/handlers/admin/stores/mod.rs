@@ -1,4 +1,4 @@
-//! Stores, as administrators see, empty and even them out.
+//! Administration of stores: list, drain, rebalance.
 
 pub(crate) mod drain;
 pub(crate) mod list;

@@ -1,4 +1,4 @@
-//! Evens out the local stores: plans it, begins it, calls it off.
+//! Rebalancing of the local stores: plan, start, stop.
 
 use actix_web::{HttpResponse, web};
 use nightferry_api_types::rebalance::{AskRebalance, Rebalance, RebalancePlan, RebalanceQuery};
@@ -10,8 +10,8 @@ use crate::extract::access::Admin;
 use crate::extract::{Caller, ClientOrigin, OptionalJson, Query, choice, whole_number};
 use crate::state::Api;
 
-/// How full each local store is, what would move so that all are as full, and how far that is if it was asked for. Changes
-/// nothing.
+/// Shows the usage of each local store, what would be moved to fill them evenly, and the progress of a requested
+/// rebalancing. Changes nothing.
 #[utoipa::path(get, path = "/api/admin/stores/rebalance", operation_id = "plan_rebalance", tag = "administration",
     params(RebalanceQuery),
     responses((status = 200, description = "The plan", body = RebalancePlan)))]
@@ -28,13 +28,15 @@ pub(crate) async fn plan(
     Ok(HttpResponse::Ok().json(RebalancePlan::new(&plan, last.as_ref())))
 }
 
-/// Moves files between the local stores until all are as full. Each is copied, proved, and then deleted where it was. Files
-/// stay readable. While that is going on it goes on as it was begun, and what was given up is tried again.
+/// Moves files between the local stores until they are evenly filled. Each file is copied, verified, and then deleted
+/// from its old store. Files stay readable. If rebalancing is already in progress, it continues unchanged, and failed
+/// copies are retried.
 #[utoipa::path(post, path = "/api/admin/stores/rebalance", operation_id = "rebalance_stores", tag = "administration",
     request_body = Option<AskRebalance>,
     responses(
-        (status = 202, description = "How far it is", body = Rebalance),
-        (status = 409, description = "`CONFLICT`: fewer than two local stores take part, or what was called off has not ended"),
+        (status = 202, description = "The drain and its progress", body = Rebalance),
+        (status = 409, description = "`CONFLICT`: fewer than two local stores are included, or a stopped \
+            rebalancing has not ended yet"),
     ))]
 pub(crate) async fn begin(
     admin: Caller<Admin>,
@@ -48,9 +50,9 @@ pub(crate) async fn begin(
     Ok(HttpResponse::Accepted().json(Rebalance::from(&begun)))
 }
 
-/// Calls it off. What has moved stays where it is, what was not begun stays too, and what is on its way still ends.
+/// Stops rebalancing. Moved files stay in their new store, other files in their old one; moves in progress finish.
 #[utoipa::path(delete, path = "/api/admin/stores/rebalance", operation_id = "stop_rebalance", tag = "administration",
-    responses((status = 204, description = "Nothing more is begun")))]
+    responses((status = 204, description = "No further moves are started")))]
 pub(crate) async fn stop(
     admin: Caller<Admin>,
     api: web::Data<Api>,

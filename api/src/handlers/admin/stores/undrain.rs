@@ -1,4 +1,4 @@
-//! Lets a store be used again.
+//! Returns a store to use.
 
 use actix_web::{HttpResponse, web};
 use nightferry_core::tiering::relocate::drain;
@@ -8,10 +8,10 @@ use crate::extract::access::Admin;
 use crate::extract::{Caller, ClientOrigin, StoreName};
 use crate::state::Api;
 
-/// Lets a store be used again that was being emptied, or is empty. What has moved stays where it is.
+/// Returns a store to use that is being drained or is drained. Files that have been moved stay where they are.
 #[utoipa::path(delete, path = "/api/admin/stores/{name}/drain", operation_id = "undrain_store", tag = "administration",
     params(("name" = String, Path, description = "The store")),
-    responses((status = 204, description = "It is used again, or was all the time")))]
+    responses((status = 204, description = "The store is in use")))]
 pub(crate) async fn undrain(
     admin: Caller<Admin>,
     api: web::Data<Api>,

@@ -1,4 +1,4 @@
-//! Stops a run.
+//! Cancels a run.
 
 use actix_web::{HttpResponse, web};
 use nightferry_api_types::run::Run;
@@ -10,12 +10,13 @@ use crate::extract::access::Admin;
 use crate::extract::{Caller, ClientOrigin, Id};
 use crate::state::Api;
 
-/// Stops a run: nothing new is started, what is in flight finishes, the rest waits for the next run.
+/// Cancels a run: nothing new is started, transfers in flight finish, and everything else waits for the next run.
 #[utoipa::path(post, path = "/api/admin/sync/runs/{id}/cancel", operation_id = "cancel_run", tag = "administration",
     params(("id" = uuid::Uuid, Path, description = "The run")),
     responses(
-        (status = 200, description = "The run as it is now; `cancelled` once nothing of it is in flight", body = Run),
-        (status = 409, description = "`CONFLICT`: it has ended already"),
+        (status = 200, description = "The new state of the run; `cancelled` once none of its copies is in \
+            flight", body = Run),
+        (status = 409, description = "`CONFLICT`: it has already ended"),
     ))]
 pub(crate) async fn cancel(
     admin: Caller<Admin>,

@@ -1,4 +1,4 @@
-//! Lists what a run gave up, with the reasons.
+//! Lists the failures of a run with their reasons.
 
 use actix_web::{HttpResponse, web};
 use nightferry_api_types::PageQuery;
@@ -12,7 +12,7 @@ use crate::extract::access::Admin;
 use crate::extract::{Caller, Id, Query};
 use crate::state::Api;
 
-/// Lists what a run gave up, oldest first.
+/// Lists the failures of a run, oldest first.
 #[utoipa::path(get, path = "/api/admin/sync/runs/{id}/failures", operation_id = "list_run_failures", tag = "administration",
     params(("id" = uuid::Uuid, Path, description = "The run"), PageQuery),
     responses((status = 200, description = "A page", body = FailurePage)))]

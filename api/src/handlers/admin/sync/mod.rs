@@ -1,4 +1,4 @@
-//! Runs, as administrators ask for, watch and stop them.
+//! Administration of runs: request, list, cancel.
 
 pub(crate) mod cancel;
 pub(crate) mod failures;

@@ -1,4 +1,4 @@
-//! Plans: what a run would do, made without doing it, and shown again.
+//! Plans: what a run would do.
 
 use actix_web::{HttpResponse, web};
 use nightferry_api_types::PageQuery;
@@ -13,10 +13,10 @@ use crate::extract::access::Admin;
 use crate::extract::{Caller, ClientOrigin, Id, OptionalJson, Query, page_size};
 use crate::state::Api;
 
-/// Plans a run of everything, or of what the body names, and saves the plan. Nothing is moved or queued.
+/// Plans a run of all files, or of those selected by the body, and saves the plan. Nothing is transferred or queued.
 #[utoipa::path(post, path = "/api/admin/sync/plan", operation_id = "plan_sync", tag = "administration", request_body = Option<MakePlan>,
     responses(
-        (status = 200, description = "The plan, with the first page of its copies", body = SyncPlan),
+        (status = 200, description = "The plan, with the first page of its items", body = SyncPlan),
         (status = 404, description = "`NOT_FOUND`: no such account, folder or file"),
     ))]
 pub(crate) async fn make(
@@ -30,7 +30,7 @@ pub(crate) async fn make(
     answer(&api, &view, None, page_size(None)?).await
 }
 
-/// Shows a saved plan with a page of its copies.
+/// Shows a saved plan with a page of its items.
 #[utoipa::path(get, path = "/api/admin/sync/plans/{id}", operation_id = "get_plan", tag = "administration",
     params(("id" = uuid::Uuid, Path, description = "The plan"), PageQuery),
     responses((status = 200, description = "The plan", body = SyncPlan)))]

@@ -1,4 +1,4 @@
-//! Asks for a run.
+//! Requests a run.
 
 use actix_web::{HttpResponse, web};
 use nightferry_api_types::run::{RunAccepted, StartRun};
@@ -11,12 +11,14 @@ use crate::extract::access::Admin;
 use crate::extract::{Caller, ClientOrigin, OptionalJson};
 use crate::state::Api;
 
-/// Asks for a run, of everything, of what the body names, or of exactly what a plan says. An idle worker starts it within a second.
+/// Requests a run of all files, of those selected by the body, or of exactly a plan. An idle worker starts it within a
+/// second.
 #[utoipa::path(post, path = "/api/admin/sync", operation_id = "start_sync", tag = "administration", request_body = Option<StartRun>,
     responses(
         (status = 202, description = "Queued", body = RunAccepted),
         (status = 404, description = "`NOT_FOUND`: no such account, folder, file or plan"),
-        (status = 409, description = "`SYNC_ALREADY_RUNNING`, or `CONFLICT` for a plan that does not hold any more"),
+        (status = 409, description = "`SYNC_ALREADY_RUNNING`, or `CONFLICT` for a plan that is no longer \
+            valid"),
     ))]
 pub(crate) async fn start(
     admin: Caller<Admin>,

@@ -1,4 +1,4 @@
-//! Changes what an account may do and hold.
+//! Changes the role, state and quota of an account.
 
 use actix_web::{HttpResponse, web};
 use nightferry_api_types::account::{Account, ChangeAccount};
@@ -14,8 +14,8 @@ use crate::state::Api;
 #[utoipa::path(patch, path = "/api/admin/users/{id}", operation_id = "change_user", tag = "administration",
     params(("id" = uuid::Uuid, Path, description = "The account")), request_body = ChangeAccount,
     responses(
-        (status = 200, description = "The account as it is now", body = Account),
-        (status = 409, description = "`CONFLICT`: nobody would be left who can administer"),
+        (status = 200, description = "The new state of the account", body = Account),
+        (status = 409, description = "`CONFLICT`: no active administrator would remain"),
     ))]
 pub(crate) async fn change(
     admin: Caller<AdminSession>,

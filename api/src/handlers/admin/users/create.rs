@@ -1,4 +1,4 @@
-//! Makes an account for somebody.
+//! Creates an account.
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, web};
@@ -10,10 +10,10 @@ use crate::extract::access::AdminSession;
 use crate::extract::{Caller, ClientOrigin, Json};
 use crate::state::Api;
 
-/// Makes an account, also where signing up is switched off.
+/// Creates an account, even if sign-up is disabled.
 #[utoipa::path(post, path = "/api/admin/users", operation_id = "create_user", tag = "administration", request_body = CreateAccount,
     responses(
-        (status = 201, description = "The account was made", body = Account,
+        (status = 201, description = "The account was created", body = Account,
             headers(("Location" = String, description = "Its address"))),
         (status = 409, description = "`EMAIL_TAKEN`"),
     ))]

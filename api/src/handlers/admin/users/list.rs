@@ -12,7 +12,7 @@ use crate::extract::access::Admin;
 use crate::extract::{Caller, Query, choice};
 use crate::state::Api;
 
-/// Lists accounts in the order of their making.
+/// Lists accounts in the order of their creation.
 #[utoipa::path(get, path = "/api/admin/users", operation_id = "list_users", tag = "administration", params(AccountQuery),
     responses((status = 200, description = "A page", body = AccountPage)))]
 pub(crate) async fn list(

@@ -1,4 +1,4 @@
-//! Other people's accounts.
+//! Administration of accounts.
 
 pub(crate) mod change;
 pub(crate) mod create;

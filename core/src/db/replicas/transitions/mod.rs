@@ -1,8 +1,8 @@
-//! Every change of a replica: the table of states (`TRANSITIONS`), and the only writer of `replicas`. Feature files pick
-//! rows and join what they need; the `SET` list and the states from which a change may come are written here alone, so that no
-//! statement changes a state that it has not checked. `docs/replica-states.md` is generated from the table.
+//! All changes of a replica: the table of transitions (`TRANSITIONS`) and the only code that writes to `replicas`.
+//! Feature modules select rows and join what they need; the `SET` list and the permitted source states are defined only
+//! here, so no statement changes a state that it has not checked. `docs/replica-states.md` is generated from the table.
 //!
-//! A snapshot of the catalogue that is put back inserts rows as they were: the one way into the table that is no transition.
+//! Importing a catalogue snapshot inserts rows as they were: the only write that is not a transition.
 
 #[cfg(test)]
 mod page;
@@ -18,33 +18,33 @@ use crate::ids::{LeaseToken, ObjectId, WorkerId};
 
 pub(in crate::db) use table::*;
 
-/// A named change of rows of `replicas`.
+/// A named change of rows in `replicas`.
 #[derive(Debug)]
 pub(in crate::db) struct Transition {
-    /// Its name, that of the constant.
+    /// Name, equal to that of the constant.
     #[cfg_attr(not(test), allow(dead_code, reason = "for the documentation"))]
     name: &'static str,
-    /// The states that it changes; none: it makes the row.
+    /// Source states; empty if the transition inserts the row.
     from: &'static [ReplicaState],
     to: To,
-    /// What is written besides the state, the lease and the reason of an eviction, which follow from the states.
+    /// Assignments besides the state, the lease and the eviction reason, which follow from the states.
     set: &'static str,
-    /// Who calls it, and when. For the documentation.
+    /// Who uses the transition, and when. For the documentation.
     #[cfg_attr(not(test), allow(dead_code, reason = "for the documentation"))]
     callers: &'static str,
-    /// What must hold besides the state. For the documentation.
+    /// Conditions besides the state. For the documentation.
     #[cfg_attr(not(test), allow(dead_code, reason = "for the documentation"))]
     guard: &'static str,
 }
 
-/// What a transition leads to.
+/// Result of a transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum To {
     /// A state.
     State(ReplicaState),
-    /// The first of two states where a condition holds, the second where it does not.
+    /// The first of two states if a condition holds, otherwise the second.
     Either(ReplicaState, ReplicaState),
-    /// The state as it was.
+    /// The previous state.
     Same,
     /// No row.
     Gone,
@@ -58,8 +58,8 @@ const fn is_leased(state: ReplicaState) -> bool {
 }
 
 impl Transition {
-    /// `UPDATE replicas r SET … FROM … WHERE …` of rows in the states that this starts from. `more` is set too, behind what the
-    /// transition sets by itself; `from` is empty or begins with `FROM`.
+    /// `UPDATE replicas r SET … FROM … WHERE …` for rows in the source states. `more` is appended to the assignments of
+    /// the transition; `from` is empty or begins with `FROM`.
     pub(in crate::db) fn update(&self, more: &str, from: &str, which: &str) -> String {
         let state = match self.to {
             To::State(state) => format!("state = '{state}'"),
@@ -68,7 +68,7 @@ impl Transition {
         self.update_to(&state, more, from, which)
     }
 
-    /// As [`Self::update`], of a transition to one of two states: the first one where `condition` holds.
+    /// Like [`Self::update`], for a transition to one of two states: the first if `condition` holds.
     pub(in crate::db) fn update_if(&self, condition: &str, more: &str, from: &str, which: &str) -> String {
         let state = match self.to {
             To::Either(yes, no) => {
@@ -87,13 +87,13 @@ impl Transition {
         )
     }
 
-    /// `DELETE FROM replicas r USING … WHERE …` of rows in the states that this starts from.
+    /// `DELETE FROM replicas r USING … WHERE …` for rows in the source states.
     pub(in crate::db) fn delete(&self, using: &str, which: &str) -> String {
         format!("DELETE FROM replicas r {using} WHERE {} AND {which}", self.starts_here())
     }
 
-    /// `INSERT INTO replicas AS r …` of what `select` gives for `columns`, in the state that this leads to. `conflict` is empty or
-    /// begins with `ON CONFLICT`.
+    /// `INSERT INTO replicas AS r …` of the rows that `select` returns for `columns`, in the target state. `conflict`
+    /// is empty or begins with `ON CONFLICT`.
     pub(in crate::db) fn insert(&self, columns: &str, select: &str, conflict: &str) -> String {
         let state = match self.to {
             To::State(state) => state.as_str(),
@@ -104,7 +104,7 @@ impl Transition {
         )
     }
 
-    /// What an `INSERT` does with a row that is there: this, if the row is in a state that this starts from.
+    /// The `ON CONFLICT` clause of an `INSERT`: applies the assignments if the existing row is in a source state.
     pub(in crate::db) fn on_conflict(&self, more: &str, which: &str) -> String {
         let state = match self.to {
             To::State(state) => format!("state = '{state}'"),
@@ -131,7 +131,7 @@ impl Transition {
         sets.into_iter().filter(|set| !set.is_empty()).collect::<Vec<_>>().join(", ")
     }
 
-    /// That the row `r` is in a state that this starts from.
+    /// Condition: the row `r` is in a source state.
     fn starts_here(&self) -> String {
         let mut states = String::new();
         for state in self.from {
@@ -145,7 +145,7 @@ impl Transition {
     }
 }
 
-/// The right of one worker to work on some replicas, until it runs out.
+/// Exclusive right of a worker to process certain replicas until it expires.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::db) struct Lease {
     pub(in crate::db) worker: WorkerId,
@@ -161,7 +161,7 @@ impl Lease {
     }
 }
 
-/// That a replica `r` is one of these objects in a store, under this lease.
+/// Condition: a replica `r` is one of these objects in a store, under this lease.
 pub(in crate::db) fn under_lease(
     values: &mut Values,
     objects: &[ObjectId],
@@ -176,42 +176,42 @@ pub(in crate::db) fn under_lease(
     )
 }
 
-/// The end of a lease that lasts from now on, as part of a `SET` list.
+/// End of a lease that starts now, as part of a `SET` list.
 pub(in crate::db) fn until(values: &mut Values, length: std::time::Duration) -> String {
     format!("lease_until = now() + make_interval(secs => {})", values.seconds(length))
 }
 
-/// Copies to queue, each part as an expression over the rows of a `FROM` clause.
+/// Copies to queue; each field is an expression over the rows of a `FROM` clause.
 #[derive(Debug)]
 pub(in crate::db) struct Queue<'s> {
     pub(in crate::db) object: &'s str,
     pub(in crate::db) store: &'s str,
     pub(in crate::db) reason: CopyReason,
-    /// The run that makes them; none: they wait for one, or are made outside of runs, as the reason has it.
+    /// Run that makes the copies. `None`: they wait for a run, or are made outside of runs, depending on the reason.
     pub(in crate::db) run: Option<&'s str>,
-    /// The rule that wants them; none: the reason stands for it.
+    /// Rule that requires the copies. `None`: the reason is stored instead.
     pub(in crate::db) rule: Option<&'s str>,
     pub(in crate::db) storage_class: Option<&'s str>,
     pub(in crate::db) priority: &'s str,
 }
 
-/// What queueing does where the row is there already.
+/// What to do if the row exists already.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::db) enum IfThere<'s> {
     /// Nothing.
     Leave,
-    /// It begins anew if it is in a state that [`QUEUE_AGAIN`] starts from, and this holds.
+    /// Start again if the row is in a source state of [`QUEUE_AGAIN`] and this condition holds.
     Again(&'s str),
-    /// As `Again`, with another rule.
+    /// Like `Again`, with another rule.
     AgainByRule(&'s str),
-    /// As `AgainByRule`, also if it is queued outside of runs.
+    /// Like `AgainByRule`, also if the copy is queued outside of runs.
     First,
-    /// The run takes it up as far as it is, if this holds.
+    /// The run takes over the copy with its progress if this condition holds.
     TakeUp(&'s str),
 }
 
 impl Queue<'_> {
-    /// The statement that queues them, of the rows of `from`, which begins with `FROM`.
+    /// The statement that queues the copies, for the rows of `from`, which begins with `FROM`.
     pub(in crate::db) fn insert(&self, from: &str, if_there: IfThere<'_>) -> String {
         let Self { object, store, reason, priority, .. } = self;
         let reason_as_rule = format!("'{reason}'::text");

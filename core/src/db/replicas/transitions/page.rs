@@ -1,4 +1,4 @@
-//! `docs/replica-states.md`, made from the table.
+//! Generates `docs/replica-states.md` from the table.
 
 use std::fmt::Write;
 
@@ -11,8 +11,8 @@ impl Transition {
         self.name.to_lowercase()
     }
 
-    /// The states that this leads to; none: no row, or the state as it was.
-    pub(super) fn leads_to(&self) -> Vec<ReplicaState> {
+    /// Target states. `None`: no row, or the previous state.
+    pub(super) fn targets(&self) -> Vec<ReplicaState> {
         match self.to {
             To::State(state) => vec![state],
             To::Either(yes, no) => vec![yes, no],
@@ -20,8 +20,8 @@ impl Transition {
         }
     }
 
-    /// Each way from a state to a state; none: no row. A transition that changes no state has none.
-    pub(super) fn ways(&self) -> Vec<(Option<ReplicaState>, Option<ReplicaState>)> {
+    /// Every pair of source and target state; `None` stands for no row. A transition that keeps the state has none.
+    pub(super) fn edges(&self) -> Vec<(Option<ReplicaState>, Option<ReplicaState>)> {
         let from: Vec<_> = match self.from {
             [] => vec![None],
             states => states.iter().copied().map(Some).collect(),
@@ -29,7 +29,7 @@ impl Transition {
         let to: Vec<_> = match self.to {
             To::Same => Vec::new(),
             To::Gone => vec![None],
-            To::State(_) | To::Either(..) => self.leads_to().into_iter().map(Some).collect(),
+            To::State(_) | To::Either(..) => self.targets().into_iter().map(Some).collect(),
         };
         from.iter().flat_map(|from| to.iter().map(|to| (*from, *to))).collect()
     }
@@ -39,11 +39,11 @@ fn state(state: Option<ReplicaState>) -> &'static str {
     state.map_or("[*]", ReplicaState::as_str)
 }
 
-/// The picture: one arrow for each pair of states, with the names of all transitions that go that way.
+/// The diagram: one arrow for each pair of states, labelled with the names of all its transitions.
 fn diagram() -> String {
     let mut arrows: Vec<((&str, &str), Vec<String>)> = Vec::new();
     for transition in TRANSITIONS {
-        for (from, to) in transition.ways() {
+        for (from, to) in transition.edges() {
             let way = (state(from), state(to));
             match arrows.iter_mut().find(|(known, _)| *known == way) {
                 Some((_, names)) => names.push(transition.label()),
@@ -63,13 +63,14 @@ fn states(states: &[ReplicaState]) -> String {
 }
 
 fn table() -> String {
-    let mut text = "| transition | from | to | who | guard |\n| --- | --- | --- | --- | --- |\n".to_owned();
+    let mut text =
+        "| transition | from | to | used by | condition |\n| --- | --- | --- | --- | --- |\n".to_owned();
     for transition in TRANSITIONS {
         let from = if transition.from.is_empty() { "no row".to_owned() } else { states(transition.from) };
         let to = match transition.to {
             To::Same => "the same".to_owned(),
             To::Gone => "no row".to_owned(),
-            To::State(_) | To::Either(..) => states(&transition.leads_to()),
+            To::State(_) | To::Either(..) => states(&transition.targets()),
         };
         let guard = if transition.guard.is_empty() { "-" } else { transition.guard };
         let _ =
@@ -82,24 +83,17 @@ fn reasons<R: std::fmt::Display>(all: &[R]) -> String {
     all.iter().map(|reason| format!("`{reason}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// The whole page.
+/// The complete page.
 pub(super) fn page() -> String {
     format!(
-        "# States of a replica\n\
-         \n\
-         A row of `replicas` says that an object should be in a store, and how far that is true. This page is generated from the\n\
-         table in `core/src/db/replicas/transitions/table.rs`, the only place that writes to the rows; a test fails when it is\n\
-         stale.\n\
-         \n\
-         ```mermaid\n{}```\n\
-         \n\
-         A row that is `copying` or `evicting` has a lease: a token, a worker, and an end. A transition into one of these states\n\
-         sets it, one out of them clears it. Every transition has the states that it starts from in its `WHERE`.\n\
-         \n\
-         Why a copy is made stands in `copy_reason`: {}. Why a replica is deleted stands in `evict_reason`, as long as it\n\
-         is `evicting`: {}.\n\
-         \n\
-         {}",
+        "# States of a replica\n\nA row of `replicas` states that an object should be in a store, and the \
+         progress of that. This page is generated from\nthe table in \
+         `core/src/db/replicas/transitions/table.rs`, the only code that writes to these rows; a test fails \
+         if the\npage is out of date.\n\n```mermaid\n{}```\n\nA row in state `copying` or `evicting` has a \
+         lease: a token, a worker and an expiry time. A transition into one of\nthese states sets the \
+         lease; a transition out of them clears it. Every transition checks its source states in \
+         its\n`WHERE` clause.\n\n`copy_reason` states why a copy is made: {}. `evict_reason` states why \
+         a\nreplica is being deleted, while it is `evicting`: {}.\n\n{}",
         diagram(),
         reasons(CopyReason::ALL),
         reasons(EvictReason::ALL),

@@ -1,4 +1,4 @@
-//! The table agrees with itself, with its page, and is the only writer.
+//! Tests that the table is consistent, matches its page, and is the only writer.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,13 +25,16 @@ fn replica_states_page_is_current() {
 fn names_are_unique_and_every_state_is_reached_and_left() {
     let names: BTreeSet<&str> = TRANSITIONS.iter().map(|transition| transition.name).collect();
     assert_eq!(names.len(), TRANSITIONS.len());
-    let ways: Vec<_> = TRANSITIONS.iter().flat_map(|transition| transition.ways()).collect();
+    let edges: Vec<_> = TRANSITIONS.iter().flat_map(|transition| transition.edges()).collect();
     for state in ReplicaState::ALL {
         assert!(
-            ways.iter().any(|(from, to)| *to == Some(*state) && *from != *to),
+            edges.iter().any(|(from, to)| *to == Some(*state) && *from != *to),
             "{state} is never reached"
         );
-        assert!(ways.iter().any(|(from, to)| *from == Some(*state) && *from != *to), "{state} is never left");
+        assert!(
+            edges.iter().any(|(from, to)| *from == Some(*state) && *from != *to),
+            "{state} is never left"
+        );
     }
 }
 
@@ -48,15 +51,15 @@ fn every_statement_checks_the_states_that_it_starts_from_and_keeps_leases_and_re
             assert_eq!(checked, transition.from.contains(state), "{sql}");
         }
         let leaves_a_lease = transition.from.iter().any(|from| is_leased(*from))
-            && transition.leads_to().iter().any(|to| !is_leased(*to));
+            && transition.targets().iter().any(|to| !is_leased(*to));
         assert_eq!(sql.contains("lease_token = NULL"), leaves_a_lease, "{sql}");
         let ends_an_eviction = transition.from.contains(&ReplicaState::Evicting)
-            && transition.leads_to().iter().any(|to| *to != ReplicaState::Evicting);
+            && transition.targets().iter().any(|to| *to != ReplicaState::Evicting);
         assert_eq!(sql.contains("evict_reason = NULL"), ends_an_eviction, "{sql}");
     }
 }
 
-/// Rust files below `folder`, tests left out.
+/// Rust files below `folder`, except tests.
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -17,12 +17,12 @@ use crate::tiering::policy;
 
 pub use planner::pass;
 
-/// A store that is being emptied, with what is left in it.
+/// A drain with the remaining replicas.
 #[derive(Debug, Clone)]
 pub struct Draining {
-    /// What was asked for, and what it waits for.
+    /// The request, and what it is waiting for.
     pub drain: Drain,
-    /// What is still there.
+    /// The remaining replicas.
     pub left: Left,
 }
 
@@ -42,10 +42,10 @@ pub async fn all(context: &Context) -> Result<Vec<Drain>> {
     drains::all(&mut conn).await
 }
 
-/// Begins to empty a store. Where that was asked for before it goes on, and what was given up is tried again at once.
+/// Starts a drain. An existing drain continues, and failed copies are retried immediately.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Conflict`] when no store would be left that its files could go to.
+/// [`Error::NotFound`]; [`Error::Conflict`] if there would be no destination.
 pub async fn begin(context: &Context, name: &str, by: Option<UserId>, origin: &Origin) -> Result<Draining> {
     let store = context.stores.get(name).ok_or(Error::NotFound(Noun::Store))?;
     let mut conn = context.db.conn().await?;
@@ -58,7 +58,7 @@ pub async fn begin(context: &Context, name: &str, by: Option<UserId>, origin: &O
         let instead = policy::destinations(context, store, &draining);
         if instead.is_empty() {
             return Err(Error::Conflict(format!(
-                "No store is left to which the files of {name} could go: all the others are being emptied too."
+                "There is no other store for the files of {name}: all others are being drained too."
             )));
         }
         let new = drains::begin(conn, name, by).await?;
@@ -66,7 +66,7 @@ pub async fn begin(context: &Context, name: &str, by: Option<UserId>, origin: &O
             let kept = context.stores.names_with(StoreRole::Local).into_iter();
             let kept: Vec<&str> = kept.filter(|store| !draining.iter().any(|it| it == store)).collect();
             replicas::move_only_among(conn, &kept).await?;
-            replicas::forget_waiting(conn, name).await?;
+            replicas::delete_queued(conn, name).await?;
             replicas::leave_runs(conn, name).await?;
             record(conn, "store.drain", name, by, origin).await?;
         } else {
@@ -78,13 +78,13 @@ pub async fn begin(context: &Context, name: &str, by: Option<UserId>, origin: &O
     .await
 }
 
-/// Lets a store be used again. What has moved stays where it is; what only waits to move is forgotten. Answers whether it
-/// was being emptied.
+/// Returns a store to use. Moved replicas stay where they are; queued moves are cancelled. Returns whether there was a
+/// drain.
 ///
 /// # Errors
 /// [`Error::NotFound`].
 pub async fn cancel(context: &Context, name: &str, by: Option<UserId>, origin: &Origin) -> Result<bool> {
-    // Also of one that is not configured any more: its row would stay for ever.
+    // Also for a store that is no longer configured: its row would stay forever.
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         drains::lock(conn).await?;
@@ -92,11 +92,11 @@ pub async fn cancel(context: &Context, name: &str, by: Option<UserId>, origin: &
             context.stores.get(name).ok_or(Error::NotFound(Noun::Store))?;
             return Ok(false);
         }
-        db::may_take_long(conn).await?;
-        replicas::forget_moves(conn).await?;
-        // What moved out of the cloud and into a local store has to cross again.
+        db::disable_statement_timeout(conn).await?;
+        replicas::cancel_queued_moves(conn).await?;
+        // Objects that were moved from the cloud to a local store have to be synced again.
         let locals = context.stores.names_with(StoreRole::Local);
-        replicas::mend_spare(conn, &locals, &context.stores.names_with(StoreRole::Cloud)).await?;
+        replicas::correct_evictable(conn, &locals, &context.stores.names_with(StoreRole::Cloud)).await?;
         record(conn, "store.undrain", name, by, origin).await?;
         listen::notify(conn, listen::RUNS, "drain").await?;
         Ok(true)
@@ -122,10 +122,10 @@ async fn record(
     audit::record(conn, event).await
 }
 
-/// A store that is being emptied, with what is left in it; none when it is not.
+/// A drain with the remaining replicas; `None` if the store is not being drained.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn look(context: &Context, name: &str) -> Result<Option<Draining>> {
     let mut conn = context.db.conn().await?;
     view(&mut conn, name).await

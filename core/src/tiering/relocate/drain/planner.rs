@@ -18,11 +18,11 @@ use crate::ids::{LeaseToken, ObjectId, WorkerId};
 use crate::store::{Store, StoreRole};
 use crate::tiering::policy;
 
-/// Replicas looked at in one statement.
+/// Replicas examined in one statement.
 const BATCH: i64 = 500;
-/// Broken uploads that are aborted in one pass.
+/// Maximum number of interrupted uploads to abort in one pass.
 const MAX_ABORTED: i64 = 1_000;
-/// After so long a copy that was given up is tried again.
+/// Delay before a failed copy is retried.
 const RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// One pass over a store that is drained, until `stop`.
@@ -35,7 +35,7 @@ pub async fn pass(
     worker: WorkerId,
     stop: &CancellationToken,
 ) -> Result<Outcome> {
-    // Taken out of the configuration, as one does with a store that is empty.
+    // Removed from the configuration, as is usual for a drained store.
     let Some(store) = context.stores.get(name) else { return Ok(Outcome::Finished) };
     let planner = Drain { store, to: Vec::new(), after: ObjectId(uuid::Uuid::nil()), evicted: 0 };
     pass::run(context, &format!("drain {name}"), worker, stop, Planner::Drain(planner)).await
@@ -100,12 +100,12 @@ impl<'p> Drain<'p> {
 
     /// What was to come into the store and never did, or broke off on its way, is taken away.
     pub(in crate::tiering::relocate) async fn end(&mut self, pass: &mut Pass<'p>) -> Result<()> {
-        let broken_off = {
+        let interrupted = {
             let mut conn = pass.context.db.conn().await?;
-            replicas::forget_waiting(&mut conn, self.name()).await?;
-            replicas::broken_off(&mut conn, self.name(), MAX_ABORTED).await?
+            replicas::delete_queued(&mut conn, self.name()).await?;
+            replicas::interrupted(&mut conn, self.name(), MAX_ABORTED).await?
         };
-        pass.abort(self.store, broken_off).await?;
+        pass.abort(self.store, interrupted).await?;
         let token = LeaseToken::new();
         let leftovers = {
             let terms = pass.terms(self.store, &self.to, &[], token);
@@ -141,8 +141,8 @@ impl<'p> Drain<'p> {
         self.store.name().as_str()
     }
 
-    /// Queues copies where they are to be: in the store of the same role, or where the policy puts them, and what no rule
-    /// wants anywhere in the first store that takes it.
+    /// Queues copies in their destinations: stores of the same role, or those selected by the policy; objects that no
+    /// rule selects go to the first store that accepts them.
     async fn queue(&self, pass: &mut Pass<'p>, objects: &[ObjectId]) -> Result<()> {
         let context = pass.context;
         let (from, to) = (self.name(), self.to.as_slice());
@@ -159,7 +159,7 @@ impl<'p> Drain<'p> {
                     queued += replicas::queue_by_policy(conn, from, &policy, objects).await?;
                 }
                 let unplaced = replicas::without_place(conn, objects, to).await?;
-                // A copy in the cloud keeps the rule that wanted it there.
+                // A cloud copy keeps its rule.
                 let rule = if from_cloud && to_cloud { None } else { Some(DRAIN_RULE) };
                 let priority = if to_cloud { MOVES } else { replicas::BEHIND };
                 queued += replicas::queue_moves(conn, from, first, rule, priority, &unplaced).await?;

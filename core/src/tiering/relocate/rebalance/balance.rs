@@ -1,48 +1,48 @@
-//! How much has to go from which store to which, so that all are as full: a pure function of what they hold.
+//! How much has to be moved from which store to which, to fill them evenly: a pure function of their usage.
 
-/// That part of the tolerance is not worth looking for files that fill it.
+/// A fraction of the tolerance that is not worth searching for files.
 const SLACK: u64 = 10;
 
-/// What one store holds.
+/// The usage of one store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Load {
-    /// Bytes.
+    /// Size in bytes.
     pub(super) bytes: u64,
-    /// Bytes that it may hold, if that is limited.
+    /// Its capacity in bytes, if limited.
     pub(super) capacity: Option<u64>,
 }
 
-/// What is to go from one store to another, by their places in the list.
+/// A move from one store to another, by their indexes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shift {
     pub(super) from: usize,
     pub(super) to: usize,
-    /// Bytes, at most.
+    /// Maximum bytes.
     pub(super) bytes: u64,
-    /// So few bytes are not worth another look.
+    /// The number of bytes not worth another search.
     pub(super) slack: u64,
 }
 
-/// How far a store is from where it should be.
+/// The deviation of a store from its target.
 #[derive(Debug, Clone, Copy)]
 struct Aim {
     place: usize,
-    /// Bytes that it has too many.
+    /// Surplus bytes.
     over: u64,
-    /// Bytes that it could take.
+    /// Free bytes up to the target.
     under: u64,
-    /// Bytes that make no difference.
+    /// The tolerance in bytes.
     tolerated: u64,
-    /// Whether it is further off than that.
+    /// Whether it deviates more than the tolerance.
     is_off: bool,
 }
 
-/// Whether all stores have a capacity, so that shares are shares of it. Else they are shares of what there is in all.
+/// Whether all stores have a capacity, so that shares are relative to it. Otherwise they are relative to the total.
 pub(super) fn by_capacity(loads: &[Load]) -> bool {
     loads.iter().all(|load| load.capacity.is_some_and(|capacity| capacity > 0))
 }
 
-/// `part` of `whole` in tenths of a per cent; 0 of nothing.
+/// `part` of `whole` in tenths of a percent; 0 if `whole` is 0.
 pub(super) fn permille(part: u64, whole: u64) -> u32 {
     if whole == 0 {
         return 0;
@@ -50,19 +50,19 @@ pub(super) fn permille(part: u64, whole: u64) -> u32 {
     u32::try_from(u128::from(part) * 1000 / u128::from(whole)).unwrap_or(u32::MAX)
 }
 
-/// What a store's share is a share of, for each store.
+/// The basis of each store's share.
 pub(super) fn wholes(loads: &[Load]) -> Vec<u64> {
     let total = loads.iter().map(|load| load.bytes).sum();
     let by_capacity = by_capacity(loads);
     loads.iter().map(|load| load.capacity.filter(|_| by_capacity).unwrap_or(total)).collect()
 }
 
-/// What has to go where. Nothing moves between two stores whose shares are both within `tolerance` per cent of the mean, and
-/// none ever gives or takes more than brings it to the mean, or takes more than it may hold.
+/// The required moves. Nothing moves between two stores whose shares are both within `tolerance` percent of the mean,
+/// and no move takes a store past the mean, or past its capacity.
 pub(super) fn even_out(loads: &[Load], tolerance: u8) -> Vec<Shift> {
     let mut aims = aims(loads, tolerance);
     let mut shifts = Vec::new();
-    // First between those that are off, then with the help of those that are not.
+    // First between stores outside the tolerance, then with the help of the others.
     for (from_off, to_off) in [(true, true), (true, false), (false, true)] {
         while let Some((giver, taker)) = next_pair(&aims, from_off, to_off) {
             let bytes = giver.over.min(taker.under);
@@ -80,8 +80,8 @@ pub(super) fn even_out(loads: &[Load], tolerance: u8) -> Vec<Shift> {
     shifts
 }
 
-/// Bytes that would bring one of two stores to the mean without taking the other one beyond it; and so few that they are not
-/// worth another look.
+/// The bytes that take one of two stores to the mean without taking the other past it; and the amount not worth another
+/// search.
 pub(super) fn between(loads: &[Load], tolerance: u8, from: usize, to: usize) -> (u64, u64) {
     let aims = aims(loads, tolerance);
     match (aims.get(from), aims.get(to)) {
@@ -97,7 +97,7 @@ fn aims(loads: &[Load], tolerance: u8) -> Vec<Aim> {
     let total: u128 = loads.iter().map(|load| u128::from(load.bytes)).sum();
     let room: u128 = wholes.iter().map(|whole| u128::from(*whole)).sum();
     let aim = |(place, (load, whole)): (usize, (&Load, &u64))| {
-        // Of the rounding a byte is left over, which nobody misses.
+        // Rounding may leave a byte over, which does not matter.
         let target = u64::try_from(total * u128::from(*whole) / room.max(1)).unwrap_or(u64::MAX);
         let tolerated = u64::try_from(u128::from(*whole) * u128::from(tolerance) / 100).unwrap_or(u64::MAX);
         let most = load.capacity.map_or(target, |capacity| target.min(capacity));
@@ -112,7 +112,7 @@ fn aims(loads: &[Load], tolerance: u8) -> Vec<Aim> {
     loads.iter().zip(&wholes).enumerate().map(aim).collect()
 }
 
-/// The store that has most too much and the one that lacks most.
+/// The stores with the largest surplus and the largest deficit.
 fn next_pair(aims: &[Aim], from_off: bool, to_off: bool) -> Option<(Aim, Aim)> {
     let giver =
         aims.iter().filter(|aim| aim.over > 0 && aim.is_off == from_off).max_by_key(|aim| aim.over)?;
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn without_capacities_every_store_holds_as_much() {
+    fn without_capacities_all_stores_hold_the_same_bytes() {
         assert_eq!(shifts(&plain(&[900, 0, 0]), 5), [(0, 2, 300), (0, 1, 300)]);
         assert_eq!(shifts(&plain(&[600, 600, 0]), 5), [(1, 2, 200), (0, 2, 200)]);
         assert!(shifts(&plain(&[0, 0]), 0).is_empty());
@@ -147,10 +147,10 @@ mod tests {
     }
 
     #[test]
-    fn with_capacities_every_store_is_as_full() {
+    fn with_capacities_all_stores_reach_the_same_share() {
         assert_eq!(shifts(&of(&[(800, 1000), (0, 3000)]), 5), [(0, 1, 600)]);
         assert!(shifts(&of(&[(200, 1000), (600, 3000)]), 0).is_empty());
-        // One without makes all of them plain; what the other may hold is heeded.
+        // A store without capacity makes the total the basis; the capacity of the other is still observed.
         let mixed = [Load { bytes: 1000, capacity: None }, Load { bytes: 0, capacity: Some(100) }];
         assert_eq!(shifts(&mixed, 5), [(0, 1, 100)]);
     }
@@ -159,14 +159,14 @@ mod tests {
     fn what_is_within_the_tolerance_is_left_alone() {
         assert!(shifts(&of(&[(53, 100), (47, 100)]), 5).is_empty());
         assert_eq!(shifts(&of(&[(53, 100), (47, 100)]), 2), [(0, 1, 3)]);
-        // One that is off is helped by those that are not.
+        // A store outside the tolerance is helped by those within it.
         assert_eq!(shifts(&of(&[(59, 100), (47, 100), (47, 100), (47, 100)]), 5).len(), 3);
         assert_eq!(shifts(&of(&[(41, 100), (53, 100), (53, 100), (53, 100)]), 5).len(), 3);
         assert!(shifts(&plain(&[3, 2]), 0).is_empty(), "half a byte cannot move");
     }
 
     #[test]
-    fn nothing_ever_overshoots_and_a_second_time_nothing_moves() {
+    fn no_move_overshoots_and_a_second_plan_moves_nothing() {
         let mut random = 88_172_645_463_325_252_u64;
         let mut next = |below: u64| {
             random ^= random << 13;

@@ -1,4 +1,4 @@
-//! The beginning of moves, batch by batch: chosen, marked, and queued for the store where they go.
+//! Starts moves in batches: selects, marks, and queues them for their destination.
 
 use diesel_async::AsyncConnection;
 
@@ -13,12 +13,13 @@ use crate::db::{listen, replicas, unsigned};
 use crate::error::{Error, Result};
 
 impl<'p> Rebalancer<'p> {
-    /// Begins what there is room for: never more than was planned, nor more than brings both stores to the mean as it is now.
+    /// Starts moves as far as there is room: never more than planned, and never more than takes both stores to the
+    /// current mean.
     pub(super) async fn begin_more(&mut self, pass: &mut Pass<'p>) -> Result<()> {
         let context = pass.context;
         let mut room = MAX_UNDER_WAY.saturating_sub(self.under_way);
         self.routes.retain(|route| !route.all_begun);
-        // Counting what the stores hold is worth it only for so many.
+        // Counting the usage is worthwhile only for a minimum number of moves.
         if self.routes.is_empty() || room < MAX_UNDER_WAY / 4 {
             return Ok(());
         }
@@ -29,7 +30,7 @@ impl<'p> Rebalancer<'p> {
             let ends = [route.from_store.as_str(), route.to_store.as_str()];
             if ends.iter().any(|name| !self.lasting.contains(name)) {
                 let mut conn = context.db.conn().await?;
-                rebalances::note_begun(&mut conn, route, (0, 0), route.looked_until, true).await?;
+                rebalances::record_started(&mut conn, route, (0, 0), route.looked_until, true).await?;
                 continue;
             }
             let places = ends.map(|name| well.iter().position(|it| *it == name));
@@ -87,7 +88,7 @@ async fn begin_route(
                 }
                 let (from, to) = (&route.from_store, &route.to_store);
                 let begun = replicas::begin_moves(conn, from, to, &fit.objects).await?;
-                rebalances::note_begun(conn, route, (begun.files, begun.bytes), after, is_last).await?;
+                rebalances::record_started(conn, route, (begun.files, begun.bytes), after, is_last).await?;
                 if begun.files > 0 {
                     listen::notify(conn, listen::RUNS, "rebalance").await?;
                 }

@@ -1,8 +1,8 @@
-//! Evening out the local stores: files move from the fullest to the emptiest until all are as full. Each is copied, proved and
-//! only then deleted as from a store that is being emptied, so that there are as many copies of it as before.
-//! Asked for, called off, and looked at here; [`plan()`] says what would move, and [`pass()`] does the work.
+//! Rebalancing the local stores: files are moved from the fullest to the emptiest store until all are evenly filled.
+//! Each file is copied, verified and only then deleted as in a drain, so that the number of its copies does not change.
+//! This module starts, stops and shows it; [`plan()`] computes the moves, and [`pass()`] does the work.
 //!
-//! Only local stores: in the cloud a file lies where the policy puts it.
+//! Local stores only: in the cloud, the policy determines where files are stored.
 
 mod balance;
 mod begin;
@@ -22,25 +22,25 @@ use crate::store::StoreRole;
 pub use plan::{LeftOut, Plan, Share, Shift, plan};
 pub use planner::pass;
 
-/// Per cent by which a store's share may differ from the mean when nothing else is asked for.
+/// The default tolerance in percent.
 pub const TOLERANCE: u8 = 5;
 
-/// What was asked for last, and how far it is.
+/// The last request and its progress.
 #[derive(Debug, Clone)]
 pub struct Rebalancing {
-    /// What was asked for, and what it waits for.
+    /// The request, and what it is waiting for.
     pub rebalance: Rebalance,
-    /// What goes where.
+    /// The routes.
     pub routes: Vec<Route>,
 }
 
 impl Rebalancing {
-    /// Whether nothing of it is under way any more.
+    /// Whether none of its moves is in progress any more.
     pub fn is_finished(&self) -> bool {
         self.rebalance.finished_at.is_some()
     }
 
-    /// Whether it was called off.
+    /// Whether it was stopped.
     pub fn was_stopped(&self) -> bool {
         self.rebalance.stopped_at.is_some()
     }
@@ -55,12 +55,12 @@ impl Rebalancing {
         }
     }
 
-    /// Files and bytes that were to move.
+    /// Planned files and bytes.
     pub fn planned(&self) -> (u64, u64) {
         self.sum(|route| (unsigned(route.files_planned), unsigned(route.bytes_planned)))
     }
 
-    /// Files and bytes that have moved.
+    /// Moved files and bytes.
     pub fn moved(&self) -> (u64, u64) {
         self.sum(moved)
     }
@@ -70,7 +70,7 @@ impl Rebalancing {
     }
 }
 
-/// Files and bytes that have moved along a route.
+/// Files and bytes moved along a route.
 pub fn moved(route: &Route) -> (u64, u64) {
     (
         unsigned(route.files_begun - route.files_on_their_way),
@@ -78,30 +78,31 @@ pub fn moved(route: &Route) -> (u64, u64) {
     )
 }
 
-/// Whether stores of this role can be evened out.
+/// Checks that stores of this role can be rebalanced.
 ///
 /// # Errors
-/// [`Error::Validation`] for all but the local ones.
+/// [`Error::Validation`] for all roles except local.
 pub fn check_role(role: StoreRole) -> Result<()> {
     match role {
         StoreRole::Local => Ok(()),
         StoreRole::Cloud => Err(Error::field(
             "role",
-            "must be local: in the cloud a file lies where the policy's rules put it, and no store is evened out with another",
+            "must be local: in the cloud, policy rules determine where files are stored, and stores are \
+                not rebalanced",
         )),
     }
 }
 
-/// What was asked for last; none when nothing ever was.
+/// The last request; `None` if there was never one.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn look(context: &Context) -> Result<Option<Rebalancing>> {
     let mut conn = context.db.conn().await?;
     view(&mut conn).await
 }
 
-/// What was asked for and has not come to its end; none when there is nothing to do.
+/// The active request; `None` if there is nothing to do.
 ///
 /// # Errors
 /// Any database error.
@@ -116,11 +117,12 @@ async fn view(conn: &mut AsyncPgConnection) -> Result<Option<Rebalancing>> {
     Ok(Some(Rebalancing { rebalance, routes }))
 }
 
-/// Asks for the local stores to be evened out, as [`plan()`] says at this moment. Where that is going on it goes on as it was
-/// begun, and what was given up is tried again at once.
+/// Starts rebalancing the local stores, according to [`plan()`] now. If one is in progress, it continues unchanged, and
+/// failed copies are retried immediately.
 ///
 /// # Errors
-/// As [`plan()`]; [`Error::Conflict`] when fewer than two stores take part, or what was called off has not ended yet.
+/// Like [`plan()`]; [`Error::Conflict`] if fewer than two stores are included, or a stopped rebalancing has not ended
+/// yet.
 pub async fn begin(
     context: &Context,
     tolerance: u8,
@@ -134,18 +136,19 @@ pub async fn begin(
         let last = rebalances::last(conn).await?;
         match last {
             Some(last) if last.is_active() => {
-                replicas::retry_begun(conn).await?;
+                replicas::retry_all_failed(conn).await?;
             }
             Some(last) if last.finished_at.is_none() => {
                 return Err(Error::Conflict(
-                    "The last time was called off, and what was under way has not ended yet. Ask again in a moment."
+                    "The last rebalancing was stopped, and its moves in progress have not ended yet. Try \
+                        again in a moment."
                         .to_owned(),
                 ));
             }
             _ => new(conn, &plan, by, origin).await?,
         }
         listen::notify(conn, listen::RUNS, "rebalance").await?;
-        view(conn).await?.ok_or_else(|| Error::Internal("the rebalance that was begun is gone".to_owned()))
+        view(conn).await?.ok_or_else(|| Error::Internal("the started rebalancing has disappeared".to_owned()))
     })
     .await
 }
@@ -155,10 +158,11 @@ async fn new(conn: &mut AsyncPgConnection, plan: &Plan, by: Option<UserId>, orig
         let why: Vec<String> = plan
             .stores
             .iter()
-            .filter_map(|store| Some(format!(" {} is left out: {}.", store.name, store.left_out?)))
+            .filter_map(|store| Some(format!(" {} is excluded: {}.", store.name, store.left_out?)))
             .collect();
         return Err(Error::Conflict(format!(
-            "There is nothing to even out: it takes two local stores that are well and not being emptied.{}",
+            "There is nothing to rebalance: at least two local stores must be healthy and not being \
+                drained.{}",
             why.concat()
         )));
     }
@@ -182,11 +186,11 @@ async fn new(conn: &mut AsyncPgConnection, plan: &Plan, by: Option<UserId>, orig
     record(conn, "store.rebalance", by, origin, detail).await
 }
 
-/// Calls it off: what has moved stays where it is, what was not begun stays too, and what is on its way still ends. Answers
-/// whether there was anything to call off.
+/// Stops it: moved files stay where they are, other files stay too, and moves in progress finish. Returns whether there
+/// was anything to stop.
 ///
 /// # Errors
-/// Whatever the database meets.
+/// Any database error.
 pub async fn stop(context: &Context, by: Option<UserId>, origin: &Origin) -> Result<bool> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
@@ -194,9 +198,9 @@ pub async fn stop(context: &Context, by: Option<UserId>, origin: &Origin) -> Res
             return Ok(false);
         }
         rebalances::stop(conn).await?;
-        // Replicas before routes, as everybody locks them.
-        replicas::forget_begun(conn).await?;
-        rebalances::begin_no_more(conn).await?;
+        // Replicas before routes, the common lock order.
+        replicas::delete_queued_moves(conn).await?;
+        rebalances::stop_starting(conn).await?;
         rebalances::note(conn, None).await?;
         record(conn, "store.rebalance_stop", by, origin, serde_json::json!({})).await?;
         listen::notify(conn, listen::RUNS, "rebalance").await?;

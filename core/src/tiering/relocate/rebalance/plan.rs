@@ -1,38 +1,39 @@
-//! What would move where: how full the local stores are, which of them take part, and which files go. Changes nothing.
+//! Computes the moves: the usage of the local stores, which of them are included, and which files to move. Changes
+//! nothing.
 
 use super::balance::{self, Load};
 use crate::context::Context;
 use crate::db::replicas::{self, Held, Movable};
-use crate::db::store_health::{self, Opinion};
+use crate::db::store_health::{self, HealthReport};
 use crate::db::{drains, unsigned};
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
 use crate::store::StoreRole;
 use crate::tiering::stores::seen_since;
 
-/// Replicas looked at in one statement.
+/// Replicas examined in one statement.
 pub(super) const BATCH: i64 = 5_000;
 /// Before every object.
 pub(super) const FIRST: ObjectId = ObjectId(uuid::Uuid::nil());
 
-/// Why a store neither gives nor takes.
+/// Why a store is excluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftOut {
-    /// It is being emptied, or is empty and stays so.
+    /// It is being drained, or is drained.
     Draining,
     /// It is down for at least one process.
     Down,
-    /// It has failed for at least one process and has not been well since.
-    InDoubt,
+    /// It is suspect for at least one process.
+    Suspect,
 }
 
 impl LeftOut {
-    /// The word for it.
+    /// The keyword for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Draining => "draining",
             Self::Down => "down",
-            Self::InDoubt => "in_doubt",
+            Self::Suspect => "in_doubt",
         }
     }
 }
@@ -40,90 +41,89 @@ impl LeftOut {
 impl std::fmt::Display for LeftOut {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
-            Self::Draining => "it is being emptied",
+            Self::Draining => "it is being drained",
             Self::Down => "it is down",
-            Self::InDoubt => "it is in doubt",
+            Self::Suspect => "it is suspect",
         })
     }
 }
 
-/// How full one store is, and would be.
+/// The current and resulting usage of one store.
 #[derive(Debug, Clone)]
 pub struct Share {
     /// Name.
     pub name: String,
-    /// Bytes that it may hold, if that is limited.
+    /// Its capacity in bytes, if limited.
     pub capacity: Option<u64>,
-    /// Bytes that lie there.
+    /// Bytes present.
     pub used: u64,
-    /// Bytes that would lie there after everything that is on its way, and these moves.
+    /// Bytes after everything in progress, and these moves.
     pub after: u64,
-    /// Tenths of a per cent that it holds now: of its capacity, or else of what these stores hold in all. None where it does
-    /// not take part.
+    /// Current share in tenths of a percent: of its capacity, or else of the total. `None` if it is excluded.
     pub share: Option<u32>,
-    /// The same after the moves.
+    /// The share after the moves.
     pub share_after: Option<u32>,
-    /// Why it does not take part, if it does not.
+    /// Why it is excluded, if it is.
     pub left_out: Option<LeftOut>,
 }
 
-/// What would go from one store to another.
+/// The moves from one store to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shift {
-    /// From.
+    /// Source.
     pub from: String,
-    /// To.
+    /// Destination.
     pub to: String,
     /// Files.
     pub files: u64,
-    /// Bytes of those.
+    /// Their bytes.
     pub bytes: u64,
-    /// The last object that was looked at.
+    /// The last examined object.
     until: ObjectId,
 }
 
-/// What would move where.
+/// The computed moves.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Per cent by which a share may differ from the mean.
+    /// Percentage by which a share may differ from the mean.
     pub tolerance: u8,
-    /// Whether shares are shares of the capacity; else of what these stores hold in all.
+    /// Whether shares are relative to the capacity; otherwise to the total.
     pub by_capacity: bool,
     /// The local stores, the main one first.
     pub stores: Vec<Share>,
-    /// What would move.
+    /// The plan.
     pub shifts: Vec<Shift>,
 }
 
 impl Share {
-    /// Tenths of a per cent as per cent.
+    /// Tenths of a percent as percent.
     pub fn per_cent(tenths: u32) -> f64 {
         f64::from(tenths) / 10.0
     }
 }
 
 impl Plan {
-    /// What shares are shares of: `capacity`, or `bytes` for all that these stores hold.
+    /// The basis of the shares: `capacity`, or `bytes` for the total.
     pub fn measure(&self) -> &'static str {
         if self.by_capacity { "capacity" } else { "bytes" }
     }
 
-    /// The stores that give and take.
+    /// The included stores.
     pub fn taking_part(&self) -> impl Iterator<Item = &Share> {
         self.stores.iter().filter(|store| store.left_out.is_none())
     }
 
-    /// Files and bytes in all.
+    /// Total files and bytes.
     pub fn total(&self) -> (u64, u64) {
         self.shifts.iter().fold((0, 0), |(files, bytes), shift| (files + shift.files, bytes + shift.bytes))
     }
 }
 
-/// What would move where, with this tolerance in per cent. Counts all replicas of the local stores, and looks at as many as
-/// would move: not for every second.
+/// The moves for this tolerance in percent. Counts all replicas of the local stores, and examines as many as would be
+/// moved: do not call it every second.
 ///
 /// # Errors
-/// [`Error::Validation`] for a tolerance above 100; whatever the database meets.
+/// [`Error::Validation`] for a tolerance above 100; any database error.
 pub async fn plan(context: &Context, tolerance: u8) -> Result<Plan> {
     if tolerance > 100 {
         return Err(Error::field("tolerance", "must be a whole number from 0 to 100"));
@@ -139,7 +139,7 @@ pub async fn plan(context: &Context, tolerance: u8) -> Result<Plan> {
     for shift in balance::even_out(&loads, tolerance) {
         let name = |place: usize| taking_part.get(place).map_or("", |(name, _)| name.as_str());
         let (from, to) = (name(shift.from), name(shift.to));
-        // What was picked for one store is not picked again for another one.
+        // Files selected for one destination are not selected again for another.
         let after = shifts.iter().rev().find(|it| it.from == from).map_or(FIRST, |it| it.until);
         let picked = pick(context, from, to, shift, after).await?;
         if picked.files > 0 {
@@ -161,7 +161,7 @@ fn load(store: &Share) -> Load {
     Load { bytes: store.after, capacity: store.capacity }
 }
 
-/// The local stores with what they hold now, and will hold if nothing is done.
+/// The local stores with their current usage, and their usage if nothing is done.
 async fn stores(context: &Context) -> Result<Vec<Share>> {
     let names = context.stores.names_with(StoreRole::Local);
     let since = seen_since(context);
@@ -181,18 +181,18 @@ async fn stores(context: &Context) -> Result<Vec<Share>> {
             left_out: if draining.iter().any(|it| it == name) {
                 Some(LeftOut::Draining)
             } else {
-                opinion.and_then(doubt)
+                opinion.and_then(suspects)
             },
         }
     };
     Ok(names.iter().map(share).collect())
 }
 
-fn doubt(opinion: &Opinion) -> Option<LeftOut> {
+fn suspects(opinion: &HealthReport) -> Option<LeftOut> {
     if !opinion.up {
         return Some(LeftOut::Down);
     }
-    opinion.last_error.is_some().then_some(LeftOut::InDoubt)
+    opinion.last_error.is_some().then_some(LeftOut::Suspect)
 }
 
 fn note_shares(stores: &mut [Share], by_capacity: bool) {
@@ -207,7 +207,7 @@ fn note_shares(stores: &mut [Share], by_capacity: bool) {
     }
 }
 
-/// Counts what a shift takes.
+/// Updates the usage by a move.
 async fn pick(
     context: &Context,
     from: &str,
@@ -230,18 +230,17 @@ async fn pick(
     Ok(picked)
 }
 
-/// What fits of some replicas.
+/// A selection of replicas.
 #[derive(Debug, Default)]
 pub(super) struct Fit {
     pub(super) objects: Vec<ObjectId>,
-    /// Bytes of those.
+    /// Their bytes.
     pub(super) bytes: u64,
-    /// The last one that was looked at; none when there was none.
+    /// The last examined one; `None` if there was none.
     pub(super) until: Option<ObjectId>,
 }
 
-/// Of these replicas those that fit into `room` bytes, one after the other, until only `slack` is left of it or there are
-/// `most`.
+/// Selects replicas that fit into `room` bytes, in order, until only `slack` is left or there are `most`.
 pub(super) fn fit(seen: &[Movable], room: u64, slack: u64, most: usize) -> Fit {
     let mut fit = Fit::default();
     for replica in seen {
@@ -250,7 +249,7 @@ pub(super) fn fit(seen: &[Movable], room: u64, slack: u64, most: usize) -> Fit {
         }
         fit.until = Some(replica.object_id);
         let size = unsigned(replica.size);
-        // What is empty makes no store emptier.
+        // Empty objects do not change the usage.
         if replica.may_move && size > 0 && size <= room - fit.bytes {
             fit.objects.push(replica.object_id);
             fit.bytes += size;

@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 use crate::store::{Store, StoreRole};
 
-/// After so long a copy that was given up is tried again.
+/// Delay before a failed copy is retried.
 const RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// One pass over what [`super::under_way`] returned, until `stop`.
@@ -52,7 +52,7 @@ pub(in crate::tiering::relocate) struct Rebalancer<'p> {
     context: &'p Context,
     /// Local stores that are not drained.
     pub(super) lasting: Vec<&'p str>,
-    /// Whether more is begun, and what fails tried again.
+    /// Whether new moves are started, and failed ones retried.
     active: bool,
     /// Per cent.
     pub(super) tolerance: u8,
@@ -94,7 +94,7 @@ impl<'p> Rebalancer<'p> {
             let sorted = Sorted::new(&mut pass.report, replicas, self.active);
             sorted.unwanted.take_back(pass, from, to).await?;
             let (mut sound, mut doubtful) = (sorted.sound, sorted.doubtful);
-            // The last copy that is near is not taken away while nobody knows whether the other one can be read.
+            // The last local copy is not deleted while it is unknown whether the other one can be read.
             if !pass.are_healthy(&[from.name().as_str(), to.name().as_str()]) {
                 pass.report.under_way += sound.len() + doubtful.len();
                 (sound, doubtful) = (Vec::new(), Vec::new());
@@ -119,7 +119,7 @@ impl<'p> Rebalancer<'p> {
         let mut conn = pass.context.db.conn().await?;
         let finished = rebalances::note(&mut conn, waits_for.as_deref()).await?;
         if finished {
-            tracing::info!(target: "nightferry::sync", "the local stores are evened out");
+            tracing::info!(target: "nightferry::sync", "the local stores have been rebalanced");
         }
         Ok(finished)
     }
@@ -142,8 +142,8 @@ struct Unwanted {
     staying: Vec<ObjectId>,
     /// Begun there and never verified.
     unverified: Vec<ObjectId>,
-    /// The same, in the middle of an upload.
-    broken_off: Vec<BrokenOff>,
+    /// Cancelled, during a multipart upload.
+    interrupted: Vec<BrokenOff>,
     /// Given up a while ago, and wanted still.
     due: Vec<ObjectId>,
 }
@@ -156,14 +156,14 @@ impl Sorted {
         for replica in replicas {
             let id = replica.object_id;
             let Some(there) = replica.there else {
-                // Somebody took it away there: it is not sent again and again.
+                // It was deleted there: it is not sent repeatedly.
                 unwanted.staying.push(id);
                 continue;
             };
             if there != ReplicaState::Present && replica.last_error.is_some() {
                 report.last_error.clone_from(&replica.last_error);
             }
-            // What cannot be read here any more is no source for another try.
+            // A source that cannot be read any more is not retried.
             let is_wanted =
                 active && (replica.state == ReplicaState::Present || there != ReplicaState::Failed);
             match there {
@@ -174,7 +174,7 @@ impl Sorted {
                     match replica.upload_id {
                         None => unwanted.unverified.push(id),
                         Some(upload_id) => {
-                            unwanted.broken_off.push(BrokenOff {
+                            unwanted.interrupted.push(BrokenOff {
                                 object_id: id,
                                 key: replica.key,
                                 upload_id,
@@ -199,21 +199,23 @@ impl Unwanted {
         let (context, stays_in) = (pass.context, from.name().as_str());
         {
             let mut conn = context.db.conn().await?;
-            pass.report.changed += replicas::let_stay(&mut conn, stays_in, &self.staying).await?;
+            pass.report.changed += replicas::cancel_moves(&mut conn, stays_in, &self.staying).await?;
             if !self.due.is_empty() {
                 let to = to.name().as_str();
-                pass.report.queued += replicas::retry_given_up(&mut conn, to, &self.due).await?;
+                pass.report.queued += replicas::retry_failed(&mut conn, to, &self.due).await?;
                 listen::notify(&mut conn, listen::RUNS, "rebalance").await?;
             }
         }
-        pass.abort(to, self.broken_off).await?;
+        pass.abort(to, self.interrupted).await?;
         for objects in self.unverified.chunks(MAX_EVICTED_TOGETHER) {
             let token = LeaseToken::new();
             let claimed = {
                 let terms = pass.terms(to, &[], &[], token);
                 let mut conn = context.db.conn().await?;
-                conn.transaction(async |conn| replicas::claim_unproved(conn, stays_in, terms, objects).await)
-                    .await?
+                conn.transaction(async |conn| {
+                    replicas::claim_unverified(conn, stays_in, terms, objects).await
+                })
+                .await?
             };
             pass.report.changed += claimed.len();
             // What is not deleted now is taken up again by whoever evicts.

@@ -1,5 +1,5 @@
-//! Sealing of small secrets with a key derived from `auth.secret_key`: for rows of the database and for cookies, which must
-//! be neither read nor changed where they lie.
+//! Encryption of small secrets with a key derived from `auth.secret_key`: for database rows and cookies, which must be
+//! neither readable nor modifiable.
 
 use std::sync::Arc;
 
@@ -11,18 +11,18 @@ use secrecy::{ExposeSecret as _, ExposeSecretMut as _, SecretBox, SecretString};
 use super::random;
 use crate::error::{Error, Result};
 
-/// First byte of what is sealed: AES-256-GCM-SIV under HMAC-SHA-256 of the purpose.
+/// Version byte of the ciphertext: AES-256-GCM-SIV with a key derived by HMAC-SHA-256 of the purpose.
 const VERSION: u8 = 1;
 const NONCE_BYTES: usize = 12;
 
-/// Seals and opens for one purpose.
+/// Encrypts and decrypts for one purpose.
 #[derive(Clone)]
-pub(super) struct Sealer {
+pub(super) struct SecretCipher {
     key: Arc<SecretBox<[u8; 32]>>,
 }
 
-impl Sealer {
-    /// What is sealed for one purpose cannot be opened for another.
+impl SecretCipher {
+    /// A ciphertext for one purpose cannot be decrypted for another.
     pub(super) fn new(secret: &SecretString, purpose: &str) -> Self {
         let root = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes());
         let mut key = SecretBox::new(Box::new([0; 32]));
@@ -30,9 +30,9 @@ impl Sealer {
         Self { key: Arc::new(key) }
     }
 
-    /// Seals `plain`; `about` must be said again to open it.
+    /// Encrypts `plain`; `about` is the additional data, required for decryption.
     pub(super) fn seal(&self, about: &str, plain: &[u8]) -> Result<Vec<u8>> {
-        let failed = |what: &dyn std::fmt::Display| Error::Internal(format!("sealing failed: {what}"));
+        let failed = |what: &dyn std::fmt::Display| Error::Internal(format!("encryption failed: {what}"));
         let mut nonce = [0_u8; NONCE_BYTES];
         random::fill(&mut nonce)?;
         let payload = Payload { msg: plain, aad: about.as_bytes() };
@@ -40,7 +40,7 @@ impl Sealer {
         Ok([[VERSION].as_slice(), nonce.as_slice(), sealed.as_slice()].concat())
     }
 
-    /// Opens what was sealed with the same secret, purpose and `about`.
+    /// Decrypts a ciphertext made with the same secret, purpose and `about`.
     pub(super) fn open(&self, about: &str, sealed: &[u8]) -> Option<Vec<u8>> {
         let (version, rest) = sealed.split_first()?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>()?;
@@ -58,8 +58,8 @@ impl Sealer {
 mod tests {
     use super::*;
 
-    fn sealer(secret: &str, purpose: &str) -> Sealer {
-        Sealer::new(&SecretString::from(secret.to_owned()), purpose)
+    fn sealer(secret: &str, purpose: &str) -> SecretCipher {
+        SecretCipher::new(&SecretString::from(secret.to_owned()), purpose)
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! The door of a route: who calls is asked before anything else of the request is looked at, so that nobody learns from
-//! the answer to a body or an id what they may not know. When the body comes later than the headers, it is asked again
-//! then: nobody keeps a right by holding a request open.
+//! Authorization of routes: the caller is authorized before anything else of the request is processed, so that the
+//! response to a body or an id reveals nothing to unauthorized callers. If the body arrives later than the headers, the
+//! caller is authorized again at that point: holding a request open does not preserve revoked rights.
 
 use std::pin::pin;
 
@@ -10,24 +10,24 @@ use futures_util::FutureExt as _;
 use nightferry_core::auth::permission::Caller;
 
 use crate::error_response::Result;
-use crate::extract::access::{Access, Asks};
+use crate::extract::access::{Access, RequiresAccess};
 use crate::extract::authenticate;
 
-/// A route of this access to a handler that states the same.
+/// A route with this access level to a handler that declares the same.
 pub(crate) fn route<A, F, Args>(method: Method, handler: F) -> Route
 where
     A: Access,
     F: Handler<Args, Output: Responder + 'static>,
-    Args: FromRequest + Asks<A> + 'static,
+    Args: FromRequest + RequiresAccess<A> + 'static,
 {
-    let enter = move |request: HttpRequest, payload: web::Payload| {
+    let authorize_and_handle = move |request: HttpRequest, payload: web::Payload| {
         let handler = handler.clone();
-        async move { enter::<A, F, Args>(&handler, request, payload).await }
+        async move { authorize_and_handle::<A, F, Args>(&handler, request, payload).await }
     };
-    web::method(method).to(enter)
+    web::method(method).to(authorize_and_handle)
 }
 
-async fn enter<A, F, Args>(
+async fn authorize_and_handle<A, F, Args>(
     handler: &F,
     request: HttpRequest,
     payload: web::Payload,
@@ -35,17 +35,17 @@ async fn enter<A, F, Args>(
 where
     A: Access,
     F: Handler<Args, Output: Responder + 'static>,
-    Args: FromRequest + Asks<A> + 'static,
+    Args: FromRequest + RequiresAccess<A> + 'static,
 {
-    admit::<A>(&request).await?;
+    authorize::<A>(&request).await?;
     let mut payload = payload.into_inner();
     let mut reading = pin!(Args::from_request(&request, &mut payload));
     let arguments = if let Some(arguments) = reading.as_mut().now_or_never() {
         arguments.map_err(Into::<actix_web::Error>::into)?
     } else {
-        // The rest of the request is still on its way, and may be for long: who may call is asked again when it is here.
+        // The rest of the request may take long to arrive: the caller is authorized again once it is complete.
         let mut arguments = reading.await.map_err(Into::<actix_web::Error>::into)?;
-        if let Some(caller) = admit::<A>(&request).await? {
+        if let Some(caller) = authorize::<A>(&request).await? {
             arguments.renew(caller);
         }
         arguments
@@ -54,8 +54,8 @@ where
     Ok(answer.map_into_boxed_body())
 }
 
-/// Lets in who may call a route of this access, leaves who that is with the request, and answers it.
-async fn admit<A: Access>(request: &HttpRequest) -> Result<Option<Caller>> {
+/// Authorizes the caller for a route with this access level, stores the caller in the request, and returns it.
+async fn authorize<A: Access>(request: &HttpRequest) -> Result<Option<Caller>> {
     let Some(need) = A::NEED else { return Ok(None) };
     let caller = authenticate::caller(request).await?;
     caller.may(need)?;

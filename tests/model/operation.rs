@@ -1,4 +1,4 @@
-//! Acts, with all that they refer to looked up, and how the engine is made to do them: one worker's turn at a time, in the
+//! Operations with their references resolved, and how the engine executes them: one worker's turn at a time, in the
 //! order in which `nightferry-worker` calls the engine.
 
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use nightferry_core::tiering::claim::{self, Batch};
 use nightferry_core::tiering::copy::{self, Copied};
 use nightferry_core::tiering::copy_outcome::{self, Blame};
 use nightferry_core::tiering::{
-    Engine, evict, fetch, reap, reconcile, repair, run, scrub, settle, watermark,
+    Engine, commit, evict, fetch, reap, reconcile, repair, run, scrub, watermark,
 };
 use nightferry_tests::harness::database::execute;
 use nightferry_tests::harness::world::request;
@@ -40,7 +40,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(crate) const SAFETY_AGE: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Debug, Clone)]
-pub(crate) enum Deed {
+pub(crate) enum Operation {
     Upload { owner: UserId, name: String, bytes: Bytes },
     Trash(UserId, FileId),
     Restore(FileId),
@@ -78,67 +78,67 @@ pub(crate) enum Effect {
 }
 
 /// Does it.
-pub(crate) async fn perform(services: &Services, deed: Deed, bug: Option<Bug>) -> Result<Effect> {
+pub(crate) async fn perform(services: &Services, operation: Operation, bug: Option<Bug>) -> Result<Effect> {
     let context = &services.context;
     let never = CancellationToken::new();
-    match deed {
-        Deed::Upload { owner, name, bytes } => {
+    match operation {
+        Operation::Upload { owner, name, bytes } => {
             let mut body = Whole(Some(bytes.clone()));
             let file = upload::receive(&services.files, request(owner, &name), &mut body).await?;
             return Ok(Effect::Uploaded { file: file.row.id, object: file.object_id.0, bytes });
         }
-        Deed::Trash(owner, file) => {
+        Operation::Trash(owner, file) => {
             trash::soft_delete(context, owner, file).await?;
             return Ok(Effect::Trashed(file));
         }
-        Deed::Restore(file) => {
+        Operation::Restore(file) => {
             let sql =
                 format!("UPDATE files SET deleted_at = NULL WHERE id = '{file}' AND deleted_at IS NOT NULL");
             // Its name may be taken by now.
             let restored = execute(&context.db, &sql).await.unwrap_or(0) == 1;
             return Ok(if restored { Effect::Restored(file) } else { Effect::Nothing });
         }
-        Deed::Purge(owner, file) => {
+        Operation::Purge(owner, file) => {
             trash::purge(context, owner, file, &Origin::default()).await?;
             return Ok(Effect::Purged(file));
         }
-        Deed::Pin(file, pinned) => drop(change::pin(context, file, pinned).await?),
-        Deed::Read(owner, file) => {
+        Operation::Pin(file, pinned) => drop(change::pin(context, file, pinned).await?),
+        Operation::Read(owner, file) => {
             let read = read(&services.files, owner, file, None).await?;
             access::flush(&services.files).await?;
             return Ok(Effect::Read(file, read));
         }
-        Deed::RequestRun { retry } => {
+        Operation::RequestRun { retry } => {
             let scope = RunScope { retry_failed: retry, ..RunScope::default() };
             let new = NewRun { trigger: RunTrigger::Api, requested_by: None, tick: None, scope };
             run::request(context, new, &Origin::default()).await?;
         }
-        Deed::CancelRun => {
+        Operation::CancelRun => {
             if let Some(active) = run::active(context).await? {
                 run::cancel(context, active.id, None, &Origin::default()).await?;
             }
         }
-        Deed::Work => {
+        Operation::Work => {
             probe(context).await;
             work(&services.engine, bug).await?;
         }
-        Deed::Worker => worker(&services.engine).await?,
-        Deed::Fetch(file) => drop(fetch::request(context, file, None).await?),
-        Deed::WorkFetches => {
+        Operation::Worker => worker(&services.engine).await?,
+        Operation::Fetch(file) => drop(fetch::request(context, file, None).await?),
+        Operation::WorkFetches => {
             probe(context).await;
             let batch = claim::next_fetches(context, WorkerId::new(), BATCH).await?;
             carry(&services.engine, None, batch, bug).await?;
         }
-        Deed::Reap => drop(reap::pass(context).await?),
-        Deed::Repair => drop(repair::pass(context).await?),
-        Deed::Free => drop(evict::pass(context, WorkerId::new(), &never).await?),
-        Deed::Watermark => drop(watermark::pass(context, WorkerId::new(), &never).await?),
-        Deed::Reconcile(place, apply) => {
+        Operation::Reap => drop(reap::pass(context).await?),
+        Operation::Repair => drop(repair::pass(context).await?),
+        Operation::Free => drop(evict::pass(context, WorkerId::new(), &never).await?),
+        Operation::Watermark => drop(watermark::pass(context, WorkerId::new(), &never).await?),
+        Operation::Reconcile(place, apply) => {
             let store = context.stores.get(place.name()).unwrap();
             let options = reconcile::Options { apply, safety_age: SAFETY_AGE };
             reconcile::pass(context, store, options, |_| {}, &never).await?;
         }
-        Deed::Scrub => {
+        Operation::Scrub => {
             let options = scrub::Options {
                 stores: context.stores.all().cloned().collect(),
                 rate: None,
@@ -167,7 +167,7 @@ pub(crate) async fn read(files: &Files, owner: UserId, file: FileId, version: Op
 async fn probe(context: &Context) {
     for _ in 0..context.config.health.successes {
         if !context.stores.health().out().is_empty() {
-            health::look(context).await;
+            health::check_all(context).await;
         }
     }
 }
@@ -210,7 +210,7 @@ async fn carry(engine: &Engine, run: Option<RunId>, batch: Batch, bug: Option<Bu
         if let Some(run) = run
             && run::is_stopped(context, run).await?
         {
-            settle::release(context, token, &claim, None, Duration::ZERO).await?;
+            commit::release(context, token, &claim, None, Duration::ZERO).await?;
             continue;
         }
         match copy::copy(engine, &claim, token).await {
@@ -235,7 +235,7 @@ async fn carry(engine: &Engine, run: Option<RunId>, batch: Batch, bug: Option<Bu
         nightferry_core::step::reached(nightferry_core::step::Step::Finishing, "").await;
         take_leases(context, &finished).await;
     }
-    settle::finish(context, &finished).await?;
+    commit::finish(context, &finished).await?;
     Ok(())
 }
 

@@ -1,25 +1,25 @@
-//! Brings the replicas in line with what lies in the stores, and the files' homes with the replicas.
+//! Updates the replicas to match the contents of the stores, and the primary locations of files to match the replicas.
 
 use diesel::sql_types::{Array, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::found::stored_size;
-use crate::db::replicas::{self, FIND, FORGET_UNLISTED, LOSE, NOTE_PRESENT};
+use crate::db::replicas::{self, FIND, FORGET_UNLISTED, LOSE, UPDATE_PRESENT};
 use crate::db::statement::Values;
 use crate::error::Result;
 
-/// What was put in line.
+/// The number of updated rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Settled {
-    /// Copies that the catalogue did not know, or not as such.
+pub struct Aligned {
+    /// Copies that the catalogue did not know, or not as present.
     pub found: u64,
-    /// Copies that are not there, of objects that have another one: they were freed, or have to be made again.
+    /// Missing copies of objects that have another copy: they were evicted, or have to be made again.
     pub gone: u64,
-    /// Copies that are not there, of objects that have no other one.
+    /// Missing copies of objects that have no other copy.
     pub lost: u64,
 }
 
-/// A replica `r` of an object `o` is there when it is listed with the size that it has in its store.
+/// A replica `r` of an object `o` exists if it is listed with the size expected in its store.
 fn is_there() -> String {
     let size = stored_size("o.size", "r.key_id IS NOT NULL");
     format!(
@@ -32,14 +32,14 @@ async fn run(conn: &mut AsyncPgConnection, sql: &str) -> Result<u64> {
     Ok(u64::try_from(rows).unwrap_or(u64::MAX))
 }
 
-/// See the module. `clouds` are the stores that can be a file's home for good, `cloud` first among them; `locals` are those
-/// whose copies are spare while there is another.
-pub async fn settle(
+/// Updates replicas and locations. `clouds` are the stores that can be the primary location, with `cloud` first;
+/// `locals` are the stores whose copies become evictable if there is another copy.
+pub async fn align(
     conn: &mut AsyncPgConnection,
     locals: &[&str],
     cloud: &str,
     clouds: &[&str],
-) -> Result<Settled> {
+) -> Result<Aligned> {
     run(conn, "ANALYZE objects, replicas, files, file_versions, catalog_seen").await?;
     let found = FIND.insert(
         "object_id, store, etag, storage_class, rule, verified_at, key_id, envelope",
@@ -62,17 +62,22 @@ pub async fn settle(
     );
     let gone = run(conn, &gone).await?;
     let lost = LOSE.update(
-        "last_error = 'it was not in store ' || r.store || ' when the catalogue was rebuilt'",
+        "last_error = 'not found in store ' || r.store || ' when the catalogue was rebuilt'",
         "FROM objects o",
         &format!("o.id = r.object_id AND NOT {is_there}"),
     );
     let lost = run(conn, &lost).await?;
-    homes(conn, locals, cloud, clouds).await?;
-    replicas::mend_spare(conn, locals, clouds).await?;
-    Ok(Settled { found, gone, lost })
+    primary_stores(conn, locals, cloud, clouds).await?;
+    replicas::correct_evictable(conn, locals, clouds).await?;
+    Ok(Aligned { found, gone, lost })
 }
 
-async fn homes(conn: &mut AsyncPgConnection, locals: &[&str], cloud: &str, clouds: &[&str]) -> Result<()> {
+async fn primary_stores(
+    conn: &mut AsyncPgConnection,
+    locals: &[&str],
+    cloud: &str,
+    clouds: &[&str],
+) -> Result<()> {
     diesel::sql_query(
         "UPDATE files f SET storage_location = h.store, synced_at = h.synced_at FROM ( \
              SELECT f.id, coalesce(c.store, l.store) AS store, c.verified_at AS synced_at \
@@ -100,6 +105,6 @@ async fn homes(conn: &mut AsyncPgConnection, locals: &[&str], cloud: &str, cloud
         values.texts(locals),
         values.texts(clouds)
     );
-    values.query(&NOTE_PRESENT.update("spare_since = now()", "", &which)).execute(conn).await?;
+    values.query(&UPDATE_PRESENT.update("spare_since = now()", "", &which)).execute(conn).await?;
     Ok(())
 }

@@ -1,5 +1,4 @@
-//! Local copies that the policy frees: only with a verified copy elsewhere, never of a pinned file, and a download
-//! does not notice.
+//! Eviction by policy: only with another verified copy, never of a pinned file, and unnoticed by downloads.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +14,7 @@ use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventual
 use reqwest::Method;
 use tokio_util::sync::CancellationToken;
 
-fn frees_at_once() -> WorldBuilder {
+fn evicts_at_once() -> WorldBuilder {
     World::with("tiering.free_local_after", "0s")
 }
 
@@ -29,7 +28,7 @@ async fn upload(world: &World, count: u64) -> Vec<FileView> {
 }
 
 /// Uploads files that cross, and nothing is freed yet.
-async fn crossed(world: &World, count: u64) -> Vec<FileView> {
+async fn synced(world: &World, count: u64) -> Vec<FileView> {
     let files = upload(world, count).await;
     let denied = world.local.add(Fault::status(500, "InternalError").on(Method::DELETE));
     let worker = world.start_worker();
@@ -58,8 +57,8 @@ fn expected(states: &[(&str, usize)]) -> BTreeMap<String, usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn local_copies_are_freed_after_the_crossing_and_downloads_read_from_the_cloud() {
-    let world = frees_at_once().build().await;
+async fn local_copies_are_evicted_after_the_sync_and_downloads_read_from_the_cloud() {
+    let world = evicts_at_once().build().await;
     let files = upload(&world, 5).await;
     let worker = world.start_worker();
 
@@ -83,7 +82,7 @@ async fn local_copies_are_freed_after_the_crossing_and_downloads_read_from_the_c
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pinned_file_keeps_its_local_copy() {
-    let world = frees_at_once().build().await;
+    let world = evicts_at_once().build().await;
     let files = upload(&world, 3).await;
     let pin = format!("UPDATE files SET pinned = true WHERE id = '{}'", files[1].row.id);
     execute(&world.context.db, &pin).await.unwrap();
@@ -102,9 +101,9 @@ async fn a_pinned_file_keeps_its_local_copy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_freed_before_its_time_or_without_a_verified_copy_elsewhere() {
+async fn nothing_is_evicted_early_or_without_another_verified_copy() {
     let world = World::with("tiering.free_local_after", "1h").build().await;
-    let files = crossed(&world, 3).await;
+    let files = synced(&world, 3).await;
     assert_eq!(pass(&world).await, 0, "it is not time yet");
 
     age(&world, "2h").await;
@@ -120,9 +119,9 @@ async fn nothing_is_freed_before_its_time_or_without_a_verified_copy_elsewhere()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_freed_within_the_grace_period() {
-    let world = frees_at_once().set("tiering.evict_grace", "1h").build().await;
-    crossed(&world, 2).await;
+async fn nothing_is_evicted_within_the_grace_period() {
+    let world = evicts_at_once().set("tiering.evict_grace", "1h").build().await;
+    synced(&world, 2).await;
     assert_eq!(pass(&world).await, 0, "verified a moment ago");
 
     age(&world, "2h").await;
@@ -132,13 +131,13 @@ async fn nothing_is_freed_within_the_grace_period() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_whose_cloud_copy_is_lost_after_it_was_claimed_stays() {
-    let world = frees_at_once().build().await;
-    let files = crossed(&world, 3).await;
+async fn a_copy_is_kept_if_its_cloud_copy_is_lost_after_the_claim() {
+    let world = evicts_at_once().build().await;
+    let files = synced(&world, 3).await;
     // All three are claimed, and the first deletion is under way.
     let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);
     let stop = CancellationToken::new();
-    let freed = {
+    let evicted = {
         let freeing = evict::pass(&world.context, WorkerId::new(), &stop);
         let meanwhile = async {
             gate.reached().await;
@@ -149,7 +148,7 @@ async fn a_copy_whose_cloud_copy_is_lost_after_it_was_claimed_stays() {
         futures_util::future::join(freeing, meanwhile).await.0.unwrap()
     };
 
-    assert_eq!(freed, 1, "only the one whose deletion could not be stopped any more");
+    assert_eq!(evicted, 1, "only the one whose deletion could not be stopped any more");
     assert_eq!(states(&world).await, expected(&[("minio present", 2), ("s3 lost", 3)]));
     let mut kept = 0;
     for (seed, file) in files.iter().enumerate() {
@@ -159,9 +158,9 @@ async fn a_copy_whose_cloud_copy_is_lost_after_it_was_claimed_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_freeing_that_was_broken_off_ends_without_deleting_when_the_cloud_copy_is_lost_meanwhile() {
-    let world = frees_at_once().build().await;
-    let files = crossed(&world, 2).await;
+async fn an_interrupted_eviction_is_cancelled_if_the_cloud_copy_is_lost() {
+    let world = evicts_at_once().build().await;
+    let files = synced(&world, 2).await;
     let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);
     {
         let stop = CancellationToken::new();
@@ -186,17 +185,17 @@ async fn a_freeing_that_was_broken_off_ends_without_deleting_when_the_cloud_copy
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_overwritten_deleted_and_restored_while_they_are_freed_stay_whole() {
-    let world = frees_at_once().build().await;
-    let files = crossed(&world, 12).await;
+async fn files_overwritten_deleted_and_restored_during_eviction_stay_intact() {
+    let world = evicts_at_once().build().await;
+    let files = synced(&world, 12).await;
     let owner = files[0].row.owner_id;
 
     let freeing = async {
-        let mut freed = 0;
+        let mut evicted = 0;
         for _ in 0..4 {
-            freed += pass(&world).await;
+            evicted += pass(&world).await;
         }
-        freed
+        evicted
     };
     let changing = async {
         for (index, file) in files.iter().enumerate() {
@@ -225,8 +224,8 @@ async fn files_overwritten_deleted_and_restored_while_they_are_freed_stay_whole(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_that_free_at_once_delete_each_copy_once_and_never_the_last_one() {
-    let world = frees_at_once().build().await;
+async fn concurrent_evictions_delete_each_copy_once_and_never_the_last_one() {
+    let world = evicts_at_once().build().await;
     let files = upload(&world, 40).await;
     let denied = world.local.add(Fault::status(500, "InternalError").on(Method::DELETE));
     let worker = world.start_worker();
@@ -238,9 +237,9 @@ async fn workers_that_free_at_once_delete_each_copy_once_and_never_the_last_one(
     world.local.forget_requests();
 
     let passes = (0..6).map(|_| pass(&world));
-    let freed: usize = futures_util::future::join_all(passes).await.into_iter().sum();
+    let evicted: usize = futures_util::future::join_all(passes).await.into_iter().sum();
 
-    assert_eq!(freed, 40);
+    assert_eq!(evicted, 40);
     assert_eq!(world.local.count(&Match::method(Method::DELETE)), 40, "each once");
     assert_eq!(world.cloud.count(&Match::method(Method::DELETE)), 0);
     for (seed, file) in files.iter().enumerate() {
@@ -250,8 +249,8 @@ async fn workers_that_free_at_once_delete_each_copy_once_and_never_the_last_one(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_could_not_be_freed_is_freed_later_by_the_same_worker() {
-    let world = frees_at_once().set("tiering.lease", "1s").set("tiering.heartbeat", "200ms").build().await;
+async fn a_copy_that_could_not_be_evicted_is_evicted_later_by_the_same_worker() {
+    let world = evicts_at_once().set("tiering.lease", "1s").set("tiering.heartbeat", "200ms").build().await;
     upload(&world, 2).await;
     let denied = world.local.add(Fault::status(500, "InternalError").on(Method::DELETE));
     let worker = world.start_worker();
@@ -270,9 +269,9 @@ async fn a_copy_that_could_not_be_freed_is_freed_later_by_the_same_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_freeing_that_was_broken_off_is_finished_by_the_next_pass() {
-    let world = frees_at_once().build().await;
-    crossed(&world, 3).await;
+async fn an_interrupted_eviction_is_completed_by_the_next_pass() {
+    let world = evicts_at_once().build().await;
+    synced(&world, 3).await;
     // As if killed in the middle: marked, and nobody comes back.
     let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);
     {
@@ -293,9 +292,9 @@ async fn a_freeing_that_was_broken_off_is_finished_by_the_next_pass() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_that_began_before_its_copy_is_freed_goes_on() {
+async fn a_download_that_started_before_its_copy_is_evicted_continues() {
     use futures_util::StreamExt;
-    let world = frees_at_once().build().await;
+    let world = evicts_at_once().build().await;
     let user = world.user().await;
     let size = 10 * 1024 * 1024;
     let file = world.upload(user, "a", pattern(1, size)).await;
@@ -320,9 +319,9 @@ async fn a_download_that_began_before_its_copy_is_freed_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_download_whose_copy_is_freed_under_it_goes_on_from_the_cloud_at_the_same_byte() {
+async fn a_slow_download_of_an_evicted_copy_continues_from_the_cloud_at_the_same_byte() {
     use futures_util::StreamExt;
-    let world = frees_at_once().build().await;
+    let world = evicts_at_once().build().await;
     let user = world.user().await;
     let size = 10 * 1024 * 1024;
     let file = world.upload(user, "a", pattern(1, size)).await;

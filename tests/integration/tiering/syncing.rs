@@ -1,4 +1,4 @@
-//! The main job: files cross, byte-exact, and the database says so.
+//! The main function: files are synced byte for byte, and the database records it.
 
 use nightferry_core::db::enums::RunStatus;
 use nightferry_tests::harness::{World, pattern};
@@ -6,7 +6,7 @@ use nightferry_tests::harness::{World, pattern};
 const MIB: u64 = 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_of_all_sizes_cross_and_the_database_says_where_they_are() {
+async fn files_of_all_sizes_are_synced_and_their_locations_recorded() {
     let world =
         World::with("tiering.multipart_threshold_mib", 16).set("tiering.part_size_mib", 8).build().await;
     let user = world.user().await;

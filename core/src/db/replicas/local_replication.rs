@@ -1,4 +1,4 @@
-//! Several local copies of the same object: where they are, where one is missing, and whether all of them may go.
+//! Local replication: where the local copies of an object are, where one is missing, and whether they are evictable.
 
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Bool, Text, Uuid as SqlUuid};
@@ -6,28 +6,28 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::moves::BEHIND;
 use super::predicates::{has_replica, is_kept};
-use super::transitions::{IfThere, NOTE_PRESENT, Queue};
+use super::transitions::{IfThere, Queue, UPDATE_PRESENT};
 use crate::db::enums::CopyReason;
 use crate::db::statement::Values;
 use crate::error::Result;
 use crate::ids::ObjectId;
 
-/// What the local copies of the next objects after `after` lack.
+/// The local copies of the next objects after `after`, and their deficits.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct Lacking {
     /// Object.
     #[diesel(sql_type = SqlUuid)]
     pub object_id: ObjectId,
-    /// The local stores that hold it, or will; not those where that was given up.
+    /// The local stores that have or will have it; not those where it failed permanently.
     #[diesel(sql_type = Array<Text>)]
     pub stores: Vec<String>,
-    /// Whether it has crossed and its local copies go after a while: then they are not made again.
+    /// Whether it has been synced and its local copies will be evicted after some time: then they are not replaced.
     #[diesel(sql_type = Bool)]
     pub goes: bool,
 }
 
-/// The next objects that are present in one of the stores `locals`, with where they are or will be. What is freed by a rule
-/// other than those `staying` goes after a while.
+/// The next objects that are present in one of the stores `locals`, with their current and planned locations. Copies
+/// evicted by a rule outside `staying` are temporary.
 pub async fn local_places(
     conn: &mut AsyncPgConnection,
     locals: &[&str],
@@ -58,9 +58,9 @@ pub async fn local_places(
     Ok(values.query(&sql).load(conn).await?)
 }
 
-/// Queues one more local copy of each of these objects, in the store beside it, for nobody who waits. What is there, or on its
-/// way stays as it is; what was given up is tried again. Returns how many.
-pub async fn queue_beside(conn: &mut AsyncPgConnection, copies: &[(ObjectId, &str)]) -> Result<usize> {
+/// Queues one more local copy of each of these objects in the second local store, at background priority. Existing and
+/// queued copies are left unchanged; failed ones are retried. Returns the number of queued copies.
+pub async fn queue_local_copies(conn: &mut AsyncPgConnection, copies: &[(ObjectId, &str)]) -> Result<usize> {
     let (ids, stores): (Vec<ObjectId>, Vec<&str>) = copies.iter().copied().unzip();
     let mut values = Values::default();
     let from = format!(
@@ -83,9 +83,9 @@ pub async fn queue_beside(conn: &mut AsyncPgConnection, copies: &[(ObjectId, &st
     Ok(values.query(&sql).execute(conn).await?)
 }
 
-/// Local copies of these objects, in `locals`, of which a copy in the cloud's stores `clouds` is verified are spare from now
-/// on, if nobody has seen that yet: two copies that were committed at the same moment do not see each other.
-pub async fn mark_spare(
+/// Marks the local copies of these objects in `locals` as evictable if a cloud copy in `clouds` is verified, and this
+/// has not been recorded yet: two concurrent commits do not see each other.
+pub async fn mark_evictable(
     conn: &mut AsyncPgConnection,
     locals: &[&str],
     clouds: &[&str],
@@ -105,6 +105,6 @@ pub async fn mark_spare(
         "r.object_id = c.object_id AND r.store = ANY({}) AND r.spare_since IS NULL",
         values.texts(locals)
     );
-    let sql = NOTE_PRESENT.update("spare_since = now(), free_rule = c.rule", &from, &which);
+    let sql = UPDATE_PRESENT.update("spare_since = now(), free_rule = c.rule", &from, &which);
     Ok(values.query(&sql).execute(conn).await?)
 }

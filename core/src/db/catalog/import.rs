@@ -1,5 +1,5 @@
-//! Makes rows of what was seen of objects that the catalogue does not know: accounts, folders, files, versions. In sets;
-//! only names that collide are settled one by one.
+//! Creates rows for objects that the catalogue does not know: accounts, folders, files, versions. Set-based; only name
+//! collisions are resolved one by one.
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text, Uuid as SqlUuid};
@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use crate::error::Result;
 
-/// What was made.
+/// The number of created rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Folded {
+pub struct ImportedRows {
     /// Accounts, disabled.
     pub users: u64,
     /// Folders.
@@ -21,7 +21,7 @@ pub struct Folded {
     pub files: u64,
     /// Versions.
     pub versions: u64,
-    /// Files whose name was taken in their folder.
+    /// Files whose name was already used in their folder.
     pub renamed: u64,
 }
 
@@ -36,19 +36,19 @@ async fn run(conn: &mut AsyncPgConnection, sql: &str) -> Result<u64> {
     Ok(u64::try_from(rows).unwrap_or(u64::MAX))
 }
 
-/// Makes rows of what [`super::note_seen`] noted. `password_hash` is that of accounts of which only the id is known: it
-/// must be one that no password fits. `rename` makes of a name one that is perhaps free, counting up from 1.
-pub async fn fold(
+/// Creates rows from the observations recorded by [`super::record_observed`]. `password_hash` is for accounts of which only
+/// the id is known: it must not match any password. `rename` derives an alternative name, with a counter starting at 1.
+pub async fn import_rows(
     conn: &mut AsyncPgConnection,
     password_hash: &str,
     rename: impl Fn(&str, u32) -> String + Send + Sync,
-) -> Result<Folded> {
+) -> Result<ImportedRows> {
     choose(conn).await?;
     let users = make_users(conn, password_hash).await?;
     let folders = make_folders(conn).await?;
     let objects = run(conn, OBJECTS).await?;
-    let mut folded = Folded { users, folders, objects, ..Folded::default() };
-    // Those whose label names their file first: the others may be later versions of the same.
+    let mut folded = ImportedRows { users, folders, objects, ..ImportedRows::default() };
+    // Objects whose metadata names their file first: others may be later versions of the same file.
     for sql in [WITHOUT_CONTRADICTIONS, ONLY_WITH_A_FILE] {
         run(conn, sql).await?;
     }
@@ -60,7 +60,7 @@ pub async fn fold(
     Ok(folded)
 }
 
-/// One label for each unknown object: where stores differ, the one that says more.
+/// One set of metadata for each unknown object: if stores differ, the more complete one.
 async fn choose(conn: &mut AsyncPgConnection) -> Result<()> {
     for sql in [
         "ANALYZE catalog_seen",
@@ -149,7 +149,7 @@ const OBJECTS: &str = "INSERT INTO objects \
      SELECT object_id, owner_id, key, 'stored', content_type, size, decode(sha256, 'hex'), decode(crc64nvme, 'hex'), \
             decode(block_crcs, 'hex'), store, at, at FROM catalog_new WHERE ordinal = 0";
 
-/// A label that names a version that is taken, or another account's file, is believed in everything else.
+/// If the metadata names a version that is taken, or another account's file, only the rest of it is used.
 const WITHOUT_CONTRADICTIONS: &str = "UPDATE catalog_new n SET file_id = NULL, version = NULL FROM ( \
          SELECT key, ordinal, row_number() OVER (PARTITION BY file_id, version ORDER BY at, key, ordinal) AS place, \
                 first_value(owner_id) OVER (PARTITION BY file_id ORDER BY at, key, ordinal) AS first_owner \
@@ -161,7 +161,7 @@ const WITHOUT_CONTRADICTIONS: &str = "UPDATE catalog_new n SET file_id = NULL, v
 
 const ONLY_WITH_A_FILE: &str = "DELETE FROM catalog_new WHERE ordinal > 0 AND file_id IS NULL";
 
-/// An object without a file in its label is a later version of the file that has its name, if it is later.
+/// An object without a file in its metadata is a later version of the file with its name, if it is later.
 const LATER_VERSIONS: &str = "UPDATE catalog_new n SET file_id = x.id, version = x.version FROM ( \
          SELECT n.key, f.id, (row_number() OVER (PARTITION BY f.id ORDER BY n.at, n.key) \
                 + (SELECT max(v.number) FROM file_versions v WHERE v.file_id = f.id))::integer AS version \
@@ -170,19 +170,19 @@ const LATER_VERSIONS: &str = "UPDATE catalog_new n SET file_id = x.id, version =
          WHERE n.file_id IS NULL \
      ) x WHERE x.key = n.key AND n.file_id IS NULL";
 
-/// What is left: each name a file, its objects the versions in the order of their time. The first object's id serves as
-/// the file's.
+/// The remaining objects: each name becomes a file, its objects become versions in the order of their time. The id of
+/// the first object also serves as the id of the file.
 const NEW_FILES: &str = "UPDATE catalog_new n SET file_id = x.id, version = x.version FROM ( \
          SELECT key, first_value(object_id) OVER w AS id, (row_number() OVER w)::integer AS version \
          FROM catalog_new WHERE file_id IS NULL \
          WINDOW w AS (PARTITION BY owner_id, folder_id, name ORDER BY at, key) \
      ) x WHERE x.key = n.key AND n.file_id IS NULL";
 
-/// Makes the files and versions of what has a file by now and is not recorded yet.
+/// Creates the files and versions for objects that have been assigned to a file and are not recorded yet.
 async fn make_files(
     conn: &mut AsyncPgConnection,
     rename: &(impl Fn(&str, u32) -> String + Sync),
-    folded: &mut Folded,
+    folded: &mut ImportedRows,
 ) -> Result<()> {
     for sql in [
         "DROP TABLE IF EXISTS catalog_files",
@@ -200,7 +200,7 @@ async fn make_files(
     ] {
         run(conn, sql).await?;
     }
-    settle_names(conn, rename, folded).await?;
+    resolve_names(conn, rename, folded).await?;
     folded.files += run(
         conn,
         "INSERT INTO files (id, owner_id, folder_id, filename, original_filename, current_version, file_size, content_type, \
@@ -238,11 +238,12 @@ struct Collision {
     name: String,
 }
 
-/// Of files with one name in one folder the latest keeps it: the others were in the trash, or had another name, once.
-async fn settle_names(
+/// If several files have the same name in one folder, the latest keeps it: the others were in the trash, or had another
+/// name.
+async fn resolve_names(
     conn: &mut AsyncPgConnection,
     rename: &(impl Fn(&str, u32) -> String + Sync),
-    folded: &mut Folded,
+    folded: &mut ImportedRows,
 ) -> Result<()> {
     loop {
         let collisions: Vec<Collision> = diesel::sql_query(
@@ -259,13 +260,13 @@ async fn settle_names(
             return Ok(());
         }
         for collision in collisions {
-            settle_name(conn, &collision, rename).await?;
+            resolve_name(conn, &collision, rename).await?;
             folded.renamed += 1;
         }
     }
 }
 
-async fn settle_name(
+async fn resolve_name(
     conn: &mut AsyncPgConnection,
     file: &Collision,
     rename: &(impl Fn(&str, u32) -> String + Sync),

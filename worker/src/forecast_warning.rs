@@ -1,4 +1,4 @@
-//! Warns, once for each run, that what is left of it does not fit the transfer window.
+//! Warns, once per run, if its remaining work does not fit the transfer window.
 
 use std::time::{Duration, Instant};
 
@@ -7,20 +7,20 @@ use nightferry_core::error::Result;
 use nightferry_core::ids::RunId;
 use nightferry_core::tiering::forecast;
 
-/// Between two looks at the same run.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Minimum interval between two checks of the same run.
+const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// See the module.
+/// Shows the progress of a pass.
 #[derive(Debug, Default)]
-pub(crate) struct Outlook {
+pub(crate) struct ForecastWarning {
     looked: Option<(RunId, Instant)>,
     warned: Option<RunId>,
 }
 
-impl Outlook {
-    /// Looks at the run, now and then. What cannot be looked at is looked at later: the run goes on.
-    pub(crate) async fn mind(&mut self, context: &Context, run: RunId) {
-        let fresh = |(seen, at): (RunId, Instant)| seen == run && at.elapsed() < LOOK_EVERY;
+impl ForecastWarning {
+    /// Checks the run at intervals. A failed check is repeated later, without affecting the run.
+    pub(crate) async fn refresh(&mut self, context: &Context, run: RunId) {
+        let fresh = |(seen, at): (RunId, Instant)| seen == run && at.elapsed() < POLL_INTERVAL;
         if context.config.tiering.window.is_always()
             || self.warned == Some(run)
             || self.looked.is_some_and(fresh)
@@ -30,7 +30,7 @@ impl Outlook {
         self.looked = Some((run, Instant::now()));
         match self.look(context, run).await {
             Ok(()) => {}
-            Err(error) => tracing::warn!(%error, "how long the run takes could not be estimated"),
+            Err(error) => tracing::warn!(%error, "cannot estimate the duration of the run"),
         }
     }
 
@@ -40,7 +40,8 @@ impl Outlook {
         if forecast.run == run && forecast.exceeds_window() {
             self.warned = Some(run);
             let seconds = |time: Option<Duration>| time.unwrap_or_default().as_secs();
-            tracing::warn!(target: "nightferry::sync", %run, files = forecast.files, bytes = forecast.bytes, needs_seconds = seconds(forecast.needs), window_seconds = seconds(forecast.window), "what is left of the run does not fit the transfer window at the rate of recent runs");
+            tracing::warn!(target: "nightferry::sync", %run, files = forecast.files, bytes = forecast.bytes, needs_seconds = seconds(forecast.needs), window_seconds = seconds(forecast.window), "the \
+                rest of the run does not fit the transfer window at the rate of recent runs");
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Pinned files: no local copy of any of their versions is freed, by any way, however late the pin comes.
+//! Pinned files: no local copy of any of their versions is evicted, in any way, however late the pin is set.
 
 use nightferry_core::db::enums::ReplicaState;
 use nightferry_core::file::details::FileView;
@@ -12,7 +12,7 @@ use reqwest::Method;
 use tokio_util::sync::CancellationToken;
 
 /// Files that crossed and of which nothing is freed yet, in a world that frees when it is told to.
-async fn crossed(count: u64) -> (World, Vec<FileView>) {
+async fn synced(count: u64) -> (World, Vec<FileView>) {
     let world = World::with("tiering.free_local_after", "0s").set("tiering.evict_grace", "1h").build().await;
     let user = world.user().await;
     let mut files = Vec::new();
@@ -41,8 +41,8 @@ async fn pin(world: &World, file: &FileView, pinned: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_is_not_freed_while_it_is_pinned_and_is_freed_once_it_is_not() {
-    let (world, files) = crossed(2).await;
+async fn a_file_is_not_evicted_while_it_is_pinned_and_is_evicted_afterwards() {
+    let (world, files) = synced(2).await;
     pin(&world, &files[0], true).await;
 
     assert_eq!(pass(&world).await, 1);
@@ -56,7 +56,7 @@ async fn a_file_is_not_freed_while_it_is_pinned_and_is_freed_once_it_is_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_is_kept_as_long_as_any_live_file_that_uses_it_is_pinned() {
-    let (world, files) = crossed(2).await;
+    let (world, files) = synced(2).await;
     // The second file's older version is the first one's object, as a copy makes it.
     let share = format!(
         "INSERT INTO file_versions (file_id, number, object_id, created_by) VALUES ('{}', 7, '{}', '{}')",
@@ -72,8 +72,8 @@ async fn an_object_is_kept_as_long_as_any_live_file_that_uses_it_is_pinned() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_pinned_after_it_was_claimed_is_not_freed() {
-    let (world, files) = crossed(3).await;
+async fn a_file_pinned_after_the_claim_is_not_evicted() {
+    let (world, files) = synced(3).await;
     let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);
     let stop = CancellationToken::new();
     let freeing = evict::pass(&world.context, WorkerId::new(), &stop);
@@ -84,17 +84,17 @@ async fn a_file_that_is_pinned_after_it_was_claimed_is_not_freed() {
         }
         gate.open();
     };
-    let freed = futures_util::future::join(freeing, meanwhile).await.0.unwrap();
+    let evicted = futures_util::future::join(freeing, meanwhile).await.0.unwrap();
 
-    assert_eq!(freed, 1, "only the one whose deletion could not be stopped any more");
+    assert_eq!(evicted, 1, "only the one whose deletion could not be stopped any more");
     let states = states(&world).await;
     assert_eq!((states["minio present"], states["s3 present"]), (2, 3));
     assert_invariants(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pinned_file_whose_freeing_was_broken_off_before_is_kept() {
-    let (world, files) = crossed(1).await;
+async fn a_pinned_file_with_an_interrupted_eviction_is_kept() {
+    let (world, files) = synced(1).await;
     let denied = world.local.add(Fault::status(500, "InternalError").on(Method::DELETE));
     assert_eq!(pass(&world).await, 0);
     denied.remove();
@@ -111,7 +111,7 @@ async fn a_pinned_file_whose_freeing_was_broken_off_before_is_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pin_survives_a_new_version_and_holds_for_it_too() {
-    let (world, files) = crossed(1).await;
+    let (world, files) = synced(1).await;
     pin(&world, &files[0], true).await;
     let again = world.upload(files[0].row.owner_id, "0", pattern(9, 10_000)).await;
     assert!(again.row.pinned);

@@ -1,12 +1,12 @@
-//! The floors of this crate: a module names only modules of floors below its own. What is a crate of its own is kept
-//! apart by the compiler; this test keeps the rest apart. The order is explained in `docs/adr/0022-floors-in-core.md`.
+//! The layers of this crate: a module may use only modules of lower layers. The compiler enforces this between crates;
+//! this test enforces it within the crate. `docs/adr/0022-floors-in-core.md` explains the order.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The floors, lowest first, with the modules on each.
-const FLOORS: &[(&str, &[&str])] = &[
+/// The layers, lowest first, with the modules of each.
+const LAYERS: &[(&str, &[&str])] = &[
     ("ground", &["checksum", "clock", "ids", "object_key", "retry", "step", "units"]),
     ("above ground", &["encryption", "timetable"]),
     ("config", &["config"]),
@@ -21,11 +21,11 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("top", &["catalog", "services"]),
 ];
 
-/// Modules that do not name a lower one either: `db` and `store` know nothing of each other.
+/// Modules that may not use a certain lower module either: `db` and `store` do not know each other.
 const APART: &[(&str, &str)] = &[("db", "store")];
 
-fn floor_of(module: &str) -> Option<usize> {
-    FLOORS.iter().position(|(_, modules)| modules.contains(&module))
+fn layer_of(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|(_, modules)| modules.contains(&module))
 }
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -60,26 +60,26 @@ fn named_after<'t>(text: &'t str, prefix: &str) -> Vec<&'t str> {
     names
 }
 
-/// The modules at the top of the crate that the code of one file names. `depth` is how deep its own module lies.
+/// The top-level modules of the crate that the code of a file uses. `depth` is the nesting depth of its own module.
 fn named_modules(code: &str, depth: usize) -> Vec<&str> {
     let to_the_top = "super::".repeat(depth);
     let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
     code.flat_map(|line| [named_after(line, "crate::"), named_after(line, &to_the_top)].concat()).collect()
 }
 
-/// What in the code of a module names something that is not below it.
+/// Modules used by a module that are not in a lower layer.
 fn violations(module: &str, depth: usize, code: &str) -> Vec<String> {
-    let own = floor_of(module)
+    let own = layer_of(module)
         .unwrap_or_else(|| panic!("the module {module} stands on no floor: add it to FLOORS"));
     let others = named_modules(code, depth).into_iter().filter(|named| *named != module);
     let wrong = others.filter(|named| {
-        floor_of(named).is_some_and(|floor| floor >= own) || APART.contains(&(module, named))
+        layer_of(named).is_some_and(|layer| layer >= own) || APART.contains(&(module, named))
     });
-    wrong.map(|named| format!("{module} ({}) names {named} ({})", FLOORS[own].0, floor_name(named))).collect()
+    wrong.map(|named| format!("{module} ({}) names {named} ({})", LAYERS[own].0, layer_name(named))).collect()
 }
 
-fn floor_name(module: &str) -> &'static str {
-    floor_of(module).map_or("no floor", |floor| FLOORS[floor].0)
+fn layer_name(module: &str) -> &'static str {
+    layer_of(module).map_or("no floor", |layer| LAYERS[layer].0)
 }
 
 #[test]

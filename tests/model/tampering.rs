@@ -1,5 +1,5 @@
-//! What happens around the engine without its asking: time passes, stores fail, objects are destroyed, damaged, given back,
-//! and put where they should not be.
+//! Events outside of the engine: time passes, stores fail, objects are destroyed, damaged, restored, and put in the
+//! wrong place.
 
 use bytes::Bytes;
 use chrono::Duration;
@@ -70,7 +70,7 @@ impl Sequence<'_> {
             Trouble::ResetResponse => Fault::reset_response_after(1).on(Method::GET),
             Trouble::FlipRequest => Fault::flip_request_byte(0).on(Method::PUT),
             Trouble::FlipResponse => Fault::flip_response_byte(0).on(Method::GET).key_contains("user-"),
-            Trouble::Swallow => Fault::swallow_and_lie().on(Method::PUT),
+            Trouble::Swallow => Fault::swallow_and_acknowledge().on(Method::PUT),
             Trouble::WrongBytes => {
                 let writes = match self.bug {
                     Some(Bug::VerificationBelievesEverything) => Writes::FlippedAndSworn,

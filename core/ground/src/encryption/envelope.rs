@@ -1,6 +1,6 @@
-//! The seal of an object: the name of the operator's key, and the object's own random key sealed under it, together with
-//! the SHA-256 of the plain bytes. It stands in the replica's row and in the object's metadata, so that neither the
-//! database nor the store alone is needed to open the object; the operator's key always is.
+//! The encryption envelope of an object: the id of the operator's key, and the object's random data key encrypted under
+//! it, together with the SHA-256 of the plaintext. It is stored in the replica's row and in the object's metadata, so
+//! that either is sufficient to decrypt the object with the operator's key.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,28 +14,28 @@ use secrecy::{ExposeSecret as _, ExposeSecretMut as _, SecretBox};
 use super::key::{KEY_BYTES, Keyring, MasterKey};
 use crate::checksum::Sha256;
 
-/// First byte of an envelope: AES-256-GCM-SIV, STREAM with a 32-bit big-endian counter, chunks of 64 KiB.
+/// Version byte of an envelope: AES-256-GCM-SIV, STREAM with a 32-bit big-endian counter, chunks of 64 KiB.
 const VERSION: u8 = 1;
 const NONCE_BYTES: usize = 12;
-/// What the envelope's tag also covers, before the object's key in the stores: an envelope fits one object only.
+/// Prefix of the additional data, followed by the object key: an envelope is valid for one object only.
 const CONTEXT: &[u8] = b"nightferry object envelope 1\0";
 
-/// What is kept beside an encrypted object. Useless without the operator's key.
+/// The envelope stored with an encrypted object. Useless without the operator's key.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Seal {
-    /// Name of the operator's key.
+pub struct EncryptionEnvelope {
+    /// Id of the operator's key.
     pub key_id: String,
-    /// The object's own key and the SHA-256 of its plain bytes, sealed.
+    /// The data key and the SHA-256 of the plaintext, encrypted.
     pub envelope: Vec<u8>,
 }
 
-impl fmt::Debug for Seal {
+impl fmt::Debug for EncryptionEnvelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Seal({})", self.key_id)
     }
 }
 
-/// The key of one object, used for nothing else. Does not print.
+/// The data key of one object. Not printable.
 pub struct DataKey(SecretBox<[u8; KEY_BYTES]>);
 
 impl DataKey {
@@ -50,63 +50,66 @@ impl fmt::Debug for DataKey {
     }
 }
 
-/// What a seal holds.
+/// The content of an envelope.
 #[derive(Debug)]
 pub struct Contents {
-    /// The object's own key.
+    /// The data key.
     pub data_key: DataKey,
-    /// SHA-256 of the plain bytes.
+    /// SHA-256 of the plaintext.
     pub sha256: Sha256,
 }
 
-/// Why a seal cannot be opened. None of these says anything about the object's bytes.
+/// Why an envelope cannot be decrypted. None of these errors says anything about the content of the object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The key is not among those that are configured.
+    /// The key is not configured.
     #[error("it is encrypted with the key \"{0}\", which is not configured")]
     UnknownKey(String),
-    /// A key of this name is configured, but did not seal this.
-    #[error("the configured key \"{0}\" is not the one that it was encrypted with, or its seal was damaged")]
+    /// A key with this id is configured, but it is a different key.
+    #[error(
+        "the configured key \"{0}\" is not the one that it was encrypted with, or its envelope is \
+        damaged"
+    )]
     WrongKey(String),
     /// Written by a later version, or damaged.
-    #[error("its seal is of a form that this version does not know")]
+    #[error("its envelope has a format that this version does not support")]
     Form,
 }
 
-impl Seal {
-    /// Metadata names of the two parts.
+impl EncryptionEnvelope {
+    /// Names of the two metadata entries.
     pub const KEY_ID: &'static str = "nf-key";
-    /// See [`Seal::KEY_ID`].
+    /// See [`EncryptionEnvelope::KEY_ID`].
     pub const ENVELOPE: &'static str = "nf-envelope";
 
-    /// Reads what [`Seal::to_metadata`] writes. None when there is none, or none that can be read.
+    /// Parses the output of [`EncryptionEnvelope::to_metadata`]. `None` if absent or invalid.
     pub fn from_metadata(metadata: &BTreeMap<String, String>) -> Option<Self> {
         let envelope = BASE64.decode(metadata.get(Self::ENVELOPE)?).ok()?;
         Some(Self { key_id: metadata.get(Self::KEY_ID)?.clone(), envelope })
     }
 
-    /// As it goes with the object.
+    /// The metadata of the object.
     pub fn to_metadata(&self) -> [(&'static str, String); 2] {
         [(Self::KEY_ID, self.key_id.clone()), (Self::ENVELOPE, BASE64.encode(&self.envelope))]
     }
 
-    /// From the columns of a row, which are both set or both not.
+    /// From the columns of a row, which are either both set or both NULL.
     pub fn from_columns(key_id: Option<String>, envelope: Option<Vec<u8>>) -> Option<Self> {
         Some(Self { key_id: key_id?, envelope: envelope? })
     }
 }
 
 impl Keyring {
-    /// A new key for the object that is stored under `object_key` and whose plain bytes hash to `sha256`, and its seal
-    /// under the active key. None when nothing is to be encrypted.
+    /// A new data key for the object stored under `object_key` whose plaintext has the hash `sha256`, and its envelope
+    /// under the active key. `None` if encryption is off.
     ///
     /// # Errors
-    /// The operating system gives no randomness.
+    /// The random number generator failed.
     pub fn seal(
         &self,
         object_key: &str,
         sha256: &Sha256,
-    ) -> Result<Option<(Seal, Contents)>, rand::rand_core::OsError> {
+    ) -> Result<Option<(EncryptionEnvelope, Contents)>, rand::rand_core::OsError> {
         use rand::TryRngCore as _;
         let Some(master) = self.active() else { return Ok(None) };
         let mut data_key = SecretBox::new(Box::new([0; KEY_BYTES]));
@@ -115,15 +118,15 @@ impl Keyring {
         rand::rngs::OsRng.try_fill_bytes(&mut nonce)?;
         let contents = Contents { data_key: DataKey(data_key), sha256: *sha256 };
         let envelope = enclose(master, &nonce, object_key, &contents);
-        let seal = Seal { key_id: master.id().to_string(), envelope };
+        let seal = EncryptionEnvelope { key_id: master.id().to_string(), envelope };
         Ok(Some((seal, contents)))
     }
 
-    /// Opens the seal of the object that is stored under `object_key`.
+    /// Decrypts the envelope of the object stored under `object_key`.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn open(&self, seal: &Seal, object_key: &str) -> Result<Contents, OpenError> {
+    pub fn open(&self, seal: &EncryptionEnvelope, object_key: &str) -> Result<Contents, OpenError> {
         let master = self.get(&seal.key_id).ok_or_else(|| OpenError::UnknownKey(seal.key_id.clone()))?;
         let rest = seal.envelope.strip_prefix(&[VERSION]).ok_or(OpenError::Form)?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(OpenError::Form)?;
@@ -149,7 +152,7 @@ fn enclose(master: &MasterKey, nonce: &[u8; NONCE_BYTES], object_key: &str, cont
     plain.expose_secret_mut().extend_from_slice(contents.data_key.bytes());
     plain.expose_secret_mut().extend_from_slice(contents.sha256.as_bytes());
     let payload = Payload { msg: plain.expose_secret(), aad: &context_of(object_key) };
-    // Only a message of 64 GiB cannot be sealed (RFC 8452 section 6); this one has 64 bytes.
+    // Only a message of 64 GiB cannot be encrypted (RFC 8452 section 6); this one has 64 bytes.
     let sealed = cipher(master).encrypt(&Nonce::from(*nonce), payload).unwrap_or_default();
     [&[VERSION], nonce.as_slice(), &sealed].concat()
 }
@@ -166,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_opens_with_its_key_and_for_its_object_only() {
+    fn an_envelope_decrypts_only_with_its_key_and_for_its_object() {
         let sha256 = Sha256::of(b"plain");
         let (seal, made) = ring(&["a"], true).seal("user-1/x", &sha256).unwrap().unwrap();
         let (other, _) = ring(&["a"], true).seal("user-1/x", &sha256).unwrap().unwrap();
@@ -199,22 +202,22 @@ mod tests {
             assert!(ring(&["a"], true).open(&damaged, "user-1/x").is_err(), "byte {at}");
         }
         for length in [0, 1, 12, 13, 28] {
-            let cut = Seal { envelope: seal.envelope[..length].to_vec(), ..seal.clone() };
+            let cut = EncryptionEnvelope { envelope: seal.envelope[..length].to_vec(), ..seal.clone() };
             assert!(ring(&["a"], true).open(&cut, "user-1/x").is_err(), "{length} bytes");
         }
     }
 
     #[test]
-    fn a_seal_travels_in_metadata() {
+    fn an_envelope_round_trips_through_metadata() {
         let (seal, _) = ring(&["a"], true).seal("k", &Sha256::of(b"")).unwrap().unwrap();
         let metadata: BTreeMap<String, String> =
             seal.to_metadata().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        assert_eq!(Seal::from_metadata(&metadata), Some(seal));
-        assert_eq!(Seal::from_metadata(&BTreeMap::new()), None);
+        assert_eq!(EncryptionEnvelope::from_metadata(&metadata), Some(seal));
+        assert_eq!(EncryptionEnvelope::from_metadata(&BTreeMap::new()), None);
     }
 
     #[test]
-    fn nothing_is_sealed_where_old_objects_are_only_opened() {
+    fn nothing_is_encrypted_if_existing_objects_are_only_decrypted() {
         assert!(ring(&["a"], false).seal("k", &Sha256::of(b"")).unwrap().is_none());
     }
 }

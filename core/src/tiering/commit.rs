@@ -1,4 +1,4 @@
-//! The switch: what was copied and proved becomes `present`, what failed goes back to the queue or is given up.
+//! Commits copies: finished and verified ones become `present`, failed ones return to the queue or fail permanently.
 //! Every change is guarded by the lease token.
 
 use std::time::Duration;
@@ -19,20 +19,20 @@ use crate::retry;
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, StoreRole, UploadId, Verdict};
 
-/// Commits finished copies: replicas, files and the run's counters in one statement. Answers those that were
-/// still ours. Of the others, those whose object was deleted meanwhile are let go of, so that the reaper can have
-/// them and the run can end.
+/// Commits finished copies: replicas, files and counters of the run in one statement. Returns those that were still
+/// ours. Of the others, those whose object was deleted are released, so that the reaper can take them and the run can
+/// end.
 ///
 /// # Errors
-/// Whatever the database meets; then nothing was changed and the call may be repeated.
+/// Any database error; then nothing was changed and the call can be repeated.
 pub async fn finish(context: &Context, copies: &[Finished]) -> Result<Vec<Switched>> {
     step::reached(Step::Finishing, "").await;
     let locals = context.stores.names_with(StoreRole::Local);
-    let homes = context.stores.names_with(StoreRole::Cloud);
+    let primary_stores = context.stores.names_with(StoreRole::Cloud);
     let keeping = policy::of(context)?.keeping();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        let switched = replicas::finish(conn, &locals, &homes, &keeping, copies).await?;
+        let switched = replicas::finish(conn, &locals, &primary_stores, &keeping, copies).await?;
         for copy in copies {
             if !switched.iter().any(|row| row.object_id == copy.object_id && row.store == copy.store) {
                 replicas::release(conn, copy.token, copy.object_id, &copy.store, None, Duration::ZERO)
@@ -44,28 +44,28 @@ pub async fn finish(context: &Context, copies: &[Finished]) -> Result<Vec<Switch
     .await
 }
 
-/// What became of a failed copy.
+/// The result of a failed copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It will be tried again.
+    /// It will be retried.
     Queued {
-        /// Tries so far.
+        /// Attempts so far.
         attempts: i32,
     },
-    /// It was given up; the run's failures say why.
+    /// It failed permanently; the failures of the run contain the reason.
     GivenUp {
-        /// Tries in all.
+        /// Maximum number of attempts.
         attempts: i32,
     },
-    /// Somebody else has it now.
+    /// Another worker holds it now.
     NotOurs,
 }
 
-/// Records a failed try of one copy in one transaction, with its run's counter and failure row, if it is part of one,
-/// when it is given up. A source that turned out missing or corrupt is marked `lost`.
+/// Records a failed attempt of one copy in one transaction; if it failed permanently and is part of a run, with the
+/// counter and the failure row of the run. A missing or corrupt source is marked `lost`.
 ///
 /// # Errors
-/// Whatever the database meets; then nothing was changed.
+/// Any database error; then nothing was changed.
 pub async fn fail(
     context: &Context,
     claim: &Claim,
@@ -84,22 +84,22 @@ pub async fn fail(
         delay: pause(error, attempts, tiering.backoff_initial, tiering.backoff_cap),
     };
     step::reached(Step::Failing, &claim.key).await;
-    let homes = context.stores.names_with(StoreRole::Cloud);
-    let homes = homes.as_slice();
+    let primary_stores = context.stores.names_with(StoreRole::Cloud);
+    let primary_stores = primary_stores.as_slice();
     let mut conn = context.db.conn().await?;
     let outcome = conn
         .transaction(async move |conn| {
             if let CopyError::SourceMissing { store } | CopyError::SourceCorrupt { store, .. } = error {
-                match replicas::mark_lost(conn, claim.object_id, store, homes, text, None).await? {
-                    Some(0) => repair::tell_nothing_left(claim.object_id, &claim.key),
-                    // The next try reads from another one. Where nothing was there to be marked, the source was freed or
-                    // moved since the copy was claimed, and the next try asks where the bytes are now.
+                match replicas::mark_lost(conn, claim.object_id, store, primary_stores, text, None).await? {
+                    Some(0) => repair::report_unrecoverable(claim.object_id, &claim.key),
+                    // The next attempt reads from another source. If there was nothing to mark, the source was evicted
+                    // or moved since the claim, and the next attempt determines the current location.
                     Some(_) | None => failure.give_up = false,
                 }
             }
             if let CopyError::SourceArchived { store } = error {
                 // Not read again before it is restored.
-                restores::note_class(conn, claim.object_id, store, Some("GLACIER")).await?;
+                restores::record_class(conn, claim.object_id, store, Some("GLACIER")).await?;
             }
             let changed = replicas::fail(conn, claim.object_id, &claim.store, token, &failure).await?;
             let Some((state, attempts)) = changed else { return Ok::<_, Error>(Outcome::NotOurs) };
@@ -127,7 +127,7 @@ pub async fn fail(
     Ok(outcome)
 }
 
-/// Whether trying again is pointless until somebody does something.
+/// Whether retries are pointless without a change.
 fn is_permanent(error: &CopyError) -> bool {
     match error {
         CopyError::SourceMissing { .. }
@@ -136,8 +136,8 @@ fn is_permanent(error: &CopyError) -> bool {
         | CopyError::NoSource
         | CopyError::Unusable(_) => true,
         CopyError::Store(error) => matches!(error.verdict(), Verdict::Permanent | Verdict::SourceMissing),
-        // The destination held other bytes than were sent: the next try overwrites them.
-        CopyError::Unproved(_)
+        // The destination had other content than was sent: the next attempt overwrites it.
+        CopyError::Unverified(_)
         | CopyError::BadRead { .. }
         | CopyError::UploadForgotten(_)
         | CopyError::LeaseLost
@@ -153,10 +153,10 @@ fn pause(error: &CopyError, attempts: u32, initial: Duration, cap: Duration) -> 
     }
 }
 
-/// Gives a copy back without counting a try.
+/// Releases a copy without counting an attempt.
 ///
 /// # Errors
-/// Whatever the database meets; the lease then runs out by itself.
+/// Any database error; the lease then expires.
 pub async fn release(
     context: &Context,
     token: LeaseToken,
@@ -169,13 +169,13 @@ pub async fn release(
     Ok(())
 }
 
-/// Frees the parts of a multipart upload that was given up. What cannot be freed now is logged, and the store's
-/// own rule for unfinished uploads takes it.
+/// Aborts an abandoned multipart upload. If that fails, it is logged, and the store's lifecycle rule for unfinished
+/// uploads removes it.
 async fn abort_parts(context: &Context, claim: &Claim) {
     let object = claim.object_id;
     let outcome = async {
         let mut conn = context.db.conn().await?;
-        let upload = replicas::given_up_multipart(&mut conn, object, &claim.store).await?;
+        let upload = replicas::failed_multipart(&mut conn, object, &claim.store).await?;
         let (Some(upload), Some(store), Ok(key)) =
             (upload, context.stores.get(&claim.store), ObjectKey::parse(&claim.key))
         else {
@@ -183,10 +183,11 @@ async fn abort_parts(context: &Context, claim: &Claim) {
         };
         store.abort_multipart(&key, &UploadId::new(upload)).await?;
         transfer_parts::delete(&mut conn, object, &claim.store).await?;
-        replicas::forget_multipart(&mut conn, object, &claim.store).await
+        replicas::delete_multipart(&mut conn, object, &claim.store).await
     };
     if let Err(error) = outcome.await {
         let error: Error = error;
-        tracing::warn!(target: "nightferry::sync", %object, %error, "the parts of a given-up copy could not be freed");
+        tracing::warn!(target: "nightferry::sync", %object, %error, "cannot abort the multipart upload of \
+            a failed copy");
     }
 }

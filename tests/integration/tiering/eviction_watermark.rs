@@ -1,4 +1,4 @@
-//! The free-space watermark: above the high mark the least recently used copies go, until the low one.
+//! Watermarks: above the high watermark the least recently used copies are evicted down to the low one.
 
 use std::collections::BTreeSet;
 
@@ -67,7 +67,7 @@ async fn here(world: &World, files: &[FileView]) -> BTreeSet<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn above_the_high_mark_the_least_recently_used_copies_go_until_the_low_mark() {
+async fn above_the_high_watermark_the_least_recently_used_copies_are_evicted() {
     let world = small_store().build().await;
     let files = upload(&world, 10).await;
     cross(&world).await;
@@ -80,7 +80,7 @@ async fn above_the_high_mark_the_least_recently_used_copies_go_until_the_low_mar
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn up_to_the_high_mark_nothing_is_freed() {
+async fn below_the_high_watermark_nothing_is_evicted() {
     let world = small_store().build().await;
     let files = upload(&world, 9).await;
     cross(&world).await;
@@ -90,7 +90,7 @@ async fn up_to_the_high_mark_nothing_is_freed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_not_crossed_or_is_pinned_stays_however_full_the_store_is() {
+async fn unsynced_and_pinned_files_are_kept_however_full_the_store_is() {
     let world = small_store().build().await;
     let files = upload(&world, 10).await;
     assert_eq!(pass(&world).await, 0, "nothing has crossed");
@@ -106,21 +106,21 @@ async fn what_has_not_crossed_or_is_pinned_stays_however_full_the_store_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_that_see_a_full_store_at_once_do_not_free_twice_as_much() {
+async fn workers_that_see_a_full_store_concurrently_do_not_evict_twice_as_much() {
     let world = small_store().build().await;
     let files = upload(&world, 12).await;
     cross(&world).await;
 
     let passes = (0..6).map(|_| pass(&world));
-    let freed: usize = futures_util::future::join_all(passes).await.into_iter().sum();
+    let evicted: usize = futures_util::future::join_all(passes).await.into_iter().sum();
 
-    assert_eq!(freed, 7);
+    assert_eq!(evicted, 7);
     assert_eq!(here(&world, &files).await, (0..5).collect());
     assert_invariants(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_frees_by_the_watermark_without_being_told() {
+async fn a_worker_evicts_by_the_watermark_on_its_own() {
     let world = small_store().build().await;
     let files = upload(&world, 10).await;
     let worker = world.start_worker();

@@ -1,5 +1,5 @@
-//! The way back to the local store: by request and after a read, promptly and without a run, byte for byte; a file's
-//! home stays where it is, and the copy is freed again by the rules.
+//! Prefetching to the local store: on request and after a read, promptly and without a run, byte for byte; the primary
+//! location does not change, and the copy is evicted again by the rules.
 
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
@@ -25,7 +25,7 @@ fn world() -> WorldBuilder {
 }
 
 /// Files that are in the cloud only.
-async fn freed(world: &World, sizes: &[u64]) -> Vec<FileView> {
+async fn evicted(world: &World, sizes: &[u64]) -> Vec<FileView> {
     let user = world.user().await;
     let mut files = Vec::new();
     for (seed, size) in sizes.iter().enumerate() {
@@ -81,11 +81,11 @@ async fn read(world: &World, file: &FileView) -> Sha256 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prefetched_file_comes_back_byte_for_byte_without_a_run_and_keeps_its_home() {
+async fn a_prefetched_file_is_identical_needs_no_run_and_keeps_its_primary_location() {
     let world =
         world().set("tiering.multipart_threshold_mib", 16).set("tiering.part_size_mib", 8).build().await;
     let sizes = [0, 10_000, 3 * MIB, 20 * MIB + 1];
-    let files = freed(&world, &sizes).await;
+    let files = evicted(&world, &sizes).await;
     let mut before = Vec::new();
     for file in &files {
         before.push(home(&world, file).await);
@@ -105,9 +105,9 @@ async fn a_prefetched_file_comes_back_byte_for_byte_without_a_run_and_keeps_its_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_worker_begins_a_prefetch_within_a_second() {
+async fn an_idle_worker_starts_a_prefetch_within_a_second() {
     let world = world().build().await;
-    let files = freed(&world, &[10_000]).await;
+    let files = evicted(&world, &[10_000]).await;
     let worker = world.start_worker();
     eventually("the worker is idle", || async {
         (!texts(&world.context.db, "SELECT 1 FROM workers WHERE state = 'idle'").await.is_empty())
@@ -125,9 +125,9 @@ async fn an_idle_worker_begins_a_prefetch_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prefetch_does_not_wait_for_the_run_that_is_going_on() {
+async fn a_prefetch_does_not_wait_for_the_active_run() {
     let world = world().build().await;
-    let files = freed(&world, &[10_000]).await;
+    let files = evicted(&world, &[10_000]).await;
     let user = world.user().await;
     world.upload(user, "new", pattern(9, 10_000)).await;
     let gate = world.cloud.gate(Match::method(Method::PUT).key_contains("-new"), Hold::Request);
@@ -146,9 +146,9 @@ async fn a_prefetch_does_not_wait_for_the_run_that_is_going_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_cache_on_read_a_file_that_was_read_from_the_cloud_comes_back_and_is_freed_again() {
+async fn with_cache_on_read_a_file_read_from_the_cloud_is_prefetched_and_evicted_again() {
     let world = world().set("tiering.cache_on_read", true).build().await;
-    let files = freed(&world, &[10_000, 10_000]).await;
+    let files = evicted(&world, &[10_000, 10_000]).await;
     let before = home(&world, &files[0]).await;
     let worker = world.start_worker();
 
@@ -181,16 +181,16 @@ async fn with_cache_on_read_a_file_that_was_read_from_the_cloud_comes_back_and_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_cache_on_read_a_download_from_the_cloud_brings_nothing_back() {
+async fn without_cache_on_read_a_download_from_the_cloud_prefetches_nothing() {
     let world = world().build().await;
-    let files = freed(&world, &[10_000]).await;
+    let files = evicted(&world, &[10_000]).await;
     read(&world, &files[0]).await;
     access::flush(&world.services.files).await.unwrap();
     assert!(world.replica("minio", &files[0]).await.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_would_fill_the_local_store_by_itself_is_not_cached() {
+async fn files_that_would_fill_the_local_store_are_not_cached() {
     // Within the grace period the mark frees nothing by itself.
     let world = world()
         .set("tiering.evict_grace", "1h")
@@ -198,7 +198,7 @@ async fn what_would_fill_the_local_store_by_itself_is_not_cached() {
         .set("tiering.local_capacity", "100kB")
         .build()
         .await;
-    let files = freed(&world, &[90_001, 90_000]).await;
+    let files = evicted(&world, &[90_001, 90_000]).await;
     for file in &files {
         read(&world, file).await;
     }
@@ -208,9 +208,9 @@ async fn what_would_fill_the_local_store_by_itself_is_not_cached() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_that_fetch_at_once_read_each_file_once_from_the_cloud() {
+async fn concurrent_prefetches_read_each_file_once_from_the_cloud() {
     let world = world().set("tiering.batch_size", 3).build().await;
-    let files = freed(&world, &[1_000; 20]).await;
+    let files = evicted(&world, &[1_000; 20]).await;
     for file in &files {
         prefetch(&world, file).await;
     }
@@ -226,9 +226,9 @@ async fn workers_that_fetch_at_once_read_each_file_once_from_the_cloud() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fetch_whose_worker_is_killed_is_finished_by_the_next_one() {
+async fn a_prefetch_of_a_killed_worker_is_finished_by_the_next_one() {
     let world = world().build().await;
-    let files = freed(&world, &[3 * MIB]).await;
+    let files = evicted(&world, &[3 * MIB]).await;
     let gate = world.local.gate(Match::method(Method::PUT).key_contains("-f0"), Hold::RequestBody(MIB));
     prefetch(&world, &files[0]).await;
     let first = world.start_worker_process().await;
@@ -245,9 +245,9 @@ async fn a_fetch_whose_worker_is_killed_is_finished_by_the_next_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fetch_that_was_given_up_says_why_and_is_tried_again_when_asked_for() {
+async fn a_failed_prefetch_shows_its_reason_and_is_retried_on_request() {
     let world = world().set("tiering.max_attempts", 2).build().await;
-    let files = freed(&world, &[10_000]).await;
+    let files = evicted(&world, &[10_000]).await;
     let refused = world.local.add(Fault::status(400, "InvalidRequest").on(Method::PUT));
     prefetch(&world, &files[0]).await;
     let worker = world.start_worker();
@@ -265,9 +265,9 @@ async fn a_fetch_that_was_given_up_says_why_and_is_tried_again_when_asked_for() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_deleted_for_good_while_it_is_fetched_leaves_nothing_behind() {
+async fn a_file_purged_while_it_is_prefetched_leaves_nothing_behind() {
     let world = world().build().await;
-    let files = freed(&world, &[3 * MIB, 10_000]).await;
+    let files = evicted(&world, &[3 * MIB, 10_000]).await;
     let gate = world.local.gate(Match::method(Method::PUT).key_contains("-f0"), Hold::RequestBody(MIB));
     prefetch(&world, &files[0]).await;
     let worker = world.start_worker();
@@ -287,9 +287,9 @@ async fn a_file_deleted_for_good_while_it_is_fetched_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pinned_file_that_was_fetched_stays() {
+async fn a_prefetched_pinned_file_is_kept() {
     let world = world().build().await;
-    let files = freed(&world, &[10_000]).await;
+    let files = evicted(&world, &[10_000]).await;
     prefetch(&world, &files[0]).await;
     change::pin(&world.context, files[0].row.id, true).await.unwrap();
     let worker = world.start_worker();
@@ -303,9 +303,9 @@ async fn a_pinned_file_that_was_fetched_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_fetched_is_told_apart() {
+async fn impossible_prefetches_are_distinguished() {
     let world = world().build().await;
-    let files = freed(&world, &[10_000]).await;
+    let files = evicted(&world, &[10_000]).await;
     let user = files[0].row.owner_id;
     let stays = world.upload(user, "here", pattern(7, 10)).await;
     assert_eq!(prefetch(&world, &stays).await, Fetch::Here);
@@ -316,7 +316,7 @@ async fn what_cannot_be_fetched_is_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_killed_between_a_deletion_and_the_forgetting_is_healed_by_the_next_one() {
+async fn a_worker_killed_between_a_deletion_and_the_removal_of_its_row_is_replaced() {
     let world = World::with("tiering.free_local_after", "0s").build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 10_000)).await;

@@ -1,4 +1,4 @@
-//! Rules for local copies: each is freed, or kept, by its own.
+//! Rules for local copies: each is evicted or kept by its own rule.
 
 use std::collections::BTreeSet;
 
@@ -51,7 +51,7 @@ async fn pass(context: &nightferry_core::context::Context) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn local_copies_are_freed_by_the_rule_of_their_file() {
+async fn local_copies_are_evicted_by_the_rule_of_their_file() {
     let world = three_kinds().build().await;
     let [short, kept, usual] = upload(&world).await;
     let worker = world.start_worker();
@@ -65,9 +65,9 @@ async fn local_copies_are_freed_by_the_rule_of_their_file() {
     worker.stop().await;
     assert_eq!(pass(&world.context).await, 0);
     for (file, because) in [
-        (&short, "it has crossed and its local copy was freed"),
-        (&kept, "it has crossed, and the rule \"kept\" keeps its local copy"),
-        (&usual, "it has crossed, and local copies are kept"),
+        (&short, "it has been synced and its local copy was evicted"),
+        (&kept, "it has been synced, and the rule \"kept\" keeps its local copy"),
+        (&usual, "it has been synced, and local copies are kept"),
     ] {
         let explained = placement::explain(&world.context, file.row.id, None).await.unwrap();
         assert_eq!(explained.next.because, because);
@@ -76,7 +76,7 @@ async fn local_copies_are_freed_by_the_rule_of_their_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changed_rules_hold_for_what_crossed_before_and_removed_ones_no_more() {
+async fn changed_rules_apply_to_synced_files_and_removed_ones_do_not() {
     let world = World::new().await;
     let [short, ..] = upload(&world).await;
     let worker = world.start_worker();
@@ -96,7 +96,11 @@ async fn changed_rules_hold_for_what_crossed_before_and_removed_ones_no_more() {
         ("free", "default"),
         "by which it was copied"
     );
-    assert_eq!(explained.next.because, "it has crossed, and its local copy is freed by the rule \"short\"");
+    assert_eq!(
+        explained.next.because,
+        "it has been synced, and its local copy is evicted by the rule \
+        \"short\""
+    );
     let spare_since = world.replica("minio", &short).await.unwrap().spare_since.unwrap();
     assert_eq!(explained.next.at, Some(spare_since + chrono::Duration::hours(1)));
 
@@ -117,7 +121,7 @@ async fn changed_rules_hold_for_what_crossed_before_and_removed_ones_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_uses_is_freed_once_it_was_not_used_for_long() {
+async fn unused_files_are_evicted_after_the_configured_time() {
     let world = World::with("policy.rules.1.name", "cold")
         .set("policy.rules.1.unused_for", "30d")
         .set("policy.rules.1.free_local_after", "0s")
@@ -163,7 +167,7 @@ async fn the_watermark_leaves_what_a_rule_keeps() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_was_brought_back_keeps_to_the_rule_of_its_file() {
+async fn a_prefetched_copy_follows_the_rule_of_its_file() {
     let world = three_kinds().set("tiering.free_local_after", "0s").build().await;
     let files = upload(&world).await;
     let worker = world.start_worker();

@@ -1,4 +1,4 @@
-//! The database may be away for a moment: work that is done is not thrown away for that.
+//! Retries during short database outages, so that finished work is not lost.
 
 use std::time::Duration;
 
@@ -7,29 +7,29 @@ use diesel::result::{DatabaseErrorKind, Error as Diesel};
 use crate::error::{Error, Result};
 use crate::retry::{self, Retry, RetryPolicy};
 
-/// About a minute. Longer than that, and the work is found by its lease running out.
-const DATABASE_AWAY: RetryPolicy = RetryPolicy {
+/// About a minute. After that, the work is recovered when its lease expires.
+const DB_OUTAGE_RETRY: RetryPolicy = RetryPolicy {
     initial: Duration::from_millis(200),
     cap: Duration::from_secs(5),
     max_attempts: u32::MAX,
     max_elapsed: Some(Duration::from_secs(60)),
 };
 
-/// Repeats what can be repeated until the database answers.
+/// Repeats an idempotent operation until the database responds.
 ///
 /// # Errors
-/// Whatever `work` meets; that the database is away, only after a minute.
-pub async fn patiently<T, Fut>(work: impl FnMut() -> Fut) -> Result<T>
+/// Any error of `work`; an unavailable database only after a minute.
+pub async fn retry_on_db_outage<T, Fut>(work: impl FnMut() -> Fut) -> Result<T>
 where
     Fut: Future<Output = Result<T>>,
 {
-    retry::retry(&DATABASE_AWAY, work, verdict).await
+    retry::retry(&DB_OUTAGE_RETRY, work, verdict).await
 }
 
 fn verdict(error: &Error) -> Retry {
     match error {
         Error::DatabaseUnavailable(_)
-        // What a query meets when the server shuts down under it has no kind of its own.
+        // The error of a query during a server shutdown has no kind of its own.
         | Error::Database(Diesel::DatabaseError(
             DatabaseErrorKind::Unknown
             | DatabaseErrorKind::UnableToSendCommand

@@ -1,4 +1,4 @@
-//! When files were last read: noted beside the requests, to the hour, in one statement for many.
+//! Read times of files: recorded asynchronously, to the hour, in one statement for many.
 
 use futures_util::StreamExt;
 use nightferry_core::file::details::FileView;
@@ -22,7 +22,7 @@ async fn writes(world: &World) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_is_noted_without_a_write_on_its_way_and_at_most_once_an_hour() {
+async fn a_download_is_recorded_without_delaying_it_and_at_most_once_per_hour() {
     let world = World::new().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 10_000)).await;
@@ -47,7 +47,7 @@ async fn a_download_is_noted_without_a_write_on_its_way_and_at_most_once_an_hour
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn notes_that_could_not_be_written_are_written_when_the_database_is_back() {
+async fn read_times_are_written_when_the_database_is_back() {
     let world = World::with("database.acquire_timeout", "1s").own_postgres().build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 10_000)).await;

@@ -1,4 +1,4 @@
-//! The next copies to free cost the size of the batch, however many copies there are.
+//! The cost of selecting copies for eviction depends on the batch size, not on the number of copies.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const COPIES: u32 = 30_000;
 const BATCH: i64 = 100;
 
 /// Files in both stores, without bytes: only the rows are looked at.
-async fn crossed(world: &World, spare_for: &str) {
+async fn synced(world: &World, spare_for: &str) {
     let user = world.user().await;
     let sql = format!(
         "WITH made AS ( \
@@ -34,7 +34,7 @@ async fn crossed(world: &World, spare_for: &str) {
 }
 
 fn spare(after: Duration) -> Order<'static> {
-    Order::Spare { rule: "default", after }
+    Order::EvictableCopy { rule: "default", after }
 }
 
 /// How many rows finding one batch reads, and how many it finds.
@@ -49,16 +49,16 @@ async fn cost(world: &World, order: Order<'static>) -> (i64, usize) {
         lease: Duration::from_secs(60),
     };
     let (rows, found) = database::rows_read(&world.context.db, async |conn| {
-        replicas::lock_spare(conn, &claim, order, None, BATCH).await
+        replicas::lock_evictable(conn, &claim, order, None, BATCH).await
     })
     .await;
     (rows, found.len())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_of_long_spare_or_least_used_copies_reads_a_batch_of_rows_and_no_more() {
+async fn selecting_a_batch_of_evictable_copies_reads_one_batch_of_rows() {
     let world = World::with("database.statement_timeout", "120s").build().await;
-    crossed(&world, "2 days").await;
+    synced(&world, "2 days").await;
 
     for order in [spare(Duration::from_secs(3600)), Order::LeastUsed] {
         let (rows, found) = cost(&world, order).await;
@@ -68,9 +68,9 @@ async fn a_batch_of_long_spare_or_least_used_copies_reads_a_batch_of_rows_and_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn looking_for_long_spare_copies_reads_nothing_when_there_are_none() {
+async fn selecting_evictable_copies_reads_nothing_if_there_are_none() {
     let world = World::with("database.statement_timeout", "120s").build().await;
-    crossed(&world, "1 hour").await;
+    synced(&world, "1 hour").await;
 
     let (rows, found) = cost(&world, spare(Duration::from_secs(2 * 3600))).await;
 
@@ -82,7 +82,7 @@ async fn looking_for_long_spare_copies_reads_nothing_when_there_are_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_copies_of_one_rule_are_found_without_reading_those_of_others() {
     let world = World::with("database.statement_timeout", "120s").build().await;
-    crossed(&world, "2 days").await;
+    synced(&world, "2 days").await;
     // A tenth is freed by a rule, a tenth kept by another; those are the longest spare and least used.
     for sql in [
         "UPDATE replicas SET free_rule = 'rare' WHERE store = 'minio' AND get_byte(uuid_send(object_id), 0) < 25",
@@ -97,7 +97,7 @@ async fn the_copies_of_one_rule_are_found_without_reading_those_of_others() {
     for (rule, hours, batch) in
         [("rare", 1, BATCH), ("default", 1, BATCH), ("rare", 72, 0), ("no-such-rule", 0, 0)]
     {
-        let order = Order::Spare { rule, after: Duration::from_secs(hours * 3600) };
+        let order = Order::EvictableCopy { rule, after: Duration::from_secs(hours * 3600) };
         let (rows, found) = cost(&world, order).await;
         assert_eq!(found as i64, batch, "{order:?}");
         assert!(rows <= batch * 20 + 50, "{order:?} read {rows} rows");

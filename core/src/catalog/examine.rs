@@ -1,6 +1,5 @@
-//! One object in a store, looked at closely: its label, whether its bytes are what the label says, and what can be made
-//! of it. A label is text that anybody with access to the bucket may have written: each of its parts is checked as if a
-//! user had sent it.
+//! Examines one object in a store: its metadata, whether its content matches, and how it can be used. Metadata may have
+//! been written by anyone with access to the bucket: each field is validated like user input.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{Stream, StreamExt};
@@ -11,7 +10,7 @@ use crate::checksum::{Crc64Nvme, ObjectDigest, Sha256, UploadHasher};
 use crate::context::Context;
 use crate::db::catalog::{Candidate, Seen};
 use crate::db::{signed, unsigned};
-use crate::encryption::Seal;
+use crate::encryption::EncryptionEnvelope;
 use crate::error::Error;
 use crate::file::name;
 use crate::retry::{self, RetryPolicy};
@@ -19,31 +18,31 @@ use crate::store::{Label, ObjectHead, ObjectKey, Store, StoreError};
 
 const UNKNOWN_TYPE: &str = "application/octet-stream";
 
-/// What came of it.
-pub(super) enum Look {
-    /// It can be used; one entry for each version that it is.
+/// The result.
+pub(super) enum Examined {
+    /// The object is usable; one entry for each version.
     Seen(Vec<Seen>),
-    /// It went since it was listed.
+    /// The object was deleted after the listing.
     Gone,
-    /// It cannot be used, for this reason.
-    Strange(String),
+    /// The object is unusable, for this reason.
+    Unusable(String),
 }
 
-/// What is known of the bytes, in the clear.
+/// The properties of the plaintext.
 pub(super) struct Bytes {
     pub(super) size: u64,
     pub(super) sha256: Sha256,
     pub(super) crc64nvme: Crc64Nvme,
     pub(super) blocks: Option<Vec<u8>>,
-    /// When they were last known to be right; none when nobody looked since they were written.
+    /// When the content was last verified; `None` if not since it was written.
     pub(super) verified_at: Option<DateTime<Utc>>,
-    /// How they are encrypted, if they are.
-    pub(super) seal: Option<Seal>,
+    /// The encryption envelope, if encrypted.
+    pub(super) seal: Option<EncryptionEnvelope>,
 }
 
 impl Bytes {
-    /// Of bytes that were read just now.
-    pub(super) fn read(digest: &ObjectDigest, seal: Option<Seal>, now: DateTime<Utc>) -> Self {
+    /// Properties of content that has just been read.
+    pub(super) fn read(digest: &ObjectDigest, seal: Option<EncryptionEnvelope>, now: DateTime<Utc>) -> Self {
         Self {
             size: digest.size,
             sha256: digest.sha256,
@@ -55,10 +54,10 @@ impl Bytes {
     }
 }
 
-/// Looks at an object that was listed.
-pub(super) async fn look(context: &Context, candidate: &Candidate) -> Result<Look, CatalogError> {
+/// Examines a listed object.
+pub(super) async fn examine(context: &Context, candidate: &Candidate) -> Result<Examined, CatalogError> {
     let Ok(key) = ObjectKey::parse(&candidate.key) else {
-        return Ok(Look::Strange("its key is none of Nightferry's".to_owned()));
+        return Ok(Examined::Unusable("its key does not belong to Nightferry".to_owned()));
     };
     let store = context
         .stores
@@ -66,14 +65,14 @@ pub(super) async fn look(context: &Context, candidate: &Candidate) -> Result<Loo
         .ok_or_else(|| Error::Internal(format!("store {} is not configured", candidate.store)))?;
     let head = || store.head(&key);
     let Some(head) = retry::retry(&RetryPolicy::default(), head, StoreError::retry).await? else {
-        return Ok(Look::Gone);
+        return Ok(Examined::Gone);
     };
     if head.size != unsigned(candidate.size) {
-        return Ok(Look::Strange("its size changed since it was listed".to_owned()));
+        return Ok(Examined::Unusable("its size has changed since the listing".to_owned()));
     }
     let mut label = Label::read(&head.metadata);
-    // A label that speaks of another object was copied here with somebody else's tool: it says nothing of this one. One
-    // that speaks of none was not written by us: it may keep its name, but not claim a place among a file's versions.
+    // Metadata of another object was copied here with another tool: it says nothing about this one. Metadata without an
+    // object id was not written by Nightferry: its name may be used, but not its version.
     match label.object {
         Some(object) if key.object() != Some(object) => label = Label::default(),
         Some(_) => {}
@@ -86,12 +85,12 @@ pub(super) async fn look(context: &Context, candidate: &Candidate) -> Result<Loo
         bytes(store, &key, &head, &label, now).await?
     };
     Ok(match known {
-        Ok(bytes) => Look::Seen(seen(candidate, &key, &head, &label, &bytes, now)),
-        Err(why) => Look::Strange(why),
+        Ok(bytes) => Examined::Seen(seen(candidate, &key, &head, &label, &bytes, now)),
+        Err(why) => Examined::Unusable(why),
     })
 }
 
-/// What the bytes are and whether that is proved; or why they are not what they should be.
+/// The properties of the content, and whether it is verified; or why it is wrong.
 async fn bytes(
     store: &Store,
     key: &ObjectKey,
@@ -103,7 +102,7 @@ async fn bytes(
         label.sha256.zip(sha256).is_some_and(|(a, b)| a != b)
             || label.crc64nvme.zip(crc).is_some_and(|(a, b)| a != b)
     };
-    let wrong = || Err("its bytes are not those that its label tells of".to_owned());
+    let wrong = || Err("its content does not match its metadata".to_owned());
     if contradicts(head.sha256, head.crc64nvme) {
         return Ok(wrong());
     }
@@ -113,7 +112,7 @@ async fn bytes(
         let size = head.size;
         return Ok(Ok(Bytes { size, sha256, crc64nvme, blocks: None, verified_at, seal: None }));
     }
-    // An upload in parts began before anybody knew its hash: only its bytes can tell.
+    // The hash of a multipart upload was unknown at its start: only its content can provide it.
     let read = || digest(store, key);
     let digest = retry::retry(&RetryPolicy::default(), read, StoreError::retry).await?;
     if digest.size != head.size || contradicts(Some(digest.sha256), Some(digest.crc64nvme)) {
@@ -126,7 +125,7 @@ async fn digest(store: &Store, key: &ObjectKey) -> Result<ObjectDigest, StoreErr
     hashed(store.get(key, None).await?.body).await
 }
 
-/// What the bytes of a body are.
+/// The properties of the content of a body.
 pub(super) async fn hashed(
     mut body: impl Stream<Item = Result<bytes::Bytes, StoreError>> + Unpin,
 ) -> Result<ObjectDigest, StoreError> {
@@ -169,7 +168,7 @@ fn seen(
         block_crcs: bytes.blocks.as_ref().map(hex::encode),
         key_id: bytes.seal.as_ref().map(|seal| seal.key_id.clone()),
         envelope: bytes.seal.as_ref().map(|seal| hex::encode(&seal.envelope)),
-        // Not proved now, but when it was written: an old proof is looked at again soon.
+        // Verified when it was written, not now: an old verification is soon repeated.
         verified_at: bytes.verified_at.unwrap_or(at),
         at,
         object_id,
@@ -201,7 +200,7 @@ fn checked_name(text: &str) -> Option<String> {
     name::check(text, "name").ok()
 }
 
-/// A path of which one name is wrong is no path.
+/// A path with an invalid name is ignored.
 fn checked_folder(names: &[String]) -> Vec<String> {
     let good = names.iter().all(|name| checked_name(name).as_ref() == Some(name));
     if good { names.to_vec() } else { Vec::new() }
@@ -214,7 +213,7 @@ fn name_in(key: &ObjectKey) -> String {
     key.as_str().get(start..).and_then(checked_name).unwrap_or_else(|| "recovered".to_owned())
 }
 
-/// What the database takes for an address.
+/// What the database accepts as an email address.
 fn is_email(text: &str) -> bool {
     let parts = text.rsplit_once('@');
     text.trim() == text
