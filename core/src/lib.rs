@@ -4,18 +4,17 @@
 pub mod audit;
 pub mod auth;
 pub mod catalog;
-pub mod config;
 pub mod context;
-pub mod db;
-pub mod error;
 pub mod file;
-pub mod ids;
 pub mod object;
 pub mod services;
 pub mod stores;
 pub mod telemetry;
 pub mod tiering;
-pub mod timetable;
 
+pub use nightferry_config as config;
+pub use nightferry_config::timetable;
+pub use nightferry_db as db;
 pub use nightferry_ground::{checksum, clock, encryption, error_code, object_key, retry, step, units};
 pub use nightferry_store as store;
+pub use nightferry_types::{error, ids};

@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::db::enums::RestoreState;
 use crate::db::listen;
 use crate::db::restores::{self, Restore};
-use crate::error::{PendingRestore, Result};
+use crate::error::Result;
 use crate::ids::{ObjectId, UserId};
 use crate::retry;
 use crate::store::{ObjectHead, ObjectKey, Store, StoreError, is_archive_class};
@@ -44,19 +44,4 @@ pub(crate) async fn head(
     key: &ObjectKey,
 ) -> std::result::Result<Option<ObjectHead>, StoreError> {
     retry::retry(&QUICK_RETRY, || store.head(key), StoreError::retry).await
-}
-
-impl From<Restore> for PendingRestore {
-    fn from(restore: Restore) -> Self {
-        let goes_on = matches!(restore.state, RestoreState::Wanted | RestoreState::Restoring);
-        Self {
-            id: restore.id,
-            store: restore.store,
-            state: restore.state.as_str(),
-            requested_at: restore.requested_at,
-            ready_at: restore.ready_at,
-            expires_at: restore.expires_at,
-            next_check_at: goes_on.then_some(restore.next_look_at),
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! `core/src/db/schema.rs` matches the migrations.
+//! `core/db/src/schema.rs` matches the migrations.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use nightferry_tests::harness::{World, database};
 
 /// The lines of the `table!` blocks, as `table.column type nullable`.
 fn declared() -> BTreeSet<String> {
-    let source = include_str!("../../../core/src/db/schema.rs");
+    let source = include_str!("../../../core/db/src/schema.rs");
     let mut table = String::new();
     let mut lines = BTreeSet::new();
     for line in source.lines().map(str::trim) {
@@ -44,6 +44,6 @@ async fn schema_file_is_current() {
     let gone: Vec<_> = declared.difference(&real).collect();
     assert!(
         missing.is_empty() && gone.is_empty(),
-        "edit core/src/db/schema.rs: add {missing:?}, take out {gone:?}"
+        "edit core/db/src/schema.rs: add {missing:?}, take out {gone:?}"
     );
 }

@@ -235,7 +235,7 @@ async fn every_statement_fits_the_schema() {
     evictions_and_moves(conn, &policy).await;
     others(conn, &policy).await;
 
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/src/db");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/db/src");
     let mut files = Vec::new();
     sources(&root, &mut files);
     let literals: Vec<Literal> =

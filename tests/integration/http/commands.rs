@@ -72,7 +72,7 @@ async fn services_can_be_stopped_while_they_wait_for_migrations() {
         // Each with a database of its own: the connection of one that has ended may go on waiting for a while.
         let world = World::new().await;
         let mut migrating = world.context.db.conn().await.unwrap();
-        // The lock of those who migrate, see core/src/db/migrate.rs.
+        // The lock of those who migrate, see core/db/src/migrate.rs.
         execute_on(&mut migrating, &format!("SELECT pg_advisory_lock({})", 0x6e69_6768_7466_6572_i64)).await;
         let service = world.start_process(&[command]).await;
         waits_for_lock(&world, "advisory").await;

@@ -195,7 +195,12 @@ mod tests {
             failed_logins: 3,
             failed_login_window: Duration::from_secs(900),
             failed_logins_everywhere: 10,
-            ..LimitsConfig::off()
+            enabled: false,
+            auth_requests_per_minute: u32::MAX,
+            requests_per_second: u32::MAX,
+            tracked_callers: 1,
+            redis_url: None,
+            redis_timeout: Duration::from_secs(1),
         }
     }
 

@@ -68,7 +68,7 @@ impl SigningKey {
         let (decoding, public) = match algorithm {
             SigningAlgorithm::Hs256 => (DecodingKey::from_secret(private.expose_secret()), None),
             SigningAlgorithm::Rs256 | SigningAlgorithm::EdDsa => {
-                let mut public = Jwk::from_encoding_key(&encoding, algorithm.into()).ok()?;
+                let mut public = Jwk::from_encoding_key(&encoding, jwt(algorithm)).ok()?;
                 public.common.key_id = Some(row.id.clone());
                 public.common.public_key_use = Some(PublicKeyUse::Signature);
                 (DecodingKey::from_jwk(&public).ok()?, Some(public))
@@ -126,7 +126,7 @@ impl SigningKey {
     /// # Errors
     /// [`Error::Internal`].
     pub(in crate::auth) fn sign<T: Serialize>(&self, claims: &T) -> Result<String> {
-        let mut header = Header::new(self.algorithm.into());
+        let mut header = Header::new(jwt(self.algorithm));
         header.kid = Some(self.id.clone());
         encode(&header, claims, &self.encoding)
             .map_err(|error| Error::Internal(format!("signing an access token failed: {error}")))
@@ -137,7 +137,7 @@ impl SigningKey {
     /// # Errors
     /// [`Error::Unauthenticated`].
     pub(in crate::auth) fn verify<T: DeserializeOwned>(&self, token: &str, issuer: &str) -> Result<T> {
-        let mut validation = Validation::new(self.algorithm.into());
+        let mut validation = Validation::new(jwt(self.algorithm));
         validation.set_issuer(&[issuer]);
         validation.set_required_spec_claims(&["exp", "iss", "sub"]);
         // Checked by the caller, with the domain's clock and without leeway.
@@ -148,13 +148,12 @@ impl SigningKey {
     }
 }
 
-impl From<SigningAlgorithm> for Algorithm {
-    fn from(algorithm: SigningAlgorithm) -> Self {
-        match algorithm {
-            SigningAlgorithm::Hs256 => Self::HS256,
-            SigningAlgorithm::Rs256 => Self::RS256,
-            SigningAlgorithm::EdDsa => Self::EdDSA,
-        }
+/// The algorithm as the JWT library names it.
+fn jwt(algorithm: SigningAlgorithm) -> Algorithm {
+    match algorithm {
+        SigningAlgorithm::Hs256 => Algorithm::HS256,
+        SigningAlgorithm::Rs256 => Algorithm::RS256,
+        SigningAlgorithm::EdDsa => Algorithm::EdDSA,
     }
 }
 

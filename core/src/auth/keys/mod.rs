@@ -12,7 +12,6 @@ pub use self::key::SigningKey;
 pub use self::set::{KeySet, SigningKeys};
 
 use super::Accounts;
-use crate::config::SigningAlgorithm;
 use crate::context::Context;
 use crate::db::audit::{self, Event, Origin};
 use crate::db::signing_keys::{self, SigningKeyRow};
@@ -156,23 +155,4 @@ pub async fn public(accounts: &Accounts) -> Result<jsonwebtoken::jwk::JwkSet> {
 
 fn lead(context: &Context) -> Duration {
     Duration::from_std(context.config.auth.signing_key_lead).unwrap_or(Duration::minutes(15))
-}
-
-impl SigningAlgorithm {
-    /// Every algorithm.
-    pub const ALL: [Self; 3] = [Self::Hs256, Self::Rs256, Self::EdDsa];
-
-    /// Its name (RFC 7518 section 3.1, RFC 8037 section 3.1).
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Hs256 => "HS256",
-            Self::Rs256 => "RS256",
-            Self::EdDsa => "EdDSA",
-        }
-    }
-
-    /// The algorithm with a name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
-    }
 }

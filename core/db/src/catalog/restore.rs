@@ -1,0 +1,77 @@
+//! Restores the rows of a snapshot, in one transaction with exclusive write access.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::{Table, columns};
+use crate::error::{Error, Result};
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
+
+/// Blocks other writers of the catalogue's tables until the end of the transaction, and checks whether the tables are
+/// empty. Returns the non-empty ones with their row counts.
+pub async fn take_over(conn: &mut AsyncPgConnection) -> Result<Vec<(Table, u64)>> {
+    // The transaction takes as long as listing the stores and writing everything.
+    for setting in ["statement_timeout", "idle_in_transaction_session_timeout"] {
+        diesel::sql_query(format!("SET LOCAL {setting} = 0")).execute(conn).await?;
+    }
+    let names = Table::ALL.map(Table::as_str).join(", ");
+    diesel::sql_query(format!("LOCK TABLE {names} IN EXCLUSIVE MODE")).execute(conn).await?;
+    let mut filled = Vec::new();
+    for table in Table::ALL {
+        let sql = format!("SELECT count(*) AS count FROM {}", table.as_str());
+        let row: Count = diesel::sql_query(sql).get_result(conn).await?;
+        if row.count > 0 {
+            filled.push((table, crate::unsigned(row.count)));
+        }
+    }
+    Ok(filled)
+}
+
+/// The statement that inserts rows with these columns into a table.
+///
+/// # Errors
+/// [`Error::Validation`] with the names of unknown columns.
+pub async fn insert_statement(
+    conn: &mut AsyncPgConnection,
+    table: Table,
+    wanted: &[String],
+) -> Result<String> {
+    let known = columns(conn, table).await?;
+    let unknown: Vec<&str> = wanted.iter().filter(|name| !known.contains(name)).map(String::as_str).collect();
+    if !unknown.is_empty() {
+        return Err(Error::field(table.as_str(), unknown.join(", ")));
+    }
+    // The names have been checked against the database.
+    let names = wanted.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    let table = table.as_str();
+    Ok(format!(
+        "INSERT INTO {table} ({names}) SELECT {names} FROM jsonb_populate_recordset(NULL::{table}, $1::jsonb)"
+    ))
+}
+
+/// Inserts rows, given as a JSON array, with a statement from [`insert_statement`]. Missing columns get their defaults.
+pub async fn insert(conn: &mut AsyncPgConnection, statement: &str, rows: &str) -> Result<usize> {
+    Ok(diesel::sql_query(statement).bind::<Text, _>(rows).execute(conn).await?)
+}
+
+/// Final steps: storage usage of the accounts, and planner statistics for the new tables.
+pub async fn finish(conn: &mut AsyncPgConnection) -> Result<()> {
+    diesel::sql_query(
+        "UPDATE users u SET used_bytes = s.bytes FROM ( \
+             SELECT u.id, coalesce(sum(o.size), 0)::bigint AS bytes FROM users u \
+             LEFT JOIN files f ON f.owner_id = u.id LEFT JOIN file_versions v ON v.file_id = f.id \
+             LEFT JOIN objects o ON o.id = v.object_id GROUP BY u.id \
+         ) s WHERE s.id = u.id AND u.used_bytes <> s.bytes",
+    )
+    .execute(conn)
+    .await?;
+    let names = Table::ALL.map(Table::as_str).join(", ");
+    diesel::sql_query(format!("ANALYZE {names}")).execute(conn).await?;
+    Ok(())
+}

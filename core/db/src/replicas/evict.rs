@@ -1,0 +1,347 @@
+//! Eviction: copies are selected in order, claimed under locks that prove another copy, checked again before each
+//! deletion, deleted, and their rows removed.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::ObjectRow;
+use super::predicates::{has_verified, none_pending, not_pinned, readable};
+use super::transitions::{
+    self, BEGIN_EVICTION, CANCEL_EVICTION, FINISH_EVICTION, Lease, RENEW_EVICTION, UPDATE_PRESENT,
+    under_lease,
+};
+use crate::enums::EvictReason;
+use crate::error::Result;
+use crate::ids::{LeaseToken, ObjectId, WorkerId};
+use crate::statement::Values;
+
+/// The parameters of an eviction, and its lease.
+#[derive(Debug)]
+pub struct EvictionClaim<'a> {
+    /// Store to evict from.
+    pub local: &'a str,
+    /// The cloud stores: one must have a verified replica, and none may be waiting for one.
+    pub clouds: &'a [&'a str],
+    /// Rules whose copies are always kept.
+    pub keeping: &'a [&'a str],
+    /// Minimum time since the verification.
+    pub grace: Duration,
+    /// The evicting worker.
+    pub worker: WorkerId,
+    /// Lease token.
+    pub token: LeaseToken,
+    /// Duration of the lease.
+    pub lease: Duration,
+}
+
+impl EvictionClaim<'_> {
+    fn lease(&self) -> Lease {
+        Lease { worker: self.worker, token: self.token, length: self.lease }
+    }
+
+    /// Conditions for the eviction of a copy `r`, besides its state: its object has a cloud copy that was verified
+    /// before the grace period and no cloud copy that is still pending, it is not pinned, and it is not marked for a
+    /// move.
+    fn may_go(clouds: &str, grace: &str) -> String {
+        let verified =
+            format!("s.store = ANY({clouds}) AND s.verified_at <= now() - make_interval(secs => {grace})");
+        format!(
+            "r.moves_to IS NULL AND {} AND {} AND {}",
+            not_pinned("r.object_id"),
+            none_pending("r.object_id", clouds),
+            has_verified("r.object_id", &verified)
+        )
+    }
+}
+
+/// The order of evictions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order<'r> {
+    /// Copies of a rule that have been evictable for at least this long, the longest first.
+    EvictableCopy {
+        /// The rule that evicts them.
+        rule: &'r str,
+        /// Minimum time since they became evictable.
+        after: Duration,
+    },
+    /// The least recently used first.
+    LeastUsed,
+}
+
+impl Order<'_> {
+    /// Why these copies are evicted.
+    pub const fn reason(&self) -> EvictReason {
+        match self {
+            Self::EvictableCopy { .. } => EvictReason::Policy,
+            Self::LeastUsed => EvictReason::Watermark,
+        }
+    }
+}
+
+/// An evictable copy.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct EvictableCopy {
+    /// Object.
+    #[diesel(sql_type = SqlUuid)]
+    pub object_id: ObjectId,
+    /// Key in the store.
+    #[diesel(sql_type = Text)]
+    pub key: String,
+    /// Size in bytes.
+    #[diesel(sql_type = BigInt)]
+    pub size: i64,
+    /// Its sort key.
+    #[diesel(sql_type = Timestamptz)]
+    pub at: DateTime<Utc>,
+}
+
+/// Locks the next evictable copies after `after`: verified elsewhere for long enough, of files that are not pinned, and
+/// not about to be moved (such copies are evicted after the move; otherwise they would be copied for nothing). The
+/// other replica is locked too, so that of two concurrent evictions only one succeeds. Part of a transaction; rows
+/// locked by others are skipped.
+pub async fn lock_evictable(
+    conn: &mut AsyncPgConnection,
+    claim: &EvictionClaim<'_>,
+    order: Order<'_>,
+    after: Option<(DateTime<Utc>, ObjectId)>,
+    limit: i64,
+) -> Result<Vec<EvictableCopy>> {
+    let mut values = Values::default();
+    let (local, clouds) = (values.text(claim.local), values.texts(claim.clouds));
+    let (grace, keeping) = (values.seconds(claim.grace), values.texts(claim.keeping));
+    let (column, which, age) = match order {
+        Order::EvictableCopy { rule, after } => {
+            ("spare_since", format!("r.free_rule = {}", values.text(rule)), values.seconds(after))
+        }
+        Order::LeastUsed => ("last_used_at", "NOT r.keep_local".to_owned(), values.seconds(Duration::ZERO)),
+    };
+    let (at, object) = after.unwrap_or((DateTime::UNIX_EPOCH, ObjectId(uuid::Uuid::nil())));
+    let (at, object) = (values.time(at), values.id(object));
+    let may_go = EvictionClaim::may_go(&clouds, &grace);
+    // First the batch from the index alone, with its limit in the text, so that the planner expects a small batch.
+    let sql = format!(
+        "WITH picked AS MATERIALIZED ( \
+             SELECT r.object_id, r.{column} AS at FROM replicas r \
+             WHERE r.store = {local} AND r.state = 'present' AND r.spare_since IS NOT NULL AND {which} \
+               AND r.free_rule <> ALL({keeping}) AND r.{column} <= now() - make_interval(secs => {age}) \
+               AND (r.{column}, r.object_id) > ({at}, {object}) AND {may_go} \
+               AND EXISTS (SELECT 1 FROM objects o WHERE o.id = r.object_id AND o.state = 'stored' OFFSET 0) \
+             ORDER BY r.{column}, r.object_id LIMIT {limit} FOR UPDATE SKIP LOCKED \
+         ) \
+         SELECT p.object_id, o.key, o.size, p.at FROM picked p JOIN objects o ON o.id = p.object_id AND o.state = 'stored' \
+         JOIN replicas c ON c.object_id = p.object_id AND c.store = ANY({clouds}) AND c.state = 'present' \
+              AND c.verified_at <= now() - make_interval(secs => {grace}) \
+         ORDER BY p.at, p.object_id FOR UPDATE OF c SKIP LOCKED"
+    );
+    let mut spare: Vec<EvictableCopy> = values.query(&sql).load(conn).await?;
+    // An object in several cloud stores occurs once for each of them, in consecutive rows.
+    spare.dedup_by_key(|copy| copy.object_id);
+    Ok(spare)
+}
+
+/// Marks locked copies as `evicting` with this reason. All conditions are checked again: under the locks the other
+/// replica can no longer change, and pins set since the selection are visible. Returns the marked copies.
+pub async fn claim_evictions(
+    conn: &mut AsyncPgConnection,
+    claim: &EvictionClaim<'_>,
+    reason: EvictReason,
+    ids: &[ObjectId],
+) -> Result<Vec<ObjectId>> {
+    let mut values = Values::default();
+    let sets = format!("evict_reason = '{reason}', {}", claim.lease().set(&mut values));
+    let (local, clouds) = (values.text(claim.local), values.texts(claim.clouds));
+    let (grace, ids) = (values.seconds(claim.grace), values.ids(ids));
+    let which = format!(
+        "r.object_id = ANY({ids}) AND r.store = {local} AND {}",
+        EvictionClaim::may_go(&clouds, &grace)
+    );
+    let sql = format!("{} RETURNING r.object_id", BEGIN_EVICTION.update(&sets, "", &which));
+    Ok(ObjectRow::ids(values.query(&sql).load(conn).await?))
+}
+
+/// The result of checking a claimed eviction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Eviction {
+    /// The copy may be deleted once a copy in one of these other stores is found intact.
+    Allowed {
+        /// Stores with a verified copy that permits the deletion.
+        others: Vec<String>,
+    },
+    /// It must be kept: its file was pinned, or no other store has a verified replica any more.
+    Forbidden,
+    /// Another worker holds it now.
+    NotOurs,
+}
+
+/// Checks a claimed eviction immediately before the deletion. A copy in a store that is being drained may also be
+/// deleted if one of the stores `moving_to` has a readable copy; pins do not apply then, because the copy has been
+/// moved. A copy that was to be moved to a certain store is deleted only if that store has a readable copy.
+pub async fn check_eviction(
+    conn: &mut AsyncPgConnection,
+    store: &str,
+    moving_to: &[&str],
+    token: LeaseToken,
+    object: ObjectId,
+) -> Result<Eviction> {
+    let mut values = Values::default();
+    let (object, store, token) = (values.id(object), values.text(store), values.id(token));
+    let moving_to = values.texts(moving_to);
+    let sql = format!(
+        "SELECT ARRAY(SELECT s.store FROM replicas s \
+                 WHERE s.object_id = r.object_id AND s.store <> r.store AND s.state = 'present' \
+                   AND CASE r.evict_reason WHEN 'rebalance' THEN s.store = r.moves_to AND {readable} \
+                       ELSE {not_pinned} OR (s.store = ANY({moving_to}) AND {readable}) END \
+                 ORDER BY s.store) AS others FROM replicas r \
+         WHERE r.object_id = {object} AND r.store = {store} AND r.state = 'evicting' AND r.lease_token = {token}",
+        readable = readable("s"),
+        not_pinned = not_pinned("r.object_id"),
+    );
+    let row: Option<Checked> = values.query(&sql).get_result(conn).await.optional()?;
+    Ok(match row {
+        None => Eviction::NotOurs,
+        Some(Checked { others }) if others.is_empty() => Eviction::Forbidden,
+        Some(Checked { others }) => Eviction::Allowed { others },
+    })
+}
+
+#[derive(QueryableByName)]
+struct Checked {
+    #[diesel(sql_type = Array<Text>)]
+    others: Vec<String>,
+}
+
+/// Cancels an eviction: the copy is `present` again. With `is_there` (verified just now), a file whose primary store
+/// was lost in the meantime gets this store as its primary store, unless one of the cloud stores `primary_stores` holds a
+/// verified copy. Without it, the caller calls [`super::mark_lost`] next, in the same transaction; a row that was
+/// inserted only for the deletion is deleted. Returns whether the lease was still held and the row remains.
+pub async fn cancel_eviction(
+    conn: &mut AsyncPgConnection,
+    store: &str,
+    primary_stores: &[&str],
+    token: LeaseToken,
+    object: ObjectId,
+    is_there: bool,
+) -> Result<bool> {
+    if !is_there {
+        let mut values = Values::default();
+        let which = format!(
+            "{} AND r.evict_reason IN ('leftover', 'surplus')",
+            under_lease(&mut values, &[object], store, token)
+        );
+        values.query(&FINISH_EVICTION.delete("", &which)).execute(conn).await?;
+    }
+    let mut values = Values::default();
+    let which = under_lease(&mut values, &[object], store, token);
+    let back = CANCEL_EVICTION.update("", "", &which);
+    let primary_stores = values.texts(primary_stores);
+    let sql = format!(
+        "WITH back AS ({back} RETURNING r.object_id, r.store), homes AS ( \
+             UPDATE files f SET storage_location = b.store, synced_at = CASE WHEN b.store = ANY({primary_stores}) THEN now() END \
+             FROM back b JOIN file_versions v ON v.object_id = b.object_id \
+             WHERE {is_there} AND f.id = v.file_id AND f.current_version = v.number AND f.storage_location <> b.store \
+               AND (b.store = ANY({primary_stores}) OR NOT {}) \
+         ) SELECT 1 FROM back",
+        has_verified("b.object_id", &format!("s.store = ANY({primary_stores})")),
+    );
+    Ok(values.query(&sql).execute(conn).await? == 1)
+}
+
+/// Takes over evictions whose worker died, to complete them.
+pub async fn reclaim_evictions(
+    conn: &mut AsyncPgConnection,
+    claim: &EvictionClaim<'_>,
+) -> Result<Vec<EvictableCopy>> {
+    let mut values = Values::default();
+    let lease = claim.lease().set(&mut values);
+    let which =
+        format!("o.id = r.object_id AND r.store = {} AND r.lease_until < now()", values.text(claim.local));
+    let sql = format!(
+        "{} RETURNING r.object_id, o.key, o.size, r.last_used_at AS at",
+        RENEW_EVICTION.update(&lease, "FROM objects o", &which)
+    );
+    Ok(values.query(&sql).load(conn).await?)
+}
+
+/// Renews the lease of an eviction. Returns whether the lease is still held.
+pub async fn renew_eviction(
+    conn: &mut AsyncPgConnection,
+    store: &str,
+    token: LeaseToken,
+    object: ObjectId,
+    lease: Duration,
+) -> Result<bool> {
+    Ok(set_lease(conn, store, token, &[object], lease).await? == 1)
+}
+
+/// Releases evictions that were marked but not started.
+pub async fn release_evictions(
+    conn: &mut AsyncPgConnection,
+    store: &str,
+    token: LeaseToken,
+    ids: &[ObjectId],
+) -> Result<usize> {
+    set_lease(conn, store, token, ids, Duration::ZERO).await
+}
+
+async fn set_lease(
+    conn: &mut AsyncPgConnection,
+    store: &str,
+    token: LeaseToken,
+    ids: &[ObjectId],
+    lease: Duration,
+) -> Result<usize> {
+    let mut values = Values::default();
+    let until = transitions::until(&mut values, lease);
+    let which = under_lease(&mut values, ids, store, token);
+    Ok(values.query(&RENEW_EVICTION.update(&until, "", &which)).execute(conn).await?)
+}
+
+/// Deletes the rows of replicas whose bytes were deleted from the store. An object without a row in any of the cloud
+/// stores `primary_stores` is no longer synced: its local copies are not evictable, and it is planned again. Returns the number
+/// of deleted rows.
+pub async fn finish_evictions(
+    conn: &mut AsyncPgConnection,
+    store: &str,
+    primary_stores: &[&str],
+    token: LeaseToken,
+    ids: &[ObjectId],
+) -> Result<usize> {
+    let mut values = Values::default();
+    let which = under_lease(&mut values, ids, store, token);
+    let (store, primary_stores) = (values.text(store), values.texts(primary_stores));
+    let mended = UPDATE_PRESENT.update(
+        "spare_since = NULL",
+        "FROM gone g",
+        &format!(
+            "r.object_id = g.object_id AND {store} = ANY({primary_stores}) AND r.store <> ALL({primary_stores}) AND r.spare_since IS NOT NULL \
+             AND NOT EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY({primary_stores}) \
+                             AND c.store <> {store})"
+        ),
+    );
+    let sql = format!(
+        "WITH gone AS ({} RETURNING r.object_id), mended AS ({mended}) SELECT object_id FROM gone",
+        FINISH_EVICTION.delete("", &which)
+    );
+    Ok(values.query(&sql).execute(conn).await?)
+}
+
+/// Bytes of present replicas in a store.
+pub async fn used_bytes_in(conn: &mut AsyncPgConnection, store: &str) -> Result<i64> {
+    #[derive(QueryableByName)]
+    struct Sum {
+        #[diesel(sql_type = BigInt)]
+        bytes: i64,
+    }
+    let sum: Sum = diesel::sql_query(
+        "SELECT coalesce(sum(o.size), 0)::bigint AS bytes FROM replicas r JOIN objects o ON o.id = r.object_id \
+         WHERE r.store = $1 AND r.state = 'present'",
+    )
+    .bind::<Text, _>(store)
+    .get_result(conn)
+    .await?;
+    Ok(sum.bytes)
+}

@@ -1,0 +1,347 @@
+//! Planning of runs: set-based, counted, and undone if the run ends early.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::candidates::{Among, Candidates};
+use super::predicates::untouched;
+use super::transitions::{BEGIN_CLEANUP, FORGET_QUEUED, IfThere, LEAVE_RUN, Queue};
+use crate::disable_statement_timeout;
+use crate::enums::{CopyReason, ReplicaState};
+use crate::error::Result;
+use crate::ids::RunId;
+use crate::policy::{DEFAULT_RULE, Policy, Reach};
+use crate::runs::RunScope;
+use crate::schema::replicas;
+use crate::statement::{Value, Values};
+
+/// The copies added to a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, QueryableByName)]
+pub struct Planned {
+    /// Copies to make.
+    #[diesel(sql_type = BigInt)]
+    pub files: i64,
+    /// Bytes to copy.
+    #[diesel(sql_type = BigInt)]
+    pub bytes: i64,
+}
+
+impl Planned {
+    /// Adds another count.
+    pub fn add(&mut self, more: Self) {
+        self.files += more.files;
+        self.bytes += more.bytes;
+    }
+}
+
+/// The conditions of a scope on `f`, a row of `files`. Only the given ones are included, so that each kind of scope
+/// gets its own query plan.
+pub(crate) fn scope_sql(scope: &RunScope, values: &mut Values) -> String {
+    let mut sql = "f.deleted_at IS NULL".to_owned();
+    if let Some(user) = scope.user_id {
+        sql = format!("{sql} AND f.owner_id = {}", values.id(user));
+    }
+    if let Some(folder) = scope.folder_id {
+        sql = format!("{sql} AND f.folder_id = {}", values.id(folder));
+    }
+    if let Some(files) = &scope.file_ids {
+        let files = values.bind(Value::Uuids(files.iter().map(|file| file.0).collect()));
+        sql = format!("{sql} AND f.id = ANY({files})");
+    }
+    sql
+}
+
+/// Until when an object must have been acknowledged to be planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Before the run was requested: the normal rule.
+    RunRequested(RunId),
+    /// Until now: for files that join an active run.
+    Now,
+}
+
+/// The plan for one store.
+#[derive(Debug)]
+pub(crate) struct Wanted<'p> {
+    pub(crate) policy: &'p Policy<'p>,
+    pub(crate) store: &'p str,
+    pub(crate) scope: &'p RunScope,
+    pub(crate) until: Until,
+}
+
+impl Wanted<'_> {
+    /// The condition that `o`, a row of `objects`, was acknowledged in time and can be copied to the store from another
+    /// one.
+    fn can_be_copied(&self, values: &mut Values, among: &Among) -> String {
+        let until = match self.until {
+            Until::RunRequested(run) => {
+                format!("o.stored_at <= (SELECT created_at FROM runs WHERE id = {})", values.id(run))
+            }
+            Until::Now => "true".to_owned(),
+        };
+        let store = values.text(self.store);
+        format!(
+            "o.state = 'stored' AND {until} AND EXISTS (SELECT 1 FROM replicas s \
+             WHERE s.object_id = o.id AND s.state = 'present' AND s.store <> {store} {})",
+            among.fence()
+        )
+    }
+
+    /// `(object_id, size, rule, storage_class, priority)` of every acknowledged object `among` those in the scope that
+    /// the policy assigns to the store, that can be copied from another one, and for which `there`, a condition on `o`,
+    /// holds.
+    pub(crate) fn select(&self, values: &mut Values, among: &Among, there: &str) -> String {
+        let scope = scope_sql(self.scope, values);
+        let can_be_copied =
+            format!("{} AND {} AND {there}", among_sql(among, values), self.can_be_copied(values, among));
+        let fence = among.fence();
+        if self.policy.rules.is_empty() {
+            return format!(
+                "SELECT o.id AS object_id, o.size, '{DEFAULT_RULE}'::text AS rule, NULL::text AS storage_class, \
+                        0::smallint AS priority \
+                 FROM objects o WHERE {can_be_copied} \
+                   AND EXISTS (SELECT 1 FROM file_versions v JOIN files f ON f.id = v.file_id \
+                               WHERE v.object_id = o.id AND {scope} {fence})"
+            );
+        }
+        let number = self.policy.number(values, "coalesce(f.last_accessed_at, o.stored_at)");
+        let targets = Policy::as_table(&self.policy.wanted_in(self.store), values);
+        // If several versions share an object, the first rule that matches any of them decides.
+        let decided = match among {
+            Among::Everything => format!(
+                "SELECT o.id AS object_id, o.size, min({number}) AS number \
+                 FROM objects o JOIN file_versions v ON v.object_id = o.id JOIN files f ON f.id = v.file_id {joins} \
+                 WHERE {scope} AND {can_be_copied} GROUP BY o.id, o.size",
+                joins = self.policy.joins(Reach::All),
+            ),
+            Among::Objects(_) => format!(
+                "SELECT o.id AS object_id, o.size, d.number \
+                 FROM (SELECT * FROM objects o WHERE {can_be_copied} OFFSET 0) o CROSS JOIN LATERAL ( \
+                     SELECT min(x.number) AS number FROM ( \
+                         SELECT {number} AS number FROM file_versions v JOIN files f ON f.id = v.file_id {joins} \
+                         WHERE v.object_id = o.id AND {scope} \
+                     ) x \
+                 ) d",
+                joins = self.policy.joins(Reach::Some),
+            ),
+        };
+        format!(
+            "SELECT c.object_id, c.size, t.rule, t.storage_class, t.priority FROM ({decided}) c \
+             JOIN {targets} AS t (number, rule, storage_class, priority) ON t.number = c.number"
+        )
+    }
+}
+
+/// The condition on `o`, a row of `objects`, that a statement includes it.
+fn among_sql(among: &Among, values: &mut Values) -> String {
+    match among {
+        Among::Everything => "true".to_owned(),
+        Among::Objects(objects) => {
+            let objects = objects.iter().map(|object| object.0).collect();
+            format!("o.id = ANY({})", values.bind(Value::Uuids(objects)))
+        }
+    }
+}
+
+/// The states from which a run takes over copies: failed ones only on request, either all of them or those of the
+/// selected files.
+pub(crate) fn retryable(scope: &RunScope) -> &'static str {
+    if scope.retry_failed || scope.file_ids.is_some() {
+        "IN ('queued', 'failed', 'lost')"
+    } else {
+        "IN ('queued', 'lost')"
+    }
+}
+
+/// The copies that the rows `w` of [`Wanted::select`] require in `store`.
+pub(super) fn wanted_copies<'s>(store: &'s str, reason: CopyReason, run: Option<&'s str>) -> Queue<'s> {
+    Queue {
+        object: "w.object_id",
+        store,
+        reason,
+        run,
+        rule: Some("w.rule"),
+        storage_class: Some("w.storage_class"),
+        priority: "w.priority",
+    }
+}
+
+/// Queues every stored object in the scope for the stores where the policy requires it and it does not exist, and takes
+/// over copies that earlier runs left queued, under the current rule. Returns what this adds to the run. Idempotent.
+///
+/// Part of a transaction, in which it disables the statement timeout, because a plan may cover millions of rows.
+pub async fn plan_until(
+    conn: &mut AsyncPgConnection,
+    run: RunId,
+    policy: &Policy<'_>,
+    scope: &RunScope,
+    until: Until,
+) -> Result<Planned> {
+    disable_statement_timeout(conn).await?;
+    take_out_of_other_runs(conn, run).await?;
+    let mut planned = Planned::default();
+    for store in policy.targets() {
+        let wanted = Wanted { policy, store, scope, until };
+        let mut absent = Candidates::absent(conn, &wanted).await?;
+        while let Some(among) = absent.next(conn).await? {
+            planned.add(queue(conn, run, &wanted, &among, Before::Nothing).await?);
+        }
+        let mut waiting = Candidates::waiting(conn, &wanted).await?;
+        while let Some(among) = waiting.next(conn).await? {
+            planned.add(queue(conn, run, &wanted, &among, Before::Waiting).await?);
+        }
+    }
+    for store in &policy.clouds {
+        let wanted = Wanted { policy, store, scope, until };
+        if policy.rules.is_empty() && policy.usual().contains(store) {
+            continue;
+        }
+        let mut waiting = Candidates::waiting(conn, &wanted).await?;
+        while let Some(among) = waiting.next(conn).await? {
+            drop_unwanted(conn, &wanted, &among).await?;
+        }
+    }
+    Ok(planned)
+}
+
+/// Only the active run has a queue. A copy that returned to another run at the moment it ended has no run.
+async fn take_out_of_other_runs(conn: &mut AsyncPgConnection, run: RunId) -> Result<()> {
+    for direction in ["<", ">"] {
+        loop {
+            let mut values = Values::default();
+            // Uses the index of claims, whose end is reached immediately if there are none.
+            let others = format!(
+                "FROM ( \
+                     SELECT object_id, store FROM replicas WHERE state = 'queued' AND run_id {direction} {} \
+                     ORDER BY run_id LIMIT 1000 \
+                 ) s",
+                values.id(run)
+            );
+            let sql = LEAVE_RUN.update("", &others, "r.object_id = s.object_id AND r.store = s.store");
+            if values.query(&sql).execute(conn).await? == 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes queued and failed copies that no rule selects any more and that were never verified: otherwise the local
+/// copy would wait for them forever. If a copy was attempted, its store may contain something: it is deleted as if a
+/// worker had died during its eviction.
+async fn drop_unwanted(conn: &mut AsyncPgConnection, wanted: &Wanted<'_>, among: &Among) -> Result<usize> {
+    let Wanted { policy, store, .. } = wanted;
+    let mut values = Values::default();
+    let here = values.text(*store);
+    let waits = |row: &str| {
+        format!(
+            "{row}.store = {here} AND {row}.verified_at IS NULL AND {row}.upload_id IS NULL \
+             AND ({row}.state = 'failed' OR ({row}.state = 'queued' AND {row}.run_id IS NULL))"
+        )
+    };
+    let still_wanted = if policy.wanted_in(store).is_empty() {
+        "false".to_owned()
+    } else {
+        let there = a_row(&waits("d"), among);
+        format!("r.object_id IN (SELECT w.object_id FROM ({}) w)", wanted.select(&mut values, among, &there))
+    };
+    let (these, fence) = (among_sql(among, &mut values), among.fence());
+    let scope = scope_sql(wanted.scope, &mut values);
+    let can_be_copied = wanted.can_be_copied(&mut values, among);
+    let unwanted = format!(
+        "SELECT r.object_id, r.store, {} AS untouched FROM replicas r JOIN objects o ON o.id = r.object_id \
+         WHERE {these} AND {} AND {can_be_copied} AND NOT {still_wanted} \
+           AND EXISTS (SELECT 1 FROM file_versions v JOIN files f ON f.id = v.file_id \
+                       WHERE v.object_id = o.id AND {scope} {fence})",
+        untouched("r"),
+        waits("r")
+    );
+    let forgotten = FORGET_QUEUED
+        .delete("USING unwanted u", "u.untouched AND r.object_id = u.object_id AND r.store = u.store");
+    let marked = BEGIN_CLEANUP.update(
+        "lease_token = gen_random_uuid(), lease_worker = gen_random_uuid(), lease_until = now()",
+        "FROM unwanted u",
+        "NOT u.untouched AND r.object_id = u.object_id AND r.store = u.store",
+    );
+    let sql = format!(
+        "WITH unwanted AS MATERIALIZED ({unwanted} FOR UPDATE OF r), forgotten AS ({forgotten}) {marked}"
+    );
+    Ok(values.query(&sql).execute(conn).await?)
+}
+
+/// Condition: an object `o` has a replica `d` that satisfies `which`.
+fn a_row(which: &str, among: &Among) -> String {
+    format!("EXISTS (SELECT 1 FROM replicas d WHERE d.object_id = o.id AND {which} {})", among.fence())
+}
+
+/// Current state of the copies that are queued for a run.
+#[derive(Debug, Clone, Copy)]
+enum Before {
+    /// No row.
+    Nothing,
+    /// A row that is queued, failed or lost.
+    Waiting,
+}
+
+/// Queues the copies that a run requires and that have no row yet, or that are waiting.
+async fn queue(
+    conn: &mut AsyncPgConnection,
+    run: RunId,
+    wanted: &Wanted<'_>,
+    among: &Among,
+    before: Before,
+) -> Result<Planned> {
+    let mut values = Values::default();
+    let (run, store) = (values.id(run), values.text(wanted.store));
+    let again = retryable(wanted.scope);
+    let waits = |row: &str| {
+        format!("{row}.state {again} AND ({row}.state <> 'queued' OR {row}.run_id IS DISTINCT FROM {run})")
+    };
+    let waits_there = waits("r");
+    let (there, if_there) = match before {
+        Before::Nothing => (format!("NOT {}", a_row(&format!("d.store = {store}"), among)), IfThere::Leave),
+        Before::Waiting => {
+            let waits = format!("d.store = {store} AND {}", waits("d"));
+            (a_row(&waits, among), IfThere::TakeUp(&waits_there))
+        }
+    };
+    let select = wanted.select(&mut values, among, &there);
+    let queued =
+        wanted_copies(&store, CopyReason::Policy, Some(&run)).insert(&format!("FROM ({select}) w"), if_there);
+    let sql = format!(
+        "WITH added AS ({queued} RETURNING r.object_id) \
+         SELECT count(*) AS files, coalesce(sum(o.size), 0)::bigint AS bytes \
+         FROM added a JOIN objects o ON o.id = a.object_id"
+    );
+    Ok(values.query(&sql).get_result(conn).await?)
+}
+
+/// The number of queued copies of a run.
+pub async fn queued_in(conn: &mut AsyncPgConnection, run: RunId) -> Result<Planned> {
+    Ok(diesel::sql_query(
+        "SELECT count(*) AS files, coalesce(sum(o.size), 0)::bigint AS bytes \
+         FROM replicas r JOIN objects o ON o.id = r.object_id WHERE r.run_id = $1 AND r.state = 'queued'",
+    )
+    .bind::<SqlUuid, _>(run)
+    .get_result(conn)
+    .await?)
+}
+
+/// Removes queued copies from a run that is stopping. They stay queued for the next run.
+pub async fn unassign(conn: &mut AsyncPgConnection, run: RunId) -> Result<usize> {
+    let mut values = Values::default();
+    let which = format!("r.run_id = {}", values.id(run));
+    Ok(values.query(&LEAVE_RUN.update("", "", &which)).execute(conn).await?)
+}
+
+/// When the next queued copy of a waiting run is due.
+pub async fn next_due(conn: &mut AsyncPgConnection, run: RunId) -> Result<Option<DateTime<Utc>>> {
+    Ok(replicas::table
+        .filter(replicas::run_id.eq(run))
+        .filter(replicas::state.eq(ReplicaState::Queued))
+        .select(diesel::dsl::min(replicas::not_before))
+        .first(conn)
+        .await?)
+}
