@@ -20,7 +20,7 @@ use crate::store::{ObjectKey, Store, StoreError, UploadId, Verdict};
 
 use super::plan;
 
-/// Objects listed at once.
+/// Maximum number of objects listed at once.
 const BATCH: i64 = 100;
 /// Objects removed concurrently, within `tiering.concurrency`.
 const CONCURRENCY: usize = 8;

@@ -1,10 +1,10 @@
-//! What a pass over a relocation did, and what is left waits for, in words.
+//! The result of a relocation pass, and the reasons for waiting as text.
 
 use std::collections::BTreeSet;
 
 use crate::db::drains::Left;
 
-/// Copies queued at once: enough to keep workers busy, and few enough to look at again and again.
+/// Maximum number of copies queued at once: enough to keep workers busy, few enough to examine repeatedly.
 pub(super) const MAX_UNDER_WAY: usize = 5_000;
 
 /// Shows the progress of a pass.
@@ -13,11 +13,11 @@ pub(super) struct Report {
     pub(super) evicted: usize,
     /// Queued by this pass.
     pub(super) queued: usize,
-    /// Other changes: replicas that stay after all, leftovers that are gone.
+    /// Other changes: cancelled moves, deleted leftovers.
     pub(super) changed: usize,
-    /// Queued or copied since before.
+    /// Queued or being copied before this pass.
     pub(super) under_way: usize,
-    /// Given up, to be tried again in a while.
+    /// Failed; retried after a delay.
     pub(super) failed: usize,
     /// Marked for eviction and not deleted.
     pub(super) not_deleted: usize,
@@ -33,12 +33,12 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Copies that are on their way into the destinations or wait to be tried again.
+    /// Copies to the target stores that are in progress or wait for a retry.
     pub(super) fn pending(&self) -> usize {
         self.queued + self.under_way + self.failed
     }
 
-    /// Whether nothing was met that still has to go.
+    /// Whether nothing remains to be moved.
     pub(super) fn is_nothing_left(&self) -> bool {
         self.pending() + self.without_source + self.archived + self.not_deleted + self.not_aborted == 0
     }
@@ -48,7 +48,8 @@ impl Report {
         self.evicted + self.queued + self.changed > 0
     }
 
-    /// What the relocation waits for. `to` and `from` name the stores; `left` is what a store that is drained still holds.
+    /// What the relocation waits for. `to` and `from` name the stores; `left` counts what a store that is being drained
+    /// still holds.
     pub(super) fn waits_for(&self, from: &str, to: &[&str], left: Option<Left>) -> Option<String> {
         let mut reasons: Vec<String> =
             self.unhealthy.iter().map(|store| format!("{store} is down or suspect")).collect();
