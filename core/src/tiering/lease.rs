@@ -70,7 +70,7 @@ impl<'c> Lease<'c> {
             biased;
             outcome = work => Some(outcome),
             () = self.lost() => {
-                tracing::warn!(lease = self.name, "another process took over a lease: the work under it is dropped");
+                tracing::warn!(lease = self.name, "another process acquired the lease; the work under it is dropped");
                 None
             }
         }
@@ -83,7 +83,7 @@ impl<'c> Lease<'c> {
             match self.renew_once(life).await {
                 Ok(true) => {}
                 Ok(false) => return,
-                Err(error) => tracing::warn!(lease = self.name, %error, "a lease could not be renewed yet"),
+                Err(error) => tracing::warn!(lease = self.name, %error, "cannot renew a lease; retrying"),
             }
         }
     }

@@ -89,7 +89,7 @@ async fn remove_by(context: &Context, removal: Removal, over: Instant) -> bool {
             false
         }
         Err(_) => {
-            tracing::debug!(object = %removal.id, "no time to remove an object; the next pass continues");
+            tracing::debug!(object = %removal.id, "out of time while removing objects; the next pass continues");
             false
         }
     }

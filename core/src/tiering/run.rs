@@ -65,8 +65,8 @@ async fn end_waiting_run(context: &Context, conn: &mut AsyncPgConnection) -> Res
     replicas::unassign(conn, active.id).await?;
     match runs::settle(conn, active.id).await? {
         Some(ended) => {
-            tracing::info!(target: "nightferry::sync", run = %ended.id, "a run that waits for the transfer \
-                window is ended in favour of a requested one");
+            tracing::info!(target: "nightferry::sync", run = %ended.id, "ended a run that was waiting for \
+                the transfer window, because another run was requested");
             Ok(())
         }
         None => Err(Error::SyncAlreadyRunning(active.id)),

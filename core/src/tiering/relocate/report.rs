@@ -58,17 +58,20 @@ impl Report {
         let count = |count: i64| usize::try_from(count).unwrap_or(usize::MAX);
         let counts = [
             (self.under_way + self.queued, format!("to be copied{to}")),
-            (self.failed, format!("given up on the way{to}, to be tried again")),
+            (self.failed, format!("whose copy{to} failed and will be retried")),
             (self.without_source, "without a readable verified copy anywhere".to_owned()),
             (
                 self.archived,
                 "whose only other copies are archived or being evicted, and could not be read".to_owned(),
             ),
             (self.not_deleted, format!("copied and not yet deleted from {from}")),
-            (self.not_aborted, "whose broken upload could not be aborted".to_owned()),
-            (count(left.replicas), "still to be examined".to_owned()),
-            (count(left.copies), format!("being copied to {from} since before")),
-            (count(left.others), format!("being uploaded to {from} since before, or deleted from it")),
+            (self.not_aborted, "whose interrupted upload could not be aborted".to_owned()),
+            (count(left.replicas), "not examined yet".to_owned()),
+            (count(left.copies), format!("whose copy to {from} is still in progress")),
+            (
+                count(left.others),
+                format!("whose upload to {from}, or deletion from it, is still in progress"),
+            ),
         ];
         reasons.extend(
             counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")),
@@ -95,14 +98,14 @@ mod tests {
         report.unhealthy.insert("nas".to_owned());
         report.last_error = Some("AccessDenied".to_owned());
         assert_eq!(
-            report.waits_for("their old store", &[], None).unwrap(),
-            "nas is down, or in doubt; 3 to be copied; 4 copied and not yet deleted from their old store: AccessDenied"
+            report.waits_for("the source store", &[], None).unwrap(),
+            "nas is down or suspect; 3 to be copied; 4 copied and not yet deleted from the source store: AccessDenied"
         );
         let left = Left { others: 1, ..Left::default() };
         let nothing = Report::default();
         assert_eq!(
             nothing.waits_for("minio", &[], Some(left)).unwrap(),
-            "1 being uploaded to minio since before, or deleted from it"
+            "1 whose upload to minio, or deletion from it, is still in progress"
         );
         assert_eq!(nothing.waits_for("minio", &[], None), None);
         assert!(nothing.is_nothing_left() && !nothing.has_changed());
