@@ -16,19 +16,19 @@ use crate::operation;
 use crate::oracle::{Oracle, Version};
 use crate::truth::Contents;
 
-/// Longest life of a lease in these worlds, in seconds.
+/// Maximum duration of a lease in these worlds, in seconds.
 pub(crate) const LEASE: u32 = 60;
 
 type Verdict = Result<(), String>;
 
-/// What both stores hold.
+/// The contents of both stores.
 pub(crate) type Truth = BTreeMap<Place, Contents>;
 
-/// All that the database says, in one look.
+/// The state of the database, in one query.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Map {
     replicas: Vec<Replica>,
-    /// Objects that are coming or going: key and store.
+    /// Objects that are being uploaded or removed: key and store.
     unstored: Vec<(String, String)>,
     objects: BTreeSet<Uuid>,
     runs: Vec<Run>,
@@ -43,9 +43,9 @@ struct Replica {
     key: String,
     store: String,
     state: String,
-    /// Whether it was proved, now or before.
+    /// Whether it has ever been verified.
     verified: bool,
-    /// Seconds that its lease still has.
+    /// Seconds until its lease expires.
     lease: Option<f64>,
     stored: bool,
 }
@@ -98,7 +98,7 @@ impl Map {
         self.row(object, place).is_some()
     }
 
-    /// Whether nothing is under way.
+    /// Whether nothing is in progress.
     fn is_quiet(&self) -> bool {
         let busy = ["copying", "evicting"];
         self.unstored.is_empty()
@@ -111,7 +111,7 @@ impl Map {
     }
 }
 
-/// After every operation.
+/// Checks after every operation.
 pub(crate) fn each_step(oracle: &mut Oracle, truth: &Truth, map: &Map) -> Verdict {
     forget_repaired(oracle, truth, map);
     blame_the_store(oracle, truth, map);
@@ -127,7 +127,7 @@ pub(crate) fn each_step(oracle: &mut Oracle, truth: &Truth, map: &Map) -> Verdic
     bytes_are_booked(oracle, map)
 }
 
-/// What was destroyed and was made again, or is wanted there no more, can be destroyed again.
+/// A copy that was destroyed and then made again, or is no longer required, can be destroyed again.
 fn forget_repaired(oracle: &mut Oracle, truth: &Truth, map: &Map) {
     let versions = &oracle.versions;
     oracle.destroyed.retain(|(place, key)| {
@@ -137,7 +137,7 @@ fn forget_repaired(oracle: &mut Oracle, truth: &Truth, map: &Map) {
     });
 }
 
-/// A store that keeps other bytes than it gets may do so to what a worker sends that hung and that has long been replaced.
+/// A store that stores wrong content may do so with the data of a worker that hung and was replaced long ago.
 fn blame_the_store(oracle: &mut Oracle, truth: &Truth, map: &Map) {
     if !(oracle.late && oracle.corrupting) {
         return;
@@ -185,7 +185,7 @@ fn present_means_present(oracle: &Oracle, truth: &Truth, map: &Map) -> Verdict {
     Ok(())
 }
 
-/// I4. While a worker hangs that may still write, and after it did, [`settled`] looks.
+/// I4. While a worker hangs that may still write, and afterwards, [`settled`] checks this.
 fn nothing_without_a_row(oracle: &Oracle, truth: &Truth, map: &Map) -> Verdict {
     if oracle.late {
         return Ok(());
@@ -193,7 +193,7 @@ fn nothing_without_a_row(oracle: &Oracle, truth: &Truth, map: &Map) -> Verdict {
     without_a_row(truth, map, |place, key| oracle.strays.contains(&(place, key.to_owned())))
 }
 
-/// I4, the other way round: what nobody knows yet is let be until it is old enough.
+/// I4, reversed: an unknown object is not touched until it is old enough.
 fn recent_objects_are_kept(oracle: &Oracle, truth: &Truth) -> Verdict {
     for ((place, key), age) in &oracle.newborn {
         let is_young = Duration::from_secs((*age).into()) < operation::SAFETY_AGE;
@@ -260,7 +260,7 @@ fn bytes_are_booked(oracle: &Oracle, map: &Map) -> Verdict {
     Ok(())
 }
 
-/// When no store is in trouble, nobody hangs, and every pass was made often enough.
+/// Checks when no store fails, no operation hangs, and every pass was made often enough.
 pub(crate) async fn settled(
     files: &Files,
     owner: UserId,
@@ -279,9 +279,9 @@ pub(crate) async fn settled(
             return Err(format!("I3: {} is gone from {}, and nobody has noticed", row.key, row.store));
         }
     }
-    // A database that knows no object proves nothing about what lies in a store.
+    // A database without objects proves nothing about the content of a store.
     let empty = map.objects.is_empty();
-    // The last that is left of an object is not deleted, even where nobody wants it.
+    // The last copy of an object is not deleted, even if it is no longer required.
     let is_last = |key: &str| {
         oracle.kept().any(|version| {
             let present = |place| map.state(version.object, place) == Some("present");
@@ -290,7 +290,7 @@ pub(crate) async fn settled(
     };
     without_a_row(truth, map, |_, key| empty || is_last(key))?;
     for version in oracle.kept() {
-        // What was sent and never proved is no copy that anybody may count on.
+        // Content that was sent and never verified does not count as a copy.
         let is_copy = |place| map.row(version.object, place).is_some_and(|row| row.verified);
         let whole = Place::ALL.into_iter().any(|place| holds(truth, place, version) && is_copy(place));
         let states: Vec<&str> =

@@ -53,7 +53,7 @@
     clippy::cast_possible_wrap,
     reason = "a test that cannot go on must stop"
 )]
-// Without debug assertions the engine has no named steps to be cut off at.
+// Without debug assertions the engine has no named steps at which to interrupt it.
 #![cfg(debug_assertions)]
 
 mod check;

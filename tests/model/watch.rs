@@ -11,19 +11,19 @@ use tokio::sync::Notify;
 
 use crate::planted::Bug;
 
-/// One task's.
+/// The watch of one task.
 #[derive(Clone)]
 pub(crate) struct Watch {
     context: Context,
     bug: Option<Bug>,
-    /// Where it is held, once.
+    /// Where it is suspended, once.
     hold: Arc<Mutex<Option<Step>>>,
     pub(crate) arrived: Arc<Notify>,
     pub(crate) go: Arc<Notify>,
     complaints: Complaints,
 }
 
-/// What was seen that must not be.
+/// Observed violations.
 pub(crate) type Complaints = Arc<Mutex<Vec<String>>>;
 
 impl Watch {
@@ -88,7 +88,7 @@ impl Watch {
         }
     }
 
-    /// Makes the look before a deletion see another copy, whatever is there.
+    /// Makes the check before a deletion find another copy, regardless of the stores.
     async fn be_blind(&self, key: &str) {
         if self.bug != Some(Bug::RowThatLies) {
             return;
@@ -100,7 +100,7 @@ impl Watch {
         execute(&self.context.db, &sql).await.unwrap();
     }
 
-    /// Takes that back.
+    /// Reverts that.
     pub(crate) async fn see_again(&self) {
         if self.bug == Some(Bug::RowThatLies) {
             let sql = format!("DELETE FROM replicas WHERE store = '{PLANTED}'");
@@ -109,5 +109,5 @@ impl Watch {
     }
 }
 
-/// A store that is none.
+/// A store that does not exist.
 const PLANTED: &str = "planted";

@@ -1,5 +1,5 @@
-//! The test harness: real Postgres, real S3 servers, a fault proxy between Nightferry and the stores, and the
-//! real application on top. Every test has its own database and its own buckets.
+//! The test harness: real Postgres, real S3 servers, a fault proxy between Nightferry and the stores, and the real
+//! application. Every test has a separate database and separate buckets.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -9,7 +9,7 @@ use nightferry_tests::harness::{World, database};
 const COPIES: u32 = 30_000;
 const BATCH: i64 = 100;
 
-/// Files in both stores, without bytes: only the rows are looked at.
+/// Files in both stores, without content: only the rows are read.
 async fn synced(world: &World, spare_for: &str) {
     let user = world.user().await;
     let sql = format!(
@@ -37,7 +37,7 @@ fn spare(after: Duration) -> Order<'static> {
     Order::EvictableCopy { rule: "default", after }
 }
 
-/// How many rows finding one batch reads, and how many it finds.
+/// Number of rows read to find one batch, and number of rows found.
 async fn cost(world: &World, order: Order<'static>) -> (i64, usize) {
     let claim = EvictionClaim {
         local: "minio",
@@ -75,7 +75,7 @@ async fn selecting_evictable_copies_reads_nothing_if_there_are_none() {
     let (rows, found) = cost(&world, spare(Duration::from_secs(2 * 3600))).await;
 
     assert_eq!(found, 0);
-    // The planner looks at the ends of indexes.
+    // The planner reads the ends of indexes.
     assert!(rows <= 50, "read {rows} rows");
 }
 
@@ -83,7 +83,8 @@ async fn selecting_evictable_copies_reads_nothing_if_there_are_none() {
 async fn the_copies_of_one_rule_are_found_without_reading_those_of_others() {
     let world = World::with("database.statement_timeout", "120s").build().await;
     synced(&world, "2 days").await;
-    // A tenth is freed by a rule, a tenth kept by another; those are the longest spare and least used.
+    // A tenth is evicted by a rule, a tenth kept by another; these have been evictable the longest and are the least
+    // used.
     for sql in [
         "UPDATE replicas SET free_rule = 'rare' WHERE store = 'minio' AND get_byte(uuid_send(object_id), 0) < 25",
         "UPDATE replicas SET free_rule = 'kept', keep_local = true, last_used_at = last_used_at - interval '9 days', \

@@ -10,7 +10,7 @@ use nightferry_tests::harness::{World, database};
 
 const FILES: i64 = 30_000;
 
-/// Files with one version each that are only in the local store.
+/// Files with one version each, only in the local store.
 async fn files(world: &World) {
     let user = world.user().await;
     let sql = format!(
@@ -62,7 +62,7 @@ async fn a_plan_by_many_rules_reads_every_row_a_few_times() {
     .await;
 
     assert_eq!(planned.files, FILES);
-    // Objects, versions, files and replicas, twice: for what is new and for what waits.
+    // Objects, versions, files and replicas, twice: for new copies and for waiting ones.
     assert!(read <= FILES * 20, "read {read} rows");
     let by_rule = database::texts(
         &world.context.db,

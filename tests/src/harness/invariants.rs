@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::World;
 use super::world::read;
 
-/// Objects hashed at once.
+/// Number of objects hashed concurrently.
 const AT_ONCE: usize = 4;
 
 /// Checks all of them. Call it when the faults are removed and no worker is running: it reaps first.
@@ -130,7 +130,7 @@ async fn assert_nothing_without_a_row(world: &World, replicas: &[ReplicaRow]) {
     }
 }
 
-/// Every key of a store but those of snapshots.
+/// Every key of a store, except those of snapshots.
 async fn listed(store: &Store) -> Vec<String> {
     let (mut keys, mut after) = (Vec::new(), None);
     loop {
@@ -248,7 +248,7 @@ async fn assert_files_are_readable(world: &World) {
     }
 }
 
-/// The states of a world's replicas, as `store state` and how many of them: for short assertions.
+/// The states of the replicas of a world, as `store state` with a count, for short assertions.
 pub async fn states(world: &World) -> BTreeMap<String, usize> {
     let mut states = BTreeMap::new();
     for row in replicas(world).await {
