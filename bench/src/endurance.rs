@@ -20,22 +20,22 @@ use crate::{KIB, MIB};
 /// Sampling interval of a run.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// What is carried over.
+/// The files to copy.
 pub(crate) struct Load {
-    /// Short name, also of the database.
+    /// Short name, also used for the database.
     pub(crate) name: &'static str,
     /// Human-readable text.
     pub(crate) title: String,
     /// Number of files.
     pub(crate) files: u32,
-    /// Bytes of each.
+    /// Size of each file, in bytes.
     pub(crate) size: u64,
-    /// Whether there are enough files for the database's work to be told from its heartbeats.
+    /// Whether there are enough files to distinguish the database work for them from that of the heartbeats.
     pub(crate) counts_statements: bool,
 }
 
 impl Load {
-    /// A rate in files a second in the unit that suits their size.
+    /// A rate, in a unit that suits the size of the files.
     fn speed(&self, files: f64) -> String {
         match self.size / MIB {
             0 => format!("{files:.0} files/s"),
@@ -44,11 +44,11 @@ impl Load {
     }
 }
 
-/// A look at a run.
+/// A sample of a run.
 #[derive(Debug, Clone, Copy)]
 struct Look {
     at: Duration,
-    /// Bytes that arrived, those of objects still on their way counted by the part.
+    /// Bytes that have arrived; of objects in progress, the finished parts.
     done: u64,
     peak_kib: u64,
     work: Work,
@@ -81,7 +81,7 @@ pub(crate) async fn run(world: &World, args: &Args, load: &Load, report: &mut Re
     conclude(load, files, &looks, peak, report)
 }
 
-/// Looks at the run now and then, for ever.
+/// Samples the run periodically, forever.
 async fn watch(world: &World, name: &str, pid: u32, looks: &Mutex<Vec<Look>>) -> Result<()> {
     let start = Instant::now();
     let done = "SELECT (coalesce(max(bytes_done), 0) + (SELECT coalesce(sum(size), 0) FROM transfer_parts))::text AS text
@@ -152,7 +152,7 @@ fn conclude(load: &Load, files: u32, looks: &[Look], peak: u64, report: &mut Rep
     Ok(())
 }
 
-/// A count of KiB or MiB, or of what fits 32 bits, as a number to calculate with.
+/// A number of KiB or MiB, or any number of up to 32 bits, as a float.
 fn number(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }

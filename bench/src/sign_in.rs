@@ -17,9 +17,9 @@ use crate::stats::{mann_whitney, median, percentile};
 use crate::subject::Subject;
 use crate::world::{EMAIL, PASSWORD, World, eventually};
 
-/// Logins at once, beside which a cheap request is made.
+/// Number of concurrent logins during which a cheap request is measured.
 const AT_ONCE: usize = 50;
-/// An address that has no account.
+/// An email address without an account.
 const NOBODY: &str = "nobody@example.org";
 const SHORT: Duration = Duration::from_secs(60);
 
@@ -29,7 +29,7 @@ struct Client {
     token: String,
 }
 
-/// Measures both.
+/// Runs all measurements.
 pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
     let database = "sign_in";
     world.install(database, "sign-in").await?;
@@ -37,7 +37,7 @@ pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &
     let port = free_port()?;
     for (key, value) in [
         ("server.port", port.to_string().as_str()),
-        // The limits would end the measurement; that they hold is what tests are for.
+        // The limits would stop the measurement; they are covered by tests.
         ("limits.enabled", "false"),
         ("limits.failed_logins", "1000"),
         ("limits.failed_logins_everywhere", "100000"),
@@ -83,7 +83,7 @@ impl Client {
         Ok(took)
     }
 
-    /// A request that reads the account from the database, and nothing else.
+    /// A request that only reads the account from the database.
     async fn cheap(&self) -> Result<Duration> {
         let begun = Instant::now();
         let request = self.http.get(format!("{}/api/auth/me", self.base)).bearer_auth(&self.token);
@@ -92,16 +92,16 @@ impl Client {
     }
 }
 
-/// Refused logins of an account that exists and of an address that has none, taking turns.
+/// Rejected logins of an existing account and of an address without an account, alternating.
 async fn timing(client: &Client, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
     let pairs = args.scaled(200).min(900);
     quiet.wait().await?;
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
-    // Both have failed before: a first failure is written down in another way than a second.
+    // Both have failed before: the first failure is recorded differently from later ones.
     client.refused(EMAIL).await?;
     client.refused(NOBODY).await?;
     for pair in 0..pairs {
-        // Who goes first changes, so that a drift of the machine meets both alike.
+        // The order alternates, so that a drift of the machine affects both equally.
         if pair % 2 == 0 {
             known.push(client.refused(EMAIL).await?);
             unknown.push(client.refused(NOBODY).await?);
@@ -131,7 +131,7 @@ async fn timing(client: &Client, args: &Args, quiet: &mut Quiet, report: &mut Re
     Ok(())
 }
 
-/// A cheap request, again and again, without and with many logins beside it.
+/// A cheap request, repeated without and with many concurrent logins.
 async fn waiting(client: &Client, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
     let rounds = args.scaled(3);
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
@@ -167,7 +167,7 @@ async fn waiting(client: &Client, args: &Args, quiet: &mut Quiet, report: &mut R
     Ok(())
 }
 
-/// Makes a cheap request every now and then until something else is done. Answers what came of it and the times.
+/// Makes a cheap request periodically until other work is done. Returns the result of the work and the durations.
 async fn beside_of<T>(
     client: &Client,
     work: impl Future<Output = T>,
@@ -191,7 +191,7 @@ async fn beside_of<T>(
     Ok((outcome, times?))
 }
 
-/// Thousands of sign-ups and logins at once: what becomes of them, and of everybody else.
+/// Thousands of concurrent sign-ups and logins: their outcomes, and the effect on other requests.
 async fn flood(client: &Client, args: &Args, report: &mut Report) -> Result<()> {
     let count = args.scaled(10_000);
     let begun = Instant::now();
