@@ -91,13 +91,13 @@ impl Args {
 fn scale(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(scale) if scale > 0.0 && scale <= 10.0 => Ok(scale),
-        _ => Err("a number above 0 and up to 10 is wanted".to_owned()),
+        _ => Err("must be a number above 0 and at most 10".to_owned()),
     }
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if key.contains('.') => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("a setting looks like tiering.concurrency=32".to_owned()),
+        _ => Err("must be a setting such as tiering.concurrency=32".to_owned()),
     }
 }

@@ -38,7 +38,7 @@ struct Queue {
 /// Shows the progress of a pass.
 pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
     let (long, short) = (args.scaled(LONG), SHORT);
-    eprintln!("claims of {BATCH} with {long} and with {short} replicas queued: filling two databases");
+    eprintln!("claims of {BATCH} with {long} and with {short} queued replicas: filling two databases");
     let mut queues = [prepare(world, "claim_long", long).await?, prepare(world, "claim_short", short).await?];
     let [(long_claim, long_commit), (short_claim, short_commit)] = quiet
         .measure(async || {
@@ -130,7 +130,7 @@ impl Queue {
         let start = Instant::now();
         let switched = replicas::finish(&mut conn, &["minio"], &["s3"], &[], &finished).await?;
         let committed = start.elapsed();
-        ensure!(switched.len() == finished.len(), "some copies were not switched");
+        ensure!(switched.len() == finished.len(), "some copies were not committed");
         if counts {
             self.claims.push(claimed);
             self.commits.push(committed);

@@ -49,7 +49,7 @@ async fn curl(arguments: &[&str], sink: Option<&str>) -> Result<Transfer> {
         .args(arguments)
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let output = command.output().await.context("curl cannot be run; both sides are measured with it")?;
+    let output = command.output().await.context("cannot run curl, with which both sides are measured")?;
     let answer = String::from_utf8_lossy(&output.stdout).into_owned();
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "curl failed: {words} {answer}");
@@ -91,7 +91,7 @@ impl Api {
     pub(crate) async fn sign_in(subject: &mut Subject, port: u16) -> Result<Self> {
         let base = format!("http://127.0.0.1:{port}");
         let http = reqwest::Client::builder().no_proxy().timeout(SHORT).build()?;
-        eventually("the API answers", SHORT, async || {
+        eventually("the API responds", SHORT, async || {
             subject.alive()?;
             let answer = http.get(format!("{base}/health")).send().await;
             Ok(answer.is_ok_and(|answer| answer.status().is_success()).then_some(()))

@@ -105,9 +105,10 @@ fn conclude(load: &Load, files: u32, looks: &[Look], peak: u64, report: &mut Rep
     let all = u64::from(files) * load.size;
     let reached = |bytes: u64| {
         let look = looks.iter().find(|look| look.done >= bytes);
-        look.copied().context("the run was too short to be looked at")
+        look.copied().context("the run was too short to be sampled")
     };
-    let begun = looks.iter().rev().find(|look| look.done == 0).copied().context("the run began too early")?;
+    let begun =
+        looks.iter().rev().find(|look| look.done == 0).copied().context("the run started too early")?;
     let (quarter, three) = (reached(all / 4)?, reached(all / 4 * 3)?);
     let last = looks.last().copied().context("the run was too short")?;
     let files_done = |from: Look, to: Look| {
@@ -137,7 +138,7 @@ fn conclude(load: &Load, files: u32, looks: &[Look], peak: u64, report: &mut Rep
     let (first, end) = (each(begun, quarter), each(three, last));
     if load.counts_statements {
         report.compare(
-            &format!("statements of Postgres for a file, last quarter, {title}"),
+            &format!("Postgres statement time per file, {title}"),
             format!("{end:.3} ms"),
             format!("first quarter: {first:.3} ms"),
             (end / first, format!("**{:.2}**", end / first)),
@@ -146,7 +147,7 @@ fn conclude(load: &Load, files: u32, looks: &[Look], peak: u64, report: &mut Rep
     }
     let took = last.at.saturating_sub(begun.at);
     report.note(format!(
-        "{title}: {} in all, statements of {first:.2} ms a file in the first quarter",
+        "{title}: {} in total, {first:.2} ms of statements per file in the first quarter",
         seconds(took)
     ));
     Ok(())

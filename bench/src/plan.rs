@@ -132,7 +132,7 @@ async fn plan(context: &Context, run: RunId) -> Result<Duration> {
             let start = Instant::now();
             let planned = replicas::plan_until(conn, run, &policy, &RunScope::default(), Until::Now).await?;
             (files, took) = (planned.files, start.elapsed());
-            Err::<(), _>(Error::Internal("taken back".to_owned()))
+            Err::<(), _>(Error::Internal("rolled back".to_owned()))
         })
         .await;
     ensure!(undone.is_err() && files == i64::from(NEW), "{files} files were planned: {undone:?}");

@@ -21,7 +21,7 @@ struct Stat {
 pub(crate) fn peak_memory_kib(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let text = line.context("the kernel tells no peak memory of this process")?;
+    let text = line.context("the kernel does not report the peak memory of this process")?;
     Ok(text.trim().trim_end_matches("kB").trim().parse()?)
 }
 

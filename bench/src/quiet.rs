@@ -65,7 +65,10 @@ impl Quiet {
                 return Ok(value);
             }
             self.repeated += 1;
-            eprintln!("  other programs took {:.0} % of the processors: measuring again", noise * 100.0);
+            eprintln!(
+                "  other programs used {:.0} % of the processors: repeating the measurement",
+                noise * 100.0
+            );
         }
         anyhow::bail!("nothing was measured")
     }
@@ -91,8 +94,8 @@ impl Quiet {
         let mean =
             self.noise.iter().sum::<f64>() / f64::from(u32::try_from(self.noise.len()).unwrap_or(1).max(1));
         format!(
-            "other programs took {:.0} % of the processors on average and {:.0} % at worst during the {} measurements; \
-             {} noisier ones were made again",
+            "other programs used {:.0} % of the processors on average and {:.0} % at worst during the {} measurements; \
+             {} noisier ones were repeated",
             mean * 100.0,
             worst * 100.0,
             self.noise.len(),

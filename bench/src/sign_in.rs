@@ -55,7 +55,7 @@ pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &
 async fn sign_in(api: &mut Subject, port: u16) -> Result<Client> {
     let base = format!("http://127.0.0.1:{port}");
     let http = reqwest::Client::builder().no_proxy().timeout(SHORT).build()?;
-    eventually("the API answers", SHORT, async || {
+    eventually("the API responds", SHORT, async || {
         api.alive()?;
         let answer = http.get(format!("{base}/health")).send().await;
         Ok(answer.is_ok_and(|answer| answer.status().is_success()).then_some(()))
@@ -115,14 +115,14 @@ async fn timing(client: &Client, args: &Args, quiet: &mut Quiet, report: &mut Re
     let ratio = of_known.as_secs_f64() / of_unknown.as_secs_f64().max(1e-9);
     let millis = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1000.0);
     report.compare(
-        &format!("refused login, {pairs} of an account that exists"),
+        &format!("refused login, {pairs} to an existing account"),
         millis(of_known),
-        format!("as many of none: {}", millis(of_unknown)),
+        format!("as many to unknown addresses: {}", millis(of_unknown)),
         (1.0 + (ratio - 1.0).abs(), format!("**{ratio:.4}**")),
         Goal::AtMost(1.02),
     );
     report.note(format!(
-        "refused logins: Mann-Whitney z = {:.2}, p = {:.3}; one that exists was slower than one that does not in {:.1} % of \
+        "refused logins: Mann-Whitney z = {:.2}, p = {:.3}; logins to the existing account were slower in {:.1} % of \
          all pairs",
         test.z,
         test.p,
@@ -144,23 +144,23 @@ async fn waiting(client: &Client, args: &Args, quiet: &mut Quiet, report: &mut R
         let (answers, times) = beside_of(client, logins, Duration::from_millis(5)).await?;
         for answer in answers {
             let status = answer?.status();
-            ensure!(status.is_success(), "a login at the same time as others: {status}");
+            ensure!(status.is_success(), "a concurrent login: {status}");
         }
         beside.extend(times);
     }
-    ensure!(!beside.is_empty(), "no request was made beside the logins");
+    ensure!(!beside.is_empty(), "no request was made during the logins");
     let (of_alone, of_beside) = (median(&alone), median(&beside));
     let ratio = of_beside.as_secs_f64() / of_alone.as_secs_f64().max(1e-9);
     let millis = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1000.0);
     report.compare(
-        &format!("a cheap request beside {AT_ONCE} logins at once"),
+        &format!("a cheap request during {AT_ONCE} concurrent logins"),
         millis(of_beside),
         format!("without them: {}", millis(of_alone)),
         (ratio, format!("**{ratio:.2}**")),
         Goal::AtMost(3.0),
     );
     report.note(format!(
-        "a cheap request beside {AT_ONCE} logins: 99 % within {}, without them {}",
+        "a cheap request during {AT_ONCE} logins: 99 % within {}, without them {}",
         millis(percentile(&beside, 99)),
         millis(percentile(&alone, 99))
     ));
@@ -212,7 +212,7 @@ async fn flood(client: &Client, args: &Args, report: &mut Report) -> Result<()> 
     let count_of =
         |wanted: &[u16]| answers.iter().flatten().filter(|status| wanted.contains(&status.as_u16())).count();
     report.note(format!(
-        "{count} sign-ups and logins at once, {:.0} s: {} done, {} told to come back (429), {} without an answer; a cheap request beside \
+        "{count} concurrent sign-ups and logins, {:.0} s: {} succeeded, {} told to retry (429), {} without a response; a cheap request during \
          them: median {:.1} ms, 99 % within {:.1} ms, slowest {:.1} ms ({} made)",
         took.as_secs_f64(),
         count_of(&[201, 401]),

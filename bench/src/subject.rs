@@ -45,7 +45,7 @@ impl Subject {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
-        let pid = child.id().context("the process has ended already")?;
+        let pid = child.id().context("the process has already ended")?;
         Ok(Self { child, pid, name: format!("nightferry {command}"), log })
     }
 
@@ -128,7 +128,7 @@ pub(crate) async fn cost_of(mut command: Command) -> Result<Cost> {
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let id = child.id().context("the process has ended already")?;
+    let id = child.id().context("the process has already ended")?;
     let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("a process id")?;
     let mut peak_kib = 0;
     while waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)?

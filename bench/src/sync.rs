@@ -167,7 +167,7 @@ async fn one_of_ours(world: &World, workload: &Workload, number: u32) -> Result<
     let expected = i64::from(workload.files);
     ensure!(
         ended.status == RunStatus::Succeeded && ended.files_done == expected && ended.files_failed == 0,
-        "the run did not carry everything: {ended:?}"
+        "the run did not copy everything: {ended:?}"
     );
     worker.stop().await?;
     drop(context);
@@ -179,7 +179,7 @@ async fn one_of_ours(world: &World, workload: &Workload, number: u32) -> Result<
 
 /// Waits until a worker has sent a heartbeat and has settled.
 pub(crate) async fn wait_for_worker(worker: &mut Subject, database_url: &str) -> Result<()> {
-    eventually("the worker shows itself", Duration::from_secs(30), async || {
+    eventually("the worker sends a heartbeat", Duration::from_secs(30), async || {
         worker.alive()?;
         let up = sql::text(database_url, "SELECT count(*)::text AS text FROM workers").await?;
         Ok((up != "0").then_some(()))
@@ -252,7 +252,7 @@ fn explain(
         (
             "worker",
             ours,
-            "every byte hashed on the way and every object's checksum confirmed by the destination",
+            "every byte hashed in transit and every object's checksum confirmed by the destination",
         ),
         ("rclone", theirs, "not verified by these flags"),
     ] {
@@ -273,7 +273,7 @@ fn explain(
     let transactions = f64::from(u32::try_from(work.transactions).unwrap_or(u32::MAX));
     report.note(format!(
         "{title}, worker, from the request to the end: {}; Postgres used {} of processor time, {:.2} transactions and \
-         {:.2} ms of statements a file",
+         {:.2} ms of statements per file",
         seconds(median(&from_request)),
         seconds(median(&postgres)),
         transactions / files,

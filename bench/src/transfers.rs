@@ -33,7 +33,7 @@ pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &
     let (_, uploaded) = api.upload(&file, "warm-up.bin").await?;
     ensure!(
         api.hash_of_download(&uploaded).await? == uploaded.sha256,
-        "the download is not what was uploaded"
+        "the download differs from the upload"
     );
 
     let size = if args.scale < 1.0 { format!("{mib} MiB") } else { "1 GiB".to_owned() };
@@ -47,7 +47,7 @@ pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &
     subject.stop().await
 }
 
-#[allow(clippy::too_many_arguments, reason = "what a measurement needs")]
+#[allow(clippy::too_many_arguments, reason = "the inputs of a measurement")]
 async fn uploads(
     world: &World,
     api: &Api,

@@ -150,7 +150,7 @@ impl World {
 pub(crate) fn open(settings: Vec<(String, String)>) -> Result<Context> {
     let options = LoadOptions { overrides: settings, ..LoadOptions::default() };
     let config = Config::load(options).map_err(|errors| anyhow!("{errors}"))?;
-    Context::new(config, Clock::system()).context("the domain cannot start")
+    Context::new(config, Clock::system()).context("the services cannot start")
 }
 
 /// Incompressible bytes, generated on demand.
