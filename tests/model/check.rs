@@ -159,14 +159,14 @@ fn holds(truth: &Truth, place: Place, version: &Version) -> bool {
 /// I1.
 fn is_somewhere(oracle: &Oracle, truth: &Truth, map: &Map, version: &Version) -> Verdict {
     if !map.objects.contains(&version.object) {
-        return Err(format!("I1: {} is forgotten", version.key));
+        return Err(format!("I1: {} has no row", version.key));
     }
     let here =
         |place| holds(truth, place, version) || oracle.destroyed.contains(&(place, version.key.clone()));
     if Place::ALL.into_iter().any(here) {
         return Ok(());
     }
-    Err(format!("I1: {} is nowhere, and nobody from outside has done it", version.key))
+    Err(format!("I1: {} is in no store, and was not destroyed from outside", version.key))
 }
 
 /// I3.
@@ -210,7 +210,7 @@ fn without_a_row(truth: &Truth, map: &Map, is_known: impl Fn(Place, &str) -> boo
             let row = map.replicas.iter().any(|row| row.key == *key && row.store == place.name());
             let mark = map.unstored.iter().any(|(known, store)| known == key && store == place.name());
             if !row && !mark && !is_known(*place, key) {
-                return Err(format!("I4: {key} lies in {} without a row", place.name()));
+                return Err(format!("I4: {key} is in {} without a row", place.name()));
             }
         }
     }
@@ -221,7 +221,9 @@ fn without_a_row(truth: &Truth, map: &Map, is_known: impl Fn(Place, &str) -> boo
 fn counters_match_events(map: &Map) -> Verdict {
     for run in &map.runs {
         if run.counted != run.seen || run.counted[0] + run.counted[2] > run.total {
-            return Err(format!("I5: a run counts (done, bytes, failed) what did not happen: {run:?}"));
+            return Err(format!(
+                "I5: the counters of a run (done, bytes, failed) differ from its recorded changes: {run:?}"
+            ));
         }
     }
     Ok(())
@@ -232,7 +234,7 @@ fn leases_are_bounded(map: &Map) -> Verdict {
     for row in &map.replicas {
         let leased = matches!(row.state.as_str(), "copying" | "evicting");
         if leased != row.lease.is_some() || row.lease.is_some_and(|left| left > f64::from(LEASE)) {
-            return Err(format!("I6: it has no end: {row:?}"));
+            return Err(format!("I6: its lease has expired: {row:?}"));
         }
     }
     Ok(())
@@ -242,7 +244,10 @@ fn primary_stores_have_copies(map: &Map) -> Verdict {
     for home in map.primary_stores.iter().filter(|home| !home.present.is_empty()) {
         let synced = home.present.iter().any(|store| store == Place::Cloud.name());
         if (home.store == Place::Cloud.name()) != synced || home.synced != synced {
-            return Err(format!("home: file {} is not at home where its copies are: {home:?}", home.file));
+            return Err(format!(
+                "primary location of file {} is not a store with a copy: {home:?}",
+                home.file
+            ));
         }
     }
     Ok(())
@@ -254,7 +259,7 @@ fn bytes_are_booked(oracle: &Oracle, map: &Map) -> Verdict {
     if map.used_bytes != bytes as i64 || map.versions != versions as i64 {
         let (booked, known) = (map.used_bytes, map.versions);
         return Err(format!(
-            "I1: {booked} bytes in {known} versions are booked instead of {bytes} in {versions}"
+            "I1: the usage is {booked} bytes in {known} versions instead of {bytes} in {versions}"
         ));
     }
     Ok(())
@@ -270,13 +275,13 @@ pub(crate) async fn settled(
 ) -> Verdict {
     each_step(oracle, truth, map)?;
     if !map.is_quiet() {
-        return Err(format!("I6: something never ends: {:#?} {:#?}", map.runs, map.replicas));
+        return Err(format!("I6: some work does not end: {:#?} {:#?}", map.runs, map.replicas));
     }
     for row in map.replicas.iter().filter(|row| row.state == "present") {
         let version = oracle.versions.iter().find(|version| version.object == row.object).unwrap();
         let place = Place::ALL.into_iter().find(|place| place.name() == row.store).unwrap();
         if !holds(truth, place, version) {
-            return Err(format!("I3: {} is gone from {}, and nobody has noticed", row.key, row.store));
+            return Err(format!("I3: {} is missing in {}, and this was not detected", row.key, row.store));
         }
     }
     // A database without objects proves nothing about the content of a store.
@@ -298,11 +303,13 @@ pub(crate) async fn settled(
         match (whole, states.contains(&"present")) {
             (false, false) if states.contains(&"lost") || states.contains(&"failed") => continue,
             (true, true) => {}
-            _ => return Err(format!("I1: {} is whole: {whole}, and called {states:?}", version.key)),
+            _ => {
+                return Err(format!("I1: {} is intact: {whole}, but has the states {states:?}", version.key));
+            }
         }
         if oracle.is_live(version) {
             if map.state(version.object, Place::Cloud) != Some("present") {
-                return Err(format!("I1: {} never crosses: {states:?}", version.key));
+                return Err(format!("I1: {} is never synced: {states:?}", version.key));
             }
             let read = operation::read(files, owner, version.file, Some(version.number)).await;
             if !read.as_ref().is_ok_and(|read| *read == version.sha256) {

@@ -89,10 +89,10 @@ impl Plan {
         }
         let tally = tally.lock().unwrap();
         println!("{} sequences kept every invariant, in {:.0?}", self.count, began.elapsed());
-        println!("acts were broken off {} times: {tally:?}", tally.values().sum::<u32>());
+        println!("operations were interrupted {} times: {tally:?}", tally.values().sum::<u32>());
         if self.count >= ENOUGH {
             let missed: Vec<_> = BREAKABLE.iter().filter(|step| !tally.contains_key(step)).collect();
-            assert!(missed.is_empty(), "no act was ever broken off at {missed:?}");
+            assert!(missed.is_empty(), "no operation was interrupted at {missed:?}");
         }
     }
 
@@ -156,7 +156,7 @@ impl Plan {
         match played {
             Ok(()) => Ok(()),
             Err(TestError::Fail(reason, script)) => Err(format!("{reason}\n{script:#?}")),
-            Err(TestError::Abort(reason)) => Err(format!("given up: {reason}")),
+            Err(TestError::Abort(reason)) => Err(format!("aborted: {reason}")),
         }
     }
 }

@@ -141,13 +141,13 @@ impl<'w> Sequence<'w> {
         let effect = match ended {
             Err(panicked) => return Err(format!("the engine panicked: {panicked}")),
             Ok(Err(error)) if operation::is_expected(&error) => return Ok(()),
-            Ok(Err(error)) => return Err(format!("the database refused: {error:?}")),
+            Ok(Err(error)) => return Err(format!("the database rejected a statement: {error:?}")),
             Ok(Ok(effect)) => effect,
         };
         if let Effect::Read(file, read) = effect
             && !self.oracle.may_read(file, read)
         {
-            return Err("I1: a download gave other bytes than were uploaded".to_owned());
+            return Err("I1: a download returned other content than was uploaded".to_owned());
         }
         self.oracle.note(self.owner, name, &effect);
         Ok(())
@@ -213,7 +213,7 @@ impl<'w> Sequence<'w> {
     /// Probes the stores until they are healthy, as every process does continuously.
     async fn assert_invariants(&self) {
         let stores = || self.context.stores.all();
-        eventually("every store is well", || async {
+        eventually("every store is healthy", || async {
             health::check_all(&self.context).await;
             stores().all(|store| self.context.stores.health().is_up(store.name().as_str())).then_some(())
         })

@@ -82,8 +82,9 @@ impl Watch {
                  WHERE v.object_id = o.id AND f.pinned AND f.deleted_at IS NULL))"
         );
         if texts(&self.context.db, &sql).await.is_empty() {
-            let complaint =
-                format!("I2: {key} is about to be freed without another verified copy, or pinned");
+            let complaint = format!(
+                "I2: {key} is about to be evicted without another verified copy, or although it is pinned"
+            );
             self.complaints.lock().unwrap().push(complaint);
         }
     }

@@ -9,7 +9,7 @@
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
     clippy::missing_panics_doc,
-    reason = "a test that cannot go on must stop"
+    reason = "a test that cannot continue must panic"
 )]
 
 pub mod harness;

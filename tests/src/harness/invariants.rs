@@ -74,7 +74,7 @@ async fn assert_no_lease_without_a_worker(world: &World) {
            AND (r.lease_until < now() OR NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = r.lease_worker))",
     )
     .await;
-    assert!(left.is_empty(), "leases that nobody holds: {left:#?}");
+    assert!(left.is_empty(), "leases without a holder: {left:#?}");
 }
 
 /// I3: a `present` row has its object, byte for byte; if it is encrypted, its key decrypts it.
@@ -107,7 +107,7 @@ async fn assert_present_means_present(world: &World, replicas: &[ReplicaRow]) {
         .filter_map(async |wrong| wrong)
         .collect()
         .await;
-    assert!(wrong.is_empty(), "present, but not there: {wrong:#?}");
+    assert!(wrong.is_empty(), "present, but missing in the store: {wrong:#?}");
 }
 
 /// I4: everything in a store has a row, including unfinished uploads.
@@ -191,7 +191,7 @@ async fn assert_counters_match_events(world: &World) {
         let run = runs::find(&mut conn, nightferry_core::ids::RunId(made.run_id)).await.unwrap().unwrap();
         let counted = (run.files_done, run.bytes_done, run.files_failed);
         let happened = (made.done, made.bytes, made.failed);
-        assert_eq!(counted, happened, "counted (done, bytes, failed) and what happened: {run:#?}");
+        assert_eq!(counted, happened, "counters (done, bytes, failed) and recorded changes: {run:#?}");
         assert!(run.files_done + run.files_failed <= run.files_total, "{run:#?}");
         assert_eq!(run.status.is_active(), run.finished_at.is_none());
     }
@@ -230,7 +230,7 @@ async fn assert_files_are_readable(world: &World) {
     for file in files {
         let at = |place: &str| file.replicas.iter().any(|replica| replica == place);
         if !file.replicas.iter().any(|replica| replica.ends_with(" present")) {
-            assert!(file.replicas.iter().any(|replica| replica.ends_with(" lost")), "nowhere: {file:?}");
+            assert!(file.replicas.iter().any(|replica| replica.ends_with(" lost")), "in no store: {file:?}");
             continue;
         }
         let clouds = world.context.stores.names_with(StoreRole::Cloud);

@@ -117,7 +117,7 @@ impl Process {
 
     /// Waits until a line of its standard output contains this text, and returns the line.
     pub async fn says(&self, text: &str) -> String {
-        eventually(&format!("the process says {text:?}"), || async {
+        eventually(&format!("the process prints {text:?}"), || async {
             let exited = self.child.lock().unwrap().try_wait().unwrap();
             assert!(exited.is_none(), "it ended, {}:\n{}", exited.unwrap(), self.output());
             read(&self.folder.join("stdout")).lines().find(|line| line.contains(text)).map(str::to_owned)
@@ -144,7 +144,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!("a process of this test said:\n{}", self.output());
+            eprintln!("output of a process of this test:\n{}", self.output());
         }
     }
 }

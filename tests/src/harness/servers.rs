@@ -175,7 +175,7 @@ impl Postgres {
             let mut connection = AsyncPgConnection::establish(&self.url("postgres")).await.unwrap();
             connection.batch_execute(sql).await
         });
-        ran.await.expect("Postgres answers in time").unwrap_or_else(|error| panic!("{sql}: {error}"));
+        ran.await.expect("Postgres responds in time").unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 }
 
@@ -183,7 +183,8 @@ impl Postgres {
 async fn start_a_postgres(folder: &Path, cache: &PartsCache, connections: u32) -> (Server, u16) {
     let account = Account::for_postgres();
     let bin = PostgresBin::find_or_fetch(None, account, cache, &Quiet).await;
-    let bin = bin.unwrap_or_else(|error| panic!("{error}")).expect("a fetched Postgres tells its version");
+    let bin =
+        bin.unwrap_or_else(|error| panic!("{error}")).expect("a downloaded Postgres reports its version");
     let home = folder.join("postgres");
     std::fs::create_dir(&home).unwrap();
     if let Some(account) = account {

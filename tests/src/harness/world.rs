@@ -198,7 +198,7 @@ impl WorldBuilder {
         let mut at = vec![("minio", at_local), ("s3", at_cloud)];
         let mut other_locals = Vec::new();
         for name in self.more_locals {
-            assert!(!self.in_memory, "one of those has one bucket of any name");
+            assert!(!self.in_memory, "an in-process store has one bucket with any name");
             let proxy = FaultProxy::start(at_local).await;
             let of_store = [
                 ("role", "local".to_owned()),

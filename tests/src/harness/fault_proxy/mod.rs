@@ -117,7 +117,7 @@ impl FaultProxy {
     }
 
     /// Sets a fault. If several match a request, the one set first applies.
-    #[allow(clippy::must_use_candidate, reason = "most tests set a fault and forget it")]
+    #[allow(clippy::must_use_candidate, reason = "most tests do not use the returned fault")]
     pub fn add(&self, fault: Fault) -> FaultHandle {
         let armed = Armed::new(fault);
         let struck = Arc::clone(&armed.struck);
