@@ -190,7 +190,7 @@ async fn an_upload_started_before_the_drain_succeeds_and_is_moved() {
     let draining = async {
         gate.reached().await;
         drain(&world, "minio").await;
-        let reason = waits_for(&world, "minio", "being uploaded").await;
+        let reason = waits_for(&world, "minio", "whose upload to minio").await;
         gate.open();
         reason
     };
