@@ -177,7 +177,7 @@ async fn one_of_ours(world: &World, workload: &Workload, number: u32) -> Result<
     Ok((crossing, Beside { from_request, postgres_cpu, work }))
 }
 
-/// Waits until a worker has sent a heartbeat and has settled.
+/// Waits until a worker has sent a heartbeat and has become idle.
 pub(crate) async fn wait_for_worker(worker: &mut Subject, database_url: &str) -> Result<()> {
     eventually("the worker sends a heartbeat", Duration::from_secs(30), async || {
         worker.alive()?;

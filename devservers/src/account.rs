@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{UpError, io_error};
 
-/// The conventional user id of "nobody".
+/// The conventional user id of the account `nobody`.
 const NOBODY: u32 = 65_534;
 
 /// The user and group id of a server.
@@ -21,7 +21,7 @@ pub struct Account {
 
 impl Account {
     /// The account for Postgres: none (the current user) unless this process runs as root; then the `postgres` account
-    /// of the system, or nobody if there is none.
+    /// of the system, or `nobody` if there is none.
     pub fn for_postgres() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             return None;

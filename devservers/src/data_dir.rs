@@ -1,4 +1,4 @@
-//! The data folder of `nightferry up`, its lock, and the facts remembered in it. Only the holder of the lock writes to
+//! The data folder of `nightferry up`, its lock, and the settings stored in it. Only the holder of the lock writes to
 //! it.
 
 use std::fs::{self, DirBuilder, File};

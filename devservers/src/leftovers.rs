@@ -66,7 +66,7 @@ impl PidFile {
         if !self.is_ours() {
             return true;
         }
-        // A failure is noticed below: the process still exists at the deadline.
+        // A failure is detected below: the process still exists at the deadline.
         let _ = kill_process(pid, signal);
         let deadline = Instant::now() + within;
         while Instant::now() < deadline {

@@ -7,7 +7,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HttpDate};
 /// The result of evaluating the conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Proceed; `ranges` says whether a `Range` header applies.
+    /// Proceed; `ranges` is whether a `Range` header applies.
     Proceed {
         /// Whether the client's partial content, if any, is from this version of the file.
         ranges: bool,

@@ -71,7 +71,7 @@ pub(super) async fn examine(context: &Context, candidate: &Candidate) -> Result<
         return Ok(Examined::Unusable("its size has changed since the listing".to_owned()));
     }
     let mut label = Label::read(&head.metadata);
-    // Metadata of another object was copied here with another tool: it says nothing about this one. Metadata without an
+    // Metadata of another object, copied here with another tool: it does not describe this object. Metadata without an
     // object id was not written by Nightferry: its name may be used, but not its version.
     match label.object {
         Some(object) if key.object() != Some(object) => label = Label::default(),

@@ -102,7 +102,7 @@ impl<'s> Sending<'s> {
         let complete = || self.store.complete_multipart(&self.key, &upload, &self.parts, crc);
         match retry::retry(&RetryPolicy::default(), complete, StoreError::retry).await {
             Ok(receipt) => Ok(verify::verify_object(self.store, &self.key, &receipt, expected, None).await),
-            // The response to an earlier attempt was lost: only the object itself can tell.
+            // The response to an earlier attempt was lost: only the object itself shows the outcome.
             Err(error) if error.is_no_such_upload() => {
                 Ok(verify::verify_by_head(self.store, &self.key, expected, None).await)
             }

@@ -25,8 +25,8 @@ pub(super) enum Evidence {
     Unknown(Option<StoreError>),
 }
 
-/// Looks for an intact copy of an object in one of these stores. A copy that is missing or corrupt is marked as lost,
-/// so that it no longer permits a deletion and is repaired.
+/// Searches these stores for an intact copy of an object. A copy that is missing or corrupt is marked as lost, so that
+/// it no longer permits a deletion and is repaired.
 ///
 /// # Errors
 /// Any database error.
@@ -64,7 +64,7 @@ pub(super) async fn seek(context: &Context, object: ObjectId, stores: &[String])
 /// Whether the copy of an object in `store` exists and is intact.
 ///
 /// # Errors
-/// Any database error; the error of the store if it could not be asked.
+/// Any database error; the error of the store if the request failed.
 pub(super) async fn is_whole(context: &Context, store: &Store, object: ObjectId) -> Result<bool> {
     let (facts, seal) = {
         let mut conn = context.db.conn().await?;

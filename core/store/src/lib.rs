@@ -1,8 +1,7 @@
 //! An S3 endpoint and its bucket: control requests, streamed bodies, and error classification.
 //!
-//! rust-s3 signs requests and our own pooled client sends them, because rust-s3's own transfers would copy and hash
-//! every body. Knows nothing about the database or the configuration, and never retries by itself: callers use
-//! [`nightferry_ground::retry`].
+//! rust-s3 signs requests and our own pooled client sends them, because the transfers of rust-s3 copy and hash every
+//! body. Independent of the database and the configuration. Never retries: callers use [`nightferry_ground::retry`].
 
 mod archive;
 mod body;

@@ -31,7 +31,7 @@ impl Held {
             body.len()
         );
         socket.write_all(head.as_bytes()).await.unwrap();
-        // A later request is generally answered later, so this one has been accepted.
+        // A later request generally gets a later response, so this one has been accepted.
         for _ in 0..20 {
             let me = api.request(Method::GET, "/api/auth/me").bearer_auth(token);
             assert_eq!(answered(me).await.0, 200);

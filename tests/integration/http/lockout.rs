@@ -1,4 +1,4 @@
-//! Password guessing is slowed down, nobody can lock others out with it, and unknown accounts behave like existing
+//! Password guessing is limited, attackers cannot lock others out with it, and unknown accounts behave like existing
 //! ones.
 
 use diesel_async::{AsyncConnection as _, RunQueryDsl as _};

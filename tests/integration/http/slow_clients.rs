@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const MIB: u64 = 1024 * 1024;
-/// Maximum duration of a prompt response: well below `server.client_idle_timeout`, after which the connection of a
+/// Maximum duration of a prompt response: shorter than `server.client_idle_timeout`, after which the connection of a
 /// silent client is closed.
 const PROMPT: Duration = Duration::from_secs(25);
 

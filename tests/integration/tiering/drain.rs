@@ -1,5 +1,5 @@
-//! A worker that is asked to stop: transfers in flight may finish, the rest is released immediately, and parts that
-//! were sent are not sent again.
+//! A worker that is stopped: transfers in flight may finish, the rest is released immediately, and parts that were sent
+//! are not sent again.
 
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::db::runs::RunScope;

@@ -1,5 +1,5 @@
 //! One Postgres and two S3 servers for a whole test run, started on first use, with isolation by database and bucket.
-//! Tests have no common end, so a watchdog stops the servers when the test process is gone, for any reason.
+//! Tests have no common end, so a watchdog stops the servers when the test process has ended, for any reason.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -290,7 +290,7 @@ mod tests {
             prop_assert_eq!(hours.contain(now, Tz::UTC), shown);
         }
 
-        /// Times of one day are ordered in every zone, whatever clock changes occur.
+        /// Times of one day are ordered in every zone, regardless of clock changes.
         #[test]
         fn moments_keep_the_order_of_their_times(day in 0_u64..20_000, a in 0..=DAY, b in 0..=DAY, zone in 0..chrono_tz::TZ_VARIANTS.len()) {
             let day = NaiveDate::from_ymd_opt(1975, 1, 1).unwrap() + Days::new(day);

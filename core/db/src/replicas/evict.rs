@@ -1,4 +1,4 @@
-//! Eviction: copies are selected in order, claimed under locks that prove another copy, checked again before each
+//! Eviction: copies are selected in order, claimed under locks that guarantee another copy, checked again before each
 //! deletion, deleted, and their rows removed.
 
 use std::time::Duration;

@@ -59,7 +59,7 @@ pub struct Contents {
     pub sha256: Sha256,
 }
 
-/// Why an envelope cannot be decrypted. None of these errors says anything about the content of the object.
+/// Why an envelope cannot be decrypted. These errors do not concern the content of the object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// The key is not configured.
