@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_a_request_comes_from_is_read_from_what_pages_cannot_set() {
+    fn the_origin_of_a_request_is_read_from_headers_that_pages_cannot_set() {
         let own = ["https://files.example.org", "https://app.example.net"];
         let judge = |site, origin| judge(site, origin, Some("127.0.0.1:8080"), &own);
         for (site, origin, wanted) in [

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_folder_that_bars_the_way() {
+    fn names_the_folder_without_permission() {
         let root = tempfile::tempdir().unwrap();
         let private = root.path().join("private");
         fs::create_dir_all(private.join("below")).unwrap();

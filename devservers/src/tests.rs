@@ -40,7 +40,7 @@ fn kill(signal: &str, pid: u32) {
 }
 
 #[tokio::test]
-async fn servers_start_answer_come_back_after_dying_and_stop() {
+async fn servers_start_respond_restart_after_a_crash_and_stop() {
     let folder = scratch_folder("nightferry-up-").unwrap();
     let options = options(folder.path());
     let mut parts = start_parts(&options, &Quiet).await.unwrap();

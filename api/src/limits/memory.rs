@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn each_caller_has_its_own_room_and_it_comes_back_with_time() {
+    fn each_caller_has_a_separate_limit_that_recovers_over_time() {
         let clock = Clock::system();
         let memory = Memory::new(Rate::new(60, Duration::from_secs(60)), 1000, clock.clone());
         assert_eq!(allowed(&memory, &key(1), 100), 60);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_stays_bounded_however_many_come() {
+    fn memory_is_bounded_for_any_number_of_callers() {
         let clock = Clock::system();
         let memory = Memory::new(Rate::new(10, Duration::from_secs(3600)), 1600, clock.clone());
         assert_eq!(allowed(&memory, &key(0), 3), 3);

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_code_tells_what_is_bad_from_what_could_not_be_read() {
+    fn the_exit_code_distinguishes_bad_copies_from_unread_ones() {
         assert_eq!(exit(&summary(Ended::Everything, 0)), Exit::Ok);
         assert_eq!(exit(&summary(Ended::Limit, 0)), Exit::Ok);
         assert_eq!(exit(&summary(Ended::Interrupted, 0)), Exit::Interrupted);

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_counted_in_bytes_and_nothing_is_cut() {
+    fn lengths_are_counted_in_bytes_and_passwords_are_not_truncated() {
         assert!(check_rules(&secret("1234567"), "password").is_err());
         assert!(check_rules(&secret("12345678"), "password").is_ok());
         assert!(check_rules(&secret(&"x".repeat(71)), "password").is_ok());

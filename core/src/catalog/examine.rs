@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_in_a_key_is_what_is_left_when_the_label_has_none() {
+    fn without_a_label_the_name_is_taken_from_the_key() {
         let key = |name: &str| ObjectKey::new(Uuid::from_u128(1), Uuid::from_u128(2), name);
         assert_eq!(name_in(&key("photo.jpg")), "photo.jpg");
         assert_eq!(name_in(&key("ü")), "_");
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_folders_are_taken_only_as_the_database_takes_them() {
+    fn email_addresses_and_folders_are_only_accepted_if_valid_in_the_database() {
         assert!(is_email("ada@example.org") && is_email("ä@ö"));
         for wrong in ["", "@", "a@", "@b", " a@b", "a@b\0", "a"] {
             assert!(!is_email(wrong), "{wrong:?}");

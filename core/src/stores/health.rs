@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_is_down_after_enough_failures_in_a_row_and_up_after_enough_answers() {
+    fn a_store_is_down_after_consecutive_failures_and_up_after_consecutive_successes() {
         let health = health(3, 2);
         let up = || health.answered("a", Utc::now(), None);
         assert!(health.is_up("a"), "until it is seen not to be");
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_is_suspect_from_the_first_failure_and_healthy_with_the_last_answer() {
+    fn a_store_is_suspect_after_the_first_failure_and_healthy_after_the_last_success() {
         let health = health(2, 1);
         assert_eq!(health.usability("a"), Usability::Healthy);
         down(&health);
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn copies_wait_for_a_store_that_is_silent_and_not_for_one_that_refuses() {
+    fn copies_wait_for_a_store_that_does_not_respond_but_not_for_one_that_rejects() {
         let health = health(2, 2);
         down(&health);
         fail(&health, false);
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_stays_silent_is_probed_with_growing_patience() {
+    fn a_store_that_does_not_respond_is_probed_with_increasing_pauses() {
         let health =
             Health::new(&HealthConfig { interval: Duration::from_secs(3600), failures: 2, successes: 2 });
         let pause = || {

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_as_many_copies_are_missing_as_are_wanted_and_have_a_place() {
+    fn missing_copies_are_limited_by_the_setting_and_the_available_stores() {
         let missing = |at: &[&str], goes: bool, stores: &[&str], wanted: usize| {
             let stores_of = at.iter().map(|store| (*store).to_owned()).collect();
             let place = Lacking { object_id: ObjectId::new(), stores: stores_of, goes };

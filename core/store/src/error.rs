@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_has_its_verdict() {
+    fn every_response_has_a_verdict() {
         for (status, code, verdict) in [
             (500, "InternalError", Verdict::Transient),
             (503, "SlowDown", Verdict::Transient),
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_store_trouble_is_told_from_one_objects_trouble() {
+    fn outages_are_distinguished_from_failures_of_one_object() {
         assert!(answer(403, "SignatureDoesNotMatch").is_credentials());
         assert!(answer(404, "NoSuchBucket").is_credentials());
         assert!(answer(403, "").is_credentials());

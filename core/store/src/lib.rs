@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_brought_into_the_form_that_is_signed() {
+    fn endpoints_are_normalised_for_signing() {
         assert_eq!(plain_endpoint("http://127.0.0.1:9000/"), Ok("http://127.0.0.1:9000".to_owned()));
         assert_eq!(plain_endpoint("https://S3.example.com:443"), Ok("https://s3.example.com".to_owned()));
         assert_eq!(plain_endpoint("http://host:80"), Ok("http://host".to_owned()));

@@ -120,7 +120,7 @@ async fn reasons(world: &World, prefix: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_of_the_version_before_get_their_reasons() {
+async fn replicas_of_the_previous_version_get_their_reasons() {
     let world = World::new().await;
     let mut conn = world.context.db.conn().await.unwrap();
     for down in [

@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_administrator_makes_finds_and_changes_accounts() {
+async fn an_administrator_creates_finds_and_changes_accounts() {
     let world = World::with("auth.signup", "true").build().await;
     let api = world.start_api();
     let admin = api.admin(&world).await;
@@ -61,7 +61,7 @@ async fn an_administrator_makes_finds_and_changes_accounts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn accounts_are_listed_in_pages_and_found_by_what_they_are() {
+async fn accounts_are_listed_in_pages_and_filtered() {
     let world = World::new().await;
     let api = world.start_api();
     let admin = api.admin(&world).await;
@@ -171,7 +171,7 @@ async fn used(world: &World, user: &str) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_uploads_at_once_never_exceed_the_quota_and_what_fails_gives_its_bytes_back() {
+async fn concurrent_uploads_never_exceed_the_quota_and_failed_ones_release_their_bytes() {
     const SIZE: u64 = 10_000;
     let world = World::new().await;
     let api = world.start_api();

@@ -167,7 +167,7 @@ async fn the_log_can_be_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn old_events_go_in_batches_and_only_they() {
+async fn only_old_events_are_deleted_in_batches() {
     let world = World::with("audit.retention", "30d").build().await;
     let db = &world.context.db;
     world.user().await;

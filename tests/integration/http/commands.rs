@@ -42,7 +42,7 @@ async fn an_invalid_command_line_is_reported_in_one_document_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn things_have_one_shape_over_http_and_on_the_command_line() {
+async fn json_shapes_are_the_same_over_http_and_on_the_command_line() {
     let world = World::new().await;
     let api = world.start_api();
     let admin = api.admin(&world).await;

@@ -34,7 +34,7 @@ fn expected(wrong: usize, limited: usize) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_wrong_passwords_make_an_address_wait_whether_or_not_there_is_such_an_account() {
+async fn ten_wrong_passwords_lock_out_an_address_with_or_without_an_account() {
     let world = world().build().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -108,7 +108,7 @@ async fn the_owner_signs_in_from_a_known_network_during_an_attack() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guesses_at_the_same_time_do_not_get_around_the_limit() {
+async fn concurrent_guesses_do_not_bypass_the_limit() {
     let world = world().build().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -172,7 +172,7 @@ async fn forwarding_headers_are_ignored_without_a_trusted_proxy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guesses_at_the_same_time_from_everywhere_do_not_get_around_the_ceiling() {
+async fn concurrent_guesses_from_many_networks_do_not_bypass_the_account_limit() {
     let world = world().set("limits.failed_logins_everywhere", "10").build().await;
     let api = world.start_api();
     let ann = api.person().await;

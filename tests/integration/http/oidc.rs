@@ -120,7 +120,7 @@ async fn sign_in_after_rotation(api: &Api) -> BTreeMap<String, (String, String)>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_this_browser_did_not_ask_for_is_refused() {
+async fn a_response_not_requested_by_this_browser_is_rejected() {
     let provider = OidcProvider::start(Algorithm::EdDSA);
     let world = with(&provider)
         .set("auth.oidc.other.issuer", provider.issuer())
@@ -152,7 +152,7 @@ async fn an_answer_that_this_browser_did_not_ask_for_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_token_that_is_wrong_in_any_way_is_refused() {
+async fn every_kind_of_invalid_id_token_is_rejected() {
     for algorithm in [Algorithm::RS256, Algorithm::EdDSA] {
         let provider = OidcProvider::start(algorithm);
         let world = with(&provider).build().await;

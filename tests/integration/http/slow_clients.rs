@@ -72,7 +72,7 @@ async fn answer(mut stream: TcpStream) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_that_come_byte_by_byte_do_not_keep_others_waiting() {
+async fn slow_uploads_do_not_delay_others() {
     let world = World::new().await;
     let api = world.start_api();
     let (ann, bob) = (api.person().await, api.person().await);

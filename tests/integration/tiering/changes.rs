@@ -66,7 +66,7 @@ async fn a_small_file_that_is_deleted_while_it_is_copied_leaves_nothing_behind()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_small_file_that_is_deleted_when_its_copy_is_made_leaves_nothing_behind() {
+async fn a_small_file_deleted_when_its_copy_is_finished_leaves_nothing_behind() {
     is_deleted_while_it_is_copied(1000, copies("doomed"), Hold::Answer).await;
 }
 

@@ -19,7 +19,7 @@ fn with_clock_off(world: &World, by: Duration) -> Context {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_whose_clocks_are_hours_apart_take_no_copy_from_each_other() {
+async fn workers_with_different_clocks_do_not_take_over_each_others_copies() {
     let world = World::with("tiering.batch_size", 5).set("tiering.concurrency", 5).build().await;
     let user = world.user().await;
     for seed in 0..20 {
@@ -44,7 +44,7 @@ async fn workers_whose_clocks_are_hours_apart_take_no_copy_from_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_jumps_back_and_forth_in_a_pause_between_tries_delays_nothing() {
+async fn clock_jumps_during_a_retry_pause_cause_no_delay() {
     let world = World::new().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 2000)).await;

@@ -181,7 +181,7 @@ async fn a_destination_that_recovers_is_used_again_in_the_same_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_completion_that_fails_or_whose_answer_is_lost_sends_no_part_again() {
+async fn a_failed_completion_or_a_lost_response_sends_no_part_again() {
     for fault in [
         Fault::status(500, "InternalError"),
         Fault::reset_response_after(0),

@@ -90,7 +90,7 @@ async fn scrubbed(world: &World) -> Summary {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_of_every_size_are_unreadable_in_the_store_and_come_back() {
+async fn files_of_every_size_are_encrypted_in_the_store_and_decrypted_for_clients() {
     let world = encrypted_and_evicted().build().await;
     let user = world.user().await;
     let mut files = Vec::new();
@@ -127,7 +127,7 @@ async fn files_of_every_size_are_unreadable_in_the_store_and_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ranges_and_conditions_are_answered_as_ever_and_read_only_the_chunks_they_need() {
+async fn ranges_and_conditions_work_on_encrypted_files_and_read_only_the_required_chunks() {
     let world = encrypted_and_evicted().build().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -211,7 +211,7 @@ async fn a_flipped_bit_in_a_store_is_never_returned_and_is_found_by_scrub() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn chunks_of_another_object_or_cut_off_are_not_taken_for_the_file() {
+async fn foreign_or_missing_chunks_are_detected() {
     let world = encrypted().build().await;
     let user = world.user().await;
     let size = 2 * CHUNK;
@@ -239,7 +239,7 @@ async fn chunks_of_another_object_or_cut_off_are_not_taken_for_the_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_killed_in_an_encrypted_upload_is_followed_with_the_same_key() {
+async fn a_worker_killed_during_an_encrypted_upload_is_replaced_with_the_same_data_key() {
     let world =
         encrypted().set("tiering.part_concurrency", 3).set("tiering.heartbeat", "300ms").build().await;
     let user = world.user().await;
@@ -278,7 +278,7 @@ async fn a_worker_killed_in_an_encrypted_upload_is_followed_with_the_same_key() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_encrypts_stays_small() {
+async fn the_memory_of_an_encrypting_worker_is_bounded() {
     // Encryption is slow in unoptimised builds.
     let world = encrypted().set("tiering.lease", "60s").build().await;
     let user = world.user().await;
@@ -323,7 +323,7 @@ async fn bytes_changed_in_transit_are_rejected_and_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_local_copy_is_decrypted_and_a_lost_cloud_copy_encrypted_anew() {
+async fn a_lost_local_copy_is_decrypted_and_a_lost_cloud_copy_is_encrypted_again() {
     let world = encrypted().build().await;
     let user = world.user().await;
     let (one, two) = (

@@ -65,7 +65,7 @@ async fn existing_copies_keep_their_form_when_encryption_is_switched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_key_encrypts_what_is_new_and_the_old_one_reads_what_is_old() {
+async fn a_new_key_encrypts_new_copies_and_the_old_key_reads_existing_ones() {
     let mut world = World::with("stores.s3.encryption", true).set(KEYS, A).build().await;
     let user = world.user().await;
     let old = synced(&world, user, 1).await;

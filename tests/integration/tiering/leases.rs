@@ -14,7 +14,7 @@ use nightferry_tests::harness::{World, eventually, pattern};
 use reqwest::Method;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_workers_that_claim_at_once_never_get_the_same_copy() {
+async fn concurrent_claims_never_return_the_same_copy() {
     let world = World::new().await;
     let user = world.user().await;
     for index in 0..60 {
@@ -43,7 +43,7 @@ async fn two_workers_that_claim_at_once_never_get_the_same_copy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_lost_its_lease_cannot_commit() {
+async fn a_worker_without_its_lease_cannot_commit() {
     let world = World::with("tiering.lease", "500ms").set("tiering.heartbeat", "100ms").build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 1000)).await;

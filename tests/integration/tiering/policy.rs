@@ -36,7 +36,7 @@ async fn matched(world: &World, rule: &[(&str, &str)], files: &[FileView]) -> BT
 type Case<'c> = (&'c [(&'c str, &'c str)], &'c [&'c str]);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_condition_matches_what_it_says_and_nothing_else() {
+async fn each_condition_matches_only_the_described_files() {
     let world = World::new().await;
     let (ada, bob) = (world.user().await, world.user().await);
     let old = world.upload(ada, "old.mp4", pattern(1, 10_000)).await;
@@ -106,7 +106,7 @@ async fn each_condition_matches_what_it_says_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_rule_that_matches_decides_and_its_copies_remember_it() {
+async fn the_first_matching_rule_applies_and_is_recorded() {
     let world = World::with("policy.rules.1.name", "small")
         .set("policy.rules.1.max_size", "1kB")
         .set("policy.rules.1.storage_class", "REDUCED_REDUNDANCY")
@@ -152,7 +152,7 @@ async fn the_first_rule_that_matches_decides_and_its_copies_remember_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_rules_nothing_is_other_than_before() {
+async fn without_rules_the_defaults_apply() {
     let world = World::new().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 1000)).await;
@@ -219,7 +219,7 @@ async fn old_versions_can_stay_local_while_the_current_one_is_synced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rule_may_want_copies_in_several_stores() {
+async fn a_rule_can_require_copies_in_several_stores() {
     let world = World::with("policy.rules.1.name", "twice")
         .set("policy.rules.1.max_size", "10kB")
         .set("policy.rules.1.stores", "s3, second")
@@ -357,7 +357,7 @@ async fn queued_copies_follow_the_current_rules() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_that_no_rule_selects_any_more_leave_nothing_in_the_cloud() {
+async fn files_no_longer_selected_by_a_rule_leave_nothing_in_the_cloud() {
     let mut world = World::with("tiering.max_attempts", 1).build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 1000)).await;

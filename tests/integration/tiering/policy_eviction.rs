@@ -152,7 +152,7 @@ async fn unused_files_are_evicted_after_the_configured_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_watermark_leaves_what_a_rule_keeps() {
+async fn the_watermark_keeps_files_with_a_keep_local_rule() {
     let world = three_kinds().set("tiering.local_capacity", "1kB").build().await;
     upload(&world).await;
     let worker = world.start_worker();

@@ -124,7 +124,7 @@ async fn a_lost_cloud_copy_is_repaired_and_meanwhile_the_local_store_is_the_prim
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_in_the_trash_is_repaired_too_for_it_may_be_restored() {
+async fn a_file_in_the_trash_is_repaired_too() {
     let world = world().build().await;
     let files = synced(&world).await;
     let trash = format!("UPDATE files SET deleted_at = now() WHERE id = '{}'", files[0].row.id);

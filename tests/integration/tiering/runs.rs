@@ -22,7 +22,7 @@ async fn a_second_request_is_refused_while_a_run_is_active() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_ten_requests_at_once_exactly_one_makes_a_run() {
+async fn exactly_one_of_ten_concurrent_requests_creates_a_run() {
     let world = World::new().await;
     let requests = (0..10).map(|_| {
         let context = world.context.clone();

@@ -89,7 +89,7 @@ async fn correct_copies_are_verified_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bit_that_flipped_in_any_store_is_found_and_repaired_from_the_other() {
+async fn a_flipped_bit_in_any_store_is_found_and_repaired_from_the_other() {
     let world = World::new().await;
     let files = synced(&world, 3).await;
     overwrite(&world, "minio", &files[0], flipped(0)).await;
@@ -121,7 +121,7 @@ async fn a_bit_that_flipped_in_any_store_is_found_and_repaired_from_the_other() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_missing_or_shorter_is_found() {
+async fn missing_and_truncated_copies_are_found() {
     let world = World::new().await;
     let files = synced(&world, 2).await;
     world.direct.cloud().unwrap().delete(&world.key(&files[0]).await).await.unwrap();
@@ -250,7 +250,7 @@ async fn an_object_without_a_verified_copy_is_recovered_when_its_content_is_back
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pass_that_is_stopped_ends_at_once_and_says_so() {
+async fn a_stopped_pass_ends_immediately_and_is_reported() {
     let world = World::new().await;
     synced(&world, 2).await;
     let gate = world.local.gate(Match::method(Method::GET), Hold::Request);

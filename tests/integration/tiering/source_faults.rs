@@ -154,6 +154,6 @@ async fn a_source_of_another_size_is_marked_lost_and_never_copied() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_is_gone_is_marked_lost() {
+async fn a_missing_source_is_marked_lost() {
     is_marked_lost(Damage::Gone, "is missing").await;
 }

@@ -276,7 +276,7 @@ async fn forecast(world: &World) -> Option<Forecast> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_drains_while_its_run_waits_and_the_next_one_goes_on() {
+async fn a_worker_drains_while_its_run_waits_and_the_next_one_continues() {
     let world = nights().build().await;
     upload(&world, 2).await;
     go_to(&world, "12:00:00");

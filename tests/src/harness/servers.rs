@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_stores_answer_through_a_proxy() {
+    async fn both_stores_respond_through_a_proxy() {
         let servers = servers().await;
         for store in [&servers.local, &servers.cloud] {
             let proxy = crate::harness::fault_proxy::FaultProxy::start(store.address).await;

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn parts_sealed_one_by_one_make_the_same_object() {
+    async fn separately_encrypted_parts_form_the_same_object() {
         let size = 5 * CHUNK + 9;
         let (cipher, plain) = (cipher(size), bytes(size));
         let whole = all(seal(pieces(&plain, 9_999), Arc::clone(&cipher), 0, size)).await.unwrap();

@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_is_fast_enough_keeps_its_turn() {
+    async fn a_fast_upload_keeps_its_turn() {
         let (pool, owner) = (pool(8), UserId::new());
         let turn = pool.turn(owner).await.unwrap();
         let waiting = tokio::spawn({

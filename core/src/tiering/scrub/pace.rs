@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn bytes_take_the_time_that_the_rate_gives_them() {
+    async fn reading_is_limited_to_the_rate() {
         let pace = RateLimiter::new(Some(1000));
         let began = Instant::now();
         for _ in 0..100 {

@@ -15,7 +15,7 @@ async fn run(world: &World, arguments: &[&str]) -> (i32, Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_copy_that_a_snapshot_names_is_looked_for() {
+async fn every_copy_listed_in_a_snapshot_is_checked() {
     let world = World::new().await;
     let user = world.user().await;
     let mut files = Vec::new();

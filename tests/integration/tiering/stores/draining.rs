@@ -206,7 +206,7 @@ async fn an_upload_started_before_the_drain_succeeds_and_is_moved() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_run_was_about_to_copy_there_goes_elsewhere_and_the_run_ends() {
+async fn copies_queued_for_a_drained_store_are_redirected_and_the_run_ends() {
     let world = WorldBuilder::default()
         .another_cloud("b2")
         .set("tiering.concurrency", 1)

@@ -67,7 +67,7 @@ async fn a_single_failure_does_not_change_the_order_of_stores() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_does_not_ask_a_store_first_that_is_down() {
+async fn a_download_tries_a_store_that_is_down_last() {
     let world = two_locals().set("tiering.local_replicas", 2).build().await;
     let user = world.user().await;
     let worker = world.start_worker();

@@ -53,7 +53,7 @@ async fn copies(world: &World) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_says_what_would_move_and_changes_nothing() {
+async fn a_plan_shows_what_would_be_moved_and_changes_nothing() {
     let world = WorldBuilder::default().another_local("nas").build().await;
     upload(&world, &[10_000; 10]).await;
 
@@ -194,7 +194,7 @@ async fn replicated_files_keep_two_copies_when_moved() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_every_store_has_everything_nothing_can_move() {
+async fn nothing_can_be_moved_if_every_store_has_every_file() {
     let world = World::with("tiering.local_replicas", 2)
         .another_local("nas")
         .set("stores.minio.capacity", "100000B")

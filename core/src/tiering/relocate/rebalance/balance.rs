@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_within_the_tolerance_is_left_alone() {
+    fn stores_within_the_tolerance_are_unchanged() {
         assert!(shifts(&of(&[(53, 100), (47, 100)]), 5).is_empty());
         assert_eq!(shifts(&of(&[(53, 100), (47, 100)]), 2), [(0, 1, 3)]);
         // A store outside the tolerance is helped by those within it.

@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fits_never_exceeds_the_room_and_leaves_out_what_may_not_move() {
+    fn the_selection_never_exceeds_the_limit_and_excludes_unmovable_files() {
         let replica = |number: u128, size: i64, may_move: bool| Movable {
             object_id: ObjectId(uuid::Uuid::from_u128(number)),
             size,
