@@ -145,8 +145,8 @@ mod tests {
         {
             all.push(turn.unwrap());
         }
-        let hash = Some("not looked at".to_owned());
+        let hash = Some("not checked".to_owned());
         let refused = hasher.verify("here", secret(&"x".repeat(72)), hash).await;
-        assert!(matches!(refused, Err(Error::RateLimited { .. })), "it was not in line: {refused:?}");
+        assert!(matches!(refused, Err(Error::RateLimited { .. })), "it was not in the queue: {refused:?}");
     }
 }

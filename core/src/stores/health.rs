@@ -267,7 +267,7 @@ mod tests {
     fn a_store_is_down_after_consecutive_failures_and_up_after_consecutive_successes() {
         let health = health(3, 2);
         let up = || health.answered("a", Utc::now(), None);
-        assert!(health.is_up("a"), "until it is seen not to be");
+        assert!(health.is_up("a"), "the initial state");
         down(&health);
         down(&health);
         up();
@@ -282,7 +282,7 @@ mod tests {
         assert!(!health.is_up("a"), "not in a row");
         up();
         assert!(health.is_up("a"));
-        assert!(health.is_up("b"), "of which nobody knows");
+        assert!(health.is_up("b"), "an unknown store");
     }
 
     #[test]
@@ -309,7 +309,7 @@ mod tests {
         assert!(health.out().is_empty() && !health.is_up("a"));
         fail(&health, false);
         health.answered("a", Utc::now(), None);
-        assert_eq!(health.out(), ["a"], "one answer is not enough");
+        assert_eq!(health.out(), ["a"], "one success is not enough");
         health.answered("a", Utc::now(), None);
         assert!(health.out().is_empty() && health.is_healthy("a"));
     }
@@ -333,6 +333,6 @@ mod tests {
             .collect();
         assert_eq!(pauses, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]);
         health.answered("a", Utc::now(), None);
-        assert_eq!(pause(), Some(1.0), "it is asked again soon whether that lasts");
+        assert_eq!(pause(), Some(1.0), "it is probed again soon");
     }
 }

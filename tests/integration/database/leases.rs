@@ -36,9 +36,9 @@ async fn a_lease_has_one_holder_until_it_is_released_or_expires() {
 
     assert!(leases::take(&mut conn, "a", first, LIFE).await.unwrap());
     assert!(!leases::take(&mut conn, "a", second, LIFE).await.unwrap());
-    assert!(take(&world, "b").await, "another name is another lease");
+    assert!(take(&world, "b").await, "another name is a separate lease");
     expire(&world).await;
-    assert!(leases::renew(&mut conn, "a", first, LIFE).await.unwrap(), "it expired, but nobody took it");
+    assert!(leases::renew(&mut conn, "a", first, LIFE).await.unwrap(), "it has expired and was not acquired");
     expire(&world).await;
     assert!(leases::take(&mut conn, "a", second, LIFE).await.unwrap());
     assert!(!leases::renew(&mut conn, "a", first, LIFE).await.unwrap());
@@ -109,5 +109,5 @@ async fn periodic_work_is_done_again_only_when_it_is_due_or_was_interrupted() {
     expire(&world).await;
     stop.cancel();
     assert_eq!(work().await, Some(()));
-    assert_eq!(work().await, Some(()), "what was interrupted is not finished");
+    assert_eq!(work().await, Some(()), "interrupted work is not finished");
 }

@@ -86,7 +86,7 @@ async fn accounts_are_listed_in_pages_and_filtered() {
     assert_eq!(all("q=PERSON").await.len(), 7);
     assert_eq!(all("q=100%25").await.len(), 7);
     assert_eq!(all("q=me_too").await.len(), 7);
-    assert_eq!(all("q=e__oo").await.len(), 0, "wildcards are taken for what they are");
+    assert_eq!(all("q=e__oo").await.len(), 0, "wildcards are literal");
     assert_eq!(all("role=admin").await, [format!("\"{}\"", admin.email)]);
     let first = admin.get("/api/admin/users?q=person3").await["users"][0]["id"].as_str().unwrap().to_owned();
     let disable = json!({ "disabled": true });
@@ -200,7 +200,7 @@ async fn concurrent_uploads_never_exceed_the_quota_and_failed_ones_release_their
     // An upload that is interrupted is never counted.
     let broken = futures_util::stream::iter([
         Ok(pattern(99, 4_000).bytes()),
-        Err(std::io::Error::other("the client went away")),
+        Err(std::io::Error::other("the client has disconnected")),
     ]);
     let body = reqwest::Body::wrap_stream(broken);
     assert!(ann.upload_request(&[], "broken", body).send().await.is_err());
@@ -236,5 +236,5 @@ async fn an_upload_that_cannot_fit_is_rejected_before_its_transfer() {
         .unwrap();
     problem(ann.upload_request(&[], "large", pattern(1, 1_000_000).bytes()), 413, "QUOTA_EXCEEDED").await;
     let sent = database::texts(&world.context.db, "SELECT count(*) FROM objects").await;
-    assert_eq!(sent, ["0"], "nothing of it was begun");
+    assert_eq!(sent, ["0"], "nothing of it was started");
 }

@@ -14,7 +14,7 @@ async fn waits_for_lock(world: &World, kind: &str) {
         "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
          WHERE NOT l.granted AND l.locktype = '{kind}' AND a.datname = current_database()"
     );
-    eventually("something waits for the lock", || async {
+    eventually("a process waits for the lock", || async {
         (texts(&world.context.db, &sql).await != ["0"]).then_some(())
     })
     .await;

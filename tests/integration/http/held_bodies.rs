@@ -70,7 +70,7 @@ async fn a_demoted_administrator_cannot_complete_a_started_request() {
         .unwrap();
     assert_eq!(again.finish().await, (403, "FORBIDDEN".to_owned()));
     assert_eq!(another.finish().await, (403, "FORBIDDEN".to_owned()));
-    assert_eq!(his.finish().await, (404, "NOT_FOUND".to_owned()), "as for everybody else");
+    assert_eq!(his.finish().await, (404, "NOT_FOUND".to_owned()), "as for all other callers");
     let admins = "SELECT count(*) FROM users WHERE role = 'admin'";
     assert_eq!(database::texts(&world.context.db, admins).await, ["1"]);
 }

@@ -89,7 +89,7 @@ async fn a_new_user_gets_an_account_and_is_recognised_by_the_subject() {
         let response = callback(&api, &address, &attempt).send().await.unwrap();
         assert_eq!(location(&response), "/files?folder=1");
         let set = cookies(&response);
-        assert_eq!(set[ATTEMPT].0, "", "the attempt is over");
+        assert_eq!(set[ATTEMPT].0, "", "the attempt has ended");
         let ann = me(&api, &set).await;
         assert_eq!((&ann["email"], &ann["name"]), (&json!("ann@example.org"), &json!("Ann")));
         assert_eq!(ann["role"], "user");
@@ -144,7 +144,7 @@ async fn a_response_not_requested_by_this_browser_is_rejected() {
         .await;
 
     let response = callback(&api, &mine.address, &mine.attempt).send().await.unwrap();
-    assert_eq!(response.status(), 303, "all of that harmed nothing");
+    assert_eq!(response.status(), 303, "none of these attempts had an effect");
     // The code was already used.
     refused(callback(&api, &mine.address, &mine.attempt)).await;
     world.context.clock.advance(Duration::minutes(11));

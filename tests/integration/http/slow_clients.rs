@@ -64,7 +64,7 @@ async fn answer(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     let read = async {
         while !answer.ends_with(b"}") {
-            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "it ends early");
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "it ended early");
         }
     };
     tokio::time::timeout(PROMPT, read).await.expect("an answer");
@@ -115,7 +115,7 @@ async fn a_body_that_does_not_arrive_is_a_client_error() {
 
     let refused = answer(send(&api, head, "{").await).await;
 
-    assert!(began.elapsed() < Duration::from_secs(10), "the whole request's time is up");
+    assert!(began.elapsed() < Duration::from_secs(10), "the time limit of the request is exceeded");
     assert!(refused.starts_with("HTTP/1.1 400 "), "{refused}");
     assert!(refused.contains("did not arrive in time"), "{refused}");
 }

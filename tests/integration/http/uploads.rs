@@ -81,7 +81,7 @@ async fn without_free_memory_parts_are_passed_through_with_a_trailing_checksum()
         assert_eq!(file["sha256"], pattern(size, size).sha256().to_string(), "{size}");
         assert_eq!(ann.download(&file["id"]).await, pattern(size, size).bytes(), "{size}");
     }
-    assert!(world.local.count(&larger_than_buffered()) >= 1, "no part was passed through");
+    assert!(world.local.count(&larger_than_buffered()) >= 1, "no part was streamed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,11 +96,7 @@ async fn a_part_is_retried_after_a_store_failure_without_the_client_noticing() {
     let file = ann.upload("large.bin", pattern(7, 30 * MIB)).await;
 
     assert_eq!((stumble.struck(), reset.struck()), (1, 1));
-    assert_eq!(
-        world.local.count(&larger_than_buffered()),
-        0,
-        "a part that was passed through cannot be sent again"
-    );
+    assert_eq!(world.local.count(&larger_than_buffered()), 0, "a streamed part cannot be sent again");
     assert_eq!(ann.download(&file["id"]).await, pattern(7, 30 * MIB).bytes());
 }
 

@@ -51,7 +51,7 @@ async fn clock_jumps_during_a_retry_pause_cause_no_delay() {
     let fault = world.cloud.add(Fault::status(500, "InternalError").on(Method::PUT).times(2));
     let worker = world.start_worker();
     let requested = world.request_run(RunScope::default()).await;
-    eventually("the first try fails", || async { (fault.struck() > 0).then_some(()) }).await;
+    eventually("the first attempt fails", || async { (fault.struck() > 0).then_some(()) }).await;
     world.context.clock.advance(Duration::hours(-30));
 
     let run = world.ended(requested.id).await;
@@ -67,7 +67,7 @@ async fn nightly(world: &World) -> Vec<Run> {
 }
 
 async fn nights(world: &World, count: usize) {
-    eventually(&format!("{count} nights have become runs"), || async {
+    eventually(&format!("{count} nights have created runs"), || async {
         (nightly(world).await.len() >= count).then_some(())
     })
     .await;
@@ -113,7 +113,7 @@ async fn run_by_hand(world: &World) {
 async fn request(world: &World) -> nightferry_core::ids::RunId {
     use nightferry_core::db::audit::Origin;
     use nightferry_core::db::runs::NewRun;
-    eventually("a run can be asked for", || async {
+    eventually("a run can be requested", || async {
         let new =
             NewRun { trigger: RunTrigger::Cli, requested_by: None, tick: None, scope: RunScope::default() };
         run::request(&world.context, new, &Origin::default()).await.ok().map(|run| run.id)

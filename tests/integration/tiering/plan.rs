@@ -106,7 +106,7 @@ async fn a_plan_shows_what_a_run_would_do_and_changes_nothing() {
         [Some("0.0477".to_owned()), None],
         "50,000 bytes at 1024 for a GiB; no price for the class"
     );
-    assert_eq!(view.sum(|part| part.monthly), None, "what is not known is not added up");
+    assert_eq!(view.sum(|part| part.monthly), None, "unknown costs are not added");
     let reasons: BTreeSet<_> = items(&world, view.plan.id)
         .await
         .into_iter()
@@ -261,7 +261,7 @@ async fn an_outdated_plan_is_rejected_with_its_changes() {
     execute(&world.context.db, &there).await.unwrap();
 
     let Err(Error::PlanChanged { reason, changes }) = request(&world, view.plan.id).await else {
-        panic!("it was not refused")
+        panic!("it was not rejected")
     };
 
     assert_eq!(reason, "3 files have changed.");

@@ -140,7 +140,7 @@ async fn the_first_matching_rule_applies_and_is_recorded() {
         let head = store.head(&world.key(file).await).await.unwrap().unwrap();
         // A store may omit the default class.
         let stored = head.storage_class.filter(|class| class != "STANDARD");
-        assert_eq!(stored.as_deref(), class, "the class that the store was sent");
+        assert_eq!(stored.as_deref(), class, "the class sent to the store");
     }
     let priorities = texts(
         &world.context.db,
@@ -237,7 +237,7 @@ async fn a_rule_can_require_copies_in_several_stores() {
     let run = world.sync().await;
 
     assert_eq!((run.status, run.files_total, run.files_done), (RunStatus::Succeeded, 3, 3));
-    eventually("the local copy of the one goes", || async {
+    eventually("the local copy of one file is evicted", || async {
         world.replica("minio", &twice).await.is_none().then_some(())
     })
     .await;
@@ -280,7 +280,7 @@ async fn a_local_copy_is_kept_until_every_store_of_its_rule_has_the_file() {
 
     let evicted = evict::pass(&world.context, WorkerId::new(), &CancellationToken::new()).await.unwrap();
 
-    assert_eq!(evicted, 0, "the second store has still to get it");
+    assert_eq!(evicted, 0, "the second store does not have it yet");
 }
 
 /// Everything that a plan could change.
@@ -348,9 +348,9 @@ async fn queued_copies_follow_the_current_rules() {
     let started = run::start_queued(&context).await.unwrap().unwrap();
 
     assert_eq!(started.files_total, 1);
-    assert!(world.replica("s3", &small).await.is_none(), "nobody wants it there any more");
+    assert!(world.replica("s3", &small).await.is_none(), "it is no longer required there");
     let given_up = world.replica("s3", &given_up).await.unwrap();
-    assert_eq!(given_up.state, ReplicaState::Evicting, "something of it may lie there");
+    assert_eq!(given_up.state, ReplicaState::Evicting, "parts of it may be stored there");
     let large = world.replica("s3", &large).await.unwrap();
     assert_eq!((large.run_id, large.rule.as_deref()), (Some(started.id), Some("rest")));
     assert_eq!(large.storage_class.as_deref(), Some("REDUCED_REDUNDANCY"));
@@ -382,7 +382,7 @@ async fn files_no_longer_selected_by_a_rule_leave_nothing_in_the_cloud() {
     ]);
     let worker = world.start_worker();
     assert_eq!(world.sync().await.files_total, 0);
-    eventually("the cloud has no row of them", || async {
+    eventually("the cloud store has no row of them", || async {
         let gone = world.replica("s3", &file).await.is_none() && world.replica("s3", &other).await.is_none();
         gone.then_some(())
     })

@@ -76,7 +76,7 @@ async fn a_download_that_finds_a_truncated_local_copy_reads_from_the_cloud() {
 
     world.direct.cloud().unwrap().delete(&key).await.unwrap();
     let target = download::find(&world.context, file.row.owner_id, file.row.id, None).await.unwrap();
-    assert!(download::open(&world.services.files, &target, None).await.is_err(), "nobody has all of it");
+    assert!(download::open(&world.services.files, &target, None).await.is_err(), "no store has all of it");
 }
 
 /// The local store fails after some bytes; the cloud store returns exactly the rest.

@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(&open(&cipher, 0, &sealed).unwrap()[..], vec![9; 65_536].as_slice());
         assert_eq!(open(&cipher, 1, &sealed), Err(Unauthentic(1)), "moved");
         let shorter = Cipher { stream: cipher.stream, size: CHUNK };
-        assert_eq!(open(&shorter, 0, &sealed), Err(Unauthentic(0)), "called the last one");
+        assert_eq!(open(&shorter, 0, &sealed), Err(Unauthentic(0)), "treated as the last chunk");
         for at in [0, 1, 65_535, 65_536, 65_551] {
             let mut flipped = sealed.clone();
             flipped[at] ^= 1;

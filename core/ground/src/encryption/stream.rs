@@ -238,7 +238,7 @@ mod tests {
         let sealed: Vec<_> = seal(pieces(&more, 1000), cipher(CHUNK), 0, CHUNK).collect().await;
         assert!(sealed[1].as_ref().unwrap_err().is::<SourceTooLong>());
         let sealed: Vec<_> = seal(pieces(&plain, 1000), cipher(CHUNK + 1), 0, CHUNK + 1).collect().await;
-        assert_eq!(sealed.len(), 1, "what ends early ends early");
+        assert_eq!(sealed.len(), 1, "a truncated object ends early");
     }
 
     #[tokio::test]

@@ -276,7 +276,7 @@ mod tests {
         });
         let enough = (MAX_WAIT.as_secs() + 1) * MIN_RATE;
         assert!(tokio::time::timeout(MAX_WAIT, silence(&turn, enough)).await.is_err());
-        assert!(matches!(waiting.await.unwrap(), Err(Error::UploadsBusy { .. })), "nobody waits for ever");
+        assert!(matches!(waiting.await.unwrap(), Err(Error::UploadsBusy { .. })), "no upload waits forever");
         assert!(tokio::time::timeout(MAX_WAIT, silence(&turn, 1)).await.is_err(), "an old call is none");
     }
 

@@ -101,7 +101,7 @@ async fn an_interrupted_snapshot_leaves_nothing_behind() {
     gate.open();
     let started = std::time::Instant::now();
     export(&world.context).await.unwrap();
-    assert!(started.elapsed() < Duration::from_secs(30), "the right to write is given back at once");
+    assert!(started.elapsed() < Duration::from_secs(30), "the lease is released immediately");
 
     world.lose_database(&[]).await;
     let stop = CancellationToken::new();

@@ -79,7 +79,7 @@ async fn modified_truncated_renamed_and_foreign_snapshots_are_rejected() {
     let later = ObjectKey::of_snapshot(taken_at + TimeDelta::days(1), id);
     put(&world, &later, good.clone()).await;
     assert!(matches!(refusal(&world, &later).await, Refusal::Contradiction(_)));
-    assert!(is_empty(&world).await, "whatever was tried");
+    assert!(is_empty(&world).await, "after all attempts");
 
     put(&world, &key, good.clone()).await;
     let other_key = [("catalog.secret_key", "another key of at least 32 bytes.")];
@@ -93,7 +93,7 @@ async fn modified_truncated_renamed_and_foreign_snapshots_are_rejected() {
     assert_eq!(
         (rebuilt.snapshot.as_deref(), rebuilt.refused),
         (Some(key.as_str()), 1),
-        "the bad one is passed over"
+        "the invalid one is skipped"
     );
 }
 

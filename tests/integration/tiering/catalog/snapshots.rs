@@ -186,7 +186,7 @@ async fn a_failed_snapshot_fails_no_run_and_is_reported_and_retried() {
     let worker = world.start_worker();
 
     assert_eq!(world.sync().await.files_done, 1);
-    let report = eventually("the failure is remembered", || async {
+    let report = eventually("the failure is recorded", || async {
         latest_report(&world.context).await.unwrap().map(|(report, _)| report)
     })
     .await;
@@ -201,7 +201,7 @@ async fn a_failed_snapshot_fails_no_run_and_is_reported_and_retried() {
     worker.stop().await;
     fault.remove();
     let again = async || after_runs(&world.context, &CancellationToken::new()).await.unwrap();
-    assert_eq!(again().await, None, "not at once");
+    assert_eq!(again().await, None, "not immediately");
     world.context.clock.advance(chrono::TimeDelta::minutes(6));
     assert!(again().await.is_some());
     assert_eq!(again().await, None, "once is enough");
@@ -231,5 +231,5 @@ async fn a_run_without_changes_writes_no_snapshot_and_old_snapshots_are_deleted(
     for _ in 0..3 {
         export(&world.context).await.unwrap();
     }
-    assert_eq!(count().await, 2, "as many as are to be kept");
+    assert_eq!(count().await, 2, "the configured number is kept");
 }

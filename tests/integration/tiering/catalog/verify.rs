@@ -23,7 +23,7 @@ async fn every_copy_listed_in_a_snapshot_is_checked() {
         files.push(world.upload(user, &format!("file {seed}"), pattern(seed, 1000)).await);
     }
     cross(&world).await;
-    assert_eq!(run(&world, &["--json", "catalog", "verify"]).await.0, 3, "there is none yet");
+    assert_eq!(run(&world, &["--json", "catalog", "verify"]).await.0, 3, "there is no snapshot yet");
     let snapshot = export(&world.context).await.unwrap();
 
     let (code, listed) = run(&world, &["--json", "catalog", "list"]).await;
