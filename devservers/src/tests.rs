@@ -58,7 +58,7 @@ async fn servers_start_respond_restart_after_a_crash_and_stop() {
     kill("-KILL", local);
     let mut watch = Watch::default();
     let back = async {
-        until("the local store answers again", || {
+        until("the local store responds again", || {
             std::net::TcpStream::connect(("127.0.0.1", options.local_s3_port)).is_ok()
         })
         .await;

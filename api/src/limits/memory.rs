@@ -204,9 +204,9 @@ mod tests {
         assert!(memory.limiter.len() <= 1600, "{}", memory.limiter.len());
         // Known callers, and the shared counters.
         assert!(through <= 1600 + SHARED_COUNTERS * 10, "{through}");
-        assert_eq!(allowed(&memory, &key(0), 100), 7, "who was there keeps what is left");
+        assert_eq!(allowed(&memory, &key(0), 100), 7, "existing callers keep their remaining limit");
         clock.advance(chrono::Duration::hours(2));
-        assert_eq!(allowed(&memory, &key(200_000), 100), 10, "the quiet ones are forgotten");
+        assert_eq!(allowed(&memory, &key(200_000), 100), 10, "inactive callers are removed");
         assert!(memory.limiter.len() < 1600);
     }
 }

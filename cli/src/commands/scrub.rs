@@ -192,7 +192,7 @@ mod tests {
             key: "user-0199/0199-report.pdf".to_owned(),
             object_id: ObjectId(uuid::Uuid::nil()),
             bytes: 1024,
-            detail: "it holds other bytes".to_owned(),
+            detail: "it has other content".to_owned(),
             copies_left: 1,
         };
         let document = Document {

@@ -231,7 +231,7 @@ pub(crate) mod tests {
             filename: Some("re\nport.pdf".to_owned()),
             store: "s3".to_owned(),
             attempts: 5,
-            error: "store s3: PutObject was answered AccessDenied (HTTP 403)".to_owned(),
+            error: "store s3: PutObject returned AccessDenied (HTTP 403)".to_owned(),
             created_at: partial().created_at,
         };
         let deleted = RunFailure { file_id: None, filename: None, attempts: 1, ..failure.clone() };

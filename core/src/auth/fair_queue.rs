@@ -126,7 +126,7 @@ mod tests {
         for task in waiting {
             assert!(timeout(SOON, task).await.unwrap().unwrap().is_some());
         }
-        assert!(turns.0.networks.lock().is_empty(), "nobody is remembered who has gone");
+        assert!(turns.0.networks.lock().is_empty(), "finished requests leave no entry");
     }
 
     #[tokio::test(start_paused = true)]

@@ -39,7 +39,7 @@ async fn begin_upload(api: &Api, person: &Person<'_>, length: Option<u64>) -> Tc
 
 /// Waits until this many uploads are in progress.
 async fn begun(world: &World, uploads: usize) {
-    eventually("the uploads have begun", || async {
+    eventually("the uploads have started", || async {
         let sql = "SELECT count(*) FROM objects WHERE state = 'uploading'";
         (texts(&world.context.db, sql).await == [uploads.to_string()]).then_some(())
     })

@@ -263,7 +263,8 @@ async fn a_local_copy_is_kept_until_every_store_of_its_rule_has_the_file() {
     let file = world.upload(user, "a", pattern(1, 1000)).await;
     let worker = world.start_worker();
     assert_eq!(world.sync().await.files_done, 2);
-    eventually("it goes", || async { world.replica("minio", &file).await.is_none().then_some(()) }).await;
+    eventually("it is evicted", || async { world.replica("minio", &file).await.is_none().then_some(()) })
+        .await;
     worker.stop().await;
     let other = world.upload(user, "b", pattern(2, 1000)).await;
     let half = format!(

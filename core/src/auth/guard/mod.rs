@@ -225,7 +225,7 @@ mod tests {
             now = until;
         }
         now = row.as_ref().unwrap().expires_at;
-        assert_eq!(next(row.as_ref(), &limits, now).blocks, 0, "a day later it is forgotten");
+        assert_eq!(next(row.as_ref(), &limits, now).blocks, 0, "after a day the entry has expired");
     }
 
     #[test]

@@ -248,7 +248,7 @@ mod tests {
         drop(turns);
         pool.turn(ann).await.unwrap();
         assert_eq!(pool.0.shared.room.available_permits(), 32 * 1024);
-        assert_eq!(pool.0.owners.lock().len(), 1, "who is gone is forgotten");
+        assert_eq!(pool.0.owners.lock().len(), 1, "finished uploads leave no entry");
     }
 
     #[tokio::test(start_paused = true)]
@@ -256,7 +256,7 @@ mod tests {
         let (pool, slow) = (pool(8), UserId::new());
         let turn = pool.turn(slow).await.unwrap();
         let hour = Duration::from_secs(3600);
-        assert!(tokio::time::timeout(hour, silence(&turn, 1)).await.is_err(), "nobody waits");
+        assert!(tokio::time::timeout(hour, silence(&turn, 1)).await.is_err(), "no upload waits");
         let began = Instant::now();
         let holder = async {
             assert!(matches!(silence(&turn, 1).await, Err(Error::UploadsBusy { .. })));

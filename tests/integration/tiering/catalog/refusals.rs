@@ -37,7 +37,7 @@ async fn modified_truncated_renamed_and_foreign_snapshots_are_rejected() {
     let (mut world, key) = world_with_snapshot().await;
     let good = stored(&world, key.as_str()).await;
     let text = String::from_utf8(zstd::decode_all(good.as_slice()).unwrap()).unwrap();
-    assert!(text.contains(r#""password_hash":"sealed:"#) && !text.contains("$2b$"), "hashes are sealed");
+    assert!(text.contains(r#""password_hash":"sealed:"#) && !text.contains("$2b$"), "hashes are encrypted");
     let compressed = |text: &str| zstd::encode_all(text.as_bytes(), 3).unwrap();
     world.lose_database(&[]).await;
 

@@ -22,7 +22,7 @@ const MIB: u64 = 1024 * 1024;
 async fn keep_reading(world: &World, files: &[(FileView, u64, u64)]) {
     loop {
         for (file, seed, size) in files {
-            assert_eq!(hash(world, file).await, pattern(*seed, *size).sha256(), "readable all the time");
+            assert_eq!(hash(world, file).await, pattern(*seed, *size).sha256(), "readable throughout");
         }
     }
 }
@@ -264,7 +264,7 @@ async fn a_copy_deleted_while_its_drain_is_undone_is_synced_again() {
 
     draining::cancel(&world.context, "s3", None, &Origin::default()).await.unwrap();
     gate.open();
-    eventually("its copy in the cloud is gone", || async {
+    eventually("its copy in the cloud store is deleted", || async {
         world.replica("s3", &file).await.is_none().then_some(())
     })
     .await;

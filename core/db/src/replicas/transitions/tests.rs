@@ -18,7 +18,7 @@ fn replica_states_page_is_current() {
         std::fs::write(&file, &wanted).unwrap();
     }
     let found = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(found == wanted, "docs/replica-states.md is stale; renew it with: {BLESS}");
+    assert!(found == wanted, "docs/replica-states.md is stale; update it with: {BLESS}");
 }
 
 #[test]
