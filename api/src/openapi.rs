@@ -203,7 +203,7 @@ mod tests {
             std::fs::write(&path, &current).unwrap();
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(committed == current, "docs/openapi.json is stale; renew it with `make bless`");
+        assert!(committed == current, "docs/openapi.json is stale; update it with `make bless`");
     }
 
     #[test]
