@@ -58,7 +58,7 @@ pub struct ListedSnapshot {
     pub key: String,
     /// The time of its content.
     pub taken_at: DateTime<Utc>,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub bytes: u64,
 }
 

@@ -122,7 +122,7 @@ pub struct PlanRule {
 pub struct PlanItem {
     /// A file that has this object as a version.
     pub file_id: Option<Uuid>,
-    /// Its name.
+    /// Name.
     pub filename: Option<String>,
     /// The version number.
     pub version: Option<i32>,

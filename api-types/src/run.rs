@@ -147,7 +147,7 @@ pub struct Failure {
     pub id: Uuid,
     /// The file, if it still exists.
     pub file_id: Option<Uuid>,
-    /// Its name.
+    /// Name.
     pub filename: Option<String>,
     /// The object of the version.
     pub object_id: Uuid,

@@ -41,9 +41,9 @@ impl MakeToken {
 pub struct TokenView {
     /// Id.
     pub id: Uuid,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its role.
+    /// Role.
     #[schema(value_type = Vec<String>)]
     pub scopes: Vec<Scope>,
     /// `active`, `expired` or `revoked`.

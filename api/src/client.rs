@@ -14,7 +14,7 @@ const MAX_HOPS: usize = 32;
 /// Stored in the request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Client {
-    /// Its address; `None` on a local socket.
+    /// Address; `None` on a local socket.
     pub(crate) ip: Option<IpAddr>,
     /// Whether it used TLS, terminated by a trusted proxy.
     pub(crate) https: bool,

@@ -53,7 +53,7 @@ pub struct UpOptions {
 pub struct S3Server {
     /// The process.
     pub server: Server,
-    /// Its software.
+    /// Software.
     pub kind: S3Kind,
     /// `http://127.0.0.1:PORT`.
     pub endpoint: String,

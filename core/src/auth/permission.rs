@@ -84,7 +84,7 @@ pub enum Proof {
     PersonalToken {
         /// The id of the target.
         id: PersonalTokenId,
-        /// Its scopes.
+        /// Scopes.
         scopes: Vec<Scope>,
     },
 }

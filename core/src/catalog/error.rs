@@ -23,7 +23,7 @@ pub enum Refusal {
     /// It is malformed.
     #[error("it is malformed: {0}")]
     Damaged(String),
-    /// Its content contradicts its header or footer.
+    /// Content contradicts its header or footer.
     #[error("it is inconsistent: {0}")]
     Contradiction(String),
     /// Its format is unknown to this version of the program.

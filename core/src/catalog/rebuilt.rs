@@ -36,7 +36,7 @@ pub struct Options<'a> {
 pub enum Event<'a> {
     /// A snapshot was rejected; the next older one is tried.
     Refused {
-        /// Its key.
+        /// Key.
         key: &'a str,
         /// The reason.
         why: &'a str,

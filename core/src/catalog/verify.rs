@@ -32,14 +32,14 @@ pub enum Bad {
     Missing,
     /// It has a different size.
     WrongSize,
-    /// Its metadata or the store's checksum belongs to other content.
+    /// Metadata or the store's checksum belongs to other content.
     WrongContent,
     /// Its store is not configured.
     UnknownStore,
 }
 
 impl Bad {
-    /// Its text outside of the code.
+    /// Text outside of the code.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -67,7 +67,7 @@ pub struct Finding {
 pub struct Verified {
     /// Store of the snapshot.
     pub store: String,
-    /// Its object key.
+    /// Object key.
     pub key: String,
     /// The time of its content.
     pub taken_at: Option<DateTime<Utc>>,

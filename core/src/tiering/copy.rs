@@ -138,7 +138,7 @@ impl Job<'_> {
 pub struct Copied {
     /// As returned by the destination.
     pub etag: String,
-    /// Its encryption envelope; `None` if unencrypted.
+    /// Encryption envelope; `None` if unencrypted.
     pub seal: Option<EncryptionEnvelope>,
 }
 

@@ -35,7 +35,7 @@ pub struct Label {
     pub version: Option<i32>,
     /// The file's name.
     pub name: Option<String>,
-    /// Its name at upload, if different.
+    /// Name at upload, if different.
     pub original: Option<String>,
     /// Names of the folders from the root to the file; empty for the root folder.
     pub folder: Vec<String>,

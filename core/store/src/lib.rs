@@ -85,12 +85,12 @@ impl Store {
         self.0.settings.role
     }
 
-    /// Its settings.
+    /// Settings.
     pub fn settings(&self) -> &StoreSettings {
         &self.0.settings
     }
 
-    /// Its encryption keys.
+    /// Encryption keys.
     pub fn keys(&self) -> Option<&Keyring> {
         self.0.settings.keys.as_deref()
     }

@@ -121,7 +121,7 @@ pub struct Postgres {
 /// A database of one test.
 #[derive(Debug, Clone)]
 pub struct Database {
-    /// Its name.
+    /// Name.
     pub name: String,
     /// The URL for clients, including the password.
     pub url: String,
@@ -138,7 +138,7 @@ impl Postgres {
         format!("postgres://nightferry:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Its process id.
+    /// Process id.
     pub fn pid(&self) -> u32 {
         self.server.pid()
     }
@@ -293,7 +293,7 @@ impl S3 {
         format!("http://{}", self.address)
     }
 
-    /// Its process id.
+    /// Process id.
     pub fn pid(&self) -> u32 {
         self.server.pid()
     }

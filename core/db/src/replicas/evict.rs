@@ -94,7 +94,7 @@ pub struct EvictableCopy {
     /// Size in bytes.
     #[diesel(sql_type = BigInt)]
     pub size: i64,
-    /// Its sort key.
+    /// Sort key.
     #[diesel(sql_type = Timestamptz)]
     pub at: DateTime<Utc>,
 }

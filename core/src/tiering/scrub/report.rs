@@ -21,7 +21,7 @@ impl Kind {
     /// All kinds.
     pub const ALL: [Self; 2] = [Self::Missing, Self::Corrupt];
 
-    /// Its text outside of the code.
+    /// Text outside of the code.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -35,11 +35,11 @@ impl Kind {
 pub struct Finding {
     /// The kind of difference.
     pub kind: Kind,
-    /// Its store.
+    /// Store.
     pub store: String,
     /// The object key.
     pub key: String,
-    /// Its object.
+    /// Object.
     pub object_id: ObjectId,
     /// The expected size of the object.
     pub bytes: u64,

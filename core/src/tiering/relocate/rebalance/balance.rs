@@ -8,7 +8,7 @@ const SLACK: u64 = 10;
 pub(super) struct Load {
     /// Size in bytes.
     pub(super) bytes: u64,
-    /// Its capacity in bytes, if limited.
+    /// Capacity in bytes, if limited.
     pub(super) capacity: Option<u64>,
 }
 

@@ -53,7 +53,7 @@ impl std::fmt::Display for LeftOut {
 pub struct Share {
     /// Name.
     pub name: String,
-    /// Its capacity in bytes, if limited.
+    /// Capacity in bytes, if limited.
     pub capacity: Option<u64>,
     /// Bytes present.
     pub used: u64,
