@@ -51,7 +51,7 @@ impl From<&Snapshot> for WrittenSnapshot {
     }
 }
 
-/// A snapshot in a store. It is not verified until it is read.
+/// A snapshot in a store. A snapshot is not verified until it is read.
 #[derive(Debug, Serialize)]
 pub struct ListedSnapshot {
     /// Key.

@@ -79,7 +79,7 @@ async fn servers_start_respond_restart_after_a_crash_and_stop() {
     parts.stop(pending(), &Quiet).await.unwrap();
 }
 
-/// Not a test on its own: the process that the next test kills.
+/// Not a test: the process that the next test kills.
 #[tokio::test]
 #[ignore = "run by `servers_end_when_their_starter_is_killed`"]
 async fn starter() {

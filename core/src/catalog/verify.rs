@@ -28,9 +28,9 @@ pub(super) const CONCURRENCY: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bad {
-    /// It is missing.
+    /// The copy is missing.
     Missing,
-    /// It has a different size.
+    /// The copy has a different size.
     WrongSize,
     /// Metadata or the store's checksum belongs to other content.
     WrongContent,

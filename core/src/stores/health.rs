@@ -25,9 +25,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 pub enum Usability {
     /// The last result was a success.
     Healthy,
-    /// It has failed, but not often enough to be unhealthy. Work that can wait does not use the store.
+    /// The store has failed, but not often enough to be unhealthy. Work that can wait does not use it.
     Suspect,
-    /// It is down until enough consecutive successes.
+    /// The store is down until enough consecutive successes.
     Unhealthy,
 }
 

@@ -309,7 +309,7 @@ pub(super) fn reading_error(job: &Job<'_>, source: BoxError) -> CopyError {
         Ok(mismatch) => {
             CopyError::SourceCorrupt { store: job.source.name().to_string(), detail: mismatch.to_string() }
         }
-        // It was inactive, or returned another number of bytes than announced.
+        // The source was inactive, or returned another number of bytes than announced.
         Err(other) => CopyError::BadRead { store: job.source.name().to_string(), detail: other.to_string() },
     }
 }

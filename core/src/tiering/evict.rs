@@ -68,7 +68,7 @@ pub(super) struct Batch {
 /// Outcome for one copy.
 enum Outcome {
     Deleted,
-    /// Its file was pinned, or there is no other intact copy.
+    /// The file was pinned, or there is no other intact copy.
     Stays,
     /// The other copy could not be checked: this one stays until it can be.
     Unverified,

@@ -17,11 +17,11 @@ use super::repair;
 /// Result of checking the other copies of an object.
 #[derive(Debug)]
 pub(super) enum Evidence {
-    /// One of them was found intact just now.
+    /// A copy was found intact just now.
     Seen,
     /// None of them is intact; the findings are recorded.
     Absent,
-    /// One of them could not be checked and may be intact.
+    /// A copy could not be checked and may be intact.
     Unknown(Option<StoreError>),
 }
 

@@ -1,5 +1,5 @@
-//! Servers that hang, lie and close connections: minimal ones that play a fixed response, so that no real server is
-//! needed.
+//! Servers that hang, return false data and close connections: minimal ones that send a fixed response, so that no real
+//! server is needed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::time::Duration;

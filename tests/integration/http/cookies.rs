@@ -138,7 +138,7 @@ async fn an_invalid_header_is_not_replaced_by_a_valid_cookie_and_cookies_only_ho
     let planted = format!("__Secure-nightferry_refresh={}", jar[REFRESH].0);
     let planted = own(api.request(Method::POST, "/api/auth/refresh").header("cookie", planted));
     problem(planted, 400, "VALIDATION_FAILED").await;
-    // Of two cookies with one name, it is unknown which one was set by this service.
+    // Of two cookies with one name, it is unknown which one this service has set.
     let twice = |name: &str| format!("{name}={}; {name}=another", jar[name].0);
     let me = api.request(Method::GET, "/api/auth/me").header("cookie", twice(ACCESS));
     problem(me, 401, "UNAUTHENTICATED").await;

@@ -105,7 +105,7 @@ async fn a_token_is_shown_once_stored_hashed_listed_and_revoked() {
     assert_eq!(answered(me()).await.0, 200);
     let noted = list(&ann).await[0]["last_used_at"].clone();
     assert!(noted.is_string());
-    // Not a write for each request.
+    // Not one write per request.
     world.context.clock.advance(Duration::minutes(9));
     assert_eq!(answered(me()).await.0, 200);
     assert_eq!(list(&api.login(&ann.email).await).await[0]["last_used_at"], noted);

@@ -171,7 +171,7 @@ pub enum Eviction {
         /// Other stores with a verified copy that permits the deletion.
         others: Vec<String>,
     },
-    /// It must be kept: its file was pinned, or no other store has a verified replica any more.
+    /// The copy must be kept: its file was pinned, or no other store has a verified replica any more.
     Forbidden,
     /// Another worker holds it now.
     NotOurs,

@@ -19,7 +19,7 @@ pub struct SourceTooLong;
 pub enum Broken<E> {
     /// The encrypted bytes could not be read.
     Source(E),
-    /// They were read, but are not authentic.
+    /// The bytes were read, but are not authentic.
     Unauthentic(Unauthentic),
 }
 

@@ -75,7 +75,7 @@ pub enum Ended {
     Everything,
     /// The limit of bytes or time was reached; the next pass continues.
     Limit,
-    /// It was stopped.
+    /// The pass was stopped.
     #[default]
     Interrupted,
 }

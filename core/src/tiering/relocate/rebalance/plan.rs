@@ -19,11 +19,11 @@ pub(super) const FIRST: ObjectId = ObjectId(uuid::Uuid::nil());
 /// Why a store is excluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftOut {
-    /// It is being drained, or is drained.
+    /// The store is being drained, or is drained.
     Draining,
-    /// It is down for at least one process.
+    /// The store is down for at least one process.
     Down,
-    /// It is suspect for at least one process.
+    /// The store is suspect for at least one process.
     Suspect,
 }
 
