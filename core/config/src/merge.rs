@@ -169,7 +169,7 @@ fn place_of(
     }
     let (message, fix) = if form == Form::Numbered {
         (
-            format!("has \"{name}\" in the place of a number from 1 to {MAX_NUMBER}"),
+            format!("has \"{name}\" instead of a number from 1 to {MAX_NUMBER}"),
             format!(
                 "in a file, start each section with [[{section}]]; elsewhere use numbers from 1, as in \
                     {section}.1"
@@ -178,7 +178,7 @@ fn place_of(
     } else {
         let noun = if section == "stores" { "store" } else { "provider" };
         (
-            format!("names a {noun} \"{name}\", which is not a possible name"),
+            format!("contains a {noun} \"{name}\", which is not a valid name"),
             "use at most 32 characters a-z, 0-9 and hyphen, starting with a letter".to_owned(),
         )
     };

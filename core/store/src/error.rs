@@ -404,7 +404,7 @@ mod tests {
     fn the_text_names_store_operation_code_and_fix() {
         assert_eq!(
             answer(404, "NoSuchBucket").to_string(),
-            "store s3: PutObject was answered NoSuchBucket (HTTP 404) (create the bucket or correct its name)"
+            "store s3: PutObject returned NoSuchBucket (HTTP 404) (create the bucket or correct its name)"
         );
     }
 }

@@ -79,7 +79,7 @@ async fn the_drain_command_waits_until_a_store_is_empty() {
     assert!(list.stdout().contains("drained") && list.stdout().contains("5 present"), "{}", list.output());
     let undrain = world.start_process(&["store", "undrain", "minio"]).await;
     assert!(undrain.ended().await.success(), "{}", undrain.output());
-    assert_eq!(undrain.stdout().trim(), "minio is used again.");
+    assert_eq!(undrain.stdout().trim(), "minio is in use again.");
     worker.stop().await;
     assert_invariants(&world).await;
 }

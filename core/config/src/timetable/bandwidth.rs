@@ -190,13 +190,13 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_in_words() {
         for (text, wanted) in [
-            ("10", "number 1, that has a rate without a unit"),
+            ("10", "number 1, that has a rate with an unknown unit"),
             ("fast", "does not end in a rate"),
             ("1.5MiB/s", "fractional rate"),
             ("10KiB/s", "slower than 64 KiB/s"),
             ("0MiB/s", "tiering.window"),
             ("99999999999999GiB/s", "too large"),
-            ("2MiB/s, 18:00-08:00 unlimited", "number 2, that never counts"),
+            ("2MiB/s, 18:00-08:00 unlimited", "number 2, that is never used"),
             ("2MiB/s,", "number 2"),
             ("25:00-26:00 2MiB/s", "not between 00:00 and 24:00"),
             ("Mon-Fri 08:00-18:00", "does not end in a rate"),

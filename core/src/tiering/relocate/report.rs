@@ -95,7 +95,7 @@ mod tests {
         report.last_error = Some("AccessDenied".to_owned());
         assert_eq!(
             report.waits_for("their old store", &[], None).unwrap(),
-            "nas is down, or in doubt; 3 to be copied; 4 copied and not yet deleted from their old store: AccessDenied"
+            "nas is down or suspect; 3 to be copied; 4 copied and not yet deleted from their old store: AccessDenied"
         );
         let left = Left { others: 1, ..Left::default() };
         let nothing = Report::default();
