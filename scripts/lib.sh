@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Shared by the scripts in this folder: where things are, and how to speak. Sourced, never run.
+# Paths and output functions shared by the scripts in this folder. Sourced, not executed.
 
 set -euo pipefail
 
@@ -8,9 +8,9 @@ target="${CARGO_TARGET_DIR:-$root/target}"
 tools="$target/tools"
 cd "$root"
 
-# The tools of this checkout come before those of the machine, so that everyone checks with the same versions.
+# The tools of this checkout precede those of the machine, so that all checks use the same versions.
 export PATH="$tools/bin:$tools/wheels-tools/bin:$tools/wheels-bench-tools/bin:$PATH"
-# Wheels that were installed without a virtual environment are found in no other way.
+# Needed for wheels that were installed without a virtual environment.
 for folder in "$tools"/wheels-*; do
   if [ -d "$folder" ] && [ ! -e "$folder/pyvenv.cfg" ]; then
     export PYTHONPATH="$folder${PYTHONPATH:+:$PYTHONPATH}"
@@ -27,8 +27,8 @@ die() {
 # seconds since $1 (a value of EPOCHREALTIME), with one decimal
 since() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }'; }
 
-# Runs `cargo test` with the given arguments and fails also when the filter matched nothing: a renamed test must not
-# turn a check into one that checks nothing. (Explicit returns, since errexit is off in a condition.)
+# Runs `cargo test` with the given arguments, and also fails if the filter matched no test, for example after a test was
+# renamed. (Explicit returns, because errexit is off in a condition.)
 cargo_test_some() {
   local log="$target/last-filtered-test.log"
   mkdir -p "$target"
@@ -39,18 +39,18 @@ cargo_test_some() {
   fi
 }
 
-# From here on every cargo command lints the workspace's crates while it compiles them, and a lint is an error: clippy-driver is
-# rustc with the lints in it, so that one pass both checks and compiles. Commands that are to share a build must all be run so.
+# From here on every cargo command lints the crates of the workspace while compiling them, and lints are errors: clippy-driver
+# is rustc with lints, so one pass both checks and compiles. All commands that share a build must use it.
 lint_while_compiling() {
   local sample="$target/lint-sample"
   RUSTC_WORKSPACE_WRAPPER="$(rustc --print sysroot)/bin/clippy-driver"
   [ -x "$RUSTC_WORKSPACE_WRAPPER" ] || die "clippy is missing: rustup component add clippy"
   export RUSTC_WORKSPACE_WRAPPER CLIPPY_ARGS=-Dwarnings
-  # How lints are asked for is between cargo-clippy and clippy-driver: a code that deserves one must fail.
+  # The interface between cargo-clippy and clippy-driver is internal, so this verifies that a lint is reported.
   mkdir -p "$target"
   printf 'fn main() { std::process::exit(i32::from([0].len() == 0)) }\n' >"$sample.rs"
   if "$RUSTC_WORKSPACE_WRAPPER" rustc --edition 2024 --emit=metadata -o "$sample.rmeta" "$sample.rs" 2>"$sample.log" ||
     ! grep -q 'clippy::len.zero' "$sample.log"; then
-    die "clippy-driver found nothing in $sample.rs, where it should have: use cargo clippy"
+    die "clippy-driver did not report the lint in $sample.rs: use cargo clippy"
   fi
 }

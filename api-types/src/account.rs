@@ -249,7 +249,7 @@ pub struct AccountQuery {
     pub role: Option<String>,
     /// `true` or `false`.
     pub disabled: Option<String>,
-    /// 1 to 200; 50 when absent.
+    /// 1 to 200, by default 50.
     pub limit: Option<String>,
     /// `next_cursor` of the previous page, with the same filters.
     pub cursor: Option<String>,
@@ -339,7 +339,7 @@ pub struct SessionView {
 }
 
 impl SessionView {
-    /// Shows a session to the session `current`, if one asks.
+    /// Creates the view of a session. `current` is the session of the caller, if any.
     pub fn new(row: &SessionRow, current: Option<SessionId>) -> Self {
         Self {
             id: row.id.0,
@@ -362,7 +362,7 @@ pub struct SessionPage {
     pub next_cursor: Option<String>,
 }
 
-/// Somebody at an identity provider who signs in to an account.
+/// An identity at an identity provider that is linked to an account.
 #[derive(Serialize)]
 pub struct IdentityView {
     /// Provider and subject.

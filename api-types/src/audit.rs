@@ -12,9 +12,9 @@ use uuid::Uuid;
 pub struct AuditEvent {
     /// Id.
     pub id: Uuid,
-    /// When.
+    /// When the event happened.
     pub at: DateTime<Utc>,
-    /// Who.
+    /// Who caused the event.
     pub actor: Actor,
     /// The action, as `noun.verb`.
     #[schema(example = "user.role")]
@@ -101,7 +101,7 @@ pub struct AuditQuery {
     pub since: Option<String>,
     /// RFC 3339; events before this time.
     pub until: Option<String>,
-    /// 1 to 200; 50 when absent.
+    /// 1 to 200, by default 50.
     pub limit: Option<String>,
     /// `next_cursor` of the previous page, with the same filters.
     pub cursor: Option<String>,

@@ -51,7 +51,7 @@ impl From<&Snapshot> for WrittenSnapshot {
     }
 }
 
-/// A snapshot that lies in the cloud store. Whether it can be believed shows only when it is read.
+/// A snapshot in a store. It is not verified until it is read.
 #[derive(Debug, Serialize)]
 pub struct ListedSnapshot {
     /// Key.

@@ -54,7 +54,7 @@ pub struct File {
 }
 
 impl File {
-    /// The file as its owner sees it, at a service that is reached at `base_url`.
+    /// Creates the view of a file for its owner. `base_url` is the public URL of the service.
     pub fn new(view: &FileView, base_url: &str) -> Self {
         let row = &view.row;
         Self {
@@ -113,7 +113,7 @@ pub struct ListFiles {
     /// Direction; if absent, `desc` for `uploaded_at`, otherwise `asc`.
     #[param(value_type = Option<Direction>, inline)]
     pub order: Option<String>,
-    /// 1 to 200; 50 when absent.
+    /// 1 to 200, by default 50.
     #[param(value_type = Option<i64>, minimum = 1, maximum = 200)]
     pub limit: Option<String>,
     /// `next_cursor` of the previous page, with the same order.
@@ -183,7 +183,7 @@ pub struct Download {
 pub enum DispositionWord {
     /// Displays it.
     Inline,
-    /// Saves it.
+    /// Save the file.
     Attachment,
 }
 
@@ -219,7 +219,7 @@ pub struct UploadForm {
     /// What to do if the folder contains a live file with this name.
     #[schema(required = false)]
     pub on_conflict: OnConflictWord,
-    /// The file, after all other fields, with its name.
+    /// The file content and name, after all other fields.
     #[schema(format = Binary, content_media_type = "application/octet-stream")]
     pub file: String,
 }
@@ -228,7 +228,7 @@ pub struct UploadForm {
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase", default = "version")]
 pub enum OnConflictWord {
-    /// The upload becomes its next version.
+    /// The upload becomes the next version of the existing file.
     Version,
     /// The upload gets an unused name.
     Rename,

@@ -1,4 +1,4 @@
-//! Keys: those that sign access tokens, and those of encrypted stores. Nothing secret is in here.
+//! Keys: signing keys of access tokens, and keys of encrypted stores. Never contains secrets.
 
 use chrono::{DateTime, Utc};
 use nightferry_core::db::signing_keys::SigningKeyRow;
@@ -15,14 +15,14 @@ pub struct SigningKey {
     pub state: &'static str,
     /// When it was created.
     pub created_at: DateTime<Utc>,
-    /// From when on it signs.
+    /// When it starts to sign.
     pub signs_from: DateTime<Utc>,
-    /// Until when what it signed is taken.
+    /// Until when tokens signed with it are accepted.
     pub verifies_until: Option<DateTime<Utc>>,
 }
 
 impl SigningKey {
-    /// Shows a key in a state.
+    /// Creates the view of a key.
     pub fn new(row: &SigningKeyRow, state: &'static str) -> Self {
         Self {
             id: row.id.clone(),
@@ -44,6 +44,6 @@ pub struct EncryptionKey {
     pub id: String,
     /// `active` (encrypts and decrypts), `old` (decrypts) or `missing` (needed, but not configured).
     pub state: &'static str,
-    /// Copies that need it.
+    /// Number of copies that need it.
     pub copies: u64,
 }

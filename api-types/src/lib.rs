@@ -1,6 +1,6 @@
-//! The JSON shapes of Nightferry, each defined once: what the HTTP API takes and returns, and what the command line prints
-//! with `--json`. Stable names in `snake_case`, exact bytes, times in RFC 3339. Adding a field is fine; renaming one breaks
-//! other programs. Nothing in here decides anything; each shape says from which type of the domain it is made.
+//! The JSON types of Nightferry, each defined once: requests and responses of the HTTP API, and the output of the CLI
+//! with `--json`. Names are stable and in `snake_case`, sizes are exact numbers of bytes, times are RFC 3339. Fields
+//! may be added; renaming one breaks clients. The types contain no logic; each has a constructor from its domain type.
 
 pub mod account;
 pub mod audit;
@@ -24,7 +24,7 @@ use utoipa::IntoParams;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PageQuery {
-    /// 1 to 200; 50 when absent.
+    /// 1 to 200, by default 50.
     #[param(value_type = Option<i64>, minimum = 1, maximum = 200)]
     pub limit: Option<String>,
     /// `next_cursor` of the previous page.

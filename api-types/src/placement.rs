@@ -1,4 +1,4 @@
-//! Where files are, why, and what follows.
+//! Where files are stored, why, and what happens next.
 
 use chrono::{DateTime, Utc};
 use nightferry_core::db::enums::ReplicaState;
@@ -135,7 +135,7 @@ impl From<&Replica> for ReplicaStatus {
     }
 }
 
-/// A file that is explained to the operator.
+/// The explanation of a file for the operator.
 #[derive(Serialize)]
 pub struct ExplainedFile {
     id: Uuid,
@@ -169,7 +169,7 @@ impl From<&FileRow> for ExplainedFile {
     }
 }
 
-/// A replica with what only the operator sees.
+/// A replica, with details for the operator.
 #[derive(Serialize)]
 pub struct ExplainedReplica {
     #[serde(flatten)]
@@ -183,7 +183,7 @@ impl From<&Replica> for ExplainedReplica {
     }
 }
 
-/// A restore with what only the operator sees.
+/// A restore, with details for the operator.
 #[derive(Serialize)]
 pub struct ExplainedRestore {
     #[serde(flatten)]

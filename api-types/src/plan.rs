@@ -61,7 +61,7 @@ pub struct SyncPlan {
     pub created_at: DateTime<Utc>,
     /// Until when it can be executed.
     pub expires_at: DateTime<Utc>,
-    /// Copies to make.
+    /// Number of copies to make.
     pub files: u64,
     /// Bytes to copy.
     pub bytes: u64,
@@ -103,11 +103,11 @@ pub struct PlanRule {
     /// When the local copies are evicted: `never`, or after a time.
     #[schema(example = "30d")]
     pub free_local_after: String,
-    /// Copies to make.
+    /// Number of copies to make.
     pub files: u64,
     /// Bytes to copy.
     pub bytes: u64,
-    /// PUT requests.
+    /// Number of PUT requests.
     pub requests: u64,
     /// Monthly cost of the copies.
     pub monthly_cost: Option<String>,
@@ -141,7 +141,7 @@ pub struct PlanItem {
 }
 
 impl SyncPlan {
-    /// A plan without its copies.
+    /// Creates the view of a plan, without its copies.
     pub fn new(view: &PlanView, currency: &str) -> Self {
         let sum = |of: fn(&Part) -> Option<Money>| text(view.sum(of));
         Self {

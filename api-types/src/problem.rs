@@ -18,7 +18,7 @@ pub struct Problem {
     /// A stable error code for programs.
     #[schema(example = "NOT_FOUND")]
     pub error_code: &'static str,
-    /// Whether the same request may succeed later, unchanged.
+    /// Whether the same request may succeed later.
     pub retryable: bool,
     /// The request id, as in the header `X-Request-Id` and in the log of the service.
     pub request_id: String,
@@ -33,6 +33,6 @@ pub struct Problem {
 pub struct FieldProblem {
     /// Its name.
     pub field: String,
-    /// What is wrong with it.
+    /// What is wrong with the field.
     pub message: String,
 }

@@ -84,7 +84,7 @@ pub struct Move {
     /// Destination.
     #[schema(example = "nas")]
     pub to: String,
-    /// Files.
+    /// Number of files.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -140,7 +140,7 @@ pub struct Route {
 }
 
 impl RebalancePlan {
-    /// A plan, and what was asked for last.
+    /// Creates the view of a plan and the last rebalancing.
     pub fn new(plan: &Plan, last: Option<&Rebalancing>) -> Self {
         let (files, bytes) = plan.total();
         let moves = plan.shifts.iter().map(|shift| Move {

@@ -1,4 +1,4 @@
-//! Runs, what they gave up, and the workers that carry them.
+//! Runs, their failures, and the workers that execute them.
 
 use chrono::{DateTime, Utc};
 use nightferry_core::db::enums::{RunStatus, RunTrigger};
@@ -61,15 +61,15 @@ pub struct Run {
     pub trigger: RunTrigger,
     /// The account that requested it, if any.
     pub requested_by: Option<Uuid>,
-    /// What it is limited to; empty: everything.
+    /// What the run is limited to; empty means all files.
     #[schema(value_type = Object)]
     pub scope: serde_json::Value,
     /// The status.
     #[schema(value_type = Status)]
     pub status: RunStatus,
-    /// Copies planned.
+    /// Number of copies planned.
     pub files_total: i64,
-    /// Copies made and verified.
+    /// Number of copies made and verified.
     pub files_done: i64,
     /// Copies that failed permanently.
     pub files_failed: i64,
@@ -81,7 +81,7 @@ pub struct Run {
     pub created_at: DateTime<Utc>,
     /// When a worker planned it.
     pub started_at: Option<DateTime<Utc>>,
-    /// When it was asked to stop.
+    /// When its cancellation was requested.
     pub cancel_requested_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
@@ -157,7 +157,7 @@ pub struct Failure {
     pub attempts: i32,
     /// The reason of the failure.
     pub error: String,
-    /// When.
+    /// When the failure happened.
     pub created_at: DateTime<Utc>,
 }
 
@@ -221,7 +221,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker that is `up` or has fallen silent.
+    /// Creates the view of a worker that is `up` or whose heartbeats have stopped.
     pub fn new(row: &workers::Worker, up: bool) -> Self {
         Self {
             id: row.id.0,
@@ -237,7 +237,7 @@ impl Worker {
     }
 }
 
-/// What is left of the active run, and how long it takes.
+/// The remaining work of the active run, and an estimate of its duration.
 #[derive(Debug, Serialize)]
 pub struct Backlog {
     files: u64,

@@ -13,7 +13,7 @@ use uuid::Uuid;
 /// All stores.
 #[derive(Serialize, ToSchema)]
 pub struct StoreList {
-    /// Local ones first, the main one of each role first.
+    /// Local stores first, the main store of each role first.
     pub stores: Vec<Store>,
 }
 
@@ -69,7 +69,7 @@ pub struct ReplicaCount {
     /// State.
     #[schema(example = "present")]
     pub state: &'static str,
-    /// Replicas.
+    /// Number of replicas.
     pub replicas: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -158,7 +158,7 @@ impl From<&StateCount> for ReplicaCount {
     }
 }
 
-/// How many replicas of a store are in one state.
+/// Number of replicas of a store in one state.
 #[derive(Serialize)]
 pub struct StoreReplicaCount {
     store: String,

@@ -58,7 +58,7 @@ pub struct TokenView {
 }
 
 impl TokenView {
-    /// Shows a token as it is at the time `now`.
+    /// Creates the view of a token at the time `now`.
     pub fn new(row: &PersonalToken, now: DateTime<Utc>) -> Self {
         let state = match row.revoked_at {
             Some(_) => "revoked",

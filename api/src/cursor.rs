@@ -37,10 +37,11 @@ pub(crate) fn next<R, T: Serialize>(
     rows.last().filter(|_| more).map(|last| write(&position(last))).transpose()
 }
 
-/// Reads the size of a page of a list that is ordered by the ids of its `noun`s, and after which id it begins.
+/// Parses the page parameters of a list that is ordered by the ids of its `noun`s: the page size, and the id after
+/// which the page starts.
 ///
 /// # Errors
-/// [`refused`], also for a cursor of another list.
+/// [`refused`], also for the cursor of another list.
 pub(crate) fn page<I: DeserializeOwned>(
     noun: &str,
     limit: Option<&str>,
@@ -53,7 +54,7 @@ pub(crate) fn page<I: DeserializeOwned>(
     Ok((limit, Some(id.ok_or_else(refused)?)))
 }
 
-/// The position in such a list.
+/// The position in that list.
 pub(crate) fn at<I>(noun: &'static str, id: I) -> BTreeMap<&'static str, I> {
     BTreeMap::from([(noun, id)])
 }

@@ -11,7 +11,7 @@ use nightferry_core::error::{Category, Error, ErrorCode, FieldError};
 
 /// The default value of `Retry-After`.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// All that is told of a fault.
+/// The public text of all internal errors.
 pub(crate) const INTERNAL: &str = "An internal error occurred. Give the request id to the operator.";
 
 /// The error type of handlers: a domain error, or one that exists only in HTTP.
@@ -49,7 +49,7 @@ impl ApiError {
         Self::Domain(Error::BadRequest(detail.into()))
     }
 
-    /// The stable name for programs.
+    /// The error code.
     pub(crate) fn code(&self) -> ErrorCode {
         match self {
             Self::Domain(error) => error.code(),
@@ -109,7 +109,7 @@ impl ApiError {
     }
 }
 
-/// The HTTP status of every code.
+/// The HTTP status of an error code.
 pub(crate) const fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::ValidationFailed | ErrorCode::BadRequest => StatusCode::BAD_REQUEST,

@@ -65,13 +65,13 @@ impl From<&Report> for Ready {
     }
 }
 
-/// The last report.
+/// The last health report.
 #[derive(Default)]
 pub(crate) struct Probes {
     last: Arc<Mutex<Last>>,
 }
 
-/// A report, and when it was made.
+/// The last report, and when it was created.
 type Last = Option<(Instant, Arc<Report>)>;
 
 impl Probes {

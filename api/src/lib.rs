@@ -1,5 +1,5 @@
-//! The HTTP API of Nightferry: routes, handlers, middleware and the OpenAPI document. Everything that
-//! knows HTTP is in here; what files, accounts and runs are is decided in the domain.
+//! The HTTP API of Nightferry: routes, handlers, middleware and the OpenAPI document. All HTTP-specific code is here;
+//! domain rules are in the core crate.
 
 mod authorize;
 mod client;

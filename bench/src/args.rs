@@ -7,25 +7,25 @@ use nightferry_devservers::S3Software;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "nightferry-bench", version)]
 pub(crate) struct Args {
-    /// Only these parts of the benchmark
+    /// Run only these parts of the benchmark
     #[arg(long, value_delimiter = ',', value_name = "PART,…")]
     pub(crate) only: Vec<Section>,
-    /// How often each side is measured; each part has its own default
+    /// Number of measurements per side; the default depends on the part
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50))]
     pub(crate) repeat: Option<u32>,
     /// Factor for sizes and counts: 0.1 for a quick test, whose ratios are not meaningful
     #[arg(long, default_value_t = 1.0, value_parser = scale)]
     pub(crate) scale: f64,
-    /// What both S3 servers are
+    /// Software of both S3 servers
     #[arg(long, default_value = "seaweedfs", value_name = "SERVER")]
     pub(crate) s3_server: Server,
-    /// Fail when a goal is missed
+    /// Fail if a goal is missed
     #[arg(long)]
     pub(crate) strict: bool,
     /// Maximum number of seconds to wait before each measurement until other programs leave the processors idle
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     pub(crate) quiet_within: u64,
-    /// Settings for API and worker that differ from the defaults, such as tiering.concurrency=32
+    /// Settings of API and worker that differ from the defaults, such as tiering.concurrency=32
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     pub(crate) set: Vec<(String, String)>,
 }
@@ -35,7 +35,7 @@ pub(crate) struct Args {
 pub(crate) enum Server {
     /// SeaweedFS
     Seaweedfs,
-    /// MinIO, compiled with Go where it is missing
+    /// MinIO, compiled with Go if it is missing
     Minio,
 }
 
@@ -55,34 +55,35 @@ pub(crate) enum Section {
     Upload,
     /// One large file through the API against a presigned GET
     Download,
-    /// Peak memory while large files are uploaded at once and then synced
+    /// Peak memory during concurrent uploads of large files and the following sync
     Memory,
     /// Many small files, store to store, against rclone
     SyncSmall,
     /// Few large files, store to store, against rclone
     SyncLarge,
-    /// Claiming a batch with a long and with a short queue
+    /// Claiming a batch from a long and from a short queue
     Claim,
-    /// Planning what is new among many files and among few
+    /// Planning new files among many files and among few
     Plan,
-    /// Signing in: whether its time tells that an account exists, and how long others wait beside many
+    /// Sign-in: whether its duration reveals that an account exists, and how long other requests wait during many
+    /// sign-ins
     SignIn,
-    /// A long run of small files: memory, rate, the database's work for each
+    /// A long run of small files: memory, rate, database work per file
     LongSmall,
     /// A long run of large files
     LongLarge,
 }
 
 impl Args {
-    /// Whether a part is wanted.
+    /// Whether a part was selected.
     pub(crate) fn wants(&self, section: Section) -> bool {
         self.only.is_empty() || self.only.contains(&section)
     }
 
-    /// `count`, scaled, but at least one.
+    /// `count` scaled, at least one.
     pub(crate) fn scaled(&self, count: u32) -> u32 {
         let scaled = (f64::from(count) * self.scale).round().max(1.0);
-        // Through text, since a float has no fallible conversion to an integer.
+        // Through text, because there is no fallible conversion from a float to an integer.
         format!("{scaled:.0}").parse().unwrap_or(count)
     }
 }
@@ -90,13 +91,13 @@ impl Args {
 fn scale(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(scale) if scale > 0.0 && scale <= 10.0 => Ok(scale),
-        _ => Err("a number above 0 and up to 10 is wanted".to_owned()),
+        _ => Err("must be a number above 0 and at most 10".to_owned()),
     }
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if key.contains('.') => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("a setting looks like tiering.concurrency=32".to_owned()),
+        _ => Err("must be a setting such as tiering.concurrency=32".to_owned()),
     }
 }

@@ -22,7 +22,7 @@ use crate::world::World;
 const LONG: u32 = 1_000_000;
 const SHORT: u32 = 10_000;
 const BATCH: i64 = 10;
-/// Few enough that the short queue lasts when a noisy measurement is made again.
+/// Few enough for the short queue to last when a noisy measurement is repeated.
 const CLAIMS: u32 = 200;
 const LEASE: Duration = Duration::from_secs(600);
 
@@ -38,7 +38,7 @@ struct Queue {
 /// Shows the progress of a pass.
 pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
     let (long, short) = (args.scaled(LONG), SHORT);
-    eprintln!("claims of {BATCH} with {long} and with {short} replicas queued: filling two databases");
+    eprintln!("claims of {BATCH} with {long} and with {short} queued replicas: filling two databases");
     let mut queues = [prepare(world, "claim_long", long).await?, prepare(world, "claim_short", short).await?];
     let [(long_claim, long_commit), (short_claim, short_commit)] = quiet
         .measure(async || {
@@ -46,7 +46,7 @@ pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &
                 queue.claims.clear();
                 queue.commits.clear();
             }
-            // The first claims of a connection prepare the statement and fill the caches.
+            // The first claims on a connection prepare the statement and fill the caches.
             for round in 0..CLAIMS + 20 {
                 for queue in &mut queues {
                     queue.one(round >= 20).await?;
@@ -86,7 +86,7 @@ async fn prepare(world: &World, database: &str, count: u32) -> Result<Queue> {
     Ok(Queue { context, run: requested.id, worker: WorkerId::new(), claims: Vec::new(), commits: Vec::new() })
 }
 
-/// Rows as uploads and a plan leave them.
+/// Inserts rows like those of uploads and a plan.
 async fn fill(url: &str, user: UserId, run: RunId, count: u32) -> Result<()> {
     let object = rows::object();
     let mut statements = rows::files(user, 1, count);
@@ -103,7 +103,7 @@ async fn fill(url: &str, user: UserId, run: RunId, count: u32) -> Result<()> {
 }
 
 impl Queue {
-    /// Claims a batch and commits it, as a worker would after copying.
+    /// Claims a batch and commits it, as a worker does after copying.
     async fn one(&mut self, counts: bool) -> Result<()> {
         let token = LeaseToken::new();
         let mut conn = self.context.db.conn().await?;
@@ -130,7 +130,7 @@ impl Queue {
         let start = Instant::now();
         let switched = replicas::finish(&mut conn, &["minio"], &["s3"], &[], &finished).await?;
         let committed = start.elapsed();
-        ensure!(switched.len() == finished.len(), "some copies were not switched");
+        ensure!(switched.len() == finished.len(), "some copies were not committed");
         if counts {
             self.claims.push(claimed);
             self.commits.push(committed);

@@ -24,17 +24,17 @@ pub(crate) struct Api {
     http: reqwest::Client,
 }
 
-/// How curl found a transfer.
+/// The result of a transfer, as reported by curl.
 struct Transfer {
     took: Duration,
     answer: String,
 }
 
-/// Runs curl; the answer's body goes to `sink`, or comes back when there is none.
+/// Runs curl; the response body is written to `sink`, or returned if there is none.
 async fn curl(arguments: &[&str], sink: Option<&str>) -> Result<Transfer> {
     let mut command = Command::new("curl");
     command
-        // Neither side waits for leave to send its body.
+        // Neither side waits for permission to send its body.
         .args([
             "--silent",
             "--show-error",
@@ -49,7 +49,7 @@ async fn curl(arguments: &[&str], sink: Option<&str>) -> Result<Transfer> {
         .args(arguments)
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let output = command.output().await.context("curl cannot be run; both sides are measured with it")?;
+    let output = command.output().await.context("cannot run curl, with which both sides are measured")?;
     let answer = String::from_utf8_lossy(&output.stdout).into_owned();
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "curl failed: {words} {answer}");
@@ -57,18 +57,18 @@ async fn curl(arguments: &[&str], sink: Option<&str>) -> Result<Transfer> {
     Ok(Transfer { took, answer })
 }
 
-/// Sends a file to a presigned URL.
+/// Uploads a file to a presigned URL.
 pub(crate) async fn put(file: &Path, url: &str) -> Result<Duration> {
     let file = file.to_str().context("a path in UTF-8")?;
     Ok(curl(&["--upload-file", file, url], None).await?.took)
 }
 
-/// Fetches a URL and throws the bytes away.
+/// Fetches a URL and discards the content.
 pub(crate) async fn get(url: &str) -> Result<Duration> {
     Ok(curl(&[url], Some("/dev/null")).await?.took)
 }
 
-/// A URL that takes an object by PUT.
+/// A presigned URL for a PUT of an object.
 pub(crate) async fn presigned_put(server: &S3Server, key: &str) -> Result<String> {
     let region = Region::Custom { region: "us-east-1".to_owned(), endpoint: server.endpoint.clone() };
     let (access, secret) = (server.access_key.as_str(), server.secret_key.as_str());
@@ -77,21 +77,21 @@ pub(crate) async fn presigned_put(server: &S3Server, key: &str) -> Result<String
     Ok(bucket.presign_put(key, URL_LIFE_SECS, None, None).await?)
 }
 
-/// An uploaded file, as the API answers it.
+/// An uploaded file, as returned by the API.
 #[derive(Debug, Clone)]
 pub(crate) struct Uploaded {
     /// The id of the target.
     pub(crate) id: String,
-    /// What the API says it hashes to.
+    /// The hash reported by the API.
     pub(crate) sha256: String,
 }
 
 impl Api {
-    /// Waits until the API answers, and signs in.
+    /// Waits until the API responds, and signs in.
     pub(crate) async fn sign_in(subject: &mut Subject, port: u16) -> Result<Self> {
         let base = format!("http://127.0.0.1:{port}");
         let http = reqwest::Client::builder().no_proxy().timeout(SHORT).build()?;
-        eventually("the API answers", SHORT, async || {
+        eventually("the API responds", SHORT, async || {
             subject.alive()?;
             let answer = http.get(format!("{base}/health")).send().await;
             Ok(answer.is_ok_and(|answer| answer.status().is_success()).then_some(()))
@@ -113,13 +113,13 @@ impl Api {
         Ok((transfer.took, Uploaded { id: text(&answer, "id")?, sha256: text(&answer, "sha256")? }))
     }
 
-    /// Downloads a file through the API and throws the bytes away.
+    /// Downloads a file through the API and discards the content.
     pub(crate) async fn download(&self, file: &Uploaded) -> Result<Duration> {
         let url = format!("{}/api/files/{}/download", self.base, file.id);
         Ok(curl(&["--header", &self.authorization(), &url], Some("/dev/null")).await?.took)
     }
 
-    /// What the bytes of a file hash to that the API sends.
+    /// The hash of a file's content as downloaded through the API.
     pub(crate) async fn hash_of_download(&self, file: &Uploaded) -> Result<String> {
         use futures_util::StreamExt as _;
         let url = format!("{}/api/files/{}/download", self.base, file.id);
@@ -132,7 +132,7 @@ impl Api {
         Ok(hasher.finish().to_string())
     }
 
-    /// A URL straight to the store that holds a file.
+    /// A presigned URL of a file in its store.
     pub(crate) async fn presigned_get(&self, file: &Uploaded) -> Result<String> {
         let url = format!("{}/api/files/{}/download-url", self.base, file.id);
         let request =

@@ -20,22 +20,22 @@ use crate::{KIB, MIB};
 /// Sampling interval of a run.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// What is carried over.
+/// The files to copy.
 pub(crate) struct Load {
-    /// Short name, also of the database.
+    /// Short name, also used for the database.
     pub(crate) name: &'static str,
     /// Human-readable text.
     pub(crate) title: String,
     /// Number of files.
     pub(crate) files: u32,
-    /// Bytes of each.
+    /// Size of each file, in bytes.
     pub(crate) size: u64,
-    /// Whether there are enough files for the database's work to be told from its heartbeats.
+    /// Whether there are enough files to distinguish the database work for them from that of the heartbeats.
     pub(crate) counts_statements: bool,
 }
 
 impl Load {
-    /// A rate in files a second in the unit that suits their size.
+    /// A rate, in a unit that suits the size of the files.
     fn speed(&self, files: f64) -> String {
         match self.size / MIB {
             0 => format!("{files:.0} files/s"),
@@ -44,11 +44,11 @@ impl Load {
     }
 }
 
-/// A look at a run.
+/// A sample of a run.
 #[derive(Debug, Clone, Copy)]
 struct Look {
     at: Duration,
-    /// Bytes that arrived, those of objects still on their way counted by the part.
+    /// Bytes that have arrived; of objects in progress, the finished parts.
     done: u64,
     peak_kib: u64,
     work: Work,
@@ -81,7 +81,7 @@ pub(crate) async fn run(world: &World, args: &Args, load: &Load, report: &mut Re
     conclude(load, files, &looks, peak, report)
 }
 
-/// Looks at the run now and then, for ever.
+/// Samples the run periodically, forever.
 async fn watch(world: &World, name: &str, pid: u32, looks: &Mutex<Vec<Look>>) -> Result<()> {
     let start = Instant::now();
     let done = "SELECT (coalesce(max(bytes_done), 0) + (SELECT coalesce(sum(size), 0) FROM transfer_parts))::text AS text
@@ -105,9 +105,10 @@ fn conclude(load: &Load, files: u32, looks: &[Look], peak: u64, report: &mut Rep
     let all = u64::from(files) * load.size;
     let reached = |bytes: u64| {
         let look = looks.iter().find(|look| look.done >= bytes);
-        look.copied().context("the run was too short to be looked at")
+        look.copied().context("the run was too short to be sampled")
     };
-    let begun = looks.iter().rev().find(|look| look.done == 0).copied().context("the run began too early")?;
+    let begun =
+        looks.iter().rev().find(|look| look.done == 0).copied().context("the run started too early")?;
     let (quarter, three) = (reached(all / 4)?, reached(all / 4 * 3)?);
     let last = looks.last().copied().context("the run was too short")?;
     let files_done = |from: Look, to: Look| {
@@ -137,7 +138,7 @@ fn conclude(load: &Load, files: u32, looks: &[Look], peak: u64, report: &mut Rep
     let (first, end) = (each(begun, quarter), each(three, last));
     if load.counts_statements {
         report.compare(
-            &format!("statements of Postgres for a file, last quarter, {title}"),
+            &format!("Postgres statement time per file, {title}"),
             format!("{end:.3} ms"),
             format!("first quarter: {first:.3} ms"),
             (end / first, format!("**{:.2}**", end / first)),
@@ -146,13 +147,13 @@ fn conclude(load: &Load, files: u32, looks: &[Look], peak: u64, report: &mut Rep
     }
     let took = last.at.saturating_sub(begun.at);
     report.note(format!(
-        "{title}: {} in all, statements of {first:.2} ms a file in the first quarter",
+        "{title}: {} in total, {first:.2} ms of statements per file in the first quarter",
         seconds(took)
     ));
     Ok(())
 }
 
-/// A count of KiB or MiB, or of what fits 32 bits, as a number to calculate with.
+/// A number of KiB or MiB, or any number of up to 32 bits, as a float.
 fn number(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }

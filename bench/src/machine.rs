@@ -11,7 +11,7 @@ use crate::args::Server;
 use crate::quiet::cores;
 use crate::rclone;
 
-/// Facts for the report, one a line.
+/// Facts for the report, one per line.
 pub(crate) async fn facts(s3_server: Server) -> Vec<String> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo

@@ -62,7 +62,7 @@ async fn run(args: &Args) -> Result<bool> {
     let mut quiet = Quiet::within(Duration::from_secs(args.quiet_within));
     let mut report = Report::default();
     for section in sections(args) {
-        // Fresh servers for each part: SeaweedFS gives no disk back until its folder is deleted.
+        // New servers for each part: SeaweedFS does not release disk space until its folder is deleted.
         let world = World::start(args.s3_server.into(), &args.set).await?;
         let outcome = tokio::select! {
             biased;
@@ -86,7 +86,7 @@ async fn run(args: &Args) -> Result<bool> {
     Ok(report.all_hold())
 }
 
-/// The parts that need servers of their own. Uploads and downloads share theirs.
+/// The parts that need separate servers. Uploads and downloads share theirs.
 fn sections(args: &Args) -> Vec<Section> {
     let mut sections = Vec::new();
     if args.wants(Section::Upload) || args.wants(Section::Download) {

@@ -19,7 +19,7 @@ const LIMIT_MIB: u64 = 64;
 /// Shows the progress of a pass.
 pub(crate) async fn run(world: &World, args: &Args, report: &mut Report) -> Result<()> {
     let mib = args.scaled(256);
-    eprintln!("memory while {FILES} files of {mib} MiB go through");
+    eprintln!("memory during uploads and syncs of {FILES} files of {mib} MiB");
     let file = world.files().join("memory.bin");
     Random::new(2, u64::from(mib) * 1024 * 1024).write_to(&file)?;
     let (context, _) = world.install("memory", "memory-cloud").await?;
@@ -44,7 +44,7 @@ pub(crate) async fn run(world: &World, args: &Args, report: &mut Report) -> Resu
         let limit = LIMIT_MIB * 1024;
         let ratio = float(peak) / float(limit);
         report.compare(
-            &format!("peak memory of the {who}, {FILES} × {mib} MiB uploaded at once, then synced"),
+            &format!("peak memory of the {who}, {FILES} × {mib} MiB uploaded concurrently, then synced"),
             mebibytes(peak),
             format!("limit: {LIMIT_MIB} MiB"),
             (ratio, format!("**{ratio:.2}**")),

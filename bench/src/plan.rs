@@ -26,7 +26,7 @@ const FEW: u32 = 10_000;
 const NEW: u32 = 2_000;
 const ROUNDS: u32 = 9;
 
-/// A rule of each kind that costs something: by age, by type, by folder.
+/// One rule of each kind that has a cost: by age, by type, by folder.
 const RULES: [(&str, &str); 7] = [
     ("policy.rules.1.name", "old"),
     ("policy.rules.1.older_than", "30d"),
@@ -40,7 +40,7 @@ const RULES: [(&str, &str); 7] = [
 /// A database with synced files and some unsynced ones.
 struct Catalogue {
     plain: Context,
-    /// The same, under rules.
+    /// Plans with rules.
     ruled: Context,
     run: RunId,
     by_default: Vec<Duration>,
@@ -58,7 +58,7 @@ pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &
                 catalogue.by_default.clear();
                 catalogue.by_rules.clear();
             }
-            // The first ones fill the caches.
+            // The first plans fill the caches.
             for round in 0..ROUNDS + 2 {
                 for catalogue in &mut both {
                     catalogue.one(round >= 2).await?;
@@ -112,7 +112,7 @@ async fn fill(url: &str, user: UserId, count: u32) -> Result<()> {
 }
 
 impl Catalogue {
-    /// Plans both ways, and takes it back.
+    /// Makes a plan in both ways, and rolls it back.
     async fn one(&mut self, counts: bool) -> Result<()> {
         let (by_default, by_rules) = (plan(&self.plain, self.run).await?, plan(&self.ruled, self.run).await?);
         if counts {
@@ -132,7 +132,7 @@ async fn plan(context: &Context, run: RunId) -> Result<Duration> {
             let start = Instant::now();
             let planned = replicas::plan_until(conn, run, &policy, &RunScope::default(), Until::Now).await?;
             (files, took) = (planned.files, start.elapsed());
-            Err::<(), _>(Error::Internal("taken back".to_owned()))
+            Err::<(), _>(Error::Internal("rolled back".to_owned()))
         })
         .await;
     ensure!(undone.is_err() && files == i64::from(NEW), "{files} files were planned: {undone:?}");

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-/// Clock ticks are hundredths of a second on every Linux that this runs on (`USER_HZ`).
+/// A clock tick is a hundredth of a second on all supported Linux systems (`USER_HZ`).
 const TICK: Duration = Duration::from_millis(10);
 
-/// Fields of `/proc/PID/stat`, as far as they are needed here.
+/// Fields of `/proc/PID/stat` that are used here.
 #[derive(Debug, Clone, Copy)]
 struct Stat {
     parent: u32,
@@ -17,38 +17,38 @@ struct Stat {
     children: Duration,
 }
 
-/// The most memory that a running process has had resident so far, in KiB.
+/// Peak resident memory of a running process, in KiB.
 pub(crate) fn peak_memory_kib(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let text = line.context("the kernel tells no peak memory of this process")?;
+    let text = line.context("the kernel does not report the peak memory of this process")?;
     Ok(text.trim().trim_end_matches("kB").trim().parse()?)
 }
 
-/// User and system time of a process itself. Also of one that has ended and was not waited for.
+/// User and system time of a process, also if it has ended and was not waited for.
 pub(crate) fn cpu(pid: u32) -> Result<Duration> {
     Ok(stat(pid)?.own)
 }
 
-/// User and system time of a process, of all its descendants, and of those that they waited for.
+/// User and system time of a process, of all its descendants, and of their descendants that were waited for.
 pub(crate) fn cpu_of_tree(root: u32) -> Duration {
     let all: HashMap<u32, Stat> = pids().into_iter().filter_map(|pid| Some((pid, stat(pid).ok()?))).collect();
     all.iter().filter(|(pid, _)| is_below(&all, **pid, root)).map(|(_, stat)| stat.own + stat.children).sum()
 }
 
-/// Time that all processors together have been busy since the machine started.
+/// Busy time of all processors together since the machine started.
 pub(crate) fn busy() -> Result<Duration> {
     let text = fs::read_to_string("/proc/stat")?;
     let line = text.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("/proc/stat")?;
     let fields: Vec<u32> = line.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
-    // user nice system idle iowait irq softirq; steal and what follows is not ours to see.
+    // user nice system idle iowait irq softirq; steal and later fields are not used.
     let busy = fields.iter().enumerate().filter(|(index, _)| matches!(index, 0..=2 | 5 | 6));
     Ok(busy.map(|(_, ticks)| TICK * *ticks).sum())
 }
 
 fn is_below(all: &HashMap<u32, Stat>, pid: u32, root: u32) -> bool {
     let mut at = pid;
-    // The limit only guards against a process table that changed while it was read.
+    // The limit guards against a process table that changes while it is read.
     for _ in 0..64 {
         if at == root {
             return true;
@@ -68,7 +68,7 @@ fn pids() -> Vec<u32> {
 
 fn stat(pid: u32) -> Result<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name in parentheses may hold anything, so count from behind it.
+    // The name in parentheses can contain any character, so fields are counted from its end.
     let (_, rest) = text.rsplit_once(')').context("/proc/PID/stat")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let number = |index: usize| -> u32 { fields.get(index).and_then(|it| it.parse().ok()).unwrap_or(0) };

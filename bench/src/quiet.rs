@@ -7,13 +7,13 @@ use anyhow::Result;
 
 use crate::proc;
 
-/// A measurement during which other programs took more of the processors than this is made again.
+/// A measurement is repeated if other programs used more of the processors than this.
 const MOST_NOISE: f64 = 0.06;
-/// How often one measurement is made again before it is taken as it is.
+/// Maximum number of repetitions of one measurement.
 const MAX_ATTEMPTS: u32 = 4;
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Waits for quiet and remembers how far it was lacking.
+/// Waits for a quiet machine and records the remaining load.
 #[derive(Debug, Default)]
 pub(crate) struct Quiet {
     within: Duration,
@@ -21,7 +21,7 @@ pub(crate) struct Quiet {
     repeated: u32,
 }
 
-/// What other programs take, between two looks.
+/// The processor use of other programs between two samples.
 struct Look {
     at: Instant,
     busy: Duration,
@@ -34,7 +34,7 @@ impl Look {
         Ok(Self { at: Instant::now(), busy: proc::busy()?, ours })
     }
 
-    /// Share of all processors that others had since `self`.
+    /// Share of all processors used by other programs since `self`.
     fn noise(&self) -> Result<f64> {
         let now = Self::take()?;
         let others = (now.busy.saturating_sub(self.busy)).saturating_sub(now.ours.saturating_sub(self.ours));
@@ -53,7 +53,7 @@ impl Quiet {
         Self { within, ..Self::default() }
     }
 
-    /// Measures when it is quiet; again when it was not.
+    /// Measures when the machine is quiet; repeats the measurement if it was not.
     pub(crate) async fn measure<T>(&mut self, mut act: impl AsyncFnMut() -> Result<T>) -> Result<T> {
         for tries in 1.. {
             self.wait().await?;
@@ -65,14 +65,17 @@ impl Quiet {
                 return Ok(value);
             }
             self.repeated += 1;
-            eprintln!("  other programs took {:.0} % of the processors: measuring again", noise * 100.0);
+            eprintln!(
+                "  other programs used {:.0} % of the processors: repeating the measurement",
+                noise * 100.0
+            );
         }
         anyhow::bail!("nothing was measured")
     }
 
-    /// Lets the disk catch up, then waits until others leave the processors alone, or the time is up.
+    /// Flushes the disk, then waits until other programs are idle or the time is up.
     pub(crate) async fn wait(&self) -> Result<()> {
-        // So that one measurement does not pay for what the last one wrote.
+        // So that a measurement is not affected by the writes of the previous one.
         tokio::process::Command::new("sync").status().await?;
         let start = Instant::now();
         loop {
@@ -85,14 +88,14 @@ impl Quiet {
         }
     }
 
-    /// How quiet it was, for people.
+    /// A description of the load.
     pub(crate) fn summary(&self) -> String {
         let worst = self.noise.iter().copied().fold(0.0, f64::max);
         let mean =
             self.noise.iter().sum::<f64>() / f64::from(u32::try_from(self.noise.len()).unwrap_or(1).max(1));
         format!(
-            "other programs took {:.0} % of the processors on average and {:.0} % at worst during the {} measurements; \
-             {} noisier ones were made again",
+            "other programs used {:.0} % of the processors on average and {:.0} % at worst during the {} measurements; \
+             {} noisier ones were repeated",
             mean * 100.0,
             worst * 100.0,
             self.noise.len(),

@@ -8,12 +8,12 @@ use tokio::process::Command;
 
 use crate::subject::{Cost, cost_of};
 
-/// The flags with which rclone is fastest here for many small files.
+/// The fastest flags of rclone for many small files on this machine.
 pub(crate) const SMALL: &[&str] = &["--transfers", "32", "--checkers", "32", "--s3-no-head"];
-/// The flags with which rclone is fastest here for few large files.
+/// The fastest flags of rclone for few large files on this machine.
 pub(crate) const LARGE: &[&str] = &["--s3-upload-cutoff", "5G", "--multi-thread-streams", "0"];
 
-/// Copies a bucket. rclone makes no bucket and looks for none, which saves it requests.
+/// Copies a bucket. rclone neither creates nor checks the bucket, which saves requests.
 pub(crate) async fn copy(
     folder: &Path,
     from: (&S3Server, &str),
@@ -27,7 +27,7 @@ pub(crate) async fn copy(
     cost_of(command).await
 }
 
-/// Number of objects and bytes in a bucket of the second server.
+/// Number of objects and their bytes in a bucket of the second server.
 pub(crate) async fn size(folder: &Path, server: &S3Server, bucket: &str) -> Result<(u64, u64)> {
     let mut command = command(folder, server, server)?;
     let output = command.args(["size", "--json", &format!("to:{bucket}")]).output().await?;
@@ -37,7 +37,7 @@ pub(crate) async fn size(folder: &Path, server: &S3Server, bucket: &str) -> Resu
     Ok((number("count")?, number("bytes")?))
 }
 
-/// Its version.
+/// The version of rclone.
 pub(crate) async fn version() -> Result<String> {
     let output = Command::new(program()?).arg("version").output().await?;
     Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())

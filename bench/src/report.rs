@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// Which way a goal is reached.
+/// How a ratio is compared with a goal.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Goal {
     /// The ratio must be at least this.
@@ -37,7 +37,7 @@ struct Row {
     holds: bool,
 }
 
-/// Collects rows and notes while the benchmark runs.
+/// Collects rows and notes during the benchmark.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     rows: Vec<Row>,
@@ -69,13 +69,13 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// Adds what explains a comparison.
+    /// Adds a note that explains a comparison.
     pub(crate) fn note(&mut self, note: String) {
         eprintln!("  {note}");
         self.notes.push(note);
     }
 
-    /// Whether every goal was reached.
+    /// Whether every goal was met.
     pub(crate) fn all_hold(&self) -> bool {
         self.rows.iter().all(|row| row.holds)
     }
@@ -83,7 +83,7 @@ impl Report {
     /// The whole report.
     pub(crate) fn markdown(&self, facts: &[String]) -> String {
         let mut text =
-            "| what | ours | floor or peer | ratio | goal | holds |\n| --- | --- | --- | --- | --- | --- |\n"
+            "| measurement | Nightferry | baseline | ratio | goal | met |\n| --- | --- | --- | --- | --- | --- |\n"
                 .to_owned();
         for row in &self.rows {
             let holds = if row.holds { "yes" } else { "**no**" };

@@ -2,7 +2,7 @@
 
 use nightferry_core::ids::UserId;
 
-/// The id of file number `n`, in the order of time, as they are made in real life. `salt` tells the tables apart.
+/// The id of file number `n`, increasing with time like ids in production. `salt` distinguishes the tables.
 fn id(salt: &str) -> String {
     format!("(lpad(to_hex(1790000000000 + n), 12, '0') || '70008000' || left(md5('{salt}' || n), 12))::uuid")
 }
@@ -12,8 +12,8 @@ pub(crate) fn object() -> String {
     id("o")
 }
 
-/// Statements that make the files with these numbers, each with one version of 16 KiB that is in the local store. Foreign keys
-/// are right by construction: checking them row by row would take most of the time.
+/// Statements that insert the files with these numbers, each with one version of 16 KiB in the local store. Foreign
+/// keys are valid by construction: checking them row by row would take most of the time.
 pub(crate) fn files(user: UserId, first: u32, last: u32) -> Vec<String> {
     let (object, file) = (object(), id("f"));
     let from = format!("FROM generate_series({first}, {last}) n");
@@ -40,7 +40,7 @@ pub(crate) fn files(user: UserId, first: u32, last: u32) -> Vec<String> {
     ]
 }
 
-/// What autovacuum would do.
+/// Does the work of autovacuum.
 pub(crate) fn settle() -> Vec<String> {
     vec!["VACUUM ANALYZE".to_owned(), "CHECKPOINT".to_owned()]
 }

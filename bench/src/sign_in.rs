@@ -17,9 +17,9 @@ use crate::stats::{mann_whitney, median, percentile};
 use crate::subject::Subject;
 use crate::world::{EMAIL, PASSWORD, World, eventually};
 
-/// Logins at once, beside which a cheap request is made.
+/// Number of concurrent logins during which a cheap request is measured.
 const AT_ONCE: usize = 50;
-/// An address that has no account.
+/// An email address without an account.
 const NOBODY: &str = "nobody@example.org";
 const SHORT: Duration = Duration::from_secs(60);
 
@@ -29,7 +29,7 @@ struct Client {
     token: String,
 }
 
-/// Measures both.
+/// Runs all measurements.
 pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
     let database = "sign_in";
     world.install(database, "sign-in").await?;
@@ -37,7 +37,7 @@ pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &
     let port = free_port()?;
     for (key, value) in [
         ("server.port", port.to_string().as_str()),
-        // The limits would end the measurement; that they hold is what tests are for.
+        // The limits would stop the measurement; they are covered by tests.
         ("limits.enabled", "false"),
         ("limits.failed_logins", "1000"),
         ("limits.failed_logins_everywhere", "100000"),
@@ -55,7 +55,7 @@ pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &
 async fn sign_in(api: &mut Subject, port: u16) -> Result<Client> {
     let base = format!("http://127.0.0.1:{port}");
     let http = reqwest::Client::builder().no_proxy().timeout(SHORT).build()?;
-    eventually("the API answers", SHORT, async || {
+    eventually("the API responds", SHORT, async || {
         api.alive()?;
         let answer = http.get(format!("{base}/health")).send().await;
         Ok(answer.is_ok_and(|answer| answer.status().is_success()).then_some(()))
@@ -83,7 +83,7 @@ impl Client {
         Ok(took)
     }
 
-    /// A request that reads the account from the database, and nothing else.
+    /// A request that only reads the account from the database.
     async fn cheap(&self) -> Result<Duration> {
         let begun = Instant::now();
         let request = self.http.get(format!("{}/api/auth/me", self.base)).bearer_auth(&self.token);
@@ -92,16 +92,16 @@ impl Client {
     }
 }
 
-/// Refused logins of an account that exists and of an address that has none, taking turns.
+/// Rejected logins of an existing account and of an address without an account, alternating.
 async fn timing(client: &Client, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
     let pairs = args.scaled(200).min(900);
     quiet.wait().await?;
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
-    // Both have failed before: a first failure is written down in another way than a second.
+    // Both have failed before: the first failure is recorded differently from later ones.
     client.refused(EMAIL).await?;
     client.refused(NOBODY).await?;
     for pair in 0..pairs {
-        // Who goes first changes, so that a drift of the machine meets both alike.
+        // The order alternates, so that a drift of the machine affects both equally.
         if pair % 2 == 0 {
             known.push(client.refused(EMAIL).await?);
             unknown.push(client.refused(NOBODY).await?);
@@ -115,14 +115,14 @@ async fn timing(client: &Client, args: &Args, quiet: &mut Quiet, report: &mut Re
     let ratio = of_known.as_secs_f64() / of_unknown.as_secs_f64().max(1e-9);
     let millis = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1000.0);
     report.compare(
-        &format!("refused login, {pairs} of an account that exists"),
+        &format!("refused login, {pairs} to an existing account"),
         millis(of_known),
-        format!("as many of none: {}", millis(of_unknown)),
+        format!("as many to unknown addresses: {}", millis(of_unknown)),
         (1.0 + (ratio - 1.0).abs(), format!("**{ratio:.4}**")),
         Goal::AtMost(1.02),
     );
     report.note(format!(
-        "refused logins: Mann-Whitney z = {:.2}, p = {:.3}; one that exists was slower than one that does not in {:.1} % of \
+        "refused logins: Mann-Whitney z = {:.2}, p = {:.3}; logins to the existing account were slower in {:.1} % of \
          all pairs",
         test.z,
         test.p,
@@ -131,7 +131,7 @@ async fn timing(client: &Client, args: &Args, quiet: &mut Quiet, report: &mut Re
     Ok(())
 }
 
-/// A cheap request, again and again, without and with many logins beside it.
+/// A cheap request, repeated without and with many concurrent logins.
 async fn waiting(client: &Client, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
     let rounds = args.scaled(3);
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
@@ -144,30 +144,30 @@ async fn waiting(client: &Client, args: &Args, quiet: &mut Quiet, report: &mut R
         let (answers, times) = beside_of(client, logins, Duration::from_millis(5)).await?;
         for answer in answers {
             let status = answer?.status();
-            ensure!(status.is_success(), "a login at the same time as others: {status}");
+            ensure!(status.is_success(), "a concurrent login: {status}");
         }
         beside.extend(times);
     }
-    ensure!(!beside.is_empty(), "no request was made beside the logins");
+    ensure!(!beside.is_empty(), "no request was made during the logins");
     let (of_alone, of_beside) = (median(&alone), median(&beside));
     let ratio = of_beside.as_secs_f64() / of_alone.as_secs_f64().max(1e-9);
     let millis = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1000.0);
     report.compare(
-        &format!("a cheap request beside {AT_ONCE} logins at once"),
+        &format!("a cheap request during {AT_ONCE} concurrent logins"),
         millis(of_beside),
         format!("without them: {}", millis(of_alone)),
         (ratio, format!("**{ratio:.2}**")),
         Goal::AtMost(3.0),
     );
     report.note(format!(
-        "a cheap request beside {AT_ONCE} logins: 99 % within {}, without them {}",
+        "a cheap request during {AT_ONCE} logins: 99 % within {}, without them {}",
         millis(percentile(&beside, 99)),
         millis(percentile(&alone, 99))
     ));
     Ok(())
 }
 
-/// Makes a cheap request every now and then until something else is done. Answers what came of it and the times.
+/// Makes a cheap request periodically until other work is done. Returns the result of the work and the durations.
 async fn beside_of<T>(
     client: &Client,
     work: impl Future<Output = T>,
@@ -191,7 +191,7 @@ async fn beside_of<T>(
     Ok((outcome, times?))
 }
 
-/// Thousands of sign-ups and logins at once: what becomes of them, and of everybody else.
+/// Thousands of concurrent sign-ups and logins: their outcomes, and the effect on other requests.
 async fn flood(client: &Client, args: &Args, report: &mut Report) -> Result<()> {
     let count = args.scaled(10_000);
     let begun = Instant::now();
@@ -212,7 +212,7 @@ async fn flood(client: &Client, args: &Args, report: &mut Report) -> Result<()> 
     let count_of =
         |wanted: &[u16]| answers.iter().flatten().filter(|status| wanted.contains(&status.as_u16())).count();
     report.note(format!(
-        "{count} sign-ups and logins at once, {:.0} s: {} done, {} told to come back (429), {} without an answer; a cheap request beside \
+        "{count} concurrent sign-ups and logins, {:.0} s: {} succeeded, {} told to retry (429), {} without a response; a cheap request during \
          them: median {:.1} ms, 99 % within {:.1} ms, slowest {:.1} ms ({} made)",
         took.as_secs_f64(),
         count_of(&[201, 401]),

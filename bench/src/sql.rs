@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use diesel::sql_types::{BigInt, Double, Text};
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 
-/// Runs statements, one after the other, outside a transaction.
+/// Executes statements one after the other, outside of a transaction.
 pub(crate) async fn run(url: &str, statements: &[&str]) -> Result<()> {
     let mut conn = AsyncPgConnection::establish(url).await?;
     for statement in statements {
@@ -21,25 +21,25 @@ struct Answer {
     text: String,
 }
 
-/// The one text that a query answers in the column `text`.
+/// The single text value of a query with the column `text`.
 pub(crate) async fn text(url: &str, query: &str) -> Result<String> {
     let mut conn = AsyncPgConnection::establish(url).await?;
     let row: Answer = diesel::sql_query(query).get_result(&mut conn).await?;
     Ok(row.text)
 }
 
-/// What a database has done so far (`pg_stat_database`).
+/// Accumulated work of a database (`pg_stat_database`).
 #[derive(Debug, Clone, Copy, diesel::QueryableByName)]
 pub(crate) struct Work {
-    /// Transactions; a statement outside of one counts as one.
+    /// Transactions; a statement outside of a transaction counts as one.
     #[diesel(sql_type = BigInt)]
     pub(crate) transactions: i64,
-    /// Milliseconds in which a statement was being executed, summed over all connections.
+    /// Milliseconds spent executing statements, summed over all connections.
     #[diesel(sql_type = Double)]
     pub(crate) active_ms: f64,
 }
 
-/// Work of a database, as reported so far: exact once its connections are closed.
+/// The work of a database, as reported so far: exact once its connections are closed.
 pub(crate) async fn work(maintenance_url: &str, database: &str) -> Result<Work> {
     let mut conn = AsyncPgConnection::establish(maintenance_url).await?;
     let query = "SELECT xact_commit + xact_rollback AS transactions, active_time AS active_ms \

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-/// The middle of some durations; zero of none.
+/// The median of durations; zero if there are none.
 pub(crate) fn median(values: &[Duration]) -> Duration {
     percentile(values, 50)
 }
 
-/// The value below which `percent` of the values lie; zero of none.
+/// The value below which `percent` of the values lie; zero if there are none.
 pub(crate) fn percentile(values: &[Duration], percent: usize) -> Duration {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
@@ -15,36 +15,37 @@ pub(crate) fn percentile(values: &[Duration], percent: usize) -> Duration {
     sorted.get(index).copied().unwrap_or_default()
 }
 
-/// The middle of some numbers; zero of none.
+/// The median of numbers; zero if there are none.
 pub(crate) fn median_number(values: &[u64]) -> u64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
     sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or_default()
 }
 
-/// How many times faster `ours` is than `theirs`.
+/// The speed-up of `ours` over `theirs`.
 pub(crate) fn speedup(ours: Duration, theirs: Duration) -> f64 {
     theirs.as_secs_f64() / ours.as_secs_f64().max(1e-9)
 }
 
-/// Smallest and largest speed-up of the pairs that were measured one after the other.
+/// Smallest and largest speed-up of consecutive pairs of measurements.
 pub(crate) fn spread(ours: &[Duration], theirs: &[Duration]) -> (f64, f64) {
     let ratios = ours.iter().zip(theirs).map(|(ours, theirs)| speedup(*ours, *theirs));
     ratios.fold((f64::INFINITY, 0.0), |(low, high), ratio| (low.min(ratio), high.max(ratio)))
 }
 
-/// Whether two sets of times are of one kind, by the test of Mann and Whitney.
+/// The Mann-Whitney test of whether two sets of durations have the same distribution.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MannWhitney {
-    /// How many standard deviations the first set is above what one kind would give.
+    /// By how many standard deviations the first set exceeds the expectation for equal distributions.
     pub(crate) z: f64,
-    /// How likely so large a difference is where both are of one kind, in either direction.
+    /// The two-sided probability of such a difference for equal distributions.
     pub(crate) p: f64,
-    /// Share of all pairs in which the first one is larger; one half where there is no difference.
+    /// Share of all pairs in which the first value is larger; one half for equal distributions.
     pub(crate) superiority: f64,
 }
 
-/// Compares two sets of times. The normal approximation: good from about twenty of each; equal times count half.
+/// Compares two sets of durations with the normal approximation, which is valid from about twenty values each; ties
+/// count half.
 pub(crate) fn mann_whitney(first: &[Duration], second: &[Duration]) -> MannWhitney {
     let larger = |ours: &Duration| -> f64 {
         let against = second.iter().map(|theirs| match ours.cmp(theirs) {
@@ -63,7 +64,7 @@ pub(crate) fn mann_whitney(first: &[Duration], second: &[Duration]) -> MannWhitn
     MannWhitney { z, p: two_sided(z.abs()), superiority: u / pairs }
 }
 
-/// The normal distribution's tails beyond `z` on both sides (Abramowitz and Stegun 7.1.26: to within 1.5e-7).
+/// Two-sided tail probability of the normal distribution beyond `z` (Abramowitz and Stegun 7.1.26, accurate to 1.5e-7).
 fn two_sided(z: f64) -> f64 {
     let x = z / std::f64::consts::SQRT_2;
     let t = 1.0 / (1.0 + 0.327_591_1 * x);
@@ -72,12 +73,12 @@ fn two_sided(z: f64) -> f64 {
     (sum * (-x * x).exp()).clamp(0.0, 1.0)
 }
 
-/// Seconds with two decimals.
+/// Formats seconds with two decimals.
 pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.2} s", duration.as_secs_f64())
 }
 
-/// Kibibytes as mebibytes.
+/// Formats kibibytes as mebibytes.
 pub(crate) fn mebibytes(kib: u64) -> String {
     format!("{:.1} MiB", f64::from(u32::try_from(kib).unwrap_or(u32::MAX)) / 1024.0)
 }

@@ -24,11 +24,11 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// Starts `nightferry COMMAND` with these settings; it runs and logs in `folder`.
+    /// Starts `nightferry COMMAND` with these settings; `folder` is its working directory and contains its log.
     pub(crate) fn start(command: &str, settings: &[(String, String)], folder: &Path) -> Result<Self> {
         let log = folder.join(format!("{command}.log"));
         let output = File::options().create(true).append(true).open(&log)?;
-        // Nothing of this machine's own configuration may have a say.
+        // The configuration of the machine must have no effect.
         let nothing = folder.join("nothing.toml");
         std::fs::write(&nothing, "")?;
         let child = Command::new(program()?)
@@ -41,15 +41,15 @@ impl Subject {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
-            // Ctrl-C on the terminal is for the benchmark alone, which ends its processes in order.
+            // Ctrl-C in the terminal is only handled by the benchmark, which stops its processes in order.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
-        let pid = child.id().context("the process has ended already")?;
+        let pid = child.id().context("the process has already ended")?;
         Ok(Self { child, pid, name: format!("nightferry {command}"), log })
     }
 
-    /// Fails with the end of its log when it has ended.
+    /// Fails with the end of the log if the process has ended.
     pub(crate) fn alive(&mut self) -> Result<()> {
         let status = self.child.try_wait()?;
         ensure!(
@@ -71,7 +71,7 @@ impl Subject {
         proc::peak_memory_kib(self.pid)
     }
 
-    /// Asks it to end and waits for it.
+    /// Stops the process and waits for it.
     pub(crate) async fn stop(mut self) -> Result<()> {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("a process id")?;
         kill_process(pid, Signal::TERM)?;
@@ -82,14 +82,14 @@ impl Subject {
     }
 }
 
-/// `nightferry` beside this program.
+/// The `nightferry` binary next to this program.
 pub(crate) fn program() -> Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name("nightferry");
     ensure!(program.exists(), "{} is missing: run `make build`", program.display());
     Ok(program)
 }
 
-/// The last lines that the processes have logged, for a person who looks for the reason of a failure.
+/// The last lines of the logs of all processes, to diagnose a failure.
 pub(crate) fn log_tails(folder: &Path) -> String {
     let tails = ["serve", "worker"].into_iter().filter_map(|command| {
         let text = std::fs::read_to_string(folder.join(format!("{command}.log"))).ok()?;
@@ -105,10 +105,10 @@ fn variable(key: &str) -> String {
     format!("NIGHTFERRY__{}", key.to_uppercase().replace('.', "__"))
 }
 
-/// What a process that runs to its end has cost.
+/// The cost of a completed process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cost {
-    /// From its start to its end.
+    /// Elapsed time.
     pub(crate) wall: Duration,
     /// User and system time.
     pub(crate) cpu: Duration,
@@ -116,8 +116,8 @@ pub(crate) struct Cost {
     pub(crate) peak_kib: u64,
 }
 
-/// Runs a program to its end. Its peak memory is looked at every few milliseconds, because the kernel forgets it when
-/// the process ends; its processor time is read after its end, before it is waited for.
+/// Runs a program until it ends. Its peak memory is sampled every few milliseconds, because the kernel discards it when
+/// the process ends; its processor time is read after it ended and before it is waited for.
 pub(crate) async fn cost_of(mut command: Command) -> Result<Cost> {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -128,13 +128,13 @@ pub(crate) async fn cost_of(mut command: Command) -> Result<Cost> {
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let id = child.id().context("the process has ended already")?;
+    let id = child.id().context("the process has already ended")?;
     let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("a process id")?;
     let mut peak_kib = 0;
     while waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)?
         .is_none()
     {
-        // It may end between the two looks.
+        // It can end between two samples.
         peak_kib = proc::peak_memory_kib(id).unwrap_or(peak_kib);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -31,19 +31,19 @@ const SEEDING_AT_ONCE: usize = 8;
 
 /// A set of files to sync.
 pub(crate) struct Workload {
-    /// Short name, also of the database.
+    /// Short name, also used for the database.
     pub(crate) name: &'static str,
     /// Human-readable text.
     pub(crate) title: String,
     /// Number of files.
     pub(crate) files: u32,
-    /// Bytes of each.
+    /// Size of each file, in bytes.
     pub(crate) size: u64,
-    /// rclone's best flags for it.
+    /// The fastest flags of rclone for this workload.
     pub(crate) flags: &'static [&'static str],
-    /// How much faster than rclone a run should be.
+    /// The minimum speed-up over rclone.
     pub(crate) goal: f64,
-    /// Measurements on each side.
+    /// Number of measurements per side.
     pub(crate) repeat: u32,
 }
 
@@ -56,7 +56,7 @@ struct Crossing {
     peak_kib: u64,
 }
 
-/// What only a run of ours has.
+/// Results that exist only for Nightferry.
 #[derive(Debug, Clone, Copy)]
 struct Beside {
     from_request: Duration,
@@ -78,7 +78,7 @@ pub(crate) async fn run(
     seed(&context, user, workload.files, workload.size).await?;
     drop(context);
     sql::run(&world.database_url(name), &["VACUUM ANALYZE"]).await?;
-    // A template must have no connections; those of this process close a moment after their pool.
+    // A template must have no connections; those of this process close shortly after their pool.
     let lock = format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false");
     let leave =
         format!("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'");
@@ -123,7 +123,7 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Uploads the files through the domain, so that rows and objects are what real uploads leave.
+/// Uploads the files through the domain, so that rows and objects are those of real uploads.
 pub(crate) async fn seed(context: &Context, user: UserId, count: u32, size: u64) -> Result<()> {
     let files = &Files::new(context.clone());
     let uploads = stream::iter(0..count).map(|number| async move {
@@ -141,7 +141,7 @@ pub(crate) async fn seed(context: &Context, user: UserId, count: u32, size: u64)
     Ok(uploads.buffer_unordered(SEEDING_AT_ONCE).try_for_each(|_| async { Ok(()) }).await?)
 }
 
-/// A worker that is up and idle is asked for a run.
+/// Requests a run from a worker that is running and idle.
 async fn one_of_ours(world: &World, workload: &Workload, number: u32) -> Result<(Crossing, Beside)> {
     let (database, bucket) =
         (format!("{}_{number}", workload.name), format!("{}-ours-{number}", workload.name));
@@ -167,7 +167,7 @@ async fn one_of_ours(world: &World, workload: &Workload, number: u32) -> Result<
     let expected = i64::from(workload.files);
     ensure!(
         ended.status == RunStatus::Succeeded && ended.files_done == expected && ended.files_failed == 0,
-        "the run did not carry everything: {ended:?}"
+        "the run did not copy everything: {ended:?}"
     );
     worker.stop().await?;
     drop(context);
@@ -177,9 +177,9 @@ async fn one_of_ours(world: &World, workload: &Workload, number: u32) -> Result<
     Ok((crossing, Beside { from_request, postgres_cpu, work }))
 }
 
-/// Waits until a worker has shown itself and has had time to settle.
+/// Waits until a worker has sent a heartbeat and has settled.
 pub(crate) async fn wait_for_worker(worker: &mut Subject, database_url: &str) -> Result<()> {
-    eventually("the worker shows itself", Duration::from_secs(30), async || {
+    eventually("the worker sends a heartbeat", Duration::from_secs(30), async || {
         worker.alive()?;
         let up = sql::text(database_url, "SELECT count(*)::text AS text FROM workers").await?;
         Ok((up != "0").then_some(()))
@@ -189,8 +189,8 @@ pub(crate) async fn wait_for_worker(worker: &mut Subject, database_url: &str) ->
     Ok(())
 }
 
-/// Asks for a run, as the CLI does, and waits for its end by notification: asking again and again would be work for
-/// the database that belongs to nobody.
+/// Requests a run, as the CLI does, and waits for its end by notification: polling would add load to the database that
+/// is part of neither side.
 pub(crate) async fn carry_over(context: &Context, worker: &mut Subject) -> Result<Run> {
     let mut listener = Listener::open(&context.db, listen::RUNS).await?;
     let new = NewRun { trigger: RunTrigger::Cli, requested_by: None, tick: None, scope: RunScope::default() };
@@ -252,7 +252,7 @@ fn explain(
         (
             "worker",
             ours,
-            "every byte hashed on the way and every object's checksum confirmed by the destination",
+            "every byte hashed in transit and every object's checksum confirmed by the destination",
         ),
         ("rclone", theirs, "not verified by these flags"),
     ] {
@@ -273,7 +273,7 @@ fn explain(
     let transactions = f64::from(u32::try_from(work.transactions).unwrap_or(u32::MAX));
     report.note(format!(
         "{title}, worker, from the request to the end: {}; Postgres used {} of processor time, {:.2} transactions and \
-         {:.2} ms of statements a file",
+         {:.2} ms of statements per file",
         seconds(median(&from_request)),
         seconds(median(&postgres)),
         transactions / files,

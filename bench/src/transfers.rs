@@ -15,7 +15,7 @@ use crate::world::{Random, World};
 
 const MIB: u64 = 1024 * 1024;
 
-/// Measures uploads and downloads, as far as they are wanted.
+/// Measures uploads and downloads, as selected.
 pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
     let mib = args.scaled(1024);
     let file = world.files().join("large.bin");
@@ -28,12 +28,12 @@ pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &
     let mut subject = Subject::start("serve", &settings, world.folder())?;
     let api = Api::sign_in(&mut subject, port).await?;
 
-    // The first transfers of a fresh server make its volumes; they count for neither side.
+    // The first transfers of a new server create its volumes; they are not measured.
     client::put(&file, &client::presigned_put(world.local(), "warm-up").await?).await?;
     let (_, uploaded) = api.upload(&file, "warm-up.bin").await?;
     ensure!(
         api.hash_of_download(&uploaded).await? == uploaded.sha256,
-        "the download is not what was uploaded"
+        "the download differs from the upload"
     );
 
     let size = if args.scale < 1.0 { format!("{mib} MiB") } else { "1 GiB".to_owned() };
@@ -47,7 +47,7 @@ pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &
     subject.stop().await
 }
 
-#[allow(clippy::too_many_arguments, reason = "what a measurement needs")]
+#[allow(clippy::too_many_arguments, reason = "the inputs of a measurement")]
 async fn uploads(
     world: &World,
     api: &Api,
@@ -149,16 +149,16 @@ async fn downloads(
     Ok(())
 }
 
-/// Who is measured next.
+/// The side to measure next.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Side {
     /// Nightferry.
     Ours,
-    /// What it is compared with.
+    /// The baseline.
     Peer,
 }
 
-/// Both sides, with the first turn taken in turns.
+/// Both sides, in alternating order.
 pub(crate) fn order(round: u32) -> [Side; 2] {
     if round.is_multiple_of(2) { [Side::Ours, Side::Peer] } else { [Side::Peer, Side::Ours] }
 }

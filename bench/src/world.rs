@@ -25,14 +25,14 @@ use tempfile::TempDir;
 
 /// Email of the account that owns every file.
 pub(crate) const EMAIL: &str = "bench@example.org";
-/// Its password.
+/// The password.
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
 /// Shows the progress of a pass.
 pub(crate) struct World {
     parts: Parts,
     folder: TempDir,
-    /// Differences from the default settings that the user asked for.
+    /// Settings of the user that override the defaults.
     set: Vec<(String, String)>,
 }
 
@@ -41,7 +41,7 @@ impl World {
     pub(crate) async fn start(s3_server: S3Software, set: &[(String, String)]) -> Result<Self> {
         let folder = scratch_folder("nightferry-bench-")?;
         std::fs::create_dir(folder.path().join("files"))?;
-        // Named or found as for `make run`; the folder of fetched servers is the checkout's.
+        // Specified or found as for `make run`; the folder for downloaded servers is that of the checkout.
         let options = UpOptions {
             data_dir: folder.path().join("data"),
             port: free_port()?,
@@ -53,13 +53,13 @@ impl World {
         Ok(Self { parts, folder, set: set.to_vec() })
     }
 
-    /// Stops the servers and deletes what they stored.
+    /// Stops the servers and deletes their data.
     pub(crate) async fn stop(self, requests: &mut StopRequests) -> Result<()> {
         self.parts.stop(requests.next(), &Silent).await?;
         Ok(self.folder.close()?)
     }
 
-    /// The local store's server.
+    /// The server of the local store.
     pub(crate) fn local(&self) -> &S3Server {
         &self.parts.local
     }
@@ -84,17 +84,17 @@ impl World {
         self.folder.path().join("files")
     }
 
-    /// The folder that processes run in.
+    /// The working directory of processes.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Where the database that always exists is.
+    /// The URL of the database that always exists.
     pub(crate) fn maintenance_url(&self) -> &str {
         &self.parts.database_url
     }
 
-    /// Where a database is.
+    /// The URL of a database.
     pub(crate) fn database_url(&self, name: &str) -> String {
         match self.parts.database_url.rsplit_once('/') {
             Some((server, _)) => format!("{server}/{name}"),
@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    /// The settings of an installation: its database, and its bucket in the cloud.
+    /// The settings of an installation: its database, and its cloud bucket.
     pub(crate) fn settings(&self, database: &str, cloud_bucket: &str) -> Vec<(String, String)> {
         let mut settings: Vec<(String, String)> = [
             ("database.url", self.database_url(database)),
@@ -116,9 +116,9 @@ impl World {
             ("stores.s3.bucket", cloud_bucket.to_owned()),
             ("stores.s3.access_key", S3_ACCESS_KEY.to_owned()),
             ("stores.s3.secret_key", S3_SECRET_KEY.to_owned()),
-            // A midnight that passes during the benchmark starts no run of its own.
+            // A midnight during the benchmark must not start a run.
             ("tiering.schedule", "0 0 0 29 2 *".to_owned()),
-            // Objects in the cloud's bucket are counted.
+            // The objects in the cloud bucket are counted.
             ("catalog.after_runs", "false".to_owned()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
@@ -127,7 +127,7 @@ impl World {
         settings
     }
 
-    /// A new database with the schema and one account, both buckets, and the domain on top, in this process.
+    /// Creates a database with the schema and one account, both buckets, and the services in this process.
     pub(crate) async fn install(&self, database: &str, cloud_bucket: &str) -> Result<(Context, UserId)> {
         crate::sql::run(self.maintenance_url(), &[&format!("CREATE DATABASE {database}")]).await?;
         let context = open(self.settings(database, cloud_bucket))?;
@@ -146,26 +146,26 @@ impl World {
     }
 }
 
-/// The domain of an installation, in this process.
+/// The services of an installation, in this process.
 pub(crate) fn open(settings: Vec<(String, String)>) -> Result<Context> {
     let options = LoadOptions { overrides: settings, ..LoadOptions::default() };
     let config = Config::load(options).map_err(|errors| anyhow!("{errors}"))?;
-    Context::new(config, Clock::system()).context("the domain cannot start")
+    Context::new(config, Clock::system()).context("the services cannot start")
 }
 
-/// Bytes that nothing compresses, made as they are needed.
+/// Incompressible bytes, generated on demand.
 pub(crate) struct Random {
     state: u64,
     left: u64,
 }
 
 impl Random {
-    /// `length` bytes that depend on `seed`.
+    /// `length` bytes, determined by `seed`.
     pub(crate) fn new(seed: u64, length: u64) -> Self {
         Self { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, left: length }
     }
 
-    /// The next chunk; none at the end.
+    /// The next chunk; `None` at the end.
     pub(crate) fn chunk(&mut self) -> Option<Bytes> {
         const CHUNK: usize = 64 * 1024;
         if self.left == 0 {
@@ -185,7 +185,7 @@ impl Random {
         Some(bytes.into())
     }
 
-    /// Writes all of it to a new file.
+    /// Writes all bytes to a new file.
     pub(crate) fn write_to(mut self, path: &Path) -> Result<()> {
         use std::io::Write as _;
         let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
@@ -210,7 +210,7 @@ impl Incoming for Random {
     }
 }
 
-/// Asks again and again until there is an answer; fails with `what` after `within`.
+/// Polls until there is a result; fails with `what` after `within`.
 pub(crate) async fn eventually<T>(
     what: &str,
     within: Duration,

@@ -78,7 +78,7 @@ pub struct GlobalArgs {
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     pub json: bool,
-    /// Print results and errors only
+    /// Print only results and errors
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Also show each step, and log to standard error

@@ -89,7 +89,7 @@ pub struct Failure {
     pub kind: Cow<'static, str>,
     /// What happened, as a sentence without its full stop.
     pub what: String,
-    /// Why.
+    /// The reason.
     pub why: Option<String>,
     /// The command.
     pub next: Vec<Next>,
@@ -100,7 +100,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure without a reason yet.
+    /// Creates a failure without a reason.
     pub fn new(exit: Exit, kind: impl Into<Cow<'static, str>>, what: impl Into<String>) -> Self {
         let (kind, what) = (kind.into(), what.into());
         Self { exit, kind, what, why: None, next: Vec::new(), problems: Vec::new(), is_of_database: false }
@@ -184,7 +184,7 @@ fn of_domain(act: &dyn fmt::Display, error: &Error) -> Failure {
     }
 }
 
-/// The exit code of every code.
+/// The exit code of an error code.
 pub(crate) const fn exit_of(code: ErrorCode) -> Exit {
     match code {
         ErrorCode::ValidationFailed

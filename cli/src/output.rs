@@ -11,8 +11,8 @@ use crate::documents::ErrorDocument;
 use crate::errors::{Exit, Failure, Next};
 use crate::format::time::Zone;
 
-/// The document of a command that prints things under names: an object with these members, in this order. What the things
-/// are is defined in `nightferry_api_types`.
+/// The JSON document of a command with several parts: an object with these members, in this order. The types of the
+/// parts are defined in `nightferry_api_types`.
 macro_rules! document {
     ($($name:ident: $value:expr),+ $(,)?) => {{
         #[allow(non_camel_case_types, reason = "each member has a type parameter of its name")]
@@ -243,7 +243,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// What happened, why, and what to do next.
+/// The text of a failure: what happened, why, and what to do next.
 pub(crate) fn failure_text(failure: &Failure, invocation: &str) -> String {
     let mut text = failure.what.clone();
     if let Some(why) = &failure.why {

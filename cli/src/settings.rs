@@ -35,7 +35,7 @@ const OWN_CONFIG_KEYS: [&str; 5] = [
 const SHARED_ALIASES: [&str; 5] =
     ["MAX_FILE_SIZE_MB", "SYNC_SCHEDULE", "SYNC_BATCH_SIZE", "DELETE_FROM_MINIO_AFTER_SYNC", "LOG_LEVEL"];
 
-/// A `nightferry up` in this folder.
+/// A `nightferry up` in the current folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UpHere {
     Running,

@@ -30,7 +30,7 @@ impl Account {
         Some(named(&passwd, "postgres").unwrap_or(Self { uid: NOBODY, gid: NOBODY }))
     }
 
-    /// Gives a file or folder to this account.
+    /// Changes the owner of a file or folder to this account.
     pub fn own(self, path: &Path) -> Result<(), UpError> {
         chown(path, Some(self.uid), Some(self.gid)).map_err(io_error("hand over", path))
     }

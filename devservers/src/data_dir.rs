@@ -24,7 +24,7 @@ pub(crate) struct Remembered {
     pub(crate) cloud: RememberedStore,
 }
 
-/// Facts about one S3 server.
+/// Settings of one S3 server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct RememberedStore {
@@ -60,7 +60,7 @@ impl DataDir {
         Ok(data)
     }
 
-    /// Its absolute path.
+    /// The absolute path.
     pub fn root(&self) -> &Path {
         &self.root
     }

@@ -21,7 +21,7 @@ pub enum UpError {
     /// A program could not be started.
     #[error("cannot run {}: {source}", program.display())]
     Spawn {
-        /// The program.
+        /// Path of the program.
         program: PathBuf,
         /// The error of the system.
         #[source]

@@ -29,7 +29,7 @@ const SHARED_CACHE: &str = "/var/cache/nightferry/parts";
 pub struct Wheel {
     /// Its name in messages.
     pub name: &'static str,
-    /// Its package.
+    /// Name of the package.
     pub package: &'static str,
     /// The tested version.
     pub version: &'static str,
@@ -37,7 +37,7 @@ pub struct Wheel {
     pub programs: &'static str,
     /// Its main program, and the arguments that print its version.
     pub probe: (&'static str, &'static str),
-    /// How large the wheel is, in megabytes (10⁶ bytes), for the progress line.
+    /// Size of the wheel in megabytes (10⁶ bytes), for the progress line.
     pub megabytes: u64,
     /// What to install if it cannot be downloaded.
     pub alternative: &'static str,

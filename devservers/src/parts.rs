@@ -38,7 +38,7 @@ pub enum S3Software {
 pub struct UpOptions {
     /// The data folder.
     pub data_dir: PathBuf,
-    /// Port of the API; only checked here.
+    /// Port of the API; only checked for conflicts.
     pub port: u16,
     /// Port of the local S3 server.
     pub local_s3_port: u16,

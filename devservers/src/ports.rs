@@ -12,7 +12,7 @@ use crate::error::UpError;
 /// by an outgoing connection.
 const MIN_PORT: u16 = 11_000;
 const MAX_PORT: u16 = 22_000;
-/// `SeaweedFS` listens for gRPC at each port plus this.
+/// `SeaweedFS` listens for gRPC at each port plus this offset.
 pub(crate) const GRPC_OFFSET: u16 = 10_000;
 const MAX_ATTEMPTS: u32 = 1_000;
 
@@ -21,12 +21,12 @@ pub(crate) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// Whether a server could listen on this port of the loopback address now.
+/// Whether this port of the loopback address is currently free.
 pub(crate) fn port_is_free(port: u16) -> bool {
     TcpListener::bind(loopback(port)).is_ok()
 }
 
-/// A port of the loopback address that is free now.
+/// A free port of the loopback address.
 pub fn free_port() -> Result<u16, UpError> {
     search(port_is_free)
 }
@@ -58,7 +58,7 @@ pub(crate) fn require_free(port: u16, purpose: &'static str, flag: &'static str)
 struct PortHolder {
     /// Process id.
     pid: u32,
-    /// Its short name.
+    /// The short name of the process.
     name: String,
 }
 

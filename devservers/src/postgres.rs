@@ -18,13 +18,13 @@ use crate::server::{Ready, Server, ServerSpec, StopSignal, last_lines};
 
 /// Crash recovery of a large write-ahead log can take a while.
 const READY_WITHIN: Duration = Duration::from_secs(120);
-/// The superuser and the first database.
+/// Name of the superuser and of the first database.
 pub(crate) const NAME: &str = "nightferry";
 
 /// Whether writes must survive a power failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sync {
-    /// Yes: for data that matters.
+    /// Data survives a crash of the machine.
     Durable,
     /// No: for tests, which start from scratch after a crash.
     Volatile,

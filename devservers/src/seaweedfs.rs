@@ -21,7 +21,7 @@ const MEMORY_GOAL: &str = "768MiB";
 /// ports are kept across starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeaweedPorts {
-    /// Master; gRPC at 10,000 above it, as for the volume server, filer and admin.
+    /// Master; its gRPC port is 10,000 higher, as for the volume server, filer and admin.
     pub master: u16,
     /// Volume server.
     pub volume: u16,
@@ -29,12 +29,12 @@ pub struct SeaweedPorts {
     pub filer: u16,
     /// Admin: it listens even if its pages are disabled.
     pub admin: u16,
-    /// gRPC of the S3 gateway, whose own port is chosen by the user.
+    /// gRPC port of the S3 gateway; its own port is chosen by the user.
     pub s3_grpc: u16,
 }
 
 impl SeaweedPorts {
-    /// Ports that are free now.
+    /// Ports that are currently free.
     pub fn free() -> Result<Self, UpError> {
         let mut taken = Vec::new();
         let mut distinct = || loop {

@@ -30,7 +30,7 @@ const LOG_BYTES: u64 = 16 * 1024 * 1024;
 /// are meant for Nightferry, and would change the behaviour of the server.
 const INHERITED: [&str; 6] = ["PATH", "HOME", "TMPDIR", "LANG", "TZ", "LD_LIBRARY_PATH"];
 
-/// The signal that asks a server to stop.
+/// The signal that stops a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopSignal {
     /// SIGTERM.
@@ -40,7 +40,7 @@ pub enum StopSignal {
 }
 
 impl StopSignal {
-    /// Its name as `kill` takes it.
+    /// The name as an argument of `kill`.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Terminate => "TERM",
@@ -98,7 +98,7 @@ pub struct ServerSpec {
     pub leaves_behind: Vec<PathBuf>,
 }
 
-/// How a server ended.
+/// How a server stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
     /// By itself, after its stop signal.

@@ -22,7 +22,7 @@ kill -KILL "$pid" 2>/dev/null
 rm -f "$@"
 "#;
 
-/// Holds the pipe that keeps one server alive.
+/// The pipe that keeps one server running.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     shell: Child,
@@ -48,7 +48,7 @@ impl Watchdog {
         Ok(Self { shell })
     }
 
-    /// Ends the watch because the server has ended.
+    /// Ends the watch after the server has stopped.
     pub(crate) fn dismiss(mut self) {
         // Both fail only if the shell is already gone, which is intended.
         let _ = self.shell.kill();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// The file that a test's module is in, from the top of the workspace.
+/// The file that contains a test's module, relative to the workspace.
 fn file_of(module: &str) -> String {
     match module.split_once("::") {
         Some(("model", rest)) => format!("tests/model/{rest}.rs"),

@@ -7,7 +7,7 @@
     clippy::as_conversions,
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
-    reason = "a test that cannot go on must stop"
+    reason = "a test that cannot continue must panic"
 )]
 
 mod database;

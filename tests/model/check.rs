@@ -16,19 +16,19 @@ use crate::operation;
 use crate::oracle::{Oracle, Version};
 use crate::truth::Contents;
 
-/// Longest life of a lease in these worlds, in seconds.
+/// Maximum duration of a lease in these worlds, in seconds.
 pub(crate) const LEASE: u32 = 60;
 
 type Verdict = Result<(), String>;
 
-/// What both stores hold.
+/// The contents of both stores.
 pub(crate) type Truth = BTreeMap<Place, Contents>;
 
-/// All that the database says, in one look.
+/// The state of the database, in one query.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Map {
     replicas: Vec<Replica>,
-    /// Objects that are coming or going: key and store.
+    /// Objects that are being uploaded or removed: key and store.
     unstored: Vec<(String, String)>,
     objects: BTreeSet<Uuid>,
     runs: Vec<Run>,
@@ -43,9 +43,9 @@ struct Replica {
     key: String,
     store: String,
     state: String,
-    /// Whether it was proved, now or before.
+    /// Whether it has ever been verified.
     verified: bool,
-    /// Seconds that its lease still has.
+    /// Seconds until its lease expires.
     lease: Option<f64>,
     stored: bool,
 }
@@ -98,7 +98,7 @@ impl Map {
         self.row(object, place).is_some()
     }
 
-    /// Whether nothing is under way.
+    /// Whether nothing is in progress.
     fn is_quiet(&self) -> bool {
         let busy = ["copying", "evicting"];
         self.unstored.is_empty()
@@ -111,7 +111,7 @@ impl Map {
     }
 }
 
-/// After every operation.
+/// Checks after every operation.
 pub(crate) fn each_step(oracle: &mut Oracle, truth: &Truth, map: &Map) -> Verdict {
     forget_repaired(oracle, truth, map);
     blame_the_store(oracle, truth, map);
@@ -127,7 +127,7 @@ pub(crate) fn each_step(oracle: &mut Oracle, truth: &Truth, map: &Map) -> Verdic
     bytes_are_booked(oracle, map)
 }
 
-/// What was destroyed and was made again, or is wanted there no more, can be destroyed again.
+/// A copy that was destroyed and then made again, or is no longer required, can be destroyed again.
 fn forget_repaired(oracle: &mut Oracle, truth: &Truth, map: &Map) {
     let versions = &oracle.versions;
     oracle.destroyed.retain(|(place, key)| {
@@ -137,7 +137,7 @@ fn forget_repaired(oracle: &mut Oracle, truth: &Truth, map: &Map) {
     });
 }
 
-/// A store that keeps other bytes than it gets may do so to what a worker sends that hung and that has long been replaced.
+/// A store that stores wrong content may do so with the data of a worker that hung and was replaced long ago.
 fn blame_the_store(oracle: &mut Oracle, truth: &Truth, map: &Map) {
     if !(oracle.late && oracle.corrupting) {
         return;
@@ -159,14 +159,14 @@ fn holds(truth: &Truth, place: Place, version: &Version) -> bool {
 /// I1.
 fn is_somewhere(oracle: &Oracle, truth: &Truth, map: &Map, version: &Version) -> Verdict {
     if !map.objects.contains(&version.object) {
-        return Err(format!("I1: {} is forgotten", version.key));
+        return Err(format!("I1: {} has no row", version.key));
     }
     let here =
         |place| holds(truth, place, version) || oracle.destroyed.contains(&(place, version.key.clone()));
     if Place::ALL.into_iter().any(here) {
         return Ok(());
     }
-    Err(format!("I1: {} is nowhere, and nobody from outside has done it", version.key))
+    Err(format!("I1: {} is in no store, and was not destroyed from outside", version.key))
 }
 
 /// I3.
@@ -185,7 +185,7 @@ fn present_means_present(oracle: &Oracle, truth: &Truth, map: &Map) -> Verdict {
     Ok(())
 }
 
-/// I4. While a worker hangs that may still write, and after it did, [`settled`] looks.
+/// I4. While a worker hangs that may still write, and afterwards, [`settled`] checks this.
 fn nothing_without_a_row(oracle: &Oracle, truth: &Truth, map: &Map) -> Verdict {
     if oracle.late {
         return Ok(());
@@ -193,7 +193,7 @@ fn nothing_without_a_row(oracle: &Oracle, truth: &Truth, map: &Map) -> Verdict {
     without_a_row(truth, map, |place, key| oracle.strays.contains(&(place, key.to_owned())))
 }
 
-/// I4, the other way round: what nobody knows yet is let be until it is old enough.
+/// I4, reversed: an unknown object is not touched until it is old enough.
 fn recent_objects_are_kept(oracle: &Oracle, truth: &Truth) -> Verdict {
     for ((place, key), age) in &oracle.newborn {
         let is_young = Duration::from_secs((*age).into()) < operation::SAFETY_AGE;
@@ -210,7 +210,7 @@ fn without_a_row(truth: &Truth, map: &Map, is_known: impl Fn(Place, &str) -> boo
             let row = map.replicas.iter().any(|row| row.key == *key && row.store == place.name());
             let mark = map.unstored.iter().any(|(known, store)| known == key && store == place.name());
             if !row && !mark && !is_known(*place, key) {
-                return Err(format!("I4: {key} lies in {} without a row", place.name()));
+                return Err(format!("I4: {key} is in {} without a row", place.name()));
             }
         }
     }
@@ -221,7 +221,9 @@ fn without_a_row(truth: &Truth, map: &Map, is_known: impl Fn(Place, &str) -> boo
 fn counters_match_events(map: &Map) -> Verdict {
     for run in &map.runs {
         if run.counted != run.seen || run.counted[0] + run.counted[2] > run.total {
-            return Err(format!("I5: a run counts (done, bytes, failed) what did not happen: {run:?}"));
+            return Err(format!(
+                "I5: the counters of a run (done, bytes, failed) differ from its recorded changes: {run:?}"
+            ));
         }
     }
     Ok(())
@@ -232,7 +234,7 @@ fn leases_are_bounded(map: &Map) -> Verdict {
     for row in &map.replicas {
         let leased = matches!(row.state.as_str(), "copying" | "evicting");
         if leased != row.lease.is_some() || row.lease.is_some_and(|left| left > f64::from(LEASE)) {
-            return Err(format!("I6: it has no end: {row:?}"));
+            return Err(format!("I6: its lease has expired: {row:?}"));
         }
     }
     Ok(())
@@ -242,7 +244,10 @@ fn primary_stores_have_copies(map: &Map) -> Verdict {
     for home in map.primary_stores.iter().filter(|home| !home.present.is_empty()) {
         let synced = home.present.iter().any(|store| store == Place::Cloud.name());
         if (home.store == Place::Cloud.name()) != synced || home.synced != synced {
-            return Err(format!("home: file {} is not at home where its copies are: {home:?}", home.file));
+            return Err(format!(
+                "primary location of file {} is not a store with a copy: {home:?}",
+                home.file
+            ));
         }
     }
     Ok(())
@@ -254,13 +259,13 @@ fn bytes_are_booked(oracle: &Oracle, map: &Map) -> Verdict {
     if map.used_bytes != bytes as i64 || map.versions != versions as i64 {
         let (booked, known) = (map.used_bytes, map.versions);
         return Err(format!(
-            "I1: {booked} bytes in {known} versions are booked instead of {bytes} in {versions}"
+            "I1: the usage is {booked} bytes in {known} versions instead of {bytes} in {versions}"
         ));
     }
     Ok(())
 }
 
-/// When no store is in trouble, nobody hangs, and every pass was made often enough.
+/// Checks when no store fails, no operation hangs, and every pass was made often enough.
 pub(crate) async fn settled(
     files: &Files,
     owner: UserId,
@@ -270,18 +275,18 @@ pub(crate) async fn settled(
 ) -> Verdict {
     each_step(oracle, truth, map)?;
     if !map.is_quiet() {
-        return Err(format!("I6: something never ends: {:#?} {:#?}", map.runs, map.replicas));
+        return Err(format!("I6: some work does not end: {:#?} {:#?}", map.runs, map.replicas));
     }
     for row in map.replicas.iter().filter(|row| row.state == "present") {
         let version = oracle.versions.iter().find(|version| version.object == row.object).unwrap();
         let place = Place::ALL.into_iter().find(|place| place.name() == row.store).unwrap();
         if !holds(truth, place, version) {
-            return Err(format!("I3: {} is gone from {}, and nobody has noticed", row.key, row.store));
+            return Err(format!("I3: {} is missing in {}, and this was not detected", row.key, row.store));
         }
     }
-    // A database that knows no object proves nothing about what lies in a store.
+    // A database without objects proves nothing about the content of a store.
     let empty = map.objects.is_empty();
-    // The last that is left of an object is not deleted, even where nobody wants it.
+    // The last copy of an object is not deleted, even if it is no longer required.
     let is_last = |key: &str| {
         oracle.kept().any(|version| {
             let present = |place| map.state(version.object, place) == Some("present");
@@ -290,7 +295,7 @@ pub(crate) async fn settled(
     };
     without_a_row(truth, map, |_, key| empty || is_last(key))?;
     for version in oracle.kept() {
-        // What was sent and never proved is no copy that anybody may count on.
+        // Content that was sent and never verified does not count as a copy.
         let is_copy = |place| map.row(version.object, place).is_some_and(|row| row.verified);
         let whole = Place::ALL.into_iter().any(|place| holds(truth, place, version) && is_copy(place));
         let states: Vec<&str> =
@@ -298,11 +303,13 @@ pub(crate) async fn settled(
         match (whole, states.contains(&"present")) {
             (false, false) if states.contains(&"lost") || states.contains(&"failed") => continue,
             (true, true) => {}
-            _ => return Err(format!("I1: {} is whole: {whole}, and called {states:?}", version.key)),
+            _ => {
+                return Err(format!("I1: {} is intact: {whole}, but has the states {states:?}", version.key));
+            }
         }
         if oracle.is_live(version) {
             if map.state(version.object, Place::Cloud) != Some("present") {
-                return Err(format!("I1: {} never crosses: {states:?}", version.key));
+                return Err(format!("I1: {} is never synced: {states:?}", version.key));
             }
             let read = operation::read(files, owner, version.file, Some(version.number)).await;
             if !read.as_ref().is_ok_and(|read| *read == version.sha256) {

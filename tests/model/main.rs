@@ -51,9 +51,9 @@
     clippy::as_conversions,
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
-    reason = "a test that cannot go on must stop"
+    reason = "a test that cannot continue must panic"
 )]
-// Without debug assertions the engine has no named steps to be cut off at.
+// Without debug assertions the engine has no named steps at which to interrupt it.
 #![cfg(debug_assertions)]
 
 mod check;

@@ -2,25 +2,25 @@
 //! valid and remains so when operations are removed.
 
 use nightferry_core::step::Step;
-/// A sequence, and the settings it runs under.
+/// A sequence, and its settings.
 #[derive(Debug, Clone)]
 pub(crate) struct Script {
     pub(crate) settings: Settings,
     pub(crate) ops: Vec<Op>,
 }
 
-/// What may be configured.
+/// The settings of a sequence.
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub(crate) struct Settings {
-    /// Local copies are freed once they have crossed; else only above the watermark.
+    /// Local copies are evicted once they have been synced; otherwise only above the watermark.
     pub(crate) frees: bool,
-    /// An hour of grace before that.
+    /// With a grace period of one hour.
     pub(crate) grace: bool,
     pub(crate) read_back: bool,
     pub(crate) smallest_first: bool,
     pub(crate) cache_on_read: bool,
-    /// Copies go in parts, however small: in one part each, as a part has 8 MiB at least.
+    /// All copies are multipart, also small ones: one part each, because a part has at least 8 MiB.
     pub(crate) in_parts: bool,
 }
 
@@ -44,30 +44,30 @@ impl Place {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
-    /// An act from its beginning to its end.
+    /// An operation that completes.
     Do(Act),
-    /// An act that does not come back from a step.
+    /// An operation that is interrupted at a step.
     Break(Act, Step, How),
-    /// An act that was held at a step goes on.
+    /// An operation that was suspended at a step continues.
     Resume(u8),
     Time(Span),
     Fault(Place, Trouble),
     Down(Place),
-    /// No trouble with this store any more.
+    /// Ends all faults of this store.
     Heal(Place),
-    /// Something happens to an object behind everybody's back.
+    /// An object is damaged from outside.
     Destroy(Place, u8, Damage),
-    /// Somebody puts back what was destroyed.
+    /// A destroyed object is put back from outside.
     GiveBack(Place, u8),
-    /// An object that nobody knows appears. It has lain there for long.
+    /// An unknown object appears that is old.
     Stray(Place),
-    /// One that was written just now: somebody may be about to make it known.
+    /// An unknown object appears that was just written: its row may be about to be committed.
     Newborn(Place),
-    /// An object that is known appears where it should not be.
+    /// A known object appears in a store where it should not be.
     Surplus(Place, u8),
 }
 
-/// What somebody wants of the engine.
+/// A request to the engine.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Act {
     Upload {
@@ -84,7 +84,7 @@ pub(crate) enum Act {
     },
     CancelRun,
     Work,
-    /// A whole worker with all its loops, until the run that is asked for has ended.
+    /// A whole worker with all its loops, until the requested run has ended.
     Worker,
     Fetch(u8),
     WorkFetches,
@@ -98,19 +98,19 @@ pub(crate) enum Act {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum How {
-    /// Its process is gone.
+    /// The process dies.
     Crash,
-    /// It hangs.
+    /// The operation hangs.
     Stall,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Span {
-    /// Longer than every pause between tries, shorter than a lease.
+    /// Longer than every pause between attempts, shorter than a lease.
     Short,
     /// Longer than a lease.
     Lease,
-    /// Longer than everything else.
+    /// Longer than all other times.
     Days,
 }
 
@@ -121,7 +121,7 @@ pub(crate) enum Damage {
     Truncate,
 }
 
-/// What a store does to its next requests.
+/// A fault of a store in its next requests.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Trouble {
     InternalError(Verb),
@@ -131,9 +131,9 @@ pub(crate) enum Trouble {
     ResetResponse,
     FlipRequest,
     FlipResponse,
-    /// Acknowledges, and keeps nothing.
+    /// Acknowledges and stores nothing.
     Swallow,
-    /// Acknowledges, and keeps other bytes. Until it is healed.
+    /// Acknowledges and stores other content, until it is healed.
     WrongBytes,
 }
 

@@ -30,13 +30,13 @@ use tokio_util::sync::CancellationToken;
 use crate::op::Place;
 use crate::planted::Bug;
 
-/// How many copies a worker claims at once.
+/// Number of copies that a worker claims at once.
 const BATCH: usize = 3;
-/// How long a whole worker works at most where a run does not end, as a store is in trouble.
+/// Time limit of a whole worker if a run does not end because a store fails.
 const WORKER: Duration = Duration::from_secs(1);
-/// How often it is seen whether the run has ended.
+/// Interval at which the end of the run is checked.
 const LOOK: Duration = Duration::from_millis(20);
-/// Objects without a row are left alone for this long.
+/// Minimum age of an object without a row to be deleted.
 pub(crate) const SAFETY_AGE: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Debug, Clone)]
@@ -61,7 +61,7 @@ pub(crate) enum Operation {
     Scrub,
 }
 
-/// What an act changed in the world of those who use Nightferry.
+/// The effect of an operation for the users.
 #[derive(Debug, Clone)]
 pub(crate) enum Effect {
     Nothing,
@@ -73,11 +73,11 @@ pub(crate) enum Effect {
     Trashed(FileId),
     Restored(FileId),
     Purged(FileId),
-    /// What was read, if it could be.
+    /// The content read, if any.
     Read(FileId, Sha256),
 }
 
-/// Does it.
+/// Executes the operation.
 pub(crate) async fn perform(services: &Services, operation: Operation, bug: Option<Bug>) -> Result<Effect> {
     let context = &services.context;
     let never = CancellationToken::new();
@@ -94,7 +94,7 @@ pub(crate) async fn perform(services: &Services, operation: Operation, bug: Opti
         Operation::Restore(file) => {
             let sql =
                 format!("UPDATE files SET deleted_at = NULL WHERE id = '{file}' AND deleted_at IS NOT NULL");
-            // Its name may be taken by now.
+            // The name may be in use by now.
             let restored = execute(&context.db, &sql).await.unwrap_or(0) == 1;
             return Ok(if restored { Effect::Restored(file) } else { Effect::Nothing });
         }
@@ -163,7 +163,7 @@ pub(crate) async fn read(files: &Files, owner: UserId, file: FileId, version: Op
     Ok(hasher.finish())
 }
 
-/// Asks stores that are out of order whether they are back, as every process does all the time.
+/// Probes stores that are down, as every process does continuously.
 async fn probe(context: &Context) {
     for _ in 0..context.config.health.successes {
         if !context.stores.health().out().is_empty() {
@@ -172,7 +172,7 @@ async fn probe(context: &Context) {
     }
 }
 
-/// A worker's turn: plans what is queued, claims a batch, copies it, ends the run when nothing is left.
+/// One iteration of a worker: plans the queued run, claims a batch, copies it, ends the run when nothing is left.
 async fn work(engine: &Engine, bug: Option<Bug>) -> Result<()> {
     let context = &engine.context;
     reap::leases(context).await?;
@@ -187,8 +187,8 @@ async fn work(engine: &Engine, bug: Option<Bug>) -> Result<()> {
     Ok(())
 }
 
-/// A worker as it runs in real life, until no run is active or it has had time enough, and then told to stop. What it
-/// spawns is not watched, so nothing of it is broken off: it ends as SIGTERM ends it.
+/// A complete worker, until no run is active or its time is up; then it is stopped. Its tasks are not watched, so none
+/// of them is interrupted at a step; it ends as after SIGTERM.
 async fn worker(engine: &Engine) -> Result<()> {
     let context = &engine.context;
     let stop = CancellationToken::new();
@@ -239,7 +239,7 @@ async fn carry(engine: &Engine, run: Option<RunId>, batch: Batch, bug: Option<Bu
     Ok(())
 }
 
-/// Makes the guard of a commit pointless: whoever has the lease by now, it is ours.
+/// Disables the lease check of a commit: the lease always counts as held.
 async fn take_leases(context: &Context, finished: &[Finished]) {
     for copy in finished {
         let sql = format!(
@@ -251,7 +251,7 @@ async fn take_leases(context: &Context, finished: &[Finished]) {
     }
 }
 
-/// Bytes that are at hand.
+/// Bytes in memory.
 struct Whole(Option<Bytes>);
 
 impl Incoming for Whole {
@@ -268,7 +268,8 @@ impl Incoming for Whole {
     }
 }
 
-/// Whether an error is one that an engine in trouble may answer. What the database refuses is a mistake of its own.
+/// Whether the engine may return this error while faults are active. A statement rejected by the database is always a
+/// bug.
 pub(crate) fn is_expected(error: &Error) -> bool {
     !matches!(error, Error::Database(_))
 }

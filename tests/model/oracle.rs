@@ -17,17 +17,17 @@ use crate::operation::Effect;
 pub(crate) struct Oracle {
     pub(crate) files: Vec<File>,
     pub(crate) versions: Vec<Version>,
-    /// Copies that were right until somebody from outside came.
+    /// Copies that were intact until they were damaged from outside.
     pub(crate) destroyed: BTreeSet<(Place, String)>,
-    /// Keys that somebody else has put into a store.
+    /// Keys written to a store from outside.
     pub(crate) strays: BTreeSet<(Place, String)>,
-    /// Keys that somebody has put into a store a while ago, in seconds, and that nobody knows yet.
+    /// Old keys written to a store from outside, with their age in seconds, that no pass has seen yet.
     pub(crate) newborn: BTreeMap<(Place, String), u32>,
     /// A worker that hung may have left something in a store.
     pub(crate) late: bool,
-    /// A store may have kept other bytes than it was given.
+    /// A store may have stored other content than it received.
     pub(crate) corrupting: bool,
-    /// Bytes may have been changed on their way to a reader.
+    /// Content may have been changed on the way to a reader.
     pub(crate) garbling: bool,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Version {
 }
 
 impl Oracle {
-    /// Takes note of what an act did. `owner` and `name` are those of an upload.
+    /// Records the effect of an operation. `owner` and `name` are those of an upload.
     pub(crate) fn note(&mut self, owner: UserId, name: &str, effect: &Effect) {
         match effect {
             Effect::Nothing | Effect::Read(..) => {}
@@ -84,24 +84,25 @@ impl Oracle {
         self.files.iter_mut().find(|file| file.id == id).unwrap()
     }
 
-    /// The file that a number means, of those that are not deleted for good.
+    /// The file with this number, among those that are not permanently deleted.
     pub(crate) fn pick(&self, number: u8) -> Option<FileId> {
         let files: Vec<FileId> = self.files.iter().filter(|file| !file.purged).map(|file| file.id).collect();
         (!files.is_empty()).then(|| files[usize::from(number) % files.len()])
     }
 
-    /// Versions that were promised to be kept.
+    /// Versions that must be preserved.
     pub(crate) fn kept(&self) -> impl Iterator<Item = &Version> {
         self.versions.iter().filter(|version| !version.purged)
     }
 
-    /// Whether a version can be downloaded by its owner.
+    /// Whether the owner can download a version.
     pub(crate) fn is_live(&self, version: &Version) -> bool {
         self.files.iter().any(|file| file.id == version.file && !file.trashed && !file.purged)
     }
 
-    /// Whether a download of a file may have given these bytes: those of one of its versions, as it may have got another
-    /// one meanwhile. Nothing checks them on their way out, so those that were damaged from outside may be anything.
+    /// Whether a download of a file may have returned this content: that of one of its versions, because a new version
+    /// may have been uploaded meanwhile. Downloads are not verified, so versions that were damaged from outside may
+    /// return anything.
     pub(crate) fn may_read(&self, file: FileId, read: Sha256) -> bool {
         let is_damaged = |version: &Version| {
             Place::ALL.iter().any(|place| self.destroyed.contains(&(*place, version.key.clone())))

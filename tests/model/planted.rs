@@ -8,18 +8,18 @@
 
 use crate::runner::{Plan, Servers};
 
-/// Sequences with rows that lie.
+/// Sequences with wrong rows.
 const LYING: u32 = 300;
 
-/// A bug, or what looks like one.
+/// A bug, or something similar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bug {
-    /// The row of another verified copy, in a store that is none, is there whenever a local copy is about to be deleted. No
-    /// bug of the engine, which acts on what it sees in stores and not on rows: it must do no harm.
+    /// Whenever a local copy is about to be deleted, there is a row of another verified copy, in a store that does not
+    /// exist. Not a bug of the engine, which relies on what the stores return and not on rows: it must cause no loss.
     RowThatLies,
-    /// A worker whose lease somebody else has commits all the same.
+    /// A worker commits although another worker holds the lease.
     CommitWithoutLease,
-    /// Whatever a store says that it holds is believed.
+    /// The acknowledgement of a store is accepted without verification.
     VerificationBelievesEverything,
 }
 

@@ -11,45 +11,45 @@ use crate::planted::Bug;
 use crate::script::{BREAKABLE, script};
 use crate::stage::{Stage, Tally};
 
-/// Stages in this process. A sequence waits more than it works: for pauses between tries, for the database.
+/// Stages in this process. A sequence waits most of its time: for pauses between attempts, for the database.
 const STAGES: usize = 8;
-/// Sequences within which a planted bug must be found.
+/// Number of sequences within which a planted bug must be found.
 const PATIENCE: u32 = 2000;
-/// In so many sequences every step of the engine must have been one at which an act was broken off.
+/// Number of sequences within which operations must have been interrupted at every step of the engine.
 const ENOUGH: u32 = 2000;
-/// How long a sequence that fails is shortened.
+/// Time limit for shortening a failing sequence.
 const SHORTENING: Duration = Duration::from_secs(120);
 
-/// Where the sequences find their stores.
+/// The stores for the sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Servers {
     InMemory,
     Real,
 }
 
-/// How many sequences, which ones, and on what.
+/// Number of sequences, the first seed, and the stores.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     first: u64,
     count: u32,
     servers: Servers,
     bug: Option<Bug>,
-    /// Whether a sequence that fails is made as short as it can be.
+    /// Whether a failing sequence is shortened.
     shortens: bool,
 }
 
-/// A sequence that broke an invariant.
+/// A sequence that violated an invariant.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) seed: u64,
-    /// How many were played until then.
+    /// Number of sequences run until then.
     pub(crate) after: u32,
     pub(crate) how: String,
 }
 
 impl Plan {
-    /// `count` sequences, unless `NIGHTFERRY_MODEL_COUNT` and `NIGHTFERRY_MODEL_SEED` say otherwise. With
-    /// `NIGHTFERRY_MODEL_SHORTEN=no` the first one that fails is told as it is.
+    /// Runs `count` sequences, unless `NIGHTFERRY_MODEL_COUNT` and `NIGHTFERRY_MODEL_SEED` are set. With
+    /// `NIGHTFERRY_MODEL_SHORTEN=no`, the first failing sequence is printed without shortening.
     pub(crate) fn from_environment(count: u32, servers: Servers) -> Self {
         let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
         let count = number("NIGHTFERRY_MODEL_COUNT").map_or(count, |count| count as u32);
@@ -57,17 +57,17 @@ impl Plan {
         Self { first: number("NIGHTFERRY_MODEL_SEED").unwrap_or(1), count, servers, bug: None, shortens }
     }
 
-    /// Any number of sequences with a bug in them.
+    /// Runs sequences with a planted bug.
     pub(crate) const fn planted(bug: Bug, servers: Servers) -> Self {
         Self { first: 1, count: PATIENCE, servers, bug: Some(bug), shortens: false }
     }
 
-    /// Only so many of them.
+    /// Limits their number.
     pub(crate) const fn of(self, count: u32) -> Self {
         Self { count, ..self }
     }
 
-    /// Fails the test with the shortest sequence that breaks an invariant, if one does.
+    /// Fails the test with the shortest sequence that violates an invariant, if any.
     pub(crate) fn holds(self) {
         let began = Instant::now();
         let tally = Arc::new(Tally::default());
@@ -89,14 +89,14 @@ impl Plan {
         }
         let tally = tally.lock().unwrap();
         println!("{} sequences kept every invariant, in {:.0?}", self.count, began.elapsed());
-        println!("acts were broken off {} times: {tally:?}", tally.values().sum::<u32>());
+        println!("operations were interrupted {} times: {tally:?}", tally.values().sum::<u32>());
         if self.count >= ENOUGH {
             let missed: Vec<_> = BREAKABLE.iter().filter(|step| !tally.contains_key(step)).collect();
-            assert!(missed.is_empty(), "no act was ever broken off at {missed:?}");
+            assert!(missed.is_empty(), "no operation was interrupted at {missed:?}");
         }
     }
 
-    /// The sequence that finds what was planted.
+    /// Returns the sequence that finds the planted bug.
     pub(crate) fn finds(self) -> Found {
         self.play(&Arc::default())
             .unwrap_or_else(|| panic!("{:?} was not found in {} sequences", self.bug, self.count))
@@ -130,14 +130,14 @@ impl Plan {
             }
             let seed = self.first.wrapping_add(number.into());
             if let Err(how) = self.sequence(runtime, &stage, seed) {
-                // Nobody begins another one; this stage shortens its own before it comes here.
+                // No new sequence is started; this stage shortens its own first.
                 found.lock().unwrap().get_or_insert(Found { seed, after: number, how });
                 return;
             }
         }
     }
 
-    /// One sequence, shortened if it fails.
+    /// Runs one sequence, and shortens it if it fails.
     fn sequence(self, runtime: &Runtime, stage: &tokio::sync::Mutex<Stage>, seed: u64) -> Result<(), String> {
         let config = Config {
             cases: 1,
@@ -156,7 +156,7 @@ impl Plan {
         match played {
             Ok(()) => Ok(()),
             Err(TestError::Fail(reason, script)) => Err(format!("{reason}\n{script:#?}")),
-            Err(TestError::Abort(reason)) => Err(format!("given up: {reason}")),
+            Err(TestError::Abort(reason)) => Err(format!("aborted: {reason}")),
         }
     }
 }

@@ -8,7 +8,7 @@ use proptest::sample::select;
 
 use crate::op::{Act, Damage, How, Op, Place, Script, Settings, Span, Trouble, Verb};
 
-/// Every step at which acts are broken off: all there are.
+/// Every step at which operations are interrupted: all that exist.
 pub(crate) const BREAKABLE: [Step; 22] = [
     Step::UploadBegun,
     Step::UploadStored,
@@ -71,7 +71,7 @@ fn scene(in_parts: bool) -> impl Strategy<Value = Vec<Op>> {
     ]
 }
 
-/// A worker hangs, its lease runs out, somebody else does its work, and it comes back.
+/// A worker hangs, its lease expires, another worker does its work, and it resumes.
 fn taken_over(in_parts: bool) -> impl Strategy<Value = Vec<Op>> {
     (broken(How::Stall, in_parts), vec(op(in_parts), 0..=1)).prop_map(|(stalled, between)| {
         let mut ops = vec![Op::Do(Act::RequestRun { retry: false }), stalled.clone(), Op::Time(Span::Lease)];
@@ -84,7 +84,7 @@ fn taken_over(in_parts: bool) -> impl Strategy<Value = Vec<Op>> {
     })
 }
 
-/// A copy is destroyed, and somebody notices.
+/// A copy is destroyed, and a pass detects it.
 fn found_out() -> impl Strategy<Value = Vec<Op>> {
     (place(), any::<u8>(), any::<bool>()).prop_map(|(place, which, scrubbed)| {
         let found = if scrubbed { Act::Scrub } else { Act::Reconcile(place, true) };
@@ -92,7 +92,7 @@ fn found_out() -> impl Strategy<Value = Vec<Op>> {
     })
 }
 
-/// A copy cannot be counted on any more while the other one is being freed.
+/// A copy becomes unusable while the other one is being evicted.
 fn lost_while_evicted() -> impl Strategy<Value = Vec<Op>> {
     (any::<u8>(), select(vec![Step::EvictionMarked, Step::EvictionBegun])).prop_map(|(which, step)| {
         vec![
@@ -105,7 +105,7 @@ fn lost_while_evicted() -> impl Strategy<Value = Vec<Op>> {
     })
 }
 
-/// Something is to be put in order, and whoever does it does not come to the end.
+/// A repair that is interrupted.
 fn put_in_order() -> impl Strategy<Value = Vec<Op>> {
     let how = select(vec![How::Crash, How::Stall]);
     let kind = select(vec![
@@ -190,7 +190,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// An act with a step that it may reach.
+/// An operation with a step that it can reach.
 fn broken(how: How, in_parts: bool) -> impl Strategy<Value = Op> {
     use Step::{
         Claimed, CopyRead, CopySent, EvictionBegun, EvictionChecked, EvictionDeleted, EvictionForgetting,

@@ -19,10 +19,10 @@ use crate::tampering::long_ago;
 use crate::truth::Vault;
 use crate::watch::{Complaints, Watch};
 
-/// Rounds of passes within which everything must have come right.
+/// Number of rounds of passes after which everything must be consistent.
 const ROUNDS: u32 = 8;
 
-/// An act that hangs at a step.
+/// An operation suspended at a step.
 struct Stalled {
     task: JoinHandle<Outcome<Effect>>,
     watch: Watch,
@@ -40,7 +40,7 @@ pub(crate) struct Sequence<'w> {
     pub(crate) bug: Option<Bug>,
     stalled: Vec<Stalled>,
     complaints: Complaints,
-    /// Of the next upload's bytes.
+    /// Seed of the content of the next upload.
     seed: u64,
     tally: &'w Tally,
 }
@@ -58,7 +58,7 @@ impl<'w> Sequence<'w> {
         Self { world, context, services, owner, oracle, bug, stalled: Vec::new(), complaints, seed: 0, tally }
     }
 
-    /// Plays it. The error says which invariant broke, and where.
+    /// Runs the sequence. The error names the violated invariant and the operation.
     pub(crate) async fn play(mut self, script: &Script) -> Result<(), String> {
         let played = self.play_to_the_end(script).await;
         self.drop_stalled(|_| true).await;
@@ -128,7 +128,7 @@ impl<'w> Sequence<'w> {
             return Ok(());
         }
         let stalled = self.stalled.remove(usize::from(which) % self.stalled.len());
-        // What it sends now may come after its row is gone.
+        // Its writes may arrive after its row is gone.
         self.oracle.late = true;
         stalled.watch.go.notify_one();
         let ended = stalled.task.await;
@@ -136,24 +136,24 @@ impl<'w> Sequence<'w> {
         self.note(&stalled.name, ended)
     }
 
-    /// What an act came to.
+    /// The result of an operation.
     fn note(&mut self, name: &str, ended: Result<Outcome<Effect>, JoinError>) -> Result<(), String> {
         let effect = match ended {
             Err(panicked) => return Err(format!("the engine panicked: {panicked}")),
             Ok(Err(error)) if operation::is_expected(&error) => return Ok(()),
-            Ok(Err(error)) => return Err(format!("the database refused: {error:?}")),
+            Ok(Err(error)) => return Err(format!("the database rejected a statement: {error:?}")),
             Ok(Ok(effect)) => effect,
         };
         if let Effect::Read(file, read) = effect
             && !self.oracle.may_read(file, read)
         {
-            return Err("I1: a download gave other bytes than were uploaded".to_owned());
+            return Err("I1: a download returned other content than was uploaded".to_owned());
         }
         self.oracle.note(self.owner, name, &effect);
         Ok(())
     }
 
-    /// The act with what its numbers mean, and the name of what it uploads; none when there is nothing to do it to.
+    /// The operation with its numbers resolved, and the name of its upload; `None` if there is nothing to apply it to.
     fn resolve(&mut self, act: Act) -> Option<(Operation, String)> {
         let owner = self.owner;
         let operation = match act {
@@ -184,7 +184,7 @@ impl<'w> Sequence<'w> {
         Some((operation, String::new()))
     }
 
-    /// Lets acts die that hang at such steps.
+    /// Drops operations that are suspended at these steps.
     pub(crate) async fn drop_stalled(&mut self, at: impl Fn(Step) -> bool) {
         let (dying, staying) = std::mem::take(&mut self.stalled).into_iter().partition(|act| at(act.step));
         self.stalled = staying;
@@ -210,17 +210,17 @@ impl<'w> Sequence<'w> {
         check::each_step(&mut self.oracle, &truth, &map)
     }
 
-    /// Asks the stores until they are known to be well, as every process does all the time.
+    /// Probes the stores until they are healthy, as every process does continuously.
     async fn assert_invariants(&self) {
         let stores = || self.context.stores.all();
-        eventually("every store is well", || async {
+        eventually("every store is healthy", || async {
             health::check_all(&self.context).await;
             stores().all(|store| self.context.stores.health().is_up(store.name().as_str())).then_some(())
         })
         .await;
     }
 
-    /// Mends the world, gives the engine time, and looks once more.
+    /// Ends all faults, gives the engine time, and checks again.
     async fn settle(&mut self) -> Result<(), String> {
         self.drop_stalled(|_| true).await;
         for place in Place::ALL {
@@ -255,7 +255,7 @@ impl<'w> Sequence<'w> {
         settled
     }
 
-    /// I4 of uploads in parts: those that nobody knows any more take room and appear in no listing.
+    /// I4 for multipart uploads: unknown ones occupy space and appear in no listing.
     fn no_upload_is_left(&self) -> Result<(), String> {
         for place in Place::ALL {
             if let Some((id, key)) = Vault::of(self.world, place).uploads().pop_first() {
@@ -266,9 +266,9 @@ impl<'w> Sequence<'w> {
     }
 }
 
-/// As kill -9 does.
+/// As by kill -9.
 async fn kill(task: JoinHandle<Outcome<Effect>>) {
     task.abort();
-    // It was aborted, or had ended already.
+    // It was aborted, or had already ended.
     let _ = task.await;
 }

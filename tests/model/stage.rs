@@ -26,12 +26,12 @@ use crate::runner::Servers;
 use crate::sequence::Sequence;
 use crate::truth::Vault;
 
-/// Bytes in the local store above which copies are freed, where they are not freed anyway.
+/// Bytes in the local store above which copies are evicted, if they are not evicted anyway.
 const CAPACITY: u64 = 5000;
-/// Dead rows are cleared away after so many sequences.
+/// Number of sequences after which dead rows are vacuumed.
 const VACUUM_EVERY: u32 = 50;
 
-/// A world in which one sequence after the other is played.
+/// A world in which sequences run one after another.
 pub(crate) struct Stage {
     world: World,
     owner: UserId,
@@ -39,7 +39,7 @@ pub(crate) struct Stage {
     tally: Arc<Tally>,
 }
 
-/// How often an act was broken off at which step.
+/// How often operations were interrupted at each step.
 pub(crate) type Tally = Mutex<BTreeMap<Step, u32>>;
 
 impl Stage {
@@ -47,7 +47,7 @@ impl Stage {
         let builder: WorldBuilder = World::with("tiering.lease", format!("{LEASE}s"))
             .set("tiering.heartbeat", "10s")
             .set("tiering.max_attempts", 3)
-            // One thing after the other: what is stalled holds everything up that its process does.
+            // Sequential: a suspended operation blocks all other operations of its process.
             .set("tiering.concurrency", 1)
             .set("tiering.backoff_initial", "10ms")
             .set("tiering.backoff_cap", "50ms")
@@ -62,7 +62,7 @@ impl Stage {
         Self { world, owner, played: 0, tally: Arc::clone(tally) }
     }
 
-    /// Plays a sequence. The error says which invariant broke, and where.
+    /// Runs a sequence. The error names the violated invariant and the operation.
     pub(crate) async fn play(&mut self, script: &Script, bug: Option<Bug>) -> Result<(), String> {
         self.clean().await;
         let services = self.services(script.settings);
@@ -91,7 +91,7 @@ impl Stage {
         Services { context, files, engine, ..self.world.services.clone() }
     }
 
-    /// Leaves nothing of the last sequence but its owner.
+    /// Deletes everything of the last sequence except its owner.
     async fn clean(&mut self) {
         for place in Place::ALL {
             heal(&self.world, place).await;
@@ -124,7 +124,7 @@ impl Stage {
     }
 }
 
-/// Between the engine and a store.
+/// The fault proxy in front of a store.
 pub(crate) fn proxy(world: &World, place: Place) -> &FaultProxy {
     match place {
         Place::Local => &world.local,
@@ -132,7 +132,7 @@ pub(crate) fn proxy(world: &World, place: Place) -> &FaultProxy {
     }
 }
 
-/// Ends all trouble with a store.
+/// Ends all faults of a store.
 pub(crate) async fn heal(world: &World, place: Place) {
     proxy(world, place).clear();
     proxy(world, place).up().await;

@@ -18,7 +18,7 @@ use crate::sequence::Sequence;
 use crate::stage::proxy;
 use crate::truth::Vault;
 
-/// Seconds that are more than the safety age of orphans.
+/// More seconds than the safety age of orphans.
 const DAYS: u32 = 2 * 24 * 3600;
 
 impl Sequence<'_> {
@@ -29,7 +29,7 @@ impl Sequence<'_> {
             Span::Days => DAYS,
         };
         if span != Span::Short {
-            // A deletion has half a lease's time, and is given up by itself then.
+            // A deletion may take half the lease; then it is aborted.
             self.drop_stalled(|step| matches!(step, Step::EvictionChecked | Step::SurplusMarked)).await;
         }
         self.context.clock.advance(Duration::seconds(seconds.into()));
@@ -125,7 +125,7 @@ impl Sequence<'_> {
         self.oracle.strays.insert((place, key.clone()));
     }
 
-    /// Puts a version into a store that should not have it.
+    /// Writes a version to a store that should not have it.
     pub(crate) async fn surplus(&mut self, place: Place, which: u8) {
         let (vault, map) = (Vault::of(self.world, place), Map::read(&self.context).await);
         let absent: Vec<_> =
@@ -138,7 +138,7 @@ impl Sequence<'_> {
         self.oracle.strays.insert((place, version.key.clone()));
     }
 
-    /// Puts an object into a store that nobody knows, and that is so old.
+    /// Writes an unknown object of this age to a store.
     pub(crate) async fn stray(&mut self, place: Place, age: Duration) {
         let key = ObjectKey::new(self.owner.0, Uuid::now_v7(), "stray").as_str().to_owned();
         Vault::of(self.world, place).place(&key, Bytes::from_static(b"stray"), age).await;
@@ -148,8 +148,8 @@ impl Sequence<'_> {
         }
     }
 
-    /// How old the engine holds what is put somewhere now, in seconds: a real server dates it by its own clock, which does
-    /// not jump with ours.
+    /// The age, in seconds, that the engine computes for an object written now: a real server uses its own clock, which
+    /// is not moved.
     fn age_of_new(&self) -> u32 {
         if self.world.memory.is_some() {
             return 0;
@@ -158,7 +158,7 @@ impl Sequence<'_> {
     }
 }
 
-/// So old that nobody can be about to acknowledge it.
+/// So old that its row can no longer be about to be committed.
 pub(crate) fn long_ago() -> Duration {
     Duration::seconds(DAYS.into())
 }

@@ -12,7 +12,7 @@ use nightferry_tests::harness::memory_s3::MemoryS3;
 
 use crate::op::Place;
 
-/// What lies in a store: keys and the hashes of their bytes.
+/// The contents of a store: keys and hashes.
 pub(crate) type Contents = BTreeMap<String, Sha256>;
 
 /// One store.
@@ -52,7 +52,7 @@ impl<'w> Vault<'w> {
         }
     }
 
-    /// Unfinished uploads in parts: ids and keys. Of the real servers the harness's own invariants know.
+    /// Unfinished multipart uploads: ids and keys. Those of the real servers are checked by the harness.
     pub(crate) fn uploads(&self) -> BTreeMap<String, String> {
         match self {
             Self::Memory(store) => store.uploads(),
@@ -60,7 +60,7 @@ impl<'w> Vault<'w> {
         }
     }
 
-    /// Puts bytes there, as if they had lain there for so long where that can be pretended.
+    /// Writes an object as if it had this age, if the store supports that.
     pub(crate) async fn place(&self, key: &str, bytes: Bytes, age: Duration) {
         match self {
             Self::Memory(store) => store.place(key, bytes, age),

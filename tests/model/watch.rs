@@ -11,19 +11,19 @@ use tokio::sync::Notify;
 
 use crate::planted::Bug;
 
-/// One task's.
+/// The watch of one task.
 #[derive(Clone)]
 pub(crate) struct Watch {
     context: Context,
     bug: Option<Bug>,
-    /// Where it is held, once.
+    /// Where it is suspended, once.
     hold: Arc<Mutex<Option<Step>>>,
     pub(crate) arrived: Arc<Notify>,
     pub(crate) go: Arc<Notify>,
     complaints: Complaints,
 }
 
-/// What was seen that must not be.
+/// Observed violations.
 pub(crate) type Complaints = Arc<Mutex<Vec<String>>>;
 
 impl Watch {
@@ -82,13 +82,14 @@ impl Watch {
                  WHERE v.object_id = o.id AND f.pinned AND f.deleted_at IS NULL))"
         );
         if texts(&self.context.db, &sql).await.is_empty() {
-            let complaint =
-                format!("I2: {key} is about to be freed without another verified copy, or pinned");
+            let complaint = format!(
+                "I2: {key} is about to be evicted without another verified copy, or although it is pinned"
+            );
             self.complaints.lock().unwrap().push(complaint);
         }
     }
 
-    /// Makes the look before a deletion see another copy, whatever is there.
+    /// Makes the check before a deletion find another copy, regardless of the stores.
     async fn be_blind(&self, key: &str) {
         if self.bug != Some(Bug::RowThatLies) {
             return;
@@ -100,7 +101,7 @@ impl Watch {
         execute(&self.context.db, &sql).await.unwrap();
     }
 
-    /// Takes that back.
+    /// Reverts that.
     pub(crate) async fn see_again(&self) {
         if self.bug == Some(Bug::RowThatLies) {
             let sql = format!("DELETE FROM replicas WHERE store = '{PLANTED}'");
@@ -109,5 +110,5 @@ impl Watch {
     }
 }
 
-/// A store that is none.
+/// A store that does not exist.
 const PLANTED: &str = "planted";

@@ -23,7 +23,7 @@ const BATCH_WINDOW: Duration = Duration::from_millis(50);
 /// After this many attempts, about a minute, the leases are released and the copies are made again.
 const MAX_ATTEMPTS: u32 = 12;
 
-/// A finished copy, with its lease held until it is committed.
+/// A finished copy and its lease, held until the commit.
 pub(crate) type Finish = (Finished, Held);
 
 /// Commits until the channel is closed and empty. Wakes the loop after each commit. `slots` shows whether copies are in

@@ -1,5 +1,5 @@
-//! The loop that makes copies outside of the runs, with the same slots, leases and stores: back into a local store when
-//! somebody wants them, beside another local copy, away from a store that is being emptied. It waits for no schedule.
+//! The loop that makes copies outside of runs, with the same slots, leases and stores: prefetches, local replication,
+//! drains and rebalancing. It ignores the schedule.
 
 use std::time::{Duration, Instant};
 

@@ -25,7 +25,7 @@ pub(crate) struct WorkerShared {
     pub(crate) engine: Engine,
     pub(crate) slots: std::sync::Arc<Semaphore>,
     pub(crate) finished: mpsc::Sender<Finish>,
-    /// Nothing new starts in this worker.
+    /// Nothing new is started in this worker.
     pub(crate) draining: CancellationToken,
     /// Remaining copies are dropped.
     pub(crate) grace_over: CancellationToken,
@@ -84,7 +84,7 @@ pub(crate) async fn process(shared: WorkerShared, run: Option<Assignment>, held:
         }
         Some(Err(error)) => {
             tracing::warn!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempt = claim.attempts + 1, %error, "a copy failed");
-            // There is no time to find out while draining: then no file shall pay for it.
+            // There is no time to determine the cause while draining, so the failure is not counted as an attempt.
             let blame = tokio::select! {
                 biased;
                 () = shared.draining.cancelled(), if is_outage(&error) => Blame::Outage,

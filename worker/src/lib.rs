@@ -20,8 +20,8 @@ use nightferry_core::tiering::claim::{self, Identity};
 use nightferry_core::tiering::policy;
 use tokio_util::sync::CancellationToken;
 
-/// Works until `shutdown` is cancelled, then drains: nothing new is claimed, what is in flight may finish within
-/// `tiering.shutdown_grace`, the rest goes back to the queue. A database that is down is waited for.
+/// Works until `shutdown` is cancelled, then drains: nothing new is claimed, transfers in flight may finish within
+/// `tiering.shutdown_grace`, and the others are requeued. Waits for the database if it is down.
 ///
 /// # Errors
 /// If the schedule cannot be started; later errors are logged and retried.

@@ -32,7 +32,7 @@ pub(crate) struct Ticker {
     shared: Shared,
 }
 
-/// What every job works with.
+/// The state shared by all jobs.
 #[derive(Clone)]
 struct Shared {
     context: Context,

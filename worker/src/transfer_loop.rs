@@ -208,7 +208,7 @@ impl Loop {
         }
     }
 
-    /// Nothing is due: the run has ended, or waits for a backoff or for other workers.
+    /// No copy is due: the run has ended, or waits for a backoff or for other workers.
     async fn end_of_queue(&mut self, run: RunId) -> Result<Option<Duration>> {
         self.current = None;
         if !self.in_flight.is_empty() {
@@ -282,8 +282,9 @@ impl Loop {
     }
 }
 
-/// How long to wait after a look of this length that found nothing. What waits for a store that is out of order is read over
-/// each time, and may be millions of copies: the database must not be kept busy by that. Whoever finds the store back rings.
+/// How long to wait after a query of this duration that found nothing. Copies that wait for a store that is down are
+/// read again by every query, and there can be millions of them; the pause limits the load on the database. The
+/// recovery of a store ends the wait.
 pub(crate) fn idle_wait(usual: Duration, is_out: bool, looked: Duration) -> Duration {
     if is_out { usual.max(looked * 10) } else { usual }
 }

@@ -54,7 +54,7 @@ pub(crate) async fn listen(context: Context, bells: [Wake; 2], shutdown: Cancell
     }
 }
 
-/// Rings every bell when copies need not wait for some store any more, until it is dropped.
+/// Rings every bell when copies no longer have to wait for a store, until it is dropped.
 pub(crate) async fn ring_on_recovery(context: Context, bells: [Wake; 2]) {
     loop {
         context.stores.health().recovered().await;

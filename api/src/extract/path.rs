@@ -15,7 +15,7 @@ pub(crate) struct Id<T>(pub(crate) T);
 
 /// An id, and what it names.
 pub(crate) trait Named: FromStr {
-    /// What does not exist where the id is unknown.
+    /// The kind of item that does not exist if the id is unknown.
     const NOUN: Noun;
 }
 

@@ -6,7 +6,7 @@ use actix_web::http::header::LOCATION;
 use crate::extract::PublicCaller;
 use crate::openapi;
 
-/// This document.
+/// Returns the OpenAPI document.
 #[utoipa::path(get, path = "/api/openapi.json", operation_id = "get_openapi", tag = "service",
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = serde_json::Value)))]
 pub(crate) async fn openapi(_: PublicCaller) -> HttpResponse {

@@ -22,7 +22,7 @@ const EXTENDED: &AsciiSet = &NON_ALPHANUMERIC
 pub(crate) enum Disposition {
     /// Displays it.
     Inline,
-    /// Saves it.
+    /// Save the file.
     #[default]
     Attachment,
 }

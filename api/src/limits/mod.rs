@@ -136,7 +136,7 @@ struct Table {
 }
 
 impl Limits {
-    /// As configured.
+    /// Creates the limits from the configuration.
     pub(crate) fn new(config: &LimitsConfig, clock: &Clock) -> Self {
         if !config.enabled {
             return Self { tables: None };

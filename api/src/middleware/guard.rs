@@ -63,7 +63,7 @@ pub(crate) struct OnRuntime<T> {
 }
 
 impl<T> OnRuntime<T> {
-    /// Wraps.
+    /// Creates the middleware.
     pub(crate) fn new(runtime: &Handle, inner: T) -> Self {
         Self { runtime: runtime.clone(), inner: Box::pin(inner) }
     }

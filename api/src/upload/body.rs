@@ -43,7 +43,7 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for Counted<S
     }
 }
 
-/// The form's last field.
+/// The last field of the form.
 pub(crate) struct FileBody<S> {
     form: Form<Counted<S>>,
     extent: Extent,

@@ -31,7 +31,7 @@ pub(crate) struct Fields<S> {
     pub(crate) on_conflict: OnConflict,
     /// The file's name.
     pub(crate) filename: String,
-    /// The file's type, as the client says.
+    /// The media type of the file, as sent by the client.
     pub(crate) content_type: Option<String>,
     /// The file's bytes.
     pub(crate) body: FileBody<S>,

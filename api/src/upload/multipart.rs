@@ -174,7 +174,7 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Form<S> {
         parse_head(&head).map(Some)
     }
 
-    /// Waits until the buffer has `length` bytes.
+    /// Reads until the buffer contains `length` bytes.
     async fn hold(&mut self, length: usize) -> Result<(), FormError> {
         while self.buffer.len() < length {
             let next = self.receive().await?;

@@ -92,7 +92,7 @@ pub(super) async fn require_current(
     Ok(())
 }
 
-/// The database lacks migrations.
+/// The error for missing migrations.
 pub(super) fn missing(what: &str, pending: &[String]) -> Failure {
     let why = format!("the database lacks {}: {}", count(pending), pending.join(", "));
     Failure::new(Exit::Failed, "migrations_missing", what)

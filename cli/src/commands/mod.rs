@@ -99,7 +99,7 @@ impl App {
         sources.load()
     }
 
-    /// Runs a command of the operator with everything prepared, and looks for the reason when the database fails.
+    /// Runs an operator command with an open session. If the database fails, determines the reason.
     pub(crate) async fn in_session(
         &self,
         command: impl AsyncFnOnce(&Services) -> Result<Exit, Failure>,

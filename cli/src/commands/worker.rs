@@ -15,8 +15,8 @@ Examples:
   nightferry worker --set tiering.concurrency=32
   SYNC_LOG_FILE=/var/log/nightferry/sync.log nightferry worker
 
-SIGTERM and Ctrl-C let transfers in flight finish within tiering.shutdown_grace and give the rest back; a second signal \
-ends it at once, which loses nothing: another worker goes on where it stopped. Start as many as you like.";
+On SIGTERM and Ctrl-C, transfers in flight finish within tiering.shutdown_grace, and all others are released; a second \
+signal terminates the worker immediately. No work is lost: other workers continue it. Start as many workers as you need.";
 
 /// Options of `worker`.
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ pub(super) async fn run(app: &App, args: WorkerArgs) -> Result<Exit, Failure> {
     let (schedule, zone) = (&tiering.schedule, tiering.time_zone.to_string());
     let document = document!(pid: std::process::id(), schedule: schedule, time_zone: &zone);
     app.output
-        .result(&document, |_| format!("Ferrying on the schedule {schedule} ({zone}) and on request"))?;
+        .result(&document, |_| format!("Running syncs on the schedule {schedule} ({zone}) and on request"))?;
 
     let shutdown = CancellationToken::new();
     let service = nightferry_worker::run(session.services.engine.clone(), shutdown.clone());

@@ -1,4 +1,4 @@
-//! Limits as people type them: a size such as `500MiB`, or a duration such as `90m`.
+//! Limits as written by users: a size such as `500MiB`, or a duration such as `90m`.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         .map_err(|wrong| format!("it {wrong}; write a size such as 500MiB (binary) or 500MB (decimal)"))
 }
 
-/// A size or a duration, whichever the unit is one of.
+/// Parses a size or a duration, depending on the unit.
 pub(crate) fn either(text: &str) -> Result<Amount, String> {
     if let Ok(size) = parse_size(text) {
         return Ok(Amount::Bytes(size.0));
     }
-    // Of durations `M` is a month, which nobody means here.
+    // In durations, `M` means month, which is not useful here.
     let duration = if text.contains('M') { None } else { parse_duration(text).ok() };
     duration
         .filter(|duration| !duration.is_zero())

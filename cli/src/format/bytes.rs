@@ -1,4 +1,4 @@
-//! Sizes and rates for people.
+//! Formats sizes and rates for display.
 
 use std::time::Duration;
 

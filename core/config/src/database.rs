@@ -15,16 +15,16 @@ settings! {
             text("a URL postgres://user:password@host:port/database", validators::postgres_url),
             required("a URL postgres://user:password@host:port/database"),
             example("postgres://nightferry:nightferry@127.0.0.1:5432/nightferry");
-        /// Maximum number of connections of each process. The API and every worker have a pool of their own.
+        /// Maximum number of connections of each process. The API and every worker have separate pools.
         pub pool_size: u32 = 10, range(1, 1000);
-        /// Time limit for opening one connection.
+        /// Time limit for opening a connection.
         pub connect_timeout: Duration = "5s", lasts("1s", "5m");
-        /// Time limit for getting a connection from the pool. A request that does not get one is answered with 503.
+        /// Time limit for getting a connection from the pool. A request that exceeds it fails with status 503.
         pub acquire_timeout: Duration = "5s", lasts("1s", "5m");
         /// Time limit of one statement, enforced by Postgres.
         pub statement_timeout: Duration = "30s", lasts("1s", "1h");
-        /// Whether connections are encrypted: never, where the server offers it, or always. `sslmode` in the URL has
-        /// the same effect.
+        /// Whether connections are encrypted: never, if the server supports it, or always. Equivalent to `sslmode` in
+        /// the URL.
         pub tls: DatabaseTls = "prefer";
     }
 }

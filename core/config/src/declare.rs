@@ -1,5 +1,5 @@
 //! `settings!` declares a section: each setting once, with its documentation, type, default and bounds. The struct, the
-//! reading, the example file and the reference page all come from that one declaration.
+//! code that reads it, the example file and the reference page are generated from that declaration.
 //!
 //! ```text
 //! settings! {
@@ -15,8 +15,8 @@
 //! }
 //! ```
 //!
-//! What follows the default are calls of the methods of [`Spec`]. A field whose type is itself declared by `settings!`,
-//! or a map of such, is a section within the section.
+//! The default is followed by calls of methods of [`Spec`]. A field whose type is itself declared by `settings!`, or a
+//! map of such types, is a nested section.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -48,11 +48,11 @@ pub(super) fn join(section: &str, name: &str) -> String {
 
 /// A setting, a section, or a map of sections.
 pub(super) trait Field: Sized {
-    /// Adds its settings to the table.
+    /// Adds the settings to the table.
     fn describe(at: Declared, adjust: impl FnOnce(Spec) -> Spec, table: &mut Table);
 
-    /// Reads it. Problems with the values are recorded; none is returned only for a defect of a declaration, which is
-    /// recorded too.
+    /// Reads the value. Problems with values are recorded. Returns `None` only if the declaration is inconsistent,
+    /// which is also recorded.
     fn read(key: &str, reader: &mut Reader<'_>) -> Option<Self>;
 }
 
@@ -82,7 +82,7 @@ impl<K: MemberKey, T: Field> Field for BTreeMap<K, T> {
 
 /// The key of a map of sections.
 pub(super) trait MemberKey: FromStr + Ord {
-    /// How the sections are told apart.
+    /// How the sections are identified.
     const FORM: Form;
 }
 

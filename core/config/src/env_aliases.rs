@@ -1,4 +1,5 @@
-//! The environment variables by the names that people already use for such services, and the settings that they mean.
+//! Alternative names of environment variables that are common for services of this kind, and the settings that they
+//! set.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use super::spec::switch_from_words;
 /// An environment variable that is supported in addition to `NIGHTFERRY__SECTION__KEY`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EnvAlias {
-    /// The variable.
+    /// Name of the variable.
     pub(super) name: &'static str,
     /// The setting that it sets.
     pub(super) key: &'static str,
@@ -60,12 +61,12 @@ pub(super) const ENV_ALIASES: &[EnvAlias] = &[
     alias("LOG_LEVEL", "logging.level"),
 ];
 
-/// The names that mean a setting, `*` standing for any store.
+/// The names that set a setting; `*` stands for any store.
 pub(super) fn aliases_of(pattern: &str) -> impl Iterator<Item = &'static EnvAlias> {
     ENV_ALIASES.iter().filter(move |alias| super::table::pattern(alias.key) == pattern)
 }
 
-/// The settings made by these names.
+/// The settings that are set by these names.
 pub(super) fn layer(env: &BTreeMap<String, String>, problems: &mut Problems) -> Layer {
     let mut layer = Layer::default();
     for alias in ENV_ALIASES {

@@ -1,4 +1,4 @@
-//! How a process finds out which stores are healthy, and how soon it believes it.
+//! How a process determines which stores are healthy, and how many results a change of state requires.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use super::declare::settings;
 settings! {
     /// The `[health]` section.
     pub struct HealthConfig {
-        /// How often each process probes every store; five times as often while it is suspect. Uploads, downloads and
-        /// copies that fail count as failed probes too.
+        /// How often each process probes every store; five times as often while the store is not healthy. Failed
+        /// uploads, downloads and copies count as failed probes.
         pub interval: Duration = "5s", lasts("100ms", "1h");
-        /// After this many failures in a row a store is unhealthy: uploads go to another local store, and downloads
-        /// ask it last.
+        /// Number of consecutive failures after which a store is unhealthy: uploads go to another local store, and
+        /// downloads try it last.
         pub failures: u32 = 3, range(1, 100);
-        /// After this many successes in a row an unhealthy store is healthy again.
+        /// Number of consecutive successes after which an unhealthy store is healthy again.
         pub successes: u32 = 3, range(1, 100);
     }
 }

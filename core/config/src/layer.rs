@@ -1,5 +1,5 @@
-//! The sources of settings over the defaults, lowest first: file, environment aliases, `NIGHTFERRY__SECTION__KEY`,
-//! command line. Only reads them; what the values mean is decided elsewhere.
+//! The sources of settings in increasing precedence: file, environment aliases, `NIGHTFERRY__SECTION__KEY`, command
+//! line. Reads the sources without interpreting the values.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,6 +1,6 @@
-//! The configuration: read once, validated whole, every error told at once with its source and its fix.
-//! Defaults < file < environment aliases < `NIGHTFERRY__SECTION__KEY` < command line. Nothing here is global,
-//! and nothing reads the process's environment except [`LoadOptions::from_process`].
+//! The configuration: read once and validated as a whole; all errors are reported together, each with its source and a
+//! fix. Precedence: defaults < file < environment aliases < `NIGHTFERRY__SECTION__KEY` < command line. There is no
+//! global state, and only [`LoadOptions::from_process`] reads the environment of the process.
 
 mod audit;
 mod auth;
@@ -74,23 +74,23 @@ settings! {
     pub struct Config {
         /// Address and timeouts of the HTTP server.
         pub server: ServerConfig;
-        /// What uploads may take of memory and time.
+        /// Memory and time limits of uploads.
         pub uploads: UploadsConfig;
-        /// Where Postgres is, and how long it may take.
+        /// Connection to Postgres, and its time limits.
         pub database: DatabaseConfig;
         /// Credentials and their lifetimes.
         pub auth: AuthConfig;
-        /// How many requests anybody may make, and how often a password may be guessed.
+        /// Limits for requests and for failed sign-ins.
         pub limits: LimitsConfig;
         /// The audit log.
         pub audit: AuditConfig;
-        /// The S3 stores that hold the bytes. "minio" and "s3" are there by default; any number can be added, each as a
-        /// section `[stores.NAME]` with a name of at most 32 characters a-z, 0-9 and hyphen. At least one local and one
-        /// cloud store must be enabled.
+        /// The S3 stores for file contents. "minio" and "s3" exist by default; any number can be added, each in a
+        /// section `[stores.NAME]` with a name of at most 32 characters a-z, 0-9 and hyphen. At least one local store
+        /// and one cloud store must be enabled.
         pub stores: BTreeMap<String, StoreConfig>;
         /// When and how files are copied to the cloud, and when their local copies are evicted.
         pub tiering: TieringConfig;
-        /// How a process finds out which stores are healthy, and how soon it believes it.
+        /// How a process determines which stores are healthy, and how many results a change of state requires.
         pub health: HealthConfig;
         /// Policy rules and prices.
         pub policy: PolicyConfig;
@@ -104,7 +104,7 @@ settings! {
         pub logging: LoggingConfig;
     }
     derived {
-        /// Every setting in force.
+        /// Every effective setting.
         settings: Vec<Setting>,
         /// Former names of settings that are in use.
         warnings: Vec<String>,
@@ -176,7 +176,7 @@ impl Config {
         problems.into_result().map(|()| config)
     }
 
-    /// What works and should be changed nevertheless: settings by their former names, key files that others can read.
+    /// Warnings that do not prevent the start: settings under their former names, key files readable by other users.
     pub fn warnings(&self) -> Vec<String> {
         let exposed = self.stores.values().filter_map(StoreConfig::key_warning);
         self.warnings.iter().cloned().chain(exposed).collect()

@@ -8,7 +8,7 @@ use super::validators;
 settings! {
     /// The `[logging]` section.
     pub struct LoggingConfig {
-        /// Minimum severity that is logged: off, error, warn, info, debug or trace, optionally with levels of single
+        /// Minimum severity of logged events: off, error, warn, info, debug or trace, optionally with levels for single
         /// modules: `info,nightferry_core=debug`.
         pub level: String = "info",
             text(
@@ -18,11 +18,11 @@ settings! {
             );
         /// Format of the log lines on standard error.
         pub format: LogFormat = "text";
-        /// The worker's log of runs, in JSON lines. A new file begins every day (UTC), with the day in its name:
+        /// The worker's log of runs, as JSON lines. A new file is started every day (UTC), with the date in its name:
         /// `logs/sync.2026-01-31.log`.
         pub sync_log_file: PathBuf = "logs/sync.log",
             text("a path of a file such as \"logs/sync.log\"", validators::file_path);
-        /// Days for which that log is kept. 0 keeps all.
+        /// Number of days for which files of that log are kept. 0 keeps all.
         pub sync_log_keep_days: usize = 30, range(0, 3650), formerly("sync_log_keep");
     }
 }

@@ -1,4 +1,4 @@
-//! Lays the sources over each other. Keys that are none are reported and left out; former names become the present ones.
+//! Merges the sources. Unknown keys are reported and dropped; former names are replaced by the current ones.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,7 @@ use super::validators;
 /// The highest number of a rule or price.
 const MAX_NUMBER: u32 = 99;
 
-/// The stores that are there by default, by the defaults that differ from those of every store.
+/// The stores that exist by default, with the defaults that differ from those of all stores.
 pub(super) const DEFAULT_STORES: [(&str, &str); 4] = [
     ("stores.minio.role", "local"),
     ("stores.minio.endpoint", "http://127.0.0.1:9000"),
@@ -25,7 +25,7 @@ pub(super) const DEFAULT_STORES: [(&str, &str); 4] = [
 
 /// The effective values by dotted key.
 pub(super) struct Merged {
-    /// Of every source, defaults included.
+    /// The values of all sources, including defaults.
     pub(super) values: BTreeMap<String, Value>,
     /// The names or numbers of the repeated sections, in order.
     pub(super) members: Members,
@@ -77,7 +77,7 @@ pub(super) fn default_of(key: &str, spec: &Spec) -> Value {
     Value::new(Some(&DEFAULT_SOURCE.to_owned()), kind)
 }
 
-/// The defaults of every setting of every section.
+/// The defaults of all settings in all sections.
 fn defaults(members: &Members) -> Layer {
     let mut layer = Layer::default();
     for spec in table::all() {
@@ -97,7 +97,7 @@ fn defaults(members: &Members) -> Layer {
     layer
 }
 
-/// Gives settings of earlier versions their present names, with a warning.
+/// Replaces former names of settings with the current ones, with a warning.
 fn rename_former(layer: &mut Layer, problems: &mut Problems) {
     let former: Vec<(String, String)> =
         layer.entries.keys().filter_map(|key| Some((key.clone(), table::renamed(key)?))).collect();

@@ -57,12 +57,12 @@ pub(super) struct Problems {
 }
 
 impl Problems {
-    /// Records something that works, and that the operator should change nevertheless.
+    /// Records a warning: a setting that works but should be changed.
     pub(super) fn warn(&mut self, warning: String) {
         self.warnings.push(warning);
     }
 
-    /// The warnings so far, which are then forgotten.
+    /// Returns and clears the warnings.
     pub(super) fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }

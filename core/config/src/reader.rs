@@ -1,4 +1,4 @@
-//! Turns the merged values into typed ones, key by key, so that one wrong value does not hide another.
+//! Converts the merged values to typed values, key by key, so that all invalid values are reported at once.
 
 use config::{Value, ValueKind};
 
@@ -10,7 +10,7 @@ use super::{DEFAULT_SOURCE, Setting, env_aliases, table};
 
 const MASK: &str = "********";
 
-/// What is read from, and what was found on the way.
+/// The values to read, and the results so far.
 pub(super) struct Reader<'a> {
     merged: &'a Merged,
     problems: &'a mut Problems,
@@ -22,13 +22,13 @@ impl<'a> Reader<'a> {
         Self { merged, problems, settings: Vec::new() }
     }
 
-    /// Every setting that was read, for showing.
+    /// Every setting that was read, for display.
     pub(super) fn into_settings(self) -> Vec<Setting> {
         self.settings
     }
 
-    /// Reads one setting. A wrong value is reported and replaced by the default, so that the checks that follow have
-    /// something to look at.
+    /// Reads one setting. An invalid value is reported and replaced by the default, so that the remaining checks can
+    /// run.
     pub(super) fn value<T: SettingValue>(&mut self, key: &str) -> Option<T> {
         let spec = table::find(key)?;
         let normal = self.normal(key, spec);
@@ -45,8 +45,7 @@ impl<'a> Reader<'a> {
         typed
     }
 
-    /// The names or numbers of the sections below a key that are in use. Of one that is disabled, only the switch is
-    /// read.
+    /// The names or numbers of the enabled sections below a key. Of a disabled section, only the switch is read.
     pub(super) fn members(&mut self, section: &str) -> Vec<String> {
         let members = self.merged.members.get(section).into_iter().flatten();
         let mut names = Vec::new();

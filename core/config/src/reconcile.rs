@@ -8,7 +8,7 @@ use super::validators;
 settings! {
     /// The `[reconcile]` section.
     pub struct ReconcileConfig {
-        /// When a worker compares each store's listing with the database: cron with six fields, seconds first, in
+        /// When a worker compares the listing of each store with the database: cron with six fields, seconds first, in
         /// `tiering.time_zone`.
         pub schedule: Option<String> = "0 30 2 * * SUN",
             text("a cron expression with six fields such as \"0 30 2 * * SUN\"", validators::schedule),

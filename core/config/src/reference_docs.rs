@@ -1,4 +1,4 @@
-//! The example file and the tables of the documentation, made from the declarations of the settings.
+//! The example file and the tables of the documentation, generated from the declarations of the settings.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use super::{env_aliases, merge};
 
 const WIDTH: usize = 118;
 
-/// Values that the example gives for the stores that are there by default.
+/// Values in the example file for the stores that exist by default.
 const STORE_EXAMPLES: [(&str, &str); 3] = [
     ("stores.minio.access_key", "nightferry"),
     ("stores.minio.secret_key", "nightferry-secret"),
@@ -19,13 +19,12 @@ const STORE_EXAMPLES: [(&str, &str); 3] = [
 ];
 
 const HEAD: &str = "\
-# Nightferry's configuration: every setting with its default. Made from the program's own declarations; do not edit it
-# here, copy it to config/nightferry.toml or /etc/nightferry/nightferry.toml (or name it with --config or
-# NIGHTFERRY_CONFIG).
+# Configuration of Nightferry: all settings with their defaults. This file is generated; do not edit it, but copy it to
+# config/nightferry.toml or /etc/nightferry/nightferry.toml, or to a path given with --config or NIGHTFERRY_CONFIG.
 #
-# A line that begins with \"#\" and a key shows a default: remove the \"#\" to change it. The lines without have no default.
-# Every setting can be given in the environment too, as NIGHTFERRY__SECTION__KEY (NIGHTFERRY__SERVER__PORT=9090), which
-# wins over this file; secrets are best kept there, or in a file that NIGHTFERRY__SECTION__KEY_FILE names.
+# A line that starts with \"#\" and a key shows a default; remove the \"#\" to change it. Settings without \"#\" have no default.
+# Every setting can also be set in the environment, as NIGHTFERRY__SECTION__KEY (NIGHTFERRY__SERVER__PORT=9090), which
+# overrides this file. Keep secrets there, or in a file named by NIGHTFERRY__SECTION__KEY_FILE.
 ";
 
 /// The text of `config/example.toml`: every setting with its default, its values and its documentation.
@@ -34,7 +33,7 @@ pub fn example_toml() -> String {
     for section in sections() {
         text.push('\n');
         comment(&mut text, &prose(section.doc));
-        // Only the stores are there by default; the other sections of several are shown as comments.
+        // Only the stores exist by default; other sections with names or numbers are shown as comments.
         let (names, mark): (&[&str], _) = match (section.key.as_str(), section.form) {
             ("stores.*", _) => (&["minio", "s3"], ""),
             ("auth.oidc.*", _) => (&["google"], "#"),
@@ -131,7 +130,7 @@ pub fn configuration_tables() -> String {
             push(&mut text, format_args!("{}\n", table_row(spec)));
         }
     }
-    text.push_str("\n### Usual environment names\n\n| name | setting |\n| --- | --- |\n");
+    text.push_str("\n### Alternative environment variables\n\n| name | setting |\n| --- | --- |\n");
     for alias in env_aliases::ENV_ALIASES {
         push(&mut text, format_args!("| `{}` | `{}` |\n", alias.name, alias.key));
     }

@@ -10,40 +10,40 @@ use ipnet::IpNet;
 settings! {
     /// The `[server]` section.
     pub struct ServerConfig {
-        /// Address to listen on. The default accepts connections from this machine only; "0.0.0.0" accepts them from
-        /// everywhere, which calls for a TLS proxy in front.
+        /// Address to listen on. The default accepts connections only from the same machine; "0.0.0.0" accepts
+        /// connections from all networks, and then needs a reverse proxy with TLS.
         pub host: IpAddr = "127.0.0.1";
-        /// TCP port to listen on. 0 picks a free one.
+        /// TCP port to listen on. 0 selects a free port.
         pub port: u16 = 8080, range(0, 65_535);
-        /// URL under which people reach the service, used in links: scheme, host and port.
+        /// Public URL of the service, used in links: scheme, host and port.
         pub public_url: Option<String>,
             text("a URL such as \"https://files.example.org\"", validators::web_address),
             unset("the listening address is used");
         /// HTTP worker threads. 0 means one per core.
         pub workers: usize = 0, range(0, 1024);
-        /// Largest file accepted. The upper bound is what S3 accepts as one object.
+        /// Maximum size of a file. The maximum of this setting is that of an S3 object.
         pub max_file_size_mib: u64 = 10_240, mebibytes(1, 5 * 1024 * 1024, 1), formerly("max_file_size_mb");
-        /// Time limit of a request that carries no file. Uploads and downloads are bounded by `client_idle_timeout`
+        /// Time limit of a request without file content. Uploads and downloads are limited by `client_idle_timeout`
         /// instead.
         pub request_timeout: Duration = "30s", lasts("1s", "1h");
-        /// How long a client may send or receive nothing during a transfer before the connection is closed.
+        /// How long a client may send or receive no data during a transfer before the connection is closed.
         pub client_idle_timeout: Duration = "60s", lasts("1s", "1h");
         /// How long requests in flight may take to finish after SIGTERM.
         pub shutdown_grace: Duration = "30s", lasts("0s", "1h");
-        /// Networks of the reverse proxies in front, separated by commas. Only they are trusted to name the client,
-        /// which limits and the audit log need to tell clients apart.
+        /// Networks of the reverse proxies in front of the service, separated by commas. Only these proxies are trusted
+        /// to report client addresses, which request limits and the audit log use.
         pub trusted_proxies: Vec<IpNet>,
             text("networks such as \"127.0.0.1, 10.0.0.0/8\"", validators::networks),
             unset("the peer of the connection is the client");
-        /// The header in which those proxies name the client. The other one is ignored, because most proxies pass on
-        /// what a client puts there itself.
+        /// The header in which those proxies report the client address. The other header is ignored, because most
+        /// proxies forward it unchanged from the client.
         pub forwarded_header: ForwardedHeader = "x-forwarded-for";
-        /// Which other web sites may call the API from a browser.
+        /// Other web sites that may call the API from a browser.
         pub cors: CorsConfig;
     }
 }
 
-/// A header in which proxies name the client.
+/// A header in which proxies report the client address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
 pub enum ForwardedHeader {
     /// `X-Forwarded-For`, with `X-Forwarded-Proto`.
@@ -62,7 +62,7 @@ settings! {
         pub allowed_origins: Vec<String>,
             text("origins such as \"https://app.example.org\", or \"*\"", validators::origins),
             unset("no other origin");
-        /// How long browsers may cache the answer to a preflight request.
+        /// How long browsers may cache the response to a preflight request.
         pub max_age: Duration = "1h", lasts("0s", "1d");
     }
 }

@@ -1,5 +1,5 @@
-//! What one setting is: its key, the values it takes, its default, whether it is secret, and its documentation.
-//! Nothing here knows where a value came from.
+//! The specification of a setting: its key, type, bounds, default, whether it is secret, and its documentation.
+//! Independent of the sources of values.
 
 use config::{Value, ValueKind};
 
@@ -14,15 +14,15 @@ pub(super) struct Spec {
     pub(super) key: String,
     /// The allowed values.
     pub(super) kind: Kind,
-    /// The default; an empty text where there is none.
+    /// The default; empty if there is none.
     pub(super) default: ValueKind,
     /// What an empty value means.
     pub(super) need: Need,
     /// Whether the value is secret and never shown.
     pub(super) secret: bool,
-    /// The value of the example file where there is no default.
+    /// The value in the example file if there is no default.
     pub(super) example: Option<&'static str>,
-    /// The name, in the same section, that it had in earlier versions.
+    /// The former name, in the same section.
     pub(super) former: Option<&'static str>,
     doc: &'static [&'static str],
 }
@@ -32,7 +32,7 @@ pub(super) struct Spec {
 pub(super) enum Need {
     /// Empty is invalid like any other wrong value.
     Filled,
-    /// Empty means "not set"; the text says what happens then.
+    /// Empty means "not set"; the text describes the effect.
     Optional(&'static str),
     /// Empty is an error; the text says what to set, as in "set it to …".
     Required(&'static str),
@@ -58,14 +58,14 @@ pub(super) enum Kind {
 
 /// The options of a declaration.
 impl Spec {
-    /// A setting that always has a value.
+    /// A setting without an empty value.
     pub(super) fn new<T: SettingValue>(at: Declared) -> Self {
         let default = ValueKind::String(String::new());
         let (need, example, former) = (Need::Filled, None, None);
         Self { key: at.key, kind: T::KIND, default, need, secret: T::SECRET, example, former, doc: at.doc }
     }
 
-    /// The value where no source has one.
+    /// The value if no source sets it.
     pub(super) fn default(self, value: impl Into<ValueKind>) -> Self {
         Self { default: value.into(), ..self }
     }
@@ -80,12 +80,12 @@ impl Spec {
         Self { need: Need::Required(what), ..self }
     }
 
-    /// The value of the example file.
+    /// The value in the example file.
     pub(super) fn example(self, value: &'static str) -> Self {
         Self { example: Some(value), ..self }
     }
 
-    /// The last part of the key in earlier versions, which is still understood.
+    /// The last part of the former key, which is still accepted.
     pub(super) fn formerly(self, name: &'static str) -> Self {
         Self { former: Some(name), ..self }
     }
@@ -115,7 +115,7 @@ impl Spec {
         Self { kind: Kind::DurationOrNever, ..self }
     }
 
-    /// Text with a validator; `what` is the rest of a sentence that begins with "give".
+    /// Text with a validator; `what` completes a sentence that begins with "give".
     pub(super) fn text(self, what: &'static str, rule: fn(&str) -> Result<String, String>) -> Self {
         Self { kind: Kind::Text { what, rule }, ..self }
     }
@@ -137,7 +137,7 @@ impl Spec {
         prose(self.doc)
     }
 
-    /// Brings a value into the normal form of this setting. The error is the rest of a sentence about the value.
+    /// Converts a value to the normal form of this setting. The error is the predicate of a sentence about the value.
     pub(super) fn read(&self, value: &Value) -> Result<ValueKind, String> {
         let empty = matches!(&value.kind, ValueKind::String(text) if text.trim().is_empty());
         if empty && self.need != Need::Filled {
@@ -171,7 +171,7 @@ impl Kind {
                 }
             }
             Self::Duration { min, max } => {
-                format!("a length of time from {min} to {max}, such as \"90s\" or \"1h 30m\"")
+                format!("a duration from {min} to {max}, such as \"90s\" or \"1h 30m\"")
             }
             Self::DurationOrNever => "\"never\", or a duration such as \"0s\" or \"30d\"".to_owned(),
             Self::OneOf(words) => {

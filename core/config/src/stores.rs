@@ -1,4 +1,4 @@
-//! The S3 stores that hold the bytes: where each is, its role, and its deadlines.
+//! The S3 stores for file contents: endpoint, role and time limits of each.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,7 @@ settings! {
     /// A `[stores.NAME]` section.
     #[allow(clippy::struct_excessive_bools, reason = "switches of the configuration, independent of each other")]
     pub struct StoreConfig {
-        /// Whether the store is used. When false, its other settings are not read; this is how a default store is
-        /// left out.
+        /// Whether the store is used. If false, its other settings are not read; use this to disable a default store.
         pub enabled: bool = true;
         /// Uploads are written to a local store, and the worker copies them to a cloud store.
         pub role: StoreRole, required("\"local\" or \"cloud\"");
@@ -31,7 +30,7 @@ settings! {
         pub public_endpoint: Option<String>,
             text("scheme, host and port such as \"https://s3.example.org\"", validators::endpoint),
             unset("same as endpoint");
-        /// Region of the bucket; it is part of every signature. MinIO accepts "us-east-1".
+        /// Region of the bucket, which is part of every request signature. For MinIO, "us-east-1".
         pub region: String = "us-east-1", text("a region such as \"eu-central-1\"", validators::region);
         /// The bucket, used by Nightferry alone.
         pub bucket: String,
@@ -65,14 +64,14 @@ settings! {
             text("keys as ID:KEY, separated by commas or line breaks", validators::keys),
             unset("encryption_key_file, or no encryption");
         /// Capacity of the store, such as "500GiB" or "2TB". For a local store, `tiering.high_watermark` and
-        /// `tiering.low_watermark` are shares of it; for a cloud store it is only displayed.
+        /// `tiering.low_watermark` are percentages of it; for a cloud store, it is only displayed.
         pub capacity: Option<ByteCount>,
             unset("tiering.local_capacity for a local store, no limit for a cloud store");
-        /// Whether a missing bucket is created at start. For development; in production create buckets deliberately.
+        /// Whether a missing bucket is created at start. For development; create buckets explicitly in production.
         pub create_bucket: bool = false;
         /// Time limit for opening a connection.
         pub connect_timeout: Duration = "5s", lasts("1s", "5m");
-        /// Time limit of a call that carries no file.
+        /// Time limit of a request without file content.
         pub control_timeout: Duration = "30s", lasts("1s", "10m");
         /// How long a transfer may make no progress before it is aborted and retried.
         pub idle_timeout: Duration = "30s", lasts("1s", "10m");
@@ -125,7 +124,7 @@ pub(super) fn derive_endpoints(
     derived
 }
 
-/// Two names for one bucket would let the only copy be evicted, because the same object looks like a second one.
+/// Two stores with the same bucket would appear to hold two copies of an object, and the only copy could be evicted.
 pub(super) fn check_distinct(stores: &BTreeMap<String, StoreConfig>, problems: &mut Problems) {
     let mut places: BTreeMap<(String, &str), &str> = BTreeMap::new();
     for (name, store) in stores {

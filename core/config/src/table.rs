@@ -1,5 +1,5 @@
-//! The table of all settings, made from their declarations, in the order in which they are shown; and how keys are
-//! found in it.
+//! The table of all settings, built from their declarations, in the order in which they are shown, and the lookup of
+//! keys.
 
 use std::sync::LazyLock;
 
@@ -20,7 +20,7 @@ pub(super) struct Table {
     pub(super) sections: Vec<Declared>,
 }
 
-/// How many there are of a section.
+/// How many sections of a kind exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// One.
@@ -36,12 +36,12 @@ pub(super) fn all() -> std::slice::Iter<'static, Spec> {
     TABLE.settings.iter()
 }
 
-/// The section with this key, as it is in the table.
+/// The section with this key in the table.
 pub(super) fn section(key: &str) -> Option<&'static Declared> {
     TABLE.sections.iter().find(|section| section.key == key)
 }
 
-/// The sections of which there are several, without the `*`.
+/// The sections of which several can exist, without the `*`.
 fn several() -> impl Iterator<Item = (&'static str, Form)> {
     TABLE.sections.iter().filter_map(|section| Some((section.key.strip_suffix(".*")?, section.form)))
 }
@@ -54,25 +54,25 @@ pub(super) fn pattern(key: &str) -> String {
     }
 }
 
-/// Of a key in a section of which there are several: the section, the name or number, and the rest.
+/// Splits a key in a named or numbered section: the section, the name or number, and the rest.
 pub(super) fn member_of(key: &str) -> Option<(&'static str, &str, &str)> {
     let (section, rest, _) = several_of(key)?;
     let (name, field) = rest.split_once('.')?;
     Some((section, name, field))
 }
 
-/// The section of which there are several that a key lies in, and the key within it.
+/// The named or numbered section that contains a key, and the key within it.
 pub(super) fn several_of(key: &str) -> Option<(&'static str, &str, Form)> {
     several().find_map(|(section, form)| Some((section, key.strip_prefix(section)?.strip_prefix('.')?, form)))
 }
 
-/// The row for a key.
+/// The setting with this key.
 pub(super) fn find(key: &str) -> Option<&'static Spec> {
     let pattern = pattern(key);
     all().find(|spec| spec.key == pattern)
 }
 
-/// The present key of one of earlier versions.
+/// The current key for a former key.
 pub(super) fn renamed(key: &str) -> Option<String> {
     let (section, name) = key.rsplit_once('.')?;
     let pattern = pattern(key);

@@ -20,91 +20,90 @@ settings! {
         /// The IANA time zone of the schedule, the window and the bandwidth, such as "Europe/Berlin". Daylight saving
         /// is observed.
         pub time_zone: chrono_tz::Tz = "UTC";
-        /// Whether a scheduled run that was missed while no worker was running is started once when a worker starts.
+        /// Whether a scheduled run that was missed while no worker was running is started, once, when a worker starts.
         pub catch_up: bool = true;
-        /// Hours in which transfers may start, in `tiering.time_zone`: spans separated by commas, each with days
-        /// before it or for every day; one over midnight belongs to the day on which it begins. When the window
-        /// closes, transfers in flight finish and the rest of the run waits until it opens again.
+        /// Hours in which transfers may start, in `tiering.time_zone`: spans separated by commas, each optionally
+        /// preceded by days. A span over midnight belongs to the day on which it starts. When the window closes,
+        /// transfers in flight finish, and the rest of the run waits until the window opens again.
         pub window: Window, unset("at any time");
-        /// Whether manually triggered runs keep to the window too.
+        /// Whether the window also applies to manually started runs.
         pub window_applies_to_manual: bool = false;
-        /// Bandwidth limit of each worker, over all its transfers: one rate (KiB/s, MiB/s, GiB/s, MB/s, Mbit/s; at
-        /// least 64KiB/s), or entries of hours and a rate, separated by commas, in `tiering.time_zone`. The first
-        /// entry whose hours include the present time applies; an entry without hours applies to the rest, which is
-        /// unlimited without one. A change takes effect within a second, also in the middle of a file.
+        /// Bandwidth limit of each worker for all its transfers together: a rate (KiB/s, MiB/s, GiB/s, MB/s, Mbit/s; at
+        /// least 64KiB/s), or entries of hours and a rate, separated by commas, in `tiering.time_zone`. The first entry
+        /// whose hours include the current time applies; an entry without hours applies at all other times, for which
+        /// the default is unlimited. Changes of the rate take effect within a second, also within a file.
         pub bandwidth: Bandwidth, unset("unlimited");
         /// The order of the copies in a run. Copies that failed before come after all others, in any order.
         pub order: TransferOrder = "oldest";
-        /// Name of the store to which uploads are written while it is healthy; needed when several have the role
-        /// "local". The others take its place, in the order of their names, while it is unhealthy or drained.
+        /// Name of the store to which uploads are written while it is healthy; required if several stores have the role
+        /// "local". While it is unhealthy or being drained, the others replace it, in the order of their names.
         pub local_store: String,
             text("the name of a store", validators::store_name), unset("the only store whose role is \"local\"");
         /// Name of the main cloud store, the destination of copies; required if several stores have the role "cloud".
         pub cloud_store: String,
             text("the name of a store", validators::store_name), unset("the only store whose role is \"cloud\"");
-        /// Files that a worker claims at once; of small files it claims as many as keep it busy. Small batches spread
-        /// a run more evenly over several workers.
+        /// Number of files that a worker claims at once; for small files, it claims as many as keep it busy. Smaller
+        /// batches distribute a run more evenly over several workers.
         pub batch_size: u32 = 10, range(1, 1000);
-        /// Files in flight in each worker.
+        /// Number of files in flight in each worker.
         pub concurrency: usize = 64, range(1, 1024);
-        /// Parts in flight of each multipart copy.
+        /// Number of parts in flight for each multipart copy.
         pub part_concurrency: usize = 2, range(1, 64);
-        /// Streams in flight in each worker, over all its files and their parts; files up to 256 KiB need none. They
-        /// bound its memory: each needs 1 to 2 MiB.
+        /// Number of streams in flight in each worker, over all its files and parts; files up to 256 KiB need no
+        /// stream. Streams determine the memory of the worker: each needs 1 to 2 MiB.
         pub streams: usize = 16, range(1, 1024);
-        /// Size from which a file is copied in parts, which move in parallel and of which only those in flight are
-        /// sent again after a crash.
+        /// Size from which files are copied in parts. Parts are transferred in parallel, and after a crash only the
+        /// parts in flight are sent again.
         pub multipart_threshold_mib: u64 = 64, mebibytes(8, 5 * 1024, 8), formerly("multipart_threshold_mb");
         /// Size of a part. A multiple of 8, because checksums are stored for every 8 MiB.
         pub part_size_mib: u64 = 32, mebibytes(8, 5 * 1024, 8), formerly("part_size_mb");
-        /// Lifetime of a lease that is not renewed: how long the files of a worker that died wait for another one. At
-        /// least three times the heartbeat.
+        /// Lifetime of a lease that is not renewed: after a worker dies, other workers can claim its files after this
+        /// time. At least three times the heartbeat.
         pub lease: Duration = "60s", lasts("500ms", "1h");
         /// How often a worker renews its leases and reports that it is running.
         pub heartbeat: Duration = "5s", lasts("100ms", "10m");
         /// Number of attempts for each file before it fails permanently, until `nightferry sync retry`.
         pub max_attempts: u32 = 5, range(1, 100);
-        /// The first pause between attempts; it doubles with every attempt. A random part of it is waited, so that
-        /// workers do not retry all at once.
+        /// The first pause between attempts; it doubles with every attempt. The actual pause is a random part of it, so
+        /// that workers do not retry simultaneously.
         pub backoff_initial: Duration = "1s", lasts("10ms", "1h");
-        /// The maximum backoff between attempts.
+        /// The maximum pause between attempts.
         pub backoff_cap: Duration = "5m", lasts("10ms", "1d");
-        /// How a copy is verified: by checksums that the destination computed and returned, or by downloading and
-        /// hashing it as well, which costs the egress of the cloud store.
+        /// How a copy is verified: by checksums that the destination computed and returned, or also by downloading and
+        /// hashing the copy, which incurs the egress costs of the cloud store.
         pub verify: VerifyMode = "checksum";
-        /// What happens to the local copy once the cloud copy is verified: "never" keeps it, "0s" evicts it at once,
-        /// "30d" after 30 days. For a copy that was fetched back, the time counts from then, or from its last
-        /// download.
+        /// When the local copy is evicted once the cloud copy is verified: "never" keeps it, "0s" evicts it at once,
+        /// "30d" after 30 days. For a copy that was fetched back, the time starts at the fetch or at its last download.
         pub free_local_after: FreeLocalAfter = "never";
-        /// No local copy is evicted sooner than this after its cloud copy was verified, whatever other settings say,
-        /// so that a download that is about to start still finds it. A download in progress continues in any case.
+        /// Minimum time between the verification of the cloud copy and the eviction of the local copy, regardless of
+        /// other settings, so that a download that is about to start still finds the local copy. A download in progress
+        /// is not affected.
         pub evict_grace: Duration = "10s", lasts("0s", "30d"), formerly("free_grace");
-        /// Whether a download that the cloud store served fetches a copy back to the local store, which is then
-        /// evicted by the same rules as before.
+        /// Whether a download served by the cloud store fetches a copy back to the local store, which is then evicted
+        /// by the same rules as before.
         pub cache_on_read: bool = false;
-        /// For how many days a copy in an archive class (GLACIER, `DEEP_ARCHIVE`) can be read after its restore was
-        /// requested.
+        /// Number of days for which a restored copy of an archive class (GLACIER, `DEEP_ARCHIVE`) can be read.
         pub archive_restore_days: u32 = 7, range(1, 365);
-        /// How fast such a copy is restored, and at what price: see the price list of your provider.
+        /// Retrieval tier of such a restore, which determines its speed and price: see the price list of your provider.
         pub archive_restore_tier: ArchiveTier = "Standard";
         /// Polling interval of restores.
         pub archive_poll: Duration = "5m", lasts("1s", "1d");
-        /// Capacity of each local store, unless `stores.NAME.capacity` is set, such as "500GiB" or "2TB". Above the
-        /// high watermark, local copies that are verified in the cloud and not pinned are evicted, least recently
-        /// used first, until the low watermark.
+        /// Capacity of each local store for which `stores.NAME.capacity` is not set, such as "500GiB" or "2TB". Above
+        /// the high watermark, local copies that are verified in the cloud and not pinned are evicted, least recently
+        /// used first, until the usage is at the low watermark.
         pub local_capacity: Option<ByteCount>, unset("no limit");
-        /// Share of the capacity of a local store above which local copies are evicted.
+        /// Percentage of the capacity of a local store above which local copies are evicted.
         pub high_watermark: u64 = 90, percent(1, 100);
-        /// Share of the capacity of a local store at which eviction stops.
+        /// Percentage of the capacity of a local store at which eviction stops.
         pub low_watermark: u64 = 80, percent(0, 100);
-        /// How long transfers in flight may take to finish after SIGTERM; what is left is released for the next
-        /// worker.
+        /// How long transfers in flight may take to finish after SIGTERM; the remaining files are released for other
+        /// workers.
         pub shutdown_grace: Duration = "30s", lasts("0s", "1h"), formerly("drain_grace");
-        /// Number of local stores in which a file has a copy while it is kept locally. Uploads are written to one of
+        /// Number of local stores that hold a copy of each file that is kept locally. Uploads are written to one of
         /// them, and a worker makes the other copies at once.
         pub local_replicas: usize = 1, range(1, 8);
-        /// Number of cloud stores to which a file is copied where no rule of the policy names its stores:
-        /// `tiering.cloud_store`, then the others in the order of their names.
+        /// Number of cloud stores to which a file is copied if no policy rule names its stores: `tiering.cloud_store`,
+        /// then the others in the order of their names.
         pub cloud_replicas: usize = 1, range(1, 8);
     }
 }
@@ -121,7 +120,7 @@ pub enum TransferOrder {
     Largest,
 }
 
-/// How fast an archived copy is restored, and for how much money. The words are S3's.
+/// How fast an archived copy is restored, and at what price. The names are those of S3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::VariantNames, strum::IntoStaticStr)]
 pub enum ArchiveTier {
     /// Hours.
@@ -145,7 +144,7 @@ pub enum VerifyMode {
 /// When the local copy is evicted after the cloud copy has been verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FreeLocalAfter {
-    /// It is kept.
+    /// The copy is kept.
     Never,
     /// It is evicted this long after the cloud copy was verified.
     After(Duration),
@@ -179,7 +178,8 @@ impl TieringConfig {
         self.part_size_mib.saturating_mul(MEBIBYTE)
     }
 
-    /// Bytes in a store of this capacity above which copies are evicted, and at which that ends.
+    /// The usage in bytes above which copies are evicted from a store of this capacity, and the usage at which eviction
+    /// stops.
     pub fn watermarks(&self, capacity: u64) -> Option<(u64, u64)> {
         let share = |percent: u64| u64::try_from(u128::from(capacity) * u128::from(percent) / 100);
         Some((share(self.high_watermark).ok()?, share(self.low_watermark).ok()?))

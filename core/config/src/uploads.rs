@@ -10,17 +10,17 @@ use super::{MEBIBYTE, S3_MAX_PARTS};
 settings! {
     /// The `[uploads]` section.
     pub struct UploadsConfig {
-        /// Memory that all uploads share to hold parts before they are sent. It never grows. Uploads of known length
-        /// are held while there is room, so that they can be sent again, and are passed through otherwise. Uploads of
-        /// unknown length take turns: an owner has at most half of the memory, and one that sends less than 64 KiB a
-        /// second while others wait is refused.
+        /// Memory shared by all uploads for parts before they are sent. It never grows. Uploads of known length are
+        /// buffered while there is memory, so that parts can be sent again, and are streamed otherwise. Uploads of
+        /// unknown length are queued fairly: each owner gets at most half of the memory, and an upload that sends less
+        /// than 64 KiB/s while others wait is rejected.
         pub buffer_pool_mib: u64 = 32, mebibytes(8, 1024 * 1024, 1), formerly("buffer_pool_mb");
         /// Part size of large uploads to the local store.
         pub part_size_mib: u64 = 64, mebibytes(8, 5 * 1024, 8), formerly("part_size_mb");
-        /// Lifetime of an upload session. One that is not completed by then is removed with its parts.
+        /// Lifetime of an upload session. A session that is not completed by then is deleted with its parts.
         pub session_ttl: Duration = "24h", lasts("1m", "30d");
-        /// Age after which an upload that showed no sign of life (its client or its server died) is removed with its
-        /// parts. Longer than `server.client_idle_timeout`.
+        /// Time without activity after which an interrupted upload is deleted with its parts. Must be longer than
+        /// `server.client_idle_timeout`.
         pub reap_after: Duration = "1h", lasts("10s", "30d");
     }
 }

@@ -1,5 +1,5 @@
-//! Validators of single values that are text: addresses, URLs, bucket names, schedules, keys.
-//! Each returns the value's normal form, or the rest of a sentence that says what is wrong, without the value in it.
+//! Validators of text values: addresses, URLs, bucket names, schedules, keys. Each returns the normal form of the
+//! value, or the predicate of a sentence that describes the error, without the value.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use reqwest::Url;
 use super::value::split_list;
 use nightferry_ground::units::parse_size;
 
-/// Whatever the type parses; its display is the normal form.
+/// Any value that the type can parse; its `Display` output is the normal form.
 pub(super) fn parsed<T: FromStr<Err = String> + ToString>(text: &str) -> Result<String, String> {
     text.parse::<T>().map(|value| value.to_string())
 }
@@ -329,7 +329,7 @@ pub(super) fn schedule(text: &str) -> Result<String, String> {
     let some_day = chrono::DateTime::UNIX_EPOCH;
     pattern
         .find_next_occurrence(&some_day, false)
-        .map_err(|_| "is a schedule that never ticks".to_owned())?;
+        .map_err(|_| "is a schedule that never comes due".to_owned())?;
     Ok(text.to_owned())
 }
 

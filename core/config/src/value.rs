@@ -1,4 +1,4 @@
-//! The types that settings can have, and how each is made from the normal form of a value.
+//! The types of settings, and how each is created from the normal form of a value.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -19,12 +19,12 @@ use nightferry_ground::units::{ByteCount, parse_duration};
 
 /// A type that a setting can have.
 pub(super) trait SettingValue: Sized {
-    /// The values that it takes unless the declaration says otherwise.
+    /// The accepted values, unless the declaration restricts them.
     const KIND: Kind;
-    /// Whether its values must never be shown.
+    /// Whether values must never be shown.
     const SECRET: bool = false;
 
-    /// Makes it from what [`Kind::read`] returned; an empty text means "not set".
+    /// Creates it from the result of [`Kind::read`]; an empty text means "not set".
     fn from_normal(value: &ValueKind) -> Option<Self>;
 }
 
@@ -57,7 +57,7 @@ impl SettingValue for SecretString {
     }
 }
 
-/// An empty text is none, and so is `never` where the type has no value of that name.
+/// `None` for an empty text, and for `never` if the type has no value of that name.
 impl<T: SettingValue> SettingValue for Option<T> {
     const KIND: Kind = T::KIND;
     const SECRET: bool = T::SECRET;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::ids::{FolderId, UserId};
 
-/// The names of the folders from the root to the folder `$folder`, as a JSON array.
+/// The names of the folders from the root folder to `$folder`, as a JSON array.
 macro_rules! path {
     ($folder:literal) => {
         concat!(

@@ -1,5 +1,5 @@
-//! The `leases` table: which process does work that only one may do at a time. A lease that is not renewed expires, by the
-//! database's clock, so that a process that dies blocks nobody.
+//! The `leases` table: work that at most one process may do at a time. A lease that is not renewed expires by the
+//! database's clock, so a process that dies does not block the others.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::schema::leases;
 use crate::error::Result;
 use crate::ids::LeaseToken;
 
-/// Takes a lease. Returns whether it was free: nobody holds it, or it has expired.
+/// Acquires a lease. Returns whether it was free or expired.
 pub async fn take(
     conn: &mut AsyncPgConnection,
     name: &str,
@@ -30,7 +30,7 @@ pub async fn take(
     Ok(changed == 1)
 }
 
-/// Renews a lease. Returns whether it is still held; one that has expired is, as long as nobody took it.
+/// Renews a lease. Returns whether it is still held. An expired lease can be renewed until another process acquires it.
 pub async fn renew(
     conn: &mut AsyncPgConnection,
     name: &str,
@@ -48,13 +48,13 @@ pub async fn renew(
     Ok(changed == 1)
 }
 
-/// Releases a lease, for the next process.
+/// Releases a lease.
 pub async fn release(conn: &mut AsyncPgConnection, name: &str, token: LeaseToken) -> Result<()> {
     diesel::delete(leases::table.find(name).filter(leases::token.eq(token))).execute(conn).await?;
     Ok(())
 }
 
-/// Deletes leases that expired a day ago.
+/// Deletes leases that expired more than a day ago.
 pub async fn purge(conn: &mut AsyncPgConnection) -> Result<usize> {
     Ok(diesel::sql_query("DELETE FROM leases WHERE until < now() - interval '1 day'").execute(conn).await?)
 }

@@ -106,7 +106,8 @@ pub async fn disable_statement_timeout(conn: &mut AsyncPgConnection) -> Result<(
     Ok(())
 }
 
-/// Splits rows, of which one more than `limit` was asked for, into a page of at most `limit` and whether there are more.
+/// Splits rows that were selected with `LIMIT limit + 1` into a page of at most `limit` rows and whether more rows
+/// exist.
 pub fn split_page<T>(mut rows: Vec<T>, limit: i64) -> (Vec<T>, bool) {
     let limit = usize::try_from(limit).unwrap_or(0);
     let more = rows.len() > limit;

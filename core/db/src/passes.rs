@@ -1,4 +1,4 @@
-//! The `passes` table: what the last finished pass of each kind found.
+//! The `passes` table: the report of the last completed pass of each kind.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::error::Result;
 pub struct Pass {
     /// Name, such as `scrub` or `reconcile s3`.
     pub name: String,
-    /// When the last finished one ended.
+    /// When the last completed pass ended.
     pub finished_at: Option<DateTime<Utc>>,
     /// The findings of the last finished pass.
     pub report: serde_json::Value,
 }
 
-/// Records the report of a pass that has just finished and took this long.
+/// Records the report of a completed pass and its duration.
 pub async fn record(
     conn: &mut AsyncPgConnection,
     name: &str,
@@ -48,7 +48,7 @@ pub async fn find(conn: &mut AsyncPgConnection, name: &str) -> Result<Option<Pas
     Ok(passes::table.find(name).select(Pass::as_select()).first(conn).await.optional()?)
 }
 
-/// Every kind of pass that was ever made, by name.
+/// Every kind of pass with a report, by name.
 pub async fn all(conn: &mut AsyncPgConnection) -> Result<Vec<Pass>> {
     Ok(passes::table.order(passes::name).select(Pass::as_select()).load(conn).await?)
 }

@@ -81,7 +81,7 @@ pub async fn of_user(conn: &mut AsyncPgConnection, user: UserId) -> Result<Vec<P
         .await?)
 }
 
-/// Finds a token by its hash, with its account: the one round trip of each request.
+/// Finds a token and its account by the hash of the token, in one round trip.
 pub async fn by_hash(conn: &mut AsyncPgConnection, hash: &[u8]) -> Result<Option<(PersonalToken, User)>> {
     Ok(personal_tokens::table
         .inner_join(users::table)

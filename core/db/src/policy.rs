@@ -12,10 +12,10 @@ use crate::config::{FreeLocalAfter, RuleConfig};
 /// The name of the built-in rule for files that match no other.
 pub const DEFAULT_RULE: &str = "default";
 
-/// Its number: it comes last.
+/// The number of the default rule, which comes last.
 const DEFAULT_NUMBER: u32 = 1_000_000;
 
-/// Every folder with its path: the top folder of an account is `/`, one in it `/name`.
+/// Every folder with its path: the root folder of an account is `/`, a folder in it `/name`.
 const PATHS: &str = "(WITH RECURSIVE paths AS ( \
          SELECT id, '/'::text AS path FROM folders WHERE parent_id IS NULL \
          UNION ALL \

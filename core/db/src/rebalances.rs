@@ -16,7 +16,7 @@ use crate::ids::{ObjectId, UserId};
 pub struct Rebalance {
     /// The account that requested it; `None` for the CLI.
     pub requested_by: Option<UserId>,
-    /// When.
+    /// When it was requested.
     pub requested_at: DateTime<Utc>,
     /// Percentage by which the share of a store may differ from the mean.
     pub tolerance: i16,
@@ -70,7 +70,7 @@ pub struct Route {
     pub all_begun: bool,
 }
 
-/// The last one.
+/// The last rebalancing.
 pub async fn last(conn: &mut AsyncPgConnection) -> Result<Option<Rebalance>> {
     Ok(rebalances::table.select(Rebalance::as_select()).first(conn).await.optional()?)
 }

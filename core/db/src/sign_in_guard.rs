@@ -29,7 +29,7 @@ pub struct LoginHistory {
     /// When the first of them occurred.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub first_at: Option<DateTime<Utc>>,
-    /// Whether the owner has signed in from this network before.
+    /// Whether the account owner has signed in from this network before.
     #[diesel(sql_type = Bool)]
     pub known: bool,
 }

@@ -17,7 +17,7 @@ impl Clock {
         Self::default()
     }
 
-    /// Now, in UTC.
+    /// The current time, in UTC.
     pub fn now(&self) -> DateTime<Utc> {
         Utc::now() + Duration::milliseconds(self.offset_millis.load(Ordering::Relaxed))
     }

@@ -1,22 +1,22 @@
-//! The stable names of errors and of the things they are about: contract with programs, whatever carries them. What a code
-//! becomes in HTTP is decided in the api crate, which exit code it becomes in the cli crate.
+//! Error codes: the stable names of errors, and of the kinds of items that errors refer to. Both are part of the public
+//! contract. The api crate maps codes to HTTP statuses, the cli crate maps them to exit codes.
 
 use std::fmt;
 
-/// Whom an error concerns.
+/// Who can resolve an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Category {
     /// The caller: the same request fails again.
     Request,
-    /// Nobody: the same request may succeed later, unchanged.
+    /// Time: the same request may succeed later.
     Temporary,
-    /// The operator. The cause is in the log, and in no answer.
+    /// The operator. The cause is logged and never sent to clients.
     Fault,
 }
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $code:ident = $text:literal, $category:ident;)+) => {
-        /// The stable name of an error, for programs.
+        /// The stable name of an error.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum ErrorCode {
             $($(#[$doc])* $code,)+
@@ -28,7 +28,7 @@ macro_rules! codes {
                 match self { $(Self::$code => $text,)+ }
             }
 
-            /// Whom the error concerns.
+            /// The category of the error.
             pub const fn category(self) -> Category {
                 match self { $(Self::$code => Category::$category,)+ }
             }
@@ -41,13 +41,13 @@ codes! {
     ValidationFailed = "VALIDATION_FAILED", Request;
     /// The request is invalid as a whole.
     BadRequest = "BAD_REQUEST", Request;
-    /// The address does not take this method.
+    /// The URL does not support this method.
     MethodNotAllowed = "METHOD_NOT_ALLOWED", Request;
-    /// The content is of a type that is not taken.
+    /// The media type of the content is not allowed.
     TypeNotAllowed = "TYPE_NOT_ALLOWED", Request;
     /// No valid credentials.
     Unauthenticated = "UNAUTHENTICATED", Request;
-    /// The credentials are wrong.
+    /// Wrong credentials.
     InvalidCredentials = "INVALID_CREDENTIALS", Request;
     /// The token has expired.
     TokenExpired = "TOKEN_EXPIRED", Request;
@@ -55,21 +55,21 @@ codes! {
     TokenRevoked = "TOKEN_REVOKED", Request;
     /// The refresh token was used before.
     RefreshReused = "REFRESH_REUSED", Request;
-    /// The caller may not do this.
+    /// The caller is not permitted to do this.
     Forbidden = "FORBIDDEN", Request;
-    /// A request with cookies comes from another site.
+    /// A request with cookies was sent by another site.
     CsrfRejected = "CSRF_REJECTED", Request;
-    /// It does not exist, or the caller may not know that it does.
+    /// The item does not exist, or the caller may not know that it does.
     NotFound = "NOT_FOUND", Request;
     /// An account with this email address exists.
     EmailTaken = "EMAIL_TAKEN", Request;
     /// The folder contains a live file with this name.
     NameTaken = "NAME_TAKEN", Request;
-    /// The state of the thing forbids it.
+    /// The current state of the item does not allow it.
     Conflict = "CONFLICT", Request;
     /// Another run is active.
     SyncAlreadyRunning = "SYNC_ALREADY_RUNNING", Request;
-    /// A condition of the request does not hold.
+    /// A precondition of the request failed.
     PreconditionFailed = "PRECONDITION_FAILED", Request;
     /// The content is larger than the limit.
     FileTooLarge = "FILE_TOO_LARGE", Request;
@@ -77,19 +77,19 @@ codes! {
     QuotaExceeded = "QUOTA_EXCEEDED", Request;
     /// The range is not satisfiable.
     RangeNotSatisfiable = "RANGE_NOT_SATISFIABLE", Request;
-    /// The bytes are not those that were announced.
+    /// The content does not match the announced checksum.
     ChecksumMismatch = "CHECKSUM_MISMATCH", Request;
-    /// Too many requests.
+    /// Rate limit exceeded.
     RateLimited = "RATE_LIMITED", Temporary;
-    /// No store can do this now.
+    /// No store is currently available for the operation.
     StoreUnavailable = "STORE_UNAVAILABLE", Temporary;
     /// The database cannot be reached.
     DatabaseUnavailable = "DATABASE_UNAVAILABLE", Temporary;
     /// A store operation failed.
     StoreError = "STORE_ERROR", Fault;
-    /// An identity provider did not do what was asked.
+    /// An identity provider failed or sent an invalid response.
     ProviderError = "PROVIDER_ERROR", Fault;
-    /// Anything that should not happen.
+    /// Internal error.
     Internal = "INTERNAL", Fault;
 }
 
@@ -101,7 +101,7 @@ impl fmt::Display for ErrorCode {
 
 macro_rules! nouns {
     ($($(#[$doc:meta])* $noun:ident = $text:literal,)+) => {
-        /// What an error says does not exist.
+        /// The kind of item that an error refers to.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Noun {
             $($(#[$doc])* $noun,)+
@@ -116,7 +116,7 @@ macro_rules! nouns {
 }
 
 nouns! {
-    /// An address of the API.
+    /// A URL of the API.
     Address = "address",
     /// A file.
     File = "file",

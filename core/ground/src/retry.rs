@@ -17,9 +17,9 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 /// How often and how long to retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Upper bound of the first pause; it doubles with each attempt.
+    /// Maximum of the first pause; the maximum doubles with each attempt.
     pub initial: Duration,
-    /// Upper bound of every pause.
+    /// Maximum of every pause.
     pub cap: Duration,
     /// Total number of attempts, including the first; at least one is always made.
     pub max_attempts: u32,
@@ -92,7 +92,7 @@ pub fn delay(attempt: u32, initial: Duration, cap: Duration) -> Duration {
     up_to(interval(attempt, initial, cap))
 }
 
-/// The upper bound of [`delay`].
+/// The maximum of [`delay`] for this attempt.
 pub fn interval(attempt: u32, initial: Duration, cap: Duration) -> Duration {
     2_u32.checked_pow(attempt).and_then(|factor| initial.checked_mul(factor)).map_or(cap, |d| d.min(cap))
 }

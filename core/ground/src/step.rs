@@ -44,7 +44,7 @@ pub enum Step {
     OrphanSeen,
     /// A surplus object has been marked, and not deleted.
     SurplusMarked,
-    /// A copy is missing, and not marked as lost.
+    /// Before a missing copy is marked as lost.
     Condemning,
     /// A copy has been read, and the result has not been recorded.
     ScrubRead,

@@ -1,11 +1,11 @@
-//! Sizes and durations as text: one parser and one formatter for each, used by the configuration and the CLI.
-//! kB, MB, GB, TB are powers of 1000 and KiB, MiB, GiB, TiB powers of 1024 (SI, IEC 80000-13), in any case.
+//! Sizes and durations as text: one parser and one formatter for each, used by the configuration and the CLI. kB, MB,
+//! GB, TB are powers of 1000, and KiB, MiB, GiB, TiB are powers of 1024 (SI, IEC 80000-13); letter case is ignored.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The units of a size, with their bytes.
+/// The units of a size and their bytes.
 pub const UNITS: [(&str, u64); 9] = [
     ("B", 1),
     ("kB", 1000),
@@ -49,11 +49,11 @@ impl FromStr for ByteCount {
     }
 }
 
-/// Parses `800MB`, `500GiB`, `2 TiB`: a whole number and a unit, at least one byte and at most `i64::MAX`, which is what
-/// the database can hold.
+/// Parses a size such as `800MB`, `500GiB` or `2 TiB`: a whole number and a unit. The result is at least one byte and
+/// at most `i64::MAX`, the maximum in the database.
 ///
 /// # Errors
-/// What is wrong, as the rest of a sentence about the text, without the text.
+/// The error as the predicate of a sentence, without the text itself.
 pub fn parse_size(text: &str) -> Result<ByteCount, String> {
     let text = text.trim();
     let digits = text.find(|at: char| !at.is_ascii_digit()).ok_or("has no unit")?;
@@ -66,15 +66,15 @@ pub fn parse_size(text: &str) -> Result<ByteCount, String> {
     }
 }
 
-/// The bytes of a unit such as `MiB`.
+/// The number of bytes of a unit such as `MiB`.
 pub fn unit_bytes(name: &str) -> Option<u64> {
     UNITS.iter().find(|(unit, _)| unit.eq_ignore_ascii_case(name)).map(|(_, bytes)| *bytes)
 }
 
-/// Parses `30s`, `15m`, `12h`, `30d`, `1h 30m`.
+/// Parses a duration such as `30s`, `15m`, `12h`, `30d` or `1h 30m`.
 ///
 /// # Errors
-/// What is wrong, as the rest of a sentence about the text, without the text.
+/// The error as the predicate of a sentence, without the text itself.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text != "0" {
@@ -83,7 +83,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "is not a duration".to_owned())
 }
 
-/// A duration by its two largest units: `850 ms`, `12 s`, `3 min 20 s`, `2 h 5 min`, `4 d 3 h`.
+/// Formats a duration with its two largest units: `850 ms`, `12 s`, `3 min 20 s`, `2 h 5 min`, `4 d 3 h`.
 pub fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let two = |large: u64, unit: &str, small: u64, small_unit: &str| match small {

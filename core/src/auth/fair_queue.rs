@@ -58,7 +58,7 @@ impl Drop for QueuePlace {
 }
 
 impl FairQueue {
-    /// Serves `at_once` requests concurrently, and allows `max_waiting` more of each network to wait.
+    /// Serves `at_once` requests concurrently, and allows each network `max_waiting` more that wait.
     pub(super) fn new(at_once: usize, max_waiting: usize) -> Self {
         let slots = Arc::new(Semaphore::new(at_once));
         Self(Arc::new(Shared { slots, at_once, max_waiting, lines: Mutex::default() }))

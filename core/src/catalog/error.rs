@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::store::StoreError;
 
-/// Why a snapshot must not be used.
+/// Why a snapshot is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It was signed with another key.
@@ -29,7 +29,7 @@ pub enum Refusal {
     /// Its format is unknown to this version of the program.
     #[error("its format has version {0}, but this program supports version 1")]
     UnknownVersion(u64),
-    /// It was taken from a newer schema.
+    /// It was taken with a newer schema.
     #[error("it has columns unknown to this program: {0}")]
     NewerSchema(String),
 }
@@ -42,7 +42,7 @@ pub enum CatalogError {
     Refused {
         /// Key of the snapshot.
         key: String,
-        /// Why.
+        /// The reason.
         why: Refusal,
     },
     /// There is no snapshot with this key.
@@ -65,7 +65,7 @@ pub enum CatalogError {
     /// Another process is doing the same.
     #[error("another process is writing a snapshot")]
     Busy,
-    /// Asked to stop.
+    /// The pass was interrupted.
     #[error("it was interrupted, and nothing was changed")]
     Interrupted,
     /// A dry run has finished; only used to roll back the transaction.

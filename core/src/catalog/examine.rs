@@ -144,7 +144,7 @@ fn seen(
     bytes: &Bytes,
     now: DateTime<Utc>,
 ) -> Vec<Seen> {
-    // Both ids are part of every key of this form.
+    // Every key of this format contains both ids.
     let (Some(object_id), Some(owner_id)) = (key.object(), key.user()) else { return Vec::new() };
     let at = label.time.filter(|time| *time <= now + TimeDelta::days(1)).unwrap_or(candidate.modified);
     let of_label = label.name.as_deref().and_then(checked_name);

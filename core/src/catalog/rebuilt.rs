@@ -38,7 +38,7 @@ pub enum Event<'a> {
     Refused {
         /// Its key.
         key: &'a str,
-        /// Why.
+        /// The reason.
         why: &'a str,
     },
     /// Restored rows so far.
@@ -47,7 +47,7 @@ pub enum Event<'a> {
     Listed {
         /// Store.
         store: &'a str,
-        /// How many.
+        /// Number of objects.
         objects: u64,
     },
     /// Examined objects so far.
@@ -58,7 +58,7 @@ pub enum Event<'a> {
         store: &'a str,
         /// Key.
         key: &'a str,
-        /// Why.
+        /// The reason.
         why: &'a str,
     },
 }

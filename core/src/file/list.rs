@@ -17,7 +17,7 @@ pub enum FolderRef {
     Id(FolderId),
 }
 
-/// One page: at most `wanted.limit` files, and whether there are more.
+/// One page of at most `wanted.limit` files, and whether there are more.
 ///
 /// # Errors
 /// Any database error.

@@ -17,7 +17,7 @@ use crate::object::write::UploadMemory;
 pub struct Files {
     /// Configuration, database, stores and clock.
     pub context: Context,
-    /// Memory that all uploads share.
+    /// Memory shared by all uploads.
     pub upload_memory: UploadMemory,
     /// Access times of files that are not yet written to the database.
     pub accesses: access::AccessLog,

@@ -28,7 +28,7 @@ const MAX_RENAMES: u32 = 1000;
 /// What to do if the folder contains a live file with this name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnConflict {
-    /// The upload becomes its next version.
+    /// The upload becomes the next version of the existing file.
     #[default]
     Version,
     /// The upload gets an unused name.

@@ -1,5 +1,5 @@
-//! Checks every store now and then, so that [`crate::stores::Health`] knows of an outage before a user does. A store that is
-//! not healthy is checked sooner, with growing patience, until it is.
+//! Periodic checks of every store, so that [`crate::stores::Health`] detects an outage before users do. A store that is
+//! not healthy is checked more often, with increasing pauses, until it is healthy.
 //!
 //! Each process has its own view, because a store can be reachable for one and not for another; it is written to the
 //! database for operators.
@@ -47,8 +47,8 @@ pub async fn check_store(context: &Context, store: &Store) -> std::result::Resul
     Err(error)
 }
 
-/// Learns from a failure of a store, and where that is an outage checks the store at once, as often as it takes to know. Returns
-/// whether it is out of order: then whatever failed is not to blame.
+/// Records a failure of a store. If the failure is an outage, checks the store at once, until its state is certain.
+/// Returns whether the store is unhealthy; then the store, not the operation, caused the failure.
 pub async fn is_outage(context: &Context, error: &StoreError) -> bool {
     context.stores.health().failed(error, context.clock.now());
     let Some(store) = context.stores.get(error.store().as_str()).filter(|_| error.is_outage()) else {
@@ -68,8 +68,8 @@ pub async fn is_outage(context: &Context, error: &StoreError) -> bool {
     true
 }
 
-/// Checks every store again and again, sooner those that are not healthy, and records the outcome as that of `program` (`api` or
-/// `worker`), until `shutdown`.
+/// Checks every store periodically until `shutdown`, and those that are not healthy more often. Records the results as
+/// those of `program` (`api` or `worker`).
 pub async fn watch(context: Context, program: &'static str, shutdown: CancellationToken) {
     let observer = Uuid::now_v7();
     let interval = context.config.health.interval;
@@ -79,7 +79,7 @@ pub async fn watch(context: Context, program: &'static str, shutdown: Cancellati
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = tokio::time::sleep_until(next.into()) => {}
-            // A store that has just become suspect is checked soon.
+            // A store that has become suspect is checked soon.
             () = context.stores.health().becomes_suspect() => continue,
         }
         let now = Instant::now();

@@ -1,6 +1,6 @@
-//! Reading and writing the bytes of objects, for all other modules. Every way in calls [`write`], every way out calls [`read`]; both choose
-//! stores by their health, and nothing counts as stored before [`verify`] has proved it. Joins `db` and `store`, which
-//! know nothing of each other. Knows no files: names, versions and quotas are the business of [`crate::file`].
+//! Reads and writes the bytes of objects for all other modules. All writes go through [`write`], all reads through
+//! [`read`]; both select stores by their health. Content counts as stored only after [`verify`] has verified it. Joins
+//! `db` and `store`, which are independent of each other. Files, versions and quotas belong to [`crate::file`].
 
 pub mod crypto;
 pub mod health;

@@ -46,7 +46,7 @@ struct Bucket {
 type Rate = Option<NonZeroU64>;
 
 impl BandwidthLimiter {
-    /// A full bucket.
+    /// Creates a full bucket.
     pub fn new(config: &TieringConfig, clock: Clock) -> Self {
         Self(Arc::new(Bucket {
             bandwidth: config.bandwidth.clone(),

@@ -47,7 +47,7 @@ impl Expected {
         Form { expected: self, seal: None, sealed_crc64nvme: None }
     }
 
-    /// Encrypted.
+    /// The encrypted form.
     pub fn sealed(self, seal: EncryptionEnvelope, crc64nvme: Option<Crc64Nvme>) -> Form {
         Form { expected: self, seal: Some(seal), sealed_crc64nvme: crc64nvme }
     }
@@ -219,11 +219,11 @@ pub async fn read_fully(
 pub enum Held {
     /// The right content.
     Right,
-    /// Nothing.
+    /// The object does not exist.
     Missing,
     /// This content, in two readings.
     Wrong {
-        /// How many.
+        /// Actual size.
         size: u64,
         /// Its hash.
         sha256: Sha256,

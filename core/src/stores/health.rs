@@ -1,6 +1,6 @@
-//! Which stores are usable, as one process sees them: the only notion of that. Probed every now and then and learnt from what
-//! uploads, downloads and copies meet; believed only after several failures, or answers, in a row, so that a single hiccup
-//! moves nothing.
+//! Which stores are usable, as seen by this process: the only source of that information. Stores are probed
+//! periodically, and the results of uploads, downloads and copies count as well. The state changes only after several
+//! consecutive failures or successes, so a single error has no effect.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,20 +14,20 @@ use crate::config::HealthConfig;
 use crate::retry;
 use crate::store::{Store, StoreError};
 
-/// A store that is not healthy is probed at least so many times as often.
+/// A store that is not healthy is probed at least this many times as often.
 const SOONER: u32 = 5;
-/// Bounds of the pause before it is probed again.
+/// Minimum and maximum pause before the next probe.
 const MIN_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Whether a store is usable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usability {
-    /// Nothing speaks against it.
+    /// The last result was a success.
     Healthy,
-    /// It has failed, though not often enough to be believed: what can wait is not begun with it.
+    /// It has failed, but not often enough to be unhealthy. Work that can wait does not use the store.
     Suspect,
-    /// It counts as down until it has answered often enough.
+    /// It is down until enough consecutive successes.
     Unhealthy,
 }
 
@@ -41,9 +41,9 @@ struct Inner {
     failures: u32,
     successes: u32,
     known: Mutex<BTreeMap<String, StoreHealth>>,
-    /// Rung when a store is not healthy any more.
+    /// Notified when a store is no longer healthy.
     suspected: Notify,
-    /// Rung when copies need not wait for a store any more.
+    /// Notified when copies no longer have to wait for a store.
     recovered: Notify,
 }
 
@@ -58,13 +58,13 @@ pub struct StoreHealth {
     pub latency: Option<Duration>,
     /// The last error; `None` once it responds.
     pub last_error: Option<String>,
-    /// Failures or answers in a row that contradict `up`.
+    /// Number of consecutive results that contradict `up`.
     contrary: u32,
-    /// Whether the last failure was a refusal: it answers, but not to us.
+    /// Whether the last failure was a refusal: the store responds but rejects the request.
     pub(crate) refused: bool,
-    /// Probes that came due since the last answer.
+    /// Probes that became due since the last success.
     probes: u32,
-    /// When it is to be probed again; none while it is healthy.
+    /// When the next probe is due; `None` while the store is healthy.
     probe_at: Option<Instant>,
 }
 
@@ -77,12 +77,12 @@ impl StoreHealth {
         }
     }
 
-    /// Whether it counts as down and does not answer.
+    /// Whether the store is down and does not respond.
     pub(crate) fn is_out(&self) -> bool {
         !self.up && !self.refused
     }
 
-    /// Failures that come before the next probe is due change nothing: many may come at once.
+    /// Schedules the next probe. Failures before a probe is due change nothing, because many can arrive at once.
     fn schedule_probe(&mut self, answered: bool, max_pause: Duration) {
         let now = Instant::now();
         if answered {
@@ -113,28 +113,28 @@ impl Health {
         self.0.known.lock()
     }
 
-    /// Whether the store is usable.
+    /// The usability of the store.
     pub fn usability(&self, store: &str) -> Usability {
         self.known().get(store).map_or(Usability::Healthy, StoreHealth::usability)
     }
 
-    /// Whether nothing speaks against the store.
+    /// Whether the store is healthy.
     pub fn is_healthy(&self, store: &str) -> bool {
         self.usability(store) == Usability::Healthy
     }
 
-    /// Whether the store counts as up: it is healthy, or suspect at most.
+    /// Whether the store is up: healthy or suspect.
     pub fn is_up(&self, store: &str) -> bool {
         self.usability(store) != Usability::Unhealthy
     }
 
-    /// The stores that no copy is begun with: they count as down, and do not answer. One that answers with a refusal is not
-    /// among them, so that a run meets the refusal and ends with its reason.
+    /// The stores for which no copy is started: those that are down and do not respond. A store that responds with a
+    /// refusal is not included, so that a run receives the refusal and ends with its reason.
     pub fn out(&self) -> Vec<String> {
         self.known().iter().filter(|(_, health)| health.is_out()).map(|(store, _)| store.clone()).collect()
     }
 
-    /// Waits until copies need not wait for some store any more.
+    /// Waits until copies no longer have to wait for some store.
     pub async fn recovered(&self) {
         self.0.recovered.notified().await;
     }
@@ -229,7 +229,7 @@ impl Health {
         self.known().clone()
     }
 
-    /// When the next store that is not healthy is to be probed.
+    /// When the next probe of a store that is not healthy is due.
     pub(crate) fn next_probe(&self) -> Option<Instant> {
         self.known().values().filter_map(|health| health.probe_at).min()
     }
@@ -239,11 +239,11 @@ impl Health {
     }
 }
 
-/// What speaks against a store.
+/// A failure of a store.
 pub(crate) struct Failure {
     /// As text.
     pub(crate) error: String,
-    /// The store answers, but not to us.
+    /// Whether the store responds but rejects the request.
     pub(crate) refused: bool,
 }
 

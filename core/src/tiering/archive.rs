@@ -30,9 +30,9 @@ const MAX_ATTEMPTS: i32 = 10;
 pub enum RestoreOutcome {
     /// A copy in this store is readable now.
     Readable(String),
-    /// Its only copies are archived, and one is being restored.
+    /// All copies are archived; one is being restored.
     Restoring(Restore),
-    /// No verified copy is left, or none whose store is configured.
+    /// No verified copy remains, or none in a configured store.
     NoCopy,
 }
 
@@ -99,7 +99,7 @@ pub async fn pass(context: &Context) -> Result<usize> {
 enum Seen {
     Restoring,
     Ready(Option<chrono::DateTime<chrono::Utc>>),
-    /// It is in no archive class.
+    /// The object is not in an archive class.
     Readable(Option<String>),
     /// Neither restored nor being restored.
     Nothing,

@@ -18,8 +18,8 @@ pub struct Batch {
     pub claims: Vec<Claim>,
 }
 
-/// Claims at most `most` copies of a run, in the configured order; none when nothing of it is due, but for what needs a store
-/// that is out of order. What failed before comes after everything else, when it is due.
+/// Claims at most `most` copies of a run, in the configured order. Returns none if no copy is due or all due copies
+/// need a store that is down. Copies that failed before come after all others, once they are due.
 ///
 /// # Errors
 /// Any database error.
@@ -46,16 +46,15 @@ pub async fn next_batch(context: &Context, run: RunId, worker: WorkerId, most: u
     Ok(Batch { token, claims })
 }
 
-/// Whether a copy cannot be made now: the store that it goes to is out of order, or all those that it could come from.
+/// Whether a copy cannot be made now: its target store is down, or all its possible source stores are.
 pub fn is_blocked(context: &Context, claim: &Claim) -> bool {
     let out = context.stores.health().out();
     let mut sources = claim.sources.iter().filter(|store| **store != claim.store).peekable();
     out.contains(&claim.store) || (sources.peek().is_some() && sources.all(|store| out.contains(store)))
 }
 
-/// Claims at most `most` copies that are wanted outside of any run: everything for a local store, and what moves from one
-/// store of the cloud to another; without what needs a store that is out of order. No store's backlog keeps another one
-/// waiting.
+/// Claims at most `most` copies outside of runs: copies for local stores, and moves between cloud stores, without those
+/// that need a store that is down. The backlog of one store does not delay the others.
 ///
 /// # Errors
 /// Any database error.
@@ -89,7 +88,7 @@ pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> R
 /// The identity of a worker.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// New at each start.
+    /// Id, new at each start.
     pub id: WorkerId,
     /// Its host name.
     pub host: String,

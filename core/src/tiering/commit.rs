@@ -98,7 +98,7 @@ pub async fn fail(
                 }
             }
             if let CopyError::SourceArchived { store } = error {
-                // Not read again before it is restored.
+                // Not checked again until it is restored.
                 restores::record_class(conn, claim.object_id, store, Some("GLACIER")).await?;
             }
             let changed = replicas::fail(conn, claim.object_id, &claim.store, token, &failure).await?;

@@ -1,5 +1,5 @@
-//! What becomes of a claimed copy that failed: given back to the queue where a store or the database is to blame, and counted as
-//! a try where the file is.
+//! Handling of failed copies: a copy is requeued if a store or the database caused the failure; otherwise the failure
+//! counts as an attempt.
 
 use std::time::Duration;
 
@@ -11,26 +11,26 @@ use crate::error::Result;
 use crate::ids::{LeaseToken, RunId};
 use crate::object::health;
 
-/// Before a copy is claimed again that was given back because a store is out of order.
+/// Delay before a copy that was requeued because a store is down is claimed again.
 const OUTAGE_DELAY: Duration = Duration::from_secs(2);
 /// Delay before a copy without a run is claimed again that failed for invalid credentials.
 const CREDENTIALS_DELAY: Duration = Duration::from_secs(60);
 
-/// What is to blame for a failed copy, and so what is done about it.
+/// The cause of a failed copy, which determines how it is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
-    /// The lease: another worker has the copy by now.
+    /// The lease was lost: another worker has the copy.
     Lease,
-    /// The database, or a whole store: the copy is given back, no try is counted.
+    /// The database or a whole store failed: the copy is requeued; this is not counted as an attempt.
     Outage,
-    /// The credentials, which are wrong for every file: its run is stopped, no try is counted.
+    /// The credentials are wrong, for every file: the run is stopped; this is not counted as an attempt.
     Credentials,
-    /// The copy: a try is counted.
+    /// The copy failed: this is counted as an attempt.
     Copy,
 }
 
 impl Blame {
-    /// Finds out; asks a store that seems to be out of order whether it is.
+    /// Determines the cause; checks a store that seems to be down.
     pub async fn of(context: &Context, error: &CopyError) -> Self {
         match error {
             CopyError::LeaseLost => Self::Lease,
@@ -42,10 +42,10 @@ impl Blame {
     }
 }
 
-/// Records a failed copy. Returns what [`commit::fail`] did where a try was counted.
+/// Records a failed copy. Returns the result of [`commit::fail`] if an attempt was counted.
 ///
 /// # Errors
-/// Any database error; the call may be repeated.
+/// Any database error; the call can be repeated.
 pub async fn record_failure(
     context: &Context,
     run: Option<RunId>,
@@ -65,7 +65,7 @@ pub async fn record_failure(
             Duration::ZERO
         }
     };
-    // That the database was away says nothing of the copy.
+    // A database outage is not a failure of the copy.
     let text = Some(text.as_str()).filter(|_| !matches!(error, CopyError::Database(_)));
     commit::release(context, token, claim, text, pause).await?;
     Ok(None)

@@ -328,7 +328,8 @@ impl EvictionPass<'_> {
                 if is_there || !ours {
                     return Ok::<_, Error>(None);
                 }
-                let error = "it was being evicted when the other copy was lost or its file was pinned";
+                let error =
+                    "its eviction was cancelled, because the other copy was lost or its file was pinned";
                 replicas::mark_lost(conn, object, store, &primary_stores, error, None).await
             })
             .await?;

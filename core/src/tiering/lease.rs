@@ -1,4 +1,4 @@
-//! Work that one process at a time does: under a lease in the database that is renewed while the work goes on.
+//! Work that at most one process does at a time, under a lease in the database that is renewed during the work.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::db::leases;
 use crate::error::Result;
 use crate::ids::LeaseToken;
 
-/// Does work under the lease `name`. Returns none where another process holds the lease: then nothing was done, or, where
-/// this process was away for so long that the other one took it over, the work was dropped where it stood.
+/// Does work under the lease `name`. Returns `None` if another process holds the lease and nothing was done, or if
+/// another process acquired the lease during the work, which was then dropped.
 ///
 /// # Errors
-/// Any error of the work; any database error.
+/// Any error of the work, and any database error.
 pub async fn with_lease<T>(
     context: &Context,
     name: &str,
@@ -26,8 +26,8 @@ pub async fn with_lease<T>(
     outcome.map(Some)
 }
 
-/// As [`with_lease`], at most once in `every` of all processes together: work that has finished, and that `stop` did not
-/// interrupt, keeps the lease until it is due again.
+/// Like [`with_lease`], at most once in `every` across all processes: work that completes without being interrupted by
+/// `stop` keeps the lease until it is due again.
 ///
 /// # Errors
 /// As [`with_lease`].
@@ -48,7 +48,7 @@ pub async fn once_every<T>(
     outcome.map(Some)
 }
 
-/// A lease that this process took.
+/// A lease held by this process.
 struct Lease<'c> {
     context: &'c Context,
     name: &'c str,
@@ -63,13 +63,14 @@ impl<'c> Lease<'c> {
         Ok(is_ours.then_some(Self { context, name, token }))
     }
 
-    /// Renews the lease until the work ends. None when another process took it over; the work is dropped then.
+    /// Renews the lease until the work ends. Returns `None` if another process acquired the lease; the work is then
+    /// dropped.
     async fn hold<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
             outcome = work => Some(outcome),
             () = self.lost() => {
-                tracing::warn!(lease = self.name, "another process took over a lease: the work under it is dropped");
+                tracing::warn!(lease = self.name, "another process acquired the lease; the work under it is dropped");
                 None
             }
         }
@@ -82,7 +83,7 @@ impl<'c> Lease<'c> {
             match self.renew_once(life).await {
                 Ok(true) => {}
                 Ok(false) => return,
-                Err(error) => tracing::warn!(lease = self.name, %error, "a lease could not be renewed yet"),
+                Err(error) => tracing::warn!(lease = self.name, %error, "cannot renew a lease; retrying"),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Passes over what is stored, one process at a time, whose reports are kept.
+//! Passes over stored objects, by one process at a time, with stored reports.
 
 use std::time::Instant;
 
@@ -16,11 +16,11 @@ pub trait Report: Serialize {
     fn is_complete(&self) -> bool;
 }
 
-/// Makes a pass under a lease of this name and keeps the report of a complete one. Returns none while another process makes
-/// such a pass.
+/// Makes a pass under a lease of this name and stores its report if it completes. Returns `None` if another process is
+/// making such a pass.
 ///
 /// # Errors
-/// Any error of the pass; any database error.
+/// Any error of the pass, and any database error.
 pub async fn run<R: Report>(
     context: &Context,
     name: &str,

@@ -43,8 +43,8 @@ pub async fn in_force<'c>(context: &'c Context, conn: &mut AsyncPgConnection) ->
     Ok(Policy { draining: drains::names(conn).await?, ..of(context)? })
 }
 
-/// The stores to which replicas of `from` go when it is emptied: the others of its role, the main one first; where there
-/// are none, those of the other role. Stores that are being emptied themselves are no places to go.
+/// The stores to which the replicas of `from` are relocated when it is drained: the other stores of its role, the main
+/// store first; if there are none, the stores of the other role. Stores that are being drained are excluded.
 pub(super) fn destinations<'c>(context: &'c Context, from: &Store, draining: &[String]) -> Vec<&'c str> {
     if !draining.iter().any(|name| name == from.name().as_str()) {
         return Vec::new();

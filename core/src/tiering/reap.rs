@@ -20,7 +20,7 @@ use crate::store::{ObjectKey, Store, StoreError, UploadId, Verdict};
 
 use super::plan;
 
-/// Objects listed at once.
+/// Maximum number of objects listed at once.
 const BATCH: i64 = 100;
 /// Objects removed concurrently, within `tiering.concurrency`.
 const CONCURRENCY: usize = 8;
@@ -89,7 +89,7 @@ async fn remove_by(context: &Context, removal: Removal, over: Instant) -> bool {
             false
         }
         Err(_) => {
-            tracing::debug!(object = %removal.id, "no time to remove an object; the next pass continues");
+            tracing::debug!(object = %removal.id, "out of time while removing objects; the next pass continues");
             false
         }
     }

@@ -65,8 +65,8 @@ async fn end_waiting_run(context: &Context, conn: &mut AsyncPgConnection) -> Res
     replicas::unassign(conn, active.id).await?;
     match runs::settle(conn, active.id).await? {
         Some(ended) => {
-            tracing::info!(target: "nightferry::sync", run = %ended.id, "a run that waits for the transfer \
-                window is ended in favour of a requested one");
+            tracing::info!(target: "nightferry::sync", run = %ended.id, "ended a run that was waiting for \
+                the transfer window, because another run was requested");
             Ok(())
         }
         None => Err(Error::SyncAlreadyRunning(active.id)),
@@ -291,14 +291,14 @@ pub async fn find(context: &Context, id: RunId) -> Result<RunView> {
 pub struct RunView {
     /// The row.
     pub run: Run,
-    /// When the next queued copy may be tried, while the run is running.
+    /// When the next queued copy is due, while the run is running.
     pub next_batch_at: Option<chrono::DateTime<chrono::Utc>>,
     /// When the transfer window opens, if the run has to wait for it.
     pub window_opens_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
 impl RunView {
-    /// A run of which nothing is due.
+    /// A run without due copies.
     pub fn of_row(run: Run) -> Self {
         Self { run, next_batch_at: None, window_opens_at: None }
     }
@@ -406,7 +406,7 @@ pub async fn settle(context: &Context, id: RunId) -> Result<Option<Run>> {
     conn.transaction(async move |conn| runs::settle(conn, id).await).await
 }
 
-/// Takes the tick of the nightly schedule that is due, if one is. Returns whether this process made a run of it.
+/// Takes the tick of the nightly schedule that is due, if any. Returns whether this process created a run for it.
 ///
 /// # Errors
 /// Any database error; the tick is then not taken.
@@ -427,7 +427,7 @@ pub async fn take_due_tick(context: &Context, ticks: &mut Ticks) -> Result<bool>
                 made = true;
             }
             Tick::Taken => {}
-            // Still due: the next call asks again.
+            // Still due: the next call checks again.
             Tick::NotYet => return Ok(false),
         }
     }

@@ -51,7 +51,7 @@ pub fn next_tick(config: &TieringConfig, after: DateTime<Utc>) -> Result<Option<
     next(&config.schedule, config.time_zone, after)
 }
 
-/// What one process knows of a schedule without asking the database.
+/// The state of a schedule within one process, without queries.
 #[derive(Debug, Default)]
 pub struct Ticks {
     looked: bool,
@@ -63,12 +63,12 @@ pub struct Ticks {
 pub struct Due {
     /// When it ticked.
     pub tick: DateTime<Utc>,
-    /// Whether that was before this process started.
+    /// Whether the tick was before this process started.
     pub was_missed: bool,
 }
 
 impl Ticks {
-    /// The tick of the schedule `name` that is due, if one is, until [`Self::handled`]. Costs no query until one is due.
+    /// The tick of the schedule `name` that is due, if any, until [`Self::handled`]. Makes no query until one is due.
     ///
     /// # Errors
     /// As [`next`]; any database error.
@@ -87,7 +87,7 @@ impl Ticks {
         Ok(Some(Due { tick, was_missed: !self.looked }))
     }
 
-    /// The tick that was due is taken, by this process or by another one.
+    /// Marks the due tick as taken, by this process or another.
     ///
     /// # Errors
     /// Like [`next`].
@@ -101,8 +101,8 @@ impl Ticks {
         Ok(())
     }
 
-    /// Takes the tick of the schedule `name` that is due, if one is. Returns true in exactly one of all processes; for a
-    /// missed tick only where missed ticks are caught up.
+    /// Takes the tick of the schedule `name` that is due, if any. Returns true in exactly one process; for a missed
+    /// tick only if missed ticks are caught up.
     ///
     /// # Errors
     /// As [`Self::due`]; the tick is then not taken.

@@ -36,7 +36,7 @@ pub enum RestoreAnswer {
     InProgress,
     /// The restored copy is already available, and its lifetime was extended.
     Restored,
-    /// The object is in no archive class.
+    /// The object is not in an archive class.
     NotArchived,
 }
 

@@ -102,7 +102,7 @@ impl fmt::Debug for Body {
 /// The producer yielded a different number of bytes than announced.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BodyLengthError {
-    /// It ended early.
+    /// The source ended before the announced length.
     #[error("the source ended after {sent} of {length} bytes")]
     TooShort {
         /// Bytes yielded.

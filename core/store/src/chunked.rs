@@ -17,7 +17,7 @@ use crate::checksum::{Crc64Hasher, Crc64Nvme};
 /// MiB, S3 requires at least 8 KiB.
 const FRAME: u64 = 64 * 1024;
 
-/// Ends every line of the framing.
+/// Line ending of the framing.
 const LINE_END: &str = "\r\n";
 
 /// Encoded length of a body of `length` bytes with its checksum.
@@ -43,7 +43,7 @@ fn frame_header(length: u64) -> String {
     format!("{length:x}{LINE_END}")
 }
 
-/// The empty frame and the trailer.
+/// The empty chunk and the trailer that end the body.
 fn end_of_body(crc: Crc64Nvme) -> String {
     format!("0{LINE_END}{CHECKSUM_CRC64NVME}:{crc}{LINE_END}{LINE_END}")
 }
@@ -89,7 +89,7 @@ pub(super) fn frame(source: Watched, trailer: Trailer) -> Framed {
 }
 
 impl Framed {
-    /// The next bytes of the open frame.
+    /// Polls the next bytes of the current chunk.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if self.chunk.is_empty() {
             match ready!(self.source.poll_next_unpin(cx)) {
@@ -97,7 +97,7 @@ impl Framed {
                     self.hasher.update(&chunk);
                     self.chunk = chunk;
                 }
-                // The source checks its length itself: it never ends inside a frame without an error.
+                // The source checks its length: it never ends inside a chunk without an error.
                 end => {
                     self.next = Next::Nothing;
                     return Poll::Ready(end);

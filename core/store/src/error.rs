@@ -34,7 +34,7 @@ pub struct StoreError {
     retry_after: Option<Duration>,
 }
 
-/// What went wrong.
+/// The kind of failure.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
@@ -53,7 +53,7 @@ pub enum StoreErrorKind {
         /// S3 error code.
         code: String,
     },
-    /// The store acknowledged other bytes than those sent.
+    /// The store acknowledged different content than was sent.
     Mismatch,
     /// The store returned success, but not in the form of S3.
     Protocol,
@@ -106,7 +106,7 @@ impl StoreError {
         self.operation
     }
 
-    /// What went wrong.
+    /// The kind of failure.
     pub fn kind(&self) -> &StoreErrorKind {
         &self.kind
     }
@@ -150,7 +150,7 @@ impl StoreError {
         }
     }
 
-    /// The stable name of the failure, for programs.
+    /// The error code of the failure.
     pub fn outcome(&self) -> ErrorCode {
         if self.is_outage() { ErrorCode::StoreUnavailable } else { ErrorCode::StoreError }
     }

@@ -101,7 +101,7 @@ impl AsRef<str> for StoreName {
 pub struct Deadlines {
     /// For a whole request without a large body, and for the first byte of any response.
     pub control: Duration,
-    /// For the next byte of a body in either direction.
+    /// Maximum wait for the next byte of a body, in either direction.
     pub idle: Duration,
     /// For the response to `CompleteMultipartUpload`, which may take S3 minutes for thousands of parts.
     pub complete: Duration,

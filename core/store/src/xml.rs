@@ -92,7 +92,7 @@ pub(super) struct Upload {
     pub(super) initiated: chrono::DateTime<chrono::Utc>,
 }
 
-/// Reads a document whose root element must be `root`; the error says what came instead.
+/// Parses a document whose root element must be `root`; the error contains the actual root element.
 pub(super) fn read<T: DeserializeOwned>(root: &str, body: &[u8]) -> Result<T, String> {
     // quick-xml accepts any root element for any struct, so its name is checked separately.
     match root_name(body) {

@@ -1,5 +1,5 @@
-//! The one error type of the domain. Each variant is an outcome a caller can act on; the causes inside are
-//! for logs only. Each has a stable [`ErrorCode`]; what that becomes in HTTP or as an exit code is decided in api and cli.
+//! The error type of the domain. Each variant is an outcome that a caller can act on; the causes inside are only for
+//! logs. Each has a stable [`ErrorCode`]; the api and cli crates map it to an HTTP status or an exit code.
 
 use std::time::Duration;
 
@@ -159,7 +159,7 @@ pub enum Error {
     /// A store operation failed.
     #[error("{0}")]
     Store(#[from] StoreError),
-    /// The only copies are archived; one is being restored.
+    /// All copies are archived; one is being restored.
     #[error(
         "The file is archived and must be restored before it can be read. A restore was requested; it \
             takes hours."
@@ -186,7 +186,7 @@ pub enum Error {
     /// Postgres is unreachable or did not respond in time.
     #[error("The database is unreachable: {0}")]
     DatabaseUnavailable(String),
-    /// A query failed: a bug or a broken database.
+    /// A query failed: a bug, or a corrupt database.
     #[error("database query failed: {0}")]
     Database(diesel::result::Error),
     /// Any other internal error.
@@ -211,7 +211,7 @@ impl Error {
         Self::Validation(vec![FieldError::new(field, message)])
     }
 
-    /// The stable name of the outcome, for programs.
+    /// The error code of the outcome.
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Validation(_) => ErrorCode::ValidationFailed,

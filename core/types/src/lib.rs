@@ -1,4 +1,4 @@
-//! Ids, and the one error type: what the database floor and the domain share.
+//! Ids and the error type, shared by the database layer and the domain.
 
 pub mod error;
 pub mod ids;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 const EVENTS: i64 = 100_000;
 const PAGE: i64 = 50;
 
-/// One event each second back from now: some of `user`, few of the CLI, very few of keys.
+/// Inserts one event per second, counting back from now: some of `user`, few of the CLI, very few of keys.
 async fn events(world: &World, user: UserId) {
     let fill = format!(
         "INSERT INTO audit_events (id, at, actor_id, actor_kind, action, target_type, target_id) \

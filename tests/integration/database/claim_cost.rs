@@ -4,7 +4,7 @@ use nightferry_core::db::runs::RunScope;
 use nightferry_core::tiering::run;
 use nightferry_tests::harness::{World, database};
 
-/// Puts `count` queued replicas into the active run, without bytes: only the queue is looked at.
+/// Adds `count` queued replicas to the active run, without content: only the queue is read.
 async fn backlog(world: &World, run: nightferry_core::ids::RunId, count: u32) {
     let user = world.user().await;
     let sql = format!(
@@ -26,7 +26,7 @@ async fn a_claim_reads_a_batch_of_index_entries_and_no_more() {
     run::start_queued(&world.context).await.unwrap().unwrap();
     backlog(&world, requested.id, 20_000).await;
 
-    // The part of the claim that finds the batch, as the planner sees it.
+    // The part of the claim that selects the batch, as seen by the planner.
     let plan = database::texts(
         &world.context.db,
         &format!(
@@ -43,7 +43,7 @@ async fn a_claim_reads_a_batch_of_index_entries_and_no_more() {
     assert!(!plan.contains("Sort") && !plan.contains("Seq Scan"), "{plan}");
 }
 
-/// Buffers that the planner's way to a batch touches, and the way.
+/// The number of buffers that the query plan of a batch reads, and the plan.
 async fn cost_of(world: &World, run: nightferry_core::ids::RunId, which: &str, order: &str) -> (u64, String) {
     let plan = database::texts(
         &world.context.db,
@@ -59,7 +59,7 @@ async fn cost_of(world: &World, run: nightferry_core::ids::RunId, which: &str, o
             .find_map(|word| word.strip_prefix(name))
             .map_or(0, |text| text.parse().unwrap())
     };
-    // The first line of buffers is that of the whole; those of planning come last.
+    // The first line of buffers is the total; the lines of the planning phase come last.
     let line = plan.iter().find(|line| line.contains("Buffers: shared")).unwrap();
     (number(line, "hit=") + number(line, "read="), plan.join("\n"))
 }
@@ -87,7 +87,7 @@ async fn every_order_is_served_by_an_index_and_costs_the_same_whatever_the_backl
         }
     }
 
-    // An index may be one level higher, and a row may have moved to another page.
+    // An index can be one level higher, and a row can have moved to another page.
     let (few, many) = costs.split_at(orders.len());
     assert!(few.iter().zip(many).all(|(few, many)| *many <= few + 20), "{few:?} {many:?}");
 }

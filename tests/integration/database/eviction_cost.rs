@@ -16,7 +16,7 @@ fn spare(after: Duration) -> Order<'static> {
     Order::EvictableCopy { rule: "default", after }
 }
 
-/// How many rows finding one batch reads, and how many it finds.
+/// Number of rows read to find one batch, and number of rows found.
 async fn cost(world: &World, order: Order<'static>) -> (i64, usize) {
     let claim = EvictionClaim {
         local: "minio",
@@ -52,14 +52,15 @@ async fn selecting_evictable_copies_reads_nothing_if_there_are_none() {
     let (rows, found) = cost(&world, spare(Duration::from_secs(49 * 3600))).await;
 
     assert_eq!(found, 0);
-    // The planner looks at the ends of indexes.
+    // The planner reads the ends of indexes.
     assert!(rows <= 50, "read {rows} rows");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_copies_of_one_rule_are_found_without_reading_those_of_others() {
     let world = synced().await;
-    // A tenth is freed by a rule, a tenth kept by another; those are the longest spare and least used.
+    // A tenth is evicted by a rule, a tenth kept by another; these have been evictable the longest and are the least
+    // used.
     for sql in [
         "UPDATE replicas SET free_rule = 'rare' WHERE store = 'minio' AND get_byte(uuid_send(object_id), 0) < 25",
         "UPDATE replicas SET free_rule = 'kept', keep_local = true, last_used_at = last_used_at - interval '9 days', \

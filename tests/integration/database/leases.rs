@@ -1,4 +1,4 @@
-//! Leases: one holder at a time, found again after a crash, and dropped work where the lease was lost.
+//! Leases: one holder at a time, takeover after a crash, and cancellation of the work when the lease was lost.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ async fn a_lease_has_one_holder_until_it_is_released_or_expires() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_of_the_version_before_shares_the_leases() {
     let world = World::new().await;
-    // What that version sends.
+    // The statements of that version.
     let old = |token: u32| {
         format!(
             "INSERT INTO chores (name, lease_token, lease_until) \

@@ -29,7 +29,7 @@ async fn pages_meet_every_file_once_in_every_order() {
     let stranger = world.user().await;
     world.upload(stranger, "not mine", pattern(9, 5)).await;
     for index in 0..10 {
-        // Many of the same size, so that the id has to break ties.
+        // Many files of the same size, so that the id determines their order.
         world.upload(user, &format!("File {index}"), pattern(index, index % 3)).await;
     }
     for descending in [false, true] {

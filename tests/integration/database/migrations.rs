@@ -4,7 +4,7 @@ use diesel_async::SimpleAsyncConnection;
 use nightferry_core::db::{Database, migrate};
 use nightferry_tests::harness::{World, database};
 
-/// Everything that a schema consists of, as sorted text.
+/// All parts of a schema, as sorted text.
 async fn dump(db: &Database) -> Vec<String> {
     let sql = "\
         SELECT 'column ' || table_name || '.' || column_name || ' ' || udt_name || ' ' || is_nullable || ' ' || coalesce(column_default, '') AS text \
@@ -62,13 +62,13 @@ async fn every_foreign_key_has_an_index() {
                AND (i.indkey::int2[])[0:cardinality(c.conkey) - 1] @> c.conkey)",
     )
     .await;
-    // The first is found over the primary key of files, the second over the unique (schedule, tick).
+    // The first is found through the primary key of files, the second through the unique (schedule, tick).
     let allowed = ["files files_current_version_exists", "runs runs_schedule_fkey"];
     let bare: Vec<_> = bare.iter().filter(|name| !allowed.contains(&name.as_str())).collect();
     assert!(bare.is_empty(), "{bare:?}");
 }
 
-/// Replicas as the version before reasons were kept wrote them: store, columns, values, and the reasons that they have.
+/// Replicas as written by the version before reasons were recorded: store, columns, values, and the expected reasons.
 const OLD_REPLICAS: [(&str, &str, &str, &str); 18] = [
     ("s3", "state, rule", "'queued', 'default'", "policy -"),
     ("s3", "state, rule", "'failed', 'videos'", "policy -"),
@@ -90,7 +90,7 @@ const OLD_REPLICAS: [(&str, &str, &str, &str); 18] = [
     ("nas", "state, rule", "'evicting', 'reconcile'", "- surplus"),
 ];
 
-/// Inserts [`OLD_REPLICAS`], each of an object of its own, whose keys begin with `prefix`.
+/// Inserts [`OLD_REPLICAS`], each of a separate object, with keys that start with `prefix`.
 async fn insert_old_replicas(world: &World, prefix: &str) {
     let user = world.user().await;
     for (number, (store, columns, values, _)) in OLD_REPLICAS.iter().enumerate() {
@@ -136,7 +136,7 @@ async fn replicas_of_the_version_before_get_their_reasons() {
     conn.batch_execute(include_str!("../../../migrations/2026-11-30-000024_replica_reasons/up.sql"))
         .await
         .unwrap();
-    // A process of that version goes on meanwhile.
+    // A process of that version keeps running meanwhile.
     insert_old_replicas(&world, "while").await;
     let up = include_str!("../../../migrations/2026-11-30-000025_known_replica_reasons/up.sql");
     conn.batch_execute(up).await.unwrap();
@@ -144,7 +144,7 @@ async fn replicas_of_the_version_before_get_their_reasons() {
     assert_eq!(reasons(&world, "before").await, expected);
     assert_eq!(reasons(&world, "while").await, expected);
 
-    // And afterwards, with what it does to rows that are there.
+    // Then, the updates of existing rows by that version.
     for sql in [
         "UPDATE replicas SET state = 'present', lease_token = NULL, lease_worker = NULL, lease_until = NULL \
          WHERE state = 'evicting' AND verified_at IS NOT NULL",

@@ -32,7 +32,7 @@ fn by_rules() -> WorldBuilder {
         .set("policy.rules.3.priority", "3")
 }
 
-/// Copies that a run would make that was asked for now.
+/// The copies that a run requested now would make.
 async fn planned(world: &World) -> i64 {
     let plan = plan::make(&world.context, &RunScope::default(), None, &Origin::default()).await.unwrap();
     plan.files.try_into().unwrap()
@@ -68,7 +68,8 @@ async fn what_was_planned_once_is_not_planned_again_and_what_waits_is_taken_up()
     let world = with_new_files(by_rules()).await;
     assert_eq!(planned(&world).await, NEW);
 
-    // A queue of another run, one without a run, what was given up and what is lost: each is in the next plan once.
+    // Copies queued by another run, copies queued without a run, failed copies and lost copies: each is in the next
+    // plan once.
     let first = world.request_run(RunScope::default()).await;
     let mut conn = world.context.db.conn().await.unwrap();
     let policy = policy::of(&world.context).unwrap();

@@ -37,7 +37,7 @@ async fn a_plan_by_many_rules_reads_every_row_a_few_times() {
     .await;
 
     assert_eq!(planned.files, FILES);
-    // Objects, versions, files and replicas, twice: for what is new and for what waits.
+    // Objects, versions, files and replicas, twice: for new copies and for waiting ones.
     assert!(read <= FILES * 20, "read {read} rows");
     let by_rule = database::texts(
         &world.context.db,

@@ -1,10 +1,10 @@
-//! `core/db/src/schema.rs` matches the migrations.
+//! Checks that `core/db/src/schema.rs` matches the migrations.
 
 use std::collections::BTreeSet;
 
 use nightferry_tests::harness::{World, database};
 
-/// The lines of the `table!` blocks, as `table.column type nullable`.
+/// The columns in the `table!` blocks, as `table.column type nullable`.
 fn declared() -> BTreeSet<String> {
     let source = include_str!("../../../core/db/src/schema.rs");
     let mut table = String::new();

@@ -1,6 +1,6 @@
-//! Every statement that is written by hand is one that the migrated schema understands. A text that stands alone in a
-//! `sql_query("…")` is prepared; whatever is put together is sent by calling what sends it. Each piece of SQL in the sources
-//! must be part of a text that was prepared or sent: a new statement that this test does not reach fails it.
+//! Every handwritten statement is valid for the migrated schema. A text that is complete in `sql_query("…")` is
+//! prepared; a composed statement is sent by calling the function that sends it. Each piece of SQL in the sources must
+//! be part of a text that was prepared or sent, so a new statement that this test does not reach makes it fail.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -28,7 +28,7 @@ use nightferry_core::store::StoreRole;
 use nightferry_core::tiering::policy;
 use nightferry_tests::harness::World;
 
-/// What was sent, and what the database had against it.
+/// The statements sent, and the errors of the database.
 #[derive(Debug, Default)]
 struct Log {
     sent: Vec<String>,
@@ -52,7 +52,7 @@ impl Log {
     }
 }
 
-/// Whether the database did not understand a statement. That a row would break a constraint it says only of one that it does.
+/// Whether the error means that the statement is invalid for the schema. A violated constraint does not.
 fn is_about_the_text(error: &Error) -> bool {
     match error {
         Error::DatabaseError(kind, _) => !matches!(
@@ -71,7 +71,7 @@ fn squeeze(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Sends each, and takes back what it did.
+/// Sends each statement and rolls it back.
 macro_rules! send {
     ($conn:ident: $($call:expr;)+) => {$(
         $conn.batch_execute("SAVEPOINT before").await.unwrap();
@@ -80,12 +80,12 @@ macro_rules! send {
     )+};
 }
 
-/// A string literal of the sources.
+/// A string literal in the sources.
 #[derive(Debug)]
 struct Literal {
     file: PathBuf,
     text: String,
-    /// Whether it is the whole text of a `sql_query`.
+    /// Whether it is the whole argument of a `sql_query`.
     stands_alone: bool,
 }
 
@@ -109,7 +109,7 @@ impl Literal {
         self.text.split(|sign: char| !sign.is_ascii_alphabetic()).any(|word| WORDS.contains(&word))
     }
 
-    /// What is left without placeholders: what every text that is made of it holds.
+    /// The fixed parts between placeholders, which every text made from it contains.
     fn pieces(&self) -> Vec<String> {
         let mut pieces = vec![String::new()];
         let mut depth = 0;
@@ -128,7 +128,7 @@ impl Literal {
     }
 }
 
-/// The string literals of a source file, comments left out.
+/// The string literals of a source file, without comments.
 fn literals(file: &Path) -> Vec<Literal> {
     let source = std::fs::read_to_string(file).unwrap();
     let mut found = Vec::new();
@@ -154,7 +154,7 @@ fn literals(file: &Path) -> Vec<Literal> {
     found
 }
 
-/// The text up to the closing quote, and what comes after it.
+/// The text up to the closing quote, and the rest.
 fn literal(source: &str) -> (String, &str) {
     let mut text = String::new();
     let mut rest = source;
@@ -178,7 +178,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        // What runs the migrations and opens connections sends nothing that the schema could lack.
+        // Running migrations and opening connections sends no statement that depends on the schema.
         if path.is_dir() {
             sources(&path, found);
         } else if !["tests.rs", "page.rs", "migrate.rs", "listen.rs", "tls.rs"].contains(&name.as_str()) {
@@ -187,7 +187,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Prepares a statement, or carries it out where it is of a kind that cannot be prepared.
+/// Prepares a statement, or executes it if it is of a kind that cannot be prepared.
 async fn prepare(conn: &mut AsyncPgConnection, text: &str) -> Result<(), String> {
     let first = text.split_whitespace().next().unwrap_or_default();
     let sql = match first {
@@ -261,10 +261,10 @@ async fn every_statement_fits_the_schema() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The account that the rebuild makes.
+/// The account created by the rebuild.
 const OWNER: UserId = UserId(uuid::Uuid::from_u128(7));
 
-/// First, and not taken back: the statements of a rebuild need its temporary tables.
+/// Runs first and is not rolled back: the statements of a rebuild need its temporary tables.
 async fn catalogue(conn: &mut AsyncPgConnection, world: &World) {
     let now = Utc::now();
     let stores = (world.context.stores.names_with(StoreRole::Local), ["s3"]);
@@ -314,7 +314,7 @@ async fn catalogue(conn: &mut AsyncPgConnection, world: &World) {
         while !reader.page().await.unwrap().is_empty() {}
     }
     conn.batch_execute("COMMIT; BEGIN").await.unwrap();
-    // Once more, for what is prepared later.
+    // Created again for the statements prepared later.
     catalog::make_tables(conn).await.unwrap();
     catalog::import_rows(conn, "x", |name, number| format!("{name} {number}")).await.unwrap();
 }
@@ -473,7 +473,7 @@ async fn evictions_and_moves(conn: &mut AsyncPgConnection, policy: &Policy<'_>) 
         replicas::review(conn, policy, object, 1);
         replicas::decide(conn, policy, object);
     );
-    // One that is on its way, so that there is something to forget.
+    // A running copy, so that there is something to delete.
     let on_its_way = "INSERT INTO replicas (object_id, store, state, verified_at, moves_to) \
                       SELECT id, 'minio', 'present', now(), 'nas' FROM objects LIMIT 1";
     conn.batch_execute(on_its_way).await.unwrap();

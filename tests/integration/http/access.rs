@@ -16,7 +16,7 @@ const TABLE: &str = include_str!("access.txt");
 struct Row {
     method: &'static str,
     path: &'static str,
-    /// Of each actor.
+    /// By actor.
     statuses: Vec<(&'static str, u16)>,
     body: Option<&'static str>,
 }
@@ -27,7 +27,7 @@ fn rows() -> Vec<Row> {
     let lines = TABLE.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| {
-            // The body is what is left of the line; a path holds no space before a brace.
+            // The rest of the line is the body; a path has no space before a brace.
             let (front, body) = match line.find(" {") {
                 Some(at) => (&line[..at], Some(&line[at + 1..])),
                 None => (line.strip_suffix('-').expect(line), None),
@@ -41,7 +41,7 @@ fn rows() -> Vec<Row> {
         .collect()
 }
 
-/// Every method and path of the document.
+/// Every method and path of the OpenAPI document.
 fn documented() -> BTreeSet<(String, String)> {
     let document = serde_json::to_value(nightferry_api::openapi_document()).unwrap();
     let paths = document["paths"].as_object().unwrap();
@@ -53,7 +53,7 @@ fn documented() -> BTreeSet<(String, String)> {
     paths.iter().flat_map(operations).collect()
 }
 
-/// The token of somebody who has just signed in: a call may end the session. A column of the table is an arm here.
+/// The token of a new session, because a call may end the session. Each column of the table has an arm here.
 async fn token_of(actor: &str, api: &Api, world: &World) -> Option<String> {
     match actor {
         "nobody" => None,
@@ -65,7 +65,7 @@ async fn token_of(actor: &str, api: &Api, world: &World) -> Option<String> {
     }
 }
 
-/// The path with the id of something that belongs to somebody else.
+/// The path with the id of an item that belongs to another account.
 async fn concrete(path: &str, api: &Api, world: &World) -> String {
     let path = path.replace("{name}", "nowhere").replace("{provider}", "nowhere");
     if !path.contains('{') {
@@ -95,7 +95,7 @@ async fn concrete(path: &str, api: &Api, world: &World) -> String {
     path
 }
 
-/// The id of the first of a list.
+/// The id of the first item of a list.
 fn first(list: &Value) -> String {
     list[0]["id"].as_str().unwrap().to_owned()
 }

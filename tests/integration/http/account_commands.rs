@@ -40,7 +40,7 @@ async fn an_operator_sees_and_ends_sessions() {
     let (code, listed) = world.json_command(&["user", "sessions", &first.email]).await;
     let sessions = listed["sessions"].as_array().unwrap();
     assert_eq!((code, sessions.len(), &sessions[0]["ip"]), (0, 3, &json!("127.0.0.1")));
-    // Those that began last come first.
+    // Newest first.
     let one = ["user", "revoke", &first.email, "--session", sessions[0]["id"].as_str().unwrap()];
     assert_eq!(world.json_command(&one).await.0, 0);
     problem(me(&third.token), 401, "TOKEN_REVOKED").await;

@@ -1,4 +1,4 @@
-//! Sign-up, login, refresh, logout, me.
+//! Sign-up, login, refresh, logout and the caller's account.
 
 use nightferry_tests::harness::World;
 use nightferry_tests::harness::api::{PASSWORD, answered, problem};
@@ -87,11 +87,11 @@ async fn a_refresh_token_works_once_and_its_theft_ends_the_session() {
     let (status, second) = answered(refresh(&ann.refresh_token)).await;
     assert_eq!(status, 200, "{second}");
     let second = second["refresh_token"].as_str().unwrap();
-    // Two tabs racing: refused, and nothing more.
+    // Two concurrent requests: the second is rejected, without further consequences.
     problem(refresh(&ann.refresh_token), 401, "TOKEN_REVOKED").await;
     let (status, third) = answered(refresh(second)).await;
     assert_eq!(status, 200, "{third}");
-    // Later it is theft: the whole family dies.
+    // Later, reuse counts as theft: the whole family is revoked.
     world.context.clock.advance(chrono::Duration::seconds(6));
     problem(refresh(second), 401, "REFRESH_REUSED").await;
     problem(refresh(third["refresh_token"].as_str().unwrap()), 401, "TOKEN_REVOKED").await;

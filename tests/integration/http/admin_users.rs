@@ -106,7 +106,7 @@ async fn the_last_administrator_cannot_be_removed_even_concurrently() {
     let (ann, bob) = (api.admin(&world).await, api.admin(&world).await);
     for change in [json!({ "role": "user" }), json!({ "disabled": true })] {
         for _ in 0..5 {
-            // Each takes the right of the other.
+            // Each demotes the other.
             let take = |from: &str| {
                 answered(ann.request(Method::PATCH, &format!("/api/admin/users/{from}")).json(&change))
             };
@@ -119,7 +119,7 @@ async fn the_last_administrator_cannot_be_removed_even_concurrently() {
                 let (context, id) = (world.context.clone(), from.parse().unwrap());
                 async move { administration::change(&context, id, change, None, &Origin::default()).await }
             };
-            // Which of them succeed is left to chance; what is left is not.
+            // Which requests succeed depends on timing; the number does not.
             let _ = tokio::join!(take(&bob.id), direct(&bob.id), direct(&ann.id));
             let left = database::texts(
                 &world.context.db,
@@ -181,10 +181,10 @@ async fn twenty_uploads_at_once_never_exceed_the_quota_and_what_fails_gives_its_
         let change = Change::quota(bytes);
         administration::change(&world.context, id, change, None, &Origin::default()).await.unwrap();
     };
-    // Room for seven and a half.
+    // Quota for seven and a half files.
     quota(Some(75_000)).await;
     let uploads = (0..20_u64).map(|number| {
-        // Two of three say that something else was meant, and are refused once their bytes are there.
+        // Two of three announce a wrong size, and are rejected after their content was received.
         let hash = "0".repeat(64);
         let fields = if number % 3 == 1 { vec![("sha256", hash.as_str())] } else { Vec::new() };
         let body = pattern(number, SIZE).bytes();
@@ -197,7 +197,7 @@ async fn twenty_uploads_at_once_never_exceed_the_quota_and_what_fails_gives_its_
     assert_eq!(stored + count("QUOTA_EXCEEDED") + count("CHECKSUM_MISMATCH"), 20);
     assert_eq!(used(&world, &ann.id).await, 70_000);
 
-    // What breaks off half-way is never booked.
+    // An upload that is interrupted is never counted.
     let broken = futures_util::stream::iter([
         Ok(pattern(99, 4_000).bytes()),
         Err(std::io::Error::other("the client went away")),
@@ -206,7 +206,7 @@ async fn twenty_uploads_at_once_never_exceed_the_quota_and_what_fails_gives_its_
     assert!(ann.upload_request(&[], "broken", body).send().await.is_err());
     assert_eq!(used(&world, &ann.id).await, 70_000);
 
-    // A quota that is lowered takes nothing away and lets nothing in; what is deleted is given back exactly.
+    // Lowering a quota deletes nothing and allows no upload; deletions reduce the usage exactly.
     quota(Some(15_000)).await;
     let more = ann.upload_request(&[], "more", pattern(1, 1).bytes());
     let refused = problem(more, 413, "QUOTA_EXCEEDED").await;

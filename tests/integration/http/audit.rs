@@ -10,7 +10,7 @@ use nightferry_tests::harness::{World, database, eventually, pattern};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// All events of a query, over as many pages as there are.
+/// All events of a query, over all pages.
 async fn events(admin: &Person<'_>, query: &str) -> Vec<Value> {
     let mut seen = Vec::new();
     let mut address = format!("/api/admin/audit?limit=3&{query}");
@@ -133,7 +133,8 @@ async fn actions_of_the_cli_and_of_the_service_are_distinguished() {
     assert_eq!(actions(&of_cli), BTreeSet::from(["user.quota", "user.role", "user.disable"]));
     assert!(of_cli.iter().all(|event| event["ip"].is_null() && event["actor"]["id"].is_null()));
     assert!(of_cli[0]["user_agent"].as_str().unwrap().starts_with("nightferry-cli/"));
-    // The first administrator was made by the harness, which is nobody: the service itself, as is who made the first key.
+    // The harness created the first administrator, so the actor is the service itself, as for the creation of the first
+    // key.
     let of_system = events(&admin, "actor=system").await;
     assert_eq!(actions(&of_system), BTreeSet::from(["keys.create", "user.role"]));
 
@@ -180,7 +181,7 @@ async fn old_events_go_in_batches_and_only_they() {
     let kept = world.context_with(&[("audit.retention", "never")]);
     world.context.clock.advance(chrono::Duration::days(2));
     assert_eq!(audit::reap(&kept).await.unwrap(), 0);
-    // The worker does it by itself.
+    // The worker does this without a request.
     nightferry_core::tiering::reap::expired_rows(&world.context).await.unwrap();
     assert_eq!(database::texts(db, "SELECT count(*) FROM audit_events").await, ["0"]);
 }
@@ -203,7 +204,7 @@ async fn failed_sign_ins_cannot_flood_the_audit_log() {
         .build()
         .await;
     let api = world.start_api();
-    // No more at once than may stand in line.
+    // No more requests at once than may wait in the queue.
     for round in 0..3 {
         let guesses = (0..50).map(|number| {
             let email = format!("{round}.{number}@example.org");
@@ -215,7 +216,7 @@ async fn failed_sign_ins_cannot_flood_the_audit_log() {
         }
     }
     let admin = api.admin(&world).await;
-    // The next one that is written says how many were not.
+    // The next entry contains the number of entries that were dropped.
     let body = json!({ "email": admin.email, "password": "wrong password" });
     problem(api.request(Method::POST, "/api/auth/login").json(&body), 401, "INVALID_CREDENTIALS").await;
     let written = eventually("every failure is written or counted", || async {

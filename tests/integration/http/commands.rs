@@ -8,7 +8,7 @@ use nightferry_tests::harness::database::{execute_on, texts};
 use nightferry_tests::harness::{World, eventually, pattern};
 use serde_json::Value;
 
-/// Waits until something waits for a lock of this kind in the world's database.
+/// Waits until a process waits for a lock of this kind in the database of the world.
 async fn waits_for_lock(world: &World, kind: &str) {
     let sql = format!(
         "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
@@ -69,10 +69,10 @@ async fn things_have_one_shape_over_http_and_on_the_command_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn services_can_be_stopped_while_they_wait_for_migrations() {
     for command in ["serve", "worker"] {
-        // Each with a database of its own: the connection of one that has ended may go on waiting for a while.
+        // Each with a separate database: the connection of a stopped process may keep waiting for a while.
         let world = World::new().await;
         let mut migrating = world.context.db.conn().await.unwrap();
-        // The lock of those who migrate, see core/db/src/migrate.rs.
+        // The migration lock, see core/db/src/migrate.rs.
         execute_on(&mut migrating, &format!("SELECT pg_advisory_lock({})", 0x6e69_6768_7466_6572_i64)).await;
         let service = world.start_process(&[command]).await;
         waits_for_lock(&world, "advisory").await;

@@ -49,7 +49,7 @@ async fn a_browser_signs_in_continues_and_signs_out_by_cookies() {
     let next = cookies(&response);
     assert_ne!(next[REFRESH].0, jar[REFRESH].0);
     assert!(response.json::<Value>().await.unwrap().get("refresh_token").is_none());
-    // The other tab lost the race. Its answer must not take the winner's cookies away.
+    // The other tab lost the race. Its response must not delete the winner's cookies.
     let lost = refresh(&jar).send().await.unwrap();
     assert_eq!((lost.status().as_u16(), cookies(&lost).len()), (401, 0));
 
@@ -101,12 +101,12 @@ async fn state_changes_by_cookie_must_come_from_own_pages() {
     ];
     for (site, origin) in foreign.into_iter().chain([(None, None)]) {
         problem(headers(rename(), site, origin), 403, "CSRF_REJECTED").await;
-        // Reading is not refused: the browser does not show the answer to the page.
+        // Reads are not rejected: the browser does not show the response to the page.
         let read = with(api.request(Method::GET, "/api/auth/me"), &jar, ACCESS);
         assert_eq!(answered(headers(read, site, origin)).await.0, 200);
         let refresh = with(api.request(Method::POST, "/api/auth/refresh"), &jar, REFRESH);
         problem(headers(refresh, site, origin), 403, "CSRF_REJECTED").await;
-        // A page cannot know the token: whoever sends it in the header may.
+        // A page cannot read the token, so a request with the token in the header is permitted.
         let bearer = ann.request(Method::PATCH, "/api/auth/me").json(&json!({ "name": "Ann" }));
         assert_eq!(answered(headers(bearer, site, origin)).await.0, 200);
     }
@@ -130,15 +130,15 @@ async fn a_wrong_header_is_not_saved_by_a_good_cookie_and_no_other_token_counts_
     let token = ann.personal_token(&["files:read"]).await;
     let pasted = api.request(Method::GET, "/api/auth/me").header("cookie", format!("{ACCESS}={token}"));
     problem(pasted, 401, "UNAUTHENTICATED").await;
-    // Without the prefix another host of the domain could have set it.
+    // Without the prefix, another host of the domain could have set it.
     let tossed =
         api.request(Method::GET, "/api/auth/me").header("cookie", format!("nightferry_access={}", ann.token));
     problem(tossed, 401, "UNAUTHENTICATED").await;
-    // A host beside this one can set a cookie of this prefix for the whole domain.
+    // A sibling host can set a cookie with this prefix for the whole domain.
     let planted = format!("__Secure-nightferry_refresh={}", jar[REFRESH].0);
     let planted = own(api.request(Method::POST, "/api/auth/refresh").header("cookie", planted));
     problem(planted, 400, "VALIDATION_FAILED").await;
-    // Of two with one name nobody can say which one is ours.
+    // Of two cookies with one name, it is unknown which one was set by this service.
     let twice = |name: &str| format!("{name}={}; {name}=another", jar[name].0);
     let me = api.request(Method::GET, "/api/auth/me").header("cookie", twice(ACCESS));
     problem(me, 401, "UNAUTHENTICATED").await;

@@ -18,7 +18,7 @@ async fn an_encoded_path_counts_as_what_it_is() {
             refused += usize::from(status == 429);
         }
     }
-    // Twelve were asked, six may come at once, and a test that takes long gets a few more.
+    // Twelve requests were sent, six are permitted at once, and a slow test permits a few more.
     assert!((4..=6).contains(&refused), "{refused}");
     for _ in 0..20 {
         assert_eq!(api.request(Method::GET, "/%68ealth").send().await.unwrap().status(), 200);

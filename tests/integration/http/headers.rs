@@ -79,7 +79,7 @@ async fn only_the_sites_that_are_named_may_call() {
     );
     assert!(call.headers()["vary"].to_str().unwrap().to_lowercase().contains("origin"));
     assert!(call.headers()["access-control-expose-headers"].to_str().unwrap().contains("x-request-id"));
-    // Who is no browser, or no stranger, is served as ever.
+    // A client that is not a browser, or a page of this service, is served as usual.
     let (status, _) = answered(api.request(Method::GET, "/health")).await;
     assert_eq!(status, 200);
 }

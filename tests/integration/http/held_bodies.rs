@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// A request whose headers are with the server, and whose body is not.
+/// A request whose headers have been received by the server, but not its body.
 struct Held {
     socket: TcpStream,
     body: String,
@@ -31,7 +31,7 @@ impl Held {
             body.len()
         );
         socket.write_all(head.as_bytes()).await.unwrap();
-        // Whoever asks after it is answered after it, by and large: so it has been let in.
+        // A later request is generally answered later, so this one has been accepted.
         for _ in 0..20 {
             let me = api.request(Method::GET, "/api/auth/me").bearer_auth(token);
             assert_eq!(answered(me).await.0, 200);
@@ -39,7 +39,7 @@ impl Held {
         Self { socket, body }
     }
 
-    /// Sends the body. Answers status and code.
+    /// Sends the body. Returns the status and the error code.
     async fn finish(mut self) -> (u16, String) {
         self.socket.write_all(self.body.as_bytes()).await.unwrap();
         let mut said = String::new();

@@ -10,7 +10,7 @@ use nightferry_tests::harness::oidc_provider::CLIENT_ID;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-/// A database that takes connections and never says a word.
+/// A database that accepts connections and never responds.
 async fn silent(config: &DatabaseConfig) -> (Database, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut config = config.clone();
@@ -26,14 +26,14 @@ async fn tokens_are_checked_with_the_known_keys_while_the_database_is_away() {
     let ann = api.person().await;
     let tokens = &world.services.accounts.tokens;
     let (away, _listener) = silent(&world.context.config.database).await;
-    // Old enough to be read again.
+    // Old enough to be reloaded.
     let now = world.context.clock.now() + chrono::Duration::seconds(40);
     let started = Instant::now();
     let checks = (0..20).map(|_| tokens.check(&away, &ann.token, now));
     for checked in futures_util::future::join_all(checks).await {
         assert_eq!(checked.unwrap().sub.to_string(), ann.id);
     }
-    // One tried, which takes three seconds, and for a second nobody tries again.
+    // One request tried to reload, which takes three seconds; for one second no other request tries again.
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     let again = Instant::now();
     tokens.check(&away, &ann.token, now).await.unwrap();
@@ -55,7 +55,7 @@ async fn tokens_of_unknown_keys_do_not_queue_either() {
     let started = Instant::now();
     let checks = (0..20).map(|_| tokens.check(&away, &forged, now));
     for checked in futures_util::future::join_all(checks).await {
-        // It may be a new key's: nobody can say before the database is back.
+        // The key may be new: this is unknown until the database is available again.
         assert!(matches!(checked, Err(Error::DatabaseUnavailable(_))), "{checked:?}");
     }
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());

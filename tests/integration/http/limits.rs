@@ -11,7 +11,7 @@ fn world() -> WorldBuilder {
     World::with("server.trusted_proxies", "127.0.0.0/8")
 }
 
-/// How many of so many requests are answered with anything but 429.
+/// How many of `count` requests get a status other than 429.
 async fn through(request: impl Fn() -> reqwest::RequestBuilder, times: usize) -> usize {
     let mut through = 0;
     for _ in 0..times {
@@ -42,7 +42,7 @@ async fn sign_in_is_limited_by_address_with_retry_after() {
     assert_eq!(header("ratelimit-policy"), "\"default\";q=6;w=60");
     assert_eq!(header("ratelimit"), format!("\"default\";r=0;t={wait}"));
     problem(refresh(&api, "192.0.2.1")(), 429, "RATE_LIMITED").await;
-    // Others are not concerned: another address, another network of IPv6, what is not signing in, and monitors.
+    // Others are not affected: another address, another IPv6 network, routes other than sign-in, and health checks.
     assert_eq!(through(refresh(&api, "192.0.2.2"), 1).await, 1);
     assert_eq!(through(refresh(&api, "2001:db8::1"), 4).await, 4);
     assert_eq!(through(refresh(&api, "2001:db8::2"), 4).await, 2, "one /64 is one address");
@@ -50,14 +50,14 @@ async fn sign_in_is_limited_by_address_with_retry_after() {
     let list = || api.request(Method::GET, "/api/files").header("x-forwarded-for", "192.0.2.1");
     assert_eq!(through(list, 3).await, 3);
     assert_eq!(through(|| api.request(Method::GET, "/health"), 50).await, 50);
-    // With time it gets better.
+    // The limit recovers over time.
     world.context.clock.advance(chrono::Duration::seconds(20));
     assert_eq!(through(refresh(&api, "192.0.2.1"), 10).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_routes_are_limited_by_caller_and_invalid_tokens_do_not_count_as_callers() {
-    // So slow that time does not matter.
+    // So slow that the duration of the test does not matter.
     let world = world().set("limits.requests_per_second", "1").build().await;
     let api = world.start_api();
     let (ann, bob) = (api.person().await, api.person().await);
@@ -108,7 +108,7 @@ async fn instances_count_together_with_redis_and_separately_without_it() {
         .build()
         .await;
     let (one, other) = (world.start_api(), world.start_api());
-    // However they are spread, ten get through, and one more for each six seconds that this takes.
+    // However the requests are distributed, ten are accepted, and one more for every six seconds of the test.
     let at_once = (0..40).map(|number| {
         let api = if number % 2 == 0 { &one } else { &other };
         answered(refresh(api, "192.0.2.1")())
@@ -124,13 +124,13 @@ async fn instances_count_together_with_redis_and_separately_without_it() {
 
     redis.stop().await;
     let before = metric(&one, "nightferry_limits_fallback_total").await;
-    // Each counts for itself, and nobody is refused because of Redis.
+    // Each instance counts on its own, and Redis causes no rejections.
     assert_eq!(through(refresh(&one, "192.0.2.1"), 15).await, 10);
     assert_eq!(through(refresh(&other, "192.0.2.1"), 15).await, 10);
     assert!(metric(&one, "nightferry_limits_fallback_total").await >= before + 30.0);
 
     redis.restart().await;
-    // What it held is gone with it; they count together again as soon as they have found it.
+    // The counters in Redis are lost; the instances count together again as soon as they have reconnected.
     eventually("both have found Redis again", || async {
         let fallbacks = metric(&one, "nightferry_limits_fallback_total").await;
         let probe = uuid::Uuid::new_v4().as_u128();

@@ -7,7 +7,7 @@ use nightferry_tests::harness::{World, WorldBuilder, database, eventually};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-/// A world whose clients say where they are.
+/// A world whose clients can set their address.
 fn world() -> WorldBuilder {
     World::with("server.trusted_proxies", "127.0.0.0/8")
 }
@@ -18,7 +18,7 @@ fn login_from(api: &Api, network: &str, email: &str, password: &str) -> RequestB
         .json(&json!({ "email": email, "password": password }))
 }
 
-/// Wrong passwords, one after the other. Answers the codes.
+/// Sign-ins with wrong passwords, one after the other. Returns the error codes.
 async fn guess(api: &Api, network: &str, email: &str, times: usize) -> Vec<Value> {
     let mut codes = Vec::new();
     for _ in 0..times {
@@ -45,10 +45,10 @@ async fn ten_wrong_passwords_make_an_address_wait_whether_or_not_there_is_such_a
         let wait: i64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((890..=900).contains(&wait), "{wait}");
     }
-    // Case does not make another account of it, and another address may still try.
+    // Letter case does not make it another account, and another address may still try.
     assert_eq!(guess(&api, "192.0.2.1", &ann.email.to_uppercase(), 1).await, expected(0, 1));
     assert_eq!(answered(login_from(&api, "192.0.2.2", &ann.email, PASSWORD)).await.0, 200);
-    // A neighbour within the same /64 is the same one.
+    // Another address of the same /64 network counts as the same client.
     assert_eq!(guess(&api, "2001:db8::1", &ann.email, 10).await, expected(10, 0));
     assert_eq!(guess(&api, "2001:db8::ffff:2", &ann.email, 1).await, expected(0, 1));
     assert_eq!(guess(&api, "2001:db8:0:1::1", &ann.email, 1).await, expected(1, 0));
@@ -94,14 +94,14 @@ async fn the_owner_signs_in_from_a_known_network_during_an_attack() {
     let codes = attack(&ann.email).await;
     assert_eq!(codes, expected(40, 14));
     assert_eq!(attack("nobody@example.org").await, codes, "as for an account that does not exist");
-    // From elsewhere not even the right password helps, so that nobody learns that it is the right one.
+    // From other addresses even the correct password is rejected, so that it cannot be confirmed.
     problem(login_from(&api, "192.0.2.99", &ann.email, PASSWORD), 429, "RATE_LIMITED").await;
-    // The owner at home does not notice.
+    // The owner's usual address is not affected.
     for _ in 0..3 {
         assert_eq!(answered(login_from(&api, home, &ann.email, PASSWORD)).await.0, 200);
         assert_eq!(guess(&api, "203.0.113.77", &ann.email, 1).await, expected(0, 1));
     }
-    // Whoever guesses at home is slowed down there as everywhere.
+    // Guessing from the owner's address is limited as well.
     assert_eq!(guess(&api, home, &ann.email, 11).await, expected(10, 1));
     world.context.clock.advance(chrono::Duration::minutes(16));
     assert_eq!(answered(login_from(&api, "192.0.2.99", &ann.email, PASSWORD)).await.0, 200);
@@ -117,7 +117,7 @@ async fn guesses_at_the_same_time_do_not_get_around_the_limit() {
     let wrong = answers.iter().filter(|(_, body)| body["error_code"] == "INVALID_CREDENTIALS").count();
     assert_eq!(wrong, 10, "the others were told nothing");
     assert!(answers.iter().all(|(status, _)| *status == 401 || *status == 429));
-    // Right ones at the same time all get in.
+    // Concurrent sign-ins with the correct password all succeed.
     let right = (0..20).map(|_| answered(login_from(&api, "192.0.2.2", &ann.email, PASSWORD)));
     let answers = futures_util::future::join_all(right).await;
     assert!(answers.iter().all(|(status, _)| *status == 200));
@@ -146,7 +146,7 @@ async fn lockouts_grow_and_a_password_reset_ends_them() {
     .await
     .unwrap();
     assert_eq!(answered(login_from(&api, "192.0.2.1", &ann.email, "another one")).await.0, 200);
-    // What does not matter any more goes.
+    // Expired rows are deleted.
     guess(&api, "192.0.2.3", &ann.email, 1).await;
     world.context.clock.advance(chrono::Duration::days(200));
     nightferry_core::tiering::reap::expired_rows(&world.context).await.unwrap();
@@ -191,7 +191,7 @@ async fn a_correct_guess_started_below_the_limit_is_rejected_beyond_it() {
     let world = world().set("limits.failed_logins_everywhere", "5").build().await;
     let api = world.start_api();
     let ann = api.person().await;
-    // Holds the account, so that who knew the password waits where the session begins.
+    // Locks the account, so that a client with the correct password waits where the session is created.
     let mut conn = world.context.db.conn().await.unwrap();
     let (reached, waits) = tokio::sync::oneshot::channel();
     let (release, released) = tokio::sync::oneshot::channel::<()>();
@@ -231,7 +231,7 @@ async fn a_correct_guess_started_below_the_limit_is_rejected_beyond_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reaching_the_limit_does_not_wait_for_the_audit_log() {
-    // Each line that waits to be written holds a connection.
+    // Each entry that waits to be written holds a connection.
     let world = world().set("database.pool_size", "40").build().await;
     let api = world.start_api();
     let ann = api.person().await;

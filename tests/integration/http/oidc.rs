@@ -15,19 +15,19 @@ use serde_json::{Value, json};
 const ACCESS: &str = "__Host-nightferry_access";
 const ATTEMPT: &str = "__Host-nightferry_sign_in";
 
-/// A world that knows `provider`.
+/// A world with `provider` as identity provider.
 fn knowing(provider: &OidcProvider) -> WorldBuilder {
     World::with("auth.oidc.home.issuer", provider.issuer())
         .set("auth.oidc.home.client_id", CLIENT_ID)
         .set("auth.oidc.home.client_secret", CLIENT_SECRET)
 }
 
-/// A world in which everybody whom `provider` knows gets an account.
+/// A world in which every user of `provider` gets an account.
 pub(super) fn with(provider: &OidcProvider) -> WorldBuilder {
     knowing(provider).set("auth.oidc.home.signup", "true")
 }
 
-/// A browser on its way: the address that the provider sent it back to, and the cookie of its attempt.
+/// A browser during a sign-in: the URL to which the provider redirected it, and the cookie of the attempt.
 struct Returning {
     address: String,
     attempt: String,
@@ -38,7 +38,7 @@ fn location(response: &Response) -> String {
     response.headers()["location"].to_str().unwrap().to_owned()
 }
 
-/// Goes to the provider and comes back.
+/// Follows the redirect to the provider and back.
 async fn visit(api: &Api, query: &str) -> Returning {
     visit_with(api, "home", query).await
 }
@@ -94,27 +94,27 @@ async fn a_new_user_gets_an_account_and_is_recognised_by_the_subject() {
         assert_eq!((&ann["email"], &ann["name"]), (&json!("ann@example.org"), &json!("Ann")));
         assert_eq!(ann["role"], "user");
 
-        // The address may change, the person does not; and the provider may change its key.
+        // The email address may change while the subject stays the same; and the provider may change its key.
         provider.behave(|it| it.claims = json!({ "email": "new@example.org", "email_verified": false }));
         provider.rotate(algorithm);
         tokio::task::yield_now().await;
         let again = me(&api, &sign_in_after_rotation(&api).await).await;
         assert_eq!(again["id"], ann["id"]);
         assert_eq!(again["email"], "ann@example.org");
-        // Until the new key was known, it failed.
+        // Sign-in failed until the new key was known.
         let acts = "SELECT action FROM audit_events \
             WHERE action NOT LIKE 'keys.%' AND action <> 'session.login_failed' ORDER BY id";
         assert_eq!(
             database::texts(&world.context.db, acts).await,
             ["user.signup", "identity.link", "session.login", "session.login"]
         );
-        // Nobody knows a password of it.
+        // The account has no known password.
         let login = json!({ "email": "ann@example.org", "password": PASSWORD });
         problem(api.request(Method::POST, "/api/auth/login").json(&login), 401, "INVALID_CREDENTIALS").await;
     }
 }
 
-/// Keys are looked at again at most every second: until then the new one is not known.
+/// Keys are reloaded at most once per second: until then the new key is unknown.
 async fn sign_in_after_rotation(api: &Api) -> BTreeMap<String, (String, String)> {
     nightferry_tests::harness::eventually("the new key is known", || async { sign_in(api).await.ok() }).await
 }
@@ -131,7 +131,7 @@ async fn an_answer_that_this_browser_did_not_ask_for_is_refused() {
     let mine = visit(&api, "").await;
     let theirs = visit(&api, "").await;
     let refused = |request: RequestBuilder| problem(request, 401, "INVALID_CREDENTIALS");
-    // Somebody else's answer in my browser, my answer without my cookie, another state, another provider's address.
+    // The response for another browser, a response without the cookie, with another state, or from another provider.
     refused(callback(&api, &theirs.address, &mine.attempt)).await;
     refused(api.request(Method::GET, &mine.address)).await;
     refused(callback(&api, &mine.address, "nonsense")).await;
@@ -145,7 +145,7 @@ async fn an_answer_that_this_browser_did_not_ask_for_is_refused() {
 
     let response = callback(&api, &mine.address, &mine.attempt).send().await.unwrap();
     assert_eq!(response.status(), 303, "all of that harmed nothing");
-    // The code is used up.
+    // The code was already used.
     refused(callback(&api, &mine.address, &mine.attempt)).await;
     world.context.clock.advance(Duration::minutes(11));
     refused(callback(&api, &theirs.address, &theirs.attempt)).await;
@@ -208,7 +208,7 @@ async fn an_existing_account_is_linked_only_if_verified_and_allowed() {
     provider.behave(|it| it.claims = json!({ "email_verified": "true" }));
     let set = sign_in(&linking).await.unwrap();
     assert_eq!(me(&linking, &set).await["id"], ann["user_id"]);
-    // Linked once, it holds at the instance that may not link; and ends with the account's being disabled.
+    // Once linked, the identity is accepted by an instance that may not link; disabling the account ends that.
     assert!(sign_in(&api).await.is_ok());
     let id = ann["user_id"].as_str().unwrap().parse().unwrap();
     account::set_disabled(&world.context, id, true, &Origin::default()).await.unwrap();

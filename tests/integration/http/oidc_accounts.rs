@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use super::oidc::{me, sign_in, with};
 
-/// As the provider knows the one who comes.
+/// The claims of the user who signs in.
 const ANN: &str = "ann@example.org";
 
-/// Somebody who signs up with the address of somebody else, which nobody checks.
+/// A user who signs up with the email address of another person, which is not verified.
 async fn register(api: &Api) -> Person<'_> {
     let body = json!({ "email": ANN, "password": PASSWORD });
     assert_eq!(answered(api.request(Method::POST, "/api/auth/signup").json(&body)).await.0, 201);
@@ -46,7 +46,7 @@ async fn linking_revokes_the_access_of_a_squatter() {
         "{detail}"
     );
 
-    // That is so once. What she chooses herself stays when she comes again.
+    // This happens once. A name chosen by the user stays at later sign-ins.
     let token = {
         let cookie = format!("__Host-nightferry_access={}", ann["__Host-nightferry_access"].0);
         let body = json!({ "name": "hers", "scopes": ["files:read"] });
@@ -88,13 +88,13 @@ async fn rejected_sign_ins_are_recorded() {
     let world = with(&provider).build().await;
     let api = world.start_api();
     let mallory = register(&api).await;
-    // An account that this provider may not sign in to; an address that it does not vouch for; a token that is wrong.
+    // An account that this provider may not sign in to; an address that it has not verified; an invalid token.
     sign_in(&api).await.unwrap_err();
     provider.behave(|it| it.claims = json!({ "email": "bob@example.org", "email_verified": false }));
     sign_in(&api).await.unwrap_err();
     provider.behave(|it| it.claims = json!({ "nonce": "another" }));
     sign_in(&api).await.unwrap_err();
-    // And one that is disabled.
+    // And a disabled account.
     provider.behave(|it| it.claims = json!({ "email": "cleo@example.org" }));
     let cleo = me(&api, &sign_in(&api).await.unwrap()).await["id"].as_str().unwrap().to_owned();
     account::set_disabled(&world.context, cleo.parse().unwrap(), true, &Origin::default()).await.unwrap();

@@ -22,7 +22,7 @@ async fn those_sessions_end_with_all_others() {
     session_list::end_all(&world.context, id, false, None, &Origin::default()).await.unwrap();
     problem(refresh(&old.refresh_token), 401, "TOKEN_REVOKED").await;
 
-    // With a new password too, but not the one in which it was chosen.
+    // Also with a new password, except for the session in which it was changed.
     let old = api.login(&old.email).await;
     forget().await;
     let kept = api.login(&old.email).await;

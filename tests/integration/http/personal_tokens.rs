@@ -44,7 +44,7 @@ async fn a_token_is_limited_to_its_scopes() {
             assert_eq!(status == 403, *needed != scope, "{told}");
             assert!(status.is_success() || status == 403, "{told}");
         }
-        // Whatever the scopes: who it is may be asked, but only somebody signed in manages the account.
+        // With any scope, a token can read the account, but only a session can change it.
         assert_eq!(answered(with(&api, &token, Method::GET, "/api/auth/me")).await.0, 200);
         for (method, path) in [
             (Method::PATCH, "/api/auth/me"),
@@ -161,7 +161,7 @@ async fn what_is_wrong_with_a_wanted_token_is_said_and_there_are_only_so_many() 
         let refused = problem(post(body), 400, "VALIDATION_FAILED").await;
         assert_eq!(refused["errors"][0]["field"], field, "{refused}");
     }
-    // However many ask at once.
+    // Also for any number of concurrent requests.
     let asked = (0..6).map(|_| answered(post(json!({ "name": "x", "scopes": ["sync"] }))));
     let answers = futures_util::future::join_all(asked).await;
     assert_eq!(answers.iter().filter(|(status, _)| *status == 201).count(), 3);

@@ -36,7 +36,7 @@ async fn a_session_ended_at_one_instance_is_refused_at_another_at_once() {
     let phone = here.person().await;
     let laptop = there.login(&phone.email).await;
     let stranger = here.person().await;
-    // Both instances know both sessions, so whatever they keep in memory is warm.
+    // Both instances have used both sessions, so their caches are filled.
     for api in [&here, &there] {
         for person in [&phone, &laptop] {
             assert_eq!(answered(me(api, &person.token)).await.0, 200);
@@ -68,7 +68,7 @@ async fn logging_out_everywhere_ends_every_session_and_no_personal_token() {
     assert_ended(&api, &second).await;
     assert_eq!(answered(me(&api, &token)).await.0, 200);
     assert_eq!(answered(me(&api, &bob.token)).await.0, 200);
-    // The operator's way takes those too.
+    // The command of the operator revokes those too.
     let id = first.id.parse().unwrap();
     let third = api.login(&first.email).await;
     let ended = session_list::end_all(&world.context, id, true, None, &Origin::default()).await.unwrap();

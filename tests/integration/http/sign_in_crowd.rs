@@ -14,7 +14,7 @@ fn login_from(api: &Api, network: &str, email: &str) -> RequestBuilder {
         .json(&json!({ "email": email, "password": PASSWORD }))
 }
 
-/// Many logins at once from one place, and how many of them have been answered: the status of each.
+/// Many concurrent logins from one network: the status of each.
 fn crowd(
     api: &Api,
     many: usize,
@@ -44,14 +44,14 @@ async fn a_request_from_another_network_does_not_wait_behind_many() {
     assert_eq!(answered(login_from(&api, "192.0.2.2", &ann.email)).await.0, 200);
     let before = done.load(Ordering::SeqCst);
     assert!(before < 30, "{before} of 50 were let in before the one from elsewhere");
-    // A whole office may come at once, too.
+    // A whole office may sign in at once, too.
     assert!(crowd.await.iter().all(|status| *status == 200));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_waiting_requests_are_rejected() {
     let world = World::with("server.trusted_proxies", "127.0.0.0/8")
-        // Low enough for all that may wait to have their turn in time on a busy machine.
+        // Low enough for all waiting requests to be served in time on a busy machine.
         .set("auth.bcrypt_cost", "9")
         .set("limits.enabled", "false")
         .build()

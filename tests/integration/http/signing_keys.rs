@@ -33,7 +33,7 @@ fn claims(token: &str) -> Value {
     serde_json::from_slice(&BASE64URL.decode(part).unwrap()).unwrap()
 }
 
-/// A token of any header, signed by `key` where that is possible.
+/// A token with any header, signed by `key` if possible.
 fn forge(header: &Value, claims: &Value, key: Option<&EncodingKey>, algorithm: Algorithm) -> String {
     let encode = |value: &Value| BASE64URL.encode(serde_json::to_vec(value).unwrap());
     let message = format!("{}.{}", encode(header), encode(claims));
@@ -99,13 +99,13 @@ async fn tokens_that_none_of_our_keys_signed_are_refused() {
                 forge(&json!({ "alg": name, "kid": "../../dev/null" }), &said, Some(&foreign), algorithm),
             ),
         ];
-        // A key that the token brings along is not looked at.
+        // A key contained in the token is ignored.
         if algorithm != Algorithm::HS256 {
             let own = Jwk::from_encoding_key(&foreign, algorithm).unwrap();
             let brought = json!({ "alg": name, "kid": kid, "jwk": own, "jku": "http://127.0.0.1:1/jwks" });
             forged.push(("brought along", forge(&brought, &said, Some(&foreign), algorithm)));
         }
-        // The public key as an HMAC secret, in every form in which somebody may have it.
+        // The public key as an HMAC secret, in every format in which an attacker may have it.
         if let Some(public) = published(&api).await.find(&kid) {
             let jwk = serde_json::to_value(public).unwrap();
             let raw = jwk["n"].as_str().or(jwk["x"].as_str()).unwrap();
@@ -130,7 +130,7 @@ async fn tokens_that_none_of_our_keys_signed_are_refused() {
             let refused = problem(me(&api, &token), 401, "UNAUTHENTICATED").await;
             assert!(!refused["detail"].as_str().unwrap().contains("key"), "{name} {what} {refused}");
         }
-        // And the real one is good until it expires.
+        // The genuine token is valid until it expires.
         assert_eq!(answered(me(&api, &ann.token)).await.0, 200);
         world.context.clock.advance(Duration::seconds(900));
         problem(me(&api, &ann.token), 401, "TOKEN_EXPIRED").await;
@@ -164,7 +164,7 @@ async fn a_new_key_is_published_before_it_signs_and_the_old_one_verifies_until_i
     let old = header(&ann.token).kid.unwrap();
     assert_eq!(answered(me(&there, &ann.token)).await.0, 200);
 
-    // As `nightferry keys rotate` does, in a process of its own.
+    // Like `nightferry keys rotate`, in a separate process.
     let cli = Accounts::new(world.context_with(&[])).unwrap();
     let new = keys::rotate(&cli, Takeover::Published, &Origin::default()).await.unwrap();
     world.context.clock.advance(Duration::seconds(31));
@@ -184,7 +184,7 @@ async fn a_new_key_is_published_before_it_signs_and_the_old_one_verifies_until_i
         }
         assert!(published(api).await.find(&old).is_some());
     }
-    // Its last token has expired, and so has it.
+    // Its last token has expired, and so has the key.
     world.context.clock.advance(Duration::minutes(17));
     problem(me(&here, &last.token), 401, "UNAUTHENTICATED").await;
     for api in [&here, &there] {
@@ -203,7 +203,8 @@ async fn a_compromised_key_is_replaced_immediately() {
     let ann = here.person().await;
     keys::rotate(&world.services.accounts, Takeover::AtOnce, &Origin::default()).await.unwrap();
     problem(me(&here, &ann.token), 401, "UNAUTHENTICATED").await;
-    // Clients continue with their refresh tokens, and the other instance learns of the key by the first token it sees.
+    // Clients continue with their refresh tokens, and the other instance loads the key at the first token signed with
+    // it.
     let refresh = json!({ "refresh_token": ann.refresh_token });
     let (status, next) = answered(here.request(Method::POST, "/api/auth/refresh").json(&refresh)).await;
     assert_eq!(status, 200, "{next}");
@@ -230,7 +231,7 @@ async fn another_algorithm_takes_over_after_it_was_published() {
         api.person().await.token
     };
     let api = Api::start(world.context_with(&[("auth.algorithm", "EdDSA")]));
-    // Published as soon as an instance of the new configuration has started.
+    // Published as soon as an instance with the new configuration has started.
     eventually("the new key is published", || async {
         (published(&api).await.keys.len() == 1).then_some(())
     })
@@ -253,7 +254,7 @@ async fn keys_are_stored_encrypted_and_another_secret_decrypts_none() {
     assert!(
         rows.len() == 1 && !keys::opens(&other, &rows[0]) && keys::opens(&world.services.accounts, &rows[0])
     );
-    // Somebody who can write to the database cannot make a key that counts.
+    // Write access to the database is not enough to create a valid key.
     let forged = "UPDATE signing_keys SET sealed = 'x'";
     database::execute(&world.context.db, forged).await.unwrap();
     world.context.clock.advance(Duration::seconds(31));

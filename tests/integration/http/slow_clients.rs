@@ -10,10 +10,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const MIB: u64 = 1024 * 1024;
-/// What is prompt: well below `server.client_idle_timeout`, after which a silent client is given up.
+/// Maximum duration of a prompt response: well below `server.client_idle_timeout`, after which the connection of a
+/// silent client is closed.
 const PROMPT: Duration = Duration::from_secs(25);
 
-/// Sends a request as far as it goes.
+/// Sends a request up to a certain point.
 async fn send(api: &Api, head: &str, body: &str) -> TcpStream {
     let host = api.base.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(host).await.unwrap();
@@ -21,7 +22,7 @@ async fn send(api: &Api, head: &str, body: &str) -> TcpStream {
     stream
 }
 
-/// Begins an upload of which the first byte comes, and then nothing.
+/// Starts an upload that sends its first byte and then nothing.
 async fn begin_upload(api: &Api, person: &Person<'_>, length: Option<u64>) -> TcpStream {
     let file = "--sep\r\nContent-Disposition: form-data; name=\"file\"; filename=\"slow\"\r\n\r\nx";
     let (framing, body) = match length {
@@ -36,7 +37,7 @@ async fn begin_upload(api: &Api, person: &Person<'_>, length: Option<u64>) -> Tc
     send(api, &head, &body).await
 }
 
-/// Waits until so many uploads are under way.
+/// Waits until this many uploads are in progress.
 async fn begun(world: &World, uploads: usize) {
     eventually("the uploads have begun", || async {
         let sql = "SELECT count(*) FROM objects WHERE state = 'uploading'";
@@ -45,7 +46,7 @@ async fn begun(world: &World, uploads: usize) {
     .await;
 }
 
-/// Uploads `size` bytes, with or without saying so, and expects no long wait.
+/// Uploads `size` bytes, with or without announcing the size, and expects no long wait.
 async fn uploads_promptly(person: &Person<'_>, name: &str, size: u64, chunked: bool) {
     let body = if chunked {
         Body::wrap_stream(pattern(size, size).stream())
@@ -58,7 +59,7 @@ async fn uploads_promptly(person: &Person<'_>, name: &str, size: u64, chunked: b
     assert_eq!(file["sha256"], pattern(size, size).sha256().to_string(), "{name}");
 }
 
-/// The problem document that comes without anything more being sent, with its head.
+/// The problem document that is returned without sending anything more, with the response head.
 async fn answer(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     let read = async {

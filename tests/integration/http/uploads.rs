@@ -104,7 +104,7 @@ async fn a_part_is_retried_after_a_store_failure_without_the_client_noticing() {
     assert_eq!(ann.download(&file["id"]).await, pattern(7, 30 * MIB).bytes());
 }
 
-/// Parts larger than any that is held in memory.
+/// Parts larger than any part held in memory.
 fn larger_than_buffered() -> Match {
     Match::method(Method::PUT).and(|request| request.request_bytes > 13 * MIB)
 }
@@ -117,7 +117,7 @@ async fn ten_concurrent_uploads_of_one_user_succeed() {
     let uploads = (0..10).map(|seed| ann.upload("same name.bin", pattern(seed, 300_000 + seed)));
     let files = futures_util::future::join_all(uploads).await;
 
-    // One name, so they are ten versions of one file.
+    // The same name, so they are ten versions of one file.
     let mut versions: Vec<_> = files.iter().map(|file| file["version"].as_i64().unwrap()).collect();
     versions.sort_unstable();
     assert_eq!(versions, (1..=10).collect::<Vec<_>>());

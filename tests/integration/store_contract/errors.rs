@@ -14,7 +14,7 @@ contract! {
     an_unreachable_store_is_an_outage,
 }
 
-/// What only the source of a body can meet.
+/// Errors that only the source of a body can cause.
 #[derive(Debug)]
 struct Trouble;
 
@@ -76,7 +76,7 @@ pub(super) async fn a_failing_source_leaves_nothing_behind_and_is_told_apart(set
     for good in [0, 1, 40] {
         let key = key("source");
         let chunks = (0..good).map(|_| Ok(random(50_000))).chain([Err(Trouble)]);
-        // All bytes come, and only then the failure: as a hash that turns out wrong.
+        // The failure comes after all bytes, as for a hash that does not match.
         let body =
             Body::stream(50_000 * u64::try_from(good).unwrap(), stream::iter(chunks.collect::<Vec<_>>()));
         let error = store.put(&key, body, &PutOptions::default()).await.unwrap_err();

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 const MIB: usize = 1024 * 1024;
 
-/// Makes a test of each function for each server.
+/// Creates a test of each function for each server.
 macro_rules! contract {
     ($($name:ident),* $(,)?) => {
         mod local {
@@ -47,7 +47,7 @@ async fn local() -> StoreSettings {
     with_bucket(&servers().await.local).await
 }
 
-/// None where it is the same software as the local one: one trial is enough.
+/// None if it is the same software as the local store: one run is enough.
 async fn cloud() -> Option<StoreSettings> {
     let servers = servers().await;
     if servers.cloud.kind == servers.local.kind {

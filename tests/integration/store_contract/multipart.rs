@@ -33,7 +33,7 @@ pub(super) async fn parts_are_checked_one_by_one_and_as_a_whole(settings: StoreS
         store.put_part(&key, &upload, 2, part(2).into(), Some(Crc64Nvme::of(b"other"))).await.unwrap_err();
     assert_eq!(wrong.verdict(), Verdict::Corrupt, "{wrong}");
     let mut parts = Vec::new();
-    // Out of order, and one of them twice: the later one counts.
+    // Out of order, and one of them twice: the later one is used.
     store
         .put_part(&key, &upload, 3, Bytes::from_static(b"old").into(), Some(Crc64Nvme::of(b"old")))
         .await

@@ -18,7 +18,7 @@ contract! {
     a_wrong_whole_is_refused_or_not_confirmed,
 }
 
-/// An upload whose every part's checksum follows its bytes.
+/// An upload in which the checksum of every part follows its content.
 async fn put_parts_trailing(
     store: &Store,
     key: &ObjectKey,
@@ -36,7 +36,7 @@ async fn put_parts_trailing(
     Ok((upload, parts))
 }
 
-/// Stands between client and server and puts `instead` in the place of `pattern` in every request.
+/// A proxy that replaces `pattern` with `instead` in every request.
 async fn falsifier(mut settings: StoreSettings, pattern: Vec<u8>, instead: Vec<u8>) -> Store {
     let server = settings.endpoint.trim_start_matches("http://").to_owned();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -167,7 +167,7 @@ pub(super) async fn a_wrong_whole_is_refused_or_not_confirmed(settings: StoreSet
             Err(error) => {
                 assert_eq!(error.verdict(), Verdict::Corrupt, "{error}");
             }
-            // A server that checks nothing must at least not claim the wrong checksum as its own.
+            // A server that checks nothing must at least not report the wrong checksum as its own.
             Ok(receipt) => assert_eq!(receipt.crc64nvme, None),
         }
     }

@@ -22,7 +22,7 @@ fn evicted_at_once() -> WorldBuilder {
     World::with("tiering.free_local_after", "0s").set("tiering.archive_poll", "1s")
 }
 
-/// A file whose only copy is in the cloud store, where it is archived from now on.
+/// A file whose only copy is in the cloud store and has just been archived.
 async fn archived<'a>(world: &World, api: &'a Api) -> (Person<'a>, Value) {
     let ann = api.person().await;
     let file = ann.upload("a.bin", pattern(1, SIZE)).await;
@@ -57,7 +57,7 @@ async fn a_download_of_an_archived_file_requests_one_restore_and_works_afterward
     let (ann, file) = archived(&world, &api).await;
     let get = || ann.request(Method::GET, &path(&file));
 
-    // Many at once, before any worker is up: one restore.
+    // Many requests before any worker is running: one restore.
     let all = (0..8).map(|_| get().send());
     for response in futures_util::future::join_all(all).await {
         let response = response.unwrap();
@@ -105,7 +105,7 @@ async fn an_expired_restore_is_requested_again() {
     assert_eq!((status.as_u16(), &body["restore"]["state"]), (202, &"wanted".into()), "{body}");
     in_state(&world, "restoring").await;
     assert_eq!(world.cloud.glacier().restores(), 2);
-    // While it is made the store loses it: it is asked a third time.
+    // The store loses the restore while it is in progress: it is requested a third time.
     world.cloud.glacier().expire();
     eventually("it is asked for again", || async { (world.cloud.glacier().restores() == 3).then_some(()) })
         .await;
@@ -126,7 +126,7 @@ async fn archived_copies_are_not_read_for_scrub_or_repair() {
     world.cloud.glacier().freeze("a.bin");
     let cloud_state = || state(&world, "s3", &file);
 
-    // Scrubbing meets it once, and never again.
+    // Scrub reads it once, and not again.
     let stores = vec![world.context.stores.get("s3").unwrap().clone()];
     let min_age = std::time::Duration::ZERO;
     let options = Options { stores, rate: None, bytes: None, time: None, min_age };
@@ -139,7 +139,7 @@ async fn archived_copies_are_not_read_for_scrub_or_repair() {
     assert_eq!(world.cloud.requests().len(), 0, "it is left alone");
     assert_eq!(cloud_state().await, Some(ReplicaState::Present));
 
-    // The local copy is lost: it cannot be repaired from the archived one.
+    // The local copy is lost: it cannot be repaired from the archived copy.
     world.direct.get("minio").unwrap().delete(&world.key(&file).await).await.unwrap();
     execute(&world.context.db, "UPDATE replicas SET state = 'lost' WHERE store = 'minio'").await.unwrap();
     assert_eq!(nightferry_core::tiering::repair::pass(&world.context).await.unwrap().copies, 0);

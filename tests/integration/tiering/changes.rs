@@ -17,7 +17,7 @@ use reqwest::Method;
 const MIB: u64 = 1024 * 1024;
 const LARGE: u64 = 20 * MIB;
 
-/// A lease that outlives the test: nothing may have to wait until it runs out.
+/// A lease that is longer than the test: no step may depend on its expiry.
 fn world() -> WorldBuilder {
     World::with("tiering.multipart_threshold_mib", 16)
         .set("tiering.part_size_mib", 8)
@@ -35,7 +35,7 @@ async fn assert_gone(world: &World) {
     }
 }
 
-/// A file is deleted for good while a request of its copy waits at a gate.
+/// A file is permanently deleted while a request of its copy waits at a gate.
 async fn is_deleted_while_it_is_copied(size: u64, at: Match, hold: Hold) {
     let world = world().build().await;
     let user = world.user().await;
@@ -86,7 +86,7 @@ async fn now(world: &World, file: &FileView) -> FileView {
     details::find(&world.context, file.row.owner_id, file.row.id).await.unwrap()
 }
 
-/// A new version is uploaded while a request of the old one's copy waits at a gate.
+/// A new version is uploaded while a request for the copy of the old one waits at a gate.
 async fn is_overwritten_while_it_is_copied(size: u64, at: Match) {
     let world = world().build().await;
     let user = world.user().await;
@@ -213,7 +213,7 @@ async fn a_run_cancelled_in_the_middle_finishes_what_is_in_flight_and_starts_not
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_fails_after_its_run_was_cancelled_waits_for_the_next_run() {
-    // So long a pause before the second try that the run would not end in time if it waited for it.
+    // A pause before the second attempt that is longer than the time limit of the test.
     let world = world().set("tiering.backoff_initial", "1h").set("tiering.backoff_cap", "1h").build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 1000)).await;

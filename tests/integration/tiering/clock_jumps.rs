@@ -11,7 +11,7 @@ use nightferry_tests::harness::fault_proxy::{Fault, Hold, Match};
 use nightferry_tests::harness::{WorkerHandle, World, assert_invariants, eventually, pattern};
 use reqwest::Method;
 
-/// The same installation, seen by a process on a machine whose clock is off.
+/// The same installation, used by a process whose clock is wrong.
 fn with_clock_off(world: &World, by: Duration) -> Context {
     let clock = Clock::system();
     clock.advance(by);
@@ -30,7 +30,7 @@ async fn workers_whose_clocks_are_hours_apart_take_no_copy_from_each_other() {
     let late = WorkerHandle::start(with_clock_off(&world, Duration::hours(5)));
     let requested = world.request_run(RunScope::default()).await;
     gate.reached_by(10).await;
-    // In the middle of it all the clock of the rest jumps too.
+    // Meanwhile, the clock of the other processes jumps too.
     world.context.clock.advance(Duration::days(1));
     gate.open();
 
@@ -76,7 +76,7 @@ async fn nights(world: &World, count: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_jumps_back_over_midnight_does_not_make_a_second_run_of_the_night() {
     let world = World::with("tiering.schedule", "0 0 0 * * *").build().await;
-    // From here on nights count.
+    // From here on, scheduled runs are enabled.
     {
         let mut conn = world.context.db.conn().await.unwrap();
         schedules::ensure(&mut conn, run::NIGHTLY, world.context.clock.now()).await.unwrap();
@@ -86,14 +86,14 @@ async fn a_clock_that_jumps_back_over_midnight_does_not_make_a_second_run_of_the
     world.context.clock.advance(Duration::days(1));
     nights(&world, 1).await;
 
-    // Back before that midnight, with a new worker that knows nothing of it, and forward again.
+    // Before that midnight, with a new worker without any state, and then after it again.
     world.context.clock.advance(Duration::days(-1));
     worker.stop().await;
     let worker = world.start_worker();
     run_by_hand(&world).await;
     world.context.clock.advance(Duration::days(1));
     run_by_hand(&world).await;
-    // Only the next night is new.
+    // Only the next night is due.
     world.context.clock.advance(Duration::days(1));
     nights(&world, 2).await;
 
@@ -104,12 +104,12 @@ async fn a_clock_that_jumps_back_over_midnight_does_not_make_a_second_run_of_the
     assert_eq!(ticks[1] - ticks[0], Duration::days(1));
 }
 
-/// Shows that a worker is up.
+/// Shows that a worker is running.
 async fn run_by_hand(world: &World) {
     world.ended(request(world).await).await;
 }
 
-/// A run that somebody asks for, once no other one is active.
+/// A manually requested run, once no other run is active.
 async fn request(world: &World) -> nightferry_core::ids::RunId {
     use nightferry_core::db::audit::Origin;
     use nightferry_core::db::runs::NewRun;

@@ -38,10 +38,10 @@ fn completion() -> Match {
     Match::method(Method::POST).has_parameter("uploadId")
 }
 
-/// A part as both the proxy and the database know it.
+/// A part, as seen by the proxy and by the database.
 type Part = (String, String);
 
-/// The parts that are on record, by upload and number.
+/// The recorded parts, by upload and number.
 async fn recorded(world: &World) -> BTreeSet<Part> {
     let rows = texts(&world.context.db, "SELECT upload_id || ' ' || number FROM transfer_parts").await;
     rows.into_iter()
@@ -57,7 +57,7 @@ fn part_of(request: &Request) -> Part {
     )
 }
 
-/// The parts of which bytes were sent so far, one entry for each time.
+/// The parts of which bytes were sent so far, with one entry per request.
 fn sent(world: &World) -> Vec<Part> {
     let requests = world.cloud.requests();
     requests
@@ -67,16 +67,16 @@ fn sent(world: &World) -> Vec<Part> {
         .collect()
 }
 
-/// What was on record when a worker was killed must not be among what is sent afterwards.
+/// Parts recorded before a worker was killed must not be sent again.
 struct Kill {
     recorded: BTreeSet<Part>,
     sent: usize,
 }
 
 impl Kill {
-    /// A worker was killed; the next one takes over what it held.
+    /// A worker was killed; the next worker takes over its work.
     async fn seen(world: &World) -> Self {
-        // What the dead worker had begun is over once its connections are.
+        // Requests of the dead worker have ended once its connections are closed.
         world.cloud.until(|requests| requests.iter().all(|request| request.done)).await;
         world.expire_leases().await;
         Self { recorded: recorded(world).await, sent: sent(world).len() }
@@ -107,8 +107,8 @@ async fn assert_all_synced(world: &World, run: &Run, files: &[(FileView, u64, u6
     assert_invariants(world).await;
 }
 
-/// A worker is killed while a request waits at a gate; another one finishes. Answers how many part requests
-/// carried bytes.
+/// A worker is killed while a request waits at a gate; another one finishes. Returns the number of part requests with
+/// content.
 async fn is_finished_by_the_next_worker(size: u64, at: Match, hold: Hold) -> usize {
     let world = world().build().await;
     let user = world.user().await;
@@ -159,7 +159,7 @@ async fn a_worker_killed_before_a_multipart_upload_is_created() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_killed_after_a_multipart_upload_was_created_and_before_it_was_recorded() {
-    // The upload that nobody noted must not stay at the destination either: the invariants look.
+    // The unrecorded upload must not remain at the destination either: the invariants check this.
     assert_eq!(is_finished_by_the_next_worker(40 * MIB, creation(), Hold::Answer).await, 5);
 }
 
@@ -199,7 +199,7 @@ async fn a_worker_killed_after_the_verification_and_before_the_commit() {
     let requested = world.request_run(RunScope::default()).await;
     let first = world.start_worker_process().await;
     gate.reached().await;
-    // The commit counts in the run's row, which is locked from here on.
+    // The commit updates the row of the run, which is locked from here on.
     let mut locking = world.context.db.conn().await.unwrap();
     let lock = format!("BEGIN; SELECT 1 FROM runs WHERE id = '{}' FOR UPDATE", requested.id);
     diesel_async::SimpleAsyncConnection::batch_execute(&mut *locking, &lock).await.unwrap();
@@ -212,7 +212,7 @@ async fn a_worker_killed_after_the_verification_and_before_the_commit() {
     .await;
 
     first.kill();
-    // Postgres would carry the dead worker's statement out once it gets the lock: that is the crash after the commit.
+    // Postgres would execute the dead worker's statement once it gets the lock: this is the crash after the commit.
     texts(&world.context.db, &format!("SELECT pg_terminate_backend(pid, 5000) FROM ({waiting}) AS w")).await;
     diesel_async::SimpleAsyncConnection::batch_execute(&mut *locking, "ROLLBACK").await.unwrap();
     drop(locking);
@@ -248,7 +248,7 @@ async fn workers_killed_at_random_moments_of_a_sync_of_mixed_sizes() {
     for _ in 0..6 {
         let before = world.cloud.requests().len();
         let worker = world.start_worker_process().await;
-        // Counted from its first request, so that no moment is wasted on its start; it has none when it is all over.
+        // Measured from its first request, to exclude its start; there is no request if all work is done.
         eventually("the worker begins", || async {
             let ended = !run::find(&world.context, requested.id).await.unwrap().run.status.is_active();
             (ended || world.cloud.requests().len() > before).then_some(())

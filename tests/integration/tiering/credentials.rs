@@ -28,7 +28,7 @@ async fn assert_waiting(world: &World, file: &FileView) {
     );
 }
 
-/// A run with these settings fails at once with this reason; one without them finishes.
+/// A run with these settings fails immediately with this reason; a run without them succeeds.
 async fn fails_fast(settings: WorldBuilder, reason: &str) {
     let world = settings.build().await;
     let files = upload_some(&world, 12).await;

@@ -19,7 +19,7 @@ fn puts() -> Match {
     Match::method(Method::PUT)
 }
 
-/// A world with a Postgres of its own whose leases are shorter than the time that the database is away.
+/// A world with a separate Postgres and leases that are shorter than the database outage.
 async fn world() -> (World, Vec<FileView>) {
     let world = World::with("tiering.multipart_threshold_mib", 16)
         .set("tiering.part_size_mib", 8)
@@ -75,7 +75,7 @@ async fn a_database_that_is_away_for_longer_than_a_lease() {
 
     postgres.stop().await;
     gate.open();
-    // What can be sent without the database is sent; then the time itself is what is tried.
+    // Everything that needs no database is sent; then the outage itself is tested.
     world.cloud.until(|requests| requests.iter().all(|request| request.done)).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     postgres.restart().await;
@@ -92,7 +92,7 @@ async fn a_worker_that_starts_before_its_database() {
     let requested = world.request_run(RunScope::default()).await;
     postgres.stop().await;
     let worker = world.start_worker();
-    // It cannot say so to anybody who listens here; give it the time to meet the closed port.
+    // The worker cannot report this to the test; this gives it time to reach the closed port.
     tokio::time::sleep(Duration::from_secs(1)).await;
     postgres.restart().await;
 

@@ -16,14 +16,14 @@ const SMALL: u64 = 100_000;
 const LARGE: u64 = 20 * MIB + 7;
 const ATTEMPTS: i32 = 3;
 
-/// In parts from 16 MiB on, with few attempts.
+/// Multipart from 16 MiB on, with few attempts.
 fn world() -> WorldBuilder {
     World::with("tiering.multipart_threshold_mib", 16)
         .set("tiering.part_size_mib", 8)
         .set("tiering.max_attempts", ATTEMPTS)
 }
 
-/// The copies of the files that are meant to break, and of no other.
+/// The copies of the files that are to fail, and no others.
 fn broken() -> Match {
     Match::method(Method::PUT).key_contains("broken")
 }
@@ -51,8 +51,8 @@ async fn assert_both_synced(world: &World, files: &Files) {
     }
 }
 
-/// Both ways to copy meet the fault until their attempts are used up; the run says why; once the fault is gone,
-/// a run that retries finishes both.
+/// Single and multipart copies get the fault until their attempts are used up, and the run reports the reason; without
+/// the fault, a retry copies both.
 async fn is_given_up_and_finished_later(world: WorldBuilder, fault: Fault, reasons: [&str; 2]) {
     let world = world.build().await;
     let files = upload_three(&world).await;
@@ -112,7 +112,7 @@ async fn a_copy_to_a_destination_that_resets_fails_and_is_finished_later() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_truncates_a_body_and_returns_200_is_detected() {
-    // The small one is simply not there; of the parts the object cannot be made.
+    // The small object does not exist; the object cannot be completed from the parts.
     is_given_up_and_finished_later(
         world(),
         Fault::cut_and_lie(1000),
@@ -141,7 +141,7 @@ async fn bits_flipped_in_transit_to_the_destination_are_rejected_by_its_checksum
 async fn a_destination_that_returns_slow_down_is_not_used_for_the_requested_time() {
     let world = world().set("tiering.backoff_cap", "2s").build().await;
     let files = upload_three(&world).await;
-    // Twice for the small one; the parts of the large one are refused together.
+    // Twice for the small one; the parts of the large one are rejected together.
     world.cloud.add(Fault::slow_down(1).matching(broken().key_contains("small")).times(2));
     world.cloud.add(Fault::slow_down(1).matching(broken().key_contains("large")).times(3));
     let worker = world.start_worker();
@@ -226,7 +226,7 @@ async fn an_upload_unknown_to_the_destination_is_restarted() {
 async fn read_back_downloads_every_copy_and_detects_what_checksums_do_not() {
     let world = world().set("tiering.verify", "read-back").build().await;
     let files = upload_three(&world).await;
-    // The answer to the reading is broken, as if the store gave out other bytes than it says it holds.
+    // The response to the verification read is corrupt, as if the store returned other content than it reports.
     let reading = Match::method(Method::GET).key_contains("broken-small");
     let fault = world.cloud.add(Fault::flip_response_byte(10).matching(reading).times(1));
     let worker = world.start_worker();
@@ -247,7 +247,7 @@ async fn a_destination_that_stores_wrong_content_is_detected() {
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, SMALL)).await;
     let [_, cloud] = world.memory.as_ref().unwrap();
-    // It acknowledges without a checksum, and tells the truth when it is asked.
+    // The store acknowledges without a checksum, and returns the true checksum on request.
     cloud.set_writes(Writes::Flipped);
     let worker = world.start_worker();
 

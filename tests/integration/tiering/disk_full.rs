@@ -11,7 +11,7 @@ use nightferry_tests::harness::world::request;
 use nightferry_tests::harness::{World, assert_invariants, eventually, pattern};
 use reqwest::Method;
 
-/// As `MinIO` says it.
+/// As returned by `MinIO`.
 fn disk_full() -> Fault {
     Fault::status(507, "XMinioStorageFull").on(Method::PUT)
 }
@@ -61,7 +61,7 @@ async fn a_prefetch_to_a_full_local_disk_fails_and_the_file_stays_readable() {
     })
     .await;
     assert!(failed.last_error.unwrap().contains("XMinioStorageFull"));
-    // Downloads it, from the cloud.
+    // Downloads the file, from the cloud store.
     worker.stop().await;
     assert_invariants(&world).await;
 

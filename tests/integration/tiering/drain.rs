@@ -14,7 +14,8 @@ const MIB: u64 = 1024 * 1024;
 /// Five parts.
 const LARGE: u64 = 40 * MIB;
 
-/// One file and one part at a time, in the order of their upload, and a lease that outlives the test: nothing may have to wait until it runs out.
+/// One file and one part at a time, in the order of upload, and a lease that is longer than the test: no step may
+/// depend on its expiry.
 fn world(grace: &str) -> WorldBuilder {
     World::with("tiering.multipart_threshold_mib", 16)
         .set("tiering.part_size_mib", 8)
@@ -29,7 +30,7 @@ fn parts() -> Match {
     Match::method(Method::PUT).has_parameter("partNumber")
 }
 
-/// A large file that waits in the middle of its third part, and a small one behind it.
+/// A large file that waits in the middle of its third part, and a small file queued after it.
 struct InTheMiddle {
     world: World,
     large: FileView,
@@ -49,7 +50,7 @@ async fn in_the_middle(world: WorldBuilder) -> InTheMiddle {
 }
 
 impl InTheMiddle {
-    /// Nothing is claimed any more, and what was sent is on record.
+    /// Nothing more is claimed, and the sent parts are recorded.
     async fn assert_given_back(&self) {
         for file in [&self.large, &self.small] {
             let replica = self.world.replica("s3", file).await.unwrap();
@@ -60,7 +61,7 @@ impl InTheMiddle {
         assert_eq!(kept, ["1", "2"]);
     }
 
-    /// The next worker sends what is missing and no more.
+    /// The next worker sends only the missing parts.
     async fn assert_finished_by_the_next(self) {
         self.world.cloud.until(|requests| requests.iter().all(|request| request.done)).await;
         self.world.cloud.forget_requests();

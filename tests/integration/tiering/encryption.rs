@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 const MIB: u64 = 1024 * 1024;
 const KEY: &str = "a:YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=";
-/// Empty, around a chunk, above what is held in memory, and in parts whose last one is not whole.
+/// Empty, around the size of a chunk, larger than what is buffered in memory, and multipart with a last part that is
+/// not full.
 const SIZES: [u64; 9] = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 300_000, 5 * MIB, 16 * MIB + CHUNK, 20 * MIB + 7];
 
 fn encrypted() -> WorldBuilder {
@@ -33,7 +34,7 @@ fn encrypted() -> WorldBuilder {
         .set("tiering.part_size_mib", 8)
 }
 
-/// Local copies go as soon as they have crossed.
+/// Local copies are evicted as soon as they are synced.
 fn encrypted_and_evicted() -> WorldBuilder {
     encrypted().set("tiering.free_local_after", "0s")
 }
@@ -45,7 +46,7 @@ async fn evicted(world: &World, file: &FileView) {
     .await;
 }
 
-/// What really lies in the cloud store.
+/// The actual content of the cloud store.
 async fn stored_bytes(world: &World, file: &FileView) -> Bytes {
     let key = world.key(file).await;
     let object = world.direct.get("s3").unwrap().get(&key, None).await.unwrap();
@@ -53,7 +54,7 @@ async fn stored_bytes(world: &World, file: &FileView) -> Bytes {
     pieces.concat().into()
 }
 
-/// Overwrites the bytes in the cloud store, and leaves what goes with them.
+/// Overwrites the content in the cloud store, and keeps its metadata.
 async fn overwrite(world: &World, file: &FileView, bytes: Vec<u8>) {
     let (store, key) = (world.direct.get("s3").unwrap(), world.key(file).await);
     let head = store.head(&key).await.unwrap().unwrap();
@@ -176,7 +177,7 @@ async fn ranges_and_conditions_are_answered_as_ever_and_read_only_the_chunks_the
     assert_eq!((ranged.status().as_u16(), ranged.bytes().await.unwrap()), (200, whole));
     problem(get().header("range", format!("bytes={size}-")), 416, "RANGE_NOT_SATISFIABLE").await;
 
-    // What a store would give out is of no use to a client.
+    // The content in the store is useless to a client.
     let link = format!("/api/files/{}/download-url", file["id"].as_str().unwrap());
     let refused = problem(ann.request(Method::POST, &link), 409, "CONFLICT").await;
     assert!(refused["detail"].as_str().unwrap().contains("encrypted"), "{refused}");
@@ -278,7 +279,7 @@ async fn a_worker_killed_in_an_encrypted_upload_is_followed_with_the_same_key() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_encrypts_stays_small() {
-    // Ciphers are slow where nothing is optimised.
+    // Encryption is slow in unoptimised builds.
     let world = encrypted().set("tiering.lease", "60s").build().await;
     let user = world.user().await;
     let size = 72 * MIB;
@@ -361,7 +362,7 @@ async fn a_late_write_is_readable_and_recorded_by_scrub() {
     world.sync().await;
     evicted(&world, &file).await;
     worker.stop().await;
-    // As a worker does whose lease ran out while its PUT was on its way: the right bytes under a key of its own.
+    // Like a worker whose lease expired during its PUT: the right content under a separate envelope.
     let (store, key) = (world.direct.get("s3").unwrap(), world.key(&file).await);
     let late = Encryptor::begin(store, &key, size, &pattern(1, size).sha256()).unwrap().unwrap();
     let plain = pattern(1, size).stream().map(|piece| piece.map_err(Into::into));
@@ -385,7 +386,7 @@ async fn a_last_copy_with_an_interrupted_eviction_becomes_readable_after_its_ver
     let worker = world.start_worker();
     assert_eq!(world.sync().await.files_done, 1);
     worker.stop().await;
-    // Its worker died before it deleted anything, and then the other copy was lost.
+    // The worker died before it deleted anything, and then the other copy was lost.
     for sql in [
         "UPDATE replicas SET state = 'evicting', lease_token = gen_random_uuid(), lease_worker = gen_random_uuid(), \
              lease_until = now() WHERE store = 's3'",

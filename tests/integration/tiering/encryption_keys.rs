@@ -83,7 +83,7 @@ async fn a_missing_key_is_reported_and_marks_nothing_as_lost() {
     let mut world = World::with("stores.s3.encryption", true).set(KEYS, A).build().await;
     let user = world.user().await;
     let file = synced(&world, user, 1).await;
-    // Another key, another one under the same name, and none at all.
+    // Another key, another key with the same id, and no key.
     let twin = B.replacen("b:", "a:", 1);
     for (on, keys, words) in [
         ("true", B, "which is not configured"),
@@ -95,7 +95,7 @@ async fn a_missing_key_is_reported_and_marks_nothing_as_lost() {
         assert_eq!((summary.unread, summary.right, summary.found()), (1, 0, 0), "{keys}");
         assert_eq!(world.replica("s3", &file).await.unwrap().state, ReplicaState::Present);
 
-        // The local copy is wanted, and cannot be made.
+        // A local copy is requested, and cannot be made.
         execute(&world.context.db, "DELETE FROM replicas WHERE store = 'minio'").await.unwrap();
         world.direct.get("minio").unwrap().delete(&world.key(&file).await).await.unwrap();
         assert_eq!(fetch::request(&world.context, file.row.id, None).await.unwrap(), Fetch::Queued);

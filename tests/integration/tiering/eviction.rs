@@ -27,7 +27,7 @@ async fn upload(world: &World, count: u64) -> Vec<FileView> {
     files
 }
 
-/// Uploads files that cross, and nothing is freed yet.
+/// Uploads files that are synced but not evicted yet.
 async fn synced(world: &World, count: u64) -> Vec<FileView> {
     let files = upload(world, count).await;
     let denied = world.local.add(Fault::status(500, "InternalError").on(Method::DELETE));
@@ -39,7 +39,7 @@ async fn synced(world: &World, count: u64) -> Vec<FileView> {
     files
 }
 
-/// As if everything had happened so much earlier.
+/// Shifts all recorded times back by this duration.
 async fn age(world: &World, by: &str) {
     let sql = format!(
         "UPDATE replicas SET verified_at = verified_at - interval '{by}', \
@@ -76,7 +76,7 @@ async fn local_copies_are_evicted_after_the_sync_and_downloads_read_from_the_clo
         let now = details::find(&world.context, file.row.owner_id, file.row.id).await.unwrap();
         assert_eq!(now.locations, ["s3"]);
     }
-    // Downloads them all.
+    // Downloads all of them.
     assert_invariants(&world).await;
 }
 
@@ -134,7 +134,7 @@ async fn nothing_is_evicted_within_the_grace_period() {
 async fn a_copy_is_kept_if_its_cloud_copy_is_lost_after_the_claim() {
     let world = evicts_at_once().build().await;
     let files = synced(&world, 3).await;
-    // All three are claimed, and the first deletion is under way.
+    // All three are claimed, and the first deletion is in progress.
     let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);
     let stop = CancellationToken::new();
     let evicted = {
@@ -170,7 +170,7 @@ async fn an_interrupted_eviction_is_cancelled_if_the_cloud_copy_is_lost() {
             () = gate.reached() => {}
         }
     }
-    // One of them was deleted by the worker that died, the other was not; and the cloud has lost both.
+    // One of them was deleted by the worker that died, the other was not; and the cloud store has lost both.
     world.direct.local().unwrap().delete(&world.key(&files[0]).await).await.unwrap();
     execute(&world.context.db, "UPDATE replicas SET state = 'lost' WHERE store = 's3'").await.unwrap();
     gate.open();
@@ -178,7 +178,7 @@ async fn an_interrupted_eviction_is_cancelled_if_the_cloud_copy_is_lost() {
 
     pass(&world).await;
 
-    // What is there is present, what is gone is lost.
+    // Existing copies are present, missing ones are lost.
     assert_eq!(states(&world).await, expected(&[("minio lost", 1), ("minio present", 1), ("s3 lost", 2)]));
     assert_eq!(world.replica("minio", &files[1]).await.unwrap().state, ReplicaState::Present);
     assert_eq!(world.stored("minio", &files[1]).await, Some(pattern(1, 10_000).sha256()));
@@ -232,7 +232,7 @@ async fn concurrent_evictions_delete_each_copy_once_and_never_the_last_one() {
     assert_eq!(world.sync().await.files_done, 40);
     worker.stop().await;
     denied.remove();
-    // Whatever was marked is let go of, so that everybody may have it.
+    // Every marked copy is released, so that other workers can process it.
     world.expire_leases().await;
     world.local.forget_requests();
 
@@ -258,7 +258,7 @@ async fn a_copy_that_could_not_be_evicted_is_evicted_later_by_the_same_worker() 
     eventually("freeing was tried", || async { (denied.struck() >= 2).then_some(()) }).await;
     denied.remove();
 
-    // The mark stays until its lease runs out, although the worker lives; then the next pass takes it up.
+    // The mark stays until its lease expires, although the worker is alive; then the next pass continues.
     eventually("the copies are freed", || async {
         pass(&world).await;
         (states(&world).await == expected(&[("s3 present", 2)])).then_some(())
@@ -272,7 +272,7 @@ async fn a_copy_that_could_not_be_evicted_is_evicted_later_by_the_same_worker() 
 async fn an_interrupted_eviction_is_completed_by_the_next_pass() {
     let world = evicts_at_once().build().await;
     synced(&world, 3).await;
-    // As if killed in the middle: marked, and nobody comes back.
+    // As if killed in the middle: marked, and no process continues.
     let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);
     {
         let stop = CancellationToken::new();
@@ -325,7 +325,7 @@ async fn a_slow_download_of_an_evicted_copy_continues_from_the_cloud_at_the_same
     let user = world.user().await;
     let size = 10 * 1024 * 1024;
     let file = world.upload(user, "a", pattern(1, size)).await;
-    // What the store does to a reader whose object it deletes.
+    // How the store treats a reader whose object it deletes.
     let cut = world.local.add(Fault::reset_response_after(1024 * 1024).on(Method::GET).key_contains("-a"));
     let target =
         nightferry_core::file::download::find(&world.context, user, file.row.id, None).await.unwrap();

@@ -14,7 +14,7 @@ async fn download(world: &World, file: &FileView) {
     }
 }
 
-/// Transaction ids of the files' and the copies' rows: they change whenever a row is written.
+/// Transaction ids of the rows of files and copies: they change whenever a row is written.
 async fn writes(world: &World) -> Vec<String> {
     let sql = "SELECT concat(xmin, ' ', last_accessed_at) FROM files \
                UNION ALL SELECT concat(xmin, ' ', last_used_at) FROM replicas";

@@ -19,12 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 const MIB: u64 = 1024 * 1024;
 
-/// Local copies go when the test says that they are due.
+/// Local copies are evicted when the test makes them due.
 fn world() -> WorldBuilder {
     World::with("tiering.free_local_after", "2h").set("tiering.heartbeat", "300ms")
 }
 
-/// Files that are in the cloud only.
+/// Files that are only in the cloud store.
 async fn evicted(world: &World, sizes: &[u64]) -> Vec<FileView> {
     let user = world.user().await;
     let mut files = Vec::new();
@@ -40,7 +40,7 @@ async fn evicted(world: &World, sizes: &[u64]) -> Vec<FileView> {
     files
 }
 
-/// As if everything had happened so much earlier.
+/// Shifts all recorded times back by this duration.
 async fn age(world: &World, by: &str) {
     let sql = format!(
         "UPDATE replicas SET verified_at = verified_at - interval '{by}', \
@@ -164,10 +164,10 @@ async fn with_cache_on_read_a_file_read_from_the_cloud_is_prefetched_and_evicted
     assert_eq!(world.stored("minio", &files[0]).await, Some(pattern(0, 10_000).sha256()));
     assert_eq!(home(&world, &files[0]).await, before);
     assert!(world.replica("minio", &files[1]).await.is_none(), "nobody read that one");
-    // Its time counts from the fetch.
+    // The time starts at the prefetch.
     age(&world, "1h").await;
     assert_eq!(pass(&world).await, 0);
-    // And from the last read.
+    // And at the last read.
     read(&world, &files[0]).await;
     world.context.clock.advance(chrono::Duration::minutes(90));
     read(&world, &files[0]).await;
@@ -191,7 +191,7 @@ async fn without_cache_on_read_a_download_from_the_cloud_prefetches_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_would_fill_the_local_store_are_not_cached() {
-    // Within the grace period the mark frees nothing by itself.
+    // Within the grace period the pin alone evicts nothing.
     let world = world()
         .set("tiering.evict_grace", "1h")
         .set("tiering.cache_on_read", true)

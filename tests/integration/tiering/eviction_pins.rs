@@ -11,7 +11,7 @@ use nightferry_tests::harness::{World, assert_invariants, pattern, states};
 use reqwest::Method;
 use tokio_util::sync::CancellationToken;
 
-/// Files that crossed and of which nothing is freed yet, in a world that frees when it is told to.
+/// Synced files that are not evicted yet, in a world that evicts when the test requests it.
 async fn synced(count: u64) -> (World, Vec<FileView>) {
     let world = World::with("tiering.free_local_after", "0s").set("tiering.evict_grace", "1h").build().await;
     let user = world.user().await;
@@ -26,7 +26,7 @@ async fn synced(count: u64) -> (World, Vec<FileView>) {
     (world, files)
 }
 
-/// The grace period of everything is over.
+/// Ends the grace period of all copies.
 async fn due(world: &World) {
     let sql = "UPDATE replicas SET verified_at = verified_at - interval '2h', spare_since = spare_since - interval '2h'";
     execute(&world.context.db, sql).await.unwrap();
@@ -57,7 +57,7 @@ async fn a_file_is_not_evicted_while_it_is_pinned_and_is_evicted_afterwards() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_is_kept_as_long_as_any_live_file_that_uses_it_is_pinned() {
     let (world, files) = synced(2).await;
-    // The second file's older version is the first one's object, as a copy makes it.
+    // The older version of the second file has the same object as the first file, as after copying a file.
     let share = format!(
         "INSERT INTO file_versions (file_id, number, object_id, created_by) VALUES ('{}', 7, '{}', '{}')",
         files[1].row.id, files[0].object_id, files[0].row.owner_id

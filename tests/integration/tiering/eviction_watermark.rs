@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 const SIZE: u64 = 10_000;
 
-/// Room for ten files; freed are as many as bring it from over nine to five.
+/// Capacity for ten files; eviction reduces more than nine to five.
 fn small_store() -> WorldBuilder {
     World::with("tiering.local_capacity", "100kB")
         .set("tiering.high_watermark", 90)
@@ -20,7 +20,7 @@ fn small_store() -> WorldBuilder {
         .set("tiering.evict_grace", "1h")
 }
 
-/// Uploads files, the last one used longest ago.
+/// Uploads files; the last one is the least recently used.
 async fn upload(world: &World, count: u64) -> Vec<FileView> {
     let user = world.user().await;
     let mut files = Vec::new();
@@ -38,7 +38,7 @@ async fn upload(world: &World, count: u64) -> Vec<FileView> {
     files
 }
 
-/// Ends the grace period of every copy, all at once.
+/// Ends the grace period of all copies at once.
 async fn end_grace(world: &World) {
     let due = "UPDATE replicas SET verified_at = verified_at - interval '2h'";
     execute(&world.context.db, due).await.unwrap();
@@ -55,7 +55,7 @@ async fn pass(world: &World) -> usize {
     watermark::pass(&world.context, WorkerId::new(), &CancellationToken::new()).await.unwrap()
 }
 
-/// Which of the files still have a local copy.
+/// The files that still have a local copy.
 async fn here(world: &World, files: &[FileView]) -> BTreeSet<usize> {
     let mut here = BTreeSet::new();
     for (index, file) in files.iter().enumerate() {
@@ -124,13 +124,13 @@ async fn a_worker_evicts_by_the_watermark_on_its_own() {
     let world = small_store().build().await;
     let files = upload(&world, 10).await;
     let worker = world.start_worker();
-    // A pass in the middle of the run would choose among the files copied by then: the grace period keeps all of them until
-    // all are copied.
+    // A pass during the run would select among the files copied so far: the grace period keeps all of them until all
+    // are copied.
     world.sync().await;
     assert_eq!(here(&world, &files).await.len(), 10);
     end_grace(&world).await;
 
-    // The worker frees after each run, also after one that finds nothing to copy.
+    // The worker evicts after each run, also after a run without copies.
     world.sync().await;
 
     eventually("the store is at its low mark", || async {

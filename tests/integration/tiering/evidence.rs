@@ -1,5 +1,5 @@
-//! A copy is deleted only after another one was seen whole by a HEAD: what the database says of that other copy is not
-//! enough, because objects vanish, servers stop and buckets are exchanged behind its back.
+//! A copy is deleted only after a HEAD request found another copy intact: the database row of that copy is not enough,
+//! because objects can vanish, servers can stop, and buckets can be replaced.
 
 use nightferry_core::context::Context;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 const SIZE: u64 = 10_000;
 
-/// Files that are in both stores, before anything is evicted.
+/// Files that are in both stores, before any eviction.
 async fn synced(world: &World, count: u64) -> Vec<FileView> {
     let user = world.user().await;
     let mut files = Vec::new();
@@ -37,12 +37,12 @@ async fn pass(context: &Context) -> usize {
     evict::pass(context, WorkerId::new(), &CancellationToken::new()).await.unwrap()
 }
 
-/// Deletes the object of a file from a store, as somebody with other tools does.
+/// Deletes the object of a file from a store, bypassing Nightferry.
 async fn vanish(world: &World, store: &str, file: &FileView) {
     world.direct.get(store).unwrap().delete(&world.key(file).await).await.unwrap();
 }
 
-/// Puts these bytes under the key of a file, as somebody with other tools does.
+/// Writes this content under the key of a file, bypassing Nightferry.
 async fn overwrite(world: &World, store: &str, file: &FileView, bytes: Vec<u8>) {
     let store = world.direct.get(store).unwrap();
     store.put(&world.key(file).await, Body::Bytes(bytes.into()), &PutOptions::default()).await.unwrap();
@@ -68,7 +68,7 @@ async fn a_local_copy_stays_when_the_cloud_object_has_vanished_and_the_others_ar
     let location = texts(&world.context.db, "SELECT storage_location FROM files WHERE filename = '0'").await;
     assert_eq!(location, ["minio"]);
 
-    // The next run makes the copy again, and only then is the local one evicted.
+    // The next run makes the copy again, and only then is the local copy evicted.
     let worker = world.start_worker();
     assert_eq!(world.sync().await.status, RunStatus::Succeeded);
     eventually("the file is copied again and evicted", || async {
@@ -184,7 +184,7 @@ async fn a_drain_keeps_what_the_store_it_moved_to_does_not_have_any_more() {
 async fn reconcile_keeps_an_object_without_a_row_when_the_copy_that_a_row_claims_is_not_there() {
     let world = WorldBuilder::default().build().await;
     let files = synced(&world, 2).await;
-    // As after a restored backup: the rows say that the files are in the local store only, which has lost one.
+    // As after restoring a backup: according to the rows, the files are only in the local store, which has lost one.
     execute(&world.context.db, "DELETE FROM replicas WHERE store = 's3'").await.unwrap();
     vanish(&world, "minio", &files[0]).await;
 

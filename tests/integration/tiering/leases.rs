@@ -52,7 +52,7 @@ async fn a_worker_that_lost_its_lease_cannot_commit() {
     let first = claim::next_batch(&world.context, requested.id, WorkerId::new(), 10).await.unwrap();
     assert_eq!(first.claims.len(), 1);
 
-    // The first worker hangs; its lease runs out and a second one claims the copy.
+    // The first worker hangs; its lease expires and a second worker claims the copy.
     eventually("the lease runs out", || async {
         (reap::leases(&world.context).await.unwrap() == 1).then_some(())
     })
@@ -60,7 +60,7 @@ async fn a_worker_that_lost_its_lease_cannot_commit() {
     let second = claim::next_batch(&world.context, requested.id, WorkerId::new(), 10).await.unwrap();
     assert_eq!(second.claims.len(), 1);
 
-    // Now the first wakes up and believes that it has finished.
+    // The first worker resumes and tries to commit.
     let late = Finished {
         object_id: file.object_id,
         store: "s3".to_owned(),
@@ -75,7 +75,7 @@ async fn a_worker_that_lost_its_lease_cannot_commit() {
     let cloud = rows.iter().find(|row| row.store == "s3").unwrap();
     assert_eq!((cloud.state, cloud.etag.as_deref()), (ReplicaState::Copying, None));
 
-    // The second one may.
+    // The second worker can commit.
     let ours = Finished { token: second.token, etag: "ours".to_owned(), ..late };
     assert_eq!(commit::finish(&world.context, &[ours]).await.unwrap().len(), 1);
     let counted = runs::find(&mut conn, requested.id).await.unwrap().unwrap();
@@ -108,7 +108,7 @@ async fn a_claim_of_a_dead_worker_is_taken_over_by_another() {
     let file = world.upload(user, "a", pattern(1, 1000)).await;
     let requested = world.request_run(RunScope::default()).await;
     run::start_queued(&world.context).await.unwrap().unwrap();
-    // Claimed and never heard of again.
+    // Claimed and never finished.
     assert_eq!(
         claim::next_batch(&world.context, requested.id, WorkerId::new(), 10).await.unwrap().claims.len(),
         1
@@ -132,7 +132,7 @@ async fn a_heartbeat_keeps_a_lease_for_as_long_as_the_copy_takes() {
     let requested = world.request_run(RunScope::default()).await;
     gate.reached().await;
 
-    // Two lives of a lease go by, and a second worker looks for leases that ran out.
+    // Two lease durations pass, and a second worker reclaims expired leases.
     let second = world.start_worker();
     let renewed = "SELECT 1 FROM replicas, runs WHERE replicas.state = 'copying' \
                    AND lease_until > runs.started_at + interval '6s'";
@@ -158,7 +158,7 @@ async fn an_expired_lease_is_renewed_if_free_and_still_in_use() {
     run::start_queued(&world.context).await.unwrap().unwrap();
     let worker = WorkerId::new();
     let batch = claim::next_batch(&world.context, requested.id, worker, 10).await.unwrap();
-    // As when the database was away for longer than a lease lives.
+    // As after a database outage that was longer than a lease.
     execute(
         &world.context.db,
         "UPDATE replicas SET lease_until = now() - interval '1s' WHERE state = 'copying'",

@@ -12,9 +12,9 @@ use nightferry_tests::harness::{World, assert_invariants, eventually, pattern};
 use reqwest::Method;
 
 const FILES: u64 = 96;
-/// The cloud takes this long for each file, however many it is sent at once.
+/// The latency of the cloud store for each file, independent of concurrency.
 const LATENCY: Duration = Duration::from_millis(400);
-/// What four workers must gain at least.
+/// The minimum speed-up of four workers.
 const GAIN: f64 = 1.6;
 
 async fn backlog(world: &World, user: UserId, name: &str) {

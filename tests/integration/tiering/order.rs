@@ -10,10 +10,10 @@ use nightferry_tests::harness::fault_proxy::{Fault, Match};
 use nightferry_tests::harness::{World, assert_invariants, pattern};
 use reqwest::Method;
 
-/// In the order of their upload.
+/// In the order of upload.
 const SIZES: [u64; 5] = [3000, 1000, 5000, 2000, 4000];
 
-/// A world with these files that copies one at a time.
+/// A world with these files that copies one file at a time.
 async fn world(order: &str) -> (World, Vec<FileView>) {
     let world = World::with("tiering.order", order)
         .set("tiering.concurrency", 1)
@@ -29,7 +29,7 @@ async fn world(order: &str) -> (World, Vec<FileView>) {
     (world, files)
 }
 
-/// The sizes in the order in which the cloud got them.
+/// The sizes in the order in which the cloud store received them.
 fn synced(world: &World) -> Vec<u64> {
     let requests = world.cloud.requests();
     let puts = requests.iter().filter(|request| request.method == Method::PUT);

@@ -10,7 +10,7 @@ use nightferry_tests::harness::fault_proxy::{Fault, FaultProxy, Match};
 use nightferry_tests::harness::{World, assert_invariants, eventually, pattern};
 use reqwest::Method;
 
-/// What the worker asks a store that seems to be down.
+/// The probes that the worker sends to a store that seems to be down.
 fn probe() -> Match {
     Match::method(Method::GET).has_parameter("list-type")
 }
@@ -20,7 +20,7 @@ async fn most_attempts(world: &World) -> i32 {
     most[0].parse().unwrap()
 }
 
-/// A store answers 503 to everything until the worker has asked a few times whether it is back.
+/// A store responds with 503 to every request until the worker has probed it a few times.
 async fn run_waits_until_the_store_is_back(store: fn(&World) -> &FaultProxy, files: u64) {
     let world = World::with("tiering.max_attempts", 2).build().await;
     let user = world.user().await;
@@ -37,7 +37,7 @@ async fn run_waits_until_the_store_is_back(store: fn(&World) -> &FaultProxy, fil
         (outage.struck() > 0 && copying.is_empty()).then_some(())
     })
     .await;
-    // The files that failed asked whether the store is there; from now on only the watch over the stores asks.
+    // The failed files caused probes of the store; from now on, only the health checks probe it.
     let probes = store(&world).count(&probe());
     store(&world)
         .until(|requests| requests.iter().filter(|request| probe().holds(request)).count() >= probes + 2)
@@ -80,7 +80,7 @@ async fn a_store_that_refuses_connections_for_a_while_is_waited_for() {
     let user = world.user().await;
     let small = world.upload(user, "small", pattern(1, 1000)).await;
     let large = world.upload(user, "large", pattern(2, 20 * 1024 * 1024)).await;
-    // In the middle of the second part the store goes away, connections and all.
+    // In the middle of the second part, the store goes down and its connections break.
     let gate = world.cloud.gate(
         Match::method(Method::PUT).parameter("partNumber", "2"),
         nightferry_tests::harness::fault_proxy::Hold::RequestBody(1_000_000),

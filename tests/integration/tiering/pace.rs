@@ -23,7 +23,8 @@ fn world(bandwidth: &str) -> WorldBuilder {
         .set("tiering.schedule", "0 0 0 1 1 *")
 }
 
-/// Uploads these sizes, crosses them, and answers the bytes a second from the first request for bytes to the end.
+/// Uploads files of these sizes, syncs them, and returns the bytes per second from the first request with content to
+/// the end.
 async fn rate_of(world: &World, sizes: &[u64]) -> f64 {
     let user = world.user().await;
     for (seed, size) in sizes.iter().enumerate() {
@@ -76,7 +77,7 @@ async fn reads_for_verification_count_against_the_bandwidth() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_low_bandwidth_limit_does_not_cause_timeouts() {
-    // Each of six streams has a turn every few seconds only, and stores are given up after one second of standing still.
+    // Each of six streams may send only every few seconds, and transfers are aborted after one second without progress.
     let world = world("64KiB/s")
         .set("stores.minio.idle_timeout", "1s")
         .set("stores.s3.idle_timeout", "1s")
@@ -112,7 +113,7 @@ async fn the_rate_can_change_in_the_middle_of_a_part() {
     worker.stop().await;
 }
 
-/// A worker that holds back a file which would take minutes.
+/// A worker with a slow transfer that would take minutes.
 async fn held_back(grace: &str) -> (World, nightferry_core::ids::RunId) {
     let world =
         world("64KiB/s").set("tiering.lease", "10m").set("tiering.shutdown_grace", grace).build().await;
@@ -167,7 +168,7 @@ async fn a_run_is_cancelled_while_transfers_are_throttled() {
     both_in_flight(&world).await;
 
     run::cancel(&world.context, requested, None, &Origin::default()).await.unwrap();
-    // What is in flight would finish, in minutes; a worker that is stopped gives it back.
+    // The transfer in flight would take minutes; a worker that is stopped releases it.
     worker.stop().await;
 
     assert_eq!(states(&world).await, [ReplicaState::Queued.as_str()]);

@@ -49,7 +49,7 @@ async fn request(world: &World, plan: PlanId) -> Result<Run> {
     run::request(&world.context, new, &Origin::default()).await
 }
 
-/// What a refusal says.
+/// The message of a rejection.
 async fn refusal(world: &World, plan: PlanId) -> String {
     match request(world, plan).await {
         Err(error @ Error::PlanChanged { .. }) => error.to_string(),
@@ -57,7 +57,7 @@ async fn refusal(world: &World, plan: PlanId) -> String {
     }
 }
 
-/// Every row of everything but the plans themselves and what was noted about them.
+/// All rows of all tables except plans and their audit events.
 async fn everything(world: &World) -> Vec<String> {
     let tables = texts(
         &world.context.db,
@@ -130,7 +130,7 @@ async fn requests_and_charged_bytes_count_parts_and_small_objects() {
     let user = world.user().await;
     let small = world.upload(user, "small", pattern(1, 1024)).await;
     let large = world.upload(user, "large", pattern(2, 1024)).await;
-    // 20 parts of 32 MiB and a little one.
+    // 20 parts of 32 MiB and a small one.
     let size = 20 * 32 * 1024 * 1024 + 1;
     execute(&world.context.db, &format!("UPDATE objects SET size = {size} WHERE id = '{}'", large.object_id))
         .await
@@ -140,7 +140,7 @@ async fn requests_and_charged_bytes_count_parts_and_small_objects() {
 
     assert_eq!((view.files, view.bytes), (2, size + 1024));
     assert_eq!(view.requests, 1 + 21 + 2, "{small:?}");
-    // 640 MiB, a byte, and 128 KiB for the small one, of a GiB.
+    // 640 MiB, one byte, and 128 KiB for the small file, as parts of a GiB.
     assert_eq!(view.parts[0].monthly.unwrap().to_string(), "0.6251");
     assert_eq!(
         view.warnings,
@@ -152,7 +152,7 @@ async fn requests_and_charged_bytes_count_parts_and_small_objects() {
     );
 }
 
-/// What a run did, as the plan's items would say it.
+/// The copies made by a run, in the form of plan items.
 async fn done(world: &World, run: &Run) -> Vec<String> {
     texts(
         &world.context.db,
@@ -180,7 +180,7 @@ async fn a_run_does_what_the_plan_said_with_and_without_naming_it() {
     for named in [true, false] {
         let world = with_rules().build().await;
         let files = upload(&world).await;
-        // One was given up before, one waits from before: the run takes the second up again.
+        // One has failed before, one waits from an earlier run: the run takes over the second.
         for (file, state) in [(&files[1], "failed"), (&files[2], "queued")] {
             let sql = format!(
                 "INSERT INTO replicas (object_id, store, state, rule) VALUES ('{}', 's3', '{state}', 'of-old')",
@@ -196,7 +196,7 @@ async fn a_run_does_what_the_plan_said_with_and_without_naming_it() {
         let worker = world.start_worker();
 
         let run = if named {
-            // What comes later is not in the plan.
+            // Later files are not in the plan.
             world.upload(user, "later", pattern(10, 3_000)).await;
             let run = request(&world, view.plan.id).await.unwrap();
             world.ended(run.id).await
@@ -229,7 +229,7 @@ async fn a_plan_of_everything_has_the_repairs_that_a_run_makes() {
         files[0].object_id
     );
     execute(&world.context.db, &lost).await.unwrap();
-    // What is in the trash does not cross, but its copy is mended.
+    // Files in the trash are not synced, but their lost copies are repaired.
     trash::soft_delete(&world.context, files[0].row.owner_id, files[0].row.id).await.unwrap();
 
     let view = make(&world).await;

@@ -15,7 +15,7 @@ use nightferry_tests::harness::{World, assert_invariants, eventually, pattern};
 use reqwest::Method;
 use tokio_util::sync::CancellationToken;
 
-/// Names of the files whose rule is the one called `tested`.
+/// Names of the files that match the rule named `tested`.
 async fn matched(world: &World, rule: &[(&str, &str)], files: &[FileView]) -> BTreeSet<String> {
     let keys: Vec<(String, &str)> =
         rule.iter().map(|(key, value)| (format!("policy.rules.1.{key}"), *value)).collect();
@@ -138,7 +138,7 @@ async fn the_first_rule_that_matches_decides_and_its_copies_remember_it() {
         assert_eq!(explained.rule, rule);
         let store = world.direct.get("s3").unwrap();
         let head = store.head(&world.key(file).await).await.unwrap().unwrap();
-        // A store may leave the usual class out.
+        // A store may omit the default class.
         let stored = head.storage_class.filter(|class| class != "STANDARD");
         assert_eq!(stored.as_deref(), class, "the class that the store was sent");
     }
@@ -283,7 +283,7 @@ async fn a_local_copy_is_kept_until_every_store_of_its_rule_has_the_file() {
     assert_eq!(evicted, 0, "the second store has still to get it");
 }
 
-/// All that a plan could change.
+/// Everything that a plan could change.
 async fn queue(world: &World) -> Vec<String> {
     texts(
         &world.context.db,
@@ -362,7 +362,7 @@ async fn files_that_no_rule_selects_any_more_leave_nothing_in_the_cloud() {
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 1000)).await;
     let other = world.upload(user, "b", pattern(2, 1000)).await;
-    // The cloud has the bytes, and its answers are lost on the way.
+    // The cloud store has the content, and its responses are lost.
     let gate = world.cloud.gate(Match::method(Method::PUT), Hold::Answer);
     let worker = world.start_worker();
     let requested = world.request_run(RunScope::default()).await;

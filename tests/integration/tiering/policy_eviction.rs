@@ -9,7 +9,7 @@ use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern};
 use tokio_util::sync::CancellationToken;
 
-/// Three kinds of files: freed at once, kept for good, and by the default, which keeps them.
+/// Three kinds of files: evicted at once, kept permanently, and by the default, which keeps them.
 fn three_kinds() -> WorldBuilder {
     World::with("policy.rules.1.name", "short")
         .set("policy.rules.1.max_size", "1kB")
@@ -173,7 +173,7 @@ async fn a_prefetched_copy_follows_the_rule_of_its_file() {
     let worker = world.start_worker();
     assert_eq!(world.sync().await.files_done, 3);
     eventually("two go", || async { (at_hand(&world).await == names(&["kept"])).then_some(()) }).await;
-    // As if somebody had lost the kept one.
+    // As if the kept copy was deleted from outside.
     execute(&world.context.db, "DELETE FROM replicas WHERE store = 'minio'").await.unwrap();
     let kept = files[1].row.id;
 

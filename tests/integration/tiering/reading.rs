@@ -13,7 +13,7 @@ use reqwest::Method;
 const MIB: u64 = 1024 * 1024;
 const SIZE: u64 = 10 * MIB + 3;
 
-/// A file that crossed and is in both stores.
+/// A synced file in both stores.
 async fn synced(world: WorldBuilder) -> (World, FileView) {
     let world = world.build().await;
     let user = world.user().await;
@@ -79,7 +79,7 @@ async fn a_download_that_finds_a_truncated_local_copy_reads_from_the_cloud() {
     assert!(download::open(&world.services.files, &target, None).await.is_err(), "nobody has all of it");
 }
 
-/// The local store fails after some bytes; the cloud gives exactly the rest.
+/// The local store fails after some bytes; the cloud store returns exactly the rest.
 async fn goes_on_from_the_cloud(world: WorldBuilder, fault: Fault) {
     let (world, file) = synced(world).await;
     let fault = world.local.add(fault.matching(reads()));

@@ -17,7 +17,7 @@ use reqwest::Method;
 
 const MIB: u64 = 1024 * 1024;
 
-/// A client that goes away after some bytes.
+/// A client that disconnects after some bytes.
 struct GoesAway {
     left: u64,
     promised: u64,
@@ -42,7 +42,7 @@ impl Incoming for GoesAway {
     }
 }
 
-/// A client that sends some chunks and then nothing more.
+/// A client that sends some chunks and then stops.
 struct Stalls(nightferry_tests::harness::Pattern, u32);
 
 impl Incoming for Stalls {
@@ -90,7 +90,7 @@ async fn an_upload_whose_process_died_is_reaped_after_its_time() {
     let world = World::new().await;
     let user = world.user().await;
     {
-        // Polled for a while and dropped, as when the process is killed: nothing gets a chance to clean up.
+        // Polled for a while and dropped, as when the process is killed: no cleanup runs.
         let request = nightferry_tests::harness::world::request(user, "a");
         let mut body = Stalls(pattern(1, 64 * MIB), 300);
         let upload = upload::receive(&world.services.files, request, &mut body);

@@ -62,7 +62,7 @@ async fn holds(world: &World, store: &str, key: &ObjectKey) -> bool {
     world.direct.get(store).unwrap().head(key).await.unwrap().is_some()
 }
 
-/// Files that have crossed.
+/// Synced files.
 async fn synced(world: &World, count: u64) -> (UserId, Vec<FileView>) {
     let user = world.user().await;
     let mut files = Vec::new();
@@ -117,7 +117,7 @@ async fn foreign_objects_are_counted_and_never_touched() {
     assert_eq!(left.objects.len(), 1);
 }
 
-/// Puts an object under a key that is not Nightferry's, as other software would.
+/// Writes an object under a foreign key, as other software would.
 async fn put_foreign(world: &World, key: &str) {
     use secrecy::ExposeSecret;
     let settings = world.direct.cloud().unwrap().settings();
@@ -261,7 +261,7 @@ async fn unknown_unfinished_uploads_are_aborted_after_the_session_lifetime() {
     assert_eq!(apply(&world, "s3").await.1, []);
 }
 
-/// Objects with rows, made in one statement, and their bytes.
+/// Objects with rows, inserted in one statement, and their content.
 async fn many(world: &World, user: UserId, count: usize) -> Vec<(ObjectId, ObjectKey)> {
     use futures_util::{StreamExt, stream};
     let objects: Vec<(ObjectId, ObjectKey)> = (0..count)
@@ -338,7 +338,7 @@ async fn nothing_is_found_while_files_are_uploaded_synced_and_evicted() {
         }
         over.cancel();
     };
-    // Without a safety age, so that only the second look saves what is on its way.
+    // Without a safety age, so that only the second check protects uploads in progress.
     let looking = async {
         let mut passes = 0;
         while !over.is_cancelled() {

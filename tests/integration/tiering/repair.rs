@@ -24,7 +24,7 @@ fn world() -> WorldBuilder {
         .set("tiering.max_attempts", 3)
 }
 
-/// Files that have crossed.
+/// Synced files.
 async fn synced(world: &World) -> [FileView; 2] {
     let user = world.user().await;
     let files = [
@@ -158,7 +158,7 @@ async fn a_file_without_a_verified_copy_is_reported_and_nothing_is_deleted() {
         assert_eq!(reconcile(&world, store).await, 1);
     }
     let mut conn = world.context.db.conn().await.unwrap();
-    // The repair that was queued before the second copy was lost has nothing to read from.
+    // The repair queued before the second copy was lost has no source.
     let worker = world.start_worker();
     let run = world.sync().await;
     worker.stop().await;

@@ -54,7 +54,7 @@ async fn an_idle_worker_starts_a_requested_run_within_a_second() {
     let user = world.user().await;
     world.upload(user, "a", pattern(1, 10)).await;
     let worker = world.start_worker();
-    // Warm: the worker listens once its first run is over.
+    // Warm-up: the worker listens once its first run is over.
     world.sync().await;
     world.upload(user, "b", pattern(2, 10)).await;
 
@@ -126,7 +126,7 @@ async fn a_cancelled_run_keeps_finished_copies_and_leaves_the_rest_for_the_next(
     let world = World::new().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 10)).await;
-    // Nobody works yet: everything is queued when the run is cancelled.
+    // No worker is running: everything is queued when the run is cancelled.
     let requested = world.request_run(RunScope::default()).await;
     run::start_queued(&world.context).await.unwrap().unwrap();
 
@@ -172,7 +172,7 @@ async fn one_file_can_be_synced_on_request_and_joins_the_active_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tick_makes_exactly_one_run_with_several_workers_up() {
-    // Every second is a tick; nothing is there to copy, so runs end at once.
+    // Every second is a tick; there is nothing to copy, so runs end at once.
     let world = World::with("tiering.schedule", "* * * * * *").build().await;
     let workers = [world.start_worker(), world.start_worker(), world.start_worker()];
 
@@ -202,7 +202,7 @@ async fn a_tick_makes_exactly_one_run_with_several_workers_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tick_missed_while_every_worker_was_down_is_caught_up_once() {
     let world = World::with("tiering.schedule", "0 0 0 * * *").build().await;
-    // The last tick taken was three nights ago.
+    // The last tick was taken three nights ago.
     let mut conn = world.context.db.conn().await.unwrap();
     schedules::ensure(&mut conn, run::NIGHTLY, Utc::now() - Duration::days(3)).await.unwrap();
 

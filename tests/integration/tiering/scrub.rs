@@ -40,7 +40,7 @@ async fn pass(world: &World) -> (Summary, Vec<Finding>) {
     pass_with(world, options(world)).await
 }
 
-/// Files that have crossed: each has two copies.
+/// Synced files, each with two copies.
 async fn synced(world: &World, count: u64) -> Vec<FileView> {
     let user = world.user().await;
     let mut files = Vec::new();
@@ -53,14 +53,14 @@ async fn synced(world: &World, count: u64) -> Vec<FileView> {
     files
 }
 
-/// Overwrites the object in the store itself.
+/// Overwrites the object in the store directly.
 async fn overwrite(world: &World, store: &str, file: &FileView, bytes: Bytes) {
     let key = world.key(file).await;
     let store = world.direct.get(store).unwrap();
     store.put(&key, Body::Bytes(bytes), &PutOptions::default()).await.unwrap();
 }
 
-/// The bytes of a file with one bit flipped.
+/// The content of a file with one bit flipped.
 fn flipped(seed: u64) -> Bytes {
     let mut bytes = pattern(seed, SIZE).bytes().to_vec();
     bytes[4_321] ^= 1;
@@ -206,7 +206,7 @@ async fn a_copy_evicted_while_it_is_scrubbed_is_not_reported_missing() {
     let gate = world.local.gate(Match::method(Method::GET), Hold::Request);
     let evicted = async {
         gate.reached().await;
-        // As an eviction does: the mark, the bytes, the row.
+        // In the order of an eviction: the mark, the content, the row.
         execute(&world.context.db, "DELETE FROM replicas WHERE store = 'minio'").await.unwrap();
         world.direct.local().unwrap().delete(&world.key(&files[0]).await).await.unwrap();
         gate.open();

@@ -28,8 +28,7 @@ async fn upload_two(world: &World) -> [FileView; 2] {
     ]
 }
 
-/// The first reading of each file, or of its second part, goes wrong; the run succeeds all the same, and nobody
-/// says that the source is bad.
+/// The first read of each file, or of its second part, fails; the run succeeds, and the source is not reported as bad.
 async fn is_read_again(world: WorldBuilder, fault: Fault) {
     let world = world.build().await;
     let files = upload_two(&world).await;
@@ -95,7 +94,7 @@ async fn a_part_that_was_read_wrong_is_sent_again_where_only_the_whole_can_be_ch
     assert_invariants(&world).await;
 }
 
-/// What happens to the source while nobody looks.
+/// Damage to the source that is not detected at once.
 #[derive(Clone, Copy)]
 enum Damage {
     OtherBytes,
@@ -138,7 +137,7 @@ async fn is_marked_lost(how: Damage, reason: &str) {
         assert_eq!(world.stored("s3", file).await, None, "wrong bytes never become an object");
     }
     assert_eq!(world.stored("s3", &fine).await, Some(pattern(3, 1000).sha256()));
-    // There is nothing to retry from, and a retry says so by having nothing to do.
+    // There is no source to retry from, so a retry copies nothing.
     assert_eq!(world.retry().await.files_total, 0);
     worker.stop().await;
     assert_invariants(&world).await;

@@ -40,7 +40,7 @@ async fn leaves_nothing_behind(size: u64, at: Match, hold: Hold) {
 }
 
 async fn is_as_if_it_had_never_been(world: &World) {
-    // What the dead process had begun is over once its connections are.
+    // Requests of the dead process have ended once its connections are closed.
     world.local.until(|requests| requests.iter().all(|request| request.done)).await;
     let files = texts(&world.context.db, "SELECT filename FROM files").await;
     assert_eq!(files, ["kept"]);
@@ -102,7 +102,7 @@ async fn an_api_killed_while_its_client_still_sends() {
     let (process, api) = start_api(&world).await;
     let ann = api.person().await;
     ann.upload("kept", pattern(1, 1000)).await;
-    // Twelve MiB, and then nothing more for as long as the API lives.
+    // Twelve MiB, and then nothing more as long as the API runs.
     let chunks = (0..12).map(|_| Ok::<_, std::io::Error>(Bytes::from(vec![7; MIB as usize])));
     let body = Body::wrap_stream(stream::iter(chunks).chain(stream::pending()));
     let upload = tokio::spawn(ann.upload_request(&[], "doomed", body).send());

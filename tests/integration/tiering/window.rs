@@ -17,7 +17,7 @@ use reqwest::Method;
 
 const MIB: u64 = 1024 * 1024;
 
-/// Open from midnight to six. The schedule itself does not tick, and leases outlive the test.
+/// Open from midnight to six. The schedule does not tick, and leases are longer than the test.
 fn nights() -> WorldBuilder {
     World::with("tiering.window", "00:00-06:00")
         .set("tiering.schedule", "0 0 0 1 1 *")
@@ -33,7 +33,7 @@ fn go_to(world: &World, time: &str) {
     world.context.clock.advance(then - now);
 }
 
-/// A run as a tick of the schedule makes it.
+/// A run as created by a tick of the schedule.
 async fn scheduled(world: &World) -> Run {
     let now = world.context.clock.now();
     let mut conn = world.context.db.conn().await.unwrap();
@@ -296,7 +296,7 @@ async fn a_worker_drains_while_its_run_waits_and_the_next_one_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_gets_sigterm_while_its_run_waits_leaves_nothing_claimed() {
-    // A process has the system's clock: the window opens two hours from now.
+    // A process uses the system clock: the window opens two hours from now.
     let hour = |hours| (Utc::now() + Duration::hours(hours)).format("%H:%M").to_string();
     let world = nights().set("tiering.window", format!("{}-{}", hour(2), hour(3))).build().await;
     upload(&world, 2).await;

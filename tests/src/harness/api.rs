@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Pattern, World};
 
-/// Password of every account that tests make over HTTP.
+/// Password of every account created by tests over HTTP.
 pub const PASSWORD: &str = "correct horse battery";
 
 /// A running API.
@@ -38,7 +38,7 @@ impl World {
 }
 
 impl Api {
-    /// Starts an API of this context: another instance beside the first, say.
+    /// Starts an API for this context, such as another instance next to the first.
     pub fn start(context: Context) -> Self {
         Self::of(Services::of(context).unwrap())
     }
@@ -48,7 +48,7 @@ impl Api {
         let base = format!("http://{}", server.address());
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
-        // actix's server stays on the thread that it was started on.
+        // The actix server stays on the thread on which it was started.
         std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -59,12 +59,12 @@ impl Api {
 }
 
 impl Api {
-    /// One that somebody else started, at `http://127.0.0.1:PORT`.
+    /// An API that is already running at `http://127.0.0.1:PORT`.
     pub fn at(base: String) -> Self {
         Self { base, client: client(), shutdown: CancellationToken::new() }
     }
 
-    /// A request of nobody.
+    /// A request without credentials.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.base))
     }
@@ -88,7 +88,7 @@ impl Api {
         person
     }
 
-    /// Signs somebody in.
+    /// Signs in.
     pub async fn login(&self, email: &str) -> Person<'_> {
         let request = self
             .request(Method::POST, "/api/auth/login")
@@ -110,7 +110,7 @@ fn client() -> reqwest::Client {
     reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap()
 }
 
-/// The cookies that an answer sets, by name: value and attributes.
+/// The cookies set by a response, by name: value and attributes.
 pub fn cookies(response: &reqwest::Response) -> BTreeMap<String, (String, String)> {
     let set = response.headers().get_all(header::SET_COOKIE).iter();
     set.map(|cookie| {
@@ -121,7 +121,7 @@ pub fn cookies(response: &reqwest::Response) -> BTreeMap<String, (String, String
     .collect()
 }
 
-/// Status and JSON body of an answer; an empty body is `null`.
+/// Status and JSON body of a response; an empty body is `null`.
 pub async fn answered(request: RequestBuilder) -> (StatusCode, Value) {
     let response = request.send().await.unwrap();
     let status = response.status();
@@ -134,7 +134,7 @@ pub async fn answered(request: RequestBuilder) -> (StatusCode, Value) {
     (status, body)
 }
 
-/// Checks a problem document: status, code, and the rest of the contract's form.
+/// Checks a problem document: status, error code, and format.
 pub async fn problem(request: RequestBuilder, status: u16, code: &str) -> Value {
     let response = request.send().await.unwrap();
     let request_id =
@@ -152,12 +152,12 @@ pub async fn problem(request: RequestBuilder, status: u16, code: &str) -> Value 
     body
 }
 
-/// Somebody who is signed in.
+/// A signed-in user.
 pub struct Person<'a> {
     api: &'a Api,
     /// Account.
     pub id: String,
-    /// Address.
+    /// Email address.
     pub email: String,
     /// Access token.
     pub token: String,
@@ -166,12 +166,12 @@ pub struct Person<'a> {
 }
 
 impl Person<'_> {
-    /// A request as this person.
+    /// A request of this user.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.api.request(method, path).bearer_auth(&self.token)
     }
 
-    /// Makes a personal access token; answers its secret.
+    /// Creates a personal access token; returns its secret.
     pub async fn personal_token(&self, scopes: &[&str]) -> String {
         let body = json!({ "name": "a test's", "scopes": scopes });
         let (status, made) = answered(self.request(Method::POST, "/api/auth/tokens").json(&body)).await;
@@ -179,14 +179,14 @@ impl Person<'_> {
         made["token"].as_str().unwrap().to_owned()
     }
 
-    /// GET, expecting success.
+    /// GET, expects success.
     pub async fn get(&self, path: &str) -> Value {
         let (status, body) = answered(self.request(Method::GET, path)).await;
         assert!(status.is_success(), "{path}: {status} {body}");
         body
     }
 
-    /// An upload with the given form fields before the file.
+    /// Uploads with the given form fields before the file.
     pub fn upload_request(
         &self,
         fields: &[(&str, &str)],
@@ -201,14 +201,14 @@ impl Person<'_> {
         self.request(Method::POST, "/api/files/upload").multipart(form.part("file", part))
     }
 
-    /// Uploads bytes; answers the File.
+    /// Uploads bytes; returns the File.
     pub async fn upload(&self, name: &str, pattern: Pattern) -> Value {
         let (status, file) = answered(self.upload_request(&[], name, pattern.bytes())).await;
         assert_eq!(status, 201, "{file}");
         file
     }
 
-    /// Downloads a file's current version.
+    /// Downloads the current version of a file.
     pub async fn download(&self, id: &Value) -> bytes::Bytes {
         let path = format!("/api/files/{}/download", id.as_str().unwrap());
         let response = self.request(Method::GET, &path).send().await.unwrap();

@@ -9,8 +9,8 @@ use nightferry_core::object::write::{BodyError, Incoming};
 
 const CHUNK: usize = 64 * 1024;
 
-/// Twice the bytes of a chunk, which nothing compresses. Each chunk is copied from some place in them and begins with eight
-/// bytes of its own: making every byte anew takes most of a test's time where the code is not optimised.
+/// Incompressible data, twice the size of a chunk. Each chunk is copied from some offset and starts with eight unique
+/// bytes, because generating every byte takes most of a test's time in unoptimised builds.
 static RANDOM: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut state = 0x9e37_79b9_7f4a_7c15;
     (0..2 * CHUNK / 8).flat_map(|_| xorshift(&mut state).to_le_bytes()).collect()
@@ -24,13 +24,13 @@ fn xorshift(state: &mut u64) -> u64 {
     state.wrapping_mul(0x2545_f491_4f6c_dd1d)
 }
 
-/// A repeatable stream of pseudo-random bytes, as an upload.
+/// A reproducible stream of pseudo-random bytes, as upload content.
 pub struct Pattern {
     state: u64,
     left: u64,
 }
 
-/// `length` bytes that depend on `seed`.
+/// `length` bytes, determined by `seed`.
 pub fn pattern(seed: u64, length: u64) -> Pattern {
     Pattern { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, left: length }
 }
@@ -51,7 +51,7 @@ impl Pattern {
         Some(bytes.into())
     }
 
-    /// All of it, in memory.
+    /// The whole content in memory.
     pub fn bytes(mut self) -> Bytes {
         let mut all = Vec::new();
         while let Some(chunk) = self.chunk() {
@@ -60,7 +60,7 @@ impl Pattern {
         all.into()
     }
 
-    /// What it hashes to.
+    /// The hash of the content.
     pub fn sha256(mut self) -> Sha256 {
         let mut hasher = nightferry_core::checksum::Sha256Hasher::new();
         while let Some(chunk) = self.chunk() {
@@ -69,7 +69,7 @@ impl Pattern {
         hasher.finish()
     }
 
-    /// As a stream, for HTTP clients.
+    /// The content as a stream, for HTTP clients.
     pub fn stream(self) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
         stream::unfold(self, |mut pattern| async move { pattern.chunk().map(|chunk| (Ok(chunk), pattern)) })
     }

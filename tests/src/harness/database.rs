@@ -14,7 +14,7 @@ struct Row {
 /// The first column of a query, as text.
 pub async fn texts(db: &Database, sql: &str) -> Vec<String> {
     let mut conn = db.conn().await.unwrap();
-    // EXPLAIN cannot be a subquery, and names its only column itself.
+    // EXPLAIN cannot be a subquery, and determines the name of its only column.
     let sql = if sql.starts_with("EXPLAIN") {
         return explain(&mut conn, sql).await;
     } else {
@@ -38,7 +38,7 @@ async fn explain(conn: &mut nightferry_core::db::Connection<'_>, sql: &str) -> V
 /// Executes a statement.
 ///
 /// # Errors
-/// What the database says against it.
+/// The error of the database.
 pub async fn execute(db: &Database, sql: &str) -> Result<usize> {
     let mut conn = db.conn().await?;
     Ok(diesel::sql_query(sql).execute(&mut conn).await?)
@@ -56,14 +56,14 @@ async fn read_by(conn: &mut AsyncPgConnection) -> i64 {
     diesel::sql_query(sql).get_result::<Read>(conn).await.unwrap().rows
 }
 
-/// How many rows of tables `look` reads, in a transaction of its own, and what it answers.
+/// The number of rows of tables that `look` reads, in a separate transaction, and its result.
 pub async fn rows_read<T>(
     db: &Database,
     look: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T>,
 ) -> (i64, T) {
     let mut conn = db.conn().await.unwrap();
     AnsiTransactionManager::begin_transaction(&mut *conn).await.unwrap();
-    // What the connection read before may not be counted elsewhere yet.
+    // Earlier reads of the connection may not be counted in the statistics yet.
     let before = read_by(&mut conn).await;
     let answer = look(&mut conn).await.unwrap();
     let read = read_by(&mut conn).await - before;
@@ -71,7 +71,7 @@ pub async fn rows_read<T>(
     (read, answer)
 }
 
-/// Executes a statement on a connection that the test holds: one of a transaction, say.
+/// Executes a statement on a connection held by the test, for example in a transaction.
 pub async fn execute_on(conn: &mut nightferry_core::db::Connection<'_>, sql: &str) -> usize {
     diesel::sql_query(sql).execute(conn).await.unwrap()
 }

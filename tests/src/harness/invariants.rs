@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::World;
 use super::world::read;
 
-/// Objects hashed at once.
+/// Number of objects hashed concurrently.
 const AT_ONCE: usize = 4;
 
 /// Checks all of them. Call it when the faults are removed and no worker is running: it reaps first.
@@ -74,7 +74,7 @@ async fn assert_no_lease_without_a_worker(world: &World) {
            AND (r.lease_until < now() OR NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = r.lease_worker))",
     )
     .await;
-    assert!(left.is_empty(), "leases that nobody holds: {left:#?}");
+    assert!(left.is_empty(), "leases without a holder: {left:#?}");
 }
 
 /// I3: a `present` row has its object, byte for byte; if it is encrypted, its key decrypts it.
@@ -107,7 +107,7 @@ async fn assert_present_means_present(world: &World, replicas: &[ReplicaRow]) {
         .filter_map(async |wrong| wrong)
         .collect()
         .await;
-    assert!(wrong.is_empty(), "present, but not there: {wrong:#?}");
+    assert!(wrong.is_empty(), "present, but missing in the store: {wrong:#?}");
 }
 
 /// I4: everything in a store has a row, including unfinished uploads.
@@ -130,7 +130,7 @@ async fn assert_nothing_without_a_row(world: &World, replicas: &[ReplicaRow]) {
     }
 }
 
-/// Every key of a store but those of snapshots.
+/// Every key of a store, except those of snapshots.
 async fn listed(store: &Store) -> Vec<String> {
     let (mut keys, mut after) = (Vec::new(), None);
     loop {
@@ -191,7 +191,7 @@ async fn assert_counters_match_events(world: &World) {
         let run = runs::find(&mut conn, nightferry_core::ids::RunId(made.run_id)).await.unwrap().unwrap();
         let counted = (run.files_done, run.bytes_done, run.files_failed);
         let happened = (made.done, made.bytes, made.failed);
-        assert_eq!(counted, happened, "counted (done, bytes, failed) and what happened: {run:#?}");
+        assert_eq!(counted, happened, "counters (done, bytes, failed) and recorded changes: {run:#?}");
         assert!(run.files_done + run.files_failed <= run.files_total, "{run:#?}");
         assert_eq!(run.status.is_active(), run.finished_at.is_none());
     }
@@ -230,7 +230,7 @@ async fn assert_files_are_readable(world: &World) {
     for file in files {
         let at = |place: &str| file.replicas.iter().any(|replica| replica == place);
         if !file.replicas.iter().any(|replica| replica.ends_with(" present")) {
-            assert!(file.replicas.iter().any(|replica| replica.ends_with(" lost")), "nowhere: {file:?}");
+            assert!(file.replicas.iter().any(|replica| replica.ends_with(" lost")), "in no store: {file:?}");
             continue;
         }
         let clouds = world.context.stores.names_with(StoreRole::Cloud);
@@ -248,7 +248,7 @@ async fn assert_files_are_readable(world: &World) {
     }
 }
 
-/// The states of a world's replicas, as `store state` and how many of them: for short assertions.
+/// The states of the replicas of a world, as `store state` with a count, for short assertions.
 pub async fn states(world: &World) -> BTreeMap<String, usize> {
     let mut states = BTreeMap::new();
     for row in replicas(world).await {

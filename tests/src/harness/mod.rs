@@ -1,4 +1,4 @@
-//! One module per part of the world that a test lives in.
+//! The parts of a test's world, one module each.
 
 pub mod api;
 mod body;

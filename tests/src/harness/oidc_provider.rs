@@ -14,21 +14,21 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// What the provider knows this service as.
+/// The client id of this service at the provider.
 pub const CLIENT_ID: &str = "nightferry at tests";
-/// The secret that it gave. With characters that must be encoded.
+/// The client secret, with characters that must be encoded.
 pub const CLIENT_SECRET: &str = "s3cr:et & more%";
 
-/// Who signs in, and what the provider does wrong.
+/// The user who signs in, and the faults of the provider.
 #[derive(Clone)]
 pub struct Behaviour {
-    /// Claims put over the right ones; `null` takes one away.
+    /// Claims that override the correct ones; `null` removes a claim.
     pub claims: Value,
-    /// Signs with a key that is not published.
+    /// Signs with an unpublished key.
     pub foreign_key: bool,
-    /// Signs with HMAC, the published key as the secret.
+    /// Signs with HMAC, with the published key as the secret.
     pub confused: bool,
-    /// Publishes itself under another name.
+    /// Publishes another issuer.
     pub published_issuer: Option<String>,
 }
 
@@ -59,13 +59,13 @@ pub struct OidcProvider {
 
 impl Drop for OidcProvider {
     fn drop(&mut self) {
-        // Sends the message at once; nobody has to wait.
+        // Sends the message without delay.
         drop(self.server.stop(false));
     }
 }
 
 impl OidcProvider {
-    /// Starts one that signs with this algorithm: RS256 or EdDSA.
+    /// Starts a provider that signs with this algorithm: RS256 or EdDSA.
     pub fn start(algorithm: Algorithm) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -101,17 +101,17 @@ impl OidcProvider {
         Self { shared, server: receiver.recv().unwrap() }
     }
 
-    /// Its issuer.
+    /// The issuer of the provider.
     pub fn issuer(&self) -> &str {
         &self.shared.base
     }
 
-    /// Says who signs in and what goes wrong from now on.
+    /// Sets the user who signs in and the faults, from now on.
     pub fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
         change(&mut self.shared.behaviour.lock().unwrap());
     }
 
-    /// Exchanges its key for a new one.
+    /// Replaces the signing key.
     pub fn rotate(&self, algorithm: Algorithm) {
         *self.shared.key.lock().unwrap() = Arc::new(key(algorithm));
     }
@@ -148,7 +148,7 @@ async fn keys(shared: web::Data<Shared>) -> HttpResponse {
     HttpResponse::Ok().json(json!({ "keys": [shared.key.lock().unwrap().public] }))
 }
 
-/// Asks nobody: whoever comes has signed in already.
+/// Shows no sign-in page: every user has already signed in.
 async fn authorize(shared: web::Data<Shared>, query: web::Query<HashMap<String, String>>) -> HttpResponse {
     let ask = |name: &str| query.get(name).cloned().unwrap_or_else(|| panic!("{name} is missing"));
     assert_eq!((ask("response_type"), ask("client_id")), ("code".to_owned(), CLIENT_ID.to_owned()));
@@ -173,7 +173,7 @@ async fn token(
         return HttpResponse::Unauthorized().json(json!({ "error": "invalid_client" }));
     }
     let given = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
-    // Good for one exchange.
+    // Valid for one exchange.
     let Some(issued) = shared.codes.lock().unwrap().remove(given("code")) else {
         return refused("invalid_grant");
     };
@@ -201,7 +201,7 @@ fn is_client(request: &actix_web::HttpRequest) -> bool {
     let decoded =
         header.and_then(|value| value.strip_prefix("Basic ")).and_then(|text| STANDARD.decode(text).ok());
     let Some(text) = decoded.and_then(|bytes| String::from_utf8(bytes).ok()) else { return false };
-    // RFC 6749 section 2.3.1: encoded, so that a colon within does not part them.
+    // RFC 6749 section 2.3.1: encoded, so that a colon in a value is not a separator.
     text == "nightferry%20at%20tests:s3cr%3Aet%20%26%20more%25"
 }
 

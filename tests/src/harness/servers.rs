@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 const CONNECTIONS: u32 = 400;
 const PASSWORD: &str = "nightferry-tests";
-/// A port that was free a moment ago may be taken by another test run.
+/// Another test run may have taken a port that was free a moment ago.
 const START_ATTEMPTS: u32 = 3;
 const SQL_WITHIN: Duration = Duration::from_secs(60);
 
@@ -37,9 +37,9 @@ pub struct Servers {
     pub postgres: Postgres,
     /// The local store: `SeaweedFS`, or `MinIO` when `NIGHTFERRY_TEST_S3` is `minio` or `minio-both`.
     pub local: S3,
-    /// The cloud's stand-in: `SeaweedFS`, or `MinIO` when `NIGHTFERRY_TEST_S3` is `minio-both`.
+    /// The cloud store: `SeaweedFS`, or `MinIO` when `NIGHTFERRY_TEST_S3` is `minio-both`.
     pub cloud: S3,
-    /// Removed, with all that is in it, when the test run is over.
+    /// Deleted with its contents when the test run is over.
     folder: PathBuf,
     _janitor: Child,
 }
@@ -65,18 +65,18 @@ impl Servers {
 }
 
 impl Servers {
-    /// A folder for what tests write; removed when the test run is over.
+    /// A folder for files of tests; deleted when the test run is over.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 }
 
-/// Where servers that had to be fetched are kept.
+/// Where downloaded servers are stored.
 pub(super) fn parts_cache() -> PartsCache {
     PartsCache::locate(&std::env::temp_dir().join("nightferry-tests-cache"))
 }
 
-/// A shell that removes the run's folder once this process, and every server noted in the folder, is gone.
+/// A shell that deletes the folder of the run once this process, and every server noted in the folder, has ended.
 fn janitor(folder: &Path) -> Child {
     const SCRIPT: &str = r#"
         read -r _
@@ -99,7 +99,7 @@ fn janitor(folder: &Path) -> Child {
         .unwrap()
 }
 
-/// Starts a server again on other ports where it ended early.
+/// Starts a server again on other ports if it ended early.
 async fn start_anew<T>(mut start: impl AsyncFnMut() -> Result<T, UpError>) -> T {
     for _ in 1..START_ATTEMPTS {
         match start().await {
@@ -123,7 +123,7 @@ pub struct Postgres {
 pub struct Database {
     /// Its name.
     pub name: String,
-    /// Where clients reach it, password included.
+    /// The URL for clients, including the password.
     pub url: String,
 }
 
@@ -133,7 +133,7 @@ impl Postgres {
         Self { server, port, templates: Mutex::default() }
     }
 
-    /// Where clients reach a database of this server, password included.
+    /// The URL of a database of this server, including the password.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://nightferry:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
     }
@@ -143,15 +143,15 @@ impl Postgres {
         self.server.pid()
     }
 
-    /// A new database like the named template. The first call for a name makes the template: an empty database that
-    /// `migrate` fills through its URL.
+    /// A new database copied from the named template. The first call for a name creates the template: an empty database
+    /// that `migrate` fills through its URL.
     pub async fn fresh_database(&self, template: &str, migrate: impl AsyncFnOnce(&str)) -> Database {
         let cell = Arc::clone(self.templates.lock().await.entry(template.to_owned()).or_default());
         let name = format!("template_{template}");
         cell.get_or_init(async || {
             self.run(&format!("CREATE DATABASE {name}")).await;
             migrate(&self.url(&name)).await;
-            // A pool that the migration used may close its connections later than now; a template must have none.
+            // A pool that the migration used may still have open connections; a template must have none.
             self.run(&format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false IS_TEMPLATE true")).await;
             self.run(&format!(
                 "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'"
@@ -175,15 +175,16 @@ impl Postgres {
             let mut connection = AsyncPgConnection::establish(&self.url("postgres")).await.unwrap();
             connection.batch_execute(sql).await
         });
-        ran.await.expect("Postgres answers in time").unwrap_or_else(|error| panic!("{sql}: {error}"));
+        ran.await.expect("Postgres responds in time").unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 }
 
-/// Makes and starts a Postgres whose files are in `folder`. Answers its port too.
+/// Creates and starts a Postgres whose files are in `folder`. Returns its port, too.
 async fn start_a_postgres(folder: &Path, cache: &PartsCache, connections: u32) -> (Server, u16) {
     let account = Account::for_postgres();
     let bin = PostgresBin::find_or_fetch(None, account, cache, &Quiet).await;
-    let bin = bin.unwrap_or_else(|error| panic!("{error}")).expect("a fetched Postgres tells its version");
+    let bin =
+        bin.unwrap_or_else(|error| panic!("{error}")).expect("a downloaded Postgres reports its version");
     let home = folder.join("postgres");
     std::fs::create_dir(&home).unwrap();
     if let Some(account) = account {
@@ -208,7 +209,7 @@ async fn start_a_postgres(folder: &Path, cache: &PartsCache, connections: u32) -
     .await
 }
 
-/// A Postgres of one test, which may stop it and start it again.
+/// A Postgres for one test, which can stop and restart it.
 #[derive(Debug)]
 pub struct OwnPostgres {
     server: Mutex<Server>,
@@ -227,7 +228,7 @@ impl OwnPostgres {
         Self { server: Mutex::new(server), port }
     }
 
-    /// Where clients reach its database, password included.
+    /// The URL of its database, including the password.
     pub fn url(&self) -> String {
         format!("postgres://nightferry:{PASSWORD}@127.0.0.1:{}/nightferry", self.port)
     }
@@ -247,13 +248,13 @@ impl OwnPostgres {
 #[derive(Debug)]
 pub struct S3 {
     server: Server,
-    /// Its software.
+    /// The software of the server.
     pub kind: S3Kind,
-    /// Where it listens: what a fault proxy forwards to.
+    /// The address that a fault proxy forwards to.
     pub address: SocketAddr,
     /// Access key with all rights.
     pub access_key: &'static str,
-    /// Its secret.
+    /// The secret key.
     pub secret_key: &'static str,
 }
 
@@ -262,7 +263,7 @@ impl S3 {
         let program = kind.program(cache, &Quiet).await.unwrap_or_else(|error| panic!("{error}"));
         let (server, port) = start_anew(async || {
             let port = free_port()?;
-            // Each attempt gets its own folder: SeaweedFS keeps traces of the ports it had.
+            // Each attempt gets a separate folder: SeaweedFS stores the ports that it used.
             let data = folder.join(format!("{name}-{port}"));
             std::fs::create_dir(&data).unwrap();
             if kind == S3Kind::Seaweedfs {
@@ -297,14 +298,14 @@ impl S3 {
         self.server.pid()
     }
 
-    /// A bucket name that no other test uses. The bucket is still to be made.
+    /// A bucket name that no other test uses. The bucket does not exist yet.
     pub fn fresh_bucket_name(&self) -> String {
         format!("test-{}", Uuid::new_v4().simple())
     }
 }
 
-/// Every bucket takes volumes of its own: seven at once, of a number that the free disk allows. Hundreds of tests
-/// with a bucket each need more of them, and fewer for each.
+/// Every bucket needs separate volumes: seven at once, of a total determined by the free disk space. Hundreds of tests
+/// with a bucket each need a higher total, and fewer volumes for each.
 fn make_room_for_buckets(data: &Path) {
     std::fs::write(data.join("mini.options"), "volume.max=20000\n").unwrap();
     std::fs::write(data.join("master.toml"), "[master.volume_growth]\ncopy_1 = 2\n").unwrap();

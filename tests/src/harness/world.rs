@@ -1,5 +1,5 @@
-//! One isolated installation of Nightferry: its own database, its own buckets behind fault proxies, the real domain
-//! on top, workers on demand.
+//! One isolated installation of Nightferry: a separate database, separate buckets behind fault proxies, the real
+//! services, and workers on demand.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -34,34 +34,34 @@ use super::servers::{OwnPostgres, servers};
 
 /// Shows the progress of a pass.
 pub struct World {
-    /// What nearly everything of the domain works with.
+    /// The context of the domain.
     pub context: Context,
-    /// Everything that it works with.
+    /// All services.
     pub services: Services,
-    /// Between Nightferry and the local store.
+    /// The proxy between Nightferry and the local store.
     pub local: FaultProxy,
-    /// Between Nightferry and the cloud store.
+    /// The proxy between Nightferry and the cloud store.
     pub cloud: FaultProxy,
-    /// The same buckets without a proxy in between, with the right credentials: what the stores really hold.
+    /// The same buckets without a proxy, with valid credentials: the actual contents of the stores.
     pub direct: Stores,
-    /// The database server, where the test has one of its own.
+    /// The database server, if the test has a separate one.
     pub postgres: Option<OwnPostgres>,
-    /// The stores themselves, where they are in this process: the local one and the cloud's.
+    /// The stores, if they are in this process: the local store and the cloud store.
     pub memory: Option<[MemoryS3; 2]>,
-    /// Between Nightferry and the other local stores, by their names.
+    /// The proxies between Nightferry and the other local stores, by store name.
     pub other_locals: Vec<(&'static str, FaultProxy)>,
-    /// Where the stores behind proxies are.
+    /// The addresses of the stores behind the proxies.
     at: Vec<(&'static str, SocketAddr)>,
     settings: Vec<(String, String)>,
-    /// How many of the settings are the world's own, before what the test wants different.
+    /// Number of the world's own settings, which precede those of the test.
     plain: usize,
 }
 
-/// With `NIGHTFERRY_TEST_LOG=info` (or any filter of `tracing`) the domain tells what it does.
+/// With `NIGHTFERRY_TEST_LOG=info` (or any filter of `tracing`), events are logged.
 fn log_if_asked() {
     if let Ok(filter) = std::env::var("NIGHTFERRY_TEST_LOG") {
         let filter = tracing_subscriber::EnvFilter::new(filter);
-        // Only the first world of a process sets it.
+        // Only the first world of a process initialises it.
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
     }
 }
@@ -111,8 +111,7 @@ fn load(overrides: Vec<(String, String)>) -> Config {
     Config::load(options).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
-/// The stores of these settings without a proxy in between: with the world's own credentials, and all keys of encrypted
-/// objects.
+/// The stores of these settings without a proxy: with the credentials of the world, and all keys of encrypted objects.
 fn unproxied(settings: &[(String, String)], plain: usize, at: &[(&str, SocketAddr)]) -> Stores {
     let mut unproxied = settings[..plain].to_vec();
     unproxied.extend(settings[plain..].iter().filter(|(key, _)| key.contains(".encryption")).cloned());
@@ -139,28 +138,28 @@ impl WorldBuilder {
         self
     }
 
-    /// Gives the world a database server of its own, which the test may stop.
+    /// Gives the world a separate database server, which the test can stop.
     #[must_use]
     pub fn own_postgres(mut self) -> Self {
         self.own_postgres = true;
         self
     }
 
-    /// Adds a store of the cloud, with a bucket of its own and no proxy before it.
+    /// Adds a cloud store with a separate bucket and without a proxy.
     #[must_use]
     pub fn another_cloud(mut self, name: &'static str) -> Self {
         self.more_clouds.push(name);
         self
     }
 
-    /// Adds a local store, with a bucket of its own and a proxy before it.
+    /// Adds a local store with a separate bucket and a proxy.
     #[must_use]
     pub fn another_local(mut self, name: &'static str) -> Self {
         self.more_locals.push(name);
         self
     }
 
-    /// Keeps both stores in this process, see [`MemoryS3`]: for very many short tests.
+    /// Keeps both stores in this process, see [`MemoryS3`]: for many short tests.
     #[must_use]
     pub fn in_memory(mut self) -> Self {
         self.in_memory = true;
@@ -211,11 +210,11 @@ impl WorldBuilder {
             ("stores.s3.secret_key", servers.cloud.secret_key.to_owned()),
             ("tiering.backoff_initial", "50ms".to_owned()),
             ("tiering.backoff_cap", "1s".to_owned()),
-            // Long, so that no worker of a busy machine loses what it holds; see `expire_leases`.
+            // Long, so that no worker on a busy machine loses its leases; see `expire_leases`.
             ("tiering.lease", "20s".to_owned()),
             ("tiering.heartbeat", "500ms".to_owned()),
             ("tiering.evict_grace", "0s".to_owned()),
-            // Tests count requests and objects; those of snapshots, and of looks at stores, ask for them.
+            // Tests count requests and objects; snapshots and store checks only run if a test enables them.
             ("catalog.after_runs", "false".to_owned()),
             ("health.interval", "1h".to_owned()),
         ]
@@ -235,7 +234,7 @@ impl WorldBuilder {
         let mut at = vec![("minio", at_local), ("s3", at_cloud)];
         let mut other_locals = Vec::new();
         for name in self.more_locals {
-            assert!(!self.in_memory, "one of those has one bucket of any name");
+            assert!(!self.in_memory, "an in-process store has one bucket with any name");
             let proxy = FaultProxy::start(at_local).await;
             let of_store = [
                 ("role", "local".to_owned()),
@@ -262,18 +261,18 @@ impl WorldBuilder {
 }
 
 impl World {
-    /// A world of defaults.
+    /// A world with default settings.
     pub async fn new() -> Self {
         WorldBuilder::default().build().await
     }
 
-    /// A world with something different.
+    /// A world with other settings.
     pub fn with(key: &str, value: impl Display) -> WorldBuilder {
         WorldBuilder::default().set(key, value)
     }
 
-    /// Exchanges the database for a new one, empty but for its tables, and takes `settings` from then on. Answers the
-    /// context of the old one, which nobody else uses any more.
+    /// Replaces the database with a new, empty one, and uses `settings` from then on. Returns the old context, which
+    /// has no other users.
     pub async fn lose_database(&mut self, settings: &[(&str, &str)]) -> Context {
         let fresh = servers().await.postgres.fresh_database("migrated", migrate).await;
         self.settings.push(("database.url".to_owned(), fresh.url));
@@ -283,20 +282,20 @@ impl World {
         before
     }
 
-    /// Changes settings, as an operator does who restarts everything with another configuration.
+    /// Changes settings, like a restart of all processes with another configuration.
     pub fn reconfigure(&mut self, more: &[(&str, &str)]) {
         self.settings.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         self.direct = unproxied(&self.settings, self.plain, &self.at);
         self.renew();
     }
 
-    /// Begins anew with the settings as they are now.
+    /// Restarts with the current settings.
     fn renew(&mut self) {
         self.services = Services::new(load(self.settings.clone()), self.context.clock.clone()).unwrap();
         self.context = self.services.context.clone();
     }
 
-    /// Ends every lease now, as when those who hold them died long ago.
+    /// Expires all leases now, as if their holders had died long ago.
     pub async fn expire_leases(&self) {
         let expire = "DO $$ DECLARE leased text; BEGIN \
              FOR leased IN SELECT table_name FROM information_schema.columns \
@@ -307,12 +306,12 @@ impl World {
         super::database::execute(&self.context.db, expire).await.unwrap();
     }
 
-    /// The settings that this world was made with, for processes that shall share it.
+    /// The settings of this world, for processes that share it.
     pub fn settings(&self) -> &[(String, String)] {
         &self.settings
     }
 
-    /// What is between Nightferry and this other local store.
+    /// The proxy between Nightferry and this other local store.
     pub fn proxy(&self, name: &str) -> &FaultProxy {
         let found = self.other_locals.iter().find(|(other, _)| *other == name);
         &found.unwrap_or_else(|| panic!("there is no other local store {name}")).1
@@ -378,7 +377,7 @@ impl World {
         self.ended(run.id).await
     }
 
-    /// The key of a file's current version.
+    /// The key of the current version of a file.
     pub async fn key(&self, file: &FileView) -> store::ObjectKey {
         let mut conn = self.context.db.conn().await.unwrap();
         let (_, version) =
@@ -386,13 +385,13 @@ impl World {
         store::ObjectKey::parse(&version.key).unwrap()
     }
 
-    /// What a store really holds under the key of a file's current version.
+    /// The actual content in a store under the key of the current version of a file.
     pub async fn stored(&self, store: &str, file: &FileView) -> Option<Sha256> {
         let key = self.key(file).await;
         read(self.direct.get(store).unwrap(), &key).await
     }
 
-    /// The replica of a file's object in a store, as the database knows it.
+    /// The row of the replica of a file's object in a store.
     pub async fn replica(&self, store: &str, file: &FileView) -> Option<Replica> {
         let mut conn = self.context.db.conn().await.unwrap();
         let rows = replicas::of_objects(&mut conn, &[file.object_id]).await.unwrap();
@@ -406,7 +405,7 @@ impl World {
     }
 }
 
-/// The hash of an object; none when the store has none of this key.
+/// The hash of an object; `None` if the store does not contain the key.
 pub(super) async fn read(store: &store::Store, key: &store::ObjectKey) -> Option<Sha256> {
     use futures_util::StreamExt;
     let mut object = match store.get(key, None).await {
@@ -420,7 +419,7 @@ pub(super) async fn read(store: &store::Store, key: &store::ObjectKey) -> Option
     Some(hasher.finish())
 }
 
-/// The request for an upload of defaults.
+/// An upload request with default values.
 pub fn request(owner: UserId, name: &str) -> UploadRequest {
     UploadRequest {
         owner,
@@ -439,7 +438,7 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// Starts one in a process of its own, as it were.
+    /// Starts a worker as if it were in a separate process.
     pub fn start(context: Context) -> Self {
         Self::of(Engine::new(context))
     }

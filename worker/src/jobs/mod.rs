@@ -20,10 +20,10 @@ pub(crate) use reconcile::reconcile;
 pub(crate) use relocate::{Pace, relocate};
 pub(crate) use scrub::scrub;
 
-/// Takes the tick of a schedule that is due, if one is. Returns true in one of all workers.
+/// Takes the tick of a schedule that is due, if any. Returns true in exactly one worker.
 async fn is_due(context: &Context, ticks: &Mutex<Ticks>, name: &str, pattern: &str) -> bool {
     ticks.lock().await.take_due(context, name, pattern).await.unwrap_or_else(|error| {
-        tracing::warn!(schedule = name, %error, "a schedule could not be read, trying again");
+        tracing::warn!(schedule = name, %error, "cannot read a schedule; retrying");
         false
     })
 }

@@ -1,4 +1,4 @@
-//! Drains stores and rebalances the local ones when an operator wants it; of all workers one at a time does each.
+//! Drains stores and rebalances the local stores on request of an operator, by one worker at a time each.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,12 +11,13 @@ use nightferry_core::tiering::relocate::{Kind, Outcome, Relocation};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-/// Before the next look at one of which nothing could be moved.
+/// Delay before the next pass over a relocation that could not move anything.
 const WAITING: Duration = Duration::from_secs(3);
-/// Before the next look at one that has finished: what was under way to a drained store may arrive late.
+/// Delay before the next pass over a relocation that has finished: copies in progress to a drained store may arrive
+/// late.
 const FINISHED: Duration = Duration::from_secs(60);
 
-/// When this worker looks at each relocation again, by store.
+/// When the next pass of this worker over each relocation is due, by store.
 #[derive(Debug, Default)]
 pub(crate) struct Pace(HashMap<Option<String>, (DateTime<Utc>, Instant)>);
 
@@ -33,7 +34,7 @@ impl Pace {
     }
 }
 
-/// One pass over each relocation of a kind that is due, broken off at `stop`. Failures wait for the next one.
+/// One pass over each relocation of a kind that is due, until `stop`. Failures are retried in the next pass.
 pub(crate) async fn relocate(
     context: Context,
     kind: Kind,
@@ -44,7 +45,7 @@ pub(crate) async fn relocate(
     let relocations = match Relocation::all(&context, kind).await {
         Ok(relocations) => relocations,
         Err(error) => {
-            tracing::warn!(?kind, %error, "what is to be relocated could not be read, trying again");
+            tracing::warn!(?kind, %error, "cannot read the relocations; retrying");
             return;
         }
     };
@@ -61,7 +62,7 @@ pub(crate) async fn relocate(
             Ok(Outcome::Elsewhere) => WAITING,
             Ok(Outcome::Finished) => FINISHED,
             Err(error) => {
-                tracing::warn!(target: "nightferry::sync", ?kind, store = relocation.store(), %error, "a relocation broke off, the next pass goes on");
+                tracing::warn!(target: "nightferry::sync", ?kind, store = relocation.store(), %error, "a relocation was interrupted; the next pass continues");
                 WAITING
             }
         };

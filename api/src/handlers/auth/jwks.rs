@@ -8,7 +8,8 @@ use crate::error_response::Result;
 use crate::extract::PublicCaller;
 use crate::state::Api;
 
-/// Shorter than the shortest `auth.signing_key_lead`: whoever keeps the set that long knows each key before it signs.
+/// Shorter than the minimum of `auth.signing_key_lead`: clients that cache the key set this long have each key before
+/// it is used.
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 /// The public keys that verify access tokens, as a JWK set (RFC 7517). Empty while the algorithm is HS256.

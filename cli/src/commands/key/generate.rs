@@ -49,7 +49,7 @@ pub(super) fn run(app: &App, args: &GenerateArgs) -> Result<Exit, Failure> {
         prepend(file, &key)?;
     }
     let file = args.file.as_ref().map(|file| file.display().to_string());
-    // The secret is only told where it is not written to a file.
+    // The secret is only printed if it is not written to a file.
     let secret = args.file.is_none().then(|| key.expose_line());
     app.output.result(&document!(id: key.id().as_str(), file: &file, key: secret), |_| match &file {
         Some(file) => format!(

@@ -149,7 +149,7 @@ async fn lines_of_files(context: &Context, view: &PlanView) -> Result<(), Failur
 
 fn text(view: &PlanView, currency: &str, look: TextStyle) -> String {
     if view.files == 0 {
-        return "A run would copy nothing: all files are where the rules want them.".to_owned();
+        return "A run would copy nothing: all files are stored according to the rules.".to_owned();
     }
     let cost = |of: fn(&Part) -> Option<Money>| amount(view.sum(of), currency);
     let needs = view.needs.map_or_else(|| "unknown: no run has been measured yet".to_owned(), time::span);

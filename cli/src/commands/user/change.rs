@@ -18,7 +18,7 @@ Examples:
   nightferry user disable ada@example.org
   nightferry user enable ada@example.org     undo it";
 
-/// What an account becomes.
+/// The change of an account.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum To {
     Administrator,

@@ -62,7 +62,7 @@ pub(super) async fn unlink(app: &App, context: &Context, args: &UnlinkArgs) -> R
 }
 
 fn text(identities: &[IdentityView], look: TextStyle) -> String {
-    let mut table = Table::new("ID | ADDRESS THERE | LINKED | LAST USED");
+    let mut table = Table::new("ID | EMAIL AT PROVIDER | LINKED | LAST USED");
     for identity in identities {
         table.row([
             plain(&identity.id),

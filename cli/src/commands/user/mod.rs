@@ -30,7 +30,7 @@ pub enum UserCommand {
     Create(create::CreateArgs),
     /// List accounts
     List(list::ListArgs),
-    /// Show one account
+    /// Show an account
     Show(UserArgs),
     /// Grant the administrator role
     #[command(after_help = change::PROMOTE_EXAMPLES)]

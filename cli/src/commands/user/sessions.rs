@@ -16,7 +16,7 @@ Examples:
   nightferry user sessions ada@example.org
   nightferry --json user sessions ada@example.org | jq -r '.sessions[].ip' | sort -u
 
-To end one: user revoke EMAIL --session SESSION-ID. LAST USED is exact to auth.access_token_ttl.";
+To end one: user revoke EMAIL --session SESSION-ID. LAST USED is accurate to auth.access_token_ttl.";
 
 /// Options of `user sessions`.
 #[derive(Debug, Args)]

@@ -19,20 +19,20 @@ pub use self::rule::RuleConfig;
 settings! {
     /// The `[policy]` section.
     pub struct PolicyConfig {
-        /// How often the rule for each local copy of a synced file is evaluated again, because files grow older and
-        /// are used. After a change of the rules it is done at once.
+        /// How often the rule of each local copy of a synced file is evaluated again, because the age and the use of
+        /// files change. After a change of the rules, this is done at once.
         pub review_every: Duration = "1h", lasts("1s", "30d");
-        /// How long a plan that `nightferry sync plan` saved can be executed; then it is deleted.
+        /// How long a plan saved by `nightferry sync plan` can be executed; after that, it is deleted.
         pub plan_ttl: Duration = "24h", lasts("1m", "30d");
-        /// The currency of the prices, for display only: nothing is converted.
+        /// The currency of the prices, for display only; prices are not converted.
         pub currency: String = "USD", text("a currency such as \"EUR\"", validators::currency);
-        /// Rules that decide for each file where it is copied and how long its local copy stays; the first that matches
-        /// decides. Without rules all files go to `tiering.cloud_store` and their local copies stay as
-        /// `tiering.free_local_after` says. Each rule is a section `[[policy.rules]]`, counted from 1: in the environment
-        /// this is `NIGHTFERRY__POLICY__RULES__1__NAME`.
+        /// Rules that determine for each file the stores it is copied to and how long its local copy is kept; the first
+        /// matching rule applies. Without rules, all files are copied to `tiering.cloud_store`, and
+        /// `tiering.free_local_after` determines how long their local copies are kept. Each rule is a section
+        /// `[[policy.rules]]`, numbered from 1: in the environment, `NIGHTFERRY__POLICY__RULES__1__NAME`.
         pub rules: BTreeMap<u32, RuleConfig>;
-        /// What stores charge, from the price lists of your providers: a section `[[policy.prices]]` for each store and
-        /// storage class. Without them `nightferry sync plan` shows costs as unknown.
+        /// Prices of the stores, from the price lists of your providers: a section `[[policy.prices]]` for each store
+        /// and storage class. Without prices, `nightferry sync plan` shows costs as unknown.
         pub prices: BTreeMap<u32, PriceConfig>;
     }
 }

@@ -58,11 +58,11 @@ settings! {
         /// The storage class to which the price applies.
         pub storage_class: Option<String>,
             text("a storage class such as \"STANDARD_IA\"", validators::any_storage_class), unset("STANDARD");
-        /// Price of a GiB for a month, from your provider's price list.
+        /// Price of one GiB for a month, from your provider's price list.
         pub storage: Option<Price>, unset("unknown, and so are costs");
         /// Price of a thousand PUT requests.
         pub requests: Option<Price>, unset("unknown, and so is the cost of a run");
-        /// Price of reading a GiB.
+        /// Price of reading one GiB.
         pub egress: Option<Price>, unset("unknown");
     }
 }

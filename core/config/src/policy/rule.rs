@@ -15,8 +15,8 @@ settings! {
     /// A `[[policy.rules]]` section. A condition that is not set always matches, and an action that is not set defaults
     /// to `[tiering]`.
     pub struct RuleConfig {
-        /// Name of the rule, which is recorded for every file that it matched. At most 32 of a-z, 0-9 and hyphen,
-        /// beginning with a letter.
+        /// Name of the rule, recorded for every file that it matches. At most 32 characters a-z, 0-9 and hyphen,
+        /// starting with a letter.
         pub name: String,
             text("a name of a-z, 0-9 and hyphen, such as \"old-videos\"", validators::rule_name),
             required("a descriptive name, such as \"old-videos\""), example("old-videos");
@@ -24,7 +24,7 @@ settings! {
         pub older_than: Option<Duration>, lasts("0s", "36500d"), unset("any age"), example("90d");
         /// Matches files whose bytes were uploaded less than this long ago.
         pub newer_than: Option<Duration>, lasts("0s", "36500d"), unset("any age");
-        /// Matches files that nobody has downloaded for at least this long; the upload counts as a use.
+        /// Matches files that were not downloaded for at least this long; the upload counts as a use.
         pub unused_for: Option<Duration>, lasts("0s", "36500d"), unset("any time");
         /// Matches files that were uploaded or downloaded less than this long ago.
         pub used_within: Option<Duration>, lasts("0s", "36500d"), unset("any time");
@@ -32,28 +32,28 @@ settings! {
         pub min_size: Option<ByteCount>, unset("any size");
         /// Matches files of at most this size.
         pub max_size: Option<ByteCount>, unset("any size");
-        /// Matches files of these MIME types, whatever their parameters: patterns separated by commas, of which one
-        /// must match; `*` is anything but a slash, `?` one character.
+        /// Matches files of these MIME types, ignoring parameters: patterns separated by commas, at least one of which
+        /// must match; `*` matches anything but a slash, `?` one character.
         pub content_type: Globs,
             text("patterns such as \"video/*, image/raw\"", validators::content_types), unset("any type"),
             example("video/*");
-        /// Matches files in these folders: patterns separated by commas, of which one must match the whole path of
-        /// the folder; `*` is anything but a slash, `**` anything, `?` one character. The root folder of every
-        /// account is "/".
+        /// Matches files in these folders: patterns separated by commas, at least one of which must match the whole
+        /// path of the folder; `*` matches anything but a slash, `**` anything, `?` one character. The root folder of
+        /// every account is "/".
         pub path: Globs, text("patterns such as \"/projects/**\"", validators::folder_paths), unset("any \
             folder");
         /// Matches files of these accounts: patterns for the email address, separated by commas.
         pub owner: Globs,
             text("addresses such as \"ada@example.org, *@example.com\"", validators::parsed::<Globs>),
             unset("any account");
-        /// Matches files whose primary location is this store: the local one until a cloud copy is verified, then the
+        /// Matches files whose primary location is this store: the local store until a cloud copy is verified, then the
         /// cloud store.
         pub location: Option<String>, text("the name of a store", validators::store_name), unset("any \
             location");
-        /// Matches versions of files that have at least this many newer ones.
+        /// Matches versions of files that have at least this many newer versions.
         pub versions_behind: u32 = 0, range(0, 1_000_000);
-        /// The stores to which matching files are copied, separated by commas. The name of the local store alone:
-        /// they stay there and are not copied.
+        /// The stores to which matching files are copied, separated by commas. If it is only the name of the local
+        /// store, the files stay there and are not copied.
         pub stores: Vec<String>,
             text("names of cloud stores, or only that of the local store", validators::store_names),
             unset("tiering.cloud_store");
@@ -64,7 +64,7 @@ settings! {
             example("STANDARD_IA");
         /// Whether the local copy is kept permanently, also when the local store is above its high watermark.
         pub keep_local: bool = false;
-        /// How long after the cloud copy was verified the local copy is evicted; "never" keeps it as long as the
+        /// How long after the verification of the cloud copy the local copy is evicted; "never" keeps it as long as the
         /// local store is below its high watermark.
         pub free_local_after: Option<FreeLocalAfter>, unset("tiering.free_local_after"), example("7d");
         /// Copies with a higher priority are made first in every run.
@@ -73,7 +73,7 @@ settings! {
 }
 
 impl RuleConfig {
-    /// Whether it has no condition.
+    /// Whether the rule has no condition.
     pub fn matches_everything(&self) -> bool {
         self.older_than.is_none()
             && self.newer_than.is_none()

@@ -1,4 +1,4 @@
-//! The example file and the reference page are current, and every declaration is consistent.
+//! Checks that the example file and the reference page are up to date and that every declaration is consistent.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -34,8 +34,8 @@ fn configuration_page_is_current() {
     const BEGIN: &str = "<!-- generated: begin -->\n";
     const END: &str = "<!-- generated: end -->\n";
     let page = std::fs::read_to_string(at_root("docs/configuration.md")).unwrap();
-    let (before, rest) = page.split_once(BEGIN).expect("the page has a line that begins the generated part");
-    let (_, after) = rest.split_once(END).expect("the page has a line that ends the generated part");
+    let (before, rest) = page.split_once(BEGIN).expect("the page marks the start of the generated part");
+    let (_, after) = rest.split_once(END).expect("the page marks the end of the generated part");
     let tables = configuration_tables();
     assert_current("docs/configuration.md", &format!("{before}{BEGIN}{tables}\n{END}{after}"));
 }

@@ -13,7 +13,7 @@ use nightferry_ground::units::{UNITS, unit_bytes};
 /// Minimum rate in bytes per second: below it, stores would close the slow connections.
 const SLOWEST: u64 = 64 * 1024;
 
-/// The bits of a line, which are counted in thousands, with their bytes.
+/// Units of bits per second with their bytes; the prefixes are decimal.
 const BITS: [(&str, u64); 3] = [("kbit", 125), ("Mbit", 125_000), ("Gbit", 125_000_000)];
 
 /// Shows the progress of a pass.
@@ -76,7 +76,7 @@ fn is_unit(text: &str) -> bool {
     unit_rate(text).is_some()
 }
 
-/// Bytes a second of a unit such as `MiB/s`.
+/// Bytes per second of a unit such as `MiB/s`.
 fn unit_rate(text: &str) -> Option<u64> {
     let unit = text.strip_suffix("/s").or_else(|| text.strip_suffix("/S"))?;
     let bits = BITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).map(|(_, bytes)| *bytes);

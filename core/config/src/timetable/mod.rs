@@ -1,4 +1,4 @@
-//! Which limits apply at which hours of the week: the transfer window, and the bandwidth of a worker. Knows no configuration.
+//! Limits by hours of the week: the transfer window and the bandwidth of a worker. Independent of the configuration.
 
 mod bandwidth;
 mod hours;

@@ -1,4 +1,4 @@
-//! The transfer window: hours of the week in which transfers may start. Empty: always.
+//! The transfer window: hours of the week in which transfers may start. An empty window is always open.
 
 use std::fmt;
 use std::str::FromStr;

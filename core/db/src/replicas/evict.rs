@@ -168,7 +168,7 @@ pub async fn claim_evictions(
 pub enum Eviction {
     /// The copy may be deleted once a copy in one of these other stores is found intact.
     Allowed {
-        /// Stores with a verified copy that permits the deletion.
+        /// Other stores with a verified copy that permits the deletion.
         others: Vec<String>,
     },
     /// It must be kept: its file was pinned, or no other store has a verified replica any more.

@@ -23,7 +23,7 @@ pub struct Finished {
     pub object_id: ObjectId,
     /// Destination.
     pub store: String,
-    /// The lease it was made under.
+    /// The lease under which the copy was made.
     pub token: LeaseToken,
     /// As returned by the destination.
     pub etag: String,

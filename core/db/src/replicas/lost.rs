@@ -75,7 +75,7 @@ pub struct Repairs {
     pub joined_bytes: i64,
 }
 
-/// A condition on `r`, a row of `replicas`, made with the placeholder of the local stores.
+/// A condition on `r`, a row of `replicas`; its argument is the placeholder of the local stores.
 type Condition = fn(&str) -> String;
 
 /// Queues every lost replica that has another verified copy, and repairs left in the queue by earlier runs; with

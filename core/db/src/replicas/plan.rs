@@ -20,7 +20,7 @@ use crate::statement::{Value, Values};
 /// The copies added to a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, QueryableByName)]
 pub struct Planned {
-    /// Copies to make.
+    /// Number of copies to make.
     #[diesel(sql_type = BigInt)]
     pub files: i64,
     /// Bytes to copy.

@@ -16,7 +16,8 @@ pub enum BlockCrcsError {
     Length(usize),
 }
 
-/// The checksums of an object's blocks, in order. The last block may be shorter than [`BLOCK`]; an empty object has none.
+/// The checksums of an object's blocks, in order. The last block may be shorter than [`BLOCK`]; an empty object has no
+/// blocks.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct BlockCrcs(Vec<u64>);
 
@@ -83,9 +84,9 @@ impl fmt::Debug for BlockCrcs {
 pub struct ObjectDigest {
     /// Number of bytes.
     pub size: u64,
-    /// SHA-256 of all of them.
+    /// SHA-256 of the whole object.
     pub sha256: Sha256,
-    /// CRC-64/NVME of all of them.
+    /// CRC-64/NVME of the whole object.
     pub crc64nvme: Crc64Nvme,
     /// CRC-64/NVME of each block.
     pub blocks: BlockCrcs,

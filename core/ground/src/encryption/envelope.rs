@@ -71,7 +71,7 @@ pub enum OpenError {
         damaged"
     )]
     WrongKey(String),
-    /// Written by a later version, or damaged.
+    /// Unknown format: written by a later version, or damaged.
     #[error("its envelope has a format that this version does not support")]
     Form,
 }

@@ -33,7 +33,7 @@ impl<S, E> Gatherer<S>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
 {
-    /// The next `wanted` bytes in a buffer with room for a tag; fewer at the end of the source.
+    /// Reads the next `wanted` bytes into a buffer with room for a tag; fewer at the end of the source.
     async fn next(&mut self, wanted: u64) -> Result<BytesMut, E> {
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         let mut chunk = BytesMut::with_capacity(wanted.saturating_add(usize::try_from(TAG).unwrap_or(0)));

@@ -23,7 +23,7 @@ use crate::ids::UserId;
 
 /// Maximum number of times that the lockout of a network doubles.
 const MAX_DOUBLINGS: u32 = 2;
-/// How long it is remembered that a network has reached the limit.
+/// How long the guard remembers that a network has reached the limit.
 const REMEMBERED: Duration = Duration::from_secs(86_400);
 
 /// A sign-in attempt that is allowed to proceed.
@@ -163,7 +163,7 @@ pub(super) async fn record_success(
     table::record_network(conn, user, &attempt.network, now).await
 }
 
-/// The row after one more failure.
+/// The row after another failure.
 fn next(before: Option<&Failures>, limits: &LimitsConfig, now: DateTime<Utc>) -> Failures {
     let window = limits.failed_login_window;
     let current = before.filter(|row| row.began_at + window > now && row.blocked_until.is_none());

@@ -20,10 +20,10 @@ use crate::error::Result;
 /// How much longer an old key verifies after its last token expires, because clocks differ.
 const SKEW: Duration = Duration::minutes(1);
 
-/// When a new key takes over.
+/// When a new key starts to sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takeover {
-    /// After `auth.signing_key_lead`, when everybody who verifies tokens knows it. Nobody notices.
+    /// After `auth.signing_key_lead`, once all verifiers have the key. Clients are not affected.
     Published,
     /// Immediately; everything signed by earlier keys is rejected from now on. For compromised keys.
     AtOnce,

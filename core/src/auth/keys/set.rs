@@ -15,7 +15,7 @@ use crate::db::audit::{self, Event, Origin};
 use crate::db::{Database, signing_keys};
 use crate::error::{Error, Result};
 
-/// Age at which a process reads the keys again. Much shorter than the shortest `auth.signing_key_lead`.
+/// Maximum age of cached keys. Much shorter than the minimum of `auth.signing_key_lead`.
 const CACHE_TTL: Duration = Duration::seconds(30);
 /// Minimum interval between reloads caused by an unknown `kid` or an unavailable database.
 const MIN_RELOAD_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
@@ -25,8 +25,8 @@ const MIN_RELOAD_INTERVAL: std::time::Duration = std::time::Duration::from_secs(
 pub struct KeySet(Vec<Arc<SigningKey>>);
 
 impl KeySet {
-    /// The key that signs at `now`. One that was made to sign at once does, also where the clock of the process that made it
-    /// was ahead: instances that start together must not make a key each.
+    /// The key that signs at `now`. A key that was created to sign immediately is used even if the clock of the process
+    /// that created it was ahead; otherwise instances that start together would create a key each.
     pub fn signer(&self, now: DateTime<Utc>) -> Option<&Arc<SigningKey>> {
         let has_begun = |key: &SigningKey| key.signs_from() <= now.max(key.created_at());
         self.0.iter().rev().find(|key| has_begun(key) && key.verifies_at(now))
@@ -87,7 +87,7 @@ impl SigningKeys {
         &self.shared.sealer
     }
 
-    /// The keys, at most [`CACHE_TTL`] old. While the database is unavailable, the cached ones.
+    /// The keys, at most [`CACHE_TTL`] old; the cached keys while the database is unavailable.
     ///
     /// # Errors
     /// Any database error, if no keys are cached.

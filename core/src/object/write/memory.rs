@@ -201,7 +201,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The pool counts in KiB.
+/// Bytes in the unit of the pool, KiB.
 fn kib(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }

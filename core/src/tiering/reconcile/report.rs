@@ -49,7 +49,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Why nothing was done, where something should have been.
+    /// Why no action was taken although the finding requires one.
     pub fn kept_because(&self) -> Option<&str> {
         match self {
             Self::Kept(why) => Some(why),
@@ -58,7 +58,7 @@ impl Outcome {
     }
 }
 
-/// How programs see an outcome.
+/// The serialized form of an outcome.
 #[derive(Serialize)]
 struct OutcomeShape {
     applied: bool,
@@ -103,7 +103,7 @@ pub enum Event<'a> {
 /// The number of findings of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
-    /// How many.
+    /// Total number found.
     pub found: u64,
     /// Their bytes.
     pub bytes: u64,

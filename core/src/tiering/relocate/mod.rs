@@ -1,5 +1,5 @@
-//! Relocating replicas between stores: a drain empties a store, rebalancing evens out the local ones. Two planners decide what
-//! goes where ([`drain`], [`rebalance`]); one engine does the work (`pass.rs`).
+//! Relocation of replicas between stores: a drain empties a store, rebalancing balances the usage of the local stores.
+//! Two planners select the replicas and their targets ([`drain`], [`rebalance`]); one engine does the work (`pass.rs`).
 
 pub mod drain;
 mod pass;
@@ -17,16 +17,16 @@ use crate::ids::WorkerId;
 
 pub use pass::Outcome;
 
-/// A kind of relocation. Relocations of different kinds do not wait for each other.
+/// A kind of relocation. Relocations of different kinds run independently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Emptying stores.
+    /// Draining stores.
     Drain,
     /// Rebalancing of the local stores.
     Rebalance,
 }
 
-/// A relocation that was asked for.
+/// A requested relocation.
 #[derive(Debug, Clone)]
 pub enum Relocation {
     /// See [`drain`].
@@ -36,7 +36,7 @@ pub enum Relocation {
 }
 
 impl Relocation {
-    /// Those of a kind that may have work left.
+    /// The relocations of a kind that may have work left.
     ///
     /// # Errors
     /// Any database error.
@@ -49,7 +49,7 @@ impl Relocation {
         })
     }
 
-    /// The store that it empties; none for rebalancing.
+    /// The store being drained; `None` for rebalancing.
     pub fn store(&self) -> Option<&str> {
         match self {
             Self::Drain(drain) => Some(&drain.store),
@@ -57,7 +57,7 @@ impl Relocation {
         }
     }
 
-    /// When it was asked for, or called off.
+    /// When the relocation was requested or cancelled.
     pub fn asked_at(&self) -> DateTime<Utc> {
         match self {
             Self::Drain(drain) => drain.requested_at,
@@ -68,7 +68,7 @@ impl Relocation {
     /// One pass, until `stop`.
     ///
     /// # Errors
-    /// Any database error; the next pass goes on.
+    /// Any database error; the next pass continues.
     pub async fn pass(
         &self,
         context: &Context,

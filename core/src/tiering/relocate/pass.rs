@@ -1,6 +1,6 @@
-//! The engine of every relocation, in passes that may break off anywhere: each finishes the evictions of processes that
-//! died, asks its planner for the next replicas, evicts those that are verified elsewhere, and notes what the rest waits
-//! for. One process at a time; nothing is remembered between passes but what stands in the database.
+//! The engine of relocations. It works in passes that can be interrupted anywhere: each pass finishes the evictions of
+//! processes that died, gets the next replicas from its planner, evicts those that are verified elsewhere, and records
+//! what the others wait for. One process at a time; all state between passes is in the database.
 
 use diesel_async::AsyncConnection;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,7 @@ use crate::store::{ObjectKey, Store, StoreRole, UploadId};
 use crate::tiering::evict::EvictionPass;
 use crate::tiering::lease::with_lease;
 
-/// Replicas evicted under one lease.
+/// Maximum number of replicas evicted under one lease.
 pub(super) const MAX_EVICTED_TOGETHER: usize = 100;
 
 /// The result of a pass.
@@ -32,40 +32,40 @@ pub enum Outcome {
     Elsewhere,
 }
 
-/// Replicas that may go.
+/// Replicas that can be evicted.
 #[derive(Debug)]
 pub(super) struct Batch<'p> {
     pub(super) from: &'p Store,
-    /// The stores of which one holds a readable verified replica of each.
+    /// Each replica has a readable verified copy in one of these stores.
     pub(super) to: Vec<&'p str>,
-    /// Whether their rows name the store to which they move. If not, `to` stands for it.
+    /// Whether the rows name the target store of the move. If not, `to` is used.
     pub(super) marked: bool,
-    /// Whole where they are, as far as is known.
+    /// Replicas that are intact as far as recorded.
     pub(super) sound: Vec<ObjectId>,
-    /// Lost where they are, or queued there again: proved before they are deleted.
+    /// Replicas recorded as lost or queued again: verified before they are deleted.
     pub(super) doubtful: Vec<ObjectId>,
 }
 
 /// The next step of a planner.
 #[derive(Debug)]
 pub(super) enum Next<'p> {
-    /// These may go.
+    /// These replicas can be evicted.
     Evict(Batch<'p>),
-    /// The rest waits until something has moved.
+    /// The others wait until something has moved.
     Wait,
-    /// All was looked at.
+    /// Called when all replicas were examined.
     End,
 }
 
-/// Decides which replicas go where. Everything that is not an eviction it does itself. No trait: the compiler cannot prove yet
-/// that the future of a generic planner with a lifetime is `Send`.
+/// Selects the replicas to relocate and their targets, and makes all changes other than evictions. An enum instead of a
+/// trait: the compiler cannot yet prove that the future of a generic planner with a lifetime is `Send`.
 pub(super) enum Planner<'p> {
     Drain(Drain<'p>),
     Rebalance(Rebalancer<'p>),
 }
 
 impl<'p> Planner<'p> {
-    /// Reads what it goes by; first of all, under the lease.
+    /// Loads the planner's input. Called first, under the lease.
     async fn prepare(&mut self, pass: &mut Pass<'p>) -> Result<()> {
         match self {
             Self::Drain(planner) => planner.prepare(pass).await,
@@ -73,7 +73,7 @@ impl<'p> Planner<'p> {
         }
     }
 
-    /// The stores that replicas leave, each with the stores that hold them instead where their rows do not say it.
+    /// The source stores, each with the stores that hold its replicas instead if the rows do not name them.
     fn sources(&self) -> Vec<(&'p Store, Vec<&'p str>)> {
         match self {
             Self::Drain(planner) => planner.sources(),
@@ -81,7 +81,7 @@ impl<'p> Planner<'p> {
         }
     }
 
-    /// Looks at the next replicas: queues copies of what is not verified elsewhere and counts what is waited for.
+    /// Examines the next replicas: queues copies of those not verified elsewhere, and counts those that wait.
     async fn next(&mut self, pass: &mut Pass<'p>) -> Result<Next<'p>> {
         match self {
             Self::Drain(planner) => planner.next(pass).await,
@@ -89,7 +89,7 @@ impl<'p> Planner<'p> {
         }
     }
 
-    /// All was looked at.
+    /// Called when all replicas were examined.
     async fn end(&mut self, pass: &mut Pass<'p>) -> Result<()> {
         match self {
             Self::Drain(planner) => planner.end(pass).await,
@@ -97,7 +97,7 @@ impl<'p> Planner<'p> {
         }
     }
 
-    /// Notes what is waited for, or that nothing is left. Returns whether nothing is.
+    /// Records what the relocation waits for, or that nothing is left. Returns whether nothing is left.
     async fn note(&self, pass: &Pass<'p>, at_end: bool) -> Result<bool> {
         match self {
             Self::Drain(planner) => planner.note(pass, at_end).await,
@@ -170,7 +170,7 @@ impl<'p> Pass<'p> {
                 let mut conn = self.context.db.conn().await?;
                 let claimed = conn
                     .transaction(async |conn| {
-                        // A copy that was committed at the moment in which its file crossed has not seen that.
+                        // A copy that was committed while its file was being synced may not be marked evictable yet.
                         replicas::mark_evictable(conn, &locals, &clouds, objects).await?;
                         replicas::claim_departures(conn, terms, objects).await
                     })
@@ -185,7 +185,7 @@ impl<'p> Pass<'p> {
         Ok(())
     }
 
-    /// Deletes what was begun in a store and never verified there. Returns how many of it are still marked.
+    /// Deletes copies that were started in a store and never verified. Returns how many are still marked.
     pub(super) async fn delete_leftovers(
         &self,
         store: &'p Store,
@@ -211,7 +211,7 @@ impl<'p> Pass<'p> {
         Departure { store: store.name().as_str(), to, primary_stores, worker: self.worker, token, lease }
     }
 
-    /// Aborts multipart uploads into a store that nobody goes on with.
+    /// Aborts multipart uploads into a store that no copy continues.
     pub(super) async fn abort(&mut self, store: &Store, interrupted: Vec<BrokenOff>) -> Result<()> {
         for copy in interrupted {
             let key = ObjectKey::parse(&copy.key)
@@ -228,7 +228,7 @@ impl<'p> Pass<'p> {
         Ok(())
     }
 
-    /// Whether all of these stores are healthy; notes those that are not.
+    /// Whether all of these stores are healthy; records those that are not.
     pub(super) fn are_healthy(&mut self, stores: &[&str]) -> bool {
         let health = self.context.stores.health();
         let unhealthy: Vec<&&str> = stores.iter().filter(|name| !health.is_healthy(name)).collect();

@@ -1,10 +1,10 @@
-//! What a pass over a relocation did, and what is left waits for, in words.
+//! The result of a relocation pass, and the reasons for waiting as text.
 
 use std::collections::BTreeSet;
 
 use crate::db::drains::Left;
 
-/// Copies queued at once: enough to keep workers busy, and few enough to look at again and again.
+/// Maximum number of copies queued at once: enough to keep workers busy, few enough to examine repeatedly.
 pub(super) const MAX_UNDER_WAY: usize = 5_000;
 
 /// Shows the progress of a pass.
@@ -13,11 +13,11 @@ pub(super) struct Report {
     pub(super) evicted: usize,
     /// Queued by this pass.
     pub(super) queued: usize,
-    /// Other changes: replicas that stay after all, leftovers that are gone.
+    /// Other changes: cancelled moves, deleted leftovers.
     pub(super) changed: usize,
-    /// Queued or copied since before.
+    /// Queued or being copied before this pass.
     pub(super) under_way: usize,
-    /// Given up, to be tried again in a while.
+    /// Failed; retried after a delay.
     pub(super) failed: usize,
     /// Marked for eviction and not deleted.
     pub(super) not_deleted: usize,
@@ -33,12 +33,12 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Copies that are on their way into the destinations or wait to be tried again.
+    /// Copies to the target stores that are in progress or wait for a retry.
     pub(super) fn pending(&self) -> usize {
         self.queued + self.under_way + self.failed
     }
 
-    /// Whether nothing was met that still has to go.
+    /// Whether nothing remains to be moved.
     pub(super) fn is_nothing_left(&self) -> bool {
         self.pending() + self.without_source + self.archived + self.not_deleted + self.not_aborted == 0
     }
@@ -48,7 +48,8 @@ impl Report {
         self.evicted + self.queued + self.changed > 0
     }
 
-    /// What the relocation waits for. `to` and `from` name the stores; `left` is what a store that is drained still holds.
+    /// What the relocation waits for. `to` and `from` name the stores; `left` counts what a store that is being drained
+    /// still holds.
     pub(super) fn waits_for(&self, from: &str, to: &[&str], left: Option<Left>) -> Option<String> {
         let mut reasons: Vec<String> =
             self.unhealthy.iter().map(|store| format!("{store} is down or suspect")).collect();
@@ -57,17 +58,20 @@ impl Report {
         let count = |count: i64| usize::try_from(count).unwrap_or(usize::MAX);
         let counts = [
             (self.under_way + self.queued, format!("to be copied{to}")),
-            (self.failed, format!("given up on the way{to}, to be tried again")),
+            (self.failed, format!("whose copy{to} failed and will be retried")),
             (self.without_source, "without a readable verified copy anywhere".to_owned()),
             (
                 self.archived,
                 "whose only other copies are archived or being evicted, and could not be read".to_owned(),
             ),
             (self.not_deleted, format!("copied and not yet deleted from {from}")),
-            (self.not_aborted, "whose broken upload could not be aborted".to_owned()),
-            (count(left.replicas), "still to be examined".to_owned()),
-            (count(left.copies), format!("being copied to {from} since before")),
-            (count(left.others), format!("being uploaded to {from} since before, or deleted from it")),
+            (self.not_aborted, "whose interrupted upload could not be aborted".to_owned()),
+            (count(left.replicas), "not examined yet".to_owned()),
+            (count(left.copies), format!("whose copy to {from} is still in progress")),
+            (
+                count(left.others),
+                format!("whose upload to {from}, or deletion from it, is still in progress"),
+            ),
         ];
         reasons.extend(
             counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")),
@@ -94,14 +98,14 @@ mod tests {
         report.unhealthy.insert("nas".to_owned());
         report.last_error = Some("AccessDenied".to_owned());
         assert_eq!(
-            report.waits_for("their old store", &[], None).unwrap(),
-            "nas is down or suspect; 3 to be copied; 4 copied and not yet deleted from their old store: AccessDenied"
+            report.waits_for("the source store", &[], None).unwrap(),
+            "nas is down or suspect; 3 to be copied; 4 copied and not yet deleted from the source store: AccessDenied"
         );
         let left = Left { others: 1, ..Left::default() };
         let nothing = Report::default();
         assert_eq!(
             nothing.waits_for("minio", &[], Some(left)).unwrap(),
-            "1 being uploaded to minio since before, or deleted from it"
+            "1 whose upload to minio, or deletion from it, is still in progress"
         );
         assert_eq!(nothing.waits_for("minio", &[], None), None);
         assert!(nothing.is_nothing_left() && !nothing.has_changed());

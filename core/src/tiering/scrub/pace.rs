@@ -20,7 +20,7 @@ impl RateLimiter {
         Self { rate, paid_until: Mutex::new(Instant::now()) }
     }
 
-    /// Waits as long as `bytes` may take.
+    /// Waits as long as reading `bytes` may take.
     pub(super) async fn spend(&self, bytes: u64) {
         let Some(rate) = self.rate else { return };
         let nanos = u128::from(bytes).saturating_mul(1_000_000_000) / u128::from(rate.max(1));

@@ -61,7 +61,7 @@ pub enum Event<'a> {
 /// The number of findings of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
-    /// How many.
+    /// Total number found.
     pub found: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -71,7 +71,7 @@ pub struct Tally {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
-    /// Everything that was due was read.
+    /// Everything that was due has been read.
     Everything,
     /// The limit of bytes or time was reached; the next pass continues.
     Limit,

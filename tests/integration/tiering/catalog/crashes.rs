@@ -1,4 +1,4 @@
-//! kill -9 while a snapshot is written and while a catalogue is rebuilt.
+//! SIGKILL while a snapshot is written and while a catalogue is rebuilt.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ async fn a_process_killed_while_it_writes_a_snapshot_leaves_none_or_a_whole_one_
 
     let listed = world.direct.cloud().unwrap().list(SNAPSHOT_PREFIX, None, 10).await.unwrap().objects;
     assert!(listed.iter().any(|object| object.key == snapshot.key));
-    // Bytes that had left the dead process may have become a snapshot: then it is a whole one.
+    // Data sent by the dead process may have become a snapshot: then it is complete.
     for object in listed {
         let stop = CancellationToken::new();
         let verified = verify(&world.context, Some(&object.key), true, |_, _| (), &stop).await.unwrap();
@@ -61,7 +61,7 @@ async fn a_process_killed_while_it_rebuilds_leaves_the_database_empty_and_the_ne
         export(&world.context).await.unwrap();
         let before = world.lose_database(&[]).await;
         let gate = if from_objects {
-            // Rows of some objects are written by then, in a transaction that never ends.
+            // The rows of some objects have been written, in a transaction that never ends.
             world.cloud.gate(Match::method(Method::HEAD).key_contains("-file_2"), Hold::Answer)
         } else {
             world.cloud.gate(Match::method(Method::GET).parameter("prefix", "user-"), Hold::Answer)

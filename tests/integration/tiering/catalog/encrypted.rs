@@ -1,4 +1,4 @@
-//! The same with an encrypted cloud store.
+//! Catalogue tests with an encrypted cloud store.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ async fn what_is_encrypted_comes_back_from_a_snapshot() {
     assert_invariants(&world).await;
 }
 
-/// Empties the local store: as where every copy was freed, or a disk burned.
+/// Empties the local store, as if every copy was evicted or a disk was lost.
 async fn empty_local(world: &World) {
     let local = world.direct.local().unwrap();
     for key in keys(local).await {
@@ -60,7 +60,7 @@ async fn keys(store: &Store) -> Vec<ObjectKey> {
     page.objects.iter().map(|object| ObjectKey::parse(&object.key).unwrap()).collect()
 }
 
-/// As `rebuild_from`, with what was said of objects that cannot be used.
+/// Like `rebuild_from`; also returns the objects that cannot be used, with the reasons.
 async fn rebuild_from_objects(world: &World) -> (Rebuilt, BTreeMap<String, String>) {
     let mut strange = BTreeMap::new();
     let options = Options { source: Source::Objects, trial: false, origin: &Origin::default() };
@@ -94,7 +94,7 @@ async fn encrypted_copies_alone_restore_everything() {
     assert_invariants(&world).await;
 }
 
-/// Puts an object back with other bytes or another label.
+/// Replaces an object with other content or another label.
 async fn rewrite(
     store: &Store,
     key: &ObjectKey,
@@ -135,7 +135,7 @@ async fn modified_encrypted_copies_are_rejected() {
     let of_good =
         cloud.head(&objects["good"]).await.unwrap().unwrap().metadata[EncryptionEnvelope::ENVELOPE].clone();
     rewrite(cloud, &objects["flipped"], |bytes, _| bytes[69_000] ^= 1).await;
-    // A whole chunk less: as large as an encrypted object may be.
+    // One chunk shorter: a valid size of an encrypted object.
     rewrite(cloud, &objects["cut"], |bytes, _| bytes.truncate(64 * 1024 + 16)).await;
     let set = |name: &'static str, value: String| {
         move |_: &mut Vec<u8>, label: &mut BTreeMap<String, String>| {
@@ -163,7 +163,7 @@ async fn modified_encrypted_copies_are_rejected() {
     assert_invariants_of_what_is_known(&world).await;
 }
 
-/// What was not believed lies in the store without a row, as it should; the rest holds.
+/// Objects that were rejected are in the store without a row, as expected; all other invariants hold.
 async fn assert_invariants_of_what_is_known(world: &World) {
     let cloud = world.direct.cloud().unwrap();
     let known = texts(&world.context.db, "SELECT key FROM objects").await;

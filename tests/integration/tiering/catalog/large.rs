@@ -13,7 +13,7 @@ use super::{export, rebuild_from};
 const FILES: u32 = 30_000;
 const MIB: u64 = 1024 * 1024;
 
-/// Files without bytes: only their rows are looked at.
+/// Files without content: only their rows are read.
 async fn fill(world: &World) {
     let user = world.user().await;
     world.upload(user, "real", pattern(1, 10)).await;
@@ -36,7 +36,7 @@ async fn fill(world: &World) {
     execute(&world.context.db, &sql).await.unwrap();
 }
 
-/// The most memory that a process has had when everything was read and all parts but the last were sent.
+/// Peak memory of a process when everything was read and all parts but the last were sent.
 async fn peak_of_export(world: &World, at: Match) -> u64 {
     let gate = world.cloud.gate(at, Hold::Request);
     let process = world.start_process(&["--json", "catalog", "export"]).await;
@@ -65,7 +65,7 @@ async fn a_snapshot_of_any_size_is_written_and_restored_with_flat_memory() {
     let parts = world.cloud.count(&snapshots().and_method(Method::PUT).has_parameter("partNumber"));
     assert!(parts > 1, "it is sent in parts");
 
-    // Killed with all its parts sent: none of it is a snapshot, and the next one takes the parts away.
+    // Killed after all parts were sent: there is no snapshot, and the next one aborts the upload.
     world.cloud.clear();
     let gate = world.cloud.gate(completion, Hold::Request);
     let process = world.start_process(&["catalog", "export"]).await;
@@ -80,7 +80,7 @@ async fn a_snapshot_of_any_size_is_written_and_restored_with_flat_memory() {
     assert_eq!(unfinished().await, 0);
     assert_eq!(snapshot.rows.values().sum::<u64>(), u64::from(FILES) * 5 + 2 + 4);
 
-    // All but one of them are in no store: they come back as what they are, lost.
+    // All but one of them are in no store: they are restored as lost.
     world.lose_database(&[]).await;
     let rebuilt = rebuild_from(&world.context, Source::Snapshot(snapshot.key.clone())).await.unwrap();
     println!("rebuilt in {:?}", rebuilt.took);

@@ -22,7 +22,7 @@ use nightferry_tests::harness::World;
 use nightferry_tests::harness::database::texts;
 use tokio_util::sync::CancellationToken;
 
-/// Everything that a snapshot carries, row by row and column by column, as sorted text.
+/// Everything contained in a snapshot, row by row and column by column, as sorted text.
 async fn dump(db: &Database) -> BTreeMap<&'static str, Vec<String>> {
     let elsewhere =
         "ARRAY['run_id', 'attempts', 'abandoned', 'object_size', 'upload_id', 'upload_expires_at']";
@@ -51,7 +51,7 @@ async fn cross(world: &World) {
     worker.stop().await;
 }
 
-/// What the cloud store holds under a key.
+/// The content of the cloud store under a key.
 async fn stored(world: &World, key: &str) -> Vec<u8> {
     use futures_util::StreamExt;
     let (key, ..) = ObjectKey::parse_snapshot(key).unwrap();

@@ -17,7 +17,7 @@ use super::{cross, rebuild_from};
 
 const MIB: u64 = 1024 * 1024;
 
-/// What can be known from labels, of each version of each file.
+/// The values that can be derived from labels, for each version of each file.
 const KNOWN: &str = "SELECT concat_ws(' ', v.file_id, v.number, f.current_version, f.filename, f.original_filename, \
             f.content_type, f.file_size, f.storage_location, f.uploaded_at, f.created_at, v.created_at, f.owner_id, \
             d.name, o.id, o.key, o.size, encode(o.sha256, 'hex'), encode(o.crc64nvme, 'hex'), o.content_type, \
@@ -68,7 +68,7 @@ async fn everything_comes_back(mut world: World) {
     assert_eq!(texts(&world.context.db, people).await, texts(&before.db, people).await);
     assert_invariants(&world).await;
 
-    // Nobody can sign in before an administrator has seen to it.
+    // Sign-in is not possible until an administrator has enabled the accounts.
     let api = world.start_api();
     let login = json!({ "email": email, "password": PASSWORD });
     let refused = api.request(Method::POST, "/api/auth/login").json(&login);
@@ -90,7 +90,7 @@ async fn unsynced_files_are_restored_by_name_without_flags() {
     let synced = world.upload(user, "a.txt", pattern(1, 100)).await;
     cross(&world).await;
     execute(&world.context.db, "UPDATE files SET deleted_at = now(), pinned = true").await.unwrap();
-    // The same name again, twice, and a large one whose hash nobody knew when it began.
+    // The same name again, twice, and a large file whose hash was unknown at the start of its upload.
     world.upload(user, "a.txt", pattern(2, 200)).await;
     world.upload(user, "a.txt", pattern(3, 300)).await;
     world.upload(user, "large", pattern(4, 12 * MIB)).await;
@@ -113,7 +113,7 @@ async fn versions_that_share_an_object_and_files_that_share_a_name_all_come_back
     let user = world.user().await;
     let first = world.upload(user, "one", pattern(1, 100)).await;
     let other = world.upload(user, "two", pattern(2, 200)).await;
-    // The second file gets a version with the bytes of the first.
+    // The second file gets a version with the content of the first.
     let share = format!(
         "INSERT INTO file_versions (file_id, number, object_id, created_by) VALUES ('{}', 2, '{}', '{user}')",
         other.row.id, first.object_id
@@ -161,7 +161,7 @@ async fn forged_metadata_is_harmless() {
     put(&[]).await;
     put(&[(metadata::NAME, "../../etc".to_owned()), (metadata::EMAIL, "no address".to_owned())]).await;
     put(&[(metadata::SHA256, "ab".repeat(32))]).await;
-    // Somebody else's file, version and all.
+    // A file of another account, with its versions.
     put(&[
         (metadata::FILE, good.row.id.to_string()),
         (metadata::VERSION, "1".to_owned()),

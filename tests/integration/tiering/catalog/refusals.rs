@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{cross, dump, export, put, rebuild_from, stored};
 
-/// A world with a file that has crossed, and a snapshot of it.
+/// A world with a synced file and a snapshot of it.
 async fn world_with_snapshot() -> (World, ObjectKey) {
     let world = World::new().await;
     let user = world.user().await;
@@ -50,7 +50,7 @@ async fn modified_truncated_renamed_and_foreign_snapshots_are_rejected() {
     put(&world, &key, flipped).await;
     refusal(&world, &key).await;
 
-    // By somebody who knows the format and not the key.
+    // Written by an attacker who knows the format but not the key.
     let lines = |change: &dyn Fn(&str) -> Option<String>| {
         let lines = text.lines().filter_map(change).map(|line| format!("{line}\n"));
         compressed(&lines.collect::<String>())
@@ -70,11 +70,11 @@ async fn modified_truncated_renamed_and_foreign_snapshots_are_rejected() {
     put(&world, &key, compressed(&text.replacen(":1,", ":2,", 1))).await;
     assert_eq!(refusal(&world, &key).await, Refusal::UnknownVersion(2));
 
-    // A bomb: a few bytes that become a line without an end.
+    // A decompression bomb: a few bytes that expand to an endless line.
     put(&world, &key, compressed(&"a".repeat(40 << 20))).await;
     assert!(matches!(refusal(&world, &key).await, Refusal::Damaged(_)));
 
-    // An old one that shall pass for a newer one.
+    // An old snapshot under the name of a newer one.
     let (_, taken_at, id) = ObjectKey::parse_snapshot(key.as_str()).unwrap();
     let later = ObjectKey::of_snapshot(taken_at + TimeDelta::days(1), id);
     put(&world, &later, good.clone()).await;
@@ -87,7 +87,7 @@ async fn modified_truncated_renamed_and_foreign_snapshots_are_rejected() {
     assert!(matches!(refusal(&world, &key).await, Refusal::ForeignKey { .. }));
     let nothing = rebuild_from(&world.context, Source::Newest).await;
     assert!(matches!(nothing, Err(CatalogError::NoneValid { count: 2, .. })), "{nothing:?}");
-    // The key of then, given now.
+    // With the former key configured again.
     world.lose_database(&[("catalog.secret_key", "0123456789abcdef0123456789abcdef")]).await;
     let rebuilt = rebuild_from(&world.context, Source::Newest).await.unwrap();
     assert_eq!(

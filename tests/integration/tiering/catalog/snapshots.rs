@@ -19,7 +19,7 @@ use super::{cross, dump, export, rebuild_from};
 
 const MIB: u64 = 1024 * 1024;
 
-/// Names that are none of ASCII's, or that something on the way may take for something else.
+/// Non-ASCII names, and names with special characters for some software.
 const NAMES: [&str; 7] = [
     "plain.txt",
     "Übersicht – 写真 (1).tar.gz",
@@ -97,7 +97,8 @@ async fn later_uploads_are_restored_from_the_objects() {
     worker.stop().await;
     export(&world.context).await.unwrap();
 
-    // Since then: a new version of a known file, a new file in the cloud, one that waits, one that crossed, one freed.
+    // After the snapshot: a new version of a known file, a new file in the cloud, one that waits, one that was synced,
+    // one that was evicted.
     world.upload(user, "known.txt", pattern(4, 400)).await;
     let new = world.upload(user, "new.txt", pattern(5, 500)).await;
     cross(&world).await;
@@ -129,12 +130,12 @@ async fn later_uploads_are_restored_from_the_objects() {
         assert_eq!(world.stored("s3", file).await, Some(bytes.sha256()));
     }
     assert!(texts(db, "SELECT id FROM files").await.contains(&local.object_id.to_string()));
-    // Work goes on where it was.
+    // Work continues as before.
     cross(&world).await;
     assert_invariants(&world).await;
 }
 
-/// A folder below another, made as the database knows them: the service has no way to make one yet.
+/// A folder inside another, inserted into the database: the service cannot create one yet.
 pub(super) async fn folder(world: &World, owner: UserId, parent: &str, name: &str) -> FolderId {
     let id = FolderId::new();
     let sql = format!(

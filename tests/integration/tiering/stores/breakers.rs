@@ -87,7 +87,7 @@ async fn prefetches_continue_while_a_cloud_store_they_do_not_need_is_down() {
     })
     .await;
 
-    // Emptying the local store needs no cloud.
+    // Draining the local store does not need the cloud store.
     super::drain(&world, "minio").await;
     super::drained(&world, "minio").await;
 

@@ -18,7 +18,7 @@ use super::{counted, drain, drained, hash, keys, waits_for};
 
 const MIB: u64 = 1024 * 1024;
 
-/// Reads every file (seed, size) again and again.
+/// Reads every file (seed, size) repeatedly.
 async fn keep_reading(world: &World, files: &[(FileView, u64, u64)]) {
     loop {
         for (file, seed, size) in files {
@@ -47,7 +47,7 @@ async fn a_local_store_is_drained_while_files_are_read_and_written() {
     files.push((world.upload(user, "large", pattern(99, 20 * MIB)).await, 99, 20 * MIB));
     change::pin(&world.context, files[3].0.row.id, true).await.unwrap();
     let worker = world.start_worker();
-    // Half of it has crossed: that makes no difference to where it is kept near.
+    // Half of the files are synced, which does not affect where their local copies are kept.
     assert_eq!(world.sync().await.files_done, 21);
     let later = world.upload(user, "later", pattern(50, 3_000)).await;
     files.push((later, 50, 3_000));
@@ -111,7 +111,7 @@ async fn draining_a_cloud_store_moves_its_files_and_their_primary_location_to_th
     )
     .await;
     assert_eq!(primary_stores, ["b2 true"]);
-    // What comes now goes there too.
+    // New uploads go there too.
     let new = world.upload(user, "new", pattern(77, 100)).await;
     let run = world.sync().await;
     assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 1));
@@ -190,7 +190,7 @@ async fn an_upload_started_before_the_drain_succeeds_and_is_moved() {
     let draining = async {
         gate.reached().await;
         drain(&world, "minio").await;
-        let reason = waits_for(&world, "minio", "being uploaded").await;
+        let reason = waits_for(&world, "minio", "whose upload to minio").await;
         gate.open();
         reason
     };

@@ -166,7 +166,7 @@ async fn a_copy_that_turns_out_to_be_bad_is_never_the_only_one_left() {
     let synced = world.upload(user, "b", pattern(2, 5_000)).await;
     let worker = world.start_worker();
     world.sync().await;
-    // Both local copies vanish from outside; of the first one nothing is left anywhere.
+    // Both local copies are deleted from outside; the first object has no copy left.
     for lost in [&file, &synced] {
         let key = world.key(lost).await;
         world.direct.get("minio").unwrap().delete(&key).await.unwrap();

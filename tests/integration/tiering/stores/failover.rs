@@ -21,7 +21,7 @@ async fn uploads_fail_over_to_the_other_local_store_and_return_after_recovery() 
     let before = world.upload(user, "before", pattern(1, 5_000)).await;
     world.local.down().await;
     assert!(world.context.stores.health().is_up("minio"), "nobody has looked");
-    // Each upload that fails is a look too: after the second one nobody else meets the fault.
+    // Each failed upload counts as a probe too: after the second one, no further upload uses the store.
     for _ in 0..2 {
         assert!(
             upload::receive(&world.services.files, request(user, "no"), &mut pattern(9, 10)).await.is_err()

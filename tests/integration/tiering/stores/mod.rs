@@ -46,7 +46,7 @@ async fn evened_out(world: &World) -> Rebalancing {
     .await
 }
 
-/// Waits until it waits for something that is told with these words.
+/// Waits until the rebalancing waits for a reason that contains this text.
 async fn rebalance_waits_for(world: &World, words: &str) -> String {
     eventually(&format!("evening out waits for {words}"), || async {
         let reason = rebalance::look(&world.context).await.unwrap()?.rebalance.waits_for;
@@ -55,7 +55,7 @@ async fn rebalance_waits_for(world: &World, words: &str) -> String {
     .await
 }
 
-/// Waits until emptying a store waits for something that is told with these words.
+/// Waits until a drain waits for a reason that contains this text.
 async fn waits_for(world: &World, store: &str, words: &str) -> String {
     eventually(&format!("{store} waits for {words}"), || async {
         let draining = drain::look(&world.context, store).await.unwrap().unwrap();
@@ -64,7 +64,7 @@ async fn waits_for(world: &World, store: &str, words: &str) -> String {
     .await
 }
 
-/// The hash of a file, as a client reads it.
+/// The hash of a file, as read by a client.
 async fn hash(world: &World, file: &FileView) -> Sha256 {
     let target = download::find(&world.context, file.row.owner_id, file.row.id, None).await.unwrap();
     let mut body = download::open(&world.services.files, &target, None).await.unwrap();
@@ -75,12 +75,12 @@ async fn hash(world: &World, file: &FileView) -> Sha256 {
     hasher.finish()
 }
 
-/// What [`nightferry_tests::harness::states`] answers: states with their numbers.
+/// The result of [`nightferry_tests::harness::states`]: states with their counts.
 fn counted<const N: usize>(wanted: [(&str, usize); N]) -> BTreeMap<String, usize> {
     wanted.map(|(state, count)| (state.to_owned(), count)).into()
 }
 
-/// Every key that a store really holds.
+/// Every key that a store actually contains.
 async fn keys(world: &World, store: &str) -> Vec<String> {
     let page = world.direct.get(store).unwrap().list("user-", None, 1000).await.unwrap();
     page.objects.into_iter().map(|object| object.key).collect()

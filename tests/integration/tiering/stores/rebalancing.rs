@@ -17,13 +17,13 @@ use super::{counted, drain, even_out, evened_out, hash, keys};
 
 const MIB: u64 = 1024 * 1024;
 
-/// From which store to which how many files and bytes would move, at the usual tolerance.
+/// How many files and bytes would move between which stores, with the default tolerance.
 async fn planned(world: &World) -> Vec<(String, String, u64, u64)> {
     let plan = rebalance::plan(&world.context, rebalance::TOLERANCE).await.unwrap();
     plan.shifts.into_iter().map(|shift| (shift.from, shift.to, shift.files, shift.bytes)).collect()
 }
 
-/// Uploads files of these sizes; each is the pattern of its place in the list.
+/// Uploads files of these sizes; the content of each is determined by its index.
 async fn upload(world: &World, sizes: &[u64]) -> Vec<(FileView, u64, u64)> {
     let user = world.user().await;
     let mut files = Vec::new();
@@ -45,7 +45,7 @@ async fn keep_reading(world: &World, files: &[(FileView, u64, u64)]) {
     }
 }
 
-/// How many local copies each object has, and in how many objects: `copies x objects`.
+/// Number of local copies of the objects, as `copies x objects`.
 async fn copies(world: &World) -> Vec<String> {
     let sql = "SELECT n || ' x ' || count(*) FROM (SELECT count(*) AS n FROM replicas \
                WHERE store IN ('minio', 'nas', 'den') GROUP BY object_id) c GROUP BY n ORDER BY n";
@@ -88,7 +88,7 @@ async fn files_move_until_the_stores_are_balanced_and_a_second_run_moves_nothing
         .build()
         .await;
     let mut sizes: Vec<u64> = (0..20).map(|seed| 900_000 + seed * 10_000).collect();
-    // Uploaded first, it moves first.
+    // Uploaded first, it is moved first.
     sizes.insert(0, 9 * MIB);
     let files = upload(&world, &sizes[..15]).await;
     change::pin(&world.context, files[0].0.row.id, true).await.unwrap();
@@ -147,7 +147,7 @@ async fn a_store_is_filled_by_its_capacity_and_gets_no_file_that_is_too_large() 
         .build()
         .await;
     let files = upload(&world, &[20_000, 50_000, 20_000, 20_000]).await;
-    // A share of 27.5 % each is 27,500 of 100,000 and 82,500 of 300,000 bytes.
+    // A share of 27.5 % is 27,500 of 100,000 bytes and 82,500 of 300,000 bytes.
     let plan = rebalance::plan(&world.context, 5).await.unwrap();
     assert_eq!(plan.measure(), "capacity");
     assert_eq!(plan.stores[0].share, Some(1100));
@@ -262,7 +262,7 @@ async fn a_stopped_rebalancing_keeps_finished_moves_completes_started_ones_and_c
         .await;
     let files = upload(&world, &[10_000; 8]).await;
     let worker = world.start_worker();
-    // The first one arrives; the second one is on its way.
+    // The first one has arrived; the second one is in progress.
     let second = world.key(&files[1].0).await;
     let gate =
         world.proxy("nas").gate(Match::method(Method::PUT).key_contains(second.as_str()), Hold::Request);

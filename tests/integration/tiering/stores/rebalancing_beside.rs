@@ -136,7 +136,7 @@ async fn a_moved_copy_is_deleted_only_if_its_destination_still_exists_at_the_las
     let worker = world.start_worker();
     assert_eq!(world.sync().await.files_done, 1);
     worker.stop().await;
-    // As after its copy was proved in the other store.
+    // As after its copy was verified in the other store.
     let (from, to) = ("minio", "nas");
     let moved = format!(
         "INSERT INTO replicas (object_id, store, state, verified_at) VALUES ('{}', 'nas', 'present', now())",

@@ -46,7 +46,7 @@ async fn moves_wait_while_the_destination_returns_500() {
     assert_eq!(keys(&world, "minio").await.len(), 8, "nothing goes before it is elsewhere");
     assert_readable(&world, &files).await;
     fault.remove();
-    // Whatever was given up is tried again when somebody asks.
+    // Failed copies are retried on request.
     execute(&world.context.db, "UPDATE replicas SET not_before = now() WHERE state = 'queued'")
         .await
         .unwrap();
@@ -86,7 +86,7 @@ async fn moves_wait_while_the_destination_is_down_and_report_why() {
     let world = two().set("health.interval", "200ms").build().await;
     let files = uploaded(&world).await;
     let worker = world.start_worker();
-    // One has arrived and is not deleted yet when the store goes down.
+    // One copy has arrived, and its source is not deleted yet, when the store goes down.
     let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);
     even_out(&world).await;
     gate.reached().await;
@@ -106,7 +106,7 @@ async fn moves_wait_while_the_destination_is_down_and_report_why() {
     assert_invariants(&world).await;
 }
 
-/// A worker is killed while a request of its stands at a gate; another one finishes.
+/// A worker is killed while one of its requests waits at a gate; another one finishes.
 async fn is_finished_by_the_next_worker(in_the_way: impl Fn(&World) -> Gate) {
     let world = two().build().await;
     let files = uploaded(&world).await;

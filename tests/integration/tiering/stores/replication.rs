@@ -84,7 +84,7 @@ async fn a_copy_lost_by_one_store_is_repaired_from_the_other() {
     world.direct.get("minio").unwrap().delete(&key).await.unwrap();
     assert_eq!(hash(&world, &file).await, pattern(1, 5_000).sha256(), "read from the other one");
 
-    // The crossing finds out, takes the other one, and has the lost one made again.
+    // The sync detects the loss, uses the other copy as source, and has the lost one made again.
     let worker = world.start_worker();
     let run = world.sync().await;
     assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 1), "{run:?}");

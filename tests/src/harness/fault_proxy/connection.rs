@@ -18,7 +18,7 @@ const BUFFER: usize = 64 * 1024;
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const STORE_ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// What becomes of the connection after a request.
+/// What to do with the connection after a request.
 enum Next {
     Keep,
     Close,
@@ -35,7 +35,7 @@ struct Client<'a> {
     writer: WriteHalf<'a>,
 }
 
-/// A request's record, updated while it goes through.
+/// The record of a request, updated during its processing.
 struct Entry<'a> {
     request: Arc<Mutex<Request>>,
     shared: &'a Shared,
@@ -54,7 +54,7 @@ impl Drop for Entry<'_> {
     }
 }
 
-/// Serves a client until it goes away or a fault breaks the connection.
+/// Serves a client until it disconnects or a fault breaks the connection.
 pub(super) async fn serve(shared: Arc<Shared>, mut stream: TcpStream) {
     stream.set_nodelay(true).unwrap();
     let (reader, writer) = stream.split();
@@ -68,7 +68,7 @@ pub(super) async fn serve(shared: Arc<Shared>, mut stream: TcpStream) {
     };
     drop(client);
     if matches!(end, Next::Reset) {
-        // With nothing left to linger for, closing sends a reset instead of a regular end.
+        // Without linger, closing sends a reset instead of a regular end.
         stream.set_zero_linger().unwrap();
     }
 }
@@ -161,10 +161,10 @@ fn error_document(code: &str, target: &str) -> String {
     )
 }
 
-/// What a forwarded request meets on its way.
+/// Faults during the forwarding of a request.
 #[derive(Default)]
 struct Taps {
-    /// Lines that are added to the answer's head.
+    /// Header lines added to the response.
     headers: String,
     request: Tap,
     response: Tap,
@@ -202,7 +202,7 @@ async fn forward(
                 done = &mut send, if body.is_none() => match done {
                     Err(Stop::Reset) => return Next::Reset,
                     Err(Stop::Sender) => return Next::Close,
-                    // A store that broke off may still have answered before.
+                    // A store that closed the connection may have sent a response before.
                     done => body = Some(done),
                 },
                 done = &mut receive => break done.map(|keep| keep && matches!(body, Some(Ok(())))),
@@ -219,7 +219,7 @@ async fn forward(
     }
 }
 
-/// Relays the answer, interim ones included; tells whether the connection to the store can be used again.
+/// Relays the response, including interim responses; returns whether the connection to the store can be reused.
 async fn relay_answer(
     store: &mut BufReader<OwnedReadHalf>,
     client: &mut WriteHalf<'_>,
@@ -247,7 +247,7 @@ async fn relay_answer(
     Ok(framing != Framing::UntilClose && !head.closes())
 }
 
-/// Answers without the store, after taking the whole body.
+/// Responds without the store, after reading the whole body.
 async fn answer(
     client: &mut Client<'_>,
     head: &Head,
@@ -256,7 +256,7 @@ async fn answer(
     headers: &str,
     body: &str,
 ) -> Next {
-    // A client that waits for leave to send its body gets its answer at once, and sends none.
+    // A client that waits for permission to send its body gets its response at once, and sends no body.
     let waits = head.expects_continue() && status >= 300;
     if !waits {
         let count = |read| entry.update(|request| request.request_bytes += read);
@@ -284,7 +284,7 @@ async fn answer(
 /// Sends `100 Continue` to a client that waits for it.
 async fn allow_body(client: &mut Client<'_>, head: &Head) {
     if head.expects_continue() {
-        // A client that is gone shows when its body is read.
+        // A disconnected client is detected when its body is read.
         let _ = client.writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
     }
 }
@@ -298,7 +298,7 @@ async fn cut_and_lie(
 ) -> Next {
     allow_body(client, head).await;
     let framing = head.request_framing();
-    // S3 wants the length of every upload; there is nothing to cut without one.
+    // S3 requires the length of every upload; without it, nothing can be cut off.
     let length = if let Framing::Length(length) = framing { bytes.min(length) } else { 0 };
     let Some(mut store) = connected(entry.shared, None).await else { return Next::Reset };
     if store.writer.write_all(&head.with_length(length).raw).await.is_err() {
@@ -316,7 +316,7 @@ async fn cut_and_lie(
     if matches!(copied, Err(Stop::Sender)) {
         return Next::Close;
     }
-    // The store's own word is only for the record: the client gets the lie.
+    // The response of the store is only recorded: the client gets the false one.
     if let Ok(Ok(Some(answer))) = timeout(STORE_ANSWERS_WITHIN, Head::read(&mut store.reader)).await {
         entry.update(|request| request.store_status = Some(answer.status()));
     }
@@ -328,7 +328,7 @@ async fn cut_and_lie(
     if head.closes() { Next::Close } else { Next::Keep }
 }
 
-/// The kept connection to the store while it still stands, otherwise a new one.
+/// The kept connection to the store if it is still open, otherwise a new one.
 async fn connected(shared: &Shared, kept: Option<Upstream>) -> Option<Upstream> {
     if let Some(kept) = kept
         && kept.reader.buffer().is_empty()
@@ -342,7 +342,7 @@ async fn connected(shared: &Shared, kept: Option<Upstream>) -> Option<Upstream> 
     Some(Upstream { reader: BufReader::with_capacity(BUFFER, reader), writer })
 }
 
-/// Waits, unless the client goes away first.
+/// Waits, unless the client disconnects first.
 async fn unless_gone(client: &BufReader<ReadHalf<'_>>, wait: impl Future<Output = ()>) -> bool {
     let gone = async {
         loop {

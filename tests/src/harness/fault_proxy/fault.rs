@@ -35,34 +35,34 @@ impl Match {
         Self::any().and_method(method)
     }
 
-    /// Adds: the method.
+    /// Adds the condition: the method.
     #[must_use]
     pub fn and_method(self, method: Method) -> Self {
         self.and(move |request| request.method == method)
     }
 
-    /// Adds: the decoded path (`/bucket/key`) contains this.
+    /// Adds the condition: the decoded path (`/bucket/key`) contains this text.
     #[must_use]
     pub fn key_contains(self, part: impl Into<String>) -> Self {
         let part = part.into();
         self.and(move |request| request.path.contains(&part))
     }
 
-    /// Adds: the query, as it was sent, contains this: `partNumber=2&`, `uploads`.
+    /// Adds the condition: the raw query contains this text, such as `partNumber=2&` or `uploads`.
     #[must_use]
     pub fn query_contains(self, part: impl Into<String>) -> Self {
         let part = part.into();
         self.and(move |request| request.query.contains(&part))
     }
 
-    /// Adds: the query has a parameter with this name.
+    /// Adds the condition: the query has a parameter with this name.
     #[must_use]
     pub fn has_parameter(self, name: impl Into<String>) -> Self {
         let name = name.into();
         self.and(move |request| request.parameter(&name).is_some())
     }
 
-    /// Adds: the query parameter has this value.
+    /// Adds the condition: the query parameter has this value.
     #[must_use]
     pub fn parameter(self, name: impl Into<String>, value: impl Into<String>) -> Self {
         let (name, value) = (name.into(), value.into());
@@ -82,12 +82,12 @@ impl Match {
     }
 }
 
-/// What happens to a request.
+/// The effect of a fault.
 #[derive(Debug, Clone)]
 pub(super) enum Action {
-    /// Answer with an S3 error; the store never sees the request.
+    /// Respond with an S3 error; the store does not receive the request.
     Status { status: u16, code: String, retry_after: Option<u64> },
-    /// Never answer.
+    /// Never respond.
     Hang,
     /// Forward, but reset the connection after this many bytes of the request body.
     ResetRequest(u64),
@@ -101,7 +101,7 @@ pub(super) enum Action {
     FlipRequest(u64),
     /// Invert one byte of the response body.
     FlipResponse(u64),
-    /// Forward after a while.
+    /// Forward after a delay.
     Delay(Duration),
     /// Wait at a gate.
     Hold(Gate, Hold),
@@ -110,13 +110,13 @@ pub(super) enum Action {
 /// Where a request waits at a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// Before the store sees anything of it.
+    /// Before anything is sent to the store.
     Request,
-    /// After the store got so many bytes of its body.
+    /// After the store has received this many bytes of the body.
     RequestBody(u64),
-    /// After the store has answered, before the client sees the answer.
+    /// After the store has responded, before the client receives the response.
     Answer,
-    /// After the client got so many bytes of the answer's body.
+    /// After the client has received this many bytes of the response body.
     ResponseBody(u64),
 }
 
@@ -134,7 +134,7 @@ impl Fault {
         Self { action, matches: Match::any(), skip: 0, times: None }
     }
 
-    /// Answers with this status and S3 error code; the store never sees the request.
+    /// Responds with this status and S3 error code; the store does not receive the request.
     pub fn status(status: u16, code: &str) -> Self {
         Self::new(Action::Status { status, code: code.to_owned(), retry_after: None })
     }
@@ -144,27 +144,27 @@ impl Fault {
         Self::new(Action::Status { status: 503, code: "SlowDown".to_owned(), retry_after: Some(retry_after) })
     }
 
-    /// Takes the request and never answers.
+    /// Reads the request and never responds.
     pub fn hang() -> Self {
         Self::new(Action::Hang)
     }
 
-    /// Resets the connection once the store got this many bytes of the request body.
+    /// Resets the connection after the store has received this many bytes of the request body.
     pub fn reset_request_after(bytes: u64) -> Self {
         Self::new(Action::ResetRequest(bytes))
     }
 
-    /// Resets the connection once the client got this many bytes of the response body.
+    /// Resets the connection after the client has received this many bytes of the response body.
     pub fn reset_response_after(bytes: u64) -> Self {
         Self::new(Action::ResetResponse(bytes))
     }
 
-    /// Gives the store only the first bytes of the body, and answers 200 with a made-up `ETag`.
+    /// Sends only the first bytes of the body to the store, and responds with 200 and an invented `ETag`.
     pub fn cut_and_lie(bytes: u64) -> Self {
         Self::new(Action::CutAndLie { bytes, etag: made_up_etag() })
     }
 
-    /// Takes the whole request, gives the store nothing, and answers 200 with a made-up `ETag`.
+    /// Reads the whole request, sends nothing to the store, and responds with 200 and an invented `ETag`.
     pub fn swallow_and_acknowledge() -> Self {
         Self::new(Action::SwallowAndLie { etag: made_up_etag() })
     }
@@ -179,7 +179,7 @@ impl Fault {
         Self::new(Action::FlipResponse(offset))
     }
 
-    /// Forwards after this time.
+    /// Forwards after this delay.
     pub fn delay(time: Duration) -> Self {
         Self::new(Action::Delay(time))
     }
@@ -188,7 +188,7 @@ impl Fault {
         Self::new(Action::Hold(gate, at))
     }
 
-    /// Lies with this `ETag` (without quotes) instead of one that is plainly made up.
+    /// Responds with this `ETag` (without quotes) instead of an obviously invented one.
     #[must_use]
     pub fn with_etag(mut self, value: &str) -> Self {
         if let Action::CutAndLie { etag, .. } | Action::SwallowAndLie { etag } = &mut self.action {
@@ -197,42 +197,42 @@ impl Fault {
         self
     }
 
-    /// Strikes only these requests.
+    /// Applies only to these requests.
     #[must_use]
     pub fn matching(mut self, matches: Match) -> Self {
         self.matches = matches;
         self
     }
 
-    /// Strikes only requests with this method.
+    /// Applies only to requests with this method.
     #[must_use]
     pub fn on(mut self, method: Method) -> Self {
         self.matches = self.matches.and_method(method);
         self
     }
 
-    /// Strikes only requests whose decoded path contains this.
+    /// Applies only to requests whose decoded path contains this text.
     #[must_use]
     pub fn key_contains(mut self, part: impl Into<String>) -> Self {
         self.matches = self.matches.key_contains(part);
         self
     }
 
-    /// Strikes only requests whose query contains this.
+    /// Applies only to requests whose query contains this text.
     #[must_use]
     pub fn query_contains(mut self, part: impl Into<String>) -> Self {
         self.matches = self.matches.query_contains(part);
         self
     }
 
-    /// Strikes only so many requests.
+    /// Applies to at most this many requests.
     #[must_use]
     pub const fn times(mut self, times: usize) -> Self {
         self.times = Some(times);
         self
     }
 
-    /// Lets the first matching requests pass.
+    /// Skips the first matching requests.
     #[must_use]
     pub const fn after(mut self, requests: usize) -> Self {
         self.skip = requests;
@@ -244,7 +244,7 @@ fn made_up_etag() -> String {
     "0".repeat(32)
 }
 
-/// A fault in force.
+/// An active fault.
 #[derive(Debug)]
 pub(super) struct Armed {
     fault: Fault,
@@ -257,7 +257,7 @@ impl Armed {
         Self { fault, seen: 0, struck: Arc::default() }
     }
 
-    /// What happens to this request, when the fault strikes it; counts.
+    /// The effect on this request if the fault applies; counts it.
     pub(super) fn strike(&mut self, request: &Request) -> Option<Action> {
         let struck = self.struck.load(Ordering::SeqCst);
         if self.fault.times.is_some_and(|times| struck >= times) || !self.fault.matches.holds(request) {

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A gate: closed until [`Gate::open`], open for good afterwards. Clones are the same gate.
+/// A gate: closed until [`Gate::open`], then open permanently. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Gate {
     arrived: watch::Sender<usize>,
@@ -24,26 +24,26 @@ impl Gate {
         self.reached_by(1).await;
     }
 
-    /// Waits until so many requests have arrived; fails the test after a minute.
+    /// Waits until this many requests have arrived; fails the test after a minute.
     pub async fn reached_by(&self, requests: usize) {
         let mut arrived = self.arrived.subscribe();
         let waited = timeout(DEADLINE, arrived.wait_for(|count| *count >= requests)).await;
         assert!(waited.is_ok(), "{requests} requests did not reach the gate within {DEADLINE:?}");
     }
 
-    /// How many requests have arrived so far.
+    /// Number of requests that have arrived so far.
     pub fn arrivals(&self) -> usize {
         *self.arrived.borrow()
     }
 
-    /// Lets everything through, now and later.
+    /// Lets all requests through, current and future ones.
     pub fn open(&self) {
         self.open.send_replace(true);
     }
 
     pub(super) async fn pass(&self) {
         self.arrived.send_modify(|count| *count += 1);
-        // It cannot fail: `self` keeps the sender alive.
+        // This cannot fail: `self` keeps the sender alive.
         let _ = self.open.subscribe().wait_for(|open| *open).await;
     }
 }

@@ -8,13 +8,13 @@ use reqwest::Method;
 
 use super::record::Request;
 
-/// The copies that are archived. Clones are the same.
+/// The archived copies. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Glacier(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Part of the keys that are archived; none: nothing is.
+    /// Text contained in the keys of archived objects; `None` if nothing is archived.
     part: Option<String>,
     copies: BTreeMap<String, Copy>,
     restores: usize,
@@ -26,35 +26,35 @@ enum Copy {
     Restored(String),
 }
 
-/// What becomes of a request.
+/// What to do with a request.
 pub(super) enum Verdict {
-    /// Nothing special.
+    /// Forward it unchanged.
     Pass,
-    /// It is answered here.
+    /// Respond to it directly.
     Answer { status: u16, code: &'static str },
-    /// It goes through, and its answer gets these headers.
+    /// Forward it, and add these headers to the response.
     Amend(String),
 }
 
 impl Glacier {
-    /// Archives every object whose key contains this.
+    /// Archives every object whose key contains this text.
     pub fn freeze(&self, part: &str) {
         self.0.lock().unwrap().part = Some(part.to_owned());
     }
 
-    /// Ends what is being restored: it can be read until this date (RFC 9110).
+    /// Completes the restores in progress: the objects can be read until this date (RFC 9110).
     pub fn finish(&self, until: &str) {
         for copy in self.0.lock().unwrap().copies.values_mut() {
             *copy = Copy::Restored(until.to_owned());
         }
     }
 
-    /// Takes the restored copies away again.
+    /// Removes the restored copies.
     pub fn expire(&self) {
         self.0.lock().unwrap().copies.clear();
     }
 
-    /// How many restores were begun.
+    /// Number of restores started.
     pub fn restores(&self) -> usize {
         self.0.lock().unwrap().restores
     }

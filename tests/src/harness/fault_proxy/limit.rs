@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 const PIECE: usize = 16 * 1024;
 
-/// Bytes per second, or no limit.
+/// Bytes per second; `None` is unlimited.
 #[derive(Debug, Default)]
 pub(super) struct Limit {
     state: Mutex<(Option<u64>, Option<Instant>)>,
@@ -18,12 +18,12 @@ impl Limit {
         *self.state.lock().unwrap() = (bytes_per_second, None);
     }
 
-    /// How many bytes to pass on at once.
+    /// Maximum number of bytes to forward at once.
     pub(super) fn piece(&self) -> usize {
         if self.state.lock().unwrap().0.is_some() { PIECE } else { usize::MAX }
     }
 
-    /// Waits until so many bytes may pass.
+    /// Waits until this many bytes may be forwarded.
     pub(super) async fn wait(&self, bytes: usize) {
         let wait = {
             let mut state = self.state.lock().unwrap();

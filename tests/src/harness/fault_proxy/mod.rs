@@ -32,7 +32,7 @@ use limit::Limit;
 const DEADLINE: Duration = Duration::from_secs(60);
 const BACKLOG: u32 = 1_024;
 
-/// A running proxy. It stops, and breaks its connections, when it is dropped.
+/// A running proxy. Dropping it stops it and breaks its connections.
 #[derive(Debug)]
 pub struct FaultProxy {
     address: SocketAddr,
@@ -40,7 +40,7 @@ pub struct FaultProxy {
     orders: mpsc::UnboundedSender<Order>,
 }
 
-/// A fault that was set.
+/// A fault set by a test.
 #[derive(Debug, Clone)]
 pub struct FaultHandle {
     struck: Arc<AtomicUsize>,
@@ -48,7 +48,7 @@ pub struct FaultHandle {
 }
 
 impl FaultHandle {
-    /// How many requests it has struck.
+    /// Number of requests to which it has been applied.
     pub fn struck(&self) -> usize {
         self.struck.load(Ordering::SeqCst)
     }
@@ -70,7 +70,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Notes a request and decides what happens to it: the first fault that strikes does.
+    /// Records a request and determines its fault: the first one that applies.
     fn admit(&self, mut request: Request) -> (Arc<Mutex<Request>>, Option<Action>) {
         let action = self.faults.lock().unwrap().iter_mut().find_map(|armed| armed.strike(&request));
         request.struck = action.is_some();
@@ -89,7 +89,7 @@ enum Order {
 }
 
 impl FaultProxy {
-    /// Starts a proxy on a free port of the loopback address, without any fault.
+    /// Starts a proxy on a free port of the loopback address, without faults.
     pub async fn start(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -111,13 +111,13 @@ impl FaultProxy {
         self.address
     }
 
-    /// `http://127.0.0.1:PORT`: what Nightferry gets as the store's endpoint.
+    /// `http://127.0.0.1:PORT`: the endpoint of the store for Nightferry.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Sets a fault. Where several match a request, the one set first strikes.
-    #[allow(clippy::must_use_candidate, reason = "most tests set a fault and forget it")]
+    /// Sets a fault. If several match a request, the one set first applies.
+    #[allow(clippy::must_use_candidate, reason = "most tests do not use the returned fault")]
     pub fn add(&self, fault: Fault) -> FaultHandle {
         let armed = Armed::new(fault);
         let struck = Arc::clone(&armed.struck);
@@ -130,7 +130,7 @@ impl FaultProxy {
         self.shared.faults.lock().unwrap().clear();
     }
 
-    /// Puts up a closed gate for these requests.
+    /// Sets a closed gate for these requests.
     #[must_use]
     pub fn gate(&self, matches: Match, at: Hold) -> Gate {
         let gate = Gate::closed();
@@ -143,7 +143,7 @@ impl FaultProxy {
         &self.shared.glacier
     }
 
-    /// Limits all bodies together to so many bytes per second.
+    /// Limits all bodies together to this many bytes per second.
     pub fn limit_bandwidth(&self, bytes_per_second: Option<u64>) {
         self.shared.limit.set(bytes_per_second);
     }
@@ -158,7 +158,7 @@ impl FaultProxy {
         self.order(Order::Up).await;
     }
 
-    /// Breaks all connections that are open now.
+    /// Breaks all open connections.
     pub async fn break_connections(&self) {
         self.order(Order::Break).await;
     }
@@ -174,7 +174,7 @@ impl FaultProxy {
         self.shared.requests.lock().unwrap().iter().map(|request| request.lock().unwrap().clone()).collect()
     }
 
-    /// How many of the requests seen so far are meant.
+    /// Number of recorded requests that match.
     pub fn count(&self, matches: &Match) -> usize {
         self.requests().iter().filter(|request| matches.holds(request)).count()
     }
@@ -184,7 +184,7 @@ impl FaultProxy {
         self.shared.requests.lock().unwrap().clear();
     }
 
-    /// Waits until the requests seen so far fulfil a condition; fails the test after a minute.
+    /// Waits until the recorded requests meet a condition; fails the test after a minute.
     pub async fn until(&self, condition: impl Fn(&[Request]) -> bool) {
         let mut changes = self.shared.changed.subscribe();
         let waited = timeout(DEADLINE, changes.wait_for(|_| condition(&self.requests()))).await;
@@ -199,7 +199,7 @@ async fn listen(
     mut orders: mpsc::UnboundedReceiver<Order>,
 ) {
     let mut listener = Some(first);
-    // While down, the port is kept by a socket that is bound but does not listen, so connections are refused.
+    // While the proxy is down, a socket that is bound but does not listen keeps the port, so connections are refused.
     let mut reserved: Option<TcpSocket> = None;
     let mut connections = JoinSet::new();
     loop {
@@ -240,7 +240,7 @@ async fn listen(
                 done
             }
         };
-        // A test that no longer waits needs no answer.
+        // A test that no longer waits needs no response.
         let _ = done.send(());
     }
 }

@@ -2,28 +2,28 @@
 
 use reqwest::Method;
 
-/// A request and what became of it.
+/// A request and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Its method.
+    /// The method.
     pub method: Method,
-    /// Its path, percent-decoded: `/bucket/key`.
+    /// The path, percent-decoded: `/bucket/key`.
     pub path: String,
-    /// Its query as it was sent, without the question mark.
+    /// The raw query, without the question mark.
     pub query: String,
-    /// Bytes of its body that came from the client, chunk framing not counted.
+    /// Bytes of the body received from the client, without chunk framing.
     pub request_bytes: u64,
-    /// Bytes of its body that went on to the store.
+    /// Bytes of the body sent to the store.
     pub forwarded_bytes: u64,
-    /// Bytes of the response's body that went to the client.
+    /// Bytes of the response body sent to the client.
     pub response_bytes: u64,
-    /// The status that the client saw; none while it waits, and none when the connection broke.
+    /// The status sent to the client; `None` while it waits, and if the connection broke.
     pub status: Option<u16>,
-    /// The status that the store answered; none when the request never got there.
+    /// The status returned by the store; `None` if the request was not forwarded.
     pub store_status: Option<u16>,
-    /// Whether a fault struck it.
+    /// Whether a fault was applied to it.
     pub struck: bool,
-    /// Whether it is over, in whichever way.
+    /// Whether it has ended, in any way.
     pub done: bool,
 }
 
@@ -44,7 +44,7 @@ impl Request {
         }
     }
 
-    /// The value of a query parameter, as it was sent; empty for a name without a value.
+    /// The raw value of a query parameter; empty for a name without a value.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.query.split('&').find_map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -53,7 +53,7 @@ impl Request {
     }
 }
 
-/// Decodes `%XX`; what is no valid escape stays as it is.
+/// Decodes `%XX`; invalid escapes are kept.
 fn percent_decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());

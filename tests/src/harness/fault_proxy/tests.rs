@@ -10,8 +10,8 @@ use super::wire::{Head, Tap, copy_body};
 use super::*;
 use reqwest::Method;
 
-/// Answers `GET /N` with N bytes, HEAD with their length, DELETE with 204, and everything else with
-/// `Host header|body length|sum of the body's bytes`.
+/// Responds to `GET /N` with N bytes, to HEAD with the length, to DELETE with 204, and to all other requests with `Host
+/// header|body length|sum of the body's bytes`.
 async fn tiny_server() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();

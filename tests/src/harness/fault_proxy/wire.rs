@@ -10,16 +10,16 @@ use tokio::io::{
 use super::gate::Gate;
 use super::limit::Limit;
 
-/// More than any S3 head.
+/// Larger than any S3 head.
 const HEAD_BYTES: u64 = 256 * 1024;
 
-/// The start line and headers of a message, as they came.
+/// The start line and headers of a message, unchanged.
 #[derive(Debug, Clone)]
 pub(super) struct Head {
     pub(super) raw: Vec<u8>,
 }
 
-/// How a body ends (RFC 9112, section 6.3).
+/// How the end of a body is determined (RFC 9112, section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
     None,
@@ -29,7 +29,7 @@ pub(super) enum Framing {
 }
 
 impl Head {
-    /// Reads a head; nothing at the end of the stream.
+    /// Reads a head; `None` at the end of the stream.
     pub(super) async fn read(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Self>> {
         let mut reader = reader.take(HEAD_BYTES);
         let mut raw = Vec::new();
@@ -105,7 +105,7 @@ impl Head {
         length.map_or(Framing::UntilClose, Framing::Length)
     }
 
-    /// The same head with more headers, each a whole line.
+    /// The same head with additional headers, each a whole line.
     pub(super) fn with_headers(&self, lines: &str) -> Self {
         let text = self.text();
         let mut raw = Vec::with_capacity(self.raw.len() + lines.len());
@@ -139,28 +139,28 @@ impl Head {
     }
 }
 
-/// Why a body did not get through.
+/// Why a body was not forwarded completely.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// The fault says so.
+    /// Because of a fault.
     Reset,
-    /// The side that sends broke.
+    /// The sending side failed.
     Sender,
-    /// The side that receives broke.
+    /// The receiving side failed.
     Receiver,
 }
 
-/// What happens to a body on its way.
+/// Faults during the transfer of a body.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tap {
     pub(super) flip: Option<u64>,
     pub(super) reset: Option<u64>,
-    /// Nothing from this offset on is passed on; it is still read.
+    /// From this offset on, the body is read but not forwarded.
     pub(super) cut: Option<u64>,
     pub(super) hold: Option<(u64, Gate)>,
 }
 
-/// Streams a body from one side to the other. `count` hears of every byte read and every byte passed on.
+/// Streams a body from one side to the other. `count` is called with every number of bytes read and forwarded.
 pub(super) async fn copy_body<R, W>(
     reader: &mut R,
     writer: &mut W,
@@ -216,7 +216,7 @@ where
         }
     }
 
-    /// Passes on one line of chunk framing.
+    /// Forwards one line of chunk framing.
     async fn line(&mut self) -> Result<Vec<u8>, Stop> {
         let mut line = Vec::new();
         let read = (&mut self.reader).take(HEAD_BYTES).read_until(b'\n', &mut line).await;
@@ -255,10 +255,10 @@ where
         self.at_boundary().await.map(|_| ())
     }
 
-    /// Does what is due at this offset; answers the offset of the next thing due.
+    /// Applies the fault due at this offset; returns the offset of the next one.
     async fn at_boundary(&mut self) -> Result<u64, Stop> {
         if self.tap.reset == Some(self.offset) {
-            // What was passed on should arrive before the reset does.
+            // The forwarded data should arrive before the reset.
             self.writer.flush().await.map_err(|_| Stop::Receiver)?;
             tokio::time::sleep(Duration::from_millis(20)).await;
             return Err(Stop::Reset);
@@ -273,7 +273,7 @@ where
     }
 }
 
-/// Reads a body and forgets it.
+/// Reads and discards a body.
 pub(super) async fn drain_body(
     reader: &mut (impl AsyncBufRead + Unpin),
     framing: Framing,
@@ -283,7 +283,7 @@ pub(super) async fn drain_body(
     copy_body(reader, &mut tokio::io::sink(), framing, &Tap::default(), limit, |read, _| count(read)).await
 }
 
-/// Reads and forgets whatever comes until the stream ends.
+/// Reads and discards all data until the stream ends.
 pub(super) async fn drain_to_end(reader: &mut (impl AsyncRead + Unpin)) {
     // A broken stream has ended too.
     let _ = tokio::io::copy(reader, &mut tokio::io::sink()).await;

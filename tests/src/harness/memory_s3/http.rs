@@ -1,4 +1,4 @@
-//! The requests that [`super::MemoryS3`] understands.
+//! The requests that [`super::MemoryS3`] supports.
 
 use std::fmt::Write as _;
 use std::io;
@@ -28,7 +28,7 @@ pub(super) async fn listen(listener: TcpListener, bucket: Arc<Bucket>) {
     }
 }
 
-/// Serves a connection until it breaks.
+/// Serves a connection until it closes.
 async fn serve(stream: TcpStream, bucket: Arc<Bucket>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
@@ -65,7 +65,7 @@ impl Request {
         let mut words = start.split(' ');
         let (method, target) = (words.next().ok_or_else(broken)?, words.next().ok_or_else(broken)?);
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        // The bucket comes first.
+        // The first path segment is the bucket.
         let key = path.trim_start_matches('/').split_once('/').map_or("", |(_, key)| key);
         let headers: Vec<_> = lines[1..]
             .iter()
@@ -97,7 +97,7 @@ impl Request {
         })
     }
 
-    /// A parameter that is a key: of all that is escaped, keys have slashes only.
+    /// A parameter that is a key: the only escaped character in keys is the slash.
     pub(super) fn decoded(&self, name: &str) -> String {
         self.parameter(name).unwrap_or_default().replace("%2F", "/")
     }
@@ -146,7 +146,7 @@ impl Request {
         }
     }
 
-    /// What is given out again with the object.
+    /// Headers that are returned with the object.
     pub(super) fn kept_headers(&self) -> Vec<(String, String)> {
         let headers = self.headers.iter().filter(|(name, _)| {
             name == "content-type" || name == "x-amz-storage-class" || name.starts_with("x-amz-meta-")
@@ -154,7 +154,7 @@ impl Request {
         headers.cloned().collect()
     }
 
-    /// Other bytes than those that came.
+    /// Other bytes than those received.
     pub(super) fn flipped(&self) -> Bytes {
         let mut bytes = self.body.to_vec();
         if let Some(byte) = bytes.last_mut() {
@@ -202,7 +202,7 @@ impl Request {
     }
 }
 
-/// First byte and end of `bytes=0-9`.
+/// First and last byte of `bytes=0-9`.
 fn range(text: &str, size: usize) -> Option<(usize, usize)> {
     let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
     let end = last.parse::<usize>().map_or(size, |last| (last + 1).min(size));

@@ -17,7 +17,7 @@ use nightferry_core::clock::Clock;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// A running server. It stops when it is dropped.
+/// A running server. Dropping it stops it.
 #[derive(Debug)]
 pub struct MemoryS3 {
     address: SocketAddr,
@@ -25,33 +25,35 @@ pub struct MemoryS3 {
     task: JoinHandle<()>,
 }
 
-/// What a store of this kind does to objects on their way in.
+/// What the store does with received objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Writes {
-    /// Keeps them.
+    /// Stores them.
     #[default]
     Sound,
-    /// Keeps other bytes of the same length and acknowledges them without a checksum; who asks is told the truth.
+    /// Stores other content of the same length and acknowledges it without a checksum; later requests return the true
+    /// checksum.
     Flipped,
-    /// The same, and swears that the bytes are right: to a client, as if its own verification believed everything.
+    /// Stores other content, and also returns the checksum of the received content, as if its own verification had
+    /// succeeded.
     FlippedAndSworn,
 }
 
-/// An object as it lies here.
+/// A stored object.
 #[derive(Debug, Clone)]
 pub struct Kept {
     /// Size in bytes.
     pub bytes: Bytes,
     /// Its hash.
     pub sha256: Sha256,
-    /// What is said of them when somebody asks; as a rule the truth.
+    /// The checksums that are returned; normally the true ones.
     sworn: Sworn,
-    /// When they came, by the clock of whoever uses the store.
+    /// The time of the upload, by the clock of the user of the store.
     pub modified: DateTime<Utc>,
     headers: Vec<(String, String)>,
 }
 
-/// A checksum as it is told: as S3 does it, that of the object's one PUT or the one its parts were put together with.
+/// A checksum as returned by S3: that of the object's single PUT, or the combination of the checksums of its parts.
 #[derive(Debug, Clone, Copy)]
 enum Sworn {
     Sha256(Sha256),
@@ -59,7 +61,7 @@ enum Sworn {
 }
 
 impl Sworn {
-    /// Name and value of the header that tells it.
+    /// Name and value of the header that contains it.
     fn header(self) -> (&'static str, String) {
         match self {
             Self::Sha256(hash) => ("x-amz-checksum-sha256", hash.base64()),
@@ -116,7 +118,7 @@ impl Bucket {
 }
 
 impl MemoryS3 {
-    /// Starts an empty one on a free port of the loopback address.
+    /// Starts an empty server on a free port of the loopback address.
     pub async fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -130,38 +132,38 @@ impl MemoryS3 {
         self.address
     }
 
-    /// Tells time by this clock from now on.
+    /// Uses this clock from now on.
     pub fn set_clock(&self, clock: &Clock) {
         *self.bucket.clock.lock().unwrap() = clock.clone();
     }
 
-    /// What happens to objects that come in from now on.
+    /// Sets what happens to objects received from now on.
     pub fn set_writes(&self, writes: Writes) {
         *self.bucket.writes.lock().unwrap() = writes;
     }
 
-    /// All that it holds.
+    /// The whole content.
     pub fn objects(&self) -> BTreeMap<String, Kept> {
         self.bucket.objects().clone()
     }
 
-    /// The keys of uploads in parts that were not finished, by their ids.
+    /// The keys of unfinished multipart uploads, by upload id.
     pub fn uploads(&self) -> BTreeMap<String, String> {
         let uploads = self.bucket.uploads();
         uploads.iter().map(|(id, upload)| (id.clone(), upload.key.clone())).collect()
     }
 
-    /// Puts bytes there without anybody's asking, as if they had lain there for so long.
+    /// Writes an object without a request, as if it had this age.
     pub fn place(&self, key: &str, bytes: Bytes, age: Duration) {
         self.bucket.keep(key, bytes, None, Vec::new(), self.bucket.now() - age);
     }
 
-    /// Takes an object away without anybody's asking.
+    /// Deletes an object without a request.
     pub fn remove(&self, key: &str) {
         self.bucket.objects().remove(key);
     }
 
-    /// Forgets everything, its faults too.
+    /// Deletes everything, including faults.
     pub fn clear(&self) {
         self.bucket.objects().clear();
         self.bucket.uploads().clear();

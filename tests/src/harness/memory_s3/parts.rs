@@ -1,4 +1,4 @@
-//! Uploads in parts, as far as [`super::MemoryS3`] knows them.
+//! Multipart uploads, as far as [`super::MemoryS3`] supports them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use super::{Bucket, Sworn, Writes};
 
 const CHECKSUM: &str = "x-amz-checksum-crc64nvme";
 
-/// An upload that is not finished.
+/// An unfinished upload.
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) key: String,
@@ -25,9 +25,9 @@ pub(super) struct Upload {
 #[derive(Debug)]
 struct Part {
     bytes: Bytes,
-    /// Of the bytes that came.
+    /// Checksum of the received bytes.
     promised: Crc64Nvme,
-    /// What is said of them: nothing where other bytes were kept, unless it was to be sworn.
+    /// The checksum that is returned: none if other content was stored, unless a false one is to be returned.
     told: Option<Crc64Nvme>,
 }
 
@@ -75,7 +75,7 @@ impl Request {
         answer
     }
 
-    /// Every part that is named must be there. Bytes that were changed on the way to the disk are not looked at again.
+    /// Every named part must exist. Content that was changed when stored is not checked again.
     pub(super) fn complete_upload(&self, bucket: &Bucket) -> Answer {
         let mut uploads = bucket.uploads();
         let id = self.parameter("uploadId").unwrap_or_default();
@@ -96,7 +96,7 @@ impl Request {
         if self.header(CHECKSUM).is_some_and(|header| header != promised.base64()) {
             return Answer::error(400, "BadDigest");
         }
-        // Who asks later is told the truth, unless another one was sworn.
+        // Later requests return the true checksum, unless a false one is to be returned.
         let sworn = Sworn::Crc64Nvme(told.unwrap_or_else(|| Crc64Nvme::of(&bytes)));
         bucket.keep(&upload.key, bytes.into(), Some(sworn), upload.headers.clone(), bucket.now());
         uploads.remove(id);
@@ -130,7 +130,7 @@ impl Request {
     }
 }
 
-/// What stands in the first element of this name.
+/// The content of the first element with this name.
 fn between<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     Some(rest.split_once(&format!("</{name}>"))?.0)

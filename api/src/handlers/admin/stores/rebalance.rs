@@ -62,7 +62,7 @@ pub(crate) async fn stop(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Refuses stores of a role that cannot be rebalanced.
+/// Rejects stores of a role that cannot be rebalanced.
 fn check_role(text: Option<&str>) -> Result<()> {
     let roles = [StoreRole::Local, StoreRole::Cloud].map(|role| (role.as_str(), role));
     let role = choice("role", text, &roles)?.unwrap_or(StoreRole::Local);

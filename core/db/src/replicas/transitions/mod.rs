@@ -40,7 +40,7 @@ pub(crate) struct Transition {
 /// Result of a transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum To {
-    /// A state.
+    /// One state.
     State(ReplicaState),
     /// The first of two states if a condition holds, otherwise the second.
     Either(ReplicaState, ReplicaState),

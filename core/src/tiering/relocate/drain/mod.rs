@@ -1,6 +1,6 @@
-//! Emptying a store: every replica is queued for another store, proved there, and only then deleted here, under the same
-//! guards as freeing. Nothing new is planned for the store or written to it meanwhile, and files stay readable throughout.
-//! Asked for, taken back, and looked at here; [`pass()`] does the work.
+//! Draining a store: every replica is queued for another store, verified there, and only then deleted here, with the
+//! same checks as an eviction. Nothing new is planned for the store or written to it meanwhile, and files stay
+//! readable. This module requests, cancels and shows drains; [`pass()`] does the work.
 
 pub(super) mod planner;
 
@@ -33,7 +33,7 @@ impl Draining {
     }
 }
 
-/// Every store that is drained or is empty.
+/// Every store that is being drained or has been drained.
 ///
 /// # Errors
 /// Any database error.

@@ -1,5 +1,5 @@
-//! The planner of draining: walks over what is left in the store in the order of its objects. What has a verified replica
-//! in another store goes, what has none is queued for one.
+//! The planner of drains: iterates over the remaining replicas of a store by object id. A replica that is verified in
+//! another store is evicted; any other is queued for another store.
 
 use std::time::Duration;
 
@@ -25,10 +25,10 @@ const MAX_ABORTED: i64 = 1_000;
 /// Delay before a failed copy is retried.
 const RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// One pass over a store that is drained, until `stop`.
+/// One pass over a store that is being drained, until `stop`.
 ///
 /// # Errors
-/// Any database error; the next pass goes on. A store that fails is logged, and what it waits for noted.
+/// Any database error; the next pass continues. A failure of a store is logged and recorded as the reason for waiting.
 pub async fn pass(
     context: &Context,
     name: &str,
@@ -45,9 +45,9 @@ pub async fn pass(
 pub(in crate::tiering::relocate) struct Drain<'p> {
     store: &'p Store,
     to: Vec<&'p str>,
-    /// The object that was looked at last.
+    /// The last object examined.
     after: ObjectId,
-    /// What was evicted before the last batch.
+    /// Number of replicas evicted before the last batch.
     evicted: usize,
 }
 
@@ -83,7 +83,8 @@ impl<'p> Drain<'p> {
             }
             match replica {
                 Leaving { is_safe: true, state: ReplicaState::Present, .. } => sound.push(id),
-                // What is bad here may be good there, and what was only noted as lost is proved before it goes.
+                // A replica that is bad here may be intact in the other store; a replica recorded as lost is verified
+                // before it is deleted.
                 Leaving { is_safe: true, .. } => doubtful.push(id),
                 Leaving { has_a_source: false, .. } => report.without_source += 1,
                 Leaving { is_on_its_way: true, .. } => report.under_way += 1,
@@ -98,7 +99,7 @@ impl<'p> Drain<'p> {
         Ok(Next::Evict(Batch { from: self.store, to: self.to.clone(), marked: false, sound, doubtful }))
     }
 
-    /// What was to come into the store and never did, or broke off on its way, is taken away.
+    /// Removes copies into the store that never started or were interrupted.
     pub(in crate::tiering::relocate) async fn end(&mut self, pass: &mut Pass<'p>) -> Result<()> {
         let interrupted = {
             let mut conn = pass.context.db.conn().await?;

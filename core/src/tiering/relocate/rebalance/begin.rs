@@ -60,7 +60,7 @@ async fn loads(context: &Context, stores: &[&str]) -> Result<Vec<Load>> {
     Ok(stores.iter().map(load).collect())
 }
 
-/// Begins at most `most` moves along a route, of at most `wanted` bytes. Returns how many, and their bytes.
+/// Starts at most `most` moves along a route, of at most `wanted` bytes. Returns their number and bytes.
 async fn begin_route(
     pass: &mut Pass<'_>,
     route: &Route,

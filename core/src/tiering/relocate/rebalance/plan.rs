@@ -13,7 +13,7 @@ use crate::tiering::stores::seen_since;
 
 /// Replicas examined in one statement.
 pub(super) const BATCH: i64 = 5_000;
-/// Before every object.
+/// The id before every object.
 pub(super) const FIRST: ObjectId = ObjectId(uuid::Uuid::nil());
 
 /// Why a store is excluded.

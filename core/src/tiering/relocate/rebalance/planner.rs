@@ -1,5 +1,5 @@
-//! The planner of rebalancing: what has arrived where it goes may go from where it was, what is not wanted any more is taken
-//! back, and as much more is queued as there is room for ([`super::begin`]).
+//! The planner of rebalancing: evicts replicas that have arrived in their target store, cancels moves that are no
+//! longer required, and queues more moves up to a limit ([`super::begin`]).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,10 +22,10 @@ use crate::store::{Store, StoreRole};
 /// Delay before a failed copy is retried.
 const RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// One pass over what [`super::under_way`] returned, until `stop`.
+/// One pass over the moves returned by [`super::under_way`], until `stop`.
 ///
 /// # Errors
-/// Any database error; the next pass goes on. A store that fails is logged, and what is waited for noted.
+/// Any database error; the next pass continues. A failure of a store is logged and recorded as the reason for waiting.
 pub async fn pass(
     context: &Context,
     rebalance: &Rebalance,
@@ -44,22 +44,22 @@ pub async fn pass(
     pass::run(context, "rebalance", worker, stop, Planner::Rebalance(planner)).await
 }
 
-/// Replicas that move, by the stores from which and to which they do.
+/// Moving replicas, by source and target store.
 type Pairs = BTreeMap<(String, String), Vec<Moving>>;
 
 /// The planner of rebalancing.
 pub(in crate::tiering::relocate) struct Rebalancer<'p> {
     context: &'p Context,
-    /// Local stores that are not drained.
+    /// Local stores that are not being drained.
     pub(super) lasting: Vec<&'p str>,
     /// Whether new moves are started, and failed ones retried.
     active: bool,
-    /// Per cent.
+    /// Percent.
     pub(super) tolerance: u8,
     pub(super) routes: Vec<Route>,
-    /// Not looked at yet.
+    /// Not examined yet.
     pairs: Pairs,
-    /// Replicas that moved when the pass began.
+    /// Number of moving replicas when the pass began.
     pub(super) under_way: usize,
 }
 
@@ -115,7 +115,7 @@ impl<'p> Rebalancer<'p> {
     }
 
     pub(in crate::tiering::relocate) async fn note(&self, pass: &Pass<'p>) -> Result<bool> {
-        let waits_for = pass.report.waits_for("their old store", &[], None);
+        let waits_for = pass.report.waits_for("the source store", &[], None);
         let mut conn = pass.context.db.conn().await?;
         let finished = rebalances::note(&mut conn, waits_for.as_deref()).await?;
         if finished {
@@ -125,31 +125,31 @@ impl<'p> Rebalancer<'p> {
     }
 }
 
-/// What is to be done with what moves from one store to another.
+/// What to do with the replicas that move from one store to another.
 #[derive(Debug, Default)]
 struct Sorted {
-    /// Verified there, and whole here.
+    /// Verified in the target store, and intact in the source store.
     sound: Vec<ObjectId>,
-    /// Verified there, and lost here or not here yet again.
+    /// Verified in the target store, and lost or queued again in the source store.
     doubtful: Vec<ObjectId>,
     unwanted: Unwanted,
 }
 
-/// What does not move any more, and what is to be tried again.
+/// Moves to cancel, and moves to retry.
 #[derive(Debug, Default)]
 struct Unwanted {
-    /// Nothing was begun there.
+    /// No copy was started in the target store.
     staying: Vec<ObjectId>,
-    /// Begun there and never verified.
+    /// Copies that were started and never verified.
     unverified: Vec<ObjectId>,
     /// Cancelled, during a multipart upload.
     interrupted: Vec<BrokenOff>,
-    /// Given up a while ago, and wanted still.
+    /// Copies that failed a while ago and are still required.
     due: Vec<ObjectId>,
 }
 
 impl Sorted {
-    /// Decides for each replica, and counts what is waited for.
+    /// Decides for each replica, and counts those that wait.
     fn new(report: &mut Report, replicas: Vec<Moving>, active: bool) -> Self {
         let mut sorted = Self::default();
         let unwanted = &mut sorted.unwanted;
@@ -218,7 +218,7 @@ impl Unwanted {
                 .await?
             };
             pass.report.changed += claimed.len();
-            // What is not deleted now is taken up again by whoever evicts.
+            // A later eviction pass deletes what remains.
             pass.delete_leftovers(to, vec![stays_in], token, claimed).await?;
         }
         Ok(())
