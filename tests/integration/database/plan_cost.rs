@@ -4,39 +4,21 @@ use nightferry_core::db::audit::Origin;
 use nightferry_core::db::replicas::{self, Until};
 use nightferry_core::db::runs::RunScope;
 use nightferry_core::tiering::{plan, policy};
-use nightferry_tests::harness::{World, WorldBuilder, database};
+use nightferry_tests::harness::{Catalogue, World, WorldBuilder, catalogue, database};
 
-const SYNCED: i64 = 30_000;
+const SYNCED: i64 = catalogue::FILES;
 const NEW: i64 = 200;
 
-/// Files, of which all but the last few are in both stores.
-async fn files(world: &World) {
-    let user = world.user().await;
-    let sql = format!(
-        "WITH made AS ( \
-             INSERT INTO objects (id, owner_id, key, state, content_type, size, sha256, crc64nvme, upload_store, stored_at) \
-             SELECT gen_random_uuid(), '{user}', 'k' || n, 'stored', 'text/plain', n, decode(repeat('00', 32), 'hex'), \
-                    decode(repeat('00', 8), 'hex'), 'minio', now() FROM generate_series(1, {SYNCED} + {NEW}) n RETURNING *), \
-         files AS ( \
-             INSERT INTO files (id, owner_id, folder_id, filename, original_filename, current_version, file_size, content_type, \
-                                storage_location) \
-             SELECT m.id, m.owner_id, d.id, m.key, m.key, 1, m.size, m.content_type, 'minio' \
-             FROM made m JOIN folders d ON d.owner_id = m.owner_id AND d.parent_id IS NULL RETURNING *), \
-         versions AS ( \
-             INSERT INTO file_versions (file_id, number, object_id, created_by) SELECT id, 1, id, owner_id FROM files), \
-         crossed AS ( \
-             INSERT INTO replicas (object_id, store, state, verified_at, rule) \
-             SELECT id, 's3', 'present', now(), 'default' FROM made WHERE size <= {SYNCED}) \
-         INSERT INTO replicas (object_id, store, state, verified_at, rule, spare_since) \
-         SELECT id, 'minio', 'present', now(), 'upload', CASE WHEN size <= {SYNCED} THEN now() END FROM made"
-    );
-    for sql in [sql.as_str(), "ANALYZE"] {
-        database::execute(&world.context.db, sql).await.unwrap();
-    }
+fn settings() -> WorldBuilder {
+    WorldBuilder::default().with_files(Catalogue::Synced)
 }
 
-fn settings() -> WorldBuilder {
-    World::with("database.statement_timeout", "120s")
+/// Files of which all but the last few are in both stores.
+async fn with_new_files(builder: WorldBuilder) -> World {
+    let world = builder.build().await;
+    let owner = world.owner_of_files().await;
+    Catalogue::Uploaded.insert(&world.context.db, owner, SYNCED + 1..=SYNCED + NEW).await;
+    world
 }
 
 fn by_rules() -> WorldBuilder {
@@ -57,8 +39,7 @@ async fn planned(world: &World) -> i64 {
 }
 
 async fn a_run_reads_what_is_new(builder: WorldBuilder) {
-    let world = builder.build().await;
-    files(&world).await;
+    let world = with_new_files(builder).await;
     let run = world.request_run(RunScope::default()).await;
     let policy = policy::of(&world.context).unwrap();
 
@@ -84,8 +65,7 @@ async fn a_run_with_rules_only_reads_new_files() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn planned_copies_are_not_planned_again_and_waiting_ones_are_taken_over() {
-    let world = by_rules().build().await;
-    files(&world).await;
+    let world = with_new_files(by_rules()).await;
     assert_eq!(planned(&world).await, NEW);
 
     // Copies queued by another run, copies queued without a run, failed copies and lost copies: each is in the next
@@ -114,8 +94,7 @@ async fn planned_copies_are_not_planned_again_and_waiting_ones_are_taken_over() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_deleted_by_hand_are_planned_again() {
-    let world = settings().build().await;
-    files(&world).await;
+    let world = with_new_files(settings()).await;
     let sql =
         "DELETE FROM replicas WHERE store = 's3' AND object_id IN (SELECT id FROM objects WHERE size <= 7)";
     database::execute(&world.context.db, sql).await.unwrap();
@@ -129,8 +108,7 @@ async fn rows_deleted_by_hand_are_planned_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replaced_cloud_store_gets_everything() {
-    let world = settings().build().await;
-    files(&world).await;
+    let world = with_new_files(settings()).await;
     database::execute(&world.context.db, "UPDATE replicas SET store = 'before' WHERE store = 's3'")
         .await
         .unwrap();

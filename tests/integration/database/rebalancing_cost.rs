@@ -4,25 +4,13 @@ use std::time::Duration;
 
 use nightferry_core::db::replicas;
 use nightferry_core::ids::ObjectId;
-use nightferry_tests::harness::{World, database};
+use nightferry_tests::harness::{Catalogue, WorldBuilder, database};
 
-const OBJECTS: u32 = 30_000;
 const BATCH: i64 = 100;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn selecting_starting_and_examining_moves_reads_one_batch_of_rows() {
-    let world = World::with("database.statement_timeout", "120s").build().await;
-    let user = world.user().await;
-    let sql = format!(
-        "WITH made AS ( \
-             INSERT INTO objects (id, owner_id, key, state, content_type, size, sha256, crc64nvme, upload_store, stored_at) \
-             SELECT gen_random_uuid(), '{user}', 'k' || n, 'stored', 'text/plain', 1, decode(repeat('00', 32), 'hex'), \
-                    decode(repeat('00', 8), 'hex'), 'minio', now() FROM generate_series(1, {OBJECTS}) n RETURNING id) \
-         INSERT INTO replicas (object_id, store, state, verified_at) \
-         SELECT id, store, 'present', now() FROM made, unnest(ARRAY['minio', 's3']) AS store"
-    );
-    database::execute(&world.context.db, &sql).await.unwrap();
-    database::execute(&world.context.db, "ANALYZE").await.unwrap();
+    let world = WorldBuilder::default().with_files(Catalogue::Synced).build().await;
     let (db, middle) = (&world.context.db, ObjectId(uuid::Uuid::from_u128(1 << 126)));
 
     let mut chosen = Vec::new();

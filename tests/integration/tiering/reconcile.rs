@@ -194,7 +194,7 @@ async fn a_deletion_is_abandoned_before_its_mark_expires() {
 
     let (_, found) = apply(&world, "s3").await;
 
-    assert!(matches!(&found[0].outcome, Outcome::Kept(why) if why.contains("retried")), "{found:?}");
+    assert!(matches!(&found[0].outcome, Outcome::Kept(why) if why.contains("will be retried")), "{found:?}");
     world.cloud.until(|requests| requests.iter().all(|request| request.done)).await;
     gate.open();
     assert_eq!(world.replica("s3", &files[0]).await.unwrap().state, ReplicaState::Evicting);

@@ -2,6 +2,7 @@
 
 pub mod api;
 mod body;
+pub mod catalogue;
 pub mod database;
 pub mod fault_proxy;
 pub mod invariants;
@@ -14,6 +15,7 @@ mod wait;
 pub mod world;
 
 pub use body::{Pattern, pattern};
+pub use catalogue::Catalogue;
 pub use invariants::{assert_invariants, states};
 pub use wait::eventually;
 pub use world::{WorkerHandle, World, WorldBuilder};

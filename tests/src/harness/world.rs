@@ -26,6 +26,7 @@ use nightferry_core::{db, store};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::catalogue::{self, Catalogue};
 use super::eventually;
 use super::fault_proxy::FaultProxy;
 use super::memory_s3::MemoryS3;
@@ -65,20 +66,44 @@ fn log_if_asked() {
     }
 }
 
-/// Fills the template from which the database of every test is copied.
-async fn migrate(url: &str) {
-    let config = load(vec![
+/// The settings of a process that uses only the database.
+fn database_settings(url: &str) -> Config {
+    load(vec![
         ("database.url".to_owned(), url.to_owned()),
+        ("database.statement_timeout".to_owned(), "120s".to_owned()),
         ("auth.secret_key".to_owned(), "0123456789abcdef0123456789abcdef".to_owned()),
+        ("auth.bcrypt_cost".to_owned(), "4".to_owned()),
         ("stores.minio.access_key".to_owned(), "unused".to_owned()),
         ("stores.minio.secret_key".to_owned(), "unused".to_owned()),
         ("stores.s3.bucket".to_owned(), "unused".to_owned()),
         ("stores.s3.access_key".to_owned(), "unused".to_owned()),
         ("stores.s3.secret_key".to_owned(), "unused".to_owned()),
-    ]);
-    let db = db::Database::open(&config.database);
+    ])
+}
+
+/// Applies the migrations to the template of most tests.
+async fn migrate(url: &str) {
+    let db = db::Database::open(&database_settings(url).database);
     db::migrate::apply(&db).await.unwrap();
     super::invariants::observe(&db).await;
+}
+
+/// Fills the template of tests that need many files.
+async fn fill(url: &str, files: Catalogue) {
+    migrate(url).await;
+    let services = Services::new(database_settings(url), Clock::system()).unwrap();
+    let owner = create_user(&services).await;
+    files.insert(&services.context.db, owner, 1..=catalogue::FILES).await;
+}
+
+async fn create_user(services: &Services) -> UserId {
+    let new = NewAccount {
+        email: format!("{}@example.org", uuid::Uuid::new_v4().simple()),
+        password: "correct horse battery".to_owned().into(),
+        name: None,
+        role: UserRole::User,
+    };
+    account::create(&services.accounts, new, None, &Origin::default()).await.unwrap().id
 }
 
 fn load(overrides: Vec<(String, String)>) -> Config {
@@ -102,6 +127,7 @@ pub struct WorldBuilder {
     more_clouds: Vec<&'static str>,
     more_locals: Vec<&'static str>,
     in_memory: bool,
+    catalogue: Option<Catalogue>,
 }
 
 impl WorldBuilder {
@@ -140,7 +166,14 @@ impl WorldBuilder {
         self
     }
 
-    /// Creates the world.
+    /// Begins with many files without content, of one account.
+    #[must_use]
+    pub fn with_files(mut self, files: Catalogue) -> Self {
+        self.catalogue = Some(files);
+        self.set("database.statement_timeout", "120s")
+    }
+
+    /// Makes the world.
     pub async fn build(self) -> World {
         log_if_asked();
         let servers = servers().await;
@@ -148,6 +181,9 @@ impl WorldBuilder {
             let postgres = OwnPostgres::start().await;
             migrate(&postgres.url()).await;
             (postgres.url(), Some(postgres))
+        } else if let Some(files) = self.catalogue {
+            let fill = async |url: &str| fill(url, files).await;
+            (servers.postgres.fresh_database(files.template(), fill).await.url, None)
         } else {
             (servers.postgres.fresh_database("migrated", migrate).await.url, None)
         };
@@ -281,15 +317,15 @@ impl World {
         &found.unwrap_or_else(|| panic!("there is no other local store {name}")).1
     }
 
+    /// The account whose files [`WorldBuilder::with_files`] made.
+    pub async fn owner_of_files(&self) -> UserId {
+        let found = super::database::texts(&self.context.db, "SELECT id FROM users").await;
+        UserId(found[0].parse().unwrap())
+    }
+
     /// A new account.
     pub async fn user(&self) -> UserId {
-        let new = NewAccount {
-            email: format!("{}@example.org", uuid::Uuid::new_v4().simple()),
-            password: "correct horse battery".to_owned().into(),
-            name: None,
-            role: UserRole::User,
-        };
-        account::create(&self.services.accounts, new, None, &Origin::default()).await.unwrap().id
+        create_user(&self.services).await
     }
 
     /// Uploads through the domain, without HTTP.

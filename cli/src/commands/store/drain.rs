@@ -75,7 +75,7 @@ async fn wait(app: &App, context: &Context, mut draining: Draining) -> Result<Dr
                 return Err(Failure::new(Exit::Interrupted, "interrupted", "Stopped waiting")
                     .because(format!("Ctrl-C; the drain of {store} continues"))
                     .advise_command("follow it again", format!("store drain {store} --wait"))
-                    .advise_command("or stop it", format!("store undrain {store}")));
+                    .advise_command("or cancel it", format!("store undrain {store}")));
             }
             () = tokio::time::sleep(POLL_INTERVAL) => {}
         }

@@ -134,7 +134,7 @@ async fn wait(app: &App, context: &Context, mut rebalancing: Rebalancing) -> Res
                 return Err(Failure::new(Exit::Interrupted, "interrupted", "Stopped waiting")
                     .because("Ctrl-C; the rebalancing continues")
                     .advise_command("follow it again", "store rebalance --apply --wait")
-                    .advise_command("or stop it", "store rebalance --stop"));
+                    .advise_command("or cancel it", "store rebalance --stop"));
             }
             () = tokio::time::sleep(POLL_INTERVAL) => {}
         }

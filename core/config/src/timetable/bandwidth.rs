@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn errors_of_bandwidth_entries_are_described() {
         for (text, wanted) in [
-            ("10", "number 1, that has a rate without a unit"),
+            ("10", "number 1, that has a rate with an unknown unit"),
             ("fast", "does not end in a rate"),
             ("1.5MiB/s", "fractional rate"),
             ("10KiB/s", "slower than 64 KiB/s"),

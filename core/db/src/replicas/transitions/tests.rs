@@ -12,7 +12,7 @@ const BLESS: &str = "NIGHTFERRY_BLESS=1 cargo test --workspace replica_states_pa
 
 #[test]
 fn replica_states_page_is_current() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/replica-states.md");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/replica-states.md");
     let wanted = page();
     if std::env::var_os("NIGHTFERRY_BLESS").is_some() {
         std::fs::write(&file, &wanted).unwrap();
@@ -75,7 +75,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 fn only_transitions_write_to_replicas() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    for folder in ["src", "../api/src", "../worker/src", "../cli/src"] {
+    for folder in ["src", "../src", "../../api/src", "../../worker/src", "../../cli/src"] {
         sources(&root.join(folder), &mut files);
     }
     assert!(files.len() > 100);
