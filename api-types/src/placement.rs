@@ -14,7 +14,7 @@ use uuid::Uuid;
 /// The response to a download of an archived file, instead of the content.
 #[derive(Serialize, ToSchema)]
 pub struct Archived {
-    /// Shows the progress.
+    /// The restore in progress.
     pub restore: RestoreJob,
 }
 

@@ -27,7 +27,7 @@ pub struct MakePlan {
 }
 
 impl MakePlan {
-    /// The domain type.
+    /// Converts to the domain type.
     pub fn scope(self) -> Result<RunScope> {
         scope(self.user_id, self.folder_id, self.file_ids, self.retry_failed)
     }

@@ -26,7 +26,7 @@ pub struct MakeToken {
 }
 
 impl MakeToken {
-    /// The domain type.
+    /// Converts to the domain type.
     pub fn wanted(self) -> Result<Wanted> {
         let scopes: std::result::Result<Vec<Scope>, _> =
             self.scopes.iter().map(|name| name.parse()).collect();

@@ -24,7 +24,7 @@ const EVERY: Duration = Duration::from_millis(500);
 pub(crate) struct Load {
     /// Short name, also used for the database.
     pub(crate) name: &'static str,
-    /// Human-readable text.
+    /// Title for the report.
     pub(crate) title: String,
     /// Number of files.
     pub(crate) files: u32,
@@ -54,7 +54,7 @@ struct Sample {
     work: Work,
 }
 
-/// Shows the progress of a pass.
+/// Measures a long run.
 pub(crate) async fn run(world: &World, args: &Args, load: &Load, report: &mut Report) -> Result<()> {
     let Load { name, title, files, .. } = load;
     eprintln!("long run of {title}");

@@ -33,7 +33,7 @@ const SEEDING_AT_ONCE: usize = 8;
 pub(crate) struct Workload {
     /// Short name, also used for the database.
     pub(crate) name: &'static str,
-    /// Human-readable text.
+    /// Title for the report.
     pub(crate) title: String,
     /// Number of files.
     pub(crate) files: u32,

@@ -91,7 +91,7 @@ pub struct Failure {
     pub what: String,
     /// The reason.
     pub why: Option<String>,
-    /// The command.
+    /// Suggested next steps.
     pub next: Vec<Next>,
     /// The configuration problems.
     pub problems: Vec<Problem>,

@@ -28,7 +28,7 @@ const SWEEP_MILLIS: u64 = 1_000;
 
 type Limiter = RateLimiter<Key, Bounded, Ticking, StateInformationMiddleware>;
 
-/// Shows the progress of a pass.
+/// Counters of one process, in memory.
 pub(super) struct Memory {
     limiter: Limiter,
     rate: Rate,

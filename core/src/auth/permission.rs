@@ -82,7 +82,7 @@ pub enum Proof {
     Session(Claims),
     /// A personal access token.
     PersonalToken {
-        /// The id of the target.
+        /// Id of the token.
         id: PersonalTokenId,
         /// Scopes.
         scopes: Vec<Scope>,

@@ -71,7 +71,7 @@ pub enum CatalogError {
     /// A dry run has finished; only used to roll back the transaction.
     #[error("dry run")]
     Trial,
-    /// Details of the action.
+    /// Any other error.
     #[error("{0}")]
     Other(#[from] Error),
 }

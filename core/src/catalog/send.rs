@@ -12,7 +12,7 @@ use super::error::CatalogError;
 /// The minimum part size in S3 (`UploadPart`); 10,000 parts are 48 GiB, the catalogue of hundreds of millions of files.
 const PART: u64 = 5 * 1024 * 1024;
 
-/// Shows the progress of a pass.
+/// The upload of a snapshot.
 pub(super) struct Sending<'s> {
     store: &'s Store,
     key: ObjectKey,

@@ -53,7 +53,7 @@ impl Bad {
 /// A copy that differs from the snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The kind of difference.
+    /// What is wrong with the copy.
     #[serde(rename = "kind")]
     pub bad: Bad,
     /// Store.

@@ -33,7 +33,7 @@ pub struct Expected {
 /// The expected object, and its form in a store.
 #[derive(Debug, Clone)]
 pub struct Form {
-    /// The object.
+    /// The expected object.
     pub expected: Expected,
     /// Encryption envelope; `None` if unencrypted.
     pub seal: Option<EncryptionEnvelope>,

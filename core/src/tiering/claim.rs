@@ -14,7 +14,7 @@ use crate::store::{Store, StoreRole};
 pub struct Batch {
     /// Guards every UPDATE that finishes one of the copies.
     pub token: LeaseToken,
-    /// The items.
+    /// The claimed copies.
     pub claims: Vec<Claim>,
 }
 

@@ -54,7 +54,7 @@ pub enum Outcome {
     },
     /// The copy failed permanently; the failures of the run contain the reason.
     GivenUp {
-        /// Maximum number of attempts.
+        /// Number of attempts.
         attempts: i32,
     },
     /// Another worker holds it now.

@@ -18,7 +18,7 @@ use crate::ids::RunId;
 /// The number of recent runs considered.
 const RUNS: i64 = 5;
 
-/// Shows the progress of a pass.
+/// The estimated duration of the rest of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forecast {
     /// The active run.

@@ -80,7 +80,7 @@ impl Store {
         &self.0.settings.name
     }
 
-    /// The purpose of the port.
+    /// Role of the store.
     pub fn role(&self) -> StoreRole {
         self.0.settings.role
     }

@@ -96,7 +96,7 @@ pub enum Error {
     NoSuch {
         /// The kind of item.
         noun: Noun,
-        /// The id of the target.
+        /// The id of the item.
         id: Uuid,
     },
     /// An account with this email address exists.

@@ -16,7 +16,7 @@ const SLOWEST: u64 = 64 * 1024;
 /// Units of bits per second with their bytes; the prefixes are decimal.
 const BITS: [(&str, u64); 3] = [("kbit", 125), ("Mbit", 125_000), ("Gbit", 125_000_000)];
 
-/// Shows the progress of a pass.
+/// The bandwidth limits of a worker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bandwidth(Vec<Entry>);
 

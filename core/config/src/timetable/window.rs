@@ -14,7 +14,7 @@ const AHEAD: u64 = 15;
 /// A window that is open for longer than this never closes.
 const FOR_EVER: TimeDelta = TimeDelta::days(14);
 
-/// Shows the progress of a pass.
+/// The transfer window.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Window(Vec<Hours>);
 

@@ -42,7 +42,7 @@ pub struct Started {
 pub struct Finished {
     /// The session.
     pub session: Session,
-    /// The URL for the browser.
+    /// Where to redirect the browser after the sign-in.
     pub return_to: String,
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::ObjectId;
 use crate::tiering::pass;
 
-/// The kind of difference.
+/// A kind of difference between a store and the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {

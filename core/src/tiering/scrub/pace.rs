@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 /// Maximum time for which unused capacity accumulates.
 const SLACK: Duration = Duration::from_millis(250);
 
-/// Shows the progress of a pass.
+/// Limits the read rate of a pass.
 pub(super) struct RateLimiter {
     rate: Option<u64>,
     paid_until: Mutex<Instant>,

@@ -33,7 +33,7 @@ impl Kind {
 /// A copy that is bad in two readings. It is `lost` now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The kind of difference.
+    /// What is wrong with the copy.
     pub kind: Kind,
     /// Store.
     pub store: String,
