@@ -30,7 +30,7 @@ const PATH: &str = "LATERAL (WITH RECURSIVE up (parent_id, name, height) AS ( \
      ) SELECT '/' || coalesce(string_agg(up.name, '/' ORDER BY up.height DESC) \
                               FILTER (WHERE up.parent_id IS NOT NULL), '') AS path FROM up)";
 
-/// The number of files in a statement.
+/// The set of files that a statement covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
     /// All files.

@@ -62,7 +62,7 @@ pub enum CatalogError {
     /// The target database is not empty.
     #[error("the database is not empty: it contains {0}")]
     NotEmpty(String),
-    /// Another process is doing the same.
+    /// Another process is writing a snapshot.
     #[error("another process is writing a snapshot")]
     Busy,
     /// The pass was interrupted.

@@ -85,7 +85,7 @@ impl From<&ObjectDigest> for Form {
 /// Why an object is not verified.
 #[derive(Debug, thiserror::Error)]
 pub enum Unverified {
-    /// The store did not respond.
+    /// The request to the store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The store acknowledged it, but does not have it.

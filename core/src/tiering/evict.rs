@@ -106,7 +106,7 @@ impl EvictionPass<'_> {
     async fn all_of(&self, rule: &str, after: Duration) -> Result<Done> {
         let (mut all, mut place) = (Done::default(), None);
         loop {
-            let batch = self.claim(Order::EvictableCopy { rule, after }, place, i64::MAX).await?;
+            let batch = self.claim(Order::ByRule { rule, after }, place, i64::MAX).await?;
             let done = self.free(batch.token, batch.ours, true).await?;
             all.evicted += done.evicted;
             all.bytes += done.bytes;
@@ -132,9 +132,7 @@ impl EvictionPass<'_> {
         let claim = self.terms(token, &clouds, &keeping);
         // A recently verified copy has a grace period, regardless of the policy.
         let order = match order {
-            Order::EvictableCopy { rule, after } => {
-                Order::EvictableCopy { rule, after: earliest(self.context, after) }
-            }
+            Order::ByRule { rule, after } => Order::ByRule { rule, after: earliest(self.context, after) },
             Order::LeastUsed => order,
         };
         let (spare, place, claimed) = conn

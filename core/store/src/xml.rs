@@ -68,7 +68,7 @@ pub(super) struct Contents {
     pub(super) last_modified: chrono::DateTime<chrono::Utc>,
 }
 
-/// Parses a document whose root element must be `root`; the error contains the actual one.
+/// `<ListMultipartUploadsResult>`.
 #[derive(Debug, Deserialize)]
 pub(super) struct ListMultipartUploadsResult {
     #[serde(rename = "IsTruncated", default)]

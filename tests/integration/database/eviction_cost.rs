@@ -13,7 +13,7 @@ async fn synced() -> World {
 }
 
 fn spare(after: Duration) -> Order<'static> {
-    Order::EvictableCopy { rule: "default", after }
+    Order::ByRule { rule: "default", after }
 }
 
 /// Number of rows read to find one batch, and number of rows found.
@@ -74,7 +74,7 @@ async fn the_copies_of_one_rule_are_found_without_reading_those_of_others() {
     for (rule, hours, batch) in
         [("rare", 1, BATCH), ("default", 1, BATCH), ("rare", 72, 0), ("no-such-rule", 0, 0)]
     {
-        let order = Order::EvictableCopy { rule, after: Duration::from_secs(hours * 3600) };
+        let order = Order::ByRule { rule, after: Duration::from_secs(hours * 3600) };
         let (rows, found) = cost(&world, order).await;
         assert_eq!(found as i64, batch, "{order:?}");
         assert!(rows <= batch * 20 + 50, "{order:?} read {rows} rows");

@@ -440,7 +440,7 @@ async fn evictions_and_moves(conn: &mut AsyncPgConnection, policy: &Policy<'_>) 
         token,
         lease,
     };
-    let spare = Order::EvictableCopy { rule: "one", after: Duration::ZERO };
+    let spare = Order::ByRule { rule: "one", after: Duration::ZERO };
     let from = Departure { store: "minio", to: &["nas"], primary_stores: &["s3"], worker, token, lease };
     send!(conn:
         replicas::lock_evictable(conn, &claim, spare, None, 1);

@@ -62,7 +62,7 @@ impl EvictionClaim<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order<'r> {
     /// Copies of a rule that have been evictable for at least this long, the longest first.
-    EvictableCopy {
+    ByRule {
         /// The rule that evicts them.
         rule: &'r str,
         /// Minimum time since they became evictable.
@@ -76,7 +76,7 @@ impl Order<'_> {
     /// Why these copies are evicted.
     pub const fn reason(&self) -> EvictReason {
         match self {
-            Self::EvictableCopy { .. } => EvictReason::Policy,
+            Self::ByRule { .. } => EvictReason::Policy,
             Self::LeastUsed => EvictReason::Watermark,
         }
     }
@@ -114,7 +114,7 @@ pub async fn lock_evictable(
     let (local, clouds) = (values.text(claim.local), values.texts(claim.clouds));
     let (grace, keeping) = (values.seconds(claim.grace), values.texts(claim.keeping));
     let (column, which, age) = match order {
-        Order::EvictableCopy { rule, after } => {
+        Order::ByRule { rule, after } => {
             ("spare_since", format!("r.free_rule = {}", values.text(rule)), values.seconds(after))
         }
         Order::LeastUsed => ("last_used_at", "NOT r.keep_local".to_owned(), values.seconds(Duration::ZERO)),

@@ -74,7 +74,7 @@ impl UploadMemory {
         if pool.available_permits() < enough {
             return None;
         }
-        pool.clone().try_acquire_many_owned(wanted).ok().map(Room::EvictableCopy)
+        pool.clone().try_acquire_many_owned(wanted).ok().map(Room::Surplus)
     }
 
     /// Waits for room for a whole part, before its first byte: uploads that each hold a part of what they need could
@@ -109,7 +109,7 @@ impl UploadMemory {
 #[derive(Debug)]
 pub(super) enum Room {
     /// Not needed by other uploads.
-    EvictableCopy(#[allow(dead_code, reason = "held")] OwnedSemaphorePermit),
+    Surplus(#[allow(dead_code, reason = "held")] OwnedSemaphorePermit),
     /// For one part of an upload of unknown length.
     Turn { queues: [Arc<FairQueue>; 2], began: Instant, _permits: [OwnedSemaphorePermit; 2] },
 }

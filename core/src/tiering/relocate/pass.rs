@@ -26,7 +26,7 @@ pub enum Outcome {
     Moved,
     /// Nothing could be done now.
     Waiting,
-    /// The store is empty.
+    /// Nothing is left to move.
     Finished,
     /// Another process holds the lease.
     Elsewhere,
