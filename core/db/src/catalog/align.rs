@@ -5,7 +5,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::found::stored_size;
 use crate::error::Result;
-use crate::replicas::{self, FIND, FORGET_UNLISTED, LOSE, UPDATE_PRESENT};
+use crate::replicas::{self, FORGET_UNLISTED, LOSE, MARK_FOUND, UPDATE_PRESENT};
 use crate::statement::Values;
 
 /// The number of updated rows.
@@ -41,13 +41,13 @@ pub async fn align(
     clouds: &[&str],
 ) -> Result<Aligned> {
     run(conn, "ANALYZE objects, replicas, files, file_versions, catalog_seen").await?;
-    let found = FIND.insert(
+    let found = MARK_FOUND.insert(
         "object_id, store, etag, storage_class, rule, verified_at, key_id, envelope",
         "SELECT DISTINCT ON (o.id, s.store) o.id, s.store, s.etag, s.storage_class, 'rebuild', s.verified_at, s.key_id, \
                 decode(s.envelope, 'hex') \
          FROM catalog_seen s JOIN objects o ON o.key = s.key \
          WHERE o.size = s.size AND o.sha256 = decode(s.sha256, 'hex')",
-        &FIND.on_conflict("", "true"),
+        &MARK_FOUND.on_conflict("", "true"),
     );
     let found = run(conn, &found).await?;
     let is_there = is_there();

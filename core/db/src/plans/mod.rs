@@ -171,7 +171,7 @@ pub async fn execute(conn: &mut AsyncPgConnection, plan: PlanId, run: RunId) -> 
         "FROM plan_items i JOIN objects o ON o.id = i.object_id AND o.state = 'stored' WHERE i.plan_id = {plan}"
     );
     // Queued and failed copies are taken over, as in planning.
-    Ok(values.query(&queue.insert(&items, IfThere::TakeUp("true"))).execute(conn).await?)
+    Ok(values.query(&queue.insert(&items, IfThere::TakeOver("true"))).execute(conn).await?)
 }
 
 /// Deletes up to `limit` items of expired plans, and the plans without items. Returns whether there may be more.

@@ -10,7 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::RUN_TO_GO_BACK_TO;
 use super::predicates::{has_readable, is_draining, readable};
-use super::transitions::{self, CLAIM, Lease, NOTE_SIZE, RECLAIM, RENEW};
+use super::transitions::{self, CLAIM, Lease, RECLAIM, RENEW, SET_SIZE};
 use crate::enums::ReplicaState;
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, RunId, UserId, WorkerId};
@@ -202,7 +202,7 @@ async fn claim_next(
 pub async fn record_sizes(conn: &mut AsyncPgConnection, run: RunId) -> Result<usize> {
     let mut values = Values::default();
     let which = format!("o.id = r.object_id AND r.run_id = {} AND r.object_size IS NULL", values.id(run));
-    Ok(values.query(&NOTE_SIZE.update("", "FROM objects o", &which)).execute(conn).await?)
+    Ok(values.query(&SET_SIZE.update("", "FROM objects o", &which)).execute(conn).await?)
 }
 
 /// Renews the leases that a worker currently holds. An expired lease is renewed too, unless another worker has taken

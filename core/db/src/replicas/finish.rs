@@ -8,7 +8,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::RUN_TO_GO_BACK_TO;
 use super::predicates::has_verified;
-use super::transitions::{COMMIT, FAIL, GIVE_BACK, UPDATE_PRESENT, under_lease};
+use super::transitions::{COMMIT, FAIL, REQUEUE, UPDATE_PRESENT, under_lease};
 use crate::encryption::EncryptionEnvelope;
 use crate::enums::ReplicaState;
 use crate::error::Result;
@@ -184,5 +184,5 @@ pub async fn release(
          run_id = {RUN_TO_GO_BACK_TO}"
     );
     let which = under_lease(&mut values, &[object], store, token);
-    Ok(values.query(&GIVE_BACK.update(&sets, "", &which)).execute(conn).await?)
+    Ok(values.query(&REQUEUE.update(&sets, "", &which)).execute(conn).await?)
 }

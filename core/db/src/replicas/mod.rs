@@ -69,7 +69,7 @@ pub use scrub::{
     ToRead, mark_found_again, mark_verified, oldest_verified, unrecovered_objects, verified_before,
 };
 pub(crate) use transitions::{
-    FIND, FORGET_OBJECT, FORGET_UNLISTED, IfThere, LEAVE_RUN, LOSE, Queue, UPDATE_PRESENT, UPLOAD,
+    FORGET_OBJECT, FORGET_UNLISTED, IfThere, LEAVE_RUN, LOSE, MARK_FOUND, Queue, UPDATE_PRESENT, UPLOAD,
 };
 
 /// The run that a copy `r` returns to: its own, unless the run is stopping, the object is being removed or the store is

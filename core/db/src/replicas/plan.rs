@@ -304,7 +304,7 @@ async fn queue(
         Before::Nothing => (format!("NOT {}", a_row(&format!("d.store = {store}"), among)), IfThere::Leave),
         Before::Waiting => {
             let waits = format!("d.store = {store} AND {}", waits("d"));
-            (a_row(&waits, among), IfThere::TakeUp(&waits_there))
+            (a_row(&waits, among), IfThere::TakeOver(&waits_there))
         }
     };
     let select = wanted.select(&mut values, among, &there);

@@ -8,7 +8,7 @@ use diesel::sql_types::{BigInt, Bytea, Double, Nullable, Text, Timestamptz, Uuid
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::predicates::has_verified;
-use super::transitions::{FIND_AGAIN, PROVE};
+use super::transitions::{RECOVER, VERIFY};
 use crate::encryption::EncryptionEnvelope;
 use crate::error::Result;
 use crate::ids::ObjectId;
@@ -120,7 +120,7 @@ pub async fn mark_verified(
 ) -> Result<bool> {
     let mut values = Values::default();
     let (sets, which) = (seal_sets(&mut values, seal), same_as_read(&mut values, read));
-    Ok(values.query(&PROVE.update(&sets, "", &which)).execute(conn).await? == 1)
+    Ok(values.query(&VERIFY.update(&sets, "", &which)).execute(conn).await? == 1)
 }
 
 fn seal_sets(values: &mut Values, seal: Option<&EncryptionEnvelope>) -> String {
@@ -149,7 +149,7 @@ pub async fn mark_found_again(
     let mut values = Values::default();
     let (sets, which) = (seal_sets(&mut values, seal), same_as_read(&mut values, read));
     let primary_stores = values.texts(primary_stores);
-    let found = FIND_AGAIN.update(
+    let found = RECOVER.update(
         &sets,
         "FROM objects o",
         &format!("o.id = r.object_id AND o.state = 'stored' AND {which}"),

@@ -207,7 +207,7 @@ pub(crate) enum IfThere<'s> {
     /// Like `AgainByRule`, also if the copy is queued outside of runs.
     First,
     /// The run takes over the copy with its progress if this condition holds.
-    TakeUp(&'s str),
+    TakeOver(&'s str),
 }
 
 impl Queue<'_> {
@@ -226,7 +226,7 @@ impl Queue<'_> {
             IfThere::Again(which) => QUEUE_AGAIN.on_conflict("", which),
             IfThere::AgainByRule(which) => QUEUE_AGAIN.on_conflict("rule = EXCLUDED.rule", which),
             IfThere::First => QUEUE_FIRST.on_conflict("", "(r.state <> 'queued' OR r.run_id IS NULL)"),
-            IfThere::TakeUp(which) => TAKE_UP.on_conflict("", which),
+            IfThere::TakeOver(which) => TAKE_OVER.on_conflict("", which),
         };
         QUEUE.insert(
             "object_id, store, copy_reason, run_id, rule, storage_class, priority",

@@ -68,7 +68,7 @@ fn table() -> String {
     for transition in TRANSITIONS {
         let from = if transition.from.is_empty() { "no row".to_owned() } else { states(transition.from) };
         let to = match transition.to {
-            To::Same => "the same".to_owned(),
+            To::Same => "unchanged".to_owned(),
             To::Gone => "no row".to_owned(),
             To::State(_) | To::Either(..) => states(&transition.targets()),
         };

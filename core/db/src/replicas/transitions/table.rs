@@ -31,7 +31,7 @@ transitions! {
         "the object was `uploading` until this transaction";
         "";
 
-    FIND: [Queued, Copying, Evicting, Failed, Lost] => State(Present);
+    MARK_FOUND: [Queued, Copying, Evicting, Failed, Lost] => State(Present);
         "a rebuild of the catalogue, for objects found in a store; inserts the row if there is none";
         "size and SHA-256 match the object; the catalogue has no other writer";
         "etag = EXCLUDED.etag, verified_at = EXCLUDED.verified_at, key_id = EXCLUDED.key_id, envelope = EXCLUDED.envelope, \
@@ -53,7 +53,7 @@ transitions! {
         reset_attempts!("copy_reason = EXCLUDED.copy_reason, run_id = EXCLUDED.run_id, priority = EXCLUDED.priority, \
                  rule = EXCLUDED.rule");
 
-    TAKE_UP: [Queued, Failed, Lost] => State(Queued);
+    TAKE_OVER: [Queued, Failed, Lost] => State(Queued);
         "a run that is planned, or that executes a plan, for copies that earlier runs and drains left \
             behind";
         "like `queue`; failed copies only if they were requested";
@@ -100,7 +100,7 @@ transitions! {
         "the worker holds the lease";
         "attempts = r.attempts + 1";
 
-    GIVE_BACK: [Copying] => State(Queued);
+    REQUEUE: [Copying] => State(Queued);
         "a worker that stops, whose run was stopped, or whose store is unhealthy; does not count as an \
             attempt";
         "the worker holds the lease";
@@ -117,7 +117,7 @@ transitions! {
         "the copy was found missing or corrupt, and was not verified again since";
         "";
 
-    FIND_AGAIN: [Lost, Failed, Queued] => State(Present);
+    RECOVER: [Lost, Failed, Queued] => State(Present);
         "scrub, for objects without a verified copy";
         "the copy was read and is intact, and was not verified by another process since";
         "verified_at = now(), last_error = NULL, run_id = NULL, attempts = 0, abandoned = 0";
@@ -192,12 +192,12 @@ transitions! {
         "";
         "upload_id = NULL, part_size = NULL";
 
-    PROVE: [Present] => Same;
+    VERIFY: [Present] => Same;
         "scrub, for a copy that was read and is intact";
         "it was not verified by another process since";
         "verified_at = now()";
 
-    NOTE_SIZE: [Queued] => Same;
+    SET_SIZE: [Queued] => Same;
         "a run ordered by size";
         "";
         "object_size = o.size";
