@@ -120,7 +120,7 @@ pub struct UserSummary {
     pub email: String,
     /// Display name.
     pub name: String,
-    /// Its role.
+    /// Role.
     #[schema(value_type = Role)]
     pub role: UserRole,
 }
@@ -140,7 +140,7 @@ pub struct Me {
     pub email: String,
     /// Display name.
     pub name: String,
-    /// Its role.
+    /// Role.
     #[schema(value_type = Role)]
     pub role: UserRole,
     /// Storage quota in bytes; null: no limit.
@@ -195,7 +195,7 @@ pub struct Account {
     pub email: String,
     /// Display name.
     pub name: String,
-    /// Its role.
+    /// Role.
     #[schema(value_type = Role)]
     pub role: UserRole,
     /// Whether the account is disabled.
@@ -294,7 +294,7 @@ impl CreateAccount {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeAccount {
-    /// Its role.
+    /// Role.
     #[serde(default)]
     #[schema(value_type = Option<Role>)]
     pub role: Option<UserRole>,

@@ -40,7 +40,7 @@ pub struct Actor {
     pub kind: AuditActor,
     /// The account, for a `user`.
     pub id: Option<Uuid>,
-    /// Its email address.
+    /// Email address.
     pub email: Option<String>,
 }
 

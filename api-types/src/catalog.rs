@@ -51,14 +51,14 @@ impl From<&Snapshot> for WrittenSnapshot {
     }
 }
 
-/// A snapshot in a store. It is not verified until it is read.
+/// A snapshot in a store. A snapshot is not verified until it is read.
 #[derive(Debug, Serialize)]
 pub struct ListedSnapshot {
     /// Key.
     pub key: String,
     /// The time of its content.
     pub taken_at: DateTime<Utc>,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub bytes: u64,
 }
 

@@ -47,7 +47,7 @@ pub struct File {
     pub synced_at: Option<DateTime<Utc>>,
     /// When the file was created.
     pub created_at: DateTime<Utc>,
-    /// When the account was last changed.
+    /// When the file was last changed.
     pub updated_at: DateTime<Utc>,
     /// When the file was moved to the trash.
     pub deleted_at: Option<DateTime<Utc>>,

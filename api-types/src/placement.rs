@@ -14,7 +14,7 @@ use uuid::Uuid;
 /// The response to a download of an archived file, instead of the content.
 #[derive(Serialize, ToSchema)]
 pub struct Archived {
-    /// Shows the progress.
+    /// The restore in progress.
     pub restore: RestoreJob,
 }
 
@@ -61,7 +61,7 @@ impl From<&Restore> for RestoreJob {
 /// Where a file is stored, why, and what happens next.
 #[derive(Serialize, ToSchema)]
 pub struct Placement {
-    /// Its current and planned replicas.
+    /// Current and planned replicas.
     pub replicas: Vec<ReplicaStatus>,
     /// The rule that applies.
     pub rule: String,

@@ -27,7 +27,7 @@ pub struct MakePlan {
 }
 
 impl MakePlan {
-    /// The domain type.
+    /// Converts to the domain type.
     pub fn scope(self) -> Result<RunScope> {
         scope(self.user_id, self.folder_id, self.file_ids, self.retry_failed)
     }
@@ -122,7 +122,7 @@ pub struct PlanRule {
 pub struct PlanItem {
     /// A file that has this object as a version.
     pub file_id: Option<Uuid>,
-    /// Its name.
+    /// Name.
     pub filename: Option<String>,
     /// The version number.
     pub version: Option<i32>,

@@ -31,7 +31,7 @@ pub struct Problem {
 /// An invalid field.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FieldProblem {
-    /// Its name.
+    /// Name.
     pub field: String,
     /// What is wrong with the field.
     pub message: String,

@@ -59,11 +59,11 @@ pub struct StoreShare {
     /// Name.
     #[schema(example = "minio")]
     pub name: String,
-    /// Its capacity in bytes, if limited.
+    /// Capacity in bytes, if limited.
     pub capacity_bytes: Option<u64>,
     /// Bytes used.
     pub used_bytes: u64,
-    /// Its share in percent; null if the store is excluded.
+    /// Share in percent; null if the store is excluded.
     #[schema(example = 81.5)]
     pub share: Option<f64>,
     /// Bytes used after the moves in progress and the planned moves.

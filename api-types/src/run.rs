@@ -33,7 +33,7 @@ pub struct StartRun {
 }
 
 impl StartRun {
-    /// The domain type.
+    /// Converts to the domain type.
     pub fn scope(self) -> Result<RunScope> {
         let limited = self.user_id.is_some() || self.folder_id.is_some() || self.file_ids.is_some();
         if self.plan_id.is_some() && (limited || self.retry_failed) {
@@ -147,7 +147,7 @@ pub struct Failure {
     pub id: Uuid,
     /// The file, if it still exists.
     pub file_id: Option<Uuid>,
-    /// Its name.
+    /// Name.
     pub filename: Option<String>,
     /// The object of the version.
     pub object_id: Uuid,

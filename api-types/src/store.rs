@@ -31,13 +31,13 @@ pub struct Store {
     /// `up`, `down`, `draining`, `drained`, or `unknown` if no process has checked it recently.
     #[schema(example = "up")]
     pub state: &'static str,
-    /// Its health as seen by the running processes.
+    /// Health as seen by the running processes.
     pub health: StoreHealth,
-    /// Its capacity in bytes, if limited.
+    /// Capacity in bytes, if limited.
     pub capacity_bytes: Option<u64>,
     /// Bytes used.
     pub used_bytes: u64,
-    /// Its replicas by state; states without replicas are omitted.
+    /// Replicas by state; states without replicas are omitted.
     pub replicas: Vec<ReplicaCount>,
     /// Present from the start of a drain until the store is returned to use.
     pub drain: Option<Drain>,

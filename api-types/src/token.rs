@@ -26,7 +26,7 @@ pub struct MakeToken {
 }
 
 impl MakeToken {
-    /// The domain type.
+    /// Converts to the domain type.
     pub fn wanted(self) -> Result<Wanted> {
         let scopes: std::result::Result<Vec<Scope>, _> =
             self.scopes.iter().map(|name| name.parse()).collect();
@@ -41,9 +41,9 @@ impl MakeToken {
 pub struct TokenView {
     /// Id.
     pub id: Uuid,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its role.
+    /// Role.
     #[schema(value_type = Vec<String>)]
     pub scopes: Vec<Scope>,
     /// `active`, `expired` or `revoked`.

@@ -14,7 +14,7 @@ const MAX_HOPS: usize = 32;
 /// Stored in the request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Client {
-    /// Its address; `None` on a local socket.
+    /// Address; `None` on a local socket.
     pub(crate) ip: Option<IpAddr>,
     /// Whether it used TLS, terminated by a trusted proxy.
     pub(crate) https: bool,
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_standard_header_is_read_where_it_is_the_one() {
+    fn the_forwarded_header_is_read_if_configured() {
         let header = ForwardedHeader::Forwarded;
         let read = |value: &str| client(header, "10.0.0.1", &[(FORWARDED, value)]);
         assert_eq!(read("for=198.51.100.7;proto=https"), ("198.51.100.7".to_owned(), true));
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_believed_of_proxies_only() {
+    fn the_scheme_is_only_accepted_from_trusted_proxies() {
         let header = ForwardedHeader::XForwardedFor;
         let headers = [(X_FORWARDED_FOR, "198.51.100.7"), (X_FORWARDED_PROTO, "https")];
         assert!(client(header, "127.0.0.1", &headers).1);

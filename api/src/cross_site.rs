@@ -1,5 +1,5 @@
-//! Protection against cross-site request forgery: detects requests that another site causes a signed-in browser to
-//! send. Checked only for requests that are authenticated by cookie; other requests cannot be forged in this way.
+//! Protection against cross-site request forgery: detects requests that another site makes a signed-in browser send.
+//! Only requests authenticated by cookie are checked; other requests cannot be forged in this way.
 //!
 //! Browsers state the origin of a request in headers that pages cannot set: `Sec-Fetch-Site` (Fetch Metadata), and
 //! `Origin` (RFC 6454), which every browser sends with requests that may change state. A request without both does not
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_a_request_comes_from_is_read_from_what_pages_cannot_set() {
+    fn the_origin_of_a_request_is_read_from_headers_that_pages_cannot_set() {
         let own = ["https://files.example.org", "https://app.example.net"];
         let judge = |site, origin| judge(site, origin, Some("127.0.0.1:8080"), &own);
         for (site, origin, wanted) in [

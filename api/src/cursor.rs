@@ -84,14 +84,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_come_back_as_they_went() {
+    fn positions_round_trip() {
         let text = write(&("name", 7)).unwrap();
         assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
         assert_eq!(read::<(String, i64)>(&text).unwrap(), ("name".to_owned(), 7));
     }
 
     #[test]
-    fn a_position_is_taken_by_its_own_list_only() {
+    fn a_cursor_is_only_valid_for_its_own_list() {
         let text = write(&at("run", 7)).unwrap();
         assert_eq!(page::<i64>("run", Some("5"), Some(&text)).unwrap(), (5, Some(7)));
         assert_eq!(page::<i64>("run", None, None).unwrap(), (50, None));
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn invalid_cursors_are_rejected() {
         let with_nul = write(&("a\0b", 7)).unwrap();
         for text in ["", "%", "AAAA", "e30=", &"A".repeat(5000), &write(&"other").unwrap(), &with_nul] {
             assert!(read::<(String, i64)>(text).is_err(), "{text:?}");

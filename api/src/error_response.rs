@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_carry_the_headers_that_their_status_wants() {
+    fn responses_have_the_headers_required_by_their_status() {
         let header = |error: ApiError, name: header::HeaderName| {
             error.error_response().headers().get(name).map(|value| value.to_str().unwrap().to_owned())
         };

@@ -203,11 +203,11 @@ mod tests {
             std::fs::write(&path, &current).unwrap();
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(committed == current, "docs/openapi.json is stale; renew it with `make bless`");
+        assert!(committed == current, "docs/openapi.json is stale; update it with `make bless`");
     }
 
     #[test]
-    fn document_and_routes_are_the_same() {
+    fn the_document_and_the_routes_match() {
         let mut document = document();
         let mut documented = BTreeSet::new();
         for (path, item) in &mut document.paths.paths {
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operation_tells_its_failures_and_who_may_call_it() {
+    fn every_operation_documents_its_errors_and_its_access() {
         let mut document = document();
         let mut ids = BTreeSet::new();
         for (method, path, need) in TABLE {
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn every_schema_that_is_referred_to_exists() {
+    fn every_referenced_schema_exists() {
         let text = serde_json::to_string(&document()).unwrap();
         let names = document().components.unwrap().schemas;
         for part in text.split("#/components/schemas/").skip(1) {

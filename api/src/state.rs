@@ -12,7 +12,7 @@ use crate::health::Probes;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 
-/// Shows the progress of a pass.
+/// The state of the API, shared by all handlers.
 pub(crate) struct Api {
     /// Configuration, database, stores and clock.
     pub(crate) context: Context,

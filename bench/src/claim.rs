@@ -35,7 +35,7 @@ struct Queue {
     commits: Vec<Duration>,
 }
 
-/// Shows the progress of a pass.
+/// Measures claims and commits.
 pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
     let (long, short) = (args.scaled(LONG), SHORT);
     eprintln!("claims of {BATCH} with {long} and with {short} queued replicas: filling two databases");

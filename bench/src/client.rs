@@ -80,7 +80,7 @@ pub(crate) async fn presigned_put(server: &S3Server, key: &str) -> Result<String
 /// An uploaded file, as returned by the API.
 #[derive(Debug, Clone)]
 pub(crate) struct Uploaded {
-    /// The id of the target.
+    /// Id of the file.
     pub(crate) id: String,
     /// The hash reported by the API.
     pub(crate) sha256: String,

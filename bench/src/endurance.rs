@@ -24,7 +24,7 @@ const EVERY: Duration = Duration::from_millis(500);
 pub(crate) struct Load {
     /// Short name, also used for the database.
     pub(crate) name: &'static str,
-    /// Human-readable text.
+    /// Title for the report.
     pub(crate) title: String,
     /// Number of files.
     pub(crate) files: u32,
@@ -46,7 +46,7 @@ impl Load {
 
 /// A sample of a run.
 #[derive(Debug, Clone, Copy)]
-struct Look {
+struct Sample {
     at: Duration,
     /// Bytes that have arrived; of objects in progress, the finished parts.
     done: u64,
@@ -54,7 +54,7 @@ struct Look {
     work: Work,
 }
 
-/// Shows the progress of a pass.
+/// Measures a long run.
 pub(crate) async fn run(world: &World, args: &Args, load: &Load, report: &mut Report) -> Result<()> {
     let Load { name, title, files, .. } = load;
     eprintln!("long run of {title}");
@@ -68,54 +68,55 @@ pub(crate) async fn run(world: &World, args: &Args, load: &Load, report: &mut Re
     let context = open(settings.clone())?;
     let mut worker = Subject::start("worker", &settings, world.folder())?;
     wait_for_worker(&mut worker, &world.database_url(name)).await?;
-    let (pid, looks) = (worker.pid, Mutex::new(Vec::new()));
+    let (pid, samples) = (worker.pid, Mutex::new(Vec::new()));
     let ended = tokio::select! {
         ended = carry_over(&context, &mut worker) => ended?,
-        failed = watch(world, name, pid, &looks) => return failed,
+        failed = watch(world, name, pid, &samples) => return failed,
     };
     let files = args.scaled(*files);
     ensure!(ended.status == RunStatus::Succeeded && ended.files_done == i64::from(files), "{ended:?}");
-    let looks = looks.into_inner().unwrap_or_default();
+    let samples = samples.into_inner().unwrap_or_default();
     let peak = worker.peak_memory_kib()?;
     worker.stop().await?;
-    conclude(load, files, &looks, peak, report)
+    conclude(load, files, &samples, peak, report)
 }
 
 /// Samples the run periodically, forever.
-async fn watch(world: &World, name: &str, pid: u32, looks: &Mutex<Vec<Look>>) -> Result<()> {
+async fn watch(world: &World, name: &str, pid: u32, samples: &Mutex<Vec<Sample>>) -> Result<()> {
     let start = Instant::now();
     let done = "SELECT (coalesce(max(bytes_done), 0) + (SELECT coalesce(sum(size), 0) FROM transfer_parts))::text AS text
         FROM runs";
     loop {
-        let look = Look {
+        let sample = Sample {
             done: sql::text(&world.database_url(name), done).await?.parse()?,
             at: start.elapsed(),
             peak_kib: proc::peak_memory_kib(pid)?,
             work: sql::work(world.maintenance_url(), name).await?,
         };
-        if let Ok(mut looks) = looks.lock() {
-            looks.push(look);
+        if let Ok(mut samples) = samples.lock() {
+            samples.push(sample);
         }
         tokio::time::sleep(EVERY).await;
     }
 }
 
-fn conclude(load: &Load, files: u32, looks: &[Look], peak: u64, report: &mut Report) -> Result<()> {
+fn conclude(load: &Load, files: u32, samples: &[Sample], peak: u64, report: &mut Report) -> Result<()> {
     let title = &load.title;
     let all = u64::from(files) * load.size;
     let reached = |bytes: u64| {
-        let look = looks.iter().find(|look| look.done >= bytes);
-        look.copied().context("the run was too short to be sampled")
+        let sample = samples.iter().find(|sample| sample.done >= bytes);
+        sample.copied().context("the run was too short to be sampled")
     };
     let begun =
-        looks.iter().rev().find(|look| look.done == 0).copied().context("the run started too early")?;
+        samples.iter().rev().find(|sample| sample.done == 0).copied().context("the run started too early")?;
     let (quarter, three) = (reached(all / 4)?, reached(all / 4 * 3)?);
-    let last = looks.last().copied().context("the run was too short")?;
-    let files_done = |from: Look, to: Look| {
+    let last = samples.last().copied().context("the run was too short")?;
+    let files_done = |from: Sample, to: Sample| {
         number(to.done.saturating_sub(from.done) / KIB) / number(load.size / KIB).max(f64::MIN_POSITIVE)
     };
-    let rate =
-        |from: Look, to: Look| files_done(from, to) / (to.at.saturating_sub(from.at)).as_secs_f64().max(1e-9);
+    let rate = |from: Sample, to: Sample| {
+        files_done(from, to) / (to.at.saturating_sub(from.at)).as_secs_f64().max(1e-9)
+    };
     let (first, end) = (rate(begun, quarter), rate(three, last));
     report.compare(
         &format!("rate of the last quarter, {title}"),
@@ -132,7 +133,7 @@ fn conclude(load: &Load, files: u32, looks: &[Look], peak: u64, report: &mut Rep
         (grown, format!("**{grown:.2}**")),
         Goal::AtMost(1.25),
     );
-    let each = |from: Look, to: Look| {
+    let each = |from: Sample, to: Sample| {
         (to.work.active_ms - from.work.active_ms) / files_done(from, to).max(f64::MIN_POSITIVE)
     };
     let (first, end) = (each(begun, quarter), each(three, last));

@@ -16,7 +16,7 @@ use crate::world::{Random, World, open};
 const FILES: u32 = 8;
 const LIMIT_MIB: u64 = 64;
 
-/// Shows the progress of a pass.
+/// Measures the peak memory of the API and the worker.
 pub(crate) async fn run(world: &World, args: &Args, report: &mut Report) -> Result<()> {
     let mib = args.scaled(256);
     eprintln!("memory during uploads and syncs of {FILES} files of {mib} MiB");

@@ -47,7 +47,7 @@ struct Catalogue {
     by_rules: Vec<Duration>,
 }
 
-/// Shows the progress of a pass.
+/// Measures plans.
 pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
     let (many, few) = (args.scaled(MANY), FEW);
     eprintln!("plans of {NEW} new files among {many} and among {few}: filling two databases");

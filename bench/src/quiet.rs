@@ -22,13 +22,13 @@ pub(crate) struct Quiet {
 }
 
 /// The processor use of other programs between two samples.
-struct Look {
+struct Sample {
     at: Instant,
     busy: Duration,
     ours: Duration,
 }
 
-impl Look {
+impl Sample {
     fn take() -> Result<Self> {
         let ours = proc::cpu_of_tree(std::process::id());
         Ok(Self { at: Instant::now(), busy: proc::busy()?, ours })
@@ -57,7 +57,7 @@ impl Quiet {
     pub(crate) async fn measure<T>(&mut self, mut act: impl AsyncFnMut() -> Result<T>) -> Result<T> {
         for tries in 1.. {
             self.wait().await?;
-            let before = Look::take()?;
+            let before = Sample::take()?;
             let value = act().await?;
             let noise = before.noise()?;
             if noise <= MOST_NOISE || tries >= MAX_ATTEMPTS {
@@ -79,9 +79,9 @@ impl Quiet {
         tokio::process::Command::new("sync").status().await?;
         let start = Instant::now();
         loop {
-            let look = Look::take()?;
+            let sample = Sample::take()?;
             tokio::time::sleep(LOOK).await;
-            let noise = look.noise()?;
+            let noise = sample.noise()?;
             if noise <= MOST_NOISE || start.elapsed() >= self.within {
                 return Ok(());
             }

@@ -18,9 +18,9 @@ use crate::subject::Subject;
 use crate::world::{EMAIL, PASSWORD, World, eventually};
 
 /// Number of concurrent logins during which a cheap request is measured.
-const AT_ONCE: usize = 50;
+const CONCURRENT_LOGINS: usize = 50;
 /// An email address without an account.
-const NOBODY: &str = "nobody@example.org";
+const UNKNOWN_EMAIL: &str = "nobody@example.org";
 const SHORT: Duration = Duration::from_secs(60);
 
 struct Client {
@@ -99,14 +99,14 @@ async fn timing(client: &Client, args: &Args, quiet: &mut Quiet, report: &mut Re
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
     // Both have failed before: the first failure is recorded differently from later ones.
     client.refused(EMAIL).await?;
-    client.refused(NOBODY).await?;
+    client.refused(UNKNOWN_EMAIL).await?;
     for pair in 0..pairs {
         // The order alternates, so that a drift of the machine affects both equally.
         if pair % 2 == 0 {
             known.push(client.refused(EMAIL).await?);
-            unknown.push(client.refused(NOBODY).await?);
+            unknown.push(client.refused(UNKNOWN_EMAIL).await?);
         } else {
-            unknown.push(client.refused(NOBODY).await?);
+            unknown.push(client.refused(UNKNOWN_EMAIL).await?);
             known.push(client.refused(EMAIL).await?);
         }
     }
@@ -134,41 +134,41 @@ async fn timing(client: &Client, args: &Args, quiet: &mut Quiet, report: &mut Re
 /// A cheap request, repeated without and with many concurrent logins.
 async fn waiting(client: &Client, args: &Args, quiet: &mut Quiet, report: &mut Report) -> Result<()> {
     let rounds = args.scaled(3);
-    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    let (mut alone, mut during) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         quiet.wait().await?;
         for _ in 0..200 {
             alone.push(client.cheap().await?);
         }
-        let logins = join_all((0..AT_ONCE).map(|_| client.login(EMAIL, PASSWORD)));
-        let (answers, times) = beside_of(client, logins, Duration::from_millis(5)).await?;
+        let logins = join_all((0..CONCURRENT_LOGINS).map(|_| client.login(EMAIL, PASSWORD)));
+        let (answers, times) = requests_during(client, logins, Duration::from_millis(5)).await?;
         for answer in answers {
             let status = answer?.status();
             ensure!(status.is_success(), "a concurrent login: {status}");
         }
-        beside.extend(times);
+        during.extend(times);
     }
-    ensure!(!beside.is_empty(), "no request was made during the logins");
-    let (of_alone, of_beside) = (median(&alone), median(&beside));
-    let ratio = of_beside.as_secs_f64() / of_alone.as_secs_f64().max(1e-9);
+    ensure!(!during.is_empty(), "no request was made during the logins");
+    let (of_alone, of_during) = (median(&alone), median(&during));
+    let ratio = of_during.as_secs_f64() / of_alone.as_secs_f64().max(1e-9);
     let millis = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1000.0);
     report.compare(
-        &format!("a cheap request during {AT_ONCE} concurrent logins"),
-        millis(of_beside),
+        &format!("a cheap request during {CONCURRENT_LOGINS} concurrent logins"),
+        millis(of_during),
         format!("without them: {}", millis(of_alone)),
         (ratio, format!("**{ratio:.2}**")),
         Goal::AtMost(3.0),
     );
     report.note(format!(
-        "a cheap request during {AT_ONCE} logins: 99 % within {}, without them {}",
-        millis(percentile(&beside, 99)),
+        "a cheap request during {CONCURRENT_LOGINS} logins: 99 % within {}, without them {}",
+        millis(percentile(&during, 99)),
         millis(percentile(&alone, 99))
     ));
     Ok(())
 }
 
 /// Makes a cheap request periodically until other work is done. Returns the result of the work and the durations.
-async fn beside_of<T>(
+async fn requests_during<T>(
     client: &Client,
     work: impl Future<Output = T>,
     pause: Duration,
@@ -179,7 +179,7 @@ async fn beside_of<T>(
         done.set(true);
         outcome
     };
-    let looking = async {
+    let requesting = async {
         let mut times = Vec::new();
         while !done.get() {
             times.push(client.cheap().await?);
@@ -187,7 +187,7 @@ async fn beside_of<T>(
         }
         Ok::<_, anyhow::Error>(times)
     };
-    let (outcome, times) = tokio::join!(working, looking);
+    let (outcome, times) = tokio::join!(working, requesting);
     Ok((outcome, times?))
 }
 
@@ -207,7 +207,7 @@ async fn flood(client: &Client, args: &Args, report: &mut Report) -> Result<()> 
             request.send().await.map(|answer| answer.status())
         }
     }));
-    let (answers, beside) = beside_of(client, flood, Duration::from_millis(20)).await?;
+    let (answers, during) = requests_during(client, flood, Duration::from_millis(20)).await?;
     let took = begun.elapsed();
     let count_of =
         |wanted: &[u16]| answers.iter().flatten().filter(|status| wanted.contains(&status.as_u16())).count();
@@ -218,10 +218,10 @@ async fn flood(client: &Client, args: &Args, report: &mut Report) -> Result<()> 
         count_of(&[201, 401]),
         count_of(&[429]),
         answers.iter().filter(|answer| answer.is_err()).count() + count_of(&[500, 502, 503, 504]),
-        median(&beside).as_secs_f64() * 1000.0,
-        percentile(&beside, 99).as_secs_f64() * 1000.0,
-        percentile(&beside, 100).as_secs_f64() * 1000.0,
-        beside.len()
+        median(&during).as_secs_f64() * 1000.0,
+        percentile(&during, 99).as_secs_f64() * 1000.0,
+        percentile(&during, 100).as_secs_f64() * 1000.0,
+        during.len()
     ));
     Ok(())
 }

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn two_kinds_of_times_are_told_apart_and_one_kind_is_not() {
+    fn different_distributions_are_distinguished_and_equal_ones_are_not() {
         let times = |shift: u64| -> Vec<Duration> {
             (0..100).map(|number| Duration::from_micros(1000 + number * 7919 % 101 + shift)).collect()
         };

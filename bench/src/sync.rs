@@ -33,7 +33,7 @@ const SEEDING_AT_ONCE: usize = 8;
 pub(crate) struct Workload {
     /// Short name, also used for the database.
     pub(crate) name: &'static str,
-    /// Human-readable text.
+    /// Title for the report.
     pub(crate) title: String,
     /// Number of files.
     pub(crate) files: u32,
@@ -49,7 +49,7 @@ pub(crate) struct Workload {
 
 /// The cost of one sync.
 #[derive(Debug, Clone, Copy)]
-struct Crossing {
+struct SyncResult {
     wall: Duration,
     cpu: Duration,
     stores_cpu: Duration,
@@ -58,7 +58,7 @@ struct Crossing {
 
 /// Results that exist only for Nightferry.
 #[derive(Debug, Clone, Copy)]
-struct Beside {
+struct RunDetails {
     from_request: Duration,
     postgres_cpu: Duration,
     work: sql::Work,
@@ -84,32 +84,32 @@ pub(crate) async fn run(
         format!("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'");
     sql::run(world.maintenance_url(), &[&lock, &leave]).await?;
 
-    let (mut ours, mut theirs, mut beside) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut theirs, mut details) = (Vec::new(), Vec::new(), Vec::new());
     let mut number = 0;
     for round in 0..args.repeat.unwrap_or(*repeat) {
         for side in order(round) {
             match side {
                 Side::Ours => {
-                    let (crossing, more) = quiet
+                    let (result, more) = quiet
                         .measure(async || {
                             number += 1;
-                            one_of_ours(world, workload, number).await
+                            measure_nightferry(world, workload, number).await
                         })
                         .await?;
-                    ours.push(crossing);
-                    beside.push(more);
+                    ours.push(result);
+                    details.push(more);
                 }
                 Side::Peer => {
                     let measure = async || {
                         number += 1;
-                        one_of_theirs(world, workload, number).await
+                        measure_rclone(world, workload, number).await
                     };
                     theirs.push(quiet.measure(measure).await?);
                 }
             }
         }
     }
-    let walls = |crossings: &[Crossing]| crossings.iter().map(|it| it.wall).collect::<Vec<_>>();
+    let walls = |results: &[SyncResult]| results.iter().map(|it| it.wall).collect::<Vec<_>>();
     let peer = format!("`rclone copy {}`", workload.flags.join(" "));
     conclude(
         &format!("sync of {title}"),
@@ -119,7 +119,7 @@ pub(crate) async fn run(
         Goal::AtLeast(*goal),
         report,
     );
-    explain(title, *files, &ours, &theirs, &beside, report);
+    explain(title, *files, &ours, &theirs, &details, report);
     Ok(())
 }
 
@@ -142,7 +142,11 @@ pub(crate) async fn seed(context: &Context, user: UserId, count: u32, size: u64)
 }
 
 /// Requests a run from a worker that is running and idle.
-async fn one_of_ours(world: &World, workload: &Workload, number: u32) -> Result<(Crossing, Beside)> {
+async fn measure_nightferry(
+    world: &World,
+    workload: &Workload,
+    number: u32,
+) -> Result<(SyncResult, RunDetails)> {
     let (database, bucket) =
         (format!("{}_{number}", workload.name), format!("{}-ours-{number}", workload.name));
     let make = format!("CREATE DATABASE {database} TEMPLATE {}", workload.name);
@@ -157,7 +161,7 @@ async fn one_of_ours(world: &World, workload: &Workload, number: u32) -> Result<
     let stores = stores_cpu(world)?;
     let postgres = proc::cpu_of_tree(world.postgres_pid());
     let ended = carry_over(&context, &mut worker).await?;
-    let crossing = Crossing {
+    let result = SyncResult {
         wall: between(ended.started_at, ended.finished_at),
         cpu: worker.cpu()?.saturating_sub(cpu),
         stores_cpu: stores_cpu(world)?.saturating_sub(stores),
@@ -174,10 +178,10 @@ async fn one_of_ours(world: &World, workload: &Workload, number: u32) -> Result<
     check_bucket(world, workload, &bucket).await?;
     let work = sql::work(world.maintenance_url(), &database).await?;
     let from_request = between(Some(ended.created_at), ended.finished_at);
-    Ok((crossing, Beside { from_request, postgres_cpu, work }))
+    Ok((result, RunDetails { from_request, postgres_cpu, work }))
 }
 
-/// Waits until a worker has sent a heartbeat and has settled.
+/// Waits until a worker has sent a heartbeat and has become idle.
 pub(crate) async fn wait_for_worker(worker: &mut Subject, database_url: &str) -> Result<()> {
     eventually("the worker sends a heartbeat", Duration::from_secs(30), async || {
         worker.alive()?;
@@ -207,7 +211,7 @@ pub(crate) async fn carry_over(context: &Context, worker: &mut Subject) -> Resul
     bail!("the run did not end within {} s", RUN_WITHIN.as_secs())
 }
 
-async fn one_of_theirs(world: &World, workload: &Workload, number: u32) -> Result<Crossing> {
+async fn measure_rclone(world: &World, workload: &Workload, number: u32) -> Result<SyncResult> {
     let bucket = format!("{}-peer-{number}", workload.name);
     let context = open(world.settings("postgres", &bucket))?;
     context.stores.cloud()?.ensure_bucket().await?;
@@ -218,7 +222,7 @@ async fn one_of_theirs(world: &World, workload: &Workload, number: u32) -> Resul
     ensure!(cost.wall <= start.elapsed(), "time runs backwards");
     let stores_cpu = stores_cpu(world)?.saturating_sub(stores);
     check_bucket(world, workload, &bucket).await?;
-    Ok(Crossing { wall: cost.wall, cpu: cost.cpu, stores_cpu, peak_kib: cost.peak_kib })
+    Ok(SyncResult { wall: cost.wall, cpu: cost.cpu, stores_cpu, peak_kib: cost.peak_kib })
 }
 
 async fn check_bucket(world: &World, workload: &Workload, bucket: &str) -> Result<()> {
@@ -243,12 +247,12 @@ fn between(start: Option<DateTime<Utc>>, end: Option<DateTime<Utc>>) -> Duration
 fn explain(
     title: &str,
     files: u32,
-    ours: &[Crossing],
-    theirs: &[Crossing],
-    beside: &[Beside],
+    ours: &[SyncResult],
+    theirs: &[SyncResult],
+    details: &[RunDetails],
     report: &mut Report,
 ) {
-    for (who, crossings, proof) in [
+    for (who, results, proof) in [
         (
             "worker",
             ours,
@@ -256,9 +260,9 @@ fn explain(
         ),
         ("rclone", theirs, "not verified by these flags"),
     ] {
-        let cpu: Vec<Duration> = crossings.iter().map(|it| it.cpu).collect();
-        let stores: Vec<Duration> = crossings.iter().map(|it| it.stores_cpu).collect();
-        let peak: Vec<u64> = crossings.iter().map(|it| it.peak_kib).collect();
+        let cpu: Vec<Duration> = results.iter().map(|it| it.cpu).collect();
+        let stores: Vec<Duration> = results.iter().map(|it| it.stores_cpu).collect();
+        let peak: Vec<u64> = results.iter().map(|it| it.peak_kib).collect();
         report.note(format!(
             "{title}, {who}: {} of processor time, {} peak memory, {} of processor time in the two stores; {proof}",
             seconds(median(&cpu)),
@@ -266,9 +270,9 @@ fn explain(
             seconds(median(&stores)),
         ));
     }
-    let from_request: Vec<Duration> = beside.iter().map(|it| it.from_request).collect();
-    let postgres: Vec<Duration> = beside.iter().map(|it| it.postgres_cpu).collect();
-    let Some(work) = beside.last().map(|it| it.work) else { return };
+    let from_request: Vec<Duration> = details.iter().map(|it| it.from_request).collect();
+    let postgres: Vec<Duration> = details.iter().map(|it| it.postgres_cpu).collect();
+    let Some(work) = details.last().map(|it| it.work) else { return };
     let files = f64::from(files);
     let transactions = f64::from(u32::try_from(work.transactions).unwrap_or(u32::MAX));
     report.note(format!(

@@ -28,7 +28,7 @@ pub(crate) const EMAIL: &str = "bench@example.org";
 /// The password.
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
-/// Shows the progress of a pass.
+/// The servers of one part of the benchmark.
 pub(crate) struct World {
     parts: Parts,
     folder: TempDir,

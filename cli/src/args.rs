@@ -173,7 +173,7 @@ mod tests {
     use crate::errors::Exit;
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_command_definition_is_valid() {
         command().debug_assert();
     }
 

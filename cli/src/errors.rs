@@ -91,7 +91,7 @@ pub struct Failure {
     pub what: String,
     /// The reason.
     pub why: Option<String>,
-    /// The command.
+    /// Suggested next steps.
     pub next: Vec<Next>,
     /// The configuration problems.
     pub problems: Vec<Problem>,
@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exit_codes_tell_kinds_of_errors_apart() {
+    fn exit_codes_distinguish_kinds_of_errors() {
         let exit = |error: &Error| exit_of(error.code()).number();
         assert_eq!(exit(&Error::Validation(vec![FieldError::new("email", "is empty")])), 2);
         assert_eq!(exit(&Error::BadRequest(String::new())), 2);
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_command_line_is_one_sentence() {
+    fn command_line_errors_are_one_sentence() {
         let what = |words: &[&str]| {
             of_command_line(&crate::args::command().try_get_matches_from(words).unwrap_err()).what
         };

@@ -62,7 +62,7 @@ impl TextStyle {
     }
 }
 
-/// Shows the progress of a pass.
+/// The output of the program, in the selected format.
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
     json: bool,

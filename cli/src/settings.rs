@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_own_configuration_comes_first() {
+    fn an_explicit_configuration_takes_precedence() {
         let (folder, lock) = data_dir_of_up();
         lock.lock().unwrap();
         let own = [

@@ -10,7 +10,7 @@ use crate::db::Database;
 use crate::error::Result;
 use crate::stores::Stores;
 
-/// Shows the progress of a pass.
+/// Configuration, database, stores and clock. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
     /// The configuration.

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_made_is_named() {
+    fn the_error_names_a_folder_that_cannot_be_created() {
         let folder = tempfile::tempdir().unwrap();
         let blocked = folder.path().join("a-file");
         std::fs::write(&blocked, "").unwrap();

@@ -73,7 +73,7 @@ fn layer_name(module: &str) -> &'static str {
 }
 
 #[test]
-fn no_module_names_one_that_is_not_below_it() {
+fn modules_only_use_modules_of_lower_layers() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&root, &mut files);
@@ -91,7 +91,7 @@ fn no_module_names_one_that_is_not_below_it() {
 }
 
 #[test]
-fn an_import_upwards_or_sideways_is_found_in_every_spelling() {
+fn imports_of_the_same_or_a_higher_layer_are_found_in_every_form() {
     let upwards = "use crate::tiering::copy;\nuse crate::{ids::FileId, file::name};\nfn f() { super::super::auth::g() }";
     assert_eq!(
         violations("object", 2, upwards),

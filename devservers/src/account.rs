@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{UpError, io_error};
 
-/// The conventional user id of "nobody".
+/// The conventional user id of the account `nobody`.
 const NOBODY: u32 = 65_534;
 
 /// The user and group id of a server.
@@ -21,7 +21,7 @@ pub struct Account {
 
 impl Account {
     /// The account for Postgres: none (the current user) unless this process runs as root; then the `postgres` account
-    /// of the system, or nobody if there is none.
+    /// of the system, or `nobody` if there is none.
     pub fn for_postgres() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             return None;
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_folder_that_bars_the_way() {
+    fn names_the_folder_without_permission() {
         let root = tempfile::tempdir().unwrap();
         let private = root.path().join("private");
         fs::create_dir_all(private.join("below")).unwrap();

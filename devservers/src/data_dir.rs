@@ -1,4 +1,4 @@
-//! The data folder of `nightferry up`, its lock, and the facts remembered in it. Only the holder of the lock writes to
+//! The data folder of `nightferry up`, its lock, and the settings stored in it. Only the holder of the lock writes to
 //! it.
 
 use std::fs::{self, DirBuilder, File};
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_locked_folder_names_its_holder() {
+    fn the_error_for_a_locked_folder_names_its_holder() {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::open(&folder.path().join("new/data")).unwrap();
         let lock = data.lock().unwrap();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn remembered_facts_are_read_and_damage_is_reported() {
+    fn stored_settings_are_read_and_damage_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::open(folder.path()).unwrap();
         assert_eq!(data.recall().unwrap(), Remembered::default());

@@ -32,7 +32,7 @@ pub enum UpError {
     Command {
         /// The purpose of the program.
         what: String,
-        /// Its exit status as text.
+        /// Exit status as text.
         status: String,
         /// The end of its output.
         output: String,
@@ -42,7 +42,7 @@ pub enum UpError {
     NamedProgramMissing {
         /// The environment variable.
         variable: &'static str,
-        /// Its value.
+        /// Value.
         path: PathBuf,
         /// The expected program.
         program: &'static str,
@@ -132,7 +132,7 @@ pub enum UpError {
     Leftover {
         /// The server.
         name: String,
-        /// Its process id.
+        /// Process id.
         pid: u32,
     },
     /// A server ended before it was ready.
@@ -140,9 +140,9 @@ pub enum UpError {
     EndedEarly {
         /// The server.
         name: String,
-        /// Its exit status as text.
+        /// Exit status as text.
         status: String,
-        /// Its log file.
+        /// Log file.
         log: PathBuf,
         /// The last lines of its log.
         tail: String,
@@ -154,7 +154,7 @@ pub enum UpError {
         name: String,
         /// The time limit in seconds.
         seconds: u64,
-        /// Its log file.
+        /// Log file.
         log: PathBuf,
         /// The last lines of its log.
         tail: String,
@@ -166,9 +166,9 @@ pub enum UpError {
         name: String,
         /// How often it was restarted.
         times: u32,
-        /// Its last exit status as text.
+        /// Last exit status as text.
         status: String,
-        /// Its log file.
+        /// Log file.
         log: PathBuf,
         /// The last lines of its log.
         tail: String,

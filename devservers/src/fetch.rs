@@ -27,7 +27,7 @@ const SHARED_CACHE: &str = "/var/cache/nightferry/parts";
 /// A server that is available as a wheel.
 #[derive(Debug, Clone, Copy)]
 pub struct Wheel {
-    /// Its name in messages.
+    /// Name in messages.
     pub name: &'static str,
     /// Name of the package.
     pub package: &'static str,
@@ -35,7 +35,7 @@ pub struct Wheel {
     pub version: &'static str,
     /// The folder of its programs in the unpacked wheel.
     pub programs: &'static str,
-    /// Its main program, and the arguments that print its version.
+    /// Main program, and the arguments that print its version.
     pub probe: (&'static str, &'static str),
     /// Size of the wheel in megabytes (10⁶ bytes), for the progress line.
     pub megabytes: u64,

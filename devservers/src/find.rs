@@ -26,7 +26,7 @@ pub struct Found {
 pub struct PostgresBin {
     /// The folder with `postgres` and `initdb`.
     pub folder: PathBuf,
-    /// Its major version.
+    /// Major version.
     pub major: u32,
 }
 

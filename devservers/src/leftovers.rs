@@ -66,7 +66,7 @@ impl PidFile {
         if !self.is_ours() {
             return true;
         }
-        // A failure is noticed below: the process still exists at the deadline.
+        // A failure is detected below: the process still exists at the deadline.
         let _ = kill_process(pid, signal);
         let deadline = Instant::now() + within;
         while Instant::now() < deadline {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_only_has_the_same_id_is_left_alone() {
+    async fn another_process_with_the_same_id_is_not_touched() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.pid");
         let mut child = Command::new("sleep").arg("600").spawn().unwrap();

@@ -53,7 +53,7 @@ pub struct UpOptions {
 pub struct S3Server {
     /// The process.
     pub server: Server,
-    /// Its software.
+    /// Software.
     pub kind: S3Kind,
     /// `http://127.0.0.1:PORT`.
     pub endpoint: String,
@@ -179,7 +179,8 @@ struct Ports {
     cloud: SeaweedPorts,
 }
 
-/// The remembered ports if they are still free, otherwise new ones; all different, and none chosen by the user.
+/// The stored ports if they are still free, otherwise new ones; all different, and different from those chosen by the
+/// user.
 fn choose_ports(facts: &mut Remembered, chosen: &[u16]) -> Result<Ports, UpError> {
     let mut taken = chosen.to_vec();
     let mut store = |remembered: &mut Option<SeaweedPorts>| {

@@ -39,7 +39,7 @@ pub struct PostgresSpec<'a> {
     pub home: &'a Path,
     /// The account it runs under, if not the current one.
     pub account: Option<Account>,
-    /// Its port.
+    /// Port.
     pub port: u16,
     /// Password of the superuser `nightferry`.
     pub password: &'a str,
@@ -47,9 +47,9 @@ pub struct PostgresSpec<'a> {
     pub sync: Sync,
     /// The maximum number of connections.
     pub connections: u32,
-    /// Its log file.
+    /// Log file.
     pub log: PathBuf,
-    /// Its pid file.
+    /// Pid file.
     pub pid_file: PathBuf,
 }
 

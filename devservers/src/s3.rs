@@ -28,7 +28,7 @@ pub enum S3Kind {
 }
 
 impl S3Kind {
-    /// Its name in the option `--s3-server`.
+    /// Name in the option `--s3-server`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Seaweedfs => "seaweedfs",
@@ -51,11 +51,11 @@ impl S3Kind {
 /// How to start an S3 server.
 #[derive(Debug, Clone)]
 pub struct S3Spec<'a> {
-    /// Its name in messages.
+    /// Name in messages.
     pub name: &'a str,
-    /// Its software.
+    /// Software.
     pub kind: S3Kind,
-    /// Its program, see [`S3Kind::program`].
+    /// Program, see [`S3Kind::program`].
     pub program: &'a Path,
     /// Its data folder; it must exist.
     pub data: &'a Path,
@@ -63,9 +63,9 @@ pub struct S3Spec<'a> {
     pub s3_port: u16,
     /// Additional ports that `SeaweedFS` needs; `MinIO` needs none.
     pub ports: SeaweedPorts,
-    /// Its log file.
+    /// Log file.
     pub log: PathBuf,
-    /// Its pid file.
+    /// Pid file.
     pub pid_file: PathBuf,
     /// File with the identities of `SeaweedFS`.
     pub identities: PathBuf,

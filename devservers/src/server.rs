@@ -70,27 +70,27 @@ pub enum Ready {
 /// Everything needed to start and restart a server.
 #[derive(Debug, Clone)]
 pub struct ServerSpec {
-    /// Its name in messages.
+    /// Name in messages.
     pub name: String,
     /// The program.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Arguments.
     pub args: Vec<OsString>,
     /// Environment variables in addition to the inherited ones.
     pub envs: Vec<(&'static str, String)>,
-    /// Its working directory.
+    /// Working directory.
     pub work_dir: PathBuf,
     /// The account it runs under, if not the current one.
     pub account: Option<Account>,
     /// The signal that stops it.
     pub stop_signal: StopSignal,
-    /// Its log file.
+    /// Log file.
     pub log: PathBuf,
-    /// Its pid file, for a later run.
+    /// Pid file, for a later run.
     pub pid_file: PathBuf,
     /// The argument by which a later run recognises it.
     pub marker: OsString,
-    /// Its readiness check.
+    /// Readiness check.
     pub ready: Ready,
     /// The time limit for becoming ready.
     pub ready_within: Duration,
@@ -124,17 +124,17 @@ impl Server {
         Ok(server)
     }
 
-    /// Its name in messages.
+    /// Name in messages.
     pub fn name(&self) -> &str {
         &self.spec.name
     }
 
-    /// Its process id.
+    /// Process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its log file.
+    /// Log file.
     pub fn log_file(&self) -> &Path {
         &self.spec.log
     }
@@ -144,7 +144,7 @@ impl Server {
         tail(&self.spec.log)
     }
 
-    /// Its exit status, if it has ended.
+    /// Exit status, if it has ended.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>, UpError> {
         self.child.try_wait().map_err(io_error("wait for", &self.spec.program))
     }

@@ -40,7 +40,7 @@ fn kill(signal: &str, pid: u32) {
 }
 
 #[tokio::test]
-async fn servers_start_answer_come_back_after_dying_and_stop() {
+async fn servers_start_respond_restart_after_a_crash_and_stop() {
     let folder = scratch_folder("nightferry-up-").unwrap();
     let options = options(folder.path());
     let mut parts = start_parts(&options, &Quiet).await.unwrap();
@@ -58,7 +58,7 @@ async fn servers_start_answer_come_back_after_dying_and_stop() {
     kill("-KILL", local);
     let mut watch = Watch::default();
     let back = async {
-        until("the local store answers again", || {
+        until("the local store responds again", || {
             std::net::TcpStream::connect(("127.0.0.1", options.local_s3_port)).is_ok()
         })
         .await;
@@ -79,7 +79,7 @@ async fn servers_start_answer_come_back_after_dying_and_stop() {
     parts.stop(pending(), &Quiet).await.unwrap();
 }
 
-/// Not a test on its own: the process that the next test kills.
+/// Not a test: the process that the next test kills.
 #[tokio::test]
 #[ignore = "run by `servers_end_when_their_starter_is_killed`"]
 async fn starter() {

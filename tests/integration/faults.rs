@@ -19,7 +19,7 @@ fn every_fault_has_a_test_that_exists() {
     assert!(rows.len() >= 20, "the table of docs/faults.md was not found");
     for row in rows {
         let tests: Vec<&str> = row.split('`').filter(|word| word.contains("::")).collect();
-        assert!(!tests.is_empty(), "no test shows it: {row}");
+        assert!(!tests.is_empty(), "no test is listed: {row}");
         for test in tests {
             let (module, name) = test.rsplit_once("::").unwrap();
             let file = file_of(module);

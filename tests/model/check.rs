@@ -287,7 +287,7 @@ pub(crate) async fn settled(
             return Err(format!("I3: {} is missing in {}, and this was not detected", row.key, row.store));
         }
     }
-    // A database without objects proves nothing about the content of a store.
+    // A database without objects does not imply anything about the content of a store.
     let empty = map.objects.is_empty();
     // The last copy of an object is not deleted, even if it is no longer required.
     let is_last = |key: &str| {

@@ -12,7 +12,7 @@
 //! In a third of the sequences copies are multipart (one part each, because a part has at least 8 MiB): created, sent,
 //! recorded, completed and verified, with a step between each two of these.
 //!
-//! **What is checked** after every step, and more strictly after everything had time to settle ([`check`]):
+//! **What is checked** after every step, and more strictly at the end of a sequence ([`check`]):
 //!
 //! - I1 every acknowledged version is intact in some store, or was destroyed there from outside; in the end a download
 //!   returns it, or the database reports it as lost

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::op::Place;
 use crate::operation::Effect;
 
-/// Shows the progress of a pass.
+/// The expected state, according to the operations so far.
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
     pub(crate) files: Vec<File>,

@@ -30,7 +30,7 @@ fn is_caught(bug: Bug, by: &[&str]) {
 }
 
 #[test]
-fn rows_that_lie_of_another_copy_do_no_harm() {
+fn wrong_rows_of_another_copy_cause_no_loss() {
     Plan::planted(Bug::RowThatLies, Servers::InMemory).of(LYING).holds();
 }
 

@@ -14,7 +14,7 @@ use crate::stage::{Stage, Tally};
 /// Stages in this process. A sequence waits most of its time: for pauses between attempts, for the database.
 const STAGES: usize = 8;
 /// Number of sequences within which a planted bug must be found.
-const PATIENCE: u32 = 2000;
+const MAX_PLANTED_SEQUENCES: u32 = 2000;
 /// Number of sequences within which operations must have been interrupted at every step of the engine.
 const ENOUGH: u32 = 2000;
 /// Time limit for shortening a failing sequence.
@@ -59,7 +59,7 @@ impl Plan {
 
     /// Runs sequences with a planted bug.
     pub(crate) const fn planted(bug: Bug, servers: Servers) -> Self {
-        Self { first: 1, count: PATIENCE, servers, bug: Some(bug), shortens: false }
+        Self { first: 1, count: MAX_PLANTED_SEQUENCES, servers, bug: Some(bug), shortens: false }
     }
 
     /// Limits their number.

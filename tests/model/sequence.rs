@@ -16,7 +16,7 @@ use crate::oracle::Oracle;
 use crate::planted::Bug;
 use crate::stage::{Tally, heal, proxy};
 use crate::tampering::long_ago;
-use crate::truth::Vault;
+use crate::truth::StoreContents;
 use crate::watch::{Complaints, Watch};
 
 /// Number of rounds of passes after which everything must be consistent.
@@ -197,7 +197,7 @@ impl<'w> Sequence<'w> {
     async fn truth(&self) -> Truth {
         let mut truth = Truth::new();
         for place in Place::ALL {
-            truth.insert(place, Vault::of(self.world, place).contents().await);
+            truth.insert(place, StoreContents::of(self.world, place).contents().await);
         }
         truth
     }
@@ -258,7 +258,7 @@ impl<'w> Sequence<'w> {
     /// I4 for multipart uploads: unknown ones occupy space and appear in no listing.
     fn no_upload_is_left(&self) -> Result<(), String> {
         for place in Place::ALL {
-            if let Some((id, key)) = Vault::of(self.world, place).uploads().pop_first() {
+            if let Some((id, key)) = StoreContents::of(self.world, place).uploads().pop_first() {
                 return Err(format!("I4: the upload {id} of {key} is left in {}", place.name()));
             }
         }

@@ -24,7 +24,7 @@ use crate::op::{Place, Script, Settings};
 use crate::planted::Bug;
 use crate::runner::Servers;
 use crate::sequence::Sequence;
-use crate::truth::Vault;
+use crate::truth::StoreContents;
 
 /// Bytes in the local store above which copies are evicted, if they are not evicted anyway.
 const CAPACITY: u64 = 5000;
@@ -102,7 +102,7 @@ impl Stage {
     async fn clean(&mut self) {
         for place in Place::ALL {
             heal(&self.world, place).await;
-            Vault::of(&self.world, place).clear().await;
+            StoreContents::of(&self.world, place).clear().await;
             proxy(&self.world, place).forget_requests();
         }
         let mut conn = self.world.context.db.conn().await.unwrap();

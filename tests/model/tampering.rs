@@ -16,7 +16,7 @@ use crate::op::{Damage, Place, Span, Trouble, Verb};
 use crate::planted::Bug;
 use crate::sequence::Sequence;
 use crate::stage::proxy;
-use crate::truth::Vault;
+use crate::truth::StoreContents;
 
 /// More seconds than the safety age of orphans.
 const DAYS: u32 = 2 * 24 * 3600;
@@ -87,8 +87,8 @@ impl Sequence<'_> {
     }
 
     pub(crate) async fn destroy(&mut self, place: Place, which: u8, damage: Damage) {
-        let vault = Vault::of(self.world, place);
-        let contents = vault.contents().await;
+        let store = StoreContents::of(self.world, place);
+        let contents = store.contents().await;
         let whole: Vec<_> = self
             .oracle
             .kept()
@@ -103,12 +103,12 @@ impl Sequence<'_> {
             Damage::Flip if !bytes.is_empty() => {
                 let mut bytes = bytes.to_vec();
                 bytes[0] = !bytes[0];
-                vault.place(key, bytes.into(), Duration::zero()).await;
+                store.place(key, bytes.into(), Duration::zero()).await;
             }
             Damage::Truncate if !bytes.is_empty() => {
-                vault.place(key, bytes.slice(1..), Duration::zero()).await;
+                store.place(key, bytes.slice(1..), Duration::zero()).await;
             }
-            _ => vault.remove(key).await,
+            _ => store.remove(key).await,
         }
         self.oracle.destroyed.insert((place, key.clone()));
     }
@@ -121,27 +121,27 @@ impl Sequence<'_> {
         let key = &gone[usize::from(which) % gone.len()].1;
         let version = self.oracle.versions.iter().find(|version| version.key == *key);
         let bytes = version.map(|version| version.bytes.clone()).unwrap_or_default();
-        Vault::of(self.world, place).place(key, bytes, Duration::zero()).await;
+        StoreContents::of(self.world, place).place(key, bytes, Duration::zero()).await;
         self.oracle.strays.insert((place, key.clone()));
     }
 
     /// Writes a version to a store that should not have it.
     pub(crate) async fn surplus(&mut self, place: Place, which: u8) {
-        let (vault, map) = (Vault::of(self.world, place), Map::read(&self.context).await);
+        let (store, map) = (StoreContents::of(self.world, place), Map::read(&self.context).await);
         let absent: Vec<_> =
             self.oracle.kept().filter(|version| !map.wants(version.object, place)).cloned().collect();
         if absent.is_empty() {
             return;
         }
         let version = &absent[usize::from(which) % absent.len()];
-        vault.place(&version.key, version.bytes.clone(), long_ago()).await;
+        store.place(&version.key, version.bytes.clone(), long_ago()).await;
         self.oracle.strays.insert((place, version.key.clone()));
     }
 
     /// Writes an unknown object of this age to a store.
     pub(crate) async fn stray(&mut self, place: Place, age: Duration) {
         let key = ObjectKey::new(self.owner.0, Uuid::now_v7(), "stray").as_str().to_owned();
-        Vault::of(self.world, place).place(&key, Bytes::from_static(b"stray"), age).await;
+        StoreContents::of(self.world, place).place(&key, Bytes::from_static(b"stray"), age).await;
         self.oracle.strays.insert((place, key.clone()));
         if age.is_zero() {
             self.oracle.newborn.insert((place, key), self.age_of_new());

@@ -16,12 +16,12 @@ use crate::op::Place;
 pub(crate) type Contents = BTreeMap<String, Sha256>;
 
 /// One store.
-pub(crate) enum Vault<'w> {
+pub(crate) enum StoreContents<'w> {
     Memory(&'w MemoryS3),
     Real(&'w Store),
 }
 
-impl<'w> Vault<'w> {
+impl<'w> StoreContents<'w> {
     pub(crate) fn of(world: &'w World, place: Place) -> Self {
         match (&world.memory, place) {
             (Some([local, _]), Place::Local) => Self::Memory(local),

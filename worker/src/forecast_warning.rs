@@ -10,7 +10,7 @@ use nightferry_core::tiering::forecast;
 /// Minimum interval between two checks of the same run.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Shows the progress of a pass.
+/// Remembers the run for which a warning was logged.
 #[derive(Debug, Default)]
 pub(crate) struct ForecastWarning {
     looked: Option<(RunId, Instant)>,

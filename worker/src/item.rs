@@ -35,7 +35,7 @@ pub(crate) struct WorkerShared {
 #[derive(Debug, Clone)]
 pub(crate) struct Assignment {
     pub(crate) id: RunId,
-    /// Its trigger: the transfer window may not apply to manual runs.
+    /// Trigger: the transfer window may not apply to manual runs.
     pub(crate) trigger: RunTrigger,
     /// Nothing new of it starts: it was cancelled, or cannot continue.
     pub(crate) stopped: CancellationToken,

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_is_held_until_the_last_copy_of_its_batch_is_over() {
+    fn a_lease_is_held_until_the_last_copy_of_its_batch_is_finished() {
         let leases = Leases::default();
         let token = LeaseToken::new();
         let (first, second) = (leases.hold(token), leases.hold(token));

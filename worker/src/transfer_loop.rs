@@ -101,7 +101,7 @@ pub(crate) async fn run(
 struct Loop {
     worker: WorkerId,
     current: Option<Assignment>,
-    /// The active run, remembered when its queue is empty: it may not have ended yet.
+    /// The active run, kept when its queue is empty: it may not have ended yet.
     last: Option<Assignment>,
     /// When the run was last seen active.
     looked: Instant,
@@ -230,8 +230,8 @@ impl Loop {
         Ok(true)
     }
 
-    /// The running run; a queued one is planned and started first. Remembered until its queue is empty: a cancelled run
-    /// loses its queued copies, so nothing more is claimed of it.
+    /// The running run; a queued one is planned and started first. Kept until its queue is empty: a cancelled run loses
+    /// its queued copies, so nothing more is claimed of it.
     async fn active_run(&mut self) -> Result<Option<Assignment>> {
         if self.current.is_none() {
             let found = self.find_run().await?;

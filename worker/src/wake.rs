@@ -13,7 +13,7 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(15);
 /// Delay between attempts to listen while the database is unavailable.
 const RECONNECT_DELAY: Duration = Duration::from_secs(2);
 
-/// A wake-up signal that is remembered while nobody is waiting.
+/// A wake-up signal that is stored while no task is waiting.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wake(Arc<Notify>);
 

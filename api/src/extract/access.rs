@@ -150,7 +150,7 @@ mod tests {
     fn asks<A: Access, Args: RequiresAccess<A>>() {}
 
     #[test]
-    fn a_route_takes_only_handlers_that_state_its_access_first() {
+    fn the_first_argument_of_a_handler_is_the_access_of_its_route() {
         asks::<Public, (PublicCaller, String)>();
         asks::<Admin, (Caller<Admin>,)>();
         does_not_ask!((), Public);

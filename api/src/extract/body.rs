@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_json_and_wrong_data_are_told_apart() {
+    fn malformed_json_and_invalid_data_are_distinguished() {
         assert!(parse::<Name>(br#"{"name":"a\\u0000b"}"#).is_ok());
         assert_eq!(code(b""), "BAD_REQUEST");
         assert_eq!(code(b"{"), "BAD_REQUEST");
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_refused_and_not_followed() {
+    fn deep_nesting_is_rejected_without_recursion() {
         assert_eq!(code("[".repeat(60_000).as_bytes()), "VALIDATION_FAILED");
         let deep = format!("{{\"name\":{}", "[".repeat(60_000));
         assert_eq!(parse::<serde_json::Value>(deep.as_bytes()).unwrap_err().code().as_str(), "BAD_REQUEST");

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_exact() {
+    fn keywords_are_case_sensitive() {
         assert!(flag("x", Some("true")).unwrap());
         assert!(!flag("x", None).unwrap());
         for wrong in ["1", "TRUE", ""] {

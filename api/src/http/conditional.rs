@@ -7,7 +7,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HttpDate};
 /// The result of evaluating the conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Proceed; `ranges` says whether a `Range` header applies.
+    /// Proceed; `ranges` is whether a `Range` header applies.
     Proceed {
         /// Whether the client's partial content, if any, is from this version of the file.
         ranges: bool,
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn if_match_wants_one_of_the_tags_strongly() {
+    fn if_match_compares_strongly() {
         let with = |value| verdict(&[(header::IF_MATCH, value)]);
         assert_eq!(with("*"), PROCEED);
         assert_eq!(with("\"abc\""), PROCEED);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn if_range_lets_only_the_same_file_be_continued() {
+    fn if_range_only_continues_the_same_file() {
         let with = |value| verdict(&[(header::IF_RANGE, value)]);
         assert_eq!(with(ETAG), PROCEED);
         assert_eq!(with(SAME), PROCEED);

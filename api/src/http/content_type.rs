@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn markup_and_scripts_are_active() {
+    fn markup_and_scripts_are_active_content() {
         for active in [
             "text/html",
             "TEXT/HTML; charset=utf-8",
@@ -34,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_and_documents_are_not() {
+    fn images_and_documents_are_not_active_content() {
         for passive in ["image/png", "application/pdf", "text/plain", "video/mp4", "", "nonsense"] {
             assert!(!is_active(passive), "{passive}");
         }

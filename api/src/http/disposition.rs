@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_get_a_fallback_and_the_truth() {
+    fn other_names_get_an_ascii_fallback_and_an_encoded_name() {
         assert_eq!(
             header(Disposition::Attachment, "Übergröße €.txt"),
             "attachment; filename=\"_bergr__e _.txt\"; filename*=UTF-8''%C3%9Cbergr%C3%B6%C3%9Fe%20%E2%82%AC.txt"
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_breaks_out_of_the_header() {
+    fn names_cannot_inject_headers() {
         for name in ["a\r\nSet-Cookie: x", "a\0b", "\u{7f}", "\u{202e}txt", "日本語"] {
             let header = header(Disposition::Attachment, name);
             assert!(header.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{header}");

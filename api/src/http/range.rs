@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn single_ranges_are_cut_to_the_file() {
+    fn single_ranges_are_limited_to_the_file() {
         assert_eq!(wanted("bytes=0-0", 10), Wanted::Part(0..=0));
         assert_eq!(wanted("bytes=2-5", 10), Wanted::Part(2..=5));
         assert_eq!(wanted("bytes=2-", 10), Wanted::Part(2..=9));
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_or_many_is_ignored() {
+    fn malformed_and_multiple_ranges_are_ignored() {
         for header in [
             "",
             "bytes",

@@ -28,7 +28,7 @@ const SWEEP_MILLIS: u64 = 1_000;
 
 type Limiter = RateLimiter<Key, Bounded, Ticking, StateInformationMiddleware>;
 
-/// Shows the progress of a pass.
+/// Counters of one process, in memory.
 pub(super) struct Memory {
     limiter: Limiter,
     rate: Rate,
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn each_caller_has_its_own_room_and_it_comes_back_with_time() {
+    fn each_caller_has_a_separate_limit_that_recovers_over_time() {
         let clock = Clock::system();
         let memory = Memory::new(Rate::new(60, Duration::from_secs(60)), 1000, clock.clone());
         assert_eq!(allowed(&memory, &key(1), 100), 60);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_stays_bounded_however_many_come() {
+    fn memory_is_bounded_for_any_number_of_callers() {
         let clock = Clock::system();
         let memory = Memory::new(Rate::new(10, Duration::from_secs(3600)), 1600, clock.clone());
         assert_eq!(allowed(&memory, &key(0), 3), 3);
@@ -204,9 +204,9 @@ mod tests {
         assert!(memory.limiter.len() <= 1600, "{}", memory.limiter.len());
         // Known callers, and the shared counters.
         assert!(through <= 1600 + SHARED_COUNTERS * 10, "{through}");
-        assert_eq!(allowed(&memory, &key(0), 100), 7, "who was there keeps what is left");
+        assert_eq!(allowed(&memory, &key(0), 100), 7, "existing callers keep their remaining limit");
         clock.advance(chrono::Duration::hours(2));
-        assert_eq!(allowed(&memory, &key(200_000), 100), 10, "the quiet ones are forgotten");
+        assert_eq!(allowed(&memory, &key(200_000), 100), 10, "inactive callers are removed");
         assert!(memory.limiter.len() < 1600);
     }
 }

@@ -28,7 +28,7 @@ const AUTH: &str = "/api/auth/";
 /// Limit that a request is counted against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Limit for requests that prove an identity, counted per network.
+    /// Limit for requests that establish an identity, counted per network.
     Auth,
     /// Limit for all other requests, counted per caller.
     Other,

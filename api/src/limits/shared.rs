@@ -26,7 +26,7 @@ local interval = tonumber(ARGV[1])
 local whole = interval * tonumber(ARGV[2])
 local at = tonumber(redis.call('GET', KEYS[1]) or now)
 if at < now then at = now end
--- Somebody has moved the clock back: at most the whole room is gone.
+-- The clock was moved back: at most the whole burst is used.
 if at > now + whole then at = now + whole end
 local after = at + interval
 if after - whole > now then
@@ -36,7 +36,7 @@ redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', math.ceil((after 
 return {1, math.floor((now + whole - after) / interval), 0}
 ";
 
-/// Shows the progress of a pass.
+/// Counters in Redis.
 pub(super) struct Shared {
     client: Client,
     timeout: Duration,

@@ -27,7 +27,7 @@ pub(crate) enum Timeout {
     Streaming,
 }
 
-/// Shows the progress of a pass.
+/// Runs the handler of a route with its timeout, and catches panics.
 pub(crate) async fn guard(
     pattern: &'static str,
     pace: Timeout,

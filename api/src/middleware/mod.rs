@@ -31,7 +31,7 @@ use crate::state::Api;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Route(pub(crate) &'static str);
 
-/// Shows the progress of a pass.
+/// The outermost middleware of every request.
 pub(crate) async fn around(
     request: ServiceRequest,
     next: Next<BoxBody>,

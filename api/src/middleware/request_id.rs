@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_of_clients_are_short_and_visible() {
+    fn request_ids_of_clients_are_short_visible_ascii() {
         assert!(is_sane("abc-123") && is_sane(&"x".repeat(64)));
         for wrong in ["", "a b", "a\tb", "ä", &"x".repeat(65)] {
             assert!(!is_sane(wrong), "{wrong:?}");

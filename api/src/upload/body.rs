@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn the_bounds_hold_at_every_step() {
+    async fn limits_are_enforced_at_every_chunk() {
         for (size, chunk) in
             [(0, 64), (1, 1), (5000, 7), (300_000, 8192), (300_000, 100_000), (200_000, 65_536)]
         {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn without_a_length_nothing_is_promised() {
+    async fn a_body_of_unknown_length_announces_no_size() {
         let (mut headers, chunks) = form(10_000, 1000);
         headers.remove(CONTENT_LENGTH);
         let payload = stream::iter(chunks.into_iter().map(Ok::<_, PayloadError>));

@@ -224,13 +224,13 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn empty_fields_are_as_good_as_absent() {
+    async fn empty_fields_count_as_absent() {
         let fields = read(&[("name=\"folder_id\"", ""), ("name=\"sha256\"", ""), FILE]).await.unwrap();
         assert_eq!((fields.folder, fields.sha256), (FolderRef::Root, None));
     }
 
     #[actix_web::test]
-    async fn what_the_form_must_not_hold_is_refused() {
+    async fn forbidden_form_content_is_rejected() {
         let long = "x".repeat(FIELD_LIMIT + 1);
         for parts in [
             vec![],
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn names_come_in_every_encoding_that_is_in_use() {
+    async fn file_names_are_accepted_in_all_common_encodings() {
         for (disposition, name) in [
             ("filename=\"Übergröße €.txt\"", "Übergröße €.txt"),
             ("filename=\"a\\\"b.txt\"", "a\"b.txt"),

@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn what_looks_like_a_delimiter_is_content() {
+    async fn content_similar_to_a_delimiter_is_preserved() {
         let tricky: &[&[u8]] = &[
             b"",
             b"\r",
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn preamble_epilogue_and_white_space_mean_nothing() {
+    async fn preamble_epilogue_and_white_space_are_ignored() {
         let raw =
             b"hello\r\n--sep \t \r\ncontent-disposition: form-data; name=a\r\n\r\nx\r\n--sep--  \r\nbye";
         for size in 1..20 {
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn what_is_cut_short_is_an_error_wherever_it_is_cut() {
+    async fn a_form_truncated_anywhere_is_an_error() {
         let whole = raw(&[("a", b"some\r\ncontent"), ("b", b"")]);
         let end = whole.len() - "\r\n".len();
         for cut in 0..end {
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn heads_that_are_malformed_missing_or_endless_are_refused() {
+    async fn malformed_missing_and_endless_part_headers_are_rejected() {
         let long = format!("--sep\r\nX: {}\r\n\r\nx\r\n--sep--\r\n", "y".repeat(MAX_HEADER_BYTES));
         let many = format!("--sep\r\n{}\r\nx\r\n--sep--\r\n", "X: y\r\n".repeat(MAX_HEADER_FIELDS + 1));
         for raw in [
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn what_surrounds_a_form_is_bounded() {
+    async fn preamble_and_epilogue_are_limited() {
         let aside = vec![b'x'; MAX_IGNORED_BYTES + 1];
         for raw in
             [[aside.as_slice(), b"\r\n--sep--\r\n"].concat(), [b"--sep--\r\n", aside.as_slice()].concat()]
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn only_forms_with_a_sound_boundary_are_read() {
+    fn only_forms_with_a_valid_boundary_are_accepted() {
         let long = format!("multipart/form-data; boundary={}", "x".repeat(MAX_BOUNDARY_LENGTH + 1));
         for wrong in [
             "text/plain",
@@ -426,7 +426,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn any_content_comes_through_in_any_chunks(
+        fn any_content_is_preserved_in_any_chunks(
             contents in prop::collection::vec(prop::collection::vec(prop::sample::select(&b"\r\n-sepx"[..]), 0..300), 1..4),
             size in 1_usize..200,
         ) {

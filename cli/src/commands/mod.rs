@@ -140,7 +140,7 @@ async fn diagnosed(context: &Context, result: Result<Exit, Failure>) -> Result<E
     };
     Err(match tokio::time::timeout(DIAGNOSIS_DEADLINE, migrations::pending(&context.db)).await {
         Ok(Ok(pending)) if !pending.is_empty() => migrate::missing(&failure.what, &pending),
-        // The pool only knows that it got no connection; a direct connection attempt reveals the cause.
+        // The pool only reports that it got no connection; a direct connection attempt reveals the cause.
         Ok(Err(error @ Error::DatabaseUnavailable(_))) => failure.because(error),
         _ => failure,
     })

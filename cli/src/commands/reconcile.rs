@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_code_tells_findings_from_none_and_from_an_interruption() {
+    fn the_exit_code_distinguishes_findings_none_and_interruption() {
         assert_eq!(exit(&document(vec![summary("minio", &[])])), Exit::Ok);
         let found = vec![summary("minio", &[(Kind::StaleUpload, 1, 1)])];
         assert_eq!(exit(&document(found)), Exit::Findings);

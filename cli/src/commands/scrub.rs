@@ -192,7 +192,7 @@ mod tests {
             key: "user-0199/0199-report.pdf".to_owned(),
             object_id: ObjectId(uuid::Uuid::nil()),
             bytes: 1024,
-            detail: "it holds other bytes".to_owned(),
+            detail: "it has other content".to_owned(),
             copies_left: 1,
         };
         let document = Document {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_code_tells_what_is_bad_from_what_could_not_be_read() {
+    fn the_exit_code_distinguishes_bad_copies_from_unread_ones() {
         assert_eq!(exit(&summary(Ended::Everything, 0)), Exit::Ok);
         assert_eq!(exit(&summary(Ended::Limit, 0)), Exit::Ok);
         assert_eq!(exit(&summary(Ended::Interrupted, 0)), Exit::Interrupted);

@@ -15,7 +15,7 @@ use crate::signals::StopRequests;
 /// Deadline for checking all stores at start. Slower stores only cause a warning.
 const STORES_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Runs a service until it ends or is asked to stop. The first request cancels `shutdown` and waits for the service to
+/// Runs a service until it ends or is stopped. The first stop request cancels `shutdown` and waits for the service to
 /// end; the second one returns immediately.
 pub(super) async fn until_stopped(
     service: impl Future<Output = anyhow::Result<()>>,
@@ -56,7 +56,7 @@ pub(super) async fn unless_stopped<T>(
     }
 }
 
-/// A service that was asked to stop before it had started.
+/// A service that was stopped before it had started.
 pub(super) fn stopped() -> Failure {
     Failure::new(Exit::Interrupted, "interrupted", "Stopped").because(
         "a signal arrived before it had \

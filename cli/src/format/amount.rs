@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_durations_are_told_apart_by_their_units() {
+    fn sizes_and_durations_are_distinguished_by_their_units() {
         assert_eq!(size("20MiB"), Ok(20 << 20));
         assert_eq!(size("20MB"), Ok(20_000_000));
         assert_eq!(either("500MB"), Ok(Amount::Bytes(500_000_000)));

@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_by_the_second_and_never_divide_by_zero() {
+    fn rates_are_per_second_and_never_divide_by_zero() {
         assert_eq!(rate(3 * 1024 * 1024, Duration::from_millis(1500)), "2.0 MiB/s");
         assert_eq!(per_second(1, Duration::ZERO), 1000);
     }

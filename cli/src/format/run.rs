@@ -200,7 +200,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_run_that_waits_for_the_window_says_when_it_opens() {
+    fn a_run_that_waits_for_the_window_shows_when_it_opens() {
         let run = Run { status: RunStatus::Running, finished_at: None, ..partial() };
         let opens = run.started_at.map(|at| at + TimeDelta::hours(20));
         let text = details(&RunView { run, next_batch_at: opens, window_opens_at: opens }, LOOK);
@@ -231,7 +231,7 @@ pub(crate) mod tests {
             filename: Some("re\nport.pdf".to_owned()),
             store: "s3".to_owned(),
             attempts: 5,
-            error: "store s3: PutObject was answered AccessDenied (HTTP 403)".to_owned(),
+            error: "store s3: PutObject returned AccessDenied (HTTP 403)".to_owned(),
             created_at: partial().created_at,
         };
         let deleted = RunFailure { file_id: None, filename: None, attempts: 1, ..failure.clone() };

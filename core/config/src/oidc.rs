@@ -29,7 +29,7 @@ settings! {
         /// `auth.signup` does not apply.
         pub signup: bool = false;
         /// Whether an identity is linked to an existing account with the same email address, if the identity provider
-        /// has verified the address. Enable this only for identity providers that you trust with every account.
+        /// has verified the address. Enable this only for identity providers that you trust for all accounts.
         pub link_by_email: bool = false;
     }
 }

@@ -34,7 +34,7 @@ pub(super) enum Need {
     Filled,
     /// Empty means "not set"; the text describes the effect.
     Optional(&'static str),
-    /// Empty is an error; the text says what to set, as in "set it to …".
+    /// Empty is an error; the text describes the value, as in "set it to …".
     Required(&'static str),
 }
 
@@ -75,7 +75,7 @@ impl Spec {
         Self { need: Need::Optional(effect), ..self }
     }
 
-    /// No default; the text says what to set.
+    /// No default; the text describes the value.
     pub(super) fn required(self, what: &'static str) -> Self {
         Self { need: Need::Required(what), ..self }
     }

@@ -146,7 +146,7 @@ pub enum VerifyMode {
 pub enum FreeLocalAfter {
     /// The copy is kept.
     Never,
-    /// It is evicted this long after the cloud copy was verified.
+    /// The copy is evicted this long after the cloud copy was verified.
     After(Duration),
 }
 

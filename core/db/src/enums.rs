@@ -133,9 +133,9 @@ pg_enum!(
         Rebalance = "rebalance",
         /// The local stores keep several copies of each object.
         Replication = "replication",
-        /// It was requested.
+        /// The copy was requested.
         Prefetch = "prefetch",
-        /// It was read from the cloud.
+        /// The file was read from the cloud store.
         CacheOnRead = "cache-on-read",
     }
 );
@@ -143,13 +143,13 @@ pg_enum!(
 pg_enum!(
     /// Why a replica is being deleted from its store.
     EvictReason: EvictReason {
-        /// Its rule allows eviction of local copies after some time.
+        /// The rule of the copy allows eviction after some time.
         Policy = "policy",
         /// The store is above its high watermark.
         Watermark = "watermark",
         /// The store is being drained.
         Drain = "drain",
-        /// It was moved to the store in `moves_to`.
+        /// The copy was moved to the store in `moves_to`.
         Rebalance = "rebalance",
         /// The copy was started, never verified, and is no longer required.
         Leftover = "leftover",

@@ -55,7 +55,7 @@ pub struct AboutVersion {
     pub number: i32,
     /// The file's name.
     pub name: String,
-    /// Its name at upload.
+    /// Name at upload.
     pub original: String,
     /// Names of the folders from the root to the file.
     pub folder: Vec<String>,

@@ -15,9 +15,9 @@ use crate::ids::{PersonalTokenId, UserId};
 pub struct PersonalToken {
     /// Id.
     pub id: PersonalTokenId,
-    /// Its account.
+    /// Account.
     pub user_id: UserId,
-    /// Its name.
+    /// Name.
     pub name: String,
     /// Names of its scopes, separated by spaces.
     pub scopes: String,
@@ -37,9 +37,9 @@ pub struct PersonalToken {
 pub struct NewPersonalToken<'a> {
     /// Id.
     pub id: PersonalTokenId,
-    /// Its account.
+    /// Account.
     pub user_id: UserId,
-    /// Its name.
+    /// Name.
     pub name: &'a str,
     /// SHA-256 of the token.
     pub token_hash: &'a [u8],

@@ -133,7 +133,7 @@ pub async fn begin(
     Ok(())
 }
 
-/// Its routes, with their progress.
+/// Routes, with their progress.
 pub async fn routes(conn: &mut AsyncPgConnection) -> Result<Vec<Route>> {
     Ok(diesel::sql_query(
         "WITH moving AS ( \

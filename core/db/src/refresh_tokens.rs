@@ -15,7 +15,7 @@ use crate::ids::{RefreshTokenId, SessionId, UserId};
 pub struct RefreshToken {
     /// Id.
     pub id: RefreshTokenId,
-    /// Its account.
+    /// Account.
     pub user_id: UserId,
     /// The session of the family.
     pub family: SessionId,
@@ -33,7 +33,7 @@ pub struct RefreshToken {
 pub struct NewRefreshToken<'a> {
     /// Id.
     pub id: RefreshTokenId,
-    /// Its account.
+    /// Account.
     pub user_id: UserId,
     /// The session.
     pub family: SessionId,

@@ -25,7 +25,7 @@ pub struct Restore {
     pub object_id: ObjectId,
     /// Store.
     pub store: String,
-    /// Shows the progress.
+    /// State of the restore.
     pub state: RestoreState,
     /// When it was first requested.
     pub requested_at: DateTime<Utc>,
@@ -83,7 +83,7 @@ pub struct Due {
     /// Store.
     #[diesel(sql_type = Text)]
     pub store: String,
-    /// Shows the progress.
+    /// State of the restore.
     #[diesel(sql_type = super::schema::sql_types::RestoreState)]
     pub state: RestoreState,
     /// Failed attempts.

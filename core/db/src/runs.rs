@@ -55,7 +55,7 @@ pub struct Run {
     pub requested_by: Option<UserId>,
     /// The tick it was created for.
     pub tick: Option<DateTime<Utc>>,
-    /// Its scope.
+    /// Scope.
     pub scope: serde_json::Value,
     /// The status.
     pub status: RunStatus,
@@ -106,7 +106,7 @@ pub struct NewRun {
     pub requested_by: Option<UserId>,
     /// Schedule and tick.
     pub tick: Option<(String, DateTime<Utc>)>,
-    /// Its scope.
+    /// Scope.
     pub scope: RunScope,
 }
 

@@ -17,7 +17,7 @@ use crate::ids::{SessionId, UserId};
 pub struct SessionRow {
     /// Id; also the id of the family of its refresh tokens.
     pub id: SessionId,
-    /// Its account.
+    /// Account.
     pub user_id: UserId,
     /// Address of the last refresh.
     pub ip: String,

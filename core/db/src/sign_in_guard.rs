@@ -176,7 +176,7 @@ pub async fn record_network(
     Ok(())
 }
 
-/// How long a network is remembered after the last sign-in.
+/// How long a network is stored after the last sign-in.
 const KNOWN_FOR: chrono::Duration = chrono::Duration::days(180);
 
 /// Deletes expired rows. Returns their number.

@@ -16,7 +16,7 @@ const ADVISORY_LOCK: i64 = 0x6e69_6768_746b_6579;
 pub struct SigningKeyRow {
     /// The `kid` of its signatures.
     pub id: String,
-    /// Its algorithm, the only one it is used with.
+    /// Algorithm, the only one it is used with.
     pub algorithm: String,
     /// The private key, encrypted.
     pub sealed: Vec<u8>,

@@ -14,9 +14,9 @@ use crate::ids::WorkerId;
 pub struct Worker {
     /// Id, new at each start.
     pub id: WorkerId,
-    /// Its host name.
+    /// Host name.
     pub host: String,
-    /// Its process id.
+    /// Process id.
     pub pid: i32,
     /// The version of the program.
     pub version: String,
@@ -43,9 +43,9 @@ impl Worker {
 pub struct SignOfLife<'a> {
     /// Id, new at each start.
     pub id: WorkerId,
-    /// Its host name.
+    /// Host name.
     pub host: &'a str,
-    /// Its process id.
+    /// Process id.
     pub pid: i32,
     /// The version of the program.
     pub version: &'a str,

@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_the_wrong_length_or_alphabet_are_refused() {
+    fn texts_of_invalid_length_or_alphabet_are_rejected() {
         for wrong in ["", "e3b0", "zz", &EMPTY_SHA256[1..], &format!("{EMPTY_SHA256}00")] {
             assert!(wrong.parse::<Sha256>().is_err(), "{wrong:?}");
             assert!(Sha256::from_base64(wrong).is_err(), "{wrong:?}");
@@ -278,7 +278,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hashing_in_pieces_equals_hashing_at_once(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..8)) {
+        fn incremental_hashing_equals_hashing_at_once(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..8)) {
             let (mut sha256, mut crc) = (Sha256Hasher::new(), Crc64Hasher::new());
             for piece in &pieces {
                 sha256.update(piece);

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nightferry_did_not_write_is_refused() {
+    fn foreign_keys_are_rejected() {
         let good = ObjectKey::new(USER, OBJECT, "a").as_str().to_owned();
         assert_eq!(ObjectKey::parse(&good).unwrap().as_str(), good);
         for wrong in [
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_snapshots_sort_by_time_and_are_no_objects_of_users() {
+    fn snapshot_keys_sort_by_time_and_are_not_object_keys() {
         let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         let (early, late) = (at("2026-11-21T00:00:03.000120Z"), at("2026-11-21T00:00:03.1Z"));
         let key = ObjectKey::of_snapshot(early, OBJECT);
@@ -237,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_name_gives_a_key_that_reads_back(name in any::<String>(), user in any::<u128>(), object in any::<u128>()) {
+        fn every_name_results_in_a_valid_key(name in any::<String>(), user in any::<u128>(), object in any::<u128>()) {
             let key = ObjectKey::new(Uuid::from_u128(user), Uuid::from_u128(object), &name);
             prop_assert_eq!(ObjectKey::parse(key.as_str()), Ok(key.clone()));
             prop_assert!(key.as_str().split('/').count() == 2);

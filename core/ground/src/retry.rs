@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_pause_outlasts_the_time_limit() {
+    async fn no_pause_exceeds_the_time_limit() {
         let policy = RetryPolicy { max_elapsed: Some(Duration::from_secs(5)), ..POLICY };
         let (result, attempts) = run(&policy, 99, Retry::AgainAfter(Duration::from_secs(3))).await;
         assert_eq!((result, attempts.len()), (Err(2), 2));

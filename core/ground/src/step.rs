@@ -16,7 +16,7 @@ pub enum Step {
     CopySent,
     /// The destination has created a multipart upload, which has not been recorded.
     PartsBegun,
-    /// It has stored a part, which has not been recorded.
+    /// The store has the part, and it has not been recorded.
     PartSent,
     /// The lease is still held, and the multipart upload has not been completed.
     PartsSent,
@@ -28,17 +28,17 @@ pub enum Step {
     Failing,
     /// Copies are marked for eviction, and none has been checked again.
     EvictionMarked,
-    /// One of them is about to be checked again.
+    /// A copy is about to be checked again.
     EvictionBegun,
-    /// It may be deleted, and has not been deleted yet.
+    /// The copy may be deleted, and has not been deleted yet.
     EvictionChecked,
-    /// It has been deleted.
+    /// The copy has been deleted.
     EvictionDeleted,
     /// All of them have been deleted, and their rows have not.
     EvictionForgetting,
     /// An object being removed is about to be deleted from another store.
     RemovalBegun,
-    /// Its data has been deleted, its rows have not.
+    /// The data has been deleted, the rows have not.
     RemovalDeleted,
     /// An orphan is about to be deleted.
     OrphanSeen,

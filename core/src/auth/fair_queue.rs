@@ -16,10 +16,10 @@ pub(super) struct FairQueue(Arc<Shared>);
 struct Shared {
     /// Served in FIFO order.
     slots: Arc<Semaphore>,
-    at_once: usize,
+    concurrency: usize,
     max_waiting: usize,
     /// Only for networks with active or waiting requests.
-    lines: Mutex<HashMap<String, NetworkQueue>>,
+    networks: Mutex<HashMap<String, NetworkQueue>>,
 }
 
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(super) struct Permit {
     // In this order: the next waiter of the same network queues behind the waiters of other networks.
     _slot: OwnedSemaphorePermit,
     _gate: OwnedSemaphorePermit,
-    _place: QueuePlace,
+    _queue_place: QueuePlace,
 }
 
 /// A place in the queue of a network.
@@ -47,21 +47,21 @@ struct QueuePlace {
 
 impl Drop for QueuePlace {
     fn drop(&mut self) {
-        let mut lines = self.shared.lines.lock();
-        if let Some(line) = lines.get_mut(&self.network) {
-            line.waiters -= 1;
-            if line.waiters == 0 {
-                lines.remove(&self.network);
+        let mut networks = self.shared.networks.lock();
+        if let Some(queue) = networks.get_mut(&self.network) {
+            queue.waiters -= 1;
+            if queue.waiters == 0 {
+                networks.remove(&self.network);
             }
         }
     }
 }
 
 impl FairQueue {
-    /// Serves `at_once` requests concurrently, and allows each network `max_waiting` more that wait.
-    pub(super) fn new(at_once: usize, max_waiting: usize) -> Self {
-        let slots = Arc::new(Semaphore::new(at_once));
-        Self(Arc::new(Shared { slots, at_once, max_waiting, lines: Mutex::default() }))
+    /// Serves `concurrency` requests concurrently, and allows each network `max_waiting` more that wait.
+    pub(super) fn new(concurrency: usize, max_waiting: usize) -> Self {
+        let slots = Arc::new(Semaphore::new(concurrency));
+        Self(Arc::new(Shared { slots, concurrency, max_waiting, networks: Mutex::default() }))
     }
 
     /// Waits for a permit. Returns `None` immediately if the queue of the network is full.
@@ -70,21 +70,22 @@ impl FairQueue {
         // Neither semaphore is ever closed.
         let gate = gate.acquire_owned().await.ok()?;
         let slot = self.0.slots.clone().acquire_owned().await.ok()?;
-        Some(Permit { _slot: slot, _gate: gate, _place: place })
+        Some(Permit { _slot: slot, _gate: gate, _queue_place: place })
     }
 
     fn enqueue(&self, network: &str) -> Option<(QueuePlace, Arc<Semaphore>)> {
         let shared = &self.0;
-        let mut lines = shared.lines.lock();
-        let line = lines
-            .entry(network.to_owned())
-            .or_insert_with(|| NetworkQueue { gate: Arc::new(Semaphore::new(shared.at_once)), waiters: 0 });
-        if line.waiters >= shared.at_once.saturating_add(shared.max_waiting) {
+        let mut networks = shared.networks.lock();
+        let queue = networks.entry(network.to_owned()).or_insert_with(|| NetworkQueue {
+            gate: Arc::new(Semaphore::new(shared.concurrency)),
+            waiters: 0,
+        });
+        if queue.waiters >= shared.concurrency.saturating_add(shared.max_waiting) {
             return None;
         }
-        line.waiters += 1;
+        queue.waiters += 1;
         let place = QueuePlace { shared: shared.clone(), network: network.to_owned() };
-        Some((place, line.gate.clone()))
+        Some((place, queue.gate.clone()))
     }
 }
 
@@ -112,7 +113,7 @@ mod tests {
             })
             .collect();
         tokio::task::yield_now().await;
-        assert!(turns.acquire("crowd").now_or_never().unwrap().is_none(), "the line is full");
+        assert!(turns.acquire("crowd").now_or_never().unwrap().is_none(), "the queue is full");
         let alone = turns.acquire("alone");
         tokio::pin!(alone);
         assert!(timeout(SOON, alone.as_mut()).await.is_err());
@@ -125,7 +126,7 @@ mod tests {
         for task in waiting {
             assert!(timeout(SOON, task).await.unwrap().unwrap().is_some());
         }
-        assert!(turns.0.lines.lock().is_empty(), "nobody is remembered who has gone");
+        assert!(turns.0.networks.lock().is_empty(), "finished requests leave no entry");
     }
 
     #[tokio::test(start_paused = true)]
@@ -134,9 +135,9 @@ mod tests {
         let served = turns.acquire("crowd").await.unwrap();
         assert!(timeout(SOON, turns.acquire("crowd")).await.is_err());
         assert!(timeout(SOON, turns.acquire("alone")).await.is_err());
-        assert_eq!(turns.0.lines.lock().len(), 1);
+        assert_eq!(turns.0.networks.lock().len(), 1);
         drop(served);
         assert!(timeout(SOON, turns.acquire("crowd")).await.unwrap().is_some());
-        assert!(turns.0.lines.lock().is_empty());
+        assert!(turns.0.networks.lock().is_empty());
     }
 }

@@ -31,7 +31,7 @@ mod tests {
     use super::name_of;
 
     #[test]
-    fn an_address_of_ipv6_counts_with_its_neighbours() {
+    fn ipv6_addresses_count_by_their_64_bit_network() {
         assert_eq!(name_of("192.0.2.7"), "192.0.2.7");
         assert_eq!(name_of("::ffff:192.0.2.7"), "192.0.2.7");
         assert_eq!(name_of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");

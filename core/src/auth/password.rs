@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_counted_in_bytes_and_nothing_is_cut() {
+    fn lengths_are_counted_in_bytes_and_passwords_are_not_truncated() {
         assert!(check_rules(&secret("1234567"), "password").is_err());
         assert!(check_rules(&secret("12345678"), "password").is_ok());
         assert!(check_rules(&secret(&"x".repeat(71)), "password").is_ok());
@@ -145,8 +145,8 @@ mod tests {
         {
             all.push(turn.unwrap());
         }
-        let hash = Some("not looked at".to_owned());
+        let hash = Some("not checked".to_owned());
         let refused = hasher.verify("here", secret(&"x".repeat(72)), hash).await;
-        assert!(matches!(refused, Err(Error::RateLimited { .. })), "it was not in line: {refused:?}");
+        assert!(matches!(refused, Err(Error::RateLimited { .. })), "it was not in the queue: {refused:?}");
     }
 }

@@ -82,9 +82,9 @@ pub enum Proof {
     Session(Claims),
     /// A personal access token.
     PersonalToken {
-        /// The id of the target.
+        /// Id of the token.
         id: PersonalTokenId,
-        /// Its scopes.
+        /// Scopes.
         scopes: Vec<Scope>,
     },
 }
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_scopes_are_read_back() {
+    fn scope_names_round_trip() {
         for scope in Scope::ALL {
             assert_eq!(scope.as_str().parse(), Ok(scope));
             assert_eq!(serde_json::to_value(scope).unwrap(), scope.as_str());

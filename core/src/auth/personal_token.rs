@@ -35,11 +35,11 @@ const MIN_LIFETIME: Duration = Duration::minutes(1);
 /// The parameters of a new token.
 #[derive(Debug)]
 pub struct Wanted {
-    /// Its name in messages.
+    /// Name in messages.
     pub name: String,
-    /// Its role.
+    /// Role.
     pub scopes: Vec<Scope>,
-    /// Its lifetime; `None`: until it is revoked.
+    /// Lifetime; `None`: until it is revoked.
     pub expires_in: Option<Duration>,
 }
 

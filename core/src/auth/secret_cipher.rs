@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_only_with_the_same_secret_purpose_and_subject() {
+    fn ciphertext_decrypts_only_with_the_same_secret_purpose_and_subject() {
         let sealed = sealer("a", "keys").seal("kid", b"private").unwrap();
         assert_eq!(sealer("a", "keys").open("kid", &sealed).as_deref(), Some(b"private".as_slice()));
         assert_eq!(sealer("b", "keys").open("kid", &sealed), None);

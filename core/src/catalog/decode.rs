@@ -76,7 +76,7 @@ impl Reading {
             }
             let broken = failure.is_some();
             if let Some(failure) = failure {
-                // If nobody receives any more, the result is not needed.
+                // Without a receiver, the result is not needed.
                 let _ = failing.send(Err(failure)).await;
             }
             drop(chunks);

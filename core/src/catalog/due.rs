@@ -99,7 +99,7 @@ fn report(
 ) -> Report {
     let (status, report) = match written {
         Ok(snapshot) => ("written", Report { snapshot: Some(snapshot.clone()), ..Report::default() }),
-        // The caller that stopped it knows.
+        // The caller that stopped it handles this.
         Err(CatalogError::Interrupted) => ("interrupted", before),
         Err(error) => (
             "failed",

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 /// The default level of Zstandard: fast, with a compression ratio of five.
 const LEVEL: i32 = 3;
 
-/// Shows the progress of a pass.
+/// Compresses, hashes and signs the lines of a snapshot.
 pub(super) struct Encoder {
     zstd: Zstd<'static, Vec<u8>>,
     sha256: Sha256Hasher,

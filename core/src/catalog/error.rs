@@ -6,7 +6,7 @@ use crate::store::StoreError;
 /// Why a snapshot is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It was signed with another key.
+    /// The snapshot was signed with another key.
     #[error("it was signed with the key {theirs}, and the configured one is {ours}")]
     ForeignKey {
         /// Id of the key that signed it.
@@ -17,19 +17,19 @@ pub enum Refusal {
     /// Its content is not authentic.
     #[error("its signature does not match its content: it was modified or damaged")]
     BadSignature,
-    /// It is truncated.
+    /// The snapshot is truncated.
     #[error("it is truncated, or was never finished")]
     Truncated,
-    /// It is malformed.
+    /// The snapshot is malformed.
     #[error("it is malformed: {0}")]
     Damaged(String),
-    /// Its content contradicts its header or footer.
+    /// Content contradicts its header or footer.
     #[error("it is inconsistent: {0}")]
     Contradiction(String),
     /// Its format is unknown to this version of the program.
     #[error("its format has version {0}, but this program supports version 1")]
     UnknownVersion(u64),
-    /// It was taken with a newer schema.
+    /// The snapshot was taken with a newer schema.
     #[error("it has columns unknown to this program: {0}")]
     NewerSchema(String),
 }
@@ -71,7 +71,7 @@ pub enum CatalogError {
     /// A dry run has finished; only used to roll back the transaction.
     #[error("dry run")]
     Trial,
-    /// Details of the action.
+    /// Any other error.
     #[error("{0}")]
     Other(#[from] Error),
 }

@@ -71,7 +71,7 @@ pub(super) async fn examine(context: &Context, candidate: &Candidate) -> Result<
         return Ok(Examined::Unusable("its size has changed since the listing".to_owned()));
     }
     let mut label = Label::read(&head.metadata);
-    // Metadata of another object was copied here with another tool: it says nothing about this one. Metadata without an
+    // Metadata of another object, copied here with another tool: it does not describe this object. Metadata without an
     // object id was not written by Nightferry: its name may be used, but not its version.
     match label.object {
         Some(object) if key.object() != Some(object) => label = Label::default(),
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_in_a_key_is_what_is_left_when_the_label_has_none() {
+    fn without_a_label_the_name_is_taken_from_the_key() {
         let key = |name: &str| ObjectKey::new(Uuid::from_u128(1), Uuid::from_u128(2), name);
         assert_eq!(name_in(&key("photo.jpg")), "photo.jpg");
         assert_eq!(name_in(&key("ü")), "_");
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_folders_are_taken_only_as_the_database_takes_them() {
+    fn email_addresses_and_folders_are_only_accepted_if_valid_in_the_database() {
         assert!(is_email("ada@example.org") && is_email("ä@ö"));
         for wrong in ["", "@", "a@", "@b", " a@b", "a@b\0", "a"] {
             assert!(!is_email(wrong), "{wrong:?}");

@@ -80,7 +80,7 @@ pub(super) struct SignatureLine {
 /// A row as passed on.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
-    /// Its columns, as JSON.
+    /// Columns, as JSON.
     pub(super) json: String,
     /// For a replica.
     pub(super) of: Option<ReplicaOf>,

@@ -17,7 +17,7 @@ pub struct Listed {
     pub key: ObjectKey,
     /// When it was taken.
     pub taken_at: DateTime<Utc>,
-    /// The id of the target.
+    /// Id of the snapshot.
     pub id: Uuid,
     /// Size in bytes.
     pub bytes: u64,

@@ -33,7 +33,7 @@ use crate::store::{ObjectKey, StoreRole};
 /// Number of objects examined per page of candidates.
 const EXAMINED_PER_PAGE: usize = 500;
 
-/// Shows the progress of a pass.
+/// Rebuilds the catalogue in an empty database, in one transaction.
 ///
 /// # Errors
 /// [`CatalogError`]; the database is unchanged.

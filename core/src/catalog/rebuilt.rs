@@ -27,7 +27,7 @@ pub struct Options<'a> {
     pub source: Source,
     /// Whether everything is rolled back at the end.
     pub trial: bool,
-    /// The trigger.
+    /// The origin of the request, for the audit log.
     pub origin: &'a Origin,
 }
 
@@ -36,7 +36,7 @@ pub struct Options<'a> {
 pub enum Event<'a> {
     /// A snapshot was rejected; the next older one is tried.
     Refused {
-        /// Its key.
+        /// Key.
         key: &'a str,
         /// The reason.
         why: &'a str,

@@ -13,7 +13,7 @@ use crate::object::crypto::{self, ObjectRef};
 use crate::retry::{self, RetryPolicy};
 use crate::store::{ObjectHead, ObjectKey, Store, StoreError, Verdict};
 
-/// Whether an object's metadata says that it is encrypted.
+/// Whether the metadata of an object marks it as encrypted.
 pub(super) fn is_sealed(head: &ObjectHead) -> bool {
     head.metadata.contains_key(EncryptionEnvelope::KEY_ID)
         || head.metadata.contains_key(EncryptionEnvelope::ENVELOPE)

@@ -12,7 +12,7 @@ use super::error::CatalogError;
 /// The minimum part size in S3 (`UploadPart`); 10,000 parts are 48 GiB, the catalogue of hundreds of millions of files.
 const PART: u64 = 5 * 1024 * 1024;
 
-/// Shows the progress of a pass.
+/// The upload of a snapshot.
 pub(super) struct Sending<'s> {
     store: &'s Store,
     key: ObjectKey,
@@ -102,7 +102,7 @@ impl<'s> Sending<'s> {
         let complete = || self.store.complete_multipart(&self.key, &upload, &self.parts, crc);
         match retry::retry(&RetryPolicy::default(), complete, StoreError::retry).await {
             Ok(receipt) => Ok(verify::verify_object(self.store, &self.key, &receipt, expected, None).await),
-            // The response to an earlier attempt was lost: only the object itself can tell.
+            // The response to an earlier attempt was lost: only the object itself shows the outcome.
             Err(error) if error.is_no_such_upload() => {
                 Ok(verify::verify_by_head(self.store, &self.key, expected, None).await)
             }

@@ -26,13 +26,13 @@ use crate::store::{ObjectKey, Store};
 /// A snapshot that was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Its store.
+    /// Store.
     pub store: String,
-    /// Its object key.
+    /// Object key.
     pub key: String,
     /// The time of its content.
     pub taken_at: DateTime<Utc>,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub bytes: u64,
     /// Row counts by table.
     pub rows: Counts,

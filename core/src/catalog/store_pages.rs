@@ -8,7 +8,7 @@ use crate::store::{LIST_LIMIT, ListedObject, Store, StoreError};
 /// The prefix of all keys of users' objects.
 pub(super) const OBJECTS: &str = "user-";
 
-/// Shows the progress of a pass.
+/// The listing of a store.
 pub(super) struct Listing<'s> {
     store: &'s Store,
     prefix: &'static str,

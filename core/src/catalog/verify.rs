@@ -28,18 +28,18 @@ pub(super) const CONCURRENCY: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bad {
-    /// It is missing.
+    /// The copy is missing.
     Missing,
-    /// It has a different size.
+    /// The copy has a different size.
     WrongSize,
-    /// Its metadata or the store's checksum belongs to other content.
+    /// Metadata or the store's checksum belongs to other content.
     WrongContent,
     /// Its store is not configured.
     UnknownStore,
 }
 
 impl Bad {
-    /// Its text outside of the code.
+    /// Text outside of the code.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -53,7 +53,7 @@ impl Bad {
 /// A copy that differs from the snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The kind of difference.
+    /// What is wrong with the copy.
     #[serde(rename = "kind")]
     pub bad: Bad,
     /// Store.
@@ -67,7 +67,7 @@ pub struct Finding {
 pub struct Verified {
     /// Store of the snapshot.
     pub store: String,
-    /// Its object key.
+    /// Object key.
     pub key: String,
     /// The time of its content.
     pub taken_at: Option<DateTime<Utc>>,

@@ -18,7 +18,7 @@ pub type DownloadBody = read::Body;
 /// A version of a file to read.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Its file name.
+    /// File name.
     pub filename: String,
     /// MIME type.
     pub content_type: String,

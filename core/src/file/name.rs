@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_climb_or_hide_are_refused() {
+    fn path_traversal_and_hidden_characters_are_rejected() {
         for name in [
             "",
             "  ",
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_any_language_are_taken() {
+    fn names_in_any_language_are_accepted() {
         for name in ["a", "report.pdf", "Übergröße.txt", "日本語.txt", "💾.bin", ".hidden", "a b  c"]
         {
             assert_eq!(check(name, "filename").unwrap(), name);

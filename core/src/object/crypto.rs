@@ -1,5 +1,5 @@
-//! Encryption and decryption of objects on their way to and from a store. Connects `store` and `encryption`, which do
-//! not know each other.
+//! Encryption and decryption of objects during transfers to and from a store. Connects `store` and `encryption`, which
+//! are independent of each other.
 //!
 //! The envelope stored with the object takes precedence over the one in the database: a write of a worker that had lost
 //! its lease may have arrived after the recorded one. It cannot be forged, because it can be decrypted only with the
@@ -244,7 +244,7 @@ fn cipher_of(store: &Store, wanted: ObjectRef<'_>, object: &GetObject) -> Result
     };
     let contents = match came_with.map(|seal| contents_of(store, wanted.key, &seal)) {
         Some(Ok(contents)) => Ok(contents),
-        // Without its key, nothing can be said about the content: it may be intact.
+        // Without its key, the content cannot be checked: it may be intact.
         Some(Err(unknown @ OpenError::UnknownKey(_))) => Err(unknown),
         // Missing, or damaged in transit.
         Some(Err(_)) | None => from_row(),

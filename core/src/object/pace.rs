@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_rate_is_kept_and_reached() {
+    async fn the_rate_is_reached_and_not_exceeded() {
         for (chunk, rate) in
             [(64 * KIB, "64KiB/s"), (1000, "100KiB/s"), (256 * KIB, "10MiB/s"), (64 * KIB, "2GiB/s")]
         {
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_limit_nothing_is_cut_or_held() {
+    async fn without_a_limit_nothing_is_split_or_delayed() {
         let pace = pace("", &Clock::system());
         let chunks: Vec<_> = pace.limit(source(10 * 1024 * KIB, 3)).collect().await;
         assert!(chunks.iter().all(|chunk| chunk.as_ref().unwrap().len() == 10 * 1024 * KIB));

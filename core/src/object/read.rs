@@ -148,7 +148,7 @@ impl Reader {
                     return Ok(store.role());
                 }
                 Err(error) if error.is_archived() => archived = archived.or(Some(store)),
-                // Not this file, whatever its row says: a download must not end early as if it were complete.
+                // Skipped regardless of its row: a download must not end early as if it were complete.
                 Ok(body) => {
                     tracing::warn!(store = %store.name(), object = %self.source.object_id, size = body.total_size, "a \
                         store has a copy with a wrong size; trying the next store");

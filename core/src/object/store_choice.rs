@@ -18,7 +18,7 @@ pub async fn locals<'c>(context: &'c Context, conn: &mut AsyncPgConnection) -> R
     Ok(context.stores.health().up_first(stores))
 }
 
-/// The best of them. A store that is down is better than none: it may have recovered.
+/// The best of the local stores. A store that is down is better than none: it may have recovered.
 ///
 /// # Errors
 /// [`Error::NoLocalStore`] if all local stores are being drained.

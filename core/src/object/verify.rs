@@ -33,9 +33,9 @@ pub struct Expected {
 /// The expected object, and its form in a store.
 #[derive(Debug, Clone)]
 pub struct Form {
-    /// The object.
+    /// The expected object.
     pub expected: Expected,
-    /// Its encryption envelope; `None` if unencrypted.
+    /// Encryption envelope; `None` if unencrypted.
     pub seal: Option<EncryptionEnvelope>,
     /// CRC-64/NVME of the ciphertext, if known.
     pub sealed_crc64nvme: Option<Crc64Nvme>,
@@ -225,7 +225,7 @@ pub enum Held {
     Wrong {
         /// Actual size.
         size: u64,
-        /// Its hash.
+        /// Hash.
         sha256: Sha256,
     },
     /// Each reading returns other content.

@@ -25,9 +25,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 pub enum Usability {
     /// The last result was a success.
     Healthy,
-    /// It has failed, but not often enough to be unhealthy. Work that can wait does not use the store.
+    /// The store has failed, but not often enough to be unhealthy. Work that can wait does not use it.
     Suspect,
-    /// It is down until enough consecutive successes.
+    /// The store is down until enough consecutive successes.
     Unhealthy,
 }
 
@@ -264,10 +264,10 @@ mod tests {
     }
 
     #[test]
-    fn a_store_is_down_after_enough_failures_in_a_row_and_up_after_enough_answers() {
+    fn a_store_is_down_after_consecutive_failures_and_up_after_consecutive_successes() {
         let health = health(3, 2);
         let up = || health.answered("a", Utc::now(), None);
-        assert!(health.is_up("a"), "until it is seen not to be");
+        assert!(health.is_up("a"), "the initial state");
         down(&health);
         down(&health);
         up();
@@ -282,11 +282,11 @@ mod tests {
         assert!(!health.is_up("a"), "not in a row");
         up();
         assert!(health.is_up("a"));
-        assert!(health.is_up("b"), "of which nobody knows");
+        assert!(health.is_up("b"), "an unknown store");
     }
 
     #[test]
-    fn a_store_is_suspect_from_the_first_failure_and_healthy_with_the_last_answer() {
+    fn a_store_is_suspect_after_the_first_failure_and_healthy_after_the_last_success() {
         let health = health(2, 1);
         assert_eq!(health.usability("a"), Usability::Healthy);
         down(&health);
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn copies_wait_for_a_store_that_is_silent_and_not_for_one_that_refuses() {
+    fn copies_wait_for_a_store_that_does_not_respond_but_not_for_one_that_rejects() {
         let health = health(2, 2);
         down(&health);
         fail(&health, false);
@@ -309,13 +309,13 @@ mod tests {
         assert!(health.out().is_empty() && !health.is_up("a"));
         fail(&health, false);
         health.answered("a", Utc::now(), None);
-        assert_eq!(health.out(), ["a"], "one answer is not enough");
+        assert_eq!(health.out(), ["a"], "one success is not enough");
         health.answered("a", Utc::now(), None);
         assert!(health.out().is_empty() && health.is_healthy("a"));
     }
 
     #[test]
-    fn a_store_that_stays_silent_is_probed_with_growing_patience() {
+    fn a_store_that_does_not_respond_is_probed_with_increasing_pauses() {
         let health =
             Health::new(&HealthConfig { interval: Duration::from_secs(3600), failures: 2, successes: 2 });
         let pause = || {
@@ -333,6 +333,6 @@ mod tests {
             .collect();
         assert_eq!(pauses, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]);
         health.answered("a", Utc::now(), None);
-        assert_eq!(pause(), Some(1.0), "it is asked again soon whether that lasts");
+        assert_eq!(pause(), Some(1.0), "it is probed again soon");
     }
 }

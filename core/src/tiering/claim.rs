@@ -14,7 +14,7 @@ use crate::store::{Store, StoreRole};
 pub struct Batch {
     /// Guards every UPDATE that finishes one of the copies.
     pub token: LeaseToken,
-    /// The items.
+    /// The claimed copies.
     pub claims: Vec<Claim>,
 }
 
@@ -90,9 +90,9 @@ pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> R
 pub struct Identity {
     /// Id, new at each start.
     pub id: WorkerId,
-    /// Its host name.
+    /// Host name.
     pub host: String,
-    /// Its process id.
+    /// Process id.
     pub pid: i32,
     /// The version of the program.
     pub version: &'static str,

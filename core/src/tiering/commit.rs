@@ -47,14 +47,14 @@ pub async fn finish(context: &Context, copies: &[Finished]) -> Result<Vec<Switch
 /// The result of a failed copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It will be retried.
+    /// The copy will be retried.
     Queued {
         /// Attempts so far.
         attempts: i32,
     },
-    /// It failed permanently; the failures of the run contain the reason.
+    /// The copy failed permanently; the failures of the run contain the reason.
     GivenUp {
-        /// Maximum number of attempts.
+        /// Number of attempts.
         attempts: i32,
     },
     /// Another worker holds it now.

@@ -1,5 +1,5 @@
 //! One copy: source to destination with bounded memory, verified in transit and at the end. Writes only the progress of
-//! multipart uploads to the database; [`super::settle`] commits the copy.
+//! multipart uploads to the database; [`super::commit`] commits the copy.
 
 use futures_util::stream::BoxStream;
 use tokio::sync::SemaphorePermit;
@@ -138,7 +138,7 @@ impl Job<'_> {
 pub struct Copied {
     /// As returned by the destination.
     pub etag: String,
-    /// Its encryption envelope; `None` if unencrypted.
+    /// Encryption envelope; `None` if unencrypted.
     pub seal: Option<EncryptionEnvelope>,
 }
 
@@ -226,7 +226,8 @@ async fn prepare<'c>(engine: &'c Engine, claim: &'c Claim, token: LeaseToken) ->
     Ok(Job { engine, claim, token, key, source, source_seal, destination, encryptor, expected, blocks })
 }
 
-/// The encryption of the copy. A resumed upload keeps the form in which it was started, whatever the current settings.
+/// The encryption of the copy. A resumed upload keeps the form in which it was started, regardless of the current
+/// settings.
 fn encryptor(
     claim: &Claim,
     destination: &Store,
@@ -308,7 +309,7 @@ pub(super) fn reading_error(job: &Job<'_>, source: BoxError) -> CopyError {
         Ok(mismatch) => {
             CopyError::SourceCorrupt { store: job.source.name().to_string(), detail: mismatch.to_string() }
         }
-        // It was inactive, or returned another number of bytes than announced.
+        // The source was inactive, or returned another number of bytes than announced.
         Err(other) => CopyError::BadRead { store: job.source.name().to_string(), detail: other.to_string() },
     }
 }

@@ -111,8 +111,8 @@ async fn begin_or_resume(job: &Job<'_>) -> std::result::Result<(UploadId, u64), 
     Ok((upload, size))
 }
 
-/// Whether every part has a checksum: known beforehand, or trailing its ciphertext. A store that was told to verify
-/// checksums requires one for every part.
+/// Whether every part has a checksum: known beforehand, or trailing its ciphertext. A store with checksum verification
+/// enabled requires one for every part.
 fn is_checked(job: &Job<'_>) -> bool {
     job.blocks.is_some() || job.encryptor.is_some()
 }

@@ -28,7 +28,7 @@ const BATCH: i64 = 100;
 /// Evicts what the policy allows now, until `stop`. Returns the number of copies.
 ///
 /// # Errors
-/// Any database error. Errors of a store are logged; its copies stay marked and are taken up again.
+/// Any database error. Errors of a store are logged; its copies stay marked and are retried.
 pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken) -> Result<usize> {
     let mut evicted = 0;
     let draining = {
@@ -68,7 +68,7 @@ pub(super) struct Batch {
 /// Outcome for one copy.
 enum Outcome {
     Deleted,
-    /// Its file was pinned, or there is no other intact copy.
+    /// The file was pinned, or there is no other intact copy.
     Stays,
     /// The other copy could not be checked: this one stays until it can be.
     Unverified,
@@ -130,7 +130,7 @@ impl EvictionPass<'_> {
         let (clouds, keeping) = (policy.available_clouds(), policy.keeping());
         let token = LeaseToken::new();
         let claim = self.terms(token, &clouds, &keeping);
-        // A recently verified copy has a grace period, whatever the policy says.
+        // A recently verified copy has a grace period, regardless of the policy.
         let order = match order {
             Order::EvictableCopy { rule, after } => {
                 Order::EvictableCopy { rule, after: earliest(self.context, after) }
@@ -184,9 +184,9 @@ impl EvictionPass<'_> {
         }
     }
 
-    /// Deletes a batch and removes the rows of deleted copies. Failed ones keep their mark and are taken up again when
-    /// the lease expires; those that were not started, for lack of time, can be taken up immediately. `untouched` says
-    /// that no deletion has been attempted before.
+    /// Deletes a batch and removes the rows of deleted copies. Failed ones keep their mark and are retried when the
+    /// lease expires; those that were not started, for lack of time, can be retried immediately. `untouched` means that
+    /// no deletion has been attempted before.
     pub(super) async fn free(
         &self,
         token: LeaseToken,

@@ -17,16 +17,16 @@ use super::repair;
 /// Result of checking the other copies of an object.
 #[derive(Debug)]
 pub(super) enum Evidence {
-    /// One of them was found intact just now.
+    /// A copy was found intact just now.
     Seen,
     /// None of them is intact; the findings are recorded.
     Absent,
-    /// One of them could not be checked and may be intact.
+    /// A copy could not be checked and may be intact.
     Unknown(Option<StoreError>),
 }
 
-/// Looks for an intact copy of an object in one of these stores. A copy that is missing or corrupt is marked as lost,
-/// so that it no longer permits a deletion and is repaired.
+/// Searches these stores for an intact copy of an object. A copy that is missing or corrupt is marked as lost, so that
+/// it no longer permits a deletion and is repaired.
 ///
 /// # Errors
 /// Any database error.
@@ -64,7 +64,7 @@ pub(super) async fn seek(context: &Context, object: ObjectId, stores: &[String])
 /// Whether the copy of an object in `store` exists and is intact.
 ///
 /// # Errors
-/// Any database error; the error of the store if it could not be asked.
+/// Any database error; the error of the store if the request failed.
 pub(super) async fn is_whole(context: &Context, store: &Store, object: ObjectId) -> Result<bool> {
     let (facts, seal) = {
         let mut conn = context.db.conn().await?;

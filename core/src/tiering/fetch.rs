@@ -18,7 +18,7 @@ use crate::store::StoreRole;
 pub enum Fetch {
     /// A worker will make it, or is making it.
     Queued,
-    /// It exists.
+    /// The copy exists.
     Here,
     /// The existing copy is being evicted now: retry later.
     BeingFreed,

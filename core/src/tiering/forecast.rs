@@ -18,7 +18,7 @@ use crate::ids::RunId;
 /// The number of recent runs considered.
 const RUNS: i64 = 5;
 
-/// Shows the progress of a pass.
+/// The estimated duration of the rest of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forecast {
     /// The active run.
@@ -122,13 +122,13 @@ mod tests {
     const LARGE: Measured = Measured { files: 2, bytes: 1_000_000_000, time: Duration::from_secs(10) };
 
     #[test]
-    fn what_is_like_before_takes_as_long_as_before() {
+    fn the_estimate_equals_the_duration_of_an_equal_run() {
         assert_eq!(time_for(2000, 2_000_000, &[SMALL, LARGE]), Some(Duration::from_secs(20)));
         assert_eq!(time_for(4, 2_000_000_000, &[SMALL, LARGE]), Some(Duration::from_secs(20)));
     }
 
     #[test]
-    fn nothing_takes_no_time_and_without_a_measure_nothing_is_said() {
+    fn no_work_takes_no_time_and_without_measurements_there_is_no_estimate() {
         assert_eq!(time_for(0, 0, &[SMALL]), Some(Duration::ZERO));
         assert_eq!(time_for(5, 5, &[]), None);
         let empty = Measured { bytes: 0, ..SMALL };
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_is_exceeded_only_where_there_is_one() {
+    fn a_window_is_only_exceeded_if_configured() {
         let hour = Some(Duration::from_secs(3600));
         let forecast = |needs, window| Forecast { run: RunId::new(), files: 1, bytes: 1, needs, window };
         assert!(forecast(hour, Some(Duration::from_secs(3599))).exceeds_window());

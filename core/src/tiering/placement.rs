@@ -31,7 +31,7 @@ pub struct NextStep {
 pub struct Placement {
     /// The file.
     pub file: FileRow,
-    /// Its replicas.
+    /// Replicas.
     pub replicas: Vec<Replica>,
     /// Restores of archived copies.
     pub restores: Vec<Restore>,

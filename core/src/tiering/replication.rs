@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_as_many_copies_are_missing_as_are_wanted_and_have_a_place() {
+    fn missing_copies_are_limited_by_the_setting_and_the_available_stores() {
         let missing = |at: &[&str], goes: bool, stores: &[&str], wanted: usize| {
             let stores_of = at.iter().map(|store| (*store).to_owned()).collect();
             let place = Lacking { object_id: ObjectId::new(), stores: stores_of, goes };
@@ -120,11 +120,11 @@ mod tests {
         assert_eq!(missing(&["a"], false, &["a", "b", "c"], 2), ["b"]);
         assert_eq!(missing(&["b"], false, &["a", "b", "c"], 3), ["a", "c"]);
         assert!(missing(&["a", "b"], false, &["a", "b", "c"], 2).is_empty());
-        assert!(missing(&["a"], true, &["a", "b"], 2).is_empty(), "it goes soon");
+        assert!(missing(&["a"], true, &["a", "b"], 2).is_empty(), "it will be evicted");
         assert_eq!(
             missing(&["a", "b"], false, &["b", "c"], 2),
             ["c"],
-            "a is being emptied and does not count"
+            "a is being drained and does not count"
         );
         assert!(missing(&["a"], false, &["b", "c"], 2).is_empty(), "it is about to move");
         assert!(missing(&["a"], false, &["a"], 2).is_empty(), "there is no place");

@@ -20,8 +20,8 @@ use super::{plan, policy, scope, window};
 /// Name of the schedule of the nightly run.
 pub const NIGHTLY: &str = "sync";
 
-/// Requests a run. An idle worker starts it within a second. A run that only waits for the transfer window is ended in
-/// favour of one that need not wait: its remaining copies are left for the new run, or for the next one whose scope
+/// Requests a run. An idle worker starts it within a second. An active run that only waits for the transfer window
+/// ends, if the new run need not wait: its remaining copies are left for the new run, or for the next one whose scope
 /// includes them.
 ///
 /// # Errors
@@ -158,7 +158,7 @@ async fn with_repairs(
 pub enum Tick {
     /// A run was created.
     Run(Box<Run>),
-    /// It was taken by another worker, or covered by the active run.
+    /// The tick was taken by another worker, or is covered by the active run.
     Taken,
     /// The active run is stopping and accepts nothing more: retry when it has ended.
     NotYet,

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn two_workers_that_look_at_different_moments_find_the_same_tick() {
+    fn two_workers_find_the_same_tick_at_different_moments() {
         let config = tiering("* * * * * *", "UTC");
         let last = at("2026-01-01T00:00:00Z");
         let due_tick = |last, now| due(&config.schedule, config.time_zone, last, now);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn midnight_stays_midnight_over_a_change_of_daylight_saving() {
+    fn midnight_is_stable_across_daylight_saving_changes() {
         let config = tiering("0 0 0 * * *", "Europe/Berlin");
         // Clocks go forward on 2026-03-29 at 01:00 UTC and back on 2026-10-25 at 01:00 UTC.
         assert_eq!(next_tick(&config, at("2026-03-28T12:00:00Z")).unwrap(), Some(at("2026-03-28T23:00:00Z")));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn nights_that_were_missed_count_as_one() {
+    fn several_missed_nights_are_caught_up_once() {
         let config = tiering("0 0 0 * * *", "UTC");
         let now = at("2026-05-04T10:00:00Z");
         let due_tick = |last, now| due(&config.schedule, config.time_zone, last, now);

@@ -24,13 +24,13 @@ pub struct StoreView {
     pub role: StoreRole,
     /// Whether it is the main store of its role.
     pub is_main: bool,
-    /// Its capacity in bytes; `None` without a limit.
+    /// Capacity in bytes; `None` without a limit.
     pub capacity: Option<u64>,
-    /// Its health as seen by the running processes; `None` if none has checked recently.
+    /// Health as seen by the running processes; `None` if none has checked recently.
     pub health: Option<HealthReport>,
     /// Number and bytes of its replicas by state.
     pub states: Vec<StateCount>,
-    /// Its drain, if any.
+    /// Drain, if any.
     pub drain: Option<Drain>,
 }
 

@@ -16,7 +16,7 @@ use super::lease::with_lease;
 /// Evicts what the watermarks require now, until `stop`, in each local store. Returns the number of copies.
 ///
 /// # Errors
-/// Any database error. Errors of a store are logged; its copies stay marked and are taken up again.
+/// Any database error. Errors of a store are logged; its copies stay marked and are retried.
 pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken) -> Result<usize> {
     let mut evicted = 0;
     for store in context.stores.with_role(StoreRole::Local) {

@@ -22,7 +22,7 @@ pub enum RestoreStatus {
     InProgress,
     /// Available until then.
     Restored {
-        /// Its expiry; `None` if the store does not report it.
+        /// Expiry; `None` if the store does not report it.
         until: Option<DateTime<Utc>>,
     },
 }

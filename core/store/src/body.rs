@@ -110,7 +110,7 @@ pub enum BodyLengthError {
         /// Bytes announced.
         length: u64,
     },
-    /// It yielded more.
+    /// The source yielded more.
     #[error("the source has more than the announced {length} bytes")]
     TooLong {
         /// Bytes announced.

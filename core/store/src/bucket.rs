@@ -11,8 +11,8 @@ const CREATE: &str = "CreateBucket";
 const DEFAULT_REGION: &str = "us-east-1";
 
 impl Store {
-    /// Checks that the endpoint responds, the credentials are valid and the bucket exists; the error says which check
-    /// failed.
+    /// Checks that the endpoint responds, the credentials are valid and the bucket exists; the error describes which
+    /// check failed.
     pub async fn check(&self) -> Result<(), StoreError> {
         self.list("", None, 1).await.map(|_| ())
     }

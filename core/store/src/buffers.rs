@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_takes_what_fits_and_shows_no_more_than_that() {
+    fn a_block_accepts_what_fits_and_exposes_only_that() {
         let mut block = Block::borrow();
         assert_eq!(block.fill(b"first "), b"");
         assert_eq!(block.fill(&vec![7; BLOCK]).len(), 6);

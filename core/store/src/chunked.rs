@@ -203,21 +203,21 @@ mod tests {
     }
 
     #[test]
-    fn a_small_body_is_one_frame_and_the_published_checksum() {
+    fn a_small_body_is_one_chunk_with_the_published_checksum() {
         let (sent, crc) = send(9, vec![Ok(Bytes::from_static(b"123456789"))]);
         assert_eq!(sent, b"9\r\n123456789\r\n0\r\nx-amz-checksum-crc64nvme:rosUhgp5mIg=\r\n\r\n");
         assert_eq!(crc, Some(Crc64Nvme::of(b"123456789")));
     }
 
     #[test]
-    fn an_empty_body_is_nothing_but_its_end() {
+    fn an_empty_body_consists_of_its_end() {
         let (sent, crc) = send(0, vec![]);
         assert_eq!(sent, b"0\r\nx-amz-checksum-crc64nvme:AAAAAAAAAAA=\r\n\r\n");
         assert_eq!((encoded_length(0), crc), (sent.len().try_into().unwrap(), Some(Crc64Nvme::EMPTY)));
     }
 
     #[test]
-    fn frames_do_not_depend_on_how_the_bytes_arrive() {
+    fn chunks_are_independent_of_the_source_chunks() {
         let frame = usize::try_from(FRAME).unwrap();
         for length in [1, 15, 16, frame - 1, frame, frame + 1, 2 * frame, 3 * frame + 4097] {
             let body = bytes(length);
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_source_leaves_the_body_without_its_end() {
+    fn a_failed_source_never_completes_the_body() {
         let failed = || Err(std::io::Error::other("hash differs"));
         let (sent, crc) = send(6, vec![Ok(Bytes::from_static(b"abcdef")), failed()]);
         assert_eq!((sent.as_slice(), crc), (&b"6\r\n"[..], None));
@@ -241,7 +241,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn every_body_is_read_back_and_its_length_was_foretold(
+        fn every_body_can_be_decoded_and_has_the_computed_length(
             length in 0_usize..300_000,
             sizes in prop::collection::vec(1_usize..100_000, 1..8),
         ) {

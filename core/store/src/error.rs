@@ -15,7 +15,7 @@ use crate::retry::Retry;
 /// The only status above 500 that is not transient: the server lacks a feature.
 const NOT_IMPLEMENTED: u16 = 501;
 
-/// The status for missing items: the error document of S3 says what is missing.
+/// The status for missing items: the error document of S3 names the missing item.
 const NOT_FOUND: u16 = 404;
 
 /// The S3 code for a request whose time differs too much from that of the store.
@@ -59,7 +59,7 @@ pub enum StoreErrorKind {
     Protocol,
     /// The request cannot be built from these settings or arguments.
     Invalid,
-    /// The object is encrypted, and the key is not configured or a different one. Says nothing about its content.
+    /// The object is encrypted, and the key is not configured or a different one. Its content may be intact.
     KeyMissing,
     /// The object is encrypted, and its content is not authentic.
     Unauthentic,
@@ -236,7 +236,7 @@ impl StoreError {
 fn verdict_of_answer(status: u16, code: &str) -> Verdict {
     match code {
         "NoSuchKey" | "NoSuchVersion" => Verdict::SourceMissing,
-        // Not from S3 itself: a proxy cannot reach its backend. It says nothing about the object.
+        // Not from S3 itself: a proxy cannot reach its backend. The object may be intact.
         "" if status == NOT_FOUND => Verdict::Transient,
         "BadDigest" | "InvalidDigest" | "XAmzContentChecksumMismatch" | "XAmzContentSHA256Mismatch" => {
             Verdict::Corrupt
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_has_its_verdict() {
+    fn every_response_has_a_verdict() {
         for (status, code, verdict) in [
             (500, "InternalError", Verdict::Transient),
             (503, "SlowDown", Verdict::Transient),
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_store_trouble_is_told_from_one_objects_trouble() {
+    fn outages_are_distinguished_from_failures_of_one_object() {
         assert!(answer(403, "SignatureDoesNotMatch").is_credentials());
         assert!(answer(404, "NoSuchBucket").is_credentials());
         assert!(answer(403, "").is_credentials());

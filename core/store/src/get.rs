@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_written_as_http_wants_them() {
+    fn ranges_are_formatted_for_http() {
         assert_eq!(ByteRange::of_length(5, 10).unwrap().to_string(), "bytes=5-14");
         assert_eq!(ByteRange { first: 7, last: None }.to_string(), "bytes=7-");
         assert_eq!(ByteRange::of_length(5, 0), None);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn content_ranges_are_read_or_refused() {
+    fn content_ranges_are_parsed_or_rejected() {
         let read = |text: &str| {
             let headers = HeaderMap::from_iter([(CONTENT_RANGE, HeaderValue::from_str(text).unwrap())]);
             read_content_range(&headers)

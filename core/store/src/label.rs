@@ -35,7 +35,7 @@ pub struct Label {
     pub version: Option<i32>,
     /// The file's name.
     pub name: Option<String>,
-    /// Its name at upload, if different.
+    /// Name at upload, if different.
     pub original: Option<String>,
     /// Names of the folders from the root to the file; empty for the root folder.
     pub folder: Vec<String>,
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_comes_back_as_it_was() {
+    fn labels_that_fit_round_trip() {
         let mut label = full("Übersicht 2026 – 写真.pdf", vec!["Ä b".to_owned(), "100%".to_owned()]);
         label.also = vec![Shared {
             file: Uuid::from_u128(4),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_name_is_kept_whole_and_what_has_no_room_is_named() {
+    fn the_longest_name_is_kept_and_omitted_fields_are_listed() {
         let label = full(&"写".repeat(85), vec!["写".repeat(85), "inner".to_owned()]);
         let back = read_back(&label);
         assert_eq!(back.name, label.name);
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_can_have_meant_is_left_out() {
+    fn invalid_label_fields_are_ignored() {
         let wrong = ["nf-object", "nf-version", "nf-time", "nf-sha256", "nf-crc64nvme", "nf-also"]
             .map(|name| (name.to_owned(), "-7".to_owned()));
         assert_eq!(Label::read(&wrong.into()), Label::default());

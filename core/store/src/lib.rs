@@ -1,8 +1,7 @@
 //! An S3 endpoint and its bucket: control requests, streamed bodies, and error classification.
 //!
-//! rust-s3 signs requests and our own pooled client sends them, because rust-s3's own transfers would copy and hash
-//! every body. Knows nothing about the database or the configuration, and never retries by itself: callers use
-//! [`nightferry_ground::retry`].
+//! rust-s3 signs requests and our own pooled client sends them, because the transfers of rust-s3 copy and hash every
+//! body. Independent of the database and the configuration. Never retries: callers use [`nightferry_ground::retry`].
 
 mod archive;
 mod body;
@@ -81,17 +80,17 @@ impl Store {
         &self.0.settings.name
     }
 
-    /// The purpose of the port.
+    /// Role of the store.
     pub fn role(&self) -> StoreRole {
         self.0.settings.role
     }
 
-    /// Its settings.
+    /// Settings.
     pub fn settings(&self) -> &StoreSettings {
         &self.0.settings
     }
 
-    /// Its encryption keys.
+    /// Encryption keys.
     pub fn keys(&self) -> Option<&Keyring> {
         self.0.settings.keys.as_deref()
     }
@@ -185,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_brought_into_the_form_that_is_signed() {
+    fn endpoints_are_normalised_for_signing() {
         assert_eq!(plain_endpoint("http://127.0.0.1:9000/"), Ok("http://127.0.0.1:9000".to_owned()));
         assert_eq!(plain_endpoint("https://S3.example.com:443"), Ok("https://s3.example.com".to_owned()));
         assert_eq!(plain_endpoint("http://host:80"), Ok("http://host".to_owned()));

@@ -234,7 +234,7 @@ impl Store {
         Ok(receipt)
     }
 
-    /// Aborts an upload and frees its parts; a missing one is not an error.
+    /// Aborts an upload and deletes its parts; a missing upload is not an error.
     pub async fn abort_multipart(&self, key: &ObjectKey, upload: &UploadId) -> Result<(), StoreError> {
         let deadline = self.settings().deadlines.control;
         let attempt = || {

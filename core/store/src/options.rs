@@ -196,7 +196,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_travels_in_metadata(text in any::<String>()) {
+        fn any_text_can_be_stored_in_metadata(text in any::<String>()) {
             let headers = with(&[("nf-name", &text)]).headers(None).unwrap();
             let sent = headers["x-amz-meta-nf-name"].to_str().unwrap();
             prop_assert!(!sent.contains(' '));

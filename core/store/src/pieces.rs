@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_nothing() {
+    fn an_empty_source_has_no_pieces() {
         let pieces = Gathering::default().finish();
         assert_eq!((pieces.length(), pieces.joined().len(), pieces.crc64nvme()), (0, 0, Crc64Nvme::EMPTY));
     }

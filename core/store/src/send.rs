@@ -166,7 +166,7 @@ impl Store {
     {
         let idle = self.settings().deadlines.idle;
         if watched.length() == 0 {
-            // The connection would not poll an empty body, and would therefore not notice that its source failed.
+            // The connection would not poll an empty body, and would therefore not detect that its source failed.
             timeout(idle, watched.finish()).await.map_err(|_| self.source_stalled(operation))?;
         }
         if let Some(cause) = progress.take_failure() {

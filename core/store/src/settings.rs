@@ -122,7 +122,7 @@ impl Default for Deadlines {
 pub struct StoreSettings {
     /// The configured name of the store.
     pub name: StoreName,
-    /// The purpose of the port.
+    /// Role of the store.
     pub role: StoreRole,
     /// `http://host:port` or `https://…`, as reached by this process.
     pub endpoint: String,

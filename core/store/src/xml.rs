@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_s3_error_has_no_code() {
+    fn other_documents_have_no_error_code() {
         for body in [&b""[..], b"<html><Code>NoSuchKey</Code></html>", b"<Error><Code>", b"\xff\xfe", b"{}"] {
             assert!(read_error(body).is_none(), "{:?}", String::from_utf8_lossy(body));
         }

@@ -1,5 +1,5 @@
-//! Servers that hang, lie and close connections: minimal ones that play a fixed response, so that no real server is
-//! needed.
+//! Servers that hang, return false data and close connections: minimal ones that send a fixed response, so that no real
+//! server is needed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::time::Duration;
@@ -156,7 +156,7 @@ async fn an_answer_without_a_length_or_with_another_range_is_refused() {
 }
 
 #[tokio::test]
-async fn a_silent_server_meets_every_deadline() {
+async fn a_server_that_does_not_respond_triggers_every_timeout() {
     let store = serve(vec![Act::Hang]).await;
     let (key, upload) = (key(), UploadId::new("u"));
     let parts = [CompletedPart { number: 1, etag: "e".to_owned(), crc64nvme: None }];
@@ -192,7 +192,7 @@ async fn an_inactive_source_is_not_a_store_failure() {
 }
 
 #[tokio::test]
-async fn a_slow_but_moving_body_has_no_limit_in_all() {
+async fn a_slow_body_with_progress_has_no_total_time_limit() {
     let store = serve(vec![Act::AnswerAfterBody(answer("200 OK", "ETag: \"e\"\r\n", ""))]).await;
     let pause = IDLE / 3;
     let chunks = stream::unfold(0, move |sent| async move {
@@ -206,7 +206,7 @@ async fn a_slow_but_moving_body_has_no_limit_in_all() {
 }
 
 #[tokio::test]
-async fn a_hang_up_is_transient_and_an_outage() {
+async fn a_closed_connection_is_transient_and_an_outage() {
     let store = serve(vec![Act::Close]).await;
     for error in [
         store.get(&key(), None).await.unwrap_err(),
@@ -253,7 +253,7 @@ async fn a_success_that_hides_an_error_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_404_that_is_not_s3s_does_not_declare_an_object_missing() {
+async fn a_404_of_a_proxy_does_not_mean_that_an_object_is_missing() {
     let store =
         serve(vec![Act::AnswerAndClose(answer("404 Not Found", "Connection: close\r\n", "<html/>"))]).await;
     let error = store.get(&key(), None).await.unwrap_err();

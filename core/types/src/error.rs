@@ -45,7 +45,7 @@ pub struct PendingRestore {
     pub ready_at: Option<DateTime<Utc>>,
     /// Until when the copy is readable.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When the store will be asked next; `None` if it will not be asked again.
+    /// When the state of the restore is checked next; `None` if it is not checked again.
     pub next_check_at: Option<DateTime<Utc>>,
 }
 
@@ -96,7 +96,7 @@ pub enum Error {
     NoSuch {
         /// The kind of item.
         noun: Noun,
-        /// The id of the target.
+        /// The id of the item.
         id: Uuid,
     },
     /// An account with this email address exists.

@@ -27,7 +27,7 @@ async fn events(world: &World, user: UserId) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_reads_a_page_of_rows_and_no_more() {
+async fn a_page_reads_one_page_of_rows() {
     let world = World::with("database.statement_timeout", "120s").build().await;
     let user = world.user().await;
     events(&world, user).await;

@@ -20,7 +20,7 @@ async fn backlog(world: &World, run: nightferry_core::ids::RunId, count: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_claim_reads_a_batch_of_index_entries_and_no_more() {
+async fn a_claim_reads_one_batch_of_index_entries() {
     let world = World::with("database.statement_timeout", "120s").build().await;
     let requested = world.request_run(RunScope::default()).await;
     run::start_queued(&world.context).await.unwrap().unwrap();
@@ -65,7 +65,7 @@ async fn cost_of(world: &World, run: nightferry_core::ids::RunId, which: &str, o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_order_is_served_by_an_index_and_costs_the_same_whatever_the_backlog() {
+async fn every_order_uses_an_index_and_its_cost_is_independent_of_the_backlog() {
     let world = World::with("database.statement_timeout", "120s").build().await;
     let requested = world.request_run(RunScope::default()).await;
     run::start_queued(&world.context).await.unwrap().unwrap();

@@ -3,7 +3,7 @@
 use nightferry_tests::harness::{World, database, pattern};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_would_lie_are_refused() {
+async fn inconsistent_rows_are_rejected() {
     let world = World::new().await;
     let user = world.user().await;
     world.upload(user, "a", pattern(1, 10)).await;

@@ -81,5 +81,5 @@ async fn the_copies_of_one_rule_are_found_without_reading_those_of_others() {
     }
     let (rows, found) = cost(&world, Order::LeastUsed).await;
     assert_eq!(found as i64, BATCH);
-    assert!(rows <= BATCH * 20, "read {rows} rows: those that a rule keeps stand in the way");
+    assert!(rows <= BATCH * 20, "read {rows} rows, including those kept by a rule");
 }

@@ -36,9 +36,9 @@ async fn a_lease_has_one_holder_until_it_is_released_or_expires() {
 
     assert!(leases::take(&mut conn, "a", first, LIFE).await.unwrap());
     assert!(!leases::take(&mut conn, "a", second, LIFE).await.unwrap());
-    assert!(take(&world, "b").await, "another name is another lease");
+    assert!(take(&world, "b").await, "another name is a separate lease");
     expire(&world).await;
-    assert!(leases::renew(&mut conn, "a", first, LIFE).await.unwrap(), "it expired, but nobody took it");
+    assert!(leases::renew(&mut conn, "a", first, LIFE).await.unwrap(), "it has expired and was not acquired");
     expire(&world).await;
     assert!(leases::take(&mut conn, "a", second, LIFE).await.unwrap());
     assert!(!leases::renew(&mut conn, "a", first, LIFE).await.unwrap());
@@ -53,7 +53,7 @@ async fn a_lease_has_one_holder_until_it_is_released_or_expires() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_of_the_version_before_shares_the_leases() {
+async fn a_process_of_the_previous_version_shares_the_leases() {
     let world = World::new().await;
     // The statements of that version.
     let old = |token: u32| {
@@ -77,7 +77,7 @@ async fn a_process_of_the_version_before_shares_the_leases() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn work_outlives_the_life_of_its_lease_and_is_dropped_when_another_process_took_that_over() {
+async fn work_renews_its_lease_and_is_dropped_when_another_process_acquires_it() {
     let world = World::with("tiering.lease", "500ms").set("tiering.heartbeat", "100ms").build().await;
     let context = &world.context;
     let lasting = async {
@@ -109,5 +109,5 @@ async fn periodic_work_is_done_again_only_when_it_is_due_or_was_interrupted() {
     expire(&world).await;
     stop.cancel();
     assert_eq!(work().await, Some(()));
-    assert_eq!(work().await, Some(()), "what was interrupted is not finished");
+    assert_eq!(work().await, Some(()), "interrupted work is not finished");
 }

@@ -23,7 +23,7 @@ fn query(owner: UserId, order: ListOrder, descending: bool) -> ListQuery {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_meet_every_file_once_in_every_order() {
+async fn pages_contain_every_file_once_in_every_order() {
     let world = World::new().await;
     let user = world.user().await;
     let stranger = world.user().await;
@@ -59,7 +59,7 @@ async fn pages_meet_every_file_once_in_every_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_search_takes_wildcards_for_what_they_are() {
+async fn a_search_treats_wildcards_literally() {
     let world = World::new().await;
     let user = world.user().await;
     for name in ["100%.txt", "100 percent.txt", "under_score", "underXscore"] {

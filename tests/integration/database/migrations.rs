@@ -28,7 +28,7 @@ async fn every_migration_can_be_reverted_and_applied_again() {
     assert!(before.iter().any(|line| line.starts_with("column replicas.lease_token")));
 
     let reverted = migrate::revert_all(db).await.unwrap();
-    assert_eq!(dump(db).await, Vec::<String>::new(), "reverting left something behind");
+    assert_eq!(dump(db).await, Vec::<String>::new(), "reverting left objects behind");
     assert_eq!(migrate::pending(db).await.unwrap().len(), reverted.len());
 
     let applied = migrate::apply(db).await.unwrap();
@@ -120,7 +120,7 @@ async fn reasons(world: &World, prefix: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_of_the_version_before_get_their_reasons() {
+async fn replicas_of_the_previous_version_get_their_reasons() {
     let world = World::new().await;
     let mut conn = world.context.db.conn().await.unwrap();
     for down in [

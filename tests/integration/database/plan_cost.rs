@@ -54,17 +54,17 @@ async fn a_run_reads_what_is_new(builder: WorldBuilder) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_without_rules_reads_what_is_new_and_no_more() {
+async fn a_run_without_rules_only_reads_new_files() {
     a_run_reads_what_is_new(settings()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_by_rules_reads_what_is_new_and_no_more() {
+async fn a_run_with_rules_only_reads_new_files() {
     a_run_reads_what_is_new(by_rules()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_planned_once_is_not_planned_again_and_what_waits_is_taken_up() {
+async fn planned_copies_are_not_planned_again_and_waiting_ones_are_taken_over() {
     let world = with_new_files(by_rules()).await;
     assert_eq!(planned(&world).await, NEW);
 

@@ -49,7 +49,7 @@ async fn a_plan_by_many_rules_reads_every_row_a_few_times() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_review_reads_a_batch_of_copies_and_no_more() {
+async fn a_review_reads_one_batch_of_copies() {
     let world = WorldBuilder::default()
         .with_files(Catalogue::Uploaded)
         .set("policy.rules.1.name", "videos")

@@ -28,13 +28,13 @@ async fn selecting_starting_and_examining_moves_reads_one_batch_of_rows() {
         database::rows_read(db, async |conn| replicas::begin_moves(conn, "minio", "nas", &chosen).await)
             .await;
     assert_eq!(begun.files, BATCH);
-    assert!(rows <= BATCH * 40, "to begin: read {rows} rows");
+    assert!(rows <= BATCH * 40, "to start: read {rows} rows");
 
     let (rows, moving) =
         database::rows_read(db, async |conn| replicas::moving(conn, Duration::from_secs(300), 10_000).await)
             .await;
     assert_eq!(moving.len() as i64, BATCH);
-    assert!(rows <= BATCH * 20, "to look: read {rows} rows");
+    assert!(rows <= BATCH * 20, "to examine: read {rows} rows");
 
     let (rows, forgotten) = database::rows_read(db, async |conn| {
         assert_eq!(replicas::move_only_among(conn, &["minio", "nas"]).await?, 0);
@@ -43,5 +43,5 @@ async fn selecting_starting_and_examining_moves_reads_one_batch_of_rows() {
     })
     .await;
     assert_eq!(forgotten as i64, BATCH);
-    assert!(rows <= BATCH * 40, "to call off: read {rows} rows");
+    assert!(rows <= BATCH * 40, "to cancel: read {rows} rows");
 }

@@ -44,6 +44,6 @@ async fn schema_file_is_current() {
     let gone: Vec<_> = declared.difference(&real).collect();
     assert!(
         missing.is_empty() && gone.is_empty(),
-        "edit core/db/src/schema.rs: add {missing:?}, take out {gone:?}"
+        "edit core/db/src/schema.rs: add {missing:?}, remove {gone:?}"
     );
 }

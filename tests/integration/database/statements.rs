@@ -255,7 +255,7 @@ async fn every_statement_fits_the_schema() {
     known += &log.sent.join("\n");
     for literal in &literals {
         for piece in literal.pieces().into_iter().filter(|piece| !known.contains(piece.as_str())) {
-            wrong.push(format!("nothing here sends, from {}: {piece}", literal.file.display()));
+            wrong.push(format!("not sent by this test, from {}: {piece}", literal.file.display()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -61,7 +61,7 @@ async fn token_of(actor: &str, api: &Api, world: &World) -> Option<String> {
         "reader" => Some(api.person().await.personal_token(&["files:read"]).await),
         "admin" => Some(api.admin(world).await.token),
         "script" => Some(api.admin(world).await.personal_token(&["admin"]).await),
-        other => panic!("the table has a column {other}, which nobody is"),
+        other => panic!("the table has an unknown column {other}"),
     }
 }
 
@@ -88,10 +88,10 @@ async fn concrete(path: &str, api: &Api, world: &World) -> String {
         other.personal_token(&["files:read"]).await;
         first(&other.get("/api/auth/tokens").await["tokens"])
     } else {
-        panic!("access.rs does not know what {path} is about")
+        panic!("access.rs has no item for {path}")
     };
     let path = path.replace("{id}", &id);
-    assert!(!path.contains('{'), "access.rs does not know all that {path} is about");
+    assert!(!path.contains('{'), "access.rs does not have all items for {path}");
     path
 }
 
@@ -105,11 +105,11 @@ fn the_table_has_every_operation_once_and_no_other() {
     let rows = rows();
     let listed: BTreeSet<(String, String)> =
         rows.iter().map(|row| (row.method.to_owned(), row.path.to_owned())).collect();
-    assert_eq!(listed.len(), rows.len(), "an operation stands in access.txt twice");
+    assert_eq!(listed.len(), rows.len(), "an operation is listed twice in access.txt");
     let documented = documented();
     let missing: Vec<_> = documented.difference(&listed).collect();
     let gone: Vec<_> = listed.difference(&documented).collect();
-    assert!(missing.is_empty() && gone.is_empty(), "access.txt: add {missing:?}, take out {gone:?}");
+    assert!(missing.is_empty() && gone.is_empty(), "access.txt: add {missing:?}, remove {gone:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

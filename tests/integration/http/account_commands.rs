@@ -72,7 +72,7 @@ async fn an_operator_rotates_the_signing_keys() {
     assert_eq!(states(&list().await.1), ["signs", "published"]);
     assert_eq!(answered(ann.request(Method::GET, "/api/auth/me")).await.0, 200);
     assert_eq!(world.json_command(&["keys", "rotate", "--at-once"]).await.0, 0);
-    assert_eq!(states(&list().await.1), ["signs"], "what others signed is refused");
+    assert_eq!(states(&list().await.1), ["signs"], "tokens signed by other keys are rejected");
     world.context.clock.advance(chrono::Duration::seconds(31));
     problem(ann.request(Method::GET, "/api/auth/me"), 401, "UNAUTHENTICATED").await;
 }

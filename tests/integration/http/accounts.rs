@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_signs_up_signs_in_and_reads_the_own_account() {
+async fn a_user_signs_up_signs_in_and_reads_the_account() {
     let world = World::new().await;
     let api = world.start_api();
     let signup = json!({ "email": "  Ann@Example.org ", "password": PASSWORD, "name": "Ann" });
@@ -29,7 +29,7 @@ async fn a_user_signs_up_signs_in_and_reads_the_own_account() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_a_sign_up_is_said_field_by_field() {
+async fn sign_up_errors_are_reported_by_field() {
     let world = World::new().await;
     let api = world.start_api();
     let post = |body| api.request(Method::POST, "/api/auth/signup").json(&body);
@@ -56,7 +56,7 @@ async fn what_is_wrong_with_a_sign_up_is_said_field_by_field() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_is_taken_once_whatever_its_case() {
+async fn an_email_address_is_unique_ignoring_case() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -101,7 +101,7 @@ async fn a_refresh_token_works_once_and_its_theft_ends_the_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_refreshes_at_once_have_exactly_one_winner() {
+async fn exactly_one_of_two_concurrent_refreshes_succeeds() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -116,7 +116,7 @@ async fn two_refreshes_at_once_have_exactly_one_winner() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_that_are_missing_forged_expired_or_revoked_are_told_apart() {
+async fn missing_forged_expired_and_revoked_tokens_are_distinguished() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;

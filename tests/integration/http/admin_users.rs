@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_administrator_makes_finds_and_changes_accounts() {
+async fn an_administrator_creates_finds_and_changes_accounts() {
     let world = World::with("auth.signup", "true").build().await;
     let api = world.start_api();
     let admin = api.admin(&world).await;
@@ -61,7 +61,7 @@ async fn an_administrator_makes_finds_and_changes_accounts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn accounts_are_listed_in_pages_and_found_by_what_they_are() {
+async fn accounts_are_listed_in_pages_and_filtered() {
     let world = World::new().await;
     let api = world.start_api();
     let admin = api.admin(&world).await;
@@ -86,7 +86,7 @@ async fn accounts_are_listed_in_pages_and_found_by_what_they_are() {
     assert_eq!(all("q=PERSON").await.len(), 7);
     assert_eq!(all("q=100%25").await.len(), 7);
     assert_eq!(all("q=me_too").await.len(), 7);
-    assert_eq!(all("q=e__oo").await.len(), 0, "wildcards are taken for what they are");
+    assert_eq!(all("q=e__oo").await.len(), 0, "wildcards are literal");
     assert_eq!(all("role=admin").await, [format!("\"{}\"", admin.email)]);
     let first = admin.get("/api/admin/users?q=person3").await["users"][0]["id"].as_str().unwrap().to_owned();
     let disable = json!({ "disabled": true });
@@ -171,7 +171,7 @@ async fn used(world: &World, user: &str) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_uploads_at_once_never_exceed_the_quota_and_what_fails_gives_its_bytes_back() {
+async fn concurrent_uploads_never_exceed_the_quota_and_failed_ones_release_their_bytes() {
     const SIZE: u64 = 10_000;
     let world = World::new().await;
     let api = world.start_api();
@@ -200,7 +200,7 @@ async fn twenty_uploads_at_once_never_exceed_the_quota_and_what_fails_gives_its_
     // An upload that is interrupted is never counted.
     let broken = futures_util::stream::iter([
         Ok(pattern(99, 4_000).bytes()),
-        Err(std::io::Error::other("the client went away")),
+        Err(std::io::Error::other("the client has disconnected")),
     ]);
     let body = reqwest::Body::wrap_stream(broken);
     assert!(ann.upload_request(&[], "broken", body).send().await.is_err());
@@ -236,5 +236,5 @@ async fn an_upload_that_cannot_fit_is_rejected_before_its_transfer() {
         .unwrap();
     problem(ann.upload_request(&[], "large", pattern(1, 1_000_000).bytes()), 413, "QUOTA_EXCEEDED").await;
     let sent = database::texts(&world.context.db, "SELECT count(*) FROM objects").await;
-    assert_eq!(sent, ["0"], "nothing of it was begun");
+    assert_eq!(sent, ["0"], "nothing of it was started");
 }

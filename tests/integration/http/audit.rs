@@ -71,7 +71,7 @@ async fn http_actions_are_recorded_with_actor_action_target_and_origin() {
     assert_eq!((&purge["ip"], &purge["detail"]["bytes"]), (&json!("127.0.0.1"), &json!(10)));
     assert_eq!(events(&admin, &format!("actor={}", ann.email)).await, of_ann);
 
-    let about_her = eventually("the failed sign-in is written", || async {
+    let about_her = eventually("the failed sign-in is recorded", || async {
         let found = events(&admin, &format!("target_id={}&target_type=user", ann.id)).await;
         actions(&found).contains("session.login_failed").then_some(found)
     })
@@ -167,7 +167,7 @@ async fn the_log_can_be_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn old_events_go_in_batches_and_only_they() {
+async fn only_old_events_are_deleted_in_batches() {
     let world = World::with("audit.retention", "30d").build().await;
     let db = &world.context.db;
     world.user().await;
@@ -219,7 +219,7 @@ async fn failed_sign_ins_cannot_flood_the_audit_log() {
     // The next entry contains the number of entries that were dropped.
     let body = json!({ "email": admin.email, "password": "wrong password" });
     problem(api.request(Method::POST, "/api/auth/login").json(&body), 401, "INVALID_CREDENTIALS").await;
-    let written = eventually("every failure is written or counted", || async {
+    let written = eventually("every failure is recorded or counted", || async {
         let written = events(&admin, "action=session.login_failed").await;
         let unwritten = |event: &Value| event["detail"]["unwritten_before"].as_u64().unwrap();
         let unwritten: u64 = written.iter().map(unwritten).sum();
@@ -228,7 +228,7 @@ async fn failed_sign_ins_cannot_flood_the_audit_log() {
     .await;
     assert!((31..=60).contains(&written.len()), "{}", written.len());
     let strangers = written.iter().filter(|event| event["target_id"] == "unknown").count();
-    assert_eq!(strangers, written.len() - 1, "what was typed is not kept");
+    assert_eq!(strangers, written.len() - 1, "the input is not stored");
     assert!(written.iter().any(|event| event["target_id"] == json!(admin.id)));
 }
 

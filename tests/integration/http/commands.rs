@@ -14,7 +14,7 @@ async fn waits_for_lock(world: &World, kind: &str) {
         "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
          WHERE NOT l.granted AND l.locktype = '{kind}' AND a.datname = current_database()"
     );
-    eventually("something waits for the lock", || async {
+    eventually("a process waits for the lock", || async {
         (texts(&world.context.db, &sql).await != ["0"]).then_some(())
     })
     .await;
@@ -42,7 +42,7 @@ async fn an_invalid_command_line_is_reported_in_one_document_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn things_have_one_shape_over_http_and_on_the_command_line() {
+async fn json_shapes_are_the_same_over_http_and_on_the_command_line() {
     let world = World::new().await;
     let api = world.start_api();
     let admin = api.admin(&world).await;

@@ -28,7 +28,7 @@ fn own(request: RequestBuilder) -> RequestBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_browser_signs_in_continues_and_signs_out_by_cookies() {
+async fn a_browser_signs_in_refreshes_and_signs_out_by_cookies() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -120,7 +120,7 @@ async fn state_changes_by_cookie_must_come_from_own_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_header_is_not_saved_by_a_good_cookie_and_no_other_token_counts_as_one() {
+async fn an_invalid_header_is_not_replaced_by_a_valid_cookie_and_cookies_only_hold_session_tokens() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -138,7 +138,7 @@ async fn a_wrong_header_is_not_saved_by_a_good_cookie_and_no_other_token_counts_
     let planted = format!("__Secure-nightferry_refresh={}", jar[REFRESH].0);
     let planted = own(api.request(Method::POST, "/api/auth/refresh").header("cookie", planted));
     problem(planted, 400, "VALIDATION_FAILED").await;
-    // Of two cookies with one name, it is unknown which one was set by this service.
+    // Of two cookies with one name, it is unknown which one this service has set.
     let twice = |name: &str| format!("{name}={}; {name}=another", jar[name].0);
     let me = api.request(Method::GET, "/api/auth/me").header("cookie", twice(ACCESS));
     problem(me, 401, "UNAUTHENTICATED").await;

@@ -10,7 +10,7 @@ fn path(file: &Value) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ranges_are_answered_as_rfc_9110_says() {
+async fn ranges_follow_rfc_9110() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -44,7 +44,7 @@ async fn ranges_are_answered_as_rfc_9110_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn conditions_spare_the_bytes() {
+async fn conditional_requests_save_transfers() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -99,7 +99,7 @@ async fn downloads_work_before_and_after_the_sync_and_with_either_store_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn old_versions_stay_readable_and_names_survive_every_alphabet() {
+async fn old_versions_stay_readable_and_names_in_any_script_are_preserved() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -140,7 +140,7 @@ async fn a_presigned_link_reads_straight_from_the_store_without_credentials() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_peoples_files_do_not_exist() {
+async fn files_of_other_accounts_are_not_found() {
     let world = World::new().await;
     let api = world.start_api();
     let (ann, bob) = (api.person().await, api.person().await);

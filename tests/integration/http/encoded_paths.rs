@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_encoded_path_counts_as_what_it_is() {
+async fn an_encoded_path_counts_as_its_decoded_route() {
     let world = World::with("limits.auth_requests_per_minute", "6").build().await;
     let api = world.start_api();
     let mut refused = 0;

@@ -30,7 +30,7 @@ async fn a_list_is_paged_by_an_opaque_cursor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nonsense_in_a_query_is_a_400_and_never_a_500() {
+async fn invalid_query_parameters_return_400_and_never_500() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -66,7 +66,7 @@ async fn nonsense_in_a_query_is_a_400_and_never_a_500() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_file_is_in_the_trash_and_its_name_is_free() {
+async fn a_deleted_file_is_in_the_trash_and_its_name_can_be_reused() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;

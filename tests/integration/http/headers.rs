@@ -11,7 +11,7 @@ async fn headers(api: &Api, path: &str) -> HeaderMap {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_is_safe_to_show() {
+async fn every_response_has_security_headers() {
     let world = World::with("server.trusted_proxies", "127.0.0.0/8").build().await;
     let api = world.start_api();
     for path in ["/api/files", "/nowhere", "/health", "/api/openapi.json", "/api/docs/"] {
@@ -56,7 +56,7 @@ async fn preflight(api: &Api, origin: &str) -> Response {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_the_sites_that_are_named_may_call() {
+async fn only_the_configured_origins_may_call() {
     let origin = "https://app.example.org";
     let world =
         World::with("server.cors.allowed_origins", format!("{origin}, http://localhost:3000")).build().await;
@@ -85,7 +85,7 @@ async fn only_the_sites_that_are_named_may_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_site_means_no_credentials() {
+async fn a_wildcard_origin_excludes_credentials() {
     let world = World::with("server.cors.allowed_origins", "*").build().await;
     let api = world.start_api();
     let answer = preflight(&api, "https://anything.example").await;

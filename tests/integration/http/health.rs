@@ -5,7 +5,7 @@ use nightferry_tests::harness::{World, pattern};
 use reqwest::Method;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn liveness_readiness_and_metrics_tell_the_truth() {
+async fn liveness_readiness_and_metrics_are_correct() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;

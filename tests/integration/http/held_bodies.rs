@@ -31,7 +31,7 @@ impl Held {
             body.len()
         );
         socket.write_all(head.as_bytes()).await.unwrap();
-        // A later request is generally answered later, so this one has been accepted.
+        // A later request generally gets a later response, so this one has been accepted.
         for _ in 0..20 {
             let me = api.request(Method::GET, "/api/auth/me").bearer_auth(token);
             assert_eq!(answered(me).await.0, 200);
@@ -70,7 +70,7 @@ async fn a_demoted_administrator_cannot_complete_a_started_request() {
         .unwrap();
     assert_eq!(again.finish().await, (403, "FORBIDDEN".to_owned()));
     assert_eq!(another.finish().await, (403, "FORBIDDEN".to_owned()));
-    assert_eq!(his.finish().await, (404, "NOT_FOUND".to_owned()), "as for everybody else");
+    assert_eq!(his.finish().await, (404, "NOT_FOUND".to_owned()), "as for all other callers");
     let admins = "SELECT count(*) FROM users WHERE role = 'admin'";
     assert_eq!(database::texts(&world.context.db, admins).await, ["1"]);
 }

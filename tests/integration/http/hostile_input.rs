@@ -8,7 +8,7 @@ use reqwest::{Method, multipart};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_database_cannot_hold_is_refused_before_it_gets_there() {
+async fn values_invalid_in_the_database_are_rejected_before_a_query() {
     let world = World::new().await;
     let api = world.start_api();
     let admin = api.admin(&world).await;

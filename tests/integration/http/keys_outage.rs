@@ -41,7 +41,7 @@ async fn tokens_are_checked_with_the_known_keys_while_the_database_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_of_unknown_keys_do_not_queue_either() {
+async fn tokens_of_unknown_keys_do_not_wait_for_the_database() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;

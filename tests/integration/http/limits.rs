@@ -69,9 +69,9 @@ async fn other_routes_are_limited_by_caller_and_invalid_tokens_do_not_count_as_c
         answers.into_iter().filter(|answer| answer.as_ref().unwrap().status() != 429).count()
     };
     let of_ann = all(200, &|number| files(&ann, &format!("192.0.2.{}", number % 200))).await;
-    assert!((1..50).contains(&of_ann), "one account is one caller wherever it comes from: {of_ann}");
+    assert!((1..50).contains(&of_ann), "one account is one caller from any address: {of_ann}");
     let of_bob = all(1, &|_| files(&bob, "192.0.2.1")).await;
-    assert_eq!(of_bob, 1, "another account at the same address has its own room");
+    assert_eq!(of_bob, 1, "another account at the same address has its own limit");
     let forged = all(200, &|number| {
         api.request(Method::GET, "/api/files")
             .bearer_auth(format!("x.y.{number}"))
@@ -131,7 +131,7 @@ async fn instances_count_together_with_redis_and_separately_without_it() {
 
     redis.restart().await;
     // The counters in Redis are lost; the instances count together again as soon as they have reconnected.
-    eventually("both have found Redis again", || async {
+    eventually("both have reconnected to Redis", || async {
         let fallbacks = metric(&one, "nightferry_limits_fallback_total").await;
         let probe = uuid::Uuid::new_v4().as_u128();
         let from = format!("2001:db8:{:x}:{:x}::1", probe & 0xffff, (probe >> 16) & 0xffff);

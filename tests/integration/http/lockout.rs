@@ -1,4 +1,4 @@
-//! Password guessing is slowed down, nobody can lock others out with it, and unknown accounts behave like existing
+//! Password guessing is limited, attackers cannot lock others out with it, and unknown accounts behave like existing
 //! ones.
 
 use diesel_async::{AsyncConnection as _, RunQueryDsl as _};
@@ -34,14 +34,14 @@ fn expected(wrong: usize, limited: usize) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_wrong_passwords_make_an_address_wait_whether_or_not_there_is_such_an_account() {
+async fn ten_wrong_passwords_lock_out_an_address_with_or_without_an_account() {
     let world = world().build().await;
     let api = world.start_api();
     let ann = api.person().await;
     for email in [ann.email.as_str(), "nobody@example.org"] {
         assert_eq!(guess(&api, "192.0.2.1", email, 12).await, expected(10, 2), "{email}");
         let response = login_from(&api, "192.0.2.1", email, PASSWORD).send().await.unwrap();
-        assert_eq!(response.status(), 429, "also with the right one");
+        assert_eq!(response.status(), 429, "also with the correct password");
         let wait: i64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((890..=900).contains(&wait), "{wait}");
     }
@@ -59,7 +59,7 @@ async fn ten_wrong_passwords_make_an_address_wait_whether_or_not_there_is_such_a
         "SELECT count(*) FROM audit_events WHERE action = 'session.locked_out' AND target_id = '{}'",
         ann.id
     );
-    eventually("it is written, once for each address", || async {
+    eventually("it is recorded once for each address", || async {
         (database::texts(&world.context.db, &sql).await == ["2"]).then_some(())
     })
     .await;
@@ -108,14 +108,14 @@ async fn the_owner_signs_in_from_a_known_network_during_an_attack() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guesses_at_the_same_time_do_not_get_around_the_limit() {
+async fn concurrent_guesses_do_not_bypass_the_limit() {
     let world = world().build().await;
     let api = world.start_api();
     let ann = api.person().await;
     let guesses = (0..40).map(|_| answered(login_from(&api, "192.0.2.1", &ann.email, "wrong password")));
     let answers = futures_util::future::join_all(guesses).await;
     let wrong = answers.iter().filter(|(_, body)| body["error_code"] == "INVALID_CREDENTIALS").count();
-    assert_eq!(wrong, 10, "the others were told nothing");
+    assert_eq!(wrong, 10, "the other requests got no information");
     assert!(answers.iter().all(|(status, _)| *status == 401 || *status == 429));
     // Concurrent sign-ins with the correct password all succeed.
     let right = (0..20).map(|_| answered(login_from(&api, "192.0.2.2", &ann.email, PASSWORD)));
@@ -167,12 +167,12 @@ async fn forwarding_headers_are_ignored_without_a_trusted_proxy() {
     assert_eq!(
         guess(&api, "203.0.113.200", &ann.email, 1).await,
         expected(0, 1),
-        "it was one address all along"
+        "all requests came from one address"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guesses_at_the_same_time_from_everywhere_do_not_get_around_the_ceiling() {
+async fn concurrent_guesses_from_many_networks_do_not_bypass_the_account_limit() {
     let world = world().set("limits.failed_logins_everywhere", "10").build().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -182,7 +182,7 @@ async fn guesses_at_the_same_time_from_everywhere_do_not_get_around_the_ceiling(
         });
         let answers = futures_util::future::join_all(guesses).await;
         let wrong = answers.iter().filter(|(_, body)| body["error_code"] == "INVALID_CREDENTIALS").count();
-        assert_eq!(wrong, 10, "{email}: the others were told nothing");
+        assert_eq!(wrong, 10, "{email}: the other requests got no information");
     }
 }
 
@@ -211,7 +211,7 @@ async fn a_correct_guess_started_below_the_limit_is_rejected_beyond_it() {
         waits.await.unwrap();
         let right = answered(login_from(&api, "192.0.2.99", &ann.email, PASSWORD));
         let others = async {
-            eventually("the right one waits", || async {
+            eventually("the correct password waits", || async {
                 let waiting = "SELECT count(*) FROM pg_stat_activity \
                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
                 (database::texts(&world.context.db, waiting).await == ["1"]).then_some(())
@@ -246,7 +246,7 @@ async fn reaching_the_limit_does_not_wait_for_the_audit_log() {
     })
     .await
     .unwrap();
-    eventually("both are written", || async {
+    eventually("both are recorded", || async {
         (database::texts(&world.context.db, locked_out).await == ["2"]).then_some(())
     })
     .await;

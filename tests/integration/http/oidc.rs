@@ -89,7 +89,7 @@ async fn a_new_user_gets_an_account_and_is_recognised_by_the_subject() {
         let response = callback(&api, &address, &attempt).send().await.unwrap();
         assert_eq!(location(&response), "/files?folder=1");
         let set = cookies(&response);
-        assert_eq!(set[ATTEMPT].0, "", "the attempt is over");
+        assert_eq!(set[ATTEMPT].0, "", "the attempt has ended");
         let ann = me(&api, &set).await;
         assert_eq!((&ann["email"], &ann["name"]), (&json!("ann@example.org"), &json!("Ann")));
         assert_eq!(ann["role"], "user");
@@ -120,7 +120,7 @@ async fn sign_in_after_rotation(api: &Api) -> BTreeMap<String, (String, String)>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_this_browser_did_not_ask_for_is_refused() {
+async fn a_response_not_requested_by_this_browser_is_rejected() {
     let provider = OidcProvider::start(Algorithm::EdDSA);
     let world = with(&provider)
         .set("auth.oidc.other.issuer", provider.issuer())
@@ -144,7 +144,7 @@ async fn an_answer_that_this_browser_did_not_ask_for_is_refused() {
         .await;
 
     let response = callback(&api, &mine.address, &mine.attempt).send().await.unwrap();
-    assert_eq!(response.status(), 303, "all of that harmed nothing");
+    assert_eq!(response.status(), 303, "none of these attempts had an effect");
     // The code was already used.
     refused(callback(&api, &mine.address, &mine.attempt)).await;
     world.context.clock.advance(Duration::minutes(11));
@@ -152,7 +152,7 @@ async fn an_answer_that_this_browser_did_not_ask_for_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_token_that_is_wrong_in_any_way_is_refused() {
+async fn every_kind_of_invalid_id_token_is_rejected() {
     for algorithm in [Algorithm::RS256, Algorithm::EdDSA] {
         let provider = OidcProvider::start(algorithm);
         let world = with(&provider).build().await;

@@ -29,7 +29,7 @@ async fn linking_revokes_the_access_of_a_squatter() {
     let mallory = register(&api).await;
     let token = mallory.personal_token(&["files:read"]).await;
     let ann = sign_in(&api).await.unwrap();
-    assert_eq!(me(&api, &ann).await["id"], mallory.id, "it is hers now");
+    assert_eq!(me(&api, &ann).await["id"], mallory.id, "the account belongs to her now");
 
     let show = |token: &str| api.request(Method::GET, "/api/auth/me").bearer_auth(token);
     problem(show(&mallory.token), 401, "TOKEN_REVOKED").await;
@@ -113,7 +113,7 @@ async fn rejected_sign_ins_are_recorded() {
         "unknown unknown_account home".to_owned(),
     ];
     expected.sort_unstable();
-    eventually("all of them are written", || async {
+    eventually("all of them are recorded", || async {
         let mut written = database::texts(&world.context.db, sql).await;
         written.sort_unstable();
         (written == expected).then_some(())
@@ -149,7 +149,7 @@ async fn an_operator_sees_who_is_linked_and_unlinks_them() {
     assert_eq!((code, &unlinked["unlinked"]["id"], &unlinked["sessions"]), (0, &json!(id), &json!(1)));
     let cookie = format!("__Host-nightferry_access={}", ann["__Host-nightferry_access"].0);
     problem(api.request(Method::GET, "/api/auth/me").header("cookie", cookie), 401, "TOKEN_REVOKED").await;
-    assert!(sign_in(&api).await.is_err(), "the account is not theirs any more");
+    assert!(sign_in(&api).await.is_err(), "the account no longer belongs to them");
     assert_eq!(world.json_command(&["user", "unlink", ANN, id]).await.0, 3);
     let written = "SELECT detail->>'subject' FROM audit_events WHERE action = 'identity.unlink'";
     assert_eq!(database::texts(&world.context.db, written).await, [&id["home/".len()..]]);

@@ -66,7 +66,7 @@ async fn a_token_is_limited_to_its_scopes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_scope_admin_works_as_long_as_the_account_is_an_administrators() {
+async fn the_scope_admin_requires_the_administrator_role() {
     let world = World::new().await;
     let api = world.start_api();
     let _stays = api.admin(&world).await;
@@ -105,7 +105,7 @@ async fn a_token_is_shown_once_stored_hashed_listed_and_revoked() {
     assert_eq!(answered(me()).await.0, 200);
     let noted = list(&ann).await[0]["last_used_at"].clone();
     assert!(noted.is_string());
-    // Not a write for each request.
+    // Not one write per request.
     world.context.clock.advance(Duration::minutes(9));
     assert_eq!(answered(me()).await.0, 200);
     assert_eq!(list(&api.login(&ann.email).await).await[0]["last_used_at"], noted);
@@ -145,7 +145,7 @@ async fn tokens_that_are_mistyped_unknown_or_expired_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_a_wanted_token_is_said_and_there_are_only_so_many() {
+async fn token_creation_errors_are_reported_and_the_number_of_tokens_is_limited() {
     let world = World::with("auth.personal_tokens_per_user", 3).build().await;
     let api = world.start_api();
     let ann = api.person().await;

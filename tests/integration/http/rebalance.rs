@@ -61,7 +61,7 @@ async fn an_administrator_plans_starts_follows_and_stops_a_rebalancing() {
     assert_eq!(
         (&stopped["state"], &stopped["files_moved"]),
         (&json!("stopped"), &json!(0)),
-        "no worker had begun"
+        "no worker had started"
     );
 
     let (status, _) = answered(admin.request(Method::POST, PATH)).await;

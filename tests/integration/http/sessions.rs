@@ -29,7 +29,7 @@ async fn assert_ended(api: &Api, person: &Person<'_>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_ended_at_one_instance_is_refused_at_another_at_once() {
+async fn a_session_ended_at_one_instance_is_immediately_rejected_by_another() {
     let world = World::new().await;
     let here = world.start_api();
     let there = Api::start(world.context_with(&[]));
@@ -127,7 +127,7 @@ async fn password_guessing_within_a_session_is_limited_like_logins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_changes_of_a_password_at_once_have_one_winner() {
+async fn one_of_two_concurrent_password_changes_succeeds() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -165,7 +165,7 @@ async fn no_session_survives_a_logout_that_races_with_refreshes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refreshes_at_once_at_two_instances_have_one_winner_and_revoke_nothing() {
+async fn one_of_two_refreshes_at_two_instances_succeeds_and_nothing_is_revoked() {
     let world = World::new().await;
     let here = world.start_api();
     let there = Api::start(world.context_with(&[]));
@@ -181,7 +181,7 @@ async fn refreshes_at_once_at_two_instances_have_one_winner_and_revoke_nothing()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_ends_at_its_greatest_age_however_often_it_is_continued() {
+async fn a_session_ends_at_its_maximum_age_regardless_of_refreshes() {
     let world = World::with("auth.session_max_age", "2h").set("auth.refresh_token_ttl", "50m").build().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -197,7 +197,7 @@ async fn a_session_ends_at_its_greatest_age_however_often_it_is_continued() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disabled_account_is_refused_at_once_and_a_reset_password_ends_its_sessions() {
+async fn a_disabled_account_is_rejected_immediately_and_a_password_reset_ends_its_sessions() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -220,7 +220,7 @@ async fn a_disabled_account_is_refused_at_once_and_a_reset_password_ends_its_ses
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_list_of_sessions_comes_in_pages_and_without_those_that_ended() {
+async fn the_session_list_is_paged_and_excludes_ended_sessions() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -243,7 +243,7 @@ async fn the_list_of_sessions_comes_in_pages_and_without_those_that_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn asking_whether_a_session_is_live_reads_a_few_rows_however_many_there_are() {
+async fn a_session_check_reads_a_constant_number_of_rows() {
     let world = World::new().await;
     let user = world.user().await;
     let sql = format!(
@@ -283,7 +283,7 @@ async fn sessions_without_rows_remain_signed_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_an_older_instance_begins_meanwhile_continues_with_its_refresh_token() {
+async fn a_session_started_by_an_older_instance_continues_with_its_refresh_token() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;

@@ -40,10 +40,13 @@ async fn a_request_from_another_network_does_not_wait_behind_many() {
     let api = world.start_api();
     let ann = api.person().await;
     let (done, crowd) = crowd(&api, 50, &ann.email);
-    eventually("the first of them is in", || async { (done.load(Ordering::SeqCst) > 0).then_some(()) }).await;
+    eventually("the first of them has signed in", || async {
+        (done.load(Ordering::SeqCst) > 0).then_some(())
+    })
+    .await;
     assert_eq!(answered(login_from(&api, "192.0.2.2", &ann.email)).await.0, 200);
     let before = done.load(Ordering::SeqCst);
-    assert!(before < 30, "{before} of 50 were let in before the one from elsewhere");
+    assert!(before < 30, "{before} of 50 were served before the request from another network");
     // A whole office may sign in at once, too.
     assert!(crowd.await.iter().all(|status| *status == 200));
 }
@@ -62,5 +65,5 @@ async fn too_many_waiting_requests_are_rejected() {
     let of = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
     assert!(of(200) >= 60 && of(429) > 0 && of(200) + of(429) == 150, "{statuses:?}");
     let response = login_from(&api, "192.0.2.1", &ann.email).send().await.unwrap();
-    assert_eq!(response.status(), 200, "it is as before when they have gone");
+    assert_eq!(response.status(), 200, "afterwards it is as before");
 }

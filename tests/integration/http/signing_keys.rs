@@ -70,11 +70,11 @@ async fn tokens_can_be_verified_with_the_published_keys() {
     let world = World::new().await;
     let api = world.start_api();
     api.person().await;
-    assert!(published(&api).await.keys.is_empty(), "an HMAC key is nobody's to know");
+    assert!(published(&api).await.keys.is_empty(), "an HMAC key is secret");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_that_none_of_our_keys_signed_are_refused() {
+async fn tokens_signed_by_other_keys_are_rejected() {
     for (name, algorithm) in
         [("RS256", Algorithm::RS256), ("EdDSA", Algorithm::EdDSA), ("HS256", Algorithm::HS256)]
     {
@@ -237,7 +237,7 @@ async fn another_algorithm_takes_over_after_it_was_published() {
     })
     .await;
     let bob = api.person().await;
-    assert_eq!(header(&bob.token).alg, Algorithm::HS256, "the old one still signs");
+    assert_eq!(header(&bob.token).alg, Algorithm::HS256, "the old key still signs");
     assert_eq!(answered(me(&api, &ann_token)).await.0, 200);
     world.context.clock.advance(Duration::minutes(15));
     assert_eq!(header(&api.login(&bob.email).await.token).alg, Algorithm::EdDSA);

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const MIB: u64 = 1024 * 1024;
-/// Maximum duration of a prompt response: well below `server.client_idle_timeout`, after which the connection of a
+/// Maximum duration of a prompt response: shorter than `server.client_idle_timeout`, after which the connection of a
 /// silent client is closed.
 const PROMPT: Duration = Duration::from_secs(25);
 
@@ -39,7 +39,7 @@ async fn begin_upload(api: &Api, person: &Person<'_>, length: Option<u64>) -> Tc
 
 /// Waits until this many uploads are in progress.
 async fn begun(world: &World, uploads: usize) {
-    eventually("the uploads have begun", || async {
+    eventually("the uploads have started", || async {
         let sql = "SELECT count(*) FROM objects WHERE state = 'uploading'";
         (texts(&world.context.db, sql).await == [uploads.to_string()]).then_some(())
     })
@@ -64,7 +64,7 @@ async fn answer(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     let read = async {
         while !answer.ends_with(b"}") {
-            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "it ends early");
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "it ended early");
         }
     };
     tokio::time::timeout(PROMPT, read).await.expect("an answer");
@@ -72,7 +72,7 @@ async fn answer(mut stream: TcpStream) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_that_come_byte_by_byte_do_not_keep_others_waiting() {
+async fn slow_uploads_do_not_delay_others() {
     let world = World::new().await;
     let api = world.start_api();
     let (ann, bob) = (api.person().await, api.person().await);
@@ -115,7 +115,7 @@ async fn a_body_that_does_not_arrive_is_a_client_error() {
 
     let refused = answer(send(&api, head, "{").await).await;
 
-    assert!(began.elapsed() < Duration::from_secs(10), "the whole request's time is up");
+    assert!(began.elapsed() < Duration::from_secs(10), "the time limit of the request is exceeded");
     assert!(refused.starts_with("HTTP/1.1 400 "), "{refused}");
     assert!(refused.contains("did not arrive in time"), "{refused}");
 }

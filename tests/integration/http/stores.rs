@@ -31,7 +31,7 @@ async fn an_administrator_drains_a_store_and_undoes_it() {
     assert_eq!((&nas["name"], &nas["role"], &nas["main"]), (&json!("nas"), &json!("local"), &json!(false)));
     assert_eq!(nas["replicas"], json!([{ "state": "present", "replicas": 1, "bytes": 1_000 }]));
     assert_eq!((&nas["used_bytes"], &nas["capacity_bytes"]), (&json!(1_000), &json!(1_u64 << 30)));
-    assert_eq!(nas["health"]["status"], "unknown", "nobody has looked yet");
+    assert_eq!(nas["health"]["status"], "unknown", "the store has not been checked yet");
     let (status, _) = answered(admin.request(Method::DELETE, "/api/admin/stores/minio/drain")).await;
     assert_eq!(status, 204);
     assert_eq!(admin.get("/api/admin/stores").await["stores"][0]["drain"], Value::Null);

@@ -10,7 +10,7 @@ use serde_json::json;
 const MIB: u64 = 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_is_answered_with_the_file_as_the_contract_says() {
+async fn an_upload_returns_the_documented_file() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -52,7 +52,7 @@ async fn an_upload_is_answered_with_the_file_as_the_contract_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sizes_around_every_threshold_arrive_byte_exact_with_and_without_a_length() {
+async fn sizes_around_every_threshold_are_stored_exactly_with_and_without_a_length() {
     let world = World::with("uploads.part_size_mib", 8).build().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -81,7 +81,7 @@ async fn without_free_memory_parts_are_passed_through_with_a_trailing_checksum()
         assert_eq!(file["sha256"], pattern(size, size).sha256().to_string(), "{size}");
         assert_eq!(ann.download(&file["id"]).await, pattern(size, size).bytes(), "{size}");
     }
-    assert!(world.local.count(&larger_than_buffered()) >= 1, "no part was passed through");
+    assert!(world.local.count(&larger_than_buffered()) >= 1, "no part was streamed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,11 +96,7 @@ async fn a_part_is_retried_after_a_store_failure_without_the_client_noticing() {
     let file = ann.upload("large.bin", pattern(7, 30 * MIB)).await;
 
     assert_eq!((stumble.struck(), reset.struck()), (1, 1));
-    assert_eq!(
-        world.local.count(&larger_than_buffered()),
-        0,
-        "a part that was passed through cannot be sent again"
-    );
+    assert_eq!(world.local.count(&larger_than_buffered()), 0, "a streamed part cannot be sent again");
     assert_eq!(ann.download(&file["id"]).await, pattern(7, 30 * MIB).bytes());
 }
 
@@ -126,7 +122,7 @@ async fn ten_concurrent_uploads_of_one_user_succeed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_is_taken_becomes_a_version_a_new_name_or_a_refusal() {
+async fn an_existing_name_results_in_a_version_a_new_name_or_a_rejection() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -176,7 +172,7 @@ async fn invalid_uploads_are_rejected_with_a_reason_and_leave_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quota_is_never_exceeded_by_uploads_at_once() {
+async fn a_quota_is_never_exceeded_by_concurrent_uploads() {
     let world = World::new().await;
     let api = world.start_api();
     let ann = api.person().await;

@@ -28,7 +28,7 @@ async fn archived<'a>(world: &World, api: &'a Api) -> (Person<'a>, Value) {
     let file = ann.upload("a.bin", pattern(1, SIZE)).await;
     let worker = world.start_worker();
     world.sync().await;
-    eventually("the local copy is freed", || async {
+    eventually("the local copy is evicted", || async {
         let local = texts(&world.context.db, "SELECT 1 FROM replicas WHERE store = 'minio'").await;
         local.is_empty().then_some(())
     })
@@ -47,7 +47,8 @@ async fn states(world: &World) -> Vec<String> {
 }
 
 async fn in_state(world: &World, state: &str) {
-    eventually("the restore is so far", || async { (states(world).await == [state]).then_some(()) }).await;
+    eventually("the restore has progressed", || async { (states(world).await == [state]).then_some(()) })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,7 +84,7 @@ async fn a_download_of_an_archived_file_requests_one_restore_and_works_afterward
     let head = ann.request(Method::HEAD, &path(&file)).send().await.unwrap();
     assert_eq!(head.status(), 200);
     worker.stop().await;
-    assert_eq!(world.cloud.glacier().restores(), 1, "however many asked");
+    assert_eq!(world.cloud.glacier().restores(), 1, "for any number of requests");
     assert_eq!(world.cloud.count(&Match::method(Method::POST).has_parameter("restore")), 1);
     assert_invariants(&world).await;
 }
@@ -107,7 +108,7 @@ async fn an_expired_restore_is_requested_again() {
     assert_eq!(world.cloud.glacier().restores(), 2);
     // The store loses the restore while it is in progress: it is requested a third time.
     world.cloud.glacier().expire();
-    eventually("it is asked for again", || async { (world.cloud.glacier().restores() == 3).then_some(()) })
+    eventually("it is requested again", || async { (world.cloud.glacier().restores() == 3).then_some(()) })
         .await;
     world.cloud.glacier().finish(LATER);
     in_state(&world, "ready").await;
@@ -136,7 +137,7 @@ async fn archived_copies_are_not_read_for_scrub_or_repair() {
     world.cloud.forget_requests();
     let again = scrubbed().await;
     assert_eq!((again.right, again.unread, again.found()), (0, 0, 0));
-    assert_eq!(world.cloud.requests().len(), 0, "it is left alone");
+    assert_eq!(world.cloud.requests().len(), 0, "it is not touched");
     assert_eq!(cloud_state().await, Some(ReplicaState::Present));
 
     // The local copy is lost: it cannot be repaired from the archived copy.
@@ -144,7 +145,7 @@ async fn archived_copies_are_not_read_for_scrub_or_repair() {
     execute(&world.context.db, "UPDATE replicas SET state = 'lost' WHERE store = 'minio'").await.unwrap();
     assert_eq!(nightferry_core::tiering::repair::pass(&world.context).await.unwrap().copies, 0);
     assert_eq!(fetch::request(&world.context, file.row.id, None).await.unwrap(), Fetch::NoSource);
-    assert_eq!(world.cloud.glacier().restores(), 0, "nobody asked for what costs");
+    assert_eq!(world.cloud.glacier().restores(), 0, "no restore was requested, because it costs money");
 
     let RestoreOutcome::Restoring(restore) =
         archive::request(&world.context, file.row.id, None, None).await.unwrap()
@@ -156,12 +157,12 @@ async fn archived_copies_are_not_read_for_scrub_or_repair() {
     world.cloud.glacier().finish(LATER);
     in_state(&world, "ready").await;
     nightferry_core::tiering::repair::pass(&world.context).await.unwrap();
-    eventually("the local copy is back", || async {
+    eventually("the local copy has been made again", || async {
         (state(&world, "minio", &file).await == Some(ReplicaState::Present)).then_some(())
     })
     .await;
     let outcome = archive::request(&world.context, file.row.id, None, None).await.unwrap();
-    assert_eq!(outcome, RestoreOutcome::Readable("minio".to_owned()), "nothing more is asked for");
+    assert_eq!(outcome, RestoreOutcome::Readable("minio".to_owned()), "no further restore is requested");
     worker.stop().await;
     assert_eq!(world.stored("minio", &file).await, Some(pattern(1, SIZE).sha256()));
     assert_invariants(&world).await;

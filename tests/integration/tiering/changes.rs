@@ -48,7 +48,7 @@ async fn is_deleted_while_it_is_copied(size: u64, at: Match, hold: Hold) {
 
     trash::purge(&world.context, user, doomed.row.id, &Origin::default()).await.unwrap();
     let early = reap::pass(&world.context).await.unwrap();
-    assert_eq!(early.objects, 0, "what is being copied is left alone");
+    assert_eq!(early.objects, 0, "a copy in progress is not touched");
     gate.open();
 
     let run = world.ended(requested.id).await;
@@ -66,7 +66,7 @@ async fn a_small_file_that_is_deleted_while_it_is_copied_leaves_nothing_behind()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_small_file_that_is_deleted_when_its_copy_is_made_leaves_nothing_behind() {
+async fn a_small_file_deleted_when_its_copy_is_finished_leaves_nothing_behind() {
     is_deleted_while_it_is_copied(1000, copies("doomed"), Hold::Answer).await;
 }
 
@@ -103,12 +103,12 @@ async fn is_overwritten_while_it_is_copied(size: u64, at: Match) {
     let run = world.ended(requested.id).await;
     assert_eq!((run.status, run.files_total, run.files_done), (RunStatus::Succeeded, 1, 1), "{run:?}");
     let synced = world.replica("s3", &first).await.unwrap();
-    assert_eq!(synced.state, ReplicaState::Present, "the old version crossed");
+    assert_eq!(synced.state, ReplicaState::Present, "the old version was synced");
     let file = now(&world, &first).await;
     assert_eq!(
         (file.row.storage_location.as_str(), file.row.synced_at),
         ("minio", None),
-        "the new one did not"
+        "the new version was not"
     );
     assert!(world.replica("s3", &second).await.is_none());
 
@@ -188,7 +188,7 @@ async fn a_run_cancelled_in_the_middle_finishes_what_is_in_flight_and_starts_not
     gate.reached_by(2).await;
 
     run::cancel(&world.context, requested.id, None, &Origin::default()).await.unwrap();
-    eventually("what was claimed but not started is given back", || async {
+    eventually("copies that were claimed but not started are released", || async {
         let mut queued = 0;
         for file in &files {
             let replica = world.replica("s3", file).await.unwrap();
@@ -261,7 +261,7 @@ async fn a_tick_and_a_file_do_not_join_a_run_that_is_being_cancelled() {
     assert_eq!(world.ended(requested.id).await.status, RunStatus::Cancelled);
 
     let Tick::Run(nightly) = run::request_tick(&world.context, tick).await.unwrap() else {
-        panic!("the tick was lost")
+        panic!("the tick was missed")
     };
     assert_eq!(world.ended(nightly.id).await.status, RunStatus::Succeeded);
     for file in [&file, &later] {
@@ -309,7 +309,7 @@ async fn a_failed_copy_does_not_affect_the_upload_of_the_same_object_to_another_
     let worker = world.start_worker();
     let requested = world.request_run(RunScope::default()).await;
     gate.reached().await;
-    eventually("the other copy is given up", || async {
+    eventually("the other copy has failed", || async {
         let sql = "SELECT 1 FROM replicas WHERE store = 'nas' AND state = 'failed' AND upload_id IS NULL";
         (!texts(&world.context.db, sql).await.is_empty()).then_some(())
     })

@@ -19,7 +19,7 @@ fn with_clock_off(world: &World, by: Duration) -> Context {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_whose_clocks_are_hours_apart_take_no_copy_from_each_other() {
+async fn workers_with_different_clocks_do_not_take_over_each_others_copies() {
     let world = World::with("tiering.batch_size", 5).set("tiering.concurrency", 5).build().await;
     let user = world.user().await;
     for seed in 0..20 {
@@ -44,14 +44,14 @@ async fn workers_whose_clocks_are_hours_apart_take_no_copy_from_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_jumps_back_and_forth_in_a_pause_between_tries_delays_nothing() {
+async fn clock_jumps_during_a_retry_pause_cause_no_delay() {
     let world = World::new().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 2000)).await;
     let fault = world.cloud.add(Fault::status(500, "InternalError").on(Method::PUT).times(2));
     let worker = world.start_worker();
     let requested = world.request_run(RunScope::default()).await;
-    eventually("the first try fails", || async { (fault.struck() > 0).then_some(()) }).await;
+    eventually("the first attempt fails", || async { (fault.struck() > 0).then_some(()) }).await;
     world.context.clock.advance(Duration::hours(-30));
 
     let run = world.ended(requested.id).await;
@@ -67,7 +67,7 @@ async fn nightly(world: &World) -> Vec<Run> {
 }
 
 async fn nights(world: &World, count: usize) {
-    eventually(&format!("{count} nights have become runs"), || async {
+    eventually(&format!("{count} nights have created runs"), || async {
         (nightly(world).await.len() >= count).then_some(())
     })
     .await;
@@ -113,7 +113,7 @@ async fn run_by_hand(world: &World) {
 async fn request(world: &World) -> nightferry_core::ids::RunId {
     use nightferry_core::db::audit::Origin;
     use nightferry_core::db::runs::NewRun;
-    eventually("a run can be asked for", || async {
+    eventually("a run can be requested", || async {
         let new =
             NewRun { trigger: RunTrigger::Cli, requested_by: None, tick: None, scope: RunScope::default() };
         run::request(&world.context, new, &Origin::default()).await.ok().map(|run| run.id)

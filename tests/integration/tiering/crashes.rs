@@ -87,7 +87,7 @@ fn assert_nothing_on_record_was_sent_again(world: &World, kills: &[Kill]) {
     let sent = sent(world);
     for kill in kills {
         let again: Vec<_> = sent[kill.sent..].iter().filter(|part| kill.recorded.contains(part)).collect();
-        assert!(again.is_empty(), "sent again though it was on record: {again:?}");
+        assert!(again.is_empty(), "sent again although it was recorded: {again:?}");
     }
 }
 
@@ -103,7 +103,7 @@ async fn assert_all_synced(world: &World, run: &Run, files: &[(FileView, u64, u6
         assert_eq!(world.stored("s3", file).await, Some(pattern(*seed, *size).sha256()), "{size} bytes");
     }
     let left = texts(&world.context.db, "SELECT 1 FROM transfer_parts").await;
-    assert!(left.is_empty(), "parts of finished copies are forgotten");
+    assert!(left.is_empty(), "parts of finished copies are deleted");
     assert_invariants(world).await;
 }
 
@@ -249,7 +249,7 @@ async fn workers_killed_at_random_moments_of_a_sync_of_mixed_sizes() {
         let before = world.cloud.requests().len();
         let worker = world.start_worker_process().await;
         // Measured from its first request, to exclude its start; there is no request if all work is done.
-        eventually("the worker begins", || async {
+        eventually("the worker starts", || async {
             let ended = !run::find(&world.context, requested.id).await.unwrap().run.status.is_active();
             (ended || world.cloud.requests().len() > before).then_some(())
         })

@@ -38,8 +38,8 @@ async fn fails_fast(settings: WorldBuilder, reason: &str) {
 
     assert_eq!((run.status, run.files_done, run.files_failed), (RunStatus::Failed, 0, 0), "{run:?}");
     let error = run.error.unwrap();
-    assert!(error.contains(reason), "{error:?} does not say {reason:?}");
-    assert!(world.failures(run.id).await.is_empty(), "no file is to blame");
+    assert!(error.contains(reason), "{error:?} does not contain {reason:?}");
+    assert!(world.failures(run.id).await.is_empty(), "no file is at fault");
     for file in &files {
         assert_waiting(&world, file).await;
     }
@@ -78,7 +78,7 @@ async fn credentials_that_expire_during_a_run_stop_it_and_the_next_run_continues
 
     assert_eq!((run.status, run.files_done, run.files_failed), (RunStatus::Partial, 3, 0), "{run:?}");
     assert!(run.error.unwrap().contains("ExpiredToken"));
-    assert!(expired.struck() <= 2, "the rest was not even tried");
+    assert!(expired.struck() <= 2, "the others were not attempted");
     let mut waiting = 0;
     for file in &files {
         if world.replica("s3", file).await.unwrap().state != ReplicaState::Present {
@@ -135,7 +135,7 @@ async fn credentials_rejected_by_the_local_store_stop_the_run_too() {
     let run = world.sync().await;
 
     assert_eq!((run.status, run.files_done, run.files_failed), (RunStatus::Failed, 0, 0), "{run:?}");
-    assert!(run.error.unwrap().contains("store minio"), "it says which store");
+    assert!(run.error.unwrap().contains("store minio"), "it names the store");
     for file in &files {
         assert_waiting(&world, file).await;
     }

@@ -68,7 +68,7 @@ async fn is_given_up_and_finished_later(world: WorldBuilder, fault: Fault, reaso
     for (file, reason) in [(&files.small, reasons[0]), (&files.large, reasons[1])] {
         let failure = failures.iter().find(|failure| failure.object_id == file.object_id).unwrap();
         assert_eq!(failure.attempts, ATTEMPTS);
-        assert!(failure.error.contains(reason), "{:?} does not say {reason:?}", failure.error);
+        assert!(failure.error.contains(reason), "{:?} does not contain {reason:?}", failure.error);
         let replica = world.replica("s3", file).await.unwrap();
         assert_eq!((replica.state, replica.attempts), (ReplicaState::Failed, ATTEMPTS));
         assert_eq!(replica.last_error.as_ref(), Some(&failure.error));
@@ -81,7 +81,7 @@ async fn is_given_up_and_finished_later(world: WorldBuilder, fault: Fault, reaso
     }
     assert!(fault.struck() > 0);
     let cloud = world.direct.cloud().unwrap();
-    assert!(cloud.list_multipart_uploads("").await.unwrap().is_empty(), "parts of a given-up copy are freed");
+    assert!(cloud.list_multipart_uploads("").await.unwrap().is_empty(), "parts of a failed copy are deleted");
 
     fault.remove();
     let retried = world.retry().await;
@@ -181,7 +181,7 @@ async fn a_destination_that_recovers_is_used_again_in_the_same_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_completion_that_fails_or_whose_answer_is_lost_sends_no_part_again() {
+async fn a_failed_completion_or_a_lost_response_sends_no_part_again() {
     for fault in [
         Fault::status(500, "InternalError"),
         Fault::reset_response_after(0),

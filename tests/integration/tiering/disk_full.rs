@@ -27,16 +27,16 @@ async fn a_full_local_disk_rejects_uploads_until_a_run_makes_room() {
         let refused = upload::receive(&world.services.files, request(user, "b"), &mut pattern(2, size)).await;
         assert!(refused.is_err(), "{size} bytes");
     }
-    assert_eq!(reap::pass(&world.context).await.unwrap().objects, 2, "what was begun is taken away");
+    assert_eq!(reap::pass(&world.context).await.unwrap().objects, 2, "the started upload is removed");
     let kept = texts(&world.context.db, "SELECT key FROM objects").await;
     assert_eq!(kept.len(), 1);
     let booked = texts(&world.context.db, "SELECT used_bytes FROM users WHERE used_bytes > 0").await;
-    assert_eq!(booked, ["5000"], "nothing is booked for what was refused");
+    assert_eq!(booked, ["5000"], "rejected uploads do not count towards the usage");
 
     let worker = world.start_worker();
     let run = world.sync().await;
     assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 1));
-    eventually("room is made", || async { world.replica("minio", &file).await.is_none().then_some(()) })
+    eventually("space is freed", || async { world.replica("minio", &file).await.is_none().then_some(()) })
         .await;
 
     full.remove();
@@ -52,11 +52,12 @@ async fn a_prefetch_to_a_full_local_disk_fails_and_the_file_stays_readable() {
     let file = world.upload(user, "a", pattern(1, 5000)).await;
     let worker = world.start_worker();
     assert_eq!(world.sync().await.files_done, 1);
-    eventually("it is freed", || async { world.replica("minio", &file).await.is_none().then_some(()) }).await;
+    eventually("it is evicted", || async { world.replica("minio", &file).await.is_none().then_some(()) })
+        .await;
     let full = world.local.add(disk_full());
 
     assert_eq!(fetch::request(&world.context, file.row.id, None).await.unwrap(), Fetch::Queued);
-    let failed = eventually("the fetch is given up", || async {
+    let failed = eventually("the prefetch has failed", || async {
         world.replica("minio", &file).await.filter(|replica| replica.state == ReplicaState::Failed)
     })
     .await;
@@ -68,7 +69,7 @@ async fn a_prefetch_to_a_full_local_disk_fails_and_the_file_stays_readable() {
     full.remove();
     let worker = world.start_worker();
     assert_eq!(fetch::request(&world.context, file.row.id, None).await.unwrap(), Fetch::Queued);
-    eventually("it is back", || async {
+    eventually("it has returned", || async {
         let back = world.replica("minio", &file).await?;
         (back.state == ReplicaState::Present).then_some(())
     })

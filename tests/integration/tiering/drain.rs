@@ -1,5 +1,5 @@
-//! A worker that is asked to stop: transfers in flight may finish, the rest is released immediately, and parts that
-//! were sent are not sent again.
+//! A worker that is stopped: transfers in flight may finish, the rest is released immediately, and parts that were sent
+//! are not sent again.
 
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::db::runs::RunScope;
@@ -55,7 +55,7 @@ impl InTheMiddle {
         for file in [&self.large, &self.small] {
             let replica = self.world.replica("s3", file).await.unwrap();
             assert_eq!((replica.state, replica.attempts), (ReplicaState::Queued, 0));
-            assert_eq!(replica.run_id, Some(self.run), "the run goes on without this worker");
+            assert_eq!(replica.run_id, Some(self.run), "the run continues without this worker");
         }
         let kept = texts(&self.world.context.db, "SELECT number FROM transfer_parts ORDER BY number").await;
         assert_eq!(kept, ["1", "2"]);
@@ -103,7 +103,7 @@ async fn a_process_that_gets_sigterm_during_a_part_releases_what_it_cannot_finis
     assert!(status.success(), "{status}:\n{}", worker.output());
     middle.assert_given_back().await;
     let workers = texts(&middle.world.context.db, "SELECT id FROM workers").await;
-    assert!(workers.is_empty(), "it signed off");
+    assert!(workers.is_empty(), "it has unregistered");
     middle.gate.open();
     middle.assert_finished_by_the_next().await;
 }
@@ -116,7 +116,7 @@ async fn a_worker_that_drains_finishes_what_is_in_flight_within_its_grace_and_st
     middle.gate.reached().await;
 
     worker.drain();
-    eventually("the small file is given back", || async {
+    eventually("the small file is released", || async {
         let replica = world.replica("s3", &middle.small).await.unwrap();
         (replica.state == ReplicaState::Queued).then_some(())
     })
@@ -142,7 +142,7 @@ async fn a_worker_drains_while_a_store_is_down() {
     world.cloud.down().await;
     let worker = world.start_worker();
     let requested = world.request_run(RunScope::default()).await;
-    eventually("the store is found to be down", || async {
+    eventually("the store is detected as down", || async {
         world.replica("s3", &file).await.and_then(|replica| replica.last_error)
     })
     .await;

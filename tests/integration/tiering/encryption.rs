@@ -40,7 +40,7 @@ fn encrypted_and_evicted() -> WorldBuilder {
 }
 
 async fn evicted(world: &World, file: &FileView) {
-    eventually("the local copy is freed", || async {
+    eventually("the local copy is evicted", || async {
         world.replica("minio", file).await.is_none().then_some(())
     })
     .await;
@@ -90,7 +90,7 @@ async fn scrubbed(world: &World) -> Summary {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_of_every_size_are_unreadable_in_the_store_and_come_back() {
+async fn files_of_every_size_are_encrypted_in_the_store_and_decrypted_for_clients() {
     let world = encrypted_and_evicted().build().await;
     let user = world.user().await;
     let mut files = Vec::new();
@@ -100,7 +100,7 @@ async fn files_of_every_size_are_unreadable_in_the_store_and_come_back() {
     let worker = world.start_worker();
     let run = world.sync().await;
     assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, SIZES.len() as i64), "{run:?}");
-    assert_eq!(run.bytes_done, SIZES.iter().sum::<u64>() as i64, "counted in the clear");
+    assert_eq!(run.bytes_done, SIZES.iter().sum::<u64>() as i64, "counted as plaintext");
 
     for (file, seed, size) in &files {
         evicted(&world, file).await;
@@ -108,7 +108,10 @@ async fn files_of_every_size_are_unreadable_in_the_store_and_come_back() {
         assert_eq!(stored.len() as u64, sealed_size(*size));
         for at in (0..plain.len().saturating_sub(16)).step_by(4_099) {
             let needle = &plain[at..at + 16];
-            assert!(!stored.windows(16).any(|window| window == needle), "{size}: byte {at} lies in the open");
+            assert!(
+                !stored.windows(16).any(|window| window == needle),
+                "{size}: byte {at} is stored in plaintext"
+            );
             if stored.len() > 1_000_000 {
                 break;
             }
@@ -118,7 +121,7 @@ async fn files_of_every_size_are_unreadable_in_the_store_and_come_back() {
         let head = world.direct.get("s3").unwrap().head(&world.key(file).await).await.unwrap().unwrap();
         assert_eq!(EncryptionEnvelope::from_metadata(&head.metadata), replica.seal(), "{size}");
         assert_eq!(head.metadata["nf-object"], file.object_id.to_string());
-        assert!(!head.metadata.contains_key("nf-sha256"), "the hash tells which file it is");
+        assert!(!head.metadata.contains_key("nf-sha256"), "the hash identifies the file");
 
         assert_eq!(read(&world, user, file, None).await.unwrap(), plain, "{size}");
     }
@@ -127,7 +130,7 @@ async fn files_of_every_size_are_unreadable_in_the_store_and_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ranges_and_conditions_are_answered_as_ever_and_read_only_the_chunks_they_need() {
+async fn ranges_and_conditions_work_on_encrypted_files_and_read_only_the_required_chunks() {
     let world = encrypted_and_evicted().build().await;
     let api = world.start_api();
     let ann = api.person().await;
@@ -135,7 +138,7 @@ async fn ranges_and_conditions_are_answered_as_ever_and_read_only_the_chunks_the
     let file = ann.upload("a.bin", pattern(1, size)).await;
     let worker = world.start_worker();
     world.sync().await;
-    eventually("the local copy is freed", || async {
+    eventually("the local copy is evicted", || async {
         let left = texts(&world.context.db, "SELECT 1 FROM replicas WHERE store = 'minio'").await;
         left.is_empty().then_some(())
     })
@@ -200,10 +203,13 @@ async fn a_flipped_bit_in_a_store_is_never_returned_and_is_found_by_scrub() {
     overwrite(&world, &file, bytes).await;
 
     let (given, error) = read(&world, user, &file, None).await.unwrap_err();
-    assert!(given == plain[..usize::try_from(CHUNK).unwrap()], "what was proved before, and nothing else");
+    assert!(
+        given == plain[..usize::try_from(CHUNK).unwrap()],
+        "the content that was verified before, and nothing else"
+    );
     assert!(error.to_string().contains("cannot be decrypted"), "{error}");
     let good = ByteRange::of_length(2 * CHUNK, 50);
-    assert_eq!(read(&world, user, &file, good).await.unwrap().len(), 50, "other chunks are as good as ever");
+    assert_eq!(read(&world, user, &file, good).await.unwrap().len(), 50, "other chunks are still intact");
 
     let summary = scrubbed(&world).await;
     assert_eq!((summary.of(Kind::Corrupt).found, summary.right, summary.unread), (1, 0, 0));
@@ -211,7 +217,7 @@ async fn a_flipped_bit_in_a_store_is_never_returned_and_is_found_by_scrub() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn chunks_of_another_object_or_cut_off_are_not_taken_for_the_file() {
+async fn foreign_or_missing_chunks_are_detected() {
     let world = encrypted().build().await;
     let user = world.user().await;
     let size = 2 * CHUNK;
@@ -234,12 +240,12 @@ async fn chunks_of_another_object_or_cut_off_are_not_taken_for_the_file() {
     let worker = world.start_worker();
     world.sync().await;
     worker.stop().await;
-    assert_eq!(scrubbed(&world).await.right, 4, "both were encrypted anew");
+    assert_eq!(scrubbed(&world).await.right, 4, "both were encrypted again");
     assert_invariants(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_killed_in_an_encrypted_upload_is_followed_with_the_same_key() {
+async fn a_worker_killed_during_an_encrypted_upload_is_replaced_with_the_same_data_key() {
     let world =
         encrypted().set("tiering.part_concurrency", 3).set("tiering.heartbeat", "300ms").build().await;
     let user = world.user().await;
@@ -250,7 +256,7 @@ async fn a_worker_killed_in_an_encrypted_upload_is_followed_with_the_same_key() 
     let requested = world.request_run(RunScope::default()).await;
     let first = world.start_worker_process().await;
     gate.reached().await;
-    eventually("a part is on record", || async {
+    eventually("a part is recorded", || async {
         let parts = texts(&world.context.db, "SELECT number::text FROM transfer_parts").await;
         (!parts.is_empty()).then_some(())
     })
@@ -278,7 +284,7 @@ async fn a_worker_killed_in_an_encrypted_upload_is_followed_with_the_same_key() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_encrypts_stays_small() {
+async fn the_memory_of_an_encrypting_worker_is_bounded() {
     // Encryption is slow in unoptimised builds.
     let world = encrypted().set("tiering.lease", "60s").build().await;
     let user = world.user().await;
@@ -294,7 +300,7 @@ async fn a_worker_that_encrypts_stays_small() {
     drop(worker);
 
     assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 5), "{run:?}");
-    println!("the worker had {peak} bytes at most");
+    println!("the peak memory of the worker was {peak} bytes");
     assert!(peak < 64 * MIB, "{peak}");
     assert_eq!(stored_bytes(&world, &file).await.len() as u64, sealed_size(size));
 }
@@ -323,7 +329,7 @@ async fn bytes_changed_in_transit_are_rejected_and_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_local_copy_is_decrypted_and_a_lost_cloud_copy_encrypted_anew() {
+async fn a_lost_local_copy_is_decrypted_and_a_lost_cloud_copy_is_encrypted_again() {
     let world = encrypted().build().await;
     let user = world.user().await;
     let (one, two) = (
@@ -338,7 +344,7 @@ async fn a_lost_local_copy_is_decrypted_and_a_lost_cloud_copy_encrypted_anew() {
 
     assert_eq!(scrubbed(&world).await.of(Kind::Missing).found, 2);
     world.sync().await;
-    eventually("both are back", || async {
+    eventually("both have been made again", || async {
         let present = "SELECT 1 FROM replicas WHERE state = 'present'";
         (texts(&world.context.db, present).await.len() == 4).then_some(())
     })
@@ -348,7 +354,7 @@ async fn a_lost_local_copy_is_decrypted_and_a_lost_cloud_copy_encrypted_anew() {
     assert_eq!(world.stored("minio", &one).await, Some(pattern(1, 20 * MIB).sha256()));
     assert_eq!(world.replica("minio", &one).await.unwrap().seal(), None);
     let new = world.replica("s3", &two).await.unwrap().seal();
-    assert!(new.is_some() && new != old, "a key is used for one writing only");
+    assert!(new.is_some() && new != old, "a key is used for one copy only");
     assert_invariants(&world).await;
 }
 
@@ -399,7 +405,7 @@ async fn a_last_copy_with_an_interrupted_eviction_becomes_readable_after_its_ver
     );
     let worker = world.start_worker();
 
-    let kept = eventually("it is there again", || async {
+    let kept = eventually("it exists again", || async {
         world.replica("s3", &file).await.filter(|it| it.state == ReplicaState::Present)
     })
     .await;

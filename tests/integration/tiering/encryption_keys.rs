@@ -59,13 +59,13 @@ async fn existing_copies_keep_their_form_when_encryption_is_switched() {
     assert_eq!(key_of(&world, &plain).await, None);
     assert_eq!(key_of(&world, &sealed).await.as_deref(), Some("a"));
     assert_eq!(key_of(&world, &plain_again).await, None);
-    assert_eq!(reconciled(&world).await, 0, "the sizes are those of what was written");
+    assert_eq!(reconciled(&world).await, 0, "the sizes are those of the stored objects");
     assert_eq!(scrubbed(&world).await.right, 3);
     assert_invariants(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_key_encrypts_what_is_new_and_the_old_one_reads_what_is_old() {
+async fn a_new_key_encrypts_new_copies_and_the_old_key_reads_existing_ones() {
     let mut world = World::with("stores.s3.encryption", true).set(KEYS, A).build().await;
     let user = world.user().await;
     let old = synced(&world, user, 1).await;
@@ -100,7 +100,7 @@ async fn a_missing_key_is_reported_and_marks_nothing_as_lost() {
         world.direct.get("minio").unwrap().delete(&world.key(&file).await).await.unwrap();
         assert_eq!(fetch::request(&world.context, file.row.id, None).await.unwrap(), Fetch::Queued);
         let worker = world.start_worker();
-        let error = eventually("the copy is given up", || async {
+        let error = eventually("the copy has failed", || async {
             let row = world.replica("minio", &file).await?;
             (row.state == ReplicaState::Failed).then(|| row.last_error.unwrap())
         })
@@ -110,10 +110,10 @@ async fn a_missing_key_is_reported_and_marks_nothing_as_lost() {
         assert_eq!(world.replica("s3", &file).await.unwrap().state, ReplicaState::Present);
     }
     world.reconfigure(&[(KEYS, &format!("{B},{A}")), ("stores.s3.encryption", "true")]);
-    assert_eq!(scrubbed(&world).await.right, 1, "with its key it is as good as ever");
+    assert_eq!(scrubbed(&world).await.right, 1, "with its key it is intact");
     assert_eq!(fetch::request(&world.context, file.row.id, None).await.unwrap(), Fetch::Queued);
     let worker = world.start_worker();
-    eventually("the local copy is back", || async {
+    eventually("the local copy has been made again", || async {
         (world.replica("minio", &file).await?.state == ReplicaState::Present).then_some(())
     })
     .await;

@@ -65,7 +65,7 @@ async fn local_copies_are_evicted_after_the_sync_and_downloads_read_from_the_clo
     let run = world.sync().await;
 
     assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 5));
-    eventually("the local copies are freed", || async {
+    eventually("the local copies are evicted", || async {
         (states(&world).await == expected(&[("s3 present", 5)])).then_some(())
     })
     .await;
@@ -90,7 +90,7 @@ async fn a_pinned_file_keeps_its_local_copy() {
 
     assert_eq!(world.sync().await.files_done, 3);
 
-    eventually("the others are freed", || async {
+    eventually("the others are evicted", || async {
         (states(&world).await == expected(&[("minio present", 1), ("s3 present", 3)])).then_some(())
     })
     .await;
@@ -104,7 +104,7 @@ async fn a_pinned_file_keeps_its_local_copy() {
 async fn nothing_is_evicted_early_or_without_another_verified_copy() {
     let world = World::with("tiering.free_local_after", "1h").build().await;
     let files = synced(&world, 3).await;
-    assert_eq!(pass(&world).await, 0, "it is not time yet");
+    assert_eq!(pass(&world).await, 0, "it is not due yet");
 
     age(&world, "2h").await;
     let lost = format!(
@@ -113,7 +113,7 @@ async fn nothing_is_evicted_early_or_without_another_verified_copy() {
     );
     execute(&world.context.db, &lost).await.unwrap();
 
-    assert_eq!(pass(&world).await, 2, "the one whose other copy is lost stays");
+    assert_eq!(pass(&world).await, 2, "the copy whose other copy is lost is kept");
     assert_eq!(world.replica("minio", &files[0]).await.unwrap().state, ReplicaState::Present);
     assert_eq!(world.stored("minio", &files[0]).await, Some(pattern(0, 10_000).sha256()));
 }
@@ -255,11 +255,11 @@ async fn a_copy_that_could_not_be_evicted_is_evicted_later_by_the_same_worker() 
     let denied = world.local.add(Fault::status(500, "InternalError").on(Method::DELETE));
     let worker = world.start_worker();
     assert_eq!(world.sync().await.files_done, 2);
-    eventually("freeing was tried", || async { (denied.struck() >= 2).then_some(()) }).await;
+    eventually("an eviction was attempted", || async { (denied.struck() >= 2).then_some(()) }).await;
     denied.remove();
 
     // The mark stays until its lease expires, although the worker is alive; then the next pass continues.
-    eventually("the copies are freed", || async {
+    eventually("the copies are evicted", || async {
         pass(&world).await;
         (states(&world).await == expected(&[("s3 present", 2)])).then_some(())
     })
@@ -305,7 +305,7 @@ async fn a_download_that_started_before_its_copy_is_evicted_continues() {
 
     let worker = world.start_worker();
     assert_eq!(world.sync().await.files_done, 1);
-    eventually("the local copy is freed", || async {
+    eventually("the local copy is evicted", || async {
         world.replica("minio", &file).await.is_none().then_some(())
     })
     .await;
@@ -335,7 +335,7 @@ async fn a_slow_download_of_an_evicted_copy_continues_from_the_cloud_at_the_same
 
     let worker = world.start_worker();
     assert_eq!(world.sync().await.files_done, 1);
-    eventually("the local copy is freed", || async {
+    eventually("the local copy is evicted", || async {
         world.replica("minio", &file).await.is_none().then_some(())
     })
     .await;

@@ -43,7 +43,7 @@ async fn a_download_is_recorded_without_delaying_it_and_at_most_once_per_hour() 
         download(&world, &file).await;
         access::flush(&world.services.files).await.unwrap();
     }
-    assert_eq!(writes(&world).await, noted, "once an hour is enough");
+    assert_eq!(writes(&world).await, noted, "at most once per hour");
 }
 
 #[tokio::test(flavor = "multi_thread")]

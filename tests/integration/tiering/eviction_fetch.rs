@@ -58,7 +58,7 @@ async fn prefetch(world: &World, file: &FileView) -> Fetch {
 }
 
 async fn is_here(world: &World, file: &FileView) {
-    eventually("the copy is back", || async {
+    eventually("the copy has been made again", || async {
         let replica = world.replica("minio", file).await?;
         (replica.state == ReplicaState::Present).then_some(())
     })
@@ -96,7 +96,11 @@ async fn a_prefetched_file_is_identical_needs_no_run_and_keeps_its_primary_locat
     for (seed, file) in files.iter().enumerate() {
         is_here(&world, file).await;
         assert_eq!(world.stored("minio", file).await, Some(pattern(seed as u64, sizes[seed]).sha256()));
-        assert_eq!(home(&world, file).await, before[seed], "its home is the cloud, as before");
+        assert_eq!(
+            home(&world, file).await,
+            before[seed],
+            "its primary location is the cloud store, as before"
+        );
         assert_eq!(prefetch(&world, file).await, Fetch::Here);
     }
     worker.stop().await;
@@ -153,17 +157,14 @@ async fn with_cache_on_read_a_file_read_from_the_cloud_is_prefetched_and_evicted
     let worker = world.start_worker();
 
     assert_eq!(read(&world, &files[0]).await, pattern(0, 10_000).sha256());
-    assert!(
-        world.replica("minio", &files[0]).await.is_none(),
-        "nothing is queued on the way of the download"
-    );
+    assert!(world.replica("minio", &files[0]).await.is_none(), "the download itself queues nothing");
     access::flush(&world.services.files).await.unwrap();
     is_here(&world, &files[0]).await;
     worker.stop().await;
 
     assert_eq!(world.stored("minio", &files[0]).await, Some(pattern(0, 10_000).sha256()));
     assert_eq!(home(&world, &files[0]).await, before);
-    assert!(world.replica("minio", &files[1]).await.is_none(), "nobody read that one");
+    assert!(world.replica("minio", &files[1]).await.is_none(), "that one was not read");
     // The time starts at the prefetch.
     age(&world, "1h").await;
     assert_eq!(pass(&world).await, 0);
@@ -251,7 +252,7 @@ async fn a_failed_prefetch_shows_its_reason_and_is_retried_on_request() {
     let refused = world.local.add(Fault::status(400, "InvalidRequest").on(Method::PUT));
     prefetch(&world, &files[0]).await;
     let worker = world.start_worker();
-    eventually("it is given up", || async {
+    eventually("it has failed", || async {
         let replica = world.replica("minio", &files[0]).await?;
         (replica.state == ReplicaState::Failed && replica.last_error.is_some()).then_some(())
     })
@@ -277,7 +278,7 @@ async fn a_file_purged_while_it_is_prefetched_leaves_nothing_behind() {
         trash::purge(&world.context, file.row.owner_id, file.row.id, &Origin::default()).await.unwrap();
     }
     gate.open();
-    eventually("all is gone", || async {
+    eventually("everything is deleted", || async {
         nightferry_core::tiering::reap::pass(&world.context).await.unwrap();
         states(&world).await.is_empty().then_some(())
     })
@@ -328,11 +329,11 @@ async fn a_worker_killed_between_a_deletion_and_the_removal_of_its_row_is_replac
     first.kill();
     gate.open();
     assert_eq!(world.replica("minio", &file).await.unwrap().state, ReplicaState::Evicting);
-    assert_eq!(world.stored("minio", &file).await, None, "deleted, and not yet forgotten");
-    assert_eq!(read(&world, &file).await, pattern(1, 10_000).sha256(), "read from the cloud meanwhile");
+    assert_eq!(world.stored("minio", &file).await, None, "deleted, but its row remains");
+    assert_eq!(read(&world, &file).await, pattern(1, 10_000).sha256(), "read from the cloud store meanwhile");
 
     world.expire_leases().await;
     pass(&world).await;
-    assert!(world.replica("minio", &file).await.is_none(), "the next one forgets it");
+    assert!(world.replica("minio", &file).await.is_none(), "the next one deletes the row");
     assert_invariants(&world).await;
 }

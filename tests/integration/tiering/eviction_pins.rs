@@ -68,7 +68,7 @@ async fn an_object_is_kept_as_long_as_any_live_file_that_uses_it_is_pinned() {
 
     trash::soft_delete(&world.context, files[1].row.owner_id, files[1].row.id).await.unwrap();
 
-    assert_eq!(pass(&world).await, 2, "what is in the trash keeps nothing");
+    assert_eq!(pass(&world).await, 2, "files in the trash do not keep copies");
 }
 
 #[tokio::test(flavor = "multi_thread")]

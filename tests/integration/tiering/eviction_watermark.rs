@@ -75,7 +75,7 @@ async fn above_the_high_watermark_the_least_recently_used_copies_are_evicted() {
     assert_eq!(pass(&world).await, 5);
 
     assert_eq!(here(&world, &files).await, (0..5).collect());
-    assert_eq!(pass(&world).await, 0, "it is below the high mark now");
+    assert_eq!(pass(&world).await, 0, "the store is below the high watermark now");
     assert_invariants(&world).await;
 }
 
@@ -93,7 +93,7 @@ async fn below_the_high_watermark_nothing_is_evicted() {
 async fn unsynced_and_pinned_files_are_kept_however_full_the_store_is() {
     let world = small_store().build().await;
     let files = upload(&world, 10).await;
-    assert_eq!(pass(&world).await, 0, "nothing has crossed");
+    assert_eq!(pass(&world).await, 0, "nothing has been synced");
     cross(&world).await;
     for file in &files[3..] {
         change::pin(&world.context, file.row.id, true).await.unwrap();
@@ -133,7 +133,7 @@ async fn a_worker_evicts_by_the_watermark_on_its_own() {
     // The worker evicts after each run, also after a run without copies.
     world.sync().await;
 
-    eventually("the store is at its low mark", || async {
+    eventually("the store is at its low watermark", || async {
         (here(&world, &files).await == (0..5).collect()).then_some(())
     })
     .await;

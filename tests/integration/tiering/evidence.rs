@@ -63,7 +63,7 @@ async fn a_local_copy_stays_when_the_cloud_object_has_vanished_and_the_others_ar
     assert!(is_whole_in(&world, "minio", &files[0], 0).await);
     assert_eq!(world.replica("minio", &files[0]).await.unwrap().state, ReplicaState::Present);
     let missing = world.replica("s3", &files[0]).await.unwrap();
-    assert_eq!(missing.state, ReplicaState::Lost, "what was found missing is known to be");
+    assert_eq!(missing.state, ReplicaState::Lost, "the missing copy is marked as lost");
     assert!(missing.last_error.unwrap().contains("s3"), "and why");
     let location = texts(&world.context.db, "SELECT storage_location FROM files WHERE filename = '0'").await;
     assert_eq!(location, ["minio"]);
@@ -106,11 +106,11 @@ async fn local_copies_stay_while_the_cloud_server_is_down_and_are_evicted_when_i
     for (seed, file) in files.iter().enumerate() {
         assert!(is_whole_in(&world, "minio", file, seed as u64).await);
         let state = world.replica("minio", file).await.unwrap().state;
-        assert_eq!(state, ReplicaState::Present, "it can be read, and is no hostage of the outage");
+        assert_eq!(state, ReplicaState::Present, "it can be read during the outage");
         assert_eq!(
             world.replica("s3", file).await.unwrap().state,
             ReplicaState::Present,
-            "nobody knows better"
+            "there is no other evidence"
         );
     }
     assert_eq!(world.local.count(&Match::method(Method::DELETE)), 0);
@@ -152,10 +152,7 @@ async fn an_encrypted_copy_is_evidence_only_while_it_is_the_one_that_was_verifie
     assert!(is_whole_in(&world, "minio", &files[0], 0).await);
     assert!(world.replica("minio", &files[1]).await.is_none());
     let reads = world.cloud.requests().into_iter().filter(|request| request.method == Method::GET);
-    assert!(
-        reads.count() <= 2,
-        "the entity tag proves a copy that nobody has touched; only the other one is read"
-    );
+    assert!(reads.count() <= 2, "the ETag verifies the unchanged copy; only the other copy is read");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,10 +193,14 @@ async fn reconcile_keeps_an_object_without_a_row_when_the_copy_that_a_row_claims
     assert_eq!(
         world.replica("s3", &files[0]).await.unwrap().state,
         ReplicaState::Present,
-        "proved, and adopted"
+        "verified and recorded"
     );
     assert_eq!(world.replica("minio", &files[0]).await.unwrap().state, ReplicaState::Lost);
-    assert_eq!(world.stored("s3", &files[1]).await, None, "a surplus copy of what is whole elsewhere goes");
+    assert_eq!(
+        world.stored("s3", &files[1]).await,
+        None,
+        "a surplus copy of an object that is intact elsewhere is deleted"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use nightferry_tests::harness::{World, eventually, pattern};
 use reqwest::Method;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_workers_that_claim_at_once_never_get_the_same_copy() {
+async fn concurrent_claims_never_return_the_same_copy() {
     let world = World::new().await;
     let user = world.user().await;
     for index in 0..60 {
@@ -43,7 +43,7 @@ async fn two_workers_that_claim_at_once_never_get_the_same_copy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_lost_its_lease_cannot_commit() {
+async fn a_worker_without_its_lease_cannot_commit() {
     let world = World::with("tiering.lease", "500ms").set("tiering.heartbeat", "100ms").build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 1000)).await;
@@ -53,7 +53,7 @@ async fn a_worker_that_lost_its_lease_cannot_commit() {
     assert_eq!(first.claims.len(), 1);
 
     // The first worker hangs; its lease expires and a second worker claims the copy.
-    eventually("the lease runs out", || async {
+    eventually("the lease expires", || async {
         (reap::leases(&world.context).await.unwrap() == 1).then_some(())
     })
     .await;
@@ -136,7 +136,7 @@ async fn a_heartbeat_keeps_a_lease_for_as_long_as_the_copy_takes() {
     let second = world.start_worker();
     let renewed = "SELECT 1 FROM replicas, runs WHERE replicas.state = 'copying' \
                    AND lease_until > runs.started_at + interval '6s'";
-    eventually("the lease was renewed again and again", || async {
+    eventually("the lease was renewed repeatedly", || async {
         (!texts(&world.context.db, renewed).await.is_empty()).then_some(())
     })
     .await;
@@ -171,7 +171,7 @@ async fn an_expired_lease_is_renewed_if_free_and_still_in_use() {
     assert_eq!(
         replicas::renew_leases(&mut conn, worker, &[], lease).await.unwrap(),
         0,
-        "nothing is worked on"
+        "nothing is in progress"
     );
     assert_eq!(replicas::renew_leases(&mut conn, WorkerId::new(), &[batch.token], lease).await.unwrap(), 0);
     assert_eq!(replicas::renew_leases(&mut conn, worker, &[batch.token], lease).await.unwrap(), 1);

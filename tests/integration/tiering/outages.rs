@@ -32,7 +32,7 @@ async fn run_waits_until_the_store_is_back(store: fn(&World) -> &FaultProxy, fil
     let worker = world.start_worker();
     let requested = world.request_run(RunScope::default()).await;
 
-    eventually("everything is back in the queue", || async {
+    eventually("everything is queued again", || async {
         let copying = texts(&world.context.db, "SELECT 1 FROM replicas WHERE state = 'copying'").await;
         (outage.struck() > 0 && copying.is_empty()).then_some(())
     })
@@ -44,7 +44,7 @@ async fn run_waits_until_the_store_is_back(store: fn(&World) -> &FaultProxy, fil
         .await;
     let waiting = run::find(&world.context, requested.id).await.unwrap().run;
     assert_eq!((waiting.status, waiting.files_failed), (RunStatus::Running, 0), "it waits");
-    assert_eq!(most_attempts(&world).await, 0, "no file pays for the outage");
+    assert_eq!(most_attempts(&world).await, 0, "no attempt is counted for the outage");
     let asked = store(&world).requests().len();
     outage.remove();
 
@@ -89,7 +89,7 @@ async fn a_store_that_refuses_connections_for_a_while_is_waited_for() {
     let requested = world.request_run(RunScope::default()).await;
     gate.reached().await;
     world.cloud.down().await;
-    eventually("the large file is back in the queue", || async {
+    eventually("the large file is queued again", || async {
         let replica = world.replica("s3", &large).await.unwrap();
         (replica.last_error.is_some() && replica.attempts == 0).then_some(())
     })
@@ -115,7 +115,7 @@ async fn the_store_that_a_worker_waits_for_is_reported() {
     let worker = world.start_worker();
     let requested = world.request_run(RunScope::default()).await;
     let waits_for = async |wanted: &[&str]| {
-        eventually("the worker says what it waits for", || async {
+        eventually("the worker reports what it waits for", || async {
             let mut conn = world.context.db.conn().await.unwrap();
             let workers = workers::all(&mut conn).await.unwrap();
             workers.iter().any(|worker| worker.waits_for() == wanted).then_some(())
@@ -139,7 +139,7 @@ async fn a_run_that_waits_for_a_store_can_be_cancelled() {
     world.cloud.down().await;
     let worker = world.start_worker();
     let requested = world.request_run(RunScope::default()).await;
-    eventually("the store is found to be down", || async {
+    eventually("the store is detected as down", || async {
         world.replica("s3", &file).await.and_then(|replica| replica.last_error)
     })
     .await;
@@ -164,7 +164,7 @@ async fn a_proxy_that_has_lost_its_store_is_an_outage() {
     let worker = world.start_worker();
     let requested = world.request_run(RunScope::default()).await;
     world.cloud.until(|requests| requests.iter().filter(|request| probe().holds(request)).count() >= 3).await;
-    assert_eq!(most_attempts(&world).await, 0, "no file pays for the outage");
+    assert_eq!(most_attempts(&world).await, 0, "no attempt is counted for the outage");
     lost.remove();
 
     let run = world.ended(requested.id).await;

@@ -40,7 +40,7 @@ async fn rate_of(world: &World, sizes: &[u64]) -> f64 {
     assert_eq!((run.status, run.files_failed), (RunStatus::Succeeded, 0), "{:?}", run.error);
     assert_eq!(run.bytes_done, sizes.iter().sum::<u64>() as i64);
     let attempts = texts(&world.context.db, "SELECT max(attempts) FROM replicas").await;
-    assert_eq!(attempts, ["0"], "nothing was tried twice");
+    assert_eq!(attempts, ["0"], "nothing was attempted twice");
     worker.stop().await;
     assert_invariants(world).await;
     run.bytes_done as f64 / took.as_secs_f64()
@@ -158,7 +158,7 @@ async fn a_process_that_gets_sigterm_while_it_throttles_leaves_nothing_claimed()
 
     assert!(status.success(), "{status}:\n{}", worker.output());
     assert_eq!(states(&world).await, [ReplicaState::Queued.as_str()]);
-    assert!(texts(&world.context.db, "SELECT id FROM workers").await.is_empty(), "it signed off");
+    assert!(texts(&world.context.db, "SELECT id FROM workers").await.is_empty(), "it has unregistered");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,7 +77,7 @@ async fn everything(world: &World) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_says_what_a_run_would_do_and_changes_nothing() {
+async fn a_plan_shows_what_a_run_would_do_and_changes_nothing() {
     let world = with_rules()
         .set("policy.currency", "EUR")
         .set("policy.prices.1.store", "s3")
@@ -106,7 +106,7 @@ async fn a_plan_says_what_a_run_would_do_and_changes_nothing() {
         [Some("0.0477".to_owned()), None],
         "50,000 bytes at 1024 for a GiB; no price for the class"
     );
-    assert_eq!(view.sum(|part| part.monthly), None, "what is not known is not added up");
+    assert_eq!(view.sum(|part| part.monthly), None, "unknown costs are not added");
     let reasons: BTreeSet<_> = items(&world, view.plan.id)
         .await
         .into_iter()
@@ -176,7 +176,7 @@ fn planned(items: &[Item]) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_does_what_the_plan_said_with_and_without_naming_it() {
+async fn a_run_executes_the_plan_with_and_without_its_id() {
     for named in [true, false] {
         let world = with_rules().build().await;
         let files = upload(&world).await;
@@ -217,7 +217,7 @@ async fn a_run_does_what_the_plan_said_with_and_without_naming_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_of_everything_has_the_repairs_that_a_run_makes() {
+async fn a_plan_of_all_files_includes_the_repairs_of_a_run() {
     let world = World::new().await;
     let files = upload(&world).await;
     let worker = world.start_worker();
@@ -242,7 +242,7 @@ async fn a_plan_of_everything_has_the_repairs_that_a_run_makes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_is_refused_with_what_changed() {
+async fn an_outdated_plan_is_rejected_with_its_changes() {
     let world = with_rules().build().await;
     let files = upload(&world).await;
     let user = files[0].row.owner_id;
@@ -261,7 +261,7 @@ async fn a_plan_is_refused_with_what_changed() {
     execute(&world.context.db, &there).await.unwrap();
 
     let Err(Error::PlanChanged { reason, changes }) = request(&world, view.plan.id).await else {
-        panic!("it was not refused")
+        panic!("it was not rejected")
     };
 
     assert_eq!(reason, "3 files have changed.");

@@ -36,7 +36,7 @@ async fn matched(world: &World, rule: &[(&str, &str)], files: &[FileView]) -> BT
 type Case<'c> = (&'c [(&'c str, &'c str)], &'c [&'c str]);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_condition_matches_what_it_says_and_nothing_else() {
+async fn each_condition_matches_only_the_described_files() {
     let world = World::new().await;
     let (ada, bob) = (world.user().await, world.user().await);
     let old = world.upload(ada, "old.mp4", pattern(1, 10_000)).await;
@@ -106,7 +106,7 @@ async fn each_condition_matches_what_it_says_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_rule_that_matches_decides_and_its_copies_remember_it() {
+async fn the_first_matching_rule_applies_and_is_recorded() {
     let world = World::with("policy.rules.1.name", "small")
         .set("policy.rules.1.max_size", "1kB")
         .set("policy.rules.1.storage_class", "REDUCED_REDUNDANCY")
@@ -140,7 +140,7 @@ async fn the_first_rule_that_matches_decides_and_its_copies_remember_it() {
         let head = store.head(&world.key(file).await).await.unwrap().unwrap();
         // A store may omit the default class.
         let stored = head.storage_class.filter(|class| class != "STANDARD");
-        assert_eq!(stored.as_deref(), class, "the class that the store was sent");
+        assert_eq!(stored.as_deref(), class, "the class sent to the store");
     }
     let priorities = texts(
         &world.context.db,
@@ -152,7 +152,7 @@ async fn the_first_rule_that_matches_decides_and_its_copies_remember_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_rules_nothing_is_other_than_before() {
+async fn without_rules_the_defaults_apply() {
     let world = World::new().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 1000)).await;
@@ -219,7 +219,7 @@ async fn old_versions_can_stay_local_while_the_current_one_is_synced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rule_may_want_copies_in_several_stores() {
+async fn a_rule_can_require_copies_in_several_stores() {
     let world = World::with("policy.rules.1.name", "twice")
         .set("policy.rules.1.max_size", "10kB")
         .set("policy.rules.1.stores", "s3, second")
@@ -237,7 +237,7 @@ async fn a_rule_may_want_copies_in_several_stores() {
     let run = world.sync().await;
 
     assert_eq!((run.status, run.files_total, run.files_done), (RunStatus::Succeeded, 3, 3));
-    eventually("the local copy of the one goes", || async {
+    eventually("the local copy of one file is evicted", || async {
         world.replica("minio", &twice).await.is_none().then_some(())
     })
     .await;
@@ -263,7 +263,8 @@ async fn a_local_copy_is_kept_until_every_store_of_its_rule_has_the_file() {
     let file = world.upload(user, "a", pattern(1, 1000)).await;
     let worker = world.start_worker();
     assert_eq!(world.sync().await.files_done, 2);
-    eventually("it goes", || async { world.replica("minio", &file).await.is_none().then_some(()) }).await;
+    eventually("it is evicted", || async { world.replica("minio", &file).await.is_none().then_some(()) })
+        .await;
     worker.stop().await;
     let other = world.upload(user, "b", pattern(2, 1000)).await;
     let half = format!(
@@ -280,7 +281,7 @@ async fn a_local_copy_is_kept_until_every_store_of_its_rule_has_the_file() {
 
     let evicted = evict::pass(&world.context, WorkerId::new(), &CancellationToken::new()).await.unwrap();
 
-    assert_eq!(evicted, 0, "the second store has still to get it");
+    assert_eq!(evicted, 0, "the second store does not have it yet");
 }
 
 /// Everything that a plan could change.
@@ -348,16 +349,16 @@ async fn queued_copies_follow_the_current_rules() {
     let started = run::start_queued(&context).await.unwrap().unwrap();
 
     assert_eq!(started.files_total, 1);
-    assert!(world.replica("s3", &small).await.is_none(), "nobody wants it there any more");
+    assert!(world.replica("s3", &small).await.is_none(), "it is no longer required there");
     let given_up = world.replica("s3", &given_up).await.unwrap();
-    assert_eq!(given_up.state, ReplicaState::Evicting, "something of it may lie there");
+    assert_eq!(given_up.state, ReplicaState::Evicting, "parts of it may be stored there");
     let large = world.replica("s3", &large).await.unwrap();
     assert_eq!((large.run_id, large.rule.as_deref()), (Some(started.id), Some("rest")));
     assert_eq!(large.storage_class.as_deref(), Some("REDUCED_REDUNDANCY"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_that_no_rule_selects_any_more_leave_nothing_in_the_cloud() {
+async fn files_no_longer_selected_by_a_rule_leave_nothing_in_the_cloud() {
     let mut world = World::with("tiering.max_attempts", 1).build().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 1000)).await;
@@ -382,7 +383,7 @@ async fn files_that_no_rule_selects_any_more_leave_nothing_in_the_cloud() {
     ]);
     let worker = world.start_worker();
     assert_eq!(world.sync().await.files_total, 0);
-    eventually("the cloud has no row of them", || async {
+    eventually("the cloud store has no row of them", || async {
         let gone = world.replica("s3", &file).await.is_none() && world.replica("s3", &other).await.is_none();
         gone.then_some(())
     })

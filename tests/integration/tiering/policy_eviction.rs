@@ -58,7 +58,7 @@ async fn local_copies_are_evicted_by_the_rule_of_their_file() {
 
     assert_eq!(world.sync().await.files_done, 3);
 
-    eventually("the one goes", || async {
+    eventually("one of them is evicted", || async {
         (at_hand(&world).await == names(&["kept", "usual"])).then_some(())
     })
     .await;
@@ -89,12 +89,12 @@ async fn changed_rules_apply_to_synced_files_and_removed_ones_do_not() {
         ("policy.rules.1.max_size", "1kB"),
         ("policy.rules.1.free_local_after", "1h"),
     ]);
-    assert_eq!(pass(&later).await, 0, "not yet an hour");
+    assert_eq!(pass(&later).await, 0, "less than an hour");
     let explained = placement::explain(&later, short.row.id, None).await.unwrap();
     assert_eq!(
         (explained.next.action, explained.rule.as_str()),
         ("free", "default"),
-        "by which it was copied"
+        "the rule by which it was copied"
     );
     assert_eq!(
         explained.next.because,
@@ -104,9 +104,9 @@ async fn changed_rules_apply_to_synced_files_and_removed_ones_do_not() {
     let spare_since = world.replica("minio", &short).await.unwrap().spare_since.unwrap();
     assert_eq!(explained.next.at, Some(spare_since + chrono::Duration::hours(1)));
 
-    assert_eq!(pass(&world.context).await, 0, "the rule is gone");
+    assert_eq!(pass(&world.context).await, 0, "the rule was removed");
     let rules = texts(&world.context.db, "SELECT DISTINCT free_rule FROM replicas ORDER BY 1").await;
-    assert_eq!(rules, ["default", "short"], "looked at again when the next review is due");
+    assert_eq!(rules, ["default", "short"], "evaluated again when the next review is due");
     execute(&world.context.db, "DELETE FROM leases").await.unwrap();
     pass(&world.context).await;
     assert_eq!(texts(&world.context.db, "SELECT DISTINCT free_rule FROM replicas").await, ["default"]);
@@ -152,7 +152,7 @@ async fn unused_files_are_evicted_after_the_configured_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_watermark_leaves_what_a_rule_keeps() {
+async fn the_watermark_keeps_files_with_a_keep_local_rule() {
     let world = three_kinds().set("tiering.local_capacity", "1kB").build().await;
     upload(&world).await;
     let worker = world.start_worker();
@@ -179,7 +179,8 @@ async fn a_prefetched_copy_follows_the_rule_of_its_file() {
 
     fetch::request(&world.context, kept, None).await.unwrap();
 
-    eventually("it comes back", || async { (at_hand(&world).await == names(&["kept"])).then_some(()) }).await;
+    eventually("it is made again", || async { (at_hand(&world).await == names(&["kept"])).then_some(()) })
+        .await;
     worker.stop().await;
     let rule =
         texts(&world.context.db, "SELECT free_rule || ' ' || keep_local FROM replicas WHERE store = 'minio'")

@@ -59,7 +59,7 @@ async fn a_download_that_finds_the_local_store_down_reads_from_the_cloud() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_that_finds_the_local_copy_gone_reads_from_the_cloud() {
+async fn a_download_without_its_local_copy_reads_from_the_cloud() {
     let (world, file) = synced(WorldBuilder::default()).await;
     world.direct.local().unwrap().delete(&world.key(&file).await).await.unwrap();
     assert_eq!(download(&world, &file, None).await, (SIZE, pattern(1, SIZE).sha256()));
@@ -76,7 +76,7 @@ async fn a_download_that_finds_a_truncated_local_copy_reads_from_the_cloud() {
 
     world.direct.cloud().unwrap().delete(&key).await.unwrap();
     let target = download::find(&world.context, file.row.owner_id, file.row.id, None).await.unwrap();
-    assert!(download::open(&world.services.files, &target, None).await.is_err(), "nobody has all of it");
+    assert!(download::open(&world.services.files, &target, None).await.is_err(), "no store has all of it");
 }
 
 /// The local store fails after some bytes; the cloud store returns exactly the rest.
@@ -126,7 +126,7 @@ async fn a_range_whose_local_store_dies_in_the_middle_ends_where_it_should() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_that_finds_every_store_down_says_so() {
+async fn a_download_reports_that_every_store_is_down() {
     let (world, file) = synced(WorldBuilder::default()).await;
     world.local.down().await;
     world.cloud.down().await;

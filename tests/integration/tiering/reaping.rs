@@ -96,7 +96,11 @@ async fn an_upload_whose_process_died_is_reaped_after_its_time() {
         let upload = upload::receive(&world.services.files, request, &mut body);
         assert!(tokio::time::timeout(std::time::Duration::from_secs(3), upload).await.is_err());
     }
-    assert_eq!(reap::pass(&world.context).await.unwrap(), reap::Reaped::default(), "it may still be alive");
+    assert_eq!(
+        reap::pass(&world.context).await.unwrap(),
+        reap::Reaped::default(),
+        "it may still be in progress"
+    );
 
     world.context.clock.advance(Duration::hours(2));
     let reaped = reap::pass(&world.context).await.unwrap();
@@ -152,8 +156,12 @@ async fn objects_in_a_store_that_is_down_wait_without_blocking_others() {
     assert!(!world.context.stores.health().is_up("s3"));
     world.cloud.forget_requests();
 
-    assert_eq!(reap::pass(&world.context).await.unwrap().objects, 1, "what needs no store that is down goes");
-    assert!(world.cloud.requests().is_empty(), "a store that is down is left alone");
+    assert_eq!(
+        reap::pass(&world.context).await.unwrap().objects,
+        1,
+        "objects that need no store that is down are removed"
+    );
+    assert!(world.cloud.requests().is_empty(), "a store that is down is not used");
     outage.remove();
     health::check_all(&world.context).await;
 

@@ -85,7 +85,7 @@ async fn orphans_are_reported_when_old_enough_and_deleted_only_with_apply() {
     let (user, _) = synced(&world, 2).await;
     let stray = a_key(user);
     put(&world, "s3", &stray, 100).await;
-    assert_eq!(report(&world, "s3").await.1, [], "it may be on its way");
+    assert_eq!(report(&world, "s3").await.1, [], "it may be in progress");
 
     later(&world, 25);
     let (summary, found) = report(&world, "s3").await;
@@ -158,7 +158,7 @@ async fn a_surplus_object_is_deleted_only_while_another_verified_copy_exists() {
     assert_eq!(world.stored("s3", &files[0]).await, None);
     assert_eq!(world.stored("s3", &files[1]).await, Some(pattern(1, 10_000).sha256()));
     let rows = texts(&world.context.db, "SELECT 1 FROM replicas WHERE store = 's3'").await;
-    assert_eq!(rows.len(), 0, "the mark is gone with the bytes");
+    assert_eq!(rows.len(), 0, "the mark is removed with the content");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -249,7 +249,7 @@ async fn unknown_unfinished_uploads_are_aborted_after_the_session_lifetime() {
     execute(&world.context.db, &format!("UPDATE replicas SET upload_id = '{known}' WHERE store = 's3'"))
         .await
         .unwrap();
-    assert_eq!(apply(&world, "s3").await.1, [], "they may be going on");
+    assert_eq!(apply(&world, "s3").await.1, [], "they may be in progress");
 
     later(&world, 25);
     let (summary, found) = report(&world, "s3").await;
@@ -352,7 +352,7 @@ async fn nothing_is_found_while_files_are_uploaded_synced_and_evicted() {
     };
     let ((), passes) = tokio::join!(moving, looking);
     assert!(passes >= 4, "{passes}");
-    nightferry_tests::harness::eventually("all is freed", || async {
+    nightferry_tests::harness::eventually("all are evicted", || async {
         (states(&world).await.into_iter().collect::<Vec<_>>() == [("s3 present".to_owned(), 60)])
             .then_some(())
     })
@@ -377,9 +377,9 @@ async fn one_process_at_a_time_reconciles_a_store_and_a_dead_one_is_replaced() {
 
     execute(&world.context.db, "UPDATE leases SET until = now() - interval '1s'").await.unwrap();
     report(&world, "s3").await;
-    assert!(take(600).await, "it was let go of");
+    assert!(take(600).await, "it was released");
     let told = texts(&world.context.db, "SELECT name FROM passes WHERE finished_at IS NOT NULL").await;
-    assert_eq!(told.len(), 2, "what was found is kept");
+    assert_eq!(told.len(), 2, "the findings are kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -393,7 +393,7 @@ async fn an_interrupted_pass_is_reported() {
     let summary = reconcile::pass(&world.context, cloud, options, |_| (), &stop).await.unwrap().unwrap();
     assert!(!summary.complete);
     let told = texts(&world.context.db, "SELECT name FROM passes WHERE finished_at IS NOT NULL").await;
-    assert_eq!(told.len(), 0, "only a whole pass tells something of a store");
+    assert_eq!(told.len(), 0, "only a complete pass describes a store");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -419,6 +419,6 @@ async fn the_command_reports_findings_in_json_and_by_its_exit_code() {
 
     let (code, document) = run(&["--json", "reconcile", "--apply"]).await;
     assert_eq!((code, &document["findings"][0]["applied"]), (7, &Value::Bool(true)), "{document}");
-    assert_eq!(run(&["--json", "reconcile"]).await.0, 0, "what is queued again is not a difference");
+    assert_eq!(run(&["--json", "reconcile"]).await.0, 0, "a requeued copy is not a difference");
     assert_eq!(run(&["--json", "reconcile", "--store", "nowhere"]).await.0, 3);
 }

@@ -124,7 +124,7 @@ async fn a_lost_cloud_copy_is_repaired_and_meanwhile_the_local_store_is_the_prim
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_in_the_trash_is_repaired_too_for_it_may_be_restored() {
+async fn a_file_in_the_trash_is_repaired_too() {
     let world = world().build().await;
     let files = synced(&world).await;
     let trash = format!("UPDATE files SET deleted_at = now() WHERE id = '{}'", files[0].row.id);
@@ -171,7 +171,7 @@ async fn a_file_without_a_verified_copy_is_reported_and_nothing_is_deleted() {
     assert_eq!(next_action(&world, &files[1]).await, "none");
     assert_eq!(world.stored("minio", &files[1]).await, Some(pattern(1, SIZES[1]).sha256()));
     assert_eq!(now(&world, &files[0]).await.row.deleted_at, None);
-    assert_eq!(repair::pass(&world.context).await.unwrap().copies, 0, "there is nothing to repair it from");
+    assert_eq!(repair::pass(&world.context).await.unwrap().copies, 0, "there is no source for a repair");
     assert_invariants(&world).await;
 }
 

@@ -22,7 +22,7 @@ async fn a_second_request_is_refused_while_a_run_is_active() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_ten_requests_at_once_exactly_one_makes_a_run() {
+async fn exactly_one_of_ten_concurrent_requests_creates_a_run() {
     let world = World::new().await;
     let requests = (0..10).map(|_| {
         let context = world.context.clone();
@@ -176,7 +176,7 @@ async fn a_tick_makes_exactly_one_run_with_several_workers_up() {
     let world = World::with("tiering.schedule", "* * * * * *").build().await;
     let workers = [world.start_worker(), world.start_worker(), world.start_worker()];
 
-    let runs = eventually("three ticks have become runs", || async {
+    let runs = eventually("three ticks have created runs", || async {
         let (runs, _) = run::page(&world.context, None, 50).await.unwrap();
         let ended: Vec<_> =
             runs.into_iter().map(|view| view.run).filter(|run| !run.status.is_active()).collect();
@@ -188,7 +188,7 @@ async fn a_tick_makes_exactly_one_run_with_several_workers_up() {
     let all = ticks.len();
     ticks.sort();
     ticks.dedup();
-    assert_eq!(ticks.len(), all, "a tick became two runs");
+    assert_eq!(ticks.len(), all, "a tick created two runs");
     assert!(
         ticks.iter().all(|tick| tick.timestamp_subsec_nanos() == 0),
         "ticks are whole seconds: {ticks:?}"
@@ -207,7 +207,7 @@ async fn a_tick_missed_while_every_worker_was_down_is_caught_up_once() {
     schedules::ensure(&mut conn, run::NIGHTLY, Utc::now() - Duration::days(3)).await.unwrap();
 
     let worker = world.start_worker();
-    let runs = eventually("the missed tick becomes a run", || async {
+    let runs = eventually("the missed tick creates a run", || async {
         let (runs, _) = run::page(&world.context, None, 10).await.unwrap();
         (!runs.is_empty() && runs.iter().all(|view| !view.run.status.is_active())).then_some(runs)
     })

@@ -84,12 +84,12 @@ async fn correct_copies_are_verified_again() {
     let old = "SELECT 1 FROM replicas WHERE verified_at < now() - interval '1 hour'";
     assert_eq!(texts(&world.context.db, old).await.len(), 0);
     let not_yet = Options { min_age: Duration::from_secs(30 * 86_400), ..options(&world) };
-    assert_eq!(pass_with(&world, not_yet).await.0.bytes, 0, "they were proved just now");
+    assert_eq!(pass_with(&world, not_yet).await.0.bytes, 0, "they were verified just now");
     assert_invariants(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bit_that_flipped_in_any_store_is_found_and_repaired_from_the_other() {
+async fn a_flipped_bit_in_any_store_is_found_and_repaired_from_the_other() {
     let world = World::new().await;
     let files = synced(&world, 3).await;
     overwrite(&world, "minio", &files[0], flipped(0)).await;
@@ -121,7 +121,7 @@ async fn a_bit_that_flipped_in_any_store_is_found_and_repaired_from_the_other() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_missing_or_shorter_is_found() {
+async fn missing_and_truncated_copies_are_found() {
     let world = World::new().await;
     let files = synced(&world, 2).await;
     world.direct.cloud().unwrap().delete(&world.key(&files[0]).await).await.unwrap();
@@ -145,7 +145,7 @@ async fn one_bad_reading_does_not_mark_a_copy_as_lost() {
 
     assert_eq!((flip.struck(), gone.struck()), (1, 1));
     assert_eq!((summary.right, found.len()), (2, 0), "{found:?}");
-    assert!(summary.bytes >= 3 * SIZE, "what was read twice counts twice");
+    assert!(summary.bytes >= 3 * SIZE, "content that was read twice counts twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,7 +232,7 @@ async fn an_object_without_a_verified_copy_is_recovered_when_its_content_is_back
     let (_, found) = pass(&world).await;
     let left: Vec<u64> = found.iter().map(|finding| finding.copies_left).collect();
     assert_eq!((left.iter().sum::<u64>(), left.len(), lost().await), (1, 2, 1), "{found:?}");
-    assert_eq!(pass(&world).await.0.returned, 0, "its bytes are still wrong");
+    assert_eq!(pass(&world).await.0.returned, 0, "its content is still wrong");
     assert_invariants(&world).await;
 
     overwrite(&world, "minio", &files[0], pattern(0, SIZE).bytes()).await;
@@ -250,7 +250,7 @@ async fn an_object_without_a_verified_copy_is_recovered_when_its_content_is_back
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pass_that_is_stopped_ends_at_once_and_says_so() {
+async fn a_stopped_pass_ends_immediately_and_is_reported() {
     let world = World::new().await;
     synced(&world, 2).await;
     let gate = world.local.gate(Match::method(Method::GET), Hold::Request);
@@ -266,7 +266,7 @@ async fn a_pass_that_is_stopped_ends_at_once_and_says_so() {
 
     gate.open();
     assert_eq!(outcome.unwrap().unwrap().ended, Ended::Interrupted);
-    assert_eq!(pass(&world).await.0.right, 4, "it was let go of");
+    assert_eq!(pass(&world).await.0.right, 4, "it was released");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -129,12 +129,12 @@ async fn is_marked_lost(how: Damage, reason: &str) {
     let failures = world.failures(run.id).await;
     for file in &files {
         let failure = failures.iter().find(|failure| failure.object_id == file.object_id).unwrap();
-        assert!(failure.error.contains(reason), "{:?} does not say {reason:?}", failure.error);
-        assert_eq!(failure.attempts, 1, "trying again is pointless");
+        assert!(failure.error.contains(reason), "{:?} does not contain {reason:?}", failure.error);
+        assert_eq!(failure.attempts, 1, "a retry is pointless");
         let local = world.replica("minio", file).await.unwrap();
         assert_eq!((local.state, local.last_error.as_ref()), (ReplicaState::Lost, Some(&failure.error)));
         assert_eq!(world.replica("s3", file).await.unwrap().state, ReplicaState::Failed);
-        assert_eq!(world.stored("s3", file).await, None, "wrong bytes never become an object");
+        assert_eq!(world.stored("s3", file).await, None, "wrong content is never stored as an object");
     }
     assert_eq!(world.stored("s3", &fine).await, Some(pattern(3, 1000).sha256()));
     // There is no source to retry from, so a retry copies nothing.
@@ -154,6 +154,6 @@ async fn a_source_of_another_size_is_marked_lost_and_never_copied() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_is_gone_is_marked_lost() {
+async fn a_missing_source_is_marked_lost() {
     is_marked_lost(Damage::Gone, "is missing").await;
 }

@@ -35,7 +35,7 @@ async fn leaves_nothing_behind(size: u64, at: Match, hold: Hold) {
 
     process.kill();
     gate.open();
-    assert!(upload.await.unwrap().is_err(), "nobody acknowledged it");
+    assert!(upload.await.unwrap().is_err(), "it was not acknowledged");
     is_as_if_it_had_never_been(&world).await;
 }
 
@@ -44,7 +44,11 @@ async fn is_as_if_it_had_never_been(world: &World) {
     world.local.until(|requests| requests.iter().all(|request| request.done)).await;
     let files = texts(&world.context.db, "SELECT filename FROM files").await;
     assert_eq!(files, ["kept"]);
-    assert_eq!(reap::pass(&world.context).await.unwrap(), reap::Reaped::default(), "it might still be alive");
+    assert_eq!(
+        reap::pass(&world.context).await.unwrap(),
+        reap::Reaped::default(),
+        "it may still be in progress"
+    );
 
     world.context.clock.advance(Duration::hours(2));
     let reaped = reap::pass(&world.context).await.unwrap();
@@ -55,7 +59,7 @@ async fn is_as_if_it_had_never_been(world: &World) {
     assert_eq!(local.list("", None, 10).await.unwrap().objects.len(), 1);
     assert!(local.list_multipart_uploads("").await.unwrap().is_empty());
     let booked = texts(&world.context.db, "SELECT sum(used_bytes) FROM users").await;
-    assert_eq!(booked, ["1000"], "what was never stored is not booked");
+    assert_eq!(booked, ["1000"], "content that was never stored does not count towards the usage");
 }
 
 fn put() -> Match {

@@ -79,16 +79,16 @@ async fn a_window_that_closes_lets_transfers_in_flight_finish_and_starts_nothing
     let worker = world.start_worker();
     let requested = scheduled(&world).await;
     gate.reached().await;
-    assert!(in_state(&world, ReplicaState::Copying).await > 1, "more is claimed than has begun");
+    assert!(in_state(&world, ReplicaState::Copying).await > 1, "more is claimed than has started");
 
     go_to(&world, "06:00:00");
 
-    eventually("what has not begun is given back", || async {
+    eventually("copies that have not started are released", || async {
         (in_state(&world, ReplicaState::Queued).await == 4).then_some(())
     })
     .await;
     gate.open();
-    eventually("what was in flight is finished", || async {
+    eventually("transfers in flight are finished", || async {
         (in_state(&world, ReplicaState::Present).await == 1).then_some(())
     })
     .await;
@@ -98,7 +98,7 @@ async fn a_window_that_closes_lets_transfers_in_flight_finish_and_starts_nothing
     assert_eq!((view.next_batch_at, view.window_opens_at), (Some(opens), Some(opens)));
     assert_eq!((view.run.status, view.run.files_done), (RunStatus::Running, 1));
     assert_eq!(in_state(&world, ReplicaState::Copying).await, 0);
-    assert_eq!(world.cloud.count(&puts()), 1, "nothing more was begun");
+    assert_eq!(world.cloud.count(&puts()), 1, "nothing more was started");
 
     go_to(&world, "00:00:00");
 
@@ -194,7 +194,7 @@ async fn the_next_tick_adds_to_a_run_that_waits() {
     upload(&world, 1).await;
 
     let second = run::request_tick(&world.context, world.context.clock.now()).await.unwrap();
-    assert!(matches!(second, Tick::Taken), "the run that waits does its work");
+    assert!(matches!(second, Tick::Taken), "the waiting run does its work");
     go_to(&world, "00:00:00");
 
     let run = world.ended(nightly.id).await;
@@ -214,7 +214,7 @@ async fn a_run_that_waits_for_the_window_can_be_cancelled() {
     run::cancel(&world.context, nightly.id, None, &Origin::default()).await.unwrap();
 
     assert_eq!(world.ended(nightly.id).await.status, RunStatus::Cancelled);
-    assert_eq!(world.sync().await.files_done, 2, "the rest is there for the next run");
+    assert_eq!(world.sync().await.files_done, 2, "the rest is left for the next run");
     worker.stop().await;
     assert_invariants(&world).await;
 }
@@ -229,7 +229,7 @@ async fn a_run_cancelled_while_its_last_transfer_finishes_after_closing_ends() {
     let nightly = scheduled(&world).await;
     gate.reached().await;
     go_to(&world, "06:00:00");
-    eventually("what has not begun is given back", || async {
+    eventually("copies that have not started are released", || async {
         (in_state(&world, ReplicaState::Queued).await == 2).then_some(())
     })
     .await;
@@ -276,7 +276,7 @@ async fn forecast(world: &World) -> Option<Forecast> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_drains_while_its_run_waits_and_the_next_one_goes_on() {
+async fn a_worker_drains_while_its_run_waits_and_the_next_one_continues() {
     let world = nights().build().await;
     upload(&world, 2).await;
     go_to(&world, "12:00:00");
@@ -309,6 +309,6 @@ async fn a_process_that_gets_sigterm_while_its_run_waits_leaves_nothing_claimed(
 
     assert!(status.success(), "{status}:\n{}", worker.output());
     assert_eq!(in_state(&world, ReplicaState::Queued).await, 2);
-    assert!(texts(&world.context.db, "SELECT id FROM workers").await.is_empty(), "it signed off");
+    assert!(texts(&world.context.db, "SELECT id FROM workers").await.is_empty(), "it has unregistered");
     assert_invariants(&world).await;
 }

@@ -51,7 +51,7 @@ struct Shared {
     codes: Mutex<HashMap<String, Issued>>,
 }
 
-/// Shows the progress of a pass.
+/// An OpenID Connect provider for tests.
 pub struct OidcProvider {
     shared: Arc<Shared>,
     server: actix_web::dev::ServerHandle,

@@ -125,7 +125,7 @@ impl Process {
         .await
     }
 
-    /// Its standard output so far.
+    /// Standard output so far.
     pub fn stdout(&self) -> String {
         read(&self.folder.join("stdout"))
     }

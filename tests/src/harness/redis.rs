@@ -24,7 +24,7 @@ const VALKEY_WHEEL: Wheel = Wheel {
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Shows the progress of a pass.
+/// A Redis server for one test.
 #[derive(Debug)]
 pub struct Redis {
     server: Mutex<Server>,

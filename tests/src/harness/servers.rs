@@ -1,5 +1,5 @@
 //! One Postgres and two S3 servers for a whole test run, started on first use, with isolation by database and bucket.
-//! Tests have no common end, so a watchdog stops the servers when the test process is gone, for any reason.
+//! Tests have no common end, so a watchdog stops the servers when the test process has ended, for any reason.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -121,7 +121,7 @@ pub struct Postgres {
 /// A database of one test.
 #[derive(Debug, Clone)]
 pub struct Database {
-    /// Its name.
+    /// Name.
     pub name: String,
     /// The URL for clients, including the password.
     pub url: String,
@@ -138,7 +138,7 @@ impl Postgres {
         format!("postgres://nightferry:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Its process id.
+    /// Process id.
     pub fn pid(&self) -> u32 {
         self.server.pid()
     }
@@ -293,7 +293,7 @@ impl S3 {
         format!("http://{}", self.address)
     }
 
-    /// Its process id.
+    /// Process id.
     pub fn pid(&self) -> u32 {
         self.server.pid()
     }
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_stores_answer_through_a_proxy() {
+    async fn both_stores_respond_through_a_proxy() {
         let servers = servers().await;
         for store in [&servers.local, &servers.cloud] {
             let proxy = crate::harness::fault_proxy::FaultProxy::start(store.address).await;

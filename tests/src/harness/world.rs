@@ -32,7 +32,7 @@ use super::fault_proxy::FaultProxy;
 use super::memory_s3::MemoryS3;
 use super::servers::{OwnPostgres, servers};
 
-/// Shows the progress of a pass.
+/// An isolated installation of Nightferry.
 pub struct World {
     /// The context of the domain.
     pub context: Context,

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn cursors_continue_only_the_order_they_came_from() {
+    fn cursors_are_only_valid_for_their_sort_order() {
         let text = cursor(Direction::Asc, Key::Name("Ü".to_owned()));
         let by_name = order(SortBy::Name, Direction::Asc);
         let position = Position::read(&text, by_name).unwrap();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn cursors_that_the_database_could_not_take_are_refused() {
+    fn cursors_with_values_invalid_in_the_database_are_rejected() {
         for (sort, key) in [
             (SortBy::Name, Key::Name("a\0b".to_owned())),
             (SortBy::Name, Key::Name("x".repeat(256))),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_come_first_unless_asked_otherwise() {
+    fn the_default_order_is_newest_first() {
         let read = |sort: Option<&str>, direction: Option<&str>| {
             let owned = |text: Option<&str>| text.map(str::to_owned);
             Order::read(&ListFiles { sort: owned(sort), order: owned(direction), ..ListFiles::default() })

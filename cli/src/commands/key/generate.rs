@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_goes_in_front_and_old_ones_stay() {
+    fn a_new_key_is_inserted_before_the_existing_ones() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s3.keys");
         prepend(&path, &key("a")).unwrap();

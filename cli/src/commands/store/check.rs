@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn unreachable_outweighs_refused() {
+    fn an_unreachable_store_determines_the_exit_code() {
         assert_eq!([Exit::Ok, Exit::Failed].into_iter().fold(Exit::Ok, worse), Exit::Failed);
         assert_eq!(
             [Exit::Failed, Exit::Unreachable, Exit::Ok].into_iter().fold(Exit::Ok, worse),

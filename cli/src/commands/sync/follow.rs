@@ -98,7 +98,7 @@ impl Follower<'_> {
     /// Waits for a notification, at most until the next poll is due.
     async fn wait(&mut self) {
         if self.listener.is_none() {
-            // Without notifications, polling is sufficient; it only takes a little longer to notice the end.
+            // Polling is sufficient without notifications; it only detects the end a little later.
             self.listener = Listener::open(&self.context.db, RUNS).await.ok();
         }
         match &mut self.listener {

@@ -210,7 +210,7 @@ mod tests {
         told.extend(lines.next(&running(0, 0), at(3)));
         assert_eq!(lines.next(&running(0, 0), at(60)), None, "nothing changed");
         told.extend(lines.next(&running(1_000, 16_384_000), at(63)));
-        assert_eq!(lines.next(&partial(), at(90)), None, "the end is told elsewhere");
+        assert_eq!(lines.next(&partial(), at(90)), None, "the end is reported separately");
         insta::assert_snapshot!(told.join("\n"));
     }
 }

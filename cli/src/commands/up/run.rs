@@ -22,8 +22,8 @@ enum End {
     Failed(Failure),
 }
 
-/// Runs until asked to stop, or until a required component fails. Then the API shuts down, and after it the worker; a
-/// second request to stop does not wait for them.
+/// Runs until it is stopped, or until a required component fails. Then the API shuts down, and after it the worker; a
+/// second stop request does not wait for them.
 pub(super) async fn until_stopped(
     app: &App,
     services: Services,

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_from_the_servers_cannot_be_set() {
+    fn settings_determined_by_the_servers_cannot_be_set() {
         let refused = |key: &str| {
             let global = GlobalArgs { set: vec![(key.to_owned(), "x".to_owned())], ..GlobalArgs::default() };
             reject_unsupported(&global).is_err()

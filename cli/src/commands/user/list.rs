@@ -34,7 +34,7 @@ pub struct ListArgs {
     /// Only disabled accounts
     #[arg(long)]
     disabled: bool,
-    /// Maximum number of runs
+    /// Maximum number of accounts
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     limit: u16,
     /// Continue after this account: the id of the last one listed before

@@ -90,7 +90,7 @@ pub(super) async fn find(context: &Context, email: &str) -> Result<User, Failure
     account::by_email(context, email).await.map_err(cannot(format!("find the account {email}")))
 }
 
-/// Prints an account that was created or changed, after a sentence that says what was done.
+/// Prints an account that was created or changed, after a sentence that describes the change.
 fn show(app: &App, user: &User, done: &str) -> Result<Exit, Failure> {
     app.output.result(&document!(user: Account::from(user)), |_| done.to_owned())?;
     Ok(Exit::Ok)

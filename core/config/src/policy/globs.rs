@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stars_stay_within_a_part_unless_doubled_and_all_else_is_literal() {
+    fn a_single_star_does_not_match_a_slash_and_other_characters_are_literal() {
         let regex = |text: &str| text.parse::<Globs>().unwrap().to_regex();
         assert_eq!(regex("image/*"), "^(?:image\\/[^/]*)$");
         assert_eq!(regex("/a/**, /b?/"), "^(?:\\/a\\/.*|\\/b[^/]\\/)$");

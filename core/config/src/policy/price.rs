@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prices_are_exact_and_come_back_as_they_were_written() {
+    fn prices_are_exact_and_round_trip() {
         for (text, nanos) in [("0.023", 23_000_000), ("0.00099", 990_000), ("12", 12_000_000_000), ("0", 0)] {
             let price: Price = text.parse().unwrap();
             assert_eq!(price.nanos, nanos);

@@ -56,7 +56,7 @@ fn all_problems_with_keys_are_reported_at_once() {
 }
 
 #[test]
-fn encryption_that_cannot_be_is_refused() {
+fn impossible_encryption_settings_are_rejected() {
     let message = |text: &str| only_problem(load_file(text)).message;
     assert_eq!(message("[stores.s3]\nencryption = true"), "is on, but there is no key");
     assert_eq!(
@@ -73,7 +73,7 @@ fn encryption_that_cannot_be_is_refused() {
 
 #[cfg(unix)]
 #[test]
-fn a_key_file_that_others_may_read_is_warned_of() {
+fn a_key_file_readable_by_other_users_causes_a_warning() {
     use std::os::unix::fs::PermissionsExt as _;
     let (folder, text) = with_keys(A, true);
     let path = folder.path().join("nightferry.toml");

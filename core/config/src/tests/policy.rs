@@ -6,7 +6,7 @@ use super::super::{Config, FreeLocalAfter, LoadOptions};
 use super::{file, least, load_env, load_file, only_problem};
 
 #[test]
-fn rules_are_read_in_their_order_with_what_they_leave_out() {
+fn rules_are_read_in_order_with_unset_conditions() {
     let config = load_file(
         r#"
 [[policy.rules]]
@@ -53,7 +53,7 @@ requests = "0.01"
 }
 
 #[test]
-fn without_rules_there_are_none_and_the_environment_can_give_some() {
+fn rules_are_optional_and_can_be_set_in_the_environment() {
     assert!(load_env(&[]).unwrap().policy.rules.is_empty());
     let config = load_env(&[
         ("NIGHTFERRY__POLICY__RULES__10__NAME", "last"),
@@ -125,7 +125,7 @@ currency = "Euro"
 }
 
 #[test]
-fn numbers_of_rules_begin_with_one() {
+fn rule_numbers_start_at_one() {
     let problem = only_problem(load_env(&[("NIGHTFERRY__POLICY__RULES__FIRST__NAME", "x")]));
     assert_eq!(problem.message, "has \"first\" instead of a number from 1 to 99");
     let problem = only_problem(load_file("[policy]\nrules = 1"));
@@ -133,7 +133,7 @@ fn numbers_of_rules_begin_with_one() {
 }
 
 #[test]
-fn an_archive_cannot_be_read_back() {
+fn archive_classes_exclude_verification_by_reading_back() {
     let text =
         "[tiering]\nverify = \"read-back\"\n[[policy.rules]]\nname = \"x\"\nstorage_class = \"GLACIER\"";
     assert_eq!(

@@ -62,7 +62,7 @@ level = "loud"
 }
 
 #[test]
-fn broken_toml_is_told_with_its_line_and_without_its_text() {
+fn invalid_toml_is_reported_with_its_line_and_without_its_text() {
     let problem = only_problem(load_file("[auth]\nsecret_key = \"hunter2\n"));
     assert!(problem.source.ends_with("line 2"), "{problem:?}");
     assert!(!format!("{problem:?}").contains("hunter2"), "{problem:?}");
@@ -88,7 +88,7 @@ fn unknown_keys_are_errors_with_a_suggestion() {
 }
 
 #[test]
-fn addresses_that_would_be_used_only_in_part_are_refused() {
+fn urls_with_unused_parts_are_rejected() {
     let message = |name: &str, value: &str| only_problem(load_env(&[(name, value)])).message;
     let path = message("NIGHTFERRY__SERVER__PUBLIC_URL", "https://example.org/files/");
     assert!(path.contains("has a path"), "{path}");
@@ -102,7 +102,7 @@ fn addresses_that_would_be_used_only_in_part_are_refused() {
 }
 
 #[test]
-fn contradictions_are_refused() {
+fn contradicting_settings_are_rejected() {
     let message = |text: &str| only_problem(load_file(text)).message;
     assert_eq!(
         message("[tiering]\nmultipart_threshold_mib = 16"),

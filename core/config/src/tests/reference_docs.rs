@@ -52,7 +52,7 @@ fn keys_and_aliases_are_unique_and_known() {
 }
 
 #[test]
-fn types_take_the_bounds_of_every_range() {
+fn types_can_hold_the_bounds_of_every_range() {
     for spec in table::all() {
         let bounds = match spec.kind {
             Kind::Integer { min, max, .. } => [min.to_string(), max.to_string()],
@@ -70,7 +70,7 @@ fn types_take_the_bounds_of_every_range() {
 }
 
 #[test]
-fn defaults_and_examples_are_values_that_their_settings_take() {
+fn defaults_and_examples_are_valid_values() {
     for spec in table::all() {
         let read = spec.read(&Value::new(None, spec.default.clone()));
         assert!(read.is_ok(), "{}: {read:?}", spec.key);
@@ -80,7 +80,7 @@ fn defaults_and_examples_are_values_that_their_settings_take() {
 }
 
 #[test]
-fn every_former_name_is_free_and_leads_to_its_setting() {
+fn every_former_name_is_unused_and_maps_to_its_setting() {
     for spec in table::all() {
         let Some(former) = spec.former else { continue };
         let key = format!("{}.{former}", spec.section());
@@ -115,7 +115,7 @@ fn every_line_of_the_example_is_valid_once_uncommented() {
 }
 
 #[test]
-fn every_text_rule_refuses_without_repeating_the_text() {
+fn no_validator_repeats_the_rejected_text() {
     const POISON: &str = "p\u{1}oison in the text";
     for spec in table::all() {
         if let Err(message) = spec.read(&Value::new(None, POISON)) {
@@ -125,7 +125,7 @@ fn every_text_rule_refuses_without_repeating_the_text() {
 }
 
 #[test]
-fn env_example_has_only_names_that_are_understood() {
+fn env_example_contains_only_supported_names() {
     let text = std::fs::read_to_string(at_root(".env.example")).unwrap();
     let names: Vec<&str> = text
         .lines()

@@ -52,7 +52,7 @@ fn secrets_are_read_from_files() {
 }
 
 #[test]
-fn odd_values_are_read_or_refused_but_never_shown_where_secret() {
+fn invalid_values_of_secrets_are_never_shown() {
     let odd = [
         "",
         " ",

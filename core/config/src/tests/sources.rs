@@ -9,7 +9,7 @@ use super::super::{Config, DatabaseTls, FreeLocalAfter, LoadOptions, StoreRole, 
 use super::{env, file, least, load_env, load_file, only_problem, source_of};
 
 #[test]
-fn least_environment_is_enough() {
+fn a_minimal_environment_is_sufficient() {
     let config = load_env(&[]).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(config.server.address().to_string(), "127.0.0.1:8080");
     assert_eq!(config.server.max_file_size_bytes(), 10 * 1024 * 1024 * 1024);
@@ -23,7 +23,7 @@ fn least_environment_is_enough() {
 }
 
 #[test]
-fn later_sources_win() {
+fn later_sources_take_precedence() {
     let (_folder, path) = file(
         "[server]\nport = 1111\nhost = \"10.0.0.1\"\nrequest_timeout = \"11s\"\n[tiering]\nbatch_size = 11\n",
     );
@@ -51,7 +51,7 @@ fn later_sources_win() {
 }
 
 #[test]
-fn file_is_found_by_flag_then_variable_then_usual_place() {
+fn the_file_is_found_by_flag_then_variable_then_default_location() {
     let [(_a, flag), (_b, variable), (_c, usual)] =
         [1, 2, 3].map(|port| file(&format!("server.port = {port}")));
     let mut options = LoadOptions {
@@ -69,7 +69,7 @@ fn file_is_found_by_flag_then_variable_then_usual_place() {
 }
 
 #[test]
-fn missing_file_is_an_error_only_when_named() {
+fn a_missing_file_is_only_an_error_if_specified() {
     let named =
         LoadOptions { file: Some("/nonexistent.toml".into()), env: least(), ..LoadOptions::default() };
     assert_eq!(only_problem(Config::load(named)).key, "/nonexistent.toml");
@@ -79,7 +79,7 @@ fn missing_file_is_an_error_only_when_named() {
 }
 
 #[test]
-fn usual_names_are_understood() {
+fn environment_aliases_are_supported() {
     let config = load_env(&[
         ("HOST", "localhost"),
         ("PORT", "9090"),
@@ -122,7 +122,7 @@ fn empty_variables_count_as_unset() {
 }
 
 #[test]
-fn numbers_and_switches_may_be_text_and_words_any_case() {
+fn numbers_and_booleans_may_be_strings_and_keywords_ignore_case() {
     let config = load_file(
         "[server]\nport = \"9090\"\n[auth]\nsignup = \"no\"\nalgorithm = \"hs256\"\n[tiering]\nverify = \"Read-Back\"\nfree_local_after = \"1h 30m\"",
     )
@@ -134,7 +134,7 @@ fn numbers_and_switches_may_be_text_and_words_any_case() {
 }
 
 #[test]
-fn sslmode_of_the_url_speaks_where_tls_was_left_alone() {
+fn sslmode_in_the_url_applies_if_tls_is_not_set() {
     let url = ("DATABASE_URL", "postgres://u:p@db/n?sslmode=require");
     let config = load_env(&[url]).unwrap();
     assert_eq!(config.database.tls, DatabaseTls::Require);
@@ -144,7 +144,7 @@ fn sslmode_of_the_url_speaks_where_tls_was_left_alone() {
 }
 
 #[test]
-fn former_names_work_from_every_source_with_a_warning_that_names_the_present_one() {
+fn former_names_work_in_every_source_with_a_warning() {
     let (_folder, path) = file("[tiering]\nfree_grace = \"11s\"\ndrain_grace = \"12s\"\n");
     let mut env = least();
     env.insert("NIGHTFERRY__LOGGING__SYNC_LOG_KEEP".to_owned(), "13".to_owned());
@@ -167,14 +167,14 @@ fn former_names_work_from_every_source_with_a_warning_that_names_the_present_one
 }
 
 #[test]
-fn a_setting_by_both_names_in_one_source_is_refused() {
+fn a_setting_under_both_names_in_one_source_is_rejected() {
     let problem = only_problem(load_file("[tiering]\nfree_grace = \"1s\"\nevict_grace = \"2s\"\n"));
     assert_eq!(problem.key, "tiering.free_grace");
     assert_eq!(problem.fix, "remove tiering.free_grace");
 }
 
 #[test]
-fn what_is_wrong_with_a_setting_by_its_former_name_is_told_with_its_origin() {
+fn errors_of_a_setting_under_its_former_name_show_its_source() {
     let problem = only_problem(load_file("[tiering]\nfree_grace = \"soon\"\n"));
     assert_eq!(problem.key, "tiering.evict_grace");
     assert!(problem.source.ends_with("line 2"), "{problem:?}");

@@ -39,7 +39,7 @@ idle_timeout = "7s"
 }
 
 #[test]
-fn stores_that_cannot_work_are_refused() {
+fn invalid_store_settings_are_rejected() {
     let message = |text: &str| only_problem(load_file(text)).message;
     assert_eq!(message("[stores.s3]\nenabled = false"), "has no enabled store with role = \"cloud\"");
     assert_eq!(
@@ -66,7 +66,7 @@ capacity = "8TiB"
 "#;
 
 #[test]
-fn of_several_stores_of_a_role_one_is_the_main_one_and_copies_have_a_place() {
+fn several_stores_of_a_role_need_a_main_store_and_enough_stores_for_all_copies() {
     let load = |tiering: &str| load_file(&format!("{NAS}\n[tiering]\n{tiering}"));
     let config = load("local_store = \"minio\"\nlocal_replicas = 2\nlocal_capacity = \"1GiB\"")
         .unwrap_or_else(|errors| panic!("{errors}"));

@@ -16,7 +16,7 @@ const SLOWEST: u64 = 64 * 1024;
 /// Units of bits per second with their bytes; the prefixes are decimal.
 const BITS: [(&str, u64); 3] = [("kbit", 125), ("Mbit", 125_000), ("Gbit", 125_000_000)];
 
-/// Shows the progress of a pass.
+/// The bandwidth limits of a worker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bandwidth(Vec<Entry>);
 
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn one_rate_holds_always() {
+    fn a_single_rate_always_applies() {
         let now = "2026-05-01T12:00:00Z";
         for (text, wanted) in [
             ("10MiB/s", Some(10 * MIB)),
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_entry_whose_hours_it_is_counts() {
+    fn the_first_entry_that_includes_the_time_applies() {
         let office = bandwidth("Mon-Fri 08:00-18:00 2MiB/s, 18:00-08:00 unlimited, 5 MiB/s");
         // 2026-05-01 is a Friday.
         assert_eq!(rate(&office, "2026-05-01T08:00:00Z"), Some(2 * MIB));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_in_words() {
+    fn errors_of_bandwidth_entries_are_described() {
         for (text, wanted) in [
             ("10", "number 1, that has a rate with an unknown unit"),
             ("fast", "does not end in a rate"),
@@ -213,7 +213,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_is_read_again(rate in SLOWEST..1 << 40, hours in prop::sample::select(vec!["", "Mon-Fri 08:00-18:00 "])) {
+        fn the_normal_form_round_trips(rate in SLOWEST..1 << 40, hours in prop::sample::select(vec!["", "Mon-Fri 08:00-18:00 "])) {
             let first = bandwidth(&format!("{hours}{rate}B/s"));
             prop_assert_eq!(bandwidth(&first.to_string()), first);
         }

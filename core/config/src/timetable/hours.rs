@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_write_is_read() {
+    fn hours_are_accepted_in_various_forms() {
         for (text, normal) in [
             ("22:00-06:00", "22:00-06:00"),
             ("  mon-fri   8:00-18:00 ", "Mon-Fri 08:00-18:00"),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn invalid_hours_are_rejected() {
         for text in [
             "",
             "22-06",
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn hours_over_midnight_belong_to_the_day_on_which_they_begin() {
+    fn hours_over_midnight_belong_to_their_first_day() {
         // 2026-05-01 is a Friday.
         let friday = hours("Fri 22:00-06:00");
         for (time, inside) in [
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_that_a_country_skipped_is_empty() {
+    fn a_skipped_calendar_day_is_empty() {
         // Samoa skipped from 2011-12-29 to 2011-12-31.
         let samoa = chrono_tz::Pacific::Apia;
         assert_eq!(hours("08:00-18:00").on("2011-12-30".parse().unwrap(), samoa), None);
@@ -281,7 +281,7 @@ mod tests {
 
         /// If clocks do not change, a moment is inside if its local time is.
         #[test]
-        fn inside_is_what_the_clock_shows(from in 0..DAY, to in 0..=DAY, second in 0_i64..14 * 86_400) {
+        fn inclusion_follows_the_local_clock(from in 0..DAY, to in 0..=DAY, second in 0_i64..14 * 86_400) {
             prop_assume!(from != to);
             let hours = Hours { days: ALL_DAYS, from, to };
             let now = at("2026-06-01T00:00:00Z") + TimeDelta::seconds(second);
@@ -290,9 +290,9 @@ mod tests {
             prop_assert_eq!(hours.contain(now, Tz::UTC), shown);
         }
 
-        /// Times of one day are ordered in every zone, whatever clock changes occur.
+        /// Times of one day are ordered in every zone, regardless of clock changes.
         #[test]
-        fn moments_keep_the_order_of_their_times(day in 0_u64..20_000, a in 0..=DAY, b in 0..=DAY, zone in 0..chrono_tz::TZ_VARIANTS.len()) {
+        fn instants_keep_the_order_of_their_local_times(day in 0_u64..20_000, a in 0..=DAY, b in 0..=DAY, zone in 0..chrono_tz::TZ_VARIANTS.len()) {
             let day = NaiveDate::from_ymd_opt(1975, 1, 1).unwrap() + Days::new(day);
             let zone = chrono_tz::TZ_VARIANTS[zone];
             let (early, late) = (a.min(b), a.max(b));

@@ -14,7 +14,7 @@ const AHEAD: u64 = 15;
 /// A window that is open for longer than this never closes.
 const FOR_EVER: TimeDelta = TimeDelta::days(14);
 
-/// Shows the progress of a pass.
+/// The transfer window.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Window(Vec<Hours>);
 
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_always() {
+    fn an_empty_window_is_always_open() {
         let always = window(" ");
         assert!(always.is_always() && always.is_open(at("2026-05-01T00:00:00Z"), BERLIN));
         assert_eq!(always.opens_at(at("2026-05-01T00:00:00Z"), BERLIN), None);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn it_opens_and_closes_by_local_clocks() {
+    fn a_window_opens_and_closes_by_the_local_clock() {
         let nights = window("22:00-06:00");
         let noon = at("2026-05-01T12:00:00Z");
         assert!(!nights.is_open(noon, BERLIN));
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_that_touch_are_one() {
+    fn adjacent_spans_are_merged() {
         // 2026-05-02 is a Saturday.
         let window = window("Mon-Fri 22:00-06:00, Sat-Sun");
         let friday_night = at("2026-05-01T23:00:00Z");
@@ -138,21 +138,21 @@ mod tests {
     }
 
     #[test]
-    fn whole_days_for_all_the_week_never_close() {
+    fn a_window_of_seven_whole_days_never_closes() {
         let whole = window("00:00-24:00");
         assert!(whole.is_open(at("2026-05-01T00:00:00Z"), BERLIN));
         assert_eq!(whole.closes_at(at("2026-05-01T00:00:00Z"), BERLIN), None);
     }
 
     #[test]
-    fn a_weekly_window_that_daylight_saving_swallows_opens_a_week_later() {
+    fn a_weekly_window_skipped_by_daylight_saving_opens_a_week_later() {
         let sundays = window("Sun 02:15-02:45");
         let saturday = at("2026-03-28T12:00:00Z");
         assert_eq!(sundays.opens_at(saturday, BERLIN), Some(at("2026-04-05T00:15:00Z")));
     }
 
     #[test]
-    fn time_while_it_was_closed_does_not_count() {
+    fn closed_time_is_not_counted() {
         let nights = window("22:00-06:00");
         let (from, to) = (at("2026-05-01T04:00:00Z"), at("2026-05-01T23:00:00Z"));
         assert_eq!(nights.open_between(from, to, Tz::UTC), Duration::from_secs(3 * 3600));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_place() {
+    fn errors_of_spans_show_their_number() {
         let wrong = "00:00-06:00, 25:00-26:00".parse::<Window>().unwrap_err();
         assert_eq!(wrong, "has a span, number 2, that has a time that is not between 00:00 and 24:00");
         assert!("00:00-06:00,".parse::<Window>().is_err());
@@ -170,7 +170,7 @@ mod tests {
     proptest! {
         /// Openings and closings are exactly the moments at which the state changes.
         #[test]
-        fn openings_and_closings_are_where_it_changes(
+        fn openings_and_closings_are_where_the_state_changes(
             text in prop::sample::select(vec![
                 "00:00-06:00", "22:00-06:00", "Mon-Fri 22:00-06:00", "Mon-Fri 22:00-06:00, Sat-Sun",
                 "02:15-02:45", "01:00-02:30, 02:30-04:00", "Sun 23:00-01:00, Mon 00:30-05:00",

@@ -181,7 +181,7 @@ pub struct Seen {
     pub object_id: Uuid,
     /// Account.
     pub owner_id: Uuid,
-    /// Its email address.
+    /// Email address.
     pub email: Option<String>,
     /// File, if known.
     pub file_id: Option<Uuid>,
@@ -189,7 +189,7 @@ pub struct Seen {
     pub version: Option<i32>,
     /// The file's name.
     pub name: String,
-    /// Its name at upload.
+    /// Name at upload.
     pub original: String,
     /// Names of the folders from the root to the file.
     pub folder: Vec<String>,

@@ -46,7 +46,7 @@ impl Table {
     pub const ALL: [Self; 6] =
         [Self::Users, Self::Folders, Self::Objects, Self::Files, Self::FileVersions, Self::Replicas];
 
-    /// Its name in the database.
+    /// Name in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Users => "users",

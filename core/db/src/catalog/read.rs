@@ -11,7 +11,7 @@ use crate::error::Result;
 
 /// Timeouts for one page, and for the time between two pages: a slow upload to the cloud store keeps the transaction
 /// open. It holds no locks, but dead rows cannot be vacuumed in the meantime.
-const PATIENCE: &str = "15min";
+const READ_TIMEOUT: &str = "15min";
 
 /// Reads in a transaction that has just started.
 pub struct Reader<'c> {
@@ -88,8 +88,8 @@ impl<'c> Reader<'c> {
     pub async fn begin(conn: &'c mut AsyncPgConnection) -> Result<(Self, DateTime<Utc>)> {
         for sql in [
             "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY".to_owned(),
-            format!("SET LOCAL statement_timeout = '{PATIENCE}'"),
-            format!("SET LOCAL idle_in_transaction_session_timeout = '{PATIENCE}'"),
+            format!("SET LOCAL statement_timeout = '{READ_TIMEOUT}'"),
+            format!("SET LOCAL idle_in_transaction_session_timeout = '{READ_TIMEOUT}'"),
         ] {
             diesel::sql_query(sql).execute(conn).await?;
         }

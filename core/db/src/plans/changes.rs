@@ -20,7 +20,7 @@ pub struct Change {
     /// The file of the item.
     #[diesel(sql_type = Nullable<SqlUuid>)]
     pub file_id: Option<FileId>,
-    /// Its name at that time.
+    /// Name at that time.
     #[diesel(sql_type = Nullable<Text>)]
     pub filename: Option<String>,
     /// `deleted`, `overwritten`, `moved` or `unreadable`.

@@ -19,7 +19,7 @@ use crate::statement::Values;
 pub struct NewPlan<'a> {
     /// The requesting account, if any.
     pub requested_by: Option<UserId>,
-    /// Its scope.
+    /// Scope.
     pub scope: &'a RunScope,
     /// Fingerprint of the rules.
     pub fingerprint: &'a str,

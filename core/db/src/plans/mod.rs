@@ -29,7 +29,7 @@ pub struct Plan {
     pub id: PlanId,
     /// The account that requested it, if any.
     pub requested_by: Option<UserId>,
-    /// Its scope.
+    /// Scope.
     pub scope: serde_json::Value,
     /// Fingerprint of the rules by which it was made.
     pub fingerprint: String,
@@ -106,7 +106,7 @@ pub struct Item {
     /// A file that has the object as a version.
     #[diesel(sql_type = Nullable<SqlUuid>)]
     pub file_id: Option<FileId>,
-    /// Its name.
+    /// Name.
     #[diesel(sql_type = Nullable<Text>)]
     pub filename: Option<String>,
     /// The version number.
@@ -120,7 +120,7 @@ pub struct Item {
 pub struct Position {
     /// Object of the last item.
     pub object: ObjectId,
-    /// Its store.
+    /// Store.
     pub store: String,
 }
 

@@ -1,4 +1,4 @@
-//! Eviction: copies are selected in order, claimed under locks that prove another copy, checked again before each
+//! Eviction: copies are selected in order, claimed under locks that guarantee another copy, checked again before each
 //! deletion, deleted, and their rows removed.
 
 use std::time::Duration;
@@ -94,7 +94,7 @@ pub struct EvictableCopy {
     /// Size in bytes.
     #[diesel(sql_type = BigInt)]
     pub size: i64,
-    /// Its sort key.
+    /// Sort key.
     #[diesel(sql_type = Timestamptz)]
     pub at: DateTime<Utc>,
 }
@@ -171,7 +171,7 @@ pub enum Eviction {
         /// Other stores with a verified copy that permits the deletion.
         others: Vec<String>,
     },
-    /// It must be kept: its file was pinned, or no other store has a verified replica any more.
+    /// The copy must be kept: its file was pinned, or no other store has a verified replica any more.
     Forbidden,
     /// Another worker holds it now.
     NotOurs,

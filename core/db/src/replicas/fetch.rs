@@ -14,9 +14,9 @@ use crate::statement::{Value, Values};
 /// Why a copy is prefetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchReason {
-    /// It was requested.
+    /// The copy was requested.
     Prefetch,
-    /// It was read from the cloud.
+    /// The file was read from the cloud store.
     CacheOnRead,
 }
 

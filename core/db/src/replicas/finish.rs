@@ -27,7 +27,7 @@ pub struct Finished {
     pub token: LeaseToken,
     /// As returned by the destination.
     pub etag: String,
-    /// Its encryption envelope; `None` if unencrypted.
+    /// Encryption envelope; `None` if unencrypted.
     pub seal: Option<EncryptionEnvelope>,
     /// Size in bytes.
     pub size: i64,

@@ -119,7 +119,7 @@ pub struct Replica {
     pub etag: Option<String>,
     /// The rule of the copy.
     pub rule: Option<String>,
-    /// Its run.
+    /// Run.
     pub run_id: Option<RunId>,
     /// Failed attempts since it was queued.
     pub attempts: i32,
@@ -148,7 +148,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Its encryption envelope; `None` if unencrypted.
+    /// Encryption envelope; `None` if unencrypted.
     pub fn seal(&self) -> Option<EncryptionEnvelope> {
         EncryptionEnvelope::from_columns(self.key_id.clone(), self.envelope.clone())
     }

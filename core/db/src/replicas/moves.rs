@@ -40,7 +40,7 @@ pub struct Leaving {
     /// Object.
     #[diesel(sql_type = SqlUuid)]
     pub object_id: ObjectId,
-    /// Its state here.
+    /// State here.
     #[diesel(sql_type = ReplicaStateSql)]
     pub state: ReplicaState,
     /// Whether one of its destinations has a readable verified copy.

@@ -1,9 +1,9 @@
 //! Named conditions that several statements share. `row` is the alias of a row of `replicas`; `object`, `store` and
 //! `stores` are SQL expressions.
 //!
-//! Subqueries end in `OFFSET 0`. It prevents the planner from reading a whole table once instead of one row for each
-//! replica of a batch, whatever it estimates. Database functions are not an alternative: the planner cannot inline one
-//! that contains a subquery.
+//! Subqueries end in `OFFSET 0`, which prevents the planner from reading a whole table once instead of one row for each
+//! replica of a batch. Database functions are not an alternative: the planner cannot inline a function that contains a
+//! subquery.
 
 /// Condition: a copy is readable, which means that it is in no known archive class or is currently restored.
 pub(crate) fn readable(row: &str) -> String {

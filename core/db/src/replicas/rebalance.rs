@@ -85,10 +85,10 @@ pub struct Moving {
     /// Destination store.
     #[diesel(sql_type = Text)]
     pub moves_to: String,
-    /// Its state in the source.
+    /// State in the source.
     #[diesel(sql_type = ReplicaStateSql)]
     pub state: ReplicaState,
-    /// Its state in the destination; `None` if it has no row there any more.
+    /// State in the destination; `None` if it has no row there any more.
     #[diesel(sql_type = Nullable<ReplicaStateSql>)]
     pub there: Option<ReplicaState>,
     /// Whether it was ever verified there.

@@ -33,7 +33,7 @@ pub async fn review(
     let mut values = Values::default();
     let (locals, after) = (values.texts(&policy.locals), values.id(after));
     let limit = values.number(limit);
-    // The arrival of a prefetched copy counts as a use, whoever has downloaded the file.
+    // The arrival of a prefetched copy counts as a use, regardless of who has downloaded the file.
     let number =
         policy.number(&mut values, "greatest(coalesce(f.last_accessed_at, o.stored_at), l.last_used_at)");
     let rules = policy.as_table_of_keeping(&mut values);

@@ -45,7 +45,7 @@ pub struct ToRead {
 }
 
 impl ToRead {
-    /// Its encryption envelope; `None` if unencrypted.
+    /// Encryption envelope; `None` if unencrypted.
     pub fn seal(&self) -> Option<EncryptionEnvelope> {
         EncryptionEnvelope::from_columns(self.key_id.clone(), self.envelope.clone())
     }

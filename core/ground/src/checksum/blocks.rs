@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_another_size_is_refused() {
+    fn a_list_of_invalid_size_is_rejected() {
         let digest = digest(&pattern(100), 7);
         assert_eq!(digest.blocks.whole(BLOCK + 1), None);
         assert_eq!(digest.blocks.of_range(2, 1, 100), None);

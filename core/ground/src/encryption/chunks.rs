@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cipher_gives_the_published_vectors() {
+    fn the_cipher_matches_the_published_vectors() {
         // RFC 8452 appendix C.2, AES-256-GCM-SIV: (plaintext, additional data, result), all with this key and nonce.
         let key = hex::decode("0100000000000000000000000000000000000000000000000000000000000000").unwrap();
         let nonce = hex::decode("030000000000000000000000").unwrap();
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_open_at_their_place_only() {
+    fn chunks_decrypt_only_at_their_position() {
         let size = 2 * CHUNK;
         let cipher = cipher(size);
         let mut sealed = BytesMut::from(vec![9; 65_536].as_slice());
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(&open(&cipher, 0, &sealed).unwrap()[..], vec![9; 65_536].as_slice());
         assert_eq!(open(&cipher, 1, &sealed), Err(Unauthentic(1)), "moved");
         let shorter = Cipher { stream: cipher.stream, size: CHUNK };
-        assert_eq!(open(&shorter, 0, &sealed), Err(Unauthentic(0)), "called the last one");
+        assert_eq!(open(&shorter, 0, &sealed), Err(Unauthentic(0)), "treated as the last chunk");
         for at in [0, 1, 65_535, 65_536, 65_551] {
             let mut flipped = sealed.clone();
             flipped[at] ^= 1;
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_of_whole_objects_and_of_nothing() {
+    fn spans_of_whole_objects_and_empty_ranges() {
         assert_eq!(Span::of(0, 0, 0).map(|span| (span.sealed_length, span.take)), Some((16, 0)));
         assert_eq!(Span::of(10, 10, 1), None);
         assert_eq!(Span::of(10, 3, 0), None);
@@ -255,7 +255,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn spans_hold_what_is_asked_for(size in 1..5 * CHUNK, a in 0..5 * CHUNK, length in 1..5 * CHUNK) {
+        fn spans_contain_the_requested_range(size in 1..5 * CHUNK, a in 0..5 * CHUNK, length in 1..5 * CHUNK) {
             let first = a % size;
             let span = Span::of(size, first, length).unwrap();
             prop_assert_eq!(span.take, length.min(size - first));

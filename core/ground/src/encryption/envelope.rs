@@ -59,7 +59,7 @@ pub struct Contents {
     pub sha256: Sha256,
 }
 
-/// Why an envelope cannot be decrypted. None of these errors says anything about the content of the object.
+/// Why an envelope cannot be decrypted. These errors do not concern the content of the object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// The key is not configured.
@@ -173,7 +173,7 @@ mod tests {
         let sha256 = Sha256::of(b"plain");
         let (seal, made) = ring(&["a"], true).seal("user-1/x", &sha256).unwrap().unwrap();
         let (other, _) = ring(&["a"], true).seal("user-1/x", &sha256).unwrap().unwrap();
-        assert_ne!(seal, other, "every seal holds a key of its own");
+        assert_ne!(seal, other, "every envelope contains a separate key");
         assert_eq!(seal.envelope.len(), 1 + 12 + 64 + 16);
         assert!(
             !seal

@@ -66,7 +66,7 @@ impl MasterKey {
         Ok(Self { id, key })
     }
 
-    /// Its name.
+    /// Name.
     pub fn id(&self) -> &KeyId {
         &self.id
     }

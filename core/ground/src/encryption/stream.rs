@@ -19,7 +19,7 @@ pub struct SourceTooLong;
 pub enum Broken<E> {
     /// The encrypted bytes could not be read.
     Source(E),
-    /// They were read, but are not authentic.
+    /// The bytes were read, but are not authentic.
     Unauthentic(Unauthentic),
 }
 
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn parts_sealed_one_by_one_make_the_same_object() {
+    async fn separately_encrypted_parts_form_the_same_object() {
         let size = 5 * CHUNK + 9;
         let (cipher, plain) = (cipher(size), bytes(size));
         let whole = all(seal(pieces(&plain, 9_999), Arc::clone(&cipher), 0, size)).await.unwrap();
@@ -238,7 +238,7 @@ mod tests {
         let sealed: Vec<_> = seal(pieces(&more, 1000), cipher(CHUNK), 0, CHUNK).collect().await;
         assert!(sealed[1].as_ref().unwrap_err().is::<SourceTooLong>());
         let sealed: Vec<_> = seal(pieces(&plain, 1000), cipher(CHUNK + 1), 0, CHUNK + 1).collect().await;
-        assert_eq!(sealed.len(), 1, "what ends early ends early");
+        assert_eq!(sealed.len(), 1, "a truncated object ends early");
     }
 
     #[tokio::test]

@@ -225,11 +225,11 @@ mod tests {
             now = until;
         }
         now = row.as_ref().unwrap().expires_at;
-        assert_eq!(next(row.as_ref(), &limits, now).blocks, 0, "a day later it is forgotten");
+        assert_eq!(next(row.as_ref(), &limits, now).blocks, 0, "after a day the entry has expired");
     }
 
     #[test]
-    fn failures_that_are_far_apart_do_not_add_up() {
+    fn failures_outside_of_the_window_do_not_add_up() {
         let limits = limits();
         let mut row = None;
         for round in 0..20 {
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_from_elsewhere_lock_out_unknown_networks_only() {
+    fn failures_from_other_networks_only_lock_out_unknown_networks() {
         let limits = limits();
         let history = |known, failures, blocked_until| LoginHistory {
             account: Vec::new(),

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_written_is_counted() {
+    fn dropped_entries_are_counted() {
         let notes = FailureNotes::default();
         let written = (0..100).filter(|_| notes.take(false).is_some()).count();
         assert!((30..40).contains(&written), "{written}");

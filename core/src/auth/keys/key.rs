@@ -91,7 +91,7 @@ impl SigningKey {
         &self.id
     }
 
-    /// Its algorithm.
+    /// Algorithm.
     pub fn algorithm(&self) -> SigningAlgorithm {
         self.algorithm
     }

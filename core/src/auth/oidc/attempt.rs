@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::super::random;
 use crate::error::Result;
 
-/// Shows the progress of a pass.
+/// A sign-in attempt, stored encrypted in a cookie.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Attempt {
     /// Name of the provider.

@@ -42,7 +42,7 @@ pub struct Started {
 pub struct Finished {
     /// The session.
     pub session: Session,
-    /// The URL for the browser.
+    /// Where to redirect the browser after the sign-in.
     pub return_to: String,
 }
 
@@ -163,7 +163,7 @@ mod tests {
     use super::sanitized;
 
     #[test]
-    fn what_a_provider_says_cannot_forge_a_line_of_the_log() {
+    fn text_from_a_provider_cannot_forge_log_lines() {
         assert_eq!(sanitized("access_denied"), "access_denied");
         let forged = sanitized("x\n2026-01-01 INFO all is well\r\u{1b}[2J\u{202e}");
         assert!(!forged.chars().any(char::is_control), "{forged:?}");

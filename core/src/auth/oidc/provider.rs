@@ -36,7 +36,7 @@ pub(super) struct Metadata {
     token_endpoint: Url,
     /// Whether the secret is sent in the body, because the provider supports no other method.
     secret_in_body: bool,
-    /// Its public keys.
+    /// Public keys.
     pub(super) keys: JwkSet,
     read: Instant,
 }

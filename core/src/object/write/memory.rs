@@ -248,7 +248,7 @@ mod tests {
         drop(turns);
         pool.turn(ann).await.unwrap();
         assert_eq!(pool.0.shared.room.available_permits(), 32 * 1024);
-        assert_eq!(pool.0.owners.lock().len(), 1, "who is gone is forgotten");
+        assert_eq!(pool.0.owners.lock().len(), 1, "finished uploads leave no entry");
     }
 
     #[tokio::test(start_paused = true)]
@@ -256,7 +256,7 @@ mod tests {
         let (pool, slow) = (pool(8), UserId::new());
         let turn = pool.turn(slow).await.unwrap();
         let hour = Duration::from_secs(3600);
-        assert!(tokio::time::timeout(hour, silence(&turn, 1)).await.is_err(), "nobody waits");
+        assert!(tokio::time::timeout(hour, silence(&turn, 1)).await.is_err(), "no upload waits");
         let began = Instant::now();
         let holder = async {
             assert!(matches!(silence(&turn, 1).await, Err(Error::UploadsBusy { .. })));
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_is_fast_enough_keeps_its_turn() {
+    async fn a_fast_upload_keeps_its_turn() {
         let (pool, owner) = (pool(8), UserId::new());
         let turn = pool.turn(owner).await.unwrap();
         let waiting = tokio::spawn({
@@ -276,7 +276,7 @@ mod tests {
         });
         let enough = (MAX_WAIT.as_secs() + 1) * MIN_RATE;
         assert!(tokio::time::timeout(MAX_WAIT, silence(&turn, enough)).await.is_err());
-        assert!(matches!(waiting.await.unwrap(), Err(Error::UploadsBusy { .. })), "nobody waits for ever");
+        assert!(matches!(waiting.await.unwrap(), Err(Error::UploadsBusy { .. })), "no upload waits forever");
         assert!(tokio::time::timeout(MAX_WAIT, silence(&turn, 1)).await.is_err(), "an old call is none");
     }
 

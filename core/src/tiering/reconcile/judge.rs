@@ -122,7 +122,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         Ok(())
     }
 
-    /// It has no row, and keys are never reused.
+    /// The object has no row, and keys are never reused.
     async fn delete_unknown(&self, key: &ObjectKey) -> Result<Outcome> {
         let known = retry_on_db_outage(async || {
             let mut conn = self.context.db.conn().await?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::ObjectId;
 use crate::tiering::pass;
 
-/// The kind of difference.
+/// A kind of difference between a store and the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -25,7 +25,7 @@ impl Kind {
     /// All kinds.
     pub const ALL: [Self; 4] = [Self::Orphan, Self::Missing, Self::WrongSize, Self::StaleUpload];
 
-    /// Its text outside of the code.
+    /// Text outside of the code.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Orphan => "orphan",
@@ -74,13 +74,13 @@ impl From<Outcome> for OutcomeShape {
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Its kind.
+    /// Kind.
     pub kind: Kind,
-    /// Its store.
+    /// Store.
     pub store: String,
     /// The object key.
     pub key: String,
-    /// Its object, if known.
+    /// Object, if known.
     pub object_id: Option<ObjectId>,
     /// The expected size of the object, or the size of the orphan.
     pub bytes: u64,

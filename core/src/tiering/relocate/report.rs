@@ -7,7 +7,7 @@ use crate::db::drains::Left;
 /// Maximum number of copies queued at once: enough to keep workers busy, few enough to examine repeatedly.
 pub(super) const MAX_UNDER_WAY: usize = 5_000;
 
-/// Shows the progress of a pass.
+/// The result of a pass so far.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) evicted: usize,

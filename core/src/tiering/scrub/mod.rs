@@ -91,11 +91,11 @@ struct Scrubber<'a, T> {
 
 /// The result of reading a copy.
 enum Seen {
-    /// It is correct, with this encryption envelope, if encrypted.
+    /// The content is correct, with this encryption envelope, if encrypted.
     Right(Option<EncryptionEnvelope>),
     Missing,
     Wrong(String),
-    /// It is archived: reading it would cost a restore, which nobody requested.
+    /// The copy is archived: reading it would cost a restore, which was not requested.
     Archived,
     /// Inconclusive: the store failed, or no two readings agree.
     Nothing(String, bool),

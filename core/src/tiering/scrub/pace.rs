@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 /// Maximum time for which unused capacity accumulates.
 const SLACK: Duration = Duration::from_millis(250);
 
-/// Shows the progress of a pass.
+/// Limits the read rate of a pass.
 pub(super) struct RateLimiter {
     rate: Option<u64>,
     paid_until: Mutex<Instant>,
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn bytes_take_the_time_that_the_rate_gives_them() {
+    async fn reading_is_limited_to_the_rate() {
         let pace = RateLimiter::new(Some(1000));
         let began = Instant::now();
         for _ in 0..100 {

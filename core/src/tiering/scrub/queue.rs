@@ -12,7 +12,7 @@ use crate::ids::ObjectId;
 use crate::store::Store;
 use crate::tiering::db_outage::retry_on_db_outage;
 
-/// Shows the progress of a pass.
+/// The queue of copies to read.
 pub(super) struct Queue {
     before: DateTime<Utc>,
     lines: Vec<Line>,

@@ -21,7 +21,7 @@ impl Kind {
     /// All kinds.
     pub const ALL: [Self; 2] = [Self::Missing, Self::Corrupt];
 
-    /// Its text outside of the code.
+    /// Text outside of the code.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -33,13 +33,13 @@ impl Kind {
 /// A copy that is bad in two readings. It is `lost` now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The kind of difference.
+    /// What is wrong with the copy.
     pub kind: Kind,
-    /// Its store.
+    /// Store.
     pub store: String,
     /// The object key.
     pub key: String,
-    /// Its object.
+    /// Object.
     pub object_id: ObjectId,
     /// The expected size of the object.
     pub bytes: u64,
@@ -75,7 +75,7 @@ pub enum Ended {
     Everything,
     /// The limit of bytes or time was reached; the next pass continues.
     Limit,
-    /// It was stopped.
+    /// The pass was stopped.
     #[default]
     Interrupted,
 }

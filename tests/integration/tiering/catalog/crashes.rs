@@ -23,7 +23,7 @@ async fn world() -> World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_killed_while_it_writes_a_snapshot_leaves_none_or_a_whole_one_and_the_next_writes_one() {
+async fn a_process_killed_while_writing_a_snapshot_leaves_none_or_a_complete_one() {
     let world = world().await;
     let gate =
         world.cloud.gate(Match::method(Method::PUT).key_contains(SNAPSHOT_PREFIX), Hold::RequestBody(100));
@@ -87,7 +87,7 @@ async fn a_process_killed_while_it_rebuilds_leaves_the_database_empty_and_the_ne
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_asked_to_stop_leaves_nothing_behind() {
+async fn an_interrupted_snapshot_leaves_nothing_behind() {
     let mut world = world().await;
     let stop = CancellationToken::new();
     let gate = world.cloud.gate(Match::method(Method::PUT).key_contains(SNAPSHOT_PREFIX), Hold::Request);
@@ -101,7 +101,7 @@ async fn one_that_is_asked_to_stop_leaves_nothing_behind() {
     gate.open();
     let started = std::time::Instant::now();
     export(&world.context).await.unwrap();
-    assert!(started.elapsed() < Duration::from_secs(30), "the right to write is given back at once");
+    assert!(started.elapsed() < Duration::from_secs(30), "the lease is released immediately");
 
     world.lose_database(&[]).await;
     let stop = CancellationToken::new();

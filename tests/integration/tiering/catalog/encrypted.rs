@@ -32,7 +32,7 @@ async fn synced() -> World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_encrypted_comes_back_from_a_snapshot() {
+async fn encrypted_files_are_restored_from_a_snapshot() {
     let mut world = synced().await;
     export(&world.context).await.unwrap();
 

@@ -108,7 +108,7 @@ async fn unsynced_files_are_restored_by_name_without_flags() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn versions_that_share_an_object_and_files_that_share_a_name_all_come_back() {
+async fn shared_objects_and_duplicate_names_are_restored() {
     let mut world = World::new().await;
     let user = world.user().await;
     let first = world.upload(user, "one", pattern(1, 100)).await;

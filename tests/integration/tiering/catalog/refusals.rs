@@ -37,7 +37,7 @@ async fn modified_truncated_renamed_and_foreign_snapshots_are_rejected() {
     let (mut world, key) = world_with_snapshot().await;
     let good = stored(&world, key.as_str()).await;
     let text = String::from_utf8(zstd::decode_all(good.as_slice()).unwrap()).unwrap();
-    assert!(text.contains(r#""password_hash":"sealed:"#) && !text.contains("$2b$"), "hashes are sealed");
+    assert!(text.contains(r#""password_hash":"sealed:"#) && !text.contains("$2b$"), "hashes are encrypted");
     let compressed = |text: &str| zstd::encode_all(text.as_bytes(), 3).unwrap();
     world.lose_database(&[]).await;
 
@@ -79,7 +79,7 @@ async fn modified_truncated_renamed_and_foreign_snapshots_are_rejected() {
     let later = ObjectKey::of_snapshot(taken_at + TimeDelta::days(1), id);
     put(&world, &later, good.clone()).await;
     assert!(matches!(refusal(&world, &later).await, Refusal::Contradiction(_)));
-    assert!(is_empty(&world).await, "whatever was tried");
+    assert!(is_empty(&world).await, "after all attempts");
 
     put(&world, &key, good.clone()).await;
     let other_key = [("catalog.secret_key", "another key of at least 32 bytes.")];
@@ -93,7 +93,7 @@ async fn modified_truncated_renamed_and_foreign_snapshots_are_rejected() {
     assert_eq!(
         (rebuilt.snapshot.as_deref(), rebuilt.refused),
         (Some(key.as_str()), 1),
-        "the bad one is passed over"
+        "the invalid one is skipped"
     );
 }
 

@@ -31,7 +31,7 @@ const NAMES: [&str; 7] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_database_comes_back_from_a_snapshot_as_it_was() {
+async fn a_lost_database_is_restored_from_a_snapshot_unchanged() {
     let mut world = World::with("tiering.multipart_threshold_mib", 16)
         .set("tiering.part_size_mib", 8)
         .set("catalog.after_runs", true)
@@ -159,7 +159,7 @@ pub(super) async fn upload_to(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn folders_come_back_whatever_the_order_of_their_ids() {
+async fn folders_are_restored_in_any_order_of_their_ids() {
     let mut world = World::new().await;
     let user = world.user().await;
     let old = folder(&world, user, "", "old").await;
@@ -186,7 +186,7 @@ async fn a_failed_snapshot_fails_no_run_and_is_reported_and_retried() {
     let worker = world.start_worker();
 
     assert_eq!(world.sync().await.files_done, 1);
-    let report = eventually("the failure is remembered", || async {
+    let report = eventually("the failure is recorded", || async {
         latest_report(&world.context).await.unwrap().map(|(report, _)| report)
     })
     .await;
@@ -201,7 +201,7 @@ async fn a_failed_snapshot_fails_no_run_and_is_reported_and_retried() {
     worker.stop().await;
     fault.remove();
     let again = async || after_runs(&world.context, &CancellationToken::new()).await.unwrap();
-    assert_eq!(again().await, None, "not at once");
+    assert_eq!(again().await, None, "not immediately");
     world.context.clock.advance(chrono::TimeDelta::minutes(6));
     assert!(again().await.is_some());
     assert_eq!(again().await, None, "once is enough");
@@ -211,7 +211,7 @@ async fn a_failed_snapshot_fails_no_run_and_is_reported_and_retried() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_changes_nothing_needs_no_snapshot_and_old_ones_go() {
+async fn a_run_without_changes_writes_no_snapshot_and_old_snapshots_are_deleted() {
     let world = World::with("catalog.after_runs", true)
         .set("catalog.keep", 2)
         .set("catalog.keep_days", 0)
@@ -231,5 +231,5 @@ async fn a_run_that_changes_nothing_needs_no_snapshot_and_old_ones_go() {
     for _ in 0..3 {
         export(&world.context).await.unwrap();
     }
-    assert_eq!(count().await, 2, "as many as are to be kept");
+    assert_eq!(count().await, 2, "the configured number is kept");
 }

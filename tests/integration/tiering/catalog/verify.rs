@@ -15,7 +15,7 @@ async fn run(world: &World, arguments: &[&str]) -> (i32, Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_copy_that_a_snapshot_names_is_looked_for() {
+async fn every_copy_listed_in_a_snapshot_is_checked() {
     let world = World::new().await;
     let user = world.user().await;
     let mut files = Vec::new();
@@ -23,7 +23,7 @@ async fn every_copy_that_a_snapshot_names_is_looked_for() {
         files.push(world.upload(user, &format!("file {seed}"), pattern(seed, 1000)).await);
     }
     cross(&world).await;
-    assert_eq!(run(&world, &["--json", "catalog", "verify"]).await.0, 3, "there is none yet");
+    assert_eq!(run(&world, &["--json", "catalog", "verify"]).await.0, 3, "there is no snapshot yet");
     let snapshot = export(&world.context).await.unwrap();
 
     let (code, listed) = run(&world, &["--json", "catalog", "list"]).await;

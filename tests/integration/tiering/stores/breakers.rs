@@ -24,7 +24,7 @@ async fn a_run_continues_in_one_cloud_store_while_the_other_is_down() {
     let worker = world.start_worker();
     let run = world.request_run(RunScope::default()).await;
 
-    eventually("everything is in the other cloud", || async {
+    eventually("everything is in the other cloud store", || async {
         let there =
             texts(&world.context.db, "SELECT 1 FROM replicas WHERE store = 'b2' AND state = 'present'").await;
         (there.len() == 40).then_some(())
@@ -32,7 +32,7 @@ async fn a_run_continues_in_one_cloud_store_while_the_other_is_down() {
     .await;
     assert!(outage.struck() > 0);
     let attempts = texts(&world.context.db, "SELECT max(attempts) FROM replicas WHERE store = 's3'").await;
-    assert_eq!(attempts, ["0"], "no file pays for the outage");
+    assert_eq!(attempts, ["0"], "no attempt is counted for the outage");
     outage.remove();
 
     let run = world.ended(run.id).await;
@@ -82,7 +82,7 @@ async fn prefetches_continue_while_a_cloud_store_they_do_not_need_is_down() {
     world.cloud.down().await;
     let worker = world.start_worker();
     let run = world.request_run(RunScope::default()).await;
-    eventually("the cloud is found to be down", || async {
+    eventually("the cloud store is detected as down", || async {
         world.replica("s3", &file).await.and_then(|replica| replica.last_error)
     })
     .await;

@@ -22,7 +22,7 @@ const MIB: u64 = 1024 * 1024;
 async fn keep_reading(world: &World, files: &[(FileView, u64, u64)]) {
     loop {
         for (file, seed, size) in files {
-            assert_eq!(hash(world, file).await, pattern(*seed, *size).sha256(), "readable all the time");
+            assert_eq!(hash(world, file).await, pattern(*seed, *size).sha256(), "readable throughout");
         }
     }
 }
@@ -57,7 +57,7 @@ async fn a_local_store_is_drained_while_files_are_read_and_written() {
     let meanwhile = world.upload(user, "meanwhile", pattern(51, 4_000)).await;
     assert_eq!(
         meanwhile.row.storage_location, "nas",
-        "nothing new is written to a store that is being emptied"
+        "nothing new is written to a store that is being drained"
     );
     files.push((meanwhile, 51, 4_000));
     tokio::select! {
@@ -67,7 +67,7 @@ async fn a_local_store_is_drained_while_files_are_read_and_written() {
 
     assert!(keys(&world, "minio").await.is_empty());
     assert_eq!(keys(&world, "nas").await.len(), 23);
-    assert_eq!(world.sync().await.files_done, 2, "the rest crosses as ever, from the other store");
+    assert_eq!(world.sync().await.files_done, 2, "the rest is synced as usual, from the other store");
     assert_eq!(states(&world).await, counted([("nas present", 23), ("s3 present", 23)]));
     for (file, seed, size) in &files {
         assert_eq!(hash(&world, file).await, pattern(*seed, *size).sha256());
@@ -91,7 +91,7 @@ async fn draining_a_cloud_store_moves_its_files_and_their_primary_location_to_th
     }
     let worker = world.start_worker();
     assert_eq!(world.sync().await.files_done, 10);
-    eventually("only the cloud has copies", || async {
+    eventually("only the cloud store has copies", || async {
         (states(&world).await == counted([("s3 present", 10)])).then_some(())
     })
     .await;
@@ -115,7 +115,8 @@ async fn draining_a_cloud_store_moves_its_files_and_their_primary_location_to_th
     let new = world.upload(user, "new", pattern(77, 100)).await;
     let run = world.sync().await;
     assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 1));
-    eventually("it is freed", || async { world.replica("minio", &new).await.is_none().then_some(()) }).await;
+    eventually("it is evicted", || async { world.replica("minio", &new).await.is_none().then_some(()) })
+        .await;
     assert!(keys(&world, "s3").await.is_empty());
     worker.stop().await;
     assert_invariants(&world).await;
@@ -162,7 +163,8 @@ async fn the_only_cloud_store_is_drained_to_the_local_one() {
     let file = world.upload(user, "a", pattern(1, 5_000)).await;
     let worker = world.start_worker();
     assert_eq!(world.sync().await.files_done, 1);
-    eventually("it is freed", || async { world.replica("minio", &file).await.is_none().then_some(()) }).await;
+    eventually("it is evicted", || async { world.replica("minio", &file).await.is_none().then_some(()) })
+        .await;
 
     drain(&world, "s3").await;
     drained(&world, "s3").await;
@@ -174,8 +176,10 @@ async fn the_only_cloud_store_is_drained_to_the_local_one() {
     assert_eq!(world.sync().await.files_total, 0, "nothing is planned for it");
     draining::cancel(&world.context, "s3", None, &Origin::default()).await.unwrap();
     assert_eq!(world.sync().await.files_done, 1);
-    eventually("it is freed again", || async { world.replica("minio", &file).await.is_none().then_some(()) })
-        .await;
+    eventually("it is evicted again", || async {
+        world.replica("minio", &file).await.is_none().then_some(())
+    })
+    .await;
     worker.stop().await;
     assert_invariants(&world).await;
 }
@@ -206,7 +210,7 @@ async fn an_upload_started_before_the_drain_succeeds_and_is_moved() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_run_was_about_to_copy_there_goes_elsewhere_and_the_run_ends() {
+async fn copies_queued_for_a_drained_store_are_redirected_and_the_run_ends() {
     let world = WorldBuilder::default()
         .another_cloud("b2")
         .set("tiering.concurrency", 1)
@@ -227,7 +231,7 @@ async fn what_a_run_was_about_to_copy_there_goes_elsewhere_and_the_run_ends() {
 
     let run = world.ended(run.id).await;
     assert_eq!(run.status, RunStatus::Succeeded, "{run:?}");
-    assert_eq!(run.files_total, run.files_done, "what is not made any more counts no more: {run:?}");
+    assert_eq!(run.files_total, run.files_done, "dropped copies no longer count: {run:?}");
     drained(&world, "s3").await;
     world.sync().await;
     assert_eq!(states(&world).await, counted([("b2 present", 5), ("minio present", 5)]));
@@ -244,7 +248,7 @@ async fn stores_are_not_drained_into_each_other() {
     let unknown = draining::begin(&world.context, "nowhere", None, &Origin::default()).await;
     assert!(matches!(unknown, Err(Error::NotFound(Noun::Store))), "{unknown:?}");
     let again = drain(&world, "minio").await;
-    assert_eq!(again.drain.replicas_total, 0, "asking again changes nothing");
+    assert_eq!(again.drain.replicas_total, 0, "a second request changes nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,7 +264,7 @@ async fn a_copy_deleted_while_its_drain_is_undone_is_synced_again() {
 
     draining::cancel(&world.context, "s3", None, &Origin::default()).await.unwrap();
     gate.open();
-    eventually("its copy in the cloud is gone", || async {
+    eventually("its copy in the cloud store is deleted", || async {
         world.replica("s3", &file).await.is_none().then_some(())
     })
     .await;

@@ -28,13 +28,13 @@ async fn a_drain_with_the_only_copies_waits_for_the_other_store_and_reports_why(
 
     drain(&world, "minio").await;
     let reason = waits_for(&world, "minio", "nas").await;
-    eventually("the reason tells what is wrong", || async {
+    eventually("the reason describes the failure", || async {
         let now = draining::look(&world.context, "minio").await.unwrap().unwrap();
         now.drain.waits_for.filter(|reason| reason.contains("store nas"))
     })
     .await;
     assert!(reason.contains("5 to be copied to nas"), "{reason}");
-    assert_eq!(keys(&world, "minio").await.len(), 5, "nothing goes before it is elsewhere");
+    assert_eq!(keys(&world, "minio").await.len(), 5, "nothing is deleted before it is verified elsewhere");
     for (seed, file) in files.iter().enumerate() {
         assert_eq!(hash(&world, file).await, pattern(seed as u64, 5_000).sha256());
     }
@@ -133,7 +133,7 @@ async fn a_drain_that_is_undone_loses_nothing_and_can_be_started_again() {
 
     draining::cancel(&world.context, "minio", None, &Origin::default()).await.unwrap();
     gate.open();
-    eventually("what was under way has ended", || async {
+    eventually("the copies in progress have ended", || async {
         texts(&world.context.db, "SELECT 1 FROM replicas WHERE state IN ('copying', 'evicting')")
             .await
             .is_empty()
@@ -146,7 +146,7 @@ async fn a_drain_that_is_undone_loses_nothing_and_can_be_started_again() {
         "SELECT 1 FROM replicas WHERE state = 'queued' AND attempts = 0 AND last_error IS NULL",
     )
     .await;
-    assert!(waiting.len() <= 1, "what had not begun is forgotten: {waiting:?}");
+    assert!(waiting.len() <= 1, "copies that had not started are dropped: {waiting:?}");
 
     drain(&world, "minio").await;
     drained(&world, "minio").await;
@@ -186,7 +186,7 @@ async fn a_copy_that_turns_out_to_be_bad_is_never_the_only_one_left() {
     waits_for(&world, "minio", "1 without a readable verified copy anywhere").await;
 
     assert_eq!(world.replica("minio", &file).await.unwrap().state, ReplicaState::Lost, "kept, as lost");
-    eventually("the other one goes, for the cloud has it", || async {
+    eventually("the other one is evicted, because the cloud store has it", || async {
         world.replica("minio", &synced).await.is_none().then_some(())
     })
     .await;

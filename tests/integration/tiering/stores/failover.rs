@@ -20,7 +20,7 @@ async fn uploads_fail_over_to_the_other_local_store_and_return_after_recovery() 
     let user = world.user().await;
     let before = world.upload(user, "before", pattern(1, 5_000)).await;
     world.local.down().await;
-    assert!(world.context.stores.health().is_up("minio"), "nobody has looked");
+    assert!(world.context.stores.health().is_up("minio"), "the stores have not been checked yet");
     // Each failed upload counts as a probe too: after the second one, no further upload uses the store.
     for _ in 0..2 {
         assert!(
@@ -38,7 +38,7 @@ async fn uploads_fail_over_to_the_other_local_store_and_return_after_recovery() 
         assert_eq!(
             world.upload(user, "still", pattern(3, 10)).await.row.storage_location,
             "nas",
-            "not yet believed"
+            "not yet unhealthy"
         );
     }
     health::check_all(&world.context).await;
@@ -46,7 +46,7 @@ async fn uploads_fail_over_to_the_other_local_store_and_return_after_recovery() 
     assert_eq!(world.upload(user, "after", pattern(4, 10)).await.row.storage_location, "minio");
     assert_eq!(hash(&world, &before).await, pattern(1, 5_000).sha256());
     let worker = world.start_worker();
-    assert_eq!(world.sync().await.files_done, 5, "whichever store they are in, they cross (versions count)");
+    assert_eq!(world.sync().await.files_done, 5, "files in either store are synced (versions count)");
     worker.stop().await;
     assert_invariants(&world).await;
 }
@@ -67,7 +67,7 @@ async fn a_single_failure_does_not_change_the_order_of_stores() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_does_not_ask_a_store_first_that_is_down() {
+async fn a_download_tries_a_store_that_is_down_last() {
     let world = two_locals().set("tiering.local_replicas", 2).build().await;
     let user = world.user().await;
     let worker = world.start_worker();
@@ -87,7 +87,7 @@ async fn a_download_does_not_ask_a_store_first_that_is_down() {
 
     assert_eq!(hash(&world, &file).await, pattern(1, 5_000).sha256());
 
-    assert_eq!(world.local.count(&reads()), 0, "two readers have met the fault, the third does not");
+    assert_eq!(world.local.count(&reads()), 0, "two downloads have hit the fault, the third does not");
     fault.remove();
     assert_invariants(&world).await;
 }
@@ -120,14 +120,14 @@ async fn stores_that_are_down_are_reported() {
         ["minio", "nas", "s3"]
     );
     assert_eq!((stores[0]["main"].as_bool(), stores[1]["main"].as_bool()), (Some(true), Some(false)));
-    eventually("the metrics say so", || async {
+    eventually("the metrics report it", || async {
         let text = api.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
         let line = text.lines().find(|line| line.starts_with("nightferry_store_up") && line.contains("nas"));
         line.filter(|line| line.ends_with(" 0")).map(drop)
     })
     .await;
     let ready = api.request(Method::GET, "/health/ready").send().await.unwrap();
-    assert_eq!(ready.status(), 200, "the other local store serves");
+    assert_eq!(ready.status(), 200, "the other local store serves the download");
     world.proxy("nas").up().await;
     state("nas", "up").await;
     worker.stop().await;

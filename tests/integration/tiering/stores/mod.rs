@@ -40,7 +40,7 @@ async fn even_out(world: &World) -> Rebalancing {
 
 /// Waits until the rebalancing has ended.
 async fn evened_out(world: &World) -> Rebalancing {
-    eventually("the stores are evened out", || async {
+    eventually("the stores are rebalanced", || async {
         rebalance::look(&world.context).await.unwrap().filter(Rebalancing::is_finished)
     })
     .await
@@ -48,7 +48,7 @@ async fn evened_out(world: &World) -> Rebalancing {
 
 /// Waits until the rebalancing waits for a reason that contains this text.
 async fn rebalance_waits_for(world: &World, words: &str) -> String {
-    eventually(&format!("evening out waits for {words}"), || async {
+    eventually(&format!("rebalancing waits for {words}"), || async {
         let reason = rebalance::look(&world.context).await.unwrap()?.rebalance.waits_for;
         reason.filter(|reason| reason.contains(words))
     })

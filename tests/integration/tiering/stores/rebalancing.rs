@@ -53,7 +53,7 @@ async fn copies(world: &World) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_says_what_would_move_and_changes_nothing() {
+async fn a_plan_shows_what_would_be_moved_and_changes_nothing() {
     let world = WorldBuilder::default().another_local("nas").build().await;
     upload(&world, &[10_000; 10]).await;
 
@@ -121,7 +121,7 @@ async fn files_move_until_the_stores_are_balanced_and_a_second_run_moves_nothing
         Some(pattern(0, 9 * MIB).sha256()),
         "pinned, and it moved"
     );
-    assert_eq!(texts(&world.context.db, spare).await, before, "what was spare is as spare as it was");
+    assert_eq!(texts(&world.context.db, spare).await, before, "evictable copies are still evictable");
     let plan = rebalance::plan(&world.context, rebalance::TOLERANCE).await.unwrap();
     for store in &plan.stores {
         assert!((450..=550).contains(&store.share.unwrap()), "{store:?}");
@@ -131,7 +131,7 @@ async fn files_move_until_the_stores_are_balanced_and_a_second_run_moves_nothing
     let again = even_out(&world).await;
 
     assert_eq!((again.state(), again.planned()), ("finished", (0, 0)));
-    assert_eq!(world.sync().await.files_done, 6, "the rest crosses as ever");
+    assert_eq!(world.sync().await.files_done, 6, "the rest is synced as usual");
     worker.stop().await;
     let acts = "SELECT action || ' ' || (detail->>'tolerance') FROM audit_events WHERE action LIKE 'store.%' ORDER BY id";
     assert_eq!(texts(&world.context.db, acts).await, ["store.rebalance 5", "store.rebalance 5"]);
@@ -159,7 +159,11 @@ async fn a_store_is_filled_by_its_capacity_and_gets_no_file_that_is_too_large() 
 
     worker.stop().await;
     let plan = rebalance::plan(&world.context, 5).await.unwrap();
-    assert_eq!((plan.stores[0].used, plan.stores[1].used), (40_000, 70_000), "a third one would be too much");
+    assert_eq!(
+        (plan.stores[0].used, plan.stores[1].used),
+        (40_000, 70_000),
+        "a third move would exceed the limit"
+    );
     assert!(plan.shifts.is_empty(), "{plan:?}");
     assert_readable(&world, &files).await;
     assert_invariants(&world).await;
@@ -194,7 +198,7 @@ async fn replicated_files_keep_two_copies_when_moved() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_every_store_has_everything_nothing_can_move() {
+async fn nothing_can_be_moved_if_every_store_has_every_file() {
     let world = World::with("tiering.local_replicas", 2)
         .another_local("nas")
         .set("stores.minio.capacity", "100000B")

@@ -55,19 +55,19 @@ async fn a_file_that_is_synced_and_evicted_during_its_move_does_not_come_back() 
     gate.reached_by(3).await;
     world.cloud.forget_requests();
     assert_eq!(world.sync().await.files_done, 6);
-    eventually("what does not move is freed", || async {
+    eventually("copies that are not moved are evicted", || async {
         (keys(&world, "minio").await.len() == 3).then_some(())
     })
     .await;
     gate.open();
     evened_out(&world).await;
 
-    eventually("what has moved is freed there", || async {
+    eventually("moved copies are evicted in the target store", || async {
         (states(&world).await == counted([("s3 present", 6)])).then_some(())
     })
     .await;
     let objects = Match::method(Method::GET).key_contains("user-");
-    assert_eq!(world.cloud.count(&objects), 0, "nothing was fetched from the cloud");
+    assert_eq!(world.cloud.count(&objects), 0, "nothing was read from the cloud store");
     worker.stop().await;
     assert_invariants(&world).await;
 }
@@ -156,14 +156,14 @@ async fn a_moved_copy_is_deleted_only_if_its_destination_still_exists_at_the_las
         async |conn: &mut _| replicas::check_eviction(conn, from, &[], token, file.object_id).await.unwrap();
     assert_eq!(look(&mut conn).await, Eviction::Allowed { others: vec!["nas".to_owned()] });
     replicas::mark_lost(&mut conn, file.object_id, "nas", &["s3"], "gone", None).await.unwrap();
-    assert_eq!(look(&mut conn).await, Eviction::Forbidden, "the copy in the cloud is not enough");
+    assert_eq!(look(&mut conn).await, Eviction::Forbidden, "the copy in the cloud store is not sufficient");
     drop(conn);
     execute(&world.context.db, "UPDATE replicas SET lease_until = now() WHERE state = 'evicting'")
         .await
         .unwrap();
     execute(&world.context.db, "DELETE FROM replicas WHERE store = 'nas'").await.unwrap();
     let worker = world.start_worker();
-    eventually("it stays", || async {
+    eventually("it is kept", || async {
         (world.replica("minio", &file).await?.state == ReplicaState::Present).then_some(())
     })
     .await;
@@ -184,7 +184,7 @@ async fn uploads_and_runs_continue_during_rebalancing_and_new_files_are_not_move
     gate.reached().await;
     for seed in 10..20 {
         let file = world.upload(user, &format!("{seed}"), pattern(seed, 10_000)).await;
-        assert_eq!(file.row.storage_location, "minio", "uploads go to the main store as ever");
+        assert_eq!(file.row.storage_location, "minio", "uploads go to the main store as usual");
     }
     gate.open();
     assert_eq!(world.sync().await.files_done, 20);
@@ -202,7 +202,7 @@ async fn uploads_and_runs_continue_during_rebalancing_and_new_files_are_not_move
         0
     );
     let plan = rebalance::plan(&world.context, 5).await.unwrap();
-    assert_eq!(plan.total(), (5, 50_000), "asked for again, it goes on");
+    assert_eq!(plan.total(), (5, 50_000), "after another request, it continues");
     worker.stop().await;
     assert_invariants(&world).await;
 }

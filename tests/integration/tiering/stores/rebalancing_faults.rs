@@ -40,10 +40,10 @@ async fn moves_wait_while_the_destination_returns_500() {
     let worker = world.start_worker();
 
     even_out(&world).await;
-    eventually("it was tried", || async { (fault.struck() > 4).then_some(()) }).await;
+    eventually("it was attempted", || async { (fault.struck() > 4).then_some(()) }).await;
     rebalance_waits_for(&world, "500").await;
 
-    assert_eq!(keys(&world, "minio").await.len(), 8, "nothing goes before it is elsewhere");
+    assert_eq!(keys(&world, "minio").await.len(), 8, "nothing is deleted before it is verified elsewhere");
     assert_readable(&world, &files).await;
     fault.remove();
     // Failed copies are retried on request.
@@ -91,13 +91,19 @@ async fn moves_wait_while_the_destination_is_down_and_report_why() {
     even_out(&world).await;
     gate.reached().await;
     world.proxy("nas").down().await;
-    eventually("it is seen", || async { (!world.context.stores.health().is_healthy("nas")).then_some(()) })
-        .await;
+    eventually("it is detected", || async {
+        (!world.context.stores.health().is_healthy("nas")).then_some(())
+    })
+    .await;
     gate.open();
 
     rebalance_waits_for(&world, "nas is down").await;
 
-    assert_eq!(keys(&world, "minio").await.len(), 7, "the others stay as long as nobody can read them there");
+    assert_eq!(
+        keys(&world, "minio").await.len(),
+        7,
+        "the others are kept as long as they cannot be read there"
+    );
     world.proxy("nas").up().await;
     evened_out(&world).await;
     assert_eq!(states(&world).await, counted([("minio present", 4), ("nas present", 4)]));

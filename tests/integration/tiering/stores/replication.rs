@@ -34,11 +34,18 @@ async fn an_upload_is_replicated_to_the_other_store_immediately() {
 
     assert_eq!(world.stored("nas", &file).await, Some(pattern(1, 5_000).sha256()));
     let copy = world.replica("nas", &file).await.unwrap();
-    assert_eq!((copy.rule.as_deref(), copy.spare_since), (Some("replication"), None), "it has not crossed");
+    assert_eq!(
+        (copy.rule.as_deref(), copy.spare_since),
+        (Some("replication"), None),
+        "it has not been synced"
+    );
     let run = world.sync().await;
-    assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 1), "the cloud is another matter");
+    assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 1), "the cloud store is not affected");
     for store in ["minio", "nas"] {
-        assert!(world.replica(store, &file).await.unwrap().spare_since.is_some(), "{store}: now it has");
+        assert!(
+            world.replica(store, &file).await.unwrap().spare_since.is_some(),
+            "{store}: it has been synced now"
+        );
     }
     let placement = placement::explain(&world.context, file.row.id, None).await.unwrap();
     assert_eq!((placement.replicas.len(), placement.next.action), (3, "none"));
@@ -119,7 +126,7 @@ async fn the_cloud_has_the_configured_number_of_copies_and_a_lost_one_is_not_the
     let now =
         texts(&world.context.db, "SELECT storage_location || ' ' || (synced_at IS NOT NULL) FROM files")
             .await;
-    assert_eq!(now, [format!("{other} true")], "the other store of the cloud, not the local one");
+    assert_eq!(now, [format!("{other} true")], "the other cloud store, not the local one");
     let worker = world.start_worker();
     eventually("it is repaired", || async {
         world.sync().await;
@@ -143,7 +150,7 @@ async fn draining_one_of_two_replicated_stores_needs_no_copy_and_three_keep_two(
         (keys.len() == 4).then_some(())
     })
     .await;
-    eventually("all is quiet", || async {
+    eventually("nothing is in progress", || async {
         (states(&world).await == counted([("den present", 4), ("minio present", 4)])).then_some(())
     })
     .await;

@@ -1,4 +1,4 @@
-//! One client connection: requests one after the other, each forwarded, modified or answered here.
+//! One client connection: requests one after the other, each forwarded, modified, or handled by the proxy.
 
 use std::sync::{Arc, Mutex};
 

@@ -103,7 +103,7 @@ async fn bodies_of_every_framing_pass_unchanged_on_one_connection() {
 }
 
 #[tokio::test]
-async fn leave_to_send_the_body_is_relayed() {
+async fn permission_to_send_the_body_is_relayed() {
     let proxy = proxy().await;
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
     let head = b"PUT /x HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n";
@@ -117,7 +117,7 @@ async fn leave_to_send_the_body_is_relayed() {
 }
 
 #[tokio::test]
-async fn an_error_strikes_the_requests_it_is_meant_for_and_no_more() {
+async fn a_fault_only_affects_matching_requests() {
     let proxy = proxy().await;
     let client = Client::new();
     let fault = proxy.add(
@@ -145,7 +145,7 @@ async fn an_error_strikes_the_requests_it_is_meant_for_and_no_more() {
 }
 
 #[tokio::test]
-async fn bytes_are_flipped_cut_and_swallowed() {
+async fn bytes_are_flipped_truncated_and_dropped() {
     let proxy = proxy().await;
     let client = Client::new();
     let fault = proxy.add(Fault::flip_request_byte(9).on(Method::PUT));
@@ -203,7 +203,7 @@ async fn hung_and_slow_requests_do_not_block_others() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_refuses_and_comes_back_on_the_same_port() {
+async fn a_store_that_is_down_refuses_connections_and_returns_on_the_same_port() {
     let proxy = proxy().await;
     let client = Client::new();
     put(&client, &proxy, "/k", vec![]).await.unwrap();
@@ -240,7 +240,7 @@ async fn requests_wait_at_a_gate_until_it_opens() {
 }
 
 #[tokio::test]
-async fn a_client_that_dies_at_a_gate_sends_nothing_on() {
+async fn nothing_of_a_client_disconnected_at_a_gate_is_forwarded() {
     let proxy = proxy().await;
     let gate = proxy.gate(Match::any(), Hold::Request);
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();

@@ -44,7 +44,7 @@ pub enum Writes {
 pub struct Kept {
     /// Size in bytes.
     pub bytes: Bytes,
-    /// Its hash.
+    /// Hash.
     pub sha256: Sha256,
     /// The checksums that are returned; normally the true ones.
     sworn: Sworn,

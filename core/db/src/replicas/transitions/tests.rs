@@ -18,11 +18,11 @@ fn replica_states_page_is_current() {
         std::fs::write(&file, &wanted).unwrap();
     }
     let found = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(found == wanted, "docs/replica-states.md is stale; renew it with: {BLESS}");
+    assert!(found == wanted, "docs/replica-states.md is stale; update it with: {BLESS}");
 }
 
 #[test]
-fn names_are_unique_and_every_state_is_reached_and_left() {
+fn names_are_unique_and_every_state_can_be_entered_and_left() {
     let names: BTreeSet<&str> = TRANSITIONS.iter().map(|transition| transition.name).collect();
     assert_eq!(names.len(), TRANSITIONS.len());
     let edges: Vec<_> = TRANSITIONS.iter().flat_map(|transition| transition.edges()).collect();
@@ -39,7 +39,7 @@ fn names_are_unique_and_every_state_is_reached_and_left() {
 }
 
 #[test]
-fn every_statement_checks_the_states_that_it_starts_from_and_keeps_leases_and_reasons_in_line() {
+fn every_statement_checks_its_source_states_and_keeps_leases_and_reasons_consistent() {
     for transition in TRANSITIONS {
         let sql = match transition.to {
             To::Gone => transition.delete("", "true"),
@@ -72,7 +72,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn nothing_else_writes_to_replicas() {
+fn only_transitions_write_to_replicas() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     for folder in ["src", "../src", "../../api/src", "../../worker/src", "../../cli/src"] {

@@ -84,7 +84,7 @@ pub async fn begin(context: &Context, name: &str, by: Option<UserId>, origin: &O
 /// # Errors
 /// [`Error::NotFound`].
 pub async fn cancel(context: &Context, name: &str, by: Option<UserId>, origin: &Origin) -> Result<bool> {
-    // Also for a store that is no longer configured: its row would stay forever.
+    // Also for a store that is no longer configured: otherwise its row would stay forever.
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         drains::lock(conn).await?;

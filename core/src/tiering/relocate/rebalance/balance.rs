@@ -8,7 +8,7 @@ const SLACK: u64 = 10;
 pub(super) struct Load {
     /// Size in bytes.
     pub(super) bytes: u64,
-    /// Its capacity in bytes, if limited.
+    /// Capacity in bytes, if limited.
     pub(super) capacity: Option<u64>,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Shift {
 
 /// The deviation of a store from its target.
 #[derive(Debug, Clone, Copy)]
-struct Aim {
+struct Deviation {
     place: usize,
     /// Surplus bytes.
     over: u64,
@@ -60,19 +60,19 @@ pub(super) fn wholes(loads: &[Load]) -> Vec<u64> {
 /// The required moves. Nothing moves between two stores whose shares are both within `tolerance` percent of the mean,
 /// and no move takes a store past the mean, or past its capacity.
 pub(super) fn even_out(loads: &[Load], tolerance: u8) -> Vec<Shift> {
-    let mut aims = aims(loads, tolerance);
+    let mut deviations = deviations(loads, tolerance);
     let mut shifts = Vec::new();
     // First between stores outside the tolerance, then with the help of the others.
     for (from_off, to_off) in [(true, true), (true, false), (false, true)] {
-        while let Some((giver, taker)) = next_pair(&aims, from_off, to_off) {
-            let bytes = giver.over.min(taker.under);
-            let slack = giver.tolerated.min(taker.tolerated) / SLACK;
-            shifts.push(Shift { from: giver.place, to: taker.place, bytes, slack });
-            for aim in &mut aims {
-                if aim.place == giver.place {
-                    aim.over -= bytes;
-                } else if aim.place == taker.place {
-                    aim.under -= bytes;
+        while let Some((source, destination)) = next_pair(&deviations, from_off, to_off) {
+            let bytes = source.over.min(destination.under);
+            let slack = source.tolerated.min(destination.tolerated) / SLACK;
+            shifts.push(Shift { from: source.place, to: destination.place, bytes, slack });
+            for deviation in &mut deviations {
+                if deviation.place == source.place {
+                    deviation.over -= bytes;
+                } else if deviation.place == destination.place {
+                    deviation.under -= bytes;
                 }
             }
         }
@@ -83,25 +83,25 @@ pub(super) fn even_out(loads: &[Load], tolerance: u8) -> Vec<Shift> {
 /// The bytes that take one of two stores to the mean without taking the other past it; and the amount not worth another
 /// search.
 pub(super) fn between(loads: &[Load], tolerance: u8, from: usize, to: usize) -> (u64, u64) {
-    let aims = aims(loads, tolerance);
-    match (aims.get(from), aims.get(to)) {
-        (Some(giver), Some(taker)) => {
-            (giver.over.min(taker.under), giver.tolerated.min(taker.tolerated) / SLACK)
+    let deviations = deviations(loads, tolerance);
+    match (deviations.get(from), deviations.get(to)) {
+        (Some(source), Some(destination)) => {
+            (source.over.min(destination.under), source.tolerated.min(destination.tolerated) / SLACK)
         }
         _ => (0, 0),
     }
 }
 
-fn aims(loads: &[Load], tolerance: u8) -> Vec<Aim> {
+fn deviations(loads: &[Load], tolerance: u8) -> Vec<Deviation> {
     let wholes = wholes(loads);
     let total: u128 = loads.iter().map(|load| u128::from(load.bytes)).sum();
     let room: u128 = wholes.iter().map(|whole| u128::from(*whole)).sum();
-    let aim = |(place, (load, whole)): (usize, (&Load, &u64))| {
+    let deviation = |(place, (load, whole)): (usize, (&Load, &u64))| {
         // Rounding may leave a byte over, which does not matter.
         let target = u64::try_from(total * u128::from(*whole) / room.max(1)).unwrap_or(u64::MAX);
         let tolerated = u64::try_from(u128::from(*whole) * u128::from(tolerance) / 100).unwrap_or(u64::MAX);
         let most = load.capacity.map_or(target, |capacity| target.min(capacity));
-        Aim {
+        Deviation {
             place,
             over: load.bytes.saturating_sub(target),
             under: most.saturating_sub(load.bytes),
@@ -109,16 +109,20 @@ fn aims(loads: &[Load], tolerance: u8) -> Vec<Aim> {
             is_off: load.bytes.abs_diff(target) > tolerated.max(1),
         }
     };
-    loads.iter().zip(&wholes).enumerate().map(aim).collect()
+    loads.iter().zip(&wholes).enumerate().map(deviation).collect()
 }
 
 /// The stores with the largest surplus and the largest deficit.
-fn next_pair(aims: &[Aim], from_off: bool, to_off: bool) -> Option<(Aim, Aim)> {
-    let giver =
-        aims.iter().filter(|aim| aim.over > 0 && aim.is_off == from_off).max_by_key(|aim| aim.over)?;
-    let taker =
-        aims.iter().filter(|aim| aim.under > 0 && aim.is_off == to_off).max_by_key(|aim| aim.under)?;
-    Some((*giver, *taker))
+fn next_pair(deviations: &[Deviation], from_off: bool, to_off: bool) -> Option<(Deviation, Deviation)> {
+    let source = deviations
+        .iter()
+        .filter(|deviation| deviation.over > 0 && deviation.is_off == from_off)
+        .max_by_key(|deviation| deviation.over)?;
+    let destination = deviations
+        .iter()
+        .filter(|deviation| deviation.under > 0 && deviation.is_off == to_off)
+        .max_by_key(|deviation| deviation.under)?;
+    Some((*source, *destination))
 }
 
 #[cfg(test)]
@@ -156,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_within_the_tolerance_is_left_alone() {
+    fn stores_within_the_tolerance_are_unchanged() {
         assert!(shifts(&of(&[(53, 100), (47, 100)]), 5).is_empty());
         assert_eq!(shifts(&of(&[(53, 100), (47, 100)]), 2), [(0, 1, 3)]);
         // A store outside the tolerance is helped by those within it.

@@ -19,11 +19,11 @@ pub(super) const FIRST: ObjectId = ObjectId(uuid::Uuid::nil());
 /// Why a store is excluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftOut {
-    /// It is being drained, or is drained.
+    /// The store is being drained, or is drained.
     Draining,
-    /// It is down for at least one process.
+    /// The store is down for at least one process.
     Down,
-    /// It is suspect for at least one process.
+    /// The store is suspect for at least one process.
     Suspect,
 }
 
@@ -53,7 +53,7 @@ impl std::fmt::Display for LeftOut {
 pub struct Share {
     /// Name.
     pub name: String,
-    /// Its capacity in bytes, if limited.
+    /// Capacity in bytes, if limited.
     pub capacity: Option<u64>,
     /// Bytes present.
     pub used: u64,
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fits_never_exceeds_the_room_and_leaves_out_what_may_not_move() {
+    fn the_selection_never_exceeds_the_limit_and_excludes_unmovable_files() {
         let replica = |number: u128, size: i64, may_move: bool| Movable {
             object_id: ObjectId(uuid::Uuid::from_u128(number)),
             size,

@@ -156,7 +156,7 @@ impl Sorted {
         for replica in replicas {
             let id = replica.object_id;
             let Some(there) = replica.there else {
-                // It was deleted there: it is not sent repeatedly.
+                // The copy was deleted in the target store: it is not sent repeatedly.
                 unwanted.staying.push(id);
                 continue;
             };
