@@ -66,7 +66,10 @@ struct PrimaryStore {
     present: Vec<String>,
 }
 
-const MAP: &str = "SELECT json_build_object( \
+/// Creates the function that returns everything that is checked. As a function it is planned once per connection, which
+/// takes longer than running it.
+pub(crate) const CREATE_MAP: &str = "CREATE FUNCTION observed.map() RETURNS json LANGUAGE plpgsql STABLE AS $$ BEGIN \
+    RETURN (SELECT json_build_object( \
     'replicas', (SELECT coalesce(json_agg(json_build_object('object', r.object_id, 'key', o.key, 'store', r.store, \
         'state', r.state, 'verified', r.verified_at IS NOT NULL, 'lease', extract(epoch FROM r.lease_until - now()), 'stored', o.state = 'stored')), '[]') \
         FROM replicas r JOIN objects o ON o.id = r.object_id), \
@@ -82,11 +85,11 @@ const MAP: &str = "SELECT json_build_object( \
             WHERE r.object_id = v.object_id AND r.state = 'present'))), '[]') \
         FROM files f JOIN file_versions v ON v.file_id = f.id AND v.number = f.current_version), \
     'used_bytes', (SELECT coalesce(sum(used_bytes), 0) FROM users), \
-    'versions', (SELECT count(*) FROM file_versions))";
+    'versions', (SELECT count(*) FROM file_versions))); END $$";
 
 impl Map {
     pub(crate) async fn read(context: &Context) -> Self {
-        serde_json::from_str(&texts(&context.db, MAP).await[0]).unwrap()
+        serde_json::from_str(&texts(&context.db, "SELECT observed.map()").await[0]).unwrap()
     }
 
     fn state(&self, object: Uuid, place: Place) -> Option<&str> {

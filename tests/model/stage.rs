@@ -19,7 +19,7 @@ use nightferry_tests::harness::fault_proxy::FaultProxy;
 use nightferry_tests::harness::memory_s3::Writes;
 use nightferry_tests::harness::{World, WorldBuilder};
 
-use crate::check::LEASE;
+use crate::check::{CREATE_MAP, LEASE};
 use crate::op::{Place, Script, Settings};
 use crate::planted::Bug;
 use crate::runner::Servers;
@@ -58,6 +58,13 @@ impl Stage {
             Servers::InMemory => builder.in_memory().build().await,
             Servers::Real => builder.build().await,
         };
+        let mut conn = world.context.db.conn().await.unwrap();
+        conn.batch_execute(CREATE_MAP).await.unwrap();
+        // Planning takes most of the time of a statement on tables of a few rows, so each is planned once per connection. The
+        // server belongs to this process.
+        conn.batch_execute("ALTER SYSTEM SET plan_cache_mode = force_generic_plan").await.unwrap();
+        conn.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        drop(conn);
         let owner = world.user().await;
         Self { world, owner, played: 0, tally: Arc::clone(tally) }
     }

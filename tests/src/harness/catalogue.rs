@@ -39,14 +39,14 @@ impl Catalogue {
         let insert = format!(
             "WITH made AS ( \
                  INSERT INTO objects (id, owner_id, key, state, content_type, size, sha256, crc64nvme, upload_store, stored_at) \
-                 SELECT gen_random_uuid(), '{owner}', 'k' || n, 'stored', \
-                        CASE WHEN n % 3 = 0 THEN 'video/mp4' ELSE 'text/plain' END, n, decode(repeat('00', 32), 'hex'), \
-                        decode(repeat('00', 8), 'hex'), 'minio', now() - interval '1 day' * (n % 100) \
-                 FROM generate_series({first}, {last}) n RETURNING *), \
+                 SELECT id, '{owner}', 'user-{owner}/' || id || '-x', 'stored', \
+                        CASE WHEN n % 3 = 0 THEN 'video/mp4' ELSE 'text/plain' END, n, sha256(id::text::bytea), \
+                        substring(sha256(id::text::bytea) FOR 8), 'minio', now() - interval '1 day' * (n % 100) \
+                 FROM (SELECT gen_random_uuid() AS id, n FROM generate_series({first}, {last}) n) g RETURNING *), \
              files AS ( \
                  INSERT INTO files (id, owner_id, folder_id, filename, original_filename, current_version, file_size, \
                                     content_type, storage_location) \
-                 SELECT m.id, m.owner_id, d.id, m.key, m.key, 1, m.size, m.content_type, 'minio' \
+                 SELECT m.id, m.owner_id, d.id, 'k' || m.size, 'k' || m.size, 1, m.size, m.content_type, 'minio' \
                  FROM made m JOIN folders d ON d.owner_id = m.owner_id AND d.parent_id IS NULL RETURNING id, owner_id), \
              versions AS ( \
                  INSERT INTO file_versions (file_id, number, object_id, created_by) SELECT id, 1, id, owner_id FROM files) \

@@ -2,39 +2,16 @@
 
 use nightferry_core::catalog::{CatalogError, Source};
 use nightferry_core::store::SNAPSHOT_PREFIX;
-use nightferry_tests::harness::database::{execute, texts};
+use nightferry_tests::harness::catalogue::FILES;
+use nightferry_tests::harness::database::texts;
 use nightferry_tests::harness::fault_proxy::{Hold, Match};
-use nightferry_tests::harness::{World, pattern};
+use nightferry_tests::harness::{Catalogue, World, WorldBuilder, pattern};
 use reqwest::Method;
 use serde_json::Value;
 
 use super::{export, rebuild_from};
 
-const FILES: u32 = 30_000;
 const MIB: u64 = 1024 * 1024;
-
-/// Files without content: only their rows are read.
-async fn fill(world: &World) {
-    let user = world.user().await;
-    world.upload(user, "real", pattern(1, 10)).await;
-    let sql = format!(
-        "WITH made AS ( \
-             INSERT INTO objects (id, owner_id, key, state, content_type, size, sha256, crc64nvme, upload_store, stored_at) \
-             SELECT i, '{user}', 'user-{user}/' || i || '-x', 'stored', 'text/plain', 1, sha256(i::text::bytea), \
-                    substring(sha256(i::text::bytea) FOR 8), 'minio', now() \
-             FROM (SELECT gen_random_uuid() AS i FROM generate_series(1, {FILES})) g RETURNING id \
-         ), kept AS ( \
-             INSERT INTO replicas (object_id, store, state, verified_at) \
-             SELECT id, store, 'present', now() FROM made, unnest(ARRAY['minio', 's3']) AS store \
-         ), named AS ( \
-             INSERT INTO files (id, owner_id, folder_id, filename, original_filename, current_version, file_size, \
-                                content_type, storage_location, synced_at) \
-             SELECT m.id, '{user}', f.id, m.id::text, m.id::text, 1, 1, 'text/plain', 's3', now() \
-             FROM made m, folders f WHERE f.owner_id = '{user}' \
-         ) INSERT INTO file_versions (file_id, number, object_id, created_by) SELECT id, 1, id, '{user}' FROM made"
-    );
-    execute(&world.context.db, &sql).await.unwrap();
-}
 
 /// Peak memory of a process when everything was read and all parts but the last were sent.
 async fn peak_of_export(world: &World, at: Match) -> u64 {
@@ -51,14 +28,13 @@ async fn peak_of_export(world: &World, at: Match) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_of_any_size_is_written_and_restored_with_flat_memory() {
-    let build = || World::with("database.statement_timeout", "120s");
-    let small = build().build().await;
+    let small = World::new().await;
     small.upload(small.user().await, "one", pattern(1, 10)).await;
     let snapshots = || Match::any().key_contains(SNAPSHOT_PREFIX);
     let of_one = peak_of_export(&small, snapshots().and_method(Method::PUT)).await;
 
-    let mut world = build().build().await;
-    fill(&world).await;
+    let mut world = WorldBuilder::default().with_files(Catalogue::Synced).build().await;
+    world.upload(world.owner_of_files().await, "real", pattern(1, 10)).await;
     let completion = snapshots().and_method(Method::POST).has_parameter("uploadId");
     let of_many = peak_of_export(&world, completion.clone()).await;
     assert!(of_many < of_one + 48 * MIB, "{of_one} bytes for one file, {of_many} for {FILES}");
@@ -78,12 +54,12 @@ async fn a_snapshot_of_any_size_is_written_and_restored_with_flat_memory() {
     world.expire_leases().await;
     let snapshot = export(&world.context).await.unwrap();
     assert_eq!(unfinished().await, 0);
-    assert_eq!(snapshot.rows.values().sum::<u64>(), u64::from(FILES) * 5 + 2 + 4);
+    assert_eq!(snapshot.rows.values().sum::<u64>(), FILES as u64 * 5 + 2 + 4);
 
     // All but one of them are in no store: they are restored as lost.
     world.lose_database(&[]).await;
     let rebuilt = rebuild_from(&world.context, Source::Snapshot(snapshot.key.clone())).await.unwrap();
     println!("rebuilt in {:?}", rebuilt.took);
-    assert_eq!((rebuilt.settled.lost, rebuilt.settled.gone), (u64::from(FILES) * 2, 0));
+    assert_eq!((rebuilt.settled.lost, rebuilt.settled.gone), (FILES as u64 * 2, 0));
     assert_eq!(texts(&world.context.db, "SELECT count(*) FROM files").await, [(FILES + 1).to_string()]);
 }
