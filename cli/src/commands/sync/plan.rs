@@ -160,10 +160,11 @@ fn text(view: &PlanView, currency: &str, look: TextStyle) -> String {
         ("bytes", bytes::human(view.bytes)),
         ("requests", format!("{} PUTs, {}", grouped(view.requests), cost(|part| part.requests))),
         ("time", needs),
-        ("a month", cost(|part| part.monthly)),
-        ("reading back", cost(|part| part.egress)),
+        ("per month", cost(|part| part.monthly)),
+        ("egress", cost(|part| part.egress)),
     ]);
-    let mut table = Table::new("RULE | STORE | CLASS | > FILES | > BYTES | > PUTS | > A MONTH | LOCAL COPY");
+    let mut table =
+        Table::new("RULE | STORE | CLASS | > FILES | > BYTES | > PUTS | > PER MONTH | LOCAL COPY");
     for part in &view.parts {
         let group = &part.group;
         table.row([
@@ -175,7 +176,7 @@ fn text(view: &PlanView, currency: &str, look: TextStyle) -> String {
             grouped(unsigned(group.requests)),
             amount(part.monthly, currency),
             match part.local {
-                FreeLocalAfter::Never => "stays".to_owned(),
+                FreeLocalAfter::Never => "kept".to_owned(),
                 FreeLocalAfter::After(after) if after.is_zero() => "evicted at once".to_owned(),
                 FreeLocalAfter::After(after) => format!("evicted after {}", time::span(after)),
             },
