@@ -171,7 +171,7 @@ fn text(document: &Document, look: TextStyle) -> String {
 }
 
 fn findings(document: &Document) -> String {
-    let mut table = Table::new("STORE | FOUND | > BYTES | DONE | KEY | WHAT");
+    let mut table = Table::new("STORE | FINDING | > BYTES | ACTION | KEY | DETAIL");
     for finding in &document.findings {
         let what = match finding.outcome.kept_because() {
             Some(why) => format!("{}; kept: {why}", finding.detail),

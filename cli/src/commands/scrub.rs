@@ -140,7 +140,7 @@ fn text(document: &Document, look: TextStyle) -> String {
     let facts = pairs(&[
         ("ended", ended.to_owned()),
         ("read", bytes::human(summary.bytes)),
-        ("right", grouped(summary.right)),
+        ("correct", grouped(summary.right)),
         ("missing", number(Kind::Missing)),
         ("corrupt", number(Kind::Corrupt)),
         ("recovered", grouped(summary.returned)),
@@ -156,7 +156,7 @@ fn text(document: &Document, look: TextStyle) -> String {
 }
 
 fn findings(document: &Document) -> String {
-    let mut table = Table::new("STORE | FOUND | > BYTES | > COPIES LEFT | KEY | WHAT");
+    let mut table = Table::new("STORE | FINDING | > BYTES | > COPIES LEFT | KEY | DETAIL");
     for finding in &document.found {
         table.row([
             finding.store.clone(),

@@ -68,7 +68,7 @@ pub(crate) fn details(view: &RunView, look: TextStyle) -> String {
         ("status", status(view, look)),
         ("requested by", run.trigger.to_string()),
         ("scope", scope(run)),
-        ("moved", progress(run)),
+        ("copied", progress(run)),
         ("requested at", look.zone.show(run.created_at)),
     ];
     if let Some(at) = run.started_at {
@@ -79,7 +79,7 @@ pub(crate) fn details(view: &RunView, look: TextStyle) -> String {
     }
     if let Some(took) = duration(run) {
         let rate = bytes::rate(unsigned(run.bytes_done), took);
-        facts.push(("took", format!("{} ({rate})", time::span(took))));
+        facts.push(("duration", format!("{} ({rate})", time::span(took))));
     }
     if let Some(at) = view.next_batch_at {
         facts.push(("next batch", look.zone.show(at)));
@@ -108,7 +108,7 @@ fn status(view: &RunView, look: TextStyle) -> String {
 
 /// Runs as a table, in the order given.
 pub(crate) fn table(runs: &[RunView], look: TextStyle) -> String {
-    let mut table = Table::new("RUN | STATUS | BY | STARTED | > TOOK | > FILES | > FAILED | > BYTES");
+    let mut table = Table::new("RUN | STATUS | BY | STARTED | > DURATION | > FILES | > FAILED | > BYTES");
     for run in runs.iter().map(|view| &view.run) {
         table.row([
             run.id.to_string(),

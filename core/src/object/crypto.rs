@@ -61,7 +61,7 @@ pub async fn read(
         None => u64::MAX,
     };
     let Some(span) = Span::of(wanted.size, first, length) else {
-        return Err(error(store, GET, StoreErrorKind::Invalid, "the range lies outside of the object"));
+        return Err(error(store, GET, StoreErrorKind::Invalid, "the range is outside of the object"));
     };
     let sealed = ByteRange::of_length(span.sealed_first, span.sealed_length);
     let object = store.get(wanted.key, sealed).await?;

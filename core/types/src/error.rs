@@ -140,7 +140,7 @@ pub enum Error {
         used: i64,
     },
     /// The range is not satisfiable (RFC 9110 section 14.4).
-    #[error("The range lies outside of the file, which has {size} bytes.")]
+    #[error("The range is outside of the file, which has {size} bytes.")]
     RangeNotSatisfiable {
         /// Size of the whole file, in bytes.
         size: u64,

@@ -166,7 +166,7 @@ fn text(rebuilt: &Rebuilt, document: &Document, look: TextStyle) -> String {
         ),
     ));
     facts.push(("unusable", grouped(rebuilt.refused + rebuilt.strange)));
-    facts.push(("took", span(rebuilt.took)));
+    facts.push(("duration", span(rebuilt.took)));
     facts.push(("result", look.state(if document.ok { "ok" } else { "differs" })));
     let mut text = pairs(&facts);
     for unusable in &document.unusable {

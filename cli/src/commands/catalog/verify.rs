@@ -90,7 +90,7 @@ fn text(document: &Document, look: TextStyle) -> String {
     if document.found.is_empty() {
         return facts;
     }
-    let mut table = Table::new("STORE | FOUND | KEY");
+    let mut table = Table::new("STORE | FINDING | KEY");
     for finding in &document.found {
         table.row([finding.store.clone(), finding.bad.as_str().to_owned(), plain(&finding.key)]);
     }

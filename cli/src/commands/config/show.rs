@@ -44,7 +44,7 @@ fn is_in(args: &ShowArgs, setting: &Setting) -> bool {
 }
 
 fn table(settings: &[&Setting]) -> String {
-    let mut table = Table::new("SETTING | VALUE | FROM");
+    let mut table = Table::new("SETTING | VALUE | SOURCE");
     for setting in settings {
         let value = if setting.value.is_empty() { "-".to_owned() } else { plain(&setting.value) };
         table.row([setting.key.clone(), value, setting.source.clone()]);

@@ -46,7 +46,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &WhyArgs) -> Result<
 fn text(placement: &Placement, look: TextStyle) -> String {
     let file = &placement.file;
     let home = match file.synced_at {
-        Some(at) => format!("{}, where it arrived {}", file.storage_location, look.zone.show(at)),
+        Some(at) => format!("{}, since {}", file.storage_location, look.zone.show(at)),
         None => file.storage_location.clone(),
     };
     let when = placement.next.at.map(|at| format!(" ({})", look.zone.show(at))).unwrap_or_default();
@@ -55,7 +55,7 @@ fn text(placement: &Placement, look: TextStyle) -> String {
         ("owner", file.owner_id.to_string()),
         ("version", format!("{}, {}", file.current_version, bytes::human(unsigned(file.file_size)))),
         ("uploaded", look.zone.show(file.uploaded_at)),
-        ("home", home),
+        ("primary location", home),
         ("rule", placement.rule.clone()),
         ("next", format!("{}{when}: {}", placement.next.action, placement.next.because)),
     ]);

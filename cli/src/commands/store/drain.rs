@@ -109,7 +109,7 @@ fn text(draining: &Draining) -> String {
     let left = unsigned(draining.left.replicas);
     let done = unsigned(draining.drain.replicas_total).saturating_sub(left);
     let text = format!(
-        "{store} is being drained: {} gone, {} left ({}).",
+        "{store} is being drained: {} removed, {} left ({}).",
         count(done, "replica"),
         left,
         bytes::human(unsigned(draining.left.bytes)),

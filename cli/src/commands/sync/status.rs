@@ -130,14 +130,14 @@ impl Status {
             None => "never: the schedule has no further tick".to_owned(),
         };
         let mut facts =
-            vec![("now", self.active.as_ref().map_or_else(|| "no run is active".to_owned(), active))];
+            vec![("active run", self.active.as_ref().map_or_else(|| "no run is active".to_owned(), active))];
         if let Some(forecast) = &self.forecast {
-            facts.push(("left", left(forecast)));
+            facts.push(("remaining", left(forecast)));
         }
-        facts.push(("last", last.unwrap_or_else(|| "no run has ended yet".to_owned())));
-        facts.push(("next", format!("{next} ({}, {})", self.schedule, self.time_zone)));
-        facts.push(("lost", self.lost()));
-        facts.push(("catalog", self.snapshot(look)));
+        facts.push(("last run", last.unwrap_or_else(|| "no run has ended yet".to_owned())));
+        facts.push(("next run", format!("{next} ({}, {})", self.schedule, self.time_zone)));
+        facts.push(("lost objects", self.lost()));
+        facts.push(("catalogue", self.snapshot(look)));
         let facts = pairs(&facts);
         let tables = [self.workers_table(look), self.replicas_table(look)];
         std::iter::once(facts).chain(tables.into_iter().flatten()).collect::<Vec<_>>().join("\n\n")
