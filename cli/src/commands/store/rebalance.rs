@@ -51,7 +51,7 @@ pub struct RebalanceArgs {
     #[arg(long, conflicts_with_all = ["apply", "wait", "tolerance"])]
     stop: bool,
     /// How far the usage of a store may be from the mean, in percent of its capacity (or of all bytes)
-    #[arg(long, value_name = "PER-CENT", default_value_t = rebalance::TOLERANCE, value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, value_name = "PERCENT", default_value_t = rebalance::TOLERANCE, value_parser = clap::value_parser!(u8).range(0..=100))]
     tolerance: u8,
     /// The role of the stores to rebalance; only local stores are supported
     #[arg(long, value_name = "ROLE", default_value = "local")]

@@ -145,7 +145,7 @@ impl Status {
 
     fn lost(&self) -> String {
         match self.objects_lost {
-            0 => "nothing: every object has a verified copy".to_owned(),
+            0 => "none: every object has a verified copy".to_owned(),
             lost => format!("{} without a verified copy", format::count(lost, "object")),
         }
     }
