@@ -52,7 +52,7 @@ impl Watch {
     }
 
     async fn saw(&self, step: Step, key: &str) {
-        if step == Step::EvictionChecked {
+        if matches!(step, Step::EvictionChecked | Step::EvictionForgetting) {
             self.see_again().await;
         }
         match step {
