@@ -12,7 +12,6 @@ use crate::health::Probes;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 
-/// Shows the progress of a pass.
 pub(crate) struct Api {
     /// Configuration, database, stores and clock.
     pub(crate) context: Context,

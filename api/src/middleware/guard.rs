@@ -27,7 +27,6 @@ pub(crate) enum Timeout {
     Streaming,
 }
 
-/// Shows the progress of a pass.
 pub(crate) async fn guard(
     pattern: &'static str,
     pace: Timeout,
