@@ -2,6 +2,20 @@
 //! with `--json`. Stable names in `snake_case`, exact bytes, times in RFC 3339. Adding a field is fine; renaming one breaks
 //! other programs. Nothing in here decides anything; each shape says from which type of the domain it is made.
 
+/// A document that one place makes: an object with these members, in this order.
+#[macro_export]
+macro_rules! document {
+    ($($name:ident: $value:expr),+ $(,)?) => {{
+        #[allow(non_camel_case_types, reason = "each member has a type parameter of its name")]
+        let document = {
+            #[derive(serde::Serialize)]
+            struct Document<$($name),+> { $($name: $name),+ }
+            Document { $($name: $value),+ }
+        };
+        document
+    }};
+}
+
 pub mod account;
 pub mod audit;
 pub mod catalog;

@@ -1,17 +1,40 @@
-//! `nightferry key generate`: generates a key for encrypted stores. Reads no configuration and connects to nothing.
+//! `nightferry key`: the keys of encrypted stores. Generating one reads no configuration and connects to nothing.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, Subcommand};
+use nightferry_api_types::key::EncryptionKey;
 use nightferry_core::clock::Clock;
+use nightferry_core::context::Context;
+use nightferry_core::db::{replicas, unsigned};
 use nightferry_core::encryption::{KeyId, Keyring, MasterKey};
+use nightferry_core::services::Services;
 
 use super::App;
-use crate::errors::{Exit, Failure};
-use crate::output::document;
+use crate::errors::{Exit, Failure, cannot};
+use crate::format::table::table;
+use crate::output::{TextStyle, document};
 
-const EXAMPLES: &str = "\
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Generate a key and insert it into a key file, or print it
+    Generate(GenerateArgs),
+    /// Show the keys of each store, and how many copies need them
+    #[command(after_help = LIST_EXAMPLES)]
+    List,
+}
+
+pub(super) async fn run(app: &App, command: &KeyCommand) -> Result<Exit, Failure> {
+    match command {
+        KeyCommand::Generate(args) => generate(app, args),
+        KeyCommand::List => {
+            app.in_session(async |services: &Services| list(app, &services.context).await).await
+        }
+    }
+}
+
+const GENERATE_EXAMPLES: &str = "\
 Examples:
   nightferry key generate --file /etc/nightferry/s3.keys    a new file, or a new key before the existing \
 ones
@@ -25,10 +48,9 @@ Keep a copy of the key in a safe place other than this machine: if you lose the 
 const HEAD: &str = "# Keys of encrypted stores: the first one encrypts, all of them decrypt. If a key is \
     lost, its files are lost.\n";
 
-/// Options of `key generate`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
-pub struct GenerateArgs {
+#[command(after_help = GENERATE_EXAMPLES)]
+pub(crate) struct GenerateArgs {
     /// The id of the key, which is stored with every object [default: today's date]
     #[arg(long, value_name = "ID")]
     id: Option<KeyId>,
@@ -37,7 +59,7 @@ pub struct GenerateArgs {
     file: Option<PathBuf>,
 }
 
-pub(super) fn run(app: &App, args: &GenerateArgs) -> Result<Exit, Failure> {
+fn generate(app: &App, args: &GenerateArgs) -> Result<Exit, Failure> {
     let id = match &args.id {
         Some(id) => id.clone(),
         None => today()?,
@@ -58,8 +80,7 @@ pub(super) fn run(app: &App, args: &GenerateArgs) -> Result<Exit, Failure> {
             key.id()
         ),
         None => key.expose_line(),
-    })?;
-    Ok(Exit::Ok)
+    })
 }
 
 fn today() -> Result<KeyId, Failure> {
@@ -112,6 +133,56 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let mut file = options.open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
+}
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  nightferry key list
+  nightferry --json key list | jq '.keys[] | select(.state == \"missing\")'
+
+A key that no copy needs can be removed from the configuration. Copies whose key is missing are unreadable \
+until it is put back.
+
+Exit code 7 if copies need a key that is not configured.";
+
+async fn list(app: &App, context: &Context) -> Result<Exit, Failure> {
+    let used = async {
+        let mut conn = context.db.conn().await?;
+        replicas::keys_in_use(&mut conn).await
+    };
+    let used = used.await.map_err(cannot("count the copies of each key"))?;
+    let mut keys = Vec::new();
+    for store in context.stores.all() {
+        let active = store.keys().and_then(Keyring::active).map(MasterKey::id);
+        for id in store.keys().into_iter().flat_map(Keyring::ids) {
+            let state = if active == Some(id) { "active" } else { "old" };
+            keys.push(EncryptionKey {
+                store: store.name().to_string(),
+                id: id.to_string(),
+                state,
+                copies: 0,
+            });
+        }
+    }
+    for used in used {
+        let copies = unsigned(used.copies);
+        match keys.iter_mut().find(|key| key.store == used.store && key.id == used.key_id) {
+            Some(key) => key.copies = copies,
+            None => keys.push(EncryptionKey { store: used.store, id: used.key_id, state: "missing", copies }),
+        }
+    }
+    let missing = keys.iter().any(|key| key.state == "missing");
+    app.output.result(&document!(keys: &keys), |look| text(&keys, look))?;
+    Ok(if missing { Exit::Findings } else { Exit::Ok })
+}
+
+fn text(keys: &[EncryptionKey], look: TextStyle) -> String {
+    if keys.is_empty() {
+        return "No store has keys, and no copy needs one: encryption is not used.".to_owned();
+    }
+    table("STORE | KEY | STATE | > COPIES", keys, |key| {
+        [key.store.clone(), key.id.clone(), look.state(key.state), key.copies.to_string()]
+    })
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
-//! `nightferry audit tail`: the latest events, oldest first, and new ones.
+//! `nightferry audit`: the audit log.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use clap::Args;
+use clap::{Args, Subcommand};
 use nightferry_api_types::audit::AuditEvent;
 use nightferry_core::audit;
 use nightferry_core::context::Context;
 use nightferry_core::db::audit::{Filter, Written};
+use nightferry_core::services::Services;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -17,6 +18,19 @@ use crate::commands::watch::stop_on_ctrl_c;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::plain;
 use crate::output::{TextStyle, document};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Show the latest events; --follow waits for new ones
+    Tail(TailArgs),
+}
+
+pub(super) async fn run(app: &App, services: &Services, command: AuditCommand) -> Result<Exit, Failure> {
+    let context = &services.context;
+    match command {
+        AuditCommand::Tail(args) => tail(app, context, &args).await,
+    }
+}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,10 +50,9 @@ const OVERLAP: chrono::Duration = chrono::Duration::minutes(5);
 /// Events read in one query.
 const PAGE: i64 = 1000;
 
-/// Options of `audit tail`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct TailArgs {
+pub(crate) struct TailArgs {
     /// Maximum number of past events
     #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(0..=10_000))]
     limit: u16,
@@ -71,7 +84,7 @@ fn time(text: &str) -> Result<DateTime<Utc>, String> {
 
 type Event = (Written, Option<String>);
 
-pub(super) async fn run(app: &App, context: &Context, args: &TailArgs) -> Result<Exit, Failure> {
+async fn tail(app: &App, context: &Context, args: &TailArgs) -> Result<Exit, Failure> {
     let mut filter = Filter {
         action: args.action.clone(),
         target_id: args.target.clone(),
