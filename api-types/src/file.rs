@@ -173,17 +173,18 @@ pub struct Download {
     #[param(value_type = Option<i32>, minimum = 1)]
     pub version: Option<String>,
     /// `inline` or `attachment`, the default.
-    #[param(value_type = Option<DispositionWord>, inline)]
+    #[param(value_type = Option<Disposition>, inline)]
     pub disposition: Option<String>,
 }
 
 /// How a browser handles a download.
-#[derive(ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ToSchema)]
 #[schema(rename_all = "lowercase")]
-pub enum DispositionWord {
+pub enum Disposition {
     /// Displays it.
     Inline,
     /// Save the file.
+    #[default]
     Attachment,
 }
 

@@ -2,6 +2,20 @@
 //! with `--json`. Names are stable and in `snake_case`, sizes are exact numbers of bytes, times are RFC 3339. Fields
 //! may be added; renaming one breaks clients. The types contain no logic; each has a constructor from its domain type.
 
+/// A document that one place makes: an object with these members, in this order.
+#[macro_export]
+macro_rules! document {
+    ($($name:ident: $value:expr),+ $(,)?) => {{
+        #[allow(non_camel_case_types, reason = "each member has a type parameter of its name")]
+        let document = {
+            #[derive(serde::Serialize)]
+            struct Document<$($name),+> { $($name: $name),+ }
+            Document { $($name: $value),+ }
+        };
+        document
+    }};
+}
+
 pub mod account;
 pub mod audit;
 pub mod catalog;

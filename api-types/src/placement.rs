@@ -135,38 +135,21 @@ impl From<&Replica> for ReplicaStatus {
     }
 }
 
-/// The explanation of a file for the operator.
-#[derive(Serialize)]
-pub struct ExplainedFile {
-    id: Uuid,
-    owner_id: Uuid,
-    filename: String,
-    version: i32,
-    file_size: i64,
-    content_type: String,
-    storage_location: String,
-    pinned: bool,
-    uploaded_at: DateTime<Utc>,
-    synced_at: Option<DateTime<Utc>>,
-    deleted_at: Option<DateTime<Utc>>,
-}
-
-impl From<&FileRow> for ExplainedFile {
-    fn from(file: &FileRow) -> Self {
-        Self {
-            id: file.id.0,
-            owner_id: file.owner_id.0,
-            filename: file.filename.clone(),
-            version: file.current_version,
-            file_size: file.file_size,
-            content_type: file.content_type.clone(),
-            storage_location: file.storage_location.clone(),
-            pinned: file.pinned,
-            uploaded_at: file.uploaded_at,
-            synced_at: file.synced_at,
-            deleted_at: file.deleted_at,
-        }
-    }
+/// A file that is explained to the operator.
+pub fn explained_file(file: &FileRow) -> impl Serialize {
+    document!(
+        id: file.id,
+        owner_id: file.owner_id,
+        filename: &file.filename,
+        version: file.current_version,
+        file_size: file.file_size,
+        content_type: &file.content_type,
+        storage_location: &file.storage_location,
+        pinned: file.pinned,
+        uploaded_at: file.uploaded_at,
+        synced_at: file.synced_at,
+        deleted_at: file.deleted_at,
+    )
 }
 
 /// A replica, with details for the operator.

@@ -4,13 +4,14 @@ use chrono::{DateTime, Utc};
 use nightferry_core::db::plans::Item;
 use nightferry_core::db::runs::RunScope;
 use nightferry_core::db::unsigned;
-use nightferry_core::error::{Error, Result};
-use nightferry_core::ids::{FileId, FolderId, UserId};
+use nightferry_core::error::Result;
 use nightferry_core::tiering::money::Money;
 use nightferry_core::tiering::plan::{Part, PlanView};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+use crate::run::StartRun;
 
 /// The scope of a plan. Empty: all files.
 #[derive(Default, Deserialize, ToSchema)]
@@ -29,27 +30,9 @@ pub struct MakePlan {
 impl MakePlan {
     /// Converts to the domain type.
     pub fn scope(self) -> Result<RunScope> {
-        scope(self.user_id, self.folder_id, self.file_ids, self.retry_failed)
+        let Self { user_id, folder_id, file_ids, retry_failed } = self;
+        StartRun { user_id, folder_id, file_ids, retry_failed, plan_id: None }.scope()
     }
-}
-
-/// The scope of a plan or a run, as the domain type.
-pub fn scope(
-    user_id: Option<Uuid>,
-    folder_id: Option<Uuid>,
-    file_ids: Option<Vec<Uuid>>,
-    retry_failed: bool,
-) -> Result<RunScope> {
-    if file_ids.as_ref().is_some_and(Vec::is_empty) {
-        return Err(Error::field("file_ids", "must contain at least one file, or be omitted"));
-    }
-    Ok(RunScope {
-        user_id: user_id.map(UserId),
-        folder_id: folder_id.map(FolderId),
-        file_ids: file_ids.map(|ids| ids.into_iter().map(FileId).collect()),
-        retry_failed,
-        plan_id: None,
-    })
 }
 
 /// What a run would do, with a page of its items.

@@ -4,16 +4,14 @@ use chrono::{DateTime, Utc};
 use nightferry_core::db::enums::{RunStatus, RunTrigger};
 use nightferry_core::db::run_failures::RunFailure;
 use nightferry_core::db::runs::{self, RunScope};
-use nightferry_core::db::workers;
+use nightferry_core::db::workers::Worker;
 use nightferry_core::error::{Error, Result};
-use nightferry_core::ids::PlanId;
+use nightferry_core::ids::{FileId, FolderId, PlanId, UserId};
 use nightferry_core::tiering::forecast::Forecast;
 use nightferry_core::tiering::run::RunView;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
-
-use crate::plan::scope;
 
 /// The scope of a run. Empty: all files.
 #[derive(Default, Deserialize, ToSchema)]
@@ -39,8 +37,16 @@ impl StartRun {
         if self.plan_id.is_some() && (limited || self.retry_failed) {
             return Err(Error::field("plan_id", "cannot be combined with other fields"));
         }
-        let limits = scope(self.user_id, self.folder_id, self.file_ids, self.retry_failed)?;
-        Ok(RunScope { plan_id: self.plan_id.map(PlanId), ..limits })
+        if self.file_ids.as_ref().is_some_and(Vec::is_empty) {
+            return Err(Error::field("file_ids", "must contain at least one file, or be omitted"));
+        }
+        Ok(RunScope {
+            user_id: self.user_id.map(UserId),
+            folder_id: self.folder_id.map(FolderId),
+            file_ids: self.file_ids.map(|ids| ids.into_iter().map(FileId).collect()),
+            retry_failed: self.retry_failed,
+            plan_id: self.plan_id.map(PlanId),
+        })
     }
 }
 
@@ -206,55 +212,28 @@ pub enum Status {
     Cancelled,
 }
 
-/// A worker process.
-#[derive(Debug, Serialize)]
-pub struct Worker {
-    id: Uuid,
-    host: String,
-    pid: i32,
-    version: String,
-    state: String,
-    up: bool,
-    started_at: DateTime<Utc>,
-    heartbeat_at: DateTime<Utc>,
-    stores_down: Vec<String>,
+/// A worker process that is `up` or has fallen silent.
+pub fn worker(row: &Worker, up: bool) -> impl Serialize {
+    document!(
+        id: row.id,
+        host: &row.host,
+        pid: row.pid,
+        version: &row.version,
+        state: &row.state,
+        up: up,
+        started_at: row.started_at,
+        heartbeat_at: row.heartbeat_at,
+        stores_down: row.waits_for(),
+    )
 }
 
-impl Worker {
-    /// Creates the view of a worker that is `up` or whose heartbeats have stopped.
-    pub fn new(row: &workers::Worker, up: bool) -> Self {
-        Self {
-            id: row.id.0,
-            host: row.host.clone(),
-            pid: row.pid,
-            version: row.version.clone(),
-            state: row.state.clone(),
-            up,
-            started_at: row.started_at,
-            heartbeat_at: row.heartbeat_at,
-            stores_down: row.waits_for().into_iter().map(str::to_owned).collect(),
-        }
-    }
-}
-
-/// The remaining work of the active run, and an estimate of its duration.
-#[derive(Debug, Serialize)]
-pub struct Backlog {
-    files: u64,
-    bytes: u64,
-    needs_seconds: Option<u64>,
-    window_seconds: Option<u64>,
-    exceeds_window: bool,
-}
-
-impl From<&Forecast> for Backlog {
-    fn from(forecast: &Forecast) -> Self {
-        Self {
-            files: forecast.files,
-            bytes: forecast.bytes,
-            needs_seconds: forecast.needs.map(|time| time.as_secs()),
-            window_seconds: forecast.window.map(|time| time.as_secs()),
-            exceeds_window: forecast.exceeds_window(),
-        }
-    }
+/// What is left of the active run, and how long it takes.
+pub fn backlog(forecast: &Forecast) -> impl Serialize {
+    document!(
+        files: forecast.files,
+        bytes: forecast.bytes,
+        needs_seconds: forecast.needs.map(|time| time.as_secs()),
+        window_seconds: forecast.window.map(|time| time.as_secs()),
+        exceeds_window: forecast.exceeds_window(),
+    )
 }

@@ -21,7 +21,6 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// The client of a request.
     pub(crate) fn of(request: &ServiceRequest, config: &ServerConfig) -> Self {
         let peer = request.peer_addr().map(|address| address.ip().to_canonical());
         Self::behind(peer, request.headers(), &config.trusted_proxies, config.forwarded_header)

@@ -4,7 +4,7 @@
 //! 4.1.3). It binds the cookies to the host, and therefore requires the path `/`; without the prefix, the refresh token
 //! is sent only to the refresh route.
 
-use actix_web::http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
+use actix_web::http::header::{COOKIE, HeaderValue, SET_COOKIE};
 use actix_web::{HttpRequest, HttpResponse};
 use cookie::time::Duration;
 use cookie::{Cookie, SameSite};
@@ -19,12 +19,9 @@ use crate::error_response::{ApiError, Result};
 /// The only path where the refresh token is read, and the path of its cookie if the prefix of the name allows one.
 const REFRESH_PATH: &str = "/api/auth/refresh";
 
-/// One of the cookies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Name {
-    /// Access token.
     Access,
-    /// Refresh token.
     Refresh,
     /// A started sign-in with an identity provider.
     Attempt,
@@ -87,14 +84,10 @@ pub(crate) fn clear(request: &HttpRequest, response: &mut HttpResponse, auth: &A
     put(response, auth, Name::Refresh, "", 0)
 }
 
-/// Stores a started sign-in in the browser.
+/// Stores a started sign-in in the browser; an empty one deletes it.
 pub(crate) fn set_attempt(response: &mut HttpResponse, auth: &AuthConfig, attempt: &str) -> Result<()> {
-    put(response, auth, Name::Attempt, attempt, ATTEMPT_LIFETIME.num_seconds())
-}
-
-/// Deletes a finished sign-in from the browser.
-pub(crate) fn clear_attempt(response: &mut HttpResponse, auth: &AuthConfig) -> Result<()> {
-    put(response, auth, Name::Attempt, "", 0)
+    let seconds = if attempt.is_empty() { 0 } else { ATTEMPT_LIFETIME.num_seconds() };
+    put(response, auth, Name::Attempt, attempt, seconds)
 }
 
 fn put(response: &mut HttpResponse, auth: &AuthConfig, name: Name, value: &str, seconds: i64) -> Result<()> {
@@ -104,13 +97,9 @@ fn put(response: &mut HttpResponse, auth: &AuthConfig, name: Name, value: &str, 
         .same_site(name.same_site())
         .path(name.path(auth))
         .max_age(Duration::seconds(seconds));
-    append(response.headers_mut(), &cookie.build().to_string())
-}
-
-fn append(headers: &mut HeaderMap, cookie: &str) -> Result<()> {
-    let mut value = HeaderValue::try_from(cookie)
+    let mut value = HeaderValue::try_from(cookie.build().to_string())
         .map_err(|_| ApiError::from(Error::Internal("the cookie does not fit into a header".to_owned())))?;
     value.set_sensitive(true);
-    headers.append(SET_COOKIE, value);
+    response.headers_mut().append(SET_COOKIE, value);
     Ok(())
 }

@@ -1,7 +1,5 @@
 //! Cross-origin resource sharing (CORS). Credentials are allowed only for origins that are listed explicitly.
 
-use std::time::Duration;
-
 use actix_cors::Cors;
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName};
@@ -27,7 +25,7 @@ const EXPOSED: [HeaderName; 10] = [
 
 /// The configured middleware; `None` if no other origin is allowed.
 pub(crate) fn cors(config: &CorsConfig) -> Condition<Cors> {
-    let max_age = usize::try_from(seconds(config.max_age)).unwrap_or(usize::MAX);
+    let max_age = usize::try_from(config.max_age.as_secs()).unwrap_or(usize::MAX);
     let cors = Cors::default()
         .allowed_methods(METHODS)
         .allow_any_header()
@@ -41,8 +39,4 @@ pub(crate) fn cors(config: &CorsConfig) -> Condition<Cors> {
         config.allowed_origins.iter().fold(cors, named).supports_credentials()
     };
     Condition::new(!config.allowed_origins.is_empty(), cors)
-}
-
-fn seconds(length: Duration) -> u64 {
-    length.as_secs()
 }

@@ -20,7 +20,6 @@ pub(crate) fn refused() -> ApiError {
     ApiError::field("cursor", "is not a valid cursor of this list; start again without a cursor")
 }
 
-/// Encodes a position.
 pub(crate) fn write<T: Serialize>(position: &T) -> Result<String> {
     let json = serde_json::to_vec(position).map_err(|error| {
         nightferry_core::error::Error::Internal(format!("cannot encode a cursor: {error}"))

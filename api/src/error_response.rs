@@ -17,7 +17,6 @@ pub(crate) const INTERNAL: &str = "An internal error occurred. Give the request 
 /// The error type of handlers: a domain error, or one that exists only in HTTP.
 #[derive(Debug)]
 pub(crate) enum ApiError {
-    /// A domain error.
     Domain(Error),
     /// The route exists, but not with this method. Contains the supported methods.
     MethodNotAllowed(&'static str),
@@ -29,7 +28,6 @@ pub(crate) enum ApiError {
     MediaType(&'static str),
 }
 
-/// The result type of handlers.
 pub(crate) type Result<T, E = ApiError> = std::result::Result<T, E>;
 
 impl From<Error> for ApiError {
@@ -39,7 +37,6 @@ impl From<Error> for ApiError {
 }
 
 impl ApiError {
-    /// One invalid field.
     pub(crate) fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Domain(Error::field(field, message))
     }
@@ -83,7 +80,6 @@ impl ApiError {
         }
     }
 
-    /// The invalid fields.
     pub(crate) fn fields(&self) -> &[FieldError] {
         match self {
             Self::Domain(Error::Validation(fields) | Error::PlanChanged { changes: fields, .. }) => fields,
@@ -109,7 +105,6 @@ impl ApiError {
     }
 }
 
-/// The HTTP status of an error code.
 pub(crate) const fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::ValidationFailed | ErrorCode::BadRequest => StatusCode::BAD_REQUEST,

@@ -21,7 +21,6 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// How long a result is reused.
 const CACHE_TTL: Duration = Duration::from_secs(3);
 
-/// The results of the checks.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Report {
     /// Whether the database responds.
@@ -65,7 +64,6 @@ impl From<&Report> for Ready {
     }
 }
 
-/// The last health report.
 #[derive(Default)]
 pub(crate) struct Probes {
     last: Arc<Mutex<Last>>,
@@ -120,29 +118,19 @@ async fn heartbeat(context: &Context) -> Option<Option<DateTime<Utc>>> {
     };
     let outcome: std::result::Result<Result<_>, _> = tokio::time::timeout(DEADLINE, asking).await;
     match outcome {
-        Ok(Ok(at)) => Some(at),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "the database is not healthy");
-            None
-        }
-        Err(_) => {
-            tracing::warn!("the health check of the database timed out");
-            None
-        }
+        Ok(Ok(at)) => return Some(at),
+        Ok(Err(error)) => tracing::warn!(%error, "the database is not healthy"),
+        Err(_) => tracing::warn!("the health check of the database timed out"),
     }
+    None
 }
 
 /// The results are also used as health checks of the stores.
 async fn answers(context: &Context, store: &Store) -> bool {
     match tokio::time::timeout(DEADLINE, health::check_store(context, store)).await {
-        Ok(Ok(())) => true,
-        Ok(Err(error)) => {
-            tracing::warn!(store = %store.name(), error, "a store is not healthy");
-            false
-        }
-        Err(_) => {
-            tracing::warn!(store = %store.name(), "the health check of a store timed out");
-            false
-        }
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => tracing::warn!(store = %store.name(), error, "a store is not healthy"),
+        Err(_) => tracing::warn!(store = %store.name(), "the health check of a store timed out"),
     }
+    false
 }

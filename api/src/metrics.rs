@@ -27,6 +27,46 @@ const HEARTBEATS: u32 = 6;
 /// Upper bounds of the duration histogram, in seconds.
 const BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
 
+/// The counters and their descriptions.
+const COUNTERS: [(&str, &str); 8] = [
+    ("http_requests_total", "Requests by method, route and status."),
+    ("nightferry_uploads_total", "Uploads through the API, by outcome."),
+    ("nightferry_upload_bytes_total", "Bytes of acknowledged uploads through the API."),
+    ("nightferry_download_bytes_total", "Bytes sent to downloading clients."),
+    ("nightferry_catalog_snapshots_total", "Catalogue snapshots by outcome: written, failed, interrupted."),
+    ("nightferry_logins_total", "Sign-ins by outcome: ok, failed, refused without a check."),
+    ("nightferry_rate_limited_total", "Requests rejected by rate limits, by kind."),
+    ("nightferry_limits_fallback_total", "Requests counted in memory because Redis was unavailable."),
+];
+/// The gauges and their descriptions.
+const GAUGES: [(&str, &str); 19] = [
+    ("nightferry_replicas", "Replicas by store and state."),
+    ("nightferry_replica_bytes", "Bytes of replicas by store and state."),
+    ("nightferry_objects_lost", "Objects with a lost copy and no verified one."),
+    ("nightferry_pass_finished_seconds", "Time of the end of the last completed pass, by pass; Unix time."),
+    ("nightferry_pass_findings", "Findings of the last completed pass, by pass and kind."),
+    ("nightferry_pass_bytes", "Bytes listed or read by the last completed pass, by pass."),
+    (
+        "nightferry_catalog_snapshot_seconds",
+        "Time of the content of the last catalogue snapshot; Unix time, 0 if there is none.",
+    ),
+    ("nightferry_runs", "Runs by status."),
+    ("nightferry_workers_up", "Workers with a recent heartbeat."),
+    ("nightferry_store_breaker_open", "Workers waiting for a store, by store."),
+    ("nightferry_store_up", "Whether a store is healthy for this process, by store and role."),
+    ("nightferry_store_draining", "Whether a store is being drained or is drained."),
+    ("nightferry_store_latency_seconds", "Latency of the last health check of a store by this process."),
+    ("nightferry_store_capacity_bytes", "Capacity of a store; 0 if unlimited."),
+    (
+        "nightferry_backlog_seconds",
+        "Estimated remaining seconds of the active run, at the rate of recent runs.",
+    ),
+    ("nightferry_backlog_exceeds_window", "Whether that is longer than the transfer window."),
+    ("nightferry_limits_redis_up", "Whether requests are counted in limits.redis_url."),
+    ("nightferry_database_up", "Whether the database was reachable at the last count."),
+    ("process_resident_memory_bytes", "Resident memory of this process."),
+];
+
 /// One recorder per process, for any number of servers: a recorder can be installed only once.
 static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
@@ -53,13 +93,9 @@ impl Metrics {
         if let Some(bytes) = resident_bytes() {
             gauge!("process_resident_memory_bytes").set(float(bytes));
         }
-        self.handle
-            .as_ref()
-            .map(|handle| {
-                handle.run_upkeep();
-                handle.render()
-            })
-            .unwrap_or_default()
+        let Some(handle) = &self.handle else { return String::new() };
+        handle.run_upkeep();
+        handle.render()
     }
 
     /// Counts in the database, at a limited rate and never concurrently.
@@ -85,7 +121,7 @@ async fn count_and_note(context: Context, mut stale: OwnedMutexGuard<Option<Inst
     if let Ok(Err(error)) = outcome {
         tracing::warn!(%error, "cannot query the database for the metrics");
     }
-    gauge!("nightferry_database_up").set(if up { 1.0 } else { 0.0 });
+    gauge!("nightferry_database_up").set(switch(up));
     *stale = Some(Instant::now() + CACHE_TTL.max(began.elapsed().saturating_mul(SHARE)));
 }
 
@@ -93,63 +129,14 @@ fn install() -> std::result::Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full("http_request_duration_seconds".to_owned()), &BUCKETS)?
         .install_recorder()?;
-    describe_counter!("http_requests_total", "Requests by method, route and status.");
-    describe_histogram!(
-        "http_request_duration_seconds",
-        "Time until the response body started, by method and route."
-    );
-    describe_counter!("nightferry_uploads_total", "Uploads through the API, by outcome.");
-    describe_counter!("nightferry_upload_bytes_total", "Bytes of acknowledged uploads through the API.");
-    describe_counter!("nightferry_download_bytes_total", "Bytes sent to downloading clients.");
-    describe_gauge!("nightferry_replicas", "Replicas by store and state.");
-    describe_gauge!("nightferry_replica_bytes", "Bytes of replicas by store and state.");
-    describe_gauge!("nightferry_objects_lost", "Objects with a lost copy and no verified one.");
-    describe_gauge!(
-        "nightferry_pass_finished_seconds",
-        "Time of the end of the last completed pass, by pass; Unix time."
-    );
-    describe_gauge!("nightferry_pass_findings", "Findings of the last completed pass, by pass and kind.");
-    describe_gauge!("nightferry_pass_bytes", "Bytes listed or read by the last completed pass, by pass.");
-    describe_gauge!(
-        "nightferry_catalog_snapshot_seconds",
-        "Time of the content of the last catalogue snapshot; Unix time, 0 if there is none."
-    );
-    describe_counter!(
-        "nightferry_catalog_snapshots_total",
-        "Catalogue snapshots by outcome: written, failed, interrupted."
-    );
-    describe_gauge!("nightferry_runs", "Runs by status.");
-    describe_gauge!("nightferry_workers_up", "Workers with a recent heartbeat.");
-    describe_gauge!("nightferry_store_breaker_open", "Workers waiting for a store, by store.");
-    describe_gauge!(
-        "nightferry_store_up",
-        "Whether a store is healthy for this process, by store and \
-        role."
-    );
-    describe_gauge!("nightferry_store_draining", "Whether a store is being drained or is drained.");
-    describe_gauge!(
-        "nightferry_store_latency_seconds",
-        "Latency of the last health check of a store by this process."
-    );
-    describe_gauge!("nightferry_store_capacity_bytes", "Capacity of a store; 0 if unlimited.");
-    describe_gauge!(
-        "nightferry_backlog_seconds",
-        "Estimated remaining seconds of the active run, at the rate of recent runs."
-    );
-    describe_gauge!("nightferry_backlog_exceeds_window", "Whether that is longer than the transfer window.");
-    describe_counter!(
-        "nightferry_logins_total",
-        "Sign-ins by outcome: ok, failed, refused without a \
-        check."
-    );
-    describe_counter!("nightferry_rate_limited_total", "Requests rejected by rate limits, by kind.");
-    describe_gauge!("nightferry_limits_redis_up", "Whether requests are counted in limits.redis_url.");
-    describe_counter!(
-        "nightferry_limits_fallback_total",
-        "Requests counted in memory because Redis was unavailable."
-    );
-    describe_gauge!("nightferry_database_up", "Whether the database was reachable at the last count.");
-    describe_gauge!("process_resident_memory_bytes", "Resident memory of this process.");
+    for (name, description) in COUNTERS {
+        describe_counter!(name, description);
+    }
+    for (name, description) in GAUGES {
+        describe_gauge!(name, description);
+    }
+    let duration = "Time until the response body started, by method and route.";
+    describe_histogram!("http_request_duration_seconds", duration);
     Ok(handle)
 }
 
@@ -193,7 +180,7 @@ async fn count(context: &Context) -> Result<()> {
     let needs = forecast.and_then(|forecast| forecast.needs).unwrap_or_default();
     gauge!("nightferry_backlog_seconds").set(needs.as_secs_f64());
     let exceeds = forecast.is_some_and(|forecast| forecast.exceeds_window());
-    gauge!("nightferry_backlog_exceeds_window").set(if exceeds { 1.0 } else { 0.0 });
+    gauge!("nightferry_backlog_exceeds_window").set(switch(exceeds));
     Ok(())
 }
 
@@ -202,7 +189,6 @@ fn stores(context: &Context, draining: &[String]) {
     for store in context.stores.all() {
         let name = store.name().as_str();
         let labels = [("store", name.to_owned()), ("role", store.role().to_string())];
-        let switch = |on: bool| if on { 1.0 } else { 0.0 };
         gauge!("nightferry_store_up", &labels).set(switch(context.stores.health().is_up(name)));
         gauge!("nightferry_store_draining", &labels).set(switch(draining.iter().any(|it| it == name)));
         let latency = context.stores.health().of(name).and_then(|health| health.latency).unwrap_or_default();
@@ -229,6 +215,10 @@ fn passes(passes: &[passes::Pass]) {
             gauge!("nightferry_pass_findings", &labels).set(found);
         }
     }
+}
+
+fn switch(on: bool) -> f64 {
+    if on { 1.0 } else { 0.0 }
 }
 
 fn counted(number: usize) -> i64 {

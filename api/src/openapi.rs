@@ -58,7 +58,6 @@ pub fn document() -> OpenApi {
     document
 }
 
-/// The security schemes.
 fn schemes() -> [(&'static str, SecurityScheme); 3] {
     let bearer = |format: &str, description: &str| {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format(format);

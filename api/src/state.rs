@@ -12,7 +12,6 @@ use crate::health::Probes;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 
-/// The state of the API, shared by all handlers.
 pub(crate) struct Api {
     /// Configuration, database, stores and clock.
     pub(crate) context: Context,

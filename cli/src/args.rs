@@ -53,42 +53,38 @@ const GROUPS: [(&str, &[&str]); 3] = [
 #[derive(Debug, Parser)]
 #[command(name = "nightferry", version, long_about = LONG_ABOUT, after_help = EXAMPLES, max_term_width = 120)]
 #[command(disable_help_subcommand = true, subcommand_value_name = "COMMAND")]
-pub struct Cli {
-    /// Global options.
+pub(crate) struct Cli {
     #[command(flatten)]
-    pub global: GlobalArgs,
-    /// The command.
+    pub(crate) global: GlobalArgs,
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
-/// Global options.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
-pub struct GlobalArgs {
+pub(crate) struct GlobalArgs {
     /// Read the configuration from this file
     #[arg(long, global = true, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Override one setting; can be repeated. `config show` lists the keys
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_and_value, action = ArgAction::Append)]
-    pub set: Vec<(String, String)>,
+    pub(crate) set: Vec<(String, String)>,
     /// Use this database: short for --set database.url=URL
     #[arg(long, global = true, value_name = "URL")]
-    pub database_url: Option<String>,
+    pub(crate) database_url: Option<String>,
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Print only results and errors
     #[arg(long, short, global = true, conflicts_with = "verbose")]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// Also show each step, and log to standard error
     #[arg(long, short, global = true)]
-    pub verbose: bool,
+    pub(crate) verbose: bool,
 }
 
-/// The command.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Start everything on this machine: Postgres, two S3 servers, API, worker
     Up(up::UpArgs),
     /// Serve the HTTP API
@@ -97,6 +93,24 @@ pub enum Command {
     Worker(worker::WorkerArgs),
     /// Apply missing database migrations
     Migrate(migrate::MigrateArgs),
+    #[command(flatten)]
+    Operate(OperatorCommand),
+    /// Check and show the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Generate keys for encrypted stores, and show which are needed
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// List and rotate the keys that sign access tokens
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Print a completion script for your shell
+    Completions(completions::CompletionsArgs),
+}
+
+// The commands that work with the database and the stores. Not a doc comment: it would become the description of the program.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OperatorCommand {
     /// Run, plan and inspect syncs
     #[command(subcommand)]
     Sync(sync::SyncCommand),
@@ -122,17 +136,6 @@ pub enum Command {
     /// Show the audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
-    /// Check and show the configuration
-    #[command(subcommand)]
-    Config(config::ConfigCommand),
-    /// Generate keys for encrypted stores, and show which are needed
-    #[command(subcommand)]
-    Key(key::KeyCommand),
-    /// List and rotate the keys that sign access tokens
-    #[command(subcommand)]
-    Keys(keys::KeysCommand),
-    /// Print a completion script for your shell
-    Completions(completions::CompletionsArgs),
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
@@ -143,7 +146,7 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 }
 
 /// The definition of the command line, with the commands grouped in the help.
-pub fn command() -> clap::Command {
+pub(crate) fn command() -> clap::Command {
     let command = Cli::command();
     let template = format!(
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{}\nSee `nightferry COMMAND --help` for each.\n\nOptions:\n{{options}}{{after-help}}",
@@ -167,7 +170,6 @@ fn grouped(command: &clap::Command) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::errors::Exit;

@@ -4,60 +4,35 @@ use nightferry_core::config::Problem;
 use serde::Serialize;
 
 use crate::errors::{Failure, Next};
+use crate::output::document;
 
-/// The document of a failed command.
-#[derive(Debug, Serialize)]
-pub(crate) struct ErrorDocument<'a> {
-    error: ErrorBody<'a>,
-}
-
-#[derive(Debug, Serialize)]
-struct ErrorBody<'a> {
+#[derive(Serialize)]
+struct ErrorBody<'a, N, P> {
     kind: &'a str,
     exit_code: u8,
     message: &'a str,
     reason: Option<&'a str>,
-    next: Vec<NextDocument<'a>>,
+    next: Vec<N>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    problems: Vec<ProblemDocument<'a>>,
+    problems: Vec<P>,
 }
 
-#[derive(Debug, Serialize)]
-struct NextDocument<'a> {
-    text: &'a str,
-    command: Option<String>,
+/// The document of a failed command.
+pub(crate) fn error_document(failure: &Failure, invocation: &str) -> impl Serialize {
+    let command = |command: &String| format!("{invocation} {command}");
+    let next = |next: &Next| document!(text: next.text.clone(), command: next.command.as_ref().map(command));
+    let error = ErrorBody {
+        kind: &failure.kind,
+        exit_code: failure.exit.number(),
+        message: &failure.what,
+        reason: failure.why.as_deref(),
+        next: failure.next.iter().map(next).collect(),
+        problems: failure.problems.iter().map(problem_document).collect(),
+    };
+    document!(error: error)
 }
 
-/// One configuration problem.
-#[derive(Debug, Serialize)]
-pub(crate) struct ProblemDocument<'a> {
-    key: &'a str,
-    source: &'a str,
-    message: &'a str,
-    fix: &'a str,
-}
-
-impl<'a> ErrorDocument<'a> {
-    pub(crate) fn of(failure: &'a Failure, invocation: &str) -> Self {
-        let next = |next: &'a Next| NextDocument {
-            text: &next.text,
-            command: next.command.as_ref().map(|command| format!("{invocation} {command}")),
-        };
-        Self {
-            error: ErrorBody {
-                kind: &failure.kind,
-                exit_code: failure.exit.number(),
-                message: &failure.what,
-                reason: failure.why.as_deref(),
-                next: failure.next.iter().map(next).collect(),
-                problems: failure.problems.iter().map(ProblemDocument::of).collect(),
-            },
-        }
-    }
-}
-
-impl<'a> ProblemDocument<'a> {
-    pub(crate) fn of(problem: &'a Problem) -> Self {
-        Self { key: &problem.key, source: &problem.source, message: &problem.message, fix: &problem.fix }
-    }
+pub(crate) fn problem_document(problem: &Problem) -> impl Serialize {
+    let Problem { key, source, message, fix } = problem;
+    document!(key: key, source: source, message: message, fix: fix)
 }

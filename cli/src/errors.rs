@@ -13,20 +13,16 @@ use nightferry_devservers::UpError;
 
 /// The result of a command. The numbers are part of the contract; docs/cli.md lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// Success.
+pub(crate) enum Exit {
     Ok,
-    /// Failure for any other reason.
     Failed,
     /// Invalid command line or configuration; nothing was attempted.
     Usage,
-    /// Not found.
     NotFound,
     /// Conflict with the current state: a sync is already running, the account already exists.
     Conflict,
     /// The run that was waited for did not copy everything.
     Partial,
-    /// The database or a store is unreachable.
     Unreachable,
     /// Stored data is damaged or inconsistent, whether or not it was fixed.
     Findings,
@@ -35,8 +31,8 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// All exit codes, in numerical order.
-    pub const ALL: [Self; 9] = [
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 9] = [
         Self::Ok,
         Self::Failed,
         Self::Usage,
@@ -48,8 +44,7 @@ impl Exit {
         Self::Interrupted,
     ];
 
-    /// The number returned to the shell.
-    pub const fn number(self) -> u8 {
+    pub(crate) const fn number(self) -> u8 {
         match self {
             Self::Ok => 0,
             Self::Failed => 1,
@@ -72,59 +67,52 @@ impl From<Exit> for ExitCode {
 
 /// A suggestion for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Next {
+pub(crate) struct Next {
     /// The purpose of the command, or the whole suggestion if there is no command.
-    pub text: String,
+    pub(crate) text: String,
     /// The words of the command after `nightferry`.
-    pub command: Option<String>,
+    pub(crate) command: Option<String>,
 }
 
 /// A command that failed.
 #[derive(Debug, Clone)]
 #[must_use]
-pub struct Failure {
-    /// Exit code.
-    pub exit: Exit,
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
     /// Stable name of the kind of failure, for programs.
-    pub kind: Cow<'static, str>,
+    pub(crate) kind: Cow<'static, str>,
     /// What happened, as a sentence without its full stop.
-    pub what: String,
-    /// The reason.
-    pub why: Option<String>,
-    /// Suggested next steps.
-    pub next: Vec<Next>,
-    /// The configuration problems.
-    pub problems: Vec<Problem>,
+    pub(crate) what: String,
+    pub(crate) why: Option<String>,
+    pub(crate) next: Vec<Next>,
+    pub(crate) problems: Vec<Problem>,
     /// Whether the database failed, in which case a diagnosis may reveal the cause.
-    pub is_of_database: bool,
+    pub(crate) is_of_database: bool,
 }
 
 impl Failure {
-    /// Creates a failure without a reason.
-    pub fn new(exit: Exit, kind: impl Into<Cow<'static, str>>, what: impl Into<String>) -> Self {
+    pub(crate) fn new(exit: Exit, kind: impl Into<Cow<'static, str>>, what: impl Into<String>) -> Self {
         let (kind, what) = (kind.into(), what.into());
         Self { exit, kind, what, why: None, next: Vec::new(), problems: Vec::new(), is_of_database: false }
     }
 
     /// A command line with an invalid combination of options.
-    pub fn usage(what: impl Into<String>) -> Self {
+    pub(crate) fn usage(what: impl Into<String>) -> Self {
         Self::new(Exit::Usage, "usage", what)
     }
 
-    /// Adds the reason.
-    pub fn because(mut self, why: impl fmt::Display) -> Self {
+    pub(crate) fn because(mut self, why: impl fmt::Display) -> Self {
         self.why = Some(why.to_string());
         self
     }
 
-    /// Adds a suggestion.
-    pub fn advise(mut self, text: impl Into<String>) -> Self {
+    pub(crate) fn advise(mut self, text: impl Into<String>) -> Self {
         self.next.push(Next { text: text.into(), command: None });
         self
     }
 
     /// Adds a command of this program as a suggestion; `command` without the leading `nightferry`.
-    pub fn advise_command(mut self, text: impl Into<String>, command: impl Into<String>) -> Self {
+    pub(crate) fn advise_command(mut self, text: impl Into<String>, command: impl Into<String>) -> Self {
         self.next.push(Next { text: text.into(), command: Some(command.into()) });
         self
     }
@@ -142,7 +130,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// For `map_err`: the domain error as the reason why `act` (such as "list the accounts") failed.
-pub fn cannot(act: impl fmt::Display) -> impl FnOnce(Error) -> Failure {
+pub(crate) fn cannot(act: impl fmt::Display) -> impl FnOnce(Error) -> Failure {
     move |error| of_domain(&act, &error)
 }
 
@@ -184,7 +172,6 @@ fn of_domain(act: &dyn fmt::Display, error: &Error) -> Failure {
     }
 }
 
-/// The exit code of an error code.
 pub(crate) const fn exit_of(code: ErrorCode) -> Exit {
     match code {
         ErrorCode::ValidationFailed
@@ -217,7 +204,7 @@ pub(crate) const fn exit_of(code: ErrorCode) -> Exit {
 }
 
 /// An invalid command line, with the parser's message.
-pub fn of_command_line(error: &clap::Error) -> Failure {
+pub(crate) fn of_command_line(error: &clap::Error) -> Failure {
     let text = error.to_string();
     let first = text.split("\n\n").next().unwrap_or_default();
     let what = first.strip_prefix("error: ").unwrap_or("The command is incomplete");
@@ -255,7 +242,6 @@ impl From<UpError> for Failure {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::time::Duration;
 

@@ -1,10 +1,10 @@
 //! The library part of the `nightferry` binary. It prints only through the output module, and contains no HTTP routes
 //! and no SQL.
 
-pub mod args;
+mod args;
 mod commands;
 mod documents;
-pub mod errors;
+mod errors;
 mod format;
 mod output;
 mod settings;

@@ -4,42 +4,19 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use console::Style;
+pub(crate) use nightferry_api_types::document;
 use serde::Serialize;
 
 use crate::args::GlobalArgs;
-use crate::documents::ErrorDocument;
+use crate::documents::error_document;
 use crate::errors::{Exit, Failure, Next};
 use crate::format::time::Zone;
-
-/// The JSON document of a command with several parts: an object with these members, in this order. The types of the
-/// parts are defined in `nightferry_api_types`.
-macro_rules! document {
-    ($($name:ident: $value:expr),+ $(,)?) => {{
-        #[allow(non_camel_case_types, reason = "each member has a type parameter of its name")]
-        let document = {
-            #[derive(serde::Serialize)]
-            struct Document<$($name),+> { $($name: $name),+ }
-            Document { $($name: $value),+ }
-        };
-        document
-    }};
-}
-pub(crate) use document;
-
-/// The verbosity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Volume {
-    Quiet,
-    Normal,
-    Verbose,
-}
 
 /// How values are formatted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TextStyle {
     /// Whether standard output supports colours.
     pub(crate) color: bool,
-    /// The time zone.
     pub(crate) zone: Zone,
 }
 
@@ -62,39 +39,35 @@ impl TextStyle {
     }
 }
 
-/// The output of the program, in the selected format.
+/// Where a command prints, and how much.
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
     json: bool,
-    volume: Volume,
+    quiet: bool,
+    verbose: bool,
     /// The command with which the operator runs this program, for suggestions that can be pasted.
     invocation: String,
 }
 
 impl Output {
-    /// Configured by the options.
     pub(crate) fn new(global: &GlobalArgs) -> Self {
-        let volume = match (global.quiet, global.verbose) {
-            (true, _) => Volume::Quiet,
-            (_, true) => Volume::Verbose,
-            _ => Volume::Normal,
-        };
-        Self { json: global.json, volume, invocation: invocation(global) }
+        let &GlobalArgs { json, quiet, verbose, .. } = global;
+        Self { json, quiet, verbose, invocation: invocation(global) }
     }
 
     /// Whether details are printed.
     pub(crate) fn is_verbose(&self) -> bool {
-        self.volume == Volume::Verbose
+        self.verbose
     }
 
     /// Whether only results and errors are printed.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.volume == Volume::Quiet
+        self.quiet
     }
 
     /// Whether a progress bar can be drawn.
     pub(crate) fn draws_progress(&self) -> bool {
-        !self.is_quiet() && io::stderr().is_terminal()
+        !self.quiet && io::stderr().is_terminal()
     }
 
     /// The format for text on standard output.
@@ -110,13 +83,14 @@ impl Output {
         format!("{} {command}", self.invocation)
     }
 
-    /// Prints the result of the command: the document, or the text.
+    /// Prints the result of a command that succeeds: the document, or the text.
     pub(crate) fn result(
         &self,
         document: &impl Serialize,
         text: impl FnOnce(TextStyle) -> String,
-    ) -> Result<(), Failure> {
-        self.show(|| serde_json::to_string_pretty(document), text)
+    ) -> Result<Exit, Failure> {
+        self.show(|| serde_json::to_string_pretty(document), text)?;
+        Ok(Exit::Ok)
     }
 
     /// Prints one of many results: a document on its own line, or the text.
@@ -148,23 +122,32 @@ impl Output {
 
     /// Prints a message on standard error, unless quiet.
     pub(crate) fn note(&self, text: &str) {
-        if self.volume >= Volume::Normal {
+        if !self.quiet {
             say(text);
         }
     }
 
+    /// Prints a message on standard error that ends with a command of this program, unless quiet.
+    pub(crate) fn note_command(&self, text: &str, command: &str) {
+        self.note(&format!("{text}: {}", self.command(command)));
+    }
+
     /// Prints a detail on standard error, only if verbose.
     pub(crate) fn detail(&self, text: &str) {
-        if self.volume >= Volume::Verbose {
+        if self.verbose {
             say(&style_stderr(&Style::new().dim(), text));
         }
     }
 
-    /// Prints a warning.
     pub(crate) fn warning(&self, text: &str) {
-        if self.volume >= Volume::Normal {
+        if !self.quiet {
             say(&format!("{} {text}", style_stderr(&Style::new().yellow().bold(), "warning:")));
         }
+    }
+
+    /// Prints a warning that ends with a command of this program.
+    pub(crate) fn warning_command(&self, text: &str, command: &str) {
+        self.warning(&format!("{text}: {}", self.command(command)));
     }
 
     /// Prints why a command failed, as text on standard error or as the JSON document.
@@ -182,7 +165,7 @@ impl Output {
 
     /// The end of a document that was started and cannot be completed: the last member of an object, and its brace.
     pub(crate) fn interrupted(&self, failure: &Failure) -> String {
-        let error = serde_json::to_string(&ErrorDocument::of(failure, &self.invocation));
+        let error = serde_json::to_string(&error_document(failure, &self.invocation));
         error
             .ok()
             .and_then(|error| error.strip_prefix('{').map(|rest| format!(",{rest}")))
@@ -198,7 +181,7 @@ impl Output {
 
 fn print_document(failure: &Failure, invocation: &str) {
     // If this fails, standard output is closed, and the error has already been printed.
-    if let Ok(document) = serde_json::to_string_pretty(&ErrorDocument::of(failure, invocation)) {
+    if let Ok(document) = serde_json::to_string_pretty(&error_document(failure, invocation)) {
         let _ = print(&document);
     }
 }
@@ -290,7 +273,6 @@ fn say(text: &str) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use nightferry_core::config::{Config, LoadOptions};
     use nightferry_core::error::Error;
@@ -309,7 +291,7 @@ mod tests {
     #[test]
     fn a_failure_as_a_document() {
         let failure = cannot("list the runs")(Error::DatabaseUnavailable("connection refused".to_owned()));
-        insta::assert_json_snapshot!(ErrorDocument::of(&failure, "nightferry --config my.toml"));
+        insta::assert_json_snapshot!(error_document(&failure, "nightferry --config my.toml"));
     }
 
     #[test]

@@ -71,7 +71,6 @@ impl Sources {
         Self { options, found: Some(file), up_here }
     }
 
-    /// Loads the configuration.
     pub(crate) fn load(self) -> Result<Config, Failure> {
         let is_own = is_own(&self.options);
         Config::load(self.options).map_err(|errors| {
@@ -124,7 +123,6 @@ fn up_in(data_dir: &Path) -> UpHere {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

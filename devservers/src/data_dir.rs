@@ -3,13 +3,13 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{UpError, io_error};
+use crate::error::{UpError, create_private, io_error};
 use crate::s3::S3Kind;
 use crate::seaweedfs::SeaweedPorts;
 
@@ -123,19 +123,10 @@ impl DataDir {
     }
 
     /// Writes a private file atomically.
-    ///
-    /// # Errors
-    /// [`UpError::Io`].
     pub fn replace_file(&self, name: &str, content: &[u8]) -> Result<PathBuf, UpError> {
         let path = self.root.join(name);
         let new = self.root.join(format!("{name}.new"));
-        let mut file = File::options()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&new)
-            .map_err(io_error("create", &new))?;
+        let mut file = create_private(&new).map_err(io_error("create", &new))?;
         file.write_all(content).and_then(|()| file.sync_all()).map_err(io_error("write", &new))?;
         fs::rename(&new, &path).map_err(io_error("replace", &path))?;
         Ok(path)
@@ -147,17 +138,20 @@ impl DataDir {
             return Ok(Remembered::default());
         }
         let text = fs::read(&path).map_err(io_error("read", &path))?;
-        serde_json::from_slice(&text).map_err(|error| UpError::Damaged { path, reason: error.to_string() })
+        serde_json::from_slice(&text).map_err(|error| damaged(&path, &error))
     }
 
     pub(crate) fn remember(&self, facts: &Remembered) -> Result<(), UpError> {
-        let damaged = |error: serde_json::Error| UpError::Damaged {
-            path: self.root.clone(),
-            reason: error.to_string(),
-        };
-        let text = serde_json::to_vec_pretty(facts).map_err(damaged)?;
+        let text = serde_json::to_vec_pretty(facts).map_err(|error| damaged(&self.root, &error))?;
         self.replace_file("servers.json", &text).map(|_| ())
     }
+}
+
+fn damaged(path: &Path, reason: &serde_json::Error) -> UpError {
+    let path = path.display();
+    UpError::Other(format!(
+        "{path} is damaged ({reason}): restore it from a backup, or use another --data-dir"
+    ))
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! Errors of the embedded servers, with their fixes. One variant per cause that a user can act on; nothing here decides
-//! how to react.
+//! Errors of the embedded servers, with their fixes: one variant per cause that a caller reacts to. And the operations on
+//! files that several servers need.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Why a server could not be found, downloaded, started, watched or stopped.
@@ -27,42 +29,6 @@ pub enum UpError {
         #[source]
         source: io::Error,
     },
-    /// A program ran and failed.
-    #[error("{what} failed ({status}):\n{output}")]
-    Command {
-        /// The purpose of the program.
-        what: String,
-        /// Exit status as text.
-        status: String,
-        /// The end of its output.
-        output: String,
-    },
-    /// A program that was named explicitly does not exist.
-    #[error("{variable} is {}, but there is no {program} to run there: correct or unset {variable}", path.display())]
-    NamedProgramMissing {
-        /// The environment variable.
-        variable: &'static str,
-        /// Value.
-        path: PathBuf,
-        /// The expected program.
-        program: &'static str,
-    },
-    /// No server is installed, and downloading one failed.
-    #[error("cannot download {part}: {reason}\n{fix}")]
-    Fetch {
-        /// Name and version of the component.
-        part: String,
-        /// What is missing or what failed.
-        reason: String,
-        /// The fix.
-        fix: String,
-    },
-    /// `MinIO` was selected and is not installed.
-    #[error(
-        "MinIO is not installed: install it with `go install github.com/minio/minio@latest`, set NIGHTFERRY_MINIO to \
-         the binary, or use --s3-server seaweedfs"
-    )]
-    MinioMissing,
     /// The data folder was created by another server software.
     #[error(
         "the {store} store in {} was created by {recorded} and {wanted} cannot read it: use --s3-server \
@@ -78,17 +44,6 @@ pub enum UpError {
         /// The requested software.
         wanted: &'static str,
     },
-    /// The database files require another Postgres major version than the one that was found.
-    #[error(
-        "the database in {} was created by Postgres {major}, and no Postgres {major} was found: install \
-         it, set NIGHTFERRY_POSTGRES_BIN to its bin folder, or use another --data-dir", path.display()
-    )]
-    OtherPostgres {
-        /// The database folder.
-        path: PathBuf,
-        /// The major version that created it.
-        major: u32,
-    },
     /// A port is in use.
     #[error(
         "port {port} ({purpose}) is in use{holder}: stop that program or choose another port with {flag}"
@@ -103,19 +58,6 @@ pub enum UpError {
         /// The flag that changes it.
         flag: &'static str,
     },
-    /// Two servers were given the same port.
-    #[error("{first} and {second} are both {port}: choose different ports")]
-    SamePort {
-        /// The port.
-        port: u16,
-        /// One flag.
-        first: &'static str,
-        /// The other flag.
-        second: &'static str,
-    },
-    /// No free port was found.
-    #[error("found no free port on 127.0.0.1: close some programs and try again")]
-    NoFreePort,
     /// Another `nightferry up` uses the data folder.
     #[error(
         "another `nightferry up`{holder} is running on {}: stop it, or use another --data-dir and other ports",
@@ -126,14 +68,6 @@ pub enum UpError {
         path: PathBuf,
         /// ` (pid N)`, or empty.
         holder: String,
-    },
-    /// A server cannot be stopped.
-    #[error("{name} (pid {pid}) does not end, even after SIGKILL: end that process and try again")]
-    Leftover {
-        /// The server.
-        name: String,
-        /// Process id.
-        pid: u32,
     },
     /// A server ended before it was ready.
     #[error("{name} ended while starting ({status}); the end of {}:\n{tail}", log.display())]
@@ -159,32 +93,26 @@ pub enum UpError {
         /// The last lines of its log.
         tail: String,
     },
-    /// A server exits repeatedly.
-    #[error("{name} exited {times} times in a row, the last time with {status}; the end of {}:\n{tail}", log.display())]
-    KeepsDying {
-        /// The server.
-        name: String,
-        /// How often it was restarted.
-        times: u32,
-        /// Last exit status as text.
-        status: String,
-        /// Log file.
-        log: PathBuf,
-        /// The last lines of its log.
-        tail: String,
-    },
-    /// A file in the data folder has invalid content.
-    #[error("{} is damaged ({reason}): restore it from a backup, or use another --data-dir", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// Any other cause, with its fix: nothing reacts to it in particular.
+    #[error("{0}")]
+    Other(String),
 }
 
 /// Converts a system error to an [`UpError::Io`] with the operation and the path.
 pub(crate) fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> UpError {
     let path = path.to_owned();
     move |source| UpError::Io { act, path, source }
+}
+
+/// Removes a folder with everything in it, if it exists.
+pub(crate) fn remove_folder(path: &Path) -> Result<(), UpError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Creates or empties a file that only its owner can read.
+pub(crate) fn create_private(path: &Path) -> io::Result<fs::File> {
+    fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(path)
 }

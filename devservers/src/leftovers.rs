@@ -57,7 +57,7 @@ impl PidFile {
         {
             return fs::remove_file(path).map_err(io_error("remove", path));
         }
-        Err(UpError::Leftover { name: noted.name, pid: noted.pid })
+        Err(does_not_end(&noted.name, noted.pid))
     }
 
     /// Signals the process while it is ours; returns true once it is gone.
@@ -81,6 +81,13 @@ impl PidFile {
     fn is_ours(&self) -> bool {
         command_line_has(self.pid, &self.marker)
     }
+}
+
+/// A server cannot be stopped.
+pub(crate) fn does_not_end(name: &str, pid: u32) -> UpError {
+    UpError::Other(format!(
+        "{name} (pid {pid}) does not end, even after SIGKILL: end that process and try again"
+    ))
 }
 
 /// The short name of a running process.

@@ -152,8 +152,8 @@ pub async fn start_parts(options: &UpOptions, reporter: &dyn Reporter) -> Result
     init_postgres(&spec)?;
     let (postgres, local, cloud) = tokio::try_join!(
         start_postgres(&spec),
-        start_store(&data, StoreChoice::local(options, local_software, ports.local)),
-        start_store(&data, StoreChoice::cloud(options, cloud_software, ports.cloud)),
+        start_store(&data, "local", local_software, options.local_s3_port, ports.local, LOCAL_BUCKET),
+        start_store(&data, "cloud", cloud_software, options.cloud_s3_port, ports.cloud, CLOUD_BUCKET),
     )?;
     Ok(Parts { postgres, database_url: spec.url(postgres::NAME), local, cloud, _lock: lock })
 }
@@ -166,7 +166,8 @@ fn require_ports(options: &UpOptions) -> Result<(), UpError> {
     ];
     for (index, (port, purpose, flag)) in wanted.into_iter().enumerate() {
         if let Some((_, _, first)) = wanted.iter().take(index).find(|(other, ..)| *other == port) {
-            return Err(UpError::SamePort { port, first, second: flag });
+            let text = format!("{first} and {flag} are both {port}: choose different ports");
+            return Err(UpError::Other(text));
         }
         require_free(port, purpose, flag)?;
     }
@@ -246,7 +247,11 @@ async fn postgres_bin(
         (Some(found), None) => Ok(found),
         (Some(found), Some(major)) if found.major == major => Ok(found),
         (_, required) => {
-            Err(UpError::OtherPostgres { path: home.to_owned(), major: required.unwrap_or(WHEEL_MAJOR) })
+            let (home, major) = (home.display(), required.unwrap_or(WHEEL_MAJOR));
+            Err(UpError::Other(format!(
+                "the database in {home} was created by Postgres {major}, and no Postgres {major} was found: install it, \
+                 set NIGHTFERRY_POSTGRES_BIN to its bin folder, or use another --data-dir"
+            )))
         }
     }
 }
@@ -270,61 +275,40 @@ async fn store_software(
         (S3Software::Minio, _) => S3Kind::Minio,
     };
     if let Some(recorded) = facts.kind.filter(|recorded| *recorded != kind) {
-        let path = data.root().to_owned();
-        return Err(UpError::OtherSoftware {
-            store,
-            path,
-            recorded: recorded.as_str(),
-            wanted: kind.as_str(),
-        });
+        let (path, recorded, wanted) = (data.root().to_owned(), recorded.as_str(), kind.as_str());
+        return Err(UpError::OtherSoftware { store, path, recorded, wanted });
     }
     Ok((kind, kind.program(cache, reporter).await?))
 }
 
-struct StoreChoice {
-    name: &'static str,
-    folder: &'static str,
-    bucket: &'static str,
-    port: u16,
-    software: (S3Kind, PathBuf),
+/// Starts the store with this name, such as `local`, on a port chosen by the user.
+async fn start_store(
+    data: &DataDir,
+    store: &'static str,
+    (kind, program): (S3Kind, PathBuf),
+    s3_port: u16,
     ports: SeaweedPorts,
-}
-
-impl StoreChoice {
-    fn local(options: &UpOptions, software: (S3Kind, PathBuf), ports: SeaweedPorts) -> Self {
-        let port = options.local_s3_port;
-        Self { name: "local-s3", folder: "local", bucket: LOCAL_BUCKET, port, software, ports }
-    }
-
-    fn cloud(options: &UpOptions, software: (S3Kind, PathBuf), ports: SeaweedPorts) -> Self {
-        let port = options.cloud_s3_port;
-        Self { name: "cloud-s3", folder: "cloud", bucket: CLOUD_BUCKET, port, software, ports }
-    }
-}
-
-async fn start_store(data: &DataDir, choice: StoreChoice) -> Result<S3Server, UpError> {
-    let (kind, program) = choice.software;
-    let name = format!("{} ({})", choice.name, kind.as_str());
-    let folder = data.folder(choice.folder)?;
-    let (log, pid_file) = (data.log(choice.name), data.pid_file(choice.name));
+    bucket: &str,
+) -> Result<S3Server, UpError> {
+    let file = format!("{store}-s3");
     let server = start_s3(S3Spec {
-        name: &name,
+        name: &format!("{file} ({})", kind.as_str()),
         kind,
         program: &program,
-        data: &folder,
-        s3_port: choice.port,
-        ports: choice.ports,
-        log,
-        pid_file,
-        identities: data.root().join("run").join(format!("{}.json", choice.name)),
+        data: &data.folder(store)?,
+        s3_port,
+        ports,
+        log: data.log(&file),
+        pid_file: data.pid_file(&file),
+        identities: data.root().join("run").join(format!("{file}.json")),
     })
     .await?;
     Ok(S3Server {
         server,
         kind,
-        endpoint: format!("http://127.0.0.1:{}", choice.port),
+        endpoint: format!("http://127.0.0.1:{s3_port}"),
         access_key: S3_ACCESS_KEY.to_owned(),
         secret_key: S3_SECRET_KEY.to_owned(),
-        bucket: choice.bucket.to_owned(),
+        bucket: bucket.to_owned(),
     })
 }

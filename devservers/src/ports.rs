@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use rand::Rng as _;
 
 use crate::error::UpError;
+use crate::leftovers::process_name;
 
 /// Servers get ports below the ephemeral range (Linux: from 32768), so that neither they nor their gRPC ports are taken
 /// by an outgoing connection.
@@ -38,10 +39,12 @@ pub(crate) fn free_port_with_grpc() -> Result<u16, UpError> {
 
 fn search(free: impl Fn(u16) -> bool) -> Result<u16, UpError> {
     let mut random = rand::rng();
-    (0..MAX_ATTEMPTS)
-        .map(|_| random.random_range(MIN_PORT..MAX_PORT))
-        .find(|port| free(*port))
-        .ok_or(UpError::NoFreePort)
+    (0..MAX_ATTEMPTS).map(|_| random.random_range(MIN_PORT..MAX_PORT)).find(|port| free(*port)).ok_or_else(
+        || {
+            let text = "found no free port on 127.0.0.1: close some programs and try again";
+            UpError::Other(text.to_owned())
+        },
+    )
 }
 
 /// Returns an error for a busy port that names its purpose, its process and the flag that changes it.
@@ -49,22 +52,13 @@ pub(crate) fn require_free(port: u16, purpose: &'static str, flag: &'static str)
     if port_is_free(port) {
         return Ok(());
     }
-    let holder = port_holder(port).map_or_else(String::new, |it| format!(" by {} (pid {})", it.name, it.pid));
+    let holder = port_holder(port).map_or_else(String::new, |(pid, name)| format!(" by {name} (pid {pid})"));
     Err(UpError::PortBusy { port, purpose, holder, flag })
-}
-
-/// The process that listens on a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct PortHolder {
-    /// Process id.
-    pid: u32,
-    /// The short name of the process.
-    name: String,
 }
 
 /// Finds the process that listens on a TCP port, if the system allows it (Linux, and only processes visible to this
 /// user).
-fn port_holder(port: u16) -> Option<PortHolder> {
+fn port_holder(port: u16) -> Option<(u32, String)> {
     let tables: String = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
@@ -85,8 +79,7 @@ fn port_holder(port: u16) -> Option<PortHolder> {
             fs::read_link(file.path())
                 .is_ok_and(|link| inodes.iter().any(|inode| link.as_os_str() == inode.as_str()))
         });
-        let name = fs::read_to_string(process.path().join("comm")).ok()?;
-        holds.then(|| PortHolder { pid, name: name.trim().to_owned() })
+        holds.then_some(pid).zip(process_name(pid))
     })
 }
 

@@ -11,10 +11,10 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::account::Account;
-use crate::error::{UpError, io_error};
+use crate::error::{UpError, io_error, remove_folder};
 use crate::find::PostgresBin;
 use crate::leftovers::process_name;
-use crate::server::{Ready, Server, ServerSpec, StopSignal, last_lines};
+use crate::server::{Ready, Server, ServerSpec, StopSignal, inherited, last_lines};
 
 /// Crash recovery of a large write-ahead log can take a while.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -103,12 +103,7 @@ fn init_with_locale(
     password_file: &Path,
     locale: &str,
 ) -> Result<(), UpError> {
-    match fs::remove_dir_all(new) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(io_error("remove", new)(error));
-        }
-        _ => {}
-    }
+    remove_folder(new)?;
     fs::DirBuilder::new().mode(0o700).create(new).map_err(io_error("create", new))?;
     if let Some(account) = spec.account {
         account.own(new)?;
@@ -209,10 +204,7 @@ fn remove_stale_lock(data: &Path) -> Result<(), UpError> {
 
 fn command(spec: &PostgresSpec<'_>, program: &Path) -> Command {
     let mut command = Command::new(program);
-    command.current_dir(spec.home).env_clear();
-    command.envs(
-        ["PATH", "TZ", "LD_LIBRARY_PATH"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))),
-    );
+    command.current_dir(spec.home).env_clear().envs(inherited(&["PATH", "TZ", "LD_LIBRARY_PATH"]));
     if let Some(account) = spec.account {
         command.uid(account.uid).gid(account.gid);
     }
@@ -224,6 +216,6 @@ fn check(what: &str, output: &Output) -> Result<(), UpError> {
         return Ok(());
     }
     let words = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-    let output_end = last_lines(&String::from_utf8_lossy(&words), 15);
-    Err(UpError::Command { what: what.to_owned(), status: output.status.to_string(), output: output_end })
+    let end = last_lines(&String::from_utf8_lossy(&words), 15);
+    Err(UpError::Other(format!("{what} failed ({}):\n{end}", output.status)))
 }

@@ -1,16 +1,17 @@
 //! `SeaweedFS` as an S3 server: all of its services in one process, `weed mini`, on the loopback address.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::error::{UpError, io_error};
-use crate::ports::{GRPC_OFFSET, free_port, free_port_with_grpc, loopback, port_is_free};
+use crate::error::{UpError, create_private, io_error};
+use crate::ports::{GRPC_OFFSET, free_port, free_port_with_grpc, port_is_free};
 use crate::s3::{S3_ACCESS_KEY, S3_SECRET_KEY, S3Spec};
-use crate::server::{Ready, Server, ServerSpec, StopSignal};
+use crate::server::{Server, ServerSpec};
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const START_ATTEMPTS: u32 = 3;
@@ -95,63 +96,41 @@ async fn start_once(spec: &S3Spec<'_>) -> Result<Server, UpError> {
     config.push(&spec.identities);
     let ports = spec.ports;
     let mut args: Vec<OsString> = vec!["-logtostderr=true".into(), "mini".into(), marker.clone(), config];
-    args.extend(
-        [
-            format!("-master.port={}", ports.master),
-            format!("-volume.port={}", ports.volume),
-            format!("-filer.port={}", ports.filer),
-            format!("-admin.port={}", ports.admin),
-            format!("-s3.port={}", spec.s3_port),
-            format!("-s3.port.grpc={}", ports.s3_grpc),
-        ]
-        .map(OsString::from),
-    );
-    args.extend(
-        [
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-            "-admin.ui=false",
-            "-webdav=false",
-            "-s3.autoCreateBucket=false",
-            "-master.telemetry=false",
-        ]
-        .map(OsString::from),
-    );
+    let numbers = [
+        ("master.port", ports.master),
+        ("volume.port", ports.volume),
+        ("filer.port", ports.filer),
+        ("admin.port", ports.admin),
+        ("s3.port", spec.s3_port),
+        ("s3.port.grpc", ports.s3_grpc),
+        ("s3.port.iceberg", 0),
+        ("s3.port.lance", 0),
+    ];
+    args.extend(numbers.map(|(name, port)| format!("-{name}={port}").into()));
+    let switches = [
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-admin.ui=false",
+        "-webdav=false",
+        "-s3.autoCreateBucket=false",
+        "-master.telemetry=false",
+    ];
+    args.extend(switches.map(OsString::from));
     Server::start(ServerSpec {
-        name: spec.name.to_owned(),
-        program: spec.program.to_owned(),
-        args,
         envs: vec![("GOMEMLIMIT", MEMORY_GOAL.to_owned())],
-        work_dir: spec.data.to_owned(),
-        account: None,
-        stop_signal: StopSignal::Terminate,
-        log: spec.log.clone(),
-        pid_file: spec.pid_file.clone(),
-        marker,
-        ready: Ready::Http(loopback(spec.s3_port)),
-        ready_within: READY_WITHIN,
         leaves_behind: sockets(ports, spec.s3_port),
+        ..spec.server(marker, args, READY_WITHIN)
     })
     .await
 }
 
 fn write_identities(spec: &S3Spec<'_>) -> Result<(), UpError> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-
     let identities = json!({"identities": [{
         "name": "nightferry",
         "credentials": [{"accessKey": S3_ACCESS_KEY, "secretKey": S3_SECRET_KEY}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }]});
-    std::fs::File::options()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&spec.identities)
+    create_private(&spec.identities)
         .and_then(|mut file| file.write_all(identities.to_string().as_bytes()))
         .map_err(io_error("write", &spec.identities))
 }

@@ -11,17 +11,21 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::time::sleep;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 
 use crate::account::Account;
 use crate::error::{UpError, io_error};
-use crate::http_probe::http_status;
-use crate::leftovers::PidFile;
+use crate::leftovers::{PidFile, does_not_end};
 use crate::watchdog::Watchdog;
 
 const POLL: Duration = Duration::from_millis(20);
 /// Only a process that is stuck in the kernel outlives SIGKILL for so long.
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
+const HTTP_DEADLINE: Duration = Duration::from_secs(2);
+/// `HTTP/1.1 200`: the only part of the response that is read.
+const STATUS_LINE_START: usize = 12;
 const TAIL_BYTES: u64 = 4_096;
 const TAIL_LINES: usize = 15;
 /// A longer log is rotated when the server starts (one old log is kept).
@@ -164,7 +168,7 @@ impl Server {
             self.signal(Signal::KILL);
             stopped = Stopped::Killed;
             if !self.ends_within(KILLED_WITHIN).await? {
-                return Err(UpError::Leftover { name: self.spec.name.clone(), pid: self.pid() });
+                return Err(does_not_end(self.name(), self.pid()));
             }
         }
         self.clean_up();
@@ -232,7 +236,7 @@ fn spawn(spec: ServerSpec) -> Result<Server, UpError> {
     command
         .args(&spec.args)
         .env_clear()
-        .envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .envs(inherited(&INHERITED))
         .envs(spec.envs.iter().map(|(name, value)| (name, value)))
         .current_dir(&spec.work_dir)
         .stdin(Stdio::null())
@@ -268,7 +272,7 @@ fn watch_over(server: &mut Server) -> Result<(), UpError> {
 
 async fn is_ready(ready: &Ready, pid: u32) -> bool {
     match ready {
-        Ready::Connects(address) => tokio::net::TcpStream::connect(address).await.is_ok(),
+        Ready::Connects(address) => TcpStream::connect(address).await.is_ok(),
         Ready::Http(address) => http_status(*address, "/").await.is_some_and(|status| status < 500),
         Ready::Postmaster(data) => {
             let text = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
@@ -277,6 +281,20 @@ async fn is_ready(ready: &Ready, pid: u32) -> bool {
                 && lines.nth(6).is_some_and(|status| status.trim() == "ready")
         }
     }
+}
+
+/// The status of `GET path`, or `None` if there is no HTTP response within two seconds.
+async fn http_status(address: SocketAddr, path: &str) -> Option<u16> {
+    timeout(HTTP_DEADLINE, ask(address, path)).await.ok().flatten()
+}
+
+async fn ask(address: SocketAddr, path: &str) -> Option<u16> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut start = [0_u8; STATUS_LINE_START];
+    stream.read_exact(&mut start).await.ok()?;
+    std::str::from_utf8(&start).ok()?.strip_prefix("HTTP/1.")?.get(2..)?.parse().ok()
 }
 
 fn open_log(path: &Path) -> Result<File, UpError> {
@@ -300,6 +318,11 @@ fn tail(path: &Path) -> String {
         Ok(bytes) => last_lines(&String::from_utf8_lossy(&bytes), TAIL_LINES),
         Err(error) => format!("(the log cannot be read: {error})"),
     }
+}
+
+/// Those of these environment variables that are set.
+pub(crate) fn inherited(names: &[&'static str]) -> impl Iterator<Item = (&'static str, OsString)> {
+    names.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)))
 }
 
 /// The last `count` lines of a text.

@@ -41,13 +41,10 @@ impl Watch {
             let times = self.count(&name);
             let (log, tail) = (server.log_file().to_owned(), server.log_tail());
             if times > MAX_EXITS {
-                return Err(UpError::KeepsDying {
-                    name,
-                    times: MAX_EXITS,
-                    status: status.to_string(),
-                    log,
-                    tail,
-                });
+                return Err(UpError::Other(format!(
+                    "{name} exited {MAX_EXITS} times in a row, the last time with {status}; the end of {}:\n{tail}",
+                    log.display()
+                )));
             }
             let pause = (FIRST_PAUSE * 2_u32.saturating_pow(times.saturating_sub(1))).min(MAX_PAUSE);
             let seconds = pause.as_secs_f32();

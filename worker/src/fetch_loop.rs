@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nightferry_core::error::Result;
 use nightferry_core::ids::WorkerId;
 use nightferry_core::tiering::claim;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
 use crate::heartbeat::Activity;
 use crate::item::{self, WorkerShared};
@@ -40,14 +40,10 @@ pub(crate) async fn run(
         tokio::select! {
             () = shared.draining.cancelled() => {}
             () = wake.wait(pause) => {}
-            Some(ended) = in_flight.join_next() => on_finished(ended),
+            Some(ended) = in_flight.join_next() => drop(item::finished(ended)),
         }
     }
-    let all_done = async { while in_flight.join_next().await.is_some() {} };
-    if tokio::time::timeout(shared.context.config.tiering.shutdown_grace, all_done).await.is_err() {
-        shared.grace_over.cancel();
-        while in_flight.join_next().await.is_some() {}
-    }
+    shared.drain(&mut in_flight).await;
 }
 
 /// Claims copies for the free slots. Returns how long to wait before the next poll.
@@ -58,7 +54,7 @@ async fn claim_more(
     in_flight: &mut JoinSet<()>,
 ) -> Result<Duration> {
     while let Some(ended) = in_flight.try_join_next() {
-        on_finished(ended);
+        item::finished(ended);
     }
     let tiering = &shared.context.config.tiering;
     loop {
@@ -77,12 +73,5 @@ async fn claim_more(
             let held = leases.hold(batch.token);
             in_flight.spawn(item::process(shared.clone(), None, held, claim));
         }
-    }
-}
-
-fn on_finished(ended: std::result::Result<(), JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(target: "nightferry::sync", %error, "the task of a copy failed; its lease expires \
-            and it is made again");
     }
 }

@@ -10,7 +10,7 @@ use nightferry_core::tiering::forecast;
 /// Minimum interval between two checks of the same run.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Remembers the run for which a warning was logged.
+/// The last check, and the last warning.
 #[derive(Debug, Default)]
 pub(crate) struct ForecastWarning {
     looked: Option<(RunId, Instant)>,
@@ -28,9 +28,8 @@ impl ForecastWarning {
             return;
         }
         self.looked = Some((run, Instant::now()));
-        match self.look(context, run).await {
-            Ok(()) => {}
-            Err(error) => tracing::warn!(%error, "cannot estimate the duration of the run"),
+        if let Err(error) = self.look(context, run).await {
+            tracing::warn!(%error, "cannot estimate the duration of the run");
         }
     }
 

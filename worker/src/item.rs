@@ -13,6 +13,7 @@ use nightferry_core::tiering::copy_outcome::{self, Blame};
 use nightferry_core::tiering::db_outage::retry_on_db_outage;
 use nightferry_core::tiering::{Engine, claim, commit, window};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::committer::Finish;
@@ -29,6 +30,27 @@ pub(crate) struct WorkerShared {
     pub(crate) draining: CancellationToken,
     /// Remaining copies are dropped.
     pub(crate) grace_over: CancellationToken,
+}
+
+impl WorkerShared {
+    /// Lets copies in flight finish within the grace time; the rest returns to the queue.
+    pub(crate) async fn drain<T: 'static>(&self, in_flight: &mut JoinSet<T>) {
+        let all_done = async { while in_flight.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.context.config.tiering.shutdown_grace, all_done).await.is_err() {
+            self.grace_over.cancel();
+            while in_flight.join_next().await.is_some() {}
+        }
+    }
+}
+
+/// What the task of a copy returned; nothing if it failed.
+pub(crate) fn finished<T>(ended: std::result::Result<T, JoinError>) -> Option<T> {
+    ended
+        .inspect_err(|error| {
+            tracing::error!(target: "nightferry::sync", %error, "the task of a copy failed; its lease \
+                expires and it is made again");
+        })
+        .ok()
 }
 
 /// The active run.

@@ -196,13 +196,7 @@ impl Loop {
 
     /// A copy has finished, with any outcome.
     fn on_finished(&mut self, ended: std::result::Result<usize, JoinError>) {
-        match ended {
-            Ok(streams) => self.streams = self.streams.saturating_sub(streams),
-            Err(error) => {
-                tracing::error!(target: "nightferry::sync", %error, "the task of a copy failed; its lease \
-                    expires and it is made again");
-            }
-        }
+        self.streams = self.streams.saturating_sub(item::finished(ended).unwrap_or(0));
         if self.in_flight.is_empty() {
             self.streams = 0;
         }
@@ -271,13 +265,8 @@ impl Loop {
 
     /// Lets transfers in flight finish within the grace time; the rest returns to the queue.
     async fn drain(&mut self) {
-        let grace = self.shared.context.config.tiering.shutdown_grace;
         tracing::info!(target: "nightferry::sync", in_flight = self.in_flight.len(), "draining");
-        let all_done = async { while self.in_flight.join_next().await.is_some() {} };
-        if tokio::time::timeout(grace, all_done).await.is_err() {
-            self.shared.grace_over.cancel();
-            while self.in_flight.join_next().await.is_some() {}
-        }
+        self.shared.drain(&mut self.in_flight).await;
         while self.chores.join_next().await.is_some() {}
     }
 }

@@ -1,17 +1,26 @@
 //! The access levels of routes, as types. The same type appears in the route table and in the first argument of the
 //! handler; if they differ, or if a handler declares none, the program does not compile ([`RequiresAccess`]).
 
+use std::future::{Ready, ready};
 use std::marker::PhantomData;
 use std::ops::Deref;
 
 use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpMessage, HttpRequest};
-use nightferry_core::auth::permission::{self, Need, Scope};
+use actix_web::http::header::USER_AGENT;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use nightferry_core::auth::permission::{Caller, Need, Scope};
 use nightferry_core::auth::token::Claims;
+use nightferry_core::db::audit::{Channel, Origin};
+use nightferry_core::db::users::User;
 use nightferry_core::error::Error;
-use std::future::{Ready, ready};
+use nightferry_core::ids::UserId;
 
+use crate::client::Client;
 use crate::error_response::{ApiError, Result};
+use crate::state::Api;
+
+/// Maximum length of a stored user agent, in characters.
+const MAX_USER_AGENT_LENGTH: usize = 256;
 
 /// The access level of a route.
 pub(crate) trait Access: 'static {
@@ -49,74 +58,115 @@ access! {
     Admin = Some(Need::Scope(Scope::Admin));
 }
 
-/// The first argument of the handler of a public route.
-pub(crate) struct PublicCaller;
+/// A request and the state of the service: the first argument of the handler of a public route.
+pub(crate) struct PublicCall {
+    pub(crate) request: HttpRequest,
+    api: web::Data<Api>,
+}
 
-/// The first argument of all other handlers: the authorized caller.
-pub(crate) struct Caller<A: Access>(permission::Caller, PhantomData<A>);
+impl PublicCall {
+    fn of(request: &HttpRequest) -> Result<Self> {
+        let api = request.app_data::<web::Data<Api>>().cloned();
+        let api = api.ok_or_else(|| Error::Internal("a route without its state".to_owned()))?;
+        Ok(Self { request: request.clone(), api })
+    }
 
-impl<A: Access> Caller<A> {
-    /// Returns the caller.
-    pub(crate) fn into_inner(self) -> permission::Caller {
-        self.0
+    /// The address of the client and its user agent, for the audit log.
+    pub(crate) fn origin(&self) -> Origin {
+        let client = self.request.extensions().get::<Client>().copied();
+        let ip = client.and_then(|client| client.ip).map(|ip| ip.to_string()).unwrap_or_default();
+        let user_agent = self.request.headers().get(USER_AGENT).map(|value| {
+            String::from_utf8_lossy(value.as_bytes()).chars().take(MAX_USER_AGENT_LENGTH).collect()
+        });
+        Origin { ip, user_agent: user_agent.unwrap_or_default(), channel: Channel::Api }
     }
 }
 
-impl Caller<Session> {
+impl Deref for PublicCall {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
+    }
+}
+
+/// The same with the authorized caller: the first argument of all other handlers.
+pub(crate) struct Call<A: Access> {
+    pub(crate) caller: Caller,
+    call: PublicCall,
+    access: PhantomData<A>,
+}
+
+impl<A: Access> Call<A> {
+    /// The account of the caller.
+    pub(crate) fn user(&self) -> &User {
+        &self.caller.user
+    }
+
+    /// The account of the caller, as the one who acts.
+    pub(crate) fn actor(&self) -> Option<UserId> {
+        Some(self.caller.user.id)
+    }
+
+    /// Whose files the caller may see: `None` for an administrator, who may see all.
+    pub(crate) fn owner(&self) -> Option<UserId> {
+        self.actor().filter(|_| !self.caller.is_admin())
+    }
+}
+
+impl Call<Session> {
     /// The claims of the session's access token.
     pub(crate) fn session(&self) -> Result<&Claims> {
-        Ok(self.0.claims().ok_or(Error::Unauthenticated)?)
+        Ok(self.caller.claims().ok_or(Error::Unauthenticated)?)
     }
 }
 
-impl<A: Access> Deref for Caller<A> {
-    type Target = permission::Caller;
+impl<A: Access> Deref for Call<A> {
+    type Target = PublicCall;
 
-    fn deref(&self) -> &Self::Target {
-        &self.0
+    fn deref(&self) -> &PublicCall {
+        &self.call
     }
 }
 
-impl FromRequest for PublicCaller {
+impl FromRequest for PublicCall {
     type Error = ApiError;
     type Future = Ready<Result<Self>>;
 
-    fn from_request(_: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Ok(Self))
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Self::of(request))
     }
 }
 
-impl<A: Access> FromRequest for Caller<A> {
+impl<A: Access> FromRequest for Call<A> {
     type Error = ApiError;
     type Future = Ready<Result<Self>>;
 
     /// Takes the caller authorized for the route, and authorizes it again.
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let known = request.extensions().get::<permission::Caller>().cloned();
-        ready(match (known, A::NEED) {
-            (Some(caller), Some(need)) => {
-                caller.may(need).map(|()| Self(caller, PhantomData)).map_err(ApiError::from)
-            }
-            _ => Err(Error::Unauthenticated.into()),
-        })
+        let known = request.extensions().get::<Caller>().cloned();
+        ready(known.zip(A::NEED).ok_or(ApiError::from(Error::Unauthenticated)).and_then(|(caller, need)| {
+            caller.may(need)?;
+            Ok(Self { caller, call: PublicCall::of(request)?, access: PhantomData })
+        }))
     }
 }
 
 /// Implemented if the first handler argument declares the access level `A`.
 pub(crate) trait RequiresAccess<A: Access> {
     /// Replaces the caller stored in the request by its current state.
-    fn renew(&mut self, caller: permission::Caller);
+    fn renew(&mut self, caller: Caller);
 }
 
 macro_rules! asks {
     ($($other:ident)*) => {
-        impl<$($other),*> RequiresAccess<Public> for (PublicCaller, $($other,)*) {
-            fn renew(&mut self, _: permission::Caller) {}
+        impl<$($other),*> RequiresAccess<Public> for (PublicCall, $($other,)*) {
+            fn renew(&mut self, _: Caller) {}
         }
 
-        impl<A: Access, $($other),*> RequiresAccess<A> for (Caller<A>, $($other,)*) {
-            fn renew(&mut self, caller: permission::Caller) {
-                self.0 = Caller(caller, PhantomData);
+        impl<A: Access, $($other),*> RequiresAccess<A> for (Call<A>, $($other,)*) {
+            fn renew(&mut self, caller: Caller) {
+                self.0.caller = caller;
             }
         }
     };
@@ -150,16 +200,16 @@ mod tests {
     fn asks<A: Access, Args: RequiresAccess<A>>() {}
 
     #[test]
-    fn the_first_argument_of_a_handler_is_the_access_of_its_route() {
-        asks::<Public, (PublicCaller, String)>();
-        asks::<Admin, (Caller<Admin>,)>();
+    fn a_route_takes_only_handlers_that_state_its_access_first() {
+        asks::<Public, (PublicCall, String)>();
+        asks::<Admin, (Call<Admin>,)>();
         does_not_ask!((), Public);
         does_not_ask!((String,), Public);
-        does_not_ask!((String, PublicCaller), Public);
-        does_not_ask!((PublicCaller,), FilesRead);
+        does_not_ask!((String, PublicCall), Public);
+        does_not_ask!((PublicCall,), FilesRead);
         does_not_ask!((String,), FilesRead);
-        does_not_ask!((Caller<FilesRead>, String), FilesWrite);
-        does_not_ask!((Caller<FilesRead>,), Admin);
-        does_not_ask!((String, Caller<Admin>), Admin);
+        does_not_ask!((Call<FilesRead>, String), FilesWrite);
+        does_not_ask!((Call<FilesRead>,), Admin);
+        does_not_ask!((String, Call<Admin>), Admin);
     }
 }

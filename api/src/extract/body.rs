@@ -15,7 +15,6 @@ use crate::state::Api;
 /// Largest JSON body, in bytes.
 const LIMIT: usize = 64 * 1024;
 
-/// A required body.
 pub(crate) struct Json<T>(pub(crate) T);
 
 /// An optional body; if it is absent or `null`, all fields have their defaults.
@@ -27,13 +26,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let body = read(request, payload);
-        Box::pin(async move {
-            let (bytes, is_json) = body.await?;
-            if !is_json {
-                return Err(ApiError::MediaType("application/json"));
-            }
-            parse(&bytes).map(Self)
-        })
+        Box::pin(async move { parse(&json(body.await?)?).map(Self) })
     }
 }
 
@@ -44,14 +37,17 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalJson<T> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let body = read(request, payload);
         Box::pin(async move {
-            let (bytes, is_json) = body.await?;
-            match (bytes.is_empty(), is_json) {
-                (true, _) => Ok(Self(T::default())),
-                (false, true) => Ok(Self(parse::<Option<T>>(&bytes)?.unwrap_or_default())),
-                (false, false) => Err(ApiError::MediaType("application/json")),
+            let body = body.await?;
+            if body.0.is_empty() {
+                return Ok(Self(T::default()));
             }
+            Ok(Self(parse::<Option<T>>(&json(body)?)?.unwrap_or_default()))
         })
     }
+}
+
+fn json((bytes, is_json): (Bytes, bool)) -> Result<Bytes> {
+    if is_json { Ok(bytes) } else { Err(ApiError::MediaType("application/json")) }
 }
 
 /// The bytes, and whether the request declares them as JSON.

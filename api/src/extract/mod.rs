@@ -4,12 +4,10 @@
 pub(crate) mod access;
 pub(crate) mod authenticate;
 mod body;
-mod origin;
 mod path;
 mod query;
 
-pub(crate) use access::{Caller, PublicCaller};
+pub(crate) use access::{Call, PublicCall};
 pub(crate) use body::{Json, OptionalJson, holds_nul};
-pub(crate) use origin::ClientOrigin;
 pub(crate) use path::{Id, StoreName};
 pub(crate) use query::{Query, choice, flag, page_size, whole_number};

@@ -9,9 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error_response::{ApiError, Result};
 
-/// The default page size.
 const PAGE: i64 = 50;
-/// The allowed page sizes.
 const PAGES: RangeInclusive<i64> = 1..=200;
 
 /// The fields of the query string, all strings.
@@ -35,7 +33,6 @@ fn parse<T: DeserializeOwned>(query: &str) -> Result<T> {
         .map_err(|error| ApiError::bad_request(format!("The query string is invalid: {error}.")))
 }
 
-/// Parses a whole number.
 pub(crate) fn whole_number(
     field: &str,
     text: Option<&str>,
@@ -60,7 +57,6 @@ pub(crate) fn flag(field: &str, text: Option<&str>) -> Result<bool> {
     choice(field, text, &[("true", true), ("false", false)]).map(Option::unwrap_or_default)
 }
 
-/// Parses one of several keywords.
 pub(crate) fn choice<T: Copy>(field: &str, text: Option<&str>, words: &[(&str, T)]) -> Result<Option<T>> {
     let Some(text) = text else { return Ok(None) };
     words.iter().find(|(word, _)| *word == text).map(|(_, value)| Some(*value)).ok_or_else(|| {

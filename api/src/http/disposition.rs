@@ -1,5 +1,6 @@
 //! `Content-Disposition` for downloads (RFC 6266), safe for names in any language.
 
+use nightferry_api_types::file::Disposition;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// The `attr-char` of RFC 8187 is not encoded.
@@ -16,16 +17,6 @@ const EXTENDED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'`')
     .remove(b'|')
     .remove(b'~');
-
-/// How a browser handles a download.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Disposition {
-    /// Displays it.
-    Inline,
-    /// Save the file.
-    #[default]
-    Attachment,
-}
 
 /// The header value: ASCII only. A name that cannot be represented in ASCII is added as `filename*`, which takes
 /// precedence in clients that support it (section 4.3).

@@ -2,7 +2,6 @@
 
 use std::ops::RangeInclusive;
 
-/// What to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// Everything: there is no range, or it is ignored.

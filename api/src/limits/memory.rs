@@ -28,7 +28,7 @@ const SWEEP_MILLIS: u64 = 1_000;
 
 type Limiter = RateLimiter<Key, Bounded, Ticking, StateInformationMiddleware>;
 
-/// Counters of one process, in memory.
+/// The counters, and the rate that they enforce.
 pub(super) struct Memory {
     limiter: Limiter,
     rate: Rate,
@@ -54,20 +54,19 @@ impl Memory {
         Self { limiter, rate, swept: AtomicU64::new(0), full }
     }
 
+    pub(super) fn rate(&self) -> Rate {
+        self.rate
+    }
+
     /// Counts one request.
     pub(super) fn check(&self, key: &Key) -> Verdict {
         self.sweep();
-        let limit = self.rate.most.get();
-        let window = self.rate.period.as_secs();
-        match self.limiter.check_key(key) {
-            Ok(state) => {
-                Verdict { limit, remaining: state.remaining_burst_capacity(), retry_after: None, window }
-            }
-            Err(refused) => {
-                let wait = refused.wait_time_from(self.limiter.clock().now());
-                Verdict { limit, remaining: 0, retry_after: Some(wait), window }
-            }
-        }
+        let (remaining, retry_after) = match self.limiter.check_key(key) {
+            Ok(state) => (state.remaining_burst_capacity(), None),
+            Err(refused) => (0, Some(refused.wait_time_from(self.limiter.clock().now()))),
+        };
+        let (limit, window) = (self.rate.most.get(), self.rate.period.as_secs());
+        Verdict { limit, remaining, retry_after, window }
     }
 
     /// Removes idle callers if a shard of the table is full, at a limited rate.
@@ -133,14 +132,12 @@ impl StateStore for Bounded {
 impl ShrinkableKeyedStateStore<Key> for Bounded {
     fn retain_recent(&self, drop_below: Nanos) {
         for shard in &self.shards {
-            let mut shard = shard.lock();
-            shard.retain(|_, state| *state > drop_below);
+            shard.lock().retain(|_, state| *state > drop_below);
         }
     }
 
     fn len(&self) -> usize {
-        let length = |shard: &Mutex<HashMap<Key, Nanos>>| shard.lock().len();
-        self.shards.iter().map(length).sum()
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
     fn is_empty(&self) -> bool {

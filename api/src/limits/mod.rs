@@ -7,7 +7,6 @@ mod shared;
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -34,12 +33,9 @@ pub(crate) enum Kind {
     Other,
 }
 
-/// Whom a request is counted for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
-    /// An account.
     Account(UserId),
-    /// A network.
     Network(IpAddr),
     /// A client without a known address: a local socket.
     Nobody,
@@ -90,9 +86,7 @@ impl Rate {
 /// The result of counting a request, for the response headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    /// The burst size.
     limit: u32,
-    /// The remaining requests.
     remaining: u32,
     /// When a rejected caller can retry.
     retry_after: Option<Duration>,
@@ -119,49 +113,37 @@ impl Verdict {
     }
 }
 
-/// The rate limiter. One per server.
-pub(crate) struct Limits {
-    tables: Option<Tables>,
-}
+/// The rate limiter, unless nothing is limited. One per server.
+pub(crate) struct Limits(Option<Tables>);
 
 struct Tables {
-    auth: Table,
-    other: Table,
-    shared: Option<Arc<Shared>>,
-}
-
-struct Table {
-    rate: Rate,
-    memory: Memory,
+    auth: Memory,
+    other: Memory,
+    shared: Option<Shared>,
 }
 
 impl Limits {
-    /// Creates the limits from the configuration.
     pub(crate) fn new(config: &LimitsConfig, clock: &Clock) -> Self {
         if !config.enabled {
-            return Self { tables: None };
+            return Self(None);
         }
-        let table = |most, period| {
-            let rate = Rate::new(most, period);
-            Table { rate, memory: Memory::new(rate, config.tracked_callers, clock.clone()) }
-        };
+        let table =
+            |most, period| Memory::new(Rate::new(most, period), config.tracked_callers, clock.clone());
         let shared = config.redis_url.as_ref().and_then(|url| {
             Shared::open(url, config.redis_timeout)
                 .inspect_err(|error| tracing::error!(%error, "limits.redis_url cannot be used; requests are counted in memory"))
                 .ok()
         });
-        Self {
-            tables: Some(Tables {
-                auth: table(config.auth_requests_per_minute, Duration::from_secs(60)),
-                other: table(config.requests_per_second, Duration::from_secs(1)),
-                shared: shared.map(Arc::new),
-            }),
-        }
+        Self(Some(Tables {
+            auth: table(config.auth_requests_per_minute, Duration::from_secs(60)),
+            other: table(config.requests_per_second, Duration::from_secs(1)),
+            shared,
+        }))
     }
 
     /// The limit for a path as the router reads it, or `None` if the path is not limited.
     pub(crate) fn kind_of(&self, path: &str) -> Option<Kind> {
-        if self.tables.is_none() || UNLIMITED_PATHS.contains(&path) {
+        if self.0.is_none() || UNLIMITED_PATHS.contains(&path) {
             return None;
         }
         Some(if path.starts_with(AUTH) { Kind::Auth } else { Kind::Other })
@@ -169,7 +151,7 @@ impl Limits {
 
     /// Counts a request of this caller. Returns `None` if nothing is limited.
     pub(crate) async fn check(&self, kind: Kind, caller: &Key) -> Option<Verdict> {
-        let verdict = self.tables.as_ref()?.count(kind, caller).await;
+        let verdict = self.0.as_ref()?.count(kind, caller).await;
         if verdict.retry_after.is_some() {
             counter!("nightferry_rate_limited_total", "kind" => kind.as_str()).increment(1);
         }
@@ -184,10 +166,10 @@ impl Tables {
             Kind::Other => &self.other,
         };
         if let Some(shared) = &self.shared
-            && let Some(verdict) = shared.check(kind, key, table.rate).await
+            && let Some(verdict) = shared.check(kind, key, table.rate()).await
         {
             return verdict;
         }
-        table.memory.check(key)
+        table.check(key)
     }
 }

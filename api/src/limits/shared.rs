@@ -36,7 +36,6 @@ redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', math.ceil((after 
 return {1, math.floor((now + whole - after) / interval), 0}
 ";
 
-/// Counters in Redis.
 pub(super) struct Shared {
     client: Client,
     timeout: Duration,

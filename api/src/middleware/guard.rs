@@ -27,7 +27,6 @@ pub(crate) enum Timeout {
     Streaming,
 }
 
-/// Runs the handler of a route with its timeout, and catches panics.
 pub(crate) async fn guard(
     pattern: &'static str,
     pace: Timeout,

@@ -17,7 +17,6 @@ use crate::extract::authenticate;
 use crate::limits::{Key, Kind, Verdict};
 use crate::state::Api;
 
-/// Rejects requests beyond the rate limits.
 pub(crate) async fn limit(
     request: ServiceRequest,
     next: Next<BoxBody>,

@@ -31,7 +31,6 @@ use crate::state::Api;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Route(pub(crate) &'static str);
 
-/// The outermost middleware of every request.
 pub(crate) async fn around(
     request: ServiceRequest,
     next: Next<BoxBody>,
@@ -43,7 +42,6 @@ pub(crate) async fn around(
     };
     let client = Client::of(&request, &api.context.config.server);
     request.extensions_mut().insert(client);
-    let line = access_log::Line::begin(&request, client.ip);
     let span = tracing::info_span!("request", request_id = %id);
     let response = next.call(request).instrument(span.clone()).await?;
     let _in_span = span.enter();
@@ -51,7 +49,7 @@ pub(crate) async fn around(
     request_id::put(&mut response, &id);
     security_headers::put(&mut response, client.https);
     let route = response.request().extensions().get::<Route>().map_or("unmatched", |route| route.0);
-    metrics::request(line.method(), route, response.status(), started.elapsed());
-    line.end(route, &response, started.elapsed());
+    metrics::request(response.request().method(), route, response.status(), started.elapsed());
+    access_log::write(client.ip, route, &response, started.elapsed());
     Ok(response)
 }

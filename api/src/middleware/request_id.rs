@@ -21,13 +21,11 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// The id of a request.
 pub(super) fn of(request: &ServiceRequest) -> RequestId {
     let given = request.headers().get(HEADER).and_then(|value| value.to_str().ok());
     RequestId(given.filter(|text| is_sane(text)).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned))
 }
 
-/// Sets the response header.
 pub(super) fn put<B>(response: &mut ServiceResponse<B>, id: &RequestId) {
     if let Ok(value) = HeaderValue::from_str(&id.0) {
         response.headers_mut().insert(HEADER, value);

@@ -146,7 +146,7 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
-    use crate::upload::form::{Fields, read_fields_of};
+    use crate::upload::form::{Fields, read_fields};
 
     /// A form with a file of `size` bytes, split into chunks of `chunk` bytes.
     fn form(size: usize, chunk: usize) -> (HeaderMap, Vec<Bytes>) {
@@ -172,7 +172,7 @@ mod tests {
             let (headers, chunks) = form(size, chunk);
             let payload = stream::iter(chunks.into_iter().map(Ok::<_, PayloadError>));
             let Fields { mut body, .. } =
-                read_fields_of(&headers, payload, Duration::from_secs(5)).await.unwrap();
+                read_fields(&headers, payload, Duration::from_secs(5)).await.unwrap();
             let mut left = u64::try_from(size).unwrap();
             loop {
                 assert!(body.at_least() <= left, "{size}/{chunk}: {} > {left}", body.at_least());
@@ -192,7 +192,7 @@ mod tests {
         let (mut headers, chunks) = form(10_000, 1000);
         headers.remove(CONTENT_LENGTH);
         let payload = stream::iter(chunks.into_iter().map(Ok::<_, PayloadError>));
-        let Fields { body, .. } = read_fields_of(&headers, payload, Duration::from_secs(5)).await.unwrap();
+        let Fields { body, .. } = read_fields(&headers, payload, Duration::from_secs(5)).await.unwrap();
         assert_eq!((body.at_least(), body.at_most(), body.expected()), (0, None, None));
     }
 
@@ -202,7 +202,7 @@ mod tests {
         let some = stream::iter(chunks.into_iter().take(1).map(Ok::<_, PayloadError>));
         let payload = some.chain(stream::pending());
         let Fields { mut body, .. } =
-            read_fields_of(&headers, payload, Duration::from_millis(50)).await.unwrap();
+            read_fields(&headers, payload, Duration::from_millis(50)).await.unwrap();
         let outcome = loop {
             match body.next().await {
                 Some(Ok(_)) => {}

@@ -2,51 +2,38 @@
 
 use std::time::Duration;
 
-use actix_web::HttpRequest;
 use actix_web::error::PayloadError;
 use actix_web::http::header::{Charset, ContentDisposition, DispositionParam, HeaderMap};
-use actix_web::web::Payload;
 use bytes::Bytes;
 use futures_util::Stream;
 use nightferry_core::checksum::Sha256;
 use nightferry_core::file::list::FolderRef;
 use nightferry_core::file::upload::OnConflict;
-use nightferry_core::ids::FolderId;
 use nightferry_core::object::write::BodyError;
 
 use super::body::{Counted, Extent, FileBody};
 use super::multipart::{Form, FormError};
 use crate::error_response::{ApiError, Result};
+use crate::handlers::files::folder;
 
 /// Maximum size of a field other than the file, in bytes.
 const FIELD_LIMIT: usize = 4096;
 
 /// The content of the form up to the first byte of the file.
 pub(crate) struct Fields<S> {
-    /// The destination folder.
     pub(crate) folder: FolderRef,
     /// The expected SHA-256.
     pub(crate) sha256: Option<Sha256>,
     /// What to do if the name exists.
     pub(crate) on_conflict: OnConflict,
-    /// The file's name.
     pub(crate) filename: String,
     /// The media type of the file, as sent by the client.
     pub(crate) content_type: Option<String>,
-    /// The file's bytes.
     pub(crate) body: FileBody<S>,
 }
 
 /// Reads the form up to the file. Waits at most `idle` for each chunk.
-pub(crate) async fn read_fields(
-    request: &HttpRequest,
-    payload: Payload,
-    idle: Duration,
-) -> Result<Fields<Payload>> {
-    read_fields_of(request.headers(), payload, idle).await
-}
-
-pub(super) async fn read_fields_of<S>(headers: &HeaderMap, payload: S, idle: Duration) -> Result<Fields<S>>
+pub(crate) async fn read_fields<S>(headers: &HeaderMap, payload: S, idle: Duration) -> Result<Fields<S>>
 where
     S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
 {
@@ -116,11 +103,7 @@ where
 fn parse_folder(text: &str) -> Result<Option<FolderRef>> {
     match text.trim() {
         "" => Ok(None),
-        "root" => Ok(Some(FolderRef::Root)),
-        id => match id.parse::<FolderId>() {
-            Ok(id) => Ok(Some(FolderRef::Id(id))),
-            Err(_) => Err(ApiError::field("folder_id", "must be the id of a folder, or root")),
-        },
+        text => folder(text).map(Some),
     }
 }
 
@@ -166,7 +149,6 @@ async fn within<T>(idle: Duration, piece: impl Future<Output = T>) -> Result<T> 
         .map_err(|_| ApiError::bad_request(BodyError::Idle(idle).to_string()))
 }
 
-/// An error in a form.
 fn unreadable(error: &FormError) -> ApiError {
     match error {
         FormError::NoForm => ApiError::MediaType("multipart/form-data"),
@@ -198,7 +180,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("multipart/form-data; boundary=sep"));
         let payload = stream::iter([Ok::<_, PayloadError>(Bytes::from(raw))]);
-        read_fields_of(&headers, payload, Duration::from_secs(5)).await
+        read_fields(&headers, payload, Duration::from_secs(5)).await
     }
 
     async fn code(parts: &[(&str, &str)]) -> &'static str {

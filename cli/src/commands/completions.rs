@@ -14,10 +14,9 @@ Examples:
   nightferry completions zsh > ~/.zfunc/_nightferry
   nightferry completions fish > ~/.config/fish/completions/nightferry.fish";
 
-/// Options of `completions`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct CompletionsArgs {
+pub(crate) struct CompletionsArgs {
     /// The shell
     shell: Shell,
 }
@@ -26,6 +25,5 @@ pub(super) fn run(app: &App, args: &CompletionsArgs) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut args::command(), "nightferry", &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
-    app.output.result(&document!(shell: args.shell.to_string(), script: &script), |_| script.clone())?;
-    Ok(Exit::Ok)
+    app.output.result(&document!(shell: args.shell.to_string(), script: &script), |_| script.clone())
 }

@@ -20,10 +20,9 @@ Examples:
 
 Concurrent invocations wait for each other. The API and the workers may keep running.";
 
-/// Options of `migrate`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct MigrateArgs {
+pub(crate) struct MigrateArgs {
     /// Only list the missing migrations
     #[arg(long)]
     status: bool,
@@ -38,13 +37,12 @@ pub(super) async fn run(app: &App, args: &MigrateArgs) -> Result<Exit, Failure> 
         let document = document!(up_to_date: pending.is_empty(), pending: &pending);
         app.output.result(&document, |_| status_text(&pending))?;
         if !pending.is_empty() {
-            app.output.note(&format!("Apply them: {}", app.output.command("migrate")));
+            app.output.note_command("Apply them", "migrate");
         }
         return Ok(Exit::Ok);
     }
     let applied = apply(&session.services.context).await?;
-    app.output.result(&document!(applied: &applied), |_| applied_text(&applied))?;
-    Ok(Exit::Ok)
+    app.output.result(&document!(applied: &applied), |_| applied_text(&applied))
 }
 
 /// Applies missing migrations and returns their names.

@@ -31,7 +31,7 @@ use nightferry_core::error::Error;
 use nightferry_core::services::Services;
 use nightferry_core::telemetry::{self, Role, TelemetryGuard};
 
-use crate::args::{Command, GlobalArgs};
+use crate::args::{Command, GlobalArgs, OperatorCommand};
 use crate::errors::{Exit, Failure, cannot};
 use crate::output::Output;
 use crate::settings::Sources;
@@ -42,7 +42,6 @@ const DIAGNOSIS_DEADLINE: Duration = Duration::from_secs(5);
 /// Shared by all commands.
 #[derive(Debug, Clone)]
 pub(crate) struct App {
-    /// The output.
     pub(crate) output: Output,
     /// Global options.
     pub(crate) global: GlobalArgs,
@@ -72,19 +71,29 @@ async fn dispatch(app: &App, command: Command) -> Result<Exit, Failure> {
         Command::Serve(args) => serve::run(app, args).await,
         Command::Worker(args) => worker::run(app, args).await,
         Command::Migrate(args) => migrate::run(app, &args).await,
-        Command::Sync(command) => sync::run(app, command).await,
-        Command::File(command) => file::run(app, command).await,
-        Command::User(command) => user::run(app, command).await,
-        Command::Token(command) => token::run(app, command).await,
-        Command::Store(command) => store::run(app, command).await,
-        Command::Reconcile(args) => Box::pin(reconcile::run(app, args)).await,
-        Command::Scrub(args) => Box::pin(scrub::run(app, args)).await,
-        Command::Catalog(command) => Box::pin(catalog::run(app, command)).await,
-        Command::Audit(command) => audit::run(app, command).await,
+        Command::Operate(command) => {
+            app.in_session(async |services: &Services| operate(app, services, command).await).await
+        }
         Command::Config(command) => config::run(app, &command),
         Command::Key(command) => key::run(app, &command).await,
-        Command::Keys(command) => keys::run(app, command).await,
+        Command::Keys(command) => {
+            app.in_session(async |it: &Services| keys::run(app, it, command).await).await
+        }
         Command::Completions(args) => completions::run(app, &args),
+    }
+}
+
+async fn operate(app: &App, services: &Services, command: OperatorCommand) -> Result<Exit, Failure> {
+    match command {
+        OperatorCommand::Sync(command) => sync::run(app, services, command).await,
+        OperatorCommand::File(command) => file::run(app, services, command).await,
+        OperatorCommand::User(command) => user::run(app, services, command).await,
+        OperatorCommand::Token(command) => token::run(app, services, command).await,
+        OperatorCommand::Store(command) => store::run(app, services, command).await,
+        OperatorCommand::Reconcile(args) => Box::pin(reconcile::run(app, &services.context, &args)).await,
+        OperatorCommand::Scrub(args) => Box::pin(scrub::run(app, &services.context, &args)).await,
+        OperatorCommand::Catalog(command) => Box::pin(catalog::run(app, services, command)).await,
+        OperatorCommand::Audit(command) => audit::run(app, services, command).await,
     }
 }
 

@@ -2,20 +2,15 @@
 
 use clap::Args;
 use nightferry_core::context::Context;
-use nightferry_core::services::Services;
-use nightferry_core::store::Store;
 use nightferry_core::tiering::reconcile::{self, Event, Finding, Kind, Options, Outcome, Summary};
 use serde::Serialize;
 
-use super::watch::{Watch, stop_on_ctrl_c};
+use super::watch::{Watch, add_finding, busy, stop_on_ctrl_c, with_findings};
 use super::{App, store};
 use crate::errors::{Exit, Failure, cannot};
-use crate::format::table::{Table, plain};
+use crate::format::table::{plain, table};
 use crate::format::{bytes, count, grouped};
 use crate::output::TextStyle;
-
-/// Maximum number of findings to show; the summary counts all of them.
-const SHOWN: usize = 1000;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,10 +29,9 @@ and never touched.
 
 Exit code 0 if there are no findings, 7 otherwise, fixed or not.";
 
-/// Options of `reconcile`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct ReconcileArgs {
+pub(crate) struct ReconcileArgs {
     /// Only this store
     #[arg(long, value_name = "NAME")]
     store: Option<String>,
@@ -57,11 +51,7 @@ struct Document {
     more_findings: bool,
 }
 
-pub(super) async fn run(app: &App, args: ReconcileArgs) -> Result<Exit, Failure> {
-    app.in_session(async |services: &Services| reconcile(app, &services.context, &args).await).await
-}
-
-async fn reconcile(app: &App, context: &Context, args: &ReconcileArgs) -> Result<Exit, Failure> {
+pub(super) async fn run(app: &App, context: &Context, args: &ReconcileArgs) -> Result<Exit, Failure> {
     let stores = store::chosen(context, args.store.as_deref())?;
     let stop = stop_on_ctrl_c();
     let mut watch = Watch::new(&app.output);
@@ -77,17 +67,17 @@ async fn reconcile(app: &App, context: &Context, args: &ReconcileArgs) -> Result
     for store in &stores {
         let tell = |event: Event<'_>| match event {
             Event::Progress(summary) => watch.show(|| progress(summary)),
-            Event::Found(finding) if document.findings.len() < SHOWN => {
-                document.findings.push(finding.clone());
+            Event::Found(finding) => {
+                add_finding(&mut document.findings, &mut document.more_findings, finding.clone());
             }
-            Event::Found(_) => document.more_findings = true,
         };
+        let act = format!("reconcile the store {}", store.name());
         let outcome = reconcile::pass(context, store, options, tell, &stop).await;
         if outcome.is_err() {
             watch.clear();
         }
-        let summary = outcome.map_err(cannot(format!("reconcile the store {}", store.name())))?;
-        let Some(summary) = summary else { return Err(busy(store)) };
+        let summary = outcome.map_err(cannot(&act))?;
+        let Some(summary) = summary else { return Err(busy(&act, "reconciling it")) };
         document.complete &= summary.complete;
         document.stores.push(summary);
         if stop.is_cancelled() {
@@ -100,12 +90,6 @@ async fn reconcile(app: &App, context: &Context, args: &ReconcileArgs) -> Result
     app.output.result(&document, |look| text(&document, look))?;
     advise(app, &document);
     Ok(exit(&document))
-}
-
-fn busy(store: &Store) -> Failure {
-    Failure::new(Exit::Conflict, "conflict", format!("Cannot reconcile the store {}", store.name()))
-        .because("another process is reconciling it now")
-        .advise("wait until it has ended; the lease of a dead process expires after tiering.lease")
 }
 
 fn exit(document: &Document) -> Exit {
@@ -121,11 +105,10 @@ fn advise(app: &App, document: &Document) {
     }
     let lost = |summary: &Summary| summary.of(Kind::Missing).applied + summary.of(Kind::WrongSize).applied;
     if document.stores.iter().any(|summary| summary.found() > 0) && !document.apply {
-        let command = app.output.command("reconcile --apply");
-        app.output.note(&format!("Nothing was changed. To fix the findings: {command}"));
+        app.output.note_command("Nothing was changed. To fix the findings", "reconcile --apply");
     } else if document.stores.iter().map(lost).sum::<u64>() > 0 {
-        let command = app.output.command("sync run --wait");
-        app.output.note(&format!("Lost copies are made again by the next run. To run it now: {command}"));
+        app.output
+            .note_command("Lost copies are made again by the next run. To run it now", "sync run --wait");
     }
 }
 
@@ -140,17 +123,16 @@ fn progress(summary: &Summary) -> String {
 }
 
 fn text(document: &Document, look: TextStyle) -> String {
-    let mut stores = Table::new(
-        "STORE | > OBJECTS | > BYTES | > FOREIGN | > ORPHANS | > MISSING | > WRONG SIZE | > STALE UPLOADS | RESULT",
-    );
-    for summary in &document.stores {
+    let headings = "STORE | > OBJECTS | > BYTES | > FOREIGN | > ORPHANS | > MISSING | > WRONG SIZE | \
+                    > STALE UPLOADS | RESULT";
+    let stores = table(headings, &document.stores, |summary| {
         let found = |kind| grouped(summary.of(kind).found);
         let result = match (summary.complete, summary.found()) {
             (false, _) => "interrupted",
             (true, 0) => "ok",
             (true, _) => "differs",
         };
-        stores.row([
+        [
             summary.store.clone(),
             grouped(summary.objects),
             bytes::human(summary.bytes),
@@ -160,33 +142,23 @@ fn text(document: &Document, look: TextStyle) -> String {
             found(Kind::WrongSize),
             found(Kind::StaleUpload),
             look.state(result),
-        ]);
-    }
-    if document.findings.is_empty() {
-        return stores.render();
-    }
-    let more =
-        if document.more_findings { format!("\nonly the first {SHOWN} are shown") } else { String::new() };
-    format!("{}\n\n{}{more}", stores.render(), findings(document))
-}
-
-fn findings(document: &Document) -> String {
-    let mut table = Table::new("STORE | FINDING | > BYTES | ACTION | KEY | DETAIL");
-    for finding in &document.findings {
+        ]
+    });
+    let found = (document.findings.as_slice(), document.more_findings);
+    with_findings(stores, found, "STORE | FINDING | > BYTES | ACTION | KEY | DETAIL", |finding| {
         let what = match finding.outcome.kept_because() {
             Some(why) => format!("{}; kept: {why}", finding.detail),
             None => finding.detail.clone(),
         };
-        table.row([
+        [
             finding.store.clone(),
             finding.kind.as_str().to_owned(),
             bytes::human(finding.bytes),
             if finding.outcome == Outcome::Applied { "yes" } else { "no" }.to_owned(),
             plain(&finding.key),
             plain(&what),
-        ]);
-    }
-    table.render()
+        ]
+    })
 }
 
 #[cfg(test)]

@@ -4,20 +4,16 @@ use std::time::Duration;
 
 use clap::Args;
 use nightferry_core::context::Context;
-use nightferry_core::services::Services;
 use nightferry_core::tiering::scrub::{self, Ended, Event, Finding, Kind, Options, Summary};
 use serde::Serialize;
 
-use super::watch::{Watch, stop_on_ctrl_c};
+use super::watch::{Watch, add_finding, busy, stop_on_ctrl_c, with_findings};
 use super::{App, store};
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::amount::{self, Amount};
-use crate::format::table::{Table, pairs, plain};
+use crate::format::table::{pairs, plain};
 use crate::format::{bytes, count, grouped};
 use crate::output::TextStyle;
-
-/// Maximum number of findings to show; the summary counts all of them.
-const SHOWN: usize = 1000;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,10 +29,9 @@ store causes egress costs.
 
 Exit code 0 if everything that was read is correct, 7 if something was not, 6 if a store could not be read.";
 
-/// Options of `scrub`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct ScrubArgs {
+pub(crate) struct ScrubArgs {
     /// Only this store
     #[arg(long, value_name = "NAME")]
     store: Option<String>,
@@ -57,11 +52,7 @@ struct Document {
     more_found: bool,
 }
 
-pub(super) async fn run(app: &App, args: ScrubArgs) -> Result<Exit, Failure> {
-    app.in_session(async |services: &Services| scrub(app, &services.context, &args).await).await
-}
-
-async fn scrub(app: &App, context: &Context, args: &ScrubArgs) -> Result<Exit, Failure> {
+pub(super) async fn run(app: &App, context: &Context, args: &ScrubArgs) -> Result<Exit, Failure> {
     let (bytes, time) = match args.limit {
         Some(Amount::Bytes(bytes)) => (Some(bytes), None),
         Some(Amount::Time(time)) => (None, Some(time)),
@@ -79,15 +70,12 @@ async fn scrub(app: &App, context: &Context, args: &ScrubArgs) -> Result<Exit, F
     let (mut found, mut more_found) = (Vec::new(), false);
     let tell = |event: Event<'_>| match event {
         Event::Progress(summary) => watch.show(|| progress(summary)),
-        Event::Found(finding) if found.len() < SHOWN => found.push(finding.clone()),
-        Event::Found(_) => more_found = true,
+        Event::Found(finding) => add_finding(&mut found, &mut more_found, finding.clone()),
     };
     let outcome = scrub::pass(context, &options, tell, &stop).await;
     watch.clear();
     let Some(summary) = outcome.map_err(cannot("scrub"))? else {
-        return Err(Failure::new(Exit::Conflict, "conflict", "Cannot scrub")
-            .because("another process is scrubbing now")
-            .advise("wait until it has ended; the lease of a dead process expires after tiering.lease"));
+        return Err(busy("scrub", "scrubbing"));
     };
     let exit = exit(&summary);
     let document = Document { ok: exit == Exit::Ok, summary, found, more_found };
@@ -111,12 +99,14 @@ fn exit(summary: &Summary) -> Exit {
 
 fn advise(app: &App, summary: &Summary) {
     if summary.found() > 0 {
-        let command = app.output.command("sync run --wait");
-        app.output.note(&format!("Lost copies are made again by the next run. To run it now: {command}"));
+        app.output
+            .note_command("Lost copies are made again by the next run. To run it now", "sync run --wait");
     }
     for store in &summary.unreachable {
-        let command = app.output.command(&format!("store check {store}"));
-        app.output.warning(&format!("the store {store} failed and was skipped. To find out why: {command}"));
+        app.output.warning_command(
+            &format!("the store {store} failed and was skipped. To find out why"),
+            &format!("store check {store}"),
+        );
     }
 }
 
@@ -147,27 +137,17 @@ fn text(document: &Document, look: TextStyle) -> String {
         ("unreadable", grouped(summary.unread)),
         ("result", look.state(if summary.found() == 0 { "ok" } else { "differs" })),
     ]);
-    if document.found.is_empty() {
-        return facts;
-    }
-    let more =
-        if document.more_found { format!("\nonly the first {SHOWN} are shown") } else { String::new() };
-    format!("{facts}\n\n{}{more}", findings(document))
-}
-
-fn findings(document: &Document) -> String {
-    let mut table = Table::new("STORE | FINDING | > BYTES | > COPIES LEFT | KEY | DETAIL");
-    for finding in &document.found {
-        table.row([
+    let found = (document.found.as_slice(), document.more_found);
+    with_findings(facts, found, "STORE | FINDING | > BYTES | > COPIES LEFT | KEY | DETAIL", |finding| {
+        [
             finding.store.clone(),
             finding.kind.as_str().to_owned(),
             bytes::human(finding.bytes),
             grouped(finding.copies_left),
             plain(&finding.key),
             plain(&finding.detail),
-        ]);
-    }
-    table.render()
+        ]
+    })
 }
 
 #[cfg(test)]

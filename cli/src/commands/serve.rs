@@ -6,10 +6,9 @@ use clap::Args;
 use nightferry_core::telemetry::Role;
 use tokio_util::sync::CancellationToken;
 
-use super::{App, Session, migrate, service};
+use super::{App, service};
 use crate::errors::{Exit, Failure};
 use crate::output::document;
-use crate::signals::StopRequests;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,10 +22,9 @@ the API immediately.
 Start as many instances as you need, behind a proxy. If a store is down, the API logs a warning and starts \
 without it.";
 
-/// Options of `serve`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     /// Listen on this address: short for --set server.host=ADDRESS
     #[arg(long, value_name = "ADDRESS")]
     host: Option<IpAddr>,
@@ -39,11 +37,8 @@ pub struct ServeArgs {
 }
 
 pub(super) async fn run(app: &App, args: ServeArgs) -> Result<Exit, Failure> {
-    let mut requests = StopRequests::listen()?;
-    let session = Session::new(app.config(overrides(&args))?, Role::Api)?;
-    let context = session.services.context.clone();
-    migrate::require_current(app, &context, args.migrate, &mut requests).await?;
-    service::prepare_stores(&context, &mut requests).await?;
+    let (session, requests) = service::start(app, overrides(&args), Role::Api, args.migrate).await?;
+    let context = &session.services.context;
 
     let server = nightferry_api::bind(session.services.clone())
         .map_err(|error| service::cannot_listen(&error, "serve"))?;

@@ -3,12 +3,14 @@
 use std::io;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use nightferry_api::ServerError;
 use nightferry_core::context::Context;
 use nightferry_core::store::{Store, StoreError};
-use tokio::task::JoinSet;
+use nightferry_core::telemetry::Role;
 use tokio_util::sync::CancellationToken;
 
+use super::{App, Session, migrate};
 use crate::errors::{Exit, Failure};
 use crate::signals::StopRequests;
 
@@ -80,34 +82,38 @@ pub(super) fn cannot_listen(error: &ServerError, command: &str) -> Failure {
     )
 }
 
-/// Creates missing buckets if configured, and warns about stores that cannot be used now. Neither prevents a service
-/// from starting, because stores can recover.
-pub(super) async fn prepare_stores(context: &Context, requests: &mut StopRequests) -> Result<(), Failure> {
-    unless_stopped(requests, async {
+/// Prepares a service: its configuration, the tables if `apply_migrations`, and the stores.
+pub(super) async fn start(
+    app: &App,
+    overrides: Vec<(String, String)>,
+    role: Role,
+    apply_migrations: bool,
+) -> Result<(Session, StopRequests), Failure> {
+    let mut requests = StopRequests::listen()?;
+    let session = Session::new(app.config(overrides)?, role)?;
+    let context = &session.services.context;
+    migrate::require_current(app, context, apply_migrations, &mut requests).await?;
+    unless_stopped(&mut requests, async {
         check_stores(context).await;
         Ok(())
     })
-    .await
+    .await?;
+    Ok((session, requests))
 }
 
+/// Creates missing buckets if configured, and warns about stores that cannot be used now. Neither prevents a service
+/// from starting, because stores can recover.
 async fn check_stores(context: &Context) {
-    let mut checks = JoinSet::new();
-    for store in context.stores.all().cloned() {
-        let create =
-            context.config.stores.get(store.name().as_str()).is_some_and(|config| config.create_bucket);
-        checks.spawn(async move {
-            let outcome = tokio::time::timeout(STORES_DEADLINE, prepare(&store, create)).await;
-            (store, outcome)
-        });
-    }
-    while let Some(joined) = checks.join_next().await {
-        match joined {
-            Ok((_, Ok(Ok(())))) => {}
-            Ok((_, Ok(Err(error)))) => tracing::warn!("a store is currently unusable: {error}"),
-            Ok((store, Err(_))) => tracing::warn!("store {} does not respond", store.name()),
-            Err(error) => tracing::warn!(%error, "the task that checks a store failed"),
+    let checks = context.stores.all().map(async |store| {
+        let config = context.config.stores.get(store.name().as_str());
+        let create = config.is_some_and(|config| config.create_bucket);
+        match tokio::time::timeout(STORES_DEADLINE, prepare(store, create)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("a store is currently unusable: {error}"),
+            Err(_) => tracing::warn!("store {} does not respond", store.name()),
         }
-    }
+    });
+    join_all(checks).await;
 }
 
 async fn prepare(store: &Store, create_bucket: bool) -> Result<(), StoreError> {

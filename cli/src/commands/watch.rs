@@ -4,58 +4,120 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use nightferry_core::error::Result as CoreResult;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::errors::Exit;
+use super::App;
+use crate::errors::{Exit, Failure};
+use crate::format::table::table;
 use crate::output::Output;
 
 /// Interval between two lines in a pipe.
-const LINE_PAUSE: Duration = Duration::from_secs(3);
+pub(crate) const LINE_PAUSE: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(120);
+/// Polling interval while waiting for the end of a drain or a rebalancing.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// Maximum number of findings to show.
+const SHOWN: usize = 1000;
 
 /// Shows the progress of a pass.
-pub(crate) enum Watch {
-    Bar(ProgressBar),
-    Lines { output: Output, next: Instant },
-    Nothing,
+pub(crate) struct Watch {
+    bar: Option<ProgressBar>,
+    output: Output,
+    next: Instant,
 }
 
 impl Watch {
-    /// Chooses the form that suits the destination of standard error.
     pub(crate) fn new(output: &Output) -> Self {
-        if output.draws_progress() {
-            let bar = ProgressBar::new_spinner();
-            // The template is constant and valid; a fallback to the default style is acceptable.
-            let style = ProgressStyle::with_template("{spinner} {msg}  {elapsed}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-            bar.enable_steady_tick(TICK);
-            return Self::Bar(bar);
-        }
-        if output.is_quiet() {
-            return Self::Nothing;
-        }
-        Self::Lines { output: output.clone(), next: Instant::now() + LINE_PAUSE }
+        let bar = bar(output, style("{spinner} {msg}  {elapsed}"));
+        Self { bar, output: output.clone(), next: Instant::now() + LINE_PAUSE }
     }
 
     /// Shows the progress.
     pub(crate) fn show(&mut self, text: impl FnOnce() -> String) {
-        match self {
-            Self::Bar(bar) => bar.set_message(text()),
-            Self::Lines { output, next } if Instant::now() >= *next => {
-                output.note(&text());
-                *next = Instant::now() + LINE_PAUSE;
-            }
-            Self::Lines { .. } | Self::Nothing => {}
+        if let Some(bar) = &self.bar {
+            bar.set_message(text());
+        } else if Instant::now() >= self.next {
+            self.output.note(&text());
+            self.next = Instant::now() + LINE_PAUSE;
         }
     }
 
     /// Removes the line before the result is printed.
     pub(crate) fn clear(&self) {
-        if let Self::Bar(bar) = self {
-            bar.finish_and_clear();
-        }
+        self.bar.iter().for_each(ProgressBar::finish_and_clear);
     }
+}
+
+/// A bar, if standard error can show one.
+pub(crate) fn bar(output: &Output, style: ProgressStyle) -> Option<ProgressBar> {
+    output.draws_progress().then(|| {
+        let bar = ProgressBar::new_spinner();
+        bar.set_style(style);
+        bar.enable_steady_tick(TICK);
+        bar
+    })
+}
+
+/// The templates are constant and valid; a fallback to the default style is acceptable.
+pub(crate) fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// Polls until the work `is_finished`, or until Ctrl-C. `look` returns an error if it was stopped, and nothing if it has not
+/// changed.
+pub(crate) async fn wait_until_finished<T>(
+    app: &App,
+    mut state: T,
+    is_finished: impl Fn(&T) -> bool,
+    text: impl Fn(&T) -> String,
+    look: impl AsyncFn() -> CoreResult<Result<Option<T>, Failure>>,
+    interrupted: impl FnOnce(Failure) -> Failure,
+) -> Result<T, Failure> {
+    let (mut watch, stop) = (Watch::new(&app.output), stop_on_ctrl_c());
+    let ended = loop {
+        if is_finished(&state) {
+            break Ok(state);
+        }
+        watch.show(|| text(&state));
+        if stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await.is_none() {
+            break Err(interrupted(Failure::new(Exit::Interrupted, "interrupted", "Stopped waiting")));
+        }
+        match look().await {
+            Ok(Ok(now)) => state = now.unwrap_or(state),
+            Ok(Err(failure)) => break Err(failure),
+            Err(error) => app.output.detail(&format!("the database is unavailable: {error}")),
+        }
+    };
+    watch.clear();
+    ended
+}
+
+/// Adds a finding to those that are shown; the summary counts all of them.
+pub(crate) fn add_finding<T>(found: &mut Vec<T>, more: &mut bool, finding: T) {
+    if found.len() < SHOWN { found.push(finding) } else { *more = true }
+}
+
+/// A summary and the table of what was found, if anything.
+pub(crate) fn with_findings<T, const N: usize>(
+    summary: String,
+    (found, more): (&[T], bool),
+    headings: &str,
+    cells: impl FnMut(&T) -> [String; N],
+) -> String {
+    if found.is_empty() {
+        return summary;
+    }
+    let more = if more { format!("\nonly the first {SHOWN} are shown") } else { String::new() };
+    format!("{summary}\n\n{}{more}", table(headings, found, cells))
+}
+
+/// The failure of a pass that another process is already doing.
+pub(crate) fn busy(act: &str, doing: &str) -> Failure {
+    Failure::new(Exit::Conflict, "conflict", format!("Cannot {act}"))
+        .because(format!("another process is {doing} now"))
+        .advise("wait until it has ended; the lease of a dead process expires after tiering.lease")
 }
 
 /// Cancelled by Ctrl-C. A second Ctrl-C does not wait for the graceful end.

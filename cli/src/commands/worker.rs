@@ -4,10 +4,9 @@ use clap::Args;
 use nightferry_core::telemetry::Role;
 use tokio_util::sync::CancellationToken;
 
-use super::{App, Session, migrate, service};
+use super::{App, service};
 use crate::errors::{Exit, Failure};
 use crate::output::document;
-use crate::signals::StopRequests;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,23 +17,17 @@ Examples:
 On SIGTERM and Ctrl-C, transfers in flight finish within tiering.shutdown_grace, and all others are released; a second \
 signal terminates the worker immediately. No work is lost: other workers continue it. Start as many workers as you need.";
 
-/// Options of `worker`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct WorkerArgs {
+pub(crate) struct WorkerArgs {
     /// Apply missing migrations first instead of refusing to start
     #[arg(long)]
     migrate: bool,
 }
 
 pub(super) async fn run(app: &App, args: WorkerArgs) -> Result<Exit, Failure> {
-    let mut requests = StopRequests::listen()?;
-    let session = Session::new(app.config(Vec::new())?, Role::Worker)?;
-    let context = session.services.context.clone();
-    migrate::require_current(app, &context, args.migrate, &mut requests).await?;
-    service::prepare_stores(&context, &mut requests).await?;
-
-    let tiering = &context.config.tiering;
+    let (session, requests) = service::start(app, Vec::new(), Role::Worker, args.migrate).await?;
+    let tiering = &session.services.context.config.tiering;
     let (schedule, zone) = (&tiering.schedule, tiering.time_zone.to_string());
     let document = document!(pid: std::process::id(), schedule: schedule, time_zone: &zone);
     app.output

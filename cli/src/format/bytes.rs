@@ -9,12 +9,10 @@ pub(crate) fn human(bytes: u64) -> String {
     ByteCount(bytes).to_string()
 }
 
-/// Bytes per second, formatted.
 pub(crate) fn rate(bytes: u64, over: Duration) -> String {
     format!("{}/s", human(per_second(bytes, over)))
 }
 
-/// Bytes per second.
 pub(crate) fn per_second(bytes: u64, over: Duration) -> u64 {
     let millis = over.as_millis().max(1);
     u64::try_from(u128::from(bytes) * 1000 / millis).unwrap_or(u64::MAX)

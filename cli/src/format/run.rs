@@ -8,7 +8,7 @@ use nightferry_core::db::runs::Run;
 use nightferry_core::db::unsigned;
 use nightferry_core::tiering::run::RunView;
 
-use super::table::{Table, pairs, plain};
+use super::table::{pairs, plain, table};
 use super::{bytes, count, grouped, time};
 use crate::output::TextStyle;
 
@@ -107,40 +107,39 @@ fn status(view: &RunView, look: TextStyle) -> String {
 }
 
 /// Runs as a table, in the order given.
-pub(crate) fn table(runs: &[RunView], look: TextStyle) -> String {
-    let mut table = Table::new("RUN | STATUS | BY | STARTED | > DURATION | > FILES | > FAILED | > BYTES");
-    for run in runs.iter().map(|view| &view.run) {
-        table.row([
-            run.id.to_string(),
-            look.state(run.status.as_str()),
-            run.trigger.to_string(),
-            look.zone.show_or_dash(run.started_at),
-            duration(run).map_or_else(|| "-".to_owned(), time::span),
-            grouped(unsigned(run.files_done)),
-            grouped(unsigned(run.files_failed)),
-            bytes::human(unsigned(run.bytes_done)),
-        ]);
-    }
-    table.render()
+pub(crate) fn list(runs: &[RunView], look: TextStyle) -> String {
+    table(
+        "RUN | STATUS | BY | STARTED | > DURATION | > FILES | > FAILED | > BYTES",
+        runs.iter().map(|view| &view.run),
+        |run| {
+            [
+                run.id.to_string(),
+                look.state(run.status.as_str()),
+                run.trigger.to_string(),
+                look.zone.show_or_dash(run.started_at),
+                duration(run).map_or_else(|| "-".to_owned(), time::span),
+                grouped(unsigned(run.files_done)),
+                grouped(unsigned(run.files_failed)),
+                bytes::human(unsigned(run.bytes_done)),
+            ]
+        },
+    )
 }
 
 /// The failures of a run, as a table.
 pub(crate) fn failures(failures: &[RunFailure]) -> String {
-    let mut table = Table::new("FILE | ID | STORE | > ATTEMPTS | ERROR");
-    for failure in failures {
-        table.row([
+    table("FILE | ID | STORE | > ATTEMPTS | ERROR", failures, |failure| {
+        [
             failure.filename.as_deref().map_or_else(|| "(deleted since)".to_owned(), plain),
             failure.file_id.map_or_else(|| "-".to_owned(), |file| file.to_string()),
             failure.store.clone(),
             failure.attempts.to_string(),
             plain(&failure.error),
-        ]);
-    }
-    table.render()
+        ]
+    })
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 pub(crate) mod tests {
     use chrono::{DateTime, TimeDelta};
     use nightferry_core::db::enums::RunTrigger;
@@ -219,7 +218,7 @@ pub(crate) mod tests {
             finished_at: None,
             ..partial()
         };
-        insta::assert_snapshot!(table(&[view(queued), view(partial())], LOOK));
+        insta::assert_snapshot!(list(&[view(queued), view(partial())], LOOK));
     }
 
     #[test]

@@ -4,54 +4,30 @@ use console::measure_text_width;
 
 const GAP: &str = "  ";
 
-/// A table with a heading.
-#[derive(Debug)]
-pub(crate) struct Table {
-    /// Whether each column is aligned right, as numbers are.
-    right: Vec<bool>,
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    /// A table without rows: `NAME | > SIZE | STATE` are its headings, numbers under `>`.
-    pub(crate) fn new(headings: &str) -> Self {
-        let headings: Vec<&str> = headings.split('|').map(str::trim).collect();
-        Self {
-            right: headings.iter().map(|heading| heading.starts_with('>')).collect(),
-            rows: vec![
-                headings.iter().map(|heading| heading.trim_start_matches(['>', ' ']).to_owned()).collect(),
-            ],
-        }
-    }
-
-    /// Adds a row with one cell per column.
-    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
-    }
-
-    /// The lines, the heading first.
-    pub(crate) fn render(&self) -> String {
-        let widths: Vec<usize> = (0..self.right.len())
-            .map(|column| {
-                let cells = self.rows.iter().filter_map(|row| row.get(column));
-                cells.map(|cell| measure_text_width(cell)).max().unwrap_or(0)
-            })
-            .collect();
-        self.rows.iter().map(|row| self.line(row, &widths)).collect::<Vec<_>>().join("\n")
-    }
-
-    fn line(&self, row: &[String], widths: &[usize]) -> String {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(&self.right)
-            .zip(widths)
-            .map(|((cell, right), width)| {
-                let fill = " ".repeat(width.saturating_sub(measure_text_width(cell)));
-                if *right { format!("{fill}{cell}") } else { format!("{cell}{fill}") }
-            })
-            .collect();
-        cells.join(GAP).trim_end().to_owned()
-    }
+/// A table, the heading first: `NAME | > SIZE | STATE` are the headings, numbers under `>` are aligned right. `cells`
+/// gives the cells of each row.
+pub(crate) fn table<T, const N: usize>(
+    headings: &str,
+    rows: impl IntoIterator<Item = T>,
+    cells: impl FnMut(T) -> [String; N],
+) -> String {
+    let headings: Vec<&str> = headings.split('|').map(str::trim).collect();
+    let mut lines = vec![headings.iter().map(|it| it.trim_start_matches(['>', ' ']).to_owned()).collect()];
+    lines.extend(rows.into_iter().map(cells).map(Vec::from));
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line: &Vec<String>| line.get(column));
+        cells.map(|cell| measure_text_width(cell)).max().unwrap_or(0)
+    };
+    let columns: Vec<_> =
+        headings.iter().enumerate().map(|(at, it)| (it.starts_with('>'), width(at))).collect();
+    let aligned = |(cell, (right, width)): (&String, &(bool, usize))| {
+        let fill = " ".repeat(width.saturating_sub(measure_text_width(cell)));
+        if *right { format!("{fill}{cell}") } else { format!("{cell}{fill}") }
+    };
+    let line = |cells: &Vec<String>| {
+        cells.iter().zip(&columns).map(aligned).collect::<Vec<_>>().join(GAP).trim_end().to_owned()
+    };
+    lines.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Lines of `label  value`, with aligned values.
@@ -71,10 +47,10 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_by_what_the_terminal_shows() {
-        let mut table = Table::new("NAME | > SIZE | STATE");
-        table.row(["report.pdf".to_owned(), "1.5 KiB".to_owned(), "present".to_owned()]);
-        table.row(["写真.jpg".to_owned(), "300.0 MiB".to_owned(), "\u{1b}[31mfailed\u{1b}[0m".to_owned()]);
-        insta::assert_snapshot!(table.render().replace('\u{1b}', "ESC"));
+        let rows =
+            [["report.pdf", "1.5 KiB", "present"], ["写真.jpg", "300.0 MiB", "\u{1b}[31mfailed\u{1b}[0m"]];
+        let table = table("NAME | > SIZE | STATE", rows, |row| row.map(str::to_owned));
+        insta::assert_snapshot!(table.replace('\u{1b}', "ESC"));
     }
 
     #[test]

@@ -1,29 +1,53 @@
-//! Background jobs, one file each.
+//! Background jobs.
 
-mod archive;
-mod catalog;
-mod expired_rows;
 mod housekeeping;
-mod reconcile;
+mod passes;
 mod relocate;
-mod scrub;
 
+use nightferry_core::catalog;
 use nightferry_core::context::Context;
-use nightferry_core::tiering::schedule::Ticks;
-use tokio::sync::Mutex;
+use nightferry_core::error::Result;
+use nightferry_core::tiering::{archive, reap};
+use tokio_util::sync::CancellationToken;
 
-pub(crate) use archive::archive;
-pub(crate) use catalog::catalog;
-pub(crate) use expired_rows::expired_rows;
 pub(crate) use housekeeping::housekeeping;
-pub(crate) use reconcile::reconcile;
+pub(crate) use passes::{reconcile, scrub};
 pub(crate) use relocate::{Pace, relocate};
-pub(crate) use scrub::scrub;
 
-/// Takes the tick of a schedule that is due, if any. Returns true in exactly one worker.
-async fn is_due(context: &Context, ticks: &Mutex<Ticks>, name: &str, pattern: &str) -> bool {
-    ticks.lock().await.take_due(context, name, pattern).await.unwrap_or_else(|error| {
-        tracing::warn!(schedule = name, %error, "cannot read a schedule; retrying");
-        false
-    })
+/// Requests restores of archived copies, and polls their state.
+pub(crate) async fn archive(context: Context) {
+    or_warn(archive::pass(&context).await, "cannot process archived copies; the next pass continues");
+}
+
+/// Deletes expired rows.
+pub(crate) async fn expired_rows(context: Context) {
+    or_warn(reap::expired_rows(&context).await, "cannot delete expired rows");
+}
+
+/// Writes a snapshot of the catalogue to the cloud store if one is due after a run that changed something; in one worker at
+/// a time, until `stop`. A failed snapshot does not fail a run: it is logged as an error and retried.
+pub(crate) async fn catalog(context: Context, stop: CancellationToken) {
+    match catalog::after_runs(&context, &stop).await {
+        Ok(None) => {}
+        Ok(Some(snapshot)) => tracing::info!(
+            target: "nightferry::sync",
+            store = snapshot.store,
+            key = snapshot.key,
+            bytes = snapshot.bytes,
+            rows = snapshot.rows.values().sum::<u64>(),
+            pruned = snapshot.pruned,
+            took = ?snapshot.took,
+            "wrote a snapshot of the catalogue"
+        ),
+        Err(error) => tracing::error!(
+            target: "nightferry::sync",
+            %error,
+            "cannot write a snapshot of the catalogue; retrying"
+        ),
+    }
+}
+
+/// What a pass did; a failure is logged, and the next pass tries again.
+fn or_warn<T>(outcome: Result<T>, failure: &str) -> Option<T> {
+    outcome.inspect_err(|error| tracing::warn!(%error, "{failure}")).ok()
 }

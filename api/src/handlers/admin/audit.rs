@@ -1,6 +1,6 @@
 //! Lists audit events.
 
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
 use chrono::{DateTime, Utc};
 use nightferry_api_types::audit::{AuditEvent, AuditPage, AuditQuery};
 use nightferry_core::audit;
@@ -10,21 +10,16 @@ use nightferry_core::error::Error;
 use crate::cursor;
 use crate::error_response::{ApiError, Result};
 use crate::extract::access::Admin;
-use crate::extract::{Caller, Query, page_size};
-use crate::state::Api;
+use crate::extract::{Call, Query, page_size};
 
 /// Lists audit events, newest first.
 #[utoipa::path(get, path = "/api/admin/audit", operation_id = "list_audit", tag = "administration", params(AuditQuery),
     responses((status = 200, description = "A page", body = AuditPage)))]
-pub(crate) async fn list(
-    _: Caller<Admin>,
-    api: web::Data<Api>,
-    Query(query): Query<AuditQuery>,
-) -> Result<HttpResponse> {
+pub(crate) async fn list(call: Call<Admin>, Query(query): Query<AuditQuery>) -> Result<HttpResponse> {
     let limit = page_size(query.limit.as_deref())?;
     let who = match &query.actor {
         None => None,
-        Some(text) => match audit::who(&api.context, text).await {
+        Some(text) => match audit::who(&call.context, text).await {
             // No account has that address.
             Err(Error::NotFound(_)) => {
                 return Ok(HttpResponse::Ok().json(AuditPage { events: Vec::new(), next_cursor: None }));
@@ -41,7 +36,7 @@ pub(crate) async fn list(
         target_type: query.target_type,
         target_id: query.target_id,
     };
-    let (events, more) = audit::page(&api.context, &filter, limit).await?;
+    let (events, more) = audit::page(&call.context, &filter, limit).await?;
     let next_cursor = cursor::next(&events, more, |(last, _)| Position { at: last.at, id: last.id })?;
     let events = events.iter().map(AuditEvent::from).collect();
     Ok(HttpResponse::Ok().json(AuditPage { events, next_cursor }))

@@ -1,4 +1,4 @@
-//! Administration. Every handler in this module takes `Caller<Admin>`.
+//! Administration. Every handler in this module takes `Call<Admin>` or `Call<AdminSession>`.
 
 pub(crate) mod audit;
 pub(crate) mod stores;

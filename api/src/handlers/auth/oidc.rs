@@ -1,15 +1,14 @@
 //! Sign-in with an OpenID Connect provider: redirects the browser to the provider, and handles its return.
 
 use actix_web::http::header::LOCATION;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use nightferry_core::auth::oidc::{self, Answer, Finished};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::cookies;
 use crate::error_response::Result;
-use crate::extract::{ClientOrigin, PublicCaller, Query};
-use crate::state::Api;
+use crate::extract::{PublicCall, Query};
 
 /// The destination after signing in.
 #[derive(Deserialize, IntoParams)]
@@ -43,15 +42,14 @@ pub(crate) struct Callback {
         (status = 502, description = "`PROVIDER_ERROR`"),
     ))]
 pub(crate) async fn start(
-    _: PublicCaller,
-    api: web::Data<Api>,
+    call: PublicCall,
     provider: web::Path<String>,
     Query(query): Query<Start>,
 ) -> Result<HttpResponse> {
-    let redirect = redirect_uri(&api, &provider);
-    let started = oidc::start(&api.accounts, &provider, query.return_to.as_deref(), &redirect).await?;
+    let redirect = redirect_uri(&call, &provider);
+    let started = oidc::start(&call.accounts, &provider, query.return_to.as_deref(), &redirect).await?;
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, started.address.as_str())).finish();
-    cookies::set_attempt(&mut response, &api.context.config.auth, &started.attempt)?;
+    cookies::set_attempt(&mut response, &call.context.config.auth, &started.attempt)?;
     Ok(response)
 }
 
@@ -66,26 +64,23 @@ pub(crate) async fn start(
         (status = 502, description = "`PROVIDER_ERROR`"),
     ))]
 pub(crate) async fn callback(
-    _: PublicCaller,
-    api: web::Data<Api>,
-    request: HttpRequest,
-    origin: ClientOrigin,
+    call: PublicCall,
     provider: web::Path<String>,
     Query(query): Query<Callback>,
 ) -> Result<HttpResponse> {
-    let auth = &api.context.config.auth;
-    let attempt = cookies::read(&request, auth, cookies::Name::Attempt);
+    let auth = &call.context.config.auth;
+    let attempt = cookies::read(&call.request, auth, cookies::Name::Attempt);
     let answer = Answer { code: query.code, state: query.state, issuer: query.iss, error: query.error };
-    let redirect = redirect_uri(&api, &provider);
+    let redirect = redirect_uri(&call, &provider);
     let finished =
-        oidc::finish(&api.accounts, &provider, attempt.as_deref(), &answer, &redirect, &origin.0).await;
+        oidc::finish(&call.accounts, &provider, attempt.as_deref(), &answer, &redirect, &call.origin()).await;
     let Finished { session, return_to } = finished?;
     let mut response = HttpResponse::SeeOther().insert_header((LOCATION, return_to)).finish();
     cookies::set(&mut response, auth, &session)?;
-    cookies::clear_attempt(&mut response, auth)?;
+    cookies::set_attempt(&mut response, auth, "")?;
     Ok(response)
 }
 
-fn redirect_uri(api: &Api, provider: &str) -> String {
-    format!("{}/api/auth/oidc/{provider}/callback", api.base_url)
+fn redirect_uri(call: &PublicCall, provider: &str) -> String {
+    format!("{}/api/auth/oidc/{provider}/callback", call.base_url)
 }

@@ -1,22 +1,33 @@
 //! The caller's personal access tokens. Requires a session: a token that could create tokens could not be revoked
-//! effectively.
+//! effectively. Also the public keys that verify access tokens.
 
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
+use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
 use nightferry_api_types::token::{MadeToken, MakeToken, TokenList, TokenView};
-use nightferry_core::auth::personal_token;
+use nightferry_core::auth::{keys, personal_token};
 use nightferry_core::ids::PersonalTokenId;
 
 use crate::error_response::Result;
 use crate::extract::access::Session;
-use crate::extract::{Caller, ClientOrigin, Id, Json};
-use crate::state::Api;
+use crate::extract::{Call, Id, Json, PublicCall};
+
+/// Shorter than the shortest `auth.signing_key_lead`: whoever keeps the set that long knows each key before it signs.
+const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
+
+/// The public keys that verify access tokens, as a JWK set (RFC 7517). Empty while the algorithm is HS256.
+#[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "get_jwks", tag = "accounts",
+    responses((status = 200, description = "The keys", content_type = "application/json", body = serde_json::Value)))]
+pub(crate) async fn jwks(call: PublicCall) -> Result<HttpResponse> {
+    let keys = keys::public(&call.accounts).await?;
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, CACHE)).json(keys))
+}
 
 /// Lists the caller's personal access tokens, newest first, including expired ones.
 #[utoipa::path(get, path = "/api/auth/tokens", operation_id = "list_tokens", tag = "accounts",
     responses((status = 200, description = "All of them", body = TokenList)))]
-pub(crate) async fn list(caller: Caller<Session>, api: web::Data<Api>) -> Result<HttpResponse> {
-    let rows = personal_token::list(&api.context, caller.user.id).await?;
-    let now = api.context.clock.now();
+pub(crate) async fn list(call: Call<Session>) -> Result<HttpResponse> {
+    let rows = personal_token::list(&call.context, call.user().id).await?;
+    let now = call.context.clock.now();
     Ok(HttpResponse::Ok()
         .json(TokenList { tokens: rows.iter().map(|row| TokenView::new(row, now)).collect() }))
 }
@@ -29,17 +40,13 @@ pub(crate) async fn list(caller: Caller<Session>, api: web::Data<Api>) -> Result
             requires the administrator role"),
         (status = 409, description = "`CONFLICT`: the account has reached its maximum number of tokens"),
     ))]
-pub(crate) async fn create(
-    caller: Caller<Session>,
-    api: web::Data<Api>,
-    origin: ClientOrigin,
-    Json(body): Json<MakeToken>,
-) -> Result<HttpResponse> {
-    let user = caller.user.id;
-    let session = caller.session()?.sid;
+pub(crate) async fn create(call: Call<Session>, Json(body): Json<MakeToken>) -> Result<HttpResponse> {
+    let user = call.user().id;
+    let session = call.session()?.sid;
     let wanted = body.wanted()?;
-    let (secret, row) = personal_token::create(&api.context, user, wanted, Some(session), &origin.0).await?;
-    let view = TokenView::new(&row, api.context.clock.now());
+    let (secret, row) =
+        personal_token::create(&call.context, user, wanted, Some(session), &call.origin()).await?;
+    let view = TokenView::new(&row, call.context.clock.now());
     Ok(HttpResponse::Created().json(MadeToken::new(&secret, view)))
 }
 
@@ -47,13 +54,8 @@ pub(crate) async fn create(
 #[utoipa::path(delete, path = "/api/auth/tokens/{id}", operation_id = "revoke_token", tag = "accounts",
     params(("id" = uuid::Uuid, Path, description = "The token")),
     responses((status = 204, description = "It was revoked")))]
-pub(crate) async fn revoke(
-    caller: Caller<Session>,
-    api: web::Data<Api>,
-    origin: ClientOrigin,
-    Id(id): Id<PersonalTokenId>,
-) -> Result<HttpResponse> {
-    let user = caller.user.id;
-    personal_token::revoke(&api.context, id, Some(user), Some(user), &origin.0).await?;
+pub(crate) async fn revoke(call: Call<Session>, Id(id): Id<PersonalTokenId>) -> Result<HttpResponse> {
+    let user = call.user().id;
+    personal_token::revoke(&call.context, id, Some(user), Some(user), &call.origin()).await?;
     Ok(HttpResponse::NoContent().finish())
 }

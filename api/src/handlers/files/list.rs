@@ -1,6 +1,6 @@
 //! Lists files in pages.
 
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
 use chrono::{DateTime, Utc};
 use nightferry_api_types::file::{Direction, File, FilePage, ListFiles, SortBy};
 use nightferry_core::db::files::{ListOrder, ListQuery};
@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::cursor;
 use crate::error_response::{ApiError, Result};
 use crate::extract::access::FilesRead;
-use crate::extract::{Caller, Query, choice, flag, page_size};
-use crate::state::Api;
+use crate::extract::{Call, Query, choice, flag, page_size};
 
 /// Maximum length of a search string, in bytes: no name is longer.
 const MAX_TEXT_LENGTH: usize = 255;
@@ -24,11 +23,7 @@ const MAX_TEXT_LENGTH: usize = 255;
         (status = 200, description = "A page", body = FilePage),
         (status = 404, description = "`NOT_FOUND`: no such folder"),
     ))]
-pub(crate) async fn list(
-    caller: Caller<FilesRead>,
-    api: web::Data<Api>,
-    Query(query): Query<ListFiles>,
-) -> Result<HttpResponse> {
+pub(crate) async fn list(call: Call<FilesRead>, Query(query): Query<ListFiles>) -> Result<HttpResponse> {
     let order = Order::read(&query)?;
     let after = query.cursor.as_deref().map(|text| Position::read(text, order)).transpose()?;
     let folder = query.folder_id.as_deref().map(folder).transpose()?;
@@ -38,11 +33,11 @@ pub(crate) async fn list(
     let location = text("location", query.location)?;
     let content_type = text("content_type", query.content_type)?;
     let folder = match folder {
-        Some(folder) => Some(list::resolve_folder(&api.context, caller.user.id, folder).await?),
+        Some(folder) => Some(list::resolve_folder(&call.context, call.user().id, folder).await?),
         None => None,
     };
     let wanted = ListQuery {
-        owner: caller.user.id,
+        owner: call.user().id,
         folder,
         name_contains,
         location,
@@ -53,13 +48,13 @@ pub(crate) async fn list(
         after: after.map(|position| position.id),
         limit,
     };
-    let (files, more) = list::page(&api.context, wanted).await?;
+    let (files, more) = list::page(&call.context, wanted).await?;
     let next_cursor = cursor::next(&files, more, |last| Position::of(last, order))?;
-    let files = files.iter().map(|file| File::new(file, &api.base_url));
+    let files = files.iter().map(|file| File::new(file, &call.base_url));
     Ok(HttpResponse::Ok().json(FilePage { files: files.collect(), next_cursor }))
 }
 
-pub(super) fn folder(text: &str) -> Result<FolderRef> {
+pub(crate) fn folder(text: &str) -> Result<FolderRef> {
     match text {
         "root" => Ok(FolderRef::Root),
         id => id

@@ -1,26 +1,31 @@
 //! `nightferry catalog`: snapshots of the catalogue, and rebuilding from them.
 
-mod export;
-mod list;
 mod rebuild;
 mod verify;
 
+use chrono::{DateTime, Utc};
 use clap::Subcommand;
-use nightferry_core::catalog::{CatalogError, Counts, Refusal};
+use nightferry_api_types::catalog::{ListedSnapshot, written_snapshot};
+use nightferry_core::catalog::{self, CatalogError, Counts, Refusal};
+use nightferry_core::context::Context;
+use nightferry_core::error::Error;
 use nightferry_core::services::Services;
 
 use super::App;
+use crate::commands::watch::{Watch, stop_on_ctrl_c};
 use crate::errors::{Exit, Failure, cannot};
-use crate::format::count;
+use crate::format::table::table;
+use crate::format::time::{between, span};
+use crate::format::{bytes, count};
+use crate::output::{TextStyle, document};
 
-/// Subcommands of `catalog`.
 #[derive(Debug, Subcommand)]
-pub enum CatalogCommand {
+pub(crate) enum CatalogCommand {
     /// List the snapshots in the cloud store, newest first
-    #[command(after_help = list::EXAMPLES)]
+    #[command(after_help = LIST_EXAMPLES)]
     List,
     /// Write a snapshot now
-    #[command(after_help = export::EXAMPLES)]
+    #[command(after_help = EXPORT_EXAMPLES)]
     Export,
     /// Verify a snapshot, and that every copy it lists is in its store
     Verify(verify::VerifyArgs),
@@ -28,14 +33,14 @@ pub enum CatalogCommand {
     Rebuild(rebuild::RebuildArgs),
 }
 
-pub(super) async fn run(app: &App, command: CatalogCommand) -> Result<Exit, Failure> {
-    app.in_session(async |services: &Services| match command {
-        CatalogCommand::List => list::run(app, &services.context).await,
-        CatalogCommand::Export => export::run(app, &services.context).await,
-        CatalogCommand::Verify(args) => verify::run(app, &services.context, &args).await,
-        CatalogCommand::Rebuild(args) => rebuild::run(app, &services.accounts, args).await,
-    })
-    .await
+pub(super) async fn run(app: &App, services: &Services, command: CatalogCommand) -> Result<Exit, Failure> {
+    let Services { context, accounts, .. } = services;
+    match command {
+        CatalogCommand::List => list(app, context).await,
+        CatalogCommand::Export => export(app, context).await,
+        CatalogCommand::Verify(args) => verify::run(app, context, &args).await,
+        CatalogCommand::Rebuild(args) => rebuild::run(app, accounts, args).await,
+    }
 }
 
 /// The error for the failed operation `act`, with advice.
@@ -90,4 +95,61 @@ fn rows(rows: &Counts) -> String {
         count(*rows, noun.trim_end_matches('s'))
     });
     names.collect::<Vec<_>>().join(", ")
+}
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  nightferry catalog list
+  nightferry --json catalog list | jq -r '.snapshots[0].key'
+
+The list does not show whether a snapshot is valid: use `catalog verify KEY`.";
+
+async fn list(app: &App, context: &Context) -> Result<Exit, Failure> {
+    let failed = || cannot("list the snapshots");
+    let store = context.stores.cloud().map_err(failed())?;
+    let listed = catalog::list(store).await.map_err(Error::from).map_err(failed())?;
+    let snapshots: Vec<_> = listed.iter().map(ListedSnapshot::from).collect();
+    let (name, now) = (store.name().as_str(), context.clock.now());
+    app.output
+        .result(&document!(store: name, snapshots: &snapshots), |look| text(name, &snapshots, now, look))
+}
+
+fn text(store: &str, snapshots: &[ListedSnapshot], now: DateTime<Utc>, look: TextStyle) -> String {
+    if snapshots.is_empty() {
+        return format!("There is no snapshot in store {store} yet.");
+    }
+    table("TAKEN | > AGE | > BYTES | KEY", snapshots, |snapshot| {
+        [
+            look.zone.show(snapshot.taken_at),
+            span(between(snapshot.taken_at, now)),
+            bytes::human(snapshot.bytes),
+            snapshot.key.clone(),
+        ]
+    })
+}
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  nightferry catalog export
+
+Workers write a snapshot after each run that changed something (catalog.after_runs). A snapshot is a \
+consistent copy of the catalogue in the database: users, folders, files, versions, objects and the \
+locations of their copies. It is compressed and signed, and the password hashes in it are encrypted. Older \
+snapshots are deleted according to catalog.keep and catalog.keep_days.";
+
+async fn export(app: &App, context: &Context) -> Result<Exit, Failure> {
+    let stop = stop_on_ctrl_c();
+    let mut watch = Watch::new(&app.output);
+    let outcome = catalog::export(context, |so_far| watch.show(|| rows(so_far)), &stop).await;
+    watch.clear();
+    let snapshot = outcome.map_err(|error| failed("write a snapshot", error))?;
+    app.output.result(&document!(snapshot: written_snapshot(&snapshot)), |_| {
+        format!(
+            "Wrote {} to store {}: {}, in {}.",
+            snapshot.key,
+            snapshot.store,
+            rows(&snapshot.rows),
+            bytes::human(snapshot.bytes)
+        )
+    })
 }

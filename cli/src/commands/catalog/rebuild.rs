@@ -3,22 +3,19 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use nightferry_api_types::catalog::RebuiltCatalog;
+use nightferry_api_types::catalog::rebuilt_catalog;
 use nightferry_core::auth::Accounts;
 use nightferry_core::catalog::{self, Event, Options, Rebuilt, Source};
 use serde::Serialize;
 
 use super::{App, failed, rows};
 use crate::commands::origin;
-use crate::commands::watch::{Watch, stop_on_ctrl_c};
+use crate::commands::watch::{Watch, add_finding, stop_on_ctrl_c};
 use crate::errors::{Exit, Failure};
 use crate::format::table::{pairs, plain};
 use crate::format::time::span;
 use crate::format::{count, grouped};
 use crate::output::TextStyle;
-
-/// Maximum number of unusable objects and snapshots to show; the summary counts all of them.
-const SHOWN: usize = 1000;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,10 +31,9 @@ restored without a snapshot.
 
 Exit code 0 if everything was rebuilt, 7 if something could not be used, 4 if the database is not empty.";
 
-/// Options of `catalog rebuild`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct RebuildArgs {
+pub(crate) struct RebuildArgs {
     /// Use this snapshot [default: the newest valid one]
     #[arg(long, value_name = "KEY", conflicts_with = "from_objects")]
     from: Option<String>,
@@ -50,11 +46,11 @@ pub struct RebuildArgs {
 }
 
 #[derive(Serialize)]
-struct Document {
+struct Document<R> {
     ok: bool,
     dry_run: bool,
     #[serde(flatten)]
-    rebuilt: RebuiltCatalog,
+    rebuilt: R,
     unusable: Vec<Unusable>,
     more_unusable: bool,
 }
@@ -77,11 +73,8 @@ pub(super) async fn run(app: &App, accounts: &Accounts, args: RebuildArgs) -> Re
     let mut watch = Watch::new(&app.output);
     let (mut unusable, mut more_unusable) = (Vec::new(), false);
     let mut note = |store: &str, key: &str, why: &str| {
-        if unusable.len() < SHOWN {
-            unusable.push(Unusable { store: store.to_owned(), key: key.to_owned(), reason: why.to_owned() });
-        } else {
-            more_unusable = true;
-        }
+        let one = Unusable { store: store.to_owned(), key: key.to_owned(), reason: why.to_owned() };
+        add_finding(&mut unusable, &mut more_unusable, one);
     };
     let tell = |event: Event<'_>| match event {
         Event::Refused { key, why } => note("", key, why),
@@ -100,7 +93,7 @@ pub(super) async fn run(app: &App, accounts: &Accounts, args: RebuildArgs) -> Re
     let document = Document {
         ok: rebuilt.refused == 0 && rebuilt.strange == 0 && rebuilt.settled.lost == 0,
         dry_run: args.dry_run,
-        rebuilt: RebuiltCatalog::from(&rebuilt),
+        rebuilt: rebuilt_catalog(&rebuilt),
         unusable,
         more_unusable,
     };
@@ -109,7 +102,7 @@ pub(super) async fn run(app: &App, accounts: &Accounts, args: RebuildArgs) -> Re
     Ok(if document.ok { Exit::Ok } else { Exit::Findings })
 }
 
-fn advise(app: &App, rebuilt: &Rebuilt, document: &Document) {
+fn advise(app: &App, rebuilt: &Rebuilt, document: &Document<impl Serialize>) {
     if document.dry_run {
         app.output.note("Nothing was changed: this was a dry run.");
         return;
@@ -132,7 +125,7 @@ fn advise(app: &App, rebuilt: &Rebuilt, document: &Document) {
     }
 }
 
-fn text(rebuilt: &Rebuilt, document: &Document, look: TextStyle) -> String {
+fn text(rebuilt: &Rebuilt, document: &Document<impl Serialize>, look: TextStyle) -> String {
     let from = rebuilt.snapshot.clone().unwrap_or_else(|| "the objects only".to_owned());
     let folded = &rebuilt.folded;
     let made = [

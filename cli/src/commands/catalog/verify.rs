@@ -6,14 +6,11 @@ use nightferry_core::context::Context;
 use serde::Serialize;
 
 use super::{App, failed, rows};
-use crate::commands::watch::{Watch, stop_on_ctrl_c};
+use crate::commands::watch::{Watch, add_finding, stop_on_ctrl_c, with_findings};
 use crate::errors::{Exit, Failure};
-use crate::format::table::{Table, pairs, plain};
+use crate::format::table::{pairs, plain};
 use crate::format::{count, grouped};
 use crate::output::TextStyle;
-
-/// Maximum number of findings to show; the summary counts all of them.
-const SHOWN: usize = 1000;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,10 +24,9 @@ snapshot are reported as missing.
 
 Exit code 0 if the snapshot is valid and all copies match it, 7 otherwise.";
 
-/// Options of `catalog verify`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct VerifyArgs {
+pub(crate) struct VerifyArgs {
     /// The snapshot [default: the newest]
     #[arg(value_name = "KEY")]
     key: Option<String>,
@@ -54,10 +50,8 @@ pub(super) async fn run(app: &App, context: &Context, args: &VerifyArgs) -> Resu
     let mut watch = Watch::new(&app.output);
     let (mut found, mut more_found) = (Vec::new(), false);
     let tell = |so_far: &Verified, finding: Option<&Finding>| {
-        match finding {
-            Some(finding) if found.len() < SHOWN => found.push(finding.clone()),
-            Some(_) => more_found = true,
-            None => {}
+        if let Some(finding) = finding {
+            add_finding(&mut found, &mut more_found, finding.clone());
         }
         watch.show(|| {
             format!("{}, {}", count(so_far.copies, "copy checked"), count(so_far.bad_copies(), "finding"))
@@ -87,16 +81,9 @@ fn text(document: &Document, look: TextStyle) -> String {
         ("without a copy", count(verified.objects_without_copy, "object")),
         ("result", look.state(result)),
     ]);
-    if document.found.is_empty() {
-        return facts;
-    }
-    let mut table = Table::new("STORE | FINDING | KEY");
-    for finding in &document.found {
-        table.row([finding.store.clone(), finding.bad.as_str().to_owned(), plain(&finding.key)]);
-    }
-    let more =
-        if document.more_found { format!("\nonly the first {SHOWN} are shown") } else { String::new() };
-    format!("{facts}\n\n{}{more}", table.render())
+    with_findings(facts, (&document.found, document.more_found), "STORE | FINDING | KEY", |finding| {
+        [finding.store.clone(), finding.bad.as_str().to_owned(), plain(&finding.key)]
+    })
 }
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
 //! `nightferry store check`: what works in each store, how fast, and how to fix what does not.
 
 use clap::Args;
+use futures_util::future::join_all;
 use nightferry_core::config::{Config, StoreConfig};
 use nightferry_core::context::Context;
 use nightferry_core::encryption::{KeyId, Keyring};
 use nightferry_core::store::{Store, StoreErrorKind};
 use serde::Serialize;
-use tokio::task::JoinSet;
 
 use super::probe::{Step, Wrong, probe};
 use super::{App, chosen};
 use crate::errors::{Exit, Failure, exit_of};
-use crate::format::table::{Table, pairs};
+use crate::format::table::{pairs, table};
 use crate::output::TextStyle;
 
 const EXAMPLES: &str = "\
@@ -23,10 +23,9 @@ Writes a few bytes, reads them back and deletes them. Nothing else in the bucket
 
 Exit code 6 if a store is unreachable, 1 if one rejects an operation.";
 
-/// Options of `store check`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// Only this store
     #[arg(value_name = "STORE")]
     store: Option<String>,
@@ -46,7 +45,7 @@ struct StoreDocument {
     bucket: String,
     encryption: EncryptionDocument,
     ok: bool,
-    steps: Vec<StepDocument>,
+    steps: Vec<Step>,
     fix: Option<String>,
 }
 
@@ -61,48 +60,37 @@ struct EncryptionDocument {
     warning: Option<String>,
 }
 
-#[derive(Serialize)]
-struct StepDocument {
-    step: &'static str,
-    ok: bool,
-    millis: u64,
-    error: Option<String>,
-}
-
-/// The result for one store.
-struct Tried {
-    store: Store,
-    steps: Vec<Step>,
-}
-
 pub(super) async fn run(app: &App, context: &Context, args: &CheckArgs) -> Result<Exit, Failure> {
     let stores = chosen(context, args.store.as_deref())?;
     app.output.detail("checking each store; one that does not respond takes until its timeouts");
-    let tried = try_all(stores).await?;
-    let document = Document {
-        ok: tried.iter().all(Tried::is_ok),
-        stores: tried.iter().map(|tried| tried.document(&context.config)).collect(),
-    };
+    let probed = join_all(stores.iter().map(probe)).await;
+    let wrongs = probed.iter().filter_map(|(_, wrong)| wrong.as_ref());
+    let exit = wrongs.map(exit_for).fold(Exit::Ok, worse);
+    let mut stores: Vec<_> = stores
+        .iter()
+        .zip(probed)
+        .map(|(store, (steps, wrong))| StoreDocument {
+            name: store.name().to_string(),
+            role: store.role().as_str(),
+            endpoint: store.settings().endpoint.clone(),
+            bucket: store.settings().bucket.clone(),
+            encryption: encryption(store, &context.config),
+            ok: wrong.is_none(),
+            steps,
+            fix: wrong.map(|wrong| fix(store, &wrong)),
+        })
+        .collect();
+    stores.sort_by(|a, b| a.name.cmp(&b.name));
+    let document = Document { ok: exit == Exit::Ok, stores };
     app.output.result(&document, |look| text(&document, look))?;
-    Ok(tried.iter().map(Tried::exit).fold(Exit::Ok, worse))
+    Ok(exit)
 }
 
-async fn try_all(stores: Vec<Store>) -> Result<Vec<Tried>, Failure> {
-    let mut probes = JoinSet::new();
-    for store in stores {
-        probes.spawn(async move {
-            let steps = probe(&store).await;
-            Tried { store, steps }
-        });
+fn exit_for(wrong: &Wrong) -> Exit {
+    match wrong {
+        Wrong::Store(error) => exit_of(error.outcome()),
+        Wrong::OtherBytes => Exit::Failed,
     }
-    let mut tried = Vec::with_capacity(probes.len());
-    while let Some(joined) = probes.join_next().await {
-        tried.push(joined.map_err(|error| {
-            Failure::new(Exit::Failed, "internal", "Checking a store failed").because(error)
-        })?);
-    }
-    tried.sort_by(|a, b| a.store.name().cmp(b.store.name()));
-    Ok(tried)
 }
 
 /// Unreachable takes precedence over rejected, and both take precedence over ok.
@@ -110,38 +98,6 @@ fn worse(a: Exit, b: Exit) -> Exit {
     match (a, b) {
         (Exit::Unreachable, _) | (_, Exit::Unreachable) => Exit::Unreachable,
         (Exit::Ok, other) | (other, _) => other,
-    }
-}
-
-impl Tried {
-    fn wrong(&self) -> Option<&Wrong> {
-        self.steps.iter().find_map(|step| step.error.as_ref())
-    }
-
-    fn is_ok(&self) -> bool {
-        self.wrong().is_none()
-    }
-
-    fn exit(&self) -> Exit {
-        match self.wrong() {
-            None => Exit::Ok,
-            Some(Wrong::Store(error)) => exit_of(error.outcome()),
-            Some(Wrong::OtherBytes) => Exit::Failed,
-        }
-    }
-
-    fn document(&self, config: &Config) -> StoreDocument {
-        let settings = self.store.settings();
-        StoreDocument {
-            name: self.store.name().to_string(),
-            role: self.store.role().as_str(),
-            endpoint: settings.endpoint.clone(),
-            bucket: settings.bucket.clone(),
-            encryption: encryption(&self.store, config),
-            ok: self.is_ok(),
-            steps: self.steps.iter().map(Step::document).collect(),
-            fix: self.wrong().map(|wrong| fix(&self.store, wrong)),
-        }
     }
 }
 
@@ -162,20 +118,6 @@ impl EncryptionDocument {
         match &self.key {
             Some(key) => format!("on ({key})"),
             None => self.state.to_owned(),
-        }
-    }
-}
-
-impl Step {
-    fn document(&self) -> StepDocument {
-        StepDocument {
-            step: self.name,
-            ok: self.error.is_none(),
-            millis: u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
-            error: self.error.as_ref().map(|wrong| match wrong {
-                Wrong::Store(error) => error.to_string(),
-                Wrong::OtherBytes => "the content read differs from the content written".to_owned(),
-            }),
         }
     }
 }
@@ -231,18 +173,14 @@ fn fix(store: &Store, wrong: &Wrong) -> String {
 }
 
 fn text(document: &Document, look: TextStyle) -> String {
-    let mut table =
-        Table::new("STORE | ROLE | BUCKET | ENDPOINT | ENCRYPTION | > REACH | > WRITE | > READ | > DELETE |");
-    for store in &document.stores {
-        let step = |name| {
-            let step = store.steps.iter().find(|step| step.step == name);
-            match step {
-                Some(step) if step.ok => format!("{} ms", step.millis),
-                Some(_) => look.state("failed"),
-                None => "-".to_owned(),
-            }
+    let headings = "STORE | ROLE | BUCKET | ENDPOINT | ENCRYPTION | > REACH | > WRITE | > READ | > DELETE |";
+    let stores = table(headings, &document.stores, |store| {
+        let step = |name| match store.steps.iter().find(|step| step.step == name) {
+            Some(step) if step.ok => format!("{} ms", step.millis),
+            Some(_) => look.state("failed"),
+            None => "-".to_owned(),
         };
-        table.row([
+        [
             store.name.clone(),
             store.role.to_owned(),
             store.bucket.clone(),
@@ -253,8 +191,8 @@ fn text(document: &Document, look: TextStyle) -> String {
             step("read"),
             step("delete"),
             look.state(if store.ok { "ok" } else { "failed" }),
-        ]);
-    }
+        ]
+    });
     let wrong = document.stores.iter().filter_map(|store| {
         let error = store.steps.iter().find_map(|step| step.error.clone())?;
         let fix = store.fix.clone().unwrap_or_default();
@@ -265,7 +203,7 @@ fn text(document: &Document, look: TextStyle) -> String {
         Some(format!("\n\n{}\n{}", store.name, indented(&pairs(&[("warning:", warning.to_owned())]))))
     });
     let after: String = wrong.chain(warnings).collect();
-    format!("{}{after}", table.render())
+    format!("{stores}{after}")
 }
 
 fn indented(text: &str) -> String {
@@ -277,11 +215,11 @@ mod tests {
     use super::*;
     use crate::format::time::Zone;
 
-    fn step(step: &'static str, millis: u64, error: Option<&str>) -> StepDocument {
-        StepDocument { step, ok: error.is_none(), millis, error: error.map(str::to_owned) }
+    fn step(step: &'static str, millis: u64, error: Option<&str>) -> Step {
+        Step { step, ok: error.is_none(), millis, error: error.map(str::to_owned) }
     }
 
-    fn store(name: &str, role: &'static str, steps: Vec<StepDocument>, fix: Option<&str>) -> StoreDocument {
+    fn store(name: &str, role: &'static str, steps: Vec<Step>, fix: Option<&str>) -> StoreDocument {
         StoreDocument {
             name: name.to_owned(),
             role,

@@ -1,27 +1,21 @@
-//! `nightferry store drain`: drains a store, and optionally waits for the end.
-
-use std::time::Duration;
+//! `nightferry store drain` and `undrain`: drains a store and optionally waits for the end, or returns it to use.
 
 use clap::Args;
 use nightferry_api_types::store::Drain;
 use nightferry_core::context::Context;
 use nightferry_core::db::unsigned;
 use nightferry_core::tiering::relocate::drain::{self, Draining};
-use tokio_util::sync::CancellationToken;
 
 use super::App;
 use crate::commands::origin;
 use crate::commands::sync::worker_is_up;
-use crate::commands::watch::{Watch, stop_on_ctrl_c};
+use crate::commands::watch::wait_until_finished;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::plain;
 use crate::format::{bytes, count};
 use crate::output::document;
 
-/// Polling interval; each poll counts what is left.
-const POLL_INTERVAL: Duration = Duration::from_secs(2);
-
-const EXAMPLES: &str = "\
+const DRAIN_EXAMPLES: &str = "\
 Examples:
   nightferry store drain minio            start, and return immediately
   nightferry store drain minio --wait     wait until the store is empty
@@ -34,10 +28,9 @@ command retries failed copies.
 
 Exit code 5 if the drain was stopped while waiting.";
 
-/// Options of `store drain`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
-pub struct DrainArgs {
+#[command(after_help = DRAIN_EXAMPLES)]
+pub(crate) struct DrainArgs {
     /// The store
     #[arg(value_name = "STORE")]
     store: String,
@@ -46,59 +39,44 @@ pub struct DrainArgs {
     wait: bool,
 }
 
-pub(super) async fn run(app: &App, context: &Context, args: &DrainArgs) -> Result<Exit, Failure> {
+pub(super) async fn drain(app: &App, context: &Context, args: &DrainArgs) -> Result<Exit, Failure> {
     let store = args.store.as_str();
     let draining = drain::begin(context, store, None, &origin())
         .await
         .map_err(cannot(format!("drain the store {store}")))?;
-    if !worker_is_up(context).await.map_err(cannot("check for workers"))? {
-        let command = app.output.command("worker");
-        app.output.warning(&format!("no worker is running, so nothing is moved yet. Start one: {command}"));
-    }
+    warn_without_worker(app, context).await?;
     let draining = if args.wait { wait(app, context, draining).await? } else { draining };
     app.output.result(&document!(drain: Drain::from(&draining)), |_| text(&draining))?;
     if !draining.is_finished() {
-        app.output.note(&format!("To see the progress: {}", app.output.command("store list")));
+        app.output.note_command("To see the progress", "store list");
     }
     Ok(Exit::Ok)
 }
 
-/// Polls until the store is empty, or until Ctrl-C.
-async fn wait(app: &App, context: &Context, mut draining: Draining) -> Result<Draining, Failure> {
+async fn wait(app: &App, context: &Context, draining: Draining) -> Result<Draining, Failure> {
     let store = draining.drain.store.clone();
-    let (mut watch, stop): (Watch, CancellationToken) = (Watch::new(&app.output), stop_on_ctrl_c());
-    while !draining.is_finished() {
-        watch.show(|| text(&draining));
-        tokio::select! {
-            () = stop.cancelled() => {
-                watch.clear();
-                return Err(Failure::new(Exit::Interrupted, "interrupted", "Stopped waiting")
-                    .because(format!("Ctrl-C; the drain of {store} continues"))
-                    .advise_command("follow it again", format!("store drain {store} --wait"))
-                    .advise_command("or cancel it", format!("store undrain {store}")));
-            }
-            () = tokio::time::sleep(POLL_INTERVAL) => {}
-        }
-        draining = match drain::look(context, &store).await {
-            Ok(Some(now)) => now,
-            Ok(None) => {
-                watch.clear();
-                return Err(Failure::new(
-                    Exit::Partial,
-                    "drain_cancelled",
-                    format!("{store} was not drained"),
-                )
+    let look = async || {
+        Ok(drain::look(context, &store).await?.map(Some).ok_or_else(|| {
+            Failure::new(Exit::Partial, "drain_cancelled", format!("{store} was not drained"))
                 .because("the drain was stopped")
-                .advise_command("start it again", format!("store drain {store} --wait")));
-            }
-            Err(error) => {
-                app.output.detail(&format!("the database is unavailable: {error}"));
-                draining
-            }
-        };
+                .advise_command("start it again", format!("store drain {store} --wait"))
+        }))
+    };
+    let interrupted = |failure: Failure| {
+        failure
+            .because(format!("Ctrl-C; the drain of {store} continues"))
+            .advise_command("follow it again", format!("store drain {store} --wait"))
+            .advise_command("or stop it", format!("store undrain {store}"))
+    };
+    wait_until_finished(app, draining, Draining::is_finished, text, look, interrupted).await
+}
+
+/// Warns if nothing is moved because no worker is running.
+pub(super) async fn warn_without_worker(app: &App, context: &Context) -> Result<(), Failure> {
+    if !worker_is_up(context).await.map_err(cannot("check for workers"))? {
+        app.output.warning_command("no worker is running, so nothing is moved yet. Start one", "worker");
     }
-    watch.clear();
-    Ok(draining)
+    Ok(())
 }
 
 fn text(draining: &Draining) -> String {
@@ -118,4 +96,32 @@ fn text(draining: &Draining) -> String {
         Some(waits_for) => format!("{text} Waiting: {}", plain(waits_for)),
         None => text,
     }
+}
+
+const UNDRAIN_EXAMPLES: &str = "\
+Examples:
+  nightferry store undrain minio
+
+Moved files stay where they are; all others stay in this store. From now on the store is written to again.";
+
+#[derive(Debug, Args)]
+#[command(after_help = UNDRAIN_EXAMPLES)]
+pub(crate) struct UndrainArgs {
+    /// The store
+    #[arg(value_name = "STORE")]
+    store: String,
+}
+
+pub(super) async fn undrain(app: &App, context: &Context, args: &UndrainArgs) -> Result<Exit, Failure> {
+    let store = args.store.as_str();
+    let was_draining = drain::cancel(context, store, None, &origin())
+        .await
+        .map_err(cannot(format!("return the store {store} to use")))?;
+    app.output.result(&document!(store: store, was_draining: was_draining), |_| {
+        if was_draining {
+            format!("{store} is in use again.")
+        } else {
+            format!("{store} was not being drained.")
+        }
+    })
 }

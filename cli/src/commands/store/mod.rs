@@ -2,44 +2,46 @@
 
 mod check;
 mod drain;
-mod list;
 mod probe;
 mod rebalance;
-mod undrain;
 
 use clap::Subcommand;
+use nightferry_api_types::store::{self as api_types, StoreList};
 use nightferry_core::context::Context;
 use nightferry_core::services::Services;
 use nightferry_core::store::Store;
+use nightferry_core::tiering::stores::{self, StoreView};
 
 use super::App;
-use crate::errors::{Exit, Failure};
+use crate::errors::{Exit, Failure, cannot};
+use crate::format::table::{plain, table};
+use crate::format::{bytes, grouped};
+use crate::output::TextStyle;
 
-/// Subcommands of `store`.
 #[derive(Debug, Subcommand)]
-pub enum StoreCommand {
+pub(crate) enum StoreCommand {
     /// List the stores: health, capacity, contents, drains
-    #[command(after_help = list::EXAMPLES)]
+    #[command(after_help = LIST_EXAMPLES)]
     List,
     /// Test each store: reachable, bucket, and write, read and delete of a small object
     Check(check::CheckArgs),
     /// Drain a store: copy everything to other stores, verify it there, then delete it here
     Drain(drain::DrainArgs),
     /// Return a drained store to use, or stop a drain
-    Undrain(undrain::UndrainArgs),
+    Undrain(drain::UndrainArgs),
     /// Move files between the local stores until they are evenly filled
     Rebalance(rebalance::RebalanceArgs),
 }
 
-pub(super) async fn run(app: &App, command: StoreCommand) -> Result<Exit, Failure> {
-    app.in_session(async |services: &Services| match command {
-        StoreCommand::List => list::run(app, &services.context).await,
-        StoreCommand::Check(args) => check::run(app, &services.context, &args).await,
-        StoreCommand::Drain(args) => drain::run(app, &services.context, &args).await,
-        StoreCommand::Undrain(args) => undrain::run(app, &services.context, &args).await,
-        StoreCommand::Rebalance(args) => rebalance::run(app, &services.context, &args).await,
-    })
-    .await
+pub(super) async fn run(app: &App, services: &Services, command: StoreCommand) -> Result<Exit, Failure> {
+    let context = &services.context;
+    match command {
+        StoreCommand::List => list(app, context).await,
+        StoreCommand::Check(args) => check::run(app, context, &args).await,
+        StoreCommand::Drain(args) => drain::drain(app, context, &args).await,
+        StoreCommand::Undrain(args) => drain::undrain(app, context, &args).await,
+        StoreCommand::Rebalance(args) => rebalance::run(app, context, &args).await,
+    }
 }
 
 /// The store with this name, or all stores.
@@ -52,4 +54,62 @@ pub(super) fn chosen(context: &Context, name: Option<&str>) -> Result<Vec<Store>
     Err(Failure::new(Exit::NotFound, "not_found", format!("There is no store {name}"))
         .because(format!("the configured stores are {}", known.join(", ")))
         .advise_command("check all stores", "store check"))
+}
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  nightferry store list
+  nightferry --json store list | jq '.stores[] | select(.state == \"down\") | .name'
+
+Health is reported by the running API instances and workers; it is unknown if none is running. `nightferry \
+store check` tests the stores from here.";
+
+async fn list(app: &App, context: &Context) -> Result<Exit, Failure> {
+    let stores = stores::list(context).await.map_err(cannot("list the stores"))?;
+    let shown: Vec<_> = stores.iter().map(api_types::Store::from).collect();
+    app.output.result(&StoreList { stores: shown }, |look| text(&stores, look))?;
+    let rebalancing = nightferry_core::tiering::relocate::rebalance::look(context)
+        .await
+        .map_err(cannot("check for a rebalancing"))?;
+    if let Some(rebalancing) = rebalancing.filter(|rebalancing| !rebalancing.is_finished()) {
+        app.output.note(&rebalance::progress(&rebalancing));
+    }
+    for store in &stores {
+        let waits_for = store.drain.as_ref().and_then(|drain| drain.waits_for.as_deref());
+        if let Some(waits_for) = waits_for {
+            app.output.note(&format!("{} is being drained and waits: {}", store.name, plain(waits_for)));
+        }
+        if let Some(health) = store.health.as_ref().filter(|health| !health.up) {
+            let seen = format!("down for {} of {} processes", health.down, health.observers);
+            let error = plain(health.last_error.as_deref().unwrap_or("for an unknown reason"));
+            app.output.note(&format!("{}: {seen}: {error}", store.name));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn text(stores: &[StoreView], look: TextStyle) -> String {
+    table("STORE | ROLE | STATE | HEALTH | > LATENCY | > USED | > CAPACITY | REPLICAS", stores, |store| {
+        let latency = store.health.as_ref().and_then(|health| health.latency_ms);
+        let role = if store.is_main { format!("{}, main", store.role) } else { store.role.to_string() };
+        [
+            store.name.clone(),
+            role,
+            look.state(store.state()),
+            look.state(store.health_word()),
+            latency.map_or_else(|| "-".to_owned(), |millis| format!("{millis} ms")),
+            bytes::human(store.used()),
+            store.capacity.map_or_else(|| "-".to_owned(), bytes::human),
+            replicas(store),
+        ]
+    })
+}
+
+/// `1,204 present, 3 queued`.
+fn replicas(store: &StoreView) -> String {
+    let states = store.states.iter();
+    let states: Vec<String> = states
+        .map(|row| format!("{} {}", grouped(u64::try_from(row.replicas).unwrap_or(0)), row.state))
+        .collect();
+    if states.is_empty() { "none".to_owned() } else { states.join(", ") }
 }

@@ -1,25 +1,19 @@
 //! `nightferry store rebalance`: shows what would be moved to fill the local stores evenly, moves it, or stops.
 
-use std::time::Duration;
-
 use clap::Args;
 use nightferry_api_types::rebalance::{Rebalance, RebalancePlan};
 use nightferry_core::context::Context;
 use nightferry_core::store::StoreRole;
 use nightferry_core::tiering::relocate::rebalance::{self, Plan, Rebalancing, Share};
-use tokio_util::sync::CancellationToken;
 
 use super::App;
 use crate::commands::origin;
-use crate::commands::sync::worker_is_up;
-use crate::commands::watch::{Watch, stop_on_ctrl_c};
+use crate::commands::store::drain::warn_without_worker;
+use crate::commands::watch::wait_until_finished;
 use crate::errors::{Exit, Failure, cannot};
-use crate::format::table::{Table, plain};
+use crate::format::table::{plain, table};
 use crate::format::{bytes, count, grouped};
 use crate::output::document;
-
-/// Polling interval.
-const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,10 +31,9 @@ copies. Cloud stores cannot be rebalanced: the policy determines where files are
 
 Exit code 5 if the rebalancing was stopped while waiting.";
 
-/// Options of `store rebalance`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct RebalanceArgs {
+pub(crate) struct RebalanceArgs {
     /// Move the files
     #[arg(long)]
     apply: bool,
@@ -54,21 +47,12 @@ pub struct RebalanceArgs {
     #[arg(long, value_name = "PERCENT", default_value_t = rebalance::TOLERANCE, value_parser = clap::value_parser!(u8).range(0..=100))]
     tolerance: u8,
     /// The role of the stores to rebalance; only local stores are supported
-    #[arg(long, value_name = "ROLE", default_value = "local")]
-    role: Role,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Role {
-    Local,
-    Cloud,
+    #[arg(long, value_name = "ROLE", default_value = "local", value_parser = ["local", "cloud"])]
+    role: String,
 }
 
 pub(super) async fn run(app: &App, context: &Context, args: &RebalanceArgs) -> Result<Exit, Failure> {
-    let role = match args.role {
-        Role::Local => StoreRole::Local,
-        Role::Cloud => StoreRole::Cloud,
-    };
+    let role = if args.role == "cloud" { StoreRole::Cloud } else { StoreRole::Local };
     rebalance::check_role(role).map_err(cannot("rebalance the stores"))?;
     if args.stop {
         return stop(app, context).await;
@@ -79,14 +63,13 @@ pub(super) async fn run(app: &App, context: &Context, args: &RebalanceArgs) -> R
     let begun = rebalance::begin(context, args.tolerance, None, &origin())
         .await
         .map_err(cannot("rebalance the local stores"))?;
-    if !begun.is_finished() && !worker_is_up(context).await.map_err(cannot("check for workers"))? {
-        let command = app.output.command("worker");
-        app.output.warning(&format!("no worker is running, so nothing is moved yet. Start one: {command}"));
+    if !begun.is_finished() {
+        warn_without_worker(app, context).await?;
     }
     let ended = if args.wait { wait(app, context, begun).await? } else { begun };
     app.output.result(&document!(rebalance: Rebalance::from(&ended)), |_| progress(&ended))?;
     if !ended.is_finished() {
-        app.output.note(&format!("To see the progress: {}", app.output.command("store rebalance")));
+        app.output.note_command("To see the progress", "store rebalance");
     }
     Ok(Exit::Ok)
 }
@@ -99,8 +82,7 @@ async fn show(app: &App, context: &Context, tolerance: u8) -> Result<Exit, Failu
         Some(last) => app.output.note(&progress(&last)),
         None if plan.shifts.is_empty() => {}
         None => {
-            app.output
-                .note(&format!("To execute it: {}", app.output.command("store rebalance --apply --wait")));
+            app.output.note_command("To execute it", "store rebalance --apply --wait");
         }
     }
     Ok(Exit::Ok)
@@ -115,36 +97,23 @@ async fn stop(app: &App, context: &Context) -> Result<Exit, Failure> {
     app.output.result(&document, |_| match &last {
         Some(last) if was_running => progress(last),
         _ => "No rebalancing was active.".to_owned(),
-    })?;
-    Ok(Exit::Ok)
+    })
 }
 
 async fn look(context: &Context) -> Result<Option<Rebalancing>, Failure> {
     rebalance::look(context).await.map_err(cannot("check the progress of the rebalancing"))
 }
 
-/// Polls until the rebalancing ends, or until Ctrl-C.
-async fn wait(app: &App, context: &Context, mut rebalancing: Rebalancing) -> Result<Rebalancing, Failure> {
-    let (mut watch, stop): (Watch, CancellationToken) = (Watch::new(&app.output), stop_on_ctrl_c());
-    while !rebalancing.is_finished() {
-        watch.show(|| progress(&rebalancing));
-        tokio::select! {
-            () = stop.cancelled() => {
-                watch.clear();
-                return Err(Failure::new(Exit::Interrupted, "interrupted", "Stopped waiting")
-                    .because("Ctrl-C; the rebalancing continues")
-                    .advise_command("follow it again", "store rebalance --apply --wait")
-                    .advise_command("or cancel it", "store rebalance --stop"));
-            }
-            () = tokio::time::sleep(POLL_INTERVAL) => {}
-        }
-        match rebalance::look(context).await {
-            Ok(Some(now)) => rebalancing = now,
-            Ok(None) => {}
-            Err(error) => app.output.detail(&format!("the database is unavailable: {error}")),
-        }
-    }
-    watch.clear();
+async fn wait(app: &App, context: &Context, rebalancing: Rebalancing) -> Result<Rebalancing, Failure> {
+    let look = async || Ok(Ok(rebalance::look(context).await?));
+    let interrupted = |failure: Failure| {
+        failure
+            .because("Ctrl-C; the rebalancing continues")
+            .advise_command("follow it again", "store rebalance --apply --wait")
+            .advise_command("or cancel it", "store rebalance --stop")
+    };
+    let finished = Rebalancing::is_finished;
+    let rebalancing = wait_until_finished(app, rebalancing, finished, progress, look, interrupted).await?;
     if rebalancing.was_stopped() {
         return Err(Failure::new(Exit::Partial, "rebalance_stopped", "The stores were not rebalanced")
             .because(format!("the rebalancing was stopped. {}", progress(&rebalancing)))
@@ -179,12 +148,12 @@ pub(super) fn progress(rebalancing: &Rebalancing) -> String {
 }
 
 fn text(plan: &Plan) -> String {
-    let mut stores = Table::new("STORE | > USED | > CAPACITY | > SHARE | > AFTER | > SHARE |");
     let share = |share: Option<u32>| {
         share.map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", Share::per_cent(share)))
     };
-    for store in &plan.stores {
-        stores.row([
+    let headings = "STORE | > USED | > CAPACITY | > SHARE | > AFTER | > SHARE |";
+    let stores = table(headings, &plan.stores, |store| {
+        [
             store.name.clone(),
             bytes::human(store.used),
             store.capacity.map_or_else(|| "-".to_owned(), bytes::human),
@@ -192,9 +161,8 @@ fn text(plan: &Plan) -> String {
             bytes::human(store.after),
             share(store.share_after),
             store.left_out.map(|why| format!("excluded: {why}")).unwrap_or_default(),
-        ]);
-    }
-    let stores = stores.render();
+        ]
+    });
     if plan.shifts.is_empty() {
         let why = if plan.taking_part().count() < 2 {
             "at least two local stores must be healthy and not being drained".to_owned()
@@ -203,9 +171,8 @@ fn text(plan: &Plan) -> String {
         };
         return format!("{stores}\n\nNothing would be moved: {why}.");
     }
-    let mut moves = Table::new("FROM | TO | > FILES | > BYTES");
-    for shift in &plan.shifts {
-        moves.row([shift.from.clone(), shift.to.clone(), grouped(shift.files), bytes::human(shift.bytes)]);
-    }
-    format!("{stores}\n\n{}", moves.render())
+    let moves = table("FROM | TO | > FILES | > BYTES", &plan.shifts, |shift| {
+        [shift.from.clone(), shift.to.clone(), grouped(shift.files), bytes::human(shift.bytes)]
+    });
+    format!("{stores}\n\n{moves}")
 }

@@ -142,8 +142,7 @@ impl Follower<'_> {
             if up {
                 output.note("A worker is running: the run continues.");
             } else {
-                let command = output.command("worker");
-                output.warning(&format!("no worker is running, so the run waits. Start one: {command}"));
+                output.warning_command("no worker is running, so the run waits. Start one", "worker");
             }
         });
     }

@@ -6,15 +6,15 @@ use nightferry_core::config::FreeLocalAfter;
 use nightferry_core::context::Context;
 use nightferry_core::db::plans::Item;
 use nightferry_core::db::unsigned;
-use nightferry_core::ids::{FileId, FolderId};
 use nightferry_core::tiering::money::Money;
 use nightferry_core::tiering::plan::{self, Part, PlanView};
 use serde::Serialize;
 
 use super::App;
+use super::run::LimitArgs;
 use crate::commands::origin;
 use crate::errors::{Exit, Failure, cannot};
-use crate::format::table::{Table, pairs, plain};
+use crate::format::table::{pairs, plain, table};
 use crate::format::{bytes, grouped, time};
 use crate::output::{TextStyle, print};
 
@@ -32,26 +32,18 @@ Nothing is transferred or queued. The plan is saved for policy.plan_ttl: `nightf
 executes exactly this plan, or is rejected with a list of changes. Costs are shown if [[policy.prices]] are \
 configured.";
 
-/// Options of `sync plan`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct PlanArgs {
+pub(crate) struct PlanArgs {
     /// List each file with the rule that applies
     #[arg(long)]
     files: bool,
-    /// Only the files of this account
-    #[arg(long, value_name = "EMAIL")]
-    user: Option<String>,
-    /// Only this file; can be repeated
-    #[arg(long, value_name = "FILE-ID")]
-    file: Vec<FileId>,
-    /// Only the files in this folder
-    #[arg(long, value_name = "FOLDER-ID")]
-    folder: Option<FolderId>,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 pub(super) async fn run(app: &App, context: &Context, args: PlanArgs) -> Result<Exit, Failure> {
-    let scope = super::run::scope(context, args.user.as_deref(), args.file, args.folder).await?;
+    let scope = args.limits.scope(context).await?;
     let view = plan::make(context, &scope, None, &origin()).await.map_err(cannot("make a plan"))?;
     let currency = &context.config.policy.currency;
     let document = SyncPlan::new(&view, currency);
@@ -74,8 +66,7 @@ pub(super) async fn run(app: &App, context: &Context, args: PlanArgs) -> Result<
         app.output.warning(warning);
     }
     if view.files > 0 {
-        let command = app.output.command(&format!("sync run --plan {}", view.plan.id));
-        app.output.note(&format!("To execute it: {command}"));
+        app.output.note_command("To execute it", &format!("sync run --plan {}", view.plan.id));
     }
     Ok(Exit::Ok)
 }
@@ -130,19 +121,17 @@ fn json(value: &impl Serialize) -> Result<String, Failure> {
 
 async fn lines_of_files(context: &Context, view: &PlanView) -> Result<(), Failure> {
     pages(context, view, |items| {
-        let mut table = Table::new("RULE | STORE | CLASS | > SIZE | FILE | NAME");
-        for item in items {
+        print(&table("RULE | STORE | CLASS | > SIZE | FILE | NAME", items, |item| {
             let version = item.version.map(|version| format!(" (version {version})")).unwrap_or_default();
-            table.row([
+            [
                 item.rule.clone(),
                 item.store.clone(),
                 item.storage_class.clone().unwrap_or_else(|| "-".to_owned()),
                 bytes::human(unsigned(item.size)),
                 item.file_id.map_or_else(|| "-".to_owned(), |file| file.to_string()),
                 format!("{}{version}", plain(item.filename.as_deref().unwrap_or("-"))),
-            ]);
-        }
-        print(&table.render())
+            ]
+        }))
     })
     .await
 }
@@ -163,11 +152,10 @@ fn text(view: &PlanView, currency: &str, look: TextStyle) -> String {
         ("per month", cost(|part| part.monthly)),
         ("egress", cost(|part| part.egress)),
     ]);
-    let mut table =
-        Table::new("RULE | STORE | CLASS | > FILES | > BYTES | > PUTS | > PER MONTH | LOCAL COPY");
-    for part in &view.parts {
+    let headings = "RULE | STORE | CLASS | > FILES | > BYTES | > PUTS | > PER MONTH | LOCAL COPY";
+    let parts = table(headings, &view.parts, |part| {
         let group = &part.group;
-        table.row([
+        [
             group.rule.clone(),
             group.store.clone(),
             part.class.clone(),
@@ -180,9 +168,9 @@ fn text(view: &PlanView, currency: &str, look: TextStyle) -> String {
                 FreeLocalAfter::After(after) if after.is_zero() => "evicted at once".to_owned(),
                 FreeLocalAfter::After(after) => format!("evicted after {}", time::span(after)),
             },
-        ]);
-    }
-    format!("{facts}\n\n{}", table.render())
+        ]
+    });
+    format!("{facts}\n\n{parts}")
 }
 
 fn amount(money: Option<Money>, currency: &str) -> String {
@@ -190,7 +178,6 @@ fn amount(money: Option<Money>, currency: &str) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::time::Duration;
 

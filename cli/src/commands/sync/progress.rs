@@ -8,15 +8,13 @@ use nightferry_core::db::enums::RunStatus;
 use nightferry_core::db::runs::Run;
 use nightferry_core::db::unsigned;
 
+use crate::commands::watch::{LINE_PAUSE, bar, style};
 use crate::format::{self, bytes, count, grouped, time};
 use crate::output::Output;
 
-/// Interval between two lines in a pipe.
-const LINE_PAUSE: Duration = Duration::from_secs(3);
 /// The remaining time is estimated once this fraction of the bytes has been transferred: the first small files are not
 /// representative.
 const MIN_ETA_FRACTION: i64 = 20;
-const TICK: Duration = Duration::from_millis(120);
 
 /// The current content of the bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,71 +44,56 @@ impl Phase {
     }
 
     fn style(self) -> ProgressStyle {
-        // The templates are constant and valid; a fallback to the default style is acceptable.
-        ProgressStyle::with_template(self.template())
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("=> ")
+        style(self.template()).progress_chars("=> ")
     }
 }
 
 /// Shows a run repeatedly.
-pub(super) enum Progress {
-    Bar { bar: ProgressBar, phase: Phase },
-    Lines(Lines),
-    Nothing,
+pub(super) struct Progress {
+    bar: Option<ProgressBar>,
+    phase: Phase,
+    lines: Lines,
 }
 
 impl Progress {
-    /// Chooses the form that suits the destination of standard error.
     pub(super) fn new(output: &Output) -> Self {
-        if output.draws_progress() {
-            let bar = ProgressBar::new_spinner();
-            bar.set_style(Phase::Waiting.style());
-            bar.enable_steady_tick(TICK);
-            return Self::Bar { bar, phase: Phase::Waiting };
-        }
-        if output.is_quiet() { Self::Nothing } else { Self::Lines(Lines::default()) }
+        let phase = Phase::Waiting;
+        Self { bar: bar(output, phase.style()), phase, lines: Lines::default() }
     }
 
     /// Shows the progress of the run.
     pub(super) fn show(&mut self, run: &Run, output: &Output) {
-        match self {
-            Self::Bar { bar, phase } => {
-                let now = Phase::of(run);
-                if *phase == Phase::Waiting && now != Phase::Waiting {
-                    // The rate of the transfer, excluding the wait for a worker.
-                    bar.reset_eta();
-                }
-                if *phase != now {
-                    *phase = now;
-                    bar.set_style(now.style());
-                }
-                bar.set_message(message(run));
-                bar.set_length(unsigned(run.bytes_total));
-                bar.set_position(unsigned(run.bytes_done));
+        let Some(bar) = &self.bar else {
+            if let Some(line) = self.lines.next(run, Instant::now()) {
+                output.note(&line);
             }
-            Self::Lines(lines) => {
-                if let Some(line) = lines.next(run, Instant::now()) {
-                    output.note(&line);
-                }
-            }
-            Self::Nothing => {}
+            return;
+        };
+        let now = Phase::of(run);
+        if self.phase == Phase::Waiting && now != Phase::Waiting {
+            // The rate of the transfer, excluding the wait for a worker.
+            bar.reset_eta();
         }
+        if self.phase != now {
+            self.phase = now;
+            bar.set_style(now.style());
+        }
+        bar.set_message(message(run));
+        bar.set_length(unsigned(run.bytes_total));
+        bar.set_position(unsigned(run.bytes_done));
     }
 
     /// Prints a message without breaking the bar.
     pub(super) fn aside(&self, say: impl FnOnce()) {
-        match self {
-            Self::Bar { bar, .. } => bar.suspend(say),
-            Self::Lines(_) | Self::Nothing => say(),
+        match &self.bar {
+            Some(bar) => bar.suspend(say),
+            None => say(),
         }
     }
 
     /// Removes the bar before the result is printed.
     pub(super) fn clear(&self) {
-        if let Self::Bar { bar, .. } = self {
-            bar.finish_and_clear();
-        }
+        self.bar.iter().for_each(ProgressBar::finish_and_clear);
     }
 }
 

@@ -1,17 +1,21 @@
-//! `nightferry sync run`: requests a run, and optionally follows it.
+//! `nightferry sync run`, `retry` and `cancel`: requests a run and optionally follows it, or cancels one.
 
 use clap::Args;
+use nightferry_api_types::run as api_types;
 use nightferry_core::context::Context;
-use nightferry_core::db::enums::RunTrigger;
-use nightferry_core::db::runs::{NewRun, RunScope};
-use nightferry_core::ids::{FileId, FolderId, PlanId};
-use nightferry_core::tiering::run;
+use nightferry_core::db::enums::{RunStatus, RunTrigger};
+use nightferry_core::db::runs::{NewRun, Run, RunScope};
+use nightferry_core::ids::{FileId, FolderId, PlanId, RunId};
+use nightferry_core::tiering::run::{self, RunView};
 
-use super::{App, wait};
+use super::App;
+use super::follow::{Followed, follow, worker_is_up};
 use crate::commands::{origin, user};
 use crate::errors::{Exit, Failure, cannot};
+use crate::format;
+use crate::output::document;
 
-const EXAMPLES: &str = "\
+const RUN_EXAMPLES: &str = "\
 Examples:
   nightferry sync run                          request a run and return immediately
   nightferry sync run --wait                   follow it; exit code 5 unless everything was copied
@@ -22,13 +26,22 @@ Examples:
 A worker must be running (`nightferry worker`): it starts a requested run within a second. Only one run can \
 be active: a second request is rejected with exit code 4. Ctrl-C while waiting does not affect the run.";
 
-/// Options of `sync run`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
-pub struct RunArgs {
+#[command(after_help = RUN_EXAMPLES)]
+pub(crate) struct RunArgs {
     /// Follow the run until it ends
     #[arg(long)]
     wait: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// Execute exactly this plan; rejected, with a list of changes, if the plan is no longer valid
+    #[arg(long, value_name = "PLAN", conflicts_with_all = ["user", "file", "folder"])]
+    plan: Option<PlanId>,
+}
+
+// What a run or a plan is limited to. Not a doc comment: it would become the description of each command.
+#[derive(Debug, Args)]
+pub(crate) struct LimitArgs {
     /// Only the files of this account
     #[arg(long, value_name = "EMAIL")]
     user: Option<String>,
@@ -38,29 +51,22 @@ pub struct RunArgs {
     /// Only the files in this folder
     #[arg(long, value_name = "FOLDER-ID")]
     folder: Option<FolderId>,
-    /// Execute exactly this plan; rejected, with a list of changes, if the plan is no longer valid
-    #[arg(long, value_name = "PLAN", conflicts_with_all = ["user", "file", "folder"])]
-    plan: Option<PlanId>,
 }
 
 pub(super) async fn run(app: &App, context: &Context, args: RunArgs) -> Result<Exit, Failure> {
-    let limits = scope(context, args.user.as_deref(), args.file, args.folder).await?;
+    let limits = args.limits.scope(context).await?;
     request(app, context, RunScope { plan_id: args.plan, ..limits }, args.wait).await
 }
 
-/// The scope of a run or plan according to the options.
-pub(super) async fn scope(
-    context: &Context,
-    user: Option<&str>,
-    files: Vec<FileId>,
-    folder_id: Option<FolderId>,
-) -> Result<RunScope, Failure> {
-    let user_id = match user {
-        Some(email) => Some(user::find(context, email).await?.id),
-        None => None,
-    };
-    let file_ids = (!files.is_empty()).then_some(files);
-    Ok(RunScope { user_id, folder_id, file_ids, ..RunScope::default() })
+impl LimitArgs {
+    pub(super) async fn scope(self, context: &Context) -> Result<RunScope, Failure> {
+        let user_id = match &self.user {
+            Some(email) => Some(user::find(context, email).await?.id),
+            None => None,
+        };
+        let file_ids = (!self.file.is_empty()).then_some(self.file);
+        Ok(RunScope { user_id, folder_id: self.folder, file_ids, ..RunScope::default() })
+    }
 }
 
 /// Requests a run on behalf of the operator, and optionally follows it.
@@ -73,7 +79,158 @@ pub(super) async fn request(
     let new = NewRun { trigger: RunTrigger::Cli, requested_by: None, tick: None, scope };
     let run = run::request(context, new, &origin()).await.map_err(cannot("start a sync"))?;
     if wait {
-        return wait::follow_to_end(app, context, run).await;
+        return follow_to_end(app, context, run).await;
     }
-    wait::announce(app, context, run).await
+    announce(app, context, run).await
+}
+
+const RETRY_EXAMPLES: &str = "\
+Examples:
+  nightferry sync show RUN         what failed, and why; fix the cause first
+  nightferry sync retry --wait     then retry what failed, and sync what is new";
+
+#[derive(Debug, Args)]
+#[command(after_help = RETRY_EXAMPLES)]
+pub(crate) struct RetryArgs {
+    /// Follow the run until it ends
+    #[arg(long)]
+    wait: bool,
+}
+
+pub(super) async fn retry(app: &App, context: &Context, args: &RetryArgs) -> Result<Exit, Failure> {
+    let scope = RunScope { retry_failed: true, ..RunScope::default() };
+    request(app, context, scope, args.wait).await
+}
+
+const CANCEL_EXAMPLES: &str = "\
+Examples:
+  nightferry sync cancel          the active run
+  nightferry sync cancel RUN      this run
+
+Transfers in flight finish; finished copies are kept; everything else waits for the next run.";
+
+#[derive(Debug, Args)]
+#[command(after_help = CANCEL_EXAMPLES)]
+pub(crate) struct CancelArgs {
+    /// The run [default: the active one]
+    #[arg(value_name = "RUN")]
+    run: Option<RunId>,
+}
+
+pub(super) async fn cancel(app: &App, context: &Context, args: &CancelArgs) -> Result<Exit, Failure> {
+    let id = match args.run {
+        Some(id) => id,
+        None => active(context).await?,
+    };
+    let run =
+        run::cancel(context, id, None, &origin()).await.map_err(cannot(format!("cancel the run {id}")))?;
+    app.output.result(&document!(run: api_types::Run::from(&run)), |_| cancelled_text(&run))?;
+    if run.status.is_active() {
+        app.output.note_command("To follow it", &format!("sync show {id} --wait"));
+    }
+    Ok(Exit::Ok)
+}
+
+async fn active(context: &Context) -> Result<RunId, Failure> {
+    match run::active(context).await.map_err(cannot("look for the active run"))? {
+        Some(run) => Ok(run.id),
+        None => Err(Failure::new(Exit::NotFound, "not_found", "There is nothing to cancel")
+            .because("no run is active")
+            .advise_command("see past runs", "sync history")),
+    }
+}
+
+fn cancelled_text(run: &Run) -> String {
+    if run.status.is_active() {
+        format!("Run {} is being cancelled: transfers in flight finish.", run.id)
+    } else {
+        format!("Run {} is {}.", run.id, run.status)
+    }
+}
+
+/// Reports that a run was requested, and how to follow it.
+async fn announce(app: &App, context: &Context, run: Run) -> Result<Exit, Failure> {
+    let id = run.id;
+    let document = document!(run: api_types::Run::from(&run));
+    app.output.result(&document, |_| format!("Requested run {id} ({}).", format::run::scope(&run)))?;
+    // The run has been requested and reported: later errors do not undo that.
+    match worker_is_up(context).await {
+        Ok(true) => {}
+        Ok(false) => {
+            app.output.warning_command("no worker is running, so the run waits. Start one", "worker");
+        }
+        Err(error) => app.output.warning(&format!("cannot determine whether a worker is running: {error}")),
+    }
+    app.output.note_command("To follow it", &format!("sync show {id} --wait"));
+    Ok(Exit::Ok)
+}
+
+/// Follows a run until it ends and reports how it ended.
+pub(super) async fn follow_to_end(app: &App, context: &Context, run: Run) -> Result<Exit, Failure> {
+    let id = run.id;
+    match follow(app, context, run).await? {
+        Followed::Ended(run) => ended(app, run),
+        Followed::Stopped => {
+            let failure = Failure::new(Exit::Interrupted, "interrupted", "Stopped waiting")
+                .because(format!("Ctrl-C; the run {id} continues"))
+                .advise_command("follow it again", format!("sync show {id} --wait"))
+                .advise_command("or cancel it", format!("sync cancel {id}"));
+            Err(failure)
+        }
+    }
+}
+
+fn ended(app: &App, run: Run) -> Result<Exit, Failure> {
+    let document = document!(run: api_types::Run::from(&run));
+    let outcome = incomplete(&run);
+    let view = RunView::of_row(run);
+    app.output.result(&document, |look| format::run::details(&view, look))?;
+    match outcome {
+        None => Ok(Exit::Ok),
+        Some(failure) => {
+            app.output.problem(&failure);
+            Ok(failure.exit)
+        }
+    }
+}
+
+/// Why a finished run is not a success; `None` if it is.
+fn incomplete(run: &Run) -> Option<Failure> {
+    let id = run.id;
+    let failure = |what: String| Failure::new(Exit::Partial, "run_incomplete", what);
+    let failure = match run.status {
+        RunStatus::Queued | RunStatus::Running | RunStatus::Succeeded => return None,
+        RunStatus::Cancelled => {
+            return Some(
+                failure(format!("The run {id} was cancelled"))
+                    .advise_command("copy the rest", "sync run --wait"),
+            );
+        }
+        RunStatus::Partial => failure(format!("The run {id} was only partly successful")),
+        RunStatus::Failed => failure(format!("The run {id} failed")),
+    };
+    let failure = match (&run.error, u64::try_from(run.files_failed).unwrap_or(0)) {
+        (Some(error), _) => failure.because(error),
+        (None, failed) => failure.because(format!("{} could not be copied", format::count(failed, "file"))),
+    };
+    Some(
+        failure
+            .advise_command("list them with their reasons", format!("sync show {id}"))
+            .advise_command("fix the cause, then retry", "sync retry --wait"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::run::tests::partial;
+
+    #[test]
+    fn only_a_run_that_copied_everything_is_a_success() {
+        let exit = |status| incomplete(&Run { status, ..partial() }).map(|failure| failure.exit);
+        assert_eq!(exit(RunStatus::Succeeded), None);
+        for status in [RunStatus::Partial, RunStatus::Failed, RunStatus::Cancelled] {
+            assert_eq!(exit(status), Some(Exit::Partial), "{status}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use nightferry_api_types::catalog::SnapshotState;
+use nightferry_api_types::catalog::snapshot_state;
 use nightferry_api_types::run;
 use nightferry_api_types::store::StoreReplicaCount;
 use nightferry_core::catalog::{self, Report};
@@ -19,7 +19,7 @@ use nightferry_core::tiering::schedule;
 use super::App;
 use super::follow::is_up;
 use crate::errors::{Exit, Failure, cannot};
-use crate::format::table::{Table, pairs, plain};
+use crate::format::table::{pairs, plain, table};
 use crate::format::time::{between, span};
 use crate::format::{self, bytes, grouped};
 use crate::output::{TextStyle, document};
@@ -46,10 +46,10 @@ struct Status {
 
 pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
     let status = collect_status(context).await.map_err(cannot("read the state of the sync"))?;
-    let workers = status.workers.iter().map(|worker| run::Worker::new(worker, status.is_up(worker)));
+    let workers = status.workers.iter().map(|worker| run::worker(worker, status.is_up(worker)));
     let document = document!(
         active_run: status.active.as_ref().map(run::Run::from),
-        backlog: status.forecast.as_ref().map(run::Backlog::from),
+        backlog: status.forecast.as_ref().map(run::backlog),
         last_run: status.last.as_ref().map(run::Run::from),
         schedule: &status.schedule,
         time_zone: &status.time_zone,
@@ -57,12 +57,11 @@ pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
         workers: workers.collect::<Vec<_>>(),
         replicas: status.replicas.iter().map(StoreReplicaCount::from).collect::<Vec<_>>(),
         objects_lost: status.objects_lost,
-        catalog: SnapshotState::from(status.catalog.as_ref()),
+        catalog: snapshot_state(status.catalog.as_ref()),
     );
     app.output.result(&document, |look| status.text(look))?;
     if !status.workers.iter().any(|worker| status.is_up(worker)) {
-        let command = app.output.command("worker");
-        app.output.warning(&format!("no worker is running, so nothing is synced. Start one: {command}"));
+        app.output.warning_command("no worker is running, so nothing is synced. Start one", "worker");
     }
     if status.objects_lost > 0 {
         let lost = format::count(status.objects_lost, "object");
@@ -166,35 +165,35 @@ impl Status {
     }
 
     fn workers_table(&self, look: TextStyle) -> Option<String> {
-        let mut table = Table::new("WORKER | > PID | VERSION | STATE | LAST SEEN");
-        for worker in &self.workers {
-            let silent = span(between(worker.heartbeat_at, self.now));
-            let state = if self.is_up(worker) { worker.state.as_str() } else { "lost" };
-            let down = worker.waits_for().join(", ");
-            let trouble =
-                if down.is_empty() { down } else { format!(", waiting for store {}", plain(&down)) };
-            table.row([
-                plain(&worker.host),
-                worker.pid.to_string(),
-                plain(&worker.version),
-                look.state(state) + &trouble,
-                format!("{silent} ago"),
-            ]);
-        }
-        (!self.workers.is_empty()).then(|| table.render())
+        (!self.workers.is_empty()).then(|| {
+            table("WORKER | > PID | VERSION | STATE | LAST SEEN", &self.workers, |worker| {
+                let silent = span(between(worker.heartbeat_at, self.now));
+                let state = if self.is_up(worker) { worker.state.as_str() } else { "lost" };
+                let down = worker.waits_for().join(", ");
+                let trouble =
+                    if down.is_empty() { down } else { format!(", waiting for store {}", plain(&down)) };
+                [
+                    plain(&worker.host),
+                    worker.pid.to_string(),
+                    plain(&worker.version),
+                    look.state(state) + &trouble,
+                    format!("{silent} ago"),
+                ]
+            })
+        })
     }
 
     fn replicas_table(&self, look: TextStyle) -> Option<String> {
-        let mut table = Table::new("STORE | STATE | > OBJECTS | > BYTES");
-        for count in &self.replicas {
-            table.row([
-                count.store.clone(),
-                look.state(count.state.as_str()),
-                grouped(unsigned(count.replicas)),
-                bytes::human(unsigned(count.bytes)),
-            ]);
-        }
-        (!self.replicas.is_empty()).then(|| table.render())
+        (!self.replicas.is_empty()).then(|| {
+            table("STORE | STATE | > OBJECTS | > BYTES", &self.replicas, |count| {
+                [
+                    count.store.clone(),
+                    look.state(count.state.as_str()),
+                    grouped(unsigned(count.replicas)),
+                    bytes::human(unsigned(count.bytes)),
+                ]
+            })
+        })
     }
 }
 
@@ -213,7 +212,6 @@ fn left(forecast: &Forecast) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use chrono::TimeDelta;
     use nightferry_core::db::enums::ReplicaState;

@@ -2,28 +2,18 @@
 
 use std::path::Path;
 
-use nightferry_core::context::Context;
+use nightferry_core::config::Config;
+use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
 use super::UpArgs;
 use super::admin::Admin;
-use super::settings::database_url;
 use crate::commands::App;
-use crate::errors::Failure;
+use crate::errors::{Exit, Failure};
 use crate::format::table::pairs;
 use crate::output::shell_word;
 use crate::settings::DEFAULT_DATA_DIR;
 use nightferry_devservers::{DataDir, Parts, S3Server};
-
-/// The content of the announcement.
-pub(super) struct Announcement<'a> {
-    pub(super) context: &'a Context,
-    pub(super) data: &'a DataDir,
-    pub(super) parts: &'a Parts,
-    pub(super) admin: &'a Admin,
-    pub(super) config_file: &'a Path,
-    pub(super) args: &'a UpArgs,
-}
 
 #[derive(Debug, Serialize)]
 struct Document {
@@ -69,32 +59,34 @@ impl StoreDocument {
     }
 }
 
-impl Announcement<'_> {
-    pub(super) fn print(&self, app: &App) -> Result<(), Failure> {
-        let document = self.document();
-        app.output.result(&document, |_| document.text())
-    }
-
-    fn document(&self) -> Document {
-        let config = &self.context.config;
-        let url = config.server.base_url();
-        Document {
-            docs_url: format!("{url}/api/docs"),
-            url,
-            admin_email: self.admin.email.clone(),
-            admin_password: self.admin.password.clone(),
-            admin_password_file: self.admin.password_file.as_ref().map(|file| file.display().to_string()),
-            local_store: StoreDocument::of(&self.parts.local),
-            cloud_store: StoreDocument::of(&self.parts.cloud),
-            database_url: database_url(config),
-            worker: !self.args.no_worker,
-            schedule: config.tiering.schedule.clone(),
-            time_zone: config.tiering.time_zone.to_string(),
-            data_dir: self.data.root().display().to_string(),
-            config_file: self.config_file.display().to_string(),
-            found_by_itself: self.args.data_dir == Path::new(DEFAULT_DATA_DIR),
-        }
-    }
+/// Prints it.
+pub(super) fn announce(
+    app: &App,
+    config: &Config,
+    data: &DataDir,
+    parts: &Parts,
+    admin: Admin,
+    config_file: &Path,
+    args: &UpArgs,
+) -> Result<Exit, Failure> {
+    let url = config.server.base_url();
+    let document = Document {
+        docs_url: format!("{url}/api/docs"),
+        url,
+        admin_email: admin.email,
+        admin_password: admin.password,
+        admin_password_file: admin.password_file.map(|file| file.display().to_string()),
+        local_store: StoreDocument::of(&parts.local),
+        cloud_store: StoreDocument::of(&parts.cloud),
+        database_url: config.database.url.expose_secret().to_owned(),
+        worker: !args.no_worker,
+        schedule: config.tiering.schedule.clone(),
+        time_zone: config.tiering.time_zone.to_string(),
+        data_dir: data.root().display().to_string(),
+        config_file: config_file.display().to_string(),
+        found_by_itself: args.data_dir == Path::new(DEFAULT_DATA_DIR),
+    };
+    app.output.result(&document, |_| document.text())
 }
 
 impl Document {

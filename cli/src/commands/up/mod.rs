@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use nightferry_core::telemetry::Role;
 
-use self::announce::Announcement;
+use self::announce::announce;
 use super::{App, Session, migrate, service};
 use crate::errors::{Exit, Failure, cannot};
 use crate::settings::DEFAULT_DATA_DIR;
@@ -32,10 +32,9 @@ SeaweedFS) are downloaded once. Everything listens on 127.0.0.1 only. The other 
 instance in the folder it was started from. Ctrl-C stops everything gracefully; a second one stops it \
 immediately.";
 
-/// Options of `up`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct UpArgs {
+pub(crate) struct UpArgs {
     /// Store all data in this folder
     #[arg(long, value_name = "FOLDER", default_value = DEFAULT_DATA_DIR)]
     data_dir: PathBuf,
@@ -92,7 +91,13 @@ pub(super) async fn run(app: &App, args: UpArgs) -> Result<Exit, Failure> {
     let quiet = app.output.is_quiet();
     let reporter: &dyn Reporter = if quiet { &Quiet } else { &StderrLines };
     let data = DataDir::open(&args.data_dir)?;
-    let options = options(&args);
+    let options = UpOptions {
+        data_dir: args.data_dir.clone(),
+        port: args.port,
+        local_s3_port: args.local_s3_port,
+        cloud_s3_port: args.cloud_s3_port,
+        s3_server: args.s3_server.into(),
+    };
     let mut parts = tokio::select! {
         parts = start_parts(&options, reporter) => parts?,
         // Servers that have been started are stopped when this future is dropped.
@@ -117,16 +122,6 @@ pub(super) async fn run(app: &App, args: UpArgs) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-fn options(args: &UpArgs) -> UpOptions {
-    UpOptions {
-        data_dir: args.data_dir.clone(),
-        port: args.port,
-        local_s3_port: args.local_s3_port,
-        cloud_s3_port: args.cloud_s3_port,
-        s3_server: args.s3_server.into(),
-    }
-}
-
 /// Prepares everything between the servers and the services: configuration, tables, buckets, the administrator.
 async fn prepare(
     app: &App,
@@ -147,6 +142,6 @@ async fn prepare(
     let admin = admin::ensure(app, &session.services.accounts, data, args).await?;
     let server = nightferry_api::bind(session.services.clone())
         .map_err(|error| service::cannot_listen(&error, "up"))?;
-    Announcement { context, data, parts, admin: &admin, config_file: &config_file, args }.print(app)?;
+    announce(app, &context.config, data, parts, admin, &config_file, args)?;
     Ok((session, server))
 }

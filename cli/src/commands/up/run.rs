@@ -16,12 +16,6 @@ pub(super) struct Services {
     pub(super) with_worker: bool,
 }
 
-/// Why the process ends.
-enum End {
-    Asked,
-    Failed(Failure),
-}
-
 /// Runs until it is stopped, or until a required component fails. Then the API shuts down, and after it the worker; a
 /// second stop request does not wait for them.
 pub(super) async fn until_stopped(
@@ -33,21 +27,22 @@ pub(super) async fn until_stopped(
 ) -> Result<Exit, Failure> {
     let Services { session, server, with_worker } = services;
     let (api_stop, worker_stop) = (CancellationToken::new(), CancellationToken::new());
-    let mut api = std::pin::pin!(run_api(server, api_stop.clone()));
+    let api_stopped = api_stop.clone();
+    let mut api = std::pin::pin!(async { anyhow::Ok(server.run(api_stopped).await?) });
     let mut api_runs = true;
     let engine = session.services.engine.clone();
     let stop = worker_stop.clone();
     let mut worker = with_worker.then(|| tokio::spawn(nightferry_worker::run(engine, stop)));
     let mut watch = Watch::default();
 
-    let end = tokio::select! {
-        () = requests.next() => End::Asked,
+    let failed = tokio::select! {
+        () = requests.next() => None,
         ended = &mut api => {
             api_runs = false;
-            End::Failed(unexpected("The API", ended))
+            Some(unexpected("The API", ended))
         }
-        ended = worker_ends(&mut worker) => End::Failed(unexpected("The worker", ended)),
-        error = watch.until_one_stays_dead(parts, reporter) => End::Failed(error.into()),
+        ended = worker_ends(&mut worker) => Some(unexpected("The worker", ended)),
+        error = watch.until_one_stays_dead(parts, reporter) => Some(Failure::from(error)),
     };
 
     app.output.note("Stopping: work in flight may finish. Press Ctrl-C again to stop immediately.");
@@ -65,11 +60,11 @@ pub(super) async fn until_stopped(
     if let Some(worker) = worker {
         worker.abort();
     }
-    match (end, drained) {
-        (End::Failed(failure), _) => Err(failure),
-        (End::Asked, Some(Ok(()))) => Ok(Exit::Ok),
-        (End::Asked, Some(Err(error))) => Err(service::failed("stopping gracefully", &error)),
-        (End::Asked, None) => Ok(Exit::Interrupted),
+    match (failed, drained) {
+        (Some(failure), _) => Err(failure),
+        (None, Some(Ok(()))) => Ok(Exit::Ok),
+        (None, Some(Err(error))) => Err(service::failed("stopping gracefully", &error)),
+        (None, None) => Ok(Exit::Interrupted),
     }
 }
 
@@ -86,8 +81,4 @@ fn unexpected(name: &str, ended: anyhow::Result<()>) -> Failure {
         Ok(()) => Failure::new(Exit::Failed, "service", format!("{name} ended unexpectedly")),
         Err(error) => service::failed(name, &error),
     }
-}
-
-async fn run_api(server: Server, stop: CancellationToken) -> anyhow::Result<()> {
-    Ok(server.run(stop).await?)
 }

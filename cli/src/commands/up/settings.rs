@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 
 use nightferry_core::config::{Config, LoadOptions};
-use secrecy::ExposeSecret as _;
 use toml::{Table, Value};
 
 use super::UpArgs;
@@ -149,13 +148,7 @@ fn typed(key: &str, value: &str) -> Value {
     }
 }
 
-/// The database URL for other programs.
-pub(super) fn database_url(config: &Config) -> String {
-    config.database.url.expose_secret().to_owned()
-}
-
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

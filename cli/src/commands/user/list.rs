@@ -12,7 +12,7 @@ use nightferry_core::ids::UserId;
 use super::App;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::bytes;
-use crate::format::table::{Table, plain};
+use crate::format::table::{plain, table};
 use crate::output::{TextStyle, document, shell_word};
 
 const EXAMPLES: &str = "\
@@ -21,10 +21,9 @@ Examples:
   nightferry user list example.org --disabled
   nightferry --json user list | jq -r '.users[] | select(.role == \"admin\") | .email'";
 
-/// Options of `user list`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct ListArgs {
+pub(crate) struct ListArgs {
     /// Only accounts whose email address or name contains this
     #[arg(value_name = "TEXT")]
     search: Option<String>,
@@ -63,15 +62,13 @@ pub(super) async fn run(app: &App, context: &Context, args: &ListArgs) -> Result
             if let Some(text) = &args.search {
                 rest = format!("{rest} {}", shell_word(text));
             }
-            let command = app.output.command(&rest);
-            app.output.note(&format!("There are more: {command}"));
+            app.output.note_command("There are more", &rest);
         }
         None if args.search.is_some() || args.admins || args.disabled => {
             app.output.note("There are no matching accounts.");
         }
         None => {
-            let command = app.output.command("user create EMAIL --admin");
-            app.output.note(&format!("There are no accounts. Create one: {command}"));
+            app.output.note_command("There are no accounts. Create one", "user create EMAIL --admin");
         }
         _ => {}
     }
@@ -79,9 +76,8 @@ pub(super) async fn run(app: &App, context: &Context, args: &ListArgs) -> Result
 }
 
 fn text(users: &[User], look: TextStyle) -> String {
-    let mut table = Table::new("EMAIL | NAME | ROLE | STATE | > USED | > QUOTA | SINCE | ID");
-    for user in users {
-        table.row([
+    table("EMAIL | NAME | ROLE | STATE | > USED | > QUOTA | SINCE | ID", users, |user| {
+        [
             plain(&user.email),
             plain(&user.name),
             user.role.to_string(),
@@ -90,7 +86,6 @@ fn text(users: &[User], look: TextStyle) -> String {
             user.quota_bytes.map_or_else(|| "-".to_owned(), |quota| bytes::human(unsigned(quota))),
             look.zone.show(user.created_at),
             user.id.to_string(),
-        ]);
-    }
-    table.render()
+        ]
+    })
 }

@@ -1,97 +1,90 @@
 //! `nightferry user`: accounts.
 
-mod change;
-mod create;
-mod identities;
+mod account;
 mod list;
-mod quota;
-mod reset_password;
-mod revoke;
 mod secret;
 mod sessions;
-mod show;
 
 use clap::{Args, Subcommand};
 use nightferry_api_types::account::Account;
-use nightferry_core::auth::account;
 use nightferry_core::context::Context;
 use nightferry_core::db::users::User;
 use nightferry_core::services::Services;
 
-use self::change::To;
+use self::account::To;
 use super::App;
 use crate::errors::{Exit, Failure, cannot};
 use crate::output::document;
 
-/// Subcommands of `user`.
 #[derive(Debug, Subcommand)]
-pub enum UserCommand {
+pub(crate) enum UserCommand {
     /// Create an account
-    Create(create::CreateArgs),
+    Create(account::CreateArgs),
     /// List accounts
     List(list::ListArgs),
     /// Show an account
     Show(UserArgs),
     /// Grant the administrator role
-    #[command(after_help = change::PROMOTE_EXAMPLES)]
+    #[command(after_help = account::PROMOTE_EXAMPLES)]
     Promote(UserArgs),
     /// Revoke the administrator role
     Demote(UserArgs),
     /// Disable an account and end its sessions; its files are kept
-    #[command(after_help = change::DISABLE_EXAMPLES)]
+    #[command(after_help = account::DISABLE_EXAMPLES)]
     Disable(UserArgs),
     /// Enable a disabled account
     Enable(UserArgs),
     /// Limit the storage of an account
-    Quota(quota::QuotaArgs),
+    Quota(account::QuotaArgs),
     /// Set a new password and end all sessions of an account
     #[command(visible_alias = "password")]
-    ResetPassword(reset_password::ResetPasswordArgs),
+    ResetPassword(account::ResetPasswordArgs),
     /// List the sessions of an account
     Sessions(sessions::SessionsArgs),
     /// End the sessions of an account
-    Revoke(revoke::RevokeArgs),
+    Revoke(sessions::RevokeArgs),
     /// List the linked identities of an account
-    #[command(after_help = identities::EXAMPLES)]
+    #[command(after_help = sessions::IDENTITIES_EXAMPLES)]
     Identities(UserArgs),
     /// Unlink an identity from an account, and end the account's sessions
-    Unlink(identities::UnlinkArgs),
+    Unlink(sessions::UnlinkArgs),
 }
 
 /// The account.
 #[derive(Debug, Args)]
-pub struct UserArgs {
+pub(crate) struct UserArgs {
     /// Email address
     #[arg(value_name = "EMAIL")]
     email: String,
 }
 
-pub(super) async fn run(app: &App, command: UserCommand) -> Result<Exit, Failure> {
-    app.in_session(async |services: &Services| match command {
-        UserCommand::Create(args) => create::run(app, &services.accounts, args).await,
-        UserCommand::List(args) => list::run(app, &services.context, &args).await,
-        UserCommand::Show(args) => show::run(app, &services.context, &args).await,
-        UserCommand::Promote(args) => change::run(app, &services.context, &args, To::Administrator).await,
-        UserCommand::Demote(args) => change::run(app, &services.context, &args, To::Ordinary).await,
-        UserCommand::Disable(args) => change::run(app, &services.context, &args, To::Disabled).await,
-        UserCommand::Enable(args) => change::run(app, &services.context, &args, To::Enabled).await,
-        UserCommand::Quota(args) => quota::run(app, &services.context, &args).await,
-        UserCommand::ResetPassword(args) => reset_password::run(app, &services.accounts, args).await,
-        UserCommand::Sessions(args) => sessions::run(app, &services.context, &args).await,
-        UserCommand::Revoke(args) => revoke::run(app, &services.context, &args).await,
-        UserCommand::Identities(args) => identities::list(app, &services.context, &args).await,
-        UserCommand::Unlink(args) => identities::unlink(app, &services.context, &args).await,
-    })
-    .await
+pub(super) async fn run(app: &App, services: &Services, command: UserCommand) -> Result<Exit, Failure> {
+    let Services { context, accounts, .. } = services;
+    match command {
+        UserCommand::Create(args) => account::create(app, accounts, args).await,
+        UserCommand::List(args) => list::run(app, context, &args).await,
+        UserCommand::Show(args) => account::show(app, context, &args).await,
+        UserCommand::Promote(args) => account::change(app, context, &args, To::Administrator).await,
+        UserCommand::Demote(args) => account::change(app, context, &args, To::Ordinary).await,
+        UserCommand::Disable(args) => account::change(app, context, &args, To::Disabled).await,
+        UserCommand::Enable(args) => account::change(app, context, &args, To::Enabled).await,
+        UserCommand::Quota(args) => account::quota(app, context, &args).await,
+        UserCommand::ResetPassword(args) => account::reset_password(app, accounts, args).await,
+        UserCommand::Sessions(args) => sessions::sessions(app, context, &args).await,
+        UserCommand::Revoke(args) => sessions::revoke(app, context, &args).await,
+        UserCommand::Identities(args) => sessions::identities(app, context, &args).await,
+        UserCommand::Unlink(args) => sessions::unlink(app, context, &args).await,
+    }
 }
 
 /// Finds an account by its email address.
 pub(super) async fn find(context: &Context, email: &str) -> Result<User, Failure> {
-    account::by_email(context, email).await.map_err(cannot(format!("find the account {email}")))
+    nightferry_core::auth::account::by_email(context, email)
+        .await
+        .map_err(cannot(format!("find the account {email}")))
 }
 
-/// Prints an account that was created or changed, after a sentence that describes the change.
-fn show(app: &App, user: &User, done: &str) -> Result<Exit, Failure> {
-    app.output.result(&document!(user: Account::from(user)), |_| done.to_owned())?;
-    Ok(Exit::Ok)
+/// Prints an account that was created or changed, after a sentence that says what was done.
+fn shown(app: &App, user: &User, done: &str) -> Result<Exit, Failure> {
+    app.output.result(&document!(user: Account::from(user)), |_| done.to_owned())
 }

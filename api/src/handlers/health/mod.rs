@@ -1,4 +1,0 @@
-//! Health checks, for supervisors and load balancers.
-
-pub(crate) mod live;
-pub(crate) mod ready;

@@ -1,0 +1,100 @@
+//! `nightferry keys`: the keys that sign access tokens.
+
+use clap::{Args, Subcommand};
+use nightferry_api_types::key::SigningKey;
+use nightferry_core::auth::Accounts;
+use nightferry_core::auth::keys::{self, Takeover};
+use nightferry_core::services::Services;
+
+use super::App;
+use crate::commands::origin;
+use crate::errors::{Exit, Failure, cannot};
+use crate::format::table::table;
+use crate::output::{TextStyle, document};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// List the keys and their states
+    #[command(after_help = LIST_EXAMPLES)]
+    List,
+    /// Create a new key that takes over
+    Rotate(RotateArgs),
+}
+
+pub(super) async fn run(app: &App, services: &Services, command: KeysCommand) -> Result<Exit, Failure> {
+    let accounts = &services.accounts;
+    match command {
+        KeysCommand::List => list(app, accounts).await,
+        KeysCommand::Rotate(args) => rotate(app, accounts, &args).await,
+    }
+}
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  nightferry keys list
+  nightferry --json keys list | jq -r '.keys[] | select(.state == \"signs\") | .created_at'
+
+States: signs; published, until it starts to sign; verifies existing signatures; unusable: created with \
+another auth.secret_key.";
+
+async fn list(app: &App, accounts: &Accounts) -> Result<Exit, Failure> {
+    let rows = keys::list(&accounts.context).await.map_err(cannot("list the signing keys"))?;
+    let (usable, unusable): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| keys::opens(accounts, row));
+    let now = accounts.context.clock.now();
+    let states = usable.iter().map(|row| SigningKey::new(row, keys::state(&usable, row, now)));
+    let keys: Vec<_> = states.chain(unusable.iter().map(|row| SigningKey::new(row, "unusable"))).collect();
+    app.output.result(&document!(keys: &keys), |look| text(&keys, look))?;
+    if keys.is_empty() {
+        app.output.note("There are no signing keys yet: the API creates the first one when it starts.");
+    }
+    Ok(Exit::Ok)
+}
+
+fn text(keys: &[SigningKey], look: TextStyle) -> String {
+    table("ID | ALGORITHM | STATE | CREATED | SIGNS FROM | VERIFIES UNTIL", keys, |key| {
+        [
+            key.id.clone(),
+            key.algorithm.clone(),
+            look.state(key.state),
+            look.zone.show(key.created_at),
+            look.zone.show(key.signs_from),
+            key.verifies_until.map_or_else(|| "-".to_owned(), |at| look.zone.show(at)),
+        ]
+    })
+}
+
+const ROTATE_EXAMPLES: &str = "\
+Examples:
+  nightferry keys rotate                                  nobody notices
+  nightferry keys rotate --at-once                        a key may be in wrong hands
+  nightferry --set auth.algorithm=EdDSA keys rotate       with another algorithm; set it for the API too
+
+The new key is published for auth.signing_key_lead, then it signs. The old one verifies until the last token that it signed has \
+expired. With --at-once the new key signs now and every access token signed before is refused: clients continue with \
+their refresh tokens. API instances see that within half a minute; restart them to make it at once there too.";
+
+#[derive(Debug, Args)]
+#[command(after_help = ROTATE_EXAMPLES)]
+pub(crate) struct RotateArgs {
+    /// Sign with the new key now, and reject everything that was signed before
+    #[arg(long)]
+    at_once: bool,
+}
+
+async fn rotate(app: &App, accounts: &Accounts, args: &RotateArgs) -> Result<Exit, Failure> {
+    let takeover = if args.at_once { Takeover::AtOnce } else { Takeover::Published };
+    let row =
+        keys::rotate(accounts, takeover, &origin()).await.map_err(cannot("create a new signing key"))?;
+    let state = if args.at_once { "signs" } else { "published" };
+    app.output.result(&document!(key: SigningKey::new(&row, state)), |look| {
+        let (id, algorithm) = (&row.id, &row.algorithm);
+        if args.at_once {
+            format!("The {algorithm} key {id} signs now; everything signed before is rejected.")
+        } else {
+            format!(
+                "The {algorithm} key {id} is published and will sign from {}.",
+                look.zone.show(row.signs_from)
+            )
+        }
+    })
+}
