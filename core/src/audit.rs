@@ -61,9 +61,6 @@ pub async fn who(context: &Context, text: &str) -> Result<Who> {
 }
 
 /// Deletes events older than `audit.retention`, in batches. Returns the number of deleted events.
-///
-/// # Errors
-/// Any database error.
 pub async fn reap(context: &Context) -> Result<usize> {
     let Some(retention) = context.config.audit.retention else { return Ok(0) };
     let before = context.clock.now() - retention;

@@ -11,9 +11,6 @@ use crate::error::{Error, Noun, Result};
 use crate::ids::UserId;
 
 /// The identities linked to an account, in the order of linking.
-///
-/// # Errors
-/// Any database error.
 pub async fn list(context: &Context, user: UserId) -> Result<Vec<Identity>> {
     let mut conn = context.db.conn().await?;
     identities::of_user(&mut conn, user).await

@@ -113,9 +113,6 @@ async fn require_live(
 }
 
 /// The tokens of an account that have not been revoked, newest first.
-///
-/// # Errors
-/// Any database error.
 pub async fn list(context: &Context, user: UserId) -> Result<Vec<PersonalToken>> {
     let mut conn = context.db.conn().await?;
     personal_tokens::of_user(&mut conn, user).await

@@ -255,9 +255,6 @@ async fn issue(
 }
 
 /// Ends the caller's session: its refresh tokens and this access token.
-///
-/// # Errors
-/// Any database error.
 pub async fn logout(context: &Context, claims: &Claims, origin: &Origin) -> Result<()> {
     let now = context.clock.now();
     let claims = claims.clone();

@@ -21,9 +21,6 @@ pub struct Ended {
 }
 
 /// The active sessions of an account, newest first, before `before`; and whether there are more than `limit`.
-///
-/// # Errors
-/// Any database error.
 pub async fn page(
     context: &Context,
     user: UserId,
@@ -66,9 +63,6 @@ pub async fn end(
 }
 
 /// Ends every session of `user`, and with `tokens` also revokes all personal access tokens.
-///
-/// # Errors
-/// Any database error.
 pub async fn end_all(
     context: &Context,
     user: UserId,

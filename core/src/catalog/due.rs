@@ -57,9 +57,6 @@ impl pass::Report for Report {
 }
 
 /// The last report and its time; `None` if no snapshot was ever attempted.
-///
-/// # Errors
-/// Any database error.
 pub async fn latest_report(context: &Context) -> Result<Option<(Report, DateTime<Utc>)>> {
     let mut conn = context.db.conn().await?;
     let Some(pass) = passes::find(&mut conn, PASS).await? else { return Ok(None) };

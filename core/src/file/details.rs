@@ -42,9 +42,6 @@ pub async fn of_owner(conn: &mut AsyncPgConnection, owner: UserId, id: FileId) -
 }
 
 /// Adds the locations to rows: one query for all of them.
-///
-/// # Errors
-/// Any database error.
 pub async fn with_locations(
     conn: &mut AsyncPgConnection,
     rows: Vec<FileWithObject>,

@@ -13,9 +13,6 @@ use crate::store::{ObjectHead, ObjectKey, Store, StoreError, is_archive_class};
 
 /// Requests a restore of a copy that its store refused to return because it is archived. Concurrent requests result in
 /// one request to the store.
-///
-/// # Errors
-/// Any database error.
 pub(crate) async fn request(
     context: &Context,
     object: ObjectId,

@@ -74,9 +74,6 @@ pub async fn request(
 
 /// Sends requested restores to the stores, and polls those in progress. Returns the number of processed ones. Cheap if
 /// nothing is due: call it every second.
-///
-/// # Errors
-/// Any database error.
 pub async fn pass(context: &Context) -> Result<usize> {
     let mut looked_after = 0;
     loop {

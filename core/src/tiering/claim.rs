@@ -20,9 +20,6 @@ pub struct Batch {
 
 /// Claims at most `most` copies of a run, in the configured order; none when nothing of it is due, but for what needs a store
 /// that is out of order. What failed before comes after everything else, when it is due.
-///
-/// # Errors
-/// Any database error.
 pub async fn next_batch(context: &Context, run: RunId, worker: WorkerId, most: usize) -> Result<Batch> {
     let out = context.stores.health().out();
     let token = LeaseToken::new();
@@ -56,9 +53,6 @@ pub fn is_blocked(context: &Context, claim: &Claim) -> bool {
 /// Claims at most `most` copies that are wanted outside of any run: everything for a local store, and what moves from one
 /// store of the cloud to another; without what needs a store that is out of order. No store's backlog keeps another one
 /// waiting.
-///
-/// # Errors
-/// Any database error.
 pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> Result<Batch> {
     let out = context.stores.health().out();
     let token = LeaseToken::new();

@@ -27,9 +27,6 @@ pub(super) enum Evidence {
 
 /// Looks for an intact copy of an object in one of these stores. A copy that is missing or corrupt is marked as lost,
 /// so that it no longer permits a deletion and is repaired.
-///
-/// # Errors
-/// Any database error.
 pub(super) async fn seek(context: &Context, object: ObjectId, stores: &[String]) -> Result<Evidence> {
     let (facts, replicas) = {
         let mut conn = context.db.conn().await?;

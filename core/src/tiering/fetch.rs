@@ -98,9 +98,6 @@ async fn queue(
 
 /// Requests local copies of files read from the cloud. Files that would fill the local store by themselves are
 /// excluded.
-///
-/// # Errors
-/// Any database error.
 pub(crate) async fn after_reads(context: &Context, objects: &[ObjectId]) -> Result<()> {
     let locals = context.stores.names_with(StoreRole::Local);
     let mut conn = context.db.conn().await?;

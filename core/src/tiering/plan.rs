@@ -120,9 +120,6 @@ pub async fn find(context: &Context, id: PlanId) -> Result<PlanView> {
 }
 
 /// A page of a plan's items after `after`, and whether there are more.
-///
-/// # Errors
-/// Any database error.
 pub async fn items(
     context: &Context,
     id: PlanId,

@@ -39,9 +39,6 @@ pub struct Reaped {
 }
 
 /// Returns copies with expired leases to the queue. Cheap: call it every few seconds.
-///
-/// # Errors
-/// Any database error.
 pub async fn leases(context: &Context) -> Result<usize> {
     let mut conn = context.db.conn().await?;
     replicas::reclaim_expired(&mut conn).await
@@ -166,9 +163,6 @@ fn store<'c>(context: &'c Context, name: &str) -> Result<&'c Store> {
 
 /// Deletes expired rows: expired tokens, failed sign-ins, workers without a heartbeat for a day, and audit events past
 /// their retention.
-///
-/// # Errors
-/// Any database error.
 pub async fn expired_rows(context: &Context) -> Result<()> {
     let now = context.clock.now();
     let mut conn = context.db.conn().await?;

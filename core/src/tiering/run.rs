@@ -268,9 +268,6 @@ fn executed<'a>(
 }
 
 /// The run that is queued or running, if any.
-///
-/// # Errors
-/// Any database error.
 pub async fn active(context: &Context) -> Result<Option<Run>> {
     let mut conn = context.db.conn().await?;
     runs::active(&mut conn).await
@@ -315,9 +312,6 @@ async fn view(context: &Context, conn: &mut AsyncPgConnection, run: Run) -> Resu
 }
 
 /// Runs, newest first, before `before`, at most `limit`; and whether there are more.
-///
-/// # Errors
-/// Any database error.
 pub async fn page(context: &Context, before: Option<RunId>, limit: i64) -> Result<(Vec<RunView>, bool)> {
     let mut conn = context.db.conn().await?;
     let (rows, more) = split_page(runs::page(&mut conn, before, limit.saturating_add(1)).await?, limit);
@@ -374,9 +368,6 @@ pub async fn cancel(context: &Context, id: RunId, actor: Option<UserId>, origin:
 
 /// Stops a run that cannot continue, for example because the destination rejects the credentials. No attempts are lost;
 /// queued copies wait for the next run.
-///
-/// # Errors
-/// Any database error.
 pub async fn stop(context: &Context, id: RunId, reason: &str) -> Result<()> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
@@ -388,9 +379,6 @@ pub async fn stop(context: &Context, id: RunId, reason: &str) -> Result<()> {
 }
 
 /// Whether nothing new of a run may start: it was cancelled, cannot continue, or has ended.
-///
-/// # Errors
-/// Any database error.
 pub async fn is_stopped(context: &Context, id: RunId) -> Result<bool> {
     let mut conn = context.db.conn().await?;
     let run = runs::find(&mut conn, id).await?;
@@ -398,9 +386,6 @@ pub async fn is_stopped(context: &Context, id: RunId) -> Result<bool> {
 }
 
 /// Ends a run of which nothing is queued or in flight. Returns it if this call ended it.
-///
-/// # Errors
-/// Any database error.
 pub async fn settle(context: &Context, id: RunId) -> Result<Option<Run>> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| runs::settle(conn, id).await).await

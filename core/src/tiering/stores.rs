@@ -73,9 +73,6 @@ impl StoreView {
 
 /// Every configured store: the local ones first, the main one of each role first. Counts all replicas: do not call it
 /// every second.
-///
-/// # Errors
-/// Any database error.
 pub async fn list(context: &Context) -> Result<Vec<StoreView>> {
     let since = seen_since(context);
     let mut conn = context.db.conn().await?;

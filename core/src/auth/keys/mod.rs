@@ -30,9 +30,6 @@ pub enum Takeover {
 }
 
 /// Creates a new key of the configured algorithm that replaces the others.
-///
-/// # Errors
-/// Any database error.
 pub async fn rotate(accounts: &Accounts, takeover: Takeover, origin: &Origin) -> Result<SigningKeyRow> {
     let context = &accounts.context;
     let auth = &context.config.auth;
@@ -84,9 +81,6 @@ async fn insert(
 }
 
 /// Prepares a process that signs: creates the first key, and if another algorithm has been configured, a key for it.
-///
-/// # Errors
-/// Any database error.
 pub async fn prepare(accounts: &Accounts) -> Result<()> {
     let context = &accounts.context;
     let now = context.clock.now();
@@ -117,9 +111,6 @@ pub async fn prepare(accounts: &Accounts) -> Result<()> {
 }
 
 /// The keys that sign or verify.
-///
-/// # Errors
-/// Any database error.
 pub async fn list(context: &Context) -> Result<Vec<SigningKeyRow>> {
     let mut conn = context.db.conn().await?;
     signing_keys::live(&mut conn, context.clock.now()).await
@@ -143,9 +134,6 @@ pub fn state(rows: &[SigningKeyRow], row: &SigningKeyRow, now: DateTime<Utc>) ->
 }
 
 /// The public keys as a JWK set (RFC 7517 section 5). Empty for a symmetric algorithm.
-///
-/// # Errors
-/// Any database error.
 pub async fn public(accounts: &Accounts) -> Result<jsonwebtoken::jwk::JwkSet> {
     let context = &accounts.context;
     let now = context.clock.now();

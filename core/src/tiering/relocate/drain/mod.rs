@@ -34,9 +34,6 @@ impl Draining {
 }
 
 /// Every store that is drained or is empty.
-///
-/// # Errors
-/// Any database error.
 pub async fn all(context: &Context) -> Result<Vec<Drain>> {
     let mut conn = context.db.conn().await?;
     drains::all(&mut conn).await
@@ -123,9 +120,6 @@ async fn record(
 }
 
 /// A drain with the remaining replicas; `None` if the store is not being drained.
-///
-/// # Errors
-/// Any database error.
 pub async fn look(context: &Context, name: &str) -> Result<Option<Draining>> {
     let mut conn = context.db.conn().await?;
     view(&mut conn, name).await

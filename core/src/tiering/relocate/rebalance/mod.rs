@@ -94,18 +94,12 @@ pub fn check_role(role: StoreRole) -> Result<()> {
 }
 
 /// The last request; `None` if there was never one.
-///
-/// # Errors
-/// Any database error.
 pub async fn look(context: &Context) -> Result<Option<Rebalancing>> {
     let mut conn = context.db.conn().await?;
     view(&mut conn).await
 }
 
 /// The active request; `None` if there is nothing to do.
-///
-/// # Errors
-/// Any database error.
 pub async fn under_way(context: &Context) -> Result<Option<Rebalance>> {
     let mut conn = context.db.conn().await?;
     Ok(rebalances::last(&mut conn).await?.filter(|last| last.finished_at.is_none()))
@@ -188,9 +182,6 @@ async fn new(conn: &mut AsyncPgConnection, plan: &Plan, by: Option<UserId>, orig
 
 /// Stops it: moved files stay where they are, other files stay too, and moves in progress finish. Returns whether there
 /// was anything to stop.
-///
-/// # Errors
-/// Any database error.
 pub async fn stop(context: &Context, by: Option<UserId>, origin: &Origin) -> Result<bool> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
