@@ -33,8 +33,7 @@ pub async fn page(
             user.*",
         ));
     }
-    let mut conn = context.db.conn().await?;
-    Ok(split_page(audit::page(&mut conn, filter, limit.saturating_add(1)).await?, limit))
+    Ok(split_page(audit::page(&mut *context.db.conn().await?, filter, limit.saturating_add(1)).await?, limit))
 }
 
 fn is_action(text: &str) -> bool {

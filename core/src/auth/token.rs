@@ -95,7 +95,7 @@ impl AccessTokens {
             iat: now.timestamp(),
             exp: (now + self.lifetime).timestamp(),
         };
-        if signer.algorithm() != SigningAlgorithm::Rs256 {
+        if signer.algorithm != SigningAlgorithm::Rs256 {
             return signer.sign(&claims);
         }
         // RSA takes milliseconds, the other algorithms microseconds.
