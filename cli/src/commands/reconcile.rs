@@ -179,7 +179,7 @@ fn findings(document: &Document) -> String {
         };
         table.row([
             finding.store.clone(),
-            finding.kind.as_str().to_owned(),
+            <&str>::from(finding.kind).to_owned(),
             bytes::human(finding.bytes),
             if finding.outcome == Outcome::Applied { "yes" } else { "no" }.to_owned(),
             plain(&finding.key),

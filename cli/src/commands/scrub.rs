@@ -160,7 +160,7 @@ fn findings(document: &Document) -> String {
     for finding in &document.found {
         table.row([
             finding.store.clone(),
-            finding.kind.as_str().to_owned(),
+            <&str>::from(finding.kind).to_owned(),
             bytes::human(finding.bytes),
             grouped(finding.copies_left),
             plain(&finding.key),

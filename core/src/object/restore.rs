@@ -36,9 +36,6 @@ pub(crate) async fn request(
 }
 
 /// HEAD request for an object, with retries.
-pub(crate) async fn head(
-    store: &Store,
-    key: &ObjectKey,
-) -> std::result::Result<Option<ObjectHead>, StoreError> {
+pub(crate) async fn head(store: &Store, key: &ObjectKey) -> Result<Option<ObjectHead>, StoreError> {
     retry::retry(&QUICK_RETRY, || store.head(key), StoreError::retry).await
 }

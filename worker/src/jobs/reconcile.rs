@@ -48,7 +48,7 @@ fn tell(event: Event<'_>) {
     tracing::warn!(
         target: "nightferry::sync",
         store = finding.store,
-        kind = finding.kind.as_str(),
+        kind = <&str>::from(finding.kind),
         key = finding.key,
         bytes = finding.bytes,
         detail = finding.detail,

@@ -32,7 +32,7 @@ pub struct PinArgs {
 
 pub(super) async fn run(app: &App, context: &Context, args: &PinArgs, pinned: bool) -> Result<Exit, Failure> {
     let act = if pinned { "pin" } else { "unpin" };
-    let file = change::pin_as(context, args.file, pinned, &origin())
+    let file = change::pin(context, args.file, pinned, &origin())
         .await
         .map_err(cannot(format!("{act} the file {}", args.file)))?;
     let locals = context.stores.names_with(StoreRole::Local);

@@ -30,7 +30,7 @@ pub struct PrefetchArgs {
 pub(super) async fn run(app: &App, context: &Context, args: &PrefetchArgs) -> Result<Exit, Failure> {
     let mut outcomes = Vec::with_capacity(args.files.len());
     for file in &args.files {
-        let outcome = fetch::request_as(context, *file, None, &origin())
+        let outcome = fetch::request(context, *file, None, &origin())
             .await
             .map_err(cannot(format!("prefetch the file {file}")))?;
         outcomes.push((*file, outcome));

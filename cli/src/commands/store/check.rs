@@ -134,7 +134,7 @@ impl Tried {
         let settings = self.store.settings();
         StoreDocument {
             name: self.store.name().to_string(),
-            role: self.store.role().as_str(),
+            role: <&str>::from(self.store.role()),
             endpoint: settings.endpoint.clone(),
             bucket: settings.bucket.clone(),
             encryption: encryption(&self.store, config),

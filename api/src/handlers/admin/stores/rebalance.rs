@@ -64,7 +64,7 @@ pub(crate) async fn stop(
 
 /// Refuses stores of a role that cannot be rebalanced.
 fn check_role(text: Option<&str>) -> Result<()> {
-    let roles = [StoreRole::Local, StoreRole::Cloud].map(|role| (role.as_str(), role));
+    let roles = [StoreRole::Local, StoreRole::Cloud].map(|role| (<&str>::from(role), role));
     let role = choice("role", text, &roles)?.unwrap_or(StoreRole::Local);
     Ok(rebalance::check_role(role)?)
 }
