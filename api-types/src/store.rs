@@ -126,7 +126,7 @@ impl From<&StoreView> for Store {
         let (replicas_left, bytes_left) = view.left();
         Self {
             name: view.name.clone(),
-            role: view.role.as_str(),
+            role: <&str>::from(view.role),
             main: view.is_main,
             state: view.state(),
             health: StoreHealth::new(view.health_word(), view.health.as_ref()),

@@ -33,8 +33,7 @@ pub async fn page(
             user.*",
         ));
     }
-    let mut conn = context.db.conn().await?;
-    Ok(split_page(audit::page(&mut conn, filter, limit.saturating_add(1)).await?, limit))
+    Ok(split_page(audit::page(&mut *context.db.conn().await?, filter, limit.saturating_add(1)).await?, limit))
 }
 
 fn is_action(text: &str) -> bool {
@@ -61,9 +60,6 @@ pub async fn who(context: &Context, text: &str) -> Result<Who> {
 }
 
 /// Deletes events older than `audit.retention`, in batches. Returns the number of deleted events.
-///
-/// # Errors
-/// Any database error.
 pub async fn reap(context: &Context) -> Result<usize> {
     let Some(retention) = context.config.audit.retention else { return Ok(0) };
     let before = context.clock.now() - retention;

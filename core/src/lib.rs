@@ -1,5 +1,8 @@
 //! The domain of Nightferry: configuration, accounts, files, stores, tiering and database access. Contains no HTTP
 //! server, no terminal output and no cron; api, worker and cli are built on it and are independent of each other.
+//!
+//! Every function that uses the database can fail with [`error::Error::DatabaseUnavailable`] or
+//! [`error::Error::Database`]. The sections "Errors" say what else can go wrong, and what has happened by then.
 
 pub mod audit;
 pub mod auth;

@@ -88,7 +88,7 @@ pub(crate) async fn perform(services: &Services, operation: Operation, bug: Opti
             return Ok(Effect::Uploaded { file: file.row.id, object: file.object_id.0, bytes });
         }
         Operation::Trash(owner, file) => {
-            trash::soft_delete(context, owner, file).await?;
+            trash::send(context, owner, file, None, &Origin::default()).await?;
             return Ok(Effect::Trashed(file));
         }
         Operation::Restore(file) => {
@@ -102,7 +102,7 @@ pub(crate) async fn perform(services: &Services, operation: Operation, bug: Opti
             trash::purge(context, owner, file, &Origin::default()).await?;
             return Ok(Effect::Purged(file));
         }
-        Operation::Pin(file, pinned) => drop(change::pin(context, file, pinned).await?),
+        Operation::Pin(file, pinned) => drop(change::pin(context, file, pinned, &Origin::default()).await?),
         Operation::Read(owner, file) => {
             let read = read(&services.files, owner, file, None).await?;
             access::flush(&services.files).await?;
@@ -123,7 +123,7 @@ pub(crate) async fn perform(services: &Services, operation: Operation, bug: Opti
             work(&services.engine, bug).await?;
         }
         Operation::Worker => worker(&services.engine).await?,
-        Operation::Fetch(file) => drop(fetch::request(context, file, None).await?),
+        Operation::Fetch(file) => drop(fetch::request(context, file, None, &Origin::default()).await?),
         Operation::WorkFetches => {
             probe(context).await;
             let batch = claim::next_fetches(context, WorkerId::new(), BATCH).await?;

@@ -152,7 +152,7 @@ fn text(document: &Document, look: TextStyle) -> String {
         };
         [
             finding.store.clone(),
-            finding.kind.as_str().to_owned(),
+            <&str>::from(finding.kind).to_owned(),
             bytes::human(finding.bytes),
             if finding.outcome == Outcome::Applied { "yes" } else { "no" }.to_owned(),
             plain(&finding.key),

@@ -141,7 +141,7 @@ fn text(document: &Document, look: TextStyle) -> String {
     with_findings(facts, found, "STORE | FINDING | > BYTES | > COPIES LEFT | KEY | DETAIL", |finding| {
         [
             finding.store.clone(),
-            finding.kind.as_str().to_owned(),
+            <&str>::from(finding.kind).to_owned(),
             bytes::human(finding.bytes),
             grouped(finding.copies_left),
             plain(&finding.key),

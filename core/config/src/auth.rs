@@ -52,8 +52,8 @@ settings! {
     }
 }
 
-/// An algorithm for signing tokens (RFC 7518 section 3.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
+/// An algorithm for signing tokens, by its name (RFC 7518 section 3.1, RFC 8037 section 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantNames)]
 pub enum SigningAlgorithm {
     /// HMAC with SHA-256.
     #[strum(serialize = "HS256")]
@@ -84,24 +84,5 @@ impl AuthConfig {
                 "access tokens should be the short-lived ones, such as 15m and 30d",
             );
         }
-    }
-}
-
-impl SigningAlgorithm {
-    /// Every algorithm.
-    pub const ALL: [Self; 3] = [Self::Hs256, Self::Rs256, Self::EdDsa];
-
-    /// The name (RFC 7518 section 3.1, RFC 8037 section 3.1).
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Hs256 => "HS256",
-            Self::Rs256 => "RS256",
-            Self::EdDsa => "EdDSA",
-        }
-    }
-
-    /// The algorithm with a name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
     }
 }

@@ -52,9 +52,10 @@ pub use self::reconcile::ReconcileConfig;
 pub use self::reference_docs::{configuration_tables, example_toml};
 pub use self::scrub::ScrubConfig;
 pub use self::server::{CorsConfig, ForwardedHeader, ServerConfig};
-pub use self::stores::{StoreConfig, StoreRole, is_exposed};
+pub use self::stores::{StoreConfig, is_exposed};
 pub use self::tiering::{ArchiveTier, FreeLocalAfter, TieringConfig, TransferOrder, VerifyMode};
 pub use self::uploads::UploadsConfig;
+pub use nightferry_ground::store_role::StoreRole;
 pub use timetable::{Bandwidth, Window};
 
 use self::declare::{Field as _, settings};

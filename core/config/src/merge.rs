@@ -70,7 +70,6 @@ pub(super) fn merge(mut layers: Vec<Layer>, problems: &mut Problems) -> Merged {
     Merged { values, members }
 }
 
-/// The default of a key.
 pub(super) fn default_of(key: &str, spec: &Spec) -> Value {
     let of_store = DEFAULT_STORES.iter().find(|(of, _)| *of == key);
     let kind = of_store.map_or_else(|| spec.default.clone(), |(_, value)| ValueKind::from(*value));

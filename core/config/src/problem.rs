@@ -120,7 +120,6 @@ impl Problems {
         if self.found.is_empty() { Ok(()) } else { Err(self.into_errors()) }
     }
 
-    /// All problems.
     pub(super) fn into_errors(self) -> ConfigErrors {
         ConfigErrors { problems: self.found }
     }

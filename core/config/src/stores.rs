@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nightferry_ground::encryption::Keyring;
+use nightferry_ground::store_role::StoreRole;
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -80,16 +81,6 @@ settings! {
         /// The parsed keys.
         pub keyring: Option<Arc<Keyring>>,
     }
-}
-
-/// The role of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::VariantNames, strum::Display)]
-#[strum(serialize_all = "lowercase")]
-pub enum StoreRole {
-    /// Near and fast: receives uploads.
-    Local,
-    /// Far and cheap: receives copies from the worker.
-    Cloud,
 }
 
 impl StoreConfig {

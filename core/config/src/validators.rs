@@ -30,20 +30,19 @@ pub(super) fn ip_address(text: &str) -> Result<String, String> {
 
 /// An `http` or `https` URL without credentials, query or path: the endpoint of a store.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
-    let url = http_url(text)?;
-    if url.path() != "/" {
-        return Err("has a path; an endpoint is only scheme, host and port".to_owned());
-    }
+    let url = without_path(text, "an endpoint is only scheme, host and port")?;
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 /// An `http` or `https` URL without a path: the public address of the service.
 pub(super) fn web_address(text: &str) -> Result<String, String> {
-    let url = http_url(text)?;
-    if url.path() != "/" {
-        return Err("has a path; the service must be at the root of its own host name".to_owned());
-    }
+    let url = without_path(text, "the service must be at the root of its own host name")?;
     Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+fn without_path(text: &str, why: &str) -> Result<Url, String> {
+    let url = http_url(text)?;
+    if url.path() == "/" { Ok(url) } else { Err(format!("has a path; {why}")) }
 }
 
 fn http_url(text: &str) -> Result<Url, String> {
@@ -116,11 +115,8 @@ pub(super) fn origins(text: &str) -> Result<String, String> {
 /// Origins of web pages, separated by commas: scheme, host and port, nothing else.
 pub(super) fn web_pages(text: &str) -> Result<String, String> {
     let origin = |word: &str| {
-        let url = http_url(word)?;
-        if url.path() != "/" {
-            return Err("has a path; an origin is only scheme, host and port".to_owned());
-        }
-        Ok(url.origin().ascii_serialization())
+        without_path(word, "an origin is only scheme, host and port")
+            .map(|url| url.origin().ascii_serialization())
     };
     Ok(split_list(text).map(origin).collect::<Result<Vec<_>, _>>()?.join(", "))
 }

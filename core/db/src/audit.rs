@@ -37,26 +37,17 @@ pub struct Origin {
     pub channel: Channel,
 }
 
-/// An audit event to write.
-#[derive(Debug)]
-pub struct Event<'a> {
-    /// The account, if any; otherwise the origin determines the actor.
-    pub actor: Option<UserId>,
-    /// The action, as `noun.verb`.
-    pub action: &'static str,
-    /// Kind of the target.
-    pub target_type: &'static str,
-    /// The id of the target.
-    pub target_id: String,
-    /// The origin.
-    pub origin: &'a Origin,
-    /// Details, without secrets.
-    pub detail: serde_json::Value,
-}
-
-/// Writes an event.
-pub async fn record(conn: &mut AsyncPgConnection, event: Event<'_>) -> Result<()> {
-    let kind = match (event.actor, event.origin.channel) {
+/// Writes an event: an action, as `noun.verb`, of the account `actor` (without one, the origin determines the actor) on
+/// a target, given by its kind and its id. `detail` must not contain secrets.
+pub async fn record(
+    conn: &mut AsyncPgConnection,
+    origin: &Origin,
+    actor: Option<UserId>,
+    action: &'static str,
+    (target_type, target_id): (&'static str, impl ToString),
+    detail: serde_json::Value,
+) -> Result<()> {
+    let kind = match (actor, origin.channel) {
         (Some(_), _) => AuditActor::User,
         (None, Channel::Api) => AuditActor::Anonymous,
         (None, Channel::Cli) => AuditActor::Cli,
@@ -65,14 +56,14 @@ pub async fn record(conn: &mut AsyncPgConnection, event: Event<'_>) -> Result<()
     diesel::insert_into(audit_events::table)
         .values((
             audit_events::id.eq(Uuid::now_v7()),
-            audit_events::actor_id.eq(event.actor),
+            audit_events::actor_id.eq(actor),
             audit_events::actor_kind.eq(kind),
-            audit_events::action.eq(event.action),
-            audit_events::target_type.eq(event.target_type),
-            audit_events::target_id.eq(event.target_id),
-            audit_events::ip.eq(&event.origin.ip),
-            audit_events::user_agent.eq(&event.origin.user_agent),
-            audit_events::detail.eq(event.detail),
+            audit_events::action.eq(action),
+            audit_events::target_type.eq(target_type),
+            audit_events::target_id.eq(target_id.to_string()),
+            audit_events::ip.eq(&origin.ip),
+            audit_events::user_agent.eq(&origin.user_agent),
+            audit_events::detail.eq(detail),
         ))
         .execute(conn)
         .await?;

@@ -9,6 +9,7 @@ use super::disable_statement_timeout;
 use super::schema::store_drains;
 use crate::error::Result;
 use crate::ids::UserId;
+use crate::replicas::Flag;
 
 /// A store that is being drained.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
@@ -82,13 +83,13 @@ pub async fn note(
     waits_for: Option<&str>,
     finished: bool,
 ) -> Result<bool> {
-    let row: Option<Ended> = diesel::sql_query(
+    let row: Option<Flag> = diesel::sql_query(
         "UPDATE store_drains d SET waits_for = $2, \
                 finished_at = CASE WHEN $3 THEN coalesce(d.finished_at, now()) END \
          FROM (SELECT store, finished_at FROM store_drains WHERE store = $1 FOR UPDATE) before \
          WHERE d.store = before.store \
            AND (d.waits_for IS DISTINCT FROM $2 OR (before.finished_at IS NOT NULL) <> $3) \
-         RETURNING $3 AND before.finished_at IS NULL AS ended",
+         RETURNING $3 AND before.finished_at IS NULL AS yes",
     )
     .bind::<Text, _>(store)
     .bind::<Nullable<Text>, _>(waits_for)
@@ -96,13 +97,7 @@ pub async fn note(
     .get_result(conn)
     .await
     .optional()?;
-    Ok(row.is_some_and(|row| row.ended))
-}
-
-#[derive(QueryableByName)]
-struct Ended {
-    #[diesel(sql_type = diesel::sql_types::Bool)]
-    ended: bool,
+    Ok(row.is_some_and(|row| row.yes))
 }
 
 /// Remaining replicas in a store, or in progress to it.

@@ -354,7 +354,6 @@ pub async fn list(conn: &mut AsyncPgConnection, wanted: &ListQuery) -> Result<Ve
     Ok(query.load(conn).await?)
 }
 
-/// Escapes a text for LIKE.
 pub(super) fn escape_like(text: &str) -> String {
     text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
 }

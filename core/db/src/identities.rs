@@ -8,24 +8,6 @@ use super::schema::identities;
 use crate::error::Result;
 use crate::ids::UserId;
 
-/// A linked identity.
-#[derive(Debug, Insertable)]
-#[diesel(table_name = identities)]
-pub struct NewIdentity<'a> {
-    /// The provider.
-    pub issuer: &'a str,
-    /// The subject: the permanent id of the user at the provider.
-    pub subject: &'a str,
-    /// The account.
-    pub user_id: UserId,
-    /// Email address according to the provider.
-    pub email: &'a str,
-    /// When it was linked.
-    pub created_at: DateTime<Utc>,
-    /// When it was last used.
-    pub last_used_at: DateTime<Utc>,
-}
-
 /// A link to store.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = identities, check_for_backend(diesel::pg::Pg))]
@@ -47,10 +29,25 @@ pub async fn find(conn: &mut AsyncPgConnection, issuer: &str, subject: &str) -> 
     Ok(identities::table.find((issuer, subject)).select(identities::user_id).first(conn).await.optional()?)
 }
 
-/// Links an identity to an account. Returns whether it was not linked before.
-pub async fn insert(conn: &mut AsyncPgConnection, identity: &NewIdentity<'_>) -> Result<bool> {
+/// Links an identity to an account, with the email address according to the provider. Returns whether it was not linked
+/// before.
+pub async fn insert(
+    conn: &mut AsyncPgConnection,
+    user: UserId,
+    issuer: &str,
+    subject: &str,
+    email: &str,
+    at: DateTime<Utc>,
+) -> Result<bool> {
     let inserted = diesel::insert_into(identities::table)
-        .values(identity)
+        .values((
+            identities::issuer.eq(issuer),
+            identities::subject.eq(subject),
+            identities::user_id.eq(user),
+            identities::email.eq(email),
+            identities::created_at.eq(at),
+            identities::last_used_at.eq(at),
+        ))
         .on_conflict_do_nothing()
         .execute(conn)
         .await?;

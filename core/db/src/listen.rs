@@ -53,9 +53,6 @@ impl Listener {
 }
 
 /// Sends `payload` on `channel`, as part of the transaction of `conn`.
-///
-/// # Errors
-/// Any database error.
 pub async fn notify(conn: &mut AsyncPgConnection, channel: &'static str, payload: &str) -> Result<()> {
     diesel::sql_query("SELECT pg_notify($1, $2)")
         .bind::<diesel::sql_types::Text, _>(channel)

@@ -48,7 +48,7 @@ pub async fn pending(database: &Database) -> Result<Vec<String>> {
 }
 
 type Harness = AsyncMigrationHarness<AsyncPgConnection>;
-type MigrationResult<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+type MigrationResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Runs on a separate thread with its own runtime, because the harness blocks and panics on a current-thread runtime.
 /// Uses a separate connection, because DDL may exceed the statement timeout of the pool.

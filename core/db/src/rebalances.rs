@@ -37,24 +37,19 @@ impl Rebalance {
 
 /// A route from one store to another, and its progress.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+#[diesel(table_name = crate::schema::rebalance_routes)]
 pub struct Route {
     /// Source.
-    #[diesel(sql_type = Text)]
     pub from_store: String,
     /// Destination.
-    #[diesel(sql_type = Text)]
     pub to_store: String,
     /// Planned files.
-    #[diesel(sql_type = BigInt)]
     pub files_planned: i64,
     /// Planned bytes: the upper bound of the moves.
-    #[diesel(sql_type = BigInt)]
     pub bytes_planned: i64,
     /// Files whose move has started.
-    #[diesel(sql_type = BigInt)]
     pub files_begun: i64,
     /// Their bytes.
-    #[diesel(sql_type = BigInt)]
     pub bytes_begun: i64,
     /// Of those, files in progress.
     #[diesel(sql_type = BigInt)]
@@ -63,10 +58,8 @@ pub struct Route {
     #[diesel(sql_type = BigInt)]
     pub bytes_on_their_way: i64,
     /// The last examined object of the source store.
-    #[diesel(sql_type = SqlUuid)]
     pub looked_until: ObjectId,
     /// Whether all moves have started.
-    #[diesel(sql_type = Bool)]
     pub all_begun: bool,
 }
 

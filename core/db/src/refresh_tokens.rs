@@ -5,7 +5,9 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
+use super::audit::Origin;
 use super::schema::refresh_tokens;
+use super::sessions::SessionRow;
 use crate::error::Result;
 use crate::ids::{RefreshTokenId, SessionId, UserId};
 
@@ -27,31 +29,28 @@ pub struct RefreshToken {
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
-/// A new refresh token.
-#[derive(Debug, Insertable)]
-#[diesel(table_name = refresh_tokens)]
-pub struct NewRefreshToken<'a> {
-    /// Id.
-    pub id: RefreshTokenId,
-    /// Account.
-    pub user_id: UserId,
-    /// The session.
-    pub family: SessionId,
-    /// SHA-256 of the token.
-    pub token_hash: &'a [u8],
-    /// User agent of the client.
-    pub user_agent: &'a str,
-    /// Client address of the request.
-    pub ip: &'a str,
-    /// When it was created.
-    pub created_at: DateTime<Utc>,
-    /// When it expires.
-    pub expires_at: DateTime<Utc>,
-}
-
-/// Inserts a token.
-pub async fn insert(conn: &mut AsyncPgConnection, token: &NewRefreshToken<'_>) -> Result<()> {
-    diesel::insert_into(refresh_tokens::table).values(token).execute(conn).await?;
+/// Inserts a token of a session, given by its SHA-256, for the client that asked for it.
+pub async fn insert(
+    conn: &mut AsyncPgConnection,
+    session: &SessionRow,
+    hash: &[u8],
+    origin: &Origin,
+    at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+) -> Result<()> {
+    diesel::insert_into(refresh_tokens::table)
+        .values((
+            refresh_tokens::id.eq(RefreshTokenId::new()),
+            refresh_tokens::user_id.eq(session.user_id),
+            refresh_tokens::family.eq(session.id),
+            refresh_tokens::token_hash.eq(hash),
+            refresh_tokens::user_agent.eq(&origin.user_agent),
+            refresh_tokens::ip.eq(&origin.ip),
+            refresh_tokens::created_at.eq(at),
+            refresh_tokens::expires_at.eq(expires_at),
+        ))
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

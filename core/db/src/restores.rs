@@ -73,21 +73,17 @@ pub async fn want(
 
 /// A restore to process, with the key of the object.
 #[derive(Debug, Clone, QueryableByName)]
+#[diesel(table_name = crate::schema::restores)]
 pub struct Due {
     /// Id.
-    #[diesel(sql_type = SqlUuid)]
     pub id: Uuid,
     /// Object.
-    #[diesel(sql_type = SqlUuid)]
     pub object_id: ObjectId,
     /// Store.
-    #[diesel(sql_type = Text)]
     pub store: String,
-    /// State of the restore.
-    #[diesel(sql_type = super::schema::sql_types::RestoreState)]
+    /// Shows the progress.
     pub state: RestoreState,
     /// Failed attempts.
-    #[diesel(sql_type = diesel::sql_types::Integer)]
     pub attempts: i32,
     /// Key in every store.
     #[diesel(sql_type = Text)]

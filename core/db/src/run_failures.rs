@@ -11,12 +11,11 @@ use crate::ids::{FileId, ObjectId, RunId};
 
 /// A failed item of a run.
 #[derive(Debug, Clone, QueryableByName)]
+#[diesel(table_name = crate::schema::run_failures)]
 pub struct RunFailure {
     /// Id, which is also the order.
-    #[diesel(sql_type = diesel::sql_types::Uuid)]
     pub id: Uuid,
     /// The object.
-    #[diesel(sql_type = diesel::sql_types::Uuid)]
     pub object_id: ObjectId,
     /// The file with this version, if it still exists.
     #[diesel(sql_type = diesel::sql_types::Nullable<diesel::sql_types::Uuid>)]
@@ -25,40 +24,35 @@ pub struct RunFailure {
     #[diesel(sql_type = diesel::sql_types::Nullable<diesel::sql_types::Text>)]
     pub filename: Option<String>,
     /// Destination.
-    #[diesel(sql_type = diesel::sql_types::Text)]
     pub store: String,
     /// The number of attempts.
-    #[diesel(sql_type = diesel::sql_types::Integer)]
     pub attempts: i32,
     /// The reason as text.
-    #[diesel(sql_type = diesel::sql_types::Text)]
     pub error: String,
     /// When.
-    #[diesel(sql_type = diesel::sql_types::Timestamptz)]
     pub created_at: DateTime<Utc>,
 }
 
-/// A new failure.
-#[derive(Debug, Insertable)]
-#[diesel(table_name = run_failures)]
-pub struct NewRunFailure<'a> {
-    /// Id.
-    pub id: Uuid,
-    /// Run.
-    pub run_id: RunId,
-    /// Object.
-    pub object_id: ObjectId,
-    /// Destination.
-    pub store: &'a str,
-    /// The number of attempts.
-    pub attempts: i32,
-    /// The reason as text.
-    pub error: &'a str,
-}
-
-/// Inserts failures in one statement.
-pub async fn insert(conn: &mut AsyncPgConnection, failures: &[NewRunFailure<'_>]) -> Result<()> {
-    diesel::insert_into(run_failures::table).values(failures).execute(conn).await?;
+/// Inserts a failure of a run: the copy of an object to `store` failed after this number of attempts.
+pub async fn insert(
+    conn: &mut AsyncPgConnection,
+    run: RunId,
+    object: ObjectId,
+    store: &str,
+    attempts: i32,
+    error: &str,
+) -> Result<()> {
+    diesel::insert_into(run_failures::table)
+        .values((
+            run_failures::id.eq(Uuid::now_v7()),
+            run_failures::run_id.eq(run),
+            run_failures::object_id.eq(object),
+            run_failures::store.eq(store),
+            run_failures::attempts.eq(attempts),
+            run_failures::error.eq(error),
+        ))
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

@@ -453,43 +453,17 @@ diesel::table! {
     }
 }
 
-diesel::joinable!(identities -> users (user_id));
 diesel::joinable!(personal_tokens -> users (user_id));
-diesel::joinable!(file_versions -> files (file_id));
 diesel::joinable!(file_versions -> objects (object_id));
-diesel::joinable!(replicas -> objects (object_id));
-diesel::joinable!(run_failures -> runs (run_id));
-diesel::joinable!(run_failures -> objects (object_id));
-diesel::joinable!(files -> folders (folder_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     users,
-    refresh_tokens,
     revoked_tokens,
-    folders,
     objects,
     files,
     file_versions,
-    schedules,
-    runs,
-    workers,
     replicas,
-    restores,
-    transfer_parts,
-    run_failures,
     audit_events,
-    sign_in_failures,
-    known_networks,
-    passes,
-    leases,
-    store_drains,
-    rebalances,
-    rebalance_routes,
-    store_health,
-    plans,
-    plan_items,
     sessions,
     personal_tokens,
-    signing_keys,
-    identities,
 );

@@ -1,4 +1,4 @@
-//! Checks whether the elements of a scope exist.
+//! Whether the elements of a scope exist.
 
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Uuid as SqlUuid};
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::runs::RunScope;
 use super::schema::{folders, users};
-use crate::error::{Noun, Result};
+use crate::error::{Error, Noun, Result};
 use crate::ids::FileId;
 
 #[derive(QueryableByName)]
@@ -16,24 +16,29 @@ struct Missing {
     id: Uuid,
 }
 
-/// The first element of a scope that does not exist, or is in the trash: its kind and its id.
-pub async fn first_missing(conn: &mut AsyncPgConnection, scope: &RunScope) -> Result<Option<(Noun, Uuid)>> {
+/// Checks that every element of the scope of a run or a plan exists and is not in the trash: otherwise the run would
+/// succeed without copying anything.
+///
+/// # Errors
+/// [`Error::NoSuch`] with the first element that does not.
+pub async fn require(conn: &mut AsyncPgConnection, scope: &RunScope) -> Result<()> {
     if let Some(id) = scope.user_id {
         let there: bool = diesel::select(diesel::dsl::exists(users::table.find(id))).get_result(conn).await?;
         if !there {
-            return Ok(Some((Noun::User, id.0)));
+            return Err(Error::NoSuch { noun: Noun::User, id: id.0 });
         }
     }
     if let Some(id) = scope.folder_id {
         let live = folders::table.find(id).filter(folders::deleted_at.is_null());
         let there: bool = diesel::select(diesel::dsl::exists(live)).get_result(conn).await?;
         if !there {
-            return Ok(Some((Noun::Folder, id.0)));
+            return Err(Error::NoSuch { noun: Noun::Folder, id: id.0 });
         }
     }
-    match &scope.file_ids {
-        Some(ids) => Ok(first_missing_file(conn, ids).await?.map(|id| (Noun::File, id))),
-        None => Ok(None),
+    let Some(ids) = &scope.file_ids else { return Ok(()) };
+    match first_missing_file(conn, ids).await? {
+        Some(id) => Err(Error::NoSuch { noun: Noun::File, id }),
+        None => Ok(()),
     }
 }
 

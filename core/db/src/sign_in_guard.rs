@@ -72,7 +72,7 @@ pub async fn hold(conn: &mut AsyncPgConnection, account: &AccountHash) -> Result
 }
 
 /// The failures of one account from one network.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, AsChangeset)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = sign_in_failures, check_for_backend(diesel::pg::Pg), treat_none_as_null = true)]
 pub struct Failures {
     /// Within the window.
@@ -96,15 +96,7 @@ pub async fn lock_or_insert(
     first: &Failures,
 ) -> Result<Option<Failures>> {
     let inserted = diesel::insert_into(sign_in_failures::table)
-        .values((
-            sign_in_failures::account.eq(account),
-            sign_in_failures::network.eq(network),
-            sign_in_failures::failures.eq(first.failures),
-            sign_in_failures::began_at.eq(first.began_at),
-            sign_in_failures::blocks.eq(first.blocks),
-            sign_in_failures::blocked_until.eq(first.blocked_until),
-            sign_in_failures::expires_at.eq(first.expires_at),
-        ))
+        .values((sign_in_failures::account.eq(account), sign_in_failures::network.eq(network), first))
         .on_conflict_do_nothing()
         .execute(conn)
         .await?;

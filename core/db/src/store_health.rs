@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Nullable, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -11,7 +11,8 @@ use super::schema::store_health;
 use crate::error::Result;
 
 /// The health of a store as seen by a process.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Insertable)]
+#[diesel(table_name = store_health)]
 pub struct Seen {
     /// Store.
     pub store: String,
@@ -32,17 +33,7 @@ pub async fn write(conn: &mut AsyncPgConnection, observer: Uuid, program: &str, 
     }
     let rows: Vec<_> = seen
         .iter()
-        .map(|seen| {
-            (
-                store_health::store.eq(&seen.store),
-                store_health::observer.eq(observer),
-                store_health::program.eq(program),
-                store_health::up.eq(seen.up),
-                store_health::since.eq(seen.since),
-                store_health::latency_ms.eq(seen.latency_ms),
-                store_health::last_error.eq(seen.last_error.as_deref()),
-            )
-        })
+        .map(|seen| (seen, store_health::observer.eq(observer), store_health::program.eq(program)))
         .collect();
     diesel::insert_into(store_health::table)
         .values(rows)
@@ -73,9 +64,9 @@ pub async fn purge(conn: &mut AsyncPgConnection, before: DateTime<Utc>) -> Resul
 
 /// The combined health of a store.
 #[derive(Debug, Clone, QueryableByName)]
+#[diesel(table_name = crate::schema::store_health)]
 pub struct HealthReport {
     /// Store.
-    #[diesel(sql_type = Text)]
     pub store: String,
     /// The number of processes that check it.
     #[diesel(sql_type = BigInt)]
@@ -84,19 +75,15 @@ pub struct HealthReport {
     #[diesel(sql_type = BigInt)]
     pub down: i64,
     /// Whether it is healthy for all processes.
-    #[diesel(sql_type = Bool)]
     pub up: bool,
     /// Since when.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub since: Option<DateTime<Utc>>,
     /// The highest last latency, in milliseconds.
-    #[diesel(sql_type = Nullable<Integer>)]
     pub latency_ms: Option<i32>,
     /// The last error, preferably of a process for which the store is down.
-    #[diesel(sql_type = Nullable<Text>)]
     pub last_error: Option<String>,
     /// The time of the latest check.
-    #[diesel(sql_type = Timestamptz)]
     pub checked_at: DateTime<Utc>,
 }
 

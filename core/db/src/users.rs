@@ -49,6 +49,8 @@ pub struct NewUser<'a> {
     pub password_hash: &'a str,
     /// Role.
     pub role: UserRole,
+    /// Storage quota in bytes; `None`: no limit.
+    pub quota_bytes: Option<i64>,
 }
 
 diesel::define_sql_function! {
@@ -139,60 +141,40 @@ pub async fn lock_acting_admins(conn: &mut AsyncPgConnection) -> Result<Vec<User
         .await?)
 }
 
-/// Sets or removes the quota. Returns whether the account exists.
-pub async fn set_quota(conn: &mut AsyncPgConnection, id: UserId, bytes: Option<i64>) -> Result<bool> {
-    let changed = diesel::update(users::table.find(id))
-        .set((users::quota_bytes.eq(bytes), users::updated_at.eq(diesel::dsl::now)))
-        .execute(conn)
-        .await?;
-    Ok(changed == 1)
+/// The changes of an account. `None` leaves a value unchanged.
+#[derive(Debug, Default, AsChangeset)]
+#[diesel(table_name = users)]
+pub struct UserChange<'a> {
+    /// Display name.
+    pub name: Option<&'a str>,
+    /// bcrypt hash.
+    pub password_hash: Option<&'a str>,
+    /// Role.
+    pub role: Option<UserRole>,
+    /// When it is disabled; `Some(None)` enables it.
+    pub disabled_at: Option<Option<DateTime<Utc>>>,
+    /// Storage quota in bytes; `Some(None)`: no limit.
+    pub quota_bytes: Option<Option<i64>>,
 }
 
-/// Changes the display name. Returns the new row.
-pub async fn rename(conn: &mut AsyncPgConnection, id: UserId, name: &str) -> Result<Option<User>> {
+/// Changes an account. Returns the new row, or `None` if there is no such account.
+pub async fn change(
+    conn: &mut AsyncPgConnection,
+    id: UserId,
+    change: &UserChange<'_>,
+) -> Result<Option<User>> {
     Ok(diesel::update(users::table.find(id))
-        .set((users::name.eq(name), users::updated_at.eq(diesel::dsl::now)))
+        .set((change, users::updated_at.eq(diesel::dsl::now)))
         .returning(User::as_returning())
         .get_result(conn)
         .await
         .optional()?)
 }
 
-/// Sets the password hash. Returns whether the account exists.
-pub async fn set_password(conn: &mut AsyncPgConnection, id: UserId, hash: &str) -> Result<bool> {
-    let changed = diesel::update(users::table.find(id))
-        .set((users::password_hash.eq(hash), users::updated_at.eq(diesel::dsl::now)))
-        .execute(conn)
-        .await?;
-    Ok(changed == 1)
-}
-
 /// Replaces the password hash `old`. Returns whether it was still the current one.
 pub async fn change_password(conn: &mut AsyncPgConnection, id: UserId, old: &str, new: &str) -> Result<bool> {
     let changed = diesel::update(users::table.find(id).filter(users::password_hash.eq(old)))
         .set((users::password_hash.eq(new), users::updated_at.eq(diesel::dsl::now)))
-        .execute(conn)
-        .await?;
-    Ok(changed == 1)
-}
-
-/// Sets the role. Returns whether the account exists.
-pub async fn set_role(conn: &mut AsyncPgConnection, id: UserId, role: UserRole) -> Result<bool> {
-    let changed = diesel::update(users::table.find(id))
-        .set((users::role.eq(role), users::updated_at.eq(diesel::dsl::now)))
-        .execute(conn)
-        .await?;
-    Ok(changed == 1)
-}
-
-/// Disables or enables an account. Returns whether it exists.
-pub async fn set_disabled(
-    conn: &mut AsyncPgConnection,
-    id: UserId,
-    at: Option<DateTime<Utc>>,
-) -> Result<bool> {
-    let changed = diesel::update(users::table.find(id))
-        .set((users::disabled_at.eq(at), users::updated_at.eq(diesel::dsl::now)))
         .execute(conn)
         .await?;
     Ok(changed == 1)

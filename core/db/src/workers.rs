@@ -37,35 +37,34 @@ impl Worker {
     }
 }
 
-/// The state reported by a worker.
-#[derive(Debug, Insertable)]
+/// The identity of a worker.
+#[derive(Debug, Clone, Insertable)]
 #[diesel(table_name = workers)]
-pub struct SignOfLife<'a> {
-    /// Id, new at each start.
+pub struct Identity {
+    /// New at each start.
     pub id: WorkerId,
-    /// Host name.
-    pub host: &'a str,
-    /// Process id.
+    /// Its host name.
+    pub host: String,
+    /// Its process id.
     pub pid: i32,
     /// The version of the program.
-    pub version: &'a str,
-    /// `idle`, `working` or `draining`.
-    pub state: &'a str,
-    /// The stores it is waiting for: a list of names.
-    pub stores_down: serde_json::Value,
+    pub version: &'static str,
 }
 
-/// Records a heartbeat; creates the row if it does not exist.
-pub async fn heartbeat(conn: &mut AsyncPgConnection, alive: &SignOfLife<'_>) -> Result<()> {
+/// Records a heartbeat; creates the row if it does not exist. `state` is `idle`, `working` or `draining`; `stores_down`
+/// are the stores that the worker is waiting for.
+pub async fn heartbeat(
+    conn: &mut AsyncPgConnection,
+    worker: &Identity,
+    state: &str,
+    stores_down: Vec<String>,
+) -> Result<()> {
+    let reported = (workers::state.eq(state), workers::stores_down.eq(serde_json::Value::from(stores_down)));
     diesel::insert_into(workers::table)
-        .values(alive)
+        .values((worker, reported.clone()))
         .on_conflict(workers::id)
         .do_update()
-        .set((
-            workers::state.eq(alive.state),
-            workers::stores_down.eq(&alive.stores_down),
-            workers::heartbeat_at.eq(diesel::dsl::now),
-        ))
+        .set((reported, workers::heartbeat_at.eq(diesel::dsl::now)))
         .execute(conn)
         .await?;
     Ok(())

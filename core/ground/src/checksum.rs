@@ -13,7 +13,6 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use crc_fast::CrcAlgorithm;
-use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 /// A text that is not a checksum of the expected kind.
@@ -25,8 +24,7 @@ pub struct ParseChecksumError {
 }
 
 /// A SHA-256 digest (FIPS 180-4).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Sha256([u8; 32]);
 
 impl Sha256 {
@@ -49,7 +47,7 @@ impl Sha256 {
     pub fn from_base64(text: &str) -> Result<Self, ParseChecksumError> {
         let wrong = ParseChecksumError { kind: "SHA-256", expected: "32 bytes in base64" };
         let bytes = BASE64.decode(text).map_err(|_| wrong.clone())?;
-        bytes.try_into().map(Self).map_err(|_| wrong)
+        bytes.as_slice().try_into().map_err(|_| wrong)
     }
 }
 
@@ -91,22 +89,8 @@ impl FromStr for Sha256 {
     }
 }
 
-impl TryFrom<String> for Sha256 {
-    type Error = ParseChecksumError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Sha256> for String {
-    fn from(sha256: Sha256) -> Self {
-        sha256.to_string()
-    }
-}
-
 /// Computes a [`Sha256`] incrementally.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Sha256Hasher(sha2::Sha256);
 
 impl Sha256Hasher {
@@ -126,15 +110,8 @@ impl Sha256Hasher {
     }
 }
 
-impl fmt::Debug for Sha256Hasher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sha256Hasher")
-    }
-}
-
 /// A CRC-64/NVME checksum, S3's `CRC64NVME`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Crc64Nvme(u64);
 
 impl Crc64Nvme {
@@ -165,7 +142,7 @@ impl Crc64Nvme {
     pub fn from_base64(text: &str) -> Result<Self, ParseChecksumError> {
         let wrong = ParseChecksumError { kind: "CRC-64/NVME", expected: "8 bytes in base64" };
         let bytes = BASE64.decode(text).map_err(|_| wrong.clone())?;
-        bytes.try_into().map(|bytes| Self(u64::from_be_bytes(bytes))).map_err(|_| wrong)
+        bytes.as_slice().try_into().map_err(|_| wrong)
     }
 
     /// The checksum of the concatenation with `next_len` further bytes whose checksum is `next`.
@@ -190,17 +167,13 @@ impl fmt::Debug for Crc64Nvme {
     }
 }
 
-impl TryFrom<String> for Crc64Nvme {
+impl TryFrom<&[u8]> for Crc64Nvme {
     type Error = ParseChecksumError;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::from_base64(&text)
-    }
-}
-
-impl From<Crc64Nvme> for String {
-    fn from(crc: Crc64Nvme) -> Self {
-        crc.base64()
+    /// From eight bytes, big-endian, as stored in the database.
+    fn try_from(bytes: &[u8]) -> Result<Self, Self::Error> {
+        let wrong = ParseChecksumError { kind: "CRC-64/NVME", expected: "8 bytes" };
+        bytes.try_into().map(|bytes| Self(u64::from_be_bytes(bytes))).map_err(|_| wrong)
     }
 }
 
@@ -263,8 +236,6 @@ mod tests {
     fn sha256_reads_any_case_and_writes_lower_case() {
         let upper: Sha256 = EMPTY_SHA256.to_uppercase().parse().unwrap();
         assert_eq!(upper.to_string(), EMPTY_SHA256);
-        assert_eq!(serde_json::to_string(&upper).unwrap(), format!("\"{EMPTY_SHA256}\""));
-        assert_eq!(serde_json::from_str::<Sha256>(&format!("\"{EMPTY_SHA256}\"")).unwrap(), upper);
     }
 
     #[test]

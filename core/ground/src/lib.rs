@@ -8,4 +8,5 @@ pub mod error_code;
 pub mod object_key;
 pub mod retry;
 pub mod step;
+pub mod store_role;
 pub mod units;

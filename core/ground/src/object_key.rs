@@ -2,10 +2,8 @@
 //! never reaches the path of a store unchecked.
 
 use std::fmt;
-use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Maximum length of the sanitised file name in a key, in bytes.
@@ -18,8 +16,7 @@ const SNAPSHOT_SUFFIX: &str = ".jsonl.zst";
 const SNAPSHOT_TIME: &str = "%Y%m%dT%H%M%S%.6fZ";
 
 /// `user-{user id}/{object id}-{sanitised name}`: the same in every store, and safe in any path or URL.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey(String);
 
 /// A text that is not an object key of Nightferry.
@@ -76,11 +73,6 @@ impl ObjectKey {
     pub fn object(&self) -> Option<Uuid> {
         self.0.get(42..78).and_then(|id| Uuid::try_parse(id).ok())
     }
-
-    /// The prefix of all keys of `user`, for listings.
-    pub fn prefix_of(user: Uuid) -> String {
-        format!("user-{user}/")
-    }
 }
 
 /// Hyphenated and in lower case, so that the key of an object is unique.
@@ -117,34 +109,6 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-impl AsRef<str> for ObjectKey {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for ObjectKey {
-    type Err = ParseKeyError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::parse(text)
-    }
-}
-
-impl TryFrom<String> for ObjectKey {
-    type Error = ParseKeyError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text)
-    }
-}
-
-impl From<ObjectKey> for String {
-    fn from(key: ObjectKey) -> Self {
-        key.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -168,7 +132,7 @@ mod tests {
             "user-01900000-0000-7000-8000-000000000001/01900000-0000-7000-8000-000000000002-Holiday_photo__1_.jpg"
         );
         assert_eq!((key.user(), key.object()), (Some(USER), Some(OBJECT)));
-        assert!(key.as_str().starts_with(&ObjectKey::prefix_of(USER)));
+        assert!(key.as_str().starts_with(&format!("user-{USER}/")));
     }
 
     #[test]

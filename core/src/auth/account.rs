@@ -4,13 +4,13 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 use secrecy::SecretString;
 
 use super::Accounts;
-use super::administration::{self, Change};
+use super::administration;
 use super::guard::{self, Reason};
 use super::{network, password, session_list};
 use crate::context::Context;
-use crate::db::audit::{self, Channel, Event, Origin};
+use crate::db::audit::{self, Channel, Origin};
 use crate::db::enums::UserRole;
-use crate::db::users::{self, NewUser, User};
+use crate::db::users::{self, NewUser, User, UserChange};
 use crate::db::{folders, sign_in_guard};
 use crate::error::{Error, FieldError, Noun, Result};
 use crate::ids::{SessionId, UserId};
@@ -64,9 +64,15 @@ pub async fn create_with_quota(
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         administration::lock_admin(conn, actor).await?;
-        let row =
-            NewUser { id: UserId::new(), email: &email, name: &name, password_hash: &hash, role: new.role };
-        insert(conn, &row, quota, actor, origin).await
+        let row = NewUser {
+            id: UserId::new(),
+            email: &email,
+            name: &name,
+            password_hash: &hash,
+            role: new.role,
+            quota_bytes: quota,
+        };
+        insert(conn, &row, actor, origin).await
     })
     .await
 }
@@ -75,34 +81,23 @@ pub async fn create_with_quota(
 pub(super) async fn insert(
     conn: &mut AsyncPgConnection,
     row: &NewUser<'_>,
-    quota: Option<i64>,
     actor: Option<UserId>,
     origin: &Origin,
 ) -> Result<User> {
-    let mut user = users::insert(conn, row).await?;
-    if quota.is_some() {
-        users::set_quota(conn, row.id, quota).await?;
-        user.quota_bytes = quota;
-    }
+    let user = users::insert(conn, row).await?;
     folders::insert_root(conn, row.id).await?;
     let by_oneself = actor.is_none() && origin.channel == Channel::Api;
-    let event = Event {
-        actor: if by_oneself { Some(row.id) } else { actor },
-        action: if by_oneself { "user.signup" } else { "user.create" },
-        target_type: "user",
-        target_id: row.id.to_string(),
-        origin,
-        detail: serde_json::json!({ "role": row.role, "quota_bytes": quota }),
-    };
-    audit::record(conn, event).await?;
+    let (actor, action) = if by_oneself { (Some(row.id), "user.signup") } else { (actor, "user.create") };
+    let detail = serde_json::json!({ "role": row.role, "quota_bytes": row.quota_bytes });
+    audit::record(conn, origin, actor, action, ("user", row.id), detail).await?;
     Ok(user)
 }
 
 /// Checks an email address.
 ///
 /// # Errors
-/// The validation error.
-pub(super) fn check_email(email: &str) -> std::result::Result<(), FieldError> {
+/// What is wrong with it.
+pub(super) fn check_email(email: &str) -> Result<(), FieldError> {
     if let Err(error) = garde::rules::email::parse_email(email) {
         return Err(FieldError::new("email", format!("is not an email address: {error}")));
     }
@@ -112,7 +107,7 @@ pub(super) fn check_email(email: &str) -> std::result::Result<(), FieldError> {
     Ok(())
 }
 
-fn check_name(name: &str) -> std::result::Result<(), FieldError> {
+fn check_name(name: &str) -> Result<(), FieldError> {
     if name.chars().count() > MAX_NAME_LENGTH || name.chars().any(char::is_control) {
         return Err(FieldError::new(
             "name",
@@ -147,8 +142,8 @@ fn check(email: &str, name: &str, secret: &SecretString, quota: Option<i64>) -> 
 pub async fn rename(context: &Context, user: UserId, name: &str) -> Result<User> {
     let name = name.trim();
     check_name(name).map_err(|error| Error::Validation(vec![error]))?;
-    let mut conn = context.db.conn().await?;
-    users::rename(&mut conn, user, name).await?.ok_or(Error::NotFound(Noun::User))
+    let change = UserChange { name: Some(name), ..UserChange::default() };
+    users::change(&mut *context.db.conn().await?, user, &change).await?.ok_or(Error::NotFound(Noun::User))
 }
 
 /// Finds an account by its email address.
@@ -156,16 +151,7 @@ pub async fn rename(context: &Context, user: UserId, name: &str) -> Result<User>
 /// # Errors
 /// [`Error::NotFound`].
 pub async fn by_email(context: &Context, email: &str) -> Result<User> {
-    let mut conn = context.db.conn().await?;
-    users::find_by_email(&mut conn, email).await?.ok_or(Error::NotFound(Noun::User))
-}
-
-/// Sets the role of an account.
-///
-/// # Errors
-/// As [`administration::change`].
-pub async fn set_role(context: &Context, user: UserId, role: UserRole, origin: &Origin) -> Result<()> {
-    administration::change(context, user, Change::role(role), None, origin).await.map(drop)
+    users::find_by_email(&mut *context.db.conn().await?, email).await?.ok_or(Error::NotFound(Noun::User))
 }
 
 /// Sets a new password and ends all sessions of the account.
@@ -184,22 +170,13 @@ pub async fn set_password(
     let now = context.clock.now();
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        if !users::set_password(conn, user, &hash).await? {
-            return Err(Error::NotFound(Noun::User));
-        }
+        let change = UserChange { password_hash: Some(&hash), ..UserChange::default() };
+        users::change(conn, user, &change).await?.ok_or(Error::NotFound(Noun::User))?;
         session_list::end_all_in(conn, user, None, now).await?;
         // The failure counters are reset: guesses of the old password are irrelevant, and the holder of the new one
         // must not be locked out.
         sign_in_guard::delete_all_failures(conn, user).await?;
-        let event = Event {
-            actor: None,
-            action: "user.password",
-            target_type: "user",
-            target_id: user.to_string(),
-            origin,
-            detail: serde_json::json!({}),
-        };
-        audit::record(conn, event).await
+        audit::record(conn, origin, None, "user.password", ("user", user), serde_json::json!({})).await
     })
     .await
 }
@@ -239,23 +216,8 @@ pub async fn change_password(
         }
         guard::record_success(context, conn, &attempt, user.id, now).await?;
         let ended = session_list::end_all_in(conn, user.id, Some(keep), now).await?;
-        let event = Event {
-            actor: Some(user.id),
-            action: "user.password",
-            target_type: "user",
-            target_id: user.id.to_string(),
-            origin,
-            detail: serde_json::json!({ "sessions_ended": ended }),
-        };
-        audit::record(conn, event).await
+        let detail = serde_json::json!({ "sessions_ended": ended });
+        audit::record(conn, origin, Some(user.id), "user.password", ("user", user.id), detail).await
     })
     .await
-}
-
-/// Disables or enables an account. Disabling ends its sessions immediately.
-///
-/// # Errors
-/// As [`administration::change`].
-pub async fn set_disabled(context: &Context, user: UserId, disabled: bool, origin: &Origin) -> Result<()> {
-    administration::change(context, user, Change::disabled(disabled), None, origin).await.map(drop)
 }

@@ -5,10 +5,10 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 use super::session_list;
 use crate::context::Context;
-use crate::db::audit::{self, Event, Origin};
+use crate::db::audit::{self, Origin};
 use crate::db::enums::UserRole;
 use crate::db::split_page;
-use crate::db::users::{self, User, UserFilter};
+use crate::db::users::{self, User, UserChange, UserFilter};
 use crate::error::{Error, Noun, Result};
 use crate::ids::UserId;
 
@@ -65,8 +65,7 @@ pub async fn list(context: &Context, filter: &UserFilter, limit: i64) -> Result<
 /// # Errors
 /// [`Error::NotFound`].
 pub async fn find(context: &Context, id: UserId) -> Result<User> {
-    let mut conn = context.db.conn().await?;
-    users::find(&mut conn, id).await?.ok_or(Error::NotFound(Noun::User))
+    users::find(&mut *context.db.conn().await?, id).await?.ok_or(Error::NotFound(Noun::User))
 }
 
 /// Changes an account and returns its new state. Disabling ends its sessions. A quota below the current usage deletes
@@ -98,46 +97,29 @@ pub async fn change(
             }
         }
         let before = users::lock(conn, id).await?.ok_or(Error::NotFound(Noun::User))?;
-        let note = Note { user: id, actor, origin };
+        let target = ("user", id);
         if let Some(role) = change.role.filter(|role| *role != before.role) {
-            users::set_role(conn, id, role).await?;
+            users::change(conn, id, &UserChange { role: Some(role), ..UserChange::default() }).await?;
             let detail = serde_json::json!({ "from": before.role, "to": role });
-            note.record(conn, "user.role", detail).await?;
+            audit::record(conn, origin, actor, "user.role", target, detail).await?;
         }
         if let Some(disabled) = change.disabled.filter(|disabled| *disabled != before.disabled_at.is_some()) {
-            users::set_disabled(conn, id, disabled.then_some(now)).await?;
+            let disabled_at = Some(disabled.then_some(now));
+            users::change(conn, id, &UserChange { disabled_at, ..UserChange::default() }).await?;
             let ended = if disabled { session_list::end_all_in(conn, id, None, now).await? } else { 0 };
             let action = if disabled { "user.disable" } else { "user.enable" };
-            note.record(conn, action, serde_json::json!({ "sessions_ended": ended })).await?;
+            let detail = serde_json::json!({ "sessions_ended": ended });
+            audit::record(conn, origin, actor, action, target, detail).await?;
         }
         if let Some(quota) = change.quota.filter(|quota| *quota != before.quota_bytes) {
-            users::set_quota(conn, id, quota).await?;
+            let quota_bytes = Some(quota);
+            users::change(conn, id, &UserChange { quota_bytes, ..UserChange::default() }).await?;
             let detail = serde_json::json!({ "from": before.quota_bytes, "to": quota });
-            note.record(conn, "user.quota", detail).await?;
+            audit::record(conn, origin, actor, "user.quota", target, detail).await?;
         }
         users::find(conn, id).await?.ok_or(Error::NotFound(Noun::User))
     })
     .await
-}
-
-/// The actor and the target of a change, for the audit log.
-struct Note<'a> {
-    user: UserId,
-    actor: Option<UserId>,
-    origin: &'a Origin,
-}
-
-impl Note<'_> {
-    async fn record(
-        &self,
-        conn: &mut AsyncPgConnection,
-        action: &'static str,
-        detail: serde_json::Value,
-    ) -> Result<()> {
-        let Self { user, actor, origin } = *self;
-        let target_id = user.to_string();
-        audit::record(conn, Event { actor, action, target_type: "user", target_id, origin, detail }).await
-    }
 }
 
 /// Locks all active administrators until the end of the transaction, and rejects an actor who is not one of them: the

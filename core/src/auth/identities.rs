@@ -5,18 +5,14 @@ use diesel_async::AsyncConnection as _;
 use super::session_list;
 use crate::config::AuthConfig;
 use crate::context::Context;
-use crate::db::audit::{self, Event, Origin};
+use crate::db::audit::{self, Origin};
 use crate::db::identities::{self, Identity};
 use crate::error::{Error, Noun, Result};
 use crate::ids::UserId;
 
 /// The identities linked to an account, in the order of linking.
-///
-/// # Errors
-/// Any database error.
 pub async fn list(context: &Context, user: UserId) -> Result<Vec<Identity>> {
-    let mut conn = context.db.conn().await?;
-    identities::of_user(&mut conn, user).await
+    identities::of_user(&mut *context.db.conn().await?, user).await
 }
 
 /// The provider of an identity: its name in the configuration, or its issuer if it is no longer configured.
@@ -53,19 +49,12 @@ pub async fn unlink(
             return Err(Error::NotFound(Noun::Identity));
         }
         let ended = session_list::end_all_in(conn, user, None, now).await?;
-        let event = Event {
-            actor: None,
-            action: "identity.unlink",
-            target_type: "user",
-            target_id: user.to_string(),
-            origin,
-            detail: serde_json::json!({
-                "issuer": identity.issuer,
-                "subject": identity.subject,
-                "sessions_ended": ended,
-            }),
-        };
-        audit::record(conn, event).await?;
+        let detail = serde_json::json!({
+            "issuer": identity.issuer,
+            "subject": identity.subject,
+            "sessions_ended": ended,
+        });
+        audit::record(conn, origin, None, "identity.unlink", ("user", user), detail).await?;
         Ok((identity, ended))
     })
     .await

@@ -18,7 +18,7 @@ pub const MAX_LENGTH: usize = 71;
 ///
 /// # Errors
 /// The error message for the user.
-pub fn check_rules(password: &SecretString, field: &str) -> std::result::Result<(), FieldError> {
+pub fn check_rules(password: &SecretString, field: &str) -> Result<(), FieldError> {
     let password = password.expose_secret();
     if password.len() < MIN_LENGTH {
         return Err(FieldError::new(field, format!("must have at least {MIN_LENGTH} bytes")));
@@ -93,7 +93,7 @@ impl PasswordHasher {
     async fn on_hash_thread<T: Send + 'static>(
         &self,
         network: &str,
-        work: impl FnOnce() -> std::result::Result<T, bcrypt::BcryptError> + Send + 'static,
+        work: impl FnOnce() -> Result<T, bcrypt::BcryptError> + Send + 'static,
     ) -> Result<T> {
         let turn = tokio::time::timeout(MAX_WAIT, self.queue.acquire(network))
             .await

@@ -57,7 +57,7 @@ pub struct UnknownScope;
 impl FromStr for Scope {
     type Err = UnknownScope;
 
-    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or(UnknownScope)
     }
 }

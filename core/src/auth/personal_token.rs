@@ -11,7 +11,7 @@ use super::permission::{Caller, Proof, Scope};
 use super::random;
 use super::token::hash;
 use crate::context::Context;
-use crate::db::audit::{self, Event, Origin};
+use crate::db::audit::{self, Origin};
 use crate::db::enums::UserRole;
 use crate::db::personal_tokens::{self, NewPersonalToken, PersonalToken};
 use crate::db::sessions;
@@ -91,7 +91,7 @@ pub async fn create(
             };
             let row = personal_tokens::insert(conn, &new).await?;
             let actor = session.map(|_| user);
-            audit::record(conn, event(actor, "token.create", &row, origin)).await?;
+            record(conn, actor, "token.create", &row, origin).await?;
             Ok(row)
         })
         .await?;
@@ -113,12 +113,8 @@ async fn require_live(
 }
 
 /// The tokens of an account that have not been revoked, newest first.
-///
-/// # Errors
-/// Any database error.
 pub async fn list(context: &Context, user: UserId) -> Result<Vec<PersonalToken>> {
-    let mut conn = context.db.conn().await?;
-    personal_tokens::of_user(&mut conn, user).await
+    personal_tokens::of_user(&mut *context.db.conn().await?, user).await
 }
 
 /// Revokes a token of `user`, or of any account if none is given.
@@ -136,26 +132,21 @@ pub async fn revoke(
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         let row = personal_tokens::revoke(conn, id, user, now).await?.ok_or(Error::NotFound(Noun::Token))?;
-        audit::record(conn, event(actor, "token.revoke", &row, origin)).await?;
+        record(conn, actor, "token.revoke", &row, origin).await?;
         Ok(row)
     })
     .await
 }
 
-fn event<'o>(
+async fn record(
+    conn: &mut AsyncPgConnection,
     actor: Option<UserId>,
     action: &'static str,
     row: &PersonalToken,
-    origin: &'o Origin,
-) -> Event<'o> {
-    Event {
-        actor,
-        action,
-        target_type: "token",
-        target_id: row.id.to_string(),
-        origin,
-        detail: serde_json::json!({ "user_id": row.user_id, "name": row.name, "scopes": row.scopes }),
-    }
+    origin: &Origin,
+) -> Result<()> {
+    let detail = serde_json::json!({ "user_id": row.user_id, "name": row.name, "scopes": row.scopes });
+    audit::record(conn, origin, actor, action, ("token", row.id), detail).await
 }
 
 /// Whether a text has the prefix of such a token.
@@ -211,7 +202,6 @@ fn check(wanted: &Wanted) -> Result<(String, Vec<Scope>)> {
     if wrong.is_empty() { Ok((name, scopes)) } else { Err(Error::Validation(wrong)) }
 }
 
-/// Generates a token.
 fn generate() -> Result<SecretString> {
     let mut random = String::with_capacity(RANDOM);
     while random.len() < RANDOM {

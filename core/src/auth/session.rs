@@ -15,13 +15,13 @@ use super::keys::SigningKey;
 use super::session_list;
 use super::token::{self, Claims};
 use crate::context::Context;
-use crate::db::audit::{self, Event, Origin};
-use crate::db::refresh_tokens::{self, NewRefreshToken, RefreshToken};
+use crate::db::audit::{self, Origin};
+use crate::db::refresh_tokens::{self, RefreshToken};
 use crate::db::revoked_tokens;
 use crate::db::sessions::{self, SessionRow};
 use crate::db::users::{self, User};
 use crate::error::{Error, Result};
-use crate::ids::{RefreshTokenId, SessionId};
+use crate::ids::SessionId;
 
 /// Two browser tabs may refresh with the same token concurrently; a second use within this time is rejected, but not
 /// treated as theft.
@@ -81,7 +81,7 @@ async fn admit(
     known: &User,
     attempt: &Attempt,
     origin: &Origin,
-) -> Result<std::result::Result<Session, Reason>> {
+) -> Result<Result<Session, Reason>> {
     let context = &accounts.context;
     let now = context.clock.now();
     let signer = accounts.tokens.signer(&context.db, now).await?;
@@ -122,15 +122,7 @@ pub(super) async fn start(
         revoked_at: None,
     };
     sessions::insert(conn, &session).await?;
-    let event = Event {
-        actor: Some(user.id),
-        action: "session.login",
-        target_type: "session",
-        target_id: session.id.to_string(),
-        origin,
-        detail,
-    };
-    audit::record(conn, event).await?;
+    audit::record(conn, origin, Some(user.id), "session.login", ("session", session.id), detail).await?;
     metrics::counter!("nightferry_logins_total", "outcome" => "ok").increment(1);
     issue(accounts, conn, signer, user, &session, origin).await
 }
@@ -164,15 +156,9 @@ pub async fn refresh(accounts: &Accounts, presented: &SecretString, origin: &Ori
                 return Ok(Err(Error::TokenRevoked));
             }
             session_list::end_in(conn, old.family, old.user_id, now).await?;
-            let event = Event {
-                actor: Some(old.user_id),
-                action: "session.refresh_reused",
-                target_type: "session",
-                target_id: old.family.to_string(),
-                origin,
-                detail: serde_json::json!({}),
-            };
-            audit::record(conn, event).await?;
+            let (actor, target) = (Some(old.user_id), ("session", old.family));
+            let action = "session.refresh_reused";
+            audit::record(conn, origin, actor, action, target, serde_json::json!({})).await?;
             return Ok(Err(Error::RefreshReused));
         }
         if old.expires_at <= now || session.expires_at <= now {
@@ -233,17 +219,8 @@ async fn issue(
     let longest = Duration::from_std(context.config.auth.session_max_age).unwrap_or(Duration::days(90));
     let expires_at = (now + refresh_lifetime(context)).min(session.created_at + longest);
     sessions::touch(conn, session.id, now, expires_at, origin).await?;
-    let row = NewRefreshToken {
-        id: RefreshTokenId::new(),
-        user_id: user.id,
-        family: session.id,
-        token_hash: &token::hash(refresh_token.expose_secret()),
-        user_agent: &origin.user_agent,
-        ip: &origin.ip,
-        created_at: now,
-        expires_at,
-    };
-    refresh_tokens::insert(conn, &row).await?;
+    let hash = token::hash(refresh_token.expose_secret());
+    refresh_tokens::insert(conn, session, &hash, origin, now, expires_at).await?;
     let access_token = accounts.tokens.issue(signer, user.id, session.id, now).await?;
     Ok(Session {
         access_token,
@@ -255,9 +232,6 @@ async fn issue(
 }
 
 /// Ends the caller's session: its refresh tokens and this access token.
-///
-/// # Errors
-/// Any database error.
 pub async fn logout(context: &Context, claims: &Claims, origin: &Origin) -> Result<()> {
     let now = context.clock.now();
     let claims = claims.clone();
@@ -266,15 +240,8 @@ pub async fn logout(context: &Context, claims: &Claims, origin: &Origin) -> Resu
         session_list::end_in(conn, claims.sid, claims.sub, now).await?;
         // For instances of an older version, which do not check the session.
         revoked_tokens::insert(conn, claims.jti, claims.sub, claims.expires_at()).await?;
-        let event = Event {
-            actor: Some(claims.sub),
-            action: "session.logout",
-            target_type: "session",
-            target_id: claims.sid.to_string(),
-            origin,
-            detail: serde_json::json!({}),
-        };
-        audit::record(conn, event).await
+        let (actor, target) = (Some(claims.sub), ("session", claims.sid));
+        audit::record(conn, origin, actor, "session.logout", target, serde_json::json!({})).await
     })
     .await
 }

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 use crate::context::Context;
-use crate::db::audit::{self, Event, Origin};
+use crate::db::audit::{self, Origin};
 use crate::db::sessions::{self, SessionRow};
 use crate::db::{personal_tokens, refresh_tokens, split_page};
 use crate::error::{Error, Noun, Result};
@@ -21,9 +21,6 @@ pub struct Ended {
 }
 
 /// The active sessions of an account, newest first, before `before`; and whether there are more than `limit`.
-///
-/// # Errors
-/// Any database error.
 pub async fn page(
     context: &Context,
     user: UserId,
@@ -52,23 +49,13 @@ pub async fn end(
         if !end_in(conn, id, user, now).await? {
             return Err(Error::NotFound(Noun::Session));
         }
-        let event = Event {
-            actor,
-            action: "session.revoke",
-            target_type: "session",
-            target_id: id.to_string(),
-            origin,
-            detail: serde_json::json!({ "user_id": user }),
-        };
-        audit::record(conn, event).await
+        let detail = serde_json::json!({ "user_id": user });
+        audit::record(conn, origin, actor, "session.revoke", ("session", id), detail).await
     })
     .await
 }
 
 /// Ends every session of `user`, and with `tokens` also revokes all personal access tokens.
-///
-/// # Errors
-/// Any database error.
 pub async fn end_all(
     context: &Context,
     user: UserId,
@@ -81,15 +68,8 @@ pub async fn end_all(
     conn.transaction(async move |conn| {
         let sessions = end_all_in(conn, user, None, now).await?;
         let tokens = if tokens { personal_tokens::revoke_all(conn, user, now).await? } else { 0 };
-        let event = Event {
-            actor,
-            action: "session.revoke_all",
-            target_type: "user",
-            target_id: user.to_string(),
-            origin,
-            detail: serde_json::json!({ "sessions": sessions, "tokens": tokens }),
-        };
-        audit::record(conn, event).await?;
+        let detail = serde_json::json!({ "sessions": sessions, "tokens": tokens });
+        audit::record(conn, origin, actor, "session.revoke_all", ("user", user), detail).await?;
         Ok(Ended { sessions, tokens })
     })
     .await

@@ -70,9 +70,6 @@ impl AccessTokens {
     }
 
     /// The key that signs at `now`.
-    ///
-    /// # Errors
-    /// Any database error.
     pub async fn signer(&self, db: &Database, now: DateTime<Utc>) -> Result<Arc<SigningKey>> {
         let keys = self.keys.current(db, now).await?;
         let signer = keys.signer(now).cloned();
@@ -98,7 +95,7 @@ impl AccessTokens {
             iat: now.timestamp(),
             exp: (now + self.lifetime).timestamp(),
         };
-        if signer.algorithm() != SigningAlgorithm::Rs256 {
+        if signer.algorithm != SigningAlgorithm::Rs256 {
             return signer.sign(&claims);
         }
         // RSA takes milliseconds, the other algorithms microseconds.

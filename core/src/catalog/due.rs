@@ -57,12 +57,8 @@ impl pass::Report for Report {
 }
 
 /// The last report and its time; `None` if no snapshot was ever attempted.
-///
-/// # Errors
-/// Any database error.
 pub async fn latest_report(context: &Context) -> Result<Option<(Report, DateTime<Utc>)>> {
-    let mut conn = context.db.conn().await?;
-    let Some(pass) = passes::find(&mut conn, PASS).await? else { return Ok(None) };
+    let Some(pass) = passes::find(&mut *context.db.conn().await?, PASS).await? else { return Ok(None) };
     Ok(Report::of_pass(&pass).zip(pass.finished_at))
 }
 
@@ -75,7 +71,7 @@ pub async fn export(
     context: &Context,
     tell: impl FnMut(&Counts) + Send,
     stop: &CancellationToken,
-) -> std::result::Result<Snapshot, CatalogError> {
+) -> Result<Snapshot, CatalogError> {
     let before = latest_report(context).await?.map(|(report, _)| report).unwrap_or_default();
     let mut outcome = None;
     let work = async {
@@ -92,11 +88,7 @@ pub async fn export(
 }
 
 /// The report of an attempt.
-fn report(
-    context: &Context,
-    before: Report,
-    written: &std::result::Result<Snapshot, CatalogError>,
-) -> Report {
+fn report(context: &Context, before: Report, written: &Result<Snapshot, CatalogError>) -> Report {
     let (status, report) = match written {
         Ok(snapshot) => ("written", Report { snapshot: Some(snapshot.clone()), ..Report::default() }),
         // The caller that stopped it handles this.
@@ -124,7 +116,7 @@ fn report(
 pub async fn after_runs(
     context: &Context,
     stop: &CancellationToken,
-) -> std::result::Result<Option<Snapshot>, CatalogError> {
+) -> Result<Option<Snapshot>, CatalogError> {
     if !context.config.catalog.after_runs || !is_due(context).await? {
         return Ok(None);
     }
@@ -136,10 +128,7 @@ pub async fn after_runs(
 }
 
 async fn is_due(context: &Context) -> Result<bool> {
-    let changed = {
-        let mut conn = context.db.conn().await?;
-        catalog::last_change(&mut conn).await?
-    };
+    let changed = catalog::last_change(&mut *context.db.conn().await?).await?;
     let Some(changed) = changed else { return Ok(false) };
     Ok(match latest_report(context).await? {
         None => true,

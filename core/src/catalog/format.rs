@@ -59,19 +59,15 @@ pub(super) struct Line<'a> {
     pub(super) key: Option<String>,
     pub(super) size: Option<i64>,
     pub(super) sha256: Option<String>,
-    /// The footer.
     pub(super) footer: Option<Footer>,
-    /// The signature.
     pub(super) signature: Option<String>,
 }
 
-/// The footer as a line.
 #[derive(Debug, Serialize)]
 pub(super) struct FooterLine<'a> {
     pub(super) footer: &'a Footer,
 }
 
-/// The signature as a line.
 #[derive(Debug, Serialize)]
 pub(super) struct SignatureLine {
     pub(super) signature: String,
@@ -82,7 +78,6 @@ pub(super) struct SignatureLine {
 pub(super) struct Row {
     /// Columns, as JSON.
     pub(super) json: String,
-    /// For a replica.
     pub(super) of: Option<ReplicaOf>,
 }
 

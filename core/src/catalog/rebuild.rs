@@ -138,7 +138,7 @@ impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
         let filled = catalog::take_over(self.conn).await?;
         if !filled.is_empty() {
             let rows: Vec<String> =
-                filled.iter().map(|(table, rows)| format!("{rows} {}", table.as_str())).collect();
+                filled.iter().map(|(table, rows)| format!("{rows} {}", <&str>::from(table))).collect();
             return Err(CatalogError::NotEmpty(rows.join(", ")));
         }
         if let Some(key) = snapshot {
@@ -283,15 +283,8 @@ impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
             "restored": self.rebuilt.restored,
             "looked_at": self.rebuilt.looked,
         });
-        let event = audit::Event {
-            actor: None,
-            action: "catalog.rebuild",
-            target_type: "catalog",
-            target_id: self.rebuilt.snapshot.clone().unwrap_or_else(|| "objects".to_owned()),
-            origin: options.origin,
-            detail,
-        };
-        audit::record(self.conn, event).await?;
+        let target = ("catalog", self.rebuilt.snapshot.as_deref().unwrap_or("objects"));
+        audit::record(self.conn, options.origin, None, "catalog.rebuild", target, detail).await?;
         Ok(())
     }
 }

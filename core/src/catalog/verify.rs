@@ -25,8 +25,9 @@ use crate::store::{Label, ObjectHead, ObjectKey, Store, StoreError};
 pub(super) const CONCURRENCY: usize = 16;
 
 /// What is wrong with a copy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Bad {
     /// The copy is missing.
     Missing,
@@ -36,18 +37,6 @@ pub enum Bad {
     WrongContent,
     /// Its store is not configured.
     UnknownStore,
-}
-
-impl Bad {
-    /// Text outside of the code.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::WrongSize => "wrong_size",
-            Self::WrongContent => "wrong_content",
-            Self::UnknownStore => "unknown_store",
-        }
-    }
 }
 
 /// A copy that differs from the snapshot.

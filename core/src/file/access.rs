@@ -78,10 +78,7 @@ async fn write(context: &Context, notes: &HashMap<(FileId, ObjectId), Note>) -> 
     let locals = context.stores.names_with(StoreRole::Local);
     let accesses: Vec<Access> =
         notes.iter().map(|(&(file, object), note)| Access { file, object, at: note.at }).collect();
-    {
-        let mut conn = context.db.conn().await?;
-        file_changes::record_accesses(&mut conn, &locals, &accesses).await?;
-    }
+    file_changes::record_accesses(&mut *context.db.conn().await?, &locals, &accesses).await?;
     let from_afar = notes.iter().filter(|(_, note)| note.afar).map(|(&(_, object), _)| object);
     let from_afar: Vec<ObjectId> = from_afar.collect();
     if context.config.tiering.cache_on_read && !from_afar.is_empty() {

@@ -3,7 +3,7 @@
 use diesel_async::AsyncConnection;
 
 use crate::context::Context;
-use crate::db::audit::{self, Event, Origin};
+use crate::db::audit::{self, Origin};
 use crate::db::file_changes::{self, FileChange};
 use crate::db::files;
 use crate::error::{Error, Noun, Result};
@@ -49,34 +49,19 @@ pub async fn change(context: &Context, owner: UserId, id: FileId, change: Change
     }
 }
 
-/// Pins a file of any owner, on behalf of the service: see [`pin_as`].
-///
-/// # Errors
-/// As [`pin_as`].
-pub async fn pin(context: &Context, id: FileId, pinned: bool) -> Result<FileView> {
-    pin_as(context, id, pinned, &Origin::default()).await
-}
-
 /// Pins or unpins a file of any owner: while it is pinned, no local copy of any of its versions is evicted.
 ///
 /// # Errors
 /// [`Error::NotFound`], also for files in the trash.
-pub async fn pin_as(context: &Context, id: FileId, pinned: bool, origin: &Origin) -> Result<FileView> {
+pub async fn pin(context: &Context, id: FileId, pinned: bool, origin: &Origin) -> Result<FileView> {
     let mut conn = context.db.conn().await?;
     let wanted = FileChange { pinned: Some(pinned), ..FileChange::default() };
     conn.transaction(async move |conn| {
         if !file_changes::change(conn, id, None, &wanted).await? {
             return Err(Error::NotFound(Noun::File));
         }
-        let event = Event {
-            actor: None,
-            action: if pinned { "file.pin" } else { "file.unpin" },
-            target_type: "file",
-            target_id: id.to_string(),
-            origin,
-            detail: serde_json::json!({}),
-        };
-        audit::record(conn, event).await?;
+        let action = if pinned { "file.pin" } else { "file.unpin" };
+        audit::record(conn, origin, None, action, ("file", id), serde_json::json!({})).await?;
         let found = files::find(conn, id, None).await?.ok_or(Error::NotFound(Noun::File))?;
         details::with_locations(conn, vec![found]).await?.pop().ok_or(Error::NotFound(Noun::File))
     })

@@ -27,8 +27,7 @@ pub struct FileView {
 /// # Errors
 /// [`Error::NotFound`], also for files of other users.
 pub async fn find(context: &Context, owner: UserId, id: FileId) -> Result<FileView> {
-    let mut conn = context.db.conn().await?;
-    of_owner(&mut conn, owner, id).await
+    of_owner(&mut *context.db.conn().await?, owner, id).await
 }
 
 /// The same within the caller's transaction.
@@ -42,9 +41,6 @@ pub async fn of_owner(conn: &mut AsyncPgConnection, owner: UserId, id: FileId) -
 }
 
 /// Adds the locations to rows: one query for all of them.
-///
-/// # Errors
-/// Any database error.
 pub async fn with_locations(
     conn: &mut AsyncPgConnection,
     rows: Vec<FileWithObject>,

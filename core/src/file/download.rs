@@ -37,14 +37,13 @@ pub struct Target {
 /// # Errors
 /// [`Error::NotFound`], also for files of other users and in the trash.
 pub async fn find(context: &Context, owner: UserId, id: FileId, version: Option<i32>) -> Result<Target> {
-    let mut conn = context.db.conn().await?;
-    let (row, version) = files::version_object(&mut conn, id, Some(owner), version)
+    let (row, version) = files::version_object(&mut *context.db.conn().await?, id, Some(owner), version)
         .await?
         .ok_or(Error::NotFound(if version.is_some() { Noun::Version } else { Noun::File }))?;
     let size = unsigned(version.size.unwrap_or(0));
     let source = Source {
         object_id: version.object_id,
-        key: parse_key(&version.key)?,
+        key: ObjectKey::parse(&version.key)?,
         size,
         requested_by: Some(owner),
     };
@@ -57,10 +56,6 @@ pub async fn find(context: &Context, owner: UserId, id: FileId, version: Option<
         file_id: id,
         source,
     })
-}
-
-fn parse_key(key: &str) -> Result<ObjectKey> {
-    ObjectKey::parse(key).map_err(|error| Error::Internal(format!("object key in the database: {error}")))
 }
 
 /// Opens the bytes of `range` (`None`: all of them); the range must lie within the file.

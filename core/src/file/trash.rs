@@ -3,18 +3,10 @@
 use diesel_async::AsyncConnection;
 
 use crate::context::Context;
-use crate::db::audit::{self, Event, Origin};
+use crate::db::audit::{self, Origin};
 use crate::db::{files, objects, users};
 use crate::error::{Error, Noun, Result};
 use crate::ids::{FileId, UserId};
-
-/// Moves a file to the trash, on behalf of the service. Its content is kept.
-///
-/// # Errors
-/// [`Error::NotFound`], also if it is already in the trash.
-pub async fn soft_delete(context: &Context, owner: UserId, id: FileId) -> Result<()> {
-    send(context, owner, id, None, &Origin::default()).await
-}
 
 /// Moves a file to the trash. Its content is kept.
 ///
@@ -32,15 +24,7 @@ pub async fn send(
         if !files::trash(conn, id, owner).await? {
             return Err(Error::NotFound(Noun::File));
         }
-        let event = Event {
-            actor,
-            action: "file.trash",
-            target_type: "file",
-            target_id: id.to_string(),
-            origin,
-            detail: serde_json::json!({}),
-        };
-        audit::record(conn, event).await
+        audit::record(conn, origin, actor, "file.trash", ("file", id), serde_json::json!({})).await
     })
     .await
 }
@@ -60,15 +44,8 @@ pub async fn purge(context: &Context, owner: UserId, id: FileId, origin: &Origin
         };
         objects::remove_unreferenced(conn, &object_ids).await?;
         users::book_bytes(conn, owner, -bytes).await?;
-        let event = Event {
-            actor: Some(owner),
-            action: "file.purge",
-            target_type: "file",
-            target_id: id.to_string(),
-            origin,
-            detail: serde_json::json!({ "bytes": bytes }),
-        };
-        audit::record(conn, event).await
+        let detail = serde_json::json!({ "bytes": bytes });
+        audit::record(conn, origin, Some(owner), "file.purge", ("file", id), detail).await
     })
     .await
 }

@@ -67,10 +67,7 @@ pub async fn receive(files: &Files, request: UploadRequest, body: &mut impl Inco
     let folder = resolve_folder(context, request.owner, request.folder).await?;
     let limit = context.config.server.max_file_size_bytes();
     // An upload that cannot fit is rejected before its transfer; the final size is charged in one statement.
-    let room = {
-        let mut conn = context.db.conn().await?;
-        users::room(&mut conn, request.owner).await?
-    };
+    let room = users::room(&mut *context.db.conn().await?, request.owner).await?;
     let check_size = |size: u64| {
         if size > limit {
             return Err(Error::FileTooLarge { limit });
@@ -86,17 +83,14 @@ pub async fn receive(files: &Files, request: UploadRequest, body: &mut impl Inco
     let object_id = ObjectId::new();
     let key = ObjectKey::new(request.owner.0, object_id.0, &filename);
     let options = put_options(context, &request, object_id, folder, &filename, &content_type).await?;
-    let store = {
-        let mut conn = context.db.conn().await?;
-        store_choice::local(context, &mut conn).await?.clone()
-    };
+    let store = store_choice::local(context, &mut *context.db.conn().await?).await?.clone();
     let mut writer =
         ObjectWriter::new(context, &files.upload_memory, request.owner, store, object_id, key, options);
     writer.begin(&content_type).await?;
-    step::reached(Step::UploadBegun, writer.key().as_str()).await;
+    step::reached(Step::UploadBegun, writer.key.as_str()).await;
     let outcome = async {
         let (digest, etag) = writer.write(&mut incoming).await?;
-        step::reached(Step::UploadStored, writer.key().as_str()).await;
+        step::reached(Step::UploadStored, writer.key.as_str()).await;
         if let Some(expected) = request.sha256.filter(|expected| *expected != digest.sha256) {
             return Err(Error::ChecksumMismatch {
                 expected: expected.to_string(),
@@ -121,10 +115,7 @@ async fn put_options(
     filename: &str,
     content_type: &str,
 ) -> Result<PutOptions> {
-    let place = {
-        let mut conn = context.db.conn().await?;
-        labels::place(&mut conn, request.owner, folder).await?
-    };
+    let place = labels::place(&mut *context.db.conn().await?, request.owner, folder).await?;
     let label = Label {
         object: Some(object.0),
         owner: Some(request.owner.0),
@@ -178,10 +169,10 @@ async fn record(
         folder_id: folder,
         filename,
         original_filename: filename,
-        object_id: writer.object_id(),
+        object_id: writer.object_id,
         size: signed(digest.size),
         content_type,
-        store: writer.store().name().as_str(),
+        store: writer.store.name().as_str(),
     };
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {

@@ -28,7 +28,7 @@ pub async fn check_all(context: &Context) {
 ///
 /// # Errors
 /// Reason why the store is unusable. A cancelled check is not counted.
-pub async fn check_store(context: &Context, store: &Store) -> std::result::Result<(), String> {
+pub async fn check_store(context: &Context, store: &Store) -> Result<(), String> {
     let (started, name) = (Instant::now(), store.name().as_str());
     let failure = match tokio::time::timeout(DEADLINE, store.check()).await {
         Ok(Ok(())) => {
@@ -97,10 +97,7 @@ pub async fn watch(context: Context, program: &'static str, shutdown: Cancellati
             tracing::debug!(%error, "cannot write the health of the stores");
         }
     }
-    let forget = async {
-        let mut conn = context.db.conn().await?;
-        store_health::forget(&mut conn, observer).await
-    };
+    let forget = async { store_health::forget(&mut *context.db.conn().await?, observer).await };
     if let Err(error) = forget.await {
         tracing::debug!(%error, "cannot delete the health reports of this process; they will expire");
     }
@@ -118,6 +115,5 @@ async fn write_reports(context: &Context, observer: Uuid, program: &str) -> Resu
             last_error: health.last_error,
         })
         .collect();
-    let mut conn = context.db.conn().await?;
-    store_health::write(&mut conn, observer, program, &seen).await
+    store_health::write(&mut *context.db.conn().await?, observer, program, &seen).await
 }

@@ -21,12 +21,11 @@ use crate::store::{ByteRange, ObjectKey, Store, StoreError, StoreRole};
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// Plaintext bytes of an object.
-pub type Body = BoxStream<'static, std::result::Result<Bytes, StoreError>>;
+pub type Body = BoxStream<'static, Result<Bytes, StoreError>>;
 
 /// An object to read.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
-    /// Id.
     pub(crate) object_id: ObjectId,
     /// Key in every store.
     pub(crate) key: ObjectKey,
@@ -96,8 +95,7 @@ pub(crate) async fn presign(
 
 /// The verified copies of an object, nearest first, each with its encryption envelope.
 async fn copies_of(context: &Context, object: ObjectId) -> Result<Vec<(Store, Option<EncryptionEnvelope>)>> {
-    let mut conn = context.db.conn().await?;
-    let mut rows = replicas::of_objects(&mut conn, &[object]).await?;
+    let mut rows = replicas::of_objects(&mut *context.db.conn().await?, &[object]).await?;
     rows.retain(|row| row.state == ReplicaState::Present);
     let stores = context.stores.nearest_first(rows.iter().map(|row| row.store.as_str()));
     // Stores that are down are still tried, after all others: they may have recovered.
@@ -178,7 +176,7 @@ impl Reader {
         }
     }
 
-    async fn next(mut self) -> Option<(std::result::Result<Bytes, StoreError>, Self)> {
+    async fn next(mut self) -> Option<(Result<Bytes, StoreError>, Self)> {
         loop {
             if self.at >= self.end {
                 return None;

@@ -13,9 +13,6 @@ use crate::store::{ObjectHead, ObjectKey, Store, StoreError, is_archive_class};
 
 /// Requests a restore of a copy that its store refused to return because it is archived. Concurrent requests result in
 /// one request to the store.
-///
-/// # Errors
-/// Any database error.
 pub(crate) async fn request(
     context: &Context,
     object: ObjectId,
@@ -39,9 +36,6 @@ pub(crate) async fn request(
 }
 
 /// HEAD request for an object, with retries.
-pub(crate) async fn head(
-    store: &Store,
-    key: &ObjectKey,
-) -> std::result::Result<Option<ObjectHead>, StoreError> {
+pub(crate) async fn head(store: &Store, key: &ObjectKey) -> Result<Option<ObjectHead>, StoreError> {
     retry::retry(&QUICK_RETRY, || store.head(key), StoreError::retry).await
 }

@@ -8,9 +8,6 @@ use crate::error::{Error, Result};
 use crate::store::{Store, StoreRole};
 
 /// The local stores for new data, best first: those that are up before the others.
-///
-/// # Errors
-/// Any database error.
 pub async fn locals<'c>(context: &'c Context, conn: &mut AsyncPgConnection) -> Result<Vec<&'c Store>> {
     let draining = drains::names(conn).await?;
     let mut stores = context.stores.with_role(StoreRole::Local);

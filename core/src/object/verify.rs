@@ -44,12 +44,12 @@ pub struct Form {
 impl Expected {
     /// Unencrypted.
     pub fn plain(self) -> Form {
-        Form { expected: self, seal: None, sealed_crc64nvme: None }
+        self.form(None)
     }
 
-    /// The encrypted form.
-    pub fn sealed(self, seal: EncryptionEnvelope, crc64nvme: Option<Crc64Nvme>) -> Form {
-        Form { expected: self, seal: Some(seal), sealed_crc64nvme: crc64nvme }
+    /// Encrypted, if there is an envelope; the checksum of the ciphertext is unknown.
+    pub fn form(self, seal: Option<EncryptionEnvelope>) -> Form {
+        Form { expected: self, seal, sealed_crc64nvme: None }
     }
 }
 

@@ -110,10 +110,7 @@ fn settings(name: &str, store: &StoreConfig) -> Result<StoreSettings> {
     let name: StoreName = name.parse().map_err(|error| Error::Internal(format!("store {name}: {error}")))?;
     Ok(StoreSettings {
         name,
-        role: match store.role {
-            crate::config::StoreRole::Local => StoreRole::Local,
-            crate::config::StoreRole::Cloud => StoreRole::Cloud,
-        },
+        role: store.role,
         endpoint: store.endpoint.clone(),
         public_endpoint: store.public_endpoint.clone(),
         region: store.region.clone(),

@@ -53,8 +53,7 @@ pub async fn request(
         let rows = replicas::of_objects(&mut conn, &[version.object_id]).await?;
         (version.object_id, version.key, rows)
     };
-    let key = ObjectKey::parse(&key)
-        .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
+    let key = ObjectKey::parse(&key)?;
     let present = rows.iter().filter(|row| row.state == ReplicaState::Present).map(|row| row.store.as_str());
     let mut archived = None;
     for store in context.stores.nearest_first(present) {
@@ -74,15 +73,11 @@ pub async fn request(
 
 /// Sends requested restores to the stores, and polls those in progress. Returns the number of processed ones. Cheap if
 /// nothing is due: call it every second.
-///
-/// # Errors
-/// Any database error.
 pub async fn pass(context: &Context) -> Result<usize> {
     let mut looked_after = 0;
     loop {
         let due = retry_on_db_outage(async || {
-            let mut conn = context.db.conn().await?;
-            restores::take_due(&mut conn, BATCH, BUSY).await
+            restores::take_due(&mut *context.db.conn().await?, BATCH, BUSY).await
         })
         .await?;
         if due.is_empty() {
@@ -146,7 +141,7 @@ async fn look(
     store: &Store,
     key: &ObjectKey,
     state: RestoreState,
-) -> std::result::Result<Seen, StoreError> {
+) -> Result<Seen, StoreError> {
     let tiering = &context.config.tiering;
     if state == RestoreState::Wanted {
         match store.restore(key, tiering.archive_restore_days, tiering.archive_restore_tier.into()).await? {

@@ -4,6 +4,7 @@ use crate::config::{TieringConfig, TransferOrder};
 use crate::context::Context;
 use crate::db::replicas::{self, Claim, ClaimTerms, OnDemand};
 use crate::db::workers;
+pub use crate::db::workers::Identity;
 use crate::error::Result;
 use crate::ids::{LeaseToken, RunId, WorkerId};
 use crate::step::{self, Step};
@@ -85,19 +86,6 @@ pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> R
     Ok(Batch { token, claims })
 }
 
-/// The identity of a worker.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// Id, new at each start.
-    pub id: WorkerId,
-    /// Host name.
-    pub host: String,
-    /// Process id.
-    pub pid: i32,
-    /// The version of the program.
-    pub version: &'static str,
-}
-
 /// Sends a heartbeat, with the stores that this worker is waiting for, and renews its leases.
 ///
 /// # Errors
@@ -110,15 +98,7 @@ pub async fn heartbeat(
 ) -> Result<()> {
     let mut conn = context.db.conn().await?;
     replicas::renew_leases(&mut conn, worker.id, working_under, context.config.tiering.lease).await?;
-    let alive = workers::SignOfLife {
-        id: worker.id,
-        host: &worker.host,
-        pid: worker.pid,
-        version: worker.version,
-        state,
-        stores_down: context.stores.health().out().into(),
-    };
-    workers::heartbeat(&mut conn, &alive).await
+    workers::heartbeat(&mut conn, worker, state, context.stores.health().out()).await
 }
 
 /// Removes a worker that is stopping.
@@ -126,6 +106,5 @@ pub async fn heartbeat(
 /// # Errors
 /// Any database error; the row is removed after a day without a heartbeat.
 pub async fn sign_off(context: &Context, worker: WorkerId) -> Result<()> {
-    let mut conn = context.db.conn().await?;
-    workers::delete(&mut conn, worker).await
+    workers::delete(&mut *context.db.conn().await?, worker).await
 }

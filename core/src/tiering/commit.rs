@@ -4,15 +4,13 @@
 use std::time::Duration;
 
 use diesel_async::AsyncConnection;
-use uuid::Uuid;
 
 use super::copy::CopyError;
 use super::{policy, repair};
 use crate::context::Context;
 use crate::db::enums::ReplicaState;
 use crate::db::replicas::{self, Claim, Failure, Finished, Switched};
-use crate::db::run_failures::{self, NewRunFailure};
-use crate::db::{restores, runs, transfer_parts};
+use crate::db::{restores, run_failures, runs, transfer_parts};
 use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, RunId};
 use crate::retry;
@@ -107,15 +105,7 @@ pub async fn fail(
                 return Ok(Outcome::Queued { attempts });
             }
             if let Some(run) = run {
-                let row = NewRunFailure {
-                    id: Uuid::now_v7(),
-                    run_id: run,
-                    object_id: claim.object_id,
-                    store: &claim.store,
-                    attempts,
-                    error: text,
-                };
-                run_failures::insert(conn, &[row]).await?;
+                run_failures::insert(conn, run, claim.object_id, &claim.store, attempts, text).await?;
                 runs::count(conn, run, 0, 1, 0).await?;
             }
             Ok(Outcome::GivenUp { attempts })

@@ -126,10 +126,8 @@ impl Job<'_> {
 
     /// The expected object in the destination; `sealed` is the checksum of its ciphertext.
     pub(super) fn form(&self, sealed: Option<Crc64Nvme>) -> Form {
-        match &self.encryptor {
-            None => self.expected.plain(),
-            Some(encryptor) => self.expected.sealed(encryptor.seal.clone(), sealed),
-        }
+        let seal = self.encryptor.as_ref().map(|encryptor| encryptor.seal.clone());
+        Form { sealed_crc64nvme: sealed, ..self.expected.form(seal) }
     }
 }
 
@@ -203,7 +201,7 @@ async fn prepare<'c>(engine: &'c Engine, claim: &'c Claim, token: LeaseToken) ->
         .stores
         .get(&claim.store)
         .ok_or_else(|| CopyError::Unusable(format!("store {} is no longer configured", claim.store)))?;
-    let crc: [u8; 8] = claim.crc64nvme.as_slice().try_into().map_err(|_| unusable("checksum"))?;
+    let crc64nvme = claim.crc64nvme.as_slice().try_into().map_err(|_| unusable("checksum"))?;
     let blocks = match &claim.block_crcs {
         Some(bytes) => Some(BlockCrcs::from_bytes(bytes).map_err(|_| unusable("list of block checksums"))?),
         None => None,
@@ -212,7 +210,7 @@ async fn prepare<'c>(engine: &'c Engine, claim: &'c Claim, token: LeaseToken) ->
     let expected = Expected {
         size: unsigned(claim.size),
         sha256: claim.sha256.as_slice().try_into().map_err(|_| unusable("SHA-256"))?,
-        crc64nvme: Crc64Nvme::from_u64(u64::from_be_bytes(crc)),
+        crc64nvme,
     };
     // Local copies are never encrypted.
     let source_seal = match source.role() {

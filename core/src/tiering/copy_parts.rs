@@ -33,7 +33,7 @@ struct Part {
 }
 
 /// Makes a multipart copy, resuming where an earlier worker stopped. Returns the verified ETag of the destination.
-pub(super) async fn copy(job: &Job<'_>) -> std::result::Result<String, CopyError> {
+pub(super) async fn copy(job: &Job<'_>) -> Result<String, CopyError> {
     let (upload, part_size) = begin_or_resume(job).await?;
     let done = finished_parts(job, &upload).await?;
     let missing: Vec<Part> =
@@ -88,7 +88,7 @@ fn part_size(configured: u64, size: u64) -> u64 {
     configured.max(least).div_ceil(BLOCK) * BLOCK
 }
 
-async fn begin_or_resume(job: &Job<'_>) -> std::result::Result<(UploadId, u64), CopyError> {
+async fn begin_or_resume(job: &Job<'_>) -> Result<(UploadId, u64), CopyError> {
     if let (Some(upload), Some(size)) = (&job.claim.upload_id, job.claim.part_size) {
         tracing::info!(target: "nightferry::sync", object = %job.claim.object_id, store = %job.claim.store, "resuming a multipart upload");
         return Ok((UploadId::new(upload.clone()), unsigned(size)));
@@ -127,21 +127,14 @@ async fn note_upload(job: &Job<'_>, upload: Option<(&UploadId, u64)>) -> Result<
         .await
 }
 
-async fn finished_parts(
-    job: &Job<'_>,
-    upload: &UploadId,
-) -> std::result::Result<BTreeMap<u32, Finished>, CopyError> {
+async fn finished_parts(job: &Job<'_>, upload: &UploadId) -> Result<BTreeMap<u32, Finished>, CopyError> {
     let mut conn = job.engine.context.db.conn().await?;
     let rows =
         transfer_parts::of_upload(&mut conn, job.claim.object_id, &job.claim.store, upload.as_str()).await?;
     let mut parts = BTreeMap::new();
     for row in rows {
-        let read = |bytes: &[u8]| {
-            let crc: [u8; 8] = bytes
-                .try_into()
-                .map_err(|_| CopyError::Unusable(format!("part {} has an invalid checksum", row.number)))?;
-            Ok::<_, CopyError>(Crc64Nvme::from_u64(u64::from_be_bytes(crc)))
-        };
+        let unusable = |_| CopyError::Unusable(format!("part {} has an invalid checksum", row.number));
+        let read = |bytes: &[u8]| Crc64Nvme::try_from(bytes).map_err(unusable);
         let finished = Finished {
             length: unsigned(row.size),
             crc: read(&row.crc64nvme)?,
@@ -153,11 +146,7 @@ async fn finished_parts(
     Ok(parts)
 }
 
-async fn send(
-    job: &Job<'_>,
-    upload: &UploadId,
-    part: Part,
-) -> std::result::Result<(u32, Finished), CopyError> {
+async fn send(job: &Job<'_>, upload: &UploadId, part: Part) -> Result<(u32, Finished), CopyError> {
     let known = job.blocks.as_ref().and_then(|blocks| {
         blocks.of_range(part.offset / BLOCK, part.length.div_ceil(BLOCK), job.expected.size)
     });
@@ -204,7 +193,7 @@ fn checked(
     known: Option<Crc64Nvme>,
 ) -> (
     tokio::sync::oneshot::Receiver<Crc64Nvme>,
-    impl Stream<Item = std::result::Result<bytes::Bytes, BoxError>> + Send + 'static,
+    impl Stream<Item = Result<bytes::Bytes, BoxError>> + Send + 'static,
 ) {
     let (tell, seen) = tokio::sync::oneshot::channel();
     let bytes = stream::unfold(Some((body, Crc64Hasher::new(), tell)), move |state| async move {
@@ -228,12 +217,7 @@ fn checked(
     (seen, bytes)
 }
 
-async fn remember(
-    job: &Job<'_>,
-    upload: &UploadId,
-    number: u32,
-    part: &Finished,
-) -> std::result::Result<(), CopyError> {
+async fn remember(job: &Job<'_>, upload: &UploadId, number: u32, part: &Finished) -> Result<(), CopyError> {
     let bytes = |crc: Crc64Nvme| crc.as_u64().to_be_bytes().to_vec();
     let row = TransferPart {
         object_id: job.claim.object_id,
@@ -245,15 +229,12 @@ async fn remember(
         crc64nvme: bytes(part.crc),
         sealed_crc64nvme: part.sealed.map(bytes),
     };
-    let insert = async || {
-        let mut conn = job.engine.context.db.conn().await?;
-        transfer_parts::insert(&mut conn, &row).await
-    };
+    let insert = async || transfer_parts::insert(&mut *job.engine.context.db.conn().await?, &row).await;
     Ok(retry_on_db_outage(insert).await?)
 }
 
 /// The checksums of the parts combine to that of the object only if the source returned the right content.
-fn verify_parts(job: &Job<'_>, parts: &BTreeMap<u32, Finished>) -> std::result::Result<(), CopyError> {
+fn verify_parts(job: &Job<'_>, parts: &BTreeMap<u32, Finished>) -> Result<(), CopyError> {
     let combined = parts.values().fold(Crc64Nvme::EMPTY, |whole, part| whole.combine(part.crc, part.length));
     if combined == job.expected.crc64nvme {
         return Ok(());
@@ -273,7 +254,7 @@ async fn complete(
     job: &Job<'_>,
     upload: &UploadId,
     parts: BTreeMap<u32, Finished>,
-) -> std::result::Result<String, CopyError> {
+) -> Result<String, CopyError> {
     let holds_lease = async || {
         let mut conn = job.engine.context.db.conn().await?;
         replicas::holds_lease(&mut conn, job.claim.object_id, &job.claim.store, job.token).await

@@ -31,10 +31,7 @@ const BATCH: i64 = 100;
 /// Any database error. Errors of a store are logged; its copies stay marked and are retried.
 pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken) -> Result<usize> {
     let mut evicted = 0;
-    let draining = {
-        let mut conn = context.db.conn().await?;
-        drains::names(&mut conn).await?
-    };
+    let draining = drains::names(&mut *context.db.conn().await?).await?;
     // For every store: reconcile deletes surplus objects, and stores are drained.
     for store in context.stores.all() {
         let moving_to = policy::destinations(context, store, &draining);
@@ -157,10 +154,9 @@ impl EvictionPass<'_> {
     /// Completes evictions started by workers that died.
     pub(super) async fn take_over(&self) -> Result<usize> {
         let token = LeaseToken::new();
-        let begun = {
-            let mut conn = self.context.db.conn().await?;
-            replicas::reclaim_evictions(&mut conn, &self.terms(token, &[], &[])).await?
-        };
+        let begun =
+            replicas::reclaim_evictions(&mut *self.context.db.conn().await?, &self.terms(token, &[], &[]))
+                .await?;
         Ok(self.free(token, begun, false).await?.evicted)
     }
 
@@ -246,8 +242,7 @@ impl EvictionPass<'_> {
     /// Deletes one copy, if it may be deleted and another copy is found intact.
     async fn free_one(&self, token: LeaseToken, copy: &EvictableCopy) -> Result<Outcome> {
         let store = self.store.name().as_str();
-        let key = ObjectKey::parse(&copy.key)
-            .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
+        let key = ObjectKey::parse(&copy.key)?;
         step::reached(Step::EvictionBegun, &copy.key).await;
         let verdict = {
             let mut conn = self.context.db.conn().await?;

@@ -2,15 +2,14 @@
 //! be down, or the bucket may have been replaced. A copy is deleted only after a HEAD request for another copy, in a
 //! configured and healthy store, returned the recorded size and checksum (or the ETag of the copy that was verified).
 
-use crate::checksum::Crc64Nvme;
 use crate::context::Context;
 use crate::db::objects::Object;
 use crate::db::replicas::{self, Replica};
 use crate::db::{objects, unsigned};
 use crate::error::{Error, Noun, Result};
 use crate::ids::ObjectId;
-use crate::object::verify::{self, Expected, Form, Unverified};
-use crate::store::{ObjectKey, Store, StoreError, StoreRole};
+use crate::object::verify::{self, Expected, Unverified};
+use crate::store::{ObjectKey, Store, StoreError};
 
 use super::repair;
 
@@ -36,15 +35,15 @@ pub(super) async fn seek(context: &Context, object: ObjectId, stores: &[String])
         let facts = objects::find(&mut conn, object).await?.ok_or(Error::NotFound(Noun::Object))?;
         (facts, replicas::of_objects(&mut conn, &[object]).await?)
     };
-    let key = ObjectKey::parse(&facts.key)
-        .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
+    let key = ObjectKey::parse(&facts.key)?;
     let mut evidence = Evidence::Absent;
     for replica in replicas.iter().filter(|replica| stores.contains(&replica.store)) {
         let Some(store) = usable(context, &replica.store) else {
             evidence = Evidence::Unknown(None);
             continue;
         };
-        match verify::verify_unchanged(store, &key, &form(&facts, replica)?, replica.etag.as_deref()).await {
+        let form = expected(&facts)?.form(replica.seal());
+        match verify::verify_unchanged(store, &key, &form, replica.etag.as_deref()).await {
             Ok(()) => {
                 context.stores.health().answered(&replica.store, context.clock.now(), None);
                 return Ok(Evidence::Seen);
@@ -71,14 +70,8 @@ pub(super) async fn is_whole(context: &Context, store: &Store, object: ObjectId)
         let facts = objects::find(&mut conn, object).await?.ok_or(Error::NotFound(Noun::Object))?;
         (facts, replicas::envelope_of(&mut conn, object, store.name().as_str()).await?)
     };
-    let key = ObjectKey::parse(&facts.key)
-        .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
-    let expected = expected(&facts)?;
-    let form = match seal {
-        None => expected.plain(),
-        Some(seal) => expected.sealed(seal, None),
-    };
-    match verify::verify_by_head(store, &key, &form, None).await {
+    let key = ObjectKey::parse(&facts.key)?;
+    match verify::verify_by_head(store, &key, &expected(&facts)?.form(seal), None).await {
         Ok(()) => Ok(true),
         Err(Unverified::Store(error)) => Err(error.into()),
         Err(Unverified::Missing(_) | Unverified::Wrong { .. }) => Ok(false),
@@ -92,42 +85,26 @@ fn usable<'c>(context: &'c Context, name: &str) -> Option<&'c Store> {
 
 fn expected(facts: &Object) -> Result<Expected> {
     let unusable = || Error::Internal(format!("object {} has no usable checksums", facts.id));
-    let crc: [u8; 8] = facts.crc64nvme.as_deref().unwrap_or(&[]).try_into().map_err(|_| unusable())?;
     Ok(Expected {
         size: unsigned(facts.size.unwrap_or(0)),
         sha256: facts.sha256.as_deref().unwrap_or(&[]).try_into().map_err(|_| unusable())?,
-        crc64nvme: Crc64Nvme::from_u64(u64::from_be_bytes(crc)),
-    })
-}
-
-fn form(facts: &Object, replica: &Replica) -> Result<Form> {
-    let expected = expected(facts)?;
-    Ok(match replica.seal() {
-        None => expected.plain(),
-        Some(seal) => expected.sealed(seal, None),
+        crc64nvme: facts.crc64nvme.as_deref().unwrap_or(&[]).try_into().map_err(|_| unusable())?,
     })
 }
 
 /// Marks a copy that was not found, or found changed, as lost, unless it was verified again in the meantime.
 async fn record_loss(context: &Context, facts: &Object, replica: &Replica, found: &Unverified) -> Result<()> {
-    let clouds = context.stores.names_with(StoreRole::Cloud);
     let detail = match found {
         Unverified::Missing(_) => "it is missing".to_owned(),
         other => other.to_string(),
     };
-    let error = format!("the copy in store {} is lost: {detail}", replica.store);
-    let mut conn = context.db.conn().await?;
-    let left = replicas::mark_lost(&mut conn, facts.id, &replica.store, &clouds, &error, replica.verified_at)
-        .await?;
-    if left.is_some() {
+    let seen = replica.verified_at;
+    if repair::mark_lost(context, facts.id, &facts.key, &replica.store, &detail, seen).await?.is_some() {
         metrics::counter!("nightferry_missing_evidence_total", "store" => replica.store.clone()).increment(1);
-        tracing::error!(target: "nightferry::sync", object = %facts.id, store = replica.store, error, "the \
+        tracing::error!(target: "nightferry::sync", object = %facts.id, store = replica.store, error = detail, "the \
             database lists a copy as verified, but it was not found when another copy was to be deleted: \
             the other copy is kept, and the missing one is copied again. Check that the bucket of the store \
             is the right one");
-    }
-    if left == Some(0) {
-        repair::report_unrecoverable(facts.id, &facts.key);
     }
     Ok(())
 }

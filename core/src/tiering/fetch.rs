@@ -4,7 +4,7 @@
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 use crate::context::Context;
-use crate::db::audit::{self, Event, Origin};
+use crate::db::audit::{self, Origin};
 use crate::db::enums::ReplicaState;
 use crate::db::replicas::{self, FetchReason};
 use crate::db::{files, signed};
@@ -26,20 +26,12 @@ pub enum Fetch {
     NoSource,
 }
 
-/// Requests a local copy of a file's current version, on behalf of the service: see [`request_as`].
-///
-/// # Errors
-/// As [`request_as`].
-pub async fn request(context: &Context, file: FileId, owner: Option<UserId>) -> Result<Fetch> {
-    request_as(context, file, owner, &Origin::default()).await
-}
-
 /// Requests a local copy of a file's current version.
 ///
 /// # Errors
 /// [`Error::NotFound`], also for files in the trash, and for files of other users unless `owner` is `None` (an
 /// administrator).
-pub async fn request_as(
+pub async fn request(
     context: &Context,
     file: FileId,
     owner: Option<UserId>,
@@ -48,15 +40,8 @@ pub async fn request_as(
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         let fetch = queue(context, conn, file, owner).await?;
-        let event = Event {
-            actor: owner,
-            action: "file.prefetch",
-            target_type: "file",
-            target_id: file.to_string(),
-            origin,
-            detail: serde_json::json!({ "queued": fetch == Fetch::Queued }),
-        };
-        audit::record(conn, event).await?;
+        let detail = serde_json::json!({ "queued": fetch == Fetch::Queued });
+        audit::record(conn, origin, owner, "file.prefetch", ("file", file), detail).await?;
         Ok(fetch)
     })
     .await
@@ -98,9 +83,6 @@ async fn queue(
 
 /// Requests local copies of files read from the cloud. Files that would fill the local store by themselves are
 /// excluded.
-///
-/// # Errors
-/// Any database error.
 pub(crate) async fn after_reads(context: &Context, objects: &[ObjectId]) -> Result<()> {
     let locals = context.stores.names_with(StoreRole::Local);
     let mut conn = context.db.conn().await?;

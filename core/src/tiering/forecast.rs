@@ -41,9 +41,6 @@ impl Forecast {
 }
 
 /// The forecast of the running run, if any.
-///
-/// # Errors
-/// Any database error.
 pub async fn of_active(context: &Context, conn: &mut AsyncPgConnection) -> Result<Option<Forecast>> {
     let Some(run) = runs::active(conn).await?.filter(|run| run.status == RunStatus::Running) else {
         return Ok(None);
@@ -56,9 +53,6 @@ pub async fn of_active(context: &Context, conn: &mut AsyncPgConnection) -> Resul
 }
 
 /// How long this number of files and bytes takes at the rate of recent runs; `None` if no run has been measured yet.
-///
-/// # Errors
-/// Any database error.
 pub async fn needs(
     context: &Context,
     conn: &mut AsyncPgConnection,

@@ -89,8 +89,7 @@ impl<'c> Lease<'c> {
     }
 
     async fn renew_once(&self, life: Duration) -> Result<bool> {
-        let mut conn = self.context.db.conn().await?;
-        leases::renew(&mut conn, self.name, self.token, life).await
+        leases::renew(&mut *self.context.db.conn().await?, self.name, self.token, life).await
     }
 
     async fn renew(&self, life: Duration) -> Result<bool> {
@@ -99,8 +98,7 @@ impl<'c> Lease<'c> {
 
     async fn release(&self) -> Result<()> {
         retry_on_db_outage(async || {
-            let mut conn = self.context.db.conn().await?;
-            leases::release(&mut conn, self.name, self.token).await
+            leases::release(&mut *self.context.db.conn().await?, self.name, self.token).await
         })
         .await
     }

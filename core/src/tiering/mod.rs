@@ -28,7 +28,6 @@ pub mod repair;
 pub mod replication;
 pub mod run;
 pub mod schedule;
-mod scope;
 pub mod scrub;
 pub mod storage_class;
 pub mod stores;

@@ -33,8 +33,7 @@ pub async fn run<R: Report>(
             let json = serde_json::to_value(&report)
                 .map_err(|error| Error::Internal(format!("cannot encode a report: {error}")))?;
             retry_on_db_outage(async || {
-                let mut conn = context.db.conn().await?;
-                passes::record(&mut conn, name, started.elapsed(), &json).await
+                passes::record(&mut *context.db.conn().await?, name, started.elapsed(), &json).await
             })
             .await?;
         }

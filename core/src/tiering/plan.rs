@@ -10,8 +10,8 @@ use super::{forecast, policy, storage_class};
 use crate::checksum::BLOCK;
 use crate::config::{Config, FreeLocalAfter};
 use crate::context::Context;
-use crate::db::audit::{self, Event, Origin};
-use crate::db::plans::{self, Change, Group, Item, NewPlan, Parts, Plan, Position};
+use crate::db::audit::{self, Origin};
+use crate::db::plans::{self, Change, Group, Item, Parts, Plan, Position};
 use crate::db::policy::DEFAULT_RULE;
 use crate::db::runs::RunScope;
 use crate::db::{split_page, unsigned};
@@ -88,21 +88,13 @@ pub async fn make(
     let mut conn = context.db.conn().await?;
     let plan = conn
         .transaction(async move |conn| {
-            super::scope::require(conn, scope).await?;
+            crate::db::scope::require(conn, scope).await?;
             let policy = policy::in_force(context, conn).await?;
             let fingerprint = policy::fingerprint_of(config, &policy);
-            let new = NewPlan { requested_by, scope, fingerprint: &fingerprint, expires_at };
-            let plan = plans::insert(conn, &new).await?;
+            let plan = plans::insert(conn, requested_by, scope, &fingerprint, expires_at).await?;
             plans::fill(conn, plan.id, &policy, scope, parts).await?;
-            let event = Event {
-                actor: requested_by,
-                action: "plan.make",
-                target_type: "plan",
-                target_id: plan.id.to_string(),
-                origin,
-                detail: serde_json::json!({ "scope": plan.scope }),
-            };
-            audit::record(conn, event).await?;
+            let detail = serde_json::json!({ "scope": plan.scope });
+            audit::record(conn, origin, requested_by, "plan.make", ("plan", plan.id), detail).await?;
             plans::find(conn, plan.id).await?.ok_or(Error::NotFound(Noun::Plan))
         })
         .await?;
@@ -120,9 +112,6 @@ pub async fn find(context: &Context, id: PlanId) -> Result<PlanView> {
 }
 
 /// A page of a plan's items after `after`, and whether there are more.
-///
-/// # Errors
-/// Any database error.
 pub async fn items(
     context: &Context,
     id: PlanId,

@@ -14,7 +14,7 @@ use crate::db::policy::Policy;
 use crate::db::replicas::{self, Reviewed};
 use crate::error::Result;
 use crate::ids::ObjectId;
-use crate::store::{self, Store};
+use crate::store::Store;
 
 /// Local copies reviewed in one statement.
 const BATCH: i64 = 2_000;
@@ -27,8 +27,8 @@ pub fn of(context: &Context) -> Result<Policy<'_>> {
     Ok(Policy {
         rules: &context.config.policy.rules,
         local: context.stores.local()?.name().as_str(),
-        locals: context.stores.names_with(crate::store::StoreRole::Local),
-        clouds: context.stores.names_with(crate::store::StoreRole::Cloud),
+        locals: context.stores.names_with(StoreRole::Local),
+        clouds: context.stores.names_with(StoreRole::Cloud),
         cloud_replicas: context.config.tiering.cloud_replicas,
         draining: Vec::new(),
         free_local_after: context.config.tiering.free_local_after,
@@ -58,8 +58,8 @@ pub(super) fn destinations<'c>(context: &'c Context, from: &Store, draining: &[S
         return same;
     }
     lasting(match from.role() {
-        store::StoreRole::Local => store::StoreRole::Cloud,
-        store::StoreRole::Cloud => store::StoreRole::Local,
+        StoreRole::Local => StoreRole::Cloud,
+        StoreRole::Cloud => StoreRole::Local,
     })
 }
 

@@ -39,12 +39,8 @@ pub struct Reaped {
 }
 
 /// Returns copies with expired leases to the queue. Cheap: call it every few seconds.
-///
-/// # Errors
-/// Any database error.
 pub async fn leases(context: &Context) -> Result<usize> {
-    let mut conn = context.db.conn().await?;
-    replicas::reclaim_expired(&mut conn).await
+    replicas::reclaim_expired(&mut *context.db.conn().await?).await
 }
 
 /// One pass over abandoned uploads and unreferenced objects.
@@ -54,19 +50,13 @@ pub async fn leases(context: &Context) -> Result<usize> {
 /// that is down, and those for which there was no time.
 pub async fn pass(context: &Context) -> Result<Reaped> {
     let mut reaped = Reaped { leases: leases(context).await?, ..Reaped::default() };
-    {
-        let mut conn = context.db.conn().await?;
-        reaped.uploads = objects::abandon_expired(&mut conn, context.clock.now()).await?;
-    }
+    reaped.uploads = objects::abandon_expired(&mut *context.db.conn().await?, context.clock.now()).await?;
     let together = context.config.tiering.concurrency.clamp(1, CONCURRENCY);
     let (over, mut after) = (Instant::now() + TIME_LIMIT, None);
     loop {
         let down = context.stores.all().filter(|store| !context.stores.health().is_up(store.name().as_str()));
         let down: Vec<&str> = down.map(|store| store.name().as_str()).collect();
-        let removals = {
-            let mut conn = context.db.conn().await?;
-            objects::removals(&mut conn, &down, after, BATCH).await?
-        };
+        let removals = objects::removals(&mut *context.db.conn().await?, &down, after, BATCH).await?;
         let Some(last) = removals.last() else { return Ok(reaped) };
         after = Some(last.id);
         let removed = stream::iter(removals)
@@ -97,8 +87,7 @@ async fn remove_by(context: &Context, removal: Removal, over: Instant) -> bool {
 
 /// Deletes the data wherever it may be, then the rows. Returns whether that was possible now.
 async fn remove(context: &Context, removal: &Removal) -> Result<bool> {
-    let key = ObjectKey::parse(&removal.key)
-        .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
+    let key = ObjectKey::parse(&removal.key)?;
     let (replicas, multiparts) = {
         let mut conn = context.db.conn().await?;
         let replicas = replicas::of_objects(&mut conn, &[removal.id]).await?;
@@ -139,7 +128,7 @@ async fn remove(context: &Context, removal: &Removal) -> Result<bool> {
 
 /// Aborts multipart uploads of a key without a row: their creator died before recording them. A store whose access key
 /// may not list uploads needs a lifecycle rule for them.
-pub(super) async fn abort_strays(store: &Store, key: &ObjectKey) -> std::result::Result<(), StoreError> {
+pub(super) async fn abort_strays(store: &Store, key: &ObjectKey) -> Result<(), StoreError> {
     let listed = match store.list_multipart_uploads(key.as_str()).await {
         Err(error) if error.verdict() == Verdict::Permanent => {
             tracing::debug!(store = %store.name(), key = %key, %error, "cannot list unfinished uploads");
@@ -166,9 +155,6 @@ fn store<'c>(context: &'c Context, name: &str) -> Result<&'c Store> {
 
 /// Deletes expired rows: expired tokens, failed sign-ins, workers without a heartbeat for a day, and audit events past
 /// their retention.
-///
-/// # Errors
-/// Any database error.
 pub async fn expired_rows(context: &Context) -> Result<()> {
     let now = context.clock.now();
     let mut conn = context.db.conn().await?;

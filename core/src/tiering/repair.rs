@@ -1,7 +1,10 @@
 //! Repair: lost replicas are queued again, to be copied from any other verified copy. Objects without one are reported
 //! and kept: nothing is deleted.
 
+use chrono::{DateTime, Utc};
 use diesel_async::AsyncConnection;
+
+use super::db_outage::retry_on_db_outage;
 
 use crate::config::TransferOrder;
 use crate::context::Context;
@@ -45,6 +48,28 @@ pub async fn pass(context: &Context) -> Result<Repairs> {
         Ok(queued)
     })
     .await
+}
+
+/// Marks a copy as lost for this reason; with `seen`, only if it has not been verified again since then. Reports an
+/// object without any verified copy left. Returns the number of those copies, or `None` if nothing was changed.
+pub(super) async fn mark_lost(
+    context: &Context,
+    object: ObjectId,
+    key: &str,
+    store: &str,
+    reason: &str,
+    seen: Option<DateTime<Utc>>,
+) -> Result<Option<i64>> {
+    let clouds = context.stores.names_with(StoreRole::Cloud);
+    let error = format!("the copy in store {store} is lost: {reason}");
+    let left = retry_on_db_outage(async || {
+        replicas::mark_lost(&mut *context.db.conn().await?, object, store, &clouds, &error, seen).await
+    })
+    .await?;
+    if left == Some(0) {
+        report_unrecoverable(object, key);
+    }
+    Ok(left)
 }
 
 /// Alerts the operator that an object has lost its last verified copy.

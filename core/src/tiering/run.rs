@@ -4,18 +4,18 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 use crate::config::TransferOrder;
 use crate::context::Context;
-use crate::db::audit::{self, Event, Origin};
+use crate::db::audit::{self, Origin};
 use crate::db::enums::RunStatus;
 use crate::db::policy::Policy;
-use crate::db::replicas::{self, Planned};
+use crate::db::replicas::{self, Amount};
 use crate::db::run_failures::{self, RunFailure};
 use crate::db::runs::{self, NewRun, Run, RunScope};
-use crate::db::{files, plans, schedules, split_page};
+use crate::db::{files, plans, schedules, scope, split_page};
 use crate::error::{Error, Noun, Result};
 use crate::ids::{FileId, PlanId, RunId, UserId};
 
 use super::schedule::Ticks;
-use super::{plan, policy, scope, window};
+use super::{plan, policy, window};
 
 /// Name of the schedule of the nightly run.
 pub const NIGHTLY: &str = "sync";
@@ -30,7 +30,6 @@ pub const NIGHTLY: &str = "sync";
 pub async fn request(context: &Context, run: NewRun, origin: &Origin) -> Result<Run> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        let actor = run.requested_by;
         if let Some(plan) = run.scope.plan_id {
             plan::require_unchanged(context, conn, plan).await?;
         }
@@ -39,7 +38,7 @@ pub async fn request(context: &Context, run: NewRun, origin: &Origin) -> Result<
             end_waiting_run(context, conn).await?;
         }
         let run = runs::insert(conn, &run).await?;
-        audit::record(conn, requested(actor, &run, origin)).await?;
+        record_request(conn, &run, origin).await?;
         Ok(run)
     })
     .await
@@ -73,15 +72,9 @@ async fn end_waiting_run(context: &Context, conn: &mut AsyncPgConnection) -> Res
     }
 }
 
-fn requested<'a>(actor: Option<UserId>, run: &Run, origin: &'a Origin) -> Event<'a> {
-    Event {
-        actor,
-        action: "run.request",
-        target_type: "run",
-        target_id: run.id.to_string(),
-        origin,
-        detail: serde_json::json!({ "trigger": run.trigger, "scope": run.scope }),
-    }
+async fn record_request(conn: &mut AsyncPgConnection, run: &Run, origin: &Origin) -> Result<()> {
+    let detail = serde_json::json!({ "trigger": run.trigger, "scope": run.scope });
+    audit::record(conn, origin, run.requested_by, "run.request", ("run", run.id), detail).await
 }
 
 /// Queues one file now: in the active run if there is one, otherwise in a separate run.
@@ -112,9 +105,8 @@ pub async fn request_file(
             join(conn, &active, &policy, &scope, order).await?;
             return Ok(active.id);
         }
-        let actor = run.requested_by;
         let run = runs::insert(conn, &NewRun { scope, ..run }).await?;
-        audit::record(conn, requested(actor, &run, origin)).await?;
+        record_request(conn, &run, origin).await?;
         Ok(run.id)
     })
     .await
@@ -145,12 +137,12 @@ async fn with_repairs(
     run: RunId,
     locals: &[&str],
     scope: &RunScope,
-) -> Result<Planned> {
+) -> Result<Amount> {
     if !scope.is_everything() {
-        return Ok(Planned::default());
+        return Ok(Amount::default());
     }
     let queued = replicas::queue_repairs(conn, locals, Some(run), scope.retry_failed).await?;
-    Ok(Planned { files: queued.joined, bytes: queued.joined_bytes })
+    Ok(Amount { files: queued.joined, bytes: queued.joined_bytes })
 }
 
 /// The result of a tick of the nightly schedule.
@@ -194,7 +186,7 @@ pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>
             scope: RunScope::default(),
         };
         let run = runs::insert(conn, &run).await?;
-        audit::record(conn, requested(None, &run, &Origin::default())).await?;
+        record_request(conn, &run, &Origin::default()).await?;
         Ok(Tick::Run(Box::new(run)))
     })
     .await
@@ -219,7 +211,7 @@ pub async fn start_queued(context: &Context) -> Result<Option<Run>> {
             replicas::plan_until(conn, run.id, &policy, &scope, until).await?;
         }
         with_repairs(conn, run.id, &policy.locals, &scope).await?;
-        let Planned { files, bytes } = replicas::queued_in(conn, run.id).await?;
+        let Amount { files, bytes } = replicas::queued_in(conn, run.id).await?;
         if context.config.tiering.order != TransferOrder::Oldest {
             replicas::record_sizes(conn, run.id).await?;
         }
@@ -236,7 +228,7 @@ async fn execute(context: &Context, conn: &mut AsyncPgConnection, run: &Run, id:
     let refused = match plan::require_unchanged(context, conn, id).await {
         Ok(()) => {
             plans::execute(conn, id, run.id).await?;
-            audit::record(conn, executed("plan.execute", run, id, None, &Origin::default())).await?;
+            record_execution(conn, "plan.execute", run, id, None).await?;
             return Ok(true);
         }
         Err(error @ (Error::PlanChanged { .. } | Error::NotFound(_))) => error.to_string(),
@@ -245,35 +237,25 @@ async fn execute(context: &Context, conn: &mut AsyncPgConnection, run: &Run, id:
     tracing::warn!(target: "nightferry::sync", run = %run.id, plan = %id, reason = refused, "a plan is no \
         longer valid");
     runs::refuse(conn, run.id, &refused).await?;
-    audit::record(conn, executed("plan.refuse", run, id, Some(&refused), &Origin::default())).await?;
+    record_execution(conn, "plan.refuse", run, id, Some(&refused)).await?;
     Ok(false)
 }
 
-/// The audit event for executing a plan.
-fn executed<'a>(
+/// Writes the audit event for executing a plan.
+async fn record_execution(
+    conn: &mut AsyncPgConnection,
     action: &'static str,
     run: &Run,
     plan: PlanId,
     refused: Option<&str>,
-    origin: &'a Origin,
-) -> Event<'a> {
-    Event {
-        actor: run.requested_by,
-        action,
-        target_type: "plan",
-        target_id: plan.to_string(),
-        origin,
-        detail: serde_json::json!({ "run_id": run.id, "reason": refused }),
-    }
+) -> Result<()> {
+    let detail = serde_json::json!({ "run_id": run.id, "reason": refused });
+    audit::record(conn, &Origin::default(), run.requested_by, action, ("plan", plan), detail).await
 }
 
 /// The run that is queued or running, if any.
-///
-/// # Errors
-/// Any database error.
 pub async fn active(context: &Context) -> Result<Option<Run>> {
-    let mut conn = context.db.conn().await?;
-    runs::active(&mut conn).await
+    runs::active(&mut *context.db.conn().await?).await
 }
 
 /// A run and, while it is running, when its next batch is due.
@@ -315,9 +297,6 @@ async fn view(context: &Context, conn: &mut AsyncPgConnection, run: Run) -> Resu
 }
 
 /// Runs, newest first, before `before`, at most `limit`; and whether there are more.
-///
-/// # Errors
-/// Any database error.
 pub async fn page(context: &Context, before: Option<RunId>, limit: i64) -> Result<(Vec<RunView>, bool)> {
     let mut conn = context.db.conn().await?;
     let (rows, more) = split_page(runs::page(&mut conn, before, limit.saturating_add(1)).await?, limit);
@@ -358,15 +337,7 @@ pub async fn cancel(context: &Context, id: RunId, actor: Option<UserId>, origin:
         };
         replicas::unassign(conn, id).await?;
         crate::db::listen::notify(conn, crate::db::listen::RUNS, &id.to_string()).await?;
-        let event = Event {
-            actor,
-            action: "run.cancel",
-            target_type: "run",
-            target_id: id.to_string(),
-            origin,
-            detail: serde_json::json!({}),
-        };
-        audit::record(conn, event).await?;
+        audit::record(conn, origin, actor, "run.cancel", ("run", id), serde_json::json!({})).await?;
         Ok(runs::settle(conn, id).await?.unwrap_or(run))
     })
     .await
@@ -374,9 +345,6 @@ pub async fn cancel(context: &Context, id: RunId, actor: Option<UserId>, origin:
 
 /// Stops a run that cannot continue, for example because the destination rejects the credentials. No attempts are lost;
 /// queued copies wait for the next run.
-///
-/// # Errors
-/// Any database error.
 pub async fn stop(context: &Context, id: RunId, reason: &str) -> Result<()> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
@@ -388,19 +356,12 @@ pub async fn stop(context: &Context, id: RunId, reason: &str) -> Result<()> {
 }
 
 /// Whether nothing new of a run may start: it was cancelled, cannot continue, or has ended.
-///
-/// # Errors
-/// Any database error.
 pub async fn is_stopped(context: &Context, id: RunId) -> Result<bool> {
-    let mut conn = context.db.conn().await?;
-    let run = runs::find(&mut conn, id).await?;
+    let run = runs::find(&mut *context.db.conn().await?, id).await?;
     Ok(run.is_none_or(|run| run.status != RunStatus::Running || run.is_stopping()))
 }
 
 /// Ends a run of which nothing is queued or in flight. Returns it if this call ended it.
-///
-/// # Errors
-/// Any database error.
 pub async fn settle(context: &Context, id: RunId) -> Result<Option<Run>> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| runs::settle(conn, id).await).await
@@ -417,8 +378,7 @@ pub async fn take_due_tick(context: &Context, ticks: &mut Ticks) -> Result<bool>
     if due.was_missed && !tiering.catch_up {
         tracing::info!(target: "nightferry::sync", tick = %due.tick, "a tick was missed while no worker \
             was running, and is skipped");
-        let mut conn = context.db.conn().await?;
-        schedules::take_tick(&mut conn, NIGHTLY, due.tick).await?;
+        schedules::take_tick(&mut *context.db.conn().await?, NIGHTLY, due.tick).await?;
     } else {
         match request_tick(context, due.tick).await? {
             Tick::Run(run) => {

@@ -108,10 +108,7 @@ impl Ticks {
     /// As [`Self::due`]; the tick is then not taken.
     pub async fn take_due(&mut self, context: &Context, name: &str, pattern: &str) -> Result<bool> {
         let Some(due) = self.due(context, name, pattern).await? else { return Ok(false) };
-        let taken = {
-            let mut conn = context.db.conn().await?;
-            schedules::take_tick(&mut conn, name, due.tick).await?
-        };
+        let taken = schedules::take_tick(&mut *context.db.conn().await?, name, due.tick).await?;
         self.handled(context, pattern)?;
         Ok(taken && (!due.was_missed || context.config.tiering.catch_up))
     }

@@ -73,9 +73,6 @@ impl StoreView {
 
 /// Every configured store: the local ones first, the main one of each role first. Counts all replicas: do not call it
 /// every second.
-///
-/// # Errors
-/// Any database error.
 pub async fn list(context: &Context) -> Result<Vec<StoreView>> {
     let since = seen_since(context);
     let mut conn = context.db.conn().await?;
@@ -83,7 +80,19 @@ pub async fn list(context: &Context) -> Result<Vec<StoreView>> {
     let opinions = store_health::opinions(&mut conn, since).await?;
     let of_role = |role| context.stores.with_role(role).into_iter().enumerate();
     let stores = of_role(StoreRole::Local).chain(of_role(StoreRole::Cloud));
-    Ok(stores.map(|(number, store)| view(context, store, number == 0, &counts, &drains, &opinions)).collect())
+    let view = |(number, store): (usize, &Store)| {
+        let name = store.name().as_str();
+        StoreView {
+            name: name.to_owned(),
+            role: store.role(),
+            is_main: number == 0,
+            capacity: context.config.capacity_of(name),
+            health: opinions.iter().find(|opinion| opinion.store == name).cloned(),
+            states: counts.iter().filter(|row| row.store == name).cloned().collect(),
+            drain: drains.iter().find(|drain| drain.store == name).cloned(),
+        }
+    };
+    Ok(stores.map(view).collect())
 }
 
 /// The minimum time of a health report to be considered.
@@ -91,24 +100,4 @@ pub(super) fn seen_since(context: &Context) -> DateTime<Utc> {
     let looks =
         Duration::from_std(context.config.health.interval).unwrap_or(MAX_REPORT_AGE) * MAX_MISSED_CHECKS;
     context.clock.now() - looks.max(MAX_REPORT_AGE)
-}
-
-fn view(
-    context: &Context,
-    store: &Store,
-    is_main: bool,
-    counts: &[StateCount],
-    drains: &[Drain],
-    opinions: &[HealthReport],
-) -> StoreView {
-    let name = store.name().as_str();
-    StoreView {
-        name: name.to_owned(),
-        role: store.role(),
-        is_main,
-        capacity: context.config.capacity_of(name),
-        health: opinions.iter().find(|opinion| opinion.store == name).cloned(),
-        states: counts.iter().filter(|row| row.store == name).cloned().collect(),
-        drain: drains.iter().find(|drain| drain.store == name).cloned(),
-    }
 }

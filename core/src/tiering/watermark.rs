@@ -32,10 +32,8 @@ pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken)
 }
 
 async fn evict_until(freeing: &EvictionPass<'_>, high: i64, low: i64) -> Result<usize> {
-    let used = {
-        let mut conn = freeing.context.db.conn().await?;
-        replicas::used_bytes_in(&mut conn, freeing.store.name().as_str()).await?
-    };
+    let used = replicas::used_bytes_in(&mut *freeing.context.db.conn().await?, freeing.store.name().as_str())
+        .await?;
     if used <= high {
         return Ok(0);
     }

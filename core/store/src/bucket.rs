@@ -23,14 +23,13 @@ impl Store {
             Err(error) if error.is_no_such_bucket() => {}
             result => return result,
         }
-        let deadline = self.settings().deadlines.control;
         let attempt = || {
             // Without a canned ACL: buckets are private by default, and many servers do not support ACLs.
             let mut config = BucketConfiguration::public();
             if self.settings().region != DEFAULT_REGION {
                 config.set_location_constraint(self.0.bucket.region());
             }
-            self.control(CREATE, &self.0.bucket, "", Command::CreateBucket { config }, deadline)
+            self.control(CREATE, &self.0.bucket, "", Command::CreateBucket { config })
         };
         match self.signed(attempt).await {
             Ok(_) => Ok(()),

@@ -33,6 +33,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::encryption::Keyring;
 pub use nightferry_ground::object_key::{NAME_LIMIT, ObjectKey, ParseKeyError, SNAPSHOT_PREFIX};
+pub use nightferry_ground::store_role::StoreRole;
 use nightferry_ground::{checksum, encryption, retry};
 
 pub use archive::{RestoreAnswer, RestoreStatus, is_archive_class};
@@ -42,11 +43,11 @@ pub use get::{ByteRange, GetObject, ObjectBody};
 pub use http::{CONNECT_DEADLINE, HttpClient, HttpClientError, install_crypto};
 pub use label::{Label, Shared};
 pub use list::{LIST_LIMIT, ListPage, ListedObject, ListedUpload};
-pub use multipart::{CompletedPart, PartReceipt, UploadId};
+pub use multipart::{CompletedPart, UploadId};
 pub use object::{ObjectHead, PutReceipt};
 pub use options::{PutOptions, metadata};
 pub use pieces::{Gathering, Pieces};
-pub use settings::{Deadlines, StoreName, StoreNameError, StoreRole, StoreSettings};
+pub use settings::{Deadlines, StoreName, StoreNameError, StoreSettings};
 
 /// A client of a store. Cheap to clone.
 #[derive(Clone)]

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use s3::command::Command;
+use serde::Deserialize;
 
 use super::xml::{self, ListBucketResult, ListMultipartUploadsResult};
 use super::{Store, StoreError, UploadId};
@@ -25,20 +26,23 @@ pub struct ListPage {
 }
 
 /// One object of a listing. Its key is arbitrary: everything in the bucket is listed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct ListedObject {
     /// Key.
     pub key: String,
     /// Size in bytes.
     pub size: u64,
     /// ETag without quotes.
+    #[serde(rename = "ETag", default, deserialize_with = "xml::unquoted")]
     pub etag: String,
     /// When it was written.
     pub last_modified: DateTime<Utc>,
 }
 
 /// An unfinished multipart upload.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct ListedUpload {
     /// Key of the object being uploaded.
     pub key: String,
@@ -56,7 +60,6 @@ impl Store {
         after: Option<&str>,
         limit: usize,
     ) -> Result<ListPage, StoreError> {
-        let deadline = self.settings().deadlines.control;
         let attempt = || {
             let command = Command::ListObjectsV2 {
                 prefix: prefix.to_owned(),
@@ -65,22 +68,10 @@ impl Store {
                 start_after: after.map(str::to_owned),
                 max_keys: Some(limit.clamp(1, LIST_LIMIT)),
             };
-            self.control_document(LIST, &self.0.bucket, "/", command, deadline)
+            self.control_document(LIST, &self.0.bucket, "/", command, "ListBucketResult")
         };
-        let body = self.signed(attempt).await?;
-        let result: ListBucketResult =
-            xml::read("ListBucketResult", &body).map_err(|detail| self.protocol(LIST, detail))?;
-        let objects: Vec<_> = result
-            .contents
-            .into_iter()
-            .map(|object| ListedObject {
-                key: object.key,
-                size: object.size,
-                etag: object.etag.trim_matches('"').to_owned(),
-                last_modified: object.last_modified,
-            })
-            .collect();
-        let next = match (result.is_truncated, objects.last()) {
+        let ListBucketResult { is_truncated, contents: objects } = self.signed(attempt).await?;
+        let next = match (is_truncated, objects.last()) {
             (false, _) => None,
             (true, Some(last)) => Some(last.key.clone()),
             (true, None) => return Err(self.protocol(LIST, "an empty page announces further pages")),
@@ -90,7 +81,6 @@ impl Store {
 
     /// Unfinished multipart uploads with the prefix `prefix`, at most 10,000: callers that abort them call again.
     pub async fn list_multipart_uploads(&self, prefix: &str) -> Result<Vec<ListedUpload>, StoreError> {
-        let deadline = self.settings().deadlines.control;
         let mut uploads = Vec::new();
         let (mut key_marker, mut upload_id_marker) = (None::<String>, None::<String>);
         loop {
@@ -102,17 +92,12 @@ impl Store {
                     upload_id_marker: upload_id_marker.clone(),
                     max_uploads: Some(LIST_LIMIT),
                 };
-                self.control_document(LIST_UPLOADS, &self.0.bucket, "/", command, deadline)
+                let root = "ListMultipartUploadsResult";
+                self.control_document(LIST_UPLOADS, &self.0.bucket, "/", command, root)
             };
-            let body = self.signed(attempt).await?;
-            let page: ListMultipartUploadsResult = xml::read("ListMultipartUploadsResult", &body)
-                .map_err(|detail| self.protocol(LIST_UPLOADS, detail))?;
+            let page: ListMultipartUploadsResult = self.signed(attempt).await?;
             let came = page.uploads.len();
-            uploads.extend(page.uploads.into_iter().map(|upload| ListedUpload {
-                key: upload.key,
-                upload_id: UploadId::new(upload.id),
-                initiated: upload.initiated,
-            }));
+            uploads.extend(page.uploads);
             if !page.is_truncated || uploads.len() >= UPLOADS_LIMIT {
                 uploads.truncate(UPLOADS_LIMIT);
                 return Ok(uploads);

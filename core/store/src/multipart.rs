@@ -7,9 +7,8 @@ use std::fmt;
 use reqwest::header::{HeaderMap, HeaderValue};
 use s3::command::Command;
 use s3::serde_types::CompleteMultipartUploadData;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::object::{read_crc64nvme, read_etag};
 use super::options::{CHECKSUM_ALGORITHM, CHECKSUM_CRC64NVME, CHECKSUM_TYPE, value};
 use super::xml::{self, CompleteMultipartUploadResult, InitiateMultipartUploadResult};
 use super::{Body, ObjectKey, PutOptions, PutReceipt, Store, StoreError, StoreErrorKind, Verdict, sign};
@@ -21,7 +20,7 @@ const COMPLETE: &str = "CompleteMultipartUpload";
 const ABORT: &str = "AbortMultipartUpload";
 
 /// A multipart upload id.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(transparent)]
 pub struct UploadId(String);
 
@@ -41,15 +40,6 @@ impl fmt::Display for UploadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// The store's acknowledgement of one part.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartReceipt {
-    /// ETag without quotes.
-    pub etag: String,
-    /// The checksum of the part computed by the store, if returned.
-    pub crc64nvme: Option<Crc64Nvme>,
 }
 
 /// A part of the object to complete.
@@ -101,15 +91,12 @@ impl Store {
         let bucket =
             self.0.bucket.with_extra_headers(headers).map_err(|error| self.invalid(CREATE, &error))?;
         let content_type = options.content_type.as_deref().unwrap_or("application/octet-stream");
-        let deadline = self.settings().deadlines.control;
         let attempt = || {
             let command = Command::InitiateMultipartUpload { content_type };
-            self.control_document(CREATE, &bucket, key.as_str(), command, deadline)
+            self.control_document(CREATE, &bucket, key.as_str(), command, "InitiateMultipartUploadResult")
         };
-        let body = self.signed(attempt).await?;
-        let result: InitiateMultipartUploadResult = xml::read("InitiateMultipartUploadResult", &body)
-            .map_err(|detail| self.protocol(CREATE, detail))?;
-        Ok(UploadId(result.upload_id))
+        let result: InitiateMultipartUploadResult = self.signed(attempt).await?;
+        Ok(result.upload_id)
     }
 
     /// Sends one part (`number` 1 to 10,000; all but the last at least 5 MiB). With `crc`, the store rejects other
@@ -121,38 +108,21 @@ impl Store {
         number: u32,
         body: Body,
         crc: Option<Crc64Nvme>,
-    ) -> Result<PartReceipt, StoreError> {
-        let again = body.again();
-        match (self.put_part_once(key, upload, number, body, crc).await, again) {
-            (Err(error), Some(body)) if error.is_clock_skew() => {
-                self.put_part_once(key, upload, number, body, crc).await
-            }
-            (result, _) => result,
-        }
-    }
-
-    async fn put_part_once(
-        &self,
-        key: &ObjectKey,
-        upload: &UploadId,
-        number: u32,
-        body: Body,
-        crc: Option<Crc64Nvme>,
-    ) -> Result<PartReceipt, StoreError> {
+    ) -> Result<PutReceipt, StoreError> {
         let mut headers = HeaderMap::new();
         if let Some(crc) = crc {
             let checksum = value(CHECKSUM_CRC64NVME.as_str(), &crc.base64());
             headers.insert(CHECKSUM_CRC64NVME, checksum.map_err(|error| self.invalid(PART, &error))?);
         }
-        let signing = sign::part(&self.0.bucket, key.as_str(), upload, number, headers);
-        let request = signing.await.map_err(|error| self.invalid(PART, &error))?;
-        let response = self.send_body(PART, request, body).await?;
-        let receipt = PartReceipt {
-            etag: read_etag(response.headers()).ok_or_else(|| self.protocol(PART, "no ETag"))?,
-            crc64nvme: read_crc64nvme(response.headers()),
+        let attempt = async |body: Body| {
+            let part = Some((upload, number));
+            let signing = sign::put(&self.0.bucket, key.as_str(), part, headers.clone(), None);
+            let request = signing.await.map_err(|error| self.invalid(PART, &error))?;
+            let receipt = self.receipt(PART, &self.send_body(PART, request, body).await?)?;
+            self.compare(PART, crc, receipt.crc64nvme)?;
+            Ok(receipt)
         };
-        self.compare(PART, crc, receipt.crc64nvme)?;
-        Ok(receipt)
+        self.signed_body(body, attempt).await
     }
 
     /// Sends one part of a checked upload whose checksum is unknown before its last byte: it follows the content, and
@@ -164,29 +134,17 @@ impl Store {
         upload: &UploadId,
         number: u32,
         body: Body,
-    ) -> Result<PartReceipt, StoreError> {
-        let again = body.again();
-        match (self.put_part_trailing_once(key, upload, number, body).await, again) {
-            (Err(error), Some(body)) if error.is_clock_skew() => {
-                self.put_part_trailing_once(key, upload, number, body).await
-            }
-            (result, _) => result,
-        }
-    }
-
-    async fn put_part_trailing_once(
-        &self,
-        key: &ObjectKey,
-        upload: &UploadId,
-        number: u32,
-        body: Body,
-    ) -> Result<PartReceipt, StoreError> {
-        let signed = sign::part_with_trailer(&self.0.bucket, key.as_str(), upload, number, body.length());
-        let request = signed.await.map_err(|error| self.invalid(PART, &error))?;
-        let (response, crc) = self.send_with_trailer(PART, request, body).await?;
-        self.compare(PART, Some(crc), read_crc64nvme(response.headers()))?;
-        let etag = read_etag(response.headers()).ok_or_else(|| self.protocol(PART, "no ETag"))?;
-        Ok(PartReceipt { etag, crc64nvme: Some(crc) })
+    ) -> Result<PutReceipt, StoreError> {
+        let attempt = async |body: Body| {
+            let (part, length) = (Some((upload, number)), Some(body.length()));
+            let signing = sign::put(&self.0.bucket, key.as_str(), part, HeaderMap::new(), length);
+            let request = signing.await.map_err(|error| self.invalid(PART, &error))?;
+            let (response, crc) = self.send_with_trailer(PART, request, body).await?;
+            let receipt = self.receipt(PART, &response)?;
+            self.compare(PART, Some(crc), receipt.crc64nvme)?;
+            Ok(PutReceipt { crc64nvme: Some(crc), ..receipt })
+        };
+        self.signed_body(body, attempt).await
     }
 
     /// Completes the object from `parts`, in ascending order of their numbers. With `crc` (of the whole object), the
@@ -226,7 +184,7 @@ impl Store {
         let result: CompleteMultipartUploadResult = xml::read("CompleteMultipartUploadResult", &body)
             .map_err(|detail| self.protocol(COMPLETE, detail))?;
         let receipt = PutReceipt {
-            etag: result.etag.trim_matches('"').to_owned(),
+            etag: result.etag,
             sha256: None,
             crc64nvme: result.crc64nvme.and_then(|text| Crc64Nvme::from_base64(&text).ok()),
         };
@@ -236,10 +194,9 @@ impl Store {
 
     /// Aborts an upload and deletes its parts; a missing upload is not an error.
     pub async fn abort_multipart(&self, key: &ObjectKey, upload: &UploadId) -> Result<(), StoreError> {
-        let deadline = self.settings().deadlines.control;
         let attempt = || {
             let command = Command::AbortMultipartUpload { upload_id: upload.as_str() };
-            self.control(ABORT, &self.0.bucket, key.as_str(), command, deadline)
+            self.control(ABORT, &self.0.bucket, key.as_str(), command)
         };
         match self.signed(attempt).await {
             Err(error) if error.is_no_such_upload() || error.verdict() == Verdict::SourceMissing => Ok(()),

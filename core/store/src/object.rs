@@ -16,7 +16,7 @@ const PUT: &str = "PutObject";
 const HEAD: &str = "HeadObject";
 const DELETE: &str = "DeleteObject";
 
-/// The store's acknowledgement of an object. A contradicting checksum is reported as an error instead.
+/// The store's acknowledgement of an object, or of one part. A contradicting checksum is reported as an error instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutReceipt {
     /// ETag without quotes.
@@ -57,28 +57,17 @@ impl Store {
         body: Body,
         options: &PutOptions,
     ) -> Result<PutReceipt, StoreError> {
-        let again = body.again();
-        match (self.put_once(key, body, options).await, again) {
-            (Err(error), Some(body)) if error.is_clock_skew() => self.put_once(key, body, options).await,
-            (result, _) => result,
-        }
-    }
-
-    async fn put_once(
-        &self,
-        key: &ObjectKey,
-        body: Body,
-        options: &PutOptions,
-    ) -> Result<PutReceipt, StoreError> {
         let mut headers = self.put_headers(options)?;
         options.add_checksum(&mut headers).map_err(|error| self.invalid(PUT, &error))?;
-        let signing = sign::put(&self.0.bucket, key.as_str(), headers);
-        let request = signing.await.map_err(|error| self.invalid(PUT, &error))?;
-        let response = self.send_body(PUT, request, body).await?;
-        let receipt = self.receipt(&response)?;
-        self.compare(PUT, options.sha256, receipt.sha256)?;
-        self.compare(PUT, options.crc64nvme, receipt.crc64nvme)?;
-        Ok(receipt)
+        let attempt = async |body: Body| {
+            let signing = sign::put(&self.0.bucket, key.as_str(), None, headers.clone(), None);
+            let request = signing.await.map_err(|error| self.invalid(PUT, &error))?;
+            let receipt = self.receipt(PUT, &self.send_body(PUT, request, body).await?)?;
+            self.compare(PUT, options.sha256, receipt.sha256)?;
+            self.compare(PUT, options.crc64nvme, receipt.crc64nvme)?;
+            Ok(receipt)
+        };
+        self.signed_body(body, attempt).await
     }
 
     /// Like [`Store::put`], for a body whose checksum is unknown before its last byte: it follows the content, and the
@@ -89,28 +78,17 @@ impl Store {
         body: Body,
         options: &PutOptions,
     ) -> Result<(PutReceipt, Crc64Nvme), StoreError> {
-        let again = body.again();
-        match (self.put_trailing_once(key, body, options).await, again) {
-            (Err(error), Some(body)) if error.is_clock_skew() => {
-                self.put_trailing_once(key, body, options).await
-            }
-            (result, _) => result,
-        }
-    }
-
-    async fn put_trailing_once(
-        &self,
-        key: &ObjectKey,
-        body: Body,
-        options: &PutOptions,
-    ) -> Result<(PutReceipt, Crc64Nvme), StoreError> {
         let headers = self.put_headers(options)?;
-        let signing = sign::put_with_trailer(&self.0.bucket, key.as_str(), body.length(), headers);
-        let request = signing.await.map_err(|error| self.invalid(PUT, &error))?;
-        let (response, crc) = self.send_with_trailer(PUT, request, body).await?;
-        let receipt = self.receipt(&response)?;
-        self.compare(PUT, Some(crc), receipt.crc64nvme)?;
-        Ok((receipt, crc))
+        let attempt = async |body: Body| {
+            let length = Some(body.length());
+            let signing = sign::put(&self.0.bucket, key.as_str(), None, headers.clone(), length);
+            let request = signing.await.map_err(|error| self.invalid(PUT, &error))?;
+            let (response, crc) = self.send_with_trailer(PUT, request, body).await?;
+            let receipt = self.receipt(PUT, &response)?;
+            self.compare(PUT, Some(crc), receipt.crc64nvme)?;
+            Ok((receipt, crc))
+        };
+        self.signed_body(body, attempt).await
     }
 
     /// All properties of an object except its checksum.
@@ -126,9 +104,13 @@ impl Store {
         Ok(headers)
     }
 
-    fn receipt(&self, response: &reqwest::Response) -> Result<PutReceipt, StoreError> {
+    pub(super) fn receipt(
+        &self,
+        operation: &'static str,
+        response: &reqwest::Response,
+    ) -> Result<PutReceipt, StoreError> {
         Ok(PutReceipt {
-            etag: read_etag(response.headers()).ok_or_else(|| self.protocol(PUT, "no ETag"))?,
+            etag: read_etag(response.headers()).ok_or_else(|| self.protocol(operation, "no ETag"))?,
             sha256: read_sha256(response.headers()),
             crc64nvme: read_crc64nvme(response.headers()),
         })
@@ -147,8 +129,7 @@ impl Store {
     async fn head_once(&self, key: &ObjectKey) -> Result<ObjectHead, StoreError> {
         let mode = HeaderMap::from_iter([(CHECKSUM_MODE, HeaderValue::from_static("ENABLED"))]);
         let bucket = self.0.bucket.with_extra_headers(mode).map_err(|error| self.invalid(HEAD, &error))?;
-        let deadline = self.settings().deadlines.control;
-        let response = self.control(HEAD, &bucket, key.as_str(), Command::HeadObject, deadline).await?;
+        let response = self.control(HEAD, &bucket, key.as_str(), Command::HeadObject).await?;
         let headers = response.headers();
         // The client's own length is that of the (absent) body.
         let size = read_text(headers, &reqwest::header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
@@ -175,8 +156,7 @@ impl Store {
 
     /// Deletes an object; a missing one is not an error.
     pub async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        let deadline = self.settings().deadlines.control;
-        let attempt = || self.control(DELETE, &self.0.bucket, key.as_str(), Command::DeleteObject, deadline);
+        let attempt = || self.control(DELETE, &self.0.bucket, key.as_str(), Command::DeleteObject);
         match self.signed(attempt).await {
             Err(error) if error.verdict() == Verdict::SourceMissing => Ok(()),
             result => result.map(|_| ()),
@@ -214,12 +194,12 @@ fn is_whole(headers: &HeaderMap) -> bool {
     read_text(headers, &CHECKSUM_TYPE).is_none_or(|kind| kind == "FULL_OBJECT")
 }
 
-pub(super) fn read_sha256(headers: &HeaderMap) -> Option<Sha256> {
+fn read_sha256(headers: &HeaderMap) -> Option<Sha256> {
     let text = read_text(headers, &CHECKSUM_SHA256).filter(|_| is_whole(headers))?;
     Sha256::from_base64(&text).ok()
 }
 
-pub(super) fn read_crc64nvme(headers: &HeaderMap) -> Option<Crc64Nvme> {
+fn read_crc64nvme(headers: &HeaderMap) -> Option<Crc64Nvme> {
     let text = read_text(headers, &CHECKSUM_CRC64NVME).filter(|_| is_whole(headers))?;
     Crc64Nvme::from_base64(&text).ok()
 }

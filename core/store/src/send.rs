@@ -16,6 +16,7 @@ use s3::command::{Command, HttpMethod};
 use s3::error::S3Error;
 use s3::request::Request as _;
 use s3::request::tokio_backend::ReqwestRequest;
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::body::{Progress, Stalled, Watched, watch};
@@ -48,6 +49,22 @@ impl Store {
         }
     }
 
+    /// Like [`Self::signed`], for an attempt that sends a body; without the second one if the body cannot be repeated.
+    pub(super) async fn signed_body<T, Fut>(
+        &self,
+        body: Body,
+        attempt: impl Fn(Body) -> Fut,
+    ) -> Result<T, StoreError>
+    where
+        Fut: Future<Output = Result<T, StoreError>>,
+    {
+        let again = body.again();
+        match (attempt(body).await, again) {
+            (Err(error), Some(body)) if error.is_clock_skew() => attempt(body).await,
+            (result, _) => result,
+        }
+    }
+
     /// A request without object content, signed by rust-s3; the response has a successful status.
     pub(super) async fn control(
         &self,
@@ -55,7 +72,6 @@ impl Store {
         bucket: &Bucket,
         path: &str,
         command: Command<'_>,
-        deadline: Duration,
     ) -> Result<Response, StoreError> {
         let signed = async {
             let request = ReqwestRequest::new(bucket, path, command).await?;
@@ -68,7 +84,7 @@ impl Store {
             Ok::<_, S3Error>(message)
         };
         let request = signed.await.map_err(|error| self.invalid(operation, &error))?;
-        self.execute(operation, request, deadline).await
+        self.execute(operation, request, self.settings().deadlines.control).await
     }
 
     /// Sends a request whose body, if any, is in memory; the response has a successful status.
@@ -83,20 +99,21 @@ impl Store {
         self.accept(operation, response.map_err(|error| self.transport(operation, error))?).await
     }
 
-    /// [`Store::control`] for responses that are a document.
-    pub(super) async fn control_document(
+    /// [`Store::control`] for responses that are a document with this root.
+    pub(super) async fn control_document<T: DeserializeOwned>(
         &self,
         operation: &'static str,
         bucket: &Bucket,
         path: &str,
         command: Command<'_>,
-        deadline: Duration,
-    ) -> Result<Bytes, StoreError> {
-        let response = self.control(operation, bucket, path, command, deadline).await?;
-        self.read_document(operation, response, deadline).await
+        root: &str,
+    ) -> Result<T, StoreError> {
+        let response = self.control(operation, bucket, path, command).await?;
+        let body = self.read_document(operation, response, self.settings().deadlines.control).await?;
+        xml::read(root, &body).map_err(|detail| self.protocol(operation, detail))
     }
 
-    /// [`Store::control_document`] with a body that rust-s3 cannot create.
+    /// The response to a request with a body that rust-s3 cannot create.
     pub(super) async fn post_document(
         &self,
         operation: &'static str,

@@ -6,39 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+
+use nightferry_ground::store_role::StoreRole;
 
 use crate::encryption::Keyring;
 
-/// The role of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StoreRole {
-    /// Near and fast: receives uploads.
-    Local,
-    /// Far and cheap: receives copies.
-    Cloud,
-}
-
-impl StoreRole {
-    /// The name in configuration, database and API.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Cloud => "cloud",
-        }
-    }
-}
-
-impl fmt::Display for StoreRole {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// The configured name of a store, such as `minio` or `s3`: `[a-z][a-z0-9-]{0,31}`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StoreName(String);
 
 /// An invalid store name.
@@ -70,29 +44,9 @@ impl FromStr for StoreName {
     }
 }
 
-impl TryFrom<String> for StoreName {
-    type Error = StoreNameError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<StoreName> for String {
-    fn from(name: StoreName) -> Self {
-        name.0
-    }
-}
-
 impl fmt::Display for StoreName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl AsRef<str> for StoreName {
-    fn as_ref(&self) -> &str {
-        &self.0
     }
 }
 

@@ -41,12 +41,7 @@ pub(super) async fn post(
     body: String,
 ) -> Result<Request, S3Error> {
     let template = ReqwestRequest::new(bucket, path, command).await?;
-    let mut headers: HeaderMap = bucket.extra_headers().clone();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-    let hash = Sha256::of(body.as_bytes()).to_string();
-    let mut request = signed(bucket, &template, Method::POST, headers, &hash).await?;
-    *request.body_mut() = Some(body.into());
-    Ok(request)
+    document(bucket, &template, template.url()?, body).await
 }
 
 /// The request to restore an archived object, with its document.
@@ -54,10 +49,20 @@ pub(super) async fn restore(bucket: &Bucket, path: &str, body: String) -> Result
     let template = ReqwestRequest::new(bucket, path, Command::GetObject).await?;
     let mut url = template.url()?;
     url.query_pairs_mut().append_pair("restore", "");
-    let mut headers = HeaderMap::new();
+    document(bucket, &template, url, body).await
+}
+
+/// A POST request to `url` with a document.
+async fn document(
+    bucket: &Bucket,
+    template: &ReqwestRequest<'_>,
+    url: Url,
+    body: String,
+) -> Result<Request, S3Error> {
+    let mut headers: HeaderMap = bucket.extra_headers().clone();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     let hash = Sha256::of(body.as_bytes()).to_string();
-    let mut request = signed_to(bucket, &template, url, Method::POST, headers, &hash).await?;
+    let mut request = signed(bucket, template, url, Method::POST, headers, &hash).await?;
     *request.body_mut() = Some(body.into());
     Ok(request)
 }
@@ -65,81 +70,35 @@ pub(super) async fn restore(bucket: &Bucket, path: &str, body: String) -> Result
 /// The request for an object, or for the part selected by `headers`.
 pub(super) async fn get(bucket: &Bucket, path: &str, headers: HeaderMap) -> Result<Request, S3Error> {
     let template = ReqwestRequest::new(bucket, path, Command::GetObject).await?;
-    signed(bucket, &template, Method::GET, headers, UNSIGNED).await
+    signed(bucket, &template, template.url()?, Method::GET, headers, UNSIGNED).await
 }
 
-/// The request that sends an object; the caller adds the body.
-pub(super) async fn put(bucket: &Bucket, path: &str, headers: HeaderMap) -> Result<Request, S3Error> {
-    let template = ReqwestRequest::new(bucket, path, put_command(None)).await?;
-    signed(bucket, &template, Method::PUT, headers, UNSIGNED).await
-}
-
-/// The request that sends part `number`; the caller adds the body.
-pub(super) async fn part(
+/// The request that sends an object, or one part of it; the caller adds the body. With `framed`, the body has that many
+/// bytes, and is framed by [`chunked`] and followed by its checksum.
+pub(super) async fn put(
     bucket: &Bucket,
     path: &str,
-    upload: &UploadId,
-    number: u32,
-    headers: HeaderMap,
+    part: Option<(&UploadId, u32)>,
+    mut headers: HeaderMap,
+    framed: Option<u64>,
 ) -> Result<Request, S3Error> {
-    let command = put_command(Some(Multipart::new(number, upload.as_str())));
+    let multipart = part.map(|(upload, number)| Multipart::new(number, upload.as_str()));
+    // Determines the URL; all other properties are in our own headers.
+    let command = Command::PutObject { content: &[], content_type: "", custom_headers: None, multipart };
     let template = ReqwestRequest::new(bucket, path, command).await?;
-    signed(bucket, &template, Method::PUT, headers, UNSIGNED).await
+    let mut hash = UNSIGNED;
+    if let Some(length) = framed {
+        hash = UNSIGNED_WITH_TRAILER;
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("aws-chunked"));
+        headers.insert(CONTENT_LENGTH, chunked::encoded_length(length).into());
+        headers.insert(DECODED_LENGTH, length.into());
+        headers.insert(TRAILER, HeaderValue::from_str(CHECKSUM_CRC64NVME.as_str())?);
+    }
+    signed(bucket, &template, template.url()?, Method::PUT, headers, hash).await
 }
 
-/// The request that sends part `number` of `length` bytes, framed by [`chunked`]; the caller adds the body.
-pub(super) async fn part_with_trailer(
-    bucket: &Bucket,
-    path: &str,
-    upload: &UploadId,
-    number: u32,
-    length: u64,
-) -> Result<Request, S3Error> {
-    let command = put_command(Some(Multipart::new(number, upload.as_str())));
-    let template = ReqwestRequest::new(bucket, path, command).await?;
-    let headers = with_trailer(HeaderMap::new(), length)?;
-    signed(bucket, &template, Method::PUT, headers, UNSIGNED_WITH_TRAILER).await
-}
-
-/// The request that sends an object of `length` bytes, framed by [`chunked`]; the caller adds the body.
-pub(super) async fn put_with_trailer(
-    bucket: &Bucket,
-    path: &str,
-    length: u64,
-    headers: HeaderMap,
-) -> Result<Request, S3Error> {
-    let template = ReqwestRequest::new(bucket, path, put_command(None)).await?;
-    let headers = with_trailer(headers, length)?;
-    signed(bucket, &template, Method::PUT, headers, UNSIGNED_WITH_TRAILER).await
-}
-
-/// Adds the headers of a framed body of `length` bytes with a trailing checksum.
-fn with_trailer(mut headers: HeaderMap, length: u64) -> Result<HeaderMap, S3Error> {
-    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("aws-chunked"));
-    headers.insert(CONTENT_LENGTH, chunked::encoded_length(length).into());
-    headers.insert(DECODED_LENGTH, length.into());
-    headers.insert(TRAILER, HeaderValue::from_str(CHECKSUM_CRC64NVME.as_str())?);
-    Ok(headers)
-}
-
-/// Determines the URL; all other properties are in our own headers.
-fn put_command(multipart: Option<Multipart<'_>>) -> Command<'_> {
-    Command::PutObject { content: &[], content_type: "", custom_headers: None, multipart }
-}
-
-/// A request to the URL of `template` with `headers`, all of them signed; `hash` is the body hash.
+/// A request to `url`, of the same host as `template`, with `headers`, all of them signed; `hash` is the body hash.
 async fn signed(
-    bucket: &Bucket,
-    template: &ReqwestRequest<'_>,
-    method: Method,
-    headers: HeaderMap,
-    hash: &str,
-) -> Result<Request, S3Error> {
-    signed_to(bucket, template, template.url()?, method, headers, hash).await
-}
-
-/// Like [`signed`], for another URL of the same host.
-async fn signed_to(
     bucket: &Bucket,
     template: &ReqwestRequest<'_>,
     url: Url,

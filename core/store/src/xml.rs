@@ -1,22 +1,23 @@
 //! The XML documents of S3, limited to the fields that are used.
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{ListedObject, ListedUpload, UploadId};
 
 /// `<Error>`: the body of every error response.
 #[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 pub(super) struct ErrorDocument {
-    #[serde(rename = "Code", default)]
     pub(super) code: String,
-    #[serde(rename = "Message", default)]
     pub(super) message: String,
 }
 
 /// `<InitiateMultipartUploadResult>`.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub(super) struct InitiateMultipartUploadResult {
-    #[serde(rename = "UploadId")]
-    pub(super) upload_id: String,
+    pub(super) upload_id: UploadId,
 }
 
 /// `<CompleteMultipartUpload>`.
@@ -40,56 +41,34 @@ pub(super) struct Part {
 /// `<CompleteMultipartUploadResult>`.
 #[derive(Debug, Deserialize)]
 pub(super) struct CompleteMultipartUploadResult {
-    #[serde(rename = "ETag")]
+    #[serde(rename = "ETag", deserialize_with = "unquoted")]
     pub(super) etag: String,
     #[serde(rename = "ChecksumCRC64NVME", default)]
     pub(super) crc64nvme: Option<String>,
 }
 
 /// `<ListBucketResult>` of `ListObjectsV2`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 pub(super) struct ListBucketResult {
-    #[serde(rename = "IsTruncated", default)]
     pub(super) is_truncated: bool,
-    #[serde(rename = "Contents", default)]
-    pub(super) contents: Vec<Contents>,
-}
-
-/// One object of a listing.
-#[derive(Debug, Deserialize)]
-pub(super) struct Contents {
-    #[serde(rename = "Key")]
-    pub(super) key: String,
-    #[serde(rename = "Size")]
-    pub(super) size: u64,
-    #[serde(rename = "ETag", default)]
-    pub(super) etag: String,
-    #[serde(rename = "LastModified")]
-    pub(super) last_modified: chrono::DateTime<chrono::Utc>,
+    pub(super) contents: Vec<ListedObject>,
 }
 
 /// `<ListMultipartUploadsResult>`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 pub(super) struct ListMultipartUploadsResult {
-    #[serde(rename = "IsTruncated", default)]
     pub(super) is_truncated: bool,
-    #[serde(rename = "NextKeyMarker", default)]
     pub(super) next_key_marker: Option<String>,
-    #[serde(rename = "NextUploadIdMarker", default)]
     pub(super) next_upload_id_marker: Option<String>,
-    #[serde(rename = "Upload", default)]
-    pub(super) uploads: Vec<Upload>,
+    #[serde(rename = "Upload")]
+    pub(super) uploads: Vec<ListedUpload>,
 }
 
-/// An unfinished multipart upload.
-#[derive(Debug, Deserialize)]
-pub(super) struct Upload {
-    #[serde(rename = "Key")]
-    pub(super) key: String,
-    #[serde(rename = "UploadId")]
-    pub(super) id: String,
-    #[serde(rename = "Initiated")]
-    pub(super) initiated: chrono::DateTime<chrono::Utc>,
+/// Reads an ETag, without its quotes.
+pub(super) fn unquoted<'de, D: Deserializer<'de>>(etag: D) -> Result<String, D::Error> {
+    String::deserialize(etag).map(|etag| etag.trim_matches('"').to_owned())
 }
 
 /// Parses a document whose root element must be `root`; the error contains the actual root element.

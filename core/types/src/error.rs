@@ -9,7 +9,7 @@ use uuid::Uuid;
 pub use nightferry_ground::error_code::{Category, ErrorCode, Noun};
 
 use crate::ids::RunId;
-use nightferry_store::StoreError;
+use nightferry_store::{ParseKeyError, StoreError};
 
 /// The result type of domain functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -241,6 +241,13 @@ impl Error {
             Self::DatabaseUnavailable(_) => ErrorCode::DatabaseUnavailable,
             Self::Database(_) | Self::Internal(_) => ErrorCode::Internal,
         }
+    }
+}
+
+/// A key in the database.
+impl From<ParseKeyError> for Error {
+    fn from(error: ParseKeyError) -> Self {
+        Self::Internal(format!("object key in the database: {error}"))
     }
 }
 

@@ -14,7 +14,7 @@ use nightferry_core::checksum::UploadHasher;
 use nightferry_core::db::enums::{ObjectState, RunTrigger};
 use nightferry_core::db::file_changes::{self, Access};
 use nightferry_core::db::objects::NewUpload;
-use nightferry_core::db::plans::{self, NewPlan, Parts};
+use nightferry_core::db::plans::{self, Parts};
 use nightferry_core::db::policy::Policy;
 use nightferry_core::db::replicas::{
     self, BrokenOff, ClaimTerms, Departure, EvictionClaim, Failure, FetchReason, Finished, OnDemand, Order,
@@ -341,9 +341,7 @@ async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, no_
     let new_run =
         NewRun { trigger: RunTrigger::Cli, requested_by: None, tick: None, scope: RunScope::default() };
     let run = runs::insert(conn, &new_run).await.unwrap().id;
-    let new_plan =
-        NewPlan { requested_by: None, scope: &everything, fingerprint: "x", expires_at: Utc::now() };
-    let plan = plans::insert(conn, &new_plan).await.unwrap().id;
+    let plan = plans::insert(conn, None, &everything, "x", Utc::now()).await.unwrap().id;
     send!(conn:
         replicas::claim(conn, run, terms);
         replicas::claim(conn, run, limited);

@@ -3,7 +3,7 @@
 use nightferry_core::auth::administration::{self, Change};
 use nightferry_core::auth::permission::Scope;
 use nightferry_core::auth::personal_token::{self, Wanted};
-use nightferry_core::auth::{account, session_list};
+use nightferry_core::auth::session_list;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::UserRole;
 use nightferry_core::error::Error;
@@ -65,9 +65,15 @@ async fn a_demoted_administrator_cannot_complete_a_started_request() {
     let again = Held::send(&api, "PATCH", &me, &ann.token, &be_admin).await;
     let another = Held::send(&api, "POST", "/api/admin/users", &ann.token, &made).await;
     let his = Held::send(&api, "PATCH", &file, &ann.token, &json!({ "pinned": true })).await;
-    account::set_role(&world.context, ann.id.parse().unwrap(), UserRole::User, &Origin::default())
-        .await
-        .unwrap();
+    administration::change(
+        &world.context,
+        ann.id.parse().unwrap(),
+        Change::role(UserRole::User),
+        None,
+        &Origin::default(),
+    )
+    .await
+    .unwrap();
     assert_eq!(again.finish().await, (403, "FORBIDDEN".to_owned()));
     assert_eq!(another.finish().await, (403, "FORBIDDEN".to_owned()));
     assert_eq!(his.finish().await, (404, "NOT_FOUND".to_owned()), "as for all other callers");
@@ -104,7 +110,9 @@ async fn the_actor_is_checked_again_in_the_transaction_of_an_account_change() {
     let api = world.start_api();
     let (_stays, ann) = (api.admin(&world).await, api.admin(&world).await);
     let id = ann.id.parse().unwrap();
-    account::set_role(&world.context, id, UserRole::User, &Origin::default()).await.unwrap();
+    administration::change(&world.context, id, Change::role(UserRole::User), None, &Origin::default())
+        .await
+        .unwrap();
     let again = Change::role(UserRole::Admin);
     let refused = administration::change(&world.context, id, again, Some(id), &Origin::default()).await;
     assert!(matches!(refused, Err(Error::Forbidden(_))), "{refused:?}");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::Duration;
 use jsonwebtoken::Algorithm;
-use nightferry_core::auth::account;
+use nightferry_core::auth::administration::{self, Change};
 use nightferry_core::db::audit::Origin;
 use nightferry_tests::harness::api::{Api, PASSWORD, answered, cookies, problem};
 use nightferry_tests::harness::oidc_provider::{CLIENT_ID, CLIENT_SECRET, OidcProvider};
@@ -211,7 +211,9 @@ async fn an_existing_account_is_linked_only_if_verified_and_allowed() {
     // Once linked, the identity is accepted by an instance that may not link; disabling the account ends that.
     assert!(sign_in(&api).await.is_ok());
     let id = ann["user_id"].as_str().unwrap().parse().unwrap();
-    account::set_disabled(&world.context, id, true, &Origin::default()).await.unwrap();
+    administration::change(&world.context, id, Change::disabled(true), None, &Origin::default())
+        .await
+        .unwrap();
     assert_eq!(sign_in(&api).await.unwrap_err()["error_code"], "INVALID_CREDENTIALS");
 }
 

@@ -1,7 +1,7 @@
 //! Accounts linked to an identity: revoked credentials, audit events, and the operator's commands.
 
 use jsonwebtoken::Algorithm;
-use nightferry_core::auth::account;
+use nightferry_core::auth::administration::{self, Change};
 use nightferry_core::db::audit::Origin;
 use nightferry_tests::harness::api::{Api, PASSWORD, Person, answered, problem};
 use nightferry_tests::harness::oidc_provider::{CLIENT_ID, CLIENT_SECRET, OidcProvider};
@@ -97,7 +97,15 @@ async fn rejected_sign_ins_are_recorded() {
     // And a disabled account.
     provider.behave(|it| it.claims = json!({ "email": "cleo@example.org" }));
     let cleo = me(&api, &sign_in(&api).await.unwrap()).await["id"].as_str().unwrap().to_owned();
-    account::set_disabled(&world.context, cleo.parse().unwrap(), true, &Origin::default()).await.unwrap();
+    administration::change(
+        &world.context,
+        cleo.parse().unwrap(),
+        Change::disabled(true),
+        None,
+        &Origin::default(),
+    )
+    .await
+    .unwrap();
     sign_in(&api).await.unwrap_err();
     let closed = Api::start(world.context_with(&[("auth.oidc.home.signup", "false")]));
     provider.behave(|it| it.claims = json!({ "sub": "dora", "email": "dora@example.org" }));

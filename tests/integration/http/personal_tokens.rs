@@ -1,7 +1,7 @@
 //! Personal access tokens: their permissions, and their end.
 
 use chrono::Duration;
-use nightferry_core::auth::account;
+use nightferry_core::auth::administration::{self, Change};
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::UserRole;
 use nightferry_tests::harness::api::{Api, Person, answered, problem};
@@ -74,13 +74,19 @@ async fn the_scope_admin_requires_the_administrator_role() {
     let wanted = json!({ "name": "x", "scopes": ["admin"] });
     problem(ann.request(Method::POST, "/api/auth/tokens").json(&wanted), 403, "FORBIDDEN").await;
     let id = ann.id.parse().unwrap();
-    account::set_role(&world.context, id, UserRole::Admin, &Origin::default()).await.unwrap();
+    administration::change(&world.context, id, Change::role(UserRole::Admin), None, &Origin::default())
+        .await
+        .unwrap();
     let token = ann.personal_token(&["admin"]).await;
     let runs = || with(&api, &token, Method::GET, "/api/admin/sync/runs");
     assert_eq!(answered(runs()).await.0, 200);
-    account::set_role(&world.context, id, UserRole::User, &Origin::default()).await.unwrap();
+    administration::change(&world.context, id, Change::role(UserRole::User), None, &Origin::default())
+        .await
+        .unwrap();
     problem(runs(), 403, "FORBIDDEN").await;
-    account::set_disabled(&world.context, id, true, &Origin::default()).await.unwrap();
+    administration::change(&world.context, id, Change::disabled(true), None, &Origin::default())
+        .await
+        .unwrap();
     problem(runs(), 401, "TOKEN_REVOKED").await;
 }
 

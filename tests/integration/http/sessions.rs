@@ -1,6 +1,7 @@
 //! Sessions: listed, ended, and rejected by every instance immediately.
 
 use chrono::Duration;
+use nightferry_core::auth::administration::{self, Change};
 use nightferry_core::auth::{account, session_list};
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::sessions;
@@ -213,9 +214,13 @@ async fn a_disabled_account_is_rejected_immediately_and_a_password_reset_ends_it
     assert_ended(&api, &ann).await;
     let bob = api.person().await;
     let id = bob.id.parse().unwrap();
-    account::set_disabled(&world.context, id, true, &Origin::default()).await.unwrap();
+    administration::change(&world.context, id, Change::disabled(true), None, &Origin::default())
+        .await
+        .unwrap();
     assert_ended(&api, &bob).await;
-    account::set_disabled(&world.context, id, false, &Origin::default()).await.unwrap();
+    administration::change(&world.context, id, Change::disabled(false), None, &Origin::default())
+        .await
+        .unwrap();
     assert_ended(&api, &bob).await;
 }
 

@@ -1,5 +1,6 @@
 //! Copies in an archive class, which no server here has: the proxy in front of a real one responds as S3 documents it.
 
+use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::{ReplicaState, RestoreState};
 use nightferry_core::db::restores;
 use nightferry_core::file::details::FileView;
@@ -144,8 +145,11 @@ async fn archived_copies_are_not_read_for_scrub_or_repair() {
     world.direct.get("minio").unwrap().delete(&world.key(&file).await).await.unwrap();
     execute(&world.context.db, "UPDATE replicas SET state = 'lost' WHERE store = 'minio'").await.unwrap();
     assert_eq!(nightferry_core::tiering::repair::pass(&world.context).await.unwrap().copies, 0);
-    assert_eq!(fetch::request(&world.context, file.row.id, None).await.unwrap(), Fetch::NoSource);
-    assert_eq!(world.cloud.glacier().restores(), 0, "no restore was requested, because it costs money");
+    assert_eq!(
+        fetch::request(&world.context, file.row.id, None, &Origin::default()).await.unwrap(),
+        Fetch::NoSource
+    );
+    assert_eq!(world.cloud.glacier().restores(), 0, "nobody asked for what costs");
 
     let RestoreOutcome::Restoring(restore) =
         archive::request(&world.context, file.row.id, None, None).await.unwrap()

@@ -139,7 +139,7 @@ async fn a_file_trashed_while_it_is_copied_is_synced() {
     let worker = world.start_worker();
     let requested = world.request_run(RunScope::default()).await;
     gate.reached().await;
-    trash::soft_delete(&world.context, user, file.row.id).await.unwrap();
+    trash::send(&world.context, user, file.row.id, None, &Origin::default()).await.unwrap();
     gate.open();
 
     let run = world.ended(requested.id).await;
@@ -159,7 +159,7 @@ async fn a_file_trashed_and_restored_while_it_is_copied_has_its_primary_location
     let worker = world.start_worker();
     let requested = world.request_run(RunScope::default()).await;
     gate.reached().await;
-    trash::soft_delete(&world.context, user, file.row.id).await.unwrap();
+    trash::send(&world.context, user, file.row.id, None, &Origin::default()).await.unwrap();
     let restore = format!("UPDATE files SET deleted_at = NULL WHERE id = '{}'", file.row.id);
     assert_eq!(execute(&world.context.db, &restore).await.unwrap(), 1);
     gate.open();

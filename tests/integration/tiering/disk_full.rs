@@ -1,6 +1,7 @@
 //! A full local store: uploads are rejected, existing files are synced and evicted, and rejected uploads leave nothing
 //! behind.
 
+use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::file::upload;
 use nightferry_core::tiering::fetch::{self, Fetch};
@@ -56,8 +57,11 @@ async fn a_prefetch_to_a_full_local_disk_fails_and_the_file_stays_readable() {
         .await;
     let full = world.local.add(disk_full());
 
-    assert_eq!(fetch::request(&world.context, file.row.id, None).await.unwrap(), Fetch::Queued);
-    let failed = eventually("the prefetch has failed", || async {
+    assert_eq!(
+        fetch::request(&world.context, file.row.id, None, &Origin::default()).await.unwrap(),
+        Fetch::Queued
+    );
+    let failed = eventually("the fetch is given up", || async {
         world.replica("minio", &file).await.filter(|replica| replica.state == ReplicaState::Failed)
     })
     .await;
@@ -68,8 +72,11 @@ async fn a_prefetch_to_a_full_local_disk_fails_and_the_file_stays_readable() {
 
     full.remove();
     let worker = world.start_worker();
-    assert_eq!(fetch::request(&world.context, file.row.id, None).await.unwrap(), Fetch::Queued);
-    eventually("it has returned", || async {
+    assert_eq!(
+        fetch::request(&world.context, file.row.id, None, &Origin::default()).await.unwrap(),
+        Fetch::Queued
+    );
+    eventually("it is back", || async {
         let back = world.replica("minio", &file).await?;
         (back.state == ReplicaState::Present).then_some(())
     })

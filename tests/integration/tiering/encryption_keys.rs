@@ -1,6 +1,7 @@
 //! Encryption keys over time: enabled and disabled, rotated, missing. Existing copies stay readable, and a missing key
 //! marks nothing as lost.
 
+use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::encryption::sealed_size;
 use nightferry_core::file::details::FileView;
@@ -98,7 +99,10 @@ async fn a_missing_key_is_reported_and_marks_nothing_as_lost() {
         // A local copy is requested, and cannot be made.
         execute(&world.context.db, "DELETE FROM replicas WHERE store = 'minio'").await.unwrap();
         world.direct.get("minio").unwrap().delete(&world.key(&file).await).await.unwrap();
-        assert_eq!(fetch::request(&world.context, file.row.id, None).await.unwrap(), Fetch::Queued);
+        assert_eq!(
+            fetch::request(&world.context, file.row.id, None, &Origin::default()).await.unwrap(),
+            Fetch::Queued
+        );
         let worker = world.start_worker();
         let error = eventually("the copy has failed", || async {
             let row = world.replica("minio", &file).await?;
@@ -110,8 +114,11 @@ async fn a_missing_key_is_reported_and_marks_nothing_as_lost() {
         assert_eq!(world.replica("s3", &file).await.unwrap().state, ReplicaState::Present);
     }
     world.reconfigure(&[(KEYS, &format!("{B},{A}")), ("stores.s3.encryption", "true")]);
-    assert_eq!(scrubbed(&world).await.right, 1, "with its key it is intact");
-    assert_eq!(fetch::request(&world.context, file.row.id, None).await.unwrap(), Fetch::Queued);
+    assert_eq!(scrubbed(&world).await.right, 1, "with its key it is as good as ever");
+    assert_eq!(
+        fetch::request(&world.context, file.row.id, None, &Origin::default()).await.unwrap(),
+        Fetch::Queued
+    );
     let worker = world.start_worker();
     eventually("the local copy has been made again", || async {
         (world.replica("minio", &file).await?.state == ReplicaState::Present).then_some(())

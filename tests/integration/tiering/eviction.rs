@@ -202,10 +202,10 @@ async fn files_overwritten_deleted_and_restored_during_eviction_stay_intact() {
             let id = file.row.id;
             match index % 4 {
                 0 => drop(world.upload(owner, &file.row.filename, pattern(100 + index as u64, 5_000)).await),
-                1 => trash::soft_delete(&world.context, owner, id).await.unwrap(),
+                1 => trash::send(&world.context, owner, id, None, &Origin::default()).await.unwrap(),
                 2 => trash::purge(&world.context, owner, id, &Origin::default()).await.unwrap(),
                 _ => {
-                    trash::soft_delete(&world.context, owner, id).await.unwrap();
+                    trash::send(&world.context, owner, id, None, &Origin::default()).await.unwrap();
                     let restore = format!("UPDATE files SET deleted_at = NULL WHERE id = '{id}'");
                     execute(&world.context.db, &restore).await.unwrap();
                 }

@@ -54,7 +54,7 @@ async fn pass(world: &World) -> usize {
 }
 
 async fn prefetch(world: &World, file: &FileView) -> Fetch {
-    fetch::request(&world.context, file.row.id, None).await.unwrap()
+    fetch::request(&world.context, file.row.id, None, &Origin::default()).await.unwrap()
 }
 
 async fn is_here(world: &World, file: &FileView) {
@@ -292,13 +292,13 @@ async fn a_prefetched_pinned_file_is_kept() {
     let world = world().build().await;
     let files = evicted(&world, &[10_000]).await;
     prefetch(&world, &files[0]).await;
-    change::pin(&world.context, files[0].row.id, true).await.unwrap();
+    change::pin(&world.context, files[0].row.id, true, &Origin::default()).await.unwrap();
     let worker = world.start_worker();
     is_here(&world, &files[0]).await;
     worker.stop().await;
     age(&world, "5h").await;
     assert_eq!(pass(&world).await, 0);
-    change::pin(&world.context, files[0].row.id, false).await.unwrap();
+    change::pin(&world.context, files[0].row.id, false, &Origin::default()).await.unwrap();
     assert_eq!(pass(&world).await, 1);
     assert_invariants(&world).await;
 }
@@ -312,8 +312,8 @@ async fn impossible_prefetches_are_distinguished() {
     assert_eq!(prefetch(&world, &stays).await, Fetch::Here);
     execute(&world.context.db, "UPDATE replicas SET state = 'lost' WHERE store = 's3'").await.unwrap();
     assert_eq!(prefetch(&world, &files[0]).await, Fetch::NoSource);
-    trash::soft_delete(&world.context, user, files[0].row.id).await.unwrap();
-    assert!(fetch::request(&world.context, files[0].row.id, None).await.is_err());
+    trash::send(&world.context, user, files[0].row.id, None, &Origin::default()).await.unwrap();
+    assert!(fetch::request(&world.context, files[0].row.id, None, &Origin::default()).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

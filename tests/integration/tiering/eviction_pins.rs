@@ -1,5 +1,6 @@
 //! Pinned files: no local copy of any of their versions is evicted, in any way, however late the pin is set.
 
+use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::ReplicaState;
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::{change, trash};
@@ -37,7 +38,10 @@ async fn pass(world: &World) -> usize {
 }
 
 async fn pin(world: &World, file: &FileView, pinned: bool) {
-    assert_eq!(change::pin(&world.context, file.row.id, pinned).await.unwrap().row.pinned, pinned);
+    assert_eq!(
+        change::pin(&world.context, file.row.id, pinned, &Origin::default()).await.unwrap().row.pinned,
+        pinned
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,7 +70,9 @@ async fn an_object_is_kept_as_long_as_any_live_file_that_uses_it_is_pinned() {
     pin(&world, &files[1], true).await;
     assert_eq!(pass(&world).await, 0, "one is pinned itself, the other through its object");
 
-    trash::soft_delete(&world.context, files[1].row.owner_id, files[1].row.id).await.unwrap();
+    trash::send(&world.context, files[1].row.owner_id, files[1].row.id, None, &Origin::default())
+        .await
+        .unwrap();
 
     assert_eq!(pass(&world).await, 2, "files in the trash do not keep copies");
 }

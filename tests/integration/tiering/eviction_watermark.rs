@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use nightferry_core::db::audit::Origin;
 use nightferry_core::file::change;
 use nightferry_core::file::details::FileView;
 use nightferry_core::ids::WorkerId;
@@ -96,7 +97,7 @@ async fn unsynced_and_pinned_files_are_kept_however_full_the_store_is() {
     assert_eq!(pass(&world).await, 0, "nothing has been synced");
     cross(&world).await;
     for file in &files[3..] {
-        change::pin(&world.context, file.row.id, true).await.unwrap();
+        change::pin(&world.context, file.row.id, true, &Origin::default()).await.unwrap();
     }
 
     assert_eq!(pass(&world).await, 3);

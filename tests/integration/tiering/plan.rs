@@ -229,8 +229,10 @@ async fn a_plan_of_all_files_includes_the_repairs_of_a_run() {
         files[0].object_id
     );
     execute(&world.context.db, &lost).await.unwrap();
-    // Files in the trash are not synced, but their lost copies are repaired.
-    trash::soft_delete(&world.context, files[0].row.owner_id, files[0].row.id).await.unwrap();
+    // What is in the trash does not cross, but its copy is mended.
+    trash::send(&world.context, files[0].row.owner_id, files[0].row.id, None, &Origin::default())
+        .await
+        .unwrap();
 
     let view = make(&world).await;
 
@@ -253,7 +255,7 @@ async fn an_outdated_plan_is_rejected_with_its_changes() {
     let view = make(&world).await;
     assert_eq!(view.files, 4);
     world.upload(user, "large", pattern(7, 60_000)).await;
-    trash::soft_delete(&world.context, user, gone.row.id).await.unwrap();
+    trash::send(&world.context, user, gone.row.id, None, &Origin::default()).await.unwrap();
     let there = format!(
         "INSERT INTO replicas (object_id, store, state, verified_at) VALUES ('{}', 's3', 'present', now())",
         moved.object_id
@@ -307,7 +309,9 @@ async fn a_plan_that_becomes_invalid_before_its_run_starts_ends_the_run() {
     let files = upload(&world).await;
     let view = make(&world).await;
     let requested = request(&world, view.plan.id).await.unwrap();
-    trash::soft_delete(&world.context, files[2].row.owner_id, files[2].row.id).await.unwrap();
+    trash::send(&world.context, files[2].row.owner_id, files[2].row.id, None, &Origin::default())
+        .await
+        .unwrap();
     let worker = world.start_worker();
 
     let ended = world.ended(requested.id).await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use nightferry_core::db::audit::Origin;
 use nightferry_core::file::details::FileView;
 use nightferry_core::ids::WorkerId;
 use nightferry_core::tiering::{evict, fetch, placement, policy, watermark};
@@ -177,7 +178,7 @@ async fn a_prefetched_copy_follows_the_rule_of_its_file() {
     execute(&world.context.db, "DELETE FROM replicas WHERE store = 'minio'").await.unwrap();
     let kept = files[1].row.id;
 
-    fetch::request(&world.context, kept, None).await.unwrap();
+    fetch::request(&world.context, kept, None, &Origin::default()).await.unwrap();
 
     eventually("it is made again", || async { (at_hand(&world).await == names(&["kept"])).then_some(()) })
         .await;

@@ -115,7 +115,7 @@ async fn files_in_the_trash_are_not_synced() {
     let world = World::new().await;
     let user = world.user().await;
     let file = world.upload(user, "a", pattern(1, 10)).await;
-    trash::soft_delete(&world.context, user, file.row.id).await.unwrap();
+    trash::send(&world.context, user, file.row.id, None, &Origin::default()).await.unwrap();
     let worker = world.start_worker();
     assert_eq!(world.sync().await.files_total, 0);
     worker.stop().await;

@@ -1,14 +1,13 @@
 //! The real API on a free port, and a client that acts as a user.
 
-use std::collections::BTreeMap;
-
-use nightferry_core::auth::account;
+use nightferry_core::auth::administration::{self, Change};
 use nightferry_core::context::Context;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::UserRole;
 use nightferry_core::services::Services;
 use reqwest::{Body, Method, RequestBuilder, StatusCode, header};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;
 
 use super::{Pattern, World};
@@ -84,7 +83,9 @@ impl Api {
     pub async fn admin(&self, world: &World) -> Person<'_> {
         let person = self.person().await;
         let id = person.id.parse().unwrap();
-        account::set_role(&world.context, id, UserRole::Admin, &Origin::default()).await.unwrap();
+        administration::change(&world.context, id, Change::role(UserRole::Admin), None, &Origin::default())
+            .await
+            .unwrap();
         person
     }
 

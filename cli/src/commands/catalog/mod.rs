@@ -91,7 +91,7 @@ fn failed(act: &'static str, error: CatalogError) -> Failure {
 /// The row counts of a snapshot on one line: `2 users, 1,204 files, …`.
 fn rows(rows: &Counts) -> String {
     let names = rows.iter().map(|(table, rows)| {
-        let noun = table.as_str().replace('_', " ");
+        let noun = <&str>::from(*table).replace('_', " ");
         count(*rows, noun.trim_end_matches('s'))
     });
     names.collect::<Vec<_>>().join(", ")

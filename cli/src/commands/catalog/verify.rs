@@ -69,8 +69,11 @@ fn text(document: &Document, look: TextStyle) -> String {
     let verified = &document.verified;
     let taken = verified.taken_at.map_or_else(String::new, |at| look.zone.show(at));
     let result = if document.ok { "ok" } else { "differs" };
-    let bad: Vec<String> =
-        verified.bad.iter().map(|(bad, copies)| format!("{} {}", grouped(*copies), bad.as_str())).collect();
+    let bad: Vec<String> = verified
+        .bad
+        .iter()
+        .map(|(bad, copies)| format!("{} {}", grouped(*copies), <&str>::from(bad)))
+        .collect();
     let bad = if bad.is_empty() { "all copies exist".to_owned() } else { bad.join(", ") };
     let facts = pairs(&[
         ("snapshot", verified.key.clone()),

@@ -4,6 +4,7 @@ use diesel::sql_types::{Array, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::found::stored_size;
+use super::import::run;
 use crate::error::Result;
 use crate::replicas::{self, FORGET_UNLISTED, LOSE, MARK_FOUND, UPDATE_PRESENT};
 use crate::statement::Values;
@@ -25,11 +26,6 @@ fn is_there() -> String {
     format!(
         "EXISTS (SELECT 1 FROM catalog_found f WHERE f.key = o.key AND f.store = r.store AND f.size = {size})"
     )
-}
-
-async fn run(conn: &mut AsyncPgConnection, sql: &str) -> Result<u64> {
-    let rows = Values::default().query(sql).execute(conn).await?;
-    Ok(u64::try_from(rows).unwrap_or(u64::MAX))
 }
 
 /// Updates replicas and locations. `clouds` are the stores that can be the primary location, with `cloud` first;

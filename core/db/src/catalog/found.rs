@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::encryption::{CHUNK, TAG};
 use crate::error::{Error, Result};
+use crate::replicas::Count;
 
 /// An object in a listing.
 #[derive(Debug, Clone)]
@@ -126,12 +127,6 @@ pub async fn candidates(
     .bind::<BigInt, _>(limit)
     .load(conn)
     .await?)
-}
-
-#[derive(QueryableByName)]
-struct Count {
-    #[diesel(sql_type = BigInt)]
-    count: i64,
 }
 
 /// Unknown objects older than `since`: presumably deleted before the snapshot.

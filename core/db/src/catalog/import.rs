@@ -2,11 +2,12 @@
 //! collisions are resolved one by one.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::replicas::Count;
 
 /// The number of created rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,13 +26,7 @@ pub struct ImportedRows {
     pub renamed: u64,
 }
 
-#[derive(QueryableByName)]
-struct Count {
-    #[diesel(sql_type = BigInt)]
-    count: i64,
-}
-
-async fn run(conn: &mut AsyncPgConnection, sql: &str) -> Result<u64> {
+pub(super) async fn run(conn: &mut AsyncPgConnection, sql: &str) -> Result<u64> {
     let rows = diesel::sql_query(sql).execute(conn).await?;
     Ok(u64::try_from(rows).unwrap_or(u64::MAX))
 }

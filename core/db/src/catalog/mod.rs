@@ -24,8 +24,11 @@ pub use restore::{finish, insert, insert_statement, take_over};
 pub const PAGE: usize = 1000;
 
 /// A table of the catalogue. In the order in which rows can be restored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Table {
     /// Users.
     Users,
@@ -45,18 +48,6 @@ impl Table {
     /// All tables, in that order.
     pub const ALL: [Self; 6] =
         [Self::Users, Self::Folders, Self::Objects, Self::Files, Self::FileVersions, Self::Replicas];
-
-    /// Name in the database.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Users => "users",
-            Self::Folders => "folders",
-            Self::Objects => "objects",
-            Self::Files => "files",
-            Self::FileVersions => "file_versions",
-            Self::Replicas => "replicas",
-        }
-    }
 
     /// Columns without a meaning in another database: work in progress.
     const fn left_out(self) -> &'static [&'static str] {

@@ -2,12 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::found::stored_size;
 use super::{PAGE, Table};
 use crate::error::Result;
+use crate::schema::runs;
 
 /// Timeouts for one page, and for the time between two pages: a slow upload to the cloud store keeps the transaction
 /// open. It holds no locks, but dead rows cannot be vacuumed in the meantime.
@@ -25,26 +26,14 @@ struct TextRow {
 }
 
 #[derive(QueryableByName)]
-struct NamesRow {
-    #[diesel(sql_type = Array<Text>)]
-    names: Vec<String>,
-}
-
-#[derive(QueryableByName)]
 struct TimeRow {
     #[diesel(sql_type = Timestamptz)]
     at: DateTime<Utc>,
 }
 
-#[derive(QueryableByName)]
-struct MaybeTimeRow {
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    at: Option<DateTime<Utc>>,
-}
-
 /// One line for each row of a table: `{"table", "row"}`; for replicas also their object.
 fn lines(table: Table) -> String {
-    let name = table.as_str();
+    let name = <&str>::from(table);
     let left_out = table.left_out();
     let row = |alias: &str| match left_out {
         [] => format!("to_jsonb({alias})"),
@@ -137,22 +126,18 @@ pub async fn schema(conn: &mut AsyncPgConnection) -> Result<String> {
 
 /// The stored columns of a table, in order.
 pub(super) async fn columns(conn: &mut AsyncPgConnection, table: Table) -> Result<Vec<String>> {
-    let row: NamesRow = diesel::sql_query(
-        "SELECT coalesce(array_agg(attname::text ORDER BY attnum), ARRAY[]::text[]) AS names FROM pg_attribute \
-         WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''",
+    let rows: Vec<TextRow> = diesel::sql_query(
+        "SELECT attname::text AS text FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 \
+         AND NOT attisdropped AND attgenerated = '' ORDER BY attnum",
     )
-    .bind::<Text, _>(table.as_str())
-    .get_result(conn)
+    .bind::<Text, _>(<&str>::from(table))
+    .load(conn)
     .await?;
-    Ok(row.names)
+    Ok(rows.into_iter().map(|row| row.text).collect())
 }
 
 /// When the last run ended that changed the location of anything.
 pub async fn last_change(conn: &mut AsyncPgConnection) -> Result<Option<DateTime<Utc>>> {
-    let row: MaybeTimeRow = diesel::sql_query(
-        "SELECT max(finished_at) AS at FROM runs WHERE files_done > 0 AND finished_at IS NOT NULL",
-    )
-    .get_result(conn)
-    .await?;
-    Ok(row.at)
+    let changing = runs::table.filter(runs::files_done.gt(0));
+    Ok(changing.select(diesel::dsl::max(runs::finished_at)).first(conn).await?)
 }

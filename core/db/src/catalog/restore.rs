@@ -1,17 +1,11 @@
 //! Restores the rows of a snapshot, in one transaction with exclusive write access.
 
-use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::Text;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{Table, columns};
 use crate::error::{Error, Result};
-
-#[derive(QueryableByName)]
-struct Count {
-    #[diesel(sql_type = BigInt)]
-    count: i64,
-}
+use crate::replicas::Count;
 
 /// Blocks other writers of the catalogue's tables until the end of the transaction, and checks whether the tables are
 /// empty. Returns the non-empty ones with their row counts.
@@ -20,11 +14,11 @@ pub async fn take_over(conn: &mut AsyncPgConnection) -> Result<Vec<(Table, u64)>
     for setting in ["statement_timeout", "idle_in_transaction_session_timeout"] {
         diesel::sql_query(format!("SET LOCAL {setting} = 0")).execute(conn).await?;
     }
-    let names = Table::ALL.map(Table::as_str).join(", ");
+    let names = Table::ALL.map(<&str>::from).join(", ");
     diesel::sql_query(format!("LOCK TABLE {names} IN EXCLUSIVE MODE")).execute(conn).await?;
     let mut filled = Vec::new();
     for table in Table::ALL {
-        let sql = format!("SELECT count(*) AS count FROM {}", table.as_str());
+        let sql = format!("SELECT count(*) AS count FROM {}", <&str>::from(table));
         let row: Count = diesel::sql_query(sql).get_result(conn).await?;
         if row.count > 0 {
             filled.push((table, crate::unsigned(row.count)));
@@ -45,11 +39,11 @@ pub async fn insert_statement(
     let known = columns(conn, table).await?;
     let unknown: Vec<&str> = wanted.iter().filter(|name| !known.contains(name)).map(String::as_str).collect();
     if !unknown.is_empty() {
-        return Err(Error::field(table.as_str(), unknown.join(", ")));
+        return Err(Error::field(<&str>::from(table), unknown.join(", ")));
     }
     // The names have been checked against the database.
     let names = wanted.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-    let table = table.as_str();
+    let table = <&str>::from(table);
     Ok(format!(
         "INSERT INTO {table} ({names}) SELECT {names} FROM jsonb_populate_recordset(NULL::{table}, $1::jsonb)"
     ))
@@ -71,7 +65,7 @@ pub async fn finish(conn: &mut AsyncPgConnection) -> Result<()> {
     )
     .execute(conn)
     .await?;
-    let names = Table::ALL.map(Table::as_str).join(", ");
+    let names = Table::ALL.map(<&str>::from).join(", ");
     diesel::sql_query(format!("ANALYZE {names}")).execute(conn).await?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Changes since a plan was made.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::disable_statement_timeout;
@@ -10,18 +10,15 @@ use crate::ids::{FileId, ObjectId, PlanId};
 
 /// An item that can no longer be executed as planned.
 #[derive(Debug, Clone, QueryableByName)]
+#[diesel(table_name = crate::schema::plan_items)]
 pub struct Change {
     /// Object.
-    #[diesel(sql_type = SqlUuid)]
     pub object_id: ObjectId,
     /// Destination.
-    #[diesel(sql_type = Text)]
     pub store: String,
     /// The file of the item.
-    #[diesel(sql_type = Nullable<SqlUuid>)]
     pub file_id: Option<FileId>,
-    /// Name at that time.
-    #[diesel(sql_type = Nullable<Text>)]
+    /// Its name at that time.
     pub filename: Option<String>,
     /// `deleted`, `overwritten`, `moved` or `unreadable`.
     #[diesel(sql_type = Text)]

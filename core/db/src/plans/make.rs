@@ -14,19 +14,6 @@ use crate::runs::{self, RunScope};
 use crate::schema::plans;
 use crate::statement::Values;
 
-/// A new plan.
-#[derive(Debug)]
-pub struct NewPlan<'a> {
-    /// The requesting account, if any.
-    pub requested_by: Option<UserId>,
-    /// Scope.
-    pub scope: &'a RunScope,
-    /// Fingerprint of the rules.
-    pub fingerprint: &'a str,
-    /// Until when it can be executed.
-    pub expires_at: DateTime<Utc>,
-}
-
 /// Parameters of multipart uploads.
 #[derive(Debug, Clone, Copy)]
 pub struct Parts {
@@ -42,17 +29,23 @@ pub struct Parts {
     pub small: u64,
 }
 
-/// Inserts a plan without items.
-pub async fn insert(conn: &mut AsyncPgConnection, plan: &NewPlan<'_>) -> Result<Plan> {
-    let scope = serde_json::to_value(plan.scope)
+/// Inserts a plan without items, made by the rules with this fingerprint, that can be executed until `expires_at`.
+pub async fn insert(
+    conn: &mut AsyncPgConnection,
+    requested_by: Option<UserId>,
+    scope: &RunScope,
+    fingerprint: &str,
+    expires_at: DateTime<Utc>,
+) -> Result<Plan> {
+    let scope = serde_json::to_value(scope)
         .map_err(|error| Error::Internal(format!("cannot encode the scope of a plan: {error}")))?;
     Ok(diesel::insert_into(plans::table)
         .values((
             plans::id.eq(PlanId::new()),
-            plans::requested_by.eq(plan.requested_by),
+            plans::requested_by.eq(requested_by),
             plans::scope.eq(scope),
-            plans::fingerprint.eq(plan.fingerprint),
-            plans::expires_at.eq(plan.expires_at),
+            plans::fingerprint.eq(fingerprint),
+            plans::expires_at.eq(expires_at),
         ))
         .returning(Plan::as_returning())
         .get_result(conn)
@@ -72,13 +65,12 @@ pub async fn fill(
     disable_statement_timeout(conn).await?;
     for store in policy.targets() {
         let wanted = Wanted { policy, store, scope, until: Until::Now };
-        let mut absent = Candidates::absent(conn, &wanted).await?;
-        while let Some(among) = absent.next(conn).await? {
-            copies(conn, plan, &wanted, &among, Row::None).await?;
-        }
-        let mut waiting = Candidates::waiting(conn, &wanted).await?;
-        while let Some(among) = waiting.next(conn).await? {
-            copies(conn, plan, &wanted, &among, Row::Waiting).await?;
+        let absent = Candidates::absent(conn, &wanted).await?;
+        let waiting = Candidates::waiting(conn, &wanted).await?;
+        for (mut candidates, row) in [(absent, Row::None), (waiting, Row::Waiting)] {
+            while let Some(among) = candidates.next(conn).await? {
+                copies(conn, plan, &wanted, &among, row).await?;
+            }
         }
         if let Some(run) = runs::active(conn).await? {
             copies(conn, plan, &wanted, &Among::Everything, Row::QueuedIn(run.id)).await?;

@@ -6,7 +6,7 @@ mod make;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::ids::{FileId, ObjectId, PlanId, RunId, UserId};
 
 pub use changes::{Change, changes};
-pub use make::{NewPlan, Parts, fill, insert};
+pub use make::{Parts, fill, insert};
 
 /// A saved plan.
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -54,15 +54,13 @@ impl Plan {
 
 /// The totals for one rule, store and storage class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, QueryableByName)]
+#[diesel(table_name = crate::schema::plan_items)]
 pub struct Group {
     /// The rule.
-    #[diesel(sql_type = Text)]
     pub rule: String,
     /// Destination.
-    #[diesel(sql_type = Text)]
     pub store: String,
     /// Storage class; `None`: the default of the store.
-    #[diesel(sql_type = Nullable<Text>)]
     pub storage_class: Option<String>,
     /// Number of copies.
     #[diesel(sql_type = BigInt)]
@@ -84,33 +82,25 @@ pub struct Group {
 
 /// One copy of a plan.
 #[derive(Debug, Clone, QueryableByName)]
+#[diesel(table_name = crate::schema::plan_items)]
 pub struct Item {
     /// Object.
-    #[diesel(sql_type = SqlUuid)]
     pub object_id: ObjectId,
     /// Destination.
-    #[diesel(sql_type = Text)]
     pub store: String,
     /// The rule that applies.
-    #[diesel(sql_type = Text)]
     pub rule: String,
     /// Storage class; `None`: the default of the store.
-    #[diesel(sql_type = Nullable<Text>)]
     pub storage_class: Option<String>,
     /// Priority.
-    #[diesel(sql_type = SmallInt)]
     pub priority: i16,
     /// Size in bytes.
-    #[diesel(sql_type = BigInt)]
     pub size: i64,
     /// A file that has the object as a version.
-    #[diesel(sql_type = Nullable<SqlUuid>)]
     pub file_id: Option<FileId>,
-    /// Name.
-    #[diesel(sql_type = Nullable<Text>)]
+    /// Its name.
     pub filename: Option<String>,
     /// The version number.
-    #[diesel(sql_type = Nullable<diesel::sql_types::Integer>)]
     pub version: Option<i32>,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bytea, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bytea, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::RUN_TO_GO_BACK_TO;
@@ -24,30 +24,23 @@ const MAX_ABANDONED: i32 = 20;
 
 /// A replica that this worker may copy until the lease expires, with all required data of the object.
 #[derive(Debug, Clone, QueryableByName)]
+#[diesel(table_name = crate::schema::replicas)]
 pub struct Claim {
     /// Object.
-    #[diesel(sql_type = SqlUuid)]
     pub object_id: ObjectId,
     /// Destination.
-    #[diesel(sql_type = Text)]
     pub store: String,
     /// Failed attempts so far.
-    #[diesel(sql_type = Integer)]
     pub attempts: i32,
     /// Multipart upload to resume.
-    #[diesel(sql_type = Nullable<Text>)]
     pub upload_id: Option<String>,
     /// Part size of that upload, in bytes.
-    #[diesel(sql_type = Nullable<BigInt>)]
     pub part_size: Option<i64>,
     /// Id of the key that this upload is encrypted with, if encrypted.
-    #[diesel(sql_type = Nullable<Text>)]
     pub key_id: Option<String>,
     /// See [`crate::encryption::EncryptionEnvelope`].
-    #[diesel(sql_type = Nullable<Bytea>)]
     pub envelope: Option<Vec<u8>>,
     /// Requested storage class.
-    #[diesel(sql_type = Nullable<Text>)]
     pub storage_class: Option<String>,
     /// Key in every store.
     #[diesel(sql_type = Text)]

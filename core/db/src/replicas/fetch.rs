@@ -20,23 +20,6 @@ pub enum FetchReason {
     CacheOnRead,
 }
 
-impl FetchReason {
-    const fn reason(self) -> CopyReason {
-        match self {
-            Self::Prefetch => CopyReason::Prefetch,
-            Self::CacheOnRead => CopyReason::CacheOnRead,
-        }
-    }
-
-    /// Requests with a waiting user come first.
-    const fn priority(self) -> &'static str {
-        match self {
-            Self::Prefetch => "1",
-            Self::CacheOnRead => "0",
-        }
-    }
-}
-
 /// Queues copies of these objects, of at most `largest` bytes each, for the store `local`, unless one of the stores
 /// `locals` has or will have one, and notifies the workers. A failed copy is retried immediately by a prefetch, and
 /// after an hour by a read. Existing and queued copies are left unchanged. Returns the queued copies.
@@ -51,9 +34,13 @@ pub async fn queue_fetches(
     let mut values = Values::default();
     let (local, locals, objects) = (values.text(local), values.texts(locals), values.ids(objects));
     let largest = values.bind(Value::Number(largest));
-    let if_there = match fetch_reason {
-        FetchReason::Prefetch => IfThere::First,
-        FetchReason::CacheOnRead => IfThere::AgainByRule("r.not_before < now() - interval '1 hour'"),
+    // Requests with a waiting user come first.
+    let (reason, priority, if_there) = match fetch_reason {
+        FetchReason::Prefetch => (CopyReason::Prefetch, "1", IfThere::First),
+        FetchReason::CacheOnRead => {
+            let an_hour_ago = IfThere::AgainByRule("r.not_before < now() - interval '1 hour'");
+            (CopyReason::CacheOnRead, "0", an_hour_ago)
+        }
     };
     let kept = is_kept("s.store");
     let from = format!(
@@ -66,15 +53,7 @@ pub async fn queue_fetches(
             &format!("s.store <> {local} AND s.store = ANY({locals}) AND {kept}")
         ),
     );
-    let queue = Queue {
-        object: "o.id",
-        store: &local,
-        reason: fetch_reason.reason(),
-        run: None,
-        rule: None,
-        storage_class: None,
-        priority: fetch_reason.priority(),
-    };
+    let queue = Queue::on_demand("o.id", &local, reason, priority);
     let sql = format!("{} RETURNING r.object_id", queue.insert(&from, if_there));
     let queued = ObjectRow::ids(values.query(&sql).load(conn).await?);
     if !queued.is_empty() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel::sql_types::{Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::Integer;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::RUN_TO_GO_BACK_TO;
@@ -109,15 +109,13 @@ pub async fn finish(
 
 /// A copy committed by [`finish`].
 #[derive(Debug, Clone, QueryableByName)]
+#[diesel(table_name = crate::schema::replicas)]
 pub struct Switched {
     /// Object.
-    #[diesel(sql_type = SqlUuid)]
     pub object_id: ObjectId,
     /// Store.
-    #[diesel(sql_type = Text)]
     pub store: String,
     /// The run that counted it.
-    #[diesel(sql_type = Nullable<SqlUuid>)]
     pub run_id: Option<RunId>,
 }
 

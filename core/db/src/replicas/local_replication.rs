@@ -70,15 +70,8 @@ pub async fn queue_local_copies(conn: &mut AsyncPgConnection, copies: &[(ObjectI
         values.texts(&stores),
         is_kept("c.store")
     );
-    let queue = Queue {
-        object: "o.id",
-        store: "c.store",
-        reason: CopyReason::Replication,
-        run: None,
-        rule: None,
-        storage_class: None,
-        priority: &BEHIND.to_string(),
-    };
+    let priority = BEHIND.to_string();
+    let queue = Queue::on_demand("o.id", "c.store", CopyReason::Replication, &priority);
     let sql = queue.insert(&from, IfThere::Again("r.state = 'failed'"));
     Ok(values.query(&sql).execute(conn).await?)
 }

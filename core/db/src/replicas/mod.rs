@@ -54,11 +54,11 @@ pub use moves::{
     queue_moves, retry_moves, without_place,
 };
 pub use multipart::{begin_multipart, delete_multipart, failed_multipart, open_multiparts};
-pub use plan::{Planned, Until, next_due, plan_until, queued_in, unassign};
+pub use plan::{Amount, Until, next_due, plan_until, queued_in, unassign};
 pub(crate) use plan::{Wanted, retryable};
 pub(crate) use predicates::{has_verified, is_kept, waiting_repair};
 pub use rebalance::{
-    Begun, Moving, begin_moves, cancel_moves, claim_unverified, delete_queued_moves, move_only_among, moving,
+    Moving, begin_moves, cancel_moves, claim_unverified, delete_queued_moves, move_only_among, moving,
     retry_all_failed, retry_failed,
 };
 pub use reconcile::{
@@ -93,16 +93,16 @@ impl ObjectRow {
 
 /// A row with a count.
 #[derive(QueryableByName)]
-struct Count {
+pub(crate) struct Count {
     #[diesel(sql_type = BigInt)]
-    count: i64,
+    pub(crate) count: i64,
 }
 
 /// A row with a boolean.
 #[derive(QueryableByName)]
-struct Flag {
+pub(crate) struct Flag {
     #[diesel(sql_type = Bool)]
-    yes: bool,
+    pub(crate) yes: bool,
 }
 
 /// The location of an object, with its state.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::Until;
@@ -23,7 +23,6 @@ use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 use crate::policy::Policy;
 use crate::runs::RunScope;
-use crate::schema::sql_types::ReplicaState as ReplicaStateSql;
 use crate::statement::Values;
 
 /// Priority of copies into cloud stores that are made because a store is being drained: above that of every rule.
@@ -36,12 +35,11 @@ pub const DRAIN_RULE: &str = "drain";
 /// A replica in a store that is being drained, and the progress of its move.
 #[derive(Debug, Clone, QueryableByName)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts")]
+#[diesel(table_name = crate::schema::replicas)]
 pub struct Leaving {
     /// Object.
-    #[diesel(sql_type = SqlUuid)]
     pub object_id: ObjectId,
-    /// State here.
-    #[diesel(sql_type = ReplicaStateSql)]
+    /// Its state here.
     pub state: ReplicaState,
     /// Whether one of its destinations has a readable verified copy.
     #[diesel(sql_type = Bool)]
@@ -56,7 +54,6 @@ pub struct Leaving {
     #[diesel(sql_type = Bool)]
     pub has_a_source: bool,
     /// The error of the last attempt.
-    #[diesel(sql_type = Nullable<Text>)]
     pub last_error: Option<String>,
 }
 
@@ -122,15 +119,9 @@ pub async fn queue_moves(
         is_draining(&from),
         is_draining(&to)
     );
-    let queue = Queue {
-        object: "m.object_id",
-        store: &to,
-        reason: CopyReason::Drain,
-        run: None,
-        rule: Some(&rule),
-        storage_class: None,
-        priority: &priority.to_string(),
-    };
+    let priority = priority.to_string();
+    let queue = Queue::on_demand("m.object_id", &to, CopyReason::Drain, &priority);
+    let queue = Queue { rule: Some(&rule), ..queue };
     Ok(values.query(&queue.insert(&moving, IfThere::Again("true"))).execute(conn).await?)
 }
 

@@ -17,18 +17,18 @@ use crate::runs::RunScope;
 use crate::schema::replicas;
 use crate::statement::{Value, Values};
 
-/// The copies added to a run.
+/// A number of files, and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, QueryableByName)]
-pub struct Planned {
-    /// Number of copies to make.
+pub struct Amount {
+    /// Files.
     #[diesel(sql_type = BigInt)]
     pub files: i64,
-    /// Bytes to copy.
+    /// Their bytes.
     #[diesel(sql_type = BigInt)]
     pub bytes: i64,
 }
 
-impl Planned {
+impl Amount {
     /// Adds another count.
     pub fn add(&mut self, more: Self) {
         self.files += more.files;
@@ -178,19 +178,18 @@ pub async fn plan_until(
     policy: &Policy<'_>,
     scope: &RunScope,
     until: Until,
-) -> Result<Planned> {
+) -> Result<Amount> {
     disable_statement_timeout(conn).await?;
     take_out_of_other_runs(conn, run).await?;
-    let mut planned = Planned::default();
+    let mut planned = Amount::default();
     for store in policy.targets() {
         let wanted = Wanted { policy, store, scope, until };
-        let mut absent = Candidates::absent(conn, &wanted).await?;
-        while let Some(among) = absent.next(conn).await? {
-            planned.add(queue(conn, run, &wanted, &among, Before::Nothing).await?);
-        }
-        let mut waiting = Candidates::waiting(conn, &wanted).await?;
-        while let Some(among) = waiting.next(conn).await? {
-            planned.add(queue(conn, run, &wanted, &among, Before::Waiting).await?);
+        let absent = Candidates::absent(conn, &wanted).await?;
+        let waiting = Candidates::waiting(conn, &wanted).await?;
+        for (mut candidates, before) in [(absent, Before::Nothing), (waiting, Before::Waiting)] {
+            while let Some(among) = candidates.next(conn).await? {
+                planned.add(queue(conn, run, &wanted, &among, before).await?);
+            }
         }
     }
     for store in &policy.clouds {
@@ -292,7 +291,7 @@ async fn queue(
     wanted: &Wanted<'_>,
     among: &Among,
     before: Before,
-) -> Result<Planned> {
+) -> Result<Amount> {
     let mut values = Values::default();
     let (run, store) = (values.id(run), values.text(wanted.store));
     let again = retryable(wanted.scope);
@@ -319,7 +318,7 @@ async fn queue(
 }
 
 /// The number of queued copies of a run.
-pub async fn queued_in(conn: &mut AsyncPgConnection, run: RunId) -> Result<Planned> {
+pub async fn queued_in(conn: &mut AsyncPgConnection, run: RunId) -> Result<Amount> {
     Ok(diesel::sql_query(
         "SELECT count(*) AS files, coalesce(sum(o.size), 0)::bigint AS bytes \
          FROM replicas r JOIN objects o ON o.id = r.object_id WHERE r.run_id = $1 AND r.state = 'queued'",

@@ -8,48 +8,30 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Double, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::ObjectRow;
 use super::evict::EvictableCopy;
 use super::moves::{BEHIND, Departure, claim_unproved_of};
 use super::predicates::{is_draining, readable, untouched};
 use super::transitions::{FORGET_QUEUED, IfThere, MARK_MOVE, Queue, RETRY, UNMARK_MOVE};
+use super::{Amount, ObjectRow};
 use crate::enums::{CopyReason, ReplicaState};
 use crate::error::Result;
 use crate::ids::ObjectId;
 use crate::schema::sql_types::ReplicaState as ReplicaStateSql;
 use crate::statement::Values;
 
-/// The started moves.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, QueryableByName)]
-pub struct Begun {
-    /// Files.
-    #[diesel(sql_type = BigInt)]
-    pub files: i64,
-    /// Their bytes.
-    #[diesel(sql_type = BigInt)]
-    pub bytes: i64,
-}
-
 /// Queues copies of these objects for the store `to`, with the lowest priority, and marks those in `from` for deletion
-/// after verification. Replicas that can no longer be moved are omitted. Part of the transaction that has checked under
+/// after verification. Replicas that can no longer be moved are omitted. Returns the started moves. Part of the transaction that has checked under
 /// a lock that the rebalancing is still active.
 pub async fn begin_moves(
     conn: &mut AsyncPgConnection,
     from: &str,
     to: &str,
     objects: &[ObjectId],
-) -> Result<Begun> {
+) -> Result<Amount> {
     let mut values = Values::default();
     let (from, to, objects) = (values.text(from), values.text(to), values.ids(objects));
-    let queued = Queue {
-        object: "t.object_id",
-        store: &to,
-        reason: CopyReason::Rebalance,
-        run: None,
-        rule: None,
-        storage_class: None,
-        priority: &BEHIND.to_string(),
-    };
+    let priority = BEHIND.to_string();
+    let queued = Queue::on_demand("t.object_id", &to, CopyReason::Rebalance, &priority);
     let queued = queued.insert("FROM these t", IfThere::Leave);
     let marked = MARK_MOVE.update(
         &format!("moves_to = {to}"),
@@ -72,21 +54,19 @@ pub async fn begin_moves(
 
 /// A replica being moved.
 #[derive(Debug, Clone, QueryableByName)]
+#[diesel(table_name = crate::schema::replicas)]
 pub struct Moving {
     /// Object.
-    #[diesel(sql_type = SqlUuid)]
     pub object_id: ObjectId,
     /// Key in every store.
     #[diesel(sql_type = Text)]
     pub key: String,
     /// Source store.
-    #[diesel(sql_type = Text)]
     pub store: String,
     /// Destination store.
     #[diesel(sql_type = Text)]
     pub moves_to: String,
-    /// State in the source.
-    #[diesel(sql_type = ReplicaStateSql)]
+    /// Its state in the source.
     pub state: ReplicaState,
     /// State in the destination; `None` if it has no row there any more.
     #[diesel(sql_type = Nullable<ReplicaStateSql>)]
@@ -95,13 +75,11 @@ pub struct Moving {
     #[diesel(sql_type = Bool)]
     pub was_there: bool,
     /// The multipart upload started there.
-    #[diesel(sql_type = Nullable<Text>)]
     pub upload_id: Option<String>,
     /// Whether it failed there permanently, long enough ago to be retried.
     #[diesel(sql_type = Bool)]
     pub is_due: bool,
     /// The error of the last attempt.
-    #[diesel(sql_type = Nullable<Text>)]
     pub last_error: Option<String>,
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bytea, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bytea, Double, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::predicates::has_verified;
@@ -17,12 +17,11 @@ use crate::statement::Values;
 
 /// A copy to read, with the expected content.
 #[derive(Debug, Clone, QueryableByName)]
+#[diesel(table_name = crate::schema::replicas)]
 pub struct ToRead {
     /// Object.
-    #[diesel(sql_type = SqlUuid)]
     pub object_id: ObjectId,
     /// Store.
-    #[diesel(sql_type = Text)]
     pub store: String,
     /// When it was last verified.
     #[diesel(sql_type = Timestamptz)]
@@ -37,10 +36,8 @@ pub struct ToRead {
     #[diesel(sql_type = Bytea)]
     pub sha256: Vec<u8>,
     /// Id of the encryption key, if encrypted.
-    #[diesel(sql_type = Nullable<Text>)]
     pub key_id: Option<String>,
     /// See [`EncryptionEnvelope`].
-    #[diesel(sql_type = Nullable<Bytea>)]
     pub envelope: Option<Vec<u8>>,
 }
 

@@ -103,12 +103,6 @@ pub struct UploadHasher {
     blocks: Vec<u64>,
 }
 
-impl Default for Crc64Nvme {
-    fn default() -> Self {
-        Self::EMPTY
-    }
-}
-
 impl UploadHasher {
     /// An empty hasher.
     pub fn new() -> Self {

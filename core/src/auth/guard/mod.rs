@@ -133,7 +133,7 @@ pub(super) async fn record_failure(
         .await?;
     let mut lines = Vec::new();
     if let Some(unwritten) = note {
-        let detail = serde_json::json!({ "reason": reason.as_str(), "unwritten_before": unwritten });
+        let detail = serde_json::json!({ "reason": reason.into_str(), "unwritten_before": unwritten });
         lines.push(("session.login_failed", detail));
     }
     if let Some(until) = blocked.filter(|_| account.is_some() || note.is_some()) {

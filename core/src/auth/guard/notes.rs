@@ -9,7 +9,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use crate::auth::Accounts;
 use crate::context::Context;
-use crate::db::audit::{self, Event, Origin};
+use crate::db::audit::{self, Origin};
 use crate::error::Error;
 use crate::ids::UserId;
 
@@ -25,7 +25,8 @@ const fn per_minute(number: u32) -> NonZeroU32 {
 }
 
 /// Why a sign-in failed; only for the audit log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub(in crate::auth) enum Reason {
     UnknownAccount,
     WrongPassword,
@@ -36,19 +37,6 @@ pub(in crate::auth) enum Reason {
     EmailNotVerified,
     /// An account has this email address, but the provider may not link to it.
     NotLinked,
-}
-
-impl Reason {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownAccount => "unknown_account",
-            Self::WrongPassword => "wrong_password",
-            Self::Disabled => "disabled",
-            Self::BadIdToken => "bad_id_token",
-            Self::EmailNotVerified => "email_not_verified",
-            Self::NotLinked => "not_linked",
-        }
-    }
 }
 
 /// The rate limits for audit events. Clones share them.
@@ -92,7 +80,7 @@ pub(in crate::auth) fn record_rejection(
     let context = &accounts.context;
     metrics::counter!("nightferry_logins_total", "outcome" => "failed").increment(1);
     let Some(unwritten) = accounts.failure_notes.take(account.is_some()) else { return };
-    let reason = reason.as_str();
+    let reason = reason.into_str();
     let detail = serde_json::json!({ "reason": reason, "provider": provider, "unwritten_before": unwritten });
     record_events(context, account, origin, vec![("session.login_failed", detail)]);
 }
@@ -116,27 +104,18 @@ async fn write(
     origin: Origin,
     lines: Vec<(&'static str, serde_json::Value)>,
 ) {
+    // The input for an unknown account is not stored, because users sometimes type a password there.
+    let target_id = account.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
     let writing = async {
         let mut conn = context.db.conn().await?;
         for (action, detail) in lines {
-            audit::record(&mut conn, event(action, account, &origin, detail)).await?;
+            audit::record(&mut conn, &origin, None, action, ("user", &target_id), detail).await?;
         }
         Ok::<_, Error>(())
     };
     if let Err(error) = writing.await {
         tracing::warn!(%error, ip = origin.ip, "cannot write a failed sign-in to the audit log");
     }
-}
-
-fn event<'a>(
-    action: &'static str,
-    account: Option<UserId>,
-    origin: &'a Origin,
-    detail: serde_json::Value,
-) -> Event<'a> {
-    // The input for an unknown account is not stored, because users sometimes type a password there.
-    let target_id = account.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
-    Event { actor: None, action, target_type: "user", target_id, origin, detail }
 }
 
 #[cfg(test)]

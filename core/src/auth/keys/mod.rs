@@ -13,7 +13,7 @@ pub use self::set::{KeySet, SigningKeys};
 
 use super::Accounts;
 use crate::context::Context;
-use crate::db::audit::{self, Event, Origin};
+use crate::db::audit::{self, Origin};
 use crate::db::signing_keys::{self, SigningKeyRow};
 use crate::error::Result;
 
@@ -30,9 +30,6 @@ pub enum Takeover {
 }
 
 /// Creates a new key of the configured algorithm that replaces the others.
-///
-/// # Errors
-/// Any database error.
 pub async fn rotate(accounts: &Accounts, takeover: Takeover, origin: &Origin) -> Result<SigningKeyRow> {
     let context = &accounts.context;
     let auth = &context.config.auth;
@@ -68,31 +65,21 @@ async fn insert(
 ) -> Result<()> {
     signing_keys::insert(conn, row).await?;
     signing_keys::retire(conn, &row.id, old_until).await?;
-    let event = Event {
-        actor: None,
-        action: "keys.rotate",
-        target_type: "signing_key",
-        target_id: row.id.clone(),
-        origin,
-        detail: serde_json::json!({
-            "algorithm": row.algorithm,
-            "signs_from": row.signs_from,
-            "at_once": takeover == Takeover::AtOnce,
-        }),
-    };
-    audit::record(conn, event).await
+    let detail = serde_json::json!({
+        "algorithm": row.algorithm,
+        "signs_from": row.signs_from,
+        "at_once": takeover == Takeover::AtOnce,
+    });
+    audit::record(conn, origin, None, "keys.rotate", ("signing_key", &row.id), detail).await
 }
 
 /// Prepares a process that signs: creates the first key, and if another algorithm has been configured, a key for it.
-///
-/// # Errors
-/// Any database error.
 pub async fn prepare(accounts: &Accounts) -> Result<()> {
     let context = &accounts.context;
     let now = context.clock.now();
     let keys = accounts.tokens.keys().current(&context.db, now).await?;
     let wanted = context.config.auth.algorithm;
-    if keys.live(now).any(|key| key.algorithm() == wanted && key.verifies_until().is_none()) {
+    if keys.live(now).any(|key| key.algorithm == wanted && key.row.verifies_until.is_none()) {
         return Ok(());
     }
     let signs_from = now + lead(context);
@@ -117,12 +104,8 @@ pub async fn prepare(accounts: &Accounts) -> Result<()> {
 }
 
 /// The keys that sign or verify.
-///
-/// # Errors
-/// Any database error.
 pub async fn list(context: &Context) -> Result<Vec<SigningKeyRow>> {
-    let mut conn = context.db.conn().await?;
-    signing_keys::live(&mut conn, context.clock.now()).await
+    signing_keys::live(&mut *context.db.conn().await?, context.clock.now()).await
 }
 
 /// Whether this process can decrypt a key: not if it was encrypted with another `auth.secret_key`.
@@ -143,9 +126,6 @@ pub fn state(rows: &[SigningKeyRow], row: &SigningKeyRow, now: DateTime<Utc>) ->
 }
 
 /// The public keys as a JWK set (RFC 7517 section 5). Empty for a symmetric algorithm.
-///
-/// # Errors
-/// Any database error.
 pub async fn public(accounts: &Accounts) -> Result<jsonwebtoken::jwk::JwkSet> {
     let context = &accounts.context;
     let now = context.clock.now();

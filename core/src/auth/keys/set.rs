@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::super::secret_cipher::SecretCipher;
 use super::key::SigningKey;
 use crate::config::{AuthConfig, SigningAlgorithm};
-use crate::db::audit::{self, Event, Origin};
+use crate::db::audit::{self, Origin};
 use crate::db::{Database, signing_keys};
 use crate::error::{Error, Result};
 
@@ -28,13 +28,13 @@ impl KeySet {
     /// The key that signs at `now`. A key that was created to sign immediately is used even if the clock of the process
     /// that created it was ahead; otherwise instances that start together would create a key each.
     pub fn signer(&self, now: DateTime<Utc>) -> Option<&Arc<SigningKey>> {
-        let has_begun = |key: &SigningKey| key.signs_from() <= now.max(key.created_at());
+        let has_begun = |key: &SigningKey| key.row.signs_from <= now.max(key.row.created_at);
         self.0.iter().rev().find(|key| has_begun(key) && key.verifies_at(now))
     }
 
     /// The key with this `kid`, if its signatures are accepted at `now`.
     pub fn find(&self, kid: &str, now: DateTime<Utc>) -> Option<&Arc<SigningKey>> {
-        self.0.iter().find(|key| key.id() == kid && key.verifies_at(now))
+        self.0.iter().find(|key| key.row.id == kid && key.verifies_at(now))
     }
 
     /// The keys whose signatures are accepted at `now`, in signing order.
@@ -181,15 +181,9 @@ impl SigningKeys {
                     if self.open(rows.clone()).signer(now).is_none() {
                         let row = SigningKey::generate(shared.algorithm, now, now, &shared.sealer).await?;
                         signing_keys::insert(conn, &row).await?;
-                        let event = Event {
-                            actor: None,
-                            action: "keys.create",
-                            target_type: "signing_key",
-                            target_id: row.id.clone(),
-                            origin: &Origin::default(),
-                            detail: serde_json::json!({ "algorithm": row.algorithm }),
-                        };
-                        audit::record(conn, event).await?;
+                        let (origin, target) = (Origin::default(), ("signing_key", &row.id));
+                        let detail = serde_json::json!({ "algorithm": row.algorithm });
+                        audit::record(conn, &origin, None, "keys.create", target, detail).await?;
                         tracing::info!(key = %row.id, algorithm = %row.algorithm, "created the first \
                             signing key");
                         rows.push(row);

@@ -21,7 +21,6 @@ pub(super) struct Attempt {
     pub(super) verifier: String,
     /// The destination of the browser after signing in.
     pub(super) return_to: String,
-    /// When the attempt expires.
     pub(super) expires_at: DateTime<Utc>,
 }
 

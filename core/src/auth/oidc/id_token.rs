@@ -101,7 +101,7 @@ enum Wrong {
     Token(&'static str),
 }
 
-fn verify(metadata: &Metadata, token: &str) -> std::result::Result<Claims, Wrong> {
+fn verify(metadata: &Metadata, token: &str) -> Result<Claims, Wrong> {
     let header = decode_header(token).map_err(|_| Wrong::Token("it is not a signed token"))?;
     let mut fitting = metadata.keys.keys.iter().filter(|key| {
         let is_meant = header.kid.is_none() || key.common.key_id == header.kid;

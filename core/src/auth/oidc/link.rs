@@ -12,11 +12,10 @@ use super::super::{account, network, session_list, token};
 use super::id_token::Claims;
 use crate::config::OidcConfig;
 use crate::context::Context;
-use crate::db::audit::{self, Event, Origin};
+use crate::db::audit::{self, Origin};
 use crate::db::enums::UserRole;
-use crate::db::identities::{self, NewIdentity};
-use crate::db::personal_tokens;
-use crate::db::users::{self, NewUser, User};
+use crate::db::users::{self, NewUser, User, UserChange};
+use crate::db::{identities, personal_tokens};
 use crate::error::{Error, Noun, Result};
 use crate::ids::UserId;
 
@@ -30,10 +29,7 @@ pub(super) async fn sign_in(
 ) -> Result<Session> {
     let context = &accounts.context;
     let signer = accounts.tokens.signer(&context.db, context.clock.now()).await?;
-    let known = {
-        let mut conn = context.db.conn().await?;
-        identities::find(&mut conn, &claims.iss, &claims.sub).await?.is_some()
-    };
+    let known = identities::find(&mut *context.db.conn().await?, &claims.iss, &claims.sub).await?.is_some();
     // No usable password: the account signs in through the provider until an administrator sets a password.
     let hash = if known {
         None
@@ -73,7 +69,7 @@ pub(super) async fn sign_in(
 }
 
 /// The result for an identity.
-type Outcome<T> = std::result::Result<T, Refusal>;
+type Outcome<T> = Result<T, Refusal>;
 
 /// Why the sign-in was rejected.
 struct Refusal {
@@ -127,24 +123,22 @@ async fn link(
         None if config.signup => {
             let name = claims.name.as_deref().map(account::truncated_name).unwrap_or_default();
             account::check_email(email).map_err(|error| Error::Validation(vec![error]))?;
-            let row =
-                NewUser { id: UserId::new(), email, name: &name, password_hash: hash, role: UserRole::User };
-            account::insert(conn, &row, None, None, origin).await?
+            let row = NewUser {
+                id: UserId::new(),
+                email,
+                name: &name,
+                password_hash: hash,
+                role: UserRole::User,
+                quota_bytes: None,
+            };
+            account::insert(conn, &row, None, origin).await?
         }
         None => {
             let said = "You have no account. Ask an administrator for one.";
             return Ok(Err(Refusal::new(None, Reason::UnknownAccount, said)));
         }
     };
-    let identity = NewIdentity {
-        issuer: &claims.iss,
-        subject: &claims.sub,
-        user_id: user.id,
-        email,
-        created_at: now,
-        last_used_at: now,
-    };
-    if !identities::insert(conn, &identity).await? {
+    if !identities::insert(conn, user.id, &claims.iss, &claims.sub, email, now).await? {
         return Err(Error::Conflict(
             "Another sign-in of this identity is in progress. Start again.".to_owned(),
         ));
@@ -153,15 +147,7 @@ async fn link(
     if let (Some(detail), Some(taken)) = (detail.as_object_mut(), taken.as_object_mut()) {
         detail.append(taken);
     }
-    let event = Event {
-        actor: Some(user.id),
-        action: "identity.link",
-        target_type: "user",
-        target_id: user.id.to_string(),
-        origin,
-        detail,
-    };
-    audit::record(conn, event).await?;
+    audit::record(conn, origin, Some(user.id), "identity.link", ("user", user.id), detail).await?;
     Ok(Ok(user))
 }
 
@@ -176,7 +162,7 @@ async fn revoke_other_credentials(
     hash: &str,
     now: DateTime<Utc>,
 ) -> Result<serde_json::Value> {
-    users::set_password(conn, user, hash).await?;
+    users::change(conn, user, &UserChange { password_hash: Some(hash), ..UserChange::default() }).await?;
     let sessions = session_list::end_all_in(conn, user, None, now).await?;
     let tokens = personal_tokens::revoke_all(conn, user, now).await?;
     let believed = |issuer: &str| {

@@ -27,11 +27,9 @@ const CACHE_TTL: Duration = Duration::from_secs(3600);
 /// Minimum interval between reloads caused by an unknown key.
 const MIN_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The metadata of a provider.
 pub(super) struct Metadata {
     /// As in its tokens.
     pub(super) issuer: String,
-    /// The authorization endpoint.
     pub(super) authorization_endpoint: Url,
     token_endpoint: Url,
     /// Whether the secret is sent in the body, because the provider supports no other method.

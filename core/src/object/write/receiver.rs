@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// The incoming content of an upload, with bounds on the remaining size.
 pub trait Incoming {
     /// The next bytes; `None` at the end.
-    fn next(&mut self) -> impl Future<Output = Option<std::result::Result<Bytes, BodyError>>>;
+    fn next(&mut self) -> impl Future<Output = Option<Result<Bytes, BodyError>>>;
     /// The minimum number of remaining bytes, unless the client disconnects.
     fn at_least(&self) -> u64;
     /// The maximum number of remaining bytes, if known.

@@ -38,15 +38,16 @@ pub(crate) struct ObjectWriter<'c> {
     context: &'c Context,
     memory: &'c UploadMemory,
     owner: UserId,
-    store: Store,
-    object_id: ObjectId,
-    key: ObjectKey,
+    /// Its destination.
+    pub(crate) store: Store,
+    pub(crate) object_id: ObjectId,
+    pub(crate) key: ObjectKey,
     options: PutOptions,
     upload: Option<UploadId>,
     /// Number of the last started part.
     number: u32,
     /// Parts that the store has not acknowledged yet. Dropped with the writer.
-    in_flight: JoinSet<std::result::Result<CompletedPart, StoreError>>,
+    in_flight: JoinSet<Result<CompletedPart, StoreError>>,
     parts: Vec<CompletedPart>,
     renewed: Instant,
 }
@@ -78,22 +79,7 @@ impl<'c> ObjectWriter<'c> {
         }
     }
 
-    /// The destination store.
-    pub(crate) fn store(&self) -> &Store {
-        &self.store
-    }
-
-    /// The object key.
-    pub(crate) fn key(&self) -> &ObjectKey {
-        &self.key
-    }
-
-    /// The object id.
-    pub(crate) fn object_id(&self) -> ObjectId {
-        self.object_id
-    }
-
-    /// Records the intent. From now on the reaper can delete everything that is sent.
+    /// Records the intent. From now on the reaper knows about everything that is sent.
     pub(crate) async fn begin(&mut self, content_type: &str) -> Result<()> {
         let upload = NewUpload {
             id: self.object_id,
@@ -104,8 +90,7 @@ impl<'c> ObjectWriter<'c> {
             upload_store: self.store.name().as_str(),
             upload_expires_at: self.expiry(),
         };
-        let mut conn = self.context.db.conn().await?;
-        objects::begin_upload(&mut conn, &upload).await
+        objects::begin_upload(&mut *self.context.db.conn().await?, &upload).await
     }
 
     fn expiry(&self) -> chrono::DateTime<chrono::Utc> {
@@ -288,7 +273,7 @@ impl<'c> ObjectWriter<'c> {
     ) -> Result<()> {
         let (upload, number) = self.next_part().await?;
         self.wait_for_parts(PARTS_IN_FLIGHT - 1).await?;
-        let (sender, receiver) = mpsc::channel::<std::result::Result<Bytes, BoxError>>(CHUNKS_IN_FLIGHT);
+        let (sender, receiver) = mpsc::channel::<Result<Bytes, BoxError>>(CHUNKS_IN_FLIGHT);
         let (store, key) = (self.store.clone(), self.key.clone());
         self.in_flight.spawn(async move {
             let body = Body::stream(length, ReceiverStream::new(receiver));
@@ -320,7 +305,7 @@ impl<'c> ObjectWriter<'c> {
         incoming: &mut Receiver<'_, B>,
         length: u64,
         shorter: fn() -> Error,
-        sender: mpsc::Sender<std::result::Result<Bytes, BoxError>>,
+        sender: mpsc::Sender<Result<Bytes, BoxError>>,
     ) -> Result<bool> {
         let mut left = length;
         while left > 0 {
@@ -375,10 +360,8 @@ impl<'c> ObjectWriter<'c> {
     pub(crate) async fn give_up(&mut self) {
         // No part may arrive after its upload was abandoned.
         self.in_flight.shutdown().await;
-        let outcome = async {
-            let mut conn = self.context.db.conn().await?;
-            objects::abandon_upload(&mut conn, self.object_id).await
-        };
+        let outcome =
+            async { objects::abandon_upload(&mut *self.context.db.conn().await?, self.object_id).await };
         if let Err(error) = outcome.await {
             tracing::warn!(object = %self.object_id, %error, "cannot mark an abandoned upload; it will \
                 expire");

@@ -9,7 +9,7 @@ use crate::ids::{LeaseToken, ObjectId};
 use crate::object::verify::QUICK_RETRY;
 use crate::retry;
 use crate::step::{self, Step};
-use crate::store::{ListedObject, ObjectHead, ObjectKey, SNAPSHOT_PREFIX, StoreError, StoreRole};
+use crate::store::{ListedObject, ObjectHead, ObjectKey, SNAPSHOT_PREFIX, StoreError};
 use crate::tiering::db_outage::retry_on_db_outage;
 use crate::tiering::evict::EvictionPass;
 use crate::tiering::repair;
@@ -92,25 +92,13 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             return Ok(());
         }
         let outcome = if self.options.apply {
-            let error = format!("the copy in store {} is lost: {detail}", self.store.name());
-            let store = self.store.name().as_str();
             step::reached(Step::Condemning, &row.key).await;
-            let left = retry_on_db_outage(async || {
-                let mut conn = self.context.db.conn().await?;
-                let primary_stores = self.context.stores.names_with(StoreRole::Cloud);
-                replicas::mark_lost(&mut conn, row.object_id, store, &primary_stores, &error, row.verified_at)
-                    .await
-            })
-            .await?;
-            match left {
-                None => return Ok(()),
-                Some(left) => {
-                    if left == 0 {
-                        repair::report_unrecoverable(row.object_id, &row.key);
-                    }
-                    Outcome::Applied
-                }
+            let (store, seen) = (self.store.name().as_str(), row.verified_at);
+            if repair::mark_lost(self.context, row.object_id, &row.key, store, &detail, seen).await?.is_none()
+            {
+                return Ok(());
             }
+            Outcome::Applied
         } else {
             Outcome::Reported
         };
@@ -124,10 +112,8 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
 
     /// The object has no row, and keys are never reused.
     async fn delete_unknown(&self, key: &ObjectKey) -> Result<Outcome> {
-        let known = retry_on_db_outage(async || {
-            let mut conn = self.context.db.conn().await?;
-            replicas::any_known(&mut conn).await
-        });
+        let known =
+            retry_on_db_outage(async || replicas::any_known(&mut *self.context.db.conn().await?).await);
         if !known.await? {
             let why = "the database contains no objects: is it the right one, and was it restored?";
             return Ok(Outcome::Kept(why.to_owned()));
@@ -177,7 +163,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         })
     }
 
-    async fn delete(&self, key: &ObjectKey) -> std::result::Result<(), StoreError> {
+    async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         retry::retry(&QUICK_RETRY, || self.store.delete(key), StoreError::retry).await
     }
 

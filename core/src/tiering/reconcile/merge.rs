@@ -68,8 +68,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         if known.is_dry() {
             let store = self.store.name().as_str();
             let rows = retry_on_db_outage(async || {
-                let mut conn = self.context.db.conn().await?;
-                replicas::known_after(&mut conn, store, &known.after).await
+                replicas::known_after(&mut *self.context.db.conn().await?, store, &known.after).await
             })
             .await?;
             known.over = rows.is_empty();

@@ -107,7 +107,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         metrics::counter!(
             "nightferry_reconcile_findings_total",
             "store" => finding.store.clone(),
-            "kind" => finding.kind.as_str()
+            "kind" => <&str>::from(finding.kind)
         )
         .increment(1);
         (self.tell)(Event::Found(finding));

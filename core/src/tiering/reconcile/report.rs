@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use strum::VariantArray as _;
 
 use crate::ids::ObjectId;
 use crate::tiering::pass;
 
-/// A kind of difference between a store and the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+/// The kind of difference.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, strum::IntoStaticStr, strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Kind {
     /// An object of ours in the store without a row.
     Orphan,
@@ -19,21 +23,6 @@ pub enum Kind {
     WrongSize,
     /// A multipart upload without a copy or an upload, older than any session.
     StaleUpload,
-}
-
-impl Kind {
-    /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Orphan, Self::Missing, Self::WrongSize, Self::StaleUpload];
-
-    /// Text outside of the code.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Orphan => "orphan",
-            Self::Missing => "missing",
-            Self::WrongSize => "wrong_size",
-            Self::StaleUpload => "stale_upload",
-        }
-    }
 }
 
 /// The action for a finding.
@@ -135,7 +124,7 @@ pub struct Summary {
 impl Summary {
     pub(super) fn new(store: &str, apply: bool) -> Self {
         // Kinds without findings are included too.
-        let findings = Kind::ALL.into_iter().map(|kind| (kind, Tally::default())).collect();
+        let findings = Kind::VARIANTS.iter().map(|kind| (*kind, Tally::default())).collect();
         Self { store: store.to_owned(), apply, findings, ..Self::default() }
     }
 

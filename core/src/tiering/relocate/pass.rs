@@ -10,7 +10,7 @@ use super::rebalance::planner::Rebalancer;
 use super::report::Report;
 use crate::context::Context;
 use crate::db::replicas::{self, BrokenOff, Departure, EvictableCopy};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 use crate::store::{ObjectKey, Store, StoreRole, UploadId};
 use crate::tiering::evict::EvictionPass;
@@ -106,7 +106,6 @@ impl<'p> Planner<'p> {
     }
 }
 
-/// One pass.
 pub(super) struct Pass<'p> {
     pub(super) context: &'p Context,
     pub(super) worker: WorkerId,
@@ -214,8 +213,7 @@ impl<'p> Pass<'p> {
     /// Aborts multipart uploads into a store that no copy continues.
     pub(super) async fn abort(&mut self, store: &Store, interrupted: Vec<BrokenOff>) -> Result<()> {
         for copy in interrupted {
-            let key = ObjectKey::parse(&copy.key)
-                .map_err(|error| Error::Internal(format!("object key in the database: {error}")))?;
+            let key = ObjectKey::parse(&copy.key)?;
             if let Err(error) = store.abort_multipart(&key, &UploadId::new(copy.upload_id.clone())).await {
                 self.report.last_error = Some(error.to_string());
                 self.report.not_aborted += 1;

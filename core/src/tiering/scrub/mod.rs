@@ -104,8 +104,7 @@ enum Seen {
 impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
     async fn run(mut self) -> Result<Summary> {
         let before = retry_on_db_outage(async || {
-            let mut conn = self.context.db.conn().await?;
-            replicas::verified_before(&mut conn, self.options.min_age).await
+            replicas::verified_before(&mut *self.context.db.conn().await?, self.options.min_age).await
         })
         .await?;
         let mut ended = self.unrecovered_objects().await?;
@@ -140,7 +139,7 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
     }
 
     async fn hope(&mut self, store: &Store, item: &ToRead) -> Result<()> {
-        let key = key_of(item)?;
+        let key = ObjectKey::parse(&item.key)?;
         // Most are still missing, which costs no reading.
         let size = unsigned(item.size);
         if !matches!(store.head(&key).await, Ok(Some(head)) if head.size == size || head.size == sealed_size(size))
@@ -167,7 +166,7 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
                 return Ok(ended);
             }
             let Some((store, item)) = queue.next(self.context).await? else { return Ok(Ended::Everything) };
-            let key = key_of(&item)?;
+            let key = ObjectKey::parse(&item.key)?;
             let Some(seen) = self.look(&store, &key, &item).await? else { return Ok(Ended::Interrupted) };
             if let Seen::Nothing(_, true) = &seen {
                 self.summary.unreachable.push(store.name().to_string());
@@ -225,8 +224,7 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
         let (kind, detail) = match seen {
             Seen::Right(seal) => {
                 let renewed = retry_on_db_outage(async || {
-                    let mut conn = self.context.db.conn().await?;
-                    replicas::mark_verified(&mut conn, item, seal.as_ref()).await
+                    replicas::mark_verified(&mut *self.context.db.conn().await?, item, seal.as_ref()).await
                 });
                 self.summary.right += u64::from(renewed.await?);
                 return Ok(());
@@ -247,17 +245,9 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
             Seen::Missing => (Kind::Missing, "it is missing".to_owned()),
             Seen::Wrong(detail) => (Kind::Corrupt, detail),
         };
-        let error = format!("the copy in store {} is lost: {detail}", item.store);
-        let left = retry_on_db_outage(async || {
-            let mut conn = self.context.db.conn().await?;
-            let primary_stores = self.context.stores.names_with(StoreRole::Cloud);
-            let seen = Some(item.verified_at);
-            replicas::mark_lost(&mut conn, item.object_id, &item.store, &primary_stores, &error, seen).await
-        });
-        let Some(left) = left.await? else { return Ok(()) };
-        if left == 0 {
-            repair::report_unrecoverable(item.object_id, &item.key);
-        }
+        let (store, seen) = (item.store.as_str(), Some(item.verified_at));
+        let left = repair::mark_lost(self.context, item.object_id, &item.key, store, &detail, seen).await?;
+        let Some(left) = left else { return Ok(()) };
         let finding = Finding {
             kind,
             store: item.store.clone(),
@@ -268,25 +258,17 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
             copies_left: unsigned(left),
         };
         self.summary.count(&finding);
-        metrics::counter!("nightferry_scrub_findings_total", "store" => item.store.clone(), "kind" => kind.as_str())
+        metrics::counter!("nightferry_scrub_findings_total", "store" => item.store.clone(), "kind" => <&str>::from(kind))
             .increment(1);
         (self.tell)(Event::Found(&finding));
         Ok(())
     }
 }
 
-fn key_of(item: &ToRead) -> Result<ObjectKey> {
-    ObjectKey::parse(&item.key)
-        .map_err(|error| Error::Internal(format!("object key in the database: {error}")))
-}
-
 /// Reads once; a wrong result must be confirmed by a second reading.
-async fn twice<Fut>(
-    right: (u64, Sha256),
-    mut read: impl FnMut() -> Fut,
-) -> std::result::Result<Held, StoreError>
+async fn twice<Fut>(right: (u64, Sha256), mut read: impl FnMut() -> Fut) -> Result<Held, StoreError>
 where
-    Fut: Future<Output = std::result::Result<(u64, Sha256), StoreError>>,
+    Fut: Future<Output = Result<(u64, Sha256), StoreError>>,
 {
     let first = match read().await {
         Ok(held) if held == right => return Ok(Held::Right),
@@ -304,7 +286,7 @@ async fn hash(
     pace: &RateLimiter,
     read: &AtomicU64,
     found: &Mutex<Option<EncryptionEnvelope>>,
-) -> std::result::Result<(u64, Sha256), StoreError> {
+) -> Result<(u64, Sha256), StoreError> {
     let passed = |bytes| {
         read.fetch_add(bytes, Ordering::Relaxed);
         pace.spend(bytes)

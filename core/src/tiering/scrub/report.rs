@@ -3,31 +3,22 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use strum::VariantArray as _;
 
 use crate::ids::ObjectId;
 use crate::tiering::pass;
 
 /// What is wrong with a copy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, strum::IntoStaticStr, strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Kind {
     /// Missing in the store.
     Missing,
     /// Its content differs from the upload.
     Corrupt,
-}
-
-impl Kind {
-    /// All kinds.
-    pub const ALL: [Self; 2] = [Self::Missing, Self::Corrupt];
-
-    /// Text outside of the code.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Corrupt => "corrupt",
-        }
-    }
 }
 
 /// A copy that is bad in two readings. It is `lost` now.
@@ -109,7 +100,7 @@ impl Default for Summary {
             unreachable: Vec::new(),
             returned: 0,
             // Kinds without findings are included too.
-            findings: Kind::ALL.into_iter().map(|kind| (kind, Tally::default())).collect(),
+            findings: Kind::VARIANTS.iter().map(|kind| (*kind, Tally::default())).collect(),
         }
     }
 }

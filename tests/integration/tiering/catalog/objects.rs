@@ -1,6 +1,7 @@
 //! Rebuilding without a snapshot, from the metadata of the objects.
 
 use nightferry_core::auth::account;
+use nightferry_core::auth::administration::{self, Change};
 use nightferry_core::catalog::Source;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::store::{Body, ObjectKey, PutOptions, metadata};
@@ -76,7 +77,9 @@ async fn everything_comes_back(mut world: World) {
     account::set_password(&world.services.accounts, user, PASSWORD.to_owned().into(), &Origin::default())
         .await
         .unwrap();
-    account::set_disabled(&world.context, user, false, &Origin::default()).await.unwrap();
+    administration::change(&world.context, user, Change::disabled(false), None, &Origin::default())
+        .await
+        .unwrap();
     let ann = api.login(&email).await;
     for (file, bytes) in kept {
         assert_eq!(ann.download(&file["id"]).await, bytes.bytes(), "{file}");

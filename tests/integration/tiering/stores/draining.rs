@@ -45,7 +45,7 @@ async fn a_local_store_is_drained_while_files_are_read_and_written() {
         ));
     }
     files.push((world.upload(user, "large", pattern(99, 20 * MIB)).await, 99, 20 * MIB));
-    change::pin(&world.context, files[3].0.row.id, true).await.unwrap();
+    change::pin(&world.context, files[3].0.row.id, true, &Origin::default()).await.unwrap();
     let worker = world.start_worker();
     // Half of the files are synced, which does not affect where their local copies are kept.
     assert_eq!(world.sync().await.files_done, 21);
@@ -133,7 +133,7 @@ async fn the_only_local_store_is_drained_by_policy_and_rejects_uploads() {
     let user = world.user().await;
     let tiny = world.upload(user, "tiny", pattern(1, 50)).await;
     let other = world.upload(user, "other", pattern(2, 5_000)).await;
-    change::pin(&world.context, other.row.id, true).await.unwrap();
+    change::pin(&world.context, other.row.id, true, &Origin::default()).await.unwrap();
     let worker = world.start_worker();
 
     drain(&world, "minio").await;

@@ -91,7 +91,7 @@ async fn files_move_until_the_stores_are_balanced_and_a_second_run_moves_nothing
     // Uploaded first, it is moved first.
     sizes.insert(0, 9 * MIB);
     let files = upload(&world, &sizes[..15]).await;
-    change::pin(&world.context, files[0].0.row.id, true).await.unwrap();
+    change::pin(&world.context, files[0].0.row.id, true, &Origin::default()).await.unwrap();
     let worker = world.start_worker();
     assert_eq!(world.sync().await.files_done, 15);
     let user = files[0].0.row.owner_id;

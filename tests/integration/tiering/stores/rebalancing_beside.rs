@@ -80,7 +80,7 @@ async fn draining_the_destination_during_rebalancing_moves_everything_back() {
     for seed in 0..8 {
         files.push(world.upload(user, &format!("{seed}"), pattern(seed, 10_000)).await);
     }
-    change::pin(&world.context, files[0].row.id, true).await.unwrap();
+    change::pin(&world.context, files[0].row.id, true, &Origin::default()).await.unwrap();
     let key = world.key(&files[2]).await;
     let gate = world.proxy("nas").gate(Match::method(Method::PUT).key_contains(key.as_str()), Hold::Request);
     let worker = world.start_worker();

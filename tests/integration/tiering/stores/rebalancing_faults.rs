@@ -117,7 +117,7 @@ async fn is_finished_by_the_next_worker(in_the_way: impl Fn(&World) -> Gate) {
     let world = two().build().await;
     let files = uploaded(&world).await;
     for file in &files {
-        change::pin(&world.context, file.row.id, true).await.unwrap();
+        change::pin(&world.context, file.row.id, true, &Origin::default()).await.unwrap();
     }
     let gate = in_the_way(&world);
     let worker = world.start_worker_process().await;

@@ -10,8 +10,6 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Write;
-
 use crate::enums::{CopyReason, ReplicaState};
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 use crate::statement::Values;
@@ -61,28 +59,14 @@ impl Transition {
     /// `UPDATE replicas r SET … FROM … WHERE …` for rows in the source states. `more` is appended to the assignments of
     /// the transition; `from` is empty or begins with `FROM`.
     pub(crate) fn update(&self, more: &str, from: &str, which: &str) -> String {
-        let state = match self.to {
-            To::State(state) => format!("state = '{state}'"),
-            To::Either(..) | To::Same | To::Gone => String::new(),
-        };
-        self.update_to(&state, more, from, which)
+        self.update_if("false", more, from, which)
     }
 
     /// Like [`Self::update`], for a transition to one of two states: the first if `condition` holds.
     pub(crate) fn update_if(&self, condition: &str, more: &str, from: &str, which: &str) -> String {
-        let state = match self.to {
-            To::Either(yes, no) => {
-                format!("state = CASE WHEN {condition} THEN '{yes}' ELSE '{no}' END::replica_state")
-            }
-            To::State(_) | To::Same | To::Gone => String::new(),
-        };
-        self.update_to(&state, more, from, which)
-    }
-
-    fn update_to(&self, state: &str, more: &str, from: &str, which: &str) -> String {
         format!(
             "UPDATE replicas r SET {} {from} WHERE {} AND {which}",
-            self.sets(state, more),
+            self.sets(condition, more),
             self.starts_here()
         )
     }
@@ -106,18 +90,22 @@ impl Transition {
 
     /// The `ON CONFLICT` clause of an `INSERT`: applies the assignments if the existing row is in a source state.
     pub(crate) fn on_conflict(&self, more: &str, which: &str) -> String {
-        let state = match self.to {
-            To::State(state) => format!("state = '{state}'"),
-            To::Either(..) | To::Same | To::Gone => String::new(),
-        };
         format!(
             "ON CONFLICT (object_id, store) DO UPDATE SET {} WHERE {} AND {which}",
-            self.sets(&state, more),
+            self.sets("false", more),
             self.starts_here()
         )
     }
 
-    fn sets(&self, state: &str, more: &str) -> String {
+    /// The assignments; of two target states, the first if `condition` holds.
+    fn sets(&self, condition: &str, more: &str) -> String {
+        let state = match self.to {
+            To::State(state) => format!("state = '{state}'"),
+            To::Either(yes, no) => {
+                format!("state = CASE WHEN {condition} THEN '{yes}' ELSE '{no}' END::replica_state")
+            }
+            To::Same | To::Gone => String::new(),
+        };
         let (mut lease, mut reason) = ("", "");
         if let To::State(to) | To::Either(to, _) = self.to {
             if self.from.iter().any(|from| is_leased(*from)) && !is_leased(to) {
@@ -127,20 +115,16 @@ impl Transition {
                 reason = "evict_reason = NULL";
             }
         }
-        let sets = [state, self.set, lease, reason, more];
+        let sets = [state.as_str(), self.set, lease, reason, more];
         sets.into_iter().filter(|set| !set.is_empty()).collect::<Vec<_>>().join(", ")
     }
 
     /// Condition: the row `r` is in a source state.
     fn starts_here(&self) -> String {
-        let mut states = String::new();
-        for state in self.from {
-            let comma = if states.is_empty() { "" } else { ", " };
-            let _ = write!(states, "{comma}'{state}'");
-        }
-        match self.from {
-            [_] => format!("r.state = {states}"),
-            _ => format!("r.state IN ({states})"),
+        let states: Vec<String> = self.from.iter().map(|state| format!("'{state}'")).collect();
+        match states.as_slice() {
+            [only] => format!("r.state = {only}"),
+            states => format!("r.state IN ({})", states.join(", ")),
         }
     }
 }
@@ -210,7 +194,17 @@ pub(crate) enum IfThere<'s> {
     TakeOver(&'s str),
 }
 
-impl Queue<'_> {
+impl<'s> Queue<'s> {
+    /// Copies that are made outside of runs, without a rule.
+    pub(crate) const fn on_demand(
+        object: &'s str,
+        store: &'s str,
+        reason: CopyReason,
+        priority: &'s str,
+    ) -> Self {
+        Self { object, store, reason, run: None, rule: None, storage_class: None, priority }
+    }
+
     /// The statement that queues the copies, for the rows of `from`, which begins with `FROM`.
     pub(crate) fn insert(&self, from: &str, if_there: IfThere<'_>) -> String {
         let Self { object, store, reason, priority, .. } = self;

@@ -7,7 +7,7 @@ pub(super) mod planner;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 use crate::context::Context;
-use crate::db::audit::{self, Event, Origin};
+use crate::db::audit::{self, Origin};
 use crate::db::drains::{self, Drain, Left};
 use crate::db::{self, listen, replicas};
 use crate::error::{Error, Noun, Result};
@@ -38,8 +38,7 @@ impl Draining {
 /// # Errors
 /// Any database error.
 pub async fn all(context: &Context) -> Result<Vec<Drain>> {
-    let mut conn = context.db.conn().await?;
-    drains::all(&mut conn).await
+    drains::all(&mut *context.db.conn().await?).await
 }
 
 /// Starts a drain. An existing drain continues, and failed copies are retried immediately.
@@ -68,7 +67,8 @@ pub async fn begin(context: &Context, name: &str, by: Option<UserId>, origin: &O
             replicas::move_only_among(conn, &kept).await?;
             replicas::delete_queued(conn, name).await?;
             replicas::leave_runs(conn, name).await?;
-            record(conn, "store.drain", name, by, origin).await?;
+            let detail = serde_json::json!({});
+            audit::record(conn, origin, by, "store.drain", ("store", name), detail).await?;
         } else {
             replicas::retry_moves(conn, name, &instead).await?;
         }
@@ -97,38 +97,17 @@ pub async fn cancel(context: &Context, name: &str, by: Option<UserId>, origin: &
         // Objects that were moved from the cloud to a local store have to be synced again.
         let locals = context.stores.names_with(StoreRole::Local);
         replicas::correct_evictable(conn, &locals, &context.stores.names_with(StoreRole::Cloud)).await?;
-        record(conn, "store.undrain", name, by, origin).await?;
+        let detail = serde_json::json!({});
+        audit::record(conn, origin, by, "store.undrain", ("store", name), detail).await?;
         listen::notify(conn, listen::RUNS, "drain").await?;
         Ok(true)
     })
     .await
 }
 
-async fn record(
-    conn: &mut AsyncPgConnection,
-    action: &'static str,
-    store: &str,
-    actor: Option<UserId>,
-    origin: &Origin,
-) -> Result<()> {
-    let event = Event {
-        actor,
-        action,
-        target_type: "store",
-        target_id: store.to_owned(),
-        origin,
-        detail: serde_json::json!({}),
-    };
-    audit::record(conn, event).await
-}
-
 /// A drain with the remaining replicas; `None` if the store is not being drained.
-///
-/// # Errors
-/// Any database error.
 pub async fn look(context: &Context, name: &str) -> Result<Option<Draining>> {
-    let mut conn = context.db.conn().await?;
-    view(&mut conn, name).await
+    view(&mut *context.db.conn().await?, name).await
 }
 
 async fn view(conn: &mut AsyncPgConnection, name: &str) -> Result<Option<Draining>> {

@@ -41,7 +41,6 @@ pub async fn pass(
     pass::run(context, &format!("drain {name}"), worker, stop, Planner::Drain(planner)).await
 }
 
-/// The planner of a drain.
 pub(in crate::tiering::relocate) struct Drain<'p> {
     store: &'p Store,
     to: Vec<&'p str>,
@@ -110,8 +109,7 @@ impl<'p> Drain<'p> {
         let token = LeaseToken::new();
         let leftovers = {
             let terms = pass.terms(self.store, &self.to, &[], token);
-            let mut conn = pass.context.db.conn().await?;
-            replicas::claim_leftovers(&mut conn, terms, BATCH).await?
+            replicas::claim_leftovers(&mut *pass.context.db.conn().await?, terms, BATCH).await?
         };
         let some = !leftovers.is_empty();
         let left = pass.delete_leftovers(self.store, self.to.clone(), token, leftovers).await?;

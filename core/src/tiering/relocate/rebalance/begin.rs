@@ -51,8 +51,7 @@ impl<'p> Rebalancer<'p> {
 }
 
 async fn loads(context: &Context, stores: &[&str]) -> Result<Vec<Load>> {
-    let mut conn = context.db.conn().await?;
-    let held = replicas::held(&mut conn, stores).await?;
+    let held = replicas::held(&mut *context.db.conn().await?, stores).await?;
     let load = |name: &&str| Load {
         bytes: held.iter().find(|held| held.store == **name).map_or(0, |held| unsigned(held.expected)),
         capacity: context.config.capacity_of(name),

@@ -12,7 +12,7 @@ pub(super) mod planner;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 use crate::context::Context;
-use crate::db::audit::{self, Event, Origin};
+use crate::db::audit::{self, Origin};
 use crate::db::rebalances::{self, NewRoute, Rebalance, Route};
 use crate::db::{listen, replicas, signed, unsigned};
 use crate::error::{Error, Result};
@@ -94,21 +94,13 @@ pub fn check_role(role: StoreRole) -> Result<()> {
 }
 
 /// The last request; `None` if there was never one.
-///
-/// # Errors
-/// Any database error.
 pub async fn look(context: &Context) -> Result<Option<Rebalancing>> {
-    let mut conn = context.db.conn().await?;
-    view(&mut conn).await
+    view(&mut *context.db.conn().await?).await
 }
 
 /// The active request; `None` if there is nothing to do.
-///
-/// # Errors
-/// Any database error.
 pub async fn under_way(context: &Context) -> Result<Option<Rebalance>> {
-    let mut conn = context.db.conn().await?;
-    Ok(rebalances::last(&mut conn).await?.filter(|last| last.finished_at.is_none()))
+    Ok(rebalances::last(&mut *context.db.conn().await?).await?.filter(|last| last.finished_at.is_none()))
 }
 
 async fn view(conn: &mut AsyncPgConnection) -> Result<Option<Rebalancing>> {
@@ -183,14 +175,11 @@ async fn new(conn: &mut AsyncPgConnection, plan: &Plan, by: Option<UserId>, orig
         .map(|shift| serde_json::json!({ "from": shift.from, "to": shift.to, "files": shift.files, "bytes": shift.bytes }))
         .collect();
     let detail = serde_json::json!({ "tolerance": plan.tolerance, "moves": moves });
-    record(conn, "store.rebalance", by, origin, detail).await
+    audit::record(conn, origin, by, "store.rebalance", ("stores", "local"), detail).await
 }
 
 /// Stops it: moved files stay where they are, other files stay too, and moves in progress finish. Returns whether there
 /// was anything to stop.
-///
-/// # Errors
-/// Any database error.
 pub async fn stop(context: &Context, by: Option<UserId>, origin: &Origin) -> Result<bool> {
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
@@ -202,20 +191,10 @@ pub async fn stop(context: &Context, by: Option<UserId>, origin: &Origin) -> Res
         replicas::delete_queued_moves(conn).await?;
         rebalances::stop_starting(conn).await?;
         rebalances::note(conn, None).await?;
-        record(conn, "store.rebalance_stop", by, origin, serde_json::json!({})).await?;
+        let (target, detail) = (("stores", "local"), serde_json::json!({}));
+        audit::record(conn, origin, by, "store.rebalance_stop", target, detail).await?;
         listen::notify(conn, listen::RUNS, "rebalance").await?;
         Ok(true)
     })
     .await
-}
-
-async fn record(
-    conn: &mut AsyncPgConnection,
-    action: &'static str,
-    actor: Option<UserId>,
-    origin: &Origin,
-    detail: serde_json::Value,
-) -> Result<()> {
-    let event = Event { actor, action, target_type: "stores", target_id: "local".to_owned(), origin, detail };
-    audit::record(conn, event).await
 }

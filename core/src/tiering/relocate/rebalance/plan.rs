@@ -217,10 +217,7 @@ async fn pick(
 ) -> Result<Shift> {
     let mut picked = Shift { from: from.to_owned(), to: to.to_owned(), files: 0, bytes: 0, until: after };
     while shift.bytes - picked.bytes > shift.slack {
-        let seen = {
-            let mut conn = context.db.conn().await?;
-            replicas::movable(&mut conn, from, to, picked.until, BATCH).await?
-        };
+        let seen = replicas::movable(&mut *context.db.conn().await?, from, to, picked.until, BATCH).await?;
         let fit = fit(&seen, shift.bytes - picked.bytes, shift.slack, usize::MAX);
         let Some(until) = fit.until else { break };
         picked.until = until;
