@@ -18,8 +18,8 @@ use nightferry_core::object::health;
 use nightferry_core::object::write::{BodyError, Incoming};
 use nightferry_core::services::Services;
 use nightferry_core::tiering::claim::{self, Batch};
+use nightferry_core::tiering::copy::outcome::{self, Blame};
 use nightferry_core::tiering::copy::{self, Copied};
-use nightferry_core::tiering::copy_outcome::{self, Blame};
 use nightferry_core::tiering::{
     Engine, commit, evict, fetch, reap, reconcile, repair, run, scrub, watermark,
 };
@@ -224,7 +224,7 @@ async fn carry(engine: &Engine, run: Option<RunId>, batch: Batch, bug: Option<Bu
             }),
             Err(error) => {
                 let blame = Blame::of(context, &error).await;
-                copy_outcome::record_failure(context, run, token, &claim, &error, blame).await?;
+                outcome::record_failure(context, run, token, &claim, &error, blame).await?;
             }
         }
     }

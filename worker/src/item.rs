@@ -8,8 +8,8 @@ use nightferry_core::db::replicas::{Claim, Finished};
 use nightferry_core::db::runs::Run;
 use nightferry_core::error::Result;
 use nightferry_core::ids::{LeaseToken, RunId};
+use nightferry_core::tiering::copy::outcome::{self, Blame};
 use nightferry_core::tiering::copy::{self, Copied, CopyError};
-use nightferry_core::tiering::copy_outcome::{self, Blame};
 use nightferry_core::tiering::db_outage::retry_on_db_outage;
 use nightferry_core::tiering::{Engine, claim, commit, window};
 use tokio::sync::{Semaphore, mpsc};
@@ -163,8 +163,8 @@ async fn failed(
         run.stopped.cancel();
     }
     let run = run.map(|run| run.id);
-    let outcome = copy_outcome::record_failure(&shared.context, run, token, claim, error, blame).await?;
-    if let Some(commit::Outcome::GivenUp { attempts }) = outcome {
+    let recorded = outcome::record_failure(&shared.context, run, token, claim, error, blame).await?;
+    if let Some(commit::Outcome::GivenUp { attempts }) = recorded {
         metrics::counter!("nightferry_sync_files_total", "outcome" => "failed").increment(1);
         tracing::error!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, attempts, %error, "a \
             copy failed permanently");

@@ -129,7 +129,7 @@ pub(crate) struct PinArgs {
 
 async fn pin(app: &App, context: &Context, args: &PinArgs, pinned: bool) -> Result<Exit, Failure> {
     let act = if pinned { "pin" } else { "unpin" };
-    let file = change::pin_as(context, args.file, pinned, &origin())
+    let file = change::pin(context, args.file, pinned, &origin())
         .await
         .map_err(cannot(format!("{act} the file {}", args.file)))?;
     let locals = context.stores.names_with(StoreRole::Local);
@@ -171,7 +171,7 @@ pub(crate) struct PrefetchArgs {
 async fn prefetch(app: &App, context: &Context, args: &PrefetchArgs) -> Result<Exit, Failure> {
     let mut outcomes = Vec::with_capacity(args.files.len());
     for file in &args.files {
-        let outcome = fetch::request_as(context, *file, None, &origin())
+        let outcome = fetch::request(context, *file, None, &origin())
             .await
             .map_err(cannot(format!("prefetch the file {file}")))?;
         outcomes.push((*file, outcome));

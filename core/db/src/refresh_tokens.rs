@@ -29,7 +29,7 @@ pub struct RefreshToken {
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
-/// Inserts a token of a session, given by its SHA-256, for the client that asked for it.
+/// Inserts a token of a session, given by its SHA-256, for the requesting client.
 pub async fn insert(
     conn: &mut AsyncPgConnection,
     session: &SessionRow,

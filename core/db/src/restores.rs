@@ -81,7 +81,7 @@ pub struct Due {
     pub object_id: ObjectId,
     /// Store.
     pub store: String,
-    /// Shows the progress.
+    /// State of the restore.
     pub state: RestoreState,
     /// Failed attempts.
     pub attempts: i32,

@@ -43,9 +43,9 @@ impl Worker {
 pub struct Identity {
     /// New at each start.
     pub id: WorkerId,
-    /// Its host name.
+    /// Host name.
     pub host: String,
-    /// Its process id.
+    /// Process id.
     pub pid: i32,
     /// The version of the program.
     pub version: &'static str,

@@ -96,7 +96,7 @@ pub(super) async fn insert(
 /// Checks an email address.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The validation error.
 pub(super) fn check_email(email: &str) -> Result<(), FieldError> {
     if let Err(error) = garde::rules::email::parse_email(email) {
         return Err(FieldError::new("email", format!("is not an email address: {error}")));

@@ -1,37 +1,23 @@
 //! The tiering engine: plan, claim, copy, verify, commit, evict. Combines `db` and `store`, which are independent of
 //! each other. The worker decides when to run which step.
 
-pub mod archive;
-pub mod claim;
-pub mod commit;
 pub mod copy;
-pub mod copy_outcome;
-mod copy_parts;
-mod copy_whole;
+pub mod cost;
 pub mod db_outage;
 mod engine;
 pub mod evict;
-mod evidence;
-pub mod fetch;
-pub mod forecast;
-mod label;
+pub mod integrity;
 pub mod lease;
-pub mod money;
-pub mod pass;
 pub mod placement;
-pub mod plan;
 pub mod policy;
-pub mod reap;
-pub mod reconcile;
 pub mod relocate;
-pub mod repair;
-pub mod replication;
 pub mod run;
 pub mod schedule;
-pub mod scrub;
-pub mod storage_class;
 pub mod stores;
-pub mod watermark;
-pub mod window;
 
+pub use copy::{archive, fetch, replication};
+pub use cost::{money, storage_class};
 pub use engine::Engine;
+pub use evict::watermark;
+pub use integrity::{pass, reap, reconcile, repair, scrub};
+pub use run::{claim, commit, forecast, plan, window};

@@ -149,7 +149,7 @@ async fn archived_copies_are_not_read_for_scrub_or_repair() {
         fetch::request(&world.context, file.row.id, None, &Origin::default()).await.unwrap(),
         Fetch::NoSource
     );
-    assert_eq!(world.cloud.glacier().restores(), 0, "nobody asked for what costs");
+    assert_eq!(world.cloud.glacier().restores(), 0, "no restore was requested, because it costs money");
 
     let RestoreOutcome::Restoring(restore) =
         archive::request(&world.context, file.row.id, None, None).await.unwrap()

@@ -61,7 +61,7 @@ async fn a_prefetch_to_a_full_local_disk_fails_and_the_file_stays_readable() {
         fetch::request(&world.context, file.row.id, None, &Origin::default()).await.unwrap(),
         Fetch::Queued
     );
-    let failed = eventually("the fetch is given up", || async {
+    let failed = eventually("the prefetch has failed", || async {
         world.replica("minio", &file).await.filter(|replica| replica.state == ReplicaState::Failed)
     })
     .await;
@@ -76,7 +76,7 @@ async fn a_prefetch_to_a_full_local_disk_fails_and_the_file_stays_readable() {
         fetch::request(&world.context, file.row.id, None, &Origin::default()).await.unwrap(),
         Fetch::Queued
     );
-    eventually("it is back", || async {
+    eventually("it has returned", || async {
         let back = world.replica("minio", &file).await?;
         (back.state == ReplicaState::Present).then_some(())
     })

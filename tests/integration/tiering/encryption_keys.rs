@@ -114,7 +114,7 @@ async fn a_missing_key_is_reported_and_marks_nothing_as_lost() {
         assert_eq!(world.replica("s3", &file).await.unwrap().state, ReplicaState::Present);
     }
     world.reconfigure(&[(KEYS, &format!("{B},{A}")), ("stores.s3.encryption", "true")]);
-    assert_eq!(scrubbed(&world).await.right, 1, "with its key it is as good as ever");
+    assert_eq!(scrubbed(&world).await.right, 1, "with its key it is intact");
     assert_eq!(
         fetch::request(&world.context, file.row.id, None, &Origin::default()).await.unwrap(),
         Fetch::Queued

@@ -229,7 +229,7 @@ async fn a_plan_of_all_files_includes_the_repairs_of_a_run() {
         files[0].object_id
     );
     execute(&world.context.db, &lost).await.unwrap();
-    // What is in the trash does not cross, but its copy is mended.
+    // Files in the trash are not synced, but their lost copies are repaired.
     trash::send(&world.context, files[0].row.owner_id, files[0].row.id, None, &Origin::default())
         .await
         .unwrap();

@@ -46,7 +46,7 @@ fn tell_difference(event: reconcile::Event<'_>) {
     tracing::warn!(
         target: "nightferry::sync",
         store = finding.store,
-        kind = finding.kind.as_str(),
+        kind = <&str>::from(finding.kind),
         key = finding.key,
         bytes = finding.bytes,
         detail = finding.detail,
@@ -97,7 +97,7 @@ fn tell_bad_copy(event: scrub::Event<'_>) {
     tracing::warn!(
         target: "nightferry::sync",
         store = finding.store,
-        kind = finding.kind.as_str(),
+        kind = <&str>::from(finding.kind),
         key = finding.key,
         bytes = finding.bytes,
         detail = finding.detail,

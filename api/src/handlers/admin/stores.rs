@@ -88,7 +88,7 @@ pub(crate) async fn stop_rebalance(call: Call<Admin>) -> Result<HttpResponse> {
 
 /// Refuses stores of a role that cannot be rebalanced.
 fn check_role(text: Option<&str>) -> Result<()> {
-    let roles = [StoreRole::Local, StoreRole::Cloud].map(|role| (role.as_str(), role));
+    let roles = [StoreRole::Local, StoreRole::Cloud].map(|role| (<&str>::from(role), role));
     let role = choice("role", text, &roles)?.unwrap_or(StoreRole::Local);
     Ok(rebalance::check_role(role)?)
 }

@@ -85,7 +85,7 @@ fn text(document: &Document, look: TextStyle) -> String {
         ("result", look.state(result)),
     ]);
     with_findings(facts, (&document.found, document.more_found), "STORE | FINDING | KEY", |finding| {
-        [finding.store.clone(), finding.bad.as_str().to_owned(), plain(&finding.key)]
+        [finding.store.clone(), <&str>::from(finding.bad).to_owned(), plain(&finding.key)]
     })
 }
 

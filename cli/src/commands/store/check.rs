@@ -71,7 +71,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &CheckArgs) -> Resul
         .zip(probed)
         .map(|(store, (steps, wrong))| StoreDocument {
             name: store.name().to_string(),
-            role: store.role().as_str(),
+            role: <&str>::from(store.role()),
             endpoint: store.settings().endpoint.clone(),
             bucket: store.settings().bucket.clone(),
             encryption: encryption(store, &context.config),

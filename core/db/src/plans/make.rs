@@ -171,7 +171,7 @@ async fn sums(conn: &mut AsyncPgConnection, plan: PlanId, parts: Parts) -> Resul
     let (threshold, size, block, most) =
         (number(parts.threshold), number(parts.size), number(parts.block), number(parts.most));
     let small = number(parts.small);
-    // The part size is increased if the configured one would result in too many parts; see `copy_parts`.
+    // The part size is increased if the configured one would result in too many parts; see `tiering::copy::parts`.
     let sql = format!(
         "SELECT rule, store, storage_class, count(*) AS files, sum(size)::bigint AS bytes, \
                 sum(CASE WHEN size > {threshold} THEN 2 + (size + part - 1) / part ELSE 1 END)::bigint AS requests, \

@@ -39,7 +39,7 @@ pub const DRAIN_RULE: &str = "drain";
 pub struct Leaving {
     /// Object.
     pub object_id: ObjectId,
-    /// Its state here.
+    /// State here.
     pub state: ReplicaState,
     /// Whether one of its destinations has a readable verified copy.
     #[diesel(sql_type = Bool)]

@@ -79,7 +79,7 @@ impl<'c> ObjectWriter<'c> {
         }
     }
 
-    /// Records the intent. From now on the reaper knows about everything that is sent.
+    /// Records the intent. From now on the reaper can delete everything that is sent.
     pub(crate) async fn begin(&mut self, content_type: &str) -> Result<()> {
         let upload = NewUpload {
             id: self.object_id,

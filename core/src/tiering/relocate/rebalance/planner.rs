@@ -115,7 +115,7 @@ impl<'p> Rebalancer<'p> {
     }
 
     pub(in crate::tiering::relocate) async fn note(&self, pass: &Pass<'p>) -> Result<bool> {
-        let waits_for = pass.report.waits_for("their old store", &[], None);
+        let waits_for = pass.report.waits_for("the source store", &[], None);
         let finished = rebalances::note(&mut *pass.context.db.conn().await?, waits_for.as_deref()).await?;
         if finished {
             tracing::info!(target: "nightferry::sync", "the local stores have been rebalanced");

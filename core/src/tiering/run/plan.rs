@@ -4,9 +4,6 @@ use std::time::Duration;
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
-use super::copy_parts::MAX_PARTS;
-use super::money::Money;
-use super::{forecast, policy, storage_class};
 use crate::checksum::BLOCK;
 use crate::config::{Config, FreeLocalAfter};
 use crate::context::Context;
@@ -17,6 +14,9 @@ use crate::db::runs::RunScope;
 use crate::db::{split_page, unsigned};
 use crate::error::{Error, FieldError, Noun, Result};
 use crate::ids::{PlanId, UserId};
+use crate::tiering::copy::parts::MAX_PARTS;
+use crate::tiering::money::Money;
+use crate::tiering::{forecast, policy, storage_class};
 
 /// Maximum number of changes to list.
 const MAX_LISTED_CHANGES: i64 = 20;

@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::ids::WorkerId;
 use crate::store::{Store, StoreRole};
 
-use super::{pass, repair};
+use crate::tiering::{pass, repair};
 
 pub use report::{Event, Finding, Kind, Outcome, Summary, Tally};
 

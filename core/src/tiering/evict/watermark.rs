@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::ids::WorkerId;
 use crate::store::StoreRole;
 
-use super::evict::EvictionPass;
-use super::lease::with_lease;
+use crate::tiering::evict::EvictionPass;
+use crate::tiering::lease::with_lease;
 
 /// Evicts what the watermarks require now, until `stop`, in each local store. Returns the number of copies.
 ///

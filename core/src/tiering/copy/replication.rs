@@ -4,8 +4,6 @@
 use diesel_async::AsyncPgConnection;
 use tokio_util::sync::CancellationToken;
 
-use super::lease::once_every;
-use super::policy;
 use crate::config::FreeLocalAfter;
 use crate::context::Context;
 use crate::db::listen;
@@ -14,6 +12,8 @@ use crate::db::replicas::{self, Lacking};
 use crate::error::Result;
 use crate::ids::ObjectId;
 use crate::object::store_choice;
+use crate::tiering::lease::once_every;
+use crate::tiering::policy;
 
 /// Objects examined in one statement.
 const BATCH: i64 = 2_000;

@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use diesel_async::AsyncConnection;
 
-use super::db_outage::retry_on_db_outage;
+use crate::tiering::db_outage::retry_on_db_outage;
 
 use crate::config::TransferOrder;
 use crate::context::Context;
@@ -52,7 +52,7 @@ pub async fn pass(context: &Context) -> Result<Repairs> {
 
 /// Marks a copy as lost for this reason; with `seen`, only if it has not been verified again since then. Reports an
 /// object without any verified copy left. Returns the number of those copies, or `None` if nothing was changed.
-pub(super) async fn mark_lost(
+pub(in crate::tiering) async fn mark_lost(
     context: &Context,
     object: ObjectId,
     key: &str,
@@ -73,7 +73,7 @@ pub(super) async fn mark_lost(
 }
 
 /// Alerts the operator that an object has lost its last verified copy.
-pub(super) fn report_unrecoverable(object: ObjectId, key: &str) {
+pub(in crate::tiering) fn report_unrecoverable(object: ObjectId, key: &str) {
     metrics::counter!("nightferry_objects_lost_total").increment(1);
     tracing::error!(
         target: "nightferry::sync",

@@ -6,7 +6,6 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use diesel_async::AsyncPgConnection;
 
-use super::window;
 use crate::config::TieringConfig;
 use crate::context::Context;
 use crate::db::enums::{RunStatus, RunTrigger};
@@ -14,6 +13,7 @@ use crate::db::runs::{self, Run};
 use crate::db::unsigned;
 use crate::error::Result;
 use crate::ids::RunId;
+use crate::tiering::window;
 
 /// The number of recent runs considered.
 const RUNS: i64 = 5;

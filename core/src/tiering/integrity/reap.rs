@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreError, UploadId, Verdict};
 
-use super::plan;
+use crate::tiering::plan;
 
 /// Maximum number of objects listed at once.
 const BATCH: i64 = 100;
@@ -128,7 +128,7 @@ async fn remove(context: &Context, removal: &Removal) -> Result<bool> {
 
 /// Aborts multipart uploads of a key without a row: their creator died before recording them. A store whose access key
 /// may not list uploads needs a lifecycle rule for them.
-pub(super) async fn abort_strays(store: &Store, key: &ObjectKey) -> Result<(), StoreError> {
+pub(in crate::tiering) async fn abort_strays(store: &Store, key: &ObjectKey) -> Result<(), StoreError> {
     let listed = match store.list_multipart_uploads(key.as_str()).await {
         Err(error) if error.verdict() == Verdict::Permanent => {
             tracing::debug!(store = %store.name(), key = %key, %error, "cannot list unfinished uploads");

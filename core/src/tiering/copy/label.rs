@@ -6,7 +6,7 @@ use crate::object::verify::Expected;
 use crate::store::{Label, Shared};
 
 /// The metadata of a claimed copy.
-pub(super) fn of_copy(claim: &Claim, expected: &Expected) -> Label {
+pub(in crate::tiering) fn of_copy(claim: &Claim, expected: &Expected) -> Label {
     // The text comes from the database; if it were ever unreadable, the object's own properties would still be
     // included.
     let about: About =

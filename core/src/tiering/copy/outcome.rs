@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use super::copy::CopyError;
-use super::{commit, run};
 use crate::context::Context;
 use crate::db::replicas::Claim;
 use crate::error::Result;
 use crate::ids::{LeaseToken, RunId};
 use crate::object::health;
+use crate::tiering::copy::CopyError;
+use crate::tiering::{commit, run};
 
 /// Delay before a copy that was requeued because a store is down is claimed again.
 const OUTAGE_DELAY: Duration = Duration::from_secs(2);

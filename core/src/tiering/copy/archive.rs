@@ -16,7 +16,7 @@ use crate::store::{
     ObjectHead, ObjectKey, RestoreAnswer, RestoreStatus, Store, StoreError, is_archive_class,
 };
 
-use super::db_outage::retry_on_db_outage;
+use crate::tiering::db_outage::retry_on_db_outage;
 
 /// Restores processed at once.
 const BATCH: i64 = 50;

@@ -11,11 +11,11 @@ use crate::ids::ObjectId;
 use crate::object::verify::{self, Expected, Unverified};
 use crate::store::{ObjectKey, Store, StoreError};
 
-use super::repair;
+use crate::tiering::repair;
 
 /// Result of checking the other copies of an object.
 #[derive(Debug)]
-pub(super) enum Evidence {
+pub(in crate::tiering) enum Evidence {
     /// A copy was found intact just now.
     Seen,
     /// None of them is intact; the findings are recorded.
@@ -29,7 +29,11 @@ pub(super) enum Evidence {
 ///
 /// # Errors
 /// Any database error.
-pub(super) async fn seek(context: &Context, object: ObjectId, stores: &[String]) -> Result<Evidence> {
+pub(in crate::tiering) async fn seek(
+    context: &Context,
+    object: ObjectId,
+    stores: &[String],
+) -> Result<Evidence> {
     let (facts, replicas) = {
         let mut conn = context.db.conn().await?;
         let facts = objects::find(&mut conn, object).await?.ok_or(Error::NotFound(Noun::Object))?;
@@ -64,7 +68,7 @@ pub(super) async fn seek(context: &Context, object: ObjectId, stores: &[String])
 ///
 /// # Errors
 /// Any database error; the error of the store if the request failed.
-pub(super) async fn is_whole(context: &Context, store: &Store, object: ObjectId) -> Result<bool> {
+pub(in crate::tiering) async fn is_whole(context: &Context, store: &Store, object: ObjectId) -> Result<bool> {
     let (facts, seal) = {
         let mut conn = context.db.conn().await?;
         let facts = objects::find(&mut conn, object).await?.ok_or(Error::NotFound(Noun::Object))?;

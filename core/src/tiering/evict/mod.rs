@@ -2,6 +2,9 @@
 //! that cover the other verified replica, checked again, deleted after a HEAD request for the other copy
 //! ([`super::evidence`]), and their rows are deleted. The eviction of a worker that died is taken over, in any store.
 
+pub(super) mod evidence;
+pub mod watermark;
+
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -18,9 +21,9 @@ use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreRole};
 
 use super::db_outage::retry_on_db_outage;
-use super::evidence::{self, Evidence};
 use super::policy;
 use super::repair;
+use evidence::Evidence;
 
 /// Copies evicted in one batch.
 const BATCH: i64 = 100;

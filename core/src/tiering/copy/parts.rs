@@ -15,14 +15,14 @@ use crate::object::verify::{self, Unverified};
 use crate::step::{self, Step};
 use crate::store::{Body, BoxError, ByteRange, CompletedPart, StoreError, UploadId, Verdict};
 
-use super::copy::{
+use crate::tiering::copy::{
     CopyError, Job, SourceBytes, SourceMismatch, put_options, sending_error, source_error, stream_of,
 };
-use super::db_outage::retry_on_db_outage;
-use super::reap;
+use crate::tiering::db_outage::retry_on_db_outage;
+use crate::tiering::reap;
 
 /// Maximum number of parts in a multipart upload (S3 `CreateMultipartUpload`).
-pub(super) const MAX_PARTS: u64 = 10_000;
+pub(in crate::tiering) const MAX_PARTS: u64 = 10_000;
 
 /// A part of the object.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +33,7 @@ struct Part {
 }
 
 /// Makes a multipart copy, resuming where an earlier worker stopped. Returns the verified ETag of the destination.
-pub(super) async fn copy(job: &Job<'_>) -> Result<String, CopyError> {
+pub(in crate::tiering) async fn copy(job: &Job<'_>) -> Result<String, CopyError> {
     let (upload, part_size) = begin_or_resume(job).await?;
     let done = finished_parts(job, &upload).await?;
     let missing: Vec<Part> =
@@ -155,7 +155,7 @@ async fn send(job: &Job<'_>, upload: &UploadId, part: Part) -> Result<(u32, Fini
     let object =
         crypto::read(job.source, job.wanted(), range).await.map_err(|error| source_error(job, error))?;
     if object.total_size != job.expected.size {
-        return Err(super::copy::wrong_size(job, object.total_size));
+        return Err(crate::tiering::copy::wrong_size(job, object.total_size));
     }
     let (seen, checked) = checked(job.engine.pace.limit(object.body), known);
     let receipt = match &job.encryptor {

@@ -1,5 +1,11 @@
 //! Runs: requested, planned, listed, cancelled, ended. One at a time, which a database constraint enforces.
 
+pub mod claim;
+pub mod commit;
+pub mod forecast;
+pub mod plan;
+pub mod window;
+
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 use crate::config::TransferOrder;
@@ -14,8 +20,8 @@ use crate::db::{files, plans, schedules, scope, split_page};
 use crate::error::{Error, Noun, Result};
 use crate::ids::{FileId, PlanId, RunId, UserId};
 
+use super::policy;
 use super::schedule::Ticks;
-use super::{plan, policy, window};
 
 /// Name of the schedule of the nightly run.
 pub const NIGHTLY: &str = "sync";

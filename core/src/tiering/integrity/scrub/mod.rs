@@ -26,8 +26,8 @@ use crate::store::{ObjectKey, Store, StoreError, StoreRole, Verdict};
 
 use self::pace::RateLimiter;
 use self::queue::Queue;
-use super::db_outage::retry_on_db_outage;
-use super::{pass, repair};
+use crate::tiering::db_outage::retry_on_db_outage;
+use crate::tiering::{pass, repair};
 
 pub use report::{Ended, Event, Finding, Kind, Summary, Tally};
 

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use diesel_async::AsyncConnection;
 
-use super::copy::CopyError;
-use super::{policy, repair};
 use crate::context::Context;
 use crate::db::enums::ReplicaState;
 use crate::db::replicas::{self, Claim, Failure, Finished, Switched};
@@ -16,6 +14,8 @@ use crate::ids::{LeaseToken, RunId};
 use crate::retry;
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, StoreRole, UploadId, Verdict};
+use crate::tiering::copy::CopyError;
+use crate::tiering::{policy, repair};
 
 /// Commits finished copies: replicas, files and counters of the run in one statement. Returns those that were still
 /// ours. Of the others, those whose object was deleted are released, so that the reaper can take them and the run can

@@ -8,14 +8,14 @@ use crate::object::{crypto, verify};
 use crate::step::{self, Step};
 use crate::store::{Body, BoxError, Gathering, Pieces};
 
-use super::copy::{
+use crate::tiering::copy::{
     CopyError, Job, SMALL, SourceBytes, SourceMismatch, put_options, reading_error, sending_error,
     source_error, stream_of, streams_for, wrong_size,
 };
 
 /// One GET, one PUT. The destination verifies the content with the given checksum, and so does the worker in transit:
 /// content that does not match never becomes an object.
-pub(super) async fn copy(job: &Job<'_>) -> Result<String, CopyError> {
+pub(in crate::tiering) async fn copy(job: &Job<'_>) -> Result<String, CopyError> {
     let _stream = match streams_for(&job.engine.context.config.tiering, job.expected.size) {
         0 => None,
         _ => Some(stream_of(job).await?),

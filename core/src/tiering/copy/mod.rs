@@ -1,6 +1,14 @@
 //! One copy: source to destination with bounded memory, verified in transit and at the end. Writes only the progress of
 //! multipart uploads to the database; [`super::commit`] commits the copy.
 
+pub mod archive;
+pub mod fetch;
+mod label;
+pub mod outcome;
+pub(super) mod parts;
+pub mod replication;
+mod whole;
+
 use futures_util::stream::BoxStream;
 use tokio::sync::SemaphorePermit;
 
@@ -17,7 +25,7 @@ use crate::object::verify::{self, Expected, Form, Held, Unverified};
 use crate::store::metadata;
 use crate::store::{BoxError, ObjectKey, PutOptions, Store, StoreError, StoreRole, Verdict};
 
-use super::{Engine, copy_parts, copy_whole, label};
+use super::Engine;
 
 /// Sources up to this size are read completely before they are sent.
 pub(super) const SMALL: u64 = 256 * 1024;
@@ -148,9 +156,9 @@ pub async fn copy(engine: &Engine, claim: &Claim, token: LeaseToken) -> Result<C
     let context = &engine.context;
     let job = prepare(engine, claim, token).await?;
     let copied = if job.expected.size > context.config.tiering.multipart_threshold_bytes() {
-        copy_parts::copy(&job).await
+        parts::copy(&job).await
     } else {
-        copy_whole::copy(&job).await
+        whole::copy(&job).await
     };
     let etag = match copied {
         Err(error @ (CopyError::SourceMissing { .. } | CopyError::SourceCorrupt { .. })) => {

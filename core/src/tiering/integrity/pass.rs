@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::db_outage::retry_on_db_outage;
-use super::lease::with_lease;
 use crate::context::Context;
 use crate::db::passes;
 use crate::error::{Error, Result};
+use crate::tiering::db_outage::retry_on_db_outage;
+use crate::tiering::lease::with_lease;
 
 /// The findings of a pass, in the stored form.
 pub trait Report: Serialize {

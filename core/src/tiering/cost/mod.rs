@@ -1,0 +1,4 @@
+//! What copies cost in cloud stores.
+
+pub mod money;
+pub mod storage_class;
