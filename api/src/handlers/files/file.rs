@@ -119,7 +119,7 @@ pub(crate) async fn placement(call: Call<FilesRead>, Id(id): Id<FileId>) -> Resu
 pub(crate) async fn sync(call: Call<Sync>, Id(id): Id<FileId>) -> Result<HttpResponse> {
     let new = NewRun {
         trigger: RunTrigger::Api,
-        requested_by: call.actor(),
+        requested_by: Some(call.actor()),
         tick: None,
         scope: RunScope::default(),
     };

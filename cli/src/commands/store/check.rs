@@ -8,7 +8,7 @@ use nightferry_core::encryption::{KeyId, Keyring};
 use nightferry_core::store::{Store, StoreErrorKind};
 use serde::Serialize;
 
-use super::probe::{Step, Wrong, probe};
+use super::probe::{StepResult, Wrong, probe};
 use super::{App, chosen};
 use crate::errors::{Exit, Failure, exit_of};
 use crate::format::table::{pairs, table};
@@ -45,7 +45,7 @@ struct StoreDocument {
     bucket: String,
     encryption: EncryptionDocument,
     ok: bool,
-    steps: Vec<Step>,
+    steps: Vec<StepResult>,
     fix: Option<String>,
 }
 
@@ -215,11 +215,11 @@ mod tests {
     use super::*;
     use crate::format::time::Zone;
 
-    fn step(step: &'static str, millis: u64, error: Option<&str>) -> Step {
-        Step { step, ok: error.is_none(), millis, error: error.map(str::to_owned) }
+    fn step(step: &'static str, millis: u64, error: Option<&str>) -> StepResult {
+        StepResult { step, ok: error.is_none(), millis, error: error.map(str::to_owned) }
     }
 
-    fn store(name: &str, role: &'static str, steps: Vec<Step>, fix: Option<&str>) -> StoreDocument {
+    fn store(name: &str, role: &'static str, steps: Vec<StepResult>, fix: Option<&str>) -> StoreDocument {
         StoreDocument {
             name: name.to_owned(),
             role,

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 /// One tested operation.
 #[derive(Debug, Serialize)]
-pub(super) struct Step {
+pub(super) struct StepResult {
     /// `bucket`, `write`, `read` or `delete`.
     pub(super) step: &'static str,
     pub(super) ok: bool,
@@ -36,7 +36,7 @@ impl From<StoreError> for Wrong {
 }
 
 /// Runs the steps in order and stops at the first failure, which is returned too; a written object is deleted in any case.
-pub(super) async fn probe(store: &Store) -> (Vec<Step>, Option<Wrong>) {
+pub(super) async fn probe(store: &Store) -> (Vec<StepResult>, Option<Wrong>) {
     let key = ObjectKey::new(Uuid::nil(), Uuid::now_v7(), "store-check");
     let content = Bytes::from(format!("nightferry store check {key}\n"));
     let mut steps = Vec::new();
@@ -59,7 +59,7 @@ pub(super) async fn probe(store: &Store) -> (Vec<Step>, Option<Wrong>) {
 }
 
 async fn timed<T, E>(
-    steps: &mut Vec<Step>,
+    steps: &mut Vec<StepResult>,
     step: &'static str,
     act: impl Future<Output = Result<T, E>>,
 ) -> Option<Wrong>
@@ -73,7 +73,7 @@ where
         Wrong::Store(error) => error.to_string(),
         Wrong::OtherBytes => "the content read differs from the content written".to_owned(),
     });
-    steps.push(Step { step, ok: wrong.is_none(), millis, error });
+    steps.push(StepResult { step, ok: wrong.is_none(), millis, error });
     wrong
 }
 
