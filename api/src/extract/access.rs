@@ -93,7 +93,7 @@ impl Deref for PublicCall {
 /// The same with the authorized caller: the first argument of all other handlers.
 pub(crate) struct Call<A: Access> {
     pub(crate) caller: Caller,
-    request: PublicCall,
+    inner: PublicCall,
     access: PhantomData<A>,
 }
 
@@ -125,7 +125,7 @@ impl<A: Access> Deref for Call<A> {
     type Target = PublicCall;
 
     fn deref(&self) -> &PublicCall {
-        &self.request
+        &self.inner
     }
 }
 
@@ -147,7 +147,7 @@ impl<A: Access> FromRequest for Call<A> {
         let known = request.extensions().get::<Caller>().cloned();
         ready(known.zip(A::NEED).ok_or(ApiError::from(Error::Unauthenticated)).and_then(|(caller, need)| {
             caller.may(need)?;
-            Ok(Self { caller, request: PublicCall::of(request)?, access: PhantomData })
+            Ok(Self { caller, inner: PublicCall::of(request)?, access: PhantomData })
         }))
     }
 }
