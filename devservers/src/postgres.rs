@@ -165,6 +165,8 @@ pub async fn start_postgres(spec: &PostgresSpec<'_>) -> Result<Server, UpError> 
             "max_wal_senders=0",
             // Compiling a query takes longer than running it on the few rows of a test.
             "jit=off",
+            // With a database for each test, the default of one minute starts many processes every second.
+            "autovacuum_naptime=1h",
         ];
         settings.extend(faster.map(str::to_owned));
     }
