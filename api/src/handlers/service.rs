@@ -30,7 +30,7 @@ pub(crate) async fn ready(call: PublicCall) -> HttpResponse {
     response.json(Ready::from(report.as_ref()))
 }
 
-/// The same as `/health/ready`.
+/// Equivalent to `/health/ready`.
 #[utoipa::path(get, path = "/api/health", operation_id = "get_api_health", tag = "service",
     responses(
         (status = 200, description = "Requests can be served", body = Ready),

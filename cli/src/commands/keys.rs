@@ -65,13 +65,13 @@ fn text(keys: &[SigningKey], look: TextStyle) -> String {
 
 const ROTATE_EXAMPLES: &str = "\
 Examples:
-  nightferry keys rotate                                  nobody notices
-  nightferry keys rotate --at-once                        a key may be in wrong hands
+  nightferry keys rotate                                  without effect on clients
+  nightferry keys rotate --at-once                        if a key may be compromised
   nightferry --set auth.algorithm=EdDSA keys rotate       with another algorithm; set it for the API too
 
-The new key is published for auth.signing_key_lead, then it signs. The old one verifies until the last token that it signed has \
-expired. With --at-once the new key signs now and every access token signed before is refused: clients continue with \
-their refresh tokens. API instances see that within half a minute; restart them to make it at once there too.";
+The new key is published for auth.signing_key_lead before it signs. The old key verifies until the last token signed with it has \
+expired. With --at-once, the new key signs immediately and all existing access tokens are rejected; clients continue \
+with their refresh tokens. API instances apply this within 30 seconds, or at once if they are restarted.";
 
 #[derive(Debug, Args)]
 #[command(after_help = ROTATE_EXAMPLES)]

@@ -11,7 +11,7 @@ use crate::error_response::Result;
 use crate::extract::access::Session;
 use crate::extract::{Call, Id, Json, PublicCall};
 
-/// Shorter than the shortest `auth.signing_key_lead`: whoever keeps the set that long knows each key before it signs.
+/// Shorter than the minimum of `auth.signing_key_lead`, so that a cached set contains each key before it signs.
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 /// The public keys that verify access tokens, as a JWK set (RFC 7517). Empty while the algorithm is HS256.

@@ -126,7 +126,7 @@ pub(crate) struct QuotaArgs {
     /// Email address of the account
     #[arg(value_name = "EMAIL")]
     email: String,
-    /// How much it may hold: a size such as 10GiB (2^30) or 10GB (10^9), or none
+    /// Maximum storage: a size such as 10GiB (2^30) or 10GB (10^9), or none
     #[arg(value_name = "SIZE", value_parser = parse_quota)]
     quota: Quota,
 }
