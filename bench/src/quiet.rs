@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::proc;
 
 /// A measurement is repeated if other programs used more of the processors than this.
-const MOST_NOISE: f64 = 0.06;
+const MAX_NOISE: f64 = 0.06;
 /// Maximum number of repetitions of one measurement.
 const MAX_ATTEMPTS: u32 = 4;
 const LOOK: Duration = Duration::from_secs(1);
@@ -60,7 +60,7 @@ impl Quiet {
             let before = Sample::take()?;
             let value = act().await?;
             let noise = before.noise()?;
-            if noise <= MOST_NOISE || tries >= MAX_ATTEMPTS {
+            if noise <= MAX_NOISE || tries >= MAX_ATTEMPTS {
                 self.noise.push(noise);
                 return Ok(value);
             }
@@ -82,7 +82,7 @@ impl Quiet {
             let sample = Sample::take()?;
             tokio::time::sleep(LOOK).await;
             let noise = sample.noise()?;
-            if noise <= MOST_NOISE || start.elapsed() >= self.within {
+            if noise <= MAX_NOISE || start.elapsed() >= self.within {
                 return Ok(());
             }
         }

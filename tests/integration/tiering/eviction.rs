@@ -40,7 +40,7 @@ async fn synced(world: &World, count: u64) -> Vec<FileView> {
 }
 
 /// Shifts all recorded times back by this duration.
-async fn age(world: &World, by: &str) {
+pub(super) async fn age(world: &World, by: &str) {
     let sql = format!(
         "UPDATE replicas SET verified_at = verified_at - interval '{by}', \
          spare_since = spare_since - interval '{by}', last_used_at = last_used_at - interval '{by}'"
@@ -48,7 +48,7 @@ async fn age(world: &World, by: &str) {
     execute(&world.context.db, &sql).await.unwrap();
 }
 
-async fn pass(world: &World) -> usize {
+pub(super) async fn pass(world: &World) -> usize {
     evict::pass(&world.context, WorkerId::new(), &CancellationToken::new()).await.unwrap()
 }
 

@@ -8,14 +8,13 @@ use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::ReplicaState;
 use nightferry_core::file::details::{self, FileView};
 use nightferry_core::file::{access, change, download, trash};
-use nightferry_core::ids::WorkerId;
-use nightferry_core::tiering::evict;
 use nightferry_core::tiering::fetch::{self, Fetch};
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Fault, Hold, Match};
 use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern, states};
 use reqwest::Method;
-use tokio_util::sync::CancellationToken;
+
+use super::eviction::{age, pass};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -38,19 +37,6 @@ async fn evicted(world: &World, sizes: &[u64]) -> Vec<FileView> {
     assert_eq!(pass(world).await, sizes.len());
     world.cloud.forget_requests();
     files
-}
-
-/// Shifts all recorded times back by this duration.
-async fn age(world: &World, by: &str) {
-    let sql = format!(
-        "UPDATE replicas SET verified_at = verified_at - interval '{by}', \
-         spare_since = spare_since - interval '{by}', last_used_at = last_used_at - interval '{by}'"
-    );
-    execute(&world.context.db, &sql).await.unwrap();
-}
-
-async fn pass(world: &World) -> usize {
-    evict::pass(&world.context, WorkerId::new(), &CancellationToken::new()).await.unwrap()
 }
 
 async fn prefetch(world: &World, file: &FileView) -> Fetch {

@@ -12,6 +12,8 @@ use nightferry_tests::harness::{World, assert_invariants, pattern, states};
 use reqwest::Method;
 use tokio_util::sync::CancellationToken;
 
+use super::eviction::pass;
+
 /// Synced files that are not evicted yet, in a world that evicts when the test requests it.
 async fn synced(count: u64) -> (World, Vec<FileView>) {
     let world = World::with("tiering.free_local_after", "0s").set("tiering.evict_grace", "1h").build().await;
@@ -31,10 +33,6 @@ async fn synced(count: u64) -> (World, Vec<FileView>) {
 async fn due(world: &World) {
     let sql = "UPDATE replicas SET verified_at = verified_at - interval '2h', spare_since = spare_since - interval '2h'";
     execute(&world.context.db, sql).await.unwrap();
-}
-
-async fn pass(world: &World) -> usize {
-    evict::pass(&world.context, WorkerId::new(), &CancellationToken::new()).await.unwrap()
 }
 
 async fn pin(world: &World, file: &FileView, pinned: bool) {
