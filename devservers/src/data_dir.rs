@@ -98,9 +98,13 @@ impl DataDir {
                 let mut pid = String::new();
                 file.read_to_string(&mut pid).map_err(io_error("read", &path))?;
                 let holder = if pid.is_empty() { String::new() } else { format!(" (pid {})", pid.trim()) };
-                return Err(UpError::AlreadyRunning { path: self.root.clone(), holder });
+                return Err(UpError::Conflict(format!(
+                    "another `nightferry up`{holder} is running on {}: stop it, or use another --data-dir and other \
+                     ports",
+                    self.root.display()
+                )));
             }
-            Err(fs::TryLockError::Error(source)) => return Err(UpError::Io { act: "lock", path, source }),
+            Err(fs::TryLockError::Error(error)) => return Err(io_error("lock", &path)(error)),
         }
         let pid = format!("{}\n", std::process::id());
         file.set_len(0)

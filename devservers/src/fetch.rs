@@ -156,7 +156,7 @@ impl PartsCache {
         for folder in self.reachable(account) {
             match fs::create_dir_all(&folder).and_then(|()| probe_write(&folder)) {
                 Ok(()) => return Ok(folder),
-                Err(source) => refused = Some(UpError::Io { act: "write in", path: folder, source }),
+                Err(error) => refused = Some(io_error("write in", &folder)(error)),
             }
         }
         let nowhere = || {
@@ -198,7 +198,7 @@ async fn lock(folder: &Path, wheel: &Wheel, reporter: &dyn Reporter) -> Result<F
                 reporter.tell(Notice::Progress(&format!("Another process is downloading {} …", wheel.name)));
                 sleep(PROGRESS_EVERY).await;
             }
-            Err(error) => return Err(UpError::Io { act: "lock", path, source: error.into() }),
+            Err(error) => return Err(io_error("lock", &path)(error.into())),
         }
     }
 }

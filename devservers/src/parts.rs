@@ -275,8 +275,11 @@ async fn store_software(
         (S3Software::Minio, _) => S3Kind::Minio,
     };
     if let Some(recorded) = facts.kind.filter(|recorded| *recorded != kind) {
-        let (path, recorded, wanted) = (data.root().to_owned(), recorded.as_str(), kind.as_str());
-        return Err(UpError::OtherSoftware { store, path, recorded, wanted });
+        let (path, recorded, wanted) = (data.root().display(), recorded.as_str(), kind.as_str());
+        return Err(UpError::Conflict(format!(
+            "the {store} store in {path} was created by {recorded} and {wanted} cannot read it: use --s3-server \
+             {recorded} or another --data-dir"
+        )));
     }
     Ok((kind, kind.program(cache, reporter).await?))
 }

@@ -48,12 +48,14 @@ fn search(free: impl Fn(u16) -> bool) -> Result<u16, UpError> {
 }
 
 /// Returns an error for a busy port that names its purpose, its process and the flag that changes it.
-pub(crate) fn require_free(port: u16, purpose: &'static str, flag: &'static str) -> Result<(), UpError> {
+pub(crate) fn require_free(port: u16, purpose: &str, flag: &str) -> Result<(), UpError> {
     if port_is_free(port) {
         return Ok(());
     }
     let holder = port_holder(port).map_or_else(String::new, |(pid, name)| format!(" by {name} (pid {pid})"));
-    Err(UpError::PortBusy { port, purpose, holder, flag })
+    Err(UpError::Conflict(format!(
+        "port {port} ({purpose}) is in use{holder}: stop that program or choose another port with {flag}"
+    )))
 }
 
 /// Finds the process that listens on a TCP port, if the system allows it (Linux, and only processes visible to this
