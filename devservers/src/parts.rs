@@ -1,11 +1,12 @@
 //! The servers that `nightferry up` needs in addition to Nightferry itself, started together: Postgres and two S3
 //! servers.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::account::Account;
-use crate::data_dir::{DataDir, DataDirLock, Remembered, RememberedStore};
+use crate::data_dir::{DataDir, Remembered, RememberedStore};
 use crate::error::{UpError, io_error};
 use crate::fetch::{PartsCache, SEAWEEDFS_WHEEL, WHEEL_MAJOR};
 use crate::find::{PostgresBin, find_minio, find_seaweedfs};
@@ -76,7 +77,7 @@ pub struct Parts {
     pub local: S3Server,
     /// The stand-in for the cloud store.
     pub cloud: S3Server,
-    _lock: DataDirLock,
+    _lock: File,
 }
 
 impl Parts {
@@ -211,23 +212,21 @@ fn postgres_home(
     reporter: &dyn Reporter,
 ) -> Result<PathBuf, UpError> {
     let inside = data.root().join("postgres");
-    let home =
-        match (facts.postgres_dir.clone(), account.and_then(|account| account.barred_from(data.root()))) {
-            (Some(elsewhere), _) => elsewhere,
-            (None, None) => inside,
-            (None, Some(_)) if inside.join("data").exists() => inside,
-            (None, Some(barrier)) => {
-                let elsewhere = PathBuf::from(format!("/var/lib/nightferry/{:016x}", rand::random::<u64>()));
-                reporter.tell(Notice::Warning(&format!(
-                "Postgres does not run as root and its account may not enter {}: the database is stored in \
-                    {}",
+    let barrier = account.and_then(|account| account.barred_from(data.root()));
+    let home = match (facts.postgres_dir.clone(), barrier) {
+        (Some(elsewhere), _) => elsewhere,
+        (None, Some(barrier)) if !inside.join("data").exists() => {
+            let elsewhere = PathBuf::from(format!("/var/lib/nightferry/{:016x}", rand::random::<u64>()));
+            reporter.tell(Notice::Warning(&format!(
+                "Postgres does not run as root and its account may not enter {}: the database is stored in {}",
                 barrier.display(),
                 elsewhere.display()
             )));
-                facts.postgres_dir = Some(elsewhere.clone());
-                elsewhere
-            }
-        };
+            facts.postgres_dir = Some(elsewhere.clone());
+            elsewhere
+        }
+        (None, _) => inside,
+    };
     std::fs::create_dir_all(&home).map_err(io_error("create", &home))?;
     if let Some(account) = account {
         account.own(&home)?;
