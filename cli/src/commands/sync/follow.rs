@@ -26,14 +26,6 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// The number of missed heartbeats after which a worker counts as dead.
 const HEARTBEATS_MISSED: u32 = 3;
 
-/// Why following ended.
-pub(super) enum Followed {
-    /// The run ended.
-    Ended(Run),
-    /// The operator interrupted the wait.
-    Stopped,
-}
-
 /// Whether a worker with this last heartbeat is up.
 pub(super) fn is_up(last: Option<DateTime<Utc>>, now: DateTime<Utc>, heartbeat: Duration) -> bool {
     last.is_some_and(|last| (now - last).to_std().unwrap_or_default() <= heartbeat * HEARTBEATS_MISSED)
@@ -46,8 +38,8 @@ pub(in crate::commands) async fn worker_is_up(context: &Context) -> CoreResult<b
     Ok(is_up(last, context.clock.now(), context.config.tiering.heartbeat))
 }
 
-/// Follows the run until it ends, or until Ctrl-C.
-pub(super) async fn follow(app: &App, context: &Context, run: Run) -> Result<Followed, Failure> {
+/// Follows the run until it ends, and returns it; `None` after Ctrl-C.
+pub(super) async fn follow(app: &App, context: &Context, run: Run) -> Result<Option<Run>, Failure> {
     let id = run.id;
     let mut follower = Follower {
         app,
@@ -59,9 +51,9 @@ pub(super) async fn follow(app: &App, context: &Context, run: Run) -> Result<Fol
         away_since: None,
     };
     let outcome = tokio::select! {
-        ended = follower.until_ended(run) => ended.map(Followed::Ended),
+        ended = follower.until_ended(run) => ended.map(Some),
         interrupted = tokio::signal::ctrl_c() => match interrupted {
-            Ok(()) => Ok(Followed::Stopped),
+            Ok(()) => Ok(None),
             Err(error) => Err(Failure::new(Exit::Failed, "internal", "Cannot listen for Ctrl-C").because(error)),
         },
     };
