@@ -110,9 +110,7 @@ impl Output {
         if !self.json {
             return print(&text(self.look()));
         }
-        print(&json().map_err(|error| {
-            Failure::new(Exit::Failed, "internal", "Cannot write the result as JSON").because(error)
-        })?)
+        print(&json().map_err(not_json)?)
     }
 
     /// Whether the result is a JSON document.
@@ -177,6 +175,11 @@ impl Output {
         let head = style_stderr(&Style::new().red().bold(), "error:");
         say(&format!("{head} {}", failure_text(failure, &self.invocation)));
     }
+}
+
+/// For `map_err`: why a result cannot be printed.
+pub(crate) fn not_json(error: serde_json::Error) -> Failure {
+    Failure::new(Exit::Failed, "internal", "Cannot write the result as JSON").because(error)
 }
 
 fn print_document(failure: &Failure, invocation: &str) {
