@@ -1,6 +1,8 @@
 //! `nightferry key`: the keys of encrypted stores. Generating one reads no configuration and connects to nothing.
 
+use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -126,11 +128,7 @@ fn prepend(file: &Path, key: &MasterKey) -> Result<(), Failure> {
 
 /// A new file that only its owner can read, flushed to disk before this returns.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
