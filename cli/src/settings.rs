@@ -43,7 +43,6 @@ enum UpHere {
     Never,
 }
 
-/// The sources of a command's configuration.
 #[derive(Debug)]
 pub(crate) struct Sources {
     options: LoadOptions,

@@ -146,7 +146,6 @@ fn subfolders(parent: &str, child: &'static str) -> impl Iterator<Item = PathBuf
     std::fs::read_dir(parent).into_iter().flatten().flatten().map(move |entry| entry.path().join(child))
 }
 
-/// Whether this is an executable file.
 pub(crate) fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }

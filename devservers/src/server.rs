@@ -313,7 +313,6 @@ pub(crate) fn inherited(names: &[&'static str]) -> impl Iterator<Item = (&'stati
     names.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)))
 }
 
-/// The last `count` lines of a text.
 pub(crate) fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines

@@ -29,7 +29,6 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts watching the process `pid`.
     pub(crate) fn over(pid: u32, signal: StopSignal, leaves_behind: &[PathBuf]) -> Result<Self, UpError> {
         let program = Path::new("/bin/sh");
         let shell = Command::new(program)

@@ -40,7 +40,6 @@ pub(crate) enum FileCommand {
     RestoreArchive(FilesArgs),
 }
 
-/// One file.
 #[derive(Debug, Args)]
 pub(crate) struct FileArgs {
     /// The id of the file
@@ -48,7 +47,6 @@ pub(crate) struct FileArgs {
     file: FileId,
 }
 
-/// At least one file.
 #[derive(Debug, Args)]
 pub(crate) struct FilesArgs {
     /// The ids of the files

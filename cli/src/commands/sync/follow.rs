@@ -26,12 +26,10 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// The number of missed heartbeats after which a worker counts as dead.
 const HEARTBEATS_MISSED: u32 = 3;
 
-/// Whether a worker with this last heartbeat is up.
 pub(super) fn is_up(last: Option<DateTime<Utc>>, now: DateTime<Utc>, heartbeat: Duration) -> bool {
     last.is_some_and(|last| (now - last).to_std().unwrap_or_default() <= heartbeat * HEARTBEATS_MISSED)
 }
 
-/// The latest heartbeat of any worker, and whether a worker is up.
 pub(in crate::commands) async fn worker_is_up(context: &Context) -> CoreResult<bool> {
     let mut conn = context.db.conn().await?;
     let last = workers::last_heartbeat(&mut conn).await?;
@@ -153,7 +151,6 @@ impl Follower<'_> {
         }
     }
 
-    /// Tolerates an unavailable database for a while.
     fn tolerate_outage(&mut self, error: Error) -> Result<(), Failure> {
         let output = &self.app.output;
         match self.away_since {

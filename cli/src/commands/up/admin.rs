@@ -15,7 +15,6 @@ use nightferry_devservers::DataDir;
 /// The file in the data folder with the generated password.
 pub(super) const PASSWORD_FILE: &str = "admin.password";
 
-/// The account, with its password if known.
 #[derive(Debug)]
 pub(super) struct Admin {
     pub(super) email: String,
