@@ -91,7 +91,7 @@ fn text(placement: &Placement, look: TextStyle) -> String {
         None => file.storage_location.clone(),
     };
     let when = placement.next.at.map(|at| format!(" ({})", look.zone.show(at))).unwrap_or_default();
-    let facts = pairs(&[
+    let mut text = pairs(&[
         ("file", format!("{} ({})", plain(&file.filename), file.id)),
         ("owner", file.owner_id.to_string()),
         ("version", format!("{}, {}", file.current_version, bytes::human(unsigned(file.file_size)))),
@@ -100,11 +100,8 @@ fn text(placement: &Placement, look: TextStyle) -> String {
         ("rule", placement.rule.clone()),
         ("next", format!("{}{when}: {}", placement.next.action, placement.next.because)),
     ]);
-    let mut text = facts;
     for restore in &placement.restores {
-        text.push_str("\n\nIt ");
-        text.push_str(&sentence(restore, look));
-        text.push('.');
+        text.extend(["\n\nIt ", &sentence(restore, look), "."]);
     }
     format!("{text}\n\n{}", replicas(placement, look))
 }
@@ -146,11 +143,8 @@ async fn pin(app: &App, context: &Context, args: &FileArgs, pinned: bool) -> Res
         }
     })?;
     if pinned && !file.locations.iter().any(|store| locals.contains(&store.as_str())) {
-        app.output.note(&format!(
-            "It currently has no copy in {}. To prefetch one: {}",
-            locals.join(" or "),
-            app.output.command(&format!("file prefetch {}", args.file))
-        ));
+        let nowhere = format!("It currently has no copy in {}. To prefetch one", locals.join(" or "));
+        app.output.note_command(&nowhere, &format!("file prefetch {}", args.file));
     }
     Ok(Exit::Ok)
 }

@@ -62,9 +62,8 @@ async fn existing(
     user: User,
 ) -> Result<Admin, Failure> {
     if user.role != UserRole::Admin {
-        let command = app.output.command(&format!("user promote {}", user.email));
-        app.output
-            .warning(&format!("{} is not an administrator, which was not changed: {command}", user.email));
+        let text = format!("{} is not an administrator, which was not changed", user.email);
+        app.output.warning_command(&text, &format!("user promote {}", user.email));
     }
     if let Some(given) = &args.admin_password
         && !is_password(accounts, given, &user).await?
