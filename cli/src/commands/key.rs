@@ -107,13 +107,10 @@ fn prepend(file: &Path, key: &MasterKey) -> Result<(), Failure> {
     let rest = old.strip_prefix(HEAD).unwrap_or(&old);
     let text = format!("{HEAD}{}\n{rest}", key.expose_line());
     if let Err(wrong) = Keyring::parse(&text, true) {
-        return Err(Failure::new(
-            Exit::Conflict,
-            "key_file",
-            format!("Could not {what}: the file would be invalid"),
-        )
-        .because(wrong)
-        .advise("choose another --id, or correct the file"));
+        let what = format!("Could not {what}: the file would be invalid");
+        return Err(Failure::new(Exit::Conflict, "key_file", what)
+            .because(wrong)
+            .advise("choose another --id, or correct the file"));
     }
     let folder =
         file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));

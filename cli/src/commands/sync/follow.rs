@@ -91,14 +91,13 @@ impl Follower<'_> {
             // Polling is sufficient without notifications; it only detects the end a little later.
             self.listener = Listener::open(&self.context.db, RUNS).await.ok();
         }
-        match &mut self.listener {
-            Some(listener) => {
-                if listener.wait(POLL_INTERVAL).await.is_err() {
-                    self.listener = None;
-                    tokio::time::sleep(RECONNECT_PAUSE).await;
-                }
-            }
-            None => tokio::time::sleep(RECONNECT_PAUSE).await,
+        let is_connected = match &mut self.listener {
+            Some(listener) => listener.wait(POLL_INTERVAL).await.is_ok(),
+            None => false,
+        };
+        if !is_connected {
+            self.listener = None;
+            tokio::time::sleep(RECONNECT_PAUSE).await;
         }
     }
 
