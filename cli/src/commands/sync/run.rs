@@ -71,12 +71,7 @@ impl LimitArgs {
 }
 
 /// Requests a run on behalf of the operator, and optionally follows it.
-pub(super) async fn request(
-    app: &App,
-    context: &Context,
-    scope: RunScope,
-    wait: bool,
-) -> Result<Exit, Failure> {
+async fn request(app: &App, context: &Context, scope: RunScope, wait: bool) -> Result<Exit, Failure> {
     let new = NewRun { trigger: RunTrigger::Cli, requested_by: None, tick: None, scope };
     let run = run::request(context, new, &origin()).await.map_err(cannot("start a sync"))?;
     if wait {
