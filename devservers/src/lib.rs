@@ -36,8 +36,3 @@ pub use s3::{S3_ACCESS_KEY, S3_SECRET_KEY, S3Kind, S3Spec, start_s3};
 pub use seaweedfs::SeaweedPorts;
 pub use server::{Ready, Server, ServerSpec, StopSignal, Stopped};
 pub use supervise::Watch;
-
-/// Bucket of the local store.
-pub const LOCAL_BUCKET: &str = "local-files";
-/// Bucket of the stand-in for the cloud store.
-pub const CLOUD_BUCKET: &str = "cloud-files";

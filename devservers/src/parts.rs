@@ -17,10 +17,11 @@ use crate::report::{Notice, Reporter};
 use crate::s3::{S3_ACCESS_KEY, S3_SECRET_KEY, S3Kind, S3Spec, start_s3};
 use crate::seaweedfs::SeaweedPorts;
 use crate::server::{Server, Stopped};
-use crate::{CLOUD_BUCKET, LOCAL_BUCKET};
 
 const GRACE: Duration = Duration::from_secs(20);
 const CONNECTIONS: u32 = 100;
+const LOCAL_BUCKET: &str = "local-files";
+const CLOUD_BUCKET: &str = "cloud-files";
 
 /// Which S3 server to use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
