@@ -17,7 +17,6 @@ struct ErrorBody<'a, N, P> {
     problems: Vec<P>,
 }
 
-/// The document of a failed command.
 pub(crate) fn error_document(failure: &Failure, invocation: &str) -> impl Serialize {
     let command = |command: &String| format!("{invocation} {command}");
     let next = |next: &Next| document!(text: next.text.clone(), command: next.command.as_ref().map(command));

@@ -231,12 +231,7 @@ impl From<TelemetryError> for Failure {
 
 impl From<UpError> for Failure {
     fn from(error: UpError) -> Self {
-        let exit = match error {
-            UpError::PortBusy { .. } | UpError::AlreadyRunning { .. } | UpError::OtherSoftware { .. } => {
-                Exit::Conflict
-            }
-            _ => Exit::Failed,
-        };
+        let exit = if matches!(error, UpError::Conflict(_)) { Exit::Conflict } else { Exit::Failed };
         Self::new(exit, "servers", "Cannot start the servers").because(error)
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::args::GlobalArgs;
 use crate::documents::error_document;
-use crate::errors::{Exit, Failure, Next};
+use crate::errors::{Exit, Failure};
 use crate::format::time::Zone;
 
 /// How values are formatted.
@@ -55,7 +55,6 @@ impl Output {
         Self { json, quiet, verbose, invocation: invocation(global) }
     }
 
-    /// Whether details are printed.
     pub(crate) fn is_verbose(&self) -> bool {
         self.verbose
     }
@@ -65,7 +64,6 @@ impl Output {
         self.quiet
     }
 
-    /// Whether a progress bar can be drawn.
     pub(crate) fn draws_progress(&self) -> bool {
         !self.quiet && io::stderr().is_terminal()
     }
@@ -110,12 +108,9 @@ impl Output {
         if !self.json {
             return print(&text(self.look()));
         }
-        print(&json().map_err(|error| {
-            Failure::new(Exit::Failed, "internal", "Cannot write the result as JSON").because(error)
-        })?)
+        print(&json().map_err(not_json)?)
     }
 
-    /// Whether the result is a JSON document.
     pub(crate) fn is_json(&self) -> bool {
         self.json
     }
@@ -179,6 +174,11 @@ impl Output {
     }
 }
 
+/// For `map_err`: why a result cannot be printed.
+pub(crate) fn not_json(error: serde_json::Error) -> Failure {
+    Failure::new(Exit::Failed, "internal", "Cannot write the result as JSON").because(error)
+}
+
 fn print_document(failure: &Failure, invocation: &str) {
     // If this fails, standard output is closed, and the error has already been printed.
     if let Ok(document) = serde_json::to_string_pretty(&error_document(failure, invocation)) {
@@ -230,8 +230,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 pub(crate) fn failure_text(failure: &Failure, invocation: &str) -> String {
     let mut text = failure.what.clone();
     if let Some(why) = &failure.why {
-        text.push_str("\n  why:  ");
-        text.push_str(&why.trim_end().replace('\n', "\n        "));
+        text.extend(["\n  why:  ", &why.trim_end().replace('\n', "\n        ")]);
     }
     for problem in &failure.problems {
         text.extend(["\n\n  ", &problem.key, " ", &problem.message]);
@@ -241,17 +240,11 @@ pub(crate) fn failure_text(failure: &Failure, invocation: &str) -> String {
         text.push('\n');
     }
     for (place, next) in failure.next.iter().enumerate() {
-        text.push_str(if place == 0 { "\n  next: " } else { "\n        " });
-        text.push_str(&next_text(next, invocation));
+        let command = next.command.as_ref().map(|command| format!(": {invocation} {command}"));
+        text.extend([if place == 0 { "\n  next: " } else { "\n        " }, &next.text]);
+        text.extend(command);
     }
     text
-}
-
-fn next_text(next: &Next, invocation: &str) -> String {
-    match &next.command {
-        Some(command) => format!("{}: {invocation} {command}", next.text),
-        None => next.text.clone(),
-    }
 }
 
 /// A word quoted for the shell.

@@ -35,21 +35,13 @@ const OWN_CONFIG_KEYS: [&str; 5] = [
 const SHARED_ALIASES: [&str; 5] =
     ["MAX_FILE_SIZE_MB", "SYNC_SCHEDULE", "SYNC_BATCH_SIZE", "DELETE_FROM_MINIO_AFTER_SYNC", "LOG_LEVEL"];
 
-/// A `nightferry up` in the current folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum UpHere {
-    Running,
-    Stopped,
-    Never,
-}
-
-/// The sources of a command's configuration.
 #[derive(Debug)]
 pub(crate) struct Sources {
     options: LoadOptions,
     /// Set if the configuration is that of a `nightferry up` found here.
     pub(crate) found: Option<PathBuf>,
-    up_here: UpHere,
+    /// Whether a `nightferry up` was ever started here.
+    has_up: bool,
 }
 
 impl Sources {
@@ -61,27 +53,26 @@ impl Sources {
     }
 
     fn choose(mut options: LoadOptions, data_dir: &Path) -> Self {
-        let up_here = up_in(data_dir);
-        if is_own(&options) || up_here != UpHere::Running {
-            return Self { options, found: None, up_here };
-        }
         let file = data_dir.join(UP_CONFIG);
+        let has_up = file.exists();
+        if is_own(&options) || !has_up || !up_is_running(data_dir) {
+            return Self { options, found: None, has_up };
+        }
         options.file = Some(file.clone());
         options.env = env_for_up(options.env);
-        Self { options, found: Some(file), up_here }
+        Self { options, found: Some(file), has_up }
     }
 
     pub(crate) fn load(self) -> Result<Config, Failure> {
         let is_own = is_own(&self.options);
         Config::load(self.options).map_err(|errors| {
             let failure = Failure::from(errors);
-            match self.up_here {
-                _ if is_own => failure,
-                UpHere::Stopped => {
-                    failure.advise_command("to start the servers of ./nightferry-data again", "up")
-                }
-                UpHere::Never | UpHere::Running => failure
-                    .advise_command("to try Nightferry on this machine without any configuration", "up"),
+            if is_own {
+                failure
+            } else if self.has_up {
+                failure.advise_command("to start the servers of ./nightferry-data again", "up")
+            } else {
+                failure.advise_command("to try Nightferry on this machine without any configuration", "up")
             }
         })
     }
@@ -111,15 +102,10 @@ pub(crate) fn env_for_up(env: BTreeMap<String, String>) -> BTreeMap<String, Stri
         .collect()
 }
 
-fn up_in(data_dir: &Path) -> UpHere {
-    if !data_dir.join(UP_CONFIG).exists() {
-        return UpHere::Never;
-    }
+fn up_is_running(data_dir: &Path) -> bool {
     // A shared lock, so that two commands that check at once do not mistake each other for `nightferry up`.
-    match File::open(data_dir.join(UP_LOCK)).map(|lock| lock.try_lock_shared()) {
-        Ok(Err(TryLockError::WouldBlock)) => UpHere::Running,
-        _ => UpHere::Stopped,
-    }
+    let locked = File::open(data_dir.join(UP_LOCK)).map(|lock| lock.try_lock_shared());
+    matches!(locked, Ok(Err(TryLockError::WouldBlock)))
 }
 
 #[cfg(test)]
@@ -145,7 +131,7 @@ mod tests {
     fn an_up_that_has_stopped_is_not_used() {
         let (folder, _lock) = data_dir_of_up();
         let sources = Sources::choose(LoadOptions::default(), folder.path());
-        assert_eq!((sources.found, sources.up_here), (None, UpHere::Stopped));
+        assert_eq!((sources.found, sources.has_up), (None, true));
     }
 
     #[test]

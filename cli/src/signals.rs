@@ -19,7 +19,8 @@ pub struct StopRequests {
 impl StopRequests {
     /// Starts listening. From now on these signals no longer terminate the process.
     pub fn listen() -> Result<Self, UpError> {
-        let failed = |source| UpError::Io { act: "listen for", path: "stop signals".into(), source };
+        let failed =
+            |error: std::io::Error| UpError::Other(format!("cannot listen for stop signals: {error}"));
         let listen = |kind| signal(kind).map_err(failed);
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,

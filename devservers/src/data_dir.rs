@@ -39,12 +39,6 @@ pub struct DataDir {
     root: PathBuf,
 }
 
-/// The lock on the data folder; released when dropped or when the process ends.
-#[derive(Debug)]
-pub struct DataDirLock {
-    _file: File,
-}
-
 impl DataDir {
     /// Opens the data folder and creates it if necessary. The path is made absolute.
     pub fn open(path: &Path) -> Result<Self, UpError> {
@@ -82,8 +76,8 @@ impl DataDir {
         self.root.join("run").join(format!("{name}.pid"))
     }
 
-    /// Locks the folder for this process, or reports the holder of the lock.
-    pub fn lock(&self) -> Result<DataDirLock, UpError> {
+    /// Locks the folder for this process until the file is dropped, or reports the holder of the lock.
+    pub fn lock(&self) -> Result<File, UpError> {
         let path = self.root.join("up.lock");
         let mut file = File::options()
             .create(true)
@@ -98,16 +92,20 @@ impl DataDir {
                 let mut pid = String::new();
                 file.read_to_string(&mut pid).map_err(io_error("read", &path))?;
                 let holder = if pid.is_empty() { String::new() } else { format!(" (pid {})", pid.trim()) };
-                return Err(UpError::AlreadyRunning { path: self.root.clone(), holder });
+                return Err(UpError::Conflict(format!(
+                    "another `nightferry up`{holder} is running on {}: stop it, or use another --data-dir and other \
+                     ports",
+                    self.root.display()
+                )));
             }
-            Err(fs::TryLockError::Error(source)) => return Err(UpError::Io { act: "lock", path, source }),
+            Err(fs::TryLockError::Error(error)) => return Err(io_error("lock", &path)(error)),
         }
         let pid = format!("{}\n", std::process::id());
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(pid.as_bytes()))
             .map_err(io_error("write", &path))?;
-        Ok(DataDirLock { _file: file })
+        Ok(file)
     }
 
     /// A random secret stored in the folder under this name, generated at the first call: 32 hexadecimal digits.

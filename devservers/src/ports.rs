@@ -17,12 +17,10 @@ const MAX_PORT: u16 = 22_000;
 pub(crate) const GRPC_OFFSET: u16 = 10_000;
 const MAX_ATTEMPTS: u32 = 1_000;
 
-/// The loopback address with this port.
 pub(crate) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// Whether this port of the loopback address is currently free.
 pub(crate) fn port_is_free(port: u16) -> bool {
     TcpListener::bind(loopback(port)).is_ok()
 }
@@ -39,21 +37,20 @@ pub(crate) fn free_port_with_grpc() -> Result<u16, UpError> {
 
 fn search(free: impl Fn(u16) -> bool) -> Result<u16, UpError> {
     let mut random = rand::rng();
-    (0..MAX_ATTEMPTS).map(|_| random.random_range(MIN_PORT..MAX_PORT)).find(|port| free(*port)).ok_or_else(
-        || {
-            let text = "found no free port on 127.0.0.1: close some programs and try again";
-            UpError::Other(text.to_owned())
-        },
-    )
+    let mut ports = (0..MAX_ATTEMPTS).map(|_| random.random_range(MIN_PORT..MAX_PORT));
+    let none = "found no free port on 127.0.0.1: close some programs and try again";
+    ports.find(|port| free(*port)).ok_or_else(|| UpError::Other(none.to_owned()))
 }
 
 /// Returns an error for a busy port that names its purpose, its process and the flag that changes it.
-pub(crate) fn require_free(port: u16, purpose: &'static str, flag: &'static str) -> Result<(), UpError> {
+pub(crate) fn require_free(port: u16, purpose: &str, flag: &str) -> Result<(), UpError> {
     if port_is_free(port) {
         return Ok(());
     }
     let holder = port_holder(port).map_or_else(String::new, |(pid, name)| format!(" by {name} (pid {pid})"));
-    Err(UpError::PortBusy { port, purpose, holder, flag })
+    Err(UpError::Conflict(format!(
+        "port {port} ({purpose}) is in use{holder}: stop that program or choose another port with {flag}"
+    )))
 }
 
 /// Finds the process that listens on a TCP port, if the system allows it (Linux, and only processes visible to this

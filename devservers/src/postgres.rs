@@ -114,16 +114,13 @@ fn init_with_locale(
     if spec.sync == Sync::Volatile {
         initdb.arg("--no-sync");
     }
-    initdb.stdin(Stdio::null());
-    let program = spec.bin.initdb();
-    let output = initdb.output().map_err(|source| UpError::Spawn { program, source })?;
+    let output = initdb.stdin(Stdio::null()).output().map_err(io_error("run", &spec.bin.initdb()))?;
     check("initdb", &output)
 }
 
 /// Creates the first database in single-user mode, which needs neither a client program nor a port.
 fn create_database(spec: &PostgresSpec<'_>, data: &Path) -> Result<(), UpError> {
     let program = spec.bin.postgres();
-    let failed = |source| UpError::Spawn { program: program.clone(), source };
     let mut postgres = command(spec, &program);
     postgres.args(["--single", "-c", "exit_on_error=on", "-D"]).arg(data).arg("postgres");
     if spec.sync == Sync::Volatile {
@@ -134,12 +131,12 @@ fn create_database(spec: &PostgresSpec<'_>, data: &Path) -> Result<(), UpError> 
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(failed)?;
+        .map_err(io_error("run", &program))?;
     if let Some(mut stdin) = single.stdin.take() {
         // If the statement fails, the exit status reports it.
         let _ = writeln!(stdin, "CREATE DATABASE {NAME};");
     }
-    let output = single.wait_with_output().map_err(failed)?;
+    let output = single.wait_with_output().map_err(io_error("run", &program))?;
     check("creating the database", &output)
 }
 

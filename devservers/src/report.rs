@@ -35,14 +35,13 @@ impl Reporter for StderrLines {
     fn tell(&self, notice: Notice<'_>) {
         let mut stderr = std::io::stderr().lock();
         let terminal = stderr.is_terminal();
+        let start = if terminal { "\r\x1b[2K" } else { "" };
         // A closed standard error must not stop the servers, and there is no place to report it.
         let _ = match notice {
             Notice::Progress(_) if !terminal => Ok(()),
-            Notice::Progress(text) => write!(stderr, "\r\x1b[2K{text}").and_then(|()| stderr.flush()),
-            Notice::Step(text) if terminal => writeln!(stderr, "\r\x1b[2K{text}"),
-            Notice::Step(text) => writeln!(stderr, "{text}"),
-            Notice::Warning(text) if terminal => writeln!(stderr, "\r\x1b[2Kwarning: {text}"),
-            Notice::Warning(text) => writeln!(stderr, "warning: {text}"),
+            Notice::Progress(text) => write!(stderr, "{start}{text}").and_then(|()| stderr.flush()),
+            Notice::Step(text) => writeln!(stderr, "{start}{text}"),
+            Notice::Warning(text) => writeln!(stderr, "{start}warning: {text}"),
         };
     }
 }

@@ -22,16 +22,14 @@ const MEMORY_GOAL: &str = "768MiB";
 /// ports are kept across starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeaweedPorts {
-    /// Master; its gRPC port is 10,000 higher, as for the volume server, filer and admin.
-    pub master: u16,
-    /// Volume server.
-    pub volume: u16,
-    /// Filer.
-    pub filer: u16,
-    /// Admin: it listens even if its pages are disabled.
-    pub admin: u16,
+    /// Its gRPC port is 10,000 higher, as for the volume server, filer and admin.
+    master: u16,
+    volume: u16,
+    filer: u16,
+    /// It listens even if its pages are disabled.
+    admin: u16,
     /// gRPC port of the S3 gateway; its own port is chosen by the user.
-    pub s3_grpc: u16,
+    s3_grpc: u16,
 }
 
 impl SeaweedPorts {
@@ -55,7 +53,7 @@ impl SeaweedPorts {
     }
 
     /// These ports if all of them are free, otherwise new ones.
-    pub fn still_free_or_new(self) -> Result<Self, UpError> {
+    pub(crate) fn still_free_or_new(self) -> Result<Self, UpError> {
         if self.all().into_iter().all(port_is_free) { Ok(self) } else { Self::free() }
     }
 
@@ -69,8 +67,7 @@ impl SeaweedPorts {
         ]
     }
 
-    /// Every port of the set.
-    pub fn all(self) -> [u16; 9] {
+    pub(crate) fn all(self) -> [u16; 9] {
         let [master, volume, filer, admin, s3] = self.with_grpc().map(|(_, port)| port);
         [self.master, self.volume, self.filer, self.admin, master, volume, filer, admin, s3]
     }

@@ -138,14 +138,22 @@ impl Server {
         self.child.id()
     }
 
-    /// Log file.
-    pub fn log_file(&self) -> &Path {
-        &self.spec.log
-    }
-
-    /// The last lines of its log.
-    pub fn log_tail(&self) -> String {
-        tail(&self.spec.log)
+    /// The path and the last lines of its log, or a note if it cannot be read.
+    pub(crate) fn log_end(&self) -> String {
+        let path = &self.spec.log;
+        let read = || {
+            let mut file = File::open(path)?;
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+            let mut bytes = Vec::new();
+            file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+            Ok::<_, std::io::Error>(bytes)
+        };
+        let tail = match read() {
+            Ok(bytes) => last_lines(&String::from_utf8_lossy(&bytes), TAIL_LINES),
+            Err(error) => format!("(the log cannot be read: {error})"),
+        };
+        format!("{}:\n{tail}", path.display())
     }
 
     /// Exit status, if it has ended.
@@ -206,25 +214,22 @@ impl Server {
         loop {
             let answers = is_ready(&self.spec.ready, self.pid()).await;
             if let Some(status) = self.exited()? {
-                let spec = &self.spec;
-                let error = UpError::EndedEarly {
-                    name: spec.name.clone(),
-                    status: status.to_string(),
-                    log: spec.log.clone(),
-                    tail: tail(&spec.log),
-                };
                 self.clean_up();
-                return Err(error);
+                let (name, end) = (self.name(), self.log_end());
+                return Err(UpError::EndedEarly(format!(
+                    "{name} ended while starting ({status}); the end of {end}"
+                )));
             }
             if answers {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                let seconds = self.spec.ready_within.as_secs();
-                let (name, log) = (self.spec.name.clone(), self.spec.log.clone());
-                let tail = tail(&log);
+                let end = self.log_end();
                 self.stop(Duration::ZERO).await?;
-                return Err(UpError::NotReady { name, seconds, log, tail });
+                let (name, seconds) = (self.name(), self.spec.ready_within.as_secs());
+                return Err(UpError::NotReady(format!(
+                    "{name} was not ready after {seconds} s; the end of {end}"
+                )));
             }
             sleep(POLL).await;
         }
@@ -247,7 +252,7 @@ fn spawn(spec: ServerSpec) -> Result<Server, UpError> {
     if let Some(account) = spec.account {
         command.uid(account.uid).gid(account.gid);
     }
-    let child = command.spawn().map_err(|source| UpError::Spawn { program: spec.program.clone(), source })?;
+    let child = command.spawn().map_err(io_error("run", &spec.program))?;
     let mut server = Server { spec, child, watchdog: None };
     if let Err(error) = watch_over(&mut server) {
         server.signal(Signal::KILL);
@@ -273,7 +278,10 @@ fn watch_over(server: &mut Server) -> Result<(), UpError> {
 async fn is_ready(ready: &Ready, pid: u32) -> bool {
     match ready {
         Ready::Connects(address) => TcpStream::connect(address).await.is_ok(),
-        Ready::Http(address) => http_status(*address, "/").await.is_some_and(|status| status < 500),
+        Ready::Http(address) => {
+            let status = timeout(HTTP_DEADLINE, http_status(*address)).await;
+            matches!(status, Ok(Some(..500)))
+        }
         Ready::Postmaster(data) => {
             let text = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
             let mut lines = text.lines();
@@ -283,14 +291,10 @@ async fn is_ready(ready: &Ready, pid: u32) -> bool {
     }
 }
 
-/// The status of `GET path`, or `None` if there is no HTTP response within two seconds.
-async fn http_status(address: SocketAddr, path: &str) -> Option<u16> {
-    timeout(HTTP_DEADLINE, ask(address, path)).await.ok().flatten()
-}
-
-async fn ask(address: SocketAddr, path: &str) -> Option<u16> {
+/// The status of `GET /`.
+async fn http_status(address: SocketAddr) -> Option<u16> {
     let mut stream = TcpStream::connect(address).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut start = [0_u8; STATUS_LINE_START];
     stream.read_exact(&mut start).await.ok()?;
@@ -304,28 +308,11 @@ fn open_log(path: &Path) -> Result<File, UpError> {
     File::options().create(true).append(true).open(path).map_err(io_error("open", path))
 }
 
-/// The last lines of a log file, or a note if it cannot be read.
-fn tail(path: &Path) -> String {
-    let read = || {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
-        Ok::<_, std::io::Error>(bytes)
-    };
-    match read() {
-        Ok(bytes) => last_lines(&String::from_utf8_lossy(&bytes), TAIL_LINES),
-        Err(error) => format!("(the log cannot be read: {error})"),
-    }
-}
-
 /// Those of these environment variables that are set.
 pub(crate) fn inherited(names: &[&'static str]) -> impl Iterator<Item = (&'static str, OsString)> {
     names.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)))
 }
 
-/// The last `count` lines of a text.
 pub(crate) fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines

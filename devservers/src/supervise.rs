@@ -39,18 +39,16 @@ impl Watch {
             let Some(status) = server.exited()? else { continue };
             let name = server.name().to_owned();
             let times = self.count(&name);
-            let (log, tail) = (server.log_file().to_owned(), server.log_tail());
+            let end = server.log_end();
             if times > MAX_EXITS {
                 return Err(UpError::Other(format!(
-                    "{name} exited {MAX_EXITS} times in a row, the last time with {status}; the end of {}:\n{tail}",
-                    log.display()
+                    "{name} exited {MAX_EXITS} times in a row, the last time with {status}; the end of {end}"
                 )));
             }
             let pause = (FIRST_PAUSE * 2_u32.saturating_pow(times.saturating_sub(1))).min(MAX_PAUSE);
             let seconds = pause.as_secs_f32();
             reporter.tell(Notice::Warning(&format!(
-                "{name} exited ({status}); restarting it in {seconds} s. The end of {}:\n{tail}",
-                log.display()
+                "{name} exited ({status}); restarting it in {seconds} s. The end of {end}"
             )));
             sleep(pause).await;
             match server.restart().await {

@@ -47,8 +47,8 @@ async fn servers_start_respond_restart_after_a_crash_and_stop() {
     let first_url = parts.database_url.clone();
     let pids = parts.servers_mut().map(|server| server.pid());
 
-    let busy = start_parts(&options, &Quiet).await.unwrap_err();
-    assert!(matches!(busy, UpError::AlreadyRunning { .. }), "{busy}");
+    let busy = start_parts(&options, &Quiet).await.unwrap_err().to_string();
+    assert!(busy.contains("another `nightferry up`"), "{busy}");
     let other_folder = UpOptions { data_dir: folder.path().join("other"), ..options.clone() };
     let busy = start_parts(&other_folder, &Quiet).await.unwrap_err().to_string();
     assert!(busy.contains(&format!("port {} (local S3 server) is in use", options.local_s3_port)), "{busy}");

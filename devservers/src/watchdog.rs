@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::error::UpError;
+use crate::error::{UpError, io_error};
 use crate::server::StopSignal;
 
 /// After the pipe closes: the stop signal, then up to ten seconds, then SIGKILL, and removal of the files that the
@@ -29,10 +29,9 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts watching the process `pid`.
     pub(crate) fn over(pid: u32, signal: StopSignal, leaves_behind: &[PathBuf]) -> Result<Self, UpError> {
-        let program = PathBuf::from("/bin/sh");
-        let shell = Command::new(&program)
+        let program = Path::new("/bin/sh");
+        let shell = Command::new(program)
             .args(["-c", SCRIPT, "nightferry-watchdog"])
             .arg(pid.to_string())
             .arg(signal.name())
@@ -44,7 +43,7 @@ impl Watchdog {
             // Ctrl-C on the terminal is meant for this process only, which stops the servers in order.
             .process_group(0)
             .spawn()
-            .map_err(|source| UpError::Spawn { program, source })?;
+            .map_err(io_error("run", program))?;
         Ok(Self { shell })
     }
 

@@ -10,7 +10,6 @@ use nightferry_core::tiering::forecast;
 /// Minimum interval between two checks of the same run.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The last check, and the last warning.
 #[derive(Debug, Default)]
 pub(crate) struct ForecastWarning {
     looked: Option<(RunId, Instant)>,

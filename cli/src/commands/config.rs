@@ -73,12 +73,9 @@ fn show(app: &App, args: &ShowArgs) -> Result<Exit, Failure> {
     let config = app.config(Vec::new())?;
     let settings: Vec<&Setting> = config.settings().iter().filter(|setting| is_in(args, setting)).collect();
     if let (Some(key), true) = (&args.key, settings.is_empty()) {
-        return Err(Failure::new(
-            Exit::NotFound,
-            "not_found",
-            format!("There is no setting or section {key}"),
-        )
-        .advise_command("list all settings", "config show"));
+        let what = format!("There is no setting or section {key}");
+        return Err(Failure::new(Exit::NotFound, "not_found", what)
+            .advise_command("list all settings", "config show"));
     }
     app.output.result(&document!(settings: &settings), |_| {
         table("SETTING | VALUE | FROM", &settings, |setting| {

@@ -24,15 +24,34 @@ use crate::output::{TextStyle, document};
 #[derive(Debug, Subcommand)]
 pub(crate) enum FileCommand {
     /// Show where a file is stored, why, and what happens to it next
-    Why(WhyArgs),
+    #[command(after_help = WHY_EXAMPLES)]
+    Why(FileArgs),
     /// Keep the local copies of a file, regardless of the eviction rules
-    Pin(PinArgs),
+    #[command(after_help = PIN_EXAMPLES)]
+    Pin(FileArgs),
     /// Allow the local copies of a file to be evicted again
-    Unpin(PinArgs),
+    #[command(after_help = PIN_EXAMPLES)]
+    Unpin(FileArgs),
     /// Copy files back to the local store
-    Prefetch(PrefetchArgs),
+    #[command(after_help = PREFETCH_EXAMPLES)]
+    Prefetch(FilesArgs),
     /// Restore archived copies of files, which takes hours and costs money
-    RestoreArchive(RestoreArchiveArgs),
+    #[command(after_help = RESTORE_EXAMPLES)]
+    RestoreArchive(FilesArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FileArgs {
+    /// The id of the file
+    #[arg(value_name = "FILE-ID")]
+    file: FileId,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FilesArgs {
+    /// The ids of the files
+    #[arg(value_name = "FILE-ID", required = true)]
+    files: Vec<FileId>,
 }
 
 pub(super) async fn run(app: &App, services: &Services, command: FileCommand) -> Result<Exit, Failure> {
@@ -51,15 +70,7 @@ Examples:
   nightferry file why 0199f0a0-0000-7000-8000-000000000001
   nightferry --json file why FILE-ID | jq .next";
 
-#[derive(Debug, Args)]
-#[command(after_help = WHY_EXAMPLES)]
-pub(crate) struct WhyArgs {
-    /// The id of the file
-    #[arg(value_name = "FILE-ID")]
-    file: FileId,
-}
-
-async fn why(app: &App, context: &Context, args: &WhyArgs) -> Result<Exit, Failure> {
+async fn why(app: &App, context: &Context, args: &FileArgs) -> Result<Exit, Failure> {
     let placement = placement::explain(context, args.file, None)
         .await
         .map_err(cannot(format!("explain the file {}", args.file)))?;
@@ -80,7 +91,7 @@ fn text(placement: &Placement, look: TextStyle) -> String {
         None => file.storage_location.clone(),
     };
     let when = placement.next.at.map(|at| format!(" ({})", look.zone.show(at))).unwrap_or_default();
-    let facts = pairs(&[
+    let mut text = pairs(&[
         ("file", format!("{} ({})", plain(&file.filename), file.id)),
         ("owner", file.owner_id.to_string()),
         ("version", format!("{}, {}", file.current_version, bytes::human(unsigned(file.file_size)))),
@@ -89,11 +100,8 @@ fn text(placement: &Placement, look: TextStyle) -> String {
         ("rule", placement.rule.clone()),
         ("next", format!("{}{when}: {}", placement.next.action, placement.next.because)),
     ]);
-    let mut text = facts;
     for restore in &placement.restores {
-        text.push_str("\n\nIt ");
-        text.push_str(&sentence(restore, look));
-        text.push('.');
+        text.extend(["\n\nIt ", &sentence(restore, look), "."]);
     }
     format!("{text}\n\n{}", replicas(placement, look))
 }
@@ -119,15 +127,7 @@ Examples:
 
 A pin prevents the eviction of local copies; it does not prefetch any.";
 
-#[derive(Debug, Args)]
-#[command(after_help = PIN_EXAMPLES)]
-pub(crate) struct PinArgs {
-    /// The id of the file
-    #[arg(value_name = "FILE-ID")]
-    file: FileId,
-}
-
-async fn pin(app: &App, context: &Context, args: &PinArgs, pinned: bool) -> Result<Exit, Failure> {
+async fn pin(app: &App, context: &Context, args: &FileArgs, pinned: bool) -> Result<Exit, Failure> {
     let act = if pinned { "pin" } else { "unpin" };
     let file = change::pin(context, args.file, pinned, &origin())
         .await
@@ -143,11 +143,8 @@ async fn pin(app: &App, context: &Context, args: &PinArgs, pinned: bool) -> Resu
         }
     })?;
     if pinned && !file.locations.iter().any(|store| locals.contains(&store.as_str())) {
-        app.output.note(&format!(
-            "It currently has no copy in {}. To prefetch one: {}",
-            locals.join(" or "),
-            app.output.command(&format!("file prefetch {}", args.file))
-        ));
+        let nowhere = format!("It currently has no copy in {}. To prefetch one", locals.join(" or "));
+        app.output.note_command(&nowhere, &format!("file prefetch {}", args.file));
     }
     Ok(Exit::Ok)
 }
@@ -160,15 +157,7 @@ Examples:
 A worker must be running; an idle one starts within a second, without a run. The copies are evicted \
 according to the rules; their retention starts at their arrival or their last download.";
 
-#[derive(Debug, Args)]
-#[command(after_help = PREFETCH_EXAMPLES)]
-pub(crate) struct PrefetchArgs {
-    /// The ids of the files
-    #[arg(value_name = "FILE-ID", required = true)]
-    files: Vec<FileId>,
-}
-
-async fn prefetch(app: &App, context: &Context, args: &PrefetchArgs) -> Result<Exit, Failure> {
+async fn prefetch(app: &App, context: &Context, args: &FilesArgs) -> Result<Exit, Failure> {
     let mut outcomes = Vec::with_capacity(args.files.len());
     for file in &args.files {
         let outcome = fetch::request(context, *file, None, &origin())
@@ -207,14 +196,6 @@ restored copy is readable for tiering.archive_restore_days. Files that are reada
 
 Exit code 4 if a file has no verified copy left.";
 
-#[derive(Debug, Args)]
-#[command(after_help = RESTORE_EXAMPLES)]
-pub(crate) struct RestoreArchiveArgs {
-    /// The ids of the files
-    #[arg(value_name = "FILE-ID", required = true)]
-    files: Vec<FileId>,
-}
-
 /// A restore as text.
 fn sentence(restore: &Restore, look: TextStyle) -> String {
     use nightferry_core::db::enums::RestoreState;
@@ -236,7 +217,7 @@ fn sentence(restore: &Restore, look: TextStyle) -> String {
     }
 }
 
-async fn restore_archive(app: &App, context: &Context, args: &RestoreArchiveArgs) -> Result<Exit, Failure> {
+async fn restore_archive(app: &App, context: &Context, args: &FilesArgs) -> Result<Exit, Failure> {
     let mut outcomes = Vec::with_capacity(args.files.len());
     for file in &args.files {
         let outcome = archive::request(context, *file, None, None)

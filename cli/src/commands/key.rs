@@ -1,6 +1,8 @@
 //! `nightferry key`: the keys of encrypted stores. Generating one reads no configuration and connects to nothing.
 
+use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -105,13 +107,10 @@ fn prepend(file: &Path, key: &MasterKey) -> Result<(), Failure> {
     let rest = old.strip_prefix(HEAD).unwrap_or(&old);
     let text = format!("{HEAD}{}\n{rest}", key.expose_line());
     if let Err(wrong) = Keyring::parse(&text, true) {
-        return Err(Failure::new(
-            Exit::Conflict,
-            "key_file",
-            format!("Could not {what}: the file would be invalid"),
-        )
-        .because(wrong)
-        .advise("choose another --id, or correct the file"));
+        let what = format!("Could not {what}: the file would be invalid");
+        return Err(Failure::new(Exit::Conflict, "key_file", what)
+            .because(wrong)
+            .advise("choose another --id, or correct the file"));
     }
     let folder =
         file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
@@ -126,11 +125,7 @@ fn prepend(file: &Path, key: &MasterKey) -> Result<(), Failure> {
 
 /// A new file that only its owner can read, flushed to disk before this returns.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }

@@ -90,7 +90,6 @@ pub(super) async fn require_current(
     Ok(())
 }
 
-/// The error for missing migrations.
 pub(super) fn missing(what: &str, pending: &[String]) -> Failure {
     let why = format!("the database lacks {}: {}", count(pending), pending.join(", "));
     Failure::new(Exit::Failed, "migrations_missing", what)

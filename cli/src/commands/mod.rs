@@ -36,20 +36,17 @@ use crate::errors::{Exit, Failure, cannot};
 use crate::output::Output;
 use crate::settings::Sources;
 
-/// Deadline for diagnosing why a command failed.
 const DIAGNOSIS_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Shared by all commands.
 #[derive(Debug, Clone)]
 pub(crate) struct App {
     pub(crate) output: Output,
-    /// Global options.
     pub(crate) global: GlobalArgs,
 }
 
 /// A context, and the guard of its log.
 pub(crate) struct Session {
-    /// Configuration, database and stores.
     pub(crate) services: Services,
     _telemetry: TelemetryGuard,
 }

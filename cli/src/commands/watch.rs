@@ -34,7 +34,6 @@ impl Watch {
         Self { bar, output: output.clone(), next: Instant::now() + LINE_PAUSE }
     }
 
-    /// Shows the progress.
     pub(crate) fn show(&mut self, text: impl FnOnce() -> String) {
         if let Some(bar) = &self.bar {
             bar.set_message(text());

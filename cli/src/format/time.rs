@@ -5,10 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, Local, Utc};
 pub(crate) use nightferry_core::units::format_duration as span;
 
-/// The time zone for output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Zone {
-    /// The zone of this machine.
     Local,
     /// UTC: snapshots of the output must not depend on the machine.
     #[cfg(test)]
@@ -18,7 +16,6 @@ pub(crate) enum Zone {
 const FORMAT: &str = "%Y-%m-%d %H:%M:%S %:z";
 
 impl Zone {
-    /// A point in time.
     pub(crate) fn show(self, time: DateTime<Utc>) -> String {
         match self {
             Self::Local => time.with_timezone(&Local).format(FORMAT).to_string(),
@@ -27,7 +24,6 @@ impl Zone {
         }
     }
 
-    /// A point in time, or a dash.
     pub(crate) fn show_or_dash(self, time: Option<DateTime<Utc>>) -> String {
         time.map_or_else(|| "-".to_owned(), |time| self.show(time))
     }

@@ -19,7 +19,6 @@ pub(crate) async fn archive(context: Context) {
     or_warn(archive::pass(&context).await, "cannot process archived copies; the next pass continues");
 }
 
-/// Deletes expired rows.
 pub(crate) async fn expired_rows(context: Context) {
     or_warn(reap::expired_rows(&context).await, "cannot delete expired rows");
 }

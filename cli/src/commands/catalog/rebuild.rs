@@ -117,11 +117,8 @@ fn advise(app: &App, rebuilt: &Rebuilt, document: &Document<impl Serialize>) {
     }
     if rebuilt.left_out > 0 {
         let objects = count(rebuilt.left_out, "object");
-        let command = app.output.command("reconcile");
-        app.output.note(&format!(
-            "{objects} older than the snapshot and unknown to it: probably deleted before. To list them: \
-                {command}"
-        ));
+        let text = "older than the snapshot and unknown to it: probably deleted before. To list them";
+        app.output.note_command(&format!("{objects} {text}"), "reconcile");
     }
 }
 

@@ -71,7 +71,6 @@ async fn wait(app: &App, context: &Context, draining: Draining) -> Result<Draini
     wait_until_finished(app, draining, Draining::is_finished, text, look, interrupted).await
 }
 
-/// Warns if nothing is moved because no worker is running.
 pub(super) async fn warn_without_worker(app: &App, context: &Context) -> Result<(), Failure> {
     if !worker_is_up(context).await.map_err(cannot("check for workers"))? {
         app.output.warning_command("no worker is running, so nothing is moved yet. Start one", "worker");

@@ -122,7 +122,6 @@ async fn wait(app: &App, context: &Context, rebalancing: Rebalancing) -> Result<
     Ok(rebalancing)
 }
 
-/// The progress as a sentence.
 pub(super) fn progress(rebalancing: &Rebalancing) -> String {
     let ((files, bytes_moved), (all, bytes_all)) = (rebalancing.moved(), rebalancing.planned());
     let done = format!(

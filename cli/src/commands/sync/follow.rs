@@ -26,28 +26,18 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// The number of missed heartbeats after which a worker counts as dead.
 const HEARTBEATS_MISSED: u32 = 3;
 
-/// Why following ended.
-pub(super) enum Followed {
-    /// The run ended.
-    Ended(Run),
-    /// The operator interrupted the wait.
-    Stopped,
-}
-
-/// Whether a worker with this last heartbeat is up.
 pub(super) fn is_up(last: Option<DateTime<Utc>>, now: DateTime<Utc>, heartbeat: Duration) -> bool {
     last.is_some_and(|last| (now - last).to_std().unwrap_or_default() <= heartbeat * HEARTBEATS_MISSED)
 }
 
-/// The latest heartbeat of any worker, and whether a worker is up.
 pub(in crate::commands) async fn worker_is_up(context: &Context) -> CoreResult<bool> {
     let mut conn = context.db.conn().await?;
     let last = workers::last_heartbeat(&mut conn).await?;
     Ok(is_up(last, context.clock.now(), context.config.tiering.heartbeat))
 }
 
-/// Follows the run until it ends, or until Ctrl-C.
-pub(super) async fn follow(app: &App, context: &Context, run: Run) -> Result<Followed, Failure> {
+/// Follows the run until it ends, and returns it; `None` after Ctrl-C.
+pub(super) async fn follow(app: &App, context: &Context, run: Run) -> Result<Option<Run>, Failure> {
     let id = run.id;
     let mut follower = Follower {
         app,
@@ -59,9 +49,9 @@ pub(super) async fn follow(app: &App, context: &Context, run: Run) -> Result<Fol
         away_since: None,
     };
     let outcome = tokio::select! {
-        ended = follower.until_ended(run) => ended.map(Followed::Ended),
+        ended = follower.until_ended(run) => ended.map(Some),
         interrupted = tokio::signal::ctrl_c() => match interrupted {
-            Ok(()) => Ok(Followed::Stopped),
+            Ok(()) => Ok(None),
             Err(error) => Err(Failure::new(Exit::Failed, "internal", "Cannot listen for Ctrl-C").because(error)),
         },
     };
@@ -101,14 +91,13 @@ impl Follower<'_> {
             // Polling is sufficient without notifications; it only detects the end a little later.
             self.listener = Listener::open(&self.context.db, RUNS).await.ok();
         }
-        match &mut self.listener {
-            Some(listener) => {
-                if listener.wait(POLL_INTERVAL).await.is_err() {
-                    self.listener = None;
-                    tokio::time::sleep(RECONNECT_PAUSE).await;
-                }
-            }
-            None => tokio::time::sleep(RECONNECT_PAUSE).await,
+        let is_connected = match &mut self.listener {
+            Some(listener) => listener.wait(POLL_INTERVAL).await.is_ok(),
+            None => false,
+        };
+        if !is_connected {
+            self.listener = None;
+            tokio::time::sleep(RECONNECT_PAUSE).await;
         }
     }
 
@@ -161,7 +150,6 @@ impl Follower<'_> {
         }
     }
 
-    /// Tolerates an unavailable database for a while.
     fn tolerate_outage(&mut self, error: Error) -> Result<(), Failure> {
         let output = &self.app.output;
         match self.away_since {

@@ -8,7 +8,6 @@ use nightferry_core::db::plans::Item;
 use nightferry_core::db::unsigned;
 use nightferry_core::tiering::money::Money;
 use nightferry_core::tiering::plan::{self, Part, PlanView};
-use serde::Serialize;
 
 use super::App;
 use super::run::LimitArgs;
@@ -16,7 +15,7 @@ use crate::commands::origin;
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::{pairs, plain, table};
 use crate::format::{bytes, grouped, time};
-use crate::output::{TextStyle, print};
+use crate::output::{TextStyle, not_json, print};
 
 /// Plan items read and printed at once.
 const PAGE: i64 = 1_000;
@@ -48,7 +47,9 @@ pub(super) async fn run(app: &App, context: &Context, args: PlanArgs) -> Result<
     let currency = &context.config.policy.currency;
     let document = SyncPlan::new(&view, currency);
     if args.files && app.output.is_json() {
-        if let Err(failure) = document_with_files(context, &view, &document).await? {
+        let head = serde_json::to_string(&document).map_err(not_json)?;
+        print(&format!("{},\"items\":[", head.strip_suffix('}').unwrap_or(&head)))?;
+        if let Err(failure) = documents_of_files(context, &view).await {
             // Output that was printed cannot be undone: the document ends with the error.
             app.output.problem(&failure);
             print(&format!("]{}", app.output.interrupted(&failure)))?;
@@ -90,33 +91,19 @@ async fn pages(
     }
 }
 
-/// The document except its end, printed while it is read: a plan may have millions of files. Returns the error if the
-/// files end early.
-async fn document_with_files(
-    context: &Context,
-    view: &PlanView,
-    document: &SyncPlan,
-) -> Result<Result<(), Failure>, Failure> {
-    let head = json(document)?;
-    let head = head.strip_suffix('}').unwrap_or(&head).to_owned();
-    print(&format!("{head},\"items\":["))?;
+/// The items of the document, printed while they are read: a plan may have millions of files.
+async fn documents_of_files(context: &Context, view: &PlanView) -> Result<(), Failure> {
     let mut first = true;
-    let listed = pages(context, view, |items| {
+    pages(context, view, |items| {
         let mut lines = String::new();
         for item in items {
             lines.push_str(if first { "" } else { ",\n" });
             first = false;
-            lines.push_str(&json(&PlanItem::from(item))?);
+            lines.push_str(&serde_json::to_string(&PlanItem::from(item)).map_err(not_json)?);
         }
         print(&lines)
-    });
-    Ok(listed.await)
-}
-
-fn json(value: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string(value).map_err(|error| {
-        Failure::new(Exit::Failed, "internal", "Cannot write the result as JSON").because(error)
     })
+    .await
 }
 
 async fn lines_of_files(context: &Context, view: &PlanView) -> Result<(), Failure> {

@@ -48,7 +48,6 @@ impl Phase {
     }
 }
 
-/// Shows a run repeatedly.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
     phase: Phase,
@@ -61,7 +60,6 @@ impl Progress {
         Self { bar: bar(output, phase.style()), phase, lines: Lines::default() }
     }
 
-    /// Shows the progress of the run.
     pub(super) fn show(&mut self, run: &Run, output: &Output) {
         let Some(bar) = &self.bar else {
             if let Some(line) = self.lines.next(run, Instant::now()) {

@@ -5,11 +5,12 @@ use nightferry_api_types::run as api_types;
 use nightferry_core::context::Context;
 use nightferry_core::db::enums::{RunStatus, RunTrigger};
 use nightferry_core::db::runs::{NewRun, Run, RunScope};
+use nightferry_core::db::unsigned;
 use nightferry_core::ids::{FileId, FolderId, PlanId, RunId};
 use nightferry_core::tiering::run::{self, RunView};
 
 use super::App;
-use super::follow::{Followed, follow, worker_is_up};
+use super::follow::{follow, worker_is_up};
 use crate::commands::{origin, user};
 use crate::errors::{Exit, Failure, cannot};
 use crate::format;
@@ -70,12 +71,7 @@ impl LimitArgs {
 }
 
 /// Requests a run on behalf of the operator, and optionally follows it.
-pub(super) async fn request(
-    app: &App,
-    context: &Context,
-    scope: RunScope,
-    wait: bool,
-) -> Result<Exit, Failure> {
+async fn request(app: &App, context: &Context, scope: RunScope, wait: bool) -> Result<Exit, Failure> {
     let new = NewRun { trigger: RunTrigger::Cli, requested_by: None, tick: None, scope };
     let run = run::request(context, new, &origin()).await.map_err(cannot("start a sync"))?;
     if wait {
@@ -168,53 +164,38 @@ async fn announce(app: &App, context: &Context, run: Run) -> Result<Exit, Failur
 /// Follows a run until it ends and reports how it ended.
 pub(super) async fn follow_to_end(app: &App, context: &Context, run: Run) -> Result<Exit, Failure> {
     let id = run.id;
-    match follow(app, context, run).await? {
-        Followed::Ended(run) => ended(app, run),
-        Followed::Stopped => {
-            let failure = Failure::new(Exit::Interrupted, "interrupted", "Stopped waiting")
-                .because(format!("Ctrl-C; the run {id} continues"))
-                .advise_command("follow it again", format!("sync show {id} --wait"))
-                .advise_command("or cancel it", format!("sync cancel {id}"));
-            Err(failure)
-        }
-    }
-}
-
-fn ended(app: &App, run: Run) -> Result<Exit, Failure> {
+    let Some(run) = follow(app, context, run).await? else {
+        return Err(Failure::new(Exit::Interrupted, "interrupted", "Stopped waiting")
+            .because(format!("Ctrl-C; the run {id} continues"))
+            .advise_command("follow it again", format!("sync show {id} --wait"))
+            .advise_command("or cancel it", format!("sync cancel {id}")));
+    };
     let document = document!(run: api_types::Run::from(&run));
     let outcome = incomplete(&run);
     let view = RunView::of_row(run);
     app.output.result(&document, |look| format::run::details(&view, look))?;
-    match outcome {
-        None => Ok(Exit::Ok),
-        Some(failure) => {
-            app.output.problem(&failure);
-            Ok(failure.exit)
-        }
-    }
+    let Some(failure) = outcome else { return Ok(Exit::Ok) };
+    app.output.problem(&failure);
+    Ok(failure.exit)
 }
 
 /// Why a finished run is not a success; `None` if it is.
 fn incomplete(run: &Run) -> Option<Failure> {
     let id = run.id;
-    let failure = |what: String| Failure::new(Exit::Partial, "run_incomplete", what);
-    let failure = match run.status {
+    let what = match run.status {
         RunStatus::Queued | RunStatus::Running | RunStatus::Succeeded => return None,
-        RunStatus::Cancelled => {
-            return Some(
-                failure(format!("The run {id} was cancelled"))
-                    .advise_command("copy the rest", "sync run --wait"),
-            );
-        }
-        RunStatus::Partial => failure(format!("The run {id} was only partly successful")),
-        RunStatus::Failed => failure(format!("The run {id} failed")),
+        RunStatus::Cancelled => "was cancelled",
+        RunStatus::Partial => "was only partly successful",
+        RunStatus::Failed => "failed",
     };
-    let failure = match (&run.error, u64::try_from(run.files_failed).unwrap_or(0)) {
-        (Some(error), _) => failure.because(error),
-        (None, failed) => failure.because(format!("{} could not be copied", format::count(failed, "file"))),
-    };
+    let failure = Failure::new(Exit::Partial, "run_incomplete", format!("The run {id} {what}"));
+    if run.status == RunStatus::Cancelled {
+        return Some(failure.advise_command("copy the rest", "sync run --wait"));
+    }
+    let failed = || format!("{} could not be copied", format::count(unsigned(run.files_failed), "file"));
     Some(
         failure
+            .because(run.error.clone().unwrap_or_else(failed))
             .advise_command("list them with their reasons", format!("sync show {id}"))
             .advise_command("fix the cause, then retry", "sync retry --wait"),
     )

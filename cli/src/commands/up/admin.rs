@@ -1,7 +1,5 @@
 //! The administrator's account of `nightferry up`: created once, and never changed afterwards.
 
-use std::path::PathBuf;
-
 use nightferry_core::auth::Accounts;
 use nightferry_core::auth::account::{self, NewAccount};
 use nightferry_core::db::enums::UserRole;
@@ -14,17 +12,14 @@ use crate::commands::{App, origin};
 use crate::errors::{Failure, cannot};
 use nightferry_devservers::DataDir;
 
-const PASSWORD_FILE: &str = "admin.password";
+/// The file in the data folder with the generated password.
+pub(super) const PASSWORD_FILE: &str = "admin.password";
 
-/// The account, with its password if known.
 #[derive(Debug)]
 pub(super) struct Admin {
-    /// Email address.
     pub(super) email: String,
     /// The password, if it was generated here.
     pub(super) password: Option<String>,
-    /// The file that contains it.
-    pub(super) password_file: Option<PathBuf>,
 }
 
 /// Finds or creates the account. An existing account keeps its role and password.
@@ -56,8 +51,7 @@ async fn make(accounts: &Accounts, data: &DataDir, args: &UpArgs) -> Result<Admi
     let user = account::create(accounts, new, None, &origin())
         .await
         .map_err(cannot("create the administrator's account (--admin-email, --admin-password)"))?;
-    let password_file = made_up.is_some().then(|| data.root().join(PASSWORD_FILE));
-    Ok(Admin { email: user.email, password: made_up, password_file })
+    Ok(Admin { email: user.email, password: made_up })
 }
 
 async fn existing(
@@ -68,9 +62,8 @@ async fn existing(
     user: User,
 ) -> Result<Admin, Failure> {
     if user.role != UserRole::Admin {
-        let command = app.output.command(&format!("user promote {}", user.email));
-        app.output
-            .warning(&format!("{} is not an administrator, which was not changed: {command}", user.email));
+        let text = format!("{} is not an administrator, which was not changed", user.email);
+        app.output.warning_command(&text, &format!("user promote {}", user.email));
     }
     if let Some(given) = &args.admin_password
         && !is_password(accounts, given, &user).await?
@@ -78,15 +71,14 @@ async fn existing(
         let email = &user.email;
         app.output.warning(&format!("{email} exists with another password, which was not changed"));
     }
-    let file = data.root().join(PASSWORD_FILE);
-    if file.exists() {
+    if data.root().join(PASSWORD_FILE).exists() {
         let made_up = data.secret(PASSWORD_FILE)?;
         // The password may have been changed since, or belong to another account.
         if is_password(accounts, &made_up, &user).await? {
-            return Ok(Admin { email: user.email, password: Some(made_up), password_file: Some(file) });
+            return Ok(Admin { email: user.email, password: Some(made_up) });
         }
     }
-    Ok(Admin { email: user.email, password: None, password_file: None })
+    Ok(Admin { email: user.email, password: None })
 }
 
 async fn is_password(accounts: &Accounts, password: &str, user: &User) -> Result<bool, Failure> {

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
 use super::UpArgs;
-use super::admin::Admin;
+use super::admin::{Admin, PASSWORD_FILE};
 use crate::commands::App;
 use crate::errors::{Exit, Failure};
 use crate::format::table::pairs;
@@ -59,7 +59,6 @@ impl StoreDocument {
     }
 }
 
-/// Prints it.
 pub(super) fn announce(
     app: &App,
     config: &Config,
@@ -70,12 +69,13 @@ pub(super) fn announce(
     args: &UpArgs,
 ) -> Result<Exit, Failure> {
     let url = config.server.base_url();
+    let password_file = || data.root().join(PASSWORD_FILE).display().to_string();
     let document = Document {
         docs_url: format!("{url}/api/docs"),
         url,
         admin_email: admin.email,
+        admin_password_file: admin.password.is_some().then(password_file),
         admin_password: admin.password,
-        admin_password_file: admin.password_file.map(|file| file.display().to_string()),
         local_store: StoreDocument::of(&parts.local),
         cloud_store: StoreDocument::of(&parts.cloud),
         database_url: config.database.url.expose_secret().to_owned(),

@@ -9,7 +9,6 @@ use crate::errors::{Exit, Failure};
 use crate::signals::StopRequests;
 use nightferry_devservers::{Parts, Reporter, Watch};
 
-/// The services that run in this process.
 pub(super) struct Services {
     pub(super) session: Session,
     pub(super) server: Server,

@@ -18,15 +18,13 @@ const CLOUD_STORE: &str = "s3";
 
 /// Settings that are determined by the embedded servers and cannot be changed.
 fn is_fixed(key: &str) -> bool {
-    let of_stores = |store: &str| {
-        let field = key.strip_prefix("stores.").and_then(|key| key.strip_prefix(store));
-        field.is_some_and(|field| {
-            [".enabled", ".role", ".endpoint", ".bucket", ".access_key", ".secret_key"].contains(&field)
-        })
-    };
-    matches!(key, "database.url" | "auth.secret_key" | "server.port")
-        || of_stores(LOCAL_STORE)
-        || of_stores(CLOUD_STORE)
+    match key.split('.').collect::<Vec<_>>().as_slice() {
+        ["database", "url"] | ["auth", "secret_key"] | ["server", "port"] => true,
+        ["stores", LOCAL_STORE | CLOUD_STORE, field] => {
+            ["enabled", "role", "endpoint", "bucket", "access_key", "secret_key"].contains(field)
+        }
+        _ => false,
+    }
 }
 
 /// Options that are not supported by `up`.

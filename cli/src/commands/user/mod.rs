@@ -50,7 +50,6 @@ pub(crate) enum UserCommand {
     Unlink(sessions::UnlinkArgs),
 }
 
-/// The account.
 #[derive(Debug, Args)]
 pub(crate) struct UserArgs {
     /// Email address
@@ -77,7 +76,6 @@ pub(super) async fn run(app: &App, services: &Services, command: UserCommand) ->
     }
 }
 
-/// Finds an account by its email address.
 pub(super) async fn find(context: &Context, email: &str) -> Result<User, Failure> {
     nightferry_core::auth::account::by_email(context, email)
         .await
