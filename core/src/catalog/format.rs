@@ -63,16 +63,6 @@ pub(super) struct Line<'a> {
     pub(super) signature: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct FooterLine<'a> {
-    pub(super) footer: &'a Footer,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct SignatureLine {
-    pub(super) signature: String,
-}
-
 /// A row as passed on.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
