@@ -113,16 +113,12 @@ async fn bytes(
         return Ok(Ok(Bytes { size, sha256, crc64nvme, blocks: None, verified_at, seal: None }));
     }
     // The hash of a multipart upload was unknown at its start: only its content can provide it.
-    let read = || digest(store, key);
+    let read = || async { hashed(store.get(key, None).await?.body).await };
     let digest = retry::retry(&RetryPolicy::default(), read, StoreError::retry).await?;
     if digest.size != head.size || contradicts(Some(digest.sha256), Some(digest.crc64nvme)) {
         return Ok(wrong());
     }
     Ok(Ok(Bytes::read(&digest, None, now)))
-}
-
-async fn digest(store: &Store, key: &ObjectKey) -> Result<ObjectDigest, StoreError> {
-    hashed(store.get(key, None).await?.body).await
 }
 
 /// The properties of the content of a body.
