@@ -45,7 +45,6 @@ struct Discovered {
     authorization_endpoint: String,
     token_endpoint: String,
     jwks_uri: String,
-    #[serde(default)]
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
 }
 
