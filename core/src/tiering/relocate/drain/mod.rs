@@ -34,9 +34,6 @@ impl Draining {
 }
 
 /// Every store that is being drained or has been drained.
-///
-/// # Errors
-/// Any database error.
 pub async fn all(context: &Context) -> Result<Vec<Drain>> {
     drains::all(&mut *context.db.conn().await?).await
 }
