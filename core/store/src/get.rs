@@ -27,14 +27,9 @@ pub struct ByteRange {
 
 impl ByteRange {
     /// `length` bytes starting at `first`. `None` for an empty range, which HTTP cannot express.
-    pub const fn of_length(first: u64, length: u64) -> Option<Self> {
-        match length.checked_sub(1) {
-            Some(rest) => match first.checked_add(rest) {
-                Some(last) => Some(Self { first, last: Some(last) }),
-                None => None,
-            },
-            None => None,
-        }
+    pub fn of_length(first: u64, length: u64) -> Option<Self> {
+        let last = first.checked_add(length.checked_sub(1)?)?;
+        Some(Self { first, last: Some(last) })
     }
 }
 
