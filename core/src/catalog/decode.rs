@@ -25,7 +25,6 @@ const BATCH_BYTES: usize = 1024 * 1024;
 /// Maximum number of queued chunks and batches.
 const MAX_QUEUED: usize = 4;
 
-/// The decoded items.
 #[derive(Debug)]
 pub(super) enum Item {
     /// The first item.
@@ -94,7 +93,6 @@ impl Reading {
     }
 }
 
-/// The state of the decoder.
 enum Place {
     Start,
     Rows,

@@ -26,7 +26,6 @@ pub(super) struct Claims {
     exp: i64,
     iat: i64,
     nonce: Option<String>,
-    /// Email address.
     pub(super) email: Option<String>,
     email_verified: Option<Truth>,
     /// Display name.

@@ -34,7 +34,6 @@ pub(super) struct Metadata {
     token_endpoint: Url,
     /// Whether the secret is sent in the body, because the provider supports no other method.
     secret_in_body: bool,
-    /// Public keys.
     pub(super) keys: JwkSet,
     read: Instant,
 }

@@ -38,7 +38,6 @@ pub(crate) struct ObjectWriter<'c> {
     context: &'c Context,
     memory: &'c UploadMemory,
     owner: UserId,
-    /// Its destination.
     pub(crate) store: Store,
     pub(crate) object_id: ObjectId,
     pub(crate) key: ObjectKey,
@@ -53,7 +52,6 @@ pub(crate) struct ObjectWriter<'c> {
 }
 
 impl<'c> ObjectWriter<'c> {
-    /// A writer of `object_id` to `store`.
     pub(crate) fn new(
         context: &'c Context,
         memory: &'c UploadMemory,

@@ -196,7 +196,6 @@ fn note_shares(stores: &mut [Share], by_capacity: bool) {
     }
 }
 
-/// Updates the usage by a move.
 async fn pick(
     context: &Context,
     from: &str,

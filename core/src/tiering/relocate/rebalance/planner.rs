@@ -47,7 +47,6 @@ pub async fn pass(
 /// Moving replicas, by source and target store.
 type Pairs = BTreeMap<(String, String), Vec<Moving>>;
 
-/// The planner of rebalancing.
 pub(in crate::tiering::relocate) struct Rebalancer<'p> {
     context: &'p Context,
     /// Local stores that are not being drained.
