@@ -35,6 +35,5 @@ pub(in crate::tiering) fn of_copy(claim: &Claim, expected: &Expected) -> Label {
         sha256: Some(expected.sha256),
         crc64nvme: Some(expected.crc64nvme),
         also: also.collect(),
-        ..Label::default()
     }
 }
