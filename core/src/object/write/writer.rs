@@ -307,13 +307,8 @@ impl<'c> ObjectWriter<'c> {
     ) -> Result<bool> {
         let mut left = length;
         while left > 0 {
-            let chunk = match incoming.take(left).await {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => {
-                    let error = shorter();
-                    let _ = sender.send(Err(error.to_string().into())).await;
-                    return Err(error);
-                }
+            let chunk = match incoming.take(left).await.and_then(|chunk| chunk.ok_or_else(shorter)) {
+                Ok(chunk) => chunk,
                 Err(error) => {
                     let _ = sender.send(Err(error.to_string().into())).await;
                     return Err(error);
