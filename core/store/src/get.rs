@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
@@ -173,13 +173,9 @@ impl ObjectBody {
             self.waiting = true;
             self.deadline.as_mut().reset(Instant::now() + idle);
         }
-        match self.deadline.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => {
-                let error = self.store.timed_out(GET, idle);
-                self.fail(error)
-            }
-        }
+        ready!(self.deadline.as_mut().poll(cx));
+        let error = self.store.timed_out(GET, idle);
+        self.fail(error)
     }
 
     fn fail(&mut self, error: StoreError) -> Poll<Option<Result<Bytes, StoreError>>> {
