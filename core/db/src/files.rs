@@ -57,8 +57,6 @@ pub type FileWithObject = (FileRow, ObjectId, Option<Vec<u8>>);
 /// The object behind one version of a file.
 #[derive(Debug, Clone, Queryable)]
 pub struct VersionObject {
-    /// Version number.
-    pub number: i32,
     /// Object.
     pub object_id: ObjectId,
     /// Key in every store.
@@ -202,7 +200,6 @@ pub async fn version_object(
         .select((
             FileRow::as_select(),
             (
-                file_versions::number,
                 objects::id,
                 objects::key,
                 objects::size,

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use serde::Serialize;
 
 use super::schema::rebalances;
 use crate::error::Result;
@@ -80,7 +81,7 @@ pub async fn lock_all(conn: &mut AsyncPgConnection) -> Result<()> {
 }
 
 /// A planned amount from one store to another.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NewRoute {
     /// Source.
     pub from: String,

@@ -1,20 +1,14 @@
 //! Whether the elements of a scope exist.
 
+use std::collections::HashSet;
+
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use uuid::Uuid;
 
 use super::runs::RunScope;
-use super::schema::{folders, users};
+use super::schema::{files, folders, users};
 use crate::error::{Error, Noun, Result};
 use crate::ids::FileId;
-
-#[derive(QueryableByName)]
-struct Missing {
-    #[diesel(sql_type = SqlUuid)]
-    id: Uuid,
-}
 
 /// Checks that every element of the scope of a run or a plan exists and is not in the trash: otherwise the run would
 /// succeed without copying anything.
@@ -36,21 +30,11 @@ pub async fn require(conn: &mut AsyncPgConnection, scope: &RunScope) -> Result<(
         }
     }
     let Some(ids) = &scope.file_ids else { return Ok(()) };
-    match first_missing_file(conn, ids).await? {
-        Some(id) => Err(Error::NoSuch { noun: Noun::File, id }),
+    let live = files::table.filter(files::id.eq_any(ids)).filter(files::deleted_at.is_null());
+    let live: Vec<FileId> = live.select(files::id).load(conn).await?;
+    let live: HashSet<FileId> = live.into_iter().collect();
+    match ids.iter().find(|id| !live.contains(id)) {
+        Some(id) => Err(Error::NoSuch { noun: Noun::File, id: id.0 }),
         None => Ok(()),
     }
-}
-
-async fn first_missing_file(conn: &mut AsyncPgConnection, ids: &[FileId]) -> Result<Option<Uuid>> {
-    let missing: Option<Missing> = diesel::sql_query(
-        "SELECT w.id FROM unnest($1::uuid[]) WITH ORDINALITY AS w (id, place) \
-         WHERE NOT EXISTS (SELECT 1 FROM files f WHERE f.id = w.id AND f.deleted_at IS NULL) \
-         ORDER BY w.place LIMIT 1",
-    )
-    .bind::<Array<SqlUuid>, _>(ids)
-    .get_result(conn)
-    .await
-    .optional()?;
-    Ok(missing.map(|missing| missing.id))
 }

@@ -57,37 +57,30 @@ impl Values {
         format!("${}::{kind}", self.0.len())
     }
 
-    /// Binds an id.
     pub(super) fn id(&mut self, id: impl Into<Uuid>) -> String {
         self.bind(Value::Uuid(Some(id.into())))
     }
 
-    /// Binds a list of IDs.
     pub(super) fn ids<I: Copy + Into<Uuid>>(&mut self, ids: &[I]) -> String {
         self.bind(Value::Uuids(ids.iter().map(|id| (*id).into()).collect()))
     }
 
-    /// Binds a text.
     pub(super) fn text(&mut self, text: impl Into<String>) -> String {
         self.bind(Value::Text(Some(text.into())))
     }
 
-    /// Binds a string or NULL.
     pub(super) fn text_or_null(&mut self, text: Option<&str>) -> String {
         self.bind(Value::Text(text.map(str::to_owned)))
     }
 
-    /// Binds a list of texts.
     pub(super) fn texts<T: AsRef<str>>(&mut self, texts: &[T]) -> String {
         self.bind(Value::Texts(texts.iter().map(|text| text.as_ref().to_owned()).collect()))
     }
 
-    /// Binds bytes or NULL.
     pub(super) fn bytes_or_null(&mut self, bytes: Option<&[u8]>) -> String {
         self.bind(Value::Bytes(bytes.map(<[u8]>::to_vec)))
     }
 
-    /// Binds a number.
     pub(super) fn number(&mut self, number: impl Into<i64>) -> String {
         self.bind(Value::Number(Some(number.into())))
     }
@@ -97,7 +90,6 @@ impl Values {
         self.bind(Value::Seconds(length.as_secs_f64()))
     }
 
-    /// Binds a timestamp.
     pub(super) fn time(&mut self, time: DateTime<Utc>) -> String {
         self.bind(Value::Time(Some(time)))
     }

@@ -16,10 +16,8 @@ use crate::config::{DatabaseConfig, DatabaseTls};
 /// Connects within the configured time and sets the session limits, so that neither a slow query nor a transaction
 /// abandoned by a cancelled task can hold locks forever.
 pub(super) async fn connect(config: DatabaseConfig) -> ConnectionResult<AsyncPgConnection> {
-    match tokio::time::timeout(config.connect_timeout, establish(&config)).await {
-        Ok(result) => result,
-        Err(_) => Err(bad("connecting took longer than database.connect_timeout")),
-    }
+    let connected = tokio::time::timeout(config.connect_timeout, establish(&config)).await;
+    connected.unwrap_or_else(|_| Err(bad("connecting took longer than database.connect_timeout")))
 }
 
 async fn establish(config: &DatabaseConfig) -> ConnectionResult<AsyncPgConnection> {

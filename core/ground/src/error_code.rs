@@ -99,47 +99,35 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-macro_rules! nouns {
-    ($($(#[$doc:meta])* $noun:ident = $text:literal,)+) => {
-        /// The kind of item that an error refers to.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Noun {
-            $($(#[$doc])* $noun,)+
-        }
-
-        impl fmt::Display for Noun {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self { $(Self::$noun => $text,)+ })
-            }
-        }
-    };
-}
-
-nouns! {
+/// The kind of item that an error refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "lowercase")]
+pub enum Noun {
     /// A URL of the API.
-    Address = "address",
+    Address,
     /// A file.
-    File = "file",
+    File,
     /// A version of a file.
-    Version = "version of this file",
+    #[strum(serialize = "version of this file")]
+    Version,
     /// A folder.
-    Folder = "folder",
+    Folder,
     /// An object.
-    Object = "object",
+    Object,
     /// An account.
-    User = "user",
+    User,
     /// A session of an account.
-    Session = "session",
+    Session,
     /// A personal access token.
-    Token = "token",
+    Token,
     /// An identity that is linked to an account.
-    Identity = "identity",
+    Identity,
     /// An identity provider.
-    Provider = "provider",
+    Provider,
     /// A run.
-    Run = "run",
+    Run,
     /// A plan of a run.
-    Plan = "plan",
+    Plan,
     /// A store.
-    Store = "store",
+    Store,
 }

@@ -38,7 +38,6 @@ pub(super) struct Permit {
     _queue_place: QueuePlace,
 }
 
-/// A place in the queue of a network.
 #[derive(Debug)]
 struct QueuePlace {
     shared: Arc<Shared>,

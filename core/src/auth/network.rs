@@ -16,12 +16,9 @@ pub fn of(address: IpAddr) -> IpAddr {
 
 /// The network of an address given as text; invalid text is a network of its own.
 pub fn name_of(address: &str) -> String {
-    match address.parse() {
-        Ok(address @ IpAddr::V4(_)) => of(address).to_string(),
-        Ok(address) => match of(address) {
-            network @ IpAddr::V6(_) => format!("{network}/64"),
-            network @ IpAddr::V4(_) => network.to_string(),
-        },
+    match address.parse::<IpAddr>().map(of) {
+        Ok(network @ IpAddr::V4(_)) => network.to_string(),
+        Ok(network @ IpAddr::V6(_)) => format!("{network}/64"),
         Err(_) => "unknown".to_owned(),
     }
 }

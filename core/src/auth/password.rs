@@ -20,19 +20,16 @@ pub const MAX_LENGTH: usize = 71;
 /// The error message for the user.
 pub fn check_rules(password: &SecretString, field: &str) -> Result<(), FieldError> {
     let password = password.expose_secret();
-    if password.len() < MIN_LENGTH {
-        return Err(FieldError::new(field, format!("must have at least {MIN_LENGTH} bytes")));
-    }
-    if password.len() > MAX_LENGTH {
-        return Err(FieldError::new(
-            field,
-            format!("must have at most {MAX_LENGTH} bytes; passwords are never truncated"),
-        ));
-    }
-    if password.contains('\0') {
-        return Err(FieldError::new(field, "must not contain a zero byte"));
-    }
-    Ok(())
+    let fault = if password.len() < MIN_LENGTH {
+        format!("must have at least {MIN_LENGTH} bytes")
+    } else if password.len() > MAX_LENGTH {
+        format!("must have at most {MAX_LENGTH} bytes; passwords are never truncated")
+    } else if password.contains('\0') {
+        "must not contain a zero byte".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(FieldError::new(field, fault))
 }
 
 /// Maximum waiting time for a hash. Requests that would wait longer are rejected and can be retried.

@@ -1,9 +1,9 @@
 //! Permissions: depend on the kind of credential, and on the role. Contains no HTTP.
 
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr};
 
 use super::token::Claims;
 use crate::db::enums::UserRole;
@@ -12,19 +12,23 @@ use crate::error::{Error, Result};
 use crate::ids::PersonalTokenId;
 
 /// A scope of a personal access token. A session has all scopes that the account's role allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Display, IntoStaticStr,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Scope {
     /// List, show and download files.
     #[serde(rename = "files:read")]
+    #[strum(serialize = "files:read")]
     FilesRead,
     /// Upload, change and delete files.
     #[serde(rename = "files:write")]
+    #[strum(serialize = "files:write")]
     FilesWrite,
     /// Request syncs.
-    #[serde(rename = "sync")]
     Sync,
     /// Administration, while the account is an administrator's.
-    #[serde(rename = "admin")]
     Admin,
 }
 
@@ -33,19 +37,8 @@ impl Scope {
     pub const ALL: [Self; 4] = [Self::FilesRead, Self::FilesWrite, Self::Sync, Self::Admin];
 
     /// The scope's name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::FilesRead => "files:read",
-            Self::FilesWrite => "files:write",
-            Self::Sync => "sync",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -14,7 +14,7 @@ use super::keys::Keys;
 use crate::checksum::Sha256Hasher;
 use crate::config::Config;
 use crate::db::catalog::{PAGE, Table};
-use crate::store::{ObjectKey, Store, Verdict};
+use crate::store::{ObjectKey, Store, StoreError, Verdict};
 
 /// Bytes to decompress at once.
 const OUTPUT: usize = 128 * 1024;
@@ -25,7 +25,6 @@ const BATCH_BYTES: usize = 1024 * 1024;
 /// Maximum number of queued chunks and batches.
 const MAX_QUEUED: usize = 4;
 
-/// The decoded items.
 #[derive(Debug)]
 pub(super) enum Item {
     /// The first item.
@@ -59,29 +58,24 @@ impl Reading {
         let task = tokio::task::spawn_blocking(move || decoder.run(incoming, &items));
         tokio::spawn(async move {
             let mut body = object.body;
-            let mut failure = None;
-            while let Some(chunk) = body.next().await {
-                match chunk {
+            let passing = async {
+                while let Some(chunk) = body.next().await {
                     // The decoder has finished or failed.
-                    Ok(chunk) => {
-                        if chunks.send(chunk).await.is_err() {
-                            break;
-                        }
-                    }
-                    Err(error) => {
-                        failure = Some(CatalogError::from(error));
+                    if chunks.send(chunk?).await.is_err() {
                         break;
                     }
                 }
-            }
+                Ok::<_, StoreError>(())
+            };
+            let failure = passing.await.err();
             let broken = failure.is_some();
             if let Some(failure) = failure {
                 // Without a receiver, the result is not needed.
-                let _ = failing.send(Err(failure)).await;
+                let _ = failing.send(Err(failure.into())).await;
             }
             drop(chunks);
             let ended = task.await.map_err(|error| CatalogError::from(broke_off(&error)));
-            let ended = ended.and_then(|ended| ended.map_err(|why| refused(&key, why)));
+            let ended = ended.and_then(|ended| ended.map_err(|why| CatalogError::Refused { key, why }));
             // Data truncated by the store is not an error of the snapshot.
             if let Err(error) = ended
                 && !broken
@@ -99,11 +93,6 @@ impl Reading {
     }
 }
 
-fn refused(key: &str, why: Refusal) -> CatalogError {
-    CatalogError::Refused { key: key.to_owned(), why }
-}
-
-/// The state of the decoder.
 enum Place {
     Start,
     Rows,

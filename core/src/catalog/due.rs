@@ -87,7 +87,6 @@ pub async fn export(
     outcome.unwrap_or(Err(CatalogError::Busy))
 }
 
-/// The report of an attempt.
 fn report(context: &Context, before: Report, written: &Result<Snapshot, CatalogError>) -> Report {
     let (status, report) = match written {
         Ok(snapshot) => ("written", Report { snapshot: Some(snapshot.clone()), ..Report::default() }),

@@ -1,5 +1,6 @@
 //! Encodes lines to compressed bytes, hashing and signing them.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use ring::hmac;
@@ -7,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use zstd::stream::write::Encoder as Zstd;
 
-use super::format::{Counts, Footer, FooterLine, Header, SignatureLine};
+use super::format::{Counts, Footer, Header};
 use super::keys::{Keys, SnapshotCipher};
 use crate::checksum::Sha256Hasher;
 use crate::db::catalog::Table;
@@ -70,9 +71,9 @@ impl Encoder {
     pub(super) fn finish(mut self) -> Result<(Vec<u8>, Counts)> {
         let sha256 = std::mem::take(&mut self.sha256).finish().to_string();
         let footer = Footer { rows: self.rows.clone(), sha256 };
-        self.json(&FooterLine { footer: &footer })?;
+        self.json(&BTreeMap::from([("footer", &footer)]))?;
         let signature = hex::encode(self.mac.clone().sign());
-        self.json(&SignatureLine { signature })?;
+        self.json(&BTreeMap::from([("signature", signature)]))?;
         Ok((self.zstd.finish().map_err(cannot)?, footer.rows))
     }
 

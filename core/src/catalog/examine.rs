@@ -18,7 +18,6 @@ use crate::store::{Label, ObjectHead, ObjectKey, Store, StoreError};
 
 const UNKNOWN_TYPE: &str = "application/octet-stream";
 
-/// The result.
 pub(super) enum Examined {
     /// The object is usable; one entry for each version.
     Seen(Vec<Seen>),
@@ -36,7 +35,6 @@ pub(super) struct Bytes {
     pub(super) blocks: Option<Vec<u8>>,
     /// When the content was last verified; `None` if not since it was written.
     pub(super) verified_at: Option<DateTime<Utc>>,
-    /// The encryption envelope, if encrypted.
     pub(super) seal: Option<EncryptionEnvelope>,
 }
 
@@ -54,7 +52,6 @@ impl Bytes {
     }
 }
 
-/// Examines a listed object.
 pub(super) async fn examine(context: &Context, candidate: &Candidate) -> Result<Examined, CatalogError> {
     let Ok(key) = ObjectKey::parse(&candidate.key) else {
         return Ok(Examined::Unusable("its key does not belong to Nightferry".to_owned()));
@@ -113,16 +110,12 @@ async fn bytes(
         return Ok(Ok(Bytes { size, sha256, crc64nvme, blocks: None, verified_at, seal: None }));
     }
     // The hash of a multipart upload was unknown at its start: only its content can provide it.
-    let read = || digest(store, key);
+    let read = || async { hashed(store.get(key, None).await?.body).await };
     let digest = retry::retry(&RetryPolicy::default(), read, StoreError::retry).await?;
     if digest.size != head.size || contradicts(Some(digest.sha256), Some(digest.crc64nvme)) {
         return Ok(wrong());
     }
     Ok(Ok(Bytes::read(&digest, None, now)))
-}
-
-async fn digest(store: &Store, key: &ObjectKey) -> Result<ObjectDigest, StoreError> {
-    hashed(store.get(key, None).await?.body).await
 }
 
 /// The properties of the content of a body.

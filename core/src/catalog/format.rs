@@ -24,9 +24,7 @@ pub type Counts = BTreeMap<Table, u64>;
 pub(super) struct Header {
     /// Version of the format.
     pub(super) nightferry_catalog: u64,
-    /// Id of this snapshot.
     pub(super) id: Uuid,
-    /// When it was taken.
     pub(super) taken_at: DateTime<Utc>,
     /// The latest migration of the database.
     pub(super) schema: String,
@@ -41,7 +39,6 @@ pub(super) struct Header {
 /// The last line but one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Footer {
-    /// Rows of each table.
     pub(super) rows: Counts,
     /// SHA-256 of all lines before this one, including line breaks.
     pub(super) sha256: String,
@@ -61,16 +58,6 @@ pub(super) struct Line<'a> {
     pub(super) sha256: Option<String>,
     pub(super) footer: Option<Footer>,
     pub(super) signature: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct FooterLine<'a> {
-    pub(super) footer: &'a Footer,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct SignatureLine {
-    pub(super) signature: String,
 }
 
 /// A row as passed on.

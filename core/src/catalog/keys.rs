@@ -26,15 +26,6 @@ pub(super) struct Keys {
 /// Encrypts and decrypts texts of one snapshot.
 pub(super) struct SnapshotCipher(LessSafeKey);
 
-/// Eight bytes that identify the key and reveal nothing of it.
-struct IdLength;
-
-impl hkdf::KeyType for IdLength {
-    fn len(&self) -> usize {
-        8
-    }
-}
-
 fn failed(_: ring::error::Unspecified) -> Error {
     Error::Internal("cannot derive the keys of the catalogue".to_owned())
 }
@@ -44,10 +35,13 @@ impl Keys {
     pub(super) fn of(config: &Config) -> Result<Self> {
         let secret = config.catalog.secret_key.as_ref().unwrap_or(&config.auth.secret_key);
         let root = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(secret.expose_secret().as_bytes());
-        let mut id = [0; 8];
-        root.expand(&[b"id".as_slice()], IdLength).and_then(|okm| okm.fill(&mut id)).map_err(failed)?;
+        let info: [&[u8]; 1] = [b"id"];
+        let mut id = [0; 32];
+        root.expand(&info, hkdf::HKDF_SHA256).and_then(|okm| okm.fill(&mut id)).map_err(failed)?;
+        // The first eight bytes identify the key, and reveal nothing of it.
+        let id = hex::encode(id).chars().take(16).collect();
         let signing = root.expand(&[b"sign".as_slice()], hmac::HMAC_SHA256).map_err(failed)?.into();
-        Ok(Self { signing, id: hex::encode(id), root })
+        Ok(Self { signing, id, root })
     }
 
     /// The public id of the key.

@@ -8,7 +8,6 @@ use crate::store::{LIST_LIMIT, ListedObject, Store, StoreError};
 /// The prefix of all keys of users' objects.
 pub(super) const OBJECTS: &str = "user-";
 
-/// The listing of a store.
 pub(super) struct Listing<'s> {
     store: &'s Store,
     prefix: &'static str,

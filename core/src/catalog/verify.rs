@@ -52,7 +52,7 @@ pub struct Finding {
 }
 
 /// A valid snapshot, and the state of the copies that it lists.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Verified {
     /// Store of the snapshot.
     pub store: String,
@@ -96,16 +96,8 @@ pub async fn verify(
         Some(key) => named(key)?,
         None => newest(store).await?,
     };
-    let verified = Verified {
-        store: store.name().to_string(),
-        key: key.to_string(),
-        taken_at: None,
-        schema: String::new(),
-        rows: Counts::new(),
-        copies: 0,
-        bad: BTreeMap::new(),
-        objects_without_copy: 0,
-    };
+    let (name, text) = (store.name().to_string(), key.to_string());
+    let verified = Verified { store: name, key: text, ..Verified::default() };
     let listings = context
         .stores
         .all()

@@ -2,12 +2,11 @@
 //! only loses some read times.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::Files;
@@ -37,22 +36,12 @@ struct Note {
 impl AccessLog {
     /// Records that a version of a file is read at `at`; `afar` if not from a local store.
     pub fn note(&self, file: FileId, object: ObjectId, at: DateTime<Utc>, afar: bool) {
-        let mut notes = self.notes();
-        let full = notes.len() >= MAX_ENTRIES;
-        match notes.entry((file, object)) {
-            Entry::Occupied(mut known) => {
-                let known = known.get_mut();
-                *known = Note { at: known.at.max(at), afar: known.afar || afar };
-            }
-            Entry::Vacant(free) if !full => {
-                free.insert(Note { at, afar });
-            }
-            Entry::Vacant(_) => {}
+        let mut notes = self.0.lock();
+        let key = (file, object);
+        if notes.len() < MAX_ENTRIES || notes.contains_key(&key) {
+            let note = notes.entry(key).or_insert(Note { at, afar });
+            *note = Note { at: note.at.max(at), afar: note.afar || afar };
         }
-    }
-
-    fn notes(&self) -> MutexGuard<'_, HashMap<(FileId, ObjectId), Note>> {
-        self.0.lock()
     }
 }
 
@@ -61,7 +50,7 @@ impl AccessLog {
 /// # Errors
 /// Any database error; then the entries are kept for the next write.
 pub async fn flush(files: &Files) -> Result<()> {
-    let notes = std::mem::take(&mut *files.accesses.notes());
+    let notes = std::mem::take(&mut *files.accesses.0.lock());
     if notes.is_empty() {
         return Ok(());
     }
@@ -116,7 +105,7 @@ mod tests {
         for _ in 0..MAX_ENTRIES + 5 {
             log.note(FileId::new(), object, now, false);
         }
-        let notes = log.notes();
+        let notes = log.0.lock();
         assert_eq!(notes.len(), MAX_ENTRIES);
         assert_eq!((notes[&(file, object)].at, notes[&(file, object)].afar), (now, true));
     }

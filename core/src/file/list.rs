@@ -18,9 +18,6 @@ pub enum FolderRef {
 }
 
 /// One page of at most `wanted.limit` files, and whether there are more.
-///
-/// # Errors
-/// Any database error.
 pub async fn page(context: &Context, mut wanted: ListQuery) -> Result<(Vec<FileView>, bool)> {
     let limit = wanted.limit;
     wanted.limit = limit.saturating_add(1);

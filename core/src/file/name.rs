@@ -12,22 +12,19 @@ pub const MAX_LENGTH: usize = 255;
 pub fn check(name: &str, field: &str) -> Result<String> {
     let name = name.trim();
     let fault = if name.is_empty() {
-        Some("must not be empty")
+        "must not be empty"
     } else if name.len() > MAX_LENGTH {
-        Some("must have at most 255 bytes")
+        "must have at most 255 bytes"
     } else if name == "." || name == ".." {
-        Some("must not be a relative path")
+        "must not be a relative path"
     } else if name.contains(['/', '\\']) {
-        Some("must not contain a slash or backslash")
+        "must not contain a slash or backslash"
     } else if name.chars().any(|c| c.is_control() || is_invisible(c)) {
-        Some("must not contain control or invisible formatting characters")
+        "must not contain control or invisible formatting characters"
     } else {
-        None
+        return Ok(name.to_owned());
     };
-    match fault {
-        Some(message) => Err(Error::field(field, message)),
-        None => Ok(name.to_owned()),
-    }
+    Err(Error::field(field, fault))
 }
 
 /// Invisible characters that change how a name is displayed: directional overrides make `txt.exe` look like `exe.txt`.

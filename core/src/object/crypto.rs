@@ -238,16 +238,13 @@ impl Encryptor {
 /// The cipher for an object returned by a store.
 fn cipher_of(store: &Store, wanted: ObjectRef<'_>, object: &GetObject) -> Result<Cipher, StoreError> {
     let came_with = EncryptionEnvelope::from_metadata(&object.metadata);
-    let from_row = || {
-        let seal = wanted.seal.ok_or(OpenError::Form)?;
-        contents_of(store, wanted.key, seal)
-    };
     let contents = match came_with.map(|seal| contents_of(store, wanted.key, &seal)) {
-        Some(Ok(contents)) => Ok(contents),
         // Without its key, the content cannot be checked: it may be intact.
-        Some(Err(unknown @ OpenError::UnknownKey(_))) => Err(unknown),
+        Some(contents @ (Ok(_) | Err(OpenError::UnknownKey(_)))) => contents,
         // Missing, or damaged in transit.
-        Some(Err(_)) | None => from_row(),
+        Some(Err(_)) | None => {
+            wanted.seal.ok_or(OpenError::Form).and_then(|seal| contents_of(store, wanted.key, seal))
+        }
     };
     let contents = contents.map_err(|cause| key_missing(store, GET, &cause))?;
     Ok(Cipher::new(&contents.data_key, wanted.size))

@@ -122,10 +122,10 @@ pub async fn verify_object(
     form: &Form,
     pace: Option<&BandwidthLimiter>,
 ) -> Result<(), Unverified> {
-    match compare(store, receipt.sha256, receipt.crc64nvme, form)? {
-        Some(()) => Ok(()),
-        None => verify_by_head(store, key, form, pace).await,
+    if is_proved(store, receipt.sha256, receipt.crc64nvme, form)? {
+        return Ok(());
     }
+    verify_by_head(store, key, form, pace).await
 }
 
 /// Verifies an object whose PUT got no response, or was long ago.
@@ -135,9 +135,9 @@ pub async fn verify_by_head(
     form: &Form,
     pace: Option<&BandwidthLimiter>,
 ) -> Result<(), Unverified> {
-    match compare_head(store, key, form).await? {
-        HeadResult::Proved => Ok(()),
-        HeadResult::SizeOnly(_) => verify_by_reading(store, key, form, pace).await,
+    match unproved_etag(store, key, form).await? {
+        None => Ok(()),
+        Some(_) => verify_by_reading(store, key, form, pace).await,
     }
 }
 
@@ -150,22 +150,15 @@ pub async fn verify_unchanged(
     form: &Form,
     verified_etag: Option<&str>,
 ) -> Result<(), Unverified> {
-    match compare_head(store, key, form).await? {
-        HeadResult::Proved => Ok(()),
-        HeadResult::SizeOnly(etag) if verified_etag == Some(etag.as_str()) => Ok(()),
-        HeadResult::SizeOnly(_) => verify_by_reading(store, key, form, None).await,
+    match unproved_etag(store, key, form).await? {
+        Some(etag) if verified_etag != Some(etag.as_str()) => verify_by_reading(store, key, form, None).await,
+        _ => Ok(()),
     }
 }
 
-/// Result of a HEAD request for an object whose size is correct.
-enum HeadResult {
-    /// The checksum is correct.
-    Proved,
-    /// The store returns no comparable checksum. Contains the ETag.
-    SizeOnly(String),
-}
-
-async fn compare_head(store: &Store, key: &ObjectKey, form: &Form) -> Result<HeadResult, Unverified> {
+/// `None` if the size and checksum returned by a HEAD request are correct. The ETag, if only the size is, because the
+/// store returns no comparable checksum.
+async fn unproved_etag(store: &Store, key: &ObjectKey, form: &Form) -> Result<Option<String>, Unverified> {
     let head = store.head(key).await?.ok_or_else(|| Unverified::Missing(store.name().to_string()))?;
     let wanted = form.stored_size();
     if head.size != wanted {
@@ -175,10 +168,7 @@ async fn compare_head(store: &Store, key: &ObjectKey, form: &Form) -> Result<Hea
             wanted: format!("{wanted} bytes"),
         });
     }
-    match compare(store, head.sha256, head.crc64nvme, form)? {
-        Some(()) => Ok(HeadResult::Proved),
-        None => Ok(HeadResult::SizeOnly(head.etag)),
-    }
+    Ok((!is_proved(store, head.sha256, head.crc64nvme, form)?).then_some(head.etag))
 }
 
 /// Downloads the object, decrypts it if necessary, and hashes it.
@@ -265,13 +255,13 @@ where
     }
 }
 
-/// Whether the checksums reported by a store are right; `None` if it reports none that can be compared.
-fn compare(
+/// Whether a store reports a checksum that can be compared. It is an error if one is wrong.
+fn is_proved(
     store: &Store,
     sha256: Option<Sha256>,
     crc: Option<Crc64Nvme>,
     form: &Form,
-) -> Result<Option<()>, Unverified> {
+) -> Result<bool, Unverified> {
     let wrong =
         |what: String, wanted: String| Unverified::Wrong { store: store.name().to_string(), what, wanted };
     let (sha256, crc) = (sha256.zip(form.sha256()), crc.zip(form.crc64nvme()));
@@ -282,7 +272,6 @@ fn compare(
         (_, Some((crc, wanted))) if crc != wanted => {
             Err(wrong(format!("CRC-64/NVME {crc}"), wanted.to_string()))
         }
-        (None, None) => Ok(None),
-        _ => Ok(Some(())),
+        (sha256, crc) => Ok(sha256.is_some() || crc.is_some()),
     }
 }

@@ -41,7 +41,7 @@ pub async fn once_every<T>(
     let Some(lease) = Lease::take(context, name).await? else { return Ok(None) };
     let Some(outcome) = lease.hold(work).await else { return Ok(None) };
     if outcome.is_ok() && !stop.is_cancelled() {
-        lease.renew(every).await?;
+        retry_on_db_outage(|| lease.renew(every)).await?;
     } else {
         lease.release().await?;
     }
@@ -80,7 +80,7 @@ impl<'c> Lease<'c> {
         let life = self.context.config.tiering.lease;
         loop {
             tokio::time::sleep(life / 3).await;
-            match self.renew_once(life).await {
+            match self.renew(life).await {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => tracing::warn!(lease = self.name, %error, "cannot renew a lease; retrying"),
@@ -88,12 +88,8 @@ impl<'c> Lease<'c> {
         }
     }
 
-    async fn renew_once(&self, life: Duration) -> Result<bool> {
-        leases::renew(&mut *self.context.db.conn().await?, self.name, self.token, life).await
-    }
-
     async fn renew(&self, life: Duration) -> Result<bool> {
-        retry_on_db_outage(|| self.renew_once(life)).await
+        leases::renew(&mut *self.context.db.conn().await?, self.name, self.token, life).await
     }
 
     async fn release(&self) -> Result<()> {

@@ -134,15 +134,6 @@ pub(super) enum Stalled {
 }
 
 impl Progress {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            started: Instant::now(),
-            moved_at: AtomicU64::new(0),
-            waits_for_source: AtomicBool::new(false),
-            failure: Mutex::new(None),
-        })
-    }
-
     /// The error of the producer, if any.
     pub(super) fn take_failure(&self) -> Option<BoxError> {
         self.failure.lock().take()
@@ -188,7 +179,12 @@ pub(super) struct Watched {
 
 /// Prepares a body, and returns it with its progress.
 pub(super) fn watch(body: Body) -> (Watched, Arc<Progress>) {
-    let progress = Progress::new();
+    let progress = Arc::new(Progress {
+        started: Instant::now(),
+        moved_at: AtomicU64::new(0),
+        waits_for_source: AtomicBool::new(false),
+        failure: Mutex::new(None),
+    });
     let watched = Watched {
         length: body.length(),
         source: body.into_stream(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
@@ -27,14 +27,9 @@ pub struct ByteRange {
 
 impl ByteRange {
     /// `length` bytes starting at `first`. `None` for an empty range, which HTTP cannot express.
-    pub const fn of_length(first: u64, length: u64) -> Option<Self> {
-        match length.checked_sub(1) {
-            Some(rest) => match first.checked_add(rest) {
-                Some(last) => Some(Self { first, last: Some(last) }),
-                None => None,
-            },
-            None => None,
-        }
+    pub fn of_length(first: u64, length: u64) -> Option<Self> {
+        let last = first.checked_add(length.checked_sub(1)?)?;
+        Some(Self { first, last: Some(last) })
     }
 }
 
@@ -178,13 +173,9 @@ impl ObjectBody {
             self.waiting = true;
             self.deadline.as_mut().reset(Instant::now() + idle);
         }
-        match self.deadline.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => {
-                let error = self.store.timed_out(GET, idle);
-                self.fail(error)
-            }
-        }
+        ready!(self.deadline.as_mut().poll(cx));
+        let error = self.store.timed_out(GET, idle);
+        self.fail(error)
     }
 
     fn fail(&mut self, error: StoreError) -> Poll<Option<Result<Bytes, StoreError>>> {

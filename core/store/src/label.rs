@@ -47,8 +47,6 @@ pub struct Label {
     pub crc64nvme: Option<Crc64Nvme>,
     /// Further versions with the same object.
     pub also: Vec<Shared>,
-    /// Fields that were omitted or truncated.
-    pub cut: BTreeSet<String>,
 }
 
 /// A further version with the same object.
@@ -156,10 +154,9 @@ impl Label {
         }
         let text = |name: &str| entries.get(name);
         let crc = text(metadata::CRC64NVME).filter(|digits| digits.len() == 16);
-        let list = |text: &str, separator| text.split(separator).map(str::to_owned).collect();
         let folder: Vec<String> = text(metadata::FOLDER)
             .filter(|path| !path.is_empty())
-            .map_or_else(Vec::new, |path| list(path, '/'));
+            .map_or_else(Vec::new, |path| path.split('/').map(str::to_owned).collect());
         let also: Vec<Shared> =
             text(metadata::ALSO).and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
         Self {
@@ -175,9 +172,6 @@ impl Label {
             sha256: parsed(text(metadata::SHA256)),
             crc64nvme: crc.and_then(|digits| u64::from_str_radix(digits, 16).ok()).map(Crc64Nvme::from_u64),
             also: also.into_iter().take(MAX_SHARED_VERSIONS).filter(|shared| shared.version >= 1).collect(),
-            cut: text(metadata::CUT)
-                .map(|names| names.split(',').map(str::to_owned).collect())
-                .unwrap_or_default(),
         }
     }
 }
@@ -204,7 +198,6 @@ mod tests {
             sha256: Some(Sha256::of(b"a")),
             crc64nvme: Some(Crc64Nvme::of(b"a")),
             also: Vec::new(),
-            cut: BTreeSet::new(),
         }
     }
 
@@ -236,7 +229,7 @@ mod tests {
         assert_eq!(back.name, label.name);
         assert_eq!(back.folder, ["inner"], "the end of the path");
         assert_eq!(back.original, None);
-        assert_eq!(back.cut.iter().map(String::as_str).collect::<Vec<_>>(), ["directory", "original"]);
+        assert_eq!(label.metadata()[metadata::CUT], "directory,original");
         assert!(cost(&label) <= BUDGET);
     }
 
@@ -253,7 +246,7 @@ mod tests {
         let back = read_back(&label);
         assert!(!back.also.is_empty() && back.also.len() <= MAX_SHARED_VERSIONS);
         assert!(label.also.starts_with(&back.also));
-        assert!(back.cut.contains("also"));
+        assert!(label.metadata()[metadata::CUT].contains("also"));
         assert!(cost(&label) <= BUDGET);
     }
 

@@ -20,14 +20,6 @@ pub struct Aligned {
     pub lost: u64,
 }
 
-/// A replica `r` of an object `o` exists if it is listed with the size expected in its store.
-fn is_there() -> String {
-    let size = stored_size("o.size", "r.key_id IS NOT NULL");
-    format!(
-        "EXISTS (SELECT 1 FROM catalog_found f WHERE f.key = o.key AND f.store = r.store AND f.size = {size})"
-    )
-}
-
 /// Updates replicas and locations. `clouds` are the stores that can be the primary location, with `cloud` first;
 /// `locals` are the stores whose copies become evictable if there is another copy.
 pub async fn align(
@@ -46,7 +38,11 @@ pub async fn align(
         &MARK_FOUND.on_conflict("", "true"),
     );
     let found = run(conn, &found).await?;
-    let is_there = is_there();
+    // A replica `r` of an object `o` exists if it is listed with the size expected in its store.
+    let size = stored_size("o.size", "r.key_id IS NOT NULL");
+    let is_there = format!(
+        "EXISTS (SELECT 1 FROM catalog_found f WHERE f.key = o.key AND f.store = r.store AND f.size = {size})"
+    );
     let size_of_other = stored_size("o.size", "p.key_id IS NOT NULL");
     let gone = FORGET_UNLISTED.delete(
         "USING objects o",

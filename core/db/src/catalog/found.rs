@@ -96,19 +96,8 @@ pub(super) fn stored_size(size: &str, encrypted: &str) -> String {
     )
 }
 
-/// The condition for examining a listed object `f`: it is unknown and not older than `$1`, or it is known, but not in
-/// this store.
-fn is_candidate() -> String {
-    let encrypted = stored_size("o.size", "true");
-    format!(
-        "CASE WHEN o.id IS NULL THEN ($1::timestamptz IS NULL OR f.modified >= $1) \
-         ELSE f.size IN (o.size, {encrypted}) AND r.state IS DISTINCT FROM 'present' END"
-    )
-}
-const FOUND_AND_KNOWN: &str = "catalog_found f LEFT JOIN objects o ON o.key = f.key \
-     LEFT JOIN replicas r ON r.object_id = o.id AND r.store = f.store";
-
-/// The next objects to examine, after `after`, at most `limit`.
+/// The next objects to examine, after `after`, at most `limit`: those that are unknown and not older than `since`, or
+/// known, but not in this store.
 pub async fn candidates(
     conn: &mut AsyncPgConnection,
     since: Option<DateTime<Utc>>,
@@ -116,10 +105,14 @@ pub async fn candidates(
     limit: i64,
 ) -> Result<Vec<Candidate>> {
     let (key, store) = after.map_or(("", ""), |after| (after.key.as_str(), after.store.as_str()));
-    let is_candidate = is_candidate();
+    let encrypted = stored_size("o.size", "true");
     Ok(diesel::sql_query(format!(
-        "SELECT f.key, f.store, f.size, f.modified FROM {FOUND_AND_KNOWN} \
-         WHERE (f.key, f.store) > ($2 COLLATE \"C\", $3) AND {is_candidate} ORDER BY f.key, f.store LIMIT $4"
+        "SELECT f.key, f.store, f.size, f.modified FROM catalog_found f LEFT JOIN objects o ON o.key = f.key \
+         LEFT JOIN replicas r ON r.object_id = o.id AND r.store = f.store \
+         WHERE (f.key, f.store) > ($2 COLLATE \"C\", $3) \
+           AND CASE WHEN o.id IS NULL THEN ($1::timestamptz IS NULL OR f.modified >= $1) \
+               ELSE f.size IN (o.size, {encrypted}) AND r.state IS DISTINCT FROM 'present' END \
+         ORDER BY f.key, f.store LIMIT $4"
     ))
     .bind::<Nullable<Timestamptz>, _>(since)
     .bind::<Text, _>(key)

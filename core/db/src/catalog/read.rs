@@ -1,6 +1,7 @@
 //! Reads the catalogue in one transaction with a consistent snapshot, page by page through a cursor.
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -23,12 +24,6 @@ pub struct Reader<'c> {
 struct TextRow {
     #[diesel(sql_type = Text)]
     text: String,
-}
-
-#[derive(QueryableByName)]
-struct TimeRow {
-    #[diesel(sql_type = Timestamptz)]
-    at: DateTime<Utc>,
 }
 
 /// One line for each row of a table: `{"table", "row"}`; for replicas also their object.
@@ -82,8 +77,8 @@ impl<'c> Reader<'c> {
         ] {
             diesel::sql_query(sql).execute(conn).await?;
         }
-        let row: TimeRow = diesel::sql_query("SELECT now() AS at").get_result(conn).await?;
-        Ok((Self { conn }, row.at))
+        let at: DateTime<Utc> = diesel::select(sql::<Timestamptz>("now()")).get_result(conn).await?;
+        Ok((Self { conn }, at))
     }
 
     /// The columns that [`Self::page`] returns for a table, and the latest migration.

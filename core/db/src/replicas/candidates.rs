@@ -21,9 +21,7 @@ const PIECE: i64 = 5_000;
 /// The objects of one statement.
 #[derive(Debug)]
 pub(crate) enum Among {
-    /// All objects.
     Everything,
-    /// These objects.
     Objects(Vec<ObjectId>),
 }
 

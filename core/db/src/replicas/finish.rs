@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel::sql_types::Integer;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::RUN_TO_GO_BACK_TO;
@@ -158,10 +157,9 @@ pub struct Failure<'a> {
 }
 
 #[derive(QueryableByName)]
+#[diesel(table_name = crate::schema::replicas)]
 struct Failed {
-    #[diesel(sql_type = crate::schema::sql_types::ReplicaState)]
     state: ReplicaState,
-    #[diesel(sql_type = Integer)]
     attempts: i32,
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bytea, Double, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -48,19 +49,11 @@ impl ToRead {
     }
 }
 
-#[derive(QueryableByName)]
-struct Time {
-    #[diesel(sql_type = Timestamptz)]
-    time: DateTime<Utc>,
-}
-
 /// This long ago, by the clock that sets `verified_at`.
 pub async fn verified_before(conn: &mut AsyncPgConnection, age: Duration) -> Result<DateTime<Utc>> {
-    let row: Time = diesel::sql_query("SELECT now() - make_interval(secs => $1) AS time")
-        .bind::<Double, _>(age.as_secs_f64())
-        .get_result(conn)
-        .await?;
-    Ok(row.time)
+    let then =
+        sql::<Timestamptz>("now() - make_interval(secs => ").bind::<Double, _>(age.as_secs_f64()).sql(")");
+    Ok(diesel::select(then).get_result(conn).await?)
 }
 
 /// The next copies of `store` in the order of their verification, those verified before `before` and after the one

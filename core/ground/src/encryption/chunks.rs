@@ -30,18 +30,15 @@ pub const fn sealed_size(size: u64) -> u64 {
 }
 
 /// The plaintext size of an object of `sealed` encrypted bytes; `None` if no object has this size.
-pub const fn plain_size(sealed: u64) -> Option<u64> {
+pub fn plain_size(sealed: u64) -> Option<u64> {
     let whole = CHUNK + TAG;
-    let rest = sealed % whole;
-    let size = match (sealed / whole * CHUNK, rest) {
-        (plain, 0) => plain,
-        (plain, rest) => match rest.checked_sub(TAG) {
-            Some(rest) => plain + rest,
-            None => return None,
-        },
+    let rest = match sealed % whole {
+        0 => 0,
+        rest => rest.checked_sub(TAG)?,
     };
+    let size = sealed / whole * CHUNK + rest;
     // An empty chunk only occurs in an empty object.
-    if sealed_size(size) == sealed { Some(size) } else { None }
+    (sealed_size(size) == sealed).then_some(size)
 }
 
 /// The encrypted bytes that contain a plaintext range.

@@ -36,17 +36,12 @@ impl fmt::Debug for EncryptionEnvelope {
 }
 
 /// The data key of one object. Not printable.
+#[derive(Debug)]
 pub struct DataKey(SecretBox<[u8; KEY_BYTES]>);
 
 impl DataKey {
     pub(super) fn bytes(&self) -> &[u8; KEY_BYTES] {
         self.0.expose_secret()
-    }
-}
-
-impl fmt::Debug for DataKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DataKey")
     }
 }
 

@@ -37,29 +37,22 @@ where
     async fn next(&mut self, wanted: u64) -> Result<BytesMut, E> {
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         let mut chunk = BytesMut::with_capacity(wanted.saturating_add(usize::try_from(TAG).unwrap_or(0)));
-        while chunk.len() < wanted {
-            if self.rest.is_empty() {
-                match self.source.next().await {
-                    Some(piece) => self.rest = piece?,
-                    None => break,
-                }
-            }
+        while chunk.len() < wanted && self.has_more().await? {
             let take = self.rest.len().min(wanted - chunk.len());
-            chunk.extend_from_slice(self.rest.get(..take).unwrap_or_default());
-            self.rest.advance(take);
+            chunk.extend_from_slice(&self.rest.split_to(take));
         }
         Ok(chunk)
     }
 
-    /// Checks that nothing follows.
-    async fn finish(&mut self) -> Result<bool, E> {
+    /// Whether anything follows; reads the next piece of the source if necessary.
+    async fn has_more(&mut self) -> Result<bool, E> {
         while self.rest.is_empty() {
             match self.source.next().await {
                 Some(piece) => self.rest = piece?,
-                None => return Ok(true),
+                None => return Ok(false),
             }
         }
-        Ok(false)
+        Ok(true)
     }
 }
 
@@ -81,9 +74,9 @@ where
         async move {
             let (mut source, index) = state?;
             if index > last {
-                return match source.finish().await {
-                    Ok(true) => None,
-                    Ok(false) => Some((Err(SourceTooLong.into()), None)),
+                return match source.has_more().await {
+                    Ok(false) => None,
+                    Ok(true) => Some((Err(SourceTooLong.into()), None)),
                     Err(error) => Some((Err(error), None)),
                 };
             }

@@ -35,7 +35,6 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// The network of the client.
     pub(super) fn network(&self) -> &str {
         &self.network
     }

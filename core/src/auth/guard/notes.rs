@@ -95,27 +95,21 @@ pub(super) fn record_events(
     if lines.is_empty() {
         return;
     }
-    tokio::spawn(write(context.clone(), account, origin.clone(), lines));
-}
-
-async fn write(
-    context: Context,
-    account: Option<UserId>,
-    origin: Origin,
-    lines: Vec<(&'static str, serde_json::Value)>,
-) {
     // The input for an unknown account is not stored, because users sometimes type a password there.
     let target_id = account.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
-    let writing = async {
-        let mut conn = context.db.conn().await?;
-        for (action, detail) in lines {
-            audit::record(&mut conn, &origin, None, action, ("user", &target_id), detail).await?;
+    let (context, origin) = (context.clone(), origin.clone());
+    tokio::spawn(async move {
+        let writing = async {
+            let mut conn = context.db.conn().await?;
+            for (action, detail) in lines {
+                audit::record(&mut conn, &origin, None, action, ("user", &target_id), detail).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = writing.await {
+            tracing::warn!(%error, ip = origin.ip, "cannot write a failed sign-in to the audit log");
         }
-        Ok::<_, Error>(())
-    };
-    if let Err(error) = writing.await {
-        tracing::warn!(%error, ip = origin.ip, "cannot write a failed sign-in to the audit log");
-    }
+    });
 }
 
 #[cfg(test)]

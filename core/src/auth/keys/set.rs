@@ -96,7 +96,9 @@ impl SigningKeys {
         if let Some(known) = self.known().filter(fresh) {
             return Ok(known.keys);
         }
-        let Some(_reading) = self.acquire_reload().await else { return self.stand_in() };
+        let Some(_reading) = self.acquire_reload().await else {
+            return self.known().map(|known| known.keys).ok_or_else(away);
+        };
         if let Some(known) = self.known().filter(fresh) {
             return Ok(known.keys);
         }
@@ -151,11 +153,6 @@ impl SigningKeys {
 
     fn failed(&self) -> Option<Instant> {
         *self.shared.failed.read()
-    }
-
-    /// The cached keys, if they cannot be reloaded.
-    fn stand_in(&self) -> Result<Arc<KeySet>> {
-        self.known().map(|known| known.keys).ok_or_else(away)
     }
 
     /// Clears the cache.

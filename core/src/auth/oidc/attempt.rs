@@ -25,7 +25,6 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Creates an attempt.
     pub(super) fn new(provider: &str, return_to: String, expires_at: DateTime<Utc>) -> Result<Self> {
         Ok(Self {
             provider: provider.to_owned(),

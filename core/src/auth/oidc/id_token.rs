@@ -22,19 +22,13 @@ pub(super) struct Claims {
     /// The subject: the permanent id of the user at the provider.
     pub(super) sub: String,
     aud: Audience,
-    #[serde(default)]
     azp: Option<String>,
     exp: i64,
     iat: i64,
-    #[serde(default)]
     nonce: Option<String>,
-    /// Email address.
-    #[serde(default)]
     pub(super) email: Option<String>,
-    #[serde(default)]
     email_verified: Option<Truth>,
     /// Display name.
-    #[serde(default)]
     pub(super) name: Option<String>,
 }
 

@@ -68,7 +68,6 @@ pub(super) async fn sign_in(
     })
 }
 
-/// The result for an identity.
 type Outcome<T> = Result<T, Refusal>;
 
 /// Why the sign-in was rejected.

@@ -34,7 +34,6 @@ pub(super) struct Metadata {
     token_endpoint: Url,
     /// Whether the secret is sent in the body, because the provider supports no other method.
     secret_in_body: bool,
-    /// Public keys.
     pub(super) keys: JwkSet,
     read: Instant,
 }
@@ -45,7 +44,6 @@ struct Discovered {
     authorization_endpoint: String,
     token_endpoint: String,
     jwks_uri: String,
-    #[serde(default)]
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
 }
 

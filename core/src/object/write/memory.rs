@@ -161,7 +161,8 @@ impl FairQueue {
     }
 
     async fn enter(&self, wanted: u32) -> Result<OwnedSemaphorePermit> {
-        let _waiting = Waiting::at(&self.waiting);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
         let mut entering = pin!(self.room.clone().acquire_many_owned(wanted));
         loop {
             tokio::select! {
@@ -187,13 +188,6 @@ impl FairQueue {
 
 /// Counted as waiting until dropped.
 struct Waiting<'l>(&'l AtomicUsize);
-
-impl<'l> Waiting<'l> {
-    fn at(count: &'l AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {

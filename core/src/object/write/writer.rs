@@ -38,7 +38,6 @@ pub(crate) struct ObjectWriter<'c> {
     context: &'c Context,
     memory: &'c UploadMemory,
     owner: UserId,
-    /// Its destination.
     pub(crate) store: Store,
     pub(crate) object_id: ObjectId,
     pub(crate) key: ObjectKey,
@@ -53,7 +52,6 @@ pub(crate) struct ObjectWriter<'c> {
 }
 
 impl<'c> ObjectWriter<'c> {
-    /// A writer of `object_id` to `store`.
     pub(crate) fn new(
         context: &'c Context,
         memory: &'c UploadMemory,
@@ -309,13 +307,8 @@ impl<'c> ObjectWriter<'c> {
     ) -> Result<bool> {
         let mut left = length;
         while left > 0 {
-            let chunk = match incoming.take(left).await {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => {
-                    let error = shorter();
-                    let _ = sender.send(Err(error.to_string().into())).await;
-                    return Err(error);
-                }
+            let chunk = match incoming.take(left).await.and_then(|chunk| chunk.ok_or_else(shorter)) {
+                Ok(chunk) => chunk,
                 Err(error) => {
                     let _ = sender.send(Err(error.to_string().into())).await;
                     return Err(error);

@@ -67,18 +67,13 @@ async fn queue(
     let found = replicas::of_objects(conn, &[object]).await?;
     // Of several local copies, the one in the best state.
     let here = found.iter().filter(|replica| locals.contains(&replica.store.as_str()));
-    let best = here.max_by_key(|replica| match replica.state {
-        ReplicaState::Present => 3,
-        ReplicaState::Queued | ReplicaState::Copying => 2,
-        ReplicaState::Evicting => 1,
-        ReplicaState::Failed | ReplicaState::Lost => 0,
+    let ranked = here.map(|replica| match replica.state {
+        ReplicaState::Present => (3, Fetch::Here),
+        ReplicaState::Queued | ReplicaState::Copying => (2, Fetch::Queued),
+        ReplicaState::Evicting => (1, Fetch::BeingFreed),
+        ReplicaState::Failed | ReplicaState::Lost => (0, Fetch::NoSource),
     });
-    Ok(match best.map(|replica| replica.state) {
-        Some(ReplicaState::Present) => Fetch::Here,
-        Some(ReplicaState::Queued | ReplicaState::Copying) => Fetch::Queued,
-        Some(ReplicaState::Evicting) => Fetch::BeingFreed,
-        None | Some(ReplicaState::Failed | ReplicaState::Lost) => Fetch::NoSource,
-    })
+    Ok(ranked.max_by_key(|(rank, _)| *rank).map_or(Fetch::NoSource, |(_, fetch)| fetch))
 }
 
 /// Requests local copies of files read from the cloud. Files that would fill the local store by themselves are

@@ -28,13 +28,12 @@ pub(in crate::tiering) fn of_copy(claim: &Claim, expected: &Expected) -> Label {
         name: first.as_ref().map(|version| version.name.clone()),
         original: first
             .as_ref()
-            .map(|version| version.original.clone())
-            .filter(|original| first.as_ref().is_some_and(|version| version.name != *original)),
+            .filter(|version| version.name != version.original)
+            .map(|version| version.original.clone()),
         folder: first.map(|version| version.folder).unwrap_or_default(),
         time: Some(claim.stored_at),
         sha256: Some(expected.sha256),
         crc64nvme: Some(expected.crc64nvme),
         also: also.collect(),
-        ..Label::default()
     }
 }

@@ -37,9 +37,6 @@ pub enum Relocation {
 
 impl Relocation {
     /// The relocations of a kind that may have work left.
-    ///
-    /// # Errors
-    /// Any database error.
     pub async fn all(context: &Context, kind: Kind) -> Result<Vec<Self>> {
         Ok(match kind {
             Kind::Drain => drain::all(context).await?.into_iter().map(Self::Drain).collect(),

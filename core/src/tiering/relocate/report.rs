@@ -76,11 +76,8 @@ impl Report {
         reasons.extend(
             counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")),
         );
-        match (reasons.join("; "), self.last_error.as_deref()) {
-            (text, None) => (!text.is_empty()).then_some(text),
-            (text, Some(error)) if text.is_empty() => Some(error.to_owned()),
-            (text, Some(error)) => Some(format!("{text}: {error}")),
-        }
+        let texts = [Some(reasons.join("; ")).filter(|text| !text.is_empty()), self.last_error.clone()];
+        texts.into_iter().flatten().reduce(|text, error| format!("{text}: {error}"))
     }
 }
 

@@ -4,8 +4,6 @@
 //!
 //! Importing a catalogue snapshot inserts rows as they were: the only write that is not a transition.
 
-#[cfg(test)]
-mod page;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,11 @@
 //! Tests that the table is consistent, matches its page, and is the only writer.
 
+mod page;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::page::page;
+use self::page::page;
 use super::table::TRANSITIONS;
 use super::{To, is_leased};
 use crate::enums::ReplicaState;

@@ -12,13 +12,11 @@ use crate::ids::ObjectId;
 use crate::store::Store;
 use crate::tiering::db_outage::retry_on_db_outage;
 
-/// The queue of copies to read.
 pub(super) struct Queue {
     before: DateTime<Utc>,
     lines: Vec<Line>,
 }
 
-/// The queue of one store.
 struct Line {
     store: Store,
     waiting: VecDeque<ToRead>,

@@ -34,9 +34,6 @@ impl Draining {
 }
 
 /// Every store that is being drained or has been drained.
-///
-/// # Errors
-/// Any database error.
 pub async fn all(context: &Context) -> Result<Vec<Drain>> {
     drains::all(&mut *context.db.conn().await?).await
 }
@@ -67,8 +64,7 @@ pub async fn begin(context: &Context, name: &str, by: Option<UserId>, origin: &O
             replicas::move_only_among(conn, &kept).await?;
             replicas::delete_queued(conn, name).await?;
             replicas::leave_runs(conn, name).await?;
-            let detail = serde_json::json!({});
-            audit::record(conn, origin, by, "store.drain", ("store", name), detail).await?;
+            audit::record(conn, origin, by, "store.drain", ("store", name), serde_json::json!({})).await?;
         } else {
             replicas::retry_moves(conn, name, &instead).await?;
         }
@@ -97,8 +93,7 @@ pub async fn cancel(context: &Context, name: &str, by: Option<UserId>, origin: &
         // Objects that were moved from the cloud to a local store have to be synced again.
         let locals = context.stores.names_with(StoreRole::Local);
         replicas::correct_evictable(conn, &locals, &context.stores.names_with(StoreRole::Cloud)).await?;
-        let detail = serde_json::json!({});
-        audit::record(conn, origin, by, "store.undrain", ("store", name), detail).await?;
+        audit::record(conn, origin, by, "store.undrain", ("store", name), serde_json::json!({})).await?;
         listen::notify(conn, listen::RUNS, "drain").await?;
         Ok(true)
     })

@@ -133,9 +133,7 @@ impl<'p> Drain<'p> {
         }
         Ok(empty)
     }
-}
 
-impl<'p> Drain<'p> {
     fn name(&self) -> &'p str {
         self.store.name().as_str()
     }

@@ -169,12 +169,7 @@ async fn new(conn: &mut AsyncPgConnection, plan: &Plan, by: Option<UserId>, orig
         })
         .collect();
     rebalances::begin(conn, i16::from(plan.tolerance), by, &routes).await?;
-    let moves: Vec<_> = plan
-        .shifts
-        .iter()
-        .map(|shift| serde_json::json!({ "from": shift.from, "to": shift.to, "files": shift.files, "bytes": shift.bytes }))
-        .collect();
-    let detail = serde_json::json!({ "tolerance": plan.tolerance, "moves": moves });
+    let detail = serde_json::json!({ "tolerance": plan.tolerance, "moves": routes });
     audit::record(conn, origin, by, "store.rebalance", ("stores", "local"), detail).await
 }
 

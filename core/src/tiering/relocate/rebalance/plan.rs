@@ -17,13 +17,16 @@ pub(super) const BATCH: i64 = 5_000;
 pub(super) const FIRST: ObjectId = ObjectId(uuid::Uuid::nil());
 
 /// Why a store is excluded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
 pub enum LeftOut {
     /// The store is being drained, or is drained.
+    #[strum(to_string = "it is being drained")]
     Draining,
     /// The store is down for at least one process.
+    #[strum(to_string = "it is down")]
     Down,
     /// The store is suspect for at least one process.
+    #[strum(to_string = "it is suspect")]
     Suspect,
 }
 
@@ -35,16 +38,6 @@ impl LeftOut {
             Self::Down => "down",
             Self::Suspect => "in_doubt",
         }
-    }
-}
-
-impl std::fmt::Display for LeftOut {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Draining => "it is being drained",
-            Self::Down => "it is down",
-            Self::Suspect => "it is suspect",
-        })
     }
 }
 
@@ -132,7 +125,7 @@ pub async fn plan(context: &Context, tolerance: u8) -> Result<Plan> {
     let taking_part: Vec<(String, Load)> = stores
         .iter()
         .filter(|store| store.left_out.is_none())
-        .map(|store| (store.name.clone(), load(store)))
+        .map(|store| (store.name.clone(), Load { bytes: store.after, capacity: store.capacity }))
         .collect();
     let loads: Vec<Load> = taking_part.iter().map(|(_, load)| *load).collect();
     let mut shifts: Vec<Shift> = Vec::new();
@@ -155,10 +148,6 @@ pub async fn plan(context: &Context, tolerance: u8) -> Result<Plan> {
     let by_capacity = balance::by_capacity(&loads);
     note_shares(&mut stores, by_capacity);
     Ok(Plan { tolerance, by_capacity, stores, shifts })
-}
-
-fn load(store: &Share) -> Load {
-    Load { bytes: store.after, capacity: store.capacity }
 }
 
 /// The local stores with their current usage, and their usage if nothing is done.
@@ -207,7 +196,6 @@ fn note_shares(stores: &mut [Share], by_capacity: bool) {
     }
 }
 
-/// Updates the usage by a move.
 async fn pick(
     context: &Context,
     from: &str,

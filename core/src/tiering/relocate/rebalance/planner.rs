@@ -1,7 +1,7 @@
 //! The planner of rebalancing: evicts replicas that have arrived in their target store, cancels moves that are no
 //! longer required, and queues more moves up to a limit ([`super::begin`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use diesel_async::AsyncConnection;
@@ -47,7 +47,6 @@ pub async fn pass(
 /// Moving replicas, by source and target store.
 type Pairs = BTreeMap<(String, String), Vec<Moving>>;
 
-/// The planner of rebalancing.
 pub(in crate::tiering::relocate) struct Rebalancer<'p> {
     context: &'p Context,
     /// Local stores that are not being drained.
@@ -81,9 +80,7 @@ impl<'p> Rebalancer<'p> {
     }
 
     pub(in crate::tiering::relocate) fn sources(&self) -> Vec<(&'p Store, Vec<&'p str>)> {
-        let mut from: Vec<&str> = self.routes.iter().map(|route| route.from_store.as_str()).collect();
-        from.sort_unstable();
-        from.dedup();
+        let from: BTreeSet<&str> = self.routes.iter().map(|route| route.from_store.as_str()).collect();
         from.into_iter().filter_map(|name| Some((self.context.stores.get(name)?, Vec::new()))).collect()
     }
 

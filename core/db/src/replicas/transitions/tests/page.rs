@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::table::TRANSITIONS;
-use super::{To, Transition};
+use super::super::table::TRANSITIONS;
+use super::super::{To, Transition};
 use crate::enums::{CopyReason, EvictReason, ReplicaState};
 
 impl Transition {
