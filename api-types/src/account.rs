@@ -111,57 +111,41 @@ pub enum Role {
     Admin,
 }
 
-/// A summary of an account.
-#[derive(Serialize, ToSchema)]
-pub struct UserSummary {
-    /// Id.
-    pub id: Uuid,
-    /// Email address.
-    pub email: String,
-    /// Display name.
-    pub name: String,
-    /// Role.
-    #[schema(value_type = Role)]
-    pub role: UserRole,
-}
-
-impl From<&User> for UserSummary {
-    fn from(user: &User) -> Self {
-        Self { id: user.id.0, email: user.email.clone(), name: user.name.clone(), role: user.role }
+view! {
+    /// A summary of an account.
+    #[derive(Serialize, ToSchema)]
+    pub struct UserSummary: from(user: &User) {
+        /// Id.
+        pub id: Uuid = user.id.0,
+        /// Email address.
+        pub email: String = user.email.clone(),
+        /// Display name.
+        pub name: String = user.name.clone(),
+        /// Role.
+        #[schema(value_type = Role)]
+        pub role: UserRole = user.role,
     }
 }
 
-/// The caller's own account.
-#[derive(Serialize, ToSchema)]
-pub struct Me {
-    /// Id.
-    pub id: Uuid,
-    /// Email address.
-    pub email: String,
-    /// Display name.
-    pub name: String,
-    /// Role.
-    #[schema(value_type = Role)]
-    pub role: UserRole,
-    /// Storage quota in bytes; null: no limit.
-    pub quota_bytes: Option<i64>,
-    /// Total bytes of all versions of all files.
-    pub used_bytes: i64,
-    /// When the account was created.
-    pub created_at: DateTime<Utc>,
-}
-
-impl From<&User> for Me {
-    fn from(user: &User) -> Self {
-        Self {
-            id: user.id.0,
-            email: user.email.clone(),
-            name: user.name.clone(),
-            role: user.role,
-            quota_bytes: user.quota_bytes,
-            used_bytes: user.used_bytes,
-            created_at: user.created_at,
-        }
+view! {
+    /// The caller's own account.
+    #[derive(Serialize, ToSchema)]
+    pub struct Me: from(user: &User) {
+        /// Id.
+        pub id: Uuid = user.id.0,
+        /// Email address.
+        pub email: String = user.email.clone(),
+        /// Display name.
+        pub name: String = user.name.clone(),
+        /// Role.
+        #[schema(value_type = Role)]
+        pub role: UserRole = user.role,
+        /// Storage quota in bytes; null: no limit.
+        pub quota_bytes: Option<i64> = user.quota_bytes,
+        /// Total bytes of all versions of all files.
+        pub used_bytes: i64 = user.used_bytes,
+        /// When the account was created.
+        pub created_at: DateTime<Utc> = user.created_at,
     }
 }
 
@@ -186,46 +170,31 @@ pub struct ChangePassword {
     pub new_password: SecretString,
 }
 
-/// An account.
-#[derive(Serialize, ToSchema)]
-pub struct Account {
-    /// Id.
-    pub id: Uuid,
-    /// Email address.
-    pub email: String,
-    /// Display name.
-    pub name: String,
-    /// Role.
-    #[schema(value_type = Role)]
-    pub role: UserRole,
-    /// Whether the account is disabled.
-    pub disabled: bool,
-    /// When it was disabled.
-    pub disabled_at: Option<DateTime<Utc>>,
-    /// Storage quota in bytes; null: no limit.
-    pub quota_bytes: Option<i64>,
-    /// Total bytes of all versions of all files.
-    pub used_bytes: i64,
-    /// When the account was created.
-    pub created_at: DateTime<Utc>,
-    /// When the account was last changed.
-    pub updated_at: DateTime<Utc>,
-}
-
-impl From<&User> for Account {
-    fn from(user: &User) -> Self {
-        Self {
-            id: user.id.0,
-            email: user.email.clone(),
-            name: user.name.clone(),
-            role: user.role,
-            disabled: user.disabled_at.is_some(),
-            disabled_at: user.disabled_at,
-            quota_bytes: user.quota_bytes,
-            used_bytes: user.used_bytes,
-            created_at: user.created_at,
-            updated_at: user.updated_at,
-        }
+view! {
+    /// An account.
+    #[derive(Serialize, ToSchema)]
+    pub struct Account: from(user: &User) {
+        /// Id.
+        pub id: Uuid = user.id.0,
+        /// Email address.
+        pub email: String = user.email.clone(),
+        /// Display name.
+        pub name: String = user.name.clone(),
+        /// Role.
+        #[schema(value_type = Role)]
+        pub role: UserRole = user.role,
+        /// Whether the account is disabled.
+        pub disabled: bool = user.disabled_at.is_some(),
+        /// When it was disabled.
+        pub disabled_at: Option<DateTime<Utc>> = user.disabled_at,
+        /// Storage quota in bytes; null: no limit.
+        pub quota_bytes: Option<i64> = user.quota_bytes,
+        /// Total bytes of all versions of all files.
+        pub used_bytes: i64 = user.used_bytes,
+        /// When the account was created.
+        pub created_at: DateTime<Utc> = user.created_at,
+        /// When the account was last changed.
+        pub updated_at: DateTime<Utc> = user.updated_at,
     }
 }
 
@@ -319,37 +288,25 @@ impl From<ChangeAccount> for administration::Change {
     }
 }
 
-/// A session of an account.
-#[derive(Serialize, ToSchema)]
-pub struct SessionView {
-    /// Id.
-    pub id: Uuid,
-    /// When it started.
-    pub created_at: DateTime<Utc>,
-    /// When it was last refreshed: exact to the lifetime of an access token.
-    pub last_used_at: DateTime<Utc>,
-    /// Address of the last refresh.
-    pub ip: String,
-    /// User agent of the last refresh.
-    pub user_agent: String,
-    /// Whether it is the session of this request.
-    pub current: bool,
-    /// When it ends unless it is refreshed.
-    pub expires_at: DateTime<Utc>,
-}
-
-impl SessionView {
-    /// Creates the view of a session. `current` is the session of the caller, if any.
-    pub fn new(row: &SessionRow, current: Option<SessionId>) -> Self {
-        Self {
-            id: row.id.0,
-            created_at: row.created_at,
-            last_used_at: row.last_used_at,
-            ip: row.ip.clone(),
-            user_agent: row.user_agent.clone(),
-            current: current == Some(row.id),
-            expires_at: row.expires_at,
-        }
+// `current` is the session of the caller, if any.
+view! {
+    /// A session of an account.
+    #[derive(Serialize, ToSchema)]
+    pub struct SessionView: new(row: &SessionRow, current: Option<SessionId>) {
+        /// Id.
+        pub id: Uuid = row.id.0,
+        /// When it started.
+        pub created_at: DateTime<Utc> = row.created_at,
+        /// When it was last refreshed: exact to the lifetime of an access token.
+        pub last_used_at: DateTime<Utc> = row.last_used_at,
+        /// Address of the last refresh.
+        pub ip: String = row.ip.clone(),
+        /// User agent of the last refresh.
+        pub user_agent: String = row.user_agent.clone(),
+        /// Whether it is the session of this request.
+        pub current: bool = current == Some(row.id),
+        /// When it ends unless it is refreshed.
+        pub expires_at: DateTime<Utc> = row.expires_at,
     }
 }
 
@@ -362,33 +319,20 @@ pub struct SessionPage {
     pub next_cursor: Option<String>,
 }
 
-/// An identity at an identity provider that is linked to an account.
-#[derive(Serialize)]
-pub struct IdentityView {
-    /// Provider and subject.
-    pub id: String,
-    provider: String,
-    issuer: String,
-    subject: String,
-    /// Email address at the provider.
-    pub email: String,
-    /// When it was linked.
-    pub created_at: DateTime<Utc>,
-    /// When it last signed in.
-    pub last_used_at: DateTime<Utc>,
-}
-
-impl IdentityView {
-    /// Shows an identity with the name that its provider has in the configuration.
-    pub fn new(auth: &AuthConfig, row: &Identity) -> Self {
-        Self {
-            id: identities::id(auth, row),
-            provider: identities::provider(auth, row).to_owned(),
-            issuer: row.issuer.clone(),
-            subject: row.subject.clone(),
-            email: row.email.clone(),
-            created_at: row.created_at,
-            last_used_at: row.last_used_at,
-        }
+view! {
+    /// An identity at an identity provider that is linked to an account.
+    #[derive(Serialize)]
+    pub struct IdentityView: new(auth: &AuthConfig, row: &Identity) {
+        /// Provider and subject.
+        pub id: String = identities::id(auth, row),
+        provider: String = identities::provider(auth, row).to_owned(),
+        issuer: String = row.issuer.clone(),
+        subject: String = row.subject.clone(),
+        /// Email address at the provider.
+        pub email: String = row.email.clone(),
+        /// When it was linked.
+        pub created_at: DateTime<Utc> = row.created_at,
+        /// When it last signed in.
+        pub last_used_at: DateTime<Utc> = row.last_used_at,
     }
 }

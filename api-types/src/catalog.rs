@@ -28,20 +28,16 @@ pub fn written_snapshot(snapshot: &Snapshot) -> impl Serialize {
     )
 }
 
-/// A snapshot in a store. A snapshot is not verified until it is read.
-#[derive(Debug, Serialize)]
-pub struct ListedSnapshot {
-    /// Key.
-    pub key: String,
-    /// The time of its content.
-    pub taken_at: DateTime<Utc>,
-    /// Size in bytes.
-    pub bytes: u64,
-}
-
-impl From<&Listed> for ListedSnapshot {
-    fn from(snapshot: &Listed) -> Self {
-        Self { key: snapshot.key.to_string(), taken_at: snapshot.taken_at, bytes: snapshot.bytes }
+view! {
+    /// A snapshot in a store. A snapshot is not verified until it is read.
+    #[derive(Debug, Serialize)]
+    pub struct ListedSnapshot: from(snapshot: &Listed) {
+        /// Key.
+        pub key: String = snapshot.key.to_string(),
+        /// The time of its content.
+        pub taken_at: DateTime<Utc> = snapshot.taken_at,
+        /// Size in bytes.
+        pub bytes: u64 = snapshot.bytes,
     }
 }
 

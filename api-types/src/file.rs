@@ -6,79 +6,53 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-/// A file with its current version.
-#[derive(Serialize, ToSchema)]
-#[allow(clippy::struct_field_names, reason = "the contract's names")]
-pub struct File {
-    /// Id.
-    pub id: Uuid,
-    /// Name.
-    pub filename: String,
-    /// Name at the first upload.
-    pub original_filename: String,
-    /// Folder it is in.
-    pub folder_id: Uuid,
-    /// Owner.
-    pub owner_id: Uuid,
-    /// Size in bytes.
-    pub file_size: i64,
-    /// MIME type.
-    pub content_type: String,
-    /// SHA-256 of the content, hex.
-    sha256: String,
-    /// Number of the current version.
-    pub version: i32,
-    /// Name of the store that is the primary location.
-    #[schema(example = "minio")]
-    pub storage_location: String,
-    /// Names of the stores with a verified copy.
-    pub locations: Vec<String>,
-    /// The download URL at this service.
-    pub access_url: String,
-    /// Outcome of the malware scan.
-    pub scan_status: String,
-    /// Whether there is a thumbnail.
-    pub has_thumbnail: bool,
-    /// If set, local copies are never evicted.
-    pub pinned: bool,
-    /// When the current version was uploaded.
-    pub uploaded_at: DateTime<Utc>,
-    /// When the cloud copy was verified.
-    pub synced_at: Option<DateTime<Utc>>,
-    /// When the file was created.
-    pub created_at: DateTime<Utc>,
-    /// When the file was last changed.
-    pub updated_at: DateTime<Utc>,
-    /// When the file was moved to the trash.
-    pub deleted_at: Option<DateTime<Utc>>,
-}
-
-impl File {
-    /// Creates the view of a file for its owner. `base_url` is the public URL of the service.
-    pub fn new(view: &FileView, base_url: &str) -> Self {
-        let row = &view.row;
-        Self {
-            id: row.id.0,
-            filename: row.filename.clone(),
-            original_filename: row.original_filename.clone(),
-            folder_id: row.folder_id.0,
-            owner_id: row.owner_id.0,
-            file_size: row.file_size,
-            content_type: row.content_type.clone(),
-            sha256: view.sha256.clone(),
-            version: row.current_version,
-            storage_location: row.storage_location.clone(),
-            locations: view.locations.clone(),
-            access_url: format!("{base_url}/api/files/{}/download", row.id),
-            scan_status: row.scan_status.clone(),
-            has_thumbnail: false,
-            pinned: row.pinned,
-            uploaded_at: row.uploaded_at,
-            synced_at: row.synced_at,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-            deleted_at: row.deleted_at,
-        }
+// `base_url` is the public URL of the service.
+view! {
+    /// A file with its current version.
+    #[derive(Serialize, ToSchema)]
+    #[allow(clippy::struct_field_names, reason = "the contract's names")]
+    pub struct File: new(view: &FileView, base_url: &str) {
+        /// Id.
+        pub id: Uuid = view.row.id.0,
+        /// Name.
+        pub filename: String = view.row.filename.clone(),
+        /// Name at the first upload.
+        pub original_filename: String = view.row.original_filename.clone(),
+        /// Folder it is in.
+        pub folder_id: Uuid = view.row.folder_id.0,
+        /// Owner.
+        pub owner_id: Uuid = view.row.owner_id.0,
+        /// Size in bytes.
+        pub file_size: i64 = view.row.file_size,
+        /// MIME type.
+        pub content_type: String = view.row.content_type.clone(),
+        /// SHA-256 of the content, hex.
+        sha256: String = view.sha256.clone(),
+        /// Number of the current version.
+        pub version: i32 = view.row.current_version,
+        /// Name of the store that is the primary location.
+        #[schema(example = "minio")]
+        pub storage_location: String = view.row.storage_location.clone(),
+        /// Names of the stores with a verified copy.
+        pub locations: Vec<String> = view.locations.clone(),
+        /// The download URL at this service.
+        pub access_url: String = format!("{base_url}/api/files/{}/download", view.row.id),
+        /// Outcome of the malware scan.
+        pub scan_status: String = view.row.scan_status.clone(),
+        /// Whether there is a thumbnail.
+        pub has_thumbnail: bool = false,
+        /// If set, local copies are never evicted.
+        pub pinned: bool = view.row.pinned,
+        /// When the current version was uploaded.
+        pub uploaded_at: DateTime<Utc> = view.row.uploaded_at,
+        /// When the cloud copy was verified.
+        pub synced_at: Option<DateTime<Utc>> = view.row.synced_at,
+        /// When the file was created.
+        pub created_at: DateTime<Utc> = view.row.created_at,
+        /// When the file was last changed.
+        pub updated_at: DateTime<Utc> = view.row.updated_at,
+        /// When the file was moved to the trash.
+        pub deleted_at: Option<DateTime<Utc>> = view.row.deleted_at,
     }
 }
 

@@ -4,34 +4,22 @@ use chrono::{DateTime, Utc};
 use nightferry_core::db::signing_keys::SigningKeyRow;
 use serde::Serialize;
 
-/// A key that signs access tokens.
-#[derive(Serialize)]
-pub struct SigningKey {
-    /// Id.
-    pub id: String,
-    /// JOSE algorithm (RFC 7518).
-    pub algorithm: String,
-    /// `signs`, `published`, `verifies` or `unusable`.
-    pub state: &'static str,
-    /// When it was created.
-    pub created_at: DateTime<Utc>,
-    /// When it starts to sign.
-    pub signs_from: DateTime<Utc>,
-    /// Until when tokens signed with it are accepted.
-    pub verifies_until: Option<DateTime<Utc>>,
-}
-
-impl SigningKey {
-    /// Creates the view of a key.
-    pub fn new(row: &SigningKeyRow, state: &'static str) -> Self {
-        Self {
-            id: row.id.clone(),
-            algorithm: row.algorithm.clone(),
-            state,
-            created_at: row.created_at,
-            signs_from: row.signs_from,
-            verifies_until: row.verifies_until,
-        }
+view! {
+    /// A key that signs access tokens.
+    #[derive(Serialize)]
+    pub struct SigningKey: new(row: &SigningKeyRow, word: &'static str) {
+        /// Id.
+        pub id: String = row.id.clone(),
+        /// JOSE algorithm (RFC 7518).
+        pub algorithm: String = row.algorithm.clone(),
+        /// `signs`, `published`, `verifies` or `unusable`.
+        pub state: &'static str = word,
+        /// When it was created.
+        pub created_at: DateTime<Utc> = row.created_at,
+        /// When it starts to sign.
+        pub signs_from: DateTime<Utc> = row.signs_from,
+        /// Until when tokens signed with it are accepted.
+        pub verifies_until: Option<DateTime<Utc>> = row.verifies_until,
     }
 }
 

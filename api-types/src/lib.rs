@@ -16,6 +16,39 @@ macro_rules! document {
     }};
 }
 
+/// Declares a type and its constructor, `from` or `new`, from domain types: each field with its value.
+macro_rules! view {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident: $constructor:ident($($argument:ident: $of:ty),+) {$(
+            $(#[$field_meta:meta])*
+            $visibility:vis $field:ident: $type:ty = $value:expr,
+        )+}
+    ) => {
+        $(#[$meta])*
+        pub struct $name {
+            $($(#[$field_meta])* $visibility $field: $type,)+
+        }
+
+        view! { @$constructor $name($($argument: $of),+) { $($field: $value,)+ } }
+    };
+    (@from $name:ident($argument:ident: $of:ty) $fields:tt) => {
+        impl From<$of> for $name {
+            fn from($argument: $of) -> Self {
+                Self $fields
+            }
+        }
+    };
+    (@new $name:ident($($argument:ident: $of:ty),+) $fields:tt) => {
+        impl $name {
+            /// Creates the view.
+            pub fn new($($argument: $of),+) -> Self {
+                Self $fields
+            }
+        }
+    };
+}
+
 pub mod account;
 pub mod audit;
 pub mod catalog;

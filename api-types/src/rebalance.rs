@@ -53,26 +53,28 @@ pub struct RebalancePlan {
     pub rebalance: Option<Rebalance>,
 }
 
-/// The current and the resulting usage of a store.
-#[derive(Serialize, ToSchema)]
-pub struct StoreShare {
-    /// Name.
-    #[schema(example = "minio")]
-    pub name: String,
-    /// Capacity in bytes, if limited.
-    pub capacity_bytes: Option<u64>,
-    /// Bytes used.
-    pub used_bytes: u64,
-    /// Share in percent; null if the store is excluded.
-    #[schema(example = 81.5)]
-    pub share: Option<f64>,
-    /// Bytes used after the moves in progress and the planned moves.
-    pub after_bytes: u64,
-    /// The resulting share.
-    #[schema(example = 50.1)]
-    pub after_share: Option<f64>,
-    /// Why the store is excluded: `draining`, `down` or `in_doubt`.
-    pub left_out: Option<&'static str>,
+view! {
+    /// The current and the resulting usage of a store.
+    #[derive(Serialize, ToSchema)]
+    pub struct StoreShare: from(share: &Share) {
+        /// Name.
+        #[schema(example = "minio")]
+        pub name: String = share.name.clone(),
+        /// Capacity in bytes, if limited.
+        pub capacity_bytes: Option<u64> = share.capacity,
+        /// Bytes used.
+        pub used_bytes: u64 = share.used,
+        /// Share in percent; null if the store is excluded.
+        #[schema(example = 81.5)]
+        pub share: Option<f64> = share.share.map(Share::per_cent),
+        /// Bytes used after the moves in progress and the planned moves.
+        pub after_bytes: u64 = share.after,
+        /// The resulting share.
+        #[schema(example = 50.1)]
+        pub after_share: Option<f64> = share.share_after.map(Share::per_cent),
+        /// Why the store is excluded: `draining`, `down` or `in_doubt`.
+        pub left_out: Option<&'static str> = share.left_out.map(LeftOut::as_str),
+    }
 }
 
 /// The moves from one store to another.
@@ -90,53 +92,57 @@ pub struct Move {
     pub bytes: u64,
 }
 
-/// The request and its progress.
-#[derive(Serialize, ToSchema)]
-pub struct Rebalance {
-    /// `running`, `stopping` (stopped; moves in progress finish), `stopped` or `finished`.
-    #[schema(example = "running")]
-    pub state: &'static str,
-    /// When it was requested.
-    pub requested_at: DateTime<Utc>,
-    /// The account that requested it; null for the command line.
-    pub requested_by: Option<Uuid>,
-    /// Percentage by which the share of a store may differ from the mean.
-    pub tolerance: u8,
-    /// The number of planned files.
-    pub files_total: u64,
-    /// Their bytes.
-    pub bytes_total: u64,
-    /// The number of moved files.
-    pub files_moved: u64,
-    /// Their bytes.
-    pub bytes_moved: u64,
-    /// The routes.
-    pub routes: Vec<Route>,
-    /// What it is waiting for, as text.
-    pub waits_for: Option<String>,
-    /// When it was stopped.
-    pub stopped_at: Option<DateTime<Utc>>,
-    /// When the last move ended.
-    pub finished_at: Option<DateTime<Utc>>,
+view! {
+    /// The request and its progress.
+    #[derive(Serialize, ToSchema)]
+    pub struct Rebalance: from(rebalancing: &Rebalancing) {
+        /// `running`, `stopping` (stopped; moves in progress finish), `stopped` or `finished`.
+        #[schema(example = "running")]
+        pub state: &'static str = rebalancing.state(),
+        /// When it was requested.
+        pub requested_at: DateTime<Utc> = rebalancing.rebalance.requested_at,
+        /// The account that requested it; null for the command line.
+        pub requested_by: Option<Uuid> = rebalancing.rebalance.requested_by.map(|user| user.0),
+        /// Percentage by which the share of a store may differ from the mean.
+        pub tolerance: u8 = u8::try_from(rebalancing.rebalance.tolerance).unwrap_or_default(),
+        /// The number of planned files.
+        pub files_total: u64 = rebalancing.planned().0,
+        /// Their bytes.
+        pub bytes_total: u64 = rebalancing.planned().1,
+        /// The number of moved files.
+        pub files_moved: u64 = rebalancing.moved().0,
+        /// Their bytes.
+        pub bytes_moved: u64 = rebalancing.moved().1,
+        /// The routes.
+        pub routes: Vec<Route> = rebalancing.routes.iter().map(Route::from).collect(),
+        /// What it is waiting for, as text.
+        pub waits_for: Option<String> = rebalancing.rebalance.waits_for.clone(),
+        /// When it was stopped.
+        pub stopped_at: Option<DateTime<Utc>> = rebalancing.rebalance.stopped_at,
+        /// When the last move ended.
+        pub finished_at: Option<DateTime<Utc>> = rebalancing.rebalance.finished_at,
+    }
 }
 
-/// A route from one store to another, and its progress.
-#[derive(Serialize, ToSchema)]
-pub struct Route {
-    /// Source.
-    #[schema(example = "minio")]
-    pub from: String,
-    /// Destination.
-    #[schema(example = "nas")]
-    pub to: String,
-    /// The number of planned files.
-    pub files_total: u64,
-    /// Their bytes.
-    pub bytes_total: u64,
-    /// The number of moved files.
-    pub files_moved: u64,
-    /// Their bytes.
-    pub bytes_moved: u64,
+view! {
+    /// A route from one store to another, and its progress.
+    #[derive(Serialize, ToSchema)]
+    pub struct Route: from(route: &rebalances::Route) {
+        /// Source.
+        #[schema(example = "minio")]
+        pub from: String = route.from_store.clone(),
+        /// Destination.
+        #[schema(example = "nas")]
+        pub to: String = route.to_store.clone(),
+        /// The number of planned files.
+        pub files_total: u64 = unsigned(route.files_planned),
+        /// Their bytes.
+        pub bytes_total: u64 = unsigned(route.bytes_planned),
+        /// The number of moved files.
+        pub files_moved: u64 = moved(route).0,
+        /// Their bytes.
+        pub bytes_moved: u64 = moved(route).1,
+    }
 }
 
 impl RebalancePlan {
@@ -157,56 +163,6 @@ impl RebalancePlan {
             files,
             bytes,
             rebalance: last.map(Rebalance::from),
-        }
-    }
-}
-
-impl From<&Share> for StoreShare {
-    fn from(share: &Share) -> Self {
-        Self {
-            name: share.name.clone(),
-            capacity_bytes: share.capacity,
-            used_bytes: share.used,
-            share: share.share.map(Share::per_cent),
-            after_bytes: share.after,
-            after_share: share.share_after.map(Share::per_cent),
-            left_out: share.left_out.map(LeftOut::as_str),
-        }
-    }
-}
-
-impl From<&rebalances::Route> for Route {
-    fn from(route: &rebalances::Route) -> Self {
-        let (files_moved, bytes_moved) = moved(route);
-        Self {
-            from: route.from_store.clone(),
-            to: route.to_store.clone(),
-            files_total: unsigned(route.files_planned),
-            bytes_total: unsigned(route.bytes_planned),
-            files_moved,
-            bytes_moved,
-        }
-    }
-}
-
-impl From<&Rebalancing> for Rebalance {
-    fn from(rebalancing: &Rebalancing) -> Self {
-        let ((files_total, bytes_total), (files_moved, bytes_moved)) =
-            (rebalancing.planned(), rebalancing.moved());
-        let asked = &rebalancing.rebalance;
-        Self {
-            state: rebalancing.state(),
-            requested_at: asked.requested_at,
-            requested_by: asked.requested_by.map(|user| user.0),
-            tolerance: u8::try_from(asked.tolerance).unwrap_or_default(),
-            files_total,
-            bytes_total,
-            files_moved,
-            bytes_moved,
-            routes: rebalancing.routes.iter().map(Route::from).collect(),
-            waits_for: asked.waits_for.clone(),
-            stopped_at: asked.stopped_at,
-            finished_at: asked.finished_at,
         }
     }
 }

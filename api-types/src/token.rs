@@ -36,44 +36,34 @@ impl MakeToken {
     }
 }
 
-/// A personal access token, without its secret.
-#[derive(Serialize, ToSchema)]
-pub struct TokenView {
-    /// Id.
-    pub id: Uuid,
-    /// Name.
-    pub name: String,
-    /// Role.
-    #[schema(value_type = Vec<String>)]
-    pub scopes: Vec<Scope>,
-    /// `active`, `expired` or `revoked`.
-    #[schema(example = "active")]
-    pub state: &'static str,
-    /// When it was created.
-    pub created_at: DateTime<Utc>,
-    /// When it expires; null: never.
-    pub expires_at: Option<DateTime<Utc>>,
-    /// When it was last used, exact to about ten minutes.
-    pub last_used_at: Option<DateTime<Utc>>,
+fn state_of(row: &PersonalToken, now: DateTime<Utc>) -> &'static str {
+    match row.revoked_at {
+        Some(_) => "revoked",
+        None if is_live(row, now) => "active",
+        None => "expired",
+    }
 }
 
-impl TokenView {
-    /// Creates the view of a token at the time `now`.
-    pub fn new(row: &PersonalToken, now: DateTime<Utc>) -> Self {
-        let state = match row.revoked_at {
-            Some(_) => "revoked",
-            None if is_live(row, now) => "active",
-            None => "expired",
-        };
-        Self {
-            id: row.id.0,
-            name: row.name.clone(),
-            scopes: scopes_of(row),
-            state,
-            created_at: row.created_at,
-            expires_at: row.expires_at,
-            last_used_at: row.last_used_at,
-        }
+view! {
+    /// A personal access token, without its secret.
+    #[derive(Serialize, ToSchema)]
+    pub struct TokenView: new(row: &PersonalToken, now: DateTime<Utc>) {
+        /// Id.
+        pub id: Uuid = row.id.0,
+        /// Name.
+        pub name: String = row.name.clone(),
+        /// Role.
+        #[schema(value_type = Vec<String>)]
+        pub scopes: Vec<Scope> = scopes_of(row),
+        /// `active`, `expired` or `revoked`.
+        #[schema(example = "active")]
+        pub state: &'static str = state_of(row, now),
+        /// When it was created.
+        pub created_at: DateTime<Utc> = row.created_at,
+        /// When it expires; null: never.
+        pub expires_at: Option<DateTime<Utc>> = row.expires_at,
+        /// When it was last used, exact to about ten minutes.
+        pub last_used_at: Option<DateTime<Utc>> = row.last_used_at,
     }
 }
 

@@ -1,7 +1,6 @@
 //! The only place where domain errors are mapped to HTTP: status, code and message. The causes of 5xx responses are
 //! logged and never sent to the client; the body is written by the middleware, which knows the request id.
 
-use std::fmt;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -15,26 +14,28 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub(crate) const INTERNAL: &str = "An internal error occurred. Give the request id to the operator.";
 
 /// The error type of handlers: a domain error, or one that exists only in HTTP.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
-    Domain(Error),
+    #[error(transparent)]
+    Domain(#[from] Error),
     /// The route exists, but not with this method. Contains the supported methods.
+    #[error("This address supports only {0}.")]
     MethodNotAllowed(&'static str),
     /// The body of a request without a file is larger than this number of bytes.
+    #[error("The request body exceeds {0} bytes.")]
     BodyTooLarge(usize),
     /// A request that is authenticated by cookie comes from another site.
+    #[error(
+        "This request is authenticated by cookie but does not come from a page of this service. Programs \
+         must send `Authorization: Bearer`, or an `Origin` header."
+    )]
     CrossSite,
     /// The media type of the body is not supported.
+    #[error("The request body must be {0}, with a matching Content-Type.")]
     MediaType(&'static str),
 }
 
 pub(crate) type Result<T, E = ApiError> = std::result::Result<T, E>;
-
-impl From<Error> for ApiError {
-    fn from(error: Error) -> Self {
-        Self::Domain(error)
-    }
-}
 
 impl ApiError {
     pub(crate) fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
@@ -143,23 +144,6 @@ pub(crate) fn code_of_status(status: StatusCode) -> ErrorCode {
         StatusCode::UNSUPPORTED_MEDIA_TYPE => ErrorCode::TypeNotAllowed,
         status if status.is_client_error() => ErrorCode::BadRequest,
         _ => ErrorCode::Internal,
-    }
-}
-
-impl fmt::Display for ApiError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Domain(error) => error.fmt(f),
-            Self::MethodNotAllowed(allowed) => write!(f, "This address supports only {allowed}."),
-            Self::BodyTooLarge(limit) => write!(f, "The request body exceeds {limit} bytes."),
-            Self::CrossSite => f.write_str(
-                "This request is authenticated by cookie but does not come from a page of this service. \
-                 Programs must send `Authorization: Bearer`, or an `Origin` header.",
-            ),
-            Self::MediaType(wanted) => {
-                write!(f, "The request body must be {wanted}, with a matching Content-Type.")
-            }
-        }
     }
 }
 

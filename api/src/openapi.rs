@@ -6,9 +6,10 @@ use nightferry_api_types::problem::{FieldProblem, Problem};
 use nightferry_core::auth::permission::{Need, Scope};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     Components, Content, ContentBuilder, InfoBuilder, License, OpenApi, Ref, RefOr, ResponseBuilder,
-    SecurityRequirement, Tag,
+    SecurityRequirement,
 };
 use utoipa::{OpenApi as _, PartialSchema, ToSchema};
 
@@ -38,7 +39,8 @@ pub fn document() -> OpenApi {
         ))
         .license(Some(License::new("MIT OR Apache-2.0")))
         .build();
-    document.tags = Some(TAGS.iter().map(|(name, description)| tag(name, description)).collect());
+    let tag = |(name, text): (&str, &str)| TagBuilder::new().name(name).description(Some(text)).build();
+    document.tags = Some(TAGS.map(tag).to_vec());
     let components = document.components.get_or_insert_with(Components::new);
     for (name, scheme) in schemes() {
         components.add_security_scheme(name, scheme);
@@ -113,12 +115,6 @@ fn add_access(operation: &mut Operation, need: Option<Need>) {
         Some(said) => format!("{said}\n\n{text}"),
         None => text,
     });
-}
-
-fn tag(name: &str, description: &str) -> Tag {
-    let mut tag = Tag::new(name);
-    tag.description = Some(description.to_owned());
-    tag
 }
 
 fn operation<'i>(item: &'i mut PathItem, method: &Method) -> Option<&'i mut Operation> {

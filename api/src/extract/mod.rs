@@ -9,5 +9,5 @@ mod query;
 
 pub(crate) use access::{Call, PublicCall};
 pub(crate) use body::{Json, OptionalJson, holds_nul};
-pub(crate) use path::{Id, StoreName};
+pub(crate) use path::Id;
 pub(crate) use query::{Query, choice, flag, page_size, whole_number};

@@ -19,8 +19,8 @@ use nightferry_core::ids::UserId;
 use self::memory::Memory;
 use self::shared::Shared;
 
-/// Requests of monitoring systems, which must always succeed.
-const UNLIMITED_PATHS: [&str; 4] = ["/health", "/health/ready", "/api/health", "/metrics"];
+/// Requests of monitoring systems: never limited, and logged at a lower level.
+pub(crate) const MONITORING_PATHS: [&str; 4] = ["/health", "/health/ready", "/api/health", "/metrics"];
 /// Authentication requests.
 const AUTH: &str = "/api/auth/";
 
@@ -88,18 +88,13 @@ impl Rate {
 pub(crate) struct Verdict {
     limit: u32,
     remaining: u32,
-    /// When a rejected caller can retry.
-    retry_after: Option<Duration>,
+    /// How long the caller has to wait, if the request was rejected.
+    pub(crate) retry_after: Option<Duration>,
     /// The window of the limit, in seconds.
     window: u64,
 }
 
 impl Verdict {
-    /// How long the caller has to wait, if the request was rejected.
-    pub(crate) fn retry_after(self) -> Option<Duration> {
-        self.retry_after
-    }
-
     /// Sets the RateLimit headers (draft-ietf-httpapi-ratelimit-headers).
     pub(crate) fn tell(self, headers: &mut HeaderMap) {
         let wait = self.retry_after.map_or(0, |wait| wait.as_millis().div_ceil(1000));
@@ -143,7 +138,7 @@ impl Limits {
 
     /// The limit for a path as the router reads it, or `None` if the path is not limited.
     pub(crate) fn kind_of(&self, path: &str) -> Option<Kind> {
-        if self.0.is_none() || UNLIMITED_PATHS.contains(&path) {
+        if self.0.is_none() || MONITORING_PATHS.contains(&path) {
             return None;
         }
         Some(if path.starts_with(AUTH) { Kind::Auth } else { Kind::Other })

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use actix_web::dev::ServiceResponse;
 
-/// Requests of monitoring systems, logged at a lower level.
-const MONITORING_PATHS: [&str; 4] = ["/health", "/health/ready", "/api/health", "/metrics"];
+use crate::limits::MONITORING_PATHS;
 
 /// Writes the log line. `took` ends when the response body starts. The id comes from the span.
 pub(super) fn write<B>(ip: Option<IpAddr>, route: &str, response: &ServiceResponse<B>, took: Duration) {

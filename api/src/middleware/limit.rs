@@ -25,7 +25,7 @@ pub(crate) async fn limit(
     let Some(verdict) = OnRuntime::new(&api.runtime, count(&api, &request)).await else {
         return next.call(request).await;
     };
-    let mut response = match verdict.retry_after() {
+    let mut response = match verdict.retry_after {
         Some(retry_after) => {
             let refused = ApiError::from(RateLimited { retry_after });
             ServiceResponse::from_err(refused, request.into_parts().0)

@@ -5,7 +5,7 @@ use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use nightferry_api_types::problem::{FieldProblem, Problem};
-use nightferry_core::error::{Category, ErrorCode};
+use nightferry_core::error::Category;
 
 use super::RequestId;
 use crate::error_response::{ApiError, INTERNAL, code_of_status};
@@ -21,46 +21,19 @@ pub(super) fn write(response: ServiceResponse<BoxBody>, id: &RequestId) -> Servi
     if !is_failure || (raised.is_none() && !is_empty) {
         return response;
     }
-    let own = raised.and_then(|error| error.as_error::<ApiError>());
     if status.is_server_error() {
-        match (own, raised) {
-            (Some(error), _) => tracing::error!(request_id = %id, %error, "the request failed"),
-            (None, Some(error)) => tracing::error!(request_id = %id, %error, "the request failed"),
-            (None, None) => tracing::error!(request_id = %id, %status, "the request failed"),
+        if let Some(error) = raised {
+            tracing::error!(request_id = %id, %error, "the request failed");
+        } else {
+            tracing::error!(request_id = %id, %status, "the request failed");
         }
     }
-    let problem = match own {
-        Some(error) => {
-            let errors = error.fields().iter();
-            let errors = errors
-                .map(|wrong| FieldProblem { field: wrong.field.clone(), message: wrong.message.clone() });
-            problem(status, error.code(), error.detail(), errors.collect(), id)
-        }
-        None => plain(status, id),
+    let (code, detail, fields) = match raised.and_then(|error| error.as_error::<ApiError>()) {
+        Some(own) => (own.code(), own.detail(), own.fields().to_vec()),
+        None => (code_of_status(status), detail_of(status).to_owned(), Vec::new()),
     };
-    let body = serde_json::to_vec(&problem).unwrap_or_default();
-    let mut response = response.map_body(|_, _| BoxBody::new(body));
-    response.headers_mut().insert(CONTENT_TYPE, MEDIA_TYPE);
-    response
-}
-
-fn plain(status: StatusCode, id: &RequestId) -> Problem {
-    let detail = match status {
-        StatusCode::NOT_FOUND => "There is no resource at this address.",
-        status if status.is_client_error() => "The request is malformed.",
-        _ => INTERNAL,
-    };
-    problem(status, code_of_status(status), detail.to_owned(), Vec::new(), id)
-}
-
-fn problem(
-    status: StatusCode,
-    code: ErrorCode,
-    detail: String,
-    errors: Vec<FieldProblem>,
-    id: &RequestId,
-) -> Problem {
-    Problem {
+    let errors = fields.into_iter().map(|wrong| FieldProblem { field: wrong.field, message: wrong.message });
+    let problem = Problem {
         kind: "about:blank",
         title: status.canonical_reason().unwrap_or("Error"),
         status: status.as_u16(),
@@ -68,6 +41,19 @@ fn problem(
         error_code: code.as_str(),
         retryable: code.category() == Category::Temporary,
         request_id: id.to_string(),
-        errors,
+        errors: errors.collect(),
+    };
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    let mut response = response.map_body(|_, _| BoxBody::new(body));
+    response.headers_mut().insert(CONTENT_TYPE, MEDIA_TYPE);
+    response
+}
+
+/// The message for an error raised by actix itself.
+fn detail_of(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::NOT_FOUND => "There is no resource at this address.",
+        status if status.is_client_error() => "The request is malformed.",
+        _ => INTERNAL,
     }
 }

@@ -1,15 +1,14 @@
 //! The file content within the form, and bounds on the number of remaining bytes.
 
 use std::cell::Cell;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::stream::LocalBoxStream;
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use nightferry_core::object::write::{BodyError, Incoming};
 
 use super::multipart::{Form, FormError};
@@ -17,42 +16,30 @@ use super::multipart::{Form, FormError};
 /// More than what follows the file in any reasonable form: the closing boundary and an epilogue.
 const TRAILER: u64 = 16 * 1024;
 
-/// Counts the bytes of the request body as the form parser reads them.
-pub(super) struct Counted<S> {
-    inner: S,
-    taken: Rc<Cell<u64>>,
-}
+/// The body of a request.
+pub(super) type Payload = LocalBoxStream<'static, Result<Bytes, PayloadError>>;
 
-impl<S> Counted<S> {
-    /// Wraps a body; the second value is the counter.
-    pub(super) fn new(inner: S) -> (Self, Rc<Cell<u64>>) {
-        let taken = Rc::new(Cell::new(0));
-        (Self { inner, taken: taken.clone() }, taken)
-    }
-}
-
-impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for Counted<S> {
-    type Item = Result<Bytes, PayloadError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = self.inner.poll_next_unpin(cx);
-        if let Poll::Ready(Some(Ok(chunk))) = &next {
-            self.taken.set(self.taken.get().saturating_add(length(chunk)));
-        }
-        next
-    }
+/// Counts the bytes of the request body as the form parser reads them; the second value is the counter.
+pub(super) fn counted<S>(payload: S) -> (Payload, Rc<Cell<u64>>)
+where
+    S: Stream<Item = Result<Bytes, PayloadError>> + 'static,
+{
+    let taken = Rc::new(Cell::new(0_u64));
+    let counter = taken.clone();
+    let count = move |chunk: &Bytes| counter.set(counter.get().saturating_add(length(chunk)));
+    (payload.inspect_ok(count).boxed_local(), taken)
 }
 
 /// The last field of the form.
-pub(crate) struct FileBody<S> {
-    form: Form<Counted<S>>,
+pub(crate) struct FileBody {
+    form: Form<Payload>,
     extent: Extent,
     idle: Duration,
 }
 
-impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> FileBody<S> {
+impl FileBody {
     /// The current part of `form`.
-    pub(super) fn new(form: Form<Counted<S>>, extent: Extent, idle: Duration) -> Self {
+    pub(super) fn new(form: Form<Payload>, extent: Extent, idle: Duration) -> Self {
         Self { form, extent, idle }
     }
 
@@ -69,7 +56,7 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> FileBody<S> {
     }
 }
 
-impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Incoming for FileBody<S> {
+impl Incoming for FileBody {
     async fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
         let idle = self.idle;
         match tokio::time::timeout(idle, self.read()).await {

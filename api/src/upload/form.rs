@@ -11,16 +11,21 @@ use nightferry_core::file::list::FolderRef;
 use nightferry_core::file::upload::OnConflict;
 use nightferry_core::object::write::BodyError;
 
-use super::body::{Counted, Extent, FileBody};
+use super::body::{Extent, FileBody, Payload, counted};
 use super::multipart::{Form, FormError};
 use crate::error_response::{ApiError, Result};
+use crate::extract::choice;
 use crate::handlers::files::folder;
 
 /// Maximum size of a field other than the file, in bytes.
 const FIELD_LIMIT: usize = 4096;
 
+/// The values of the field `on_conflict`.
+const ON_CONFLICT: [(&str, OnConflict); 3] =
+    [("version", OnConflict::Version), ("rename", OnConflict::Rename), ("fail", OnConflict::Fail)];
+
 /// The content of the form up to the first byte of the file.
-pub(crate) struct Fields<S> {
+pub(crate) struct Fields {
     pub(crate) folder: FolderRef,
     /// The expected SHA-256.
     pub(crate) sha256: Option<Sha256>,
@@ -29,37 +34,38 @@ pub(crate) struct Fields<S> {
     pub(crate) filename: String,
     /// The media type of the file, as sent by the client.
     pub(crate) content_type: Option<String>,
-    pub(crate) body: FileBody<S>,
+    pub(crate) body: FileBody,
 }
 
 /// Reads the form up to the file. Waits at most `idle` for each chunk.
-pub(crate) async fn read_fields<S>(headers: &HeaderMap, payload: S, idle: Duration) -> Result<Fields<S>>
+pub(crate) async fn read_fields<S>(headers: &HeaderMap, payload: S, idle: Duration) -> Result<Fields>
 where
-    S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
+    S: Stream<Item = Result<Bytes, PayloadError>> + 'static,
 {
-    let (payload, taken) = Counted::new(payload);
+    let (payload, taken) = counted(payload);
     let mut form = Form::new(headers, payload).map_err(|error| unreadable(&error))?;
-    let (mut folder, mut sha256, mut on_conflict) = (None, None, None);
+    let (mut folder_id, mut sha256, mut on_conflict) = (None, None, None);
     loop {
         let head = within(idle, form.next_part()).await?.map_err(|error| unreadable(&error))?;
         let head = head.ok_or_else(|| ApiError::field("file", "is missing"))?;
-        match head.disposition.get_name().unwrap_or_default() {
+        let name = head.disposition.get_name().unwrap_or_default();
+        match name {
             "folder_id" => {
-                let text = small("folder_id", &mut form, idle).await?;
-                once(&mut folder, "folder_id", parse_folder(&text)?)?;
+                let text = small(name, &mut form, idle).await?;
+                once(&mut folder_id, name, text.as_deref().map(folder).transpose()?)?;
             }
             "sha256" => {
-                let text = small("sha256", &mut form, idle).await?;
-                once(&mut sha256, "sha256", parse_sha256(&text)?)?;
+                let text = small(name, &mut form, idle).await?;
+                once(&mut sha256, name, text.as_deref().map(digest).transpose()?)?;
             }
             "on_conflict" => {
-                let text = small("on_conflict", &mut form, idle).await?;
-                once(&mut on_conflict, "on_conflict", parse_conflict(&text)?)?;
+                let text = small(name, &mut form, idle).await?;
+                once(&mut on_conflict, name, choice(name, text.as_deref(), &ON_CONFLICT)?)?;
             }
             "file" => {
                 let filename = filename(&head.disposition);
                 return Ok(Fields {
-                    folder: folder.flatten().unwrap_or(FolderRef::Root),
+                    folder: folder_id.flatten().unwrap_or(FolderRef::Root),
                     sha256: sha256.flatten(),
                     on_conflict: on_conflict.flatten().unwrap_or_default(),
                     filename: filename
@@ -84,11 +90,8 @@ fn once<T>(place: &mut Option<T>, name: &str, value: T) -> Result<()> {
     Ok(())
 }
 
-/// The content of a small field.
-async fn small<S>(name: &str, form: &mut Form<S>, idle: Duration) -> Result<String>
-where
-    S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
-{
+/// The trimmed content of a small field; `None` if it is empty, as browsers send it.
+async fn small(name: &str, form: &mut Form<Payload>, idle: Duration) -> Result<Option<String>> {
     let mut bytes = Vec::new();
     while let Some(chunk) = within(idle, form.chunk()).await?.map_err(|error| unreadable(&error))? {
         if bytes.len().saturating_add(chunk.len()) > FIELD_LIMIT {
@@ -96,36 +99,12 @@ where
         }
         bytes.extend_from_slice(&chunk);
     }
-    String::from_utf8(bytes).map_err(|_| ApiError::field(name, "is not UTF-8"))
+    let text = String::from_utf8(bytes).map_err(|_| ApiError::field(name, "is not UTF-8"))?;
+    Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
 }
 
-/// A folder; `None` if the field is empty, as browsers send it.
-fn parse_folder(text: &str) -> Result<Option<FolderRef>> {
-    match text.trim() {
-        "" => Ok(None),
-        text => folder(text).map(Some),
-    }
-}
-
-fn parse_sha256(text: &str) -> Result<Option<Sha256>> {
-    match text.trim() {
-        "" => Ok(None),
-        hex => hex
-            .to_ascii_lowercase()
-            .parse()
-            .map(Some)
-            .map_err(|_| ApiError::field("sha256", "must be 64 hexadecimal digits")),
-    }
-}
-
-fn parse_conflict(text: &str) -> Result<Option<OnConflict>> {
-    match text.trim() {
-        "" => Ok(None),
-        "version" => Ok(Some(OnConflict::Version)),
-        "rename" => Ok(Some(OnConflict::Rename)),
-        "fail" => Ok(Some(OnConflict::Fail)),
-        _ => Err(ApiError::field("on_conflict", "must be one of: version, rename, fail")),
-    }
+fn digest(text: &str) -> Result<Sha256> {
+    text.to_ascii_lowercase().parse().map_err(|_| ApiError::field("sha256", "must be 64 hexadecimal digits"))
 }
 
 /// The file name: `filename*` (RFC 8187) if present, because it declares its encoding.
@@ -165,9 +144,7 @@ mod tests {
 
     const UUID: &str = "0198c2d5-7b1a-7000-8000-000000000001";
 
-    async fn read(
-        parts: &[(&str, &str)],
-    ) -> Result<Fields<stream::Iter<std::array::IntoIter<Result<Bytes, PayloadError>, 1>>>> {
+    async fn read(parts: &[(&str, &str)]) -> Result<Fields> {
         let mut raw = String::new();
         for (disposition, content) in parts {
             raw += "--sep\r\nContent-Disposition: form-data; ";

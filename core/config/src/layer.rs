@@ -2,45 +2,29 @@
 //! line. Reads the sources without interpreting the values.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-use config::{ConfigError, Map, Source, Value, ValueKind};
+use config::{Map, Value, ValueKind};
 use toml::de::{DeTable, DeValue};
 
+use super::declare::join;
 use super::problem::Problems;
-use super::{LoadOptions, env_aliases, table};
+use super::table::{self, Form};
+use super::{LoadOptions, env_aliases};
 
 const PREFIX: &str = "NIGHTFERRY__";
 const FILE_VARIABLE: &str = "NIGHTFERRY_CONFIG";
 
 /// The settings of one source by dotted key, each with its origin.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Layer {
     pub(super) entries: BTreeMap<String, Value>,
-}
-
-impl fmt::Debug for Layer {
-    /// Only keys, because values may be secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.entries.keys()).finish()
-    }
 }
 
 impl Layer {
     /// Sets a value, replacing an earlier one of the same source.
     pub(super) fn set(&mut self, key: &str, origin: &str, value: impl Into<ValueKind>) {
         self.entries.insert(key.to_owned(), Value::new(Some(&origin.to_owned()), value.into()));
-    }
-}
-
-impl Source for Layer {
-    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
-        Ok(self.entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 }
 
@@ -102,11 +86,7 @@ fn from_toml(text: &str, origin: impl Fn(usize) -> String, problems: &mut Proble
 
 fn flatten(prefix: &str, section: &DeTable<'_>, origin: &dyn Fn(usize) -> String, layer: &mut Layer) {
     for (name, value) in section {
-        let key = if prefix.is_empty() {
-            name.get_ref().to_string()
-        } else {
-            format!("{prefix}.{}", name.get_ref())
-        };
+        let key = join(prefix, name.get_ref());
         match value.get_ref() {
             DeValue::Table(inner) if !inner.is_empty() => flatten(&key, inner, origin, layer),
             DeValue::Array(list) if !list.is_empty() && list.iter().all(|item| item.get_ref().is_table()) => {
@@ -157,20 +137,12 @@ fn environment(env: &BTreeMap<String, String>, problems: &mut Problems) -> Layer
     layer
 }
 
-/// `SERVER__PORT` means `server.port`. Names of stores may contain hyphens, which variables cannot.
+/// `SERVER__PORT` means `server.port`. Names of sections may contain hyphens, which variables cannot.
 fn key_of(path: &str) -> String {
-    let path = path.to_ascii_lowercase();
-    match path.split("__").collect::<Vec<_>>().as_slice() {
-        ["stores", name, rest @ ..] => {
-            let name = name.replace('_', "-");
-            ["stores", &name].into_iter().chain(rest.iter().copied()).collect::<Vec<_>>().join(".")
-        }
-        ["auth", "oidc", name, rest @ ..] => {
-            let name = name.replace('_', "-");
-            ["auth", "oidc", &name].into_iter().chain(rest.iter().copied()).collect::<Vec<_>>().join(".")
-        }
-        parts => parts.join("."),
-    }
+    let key = path.to_ascii_lowercase().replace("__", ".");
+    let Some((section, rest, Form::Named)) = table::several_of(&key) else { return key };
+    let (name, field) = rest.split_at(rest.find('.').unwrap_or(rest.len()));
+    format!("{section}.{}{field}", name.replace('_', "-"))
 }
 
 /// The value of a variable and its source. A secret may also be in a file named by `NAME_FILE`, as is common on

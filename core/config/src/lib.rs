@@ -265,29 +265,25 @@ impl Config {
         self.tiering.check(&self.server, problems);
         self.policy.check(self, problems);
         stores::check_distinct(&self.stores, problems);
-        self.check_replicas(
-            "tiering.local_replicas",
-            self.tiering.local_replicas,
-            StoreRole::Local,
-            problems,
-        );
-        self.check_replicas(
-            "tiering.cloud_replicas",
-            self.tiering.cloud_replicas,
-            StoreRole::Cloud,
-            problems,
-        );
+        self.check_replicas(problems);
     }
 
     /// Replicas that no store could hold would be promised but never made.
-    fn check_replicas(&self, key: &str, wanted: usize, role: StoreRole, problems: &mut Problems) {
-        let stores = self.stores_with(role).count();
-        if wanted > 1 && wanted > stores {
-            problems.add(
-                key,
-                format!("= {wanted} requires more stores with role = \"{role}\" than there are: {stores}"),
-                format!("add a section [stores.NAME] with role = \"{role}\", or lower the number"),
-            );
+    fn check_replicas(&self, problems: &mut Problems) {
+        for (key, wanted, role) in [
+            ("tiering.local_replicas", self.tiering.local_replicas, StoreRole::Local),
+            ("tiering.cloud_replicas", self.tiering.cloud_replicas, StoreRole::Cloud),
+        ] {
+            let stores = self.stores_with(role).count();
+            if wanted > 1 && wanted > stores {
+                problems.add(
+                    key,
+                    format!(
+                        "= {wanted} requires more stores with role = \"{role}\" than there are: {stores}"
+                    ),
+                    format!("add a section [stores.NAME] with role = \"{role}\", or lower the number"),
+                );
+            }
         }
     }
 

@@ -15,9 +15,15 @@ pub(super) fn parsed<T: FromStr<Err = String> + ToString>(text: &str) -> Result<
     text.parse::<T>().map(|value| value.to_string())
 }
 
+/// The error of a value that does not meet a condition.
+pub(super) fn ensure(is_met: bool, error: &str) -> Result<(), String> {
+    if is_met { Ok(()) } else { Err(error.to_owned()) }
+}
+
 /// Any non-empty text.
 pub(super) fn any(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) }
+    ensure(!text.trim().is_empty(), "is empty")?;
+    Ok(text.to_owned())
 }
 
 /// An address to listen on.
@@ -47,15 +53,9 @@ fn without_path(text: &str, why: &str) -> Result<Url, String> {
 
 fn http_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text.trim()).map_err(|error| format!("is not a URL: {error}"))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err("does not start with http:// or https://".to_owned());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("has credentials in the URL".to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("has a query or a fragment".to_owned());
-    }
+    ensure(matches!(url.scheme(), "http" | "https"), "does not start with http:// or https://")?;
+    ensure(url.username().is_empty() && url.password().is_none(), "has credentials in the URL")?;
+    ensure(url.query().is_none() && url.fragment().is_none(), "has a query or a fragment")?;
     Ok(url)
 }
 
@@ -63,34 +63,25 @@ fn http_url(text: &str) -> Result<Url, String> {
 pub(super) fn issuer(text: &str) -> Result<String, String> {
     let url = http_url(text)?;
     let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-    if url.scheme() != "https" && !is_here {
-        return Err("does not start with https://".to_owned());
-    }
+    ensure(url.scheme() == "https" || is_here, "does not start with https://")?;
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 /// OAuth scopes including `openid`.
 pub(super) fn oidc_scopes(text: &str) -> Result<String, String> {
     let scopes: Vec<&str> = text.split_whitespace().collect();
-    if !scopes.contains(&"openid") {
-        return Err("lacks the scope openid".to_owned());
-    }
+    ensure(scopes.contains(&"openid"), "lacks the scope openid")?;
     Ok(scopes.join(" "))
 }
 
 /// A Redis connection URL. The error gives no details: the URL may contain a password.
 pub(super) fn redis_url(text: &str) -> Result<String, String> {
     let url = Url::parse(text.trim()).map_err(|_| "is not a URL".to_owned())?;
-    if url.scheme() != "redis" {
-        return Err("does not start with redis://".to_owned());
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err("has no host".to_owned());
-    }
+    ensure(url.scheme() == "redis", "does not start with redis://")?;
+    ensure(url.host_str().is_some_and(|host| !host.is_empty()), "has no host")?;
     let database = url.path().trim_start_matches('/');
-    if !(database.is_empty() || database.parse::<u32>().is_ok()) {
-        return Err("has a path that is not a database number".to_owned());
-    }
+    let is_number = database.is_empty() || database.parse::<u32>().is_ok();
+    ensure(is_number, "has a path that is not a database number")?;
     Ok(text.trim().to_owned())
 }
 
@@ -101,9 +92,8 @@ pub(super) fn networks(text: &str) -> Result<String, String> {
         parsed.map_err(|_| "contains something that is not a network such as 10.0.0.0/8".to_owned())
     };
     let parsed: Vec<IpNet> = split_list(text).map(network).collect::<Result<_, _>>()?;
-    if parsed.iter().any(|network| network.prefix_len() == 0) {
-        return Err("trusts all addresses; any client could then claim any address".to_owned());
-    }
+    let is_limited = parsed.iter().all(|network| network.prefix_len() > 0);
+    ensure(is_limited, "trusts all addresses; any client could then claim any address")?;
     Ok(parsed.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
 }
 
@@ -124,17 +114,12 @@ pub(super) fn web_pages(text: &str) -> Result<String, String> {
 /// A Postgres connection URL. The error gives no details: the URL contains a password.
 pub(super) fn postgres_url(text: &str) -> Result<String, String> {
     let text = text.trim();
-    if !(text.starts_with("postgres://") || text.starts_with("postgresql://")) {
-        return Err("does not start with postgres://".to_owned());
-    }
+    let is_postgres = text.starts_with("postgres://") || text.starts_with("postgresql://");
+    ensure(is_postgres, "does not start with postgres://")?;
     let parsed: tokio_postgres::Config =
         text.parse().map_err(|_| "is not a Postgres URL (special characters in the password need percent-encoding; sslmode is disable, prefer or require)".to_owned())?;
-    if parsed.get_hosts().is_empty() {
-        return Err("has no host".to_owned());
-    }
-    if parsed.get_dbname().is_none_or(str::is_empty) {
-        return Err("has no database name".to_owned());
-    }
+    ensure(!parsed.get_hosts().is_empty(), "has no host")?;
+    ensure(parsed.get_dbname().is_some_and(|name| !name.is_empty()), "has no database name")?;
     Ok(text.to_owned())
 }
 
@@ -144,38 +129,27 @@ pub(super) fn signing_key(text: &str) -> Result<String, String> {
     if length < 32 {
         return Err(format!("is {length} bytes long; at least 32 are required"));
     }
-    if text.bytes().all(|byte| Some(byte) == text.bytes().next()) {
-        return Err("is one repeated character".to_owned());
-    }
+    let first = text.bytes().next();
+    ensure(text.bytes().any(|byte| Some(byte) != first), "is one repeated character")?;
     Ok(text.to_owned())
 }
 
 /// A bucket name according to the rules for S3 general purpose buckets.
 pub(super) fn bucket(text: &str) -> Result<String, String> {
     let name = text.trim();
-    if !(3..=63).contains(&name.len()) {
-        return Err("is not 3 to 63 characters long".to_owned());
-    }
+    ensure((3..=63).contains(&name.len()), "is not 3 to 63 characters long")?;
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    if !name.bytes().all(|byte| plain(byte) || byte == b'-' || byte == b'.') {
-        return Err("has characters other than a-z, 0-9, hyphen and dot".to_owned());
-    }
-    if !(name.bytes().next().is_some_and(plain) && name.bytes().last().is_some_and(plain)) {
-        return Err("does not start and end with a letter or digit".to_owned());
-    }
-    if name.contains("..") {
-        return Err("has two dots in a row".to_owned());
-    }
-    if name.parse::<std::net::Ipv4Addr>().is_ok() {
-        return Err("looks like an IP address".to_owned());
-    }
+    let all_allowed = name.bytes().all(|byte| plain(byte) || byte == b'-' || byte == b'.');
+    ensure(all_allowed, "has characters other than a-z, 0-9, hyphen and dot")?;
+    let plain_ends = name.bytes().next().is_some_and(plain) && name.bytes().last().is_some_and(plain);
+    ensure(plain_ends, "does not start and end with a letter or digit")?;
+    ensure(!name.contains(".."), "has two dots in a row")?;
+    ensure(name.parse::<std::net::Ipv4Addr>().is_err(), "looks like an IP address")?;
     let reserved_start = ["xn--", "sthree-", "amzn-s3-demo-"];
     let reserved_end = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
-    if reserved_start.iter().any(|start| name.starts_with(start))
-        || reserved_end.iter().any(|end| name.ends_with(end))
-    {
-        return Err("starts or ends with a part that S3 reserves".to_owned());
-    }
+    let is_reserved = reserved_start.iter().any(|start| name.starts_with(start))
+        || reserved_end.iter().any(|end| name.ends_with(end));
+    ensure(!is_reserved, "starts or ends with a part that S3 reserves")?;
     Ok(name.to_owned())
 }
 
@@ -183,9 +157,7 @@ pub(super) fn bucket(text: &str) -> Result<String, String> {
 pub(super) fn region(text: &str) -> Result<String, String> {
     let name = text.trim();
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if name.is_empty() || name.len() > 32 || !name.bytes().all(plain) {
-        return Err("is not a region name".to_owned());
-    }
+    ensure((1..=32).contains(&name.len()) && name.bytes().all(plain), "is not a region name")?;
     Ok(name.to_owned())
 }
 
@@ -197,23 +169,19 @@ pub(super) fn size(text: &str) -> Result<String, String> {
 /// A storage class without restores.
 pub(super) fn storage_class(text: &str) -> Result<String, String> {
     let class = any_storage_class(text)?;
-    if class == "GLACIER" || class == "DEEP_ARCHIVE" {
-        let why = "is an archive class, whose objects cannot be read without a restore: a rule \
-                   ([[policy.rules]]) can use it for some files, a store cannot for all";
-        return Err(why.to_owned());
-    }
+    ensure(
+        class != "GLACIER" && class != "DEEP_ARCHIVE",
+        "is an archive class, whose objects cannot be read without a restore: a rule ([[policy.rules]]) \
+         can use it for some files, a store cannot for all",
+    )?;
     Ok(class)
 }
 
 /// Any storage class, including archive classes.
 pub(super) fn any_storage_class(text: &str) -> Result<String, String> {
     let class = text.trim().to_ascii_uppercase();
-    if class.is_empty()
-        || class.len() > 32
-        || !class.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    {
-        return Err("is not a storage class".to_owned());
-    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    ensure((1..=32).contains(&class.len()) && class.bytes().all(plain), "is not a storage class")?;
     Ok(class)
 }
 
@@ -232,9 +200,7 @@ pub(super) fn rule_name(text: &str) -> Result<String, String> {
         "rebalance",
     ];
     let name = store_name(text).map_err(|_| "is not a valid rule name".to_owned())?;
-    if RESERVED_NAMES.contains(&name.as_str()) {
-        return Err("is a reserved name".to_owned());
-    }
+    ensure(!RESERVED_NAMES.contains(&name.as_str()), "is a reserved name")?;
     Ok(name)
 }
 
@@ -244,69 +210,58 @@ pub(super) fn store_names(text: &str) -> Result<String, String> {
         .map(|name| store_name(name).map_err(|_| "contains something that is not a store name".to_owned()))
         .collect::<Result<_, _>>()?;
     let different: std::collections::BTreeSet<&String> = names.iter().collect();
-    if different.len() < names.len() {
-        return Err("names a store twice".to_owned());
-    }
+    ensure(different.len() == names.len(), "names a store twice")?;
     Ok(names.join(", "))
 }
 
 /// Patterns for MIME types.
 pub(super) fn content_types(text: &str) -> Result<String, String> {
     let globs: super::Globs = text.parse()?;
-    if globs.iter().any(|glob| !glob.contains('/') && glob != "**") {
-        return Err("has a pattern without the slash of a MIME type".to_owned());
-    }
+    let have_slash = globs.iter().all(|glob| glob.contains('/') || glob == "**");
+    ensure(have_slash, "has a pattern without the slash of a MIME type")?;
     Ok(globs.to_string())
 }
 
 /// Patterns for paths of folders.
 pub(super) fn folder_paths(text: &str) -> Result<String, String> {
     let globs: super::Globs = text.parse()?;
-    if globs.iter().any(|glob| !glob.starts_with('/') && !glob.starts_with("**")) {
-        return Err("has a pattern that does not start with a slash".to_owned());
-    }
-    if globs.iter().any(|glob| glob.len() > 1 && glob.ends_with('/')) {
-        return Err("has a pattern that ends with a slash".to_owned());
-    }
+    let start_with_slash = globs.iter().all(|glob| glob.starts_with('/') || glob.starts_with("**"));
+    ensure(start_with_slash, "has a pattern that does not start with a slash")?;
+    let end_with_slash = globs.iter().any(|glob| glob.len() > 1 && glob.ends_with('/'));
+    ensure(!end_with_slash, "has a pattern that ends with a slash")?;
     Ok(globs.to_string())
 }
 
 /// An ISO 4217 currency code.
 pub(super) fn currency(text: &str) -> Result<String, String> {
     let code = text.trim().to_ascii_uppercase();
-    if code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()) {
-        Ok(code)
-    } else {
-        Err("is not a currency of three letters".to_owned())
-    }
+    let is_code = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+    ensure(is_code, "is not a currency of three letters")?;
+    Ok(code)
 }
 
 /// A name of a store: `[a-z][a-z0-9-]{0,31}`.
 pub(super) fn store_name(text: &str) -> Result<String, String> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if !text.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase())
-        || text.len() > 32
-        || !text.bytes().all(plain)
-    {
-        return Err("is not a valid store name".to_owned());
-    }
+    let is_name = text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.len() <= 32
+        && text.bytes().all(plain);
+    ensure(is_name, "is not a valid store name")?;
     Ok(text.to_owned())
 }
 
 /// A key or secret of a store: printable, without spaces, which are usually copying errors.
 pub(super) fn credential(text: &str) -> Result<String, String> {
     let text = text.trim();
-    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("contains spaces or non-ASCII characters".to_owned());
-    }
+    let is_graphic = text.bytes().all(|byte| byte.is_ascii_graphic());
+    ensure(is_graphic, "contains spaces or non-ASCII characters")?;
     Ok(text.to_owned())
 }
 
 /// Encryption keys; their format is checked where they are loaded.
 pub(super) fn keys(text: &str) -> Result<String, String> {
-    if !text.bytes().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
-        return Err("contains non-ASCII characters".to_owned());
-    }
+    let is_ascii = text.bytes().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
+    ensure(is_ascii, "contains non-ASCII characters")?;
     Ok(text.trim().to_owned())
 }
 
@@ -343,9 +298,7 @@ pub(super) fn log_level(text: &str) -> Result<String, String> {
     let text = text.trim();
     for part in text.split(',').map(str::trim) {
         let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
-        if !levels.iter().any(|known| known.eq_ignore_ascii_case(level)) {
-            return Err("is not a log level".to_owned());
-        }
+        ensure(levels.iter().any(|known| known.eq_ignore_ascii_case(level)), "is not a log level")?;
     }
     tracing_subscriber::EnvFilter::builder()
         .parse(text)
@@ -356,8 +309,7 @@ pub(super) fn log_level(text: &str) -> Result<String, String> {
 /// The path of a file; its folder may not exist yet.
 pub(super) fn file_path(text: &str) -> Result<String, String> {
     let path = std::path::Path::new(text);
-    if text.trim().is_empty() || text.ends_with('/') || path.file_name().is_none() {
-        return Err("does not name a file".to_owned());
-    }
+    let is_file = !text.trim().is_empty() && !text.ends_with('/') && path.file_name().is_some();
+    ensure(is_file, "does not name a file")?;
     Ok(text.to_owned())
 }

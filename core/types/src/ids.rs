@@ -13,8 +13,8 @@ use diesel::sql_types::Uuid as SqlUuid;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-macro_rules! id {
-    ($(#[$doc:meta])* $name:ident) => {
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident;)+) => {$(
         $(#[$doc])*
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, AsExpression, FromSqlRow,
@@ -62,50 +62,30 @@ macro_rules! id {
                 <Uuid as ToSql<SqlUuid, Pg>>::to_sql(&self.0, out)
             }
         }
-    };
+    )+};
 }
 
-id!(
+ids! {
     /// A user account.
-    UserId
-);
-id!(
+    UserId;
     /// A folder; every user has one root folder.
-    FolderId
-);
-id!(
+    FolderId;
     /// A file: a name in a folder, with one or more versions.
-    FileId
-);
-id!(
+    FileId;
     /// An immutable object with the same key in every store.
-    ObjectId
-);
-id!(
+    ObjectId;
     /// A sync run.
-    RunId
-);
-id!(
+    RunId;
     /// A saved plan.
-    PlanId
-);
-id!(
+    PlanId;
     /// A worker process, from its start to its end.
-    WorkerId
-);
-id!(
+    WorkerId;
     /// A fencing token: every finishing UPDATE of a claimed copy is guarded by it.
-    LeaseToken
-);
-id!(
+    LeaseToken;
     /// A refresh token row.
-    RefreshTokenId
-);
-id!(
+    RefreshTokenId;
     /// A personal access token.
-    PersonalTokenId
-);
-id!(
+    PersonalTokenId;
     /// A family of refresh tokens that originate from one sign-in; also the id of the session.
-    SessionId
-);
+    SessionId;
+}

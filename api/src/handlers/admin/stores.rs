@@ -3,13 +3,13 @@
 use actix_web::HttpResponse;
 use nightferry_api_types::rebalance::{AskRebalance, Rebalance, RebalancePlan, RebalanceQuery};
 use nightferry_api_types::store::{Drain, Store, StoreList};
-use nightferry_core::store::StoreRole;
+use nightferry_core::store::{StoreName, StoreRole};
 use nightferry_core::tiering::relocate::{drain, rebalance};
 use nightferry_core::tiering::stores;
 
 use crate::error_response::Result;
 use crate::extract::access::Admin;
-use crate::extract::{Call, OptionalJson, Query, StoreName, choice, whole_number};
+use crate::extract::{Call, Id, OptionalJson, Query, choice, whole_number};
 
 /// Lists every store with its health, capacity, replicas by state, and drain.
 #[utoipa::path(get, path = "/api/admin/stores", operation_id = "list_stores", tag = "administration",
@@ -27,8 +27,8 @@ pub(crate) async fn list(call: Call<Admin>) -> Result<HttpResponse> {
         (status = 202, description = "The drain and its progress", body = Drain),
         (status = 409, description = "`CONFLICT`: there is no other store for its files"),
     ))]
-pub(crate) async fn drain(call: Call<Admin>, StoreName(name): StoreName) -> Result<HttpResponse> {
-    let draining = drain::begin(&call.context, &name, Some(call.actor()), &call.origin()).await?;
+pub(crate) async fn drain(call: Call<Admin>, Id(name): Id<StoreName>) -> Result<HttpResponse> {
+    let draining = drain::begin(&call.context, name.as_str(), Some(call.actor()), &call.origin()).await?;
     Ok(HttpResponse::Accepted().json(Drain::from(&draining)))
 }
 
@@ -36,8 +36,8 @@ pub(crate) async fn drain(call: Call<Admin>, StoreName(name): StoreName) -> Resu
 #[utoipa::path(delete, path = "/api/admin/stores/{name}/drain", operation_id = "undrain_store", tag = "administration",
     params(("name" = String, Path, description = "The store")),
     responses((status = 204, description = "The store is in use")))]
-pub(crate) async fn undrain(call: Call<Admin>, StoreName(name): StoreName) -> Result<HttpResponse> {
-    drain::cancel(&call.context, &name, Some(call.actor()), &call.origin()).await?;
+pub(crate) async fn undrain(call: Call<Admin>, Id(name): Id<StoreName>) -> Result<HttpResponse> {
+    drain::cancel(&call.context, name.as_str(), Some(call.actor()), &call.origin()).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -1,7 +1,5 @@
 //! Streams the content of a file, whole or in part, from any store that has it, or creates a presigned URL for it.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use actix_web::body::SizedStream;
@@ -10,11 +8,11 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 use chrono::TimeDelta;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{TryStreamExt, stream};
 use nightferry_api_types::file::{Disposition, Download, DownloadUrl, DownloadUrlRequest};
 use nightferry_api_types::placement::Archived;
 use nightferry_core::error::{Error, PendingRestore};
-use nightferry_core::file::download::{self, DownloadBody, Target};
+use nightferry_core::file::download::{self, Target};
 use nightferry_core::ids::FileId;
 use nightferry_core::store::{ByteRange, StoreError};
 
@@ -97,7 +95,8 @@ pub(crate) async fn download(
         Err(Error::Archived(restore)) => return Ok(archived(&call, &restore)),
         opened => opened?,
     };
-    let bytes = Outgoing { bytes: OnRuntime::new(&call.runtime, bytes), sent: 0 };
+    let mut sent = Sent(0);
+    let bytes = OnRuntime::new(&call.runtime, bytes).inspect_ok(move |chunk| sent.add(chunk));
     Ok(response.body(SizedStream::new(length, bytes)))
 }
 
@@ -151,27 +150,18 @@ fn content_type(target: &Target) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"))
 }
 
-/// The content being sent; counted when it is complete or the client has disconnected.
-struct Outgoing {
-    bytes: OnRuntime<DownloadBody>,
-    sent: u64,
-}
+/// The number of bytes sent; recorded when the content is complete or the client has disconnected.
+struct Sent(u64);
 
-impl Stream for Outgoing {
-    type Item = std::result::Result<Bytes, StoreError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = self.bytes.poll_next_unpin(cx);
-        if let Poll::Ready(Some(Ok(chunk))) = &next {
-            self.sent = self.sent.saturating_add(u64::try_from(chunk.len()).unwrap_or(0));
-        }
-        next
+impl Sent {
+    fn add(&mut self, chunk: &Bytes) {
+        self.0 = self.0.saturating_add(u64::try_from(chunk.len()).unwrap_or(0));
     }
 }
 
-impl Drop for Outgoing {
+impl Drop for Sent {
     fn drop(&mut self) {
-        metrics::downloaded(self.sent);
+        metrics::downloaded(self.0);
     }
 }
 

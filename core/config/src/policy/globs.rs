@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::validators::ensure;
 use crate::value::split_list;
 
 /// Patterns separated by commas, one of which must match. Empty: everything matches.
@@ -48,12 +49,8 @@ impl FromStr for Globs {
 
     /// The error completes a sentence about the text, without repeating the text.
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.len() > 1000 {
-            return Err("is longer than 1000 characters".to_owned());
-        }
-        if text.chars().any(char::is_control) {
-            return Err("contains control characters".to_owned());
-        }
+        ensure(text.len() <= 1000, "is longer than 1000 characters")?;
+        ensure(!text.chars().any(char::is_control), "contains control characters")?;
         Ok(Self(split_list(text).map(str::to_owned).collect()))
     }
 }

@@ -5,9 +5,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::rule::unknown_store;
+use crate::Config;
 use crate::declare::settings;
 use crate::problem::Problems;
-use crate::{Config, validators};
+use crate::validators::{self, ensure};
 
 /// The storage class of a store without a configured one.
 const DEFAULT_CLASS: &str = "STANDARD";
@@ -24,19 +25,16 @@ impl FromStr for Price {
 
     /// A decimal number with up to nine decimal places, such as `0.023`. The error completes a sentence.
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "is not a price such as \"0.023\"".to_owned();
+        const NO_PRICE: &str = "is not a price such as \"0.023\"";
         let (whole, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), "0"));
         let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        if !digits(whole) || !digits(fraction) {
-            return Err(wrong());
-        }
-        if whole.len() > 6 || fraction.len() > 9 {
-            return Err(
-                "is out of range: a price has at most six digits before and nine after the point".to_owned()
-            );
-        }
-        let whole: u64 = whole.parse().map_err(|_| wrong())?;
-        let fraction: u64 = format!("{fraction:0<9}").parse().map_err(|_| wrong())?;
+        ensure(digits(whole) && digits(fraction), NO_PRICE)?;
+        ensure(
+            whole.len() <= 6 && fraction.len() <= 9,
+            "is out of range: a price has at most six digits before and nine after the point",
+        )?;
+        let whole: u64 = whole.parse().map_err(|_| NO_PRICE)?;
+        let fraction: u64 = format!("{fraction:0<9}").parse().map_err(|_| NO_PRICE)?;
         Ok(Self { nanos: whole * 1_000_000_000 + fraction })
     }
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc, Weekday};
+use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc, Weekday, WeekdaySet};
 use chrono_tz::Tz;
 
 /// Minutes in a day.
@@ -13,8 +13,8 @@ const DAY: u32 = 24 * 60;
 /// A time span that starts on certain days of the week, in local time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hours {
-    /// One bit for each day on which it starts, Monday first.
-    days: u8,
+    /// The days on which it starts.
+    days: WeekdaySet,
     /// Minutes after midnight.
     from: u32,
     /// Minutes after midnight; if not later than `from`, on the next day.
@@ -37,30 +37,24 @@ impl FromStr for Hours {
             (None, ..) => return Err("is empty".to_owned()),
             _ => return Err("has too many words".to_owned()),
         };
-        let days = days.map_or(Ok(ALL_DAYS), read_days)?;
+        let days = days.map_or(Ok(WeekdaySet::ALL), read_days)?;
         let (from, to) = hours.map_or(Ok((0, DAY)), read_hours)?;
         Ok(Self { days, from, to })
     }
 }
 
-const ALL_DAYS: u8 = 0b111_1111;
-
-fn bit(day: Weekday) -> u8 {
-    1 << day.num_days_from_monday()
-}
-
 /// `Mon`, or `Mon-Fri`; `Fri-Mon` wraps around the end of the week.
-fn read_days(text: &str) -> Result<u8, String> {
+fn read_days(text: &str) -> Result<WeekdaySet, String> {
     let day = |text: &str| {
         text.parse::<Weekday>()
             .map_err(|_| "has a day that is none of Mon, Tue, Wed, Thu, Fri, Sat, Sun".to_owned())
     };
-    let Some((first, last)) = text.split_once('-') else { return Ok(bit(day(text)?)) };
+    let Some((first, last)) = text.split_once('-') else { return day(text).map(WeekdaySet::single) };
     let (mut at, last) = (day(first)?, day(last)?);
-    let mut days = bit(at);
+    let mut days = WeekdaySet::single(at);
     while at != last {
         at = at.succ();
-        days |= bit(at);
+        days.insert(at);
     }
     Ok(days)
 }
@@ -97,7 +91,7 @@ fn read_time(text: &str) -> Result<u32, String> {
 impl Hours {
     /// The span that starts on this day, if any. A span that a change of daylight saving skips entirely is omitted.
     pub(super) fn on(self, day: NaiveDate, zone: Tz) -> Option<Span> {
-        if self.days & bit(day.weekday()) == 0 {
+        if !self.days.contains(day.weekday()) {
             return None;
         }
         let last_day = if self.to <= self.from { day.checked_add_days(Days::new(1))? } else { day };
@@ -146,20 +140,10 @@ fn instant(day: NaiveDate, minutes: u32, zone: Tz) -> Option<DateTime<Utc>> {
 impl fmt::Display for Hours {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = |minutes: u32| format!("{:02}:{:02}", minutes / 60, minutes % 60);
-        let week = [
-            Weekday::Mon,
-            Weekday::Tue,
-            Weekday::Wed,
-            Weekday::Thu,
-            Weekday::Fri,
-            Weekday::Sat,
-            Weekday::Sun,
-        ];
-        let has = |day: &Weekday| self.days & bit(*day) != 0;
-        if self.days != ALL_DAYS {
+        if self.days != WeekdaySet::ALL {
             // The days are one range, possibly wrapping around the end of the week.
-            let first = week.iter().find(|day| has(day) && !has(&day.pred()));
-            let last = week.iter().find(|day| has(day) && !has(&day.succ()));
+            let first = self.days.iter(Weekday::Mon).find(|day| !self.days.contains(day.pred()));
+            let last = self.days.iter(Weekday::Mon).find(|day| !self.days.contains(day.succ()));
             if let (Some(first), Some(last)) = (first, last) {
                 if first == last { write!(f, "{first} ")? } else { write!(f, "{first}-{last} ")? }
             }
@@ -283,7 +267,7 @@ mod tests {
         #[test]
         fn inclusion_follows_the_local_clock(from in 0..DAY, to in 0..=DAY, second in 0_i64..14 * 86_400) {
             prop_assume!(from != to);
-            let hours = Hours { days: ALL_DAYS, from, to };
+            let hours = Hours { days: WeekdaySet::ALL, from, to };
             let now = at("2026-06-01T00:00:00Z") + TimeDelta::seconds(second);
             let minute = u32::try_from(second % 86_400 / 60).unwrap();
             let shown = if from < to { (from..to).contains(&minute) } else { minute >= from || minute < to };
