@@ -2,9 +2,10 @@
 //! line. Reads the sources without interpreting the values.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use config::{Map, Value, ValueKind};
+use config::{ConfigError, Map, Source, Value, ValueKind};
 use toml::de::{DeTable, DeValue};
 
 use super::declare::join;
@@ -16,15 +17,32 @@ const PREFIX: &str = "NIGHTFERRY__";
 const FILE_VARIABLE: &str = "NIGHTFERRY_CONFIG";
 
 /// The settings of one source by dotted key, each with its origin.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Layer {
     pub(super) entries: BTreeMap<String, Value>,
+}
+
+impl fmt::Debug for Layer {
+    /// Only keys, because values may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.entries.keys()).finish()
+    }
 }
 
 impl Layer {
     /// Sets a value, replacing an earlier one of the same source.
     pub(super) fn set(&mut self, key: &str, origin: &str, value: impl Into<ValueKind>) {
         self.entries.insert(key.to_owned(), Value::new(Some(&origin.to_owned()), value.into()));
+    }
+}
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        Ok(self.entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 }
 

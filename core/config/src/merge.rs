@@ -3,7 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use config::{Value, ValueKind};
+use config::{Source as _, Value, ValueKind};
 
 use super::DEFAULT_SOURCE;
 use super::layer::Layer;
@@ -46,12 +46,24 @@ pub(super) fn merge(mut layers: Vec<Layer>, problems: &mut Problems) -> Merged {
         rename_former(layer, problems);
         layer.entries.retain(|key, value| is_known(key, value, &mut members, problems));
     }
-    let mut values = defaults(&members);
+    let mut builder = config::Config::builder().add_source(defaults(&members));
     for layer in layers {
-        values.extend(layer.entries);
+        builder = builder.add_source(layer);
     }
-    // An empty section in place of a setting sets nothing.
-    values.retain(|_, value| !matches!(value.kind, ValueKind::Table(_)));
+    let mut values = BTreeMap::new();
+    match builder.build().and_then(|merged| merged.collect()) {
+        Ok(root) => {
+            for (key, value) in root {
+                flatten(&key, value, &mut values);
+            }
+        }
+        Err(error) => problems.add_from(
+            "all sources together",
+            "the configuration",
+            format!("cannot be merged: {error}"),
+            "report this as a bug",
+        ),
+    }
     for (key, value) in &values {
         problems.set_origin(key, value.origin().unwrap_or(DEFAULT_SOURCE));
     }
@@ -65,23 +77,23 @@ pub(super) fn default_of(key: &str, spec: &Spec) -> Value {
 }
 
 /// The defaults of all settings in all sections.
-fn defaults(members: &Members) -> BTreeMap<String, Value> {
-    let mut values = BTreeMap::new();
+fn defaults(members: &Members) -> Layer {
+    let mut layer = Layer::default();
     for spec in table::all() {
         match table::member_of(&spec.key) {
             None => {
-                values.insert(spec.key.clone(), default_of(&spec.key, spec));
+                layer.entries.insert(spec.key.clone(), default_of(&spec.key, spec));
             }
             Some((section, _, _)) => {
                 for (_, name) in members.get(section).into_iter().flatten() {
                     let key = spec.key.replace('*', name);
                     let value = default_of(&key, spec);
-                    values.insert(key, value);
+                    layer.entries.insert(key, value);
                 }
             }
         }
     }
-    values
+    layer
 }
 
 /// Replaces former names of settings with the current ones, with a warning.
@@ -171,4 +183,17 @@ fn place_of(
     };
     problems.add_from(source, key, message, fix);
     None
+}
+
+fn flatten(key: &str, value: Value, values: &mut BTreeMap<String, Value>) {
+    match value.kind {
+        ValueKind::Table(inner) => {
+            for (name, value) in inner {
+                flatten(&format!("{key}.{name}"), value, values);
+            }
+        }
+        _ => {
+            values.insert(key.to_owned(), value);
+        }
+    }
 }
