@@ -33,7 +33,9 @@ use s3::region::Region;
 use secrecy::ExposeSecret as _;
 
 use crate::encryption::Keyring;
-pub use nightferry_ground::object_key::{IDENTITY_KEY, NAME_LIMIT, ObjectKey, ParseKeyError, SNAPSHOT_PREFIX};
+pub use nightferry_ground::object_key::{
+    IDENTITY_KEY, NAME_LIMIT, ObjectKey, ParseKeyError, SNAPSHOT_PREFIX,
+};
 pub use nightferry_ground::store_role::StoreRole;
 use nightferry_ground::{checksum, encryption, retry};
 

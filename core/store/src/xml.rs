@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn versioning_is_read_with_and_without_a_status() {
-        let read = |body: &[u8]| read::<VersioningConfiguration>("VersioningConfiguration", body).unwrap().status;
+        let read =
+            |body: &[u8]| read::<VersioningConfiguration>("VersioningConfiguration", body).unwrap().status;
         let body = br#"<VersioningConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Status>Enabled</Status></VersioningConfiguration>"#;
         assert_eq!(read(body), "Enabled");
         assert_eq!(read(b"<VersioningConfiguration/>"), "");
