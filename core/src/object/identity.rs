@@ -16,7 +16,7 @@ use crate::db::audit::{self, Origin};
 use crate::db::store_identities::{self, Place, Recorded};
 use crate::error::{Error, Noun, Result};
 use crate::ids::UserId;
-use crate::store::Store;
+use crate::store::{Store, StoreRole};
 use crate::stores::Identity;
 
 /// Timeout of a check.
@@ -25,6 +25,23 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const MAX_AGE: Duration = Duration::from_secs(60);
 /// Maximum number of steps until the identity of a store is known: another process may intervene.
 const STEPS: u32 = 6;
+
+/// Why the versioning of a local bucket is reported.
+pub const KEEPS_VERSIONS: &str = "its bucket keeps versions: deletions free no space, neither those of evicted copies \
+    nor those of deleted files, until a lifecycle rule of the bucket expires old versions";
+
+/// Logs a warning if a local bucket keeps versions. A store that does not tell is not reported.
+pub async fn warn_of_versions(context: &Context) {
+    for store in context.stores.with_role(StoreRole::Local) {
+        if !context.stores.health().responds(store.name().as_str()) {
+            continue;
+        }
+        let versions = tokio::time::timeout(DEADLINE, store.keeps_versions()).await;
+        if matches!(versions, Ok(Ok(true))) {
+            tracing::warn!("store {}: {KEEPS_VERSIONS}", store.name());
+        }
+    }
+}
 
 /// Whether the store is the recorded one. The answer may be a few seconds old; without a recent one, the marker is
 /// read. Any error means no: a caller that wants to delete must not.
