@@ -184,33 +184,27 @@ fn next(rows: &[Recorded], store: &str, marker: Option<Uuid>) -> Step {
     }
 }
 
+/// Takes steps until the identity of the store is known. The rows are read before the marker: once a row says that the
+/// marker was seen, a missing one has been deleted.
 async fn look(context: &Context, store: &Store) -> Result<Identity> {
     let name = store.name().as_str();
     for _ in 0..STEPS {
-        let marker = store.identity().await?;
-        let to_write = {
-            let mut conn = context.db.conn().await?;
-            let rows = store_identities::all(&mut conn).await?;
-            match next(&rows, name, marker) {
-                Step::Known(identity) => return Ok(identity),
-                Step::Mark(id) => {
-                    store_identities::mark(&mut conn, name, id).await?;
-                    tracing::info!(store = name, identity = %id, "the identity of the store is recorded");
-                    return Ok(Identity::Proven(id));
-                }
-                Step::Record(id) => {
-                    store_identities::record(&mut conn, name, id, place(store)).await?;
-                    None
-                }
-                Step::Drop(id) => {
-                    store_identities::forget_unmarked(&mut conn, name, id).await?;
-                    None
-                }
-                Step::Write(id) => Some(id),
+        let rows = store_identities::all(&mut *context.db.conn().await?).await?;
+        let step = next(&rows, name, store.identity().await?);
+        match step {
+            Step::Known(identity) => return Ok(identity),
+            Step::Write(id) => store.write_identity(id).await?,
+            Step::Record(id) => {
+                store_identities::record(&mut *context.db.conn().await?, name, id, place(store)).await?;
             }
-        };
-        if let Some(id) = to_write {
-            store.write_identity(id).await?;
+            Step::Drop(id) => {
+                store_identities::forget_unmarked(&mut *context.db.conn().await?, name, id).await?;
+            }
+            Step::Mark(id) => {
+                store_identities::mark(&mut *context.db.conn().await?, name, id).await?;
+                tracing::info!(store = name, identity = %id, "the identity of the store is recorded");
+                return Ok(Identity::Proven(id));
+            }
         }
     }
     Err(Error::Internal(format!("the identity of the store {name} keeps changing")))
