@@ -231,6 +231,29 @@ async fn a_database_without_identities_adopts_the_markers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_bucket_of_a_store_that_is_no_longer_configured_can_be_accepted() {
+    let world = world().await;
+    let files = synced(&world, 1).await;
+    execute(&world.context.db, "DELETE FROM store_identities WHERE store = 's3'").await.unwrap();
+    let marker = world.direct.get("s3").unwrap().identity().await.unwrap().unwrap();
+    let recorded = format!(
+        "INSERT INTO store_identities (store, identity, endpoint, bucket, marked_at) VALUES ('old', '{marker}', '', '', now())"
+    );
+    execute(&world.context.db, &recorded).await.unwrap();
+    let context = world.context_with(&[]);
+    assert_eq!(pass(&context).await, 0);
+    assert_eq!(check(&context, "s3").await, Identity::Shared { with: "old".to_owned() });
+
+    let accepted = identity::accept(&context, "s3", None, &Origin::default()).await.unwrap();
+
+    assert_eq!(accepted, (Identity::Proven(marker), true));
+    let stores = texts(&world.context.db, "SELECT store FROM store_identities ORDER BY store").await;
+    assert_eq!(stores, ["minio", "s3"]);
+    assert_eq!(pass(&context).await, 1);
+    assert_whole(&world, "s3", &files).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn processes_that_start_at_once_agree_on_the_identities() {
     // The first store ignores conditional writes, the second one respects them.
     for in_memory in [true, false] {
