@@ -31,6 +31,11 @@ pub struct Checks {
     /// `ok` or `down`.
     #[schema(example = "ok")]
     pub database: &'static str,
+    /// Stores that may not be the ones that the database knows, by name: `missing` (no identity marker), `changed`
+    /// (another identity) or `shared` (the bucket of another store). Nothing is deleted from them. Absent if there are
+    /// none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub identity: BTreeMap<String, &'static str>,
     /// `ok` or `down`, by the store's name.
     pub stores: BTreeMap<String, &'static str>,
     /// The workers.

@@ -13,6 +13,7 @@ use nightferry_core::db::workers;
 use nightferry_core::error::Result;
 use nightferry_core::object::health;
 use nightferry_core::store::{Store, StoreRole};
+use nightferry_core::stores::Identity;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tracing::Instrument as _;
 
@@ -27,6 +28,8 @@ pub(crate) struct Report {
     pub(crate) database: bool,
     /// Whether each store responds and is healthy, by name.
     pub(crate) stores: BTreeMap<String, bool>,
+    /// The stores whose identity is in doubt, with the kind of doubt.
+    pub(crate) doubts: BTreeMap<String, &'static str>,
     /// Whether any local store responds.
     pub(crate) local: bool,
     /// The last heartbeat of any worker.
@@ -41,7 +44,7 @@ impl Report {
 
     /// Whether all checks passed.
     pub(crate) fn is_whole(&self) -> bool {
-        self.is_ready() && self.stores.values().all(|up| *up)
+        self.is_ready() && self.stores.values().all(|up| *up) && self.doubts.is_empty()
     }
 }
 
@@ -57,6 +60,7 @@ impl From<&Report> for Ready {
             status,
             checks: Checks {
                 database: word(report.database),
+                identity: report.doubts.clone(),
                 stores: report.stores.iter().map(|(name, up)| (name.clone(), word(*up))).collect(),
                 worker: WorkerCheck { last_heartbeat: report.last_heartbeat },
             },
@@ -107,7 +111,23 @@ async fn check_now(context: &Context) -> Report {
     let stores: BTreeMap<String, bool> = stores.into_iter().collect();
     let locals = context.stores.names_with(StoreRole::Local);
     let local = locals.iter().any(|name| stores.get(*name).copied().unwrap_or(false));
-    Report { database: database.is_some(), stores, local, last_heartbeat: database.flatten() }
+    Report {
+        database: database.is_some(),
+        stores,
+        doubts: doubts(context),
+        local,
+        last_heartbeat: database.flatten(),
+    }
+}
+
+/// As of the last check of the identities by this process.
+fn doubts(context: &Context) -> BTreeMap<String, &'static str> {
+    let identities = context.stores.health().identities();
+    let known = context.stores.all().filter_map(|store| {
+        let identity = identities.of(store.name().as_str()).filter(Identity::is_in_doubt)?;
+        Some((store.name().to_string(), identity.word()))
+    });
+    known.collect()
 }
 
 /// The last heartbeat, or `None` if the database did not respond.

@@ -39,7 +39,7 @@ const COUNTERS: [(&str, &str); 8] = [
     ("nightferry_limits_fallback_total", "Requests counted in memory because Redis was unavailable."),
 ];
 /// The gauges and their descriptions.
-const GAUGES: [(&str, &str); 19] = [
+const GAUGES: [(&str, &str); 20] = [
     ("nightferry_replicas", "Replicas by store and state."),
     ("nightferry_replica_bytes", "Bytes of replicas by store and state."),
     ("nightferry_objects_lost", "Objects with a lost copy and no verified one."),
@@ -54,6 +54,10 @@ const GAUGES: [(&str, &str); 19] = [
     ("nightferry_workers_up", "Workers with a recent heartbeat."),
     ("nightferry_store_breaker_open", "Workers waiting for a store, by store."),
     ("nightferry_store_up", "Whether a store is healthy for this process, by store and role."),
+    (
+        "nightferry_store_identity_ok",
+        "0 if a store may not be the one that the database knows, for this process, by store and role.",
+    ),
     ("nightferry_store_draining", "Whether a store is being drained or is drained."),
     ("nightferry_store_latency_seconds", "Latency of the last health check of a store by this process."),
     ("nightferry_store_capacity_bytes", "Capacity of a store; 0 if unlimited."),
@@ -190,6 +194,8 @@ fn stores(context: &Context, draining: &[String]) {
         let name = store.name().as_str();
         let labels = [("store", name.to_owned()), ("role", store.role().to_string())];
         gauge!("nightferry_store_up", &labels).set(switch(context.stores.health().is_up(name)));
+        let in_doubt = context.stores.health().identities().is_in_doubt(name);
+        gauge!("nightferry_store_identity_ok", &labels).set(switch(!in_doubt));
         gauge!("nightferry_store_draining", &labels).set(switch(draining.iter().any(|it| it == name)));
         let latency = context.stores.health().of(name).and_then(|health| health.latency).unwrap_or_default();
         gauge!("nightferry_store_latency_seconds", &labels).set(latency.as_secs_f64());

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use chrono::Duration;
 use futures_util::StreamExt as _;
 use nightferry_core::checksum::{Sha256, Sha256Hasher};
-use nightferry_core::store::{ObjectKey, PutOptions, Store};
+use nightferry_core::store::{IDENTITY_KEY, ObjectKey, PutOptions, Store};
 use nightferry_tests::harness::World;
 use nightferry_tests::harness::memory_s3::MemoryS3;
 
 use crate::op::Place;
 
-/// The contents of a store: keys and hashes.
+/// The contents of a store except its identity: keys and hashes.
 pub(crate) type Contents = BTreeMap<String, Sha256>;
 
 /// One store.
@@ -33,12 +33,13 @@ impl<'w> StoreContents<'w> {
     pub(crate) async fn contents(&self) -> Contents {
         match self {
             Self::Memory(store) => {
-                store.objects().into_iter().map(|(key, kept)| (key, kept.sha256)).collect()
+                let objects = store.objects().into_iter().filter(|(key, _)| key != IDENTITY_KEY);
+                objects.map(|(key, kept)| (key, kept.sha256)).collect()
             }
             Self::Real(store) => {
                 let page = store.list("", None, 1000).await.unwrap();
                 let mut contents = Contents::new();
-                for object in page.objects {
+                for object in page.objects.into_iter().filter(|object| object.key != IDENTITY_KEY) {
                     let key = ObjectKey::parse(&object.key).unwrap();
                     let mut body = store.get(&key, None).await.unwrap().body;
                     let mut hasher = Sha256Hasher::new();

@@ -6,7 +6,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use nightferry_api::ServerError;
 use nightferry_core::context::Context;
+use nightferry_core::object::identity;
 use nightferry_core::store::{Store, StoreError};
+use nightferry_core::stores::Identity;
 use nightferry_core::telemetry::Role;
 use tokio_util::sync::CancellationToken;
 
@@ -95,7 +97,7 @@ pub(super) async fn start(
     migrate::require_current(app, context, apply_migrations, &mut requests).await?;
     unless_stopped(&mut requests, async {
         check_stores(context).await;
-        Ok(())
+        check_identities(context).await
     })
     .await?;
     Ok((session, requests))
@@ -109,7 +111,10 @@ async fn check_stores(context: &Context) {
         let create = config.is_some_and(|config| config.create_bucket);
         match tokio::time::timeout(STORES_DEADLINE, prepare(store, create)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!("a store is currently unusable: {error}"),
+            Ok(Err(error)) => {
+                context.stores.health().failed(&error, context.clock.now());
+                tracing::warn!("a store is currently unusable: {error}");
+            }
             Err(_) => tracing::warn!("store {} does not respond", store.name()),
         }
     });
@@ -118,4 +123,23 @@ async fn check_stores(context: &Context) {
 
 async fn prepare(store: &Store, create_bucket: bool) -> Result<(), StoreError> {
     if create_bucket { store.ensure_bucket().await } else { store.check().await }
+}
+
+/// Checks the identities of the stores that respond, and refuses two stores with one bucket. Any other doubt is logged
+/// and prevents deletions, but not the start.
+pub(super) async fn check_identities(context: &Context) -> Result<(), Failure> {
+    identity::check_all(context).await;
+    identity::warn_of_versions(context).await;
+    for store in context.stores.all() {
+        let name = store.name().as_str();
+        if let Some(Identity::Shared { with }) = context.stores.health().identities().of(name)
+            && context.stores.get(&with).is_some()
+        {
+            return Err(Failure::new(Exit::Usage, "shared_bucket", "Cannot start")
+                .because(format!("the stores {with} and {name} have the same bucket"))
+                .advise(format!("correct the endpoint or the bucket of one of them: stores.{name}"))
+                .advise_command("check all stores", "store check"));
+        }
+    }
+    Ok(())
 }

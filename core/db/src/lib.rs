@@ -37,6 +37,7 @@ pub mod sign_in_guard;
 pub mod signing_keys;
 mod statement;
 pub mod store_health;
+pub mod store_identities;
 mod tls;
 pub mod transfer_parts;
 pub mod users;

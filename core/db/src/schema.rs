@@ -426,6 +426,17 @@ diesel::table! {
 }
 
 diesel::table! {
+    store_identities (store) {
+        store -> Text,
+        identity -> Uuid,
+        endpoint -> Text,
+        bucket -> Text,
+        recorded_at -> Timestamptz,
+        marked_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     plans (id) {
         id -> Uuid,
         requested_by -> Nullable<Uuid>,

@@ -11,6 +11,8 @@ pub const NAME_LIMIT: usize = 80;
 
 /// The prefix of the keys of catalogue snapshots. No object of a user can have such a key.
 pub const SNAPSHOT_PREFIX: &str = "_nightferry/catalog/";
+/// The key of the marker with the identity of a store. No object of a user and no snapshot can have it.
+pub const IDENTITY_KEY: &str = "_nightferry/identity";
 const SNAPSHOT_SUFFIX: &str = ".jsonl.zst";
 /// Sorts by time; without colons, which are problematic in file names.
 const SNAPSHOT_TIME: &str = "%Y%m%dT%H%M%S%.6fZ";
@@ -57,6 +59,11 @@ impl ObjectKey {
         let id = Uuid::try_parse(id).map_err(|_| ParseKeyError)?;
         let key = Self::of_snapshot(taken_at, id);
         if key.0 == text { Ok((key, taken_at, id)) } else { Err(ParseKeyError) }
+    }
+
+    /// The key of the marker with the identity of a store: [`IDENTITY_KEY`].
+    pub fn of_identity() -> Self {
+        Self(IDENTITY_KEY.to_owned())
     }
 
     /// The key as used in S3.
@@ -197,6 +204,14 @@ mod tests {
         {
             assert_eq!(ObjectKey::parse_snapshot(wrong), Err(ParseKeyError), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_key_of_the_identity_is_neither_an_object_nor_a_snapshot() {
+        let key = ObjectKey::of_identity();
+        assert!(ObjectKey::parse(key.as_str()).is_err() && ObjectKey::parse_snapshot(key.as_str()).is_err());
+        assert!(!key.as_str().starts_with(SNAPSHOT_PREFIX));
+        assert_eq!((key.user(), key.object()), (None, None));
     }
 
     proptest! {

@@ -21,6 +21,7 @@ use super::send::Sending;
 use crate::context::Context;
 use crate::db::catalog::{Reader, Table};
 use crate::error::Error;
+use crate::object::identity;
 use crate::store::{ObjectKey, Store};
 
 /// A snapshot that was written.
@@ -74,7 +75,12 @@ pub(super) async fn write(
             return Err(error);
         }
     };
-    let pruned = listing::prune(store, &context.config.catalog).await?;
+    // Another bucket may hold the snapshots of another installation.
+    let pruned = if identity::is_proven(context, store).await {
+        listing::prune(store, &context.config.catalog).await?
+    } else {
+        0
+    };
     let took = started.elapsed();
     let (store, key) = (store.name().to_string(), key.to_string());
     Ok(Snapshot { store, key, taken_at, bytes, rows, pruned, took })

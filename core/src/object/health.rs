@@ -10,11 +10,12 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::identity;
 use crate::context::Context;
 use crate::db::store_health::{self, Seen};
 use crate::error::Result;
 use crate::store::{Store, StoreError};
-use crate::stores::{Failure, StoreHealth};
+use crate::stores::{Failure, Identity, StoreHealth};
 
 /// Timeout of a check. A slower store is unusable.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -68,9 +69,13 @@ pub async fn is_outage(context: &Context, error: &StoreError) -> bool {
     true
 }
 
-/// Checks every store periodically until `shutdown`, and those that are not healthy more often. Records the results as
-/// those of `program` (`api` or `worker`).
+/// Checks every store and its identity periodically until `shutdown`, and stores that are not healthy more often.
+/// Records the results as those of `program` (`api` or `worker`).
 pub async fn watch(context: Context, program: &'static str, shutdown: CancellationToken) {
+    tokio::join!(identity::watch(&context, &shutdown), probe(&context, program, &shutdown));
+}
+
+async fn probe(context: &Context, program: &'static str, shutdown: &CancellationToken) {
     let observer = Uuid::now_v7();
     let interval = context.config.health.interval;
     let mut all_at = Instant::now() + interval;
@@ -84,16 +89,16 @@ pub async fn watch(context: Context, program: &'static str, shutdown: Cancellati
         }
         let now = Instant::now();
         if now >= all_at {
-            check_all(&context).await;
+            check_all(context).await;
             all_at = now + interval;
         } else {
             let due = context
                 .stores
                 .all()
                 .filter(|store| context.stores.health().is_probe_due(store.name().as_str(), now));
-            join_all(due.map(|store| check_store(&context, store))).await;
+            join_all(due.map(|store| check_store(context, store))).await;
         }
-        if let Err(error) = write_reports(&context, observer, program).await {
+        if let Err(error) = write_reports(context, observer, program).await {
             tracing::debug!(%error, "cannot write the health of the stores");
         }
     }
@@ -103,16 +108,21 @@ pub async fn watch(context: Context, program: &'static str, shutdown: Cancellati
     }
 }
 
+/// Why the store may not be the recorded one, if so.
+fn doubt(context: &Context, store: &str) -> Option<String> {
+    context.stores.health().identities().of(store).filter(Identity::is_in_doubt)?.reason()
+}
+
 async fn write_reports(context: &Context, observer: Uuid, program: &str) -> Result<()> {
     let known = context.stores.health().all();
     let seen: Vec<Seen> = known
         .into_iter()
         .map(|(store, health)| Seen {
-            store,
             up: health.up,
             since: health.since,
             latency_ms: health.latency.map(|latency| i32::try_from(latency.as_millis()).unwrap_or(i32::MAX)),
-            last_error: health.last_error,
+            last_error: health.last_error.or_else(|| doubt(context, &store)),
+            store,
         })
         .collect();
     store_health::write(&mut *context.db.conn().await?, observer, program, &seen).await

@@ -4,6 +4,7 @@
 
 pub mod crypto;
 pub mod health;
+pub mod identity;
 pub mod pace;
 pub mod read;
 pub mod restore;

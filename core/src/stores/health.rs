@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
+use super::identity::Identities;
 use crate::config::HealthConfig;
 use crate::retry;
 use crate::store::{Store, StoreError};
@@ -25,7 +26,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 pub enum Usability {
     /// The last result was a success.
     Healthy,
-    /// The store has failed, but not often enough to be unhealthy. Work that can wait does not use it.
+    /// The store has failed, but not often enough to be unhealthy, or its identity is in doubt. Work that can wait does
+    /// not use it.
     Suspect,
     /// The store is down until enough consecutive successes.
     Unhealthy,
@@ -41,6 +43,7 @@ struct Inner {
     failures: u32,
     successes: u32,
     known: Mutex<BTreeMap<String, StoreHealth>>,
+    identities: Identities,
     /// Notified when a store is no longer healthy.
     suspected: Notify,
     /// Notified when copies no longer have to wait for a store.
@@ -104,6 +107,7 @@ impl Health {
             failures: config.failures.max(1),
             successes: config.successes.max(1),
             known: Mutex::default(),
+            identities: Identities::default(),
             suspected: Notify::new(),
             recovered: Notify::new(),
         }))
@@ -113,9 +117,27 @@ impl Health {
         self.0.known.lock()
     }
 
+    /// The identities of the stores. One in doubt makes its store suspect.
+    pub fn identities(&self) -> &Identities {
+        &self.0.identities
+    }
+
     /// The usability of the store.
     pub fn usability(&self, store: &str) -> Usability {
+        match self.responsiveness(store) {
+            Usability::Healthy if self.identities().is_in_doubt(store) => Usability::Suspect,
+            usability => usability,
+        }
+    }
+
+    /// The usability of the store, whatever its identity is.
+    fn responsiveness(&self, store: &str) -> Usability {
         self.known().get(store).map_or(Usability::Healthy, StoreHealth::usability)
+    }
+
+    /// Whether the last response of the store was a success, whatever its identity is.
+    pub(crate) fn responds(&self, store: &str) -> bool {
+        self.responsiveness(store) == Usability::Healthy
     }
 
     /// Whether the store is healthy.
@@ -250,6 +272,7 @@ pub(crate) struct Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stores::Identity;
 
     fn health(failures: u32, successes: u32) -> Health {
         Health::new(&HealthConfig { interval: Duration::from_secs(1), failures, successes })
@@ -297,6 +320,21 @@ mod tests {
         health.answered("a", Utc::now(), None);
         assert_eq!(health.usability("a"), Usability::Healthy);
         assert!(health.next_probe().is_none());
+    }
+
+    #[test]
+    fn a_store_whose_identity_is_in_doubt_is_suspect_and_not_probed_more_often() {
+        let health = health(2, 1);
+        health.identities().saw("a", &Identity::Missing { recorded: uuid::Uuid::nil() });
+        health.answered("a", Utc::now(), None);
+        assert_eq!(health.usability("a"), Usability::Suspect);
+        assert!(health.is_up("a") && health.responds("a") && health.next_probe().is_none());
+        down(&health);
+        down(&health);
+        assert_eq!(health.usability("a"), Usability::Unhealthy);
+        health.identities().saw("a", &Identity::Proven(uuid::Uuid::nil()));
+        health.answered("a", Utc::now(), None);
+        assert_eq!(health.usability("a"), Usability::Healthy);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! `config` and `store`, which do not know each other.
 
 mod health;
+mod identity;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use crate::store::{CONNECT_DEADLINE, Deadlines, HttpClient, Store, StoreName, St
 
 pub(crate) use self::health::Failure;
 pub use self::health::{Health, StoreHealth, Usability};
+pub use self::identity::{Identities, Identity};
 
 /// All configured stores. Clones share their health.
 #[derive(Clone)]

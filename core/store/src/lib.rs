@@ -11,6 +11,7 @@ mod chunked;
 mod error;
 mod get;
 mod http;
+mod identity;
 mod label;
 mod list;
 mod multipart;
@@ -32,7 +33,9 @@ use s3::region::Region;
 use secrecy::ExposeSecret as _;
 
 use crate::encryption::Keyring;
-pub use nightferry_ground::object_key::{NAME_LIMIT, ObjectKey, ParseKeyError, SNAPSHOT_PREFIX};
+pub use nightferry_ground::object_key::{
+    IDENTITY_KEY, NAME_LIMIT, ObjectKey, ParseKeyError, SNAPSHOT_PREFIX,
+};
 pub use nightferry_ground::store_role::StoreRole;
 use nightferry_ground::{checksum, encryption, retry};
 
@@ -180,6 +183,9 @@ mod tests {
             store.abort_multipart(key, &upload).await
         });
         is_send(|store, _| store.list("", None, 1));
+        is_send(|store, _| store.identity());
+        is_send(|store, _| store.write_identity(uuid::Uuid::nil()));
+        is_send(|store, _| store.keeps_versions());
         is_send(|store, _| store.list_multipart_uploads(""));
         is_send(|store, key| store.presign_get(key, std::time::Duration::ZERO, None, None));
     }

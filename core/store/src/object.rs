@@ -92,7 +92,7 @@ impl Store {
     }
 
     /// All properties of an object except its checksum.
-    fn put_headers(&self, options: &PutOptions) -> Result<HeaderMap, StoreError> {
+    pub(super) fn put_headers(&self, options: &PutOptions) -> Result<HeaderMap, StoreError> {
         let mut headers = options
             .headers(self.settings().storage_class.as_deref())
             .map_err(|error| self.invalid(PUT, &error))?;

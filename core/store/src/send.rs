@@ -228,7 +228,7 @@ impl Store {
         Err(self.error(operation, kind, message).with_retry_after(retry_after))
     }
 
-    async fn read_document(
+    pub(super) async fn read_document(
         &self,
         operation: &'static str,
         response: Response,

@@ -52,6 +52,14 @@ pub(super) async fn restore(bucket: &Bucket, path: &str, body: String) -> Result
     document(bucket, &template, url, body).await
 }
 
+/// The request for the versioning of a bucket.
+pub(super) async fn versioning(bucket: &Bucket) -> Result<Request, S3Error> {
+    let template = ReqwestRequest::new(bucket, "/", Command::GetObject).await?;
+    let mut url = template.url()?;
+    url.query_pairs_mut().append_pair("versioning", "");
+    signed(bucket, &template, url, Method::GET, HeaderMap::new(), UNSIGNED).await
+}
+
 /// A POST request to `url` with a document.
 async fn document(
     bucket: &Bucket,

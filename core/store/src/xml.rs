@@ -66,6 +66,13 @@ pub(super) struct ListMultipartUploadsResult {
     pub(super) uploads: Vec<ListedUpload>,
 }
 
+/// `<VersioningConfiguration>`; empty for a bucket that never kept versions.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct VersioningConfiguration {
+    pub(super) status: String,
+}
+
 /// Reads an ETag, without its quotes.
 pub(super) fn unquoted<'de, D: Deserializer<'de>>(etag: D) -> Result<String, D::Error> {
     String::deserialize(etag).map(|etag| etag.trim_matches('"').to_owned())
@@ -160,5 +167,14 @@ mod tests {
         assert_eq!((result.contents[0].key.as_str(), result.contents[0].size), ("a & b", 5));
         let empty: ListBucketResult = read("ListBucketResult", b"<ListBucketResult/>").unwrap();
         assert!(empty.contents.is_empty());
+    }
+
+    #[test]
+    fn versioning_is_read_with_and_without_a_status() {
+        let read =
+            |body: &[u8]| read::<VersioningConfiguration>("VersioningConfiguration", body).unwrap().status;
+        let body = br#"<VersioningConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Status>Enabled</Status></VersioningConfiguration>"#;
+        assert_eq!(read(body), "Enabled");
+        assert_eq!(read(b"<VersioningConfiguration/>"), "");
     }
 }

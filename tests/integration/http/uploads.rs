@@ -167,7 +167,7 @@ async fn invalid_uploads_are_rejected_with_a_reason_and_leave_nothing_behind() {
     assert_eq!(ann.get("/api/auth/me").await["used_bytes"], 0);
     reap::pass(&world.context).await.unwrap();
     let store = world.context.stores.local().unwrap();
-    assert!(store.list("", None, 10).await.unwrap().objects.is_empty());
+    assert!(store.list("user-", None, 10).await.unwrap().objects.is_empty());
     assert!(store.list_multipart_uploads("").await.unwrap().is_empty());
 }
 

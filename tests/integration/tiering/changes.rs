@@ -30,7 +30,7 @@ fn copies(name: &str) -> Match {
 
 async fn assert_gone(world: &World) {
     for store in world.direct.all() {
-        assert_eq!(store.list("", None, 10).await.unwrap().objects.len(), 1, "{}", store.name());
+        assert_eq!(store.list("user-", None, 10).await.unwrap().objects.len(), 1, "{}", store.name());
         assert!(store.list_multipart_uploads("").await.unwrap().is_empty(), "{}", store.name());
     }
 }

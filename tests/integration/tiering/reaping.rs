@@ -80,7 +80,7 @@ async fn an_upload_whose_client_goes_away_leaves_nothing_behind() {
     let reaped = reap::pass(&world.context).await.unwrap();
     assert_eq!(reaped.objects, 1);
     let store = world.context.stores.local().unwrap();
-    assert!(store.list("", None, 10).await.unwrap().objects.is_empty());
+    assert!(store.list("user-", None, 10).await.unwrap().objects.is_empty());
     assert!(store.list_multipart_uploads("").await.unwrap().is_empty());
     assert_eq!(reap::pass(&world.context).await.unwrap(), reap::Reaped::default());
 }
@@ -107,7 +107,7 @@ async fn an_upload_whose_process_died_is_reaped_after_its_time() {
 
     assert_eq!((reaped.uploads, reaped.objects), (1, 1));
     let store = world.context.stores.local().unwrap();
-    assert!(store.list("", None, 10).await.unwrap().objects.is_empty());
+    assert!(store.list("user-", None, 10).await.unwrap().objects.is_empty());
     assert!(store.list_multipart_uploads("").await.unwrap().is_empty());
 }
 
@@ -127,7 +127,7 @@ async fn a_purged_file_vanishes_from_every_store_and_from_the_quota() {
 
     assert_eq!(reaped.objects, 2);
     for store in world.context.stores.all() {
-        assert_eq!(store.list("", None, 10).await.unwrap().objects.len(), 1, "{}", store.name());
+        assert_eq!(store.list("user-", None, 10).await.unwrap().objects.len(), 1, "{}", store.name());
     }
     assert!(matches!(details::find(&world.context, user, file.row.id).await, Err(Error::NotFound(_))));
     assert_eq!(world.stored("s3", &kept).await, Some(pattern(3, 70).sha256()));

@@ -56,7 +56,7 @@ async fn is_as_if_it_had_never_been(world: &World) {
     assert_eq!((reaped.uploads, reaped.objects), (1, 1));
     assert_invariants(world).await;
     let local = world.direct.local().unwrap();
-    assert_eq!(local.list("", None, 10).await.unwrap().objects.len(), 1);
+    assert_eq!(local.list("user-", None, 10).await.unwrap().objects.len(), 1);
     assert!(local.list_multipart_uploads("").await.unwrap().is_empty());
     let booked = texts(&world.context.db, "SELECT sum(used_bytes) FROM users").await;
     assert_eq!(booked, ["1000"], "content that was never stored does not count towards the usage");

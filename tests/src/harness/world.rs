@@ -18,6 +18,7 @@ use nightferry_core::file::details::FileView;
 use nightferry_core::file::list::FolderRef;
 use nightferry_core::file::upload::{self, OnConflict, UploadRequest};
 use nightferry_core::ids::{RunId, UserId};
+use nightferry_core::object::identity;
 use nightferry_core::object::write::Incoming;
 use nightferry_core::services::Services;
 use nightferry_core::stores::Stores;
@@ -117,6 +118,20 @@ fn unproxied(settings: &[(String, String)], plain: usize, at: &[(&str, SocketAdd
     unproxied.extend(settings[plain..].iter().filter(|(key, _)| key.contains(".encryption")).cloned());
     unproxied.extend(at.iter().map(|(name, at)| (format!("stores.{name}.endpoint"), format!("http://{at}"))));
     Stores::open(&load(unproxied)).unwrap()
+}
+
+/// Writes and records the identities of the stores as the first start of a process does, but without requests through
+/// the proxies, which tests count.
+async fn settle_identities(context: &Context, direct: &Stores) {
+    let unproxied = Context { stores: direct.clone(), ..context.clone() };
+    for store in direct.all() {
+        let identity = identity::check(&unproxied, store).await;
+        let name = store.name().as_str();
+        let used = context.stores.get(name).map(|used| &used.settings().bucket);
+        if used == Some(&store.settings().bucket) {
+            context.stores.health().identities().saw(name, &identity);
+        }
+    }
 }
 
 /// Differences from the default settings.
@@ -256,6 +271,7 @@ impl WorldBuilder {
         }
         let services = Services::new(load(settings.clone()), Clock::system()).unwrap();
         let context = services.context.clone();
+        settle_identities(&context, &direct).await;
         World { context, services, local, cloud, direct, postgres, memory, other_locals, at, settings, plain }
     }
 }

@@ -5,10 +5,12 @@ use futures_util::future::join_all;
 use nightferry_core::config::{Config, StoreConfig};
 use nightferry_core::context::Context;
 use nightferry_core::encryption::{KeyId, Keyring};
-use nightferry_core::store::{Store, StoreErrorKind};
+use nightferry_core::object::identity::KEEPS_VERSIONS;
+use nightferry_core::store::{Store, StoreErrorKind, StoreRole};
+use nightferry_core::stores::Identity;
 use serde::Serialize;
 
-use super::probe::{StepResult, Wrong, probe};
+use super::probe::{StepResult, Wrong, identify, probe};
 use super::{App, chosen};
 use crate::errors::{Exit, Failure, exit_of};
 use crate::format::table::{pairs, table};
@@ -19,9 +21,12 @@ Examples:
   nightferry store check           every configured store
   nightferry store check s3        one of them
 
-Writes a few bytes, reads them back and deletes them. Nothing else in the bucket is touched.
+Writes a few bytes, reads them back and deletes them. Compares the identity marker of each bucket with the \
+database, and writes the marker into a bucket that is used for the first time. Nothing else in the bucket \
+is touched.
 
-Exit code 6 if a store is unreachable, 1 if one rejects an operation.";
+Exit code 6 if a store is unreachable, 1 if one rejects an operation, or is not the one that the database \
+knows.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -44,9 +49,14 @@ struct StoreDocument {
     endpoint: String,
     bucket: String,
     encryption: EncryptionDocument,
+    /// `ok`, `missing`, `changed`, `shared`, or `unknown`.
+    identity: &'static str,
+    /// Whether the bucket keeps versions of deleted objects; `None` if the store does not tell.
+    versions: Option<bool>,
     ok: bool,
     steps: Vec<StepResult>,
     fix: Option<String>,
+    warnings: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -64,32 +74,51 @@ pub(super) async fn run(app: &App, context: &Context, args: &CheckArgs) -> Resul
     let stores = chosen(context, args.store.as_deref())?;
     app.output.detail("checking each store; one that does not respond takes until its timeouts");
     let probed = join_all(stores.iter().map(probe)).await;
-    let wrongs = probed.iter().filter_map(|(_, wrong)| wrong.as_ref());
-    let exit = wrongs.map(exit_for).fold(Exit::Ok, worse);
-    let mut stores: Vec<_> = stores
-        .iter()
-        .zip(probed)
-        .map(|(store, (steps, wrong))| StoreDocument {
+    let (mut exit, mut checked) = (Exit::Ok, Vec::with_capacity(stores.len()));
+    // One after the other: of two stores with one bucket, the second must find the marker of the first.
+    for (store, (mut steps, mut wrong)) in stores.iter().zip(probed) {
+        let mut identity = Identity::Unknown("the store is not usable".to_owned());
+        if wrong.is_none() {
+            (identity, wrong) = identify(context, store, &mut steps).await;
+        }
+        let versions = if wrong.is_none() { store.keeps_versions().await.ok() } else { None };
+        exit = worse(exit, wrong.as_ref().map_or(Exit::Ok, exit_for));
+        checked.push(StoreDocument {
             name: store.name().to_string(),
             role: <&str>::from(store.role()),
             endpoint: store.settings().endpoint.clone(),
             bucket: store.settings().bucket.clone(),
             encryption: encryption(store, &context.config),
+            identity: identity.word(),
+            versions,
             ok: wrong.is_none(),
+            warnings: warnings(store, wrong.is_none(), &identity, versions),
             steps,
             fix: wrong.map(|wrong| fix(store, &wrong)),
-        })
-        .collect();
-    stores.sort_by(|a, b| a.name.cmp(&b.name));
-    let document = Document { ok: exit == Exit::Ok, stores };
+        });
+    }
+    checked.sort_by(|a, b| a.name.cmp(&b.name));
+    let document = Document { ok: exit == Exit::Ok, stores: checked };
     app.output.result(&document, |look| text(&document, look))?;
     Ok(exit)
+}
+
+/// What does not prevent the use of a store, but should be known.
+fn warnings(store: &Store, is_usable: bool, identity: &Identity, versions: Option<bool>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if is_usable && !identity.is_proven() {
+        warnings.extend(identity.reason());
+    }
+    if versions == Some(true) && store.role() == StoreRole::Local {
+        warnings.push(KEEPS_VERSIONS.to_owned());
+    }
+    warnings
 }
 
 fn exit_for(wrong: &Wrong) -> Exit {
     match wrong {
         Wrong::Store(error) => exit_of(error.outcome()),
-        Wrong::OtherBytes => Exit::Failed,
+        Wrong::OtherBytes | Wrong::Identity(_) => Exit::Failed,
     }
 }
 
@@ -126,10 +155,24 @@ impl EncryptionDocument {
 fn fix(store: &Store, wrong: &Wrong) -> String {
     let name = store.name();
     let settings = store.settings();
-    let Wrong::Store(error) = wrong else {
-        return "something between Nightferry and the store changes bodies, such as a proxy or a broken \
-                disk: do not use this store until the cause is found"
-            .to_owned();
+    let error = match wrong {
+        Wrong::Store(error) => error,
+        Wrong::OtherBytes => {
+            return "something between Nightferry and the store changes bodies, such as a proxy or a broken \
+                    disk: do not use this store until the cause is found"
+                .to_owned();
+        }
+        Wrong::Identity(Identity::Shared { with }) => {
+            return format!(
+                "give each store its own bucket: correct stores.{name}.endpoint and .bucket, or those of {with}"
+            );
+        }
+        Wrong::Identity(_) => {
+            return format!(
+                "correct stores.{name}.endpoint and .bucket; if this is the right bucket, accept it: nightferry \
+                 store accept {name}"
+            );
+        }
     };
     if error.is_no_such_bucket() {
         return format!(
@@ -199,8 +242,12 @@ fn text(document: &Document, look: TextStyle) -> String {
         Some(format!("\n\n{}\n{}", store.name, indented(&pairs(&[("why:", error), ("fix:", fix)]))))
     });
     let warnings = document.stores.iter().filter_map(|store| {
-        let warning = store.encryption.warning.as_deref()?;
-        Some(format!("\n\n{}\n{}", store.name, indented(&pairs(&[("warning:", warning.to_owned())]))))
+        let warnings: Vec<_> = store.encryption.warning.iter().chain(&store.warnings).collect();
+        if warnings.is_empty() {
+            return None;
+        }
+        let lines: Vec<_> = warnings.into_iter().map(|warning| ("warning:", warning.clone())).collect();
+        Some(format!("\n\n{}\n{}", store.name, indented(&pairs(&lines))))
     });
     let after: String = wrong.chain(warnings).collect();
     format!("{stores}{after}")
@@ -231,9 +278,12 @@ mod tests {
                 keys: Vec::new(),
                 warning: (role == "cloud").then(|| "the key file k can be read by others".to_owned()),
             },
+            identity: "ok",
+            versions: None,
             ok: fix.is_none(),
             steps,
             fix: fix.map(str::to_owned),
+            warnings: Vec::new(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! `nightferry store`: the S3 stores.
 
+mod accept;
 mod check;
 mod drain;
 mod probe;
@@ -25,6 +26,8 @@ pub(crate) enum StoreCommand {
     List,
     /// Test each store: reachable, bucket, and write, read and delete of a small object
     Check(check::CheckArgs),
+    /// Accept the bucket of a store whose identity has changed
+    Accept(accept::AcceptArgs),
     /// Drain a store: copy everything to other stores, verify it there, then delete it here
     Drain(drain::DrainArgs),
     /// Return a drained store to use, or stop a drain
@@ -38,6 +41,7 @@ pub(super) async fn run(app: &App, services: &Services, command: StoreCommand) -
     match command {
         StoreCommand::List => list(app, context).await,
         StoreCommand::Check(args) => check::run(app, context, &args).await,
+        StoreCommand::Accept(args) => accept::run(app, context, &args).await,
         StoreCommand::Drain(args) => drain::drain(app, context, &args).await,
         StoreCommand::Undrain(args) => drain::undrain(app, context, &args).await,
         StoreCommand::Rebalance(args) => rebalance::run(app, context, &args).await,
@@ -79,10 +83,13 @@ async fn list(app: &App, context: &Context) -> Result<Exit, Failure> {
         if let Some(waits_for) = waits_for {
             app.output.note(&format!("{} is being drained and waits: {}", store.name, plain(waits_for)));
         }
-        if let Some(health) = store.health.as_ref().filter(|health| !health.up) {
+        let Some(health) = &store.health else { continue };
+        if !health.up {
             let seen = format!("down for {} of {} processes", health.down, health.observers);
             let error = plain(health.last_error.as_deref().unwrap_or("for an unknown reason"));
             app.output.note(&format!("{}: {seen}: {error}", store.name));
+        } else if let Some(error) = &health.last_error {
+            app.output.note(&format!("{} is suspect: {}", store.name, plain(error)));
         }
     }
     Ok(Exit::Ok)

@@ -6,18 +6,28 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use nightferry_core::checksum::Sha256;
+use nightferry_core::context::Context;
+use nightferry_core::object::identity;
 use nightferry_core::store::{ObjectKey, PutOptions, Store, StoreError};
+use nightferry_core::stores::Identity;
 use serde::Serialize;
 use uuid::Uuid;
 
 /// One tested operation.
 #[derive(Debug, Serialize)]
 pub(super) struct StepResult {
-    /// `bucket`, `write`, `read` or `delete`.
+    /// `bucket`, `write`, `read`, `delete` or `identity`.
     pub(super) step: &'static str,
     pub(super) ok: bool,
     pub(super) millis: u64,
     pub(super) error: Option<String>,
+}
+
+impl StepResult {
+    fn new(step: &'static str, started: Instant, wrong: Option<&Wrong>) -> Self {
+        let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Self { step, ok: wrong.is_none(), millis, error: wrong.map(Wrong::text) }
+    }
 }
 
 /// Why a step failed.
@@ -27,6 +37,18 @@ pub(super) enum Wrong {
     Store(StoreError),
     /// The store returned other bytes than those written.
     OtherBytes,
+    /// The store may not be the one that the database knows.
+    Identity(Identity),
+}
+
+impl Wrong {
+    fn text(&self) -> String {
+        match self {
+            Self::Store(error) => error.to_string(),
+            Self::OtherBytes => "the content read differs from the content written".to_owned(),
+            Self::Identity(identity) => identity.reason().unwrap_or_default(),
+        }
+    }
 }
 
 impl From<StoreError> for Wrong {
@@ -68,13 +90,23 @@ where
 {
     let started = Instant::now();
     let wrong = act.await.err().map(Wrong::from);
-    let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let error = wrong.as_ref().map(|wrong| match wrong {
-        Wrong::Store(error) => error.to_string(),
-        Wrong::OtherBytes => "the content read differs from the content written".to_owned(),
-    });
-    steps.push(StepResult { step, ok: wrong.is_none(), millis, error });
+    steps.push(StepResult::new(step, started, wrong.as_ref()));
     wrong
+}
+
+/// Compares the identity of the store with the recorded one. Without the database, there is no result and no step.
+pub(super) async fn identify(
+    context: &Context,
+    store: &Store,
+    steps: &mut Vec<StepResult>,
+) -> (Identity, Option<Wrong>) {
+    let started = Instant::now();
+    let identity = identity::check(context, store).await;
+    let wrong = identity.is_in_doubt().then(|| Wrong::Identity(identity.clone()));
+    if identity.is_proven() || wrong.is_some() {
+        steps.push(StepResult::new("identity", started, wrong.as_ref()));
+    }
+    (identity, wrong)
 }
 
 async fn write(store: &Store, key: &ObjectKey, content: &Bytes) -> Result<(), StoreError> {

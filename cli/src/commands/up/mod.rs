@@ -139,6 +139,7 @@ async fn prepare(
             cannot(format!("create the bucket of the store {}", store.name()))(error.into())
         })?;
     }
+    service::check_identities(context).await?;
     let admin = admin::ensure(app, &session.services.accounts, data, args).await?;
     let server = nightferry_api::bind(session.services.clone())
         .map_err(|error| service::cannot_listen(&error, "up"))?;

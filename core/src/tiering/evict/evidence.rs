@@ -1,6 +1,6 @@
 //! Evidence before a deletion. A row in state `present` is not proof: the object may have been deleted, its server may
 //! be down, or the bucket may have been replaced. A copy is deleted only after a HEAD request for another copy, in a
-//! configured and healthy store, returned the recorded size and checksum (or the ETag of the copy that was verified).
+//! configured and healthy store whose identity is proven, returned the recorded size and checksum (or the ETag of the copy that was verified).
 
 use crate::context::Context;
 use crate::db::objects::Object;
@@ -8,6 +8,7 @@ use crate::db::replicas::{self, Replica};
 use crate::db::{objects, unsigned};
 use crate::error::{Error, Noun, Result};
 use crate::ids::ObjectId;
+use crate::object::identity;
 use crate::object::verify::{self, Expected, Unverified};
 use crate::store::{ObjectKey, Store, StoreError};
 
@@ -42,7 +43,7 @@ pub(in crate::tiering) async fn seek(
     let key = ObjectKey::parse(&facts.key)?;
     let mut evidence = Evidence::Absent;
     for replica in replicas.iter().filter(|replica| stores.contains(&replica.store)) {
-        let Some(store) = usable(context, &replica.store) else {
+        let Some(store) = usable(context, &replica.store).await else {
             evidence = Evidence::Unknown(None);
             continue;
         };
@@ -82,9 +83,10 @@ pub(in crate::tiering) async fn is_whole(context: &Context, store: &Store, objec
     }
 }
 
-/// A store whose responses can be relied on now: configured and healthy.
-fn usable<'c>(context: &'c Context, name: &str) -> Option<&'c Store> {
-    context.stores.get(name).filter(|_| context.stores.health().is_healthy(name))
+/// A store whose responses can be relied on now: configured, healthy, and the one that the database knows.
+async fn usable<'c>(context: &'c Context, name: &str) -> Option<&'c Store> {
+    let store = context.stores.get(name).filter(|_| context.stores.health().is_healthy(name))?;
+    identity::is_proven(context, store).await.then_some(store)
 }
 
 fn expected(facts: &Object) -> Result<Expected> {

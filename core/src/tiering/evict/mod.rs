@@ -17,6 +17,7 @@ use crate::db::drains;
 use crate::db::replicas::{self, EvictableCopy, Eviction, EvictionClaim, Order};
 use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
+use crate::object::identity;
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreRole};
 
@@ -37,10 +38,16 @@ pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken)
     let draining = drains::names(&mut *context.db.conn().await?).await?;
     // For every store: reconcile deletes surplus objects, and stores are drained.
     for store in context.stores.all() {
+        if !identity::is_proven(context, store).await {
+            continue;
+        }
         let moving_to = policy::destinations(context, store, &draining);
         evicted += EvictionPass { context, store, moving_to, worker, stop }.take_over().await?;
     }
     for store in context.stores.with_role(StoreRole::Local) {
+        if !identity::is_proven(context, store).await {
+            continue;
+        }
         evicted += EvictionPass { context, store, moving_to: Vec::new(), worker, stop }.all_rules().await?;
     }
     Ok(evicted)
@@ -197,7 +204,9 @@ impl EvictionPass<'_> {
         let (mut bytes, mut left) = (0, 0);
         for copy in batch {
             let patience = over.saturating_duration_since(Instant::now());
-            if self.stop.is_cancelled() || patience.is_zero() {
+            // A store that is no longer the one that was claimed from: checked for each copy, at the cost of a lookup.
+            let is_over = self.stop.is_cancelled() || patience.is_zero();
+            if is_over || !identity::is_proven(self.context, self.store).await {
                 put_off.push(copy.object_id);
                 continue;
             }
@@ -263,8 +272,10 @@ impl EvictionPass<'_> {
                 // A failure of a single object must not delay the following ones.
                 let concerns_the_store =
                     error.as_ref().is_none_or(|error| error.is_outage() || error.is_credentials());
-                let reason =
-                    error.map_or_else(|| "its store is not healthy".to_owned(), |error| error.to_string());
+                let reason = error.map_or_else(
+                    || "its store is not healthy, or not the recorded one".to_owned(),
+                    |error| error.to_string(),
+                );
                 tracing::warn!(target: "nightferry::sync", object = %copy.object_id, store, ?others, reason, "a \
                     local copy was kept because the other copy could not be checked");
                 return Ok(if concerns_the_store { Outcome::Unverified } else { Outcome::Stays });

@@ -8,6 +8,7 @@ use crate::db::replicas::{self, Order};
 use crate::db::signed;
 use crate::error::Result;
 use crate::ids::WorkerId;
+use crate::object::identity;
 use crate::store::StoreRole;
 
 use crate::tiering::evict::EvictionPass;
@@ -20,6 +21,9 @@ use crate::tiering::lease::with_lease;
 pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken) -> Result<usize> {
     let mut evicted = 0;
     for store in context.stores.with_role(StoreRole::Local) {
+        if !identity::is_proven(context, store).await {
+            continue;
+        }
         let capacity = context.config.capacity_of(store.name().as_str());
         let Some((high, low)) = capacity.and_then(|all| context.config.tiering.watermarks(all)) else {
             continue;

@@ -15,6 +15,7 @@ use crate::db::{
     store_health, workers,
 };
 use crate::error::{Error, Result};
+use crate::object::identity;
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreError, UploadId, Verdict};
 
@@ -47,16 +48,15 @@ pub async fn leases(context: &Context) -> Result<usize> {
 ///
 /// # Errors
 /// Any database error. Errors of a store are logged, and its objects wait for the next pass; so do those in a store
-/// that is down, and those for which there was no time.
+/// that is down or may not be the recorded one, and those for which there was no time.
 pub async fn pass(context: &Context) -> Result<Reaped> {
     let mut reaped = Reaped { leases: leases(context).await?, ..Reaped::default() };
     reaped.uploads = objects::abandon_expired(&mut *context.db.conn().await?, context.clock.now()).await?;
     let together = context.config.tiering.concurrency.clamp(1, CONCURRENCY);
     let (over, mut after) = (Instant::now() + TIME_LIMIT, None);
     loop {
-        let down = context.stores.all().filter(|store| !context.stores.health().is_up(store.name().as_str()));
-        let down: Vec<&str> = down.map(|store| store.name().as_str()).collect();
-        let removals = objects::removals(&mut *context.db.conn().await?, &down, after, BATCH).await?;
+        let unusable = unusable(context).await;
+        let removals = objects::removals(&mut *context.db.conn().await?, &unusable, after, BATCH).await?;
         let Some(last) = removals.last() else { return Ok(reaped) };
         after = Some(last.id);
         let removed = stream::iter(removals)
@@ -68,6 +68,18 @@ pub async fn pass(context: &Context) -> Result<Reaped> {
             return Ok(reaped);
         }
     }
+}
+
+/// The stores from which nothing can be removed now: those that are down, and those that may not be the recorded ones.
+async fn unusable(context: &Context) -> Vec<&str> {
+    let mut unusable = Vec::new();
+    for store in context.stores.all() {
+        let name = store.name().as_str();
+        if !context.stores.health().is_up(name) || !identity::is_proven(context, store).await {
+            unusable.push(name);
+        }
+    }
+    unusable
 }
 
 /// Removes an object unless the pass is `over`. Returns whether it is gone.

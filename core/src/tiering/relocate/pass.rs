@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::db::replicas::{self, BrokenOff, Departure, EvictableCopy};
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
+use crate::object::identity;
 use crate::store::{ObjectKey, Store, StoreRole, UploadId};
 use crate::tiering::evict::EvictionPass;
 use crate::tiering::lease::with_lease;
@@ -132,6 +133,9 @@ impl<'p> Pass<'p> {
     async fn run(&mut self, planner: &mut Planner<'p>) -> Result<Outcome> {
         planner.prepare(self).await?;
         for (store, to) in planner.sources() {
+            if !self.is_proven(store).await {
+                continue;
+            }
             self.report.evicted += self.freeing(store, to).take_over().await?;
         }
         let at_end = loop {
@@ -156,6 +160,9 @@ impl<'p> Pass<'p> {
     }
 
     async fn evict(&mut self, batch: &Batch<'p>) -> Result<()> {
+        if !self.is_proven(batch.from).await {
+            return Ok(());
+        }
         let locals = self.context.stores.names_with(StoreRole::Local);
         let clouds = self.context.stores.names_with(StoreRole::Cloud);
         let moving_to = if batch.marked { Vec::new() } else { batch.to.clone() };
@@ -212,6 +219,9 @@ impl<'p> Pass<'p> {
 
     /// Aborts multipart uploads into a store that no copy continues.
     pub(super) async fn abort(&mut self, store: &Store, interrupted: Vec<BrokenOff>) -> Result<()> {
+        if !self.is_proven(store).await {
+            return Ok(());
+        }
         for copy in interrupted {
             let key = ObjectKey::parse(&copy.key)?;
             if let Err(error) = store.abort_multipart(&key, &UploadId::new(copy.upload_id.clone())).await {
@@ -224,6 +234,15 @@ impl<'p> Pass<'p> {
             self.report.changed += usize::from(forgotten);
         }
         Ok(())
+    }
+
+    /// Whether the store is the recorded one, so that something may be deleted from it; records it if not.
+    async fn is_proven(&mut self, store: &Store) -> bool {
+        let is_proven = identity::is_proven(self.context, store).await;
+        if !is_proven {
+            self.report.unhealthy.insert(store.name().to_string());
+        }
+        is_proven
     }
 
     /// Whether all of these stores are healthy; records those that are not.

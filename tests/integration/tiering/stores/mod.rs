@@ -4,6 +4,8 @@ mod breakers;
 mod draining;
 mod draining_faults;
 mod failover;
+mod identities;
+mod identity_reports;
 mod rebalancing;
 mod rebalancing_beside;
 mod rebalancing_faults;

@@ -105,6 +105,7 @@ impl Request {
     fn answer(&self, bucket: &Bucket) -> Answer {
         match (self.method.as_str(), self.key.as_str()) {
             ("GET", "") if self.parameter("uploads").is_some() => self.list_uploads(bucket),
+            ("GET", "") if self.parameter("versioning").is_some() => versioning(bucket),
             ("GET", "") => self.list(bucket),
             ("PUT", "") => Answer::new(200),
             ("PUT", _) if self.query.is_empty() || self.parameter("x-id").is_some() => self.put(bucket),
@@ -200,6 +201,12 @@ impl Request {
         write!(text, "<IsTruncated>{}</IsTruncated></ListBucketResult>", wanted.next().is_some()).unwrap();
         Answer::document(text)
     }
+}
+
+fn versioning(bucket: &Bucket) -> Answer {
+    let keeps_versions = bucket.keeps_versions.load(std::sync::atomic::Ordering::Relaxed);
+    let status = if keeps_versions { "<Status>Enabled</Status>" } else { "" };
+    Answer::document(format!("<VersioningConfiguration>{status}</VersioningConfiguration>"))
 }
 
 /// First and last byte of `bytes=0-9`.

@@ -8,12 +8,14 @@ mod parts;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use chrono::{DateTime, Duration, Utc};
 use nightferry_core::checksum::{Crc64Nvme, Sha256};
 use nightferry_core::clock::Clock;
+use nightferry_core::store::IDENTITY_KEY;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -83,6 +85,7 @@ struct Bucket {
     objects: Mutex<BTreeMap<String, Kept>>,
     uploads: Mutex<BTreeMap<String, parts::Upload>>,
     writes: Mutex<Writes>,
+    keeps_versions: AtomicBool,
 }
 
 impl Bucket {
@@ -142,6 +145,11 @@ impl MemoryS3 {
         *self.bucket.writes.lock().unwrap() = writes;
     }
 
+    /// Reports from now on that the bucket keeps versions.
+    pub fn keep_versions(&self) {
+        self.bucket.keeps_versions.store(true, Ordering::Relaxed);
+    }
+
     /// The whole content.
     pub fn objects(&self) -> BTreeMap<String, Kept> {
         self.bucket.objects().clone()
@@ -163,9 +171,9 @@ impl MemoryS3 {
         self.bucket.objects().remove(key);
     }
 
-    /// Deletes everything, including faults.
+    /// Deletes everything except the identity, including faults.
     pub fn clear(&self) {
-        self.bucket.objects().clear();
+        self.bucket.objects().retain(|key, _| key == IDENTITY_KEY);
         self.bucket.uploads().clear();
         self.set_writes(Writes::Sound);
     }

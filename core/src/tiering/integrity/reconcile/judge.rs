@@ -6,6 +6,7 @@ use crate::db::replicas::{self, EvictableCopy, Facts, Known};
 use crate::db::{signed, unsigned};
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId};
+use crate::object::identity;
 use crate::object::verify::QUICK_RETRY;
 use crate::retry;
 use crate::step::{self, Step};
@@ -14,8 +15,8 @@ use crate::tiering::db_outage::retry_on_db_outage;
 use crate::tiering::evict::EvictionPass;
 use crate::tiering::repair;
 
-use super::Reconciler;
 use super::report::{Event, Finding, Kind, Outcome};
+use super::{NOT_PROVEN, Reconciler};
 
 impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
     /// An object is listed without a row.
@@ -118,6 +119,9 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             let why = "the database contains no objects: is it the right one, and was it restored?";
             return Ok(Outcome::Kept(why.to_owned()));
         }
+        if !identity::is_proven(self.context, self.store).await {
+            return Ok(Outcome::Kept(NOT_PROVEN.to_owned()));
+        }
         step::reached(Step::OrphanSeen, key.as_str()).await;
         Ok(match self.delete(key).await {
             Ok(()) => Outcome::Applied,
@@ -129,6 +133,9 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
     /// and deleted only if another copy is found intact. Otherwise it is verified and kept with a row of its own. If
     /// that is not possible now, the lease of the mark expires, and the next eviction finishes it.
     async fn delete_surplus(&self, object: ObjectId, key: &ObjectKey, bytes: u64) -> Result<Outcome> {
+        if !identity::is_proven(self.context, self.store).await {
+            return Ok(Outcome::Kept(NOT_PROVEN.to_owned()));
+        }
         let (token, store) = (LeaseToken::new(), self.store.name().as_str());
         let marked = {
             let mut conn = self.context.db.conn().await?;

@@ -8,7 +8,7 @@ use crate::db::enums::ReplicaState;
 use crate::db::replicas::{self, Known};
 use crate::error::Result;
 use crate::retry::{self, RetryPolicy};
-use crate::store::{LIST_LIMIT, ListedObject, StoreError};
+use crate::store::{IDENTITY_KEY, LIST_LIMIT, ListedObject, StoreError};
 use crate::tiering::db_outage::retry_on_db_outage;
 
 use super::Reconciler;
@@ -80,6 +80,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
 
     /// For one key: the listed object, and the row.
     async fn compare(&mut self, object: Option<ListedObject>, row: Option<Known>) -> Result<()> {
+        let object = object.filter(|object| object.key != IDENTITY_KEY);
         if let Some(object) = &object {
             self.summary.objects += 1;
             self.summary.bytes = self.summary.bytes.saturating_add(object.size);

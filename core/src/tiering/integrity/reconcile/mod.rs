@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::db::{self, replicas};
 use crate::error::Result;
 use crate::ids::WorkerId;
+use crate::object::identity;
 use crate::store::{Store, StoreRole};
 
 use crate::tiering::{pass, repair};
@@ -24,6 +25,9 @@ pub use report::{Event, Finding, Kind, Outcome, Summary, Tally};
 
 /// Name of the schedule row.
 pub const SCHEDULE: &str = "reconcile";
+
+/// Why nothing is deleted.
+const NOT_PROVEN: &str = "the store may not be the one that the database knows";
 
 /// Options of reconcile.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +42,8 @@ pub struct Options {
 /// returns what it has found so far.
 ///
 /// # Errors
-/// Any error of the database or the store.
+/// [`crate::error::Error::Conflict`] if fixes are requested and the store may not be the recorded one: everything would
+/// seem to be missing. Any error of the database or the store.
 pub async fn pass(
     context: &Context,
     store: &Store,
@@ -46,6 +51,9 @@ pub async fn pass(
     tell: impl FnMut(Event<'_>) + Send,
     stop: &CancellationToken,
 ) -> Result<Option<Summary>> {
+    if options.apply {
+        identity::require(context, store).await?;
+    }
     let name = format!("{SCHEDULE} {}", store.name());
     let reconciler = Reconciler {
         context,

@@ -2,12 +2,13 @@
 
 use crate::db::replicas;
 use crate::error::Result;
+use crate::object::identity;
 use crate::retry::{self, RetryPolicy};
 use crate::store::{ListedUpload, ObjectKey, StoreError, Verdict};
 use crate::tiering::db_outage::retry_on_db_outage;
 
-use super::Reconciler;
 use super::report::{Event, Finding, Kind, Outcome};
+use super::{NOT_PROVEN, Reconciler};
 
 impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
     /// Returns whether it reached the end. A store whose access key may not list uploads needs a lifecycle rule for
@@ -47,13 +48,15 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         if known.await? {
             return Ok(());
         }
-        let outcome = if self.options.apply {
+        let outcome = if !self.options.apply {
+            Outcome::Reported
+        } else if identity::is_proven(self.context, self.store).await {
             match self.store.abort_multipart(&key, &upload.upload_id).await {
                 Ok(()) => Outcome::Applied,
                 Err(error) => Outcome::Kept(error.to_string()),
             }
         } else {
-            Outcome::Reported
+            Outcome::Kept(NOT_PROVEN.to_owned())
         };
         let detail = format!("the multipart upload {} started {}", upload.upload_id, upload.initiated);
         let finding: Finding = self.finding(Kind::StaleUpload, key.as_str(), detail, outcome);
