@@ -28,13 +28,16 @@ pub struct Ready {
 /// The results of the checks, at most a few seconds old.
 #[derive(Serialize, ToSchema)]
 pub struct Checks {
-    /// `ok` or `down`.
+    /// `ok`, `read-only` (during a failover, for example) or `down`.
     #[schema(example = "ok")]
     pub database: &'static str,
     /// `ok` or `down`, by the store's name.
     pub stores: BTreeMap<String, &'static str>,
     /// The workers.
     pub worker: WorkerCheck,
+    /// `ok`, or `wrong`: the clock of this machine differs from that of the database by more than a minute.
+    #[schema(example = "ok")]
+    pub clock: &'static str,
 }
 
 /// The state of the workers.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::StreamExt;
 
-use super::{Database, tls};
+use super::Database;
 use crate::error::{Error, Result};
 
 /// Announces that a run was inserted or changed.
@@ -23,9 +23,7 @@ impl Listener {
     /// # Errors
     /// [`Error::DatabaseUnavailable`].
     pub async fn open(database: &Database, channel: &'static str) -> Result<Self> {
-        let mut conn = tls::connect(database.config().clone())
-            .await
-            .map_err(|error| Error::DatabaseUnavailable(error.to_string()))?;
+        let mut conn = database.dedicated().await?;
         diesel::sql_query(format!("LISTEN {channel}")).execute(&mut conn).await?;
         Ok(Self { conn })
     }
