@@ -28,7 +28,7 @@ pub struct Ready {
 /// The results of the checks, at most a few seconds old.
 #[derive(Serialize, ToSchema)]
 pub struct Checks {
-    /// `ok` or `down`.
+    /// `ok`, `read-only` (during a failover, for example) or `down`.
     #[schema(example = "ok")]
     pub database: &'static str,
     /// Stores that may not be the ones that the database knows, by name: `missing` (no identity marker), `changed`
@@ -40,6 +40,9 @@ pub struct Checks {
     pub stores: BTreeMap<String, &'static str>,
     /// The workers.
     pub worker: WorkerCheck,
+    /// `ok`, or `wrong`: the clock of this machine differs from that of the database by more than a minute.
+    #[schema(example = "ok")]
+    pub clock: &'static str,
 }
 
 /// The state of the workers.

@@ -224,6 +224,7 @@ pub fn worker(row: &Worker, up: bool) -> impl Serialize {
         started_at: row.started_at,
         heartbeat_at: row.heartbeat_at,
         stores_down: row.waits_for(),
+        clock_ahead_seconds: row.clock_ahead_ms / 1000,
     )
 }
 

@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use nightferry_api_types::health::{Checks, Ready, WorkerCheck};
 use nightferry_core::context::Context;
-use nightferry_core::db::workers;
-use nightferry_core::error::Result;
+use nightferry_core::db::{connection, workers};
+use nightferry_core::error::Error;
 use nightferry_core::object::health;
 use nightferry_core::store::{Store, StoreRole};
 use nightferry_core::stores::Identity;
@@ -24,8 +24,8 @@ const CACHE_TTL: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Report {
-    /// Whether the database responds.
-    pub(crate) database: bool,
+    /// Whether the database responds, and accepts writes.
+    pub(crate) database: Database,
     /// Whether each store responds and is healthy, by name.
     pub(crate) stores: BTreeMap<String, bool>,
     /// The stores whose identity is in doubt, with the kind of doubt.
@@ -34,17 +34,42 @@ pub(crate) struct Report {
     pub(crate) local: bool,
     /// The last heartbeat of any worker.
     pub(crate) last_heartbeat: Option<DateTime<Utc>>,
+    /// Whether the clock of this machine differs too much from that of the database.
+    pub(crate) is_clock_wrong: bool,
+}
+
+/// The state of the database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Database {
+    /// It does not respond.
+    #[default]
+    Down,
+    /// It responds, but nothing can be written: after a failover, for example.
+    ReadOnly,
+    /// It can be used.
+    Ok,
+}
+
+impl Database {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::ReadOnly => "read-only",
+            Self::Ok => "ok",
+        }
+    }
 }
 
 impl Report {
     /// Whether requests can be served. A cloud store that is down does not prevent this: reads and uploads work.
     pub(crate) fn is_ready(&self) -> bool {
-        self.database && self.local
+        self.database == Database::Ok && self.local
     }
 
     /// Whether all checks passed.
     pub(crate) fn is_whole(&self) -> bool {
-        self.is_ready() && self.stores.values().all(|up| *up) && self.doubts.is_empty()
+        let are_stores_well = self.stores.values().all(|up| *up) && self.doubts.is_empty();
+        self.is_ready() && !self.is_clock_wrong && are_stores_well
     }
 }
 
@@ -59,10 +84,11 @@ impl From<&Report> for Ready {
         Self {
             status,
             checks: Checks {
-                database: word(report.database),
+                database: report.database.as_str(),
                 identity: report.doubts.clone(),
                 stores: report.stores.iter().map(|(name, up)| (name.clone(), word(*up))).collect(),
                 worker: WorkerCheck { last_heartbeat: report.last_heartbeat },
+                clock: if report.is_clock_wrong { "wrong" } else { "ok" },
             },
         }
     }
@@ -107,17 +133,12 @@ async fn check_now(context: &Context) -> Report {
         let answers = answers(context, store).await;
         (store.name().to_string(), answers && context.stores.health().is_up(store.name().as_str()))
     }));
-    let (database, stores) = tokio::join!(heartbeat(context), stores);
+    let ((database, last_heartbeat), stores) = tokio::join!(check_database(context), stores);
     let stores: BTreeMap<String, bool> = stores.into_iter().collect();
     let locals = context.stores.names_with(StoreRole::Local);
     let local = locals.iter().any(|name| stores.get(*name).copied().unwrap_or(false));
-    Report {
-        database: database.is_some(),
-        stores,
-        doubts: doubts(context),
-        local,
-        last_heartbeat: database.flatten(),
-    }
+    let is_clock_wrong = context.clock.is_wrong();
+    Report { database, stores, doubts: doubts(context), local, last_heartbeat, is_clock_wrong }
 }
 
 /// As of the last check of the identities by this process.
@@ -130,19 +151,23 @@ fn doubts(context: &Context) -> BTreeMap<String, &'static str> {
     known.collect()
 }
 
-/// The last heartbeat, or `None` if the database did not respond.
-async fn heartbeat(context: &Context) -> Option<Option<DateTime<Utc>>> {
+/// The state of the database, and the last heartbeat of any worker.
+async fn check_database(context: &Context) -> (Database, Option<DateTime<Utc>>) {
     let asking = async {
         let mut conn = context.db.conn().await?;
-        workers::last_heartbeat(&mut conn).await
+        let is_writable = connection::is_writable(&mut conn).await?;
+        Ok::<_, Error>((is_writable, workers::last_heartbeat(&mut conn).await?))
     };
-    let outcome: std::result::Result<Result<_>, _> = tokio::time::timeout(DEADLINE, asking).await;
-    match outcome {
-        Ok(Ok(at)) => return Some(at),
+    match tokio::time::timeout(DEADLINE, asking).await {
+        Ok(Ok((true, at))) => return (Database::Ok, at),
+        Ok(Ok((false, at))) => {
+            tracing::warn!("the database accepts no writes");
+            return (Database::ReadOnly, at);
+        }
         Ok(Err(error)) => tracing::warn!(%error, "the database is not healthy"),
         Err(_) => tracing::warn!("the health check of the database timed out"),
     }
-    None
+    (Database::Down, None)
 }
 
 /// The results are also used as health checks of the stores.

@@ -4,7 +4,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use actix_web::http::{Method, StatusCode};
-use chrono::Utc;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use nightferry_core::catalog;
@@ -39,7 +38,7 @@ const COUNTERS: [(&str, &str); 8] = [
     ("nightferry_limits_fallback_total", "Requests counted in memory because Redis was unavailable."),
 ];
 /// The gauges and their descriptions.
-const GAUGES: [(&str, &str); 20] = [
+const GAUGES: [(&str, &str); 22] = [
     ("nightferry_replicas", "Replicas by store and state."),
     ("nightferry_replica_bytes", "Bytes of replicas by store and state."),
     ("nightferry_objects_lost", "Objects with a lost copy and no verified one."),
@@ -52,6 +51,14 @@ const GAUGES: [(&str, &str); 20] = [
     ),
     ("nightferry_runs", "Runs by status."),
     ("nightferry_workers_up", "Workers with a recent heartbeat."),
+    (
+        "nightferry_workers_clock_wrong",
+        "Of those, the ones whose clock differs from that of the database by more than a minute.",
+    ),
+    (
+        "nightferry_clock_ahead_seconds",
+        "How far the clock of this machine is ahead of that of the database; negative: behind.",
+    ),
     ("nightferry_store_breaker_open", "Workers waiting for a store, by store."),
     ("nightferry_store_up", "Whether a store is healthy for this process, by store and role."),
     (
@@ -170,10 +177,13 @@ async fn count(context: &Context) -> Result<()> {
     }
     let silence = context.config.tiering.heartbeat * HEARTBEATS;
     let alive = |worker: &&workers::Worker| {
-        (Utc::now() - worker.heartbeat_at).to_std().is_ok_and(|age| age <= silence)
+        (context.clock.now() - worker.heartbeat_at).to_std().unwrap_or_default() <= silence
     };
     let alive: Vec<_> = workers.iter().filter(alive).collect();
     gauge!("nightferry_workers_up").set(float(counted(alive.len())));
+    let wrong = alive.iter().filter(|worker| worker.wrong_clock().is_some()).count();
+    gauge!("nightferry_workers_clock_wrong").set(float(counted(wrong)));
+    gauge!("nightferry_clock_ahead_seconds").set(context.clock.ahead().as_seconds_f64());
     for store in context.stores.all() {
         let name = store.name().as_str();
         let waiting = alive.iter().filter(|worker| worker.waits_for().contains(&name)).count();

@@ -62,9 +62,9 @@ pub async fn who(context: &Context, text: &str) -> Result<Who> {
 /// Deletes events older than `audit.retention`, in batches. Returns the number of deleted events.
 pub async fn reap(context: &Context) -> Result<usize> {
     let Some(retention) = context.config.audit.retention else { return Ok(0) };
-    let before = context.clock.now() - retention;
     let mut dropped = 0;
     let mut conn = context.db.conn().await?;
+    let before = context.clock.now() - retention;
     for _ in 0..MAX_BATCHES {
         let batch = audit::purge(&mut conn, before, BATCH).await?;
         dropped += batch;

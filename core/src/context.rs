@@ -19,7 +19,7 @@ pub struct Context {
     pub db: Database,
     /// Configured stores and their health.
     pub stores: Stores,
-    /// The clock.
+    /// The clock: the time of the database.
     pub clock: Clock,
 }
 
@@ -30,6 +30,16 @@ impl Context {
     /// [`crate::error::Error::Store`] if the settings of a store are invalid.
     pub fn new(config: Config, clock: Clock) -> Result<Self> {
         let stores = Stores::open(&config)?;
-        Ok(Self { db: Database::open(&config.database), stores, clock, config: Arc::new(config) })
+        let db = Database::open_with_clock(&config.database, clock.clone());
+        Ok(Self { db, stores, clock, config: Arc::new(config) })
+    }
+
+    /// Compares the clock with that of the database, as every use of a connection does: for a process that needs the
+    /// time before its first query.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::DatabaseUnavailable`].
+    pub async fn compare_clocks(&self) -> Result<()> {
+        self.db.conn().await.map(drop)
     }
 }

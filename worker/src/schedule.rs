@@ -78,7 +78,8 @@ async fn tick(context: Context, wake: Wake, ticks: Arc<Mutex<Ticks>>) {
 }
 
 impl Ticker {
-    /// Adds a job that never overlaps itself: a tick that arrives while the job is running is dropped.
+    /// Adds a job that never overlaps itself: a tick that arrives while the job is running is dropped. So is one while
+    /// the clock of this machine is wrong: other workers do what they share.
     async fn add<F, Fut>(&self, pattern: &str, work: F) -> Result<()>
     where
         F: Fn(Shared) -> Fut + Send + Sync + 'static,
@@ -87,7 +88,7 @@ impl Ticker {
         let busy = Arc::new(Mutex::new(()));
         let (tasks, shared) = (self.tasks.clone(), self.shared.clone());
         let job = Job::new(pattern, move |_, _| {
-            if shared.stop.is_cancelled() {
+            if shared.stop.is_cancelled() || shared.context.clock.is_wrong() {
                 return;
             }
             let Ok(busy) = busy.clone().try_lock_owned() else { return };

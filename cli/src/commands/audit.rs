@@ -96,7 +96,9 @@ async fn tail(app: &App, context: &Context, args: &TailArgs) -> Result<Exit, Fai
         filter.who =
             Some(audit::who(context, user).await.map_err(cannot(format!("find the account {user}")))?);
     }
-    let began = Utc::now();
+    // Events have the time of the database.
+    context.compare_clocks().await.map_err(cannot("read the audit log"))?;
+    let began = context.clock.now();
     let (mut events, more) = page(context, &filter, i64::from(args.limit)).await?;
     events.reverse();
     if !args.follow {

@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod catalog;
+pub mod connection;
 pub mod drains;
 pub mod enums;
 pub mod file_changes;
@@ -44,15 +45,19 @@ pub mod users;
 pub mod workers;
 
 use nightferry_config as config;
-use nightferry_ground::{checksum, encryption};
+use nightferry_ground::{checksum, clock, encryption};
 use nightferry_types::{error, ids};
 use std::time::Duration;
 
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::bb8::{Pool, PooledConnection, RunError};
-use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, RecycleCheckCallback, RecyclingMethod,
+};
+use futures_util::FutureExt as _;
 use secrecy::ExposeSecret;
 
+use crate::clock::Clock;
 use crate::config::DatabaseConfig;
 use crate::error::{Error, Result};
 
@@ -70,9 +75,18 @@ impl Database {
     /// Creates the pool. Connects lazily: an unavailable database causes [`Error::DatabaseUnavailable`] at the first
     /// query, and the pool recovers by itself.
     pub fn open(config: &DatabaseConfig) -> Self {
+        Self::open_with_clock(config, Clock::system())
+    }
+
+    /// Like [`Self::open`]. Each time that a connection is handed out, `clock` is compared with that of the database.
+    pub fn open_with_clock(config: &DatabaseConfig, clock: Clock) -> Self {
         let settings = config.clone();
+        let check: Box<RecycleCheckCallback<AsyncPgConnection>> = Box::new(move |conn| {
+            let clock = clock.clone();
+            async move { connection::check(conn, &clock).await }.boxed()
+        });
         let mut manager = ManagerConfig::default();
-        manager.recycling_method = RecyclingMethod::Verified;
+        manager.recycling_method = RecyclingMethod::CustomFunction(check);
         manager.custom_setup = Box::new(move |_| Box::pin(tls::connect(settings.clone())));
         let manager = AsyncDieselConnectionManager::new_with_config(config.url.expose_secret(), manager);
         let pool = Pool::builder()
@@ -83,7 +97,8 @@ impl Database {
         Self { pool, config: config.clone() }
     }
 
-    /// Takes a connection from the pool, waiting at most the configured time.
+    /// Takes a connection from the pool, waiting at most the configured time. No code takes a second one while it holds
+    /// one: if all did, they would wait for each other.
     ///
     /// # Errors
     /// [`Error::DatabaseUnavailable`] if none was available in time.
@@ -92,6 +107,15 @@ impl Database {
             RunError::TimedOut => Error::DatabaseUnavailable("no connection could be had in time".to_owned()),
             RunError::User(error) => Error::DatabaseUnavailable(error.to_string()),
         })
+    }
+
+    /// Opens a connection outside of the pool, for work that holds one for long: the pool remains free for the rest.
+    ///
+    /// # Errors
+    /// [`Error::DatabaseUnavailable`].
+    pub async fn dedicated(&self) -> Result<AsyncPgConnection> {
+        let opened = tls::connect(self.config.clone()).await;
+        opened.map_err(|error| Error::DatabaseUnavailable(error.to_string()))
     }
 
     /// The settings of this pool.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::StreamExt;
 
-use super::{Database, tls};
+use super::{Database, connection};
 use crate::error::{Error, Result};
 
 /// Announces that a run was inserted or changed.
@@ -23,9 +23,7 @@ impl Listener {
     /// # Errors
     /// [`Error::DatabaseUnavailable`].
     pub async fn open(database: &Database, channel: &'static str) -> Result<Self> {
-        let mut conn = tls::connect(database.config().clone())
-            .await
-            .map_err(|error| Error::DatabaseUnavailable(error.to_string()))?;
+        let mut conn = database.dedicated().await?;
         diesel::sql_query(format!("LISTEN {channel}")).execute(&mut conn).await?;
         Ok(Self { conn })
     }
@@ -43,10 +41,14 @@ impl Listener {
             Ok(Some(Ok(_))) => Ok(true),
             Ok(Some(Err(error))) => Err(Error::from(error)),
             Ok(None) => Err(Error::DatabaseUnavailable("the listening connection was closed".to_owned())),
-            // Nothing arrived. The stream does not report a lost connection, so it is checked.
+            // Nothing arrived. The stream does not report a lost connection, so it is checked. After a failover, it may
+            // lead to the former primary, where nothing is announced any more.
             Err(_) => {
-                diesel::sql_query("SELECT 1").execute(&mut self.conn).await?;
-                Ok(false)
+                if connection::is_writable(&mut self.conn).await? {
+                    Ok(false)
+                } else {
+                    Err(Error::DatabaseUnavailable("the listening session is read-only".to_owned()))
+                }
             }
         }
     }

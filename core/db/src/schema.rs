@@ -232,6 +232,7 @@ diesel::table! {
         started_at -> Timestamptz,
         heartbeat_at -> Timestamptz,
         stores_down -> Jsonb,
+        clock_ahead_ms -> Int8,
     }
 }
 

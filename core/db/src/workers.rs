@@ -1,10 +1,11 @@
 //! The `workers` table: running workers and their activity.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::schema::workers;
+use crate::clock::MAX_DIFFERENCE;
 use crate::error::Result;
 use crate::ids::WorkerId;
 
@@ -28,9 +29,16 @@ pub struct Worker {
     pub heartbeat_at: DateTime<Utc>,
     /// The stores it is waiting for: a list of names.
     pub stores_down: serde_json::Value,
+    /// How far the clock of its machine is ahead of that of the database, in milliseconds; negative: behind.
+    pub clock_ahead_ms: i64,
 }
 
 impl Worker {
+    /// How far its clock is ahead, if that is so much that the worker leads nothing.
+    pub fn wrong_clock(&self) -> Option<TimeDelta> {
+        Some(TimeDelta::milliseconds(self.clock_ahead_ms)).filter(|ahead| ahead.abs() > MAX_DIFFERENCE)
+    }
+
     /// The names of the stores it is waiting for.
     pub fn waits_for(&self) -> Vec<&str> {
         self.stores_down.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str).collect()
@@ -52,14 +60,19 @@ pub struct Identity {
 }
 
 /// Records a heartbeat; creates the row if it does not exist. `state` is `idle`, `working` or `draining`; `stores_down`
-/// are the stores that the worker is waiting for.
+/// are the stores that the worker is waiting for, and `ahead` is how far its clock is ahead.
 pub async fn heartbeat(
     conn: &mut AsyncPgConnection,
     worker: &Identity,
     state: &str,
     stores_down: Vec<String>,
+    ahead: TimeDelta,
 ) -> Result<()> {
-    let reported = (workers::state.eq(state), workers::stores_down.eq(serde_json::Value::from(stores_down)));
+    let reported = (
+        workers::state.eq(state),
+        workers::stores_down.eq(serde_json::Value::from(stores_down)),
+        workers::clock_ahead_ms.eq(ahead.num_milliseconds()),
+    );
     diesel::insert_into(workers::table)
         .values((worker, reported.clone()))
         .on_conflict(workers::id)

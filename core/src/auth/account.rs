@@ -167,8 +167,8 @@ pub async fn set_password(
     let context = &accounts.context;
     password::check_rules(&new, "password").map_err(|error| Error::Validation(vec![error]))?;
     let hash = accounts.passwords.hash(&network::name_of(&origin.ip), new).await?;
-    let now = context.clock.now();
     let mut conn = context.db.conn().await?;
+    let now = context.clock.now();
     conn.transaction(async move |conn| {
         let change = UserChange { password_hash: Some(&hash), ..UserChange::default() };
         users::change(conn, user, &change).await?.ok_or(Error::NotFound(Noun::User))?;
@@ -208,8 +208,8 @@ pub async fn change_password(
         );
     }
     let hash = accounts.passwords.hash(attempt.network(), new).await?;
-    let now = context.clock.now();
     let mut conn = context.db.conn().await?;
+    let now = context.clock.now();
     conn.transaction(async move |conn| {
         if !users::change_password(conn, user.id, &user.password_hash, &hash).await? {
             return Err(Error::Conflict("The password was changed concurrently. Sign in again.".to_owned()));

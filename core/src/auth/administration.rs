@@ -84,8 +84,8 @@ pub async fn change(
     if change.quota.flatten().is_some_and(|bytes| bytes < 0) {
         return Err(Error::field("quota_bytes", "must not be negative"));
     }
-    let now = context.clock.now();
     let mut conn = context.db.conn().await?;
+    let now = context.clock.now();
     conn.transaction(async move |conn| {
         if actor.is_some() || change.takes_administration() {
             // All of them are locked, always in the same order and before the account, to prevent deadlocks between

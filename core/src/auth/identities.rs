@@ -39,8 +39,8 @@ pub async fn unlink(
     origin: &Origin,
 ) -> Result<(Identity, usize)> {
     let auth = &context.config.auth;
-    let now = context.clock.now();
     let mut conn = context.db.conn().await?;
+    let now = context.clock.now();
     conn.transaction(async move |conn| {
         let linked = identities::of_user(conn, user).await?;
         let found = linked.into_iter().find(|identity| id(auth, identity) == wanted);

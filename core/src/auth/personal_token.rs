@@ -57,12 +57,12 @@ pub async fn create(
     origin: &Origin,
 ) -> Result<(SecretString, PersonalToken)> {
     let (name, scopes) = check(&wanted)?;
-    let now = context.clock.now();
     let secret = generate()?;
     let token_hash = hash(secret.expose_secret());
-    let expires_at = wanted.expires_in.map(|life| now + life);
     let most = i64::from(context.config.auth.personal_tokens_per_user);
     let mut conn = context.db.conn().await?;
+    let now = context.clock.now();
+    let expires_at = wanted.expires_in.map(|life| now + life);
     let row = conn
         .transaction(async move |conn| {
             // Locked, so that of two concurrent requests the second one counts the token of the first.
@@ -128,8 +128,8 @@ pub async fn revoke(
     actor: Option<UserId>,
     origin: &Origin,
 ) -> Result<PersonalToken> {
-    let now = context.clock.now();
     let mut conn = context.db.conn().await?;
+    let now = context.clock.now();
     conn.transaction(async move |conn| {
         let row = personal_tokens::revoke(conn, id, user, now).await?.ok_or(Error::NotFound(Noun::Token))?;
         record(conn, actor, "token.revoke", &row, origin).await?;
@@ -159,8 +159,8 @@ pub(super) async fn authenticate(context: &Context, token: &str) -> Result<Calle
     if !is_well_formed(token) {
         return Err(Error::Unauthenticated);
     }
-    let now = context.clock.now();
     let mut conn = context.db.conn().await?;
+    let now = context.clock.now();
     let (row, user) =
         personal_tokens::by_hash(&mut conn, &hash(token)).await?.ok_or(Error::Unauthenticated)?;
     if row.revoked_at.is_some() || user.disabled_at.is_some() {

@@ -54,9 +54,9 @@ pub async fn login(
     origin: &Origin,
 ) -> Result<Session> {
     let context = &accounts.context;
-    let now = context.clock.now();
     let (found, attempt) = {
         let mut conn = context.db.conn().await?;
+        let now = context.clock.now();
         let attempt = guard::check_allowed(context, &mut conn, email, origin, now).await?;
         (users::find_by_email(&mut conn, email).await?, attempt)
     };
@@ -233,9 +233,9 @@ async fn issue(
 
 /// Ends the caller's session: its refresh tokens and this access token.
 pub async fn logout(context: &Context, claims: &Claims, origin: &Origin) -> Result<()> {
-    let now = context.clock.now();
     let claims = claims.clone();
     let mut conn = context.db.conn().await?;
+    let now = context.clock.now();
     conn.transaction(async move |conn| {
         session_list::end_in(conn, claims.sid, claims.sub, now).await?;
         // For instances of an older version, which do not check the session.

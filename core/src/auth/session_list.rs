@@ -43,8 +43,8 @@ pub async fn end(
     actor: Option<UserId>,
     origin: &Origin,
 ) -> Result<()> {
-    let now = context.clock.now();
     let mut conn = context.db.conn().await?;
+    let now = context.clock.now();
     conn.transaction(async move |conn| {
         if !end_in(conn, id, user, now).await? {
             return Err(Error::NotFound(Noun::Session));
@@ -63,8 +63,8 @@ pub async fn end_all(
     actor: Option<UserId>,
     origin: &Origin,
 ) -> Result<Ended> {
-    let now = context.clock.now();
     let mut conn = context.db.conn().await?;
+    let now = context.clock.now();
     conn.transaction(async move |conn| {
         let sessions = end_all_in(conn, user, None, now).await?;
         let tokens = if tokens { personal_tokens::revoke_all(conn, user, now).await? } else { 0 };

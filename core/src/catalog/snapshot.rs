@@ -53,7 +53,8 @@ pub(super) async fn write(
     let started = std::time::Instant::now();
     let store = context.stores.cloud()?;
     listing::abort_unfinished(store).await?;
-    let mut conn = context.db.conn().await?;
+    // One transaction for the whole snapshot, while the lease of this work is renewed through the pool.
+    let mut conn = context.db.dedicated().await?;
     let mut unsent = None;
     let written = {
         let unsent = &mut unsent;

@@ -69,6 +69,7 @@ pub struct Due {
 
 impl Ticks {
     /// The tick of the schedule `name` that is due, if any, until [`Self::handled`]. Makes no query until one is due.
+    /// `None` if the clock of this machine is wrong.
     ///
     /// # Errors
     /// As [`next`]; any database error.
@@ -78,7 +79,18 @@ impl Ticks {
             return Ok(None);
         }
         let mut conn = context.db.conn().await?;
+        // The connection has just compared the clocks.
+        if context.clock.is_wrong() {
+            return Ok(None);
+        }
+        let now = context.clock.now();
         schedules::ensure(&mut conn, name, now).await?;
+        if schedules::correct(&mut conn, name, now).await? {
+            tracing::warn!(
+                schedule = name,
+                "a process with a wrong clock had recorded a tick in the future: it is replaced by the present"
+            );
+        }
         let last = schedules::last_tick(&mut conn, name).await?.unwrap_or(now);
         let Some(tick) = due(pattern, context.config.tiering.time_zone, last, now)? else {
             self.wait(context, pattern, now)?;
@@ -108,7 +120,8 @@ impl Ticks {
     /// As [`Self::due`]; the tick is then not taken.
     pub async fn take_due(&mut self, context: &Context, name: &str, pattern: &str) -> Result<bool> {
         let Some(due) = self.due(context, name, pattern).await? else { return Ok(false) };
-        let taken = schedules::take_tick(&mut *context.db.conn().await?, name, due.tick).await?;
+        let shift = context.clock.shift();
+        let taken = schedules::take_tick(&mut *context.db.conn().await?, name, due.tick, shift).await?;
         self.handled(context, pattern)?;
         Ok(taken && (!due.was_missed || context.config.tiering.catch_up))
     }

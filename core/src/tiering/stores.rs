@@ -74,8 +74,8 @@ impl StoreView {
 /// Every configured store: the local ones first, the main one of each role first. Counts all replicas: do not call it
 /// every second.
 pub async fn list(context: &Context) -> Result<Vec<StoreView>> {
-    let since = seen_since(context);
     let mut conn = context.db.conn().await?;
+    let since = seen_since(context);
     let (counts, drains) = (replicas::count_by_state(&mut conn).await?, drains::all(&mut conn).await?);
     let opinions = store_health::opinions(&mut conn, since).await?;
     let of_role = |role| context.stores.with_role(role).into_iter().enumerate();

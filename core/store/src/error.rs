@@ -155,13 +155,14 @@ impl StoreError {
         if self.is_outage() { ErrorCode::StoreUnavailable } else { ErrorCode::StoreError }
     }
 
-    /// Whether the store as a whole seems to be down: unreachable, silent, returning 5xx, or represented by another
-    /// server. Never true for a failed source.
+    /// Whether the store as a whole seems to be down: unreachable, silent, returning 5xx, represented by another server,
+    /// or with another time than this machine. Never true for a failed source.
     pub fn is_outage(&self) -> bool {
         match &self.kind {
             StoreErrorKind::Connect | StoreErrorKind::Timeout | StoreErrorKind::Connection => true,
             StoreErrorKind::Answer { status, code } => {
                 *status == 429
+                    || code == CLOCK_SKEW
                     || (*status >= 500 && *status != NOT_IMPLEMENTED)
                     || (*status == NOT_FOUND && code.is_empty())
             }
@@ -199,7 +200,7 @@ impl StoreError {
     }
 
     /// Whether the store rejected the request because of clock skew.
-    pub(super) fn is_clock_skew(&self) -> bool {
+    pub fn is_clock_skew(&self) -> bool {
         self.code() == Some(CLOCK_SKEW)
     }
 
@@ -384,6 +385,7 @@ mod tests {
         assert!(answer(404, "NoSuchBucket").is_credentials());
         assert!(answer(403, "").is_credentials());
         assert!(!answer(403, "RequestTimeTooSkewed").is_credentials());
+        assert!(answer(403, "RequestTimeTooSkewed").is_outage());
         assert!(!answer(403, "InvalidObjectState").is_credentials());
         assert!(answer(503, "SlowDown").is_outage());
         assert!(!answer(404, "NoSuchKey").is_outage());

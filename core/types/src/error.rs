@@ -251,15 +251,51 @@ impl From<ParseKeyError> for Error {
     }
 }
 
+/// The first words of Postgres for SQLSTATE 57P01, 57P02 and 57P03, whose codes are not part of diesel's error: the
+/// server has ended the session, or it stops or starts.
+const SHUTDOWN_MESSAGES: [&str; 2] = ["terminating connection", "the database system is"];
+
 impl From<diesel::result::Error> for Error {
+    /// A state of the server that passes is not a bug: the request can be repeated, on another connection.
     fn from(error: diesel::result::Error) -> Self {
-        use diesel::result::{DatabaseErrorKind, Error as Diesel};
+        use diesel::result::{DatabaseErrorKind as Kind, Error as Diesel};
         match &error {
-            Diesel::DatabaseError(DatabaseErrorKind::ClosedConnection, info) => {
+            Diesel::DatabaseError(
+                Kind::ClosedConnection | Kind::UnableToSendCommand | Kind::ReadOnlyTransaction,
+                info,
+            ) => Self::DatabaseUnavailable(info.message().to_owned()),
+            Diesel::DatabaseError(Kind::Unknown, info)
+                if SHUTDOWN_MESSAGES.iter().any(|start| info.message().starts_with(start)) =>
+            {
                 Self::DatabaseUnavailable(info.message().to_owned())
             }
             Diesel::BrokenTransactionManager => Self::DatabaseUnavailable(error.to_string()),
             _ => Self::Database(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::result::{DatabaseErrorKind as Kind, Error as Diesel};
+
+    use super::*;
+
+    #[test]
+    fn a_state_of_the_database_that_passes_is_an_outage() {
+        let code = |kind, message: &str| {
+            Error::from(Diesel::DatabaseError(kind, Box::new(message.to_owned()))).code()
+        };
+        for (kind, message) in [
+            (Kind::ReadOnlyTransaction, "cannot execute INSERT in a read-only transaction"),
+            (Kind::ReadOnlyTransaction, "cannot execute UPDATE during recovery"),
+            (Kind::UnableToSendCommand, "connection closed"),
+            (Kind::Unknown, "terminating connection due to administrator command"),
+            (Kind::Unknown, "the database system is shutting down"),
+        ] {
+            assert_eq!(code(kind, message), ErrorCode::DatabaseUnavailable, "{message}");
+        }
+        let bug = code(Kind::Unknown, "column \"x\" does not exist");
+        assert_eq!(bug, ErrorCode::Internal);
     }
 }

@@ -5,6 +5,7 @@ mod claim_cost;
 mod constraints;
 mod draining_cost;
 mod eviction_cost;
+mod failover;
 mod leases;
 mod lists;
 mod migrations;

@@ -120,3 +120,22 @@ async fn request(world: &World) -> nightferry_core::ids::RunId {
     })
     .await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_with_another_time_costs_no_attempts() {
+    let world = World::with("tiering.max_attempts", 2).build().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 2000)).await;
+    let fault = world.cloud.add(Fault::status(403, "RequestTimeTooSkewed").on(Method::PUT));
+    let worker = world.start_worker();
+    let requested = world.request_run(RunScope::default()).await;
+    // Each copy is sent a second time with a fresh signature.
+    eventually("more copies than attempts are refused", || async { (fault.struck() >= 6).then_some(()) })
+        .await;
+
+    assert_eq!(world.replica("s3", &file).await.unwrap().attempts, 0);
+    fault.remove();
+    let run = world.ended(requested.id).await;
+    assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 1));
+    worker.stop().await;
+}

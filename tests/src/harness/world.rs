@@ -361,6 +361,11 @@ impl World {
         Context::new(load(settings), self.context.clock.clone()).unwrap()
     }
 
+    /// The same domain as a process with another clock: on a machine whose clock is wrong, for example.
+    pub fn context_with_clock(&self, clock: Clock) -> Context {
+        Context::new(load(self.settings.clone()), clock).unwrap()
+    }
+
     /// Starts a worker in this process.
     pub fn start_worker(&self) -> WorkerHandle {
         WorkerHandle::of(self.services.engine.clone())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use nightferry_api_types::catalog::snapshot_state;
 use nightferry_api_types::run;
 use nightferry_api_types::store::StoreReplicaCount;
@@ -63,6 +63,16 @@ pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
     if !status.workers.iter().any(|worker| status.is_up(worker)) {
         app.output.warning_command("no worker is running, so nothing is synced. Start one", "worker");
     }
+    for worker in status.workers.iter().filter(|worker| status.is_up(worker)) {
+        if let Some(ahead) = worker.wrong_clock() {
+            app.output.warning(&format!(
+                "the clock of {} is {}: its worker makes copies, but takes no part in schedules and \
+                    cleanup. Set it (NTP)",
+                plain(&worker.host),
+                off_by(ahead)
+            ));
+        }
+    }
     if status.objects_lost > 0 {
         let lost = format::count(status.objects_lost, "object");
         app.output.warning(&format!(
@@ -78,8 +88,8 @@ pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
 
 async fn collect_status(context: &Context) -> CoreResult<Status> {
     let tiering = &context.config.tiering;
-    let now = context.clock.now();
     let (runs, _) = page(context, None, 2).await?;
+    let now = context.clock.now();
     let (active, ended): (Vec<_>, Vec<_>) = runs.into_iter().partition(|view| view.run.status.is_active());
     let catalog = catalog::latest_report(context).await?.map(|(report, _)| report);
     let mut conn = context.db.conn().await?;
@@ -172,11 +182,12 @@ impl Status {
                 let down = worker.waits_for().join(", ");
                 let trouble =
                     if down.is_empty() { down } else { format!(", waiting for store {}", plain(&down)) };
+                let wrong = worker.wrong_clock().map(|ahead| format!(", its clock is {}", off_by(ahead)));
                 [
                     plain(&worker.host),
                     worker.pid.to_string(),
                     plain(&worker.version),
-                    look.state(state) + &trouble,
+                    look.state(state) + &trouble + &wrong.unwrap_or_default(),
                     format!("{silent} ago"),
                 ]
             })
@@ -197,6 +208,12 @@ impl Status {
     }
 }
 
+/// By how much a clock is wrong, as text.
+fn off_by(ahead: TimeDelta) -> String {
+    let side = if ahead < TimeDelta::zero() { "behind" } else { "ahead of" };
+    format!("{} {side} that of the database", span(ahead.abs().to_std().unwrap_or_default()))
+}
+
 /// The estimated remaining time of a run, as text.
 fn left(forecast: &Forecast) -> String {
     let what = format!("{}, {}", format::count(forecast.files, "file"), bytes::human(forecast.bytes));
@@ -213,7 +230,6 @@ fn left(forecast: &Forecast) -> String {
 
 #[cfg(test)]
 mod tests {
-    use chrono::TimeDelta;
     use nightferry_core::db::enums::ReplicaState;
 
     use super::*;
@@ -233,6 +249,7 @@ mod tests {
             started_at: now,
             heartbeat_at: now - TimeDelta::seconds(silent),
             stores_down: serde_json::json!([]),
+            clock_ahead_ms: 0,
         };
         let replicas = |store: &str, state, replicas, bytes| StateCount {
             store: store.to_owned(),
@@ -263,6 +280,14 @@ mod tests {
             }),
         };
         insta::assert_snapshot!(status.text(TextStyle { color: false, zone: Zone::Utc }));
+    }
+
+    #[test]
+    fn a_wrong_clock_is_described() {
+        let days = off_by(TimeDelta::days(2));
+        assert!(days.ends_with(" ahead of that of the database"), "{days}");
+        let minutes = off_by(TimeDelta::minutes(-65));
+        assert!(minutes.ends_with(" behind that of the database"), "{minutes}");
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub enum Takeover {
 pub async fn rotate(accounts: &Accounts, takeover: Takeover, origin: &Origin) -> Result<SigningKeyRow> {
     let context = &accounts.context;
     let auth = &context.config.auth;
+    context.compare_clocks().await?;
     let now = context.clock.now();
     let signs_from = match takeover {
         Takeover::Published => now + lead(context),
@@ -76,6 +77,7 @@ async fn insert(
 /// Prepares a process that signs: creates the first key, and if another algorithm has been configured, a key for it.
 pub async fn prepare(accounts: &Accounts) -> Result<()> {
     let context = &accounts.context;
+    context.compare_clocks().await?;
     let now = context.clock.now();
     let keys = accounts.tokens.keys().current(&context.db, now).await?;
     let wanted = context.config.auth.algorithm;

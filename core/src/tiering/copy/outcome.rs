@@ -36,7 +36,10 @@ impl Blame {
             CopyError::LeaseLost => Self::Lease,
             CopyError::Database(_) => Self::Outage,
             CopyError::Store(error) if error.is_credentials() => Self::Credentials,
-            CopyError::Store(error) if health::is_outage(context, error).await => Self::Outage,
+            // Another time is a matter of the whole store, even if it accepts some requests.
+            CopyError::Store(error) if health::is_outage(context, error).await || error.is_clock_skew() => {
+                Self::Outage
+            }
             _ => Self::Copy,
         }
     }

@@ -168,8 +168,8 @@ fn store<'c>(context: &'c Context, name: &str) -> Result<&'c Store> {
 /// Deletes expired rows: expired tokens, failed sign-ins, workers without a heartbeat for a day, and audit events past
 /// their retention.
 pub async fn expired_rows(context: &Context) -> Result<()> {
-    let now = context.clock.now();
     let mut conn = context.db.conn().await?;
+    let now = context.clock.now();
     revoked_tokens::purge(&mut conn, now).await?;
     refresh_tokens::purge(&mut conn, now).await?;
     sessions::purge(&mut conn, now).await?;

@@ -86,7 +86,8 @@ pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> R
     Ok(Batch { token, claims })
 }
 
-/// Sends a heartbeat, with the stores that this worker is waiting for, and renews its leases.
+/// Sends a heartbeat, with the stores that this worker is waiting for and how far its clock is ahead, and renews its
+/// leases.
 ///
 /// # Errors
 /// Any database error; the leases remain valid until they expire.
@@ -98,7 +99,8 @@ pub async fn heartbeat(
 ) -> Result<()> {
     let mut conn = context.db.conn().await?;
     replicas::renew_leases(&mut conn, worker.id, working_under, context.config.tiering.lease).await?;
-    workers::heartbeat(&mut conn, worker, state, context.stores.health().out()).await
+    let (out, ahead) = (context.stores.health().out(), context.clock.ahead());
+    workers::heartbeat(&mut conn, worker, state, out, ahead).await
 }
 
 /// Removes a worker that is stopping.

@@ -111,6 +111,7 @@ pub async fn fail(
             Ok(Outcome::GivenUp { attempts })
         })
         .await?;
+    drop(conn);
     if matches!(outcome, Outcome::GivenUp { .. }) {
         abort_parts(context, claim).await;
     }
@@ -164,14 +165,14 @@ pub async fn release(
 async fn abort_parts(context: &Context, claim: &Claim) {
     let object = claim.object_id;
     let outcome = async {
-        let mut conn = context.db.conn().await?;
-        let upload = replicas::failed_multipart(&mut conn, object, &claim.store).await?;
+        let upload = replicas::failed_multipart(&mut *context.db.conn().await?, object, &claim.store).await?;
         let (Some(upload), Some(store), Ok(key)) =
             (upload, context.stores.get(&claim.store), ObjectKey::parse(&claim.key))
         else {
             return Ok(());
         };
         store.abort_multipart(&key, &UploadId::new(upload)).await?;
+        let mut conn = context.db.conn().await?;
         transfer_parts::delete(&mut conn, object, &claim.store).await?;
         replicas::delete_multipart(&mut conn, object, &claim.store).await
     };

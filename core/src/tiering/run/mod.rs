@@ -174,7 +174,7 @@ pub async fn request_tick(context: &Context, tick: chrono::DateTime<chrono::Utc>
         if active.as_ref().is_some_and(Run::is_stopping) {
             return Ok(Tick::NotYet);
         }
-        if !schedules::take_tick(conn, NIGHTLY, tick).await? {
+        if !schedules::take_tick(conn, NIGHTLY, tick, context.clock.shift()).await? {
             return Ok(Tick::Taken);
         }
         if let Some(active) = active {
@@ -384,7 +384,8 @@ pub async fn take_due_tick(context: &Context, ticks: &mut Ticks) -> Result<bool>
     if due.was_missed && !tiering.catch_up {
         tracing::info!(target: "nightferry::sync", tick = %due.tick, "a tick was missed while no worker \
             was running, and is skipped");
-        schedules::take_tick(&mut *context.db.conn().await?, NIGHTLY, due.tick).await?;
+        let shift = context.clock.shift();
+        schedules::take_tick(&mut *context.db.conn().await?, NIGHTLY, due.tick, shift).await?;
     } else {
         match request_tick(context, due.tick).await? {
             Tick::Run(run) => {

@@ -77,7 +77,6 @@ pub async fn make(
     origin: &Origin,
 ) -> Result<PlanView> {
     let config = &context.config;
-    let expires_at = context.clock.now() + config.policy.plan_ttl;
     let parts = Parts {
         threshold: config.tiering.multipart_threshold_bytes(),
         size: config.tiering.part_size_bytes(),
@@ -86,6 +85,7 @@ pub async fn make(
         small: storage_class::SMALL,
     };
     let mut conn = context.db.conn().await?;
+    let expires_at = context.clock.now() + config.policy.plan_ttl;
     let plan = conn
         .transaction(async move |conn| {
             crate::db::scope::require(conn, scope).await?;
