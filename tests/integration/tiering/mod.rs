@@ -30,6 +30,7 @@ mod reading;
 mod reaping;
 mod reconcile;
 mod repair;
+mod run_ends;
 mod runs;
 mod scrub;
 mod source_faults;

@@ -219,7 +219,10 @@ pub async fn renew_leases(
 pub async fn reclaim_expired(conn: &mut AsyncPgConnection) -> Result<usize> {
     let touched = RECLAIM.update_if(
         &format!("r.abandoned + 1 >= {MAX_ABANDONED}"),
-        &format!("run_id = {RUN_TO_GO_BACK_TO}"),
+        // A failed copy stays with the run that counts it.
+        &format!(
+            "run_id = CASE WHEN r.abandoned + 1 >= {MAX_ABANDONED} THEN r.run_id ELSE {RUN_TO_GO_BACK_TO} END"
+        ),
         "FROM expired e",
         "r.object_id = e.object_id AND r.store = e.store",
     );
