@@ -163,8 +163,9 @@ pub(crate) async fn read(files: &Files, owner: UserId, file: FileId, version: Op
     Ok(hasher.finish())
 }
 
-/// Probes stores that are down, as every process does continuously.
+/// Probes stores that are down, as every process does continuously, and ends pauses, which otherwise end by themselves.
 async fn probe(context: &Context) {
+    context.stores.health().end_pauses();
     for _ in 0..context.config.health.successes {
         if !context.stores.health().out().is_empty() {
             health::check_all(context).await;
@@ -223,7 +224,7 @@ async fn carry(engine: &Engine, run: Option<RunId>, batch: Batch, bug: Option<Bu
                 size: claim.size,
             }),
             Err(error) => {
-                let blame = Blame::of(context, &error).await;
+                let blame = Blame::of(context, &claim, &error).await;
                 outcome::record_failure(context, run, token, &claim, &error, blame).await?;
             }
         }

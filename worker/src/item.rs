@@ -110,7 +110,7 @@ pub(crate) async fn process(shared: WorkerShared, run: Option<Assignment>, held:
             let blame = tokio::select! {
                 biased;
                 () = shared.draining.cancelled(), if is_outage(&error) => Blame::Outage,
-                blame = Blame::of(&shared.context, &error) => blame,
+                blame = Blame::of(&shared.context, &claim, &error) => blame,
             };
             retry_on_db_outage(|| failed(&shared, run.as_ref(), token, &claim, &error, blame)).await
         }
@@ -148,7 +148,7 @@ async fn attempt(
 }
 
 fn is_outage(error: &CopyError) -> bool {
-    matches!(error, CopyError::Store(error) if error.is_outage())
+    matches!(error, CopyError::Store(error) if error.is_outage() || error.condition().is_some())
 }
 
 async fn failed(

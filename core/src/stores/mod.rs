@@ -2,6 +2,8 @@
 //! `config` and `store`, which do not know each other.
 
 mod health;
+mod pauses;
+mod probes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use crate::store::{CONNECT_DEADLINE, Deadlines, HttpClient, Store, StoreName, St
 
 pub(crate) use self::health::Failure;
 pub use self::health::{Health, StoreHealth, Usability};
+pub use self::pauses::Paused;
+pub use self::probes::{Probed, Probes};
 
 /// All configured stores. Clones share their health.
 #[derive(Clone)]
@@ -20,6 +24,7 @@ pub struct Stores {
     local: String,
     cloud: String,
     health: Health,
+    probes: Probes,
 }
 
 impl Stores {
@@ -44,6 +49,7 @@ impl Stores {
             local: config.tiering.local_store.clone(),
             cloud: config.tiering.cloud_store.clone(),
             health: Health::new(&config.health),
+            probes: Probes::default(),
         })
     }
 
@@ -55,6 +61,11 @@ impl Stores {
     /// Health of the stores as seen by this process.
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// Neutral probes of the stores.
+    pub fn probes(&self) -> &Probes {
+        &self.probes
     }
 
     /// Every store, by name.

@@ -21,7 +21,7 @@ use nightferry_core::db::replicas::{
     ToRead, Until,
 };
 use nightferry_core::db::runs::{self, NewRun, RunScope};
-use nightferry_core::db::{catalog, labels, objects, restores};
+use nightferry_core::db::{catalog, labels, objects, restores, run_failures};
 use nightferry_core::error::Result as CoreResult;
 use nightferry_core::ids::{FileId, FolderId, LeaseToken, ObjectId, UserId, WorkerId};
 use nightferry_core::store::StoreRole;
@@ -369,6 +369,7 @@ async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, no_
         plans::changes(conn, plan, 1);
         plans::purge(conn, 1);
         runs::settle(conn, run);
+        run_failures::page(conn, run, None, 1, policy.patience);
     );
 }
 

@@ -12,6 +12,7 @@ mod disk_full;
 mod drain;
 mod encryption;
 mod encryption_keys;
+mod error_scopes;
 mod eviction;
 mod eviction_access;
 mod eviction_fetch;

@@ -123,8 +123,10 @@ pub struct Replica {
     pub run_id: Option<RunId>,
     /// Failed attempts since it was queued.
     pub attempts: i32,
-    /// Not retried before this time.
+    /// Not retried before this time; about the time of the failure, if it failed permanently.
     pub not_before: DateTime<Utc>,
+    /// When it was first queued.
+    pub queued_at: DateTime<Utc>,
     /// The error of the last attempt.
     pub last_error: Option<String>,
     /// When it was verified.

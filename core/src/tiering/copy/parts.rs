@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::object::crypto;
 use crate::object::verify::{self, Unverified};
 use crate::step::{self, Step};
-use crate::store::{Body, BoxError, ByteRange, CompletedPart, StoreError, UploadId, Verdict};
+use crate::store::{Body, BoxError, ByteRange, CompletedPart, Scope, StoreError, UploadId, Verdict};
 
 use crate::tiering::copy::{
     CopyError, Job, SourceBytes, SourceMismatch, put_options, sending_error, source_error, stream_of,
@@ -303,9 +303,9 @@ async fn complete(
     }
 }
 
-/// Whether the destination understood the request and rejects the parts.
+/// Whether the destination understood the request and rejects the parts, not the access to them.
 fn is_refusal(error: &StoreError) -> bool {
-    matches!(error.verdict(), Verdict::Permanent | Verdict::Corrupt) && !error.is_credentials()
+    matches!(error.verdict(), Verdict::Permanent | Verdict::Corrupt) && error.scope() == Scope::Object
 }
 
 /// Aborts the upload, so that the next attempt starts from scratch. Also if the destination reports that the upload

@@ -18,7 +18,7 @@ use crate::db::replicas::{self, EvictableCopy, Eviction, EvictionClaim, Order};
 use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 use crate::step::{self, Step};
-use crate::store::{ObjectKey, Store, StoreRole};
+use crate::store::{ObjectKey, Scope, Store, StoreRole};
 
 use super::db_outage::retry_on_db_outage;
 use super::policy;
@@ -261,8 +261,7 @@ impl EvictionPass<'_> {
             Evidence::Absent => return Ok(Outcome::Stays),
             Evidence::Unknown(error) => {
                 // A failure of a single object must not delay the following ones.
-                let concerns_the_store =
-                    error.as_ref().is_none_or(|error| error.is_outage() || error.is_credentials());
+                let concerns_the_store = error.as_ref().is_none_or(|error| error.scope() == Scope::Store);
                 let reason =
                     error.map_or_else(|| "its store is not healthy".to_owned(), |error| error.to_string());
                 tracing::warn!(target: "nightferry::sync", object = %copy.object_id, store, ?others, reason, "a \

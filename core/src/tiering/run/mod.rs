@@ -172,7 +172,9 @@ pub async fn failures(
 ) -> Result<(Vec<RunFailure>, bool)> {
     let mut conn = context.db.conn().await?;
     runs::find(&mut conn, id).await?.ok_or(Error::NotFound(Noun::Run))?;
-    Ok(split_page(run_failures::page(&mut conn, id, after, limit.saturating_add(1)).await?, limit))
+    let patience = policy::patience(&context.config);
+    let rows = run_failures::page(&mut conn, id, after, limit.saturating_add(1), patience).await?;
+    Ok(split_page(rows, limit))
 }
 
 /// Requests the cancellation of an active run: nothing new is started, transfers in flight finish, and everything else
