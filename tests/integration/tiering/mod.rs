@@ -35,6 +35,7 @@ mod run_ends;
 mod runs;
 mod scrub;
 mod source_faults;
+mod stopped_workers;
 mod stores;
 mod syncing;
 mod upload_crashes;

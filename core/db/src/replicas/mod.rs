@@ -35,7 +35,7 @@ use crate::ids::{ObjectId, RunId};
 
 pub(crate) use candidates::{Among, Candidates};
 pub use claim::{
-    Claim, ClaimTerms, OnDemand, claim, claim_by_size, claim_on_demand, holds_lease, reclaim_expired,
+    Claim, ClaimTerms, OnDemand, claim, claim_by_size, claim_on_demand, confirm_lease, reclaim_expired,
     record_sizes, renew_leases,
 };
 pub use envelopes::{KeyUse, envelope_of, keys_in_use};

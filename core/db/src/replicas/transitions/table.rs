@@ -172,7 +172,7 @@ transitions! {
         "";
 
     RENEW: [Copying] => Same;
-        "the heartbeat of a worker";
+        "the heartbeat of a worker, and a worker before it changes something at the destination";
         "the worker holds the lease; an expired lease is renewed unless another worker has taken it";
         "";
 
