@@ -180,13 +180,15 @@ pub async fn lock_active(conn: &mut AsyncPgConnection) -> Result<Option<Run>> {
         .optional()?)
 }
 
-/// Locks the row of a run until the end of the transaction. Returns whether the run is active.
-async fn lock(conn: &mut AsyncPgConnection, id: RunId) -> Result<bool> {
+/// Locks the row of an active run until the end of the transaction. Returns false if it has ended, or if it is locked
+/// now: then copies are being added to it or counted.
+async fn lock_now(conn: &mut AsyncPgConnection, id: RunId) -> Result<bool> {
     let locked: Option<RunId> = runs::table
         .find(id)
         .filter(runs::status.eq_any([RunStatus::Queued, RunStatus::Running]))
         .select(runs::id)
         .for_update()
+        .skip_locked()
         .first(conn)
         .await
         .optional()?;
@@ -303,12 +305,12 @@ pub async fn set_error(conn: &mut AsyncPgConnection, id: RunId, error: &str) -> 
 
 /// Ends the run if none of its copies is queued or in flight. Returns the ended run.
 ///
-/// Part of a transaction: it locks the row of the run first. A request that joins the run holds the same lock while it
-/// adds copies. The statement that looks for copies therefore starts after the request has committed and sees its
-/// copies; without the lock, it would wait for the request with the snapshot of its own start, in which they do not
-/// exist yet.
+/// Part of a transaction: it locks the row of the run first, in a statement of its own. A request that joins the run
+/// holds the same lock while it adds copies. The statement that looks for copies therefore starts after the request has
+/// committed and sees its copies; without the lock, it would wait for the request with the snapshot of its own start, in
+/// which they do not exist yet. A run that is locked now does not end now: the next call tries again.
 pub async fn settle(conn: &mut AsyncPgConnection, id: RunId) -> Result<Option<Run>> {
-    if !lock(conn, id).await? {
+    if !lock_now(conn, id).await? {
         return Ok(None);
     }
     let ended = diesel::sql_query(

@@ -101,17 +101,19 @@ impl Pauses {
 
     /// The stores that are paused now.
     pub(super) fn all(&self) -> BTreeMap<String, Paused> {
-        let (pauses, now) = (self.0.lock(), Instant::now());
-        let paused = pauses.iter().filter(|(_, pause)| pause.left(now).is_some());
-        let paused = paused.filter_map(|(store, pause)| {
+        let (known, now) = (self.0.lock(), Instant::now());
+        let current = known.iter().filter(|(_, pause)| pause.left(now).is_some());
+        let described = current.filter_map(|(store, pause)| {
             Some((store.clone(), Paused { since: pause.since?, reason: pause.reason.clone() }))
         });
-        paused.collect()
+        described.collect()
     }
 
     /// Ends all pauses.
     pub(super) fn end_all(&self) {
-        self.0.lock().values_mut().for_each(|pause| (pause.until, pause.since) = (None, None));
+        for pause in self.0.lock().values_mut() {
+            (pause.until, pause.since) = (None, None);
+        }
     }
 }
 

@@ -53,14 +53,16 @@ async fn a_run_does_not_end_while_a_request_adds_copies_to_it() {
     let ending = tokio::spawn(async move { run::settle(&context, requested.id).await.unwrap() });
     let waiting = "SELECT pid FROM pg_stat_activity \
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("the end of the run waits for the request", || async {
-        (!texts(&world.context.db, waiting).await.is_empty()).then_some(())
+    eventually("the run does not end now, or its end waits for the request", || async {
+        let waits = !texts(&world.context.db, waiting).await.is_empty();
+        (waits || ending.is_finished()).then_some(())
     })
     .await;
     execute_on(&mut conn, "COMMIT").await;
     drop(conn);
 
     assert!(ending.await.unwrap().is_none(), "the run has a queued copy and goes on");
+    assert!(run::settle(&world.context, requested.id).await.unwrap().is_none());
     assert!(left_behind(&world).await.is_empty());
     let worker = world.start_worker();
     let ended = world.ended(requested.id).await;
