@@ -53,7 +53,7 @@ pub use moves::{
     claim_leftovers, delete_interrupted, delete_queued, interrupted, leave_runs, leaving, queue_by_policy,
     queue_moves, retry_moves, without_place,
 };
-pub use multipart::{begin_multipart, delete_multipart, failed_multipart, open_multiparts};
+pub use multipart::{begin_multipart, delete_multipart, failed_multipart, is_interrupted, open_multiparts};
 pub use plan::{Amount, Until, next_due, plan_until, queued_in, unassign};
 pub(crate) use plan::{Wanted, retryable};
 pub(crate) use predicates::{has_verified, is_kept, waiting_repair};
