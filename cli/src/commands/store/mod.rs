@@ -79,10 +79,16 @@ async fn list(app: &App, context: &Context) -> Result<Exit, Failure> {
         if let Some(waits_for) = waits_for {
             app.output.note(&format!("{} is being drained and waits: {}", store.name, plain(waits_for)));
         }
-        if let Some(health) = store.health.as_ref().filter(|health| !health.up) {
-            let seen = format!("down for {} of {} processes", health.down, health.observers);
-            let error = plain(health.last_error.as_deref().unwrap_or("for an unknown reason"));
-            app.output.note(&format!("{}: {seen}: {error}", store.name));
+        if let Some(health) = &store.health {
+            let error = health.last_error.as_deref();
+            if !health.up {
+                let seen = format!("down for {} of {} processes", health.down, health.observers);
+                let error = plain(error.unwrap_or("for an unknown reason"));
+                app.output.note(&format!("{}: {seen}: {error}", store.name));
+            } else if let Some(error) = error {
+                // It is suspect, or copies to it are paused.
+                app.output.note(&format!("{}: {}", store.name, plain(error)));
+            }
         }
     }
     Ok(Exit::Ok)
