@@ -15,8 +15,9 @@ use crate::store::{ObjectKey, PutOptions, Store, StoreError};
 
 /// Timeout of a probe.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How long the result of a probe is used: many copies can be denied at once.
-const TTL: Duration = Duration::from_secs(10);
+/// How long the result of a probe is used: many copies can be denied at once. Short, because permissions that are revoked
+/// right after a successful probe would otherwise fail files.
+const TTL: Duration = Duration::from_secs(1);
 
 /// What a store does with requests for a neutral key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
