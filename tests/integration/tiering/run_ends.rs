@@ -4,6 +4,7 @@ use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::{ReplicaState, RunStatus, RunTrigger};
 use nightferry_core::db::replicas::{self, Until};
 use nightferry_core::db::runs::{self, NewRun, RunScope};
+use nightferry_core::db::schedules;
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::trash;
 use nightferry_core::ids::RunId;
@@ -118,8 +119,9 @@ async fn every_accepted_request_is_carried_out_while_runs_start_and_end() {
 async fn a_tick_that_meets_the_end_of_a_run_carries_its_files() {
     let world = World::new().await;
     let user = world.user().await;
-    let worker = world.start_worker();
     let mut tick = chrono::Utc::now();
+    schedules::ensure(&mut *world.context.db.conn().await.unwrap(), run::NIGHTLY, tick).await.unwrap();
+    let worker = world.start_worker();
     for seed in 0..20 {
         let file = world.upload(user, &format!("{seed}"), pattern(seed, 100)).await;
         tick += chrono::Duration::seconds(1);
