@@ -94,8 +94,8 @@ pub struct ReplicaStatus {
 /// The next step for a file.
 #[derive(Serialize, ToSchema)]
 pub struct NextStep {
-    /// `copy`, `copying`, `move` (its store is being drained), `free`, `removed`, `retry` (on request), `lost` (no
-    /// verified copy is left) or `none`.
+    /// `copy`, `copying`, `move` (its store is being drained), `free`, `removed`, `retry` (by a later run, or on request),
+    /// `lost` (no verified copy is left) or `none`.
     #[schema(example = "copy")]
     pub action: &'static str,
     /// When, if known.

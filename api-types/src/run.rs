@@ -165,6 +165,8 @@ pub struct Failure {
     pub error: String,
     /// When the failure happened.
     pub created_at: DateTime<Utc>,
+    /// From when on a later run retries the copy; absent if it was retried or no longer exists.
+    pub retry_at: Option<DateTime<Utc>>,
 }
 
 impl From<&RunFailure> for Failure {
@@ -178,6 +180,7 @@ impl From<&RunFailure> for Failure {
             attempts: row.attempts,
             error: row.error.clone(),
             created_at: row.created_at,
+            retry_at: row.retry_at,
         }
     }
 }

@@ -8,7 +8,7 @@ use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::RunTrigger;
 use nightferry_core::db::replicas::{self, ClaimTerms, Finished};
 use nightferry_core::db::runs::{NewRun, RunScope};
-use nightferry_core::ids::{LeaseToken, RunId, UserId, WorkerId};
+use nightferry_core::ids::{RunId, UserId, WorkerId};
 use nightferry_core::tiering::run;
 
 use crate::args::Args;
@@ -105,10 +105,9 @@ async fn fill(url: &str, user: UserId, run: RunId, count: u32) -> Result<()> {
 impl Queue {
     /// Claims a batch and commits it, as a worker does after copying.
     async fn one(&mut self, counts: bool) -> Result<()> {
-        let token = LeaseToken::new();
         let mut conn = self.context.db.conn().await?;
         let start = Instant::now();
-        let terms = ClaimTerms { worker: self.worker, token, limit: BATCH, lease: LEASE, down: &[] };
+        let terms = ClaimTerms { worker: self.worker, limit: BATCH, lease: LEASE, down: &[] };
         let batch = replicas::claim(&mut conn, self.run, terms).await?;
         let claimed = start.elapsed();
         ensure!(
@@ -121,7 +120,7 @@ impl Queue {
             .map(|claim| Finished {
                 object_id: claim.object_id,
                 store: claim.store,
-                token,
+                token: claim.token,
                 etag: "0123456789abcdef0123456789abcdef".to_owned(),
                 seal: None,
                 size: claim.size,

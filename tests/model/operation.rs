@@ -19,7 +19,7 @@ use nightferry_core::object::write::{BodyError, Incoming};
 use nightferry_core::services::Services;
 use nightferry_core::tiering::claim::{self, Batch};
 use nightferry_core::tiering::copy::outcome::{self, Blame};
-use nightferry_core::tiering::copy::{self, Copied};
+use nightferry_core::tiering::copy::{self, Copied, CopyLease};
 use nightferry_core::tiering::{
     Engine, commit, evict, fetch, reap, reconcile, repair, run, scrub, watermark,
 };
@@ -163,8 +163,9 @@ pub(crate) async fn read(files: &Files, owner: UserId, file: FileId, version: Op
     Ok(hasher.finish())
 }
 
-/// Probes stores that are down, as every process does continuously.
+/// Probes stores that are down, as every process does continuously, and ends pauses, which otherwise end by themselves.
 async fn probe(context: &Context) {
+    context.stores.health().end_pauses();
     for _ in 0..context.config.health.successes {
         if !context.stores.health().out().is_empty() {
             health::check_all(context).await;
@@ -204,16 +205,17 @@ async fn worker(engine: &Engine) -> Result<()> {
 
 async fn carry(engine: &Engine, run: Option<RunId>, batch: Batch, bug: Option<Bug>) -> Result<()> {
     let context = &engine.context;
-    let token = batch.token;
+    let leases: Vec<CopyLease> = batch.claims.iter().map(|claim| batch.lease_of(claim)).collect();
     let mut finished = Vec::new();
-    for claim in batch.claims {
+    for (claim, lease) in batch.claims.into_iter().zip(leases) {
+        let token = lease.token();
         if let Some(run) = run
             && run::is_stopped(context, run).await?
         {
             commit::release(context, token, &claim, None, Duration::ZERO).await?;
             continue;
         }
-        match copy::copy(engine, &claim, token).await {
+        match copy::copy(engine, &claim, &lease).await {
             Ok(Copied { etag, seal }) => finished.push(Finished {
                 object_id: claim.object_id,
                 store: claim.store,
@@ -223,7 +225,7 @@ async fn carry(engine: &Engine, run: Option<RunId>, batch: Batch, bug: Option<Bu
                 size: claim.size,
             }),
             Err(error) => {
-                let blame = Blame::of(context, &error).await;
+                let blame = Blame::of(context, &claim, &error).await;
                 outcome::record_failure(context, run, token, &claim, &error, blame).await?;
             }
         }

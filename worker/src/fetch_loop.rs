@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nightferry_core::error::Result;
 use nightferry_core::ids::WorkerId;
 use nightferry_core::tiering::claim;
+use nightferry_core::tiering::copy::CopyLease;
 use tokio::task::JoinSet;
 
 use crate::heartbeat::Activity;
@@ -69,8 +70,9 @@ async fn claim_more(
             let out = !shared.context.stores.health().out().is_empty();
             return Ok(idle_wait(if out { WAITING } else { IDLE }, out, started.elapsed()));
         }
-        for claim in batch.claims {
-            let held = leases.hold(batch.token);
+        let claimed: Vec<CopyLease> = batch.claims.iter().map(|claim| batch.lease_of(claim)).collect();
+        for (claim, lease) in batch.claims.into_iter().zip(claimed) {
+            let held = leases.hold(lease);
             in_flight.spawn(item::process(shared.clone(), None, held, claim));
         }
     }

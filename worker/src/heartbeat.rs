@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use nightferry_core::context::Context;
 use nightferry_core::tiering::claim::{self, Identity};
@@ -58,9 +59,13 @@ pub(crate) async fn run(
             () = drained.cancelled() => return,
             _ = beat.tick() => {}
         }
-        if let Err(error) = claim::heartbeat(&context, &identity, activity.as_str(), &leases.tokens()).await {
-            tracing::warn!(%error, "cannot write the heartbeat to the database");
-            continue;
+        let (tokens, at) = (leases.tokens(), Instant::now());
+        match claim::heartbeat(&context, &identity, activity.as_str(), &tokens).await {
+            Ok(renewed) => leases.renewed(&tokens, &renewed, at),
+            Err(error) => {
+                tracing::warn!(%error, "cannot write the heartbeat to the database");
+                continue;
+            }
         }
         match reap::leases(&context).await {
             Ok(0) => {}

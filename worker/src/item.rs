@@ -9,7 +9,7 @@ use nightferry_core::db::runs::Run;
 use nightferry_core::error::Result;
 use nightferry_core::ids::{LeaseToken, RunId};
 use nightferry_core::tiering::copy::outcome::{self, Blame};
-use nightferry_core::tiering::copy::{self, Copied, CopyError};
+use nightferry_core::tiering::copy::{self, Copied, CopyError, CopyLease};
 use nightferry_core::tiering::db_outage::retry_on_db_outage;
 use nightferry_core::tiering::{Engine, claim, commit, window};
 use tokio::sync::{Semaphore, mpsc};
@@ -75,11 +75,11 @@ impl Assignment {
 /// Makes one claimed copy, of a run or on demand, and records the outcome. If the outcome cannot be recorded, the copy
 /// is reclaimed when its lease expires.
 pub(crate) async fn process(shared: WorkerShared, run: Option<Assignment>, held: Held, claim: Claim) {
-    let token = held.token();
+    let token = held.lease().token();
     let outcome = tokio::select! {
         biased;
         () = shared.grace_over.cancelled() => None,
-        outcome = attempt(&shared, run.as_ref(), token, &claim) => outcome,
+        outcome = attempt(&shared, run.as_ref(), held.lease(), &claim) => outcome,
     };
     let recorded = match outcome {
         None => {
@@ -110,7 +110,7 @@ pub(crate) async fn process(shared: WorkerShared, run: Option<Assignment>, held:
             let blame = tokio::select! {
                 biased;
                 () = shared.draining.cancelled(), if is_outage(&error) => Blame::Outage,
-                blame = Blame::of(&shared.context, &error) => blame,
+                blame = Blame::of(&shared.context, &claim, &error) => blame,
             };
             retry_on_db_outage(|| failed(&shared, run.as_ref(), token, &claim, &error, blame)).await
         }
@@ -125,7 +125,7 @@ pub(crate) async fn process(shared: WorkerShared, run: Option<Assignment>, held:
 async fn attempt(
     shared: &WorkerShared,
     run: Option<&Assignment>,
-    token: LeaseToken,
+    lease: &CopyLease,
     claim: &Claim,
 ) -> Option<std::result::Result<Copied, CopyError>> {
     let never = CancellationToken::new();
@@ -144,11 +144,11 @@ async fn attempt(
     if run.is_some_and(|run| window::opens_at(&shared.context, run.trigger).is_some()) {
         return None;
     }
-    Some(copy::copy(&shared.engine, claim, token).await)
+    Some(copy::copy(&shared.engine, claim, lease).await)
 }
 
 fn is_outage(error: &CopyError) -> bool {
-    matches!(error, CopyError::Store(error) if error.is_outage())
+    matches!(error, CopyError::Store(error) if error.is_outage() || error.condition().is_some())
 }
 
 async fn failed(

@@ -10,6 +10,7 @@ use nightferry_core::db::runs::Run;
 use nightferry_core::db::unsigned;
 use nightferry_core::error::Result;
 use nightferry_core::ids::{RunId, WorkerId};
+use nightferry_core::tiering::copy::CopyLease;
 use nightferry_core::tiering::{Engine, claim, copy, run, window};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
@@ -149,9 +150,10 @@ impl Loop {
                 let out = !context.stores.health().out().is_empty();
                 return Ok(pause.map(|pause| idle_wait(pause, out, looked)));
             }
-            for claim in batch.claims {
+            let leases: Vec<CopyLease> = batch.claims.iter().map(|claim| batch.lease_of(claim)).collect();
+            for (claim, lease) in batch.claims.into_iter().zip(leases) {
                 let streams = copy::streams_for(&context.config.tiering, unsigned(claim.size));
-                let held = self.leases.hold(batch.token);
+                let held = self.leases.hold(lease);
                 let copying = item::process(self.shared.clone(), Some(run.clone()), held, claim);
                 self.streams += streams;
                 self.in_flight.spawn(async move {

@@ -86,7 +86,8 @@ pub(super) async fn run(app: &App, context: &Context, args: &ReconcileArgs) -> R
     }
     watch.clear();
     document.complete &= !stop.is_cancelled();
-    document.ok = document.complete && document.stores.iter().all(|summary| summary.found() == 0);
+    document.ok = document.complete
+        && document.stores.iter().all(|summary| summary.found() == 0 && summary.unchecked == 0);
     app.output.result(&document, |look| text(&document, look))?;
     advise(app, &document);
     Ok(exit(&document))
@@ -102,6 +103,14 @@ fn exit(document: &Document) -> Exit {
 fn advise(app: &App, document: &Document) {
     if !document.complete {
         app.output.warning("interrupted: the findings so far are shown");
+    }
+    for summary in document.stores.iter().filter(|summary| summary.unchecked > 0) {
+        app.output.warning(&format!(
+            "{} of the store {} could not be checked; the last error: {}",
+            count(summary.unchecked, "object"),
+            summary.store,
+            summary.last_error.as_deref().unwrap_or("unknown")
+        ));
     }
     let lost = |summary: &Summary| summary.of(Kind::Missing).applied + summary.of(Kind::WrongSize).applied;
     if document.stores.iter().any(|summary| summary.found() > 0) && !document.apply {
@@ -129,6 +138,7 @@ fn text(document: &Document, look: TextStyle) -> String {
         let found = |kind| grouped(summary.of(kind).found);
         let result = match (summary.complete, summary.found()) {
             (false, _) => "interrupted",
+            (true, 0) if summary.unchecked > 0 => "unchecked",
             (true, 0) => "ok",
             (true, _) => "differs",
         };
@@ -182,6 +192,8 @@ mod tests {
             bytes: 32_768_000,
             foreign: 1,
             uploads: 0,
+            unchecked: 0,
+            last_error: None,
             findings,
         }
     }

@@ -126,14 +126,15 @@ pub(crate) fn list(runs: &[RunView], look: TextStyle) -> String {
     )
 }
 
-/// The failures of a run, as a table.
-pub(crate) fn failures(failures: &[RunFailure]) -> String {
-    table("FILE | ID | STORE | > ATTEMPTS | ERROR", failures, |failure| {
+/// The failures of a run, as a table, with the time from which a later run retries them.
+pub(crate) fn failures(failures: &[RunFailure], look: TextStyle) -> String {
+    table("FILE | ID | STORE | > ATTEMPTS | RETRY | ERROR", failures, |failure| {
         [
             failure.filename.as_deref().map_or_else(|| "(deleted since)".to_owned(), plain),
             failure.file_id.map_or_else(|| "-".to_owned(), |file| file.to_string()),
             failure.store.clone(),
             failure.attempts.to_string(),
+            look.zone.show_or_dash(failure.retry_at),
             plain(&failure.error),
         ]
     })
@@ -232,8 +233,10 @@ pub(crate) mod tests {
             attempts: 5,
             error: "store s3: PutObject returned AccessDenied (HTTP 403)".to_owned(),
             created_at: partial().created_at,
+            retry_at: Some("2026-01-02T03:04:05Z".parse().unwrap()),
         };
-        let deleted = RunFailure { file_id: None, filename: None, attempts: 1, ..failure.clone() };
-        insta::assert_snapshot!(failures(&[failure, deleted]));
+        let deleted =
+            RunFailure { file_id: None, filename: None, attempts: 1, retry_at: None, ..failure.clone() };
+        insta::assert_snapshot!(failures(&[failure, deleted], LOOK));
     }
 }

@@ -62,8 +62,14 @@ settings! {
         pub lease: Duration = "60s", lasts("500ms", "1h");
         /// How often a worker renews its leases and reports that it is running.
         pub heartbeat: Duration = "5s", lasts("100ms", "10m");
-        /// Number of attempts for each file before it fails permanently, until `nightferry sync retry`.
+        /// Number of attempts for each file in a run before it fails. Failures of a whole store are not counted. Later
+        /// runs take failed files up again: see `tiering.retry_failed_after`.
         pub max_attempts: u32 = 5, range(1, 100);
+        /// Time after which a run takes up a failed file again, without `nightferry sync retry`.
+        pub retry_failed_after: Duration = "1d", lasts("1s", "365d");
+        /// The same for a file that has been failing for at least this time, so that a lasting failure is retried less
+        /// often: with the defaults, daily for a week, and then weekly. At least `tiering.retry_failed_after`.
+        pub retry_failed_cap: Duration = "7d", lasts("1s", "3650d");
         /// The first pause between attempts; it doubles with every attempt. The actual pause is a random part of it, so
         /// that workers do not retry simultaneously.
         pub backoff_initial: Duration = "1s", lasts("10ms", "1h");
@@ -209,6 +215,13 @@ impl TieringConfig {
                 &["tiering.backoff_initial", "tiering.backoff_cap"],
                 "is longer than tiering.backoff_cap",
                 "make the cap at least as long as the first backoff",
+            );
+        }
+        if self.retry_failed_after > self.retry_failed_cap {
+            problems.add_between(
+                &["tiering.retry_failed_after", "tiering.retry_failed_cap"],
+                "is longer than tiering.retry_failed_cap",
+                "make the cap at least as long as the first time",
             );
         }
         if self.low_watermark > self.high_watermark {

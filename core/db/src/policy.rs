@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use super::statement::{Value, Values};
 use crate::config::{FreeLocalAfter, RuleConfig};
 
@@ -56,6 +58,35 @@ pub struct Policy<'c> {
     pub draining: Vec<String>,
     /// Eviction of local copies whose rule does not specify it.
     pub free_local_after: FreeLocalAfter,
+    /// When runs take up failed copies again.
+    pub patience: Patience,
+}
+
+/// When runs take up copies again that failed permanently: at first after `first`, and from the time `later` after they
+/// were queued on, after `later`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Time after a failure, at first.
+    pub first: Duration,
+    /// Time after a failure of a copy that has been failing for this long.
+    pub later: Duration,
+}
+
+impl Patience {
+    /// When a failed copy that was queued at `queued_at` and failed at `failed_at` is due again.
+    pub fn due(self, queued_at: DateTime<Utc>, failed_at: DateTime<Utc>) -> DateTime<Utc> {
+        let failing = (failed_at - queued_at).to_std().unwrap_or_default();
+        failed_at + if failing < self.later { self.first } else { self.later }
+    }
+
+    /// The same in SQL for `row`, a failed row of `replicas`.
+    pub(super) fn due_sql(self, row: &str) -> String {
+        let (first, later) = (self.first.as_secs(), self.later.as_secs());
+        format!(
+            "({row}.not_before + make_interval(secs => CASE WHEN {row}.not_before - {row}.queued_at \
+             < make_interval(secs => {later}) THEN {first} ELSE {later} END))"
+        )
+    }
 }
 
 /// The parameters of a rule for copies in one store.

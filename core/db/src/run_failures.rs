@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
+use super::policy::Patience;
 use super::schema::run_failures;
 use crate::error::Result;
 use crate::ids::{FileId, ObjectId, RunId};
@@ -31,6 +32,9 @@ pub struct RunFailure {
     pub error: String,
     /// When.
     pub created_at: DateTime<Utc>,
+    /// From when on a run takes up the copy again, if it is still failed.
+    #[diesel(sql_type = diesel::sql_types::Nullable<diesel::sql_types::Timestamptz>)]
+    pub retry_at: Option<DateTime<Utc>>,
 }
 
 /// Inserts a failure of a run: the copy of an object to `store` failed after this number of attempts.
@@ -62,19 +66,23 @@ pub async fn page(
     run: RunId,
     after: Option<Uuid>,
     limit: i64,
+    patience: Patience,
 ) -> Result<Vec<RunFailure>> {
-    Ok(diesel::sql_query(
-        "SELECT f.id, f.object_id, v.file_id, v.filename, f.store, f.attempts, f.error, f.created_at \
+    let retry_at = patience.due_sql("r");
+    let sql = format!(
+        "SELECT f.id, f.object_id, v.file_id, v.filename, f.store, f.attempts, f.error, f.created_at, {retry_at} AS retry_at \
          FROM run_failures f \
+         LEFT JOIN replicas r ON r.object_id = f.object_id AND r.store = f.store AND r.state = 'failed' \
          LEFT JOIN LATERAL ( \
              SELECT fv.file_id, fi.filename FROM file_versions fv JOIN files fi ON fi.id = fv.file_id \
              WHERE fv.object_id = f.object_id ORDER BY fv.number DESC LIMIT 1 \
          ) v ON true \
-         WHERE f.run_id = $1 AND ($2::uuid IS NULL OR f.id > $2) ORDER BY f.id LIMIT $3",
-    )
-    .bind::<diesel::sql_types::Uuid, _>(run)
-    .bind::<diesel::sql_types::Nullable<diesel::sql_types::Uuid>, _>(after)
-    .bind::<diesel::sql_types::BigInt, _>(limit)
-    .load(conn)
-    .await?)
+         WHERE f.run_id = $1 AND ($2::uuid IS NULL OR f.id > $2) ORDER BY f.id LIMIT $3"
+    );
+    Ok(diesel::sql_query(sql)
+        .bind::<diesel::sql_types::Uuid, _>(run)
+        .bind::<diesel::sql_types::Nullable<diesel::sql_types::Uuid>, _>(after)
+        .bind::<diesel::sql_types::BigInt, _>(limit)
+        .load(conn)
+        .await?)
 }

@@ -110,11 +110,28 @@ pub struct NewRun {
     pub scope: RunScope,
 }
 
+/// How often a run is inserted again after the run that was in its way has ended.
+const MAX_INSERTS: usize = 5;
+
 /// Inserts a queued run and wakes the workers.
 ///
 /// # Errors
 /// [`Error::SyncAlreadyRunning`] with the active run.
 pub async fn insert(conn: &mut AsyncPgConnection, run: &NewRun) -> Result<Run> {
+    for _ in 0..MAX_INSERTS {
+        if let Some(run) = insert_unless_active(conn, run).await? {
+            return Ok(run);
+        }
+        if let Some(active) = active(conn).await? {
+            return Err(Error::SyncAlreadyRunning(active.id));
+        }
+        // It has ended since: there is room for this one now.
+    }
+    Err(Error::Conflict("Other runs start and end all the time. Try again.".to_owned()))
+}
+
+/// Like [`insert`]; `None` if another run is active. Waits for a run that is ending.
+pub async fn insert_unless_active(conn: &mut AsyncPgConnection, run: &NewRun) -> Result<Option<Run>> {
     let scope = serde_json::to_value(&run.scope)
         .map_err(|error| Error::Internal(format!("cannot encode the scope of a run: {error}")))?;
     let (schedule, tick) = match &run.tick {
@@ -136,16 +153,10 @@ pub async fn insert(conn: &mut AsyncPgConnection, run: &NewRun) -> Result<Run> {
         .get_result(conn)
         .await
         .optional()?;
-    match inserted {
-        Some(run) => {
-            listen::notify(conn, listen::RUNS, &run.id.to_string()).await?;
-            Ok(run)
-        }
-        None => match active(conn).await? {
-            Some(active) => Err(Error::SyncAlreadyRunning(active.id)),
-            None => Err(Error::Conflict("Another run has just ended. Try again.".to_owned())),
-        },
+    if let Some(run) = &inserted {
+        listen::notify(conn, listen::RUNS, &run.id.to_string()).await?;
     }
+    Ok(inserted)
 }
 
 /// The run that is queued or running, if any.
@@ -167,6 +178,21 @@ pub async fn lock_active(conn: &mut AsyncPgConnection) -> Result<Option<Run>> {
         .first(conn)
         .await
         .optional()?)
+}
+
+/// Locks the row of an active run until the end of the transaction. Returns false if it has ended, or if it is locked
+/// now: then copies are being added to it or counted.
+async fn lock_now(conn: &mut AsyncPgConnection, id: RunId) -> Result<bool> {
+    let locked: Option<RunId> = runs::table
+        .find(id)
+        .filter(runs::status.eq_any([RunStatus::Queued, RunStatus::Running]))
+        .select(runs::id)
+        .for_update()
+        .skip_locked()
+        .first(conn)
+        .await
+        .optional()?;
+    Ok(locked.is_some())
 }
 
 /// The queued run, locked; `None` if another worker is planning it now.
@@ -278,7 +304,15 @@ pub async fn set_error(conn: &mut AsyncPgConnection, id: RunId, error: &str) -> 
 }
 
 /// Ends the run if none of its copies is queued or in flight. Returns the ended run.
+///
+/// Part of a transaction: it locks the row of the run first, in a statement of its own. A request that joins the run
+/// holds the same lock while it adds copies. The statement that looks for copies therefore starts after the request has
+/// committed and sees its copies; without the lock, it would wait for the request with the snapshot of its own start, in
+/// which they do not exist yet. A run that is locked now does not end now: the next call tries again.
 pub async fn settle(conn: &mut AsyncPgConnection, id: RunId) -> Result<Option<Run>> {
+    if !lock_now(conn, id).await? {
+        return Ok(None);
+    }
     let ended = diesel::sql_query(
         "UPDATE runs SET finished_at = now(), status = CASE \
             WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' \

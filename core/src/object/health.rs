@@ -115,15 +115,23 @@ fn doubt(context: &Context, store: &str) -> Option<String> {
 
 async fn write_reports(context: &Context, observer: Uuid, program: &str) -> Result<()> {
     let known = context.stores.health().all();
-    let seen: Vec<Seen> = known
+    // A paused store responds to probes, so the reason of the pause is shown in place of an error.
+    let mut paused = context.stores.health().paused();
+    let mut seen: Vec<Seen> = known
         .into_iter()
-        .map(|(store, health)| Seen {
-            up: health.up,
-            since: health.since,
-            latency_ms: health.latency.map(|latency| i32::try_from(latency.as_millis()).unwrap_or(i32::MAX)),
-            last_error: health.last_error.or_else(|| doubt(context, &store)),
-            store,
+        .map(|(store, health)| {
+            let pause = paused.remove(&store).map(|paused| format!("paused: {}", paused.reason));
+            let last_error = health.last_error.or_else(|| doubt(context, &store)).or(pause);
+            let latency = health.latency.map(|latency| i32::try_from(latency.as_millis()).unwrap_or(i32::MAX));
+            Seen { store, up: health.up, since: health.since, latency_ms: latency, last_error }
         })
         .collect();
+    seen.extend(paused.into_iter().map(|(store, paused)| Seen {
+        store,
+        up: true,
+        since: paused.since,
+        latency_ms: None,
+        last_error: Some(format!("paused: {}", paused.reason)),
+    }));
     store_health::write(&mut *context.db.conn().await?, observer, program, &seen).await
 }

@@ -11,9 +11,11 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::identity::Identities;
+use super::pauses::{Paused, Pauses};
 use crate::config::HealthConfig;
+use crate::ids::ObjectId;
 use crate::retry;
-use crate::store::{Store, StoreError};
+use crate::store::{Condition, Store, StoreError};
 
 /// A store that is not healthy is probed at least this many times as often.
 const SOONER: u32 = 5;
@@ -48,6 +50,8 @@ struct Inner {
     suspected: Notify,
     /// Notified when copies no longer have to wait for a store.
     recovered: Notify,
+    /// Stores that are paused because of a condition.
+    pauses: Pauses,
 }
 
 /// The state of one store.
@@ -110,6 +114,7 @@ impl Health {
             identities: Identities::default(),
             suspected: Notify::new(),
             recovered: Notify::new(),
+            pauses: Pauses::default(),
         }))
     }
 
@@ -150,10 +155,49 @@ impl Health {
         self.usability(store) != Usability::Unhealthy
     }
 
-    /// The stores for which no copy is started: those that are down and do not respond. A store that responds with a
-    /// refusal is not included, so that a run receives the refusal and ends with its reason.
+    /// The stores for which no copy is started: those that are down and do not respond, and those that are paused. A
+    /// store that responds with a refusal is not included, so that a run receives the refusal and ends with its reason.
     pub fn out(&self) -> Vec<String> {
-        self.known().iter().filter(|(_, health)| health.is_out()).map(|(store, _)| store.clone()).collect()
+        let mut out: Vec<String> = self
+            .known()
+            .iter()
+            .filter(|(_, health)| health.is_out())
+            .map(|(store, _)| store.clone())
+            .collect();
+        out.extend(self.paused().into_keys());
+        out.sort_unstable();
+        out.dedup();
+        out
+    }
+
+    /// The stores that are paused because of a condition.
+    pub fn paused(&self) -> BTreeMap<String, Paused> {
+        self.0.pauses.all()
+    }
+
+    /// Pauses the store of an error because of a condition of the whole store. Returns the time until the pause ends.
+    pub fn pause(&self, error: &StoreError, condition: Condition, now: DateTime<Utc>) -> Duration {
+        let (store, reason) = (error.store().as_str(), error.to_string());
+        let is_new = !self.paused().contains_key(store);
+        let least = error.retry_after().unwrap_or_default();
+        let pause = self.0.pauses.pause(store, now, &reason, least);
+        if is_new {
+            metrics::counter!("nightferry_store_pauses_total", "store" => store.to_owned(), "condition" => condition.as_str())
+                .increment(1);
+            tracing::warn!(store, %condition, ?pause, error = reason, "the store is paused; copies wait and lose no attempt");
+        }
+        pause
+    }
+
+    /// Records that the copy of an object met a condition of the store. Returns whether the store is to blame: it is
+    /// not if it served the copies of other objects each time.
+    pub fn is_to_blame(&self, store: &str, object: ObjectId) -> bool {
+        self.0.pauses.strike(store, object)
+    }
+
+    /// Ends all pauses now.
+    pub fn end_pauses(&self) {
+        self.0.pauses.end_all();
     }
 
     /// Waits until copies no longer have to wait for some store.
@@ -166,8 +210,11 @@ impl Health {
         self.known().get(store).cloned()
     }
 
-    /// Records a success.
+    /// Records a success: of a check, with its latency, or of a use.
     pub fn answered(&self, store: &str, now: DateTime<Utc>, latency: Option<Duration>) {
+        if latency.is_none() {
+            self.0.pauses.served(store);
+        }
         self.saw(store, now, latency, None);
     }
 

@@ -3,6 +3,8 @@
 
 mod health;
 mod identity;
+mod pauses;
+mod probes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use crate::store::{CONNECT_DEADLINE, Deadlines, HttpClient, Store, StoreName, St
 pub(crate) use self::health::Failure;
 pub use self::health::{Health, StoreHealth, Usability};
 pub use self::identity::{Identities, Identity};
+pub use self::pauses::Paused;
+pub use self::probes::{Probed, Probes};
 
 /// All configured stores. Clones share their health.
 #[derive(Clone)]
@@ -22,6 +26,7 @@ pub struct Stores {
     local: String,
     cloud: String,
     health: Health,
+    probes: Probes,
 }
 
 impl Stores {
@@ -46,6 +51,7 @@ impl Stores {
             local: config.tiering.local_store.clone(),
             cloud: config.tiering.cloud_store.clone(),
             health: Health::new(&config.health),
+            probes: Probes::default(),
         })
     }
 
@@ -57,6 +63,11 @@ impl Stores {
     /// Health of the stores as seen by this process.
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// Neutral probes of the stores.
+    pub fn probes(&self) -> &Probes {
+        &self.probes
     }
 
     /// Every store, by name.

@@ -17,8 +17,8 @@ use crate::ids::{FileId, UserId};
 /// The next step for a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextStep {
-    /// `copy`, `copying`, `move` (its store is being drained or rebalanced), `free`, `removed`, `retry` (on request),
-    /// `lost` (no verified copy is left) or `none`.
+    /// `copy`, `copying`, `move` (its store is being drained or rebalanced), `free`, `removed`, `retry` (by a later
+    /// run, or on request), `lost` (no verified copy is left) or `none`.
     pub action: &'static str,
     /// When, if known.
     pub at: Option<DateTime<Utc>>,
@@ -179,14 +179,18 @@ fn next_step(
             }
             ReplicaState::Queued => step("copy", nightly, "it is queued for the next run".to_owned()),
             ReplicaState::Copying => step("copying", None, format!("a worker is copying it to {cloud}")),
-            ReplicaState::Failed => step(
-                "retry",
-                None,
-                format!(
-                    "copying it to {cloud} failed permanently; fix the cause and run `nightferry sync \
-                        retry`"
-                ),
-            ),
+            ReplicaState::Failed => {
+                let due = policy.patience.due(replica.queued_at, replica.not_before);
+                let at = schedule::next_tick(&context.config.tiering, due.max(context.clock.now()))?;
+                step(
+                    "retry",
+                    at,
+                    format!(
+                        "copying it to {cloud} failed; a later run retries it, or at once: fix the cause and run \
+                         `nightferry sync retry`"
+                    ),
+                )
+            }
             ReplicaState::Lost => {
                 step("copy", nightly, format!("its copy in {cloud} was lost and is made again"))
             }

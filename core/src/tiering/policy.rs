@@ -10,7 +10,7 @@ use crate::checksum::Sha256Hasher;
 use crate::config::{Config, FreeLocalAfter, RuleConfig, StoreRole};
 use crate::context::Context;
 use crate::db::drains;
-use crate::db::policy::Policy;
+use crate::db::policy::{Patience, Policy};
 use crate::db::replicas::{self, Reviewed};
 use crate::error::Result;
 use crate::ids::ObjectId;
@@ -32,7 +32,14 @@ pub fn of(context: &Context) -> Result<Policy<'_>> {
         cloud_replicas: context.config.tiering.cloud_replicas,
         draining: Vec::new(),
         free_local_after: context.config.tiering.free_local_after,
+        patience: patience(&context.config),
     })
+}
+
+/// When runs take up failed copies again.
+pub fn patience(config: &Config) -> Patience {
+    let tiering = &config.tiering;
+    Patience { first: tiering.retry_failed_after, later: tiering.retry_failed_cap }
 }
 
 /// The policy in effect now, excluding stores that are being drained.

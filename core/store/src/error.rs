@@ -10,6 +10,7 @@ use std::time::Duration;
 use nightferry_ground::error_code::ErrorCode;
 
 use super::StoreName;
+use super::scope::condition_of;
 use crate::retry::Retry;
 
 /// The only status above 500 that is not transient: the server lacks a feature.
@@ -170,10 +171,11 @@ impl StoreError {
         }
     }
 
-    /// Whether the store rejects all requests until its settings are fixed: credentials, permissions, bucket, region.
+    /// Whether the store rejects all requests until its settings are fixed: credentials, bucket, region. Denied access to
+    /// one object is not included: see [`StoreError::is_denied`].
     pub fn is_credentials(&self) -> bool {
         match &self.kind {
-            StoreErrorKind::Answer { status, code } if code.is_empty() => matches!(status, 401 | 403),
+            StoreErrorKind::Answer { status, code } if code.is_empty() => *status == 401,
             StoreErrorKind::Answer { code, .. } => is_configuration_code(code),
             _ => false,
         }
@@ -242,9 +244,9 @@ fn verdict_of_answer(status: u16, code: &str) -> Verdict {
         "BadDigest" | "InvalidDigest" | "XAmzContentChecksumMismatch" | "XAmzContentSHA256Mismatch" => {
             Verdict::Corrupt
         }
-        "SlowDown"
-        | "RequestTimeTooSkewed"
-        | "RequestTimeout"
+        // It passes, and the same request then succeeds.
+        _ if condition_of(status, code).is_some() => Verdict::Transient,
+        "RequestTimeout"
         | "InternalError"
         | "ServiceUnavailable"
         | "OperationAborted"
@@ -264,13 +266,11 @@ fn is_configuration_code(code: &str) -> bool {
             | "ExpiredToken"
             | "InvalidToken"
             | "TokenRefreshRequired"
-            | "AccessDenied"
             | "AllAccessDisabled"
             | "AccountProblem"
             | "NoSuchBucket"
             | "InvalidBucketName"
             | "AuthorizationHeaderMalformed"
-            | "PermanentRedirect"
     )
 }
 
@@ -287,6 +287,10 @@ fn hint_for(status: u16, code: &str) -> Option<&'static str> {
         }
         "NoSuchBucket" => "create the bucket or correct its name",
         "PermanentRedirect" | "AuthorizationHeaderMalformed" => "the bucket is in another region",
+        "TemporaryRedirect" | "Redirect" => "the bucket is new: S3 serves it under this name within hours",
+        "QuotaExceeded" | "InsufficientStorage" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" => {
+            "the store is full: free space or increase the quota"
+        }
         "RequestTimeTooSkewed" => {
             "the clocks of this machine and of the store differ by more than 15 \
             minutes"
@@ -363,6 +367,10 @@ mod tests {
             (408, "", Verdict::Transient),
             (400, "RequestTimeout", Verdict::Transient),
             (403, "RequestTimeTooSkewed", Verdict::Transient),
+            (403, "QuotaExceeded", Verdict::Transient),
+            (301, "PermanentRedirect", Verdict::Transient),
+            (307, "TemporaryRedirect", Verdict::Transient),
+            (307, "", Verdict::Transient),
             (403, "AccessDenied", Verdict::Permanent),
             (403, "InvalidObjectState", Verdict::Permanent),
             (404, "NoSuchBucket", Verdict::Permanent),
@@ -383,7 +391,9 @@ mod tests {
     fn outages_are_distinguished_from_failures_of_one_object() {
         assert!(answer(403, "SignatureDoesNotMatch").is_credentials());
         assert!(answer(404, "NoSuchBucket").is_credentials());
-        assert!(answer(403, "").is_credentials());
+        assert!(answer(401, "").is_credentials());
+        assert!(answer(403, "").is_denied() && !answer(403, "").is_credentials());
+        assert!(answer(403, "AccessDenied").is_denied() && !answer(403, "AccessDenied").is_credentials());
         assert!(!answer(403, "RequestTimeTooSkewed").is_credentials());
         assert!(answer(403, "RequestTimeTooSkewed").is_outage());
         assert!(!answer(403, "InvalidObjectState").is_credentials());

@@ -19,6 +19,7 @@ mod object;
 mod options;
 mod pieces;
 mod presign;
+mod scope;
 mod send;
 mod settings;
 mod sign;
@@ -50,6 +51,7 @@ pub use multipart::{CompletedPart, UploadId};
 pub use object::{ObjectHead, PutReceipt};
 pub use options::{PutOptions, metadata};
 pub use pieces::{Gathering, Pieces};
+pub use scope::{Condition, Scope};
 pub use settings::{Deadlines, StoreName, StoreNameError, StoreSettings};
 
 /// A client of a store. Cheap to clone.

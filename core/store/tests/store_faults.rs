@@ -314,7 +314,7 @@ async fn a_403_of_a_store_with_another_time_is_about_the_clock() {
     let error = store.get(&key(), None).await.unwrap_err();
     assert_eq!((error.verdict(), error.is_credentials()), (Verdict::Transient, false), "{error}");
     let now = chrono::Utc::now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
-    assert!(serve(vec![denied(&now)]).await.get(&key(), None).await.unwrap_err().is_credentials());
+    assert!(serve(vec![denied(&now)]).await.get(&key(), None).await.unwrap_err().is_denied());
 }
 
 #[tokio::test]

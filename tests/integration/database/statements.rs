@@ -21,7 +21,7 @@ use nightferry_core::db::replicas::{
     ToRead, Until,
 };
 use nightferry_core::db::runs::{self, NewRun, RunScope};
-use nightferry_core::db::{catalog, labels, objects, restores};
+use nightferry_core::db::{catalog, labels, objects, restores, run_failures};
 use nightferry_core::error::Result as CoreResult;
 use nightferry_core::ids::{FileId, FolderId, LeaseToken, ObjectId, UserId, WorkerId};
 use nightferry_core::store::StoreRole;
@@ -321,13 +321,7 @@ async fn catalogue(conn: &mut AsyncPgConnection, world: &World) {
 
 async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, no_rules: &Policy<'_>) {
     let (object, down) = (ObjectId::new(), ["nas".to_owned()]);
-    let terms = ClaimTerms {
-        worker: WorkerId::new(),
-        token: LeaseToken::new(),
-        limit: 1,
-        lease: Duration::from_secs(9),
-        down: &[],
-    };
+    let terms = ClaimTerms { worker: WorkerId::new(), limit: 1, lease: Duration::from_secs(9), down: &[] };
     let limited = ClaimTerms { down: &down, ..terms };
     let everything = RunScope::default();
     let scope = RunScope {
@@ -350,7 +344,8 @@ async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, no_
         replicas::claim_on_demand(conn, "s3", OnDemand::Drained, terms);
         replicas::claim_on_demand(conn, "minio", OnDemand::Everything, limited);
         replicas::record_sizes(conn, run);
-        replicas::renew_leases(conn, terms.worker, &[terms.token], terms.lease);
+        replicas::renew_leases(conn, terms.worker, &[LeaseToken::new()], terms.lease);
+        replicas::confirm_lease(conn, object, "s3", LeaseToken::new(), Some("x"), terms.lease);
         replicas::reclaim_expired(conn);
         replicas::plan_until(conn, run, policy, &everything, Until::RunRequested(run));
         replicas::plan_until(conn, run, policy, &scope, Until::Now);
@@ -369,6 +364,7 @@ async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, no_
         plans::changes(conn, plan, 1);
         plans::purge(conn, 1);
         runs::settle(conn, run);
+        run_failures::page(conn, run, None, 1, policy.patience);
     );
 }
 
@@ -444,7 +440,7 @@ async fn evictions_and_moves(conn: &mut AsyncPgConnection, policy: &Policy<'_>) 
         replicas::lock_evictable(conn, &claim, spare, None, 1);
         replicas::lock_evictable(conn, &claim, Order::LeastUsed, Some((DateTime::UNIX_EPOCH, object)), 1);
         replicas::claim_evictions(conn, &claim, spare.reason(), &[object]);
-        replicas::check_eviction(conn, "minio", &["nas"], token, object);
+        replicas::check_eviction(conn, "minio", &["nas"], token, object, lease);
         replicas::cancel_eviction(conn, "minio", &["s3"], token, object, true);
         replicas::cancel_eviction(conn, "minio", &["s3"], token, object, false);
         replicas::reclaim_evictions(conn, &claim);

@@ -23,7 +23,7 @@ fn puts() -> Match {
 async fn world() -> (World, Vec<FileView>) {
     let world = World::with("tiering.multipart_threshold_mib", 16)
         .set("tiering.part_size_mib", 8)
-        .set("tiering.lease", "2s")
+        .set("tiering.lease", "4s")
         .set("tiering.heartbeat", "500ms")
         .set("database.acquire_timeout", "1s")
         .own_postgres()

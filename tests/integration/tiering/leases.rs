@@ -64,7 +64,7 @@ async fn a_worker_without_its_lease_cannot_commit() {
     let late = Finished {
         object_id: file.object_id,
         store: "s3".to_owned(),
-        token: first.token,
+        token: first.claims[0].token,
         etag: "late".to_owned(),
         seal: None,
         size: 1000,
@@ -76,7 +76,7 @@ async fn a_worker_without_its_lease_cannot_commit() {
     assert_eq!((cloud.state, cloud.etag.as_deref()), (ReplicaState::Copying, None));
 
     // The second worker can commit.
-    let ours = Finished { token: second.token, etag: "ours".to_owned(), ..late };
+    let ours = Finished { token: second.claims[0].token, etag: "ours".to_owned(), ..late };
     assert_eq!(commit::finish(&world.context, &[ours]).await.unwrap().len(), 1);
     let counted = runs::find(&mut conn, requested.id).await.unwrap().unwrap();
     assert_eq!(counted.files_done, 1);
@@ -168,12 +168,11 @@ async fn an_expired_lease_is_renewed_if_free_and_still_in_use() {
     let lease = world.context.config.tiering.lease;
     let mut conn = world.context.db.conn().await.unwrap();
 
-    assert_eq!(
-        replicas::renew_leases(&mut conn, worker, &[], lease).await.unwrap(),
-        0,
-        "nothing is in progress"
-    );
-    assert_eq!(replicas::renew_leases(&mut conn, WorkerId::new(), &[batch.token], lease).await.unwrap(), 0);
-    assert_eq!(replicas::renew_leases(&mut conn, worker, &[batch.token], lease).await.unwrap(), 1);
+    let renewed = replicas::renew_leases(&mut conn, worker, &[], lease).await.unwrap();
+    assert!(renewed.is_empty(), "nothing is in progress");
+    let tokens = [batch.claims[0].token];
+    let renewed = replicas::renew_leases(&mut conn, WorkerId::new(), &tokens, lease).await.unwrap();
+    assert!(renewed.is_empty(), "another worker");
+    assert_eq!(replicas::renew_leases(&mut conn, worker, &tokens, lease).await.unwrap(), tokens);
     assert_eq!(replicas::reclaim_expired(&mut conn).await.unwrap(), 0);
 }

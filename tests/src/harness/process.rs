@@ -96,6 +96,16 @@ impl Process {
         .await
     }
 
+    /// Sends SIGSTOP: it does nothing until [`Self::resume`], and does not notice.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Sends SIGCONT.
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
     fn signal(&self, name: &str) {
         let pid = self.child.lock().unwrap().id().to_string();
         let sent = Command::new("kill").args([name, &pid]).status().unwrap();

@@ -22,7 +22,7 @@ use nightferry_core::object::identity;
 use nightferry_core::object::write::Incoming;
 use nightferry_core::services::Services;
 use nightferry_core::stores::Stores;
-use nightferry_core::tiering::{Engine, run};
+use nightferry_core::tiering::{Engine, policy, run};
 use nightferry_core::{db, store};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -422,7 +422,8 @@ impl World {
     /// The failures of a run.
     pub async fn failures(&self, run: RunId) -> Vec<RunFailure> {
         let mut conn = self.context.db.conn().await.unwrap();
-        run_failures::page(&mut conn, run, None, 1000).await.unwrap()
+        let patience = policy::patience(&self.context.config);
+        run_failures::page(&mut conn, run, None, 1000, patience).await.unwrap()
     }
 }
 

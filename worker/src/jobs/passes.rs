@@ -64,6 +64,8 @@ fn sum_up_reconcile(summary: &reconcile::Summary) {
         bytes = summary.bytes,
         foreign = summary.foreign,
         findings = summary.found(),
+        unchecked = summary.unchecked,
+        last_error = summary.last_error,
         "reconciled"
     );
 }

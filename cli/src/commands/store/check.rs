@@ -181,7 +181,7 @@ fn fix(store: &Store, wrong: &Wrong) -> String {
             settings.bucket
         );
     }
-    if error.is_credentials() {
+    if error.is_credentials() || error.is_denied() {
         return format!(
             "correct stores.{name}.access_key, .secret_key and .region, or grant the access key the \
              permissions to list, read, write and delete in the bucket {}",

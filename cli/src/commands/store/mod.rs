@@ -84,11 +84,13 @@ async fn list(app: &App, context: &Context) -> Result<Exit, Failure> {
             app.output.note(&format!("{} is being drained and waits: {}", store.name, plain(waits_for)));
         }
         let Some(health) = &store.health else { continue };
+        let error = health.last_error.as_deref();
         if !health.up {
             let seen = format!("down for {} of {} processes", health.down, health.observers);
-            let error = plain(health.last_error.as_deref().unwrap_or("for an unknown reason"));
+            let error = plain(error.unwrap_or("for an unknown reason"));
             app.output.note(&format!("{}: {seen}: {error}", store.name));
-        } else if let Some(error) = &health.last_error {
+        } else if let Some(error) = error {
+            // It has failed, copies to it are paused, or it may not be the recorded one.
             app.output.note(&format!("{} is suspect: {}", store.name, plain(error)));
         }
     }

@@ -93,7 +93,11 @@ pub(super) async fn show(app: &App, context: &Context, args: &ShowArgs) -> Resul
 
 fn text(view: &RunView, failures: &[RunFailure], look: TextStyle) -> String {
     let details = format::run::details(view, look);
-    if failures.is_empty() { details } else { format!("{details}\n\n{}", format::run::failures(failures)) }
+    if failures.is_empty() {
+        details
+    } else {
+        format!("{details}\n\n{}", format::run::failures(failures, look))
+    }
 }
 
 fn advise(app: &App, view: &RunView, more_failures: bool) {
@@ -104,6 +108,6 @@ fn advise(app: &App, view: &RunView, more_failures: bool) {
     if run.status.is_active() {
         app.output.note_command("To follow it", &format!("sync show {} --wait", run.id));
     } else if run.files_failed > 0 {
-        app.output.note_command("Fix the cause, then retry the failed copies", "sync retry --wait");
+        app.output.note_command("Later runs retry the failed copies. To retry them now", "sync retry --wait");
     }
 }

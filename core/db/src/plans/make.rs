@@ -112,7 +112,7 @@ async fn copies(
 ) -> Result<usize> {
     let mut values = Values::default();
     let (plan, store) = (values.id(plan), values.text(wanted.store));
-    let again = retryable(wanted.scope);
+    let again = retryable(wanted, "d");
     let fence = among.fence();
     let a_row = |which: &str| {
         format!(
@@ -121,7 +121,7 @@ async fn copies(
     };
     let there = match row {
         Row::None => format!("NOT {}", a_row("true")),
-        Row::Waiting => a_row(&format!("d.state {again} AND (d.state <> 'queued' OR d.run_id IS NULL)")),
+        Row::Waiting => a_row(&format!("{again} AND (d.state <> 'queued' OR d.run_id IS NULL)")),
         Row::QueuedIn(run) => {
             let run = values.id(run);
             format!(

@@ -10,13 +10,11 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::RUN_TO_GO_BACK_TO;
 use super::predicates::{has_readable, is_draining, readable};
-use super::transitions::{self, CLAIM, Lease, RECLAIM, RENEW, SET_SIZE};
-use crate::enums::ReplicaState;
+use super::transitions::{self, CLAIM, RECLAIM, RENEW, SET_SIZE, under_lease};
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, RunId, UserId, WorkerId};
 use crate::labels::ABOUT_OBJECT;
 use crate::prepared::Prepared;
-use crate::schema::replicas;
 use crate::statement::Values;
 
 /// Number of expired leases after which a replica fails: it seems to crash its workers.
@@ -30,6 +28,9 @@ pub struct Claim {
     pub object_id: ObjectId,
     /// Destination.
     pub store: String,
+    /// The lease of this copy. Guards every UPDATE that finishes it.
+    #[diesel(sql_type = SqlUuid)]
+    pub token: LeaseToken,
     /// Failed attempts so far.
     pub attempts: i32,
     /// Multipart upload to resume.
@@ -79,8 +80,6 @@ pub struct Claim {
 pub struct ClaimTerms<'a> {
     /// The claiming worker.
     pub worker: WorkerId,
-    /// Lease token.
-    pub token: LeaseToken,
     /// Maximum number of copies.
     pub limit: i64,
     /// Duration of the lease.
@@ -162,7 +161,12 @@ async fn claim_next(
     order: &str,
     terms: ClaimTerms<'_>,
 ) -> Result<Vec<Claim>> {
-    let lease = Lease { worker: terms.worker, token: terms.token, length: terms.lease }.set(&mut values);
+    // Each copy has a lease of its own, so that losing one says nothing about the others.
+    let lease = format!(
+        "lease_token = gen_random_uuid(), lease_worker = {}, {}",
+        values.id(terms.worker),
+        transitions::until(&mut values, terms.lease)
+    );
     let down = values.texts(terms.down);
     let is_up = format!("s.store <> ALL({down})");
     let mut can_be_made = format!("NOT {}", is_draining("q.store"));
@@ -181,7 +185,7 @@ async fn claim_next(
              SELECT q.object_id, q.store FROM {which} AND {can_be_made} \
              ORDER BY q.priority DESC, {order}, q.object_id LIMIT {limit} FOR UPDATE OF q SKIP LOCKED \
          ) {claimed} \
-         RETURNING r.object_id, r.store, r.attempts, r.upload_id, r.part_size, r.key_id, r.envelope, r.storage_class, o.key, \
+         RETURNING r.object_id, r.store, r.lease_token AS token, r.attempts, r.upload_id, r.part_size, r.key_id, r.envelope, r.storage_class, o.key, \
              o.size, o.sha256, o.crc64nvme, o.block_crcs, o.content_type, o.owner_id, o.stored_at, {ABOUT_OBJECT} AS about, \
              ARRAY(SELECT s.store FROM replicas s WHERE s.object_id = o.id AND s.state = 'present' AND {is_up} \
                    AND {readable}) AS sources",
@@ -198,20 +202,49 @@ pub async fn record_sizes(conn: &mut AsyncPgConnection, run: RunId) -> Result<us
     Ok(values.query(&SET_SIZE.update("", "FROM objects o", &which)).execute(conn).await?)
 }
 
+/// A row with a lease token.
+#[derive(QueryableByName)]
+struct TokenRow {
+    #[diesel(sql_type = SqlUuid)]
+    token: LeaseToken,
+}
+
 /// Renews the leases that a worker currently holds. An expired lease is renewed too, unless another worker has taken
 /// it: after a database outage the work continues. Leases that the worker no longer works under must not be included:
-/// they are reclaimed after they expire.
+/// they are reclaimed after they expire. Returns the renewed leases; the others are lost, or their copies are finished.
 pub async fn renew_leases(
     conn: &mut AsyncPgConnection,
     worker: WorkerId,
     tokens: &[LeaseToken],
     lease: Duration,
-) -> Result<usize> {
+) -> Result<Vec<LeaseToken>> {
     let mut values = Values::default();
     let until = transitions::until(&mut values, lease);
     let (worker, tokens) = (values.id(worker), values.ids(tokens));
     let which = format!("r.lease_worker = {worker} AND r.lease_token = ANY({tokens})");
-    Ok(values.query(&RENEW.update(&until, "", &which)).execute(conn).await?)
+    let sql = format!("{} RETURNING r.lease_token AS token", RENEW.update(&until, "", &which));
+    let rows: Vec<TokenRow> = values.query(&sql).load(conn).await?;
+    Ok(rows.into_iter().map(|row| row.token).collect())
+}
+
+/// Renews the lease of one copy, if it is still held and, with `upload`, if this multipart upload is still the one in
+/// the row. Returns whether it is: then the copy belongs to the caller until the lease expires.
+pub async fn confirm_lease(
+    conn: &mut AsyncPgConnection,
+    object: ObjectId,
+    store: &str,
+    token: LeaseToken,
+    upload: Option<&str>,
+    lease: Duration,
+) -> Result<bool> {
+    let mut values = Values::default();
+    let until = transitions::until(&mut values, lease);
+    let upload = values.text_or_null(upload);
+    let which = format!(
+        "{} AND ({upload} IS NULL OR r.upload_id = {upload})",
+        under_lease(&mut values, &[object], store, token)
+    );
+    Ok(values.query(&RENEW.update(&until, "", &which)).execute(conn).await? == 1)
 }
 
 /// Requeues copies whose lease has expired and keeps the parts that are complete. A copy that was abandoned too often
@@ -219,7 +252,10 @@ pub async fn renew_leases(
 pub async fn reclaim_expired(conn: &mut AsyncPgConnection) -> Result<usize> {
     let touched = RECLAIM.update_if(
         &format!("r.abandoned + 1 >= {MAX_ABANDONED}"),
-        &format!("run_id = {RUN_TO_GO_BACK_TO}"),
+        // A failed copy stays with the run that counts it.
+        &format!(
+            "run_id = CASE WHEN r.abandoned + 1 >= {MAX_ABANDONED} THEN r.run_id ELSE {RUN_TO_GO_BACK_TO} END"
+        ),
         "FROM expired e",
         "r.object_id = e.object_id AND r.store = e.store",
     );
@@ -239,21 +275,4 @@ pub async fn reclaim_expired(conn: &mut AsyncPgConnection) -> Result<usize> {
          ) SELECT 1 FROM touched"
     );
     Ok(Values::default().query(&sql).execute(conn).await?)
-}
-
-/// Whether the worker still holds the lease.
-pub async fn holds_lease(
-    conn: &mut AsyncPgConnection,
-    object: ObjectId,
-    store: &str,
-    token: LeaseToken,
-) -> Result<bool> {
-    Ok(diesel::select(diesel::dsl::exists(
-        replicas::table
-            .find((object, store))
-            .filter(replicas::state.eq(ReplicaState::Copying))
-            .filter(replicas::lease_token.eq(token)),
-    ))
-    .get_result(conn)
-    .await?)
 }

@@ -179,15 +179,18 @@ pub enum Eviction {
 
 /// Checks a claimed eviction immediately before the deletion. A copy in a store that is being drained may also be
 /// deleted if one of the stores `moving_to` has a readable copy; pins do not apply then, because the copy has been
-/// moved. A copy that was to be moved to a certain store is deleted only if that store has a readable copy.
+/// moved. A copy that was to be moved to a certain store is deleted only if that store has a readable copy. The lease
+/// must last for at least `least`, the time that the caller takes until the deletion.
 pub async fn check_eviction(
     conn: &mut AsyncPgConnection,
     store: &str,
     moving_to: &[&str],
     token: LeaseToken,
     object: ObjectId,
+    least: Duration,
 ) -> Result<Eviction> {
     let mut values = Values::default();
+    let least = values.seconds(least);
     let (object, store, token) = (values.id(object), values.text(store), values.id(token));
     let moving_to = values.texts(moving_to);
     let sql = format!(
@@ -196,7 +199,8 @@ pub async fn check_eviction(
                    AND CASE r.evict_reason WHEN 'rebalance' THEN s.store = r.moves_to AND {readable} \
                        ELSE {not_pinned} OR (s.store = ANY({moving_to}) AND {readable}) END \
                  ORDER BY s.store) AS others FROM replicas r \
-         WHERE r.object_id = {object} AND r.store = {store} AND r.state = 'evicting' AND r.lease_token = {token}",
+         WHERE r.object_id = {object} AND r.store = {store} AND r.state = 'evicting' AND r.lease_token = {token} \
+           AND r.lease_until > now() + make_interval(secs => {least})",
         readable = readable("s"),
         not_pinned = not_pinned("r.object_id"),
     );

@@ -35,7 +35,7 @@ use crate::ids::{ObjectId, RunId};
 
 pub(crate) use candidates::{Among, Candidates};
 pub use claim::{
-    Claim, ClaimTerms, OnDemand, claim, claim_by_size, claim_on_demand, holds_lease, reclaim_expired,
+    Claim, ClaimTerms, OnDemand, claim, claim_by_size, claim_on_demand, confirm_lease, reclaim_expired,
     record_sizes, renew_leases,
 };
 pub use envelopes::{KeyUse, envelope_of, keys_in_use};
@@ -53,7 +53,7 @@ pub use moves::{
     claim_leftovers, delete_interrupted, delete_queued, interrupted, leave_runs, leaving, queue_by_policy,
     queue_moves, retry_moves, without_place,
 };
-pub use multipart::{begin_multipart, delete_multipart, failed_multipart, open_multiparts};
+pub use multipart::{begin_multipart, delete_multipart, failed_multipart, is_interrupted, open_multiparts};
 pub use plan::{Amount, Until, next_due, plan_until, queued_in, unassign};
 pub(crate) use plan::{Wanted, retryable};
 pub(crate) use predicates::{has_verified, is_kept, waiting_repair};
@@ -123,8 +123,10 @@ pub struct Replica {
     pub run_id: Option<RunId>,
     /// Failed attempts since it was queued.
     pub attempts: i32,
-    /// Not retried before this time.
+    /// Not retried before this time; about the time of the failure, if it failed permanently.
     pub not_before: DateTime<Utc>,
+    /// When it was first queued.
+    pub queued_at: DateTime<Utc>,
     /// The error of the last attempt.
     pub last_error: Option<String>,
     /// When it was verified.

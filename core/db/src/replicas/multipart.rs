@@ -61,6 +61,21 @@ pub async fn failed_multipart(
     Ok(upload.flatten())
 }
 
+/// Whether no worker continues this multipart upload now: the copy is queued or failed. Check it immediately before the
+/// upload is aborted.
+pub async fn is_interrupted(
+    conn: &mut AsyncPgConnection,
+    object: ObjectId,
+    store: &str,
+    upload: &str,
+) -> Result<bool> {
+    let row = replicas::table
+        .find((object, store))
+        .filter(replicas::state.eq_any([ReplicaState::Queued, ReplicaState::Failed]))
+        .filter(replicas::upload_id.eq(upload));
+    Ok(diesel::select(diesel::dsl::exists(row)).get_result(conn).await?)
+}
+
 /// The multipart uploads of an object's unfinished copies: (store, upload id).
 pub async fn open_multiparts(
     conn: &mut AsyncPgConnection,

@@ -145,14 +145,16 @@ fn among_sql(among: &Among, values: &mut Values) -> String {
     }
 }
 
-/// The states from which a run takes over copies: failed ones only on request, either all of them or those of the
-/// selected files.
-pub(crate) fn retryable(scope: &RunScope) -> &'static str {
-    if scope.retry_failed || scope.file_ids.is_some() {
-        "IN ('queued', 'failed', 'lost')"
-    } else {
-        "IN ('queued', 'lost')"
+/// Condition: a run takes over a copy `row` because of its state. Failed copies are taken over on request, either all of
+/// them or those of the selected files; otherwise once they are due again.
+pub(crate) fn retryable(wanted: &Wanted<'_>, row: &str) -> String {
+    if wanted.scope.retry_failed || wanted.scope.file_ids.is_some() {
+        return format!("{row}.state IN ('queued', 'failed', 'lost')");
     }
+    format!(
+        "({row}.state IN ('queued', 'lost') OR ({row}.state = 'failed' AND {} <= now()))",
+        wanted.policy.patience.due_sql(row)
+    )
 }
 
 /// The copies that the rows `w` of [`Wanted::select`] require in `store`.
@@ -294,9 +296,9 @@ async fn queue(
 ) -> Result<Amount> {
     let mut values = Values::default();
     let (run, store) = (values.id(run), values.text(wanted.store));
-    let again = retryable(wanted.scope);
     let waits = |row: &str| {
-        format!("{row}.state {again} AND ({row}.state <> 'queued' OR {row}.run_id IS DISTINCT FROM {run})")
+        let again = retryable(wanted, row);
+        format!("{again} AND ({row}.state <> 'queued' OR {row}.run_id IS DISTINCT FROM {run})")
     };
     let waits_there = waits("r");
     let (there, if_there) = match before {

@@ -4,6 +4,7 @@
 pub mod archive;
 pub mod fetch;
 mod label;
+mod lease;
 pub mod outcome;
 pub(super) mod parts;
 pub mod replication;
@@ -19,13 +20,15 @@ use crate::db::replicas::{self, Claim};
 use crate::db::unsigned;
 use crate::encryption::EncryptionEnvelope;
 use crate::error::Error;
-use crate::ids::LeaseToken;
 use crate::object::crypto::{Encryptor, ObjectRef};
 use crate::object::verify::{self, Expected, Form, Held, Unverified};
 use crate::store::metadata;
 use crate::store::{BoxError, ObjectKey, PutOptions, Store, StoreError, StoreRole, Verdict};
 
 use super::Engine;
+use lease::WriteGuard;
+
+pub use lease::CopyLease;
 
 /// Sources up to this size are read completely before they are sent.
 pub(super) const SMALL: u64 = 256 * 1024;
@@ -114,7 +117,8 @@ impl From<Error> for CopyError {
 pub(super) struct Job<'c> {
     pub(super) engine: &'c Engine,
     pub(super) claim: &'c Claim,
-    pub(super) token: LeaseToken,
+    /// Checked before each change at the destination.
+    pub(super) guard: WriteGuard,
     pub(super) key: ObjectKey,
     pub(super) source: &'c Store,
     /// The encryption envelope of the source, if encrypted.
@@ -148,13 +152,13 @@ pub struct Copied {
     pub seal: Option<EncryptionEnvelope>,
 }
 
-/// Makes and verifies a claimed copy.
+/// Makes and verifies a claimed copy under its lease.
 ///
 /// # Errors
 /// See [`CopyError`]. Remains at the destination are not recorded as present.
-pub async fn copy(engine: &Engine, claim: &Claim, token: LeaseToken) -> Result<Copied, CopyError> {
+pub async fn copy(engine: &Engine, claim: &Claim, lease: &CopyLease) -> Result<Copied, CopyError> {
     let context = &engine.context;
-    let job = prepare(engine, claim, token).await?;
+    let job = prepare(engine, claim, lease).await?;
     let copied = if job.expected.size > context.config.tiering.multipart_threshold_bytes() {
         parts::copy(&job).await
     } else {
@@ -200,7 +204,7 @@ pub fn source_of<'c>(context: &'c Context, claim: &'c Claim) -> Option<&'c Store
     context.stores.nearest_first(others).into_iter().next()
 }
 
-async fn prepare<'c>(engine: &'c Engine, claim: &'c Claim, token: LeaseToken) -> Result<Job<'c>, CopyError> {
+async fn prepare<'c>(engine: &'c Engine, claim: &'c Claim, lease: &CopyLease) -> Result<Job<'c>, CopyError> {
     let context = &engine.context;
     let unusable =
         |what: &str| CopyError::Unusable(format!("object {} has an invalid {what}", claim.object_id));
@@ -229,7 +233,8 @@ async fn prepare<'c>(engine: &'c Engine, claim: &'c Claim, token: LeaseToken) ->
         }
     };
     let encryptor = encryptor(claim, destination, &key, &expected)?;
-    Ok(Job { engine, claim, token, key, source, source_seal, destination, encryptor, expected, blocks })
+    let guard = WriteGuard::new(context, claim, lease);
+    Ok(Job { engine, claim, guard, key, source, source_seal, destination, encryptor, expected, blocks })
 }
 
 /// The encryption of the copy. A resumed upload keeps the form in which it was started, regardless of the current
@@ -309,6 +314,11 @@ pub(super) fn sending_error(job: &Job<'_>, error: StoreError) -> CopyError {
 pub(super) fn reading_error(job: &Job<'_>, source: BoxError) -> CopyError {
     let source = match source.downcast::<StoreError>() {
         Ok(error) => return source_error(job, *error),
+        Err(other) => other,
+    };
+    // The lease was lost, or could not be confirmed, in the middle of the body.
+    let source = match source.downcast::<CopyError>() {
+        Ok(error) => return *error,
         Err(other) => other,
     };
     match source.downcast::<SourceMismatch>() {

@@ -1,5 +1,5 @@
-//! Handling of failed copies: a copy is requeued if a store or the database caused the failure; otherwise the failure
-//! counts as an attempt.
+//! Handling of failed copies by the scope of the error: a copy is requeued if a store or the database caused the failure;
+//! otherwise the failure counts as an attempt.
 
 use std::time::Duration;
 
@@ -8,6 +8,8 @@ use crate::db::replicas::Claim;
 use crate::error::Result;
 use crate::ids::{LeaseToken, RunId};
 use crate::object::health;
+use crate::store::{Condition, StoreError};
+use crate::stores::Probed;
 use crate::tiering::copy::CopyError;
 use crate::tiering::{commit, run};
 
@@ -23,24 +25,65 @@ pub enum Blame {
     Lease,
     /// The database or a whole store failed: the copy is requeued; this is not counted as an attempt.
     Outage,
-    /// The credentials are wrong, for every file: the run is stopped; this is not counted as an attempt.
+    /// The whole store is in a state that passes, and is paused for this time: the copy is requeued; this is not counted
+    /// as an attempt.
+    Paused(Duration),
+    /// The store refuses every file, because of its credentials, for example: the run is stopped; this is not counted as
+    /// an attempt.
     Credentials,
     /// The copy failed: this is counted as an attempt.
     Copy,
 }
 
 impl Blame {
-    /// Determines the cause; checks a store that seems to be down.
-    pub async fn of(context: &Context, error: &CopyError) -> Self {
+    /// Determines the cause of the failure of `claim`. Checks a store that seems to be down or to refuse everything, and
+    /// pauses one that is in a condition that passes.
+    pub async fn of(context: &Context, claim: &Claim, error: &CopyError) -> Self {
         match error {
             CopyError::LeaseLost => Self::Lease,
             CopyError::Database(_) => Self::Outage,
-            CopyError::Store(error) if error.is_credentials() => Self::Credentials,
-            // Another time is a matter of the whole store, even if it accepts some requests.
-            CopyError::Store(error) if health::is_outage(context, error).await || error.is_clock_skew() => {
-                Self::Outage
-            }
+            CopyError::Store(error) => Self::of_store(context, claim, error).await,
             _ => Self::Copy,
+        }
+    }
+
+    async fn of_store(context: &Context, claim: &Claim, error: &StoreError) -> Self {
+        if let Some(condition) = error.condition() {
+            return Self::of_condition(context, claim, error, condition);
+        }
+        if error.is_credentials() {
+            return Self::Credentials;
+        }
+        if error.is_denied() {
+            return Self::of_denial(context, error).await;
+        }
+        if health::is_outage(context, error).await {
+            return Self::Outage;
+        }
+        // A store that limits the rate often says only this.
+        if error.is_unavailable() {
+            return Self::of_condition(context, claim, error, Condition::Throttled);
+        }
+        Self::Copy
+    }
+
+    /// Pauses the store, unless it serves all objects but this one.
+    fn of_condition(context: &Context, claim: &Claim, error: &StoreError, condition: Condition) -> Self {
+        let health = context.stores.health();
+        if health.is_to_blame(error.store().as_str(), claim.object_id) {
+            Self::Paused(health.pause(error, condition, context.clock.now()))
+        } else {
+            Self::Copy
+        }
+    }
+
+    /// A denial concerns one object unless the store also refuses a key that belongs to no file.
+    async fn of_denial(context: &Context, error: &StoreError) -> Self {
+        let Some(store) = context.stores.get(error.store().as_str()) else { return Self::Copy };
+        match context.stores.probes().probe(store, error).await {
+            Probed::Accepts => Self::Copy,
+            Probed::Refuses => Self::Credentials,
+            Probed::Unknown => Self::Outage,
         }
     }
 }
@@ -62,6 +105,7 @@ pub async fn record_failure(
         (Blame::Lease, _) => return Ok(None),
         (Blame::Copy, _) => return commit::fail(context, claim, token, run, error).await.map(Some),
         (Blame::Outage, _) => OUTAGE_DELAY,
+        (Blame::Paused(pause), _) => pause,
         (Blame::Credentials, None) => CREDENTIALS_DELAY,
         (Blame::Credentials, Some(run)) => {
             run::stop(context, run, &text).await?;

@@ -13,8 +13,9 @@ use crate::error::Result;
 use crate::object::crypto;
 use crate::object::verify::{self, Unverified};
 use crate::step::{self, Step};
-use crate::store::{Body, BoxError, ByteRange, CompletedPart, StoreError, UploadId, Verdict};
+use crate::store::{Body, BoxError, ByteRange, CompletedPart, Scope, StoreError, UploadId, Verdict};
 
+use crate::tiering::copy::lease::WriteGuard;
 use crate::tiering::copy::{
     CopyError, Job, SourceBytes, SourceMismatch, put_options, sending_error, source_error, stream_of,
 };
@@ -94,9 +95,10 @@ async fn begin_or_resume(job: &Job<'_>) -> Result<(UploadId, u64), CopyError> {
         return Ok((UploadId::new(upload.clone()), unsigned(size)));
     }
     // A worker that died between creating an upload and recording it left one that would never be found otherwise.
-    reap::abort_strays(job.destination, &job.key).await?;
+    abort_strays(job).await?;
     let size = part_size(job.engine.context.config.tiering.part_size_bytes(), job.expected.size);
     let options = put_options(job);
+    job.guard.before_write().await?;
     let upload = if is_checked(job) {
         job.destination.create_multipart(&job.key, &options).await?
     } else {
@@ -105,10 +107,22 @@ async fn begin_or_resume(job: &Job<'_>) -> Result<(UploadId, u64), CopyError> {
     step::reached(Step::PartsBegun, job.key.as_str()).await;
     let ours = retry_on_db_outage(|| note_upload(job, Some((&upload, size)))).await?;
     if !ours {
+        // Nobody else can know this id: it was not recorded.
         job.destination.abort_multipart(&job.key, &upload).await?;
         return Err(CopyError::LeaseLost);
     }
     Ok((upload, size))
+}
+
+/// Aborts the uploads of the key that no row has. While the lease is held, no other worker creates one.
+async fn abort_strays(job: &Job<'_>) -> Result<(), CopyError> {
+    for stray in reap::strays(job.destination, &job.key).await? {
+        job.guard.before_write().await?;
+        tracing::info!(target: "nightferry::sync", store = %job.destination.name(), key = %job.key, upload = %stray, "aborted an \
+            unknown upload");
+        job.destination.abort_multipart(&job.key, &stray).await?;
+    }
+    Ok(())
 }
 
 /// Whether every part has a checksum: known beforehand, or trailing its ciphertext. A store with checksum verification
@@ -123,8 +137,16 @@ async fn note_upload(job: &Job<'_>, upload: Option<(&UploadId, u64)>) -> Result<
     let (id, size) = upload.map(|(id, size)| (id.as_str(), signed(size))).unzip();
     let mut conn = job.engine.context.db.conn().await?;
     let seal = job.encryptor.as_ref().map(|encryptor| &encryptor.seal);
-    replicas::begin_multipart(&mut conn, job.claim.object_id, &job.claim.store, job.token, id, size, seal)
-        .await
+    replicas::begin_multipart(
+        &mut conn,
+        job.claim.object_id,
+        &job.claim.store,
+        job.guard.token(),
+        id,
+        size,
+        seal,
+    )
+    .await
 }
 
 async fn finished_parts(job: &Job<'_>, upload: &UploadId) -> Result<BTreeMap<u32, Finished>, CopyError> {
@@ -157,7 +179,8 @@ async fn send(job: &Job<'_>, upload: &UploadId, part: Part) -> Result<(u32, Fini
     if object.total_size != job.expected.size {
         return Err(crate::tiering::copy::wrong_size(job, object.total_size));
     }
-    let (seen, checked) = checked(job.engine.pace.limit(object.body), known);
+    let (seen, checked) = checked(job.engine.pace.limit(object.body), known, job.guard.clone());
+    job.guard.before_write().await?;
     let receipt = match &job.encryptor {
         None => {
             let body = Body::stream(part.length, checked);
@@ -187,21 +210,26 @@ async fn send(job: &Job<'_>, upload: &UploadId, part: Part) -> Result<(u32, Fini
     Ok((part.number, finished))
 }
 
-/// The content of one part, ending in an error if its CRC is not the recorded one; and its actual CRC.
+/// The content of one part, ending in an error if its CRC is not the recorded one, or if the lease is lost; and its
+/// actual CRC.
 fn checked(
     body: SourceBytes,
     known: Option<Crc64Nvme>,
+    guard: WriteGuard,
 ) -> (
     tokio::sync::oneshot::Receiver<Crc64Nvme>,
     impl Stream<Item = Result<bytes::Bytes, BoxError>> + Send + 'static,
 ) {
     let (tell, seen) = tokio::sync::oneshot::channel();
-    let bytes = stream::unfold(Some((body, Crc64Hasher::new(), tell)), move |state| async move {
-        let (mut body, mut hasher, tell) = state?;
+    let bytes = stream::unfold(Some((body, Crc64Hasher::new(), tell, guard)), move |state| async move {
+        let (mut body, mut hasher, tell, guard) = state?;
         match body.next().await {
             Some(Ok(chunk)) => {
+                if let Err(error) = guard.before_chunk().await {
+                    return Some((Err(BoxError::from(error)), None));
+                }
                 hasher.update(&chunk);
-                Some((Ok(chunk), Some((body, hasher, tell))))
+                Some((Ok(chunk), Some((body, hasher, tell, guard))))
             }
             Some(Err(error)) => Some((Err(BoxError::from(error)), None)),
             None => {
@@ -255,13 +283,6 @@ async fn complete(
     upload: &UploadId,
     parts: BTreeMap<u32, Finished>,
 ) -> Result<String, CopyError> {
-    let holds_lease = async || {
-        let mut conn = job.engine.context.db.conn().await?;
-        replicas::holds_lease(&mut conn, job.claim.object_id, &job.claim.store, job.token).await
-    };
-    if !retry_on_db_outage(holds_lease).await? {
-        return Err(CopyError::LeaseLost);
-    }
     let checked = is_checked(job);
     let sealed = job.encryptor.as_ref().map(|_| sealed_whole(&parts));
     let list: Vec<CompletedPart> = parts
@@ -275,6 +296,7 @@ async fn complete(
     let crc = checked.then(|| sealed.unwrap_or(job.expected.crc64nvme));
     let form = job.form(sealed);
     step::reached(Step::PartsSent, job.key.as_str()).await;
+    job.guard.before_end_of(upload).await?;
     let completed = job.destination.complete_multipart(&job.key, upload, &list, crc).await;
     step::reached(Step::PartsJoined, job.key.as_str()).await;
     let pace = Some(&job.engine.pace);
@@ -303,14 +325,18 @@ async fn complete(
     }
 }
 
-/// Whether the destination understood the request and rejects the parts.
+/// Whether the destination understood the request and rejects the parts, not the access to them.
 fn is_refusal(error: &StoreError) -> bool {
-    matches!(error.verdict(), Verdict::Permanent | Verdict::Corrupt) && !error.is_credentials()
+    matches!(error.verdict(), Verdict::Permanent | Verdict::Corrupt) && error.scope() == Scope::Object
 }
 
 /// Aborts the upload, so that the next attempt starts from scratch. Also if the destination reports that the upload
-/// does not exist: some do so for an upload with missing parts, and keep the rest.
+/// does not exist: some do so for an upload with missing parts, and keep the rest. Only the upload of this lease: the one
+/// of a worker that took over the copy is left alone.
 async fn abandon_upload(job: &Job<'_>, upload: &UploadId, error: CopyError) -> CopyError {
+    if let Err(lost) = job.guard.before_end_of(upload).await {
+        return lost;
+    }
     match job.destination.abort_multipart(&job.key, upload).await {
         Ok(()) => forget_upload(job, error).await,
         // The upload remains recorded, and the next attempt encounters it again.

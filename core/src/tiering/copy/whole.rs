@@ -35,11 +35,16 @@ pub(in crate::tiering) async fn copy(job: &Job<'_>) -> Result<String, CopyError>
     let small = job.expected.size <= SMALL;
     let mut options = put_options(job);
     step::reached(Step::CopyRead, job.key.as_str()).await;
+    if !small {
+        job.guard.before_write().await?;
+    }
     let (sent, crc) = match &job.encryptor {
         None => {
             options.sha256 = Some(job.expected.sha256);
             let body = if small {
-                hold(plain).await.map_err(|error| reading_error(job, error))?.into()
+                let pieces = hold(plain).await.map_err(|error| reading_error(job, error))?;
+                job.guard.before_small_write().await?;
+                pieces.into()
             } else {
                 Body::stream(job.expected.size, plain)
             };
@@ -49,6 +54,7 @@ pub(in crate::tiering) async fn copy(job: &Job<'_>) -> Result<String, CopyError>
             let (length, sealed) = encryptor.encrypt(plain, 0, job.expected.size);
             if small {
                 let pieces = hold(sealed).await.map_err(|error| reading_error(job, error))?;
+                job.guard.before_small_write().await?;
                 options.crc64nvme = Some(pieces.crc64nvme());
                 let crc = pieces.crc64nvme();
                 (job.destination.put(&job.key, pieces.into(), &options).await, Some(crc))
@@ -77,15 +83,18 @@ async fn hold(source: impl Stream<Item = Result<Bytes, BoxError>>) -> Result<Pie
     Ok(gathering.finish())
 }
 
-/// The content of the source, ending in an error if its hash is not the recorded one.
+/// The content of the source, ending in an error if its hash is not the recorded one, or if the lease is lost.
 fn checked(body: SourceBytes, job: &Job<'_>) -> impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static {
     let expected = job.expected.sha256;
-    stream::unfold(Some((body, Sha256Hasher::new())), move |state| async move {
-        let (mut body, mut hasher) = state?;
+    stream::unfold(Some((body, Sha256Hasher::new(), job.guard.clone())), move |state| async move {
+        let (mut body, mut hasher, guard) = state?;
         match body.next().await {
             Some(Ok(chunk)) => {
+                if let Err(error) = guard.before_chunk().await {
+                    return Some((Err(BoxError::from(error)), None));
+                }
                 hasher.update(&chunk);
-                Some((Ok(chunk), Some((body, hasher))))
+                Some((Ok(chunk), Some((body, hasher, guard))))
             }
             Some(Err(error)) => Some((Err(BoxError::from(error)), None)),
             None => {

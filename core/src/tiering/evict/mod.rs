@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 use crate::object::identity;
 use crate::step::{self, Step};
-use crate::store::{ObjectKey, Store, StoreRole};
+use crate::store::{ObjectKey, Scope, Store, StoreRole};
 
 use super::db_outage::retry_on_db_outage;
 use super::policy;
@@ -256,9 +256,12 @@ impl EvictionPass<'_> {
         let store = self.store.name().as_str();
         let key = ObjectKey::parse(&copy.key)?;
         step::reached(Step::EvictionBegun, &copy.key).await;
+        // By the clock of this process, which continues while it is stopped.
+        let (checked, lasts) = (Instant::now(), self.context.config.tiering.lease / 4);
         let verdict = {
             let mut conn = self.context.db.conn().await?;
-            replicas::check_eviction(&mut conn, store, &self.moving_to, token, copy.object_id).await?
+            let moving_to = &self.moving_to;
+            replicas::check_eviction(&mut conn, store, moving_to, token, copy.object_id, lasts).await?
         };
         let others = match verdict {
             Eviction::Allowed { others } => others,
@@ -270,8 +273,7 @@ impl EvictionPass<'_> {
             Evidence::Absent => return Ok(Outcome::Stays),
             Evidence::Unknown(error) => {
                 // A failure of a single object must not delay the following ones.
-                let concerns_the_store =
-                    error.as_ref().is_none_or(|error| error.is_outage() || error.is_credentials());
+                let concerns_the_store = error.as_ref().is_none_or(|error| error.scope() == Scope::Store);
                 let reason = error.map_or_else(
                     || "its store is not healthy, or not the recorded one".to_owned(),
                     |error| error.to_string(),
@@ -282,9 +284,21 @@ impl EvictionPass<'_> {
             }
         }
         step::reached(Step::EvictionChecked, &copy.key).await;
+        if checked.elapsed() >= lasts && !self.is_still_ours(token, copy).await? {
+            return Ok(Outcome::NotOurs);
+        }
         self.store.delete(&key).await?;
         step::reached(Step::EvictionDeleted, &copy.key).await;
         Ok(Outcome::Deleted)
+    }
+
+    /// Renews the lease on a copy whose checks took so long that another worker may have taken it over.
+    async fn is_still_ours(&self, token: LeaseToken, copy: &EvictableCopy) -> Result<bool> {
+        let (store, lease) = (self.store.name().as_str(), self.context.config.tiering.lease);
+        let asked = Instant::now();
+        let mut conn = self.context.db.conn().await?;
+        let ours = replicas::renew_eviction(&mut conn, store, token, copy.object_id, lease).await?;
+        Ok(ours && asked.elapsed() < lease)
     }
 
     /// Ends the eviction of a copy that must be kept. If a deletion may have been attempted, the copy is verified

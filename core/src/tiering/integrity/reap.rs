@@ -138,24 +138,27 @@ async fn remove(context: &Context, removal: &Removal) -> Result<bool> {
     Ok(true)
 }
 
-/// Aborts multipart uploads of a key without a row: their creator died before recording them. A store whose access key
-/// may not list uploads needs a lifecycle rule for them.
-pub(in crate::tiering) async fn abort_strays(store: &Store, key: &ObjectKey) -> Result<(), StoreError> {
+/// Aborts multipart uploads of a key without a row: their creator died before recording them.
+async fn abort_strays(store: &Store, key: &ObjectKey) -> Result<(), StoreError> {
+    for stray in strays(store, key).await? {
+        tracing::info!(store = %store.name(), key = %key, upload = %stray, "aborted an unknown upload");
+        store.abort_multipart(key, &stray).await?;
+    }
+    Ok(())
+}
+
+/// The unfinished multipart uploads of a key. A store whose access key may not list uploads needs a lifecycle rule for
+/// them.
+pub(in crate::tiering) async fn strays(store: &Store, key: &ObjectKey) -> Result<Vec<UploadId>, StoreError> {
     let listed = match store.list_multipart_uploads(key.as_str()).await {
         Err(error) if error.verdict() == Verdict::Permanent => {
             tracing::debug!(store = %store.name(), key = %key, %error, "cannot list unfinished uploads");
-            return Ok(());
+            return Ok(Vec::new());
         }
         listed => listed?,
     };
-    for stray in listed {
-        if stray.key == key.as_str() {
-            tracing::info!(store = %store.name(), key = %key, upload = %stray.upload_id, "aborted an \
-                unknown upload");
-            store.abort_multipart(key, &stray.upload_id).await?;
-        }
-    }
-    Ok(())
+    let of_key = listed.into_iter().filter(|stray| stray.key == key.as_str());
+    Ok(of_key.map(|stray| stray.upload_id).collect())
 }
 
 fn store<'c>(context: &'c Context, name: &str) -> Result<&'c Store> {

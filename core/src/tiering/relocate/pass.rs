@@ -224,6 +224,15 @@ impl<'p> Pass<'p> {
         }
         for copy in interrupted {
             let key = ObjectKey::parse(&copy.key)?;
+            let (name, upload) = (store.name().as_str(), copy.upload_id.as_str());
+            let is_interrupted = {
+                let mut conn = self.context.db.conn().await?;
+                replicas::is_interrupted(&mut conn, copy.object_id, name, upload).await?
+            };
+            // A worker has resumed it since, because the drain was cancelled.
+            if !is_interrupted {
+                continue;
+            }
             if let Err(error) = store.abort_multipart(&key, &UploadId::new(copy.upload_id.clone())).await {
                 self.report.last_error = Some(error.to_string());
                 self.report.not_aborted += 1;

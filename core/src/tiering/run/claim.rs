@@ -1,5 +1,7 @@
 //! Leases: how a worker claims copies, renews its leases, and sends heartbeats.
 
+use std::time::{Duration, Instant};
+
 use crate::config::{TieringConfig, TransferOrder};
 use crate::context::Context;
 use crate::db::replicas::{self, Claim, ClaimTerms, OnDemand};
@@ -9,14 +11,24 @@ use crate::error::Result;
 use crate::ids::{LeaseToken, RunId, WorkerId};
 use crate::step::{self, Step};
 use crate::store::{Store, StoreRole};
+use crate::tiering::copy::CopyLease;
 
-/// Copies claimed together, under one lease token.
+/// Copies claimed together, each under a lease of its own.
 #[derive(Debug)]
 pub struct Batch {
-    /// Guards every UPDATE that finishes one of the copies.
-    pub token: LeaseToken,
     /// The claimed copies.
     pub claims: Vec<Claim>,
+    /// Length of the leases.
+    lease: Duration,
+    /// A time before the claim.
+    since: Instant,
+}
+
+impl Batch {
+    /// The lease of one of the copies.
+    pub fn lease_of(&self, claim: &Claim) -> CopyLease {
+        CopyLease::new(claim.token, self.lease, self.since)
+    }
 }
 
 /// Claims at most `most` copies of a run, in the configured order. Returns none if no copy is due or all due copies
@@ -26,11 +38,10 @@ pub struct Batch {
 /// Any database error.
 pub async fn next_batch(context: &Context, run: RunId, worker: WorkerId, most: usize) -> Result<Batch> {
     let out = context.stores.health().out();
-    let token = LeaseToken::new();
     let TieringConfig { order, lease, .. } = context.config.tiering;
-    let terms =
-        ClaimTerms { worker, token, limit: i64::try_from(most).unwrap_or(i64::MAX), lease, down: &out };
+    let terms = ClaimTerms { worker, limit: i64::try_from(most).unwrap_or(i64::MAX), lease, down: &out };
     let mut conn = context.db.conn().await?;
+    let since = Instant::now();
     let by_size = match order {
         TransferOrder::Oldest => Vec::new(),
         order => {
@@ -44,7 +55,7 @@ pub async fn next_batch(context: &Context, run: RunId, worker: WorkerId, most: u
     let claims = if by_size.is_empty() { replicas::claim(&mut conn, run, terms).await? } else { by_size };
     drop(conn);
     step::reached(Step::Claimed, "").await;
-    Ok(Batch { token, claims })
+    Ok(Batch { claims, lease, since })
 }
 
 /// Whether a copy cannot be made now: its target store is down, or all its possible source stores are.
@@ -61,19 +72,19 @@ pub fn is_blocked(context: &Context, claim: &Claim) -> bool {
 /// Any database error.
 pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> Result<Batch> {
     let out = context.stores.health().out();
-    let token = LeaseToken::new();
     let lease = context.config.tiering.lease;
     let stores: Vec<&Store> =
         context.stores.all().filter(|store| !out.iter().any(|name| name == store.name().as_str())).collect();
     let share = most.div_ceil(stores.len().max(1));
     let mut conn = context.db.conn().await?;
+    let since = Instant::now();
     let mut claims = Vec::new();
     for store in stores {
         let limit = i64::try_from(share.min(most.saturating_sub(claims.len()))).unwrap_or(i64::MAX);
         if limit == 0 {
             break;
         }
-        let terms = ClaimTerms { worker, token, limit, lease, down: &out };
+        let terms = ClaimTerms { worker, limit, lease, down: &out };
         // All other copies queued for the cloud wait for a run.
         let which = match store.role() {
             StoreRole::Local => OnDemand::Everything,
@@ -83,11 +94,11 @@ pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> R
     }
     drop(conn);
     step::reached(Step::Claimed, "").await;
-    Ok(Batch { token, claims })
+    Ok(Batch { claims, lease, since })
 }
 
 /// Sends a heartbeat, with the stores that this worker is waiting for and how far its clock is ahead, and renews its
-/// leases.
+/// leases. Returns the renewed ones; the others are lost, or their copies are finished.
 ///
 /// # Errors
 /// Any database error; the leases remain valid until they expire.
@@ -96,11 +107,13 @@ pub async fn heartbeat(
     worker: &Identity,
     state: &str,
     working_under: &[LeaseToken],
-) -> Result<()> {
+) -> Result<Vec<LeaseToken>> {
     let mut conn = context.db.conn().await?;
-    replicas::renew_leases(&mut conn, worker.id, working_under, context.config.tiering.lease).await?;
+    let lease = context.config.tiering.lease;
+    let renewed = replicas::renew_leases(&mut conn, worker.id, working_under, lease).await?;
     let (out, ahead) = (context.stores.health().out(), context.clock.ahead());
-    workers::heartbeat(&mut conn, worker, state, out, ahead).await
+    workers::heartbeat(&mut conn, worker, state, out, ahead).await?;
+    Ok(renewed)
 }
 
 /// Removes a worker that is stopping.

@@ -1,5 +1,7 @@
 //! Rebalancing concurrently with other operations: deleted, evicted and written files, drained stores, runs.
 
+use std::time::Duration;
+
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::ReplicaState;
 use nightferry_core::db::replicas::{self, Departure, Eviction};
@@ -152,8 +154,9 @@ async fn a_moved_copy_is_deleted_only_if_its_destination_still_exists_at_the_las
     let ours = replicas::claim_departures(&mut conn, terms, &[file.object_id]).await.unwrap();
 
     assert_eq!(ours.len(), 1);
-    let look =
-        async |conn: &mut _| replicas::check_eviction(conn, from, &[], token, file.object_id).await.unwrap();
+    let look = async |conn: &mut _| {
+        replicas::check_eviction(conn, from, &[], token, file.object_id, Duration::ZERO).await.unwrap()
+    };
     assert_eq!(look(&mut conn).await, Eviction::Allowed { others: vec!["nas".to_owned()] });
     replicas::mark_lost(&mut conn, file.object_id, "nas", &["s3"], "gone", None).await.unwrap();
     assert_eq!(look(&mut conn).await, Eviction::Forbidden, "the copy in the cloud store is not sufficient");

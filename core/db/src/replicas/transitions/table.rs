@@ -56,7 +56,7 @@ transitions! {
     TAKE_OVER: [Queued, Failed, Lost] => State(Queued);
         "a run that is planned, or that executes a plan, for copies that earlier runs and drains left \
             behind";
-        "like `queue`; failed copies only if they were requested";
+        "like `queue`; failed copies only if they were requested, or some time after they failed";
         // A multipart upload that has started continues unchanged.
         "run_id = EXCLUDED.run_id, not_before = now(), \
          attempts = CASE WHEN r.state = 'queued' THEN r.attempts ELSE 0 END, \
@@ -172,7 +172,7 @@ transitions! {
         "";
 
     RENEW: [Copying] => Same;
-        "the heartbeat of a worker";
+        "the heartbeat of a worker, and a worker before it changes something at the destination";
         "the worker holds the lease; an expired lease is renewed unless another worker has taken it";
         "";
 

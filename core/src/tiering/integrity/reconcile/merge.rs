@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 
 use crate::db::enums::ReplicaState;
 use crate::db::replicas::{self, Known};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::retry::{self, RetryPolicy};
-use crate::store::{IDENTITY_KEY, LIST_LIMIT, ListedObject, StoreError};
+use crate::store::{IDENTITY_KEY, LIST_LIMIT, ListedObject, Scope, StoreError};
 use crate::tiering::db_outage::retry_on_db_outage;
 
 use super::Reconciler;
@@ -51,8 +51,26 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             };
             let object = if order.is_le() { listed.page.pop_front() } else { None };
             let row = if order.is_ge() { known.page.pop_front() } else { None };
-            self.compare(object, row).await?;
+            let key = object.as_ref().map(|object| object.key.clone());
+            let key = key.or_else(|| row.as_ref().map(|row| row.key.clone())).unwrap_or_default();
+            match self.compare(object, row).await {
+                Err(Error::Store(error)) => self.unchecked(&key, error).await?,
+                compared => compared?,
+            }
         }
+    }
+
+    /// The check of one object failed. The pass continues with the next one and reports it, unless the store as a whole
+    /// fails: then its listing fails too, or its credentials are rejected.
+    async fn unchecked(&mut self, key: &str, error: StoreError) -> Result<()> {
+        if error.is_credentials() || (error.scope() == Scope::Store && self.store.check().await.is_err()) {
+            return Err(error.into());
+        }
+        tracing::warn!(target: "nightferry::sync", store = %self.store.name(), key, %error, "cannot check an \
+            object; the pass continues");
+        self.summary.unchecked += 1;
+        self.summary.last_error = Some(error.to_string());
+        Ok(())
     }
 
     async fn fill(&mut self, listed: &mut Pages<ListedObject>, known: &mut Pages<Known>) -> Result<()> {

@@ -39,11 +39,11 @@ pub struct Options {
 }
 
 /// Reconciles one store. Returns `None`, and does nothing, while another process does. A pass interrupted by `stop`
-/// returns what it has found so far.
+/// returns what it has found so far. An object that cannot be checked is reported, and the pass continues.
 ///
 /// # Errors
 /// [`crate::error::Error::Conflict`] if fixes are requested and the store may not be the recorded one: everything would
-/// seem to be missing. Any error of the database or the store.
+/// seem to be missing. Any error of the database, and any error of the store that concerns more than one object.
 pub async fn pass(
     context: &Context,
     store: &Store,

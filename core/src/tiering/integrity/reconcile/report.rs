@@ -117,6 +117,11 @@ pub struct Summary {
     pub foreign: u64,
     /// Unfinished multipart uploads listed.
     pub uploads: u64,
+    /// Objects that could not be checked, because the store failed for them alone.
+    pub unchecked: u64,
+    /// The error of the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
     /// The findings by kind.
     pub findings: BTreeMap<Kind, Tally>,
 }

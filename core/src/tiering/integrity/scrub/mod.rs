@@ -20,9 +20,11 @@ use crate::db::{restores, unsigned};
 use crate::encryption::{EncryptionEnvelope, sealed_size};
 use crate::error::{Error, Result};
 use crate::object::crypto::{self, ObjectRef};
+use crate::object::health;
 use crate::object::verify::{self, Held};
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreError, StoreRole, Verdict};
+use crate::stores::Probed;
 
 use self::pace::RateLimiter;
 use self::queue::Queue;
@@ -206,7 +208,8 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
         let read = read.into_inner();
         self.summary.bytes = self.summary.bytes.saturating_add(read);
         metrics::counter!("nightferry_scrub_bytes_total", "store" => item.store.clone()).increment(read);
-        Ok(outcome.map(|outcome| match outcome {
+        let Some(outcome) = outcome else { return Ok(None) };
+        Ok(Some(match outcome {
             Ok(Held::Right) => Seen::Right(found),
             Ok(Held::Missing) => Seen::Missing,
             Ok(Held::Wrong { size, sha256 }) => Seen::Wrong(format!(
@@ -215,7 +218,9 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
             )),
             Ok(Held::Unsure) => Seen::Nothing("each reading returns different content".to_owned(), false),
             Err(error) if error.is_archived() => Seen::Archived,
-            Err(error) => Seen::Nothing(error.to_string(), error.is_outage() || error.is_credentials()),
+            Err(error) => {
+                Seen::Nothing(error.to_string(), concerns_the_store(self.context, store, &error).await)
+            }
         }))
     }
 
@@ -263,6 +268,14 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
         (self.tell)(Event::Found(&finding));
         Ok(())
     }
+}
+
+/// Whether the whole store failed, not only the read of one object.
+async fn concerns_the_store(context: &Context, store: &Store, error: &StoreError) -> bool {
+    if error.is_denied() {
+        return context.stores.probes().probe(store, error).await == Probed::Refuses;
+    }
+    error.is_credentials() || error.condition().is_some() || health::is_outage(context, error).await
 }
 
 /// Reads once; a wrong result must be confirmed by a second reading.

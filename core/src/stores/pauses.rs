@@ -1,0 +1,158 @@
+//! Stores that are paused because of a condition of the whole store: a skewed clock, throttling, a quota, a redirect.
+//! No copy to or from a paused store is started. A pause ends by itself; while the condition continues, the next pause
+//! is longer.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
+
+use crate::ids::ObjectId;
+use crate::retry::{self, MAX_RETRY_AFTER};
+
+/// Minimum and maximum length of a pause that the store does not determine itself.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// After this many conditions met by one copy, each followed by successes of others, the object is to blame.
+const MAX_STRIKES: u32 = 10;
+/// Maximum number of objects remembered for one store.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// The pauses of all stores. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pauses(Arc<Mutex<BTreeMap<String, Pause>>>);
+
+#[derive(Debug, Default)]
+struct Pause {
+    until: Option<Instant>,
+    since: Option<DateTime<Utc>>,
+    reason: String,
+    /// Number of pauses since the last success outside of a pause.
+    level: u32,
+    /// Number of successful copies.
+    successes: u64,
+    /// How often a copy met a condition although others succeeded since, and the number of successes then.
+    strikes: HashMap<ObjectId, (u32, u64)>,
+}
+
+impl Pause {
+    fn left(&self, now: Instant) -> Option<Duration> {
+        self.until.and_then(|until| until.checked_duration_since(now)).filter(|left| !left.is_zero())
+    }
+}
+
+/// A paused store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paused {
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// The error that caused it.
+    pub reason: String,
+}
+
+impl Pauses {
+    /// Pauses a store, at least for `least`. Many copies can meet the condition at once: during a pause, further ones
+    /// only prolong it if the store asked for more time. Returns the time until the end of the pause.
+    pub(super) fn pause(&self, store: &str, now: DateTime<Utc>, reason: &str, least: Duration) -> Duration {
+        let (mut pauses, at) = (self.0.lock(), Instant::now());
+        let pause = pauses.entry(store.to_owned()).or_default();
+        let least = least.min(MAX_RETRY_AFTER);
+        let left = pause.left(at);
+        let length = match left {
+            Some(left) => left.max(least),
+            None => retry::interval(pause.level, MIN_PAUSE, MAX_PAUSE).max(least),
+        };
+        if left.is_none() {
+            pause.level = pause.level.saturating_add(1);
+            pause.since = Some(now);
+            reason.clone_into(&mut pause.reason);
+        }
+        pause.until = Some(at + length);
+        length
+    }
+
+    /// Records a successful copy to or from the store.
+    pub(super) fn served(&self, store: &str) {
+        let mut pauses = self.0.lock();
+        let pause = pauses.entry(store.to_owned()).or_default();
+        pause.successes = pause.successes.saturating_add(1);
+        if pause.left(Instant::now()).is_none() {
+            (pause.level, pause.until, pause.since) = (0, None, None);
+        }
+    }
+
+    /// Records that the copy of an object met a condition. Returns whether the store is to blame, not the object: a
+    /// store that serves all others each time is not.
+    pub(super) fn strike(&self, store: &str, object: ObjectId) -> bool {
+        let mut pauses = self.0.lock();
+        let pause = pauses.entry(store.to_owned()).or_default();
+        if pause.strikes.len() >= MAX_REMEMBERED {
+            pause.strikes.clear();
+        }
+        let successes = pause.successes;
+        let (strikes, seen) = pause.strikes.entry(object).or_insert((0, successes));
+        if *seen < successes {
+            (*strikes, *seen) = (strikes.saturating_add(1), successes);
+        }
+        *strikes < MAX_STRIKES
+    }
+
+    /// The stores that are paused now.
+    pub(super) fn all(&self) -> BTreeMap<String, Paused> {
+        let (known, now) = (self.0.lock(), Instant::now());
+        let current = known.iter().filter(|(_, pause)| pause.left(now).is_some());
+        let described = current.filter_map(|(store, pause)| {
+            Some((store.clone(), Paused { since: pause.since?, reason: pause.reason.clone() }))
+        });
+        described.collect()
+    }
+
+    /// Ends all pauses.
+    pub(super) fn end_all(&self) {
+        for pause in self.0.lock().values_mut() {
+            (pause.until, pause.since) = (None, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_longer_while_the_condition_continues_and_short_again_after_a_success() {
+        let pauses = Pauses::default();
+        let pause =
+            |least| pauses.pause("a", Utc::now(), "slow down", Duration::from_secs(least)).as_secs_f64();
+        assert!((0.9..=1.0).contains(&pause(0)));
+        assert!(pause(0) <= 1.0, "many copies meet the same condition");
+        assert!((29.0..=30.0).contains(&pause(30)), "the store asked for it");
+        pauses.end_all();
+        assert!((1.9..=2.0).contains(&pause(0)), "the second pause");
+        pauses.served("a");
+        pauses.end_all();
+        assert!((3.9..=4.0).contains(&pause(0)), "a success during the pause began before it");
+        pauses.end_all();
+        pauses.served("a");
+        assert!((0.9..=1.0).contains(&pause(0)));
+        assert_eq!(pauses.all().keys().collect::<Vec<_>>(), ["a"]);
+        assert!(pauses.pause("b", Utc::now(), "x", Duration::from_secs(86_400)) <= MAX_RETRY_AFTER);
+    }
+
+    #[test]
+    fn an_object_is_to_blame_that_meets_conditions_while_all_others_succeed() {
+        let (pauses, object) = (Pauses::default(), ObjectId::new());
+        for _ in 0..100 {
+            assert!(pauses.strike("a", object), "no other copy succeeded");
+        }
+        for _ in 1..MAX_STRIKES {
+            pauses.served("a");
+            assert!(pauses.strike("a", object));
+        }
+        pauses.served("a");
+        assert!(!pauses.strike("a", object));
+        assert!(pauses.strike("a", ObjectId::new()) && pauses.strike("b", object));
+    }
+}
