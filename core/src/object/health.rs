@@ -122,7 +122,8 @@ async fn write_reports(context: &Context, observer: Uuid, program: &str) -> Resu
         .map(|(store, health)| {
             let pause = paused.remove(&store).map(|paused| format!("paused: {}", paused.reason));
             let last_error = health.last_error.or_else(|| doubt(context, &store)).or(pause);
-            let latency = health.latency.map(|latency| i32::try_from(latency.as_millis()).unwrap_or(i32::MAX));
+            let latency =
+                health.latency.map(|latency| i32::try_from(latency.as_millis()).unwrap_or(i32::MAX));
             Seen { store, up: health.up, since: health.since, latency_ms: latency, last_error }
         })
         .collect();
