@@ -88,10 +88,7 @@ pub(crate) async fn process(shared: WorkerShared, run: Option<Assignment>, held:
         Some(Ok(copied)) => {
             let (health, now) = (shared.context.stores.health(), shared.context.clock.now());
             let source = copy::source_of(&shared.context, &claim).map(|source| source.name().as_str());
-            [Some(claim.store.as_str()), source]
-                .into_iter()
-                .flatten()
-                .for_each(|store| health.answered(store, now, None));
+            health.copied(source, &claim.store, now);
             let finished = Finished {
                 object_id: claim.object_id,
                 store: claim.store.clone(),

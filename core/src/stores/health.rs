@@ -28,8 +28,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 pub enum Usability {
     /// The last result was a success.
     Healthy,
-    /// The store has failed, but not often enough to be unhealthy, or its identity is in doubt. Work that can wait does
-    /// not use it.
+    /// The store has failed, but not often enough to be unhealthy, or its identity is in doubt, or it is paused because
+    /// of a condition that does not only concern writes. Work that can wait does not use it.
     Suspect,
     /// The store is down until enough consecutive successes.
     Unhealthy,
@@ -129,18 +129,19 @@ impl Health {
 
     /// The usability of the store.
     pub fn usability(&self, store: &str) -> Usability {
+        let is_suspect = || self.identities().is_in_doubt(store) || self.0.pauses.is_unusable(store);
         match self.responsiveness(store) {
-            Usability::Healthy if self.identities().is_in_doubt(store) => Usability::Suspect,
+            Usability::Healthy if is_suspect() => Usability::Suspect,
             usability => usability,
         }
     }
 
-    /// The usability of the store, whatever its identity is.
+    /// The usability of the store by its responses, whatever its identity is and whether it is paused.
     fn responsiveness(&self, store: &str) -> Usability {
         self.known().get(store).map_or(Usability::Healthy, StoreHealth::usability)
     }
 
-    /// Whether the last response of the store was a success, whatever its identity is.
+    /// Whether the last response of the store was a success, whatever its identity is and whether it is paused.
     pub(crate) fn responds(&self, store: &str) -> bool {
         self.responsiveness(store) == Usability::Healthy
     }
@@ -180,7 +181,7 @@ impl Health {
         let (store, reason) = (error.store().as_str(), error.to_string());
         let is_new = !self.paused().contains_key(store);
         let least = error.retry_after().unwrap_or_default();
-        let pause = self.0.pauses.pause(store, now, &reason, least);
+        let pause = self.0.pauses.pause((store, error.is_write()), condition, now, &reason, least);
         if is_new {
             metrics::counter!("nightferry_store_pauses_total", "store" => store.to_owned(), "condition" => condition.as_str())
                 .increment(1);
@@ -189,10 +190,19 @@ impl Health {
         pause
     }
 
-    /// Records that the copy of an object met a condition of the store. Returns whether the store is to blame: it is
-    /// not if it served the copies of other objects each time.
-    pub fn is_to_blame(&self, store: &str, object: ObjectId) -> bool {
-        self.0.pauses.strike(store, object)
+    /// Records that the copy of an object met a condition of the store of this error. Returns whether the store is to
+    /// blame: it is not if it served the copies of other objects each time.
+    pub fn is_to_blame(&self, error: &StoreError, object: ObjectId) -> bool {
+        self.0.pauses.strike((error.store().as_str(), error.is_write()), object)
+    }
+
+    /// Records a successful copy from one store, if it is known, to another.
+    pub fn copied(&self, from: Option<&str>, to: &str, now: DateTime<Utc>) {
+        for (store, writes) in [(Some(to), true), (from, false)] {
+            let Some(store) = store else { continue };
+            self.0.pauses.served((store, writes));
+            self.answered(store, now, None);
+        }
     }
 
     /// Ends all pauses now.
@@ -212,9 +222,6 @@ impl Health {
 
     /// Records a success: of a check, with its latency, or of a use.
     pub fn answered(&self, store: &str, now: DateTime<Utc>, latency: Option<Duration>) {
-        if latency.is_none() {
-            self.0.pauses.served(store);
-        }
         self.saw(store, now, latency, None);
     }
 
@@ -382,6 +389,22 @@ mod tests {
         health.identities().saw("a", &Identity::Proven(uuid::Uuid::nil()));
         health.answered("a", Utc::now(), None);
         assert_eq!(health.usability("a"), Usability::Healthy);
+    }
+
+    #[test]
+    fn a_paused_store_is_suspect_unless_it_is_only_full() {
+        let health = health(2, 1);
+        let pause = |condition| {
+            health.0.pauses.pause(("a", true), condition, Utc::now(), "no", Duration::ZERO);
+        };
+        pause(Condition::Quota);
+        assert_eq!((health.usability("a"), health.out()), (Usability::Healthy, vec!["a".to_owned()]));
+        health.end_pauses();
+        pause(Condition::ClockSkew);
+        assert_eq!((health.usability("a"), health.out()), (Usability::Suspect, vec!["a".to_owned()]));
+        assert!(health.is_up("a") && health.responds("a"));
+        health.end_pauses();
+        assert!(health.is_healthy("a") && health.out().is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::ids::ObjectId;
 use crate::retry::{self, MAX_RETRY_AFTER};
+use crate::store::Condition;
 
 /// Minimum and maximum length of a pause that the store does not determine itself.
 const MIN_PAUSE: Duration = Duration::from_secs(1);
@@ -20,14 +21,18 @@ const MAX_STRIKES: u32 = 10;
 /// Maximum number of objects remembered for one store.
 const MAX_REMEMBERED: usize = 10_000;
 
+/// A store, and whether the requests change something in it: a full store still serves reads.
+pub(super) type Use<'u> = (&'u str, bool);
+
 /// The pauses of all stores. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Pauses(Arc<Mutex<BTreeMap<String, Pause>>>);
+pub(super) struct Pauses(Arc<Mutex<BTreeMap<(String, bool), Pause>>>);
 
 #[derive(Debug, Default)]
 struct Pause {
     until: Option<Instant>,
     since: Option<DateTime<Utc>>,
+    condition: Option<Condition>,
     reason: String,
     /// Number of pauses since the last success outside of a pause.
     level: u32,
@@ -55,9 +60,16 @@ pub struct Paused {
 impl Pauses {
     /// Pauses a store, at least for `least`. Many copies can meet the condition at once: during a pause, further ones
     /// only prolong it if the store asked for more time. Returns the time until the end of the pause.
-    pub(super) fn pause(&self, store: &str, now: DateTime<Utc>, reason: &str, least: Duration) -> Duration {
+    pub(super) fn pause(
+        &self,
+        (store, writes): Use<'_>,
+        condition: Condition,
+        now: DateTime<Utc>,
+        reason: &str,
+        least: Duration,
+    ) -> Duration {
         let (mut pauses, at) = (self.0.lock(), Instant::now());
-        let pause = pauses.entry(store.to_owned()).or_default();
+        let pause = pauses.entry((store.to_owned(), writes)).or_default();
         let least = least.min(MAX_RETRY_AFTER);
         let left = pause.left(at);
         let length = match left {
@@ -66,28 +78,30 @@ impl Pauses {
         };
         if left.is_none() {
             pause.level = pause.level.saturating_add(1);
-            pause.since = Some(now);
+            (pause.since, pause.condition) = (Some(now), Some(condition));
             reason.clone_into(&mut pause.reason);
         }
         pause.until = Some(at + length);
         length
     }
 
-    /// Records a successful copy to or from the store.
-    pub(super) fn served(&self, store: &str) {
+    /// Records a successful copy to the store (`writes`) or from it. A copy to the store was also verified there.
+    pub(super) fn served(&self, (store, writes): Use<'_>) {
         let mut pauses = self.0.lock();
-        let pause = pauses.entry(store.to_owned()).or_default();
-        pause.successes = pause.successes.saturating_add(1);
-        if pause.left(Instant::now()).is_none() {
-            (pause.level, pause.until, pause.since) = (0, None, None);
+        for kind in [false, true].into_iter().filter(|kind| writes || !kind) {
+            let pause = pauses.entry((store.to_owned(), kind)).or_default();
+            pause.successes = pause.successes.saturating_add(1);
+            if pause.left(Instant::now()).is_none() {
+                (pause.level, pause.until, pause.since) = (0, None, None);
+            }
         }
     }
 
     /// Records that the copy of an object met a condition. Returns whether the store is to blame, not the object: a
     /// store that serves all others each time is not.
-    pub(super) fn strike(&self, store: &str, object: ObjectId) -> bool {
+    pub(super) fn strike(&self, (store, writes): Use<'_>, object: ObjectId) -> bool {
         let mut pauses = self.0.lock();
-        let pause = pauses.entry(store.to_owned()).or_default();
+        let pause = pauses.entry((store.to_owned(), writes)).or_default();
         if pause.strikes.len() >= MAX_REMEMBERED {
             pause.strikes.clear();
         }
@@ -103,10 +117,18 @@ impl Pauses {
     pub(super) fn all(&self) -> BTreeMap<String, Paused> {
         let (known, now) = (self.0.lock(), Instant::now());
         let current = known.iter().filter(|(_, pause)| pause.left(now).is_some());
-        let described = current.filter_map(|(store, pause)| {
+        let described = current.filter_map(|((store, _), pause)| {
             Some((store.clone(), Paused { since: pause.since?, reason: pause.reason.clone() }))
         });
         described.collect()
+    }
+
+    /// Whether the store is paused for a condition that concerns reads and deletions too: a full store serves them, and
+    /// deletions are what ends its pause.
+    pub(super) fn is_unusable(&self, store: &str) -> bool {
+        let (known, now) = (self.0.lock(), Instant::now());
+        let mut of_store = known.iter().filter(|((name, _), _)| name == store);
+        of_store.any(|(_, pause)| pause.condition != Some(Condition::Quota) && pause.left(now).is_some())
     }
 
     /// Ends all pauses.
@@ -124,35 +146,59 @@ mod tests {
     #[test]
     fn a_pause_is_longer_while_the_condition_continues_and_short_again_after_a_success() {
         let pauses = Pauses::default();
-        let pause =
-            |least| pauses.pause("a", Utc::now(), "slow down", Duration::from_secs(least)).as_secs_f64();
+        let pause = |least| {
+            let least = Duration::from_secs(least);
+            pauses.pause(("a", true), Condition::Throttled, Utc::now(), "slow down", least).as_secs_f64()
+        };
         assert!((0.9..=1.0).contains(&pause(0)));
         assert!(pause(0) <= 1.0, "many copies meet the same condition");
         assert!((29.0..=30.0).contains(&pause(30)), "the store asked for it");
         pauses.end_all();
         assert!((1.9..=2.0).contains(&pause(0)), "the second pause");
-        pauses.served("a");
+        pauses.served(("a", true));
         pauses.end_all();
         assert!((3.9..=4.0).contains(&pause(0)), "a success during the pause began before it");
         pauses.end_all();
-        pauses.served("a");
+        pauses.served(("a", false));
+        assert!((7.9..=8.0).contains(&pause(0)), "a store that serves reads does not accept writes");
+        pauses.end_all();
+        pauses.served(("a", true));
         assert!((0.9..=1.0).contains(&pause(0)));
         assert_eq!(pauses.all().keys().collect::<Vec<_>>(), ["a"]);
-        assert!(pauses.pause("b", Utc::now(), "x", Duration::from_secs(86_400)) <= MAX_RETRY_AFTER);
+        let day = Duration::from_secs(86_400);
+        let long = pauses.pause(("b", true), Condition::Throttled, Utc::now(), "x", day);
+        assert!(long <= MAX_RETRY_AFTER);
+    }
+
+    #[test]
+    fn a_full_store_is_paused_but_not_unusable() {
+        let pauses = Pauses::default();
+        let pause = |condition| pauses.pause(("a", true), condition, Utc::now(), "x", Duration::ZERO);
+        pause(Condition::Quota);
+        assert!(pauses.all().contains_key("a") && !pauses.is_unusable("a"));
+        pauses.end_all();
+        pause(Condition::ClockSkew);
+        assert!(pauses.is_unusable("a") && !pauses.is_unusable("b"));
+        pauses.end_all();
+        assert!(!pauses.is_unusable("a"));
     }
 
     #[test]
     fn an_object_is_to_blame_that_meets_conditions_while_all_others_succeed() {
         let (pauses, object) = (Pauses::default(), ObjectId::new());
         for _ in 0..100 {
-            assert!(pauses.strike("a", object), "no other copy succeeded");
+            assert!(pauses.strike(("a", true), object), "no other copy succeeded");
         }
         for _ in 1..MAX_STRIKES {
-            pauses.served("a");
-            assert!(pauses.strike("a", object));
+            pauses.served(("a", true));
+            assert!(pauses.strike(("a", true), object));
         }
-        pauses.served("a");
-        assert!(!pauses.strike("a", object));
-        assert!(pauses.strike("a", ObjectId::new()) && pauses.strike("b", object));
+        for _ in 0..MAX_STRIKES {
+            pauses.served(("a", false));
+            assert!(pauses.strike(("a", true), object), "others were only read");
+        }
+        pauses.served(("a", true));
+        assert!(!pauses.strike(("a", true), object));
+        assert!(pauses.strike(("a", true), ObjectId::new()) && pauses.strike(("b", true), object));
     }
 }

@@ -45,7 +45,7 @@ impl Probes {
     /// to no file: after a denied read with HEAD, after a denied write with PUT and DELETE of a few bytes. Recent results
     /// are used again.
     pub async fn probe(&self, store: &Store, denied: &StoreError) -> Probed {
-        let writes = !is_read(denied.operation());
+        let writes = denied.is_write();
         let entry = (store.name().to_string(), writes);
         let known = Arc::clone(self.0.lock().entry(entry).or_default());
         // Others that are denied at the same time wait for this probe.
@@ -67,10 +67,6 @@ impl Probes {
         *known = (probed != Probed::Unknown).then(|| (Instant::now(), probed));
         probed
     }
-}
-
-fn is_read(operation: &str) -> bool {
-    operation.starts_with("Get") || operation.starts_with("Head") || operation.starts_with("List")
 }
 
 async fn read(store: &Store, key: &ObjectKey) -> Result<(), StoreError> {

@@ -69,6 +69,11 @@ impl StoreError {
             if code == "AccessDenied" || (*status == 403 && code.is_empty()))
     }
 
+    /// Whether the failed request was to change something in the store.
+    pub fn is_write(&self) -> bool {
+        !["Get", "Head", "List"].iter().any(|reading| self.operation().starts_with(*reading))
+    }
+
     /// Whether the store is temporarily unable to handle requests (HTTP status 503), which may concern everything or
     /// one object.
     pub fn is_unavailable(&self) -> bool {
@@ -146,6 +151,15 @@ mod tests {
         }
         let source = StoreErrorKind::Source(Box::new(answer(403, "AccessDenied")));
         assert_eq!(StoreError::new(&"s3".parse().unwrap(), "PutObject", source, "").scope(), Scope::Prefix);
+    }
+
+    #[test]
+    fn reads_are_distinguished_from_writes() {
+        let failed = |operation| {
+            StoreError::new(&"s3".parse().unwrap(), operation, StoreErrorKind::Timeout, "").is_write()
+        };
+        assert!(failed("PutObject") && failed("UploadPart") && failed("AbortMultipartUpload"));
+        assert!(!failed("GetObject") && !failed("HeadObject") && !failed("ListObjectsV2"));
     }
 
     #[test]

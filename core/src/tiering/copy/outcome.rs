@@ -70,7 +70,7 @@ impl Blame {
     /// Pauses the store, unless it serves all objects but this one.
     fn of_condition(context: &Context, claim: &Claim, error: &StoreError, condition: Condition) -> Self {
         let health = context.stores.health();
-        if health.is_to_blame(error.store().as_str(), claim.object_id) {
+        if health.is_to_blame(error, claim.object_id) {
             Self::Paused(health.pause(error, condition, context.clock.now()))
         } else {
             Self::Copy
