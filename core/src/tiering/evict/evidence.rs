@@ -1,6 +1,7 @@
 //! Evidence before a deletion. A row in state `present` is not proof: the object may have been deleted, its server may
 //! be down, or the bucket may have been replaced. A copy is deleted only after a HEAD request for another copy, in a
-//! configured and healthy store whose identity is proven, returned the recorded size and checksum (or the ETag of the copy that was verified).
+//! configured and healthy store whose identity is proven, returned the recorded size and checksum (or the ETag of the
+//! copy that was verified).
 
 use crate::context::Context;
 use crate::db::objects::Object;
