@@ -51,7 +51,7 @@ pub async fn take_tick(
 pub async fn correct(conn: &mut AsyncPgConnection, name: &str, now: DateTime<Utc>) -> Result<bool> {
     let changed = diesel::sql_query(
         "UPDATE schedules SET last_tick = $2, updated_at = now() \
-         WHERE name = $1 AND last_tick > $2 + interval '1 day'",
+         WHERE name = $1 AND last_tick > $2::timestamptz + interval '1 day'",
     )
     .bind::<Text, _>(name)
     .bind::<Timestamptz, _>(now)
