@@ -202,7 +202,7 @@ impl StoreError {
     }
 
     /// Whether the store rejected the request because of clock skew.
-    pub fn is_clock_skew(&self) -> bool {
+    pub(super) fn is_clock_skew(&self) -> bool {
         self.code() == Some(CLOCK_SKEW)
     }
 
