@@ -90,8 +90,8 @@ async fn list(app: &App, context: &Context) -> Result<Exit, Failure> {
             let error = plain(error.unwrap_or("for an unknown reason"));
             app.output.note(&format!("{}: {seen}: {error}", store.name));
         } else if let Some(error) = error {
-            // It has failed, copies to it are paused, or it may not be the recorded one.
-            app.output.note(&format!("{} is suspect: {}", store.name, plain(error)));
+            // It has failed recently, is paused, or may not be the recorded one.
+            app.output.note(&format!("{}: {}", store.name, plain(error)));
         }
     }
     Ok(Exit::Ok)
