@@ -35,7 +35,7 @@ pub struct RestoreJob {
     /// Until when it is readable.
     pub expires_at: Option<DateTime<Utc>>,
     /// When the store is polled next.
-    pub next_look_at: Option<DateTime<Utc>>,
+    pub next_check_at: Option<DateTime<Utc>>,
 }
 
 impl From<&PendingRestore> for RestoreJob {
@@ -47,7 +47,7 @@ impl From<&PendingRestore> for RestoreJob {
             requested_at: restore.requested_at,
             ready_at: restore.ready_at,
             expires_at: restore.expires_at,
-            next_look_at: restore.next_check_at,
+            next_check_at: restore.next_check_at,
         }
     }
 }

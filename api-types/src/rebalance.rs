@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use nightferry_core::db::rebalances;
 use nightferry_core::db::unsigned;
-use nightferry_core::tiering::relocate::rebalance::{LeftOut, Plan, Rebalancing, Share, moved};
+use nightferry_core::tiering::relocate::rebalance::{Exclusion, Plan, Rebalancing, Share, moved};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -72,8 +72,8 @@ view! {
         /// The resulting share.
         #[schema(example = 50.1)]
         pub after_share: Option<f64> = share.share_after.map(Share::per_cent),
-        /// Why the store is excluded: `draining`, `down` or `in_doubt`.
-        pub left_out: Option<&'static str> = share.left_out.map(LeftOut::as_str),
+        /// Why the store is excluded: `draining`, `unhealthy` or `suspect`.
+        pub excluded: Option<&'static str> = share.excluded.map(Exclusion::as_str),
     }
 }
 

@@ -59,7 +59,7 @@ const GAUGES: [(&str, &str); 22] = [
         "nightferry_clock_ahead_seconds",
         "How far the clock of this machine is ahead of that of the database; negative: behind.",
     ),
-    ("nightferry_store_breaker_open", "Workers waiting for a store, by store."),
+    ("nightferry_store_waiting_workers", "Workers waiting for a store, by store."),
     ("nightferry_store_up", "Whether a store is healthy for this process, by store and role."),
     (
         "nightferry_store_identity_ok",
@@ -187,7 +187,7 @@ async fn count(context: &Context) -> Result<()> {
     for store in context.stores.all() {
         let name = store.name().as_str();
         let waiting = alive.iter().filter(|worker| worker.waits_for().contains(&name)).count();
-        gauge!("nightferry_store_breaker_open", "store" => name.to_owned()).set(float(counted(waiting)));
+        gauge!("nightferry_store_waiting_workers", "store" => name.to_owned()).set(float(counted(waiting)));
     }
     stores(context, &drains::names(&mut conn).await?);
     let forecast = forecast::of_active(context, &mut conn).await?;

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    audit, catalog, completions, config, file, key, keys, migrate, reconcile, scrub, serve, store, sync,
-    token, up, user, worker,
+    audit, catalog, completions, config, encryption_key, file, migrate, reconcile, scrub, serve, signing_key,
+    store, sync, token, up, user, worker,
 };
 
 const LONG_ABOUT: &str = "\
@@ -46,7 +46,7 @@ up` that is running in ./nightferry-data.";
 const GROUPS: [(&str, &[&str]); 3] = [
     ("Start and run", &["up", "serve", "worker", "migrate"]),
     ("Operate", &["sync", "file", "user", "token", "store", "reconcile", "scrub", "catalog", "audit"]),
-    ("Set up", &["config", "key", "keys", "completions"]),
+    ("Set up", &["config", "encryption-key", "signing-key", "completions"]),
 ];
 
 /// Self-hosted hybrid file storage: fast local disk, cheap cloud capacity, one namespace.
@@ -99,11 +99,11 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Generate keys for encrypted stores, and show which are needed
-    #[command(subcommand)]
-    Key(key::KeyCommand),
+    #[command(subcommand, alias = "key")]
+    EncryptionKey(encryption_key::EncryptionKeyCommand),
     /// List and rotate the keys that sign access tokens
-    #[command(subcommand)]
-    Keys(keys::KeysCommand),
+    #[command(subcommand, alias = "keys")]
+    SigningKey(signing_key::SigningKeyCommand),
     /// Print a completion script for your shell
     Completions(completions::CompletionsArgs),
 }

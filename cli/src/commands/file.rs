@@ -172,7 +172,7 @@ async fn prefetch(app: &App, context: &Context, args: &FilesArgs) -> Result<Exit
             outcomes.iter().map(|(id, fetch)| format!("{id}  {}", explained(*fetch).1)).collect();
         lines.join("\n")
     })?;
-    let queued = |fetch: Fetch| matches!(fetch, Fetch::Queued | Fetch::Here);
+    let queued = |fetch: Fetch| matches!(fetch, Fetch::Queued | Fetch::Present);
     Ok(if outcomes.iter().all(|(_, fetch)| queued(*fetch)) { Exit::Ok } else { Exit::Conflict })
 }
 
@@ -180,8 +180,8 @@ async fn prefetch(app: &App, context: &Context, args: &FilesArgs) -> Result<Exit
 const fn explained(fetch: Fetch) -> (&'static str, &'static str) {
     match fetch {
         Fetch::Queued => ("queued", "a worker is copying it to the local store"),
-        Fetch::Here => ("here", "has a copy in the local store"),
-        Fetch::BeingFreed => ("being_freed", "is being evicted now: try again in a moment"),
+        Fetch::Present => ("present", "has a copy in the local store"),
+        Fetch::BeingEvicted => ("being_evicted", "is being evicted now: try again in a moment"),
         Fetch::NoSource => ("no_source", "has no verified copy in any other store"),
     }
 }

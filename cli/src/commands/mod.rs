@@ -4,14 +4,14 @@ pub(crate) mod audit;
 pub(crate) mod catalog;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod encryption_key;
 pub(crate) mod file;
-pub(crate) mod key;
-pub(crate) mod keys;
 pub(crate) mod migrate;
 pub(crate) mod reconcile;
 pub(crate) mod scrub;
 pub(crate) mod serve;
 mod service;
+pub(crate) mod signing_key;
 pub(crate) mod store;
 pub(crate) mod sync;
 pub(crate) mod token;
@@ -72,9 +72,9 @@ async fn dispatch(app: &App, command: Command) -> Result<Exit, Failure> {
             app.in_session(async |services: &Services| operate(app, services, command).await).await
         }
         Command::Config(command) => config::run(app, &command),
-        Command::Key(command) => key::run(app, &command).await,
-        Command::Keys(command) => {
-            app.in_session(async |it: &Services| keys::run(app, it, command).await).await
+        Command::EncryptionKey(command) => encryption_key::run(app, &command).await,
+        Command::SigningKey(command) => {
+            app.in_session(async |it: &Services| signing_key::run(app, it, command).await).await
         }
         Command::Completions(args) => completions::run(app, &args),
     }

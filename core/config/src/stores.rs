@@ -55,8 +55,8 @@ settings! {
         /// Whether objects are encrypted before they are sent to this cloud store. Requires a key. If the key is lost,
         /// the files are lost: see docs/encryption.md.
         pub encryption: bool = false;
-        /// File with the encryption keys, one ID:KEY per line, created by `nightferry key generate`. The first one
-        /// encrypts, all of them decrypt.
+        /// File with the encryption keys, one ID:KEY per line, created by `nightferry encryption-key generate`. The
+        /// first one encrypts, all of them decrypt.
         pub encryption_key_file: Option<PathBuf>,
             text("the path of a key file", validators::file_path), unset("encryption_keys, or no encryption");
         /// The encryption keys, as in the file, separated by commas: for environments that provide secrets as
@@ -165,7 +165,7 @@ pub(super) fn load_keys(stores: &mut BTreeMap<String, StoreConfig>, problems: &m
                     problems.add(
                         &file,
                         format!("= \"{}\" cannot be read: {error}", path.display()),
-                        "specify the path of a file that is readable by this user; `nightferry key \
+                        "specify the path of a file that is readable by this user; `nightferry encryption-key \
                             generate --file FILE` creates one",
                     );
                     continue;
@@ -177,7 +177,7 @@ pub(super) fn load_keys(stores: &mut BTreeMap<String, StoreConfig>, problems: &m
                     &switch,
                     "is on, but there is no key",
                     format!(
-                        "generate one with `nightferry key generate --file FILE` and set {file} to \
+                        "generate one with `nightferry encryption-key generate --file FILE` and set {file} to \
                         FILE"
                     ),
                 );
@@ -192,7 +192,7 @@ pub(super) fn load_keys(stores: &mut BTreeMap<String, StoreConfig>, problems: &m
                     problems.add(
                         &source,
                         format!("contains invalid keys: {problem}"),
-                        "write one key per line as ID:KEY, with 32 bytes in base64; `nightferry key \
+                        "write one key per line as ID:KEY, with 32 bytes in base64; `nightferry encryption-key \
                             generate` prints such a line",
                     );
                 }

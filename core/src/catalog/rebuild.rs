@@ -104,7 +104,7 @@ async fn choose(
             Err(error @ (CatalogError::Refused { .. } | CatalogError::NoSuchSnapshot(_))) => {
                 let why = error.to_string();
                 tell(Event::Refused { key: snapshot.key.as_str(), why: &why });
-                rebuilt.refused += 1;
+                rebuilt.rejected += 1;
                 newest.get_or_insert(why);
             }
             Err(error) => return Err(error),
@@ -148,13 +148,13 @@ impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
         let since = self.since();
         self.examine(since).await?;
         if let Some(since) = since {
-            self.rebuilt.left_out = catalog::left_out(self.conn, since).await?;
+            self.rebuilt.unrecovered = catalog::count_unrecovered(self.conn, since).await?;
         }
-        self.rebuilt.folded = catalog::import_rows(self.conn, password_hash, name::numbered).await?;
+        self.rebuilt.imported = catalog::import_rows(self.conn, password_hash, name::numbered).await?;
         let stores = &self.context.stores;
         let (locals, cloud) = (stores.names_with(StoreRole::Local), stores.cloud()?.name().as_str());
         let clouds = stores.names_with(StoreRole::Cloud);
-        self.rebuilt.settled = catalog::align(self.conn, &locals, cloud, &clouds).await?;
+        self.rebuilt.aligned = catalog::align(self.conn, &locals, cloud, &clouds).await?;
         catalog::finish(self.conn).await?;
         Ok(())
     }
@@ -258,12 +258,12 @@ impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
                 .await?;
             let mut seen = Vec::new();
             for (candidate, found) in looked {
-                self.rebuilt.looked += 1;
+                self.rebuilt.examined += 1;
                 match found {
                     Examined::Seen(versions) => seen.extend(versions),
                     Examined::Gone => {}
                     Examined::Unusable(why) => {
-                        self.rebuilt.strange += 1;
+                        self.rebuilt.unusable += 1;
                         (self.tell)(Event::Unusable {
                             store: &candidate.store,
                             key: &candidate.key,
@@ -273,7 +273,7 @@ impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
                 }
             }
             catalog::record_observed(self.conn, &seen).await?;
-            (self.tell)(Event::Looked(self.rebuilt.looked));
+            (self.tell)(Event::Examined(self.rebuilt.examined));
         }
     }
 
@@ -281,7 +281,7 @@ impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
         let detail = serde_json::json!({
             "snapshot": self.rebuilt.snapshot,
             "restored": self.rebuilt.restored,
-            "looked_at": self.rebuilt.looked,
+            "objects_examined": self.rebuilt.examined,
         });
         let target = ("catalog", self.rebuilt.snapshot.as_deref().unwrap_or("objects"));
         audit::record(self.conn, options.origin, None, "catalog.rebuild", target, detail).await?;

@@ -51,7 +51,7 @@ pub enum Event<'a> {
         objects: u64,
     },
     /// Examined objects so far.
-    Looked(u64),
+    Examined(u64),
     /// An unusable object.
     Unusable {
         /// Store.
@@ -71,21 +71,21 @@ pub struct Rebuilt {
     /// The time of its content.
     pub taken_at: Option<DateTime<Utc>>,
     /// Newer snapshots that were rejected.
-    pub refused: u64,
+    pub rejected: u64,
     /// Rows restored from the snapshot, by table.
     pub restored: Counts,
     /// Objects listed, by store.
     pub listed: BTreeMap<String, u64>,
     /// Objects examined individually.
-    pub looked: u64,
+    pub examined: u64,
     /// Unusable objects.
-    pub strange: u64,
+    pub unusable: u64,
     /// Unknown objects older than the snapshot: left for reconcile.
-    pub left_out: u64,
+    pub unrecovered: u64,
     /// Rows created from metadata.
-    pub folded: ImportedRows,
+    pub imported: ImportedRows,
     /// The number of updated rows.
-    pub settled: Aligned,
+    pub aligned: Aligned,
     /// How long the operation took.
     pub took: Duration,
 }

@@ -62,15 +62,16 @@ async fn an_operator_rotates_the_signing_keys() {
         let keys = listed["keys"].as_array().unwrap().iter();
         keys.map(|key| key["state"].as_str().unwrap().to_owned()).collect()
     };
-    let list = || world.json_command(&["keys", "list"]);
+    let list = || world.json_command(&["signing-key", "list"]);
     assert_eq!(states(&list().await.1), ["signs"]);
-    let (code, made) = world.json_command(&["keys", "rotate"]).await;
+    let (code, made) = world.json_command(&["signing-key", "rotate"]).await;
     assert_eq!(
         (code, &made["key"]["algorithm"], &made["key"]["state"]),
         (0, &json!("EdDSA"), &json!("published"))
     );
     assert_eq!(states(&list().await.1), ["signs", "published"]);
     assert_eq!(answered(ann.request(Method::GET, "/api/auth/me")).await.0, 200);
+    // The former names still work.
     assert_eq!(world.json_command(&["keys", "rotate", "--at-once"]).await.0, 0);
     assert_eq!(states(&list().await.1), ["signs"], "tokens signed by other keys are rejected");
     world.context.clock.advance(chrono::Duration::seconds(31));

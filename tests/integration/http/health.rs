@@ -23,7 +23,7 @@ async fn liveness_readiness_and_metrics_are_correct() {
         "http_requests_total",
         "nightferry_replicas",
         "route=\"/api/files/upload\"",
-        "nightferry_store_breaker_open{store=\"s3\"} 0",
+        "nightferry_store_waiting_workers{store=\"s3\"} 0",
         "nightferry_backlog_seconds 0",
         "nightferry_backlog_exceeds_window 0",
     ] {

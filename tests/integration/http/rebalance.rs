@@ -43,7 +43,7 @@ async fn an_administrator_plans_starts_follows_and_stops_a_rebalancing() {
     assert_eq!(
         plan["stores"][0],
         json!({ "name": "minio", "capacity_bytes": 100_000, "used_bytes": 80_000, "share": 80.0, "after_bytes": 40_000,
-                "after_share": 40.0, "left_out": null })
+                "after_share": 40.0, "excluded": null })
     );
     assert_eq!(plan["moves"], json!([{ "from": "minio", "to": "nas", "files": 4, "bytes": 40_000 }]));
     assert_eq!(admin.get(&format!("{PATH}?tolerance=40")).await["moves"], json!([]));

@@ -164,7 +164,7 @@ async fn a_new_key_is_published_before_it_signs_and_the_old_one_verifies_until_i
     let old = header(&ann.token).kid.unwrap();
     assert_eq!(answered(me(&there, &ann.token)).await.0, 200);
 
-    // Like `nightferry keys rotate`, in a separate process.
+    // Like `nightferry signing-key rotate`, in a separate process.
     let cli = Accounts::new(world.context_with(&[])).unwrap();
     let new = keys::rotate(&cli, Takeover::Published, &Origin::default()).await.unwrap();
     world.context.clock.advance(Duration::seconds(31));
@@ -201,7 +201,7 @@ async fn a_compromised_key_is_replaced_immediately() {
     let world = world_of("EdDSA").await;
     let (here, there) = (world.start_api(), Api::start(world.context_with(&[])));
     let ann = here.person().await;
-    keys::rotate(&world.services.accounts, Takeover::AtOnce, &Origin::default()).await.unwrap();
+    keys::rotate(&world.services.accounts, Takeover::Immediate, &Origin::default()).await.unwrap();
     problem(me(&here, &ann.token), 401, "UNAUTHENTICATED").await;
     // Clients continue with their refresh tokens, and the other instance loads the key at the first token signed with
     // it.

@@ -87,7 +87,7 @@ async fn a_prefetched_file_is_identical_needs_no_run_and_keeps_its_primary_locat
             before[seed],
             "its primary location is the cloud store, as before"
         );
-        assert_eq!(prefetch(&world, file).await, Fetch::Here);
+        assert_eq!(prefetch(&world, file).await, Fetch::Present);
     }
     worker.stop().await;
     assert_eq!(texts(&world.context.db, "SELECT 1 FROM runs").await.len(), 1, "no run was made for it");
@@ -295,7 +295,7 @@ async fn impossible_prefetches_are_distinguished() {
     let files = evicted(&world, &[10_000]).await;
     let user = files[0].row.owner_id;
     let stays = world.upload(user, "here", pattern(7, 10)).await;
-    assert_eq!(prefetch(&world, &stays).await, Fetch::Here);
+    assert_eq!(prefetch(&world, &stays).await, Fetch::Present);
     execute(&world.context.db, "UPDATE replicas SET state = 'lost' WHERE store = 's3'").await.unwrap();
     assert_eq!(prefetch(&world, &files[0]).await, Fetch::NoSource);
     trash::send(&world.context, user, files[0].row.id, None, &Origin::default()).await.unwrap();

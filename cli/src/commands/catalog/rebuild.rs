@@ -83,7 +83,7 @@ pub(super) async fn run(app: &App, accounts: &Accounts, args: RebuildArgs) -> Re
         Event::Listed { store, objects } => {
             watch.show(|| format!("{store}: {} listed", count(objects, "object")));
         }
-        Event::Looked(objects) => watch.show(|| format!("{} examined", count(objects, "object"))),
+        Event::Examined(objects) => watch.show(|| format!("{} examined", count(objects, "object"))),
     };
     let origin = origin();
     let options = Options { source, trial: args.dry_run, origin: &origin };
@@ -91,7 +91,7 @@ pub(super) async fn run(app: &App, accounts: &Accounts, args: RebuildArgs) -> Re
     watch.clear();
     let rebuilt = outcome.map_err(|error| failed("rebuild the catalogue", error))?;
     let document = Document {
-        ok: rebuilt.refused == 0 && rebuilt.strange == 0 && rebuilt.settled.lost == 0,
+        ok: rebuilt.rejected == 0 && rebuilt.unusable == 0 && rebuilt.aligned.lost == 0,
         dry_run: args.dry_run,
         rebuilt: rebuilt_catalog(&rebuilt),
         unusable,
@@ -107,16 +107,16 @@ fn advise(app: &App, rebuilt: &Rebuilt, document: &Document<impl Serialize>) {
         app.output.note("Nothing was changed: this was a dry run.");
         return;
     }
-    if rebuilt.folded.users > 0 {
-        let users = count(rebuilt.folded.users, "account");
+    if rebuilt.imported.users > 0 {
+        let users = count(rebuilt.imported.users, "account");
         let (enable, password) =
             (app.output.command("user enable EMAIL"), app.output.command("user reset-password EMAIL"));
         app.output.warning(&format!(
             "{users} restored as disabled and without a password: {password}, then {enable}"
         ));
     }
-    if rebuilt.left_out > 0 {
-        let objects = count(rebuilt.left_out, "object");
+    if rebuilt.unrecovered > 0 {
+        let objects = count(rebuilt.unrecovered, "object");
         let text = "older than the snapshot and unknown to it: probably deleted before. To list them";
         app.output.note_command(&format!("{objects} {text}"), "reconcile");
     }
@@ -124,18 +124,18 @@ fn advise(app: &App, rebuilt: &Rebuilt, document: &Document<impl Serialize>) {
 
 fn text(rebuilt: &Rebuilt, document: &Document<impl Serialize>, look: TextStyle) -> String {
     let from = rebuilt.snapshot.clone().unwrap_or_else(|| "the objects only".to_owned());
-    let folded = &rebuilt.folded;
+    let imported = &rebuilt.imported;
     let made = [
-        count(folded.users, "user"),
-        count(folded.folders, "folder"),
-        count(folded.objects, "object"),
-        count(folded.files, "file"),
-        count(folded.versions, "version"),
+        count(imported.users, "user"),
+        count(imported.folders, "folder"),
+        count(imported.objects, "object"),
+        count(imported.files, "file"),
+        count(imported.versions, "version"),
     ]
     .join(", ");
     let listed: Vec<String> =
         rebuilt.listed.iter().map(|(store, objects)| format!("{} in {store}", grouped(*objects))).collect();
-    let settled = &rebuilt.settled;
+    let aligned = &rebuilt.aligned;
     let mut facts = vec![("from", from)];
     if let Some(at) = rebuilt.taken_at {
         facts.push(("taken", look.zone.show(at)));
@@ -143,19 +143,19 @@ fn text(rebuilt: &Rebuilt, document: &Document<impl Serialize>, look: TextStyle)
     }
     facts.push(("listed", listed.join(", ")));
     facts.push(("from metadata", made));
-    if folded.renamed > 0 {
-        facts.push(("renamed", format!("{}, whose name was already used", count(folded.renamed, "file"))));
+    if imported.renamed > 0 {
+        facts.push(("renamed", format!("{}, whose name was already used", count(imported.renamed, "file"))));
     }
     facts.push((
         "copies",
         format!(
             "{} found, {} missing that exist elsewhere, {} lost",
-            grouped(settled.found),
-            grouped(settled.gone),
-            grouped(settled.lost)
+            grouped(aligned.found),
+            grouped(aligned.missing),
+            grouped(aligned.lost)
         ),
     ));
-    facts.push(("unusable", grouped(rebuilt.refused + rebuilt.strange)));
+    facts.push(("unusable", grouped(rebuilt.rejected + rebuilt.unusable)));
     facts.push(("duration", span(rebuilt.took)));
     facts.push(("result", look.state(if document.ok { "ok" } else { "differs" })));
     let mut text = pairs(&facts);

@@ -159,7 +159,7 @@ fn text(plan: &Plan) -> String {
             share(store.share),
             bytes::human(store.after),
             share(store.share_after),
-            store.left_out.map(|why| format!("excluded: {why}")).unwrap_or_default(),
+            store.excluded.map(|why| format!("excluded: {why}")).unwrap_or_default(),
         ]
     });
     if plan.shifts.is_empty() {

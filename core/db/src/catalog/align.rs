@@ -15,7 +15,7 @@ pub struct Aligned {
     /// Copies that the catalogue did not know, or not as present.
     pub found: u64,
     /// Missing copies of objects that have another copy: they were evicted, or have to be made again.
-    pub gone: u64,
+    pub missing: u64,
     /// Missing copies of objects that have no other copy.
     pub lost: u64,
 }
@@ -44,7 +44,7 @@ pub async fn align(
         "EXISTS (SELECT 1 FROM catalog_found f WHERE f.key = o.key AND f.store = r.store AND f.size = {size})"
     );
     let size_of_other = stored_size("o.size", "p.key_id IS NOT NULL");
-    let gone = FORGET_UNLISTED.delete(
+    let missing = FORGET_UNLISTED.delete(
         "USING objects o",
         &format!(
             "o.id = r.object_id AND NOT {is_there} \
@@ -52,7 +52,7 @@ pub async fn align(
                          WHERE p.object_id = o.id AND p.store <> r.store AND p.state = 'present' AND c.size = {size_of_other})"
         ),
     );
-    let gone = run(conn, &gone).await?;
+    let missing = run(conn, &missing).await?;
     let lost = LOSE.update(
         "last_error = 'not found in store ' || r.store || ' when the catalogue was rebuilt'",
         "FROM objects o",
@@ -61,7 +61,7 @@ pub async fn align(
     let lost = run(conn, &lost).await?;
     primary_stores(conn, locals, cloud, clouds).await?;
     replicas::correct_evictable(conn, locals, clouds).await?;
-    Ok(Aligned { found, gone, lost })
+    Ok(Aligned { found, missing, lost })
 }
 
 async fn primary_stores(

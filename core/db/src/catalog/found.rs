@@ -123,7 +123,7 @@ pub async fn candidates(
 }
 
 /// Unknown objects older than `since`: presumably deleted before the snapshot.
-pub async fn left_out(conn: &mut AsyncPgConnection, since: DateTime<Utc>) -> Result<u64> {
+pub async fn count_unrecovered(conn: &mut AsyncPgConnection, since: DateTime<Utc>) -> Result<u64> {
     let row: Count = diesel::sql_query(
         "SELECT count(DISTINCT f.key) AS count FROM catalog_found f \
          WHERE f.modified < $1 AND NOT EXISTS (SELECT 1 FROM objects o WHERE o.key = f.key)",

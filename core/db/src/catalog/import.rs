@@ -42,17 +42,17 @@ pub async fn import_rows(
     let users = make_users(conn, password_hash).await?;
     let folders = make_folders(conn).await?;
     let objects = run(conn, OBJECTS).await?;
-    let mut folded = ImportedRows { users, folders, objects, ..ImportedRows::default() };
+    let mut imported = ImportedRows { users, folders, objects, ..ImportedRows::default() };
     // Objects whose metadata names their file first: others may be later versions of the same file.
     for sql in [WITHOUT_CONTRADICTIONS, ONLY_WITH_A_FILE] {
         run(conn, sql).await?;
     }
-    make_files(conn, &rename, &mut folded).await?;
+    make_files(conn, &rename, &mut imported).await?;
     for sql in [LATER_VERSIONS, NEW_FILES] {
         run(conn, sql).await?;
     }
-    make_files(conn, &rename, &mut folded).await?;
-    Ok(folded)
+    make_files(conn, &rename, &mut imported).await?;
+    Ok(imported)
 }
 
 /// One set of metadata for each unknown object: if stores differ, the more complete one.
@@ -177,7 +177,7 @@ const NEW_FILES: &str = "UPDATE catalog_new n SET file_id = x.id, version = x.ve
 async fn make_files(
     conn: &mut AsyncPgConnection,
     rename: &(impl Fn(&str, u32) -> String + Sync),
-    folded: &mut ImportedRows,
+    imported: &mut ImportedRows,
 ) -> Result<()> {
     for sql in [
         "DROP TABLE IF EXISTS catalog_files",
@@ -195,8 +195,8 @@ async fn make_files(
     ] {
         run(conn, sql).await?;
     }
-    resolve_names(conn, rename, folded).await?;
-    folded.files += run(
+    resolve_names(conn, rename, imported).await?;
+    imported.files += run(
         conn,
         "INSERT INTO files (id, owner_id, folder_id, filename, original_filename, current_version, file_size, content_type, \
                             storage_location, uploaded_at, created_at, updated_at) \
@@ -204,7 +204,7 @@ async fn make_files(
                 uploaded_at FROM catalog_files",
     )
     .await?;
-    folded.versions += run(
+    imported.versions += run(
         conn,
         "INSERT INTO file_versions (file_id, number, object_id, created_by, created_at) \
          SELECT file_id, version, object_id, owner_id, at FROM catalog_new WHERE file_id IS NOT NULL \
@@ -238,7 +238,7 @@ struct Collision {
 async fn resolve_names(
     conn: &mut AsyncPgConnection,
     rename: &(impl Fn(&str, u32) -> String + Sync),
-    folded: &mut ImportedRows,
+    imported: &mut ImportedRows,
 ) -> Result<()> {
     loop {
         let collisions: Vec<Collision> = diesel::sql_query(
@@ -256,7 +256,7 @@ async fn resolve_names(
         }
         for collision in collisions {
             resolve_name(conn, &collision, rename).await?;
-            folded.renamed += 1;
+            imported.renamed += 1;
         }
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use align::{Aligned, align};
 pub use found::{
-    Candidate, FoundObject, Seen, candidates, index_listed, left_out, make_tables, record_listed,
+    Candidate, FoundObject, Seen, candidates, count_unrecovered, index_listed, make_tables, record_listed,
     record_observed,
 };
 pub use import::{ImportedRows, import_rows};
@@ -50,7 +50,7 @@ impl Table {
         [Self::Users, Self::Folders, Self::Objects, Self::Files, Self::FileVersions, Self::Replicas];
 
     /// Columns without a meaning in another database: work in progress.
-    const fn left_out(self) -> &'static [&'static str] {
+    const fn excluded(self) -> &'static [&'static str] {
         match self {
             Self::Users | Self::Folders | Self::Files | Self::FileVersions => &[],
             Self::Objects => &["upload_id", "upload_expires_at"],

@@ -29,8 +29,8 @@ struct TextRow {
 /// One line for each row of a table: `{"table", "row"}`; for replicas also their object.
 fn lines(table: Table) -> String {
     let name = <&str>::from(table);
-    let left_out = table.left_out();
-    let row = |alias: &str| match left_out {
+    let excluded = table.excluded();
+    let row = |alias: &str| match excluded {
         [] => format!("to_jsonb({alias})"),
         some => format!("to_jsonb({alias}) - ARRAY['{}']", some.join("','")),
     };
@@ -84,7 +84,7 @@ impl<'c> Reader<'c> {
     /// The columns that [`Self::page`] returns for a table, and the latest migration.
     pub async fn columns(&mut self, table: Table) -> Result<Vec<String>> {
         let columns = super::columns(self.conn, table).await?;
-        Ok(columns.into_iter().filter(|name| !table.left_out().contains(&name.as_str())).collect())
+        Ok(columns.into_iter().filter(|name| !table.excluded().contains(&name.as_str())).collect())
     }
 
     /// See [`schema`].

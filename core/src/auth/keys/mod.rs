@@ -26,7 +26,7 @@ pub enum Takeover {
     /// After `auth.signing_key_lead`, once all verifiers have the key. Clients are not affected.
     Published,
     /// Immediately; everything signed by earlier keys is rejected from now on. For compromised keys.
-    AtOnce,
+    Immediate,
 }
 
 /// Creates a new key of the configured algorithm that replaces the others.
@@ -37,12 +37,12 @@ pub async fn rotate(accounts: &Accounts, takeover: Takeover, origin: &Origin) ->
     let now = context.clock.now();
     let signs_from = match takeover {
         Takeover::Published => now + lead(context),
-        Takeover::AtOnce => now,
+        Takeover::Immediate => now,
     };
     let row = SigningKey::generate(auth.algorithm, now, signs_from, accounts.tokens.keys().sealer()).await?;
     let old_until = match takeover {
         Takeover::Published => signs_from + accounts.tokens.lifetime() + SKEW,
-        Takeover::AtOnce => now,
+        Takeover::Immediate => now,
     };
     let mut conn = context.db.conn().await?;
     let row = conn
@@ -69,7 +69,7 @@ async fn insert(
     let detail = serde_json::json!({
         "algorithm": row.algorithm,
         "signs_from": row.signs_from,
-        "at_once": takeover == Takeover::AtOnce,
+        "immediately": takeover == Takeover::Immediate,
     });
     audit::record(conn, origin, None, "keys.rotate", ("signing_key", &row.id), detail).await
 }

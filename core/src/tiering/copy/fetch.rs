@@ -19,9 +19,9 @@ pub enum Fetch {
     /// A worker will make it, or is making it.
     Queued,
     /// The copy exists.
-    Here,
+    Present,
     /// The existing copy is being evicted now: retry later.
-    BeingFreed,
+    BeingEvicted,
     /// No other store has a verified copy.
     NoSource,
 }
@@ -68,9 +68,9 @@ async fn queue(
     // Of several local copies, the one in the best state.
     let here = found.iter().filter(|replica| locals.contains(&replica.store.as_str()));
     let ranked = here.map(|replica| match replica.state {
-        ReplicaState::Present => (3, Fetch::Here),
+        ReplicaState::Present => (3, Fetch::Present),
         ReplicaState::Queued | ReplicaState::Copying => (2, Fetch::Queued),
-        ReplicaState::Evicting => (1, Fetch::BeingFreed),
+        ReplicaState::Evicting => (1, Fetch::BeingEvicted),
         ReplicaState::Failed | ReplicaState::Lost => (0, Fetch::NoSource),
     });
     Ok(ranked.max_by_key(|(rank, _)| *rank).map_or(Fetch::NoSource, |(_, fetch)| fetch))

@@ -42,7 +42,10 @@ async fn encrypted_files_are_restored_from_a_snapshot() {
 
     let before = world.lose_database(&[]).await;
     let rebuilt = rebuild_from(&world.context, Source::Newest).await.unwrap();
-    assert_eq!((rebuilt.looked, rebuilt.strange, rebuilt.settled.gone, rebuilt.settled.lost), (0, 0, 0, 0));
+    assert_eq!(
+        (rebuilt.examined, rebuilt.unusable, rebuilt.aligned.missing, rebuilt.aligned.lost),
+        (0, 0, 0, 0)
+    );
     assert_eq!(dump(&world.context.db).await, dump(&before.db).await);
     assert_invariants(&world).await;
 }
@@ -87,7 +90,7 @@ async fn encrypted_copies_alone_restore_everything() {
     let before = world.lose_database(&[]).await;
     let (rebuilt, strange) = rebuild_from_objects(&world).await;
 
-    assert_eq!((strange.len(), rebuilt.settled.lost), (0, 0), "{strange:?}");
+    assert_eq!((strange.len(), rebuilt.aligned.lost), (0, 0), "{strange:?}");
     let found = texts(&world.context.db, versions).await;
     assert_eq!(found.len(), SIZES.len());
     assert_eq!(found, texts(&before.db, versions).await);
@@ -158,7 +161,11 @@ async fn modified_encrypted_copies_are_rejected() {
     for name in ["no seal", "garbled"] {
         assert_eq!(why(name), "it is encrypted, and its envelope is invalid");
     }
-    assert_eq!((rebuilt.strange, rebuilt.folded.objects, rebuilt.folded.files), (6, 1, 1), "{strange:?}");
+    assert_eq!(
+        (rebuilt.unusable, rebuilt.imported.objects, rebuilt.imported.files),
+        (6, 1, 1),
+        "{strange:?}"
+    );
     assert_eq!(texts(&world.context.db, "SELECT filename FROM files").await, ["good"]);
     assert_invariants_of_what_is_known(&world).await;
 }

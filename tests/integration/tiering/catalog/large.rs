@@ -60,6 +60,6 @@ async fn a_snapshot_of_any_size_is_written_and_restored_with_flat_memory() {
     world.lose_database(&[]).await;
     let rebuilt = rebuild_from(&world.context, Source::Snapshot(snapshot.key.clone())).await.unwrap();
     println!("rebuilt in {:?}", rebuilt.took);
-    assert_eq!((rebuilt.settled.lost, rebuilt.settled.gone), (FILES as u64 * 2, 0));
+    assert_eq!((rebuilt.aligned.lost, rebuilt.aligned.missing), (FILES as u64 * 2, 0));
     assert_eq!(texts(&world.context.db, "SELECT count(*) FROM files").await, [(FILES + 1).to_string()]);
 }

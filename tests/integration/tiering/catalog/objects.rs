@@ -63,7 +63,11 @@ async fn everything_comes_back(mut world: World) {
     let before = world.lose_database(&[]).await;
     let rebuilt = rebuild_from(&world.context, Source::Objects).await.unwrap();
 
-    assert_eq!((rebuilt.strange, rebuilt.folded.users, rebuilt.folded.renamed), (0, 1, 0), "{rebuilt:?}");
+    assert_eq!(
+        (rebuilt.unusable, rebuilt.imported.users, rebuilt.imported.renamed),
+        (0, 1, 0),
+        "{rebuilt:?}"
+    );
     assert_eq!(texts(&world.context.db, KNOWN).await, texts(&before.db, KNOWN).await);
     let people = "SELECT concat_ws(' ', id, email, used_bytes) FROM users";
     assert_eq!(texts(&world.context.db, people).await, texts(&before.db, people).await);
@@ -101,7 +105,11 @@ async fn unsynced_files_are_restored_by_name_without_flags() {
     let before = world.lose_database(&[]).await;
     let rebuilt = rebuild_from(&world.context, Source::Objects).await.unwrap();
 
-    assert_eq!((rebuilt.folded.files, rebuilt.folded.versions, rebuilt.strange), (2, 4, 0), "{rebuilt:?}");
+    assert_eq!(
+        (rebuilt.imported.files, rebuilt.imported.versions, rebuilt.unusable),
+        (2, 4, 0),
+        "{rebuilt:?}"
+    );
     let objects = "SELECT concat_ws(' ', id, size, encode(sha256, 'hex'), encode(crc64nvme, 'hex')) FROM objects ORDER BY 1";
     assert_eq!(texts(&world.context.db, objects).await, texts(&before.db, objects).await);
     let files = "SELECT concat_ws(' ', filename, current_version, file_size, pinned, deleted_at) FROM files ORDER BY 1";
@@ -136,7 +144,7 @@ async fn shared_objects_and_duplicate_names_are_restored() {
     let rebuilt = rebuild_from(&world.context, Source::Objects).await.unwrap();
 
     assert_eq!(
-        (rebuilt.folded.files, rebuilt.folded.versions, rebuilt.folded.renamed),
+        (rebuilt.imported.files, rebuilt.imported.versions, rebuilt.imported.renamed),
         (4, 5, 1),
         "{rebuilt:?}"
     );
@@ -176,7 +184,7 @@ async fn forged_metadata_is_harmless() {
     world.lose_database(&[]).await;
     let rebuilt = rebuild_from(&world.context, Source::Objects).await.unwrap();
 
-    assert_eq!((rebuilt.strange, rebuilt.folded.users, rebuilt.folded.files), (1, 2, 2), "{rebuilt:?}");
+    assert_eq!((rebuilt.unusable, rebuilt.imported.users, rebuilt.imported.files), (1, 2, 2), "{rebuilt:?}");
     let names = "SELECT concat_ws(' ', filename, current_version) FROM files ORDER BY 1";
     assert_eq!(texts(&world.context.db, names).await, ["good 1", "stray.bin 3"]);
     let address = format!("SELECT email FROM users WHERE id = '{stranger}'");

@@ -91,7 +91,7 @@ async fn modified_truncated_renamed_and_foreign_snapshots_are_rejected() {
     world.lose_database(&[("catalog.secret_key", "0123456789abcdef0123456789abcdef")]).await;
     let rebuilt = rebuild_from(&world.context, Source::Newest).await.unwrap();
     assert_eq!(
-        (rebuilt.snapshot.as_deref(), rebuilt.refused),
+        (rebuilt.snapshot.as_deref(), rebuilt.rejected),
         (Some(key.as_str()), 1),
         "the invalid one is skipped"
     );
@@ -122,7 +122,7 @@ async fn a_dry_run_shows_what_would_be_restored_and_changes_nothing() {
         let rebuilt = catalog::rebuild(&world.services.accounts, &options, |_| (), &CancellationToken::new())
             .await
             .unwrap();
-        assert!(rebuilt.restored.values().sum::<u64>() + rebuilt.folded.objects > 0, "{rebuilt:?}");
+        assert!(rebuilt.restored.values().sum::<u64>() + rebuilt.imported.objects > 0, "{rebuilt:?}");
         assert!(is_empty(&world).await);
     }
     let process = world.start_process(&["--json", "catalog", "rebuild"]).await;

@@ -69,7 +69,10 @@ async fn a_lost_database_is_restored_from_a_snapshot_unchanged() {
     let rebuilt = rebuild_from(&world.context, Source::Newest).await.unwrap();
 
     assert_eq!(rebuilt.snapshot.as_deref(), Some(snapshot.key.as_str()));
-    assert_eq!((rebuilt.looked, rebuilt.strange, rebuilt.settled.gone, rebuilt.settled.lost), (0, 0, 0, 0));
+    assert_eq!(
+        (rebuilt.examined, rebuilt.unusable, rebuilt.aligned.missing, rebuilt.aligned.lost),
+        (0, 0, 0, 0)
+    );
     assert_eq!(dump(&world.context.db).await, dump(&before.db).await);
     let api = world.start_api();
     let ann = api.login(&email).await;
@@ -109,11 +112,15 @@ async fn later_uploads_are_restored_from_the_objects() {
     let rebuilt = rebuild_from(&world.context, Source::Newest).await.unwrap();
 
     assert_eq!(
-        (rebuilt.folded.objects, rebuilt.folded.files, rebuilt.folded.versions),
+        (rebuilt.imported.objects, rebuilt.imported.files, rebuilt.imported.versions),
         (3, 2, 3),
         "{rebuilt:?}"
     );
-    assert_eq!((rebuilt.folded.users, rebuilt.settled.gone, rebuilt.settled.lost), (0, 1, 0), "{rebuilt:?}");
+    assert_eq!(
+        (rebuilt.imported.users, rebuilt.aligned.missing, rebuilt.aligned.lost),
+        (0, 1, 0),
+        "{rebuilt:?}"
+    );
     assert_invariants(&world).await;
     let db = &world.context.db;
     let sql = "SELECT concat_ws(' ', f.filename, f.current_version, f.file_size, f.storage_location, \

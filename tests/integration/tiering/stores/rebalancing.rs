@@ -222,12 +222,12 @@ async fn nothing_can_be_moved_if_every_store_has_every_file() {
 async fn a_store_that_is_drained_down_or_suspect_is_excluded() {
     let world = WorldBuilder::default().another_local("nas").another_local("den").build().await;
     upload(&world, &[10_000; 6]).await;
-    let left_out = async || {
+    let excluded = async || {
         let plan = rebalance::plan(&world.context, 5).await.unwrap();
         let left: Vec<String> = plan
             .stores
             .iter()
-            .filter_map(|store| Some(format!("{} {}", store.name, store.left_out?.as_str())))
+            .filter_map(|store| Some(format!("{} {}", store.name, store.excluded?.as_str())))
             .collect();
         (
             left,
@@ -235,7 +235,7 @@ async fn a_store_that_is_drained_down_or_suspect_is_excluded() {
         )
     };
     drain(&world, "nas").await;
-    assert_eq!(left_out().await, (vec!["nas draining".to_owned()], vec!["den 3".to_owned()]));
+    assert_eq!(excluded().await, (vec!["nas draining".to_owned()], vec!["den 3".to_owned()]));
     let seen = |up: bool, error: &str| {
         format!(
             "INSERT INTO store_health (store, observer, program, up, since, last_error) \
@@ -243,14 +243,14 @@ async fn a_store_that_is_drained_down_or_suspect_is_excluded() {
              ON CONFLICT (store, observer) DO UPDATE SET up = EXCLUDED.up, last_error = EXCLUDED.last_error"
         )
     };
-    for (sql, word) in [(seen(false, "'no'"), "den down"), (seen(true, "'once'"), "den in_doubt")] {
+    for (sql, word) in [(seen(false, "'no'"), "den unhealthy"), (seen(true, "'once'"), "den suspect")] {
         execute(&world.context.db, &sql).await.unwrap();
-        assert_eq!(left_out().await, (vec![word.to_owned(), "nas draining".to_owned()], vec![]));
+        assert_eq!(excluded().await, (vec![word.to_owned(), "nas draining".to_owned()], vec![]));
         let refused = rebalance::begin(&world.context, 5, None, &Origin::default()).await;
         assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
     }
     execute(&world.context.db, &seen(true, "NULL")).await.unwrap();
-    assert_eq!(left_out().await.1, ["den 3"]);
+    assert_eq!(excluded().await.1, ["den 3"]);
     assert_eq!(states(&world).await, counted([("minio present", 6)]));
     let cloud = rebalance::check_role(StoreRole::Cloud);
     assert!(matches!(&cloud, Err(Error::Validation(fields)) if fields[0].field == "role"), "{cloud:?}");

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::ids::UserId;
 use crate::store::StoreRole;
 
-pub use plan::{LeftOut, Plan, Share, Shift, plan};
+pub use plan::{Exclusion, Plan, Share, Shift, plan};
 pub use planner::pass;
 
 /// The default tolerance in percent.
@@ -150,7 +150,7 @@ async fn new(conn: &mut AsyncPgConnection, plan: &Plan, by: Option<UserId>, orig
         let why: Vec<String> = plan
             .stores
             .iter()
-            .filter_map(|store| Some(format!(" {} is excluded: {}.", store.name, store.left_out?)))
+            .filter_map(|store| Some(format!(" {} is excluded: {}.", store.name, store.excluded?)))
             .collect();
         return Err(Error::Conflict(format!(
             "There is nothing to rebalance: at least two local stores must be healthy and not being \

@@ -18,25 +18,25 @@ pub(super) const FIRST: ObjectId = ObjectId(uuid::Uuid::nil());
 
 /// Why a store is excluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
-pub enum LeftOut {
+pub enum Exclusion {
     /// The store is being drained, or is drained.
     #[strum(to_string = "it is being drained")]
     Draining,
-    /// The store is down for at least one process.
+    /// The store is unhealthy for at least one process.
     #[strum(to_string = "it is down")]
-    Down,
+    Unhealthy,
     /// The store is suspect for at least one process.
     #[strum(to_string = "it is suspect")]
     Suspect,
 }
 
-impl LeftOut {
+impl Exclusion {
     /// The keyword for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Draining => "draining",
-            Self::Down => "down",
-            Self::Suspect => "in_doubt",
+            Self::Unhealthy => "unhealthy",
+            Self::Suspect => "suspect",
         }
     }
 }
@@ -57,7 +57,7 @@ pub struct Share {
     /// The share after the moves.
     pub share_after: Option<u32>,
     /// Why it is excluded, if it is.
-    pub left_out: Option<LeftOut>,
+    pub excluded: Option<Exclusion>,
 }
 
 /// The moves from one store to another.
@@ -103,7 +103,7 @@ impl Plan {
 
     /// The included stores.
     pub fn taking_part(&self) -> impl Iterator<Item = &Share> {
-        self.stores.iter().filter(|store| store.left_out.is_none())
+        self.stores.iter().filter(|store| store.excluded.is_none())
     }
 
     /// Total files and bytes.
@@ -124,7 +124,7 @@ pub async fn plan(context: &Context, tolerance: u8) -> Result<Plan> {
     let mut stores = stores(context).await?;
     let taking_part: Vec<(String, Load)> = stores
         .iter()
-        .filter(|store| store.left_out.is_none())
+        .filter(|store| store.excluded.is_none())
         .map(|store| (store.name.clone(), Load { bytes: store.after, capacity: store.capacity }))
         .collect();
     let loads: Vec<Load> = taking_part.iter().map(|(_, load)| *load).collect();
@@ -167,8 +167,8 @@ async fn stores(context: &Context) -> Result<Vec<Share>> {
             after: held.map_or(0, |held| unsigned(held.expected)),
             share: None,
             share_after: None,
-            left_out: if draining.iter().any(|it| it == name) {
-                Some(LeftOut::Draining)
+            excluded: if draining.iter().any(|it| it == name) {
+                Some(Exclusion::Draining)
             } else {
                 opinion.and_then(suspects)
             },
@@ -177,16 +177,16 @@ async fn stores(context: &Context) -> Result<Vec<Share>> {
     Ok(names.iter().map(share).collect())
 }
 
-fn suspects(opinion: &HealthReport) -> Option<LeftOut> {
+fn suspects(opinion: &HealthReport) -> Option<Exclusion> {
     if !opinion.up {
-        return Some(LeftOut::Down);
+        return Some(Exclusion::Unhealthy);
     }
-    opinion.last_error.is_some().then_some(LeftOut::Suspect)
+    opinion.last_error.is_some().then_some(Exclusion::Suspect)
 }
 
 fn note_shares(stores: &mut [Share], by_capacity: bool) {
     let mut taking_part: Vec<&mut Share> =
-        stores.iter_mut().filter(|store| store.left_out.is_none()).collect();
+        stores.iter_mut().filter(|store| store.excluded.is_none()).collect();
     let (used, after) =
         taking_part.iter().fold((0, 0), |(used, after), store| (used + store.used, after + store.after));
     for store in &mut taking_part {

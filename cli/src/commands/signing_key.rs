@@ -1,4 +1,4 @@
-//! `nightferry keys`: the keys that sign access tokens.
+//! `nightferry signing-key`: the keys that sign access tokens.
 
 use clap::{Args, Subcommand};
 use nightferry_api_types::key::SigningKey;
@@ -13,7 +13,7 @@ use crate::format::table::table;
 use crate::output::{TextStyle, document};
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum KeysCommand {
+pub(crate) enum SigningKeyCommand {
     /// List the keys and their states
     #[command(after_help = LIST_EXAMPLES)]
     List,
@@ -21,18 +21,18 @@ pub(crate) enum KeysCommand {
     Rotate(RotateArgs),
 }
 
-pub(super) async fn run(app: &App, services: &Services, command: KeysCommand) -> Result<Exit, Failure> {
+pub(super) async fn run(app: &App, services: &Services, command: SigningKeyCommand) -> Result<Exit, Failure> {
     let accounts = &services.accounts;
     match command {
-        KeysCommand::List => list(app, accounts).await,
-        KeysCommand::Rotate(args) => rotate(app, accounts, &args).await,
+        SigningKeyCommand::List => list(app, accounts).await,
+        SigningKeyCommand::Rotate(args) => rotate(app, accounts, &args).await,
     }
 }
 
 const LIST_EXAMPLES: &str = "\
 Examples:
-  nightferry keys list
-  nightferry --json keys list | jq -r '.keys[] | select(.state == \"signs\") | .created_at'
+  nightferry signing-key list
+  nightferry --json signing-key list | jq -r '.keys[] | select(.state == \"signs\") | .created_at'
 
 States: signs; published, until it starts to sign; verifies existing signatures; unusable: created with \
 another auth.secret_key.";
@@ -65,30 +65,30 @@ fn text(keys: &[SigningKey], look: TextStyle) -> String {
 
 const ROTATE_EXAMPLES: &str = "\
 Examples:
-  nightferry keys rotate                                  without effect on clients
-  nightferry keys rotate --at-once                        if a key may be compromised
-  nightferry --set auth.algorithm=EdDSA keys rotate       with another algorithm; set it for the API too
+  nightferry signing-key rotate                                  without effect on clients
+  nightferry signing-key rotate --immediately                    if a key may be compromised
+  nightferry --set auth.algorithm=EdDSA signing-key rotate       with another algorithm; set it for the API too
 
 The new key is published for auth.signing_key_lead before it signs. The old key verifies until the last token signed with it has \
-expired. With --at-once, the new key signs immediately and all existing access tokens are rejected; clients continue \
+expired. With --immediately, the new key signs immediately and all existing access tokens are rejected; clients continue \
 with their refresh tokens. API instances apply this within 30 seconds, or at once if they are restarted.";
 
 #[derive(Debug, Args)]
 #[command(after_help = ROTATE_EXAMPLES)]
 pub(crate) struct RotateArgs {
     /// Sign with the new key now, and reject everything that was signed before
-    #[arg(long)]
-    at_once: bool,
+    #[arg(long, alias = "at-once")]
+    immediately: bool,
 }
 
 async fn rotate(app: &App, accounts: &Accounts, args: &RotateArgs) -> Result<Exit, Failure> {
-    let takeover = if args.at_once { Takeover::AtOnce } else { Takeover::Published };
+    let takeover = if args.immediately { Takeover::Immediate } else { Takeover::Published };
     let row =
         keys::rotate(accounts, takeover, &origin()).await.map_err(cannot("create a new signing key"))?;
-    let state = if args.at_once { "signs" } else { "published" };
+    let state = if args.immediately { "signs" } else { "published" };
     app.output.result(&document!(key: SigningKey::new(&row, state)), |look| {
         let (id, algorithm) = (&row.id, &row.algorithm);
-        if args.at_once {
+        if args.immediately {
             format!("The {algorithm} key {id} signs now; everything signed before is rejected.")
         } else {
             format!(

@@ -1,4 +1,4 @@
-//! `nightferry key`: the keys of encrypted stores. Generating one reads no configuration and connects to nothing.
+//! `nightferry encryption-key`: the keys of encrypted stores. Generating one reads no configuration and connects to nothing.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -19,7 +19,7 @@ use crate::format::table::table;
 use crate::output::{TextStyle, document};
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum KeyCommand {
+pub(crate) enum EncryptionKeyCommand {
     /// Generate a key and insert it into a key file, or print it
     Generate(GenerateArgs),
     /// Show the keys of each store, and how many copies need them
@@ -27,10 +27,10 @@ pub(crate) enum KeyCommand {
     List,
 }
 
-pub(super) async fn run(app: &App, command: &KeyCommand) -> Result<Exit, Failure> {
+pub(super) async fn run(app: &App, command: &EncryptionKeyCommand) -> Result<Exit, Failure> {
     match command {
-        KeyCommand::Generate(args) => generate(app, args),
-        KeyCommand::List => {
+        EncryptionKeyCommand::Generate(args) => generate(app, args),
+        EncryptionKeyCommand::List => {
             app.in_session(async |services: &Services| list(app, &services.context).await).await
         }
     }
@@ -38,9 +38,9 @@ pub(super) async fn run(app: &App, command: &KeyCommand) -> Result<Exit, Failure
 
 const GENERATE_EXAMPLES: &str = "\
 Examples:
-  nightferry key generate --file /etc/nightferry/s3.keys    a new file, or a new key before the existing \
+  nightferry encryption-key generate --file /etc/nightferry/s3.keys    a new file, or a new key before the existing \
 ones
-  nightferry key generate --id 2026-11                      only print it, for a secret manager
+  nightferry encryption-key generate --id 2026-11                      only print it, for a secret manager
 
 The first key of a file encrypts, all of them decrypt. Then set stores.NAME.encryption_key_file to the file \
 and stores.NAME.encryption = true, and restart the API and all workers.
@@ -132,8 +132,8 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 
 const LIST_EXAMPLES: &str = "\
 Examples:
-  nightferry key list
-  nightferry --json key list | jq '.keys[] | select(.state == \"missing\")'
+  nightferry encryption-key list
+  nightferry --json encryption-key list | jq '.keys[] | select(.state == \"missing\")'
 
 A key that no copy needs can be removed from the configuration. Copies whose key is missing are unreadable \
 until it is put back.
