@@ -66,7 +66,7 @@ impl Check {
 
 /// A way of sending an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Sending {
+pub enum SendMode {
     /// In one request, with the SHA-256.
     Whole,
     /// In one request, with the CRC-64/NVME: small encrypted objects.
@@ -80,7 +80,7 @@ pub enum Sending {
     TrailedParts,
 }
 
-impl Sending {
+impl SendMode {
     /// All of them.
     pub const ALL: [Self; 5] =
         [Self::Whole, Self::WholeSealed, Self::WholeTrailed, Self::Parts, Self::TrailedParts];
@@ -208,13 +208,13 @@ impl Canary {
     }
 
     /// Whether the checksum in the response to an object sent in this way is evidence.
-    pub fn is_trusted(&self, sending: Sending) -> bool {
+    pub fn is_trusted(&self, sending: SendMode) -> bool {
         let mut checks = sending.checks().iter();
         checks.all(|check| self.outcomes.get(check) == Some(&Outcome::Refuses))
     }
 
     /// The evidence for an object sent in this way.
-    pub fn evidence(&self, sending: Sending) -> Evidence {
+    pub fn evidence(&self, sending: SendMode) -> Evidence {
         let last = sending.checks().last();
         let has_head = last.and_then(|check| self.heads.get(check)).is_none_or(|has_head| *has_head);
         if self.is_trusted(sending) {
@@ -228,7 +228,7 @@ impl Canary {
 
     /// The most expensive evidence of all ways of sending.
     pub fn worst(&self) -> Evidence {
-        Sending::ALL.into_iter().map(|sending| self.evidence(sending)).max().unwrap_or(Evidence::Head)
+        SendMode::ALL.into_iter().map(|sending| self.evidence(sending)).max().unwrap_or(Evidence::Head)
     }
 }
 
@@ -244,7 +244,7 @@ impl Store {
     }
 
     /// Whether the checksum in the response to an object sent in this way is evidence: not before a canary proved it.
-    pub fn trusts_response(&self, sending: Sending) -> bool {
+    pub fn trusts_response(&self, sending: SendMode) -> bool {
         self.canary().is_some_and(|canary| canary.is_trusted(sending))
     }
 
@@ -506,14 +506,14 @@ mod tests {
             canary
         };
         let lax = with(Check::Part, Outcome::Accepts);
-        assert_eq!(lax.evidence(Sending::Parts), Evidence::Head);
-        assert_eq!(lax.evidence(Sending::Whole), Evidence::Response);
+        assert_eq!(lax.evidence(SendMode::Parts), Evidence::Head);
+        assert_eq!(lax.evidence(SendMode::Whole), Evidence::Response);
         assert!(lax.is_conclusive());
         let unknown = with(Check::Completion, Outcome::Unknown("x".to_owned()));
-        assert_eq!(unknown.evidence(Sending::TrailedParts), Evidence::Head);
+        assert_eq!(unknown.evidence(SendMode::TrailedParts), Evidence::Head);
         assert!(!unknown.is_conclusive());
         let liar = Canary { heads_lie: true, ..with(Check::PutSha256, Outcome::Alters) };
-        assert_eq!(liar.evidence(Sending::Whole), Evidence::Read);
+        assert_eq!(liar.evidence(SendMode::Whole), Evidence::Read);
         assert_eq!(liar.worst(), Evidence::Read);
         assert_eq!(Canary::failed("x").worst(), Evidence::Head);
         assert!(!Canary::default().is_conclusive());

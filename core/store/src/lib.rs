@@ -44,7 +44,7 @@ use nightferry_ground::{checksum, encryption, retry};
 
 pub use archive::{RestoreAnswer, RestoreStatus, is_archive_class};
 pub use body::{Body, BodyLengthError};
-pub use canary::{Canary, Check, Evidence, Outcome, Sending};
+pub use canary::{Canary, Check, Evidence, Outcome, SendMode};
 pub use error::{BoxError, StoreError, StoreErrorKind, Verdict};
 pub use get::{ByteRange, GetObject, ObjectBody};
 pub use http::{CONNECT_DEADLINE, HttpClient, HttpClientError, install_crypto};
