@@ -219,8 +219,7 @@ fn stores(context: &Context, draining: &[String]) {
         gauge!("nightferry_store_up", &labels).set(switch(context.stores.health().is_up(name)));
         let in_doubt = context.stores.health().identities().is_in_doubt(name);
         gauge!("nightferry_store_identity_ok", &labels).set(switch(!in_doubt));
-        let canary = store.canary().filter(|canary| canary.is_conclusive());
-        let requests = canary.map_or(-1, |canary| i64::from(canary.worst().requests()));
+        let requests = store.canary().map_or(-1, |canary| i64::from(canary.worst().requests()));
         gauge!("nightferry_store_evidence_requests", &labels).set(float(requests));
         gauge!("nightferry_store_draining", &labels).set(switch(draining.iter().any(|it| it == name)));
         let latency = context.stores.health().of(name).and_then(|health| health.latency).unwrap_or_default();

@@ -122,13 +122,20 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
                 return Ok(());
             }
             Outcome::Applied
-        } else {
-            if !row.suspect && identity::is_proven(self.context, self.store).await {
-                step::reached(Step::Condemning, &row.key).await;
-                let (store, seen) = (self.store.name().as_str(), row.verified_at);
-                repair::mark_suspect(self.context, row.object_id, &row.key, store, &detail, seen).await?;
+        } else if row.suspect {
+            Outcome::Reported
+        } else if identity::is_proven(self.context, self.store).await {
+            step::reached(Step::Condemning, &row.key).await;
+            let (store, seen) = (self.store.name().as_str(), row.verified_at);
+            if repair::mark_suspect(self.context, row.object_id, &row.key, store, &detail, seen)
+                .await?
+                .is_none()
+            {
+                return Ok(());
             }
             Outcome::Reported
+        } else {
+            Outcome::Kept(NOT_PROVEN.to_owned())
         };
         self.found(&Finding {
             object_id: Some(row.object_id),
