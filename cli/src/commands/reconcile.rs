@@ -118,12 +118,11 @@ fn advise(app: &App, document: &Document) {
     let lost = |summary: &Summary| summary.of(Kind::Missing).applied + summary.of(Kind::WrongSize).applied;
     if document.stores.iter().any(|summary| summary.found() > 0) && !document.apply {
         let suspect = |summary: &Summary| summary.of(Kind::Missing).found + summary.of(Kind::WrongSize).found;
-        let what = match document.stores.iter().map(suspect).sum::<u64>() {
-            0 => "Nothing was changed. To fix the findings",
-            _ => {
-                "Nothing was changed in the stores. Copies that are missing or have a wrong size are suspect: \
-                  no other copy is deleted because of them. To fix the findings"
-            }
+        let what = if document.stores.iter().map(suspect).sum::<u64>() == 0 {
+            "Nothing was changed. To fix the findings"
+        } else {
+            "Nothing was changed in the stores. Copies that are missing or have a wrong size are suspect: no other \
+             copy is deleted because of them. To fix the findings"
         };
         app.output.note_command(what, "reconcile --apply");
     } else if document.stores.iter().map(lost).sum::<u64>() > 0 {

@@ -17,10 +17,9 @@ const RETRY: Duration = Duration::from_secs(60);
 
 /// Sends canaries to a store now, and uses what they show.
 pub async fn check(store: &Store) -> Canary {
-    let canary = match tokio::time::timeout(DEADLINE, store.send_canaries()).await {
-        Ok(canary) => canary,
-        Err(_) => Canary::failed(&format!("there was no answer within {} s", DEADLINE.as_secs())),
-    };
+    let canary = tokio::time::timeout(DEADLINE, store.send_canaries()).await;
+    let canary = canary
+        .unwrap_or_else(|_| Canary::failed(&format!("there was no answer within {} s", DEADLINE.as_secs())));
     let before = store.canary();
     if before.as_deref() != Some(&canary) {
         report(store, &canary);

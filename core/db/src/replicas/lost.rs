@@ -129,10 +129,10 @@ pub struct Repairs {
 /// A condition on `r`, a row of `replicas`; its argument is the placeholder of the local stores.
 type Condition = fn(&str) -> String;
 
-/// Queues every lost replica that has another verified copy, except suspect ones, and repairs left in the queue by earlier runs; with
-/// `again`, also permanently failed repairs. For `run`, or for the next run. Repairs in the stores `locals` have no
-/// run: they are made on demand, after requests with a waiting user. Stores that are being drained are excluded.
-/// Idempotent.
+/// Queues every lost replica that has another verified copy, except suspect ones, and repairs left in the queue by
+/// earlier runs; with `again`, also permanently failed repairs. For `run`, or for the next run. Repairs in the stores
+/// `locals` have no run: they are made on demand, after requests with a waiting user. Stores that are being drained are
+/// excluded. Idempotent.
 pub async fn queue_repairs(
     conn: &mut AsyncPgConnection,
     locals: &[&str],
