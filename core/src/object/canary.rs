@@ -8,11 +8,12 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::retry;
 use crate::store::{Canary, Outcome, Store};
 
 /// Timeout of all canaries to one store.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Pause after canaries that showed nothing, and the minimum of `health.canary_interval`.
+/// First pause after canaries that did not show everything, and the minimum of `health.canary_interval`.
 const RETRY: Duration = Duration::from_secs(60);
 
 /// Sends canaries to a store now, and uses what they show.
@@ -40,15 +41,19 @@ async fn check_if_up(context: &Context, store: &Store) -> bool {
     context.stores.health().responds(store.name().as_str()) && check(store).await.is_conclusive()
 }
 
-/// Sends canaries at once and at every `health.canary_interval`, until `shutdown`.
+/// Sends canaries at once and at every `health.canary_interval`, until `shutdown`; sooner, with growing pauses, if they did
+/// not show everything.
 pub(super) async fn watch(context: &Context, shutdown: &CancellationToken) {
     let Some(interval) = context.config.health.canary_interval else { return };
+    let (interval, mut inconclusive) = (interval.max(RETRY), 0);
     loop {
         let is_conclusive = tokio::select! {
             () = shutdown.cancelled() => return,
             is_conclusive = check_all(context) => is_conclusive,
         };
-        let pause = if is_conclusive { interval.max(RETRY) } else { RETRY };
+        // Some stores will never answer one of them.
+        let pause = if is_conclusive { interval } else { retry::interval(inconclusive, RETRY, interval) };
+        inconclusive = if is_conclusive { 0 } else { inconclusive.saturating_add(1) };
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
