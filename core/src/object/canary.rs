@@ -45,7 +45,7 @@ async fn check_if_up(context: &Context, store: &Store) -> bool {
 /// not show everything.
 pub(super) async fn watch(context: &Context, shutdown: &CancellationToken) {
     let Some(interval) = context.config.health.canary_interval else { return };
-    let (interval, mut inconclusive) = (interval.max(RETRY), 0);
+    let (interval, mut inconclusive) = (interval.max(RETRY), 0_u32);
     loop {
         let is_conclusive = tokio::select! {
             () = shutdown.cancelled() => return,
