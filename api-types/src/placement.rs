@@ -89,13 +89,15 @@ pub struct ReplicaStatus {
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// Whether it is encrypted.
     pub encrypted: bool,
+    /// Since when it is suspect: found missing or wrong, and not repaired yet. Its state is then `lost`.
+    pub suspect_since: Option<DateTime<Utc>>,
 }
 
 /// The next step for a file.
 #[derive(Serialize, ToSchema)]
 pub struct NextStep {
     /// `copy`, `copying`, `move` (its store is being drained), `free`, `removed`, `retry` (by a later run, or on request),
-    /// `lost` (no verified copy is left) or `none`.
+    /// `suspect` (a copy was found missing or wrong, and is not repaired yet), `lost` (no verified copy is left) or `none`.
     #[schema(example = "copy")]
     pub action: &'static str,
     /// When, if known.
@@ -131,6 +133,7 @@ impl From<&Replica> for ReplicaStatus {
             last_error: replica.last_error.clone(),
             next_attempt_at: (replica.state == ReplicaState::Queued).then_some(replica.not_before),
             encrypted: replica.key_id.is_some(),
+            suspect_since: replica.suspect_since.filter(|_| replica.is_suspect()),
         }
     }
 }

@@ -58,6 +58,10 @@ view! {
         pub latency_ms: Option<u64> = report.and_then(|report| u64::try_from(report.latency_ms?).ok()),
         /// The last error.
         pub last_error: Option<String> = report.and_then(|report| report.last_error.clone()),
+        /// How what is written is verified, by the most expensive way in use: `response`, `head` (one request more) or
+        /// `read` (the object is read back); null if no process knows it yet.
+        #[schema(example = "response")]
+        pub evidence: Option<String> = report.and_then(|report| report.evidence.clone()),
         /// The number of processes that check it.
         pub observers: u64 = report.map_or(0, |report| unsigned(report.observers)),
         /// The number of those for which it is down.
@@ -78,6 +82,8 @@ view! {
         pub replicas: u64 = unsigned(row.replicas),
         /// Their bytes.
         pub bytes: u64 = unsigned(row.bytes),
+        /// The number of lost replicas that are suspect: found missing or wrong, and not repaired yet.
+        pub suspect: u64 = unsigned(row.suspects),
     }
 }
 

@@ -38,9 +38,13 @@ const COUNTERS: [(&str, &str); 8] = [
     ("nightferry_limits_fallback_total", "Requests counted in memory because Redis was unavailable."),
 ];
 /// The gauges and their descriptions.
-const GAUGES: [(&str, &str); 22] = [
+const GAUGES: [(&str, &str); 24] = [
     ("nightferry_replicas", "Replicas by store and state."),
     ("nightferry_replica_bytes", "Bytes of replicas by store and state."),
+    (
+        "nightferry_replicas_suspect",
+        "Lost replicas that a pass only reported, by store: they are not repaired yet.",
+    ),
     ("nightferry_objects_lost", "Objects with a lost copy and no verified one."),
     ("nightferry_pass_finished_seconds", "Time of the end of the last completed pass, by pass; Unix time."),
     ("nightferry_pass_findings", "Findings of the last completed pass, by pass and kind."),
@@ -64,6 +68,10 @@ const GAUGES: [(&str, &str); 22] = [
     (
         "nightferry_store_identity_ok",
         "0 if a store may not be the one that the database knows, for this process, by store and role.",
+    ),
+    (
+        "nightferry_store_evidence_requests",
+        "Further requests that verify an upload to a store by this process; -1 while that is not known.",
     ),
     ("nightferry_store_draining", "Whether a store is being drained or is drained."),
     ("nightferry_store_latency_seconds", "Latency of the last health check of a store by this process."),
@@ -171,6 +179,11 @@ async fn count(context: &Context) -> Result<()> {
             gauge!("nightferry_replica_bytes", &labels).set(float(found.map_or(0, |row| row.bytes)));
         }
     }
+    for store in context.stores.all() {
+        let name = store.name().as_str();
+        let suspects: i64 = counts.iter().filter(|row| row.store == name).map(|row| row.suspects).sum();
+        gauge!("nightferry_replicas_suspect", "store" => name.to_owned()).set(float(suspects));
+    }
     for status in RunStatus::ALL {
         let runs = by_status.iter().find(|(found, _)| found == status).map_or(0, |(_, runs)| *runs);
         gauge!("nightferry_runs", "status" => status.as_str()).set(float(runs));
@@ -206,6 +219,8 @@ fn stores(context: &Context, draining: &[String]) {
         gauge!("nightferry_store_up", &labels).set(switch(context.stores.health().is_up(name)));
         let in_doubt = context.stores.health().identities().is_in_doubt(name);
         gauge!("nightferry_store_identity_ok", &labels).set(switch(!in_doubt));
+        let requests = store.canary().map_or(-1, |canary| i64::from(canary.worst().requests()));
+        gauge!("nightferry_store_evidence_requests", &labels).set(float(requests));
         gauge!("nightferry_store_draining", &labels).set(switch(draining.iter().any(|it| it == name)));
         let latency = context.stores.health().of(name).and_then(|health| health.latency).unwrap_or_default();
         gauge!("nightferry_store_latency_seconds", &labels).set(latency.as_secs_f64());

@@ -30,7 +30,7 @@ impl TextStyle {
     pub(crate) fn state(self, state: &str) -> String {
         let style = match state {
             "succeeded" | "present" | "ok" | "active" | "up" => Style::new().green(),
-            "failed" | "lost" | "missing" | "down" => Style::new().red(),
+            "failed" | "lost" | "suspect" | "missing" | "down" => Style::new().red(),
             "partial" | "cancelled" | "disabled" | "interrupted" | "differs" => Style::new().yellow(),
             "running" | "copying" | "draining" => Style::new().cyan(),
             _ => return state.to_owned(),

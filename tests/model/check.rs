@@ -122,6 +122,7 @@ pub(crate) fn each_step(oracle: &mut Oracle, truth: &Truth, map: &Map) -> Verdic
         is_somewhere(oracle, truth, map, version)?;
     }
     present_means_present(oracle, truth, map)?;
+    findings_are_marked(oracle, truth, map)?;
     nothing_without_a_row(oracle, truth, map)?;
     recent_objects_are_kept(oracle, truth)?;
     counters_match_events(map)?;
@@ -186,6 +187,17 @@ fn present_means_present(oracle: &Oracle, truth: &Truth, map: &Map) -> Verdict {
         }
     }
     Ok(())
+}
+
+/// I3, more strictly after a reconcile, even one that only reports: what it found missing counts as no copy.
+fn findings_are_marked(oracle: &mut Oracle, truth: &Truth, map: &Map) -> Verdict {
+    let Some(place) = oracle.reconciled.take() else { return Ok(()) };
+    let mut present =
+        map.replicas.iter().filter(|row| row.state == "present" && row.stored && row.store == place.name());
+    match present.find(|row| !truth[&place].contains_key(&row.key)) {
+        Some(row) => Err(format!("I3: {} was found missing in {}, and is still present", row.key, row.store)),
+        None => Ok(()),
+    }
 }
 
 /// I4. While a worker hangs that may still write, and afterwards, [`settled`] checks this.

@@ -17,7 +17,8 @@
 //! - I1 every acknowledged version is intact in some store, or was destroyed there from outside; in the end a download
 //!   returns it, or the database reports it as lost
 //! - I2 whenever a copy is about to be evicted, another verified one exists and the file is not pinned
-//! - I3 a `present` row has its object, unless that was destroyed from outside and has not been checked since
+//! - I3 a `present` row has its object, unless that was destroyed from outside and has not been checked since; a reconcile
+//!   is such a check even if it only reports
 //! - I4 no object, and no multipart upload, is in a store without a row; remains of a hung worker are deleted by the
 //!   next reconcile, and young unknown objects are not touched
 //! - I5 the counters of a run equal the changes recorded by a trigger in the database

@@ -135,6 +135,9 @@ pub(crate) enum Trouble {
     Swallow,
     /// Acknowledges and stores other content, until it is healed.
     WrongBytes,
+    /// Verifies no checksum, returns the one that was sent and stores other content, until it is healed. The canaries of
+    /// the process come afterwards, before its next operation.
+    FalseChecksums,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -75,6 +75,8 @@ pub(crate) enum Effect {
     Purged(FileId),
     /// The content read, if any.
     Read(FileId, Sha256),
+    /// Every object in the store was compared with its row.
+    Reconciled(Place),
 }
 
 /// Executes the operation.
@@ -136,7 +138,17 @@ pub(crate) async fn perform(services: &Services, operation: Operation, bug: Opti
         Operation::Reconcile(place, apply) => {
             let store = context.stores.get(place.name()).unwrap();
             let options = reconcile::Options { apply, safety_age: SAFETY_AGE };
-            reconcile::pass(context, store, options, |_| {}, &never).await?;
+            let mut is_kept = false;
+            let tell = |event: reconcile::Event<'_>| {
+                if let reconcile::Event::Found(finding) = event {
+                    is_kept |= finding.outcome.kept_because().is_some();
+                }
+            };
+            let summary = reconcile::pass(context, store, options, tell, &never).await?;
+            let is_whole = summary.is_some_and(|summary| summary.complete && summary.unchecked == 0);
+            if is_whole && !is_kept {
+                return Ok(Effect::Reconciled(place));
+            }
         }
         Operation::Scrub => {
             let options = scrub::Options {

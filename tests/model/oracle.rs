@@ -29,6 +29,8 @@ pub(crate) struct Oracle {
     pub(crate) corrupting: bool,
     /// Content may have been changed on the way to a reader.
     pub(crate) garbling: bool,
+    /// The store in which the last operation compared every object with its row.
+    pub(crate) reconciled: Option<Place>,
 }
 
 /// A file that was acknowledged.
@@ -56,6 +58,7 @@ impl Oracle {
     pub(crate) fn note(&mut self, owner: UserId, name: &str, effect: &Effect) {
         match effect {
             Effect::Nothing | Effect::Read(..) => {}
+            Effect::Reconciled(place) => self.reconciled = Some(*place),
             Effect::Uploaded { file, object, bytes } => {
                 if !self.files.iter().any(|known| known.id == *file) {
                     self.files.push(File { id: *file, trashed: false, purged: false });

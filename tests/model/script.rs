@@ -230,5 +230,6 @@ fn trouble() -> impl Strategy<Value = Trouble> {
         2 => Just(Trouble::FlipResponse),
         2 => Just(Trouble::Swallow),
         3 => Just(Trouble::WrongBytes),
+        2 => Just(Trouble::FalseChecksums),
     ]
 }

@@ -83,9 +83,12 @@ impl<'w> Sequence<'w> {
             Op::Resume(which) => self.resume(which).await?,
             Op::Time(span) => self.pass_time(span).await,
             Op::Fault(place, trouble) => {
-                self.oracle.corrupting |= matches!(trouble, Trouble::WrongBytes);
+                self.oracle.corrupting |= matches!(trouble, Trouble::WrongBytes | Trouble::FalseChecksums);
                 self.oracle.garbling |= matches!(trouble, Trouble::FlipResponse);
                 self.trouble(place, trouble);
+                if matches!(trouble, Trouble::FalseChecksums) {
+                    self.send_canaries(place).await;
+                }
             }
             Op::Down(place) => proxy(self.world, place).down().await,
             Op::Heal(place) => heal(self.world, place).await,
@@ -133,7 +136,10 @@ impl<'w> Sequence<'w> {
         stalled.watch.go.notify_one();
         let ended = stalled.task.await;
         stalled.watch.see_again().await;
-        self.note(&stalled.name, ended)
+        let noted = self.note(&stalled.name, ended);
+        // It compared some objects before other operations.
+        self.oracle.reconciled = None;
+        noted
     }
 
     /// The result of an operation.

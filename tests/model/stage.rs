@@ -13,6 +13,7 @@ use nightferry_core::file::Files;
 use nightferry_core::ids::UserId;
 use nightferry_core::services::Services;
 use nightferry_core::step::Step;
+use nightferry_core::store::Canary;
 use nightferry_core::tiering::Engine;
 use nightferry_core::units::ByteCount;
 use nightferry_tests::harness::fault_proxy::FaultProxy;
@@ -146,5 +147,7 @@ pub(crate) async fn heal(world: &World, place: Place) {
     if let Some([local, cloud]) = &world.memory {
         let store = if place == Place::Local { local } else { cloud };
         store.set_writes(Writes::Sound);
+        // As the next canaries show.
+        world.context.stores.get(place.name()).unwrap().use_canary(Canary::strict());
     }
 }

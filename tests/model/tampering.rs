@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use chrono::Duration;
 use diesel_async::SimpleAsyncConnection as _;
+use nightferry_core::object::canary;
 use nightferry_core::step::Step;
 use nightferry_core::store::ObjectKey;
 use nightferry_tests::harness::fault_proxy::{Fault, Match};
@@ -71,9 +72,10 @@ impl Sequence<'_> {
             Trouble::FlipRequest => Fault::flip_request_byte(0).on(Method::PUT),
             Trouble::FlipResponse => Fault::flip_response_byte(0).on(Method::GET).key_contains("user-"),
             Trouble::Swallow => Fault::swallow_and_acknowledge().on(Method::PUT),
-            Trouble::WrongBytes => {
-                let writes = match self.bug {
-                    Some(Bug::VerificationBelievesEverything) => Writes::FlippedAndSworn,
+            Trouble::WrongBytes | Trouble::FalseChecksums => {
+                let writes = match (trouble, self.bug) {
+                    (Trouble::FalseChecksums, _) => Writes::FlippedUnverified,
+                    (_, Some(Bug::VerificationBelievesEverything)) => Writes::FlippedAndSworn,
                     _ => Writes::Flipped,
                 };
                 return match (&self.world.memory, place) {
@@ -84,6 +86,11 @@ impl Sequence<'_> {
             }
         };
         proxy(self.world, place).add(fault.times(2));
+    }
+
+    /// Sends canaries to a store, as a process does from time to time.
+    pub(crate) async fn send_canaries(&self, place: Place) {
+        canary::check(self.context.stores.get(place.name()).unwrap()).await;
     }
 
     pub(crate) async fn destroy(&mut self, place: Place, which: u8, damage: Damage) {

@@ -6,14 +6,19 @@ use bytes::Bytes;
 use chrono::Duration;
 use futures_util::StreamExt as _;
 use nightferry_core::checksum::{Sha256, Sha256Hasher};
-use nightferry_core::store::{IDENTITY_KEY, ObjectKey, PutOptions, Store};
+use nightferry_core::store::{CANARY_PREFIX, IDENTITY_KEY, ObjectKey, PutOptions, Store};
 use nightferry_tests::harness::World;
 use nightferry_tests::harness::memory_s3::MemoryS3;
 
 use crate::op::Place;
 
-/// The contents of a store except its identity: keys and hashes.
+/// The contents of a store except its identity and canaries: keys and hashes.
 pub(crate) type Contents = BTreeMap<String, Sha256>;
+
+/// Whether a key is neither that of the identity nor that of a canary.
+fn is_file(key: &str) -> bool {
+    key != IDENTITY_KEY && !key.starts_with(CANARY_PREFIX)
+}
 
 /// One store.
 pub(crate) enum StoreContents<'w> {
@@ -33,13 +38,13 @@ impl<'w> StoreContents<'w> {
     pub(crate) async fn contents(&self) -> Contents {
         match self {
             Self::Memory(store) => {
-                let objects = store.objects().into_iter().filter(|(key, _)| key != IDENTITY_KEY);
+                let objects = store.objects().into_iter().filter(|(key, _)| is_file(key));
                 objects.map(|(key, kept)| (key, kept.sha256)).collect()
             }
             Self::Real(store) => {
                 let page = store.list("", None, 1000).await.unwrap();
                 let mut contents = Contents::new();
-                for object in page.objects.into_iter().filter(|object| object.key != IDENTITY_KEY) {
+                for object in page.objects.into_iter().filter(|object| is_file(&object.key)) {
                     let key = ObjectKey::parse(&object.key).unwrap();
                     let mut body = store.get(&key, None).await.unwrap().body;
                     let mut hasher = Sha256Hasher::new();
@@ -56,7 +61,7 @@ impl<'w> StoreContents<'w> {
     /// Unfinished multipart uploads: ids and keys. Those of the real servers are checked by the harness.
     pub(crate) fn uploads(&self) -> BTreeMap<String, String> {
         match self {
-            Self::Memory(store) => store.uploads(),
+            Self::Memory(store) => store.uploads().into_iter().filter(|(_, key)| is_file(key)).collect(),
             Self::Real(_) => BTreeMap::new(),
         }
     }

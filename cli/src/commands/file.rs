@@ -110,7 +110,7 @@ fn replicas(placement: &Placement, look: TextStyle) -> String {
     table("STORE | STATE | VERIFIED | ENCRYPTED | > ATTEMPTS | LAST ERROR", &placement.replicas, |replica| {
         [
             replica.store.clone(),
-            look.state(replica.state.as_str()),
+            look.state(if replica.is_suspect() { "suspect" } else { replica.state.as_str() }),
             look.zone.show_or_dash(replica.verified_at),
             replica.key_id.clone().unwrap_or_else(|| "-".to_owned()),
             replica.attempts.to_string(),

@@ -14,7 +14,7 @@ use crate::output::TextStyle;
 
 const EXAMPLES: &str = "\
 Examples:
-  nightferry reconcile                       compare every store with the database, change nothing
+  nightferry reconcile                       compare every store with the database, change no store
   nightferry reconcile --store s3            one of them
   nightferry reconcile --apply               also fix what is found
 
@@ -22,6 +22,9 @@ Findings are: orphans (objects written by Nightferry without a row in the databa
 reconcile.safety_age), objects that are missing or have a wrong size, and unfinished multipart uploads \
 without a row, older than uploads.session_ttl. Each finding is checked again before it is reported; files \
 may be uploaded and synced meanwhile.
+
+Copies that are missing or have a wrong size become suspect at once: they no longer count as copies, so \
+that no other copy is deleted because of them. A later pass or scrub that finds one intact ends that.
 
 --apply deletes orphans and aborts stale uploads; missing objects and those with a wrong size are marked as \
 lost, and the next run copies them again from another verified copy. Objects with foreign keys are counted \
@@ -114,7 +117,14 @@ fn advise(app: &App, document: &Document) {
     }
     let lost = |summary: &Summary| summary.of(Kind::Missing).applied + summary.of(Kind::WrongSize).applied;
     if document.stores.iter().any(|summary| summary.found() > 0) && !document.apply {
-        app.output.note_command("Nothing was changed. To fix the findings", "reconcile --apply");
+        let suspect = |summary: &Summary| summary.of(Kind::Missing).found + summary.of(Kind::WrongSize).found;
+        let what = if document.stores.iter().map(suspect).sum::<u64>() == 0 {
+            "Nothing was changed. To fix the findings"
+        } else {
+            "Nothing was changed in the stores. Copies that are missing or have a wrong size are suspect: no other \
+             copy is deleted because of them. To fix the findings"
+        };
+        app.output.note_command(what, "reconcile --apply");
     } else if document.stores.iter().map(lost).sum::<u64>() > 0 {
         app.output
             .note_command("Lost copies are made again by the next run. To run it now", "sync run --wait");

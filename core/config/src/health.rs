@@ -15,5 +15,9 @@ settings! {
         pub failures: u32 = 3, range(1, 100);
         /// Number of consecutive successes after which an unhealthy store is healthy again.
         pub successes: u32 = 3, range(1, 100);
+        /// How often each process tests, with a few bytes, whether every store refuses content with a wrong checksum;
+        /// at most once a minute. Only then is the checksum in the response to an upload sufficient; otherwise a
+        /// further request verifies each upload. "never" tests nothing and always sends that request.
+        pub canary_interval: Option<Duration> = "24h", or_never();
     }
 }

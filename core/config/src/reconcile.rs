@@ -16,7 +16,7 @@ settings! {
         /// Minimum age of an object without a row in the database to count as an orphan.
         pub safety_age: Duration = "24h", lasts("1h", "365d");
         /// Whether a scheduled pass deletes orphans, aborts stale uploads, and marks missing objects and those with a
-        /// wrong size as lost, so that they are repaired. Otherwise it only reports.
+        /// wrong size as lost, so that they are repaired. Otherwise it only reports, and such copies become suspect.
         pub apply: bool = false;
     }
 }

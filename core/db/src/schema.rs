@@ -270,6 +270,7 @@ diesel::table! {
         moves_to -> Nullable<Text>,
         copy_reason -> Nullable<CopyReason>,
         evict_reason -> Nullable<EvictReason>,
+        suspect_since -> Nullable<Timestamptz>,
     }
 }
 
@@ -423,6 +424,7 @@ diesel::table! {
         latency_ms -> Nullable<Int4>,
         last_error -> Nullable<Text>,
         checked_at -> Timestamptz,
+        evidence -> Nullable<Text>,
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Seen {
     pub latency_ms: Option<i32>,
     /// The last error.
     pub last_error: Option<String>,
+    /// How the process verifies what it writes: `response`, `head` or `read`; `None` if it does not know yet.
+    pub evidence: Option<String>,
 }
 
 /// Writes the health seen by a process, replacing its previous rows.
@@ -44,6 +46,7 @@ pub async fn write(conn: &mut AsyncPgConnection, observer: Uuid, program: &str, 
             store_health::since.eq(diesel::upsert::excluded(store_health::since)),
             store_health::latency_ms.eq(diesel::upsert::excluded(store_health::latency_ms)),
             store_health::last_error.eq(diesel::upsert::excluded(store_health::last_error)),
+            store_health::evidence.eq(diesel::upsert::excluded(store_health::evidence)),
             store_health::checked_at.eq(diesel::dsl::now),
         ))
         .execute(conn)
@@ -85,6 +88,8 @@ pub struct HealthReport {
     pub last_error: Option<String>,
     /// The time of the latest check.
     pub checked_at: DateTime<Utc>,
+    /// How writes are verified: the most expensive of `response`, `head` and `read`; `None` if it is not known yet.
+    pub evidence: Option<String>,
 }
 
 /// The health of every store since `since`.
@@ -94,7 +99,9 @@ pub async fn opinions(conn: &mut AsyncPgConnection, since: DateTime<Utc>) -> Res
                 CASE WHEN bool_and(up) THEN max(since) ELSE min(since) FILTER (WHERE NOT up) END AS since, \
                 max(latency_ms) AS latency_ms, \
                 (array_agg(last_error ORDER BY up, checked_at DESC) FILTER (WHERE last_error IS NOT NULL))[1] AS last_error, \
-                max(checked_at) AS checked_at \
+                max(checked_at) AS checked_at, \
+                CASE WHEN bool_or(evidence = 'read') THEN 'read' WHEN bool_or(evidence = 'head') THEN 'head' \
+                     WHEN bool_or(evidence = 'response') THEN 'response' END AS evidence \
          FROM store_health WHERE checked_at > $1 GROUP BY store ORDER BY store",
     )
     .bind::<Timestamptz, _>(since)

@@ -13,6 +13,8 @@ pub const NAME_LIMIT: usize = 80;
 pub const SNAPSHOT_PREFIX: &str = "_nightferry/catalog/";
 /// The key of the marker with the identity of a store. No object of a user and no snapshot can have it.
 pub const IDENTITY_KEY: &str = "_nightferry/identity";
+/// The prefix of the keys of canaries. No object of a user and no snapshot can have such a key.
+pub const CANARY_PREFIX: &str = "_nightferry/canary/";
 const SNAPSHOT_SUFFIX: &str = ".jsonl.zst";
 /// Sorts by time; without colons, which are problematic in file names.
 const SNAPSHOT_TIME: &str = "%Y%m%dT%H%M%S%.6fZ";
@@ -64,6 +66,11 @@ impl ObjectKey {
     /// The key of the marker with the identity of a store: [`IDENTITY_KEY`].
     pub fn of_identity() -> Self {
         Self(IDENTITY_KEY.to_owned())
+    }
+
+    /// The key of a canary, an object of a few bytes that shows what a store verifies: `_nightferry/canary/{id}`.
+    pub fn of_canary(id: Uuid) -> Self {
+        Self(format!("{CANARY_PREFIX}{id}"))
     }
 
     /// The key as used in S3.
@@ -204,6 +211,14 @@ mod tests {
         {
             assert_eq!(ObjectKey::parse_snapshot(wrong), Err(ParseKeyError), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_key_of_a_canary_is_neither_an_object_nor_a_snapshot() {
+        let key = ObjectKey::of_canary(OBJECT);
+        assert!(ObjectKey::parse(key.as_str()).is_err() && ObjectKey::parse_snapshot(key.as_str()).is_err());
+        assert!(!key.as_str().starts_with(SNAPSHOT_PREFIX) && key.as_str() != IDENTITY_KEY);
+        assert_eq!((key.user(), key.object()), (None, None));
     }
 
     #[test]

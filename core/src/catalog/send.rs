@@ -4,7 +4,7 @@ use crate::checksum::{Crc64Hasher, Sha256Hasher};
 use crate::object::verify::{self, Expected, Form};
 use crate::retry::{self, RetryPolicy};
 use crate::store::{
-    Body, CompletedPart, Gathering, ObjectKey, Pieces, PutOptions, Store, StoreError, UploadId,
+    Body, CompletedPart, Gathering, ObjectKey, Pieces, PutOptions, SendMode, Store, StoreError, UploadId,
 };
 
 use super::error::CatalogError;
@@ -87,7 +87,7 @@ impl<'s> Sending<'s> {
             let options = PutOptions { sha256: Some(sha256), ..self.options() };
             let put = || self.store.put(&self.key, Body::from(whole.clone()), &options);
             let receipt = retry::retry(&RetryPolicy::default(), put, StoreError::retry).await?;
-            verify::verify_object(self.store, &self.key, &receipt, &expected, None).await
+            verify::verify_object(self.store, &self.key, &receipt, &expected, SendMode::Whole, None).await
         };
         proved.map_err(crate::error::Error::from)?;
         Ok(self.bytes)
@@ -101,7 +101,10 @@ impl<'s> Sending<'s> {
         let crc = Some(expected.expected.crc64nvme);
         let complete = || self.store.complete_multipart(&self.key, &upload, &self.parts, crc);
         match retry::retry(&RetryPolicy::default(), complete, StoreError::retry).await {
-            Ok(receipt) => Ok(verify::verify_object(self.store, &self.key, &receipt, expected, None).await),
+            Ok(receipt) => {
+                let sending = SendMode::Parts;
+                Ok(verify::verify_object(self.store, &self.key, &receipt, expected, sending, None).await)
+            }
             // The response to an earlier attempt was lost: only the object itself shows the outcome.
             Err(error) if error.is_no_such_upload() => {
                 Ok(verify::verify_by_head(self.store, &self.key, expected, None).await)

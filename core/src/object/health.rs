@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::identity;
+use super::{canary, identity};
 use crate::context::Context;
 use crate::db::store_health::{self, Seen};
 use crate::error::Result;
@@ -69,10 +69,15 @@ pub async fn is_outage(context: &Context, error: &StoreError) -> bool {
     true
 }
 
-/// Checks every store and its identity periodically until `shutdown`, and stores that are not healthy more often.
+/// Checks every store, its identity and what it verifies periodically until `shutdown`, and stores that are not healthy
+/// more often.
 /// Records the results as those of `program` (`api` or `worker`).
 pub async fn watch(context: Context, program: &'static str, shutdown: CancellationToken) {
-    tokio::join!(identity::watch(&context, &shutdown), probe(&context, program, &shutdown));
+    tokio::join!(
+        identity::watch(&context, &shutdown),
+        canary::watch(&context, &shutdown),
+        probe(&context, program, &shutdown)
+    );
 }
 
 async fn probe(context: &Context, program: &'static str, shutdown: &CancellationToken) {
@@ -113,6 +118,11 @@ fn doubt(context: &Context, store: &str) -> Option<String> {
     context.stores.health().identities().of(store).filter(Identity::is_in_doubt)?.reason()
 }
 
+/// How writes to the store are verified; `None` before its canaries.
+fn evidence(context: &Context, store: &str) -> Option<String> {
+    Some(context.stores.get(store)?.canary()?.worst().as_str().to_owned())
+}
+
 async fn write_reports(context: &Context, observer: Uuid, program: &str) -> Result<()> {
     let known = context.stores.health().all();
     // A paused store responds to probes, so the reason of the pause is shown in place of an error.
@@ -124,10 +134,12 @@ async fn write_reports(context: &Context, observer: Uuid, program: &str) -> Resu
             let last_error = health.last_error.or_else(|| doubt(context, &store)).or(pause);
             let latency =
                 health.latency.map(|latency| i32::try_from(latency.as_millis()).unwrap_or(i32::MAX));
-            Seen { store, up: health.up, since: health.since, latency_ms: latency, last_error }
+            let evidence = evidence(context, &store);
+            Seen { store, up: health.up, since: health.since, latency_ms: latency, last_error, evidence }
         })
         .collect();
     seen.extend(paused.into_iter().map(|(store, paused)| Seen {
+        evidence: evidence(context, &store),
         store,
         up: true,
         since: paused.since,

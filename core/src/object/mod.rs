@@ -2,6 +2,7 @@
 //! [`read`]; both select stores by their health. Content counts as stored only after [`verify`] has verified it. Joins
 //! `db` and `store`, which are independent of each other. Files, versions and quotas belong to [`crate::file`].
 
+pub mod canary;
 pub mod crypto;
 pub mod health;
 pub mod identity;

@@ -93,13 +93,17 @@ pub(crate) async fn presign(
     Ok((url, store.role()))
 }
 
-/// The verified copies of an object, nearest first, each with its encryption envelope.
+/// The verified copies of an object, nearest first, each with its encryption envelope. Suspect copies come last: they may
+/// be there again.
 async fn copies_of(context: &Context, object: ObjectId) -> Result<Vec<(Store, Option<EncryptionEnvelope>)>> {
     let mut rows = replicas::of_objects(&mut *context.db.conn().await?, &[object]).await?;
-    rows.retain(|row| row.state == ReplicaState::Present);
-    let stores = context.stores.nearest_first(rows.iter().map(|row| row.store.as_str()));
-    // Stores that are down are still tried, after all others: they may have recovered.
-    let stores = context.stores.health().up_first(stores);
+    rows.retain(|row| row.state == ReplicaState::Present || row.is_suspect());
+    let in_order = |suspect: bool| {
+        let names = rows.iter().filter(|row| row.is_suspect() == suspect).map(|row| row.store.as_str());
+        // Stores that are down are still tried, after all others: they may have recovered.
+        context.stores.health().up_first(context.stores.nearest_first(names))
+    };
+    let stores = [in_order(false), in_order(true)].concat();
     let seal_in = |store: &Store| rows.iter().find(|row| row.store == store.name().as_str())?.seal();
     Ok(stores.into_iter().map(|store| (store.clone(), seal_in(store))).collect())
 }

@@ -1,12 +1,12 @@
-//! Verifies that a store has the right content: by its response, otherwise by a HEAD request, otherwise by reading
-//! everything back.
+//! Verifies that a store has the right content: by its response if canaries have shown that the store verifies checksums,
+//! otherwise by a HEAD request, otherwise by reading everything back.
 
 use std::time::Duration;
 
 use crate::checksum::{Crc64Nvme, ObjectDigest, Sha256};
 use crate::encryption::{EncryptionEnvelope, sealed_size};
 use crate::retry::RetryPolicy;
-use crate::store::{ObjectKey, PutReceipt, Store, StoreError, Verdict};
+use crate::store::{ObjectKey, PutReceipt, SendMode, Store, StoreError, Verdict};
 
 use super::crypto::{self, ObjectRef};
 use super::pace::BandwidthLimiter;
@@ -112,17 +112,19 @@ impl From<Unverified> for crate::error::Error {
     }
 }
 
-/// Verifies an object after a PUT or a completed multipart upload. A checksum in the response is sufficient and free.
-/// Otherwise the store is queried with a HEAD; from a store that keeps no checksums at all, the object is read back, at
-/// this rate.
+/// Verifies an object after a PUT or a completed multipart upload, sent in this way. A checksum in the response is
+/// sufficient and free if the store was seen refusing wrong ones; otherwise it may only be copied from the request, and
+/// the store is queried with a HEAD. From a store that keeps no checksums, or returns false ones, the object is read
+/// back, at this rate.
 pub async fn verify_object(
     store: &Store,
     key: &ObjectKey,
     receipt: &PutReceipt,
     form: &Form,
+    sending: SendMode,
     pace: Option<&BandwidthLimiter>,
 ) -> Result<(), Unverified> {
-    if is_proved(store, receipt.sha256, receipt.crc64nvme, form)? {
+    if is_proved(store, receipt.sha256, receipt.crc64nvme, form)? && store.trusts_response(sending) {
         return Ok(());
     }
     verify_by_head(store, key, form, pace).await
@@ -157,7 +159,7 @@ pub async fn verify_unchanged(
 }
 
 /// `None` if the size and checksum returned by a HEAD request are correct. The ETag, if only the size is, because the
-/// store returns no comparable checksum.
+/// store returns no comparable checksum, or was seen returning a false one.
 async fn unproved_etag(store: &Store, key: &ObjectKey, form: &Form) -> Result<Option<String>, Unverified> {
     let head = store.head(key).await?.ok_or_else(|| Unverified::Missing(store.name().to_string()))?;
     let wanted = form.stored_size();
@@ -168,7 +170,8 @@ async fn unproved_etag(store: &Store, key: &ObjectKey, form: &Form) -> Result<Op
             wanted: format!("{wanted} bytes"),
         });
     }
-    Ok((!is_proved(store, head.sha256, head.crc64nvme, form)?).then_some(head.etag))
+    let is_proved = is_proved(store, head.sha256, head.crc64nvme, form)? && store.trusts_head();
+    Ok((!is_proved).then_some(head.etag))
 }
 
 /// Downloads the object, decrypts it if necessary, and hashes it.

@@ -329,7 +329,8 @@ mod tests {
     use crate::stores::Identity;
 
     fn health(failures: u32, successes: u32) -> Health {
-        Health::new(&HealthConfig { interval: Duration::from_secs(1), failures, successes })
+        let interval = Duration::from_secs(1);
+        Health::new(&HealthConfig { interval, failures, successes, canary_interval: None })
     }
 
     fn down(health: &Health) {
@@ -424,8 +425,12 @@ mod tests {
 
     #[test]
     fn a_store_that_does_not_respond_is_probed_with_increasing_pauses() {
-        let health =
-            Health::new(&HealthConfig { interval: Duration::from_secs(3600), failures: 2, successes: 2 });
+        let health = Health::new(&HealthConfig {
+            interval: Duration::from_secs(3600),
+            failures: 2,
+            successes: 2,
+            canary_interval: None,
+        });
         let pause = || {
             health.next_probe().map(|at| at.saturating_duration_since(Instant::now()).as_secs_f64().ceil())
         };

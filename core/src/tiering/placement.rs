@@ -18,7 +18,8 @@ use crate::ids::{FileId, UserId};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextStep {
     /// `copy`, `copying`, `move` (its store is being drained or rebalanced), `free`, `removed`, `retry` (by a later
-    /// run, or on request), `lost` (no verified copy is left) or `none`.
+    /// run, or on request), `suspect` (a copy was found missing or wrong, and is not repaired yet), `lost` (no verified
+    /// copy is left) or `none`.
     pub action: &'static str,
     /// When, if known.
     pub at: Option<DateTime<Utc>>,
@@ -191,6 +192,7 @@ fn next_step(
                     ),
                 )
             }
+            ReplicaState::Lost if replica.is_suspect() => step("suspect", None, suspicion(&replica.store)),
             ReplicaState::Lost => {
                 step("copy", nightly, format!("its copy in {cloud} was lost and is made again"))
             }
@@ -198,6 +200,15 @@ fn next_step(
             ReplicaState::Present => freeing(context, policy, file, known.at_local),
         },
     }
+}
+
+/// What is known about a suspect copy, and how it is repaired.
+fn suspicion(store: &str) -> String {
+    format!(
+        "its copy in {store} is suspect, because a reconcile found it missing or with a wrong size: no other copy is \
+         deleted because of it. The next scrub or reconcile checks it again; to repair it, run `nightferry reconcile \
+         --store {store} --apply`"
+    )
 }
 
 /// The next step for a file that a rule keeps local: until it is too old for the rule, if that only covers new files.
@@ -248,6 +259,7 @@ fn freeing(
         ReplicaState::Failed => {
             return step("none", None, "it has been synced; prefetching a local copy failed permanently");
         }
+        ReplicaState::Lost if local.is_suspect() => return step("suspect", None, &suspicion(&local.store)),
         ReplicaState::Lost => {
             return step(
                 "copy",

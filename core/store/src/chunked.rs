@@ -51,6 +51,15 @@ fn end_of_body(crc: Crc64Nvme) -> String {
 /// The checksum of a body that is being sent: set once the body has ended successfully.
 pub(super) type Trailer = Arc<OnceLock<Crc64Nvme>>;
 
+/// The checksum that follows a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TrailerCrc {
+    /// That of the body.
+    OfBody,
+    /// Another one, which the store must refuse.
+    Wrong,
+}
+
 /// The framed stream that the connection reads from.
 pub(super) struct Framed {
     source: Watched,
@@ -63,6 +72,7 @@ pub(super) struct Framed {
     next: Next,
     hasher: Crc64Hasher,
     trailer: Trailer,
+    crc: TrailerCrc,
 }
 
 /// The state of the encoder.
@@ -85,10 +95,17 @@ pub(super) fn frame(source: Watched, trailer: Trailer) -> Framed {
         next: Next::Header,
         hasher: Crc64Hasher::new(),
         trailer,
+        crc: TrailerCrc::OfBody,
     }
 }
 
 impl Framed {
+    /// Sends this checksum after the body.
+    pub(super) const fn with_crc(mut self, crc: TrailerCrc) -> Self {
+        self.crc = crc;
+        self
+    }
+
     /// Polls the next bytes of the current chunk.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if self.chunk.is_empty() {
@@ -137,7 +154,11 @@ impl Stream for Framed {
             }
             Next::End => {
                 this.next = Next::Nothing;
-                let crc = std::mem::take(&mut this.hasher).finish();
+                let actual = std::mem::take(&mut this.hasher).finish();
+                let crc = match this.crc {
+                    TrailerCrc::OfBody => actual,
+                    TrailerCrc::Wrong => Crc64Nvme::from_u64(!actual.as_u64()),
+                };
                 // Not set elsewhere.
                 let _ = this.trailer.set(crc);
                 end_of_body(crc).into()

@@ -7,6 +7,7 @@ mod archive;
 mod body;
 mod bucket;
 mod buffers;
+mod canary;
 mod chunked;
 mod error;
 mod get;
@@ -28,6 +29,7 @@ mod xml;
 use std::fmt;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use s3::Bucket;
 use s3::creds::Credentials;
 use s3::region::Region;
@@ -35,13 +37,14 @@ use secrecy::ExposeSecret as _;
 
 use crate::encryption::Keyring;
 pub use nightferry_ground::object_key::{
-    IDENTITY_KEY, NAME_LIMIT, ObjectKey, ParseKeyError, SNAPSHOT_PREFIX,
+    CANARY_PREFIX, IDENTITY_KEY, NAME_LIMIT, ObjectKey, ParseKeyError, SNAPSHOT_PREFIX,
 };
 pub use nightferry_ground::store_role::StoreRole;
 use nightferry_ground::{checksum, encryption, retry};
 
 pub use archive::{RestoreAnswer, RestoreStatus, is_archive_class};
 pub use body::{Body, BodyLengthError};
+pub use canary::{Canary, Check, Evidence, Outcome, SendMode};
 pub use error::{BoxError, StoreError, StoreErrorKind, Verdict};
 pub use get::{ByteRange, GetObject, ObjectBody};
 pub use http::{CONNECT_DEADLINE, HttpClient, HttpClientError, install_crypto};
@@ -65,6 +68,8 @@ struct Inner {
     bucket: Bucket,
     /// Signs requests of clients.
     public_bucket: Bucket,
+    /// What the store did with canaries, see [`canary`].
+    canary: RwLock<Option<Arc<Canary>>>,
 }
 
 impl Store {
@@ -78,7 +83,8 @@ impl Store {
             Some(endpoint) => open_bucket(&settings, endpoint)?,
             None => bucket.clone(),
         };
-        Ok(Self(Arc::new(Inner { settings, http: http.0.clone(), bucket, public_bucket })))
+        let (http, canary) = (http.0.clone(), RwLock::default());
+        Ok(Self(Arc::new(Inner { settings, http, bucket, public_bucket, canary })))
     }
 
     /// The configured name of the store.
@@ -188,6 +194,7 @@ mod tests {
         is_send(|store, _| store.identity());
         is_send(|store, _| store.write_identity(uuid::Uuid::nil()));
         is_send(|store, _| store.keeps_versions());
+        is_send(|store, _| store.send_canaries());
         is_send(|store, _| store.list_multipart_uploads(""));
         is_send(|store, key| store.presign_get(key, std::time::Duration::ZERO, None, None));
     }

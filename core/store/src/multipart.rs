@@ -9,6 +9,7 @@ use s3::command::Command;
 use s3::serde_types::CompleteMultipartUploadData;
 use serde::Deserialize;
 
+use super::chunked::TrailerCrc;
 use super::options::{CHECKSUM_ALGORITHM, CHECKSUM_CRC64NVME, CHECKSUM_TYPE, value};
 use super::xml::{self, CompleteMultipartUploadResult, InitiateMultipartUploadResult};
 use super::{Body, ObjectKey, PutOptions, PutReceipt, Store, StoreError, StoreErrorKind, Verdict, sign};
@@ -135,11 +136,23 @@ impl Store {
         number: u32,
         body: Body,
     ) -> Result<PutReceipt, StoreError> {
+        self.put_part_trailing_with(key, upload, number, body, TrailerCrc::OfBody).await
+    }
+
+    /// [`Store::put_part_trailing`] with this checksum.
+    pub(super) async fn put_part_trailing_with(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        number: u32,
+        body: Body,
+        trailer: TrailerCrc,
+    ) -> Result<PutReceipt, StoreError> {
         let attempt = async |body: Body| {
             let (part, length) = (Some((upload, number)), Some(body.length()));
             let signing = sign::put(&self.0.bucket, key.as_str(), part, HeaderMap::new(), length);
             let request = signing.await.map_err(|error| self.invalid(PART, &error))?;
-            let (response, crc) = self.send_with_trailer(PART, request, body).await?;
+            let (response, crc) = self.send_with_trailer(PART, request, body, trailer).await?;
             let receipt = self.receipt(PART, &response)?;
             self.compare(PART, Some(crc), receipt.crc64nvme)?;
             Ok(PutReceipt { crc64nvme: Some(crc), ..receipt })

@@ -6,6 +6,7 @@ use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue};
 use s3::command::Command;
 
 use super::archive::{RestoreStatus, read_restore};
+use super::chunked::TrailerCrc;
 use super::options::{
     CHECKSUM_CRC64NVME, CHECKSUM_MODE, CHECKSUM_SHA256, CHECKSUM_TYPE, STORAGE_CLASS, read_metadata,
 };
@@ -78,12 +79,23 @@ impl Store {
         body: Body,
         options: &PutOptions,
     ) -> Result<(PutReceipt, Crc64Nvme), StoreError> {
+        self.put_trailing_with(key, body, options, TrailerCrc::OfBody).await
+    }
+
+    /// [`Store::put_trailing`] with this checksum.
+    pub(super) async fn put_trailing_with(
+        &self,
+        key: &ObjectKey,
+        body: Body,
+        options: &PutOptions,
+        trailer: TrailerCrc,
+    ) -> Result<(PutReceipt, Crc64Nvme), StoreError> {
         let headers = self.put_headers(options)?;
         let attempt = async |body: Body| {
             let length = Some(body.length());
             let signing = sign::put(&self.0.bucket, key.as_str(), None, headers.clone(), length);
             let request = signing.await.map_err(|error| self.invalid(PUT, &error))?;
-            let (response, crc) = self.send_with_trailer(PUT, request, body).await?;
+            let (response, crc) = self.send_with_trailer(PUT, request, body, trailer).await?;
             let receipt = self.receipt(PUT, &response)?;
             self.compare(PUT, Some(crc), receipt.crc64nvme)?;
             Ok((receipt, crc))

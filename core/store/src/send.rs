@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::body::{Progress, Stalled, Watched, watch};
-use super::chunked::{self, Trailer};
+use super::chunked::{self, Trailer, TrailerCrc};
 use super::error::CLOCK_SKEW;
 use super::{Body, Store, StoreError, StoreErrorKind, sign, xml};
 use crate::checksum::Crc64Nvme;
@@ -152,16 +152,17 @@ impl Store {
         self.send_watched(operation, request, watched, &progress, |watched| watched).await
     }
 
-    /// Sends `request` with `body`, framed and followed by its checksum. Returns the checksum with the response.
+    /// Sends `request` with `body`, framed and followed by a checksum. Returns the checksum with the response.
     pub(super) async fn send_with_trailer(
         &self,
         operation: &'static str,
         request: Request,
         body: Body,
+        crc: TrailerCrc,
     ) -> Result<(Response, Crc64Nvme), StoreError> {
         let (watched, progress) = watch(body);
         let trailer = Trailer::default();
-        let frame = |watched| chunked::frame(watched, Arc::clone(&trailer));
+        let frame = |watched| chunked::frame(watched, Arc::clone(&trailer)).with_crc(crc);
         let response = self.send_watched(operation, request, watched, &progress, frame).await?;
         match trailer.get() {
             Some(crc) => Ok((response, *crc)),

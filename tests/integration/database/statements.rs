@@ -403,6 +403,7 @@ async fn ends_of_copies(conn: &mut AsyncPgConnection) {
         sha256: Vec::new(),
         key_id: None,
         envelope: None,
+        suspect: false,
     };
     let broken = BrokenOff { object_id: object, key: "k".to_owned(), upload_id: "u".to_owned() };
     send!(conn:
@@ -413,6 +414,9 @@ async fn ends_of_copies(conn: &mut AsyncPgConnection) {
         replicas::delete_multipart(conn, object, "s3");
         replicas::delete_interrupted(conn, "s3", &broken);
         replicas::mark_lost(conn, object, "s3", &["s3"], "x", None);
+        replicas::mark_suspect(conn, object, "s3", &["s3"], "x", None);
+        replicas::condemn(conn, object, "s3", "x", None);
+        replicas::clear_suspicion(conn, object, "s3", None, &["s3"]);
         replicas::mark_verified(conn, &read, Some(&seal));
         replicas::mark_found_again(conn, &read, None, &["s3"]);
         restores::record_class(conn, object, "s3", Some("GLACIER"));

@@ -1,6 +1,7 @@
 //! Syncing: copy, verify, commit, evict, and crashes in between.
 
 mod archive;
+mod canaries;
 mod catalog;
 mod changes;
 mod clock_jumps;
@@ -39,6 +40,7 @@ mod scrub;
 mod source_faults;
 mod stopped_workers;
 mod stores;
+mod suspects;
 mod syncing;
 mod upload_crashes;
 mod window;

@@ -202,7 +202,7 @@ async fn a_deletion_is_abandoned_before_its_mark_expires() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn missing_objects_are_reported_and_become_lost_only_with_apply() {
+async fn missing_objects_become_suspect_and_are_repaired_only_with_apply() {
     let world = World::new().await;
     let (_, files) = synced(&world, 3).await;
     delete(&world, "minio", &files[0]).await;
@@ -212,7 +212,7 @@ async fn missing_objects_are_reported_and_become_lost_only_with_apply() {
         let (_, found) = report(&world, store).await;
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].kind, found[0].object_id), (Kind::Missing, Some(file.object_id)));
-        assert_eq!(world.replica(store, file).await.unwrap().state, ReplicaState::Present);
+        assert!(world.replica(store, file).await.unwrap().is_suspect());
 
         let (_, found) = apply(&world, store).await;
         assert_eq!(found[0].outcome, Outcome::Applied);
@@ -415,7 +415,7 @@ async fn the_command_reports_findings_in_json_and_by_its_exit_code() {
     let finding = &document["findings"][0];
     assert_eq!(finding["kind"], "missing");
     assert_eq!(finding["object_id"], files[0].object_id.to_string());
-    assert_eq!(world.replica("s3", &files[0]).await.unwrap().state, ReplicaState::Present);
+    assert!(world.replica("s3", &files[0]).await.unwrap().is_suspect());
 
     let (code, document) = run(&["--json", "reconcile", "--apply"]).await;
     assert_eq!((code, &document["findings"][0]["applied"]), (7, &Value::Bool(true)), "{document}");

@@ -11,7 +11,7 @@ use nightferry_core::encryption::{EncryptionEnvelope, plain_size};
 use nightferry_core::file::download;
 use nightferry_core::ids::{FileId, UserId};
 use nightferry_core::object::crypto::{self, ObjectRef};
-use nightferry_core::store::{IDENTITY_KEY, ObjectKey, SNAPSHOT_PREFIX, Store, StoreRole};
+use nightferry_core::store::{CANARY_PREFIX, IDENTITY_KEY, ObjectKey, SNAPSHOT_PREFIX, Store, StoreRole};
 use nightferry_core::tiering::reap;
 use uuid::Uuid;
 
@@ -130,14 +130,17 @@ async fn assert_nothing_without_a_row(world: &World, replicas: &[ReplicaRow]) {
     }
 }
 
-/// Every key of a store, except those of snapshots and of the identity.
+/// Every key of a store, except those of snapshots, canaries and the identity.
 async fn listed(store: &Store) -> Vec<String> {
     let (mut keys, mut after) = (Vec::new(), None);
     loop {
         let page = store.list("", after.as_deref(), 1000).await.unwrap();
         let keys_of_page = page.objects.into_iter().map(|object| object.key);
-        // Snapshots of the catalogue and the identity of the store have no row.
-        keys.extend(keys_of_page.filter(|key| !key.starts_with(SNAPSHOT_PREFIX) && key != IDENTITY_KEY));
+        // They have no row.
+        keys.extend(keys_of_page.filter(|key| {
+            let prefixes = [SNAPSHOT_PREFIX, CANARY_PREFIX, IDENTITY_KEY];
+            !prefixes.iter().any(|prefix| key.starts_with(prefix))
+        }));
         after = page.next;
         if after.is_none() {
             return keys;

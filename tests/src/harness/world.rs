@@ -21,9 +21,11 @@ use nightferry_core::ids::{RunId, UserId};
 use nightferry_core::object::identity;
 use nightferry_core::object::write::Incoming;
 use nightferry_core::services::Services;
+use nightferry_core::store::{Canary, StoreRole};
 use nightferry_core::stores::Stores;
 use nightferry_core::tiering::{Engine, policy, run};
 use nightferry_core::{db, store};
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +58,8 @@ pub struct World {
     settings: Vec<(String, String)>,
     /// Number of the world's own settings, which precede those of the test.
     plain: usize,
+    /// What the local and the cloud stores verify.
+    canaries: [Canary; 2],
 }
 
 /// With `NIGHTFERRY_TEST_LOG=info` (or any filter of `tracing`), events are logged.
@@ -132,6 +136,19 @@ async fn settle_identities(context: &Context, direct: &Stores) {
             context.stores.health().identities().saw(name, &identity);
         }
     }
+}
+
+/// What the local and the cloud servers of this test run verify, found out once and without requests through the proxies.
+/// The server in this process verifies everything that the tests use.
+async fn canaries(direct: &Stores, in_memory: bool) -> [Canary; 2] {
+    static LOCAL: OnceCell<Canary> = OnceCell::const_new();
+    static CLOUD: OnceCell<Canary> = OnceCell::const_new();
+    if in_memory {
+        return [Canary::strict(), Canary::strict()];
+    }
+    let (local, cloud) = (direct.local().unwrap(), direct.cloud().unwrap());
+    let local = LOCAL.get_or_init(|| local.send_canaries()).await.clone();
+    [local, CLOUD.get_or_init(|| cloud.send_canaries()).await.clone()]
 }
 
 /// Differences from the default settings.
@@ -232,6 +249,8 @@ impl WorldBuilder {
             // Tests count requests and objects; snapshots and store checks only run if a test enables them.
             ("catalog.after_runs", "false".to_owned()),
             ("health.interval", "1h".to_owned()),
+            // Sent by the harness instead: see `canaries`.
+            ("health.canary_interval", "never".to_owned()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .to_vec();
@@ -272,7 +291,23 @@ impl WorldBuilder {
         let services = Services::new(load(settings.clone()), Clock::system()).unwrap();
         let context = services.context.clone();
         settle_identities(&context, &direct).await;
-        World { context, services, local, cloud, direct, postgres, memory, other_locals, at, settings, plain }
+        let canaries = canaries(&direct, memory.is_some()).await;
+        let world = World {
+            context,
+            services,
+            local,
+            cloud,
+            direct,
+            postgres,
+            memory,
+            other_locals,
+            at,
+            settings,
+            plain,
+            canaries,
+        };
+        world.with_canaries(&world.context);
+        world
     }
 }
 
@@ -309,6 +344,23 @@ impl World {
     fn renew(&mut self) {
         self.services = Services::new(load(self.settings.clone()), self.context.clock.clone()).unwrap();
         self.context = self.services.context.clone();
+        self.with_canaries(&self.context);
+    }
+
+    /// As if the process with this context had sent canaries to its stores.
+    fn with_canaries(&self, context: &Context) {
+        let [local, cloud] = &self.canaries;
+        for store in context.stores.all() {
+            let canary = if store.role() == StoreRole::Local { local } else { cloud };
+            store.use_canary(canary.clone());
+        }
+    }
+
+    /// A context with these settings.
+    fn open(&self, settings: Vec<(String, String)>, clock: Clock) -> Context {
+        let context = Context::new(load(settings), clock).unwrap();
+        self.with_canaries(&context);
+        context
     }
 
     /// Expires all leases now, as if their holders had died long ago.
@@ -351,19 +403,19 @@ impl World {
 
     /// The domain with the default settings of the world: with valid credentials, for example.
     pub fn plain_context(&self) -> Context {
-        Context::new(load(self.settings[..self.plain].to_vec()), self.context.clock.clone()).unwrap()
+        self.open(self.settings[..self.plain].to_vec(), self.context.clock.clone())
     }
 
     /// The same domain with another configuration: after a change of the rules, for example.
     pub fn context_with(&self, more: &[(&str, &str)]) -> Context {
         let mut settings = self.settings.clone();
         settings.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        Context::new(load(settings), self.context.clock.clone()).unwrap()
+        self.open(settings, self.context.clock.clone())
     }
 
     /// The same domain as a process with another clock: on a machine whose clock is wrong, for example.
     pub fn context_with_clock(&self, clock: Clock) -> Context {
-        Context::new(load(self.settings.clone()), clock).unwrap()
+        self.open(self.settings.clone(), clock)
     }
 
     /// Starts a worker in this process.

@@ -5,8 +5,9 @@ use futures_util::future::join_all;
 use nightferry_core::config::{Config, StoreConfig};
 use nightferry_core::context::Context;
 use nightferry_core::encryption::{KeyId, Keyring};
+use nightferry_core::object::canary;
 use nightferry_core::object::identity::KEEPS_VERSIONS;
-use nightferry_core::store::{Store, StoreErrorKind, StoreRole};
+use nightferry_core::store::{Canary, Check, Evidence, Outcome, SendMode, Store, StoreErrorKind, StoreRole};
 use nightferry_core::stores::Identity;
 use serde::Serialize;
 
@@ -21,7 +22,9 @@ Examples:
   nightferry store check           every configured store
   nightferry store check s3        one of them
 
-Writes a few bytes, reads them back and deletes them. Compares the identity marker of each bucket with the \
+Writes a few bytes, reads them back and deletes them. Also sends some with a wrong checksum: if the store \
+refuses them, the checksum in its response proves an upload; otherwise each upload costs the further \
+requests that are shown. Compares the identity marker of each bucket with the \
 database, and writes the marker into a bucket that is used for the first time. Nothing else in the bucket \
 is touched.
 
@@ -55,8 +58,32 @@ struct StoreDocument {
     versions: Option<bool>,
     ok: bool,
     steps: Vec<StepResult>,
+    /// How each way of sending an object is verified.
+    verification: Vec<VerificationDocument>,
+    /// What the store does with a wrong checksum in each kind of request.
+    checksums: Vec<ChecksumDocument>,
     fix: Option<String>,
     warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct VerificationDocument {
+    /// `whole`, `whole-encrypted`, `whole-streamed`, `parts` or `parts-streamed`.
+    sent: &'static str,
+    /// `response`, `head` or `read`.
+    evidence: &'static str,
+    /// Requests per object in addition to the upload.
+    requests: u32,
+}
+
+#[derive(Serialize)]
+struct ChecksumDocument {
+    /// `put-sha256`, `put-crc64nvme`, `put-trailer`, `part`, `part-trailer` or `completion`.
+    request: &'static str,
+    /// `refuses`, `accepts`, `alters` or `unknown`.
+    wrong_checksum: &'static str,
+    /// Why it is unknown.
+    error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -81,6 +108,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &CheckArgs) -> Resul
         if wrong.is_none() {
             (identity, wrong) = identify(context, store, &mut steps).await;
         }
+        let canary = if wrong.is_none() { Some(canary::check(store).await) } else { None };
         let versions = if wrong.is_none() { store.keeps_versions().await.ok() } else { None };
         exit = worse(exit, wrong.as_ref().map_or(Exit::Ok, exit_for));
         checked.push(StoreDocument {
@@ -92,8 +120,10 @@ pub(super) async fn run(app: &App, context: &Context, args: &CheckArgs) -> Resul
             identity: identity.word(),
             versions,
             ok: wrong.is_none(),
-            warnings: warnings(store, wrong.is_none(), &identity, versions),
+            warnings: warnings(store, wrong.is_none(), &identity, versions, canary.as_ref()),
             steps,
+            verification: canary.as_ref().map(verification).unwrap_or_default(),
+            checksums: canary.as_ref().map(checksums).unwrap_or_default(),
             fix: wrong.map(|wrong| fix(store, &wrong)),
         });
     }
@@ -104,7 +134,13 @@ pub(super) async fn run(app: &App, context: &Context, args: &CheckArgs) -> Resul
 }
 
 /// What does not prevent the use of a store, but should be known.
-fn warnings(store: &Store, is_usable: bool, identity: &Identity, versions: Option<bool>) -> Vec<String> {
+fn warnings(
+    store: &Store,
+    is_usable: bool,
+    identity: &Identity,
+    versions: Option<bool>,
+    canary: Option<&Canary>,
+) -> Vec<String> {
     let mut warnings = Vec::new();
     if is_usable && !identity.is_proven() {
         warnings.extend(identity.reason());
@@ -112,7 +148,80 @@ fn warnings(store: &Store, is_usable: bool, identity: &Identity, versions: Optio
     if versions == Some(true) && store.role() == StoreRole::Local {
         warnings.push(KEEPS_VERSIONS.to_owned());
     }
+    if canary.is_some_and(|canary| canary.outcomes().any(|(_, outcome)| *outcome == Outcome::Alters)) {
+        warnings.push("it acknowledged content and stored other content".to_owned());
+    }
+    if canary.is_some_and(Canary::heads_lie) {
+        let what =
+            "it returns checksums that are not those of its content: everything written to it is read back";
+        warnings.push(what.to_owned());
+    }
     warnings
+}
+
+fn verification(canary: &Canary) -> Vec<VerificationDocument> {
+    let document = |mode: SendMode| {
+        let evidence = canary.evidence(mode);
+        VerificationDocument {
+            sent: mode.as_str(),
+            evidence: evidence.as_str(),
+            requests: evidence.requests(),
+        }
+    };
+    SendMode::ALL.into_iter().map(document).collect()
+}
+
+fn checksums(canary: &Canary) -> Vec<ChecksumDocument> {
+    let document = |(check, outcome): (Check, &Outcome)| ChecksumDocument {
+        request: check.as_str(),
+        wrong_checksum: outcome.as_str(),
+        error: match outcome {
+            Outcome::Unknown(error) => Some(error.clone()),
+            Outcome::Refuses | Outcome::Accepts | Outcome::Alters => None,
+        },
+    };
+    canary.outcomes().map(document).collect()
+}
+
+/// One row for each store and evidence that it needs.
+struct VerificationRow {
+    store: String,
+    sent: String,
+    evidence: &'static str,
+    requests: u32,
+}
+
+fn verification_rows(stores: &[StoreDocument]) -> Vec<VerificationRow> {
+    let mut rows: Vec<VerificationRow> = Vec::new();
+    for store in stores {
+        for evidence in [Evidence::Response, Evidence::Head, Evidence::Read] {
+            let alike = store.verification.iter().filter(|it| it.evidence == evidence.as_str());
+            let sent: Vec<&str> = alike.map(|it| it.sent).collect();
+            if sent.is_empty() {
+                continue;
+            }
+            let all = sent.len() == store.verification.len();
+            rows.push(VerificationRow {
+                store: store.name.clone(),
+                sent: if all { "all".to_owned() } else { sent.join(", ") },
+                evidence: evidence.as_str(),
+                requests: evidence.requests(),
+            });
+        }
+    }
+    rows
+}
+
+/// How objects are verified after they were sent, and what that costs; empty if no store could be asked.
+fn verification_table(stores: &[StoreDocument]) -> String {
+    let rows = verification_rows(stores);
+    if rows.is_empty() {
+        return String::new();
+    }
+    let table = table("STORE | SENT | VERIFIED BY | > REQUESTS MORE PER OBJECT", &rows, |row| {
+        [row.store.clone(), row.sent.clone(), row.evidence.to_owned(), row.requests.to_string()]
+    });
+    format!("\n\n{table}")
 }
 
 fn exit_for(wrong: &Wrong) -> Exit {
@@ -250,7 +359,7 @@ fn text(document: &Document, look: TextStyle) -> String {
         Some(format!("\n\n{}\n{}", store.name, indented(&pairs(&lines))))
     });
     let after: String = wrong.chain(warnings).collect();
-    format!("{stores}{after}")
+    format!("{stores}{}{after}", verification_table(&document.stores))
 }
 
 fn indented(text: &str) -> String {
@@ -282,6 +391,8 @@ mod tests {
             versions: None,
             ok: fix.is_none(),
             steps,
+            verification: Vec::new(),
+            checksums: Vec::new(),
             fix: fix.map(str::to_owned),
             warnings: Vec::new(),
         }
@@ -299,6 +410,32 @@ mod tests {
             ],
         };
         insta::assert_snapshot!(text(&document, TextStyle { color: false, zone: Zone::Utc }));
+    }
+
+    #[test]
+    fn the_evidence_of_each_store_and_its_cost_are_shown() {
+        let mut strict = store("minio", "local", Vec::new(), None);
+        strict.verification = verification(&Canary::strict());
+        let mut lax = store("s3", "cloud", Vec::new(), None);
+        lax.verification = verification(&Canary::failed("x"));
+        if let Some(first) = lax.verification.first_mut() {
+            (first.evidence, first.requests) = (Evidence::Read.as_str(), Evidence::Read.requests());
+        }
+        let stores = [strict, lax];
+        let rows = verification_rows(&stores);
+        let shown: Vec<_> = rows
+            .iter()
+            .map(|row| (row.store.as_str(), row.sent.as_str(), row.evidence, row.requests))
+            .collect();
+        let rest = "whole-encrypted, whole-streamed, parts, parts-streamed";
+        assert_eq!(
+            shown,
+            [("minio", "all", "response", 0), ("s3", rest, "head", 1), ("s3", "whole", "read", 2)]
+        );
+        assert!(verification_table(&stores).contains("VERIFIED BY"));
+        assert_eq!(verification_table(&[]), "");
+        let known = checksums(&Canary::failed("x"));
+        assert!(known.iter().all(|it| it.wrong_checksum == "unknown" && it.error.as_deref() == Some("x")));
     }
 
     #[test]

@@ -114,11 +114,16 @@ fn text(stores: &[StoreView], look: TextStyle) -> String {
     })
 }
 
-/// `1,204 present, 3 queued`.
+/// `1,204 present, 3 queued, 2 lost (1 suspect)`.
 fn replicas(store: &StoreView) -> String {
     let states = store.states.iter();
     let states: Vec<String> = states
-        .map(|row| format!("{} {}", grouped(u64::try_from(row.replicas).unwrap_or(0)), row.state))
+        .map(|row| {
+            let number = |number: i64| grouped(u64::try_from(number).unwrap_or(0));
+            let suspects =
+                if row.suspects > 0 { format!(" ({} suspect)", number(row.suspects)) } else { String::new() };
+            format!("{} {}{suspects}", number(row.replicas), row.state)
+        })
         .collect();
     if states.is_empty() { "none".to_owned() } else { states.join(", ") }
 }

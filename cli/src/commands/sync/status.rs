@@ -80,6 +80,16 @@ pub(super) async fn run(app: &App, context: &Context) -> Result<Exit, Failure> {
                 log of the worker lists them"
         ));
     }
+    let suspects: u64 = status.replicas.iter().map(|count| unsigned(count.suspects)).sum();
+    if suspects > 0 {
+        app.output.warning_command(
+            &format!(
+                "suspect copies, found missing or wrong and not repaired yet: {}. To repair them",
+                grouped(suspects)
+            ),
+            "reconcile --apply",
+        );
+    }
     if let Some(failed) = status.catalog.as_ref().and_then(|report| report.failed.as_ref()) {
         app.output.warning(&format!("the last catalogue snapshot failed: {failed}"));
     }
@@ -197,9 +207,13 @@ impl Status {
     fn replicas_table(&self, look: TextStyle) -> Option<String> {
         (!self.replicas.is_empty()).then(|| {
             table("STORE | STATE | > OBJECTS | > BYTES", &self.replicas, |count| {
+                let suspects = match unsigned(count.suspects) {
+                    0 => String::new(),
+                    suspects => format!(", {} suspect", grouped(suspects)),
+                };
                 [
                     count.store.clone(),
-                    look.state(count.state.as_str()),
+                    look.state(count.state.as_str()) + &suspects,
                     grouped(unsigned(count.replicas)),
                     bytes::human(unsigned(count.bytes)),
                 ]
@@ -256,6 +270,7 @@ mod tests {
             state,
             replicas,
             bytes,
+            suspects: if state == ReplicaState::Lost { 2 } else { 0 },
         };
         let status = Status {
             now,
@@ -270,6 +285,7 @@ mod tests {
             replicas: vec![
                 replicas("minio", ReplicaState::Present, 2_000, 32_768_000),
                 replicas("s3", ReplicaState::Failed, 3, 49_152),
+                replicas("s3", ReplicaState::Lost, 4, 65_536),
                 replicas("s3", ReplicaState::Present, 1_997, 32_718_848),
             ],
             objects_lost: 1,

@@ -9,7 +9,9 @@ use crate::disable_statement_timeout;
 use crate::error::{Error, Result};
 use crate::ids::{PlanId, RunId, UserId};
 use crate::policy::Policy;
-use crate::replicas::{Among, Candidates, Until, Wanted, has_verified, is_kept, retryable, waiting_repair};
+use crate::replicas::{
+    Among, Candidates, Until, Wanted, has_verified, is_kept, is_lost, retryable, waiting_repair,
+};
 use crate::runs::{self, RunScope};
 use crate::schema::plans;
 use crate::statement::Values;
@@ -149,7 +151,7 @@ async fn repairs(conn: &mut AsyncPgConnection, plan: PlanId, locals: &[&str], ag
     let mut values = Values::default();
     let (plan, locals) = (values.id(plan), values.texts(locals));
     let failed = if again { "OR (w.state = 'failed' AND w.verified_at IS NOT NULL)" } else { "" };
-    let waiting = waiting_repair("w");
+    let (lost, waiting) = (is_lost("w"), waiting_repair("w"));
     let (kept, has_a_source) = (is_kept("w.store"), has_verified("w.object_id", "s.store <> w.store"));
     let sql = format!(
         "INSERT INTO plan_items (plan_id, object_id, store, rule, storage_class, priority, size, file_id, filename, version, \
@@ -158,7 +160,7 @@ async fn repairs(conn: &mut AsyncPgConnection, plan: PlanId, locals: &[&str], ag
                 named.file_id, named.filename, named.number, named.current_version \
          FROM replicas w JOIN objects o ON o.id = w.object_id AND o.state = 'stored' {NAMED} \
          WHERE w.store <> ALL({locals}) AND {kept} \
-           AND (w.state = 'lost' OR ({waiting}) {failed}) AND {has_a_source} \
+           AND ({lost} OR ({waiting}) {failed}) AND {has_a_source} \
          ON CONFLICT DO NOTHING"
     );
     Ok(values.query(&sql).execute(conn).await?)

@@ -6,8 +6,8 @@ use diesel::sql_types::BigInt;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::moves::BEHIND;
-use super::predicates::{has_readable, is_kept, waiting_repair};
-use super::transitions::{LOSE, REPAIR};
+use super::predicates::{has_readable, is_kept, is_lost, is_suspect, waiting_repair};
+use super::transitions::{CONDEMN, LOSE, REPAIR, SUSPECT, Transition};
 use super::{Count, Flag};
 use crate::error::Result;
 use crate::ids::{ObjectId, RunId};
@@ -22,6 +22,29 @@ pub async fn mark_lost(
     conn: &mut AsyncPgConnection,
     object: ObjectId,
     store: &str,
+    primary_stores: &[&str],
+    error: &str,
+    seen: Option<DateTime<Utc>>,
+) -> Result<Option<i64>> {
+    lose(conn, &LOSE, (object, store), primary_stores, error, seen).await
+}
+
+/// Like [`mark_lost`], but the copy is only suspect: it is not repaired yet.
+pub async fn mark_suspect(
+    conn: &mut AsyncPgConnection,
+    object: ObjectId,
+    store: &str,
+    primary_stores: &[&str],
+    error: &str,
+    seen: Option<DateTime<Utc>>,
+) -> Result<Option<i64>> {
+    lose(conn, &SUSPECT, (object, store), primary_stores, error, seen).await
+}
+
+async fn lose(
+    conn: &mut AsyncPgConnection,
+    transition: &Transition,
+    (object, store): (ObjectId, &str),
     primary_stores: &[&str],
     error: &str,
     seen: Option<DateTime<Utc>>,
@@ -45,7 +68,35 @@ pub async fn mark_lost(
              FROM home h, lost l JOIN file_versions v ON v.object_id = l.object_id \
              WHERE f.id = v.file_id AND f.current_version = v.number AND f.storage_location = l.store \
          ) SELECT (SELECT count(*) FROM others) AS count FROM lost",
-        LOSE.update(&error, "", &which)
+        transition.update(&error, "", &which)
+    );
+    let row: Option<Count> = values.query(&sql).get_result(conn).await.optional()?;
+    Ok(row.map(|row| row.count))
+}
+
+/// Records that a suspect copy was found missing or wrong again, so that it is repaired like any lost one; with `seen`,
+/// only if it has not been verified again since then. Returns the number of verified copies that remain, or `None` if
+/// the copy was not suspect and nothing was changed.
+pub async fn condemn(
+    conn: &mut AsyncPgConnection,
+    object: ObjectId,
+    store: &str,
+    error: &str,
+    seen: Option<DateTime<Utc>>,
+) -> Result<Option<i64>> {
+    let mut values = Values::default();
+    let (object, store) = (values.id(object), values.text(store));
+    let error = format!("last_error = {}", values.text(error));
+    let seen = values.bind(Value::Time(seen));
+    let which = format!(
+        "r.object_id = {object} AND r.store = {store} AND {} AND ({seen} IS NULL OR r.verified_at = {seen})",
+        is_suspect("r")
+    );
+    let sql = format!(
+        "WITH condemned AS ({} RETURNING r.object_id) \
+         SELECT (SELECT count(*) FROM replicas s WHERE s.object_id = {object} AND s.state = 'present') AS count \
+         FROM condemned",
+        CONDEMN.update(&error, "", &which)
     );
     let row: Option<Count> = values.query(&sql).get_result(conn).await.optional()?;
     Ok(row.map(|row| row.count))
@@ -78,10 +129,10 @@ pub struct Repairs {
 /// A condition on `r`, a row of `replicas`; its argument is the placeholder of the local stores.
 type Condition = fn(&str) -> String;
 
-/// Queues every lost replica that has another verified copy, and repairs left in the queue by earlier runs; with
-/// `again`, also permanently failed repairs. For `run`, or for the next run. Repairs in the stores `locals` have no
-/// run: they are made on demand, after requests with a waiting user. Stores that are being drained are excluded.
-/// Idempotent.
+/// Queues every lost replica that has another verified copy, except suspect ones, and repairs left in the queue by
+/// earlier runs; with `again`, also permanently failed repairs. For `run`, or for the next run. Repairs in the stores
+/// `locals` have no run: they are made on demand, after requests with a waiting user. Stores that are being drained are
+/// excluded. Idempotent.
 pub async fn queue_repairs(
     conn: &mut AsyncPgConnection,
     locals: &[&str],
@@ -90,7 +141,7 @@ pub async fn queue_repairs(
 ) -> Result<Repairs> {
     // One statement per state, each using its own partial index.
     let states: [(bool, Condition); 3] = [
-        (true, |_| "r.state = 'lost'".to_owned()),
+        (true, |_| is_lost("r")),
         (again, |_| "r.state = 'failed' AND r.verified_at IS NOT NULL".to_owned()),
         // Copies into the local stores are already pending.
         (run.is_some(), |locals| format!("{} AND r.store <> ALL({locals})", waiting_repair("r"))),
@@ -122,7 +173,8 @@ pub async fn queue_repairs(
 /// Whether a lost replica has another verified copy. Cheap: reads only replicas in trouble.
 pub async fn can_repair(conn: &mut AsyncPgConnection) -> Result<bool> {
     let sql = format!(
-        "SELECT EXISTS (SELECT 1 FROM replicas r, objects o WHERE r.state = 'lost' AND {}) AS yes",
+        "SELECT EXISTS (SELECT 1 FROM replicas r, objects o WHERE {} AND {}) AS yes",
+        is_lost("r"),
         can_be_repaired()
     );
     let row: Flag = Values::default().query(&sql).get_result(conn).await?;

@@ -46,7 +46,7 @@ pub use evict::{
 pub use fetch::{FetchReason, queue_fetches};
 pub use finish::{Failure, Finished, Switched, fail, finish, release};
 pub use local_replication::{Lacking, local_places, mark_evictable, queue_local_copies};
-pub use lost::{Repairs, can_repair, mark_lost, objects_lost, queue_repairs};
+pub use lost::{Repairs, can_repair, condemn, mark_lost, mark_suspect, objects_lost, queue_repairs};
 pub use movable::{Held, Movable, held, movable};
 pub use moves::{
     BEHIND, BrokenOff, DRAIN_RULE, Departure, Leaving, MOVES, cancel_queued_moves, claim_departures,
@@ -56,7 +56,7 @@ pub use moves::{
 pub use multipart::{begin_multipart, delete_multipart, failed_multipart, is_interrupted, open_multiparts};
 pub use plan::{Amount, Until, next_due, plan_until, queued_in, unassign};
 pub(crate) use plan::{Wanted, retryable};
-pub(crate) use predicates::{has_verified, is_kept, waiting_repair};
+pub(crate) use predicates::{has_verified, is_kept, is_lost, waiting_repair};
 pub use rebalance::{
     Moving, begin_moves, cancel_moves, claim_unverified, delete_queued_moves, move_only_among, moving,
     retry_all_failed, retry_failed,
@@ -66,7 +66,8 @@ pub use reconcile::{
 };
 pub use review::{Reviewed, any_under_a_rule, decide, review};
 pub use scrub::{
-    ToRead, mark_found_again, mark_verified, oldest_verified, unrecovered_objects, verified_before,
+    ToRead, clear_suspicion, mark_found_again, mark_verified, oldest_verified, unrecovered_objects,
+    verified_before,
 };
 pub(crate) use transitions::{
     FORGET_OBJECT, FORGET_UNLISTED, IfThere, LEAVE_RUN, LOSE, MARK_FOUND, Queue, UPDATE_PRESENT, UPLOAD,
@@ -147,9 +148,16 @@ pub struct Replica {
     pub copy_reason: Option<CopyReason>,
     /// Why the replica is being deleted.
     pub evict_reason: Option<EvictReason>,
+    /// See [`Replica::is_suspect`].
+    pub suspect_since: Option<DateTime<Utc>>,
 }
 
 impl Replica {
+    /// Whether a pass that only reports found it missing or wrong. It counts as no copy, and is not repaired yet.
+    pub fn is_suspect(&self) -> bool {
+        self.state == ReplicaState::Lost && self.suspect_since.is_some()
+    }
+
     /// Encryption envelope; `None` if unencrypted.
     pub fn seal(&self) -> Option<EncryptionEnvelope> {
         EncryptionEnvelope::from_columns(self.key_id.clone(), self.envelope.clone())
@@ -181,12 +189,16 @@ pub struct StateCount {
     /// Size in bytes.
     #[diesel(sql_type = BigInt)]
     pub bytes: i64,
+    /// The number of those that are suspect, see [`Replica::is_suspect`].
+    #[diesel(sql_type = BigInt)]
+    pub suspects: i64,
 }
 
 /// See [`StateCount`].
 pub async fn count_by_state(conn: &mut AsyncPgConnection) -> Result<Vec<StateCount>> {
     Ok(diesel::sql_query(
-        "SELECT r.store, r.state, count(*) AS replicas, coalesce(sum(o.size), 0)::bigint AS bytes \
+        "SELECT r.store, r.state, count(*) AS replicas, coalesce(sum(o.size), 0)::bigint AS bytes, \
+                count(*) FILTER (WHERE r.state = 'lost' AND r.suspect_since IS NOT NULL) AS suspects \
          FROM replicas r JOIN objects o ON o.id = r.object_id GROUP BY r.store, r.state ORDER BY r.store, r.state",
     )
     .load(conn)

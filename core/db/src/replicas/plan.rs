@@ -6,7 +6,7 @@ use diesel::sql_types::{BigInt, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::candidates::{Among, Candidates};
-use super::predicates::untouched;
+use super::predicates::{is_lost, untouched};
 use super::transitions::{BEGIN_CLEANUP, FORGET_QUEUED, IfThere, LEAVE_RUN, Queue};
 use crate::disable_statement_timeout;
 use crate::enums::{CopyReason, ReplicaState};
@@ -145,14 +145,15 @@ fn among_sql(among: &Among, values: &mut Values) -> String {
     }
 }
 
-/// Condition: a run takes over a copy `row` because of its state. Failed copies are taken over on request, either all of
-/// them or those of the selected files; otherwise once they are due again.
+/// Condition: a run takes over a copy `row` because of its state. Failed and suspect copies are taken over on request,
+/// either all of them or those of the selected files; otherwise failed ones once they are due again.
 pub(crate) fn retryable(wanted: &Wanted<'_>, row: &str) -> String {
     if wanted.scope.retry_failed || wanted.scope.file_ids.is_some() {
         return format!("{row}.state IN ('queued', 'failed', 'lost')");
     }
     format!(
-        "({row}.state IN ('queued', 'lost') OR ({row}.state = 'failed' AND {} <= now()))",
+        "({row}.state = 'queued' OR {} OR ({row}.state = 'failed' AND {} <= now()))",
+        is_lost(row),
         wanted.policy.patience.due_sql(row)
     )
 }

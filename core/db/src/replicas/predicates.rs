@@ -64,6 +64,16 @@ pub(crate) fn is_kept(store: &str) -> String {
     format!("{store} <> ALL(ARRAY(SELECT d.store FROM store_drains d))")
 }
 
+/// Condition: a copy was found missing or wrong by a pass that only reports, and is not to be repaired yet.
+pub(crate) fn is_suspect(row: &str) -> String {
+    format!("({row}.state = 'lost' AND {row}.suspect_since IS NOT NULL)")
+}
+
+/// Condition: a copy is lost and to be repaired.
+pub(crate) fn is_lost(row: &str) -> String {
+    format!("({row}.state = 'lost' AND {row}.suspect_since IS NULL)")
+}
+
 /// Condition: a row is a repair that belongs to no run.
 pub(crate) fn waiting_repair(row: &str) -> String {
     format!("{row}.state = 'queued' AND {row}.run_id IS NULL AND {row}.copy_reason = 'repair'")

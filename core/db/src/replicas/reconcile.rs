@@ -39,9 +39,17 @@ pub struct Known {
     /// Whether the replica is encrypted.
     #[diesel(sql_type = Bool)]
     pub sealed: bool,
+    /// Whether the replica is suspect: see [`super::Replica::is_suspect`].
+    #[diesel(sql_type = Bool)]
+    pub suspect: bool,
 }
 
 impl Known {
+    /// Whether its store should contain the object: it is present, or suspect.
+    pub fn is_expected(&self) -> bool {
+        self.state == Some(ReplicaState::Present) || self.suspect
+    }
+
     /// Size in the store; `None` while uploading.
     pub fn stored_size(&self) -> Option<u64> {
         let size = unsigned(self.size?);
@@ -52,7 +60,8 @@ impl Known {
 /// The next 1,000 objects after the key `after`, in byte order of the keys, with their replicas in `store`.
 pub async fn known_after(conn: &mut AsyncPgConnection, store: &str, after: &str) -> Result<Vec<Known>> {
     let query = diesel::sql_query(
-        "SELECT o.id AS object_id, o.key, o.size, r.state, r.verified_at, r.key_id IS NOT NULL AS sealed \
+        "SELECT o.id AS object_id, o.key, o.size, r.state, r.verified_at, r.key_id IS NOT NULL AS sealed, \
+                coalesce(r.state = 'lost' AND r.suspect_since IS NOT NULL, false) AS suspect \
          FROM objects o LEFT JOIN replicas r ON r.object_id = o.id AND r.store = $1 \
          WHERE o.key COLLATE \"C\" > $2 ORDER BY o.key COLLATE \"C\" LIMIT 1000",
     )
@@ -79,6 +88,9 @@ pub struct Facts {
     /// Verified copies in other stores.
     #[diesel(sql_type = BigInt)]
     pub elsewhere: i64,
+    /// Whether that replica is suspect: see [`super::Replica::is_suspect`].
+    #[diesel(sql_type = Bool)]
+    pub suspect: bool,
 }
 
 /// The state of `key` in `store`; `None` if no object has this key.
@@ -86,7 +98,8 @@ pub async fn facts(conn: &mut AsyncPgConnection, key: &str, store: &str) -> Resu
     Ok(diesel::sql_query(
         "SELECT o.id AS object_id, o.state AS object_state, r.state, r.verified_at, \
                 (SELECT count(*) FROM replicas s WHERE s.object_id = o.id AND s.store <> $2 AND s.state = 'present') \
-                    AS elsewhere \
+                    AS elsewhere, \
+                coalesce(r.state = 'lost' AND r.suspect_since IS NOT NULL, false) AS suspect \
          FROM objects o LEFT JOIN replicas r ON r.object_id = o.id AND r.store = $2 WHERE o.key = $1",
     )
     .bind::<Text, _>(key)

@@ -5,16 +5,16 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bytea, Double, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Bytea, Double, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::predicates::has_verified;
+use super::predicates::{has_verified, is_suspect};
 use super::transitions::{RECOVER, VERIFY};
 use crate::encryption::EncryptionEnvelope;
 use crate::error::Result;
 use crate::ids::ObjectId;
 use crate::prepared::Prepared;
-use crate::statement::Values;
+use crate::statement::{Value, Values};
 
 /// A copy to read, with the expected content.
 #[derive(Debug, Clone, QueryableByName)]
@@ -40,6 +40,9 @@ pub struct ToRead {
     pub key_id: Option<String>,
     /// See [`EncryptionEnvelope`].
     pub envelope: Option<Vec<u8>>,
+    /// Whether it is suspect: see [`super::Replica::is_suspect`].
+    #[diesel(sql_type = Bool)]
+    pub suspect: bool,
 }
 
 impl ToRead {
@@ -65,7 +68,8 @@ pub async fn oldest_verified(
     after: (DateTime<Utc>, ObjectId),
 ) -> Result<Vec<ToRead>> {
     let query = diesel::sql_query(
-        "SELECT r.object_id, r.store, r.verified_at, o.key, o.size, o.sha256, r.key_id, r.envelope \
+        "SELECT r.object_id, r.store, r.verified_at, o.key, o.size, o.sha256, r.key_id, r.envelope, \
+                false AS suspect \
          FROM replicas r JOIN objects o ON o.id = r.object_id \
          WHERE r.store = $1 AND r.state = 'present' AND o.state = 'stored' AND r.verified_at < $2 \
            AND coalesce(r.storage_class, '') NOT IN ('GLACIER', 'DEEP_ARCHIVE') \
@@ -79,20 +83,22 @@ pub async fn oldest_verified(
     Ok(Prepared(query).load(conn).await?)
 }
 
-/// Copies in `store` of objects that have no verified copy left anywhere, after `after`: their content may have been
-/// put back.
+/// Copies in `store` of objects that have no verified copy left anywhere, and suspect copies, after `after`: their
+/// content may have been put back, or the finding was wrong.
 pub async fn unrecovered_objects(
     conn: &mut AsyncPgConnection,
     store: &str,
     after: ObjectId,
 ) -> Result<Vec<ToRead>> {
     Ok(diesel::sql_query(
-        "SELECT DISTINCT ON (r.object_id) r.object_id, r.store, r.verified_at, o.key, o.size, o.sha256, r.key_id, r.envelope \
+        "SELECT DISTINCT ON (r.object_id) r.object_id, r.store, r.verified_at, o.key, o.size, o.sha256, r.key_id, r.envelope, \
+                (r.state = 'lost' AND r.suspect_since IS NOT NULL) AS suspect \
          FROM replicas l JOIN replicas r ON r.object_id = l.object_id AND r.store = $1 \
          JOIN objects o ON o.id = l.object_id \
          WHERE l.state = 'lost' AND l.object_id > $2 AND o.state = 'stored' \
            AND r.state IN ('lost', 'failed', 'queued') AND r.verified_at IS NOT NULL \
-           AND NOT EXISTS (SELECT 1 FROM replicas s WHERE s.object_id = l.object_id AND s.state = 'present') \
+           AND ((r.state = 'lost' AND r.suspect_since IS NOT NULL) OR NOT EXISTS ( \
+                SELECT 1 FROM replicas s WHERE s.object_id = l.object_id AND s.state = 'present')) \
          ORDER BY r.object_id LIMIT 32",
     )
     .bind::<Text, _>(store)
@@ -138,9 +144,36 @@ pub async fn mark_found_again(
 ) -> Result<bool> {
     let mut values = Values::default();
     let (sets, which) = (seal_sets(&mut values, seal), same_as_read(&mut values, read));
+    recover(conn, values, (sets.as_str(), which.as_str()), primary_stores).await
+}
+
+/// Records that a suspect copy is intact, as verified at `seen`. Otherwise like [`mark_found_again`].
+pub async fn clear_suspicion(
+    conn: &mut AsyncPgConnection,
+    object: ObjectId,
+    store: &str,
+    seen: Option<DateTime<Utc>>,
+    primary_stores: &[&str],
+) -> Result<bool> {
+    let mut values = Values::default();
+    let (object, store, seen) = (values.id(object), values.text(store), values.bind(Value::Time(seen)));
+    let which = format!(
+        "r.object_id = {object} AND r.store = {store} AND {} AND r.verified_at IS NOT DISTINCT FROM {seen}",
+        is_suspect("r")
+    );
+    recover(conn, values, ("", which.as_str()), primary_stores).await
+}
+
+/// Makes a copy present again, with these assignments and under this condition.
+async fn recover(
+    conn: &mut AsyncPgConnection,
+    mut values: Values,
+    (sets, which): (&str, &str),
+    primary_stores: &[&str],
+) -> Result<bool> {
     let primary_stores = values.texts(primary_stores);
     let found = RECOVER.update(
-        &sets,
+        sets,
         "FROM objects o",
         &format!("o.id = r.object_id AND o.state = 'stored' AND {which}"),
     );

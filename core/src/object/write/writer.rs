@@ -24,8 +24,8 @@ use crate::error::{Error, Result};
 use crate::ids::{ObjectId, UserId};
 use crate::object::verify::{self, Form};
 use crate::store::{
-    Body, BoxError, CompletedPart, Gathering, Label, ObjectKey, Pieces, PutOptions, Store, StoreError,
-    UploadId,
+    Body, BoxError, CompletedPart, Gathering, Label, ObjectKey, Pieces, PutOptions, SendMode, Store,
+    StoreError, UploadId,
 };
 
 /// Number of chunks between the request and the store: enough to keep both busy, few enough not to matter in memory.
@@ -48,6 +48,8 @@ pub(crate) struct ObjectWriter<'c> {
     /// Parts that the store has not acknowledged yet. Dropped with the writer.
     in_flight: JoinSet<Result<CompletedPart, StoreError>>,
     parts: Vec<CompletedPart>,
+    /// Whether the checksum of a part followed its content.
+    has_trailers: bool,
     renewed: Instant,
 }
 
@@ -73,6 +75,7 @@ impl<'c> ObjectWriter<'c> {
             number: 0,
             in_flight: JoinSet::new(),
             parts: Vec::new(),
+            has_trailers: false,
             renewed: Instant::now(),
         }
     }
@@ -209,7 +212,8 @@ impl<'c> ObjectWriter<'c> {
             StoreError::retry,
         )
         .await?;
-        verify::verify_object(&self.store, &self.key, &receipt, &Form::from(&digest), None).await?;
+        let form = Form::from(&digest);
+        verify::verify_object(&self.store, &self.key, &receipt, &form, SendMode::Whole, None).await?;
         Ok((digest, receipt.etag))
     }
 
@@ -271,6 +275,7 @@ impl<'c> ObjectWriter<'c> {
     ) -> Result<()> {
         let (upload, number) = self.next_part().await?;
         self.wait_for_parts(PARTS_IN_FLIGHT - 1).await?;
+        self.has_trailers = true;
         let (sender, receiver) = mpsc::channel::<Result<Bytes, BoxError>>(CHUNKS_IN_FLIGHT);
         let (store, key) = (self.store.clone(), self.key.clone());
         self.in_flight.spawn(async move {
@@ -337,7 +342,7 @@ impl<'c> ObjectWriter<'c> {
         Ok((upload, self.number))
     }
 
-    /// The store compares the checksums of the parts with that of the whole: its response is the verification.
+    /// A store that compares the checksums of the parts with that of the whole verifies with its response.
     async fn complete<B>(&mut self, incoming: &mut Receiver<'_, B>) -> Result<(ObjectDigest, String)> {
         let digest = std::mem::take(&mut incoming.hasher).finish();
         let upload = self.upload.clone().ok_or_else(|| Error::Internal("nothing to complete".to_owned()))?;
@@ -345,7 +350,9 @@ impl<'c> ObjectWriter<'c> {
         self.parts.sort_unstable_by_key(|part| part.number);
         let crc = Some(digest.crc64nvme);
         let receipt = self.store.complete_multipart(&self.key, &upload, &self.parts, crc).await?;
-        verify::verify_object(&self.store, &self.key, &receipt, &Form::from(&digest), None).await?;
+        let form = Form::from(&digest);
+        let sending = if self.has_trailers { SendMode::TrailedParts } else { SendMode::Parts };
+        verify::verify_object(&self.store, &self.key, &receipt, &form, sending, None).await?;
         Ok((digest, receipt.etag))
     }
 

@@ -13,7 +13,9 @@ use crate::error::Result;
 use crate::object::crypto;
 use crate::object::verify::{self, Unverified};
 use crate::step::{self, Step};
-use crate::store::{Body, BoxError, ByteRange, CompletedPart, Scope, StoreError, UploadId, Verdict};
+use crate::store::{
+    Body, BoxError, ByteRange, CompletedPart, Scope, SendMode, StoreError, UploadId, Verdict,
+};
 
 use crate::tiering::copy::lease::WriteGuard;
 use crate::tiering::copy::{
@@ -295,18 +297,21 @@ async fn complete(
         .collect();
     let crc = checked.then(|| sealed.unwrap_or(job.expected.crc64nvme));
     let form = job.form(sealed);
+    let sending = if job.encryptor.is_some() { SendMode::TrailedParts } else { SendMode::Parts };
     step::reached(Step::PartsSent, job.key.as_str()).await;
     job.guard.before_end_of(upload).await?;
     let completed = job.destination.complete_multipart(&job.key, upload, &list, crc).await;
     step::reached(Step::PartsJoined, job.key.as_str()).await;
     let pace = Some(&job.engine.pace);
     match completed {
-        Ok(receipt) => match verify::verify_object(job.destination, &job.key, &receipt, &form, pace).await {
-            Ok(()) => Ok(receipt.etag),
-            // The check failed: the next attempt repeats it.
-            Err(Unverified::Store(error)) => Err(error.into()),
-            Err(wrong) => Err(abandon_upload(job, upload, wrong.into()).await),
-        },
+        Ok(receipt) => {
+            match verify::verify_object(job.destination, &job.key, &receipt, &form, sending, pace).await {
+                Ok(()) => Ok(receipt.etag),
+                // The check failed: the next attempt repeats it.
+                Err(Unverified::Store(error)) => Err(error.into()),
+                Err(wrong) => Err(abandon_upload(job, upload, wrong.into()).await),
+            }
+        }
         Err(error) if error.is_no_such_upload() => {
             // An earlier call may have completed the object, and its response was lost.
             match verify::verify_by_head(job.destination, &job.key, &form, pace).await {

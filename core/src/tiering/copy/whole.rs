@@ -6,7 +6,7 @@ use futures_util::stream::{self, Stream, StreamExt};
 use crate::checksum::Sha256Hasher;
 use crate::object::{crypto, verify};
 use crate::step::{self, Step};
-use crate::store::{Body, BoxError, Gathering, Pieces};
+use crate::store::{Body, BoxError, Gathering, Pieces, SendMode};
 
 use crate::tiering::copy::{
     CopyError, Job, SMALL, SourceBytes, SourceMismatch, put_options, reading_error, sending_error,
@@ -38,7 +38,7 @@ pub(in crate::tiering) async fn copy(job: &Job<'_>) -> Result<String, CopyError>
     if !small {
         job.guard.before_write().await?;
     }
-    let (sent, crc) = match &job.encryptor {
+    let (sent, crc, sending) = match &job.encryptor {
         None => {
             options.sha256 = Some(job.expected.sha256);
             let body = if small {
@@ -48,7 +48,7 @@ pub(in crate::tiering) async fn copy(job: &Job<'_>) -> Result<String, CopyError>
             } else {
                 Body::stream(job.expected.size, plain)
             };
-            (job.destination.put(&job.key, body, &options).await, None)
+            (job.destination.put(&job.key, body, &options).await, None, SendMode::Whole)
         }
         Some(encryptor) => {
             let (length, sealed) = encryptor.encrypt(plain, 0, job.expected.size);
@@ -57,19 +57,20 @@ pub(in crate::tiering) async fn copy(job: &Job<'_>) -> Result<String, CopyError>
                 job.guard.before_small_write().await?;
                 options.crc64nvme = Some(pieces.crc64nvme());
                 let crc = pieces.crc64nvme();
-                (job.destination.put(&job.key, pieces.into(), &options).await, Some(crc))
+                let sent = job.destination.put(&job.key, pieces.into(), &options).await;
+                (sent, Some(crc), SendMode::WholeSealed)
             } else {
                 match job.destination.put_trailing(&job.key, Body::stream(length, sealed), &options).await {
-                    Ok((receipt, crc)) => (Ok(receipt), Some(crc)),
-                    Err(error) => (Err(error), None),
+                    Ok((receipt, crc)) => (Ok(receipt), Some(crc), SendMode::WholeTrailed),
+                    Err(error) => (Err(error), None, SendMode::WholeTrailed),
                 }
             }
         }
     };
     let receipt = sent.map_err(|error| sending_error(job, error))?;
     step::reached(Step::CopySent, job.key.as_str()).await;
-    verify::verify_object(job.destination, &job.key, &receipt, &job.form(crc), Some(&job.engine.pace))
-        .await?;
+    let (form, pace) = (job.form(crc), Some(&job.engine.pace));
+    verify::verify_object(job.destination, &job.key, &receipt, &form, sending, pace).await?;
     Ok(receipt.etag)
 }
 

@@ -50,8 +50,9 @@ pub async fn pass(context: &Context) -> Result<Repairs> {
     .await
 }
 
-/// Marks a copy as lost for this reason; with `seen`, only if it has not been verified again since then. Reports an
-/// object without any verified copy left. Returns the number of those copies, or `None` if nothing was changed.
+/// Marks a copy, present or suspect, as lost for this reason; with `seen`, only if it has not been verified again since
+/// then. Reports an object without any verified copy left. Returns the number of those copies, or `None` if nothing was
+/// changed.
 pub(in crate::tiering) async fn mark_lost(
     context: &Context,
     object: ObjectId,
@@ -63,7 +64,36 @@ pub(in crate::tiering) async fn mark_lost(
     let clouds = context.stores.names_with(StoreRole::Cloud);
     let error = format!("the copy in store {store} is lost: {reason}");
     let left = retry_on_db_outage(async || {
-        replicas::mark_lost(&mut *context.db.conn().await?, object, store, &clouds, &error, seen).await
+        let mut conn = context.db.conn().await?;
+        match replicas::mark_lost(&mut conn, object, store, &clouds, &error, seen).await? {
+            // An earlier pass only reported it.
+            None => replicas::condemn(&mut conn, object, store, &error, seen).await,
+            left => Ok(left),
+        }
+    })
+    .await?;
+    if left == Some(0) {
+        report_unrecoverable(object, key);
+    }
+    Ok(left)
+}
+
+/// Marks a copy as suspect for this reason, if it has not been verified again since `seen`: it counts as no copy, but is
+/// not repaired yet. Reports an object without any verified copy left. Returns the number of those copies, or `None` if
+/// nothing was changed.
+pub(in crate::tiering) async fn mark_suspect(
+    context: &Context,
+    object: ObjectId,
+    key: &str,
+    store: &str,
+    reason: &str,
+    seen: Option<DateTime<Utc>>,
+) -> Result<Option<i64>> {
+    let clouds = context.stores.names_with(StoreRole::Cloud);
+    let error = format!("the copy in store {store} is suspect: {reason}");
+    let left = retry_on_db_outage(async || {
+        let mut conn = context.db.conn().await?;
+        replicas::mark_suspect(&mut conn, object, store, &clouds, &error, seen).await
     })
     .await?;
     if left == Some(0) {

@@ -39,6 +39,18 @@ pub enum Writes {
     /// Stores other content, and also returns the checksum of the received content, as if its own verification had
     /// succeeded.
     FlippedAndSworn,
+    /// Stores them without verifying them, and returns the checksum that was sent; later requests return the true
+    /// checksum.
+    Unverified,
+    /// Like `Unverified`, and stores other content of the same length.
+    FlippedUnverified,
+}
+
+impl Writes {
+    /// Whether a checksum is verified.
+    const fn verifies(self) -> bool {
+        !matches!(self, Self::Unverified | Self::FlippedUnverified)
+    }
 }
 
 /// A stored object.

@@ -58,18 +58,23 @@ impl Request {
             return Answer::error(400, "InvalidArgument");
         };
         let promised = Crc64Nvme::of(&self.body);
-        if self.header(CHECKSUM).is_some_and(|header| header != promised.base64()) {
+        let writes = bucket.writes();
+        if writes.verifies() && self.header(CHECKSUM).is_some_and(|header| header != promised.base64()) {
             return Answer::error(400, "XAmzContentChecksumMismatch");
         }
-        let (bytes, told) = match bucket.writes() {
+        let (bytes, told) = match writes {
             Writes::Sound => (self.body.clone(), Some(promised)),
             Writes::Flipped => (self.flipped(), None),
             Writes::FlippedAndSworn => (self.flipped(), Some(promised)),
+            Writes::Unverified => (self.body.clone(), None),
+            Writes::FlippedUnverified => (self.flipped(), None),
         };
         let part = Part { bytes, promised, told };
         let mut answer = Answer::new(200).with("ETag", format!("\"{}\"", part.etag()));
         if let Some(told) = told {
             answer = answer.with(CHECKSUM, told.base64());
+        } else if let Some(sent) = self.header(CHECKSUM).filter(|_| !writes.verifies()) {
+            answer = answer.with(CHECKSUM, sent.to_owned());
         }
         upload.parts.insert(number, part);
         answer
@@ -93,7 +98,8 @@ impl Request {
             promised = promised.combine(part.promised, length);
             told = told.zip(part.told).map(|(told, next)| told.combine(next, length));
         }
-        if self.header(CHECKSUM).is_some_and(|header| header != promised.base64()) {
+        let writes = bucket.writes();
+        if writes.verifies() && self.header(CHECKSUM).is_some_and(|header| header != promised.base64()) {
             return Answer::error(400, "BadDigest");
         }
         // Later requests return the true checksum, unless a false one is to be returned.
@@ -101,8 +107,9 @@ impl Request {
         bucket.keep(&upload.key, bytes.into(), Some(sworn), upload.headers.clone(), bucket.now());
         uploads.remove(id);
         let mut answer = format!("<CompleteMultipartUploadResult><ETag>{}</ETag>", sworn.etag());
-        if let Some(told) = told {
-            write!(answer, "<ChecksumCRC64NVME>{}</ChecksumCRC64NVME>", told.base64()).unwrap();
+        let sent = self.header(CHECKSUM).filter(|_| !writes.verifies()).map(str::to_owned);
+        if let Some(told) = told.map(Crc64Nvme::base64).or(sent) {
+            write!(answer, "<ChecksumCRC64NVME>{told}</ChecksumCRC64NVME>").unwrap();
         }
         Answer::document(answer + "</CompleteMultipartUploadResult>")
     }

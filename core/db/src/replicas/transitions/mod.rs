@@ -23,7 +23,7 @@ pub(crate) struct Transition {
     /// Source states; empty if the transition inserts the row.
     from: &'static [ReplicaState],
     to: To,
-    /// Assignments besides the state, the lease and the eviction reason, which follow from the states.
+    /// Assignments besides the state, the lease, the eviction reason and the suspicion, which follow from the states.
     set: &'static str,
     /// Who uses the transition, and when. For the documentation.
     #[cfg_attr(not(test), allow(dead_code, reason = "for the documentation"))]
@@ -104,7 +104,7 @@ impl Transition {
             }
             To::Same | To::Gone => String::new(),
         };
-        let (mut lease, mut reason) = ("", "");
+        let (mut lease, mut reason, mut suspicion) = ("", "", "");
         if let To::State(to) | To::Either(to, _) = self.to {
             if self.from.iter().any(|from| is_leased(*from)) && !is_leased(to) {
                 lease = NO_LEASE;
@@ -112,8 +112,11 @@ impl Transition {
             if self.from.contains(&ReplicaState::Evicting) && to != ReplicaState::Evicting {
                 reason = "evict_reason = NULL";
             }
+            if self.from.contains(&ReplicaState::Lost) && to != ReplicaState::Lost {
+                suspicion = "suspect_since = NULL";
+            }
         }
-        let sets = [state.as_str(), self.set, lease, reason, more];
+        let sets = [state.as_str(), self.set, lease, reason, suspicion, more];
         sets.into_iter().filter(|set| !set.is_empty()).collect::<Vec<_>>().join(", ")
     }
 

@@ -1,4 +1,4 @@
-//! The table of transitions. Changes of the lease and of the eviction reason follow from the states.
+//! The table of transitions. Changes of the lease, of the eviction reason and of a suspicion follow from the states.
 
 use super::To::{Either, Gone, Same, State};
 use super::Transition;
@@ -115,11 +115,23 @@ transitions! {
     LOSE: [Present] => State(Lost);
         "reads, reconcile, scrub, an eviction that is cancelled too late, a rebuild of the catalogue";
         "the copy was found missing or corrupt, and was not verified again since";
-        "";
+        // Processes of the previous version leave it when a copy is made again.
+        "suspect_since = NULL";
+
+    SUSPECT: [Present] => State(Lost);
+        "reconcile, when it only reports";
+        "the copy was found missing or with a wrong size, and was not verified again since; the identity of its store \
+            is proven";
+        "suspect_since = now()";
+
+    CONDEMN: [Lost] => Same;
+        "reconcile with `--apply`, and scrub";
+        "the copy is suspect and was found missing or wrong again";
+        "suspect_since = NULL";
 
     RECOVER: [Lost, Failed, Queued] => State(Present);
-        "scrub, for objects without a verified copy";
-        "the copy was read and is intact, and was not verified by another process since";
+        "scrub, for objects without a verified copy and for suspect copies; reconcile, for suspect copies";
+        "the copy is intact, by reading it or by its checksum, and was not verified by another process since";
         "verified_at = now(), last_error = NULL, run_id = NULL, attempts = 0, abandoned = 0";
 
     BEGIN_EVICTION: [Present] => State(Evicting);

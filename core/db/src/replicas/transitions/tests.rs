@@ -58,6 +58,10 @@ fn every_statement_checks_its_source_states_and_keeps_leases_and_reasons_consist
         let ends_an_eviction = transition.from.contains(&ReplicaState::Evicting)
             && transition.targets().iter().any(|to| *to != ReplicaState::Evicting);
         assert_eq!(sql.contains("evict_reason = NULL"), ends_an_eviction, "{sql}");
+        let leaves_lost = transition.from.contains(&ReplicaState::Lost)
+            && transition.targets().iter().any(|to| *to != ReplicaState::Lost);
+        let judges = ["LOSE", "CONDEMN"].contains(&transition.name);
+        assert_eq!(sql.contains("suspect_since = NULL"), leaves_lost || judges, "{sql}");
     }
 }
 

@@ -10,9 +10,9 @@ use crate::object::identity;
 use crate::object::verify::QUICK_RETRY;
 use crate::retry;
 use crate::step::{self, Step};
-use crate::store::{ListedObject, ObjectHead, ObjectKey, SNAPSHOT_PREFIX, StoreError};
+use crate::store::{ListedObject, ObjectHead, ObjectKey, SNAPSHOT_PREFIX, StoreError, StoreRole};
 use crate::tiering::db_outage::retry_on_db_outage;
-use crate::tiering::evict::EvictionPass;
+use crate::tiering::evict::{EvictionPass, evidence};
 use crate::tiering::repair;
 
 use super::report::{Event, Finding, Kind, Outcome};
@@ -56,24 +56,24 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         Ok(())
     }
 
-    /// A `present` row is not in the listing.
+    /// An expected copy is not in the listing.
     pub(super) async fn missing(&mut self, row: &Known) -> Result<()> {
         let Ok(key) = ObjectKey::parse(&row.key) else { return Ok(()) };
         match self.head(&key).await? {
             None => self.condemn(row, Kind::Missing, "it is missing".to_owned()).await,
             // Written after its page was listed, or listed out of order.
-            Some(head) if row.stored_size() == Some(head.size) => Ok(()),
+            Some(head) if row.stored_size() == Some(head.size) => self.acquit(row).await,
             Some(_) => self.wrong_size(row).await,
         }
     }
 
-    /// A `present` row is listed with another size.
+    /// An expected copy is listed with another size.
     pub(super) async fn wrong_size(&mut self, row: &Known) -> Result<()> {
         let Ok(key) = ObjectKey::parse(&row.key) else { return Ok(()) };
         let wanted = row.stored_size().unwrap_or(0);
         match self.head(&key).await? {
             None => self.condemn(row, Kind::Missing, "it is missing".to_owned()).await,
-            Some(head) if head.size == wanted => Ok(()),
+            Some(head) if head.size == wanted => self.acquit(row).await,
             Some(head) => {
                 let detail = format!("it has {} bytes instead of {wanted}", head.size);
                 self.condemn(row, Kind::WrongSize, detail).await
@@ -81,12 +81,34 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         }
     }
 
-    /// Marks a replica as bad if it is still the one that was checked.
+    /// A suspect copy is there again with the right size: it counts as a copy again if its checksum is right too, which
+    /// may have to be read.
+    pub(super) async fn acquit(&mut self, row: &Known) -> Result<()> {
+        if !row.suspect
+            || !identity::is_proven(self.context, self.store).await
+            || !evidence::is_whole(self.context, self.store, row.object_id).await?
+        {
+            return Ok(());
+        }
+        let (store, seen) = (self.store.name().as_str(), row.verified_at);
+        let clouds = self.context.stores.names_with(StoreRole::Cloud);
+        let cleared = retry_on_db_outage(async || {
+            let mut conn = self.context.db.conn().await?;
+            replicas::clear_suspicion(&mut conn, row.object_id, store, seen, &clouds).await
+        });
+        if cleared.await? {
+            tracing::info!(target: "nightferry::sync", object = %row.object_id, store, "a suspect copy is intact");
+        }
+        Ok(())
+    }
+
+    /// Marks a replica as lost, or as suspect if nothing is to be fixed, if it is still the one that was checked. In a
+    /// store that may not be the recorded one, everything seems to be missing, so that no copy becomes suspect.
     async fn condemn(&mut self, row: &Known, kind: Kind, detail: String) -> Result<()> {
         let Ok(key) = ObjectKey::parse(&row.key) else { return Ok(()) };
         let still = self.facts(&key).await?.is_some_and(|facts| {
             facts.object_state == ObjectState::Stored
-                && facts.state == Some(ReplicaState::Present)
+                && (facts.state == Some(ReplicaState::Present) || facts.suspect)
                 && facts.verified_at == row.verified_at
         });
         if !still {
@@ -100,8 +122,20 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
                 return Ok(());
             }
             Outcome::Applied
-        } else {
+        } else if row.suspect {
             Outcome::Reported
+        } else if identity::is_proven(self.context, self.store).await {
+            step::reached(Step::Condemning, &row.key).await;
+            let (store, seen) = (self.store.name().as_str(), row.verified_at);
+            if repair::mark_suspect(self.context, row.object_id, &row.key, store, &detail, seen)
+                .await?
+                .is_none()
+            {
+                return Ok(());
+            }
+            Outcome::Reported
+        } else {
+            Outcome::Kept(NOT_PROVEN.to_owned())
         };
         self.found(&Finding {
             object_id: Some(row.object_id),

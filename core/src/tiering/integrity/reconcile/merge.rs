@@ -4,11 +4,10 @@
 
 use std::collections::VecDeque;
 
-use crate::db::enums::ReplicaState;
 use crate::db::replicas::{self, Known};
 use crate::error::{Error, Result};
 use crate::retry::{self, RetryPolicy};
-use crate::store::{IDENTITY_KEY, LIST_LIMIT, ListedObject, Scope, StoreError};
+use crate::store::{CANARY_PREFIX, IDENTITY_KEY, LIST_LIMIT, ListedObject, Scope, StoreError};
 use crate::tiering::db_outage::retry_on_db_outage;
 
 use super::Reconciler;
@@ -98,17 +97,24 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
 
     /// For one key: the listed object, and the row.
     async fn compare(&mut self, object: Option<ListedObject>, row: Option<Known>) -> Result<()> {
-        let object = object.filter(|object| object.key != IDENTITY_KEY);
+        let object =
+            object.filter(|object| object.key != IDENTITY_KEY && !object.key.starts_with(CANARY_PREFIX));
         if let Some(object) = &object {
             self.summary.objects += 1;
             self.summary.bytes = self.summary.bytes.saturating_add(object.size);
         }
         match (object, row) {
-            (Some(object), Some(row)) if row.state == Some(ReplicaState::Present) => {
-                if row.stored_size() == Some(object.size) { Ok(()) } else { self.wrong_size(&row).await }
+            (Some(object), Some(row)) if row.is_expected() => {
+                if row.stored_size() != Some(object.size) {
+                    self.wrong_size(&row).await
+                } else if row.suspect {
+                    self.acquit(&row).await
+                } else {
+                    Ok(())
+                }
             }
             (Some(object), None | Some(Known { state: None, .. })) => self.without_row(&object).await,
-            (None, Some(row)) if row.state == Some(ReplicaState::Present) => self.missing(&row).await,
+            (None, Some(row)) if row.is_expected() => self.missing(&row).await,
             _ => Ok(()),
         }
     }

@@ -1,6 +1,7 @@
 //! Reconcile: compares the listing of one store with the replica rows, in key order and streaming. Every difference is
-//! checked again in the database and the store: copies, uploads and evictions continue meanwhile. Only reports, unless
-//! fixes are requested; data used by planning is always corrected.
+//! checked again in the database and the store: copies, uploads and evictions continue meanwhile. Unless fixes are
+//! requested, changes nothing in the stores and queues no copies; but a copy that is missing or has a wrong size becomes
+//! suspect and counts as no copy from then on, and data used by planning is always corrected.
 
 mod judge;
 mod merge;
@@ -32,7 +33,8 @@ const NOT_PROVEN: &str = "the store may not be the one that the database knows";
 /// Options of reconcile.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Delete orphans, abort stale uploads, and mark missing objects and those with a wrong size as lost.
+    /// Delete orphans, abort stale uploads, and repair missing objects and those with a wrong size. Otherwise such
+    /// copies only become suspect.
     pub apply: bool,
     /// Younger objects are never treated as orphans.
     pub safety_age: Duration,

@@ -29,7 +29,7 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(into = "OutcomeShape")]
 pub enum Outcome {
-    /// None: only a report was requested.
+    /// None: only a report was requested. A copy that is missing or has a wrong size is suspect now.
     Reported,
     /// Deleted, aborted or marked as lost.
     Applied,

@@ -117,7 +117,8 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
         Ok(self.summary)
     }
 
-    /// The content of objects without a verified copy may be back: an operator restored it, or a disk was repaired.
+    /// The content of objects without a verified copy may be back: an operator restored it, or a disk was repaired. Suspect
+    /// copies are read too: they are present again, or lost.
     async fn unrecovered_objects(&mut self) -> Result<Ended> {
         for store in &self.options.stores {
             let mut after = crate::ids::ObjectId(uuid::Uuid::nil());
@@ -144,11 +145,22 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
         let key = ObjectKey::parse(&item.key)?;
         // Most are still missing, which costs no reading.
         let size = unsigned(item.size);
-        if !matches!(store.head(&key).await, Ok(Some(head)) if head.size == size || head.size == sealed_size(size))
-        {
-            return Ok(());
-        }
-        let Some(Seen::Right(seal)) = self.look(store, &key, item).await? else { return Ok(()) };
+        let seen = match store.head(&key).await {
+            Ok(Some(head)) if head.size == size || head.size == sealed_size(size) => {
+                self.look(store, &key, item).await?
+            }
+            Ok(Some(head)) => Some(Seen::Wrong(format!("it has {} bytes instead of {size}", head.size))),
+            Ok(None) => Some(Seen::Missing),
+            Err(_) => None,
+        };
+        let seal = match seen {
+            Some(Seen::Right(seal)) => seal,
+            // Others are lost already.
+            Some(found @ (Seen::Missing | Seen::Wrong(_))) if item.suspect => {
+                return self.settle(item, found).await;
+            }
+            _ => return Ok(()),
+        };
         let found = retry_on_db_outage(async || {
             let mut conn = self.context.db.conn().await?;
             replicas::mark_found_again(&mut conn, item, seal.as_ref(), &self.primary_stores).await

@@ -93,7 +93,10 @@ pub(super) fn page() -> String {
          lease: a token, a worker and an expiry time. A transition into one of\nthese states sets the \
          lease; a transition out of them clears it. Every transition checks its source states in \
          its\n`WHERE` clause.\n\n`copy_reason` states why a copy is made: {}. `evict_reason` states why \
-         a\nreplica is being deleted, while it is `evicting`: {}.\n\n{}",
+         a\nreplica is being deleted, while it is `evicting`: {}.\n\nA `lost` replica with `suspect_since` \
+         is suspect: a pass that only reports found it missing or wrong. Like every `lost` \
+         one,\nit counts as no copy, but runs do not repair it, and downloads try it last. A transition \
+         out of `lost` ends the suspicion.\n\n{}",
         diagram(),
         reasons(CopyReason::ALL),
         reasons(EvictReason::ALL),

@@ -1,0 +1,2 @@
+ALTER TABLE store_health DROP COLUMN evidence;
+ALTER TABLE replicas DROP COLUMN suspect_since;
