@@ -14,7 +14,7 @@ use crate::encryption::EncryptionEnvelope;
 use crate::error::Result;
 use crate::ids::ObjectId;
 use crate::prepared::Prepared;
-use crate::statement::Values;
+use crate::statement::{Value, Values};
 
 /// A copy to read, with the expected content.
 #[derive(Debug, Clone, QueryableByName)]
@@ -24,9 +24,8 @@ pub struct ToRead {
     pub object_id: ObjectId,
     /// Store.
     pub store: String,
-    /// When it was last verified.
-    #[diesel(sql_type = Timestamptz)]
-    pub verified_at: DateTime<Utc>,
+    /// When it was last verified; `None` if it was found and could not be proved.
+    pub verified_at: Option<DateTime<Utc>>,
     /// Key in every store.
     #[diesel(sql_type = Text)]
     pub key: String,
@@ -79,6 +78,21 @@ pub async fn oldest_verified(
     Ok(Prepared(query).load(conn).await?)
 }
 
+/// The next copies in `store` that were found and could not be proved, after `after`. Archived copies are omitted.
+pub async fn unverified(conn: &mut AsyncPgConnection, store: &str, after: ObjectId) -> Result<Vec<ToRead>> {
+    Ok(diesel::sql_query(
+        "SELECT r.object_id, r.store, r.verified_at, o.key, o.size, o.sha256, r.key_id, r.envelope \
+         FROM replicas r JOIN objects o ON o.id = r.object_id \
+         WHERE r.store = $1 AND r.state = 'present' AND r.verified_at IS NULL AND o.state = 'stored' \
+           AND coalesce(r.storage_class, '') NOT IN ('GLACIER', 'DEEP_ARCHIVE') AND r.object_id > $2 \
+         ORDER BY r.object_id LIMIT 32",
+    )
+    .bind::<Text, _>(store)
+    .bind::<SqlUuid, _>(after)
+    .load(conn)
+    .await?)
+}
+
 /// Copies in `store` of objects that have no verified copy left anywhere, after `after`: their content may have been
 /// put back.
 pub async fn unrecovered_objects(
@@ -123,8 +137,8 @@ fn seal_sets(values: &mut Values, seal: Option<&EncryptionEnvelope>) -> String {
 fn same_as_read(values: &mut Values, read: &ToRead) -> String {
     let (object, store) = (values.id(read.object_id), values.text(read.store.as_str()));
     format!(
-        "r.object_id = {object} AND r.store = {store} AND r.verified_at = {}",
-        values.time(read.verified_at)
+        "r.object_id = {object} AND r.store = {store} AND r.verified_at IS NOT DISTINCT FROM {}",
+        values.bind(Value::Time(read.verified_at))
     )
 }
 

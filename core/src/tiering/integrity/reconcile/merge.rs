@@ -109,7 +109,17 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             }
             (Some(object), None | Some(Known { state: None, .. })) => self.without_row(&object).await,
             (None, Some(row)) if row.state == Some(ReplicaState::Present) => self.missing(&row).await,
+            // A restored database does not know later copies.
+            (object, Some(row)) if is_open(&row) && (object.is_some() || !row.elsewhere) => {
+                self.adopt(row.object_id, &row.key, &[]).await?;
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
+}
+
+/// Whether the row says that the copy is still to be made, or was lost.
+fn is_open(row: &Known) -> bool {
+    matches!(row.state, Some(ReplicaState::Queued | ReplicaState::Failed | ReplicaState::Lost))
 }
