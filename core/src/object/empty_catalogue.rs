@@ -61,15 +61,15 @@ pub async fn require(context: &Context) -> Result<()> {
     )))
 }
 
-/// Checks now and at every `health.interval`, until `shutdown`.
+/// Checks at every `health.interval`, until `shutdown`.
 pub(super) async fn watch(context: &Context, shutdown: &CancellationToken) {
     loop {
-        if let Some(Err(error)) = shutdown.run_until_cancelled(check(context)).await {
-            tracing::debug!(%error, "cannot check whether the database contains objects");
-        }
         let pause = tokio::time::sleep(context.config.health.interval);
         if shutdown.run_until_cancelled(pause).await.is_none() {
             return;
+        }
+        if let Some(Err(error)) = shutdown.run_until_cancelled(check(context)).await {
+            tracing::debug!(%error, "cannot check whether the database contains objects");
         }
     }
 }
