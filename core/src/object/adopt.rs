@@ -15,11 +15,14 @@ use crate::ids::ObjectId;
 use crate::retry;
 use crate::store::{ObjectKey, Store, StoreError, StoreRole, UploadId};
 
+/// Maximum size of a copy that is read while a user waits.
+const QUICKLY_READ: u64 = 64 * 1024 * 1024;
+
 /// What may be done to prove a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
-    /// A HEAD request: for callers with a waiting user.
-    Head,
+    /// A HEAD request, or reading a small copy: for callers with a waiting user.
+    Quick,
     /// Reading the copy, if the store returns no comparable checksum.
     Read,
 }
@@ -88,7 +91,9 @@ async fn adopt_in(
     effort: Effort,
 ) -> Result<bool> {
     let (key, name) = (ObjectKey::parse(&facts.key)?, store.name().as_str());
-    let found = verify::find_intact(store, &key, expected(facts)?, effort == Effort::Read).await?;
+    let expected = expected(facts)?;
+    let may_read = effort == Effort::Read || expected.size <= QUICKLY_READ;
+    let found = verify::find_intact(store, &key, expected, may_read).await?;
     let Some(found) = found else { return Ok(false) };
     let copy = FoundCopy {
         object_id: facts.id,

@@ -194,7 +194,7 @@ impl Reader {
         let missing: Vec<&str> = missing.iter().map(String::as_str).collect();
         let object = self.source.object_id;
         let searching = async {
-            let adopted = adopt::adopt(&self.context, object, &missing, Effort::Head).await?;
+            let adopted = adopt::adopt(&self.context, object, &missing, Effort::Quick).await?;
             let mut copies = copies_of(&self.context, object).await?;
             copies.retain(|(store, _)| adopted.iter().any(|name| name == store.name().as_str()));
             Ok::<_, Error>(copies)

@@ -8,7 +8,7 @@ use nightferry_core::auth::Accounts;
 use nightferry_core::catalog::{self, AdoptOptions, Adoption, Event};
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
-use nightferry_core::error_code::ErrorCode;
+use nightferry_core::error::ErrorCode;
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::trash;
 use nightferry_core::ids::UserId;
@@ -228,7 +228,7 @@ async fn lost_and_failed_copies_are_adopted_by_reconcile_in_every_mode() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_newer_than_the_database_are_never_deleted_and_are_adopted_with_their_labels() {
-    let (world, user, files) = restored(false).await;
+    let (world, user, _) = restored(false).await;
     let later = world.upload(user, "later.txt", pattern(9, SIZE)).await;
     let key = world.key(&later).await;
     let gone = world.upload(user, "deleted.txt", pattern(8, SIZE)).await;
@@ -236,12 +236,11 @@ async fn objects_newer_than_the_database_are_never_deleted_and_are_adopted_with_
     // The database forgets the first: its backup is older. The second is deleted for good, and its bytes come back.
     trash::purge(&world.context, user, gone.row.id, &Origin::default()).await.unwrap();
     assert_eq!(reap::pass(&world.context).await.unwrap().objects, 1);
-    let body = Body::Bytes(pattern(8, SIZE).bytes().into());
+    let body = Body::Bytes(pattern(8, SIZE).bytes());
     world.direct.get("minio").unwrap().put(&gone_key, body, &PutOptions::default()).await.unwrap();
     let id = later.row.id;
     for sql in [
         format!("DELETE FROM replicas WHERE object_id = '{}'", later.object_id),
-        format!("DELETE FROM file_versions WHERE file_id = '{id}'"),
         format!("DELETE FROM files WHERE id = '{id}'"),
         format!("DELETE FROM objects WHERE id = '{}'", later.object_id),
         format!("UPDATE users SET used_bytes = used_bytes - {SIZE}"),
@@ -281,7 +280,6 @@ async fn objects_newer_than_the_database_are_never_deleted_and_are_adopted_with_
     assert_eq!(pass(&world, "minio", false).await.0.of(Kind::Unknown).found, 0);
     let used = format!("SELECT used_bytes FROM users WHERE id = '{user}'");
     assert_eq!(texts(&world.context.db, &used).await, [(4 * SIZE).to_string()]);
-    drop(files);
 }
 
 #[tokio::test(flavor = "multi_thread")]
