@@ -92,9 +92,14 @@ pub async fn put_back(
         .bind::<Text, _>(password_hash)
         .execute(conn)
         .await?;
-        for sql in ["DELETE FROM folders WHERE owner_id = $1", "DELETE FROM users WHERE id = $1"] {
-            diesel::sql_query(sql).bind::<SqlUuid, _>(account.id).execute(conn).await?;
-        }
+        diesel::sql_query("DELETE FROM folders WHERE owner_id = $1")
+            .bind::<SqlUuid, _>(account.id)
+            .execute(conn)
+            .await?;
+        diesel::sql_query("DELETE FROM users WHERE id = $1")
+            .bind::<SqlUuid, _>(account.id)
+            .execute(conn)
+            .await?;
     }
     Ok(())
 }
