@@ -69,7 +69,8 @@ pub async fn is_outage(context: &Context, error: &StoreError) -> bool {
     true
 }
 
-/// Checks every store, its identity, and whether the database lacks its objects, periodically until `shutdown`, and stores that are not healthy more often.
+/// Checks every store, its identity, and whether the database lacks its objects, periodically until `shutdown`, and
+/// stores that are not healthy more often.
 /// Records the results as those of `program` (`api` or `worker`).
 pub async fn watch(context: Context, program: &'static str, shutdown: CancellationToken) {
     tokio::join!(
