@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use nightferry_core::catalog::{Listed, Rebuilt, Report, Snapshot};
+use nightferry_core::catalog::{Adoption, Listed, Rebuilt, Report, Snapshot};
+use nightferry_core::db::catalog::Seen;
 use serde::Serialize;
 
 /// The state of the catalogue snapshots.
@@ -58,11 +59,56 @@ pub fn rebuilt_catalog(rebuilt: &Rebuilt) -> impl Serialize {
         copies_found: rebuilt.aligned.found,
         copies_missing: rebuilt.aligned.missing,
         copies_lost: rebuilt.aligned.lost,
+        copies_unverified: rebuilt.aligned.unverified,
         snapshots_rejected: rebuilt.rejected,
         objects_unusable: rebuilt.unusable,
         objects_unrecovered: rebuilt.unrecovered,
         millis: millis(rebuilt.took),
     )
+}
+
+/// The result of an adoption.
+pub fn adopted_objects(adoption: &Adoption) -> impl Serialize {
+    document!(
+        complete: adoption.complete,
+        listed: &adoption.listed,
+        objects_examined: adoption.examined,
+        objects: adoption.objects,
+        bytes: adoption.bytes,
+        objects_removed: adoption.removed,
+        objects_unlabelled: adoption.unlabelled,
+        objects_unusable: adoption.unusable,
+        users_created: adoption.imported.users,
+        folders_created: adoption.imported.folders,
+        files_created: adoption.imported.files,
+        versions_created: adoption.imported.versions,
+        files_renamed: adoption.imported.renamed,
+        copies_recorded: adoption.copies,
+        millis: millis(adoption.took),
+    )
+}
+
+view! {
+    /// An object that the database does not know.
+    #[derive(Debug, Serialize)]
+    pub struct AdoptableObject: from(seen: &Seen) {
+        /// Store.
+        pub store: String = seen.store.clone(),
+        /// Key.
+        pub key: String = seen.key.clone(),
+        /// Size in bytes.
+        pub bytes: u64 = u64::try_from(seen.size).unwrap_or(0),
+        /// Email address of the owner, or its id.
+        pub owner: String = seen.email.clone().unwrap_or_else(|| seen.owner_id.to_string()),
+        /// Path of the file, from the root folder.
+        pub path: String = seen.folder.iter().chain([&seen.name]).map(String::as_str).collect::<Vec<_>>().join("/"),
+        /// Version, if known.
+        pub version: Option<i32> = seen.version,
+        /// When it was uploaded.
+        pub uploaded_at: DateTime<Utc> = seen.at,
+        /// Whether the store proved its content, or it was read.
+        pub verified: bool = seen.verified_at.is_some(),
+    }
 }
 
 fn millis(time: Duration) -> u64 {

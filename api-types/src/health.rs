@@ -36,6 +36,10 @@ pub struct Checks {
     /// none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub identity: BTreeMap<String, &'static str>,
+    /// `ok`, or `empty`: the database contains no objects, but stores do. It is new or not the right one; nothing is deleted
+    /// until the catalogue is rebuilt with `nightferry catalog rebuild`.
+    #[schema(example = "ok")]
+    pub catalogue: &'static str,
     /// `ok` or `down`, by the store's name.
     pub stores: BTreeMap<String, &'static str>,
     /// The workers.

@@ -30,6 +30,8 @@ pub(crate) struct Report {
     pub(crate) stores: BTreeMap<String, bool>,
     /// The stores whose identity is in doubt, with the kind of doubt.
     pub(crate) doubts: BTreeMap<String, &'static str>,
+    /// Whether the database lacks the objects of the stores.
+    pub(crate) is_catalogue_lost: bool,
     /// Whether any local store responds.
     pub(crate) local: bool,
     /// The last heartbeat of any worker.
@@ -69,7 +71,7 @@ impl Report {
     /// Whether all checks passed.
     pub(crate) fn is_whole(&self) -> bool {
         let are_stores_well = self.stores.values().all(|up| *up) && self.doubts.is_empty();
-        self.is_ready() && !self.is_clock_wrong && are_stores_well
+        self.is_ready() && !self.is_clock_wrong && !self.is_catalogue_lost && are_stores_well
     }
 }
 
@@ -86,6 +88,7 @@ impl From<&Report> for Ready {
             checks: Checks {
                 database: report.database.as_str(),
                 identity: report.doubts.clone(),
+                catalogue: if report.is_catalogue_lost { "empty" } else { "ok" },
                 stores: report.stores.iter().map(|(name, up)| (name.clone(), word(*up))).collect(),
                 worker: WorkerCheck { last_heartbeat: report.last_heartbeat },
                 clock: if report.is_clock_wrong { "wrong" } else { "ok" },
@@ -138,7 +141,9 @@ async fn check_now(context: &Context) -> Report {
     let locals = context.stores.names_with(StoreRole::Local);
     let local = locals.iter().any(|name| stores.get(*name).copied().unwrap_or(false));
     let is_clock_wrong = context.clock.is_wrong();
-    Report { database, stores, doubts: doubts(context), local, last_heartbeat, is_clock_wrong }
+    let is_catalogue_lost = context.stores.empty_catalogue().is_beside_objects();
+    let doubts = doubts(context);
+    Report { database, stores, doubts, is_catalogue_lost, local, last_heartbeat, is_clock_wrong }
 }
 
 /// As of the last check of the identities by this process.

@@ -18,17 +18,18 @@ Examples:
   nightferry reconcile --store s3            one of them
   nightferry reconcile --apply               also fix what is found
 
-Findings are: orphans (objects written by Nightferry without a row in the database, older than \
-reconcile.safety_age), objects that are missing or have a wrong size, and unfinished multipart uploads \
-without a row, older than uploads.session_ttl. Each finding is checked again before it is reported; files \
+Findings are: orphans (objects without a row in the database that were deleted or belong elsewhere, older than \
+reconcile.safety_age), unknown objects (they may be newer than a restored database), adopted copies (intact copies \
+that the database did not expect; they count from now on), objects that are missing or have a wrong size, and \
+unfinished multipart uploads without a row, older than uploads.session_ttl. Each finding is checked again before it is reported; files \
 may be uploaded and synced meanwhile.
 
 Copies that are missing or have a wrong size become suspect at once: they no longer count as copies, so \
 that no other copy is deleted because of them. A later pass or scrub that finds one intact ends that.
 
 --apply deletes orphans and aborts stale uploads; missing objects and those with a wrong size are marked as \
-lost, and the next run copies them again from another verified copy. Objects with foreign keys are counted \
-and never touched.
+lost, and the next run copies them again from another verified copy. Unknown objects are never deleted: `nightferry \
+catalog adopt` brings them into the database. Objects with foreign keys are counted and never touched.
 
 Exit code 0 if there are no findings, 7 otherwise, fixed or not.";
 
@@ -115,6 +116,12 @@ fn advise(app: &App, document: &Document) {
             summary.last_error.as_deref().unwrap_or("unknown")
         ));
     }
+    let unknown: u64 = document.stores.iter().map(|summary| summary.of(Kind::Unknown).found).sum();
+    if unknown > 0 {
+        let text =
+            format!("{} may be newer than the database. To see them", count(unknown, "unknown object"));
+        app.output.note_command(&text, "catalog adopt");
+    }
     let lost = |summary: &Summary| summary.of(Kind::Missing).applied + summary.of(Kind::WrongSize).applied;
     if document.stores.iter().any(|summary| summary.found() > 0) && !document.apply {
         let suspect = |summary: &Summary| summary.of(Kind::Missing).found + summary.of(Kind::WrongSize).found;
@@ -142,8 +149,8 @@ fn progress(summary: &Summary) -> String {
 }
 
 fn text(document: &Document, look: TextStyle) -> String {
-    let headings = "STORE | > OBJECTS | > BYTES | > FOREIGN | > ORPHANS | > MISSING | > WRONG SIZE | \
-                    > STALE UPLOADS | RESULT";
+    let headings = "STORE | > OBJECTS | > BYTES | > FOREIGN | > ORPHANS | > UNKNOWN | > ADOPTED | > MISSING | \
+                    > WRONG SIZE | > STALE UPLOADS | RESULT";
     let stores = table(headings, &document.stores, |summary| {
         let found = |kind| grouped(summary.of(kind).found);
         let result = match (summary.complete, summary.found()) {
@@ -158,6 +165,8 @@ fn text(document: &Document, look: TextStyle) -> String {
             bytes::human(summary.bytes),
             grouped(summary.foreign),
             found(Kind::Orphan),
+            found(Kind::Unknown),
+            found(Kind::Adopted),
             found(Kind::Missing),
             found(Kind::WrongSize),
             found(Kind::StaleUpload),

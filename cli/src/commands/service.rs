@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use nightferry_api::ServerError;
 use nightferry_core::context::Context;
-use nightferry_core::object::identity;
+use nightferry_core::object::{empty_catalogue, identity};
 use nightferry_core::store::{Store, StoreError};
 use nightferry_core::stores::Identity;
 use nightferry_core::telemetry::Role;
@@ -97,7 +97,9 @@ pub(super) async fn start(
     migrate::require_current(app, context, apply_migrations, &mut requests).await?;
     unless_stopped(&mut requests, async {
         check_stores(context).await;
-        check_identities(context).await
+        check_identities(context).await?;
+        check_catalogue(context).await;
+        Ok(())
     })
     .await?;
     Ok((session, requests))
@@ -123,6 +125,14 @@ async fn check_stores(context: &Context) {
 
 async fn prepare(store: &Store, create_bucket: bool) -> Result<(), StoreError> {
     if create_bucket { store.ensure_bucket().await } else { store.check().await }
+}
+
+/// Reports a database without objects beside stores that contain objects. Nothing is deleted then, but requests are
+/// served.
+pub(super) async fn check_catalogue(context: &Context) {
+    if let Err(error) = empty_catalogue::check(context).await {
+        tracing::warn!(%error, "cannot check whether the database contains objects");
+    }
 }
 
 /// Checks the identities of the stores that respond, and refuses two stores with one bucket. Any other doubt is logged

@@ -6,7 +6,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::enums::{ObjectState, ReplicaState};
 use super::replicas::{FORGET_OBJECT, LEAVE_RUN, UPLOAD};
-use super::schema::{file_versions, objects, replicas};
+use super::schema::{file_versions, objects, removed_objects, replicas};
 use super::signed;
 use super::statement::Values;
 use crate::checksum::ObjectDigest;
@@ -208,15 +208,46 @@ pub async fn removals(
     Ok(query.load(conn).await?)
 }
 
-/// Deletes the row of an object whose data has been deleted from every store. Part of a transaction.
+/// Deletes the row of an object whose data has been deleted from every store, and records the removal. Part of a
+/// transaction.
 pub async fn delete(conn: &mut AsyncPgConnection, id: ObjectId) -> Result<()> {
     let mut values = Values::default();
     let which = format!("r.object_id = {}", values.id(id));
     values.query(&FORGET_OBJECT.delete("", &which)).execute(conn).await?;
-    diesel::delete(objects::table.find(id).filter(objects::state.eq(ObjectState::Removing)))
+    let gone = diesel::delete(objects::table.find(id).filter(objects::state.eq(ObjectState::Removing)))
         .execute(conn)
         .await?;
+    if gone > 0 {
+        diesel::insert_into(removed_objects::table)
+            .values(removed_objects::object_id.eq(id))
+            .on_conflict_do_nothing()
+            .execute(conn)
+            .await?;
+    }
     Ok(())
+}
+
+/// Those of these objects that were removed. An object in a store that is neither known nor removed may be newer than a
+/// restored database.
+pub async fn removed_among(conn: &mut AsyncPgConnection, ids: &[ObjectId]) -> Result<Vec<ObjectId>> {
+    Ok(removed_objects::table
+        .filter(removed_objects::object_id.eq_any(ids))
+        .select(removed_objects::object_id)
+        .load(conn)
+        .await?)
+}
+
+/// Forgets objects that were removed before `before`: what is left of them in a store counts as unknown.
+pub async fn purge_removed(conn: &mut AsyncPgConnection, before: DateTime<Utc>) -> Result<usize> {
+    Ok(diesel::delete(removed_objects::table.filter(removed_objects::removed_at.lt(before)))
+        .execute(conn)
+        .await?)
+}
+
+/// Whether an object has this key, in any state.
+pub async fn is_known(conn: &mut AsyncPgConnection, key: &str) -> Result<bool> {
+    let found = objects::table.filter(objects::key.eq(key)).select(objects::id);
+    Ok(diesel::select(diesel::dsl::exists(found)).get_result(conn).await?)
 }
 
 /// Finds an object.

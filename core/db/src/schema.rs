@@ -440,6 +440,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    removed_objects (object_id) {
+        object_id -> Uuid,
+        removed_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     plans (id) {
         id -> Uuid,
         requested_by -> Nullable<Uuid>,

@@ -14,7 +14,8 @@ use super::keys::Keys;
 use crate::checksum::Sha256Hasher;
 use crate::config::Config;
 use crate::db::catalog::{PAGE, Table};
-use crate::store::{ObjectKey, Store, StoreError, Verdict};
+use crate::retry::{self, Retry, RetryPolicy};
+use crate::store::{ByteRange, GetObject, ObjectKey, Store, StoreError, Verdict};
 
 /// Bytes to decompress at once.
 const OUTPUT: usize = 128 * 1024;
@@ -22,6 +23,8 @@ const OUTPUT: usize = 128 * 1024;
 const WINDOW_LOG: u32 = 23;
 /// Rows are passed on in batches of this many bytes.
 const BATCH_BYTES: usize = 1024 * 1024;
+/// How often an interrupted transfer is continued.
+const MAX_RESUMED: u32 = 10;
 /// Maximum number of queued chunks and batches.
 const MAX_QUEUED: usize = 4;
 
@@ -44,7 +47,8 @@ impl Reading {
     /// Starts to read the snapshot `key`.
     pub(super) async fn open(config: &Config, store: &Store, key: &ObjectKey) -> Result<Self, CatalogError> {
         let decoder = Decoder::new(Keys::of(config)?, key)?;
-        let object = match store.get(key, None).await {
+        let opening = || store.get(key, None);
+        let object = match retry::retry(&RetryPolicy::default(), opening, StoreError::retry).await {
             Err(error) if error.verdict() == Verdict::SourceMissing => {
                 return Err(CatalogError::NoSuchSnapshot(key.to_string()));
             }
@@ -53,21 +57,12 @@ impl Reading {
         let (chunks, incoming) = mpsc::channel::<Bytes>(MAX_QUEUED);
         let (items, receiver) = mpsc::channel(MAX_QUEUED);
         let failing = items.clone();
+        let (store, object_key) = (store.clone(), key.clone());
         let key = key.to_string();
         // Decompression and hashing do not belong on an async thread.
         let task = tokio::task::spawn_blocking(move || decoder.run(incoming, &items));
         tokio::spawn(async move {
-            let mut body = object.body;
-            let passing = async {
-                while let Some(chunk) = body.next().await {
-                    // The decoder has finished or failed.
-                    if chunks.send(chunk?).await.is_err() {
-                        break;
-                    }
-                }
-                Ok::<_, StoreError>(())
-            };
-            let failure = passing.await.err();
+            let failure = pass_on(&store, &object_key, object, &chunks).await.err();
             let broken = failure.is_some();
             if let Some(failure) = failure {
                 // Without a receiver, the result is not needed.
@@ -90,6 +85,37 @@ impl Reading {
     pub(super) async fn next(&mut self) -> Result<Item, CatalogError> {
         let broken = || crate::error::Error::Internal("reading a snapshot ended unexpectedly".to_owned());
         self.items.recv().await.unwrap_or_else(|| Err(broken().into()))
+    }
+}
+
+/// Passes on the bytes of a snapshot. A transfer that breaks off continues where it was.
+async fn pass_on(
+    store: &Store,
+    key: &ObjectKey,
+    object: GetObject,
+    chunks: &mpsc::Sender<Bytes>,
+) -> Result<(), StoreError> {
+    let (total, mut passed, mut resumed) = (object.total_size, 0_u64, 0);
+    let mut body = object.body;
+    loop {
+        let error = match body.next().await {
+            None => return Ok(()),
+            Some(Ok(chunk)) => {
+                passed = passed.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
+                // The decoder has finished or failed.
+                if chunks.send(chunk).await.is_err() {
+                    return Ok(());
+                }
+                continue;
+            }
+            Some(Err(error)) => error,
+        };
+        if resumed == MAX_RESUMED || passed >= total || error.retry() == Retry::Stop {
+            return Err(error);
+        }
+        resumed += 1;
+        let rest = || store.get(key, ByteRange::of_length(passed, total - passed));
+        body = retry::retry(&RetryPolicy::default(), rest, StoreError::retry).await?.body;
     }
 }
 

@@ -65,6 +65,9 @@ pub enum CatalogError {
     /// Another process is writing a snapshot.
     #[error("another process is writing a snapshot")]
     Busy,
+    /// Another process is adopting objects.
+    #[error("another process is adopting objects")]
+    Adopting,
     /// The pass was interrupted.
     #[error("it was interrupted, and nothing was changed")]
     Interrupted,

@@ -2,13 +2,14 @@
 //! been written by anyone with access to the bucket: each field is validated like user input.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::{Stream, StreamExt};
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 
 use super::error::CatalogError;
 use super::sealed;
+use super::verify::CONCURRENCY;
 use crate::checksum::{Crc64Nvme, ObjectDigest, Sha256, UploadHasher};
 use crate::context::Context;
-use crate::db::catalog::{Candidate, Seen};
+use crate::db::catalog::{Candidate, Certainty, Seen};
 use crate::db::{signed, unsigned};
 use crate::encryption::EncryptionEnvelope;
 use crate::error::Error;
@@ -33,26 +34,43 @@ pub(super) struct Bytes {
     pub(super) sha256: Sha256,
     pub(super) crc64nvme: Crc64Nvme,
     pub(super) blocks: Option<Vec<u8>>,
-    /// When the content was last verified; `None` if not since it was written.
+    pub(super) certainty: Certainty,
+    /// When the content was verified; `None` if it could not be proved.
     pub(super) verified_at: Option<DateTime<Utc>>,
     pub(super) seal: Option<EncryptionEnvelope>,
 }
 
 impl Bytes {
-    /// Properties of content that has just been read.
+    /// Properties of content that has just been read. An envelope contains the checksum of the upload.
     pub(super) fn read(digest: &ObjectDigest, seal: Option<EncryptionEnvelope>, now: DateTime<Utc>) -> Self {
         Self {
             size: digest.size,
             sha256: digest.sha256,
             crc64nvme: digest.crc64nvme,
             blocks: Some(digest.blocks.to_bytes()),
+            certainty: if seal.is_some() { Certainty::Proved } else { Certainty::Content },
             verified_at: Some(now),
             seal,
         }
     }
 }
 
-pub(super) async fn examine(context: &Context, candidate: &Candidate) -> Result<Examined, CatalogError> {
+/// Examines objects, several at a time.
+pub(super) async fn examine_all(
+    context: &Context,
+    page: Vec<Candidate>,
+) -> Result<Vec<(Candidate, Examined)>, CatalogError> {
+    stream::iter(page)
+        .map(|candidate| async move {
+            let found = examine(context, &candidate).await?;
+            Ok::<_, CatalogError>((candidate, found))
+        })
+        .buffer_unordered(CONCURRENCY)
+        .try_collect()
+        .await
+}
+
+async fn examine(context: &Context, candidate: &Candidate) -> Result<Examined, CatalogError> {
     let Ok(key) = ObjectKey::parse(&candidate.key) else {
         return Ok(Examined::Unusable("its key does not belong to Nightferry".to_owned()));
     };
@@ -100,14 +118,17 @@ async fn bytes(
             || label.crc64nvme.zip(crc).is_some_and(|(a, b)| a != b)
     };
     let wrong = || Err("its content does not match its metadata".to_owned());
-    if contradicts(head.sha256, head.crc64nvme) {
+    // A store that was seen returning false checksums proves nothing with them.
+    let told = if store.trusts_head() { (head.sha256, head.crc64nvme) } else { (None, None) };
+    if contradicts(told.0, told.1) {
         return Ok(wrong());
     }
     if let (Some(sha256), Some(crc64nvme)) = (label.sha256, label.crc64nvme) {
-        let proved = head.sha256.is_some() || head.crc64nvme.is_some();
+        let proved = told.0.is_some() || told.1.is_some();
         let verified_at = proved.then_some(now);
+        let certainty = if proved { Certainty::Proved } else { Certainty::Metadata };
         let size = head.size;
-        return Ok(Ok(Bytes { size, sha256, crc64nvme, blocks: None, verified_at, seal: None }));
+        return Ok(Ok(Bytes { size, sha256, crc64nvme, blocks: None, certainty, verified_at, seal: None }));
     }
     // The hash of a multipart upload was unknown at its start: only its content can provide it.
     let read = || async { hashed(store.get(key, None).await?.body).await };
@@ -115,7 +136,9 @@ async fn bytes(
     if digest.size != head.size || contradicts(Some(digest.sha256), Some(digest.crc64nvme)) {
         return Ok(wrong());
     }
-    Ok(Ok(Bytes::read(&digest, None, now)))
+    let read = Bytes::read(&digest, None, now);
+    let is_of_upload = label.sha256.is_some() || label.crc64nvme.is_some();
+    Ok(Ok(Bytes { certainty: if is_of_upload { Certainty::Proved } else { read.certainty }, ..read }))
 }
 
 /// The properties of the content of a body.
@@ -161,8 +184,9 @@ fn seen(
         block_crcs: bytes.blocks.as_ref().map(hex::encode),
         key_id: bytes.seal.as_ref().map(|seal| seal.key_id.clone()),
         envelope: bytes.seal.as_ref().map(|seal| hex::encode(&seal.envelope)),
-        // Verified when it was written, not now: an old verification is soon repeated.
-        verified_at: bytes.verified_at.unwrap_or(at),
+        certainty: bytes.certainty,
+        is_labelled: label.object.is_some(),
+        verified_at: bytes.verified_at,
         at,
         object_id,
         owner_id,

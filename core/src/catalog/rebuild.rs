@@ -1,4 +1,4 @@
-//! Rebuilds the catalogue in an empty database: from the newest valid snapshot and later objects in the stores, or from
+//! Rebuilds the catalogue in a database that is empty, or contains only the administrator of the first start: from the newest valid snapshot and later objects in the stores, or from
 //! the metadata of the objects alone. All in one transaction: in any case, the database is either empty or complete.
 //! The transaction is open while the stores are listed, as an exception to the rule: no other process uses a database
 //! that is being rebuilt, which its locks enforce.
@@ -8,30 +8,29 @@ use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
-use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::decode::{Item, Reading};
 use super::error::{CatalogError, Refusal};
-use super::examine::{Examined, examine};
+use super::examine::{Examined, examine_all};
 use super::format::{Header, Row};
 use super::keys::{Keys, SnapshotCipher};
 use super::listing;
 use super::rebuilt::{Event, Options, Rebuilt, Source};
 use super::store_pages::{Listing, OBJECTS};
-use super::verify::{CONCURRENCY, named};
+use super::verify::named;
 use crate::auth::Accounts;
 use crate::auth::token::new_refresh_token;
 use crate::context::Context;
 use crate::db::audit;
-use crate::db::catalog::{self, Candidate, FoundObject, Table};
+use crate::db::catalog::{self, Candidate, FoundObject, Lifetime, Table};
 use crate::db::signed;
 use crate::error::Error;
 use crate::file::name;
 use crate::store::{ObjectKey, StoreRole};
 
 /// Number of objects examined per page of candidates.
-const EXAMINED_PER_PAGE: usize = 500;
+pub(super) const EXAMINED_PER_PAGE: usize = 500;
 
 /// Rebuilds the catalogue in an empty database, in one transaction.
 ///
@@ -136,15 +135,19 @@ struct Building<'b, T> {
 impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
     async fn run(&mut self, snapshot: Option<&ObjectKey>, password_hash: &str) -> Result<(), CatalogError> {
         let filled = catalog::take_over(self.conn).await?;
-        if !filled.is_empty() {
-            let rows: Vec<String> =
-                filled.iter().map(|(table, rows)| format!("{rows} {}", <&str>::from(table))).collect();
-            return Err(CatalogError::NotEmpty(rows.join(", ")));
-        }
+        let first_account = match catalog::set_aside(self.conn, &filled).await? {
+            None if !filled.is_empty() => {
+                let rows: Vec<String> =
+                    filled.iter().map(|(table, rows)| format!("{rows} {}", <&str>::from(table))).collect();
+                return Err(CatalogError::NotEmpty(rows.join(", ")));
+            }
+            account => account,
+        };
         if let Some(key) = snapshot {
             self.restore(key).await?;
         }
-        self.list().await?;
+        catalog::make_tables(self.conn, Lifetime::Transaction).await?;
+        self.rebuilt.listed = list_stores(self.context, self.conn, &mut self.tell).await?;
         let since = self.since();
         self.examine(since).await?;
         if let Some(since) = since {
@@ -155,6 +158,9 @@ impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
         let (locals, cloud) = (stores.names_with(StoreRole::Local), stores.cloud()?.name().as_str());
         let clouds = stores.names_with(StoreRole::Cloud);
         self.rebuilt.aligned = catalog::align(self.conn, &locals, cloud, &clouds).await?;
+        if let Some(account) = first_account {
+            catalog::put_back(self.conn, &account, password_hash).await?;
+        }
         catalog::finish(self.conn).await?;
         Ok(())
     }
@@ -214,31 +220,6 @@ impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
         Ok(Ok(statements))
     }
 
-    async fn list(&mut self) -> Result<(), CatalogError> {
-        catalog::make_tables(self.conn).await?;
-        for store in self.context.stores.all() {
-            let name = store.name().as_str();
-            let mut listing = Listing::new(store, OBJECTS);
-            let mut objects = 0;
-            while let Some(page) = listing.page().await? {
-                objects += u64::try_from(page.len()).unwrap_or(u64::MAX);
-                let found: Vec<FoundObject> = page
-                    .into_iter()
-                    .map(|object| FoundObject {
-                        key: object.key,
-                        size: signed(object.size),
-                        modified: object.last_modified,
-                    })
-                    .collect();
-                catalog::record_listed(self.conn, name, &found).await?;
-                (self.tell)(Event::Listed { store: name, objects });
-            }
-            self.rebuilt.listed.insert(name.to_owned(), objects);
-        }
-        catalog::index_listed(self.conn).await?;
-        Ok(())
-    }
-
     /// Examines objects that are unknown, or not known to be in their store.
     async fn examine(&mut self, since: Option<DateTime<Utc>>) -> Result<(), CatalogError> {
         let mut after: Option<Candidate> = None;
@@ -247,15 +228,7 @@ impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
             let page = catalog::candidates(self.conn, since, after.as_ref(), limit).await?;
             let Some(last) = page.last().cloned() else { return Ok(()) };
             after = Some(last);
-            let context = self.context;
-            let looked: Vec<(Candidate, Examined)> = stream::iter(page)
-                .map(|candidate| async move {
-                    let found = examine(context, &candidate).await?;
-                    Ok::<_, CatalogError>((candidate, found))
-                })
-                .buffer_unordered(CONCURRENCY)
-                .try_collect()
-                .await?;
+            let looked = examine_all(self.context, page).await?;
             let mut seen = Vec::new();
             for (candidate, found) in looked {
                 self.rebuilt.examined += 1;
@@ -287,6 +260,36 @@ impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
         audit::record(self.conn, options.origin, None, "catalog.rebuild", target, detail).await?;
         Ok(())
     }
+}
+
+/// Records the listings of all stores. Returns the number of objects of each.
+pub(super) async fn list_stores(
+    context: &Context,
+    conn: &mut AsyncPgConnection,
+    tell: &mut (impl FnMut(Event<'_>) + Send),
+) -> Result<BTreeMap<String, u64>, CatalogError> {
+    let mut listed = BTreeMap::new();
+    for store in context.stores.all() {
+        let name = store.name().as_str();
+        let mut listing = Listing::new(store, OBJECTS);
+        let mut objects = 0;
+        while let Some(page) = listing.page().await? {
+            objects += u64::try_from(page.len()).unwrap_or(u64::MAX);
+            let found: Vec<FoundObject> = page
+                .into_iter()
+                .map(|object| FoundObject {
+                    key: object.key,
+                    size: signed(object.size),
+                    modified: object.last_modified,
+                })
+                .collect();
+            catalog::record_listed(conn, name, &found).await?;
+            tell(Event::Listed { store: name, objects });
+        }
+        listed.insert(name.to_owned(), objects);
+    }
+    catalog::index_listed(conn).await?;
+    Ok(listed)
 }
 
 /// Rows as one JSON array, with the password hashes of users decrypted.

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::format::Counts;
 use crate::db::audit::Origin;
-use crate::db::catalog::{Aligned, ImportedRows};
+use crate::db::catalog::{Aligned, ImportedRows, Seen};
 
 /// The source of a rebuild.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub enum Event<'a> {
     },
     /// Examined objects so far.
     Examined(u64),
+    /// An unknown object that can be adopted.
+    Adoptable(&'a Seen),
     /// An unusable object.
     Unusable {
         /// Store.

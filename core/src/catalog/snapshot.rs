@@ -77,7 +77,9 @@ pub(super) async fn write(
         }
     };
     // Another bucket may hold the snapshots of another installation.
-    let pruned = if identity::is_proven(context, store).await {
+    // While the database lacks the objects of the stores, older snapshots are what it is rebuilt from.
+    let is_lost = context.stores.empty_catalogue().is_beside_objects();
+    let pruned = if !is_lost && identity::is_proven(context, store).await {
         listing::prune(store, &context.config.catalog).await?
     } else {
         0

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{canary, identity};
+use super::{canary, empty_catalogue, identity};
 use crate::context::Context;
 use crate::db::store_health::{self, Seen};
 use crate::error::Result;
@@ -69,13 +69,14 @@ pub async fn is_outage(context: &Context, error: &StoreError) -> bool {
     true
 }
 
-/// Checks every store, its identity and what it verifies periodically until `shutdown`, and stores that are not healthy
-/// more often.
+/// Checks every store, its identity, what it verifies, and whether the database lacks its objects, periodically until
+/// `shutdown`, and stores that are not healthy more often.
 /// Records the results as those of `program` (`api` or `worker`).
 pub async fn watch(context: Context, program: &'static str, shutdown: CancellationToken) {
     tokio::join!(
         identity::watch(&context, &shutdown),
         canary::watch(&context, &shutdown),
+        empty_catalogue::watch(&context, &shutdown),
         probe(&context, program, &shutdown)
     );
 }

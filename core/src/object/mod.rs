@@ -2,8 +2,10 @@
 //! [`read`]; both select stores by their health. Content counts as stored only after [`verify`] has verified it. Joins
 //! `db` and `store`, which are independent of each other. Files, versions and quotas belong to [`crate::file`].
 
+pub mod adopt;
 pub mod canary;
 pub mod crypto;
+pub mod empty_catalogue;
 pub mod health;
 pub mod identity;
 pub mod pace;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
 
+use super::adopt::{self, Effort};
 use super::crypto::{self, ObjectRef, PlainObject};
 use super::restore;
 use crate::context::Context;
@@ -15,7 +16,7 @@ use crate::db::replicas;
 use crate::encryption::EncryptionEnvelope;
 use crate::error::{Error, Result};
 use crate::ids::{ObjectId, UserId};
-use crate::store::{ByteRange, ObjectKey, Store, StoreError, StoreRole};
+use crate::store::{ByteRange, ObjectKey, Store, StoreError, StoreRole, Verdict};
 
 /// The `Retry-After` if no store is reachable.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -61,6 +62,7 @@ pub(crate) async fn open(
         stores: VecDeque::new(),
         body: None,
         looked_up: 0,
+        has_searched: false,
     };
     let role = reader.connect().await?;
     Ok((stream::unfold(reader, Reader::next).boxed(), Some(role)))
@@ -117,6 +119,8 @@ struct Reader {
     stores: VecDeque<(Store, Option<EncryptionEnvelope>)>,
     body: Option<PlainObject>,
     looked_up: u8,
+    /// Whether other stores have been asked for a copy that the database does not know.
+    has_searched: bool,
 }
 
 impl Reader {
@@ -125,14 +129,15 @@ impl Reader {
     async fn connect(&mut self) -> Result<StoreRole> {
         let mut last: Option<StoreError> = None;
         let mut archived: Option<Store> = None;
+        let mut missing: Vec<String> = Vec::new();
         loop {
             let Some((store, seal)) = self.stores.pop_front() else {
-                if self.looked_up == 2 {
-                    break;
+                if self.looked_up < 2 {
+                    self.looked_up += 1;
+                    self.stores = copies_of(&self.context, self.source.object_id).await?.into();
                 }
-                self.looked_up += 1;
-                self.stores = copies_of(&self.context, self.source.object_id).await?.into();
-                if self.stores.is_empty() {
+                let is_known = archived.is_some() || (last.is_some() && missing.is_empty());
+                if self.stores.is_empty() && (is_known || !self.find_another(&missing).await) {
                     break;
                 }
                 continue;
@@ -154,11 +159,15 @@ impl Reader {
                 Ok(body) => {
                     tracing::warn!(store = %store.name(), object = %self.source.object_id, size = body.total_size, "a \
                         store has a copy with a wrong size; trying the next store");
+                    missing.push(store.name().to_string());
                 }
                 Err(error) => {
                     tracing::warn!(store = %store.name(), object = %self.source.object_id, %error, "reading \
                         from a store failed; trying the next store");
                     self.context.stores.health().failed(&error, self.context.clock.now());
+                    if error.verdict() == Verdict::SourceMissing {
+                        missing.push(store.name().to_string());
+                    }
                     last = Some(error);
                 }
             }
@@ -178,6 +187,30 @@ impl Reader {
             Some(error) if !error.is_outage() => Err(Error::Store(error)),
             _ => Err(Error::StoreUnavailable { retry_after: RETRY_AFTER }),
         }
+    }
+
+    /// No known copy can be read: another store may have one that the database does not know, after a restored backup.
+    /// Returns whether there is one now. Tried once.
+    async fn find_another(&mut self, missing: &[String]) -> bool {
+        if std::mem::replace(&mut self.has_searched, true) {
+            return false;
+        }
+        let missing: Vec<&str> = missing.iter().map(String::as_str).collect();
+        let object = self.source.object_id;
+        let searching = async {
+            let adopted = adopt::adopt(&self.context, object, &missing, Effort::Quick).await?;
+            let mut copies = copies_of(&self.context, object).await?;
+            copies.retain(|(store, _)| adopted.iter().any(|name| name == store.name().as_str()));
+            Ok::<_, Error>(copies)
+        };
+        let found = Box::pin(searching).await;
+        match found {
+            Ok(copies) => self.stores = copies.into(),
+            Err(error) => {
+                tracing::warn!(%object, %error, "cannot look for copies that the database does not know")
+            }
+        }
+        !self.stores.is_empty()
     }
 
     async fn next(mut self) -> Option<(Result<Bytes, StoreError>, Self)> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::checksum::{Crc64Nvme, ObjectDigest, Sha256};
 use crate::encryption::{EncryptionEnvelope, sealed_size};
-use crate::retry::RetryPolicy;
-use crate::store::{ObjectKey, PutReceipt, SendMode, Store, StoreError, Verdict};
+use crate::retry::{self, RetryPolicy};
+use crate::store::{ObjectHead, ObjectKey, PutReceipt, SendMode, Store, StoreError, Verdict};
 
 use super::crypto::{self, ObjectRef};
 use super::pace::BandwidthLimiter;
@@ -170,8 +170,57 @@ async fn unproved_etag(store: &Store, key: &ObjectKey, form: &Form) -> Result<Op
             wanted: format!("{wanted} bytes"),
         });
     }
-    let is_proved = is_proved(store, head.sha256, head.crc64nvme, form)? && store.trusts_head();
-    Ok((!is_proved).then_some(head.etag))
+    Ok((!is_proved_by_head(store, &head, form)?).then_some(head.etag))
+}
+
+/// An intact copy that was looked for.
+#[derive(Debug, Clone)]
+pub struct Intact {
+    /// ETag without quotes.
+    pub etag: String,
+    /// Storage class, if the store returns one.
+    pub storage_class: Option<String>,
+    /// The envelope stored with the object; `None` if unencrypted.
+    pub seal: Option<EncryptionEnvelope>,
+}
+
+/// Searches a store for an object that is not known to be there, in any form. If the store returns no comparable
+/// checksum, or was seen returning a false one, the object is read, if `may_read`; otherwise it counts as not found. So
+/// does one with other content.
+///
+/// # Errors
+/// Any error of the store: the object may be there.
+pub async fn find_intact(
+    store: &Store,
+    key: &ObjectKey,
+    expected: Expected,
+    may_read: bool,
+) -> Result<Option<Intact>, StoreError> {
+    let Some(head) = retry::retry(&QUICK_RETRY, || store.head(key), StoreError::retry).await? else {
+        return Ok(None);
+    };
+    let form = expected.form(EncryptionEnvelope::from_metadata(&head.metadata));
+    if head.size != form.stored_size() {
+        return Ok(None);
+    }
+    let proved = match is_proved_by_head(store, &head, &form) {
+        Ok(false) if may_read => verify_by_reading(store, key, &form, None).await.map(|()| true),
+        proved => proved,
+    };
+    match proved {
+        Ok(true) => {
+            let seal = form.seal;
+            Ok(Some(Intact { etag: head.etag, storage_class: head.storage_class, seal }))
+        }
+        Ok(false) | Err(Unverified::Missing(_) | Unverified::Wrong { .. }) => Ok(None),
+        Err(Unverified::Store(error)) if is_of_object(&error) => Ok(None),
+        Err(Unverified::Store(error)) => Err(error),
+    }
+}
+
+/// Whether the object itself, and not the request, is at fault.
+fn is_of_object(error: &StoreError) -> bool {
+    matches!(error.verdict(), Verdict::SourceMissing | Verdict::Corrupt)
 }
 
 /// Downloads the object, decrypts it if necessary, and hashes it.
@@ -256,6 +305,12 @@ where
             Some(_) => return Ok(Held::Unsure),
         }
     }
+}
+
+/// Whether the response to a HEAD request contains a checksum that can be compared. It is an error if one is wrong. From a
+/// store that was seen returning false ones, they show nothing, neither right nor wrong content.
+fn is_proved_by_head(store: &Store, head: &ObjectHead, form: &Form) -> Result<bool, Unverified> {
+    Ok(store.trusts_head() && is_proved(store, head.sha256, head.crc64nvme, form)?)
 }
 
 /// Whether a store reports a checksum that can be compared. It is an error if one is wrong.

@@ -1,6 +1,7 @@
 //! The configured stores by name, with the order in which they are read and written, and their health. Connects
 //! `config` and `store`, which do not know each other.
 
+mod empty_catalogue;
 mod health;
 mod identity;
 mod pauses;
@@ -13,6 +14,7 @@ use crate::config::{Config, StoreConfig};
 use crate::error::{Error, Result};
 use crate::store::{CONNECT_DEADLINE, Deadlines, HttpClient, Store, StoreName, StoreRole, StoreSettings};
 
+pub use self::empty_catalogue::EmptyCatalogue;
 pub(crate) use self::health::Failure;
 pub use self::health::{Health, StoreHealth, Usability};
 pub use self::identity::{Identities, Identity};
@@ -27,6 +29,7 @@ pub struct Stores {
     cloud: String,
     health: Health,
     probes: Probes,
+    empty_catalogue: EmptyCatalogue,
 }
 
 impl Stores {
@@ -52,6 +55,7 @@ impl Stores {
             cloud: config.tiering.cloud_store.clone(),
             health: Health::new(&config.health),
             probes: Probes::default(),
+            empty_catalogue: EmptyCatalogue::default(),
         })
     }
 
@@ -68,6 +72,11 @@ impl Stores {
     /// Neutral probes of the stores.
     pub fn probes(&self) -> &Probes {
         &self.probes
+    }
+
+    /// Whether the database lacks the objects of the stores.
+    pub fn empty_catalogue(&self) -> &EmptyCatalogue {
+        &self.empty_catalogue
     }
 
     /// Every store, by name.

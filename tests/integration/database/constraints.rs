@@ -11,7 +11,6 @@ async fn inconsistent_rows_are_rejected() {
     for (sql, constraint) in [
         ("UPDATE replicas SET state = 'copying'", "replicas_lease_together"),
         ("UPDATE replicas SET lease_until = now()", "replicas_lease_together"),
-        ("UPDATE replicas SET verified_at = NULL", "replicas_present_is_verified"),
         ("UPDATE objects SET sha256 = NULL", "objects_stored_is_complete"),
         ("UPDATE objects SET size = -1", "objects_size_check"),
         ("UPDATE files SET current_version = 7", "files_current_version_exists"),

@@ -17,8 +17,8 @@ use nightferry_core::db::objects::NewUpload;
 use nightferry_core::db::plans::{self, Parts};
 use nightferry_core::db::policy::Policy;
 use nightferry_core::db::replicas::{
-    self, BrokenOff, ClaimTerms, Departure, EvictionClaim, Failure, FetchReason, Finished, OnDemand, Order,
-    ToRead, Until,
+    self, BrokenOff, ClaimTerms, Departure, EvictionClaim, Failure, FetchReason, Finished, FoundCopy,
+    OnDemand, Order, ToRead, Until,
 };
 use nightferry_core::db::runs::{self, NewRun, RunScope};
 use nightferry_core::db::{catalog, labels, objects, restores, run_failures};
@@ -269,7 +269,7 @@ async fn catalogue(conn: &mut AsyncPgConnection, world: &World) {
     let now = Utc::now();
     let stores = (world.context.stores.names_with(StoreRole::Local), ["s3"]);
     catalog::take_over(conn).await.unwrap();
-    catalog::make_tables(conn).await.unwrap();
+    catalog::make_tables(conn, catalog::Lifetime::Transaction).await.unwrap();
     let seen = |key: &str| catalog::Seen {
         key: key.to_owned(),
         store: "s3".to_owned(),
@@ -280,10 +280,12 @@ async fn catalogue(conn: &mut AsyncPgConnection, world: &World) {
         content_type: "text/plain".to_owned(),
         sha256: "00".repeat(32),
         crc64nvme: "00".repeat(8),
+        certainty: catalog::Certainty::Proved,
+        is_labelled: true,
         block_crcs: None,
         key_id: None,
         envelope: None,
-        verified_at: now,
+        verified_at: Some(now),
         at: now,
         object_id: uuid::Uuid::now_v7(),
         owner_id: OWNER.0,
@@ -315,8 +317,11 @@ async fn catalogue(conn: &mut AsyncPgConnection, world: &World) {
     }
     conn.batch_execute("COMMIT; BEGIN").await.unwrap();
     // Created again for the statements prepared later.
-    catalog::make_tables(conn).await.unwrap();
+    catalog::make_tables(conn, catalog::Lifetime::Connection).await.unwrap();
+    catalog::unknown(conn, None, 1).await.unwrap();
+    catalog::clear_observed(conn).await.unwrap();
     catalog::import_rows(conn, "x", |name, number| format!("{name} {number}")).await.unwrap();
+    catalog::record_adopted(conn, &stores.0, "s3", &stores.1).await.unwrap();
 }
 
 async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, no_rules: &Policy<'_>) {
@@ -397,7 +402,7 @@ async fn ends_of_copies(conn: &mut AsyncPgConnection) {
     let read = ToRead {
         object_id: object,
         store: "s3".to_owned(),
-        verified_at: Utc::now(),
+        verified_at: Some(Utc::now()),
         key: "k".to_owned(),
         size: 1,
         sha256: Vec::new(),
@@ -405,6 +410,8 @@ async fn ends_of_copies(conn: &mut AsyncPgConnection) {
         envelope: None,
         suspect: false,
     };
+    let found =
+        FoundCopy { object_id: object, store: "s3", etag: "e", storage_class: None, seal: Some(&seal) };
     let broken = BrokenOff { object_id: object, key: "k".to_owned(), upload_id: "u".to_owned() };
     send!(conn:
         replicas::finish(conn, &["minio"], &["s3"], &[], std::slice::from_ref(&copy));
@@ -416,9 +423,9 @@ async fn ends_of_copies(conn: &mut AsyncPgConnection) {
         replicas::mark_lost(conn, object, "s3", &["s3"], "x", None);
         replicas::mark_suspect(conn, object, "s3", &["s3"], "x", None);
         replicas::condemn(conn, object, "s3", "x", None);
-        replicas::clear_suspicion(conn, object, "s3", None, &["s3"]);
         replicas::mark_verified(conn, &read, Some(&seal));
         replicas::mark_found_again(conn, &read, None, &["s3"]);
+        replicas::adopt(conn, &found, &["minio"], &["s3"]);
         restores::record_class(conn, object, "s3", Some("GLACIER"));
         upload(conn, object);
         objects::remove_unreferenced(conn, &[object]);

@@ -34,6 +34,7 @@ mod reading;
 mod reaping;
 mod reconcile;
 mod repair;
+mod restore;
 mod run_ends;
 mod runs;
 mod scrub;

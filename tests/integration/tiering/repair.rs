@@ -129,8 +129,10 @@ async fn a_file_in_the_trash_is_repaired_too() {
     let files = synced(&world).await;
     let trash = format!("UPDATE files SET deleted_at = now() WHERE id = '{}'", files[0].row.id);
     execute(&world.context.db, &trash).await.unwrap();
-    let key = world.key(&files[1]).await;
-    world.direct.cloud().unwrap().delete(&key).await.unwrap();
+    for file in &files[..2] {
+        let key = world.key(file).await;
+        world.direct.cloud().unwrap().delete(&key).await.unwrap();
+    }
     execute(
         &world.context.db,
         &format!(

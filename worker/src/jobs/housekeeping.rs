@@ -5,10 +5,13 @@ use nightferry_core::ids::WorkerId;
 use nightferry_core::tiering::{evict, policy, reap, repair, replication, watermark};
 use tokio_util::sync::CancellationToken;
 
-use super::or_warn;
+use super::{is_catalogue_lost, or_warn};
 
 /// One pass, until `stop`. Failures and unfinished work are retried by the next pass.
 pub(crate) async fn housekeeping(context: Context, worker: WorkerId, stop: CancellationToken) {
+    if is_catalogue_lost(&context) {
+        return;
+    }
     let reaped = tokio::select! {
         () = stop.cancelled() => return,
         reaped = reap::pass(&context) => reaped,

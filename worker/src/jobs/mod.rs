@@ -46,6 +46,12 @@ pub(crate) async fn catalog(context: Context, stop: CancellationToken) {
     }
 }
 
+/// Whether nothing may be deleted, because the database lacks the objects of the stores; logged as an error when it was
+/// detected.
+fn is_catalogue_lost(context: &Context) -> bool {
+    context.stores.empty_catalogue().is_beside_objects()
+}
+
 /// What a pass did; a failure is logged, and the next pass tries again.
 fn or_warn<T>(outcome: Result<T>, failure: &str) -> Option<T> {
     outcome.inspect_err(|error| tracing::warn!(%error, "{failure}")).ok()

@@ -42,6 +42,9 @@ pub(crate) async fn relocate(
     pace: Arc<Mutex<Pace>>,
     stop: CancellationToken,
 ) {
+    if super::is_catalogue_lost(&context) {
+        return;
+    }
     let relocations = match Relocation::all(&context, kind).await {
         Ok(relocations) => relocations,
         Err(error) => {

@@ -1,5 +1,6 @@
 //! `nightferry catalog`: snapshots of the catalogue, and rebuilding from them.
 
+mod adopt;
 mod rebuild;
 mod verify;
 
@@ -29,6 +30,8 @@ pub(crate) enum CatalogCommand {
     Export,
     /// Verify a snapshot, and that every copy it lists is in its store
     Verify(verify::VerifyArgs),
+    /// Show objects that the database does not know, and bring them into it with --apply
+    Adopt(adopt::AdoptArgs),
     /// Fill an empty database from a snapshot or from the objects alone
     Rebuild(rebuild::RebuildArgs),
 }
@@ -39,6 +42,7 @@ pub(super) async fn run(app: &App, services: &Services, command: CatalogCommand)
         CatalogCommand::List => list(app, context).await,
         CatalogCommand::Export => export(app, context).await,
         CatalogCommand::Verify(args) => verify::run(app, context, &args).await,
+        CatalogCommand::Adopt(args) => adopt::run(app, accounts, &args).await,
         CatalogCommand::Rebuild(args) => rebuild::run(app, accounts, args).await,
     }
 }
@@ -80,8 +84,9 @@ fn failed(act: &'static str, error: CatalogError) -> Failure {
         }
         CatalogError::NotEmpty(_) => failure(Exit::Conflict, "database_not_empty")
             .advise("specify an empty database: `createdb NAME`, then `--database-url postgres://…/NAME`")
-            .advise_command("apply the migrations first", "--database-url URL migrate"),
-        CatalogError::Busy => failure(Exit::Conflict, "conflict")
+            .advise_command("apply the migrations first", "--database-url URL migrate")
+            .advise_command("or, to add only what this database lacks", "catalog adopt"),
+        CatalogError::Busy | CatalogError::Adopting => failure(Exit::Conflict, "conflict")
             .advise("wait until it has ended; the lease of a dead process expires after tiering.lease"),
         CatalogError::Interrupted => failure(Exit::Interrupted, "interrupted"),
         CatalogError::Trial | CatalogError::Other(_) => failure(Exit::Failed, "internal"),

@@ -29,6 +29,8 @@ The rebuild is one transaction: if it fails or is interrupted, the database is s
 and the workers first. docs/catalog.md describes disaster recovery step by step, and what cannot be \
 restored without a snapshot.
 
+A database that contains nothing but the administrator created at the first start counts as empty.
+
 Exit code 0 if everything was rebuilt, 7 if something could not be used, 4 if the database is not empty.";
 
 #[derive(Debug, Args)]
@@ -84,6 +86,7 @@ pub(super) async fn run(app: &App, accounts: &Accounts, args: RebuildArgs) -> Re
             watch.show(|| format!("{store}: {} listed", count(objects, "object")));
         }
         Event::Examined(objects) => watch.show(|| format!("{} examined", count(objects, "object"))),
+        Event::Adoptable(_) => {}
     };
     let origin = origin();
     let options = Options { source, trial: args.dry_run, origin: &origin };
@@ -114,6 +117,12 @@ fn advise(app: &App, rebuilt: &Rebuilt, document: &Document<impl Serialize>) {
         app.output.warning(&format!(
             "{users} restored as disabled and without a password: {password}, then {enable}"
         ));
+    }
+    if rebuilt.aligned.unverified > 0 {
+        let copies = count(rebuilt.aligned.unverified, "copy");
+        let text =
+            "could not be proved: nothing is deleted because of them until they have been read. To read them";
+        app.output.note_command(&format!("{copies} {text}"), "scrub");
     }
     if rebuilt.unrecovered > 0 {
         let objects = count(rebuilt.unrecovered, "object");
@@ -149,10 +158,11 @@ fn text(rebuilt: &Rebuilt, document: &Document<impl Serialize>, look: TextStyle)
     facts.push((
         "copies",
         format!(
-            "{} found, {} missing that exist elsewhere, {} lost",
+            "{} found, {} missing that exist elsewhere, {} lost, {} not verified",
             grouped(aligned.found),
             grouped(aligned.missing),
-            grouped(aligned.lost)
+            grouped(aligned.lost),
+            grouped(aligned.unverified)
         ),
     ));
     facts.push(("unusable", grouped(rebuilt.rejected + rebuilt.unusable)));

@@ -140,6 +140,7 @@ async fn prepare(
         })?;
     }
     service::check_identities(context).await?;
+    service::check_catalogue(context).await;
     let admin = admin::ensure(app, &session.services.accounts, data, args).await?;
     let server = nightferry_api::bind(session.services.clone())
         .map_err(|error| service::cannot_listen(&error, "up"))?;

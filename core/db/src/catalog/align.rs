@@ -6,7 +6,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::found::stored_size;
 use super::import::run;
 use crate::error::Result;
-use crate::replicas::{self, FORGET_UNLISTED, LOSE, MARK_FOUND, UPDATE_PRESENT};
+use crate::replicas::{self, Count, FORGET_UNLISTED, LOSE, MARK_FOUND, UPDATE_PRESENT};
 use crate::statement::Values;
 
 /// The number of updated rows.
@@ -18,6 +18,8 @@ pub struct Aligned {
     pub missing: u64,
     /// Missing copies of objects that have no other copy.
     pub lost: u64,
+    /// Copies that could not be proved: not verified until they have been read.
+    pub unverified: u64,
 }
 
 /// Updates replicas and locations. `clouds` are the stores that can be the primary location, with `cloud` first;
@@ -59,9 +61,53 @@ pub async fn align(
         &format!("o.id = r.object_id AND NOT {is_there}"),
     );
     let lost = run(conn, &lost).await?;
-    primary_stores(conn, locals, cloud, clouds).await?;
+    primary_stores(conn, locals, cloud, clouds, Part::Everything).await?;
     replicas::correct_evictable(conn, locals, clouds).await?;
-    Ok(Aligned { found, missing, lost })
+    let unverified: Count = diesel::sql_query(
+        "SELECT count(*) AS count FROM replicas r WHERE r.state = 'present' AND r.verified_at IS NULL",
+    )
+    .get_result(conn)
+    .await?;
+    Ok(Aligned { found, missing, lost, unverified: crate::unsigned(unverified.count) })
+}
+
+/// Records the copies of the objects that [`super::import_rows`] has created in this transaction, and what follows from
+/// them: the primary locations of their files, and the storage usage of the accounts. Other rows are not touched.
+pub async fn record_adopted(
+    conn: &mut AsyncPgConnection,
+    locals: &[&str],
+    cloud: &str,
+    clouds: &[&str],
+) -> Result<u64> {
+    let found = MARK_FOUND.insert(
+        "object_id, store, etag, storage_class, rule, verified_at, key_id, envelope",
+        "SELECT DISTINCT ON (o.id, s.store) o.id, s.store, s.etag, s.storage_class, 'rebuild', s.verified_at, s.key_id, \
+                decode(s.envelope, 'hex') \
+         FROM catalog_new n JOIN objects o ON o.id = n.object_id JOIN catalog_seen s ON s.key = o.key \
+         WHERE n.ordinal = 0 AND o.size = s.size AND o.sha256 = decode(s.sha256, 'hex')",
+        "ON CONFLICT DO NOTHING",
+    );
+    let found = run(conn, &found).await?;
+    primary_stores(conn, locals, cloud, clouds, Part::New).await?;
+    run(
+        conn,
+        "UPDATE users u SET used_bytes = u.used_bytes + s.bytes FROM ( \
+             SELECT f.owner_id, sum(o.size)::bigint AS bytes FROM file_versions v \
+             JOIN files f ON f.id = v.file_id JOIN objects o ON o.id = v.object_id \
+             WHERE v.object_id IN (SELECT n.object_id FROM catalog_new n) GROUP BY f.owner_id \
+         ) s WHERE s.owner_id = u.id",
+    )
+    .await?;
+    Ok(found)
+}
+
+/// Which rows are updated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// All of them.
+    Everything,
+    /// Those of the objects that are being imported.
+    New,
 }
 
 async fn primary_stores(
@@ -69,13 +115,21 @@ async fn primary_stores(
     locals: &[&str],
     cloud: &str,
     clouds: &[&str],
+    part: Part,
 ) -> Result<()> {
-    diesel::sql_query(
+    let (files, objects) = match part {
+        Part::Everything => ("true", "true"),
+        Part::New => (
+            "f.id IN (SELECT n.file_id FROM catalog_new n)",
+            "r.object_id IN (SELECT n.object_id FROM catalog_new n)",
+        ),
+    };
+    diesel::sql_query(format!(
         "UPDATE files f SET storage_location = h.store, synced_at = h.synced_at FROM ( \
              SELECT f.id, coalesce(c.store, l.store) AS store, c.verified_at AS synced_at \
              FROM files f JOIN file_versions v ON v.file_id = f.id AND v.number = f.current_version \
              LEFT JOIN LATERAL ( \
-                 SELECT r.store, r.verified_at FROM replicas r \
+                 SELECT r.store, coalesce(r.verified_at, now()) AS verified_at FROM replicas r \
                  WHERE r.object_id = v.object_id AND r.state = 'present' AND r.store = ANY($1) \
                  ORDER BY r.store <> f.storage_location, r.store <> $2, r.store LIMIT 1 \
              ) c ON true LEFT JOIN LATERAL ( \
@@ -83,16 +137,17 @@ async fn primary_stores(
                  WHERE r.object_id = v.object_id AND r.state = 'present' AND r.store <> ALL($1) \
                  ORDER BY r.store <> f.storage_location, r.store LIMIT 1 \
              ) l ON true \
+             WHERE {files} \
          ) h WHERE h.id = f.id AND h.store IS NOT NULL \
-           AND (f.storage_location <> h.store OR (f.synced_at IS NULL) <> (h.synced_at IS NULL))",
-    )
+           AND (f.storage_location <> h.store OR (f.synced_at IS NULL) <> (h.synced_at IS NULL))"
+    ))
     .bind::<Array<Text>, _>(clouds)
     .bind::<Text, _>(cloud)
     .execute(conn)
     .await?;
     let mut values = Values::default();
     let which = format!(
-        "r.store = ANY({}) AND r.spare_since IS NULL AND EXISTS ( \
+        "r.store = ANY({}) AND r.spare_since IS NULL AND {objects} AND EXISTS ( \
              SELECT 1 FROM replicas c WHERE c.object_id = r.object_id AND c.store = ANY({}) AND c.state = 'present')",
         values.texts(locals),
         values.texts(clouds)

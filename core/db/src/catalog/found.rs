@@ -23,19 +23,41 @@ pub struct FoundObject {
     pub modified: DateTime<Utc>,
 }
 
-/// Creates the tables, which are dropped at the end of the transaction.
-pub async fn make_tables(conn: &mut AsyncPgConnection) -> Result<()> {
+/// How long the temporary tables exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until the end of the transaction.
+    Transaction,
+    /// Until the connection is closed.
+    Connection,
+}
+
+/// Creates the tables.
+pub async fn make_tables(conn: &mut AsyncPgConnection, lifetime: Lifetime) -> Result<()> {
+    let on_commit = match lifetime {
+        Lifetime::Transaction => "DROP",
+        Lifetime::Connection => "PRESERVE ROWS",
+    };
+    if lifetime == Lifetime::Connection {
+        // Listing takes as long as it takes.
+        diesel::sql_query("SET statement_timeout = 0").execute(conn).await?;
+    }
     for sql in [
-        "CREATE TEMP TABLE catalog_found ( \
+        format!(
+            "CREATE TEMP TABLE catalog_found ( \
              key text COLLATE \"C\" NOT NULL, store text NOT NULL, size bigint NOT NULL, modified timestamptz NOT NULL \
-         ) ON COMMIT DROP",
-        "CREATE TEMP TABLE catalog_seen ( \
+         ) ON COMMIT {on_commit}"
+        ),
+        format!(
+            "CREATE TEMP TABLE catalog_seen ( \
              key text COLLATE \"C\" NOT NULL, store text NOT NULL, ordinal integer NOT NULL, size bigint NOT NULL, \
+             certainty smallint NOT NULL, \
              etag text NOT NULL, storage_class text, content_type text NOT NULL, sha256 text NOT NULL, \
-             crc64nvme text NOT NULL, block_crcs text, key_id text, envelope text, verified_at timestamptz NOT NULL, at timestamptz NOT NULL, \
+             crc64nvme text NOT NULL, block_crcs text, key_id text, envelope text, verified_at timestamptz, at timestamptz NOT NULL, \
              object_id uuid NOT NULL, owner_id uuid NOT NULL, email text, file_id uuid, version integer, \
              name text NOT NULL, original text NOT NULL, folder text[] NOT NULL, folder_id uuid \
-         ) ON COMMIT DROP",
+         ) ON COMMIT {on_commit}"
+        ),
     ] {
         diesel::sql_query(sql).execute(conn).await?;
     }
@@ -122,6 +144,31 @@ pub async fn candidates(
     .await?)
 }
 
+/// The next unknown objects to examine, after `after`, at most `limit`, in any store.
+pub async fn unknown(
+    conn: &mut AsyncPgConnection,
+    after: Option<&Candidate>,
+    limit: i64,
+) -> Result<Vec<Candidate>> {
+    let (key, store) = after.map_or(("", ""), |after| (after.key.as_str(), after.store.as_str()));
+    Ok(diesel::sql_query(
+        "SELECT f.key, f.store, f.size, f.modified FROM catalog_found f \
+         WHERE (f.key, f.store) > ($1 COLLATE \"C\", $2) AND NOT EXISTS (SELECT 1 FROM objects o WHERE o.key = f.key) \
+         ORDER BY f.key, f.store LIMIT $3",
+    )
+    .bind::<Text, _>(key)
+    .bind::<Text, _>(store)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?)
+}
+
+/// Forgets the observations, before the next ones are recorded.
+pub async fn clear_observed(conn: &mut AsyncPgConnection) -> Result<()> {
+    diesel::sql_query("TRUNCATE catalog_seen").execute(conn).await?;
+    Ok(())
+}
+
 /// Unknown objects older than `since`: presumably deleted before the snapshot.
 pub async fn count_unrecovered(conn: &mut AsyncPgConnection, since: DateTime<Utc>) -> Result<u64> {
     let row: Count = diesel::sql_query(
@@ -132,6 +179,28 @@ pub async fn count_unrecovered(conn: &mut AsyncPgConnection, since: DateTime<Utc
     .get_result(conn)
     .await?;
     Ok(crate::unsigned(row.count))
+}
+
+/// How certain it is that the checksums of an observation are those of the upload. Serialized as a number; of several
+/// observations, the highest is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Certainty {
+    /// They were computed from the content, and the metadata has none.
+    Content,
+    /// They are in the metadata, and nothing proves that the content matches.
+    Metadata,
+    /// They are in the metadata, and the content matches.
+    Proved,
+}
+
+impl Serialize for Certainty {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_u8(match self {
+            Self::Content => 0,
+            Self::Metadata => 1,
+            Self::Proved => 2,
+        })
+    }
 }
 
 /// An observation about an object in a store: one row for each version of the object.
@@ -155,14 +224,19 @@ pub struct Seen {
     pub sha256: String,
     /// Hexadecimal.
     pub crc64nvme: String,
+    /// How certain it is that these are the checksums of the upload.
+    pub certainty: Certainty,
+    /// Whether the metadata names this object, as Nightferry writes it.
+    #[serde(skip)]
+    pub is_labelled: bool,
     /// Hexadecimal, if the content was read.
     pub block_crcs: Option<String>,
     /// Id of the encryption key, if encrypted.
     pub key_id: Option<String>,
     /// See [`crate::encryption::EncryptionEnvelope`]. Hexadecimal.
     pub envelope: Option<String>,
-    /// When the content was last verified.
-    pub verified_at: DateTime<Utc>,
+    /// When the content was verified; `None` if it could not be proved.
+    pub verified_at: Option<DateTime<Utc>>,
     /// When they were uploaded.
     pub at: DateTime<Utc>,
     /// Object.

@@ -55,7 +55,8 @@ pub async fn import_rows(
     Ok(imported)
 }
 
-/// One set of metadata for each unknown object: if stores differ, the more complete one.
+/// One set of metadata for each unknown object: if stores differ, the more complete one. The content is that of the copy
+/// whose checksums are most certainly those of the upload, in whatever store it is.
 async fn choose(conn: &mut AsyncPgConnection) -> Result<()> {
     for sql in [
         "ANALYZE catalog_seen",
@@ -64,6 +65,12 @@ async fn choose(conn: &mut AsyncPgConnection) -> Result<()> {
          WHERE NOT EXISTS (SELECT 1 FROM objects o WHERE o.key = s.key) \
            AND NOT EXISTS (SELECT 1 FROM objects o WHERE o.id = s.object_id) \
          ORDER BY s.key, s.ordinal, (s.file_id IS NULL), s.at, s.store",
+        "UPDATE catalog_new n SET size = b.size, sha256 = b.sha256, crc64nvme = b.crc64nvme, block_crcs = b.block_crcs, \
+                content_type = b.content_type, store = b.store \
+         FROM ( \
+             SELECT DISTINCT ON (s.key) s.* FROM catalog_seen s WHERE s.ordinal = 0 \
+             ORDER BY s.key, s.certainty DESC, (s.block_crcs IS NULL), s.at, s.store \
+         ) b WHERE b.key = n.key",
         "CREATE INDEX ON catalog_new (object_id)",
         "CREATE INDEX ON catalog_new (key)",
         "DELETE FROM catalog_new a USING catalog_new b WHERE a.object_id = b.object_id AND a.key > b.key",

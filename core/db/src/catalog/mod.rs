@@ -10,15 +10,15 @@ mod restore;
 
 use serde::{Deserialize, Serialize};
 
-pub use align::{Aligned, align};
+pub use align::{Aligned, align, record_adopted};
 pub use found::{
-    Candidate, FoundObject, Seen, candidates, count_unrecovered, index_listed, make_tables, record_listed,
-    record_observed,
+    Candidate, Certainty, FoundObject, Lifetime, Seen, candidates, clear_observed, count_unrecovered,
+    index_listed, make_tables, record_listed, record_observed, unknown,
 };
 pub use import::{ImportedRows, import_rows};
 use read::columns;
 pub use read::{Reader, last_change, schema};
-pub use restore::{finish, insert, insert_statement, take_over};
+pub use restore::{FirstAccount, finish, insert, insert_statement, put_back, set_aside, take_over};
 
 /// Rows read or written at once.
 pub const PAGE: usize = 1000;

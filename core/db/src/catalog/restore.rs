@@ -1,7 +1,9 @@
 //! Restores the rows of a snapshot, in one transaction with exclusive write access.
 
-use diesel::sql_types::Text;
+use diesel::prelude::*;
+use diesel::sql_types::{Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use uuid::Uuid;
 
 use super::{Table, columns};
 use crate::error::{Error, Result};
@@ -25,6 +27,81 @@ pub async fn take_over(conn: &mut AsyncPgConnection) -> Result<Vec<(Table, u64)>
         }
     }
     Ok(filled)
+}
+
+/// The account that was created at the first start, in a database that contains nothing else.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct FirstAccount {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = Text)]
+    email: String,
+}
+
+/// Sets the account of an administrator aside if, of the rows counted by [`take_over`], there is nothing but this account
+/// and its root folder: the restored rows may have the same email address. Returns `None`, and changes nothing, if there
+/// is anything else.
+pub async fn set_aside(
+    conn: &mut AsyncPgConnection,
+    filled: &[(Table, u64)],
+) -> Result<Option<FirstAccount>> {
+    if !filled.iter().all(|(table, rows)| matches!(table, Table::Users | Table::Folders) && *rows == 1) {
+        return Ok(None);
+    }
+    let account: Option<FirstAccount> = diesel::sql_query(
+        "SELECT u.id, u.email FROM users u WHERE u.role = 'admin' \
+           AND NOT EXISTS (SELECT 1 FROM folders f WHERE f.owner_id <> u.id OR f.parent_id IS NOT NULL)",
+    )
+    .get_result(conn)
+    .await
+    .optional()?;
+    if let Some(account) = &account {
+        diesel::sql_query(
+            "UPDATE users SET email = 'set-aside-' || id || '@nightferry.invalid' WHERE id = $1",
+        )
+        .bind::<SqlUuid, _>(account.id)
+        .execute(conn)
+        .await?;
+    }
+    Ok(account)
+}
+
+/// Gives the account its email address back. If a restored account has that address, the account is deleted; a restored
+/// one without a password of its own, which has `password_hash` as all accounts created by [`super::import_rows`], gets
+/// its role and password.
+pub async fn put_back(
+    conn: &mut AsyncPgConnection,
+    account: &FirstAccount,
+    password_hash: &str,
+) -> Result<()> {
+    let returned = diesel::sql_query(
+        "UPDATE users u SET email = $2 WHERE u.id = $1 \
+           AND NOT EXISTS (SELECT 1 FROM users o WHERE lower(o.email) = lower($2::text))",
+    )
+    .bind::<SqlUuid, _>(account.id)
+    .bind::<Text, _>(&account.email)
+    .execute(conn)
+    .await?;
+    if returned == 0 {
+        diesel::sql_query(
+            "UPDATE users o SET password_hash = a.password_hash, role = a.role, disabled_at = NULL FROM users a \
+             WHERE a.id = $1 AND o.id <> a.id AND lower(o.email) = lower($2::text) AND o.password_hash = $3",
+        )
+        .bind::<SqlUuid, _>(account.id)
+        .bind::<Text, _>(&account.email)
+        .bind::<Text, _>(password_hash)
+        .execute(conn)
+        .await?;
+        diesel::sql_query("DELETE FROM folders WHERE owner_id = $1")
+            .bind::<SqlUuid, _>(account.id)
+            .execute(conn)
+            .await?;
+        diesel::sql_query("DELETE FROM users WHERE id = $1")
+            .bind::<SqlUuid, _>(account.id)
+            .execute(conn)
+            .await?;
+    }
+    Ok(())
 }
 
 /// The statement that inserts rows with these columns into a table.

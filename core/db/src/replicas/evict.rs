@@ -195,7 +195,7 @@ pub async fn check_eviction(
     let moving_to = values.texts(moving_to);
     let sql = format!(
         "SELECT ARRAY(SELECT s.store FROM replicas s \
-                 WHERE s.object_id = r.object_id AND s.store <> r.store AND s.state = 'present' \
+                 WHERE s.object_id = r.object_id AND s.store <> r.store AND s.state = 'present' AND s.verified_at IS NOT NULL \
                    AND CASE r.evict_reason WHEN 'rebalance' THEN s.store = r.moves_to AND {readable} \
                        ELSE {not_pinned} OR (s.store = ANY({moving_to}) AND {readable}) END \
                  ORDER BY s.store) AS others FROM replicas r \

@@ -3,6 +3,7 @@
 //!
 //! Leases and delays use the clock of the database, which all workers share.
 
+mod adopt;
 mod candidates;
 mod claim;
 mod envelopes;
@@ -33,6 +34,7 @@ use crate::encryption::EncryptionEnvelope;
 use crate::error::Result;
 use crate::ids::{ObjectId, RunId};
 
+pub use adopt::{Adopted, FoundCopy, adopt};
 pub(crate) use candidates::{Among, Candidates};
 pub use claim::{
     Claim, ClaimTerms, OnDemand, claim, claim_by_size, claim_on_demand, confirm_lease, reclaim_expired,
@@ -62,11 +64,11 @@ pub use rebalance::{
     retry_all_failed, retry_failed,
 };
 pub use reconcile::{
-    Facts, Known, any_known, correct_evictable, facts, known_after, knows_upload, mark_surplus,
+    Facts, Known, any_known, correct_evictable, facts, known_after, knows_upload, mark_surplus, newest_age,
 };
 pub use review::{Reviewed, any_under_a_rule, decide, review};
 pub use scrub::{
-    ToRead, clear_suspicion, mark_found_again, mark_verified, oldest_verified, unrecovered_objects,
+    ToRead, mark_found_again, mark_verified, oldest_verified, unrecovered_objects, unverified,
     verified_before,
 };
 pub(crate) use transitions::{

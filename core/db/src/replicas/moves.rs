@@ -368,7 +368,8 @@ pub async fn claim_departures(
     let (store, to, ids) = (values.text(terms.store), values.texts(terms.to), values.ids(&locked));
     let sql = format!(
         "SELECT s.object_id FROM replicas s WHERE s.object_id = ANY({ids}) AND s.store = ANY({to}) AND s.store <> {store} \
-         AND s.state = 'present' AND {} ORDER BY s.object_id, s.store FOR UPDATE OF s SKIP LOCKED",
+         AND s.state = 'present' AND s.verified_at IS NOT NULL AND {} \
+         ORDER BY s.object_id, s.store FOR UPDATE OF s SKIP LOCKED",
         readable("s")
     );
     let safe = ObjectRow::ids(values.query(&sql).load(conn).await?);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::Flag;
@@ -42,6 +42,9 @@ pub struct Known {
     /// Whether the replica is suspect: see [`super::Replica::is_suspect`].
     #[diesel(sql_type = Bool)]
     pub suspect: bool,
+    /// Whether another store has a present copy; only determined for a replica that is queued, failed or lost.
+    #[diesel(sql_type = Bool)]
+    pub elsewhere: bool,
 }
 
 impl Known {
@@ -61,7 +64,10 @@ impl Known {
 pub async fn known_after(conn: &mut AsyncPgConnection, store: &str, after: &str) -> Result<Vec<Known>> {
     let query = diesel::sql_query(
         "SELECT o.id AS object_id, o.key, o.size, r.state, r.verified_at, r.key_id IS NOT NULL AS sealed, \
-                coalesce(r.state = 'lost' AND r.suspect_since IS NOT NULL, false) AS suspect \
+                coalesce(r.state = 'lost' AND r.suspect_since IS NOT NULL, false) AS suspect, \
+                CASE WHEN r.state IN ('queued', 'failed', 'lost') THEN EXISTS ( \
+                    SELECT 1 FROM replicas s WHERE s.object_id = o.id AND s.store <> $1 AND s.state = 'present' OFFSET 0) \
+                ELSE true END AS elsewhere \
          FROM objects o LEFT JOIN replicas r ON r.object_id = o.id AND r.store = $1 \
          WHERE o.key COLLATE \"C\" > $2 ORDER BY o.key COLLATE \"C\" LIMIT 1000",
     )
@@ -132,8 +138,8 @@ pub async fn mark_surplus(
     let sql = format!(
         "WITH other AS ( \
              SELECT 1 FROM replicas c JOIN objects o ON o.id = c.object_id \
-             WHERE c.object_id = {object} AND c.store <> {store} AND c.state = 'present' AND o.state = 'stored' \
-             LIMIT 1 FOR UPDATE OF c \
+             WHERE c.object_id = {object} AND c.store <> {store} AND c.state = 'present' AND c.verified_at IS NOT NULL \
+               AND o.state = 'stored' LIMIT 1 FOR UPDATE OF c \
          ) {}",
         BEGIN_SURPLUS_EVICTION.insert(columns, &select, "ON CONFLICT DO NOTHING")
     );
@@ -181,4 +187,22 @@ pub async fn correct_evictable(
 pub async fn any_known(conn: &mut AsyncPgConnection) -> Result<bool> {
     use crate::schema::objects;
     Ok(diesel::select(diesel::dsl::exists(objects::table.select(objects::id))).get_result(conn).await?)
+}
+
+/// How long ago the newest object was recorded, by the clock of the database; `None` if there are no objects. Ids are
+/// ordered by time.
+pub async fn newest_age(conn: &mut AsyncPgConnection) -> Result<Option<Duration>> {
+    #[derive(QueryableByName)]
+    struct Age {
+        #[diesel(sql_type = Double)]
+        seconds: f64,
+    }
+    let row: Option<Age> = diesel::sql_query(
+        "SELECT greatest(extract(epoch FROM now() - o.created_at), 0)::double precision AS seconds FROM objects o \
+         ORDER BY o.id DESC LIMIT 1",
+    )
+    .get_result(conn)
+    .await
+    .optional()?;
+    Ok(row.map(|age| Duration::try_from_secs_f64(age.seconds).unwrap_or_default()))
 }

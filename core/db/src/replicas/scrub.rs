@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Bytea, Double, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::predicates::{has_verified, is_suspect};
+use super::predicates::has_verified;
 use super::transitions::{RECOVER, VERIFY};
 use crate::encryption::EncryptionEnvelope;
 use crate::error::Result;
@@ -24,9 +24,8 @@ pub struct ToRead {
     pub object_id: ObjectId,
     /// Store.
     pub store: String,
-    /// When it was last verified.
-    #[diesel(sql_type = Timestamptz)]
-    pub verified_at: DateTime<Utc>,
+    /// When it was last verified; `None` if it was found and could not be proved.
+    pub verified_at: Option<DateTime<Utc>>,
     /// Key in every store.
     #[diesel(sql_type = Text)]
     pub key: String,
@@ -83,6 +82,22 @@ pub async fn oldest_verified(
     Ok(Prepared(query).load(conn).await?)
 }
 
+/// The next copies in `store` that were found and could not be proved, after `after`. Archived copies are omitted.
+pub async fn unverified(conn: &mut AsyncPgConnection, store: &str, after: ObjectId) -> Result<Vec<ToRead>> {
+    Ok(diesel::sql_query(
+        "SELECT r.object_id, r.store, r.verified_at, o.key, o.size, o.sha256, r.key_id, r.envelope, \
+                false AS suspect \
+         FROM replicas r JOIN objects o ON o.id = r.object_id \
+         WHERE r.store = $1 AND r.state = 'present' AND r.verified_at IS NULL AND o.state = 'stored' \
+           AND coalesce(r.storage_class, '') NOT IN ('GLACIER', 'DEEP_ARCHIVE') AND r.object_id > $2 \
+         ORDER BY r.object_id LIMIT 32",
+    )
+    .bind::<Text, _>(store)
+    .bind::<SqlUuid, _>(after)
+    .load(conn)
+    .await?)
+}
+
 /// Copies in `store` of objects that have no verified copy left anywhere, and suspect copies, after `after`: their
 /// content may have been put back, or the finding was wrong.
 pub async fn unrecovered_objects(
@@ -96,7 +111,7 @@ pub async fn unrecovered_objects(
          FROM replicas l JOIN replicas r ON r.object_id = l.object_id AND r.store = $1 \
          JOIN objects o ON o.id = l.object_id \
          WHERE l.state = 'lost' AND l.object_id > $2 AND o.state = 'stored' \
-           AND r.state IN ('lost', 'failed', 'queued') AND r.verified_at IS NOT NULL \
+           AND (r.state = 'lost' OR (r.state IN ('failed', 'queued') AND r.verified_at IS NOT NULL)) \
            AND ((r.state = 'lost' AND r.suspect_since IS NOT NULL) OR NOT EXISTS ( \
                 SELECT 1 FROM replicas s WHERE s.object_id = l.object_id AND s.state = 'present')) \
          ORDER BY r.object_id LIMIT 32",
@@ -129,8 +144,8 @@ fn seal_sets(values: &mut Values, seal: Option<&EncryptionEnvelope>) -> String {
 fn same_as_read(values: &mut Values, read: &ToRead) -> String {
     let (object, store) = (values.id(read.object_id), values.text(read.store.as_str()));
     format!(
-        "r.object_id = {object} AND r.store = {store} AND r.verified_at = {}",
-        values.time(read.verified_at)
+        "r.object_id = {object} AND r.store = {store} AND r.verified_at IS NOT DISTINCT FROM {}",
+        values.bind(Value::Time(read.verified_at))
     )
 }
 
@@ -144,36 +159,9 @@ pub async fn mark_found_again(
 ) -> Result<bool> {
     let mut values = Values::default();
     let (sets, which) = (seal_sets(&mut values, seal), same_as_read(&mut values, read));
-    recover(conn, values, (sets.as_str(), which.as_str()), primary_stores).await
-}
-
-/// Records that a suspect copy is intact, as verified at `seen`. Otherwise like [`mark_found_again`].
-pub async fn clear_suspicion(
-    conn: &mut AsyncPgConnection,
-    object: ObjectId,
-    store: &str,
-    seen: Option<DateTime<Utc>>,
-    primary_stores: &[&str],
-) -> Result<bool> {
-    let mut values = Values::default();
-    let (object, store, seen) = (values.id(object), values.text(store), values.bind(Value::Time(seen)));
-    let which = format!(
-        "r.object_id = {object} AND r.store = {store} AND {} AND r.verified_at IS NOT DISTINCT FROM {seen}",
-        is_suspect("r")
-    );
-    recover(conn, values, ("", which.as_str()), primary_stores).await
-}
-
-/// Makes a copy present again, with these assignments and under this condition.
-async fn recover(
-    conn: &mut AsyncPgConnection,
-    mut values: Values,
-    (sets, which): (&str, &str),
-    primary_stores: &[&str],
-) -> Result<bool> {
     let primary_stores = values.texts(primary_stores);
     let found = RECOVER.update(
-        sets,
+        &sets,
         "FROM objects o",
         &format!("o.id = r.object_id AND o.state = 'stored' AND {which}"),
     );

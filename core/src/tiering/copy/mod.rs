@@ -8,6 +8,7 @@ mod lease;
 pub mod outcome;
 pub(super) mod parts;
 pub mod replication;
+mod unknown_copy;
 mod whole;
 
 use futures_util::stream::BoxStream;
@@ -158,7 +159,12 @@ pub struct Copied {
 /// See [`CopyError`]. Remains at the destination are not recorded as present.
 pub async fn copy(engine: &Engine, claim: &Claim, lease: &CopyLease) -> Result<Copied, CopyError> {
     let context = &engine.context;
-    let job = prepare(engine, claim, lease).await?;
+    let job = match prepare(engine, claim, lease).await {
+        Err(error @ CopyError::NoSource) => {
+            return Box::pin(unknown_copy::seek(context, claim, None, error)).await;
+        }
+        prepared => prepared?,
+    };
     let copied = if job.expected.size > context.config.tiering.multipart_threshold_bytes() {
         parts::copy(&job).await
     } else {
@@ -166,7 +172,14 @@ pub async fn copy(engine: &Engine, claim: &Claim, lease: &CopyLease) -> Result<C
     };
     let etag = match copied {
         Err(error @ (CopyError::SourceMissing { .. } | CopyError::SourceCorrupt { .. })) => {
-            return Err(confirm_bad(&job, error).await);
+            let error = confirm_bad(&job, error).await;
+            let source = job.source.name().as_str();
+            return match error {
+                CopyError::SourceMissing { .. } | CopyError::SourceCorrupt { .. } => {
+                    Box::pin(unknown_copy::seek(context, claim, Some(source), error)).await
+                }
+                other => Err(other),
+            };
         }
         copied => copied?,
     };
@@ -206,24 +219,18 @@ pub fn source_of<'c>(context: &'c Context, claim: &'c Claim) -> Option<&'c Store
 
 async fn prepare<'c>(engine: &'c Engine, claim: &'c Claim, lease: &CopyLease) -> Result<Job<'c>, CopyError> {
     let context = &engine.context;
-    let unusable =
-        |what: &str| CopyError::Unusable(format!("object {} has an invalid {what}", claim.object_id));
     let source = source_of(context, claim).ok_or(CopyError::NoSource)?;
     let destination = context
         .stores
         .get(&claim.store)
         .ok_or_else(|| CopyError::Unusable(format!("store {} is no longer configured", claim.store)))?;
-    let crc64nvme = claim.crc64nvme.as_slice().try_into().map_err(|_| unusable("checksum"))?;
     let blocks = match &claim.block_crcs {
-        Some(bytes) => Some(BlockCrcs::from_bytes(bytes).map_err(|_| unusable("list of block checksums"))?),
+        Some(bytes) => {
+            Some(BlockCrcs::from_bytes(bytes).map_err(|_| unusable(claim, "list of block checksums"))?)
+        }
         None => None,
     };
-    let key = ObjectKey::parse(&claim.key).map_err(|_| unusable("key"))?;
-    let expected = Expected {
-        size: unsigned(claim.size),
-        sha256: claim.sha256.as_slice().try_into().map_err(|_| unusable("SHA-256"))?,
-        crc64nvme,
-    };
+    let (key, expected) = object_of(claim)?;
     // Local copies are never encrypted.
     let source_seal = match source.role() {
         StoreRole::Local => None,
@@ -235,6 +242,21 @@ async fn prepare<'c>(engine: &'c Engine, claim: &'c Claim, lease: &CopyLease) ->
     let encryptor = encryptor(claim, destination, &key, &expected)?;
     let guard = WriteGuard::new(context, claim, lease);
     Ok(Job { engine, claim, guard, key, source, source_seal, destination, encryptor, expected, blocks })
+}
+
+fn unusable(claim: &Claim, what: &str) -> CopyError {
+    CopyError::Unusable(format!("object {} has an invalid {what}", claim.object_id))
+}
+
+/// The key and the expected content of a claimed object.
+fn object_of(claim: &Claim) -> Result<(ObjectKey, Expected), CopyError> {
+    let key = ObjectKey::parse(&claim.key).map_err(|_| unusable(claim, "key"))?;
+    let expected = Expected {
+        size: unsigned(claim.size),
+        sha256: claim.sha256.as_slice().try_into().map_err(|_| unusable(claim, "SHA-256"))?,
+        crc64nvme: claim.crc64nvme.as_slice().try_into().map_err(|_| unusable(claim, "checksum"))?,
+    };
+    Ok((key, expected))
 }
 
 /// The encryption of the copy. A resumed upload keeps the form in which it was started, regardless of the current

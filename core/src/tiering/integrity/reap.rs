@@ -27,6 +27,8 @@ const BATCH: i64 = 100;
 const CONCURRENCY: usize = 8;
 /// Time limit of a pass, because other jobs wait for it.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
+/// How long it is known that an object was removed. What a store still has of it after that counts as unknown.
+const REMOVED_KEPT: chrono::TimeDelta = chrono::TimeDelta::days(400);
 
 /// The result of a pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -181,6 +183,7 @@ pub async fn expired_rows(context: &Context) -> Result<()> {
     workers::purge(&mut conn, now - chrono::Duration::days(1)).await?;
     store_health::purge(&mut conn, now - chrono::Duration::hours(1)).await?;
     leases::purge(&mut conn).await?;
+    objects::purge_removed(&mut conn, now - REMOVED_KEPT).await?;
     plan::purge(&mut conn).await?;
     sign_in_guard::purge(&mut conn, now).await?;
     drop(conn);

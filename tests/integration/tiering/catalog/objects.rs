@@ -156,6 +156,53 @@ async fn shared_objects_and_duplicate_names_are_restored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_copy_that_matches_the_checksums_of_the_upload_wins_in_whatever_store_it_is() {
+    let mut world = World::new().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 100)).await;
+    cross(&world).await;
+    // The cloud copy has all labels, other content, and no checksums.
+    let (key, cloud) = (world.key(&file).await, world.direct.cloud().unwrap());
+    let head = cloud.head(&key).await.unwrap().unwrap();
+    let known = [metadata::OBJECT, metadata::OWNER, metadata::FILE, metadata::VERSION, metadata::NAME];
+    let labels =
+        known.into_iter().filter_map(|name| Some((name, head.metadata.get(name)?.clone()))).collect();
+    let options = PutOptions { metadata: labels, ..PutOptions::default() };
+    cloud.put(&key, Body::Bytes(vec![7; 100].into()), &options).await.unwrap();
+
+    world.lose_database(&[]).await;
+    let rebuilt = rebuild_from(&world.context, Source::Objects).await.unwrap();
+
+    assert_eq!((rebuilt.imported.files, rebuilt.aligned.found), (1, 1), "{rebuilt:?}");
+    let found = "SELECT concat_ws(' ', v.file_id, encode(o.sha256, 'hex'), r.store, r.state) FROM file_versions v \
+                 JOIN objects o ON o.id = v.object_id JOIN replicas r ON r.object_id = o.id";
+    let expected = format!("{} {} minio present", file.row.id, pattern(1, 100).sha256());
+    assert_eq!(texts(&world.context.db, found).await, [expected]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_verified_only_if_the_store_proved_it_or_it_was_read() {
+    let mut world = World::new().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, 100)).await;
+    cross(&world).await;
+    let key = world.key(&file).await;
+    world.lose_database(&[]).await;
+    let rebuilt = rebuild_from(&world.context, Source::Objects).await.unwrap();
+
+    let mut unproved = 0;
+    for store in ["minio", "s3"] {
+        let head = world.direct.get(store).unwrap().head(&key).await.unwrap().unwrap();
+        let is_proved = head.sha256.is_some() || head.crc64nvme.is_some();
+        let verified = format!("SELECT verified_at IS NOT NULL FROM replicas WHERE store = '{store}'");
+        assert_eq!(texts(&world.context.db, &verified).await, [is_proved.to_string()], "{store}");
+        unproved += u64::from(!is_proved);
+    }
+    assert_eq!(rebuilt.aligned.unverified, unproved);
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn forged_metadata_is_harmless() {
     let mut world = World::new().await;
     let user = world.user().await;

@@ -1,11 +1,15 @@
 //! Invalid snapshots are rejected, and existing data is not overwritten.
 
 use chrono::TimeDelta;
+use nightferry_core::auth::account::{self, NewAccount};
 use nightferry_core::catalog::{self, CatalogError, Options, Refusal, Source};
 use nightferry_core::db::audit::Origin;
+use nightferry_core::db::enums::UserRole;
 use nightferry_core::store::ObjectKey;
-use nightferry_tests::harness::database::texts;
+use nightferry_tests::harness::database::{execute, texts};
+use nightferry_tests::harness::fault_proxy::Fault;
 use nightferry_tests::harness::{World, pattern};
+use reqwest::Method;
 use tokio_util::sync::CancellationToken;
 
 use super::{cross, dump, export, put, rebuild_from, stored};
@@ -130,5 +134,64 @@ async fn a_dry_run_shows_what_would_be_restored_and_changes_nothing() {
     let document: serde_json::Value = serde_json::from_str(&process.stdout()).unwrap();
     assert_eq!((document["ok"].as_bool(), document["snapshot"].as_str()), (Some(true), Some(key.as_str())));
     assert_eq!(document["restored"]["files"], 1);
+    assert!(!is_empty(&world).await);
+}
+
+/// The account that a first start creates.
+async fn first_admin(world: &World, email: &str) {
+    let new = NewAccount {
+        email: email.to_owned(),
+        password: "correct horse battery".to_owned().into(),
+        name: None,
+        role: UserRole::Admin,
+    };
+    account::create(&world.services.accounts, new, None, &Origin::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_administrator_of_the_first_start_does_not_prevent_a_rebuild() {
+    for source in [Source::Newest, Source::Objects] {
+        let (mut world, _) = world_with_snapshot().await;
+        let email = texts(&world.context.db, "SELECT email FROM users").await.remove(0);
+        world.lose_database(&[]).await;
+        first_admin(&world, "admin@example.org").await;
+        rebuild_from(&world.context, source.clone()).await.unwrap();
+        let emails = "SELECT email FROM users ORDER BY role = 'admin'";
+        assert_eq!(texts(&world.context.db, emails).await, [email.as_str(), "admin@example.org"]);
+
+        // The address of a restored account: there is one account afterwards.
+        world.lose_database(&[]).await;
+        first_admin(&world, &email.to_uppercase()).await;
+        rebuild_from(&world.context, source.clone()).await.unwrap();
+        let accounts = texts(&world.context.db, "SELECT concat_ws(' ', email, role) FROM users").await;
+        let role = if source == Source::Objects { "admin" } else { "user" };
+        assert_eq!(accounts, [format!("{email} {role}")]);
+        assert_eq!(texts(&world.context.db, "SELECT count(*) FROM files").await, ["1"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_with_a_folder_is_not_an_empty_database() {
+    let (mut world, _) = world_with_snapshot().await;
+    world.lose_database(&[]).await;
+    first_admin(&world, "admin@example.org").await;
+    let folder = "INSERT INTO folders (id, owner_id, parent_id, name) \
+                  SELECT gen_random_uuid(), owner_id, id, 'a' FROM folders";
+    execute(&world.context.db, folder).await.unwrap();
+    let refused = rebuild_from(&world.context, Source::Newest).await;
+    assert!(matches!(refused, Err(CatalogError::NotEmpty(_))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_rides_out_passing_errors_of_the_store() {
+    let (mut world, _) = world_with_snapshot().await;
+    world.lose_database(&[]).await;
+    let snapshot = |fault: Fault| fault.on(Method::GET).key_contains("_nightferry/catalog");
+    world.cloud.add(snapshot(Fault::status(500, "InternalError")).times(2));
+    world.cloud.add(snapshot(Fault::reset_response_after(100)).times(1));
+    world.local.add(Fault::status(500, "InternalError").on(Method::HEAD).times(2));
+    world.local.add(Fault::status(503, "SlowDown").on(Method::GET).times(2));
+    let rebuilt = rebuild_from(&world.context, Source::Newest).await.unwrap();
+    assert_eq!(rebuilt.rejected, 0, "{rebuilt:?}");
     assert!(!is_empty(&world).await);
 }

@@ -32,10 +32,21 @@ transitions! {
         "";
 
     MARK_FOUND: [Queued, Copying, Evicting, Failed, Lost] => State(Present);
-        "a rebuild of the catalogue, for objects found in a store; inserts the row if there is none";
-        "size and SHA-256 match the object; the catalogue has no other writer";
+        "a rebuild of the catalogue, and the adoption of unknown objects, for objects found in a store; inserts the row if \
+            there is none";
+        "size and SHA-256 match the object, and the catalogue has no other writer, or the object was recorded in the same \
+            transaction; a copy that could not be proved is not verified";
         "etag = EXCLUDED.etag, verified_at = EXCLUDED.verified_at, key_id = EXCLUDED.key_id, envelope = EXCLUDED.envelope, \
          last_error = NULL, attempts = 0, abandoned = 0";
+
+    ADOPT: [Queued, Failed, Lost] => State(Present);
+        "reads and copies whose source is missing, and reconcile, for an object found in a store where no copy is expected, \
+            or where it was suspect; inserts the row if there is none";
+        "the object is stored; the checksum returned by the store is right, or the content was read; without a row, no \
+            other copy is present";
+        "etag = EXCLUDED.etag, storage_class = coalesce(EXCLUDED.storage_class, r.storage_class), verified_at = now(), \
+         key_id = EXCLUDED.key_id, envelope = EXCLUDED.envelope, run_id = NULL, last_error = NULL, attempts = 0, \
+         abandoned = 0, upload_id = NULL, part_size = NULL";
 
     QUEUE: [] => State(Queued);
         "plans and runs, drains, rebalancing, local replication, prefetch and cache on read";
@@ -130,8 +141,8 @@ transitions! {
         "suspect_since = NULL";
 
     RECOVER: [Lost, Failed, Queued] => State(Present);
-        "scrub, for objects without a verified copy and for suspect copies; reconcile, for suspect copies";
-        "the copy is intact, by reading it or by its checksum, and was not verified by another process since";
+        "scrub, for objects without a verified copy and for suspect copies";
+        "the copy was read and is intact, and was not verified by another process since";
         "verified_at = now(), last_error = NULL, run_id = NULL, attempts = 0, abandoned = 0";
 
     BEGIN_EVICTION: [Present] => State(Evicting);
@@ -160,7 +171,9 @@ transitions! {
         "the worker that evicts, if the second check before the deletion fails";
         "the worker holds the lease; a copy that may already be deleted is verified first, or becomes \
             `lost` in the same transaction";
-        "verified_at = coalesce(r.verified_at, now()), last_error = NULL";
+        // A row of its own for the deletion was never verified before.
+        "verified_at = CASE WHEN r.evict_reason IN ('leftover', 'surplus') THEN coalesce(r.verified_at, now()) \
+         ELSE r.verified_at END, last_error = NULL";
 
     FINISH_EVICTION: [Evicting] => Gone;
         "the worker that evicts, after the bytes are deleted";

@@ -3,16 +3,17 @@
 
 use crate::db::enums::{ObjectState, ReplicaState};
 use crate::db::replicas::{self, EvictableCopy, Facts, Known};
-use crate::db::{signed, unsigned};
+use crate::db::{objects, signed, unsigned};
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId};
+use crate::object::adopt::{self, Effort};
 use crate::object::identity;
 use crate::object::verify::QUICK_RETRY;
 use crate::retry;
 use crate::step::{self, Step};
-use crate::store::{ListedObject, ObjectHead, ObjectKey, SNAPSHOT_PREFIX, StoreError, StoreRole};
+use crate::store::{Label, ListedObject, ObjectHead, ObjectKey, SNAPSHOT_PREFIX, StoreError};
 use crate::tiering::db_outage::retry_on_db_outage;
-use crate::tiering::evict::{EvictionPass, evidence};
+use crate::tiering::evict::EvictionPass;
 use crate::tiering::repair;
 
 use super::report::{Event, Finding, Kind, Outcome};
@@ -26,13 +27,31 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             self.summary.foreign += u64::from(!object.key.starts_with(SNAPSHOT_PREFIX));
             return Ok(());
         };
-        let age = (self.context.clock.now() - object.last_modified).to_std().unwrap_or_default();
-        if age < self.options.safety_age || !is_orphan(self.facts(&key).await?.as_ref()) {
+        let facts = self.facts(&key).await?;
+        if !is_orphan(facts.as_ref()) {
+            return Ok(());
+        }
+        // The only copy of a known object, whatever its age.
+        if let Some(facts) = facts.filter(|facts| facts.elsewhere == 0)
+            && self.adopt(facts.object_id, key.as_str(), &[]).await?
+        {
             return Ok(());
         }
         let Some(head) = self.head(&key).await? else { return Ok(()) };
         let facts = self.facts(&key).await?;
         if !is_orphan(facts.as_ref()) {
+            return Ok(());
+        }
+        let age = (self.context.clock.now() - object.last_modified).to_std().unwrap_or_default();
+        let is_young = age < self.options.safety_age;
+        if facts.is_none()
+            && !self.is_removed(&key).await?
+            && self.may_be_newer(object, &key, &head, is_young)
+        {
+            self.unknown(&key, &head);
+            return Ok(());
+        }
+        if is_young {
             return Ok(());
         }
         let detail = match &facts {
@@ -56,13 +75,68 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         Ok(())
     }
 
+    /// Whether an object without a row may be newer than the database: it was written after the newest known object, or
+    /// recently, or describes itself as written by Nightferry under this key.
+    fn may_be_newer(
+        &self,
+        object: &ListedObject,
+        key: &ObjectKey,
+        head: &ObjectHead,
+        is_young: bool,
+    ) -> bool {
+        let labelled = Label::read(&head.metadata).object;
+        is_young || object.last_modified > self.newest || (labelled.is_some() && labelled == key.object())
+    }
+
+    /// Whether the object of a key was removed: what is left of it is an orphan.
+    async fn is_removed(&self, key: &ObjectKey) -> Result<bool> {
+        let Some(object) = key.object().map(ObjectId) else { return Ok(false) };
+        let removed = retry_on_db_outage(async || {
+            objects::removed_among(&mut *self.context.db.conn().await?, &[object]).await
+        });
+        Ok(!removed.await?.is_empty())
+    }
+
+    fn unknown(&mut self, key: &ObjectKey, head: &ObjectHead) {
+        let outcome = if self.options.apply {
+            Outcome::Kept("it may be newer than the database".to_owned())
+        } else {
+            Outcome::Reported
+        };
+        let detail =
+            "no object with this key is known; `nightferry catalog adopt` brings it into the database";
+        let finding = self.finding(Kind::Unknown, key.as_str(), detail.to_owned(), outcome);
+        self.found(&Finding { bytes: head.size, ..finding });
+    }
+
+    /// Adopts intact copies of an object that the database does not expect, in any store but those in `missing`. Returns
+    /// whether there are any.
+    pub(super) async fn adopt(&mut self, object: ObjectId, key: &str, missing: &[&str]) -> Result<bool> {
+        let adopted = self.adopt_silently(object, missing).await?;
+        self.tell_adopted(object, key, &adopted);
+        Ok(!adopted.is_empty())
+    }
+
+    async fn adopt_silently(&self, object: ObjectId, missing: &[&str]) -> Result<Vec<String>> {
+        retry_on_db_outage(async || Box::pin(adopt::adopt(self.context, object, missing, Effort::Read)).await)
+            .await
+    }
+
+    fn tell_adopted(&mut self, object: ObjectId, key: &str, stores: &[String]) {
+        for store in stores {
+            let detail = "an intact copy that the database did not know".to_owned();
+            let finding = self.finding(Kind::Adopted, key, detail, Outcome::Applied);
+            self.found(&Finding { object_id: Some(object), store: store.clone(), ..finding });
+        }
+    }
+
     /// An expected copy is not in the listing.
     pub(super) async fn missing(&mut self, row: &Known) -> Result<()> {
         let Ok(key) = ObjectKey::parse(&row.key) else { return Ok(()) };
         match self.head(&key).await? {
             None => self.condemn(row, Kind::Missing, "it is missing".to_owned()).await,
             // Written after its page was listed, or listed out of order.
-            Some(head) if row.stored_size() == Some(head.size) => self.acquit(row).await,
+            Some(head) if row.stored_size() == Some(head.size) => self.acquit(row).await.map(|_| ()),
             Some(_) => self.wrong_size(row).await,
         }
     }
@@ -73,46 +147,50 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         let wanted = row.stored_size().unwrap_or(0);
         match self.head(&key).await? {
             None => self.condemn(row, Kind::Missing, "it is missing".to_owned()).await,
-            Some(head) if head.size == wanted => self.acquit(row).await,
+            Some(head) if head.size == wanted => self.acquit(row).await.map(|_| ()),
             Some(head) => {
+                // It may have another form than its row says, encrypted or not, and be intact.
+                if self.acquit(row).await? {
+                    return Ok(());
+                }
                 let detail = format!("it has {} bytes instead of {wanted}", head.size);
                 self.condemn(row, Kind::WrongSize, detail).await
             }
         }
     }
 
-    /// A suspect copy is there again with the right size: it counts as a copy again if its checksum is right too, which
-    /// may have to be read.
-    pub(super) async fn acquit(&mut self, row: &Known) -> Result<()> {
-        if !row.suspect
-            || !identity::is_proven(self.context, self.store).await
-            || !evidence::is_whole(self.context, self.store, row.object_id).await?
-        {
-            return Ok(());
+    /// A suspect copy is there again: it counts as a copy again if it proves right, which may have to be read. Returns
+    /// whether it does.
+    pub(super) async fn acquit(&mut self, row: &Known) -> Result<bool> {
+        if !row.suspect {
+            return Ok(false);
         }
-        let (store, seen) = (self.store.name().as_str(), row.verified_at);
-        let clouds = self.context.stores.names_with(StoreRole::Cloud);
-        let cleared = retry_on_db_outage(async || {
-            let mut conn = self.context.db.conn().await?;
-            replicas::clear_suspicion(&mut conn, row.object_id, store, seen, &clouds).await
-        });
-        if cleared.await? {
+        let mut adopted = self.adopt_silently(row.object_id, &[]).await?;
+        let before = adopted.len();
+        adopted.retain(|store| store != self.store.name().as_str());
+        let is_intact = adopted.len() < before;
+        self.tell_adopted(row.object_id, &row.key, &adopted);
+        if is_intact {
+            let store = self.store.name().as_str();
             tracing::info!(target: "nightferry::sync", object = %row.object_id, store, "a suspect copy is intact");
         }
-        Ok(())
+        Ok(is_intact)
     }
 
     /// Marks a replica as lost, or as suspect if nothing is to be fixed, if it is still the one that was checked. In a
     /// store that may not be the recorded one, everything seems to be missing, so that no copy becomes suspect.
     async fn condemn(&mut self, row: &Known, kind: Kind, detail: String) -> Result<()> {
         let Ok(key) = ObjectKey::parse(&row.key) else { return Ok(()) };
-        let still = self.facts(&key).await?.is_some_and(|facts| {
+        let still = self.facts(&key).await?.filter(|facts| {
             facts.object_state == ObjectState::Stored
                 && (facts.state == Some(ReplicaState::Present) || facts.suspect)
                 && facts.verified_at == row.verified_at
         });
-        if !still {
-            return Ok(());
+        let Some(still) = still else { return Ok(()) };
+        if still.elsewhere == 0 {
+            // Before the object counts as lost, the other stores are asked.
+            let name = self.store.name().to_string();
+            self.adopt(row.object_id, &row.key, &[name.as_str()]).await?;
         }
         let outcome = if self.options.apply {
             step::reached(Step::Condemning, &row.key).await;

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use crate::db::enums::ReplicaState;
 use crate::db::replicas::{self, Known};
 use crate::error::{Error, Result};
 use crate::retry::{self, RetryPolicy};
@@ -108,14 +109,24 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
                 if row.stored_size() != Some(object.size) {
                     self.wrong_size(&row).await
                 } else if row.suspect {
-                    self.acquit(&row).await
+                    self.acquit(&row).await.map(|_| ())
                 } else {
                     Ok(())
                 }
             }
             (Some(object), None | Some(Known { state: None, .. })) => self.without_row(&object).await,
             (None, Some(row)) if row.is_expected() => self.missing(&row).await,
+            // A restored database does not know later copies.
+            (object, Some(row)) if is_open(&row) && (object.is_some() || !row.elsewhere) => {
+                self.adopt(row.object_id, &row.key, &[]).await?;
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
+}
+
+/// Whether the row says that the copy is still to be made, or was lost. Suspect copies are expected instead.
+fn is_open(row: &Known) -> bool {
+    matches!(row.state, Some(ReplicaState::Queued | ReplicaState::Failed | ReplicaState::Lost))
 }

@@ -1,7 +1,8 @@
 //! Reconcile: compares the listing of one store with the replica rows, in key order and streaming. Every difference is
 //! checked again in the database and the store: copies, uploads and evictions continue meanwhile. Unless fixes are
 //! requested, changes nothing in the stores and queues no copies; but a copy that is missing or has a wrong size becomes
-//! suspect and counts as no copy from then on, and data used by planning is always corrected.
+//! suspect and counts as no copy from then on, intact copies that the database does not know are adopted, and data used by
+//! planning is corrected.
 
 mod judge;
 mod merge;
@@ -10,6 +11,7 @@ mod uploads;
 
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel_async::AsyncConnection;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +19,7 @@ use crate::context::Context;
 use crate::db::{self, replicas};
 use crate::error::Result;
 use crate::ids::WorkerId;
-use crate::object::identity;
+use crate::object::{empty_catalogue, identity};
 use crate::store::{Store, StoreRole};
 
 use crate::tiering::{pass, repair};
@@ -36,7 +38,7 @@ pub struct Options {
     /// Delete orphans, abort stale uploads, and repair missing objects and those with a wrong size. Otherwise such
     /// copies only become suspect.
     pub apply: bool,
-    /// Younger objects are never treated as orphans.
+    /// Younger objects are unknown, and never treated as orphans.
     pub safety_age: Duration,
 }
 
@@ -44,8 +46,9 @@ pub struct Options {
 /// returns what it has found so far. An object that cannot be checked is reported, and the pass continues.
 ///
 /// # Errors
-/// [`crate::error::Error::Conflict`] if fixes are requested and the store may not be the recorded one: everything would
-/// seem to be missing. Any error of the database, and any error of the store that concerns more than one object.
+/// [`crate::error::Error::Conflict`] if fixes are requested and the store may not be the recorded one, or the database
+/// contains no objects: everything would seem to be missing, or superfluous. Any error of the database, and any error of
+/// the store that concerns more than one object.
 pub async fn pass(
     context: &Context,
     store: &Store,
@@ -55,7 +58,12 @@ pub async fn pass(
 ) -> Result<Option<Summary>> {
     if options.apply {
         identity::require(context, store).await?;
+        empty_catalogue::require(context).await?;
     }
+    let newest = {
+        let mut conn = context.db.conn().await?;
+        replicas::newest_age(&mut conn).await?
+    };
     let name = format!("{SCHEDULE} {}", store.name());
     let reconciler = Reconciler {
         context,
@@ -64,6 +72,9 @@ pub async fn pass(
         tell,
         stop,
         worker: WorkerId::new(),
+        newest: newest
+            .and_then(|age| context.clock.now().checked_sub_signed(TimeDelta::from_std(age).ok()?))
+            .unwrap_or(DateTime::UNIX_EPOCH),
         summary: Summary::new(store.name().as_str(), options.apply),
     };
     let summary = pass::run(context, &name, Box::pin(reconciler.run())).await?;
@@ -103,6 +114,8 @@ struct Reconciler<'a, T> {
     stop: &'a CancellationToken,
     /// The worker id for the leases of deletions.
     worker: WorkerId,
+    /// When the newest known object was recorded. Later objects without a row are newer than the database.
+    newest: DateTime<Utc>,
     summary: Summary,
 }
 

@@ -15,8 +15,14 @@ use crate::tiering::pass;
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Kind {
-    /// An object of ours in the store without a row.
+    /// An object of ours in the store without a row, which was deleted, or belongs elsewhere.
     Orphan,
+    /// An object of ours that the database does not know, and that may be newer than the database. Never deleted:
+    /// `nightferry catalog adopt` brings it back.
+    Unknown,
+    /// An intact copy of a known object that the database did not expect in its store. It counts as a verified copy from
+    /// now on.
+    Adopted,
     /// A row without an object.
     Missing,
     /// The object has another size than the upload.
@@ -31,7 +37,7 @@ pub enum Kind {
 pub enum Outcome {
     /// None: only a report was requested. A copy that is missing or has a wrong size is suspect now.
     Reported,
-    /// Deleted, aborted or marked as lost.
+    /// Deleted, aborted, adopted or marked as lost.
     Applied,
     /// None, for this reason.
     Kept(String),

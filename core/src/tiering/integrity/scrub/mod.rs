@@ -262,7 +262,7 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
             Seen::Missing => (Kind::Missing, "it is missing".to_owned()),
             Seen::Wrong(detail) => (Kind::Corrupt, detail),
         };
-        let (store, seen) = (item.store.as_str(), Some(item.verified_at));
+        let (store, seen) = (item.store.as_str(), item.verified_at);
         let left = repair::mark_lost(self.context, item.object_id, &item.key, store, &detail, seen).await?;
         let Some(left) = left else { return Ok(()) };
         let finding = Finding {

@@ -21,6 +21,8 @@ struct Line {
     store: Store,
     waiting: VecDeque<ToRead>,
     after: (DateTime<Utc>, ObjectId),
+    /// Whether copies are read that were found and could not be proved: before all others.
+    is_unproved: bool,
     over: bool,
 }
 
@@ -31,6 +33,7 @@ impl Queue {
             store: store.clone(),
             waiting: VecDeque::new(),
             after: (DateTime::UNIX_EPOCH, ObjectId(Uuid::nil())),
+            is_unproved: true,
             over: false,
         };
         Self { before, lines: stores.iter().map(line).collect() }
@@ -57,19 +60,28 @@ impl Queue {
 
 impl Line {
     async fn fill(&mut self, context: &Context, before: DateTime<Utc>) -> Result<()> {
-        if !self.waiting.is_empty() || self.over {
-            return Ok(());
+        while self.waiting.is_empty() && !self.over {
+            let items = retry_on_db_outage(async || {
+                let mut conn = context.db.conn().await?;
+                let store = self.store.name().as_str();
+                if self.is_unproved {
+                    replicas::unverified(&mut conn, store, self.after.1).await
+                } else {
+                    replicas::oldest_verified(&mut conn, store, before, self.after).await
+                }
+            })
+            .await?;
+            match items.last() {
+                Some(last) => self.after = (last.verified_at.unwrap_or_default(), last.object_id),
+                // The copies without a proof come first, in the order of their objects.
+                None if self.is_unproved => {
+                    self.is_unproved = false;
+                    self.after = (DateTime::UNIX_EPOCH, ObjectId(Uuid::nil()));
+                }
+                None => self.over = true,
+            }
+            self.waiting = items.into();
         }
-        let items = retry_on_db_outage(async || {
-            let mut conn = context.db.conn().await?;
-            replicas::oldest_verified(&mut conn, self.store.name().as_str(), before, self.after).await
-        })
-        .await?;
-        match items.last() {
-            Some(last) => self.after = (last.verified_at, last.object_id),
-            None => self.over = true,
-        }
-        self.waiting = items.into();
         Ok(())
     }
 }
