@@ -17,8 +17,8 @@ use nightferry_core::db::objects::NewUpload;
 use nightferry_core::db::plans::{self, Parts};
 use nightferry_core::db::policy::Policy;
 use nightferry_core::db::replicas::{
-    self, BrokenOff, ClaimTerms, Departure, EvictionCheck, EvictionClaim, Failure, FetchReason, Finished, OnDemand, Order,
-    ToRead, Until,
+    self, BrokenOff, ClaimTerms, Departure, EvictionCheck, EvictionClaim, Failure, FetchReason, Finished,
+    OnDemand, Order, ToRead, Until,
 };
 use nightferry_core::db::runs::{self, NewRun, RunScope};
 use nightferry_core::db::{catalog, labels, objects, restores, run_failures};
