@@ -34,7 +34,7 @@ impl EvictionPass<'_> {
             self.call_off(token, &open.into_iter().collect::<Vec<_>>()).await?;
             return Ok(0);
         }
-        let (store, tiering) = (self.store.name().as_str(), &self.context.config.tiering);
+        let tiering = &self.context.config.tiering;
         let mut proofs = pin!(
             stream::iter(staying)
                 .map(|staying| self.prove_own(staying))
@@ -45,12 +45,7 @@ impl EvictionPass<'_> {
             if renew_at <= Instant::now() {
                 self.call_off(token, &std::mem::take(&mut intact)).await?;
                 renew_at = Instant::now() + tiering.lease / 3;
-                let ids: Vec<ObjectId> = open.iter().copied().collect();
-                let ours = retry_on_db_outage(async || {
-                    let mut conn = self.context.db.conn().await?;
-                    replicas::renew_evictions(&mut conn, store, token, &ids, tiering.lease).await
-                });
-                open = ours.await?.into_iter().collect();
+                open = self.renew(token, &open).await?;
             }
             let (copy, proof) = tokio::select! {
                 biased;
@@ -78,6 +73,22 @@ impl EvictionPass<'_> {
         }
         self.call_off(token, &intact).await?;
         Ok(failed + open.len())
+    }
+
+    /// Renews the leases of evictions. Returns those whose lease is still held.
+    pub(super) async fn renew(
+        &self,
+        token: LeaseToken,
+        objects: &BTreeSet<ObjectId>,
+    ) -> Result<BTreeSet<ObjectId>> {
+        let (store, lease) = (self.store.name().as_str(), self.context.config.tiering.lease);
+        let ids: Vec<ObjectId> = objects.iter().copied().collect();
+        let held = retry_on_db_outage(async || {
+            let mut conn = self.context.db.conn().await?;
+            replicas::renew_evictions(&mut conn, store, token, &ids, lease).await
+        })
+        .await?;
+        Ok(held.into_iter().collect())
     }
 
     async fn prove_own(&self, staying: Staying) -> (EvictableCopy, Result<bool>) {

@@ -106,7 +106,7 @@ impl EvictionPass<'_> {
     /// # Errors
     /// Any database error.
     pub(super) async fn read_back(&self, token: LeaseToken, items: Vec<ToProve>) -> Result<ReadBack> {
-        let (store, lease) = (self.store.name().as_str(), self.context.config.tiering.lease);
+        let lease = self.context.config.tiering.lease;
         let mut held: BTreeSet<ObjectId> = items.iter().map(ToProve::object_id).collect();
         let (mut open, mut result) = (held.clone(), ReadBack::default());
         let mut readings =
@@ -114,13 +114,8 @@ impl EvictionPass<'_> {
         let mut renew_at = Instant::now();
         loop {
             if renew_at <= Instant::now() {
-                let ids: Vec<ObjectId> = held.iter().copied().collect();
                 renew_at = Instant::now() + lease / 3;
-                let ours = retry_on_db_outage(async || {
-                    let mut conn = self.context.db.conn().await?;
-                    replicas::renew_evictions(&mut conn, store, token, &ids, lease).await
-                });
-                held = ours.await?.into_iter().collect();
+                held = self.renew(token, &held).await?;
             }
             let (item, reading) = tokio::select! {
                 biased;
@@ -129,7 +124,8 @@ impl EvictionPass<'_> {
                     return Ok(result);
                 }
                 read = readings.next() => match read {
-                    None => return Ok(result),
+                    // For the deletions that follow.
+                    None => return self.renew(token, &held).await.map(|_| result),
                     Some(read) => read,
                 },
                 () = tokio::time::sleep_until(renew_at.into()) => continue,
