@@ -85,6 +85,11 @@ settings! {
         /// other settings, so that a download that is about to start still finds the local copy. A download in progress
         /// is not affected.
         pub evict_grace: Duration = "10s", lasts("0s", "30d"), formerly("free_grace");
+        /// Maximum age of the last verification of the other copy when a copy is deleted (eviction, drain, rebalancing,
+        /// `reconcile --apply`). If it is older, the checksum that the store returns now must match; from a store that
+        /// returns no comparable checksum, the other copy is read and hashed first, at the rate of `scrub.rate_mib` and
+        /// within `tiering.bandwidth`, which incurs its egress costs. "never": the ETag of the verified copy suffices.
+        pub evidence_max_age: Option<Duration> = "30d", or_never();
         /// Whether a download served by the cloud store fetches a copy back to the local store, which is then evicted
         /// by the same rules as before.
         pub cache_on_read: bool = false;

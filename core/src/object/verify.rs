@@ -143,24 +143,13 @@ pub async fn verify_by_head(
     }
 }
 
-/// Verifies that an object is still the one that was verified before. If HEAD returns no comparable checksum, the ETag
-/// recorded at that time is used instead, because S3 changes it with the content. If neither is available, the object
-/// is read.
-pub async fn verify_unchanged(
+/// `None` if the size and checksum returned by a HEAD request are correct. The ETag, if only the size is, because the
+/// store returns no comparable checksum, or was seen returning a false one: S3 changes it with the content.
+pub async fn unproved_etag(
     store: &Store,
     key: &ObjectKey,
     form: &Form,
-    verified_etag: Option<&str>,
-) -> Result<(), Unverified> {
-    match unproved_etag(store, key, form).await? {
-        Some(etag) if verified_etag != Some(etag.as_str()) => verify_by_reading(store, key, form, None).await,
-        _ => Ok(()),
-    }
-}
-
-/// `None` if the size and checksum returned by a HEAD request are correct. The ETag, if only the size is, because the
-/// store returns no comparable checksum, or was seen returning a false one.
-async fn unproved_etag(store: &Store, key: &ObjectKey, form: &Form) -> Result<Option<String>, Unverified> {
+) -> Result<Option<String>, Unverified> {
     let head = store.head(key).await?.ok_or_else(|| Unverified::Missing(store.name().to_string()))?;
     let wanted = form.stored_size();
     if head.size != wanted {

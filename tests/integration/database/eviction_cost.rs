@@ -1,10 +1,20 @@
-//! The cost of selecting copies for eviction depends on the batch size, not on the number of copies.
+//! The cost of selecting copies for eviction depends on the batch size, not on the number of copies, and the number of
+//! statements not even on the batch size.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use nightferry_core::db::replicas::{self, EvictionClaim, Order};
-use nightferry_core::ids::{LeaseToken, WorkerId};
-use nightferry_tests::harness::{Catalogue, World, WorldBuilder, database};
+use diesel::connection::InstrumentationEvent;
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use nightferry_core::db::replicas::{self, EvictionCheck, EvictionClaim, Order};
+use nightferry_core::ids::{LeaseToken, ObjectId, WorkerId};
+use nightferry_core::object::identity;
+use nightferry_core::tiering::evict;
+use nightferry_tests::harness::fault_proxy::Fault;
+use nightferry_tests::harness::{Catalogue, WorkerHandle, World, WorldBuilder, database, pattern};
+use reqwest::Method;
+use tokio_util::sync::CancellationToken;
 
 const BATCH: i64 = 100;
 
@@ -82,4 +92,79 @@ async fn the_copies_of_one_rule_are_found_without_reading_those_of_others() {
     let (rows, found) = cost(&world, Order::LeastUsed).await;
     assert_eq!(found as i64, BATCH);
     assert!(rows <= BATCH * 20, "read {rows} rows, including those kept by a rule");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checking_a_batch_before_its_deletion_reads_the_rows_of_the_batch() {
+    let world = synced().await;
+    let (token, worker) = (LeaseToken::new(), WorkerId::new());
+    let claim = EvictionClaim {
+        local: "minio",
+        clouds: &["s3"],
+        keeping: &[],
+        grace: Duration::ZERO,
+        worker,
+        token,
+        lease: Duration::from_secs(60),
+    };
+    let mut conn = world.context.db.conn().await.unwrap();
+    let order = spare(Duration::from_secs(3600));
+    let batch = replicas::lock_evictable(&mut conn, &claim, order, None, BATCH).await.unwrap();
+    let ids: Vec<ObjectId> = batch.iter().map(|copy| copy.object_id).collect();
+    replicas::claim_evictions(&mut conn, &claim, order.reason(), &ids).await.unwrap();
+    drop(conn);
+    let max_age = Some(Duration::from_secs(3600));
+    let check = EvictionCheck { store: "minio", moving_to: &[], token, least: Duration::ZERO, max_age };
+
+    let (rows, checked) = database::rows_read(&world.context.db, async |conn| {
+        replicas::check_evictions(conn, check, &ids).await
+    })
+    .await;
+
+    assert_eq!(checked.len() as i64, BATCH);
+    assert!(checked.iter().all(|one| one.others.len() == 1 && one.others[0].is_old));
+    assert!(rows <= BATCH * 20, "read {rows} rows");
+}
+
+/// Number of statements of a pass over this many evictable copies. With `refused`, the other copies cannot be checked,
+/// and all copies are kept.
+async fn statements(files: u64, refused: bool) -> u64 {
+    // With one connection, all statements can be counted on it.
+    let world = World::with("database.pool_size", 1).set("tiering.free_local_after", "0s").build().await;
+    let user = world.user().await;
+    for seed in 0..files {
+        world.upload(user, &format!("{seed}"), pattern(seed, 100)).await;
+    }
+    let worker = WorkerHandle::start(world.context_with(&[("tiering.evict_grace", "1h")]));
+    assert_eq!(world.sync().await.files_done, files as i64);
+    worker.stop().await;
+    if refused {
+        world.cloud.add(Fault::status(403, "AccessDenied").on(Method::HEAD).key_contains("user-"));
+    }
+    identity::check_all(&world.context).await;
+    let sent = Arc::new(AtomicU64::new(0));
+    {
+        let mut conn = world.context.db.conn().await.unwrap();
+        let conn: &mut AsyncPgConnection = &mut conn;
+        let count = sent.clone();
+        conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+            if matches!(event, InstrumentationEvent::FinishQuery { .. }) {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+    }
+
+    let evicted = evict::pass(&world.context, WorkerId::new(), &CancellationToken::new()).await.unwrap();
+
+    assert_eq!(evicted as u64, if refused { 0 } else { files });
+    sent.load(Ordering::SeqCst)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_number_of_statements_of_a_batch_does_not_depend_on_its_size() {
+    for refused in [false, true] {
+        let (few, many) = (statements(3, refused).await, statements(40, refused).await);
+        assert!(few > 0);
+        assert_eq!(few, many, "refused: {refused}");
+    }
 }

@@ -17,8 +17,8 @@ use nightferry_core::db::objects::NewUpload;
 use nightferry_core::db::plans::{self, Parts};
 use nightferry_core::db::policy::Policy;
 use nightferry_core::db::replicas::{
-    self, BrokenOff, ClaimTerms, Departure, EvictionClaim, Failure, FetchReason, Finished, FoundCopy,
-    OnDemand, Order, ToRead, Until,
+    self, BrokenOff, ClaimTerms, Departure, EvictionCheck, EvictionClaim, Failure, FetchReason, Finished,
+    FoundCopy, OnDemand, Order, ToRead, Until,
 };
 use nightferry_core::db::runs::{self, NewRun, RunScope};
 use nightferry_core::db::{catalog, labels, objects, restores, run_failures};
@@ -447,15 +447,17 @@ async fn evictions_and_moves(conn: &mut AsyncPgConnection, policy: &Policy<'_>) 
     };
     let spare = Order::ByRule { rule: "one", after: Duration::ZERO };
     let from = Departure { store: "minio", to: &["nas"], primary_stores: &["s3"], worker, token, lease };
+    let check =
+        EvictionCheck { store: "minio", moving_to: &["nas"], token, least: lease, max_age: Some(lease) };
     send!(conn:
         replicas::lock_evictable(conn, &claim, spare, None, 1);
         replicas::lock_evictable(conn, &claim, Order::LeastUsed, Some((DateTime::UNIX_EPOCH, object)), 1);
         replicas::claim_evictions(conn, &claim, spare.reason(), &[object]);
-        replicas::check_eviction(conn, "minio", &["nas"], token, object, lease);
-        replicas::cancel_eviction(conn, "minio", &["s3"], token, object, true);
-        replicas::cancel_eviction(conn, "minio", &["s3"], token, object, false);
+        replicas::check_evictions(conn, check, &[object]);
+        replicas::cancel_evictions(conn, "minio", &["s3"], token, &[object], true);
+        replicas::cancel_evictions(conn, "minio", &["s3"], token, &[object], false);
         replicas::reclaim_evictions(conn, &claim);
-        replicas::renew_eviction(conn, "minio", token, object, lease);
+        replicas::renew_evictions(conn, "minio", token, &[object], lease);
         replicas::release_evictions(conn, "minio", token, &[object]);
         replicas::finish_evictions(conn, "minio", &["s3"], token, &[object]);
         replicas::mark_surplus(conn, object, "minio", worker, token, lease);

@@ -132,7 +132,8 @@ async fn nothing_is_evicted_within_the_grace_period() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_is_kept_if_its_cloud_copy_is_lost_after_the_claim() {
-    let world = evicts_at_once().build().await;
+    // One after the other.
+    let world = evicts_at_once().set("tiering.concurrency", 1).build().await;
     let files = synced(&world, 3).await;
     // All three are claimed, and the first deletion is in progress.
     let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);

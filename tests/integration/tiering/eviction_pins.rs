@@ -16,7 +16,12 @@ use super::eviction::pass;
 
 /// Synced files that are not evicted yet, in a world that evicts when the test requests it.
 async fn synced(count: u64) -> (World, Vec<FileView>) {
-    let world = World::with("tiering.free_local_after", "0s").set("tiering.evict_grace", "1h").build().await;
+    let world = World::with("tiering.free_local_after", "0s")
+        .set("tiering.evict_grace", "1h")
+        // Copies are evicted one after the other, so that there is one that can still be stopped.
+        .set("tiering.concurrency", 1)
+        .build()
+        .await;
     let user = world.user().await;
     let mut files = Vec::new();
     for seed in 0..count {

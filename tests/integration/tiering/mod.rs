@@ -21,6 +21,8 @@ mod eviction_fetch;
 mod eviction_pins;
 mod eviction_watermark;
 mod evidence;
+mod evidence_age;
+mod evidence_waves;
 mod leases;
 mod many_workers;
 mod one_connection;

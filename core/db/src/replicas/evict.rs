@@ -1,15 +1,15 @@
-//! Eviction: copies are selected in order, claimed under locks that guarantee another copy, checked again before each
-//! deletion, deleted, and their rows removed.
+//! Eviction: copies are selected in order, claimed under locks that guarantee another copy, checked again before the
+//! deletions ([`super::check_evictions`]), deleted, and their rows removed.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::ObjectRow;
-use super::predicates::{has_verified, none_pending, not_pinned, readable};
+use super::predicates::{has_verified, none_pending, not_pinned};
 use super::transitions::{
     self, BEGIN_EVICTION, CANCEL_EVICTION, FINISH_EVICTION, Lease, RENEW_EVICTION, UPDATE_PRESENT,
     under_lease,
@@ -163,95 +163,41 @@ pub async fn claim_evictions(
     Ok(ObjectRow::ids(values.query(&sql).load(conn).await?))
 }
 
-/// The result of checking a claimed eviction.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Eviction {
-    /// The copy may be deleted once a copy in one of these other stores is found intact.
-    Allowed {
-        /// Other stores with a verified copy that permits the deletion.
-        others: Vec<String>,
-    },
-    /// The copy must be kept: its file was pinned, or no other store has a verified replica any more.
-    Forbidden,
-    /// Another worker holds it now.
-    NotOurs,
-}
-
-/// Checks a claimed eviction immediately before the deletion. A copy in a store that is being drained may also be
-/// deleted if one of the stores `moving_to` has a readable copy; pins do not apply then, because the copy has been
-/// moved. A copy that was to be moved to a certain store is deleted only if that store has a readable copy. The lease
-/// must last for at least `least`, the time that the caller takes until the deletion.
-pub async fn check_eviction(
-    conn: &mut AsyncPgConnection,
-    store: &str,
-    moving_to: &[&str],
-    token: LeaseToken,
-    object: ObjectId,
-    least: Duration,
-) -> Result<Eviction> {
-    let mut values = Values::default();
-    let least = values.seconds(least);
-    let (object, store, token) = (values.id(object), values.text(store), values.id(token));
-    let moving_to = values.texts(moving_to);
-    let sql = format!(
-        "SELECT ARRAY(SELECT s.store FROM replicas s \
-                 WHERE s.object_id = r.object_id AND s.store <> r.store AND s.state = 'present' AND s.verified_at IS NOT NULL \
-                   AND CASE r.evict_reason WHEN 'rebalance' THEN s.store = r.moves_to AND {readable} \
-                       ELSE {not_pinned} OR (s.store = ANY({moving_to}) AND {readable}) END \
-                 ORDER BY s.store) AS others FROM replicas r \
-         WHERE r.object_id = {object} AND r.store = {store} AND r.state = 'evicting' AND r.lease_token = {token} \
-           AND r.lease_until > now() + make_interval(secs => {least})",
-        readable = readable("s"),
-        not_pinned = not_pinned("r.object_id"),
-    );
-    let row: Option<Checked> = values.query(&sql).get_result(conn).await.optional()?;
-    Ok(match row {
-        None => Eviction::NotOurs,
-        Some(Checked { others }) if others.is_empty() => Eviction::Forbidden,
-        Some(Checked { others }) => Eviction::Allowed { others },
-    })
-}
-
-#[derive(QueryableByName)]
-struct Checked {
-    #[diesel(sql_type = Array<Text>)]
-    others: Vec<String>,
-}
-
-/// Cancels an eviction: the copy is `present` again. With `is_there` (verified just now), a file whose primary store
-/// was lost in the meantime gets this store as its primary store, unless one of the cloud stores `primary_stores` holds a
-/// verified copy. Without it, the caller calls [`super::mark_lost`] next, in the same transaction; a row that was
-/// inserted only for the deletion is deleted. Returns whether the lease was still held and the row remains.
-pub async fn cancel_eviction(
+/// Cancels evictions: the copies are `present` again. With `are_there` (their bytes were not touched, or were verified
+/// just now), a file whose primary store was lost in the meantime gets this store as its primary store, unless one of
+/// the cloud stores `primary_stores` holds a verified copy. Without it, the caller calls [`super::mark_lost`] for each
+/// next, in the same transaction; rows that were inserted only for the deletion are deleted. Returns the copies whose
+/// lease was still held and whose rows remain.
+pub async fn cancel_evictions(
     conn: &mut AsyncPgConnection,
     store: &str,
     primary_stores: &[&str],
     token: LeaseToken,
-    object: ObjectId,
-    is_there: bool,
-) -> Result<bool> {
-    if !is_there {
+    objects: &[ObjectId],
+    are_there: bool,
+) -> Result<Vec<ObjectId>> {
+    if !are_there {
         let mut values = Values::default();
         let which = format!(
             "{} AND r.evict_reason IN ('leftover', 'surplus')",
-            under_lease(&mut values, &[object], store, token)
+            under_lease(&mut values, objects, store, token)
         );
         values.query(&FINISH_EVICTION.delete("", &which)).execute(conn).await?;
     }
     let mut values = Values::default();
-    let which = under_lease(&mut values, &[object], store, token);
+    let which = under_lease(&mut values, objects, store, token);
     let back = CANCEL_EVICTION.update("", "", &which);
     let primary_stores = values.texts(primary_stores);
     let sql = format!(
         "WITH back AS ({back} RETURNING r.object_id, r.store), homes AS ( \
              UPDATE files f SET storage_location = b.store, synced_at = CASE WHEN b.store = ANY({primary_stores}) THEN now() END \
              FROM back b JOIN file_versions v ON v.object_id = b.object_id \
-             WHERE {is_there} AND f.id = v.file_id AND f.current_version = v.number AND f.storage_location <> b.store \
+             WHERE {are_there} AND f.id = v.file_id AND f.current_version = v.number AND f.storage_location <> b.store \
                AND (b.store = ANY({primary_stores}) OR NOT {}) \
-         ) SELECT 1 FROM back",
+         ) SELECT object_id FROM back",
         has_verified("b.object_id", &format!("s.store = ANY({primary_stores})")),
     );
-    Ok(values.query(&sql).execute(conn).await? == 1)
+    Ok(ObjectRow::ids(values.query(&sql).load(conn).await?))
 }
 
 /// Takes over evictions whose worker died, to complete them.
@@ -270,15 +216,19 @@ pub async fn reclaim_evictions(
     Ok(values.query(&sql).load(conn).await?)
 }
 
-/// Renews the lease of an eviction. Returns whether the lease is still held.
-pub async fn renew_eviction(
+/// Renews the lease of evictions. Returns those whose lease is still held.
+pub async fn renew_evictions(
     conn: &mut AsyncPgConnection,
     store: &str,
     token: LeaseToken,
-    object: ObjectId,
+    objects: &[ObjectId],
     lease: Duration,
-) -> Result<bool> {
-    Ok(set_lease(conn, store, token, &[object], lease).await? == 1)
+) -> Result<Vec<ObjectId>> {
+    let mut values = Values::default();
+    let until = transitions::until(&mut values, lease);
+    let which = under_lease(&mut values, objects, store, token);
+    let sql = format!("{} RETURNING r.object_id", RENEW_EVICTION.update(&until, "", &which));
+    Ok(ObjectRow::ids(values.query(&sql).load(conn).await?))
 }
 
 /// Releases evictions that were marked but not started.
@@ -288,20 +238,7 @@ pub async fn release_evictions(
     token: LeaseToken,
     ids: &[ObjectId],
 ) -> Result<usize> {
-    set_lease(conn, store, token, ids, Duration::ZERO).await
-}
-
-async fn set_lease(
-    conn: &mut AsyncPgConnection,
-    store: &str,
-    token: LeaseToken,
-    ids: &[ObjectId],
-    lease: Duration,
-) -> Result<usize> {
-    let mut values = Values::default();
-    let until = transitions::until(&mut values, lease);
-    let which = under_lease(&mut values, ids, store, token);
-    Ok(values.query(&RENEW_EVICTION.update(&until, "", &which)).execute(conn).await?)
+    Ok(renew_evictions(conn, store, token, ids, Duration::ZERO).await?.len())
 }
 
 /// Deletes the rows of replicas whose bytes were deleted from the store. An object without a row in any of the cloud

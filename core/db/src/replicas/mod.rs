@@ -8,6 +8,7 @@ mod candidates;
 mod claim;
 mod envelopes;
 mod evict;
+mod evidence;
 mod fetch;
 mod finish;
 mod local_replication;
@@ -42,9 +43,10 @@ pub use claim::{
 };
 pub use envelopes::{KeyUse, envelope_of, keys_in_use};
 pub use evict::{
-    EvictableCopy, Eviction, EvictionClaim, Order, cancel_eviction, check_eviction, claim_evictions,
-    finish_evictions, lock_evictable, reclaim_evictions, release_evictions, renew_eviction, used_bytes_in,
+    EvictableCopy, EvictionClaim, Order, cancel_evictions, claim_evictions, finish_evictions, lock_evictable,
+    reclaim_evictions, release_evictions, renew_evictions, used_bytes_in,
 };
+pub use evidence::{CheckedEviction, EvictionCheck, OtherCopy, check_evictions};
 pub use fetch::{FetchReason, queue_fetches};
 pub use finish::{Failure, Finished, Switched, fail, finish, release};
 pub use local_replication::{Lacking, local_places, mark_evictable, queue_local_copies};

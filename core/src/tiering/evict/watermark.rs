@@ -11,7 +11,7 @@ use crate::ids::WorkerId;
 use crate::object::identity;
 use crate::store::StoreRole;
 
-use crate::tiering::evict::EvictionPass;
+use crate::tiering::evict::{EvictionPass, MAX_UNREAD};
 use crate::tiering::lease::with_lease;
 
 /// Evicts what the watermarks require now, until `stop`, in each local store. Returns the number of copies.
@@ -28,7 +28,7 @@ pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken)
         let Some((high, low)) = capacity.and_then(|all| context.config.tiering.watermarks(all)) else {
             continue;
         };
-        let freeing = EvictionPass { context, store, moving_to: Vec::new(), worker, stop };
+        let freeing = EvictionPass::new(context, store, Vec::new(), worker, stop);
         let work = Box::pin(evict_until(&freeing, signed(high), signed(low)));
         evicted += with_lease(context, &format!("watermark {}", store.name()), work).await?.unwrap_or(0);
     }
@@ -41,20 +41,21 @@ async fn evict_until(freeing: &EvictionPass<'_>, high: i64, low: i64) -> Result<
     if used <= high {
         return Ok(0);
     }
-    let (mut missing, mut evicted, mut place) = (used - low, 0, None);
+    let (mut missing, mut evicted, mut unread, mut place) = (used - low, 0, 0, None);
     while missing > 0 && !freeing.stop.is_cancelled() {
         let batch = freeing.claim(Order::LeastUsed, place, missing).await?;
         place = batch.place;
         let done = freeing.free(batch.token, batch.ours, true).await?;
         evicted += done.evicted;
         missing -= done.bytes;
-        if done.left > 0 {
+        unread += done.unread;
+        if done.left > 0 || unread > MAX_UNREAD {
             break;
         }
         if place.is_none() {
             tracing::warn!(target: "nightferry::sync", store = %freeing.store.name(), bytes = missing, "the \
-                local store is above its watermark, and its remaining copies cannot be evicted: they have \
-                not been synced, or are pinned");
+                local store is above its watermark, and its remaining copies cannot be evicted now: they have \
+                not been synced, are pinned, or their other copies must be read first");
             break;
         }
     }

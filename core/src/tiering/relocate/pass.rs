@@ -18,7 +18,7 @@ use crate::tiering::evict::EvictionPass;
 use crate::tiering::lease::with_lease;
 
 /// Maximum number of replicas evicted under one lease.
-pub(super) const MAX_EVICTED_TOGETHER: usize = 100;
+pub(super) const MAX_EVICTED_TOGETHER: usize = 250;
 
 /// The result of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,7 +185,7 @@ impl<'p> Pass<'p> {
                 let done =
                     self.freeing(batch.from, moving_to.clone()).free(token, claimed, untouched).await?;
                 self.report.evicted += done.evicted;
-                self.report.not_deleted += done.left;
+                self.report.not_deleted += done.left + done.unread;
             }
         }
         Ok(())
@@ -199,11 +199,12 @@ impl<'p> Pass<'p> {
         token: LeaseToken,
         claimed: Vec<EvictableCopy>,
     ) -> Result<usize> {
-        Ok(self.freeing(store, moving_to).free(token, claimed, false).await?.left)
+        let done = self.freeing(store, moving_to).free(token, claimed, false).await?;
+        Ok(done.left + done.unread)
     }
 
     fn freeing(&self, store: &'p Store, moving_to: Vec<&'p str>) -> EvictionPass<'p> {
-        EvictionPass { context: self.context, store, moving_to, worker: self.worker, stop: self.stop }
+        EvictionPass::new(self.context, store, moving_to, self.worker, self.stop)
     }
 
     pub(super) fn terms<'t>(

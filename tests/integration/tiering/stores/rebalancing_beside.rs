@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::ReplicaState;
-use nightferry_core::db::replicas::{self, Departure, Eviction};
+use nightferry_core::db::replicas::{self, Departure, EvictionCheck};
 use nightferry_core::file::change;
 use nightferry_core::file::trash;
 use nightferry_core::ids::{LeaseToken, WorkerId};
@@ -154,12 +154,17 @@ async fn a_moved_copy_is_deleted_only_if_its_destination_still_exists_at_the_las
     let ours = replicas::claim_departures(&mut conn, terms, &[file.object_id]).await.unwrap();
 
     assert_eq!(ours.len(), 1);
+    let check = EvictionCheck { store: from, moving_to: &[], token, least: Duration::ZERO, max_age: None };
     let look = async |conn: &mut _| {
-        replicas::check_eviction(conn, from, &[], token, file.object_id, Duration::ZERO).await.unwrap()
+        let checked = replicas::check_evictions(conn, check, &[file.object_id]).await.unwrap();
+        checked.into_iter().map(|one| one.others).collect::<Vec<_>>()
     };
-    assert_eq!(look(&mut conn).await, Eviction::Allowed { others: vec!["nas".to_owned()] });
+    let others = look(&mut conn).await;
+    assert_eq!(others.iter().flatten().map(|other| other.store.as_str()).collect::<Vec<_>>(), ["nas"]);
     replicas::mark_lost(&mut conn, file.object_id, "nas", &["s3"], "gone", None).await.unwrap();
-    assert_eq!(look(&mut conn).await, Eviction::Forbidden, "the copy in the cloud store is not sufficient");
+    let others = look(&mut conn).await;
+    assert_eq!(others.len(), 1, "the lease is still held");
+    assert!(others[0].is_empty(), "the copy in the cloud store is not sufficient");
     drop(conn);
     execute(&world.context.db, "UPDATE replicas SET lease_until = now() WHERE state = 'evicting'")
         .await

@@ -83,7 +83,7 @@ async fn moves_rejected_by_the_other_store_stay_and_leave_no_trace_when_stopped(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn moves_wait_while_the_destination_is_down_and_report_why() {
-    let world = two().set("health.interval", "200ms").build().await;
+    let world = two().set("health.interval", "200ms").set("tiering.concurrency", 1).build().await;
     let files = uploaded(&world).await;
     let worker = world.start_worker();
     // One copy has arrived, and its source is not deleted yet, when the store goes down.

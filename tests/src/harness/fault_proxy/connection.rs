@@ -46,10 +46,24 @@ impl Entry<'_> {
         change(&mut self.request.lock().unwrap());
         self.shared.changed.send_modify(|count| *count += 1);
     }
+
+    /// Records the response of the store, before the client can see it and send the next request.
+    fn store_answered(&self, status: u16) {
+        self.count_down();
+        self.update(|request| request.store_status = Some(status));
+    }
+
+    fn count_down(&self) {
+        let method = self.request.lock().unwrap().method.clone();
+        self.shared.ended(&method);
+    }
 }
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
+        if self.request.lock().unwrap().store_status.is_none() {
+            self.count_down();
+        }
         self.update(|request| request.done = true);
     }
 }
@@ -233,7 +247,7 @@ async fn relay_answer(
         }
         client.write_all(&head.raw).await.map_err(|_| Stop::Receiver)?;
     };
-    entry.update(|request| request.store_status = Some(head.status()));
+    entry.store_answered(head.status());
     if let Some(gate) = &taps.answer {
         gate.pass().await;
     }
@@ -318,7 +332,7 @@ async fn cut_and_lie(
     }
     // The response of the store is only recorded: the client gets the false one.
     if let Ok(Ok(Some(answer))) = timeout(STORE_ANSWERS_WITHIN, Head::read(&mut store.reader)).await {
-        entry.update(|request| request.store_status = Some(answer.status()));
+        entry.store_answered(answer.status());
     }
     let lie = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: \"{etag}\"\r\n\r\n");
     if client.writer.write_all(lie.as_bytes()).await.is_err() {

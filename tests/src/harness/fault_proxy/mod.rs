@@ -11,11 +11,13 @@ mod record;
 mod tests;
 mod wire;
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use reqwest::Method;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -64,6 +66,8 @@ struct Shared {
     upstream: SocketAddr,
     faults: Mutex<Vec<Armed>>,
     requests: Mutex<Vec<Arc<Mutex<Request>>>>,
+    /// Number of requests without a response of the store, by method.
+    in_progress: Mutex<HashMap<Method, usize>>,
     changed: watch::Sender<u64>,
     limit: Limit,
     glacier: Glacier,
@@ -74,10 +78,23 @@ impl Shared {
     fn admit(&self, mut request: Request) -> (Arc<Mutex<Request>>, Option<Action>) {
         let action = self.faults.lock().unwrap().iter_mut().find_map(|armed| armed.strike(&request));
         request.struck = action.is_some();
+        {
+            let mut in_progress = self.in_progress.lock().unwrap();
+            let count = in_progress.entry(request.method.clone()).or_default();
+            request.beside = *count;
+            *count += 1;
+        }
         let request = Arc::new(Mutex::new(request));
         self.requests.lock().unwrap().push(Arc::clone(&request));
         self.changed.send_modify(|count| *count += 1);
         (request, action)
+    }
+
+    /// Records that the store has responded to a request, or never will.
+    fn ended(&self, method: &Method) {
+        if let Some(count) = self.in_progress.lock().unwrap().get_mut(method) {
+            *count -= 1;
+        }
     }
 }
 
@@ -97,6 +114,7 @@ impl FaultProxy {
             upstream,
             faults: Mutex::default(),
             requests: Mutex::default(),
+            in_progress: Mutex::default(),
             changed: watch::Sender::new(0),
             limit: Limit::default(),
             glacier: Glacier::default(),

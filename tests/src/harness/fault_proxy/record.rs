@@ -21,6 +21,8 @@ pub struct Request {
     pub status: Option<u16>,
     /// The status returned by the store; `None` if the request was not forwarded.
     pub store_status: Option<u16>,
+    /// Number of requests with the same method to which the store had not responded yet when it arrived.
+    pub beside: usize,
     /// Whether a fault was applied to it.
     pub struck: bool,
     /// Whether it has ended, in any way.
@@ -39,6 +41,7 @@ impl Request {
             response_bytes: 0,
             status: None,
             store_status: None,
+            beside: 0,
             struck: false,
             done: false,
         }

@@ -218,7 +218,8 @@ transitions! {
         "upload_id = NULL, part_size = NULL";
 
     VERIFY: [Present] => Same;
-        "scrub, for a copy that was read and is intact";
+        "scrub, and evictions of which the other copy was verified too long ago, for a copy that was read \
+            and is intact";
         "it was not verified by another process since";
         "verified_at = now()";
 

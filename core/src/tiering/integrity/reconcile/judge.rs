@@ -265,17 +265,11 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             size: signed(bytes),
             at: self.context.clock.now(),
         };
-        let freeing = EvictionPass {
-            context: self.context,
-            store: self.store,
-            moving_to: Vec::new(),
-            worker: self.worker,
-            stop: self.stop,
-        };
+        let freeing = EvictionPass::new(self.context, self.store, Vec::new(), self.worker, self.stop);
         let done = freeing.free(token, vec![copy], false).await?;
         Ok(if done.evicted == 1 {
             Outcome::Applied
-        } else if done.left > 0 {
+        } else if done.left + done.unread > 0 {
             Outcome::Kept("could not be deleted now; will be retried".to_owned())
         } else {
             Outcome::Kept("no other copy was found intact, so this one is kept".to_owned())

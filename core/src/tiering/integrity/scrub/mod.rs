@@ -1,7 +1,7 @@
 //! Scrub: re-reads and hashes verified copies at a bounded rate, those with the oldest verification first. A pass
 //! therefore continues where the last one ended, on any worker. A copy that is wrong in two readings becomes `lost`.
 
-mod pace;
+pub(in crate::tiering) mod pace;
 mod queue;
 mod report;
 

@@ -9,19 +9,19 @@ use tokio::time::{Instant, sleep_until};
 const SLACK: Duration = Duration::from_millis(250);
 
 /// Limits the read rate of a pass.
-pub(super) struct RateLimiter {
+pub(in crate::tiering) struct RateLimiter {
     rate: Option<u64>,
     paid_until: Mutex<Instant>,
 }
 
 impl RateLimiter {
     /// `None`: unlimited.
-    pub(super) fn new(rate: Option<u64>) -> Self {
+    pub(in crate::tiering) fn new(rate: Option<u64>) -> Self {
         Self { rate, paid_until: Mutex::new(Instant::now()) }
     }
 
     /// Waits as long as reading `bytes` may take.
-    pub(super) async fn spend(&self, bytes: u64) {
+    pub(in crate::tiering) async fn spend(&self, bytes: u64) {
         let Some(rate) = self.rate else { return };
         let nanos = u128::from(bytes).saturating_mul(1_000_000_000) / u128::from(rate.max(1));
         let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
