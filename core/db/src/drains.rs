@@ -103,7 +103,7 @@ pub async fn note(
 /// Remaining replicas in a store, or in progress to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, QueryableByName)]
 pub struct Left {
-    /// Verified replicas, and lost ones.
+    /// Replicas that were found or verified, and lost ones.
     #[diesel(sql_type = BigInt)]
     pub replicas: i64,
     /// Their bytes.
@@ -127,13 +127,15 @@ impl Left {
 /// Counts [`Left`]. Reads the whole table: do not call it every second.
 pub async fn left_in(conn: &mut AsyncPgConnection, store: &str) -> Result<Left> {
     Ok(diesel::sql_query(
-        "SELECT count(*) FILTER (WHERE r.verified_at IS NOT NULL AND o.state = 'stored') AS replicas, \
-                coalesce(sum(o.size) FILTER (WHERE r.verified_at IS NOT NULL AND o.state = 'stored'), 0)::bigint AS bytes, \
-                count(*) FILTER (WHERE r.verified_at IS NULL AND o.state = 'stored') AS copies, \
+        "SELECT count(*) FILTER (WHERE NOT l.is_copy AND o.state = 'stored') AS replicas, \
+                coalesce(sum(o.size) FILTER (WHERE NOT l.is_copy AND o.state = 'stored'), 0)::bigint AS bytes, \
+                count(*) FILTER (WHERE l.is_copy AND o.state = 'stored') AS copies, \
                 count(*) FILTER (WHERE o.state <> 'stored') \
                     + (SELECT count(*) FROM objects u WHERE u.upload_store = $1 AND u.state <> 'stored' \
                        AND NOT EXISTS (SELECT 1 FROM replicas x WHERE x.object_id = u.id AND x.store = $1)) AS others \
-         FROM replicas r JOIN objects o ON o.id = r.object_id WHERE r.store = $1",
+         FROM replicas r JOIN objects o ON o.id = r.object_id \
+         CROSS JOIN LATERAL (SELECT r.verified_at IS NULL AND r.state NOT IN ('present', 'lost') AS is_copy) l \
+         WHERE r.store = $1",
     )
     .bind::<Text, _>(store)
     .get_result(conn)

@@ -77,7 +77,7 @@ pub async fn leaving(
         "WITH picked AS MATERIALIZED ( \
              SELECT r.object_id, r.state FROM replicas r \
              WHERE r.store = {store} AND r.object_id > {after} AND r.state IN ('present', 'lost', 'queued', 'failed') \
-               AND r.verified_at IS NOT NULL \
+               AND (r.verified_at IS NOT NULL OR r.state IN ('present', 'lost')) \
                AND EXISTS (SELECT 1 FROM objects o WHERE o.id = r.object_id AND o.state = 'stored' OFFSET 0) \
              ORDER BY r.object_id LIMIT {limit} \
          ) \
@@ -360,7 +360,8 @@ pub async fn claim_departures(
     let (store, ids) = (values.text(terms.store), values.ids(objects));
     let sql = format!(
         "SELECT r.object_id FROM replicas r WHERE r.store = {store} AND r.object_id = ANY({ids}) AND r.upload_id IS NULL \
-         AND r.state IN ('present', 'lost', 'queued', 'failed') AND r.verified_at IS NOT NULL \
+         AND r.state IN ('present', 'lost', 'queued', 'failed') \
+         AND (r.verified_at IS NOT NULL OR r.state IN ('present', 'lost')) \
          ORDER BY r.object_id FOR UPDATE SKIP LOCKED"
     );
     let locked = ObjectRow::ids(values.query(&sql).load(conn).await?);
