@@ -21,8 +21,8 @@ Examples:
 Findings are: orphans (objects without a row in the database that were deleted or belong elsewhere, older than \
 reconcile.safety_age), unknown objects (they may be newer than a restored database), adopted copies (intact copies \
 that the database did not expect; they count from now on), objects that are missing or have a wrong size, and \
-unfinished multipart uploads without a row, older than uploads.session_ttl. Each finding is checked again before it is reported; files \
-may be uploaded and synced meanwhile.
+unfinished multipart uploads without a row, older than uploads.session_ttl. Each finding is checked again before it \
+is reported; files may be uploaded and synced meanwhile.
 
 Copies that are missing or have a wrong size become suspect at once: they no longer count as copies, so \
 that no other copy is deleted because of them. A later pass or scrub that finds one intact ends that.
@@ -123,7 +123,11 @@ fn advise(app: &App, document: &Document) {
         app.output.note_command(&text, "catalog adopt");
     }
     let lost = |summary: &Summary| summary.of(Kind::Missing).applied + summary.of(Kind::WrongSize).applied;
-    if document.stores.iter().any(|summary| summary.found() > 0) && !document.apply {
+    // Unknown objects are never changed, and adopted copies are recorded already.
+    let fixable = |summary: &Summary| {
+        summary.found() - summary.of(Kind::Unknown).found - summary.of(Kind::Adopted).found
+    };
+    if document.stores.iter().any(|summary| fixable(summary) > 0) && !document.apply {
         let suspect = |summary: &Summary| summary.of(Kind::Missing).found + summary.of(Kind::WrongSize).found;
         let what = if document.stores.iter().map(suspect).sum::<u64>() == 0 {
             "Nothing was changed. To fix the findings"

@@ -5,9 +5,12 @@ use nightferry_core::context::Context;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::file::details::FileView;
 use nightferry_core::ids::WorkerId;
+use nightferry_core::object::canary;
+use nightferry_core::store::{Body, PutOptions};
 use nightferry_core::tiering::evict;
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Fault, Match};
+use nightferry_tests::harness::memory_s3::Writes;
 use nightferry_tests::harness::{WorkerHandle, World, WorldBuilder, assert_invariants, pattern};
 use reqwest::Method;
 use tokio_util::sync::CancellationToken;
@@ -117,6 +120,26 @@ async fn a_checksum_from_the_store_renews_an_old_proof_without_reading() {
     assert_eq!(pass(&world.context).await, 3);
 
     assert_eq!(reads(&world), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_returns_false_checksums_is_read_whatever_the_age_of_the_proof() {
+    let world = evicts_at_once().in_memory().build().await;
+    let files = synced(&world, 2).await;
+    let [_, server] = world.memory.as_ref().unwrap();
+    // The content is replaced; what HEAD returns is not.
+    server.set_writes(Writes::FlippedAndSworn);
+    let options = PutOptions { sha256: Some(pattern(0, SIZE).sha256()), ..PutOptions::default() };
+    let body = Body::Bytes(pattern(0, SIZE).bytes());
+    let key = world.key(&files[0]).await;
+    world.direct.get("s3").unwrap().put(&key, body, &options).await.unwrap();
+    assert!(canary::check(world.context.stores.get("s3").unwrap()).await.heads_lie());
+
+    assert_eq!(pass(&world.context).await, 1);
+
+    assert_eq!(world.stored("minio", &files[0]).await, Some(pattern(0, SIZE).sha256()));
+    assert_eq!(world.replica("s3", &files[0]).await.unwrap().state, ReplicaState::Lost);
+    assert_eq!(reads(&world), 3, "twice the one that is wrong");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,11 +12,13 @@ use nightferry_core::error::ErrorCode;
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::trash;
 use nightferry_core::ids::UserId;
-use nightferry_core::object::empty_catalogue;
+use nightferry_core::object::{canary, empty_catalogue};
 use nightferry_core::store::{Body, PutOptions};
 use nightferry_core::tiering::reconcile::{self, Event as Told, Finding, Kind, Options, Summary};
+use nightferry_core::tiering::relocate::drain::{self, Draining};
 use nightferry_core::tiering::{evict, reap, scrub};
 use nightferry_tests::harness::database::{execute, texts};
+use nightferry_tests::harness::memory_s3::Writes;
 use nightferry_tests::harness::world::WorkerHandle;
 use nightferry_tests::harness::{World, assert_invariants, eventually, pattern};
 use reqwest::Method;
@@ -150,6 +152,24 @@ async fn a_download_does_not_adopt_other_content() {
     let wrong = Body::Bytes(vec![0; usize::try_from(SIZE).unwrap()].into());
     let key = world.key(&files[0]).await;
     world.direct.get("s3").unwrap().put(&key, wrong, &PutOptions::default()).await.unwrap();
+
+    assert_eq!(download(&world, user, &files[0]).await, None);
+    assert!(world.replica("s3", &files[0]).await.is_none());
+    assert_eq!(download(&world, user, &files[1]).await, Some(pattern(1, SIZE).sha256()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_in_a_store_that_returns_false_checksums_is_read_before_it_is_adopted() {
+    let world = World::with("tiering.free_local_after", "0s").in_memory().build().await;
+    let (world, user, files) = restored_with(world, false).await;
+    let [_, server] = world.memory.as_ref().unwrap();
+    // What HEAD returns of it is right, its content is not.
+    server.set_writes(Writes::FlippedAndSworn);
+    let options = PutOptions { sha256: Some(pattern(0, SIZE).sha256()), ..PutOptions::default() };
+    let body = Body::Bytes(pattern(0, SIZE).bytes());
+    let key = world.key(&files[0]).await;
+    world.direct.get("s3").unwrap().put(&key, body, &options).await.unwrap();
+    assert!(canary::check(world.context.stores.get("s3").unwrap()).await.heads_lie());
 
     assert_eq!(download(&world, user, &files[0]).await, None);
     assert!(world.replica("s3", &files[0]).await.is_none());
@@ -373,5 +393,27 @@ async fn a_copy_that_was_not_verified_permits_no_eviction_until_scrub_has_read_i
     assert_eq!(summary.right, 1, "it is read whatever its age: {summary:?}");
     assert!(world.replica("s3", &file).await.unwrap().verified_at.is_some());
     assert_eq!(evicted().await, 1);
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_was_never_verified_leaves_a_store_that_is_drained() {
+    let world = World::new().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(1, SIZE)).await;
+    let worker = world.start_worker();
+    assert_eq!(world.sync().await.status, RunStatus::Succeeded);
+    let unproved = "UPDATE replicas SET verified_at = NULL WHERE store = 'minio'";
+    execute(&world.context.db, unproved).await.unwrap();
+
+    drain::begin(&world.context, "minio", None, &Origin::default()).await.unwrap();
+
+    eventually("the store is empty", || async {
+        drain::look(&world.context, "minio").await.unwrap().filter(Draining::is_finished)
+    })
+    .await;
+    worker.stop().await;
+    assert_eq!(world.stored("minio", &file).await, None);
+    assert_eq!(world.stored("s3", &file).await, Some(pattern(1, SIZE).sha256()));
     assert_invariants(&world).await;
 }

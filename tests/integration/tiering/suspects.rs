@@ -177,6 +177,23 @@ async fn a_suspect_copy_that_proves_right_counts_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_suspect_copy_that_was_never_verified_counts_again_after_scrub_has_read_it() {
+    let world = world().await;
+    let files = synced(&world, 1).await;
+    let unproved = "UPDATE replicas SET verified_at = NULL WHERE store = 's3'";
+    execute(&world.context.db, unproved).await.unwrap();
+    vanish(&world, "s3", &files[0]).await;
+    reconcile(&world, "s3", false).await;
+    assert_eq!(state(&world, "s3", &files[0]).await, SUSPECT);
+    write(&world, "s3", &files[0], pattern(0, SIZE).bytes().to_vec()).await;
+
+    assert_eq!(scrub(&world).await.returned, 1);
+
+    assert_eq!(state(&world, "s3", &files[0]).await, PRESENT);
+    assert!(world.replica("s3", &files[0]).await.unwrap().verified_at.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn downloads_prefer_other_copies_and_try_a_suspect_one_last() {
     let world = World::new().await;
     let files = synced(&world, 1).await;
