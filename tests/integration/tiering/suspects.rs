@@ -48,7 +48,8 @@ async fn reconcile(world: &World, store: &str, apply: bool) -> Vec<Finding> {
     };
     let options = reconcile::Options { apply, safety_age: Duration::from_secs(24 * 3600) };
     let store = world.context.stores.get(store).unwrap();
-    let pass = reconcile::pass(&world.context, store, options, tell, &CancellationToken::new());
+    let stop = CancellationToken::new();
+    let pass = reconcile::pass(&world.context, store, options, tell, &stop);
     assert!(pass.await.unwrap().unwrap().complete);
     findings
 }

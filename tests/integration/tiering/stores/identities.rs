@@ -285,7 +285,8 @@ async fn a_marker_is_written_once_and_belongs_to_no_listing() {
 
     let options = reconcile::Options { apply: false, safety_age: std::time::Duration::ZERO };
     let store = world.context.stores.get("s3").unwrap();
-    let summary = reconcile::pass(&world.context, store, options, |_| {}, &CancellationToken::new());
+    let stop = CancellationToken::new();
+    let summary = reconcile::pass(&world.context, store, options, |_| {}, &stop);
     let summary = summary.await.unwrap().unwrap();
     assert_eq!((summary.objects, summary.foreign, summary.found()), (0, 0, 0));
 }
