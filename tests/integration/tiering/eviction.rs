@@ -32,7 +32,7 @@ async fn upload(world: &World, count: u64) -> Vec<FileView> {
 /// Uploads files that are synced but not evicted yet.
 async fn synced(world: &World, count: u64) -> Vec<FileView> {
     let files = upload(world, count).await;
-    // For this worker every copy is too recent: it marks none.
+    // With this grace period the worker marks no copy for eviction.
     let worker = WorkerHandle::start(world.context_with(&[("tiering.evict_grace", "1h")]));
     assert_eq!(world.sync().await.files_done, count as i64);
     worker.stop().await;
