@@ -207,7 +207,7 @@ impl Reader {
         match found {
             Ok(copies) => self.stores = copies.into(),
             Err(error) => {
-                tracing::warn!(%object, %error, "cannot look for copies that the database does not know")
+                tracing::warn!(%object, %error, "cannot look for copies that the database does not know");
             }
         }
         !self.stores.is_empty()

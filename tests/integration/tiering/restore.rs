@@ -298,8 +298,8 @@ async fn objects_newer_than_the_database_are_never_deleted_and_are_adopted_with_
     assert_eq!(texts(&world.context.db, &facts).await, [format!("later.txt t t {SIZE} minio")]);
     assert_eq!(adopt(&world, true).await.0.objects, 0, "once is enough");
     assert_eq!(pass(&world, "minio", false).await.0.of(Kind::Unknown).found, 0);
-    let used = format!("SELECT used_bytes FROM users WHERE id = '{user}'");
-    assert_eq!(texts(&world.context.db, &used).await, [(4 * SIZE).to_string()]);
+    let booked = format!("SELECT used_bytes FROM users WHERE id = '{user}'");
+    assert_eq!(texts(&world.context.db, &booked).await, [(4 * SIZE).to_string()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

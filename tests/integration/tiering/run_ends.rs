@@ -120,7 +120,7 @@ async fn a_tick_that_meets_the_end_of_a_run_carries_its_files() {
     let world = World::new().await;
     let user = world.user().await;
     let mut tick = chrono::Utc::now();
-    schedules::ensure(&mut *world.context.db.conn().await.unwrap(), run::NIGHTLY, tick).await.unwrap();
+    schedules::ensure(&mut world.context.db.conn().await.unwrap(), run::NIGHTLY, tick).await.unwrap();
     let worker = world.start_worker();
     for seed in 0..20 {
         let file = world.upload(user, &format!("{seed}"), pattern(seed, 100)).await;

@@ -238,7 +238,7 @@ async fn suspect_copies_are_counted() {
     vanish(&world, "s3", &files[0]).await;
     reconcile(&world, "s3", false).await;
 
-    let counts = replicas::count_by_state(&mut *world.context.db.conn().await.unwrap()).await.unwrap();
+    let counts = replicas::count_by_state(&mut world.context.db.conn().await.unwrap()).await.unwrap();
     let suspects: Vec<_> =
         counts.iter().map(|row| (row.store.as_str(), row.state, row.replicas, row.suspects)).collect();
     let expected = [

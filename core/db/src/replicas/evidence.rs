@@ -100,7 +100,7 @@ pub async fn check_evictions(
     for mut row in rows {
         let other = row.other();
         match checked.last_mut() {
-            Some(last) if last.object_id == row.object_id => last.others.extend(other),
+            Some(previous) if previous.object_id == row.object_id => previous.others.extend(other),
             _ => checked.push(CheckedEviction {
                 object_id: row.object_id,
                 size: row.size,

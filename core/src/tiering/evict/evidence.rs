@@ -41,7 +41,7 @@ pub(super) struct Unread {
 
 /// The stores among these whose responses can be relied on now: configured, healthy, and those that the database knows.
 /// For many copies at once, so that an identity is checked once.
-pub(super) async fn usable<'c>(context: &'c Context, names: BTreeSet<String>) -> Vec<&'c Store> {
+pub(super) async fn usable(context: &Context, names: BTreeSet<String>) -> Vec<&Store> {
     let mut usable = Vec::with_capacity(names.len());
     for name in names {
         let healthy = context.stores.get(&name).filter(|_| context.stores.health().is_healthy(&name));

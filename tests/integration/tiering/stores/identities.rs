@@ -124,10 +124,10 @@ async fn another_bucket_with_the_same_objects_is_not_the_recorded_store() {
     let bucket = context.stores.get("s3").unwrap();
     bucket.ensure_bucket().await.unwrap();
     for (seed, file) in files.iter().enumerate() {
-        let content = pattern(seed as u64, SIZE);
+        let file_bytes = pattern(seed as u64, SIZE);
         let options =
             PutOptions { sha256: Some(pattern(seed as u64, SIZE).sha256()), ..PutOptions::default() };
-        bucket.put(&world.key(file).await, Body::from(content.bytes()), &options).await.unwrap();
+        bucket.put(&world.key(file).await, Body::from(file_bytes.bytes()), &options).await.unwrap();
     }
 
     assert_eq!(pass(&context).await, 0, "without a marker");

@@ -64,10 +64,9 @@ impl Request {
         }
         let (bytes, told) = match writes {
             Writes::Sound => (self.body.clone(), Some(promised)),
-            Writes::Flipped => (self.flipped(), None),
+            Writes::Flipped | Writes::FlippedUnverified => (self.flipped(), None),
             Writes::FlippedAndSworn => (self.flipped(), Some(promised)),
             Writes::Unverified => (self.body.clone(), None),
-            Writes::FlippedUnverified => (self.flipped(), None),
         };
         let part = Part { bytes, promised, told };
         let mut answer = Answer::new(200).with("ETag", format!("\"{}\"", part.etag()));
