@@ -29,7 +29,7 @@ async fn an_administrator_drains_a_store_and_undoes_it() {
     assert_eq!(stores[0]["drain"]["replicas_left"], 0);
     let nas = &stores[1];
     assert_eq!((&nas["name"], &nas["role"], &nas["main"]), (&json!("nas"), &json!("local"), &json!(false)));
-    assert_eq!(nas["replicas"], json!([{ "state": "present", "replicas": 1, "bytes": 1_000 }]));
+    assert_eq!(nas["replicas"], json!([{ "state": "present", "replicas": 1, "bytes": 1_000, "suspect": 0 }]));
     assert_eq!((&nas["used_bytes"], &nas["capacity_bytes"]), (&json!(1_000), &json!(1_u64 << 30)));
     assert_eq!(nas["health"]["status"], "unknown", "the store has not been checked yet");
     let (status, _) = answered(admin.request(Method::DELETE, "/api/admin/stores/minio/drain")).await;

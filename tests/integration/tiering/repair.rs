@@ -127,12 +127,12 @@ async fn a_lost_cloud_copy_is_repaired_and_meanwhile_the_local_store_is_the_prim
 async fn a_file_in_the_trash_is_repaired_too() {
     let world = world().build().await;
     let files = synced(&world).await;
-    let trash = format!("UPDATE files SET deleted_at = now() WHERE id = '{}'", files[0].row.id);
-    execute(&world.context.db, &trash).await.unwrap();
     for file in &files[..2] {
         let key = world.key(file).await;
         world.direct.cloud().unwrap().delete(&key).await.unwrap();
     }
+    let trash = format!("UPDATE files SET deleted_at = now() WHERE id = '{}'", files[0].row.id);
+    execute(&world.context.db, &trash).await.unwrap();
     execute(
         &world.context.db,
         &format!(
