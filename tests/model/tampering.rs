@@ -61,7 +61,7 @@ impl Sequence<'_> {
             Verb::Put => Match::method(Method::PUT),
             Verb::Get => Match::method(Method::GET),
             Verb::Head => Match::method(Method::HEAD),
-            Verb::Delete => Match::method(Method::DELETE),
+            Verb::Delete => Match::deletions(),
         };
         let fault = match trouble {
             Trouble::InternalError(verb) => Fault::status(500, "InternalError").matching(to(verb)),

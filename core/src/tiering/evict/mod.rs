@@ -1,9 +1,10 @@
 //! Eviction: deletes local copies whose cloud copy was verified long enough ago. The copies are marked under row locks
 //! that cover the other verified replica, checked again and deleted after a HEAD request for the other copy
-//! (`batch.rs`, `evidence.rs`), and their rows are deleted. The eviction of a worker that died is taken over, in any
-//! store.
+//! (`batch.rs`, `evidence.rs`, `delete.rs`), and their rows are deleted. The eviction of a worker that died is taken
+//! over, in any store.
 
 mod batch;
+mod delete;
 mod evidence;
 mod keep;
 mod read_back;
