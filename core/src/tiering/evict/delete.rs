@@ -11,6 +11,7 @@ use super::EvictionPass;
 use super::batch::{Attempt, Candidate, Wave};
 use crate::db::replicas::{CheckedEviction, OtherCopy};
 use crate::ids::{LeaseToken, ObjectId};
+use crate::object::delete;
 use crate::step::{self, Step};
 use crate::store::{BatchDeletion, ObjectKey, StoreError};
 
@@ -126,9 +127,9 @@ impl EvictionPass<'_> {
         let mut failed = match response {
             Ok(Ok(BatchDeletion::Done(failed))) => failed,
             Ok(Ok(BatchDeletion::Refused(error))) => {
-                let error = error.map(|error| error.to_string());
-                tracing::info!(target: "nightferry::sync", store, error, "the store refuses to delete several \
-                    objects with one request: they are deleted one by one");
+                if let Some(error) = error {
+                    delete::tell_refusal(self.store, &error);
+                }
                 return ready.into_iter().map(|proven| proven.candidate).collect();
             }
             Ok(Err(error)) => {
