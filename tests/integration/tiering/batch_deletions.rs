@@ -1,18 +1,25 @@
 //! Copies are deleted with few requests where the store takes several keys at once. A copy is gone only if the response
 //! says so of its key; whatever else happens to the request, nothing is lost and the rest is deleted later.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::TimeDelta;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::file::change;
 use nightferry_core::file::details::FileView;
 use nightferry_core::ids::WorkerId;
+use nightferry_core::store::ObjectKey;
 use nightferry_core::tiering::evict;
-use nightferry_tests::harness::database::texts;
+use nightferry_core::tiering::reconcile::{self, Event, Kind, Options};
+use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Fault, Hold, Match};
 use nightferry_tests::harness::memory_s3::Deletion;
 use nightferry_tests::harness::{WorkerHandle, World, WorldBuilder, assert_invariants, eventually, pattern};
 use reqwest::Method;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 fn world() -> WorldBuilder {
     World::with("tiering.free_local_after", "0s").set("tiering.lease", "60s")
@@ -197,4 +204,42 @@ async fn a_slow_response_about_one_object_does_not_keep_the_others() {
 
     assert!(evicted >= 2, "{evicted}");
     assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reconcile_deletes_orphans_and_surplus_copies_with_few_requests_and_reports_each() {
+    let world = world().in_memory().build().await;
+    let files = synced(&world, 20).await;
+    let [_, cloud] = world.memory.as_ref().unwrap();
+    execute(&world.context.db, "DELETE FROM replicas WHERE store = 's3'").await.unwrap();
+    let orphan = || ObjectKey::new(files[0].row.owner_id.0, Uuid::now_v7(), "stray");
+    let orphans: Vec<ObjectKey> = (0..20).map(|_| orphan()).collect();
+    for key in &orphans {
+        cloud.place(key.as_str(), Bytes::from_static(b"stray"), TimeDelta::hours(48));
+    }
+    cloud.set_deletion(orphans[4].as_str(), Deletion::Refused);
+    world.context.clock.advance(TimeDelta::hours(25));
+    let mut kept = Vec::new();
+    let tell = |event: Event<'_>| {
+        if let Event::Found(finding) = event
+            && finding.outcome.kept_because().is_some()
+        {
+            kept.push(finding.key.clone());
+        }
+    };
+    let options = Options { apply: true, safety_age: Duration::from_secs(24 * 3600) };
+    let store = world.context.stores.get("s3").unwrap();
+
+    let summary = reconcile::pass(&world.context, store, options, tell, &CancellationToken::new()).await;
+
+    let found = summary.unwrap().unwrap().of(Kind::Orphan);
+    assert_eq!((found.found, found.applied), (40, 39));
+    assert_eq!(kept, [orphans[4].as_str()]);
+    let requests = world.cloud.count(&Match::deletions());
+    assert!(requests <= 3, "{requests} requests for 40 objects");
+    let left: Vec<String> = cloud.objects().into_keys().filter(|key| key.starts_with("user-")).collect();
+    assert_eq!(left, [orphans[4].as_str()]);
+    for (seed, file) in files.iter().enumerate() {
+        assert_eq!(world.stored("minio", file).await, Some(pattern(seed as u64, 1_000).sha256()));
+    }
 }
