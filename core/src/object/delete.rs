@@ -8,8 +8,8 @@ use futures_util::stream::{self, StreamExt as _};
 
 use crate::store::{BatchDeletion, DELETE_LIMIT, ObjectKey, Store, StoreError};
 
-/// Deletes objects; missing ones are not an error. Sends up to `together` requests at once if the store takes no several
-/// keys. Returns those that may not be deleted, with the reason.
+/// Deletes objects; missing ones are not an error. If the store does not take several keys, up to `together` requests are
+/// sent at once. Returns those that may still be there, with the reason.
 pub async fn delete_all(
     store: &Store,
     keys: &[ObjectKey],
@@ -22,7 +22,7 @@ pub async fn delete_all(
     failed
 }
 
-/// Logs that a store takes no several keys.
+/// Logs that a store does not take several keys.
 pub fn tell_refusal(store: &Store, error: &StoreError) {
     tracing::info!(target: "nightferry::sync", store = %store.name(), %error, "the store refuses to delete several \
         objects with one request: they are deleted one by one until the next start");

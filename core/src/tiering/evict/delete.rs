@@ -1,5 +1,5 @@
 //! The deletions of a wave: with one request if there are several and the store takes batches, otherwise with one request
-//! for each, all at once. A copy counts as deleted only if the store says so of its key; every other one keeps its mark,
+//! for each, concurrently. A copy counts as deleted only if the store says so of its key; every other one keeps its mark,
 //! and is checked anew when its lease expires.
 
 use std::collections::BTreeMap;
@@ -56,7 +56,7 @@ impl EvictionPass<'_> {
             late.extend(self.delete_together(wave, ready, attempt).await);
             return late;
         }
-        let together = ready.len().max(1);
+        let together = self.context.config.tiering.concurrency.max(1);
         let deleted: Vec<(Proven, Deleted)> = stream::iter(ready)
             .map(|proven| self.delete_one(wave, proven))
             .buffer_unordered(together)

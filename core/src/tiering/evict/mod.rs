@@ -29,7 +29,7 @@ use super::policy;
 use batch::Done;
 use read_back::ReadBacks;
 
-/// Maximum number of copies evicted under one lease: several waves of the usual `tiering.concurrency`.
+/// Maximum number of copies evicted under one lease: as many as are deleted with one request.
 const BATCH: i64 = 250;
 /// A pass does not look further after this many copies whose other copy would have to be read first, and for which it
 /// had no time: they are checked again by each pass.
