@@ -109,8 +109,9 @@ impl Store {
     }
 }
 
-/// Whether the store refuses the request as such.
+/// Whether the store refuses the request as such. A gateway that changes headers makes its signature wrong.
 fn is_refusal(error: &StoreError) -> bool {
     matches!(error.kind(), StoreErrorKind::Answer { .. })
+        && (!error.is_credentials() || error.code() == Some("SignatureDoesNotMatch"))
         && matches!(error.verdict(), Verdict::Permanent | Verdict::SourceMissing)
 }

@@ -308,6 +308,7 @@ async fn a_batch_that_failed_deleted_nothing_as_far_as_known() {
         (s3_error("200 OK", "InternalError"), Verdict::Transient),
         (s3_error("503 Service Unavailable", "SlowDown"), Verdict::Transient),
         (s3_error("400 Bad Request", "BadDigest"), Verdict::Corrupt),
+        (s3_error("403 Forbidden", "ExpiredToken"), Verdict::Permanent),
         (answer("200 OK", "", "<html/>"), Verdict::Transient),
         (answer("200 OK", "", ""), Verdict::Transient),
         (answer("404 Not Found", "", "<html/>"), Verdict::Transient),
