@@ -133,6 +133,8 @@ pub(crate) enum Trouble {
     FlipResponse,
     /// Acknowledges and stores nothing.
     Swallow,
+    /// Returns success and an error in the body when several objects are to be deleted.
+    HiddenError,
     /// Acknowledges and stores other content, until it is healed.
     WrongBytes,
     /// Verifies no checksum, returns the one that was sent and stores other content, until it is healed. The canaries of

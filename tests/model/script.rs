@@ -229,6 +229,7 @@ fn trouble() -> impl Strategy<Value = Trouble> {
         1 => Just(Trouble::FlipRequest),
         2 => Just(Trouble::FlipResponse),
         2 => Just(Trouble::Swallow),
+        1 => Just(Trouble::HiddenError),
         3 => Just(Trouble::WrongBytes),
         2 => Just(Trouble::FalseChecksums),
     ]

@@ -61,7 +61,7 @@ impl Sequence<'_> {
             Verb::Put => Match::method(Method::PUT),
             Verb::Get => Match::method(Method::GET),
             Verb::Head => Match::method(Method::HEAD),
-            Verb::Delete => Match::method(Method::DELETE),
+            Verb::Delete => Match::deletions(),
         };
         let fault = match trouble {
             Trouble::InternalError(verb) => Fault::status(500, "InternalError").matching(to(verb)),
@@ -71,6 +71,7 @@ impl Sequence<'_> {
             Trouble::ResetResponse => Fault::reset_response_after(1).on(Method::GET),
             Trouble::FlipRequest => Fault::flip_request_byte(0).on(Method::PUT),
             Trouble::FlipResponse => Fault::flip_response_byte(0).on(Method::GET).key_contains("user-"),
+            Trouble::HiddenError => Fault::status(200, "InternalError").matching(Match::batch_deletions()),
             Trouble::Swallow => Fault::swallow_and_acknowledge().on(Method::PUT),
             Trouble::WrongBytes | Trouble::FalseChecksums => {
                 let writes = match (trouble, self.bug) {

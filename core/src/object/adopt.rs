@@ -9,7 +9,6 @@ use crate::context::Context;
 use crate::db::enums::{ObjectState, ReplicaState};
 use crate::db::objects::{self, Object};
 use crate::db::replicas::{self, FoundCopy};
-use crate::db::unsigned;
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
 use crate::retry;
@@ -70,19 +69,6 @@ pub async fn adopt(
     Ok(adopted)
 }
 
-/// The expected content of a stored object.
-///
-/// # Errors
-/// [`Error::Internal`] if its row has no usable checksums.
-pub fn expected(facts: &Object) -> Result<Expected> {
-    let unusable = || Error::Internal(format!("object {} has no usable checksums", facts.id));
-    Ok(Expected {
-        size: unsigned(facts.size.unwrap_or(0)),
-        sha256: facts.sha256.as_deref().unwrap_or(&[]).try_into().map_err(|_| unusable())?,
-        crc64nvme: facts.crc64nvme.as_deref().unwrap_or(&[]).try_into().map_err(|_| unusable())?,
-    })
-}
-
 async fn adopt_in(
     context: &Context,
     store: &Store,
@@ -91,7 +77,8 @@ async fn adopt_in(
     effort: Effort,
 ) -> Result<bool> {
     let (key, name) = (ObjectKey::parse(&facts.key)?, store.name().as_str());
-    let expected = expected(facts)?;
+    let (sha256, crc64nvme) = (facts.sha256.as_deref(), facts.crc64nvme.as_deref());
+    let expected = Expected::recorded(facts.id, facts.size.unwrap_or(0), sha256, crc64nvme)?;
     let may_read = effort == Effort::Read || expected.size <= QUICKLY_READ;
     let found = verify::find_intact(store, &key, expected, may_read).await?;
     let Some(found) = found else { return Ok(false) };

@@ -5,6 +5,7 @@
 pub mod adopt;
 pub mod canary;
 pub mod crypto;
+pub mod delete;
 pub mod empty_catalogue;
 pub mod health;
 pub mod identity;

@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use crate::checksum::{Crc64Nvme, ObjectDigest, Sha256};
+use crate::db::unsigned;
 use crate::encryption::{EncryptionEnvelope, sealed_size};
+use crate::error::Error;
+use crate::ids::ObjectId;
 use crate::retry::{self, RetryPolicy};
 use crate::store::{ObjectHead, ObjectKey, PutReceipt, SendMode, Store, StoreError, Verdict};
 
@@ -42,6 +45,24 @@ pub struct Form {
 }
 
 impl Expected {
+    /// The content of an object according to the columns of its row.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if they contain no usable checksums.
+    pub fn recorded(
+        object: ObjectId,
+        size: i64,
+        sha256: Option<&[u8]>,
+        crc64nvme: Option<&[u8]>,
+    ) -> Result<Self, Error> {
+        let unusable = || Error::Internal(format!("object {object} has no usable checksums"));
+        Ok(Self {
+            size: unsigned(size),
+            sha256: sha256.unwrap_or(&[]).try_into().map_err(|_| unusable())?,
+            crc64nvme: crc64nvme.unwrap_or(&[]).try_into().map_err(|_| unusable())?,
+        })
+    }
+
     /// Unencrypted.
     pub fn plain(self) -> Form {
         self.form(None)
@@ -103,7 +124,7 @@ pub enum Unverified {
     },
 }
 
-impl From<Unverified> for crate::error::Error {
+impl From<Unverified> for Error {
     fn from(error: Unverified) -> Self {
         match error {
             Unverified::Store(error) => Self::Store(error),

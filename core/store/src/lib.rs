@@ -9,6 +9,7 @@ mod bucket;
 mod buffers;
 mod canary;
 mod chunked;
+mod delete;
 mod error;
 mod get;
 mod http;
@@ -28,6 +29,7 @@ mod xml;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
 use s3::Bucket;
@@ -45,6 +47,7 @@ use nightferry_ground::{checksum, encryption, retry};
 pub use archive::{RestoreAnswer, RestoreStatus, is_archive_class};
 pub use body::{Body, BodyLengthError};
 pub use canary::{Canary, Check, Evidence, Outcome, SendMode};
+pub use delete::{BatchDeletion, DELETE_LIMIT};
 pub use error::{BoxError, StoreError, StoreErrorKind, Verdict};
 pub use get::{ByteRange, GetObject, ObjectBody};
 pub use http::{CONNECT_DEADLINE, HttpClient, HttpClientError, install_crypto};
@@ -70,6 +73,8 @@ struct Inner {
     public_bucket: Bucket,
     /// What the store did with canaries, see [`canary`].
     canary: RwLock<Option<Arc<Canary>>>,
+    /// Whether the store refused to delete several objects with one request, see [`delete`].
+    one_by_one: AtomicBool,
 }
 
 impl Store {
@@ -83,8 +88,8 @@ impl Store {
             Some(endpoint) => open_bucket(&settings, endpoint)?,
             None => bucket.clone(),
         };
-        let (http, canary) = (http.0.clone(), RwLock::default());
-        Ok(Self(Arc::new(Inner { settings, http, bucket, public_bucket, canary })))
+        let (http, canary, one_by_one) = (http.0.clone(), RwLock::default(), AtomicBool::new(false));
+        Ok(Self(Arc::new(Inner { settings, http, bucket, public_bucket, canary, one_by_one })))
     }
 
     /// The configured name of the store.
@@ -176,6 +181,7 @@ mod tests {
         is_send(|store, key| store.get(key, None));
         is_send(Store::head);
         is_send(Store::delete);
+        is_send(|store, key| store.delete_batch(std::slice::from_ref(key)));
         is_send(
             |store, key| async move { store.put(key, Bytes::new().into(), &PutOptions::default()).await },
         );

@@ -73,6 +73,35 @@ pub(super) struct VersioningConfiguration {
     pub(super) status: String,
 }
 
+/// `<DeleteResult>` of `DeleteObjects`, in any order.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct DeleteResult {
+    #[serde(rename = "$value")]
+    pub(super) entries: Vec<DeleteEntry>,
+}
+
+/// The result for one object. An enum, because quick-xml reads a list of elements only if they follow each other.
+#[derive(Debug, Deserialize)]
+pub(super) enum DeleteEntry {
+    /// Deleted, or was missing.
+    Deleted(DeleteOutcome),
+    /// Not deleted.
+    Error(DeleteOutcome),
+    /// Anything else.
+    #[serde(other)]
+    Other,
+}
+
+/// `<Deleted>`, or `<Error>` with a code.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct DeleteOutcome {
+    pub(super) key: String,
+    pub(super) code: String,
+    pub(super) message: String,
+}
+
 /// Reads an ETag, without its quotes.
 pub(super) fn unquoted<'de, D: Deserializer<'de>>(etag: D) -> Result<String, D::Error> {
     String::deserialize(etag).map(|etag| etag.trim_matches('"').to_owned())
@@ -167,6 +196,31 @@ mod tests {
         assert_eq!((result.contents[0].key.as_str(), result.contents[0].size), ("a & b", 5));
         let empty: ListBucketResult = read("ListBucketResult", b"<ListBucketResult/>").unwrap();
         assert!(empty.contents.is_empty());
+    }
+
+    #[test]
+    fn results_of_deletions_are_read_in_any_order() {
+        let body = br#"<?xml version="1.0" encoding="UTF-8"?>
+            <DeleteResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+              <Deleted><Key>a &amp; b</Key><DeleteMarker>true</DeleteMarker></Deleted>
+              <Error><Key>c</Key><Code>AccessDenied</Code><Message>no</Message><VersionId/></Error>
+              <New><Deep/></New>
+              <Deleted><Key>d</Key></Deleted>
+            </DeleteResult>"#;
+        let result: DeleteResult = read("DeleteResult", body).unwrap();
+        let read_entries: Vec<(&str, &str)> = result
+            .entries
+            .iter()
+            .map(|entry| match entry {
+                DeleteEntry::Deleted(entry) | DeleteEntry::Error(entry) => {
+                    (entry.key.as_str(), entry.code.as_str())
+                }
+                DeleteEntry::Other => ("", "other"),
+            })
+            .collect();
+        assert_eq!(read_entries, [("a & b", ""), ("c", "AccessDenied"), ("", "other"), ("d", "")]);
+        let empty: DeleteResult = read("DeleteResult", b"<DeleteResult/>").unwrap();
+        assert!(empty.entries.is_empty());
     }
 
     #[test]

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use nightferry_ground::checksum::{Crc64Nvme, Sha256};
 use nightferry_store::{
-    Body, ByteRange, CONNECT_DEADLINE, CompletedPart, Deadlines, HttpClient, ObjectKey, PutOptions, Store,
-    StoreErrorKind, StoreRole, StoreSettings, UploadId, Verdict,
+    BatchDeletion, Body, ByteRange, CONNECT_DEADLINE, CompletedPart, DELETE_LIMIT, Deadlines, HttpClient,
+    ObjectKey, PutOptions, Store, StoreErrorKind, StoreRole, StoreSettings, UploadId, Verdict,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -250,6 +250,79 @@ async fn a_success_that_hides_an_error_is_an_error() {
     let fresh = serve(vec![Act::Answer(answer("200 OK", "", "<html/>"))]).await;
     let error = fresh.complete_multipart(&key, &upload, &parts, None).await.unwrap_err();
     assert!(matches!(error.kind(), StoreErrorKind::Protocol), "{error}");
+}
+
+fn keys(count: usize) -> Vec<ObjectKey> {
+    (0..count).map(|_| ObjectKey::new(Uuid::nil(), Uuid::now_v7(), "x")).collect()
+}
+
+#[tokio::test]
+async fn a_key_counts_as_deleted_only_if_the_response_names_it() {
+    let keys = keys(5);
+    let document = format!(
+        "<DeleteResult><Deleted><Key>{}</Key></Deleted>\
+         <Error><Key>{}</Key><Code>AccessDenied</Code><Message>no</Message></Error>\
+         <Deleted><Key>{}</Key></Deleted><Deleted><Key>another</Key></Deleted>\
+         <Error><Key>{}</Key><Code>NoSuchKey</Code></Error></DeleteResult>",
+        keys[0], keys[1], keys[2], keys[3]
+    );
+    let store = serve(vec![Act::AnswerAfterBody(answer("200 OK", "", &document))]).await;
+
+    let BatchDeletion::Done(failed) = store.delete_batch(&keys).await.unwrap() else { panic!("refused") };
+
+    assert_eq!(failed.keys().collect::<Vec<_>>(), [&keys[1], &keys[4]]);
+    assert!(failed[&keys[1]].is_denied());
+    assert!(
+        matches!(failed[&keys[4]].kind(), StoreErrorKind::Protocol),
+        "the last one is not in the response"
+    );
+    let nothing = serve(vec![Act::AnswerAfterBody(answer("200 OK", "", "<DeleteResult/>"))]).await;
+    let BatchDeletion::Done(failed) = nothing.delete_batch(&keys).await.unwrap() else { panic!("refused") };
+    assert_eq!(failed.len(), keys.len());
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_batches_is_remembered() {
+    for (status, code) in [
+        ("501 Not Implemented", "NotImplemented"),
+        ("405 Method Not Allowed", "MethodNotAllowed"),
+        ("400 Bad Request", "InvalidArgument"),
+        ("403 Forbidden", "AccessDenied"),
+        ("404 Not Found", "NoSuchKey"),
+    ] {
+        let store = serve(vec![Act::AnswerAfterBody(s3_error(status, code)), Act::Close]).await;
+        assert!(store.deletes_in_batches());
+
+        let first = store.delete_batch(&keys(2)).await.unwrap();
+
+        assert!(matches!(first, BatchDeletion::Refused(Some(_))), "{code}: {first:?}");
+        assert!(!store.deletes_in_batches(), "{code}");
+        let second = store.delete_batch(&keys(2)).await.unwrap();
+        assert!(matches!(second, BatchDeletion::Refused(None)), "{code}: nothing is sent");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_failed_deleted_nothing_as_far_as_known() {
+    for (response, verdict) in [
+        (s3_error("200 OK", "InternalError"), Verdict::Transient),
+        (s3_error("503 Service Unavailable", "SlowDown"), Verdict::Transient),
+        (s3_error("400 Bad Request", "BadDigest"), Verdict::Corrupt),
+        (s3_error("403 Forbidden", "ExpiredToken"), Verdict::Permanent),
+        (answer("200 OK", "", "<html/>"), Verdict::Transient),
+        (answer("200 OK", "", ""), Verdict::Transient),
+        (answer("404 Not Found", "", "<html/>"), Verdict::Transient),
+    ] {
+        let store = serve(vec![Act::AnswerAfterBody(response)]).await;
+
+        let error = store.delete_batch(&keys(2)).await.unwrap_err();
+
+        assert_eq!(error.verdict(), verdict, "{error}");
+        assert!(store.deletes_in_batches(), "{error}");
+    }
+    let store = serve(vec![Act::Close]).await;
+    let error = store.delete_batch(&keys(DELETE_LIMIT + 1)).await.unwrap_err();
+    assert!(matches!(error.kind(), StoreErrorKind::Invalid), "{error}");
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use nightferry_core::checksum::{Crc64Nvme, Sha256};
 use nightferry_core::store::{
-    Body, ByteRange, ListPage, ObjectKey, PutOptions, StoreSettings, Verdict, metadata,
+    BatchDeletion, Body, ByteRange, DELETE_LIMIT, ListPage, ObjectKey, PutOptions, StoreSettings, Verdict,
+    metadata,
 };
 use uuid::Uuid;
 
@@ -19,6 +20,27 @@ contract! {
     metadata_carries_any_text,
     listings_come_in_order_page_by_page,
     one_object_streams_from_store_to_store,
+    several_objects_are_deleted_with_one_request,
+}
+
+pub(super) async fn several_objects_are_deleted_with_one_request(settings: StoreSettings) {
+    let store = open(settings);
+    let keys: Vec<ObjectKey> = (0..DELETE_LIMIT).map(|number| key(&format!("{number}-a.b_c"))).collect();
+    let (stored, kept) = (&keys[..5], key("kept"));
+    for key in stored.iter().chain([&kept]) {
+        let bytes = random(100);
+        store.put(key, bytes.clone().into(), &with_sha256(&bytes)).await.unwrap();
+    }
+
+    // All others are missing, which is not an error.
+    let deleted = store.delete_batch(&keys).await.unwrap();
+
+    assert!(matches!(&deleted, BatchDeletion::Done(failed) if failed.is_empty()), "{deleted:?}");
+    assert!(store.deletes_in_batches());
+    for key in stored {
+        assert!(store.head(key).await.unwrap().is_none());
+    }
+    assert!(store.head(&kept).await.unwrap().is_some());
 }
 
 pub(super) async fn what_was_put_is_read_inspected_and_deleted(settings: StoreSettings) {

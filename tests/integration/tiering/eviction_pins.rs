@@ -83,6 +83,7 @@ async fn an_object_is_kept_as_long_as_any_live_file_that_uses_it_is_pinned() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_pinned_after_the_claim_is_not_evicted() {
     let (world, files) = synced(3).await;
+    world.local.add(Fault::no_batch_deletions());
     let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);
     let stop = CancellationToken::new();
     let freeing = evict::pass(&world.context, WorkerId::new(), &stop);

@@ -1,6 +1,7 @@
 //! Syncing: copy, verify, commit, evict, and crashes in between.
 
 mod archive;
+mod batch_deletions;
 mod canaries;
 mod catalog;
 mod changes;

@@ -12,7 +12,8 @@ use nightferry_core::object::write::{BodyError, Incoming};
 use nightferry_core::tiering::reap;
 use nightferry_tests::harness::database::execute;
 use nightferry_tests::harness::fault_proxy::{Fault, Hold, Match};
-use nightferry_tests::harness::{World, pattern};
+use nightferry_tests::harness::memory_s3::Deletion;
+use nightferry_tests::harness::{World, WorldBuilder, pattern};
 use reqwest::Method;
 
 const MIB: u64 = 1024 * 1024;
@@ -169,8 +170,9 @@ async fn objects_in_a_store_that_is_down_wait_without_blocking_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_objects_are_removed_concurrently() {
+async fn many_objects_are_removed_concurrently_by_a_store_without_batches() {
     let world = World::new().await;
+    world.local.add(Fault::no_batch_deletions());
     let user = world.user().await;
     for seed in 0..8 {
         let file = world.upload(user, &format!("{seed}"), pattern(seed, 100)).await;
@@ -182,4 +184,32 @@ async fn many_objects_are_removed_concurrently() {
     gate.reached_by(8).await;
     gate.open();
     assert_eq!(pass.await.unwrap().objects, 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_objects_are_removed_with_few_requests_and_a_refused_one_waits_alone() {
+    let world = WorldBuilder::default().in_memory().build().await;
+    let user = world.user().await;
+    let mut files = Vec::new();
+    for seed in 0..150 {
+        files.push(world.upload(user, &format!("{seed}"), pattern(seed, 100)).await);
+    }
+    let kept = world.key(&files[7]).await;
+    for file in &files {
+        trash::purge(&world.context, user, file.row.id, &Origin::default()).await.unwrap();
+    }
+    let [local, _] = world.memory.as_ref().unwrap();
+    local.set_deletion(kept.as_str(), Deletion::Refused);
+    world.local.forget_requests();
+
+    assert_eq!(reap::pass(&world.context).await.unwrap().objects, 149);
+
+    let requests = world.local.count(&Match::deletions());
+    assert!(requests <= 3, "{requests} requests for 150 objects");
+    let left: Vec<String> = local.objects().into_keys().filter(|key| key.starts_with("user-")).collect();
+    assert_eq!(left, [kept.as_str()]);
+    assert_eq!(reap::pass(&world.context).await.unwrap().objects, 0, "its row remains");
+    local.set_deletion(kept.as_str(), Deletion::Done);
+    assert_eq!(reap::pass(&world.context).await.unwrap().objects, 1);
+    assert!(!local.objects().contains_key(kept.as_str()));
 }

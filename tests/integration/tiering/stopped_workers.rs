@@ -24,8 +24,9 @@ fn part(number: u32) -> Match {
     Match::method(Method::PUT).parameter("partNumber", number.to_string())
 }
 
+/// Deletes an object, or aborts an upload.
 fn deletions() -> Match {
-    Match::method(Method::DELETE)
+    Match::any().and(|request| request.method == Method::DELETE || Match::deletions().holds(request))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,26 +1,31 @@
-//! The deletions of claimed copies, in waves of `tiering.concurrency`. The rows of a wave are checked in one statement,
-//! and then all of its copies at once: a HEAD request for another copy, and the deletion. So between the check of the
-//! rows and a deletion there is hardly more than one request, however many copies are claimed.
+//! The deletions of claimed copies, in waves. The rows of a wave are checked in one statement; then there is a HEAD
+//! request for another copy of each object, `tiering.concurrency` at once; then the rows are checked again, and what was
+//! found intact is deleted with one request. A store that does not take such requests gets waves of
+//! `tiering.concurrency`, and a request for each copy (`delete.rs`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _};
 
 use super::EvictionPass;
+use super::delete::Proven;
 use super::evidence::{self, Evidence, Unread};
 use super::read_back::{ReadBack, ToProve};
-use crate::db::replicas::{self, CheckedEviction, EvictableCopy, EvictionCheck};
+use crate::db::replicas::{self, CheckedEviction, EvictableCopy, EvictionCheck, OtherCopy};
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId};
 use crate::object::identity;
 use crate::step::{self, Step};
-use crate::store::{ObjectKey, Scope, Store, StoreRole};
+use crate::store::{DELETE_LIMIT, ObjectKey, Scope, Store, StoreRole};
 use crate::tiering::db_outage::retry_on_db_outage;
 
-/// Maximum time between the check of the rows and a deletion. The requests usually take a fraction of a second; a slower
-/// copy is checked again.
+/// Maximum time between the first check of the rows and a deletion. The requests usually take a fraction of a second; a
+/// slower copy is checked again.
 const MAX_CHECK_AGE: Duration = Duration::from_secs(10);
+/// Maximum number of copies deleted with one request, unless `tiering.concurrency` is larger: as many as are claimed.
+const MAX_WAVE: usize = 250;
 
 /// The result of a batch.
 #[derive(Debug, Default, Clone, Copy)]
@@ -59,30 +64,37 @@ pub(super) struct Staying {
 }
 
 /// Copies checked together.
-struct Wave<'c> {
+pub(super) struct Wave<'c> {
     /// The stores whose copies count.
     usable: Vec<&'c Store>,
+    /// No further copy is looked for afterwards, and what was found is deleted without waiting for the slower ones.
+    half: Instant,
     /// Nothing is deleted afterwards without another check. By the clock of this process, which continues while it is
     /// stopped.
     until: Instant,
+    /// When the attempt ends: well before the lease.
+    pub(super) over: Instant,
+    /// Whether it consists of one copy, which waits for no other one.
+    pub(super) is_of_one: bool,
 }
 
 impl Wave<'_> {
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         Instant::now() >= self.until
     }
 }
 
 /// Outcome for one copy.
 enum Outcome {
-    Deleted,
+    /// This other copy was found intact.
+    Proven(ObjectKey, OtherCopy),
     /// The file was pinned, or there is no other intact copy.
     Stays,
     /// The other copy could not be checked: this one stays until it can be.
     Unverified,
     /// The other copy must be read first.
     Unread(Unread),
-    /// The check of the rows is too old.
+    /// The check of the rows is too old, or there was no time for the request.
     Late,
     /// Failed; the copy keeps its mark.
     Failed,
@@ -90,13 +102,13 @@ enum Outcome {
 
 /// What was done with some copies, and what is to be recorded.
 #[derive(Debug, Default)]
-struct Attempt {
-    deleted: Vec<ObjectId>,
-    bytes: i64,
+pub(super) struct Attempt {
+    pub(super) deleted: Vec<ObjectId>,
+    pub(super) bytes: i64,
     put_off: Vec<ObjectId>,
     staying: Vec<Staying>,
     to_prove: Vec<ToProve>,
-    left: usize,
+    pub(super) left: usize,
 }
 
 impl EvictionPass<'_> {
@@ -145,7 +157,8 @@ impl EvictionPass<'_> {
         let mut attempt = Attempt::default();
         let mut waiting = VecDeque::from(candidates);
         while !waiting.is_empty() {
-            let size = together.min(waiting.len());
+            let most = if self.store.deletes_in_batches() { together.max(MAX_WAVE) } else { together };
+            let size = most.min(DELETE_LIMIT).min(waiting.len());
             let wave: Vec<Candidate> = waiting.drain(..size).collect();
             let is_over = self.stop.is_cancelled() || Instant::now() >= over;
             // A store that is no longer the one that was claimed from: checked for each wave, at the cost of a lookup.
@@ -178,40 +191,41 @@ impl EvictionPass<'_> {
         for candidate in &candidates {
             step::reached(Step::EvictionBegun, &candidate.copy.key).await;
         }
-        let tiering = &self.context.config.tiering;
-        let (started, least) = (Instant::now(), tiering.lease / 4);
+        let started = Instant::now();
         let ids: Vec<ObjectId> = candidates.iter().map(|candidate| candidate.copy.object_id).collect();
-        let check = EvictionCheck {
-            store: self.store.name().as_str(),
-            moving_to: &self.moving_to,
-            token,
-            least,
-            max_age: tiering.evidence_max_age,
-        };
-        let checked = replicas::check_evictions(&mut *self.context.db.conn().await?, check, &ids).await?;
+        let checked = self.check(token, &ids).await?;
         let others = checked.iter().flat_map(|facts| &facts.others);
         let names: BTreeSet<String> = others.map(|other| other.store.clone()).collect();
         let usable = evidence::usable(self.context, names).await;
-        let wave = Wave { usable, until: started + least.min(MAX_CHECK_AGE) };
+        let limit = self.least().min(MAX_CHECK_AGE);
+        let (half, until, is_of_one) = (started + limit / 2, started + limit, ids.len() == 1);
+        let wave = Wave { usable, half, until, over, is_of_one };
         let mut facts: BTreeMap<ObjectId, CheckedEviction> =
             checked.into_iter().map(|facts| (facts.object_id, facts)).collect();
         let ours: Vec<(Candidate, CheckedEviction)> = candidates
             .into_iter()
             .filter_map(|candidate| facts.remove(&candidate.copy.object_id).map(|facts| (candidate, facts)))
             .collect();
-        let together = ours.len().max(1);
-        let outcomes: Vec<(Candidate, CheckedEviction, Outcome)> = stream::iter(ours)
-            .map(|(candidate, facts)| self.free_by(over, &wave, candidate, facts))
-            .buffer_unordered(together)
-            .collect()
-            .await;
-        let mut late = Vec::new();
-        for (candidate, facts, outcome) in outcomes {
-            match outcome {
-                Outcome::Deleted => {
-                    attempt.bytes = attempt.bytes.saturating_add(candidate.copy.size);
-                    attempt.deleted.push(candidate.copy.object_id);
+        let together = self.context.config.tiering.concurrency.max(1);
+        let mut outcomes = pin!(
+            stream::iter(ours.into_iter().enumerate())
+                .map(|(place, (candidate, facts))| self.look_by(&wave, place < together, candidate, facts))
+                .buffer_unordered(together)
+        );
+        let (mut proven, mut late, mut is_half) = (Vec::new(), Vec::new(), false);
+        loop {
+            let next = tokio::select! {
+                biased;
+                next = outcomes.next() => next,
+                () = tokio::time::sleep_until(wave.half.into()), if !is_half => {
+                    is_half = true;
+                    late.extend(self.delete(token, &wave, std::mem::take(&mut proven), attempt).await);
+                    continue;
                 }
+            };
+            let Some((candidate, facts, outcome)) = next else { break };
+            match outcome {
+                Outcome::Proven(key, other) => proven.push(Proven { candidate, key, other }),
                 Outcome::Stays => attempt.staying.push(Staying { copy: candidate.copy, facts }),
                 Outcome::Unverified => {
                     attempt.left += 1;
@@ -222,20 +236,46 @@ impl EvictionPass<'_> {
                 Outcome::Failed => attempt.left += 1,
             }
         }
+        late.extend(self.delete(token, &wave, proven, attempt).await);
         Ok(late)
     }
 
-    /// Like [`Self::free_one`], until `over`.
-    async fn free_by(
+    /// Checks the rows of claimed copies.
+    pub(super) async fn check(
         &self,
-        over: Instant,
+        token: LeaseToken,
+        objects: &[ObjectId],
+    ) -> Result<Vec<CheckedEviction>> {
+        let check = EvictionCheck {
+            store: self.store.name().as_str(),
+            moving_to: &self.moving_to,
+            token,
+            least: self.least(),
+            max_age: self.context.config.tiering.evidence_max_age,
+        };
+        replicas::check_evictions(&mut *self.context.db.conn().await?, check, objects).await
+    }
+
+    /// How long the lease must last when the rows are checked.
+    fn least(&self) -> Duration {
+        self.context.config.tiering.lease / 4
+    }
+
+    /// Like [`Self::look`], until the attempt is over. A copy that is not one of the `first` is not looked for in the
+    /// second half of the wave.
+    async fn look_by(
+        &self,
         wave: &Wave<'_>,
+        first: bool,
         candidate: Candidate,
         facts: CheckedEviction,
     ) -> (Candidate, CheckedEviction, Outcome) {
+        if !first && Instant::now() >= wave.half {
+            return (candidate, facts, Outcome::Late);
+        }
         let object = candidate.copy.object_id;
-        let freed = tokio::time::timeout_at(over.into(), self.free_one(wave, &candidate, &facts)).await;
-        let outcome = match freed {
+        let looked = tokio::time::timeout_at(wave.over.into(), self.look(wave, &candidate, &facts)).await;
+        let outcome = match looked {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => {
                 tracing::warn!(target: "nightferry::sync", %object, %error, "cannot evict a copy; retrying");
@@ -249,21 +289,16 @@ impl EvictionPass<'_> {
         (candidate, facts, outcome)
     }
 
-    /// Deletes one copy, if it may be deleted and another copy is found intact.
-    async fn free_one(
-        &self,
-        wave: &Wave<'_>,
-        candidate: &Candidate,
-        facts: &CheckedEviction,
-    ) -> Result<Outcome> {
+    /// Looks for another intact copy of an object.
+    async fn look(&self, wave: &Wave<'_>, candidate: &Candidate, facts: &CheckedEviction) -> Result<Outcome> {
         if facts.others.is_empty() {
             return Ok(Outcome::Stays);
         }
         let (store, object) = (self.store.name().as_str(), facts.object_id);
         let key = ObjectKey::parse(&candidate.copy.key)?;
         let read = candidate.read.as_ref();
-        match evidence::seek(self.context, &wave.usable, &key, facts, read).await? {
-            Evidence::Seen => {}
+        let other = match evidence::seek(self.context, &wave.usable, &key, facts, read).await? {
+            Evidence::Seen(other) => other,
             Evidence::Absent => return Ok(Outcome::Stays),
             Evidence::Unread(unread) => return Ok(Outcome::Unread(unread)),
             Evidence::Unknown(error) => {
@@ -278,15 +313,10 @@ impl EvictionPass<'_> {
                     kept because the other copy could not be checked");
                 return Ok(if concerns_the_store { Outcome::Unverified } else { Outcome::Stays });
             }
-        }
+        };
         step::reached(Step::EvictionChecked, &candidate.copy.key).await;
         // The process may have been stopped, or the other store is slow: another worker may have the lease now.
-        if wave.is_over() {
-            return Ok(Outcome::Late);
-        }
-        self.store.delete(&key).await?;
-        step::reached(Step::EvictionDeleted, &candidate.copy.key).await;
-        Ok(Outcome::Deleted)
+        Ok(if wave.is_over() { Outcome::Late } else { Outcome::Proven(key, other) })
     }
 
     /// Records what was done, and ends the evictions of copies that must be kept.

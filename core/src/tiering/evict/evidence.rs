@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::context::Context;
 use crate::db::replicas::{CheckedEviction, OtherCopy};
-use crate::db::unsigned;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::ObjectId;
 use crate::object::identity;
 use crate::object::verify::{self, Expected, Unverified};
@@ -20,8 +19,8 @@ use crate::tiering::repair;
 /// Result of checking the other copies of an object.
 #[derive(Debug)]
 pub(super) enum Evidence {
-    /// A copy was found intact just now.
-    Seen,
+    /// This copy was found intact just now.
+    Seen(OtherCopy),
     /// A copy exists, and must be read before it counts.
     Unread(Unread),
     /// None of them is intact; the findings are recorded.
@@ -79,13 +78,13 @@ pub(super) async fn seek(
         match verify::unproved_etag(store, key, &form).await {
             Ok(etag) => {
                 health.answered(name, context.clock.now(), None);
-                let Some(etag) = etag else { return Ok(Evidence::Seen) };
+                let Some(etag) = etag else { return Ok(Evidence::Seen(other.clone())) };
                 let was_read = read.is_some_and(|read| read.other.store == name && read.etag == etag);
                 // A store that was seen returning false checksums may return a false ETag too.
                 let is_verified_one =
                     !other.is_old && store.trusts_head() && other.etag.as_ref() == Some(&etag);
                 if was_read || is_verified_one {
-                    return Ok(Evidence::Seen);
+                    return Ok(Evidence::Seen(other.clone()));
                 }
                 unread = unread.or_else(|| Some(Unread { other: other.clone(), etag }));
             }
@@ -116,12 +115,8 @@ pub(super) async fn is_whole(store: &Store, key: &ObjectKey, facts: &CheckedEvic
 
 /// The recorded content.
 pub(super) fn expected(facts: &CheckedEviction) -> Result<Expected> {
-    let unusable = || Error::Internal(format!("object {} has no usable checksums", facts.object_id));
-    Ok(Expected {
-        size: unsigned(facts.size),
-        sha256: facts.sha256.as_deref().unwrap_or(&[]).try_into().map_err(|_| unusable())?,
-        crc64nvme: facts.crc64nvme.as_deref().unwrap_or(&[]).try_into().map_err(|_| unusable())?,
-    })
+    let (sha256, crc64nvme) = (facts.sha256.as_deref(), facts.crc64nvme.as_deref());
+    Expected::recorded(facts.object_id, facts.size, sha256, crc64nvme)
 }
 
 /// Marks a copy that was not found, or found changed, as lost, unless it was verified again in the meantime.

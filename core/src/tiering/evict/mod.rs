@@ -1,9 +1,10 @@
 //! Eviction: deletes local copies whose cloud copy was verified long enough ago. The copies are marked under row locks
 //! that cover the other verified replica, checked again and deleted after a HEAD request for the other copy
-//! (`batch.rs`, `evidence.rs`), and their rows are deleted. The eviction of a worker that died is taken over, in any
-//! store.
+//! (`batch.rs`, `evidence.rs`, `delete.rs`), and their rows are deleted. The eviction of a worker that died is taken
+//! over, in any store.
 
 mod batch;
+mod delete;
 mod evidence;
 mod keep;
 mod read_back;
@@ -28,7 +29,7 @@ use super::policy;
 use batch::Done;
 use read_back::ReadBacks;
 
-/// Maximum number of copies evicted under one lease: several waves of the usual `tiering.concurrency`.
+/// Maximum number of copies evicted under one lease: as many as are deleted with one request.
 const BATCH: i64 = 250;
 /// A pass does not look further after this many copies whose other copy would have to be read first, and for which it
 /// had no time: they are checked again by each pass.

@@ -1,9 +1,11 @@
 //! Cleanup after crashes and deletions: expired leases, abandoned uploads, unreferenced objects. Each step is
 //! idempotent; failures are retried by the next pass.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use diesel_async::AsyncConnection;
+use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 
 use crate::audit;
@@ -15,7 +17,8 @@ use crate::db::{
     store_health, workers,
 };
 use crate::error::{Error, Result};
-use crate::object::identity;
+use crate::ids::ObjectId;
+use crate::object::{delete, identity};
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreError, UploadId, Verdict};
 
@@ -23,10 +26,13 @@ use crate::tiering::plan;
 
 /// Maximum number of objects listed at once.
 const BATCH: i64 = 100;
-/// Objects removed concurrently, within `tiering.concurrency`.
+/// Objects prepared and forgotten concurrently, within `tiering.concurrency`; so are deletions in a store that does not
+/// take several keys at once.
 const CONCURRENCY: usize = 8;
 /// Time limit of a pass, because other jobs wait for it.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
+/// Of which this is left for the rows of objects whose data is deleted.
+const TIME_FOR_ROWS: Duration = Duration::from_secs(5);
 /// How long it is known that an object was removed. What a store still has of it after that counts as unknown.
 const REMOVED_KEPT: chrono::TimeDelta = chrono::TimeDelta::days(400);
 
@@ -61,11 +67,7 @@ pub async fn pass(context: &Context) -> Result<Reaped> {
         let removals = objects::removals(&mut *context.db.conn().await?, &unusable, after, BATCH).await?;
         let Some(last) = removals.last() else { return Ok(reaped) };
         after = Some(last.id);
-        let removed = stream::iter(removals)
-            .map(|removal| remove_by(context, removal, over))
-            .buffer_unordered(together)
-            .filter(|removed| std::future::ready(*removed));
-        reaped.objects += removed.count().await;
+        reaped.objects += remove_all(context, removals, together, over).await;
         if Instant::now() >= over {
             return Ok(reaped);
         }
@@ -84,23 +86,49 @@ async fn unusable(context: &Context) -> Vec<&str> {
     unusable
 }
 
-/// Removes an object unless the pass is `over`. Returns whether it is gone.
-async fn remove_by(context: &Context, removal: Removal, over: Instant) -> bool {
-    match tokio::time::timeout_at(over.into(), remove(context, &removal)).await {
-        Ok(Ok(gone)) => gone,
+/// An object whose unfinished uploads are aborted, and whose data can be deleted.
+struct Prepared {
+    id: ObjectId,
+    key: ObjectKey,
+    /// The stores that may have data of it.
+    stores: Vec<String>,
+}
+
+/// Removes objects until the pass is `over`: their data with few requests for each store, then their rows. Returns how
+/// many are gone.
+async fn remove_all(context: &Context, removals: Vec<Removal>, together: usize, over: Instant) -> usize {
+    let prepared: Vec<Prepared> = stream::iter(removals)
+        .map(|removal| by(over, removal.id, prepare(context, removal)))
+        .buffer_unordered(together)
+        .filter_map(|prepared| std::future::ready(prepared.flatten()))
+        .collect()
+        .await;
+    let failed = delete_data(context, &prepared, together, over).await;
+    let emptied: Vec<Prepared> = prepared.into_iter().filter(|object| !failed.contains(&object.id)).collect();
+    let forgotten = stream::iter(emptied)
+        .map(|object| by(over, object.id, forget(context, object)))
+        .buffer_unordered(together)
+        .filter(|forgotten| std::future::ready(forgotten.is_some()));
+    forgotten.count().await
+}
+
+/// Does `work` for an object until the pass is `over`. Returns `None` if it failed, or there was no time.
+async fn by<T>(over: Instant, object: ObjectId, work: impl Future<Output = Result<T>>) -> Option<T> {
+    match tokio::time::timeout_at(over.into(), work).await {
+        Ok(Ok(done)) => Some(done),
         Ok(Err(error)) => {
-            tracing::warn!(object = %removal.id, %error, "cannot remove an object; the next pass retries");
-            false
+            tracing::warn!(%object, %error, "cannot remove an object; the next pass retries");
+            None
         }
         Err(_) => {
-            tracing::debug!(object = %removal.id, "out of time while removing objects; the next pass continues");
-            false
+            tracing::debug!(%object, "out of time while removing objects; the next pass continues");
+            None
         }
     }
 }
 
-/// Deletes the data wherever it may be, then the rows. Returns whether that was possible now.
-async fn remove(context: &Context, removal: &Removal) -> Result<bool> {
+/// Aborts the unfinished uploads of an object. Returns where its data may be, or `None` if it cannot be removed now.
+async fn prepare(context: &Context, removal: Removal) -> Result<Option<Prepared>> {
     let key = ObjectKey::parse(&removal.key)?;
     let (replicas, multiparts) = {
         let mut conn = context.db.conn().await?;
@@ -109,7 +137,7 @@ async fn remove(context: &Context, removal: &Removal) -> Result<bool> {
     };
     if replicas.iter().any(|row| matches!(row.state, ReplicaState::Copying | ReplicaState::Evicting)) {
         // Claimed since it was listed: wait until that worker has finished.
-        return Ok(false);
+        return Ok(None);
     }
     for (name, upload) in &multiparts {
         store(context, name)?.abort_multipart(&key, &UploadId::new(upload.clone())).await?;
@@ -125,19 +153,73 @@ async fn remove(context: &Context, removal: &Removal) -> Result<bool> {
     if !acknowledged && !settled {
         names.push((&removal.upload_store, false));
     }
+    let mut stores = Vec::with_capacity(names.len());
     for (name, finished) in names {
         let store = store(context, name)?;
         if !finished {
             abort_strays(store, &key).await?;
         }
-        step::reached(Step::RemovalBegun, key.as_str()).await;
-        store.delete(&key).await?;
+        stores.push(name.to_owned());
     }
-    step::reached(Step::RemovalDeleted, key.as_str()).await;
-    let id = removal.id;
+    Ok(Some(Prepared { id: removal.id, key, stores }))
+}
+
+/// Deletes the data of objects, in all stores at the same time, and leaves time to delete the rows of those in stores
+/// that respond. Returns the objects that may have data left.
+async fn delete_data(
+    context: &Context,
+    objects: &[Prepared],
+    together: usize,
+    over: Instant,
+) -> BTreeSet<ObjectId> {
+    let mut of_stores: BTreeMap<String, Vec<(ObjectId, ObjectKey)>> = BTreeMap::new();
+    for object in objects {
+        for store in &object.stores {
+            of_stores.entry(store.clone()).or_default().push((object.id, object.key.clone()));
+        }
+    }
+    let over = over.checked_sub(TIME_FOR_ROWS).unwrap_or(over);
+    let deletions =
+        of_stores.into_iter().map(|(name, objects)| delete_in(context, name, objects, together, over));
+    join_all(deletions).await.into_iter().flatten().collect()
+}
+
+/// Deletes the data of objects in one store. Returns the objects that may have data left there.
+async fn delete_in(
+    context: &Context,
+    name: String,
+    objects: Vec<(ObjectId, ObjectKey)>,
+    together: usize,
+    over: Instant,
+) -> Vec<ObjectId> {
+    let (ids, keys): (Vec<ObjectId>, Vec<ObjectKey>) = objects.into_iter().unzip();
+    let Some(store) = context.stores.get(&name) else { return ids };
+    let deletion = async {
+        for key in &keys {
+            step::reached(Step::RemovalBegun, key.as_str()).await;
+        }
+        delete::delete_all(store, &keys, together).await
+    };
+    let Ok(failed) = tokio::time::timeout_at(over.into(), deletion).await else {
+        tracing::debug!(store = name, "out of time while removing objects; the next pass continues");
+        return ids;
+    };
+    let mut left = Vec::new();
+    for (id, key) in ids.into_iter().zip(&keys) {
+        if let Some(error) = failed.get(key) {
+            tracing::warn!(object = %id, store = name, %error, "cannot remove an object; the next pass retries");
+            left.push(id);
+        }
+    }
+    left
+}
+
+/// Deletes the rows of an object whose data is deleted.
+async fn forget(context: &Context, object: Prepared) -> Result<()> {
+    step::reached(Step::RemovalDeleted, object.key.as_str()).await;
+    let id = object.id;
     let mut conn = context.db.conn().await?;
-    conn.transaction(async move |conn| objects::delete(conn, id).await).await?;
-    Ok(true)
+    conn.transaction(async move |conn| objects::delete(conn, id).await).await
 }
 
 /// Aborts multipart uploads of a key without a row: their creator died before recording them.

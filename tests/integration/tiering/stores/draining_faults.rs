@@ -108,14 +108,12 @@ async fn a_worker_that_is_killed_while_it_copies_is_replaced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_killed_before_it_deletes_is_replaced() {
-    is_finished_by_the_next_worker(|world| world.local.gate(Match::method(Method::DELETE), Hold::Request))
-        .await;
+    is_finished_by_the_next_worker(|world| world.local.gate(Match::deletions(), Hold::Request)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_killed_after_it_deleted_is_replaced() {
-    is_finished_by_the_next_worker(|world| world.local.gate(Match::method(Method::DELETE), Hold::Answer))
-        .await;
+    is_finished_by_the_next_worker(|world| world.local.gate(Match::deletions(), Hold::Answer)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

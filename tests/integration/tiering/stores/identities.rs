@@ -84,7 +84,7 @@ async fn assert_nothing_is_deleted_from_one_bucket(world: &World, files: &[FileV
     drain::begin(&world.context, "minio", None, &Origin::default()).await.unwrap();
     drain::pass(&world.context, "minio", WorkerId::new(), &CancellationToken::new()).await.unwrap();
     assert_whole(world, "minio", files).await;
-    assert_eq!(world.local.count(&Match::method(Method::DELETE)), 0);
+    assert_eq!(world.local.count(&Match::deletions()), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -87,6 +87,7 @@ async fn moves_wait_while_the_destination_is_down_and_report_why() {
     let files = uploaded(&world).await;
     let worker = world.start_worker();
     // One copy has arrived, and its source is not deleted yet, when the store goes down.
+    world.local.add(Fault::no_batch_deletions());
     let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);
     even_out(&world).await;
     gate.reached().await;
@@ -150,12 +151,10 @@ async fn a_worker_that_is_killed_while_it_copies_is_replaced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_killed_before_it_deletes_is_replaced() {
-    is_finished_by_the_next_worker(|world| world.local.gate(Match::method(Method::DELETE), Hold::Request))
-        .await;
+    is_finished_by_the_next_worker(|world| world.local.gate(Match::deletions(), Hold::Request)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_killed_after_it_deleted_is_replaced() {
-    is_finished_by_the_next_worker(|world| world.local.gate(Match::method(Method::DELETE), Hold::Answer))
-        .await;
+    is_finished_by_the_next_worker(|world| world.local.gate(Match::deletions(), Hold::Answer)).await;
 }

@@ -41,6 +41,19 @@ impl Match {
         self.and(move |request| request.method == method)
     }
 
+    /// Requests that delete objects: one, or several at once.
+    pub fn deletions() -> Self {
+        Self::any().and(|request| {
+            let is_one = request.method == Method::DELETE && request.parameter("uploadId").is_none();
+            is_one || is_batch(request)
+        })
+    }
+
+    /// Requests that delete several objects.
+    pub fn batch_deletions() -> Self {
+        Self::any().and(is_batch)
+    }
+
     /// Adds the condition: the decoded path (`/bucket/key`) contains this text.
     #[must_use]
     pub fn key_contains(self, part: impl Into<String>) -> Self {
@@ -80,6 +93,10 @@ impl Match {
     pub fn holds(&self, request: &Request) -> bool {
         self.conditions.iter().all(|condition| condition(request))
     }
+}
+
+fn is_batch(request: &Request) -> bool {
+    request.method == Method::POST && request.parameter("delete").is_some()
 }
 
 /// The effect of a fault.
@@ -142,6 +159,11 @@ impl Fault {
     /// 503 `SlowDown` with `Retry-After` in seconds.
     pub fn slow_down(retry_after: u64) -> Self {
         Self::new(Action::Status { status: 503, code: "SlowDown".to_owned(), retry_after: Some(retry_after) })
+    }
+
+    /// 501 for requests that delete several objects, as of a store that does not support them.
+    pub fn no_batch_deletions() -> Self {
+        Self::status(501, "NotImplemented").matching(Match::batch_deletions())
     }
 
     /// Reads the request and never responds.

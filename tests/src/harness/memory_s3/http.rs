@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::{Bucket, Sworn, Writes};
+use super::{Bucket, Deletion, Sworn, Writes};
 
 const CHECKSUM: &str = "x-amz-checksum-sha256";
 
@@ -112,14 +112,41 @@ impl Request {
             ("POST", _) if self.parameter("uploads").is_some() => self.begin_upload(bucket),
             ("PUT", _) if self.parameter("partNumber").is_some() => self.put_part(bucket),
             ("POST", _) if self.parameter("uploadId").is_some() => self.complete_upload(bucket),
+            ("POST", "") if self.parameter("delete").is_some() => self.delete_batch(bucket),
             ("DELETE", _) if self.parameter("uploadId").is_some() => self.abort_upload(bucket),
             ("GET" | "HEAD", _) => self.get(bucket),
-            ("DELETE", _) => {
-                bucket.objects().remove(&self.key);
-                Answer::new(204)
-            }
+            ("DELETE", _) => match bucket.deletion_of(&self.key) {
+                Deletion::Refused => Answer::error(403, "AccessDenied"),
+                Deletion::Done | Deletion::Unmentioned => {
+                    bucket.objects().remove(&self.key);
+                    Answer::new(204)
+                }
+            },
             _ => Answer::error(501, "NotImplemented"),
         }
+    }
+
+    /// Keys contain no character that XML escapes.
+    fn delete_batch(&self, bucket: &Bucket) -> Answer {
+        if self.header("content-md5").is_none() {
+            return Answer::error(400, "MissingContentMD5");
+        }
+        let document = String::from_utf8_lossy(&self.body).into_owned();
+        let mut text = "<DeleteResult>".to_owned();
+        for key in document.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next()) {
+            match bucket.deletion_of(key) {
+                Deletion::Refused => {
+                    write!(text, "<Error><Key>{key}</Key><Code>AccessDenied</Code></Error>").unwrap();
+                }
+                Deletion::Unmentioned => {}
+                Deletion::Done => {
+                    bucket.objects().remove(key);
+                    write!(text, "<Deleted><Key>{key}</Key></Deleted>").unwrap();
+                }
+            }
+        }
+        text.push_str("</DeleteResult>");
+        Answer::document(text)
     }
 
     fn put(&self, bucket: &Bucket) -> Answer {

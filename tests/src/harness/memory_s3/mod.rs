@@ -1,6 +1,6 @@
 //! A small in-process S3 server, behind real HTTP, for thousands of short tests. It keeps whole objects in memory,
 //! verifies and stores the SHA-256 sent with them, and reports its content correctly. Supports what small files need:
-//! put, get with ranges, head, delete, list, multipart uploads. It verifies no signatures and has one bucket with any
+//! put, get with ranges, head, delete (one or several), list, multipart uploads. It verifies no signatures and has one bucket with any
 //! name. Faults are injected by the proxy, except those that only a store itself can have.
 
 mod http;
@@ -53,6 +53,18 @@ impl Writes {
     }
 }
 
+/// What the store does when an object is to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Deletion {
+    /// Deletes it.
+    #[default]
+    Done,
+    /// Denies access.
+    Refused,
+    /// Keeps it, and does not mention it in the response to a batch.
+    Unmentioned,
+}
+
 /// A stored object.
 #[derive(Debug, Clone)]
 pub struct Kept {
@@ -98,6 +110,8 @@ struct Bucket {
     uploads: Mutex<BTreeMap<String, parts::Upload>>,
     writes: Mutex<Writes>,
     keeps_versions: AtomicBool,
+    /// By key; all others are deleted.
+    deletions: Mutex<BTreeMap<String, Deletion>>,
 }
 
 impl Bucket {
@@ -115,6 +129,10 @@ impl Bucket {
 
     fn writes(&self) -> Writes {
         *self.writes.lock().unwrap()
+    }
+
+    fn deletion_of(&self, key: &str) -> Deletion {
+        self.deletions.lock().unwrap().get(key).copied().unwrap_or_default()
     }
 
     fn keep(
@@ -157,6 +175,11 @@ impl MemoryS3 {
         *self.bucket.writes.lock().unwrap() = writes;
     }
 
+    /// Sets what happens from now on when the object of this key is to be deleted.
+    pub fn set_deletion(&self, key: &str, deletion: Deletion) {
+        self.bucket.deletions.lock().unwrap().insert(key.to_owned(), deletion);
+    }
+
     /// Reports from now on that the bucket keeps versions.
     pub fn keep_versions(&self) {
         self.bucket.keeps_versions.store(true, Ordering::Relaxed);
@@ -187,6 +210,7 @@ impl MemoryS3 {
     pub fn clear(&self) {
         self.bucket.objects().retain(|key, _| key == IDENTITY_KEY);
         self.bucket.uploads().clear();
+        self.bucket.deletions.lock().unwrap().clear();
         self.set_writes(Writes::Sound);
     }
 }

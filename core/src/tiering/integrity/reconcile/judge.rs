@@ -2,10 +2,10 @@
 //! state before and after the store was checked: every operation changes the row of an object first.
 
 use crate::db::enums::{ObjectState, ReplicaState};
-use crate::db::replicas::{self, EvictableCopy, Facts, Known};
-use crate::db::{objects, signed, unsigned};
+use crate::db::replicas::{self, Facts, Known};
+use crate::db::{objects, unsigned};
 use crate::error::Result;
-use crate::ids::{LeaseToken, ObjectId};
+use crate::ids::ObjectId;
 use crate::object::adopt::{self, Effort};
 use crate::object::identity;
 use crate::object::verify::QUICK_RETRY;
@@ -13,9 +13,9 @@ use crate::retry;
 use crate::step::{self, Step};
 use crate::store::{Label, ListedObject, ObjectHead, ObjectKey, SNAPSHOT_PREFIX, StoreError};
 use crate::tiering::db_outage::retry_on_db_outage;
-use crate::tiering::evict::EvictionPass;
 use crate::tiering::repair;
 
+use super::orphans::Orphan;
 use super::report::{Event, Finding, Kind, Outcome};
 use super::{NOT_PROVEN, Reconciler};
 
@@ -61,17 +61,12 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
                 facts.elsewhere
             ),
         };
-        let outcome = match (self.options.apply, &facts) {
-            (false, _) => Outcome::Reported,
-            (true, None) => self.delete_unknown(&key).await?,
-            (true, Some(facts)) => self.delete_surplus(facts.object_id, &key, head.size).await?,
-        };
-        let object_id = facts.map(|facts| facts.object_id);
-        self.found(&Finding {
-            object_id,
-            bytes: head.size,
-            ..self.finding(Kind::Orphan, key.as_str(), detail, outcome)
-        });
+        let object = facts.map(|facts| facts.object_id);
+        let orphan = Orphan { key, object, bytes: head.size, detail };
+        if self.options.apply {
+            return self.collect(orphan).await;
+        }
+        self.found_orphan(orphan, Outcome::Reported);
         Ok(())
     }
 
@@ -223,68 +218,11 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         Ok(())
     }
 
-    /// The object has no row, and keys are never reused.
-    async fn delete_unknown(&self, key: &ObjectKey) -> Result<Outcome> {
-        let known =
-            retry_on_db_outage(async || replicas::any_known(&mut *self.context.db.conn().await?).await);
-        if !known.await? {
-            let why = "the database contains no objects: is it the right one, and was it restored?";
-            return Ok(Outcome::Kept(why.to_owned()));
-        }
-        if !identity::is_proven(self.context, self.store).await {
-            return Ok(Outcome::Kept(NOT_PROVEN.to_owned()));
-        }
-        step::reached(Step::OrphanSeen, key.as_str()).await;
-        Ok(match self.delete(key).await {
-            Ok(()) => Outcome::Applied,
-            Err(error) => Outcome::Kept(error.to_string()),
-        })
-    }
-
-    /// The object is known and belongs elsewhere. It is marked first, so that it is not copied here in the meantime,
-    /// and deleted only if another copy is found intact. Otherwise it is verified and kept with a row of its own. If
-    /// that is not possible now, the lease of the mark expires, and the next eviction finishes it.
-    async fn delete_surplus(&self, object: ObjectId, key: &ObjectKey, bytes: u64) -> Result<Outcome> {
-        if !identity::is_proven(self.context, self.store).await {
-            return Ok(Outcome::Kept(NOT_PROVEN.to_owned()));
-        }
-        let (token, store) = (LeaseToken::new(), self.store.name().as_str());
-        let marked = {
-            let mut conn = self.context.db.conn().await?;
-            let lease = self.context.config.tiering.lease;
-            replicas::mark_surplus(&mut conn, object, store, self.worker, token, lease).await?
-        };
-        if !marked {
-            let why = "there is no other verified copy, so this one is not deleted";
-            return Ok(Outcome::Kept(why.to_owned()));
-        }
-        step::reached(Step::SurplusMarked, key.as_str()).await;
-        let copy = EvictableCopy {
-            object_id: object,
-            key: key.as_str().to_owned(),
-            size: signed(bytes),
-            at: self.context.clock.now(),
-        };
-        let freeing = EvictionPass::new(self.context, self.store, Vec::new(), self.worker, self.stop);
-        let done = freeing.free(token, vec![copy], false).await?;
-        Ok(if done.evicted == 1 {
-            Outcome::Applied
-        } else if done.left + done.unread > 0 {
-            Outcome::Kept("could not be deleted now; will be retried".to_owned())
-        } else {
-            Outcome::Kept("no other copy was found intact, so this one is kept".to_owned())
-        })
-    }
-
-    async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        retry::retry(&QUICK_RETRY, || self.store.delete(key), StoreError::retry).await
-    }
-
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectHead>> {
         Ok(retry::retry(&QUICK_RETRY, || self.store.head(key), StoreError::retry).await?)
     }
 
-    async fn facts(&self, key: &ObjectKey) -> Result<Option<Facts>> {
+    pub(super) async fn facts(&self, key: &ObjectKey) -> Result<Option<Facts>> {
         retry_on_db_outage(async || {
             let mut conn = self.context.db.conn().await?;
             replicas::facts(&mut conn, key.as_str(), self.store.name().as_str()).await

@@ -40,11 +40,14 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             let stop = self.stop;
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return Ok(false),
+                () = stop.cancelled() => {
+                    self.leave_orphans();
+                    return Ok(false);
+                }
                 filled = self.fill(&mut listed, &mut known) => filled?,
             }
             let order = match (listed.page.front(), known.page.front()) {
-                (None, None) => return Ok(true),
+                (None, None) => return self.delete_orphans().await.map(|()| true),
                 (Some(_), None) => std::cmp::Ordering::Less,
                 (None, Some(_)) => std::cmp::Ordering::Greater,
                 (Some(listed), Some(known)) => listed.key.as_bytes().cmp(known.key.as_bytes()),

@@ -6,6 +6,7 @@
 
 mod judge;
 mod merge;
+mod orphans;
 mod report;
 mod uploads;
 
@@ -75,6 +76,7 @@ pub async fn pass(
         newest: newest
             .and_then(|age| context.clock.now().checked_sub_signed(TimeDelta::from_std(age).ok()?))
             .unwrap_or(DateTime::UNIX_EPOCH),
+        orphans: Vec::new(),
         summary: Summary::new(store.name().as_str(), options.apply),
     };
     let summary = pass::run(context, &name, Box::pin(reconciler.run())).await?;
@@ -116,6 +118,8 @@ struct Reconciler<'a, T> {
     worker: WorkerId,
     /// When the newest known object was recorded. Later objects without a row are newer than the database.
     newest: DateTime<Utc>,
+    /// Orphans that are to be deleted together.
+    orphans: Vec<orphans::Orphan>,
     summary: Summary,
 }
 
