@@ -39,7 +39,7 @@ impl Api {
     /// If there is none.
     pub async fn get(&self, path: &str) -> Result<String> {
         // A connection of its own, which is closed at once: the API waits for open ones when it stops.
-        let client = reqwest::Client::builder().pool_max_idle_per_host(0).build()?;
+        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
         let response = client.get(format!("{}{path}", self.base)).send().await?.error_for_status()?;
         Ok(response.text().await?)
     }

@@ -11,6 +11,13 @@ const BLOCK: i64 = 2_000;
 /// that of all files.
 const FIRST: i64 = 2_000;
 
+/// The email of an account that has at most 2,000 files.
+pub const SMALL_ACCOUNT: &str = "user-0@example.net";
+/// The name of one of its files: of number 1.
+pub const IN_SMALL_ACCOUNT: &str = "photo-1.jpg";
+/// The name of a file of the largest account: of number 5.
+pub const IN_LARGEST_ACCOUNT: &str = "photo-5.jpg";
+
 /// Which rows files have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -72,17 +79,6 @@ pub fn start(run: RunId) -> String {
                FROM replicas r JOIN objects o ON o.id = r.object_id WHERE r.run_id = '{run}' AND r.state = 'queued') q \
          WHERE id = '{run}'"
     )
-}
-
-/// The name of a file.
-pub fn name(number: i64) -> String {
-    let (kind, suffix) = match number % 4 {
-        0 => ("report", "pdf"),
-        1 => ("photo", "jpg"),
-        2 => ("invoice", "pdf"),
-        _ => ("video", "mp4"),
-    };
-    format!("{kind}-{number}.{suffix}")
 }
 
 /// Before rows are inserted in bulk. Constraints keep their indexes.
