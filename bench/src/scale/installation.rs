@@ -187,6 +187,7 @@ impl Installation {
     /// Cancels the run, and puts what was queued into another one.
     async fn cancel(&mut self) -> Result<Timed> {
         let (timed, _) = timed(operations::cancel(&self.context, self.run)).await?;
+        operations::end(&self.context, self.run).await?;
         let run = operations::request(&self.context).await?.id;
         sql::run(&self.url, &rows::queue_again(run)).await?;
         self.run = run;

@@ -10,7 +10,7 @@ use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::RunTrigger;
 use nightferry_core::db::files::{ListOrder, ListQuery};
 use nightferry_core::db::replicas::{self, Claim, EvictionClaim, Finished, Order};
-use nightferry_core::db::runs::{NewRun, Run, RunScope};
+use nightferry_core::db::runs::{self, NewRun, Run, RunScope};
 use nightferry_core::db::workers;
 use nightferry_core::error::{Error, Result};
 use nightferry_core::file::list;
@@ -69,13 +69,23 @@ pub async fn make_all_copies(context: &Context, run: RunId) -> Result<()> {
         }
         commit(context, &finished(claims)).await?;
     }
-    run::settle(context, run).await?;
-    Ok(())
+    end(context, run).await
 }
 
 /// Cancels a run.
 pub async fn cancel(context: &Context, run: RunId) -> Result<Run> {
     run::cancel(context, run, None, &Origin::default()).await
+}
+
+/// Ends a run that was cancelled, or of which all copies were made, as a worker does.
+pub async fn end(context: &Context, id: RunId) -> Result<()> {
+    loop {
+        run::settle(context, id).await?;
+        let found = runs::find(&mut *context.db.conn().await?, id).await?;
+        if found.is_none_or(|run| !run.status.is_active()) {
+            return Ok(());
+        }
+    }
 }
 
 /// The first page of the files of an account, by name; with `part`, of those whose name contains it. Returns their number.
