@@ -16,6 +16,10 @@ pub(crate) struct Args {
     /// Factor for sizes and counts: 0.1 for a quick test, whose ratios are not meaningful
     #[arg(long, default_value_t = 1.0, value_parser = scale)]
     pub(crate) scale: f64,
+    /// Number of files of the larger catalogue of the part scale
+    #[arg(long, default_value_t = 10_000_000, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(200_000..=100_000_000))]
+    pub(crate) files: u32,
     /// Software of both S3 servers
     #[arg(long, default_value = "seaweedfs", value_name = "SERVER")]
     pub(crate) s3_server: Server,
@@ -72,12 +76,19 @@ pub(crate) enum Section {
     LongSmall,
     /// A long run of large files
     LongLarge,
+    /// Operations of API and worker with millions of files against 100,000 (only if it is named: it takes about an hour)
+    Scale,
 }
 
 impl Args {
     /// Whether a part was selected.
     pub(crate) fn wants(&self, section: Section) -> bool {
         self.only.is_empty() || self.only.contains(&section)
+    }
+
+    /// Whether a part was named.
+    pub(crate) fn names(&self, section: Section) -> bool {
+        self.only.contains(&section)
     }
 
     /// `count` scaled, at least one.

@@ -10,11 +10,11 @@ use nightferry_core::db::replicas::{self, ClaimTerms, Finished};
 use nightferry_core::db::runs::{NewRun, RunScope};
 use nightferry_core::ids::{RunId, UserId, WorkerId};
 use nightferry_core::tiering::run;
+use nightferry_scale::rows::{self, Kind};
 
 use crate::args::Args;
 use crate::quiet::Quiet;
 use crate::report::{Goal, Report};
-use crate::rows;
 use crate::sql;
 use crate::stats::{median, percentile, speedup};
 use crate::world::World;
@@ -88,17 +88,9 @@ async fn prepare(world: &World, database: &str, count: u32) -> Result<Queue> {
 
 /// Inserts rows like those of uploads and a plan.
 async fn fill(url: &str, user: UserId, run: RunId, count: u32) -> Result<()> {
-    let object = rows::object();
-    let mut statements = rows::files(user, 1, count);
-    statements.push(format!(
-        "INSERT INTO replicas (object_id, store, state, run_id, rule) \
-         SELECT {object}, 's3', 'queued', '{run}', 'default' FROM generate_series(1, {count}) n"
-    ));
-    statements.push(format!(
-        "UPDATE runs SET status = 'running', started_at = now(), files_total = {count} WHERE id = '{run}'"
-    ));
+    let mut statements = rows::in_bulk(rows::files(user, Kind::Queued(run), 1, i64::from(count)));
+    statements.push(rows::start(run));
     statements.extend(rows::settle());
-    let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
     sql::run(url, &statements).await
 }
 

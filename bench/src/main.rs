@@ -1,5 +1,5 @@
 //! Compares Nightferry with bare stores and rclone, in one invocation, on the same servers, and prints ratios. Measures
-//! the release binary from outside, as processes; only the claim is called directly.
+//! the release binary from outside, as processes; only claims, plans and the operations of `scale` are called directly.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
@@ -14,7 +14,7 @@ mod proc;
 mod quiet;
 mod rclone;
 mod report;
-mod rows;
+mod scale;
 mod sign_in;
 mod sql;
 mod stats;
@@ -44,7 +44,7 @@ const MIB: u64 = 1024 * KIB;
 async fn main() -> ExitCode {
     let args = Args::parse();
     match run(&args).await {
-        Ok(false) if args.strict => {
+        Ok(false) if args.strict || args.names(Section::Scale) => {
             eprintln!("a goal was missed");
             ExitCode::FAILURE
         }
@@ -103,6 +103,9 @@ fn sections(args: &Args) -> Vec<Section> {
         Section::LongLarge,
     ];
     sections.extend(others.into_iter().filter(|section| args.wants(*section)));
+    if args.names(Section::Scale) {
+        sections.push(Section::Scale);
+    }
     sections
 }
 
@@ -165,6 +168,7 @@ async fn measure(
             };
             endurance::run(world, args, &load, report).await
         }
+        Section::Scale => scale::run(world, args, quiet, report).await,
         Section::Download => bail!("downloads are measured with the uploads"),
     }
 }

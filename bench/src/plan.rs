@@ -12,11 +12,11 @@ use nightferry_core::db::runs::{NewRun, RunScope};
 use nightferry_core::error::Error;
 use nightferry_core::ids::{RunId, UserId};
 use nightferry_core::tiering::{policy, run};
+use nightferry_scale::rows::{self, Kind};
 
 use crate::args::Args;
 use crate::quiet::Quiet;
 use crate::report::{Goal, Report};
-use crate::rows;
 use crate::sql;
 use crate::stats::{median, speedup};
 use crate::world::{World, open};
@@ -95,19 +95,11 @@ async fn prepare(world: &World, database: &str, count: u32) -> Result<Catalogue>
 
 /// Synced files, followed by the new ones.
 async fn fill(url: &str, user: UserId, count: u32) -> Result<()> {
-    let object = rows::object();
-    let mut statements = rows::files(user, 1, count + NEW);
-    statements.push(format!(
-        "INSERT INTO replicas (object_id, store, state, rule, verified_at) \
-         SELECT {object}, 's3', 'present', 'default', now() FROM generate_series(1, {count}) n"
-    ));
-    statements.push(
-        "UPDATE replicas l SET spare_since = now() WHERE l.store = 'minio' \
-         AND EXISTS (SELECT 1 FROM replicas c WHERE c.object_id = l.object_id AND c.store = 's3')"
-            .to_owned(),
-    );
+    let count = i64::from(count);
+    let mut files = rows::files(user, Kind::Settled, 1, count);
+    files.extend(rows::files(user, Kind::New, count + 1, count + i64::from(NEW)));
+    let mut statements = rows::in_bulk(files);
     statements.extend(rows::settle());
-    let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
     sql::run(url, &statements).await
 }
 

@@ -19,9 +19,18 @@ struct Stat {
 
 /// Peak resident memory of a running process, in KiB.
 pub(crate) fn peak_memory_kib(pid: u32) -> Result<u64> {
+    memory_kib(pid, "VmHWM:")
+}
+
+/// Resident memory of a running process now, in KiB.
+pub(crate) fn resident_memory_kib(pid: u32) -> Result<u64> {
+    memory_kib(pid, "VmRSS:")
+}
+
+fn memory_kib(pid: u32, field: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let text = line.context("the kernel does not report the peak memory of this process")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let text = line.context("the kernel does not report the memory of this process")?;
     Ok(text.trim().trim_end_matches("kB").trim().parse()?)
 }
 
@@ -87,6 +96,7 @@ mod tests {
     fn this_process_has_memory_and_is_in_its_own_tree() {
         let me = std::process::id();
         assert!(peak_memory_kib(me).unwrap() > 100);
+        assert!(resident_memory_kib(me).unwrap() > 100);
         assert!(cpu_of_tree(me) >= cpu(me).unwrap());
         assert!(busy().unwrap() > Duration::ZERO);
     }

@@ -6,9 +6,10 @@ use diesel::sql_types::{BigInt, Double, Text};
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 
 /// Executes statements one after the other, outside of a transaction.
-pub(crate) async fn run(url: &str, statements: &[&str]) -> Result<()> {
+pub(crate) async fn run<S: AsRef<str>>(url: &str, statements: &[S]) -> Result<()> {
     let mut conn = AsyncPgConnection::establish(url).await?;
     for statement in statements {
+        let statement: &str = statement.as_ref();
         let start: String = statement.chars().take(60).collect();
         conn.batch_execute(statement).await.with_context(|| format!("{start}…"))?;
     }
