@@ -6,7 +6,13 @@
 //! ([`nightferry_core::step`]): it is dropped there, as by kill -9, or suspended there while the sequence continues,
 //! and resumed later, like a worker that hung and whose lease has been taken over. Time passes by moving the clock and
 //! the times in the database, never by waiting. Stores fail through the fault proxy; objects are destroyed, damaged and
-//! restored from outside.
+//! restored from outside. The clock of the process jumps by hours. Two events change the world as a whole:
+//!
+//! - A bucket is exchanged for another, empty one during some operations, and the processes notice it ([`exchange`]).
+//!   What they write there is lost; what they delete elsewhere because of it violates I7.
+//! - The database is restored from a backup that was made earlier in the sequence ([`rewind`]). What the restored rows
+//!   name and the stores no longer have was lost because of that. Uploads after the backup need no longer be readable,
+//!   because the database does not know them, but their objects must never be deleted.
 //!
 //! Occasionally a whole worker runs, with its loops, its heartbeat and its housekeeping, and is stopped as by SIGTERM.
 //! In a third of the sequences copies are multipart (one part each, because a part has at least 8 MiB): created, sent,
@@ -23,12 +29,17 @@
 //!   next reconcile, and young unknown objects are not touched
 //! - I5 the counters of a run equal the changes recorded by a trigger in the database
 //! - I6 nothing is `copying` or `evicting` beyond its lease, and in the end nothing at all
+//! - I7 no copy is deleted unless another one was seen whole after its last change ([`evidence`]); objects that are newer
+//!   than a restored database are never deleted
+//!
+//! After a restored backup, I1 is stricter in the end: an object that is intact in any store must count as present.
 //!
 //! In addition: the primary location of a file matches its replicas, the owner's usage equals that of the versions, and
 //! the database never rejects a statement.
 //!
 //! One kind of loss is permitted: a copy may be evicted whose other copy was destroyed from outside and has not been
-//! checked since, or was found to be missing after the last check before the deletion.
+//! checked since, or was found to be missing after the last check before the deletion. I7 limits it to copies that are
+//! destroyed between that check and the deletion.
 //!
 //! **Which stores.** A hundred sequences run against the real servers, in half a minute: two thousand would take ten.
 //! Those run against [`nightferry_tests::harness::memory_s3`], a small correct S3 server in this process behind the
@@ -58,10 +69,13 @@
 #![cfg(debug_assertions)]
 
 mod check;
+mod evidence;
+mod exchange;
 mod op;
 mod operation;
 mod oracle;
 mod planted;
+mod rewind;
 mod runner;
 mod script;
 mod sequence;

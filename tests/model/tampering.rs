@@ -34,7 +34,15 @@ impl Sequence<'_> {
             self.drop_stalled(|step| matches!(step, Step::EvictionChecked | Step::SurplusMarked)).await;
         }
         self.context.clock.advance(Duration::seconds(seconds.into()));
+        if let Some(backup) = &mut self.backup {
+            backup.seconds += seconds;
+        }
         self.oracle.newborn.values_mut().for_each(|age| *age += seconds);
+        self.make_rows_older(seconds).await;
+    }
+
+    /// Moves the times in the database, instead of its clock.
+    pub(crate) async fn make_rows_older(&self, seconds: u32) {
         let earlier = |columns: &[&str]| {
             let set = columns.iter().map(|column| format!("{column} = {column} - interval '{seconds}s'"));
             set.collect::<Vec<_>>().join(", ")

@@ -115,7 +115,7 @@ impl Request {
             ("DELETE", _) if self.parameter("uploadId").is_some() => self.abort_upload(bucket),
             ("GET" | "HEAD", _) => self.get(bucket),
             ("DELETE", _) => {
-                bucket.objects().remove(&self.key);
+                bucket.delete(&self.key);
                 Answer::new(204)
             }
             _ => Answer::error(501, "NotImplemented"),
@@ -170,7 +170,8 @@ impl Request {
     }
 
     fn get(&self, bucket: &Bucket) -> Answer {
-        let Some(kept) = bucket.objects().get(&self.key).cloned() else {
+        let is_whole = self.header("range").is_none();
+        let Some(kept) = bucket.look(&self.key, is_whole) else {
             return Answer::error(404, "NoSuchKey");
         };
         let size = kept.bytes.len();
