@@ -37,9 +37,8 @@
 //! In addition: the primary location of a file matches its replicas, the owner's usage equals that of the versions, and
 //! the database never rejects a statement.
 //!
-//! One kind of loss is permitted: a copy may be evicted whose other copy was destroyed from outside and has not been
-//! checked since, or was found to be missing after the last check before the deletion. I7 limits it to copies that are
-//! destroyed between that check and the deletion.
+//! One kind of loss is permitted: a copy may be evicted whose other copy is destroyed from outside, or found to be
+//! missing, between the last check and the deletion.
 //!
 //! **Which stores.** A hundred sequences run against the real servers, in half a minute: two thousand would take ten.
 //! Those run against [`nightferry_tests::harness::memory_s3`], a small correct S3 server in this process behind the
@@ -53,7 +52,8 @@
 //! **Checking the model.** [`planted`] disables checks of the engine from within the test. `make planted` breaks the
 //! engine itself: it copies the checkout, applies each patch in `tests/planted/` to the copy, compiles it, runs two
 //! thousand sequences from seed 1 on, and requires that they break an invariant that the patch names; without any patch
-//! they must break none. A patch that no longer applies is a failure, and must be rewritten for the changed code (`git
+//! they must break none. For bugs of what no sequence does, such as a rebuild, a patch names an integration test that
+//! must fail. A patch that no longer applies is a failure, and must be rewritten for the changed code (`git
 //! diff -U1`, with a line `Expected:` above). The last output is in `docs/faults.md`.
 #![allow(
     clippy::unwrap_used,

@@ -141,10 +141,12 @@ fn exchanged() -> impl Strategy<Value = Vec<Op>> {
     (place, acts).prop_map(|(place, acts)| vec![Op::Exchanged(place, acts)])
 }
 
-/// Copies are made and evicted after a backup of the database, which is then restored.
+/// Files are uploaded, copied and evicted after a backup of the database, which is then restored.
 fn rewound(in_parts: bool) -> impl Strategy<Value = Vec<Op>> {
-    (vec(op(in_parts), 0..=2), vec(op(in_parts), 0..=1)).prop_map(|(before, after)| {
+    let more = || vec(op(in_parts), 0..=1);
+    (vec(upload(), 0..=1), more(), more()).prop_map(|(uploads, before, after)| {
         let mut ops = vec![Op::BackUp];
+        ops.extend(uploads.into_iter().map(Op::Do));
         let acts = [Act::RequestRun { retry: false }, Act::Work, Act::Free];
         ops.extend(acts.into_iter().map(Op::Do));
         ops.extend(before);
