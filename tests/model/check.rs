@@ -324,7 +324,7 @@ pub(crate) async fn settled(
         match (whole, states.contains(&"present")) {
             // The stores are asked for what a restored database does not know.
             (_, false)
-                if oracle.rewound && Place::ALL.into_iter().any(|place| holds(truth, place, version)) =>
+                if oracle.rewinds > 0 && Place::ALL.into_iter().any(|place| holds(truth, place, version)) =>
             {
                 return Err(format!(
                     "I1: {} is intact in a store that was not asked for it: {states:?}",

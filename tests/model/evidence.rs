@@ -6,11 +6,14 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use nightferry_core::checksum::Sha256;
+use nightferry_core::ids::FileId;
 use nightferry_tests::harness::memory_s3::What;
+use uuid::Uuid;
 
 use crate::op::Place;
-use crate::oracle::Oracle;
+use crate::oracle::{Oracle, Version};
 
 /// Something on which a deletion depends.
 #[derive(Debug, Clone)]
@@ -94,5 +97,58 @@ impl Evidence {
             "I7: {key} was deleted from {}, and no other copy was seen whole since its last change",
             place.name()
         ))
+    }
+}
+
+/// Judges a deletion of the local copy of a version after these events.
+fn judged(before: &[(&str, Fact)], is_known: bool) -> Result<(), String> {
+    let content = Sha256::of(b"content");
+    let version = Version {
+        file: FileId::new(),
+        number: 1,
+        object: Uuid::nil(),
+        key: KEY.to_owned(),
+        bytes: Bytes::from_static(b"content"),
+        sha256: content,
+        purged: false,
+    };
+    let mut oracle = Oracle::default();
+    if is_known {
+        oracle.versions.push(version)
+    } else {
+        oracle.forgotten.push(version)
+    }
+    let deleted = (KEY, Fact::InStore(Place::Local, What::Deleted(content)));
+    let notes = (0..).zip(before.iter().chain([&deleted]));
+    let notes = notes.map(|(moment, (key, fact))| Note { moment, key: (*key).to_owned(), fact: *fact });
+    Evidence::default().judge(&oracle, notes.collect())
+}
+
+const KEY: &str = "key";
+
+#[test]
+fn a_deletion_is_permitted_only_after_another_copy_was_seen_whole() {
+    let content = Sha256::of(b"content");
+    let seen = (KEY, Fact::InStore(Place::Cloud, What::Shown(content)));
+    let changed = (KEY, Fact::InStore(Place::Cloud, What::Changed));
+    let (considered, decided) = ((KEY, Fact::Considered), (KEY, Fact::Decided));
+    let permitted: [&[(&str, Fact)]; 3] =
+        [&[changed, seen], &[considered, seen, decided], &[considered, seen, decided, changed]];
+    for before in permitted {
+        judged(before, true).unwrap();
+        assert!(judged(before, false).unwrap_err().contains("newer than the database"), "{before:?}");
+    }
+    let other = Sha256::of(b"other content");
+    let forbidden: [&[(&str, Fact)]; 7] = [
+        &[],
+        &[seen, changed],
+        &[(KEY, Fact::InStore(Place::Local, What::Shown(content)))],
+        &[(KEY, Fact::InStore(Place::Cloud, What::Shown(other)))],
+        &[("another key", Fact::InStore(Place::Cloud, What::Shown(content)))],
+        &[seen, changed, considered, decided],
+        &[considered, seen, decided, changed, considered],
+    ];
+    for before in forbidden {
+        assert!(judged(before, true).unwrap_err().starts_with("I7:"), "{before:?}");
     }
 }

@@ -34,8 +34,8 @@ pub(crate) struct Oracle {
     pub(crate) forgotten: Vec<Version>,
     /// Objects that had no row when a backup was restored.
     pub(crate) unknown: BTreeSet<(Place, String)>,
-    /// A backup of the database was restored.
-    pub(crate) rewound: bool,
+    /// How often a backup of the database was restored.
+    pub(crate) rewinds: u32,
     /// The store in which the last operation compared every object with its row.
     pub(crate) reconciled: Option<Place>,
 }
@@ -101,7 +101,7 @@ impl Oracle {
         let later = std::mem::replace(&mut self.versions, versions).into_iter();
         self.forgotten.extend(later.filter(|version| !version.purged && !known.contains(&version.object)));
         self.files = files;
-        self.rewound = true;
+        self.rewinds += 1;
         self.reconciled = None;
         for version in self.versions.iter().filter(|version| !version.purged) {
             for place in Place::ALL {

@@ -24,7 +24,7 @@ pub(crate) const CREATE_BACKUP: &str = "CREATE SCHEMA backup; \
             EXECUTE format('CREATE TABLE backup.%I (LIKE %I.%I)', t.name, t.home, t.name); \
         END LOOP; END $$; \
     CREATE FUNCTION backup.copy(restoring boolean) RETURNS void LANGUAGE plpgsql AS $$ DECLARE t record; BEGIN \
-        PERFORM set_config('session_replication_role', 'replica', true); \
+        IF restoring THEN PERFORM set_config('session_replication_role', 'replica', true); END IF; \
         FOR t IN SELECT schemaname AS home, tablename AS name FROM pg_tables WHERE schemaname IN ('public', 'observed') LOOP \
             IF restoring THEN \
                 EXECUTE format('DELETE FROM %I.%I', t.home, t.name); \
@@ -57,8 +57,9 @@ impl Sequence<'_> {
         self.oracle.rewind(files, versions, &truth, &map);
     }
 
+    /// On a connection of its own: switching triggers off discards all plans of a connection.
     async fn copy_tables(&self, restoring: bool) {
-        let mut conn = self.context.db.conn().await.unwrap();
+        let mut conn = self.context.db.dedicated().await.unwrap();
         conn.batch_execute(&format!("SELECT backup.copy({restoring})")).await.unwrap();
     }
 }
