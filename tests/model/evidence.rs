@@ -79,7 +79,9 @@ impl Evidence {
     /// `content` is what was deleted. Damaged copies are not copies.
     fn was_permitted(&self, oracle: &Oracle, place: Place, key: &str, content: Sha256) -> Result<(), String> {
         let is_it = |known: &str, whole: Sha256| known == key && whole == content;
-        if oracle.forgotten.iter().any(|version| is_it(&version.key, version.sha256)) {
+        if oracle.forgotten.iter().any(|version| is_it(&version.key, version.sha256))
+            && !oracle.unlabelled.contains(&(place, key.to_owned()))
+        {
             return Err(format!(
                 "I7: {key} was deleted from {}, and is newer than the database",
                 place.name()

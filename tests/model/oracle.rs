@@ -22,6 +22,8 @@ pub(crate) struct Oracle {
     pub(crate) destroyed: BTreeSet<(Place, String)>,
     /// Keys written to a store from outside.
     pub(crate) strays: BTreeSet<(Place, String)>,
+    /// Copies of versions written to a store from outside: without the metadata that tells whose they are.
+    pub(crate) unlabelled: BTreeSet<(Place, String)>,
     /// Old keys written to a store from outside, with their age in seconds, that no pass has seen yet.
     pub(crate) newborn: BTreeMap<(Place, String), u32>,
     /// A worker that hung may have left something in a store.

@@ -138,6 +138,7 @@ impl Sequence<'_> {
         let bytes = version.map(|version| version.bytes.clone()).unwrap_or_default();
         StoreContents::of(self.world, place).place(key, bytes, Duration::zero()).await;
         self.oracle.strays.insert((place, key.clone()));
+        self.oracle.unlabelled.insert((place, key.clone()));
     }
 
     /// Writes a version to a store that should not have it.
@@ -151,6 +152,7 @@ impl Sequence<'_> {
         let version = &absent[usize::from(which) % absent.len()];
         store.place(&version.key, version.bytes.clone(), long_ago()).await;
         self.oracle.strays.insert((place, version.key.clone()));
+        self.oracle.unlabelled.insert((place, version.key.clone()));
     }
 
     /// Writes an unknown object of this age to a store.
