@@ -4,6 +4,7 @@
 use nightferry_core::checksum::Sha256;
 use nightferry_core::context::Context;
 use nightferry_core::object::identity;
+use nightferry_tests::harness::eventually;
 
 use crate::op::{Act, Place};
 use crate::sequence::Sequence;
@@ -16,7 +17,7 @@ impl Sequence<'_> {
         let Some([local, cloud]) = &world.memory else { return Ok(()) };
         let server = if place == Place::Local { local } else { cloud };
         server.exchange();
-        self.see_identity(place).await;
+        self.see_identity(place, "missing").await;
         let mut done = Ok(());
         for act in acts {
             done = self.act(*act, None).await;
@@ -25,7 +26,7 @@ impl Sequence<'_> {
             }
         }
         let written = server.bring_back();
-        self.see_identity(place).await;
+        self.see_identity(place, "ok").await;
         done?;
         let objects = server.objects();
         let is_there =
@@ -41,11 +42,16 @@ impl Sequence<'_> {
         Ok(())
     }
 
-    /// Reads the marker of a store, without its faults.
-    async fn see_identity(&self, place: Place) {
+    /// Reads the marker of a store, without its faults, until the result is the one that is `wanted`.
+    async fn see_identity(&self, place: Place, wanted: &str) {
         let direct = Context { stores: self.world.direct.clone(), ..self.context.clone() };
         let store = direct.stores.get(place.name()).unwrap();
-        let identity = identity::check(&direct, store).await;
-        self.context.stores.health().identities().saw(place.name(), &identity);
+        let identities = self.context.stores.health().identities();
+        eventually("the marker of a store is read", || async {
+            let identity = identity::check(&direct, store).await;
+            identities.saw(place.name(), &identity);
+            (identity.word() == wanted).then_some(())
+        })
+        .await;
     }
 }
