@@ -101,6 +101,12 @@ impl Map {
         self.row(object, place).is_some()
     }
 
+    /// Whether a row says that a key may be in a store.
+    pub(crate) fn knows(&self, place: Place, key: &str) -> bool {
+        self.replicas.iter().any(|row| row.key == key && row.store == place.name())
+            || self.unstored.iter().any(|(known, store)| known == key && store == place.name())
+    }
+
     /// Whether nothing is in progress.
     fn is_quiet(&self) -> bool {
         let busy = ["copying", "evicting"];
@@ -222,9 +228,7 @@ fn recent_objects_are_kept(oracle: &Oracle, truth: &Truth) -> Verdict {
 fn without_a_row(truth: &Truth, map: &Map, is_known: impl Fn(Place, &str) -> bool) -> Verdict {
     for (place, contents) in truth {
         for key in contents.keys() {
-            let row = map.replicas.iter().any(|row| row.key == *key && row.store == place.name());
-            let mark = map.unstored.iter().any(|(known, store)| known == key && store == place.name());
-            if !row && !mark && !is_known(*place, key) {
+            if !map.knows(*place, key) && !is_known(*place, key) {
                 return Err(format!("I4: {key} is in {} without a row", place.name()));
             }
         }
@@ -308,7 +312,9 @@ pub(crate) async fn settled(
             version.key == key && !Place::ALL.into_iter().any(present)
         })
     };
-    without_a_row(truth, map, |_, key| empty || is_last(key))?;
+    // What may be newer than a restored database is not deleted either.
+    let is_unknown = |place: Place, key: &str| oracle.unknown.contains(&(place, key.to_owned()));
+    without_a_row(truth, map, |place, key| empty || is_last(key) || is_unknown(place, key))?;
     for version in oracle.kept() {
         // Content that was sent and never verified does not count as a copy.
         let is_copy = |place| map.row(version.object, place).is_some_and(|row| row.verified);
@@ -316,6 +322,15 @@ pub(crate) async fn settled(
         let states: Vec<&str> =
             Place::ALL.into_iter().filter_map(|place| map.state(version.object, place)).collect();
         match (whole, states.contains(&"present")) {
+            // The stores are asked for what a restored database does not know.
+            (_, false)
+                if oracle.rewinds > 0 && Place::ALL.into_iter().any(|place| holds(truth, place, version)) =>
+            {
+                return Err(format!(
+                    "I1: {} is intact in a store that was not asked for it: {states:?}",
+                    version.key
+                ));
+            }
             (false, false) if states.contains(&"lost") || states.contains(&"failed") => continue,
             (true, true) => {}
             _ => {

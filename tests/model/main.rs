@@ -6,7 +6,13 @@
 //! ([`nightferry_core::step`]): it is dropped there, as by kill -9, or suspended there while the sequence continues,
 //! and resumed later, like a worker that hung and whose lease has been taken over. Time passes by moving the clock and
 //! the times in the database, never by waiting. Stores fail through the fault proxy; objects are destroyed, damaged and
-//! restored from outside.
+//! restored from outside. The clock of the process jumps by hours. Two events change the world as a whole:
+//!
+//! - A bucket is exchanged for another, empty one during some operations, and the processes notice it ([`exchange`]).
+//!   What they write there is lost; what they delete elsewhere because of it violates I7.
+//! - The database is restored from a backup that was made earlier in the sequence ([`rewind`]). What the restored rows
+//!   name and the stores no longer have was lost because of that. Uploads after the backup need no longer be readable,
+//!   because the database does not know them, but their objects must never be deleted.
 //!
 //! Occasionally a whole worker runs, with its loops, its heartbeat and its housekeeping, and is stopped as by SIGTERM.
 //! In a third of the sequences copies are multipart (one part each, because a part has at least 8 MiB): created, sent,
@@ -23,12 +29,16 @@
 //!   next reconcile, and young unknown objects are not touched
 //! - I5 the counters of a run equal the changes recorded by a trigger in the database
 //! - I6 nothing is `copying` or `evicting` beyond its lease, and in the end nothing at all
+//! - I7 no copy is deleted unless another one was seen whole after its last change ([`evidence`]); objects that are newer
+//!   than a restored database are never deleted
+//!
+//! After a restored backup, I1 is stricter in the end: an object that is intact in any store must count as present.
 //!
 //! In addition: the primary location of a file matches its replicas, the owner's usage equals that of the versions, and
 //! the database never rejects a statement.
 //!
-//! One kind of loss is permitted: a copy may be evicted whose other copy was destroyed from outside and has not been
-//! checked since, or was found to be missing after the last check before the deletion.
+//! One kind of loss is permitted: a copy may be evicted whose other copy is destroyed from outside, or found to be
+//! missing, between the last check and the deletion.
 //!
 //! **Which stores.** A hundred sequences run against the real servers, in half a minute: two thousand would take ten.
 //! Those run against [`nightferry_tests::harness::memory_s3`], a small correct S3 server in this process behind the
@@ -42,7 +52,8 @@
 //! **Checking the model.** [`planted`] disables checks of the engine from within the test. `make planted` breaks the
 //! engine itself: it copies the checkout, applies each patch in `tests/planted/` to the copy, compiles it, runs two
 //! thousand sequences from seed 1 on, and requires that they break an invariant that the patch names; without any patch
-//! they must break none. A patch that no longer applies is a failure, and must be rewritten for the changed code (`git
+//! they must break none. For bugs of what no sequence does, such as a rebuild, a patch names an integration test that
+//! must fail. A patch that no longer applies is a failure, and must be rewritten for the changed code (`git
 //! diff -U1`, with a line `Expected:` above). The last output is in `docs/faults.md`.
 #![allow(
     clippy::unwrap_used,
@@ -58,10 +69,13 @@
 #![cfg(debug_assertions)]
 
 mod check;
+mod evidence;
+mod exchange;
 mod op;
 mod operation;
 mod oracle;
 mod planted;
+mod rewind;
 mod runner;
 mod script;
 mod sequence;

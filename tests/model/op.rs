@@ -65,6 +65,14 @@ pub(crate) enum Op {
     Newborn(Place),
     /// A known object appears in a store where it should not be.
     Surplus(Place, u8),
+    /// The name of a store points at another, empty bucket during these operations, and the processes notice it.
+    Exchanged(Place, Vec<Act>),
+    /// The database is backed up.
+    BackUp,
+    /// The last backup of the database is restored.
+    Rewind,
+    /// The clock of the process jumps by hours, unlike that of the database.
+    Clock(i8),
 }
 
 /// A request to the engine.

@@ -9,6 +9,7 @@ use nightferry_core::ids::UserId;
 use nightferry_core::store::ObjectKey;
 use uuid::Uuid;
 
+use crate::check::{Map, Truth};
 use crate::op::Place;
 use crate::operation::Effect;
 
@@ -21,6 +22,8 @@ pub(crate) struct Oracle {
     pub(crate) destroyed: BTreeSet<(Place, String)>,
     /// Keys written to a store from outside.
     pub(crate) strays: BTreeSet<(Place, String)>,
+    /// Copies of versions written to a store from outside: without the metadata that tells whose they are.
+    pub(crate) unlabelled: BTreeSet<(Place, String)>,
     /// Old keys written to a store from outside, with their age in seconds, that no pass has seen yet.
     pub(crate) newborn: BTreeMap<(Place, String), u32>,
     /// A worker that hung may have left something in a store.
@@ -29,12 +32,18 @@ pub(crate) struct Oracle {
     pub(crate) corrupting: bool,
     /// Content may have been changed on the way to a reader.
     pub(crate) garbling: bool,
+    /// Uploads that the database does not know, because an older backup was restored.
+    pub(crate) forgotten: Vec<Version>,
+    /// Objects that had no row when a backup was restored.
+    pub(crate) unknown: BTreeSet<(Place, String)>,
+    /// How often a backup of the database was restored.
+    pub(crate) rewinds: u32,
     /// The store in which the last operation compared every object with its row.
     pub(crate) reconciled: Option<Place>,
 }
 
 /// A file that was acknowledged.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct File {
     pub(crate) id: FileId,
     pub(crate) trashed: bool,
@@ -85,6 +94,31 @@ impl Oracle {
 
     fn file(&mut self, id: FileId) -> &mut File {
         self.files.iter_mut().find(|file| file.id == id).unwrap()
+    }
+
+    /// The database is again as it was when these were all files and versions. What is missing now was lost because of
+    /// that, and not because of the engine.
+    pub(crate) fn rewind(&mut self, files: Vec<File>, versions: Vec<Version>, truth: &Truth, map: &Map) {
+        let known: BTreeSet<Uuid> = versions.iter().map(|version| version.object).collect();
+        let later = std::mem::replace(&mut self.versions, versions).into_iter();
+        self.forgotten.extend(later.filter(|version| !version.purged && !known.contains(&version.object)));
+        self.files = files;
+        self.rewinds += 1;
+        self.reconciled = None;
+        for version in self.versions.iter().filter(|version| !version.purged) {
+            for place in Place::ALL {
+                let is_there = truth[&place].get(&version.key) == Some(&version.sha256);
+                if !is_there && map.wants(version.object, place) {
+                    self.destroyed.insert((place, version.key.clone()));
+                }
+            }
+        }
+        for (place, contents) in truth {
+            for key in contents.keys().filter(|key| !map.knows(*place, key)) {
+                self.unknown.insert((*place, key.clone()));
+                self.strays.insert((*place, key.clone()));
+            }
+        }
     }
 
     /// The file with this number, among those that are not permanently deleted.

@@ -38,7 +38,7 @@ pub(crate) const BREAKABLE: [Step; 22] = [
 pub(crate) fn script() -> impl Strategy<Value = Script> {
     settings().prop_flat_map(|settings| {
         let begin = vec(upload().prop_map(Op::Do), 1..=2);
-        (begin, vec(scene(settings.in_parts), 1..=7)).prop_map(move |(mut ops, scenes)| {
+        (begin, vec(scene(settings.in_parts), 1..=6)).prop_map(move |(mut ops, scenes)| {
             ops.extend(scenes.into_iter().flatten());
             Script { settings, ops }
         })
@@ -67,6 +67,10 @@ fn scene(in_parts: bool) -> impl Strategy<Value = Vec<Op>> {
         3 => taken_over(in_parts),
         1 => found_out(),
         1 => lost_while_evicted(),
+        1 => lost_before_eviction(),
+        1 => believed(),
+        1 => exchanged(),
+        1 => rewound(in_parts),
         2 => put_in_order(),
     ]
 }
@@ -102,6 +106,53 @@ fn lost_while_evicted() -> impl Strategy<Value = Vec<Op>> {
             Op::Do(Act::Reconcile(Place::Cloud, true)),
             Op::Resume(0),
         ]
+    })
+}
+
+/// A copy is destroyed, and nobody has noticed it when the other one may be evicted.
+fn lost_before_eviction() -> impl Strategy<Value = Vec<Op>> {
+    any::<u8>().prop_map(|which| {
+        vec![
+            Op::Do(Act::RequestRun { retry: false }),
+            Op::Do(Act::Work),
+            Op::Time(Span::Days),
+            Op::Destroy(Place::Cloud, which, Damage::Vanish),
+            Op::Do(Act::Free),
+        ]
+    })
+}
+
+/// A store lies for some time, and then the local copies may be evicted.
+fn believed() -> impl Strategy<Value = Vec<Op>> {
+    Just(vec![
+        Op::Fault(Place::Cloud, Trouble::FalseChecksums),
+        Op::Do(Act::RequestRun { retry: false }),
+        Op::Do(Act::Work),
+        Op::Heal(Place::Cloud),
+        Op::Do(Act::Free),
+    ])
+}
+
+/// A bucket is exchanged during some operations: those that copy and evict, or any.
+fn exchanged() -> impl Strategy<Value = Vec<Op>> {
+    let evicting = vec![Act::RequestRun { retry: false }, Act::Work, Act::Free];
+    let acts = prop_oneof![2 => Just(evicting), 1 => vec(act(), 1..=3)];
+    let place = select(vec![Place::Cloud, Place::Cloud, Place::Local]);
+    (place, acts).prop_map(|(place, acts)| vec![Op::Exchanged(place, acts)])
+}
+
+/// Files are uploaded, copied and evicted after a backup of the database, which is then restored.
+fn rewound(in_parts: bool) -> impl Strategy<Value = Vec<Op>> {
+    let more = || vec(op(in_parts), 0..=1);
+    (vec(upload(), 0..=1), more(), more()).prop_map(|(uploads, before, after)| {
+        let mut ops = vec![Op::BackUp];
+        ops.extend(uploads.into_iter().map(Op::Do));
+        let acts = [Act::RequestRun { retry: false }, Act::Work, Act::Free];
+        ops.extend(acts.into_iter().map(Op::Do));
+        ops.extend(before);
+        ops.push(Op::Rewind);
+        ops.extend(after);
+        ops
     })
 }
 
@@ -156,6 +207,7 @@ fn op(in_parts: bool) -> impl Strategy<Value = Op> {
         1 => place().prop_map(Op::Stray),
         1 => place().prop_map(Op::Newborn),
         1 => (place(), any::<u8>()).prop_map(|(place, which)| Op::Surplus(place, which)),
+        1 => select(vec![-30_i8, -2, 2, 48]).prop_map(Op::Clock),
     ]
 }
 

@@ -10,14 +10,16 @@ use nightferry_tests::harness::{World, eventually, pattern};
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::check::{self, Map, Truth};
+use crate::evidence::{Evidence, Fact, Note};
 use crate::op::{Act, How, Op, Place, Script, Span, Trouble};
 use crate::operation::{self, Effect, Operation, perform};
 use crate::oracle::Oracle;
 use crate::planted::Bug;
+use crate::rewind::Backup;
 use crate::stage::{Tally, heal, proxy};
 use crate::tampering::long_ago;
 use crate::truth::StoreContents;
-use crate::watch::{Complaints, Watch};
+use crate::watch::{Findings, Watch};
 
 /// Number of rounds of passes after which everything must be consistent.
 const ROUNDS: u32 = 8;
@@ -39,7 +41,10 @@ pub(crate) struct Sequence<'w> {
     pub(crate) oracle: Oracle,
     pub(crate) bug: Option<Bug>,
     stalled: Vec<Stalled>,
-    complaints: Complaints,
+    findings: Findings,
+    evidence: Evidence,
+    /// The last backup of the database.
+    pub(crate) backup: Option<Backup>,
     /// Seed of the content of the next upload.
     seed: u64,
     tally: &'w Tally,
@@ -53,9 +58,21 @@ impl<'w> Sequence<'w> {
         bug: Option<Bug>,
         tally: &'w Tally,
     ) -> Self {
-        let (oracle, complaints) = (Oracle::default(), Complaints::default());
         let context = services.context.clone();
-        Self { world, context, services, owner, oracle, bug, stalled: Vec::new(), complaints, seed: 0, tally }
+        Self {
+            world,
+            context,
+            services,
+            owner,
+            oracle: Oracle::default(),
+            bug,
+            stalled: Vec::new(),
+            findings: Findings::default(),
+            evidence: Evidence::default(),
+            backup: None,
+            seed: 0,
+            tally,
+        }
     }
 
     /// Runs the sequence. The error names the violated invariant and the operation.
@@ -97,13 +114,17 @@ impl<'w> Sequence<'w> {
             Op::Stray(place) => self.stray(place, long_ago()).await,
             Op::Newborn(place) => self.stray(place, chrono::Duration::zero()).await,
             Op::Surplus(place, which) => self.surplus(place, which).await,
+            Op::Exchanged(place, ref acts) => self.exchanged(place, acts).await?,
+            Op::BackUp => self.back_up().await,
+            Op::Rewind => self.rewind().await,
+            Op::Clock(hours) => self.context.clock.jump(chrono::Duration::hours(hours.into())),
         }
         Ok(())
     }
 
-    async fn act(&mut self, act: Act, broken: Option<(Step, How)>) -> Result<(), String> {
+    pub(crate) async fn act(&mut self, act: Act, broken: Option<(Step, How)>) -> Result<(), String> {
         let Some((operation, name)) = self.resolve(act) else { return Ok(()) };
-        let watch = Watch::new(&self.context, broken.map(|(step, _)| step), self.bug, &self.complaints);
+        let watch = Watch::new(&self.context, broken.map(|(step, _)| step), self.bug, &self.findings);
         let (services, bug) = (self.services.clone(), self.bug);
         let mut task =
             tokio::spawn(watched(watch.watcher(), async move { perform(&services, operation, bug).await }));
@@ -200,7 +221,7 @@ impl<'w> Sequence<'w> {
         }
     }
 
-    async fn truth(&self) -> Truth {
+    pub(crate) async fn truth(&self) -> Truth {
         let mut truth = Truth::new();
         for place in Place::ALL {
             truth.insert(place, StoreContents::of(self.world, place).contents().await);
@@ -209,11 +230,27 @@ impl<'w> Sequence<'w> {
     }
 
     async fn check(&mut self) -> Result<(), String> {
-        if let Some(complaint) = self.complaints.lock().unwrap().first() {
+        if let Some(complaint) = self.findings.complaints.lock().unwrap().first() {
             return Err(complaint.clone());
         }
+        let notes = self.take_notes();
+        self.evidence.judge(&self.oracle, notes)?;
         let (truth, map) = (self.truth().await, Map::read(&self.context).await);
         check::each_step(&mut self.oracle, &truth, &map)
+    }
+
+    /// What has happened since the last check.
+    fn take_notes(&self) -> Vec<Note> {
+        let mut notes = std::mem::take(&mut *self.findings.notes.lock().unwrap());
+        for place in Place::ALL {
+            let events = StoreContents::of(self.world, place).take_events().into_iter();
+            notes.extend(events.map(|event| Note {
+                moment: event.moment,
+                key: event.key,
+                fact: Fact::InStore(place, event.what),
+            }));
+        }
+        notes
     }
 
     /// Probes the stores until they are healthy, as every process does continuously.

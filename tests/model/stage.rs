@@ -23,6 +23,7 @@ use nightferry_tests::harness::{World, WorldBuilder};
 use crate::check::{CREATE_MAP, LEASE};
 use crate::op::{Place, Script, Settings};
 use crate::planted::Bug;
+use crate::rewind::CREATE_BACKUP;
 use crate::runner::Servers;
 use crate::sequence::Sequence;
 use crate::truth::StoreContents;
@@ -61,6 +62,7 @@ impl Stage {
         };
         let mut conn = world.context.db.conn().await.unwrap();
         conn.batch_execute(CREATE_MAP).await.unwrap();
+        conn.batch_execute(CREATE_BACKUP).await.unwrap();
         // Planning takes most of the time of a statement on tables of a few rows, so each is planned once per connection. The
         // server belongs to this process.
         conn.batch_execute("ALTER SYSTEM SET plan_cache_mode = force_generic_plan").await.unwrap();

@@ -34,7 +34,15 @@ impl Sequence<'_> {
             self.drop_stalled(|step| matches!(step, Step::EvictionChecked | Step::SurplusMarked)).await;
         }
         self.context.clock.advance(Duration::seconds(seconds.into()));
+        if let Some(backup) = &mut self.backup {
+            backup.seconds += seconds;
+        }
         self.oracle.newborn.values_mut().for_each(|age| *age += seconds);
+        self.make_rows_older(seconds).await;
+    }
+
+    /// Moves the times in the database, instead of its clock.
+    pub(crate) async fn make_rows_older(&self, seconds: u32) {
         let earlier = |columns: &[&str]| {
             let set = columns.iter().map(|column| format!("{column} = {column} - interval '{seconds}s'"));
             set.collect::<Vec<_>>().join(", ")
@@ -131,6 +139,7 @@ impl Sequence<'_> {
         let bytes = version.map(|version| version.bytes.clone()).unwrap_or_default();
         StoreContents::of(self.world, place).place(key, bytes, Duration::zero()).await;
         self.oracle.strays.insert((place, key.clone()));
+        self.oracle.unlabelled.insert((place, key.clone()));
     }
 
     /// Writes a version to a store that should not have it.
@@ -144,6 +153,7 @@ impl Sequence<'_> {
         let version = &absent[usize::from(which) % absent.len()];
         store.place(&version.key, version.bytes.clone(), long_ago()).await;
         self.oracle.strays.insert((place, version.key.clone()));
+        self.oracle.unlabelled.insert((place, version.key.clone()));
     }
 
     /// Writes an unknown object of this age to a store.

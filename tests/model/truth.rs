@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use nightferry_core::checksum::{Sha256, Sha256Hasher};
 use nightferry_core::store::{CANARY_PREFIX, IDENTITY_KEY, ObjectKey, PutOptions, Store};
 use nightferry_tests::harness::World;
-use nightferry_tests::harness::memory_s3::MemoryS3;
+use nightferry_tests::harness::memory_s3::{Event, MemoryS3};
 
 use crate::op::Place;
 
@@ -63,6 +63,14 @@ impl<'w> StoreContents<'w> {
         match self {
             Self::Memory(store) => store.uploads().into_iter().filter(|(_, key)| is_file(key)).collect(),
             Self::Real(_) => BTreeMap::new(),
+        }
+    }
+
+    /// What has happened since the last call. The real servers record nothing.
+    pub(crate) fn take_events(&self) -> Vec<Event> {
+        match self {
+            Self::Memory(store) => store.take_events(),
+            Self::Real(_) => Vec::new(),
         }
     }
 

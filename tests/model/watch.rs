@@ -7,8 +7,10 @@ use futures_util::FutureExt as _;
 use nightferry_core::context::Context;
 use nightferry_core::step::{Step, Watcher};
 use nightferry_tests::harness::database::{execute, texts};
+use nightferry_tests::harness::memory_s3::moment;
 use tokio::sync::Notify;
 
+use crate::evidence::{Fact, Note};
 use crate::planted::Bug;
 
 /// The watch of one task.
@@ -20,26 +22,29 @@ pub(crate) struct Watch {
     hold: Arc<Mutex<Option<Step>>>,
     pub(crate) arrived: Arc<Notify>,
     pub(crate) go: Arc<Notify>,
-    complaints: Complaints,
+    findings: Findings,
+}
+
+/// What the watches of a sequence have found.
+#[derive(Clone, Default)]
+pub(crate) struct Findings {
+    pub(crate) complaints: Complaints,
+    /// For I7.
+    pub(crate) notes: Arc<Mutex<Vec<Note>>>,
 }
 
 /// Observed violations.
 pub(crate) type Complaints = Arc<Mutex<Vec<String>>>;
 
 impl Watch {
-    pub(crate) fn new(
-        context: &Context,
-        hold: Option<Step>,
-        bug: Option<Bug>,
-        complaints: &Complaints,
-    ) -> Self {
+    pub(crate) fn new(context: &Context, hold: Option<Step>, bug: Option<Bug>, findings: &Findings) -> Self {
         Self {
             context: context.clone(),
             bug,
             hold: Arc::new(Mutex::new(hold)),
             arrived: Arc::default(),
             go: Arc::default(),
-            complaints: Arc::clone(complaints),
+            findings: findings.clone(),
         }
     }
 
@@ -54,6 +59,11 @@ impl Watch {
     async fn saw(&self, step: Step, key: &str) {
         if matches!(step, Step::EvictionChecked | Step::EvictionForgetting) {
             self.see_again().await;
+        }
+        match step {
+            Step::EvictionBegun => self.note(key, Fact::Considered),
+            Step::EvictionChecked => self.note(key, Fact::Decided),
+            _ => {}
         }
         match step {
             Step::EvictionChecked => self.another_exists(key, true).await,
@@ -73,6 +83,10 @@ impl Watch {
         }
     }
 
+    fn note(&self, key: &str, fact: Fact) {
+        self.findings.notes.lock().unwrap().push(Note { moment: moment(), key: key.to_owned(), fact });
+    }
+
     /// I2, at the last moment before a deletion.
     async fn another_exists(&self, key: &str, heeds_pins: bool) {
         let sql = format!(
@@ -85,7 +99,7 @@ impl Watch {
             let complaint = format!(
                 "I2: {key} is about to be evicted without another verified copy, or although it is pinned"
             );
-            self.complaints.lock().unwrap().push(complaint);
+            self.findings.complaints.lock().unwrap().push(complaint);
         }
     }
 

@@ -118,7 +118,7 @@ impl Request {
             ("DELETE", _) => match bucket.deletion_of(&self.key) {
                 Deletion::Refused => Answer::error(403, "AccessDenied"),
                 Deletion::Done | Deletion::Unmentioned => {
-                    bucket.objects().remove(&self.key);
+                    bucket.delete(&self.key);
                     Answer::new(204)
                 }
             },
@@ -140,7 +140,7 @@ impl Request {
                 }
                 Deletion::Unmentioned => {}
                 Deletion::Done => {
-                    bucket.objects().remove(key);
+                    bucket.delete(key);
                     write!(text, "<Deleted><Key>{key}</Key></Deleted>").unwrap();
                 }
             }
@@ -197,7 +197,8 @@ impl Request {
     }
 
     fn get(&self, bucket: &Bucket) -> Answer {
-        let Some(kept) = bucket.objects().get(&self.key).cloned() else {
+        let is_whole = self.header("range").is_none();
+        let Some(kept) = bucket.look(&self.key, is_whole) else {
             return Answer::error(404, "NoSuchKey");
         };
         let size = kept.bytes.len();

@@ -1,9 +1,11 @@
 //! A small in-process S3 server, behind real HTTP, for thousands of short tests. It keeps whole objects in memory,
 //! verifies and stores the SHA-256 sent with them, and reports its content correctly. Supports what small files need:
-//! put, get with ranges, head, delete (one or several), list, multipart uploads. It verifies no signatures and has one bucket with any
-//! name. Faults are injected by the proxy, except those that only a store itself can have.
+//! put, get with ranges, head, delete (one or several), list, multipart uploads. It verifies no signatures and has one
+//! bucket with any name. Faults are injected by the proxy, except those that only a store itself can have. What happens to
+//! its objects is recorded.
 
 mod http;
+mod journal;
 mod parts;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,8 @@ use nightferry_core::clock::Clock;
 use nightferry_core::store::IDENTITY_KEY;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+
+pub use journal::{Event, What, moment};
 
 /// A running server. Dropping it stops it.
 #[derive(Debug)]
@@ -112,6 +116,9 @@ struct Bucket {
     keeps_versions: AtomicBool,
     /// By key; all others are deleted.
     deletions: Mutex<BTreeMap<String, Deletion>>,
+    /// The content, while the bucket is exchanged for another one.
+    away: Mutex<Option<BTreeMap<String, Kept>>>,
+    journal: Mutex<Vec<Event>>,
 }
 
 impl Bucket {
@@ -146,7 +153,44 @@ impl Bucket {
         let sha256 = Sha256::of(&bytes);
         let sworn = sworn.unwrap_or(Sworn::Sha256(sha256));
         let kept = Kept { bytes, sha256, sworn, modified, headers };
-        self.objects().insert(key.to_owned(), kept);
+        // Recorded under the lock, so that the order is that of the changes.
+        let mut objects = self.objects();
+        let before = objects.insert(key.to_owned(), kept);
+        if before.is_none_or(|before| before.sha256 != sha256) {
+            self.note(key, What::Changed);
+        }
+    }
+
+    /// The object, for a response that describes it: the `whole` of it, or a range.
+    fn look(&self, key: &str, whole: bool) -> Option<Kept> {
+        let objects = self.objects();
+        let kept = objects.get(key)?.clone();
+        if whole && self.away.lock().unwrap().is_none() {
+            self.note(key, What::Shown(kept.sha256));
+        }
+        Some(kept)
+    }
+
+    /// Deletes an object because of a request.
+    fn delete(&self, key: &str) {
+        let mut objects = self.objects();
+        if let Some(kept) = objects.remove(key) {
+            self.note(key, What::Deleted(kept.sha256));
+        }
+    }
+
+    fn note(&self, key: &str, what: What) {
+        self.journal.lock().unwrap().push(Event { moment: moment(), key: key.to_owned(), what });
+    }
+
+    /// Exchanges the content. Returns the content before.
+    fn replace(&self, content: BTreeMap<String, Kept>) -> BTreeMap<String, Kept> {
+        let mut objects = self.objects();
+        let before = std::mem::replace(&mut *objects, content);
+        for key in before.keys().chain(objects.keys()) {
+            self.note(key, What::Changed);
+        }
+        before
     }
 }
 
@@ -203,15 +247,41 @@ impl MemoryS3 {
 
     /// Deletes an object without a request.
     pub fn remove(&self, key: &str) {
-        self.bucket.objects().remove(key);
+        let mut objects = self.bucket.objects();
+        if objects.remove(key).is_some() {
+            self.bucket.note(key, What::Changed);
+        }
+    }
+
+    /// Exchanges the bucket for another one, which is empty and has no identity, as if its name in the settings had been
+    /// changed. Unfinished multipart uploads stay.
+    pub fn exchange(&self) {
+        let is_away = self.bucket.away.lock().unwrap().is_some();
+        if !is_away {
+            let content = self.bucket.replace(BTreeMap::new());
+            *self.bucket.away.lock().unwrap() = Some(content);
+        }
+    }
+
+    /// Ends the exchange. Returns the content of the other bucket.
+    pub fn bring_back(&self) -> BTreeMap<String, Kept> {
+        let content = self.bucket.away.lock().unwrap().take();
+        content.map(|content| self.bucket.replace(content)).unwrap_or_default()
+    }
+
+    /// What has happened since the last call, or since everything was deleted.
+    pub fn take_events(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.bucket.journal.lock().unwrap())
     }
 
     /// Deletes everything except the identity, including faults.
     pub fn clear(&self) {
+        self.bring_back();
         self.bucket.objects().retain(|key, _| key == IDENTITY_KEY);
         self.bucket.uploads().clear();
         self.bucket.deletions.lock().unwrap().clear();
         self.set_writes(Writes::Sound);
+        self.take_events();
     }
 }
 
