@@ -340,6 +340,21 @@ impl World {
         self.renew();
     }
 
+    /// Configures the cloud store as the bucket of the local store, behind a proxy of its own: for the settings, two
+    /// servers.
+    pub async fn configure_one_bucket(&mut self) {
+        let server = &servers().await.local;
+        let proxy = FaultProxy::start(server.address).await;
+        let bucket = self.context.stores.get("minio").unwrap().settings().bucket.clone();
+        self.reconfigure(&[
+            ("stores.s3.endpoint", &proxy.endpoint()),
+            ("stores.s3.bucket", &bucket),
+            ("stores.s3.access_key", server.access_key),
+            ("stores.s3.secret_key", server.secret_key),
+        ]);
+        self.cloud = proxy;
+    }
+
     /// Restarts with the current settings.
     fn renew(&mut self) {
         self.services = Services::new(load(self.settings.clone()), self.context.clock.clone()).unwrap();
