@@ -17,8 +17,8 @@ use nightferry_core::db::objects::NewUpload;
 use nightferry_core::db::plans::{self, Parts};
 use nightferry_core::db::policy::Policy;
 use nightferry_core::db::replicas::{
-    self, BrokenOff, ClaimTerms, Departure, EvictionCheck, EvictionClaim, Failure, FetchReason, Finished,
-    FoundCopy, OnDemand, Order, ToRead, Until,
+    self, BrokenOff, ClaimTerms, Departing, Departure, EvictionCheck, EvictionClaim, Failure, FetchReason,
+    Finished, FoundCopy, OnDemand, Order, ToRead, Until,
 };
 use nightferry_core::db::runs::{self, NewRun, RunScope};
 use nightferry_core::db::{catalog, labels, objects, restores, run_failures};
@@ -470,7 +470,7 @@ async fn evictions_and_moves(conn: &mut AsyncPgConnection, policy: &Policy<'_>) 
         replicas::leave_runs(conn, "minio");
         replicas::claim_leftovers(conn, from, 1);
         replicas::claim_unverified(conn, "nas", from, &[object]);
-        replicas::claim_departures(conn, from, &[object]);
+        replicas::claim_departures(conn, from, Departing::Doubtful, &[object]);
         replicas::movable(conn, "minio", "nas", object, 1);
         replicas::begin_moves(conn, "minio", "nas", &[object]);
         replicas::retry_failed(conn, "nas", &[object]);

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use nightferry_core::checksum::{Sha256, Sha256Hasher};
+use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
-use nightferry_core::db::replicas;
+use nightferry_core::db::replicas::{self, Departing, Departure};
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::download;
-use nightferry_core::ids::WorkerId;
+use nightferry_core::ids::{LeaseToken, WorkerId};
 use nightferry_core::store::{Body, ObjectKey, PutOptions};
 use nightferry_core::tiering::reconcile::{self, Event, Finding, Outcome};
+use nightferry_core::tiering::relocate::drain;
 use nightferry_core::tiering::{evict, placement, scrub};
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::Match;
@@ -258,4 +260,30 @@ async fn suspect_copies_are_counted() {
     assert_eq!(lost["suspect"], 1, "{status}");
     let (_, stores) = world.json_command(&["store", "list"]).await;
     assert!(stores.to_string().contains("\"suspect\":1"), "{stores}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_became_suspect_before_its_eviction_is_not_evicted_as_a_sound_one() {
+    let world = world().await;
+    let file = synced(&world, 1).await.remove(0);
+    drain::begin(&world.context, "minio", None, &Origin::default()).await.unwrap();
+    // It was present when the drain selected it.
+    let mut conn = world.context.db.conn().await.unwrap();
+    replicas::mark_suspect(&mut conn, file.object_id, "minio", &["s3"], "missing", None).await.unwrap();
+    let terms = Departure {
+        store: "minio",
+        to: &["s3"],
+        primary_stores: &["s3"],
+        worker: WorkerId::new(),
+        token: LeaseToken::new(),
+        lease: Duration::from_secs(60),
+    };
+    let objects = [file.object_id];
+
+    let sound = replicas::claim_departures(&mut conn, terms, Departing::Sound, &objects).await.unwrap();
+
+    assert!(sound.is_empty(), "calling its eviction off would make it present without a proof");
+    assert_eq!(state(&world, "minio", &file).await, SUSPECT);
+    let doubtful = replicas::claim_departures(&mut conn, terms, Departing::Doubtful, &objects).await.unwrap();
+    assert_eq!(doubtful.len(), 1, "it is verified before it is kept");
 }

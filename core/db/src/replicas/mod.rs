@@ -53,9 +53,9 @@ pub use local_replication::{Lacking, local_places, mark_evictable, queue_local_c
 pub use lost::{Repairs, can_repair, condemn, mark_lost, mark_suspect, objects_lost, queue_repairs};
 pub use movable::{Held, Movable, held, movable};
 pub use moves::{
-    BEHIND, BrokenOff, DRAIN_RULE, Departure, Leaving, MOVES, cancel_queued_moves, claim_departures,
-    claim_leftovers, delete_interrupted, delete_queued, interrupted, leave_runs, leaving, queue_by_policy,
-    queue_moves, retry_moves, without_place,
+    BEHIND, BrokenOff, DRAIN_RULE, Departing, Departure, Leaving, MOVES, cancel_queued_moves,
+    claim_departures, claim_leftovers, delete_interrupted, delete_queued, interrupted, leave_runs, leaving,
+    queue_by_policy, queue_moves, retry_moves, without_place,
 };
 pub use multipart::{begin_multipart, delete_multipart, failed_multipart, is_interrupted, open_multiparts};
 pub use plan::{Amount, Until, next_due, plan_until, queued_in, unassign};
