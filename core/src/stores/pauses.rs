@@ -123,12 +123,26 @@ impl Pauses {
         described.collect()
     }
 
-    /// Whether the store is paused for a condition that concerns reads and deletions too: a full store serves them, and
+    /// The stores that are paused for a condition that concerns reads and deletions too: a full store serves them, and
     /// deletions are what ends its pause.
-    pub(super) fn is_unusable(&self, store: &str) -> bool {
+    pub(super) fn unusable(&self) -> Vec<String> {
+        self.paused_for(|condition| condition != Some(Condition::Quota))
+    }
+
+    /// The stores that are paused because they are full.
+    pub(super) fn full(&self) -> Vec<String> {
+        self.paused_for(|condition| condition == Some(Condition::Quota))
+    }
+
+    fn paused_for(&self, which: impl Fn(Option<Condition>) -> bool) -> Vec<String> {
         let (known, now) = (self.0.lock(), Instant::now());
-        let mut of_store = known.iter().filter(|((name, _), _)| name == store);
-        of_store.any(|(_, pause)| pause.condition != Some(Condition::Quota) && pause.left(now).is_some())
+        let current = known.iter().filter(|(_, pause)| pause.left(now).is_some() && which(pause.condition));
+        current.map(|((store, _), _)| store.clone()).collect()
+    }
+
+    /// Whether the store is one of [`Self::unusable`].
+    pub(super) fn is_unusable(&self, store: &str) -> bool {
+        self.unusable().iter().any(|name| name == store)
     }
 
     /// Ends all pauses.
@@ -176,9 +190,11 @@ mod tests {
         let pause = |condition| pauses.pause(("a", true), condition, Utc::now(), "x", Duration::ZERO);
         pause(Condition::Quota);
         assert!(pauses.all().contains_key("a") && !pauses.is_unusable("a"));
+        assert_eq!(pauses.full(), ["a"]);
         pauses.end_all();
         pause(Condition::ClockSkew);
         assert!(pauses.is_unusable("a") && !pauses.is_unusable("b"));
+        assert_eq!(pauses.unusable(), ["a"]);
         pauses.end_all();
         assert!(!pauses.is_unusable("a"));
     }

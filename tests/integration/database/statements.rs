@@ -326,8 +326,9 @@ async fn catalogue(conn: &mut AsyncPgConnection, world: &World) {
 
 async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, no_rules: &Policy<'_>) {
     let (object, down) = (ObjectId::new(), ["nas".to_owned()]);
-    let terms = ClaimTerms { worker: WorkerId::new(), limit: 1, lease: Duration::from_secs(9), down: &[] };
-    let limited = ClaimTerms { down: &down, ..terms };
+    let (worker, lease) = (WorkerId::new(), Duration::from_secs(9));
+    let terms = ClaimTerms { worker, limit: 1, lease, down: &[], full: &[] };
+    let limited = ClaimTerms { down: &down, full: &down, ..terms };
     let everything = RunScope::default();
     let scope = RunScope {
         user_id: Some(UserId::new()),
