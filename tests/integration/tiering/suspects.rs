@@ -16,7 +16,7 @@ use nightferry_core::tiering::reconcile::{self, Event, Finding, Outcome};
 use nightferry_core::tiering::relocate::drain;
 use nightferry_core::tiering::{evict, placement, scrub};
 use nightferry_tests::harness::database::{execute, texts};
-use nightferry_tests::harness::fault_proxy::Match;
+use nightferry_tests::harness::fault_proxy::{Fault, Match};
 use nightferry_tests::harness::world::WorkerHandle;
 use nightferry_tests::harness::{World, assert_invariants, pattern};
 use reqwest::Method;
@@ -260,6 +260,28 @@ async fn suspect_copies_are_counted() {
     assert_eq!(lost["suspect"], 1, "{status}");
     let (_, stores) = world.json_command(&["store", "list"]).await;
     assert!(stores.to_string().contains("\"suspect\":1"), "{stores}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspect_copy_that_cannot_be_checked_is_counted_and_stays_suspect() {
+    let world = world().await;
+    let file = synced(&world, 1).await.remove(0);
+    vanish(&world, "s3", &file).await;
+    reconcile(&world, "s3", false).await;
+    write(&world, "s3", &file, pattern(0, SIZE).bytes().to_vec()).await;
+    let fault = world.cloud.add(Fault::status(500, "InternalError").on(Method::HEAD).key_contains("user-"));
+    let options = reconcile::Options { apply: true, safety_age: Duration::ZERO };
+    let store = world.context.stores.get("s3").unwrap();
+    let stop = CancellationToken::new();
+
+    let summary = reconcile::pass(&world.context, store, options, |_| {}, &stop).await.unwrap().unwrap();
+
+    assert_eq!((summary.unchecked, summary.found()), (1, 0), "{summary:?}");
+    assert!(summary.last_error.unwrap().contains("500"));
+    assert_eq!(state(&world, "s3", &file).await, SUSPECT);
+    fault.remove();
+    reconcile(&world, "s3", false).await;
+    assert_eq!(state(&world, "s3", &file).await, PRESENT);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,7 +38,7 @@ pub(super) async fn seek(
     }
     let missing: Vec<&str> = source.into_iter().collect();
     let adopted = Box::pin(adopt::adopt(context, claim.object_id, &missing, Effort::Read)).await?;
-    match (adopted.into_iter().next(), error) {
+    match (adopted.stores.into_iter().next(), error) {
         // Not permanent: the next attempt reads the copy that was found.
         (Some(store), CopyError::NoSource) => {
             Err(CopyError::BadRead { store, detail: "its copy was not known until now".to_owned() })
