@@ -106,6 +106,37 @@ async fn a_forbidden_key_of_the_source_fails_one_file() {
     assert_invariants(&world).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_denies_missing_keys_is_probed_with_its_marker() {
+    let world = World::new().await;
+    let files = upload(&world, &["forbidden", "a", "b", "c"]).await;
+    world.local.add(denied("forbidden").on(Method::GET));
+    // As S3 responds to an access key without the permission to list the bucket.
+    world.local.add(denied("user-00000000-").on(Method::HEAD));
+    let worker = world.start_worker();
+
+    let run = world.sync().await;
+
+    assert_eq!((run.status, run.files_done, run.files_failed), (RunStatus::Partial, 3, 1), "{run:?}");
+    assert_eq!(world.replica("s3", &files[0]).await.unwrap().state, ReplicaState::Failed);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_source_is_lost_although_the_destination_denies_missing_keys() {
+    let world = World::new().await;
+    let files = upload(&world, &["gone", "a"]).await;
+    world.direct.get("minio").unwrap().delete(&world.key(&files[0]).await).await.unwrap();
+    world.cloud.add(denied("gone").on(Method::HEAD));
+    let worker = world.start_worker();
+
+    let run = world.sync().await;
+
+    assert_eq!((run.files_done, run.files_failed), (1, 1), "{run:?}");
+    assert_eq!(world.replica("minio", &files[0]).await.unwrap().state, ReplicaState::Lost);
+    worker.stop().await;
+}
+
 /// The store responds to every PUT in this way until the end of the condition.
 async fn waits_without_losing_attempts(status: u16, code: &str) {
     let world = World::with("tiering.max_attempts", 2)
