@@ -13,14 +13,23 @@ async fn lose_marker(world: &World, store: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_service_starts_with_two_stores_in_one_bucket() {
+async fn no_worker_starts_with_two_stores_in_one_bucket_and_no_run_waits_for_one() {
     let mut world = World::new().await;
     world.configure_one_bucket().await;
-    for service in ["serve", "worker"] {
-        let process = world.start_process(&[service]).await;
+    for command in [["worker"].as_slice(), &["sync", "run", "--wait"], &["sync", "retry"]] {
+        let process = world.start_process(command).await;
         assert_eq!(process.ended().await.code(), Some(2), "{}", process.output());
         assert!(process.output().contains("have the same bucket"), "{}", process.output());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_serves_with_two_stores_in_one_bucket_and_says_so() {
+    let mut world = World::new().await;
+    world.configure_one_bucket().await;
+    let api = world.start_process(&["serve"]).await;
+    api.says("Serving http").await;
+    assert!(api.output().contains("have the same bucket"), "{}", api.output());
 }
 
 #[tokio::test(flavor = "multi_thread")]
