@@ -182,6 +182,11 @@ impl Health {
         self.0.pauses.full()
     }
 
+    /// The stores that are full or redirect, and accepted nothing for at least this time, with the reason.
+    pub(crate) fn blocked(&self, now: DateTime<Utc>, least: Duration) -> Vec<(String, String)> {
+        self.0.pauses.blocked(now, least)
+    }
+
     /// Whether the store is up and accepts new data: it is not paused, because it is full, for example.
     pub fn accepts_writes(&self, store: &str) -> bool {
         self.is_up(store) && !self.paused().contains_key(store)

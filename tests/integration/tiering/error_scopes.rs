@@ -204,6 +204,34 @@ async fn a_permanent_redirect_pauses_the_store_and_burns_no_attempts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_does_not_wait_forever_for_a_redirect_and_the_next_one_continues() {
+    let world = World::new().await;
+    let files = upload(&world, &["a", "b"]).await;
+    let condition = world.cloud.add(Fault::status(307, "TemporaryRedirect").on(Method::PUT));
+    let worker = world.start_worker();
+    let requested = world.request_run(RunScope::default()).await;
+    eventually("the store is paused", || async {
+        world.context.stores.health().paused().contains_key("s3").then_some(())
+    })
+    .await;
+
+    world.context.clock.advance(chrono::TimeDelta::minutes(3));
+    let run = world.ended(requested.id).await;
+
+    assert_eq!((run.status, run.files_done, run.files_failed), (RunStatus::Failed, 0, 0), "{run:?}");
+    assert!(run.error.unwrap().contains("TemporaryRedirect"));
+    for file in &files {
+        let replica = world.replica("s3", file).await.unwrap();
+        assert_eq!((replica.state, replica.attempts, replica.run_id), (ReplicaState::Queued, 0, None));
+    }
+    condition.remove();
+    world.context.stores.health().end_pauses();
+    assert_eq!(world.sync().await.files_done, 2);
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_given_up_is_taken_up_again_by_later_runs() {
     let world = World::with("tiering.max_attempts", 1).build().await;
     let file = upload(&world, &["broken"]).await.remove(0);

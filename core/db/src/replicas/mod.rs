@@ -23,6 +23,7 @@ mod reconcile;
 mod review;
 mod scrub;
 mod transitions;
+mod waiting;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -76,6 +77,7 @@ pub use scrub::{
 pub(crate) use transitions::{
     FORGET_OBJECT, FORGET_UNLISTED, IfThere, LEAVE_RUN, LOSE, MARK_FOUND, Queue, UPDATE_PRESENT, UPLOAD,
 };
+pub use waiting::is_queued_for;
 
 /// The run that a copy `r` returns to: its own, unless the run is stopping, the object is being removed or the store is
 /// being drained: such copies must not prevent a run from ending.
