@@ -99,7 +99,7 @@ impl Queue {
     async fn one(&mut self, counts: bool) -> Result<()> {
         let mut conn = self.context.db.conn().await?;
         let start = Instant::now();
-        let terms = ClaimTerms { worker: self.worker, limit: BATCH, lease: LEASE, down: &[] };
+        let terms = ClaimTerms { worker: self.worker, limit: BATCH, lease: LEASE, down: &[], full: &[] };
         let batch = replicas::claim(&mut conn, self.run, terms).await?;
         let claimed = start.elapsed();
         ensure!(

@@ -15,6 +15,7 @@ use nightferry_core::file::Files;
 use nightferry_core::file::list::FolderRef;
 use nightferry_core::file::upload::{self, OnConflict, UploadRequest};
 use nightferry_core::ids::UserId;
+use nightferry_core::object::canary;
 use nightferry_core::tiering::run;
 
 use crate::args::Args;
@@ -125,6 +126,8 @@ pub(crate) async fn run(
 
 /// Uploads the files through the domain, so that rows and objects are those of real uploads.
 pub(crate) async fn seed(context: &Context, user: UserId, count: u32, size: u64) -> Result<()> {
+    // Otherwise each upload would be read back.
+    canary::send_first(context).await;
     let files = &Files::new(context.clone());
     let uploads = stream::iter(0..count).map(|number| async move {
         let request = UploadRequest {

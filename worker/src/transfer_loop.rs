@@ -210,7 +210,12 @@ impl Loop {
         if !self.in_flight.is_empty() {
             return Ok(Some(WAITING));
         }
-        Ok(if self.ended(run).await? { None } else { Some(WAITING) })
+        if self.ended(run).await? {
+            return Ok(None);
+        }
+        // A run that was stopped ends in the next iteration.
+        let stopped = run::stop_if_blocked(&self.shared.context, run).await?;
+        Ok(if stopped { None } else { Some(WAITING) })
     }
 
     /// Ends the run if nothing of it is left, and starts the work that follows. Returns whether it has ended.

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use nightferry_core::context::Context;
+use nightferry_core::object::canary;
 use nightferry_core::tiering::reconcile::{self, Event, Finding, Kind, Options, Outcome, Summary};
 use serde::Serialize;
 
@@ -57,6 +58,7 @@ struct Document {
 
 pub(super) async fn run(app: &App, context: &Context, args: &ReconcileArgs) -> Result<Exit, Failure> {
     let stores = store::chosen(context, args.store.as_deref())?;
+    canary::send_first(context).await;
     let stop = stop_on_ctrl_c();
     let mut watch = Watch::new(&app.output);
     let mut document = Document {

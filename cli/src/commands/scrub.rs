@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use nightferry_core::context::Context;
+use nightferry_core::object::canary;
 use nightferry_core::tiering::scrub::{self, Ended, Event, Finding, Kind, Options, Summary};
 use serde::Serialize;
 
@@ -65,6 +66,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &ScrubArgs) -> Resul
         time,
         min_age: Duration::ZERO,
     };
+    canary::send_first(context).await;
     let stop = stop_on_ctrl_c();
     let mut watch = Watch::new(&app.output);
     let (mut found, mut more_found) = (Vec::new(), false);

@@ -97,7 +97,7 @@ pub(super) async fn start(
     migrate::require_current(app, context, apply_migrations, &mut requests).await?;
     unless_stopped(&mut requests, async {
         check_stores(context).await;
-        check_identities(context).await?;
+        check_identities(context, role).await?;
         check_catalogue(context).await;
         Ok(())
     })
@@ -135,21 +135,46 @@ pub(super) async fn check_catalogue(context: &Context) {
     }
 }
 
-/// Checks the identities of the stores that respond, and refuses two stores with one bucket. Any other doubt is logged
-/// and prevents deletions, but not the start.
-pub(super) async fn check_identities(context: &Context) -> Result<(), Failure> {
+/// Checks the identities of the stores that respond. No worker starts with two stores in one bucket; the API does, because
+/// it deletes nothing, and what is there stays available. Any other doubt is logged and prevents deletions.
+pub(super) async fn check_identities(context: &Context, role: Role) -> Result<(), Failure> {
     identity::check_all(context).await;
     identity::warn_of_versions(context).await;
-    for store in context.stores.all() {
-        let name = store.name().as_str();
-        if let Some(Identity::Shared { with }) = context.stores.health().identities().of(name)
-            && context.stores.get(&with).is_some()
-        {
-            return Err(Failure::new(Exit::Usage, "shared_bucket", "Cannot start")
-                .because(format!("the stores {with} and {name} have the same bucket"))
-                .advise(format!("correct the endpoint or the bucket of one of them: stores.{name}"))
-                .advise_command("check all stores", "store check"));
-        }
+    let Some((name, other)) = sharing_a_bucket(context) else { return Ok(()) };
+    if matches!(role, Role::Api) {
+        tracing::error!(
+            "the stores {other} and {name} have the same bucket: no worker starts, and nothing is copied"
+        );
+        return Ok(());
     }
-    Ok(())
+    Err(shared_bucket("Cannot start", &name, &other))
+}
+
+/// Checks the identities of the stores, and refuses `act` if two of them have one bucket.
+pub(super) async fn require_distinct(context: &Context, act: &str) -> Result<(), Failure> {
+    identity::check_all(context).await;
+    match sharing_a_bucket(context) {
+        Some((name, other)) => Err(shared_bucket(act, &name, &other)),
+        None => Ok(()),
+    }
+}
+
+/// A store whose bucket is that of another configured store, and the other one.
+fn sharing_a_bucket(context: &Context) -> Option<(String, String)> {
+    context.stores.all().find_map(|store| {
+        let name = store.name().as_str();
+        match context.stores.health().identities().of(name) {
+            Some(Identity::Shared { with }) if context.stores.get(&with).is_some() => {
+                Some((name.to_owned(), with))
+            }
+            _ => None,
+        }
+    })
+}
+
+fn shared_bucket(act: &str, name: &str, other: &str) -> Failure {
+    Failure::new(Exit::Usage, "shared_bucket", act)
+        .because(format!("the stores {other} and {name} have the same bucket"))
+        .advise(format!("correct the endpoint or the bucket of one of them: stores.{name}"))
+        .advise_command("check all stores", "store check")
 }

@@ -39,7 +39,7 @@ pub async fn begin(conn: &mut AsyncPgConnection, store: &str, by: Option<UserId>
         "INSERT INTO store_drains (store, requested_by, replicas_total, bytes_total) \
          SELECT $1, $2, count(*), coalesce(sum(o.size), 0)::bigint \
          FROM replicas r JOIN objects o ON o.id = r.object_id \
-         WHERE r.store = $1 AND r.verified_at IS NOT NULL AND o.state = 'stored' \
+         WHERE r.store = $1 AND (r.verified_at IS NOT NULL OR r.state IN ('present', 'lost')) AND o.state = 'stored' \
          ON CONFLICT DO NOTHING",
     )
     .bind::<Text, _>(store)
@@ -127,15 +127,16 @@ impl Left {
 /// Counts [`Left`]. Reads the whole table: do not call it every second.
 pub async fn left_in(conn: &mut AsyncPgConnection, store: &str) -> Result<Left> {
     Ok(diesel::sql_query(
-        "SELECT count(*) FILTER (WHERE NOT l.is_copy AND o.state = 'stored') AS replicas, \
-                coalesce(sum(o.size) FILTER (WHERE NOT l.is_copy AND o.state = 'stored'), 0)::bigint AS bytes, \
-                count(*) FILTER (WHERE l.is_copy AND o.state = 'stored') AS copies, \
+        "SELECT count(*) FILTER (WHERE o.state = 'stored' AND (r.verified_at IS NOT NULL OR r.state IN ('present', 'lost'))) \
+                    AS replicas, \
+                coalesce(sum(o.size) FILTER (WHERE o.state = 'stored' \
+                    AND (r.verified_at IS NOT NULL OR r.state IN ('present', 'lost'))), 0)::bigint AS bytes, \
+                count(*) FILTER (WHERE o.state = 'stored' AND r.verified_at IS NULL AND r.state NOT IN ('present', 'lost')) \
+                    AS copies, \
                 count(*) FILTER (WHERE o.state <> 'stored') \
                     + (SELECT count(*) FROM objects u WHERE u.upload_store = $1 AND u.state <> 'stored' \
                        AND NOT EXISTS (SELECT 1 FROM replicas x WHERE x.object_id = u.id AND x.store = $1)) AS others \
-         FROM replicas r JOIN objects o ON o.id = r.object_id \
-         CROSS JOIN LATERAL (SELECT r.verified_at IS NULL AND r.state NOT IN ('present', 'lost') AS is_copy) l \
-         WHERE r.store = $1",
+         FROM replicas r JOIN objects o ON o.id = r.object_id WHERE r.store = $1",
     )
     .bind::<Text, _>(store)
     .get_result(conn)

@@ -26,27 +26,31 @@ pub enum Effort {
     Read,
 }
 
+/// The result of a search.
+#[derive(Debug, Default)]
+pub struct Adopted {
+    /// The stores with intact copies that became `present`.
+    pub stores: Vec<String>,
+    /// The errors of stores that could not be searched.
+    pub failed: Vec<StoreError>,
+}
+
 /// Searches all stores for copies of an object that are not known to be there, except those in `missing`, where a copy
-/// was looked for and not found. Intact copies become `present`. Returns their stores. A store that fails, or may not be
-/// the recorded one, is skipped.
+/// was looked for and not found. Intact copies become `present`. A store that fails, or may not be the recorded one, is
+/// skipped.
 ///
 /// # Errors
 /// Any database error.
-pub async fn adopt(
-    context: &Context,
-    object: ObjectId,
-    missing: &[&str],
-    effort: Effort,
-) -> Result<Vec<String>> {
+pub async fn adopt(context: &Context, object: ObjectId, missing: &[&str], effort: Effort) -> Result<Adopted> {
+    let mut adopted = Adopted::default();
     let (facts, rows) = {
         let mut conn = context.db.conn().await?;
-        let Some(facts) = objects::find(&mut conn, object).await? else { return Ok(Vec::new()) };
+        let Some(facts) = objects::find(&mut conn, object).await? else { return Ok(adopted) };
         (facts, replicas::of_objects(&mut conn, &[object]).await?)
     };
     if facts.state != ObjectState::Stored {
-        return Ok(Vec::new());
+        return Ok(adopted);
     }
-    let mut adopted = Vec::new();
     for store in context.stores.all() {
         let name = store.name().as_str();
         let row = rows.iter().find(|row| row.store == name);
@@ -57,11 +61,12 @@ pub async fn adopt(
             continue;
         }
         match adopt_in(context, store, &facts, missing, effort).await {
-            Ok(true) => adopted.push(name.to_owned()),
+            Ok(true) => adopted.stores.push(name.to_owned()),
             Ok(false) => {}
             Err(Error::Store(error)) => {
                 tracing::warn!(target: "nightferry::sync", %object, store = name, %error, "cannot look for a copy \
                     that the database does not know");
+                adopted.failed.push(error);
             }
             Err(error) => return Err(error),
         }

@@ -1,6 +1,7 @@
 //! Canaries to every store: whether it verifies the checksums sent with content, so that the checksum in its response is
 //! evidence. Until they have shown that, and if they show the contrary, [`super::verify`] asks for more. Each process
-//! has its own results, because it may reach a store through another proxy.
+//! has its own results, because it may reach a store through another proxy; before the first ones it reads what it
+//! verifies.
 
 use std::time::Duration;
 
@@ -22,12 +23,19 @@ pub async fn check(store: &Store) -> Canary {
     let canary = canary
         .unwrap_or_else(|_| Canary::failed(&format!("there was no answer within {} s", DEADLINE.as_secs())));
     let before = store.canary();
+    let canary = canary.after(before.as_deref());
     if before.as_deref() != Some(&canary) {
         report(store, &canary);
     }
     tracing::debug!(store = %store.name(), evidence = canary.worst().as_str(), "sent canaries");
     store.use_canary(canary.clone());
     canary
+}
+
+/// Sends the first canaries to all stores at the same time, for a command, which does not send any afterwards.
+pub async fn send_first(context: &Context) {
+    let unknown = context.stores.all().filter(|store| store.canary().is_none());
+    join_all(unknown.map(check)).await;
 }
 
 /// Sends canaries to all stores that respond. Returns whether everything was found out.

@@ -200,7 +200,7 @@ impl Reader {
         let searching = async {
             let adopted = adopt::adopt(&self.context, object, &missing, Effort::Quick).await?;
             let mut copies = copies_of(&self.context, object).await?;
-            copies.retain(|(store, _)| adopted.iter().any(|name| name == store.name().as_str()));
+            copies.retain(|(store, _)| adopted.stores.iter().any(|name| name == store.name().as_str()));
             Ok::<_, Error>(copies)
         };
         let found = Box::pin(searching).await;

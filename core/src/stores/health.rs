@@ -156,19 +156,40 @@ impl Health {
         self.usability(store) != Usability::Unhealthy
     }
 
-    /// The stores for which no copy is started: those that are down and do not respond, and those that are paused. A
+    /// The stores to which no copy is started: those that are down and do not respond, and those that are paused. A
     /// store that responds with a refusal is not included, so that a run receives the refusal and ends with its reason.
     pub fn out(&self) -> Vec<String> {
-        let mut out: Vec<String> = self
-            .known()
-            .iter()
-            .filter(|(_, health)| health.is_out())
-            .map(|(store, _)| store.clone())
-            .collect();
-        out.extend(self.paused().into_keys());
+        let mut out = [self.unreadable(), self.full()].concat();
         out.sort_unstable();
         out.dedup();
         out
+    }
+
+    /// The stores from which no copy is started: those of [`Self::out`], except full ones, which still serve reads.
+    pub fn unreadable(&self) -> Vec<String> {
+        let known = self.known();
+        let mut out: Vec<String> =
+            known.iter().filter(|(_, health)| health.is_out()).map(|(store, _)| store.clone()).collect();
+        drop(known);
+        out.extend(self.0.pauses.unusable());
+        out.sort_unstable();
+        out.dedup();
+        out
+    }
+
+    /// The stores that are full.
+    pub fn full(&self) -> Vec<String> {
+        self.0.pauses.full()
+    }
+
+    /// The stores that are full or redirect, and accepted nothing for at least this time, with the reason.
+    pub(crate) fn blocked(&self, now: DateTime<Utc>, least: Duration) -> Vec<(String, String)> {
+        self.0.pauses.blocked(now, least)
+    }
+
+    /// Whether the store is up and accepts new data: it is not paused, because it is full, for example.
+    pub fn accepts_writes(&self, store: &str) -> bool {
+        self.is_up(store) && !self.paused().contains_key(store)
     }
 
     /// The stores that are paused because of a condition.
@@ -205,6 +226,12 @@ impl Health {
         }
     }
 
+    /// Records a successful upload to a store.
+    pub(crate) fn received(&self, store: &str, now: DateTime<Utc>) {
+        self.0.pauses.served((store, true));
+        self.answered(store, now, None);
+    }
+
     /// Ends all pauses now.
     pub fn end_pauses(&self) {
         self.0.pauses.end_all();
@@ -225,9 +252,12 @@ impl Health {
         self.saw(store, now, latency, None);
     }
 
-    /// Records a failure. Counts only if the store is at fault, not the request.
+    /// Records a failure. Counts only if the store is at fault, not the request. A store that is full is not down: it is
+    /// paused for writes.
     pub fn failed(&self, error: &StoreError, now: DateTime<Utc>) {
-        if error.is_outage() {
+        if error.condition() == Some(Condition::Quota) {
+            self.pause(error, Condition::Quota, now);
+        } else if error.is_outage() {
             self.saw(
                 error.store().as_str(),
                 now,
@@ -292,6 +322,16 @@ impl Health {
     /// Sorts stores: those that are up first, otherwise in the given order.
     pub fn up_first<'s>(&self, mut stores: Vec<&'s Store>) -> Vec<&'s Store> {
         stores.sort_by_key(|store| !self.is_up(store.name().as_str()));
+        stores
+    }
+
+    /// Sorts stores for new data: those that accept it, then those that are up, then the others; otherwise in the given
+    /// order.
+    pub fn accepting_first<'s>(&self, mut stores: Vec<&'s Store>) -> Vec<&'s Store> {
+        stores.sort_by_key(|store| {
+            let name = store.name().as_str();
+            (!self.accepts_writes(name), !self.is_up(name))
+        });
         stores
     }
 

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use crate::config::{Config, StoreConfig};
 use crate::error::{Error, Result};
-use crate::store::{CONNECT_DEADLINE, Deadlines, HttpClient, Store, StoreName, StoreRole, StoreSettings};
+use crate::store::{
+    CONNECT_DEADLINE, Canary, Deadlines, HttpClient, Store, StoreName, StoreRole, StoreSettings,
+};
 
 pub use self::empty_catalogue::EmptyCatalogue;
 pub(crate) use self::health::Failure;
@@ -46,8 +48,13 @@ impl Stores {
             tracing::warn!("{warning}");
         }
         let mut by_name = BTreeMap::new();
-        for (name, store) in &config.stores {
-            by_name.insert(name.clone(), Store::open(settings(name, store)?, &http)?);
+        for (name, settings_of) in &config.stores {
+            let store = Store::open(settings(name, settings_of)?, &http)?;
+            if config.health.canary_interval.is_none() {
+                // Nothing will be found out: no response to an upload is believed, and each HEAD is.
+                store.use_canary(Canary::default());
+            }
+            by_name.insert(name.clone(), store);
         }
         Ok(Self {
             by_name: Arc::new(by_name),

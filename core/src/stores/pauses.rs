@@ -32,6 +32,8 @@ pub(super) struct Pauses(Arc<Mutex<BTreeMap<(String, bool), Pause>>>);
 struct Pause {
     until: Option<Instant>,
     since: Option<DateTime<Utc>>,
+    /// When the first of several pauses without a success in between began.
+    begun: Option<DateTime<Utc>>,
     condition: Option<Condition>,
     reason: String,
     /// Number of pauses since the last success outside of a pause.
@@ -77,6 +79,9 @@ impl Pauses {
             None => retry::interval(pause.level, MIN_PAUSE, MAX_PAUSE).max(least),
         };
         if left.is_none() {
+            // After a time in which the store was not used, it is another condition.
+            let continues = pause.until.is_some_and(|until| at.saturating_duration_since(until) < MAX_PAUSE);
+            pause.begun = pause.begun.filter(|_| continues).or(Some(now));
             pause.level = pause.level.saturating_add(1);
             (pause.since, pause.condition) = (Some(now), Some(condition));
             reason.clone_into(&mut pause.reason);
@@ -92,7 +97,7 @@ impl Pauses {
             let pause = pauses.entry((store.to_owned(), kind)).or_default();
             pause.successes = pause.successes.saturating_add(1);
             if pause.left(Instant::now()).is_none() {
-                (pause.level, pause.until, pause.since) = (0, None, None);
+                (pause.level, pause.until, pause.since, pause.begun) = (0, None, None, None);
             }
         }
     }
@@ -123,18 +128,44 @@ impl Pauses {
         described.collect()
     }
 
-    /// Whether the store is paused for a condition that concerns reads and deletions too: a full store serves them, and
+    /// The stores that are paused for a condition that concerns reads and deletions too: a full store serves them, and
     /// deletions are what ends its pause.
-    pub(super) fn is_unusable(&self, store: &str) -> bool {
+    pub(super) fn unusable(&self) -> Vec<String> {
+        self.paused_for(|condition| condition != Some(Condition::Quota))
+    }
+
+    /// The stores that are paused because they are full.
+    pub(super) fn full(&self) -> Vec<String> {
+        self.paused_for(|condition| condition == Some(Condition::Quota))
+    }
+
+    fn paused_for(&self, which: impl Fn(Option<Condition>) -> bool) -> Vec<String> {
         let (known, now) = (self.0.lock(), Instant::now());
-        let mut of_store = known.iter().filter(|((name, _), _)| name == store);
-        of_store.any(|(_, pause)| pause.condition != Some(Condition::Quota) && pause.left(now).is_some())
+        let current = known.iter().filter(|(_, pause)| pause.left(now).is_some() && which(pause.condition));
+        current.map(|((store, _), _)| store.clone()).collect()
+    }
+
+    /// The stores that are full or redirect, and accepted nothing for at least this time, with the reason.
+    pub(super) fn blocked(&self, now: DateTime<Utc>, least: Duration) -> Vec<(String, String)> {
+        let (known, at) = (self.0.lock(), Instant::now());
+        let is_blocked = |pause: &Pause| {
+            matches!(pause.condition, Some(Condition::Quota | Condition::Redirect))
+                && pause.left(at).is_some()
+                && pause.begun.is_some_and(|begun| (now - begun).to_std().is_ok_and(|age| age >= least))
+        };
+        let blocked = known.iter().filter(|((_, writes), pause)| *writes && is_blocked(pause));
+        blocked.map(|((store, _), pause)| (store.clone(), pause.reason.clone())).collect()
+    }
+
+    /// Whether the store is one of [`Self::unusable`].
+    pub(super) fn is_unusable(&self, store: &str) -> bool {
+        self.unusable().iter().any(|name| name == store)
     }
 
     /// Ends all pauses.
     pub(super) fn end_all(&self) {
         for pause in self.0.lock().values_mut() {
-            (pause.until, pause.since) = (None, None);
+            (pause.until, pause.since, pause.begun) = (None, None, None);
         }
     }
 }
@@ -176,11 +207,32 @@ mod tests {
         let pause = |condition| pauses.pause(("a", true), condition, Utc::now(), "x", Duration::ZERO);
         pause(Condition::Quota);
         assert!(pauses.all().contains_key("a") && !pauses.is_unusable("a"));
+        assert_eq!(pauses.full(), ["a"]);
         pauses.end_all();
         pause(Condition::ClockSkew);
         assert!(pauses.is_unusable("a") && !pauses.is_unusable("b"));
+        assert_eq!(pauses.unusable(), ["a"]);
         pauses.end_all();
         assert!(!pauses.is_unusable("a"));
+    }
+
+    #[test]
+    fn a_store_is_blocked_that_accepts_nothing_for_a_while() {
+        let (pauses, began, minute) = (Pauses::default(), Utc::now(), Duration::from_secs(60));
+        let later = began + chrono::TimeDelta::minutes(2);
+        let pause = |condition, now| pauses.pause(("a", true), condition, now, "full", minute);
+        pause(Condition::Quota, began);
+        assert!(pauses.blocked(began, minute).is_empty());
+        assert_eq!(pauses.blocked(later, minute), [("a".to_owned(), "full".to_owned())]);
+        pauses.served(("a", true));
+        assert!(!pauses.blocked(later, minute).is_empty(), "a success during the pause began before it");
+        pauses.end_all();
+        pauses.served(("a", true));
+        pause(Condition::Redirect, later);
+        assert!(pauses.blocked(later, minute).is_empty(), "it has accepted something since");
+        pauses.end_all();
+        pause(Condition::Throttled, began);
+        assert!(pauses.blocked(later, minute).is_empty(), "that passes");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Neutral probes: whether a store that denied access to one object denies it to a key that belongs to no file. Only
-//! then does the denial concern the whole store.
+//! Neutral probes: whether a store that denied access to one object denies it to the marker of the store, or to a key
+//! that belongs to no file. Only then does the denial concern the whole store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,9 +41,9 @@ type Known = Arc<AsyncMutex<Option<(Instant, Probed)>>>;
 pub struct Probes(Arc<Mutex<BTreeMap<Kind, Known>>>);
 
 impl Probes {
-    /// Probes `store`, which denied the request of this error, with a request of the same kind for a key that belongs
-    /// to no file: after a denied read with HEAD, after a denied write with PUT and DELETE of a few bytes. Recent results
-    /// are used again.
+    /// Probes `store`, which denied the request of this error, with a request of the same kind: after a denied read with
+    /// HEAD of the marker, after a denied write with PUT and DELETE of a few bytes under a key that belongs to no file.
+    /// Recent results are used again.
     pub async fn probe(&self, store: &Store, denied: &StoreError) -> Probed {
         let writes = denied.is_write();
         let entry = (store.name().to_string(), writes);
@@ -69,8 +69,13 @@ impl Probes {
     }
 }
 
+/// Reads the marker, which exists: without the permission to list, S3 denies access to keys that do not exist. An access
+/// key that may only read the objects of files is probed with `key`.
 async fn read(store: &Store, key: &ObjectKey) -> Result<(), StoreError> {
-    store.head(key).await.map(|_| ())
+    match store.head(&ObjectKey::of_identity()).await {
+        Err(error) if error.is_denied() => store.head(key).await.map(|_| ()),
+        found => found.map(|_| ()),
+    }
 }
 
 async fn write(store: &Store, key: &ObjectKey) -> Result<(), StoreError> {

@@ -172,6 +172,8 @@ pub struct Canary {
     heads: BTreeMap<Check, bool>,
     /// Whether HEAD returned a checksum that is not that of the stored bytes.
     heads_lie: bool,
+    /// Whether no canary was answered, now or before.
+    failed: bool,
 }
 
 impl Canary {
@@ -181,14 +183,25 @@ impl Canary {
         Self {
             outcomes: outcomes.into(),
             heads: Check::ALL.map(|check| (check, true)).into(),
-            heads_lie: false,
+            ..Self::default()
         }
     }
 
-    /// No canary could be sent.
+    /// No canary was answered.
     pub fn failed(why: &str) -> Self {
         let outcomes = Check::ALL.map(|check| (check, Outcome::Unknown(why.to_owned())));
-        Self { outcomes: outcomes.into(), ..Self::default() }
+        Self { outcomes: outcomes.into(), failed: true, ..Self::default() }
+    }
+
+    /// With what the canaries `before` showed about HEAD, if these showed nothing about it.
+    #[must_use]
+    pub fn after(self, before: Option<&Self>) -> Self {
+        match before {
+            Some(before) if self.heads.is_empty() => {
+                Self { heads_lie: before.heads_lie, failed: self.failed && before.failed, ..self }
+            }
+            _ => self,
+        }
     }
 
     /// What the store did with each kind of request.
@@ -199,6 +212,11 @@ impl Canary {
     /// Whether HEAD returns checksums that are not those of the stored bytes.
     pub const fn heads_lie(&self) -> bool {
         self.heads_lie
+    }
+
+    /// Whether the checksum in the response to a HEAD request is evidence. A store that refuses canaries is believed.
+    pub const fn trusts_head(&self) -> bool {
+        !self.heads_lie && !self.failed
     }
 
     /// Whether everything was found out.
@@ -219,7 +237,7 @@ impl Canary {
         let has_head = last.and_then(|check| self.heads.get(check)).is_none_or(|has_head| *has_head);
         if self.is_trusted(sending) {
             Evidence::Response
-        } else if self.heads_lie || !has_head {
+        } else if !self.trusts_head() || !has_head {
             Evidence::Read
         } else {
             Evidence::Head
@@ -248,9 +266,10 @@ impl Store {
         self.canary().is_some_and(|canary| canary.is_trusted(sending))
     }
 
-    /// Whether the checksum in the response to a HEAD request is evidence: unless a canary disproved it.
+    /// Whether the checksum in the response to a HEAD request is evidence: not before the first canaries, and not if one
+    /// disproved it.
     pub fn trusts_head(&self) -> bool {
-        self.canary().is_none_or(|canary| !canary.heads_lie())
+        self.canary().is_some_and(|canary| canary.trusts_head())
     }
 
     /// Sends canaries of all kinds: about 25 requests with a few bytes, under a key of their own, which is deleted
@@ -515,7 +534,18 @@ mod tests {
         let liar = Canary { heads_lie: true, ..with(Check::PutSha256, Outcome::Alters) };
         assert_eq!(liar.evidence(SendMode::Whole), Evidence::Read);
         assert_eq!(liar.worst(), Evidence::Read);
-        assert_eq!(Canary::failed("x").worst(), Evidence::Head);
+        assert_eq!(Canary::failed("x").worst(), Evidence::Read);
         assert!(!Canary::default().is_conclusive());
+    }
+
+    #[test]
+    fn a_false_checksum_is_remembered_until_the_next_one_was_seen() {
+        let strict = Canary::strict();
+        let liar = Canary { heads_lie: true, ..strict.clone() };
+        assert!(Canary::default().after(Some(&liar)).heads_lie(), "HEAD was not answered");
+        assert!(!Canary::strict().after(Some(&liar)).heads_lie(), "it returns the right one");
+        assert!(!Canary::failed("x").after(None).trusts_head(), "nothing is known yet");
+        assert!(Canary::failed("x").after(Some(&strict)).trusts_head(), "as before");
+        assert!(!Canary::failed("x").after(Some(&strict)).is_trusted(SendMode::Whole));
     }
 }

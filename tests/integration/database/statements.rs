@@ -17,8 +17,8 @@ use nightferry_core::db::objects::NewUpload;
 use nightferry_core::db::plans::{self, Parts};
 use nightferry_core::db::policy::Policy;
 use nightferry_core::db::replicas::{
-    self, BrokenOff, ClaimTerms, Departure, EvictionCheck, EvictionClaim, Failure, FetchReason, Finished,
-    FoundCopy, OnDemand, Order, ToRead, Until,
+    self, BrokenOff, ClaimTerms, Departing, Departure, EvictionCheck, EvictionClaim, Failure, FetchReason,
+    Finished, FoundCopy, OnDemand, Order, ToRead, Until,
 };
 use nightferry_core::db::runs::{self, NewRun, RunScope};
 use nightferry_core::db::{catalog, labels, objects, restores, run_failures};
@@ -326,8 +326,9 @@ async fn catalogue(conn: &mut AsyncPgConnection, world: &World) {
 
 async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, no_rules: &Policy<'_>) {
     let (object, down) = (ObjectId::new(), ["nas".to_owned()]);
-    let terms = ClaimTerms { worker: WorkerId::new(), limit: 1, lease: Duration::from_secs(9), down: &[] };
-    let limited = ClaimTerms { down: &down, ..terms };
+    let (worker, lease) = (WorkerId::new(), Duration::from_secs(9));
+    let terms = ClaimTerms { worker, limit: 1, lease, down: &[], full: &[] };
+    let limited = ClaimTerms { down: &down, full: &down, ..terms };
     let everything = RunScope::default();
     let scope = RunScope {
         user_id: Some(UserId::new()),
@@ -470,7 +471,7 @@ async fn evictions_and_moves(conn: &mut AsyncPgConnection, policy: &Policy<'_>) 
         replicas::leave_runs(conn, "minio");
         replicas::claim_leftovers(conn, from, 1);
         replicas::claim_unverified(conn, "nas", from, &[object]);
-        replicas::claim_departures(conn, from, &[object]);
+        replicas::claim_departures(conn, from, Departing::Doubtful, &[object]);
         replicas::movable(conn, "minio", "nas", object, 1);
         replicas::begin_moves(conn, "minio", "nas", &[object]);
         replicas::retry_failed(conn, "nas", &[object]);

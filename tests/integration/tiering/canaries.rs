@@ -4,8 +4,9 @@
 use nightferry_core::db::enums::ReplicaState;
 use nightferry_core::file::details::FileView;
 use nightferry_core::object::canary;
-use nightferry_core::store::{Canary, Check, Evidence, Outcome, SendMode, Store};
-use nightferry_tests::harness::database::texts;
+use nightferry_core::store::{Body, Canary, Check, Evidence, Outcome, PutOptions, SendMode, Store};
+use nightferry_core::stores::Stores;
+use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Fault, Match};
 use nightferry_tests::harness::memory_s3::{MemoryS3, Writes};
 use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern};
@@ -121,6 +122,54 @@ async fn a_store_whose_head_returns_false_checksums_is_read_back() {
     world.retry().await;
     worker.stop().await;
     assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_the_first_answer_not_even_head_is_believed() {
+    let world = world().set("health.canary_interval", "24h").build().await;
+    let stores = Stores::open(&world.context.config).unwrap();
+    let store = stores.get("s3").unwrap();
+    assert!(!store.trusts_head());
+
+    let outage = world.cloud.add(Fault::status(503, "ServiceUnavailable"));
+    canary::check(store).await;
+    assert!(!store.trusts_head(), "it has not answered");
+    outage.remove();
+    canary::check(store).await;
+    assert!(store.trusts_head());
+    let outage = world.cloud.add(Fault::status(503, "ServiceUnavailable"));
+    canary::check(store).await;
+    assert!(store.trusts_head(), "as before");
+    assert!(!store.trusts_response(SendMode::Whole));
+    outage.remove();
+
+    let (server, _) = cloud(&world);
+    server.set_writes(Writes::FlippedAndSworn);
+    canary::check(store).await;
+    let outage = world.cloud.add(Fault::status(503, "ServiceUnavailable"));
+    canary::check(store).await;
+    assert!(!store.trusts_head(), "an outage does not make it honest");
+    outage.remove();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_send_canaries_before_they_believe_a_store() {
+    let world = world().set("health.canary_interval", "24h").build().await;
+    let user = world.user().await;
+    let file = world.upload(user, "small", pattern(1, SMALL)).await;
+    sync(&world).await;
+    // The object is now another one, for which HEAD returns the right checksum.
+    let (server, _) = cloud(&world);
+    server.set_writes(Writes::FlippedAndSworn);
+    let options = PutOptions { sha256: Some(pattern(1, SMALL).sha256()), ..PutOptions::default() };
+    let body = Body::from(pattern(1, SMALL).bytes());
+    world.direct.get("s3").unwrap().put(&world.key(&file).await, body, &options).await.unwrap();
+    execute(&world.context.db, "UPDATE replicas SET state = 'lost' WHERE store = 's3'").await.unwrap();
+
+    let (_, document) = world.json_command(&["reconcile"]).await;
+
+    assert_eq!(document["complete"], true, "{document}");
+    assert_ne!(world.replica("s3", &file).await.unwrap().state, ReplicaState::Present, "{document}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

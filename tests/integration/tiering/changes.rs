@@ -243,7 +243,8 @@ async fn a_tick_and_a_file_do_not_join_a_run_that_is_being_cancelled() {
     let file = world.upload(user, "a", pattern(1, 1000)).await;
     let tick = world.context.clock.now();
     let mut conn = world.context.db.conn().await.unwrap();
-    schedules::ensure(&mut conn, run::NIGHTLY, tick - chrono::Duration::days(1)).await.unwrap();
+    // No scheduled moment lies between the two, so the worker has no missed tick to catch up on.
+    schedules::ensure(&mut conn, run::NIGHTLY, tick - chrono::Duration::milliseconds(1)).await.unwrap();
     drop(conn);
     let gate = world.cloud.gate(Match::method(Method::PUT), Hold::Request);
     let worker = world.start_worker();

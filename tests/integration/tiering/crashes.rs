@@ -245,13 +245,15 @@ async fn workers_killed_at_random_moments_of_a_sync_of_mixed_sizes() {
     world.cloud.limit_bandwidth(Some(30 * MIB));
     let requested = world.request_run(RunScope::default()).await;
     let mut kills = Vec::new();
+    let of_files = || world.cloud.count(&Match::any().key_contains("user-"));
     for _ in 0..6 {
-        let before = world.cloud.requests().len();
+        let before = of_files();
         let worker = world.start_worker_process().await;
-        // Measured from its first request, to exclude its start; there is no request if all work is done.
+        // Measured from its first request for a file, to exclude its start, which checks the store and its marker; there
+        // is none if all work is done.
         eventually("the worker starts", || async {
             let ended = !run::find(&world.context, requested.id).await.unwrap().run.status.is_active();
-            (ended || world.cloud.requests().len() > before).then_some(())
+            (ended || of_files() > before).then_some(())
         })
         .await;
         tokio::time::sleep(Duration::from_millis(random.random_range(0..900))).await;

@@ -9,7 +9,7 @@ use nightferry_core::tiering::reap;
 use nightferry_tests::harness::database::texts;
 use nightferry_tests::harness::fault_proxy::Fault;
 use nightferry_tests::harness::world::request;
-use nightferry_tests::harness::{World, assert_invariants, eventually, pattern};
+use nightferry_tests::harness::{World, WorldBuilder, assert_invariants, eventually, pattern};
 use reqwest::Method;
 
 /// As returned by `MinIO`.
@@ -82,4 +82,37 @@ async fn a_prefetch_to_a_full_local_disk_waits_for_room_and_the_file_stays_reada
     .await;
     worker.stop().await;
     assert_eq!(world.stored("minio", &file).await, Some(pattern(1, 5000).sha256()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_store_is_still_copied_from() {
+    let world = World::new().await;
+    let user = world.user().await;
+    for seed in 0..3 {
+        world.upload(user, &format!("{seed}"), pattern(seed, 5000)).await;
+    }
+    world.make_full("minio").await;
+    let worker = world.start_worker();
+
+    let run = world.sync().await;
+
+    assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 3));
+    let health = world.context.stores.health();
+    assert!(health.paused().contains_key("minio"), "no write was tried meanwhile");
+    assert!(health.is_healthy("minio"), "it is neither down nor suspect");
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_go_to_another_local_store_while_the_first_one_is_full() {
+    let world = WorldBuilder::default().another_local("nas").build().await;
+    let user = world.user().await;
+    world.make_full("minio").await;
+
+    let file = world.upload(user, "a", pattern(1, 5000)).await;
+
+    assert_eq!(file.row.storage_location, "nas");
+    world.context.stores.health().end_pauses();
+    assert_eq!(world.upload(user, "b", pattern(2, 5000)).await.row.storage_location, "minio");
 }

@@ -106,6 +106,37 @@ async fn a_forbidden_key_of_the_source_fails_one_file() {
     assert_invariants(&world).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_denies_missing_keys_is_probed_with_its_marker() {
+    let world = World::new().await;
+    let files = upload(&world, &["forbidden", "a", "b", "c"]).await;
+    world.local.add(denied("forbidden").on(Method::GET));
+    // As S3 responds to an access key without the permission to list the bucket.
+    world.local.add(denied("user-00000000-").on(Method::HEAD));
+    let worker = world.start_worker();
+
+    let run = world.sync().await;
+
+    assert_eq!((run.status, run.files_done, run.files_failed), (RunStatus::Partial, 3, 1), "{run:?}");
+    assert_eq!(world.replica("s3", &files[0]).await.unwrap().state, ReplicaState::Failed);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_source_is_lost_although_the_destination_denies_missing_keys() {
+    let world = World::new().await;
+    let files = upload(&world, &["gone", "a"]).await;
+    world.direct.get("minio").unwrap().delete(&world.key(&files[0]).await).await.unwrap();
+    world.cloud.add(denied("gone").on(Method::HEAD));
+    let worker = world.start_worker();
+
+    let run = world.sync().await;
+
+    assert_eq!((run.files_done, run.files_failed), (1, 1), "{run:?}");
+    assert_eq!(world.replica("minio", &files[0]).await.unwrap().state, ReplicaState::Lost);
+    worker.stop().await;
+}
+
 /// The store responds to every PUT in this way until the end of the condition.
 async fn waits_without_losing_attempts(status: u16, code: &str) {
     let world = World::with("tiering.max_attempts", 2)
@@ -170,6 +201,34 @@ async fn a_redirect_of_a_new_bucket_pauses_the_store_and_burns_no_attempts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_permanent_redirect_pauses_the_store_and_burns_no_attempts() {
     waits_without_losing_attempts(301, "PermanentRedirect").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_does_not_wait_forever_for_a_redirect_and_the_next_one_continues() {
+    let world = World::new().await;
+    let files = upload(&world, &["a", "b"]).await;
+    let condition = world.cloud.add(Fault::status(307, "TemporaryRedirect").on(Method::PUT));
+    let worker = world.start_worker();
+    let requested = world.request_run(RunScope::default()).await;
+    eventually("the store is paused", || async {
+        world.context.stores.health().paused().contains_key("s3").then_some(())
+    })
+    .await;
+
+    world.context.clock.advance(chrono::TimeDelta::minutes(3));
+    let run = world.ended(requested.id).await;
+
+    assert_eq!((run.status, run.files_done, run.files_failed), (RunStatus::Failed, 0, 0), "{run:?}");
+    assert!(run.error.unwrap().contains("TemporaryRedirect"));
+    for file in &files {
+        let replica = world.replica("s3", file).await.unwrap();
+        assert_eq!((replica.state, replica.attempts, replica.run_id), (ReplicaState::Queued, 0, None));
+    }
+    condition.remove();
+    world.context.stores.health().end_pauses();
+    assert_eq!(world.sync().await.files_done, 2);
+    worker.stop().await;
+    assert_invariants(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

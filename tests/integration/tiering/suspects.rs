@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use nightferry_core::checksum::{Sha256, Sha256Hasher};
+use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
-use nightferry_core::db::replicas;
+use nightferry_core::db::replicas::{self, Departing, Departure};
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::download;
-use nightferry_core::ids::WorkerId;
+use nightferry_core::ids::{LeaseToken, WorkerId};
 use nightferry_core::store::{Body, ObjectKey, PutOptions};
 use nightferry_core::tiering::reconcile::{self, Event, Finding, Outcome};
+use nightferry_core::tiering::relocate::drain;
 use nightferry_core::tiering::{evict, placement, scrub};
 use nightferry_tests::harness::database::{execute, texts};
-use nightferry_tests::harness::fault_proxy::Match;
+use nightferry_tests::harness::fault_proxy::{Fault, Match};
 use nightferry_tests::harness::world::WorkerHandle;
 use nightferry_tests::harness::{World, assert_invariants, pattern};
 use reqwest::Method;
@@ -258,4 +260,52 @@ async fn suspect_copies_are_counted() {
     assert_eq!(lost["suspect"], 1, "{status}");
     let (_, stores) = world.json_command(&["store", "list"]).await;
     assert!(stores.to_string().contains("\"suspect\":1"), "{stores}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspect_copy_that_cannot_be_checked_is_counted_and_stays_suspect() {
+    let world = world().await;
+    let file = synced(&world, 1).await.remove(0);
+    vanish(&world, "s3", &file).await;
+    reconcile(&world, "s3", false).await;
+    write(&world, "s3", &file, pattern(0, SIZE).bytes().to_vec()).await;
+    let fault = world.cloud.add(Fault::status(500, "InternalError").on(Method::HEAD).key_contains("user-"));
+    let options = reconcile::Options { apply: true, safety_age: Duration::ZERO };
+    let store = world.context.stores.get("s3").unwrap();
+    let stop = CancellationToken::new();
+
+    let summary = reconcile::pass(&world.context, store, options, |_| {}, &stop).await.unwrap().unwrap();
+
+    assert_eq!((summary.unchecked, summary.found()), (1, 0), "{summary:?}");
+    assert!(summary.last_error.unwrap().contains("500"));
+    assert_eq!(state(&world, "s3", &file).await, SUSPECT);
+    fault.remove();
+    reconcile(&world, "s3", false).await;
+    assert_eq!(state(&world, "s3", &file).await, PRESENT);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_became_suspect_before_its_eviction_is_not_evicted_as_a_sound_one() {
+    let world = world().await;
+    let file = synced(&world, 1).await.remove(0);
+    drain::begin(&world.context, "minio", None, &Origin::default()).await.unwrap();
+    // It was present when the drain selected it.
+    let mut conn = world.context.db.conn().await.unwrap();
+    replicas::mark_suspect(&mut conn, file.object_id, "minio", &["s3"], "missing", None).await.unwrap();
+    let terms = Departure {
+        store: "minio",
+        to: &["s3"],
+        primary_stores: &["s3"],
+        worker: WorkerId::new(),
+        token: LeaseToken::new(),
+        lease: Duration::from_secs(60),
+    };
+    let objects = [file.object_id];
+
+    let sound = replicas::claim_departures(&mut conn, terms, Departing::Sound, &objects).await.unwrap();
+
+    assert!(sound.is_empty(), "calling its eviction off would make it present without a proof");
+    assert_eq!(state(&world, "minio", &file).await, SUSPECT);
+    let doubtful = replicas::claim_departures(&mut conn, terms, Departing::Doubtful, &objects).await.unwrap();
+    assert_eq!(doubtful.len(), 1, "it is verified before it is kept");
 }

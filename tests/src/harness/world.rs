@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::catalogue::{self, Catalogue};
 use super::eventually;
-use super::fault_proxy::FaultProxy;
+use super::fault_proxy::{Fault, FaultProxy};
 use super::memory_s3::MemoryS3;
 use super::servers::{OwnPostgres, servers};
 
@@ -340,6 +340,21 @@ impl World {
         self.renew();
     }
 
+    /// Configures the cloud store as the bucket of the local store, behind a proxy of its own: for the settings, two
+    /// servers.
+    pub async fn configure_one_bucket(&mut self) {
+        let server = &servers().await.local;
+        let proxy = FaultProxy::start(server.address).await;
+        let bucket = self.context.stores.get("minio").unwrap().settings().bucket.clone();
+        self.reconfigure(&[
+            ("stores.s3.endpoint", &proxy.endpoint()),
+            ("stores.s3.bucket", &bucket),
+            ("stores.s3.access_key", server.access_key),
+            ("stores.s3.secret_key", server.secret_key),
+        ]);
+        self.cloud = proxy;
+    }
+
     /// Restarts with the current settings.
     fn renew(&mut self) {
         self.services = Services::new(load(self.settings.clone()), self.context.clock.clone()).unwrap();
@@ -383,6 +398,23 @@ impl World {
     pub fn proxy(&self, name: &str) -> &FaultProxy {
         let found = self.other_locals.iter().find(|(other, _)| *other == name);
         &found.unwrap_or_else(|| panic!("there is no other local store {name}")).1
+    }
+
+    /// As if a store had rejected a write of this process because it is full: it is paused for two minutes.
+    pub async fn make_full(&self, name: &str) {
+        let proxy = match name {
+            "minio" => &self.local,
+            "s3" => &self.cloud,
+            other => self.proxy(other),
+        };
+        let full = Fault::status(507, "XMinioStorageFull").retry_after(120).on(reqwest::Method::PUT);
+        let full = proxy.add(full);
+        let key = store::ObjectKey::new(uuid::Uuid::nil(), uuid::Uuid::now_v7(), "x");
+        let body = store::Body::from(bytes::Bytes::from_static(b"x"));
+        let used = self.context.stores.get(name).unwrap();
+        let error = used.put(&key, body, &store::PutOptions::default()).await.unwrap_err();
+        self.context.stores.health().failed(&error, self.context.clock.now());
+        full.remove();
     }
 
     /// The account whose files [`WorldBuilder::with_files`] made.

@@ -10,6 +10,7 @@ use nightferry_api_types::catalog::{ListedSnapshot, written_snapshot};
 use nightferry_core::catalog::{self, CatalogError, Counts, Refusal};
 use nightferry_core::context::Context;
 use nightferry_core::error::Error;
+use nightferry_core::object::canary;
 use nightferry_core::services::Services;
 
 use super::App;
@@ -38,6 +39,9 @@ pub(crate) enum CatalogCommand {
 
 pub(super) async fn run(app: &App, services: &Services, command: CatalogCommand) -> Result<Exit, Failure> {
     let Services { context, accounts, .. } = services;
+    if !matches!(command, CatalogCommand::List) {
+        canary::send_first(context).await;
+    }
     match command {
         CatalogCommand::List => list(app, context).await,
         CatalogCommand::Export => export(app, context).await,

@@ -11,7 +11,7 @@ use nightferry_core::tiering::run::{self, RunView};
 
 use super::App;
 use super::follow::{follow, worker_is_up};
-use crate::commands::{origin, user};
+use crate::commands::{origin, service, user};
 use crate::errors::{Exit, Failure, cannot};
 use crate::format;
 use crate::output::document;
@@ -72,6 +72,8 @@ impl LimitArgs {
 
 /// Requests a run on behalf of the operator, and optionally follows it.
 async fn request(app: &App, context: &Context, scope: RunScope, wait: bool) -> Result<Exit, Failure> {
+    // No worker runs with such stores: the run would wait forever.
+    service::require_distinct(context, "Cannot start a sync").await?;
     let new = NewRun { trigger: RunTrigger::Cli, requested_by: None, tick: None, scope };
     let run = run::request(context, new, &origin()).await.map_err(cannot("start a sync"))?;
     if wait {

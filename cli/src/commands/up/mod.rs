@@ -139,7 +139,7 @@ async fn prepare(
             cannot(format!("create the bucket of the store {}", store.name()))(error.into())
         })?;
     }
-    service::check_identities(context).await?;
+    service::check_identities(context, role).await?;
     service::check_catalogue(context).await;
     let admin = admin::ensure(app, &session.services.accounts, data, args).await?;
     let server = nightferry_api::bind(session.services.clone())

@@ -86,6 +86,8 @@ pub struct ClaimTerms<'a> {
     pub lease: Duration,
     /// Stores that are down: no copies to them, and no copies whose only readable sources are in them.
     pub down: &'a [String],
+    /// Stores that are full: no copies to them.
+    pub full: &'a [String],
 }
 
 /// Claims the next batch of a run for a worker, in queue order: a short statement that skips rows locked by other
@@ -153,7 +155,7 @@ pub async fn claim_on_demand(
 
 /// Claims the first of the copies `q` that `which` selects (text after `FROM`) and that can be made now: their store is
 /// not being drained. While stores are down, their store must also be up, and another store that is up must hold a
-/// readable copy. While all stores are healthy, the sources are not checked.
+/// readable copy; a full store is only excluded as a target. While all stores are healthy, the sources are not checked.
 async fn claim_next(
     conn: &mut AsyncPgConnection,
     mut values: Values,
@@ -173,6 +175,9 @@ async fn claim_next(
     if !terms.down.is_empty() {
         let source = has_readable("q.object_id", &format!("s.store <> q.store AND {is_up}"));
         can_be_made = format!("{can_be_made} AND q.store <> ALL({down}) AND {source}");
+    }
+    if !terms.full.is_empty() {
+        can_be_made = format!("{can_be_made} AND q.store <> ALL({})", values.texts(terms.full));
     }
     let claimed = CLAIM.update(
         &lease,

@@ -23,6 +23,7 @@ mod reconcile;
 mod review;
 mod scrub;
 mod transitions;
+mod waiting;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -53,9 +54,9 @@ pub use local_replication::{Lacking, local_places, mark_evictable, queue_local_c
 pub use lost::{Repairs, can_repair, condemn, mark_lost, mark_suspect, objects_lost, queue_repairs};
 pub use movable::{Held, Movable, held, movable};
 pub use moves::{
-    BEHIND, BrokenOff, DRAIN_RULE, Departure, Leaving, MOVES, cancel_queued_moves, claim_departures,
-    claim_leftovers, delete_interrupted, delete_queued, interrupted, leave_runs, leaving, queue_by_policy,
-    queue_moves, retry_moves, without_place,
+    BEHIND, BrokenOff, DRAIN_RULE, Departing, Departure, Leaving, MOVES, cancel_queued_moves,
+    claim_departures, claim_leftovers, delete_interrupted, delete_queued, interrupted, leave_runs, leaving,
+    queue_by_policy, queue_moves, retry_moves, without_place,
 };
 pub use multipart::{begin_multipart, delete_multipart, failed_multipart, is_interrupted, open_multiparts};
 pub use plan::{Amount, Until, next_due, plan_until, queued_in, unassign};
@@ -76,6 +77,7 @@ pub use scrub::{
 pub(crate) use transitions::{
     FORGET_OBJECT, FORGET_UNLISTED, IfThere, LEAVE_RUN, LOSE, MARK_FOUND, Queue, UPDATE_PRESENT, UPLOAD,
 };
+pub use waiting::is_queued_for;
 
 /// The run that a copy `r` returns to: its own, unless the run is stopping, the object is being removed or the store is
 /// being drained: such copies must not prevent a run from ending.

@@ -347,21 +347,42 @@ impl Departure<'_> {
     }
 }
 
+/// The replicas that may be evicted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departing {
+    /// Present ones: their eviction can be cancelled without another proof.
+    Sound,
+    /// Also those recorded as lost, suspect or queued again: each must be verified before its eviction is cancelled,
+    /// because that makes it present.
+    Doubtful,
+}
+
+impl Departing {
+    /// Their states, as a list in SQL.
+    const fn states(self) -> &'static str {
+        match self {
+            Self::Sound => "'present'",
+            Self::Doubtful => "'present', 'lost', 'queued', 'failed'",
+        }
+    }
+}
+
 /// Marks replicas as `evicting` that leave their store, because it is being drained or because they were to be moved to
 /// one of the stores `to`, and that one of these stores holds readable and verified. Both rows are locked, so that of
 /// two concurrent evictions only one succeeds; rows locked by others are skipped. The primary store of their files
-/// changes to another verified replica. Must run in a transaction. Returns the marked replicas.
+/// changes to another verified replica. Replicas that are no longer `which` ones are skipped: a sound one may have become
+/// suspect since it was selected. Must run in a transaction. Returns the marked replicas.
 pub async fn claim_departures(
     conn: &mut AsyncPgConnection,
     terms: Departure<'_>,
+    which: Departing,
     objects: &[ObjectId],
 ) -> Result<Vec<EvictableCopy>> {
-    let mut values = Values::default();
+    let (mut values, states) = (Values::default(), which.states());
     let (store, ids) = (values.text(terms.store), values.ids(objects));
     let sql = format!(
         "SELECT r.object_id FROM replicas r WHERE r.store = {store} AND r.object_id = ANY({ids}) AND r.upload_id IS NULL \
-         AND r.state IN ('present', 'lost', 'queued', 'failed') \
-         AND (r.verified_at IS NOT NULL OR r.state IN ('present', 'lost')) \
+         AND r.state IN ({states}) AND (r.verified_at IS NOT NULL OR r.state IN ('present', 'lost')) \
          ORDER BY r.object_id FOR UPDATE SKIP LOCKED"
     );
     let locked = ObjectRow::ids(values.query(&sql).load(conn).await?);
@@ -388,7 +409,7 @@ pub async fn claim_departures(
         "FROM objects o",
         &format!(
             "o.id = r.object_id AND o.state = 'stored' AND r.object_id = ANY({ids}) AND r.store = {store} \
-             AND ({draining} OR (r.moves_to = ANY({to}) AND NOT {})) AND {}",
+             AND r.state IN ({states}) AND ({draining} OR (r.moves_to = ANY({to}) AND NOT {})) AND {}",
             is_draining("r.moves_to"),
             has_readable("r.object_id", &format!("s.store = ANY({to})"))
         ),

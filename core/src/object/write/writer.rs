@@ -123,7 +123,7 @@ impl<'c> ObjectWriter<'c> {
         let written = self.write_all(incoming).await;
         let (health, now) = (self.context.stores.health(), self.context.clock.now());
         match &written {
-            Ok(_) => health.answered(self.store.name().as_str(), now, None),
+            Ok(_) => health.received(self.store.name().as_str(), now),
             Err(Error::Store(error)) => health.failed(error, now),
             Err(_) => {}
         }

@@ -5,8 +5,8 @@ use crate::context::Context;
 use crate::db::replicas::{self, Claim};
 use crate::object::adopt::{self, Effort};
 use crate::object::identity;
-use crate::object::verify;
-use crate::store::StoreRole;
+use crate::object::verify::{self, Expected, Intact};
+use crate::store::{ObjectKey, Store, StoreError, StoreRole};
 use crate::tiering::db_outage::retry_on_db_outage;
 
 use super::{Copied, CopyError, object_of};
@@ -26,7 +26,7 @@ pub(super) async fn seek(
     let (key, expected) = object_of(claim)?;
     if let Some(destination) = context.stores.get(&claim.store)
         && identity::is_proven(context, destination).await
-        && let Some(found) = verify::find_intact(destination, &key, expected, true).await?
+        && let Some(found) = find(destination, &key, expected).await?
     {
         if let Some(source) = source {
             lose(context, claim, source, &error).await?;
@@ -38,12 +38,21 @@ pub(super) async fn seek(
     }
     let missing: Vec<&str> = source.into_iter().collect();
     let adopted = Box::pin(adopt::adopt(context, claim.object_id, &missing, Effort::Read)).await?;
-    match (adopted.into_iter().next(), error) {
+    match (adopted.stores.into_iter().next(), error) {
         // Not permanent: the next attempt reads the copy that was found.
         (Some(store), CopyError::NoSource) => {
             Err(CopyError::BadRead { store, detail: "its copy was not known until now".to_owned() })
         }
         (_, error) => Err(error),
+    }
+}
+
+/// Searches a store for an intact copy. A denial counts as not found: without the permission to list, S3 denies access to
+/// keys that do not exist.
+async fn find(store: &Store, key: &ObjectKey, expected: Expected) -> Result<Option<Intact>, StoreError> {
+    match verify::find_intact(store, key, expected, true).await {
+        Err(error) if error.is_denied() => Ok(None),
+        found => found,
     }
 }
 

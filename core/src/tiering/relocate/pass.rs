@@ -9,7 +9,7 @@ use super::drain::planner::Drain;
 use super::rebalance::planner::Rebalancer;
 use super::report::Report;
 use crate::context::Context;
-use crate::db::replicas::{self, BrokenOff, Departure, EvictableCopy};
+use crate::db::replicas::{self, BrokenOff, Departing, Departure, EvictableCopy};
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
 use crate::object::identity;
@@ -166,7 +166,9 @@ impl<'p> Pass<'p> {
         let locals = self.context.stores.names_with(StoreRole::Local);
         let clouds = self.context.stores.names_with(StoreRole::Cloud);
         let moving_to = if batch.marked { Vec::new() } else { batch.to.clone() };
-        for (objects, untouched) in [(&batch.sound, true), (&batch.doubtful, false)] {
+        for (objects, which) in [(&batch.sound, Departing::Sound), (&batch.doubtful, Departing::Doubtful)] {
+            // A doubtful one may be missing: it is verified before it counts again.
+            let untouched = which == Departing::Sound;
             for objects in objects.chunks(MAX_EVICTED_TOGETHER) {
                 if self.stop.is_cancelled() {
                     return Ok(());
@@ -178,7 +180,7 @@ impl<'p> Pass<'p> {
                     .transaction(async |conn| {
                         // A copy that was committed while its file was being synced may not be marked evictable yet.
                         replicas::mark_evictable(conn, &locals, &clouds, objects).await?;
-                        replicas::claim_departures(conn, terms, objects).await
+                        replicas::claim_departures(conn, terms, which, objects).await
                     })
                     .await?;
                 drop(conn);

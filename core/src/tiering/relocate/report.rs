@@ -29,6 +29,8 @@ pub(super) struct Report {
     pub(super) archived: usize,
     /// Stores that are not healthy.
     pub(super) unhealthy: BTreeSet<String>,
+    /// Stores that accept nothing more.
+    pub(super) full: BTreeSet<String>,
     pub(super) last_error: Option<String>,
 }
 
@@ -53,6 +55,7 @@ impl Report {
     pub(super) fn waits_for(&self, from: &str, to: &[&str], left: Option<Left>) -> Option<String> {
         let mut reasons: Vec<String> =
             self.unhealthy.iter().map(|store| format!("{store} is down or suspect")).collect();
+        reasons.extend(self.full.iter().map(|store| format!("{store} is full")));
         let to = if to.is_empty() { String::new() } else { format!(" to {}", to.join(" or ")) };
         let left = left.unwrap_or_default();
         let count = |count: i64| usize::try_from(count).unwrap_or(usize::MAX);
@@ -98,6 +101,9 @@ mod tests {
             report.waits_for("the source store", &[], None).unwrap(),
             "nas is down or suspect; 3 to be copied; 4 copied and not yet deleted from the source store: AccessDenied"
         );
+        report.unhealthy.clear();
+        report.full.insert("nas".to_owned());
+        assert!(report.waits_for("minio", &[], None).unwrap().starts_with("nas is full; 3 to be copied"));
         let left = Left { others: 1, ..Left::default() };
         let nothing = Report::default();
         assert_eq!(

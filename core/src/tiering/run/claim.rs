@@ -37,9 +37,10 @@ impl Batch {
 /// # Errors
 /// Any database error.
 pub async fn next_batch(context: &Context, run: RunId, worker: WorkerId, most: usize) -> Result<Batch> {
-    let out = context.stores.health().out();
+    let (down, full) = (context.stores.health().unreadable(), context.stores.health().full());
     let TieringConfig { order, lease, .. } = context.config.tiering;
-    let terms = ClaimTerms { worker, limit: i64::try_from(most).unwrap_or(i64::MAX), lease, down: &out };
+    let limit = i64::try_from(most).unwrap_or(i64::MAX);
+    let terms = ClaimTerms { worker, limit, lease, down: &down, full: &full };
     let mut conn = context.db.conn().await?;
     let since = Instant::now();
     let by_size = match order {
@@ -58,11 +59,13 @@ pub async fn next_batch(context: &Context, run: RunId, worker: WorkerId, most: u
     Ok(Batch { claims, lease, since })
 }
 
-/// Whether a copy cannot be made now: its target store is down, or all its possible source stores are.
+/// Whether a copy cannot be made now: its target store is down or full, or all its possible source stores are down.
 pub fn is_blocked(context: &Context, claim: &Claim) -> bool {
-    let out = context.stores.health().out();
+    let (down, full) = (context.stores.health().unreadable(), context.stores.health().full());
     let mut sources = claim.sources.iter().filter(|store| **store != claim.store).peekable();
-    out.contains(&claim.store) || (sources.peek().is_some() && sources.all(|store| out.contains(store)))
+    down.contains(&claim.store)
+        || full.contains(&claim.store)
+        || (sources.peek().is_some() && sources.all(|store| down.contains(store)))
 }
 
 /// Claims at most `most` copies outside of runs: copies for local stores, and moves between cloud stores, without those
@@ -71,10 +74,10 @@ pub fn is_blocked(context: &Context, claim: &Claim) -> bool {
 /// # Errors
 /// Any database error.
 pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> Result<Batch> {
-    let out = context.stores.health().out();
+    let (down, full) = (context.stores.health().unreadable(), context.stores.health().full());
     let lease = context.config.tiering.lease;
-    let stores: Vec<&Store> =
-        context.stores.all().filter(|store| !out.iter().any(|name| name == store.name().as_str())).collect();
+    let is_out = |store: &Store| down.iter().chain(&full).any(|name| name == store.name().as_str());
+    let stores: Vec<&Store> = context.stores.all().filter(|store| !is_out(store)).collect();
     let share = most.div_ceil(stores.len().max(1));
     let mut conn = context.db.conn().await?;
     let since = Instant::now();
@@ -84,7 +87,7 @@ pub async fn next_fetches(context: &Context, worker: WorkerId, most: usize) -> R
         if limit == 0 {
             break;
         }
-        let terms = ClaimTerms { worker, limit, lease, down: &out };
+        let terms = ClaimTerms { worker, limit, lease, down: &down, full: &full };
         // All other copies queued for the cloud wait for a run.
         let which = match store.role() {
             StoreRole::Local => OnDemand::Everything,

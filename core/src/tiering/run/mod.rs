@@ -1,5 +1,6 @@
 //! Runs: requested, planned, listed, cancelled, ended. One at a time, which a database constraint enforces.
 
+mod blocked;
 pub mod claim;
 pub mod commit;
 pub mod forecast;
@@ -24,6 +25,7 @@ use super::policy;
 use super::schedule::Ticks;
 use requests::{record_request, with_repairs};
 
+pub use blocked::stop_if_blocked;
 pub use requests::{Tick, request, request_file, request_tick};
 
 /// Name of the schedule of the nightly run.

@@ -68,13 +68,6 @@ async fn forget_identities(world: &World) {
     }
 }
 
-/// Configures the cloud store as the bucket of the local store, under another host name.
-fn configure_one_bucket(world: &mut World) {
-    let bucket = world.context.stores.get("minio").unwrap().settings().bucket.clone();
-    let endpoint = world.local.endpoint().replace("127.0.0.1", "localhost");
-    world.reconfigure(&[("stores.s3.endpoint", &endpoint), ("stores.s3.bucket", &bucket)]);
-}
-
 async fn check(context: &Context, store: &str) -> Identity {
     identity::check(context, context.stores.get(store).unwrap()).await
 }
@@ -91,7 +84,7 @@ async fn assert_nothing_is_deleted_from_one_bucket(world: &World, files: &[FileV
 async fn one_bucket_under_two_host_names_keeps_its_objects_from_the_first_start_on() {
     let mut world = world().await;
     forget_identities(&world).await;
-    configure_one_bucket(&mut world);
+    world.configure_one_bucket().await;
     let files = synced(&world, 2).await;
 
     identity::check_all(&world.context).await;
@@ -105,7 +98,7 @@ async fn one_bucket_under_two_host_names_keeps_its_objects_from_the_first_start_
 #[tokio::test(flavor = "multi_thread")]
 async fn two_stores_that_become_one_bucket_later_keep_its_objects() {
     let mut world = world().await;
-    configure_one_bucket(&mut world);
+    world.configure_one_bucket().await;
     let files = synced(&world, 2).await;
 
     assert_eq!(check(&world.context, "s3").await, Identity::Shared { with: "minio".to_owned() });

@@ -8,26 +8,28 @@ use nightferry_tests::harness::{World, WorldBuilder};
 use reqwest::Method;
 use serde_json::json;
 
-/// Configures the cloud store as the bucket of the local store, under another host name.
-fn configure_one_bucket(world: &mut World) {
-    let bucket = world.context.stores.get("minio").unwrap().settings().bucket.clone();
-    let endpoint = world.local.endpoint().replace("127.0.0.1", "localhost");
-    world.reconfigure(&[("stores.s3.endpoint", &endpoint), ("stores.s3.bucket", &bucket)]);
-}
-
 async fn lose_marker(world: &World, store: &str) {
     world.direct.get(store).unwrap().delete(&ObjectKey::of_identity()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_service_starts_with_two_stores_in_one_bucket() {
+async fn no_worker_starts_with_two_stores_in_one_bucket_and_no_run_waits_for_one() {
     let mut world = World::new().await;
-    configure_one_bucket(&mut world);
-    for service in ["serve", "worker"] {
-        let process = world.start_process(&[service]).await;
+    world.configure_one_bucket().await;
+    for command in [["worker"].as_slice(), &["sync", "run", "--wait"], &["sync", "retry"]] {
+        let process = world.start_process(command).await;
         assert_eq!(process.ended().await.code(), Some(2), "{}", process.output());
         assert!(process.output().contains("have the same bucket"), "{}", process.output());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_serves_with_two_stores_in_one_bucket_and_says_so() {
+    let mut world = World::new().await;
+    world.configure_one_bucket().await;
+    let api = world.start_process(&["serve"]).await;
+    api.says("Serving http").await;
+    assert!(api.output().contains("have the same bucket"), "{}", api.output());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +56,7 @@ async fn store_check_compares_identities() {
     assert_eq!((code, &s3["ok"], &s3["identity"]), (1, &json!(false), &json!("missing")), "{document}");
     assert!(s3["fix"].as_str().unwrap().contains("store accept s3"), "{document}");
 
-    configure_one_bucket(&mut world);
+    world.configure_one_bucket().await;
     let (code, document) = world.json_command(&["store", "check"]).await;
     assert_eq!((code, &document["stores"][1]["identity"]), (1, &json!("shared")), "{document}");
 }
@@ -66,7 +68,7 @@ async fn store_check_finds_one_bucket_before_the_first_start() {
         .await
         .unwrap();
     lose_marker(&world, "minio").await;
-    configure_one_bucket(&mut world);
+    world.configure_one_bucket().await;
 
     let (code, document) = world.json_command(&["store", "check"]).await;
 

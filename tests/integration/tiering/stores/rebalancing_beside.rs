@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::ReplicaState;
-use nightferry_core::db::replicas::{self, Departure, EvictionCheck};
+use nightferry_core::db::replicas::{self, Departing, Departure, EvictionCheck};
 use nightferry_core::file::change;
 use nightferry_core::file::trash;
 use nightferry_core::ids::{LeaseToken, WorkerId};
@@ -151,7 +151,8 @@ async fn a_moved_copy_is_deleted_only_if_its_destination_still_exists_at_the_las
     let (worker, to, primary_stores) = (WorkerId::new(), [to], ["s3"]);
     let terms = Departure { store: from, to: &to, primary_stores: &primary_stores, worker, token, lease };
 
-    let ours = replicas::claim_departures(&mut conn, terms, &[file.object_id]).await.unwrap();
+    let ours =
+        replicas::claim_departures(&mut conn, terms, Departing::Sound, &[file.object_id]).await.unwrap();
 
     assert_eq!(ours.len(), 1);
     let check = EvictionCheck { store: from, moving_to: &[], token, least: Duration::ZERO, max_age: None };

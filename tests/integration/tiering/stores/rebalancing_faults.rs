@@ -113,6 +113,25 @@ async fn moves_wait_while_the_destination_is_down_and_report_why() {
     assert_invariants(&world).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_queued_for_a_full_store_and_the_reason_is_reported() {
+    let world = two().build().await;
+    let files = uploaded(&world).await;
+    world.make_full("nas").await;
+    let worker = world.start_worker();
+    even_out(&world).await;
+
+    rebalance_waits_for(&world, "nas is full").await;
+
+    assert_eq!(states(&world).await, counted([("minio present", 8)]));
+    world.context.stores.health().end_pauses();
+    evened_out(&world).await;
+    assert_eq!(states(&world).await, counted([("minio present", 4), ("nas present", 4)]));
+    assert_readable(&world, &files).await;
+    worker.stop().await;
+    assert_invariants(&world).await;
+}
+
 /// A worker is killed while one of its requests waits at a gate; another one finishes.
 async fn is_finished_by_the_next_worker(in_the_way: impl Fn(&World) -> Gate) {
     let world = two().build().await;

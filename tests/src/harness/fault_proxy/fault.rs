@@ -156,6 +156,15 @@ impl Fault {
         Self::new(Action::Status { status, code: code.to_owned(), retry_after: None })
     }
 
+    /// Adds `Retry-After` in seconds to a status.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        if let Action::Status { retry_after, .. } = &mut self.action {
+            *retry_after = Some(seconds);
+        }
+        self
+    }
+
     /// 503 `SlowDown` with `Retry-After` in seconds.
     pub fn slow_down(retry_after: u64) -> Self {
         Self::new(Action::Status { status: 503, code: "SlowDown".to_owned(), retry_after: Some(retry_after) })

@@ -154,7 +154,8 @@ transitions! {
     BEGIN_RELOCATION_EVICTION: [Present, Lost, Queued, Failed] => State(Evicting);
         "drains and rebalancing, for the reason `drain` or `rebalance`";
         "one of its new stores has a readable verified copy, and its row is locked; its store is being \
-         drained, or that store is the target of the move";
+         drained, or that store is the target of the move; a copy that is not present is verified before the eviction is \
+         cancelled";
         "run_id = NULL";
 
     BEGIN_CLEANUP: [Queued, Failed] => State(Evicting);

@@ -6,7 +6,7 @@ use crate::db::replicas::{self, Facts, Known};
 use crate::db::{objects, unsigned};
 use crate::error::Result;
 use crate::ids::ObjectId;
-use crate::object::adopt::{self, Effort};
+use crate::object::adopt::{self, Adopted, Effort};
 use crate::object::identity;
 use crate::object::verify::QUICK_RETRY;
 use crate::retry;
@@ -105,14 +105,20 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
     }
 
     /// Adopts intact copies of an object that the database does not expect, in any store but those in `missing`. Returns
-    /// whether there are any.
+    /// whether there are any. An error if there are none and this store could not be searched.
     pub(super) async fn adopt(&mut self, object: ObjectId, key: &str, missing: &[&str]) -> Result<bool> {
-        let adopted = self.adopt_silently(object, missing).await?;
-        self.tell_adopted(object, key, &adopted);
-        Ok(!adopted.is_empty())
+        let Adopted { stores, failed } = self.adopt_silently(object, missing).await?;
+        self.tell_adopted(object, key, &stores);
+        if stores.is_empty() { self.require_answer(failed).map(|()| false) } else { Ok(true) }
     }
 
-    async fn adopt_silently(&self, object: ObjectId, missing: &[&str]) -> Result<Vec<String>> {
+    /// Returns the error of this store, if it is one of these.
+    fn require_answer(&self, failed: Vec<StoreError>) -> Result<()> {
+        let ours = failed.into_iter().find(|error| error.store() == self.store.name());
+        ours.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    async fn adopt_silently(&self, object: ObjectId, missing: &[&str]) -> Result<Adopted> {
         retry_on_db_outage(async || Box::pin(adopt::adopt(self.context, object, missing, Effort::Read)).await)
             .await
     }
@@ -155,21 +161,22 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
     }
 
     /// A suspect copy is there again: it counts as a copy again if it proves right, which may have to be read. Returns
-    /// whether it does.
+    /// whether it does; an error if this store could not be asked.
     pub(super) async fn acquit(&mut self, row: &Known) -> Result<bool> {
         if !row.suspect {
             return Ok(false);
         }
-        let mut adopted = self.adopt_silently(row.object_id, &[]).await?;
-        let before = adopted.len();
-        adopted.retain(|store| store != self.store.name().as_str());
-        let is_intact = adopted.len() < before;
-        self.tell_adopted(row.object_id, &row.key, &adopted);
-        if is_intact {
-            let store = self.store.name().as_str();
-            tracing::info!(target: "nightferry::sync", object = %row.object_id, store, "a suspect copy is intact");
+        let Adopted { mut stores, failed } = self.adopt_silently(row.object_id, &[]).await?;
+        let before = stores.len();
+        stores.retain(|store| store != self.store.name().as_str());
+        let is_intact = stores.len() < before;
+        self.tell_adopted(row.object_id, &row.key, &stores);
+        if !is_intact {
+            return self.require_answer(failed).map(|()| false);
         }
-        Ok(is_intact)
+        let store = self.store.name().as_str();
+        tracing::info!(target: "nightferry::sync", object = %row.object_id, store, "a suspect copy is intact");
+        Ok(true)
     }
 
     /// Marks a replica as lost, or as suspect if nothing is to be fixed, if it is still the one that was checked. In a

@@ -143,8 +143,11 @@ impl<'p> Drain<'p> {
     async fn queue(&self, pass: &mut Pass<'p>, objects: &[ObjectId]) -> Result<()> {
         let context = pass.context;
         let (from, to) = (self.name(), self.to.as_slice());
-        let up = |name: &&&str| context.stores.health().is_up(name);
-        let Some(first) = to.iter().find(up).or(to.first()).copied() else { return Ok(()) };
+        let health = context.stores.health();
+        let accepts = |name: &&&str| health.accepts_writes(name);
+        let up = |name: &&&str| health.is_up(name);
+        let first = to.iter().find(accepts).or_else(|| to.iter().find(up)).or(to.first());
+        let Some(first) = first.copied() else { return Ok(()) };
         let to_cloud = context.stores.get(first).is_some_and(|store| store.role() == StoreRole::Cloud);
         let from_cloud = self.store.role() == StoreRole::Cloud;
         let mut conn = context.db.conn().await?;

@@ -35,6 +35,10 @@ impl<'p> Rebalancer<'p> {
             }
             let places = ends.map(|name| well.iter().position(|it| *it == name));
             let (true, [Some(from), Some(to)]) = (pass.are_healthy(&ends), places) else { continue };
+            if !context.stores.health().accepts_writes(&route.to_store) {
+                pass.report.full.insert(route.to_store.clone());
+                continue;
+            }
             let (wanted, slack) = balance::between(&loads, self.tolerance, from, to);
             let planned = unsigned(route.bytes_planned - route.bytes_begun);
             let (files, bytes) = begin_route(pass, route, wanted.min(planned), slack, room).await?;
