@@ -292,7 +292,8 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
 /// Whether the store is the one that the database knows.
 async fn is_recorded(context: &Context, store: &str) -> bool {
     match context.stores.get(store) {
-        Some(store) => identity::is_proven(context, store).await,
+        // Boxed: the future is large, and rarely needed.
+        Some(store) => Box::pin(identity::is_proven(context, store)).await,
         None => false,
     }
 }
