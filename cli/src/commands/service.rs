@@ -152,7 +152,8 @@ pub(super) async fn check_identities(context: &Context, role: Role) -> Result<()
 
 /// Checks the identities of the stores, and refuses `act` if two of them have one bucket.
 pub(super) async fn require_distinct(context: &Context, act: &str) -> Result<(), Failure> {
-    identity::check_all(context).await;
+    // Boxed: the future is large.
+    Box::pin(identity::check_all(context)).await;
     match sharing_a_bucket(context) {
         Some((name, other)) => Err(shared_bucket(act, &name, &other)),
         None => Ok(()),

@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use super::chunked::TrailerCrc;
 use super::{
-    Body, CompletedPart, ObjectKey, PutOptions, PutReceipt, Store, StoreError, StoreErrorKind, UploadId,
-    Verdict,
+    Body, CompletedPart, Condition, ObjectKey, PutOptions, PutReceipt, Store, StoreError, StoreErrorKind,
+    UploadId, Verdict,
 };
 use crate::checksum::{Crc64Nvme, Sha256};
 
@@ -284,8 +284,10 @@ impl Store {
         };
         for check in [Check::PutSha256, Check::PutCrc64Nvme, Check::PutTrailer] {
             let outcome = sent.whole(check).await;
+            // A full store responds: it refuses canaries.
             if let Err(error) = &outcome
                 && error.is_outage()
+                && error.condition() != Some(Condition::Quota)
             {
                 return Canary::failed(&error.to_string());
             }

@@ -153,6 +153,18 @@ async fn before_the_first_answer_not_even_head_is_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_store_is_believed_although_it_refuses_canaries() {
+    let world = world().set("health.canary_interval", "24h").build().await;
+    let stores = Stores::open(&world.context.config).unwrap();
+    let store = stores.get("s3").unwrap();
+    world.cloud.add(Fault::status(507, "XMinioStorageFull").on(Method::PUT));
+
+    let canary = canary::check(store).await;
+
+    assert!(store.trusts_head() && !canary.is_trusted(SendMode::Whole), "{canary:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn commands_send_canaries_before_they_believe_a_store() {
     let world = world().set("health.canary_interval", "24h").build().await;
     let user = world.user().await;

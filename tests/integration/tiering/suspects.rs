@@ -285,6 +285,20 @@ async fn a_suspect_copy_that_cannot_be_checked_is_counted_and_stays_suspect() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_suspect_copy_that_scrub_cannot_check_is_counted_as_unread() {
+    let world = world().await;
+    let file = synced(&world, 1).await.remove(0);
+    vanish(&world, "s3", &file).await;
+    reconcile(&world, "s3", false).await;
+    world.cloud.add(Fault::status(500, "InternalError").on(Method::HEAD).key_contains("user-"));
+
+    let summary = scrub(&world).await;
+
+    assert_eq!((summary.unread, summary.found()), (1, 0), "{summary:?}");
+    assert_eq!(state(&world, "s3", &file).await, SUSPECT);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_became_suspect_before_its_eviction_is_not_evicted_as_a_sound_one() {
     let world = world().await;
     let file = synced(&world, 1).await.remove(0);

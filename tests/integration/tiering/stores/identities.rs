@@ -12,7 +12,7 @@ use nightferry_core::object::identity;
 use nightferry_core::store::{Body, ObjectKey, PutOptions};
 use nightferry_core::stores::{Identity, Usability};
 use nightferry_core::tiering::relocate::drain;
-use nightferry_core::tiering::{evict, reap, reconcile};
+use nightferry_core::tiering::{evict, reap, reconcile, scrub};
 use nightferry_tests::harness::database::{execute, texts};
 use nightferry_tests::harness::fault_proxy::{Fault, Match};
 use nightferry_tests::harness::servers::servers;
@@ -184,6 +184,40 @@ async fn a_store_whose_marker_cannot_be_read_is_not_deleted_from_and_not_in_doub
     refused.remove();
     assert_eq!(pass(&context).await, 1);
     assert_invariants(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_marked_as_lost_in_a_store_whose_identity_is_not_proven() {
+    let world = world().await;
+    let files = synced(&world, 1).await;
+    world.direct.get("s3").unwrap().delete(&world.key(&files[0]).await).await.unwrap();
+    // The marker cannot be read, so that the store is neither proven nor in doubt.
+    let refused = world
+        .cloud
+        .add(Fault::status(403, "AccessDenied").on(Method::GET).key_contains("_nightferry/identity"));
+    let context = world.context_with(&[]);
+    let store = context.stores.get("s3").unwrap();
+    let stop = CancellationToken::new();
+    let state = async || world.replica("s3", &files[0]).await.unwrap().state;
+
+    let options = reconcile::Options { apply: true, safety_age: std::time::Duration::ZERO };
+    let summary = reconcile::pass(&context, store, options, |_| {}, &stop).await.unwrap().unwrap();
+    assert_eq!(summary.of(reconcile::Kind::Missing).found, 1, "it is reported");
+    assert_eq!(state().await, ReplicaState::Present);
+    let options = scrub::Options {
+        stores: vec![store.clone()],
+        rate: None,
+        bytes: None,
+        time: None,
+        min_age: std::time::Duration::ZERO,
+    };
+    let summary = scrub::pass(&context, &options, |_| {}, &stop).await.unwrap().unwrap();
+    assert_eq!((summary.unread, summary.found()), (1, 0), "{summary:?}");
+    assert_eq!(state().await, ReplicaState::Present);
+
+    refused.remove();
+    let summary = scrub::pass(&context, &options, |_| {}, &stop).await.unwrap().unwrap();
+    assert_eq!(summary.found(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

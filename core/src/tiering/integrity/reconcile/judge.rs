@@ -180,7 +180,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
     }
 
     /// Marks a replica as lost, or as suspect if nothing is to be fixed, if it is still the one that was checked. In a
-    /// store that may not be the recorded one, everything seems to be missing, so that no copy becomes suspect.
+    /// store that may not be the recorded one, everything seems to be missing, so that nothing is marked.
     async fn condemn(&mut self, row: &Known, kind: Kind, detail: String) -> Result<()> {
         let Ok(key) = ObjectKey::parse(&row.key) else { return Ok(()) };
         let still = self.facts(&key).await?.filter(|facts| {
@@ -194,7 +194,9 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             let name = self.store.name().to_string();
             self.adopt(row.object_id, &row.key, &[name.as_str()]).await?;
         }
-        let outcome = if self.options.apply {
+        let outcome = if !identity::is_proven(self.context, self.store).await {
+            Outcome::Kept(NOT_PROVEN.to_owned())
+        } else if self.options.apply {
             step::reached(Step::Condemning, &row.key).await;
             let (store, seen) = (self.store.name().as_str(), row.verified_at);
             if repair::mark_lost(self.context, row.object_id, &row.key, store, &detail, seen).await?.is_none()
@@ -204,7 +206,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             Outcome::Applied
         } else if row.suspect {
             Outcome::Reported
-        } else if identity::is_proven(self.context, self.store).await {
+        } else {
             step::reached(Step::Condemning, &row.key).await;
             let (store, seen) = (self.store.name().as_str(), row.verified_at);
             if repair::mark_suspect(self.context, row.object_id, &row.key, store, &detail, seen)
@@ -214,8 +216,6 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
                 return Ok(());
             }
             Outcome::Reported
-        } else {
-            Outcome::Kept(NOT_PROVEN.to_owned())
         };
         self.found(&Finding {
             object_id: Some(row.object_id),

@@ -20,8 +20,8 @@ use crate::db::{restores, unsigned};
 use crate::encryption::{EncryptionEnvelope, sealed_size};
 use crate::error::{Error, Result};
 use crate::object::crypto::{self, ObjectRef};
-use crate::object::health;
 use crate::object::verify::{self, Held};
+use crate::object::{health, identity};
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreError, StoreRole, Verdict};
 use crate::stores::Probed;
@@ -151,12 +151,12 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
             }
             Ok(Some(head)) => Some(Seen::Wrong(format!("it has {} bytes instead of {size}", head.size))),
             Ok(None) => Some(Seen::Missing),
-            Err(_) => None,
+            Err(error) => Some(Seen::Nothing(error.to_string(), false)),
         };
         let seal = match seen {
             Some(Seen::Right(seal)) => seal,
             // Others are lost already.
-            Some(found @ (Seen::Missing | Seen::Wrong(_))) if item.suspect => {
+            Some(found @ (Seen::Missing | Seen::Wrong(_) | Seen::Nothing(..))) if item.suspect => {
                 return self.settle(item, found).await;
             }
             _ => return Ok(()),
@@ -236,8 +236,15 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
         }))
     }
 
-    /// Records the result, if the copy is still the one that was read.
+    /// Records the result, if the copy is still the one that was read. In a store that may not be the recorded one, a copy
+    /// that is not found says nothing.
     async fn settle(&mut self, item: &ToRead, seen: Seen) -> Result<()> {
+        let is_bad = matches!(seen, Seen::Missing | Seen::Wrong(_));
+        let seen = if is_bad && !is_recorded(self.context, &item.store).await {
+            Seen::Nothing(format!("the store {} may not be the recorded one", item.store), false)
+        } else {
+            seen
+        };
         let (kind, detail) = match seen {
             Seen::Right(seal) => {
                 let renewed = retry_on_db_outage(async || {
@@ -279,6 +286,15 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
             .increment(1);
         (self.tell)(Event::Found(&finding));
         Ok(())
+    }
+}
+
+/// Whether the store is the one that the database knows.
+async fn is_recorded(context: &Context, store: &str) -> bool {
+    match context.stores.get(store) {
+        // Boxed: the future is large, and rarely needed.
+        Some(store) => Box::pin(identity::is_proven(context, store)).await,
+        None => false,
     }
 }
 
