@@ -2,6 +2,7 @@
 
 use nightferry_core::db::migrate::Others;
 use nightferry_core::db::{Database, migrate};
+use nightferry_core::error::ErrorCode;
 use nightferry_tests::harness::{World, database};
 
 /// The number of migrations from the one with this number on.
@@ -68,6 +69,37 @@ async fn processes_that_start_at_once_do_not_migrate_twice() {
     let applied: usize = futures_util::future::join_all(starts).await.into_iter().map(Result::unwrap).sum();
 
     assert_eq!(applied, count);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_fails_changes_and_records_nothing() {
+    let world = World::new().await;
+    let db = &world.context.db;
+    let name = "2026-12-01-000035_suspect_copies";
+    // The second statement of the script that reverts it fails, then the second one of the script that applies it.
+    revert(db, since("000035") - 1).await;
+    database::execute(db, "ALTER TABLE replicas RENAME COLUMN suspect_since TO hidden").await.unwrap();
+    let before = dump(db).await;
+    let newest = migrate::newest(db, 1).await.unwrap();
+    let refused = migrate::revert(db, &newest, Others::Ignored).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::Conflict);
+    let reason = refused.to_string();
+    assert!(reason.starts_with(&format!("The migration {name} cannot be reverted: column ")), "{reason}");
+    assert_eq!(dump(db).await, before);
+    assert_eq!(migrate::newest(db, 1).await.unwrap()[0].name, name);
+
+    database::execute(db, "ALTER TABLE replicas RENAME COLUMN hidden TO suspect_since").await.unwrap();
+    revert(db, 1).await;
+    database::execute(db, "ALTER TABLE store_health ADD COLUMN evidence text").await.unwrap();
+    let before = dump(db).await;
+    let failed = migrate::apply(db).await.unwrap_err();
+    assert_eq!(failed.code(), ErrorCode::Internal);
+    assert!(failed.to_string().starts_with(&format!("the migration {name} failed: ")), "{failed}");
+    assert_eq!(dump(db).await, before);
+    assert_eq!(migrate::pending(db).await.unwrap()[0], name);
+
+    database::execute(db, "ALTER TABLE store_health DROP COLUMN evidence").await.unwrap();
+    assert_eq!(migrate::apply(db).await.unwrap()[0], name);
 }
 
 #[tokio::test(flavor = "multi_thread")]

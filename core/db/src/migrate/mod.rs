@@ -1,5 +1,6 @@
 //! Applies and reverts the embedded migrations, one process at a time, while others serve requests.
 
+mod embedded;
 mod script;
 mod session;
 

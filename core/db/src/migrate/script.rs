@@ -1,7 +1,7 @@
 //! The embedded migrations, and how their text is read.
 
 /// A migration: a folder in `migrations/`.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Script {
     /// The name of the folder.
     pub name: &'static str,

@@ -1,16 +1,20 @@
 //! One connection that migrates, while no other process does.
 
+use std::error::Error as StdError;
 use std::pin::pin;
 use std::time::Duration;
 
 use diesel::QueryableByName;
-use diesel::migration::CREATE_MIGRATIONS_TABLE;
+use diesel::migration::{self, Migration};
+use diesel::pg::Pg;
 use diesel::result::{DatabaseErrorKind as Kind, Error as Diesel};
 use diesel::sql_types::{Bool, Text};
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_migrations::MigrationHarness;
 use tokio::time::Instant;
 
-use super::script::{ALL, Script, code, statements};
+use super::embedded::{Embedded, LOCK_TIMEOUT};
+use super::script::{ALL, Script};
 use crate::Database;
 use crate::error::{Error, Result};
 use crate::retry;
@@ -19,8 +23,6 @@ use crate::retry;
 const ADVISORY_LOCK: i64 = 0x6e69_6768_7466_6572;
 const ADVISORY_POLL: Duration = Duration::from_millis(50);
 
-/// Requests that need a table wait behind a migration that waits for it: it waits only for this long each time.
-const LOCK_TIMEOUT: &str = "1s";
 /// How long a migration tries to get its locks.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// Between two attempts, requests that waited catch up.
@@ -28,7 +30,7 @@ const LEAST_PAUSE: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
-/// How often it is logged that a statement is still running.
+/// How often it is logged that a migration is still running.
 const PROGRESS: Duration = Duration::from_secs(15);
 
 /// How Postgres reports that a lock was not granted. diesel does not pass on the code of the error. In another
@@ -41,9 +43,12 @@ pub(super) enum Direction {
     Down,
 }
 
+type Harness = AsyncMigrationHarness<AsyncPgConnection>;
+
 /// The connection. It is not one of the pool, and has no statement timeout.
 pub(super) struct Session {
-    conn: AsyncPgConnection,
+    /// `None` only while [`Self::on_harness`] has it, and after that has panicked.
+    conn: Option<AsyncPgConnection>,
 }
 
 #[derive(QueryableByName)]
@@ -73,25 +78,47 @@ impl Session {
             }
             tokio::time::sleep(ADVISORY_POLL).await;
         }
-        conn.batch_execute(CREATE_MIGRATIONS_TABLE).await?;
-        Ok(Self { conn })
+        Ok(Self { conn: Some(conn) })
     }
 
-    /// Versions of the applied migrations, newest first.
-    async fn versions(&mut self) -> Result<Vec<String>> {
-        let sql = "SELECT version AS text FROM __diesel_schema_migrations ORDER BY version DESC";
-        self.texts(sql).await
+    /// Lets the harness of diesel use the connection, on a thread that it may block until an answer arrives, which it
+    /// does by way of the runtime. If the caller is dropped, this goes on to the end of `act`, or of the runtime.
+    async fn on_harness<T: Send + 'static>(
+        &mut self,
+        act: impl FnOnce(&mut Harness) -> migration::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let conn = self.conn.take().ok_or_else(lost)?;
+        let work = move || {
+            let mut harness = Harness::new(conn);
+            let done = act(&mut harness);
+            (harness.into_inner(), done)
+        };
+        let (conn, done) = tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| Error::Internal(format!("migrating panicked: {error}")))?;
+        self.conn = Some(conn);
+        done.map_err(cause)
     }
 
     /// The migrations that the database lacks, oldest first.
     pub(super) async fn pending(&mut self) -> Result<Vec<&'static Script>> {
-        let applied = self.versions().await?;
-        Ok(ALL.iter().filter(|script| !applied.contains(&script.version())).collect())
+        let versions: Vec<String> = self
+            .on_harness(|harness| {
+                let pending = MigrationHarness::<Pg>::pending_migrations(harness, Embedded)?;
+                Ok(pending.iter().map(|migration| migration.name().version().to_string()).collect())
+            })
+            .await?;
+        versions.iter().map(|version| known(version)).collect()
     }
 
     /// The newest applied migrations, newest first.
     pub(super) async fn newest(&mut self, count: usize) -> Result<Vec<&'static Script>> {
-        let applied = self.versions().await?;
+        let applied: Vec<String> = self
+            .on_harness(|harness| {
+                let versions = MigrationHarness::<Pg>::applied_migrations(harness)?;
+                Ok(versions.iter().map(ToString::to_string).collect())
+            })
+            .await?;
         if applied.len() < count {
             let (asked, there) = (count, applied.len());
             return Err(Error::BadRequest(format!("{there} migrations are applied, fewer than {asked}")));
@@ -107,17 +134,14 @@ impl Session {
                    WHERE datname = current_database() AND pid <> pg_backend_pid() \
                      AND application_name IN ('nightferry', current_setting('application_name')) \
                    ORDER BY pid";
-        self.texts(sql).await
-    }
-
-    async fn texts(&mut self, sql: &str) -> Result<Vec<String>> {
-        let lines: Vec<Line> = diesel::sql_query(sql).load(&mut self.conn).await?;
+        let conn = self.conn.as_mut().ok_or_else(lost)?;
+        let lines: Vec<Line> = diesel::sql_query(sql).load(conn).await?;
         Ok(lines.into_iter().map(|line| line.text).collect())
     }
 
     /// Applies or reverts a migration, and records it. Repeats it while it does not get its locks: it changed nothing
     /// then, or its statements can be repeated.
-    pub(super) async fn run(&mut self, script: &Script, direction: Direction) -> Result<()> {
+    pub(super) async fn run(&mut self, script: &'static Script, direction: Direction) -> Result<()> {
         let started = Instant::now();
         let mut attempt = 0;
         loop {
@@ -146,41 +170,17 @@ impl Session {
         Ok(())
     }
 
-    async fn attempt(&mut self, script: &Script, direction: Direction) -> Result<(), Diesel> {
-        let version = script.version();
-        let (sql, record) = match direction {
-            Direction::Up => {
-                (script.up, format!("INSERT INTO __diesel_schema_migrations (version) VALUES ('{version}')"))
-            }
-            Direction::Down => {
-                (script.down, format!("DELETE FROM __diesel_schema_migrations WHERE version = '{version}'"))
-            }
-        };
-        if !script.in_transaction {
-            for statement in statements(sql) {
-                self.limit_waiting(!is_concurrent(statement)).await?;
-                self.send(script, statement).await?;
-            }
-            return self.conn.batch_execute(&record).await;
-        }
-        self.limit_waiting(true).await?;
-        let done = self.send(script, &format!("BEGIN;\n{sql}\n;\n{record};\nCOMMIT")).await;
-        if done.is_err() {
-            // If this fails, the connection is broken, and the transaction has ended with it.
-            let _ = self.conn.batch_execute("ROLLBACK").await;
-        }
-        done
-    }
-
-    async fn limit_waiting(&mut self, limited: bool) -> Result<(), Diesel> {
-        let timeout = if limited { LOCK_TIMEOUT } else { "0" };
-        self.conn.batch_execute(&format!("SET lock_timeout = '{timeout}'")).await
-    }
-
-    /// Sends SQL, and logs from time to time that it is still running.
-    async fn send(&mut self, script: &Script, sql: &str) -> Result<(), Diesel> {
+    /// Applies or reverts a migration, and logs from time to time that it is still running.
+    async fn attempt(&mut self, script: &'static Script, direction: Direction) -> Result<()> {
         let started = Instant::now();
-        let mut running = pin!(self.conn.batch_execute(sql));
+        let mut running = pin!(self.on_harness(move |harness| {
+            let migration: &dyn Migration<Pg> = script;
+            match direction {
+                Direction::Up => harness.run_migration(migration)?,
+                Direction::Down => harness.revert_migration(migration)?,
+            };
+            Ok(())
+        }));
         loop {
             if let Ok(done) = tokio::time::timeout(PROGRESS, &mut running).await {
                 return done;
@@ -197,12 +197,6 @@ async fn try_lock(conn: &mut AsyncPgConnection) -> Result<bool> {
     Ok(answer.yes)
 }
 
-/// Whether nothing waits behind the statement while it waits: it does not conflict with reads and writes of rows.
-fn is_concurrent(statement: &str) -> bool {
-    let code = code(statement);
-    code.contains(" INDEX CONCURRENTLY ") || code.contains(" VALIDATE CONSTRAINT ")
-}
-
 fn known(version: &str) -> Result<&'static Script> {
     ALL.iter().find(|script| script.version() == version).ok_or_else(|| {
         Error::Conflict(format!(
@@ -211,8 +205,20 @@ fn known(version: &str) -> Result<&'static Script> {
     })
 }
 
-fn met_a_lock(error: &Diesel) -> bool {
-    matches!(error, Diesel::DatabaseError(Kind::Unknown, info)
+fn lost() -> Error {
+    Error::Internal("the connection was lost when migrating panicked".to_owned())
+}
+
+/// The harness and the scripts return errors of diesel as they are, without a name of the migration around them.
+fn cause(error: Box<dyn StdError + Send + Sync>) -> Error {
+    match error.downcast::<Diesel>() {
+        Ok(error) => Error::from(*error),
+        Err(other) => Error::Internal(other.to_string()),
+    }
+}
+
+fn met_a_lock(error: &Error) -> bool {
+    matches!(error, Error::Database(Diesel::DatabaseError(Kind::Unknown, info))
         if LOCK_MESSAGES.iter().any(|start| info.message().starts_with(start)))
 }
 
@@ -224,13 +230,15 @@ fn blocked(script: &Script) -> Error {
     ))
 }
 
-fn failed(script: &Script, direction: Direction, error: Diesel) -> Error {
+fn failed(script: &Script, direction: Direction, error: Error) -> Error {
     let name = script.name;
     let hint = match &error {
-        Diesel::DatabaseError(_, info) => info.hint().map(|hint| format!(" ({hint})")).unwrap_or_default(),
+        Error::Database(Diesel::DatabaseError(_, info)) => {
+            info.hint().map(|hint| format!(" ({hint})")).unwrap_or_default()
+        }
         _ => String::new(),
     };
-    match (Error::from(error), direction) {
+    match (error, direction) {
         (error @ Error::DatabaseUnavailable(_), _) => error,
         (Error::Database(error), Direction::Down) => {
             Error::Conflict(format!("The migration {name} cannot be reverted: {error}{hint}"))
@@ -243,8 +251,10 @@ fn failed(script: &Script, direction: Direction, error: Diesel) -> Error {
 mod tests {
     use super::*;
 
-    fn error(message: &str) -> Diesel {
-        Diesel::DatabaseError(Kind::Unknown, Box::new(message.to_owned()))
+    /// As it comes out of the harness.
+    fn error(message: &str) -> Error {
+        let error = Diesel::DatabaseError(Kind::Unknown, Box::new(message.to_owned()));
+        cause(Box::new(error))
     }
 
     #[test]
@@ -253,16 +263,8 @@ mod tests {
         assert!(met_a_lock(&error("deadlock detected")));
         assert!(!met_a_lock(&error("canceling statement due to statement timeout")));
         assert!(!met_a_lock(&error("relation \"files\" already exists")));
-        assert!(!met_a_lock(&Diesel::NotFound));
-    }
-
-    #[test]
-    fn only_statements_that_block_nobody_wait_without_a_limit() {
-        assert!(is_concurrent("-- Why\nCREATE UNIQUE INDEX CONCURRENTLY a ON b (c);"));
-        assert!(is_concurrent("DROP INDEX CONCURRENTLY IF EXISTS a;"));
-        assert!(is_concurrent("ALTER TABLE a VALIDATE CONSTRAINT b;"));
-        assert!(!is_concurrent("CREATE INDEX a ON b (c); -- not CREATE INDEX CONCURRENTLY a"));
-        assert!(!is_concurrent("ALTER TABLE a ADD COLUMN b text;"));
+        assert!(!met_a_lock(&cause(Box::new(Diesel::NotFound))));
+        assert!(!met_a_lock(&cause("deadlock detected".into())));
     }
 
     #[test]
