@@ -91,7 +91,7 @@ pub(crate) enum Command {
     Serve(serve::ServeArgs),
     /// Run the worker: start scheduled runs, copy files, verify the copies
     Worker(worker::WorkerArgs),
-    /// Apply missing database migrations
+    /// Apply missing database migrations, or revert applied ones
     Migrate(migrate::MigrateArgs),
     #[command(flatten)]
     Operate(OperatorCommand),

@@ -1,3 +1,4 @@
+-- Loses: all folders, files, versions and objects
 ALTER TABLE files DROP CONSTRAINT files_current_version_exists;
 DROP TABLE file_versions;
 DROP TABLE files;

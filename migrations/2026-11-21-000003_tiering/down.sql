@@ -1,3 +1,4 @@
+-- Loses: where every copy is, the runs and their failures
 DROP TABLE run_failures;
 DROP TABLE transfer_parts;
 DROP TABLE replicas;

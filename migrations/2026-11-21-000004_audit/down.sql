@@ -1,1 +1,2 @@
+-- Loses: the audit log
 DROP TABLE audit_events;

@@ -1,3 +1,4 @@
+-- Loses: the plans, and by which rule each local copy is evicted
 DROP TABLE plan_items;
 DROP TABLE plans;
 DROP INDEX replicas_least_used_idx;

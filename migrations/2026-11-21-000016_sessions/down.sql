@@ -1,2 +1,3 @@
+-- Loses: all sessions and personal access tokens
 DROP TABLE personal_tokens;
 DROP TABLE sessions;

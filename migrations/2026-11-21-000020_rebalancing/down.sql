@@ -1,3 +1,4 @@
+-- Loses: the rebalancing in progress
 DROP TABLE rebalance_routes;
 DROP TABLE rebalances;
 DROP INDEX replicas_moving_idx;

@@ -116,9 +116,9 @@ fn judged(before: &[(&str, Fact)], is_known: bool) -> Result<(), String> {
     };
     let mut oracle = Oracle::default();
     if is_known {
-        oracle.versions.push(version)
+        oracle.versions.push(version);
     } else {
-        oracle.forgotten.push(version)
+        oracle.forgotten.push(version);
     }
     let deleted = (KEY, Fact::InStore(Place::Local, What::Deleted(content)));
     let notes = (0..).zip(before.iter().chain([&deleted]));

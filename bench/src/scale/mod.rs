@@ -106,12 +106,12 @@ pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &
     for operation in QUEUED {
         slowest.extend(compare(operation, files, &mut both, quiet, report).await?);
     }
-    let mut begun = Vec::new();
+    let mut drain_times = Vec::new();
     for installation in &both {
-        begun.push(millis(installation.begin_drain().await?));
+        drain_times.push(millis(installation.begin_drain().await?));
     }
     report
-        .note(format!("starting a drain, with {FEW} and with {files} files, takes {}", begun.join(" and ")));
+        .note(format!("starting a drain, with {FEW} and with {files} files, takes {}", drain_times.join(" and ")));
     slowest.extend(compare(Operation::DrainProgress, files, &mut both, quiet, report).await?);
 
     if let Some(slow) = slowest.into_iter().max_by_key(|slow| slow.took) {

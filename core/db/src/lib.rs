@@ -45,7 +45,7 @@ pub mod users;
 pub mod workers;
 
 use nightferry_config as config;
-use nightferry_ground::{checksum, clock, encryption};
+use nightferry_ground::{checksum, clock, encryption, retry};
 use nightferry_types::{error, ids};
 use std::time::Duration;
 

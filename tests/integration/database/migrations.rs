@@ -1,8 +1,20 @@
 //! Migrations: complete, reversible, idempotent, and safe with several processes starting at once.
 
-use diesel_async::SimpleAsyncConnection;
+use nightferry_core::db::migrate::Others;
 use nightferry_core::db::{Database, migrate};
+use nightferry_core::error::ErrorCode;
 use nightferry_tests::harness::{World, database};
+
+/// The number of migrations from the one with this number on.
+pub(crate) fn since(number: &str) -> usize {
+    migrate::ALL.iter().skip_while(|script| !script.version().ends_with(number)).count()
+}
+
+/// Reverts the newest migrations.
+pub(crate) async fn revert(db: &Database, count: usize) {
+    let newest = migrate::newest(db, count).await.unwrap();
+    migrate::revert(db, &newest, Others::Ignored).await.unwrap();
+}
 
 /// All parts of a schema, as sorted text.
 async fn dump(db: &Database) -> Vec<String> {
@@ -27,12 +39,19 @@ async fn every_migration_can_be_reverted_and_applied_again() {
     let before = dump(db).await;
     assert!(before.iter().any(|line| line.starts_with("column replicas.lease_token")));
 
-    let reverted = migrate::revert_all(db).await.unwrap();
+    // Each by itself: what follows it was reverted before.
+    for script in migrate::ALL.iter().rev() {
+        let with = dump(db).await;
+        revert(db, 1).await;
+        assert_eq!(migrate::apply_next(db).await.unwrap().unwrap().name, script.name);
+        assert_eq!(dump(db).await, with, "{} is not what it was before it was reverted", script.name);
+        revert(db, 1).await;
+    }
     assert_eq!(dump(db).await, Vec::<String>::new(), "reverting left objects behind");
-    assert_eq!(migrate::pending(db).await.unwrap().len(), reverted.len());
+    assert_eq!(migrate::pending(db).await.unwrap().len(), migrate::ALL.len());
 
     let applied = migrate::apply(db).await.unwrap();
-    assert_eq!(applied.len(), reverted.len());
+    assert_eq!(applied.len(), migrate::ALL.len());
     assert_eq!(dump(db).await, before);
     assert!(migrate::pending(db).await.unwrap().is_empty());
 }
@@ -40,7 +59,8 @@ async fn every_migration_can_be_reverted_and_applied_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_that_start_at_once_do_not_migrate_twice() {
     let world = World::new().await;
-    let count = migrate::revert_all(&world.context.db).await.unwrap().len();
+    let count = migrate::ALL.len();
+    revert(&world.context.db, count).await;
 
     let starts = (0..4).map(|_| {
         let db = world.context.db.clone();
@@ -49,6 +69,37 @@ async fn processes_that_start_at_once_do_not_migrate_twice() {
     let applied: usize = futures_util::future::join_all(starts).await.into_iter().map(Result::unwrap).sum();
 
     assert_eq!(applied, count);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_fails_changes_and_records_nothing() {
+    let world = World::new().await;
+    let db = &world.context.db;
+    let name = "2026-12-01-000035_suspect_copies";
+    // The second statement of the script that reverts it fails, then the second one of the script that applies it.
+    revert(db, since("000035") - 1).await;
+    database::execute(db, "ALTER TABLE replicas RENAME COLUMN suspect_since TO hidden").await.unwrap();
+    let before = dump(db).await;
+    let newest = migrate::newest(db, 1).await.unwrap();
+    let refused = migrate::revert(db, &newest, Others::Ignored).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::Conflict);
+    let reason = refused.to_string();
+    assert!(reason.starts_with(&format!("The migration {name} cannot be reverted: column ")), "{reason}");
+    assert_eq!(dump(db).await, before);
+    assert_eq!(migrate::newest(db, 1).await.unwrap()[0].name, name);
+
+    database::execute(db, "ALTER TABLE replicas RENAME COLUMN hidden TO suspect_since").await.unwrap();
+    revert(db, 1).await;
+    database::execute(db, "ALTER TABLE store_health ADD COLUMN evidence text").await.unwrap();
+    let before = dump(db).await;
+    let failed = migrate::apply(db).await.unwrap_err();
+    assert_eq!(failed.code(), ErrorCode::Internal);
+    assert!(failed.to_string().starts_with(&format!("the migration {name} failed: ")), "{failed}");
+    assert_eq!(dump(db).await, before);
+    assert_eq!(migrate::pending(db).await.unwrap()[0], name);
+
+    database::execute(db, "ALTER TABLE store_health DROP COLUMN evidence").await.unwrap();
+    assert_eq!(migrate::apply(db).await.unwrap()[0], name);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +120,7 @@ async fn every_foreign_key_has_an_index() {
 }
 
 /// Replicas as written by the version before reasons were recorded: store, columns, values, and the expected reasons.
-const OLD_REPLICAS: [(&str, &str, &str, &str); 18] = [
+pub(crate) const OLD_REPLICAS: [(&str, &str, &str, &str); 18] = [
     ("s3", "state, rule", "'queued', 'default'", "policy -"),
     ("s3", "state, rule", "'failed', 'videos'", "policy -"),
     ("s3", "state, rule, verified_at", "'queued', 'default', now()", "repair -"),
@@ -90,9 +141,12 @@ const OLD_REPLICAS: [(&str, &str, &str, &str); 18] = [
     ("nas", "state, rule", "'evicting', 'reconcile'", "- surplus"),
 ];
 
-/// Inserts [`OLD_REPLICAS`], each of a separate object, with keys that start with `prefix`.
-async fn insert_old_replicas(world: &World, prefix: &str) {
+/// Inserts [`OLD_REPLICAS`], each of a separate object, with keys that start with `prefix`. The store `old` is drained.
+pub(crate) async fn insert_old_replicas(world: &World, prefix: &str) {
     let user = world.user().await;
+    let drained = "INSERT INTO store_drains (store, replicas_total, bytes_total) VALUES ('old', 1, 1) \
+                   ON CONFLICT DO NOTHING";
+    database::execute(&world.context.db, drained).await.unwrap();
     for (number, (store, columns, values, _)) in OLD_REPLICAS.iter().enumerate() {
         let leased = values.contains("evicting");
         let (lease, token) = if leased {
@@ -111,7 +165,7 @@ async fn insert_old_replicas(world: &World, prefix: &str) {
     }
 }
 
-async fn reasons(world: &World, prefix: &str) -> Vec<String> {
+pub(crate) async fn reasons(world: &World, prefix: &str) -> Vec<String> {
     let sql = format!(
         "SELECT coalesce(r.copy_reason::text, '-') || ' ' || coalesce(r.evict_reason::text, '-') \
          FROM replicas r JOIN objects o ON o.id = r.object_id WHERE o.key LIKE '{prefix}%' ORDER BY o.key"
@@ -122,24 +176,14 @@ async fn reasons(world: &World, prefix: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_of_the_previous_version_get_their_reasons() {
     let world = World::new().await;
-    let mut conn = world.context.db.conn().await.unwrap();
-    for down in [
-        include_str!("../../../migrations/2026-11-30-000025_known_replica_reasons/down.sql"),
-        include_str!("../../../migrations/2026-11-30-000024_replica_reasons/down.sql"),
-    ] {
-        conn.batch_execute(down).await.unwrap();
-    }
-    let drained = "INSERT INTO store_drains (store, replicas_total, bytes_total) VALUES ('old', 1, 1)";
-    database::execute(&world.context.db, drained).await.unwrap();
+    let db = &world.context.db;
+    revert(db, since("000024")).await;
     insert_old_replicas(&world, "before").await;
 
-    conn.batch_execute(include_str!("../../../migrations/2026-11-30-000024_replica_reasons/up.sql"))
-        .await
-        .unwrap();
+    migrate::apply_next(db).await.unwrap();
     // A process of that version keeps running meanwhile.
     insert_old_replicas(&world, "while").await;
-    let up = include_str!("../../../migrations/2026-11-30-000025_known_replica_reasons/up.sql");
-    conn.batch_execute(up).await.unwrap();
+    migrate::apply_next(db).await.unwrap();
     let expected: Vec<&str> = OLD_REPLICAS.iter().map(|(_, _, _, reasons)| *reasons).collect();
     assert_eq!(reasons(&world, "before").await, expected);
     assert_eq!(reasons(&world, "while").await, expected);

@@ -8,6 +8,7 @@ mod eviction_cost;
 mod failover;
 mod leases;
 mod lists;
+mod live_migrations;
 mod migrations;
 mod plan_cost;
 mod policy_cost;

@@ -20,6 +20,16 @@ async fn waits_for_lock(world: &World, kind: &str) {
     .await;
 }
 
+/// Waits until a process asks for the lock of migrations, which it does again and again.
+async fn asks_for_the_migration_lock(world: &World) {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+               AND pid <> pg_backend_pid() AND query LIKE 'SELECT pg_try_advisory_lock%'";
+    eventually("a process asks for the lock", || async {
+        (texts(&world.context.db, sql).await != ["0"]).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_command_line_is_reported_in_one_document_too() {
     let world = World::new().await;
@@ -72,10 +82,10 @@ async fn services_can_be_stopped_while_they_wait_for_migrations() {
         // Each with a separate database: the connection of a stopped process may keep waiting for a while.
         let world = World::new().await;
         let mut migrating = world.context.db.conn().await.unwrap();
-        // The migration lock, see core/db/src/migrate.rs.
+        // The migration lock, see core/db/src/migrate/session.rs.
         execute_on(&mut migrating, &format!("SELECT pg_advisory_lock({})", 0x6e69_6768_7466_6572_i64)).await;
         let service = world.start_process(&[command]).await;
-        waits_for_lock(&world, "advisory").await;
+        asks_for_the_migration_lock(&world).await;
         service.terminate();
         assert_eq!(service.ended().await.code(), Some(130), "{}", service.output());
         assert!(service.output().contains("before it had started"), "{}", service.output());

@@ -18,6 +18,7 @@ mod hostile_input;
 mod keys_outage;
 mod limits;
 mod lockout;
+mod migrate_command;
 mod oidc;
 mod oidc_accounts;
 mod older_sessions;
