@@ -38,7 +38,7 @@ async fn filled() -> World {
 
 async fn next(db: &Database) -> Option<&'static Script> {
     let pending = migrate::pending(db).await.unwrap();
-    let name = pending.first()?;
+    let name = pending.as_slice().first()?;
     migrate::ALL.iter().find(|script| script.name == name)
 }
 
@@ -150,7 +150,7 @@ async fn requests(db: Database, owner: UserId, number: i64, stop: Arc<AtomicBool
         "SELECT up FROM store_health".to_owned(),
     ];
     let mut times = 0;
-    while !stop.load(Ordering::Relaxed) {
+    while !AtomicBool::load(&stop, Ordering::Relaxed) {
         for sql in &sent {
             diesel::sql_query(sql).execute(&mut conn).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         }
