@@ -12,5 +12,6 @@ mod migrations;
 mod plan_cost;
 mod policy_cost;
 mod rebalancing_cost;
+mod run_cost;
 mod schema_file;
 mod statements;

@@ -348,7 +348,7 @@ async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, no_
         replicas::claim_by_size(conn, false, run, limited);
         replicas::claim_on_demand(conn, "s3", OnDemand::Drained, terms);
         replicas::claim_on_demand(conn, "minio", OnDemand::Everything, limited);
-        replicas::record_sizes(conn, run);
+        replicas::record_sizes(conn, run, &[object]);
         replicas::renew_leases(conn, terms.worker, &[LeaseToken::new()], terms.lease);
         replicas::confirm_lease(conn, object, "s3", LeaseToken::new(), Some("x"), terms.lease);
         replicas::reclaim_expired(conn);
@@ -358,14 +358,15 @@ async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, no_
         replicas::plan_until(conn, run, no_rules, &scope, Until::Now);
         replicas::queue_by_policy(conn, "minio", policy, &[object]);
         replicas::queued_in(conn, run);
-        replicas::unassign(conn, run);
+        replicas::release_queued(conn, run, 1);
+        replicas::any_in_flight(conn, run);
         replicas::queue_repairs(conn, &["minio"], Some(run), true);
         replicas::can_repair(conn);
         replicas::objects_lost(conn);
         plans::fill(conn, plan, policy, &everything, parts);
         plans::fill(conn, plan, no_rules, &scope, parts);
         plans::fill(conn, plan, no_rules, &RunScope { retry_failed: true, ..RunScope::default() }, parts);
-        plans::execute(conn, plan, run);
+        plans::Execution::new(plan, run).step(conn);
         plans::changes(conn, plan, 1);
         plans::purge(conn, 1);
         runs::settle(conn, run);

@@ -38,7 +38,8 @@ impl Among {
 
 #[derive(Debug)]
 enum Source<'w> {
-    Everything,
+    /// Every stored object.
+    Stored,
     /// The versions of the selected files.
     Named(Vec<ObjectId>),
     /// Objects with only a local copy.
@@ -66,7 +67,7 @@ impl<'w> Candidates<'w> {
             None if is_usual && !any_in_other_store(conn, policy.local, wanted.store).await? => {
                 Source::OnlyIn(policy.local)
             }
-            None => Source::Everything,
+            None => Source::Stored,
         };
         Ok(Self::of(source))
     }
@@ -87,10 +88,7 @@ impl<'w> Candidates<'w> {
             return Ok(None);
         }
         let piece = match &mut self.source {
-            Source::Everything => {
-                self.over = true;
-                return Ok(Some(Among::Everything));
-            }
+            Source::Stored => stored(conn, self.after).await?,
             Source::Named(named) => {
                 self.over = true;
                 std::mem::take(named)
@@ -138,6 +136,17 @@ async fn any_in_other_store(conn: &mut AsyncPgConnection, one: &str, other: &str
     let sql = format!("SELECT {} OR {} AS yes", any("state = 'present'"), any("state IN ('failed', 'lost')"));
     let row: Flag = values.query(&sql).get_result(conn).await?;
     Ok(row.yes)
+}
+
+async fn stored(conn: &mut AsyncPgConnection, after: ObjectId) -> Result<Vec<ObjectId>> {
+    let rows: Vec<ObjectRow> = diesel::sql_query(
+        "SELECT id AS object_id FROM objects WHERE state = 'stored' AND id > $1 ORDER BY id LIMIT $2",
+    )
+    .bind::<SqlUuid, _>(after)
+    .bind::<BigInt, _>(PIECE)
+    .load(conn)
+    .await?;
+    Ok(ObjectRow::ids(rows))
 }
 
 async fn only_in(conn: &mut AsyncPgConnection, store: &str, after: ObjectId) -> Result<Vec<ObjectId>> {

@@ -152,7 +152,8 @@ pub async fn queue_repairs(
         let (run, locals) = (values.bind(Value::Uuid(run.map(Into::into))), values.texts(locals));
         let sets = format!(
             "run_id = CASE WHEN r.store = ANY({locals}) THEN NULL ELSE {run} END, \
-             priority = CASE WHEN r.store = ANY({locals}) THEN {BEHIND} ELSE r.priority END"
+             priority = CASE WHEN r.store = ANY({locals}) THEN {BEHIND} ELSE r.priority END, \
+             object_size = o.size"
         );
         let which = format!("{} AND {}", which(&locals), can_be_repaired());
         let sql = format!(

@@ -17,10 +17,12 @@ mod movable;
 mod moves;
 mod multipart;
 mod plan;
+mod planning;
 mod predicates;
 mod rebalance;
 mod reconcile;
 mod review;
+mod run_queue;
 mod scrub;
 mod transitions;
 
@@ -39,7 +41,7 @@ pub use adopt::{Adopted, FoundCopy, adopt};
 pub(crate) use candidates::{Among, Candidates};
 pub use claim::{
     Claim, ClaimTerms, OnDemand, claim, claim_by_size, claim_on_demand, confirm_lease, reclaim_expired,
-    record_sizes, renew_leases,
+    renew_leases,
 };
 pub use envelopes::{KeyUse, envelope_of, keys_in_use};
 pub use evict::{
@@ -58,8 +60,9 @@ pub use moves::{
     queue_moves, retry_moves, without_place,
 };
 pub use multipart::{begin_multipart, delete_multipart, failed_multipart, is_interrupted, open_multiparts};
-pub use plan::{Amount, Until, next_due, plan_until, queued_in, unassign};
+pub use plan::{Amount, Until, next_due, plan_until, queued_in};
 pub(crate) use plan::{Wanted, retryable};
+pub use planning::{PlannedStep, Planning};
 pub(crate) use predicates::{has_verified, is_kept, is_lost, waiting_repair};
 pub use rebalance::{
     Moving, begin_moves, cancel_moves, claim_unverified, delete_queued_moves, move_only_among, moving,
@@ -69,6 +72,7 @@ pub use reconcile::{
     Facts, Known, any_known, correct_evictable, facts, known_after, knows_upload, mark_surplus, newest_age,
 };
 pub use review::{Reviewed, any_under_a_rule, decide, review};
+pub use run_queue::{any_in_flight, record_sizes, release_queued};
 pub use scrub::{
     ToRead, mark_found_again, mark_verified, oldest_verified, unrecovered_objects, unverified,
     verified_before,

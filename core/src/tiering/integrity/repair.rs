@@ -6,7 +6,6 @@ use diesel_async::AsyncConnection;
 
 use crate::tiering::db_outage::retry_on_db_outage;
 
-use crate::config::TransferOrder;
 use crate::context::Context;
 use crate::db::enums::RunStatus;
 use crate::db::replicas::{self, Repairs};
@@ -22,7 +21,6 @@ use crate::store::StoreRole;
 /// Any database error; then nothing was changed.
 pub async fn pass(context: &Context) -> Result<Repairs> {
     let locals = context.stores.names_with(StoreRole::Local);
-    let by_size = context.config.tiering.order != TransferOrder::Oldest;
     let mut conn = context.db.conn().await?;
     if !replicas::can_repair(&mut conn).await? {
         return Ok(Repairs::default());
@@ -37,9 +35,6 @@ pub async fn pass(context: &Context) -> Result<Repairs> {
         };
         let queued = replicas::queue_repairs(conn, &locals, going_on, false).await?;
         if let Some(run) = going_on.filter(|_| queued.joined > 0) {
-            if by_size {
-                replicas::record_sizes(conn, run).await?;
-            }
             runs::add_totals(conn, run, queued.joined, queued.joined_bytes).await?;
         }
         if queued.copies > 0 {
