@@ -21,7 +21,7 @@ use nightferry_core::db::replicas::{
     FoundCopy, OnDemand, Order, ToRead, Until,
 };
 use nightferry_core::db::runs::{self, NewRun, RunScope};
-use nightferry_core::db::{catalog, labels, objects, restores, run_failures};
+use nightferry_core::db::{catalog, drains, labels, objects, restores, run_failures};
 use nightferry_core::error::Result as CoreResult;
 use nightferry_core::ids::{FileId, FolderId, LeaseToken, ObjectId, UserId, WorkerId};
 use nightferry_core::store::StoreRole;
@@ -358,6 +358,7 @@ async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, no_
         replicas::plan_until(conn, run, no_rules, &scope, Until::Now);
         replicas::queue_by_policy(conn, "minio", policy, &[object]);
         replicas::queued_in(conn, run);
+        replicas::next_due(conn, run);
         replicas::release_queued(conn, run, 1);
         replicas::any_in_flight(conn, run);
         replicas::queue_repairs(conn, &["minio"], Some(run), true);
@@ -457,7 +458,7 @@ async fn evictions_and_moves(conn: &mut AsyncPgConnection, policy: &Policy<'_>) 
         replicas::check_evictions(conn, check, &[object]);
         replicas::cancel_evictions(conn, "minio", &["s3"], token, &[object], true);
         replicas::cancel_evictions(conn, "minio", &["s3"], token, &[object], false);
-        replicas::reclaim_evictions(conn, &claim);
+        replicas::reclaim_evictions(conn, &claim, 1);
         replicas::renew_evictions(conn, "minio", token, &[object], lease);
         replicas::release_evictions(conn, "minio", token, &[object]);
         replicas::finish_evictions(conn, "minio", &["s3"], token, &[object]);
@@ -491,6 +492,10 @@ async fn evictions_and_moves(conn: &mut AsyncPgConnection, policy: &Policy<'_>) 
 async fn others(conn: &mut AsyncPgConnection, policy: &Policy<'_>) {
     let (object, file, now) = (ObjectId::new(), FileId::new(), Utc::now());
     send!(conn:
+        replicas::count_by_state(conn);
+        replicas::fold_counts(conn);
+        drains::begin(conn, "minio", None);
+        drains::left_in(conn, "minio");
         replicas::queue_fetches(conn, "minio", &["minio"], FetchReason::Prefetch, &[object], None);
         replicas::queue_fetches(conn, "minio", &["minio"], FetchReason::CacheOnRead, &[object], Some(1));
         replicas::local_places(conn, &["minio"], &["one"], object, 1);
@@ -499,5 +504,11 @@ async fn others(conn: &mut AsyncPgConnection, policy: &Policy<'_>) {
         replicas::correct_evictable(conn, &policy.locals, &policy.clouds);
         labels::place(conn, OWNER, FolderId::new());
         file_changes::record_accesses(conn, &["minio"], &[Access { file, object, at: now }]);
+    );
+    // As in a database that is older than the counts.
+    conn.batch_execute("DELETE FROM replica_count_base").await.unwrap();
+    send!(conn:
+        replicas::count_by_state(conn);
+        replicas::complete_counts(conn);
     );
 }

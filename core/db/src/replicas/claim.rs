@@ -20,6 +20,9 @@ use crate::statement::Values;
 /// Number of expired leases after which a replica fails: it seems to crash its workers.
 const MAX_ABANDONED: i32 = 20;
 
+/// Copies requeued in one statement.
+const MAX_RECLAIMED: i64 = 2_000;
+
 /// A replica that this worker may copy until the lease expires, with all required data of the object.
 #[derive(Debug, Clone, QueryableByName)]
 #[diesel(table_name = crate::schema::replicas)]
@@ -245,7 +248,7 @@ pub async fn confirm_lease(
 }
 
 /// Requeues copies whose lease has expired and keeps the parts that are complete. A copy that was abandoned too often
-/// fails instead. Returns the number of changed copies.
+/// fails instead. Returns the number of changed copies, at most 2,000: the next call continues.
 pub async fn reclaim_expired(conn: &mut AsyncPgConnection) -> Result<usize> {
     let touched = RECLAIM.update_if(
         &format!("r.abandoned + 1 >= {MAX_ABANDONED}"),
@@ -259,7 +262,7 @@ pub async fn reclaim_expired(conn: &mut AsyncPgConnection) -> Result<usize> {
     let sql = format!(
         "WITH expired AS ( \
              SELECT object_id, store FROM replicas WHERE state = 'copying' AND lease_until < now() \
-             FOR UPDATE SKIP LOCKED \
+             ORDER BY lease_until LIMIT {MAX_RECLAIMED} FOR UPDATE SKIP LOCKED \
          ), touched AS ( \
              {touched} RETURNING r.object_id, r.store, r.state, r.run_id, r.abandoned, r.last_error \
          ), given_up AS ( \

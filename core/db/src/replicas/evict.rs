@@ -200,18 +200,25 @@ pub async fn cancel_evictions(
     Ok(ObjectRow::ids(values.query(&sql).load(conn).await?))
 }
 
-/// Takes over evictions whose worker died, to complete them.
+/// Takes over evictions whose worker died, to complete them: at most `limit`, those that have waited the longest.
 pub async fn reclaim_evictions(
     conn: &mut AsyncPgConnection,
     claim: &EvictionClaim<'_>,
+    limit: i64,
 ) -> Result<Vec<EvictableCopy>> {
     let mut values = Values::default();
     let lease = claim.lease().set(&mut values);
-    let which =
-        format!("o.id = r.object_id AND r.store = {} AND r.lease_until < now()", values.text(claim.local));
+    let store = values.text(claim.local);
+    let taken = RENEW_EVICTION.update(
+        &lease,
+        "FROM expired e JOIN objects o ON o.id = e.object_id",
+        "r.object_id = e.object_id AND r.store = e.store",
+    );
     let sql = format!(
-        "{} RETURNING r.object_id, o.key, o.size, r.last_used_at AS at",
-        RENEW_EVICTION.update(&lease, "FROM objects o", &which)
+        "WITH expired AS MATERIALIZED ( \
+             SELECT object_id, store FROM replicas WHERE state = 'evicting' AND store = {store} AND lease_until < now() \
+             ORDER BY lease_until LIMIT {limit} FOR UPDATE SKIP LOCKED \
+         ) {taken} RETURNING r.object_id, o.key, o.size, r.last_used_at AS at"
     );
     Ok(values.query(&sql).load(conn).await?)
 }
@@ -268,21 +275,4 @@ pub async fn finish_evictions(
         FINISH_EVICTION.delete("", &which)
     );
     Ok(values.query(&sql).execute(conn).await?)
-}
-
-/// Bytes of present replicas in a store.
-pub async fn used_bytes_in(conn: &mut AsyncPgConnection, store: &str) -> Result<i64> {
-    #[derive(QueryableByName)]
-    struct Sum {
-        #[diesel(sql_type = BigInt)]
-        bytes: i64,
-    }
-    let sum: Sum = diesel::sql_query(
-        "SELECT coalesce(sum(o.size), 0)::bigint AS bytes FROM replicas r JOIN objects o ON o.id = r.object_id \
-         WHERE r.store = $1 AND r.state = 'present'",
-    )
-    .bind::<Text, _>(store)
-    .get_result(conn)
-    .await?;
-    Ok(sum.bytes)
 }

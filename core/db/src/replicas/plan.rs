@@ -2,19 +2,18 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Nullable, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::candidates::Among;
 use super::planning::Planning;
 use super::predicates::{is_lost, untouched};
 use super::transitions::{BEGIN_CLEANUP, FORGET_QUEUED, IfThere, LEAVE_RUN, Queue};
-use crate::enums::{CopyReason, ReplicaState};
+use crate::enums::CopyReason;
 use crate::error::Result;
 use crate::ids::RunId;
 use crate::policy::{DEFAULT_RULE, Policy, Reach};
 use crate::runs::RunScope;
-use crate::schema::replicas;
 use crate::statement::{Value, Values};
 
 /// A number of files, and their bytes.
@@ -315,12 +314,28 @@ pub async fn queued_in(conn: &mut AsyncPgConnection, run: RunId) -> Result<Amoun
     .await?)
 }
 
-/// When the next queued copy of a waiting run is due.
+/// When the next queued copy of a waiting run is due. Reads the first copy of each priority, in the order of claims.
 pub async fn next_due(conn: &mut AsyncPgConnection, run: RunId) -> Result<Option<DateTime<Utc>>> {
-    Ok(replicas::table
-        .filter(replicas::run_id.eq(run))
-        .filter(replicas::state.eq(ReplicaState::Queued))
-        .select(diesel::dsl::min(replicas::not_before))
-        .first(conn)
-        .await?)
+    #[derive(QueryableByName)]
+    struct Due {
+        #[diesel(sql_type = Nullable<Timestamptz>)]
+        at: Option<DateTime<Utc>>,
+    }
+    let mut values = Values::default();
+    let run = values.id(run);
+    let first = |which: &str| {
+        format!(
+            "SELECT priority, not_before FROM replicas WHERE run_id = {run} AND state = 'queued' AND {which} \
+             ORDER BY priority DESC, not_before LIMIT 1"
+        )
+    };
+    let sql = format!(
+        "WITH RECURSIVE heads AS ( \
+             ({}) UNION ALL SELECT n.priority, n.not_before FROM heads f CROSS JOIN LATERAL ({}) n \
+         ) SELECT min(not_before) AS at FROM heads",
+        first("true"),
+        first("priority < f.priority")
+    );
+    let due: Due = values.query(&sql).get_result(conn).await?;
+    Ok(due.at)
 }

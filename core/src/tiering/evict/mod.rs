@@ -156,13 +156,23 @@ impl EvictionPass<'_> {
         Ok(Batch { token, ours, place })
     }
 
-    /// Completes evictions started by workers that died.
+    /// Completes evictions started by workers that died, in batches. What cannot be deleted now waits for the next pass,
+    /// after all others.
     pub(super) async fn take_over(&self) -> Result<usize> {
-        let token = LeaseToken::new();
-        let begun =
-            replicas::reclaim_evictions(&mut *self.context.db.conn().await?, &self.terms(token, &[], &[]))
-                .await?;
-        Ok(self.free(token, begun, false).await?.evicted)
+        let mut evicted = 0;
+        loop {
+            let token = LeaseToken::new();
+            let begun = {
+                let mut conn = self.context.db.conn().await?;
+                replicas::reclaim_evictions(&mut conn, &self.terms(token, &[], &[]), BATCH).await?
+            };
+            let is_last = i64::try_from(begun.len()).unwrap_or(i64::MAX) < BATCH;
+            let done = self.free(token, begun, false).await?;
+            evicted += done.evicted;
+            if is_last || done.left + done.unread > 0 || self.stop.is_cancelled() {
+                return Ok(evicted);
+            }
+        }
     }
 
     fn terms<'t>(

@@ -9,12 +9,13 @@ use futures_util::stream::{self, StreamExt};
 use crate::audit;
 use crate::context::Context;
 use crate::db::enums::ReplicaState;
-use crate::db::objects::{self, Removal};
+use crate::db::objects::{self, Removal, Removals};
 use crate::db::{
     leases, personal_tokens, refresh_tokens, replicas, revoked_tokens, sessions, sign_in_guard, signing_keys,
     store_health, workers,
 };
 use crate::error::{Error, Result};
+use crate::ids::ObjectId;
 use crate::object::identity;
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, Store, StoreError, UploadId, Verdict};
@@ -23,6 +24,8 @@ use crate::tiering::plan;
 
 /// Maximum number of objects listed at once.
 const BATCH: i64 = 100;
+/// Uploads abandoned in one statement.
+const ABANDONED: i64 = 1_000;
 /// Objects removed concurrently, within `tiering.concurrency`.
 const CONCURRENCY: usize = 8;
 /// Time limit of a pass, because other jobs wait for it.
@@ -53,23 +56,56 @@ pub async fn leases(context: &Context) -> Result<usize> {
 /// that is down or may not be the recorded one, and those for which there was no time.
 pub async fn pass(context: &Context) -> Result<Reaped> {
     let mut reaped = Reaped { leases: leases(context).await?, ..Reaped::default() };
-    reaped.uploads = objects::abandon_expired(&mut *context.db.conn().await?, context.clock.now()).await?;
-    let together = context.config.tiering.concurrency.clamp(1, CONCURRENCY);
-    let (over, mut after) = (Instant::now() + TIME_LIMIT, None);
-    loop {
+    reaped.uploads = abandon_uploads(context).await?;
+    let over = Instant::now() + TIME_LIMIT;
+    let mut after = None;
+    while Instant::now() < over {
         let unusable = unusable(context).await;
-        let removals = objects::removals(&mut *context.db.conn().await?, &unusable, after, BATCH).await?;
-        let Some(last) = removals.last() else { return Ok(reaped) };
+        let next = Removals::After(after);
+        let removals = objects::removals(&mut *context.db.conn().await?, &unusable, next, BATCH).await?;
+        let Some(last) = removals.last() else { break };
         after = Some(last.id);
-        let removed = stream::iter(removals)
-            .map(|removal| remove_by(context, removal, over))
-            .buffer_unordered(together)
-            .filter(|removed| std::future::ready(*removed));
-        reaped.objects += removed.count().await;
-        if Instant::now() >= over {
-            return Ok(reaped);
+        reaped.objects += remove_all(context, removals, over).await;
+    }
+    // Those that failed or took too long before: last, so that they do not delay the others.
+    let began = context.clock.now();
+    while Instant::now() < over {
+        let unusable = unusable(context).await;
+        let removals = {
+            let mut conn = context.db.conn().await?;
+            let ids = objects::take_postponed(&mut conn, began, BATCH).await?;
+            if ids.is_empty() {
+                break;
+            }
+            objects::removals(&mut conn, &unusable, Removals::Of(&ids), BATCH).await?
+        };
+        reaped.objects += remove_all(context, removals, over).await;
+    }
+    Ok(reaped)
+}
+
+/// Abandons all uploads that have expired.
+async fn abandon_uploads(context: &Context) -> Result<usize> {
+    let mut conn = context.db.conn().await?;
+    let now = context.clock.now();
+    let mut all = 0;
+    loop {
+        let some = objects::abandon_expired(&mut conn, now, ABANDONED).await?;
+        all += some;
+        if i64::try_from(some).unwrap_or(i64::MAX) < ABANDONED {
+            return Ok(all);
         }
     }
+}
+
+/// Removes objects, some at a time. Returns how many are gone.
+async fn remove_all(context: &Context, removals: Vec<Removal>, over: Instant) -> usize {
+    let together = context.config.tiering.concurrency.clamp(1, CONCURRENCY);
+    let removed = stream::iter(removals)
+        .map(|removal| remove_by(context, removal, over))
+        .buffer_unordered(together)
+        .filter(|removed| std::future::ready(*removed));
+    removed.count().await
 }
 
 /// The stores from which nothing can be removed now: those that are down, and those that may not be the recorded ones.
@@ -84,19 +120,51 @@ async fn unusable(context: &Context) -> Vec<&str> {
     unusable
 }
 
-/// Removes an object unless the pass is `over`. Returns whether it is gone.
+/// Removes an object unless the pass is `over`. Returns whether it is gone. Otherwise the next passes try it after all
+/// others; unless there was no time to begin.
 async fn remove_by(context: &Context, removal: Removal, over: Instant) -> bool {
+    if Instant::now() >= over {
+        return false;
+    }
     match tokio::time::timeout_at(over.into(), remove(context, &removal)).await {
-        Ok(Ok(gone)) => gone,
+        Ok(Ok(true)) => return true,
+        Ok(Ok(false)) => {}
         Ok(Err(error)) => {
             tracing::warn!(object = %removal.id, %error, "cannot remove an object; the next pass retries");
-            false
         }
         Err(_) => {
             tracing::debug!(object = %removal.id, "out of time while removing objects; the next pass continues");
-            false
         }
     }
+    if let Err(error) = postpone(context, removal.id).await {
+        tracing::warn!(object = %removal.id, %error, "cannot postpone the removal of an object");
+    }
+    false
+}
+
+async fn postpone(context: &Context, id: ObjectId) -> Result<()> {
+    objects::postpone_removal(&mut *context.db.conn().await?, id).await
+}
+
+/// Adds up recorded changes of the counts of replicas. Cheap: call it every few seconds.
+///
+/// # Errors
+/// Any database error; the counts remain exact, and the next call continues.
+pub async fn counts(context: &Context) -> Result<()> {
+    replicas::fold_counts(&mut *context.db.conn().await?).await?;
+    Ok(())
+}
+
+/// Counts the replicas that are older than the counts, once after the upgrade. Returns whether this call did it.
+///
+/// # Errors
+/// Any database error; until it succeeds, the replicas are counted whenever a count is needed.
+pub async fn complete_counts(context: &Context) -> Result<bool> {
+    let mut conn = context.db.conn().await?;
+    if replicas::are_counts_complete(&mut conn).await? {
+        return Ok(false);
+    }
+    conn.transaction(async move |conn| replicas::complete_counts(conn).await).await
 }
 
 /// Deletes the data wherever it may be, then the rows. Returns whether that was possible now.
