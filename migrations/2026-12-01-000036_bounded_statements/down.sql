@@ -4,6 +4,7 @@ ALTER TABLE files RESET (fillfactor, autovacuum_vacuum_scale_factor);
 ALTER TABLE objects RESET (autovacuum_vacuum_scale_factor);
 ALTER TABLE replicas RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_insert_scale_factor,
                             autovacuum_analyze_scale_factor);
+DROP TABLE eviction_places;
 DROP TABLE postponed_removals;
 DROP TRIGGER replicas_count_deleted ON replicas;
 DROP TRIGGER replicas_count_updated ON replicas;

@@ -93,6 +93,16 @@ CREATE TABLE postponed_removals (
 );
 CREATE INDEX postponed_removals_tried_at_idx ON postponed_removals (tried_at);
 
+-- Where the next pass of evictions continues in each order, if the last one has not reached the end: copies that cannot be
+-- evicted now, such as those of pinned files, are not examined again by every pass.
+CREATE TABLE eviction_places (
+    store     text NOT NULL,
+    ordering  text NOT NULL,
+    at        timestamptz NOT NULL,
+    object_id uuid NOT NULL,
+    PRIMARY KEY (store, ordering)
+);
+
 -- By default a table is vacuumed when a fifth of it is dead, which are two million rows of ten: until then each claim
 -- skips the index entries of the copies before it.
 ALTER TABLE replicas SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_insert_scale_factor = 0.05,

@@ -483,6 +483,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    eviction_places (store, ordering) {
+        store -> Text,
+        ordering -> Text,
+        at -> Timestamptz,
+        object_id -> Uuid,
+    }
+}
+
+diesel::table! {
     postponed_removals (object_id) {
         object_id -> Uuid,
         tried_at -> Timestamptz,

@@ -452,8 +452,10 @@ async fn evictions_and_moves(conn: &mut AsyncPgConnection, policy: &Policy<'_>) 
     let check =
         EvictionCheck { store: "minio", moving_to: &["nas"], token, least: lease, max_age: Some(lease) };
     send!(conn:
-        replicas::lock_evictable(conn, &claim, spare, None, 1);
-        replicas::lock_evictable(conn, &claim, Order::LeastUsed, Some((DateTime::UNIX_EPOCH, object)), 1);
+        replicas::next_in_order(conn, &claim, spare, None, 1);
+        replicas::next_in_order(conn, &claim, Order::LeastUsed, Some((DateTime::UNIX_EPOCH, object)), 1);
+        replicas::lock_evictable(conn, &claim, spare, &[object]);
+        replicas::lock_evictable(conn, &claim, Order::LeastUsed, &[object]);
         replicas::claim_evictions(conn, &claim, spare.reason(), &[object]);
         replicas::check_evictions(conn, check, &[object]);
         replicas::cancel_evictions(conn, "minio", &["s3"], token, &[object], true);

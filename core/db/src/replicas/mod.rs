@@ -50,8 +50,8 @@ pub use counts::{
 };
 pub use envelopes::{KeyUse, envelope_of, keys_in_use};
 pub use evict::{
-    EvictableCopy, EvictionClaim, Order, cancel_evictions, claim_evictions, finish_evictions, lock_evictable,
-    reclaim_evictions, release_evictions, renew_evictions,
+    EvictableCopy, EvictionClaim, NextCopy, Order, cancel_evictions, claim_evictions, finish_evictions,
+    lock_evictable, next_in_order, reclaim_evictions, release_evictions, renew_evictions,
 };
 pub use evidence::{CheckedEviction, EvictionCheck, OtherCopy, check_evictions};
 pub use fetch::{FetchReason, queue_fetches};
