@@ -240,21 +240,15 @@ pub async fn postpone_removal(conn: &mut AsyncPgConnection, id: ObjectId) -> Res
     Ok(())
 }
 
-/// Takes the objects whose removal was postponed and that have waited the longest, among those last tried before
-/// `before`, at most `limit`. The others come next, whatever becomes of these.
-pub async fn take_postponed(
-    conn: &mut AsyncPgConnection,
-    before: DateTime<Utc>,
-    limit: i64,
-) -> Result<Vec<ObjectId>> {
+/// Takes the objects whose removal was postponed and that have waited the longest, at most `limit`. The others come next,
+/// whatever becomes of these.
+pub async fn take_postponed(conn: &mut AsyncPgConnection, limit: i64) -> Result<Vec<ObjectId>> {
     let rows: Vec<ObjectRow> = diesel::sql_query(
         "WITH next AS MATERIALIZED ( \
-             SELECT object_id FROM postponed_removals WHERE tried_at < $1 \
-             ORDER BY tried_at LIMIT $2 FOR UPDATE SKIP LOCKED \
+             SELECT object_id FROM postponed_removals ORDER BY tried_at LIMIT $1 FOR UPDATE SKIP LOCKED \
          ) UPDATE postponed_removals p SET tried_at = now() FROM next WHERE p.object_id = next.object_id \
          RETURNING p.object_id",
     )
-    .bind::<Timestamptz, _>(before)
     .bind::<BigInt, _>(limit)
     .load(conn)
     .await?;

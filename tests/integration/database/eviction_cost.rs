@@ -220,3 +220,32 @@ async fn a_pass_continues_where_the_last_one_stopped() {
     }
     assert!(seen[2..].iter().any(Vec::is_empty), "{seen:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evictions_of_a_dead_worker_are_taken_over_in_batches() {
+    let world = synced().await;
+    for sql in [
+        "UPDATE replicas SET state = 'evicting', evict_reason = 'policy', lease_token = gen_random_uuid(), \
+             lease_worker = gen_random_uuid(), lease_until = now() - interval '1 hour' WHERE store = 'minio'",
+        "ANALYZE",
+    ] {
+        database::execute(&world.context.db, sql).await.unwrap();
+    }
+    let claim = EvictionClaim {
+        local: "minio",
+        clouds: &[],
+        keeping: &[],
+        grace: Duration::ZERO,
+        worker: WorkerId::new(),
+        token: LeaseToken::new(),
+        lease: Duration::from_secs(60),
+    };
+
+    let (rows, taken) = database::rows_read(&world.context.db, async |conn| {
+        replicas::reclaim_evictions(conn, &claim, BATCH).await
+    })
+    .await;
+
+    assert_eq!(taken.len() as i64, BATCH);
+    assert!(rows <= BATCH * 20, "read {rows} rows");
+}

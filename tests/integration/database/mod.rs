@@ -3,6 +3,7 @@
 mod audit_cost;
 mod claim_cost;
 mod constraints;
+mod counts;
 mod draining_cost;
 mod eviction_cost;
 mod failover;

@@ -6,7 +6,7 @@ use nightferry_core::db::replicas;
 use nightferry_core::db::runs::RunScope;
 use nightferry_core::ids::{RunId, WorkerId};
 use nightferry_core::tiering::{claim, run};
-use nightferry_tests::harness::database::{execute_on, rows_read, texts};
+use nightferry_tests::harness::database::{execute, execute_on, rows_read, texts};
 use nightferry_tests::harness::{Catalogue, World, WorldBuilder, catalogue, eventually};
 
 use super::claim_cost::backlog;
@@ -113,4 +113,20 @@ async fn a_run_that_is_cancelled_while_it_is_planned_ends() {
     assert_eq!(world.ended(requested.id).await.status, RunStatus::Cancelled);
     worker.stop().await;
     assert_eq!(queued_in(&world, requested.id).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_run_continues_is_known_from_the_first_copy_of_each_priority() {
+    let (world, id) = running(20_000).await;
+    let db = &world.context.db;
+    let sql = "UPDATE replicas SET priority = 5, not_before = now() + interval '1 day' \
+               WHERE state = 'queued' AND get_byte(uuid_send(object_id), 0) < 25";
+    for sql in [sql, "ANALYZE"] {
+        execute(db, sql).await.unwrap();
+    }
+
+    let (rows, due) = rows_read(db, async |conn| replicas::next_due(conn, id).await).await;
+
+    assert!(due.unwrap() <= chrono::Utc::now() + chrono::Duration::minutes(5));
+    assert!(rows <= 100, "read {rows} rows");
 }

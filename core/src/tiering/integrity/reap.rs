@@ -1,6 +1,7 @@
 //! Cleanup after crashes and deletions: expired leases, abandoned uploads, unreferenced objects. Each step is
 //! idempotent; failures are retried by the next pass.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use diesel_async::AsyncConnection;
@@ -68,12 +69,13 @@ pub async fn pass(context: &Context) -> Result<Reaped> {
         reaped.objects += remove_all(context, removals, over).await;
     }
     // Those that failed or took too long before: last, so that they do not delay the others.
-    let began = context.clock.now();
+    let mut tried = HashSet::new();
     while Instant::now() < over {
         let unusable = unusable(context).await;
         let removals = {
             let mut conn = context.db.conn().await?;
-            let ids = objects::take_postponed(&mut conn, began, BATCH).await?;
+            let mut ids = objects::take_postponed(&mut conn, BATCH).await?;
+            ids.retain(|id| tried.insert(*id));
             if ids.is_empty() {
                 break;
             }
