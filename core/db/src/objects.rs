@@ -284,11 +284,17 @@ pub async fn removed_among(conn: &mut AsyncPgConnection, ids: &[ObjectId]) -> Re
         .await?)
 }
 
-/// Forgets objects that were removed before `before`: what is left of them in a store counts as unknown.
-pub async fn purge_removed(conn: &mut AsyncPgConnection, before: DateTime<Utc>) -> Result<usize> {
-    Ok(diesel::delete(removed_objects::table.filter(removed_objects::removed_at.lt(before)))
-        .execute(conn)
-        .await?)
+/// Forgets objects that were removed before `before`, at most `limit`: what is left of them in a store counts as unknown.
+pub async fn purge_removed(conn: &mut AsyncPgConnection, before: DateTime<Utc>, limit: i64) -> Result<usize> {
+    Ok(diesel::sql_query(
+        "WITH old AS MATERIALIZED ( \
+             SELECT object_id FROM removed_objects WHERE removed_at < $1 ORDER BY removed_at LIMIT $2 \
+         ) DELETE FROM removed_objects r USING old WHERE r.object_id = old.object_id",
+    )
+    .bind::<Timestamptz, _>(before)
+    .bind::<BigInt, _>(limit)
+    .execute(conn)
+    .await?)
 }
 
 /// Whether an object has this key, in any state.

@@ -25,6 +25,8 @@ use crate::tiering::plan;
 
 /// Maximum number of objects listed at once.
 const BATCH: i64 = 100;
+/// Rows of removed objects deleted in one statement.
+const PURGED: i64 = 10_000;
 /// Uploads abandoned in one statement.
 const ABANDONED: i64 = 1_000;
 /// Objects removed concurrently, within `tiering.concurrency`.
@@ -253,7 +255,7 @@ pub async fn expired_rows(context: &Context) -> Result<()> {
     workers::purge(&mut conn, now - chrono::Duration::days(1)).await?;
     store_health::purge(&mut conn, now - chrono::Duration::hours(1)).await?;
     leases::purge(&mut conn).await?;
-    objects::purge_removed(&mut conn, now - REMOVED_KEPT).await?;
+    while objects::purge_removed(&mut conn, now - REMOVED_KEPT, PURGED).await? > 0 {}
     plan::purge(&mut conn).await?;
     sign_in_guard::purge(&mut conn, now).await?;
     drop(conn);

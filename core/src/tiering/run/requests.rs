@@ -9,9 +9,9 @@ use crate::context::Context;
 use crate::db::audit::{self, Origin};
 use crate::db::enums::{RunStatus, RunTrigger};
 use crate::db::policy::Policy;
-use crate::db::replicas::{self, Amount, Planning, Until};
+use crate::db::replicas::{self, Planning, Repairs, Until};
 use crate::db::runs::{self, NewRun, Run, RunScope};
-use crate::db::{disable_statement_timeout, files, schedules, scope};
+use crate::db::{files, schedules, scope};
 use crate::error::{Error, Noun, Result};
 use crate::ids::{FileId, RunId, UserId};
 use crate::tiering::policy;
@@ -168,31 +168,40 @@ async fn join_all(context: &Context, conn: &mut AsyncPgConnection, run: RunId) -
         }
     }
     let (policy, scope) = (&policy, &scope);
-    conn.transaction(async move |conn| {
-        disable_statement_timeout(conn).await?;
-        if !runs::lock_active(conn).await?.is_some_and(|row| accepts(&row)) {
-            return Ok::<_, Error>(false);
+    loop {
+        let joined = conn
+            .transaction(async move |conn| {
+                if !runs::lock_active(conn).await?.is_some_and(|row| accepts(&row)) {
+                    return Ok::<_, Error>(Some(false));
+                }
+                if with_repairs(conn, run, &policy.locals, scope).await?.copies > 0 {
+                    return Ok(None);
+                }
+                crate::db::listen::notify(conn, crate::db::listen::RUNS, &run.to_string()).await?;
+                Ok(Some(true))
+            })
+            .await?;
+        if let Some(joined) = joined {
+            return Ok(joined);
         }
-        let repairs = with_repairs(conn, run, &policy.locals, scope).await?;
-        runs::add_totals(conn, run, repairs.files, repairs.bytes).await?;
-        crate::db::listen::notify(conn, crate::db::listen::RUNS, &run.to_string()).await?;
-        Ok(true)
-    })
-    .await
+    }
 }
 
-/// Adds queued repairs to a run of all files. Returns the additions.
+/// Adds some repairs to a run of all files. Returns the additions: none once all are added.
 pub(super) async fn with_repairs(
     conn: &mut AsyncPgConnection,
     run: RunId,
     locals: &[&str],
     scope: &RunScope,
-) -> Result<Amount> {
+) -> Result<Repairs> {
     if !scope.is_everything() {
-        return Ok(Amount::default());
+        return Ok(Repairs::default());
     }
-    let queued = replicas::queue_repairs(conn, locals, Some(run), scope.retry_failed).await?;
-    Ok(Amount { files: queued.joined, bytes: queued.joined_bytes })
+    let repairs = replicas::queue_repairs(conn, locals, Some(run), scope.retry_failed).await?;
+    if repairs.joined > 0 {
+        runs::add_totals(conn, run, repairs.joined, repairs.joined_bytes).await?;
+    }
+    Ok(repairs)
 }
 
 /// The result of a tick of the nightly schedule.

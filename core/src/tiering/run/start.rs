@@ -8,11 +8,11 @@ use crate::config::TransferOrder;
 use crate::context::Context;
 use crate::db::audit::{self, Origin};
 use crate::db::enums::RunStatus;
+use crate::db::listen;
 use crate::db::plans::Execution;
 use crate::db::policy::Policy;
 use crate::db::replicas::{self, PlannedStep, Planning, Until};
 use crate::db::runs::{self, NewRun, Run, RunScope};
-use crate::db::{disable_statement_timeout, listen};
 use crate::error::{Error, Result};
 use crate::ids::{PlanId, RunId};
 use crate::tiering::policy;
@@ -145,22 +145,28 @@ async fn start(
     policy: &Policy<'_>,
     scope: &RunScope,
 ) -> Result<Option<Run>> {
-    conn.transaction(async move |conn| {
-        disable_statement_timeout(conn).await?;
-        let Some(row) = runs::lock_active(conn).await?.filter(|row| is_planned(row, run)) else {
-            return Ok::<_, Error>(None);
-        };
-        let repairs = with_repairs(conn, run, &policy.locals, scope).await?;
-        runs::add_totals(conn, run, repairs.files, repairs.bytes).await?;
-        if let Some(plan) = scope.plan_id {
-            record_execution(conn, "plan.execute", &row, plan, None).await?;
+    loop {
+        let started = conn
+            .transaction(async move |conn| {
+                let Some(row) = runs::lock_active(conn).await?.filter(|row| is_planned(row, run)) else {
+                    return Ok::<_, Error>(Some(None));
+                };
+                if with_repairs(conn, run, &policy.locals, scope).await?.copies > 0 {
+                    return Ok(None);
+                }
+                if let Some(plan) = scope.plan_id {
+                    record_execution(conn, "plan.execute", &row, plan, None).await?;
+                }
+                runs::start(conn, run).await?;
+                // Workers that lost the race to plan it must not sleep until their next poll.
+                listen::notify(conn, listen::RUNS, &run.to_string()).await?;
+                Ok(Some(runs::find(conn, run).await?))
+            })
+            .await?;
+        if let Some(run) = started {
+            return Ok(run);
         }
-        runs::start(conn, run).await?;
-        // Workers that lost the race to plan it must not sleep until their next poll.
-        listen::notify(conn, listen::RUNS, &run.to_string()).await?;
-        runs::find(conn, run).await
-    })
-    .await
+    }
 }
 
 /// Why a plan is no longer valid; `None` if it is.
