@@ -39,8 +39,6 @@ pub async fn start_queued(context: &Context) -> Result<Option<Run>> {
     let source = match scope.plan_id {
         Some(id) => {
             if let Some(reason) = reason_to_refuse(context, &mut conn, id).await? {
-                tracing::warn!(target: "nightferry::sync", run = %run.id, plan = %id, reason, "a plan is no \
-                    longer valid");
                 while !refuse(&mut conn, &run, id, &reason).await? {}
                 return Ok(None);
             }
@@ -192,6 +190,7 @@ async fn refuse(conn: &mut AsyncPgConnection, run: &Run, plan: PlanId, reason: &
         if replicas::release_queued(conn, run.id, RELEASED).await? {
             return Ok(false);
         }
+        tracing::warn!(target: "nightferry::sync", run = %run.id, %plan, reason, "a plan is no longer valid");
         runs::refuse(conn, run.id, reason).await?;
         record_execution(conn, "plan.refuse", run, plan, Some(reason)).await?;
         if row.files_total > 0 {
