@@ -75,5 +75,8 @@ pub(crate) async fn run(
             }
             Err(error) => tracing::warn!(%error, "cannot reclaim expired leases"),
         }
+        if let Err(error) = reap::counts(&context).await {
+            tracing::warn!(%error, "cannot add up the counts of replicas");
+        }
     }
 }

@@ -5,11 +5,10 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::disable_statement_timeout;
 use super::schema::store_drains;
 use crate::error::Result;
 use crate::ids::UserId;
-use crate::replicas::Flag;
+use crate::replicas::{Flag, totals};
 
 /// A store that is being drained.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
@@ -31,21 +30,17 @@ pub struct Drain {
     pub finished_at: Option<DateTime<Utc>>,
 }
 
-/// Starts draining a store. Returns false, and changes nothing, if it is already being drained. Part of a transaction,
-/// in which it disables the statement timeout, because a store may hold millions of replicas.
+/// Starts draining a store. Returns false, and changes nothing, if it is already being drained.
 pub async fn begin(conn: &mut AsyncPgConnection, store: &str, by: Option<UserId>) -> Result<bool> {
-    disable_statement_timeout(conn).await?;
-    let changed = diesel::sql_query(
+    let totals = totals(conn).await?;
+    let sql = format!(
         "INSERT INTO store_drains (store, requested_by, replicas_total, bytes_total) \
-         SELECT $1, $2, count(*), coalesce(sum(o.size), 0)::bigint \
-         FROM replicas r JOIN objects o ON o.id = r.object_id \
-         WHERE r.store = $1 AND (r.verified_at IS NOT NULL OR r.state IN ('present', 'lost')) AND o.state = 'stored' \
-         ON CONFLICT DO NOTHING",
-    )
-    .bind::<Text, _>(store)
-    .bind::<Nullable<SqlUuid>, _>(by)
-    .execute(conn)
-    .await?;
+         SELECT $1, $2, coalesce(sum(t.replicas), 0)::bigint, coalesce(sum(t.bytes), 0)::bigint \
+         FROM {totals} t WHERE t.store = $1 AND (t.is_verified OR t.state IN ('present', 'lost')) \
+         ON CONFLICT DO NOTHING"
+    );
+    let changed =
+        diesel::sql_query(sql).bind::<Text, _>(store).bind::<Nullable<SqlUuid>, _>(by).execute(conn).await?;
     Ok(changed == 1)
 }
 
@@ -124,21 +119,34 @@ impl Left {
     }
 }
 
-/// Counts [`Left`]. Reads the whole table: do not call it every second.
+/// Uploads and removals looked at to count [`Left::others`].
+const PENDING: i64 = 10_000;
+
+/// Counts [`Left`], from the counts that the database keeps. While more uploads and removals are pending than are looked
+/// at, the store counts as not empty.
 pub async fn left_in(conn: &mut AsyncPgConnection, store: &str) -> Result<Left> {
-    Ok(diesel::sql_query(
-        "SELECT count(*) FILTER (WHERE o.state = 'stored' AND (r.verified_at IS NOT NULL OR r.state IN ('present', 'lost'))) \
-                    AS replicas, \
-                coalesce(sum(o.size) FILTER (WHERE o.state = 'stored' \
-                    AND (r.verified_at IS NOT NULL OR r.state IN ('present', 'lost'))), 0)::bigint AS bytes, \
-                count(*) FILTER (WHERE o.state = 'stored' AND r.verified_at IS NULL AND r.state NOT IN ('present', 'lost')) \
-                    AS copies, \
-                count(*) FILTER (WHERE o.state <> 'stored') \
-                    + (SELECT count(*) FROM objects u WHERE u.upload_store = $1 AND u.state <> 'stored' \
-                       AND NOT EXISTS (SELECT 1 FROM replicas x WHERE x.object_id = u.id AND x.store = $1)) AS others \
-         FROM replicas r JOIN objects o ON o.id = r.object_id WHERE r.store = $1",
-    )
-    .bind::<Text, _>(store)
-    .get_result(conn)
-    .await?)
+    let pending = |state: &str| {
+        format!("(SELECT id, upload_store FROM objects WHERE state = '{state}' LIMIT {PENDING})")
+    };
+    let (uploads, removals, totals) = (pending("uploading"), pending("removing"), totals(conn).await?);
+    let sql = format!(
+        "WITH pending AS MATERIALIZED ( \
+             SELECT p.upload_store = $1 AS began_here, \
+                    EXISTS (SELECT 1 FROM replicas x WHERE x.object_id = p.id AND x.store = $1) AS is_here \
+             FROM ({uploads} UNION ALL {removals}) p \
+         ), others AS ( \
+             SELECT count(*) FILTER (WHERE is_here) AS here, count(*) FILTER (WHERE is_here OR began_here) AS known, \
+                    (count(*) >= {PENDING})::int AS unknown FROM pending \
+         ), counted AS ( \
+             SELECT t.replicas, t.bytes, NOT t.is_verified AND t.state NOT IN ('present', 'lost') AS is_copy \
+             FROM {totals} t WHERE t.store = $1 \
+         ), held AS ( \
+             SELECT coalesce(sum(replicas) FILTER (WHERE NOT is_copy), 0)::bigint AS replicas, \
+                    coalesce(sum(bytes) FILTER (WHERE NOT is_copy), 0)::bigint AS bytes, \
+                    coalesce(sum(replicas) FILTER (WHERE is_copy), 0)::bigint AS copies FROM counted \
+         ) \
+         SELECT greatest(h.replicas - o.here, 0)::bigint AS replicas, h.bytes, h.copies, \
+                greatest(o.known, o.unknown)::bigint AS others FROM held h CROSS JOIN others o"
+    );
+    Ok(diesel::sql_query(sql).bind::<Text, _>(store).get_result(conn).await?)
 }

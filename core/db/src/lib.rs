@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod connection;
 pub mod drains;
 pub mod enums;
+pub mod eviction_places;
 pub mod file_changes;
 pub mod files;
 pub mod folders;

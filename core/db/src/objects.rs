@@ -2,11 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::enums::{ObjectState, ReplicaState};
-use super::replicas::{FORGET_OBJECT, LEAVE_RUN, UPLOAD};
-use super::schema::{file_versions, objects, removed_objects, replicas};
+use super::replicas::{FORGET_OBJECT, LEAVE_RUN, ObjectRow, UPLOAD};
+use super::schema::{file_versions, objects, postponed_removals, removed_objects, replicas};
 use super::signed;
 use super::statement::Values;
 use crate::checksum::ObjectDigest;
@@ -123,14 +124,16 @@ pub async fn abandon_upload(conn: &mut AsyncPgConnection, id: ObjectId) -> Resul
     Ok(changed == 1)
 }
 
-/// Abandons every upload that has expired. Returns their number.
-pub async fn abandon_expired(conn: &mut AsyncPgConnection, now: DateTime<Utc>) -> Result<usize> {
-    Ok(diesel::update(
-        objects::table
-            .filter(objects::state.eq(ObjectState::Uploading))
-            .filter(objects::upload_expires_at.lt(now)),
+/// Abandons uploads that have expired, at most `limit`. Returns their number.
+pub async fn abandon_expired(conn: &mut AsyncPgConnection, now: DateTime<Utc>, limit: i64) -> Result<usize> {
+    Ok(diesel::sql_query(
+        "WITH expired AS MATERIALIZED ( \
+             SELECT id FROM objects WHERE state = 'uploading' AND upload_expires_at < $1 \
+             ORDER BY upload_expires_at LIMIT $2 FOR UPDATE SKIP LOCKED \
+         ) UPDATE objects o SET state = 'removing' FROM expired WHERE o.id = expired.id AND o.state = 'uploading'",
     )
-    .set(objects::state.eq(ObjectState::Removing))
+    .bind::<Timestamptz, _>(now)
+    .bind::<BigInt, _>(limit)
     .execute(conn)
     .await?)
 }
@@ -171,12 +174,21 @@ pub struct Removal {
     pub was_stored: bool,
 }
 
-/// The next objects whose data must be deleted, after `after`, at most `limit`. Objects that are being copied wait
-/// until the copy ends, and those that may have data in one of the stores `down` wait until that store is back.
+/// Which objects to remove next.
+#[derive(Debug, Clone, Copy)]
+pub enum Removals<'r> {
+    /// Those after this one whose removal was not postponed.
+    After(Option<ObjectId>),
+    /// These.
+    Of(&'r [ObjectId]),
+}
+
+/// The next objects whose data must be deleted, at most `limit`. Objects that are being copied wait until the copy ends,
+/// and those that may have data in one of the stores `down` wait until that store is back.
 pub async fn removals(
     conn: &mut AsyncPgConnection,
     down: &[&str],
-    after: Option<ObjectId>,
+    which: Removals<'_>,
     limit: i64,
 ) -> Result<Vec<Removal>> {
     let in_flight = diesel::dsl::exists(
@@ -187,6 +199,8 @@ pub async fn removals(
     let out_of_reach = diesel::dsl::exists(
         replicas::table.filter(replicas::object_id.eq(objects::id)).filter(replicas::store.eq_any(down)),
     );
+    let postponed =
+        diesel::dsl::exists(postponed_removals::table.filter(postponed_removals::object_id.eq(objects::id)));
     let mut query = objects::table
         .filter(objects::state.eq(ObjectState::Removing))
         .filter(objects::upload_store.ne_all(down))
@@ -202,10 +216,43 @@ pub async fn removals(
         .order(objects::id)
         .limit(limit)
         .into_boxed();
-    if let Some(after) = after {
-        query = query.filter(objects::id.gt(after));
+    match which {
+        Removals::After(after) => {
+            query = query.filter(diesel::dsl::not(postponed));
+            if let Some(after) = after {
+                query = query.filter(objects::id.gt(after));
+            }
+        }
+        Removals::Of(ids) => query = query.filter(objects::id.eq_any(ids)),
     }
     Ok(query.load(conn).await?)
+}
+
+/// Postpones the removal of objects that could not be removed: they are tried after all others.
+pub async fn postpone_removals(conn: &mut AsyncPgConnection, ids: &[ObjectId]) -> Result<()> {
+    let mut values = Values::default();
+    let ids = values.ids(ids);
+    let sql = format!(
+        "INSERT INTO postponed_removals (object_id) \
+         SELECT id FROM objects WHERE id = ANY({ids}) AND state = 'removing' ON CONFLICT DO NOTHING"
+    );
+    values.query(&sql).execute(conn).await?;
+    Ok(())
+}
+
+/// Takes the objects whose removal was postponed and that have waited the longest, at most `limit`. The others come next,
+/// whatever becomes of these.
+pub async fn take_postponed(conn: &mut AsyncPgConnection, limit: i64) -> Result<Vec<ObjectId>> {
+    let rows: Vec<ObjectRow> = diesel::sql_query(
+        "WITH next AS MATERIALIZED ( \
+             SELECT object_id FROM postponed_removals ORDER BY tried_at LIMIT $1 FOR UPDATE SKIP LOCKED \
+         ) UPDATE postponed_removals p SET tried_at = now() FROM next WHERE p.object_id = next.object_id \
+         RETURNING p.object_id",
+    )
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    Ok(ObjectRow::ids(rows))
 }
 
 /// Deletes the row of an object whose data has been deleted from every store, and records the removal. Part of a
@@ -237,11 +284,17 @@ pub async fn removed_among(conn: &mut AsyncPgConnection, ids: &[ObjectId]) -> Re
         .await?)
 }
 
-/// Forgets objects that were removed before `before`: what is left of them in a store counts as unknown.
-pub async fn purge_removed(conn: &mut AsyncPgConnection, before: DateTime<Utc>) -> Result<usize> {
-    Ok(diesel::delete(removed_objects::table.filter(removed_objects::removed_at.lt(before)))
-        .execute(conn)
-        .await?)
+/// Forgets objects that were removed before `before`, at most `limit`: what is left of them in a store counts as unknown.
+pub async fn purge_removed(conn: &mut AsyncPgConnection, before: DateTime<Utc>, limit: i64) -> Result<usize> {
+    Ok(diesel::sql_query(
+        "WITH old AS MATERIALIZED ( \
+             SELECT object_id FROM removed_objects WHERE removed_at < $1 ORDER BY removed_at LIMIT $2 \
+         ) DELETE FROM removed_objects r USING old WHERE r.object_id = old.object_id",
+    )
+    .bind::<Timestamptz, _>(before)
+    .bind::<BigInt, _>(limit)
+    .execute(conn)
+    .await?)
 }
 
 /// Whether an object has this key, in any state.

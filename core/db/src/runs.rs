@@ -221,21 +221,16 @@ pub async fn page(conn: &mut AsyncPgConnection, before: Option<RunId>, limit: i6
     Ok(query.load(conn).await?)
 }
 
-/// Marks a planned run as running.
-pub async fn start(conn: &mut AsyncPgConnection, id: RunId, files: i64, bytes: i64) -> Result<bool> {
+/// Marks a planned run as running. Its totals were counted while it was planned.
+pub async fn start(conn: &mut AsyncPgConnection, id: RunId) -> Result<bool> {
     let changed = diesel::update(runs::table.find(id).filter(runs::status.eq(RunStatus::Queued)))
-        .set((
-            runs::status.eq(RunStatus::Running),
-            runs::started_at.eq(diesel::dsl::now),
-            runs::files_total.eq(files),
-            runs::bytes_total.eq(bytes),
-        ))
+        .set((runs::status.eq(RunStatus::Running), runs::started_at.eq(diesel::dsl::now)))
         .execute(conn)
         .await?;
     Ok(changed == 1)
 }
 
-/// Adds newly planned copies to the totals of a running run.
+/// Adds newly planned copies to the totals of an active run. Part of the transaction that queues them.
 pub async fn add_totals(conn: &mut AsyncPgConnection, id: RunId, files: i64, bytes: i64) -> Result<()> {
     diesel::update(runs::table.find(id))
         .set((

@@ -276,6 +276,42 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::*;
+    use super::sql_types::ReplicaState;
+
+    replica_counts (store, state, is_verified, is_suspect) {
+        store -> Text,
+        state -> ReplicaState,
+        is_verified -> Bool,
+        is_suspect -> Bool,
+        replicas -> Int8,
+        bytes -> Int8,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::sql_types::ReplicaState;
+
+    replica_count_changes (id) {
+        id -> Int8,
+        store -> Text,
+        state -> ReplicaState,
+        is_verified -> Bool,
+        is_suspect -> Bool,
+        replicas -> Int8,
+        bytes -> Int8,
+    }
+}
+
+diesel::table! {
+    replica_count_base (id) {
+        id -> Int2,
+        counted_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
     use super::sql_types::RestoreState;
 
     restores (id) {
@@ -447,6 +483,22 @@ diesel::table! {
 }
 
 diesel::table! {
+    eviction_places (store, ordering) {
+        store -> Text,
+        ordering -> Text,
+        at -> Timestamptz,
+        object_id -> Uuid,
+    }
+}
+
+diesel::table! {
+    postponed_removals (object_id) {
+        object_id -> Uuid,
+        tried_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     plans (id) {
         id -> Uuid,
         requested_by -> Nullable<Uuid>,
@@ -481,6 +533,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     users,
     revoked_tokens,
     objects,
+    postponed_removals,
     files,
     file_versions,
     replicas,

@@ -2,6 +2,7 @@
 //! is reported in the log, the metrics and `sync status`, and retried.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,10 @@ pub const PASS: &str = "catalog";
 
 /// Delay before a failed snapshot is retried.
 const PAUSE: TimeDelta = TimeDelta::minutes(5);
+/// Snapshots of at least this duration are followed by a pause of [`REST`] times as long: a snapshot reads everything in
+/// one transaction, during which no dead row can be vacuumed, and runs may end every few minutes.
+const LONG: Duration = Duration::from_secs(1);
+const REST: u32 = 20;
 
 /// The state of snapshots: the last one written, and whether the last attempt failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,9 +137,40 @@ async fn is_due(context: &Context) -> Result<bool> {
     Ok(match latest_report(context).await? {
         None => true,
         Some((report, at)) => {
-            let taken = report.snapshot.map(|snapshot| snapshot.taken_at);
-            let rested = report.failed.is_none() || context.clock.now() - at >= PAUSE;
+            let taken = report.snapshot.as_ref().map(|snapshot| snapshot.taken_at);
+            let pause = if report.failed.is_some() { PAUSE } else { rest(report.snapshot.as_ref()) };
+            let rested = pause.is_zero() || context.clock.now() - at >= pause;
             taken.is_none_or(|taken| taken < changed) && rested
         }
     })
+}
+
+/// The pause after a snapshot.
+fn rest(snapshot: Option<&Snapshot>) -> TimeDelta {
+    let took = snapshot.map_or(Duration::ZERO, |snapshot| snapshot.took);
+    if took < LONG {
+        TimeDelta::zero()
+    } else {
+        TimeDelta::from_std(took.saturating_mul(REST)).unwrap_or(TimeDelta::MAX)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn after(took: Duration) -> TimeDelta {
+        let snapshot = serde_json::json!({
+            "store": "s3", "key": "k", "taken_at": DateTime::UNIX_EPOCH, "bytes": 1, "rows": {}, "pruned": 0, "took": took,
+        });
+        rest(Some(&serde_json::from_value(snapshot).unwrap()))
+    }
+
+    #[test]
+    fn long_snapshots_are_followed_by_a_pause() {
+        assert_eq!(rest(None), TimeDelta::zero());
+        assert_eq!(after(Duration::from_millis(900)), TimeDelta::zero());
+        assert_eq!(after(Duration::from_secs(90)), TimeDelta::minutes(30));
+    }
 }

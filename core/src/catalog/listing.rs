@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::store_pages::Listing;
 use crate::config::CatalogConfig;
 use crate::retry::{self, RetryPolicy};
-use crate::store::{ObjectKey, SNAPSHOT_PREFIX, Store, StoreError, Verdict};
+use crate::store::{LIST_LIMIT, ObjectKey, SNAPSHOT_PREFIX, Store, StoreError, Verdict};
 
 /// A snapshot in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,20 +66,26 @@ fn surplus(snapshots: &[Listed], keep: usize, keep_days: usize) -> Vec<&Listed> 
 
 /// Aborts uploads of unfinished snapshots. Only for the holder of the lease for writing one.
 pub(super) async fn abort_unfinished(store: &Store) -> Result<(), StoreError> {
-    let list = || store.list_multipart_uploads("");
-    let uploads = match retry::retry(&RetryPolicy::default(), list, StoreError::retry).await {
-        // A store whose access key may not list uploads needs a lifecycle rule for them.
-        Err(error) if error.verdict() == Verdict::Permanent => return Ok(()),
-        listed => listed?,
-    };
-    for upload in uploads {
-        if let Ok((key, ..)) = ObjectKey::parse_snapshot(&upload.key) {
-            tracing::info!(target: "nightferry::sync", store = %store.name(), %key, "aborted an unfinished \
-                snapshot");
-            store.abort_multipart(&key, &upload.upload_id).await?;
+    let mut after = None;
+    loop {
+        let list = || store.list_multipart_uploads_page("", after.as_ref(), LIST_LIMIT);
+        let page = match retry::retry(&RetryPolicy::default(), list, StoreError::retry).await {
+            // A store whose access key may not list uploads needs a lifecycle rule for them.
+            Err(error) if error.verdict() == Verdict::Permanent => return Ok(()),
+            listed => listed?,
+        };
+        for upload in page.uploads {
+            if let Ok((key, ..)) = ObjectKey::parse_snapshot(&upload.key) {
+                tracing::info!(target: "nightferry::sync", store = %store.name(), %key, "aborted an unfinished \
+                    snapshot");
+                store.abort_multipart(&key, &upload.upload_id).await?;
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

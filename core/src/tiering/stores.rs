@@ -71,8 +71,7 @@ impl StoreView {
     }
 }
 
-/// Every configured store: the local ones first, the main one of each role first. Counts all replicas: do not call it
-/// every second.
+/// Every configured store: the local ones first, the main one of each role first.
 pub async fn list(context: &Context) -> Result<Vec<StoreView>> {
     let mut conn = context.db.conn().await?;
     let since = seen_since(context);

@@ -52,7 +52,7 @@ pub use error::{BoxError, StoreError, StoreErrorKind, Verdict};
 pub use get::{ByteRange, GetObject, ObjectBody};
 pub use http::{CONNECT_DEADLINE, HttpClient, HttpClientError, install_crypto};
 pub use label::{Label, Shared};
-pub use list::{LIST_LIMIT, ListPage, ListedObject, ListedUpload};
+pub use list::{LIST_LIMIT, ListPage, ListedObject, ListedUpload, UploadMarker, UploadPage};
 pub use multipart::{CompletedPart, UploadId};
 pub use object::{ObjectHead, PutReceipt};
 pub use options::{PutOptions, metadata};
@@ -202,6 +202,7 @@ mod tests {
         is_send(|store, _| store.keeps_versions());
         is_send(|store, _| store.send_canaries());
         is_send(|store, _| store.list_multipart_uploads(""));
+        is_send(|store, _| store.list_multipart_uploads_page("", None, 1));
         is_send(|store, key| store.presign_get(key, std::time::Duration::ZERO, None, None));
     }
 

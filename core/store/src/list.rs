@@ -52,6 +52,22 @@ pub struct ListedUpload {
     pub initiated: DateTime<Utc>,
 }
 
+/// Unfinished multipart uploads, in key order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadPage {
+    /// The uploads of this page.
+    pub uploads: Vec<ListedUpload>,
+    /// Where the next page starts: pass it as `after`. `None` on the last page.
+    pub next: Option<UploadMarker>,
+}
+
+/// A position in a listing of unfinished uploads, as returned by the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadMarker {
+    key: String,
+    upload_id: Option<String>,
+}
+
 impl Store {
     /// Up to `limit` (at most [`LIST_LIMIT`]) objects with the prefix `prefix` after the key `after`.
     pub async fn list(
@@ -79,33 +95,51 @@ impl Store {
         Ok(ListPage { objects, next })
     }
 
-    /// Unfinished multipart uploads with the prefix `prefix`, at most 10,000: callers that abort them call again.
+    /// Unfinished multipart uploads with the prefix `prefix`, at most 10,000: callers that need all of a store use
+    /// [`Self::list_multipart_uploads_page`].
     pub async fn list_multipart_uploads(&self, prefix: &str) -> Result<Vec<ListedUpload>, StoreError> {
         let mut uploads = Vec::new();
-        let (mut key_marker, mut upload_id_marker) = (None::<String>, None::<String>);
+        let mut after = None;
         loop {
-            let attempt = || {
-                let command = Command::ListMultipartUploads {
-                    prefix: Some(prefix),
-                    delimiter: None,
-                    key_marker: key_marker.clone(),
-                    upload_id_marker: upload_id_marker.clone(),
-                    max_uploads: Some(LIST_LIMIT),
-                };
-                let root = "ListMultipartUploadsResult";
-                self.control_document(LIST_UPLOADS, &self.0.bucket, "/", command, root)
-            };
-            let page: ListMultipartUploadsResult = self.signed(attempt).await?;
-            let came = page.uploads.len();
+            let page = self.list_multipart_uploads_page(prefix, after.as_ref(), LIST_LIMIT).await?;
             uploads.extend(page.uploads);
-            if !page.is_truncated || uploads.len() >= UPLOADS_LIMIT {
+            after = page.next;
+            if after.is_none() || uploads.len() >= UPLOADS_LIMIT {
                 uploads.truncate(UPLOADS_LIMIT);
                 return Ok(uploads);
             }
-            if came == 0 || page.next_key_marker.is_none() {
+        }
+    }
+
+    /// Up to `limit` (at most [`LIST_LIMIT`]) unfinished multipart uploads with the prefix `prefix`, after `after`.
+    pub async fn list_multipart_uploads_page(
+        &self,
+        prefix: &str,
+        after: Option<&UploadMarker>,
+        limit: usize,
+    ) -> Result<UploadPage, StoreError> {
+        let attempt = || {
+            let command = Command::ListMultipartUploads {
+                prefix: Some(prefix),
+                delimiter: None,
+                key_marker: after.map(|after| after.key.clone()),
+                upload_id_marker: after.and_then(|after| after.upload_id.clone()),
+                max_uploads: Some(limit.clamp(1, LIST_LIMIT)),
+            };
+            let root = "ListMultipartUploadsResult";
+            self.control_document(LIST_UPLOADS, &self.0.bucket, "/", command, root)
+        };
+        let page: ListMultipartUploadsResult = self.signed(attempt).await?;
+        let uploads = page.uploads;
+        let next = match (page.is_truncated, page.next_key_marker) {
+            (false, _) => None,
+            (true, Some(key)) if !uploads.is_empty() => {
+                Some(UploadMarker { key, upload_id: page.next_upload_id_marker })
+            }
+            (true, _) => {
                 return Err(self.protocol(LIST_UPLOADS, "the response has no start of the next page"));
             }
-            (key_marker, upload_id_marker) = (page.next_key_marker, page.next_upload_id_marker);
-        }
+        };
+        Ok(UploadPage { uploads, next })
     }
 }

@@ -5,7 +5,7 @@ use nightferry_core::tiering::run;
 use nightferry_tests::harness::{World, database};
 
 /// Adds `count` queued replicas to the active run, without content: only the queue is read.
-async fn backlog(world: &World, run: nightferry_core::ids::RunId, count: u32) {
+pub(super) async fn backlog(world: &World, run: nightferry_core::ids::RunId, count: u32) {
     let user = world.user().await;
     let sql = format!(
         "WITH made AS ( \

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use diesel::connection::InstrumentationEvent;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
-use nightferry_core::db::replicas::{self, EvictionCheck, EvictionClaim, Order};
+use nightferry_core::db::replicas::{self, EvictableCopy, EvictionCheck, EvictionClaim, Order};
+use nightferry_core::error::Result;
 use nightferry_core::ids::{LeaseToken, ObjectId, WorkerId};
 use nightferry_core::object::identity;
 use nightferry_core::tiering::evict;
 use nightferry_tests::harness::fault_proxy::Fault;
-use nightferry_tests::harness::{Catalogue, WorkerHandle, World, WorldBuilder, database, pattern};
+use nightferry_tests::harness::{Catalogue, WorkerHandle, World, WorldBuilder, catalogue, database, pattern};
 use reqwest::Method;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +28,18 @@ fn spare(after: Duration) -> Order<'static> {
     Order::ByRule { rule: "default", after }
 }
 
+/// Locks the evictable ones of the next copies after `after`.
+async fn next(
+    conn: &mut AsyncPgConnection,
+    claim: &EvictionClaim<'_>,
+    order: Order<'_>,
+    after: Option<(DateTime<Utc>, ObjectId)>,
+) -> Result<Vec<EvictableCopy>> {
+    let next = replicas::next_in_order(conn, claim, order, after, BATCH).await?;
+    let ids: Vec<ObjectId> = next.iter().map(|copy| copy.object_id).collect();
+    replicas::lock_evictable(conn, claim, order, &ids).await
+}
+
 /// Number of rows read to find one batch, and number of rows found.
 async fn cost(world: &World, order: Order<'static>) -> (i64, usize) {
     let claim = EvictionClaim {
@@ -37,10 +51,8 @@ async fn cost(world: &World, order: Order<'static>) -> (i64, usize) {
         token: LeaseToken::new(),
         lease: Duration::from_secs(60),
     };
-    let (rows, found) = database::rows_read(&world.context.db, async |conn| {
-        replicas::lock_evictable(conn, &claim, order, None, BATCH).await
-    })
-    .await;
+    let (rows, found) =
+        database::rows_read(&world.context.db, async |conn| next(conn, &claim, order, None).await).await;
     (rows, found.len())
 }
 
@@ -109,7 +121,7 @@ async fn checking_a_batch_before_its_deletion_reads_the_rows_of_the_batch() {
     };
     let mut conn = world.context.db.conn().await.unwrap();
     let order = spare(Duration::from_secs(3600));
-    let batch = replicas::lock_evictable(&mut conn, &claim, order, None, BATCH).await.unwrap();
+    let batch = next(&mut conn, &claim, order, None).await.unwrap();
     let ids: Vec<ObjectId> = batch.iter().map(|copy| copy.object_id).collect();
     replicas::claim_evictions(&mut conn, &claim, order.reason(), &ids).await.unwrap();
     drop(conn);
@@ -167,4 +179,73 @@ async fn the_number_of_statements_of_a_batch_does_not_depend_on_its_size() {
         assert!(few > 0);
         assert_eq!(few, many, "refused: {refused}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_that_cannot_be_evicted_are_passed_over_in_batches() {
+    let world = synced().await;
+    // Everything is pinned: nothing can be evicted, however far one looks.
+    database::execute(&world.context.db, "UPDATE files SET pinned = true").await.unwrap();
+    database::execute(&world.context.db, "ANALYZE").await.unwrap();
+
+    for order in [spare(Duration::from_secs(3600)), Order::LeastUsed] {
+        let (rows, found) = cost(&world, order).await;
+        assert_eq!(found, 0);
+        assert!(rows <= BATCH * 20, "{order:?} read {rows} rows");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_continues_where_the_last_one_stopped() {
+    let settings =
+        WorldBuilder::default().with_files(Catalogue::Synced).set("tiering.free_local_after", "0s");
+    let world = settings.set("tiering.evict_grace", "1h").build().await;
+    database::execute(&world.context.db, "UPDATE files SET pinned = true").await.unwrap();
+    identity::check_all(&world.context).await;
+    let places = "SELECT ordering || ' ' || extract(epoch FROM at) FROM eviction_places ORDER BY 1";
+
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let evicted = evict::pass(&world.context, WorkerId::new(), &CancellationToken::new()).await.unwrap();
+        assert_eq!(evicted, 0);
+        seen.push(database::texts(&world.context.db, places).await);
+    }
+
+    assert_eq!((seen[0].len(), seen[1].len()), (1, 1), "a pass over {} copies stops early", catalogue::FILES);
+    assert_ne!(seen[0], seen[1], "the second pass has examined other copies");
+    // At the end, the next pass starts again.
+    for _ in 0..2 {
+        evict::pass(&world.context, WorkerId::new(), &CancellationToken::new()).await.unwrap();
+        seen.push(database::texts(&world.context.db, places).await);
+    }
+    assert!(seen[2..].iter().any(Vec::is_empty), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evictions_of_a_dead_worker_are_taken_over_in_batches() {
+    let world = synced().await;
+    for sql in [
+        "UPDATE replicas SET state = 'evicting', evict_reason = 'policy', lease_token = gen_random_uuid(), \
+             lease_worker = gen_random_uuid(), lease_until = now() - interval '1 hour' WHERE store = 'minio'",
+        "ANALYZE",
+    ] {
+        database::execute(&world.context.db, sql).await.unwrap();
+    }
+    let claim = EvictionClaim {
+        local: "minio",
+        clouds: &[],
+        keeping: &[],
+        grace: Duration::ZERO,
+        worker: WorkerId::new(),
+        token: LeaseToken::new(),
+        lease: Duration::from_secs(60),
+    };
+
+    let (rows, taken) = database::rows_read(&world.context.db, async |conn| {
+        replicas::reclaim_evictions(conn, &claim, BATCH).await
+    })
+    .await;
+
+    assert_eq!(taken.len() as i64, BATCH);
+    assert!(rows <= BATCH * 20, "read {rows} rows");
 }

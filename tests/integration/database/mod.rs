@@ -3,6 +3,7 @@
 mod audit_cost;
 mod claim_cost;
 mod constraints;
+mod counts;
 mod draining_cost;
 mod eviction_cost;
 mod failover;
@@ -13,6 +14,7 @@ mod migrations;
 mod plan_cost;
 mod policy_cost;
 mod rebalancing_cost;
+mod run_cost;
 mod scale;
 mod schema_file;
 mod statements;

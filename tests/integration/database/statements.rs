@@ -21,7 +21,7 @@ use nightferry_core::db::replicas::{
     Finished, FoundCopy, OnDemand, Order, ToRead, Until,
 };
 use nightferry_core::db::runs::{self, NewRun, RunScope};
-use nightferry_core::db::{catalog, labels, objects, restores, run_failures};
+use nightferry_core::db::{catalog, drains, labels, objects, restores, run_failures};
 use nightferry_core::error::Result as CoreResult;
 use nightferry_core::ids::{FileId, FolderId, LeaseToken, ObjectId, UserId, WorkerId};
 use nightferry_core::store::StoreRole;
@@ -351,7 +351,7 @@ async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, no_
         replicas::claim_by_size(conn, false, run, limited);
         replicas::claim_on_demand(conn, "s3", OnDemand::Drained, terms);
         replicas::claim_on_demand(conn, "minio", OnDemand::Everything, limited);
-        replicas::record_sizes(conn, run);
+        replicas::record_sizes(conn, run, &[object]);
         replicas::renew_leases(conn, terms.worker, &[LeaseToken::new()], terms.lease);
         replicas::confirm_lease(conn, object, "s3", LeaseToken::new(), Some("x"), terms.lease);
         replicas::reclaim_expired(conn);
@@ -361,14 +361,16 @@ async fn replicas_of_runs(conn: &mut AsyncPgConnection, policy: &Policy<'_>, no_
         replicas::plan_until(conn, run, no_rules, &scope, Until::Now);
         replicas::queue_by_policy(conn, "minio", policy, &[object]);
         replicas::queued_in(conn, run);
-        replicas::unassign(conn, run);
+        replicas::next_due(conn, run);
+        replicas::release_queued(conn, run, 1);
+        replicas::any_in_flight(conn, run);
         replicas::queue_repairs(conn, &["minio"], Some(run), true);
         replicas::can_repair(conn);
         replicas::objects_lost(conn);
         plans::fill(conn, plan, policy, &everything, parts);
         plans::fill(conn, plan, no_rules, &scope, parts);
         plans::fill(conn, plan, no_rules, &RunScope { retry_failed: true, ..RunScope::default() }, parts);
-        plans::execute(conn, plan, run);
+        plans::Execution::new(plan, run).step(conn);
         plans::changes(conn, plan, 1);
         plans::purge(conn, 1);
         runs::settle(conn, run);
@@ -453,13 +455,15 @@ async fn evictions_and_moves(conn: &mut AsyncPgConnection, policy: &Policy<'_>) 
     let check =
         EvictionCheck { store: "minio", moving_to: &["nas"], token, least: lease, max_age: Some(lease) };
     send!(conn:
-        replicas::lock_evictable(conn, &claim, spare, None, 1);
-        replicas::lock_evictable(conn, &claim, Order::LeastUsed, Some((DateTime::UNIX_EPOCH, object)), 1);
+        replicas::next_in_order(conn, &claim, spare, None, 1);
+        replicas::next_in_order(conn, &claim, Order::LeastUsed, Some((DateTime::UNIX_EPOCH, object)), 1);
+        replicas::lock_evictable(conn, &claim, spare, &[object]);
+        replicas::lock_evictable(conn, &claim, Order::LeastUsed, &[object]);
         replicas::claim_evictions(conn, &claim, spare.reason(), &[object]);
         replicas::check_evictions(conn, check, &[object]);
         replicas::cancel_evictions(conn, "minio", &["s3"], token, &[object], true);
         replicas::cancel_evictions(conn, "minio", &["s3"], token, &[object], false);
-        replicas::reclaim_evictions(conn, &claim);
+        replicas::reclaim_evictions(conn, &claim, 1);
         replicas::renew_evictions(conn, "minio", token, &[object], lease);
         replicas::release_evictions(conn, "minio", token, &[object]);
         replicas::finish_evictions(conn, "minio", &["s3"], token, &[object]);
@@ -493,6 +497,10 @@ async fn evictions_and_moves(conn: &mut AsyncPgConnection, policy: &Policy<'_>) 
 async fn others(conn: &mut AsyncPgConnection, policy: &Policy<'_>) {
     let (object, file, now) = (ObjectId::new(), FileId::new(), Utc::now());
     send!(conn:
+        replicas::count_by_state(conn);
+        replicas::fold_counts(conn);
+        drains::begin(conn, "minio", None);
+        drains::left_in(conn, "minio");
         replicas::queue_fetches(conn, "minio", &["minio"], FetchReason::Prefetch, &[object], None);
         replicas::queue_fetches(conn, "minio", &["minio"], FetchReason::CacheOnRead, &[object], Some(1));
         replicas::local_places(conn, &["minio"], &["one"], object, 1);
@@ -501,5 +509,11 @@ async fn others(conn: &mut AsyncPgConnection, policy: &Policy<'_>) {
         replicas::correct_evictable(conn, &policy.locals, &policy.clouds);
         labels::place(conn, OWNER, FolderId::new());
         file_changes::record_accesses(conn, &["minio"], &[Access { file, object, at: now }]);
+    );
+    // As in a database that is older than the counts.
+    conn.batch_execute("DELETE FROM replica_count_base").await.unwrap();
+    send!(conn:
+        replicas::count_by_state(conn);
+        replicas::complete_counts(conn);
     );
 }

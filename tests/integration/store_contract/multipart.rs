@@ -13,6 +13,7 @@ contract! {
     parts_are_checked_one_by_one_and_as_a_whole,
     an_unchecked_upload_takes_parts_without_checksums,
     an_aborted_upload_is_gone,
+    unfinished_uploads_are_listed_page_by_page,
     presigned_urls_work_for_a_plain_client,
 }
 
@@ -75,6 +76,31 @@ pub(super) async fn an_unchecked_upload_takes_parts_without_checksums(settings: 
     }
     store.complete_multipart(&key, &upload, &parts, None).await.unwrap();
     assert_eq!(read(&store, &key, None).await.unwrap(), bytes);
+}
+
+pub(super) async fn unfinished_uploads_are_listed_page_by_page(settings: StoreSettings) {
+    let store = open(settings);
+    let key = key("pages");
+    let mut begun = Vec::new();
+    for _ in 0..3 {
+        begun.push(store.create_multipart(&key, &PutOptions::default()).await.unwrap());
+    }
+
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.list_multipart_uploads_page(key.as_str(), after.as_ref(), 2).await.unwrap();
+        found.extend(page.uploads.into_iter().map(|upload| upload.upload_id));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+
+    for upload in &begun {
+        assert_eq!(found.iter().filter(|found| *found == upload).count(), 1, "{found:?}");
+        store.abort_multipart(&key, upload).await.unwrap();
+    }
+    assert_eq!(found.len(), 3);
 }
 
 pub(super) async fn an_aborted_upload_is_gone(settings: StoreSettings) {

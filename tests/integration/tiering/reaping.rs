@@ -213,3 +213,34 @@ async fn many_objects_are_removed_with_few_requests_and_a_refused_one_waits_alon
     assert_eq!(reap::pass(&world.context).await.unwrap().objects, 1);
     assert!(!local.objects().contains_key(kept.as_str()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_cannot_be_removed_is_tried_after_all_others() {
+    let world = World::new().await;
+    let user = world.user().await;
+    // The first in the order of ids.
+    let stuck = world.upload(user, "stuck", pattern(0, 100)).await;
+    trash::purge(&world.context, user, stuck.row.id, &Origin::default()).await.unwrap();
+    let key = stuck.object_id.to_string();
+    world.local.add(Fault::no_batch_deletions());
+    let fault = world.local.add(Fault::status(403, "AccessDenied").on(Method::DELETE).key_contains(&key));
+    assert_eq!(reap::pass(&world.context).await.unwrap().objects, 0);
+    for seed in 1..4 {
+        let file = world.upload(user, &format!("{seed}"), pattern(seed, 100)).await;
+        trash::purge(&world.context, user, file.row.id, &Origin::default()).await.unwrap();
+    }
+    world.local.forget_requests();
+
+    assert_eq!(reap::pass(&world.context).await.unwrap().objects, 3);
+
+    let requests = world.local.requests();
+    let tried: Vec<bool> = requests
+        .iter()
+        .filter(|request| request.method == Method::DELETE && request.path.contains("user-"))
+        .map(|request| request.path.contains(&key))
+        .collect();
+    let first = tried.iter().position(|is_stuck| *is_stuck);
+    assert_eq!(first, Some(3), "{tried:?}");
+    fault.remove();
+    assert_eq!(reap::pass(&world.context).await.unwrap().objects, 1);
+}

@@ -15,8 +15,8 @@ use nightferry_core::store::{CANARY_PREFIX, IDENTITY_KEY, ObjectKey, SNAPSHOT_PR
 use nightferry_core::tiering::reap;
 use uuid::Uuid;
 
-use super::World;
 use super::world::read;
+use super::{World, database};
 
 /// Number of objects hashed concurrently.
 const AT_ONCE: usize = 4;
@@ -29,7 +29,26 @@ pub async fn assert_invariants(world: &World) {
     assert_present_means_present(world, &replicas).await;
     assert_nothing_without_a_row(world, &replicas).await;
     assert_counters_match_events(world).await;
+    assert_counts_match_rows(world).await;
     assert_files_are_readable(world).await;
+}
+
+/// The counts kept by the database are those of the rows.
+pub async fn assert_counts_match_rows(world: &World) {
+    let kept = "SELECT concat_ws(' ', store, state, is_verified, is_suspect, replicas, bytes) FROM replica_totals \
+                WHERE replicas <> 0 OR bytes <> 0 ORDER BY 1";
+    let counted = "SELECT concat_ws(' ', r.store, r.state, r.verified_at IS NOT NULL, \
+                       r.state = 'lost' AND r.suspect_since IS NOT NULL, count(*), coalesce(sum(o.size), 0)) \
+                   FROM replicas r JOIN objects o ON o.id = r.object_id \
+                   GROUP BY r.store, r.state, r.verified_at IS NOT NULL, \
+                       r.state = 'lost' AND r.suspect_since IS NOT NULL ORDER BY 1";
+    // In one snapshot, because a worker may be running.
+    let differ = format!(
+        "SELECT x.text FROM (SELECT text, sum(one) AS n FROM ( \
+             SELECT text, 1 AS one FROM ({kept}) k (text) UNION ALL SELECT text, -1 FROM ({counted}) c (text) \
+         ) b GROUP BY text HAVING sum(one) <> 0) x"
+    );
+    assert_eq!(database::texts(&world.context.db, &differ).await, Vec::<String>::new());
 }
 
 #[derive(Debug, diesel::QueryableByName)]

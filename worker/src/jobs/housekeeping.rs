@@ -12,6 +12,10 @@ pub(crate) async fn housekeeping(context: Context, worker: WorkerId, stop: Cance
     if is_catalogue_lost(&context) {
         return;
     }
+    let completed = reap::complete_counts(&context).await;
+    if or_warn(completed, "cannot count the replicas; the next pass retries") == Some(true) {
+        tracing::info!(target: "nightferry::sync", "counted the replicas that are older than the counts");
+    }
     let reaped = tokio::select! {
         () = stop.cancelled() => return,
         reaped = reap::pass(&context) => reaped,

@@ -2,6 +2,7 @@
 //! same result.
 
 mod changes;
+mod execute;
 mod make;
 
 use chrono::{DateTime, Utc};
@@ -10,15 +11,12 @@ use diesel::sql_types::{BigInt, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde::{Deserialize, Serialize};
 
-use super::disable_statement_timeout;
-use super::enums::CopyReason;
-use super::replicas::{IfThere, Queue};
 use super::schema::plans;
-use super::statement::Values;
 use crate::error::{Error, Result};
-use crate::ids::{FileId, ObjectId, PlanId, RunId, UserId};
+use crate::ids::{FileId, ObjectId, PlanId, UserId};
 
 pub use changes::{Change, changes};
+pub use execute::Execution;
 pub use make::{Parts, fill, insert};
 
 /// A saved plan.
@@ -138,30 +136,6 @@ pub async fn page(
     .bind::<BigInt, _>(limit)
     .load(conn)
     .await?)
-}
-
-/// Queues exactly the items of a plan for a run, and returns their number. Items that have become impossible since the
-/// last check are skipped.
-///
-/// Part of a transaction, in which it disables the statement timeout, because a plan may cover millions of rows.
-pub async fn execute(conn: &mut AsyncPgConnection, plan: PlanId, run: RunId) -> Result<usize> {
-    disable_statement_timeout(conn).await?;
-    let mut values = Values::default();
-    let (plan, run) = (values.id(plan), values.id(run));
-    let queue = Queue {
-        object: "i.object_id",
-        store: "i.store",
-        reason: CopyReason::Policy,
-        run: Some(&run),
-        rule: Some("i.rule"),
-        storage_class: Some("i.storage_class"),
-        priority: "i.priority",
-    };
-    let items = format!(
-        "FROM plan_items i JOIN objects o ON o.id = i.object_id AND o.state = 'stored' WHERE i.plan_id = {plan}"
-    );
-    // Queued and failed copies are taken over, as in planning.
-    Ok(values.query(&queue.insert(&items, IfThere::TakeOver("true"))).execute(conn).await?)
 }
 
 /// Deletes up to `limit` items of expired plans, and the plans without items. Returns whether there may be more.

@@ -12,7 +12,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::plan::Wanted;
 use super::{Flag, ObjectRow};
 use crate::error::Result;
-use crate::ids::ObjectId;
+use crate::ids::{FolderId, ObjectId, UserId};
 use crate::statement::Values;
 
 /// Objects examined in one statement.
@@ -38,7 +38,12 @@ impl Among {
 
 #[derive(Debug)]
 enum Source<'w> {
-    Everything,
+    /// Every stored object.
+    Stored,
+    /// Those of an account.
+    OwnedBy(UserId),
+    /// Those of the files in a folder.
+    InFolder(FolderId),
     /// The versions of the selected files.
     Named(Vec<ObjectId>),
     /// Objects with only a local copy.
@@ -66,7 +71,11 @@ impl<'w> Candidates<'w> {
             None if is_usual && !any_in_other_store(conn, policy.local, wanted.store).await? => {
                 Source::OnlyIn(policy.local)
             }
-            None => Source::Everything,
+            None => match (wanted.scope.folder_id, wanted.scope.user_id) {
+                (Some(folder), _) => Source::InFolder(folder),
+                (None, Some(user)) => Source::OwnedBy(user),
+                (None, None) => Source::Stored,
+            },
         };
         Ok(Self::of(source))
     }
@@ -87,10 +96,9 @@ impl<'w> Candidates<'w> {
             return Ok(None);
         }
         let piece = match &mut self.source {
-            Source::Everything => {
-                self.over = true;
-                return Ok(Some(Among::Everything));
-            }
+            Source::Stored => stored(conn, self.after).await?,
+            Source::OwnedBy(user) => owned_by(conn, *user, self.after).await?,
+            Source::InFolder(folder) => in_folder(conn, *folder, self.after).await?,
             Source::Named(named) => {
                 self.over = true;
                 std::mem::take(named)
@@ -138,6 +146,43 @@ async fn any_in_other_store(conn: &mut AsyncPgConnection, one: &str, other: &str
     let sql = format!("SELECT {} OR {} AS yes", any("state = 'present'"), any("state IN ('failed', 'lost')"));
     let row: Flag = values.query(&sql).get_result(conn).await?;
     Ok(row.yes)
+}
+
+async fn stored(conn: &mut AsyncPgConnection, after: ObjectId) -> Result<Vec<ObjectId>> {
+    let rows: Vec<ObjectRow> = diesel::sql_query(
+        "SELECT id AS object_id FROM objects WHERE state = 'stored' AND id > $1 ORDER BY id LIMIT $2",
+    )
+    .bind::<SqlUuid, _>(after)
+    .bind::<BigInt, _>(PIECE)
+    .load(conn)
+    .await?;
+    Ok(ObjectRow::ids(rows))
+}
+
+async fn owned_by(conn: &mut AsyncPgConnection, user: UserId, after: ObjectId) -> Result<Vec<ObjectId>> {
+    let rows: Vec<ObjectRow> = diesel::sql_query(
+        "SELECT id AS object_id FROM objects WHERE owner_id = $1 AND state = 'stored' AND id > $2 \
+         ORDER BY id LIMIT $3",
+    )
+    .bind::<SqlUuid, _>(user)
+    .bind::<SqlUuid, _>(after)
+    .bind::<BigInt, _>(PIECE)
+    .load(conn)
+    .await?;
+    Ok(ObjectRow::ids(rows))
+}
+
+async fn in_folder(conn: &mut AsyncPgConnection, folder: FolderId, after: ObjectId) -> Result<Vec<ObjectId>> {
+    let rows: Vec<ObjectRow> = diesel::sql_query(
+        "SELECT DISTINCT v.object_id FROM files f JOIN file_versions v ON v.file_id = f.id \
+         WHERE f.folder_id = $1 AND v.object_id > $2 ORDER BY v.object_id LIMIT $3",
+    )
+    .bind::<SqlUuid, _>(folder)
+    .bind::<SqlUuid, _>(after)
+    .bind::<BigInt, _>(PIECE)
+    .load(conn)
+    .await?;
+    Ok(ObjectRow::ids(rows))
 }
 
 async fn only_in(conn: &mut AsyncPgConnection, store: &str, after: ObjectId) -> Result<Vec<ObjectId>> {

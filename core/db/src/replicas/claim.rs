@@ -10,7 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::RUN_TO_GO_BACK_TO;
 use super::predicates::{has_readable, is_draining, readable};
-use super::transitions::{self, CLAIM, RECLAIM, RENEW, SET_SIZE, under_lease};
+use super::transitions::{self, CLAIM, RECLAIM, RENEW, under_lease};
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, RunId, UserId, WorkerId};
 use crate::labels::ABOUT_OBJECT;
@@ -19,6 +19,9 @@ use crate::statement::Values;
 
 /// Number of expired leases after which a replica fails: it seems to crash its workers.
 const MAX_ABANDONED: i32 = 20;
+
+/// Copies requeued in one statement.
+const MAX_RECLAIMED: i64 = 2_000;
 
 /// A replica that this worker may copy until the lease expires, with all required data of the object.
 #[derive(Debug, Clone, QueryableByName)]
@@ -92,7 +95,7 @@ pub struct ClaimTerms<'a> {
 
 /// Claims the next batch of a run for a worker, in queue order: a short statement that skips rows locked by other
 /// claims, at a cost that depends on the batch size, not on the backlog. While a store is down, its queued copies are
-/// read and skipped.
+/// read and skipped. Nothing is claimed for a run that is stopping: its queue is being released.
 pub async fn claim(conn: &mut AsyncPgConnection, run: RunId, terms: ClaimTerms<'_>) -> Result<Vec<Claim>> {
     claim_of_run(conn, "not_before <= now()", "not_before", run, terms).await
 }
@@ -119,7 +122,11 @@ async fn claim_of_run(
 ) -> Result<Vec<Claim>> {
     let mut values = Values::default();
     let run = values.id(run);
-    let which = format!("replicas q WHERE q.run_id = {run} AND q.state = 'queued' AND {which}");
+    // Evaluated once for the statement: it does not refer to a row of the queue.
+    let goes_on = format!(
+        "EXISTS (SELECT 1 FROM runs u WHERE u.id = {run} AND u.cancel_requested_at IS NULL AND u.error IS NULL)"
+    );
+    let which = format!("replicas q WHERE q.run_id = {run} AND q.state = 'queued' AND {goes_on} AND {which}");
     claim_next(conn, values, &which, order, terms).await
 }
 
@@ -200,13 +207,6 @@ async fn claim_next(
     Ok(Prepared(values.query(&sql)).load(conn).await?)
 }
 
-/// Records the sizes of the queued copies of a run, so that they can be claimed by size.
-pub async fn record_sizes(conn: &mut AsyncPgConnection, run: RunId) -> Result<usize> {
-    let mut values = Values::default();
-    let which = format!("o.id = r.object_id AND r.run_id = {} AND r.object_size IS NULL", values.id(run));
-    Ok(values.query(&SET_SIZE.update("", "FROM objects o", &which)).execute(conn).await?)
-}
-
 /// A row with a lease token.
 #[derive(QueryableByName)]
 struct TokenRow {
@@ -253,7 +253,7 @@ pub async fn confirm_lease(
 }
 
 /// Requeues copies whose lease has expired and keeps the parts that are complete. A copy that was abandoned too often
-/// fails instead. Returns the number of changed copies.
+/// fails instead. Returns the number of changed copies, at most 2,000: the next call continues.
 pub async fn reclaim_expired(conn: &mut AsyncPgConnection) -> Result<usize> {
     let touched = RECLAIM.update_if(
         &format!("r.abandoned + 1 >= {MAX_ABANDONED}"),
@@ -267,7 +267,7 @@ pub async fn reclaim_expired(conn: &mut AsyncPgConnection) -> Result<usize> {
     let sql = format!(
         "WITH expired AS ( \
              SELECT object_id, store FROM replicas WHERE state = 'copying' AND lease_until < now() \
-             FOR UPDATE SKIP LOCKED \
+             ORDER BY lease_until LIMIT {MAX_RECLAIMED} FOR UPDATE SKIP LOCKED \
          ), touched AS ( \
              {touched} RETURNING r.object_id, r.store, r.state, r.run_id, r.abandoned, r.last_error \
          ), given_up AS ( \

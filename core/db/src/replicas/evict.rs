@@ -99,38 +99,75 @@ pub struct EvictableCopy {
     pub at: DateTime<Utc>,
 }
 
-/// Locks the next evictable copies after `after`: verified elsewhere for long enough, of files that are not pinned, and
-/// not about to be moved (such copies are evicted after the move; otherwise they would be copied for nothing). The
-/// other replica is locked too, so that of two concurrent evictions only one succeeds. Part of a transaction; rows
-/// locked by others are skipped.
-pub async fn lock_evictable(
-    conn: &mut AsyncPgConnection,
-    claim: &EvictionClaim<'_>,
-    order: Order<'_>,
-    after: Option<(DateTime<Utc>, ObjectId)>,
-    limit: i64,
-) -> Result<Vec<EvictableCopy>> {
-    let mut values = Values::default();
-    let (local, clouds) = (values.text(claim.local), values.texts(claim.clouds));
-    let (grace, keeping) = (values.seconds(claim.grace), values.texts(claim.keeping));
+/// A local copy that is next in an order.
+#[derive(Debug, Clone, Copy, QueryableByName)]
+pub struct NextCopy {
+    /// Object.
+    #[diesel(sql_type = SqlUuid)]
+    pub object_id: ObjectId,
+    /// Sort key.
+    #[diesel(sql_type = Timestamptz)]
+    pub at: DateTime<Utc>,
+}
+
+/// Conditions on a local copy `r` besides those of [`EvictionClaim::may_go`], and its sort key.
+fn in_order(values: &mut Values, claim: &EvictionClaim<'_>, order: Order<'_>) -> (String, &'static str) {
+    let (local, keeping) = (values.text(claim.local), values.texts(claim.keeping));
     let (column, which, age) = match order {
         Order::ByRule { rule, after } => {
             ("spare_since", format!("r.free_rule = {}", values.text(rule)), values.seconds(after))
         }
         Order::LeastUsed => ("last_used_at", "NOT r.keep_local".to_owned(), values.seconds(Duration::ZERO)),
     };
+    let which = format!(
+        "r.store = {local} AND r.state = 'present' AND r.spare_since IS NOT NULL AND {which} \
+         AND r.free_rule <> ALL({keeping}) AND r.{column} <= now() - make_interval(secs => {age})"
+    );
+    (which, column)
+}
+
+/// The next `limit` copies in an order after `after`, from the index alone: some may not be evictable, so that the cost
+/// does not depend on how many of those follow each other.
+pub async fn next_in_order(
+    conn: &mut AsyncPgConnection,
+    claim: &EvictionClaim<'_>,
+    order: Order<'_>,
+    after: Option<(DateTime<Utc>, ObjectId)>,
+    limit: i64,
+) -> Result<Vec<NextCopy>> {
+    let mut values = Values::default();
+    let (which, column) = in_order(&mut values, claim, order);
     let (at, object) = after.unwrap_or((DateTime::UNIX_EPOCH, ObjectId(uuid::Uuid::nil())));
     let (at, object) = (values.time(at), values.id(object));
+    // The limit is part of the text, so that the planner expects a small batch.
+    let sql = format!(
+        "SELECT r.object_id, r.{column} AS at FROM replicas r \
+         WHERE {which} AND (r.{column}, r.object_id) > ({at}, {object}) ORDER BY r.{column}, r.object_id LIMIT {limit}"
+    );
+    Ok(values.query(&sql).load(conn).await?)
+}
+
+/// Locks the evictable ones of these copies, in order: verified elsewhere for long enough, of files that are not pinned,
+/// and not about to be moved (such copies are evicted after the move; otherwise they would be copied for nothing). The
+/// other replica is locked too, so that of two concurrent evictions only one succeeds. Part of a transaction; rows
+/// locked by others are skipped.
+pub async fn lock_evictable(
+    conn: &mut AsyncPgConnection,
+    claim: &EvictionClaim<'_>,
+    order: Order<'_>,
+    among: &[ObjectId],
+) -> Result<Vec<EvictableCopy>> {
+    let mut values = Values::default();
+    let (which, column) = in_order(&mut values, claim, order);
+    let (clouds, grace) = (values.texts(claim.clouds), values.seconds(claim.grace));
+    let among = values.ids(among);
     let may_go = EvictionClaim::may_go(&clouds, &grace);
-    // First the batch from the index alone, with its limit in the text, so that the planner expects a small batch.
     let sql = format!(
         "WITH picked AS MATERIALIZED ( \
              SELECT r.object_id, r.{column} AS at FROM replicas r \
-             WHERE r.store = {local} AND r.state = 'present' AND r.spare_since IS NOT NULL AND {which} \
-               AND r.free_rule <> ALL({keeping}) AND r.{column} <= now() - make_interval(secs => {age}) \
-               AND (r.{column}, r.object_id) > ({at}, {object}) AND {may_go} \
+             WHERE r.object_id = ANY({among}) AND {which} AND {may_go} \
                AND EXISTS (SELECT 1 FROM objects o WHERE o.id = r.object_id AND o.state = 'stored' OFFSET 0) \
-             ORDER BY r.{column}, r.object_id LIMIT {limit} FOR UPDATE SKIP LOCKED \
+             ORDER BY r.{column}, r.object_id FOR UPDATE SKIP LOCKED \
          ) \
          SELECT p.object_id, o.key, o.size, p.at FROM picked p JOIN objects o ON o.id = p.object_id AND o.state = 'stored' \
          JOIN replicas c ON c.object_id = p.object_id AND c.store = ANY({clouds}) AND c.state = 'present' \
@@ -200,18 +237,25 @@ pub async fn cancel_evictions(
     Ok(ObjectRow::ids(values.query(&sql).load(conn).await?))
 }
 
-/// Takes over evictions whose worker died, to complete them.
+/// Takes over evictions whose worker died, to complete them: at most `limit`, those that have waited the longest.
 pub async fn reclaim_evictions(
     conn: &mut AsyncPgConnection,
     claim: &EvictionClaim<'_>,
+    limit: i64,
 ) -> Result<Vec<EvictableCopy>> {
     let mut values = Values::default();
     let lease = claim.lease().set(&mut values);
-    let which =
-        format!("o.id = r.object_id AND r.store = {} AND r.lease_until < now()", values.text(claim.local));
+    let store = values.text(claim.local);
+    let taken = RENEW_EVICTION.update(
+        &lease,
+        "FROM expired e JOIN objects o ON o.id = e.object_id",
+        "r.object_id = e.object_id AND r.store = e.store",
+    );
     let sql = format!(
-        "{} RETURNING r.object_id, o.key, o.size, r.last_used_at AS at",
-        RENEW_EVICTION.update(&lease, "FROM objects o", &which)
+        "WITH expired AS MATERIALIZED ( \
+             SELECT object_id, store FROM replicas WHERE state = 'evicting' AND store = {store} AND lease_until < now() \
+             ORDER BY lease_until LIMIT {limit} FOR UPDATE SKIP LOCKED \
+         ) {taken} RETURNING r.object_id, o.key, o.size, r.last_used_at AS at"
     );
     Ok(values.query(&sql).load(conn).await?)
 }
@@ -268,21 +312,4 @@ pub async fn finish_evictions(
         FINISH_EVICTION.delete("", &which)
     );
     Ok(values.query(&sql).execute(conn).await?)
-}
-
-/// Bytes of present replicas in a store.
-pub async fn used_bytes_in(conn: &mut AsyncPgConnection, store: &str) -> Result<i64> {
-    #[derive(QueryableByName)]
-    struct Sum {
-        #[diesel(sql_type = BigInt)]
-        bytes: i64,
-    }
-    let sum: Sum = diesel::sql_query(
-        "SELECT coalesce(sum(o.size), 0)::bigint AS bytes FROM replicas r JOIN objects o ON o.id = r.object_id \
-         WHERE r.store = $1 AND r.state = 'present'",
-    )
-    .bind::<Text, _>(store)
-    .get_result(conn)
-    .await?;
-    Ok(sum.bytes)
 }

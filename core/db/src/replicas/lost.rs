@@ -8,7 +8,8 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::moves::BEHIND;
 use super::predicates::{has_readable, is_kept, is_lost, is_suspect, waiting_repair};
 use super::transitions::{CONDEMN, LOSE, REPAIR, SUSPECT, Transition};
-use super::{Count, Flag};
+use super::{Count, Flag, count_by_state};
+use crate::enums::ReplicaState;
 use crate::error::Result;
 use crate::ids::{ObjectId, RunId};
 use crate::statement::{Value, Values};
@@ -126,13 +127,26 @@ pub struct Repairs {
     pub joined_bytes: i64,
 }
 
+impl Repairs {
+    /// Adds another count.
+    pub fn add(&mut self, more: Self) {
+        self.copies += more.copies;
+        self.bytes += more.bytes;
+        self.joined += more.joined;
+        self.joined_bytes += more.joined_bytes;
+    }
+}
+
 /// A condition on `r`, a row of `replicas`; its argument is the placeholder of the local stores.
 type Condition = fn(&str) -> String;
 
-/// Queues every lost replica that has another verified copy, except suspect ones, and repairs left in the queue by
+/// Repairs queued in one statement.
+const REPAIRED: i64 = 2_000;
+
+/// Queues lost replicas that have another verified copy, except suspect ones, and repairs left in the queue by
 /// earlier runs; with `again`, also permanently failed repairs. For `run`, or for the next run. Repairs in the stores
 /// `locals` have no run: they are made on demand, after requests with a waiting user. Stores that are being drained are
-/// excluded. Idempotent.
+/// excluded. Some thousands at most: call it until it queues none.
 pub async fn queue_repairs(
     conn: &mut AsyncPgConnection,
     locals: &[&str],
@@ -152,20 +166,24 @@ pub async fn queue_repairs(
         let (run, locals) = (values.bind(Value::Uuid(run.map(Into::into))), values.texts(locals));
         let sets = format!(
             "run_id = CASE WHEN r.store = ANY({locals}) THEN NULL ELSE {run} END, \
-             priority = CASE WHEN r.store = ANY({locals}) THEN {BEHIND} ELSE r.priority END"
+             priority = CASE WHEN r.store = ANY({locals}) THEN {BEHIND} ELSE r.priority END, \
+             object_size = o.size"
         );
         let which = format!("{} AND {}", which(&locals), can_be_repaired());
-        let sql = format!(
-            "WITH queued AS ({} RETURNING o.size, r.run_id) \
-             SELECT count(*) AS copies, coalesce(sum(size), 0)::bigint AS bytes, count(run_id) AS joined, \
-                    coalesce(sum(size) FILTER (WHERE run_id IS NOT NULL), 0)::bigint AS joined_bytes FROM queued",
-            REPAIR.update(&sets, "FROM objects o", &which)
+        let repaired = REPAIR.update(
+            &sets,
+            "FROM next JOIN objects o ON o.id = next.object_id",
+            "r.object_id = next.object_id AND r.store = next.store",
         );
-        let some: Repairs = values.query(&sql).get_result(conn).await?;
-        queued.copies += some.copies;
-        queued.bytes += some.bytes;
-        queued.joined += some.joined;
-        queued.joined_bytes += some.joined_bytes;
+        let sql = format!(
+            "WITH next AS MATERIALIZED ( \
+                 SELECT r.object_id, r.store FROM replicas r, objects o WHERE {which} \
+                 LIMIT {REPAIRED} FOR UPDATE OF r SKIP LOCKED \
+             ), queued AS ({repaired} RETURNING o.size, r.run_id) \
+             SELECT count(*) AS copies, coalesce(sum(size), 0)::bigint AS bytes, count(run_id) AS joined, \
+                    coalesce(sum(size) FILTER (WHERE run_id IS NOT NULL), 0)::bigint AS joined_bytes FROM queued"
+        );
+        queued.add(values.query(&sql).get_result(conn).await?);
     }
     Ok(queued)
 }
@@ -183,6 +201,11 @@ pub async fn can_repair(conn: &mut AsyncPgConnection) -> Result<bool> {
 
 /// The number of objects with a lost copy and no verified one.
 pub async fn objects_lost(conn: &mut AsyncPgConnection) -> Result<i64> {
+    // The index of lost copies contains the failed ones too, of which there may be many.
+    let counts = count_by_state(conn).await?;
+    if !counts.iter().any(|count| count.state == ReplicaState::Lost) {
+        return Ok(0);
+    }
     let row: Count = diesel::sql_query(
         "SELECT count(DISTINCT r.object_id) AS count FROM replicas r JOIN objects o ON o.id = r.object_id \
          WHERE r.state = 'lost' AND o.state = 'stored' \

@@ -6,6 +6,7 @@
 mod adopt;
 mod candidates;
 mod claim;
+mod counts;
 mod envelopes;
 mod evict;
 mod evidence;
@@ -17,17 +18,19 @@ mod movable;
 mod moves;
 mod multipart;
 mod plan;
+mod planning;
 mod predicates;
 mod rebalance;
 mod reconcile;
 mod review;
+mod run_queue;
 mod scrub;
 mod transitions;
 mod waiting;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Text, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::enums::{CopyReason, EvictReason, ReplicaState};
@@ -40,12 +43,16 @@ pub use adopt::{Adopted, FoundCopy, adopt};
 pub(crate) use candidates::{Among, Candidates};
 pub use claim::{
     Claim, ClaimTerms, OnDemand, claim, claim_by_size, claim_on_demand, confirm_lease, reclaim_expired,
-    record_sizes, renew_leases,
+    renew_leases,
+};
+pub(crate) use counts::totals;
+pub use counts::{
+    StateCount, are_counts_complete, complete_counts, count_by_state, fold_counts, used_bytes_in, waiting_in,
 };
 pub use envelopes::{KeyUse, envelope_of, keys_in_use};
 pub use evict::{
-    EvictableCopy, EvictionClaim, Order, cancel_evictions, claim_evictions, finish_evictions, lock_evictable,
-    reclaim_evictions, release_evictions, renew_evictions, used_bytes_in,
+    EvictableCopy, EvictionClaim, NextCopy, Order, cancel_evictions, claim_evictions, finish_evictions,
+    lock_evictable, next_in_order, reclaim_evictions, release_evictions, renew_evictions,
 };
 pub use evidence::{CheckedEviction, EvictionCheck, OtherCopy, check_evictions};
 pub use fetch::{FetchReason, queue_fetches};
@@ -59,8 +66,9 @@ pub use moves::{
     queue_by_policy, queue_moves, retry_moves, without_place,
 };
 pub use multipart::{begin_multipart, delete_multipart, failed_multipart, is_interrupted, open_multiparts};
-pub use plan::{Amount, Until, next_due, plan_until, queued_in, unassign};
+pub use plan::{Amount, Until, next_due, plan_until, queued_in};
 pub(crate) use plan::{Wanted, retryable};
+pub use planning::{PlannedStep, Planning};
 pub(crate) use predicates::{has_verified, is_kept, is_lost, waiting_repair};
 pub use rebalance::{
     Moving, begin_moves, cancel_moves, claim_unverified, delete_queued_moves, move_only_among, moving,
@@ -70,6 +78,7 @@ pub use reconcile::{
     Facts, Known, any_known, correct_evictable, facts, known_after, knows_upload, mark_surplus, newest_age,
 };
 pub use review::{Reviewed, any_under_a_rule, decide, review};
+pub use run_queue::{any_in_flight, record_sizes, release_queued};
 pub use scrub::{
     ToRead, mark_found_again, mark_verified, oldest_verified, unrecovered_objects, unverified,
     verified_before,
@@ -93,7 +102,7 @@ pub(crate) struct ObjectRow {
 }
 
 impl ObjectRow {
-    fn ids(rows: Vec<Self>) -> Vec<ObjectId> {
+    pub(crate) fn ids(rows: Vec<Self>) -> Vec<ObjectId> {
         rows.into_iter().map(|row| row.object_id).collect()
     }
 }
@@ -178,35 +187,4 @@ pub async fn of_objects(conn: &mut AsyncPgConnection, ids: &[ObjectId]) -> Resul
         .select(Replica::as_select())
         .load(conn)
         .await?)
-}
-
-/// Number and bytes of replicas by store and state. Reads the whole table: cache the result.
-#[derive(Debug, Clone, QueryableByName)]
-pub struct StateCount {
-    /// Store.
-    #[diesel(sql_type = Text)]
-    pub store: String,
-    /// State.
-    #[diesel(sql_type = super::schema::sql_types::ReplicaState)]
-    pub state: ReplicaState,
-    /// Replicas.
-    #[diesel(sql_type = BigInt)]
-    pub replicas: i64,
-    /// Size in bytes.
-    #[diesel(sql_type = BigInt)]
-    pub bytes: i64,
-    /// The number of those that are suspect, see [`Replica::is_suspect`].
-    #[diesel(sql_type = BigInt)]
-    pub suspects: i64,
-}
-
-/// See [`StateCount`].
-pub async fn count_by_state(conn: &mut AsyncPgConnection) -> Result<Vec<StateCount>> {
-    Ok(diesel::sql_query(
-        "SELECT r.store, r.state, count(*) AS replicas, coalesce(sum(o.size), 0)::bigint AS bytes, \
-                count(*) FILTER (WHERE r.state = 'lost' AND r.suspect_since IS NOT NULL) AS suspects \
-         FROM replicas r JOIN objects o ON o.id = r.object_id GROUP BY r.store, r.state ORDER BY r.store, r.state",
-    )
-    .load(conn)
-    .await?)
 }

@@ -97,7 +97,7 @@ pub async fn leaving(
 const OUT_OF_TOTALS: &str = "UPDATE runs SET files_total = files_total - g.files, bytes_total = bytes_total - g.bytes \
      FROM (SELECT run_id, count(*) AS files, coalesce(sum(size), 0)::bigint AS bytes FROM gone \
            WHERE state = 'queued' AND run_id IS NOT NULL GROUP BY run_id) g \
-     WHERE runs.id = g.run_id AND runs.status = 'running'";
+     WHERE runs.id = g.run_id AND runs.finished_at IS NULL";
 
 /// Queues copies of these objects for the store `to`, under `rule` or else the rule of the replica in `from`. Failed
 /// and lost copies are retried; existing and queued ones are left unchanged. Does nothing if `from` is no longer being

@@ -1,20 +1,19 @@
-//! Planning of runs: set-based, counted, and undone if the run ends early.
+//! The statements of planning: set-based and counted. [`super::Planning`] sends them in bounded steps.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Nullable, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::candidates::{Among, Candidates};
+use super::candidates::Among;
+use super::planning::Planning;
 use super::predicates::{is_lost, untouched};
 use super::transitions::{BEGIN_CLEANUP, FORGET_QUEUED, IfThere, LEAVE_RUN, Queue};
-use crate::disable_statement_timeout;
-use crate::enums::{CopyReason, ReplicaState};
+use crate::enums::CopyReason;
 use crate::error::Result;
 use crate::ids::RunId;
 use crate::policy::{DEFAULT_RULE, Policy, Reach};
 use crate::runs::RunScope;
-use crate::schema::replicas;
 use crate::statement::{Value, Values};
 
 /// A number of files, and their bytes.
@@ -174,7 +173,7 @@ pub(super) fn wanted_copies<'s>(store: &'s str, reason: CopyReason, run: Option<
 /// Queues every stored object in the scope for the stores where the policy requires it and it does not exist, and takes
 /// over copies that earlier runs left queued, under the current rule. Returns what this adds to the run. Idempotent.
 ///
-/// Part of a transaction, in which it disables the statement timeout, because a plan may cover millions of rows.
+/// All steps of [`Planning`] in the transaction of the caller: for scopes that name their files.
 pub async fn plan_until(
     conn: &mut AsyncPgConnection,
     run: RunId,
@@ -182,58 +181,42 @@ pub async fn plan_until(
     scope: &RunScope,
     until: Until,
 ) -> Result<Amount> {
-    disable_statement_timeout(conn).await?;
-    take_out_of_other_runs(conn, run).await?;
+    let mut planning = Planning::new(run, policy, scope, until);
     let mut planned = Amount::default();
-    for store in policy.targets() {
-        let wanted = Wanted { policy, store, scope, until };
-        let absent = Candidates::absent(conn, &wanted).await?;
-        let waiting = Candidates::waiting(conn, &wanted).await?;
-        for (mut candidates, before) in [(absent, Before::Nothing), (waiting, Before::Waiting)] {
-            while let Some(among) = candidates.next(conn).await? {
-                planned.add(queue(conn, run, &wanted, &among, before).await?);
-            }
-        }
-    }
-    for store in &policy.clouds {
-        let wanted = Wanted { policy, store, scope, until };
-        if policy.rules.is_empty() && policy.usual().contains(store) {
-            continue;
-        }
-        let mut waiting = Candidates::waiting(conn, &wanted).await?;
-        while let Some(among) = waiting.next(conn).await? {
-            drop_unwanted(conn, &wanted, &among).await?;
-        }
+    while let Some(step) = planning.step(conn).await? {
+        planned.add(step.added);
     }
     Ok(planned)
 }
 
-/// Only the active run has a queue. A copy that returned to another run at the moment it ended has no run.
-async fn take_out_of_other_runs(conn: &mut AsyncPgConnection, run: RunId) -> Result<()> {
+/// Only the active run has a queue. A copy that returned to another run at the moment it ended has no run. Returns the
+/// number of these copies; those after the first thousands are left for the next call.
+pub(super) async fn take_out_of_other_runs(conn: &mut AsyncPgConnection, run: RunId) -> Result<usize> {
+    let mut taken = 0;
     for direction in ["<", ">"] {
-        loop {
-            let mut values = Values::default();
-            // Uses the index of claims, whose end is reached immediately if there are none.
-            let others = format!(
-                "FROM ( \
-                     SELECT object_id, store FROM replicas WHERE state = 'queued' AND run_id {direction} {} \
-                     ORDER BY run_id LIMIT 1000 \
-                 ) s",
-                values.id(run)
-            );
-            let sql = LEAVE_RUN.update("", &others, "r.object_id = s.object_id AND r.store = s.store");
-            if values.query(&sql).execute(conn).await? == 0 {
-                break;
-            }
-        }
+        let mut values = Values::default();
+        // Uses the index of claims, whose end is reached immediately if there are none.
+        let others = format!(
+            "FROM ( \
+                 SELECT object_id, store FROM replicas WHERE state = 'queued' AND run_id {direction} {} \
+                 ORDER BY run_id LIMIT 1000 \
+             ) s",
+            values.id(run)
+        );
+        let sql = LEAVE_RUN.update("", &others, "r.object_id = s.object_id AND r.store = s.store");
+        taken += values.query(&sql).execute(conn).await?;
     }
-    Ok(())
+    Ok(taken)
 }
 
 /// Removes queued and failed copies that no rule selects any more and that were never verified: otherwise the local
 /// copy would wait for them forever. If a copy was attempted, its store may contain something: it is deleted as if a
 /// worker had died during its eviction.
-async fn drop_unwanted(conn: &mut AsyncPgConnection, wanted: &Wanted<'_>, among: &Among) -> Result<usize> {
+pub(super) async fn drop_unwanted(
+    conn: &mut AsyncPgConnection,
+    wanted: &Wanted<'_>,
+    among: &Among,
+) -> Result<usize> {
     let Wanted { policy, store, .. } = wanted;
     let mut values = Values::default();
     let here = values.text(*store);
@@ -280,7 +263,7 @@ fn a_row(which: &str, among: &Among) -> String {
 
 /// Current state of the copies that are queued for a run.
 #[derive(Debug, Clone, Copy)]
-enum Before {
+pub(super) enum Before {
     /// No row.
     Nothing,
     /// A row that is queued, failed or lost.
@@ -288,7 +271,7 @@ enum Before {
 }
 
 /// Queues the copies that a run requires and that have no row yet, or that are waiting.
-async fn queue(
+pub(super) async fn queue(
     conn: &mut AsyncPgConnection,
     run: RunId,
     wanted: &Wanted<'_>,
@@ -331,19 +314,28 @@ pub async fn queued_in(conn: &mut AsyncPgConnection, run: RunId) -> Result<Amoun
     .await?)
 }
 
-/// Removes queued copies from a run that is stopping. They stay queued for the next run.
-pub async fn unassign(conn: &mut AsyncPgConnection, run: RunId) -> Result<usize> {
-    let mut values = Values::default();
-    let which = format!("r.run_id = {}", values.id(run));
-    Ok(values.query(&LEAVE_RUN.update("", "", &which)).execute(conn).await?)
-}
-
-/// When the next queued copy of a waiting run is due.
+/// When the next queued copy of a waiting run is due. Reads the first copy of each priority, in the order of claims.
 pub async fn next_due(conn: &mut AsyncPgConnection, run: RunId) -> Result<Option<DateTime<Utc>>> {
-    Ok(replicas::table
-        .filter(replicas::run_id.eq(run))
-        .filter(replicas::state.eq(ReplicaState::Queued))
-        .select(diesel::dsl::min(replicas::not_before))
-        .first(conn)
-        .await?)
+    #[derive(QueryableByName)]
+    struct Due {
+        #[diesel(sql_type = Nullable<Timestamptz>)]
+        at: Option<DateTime<Utc>>,
+    }
+    let mut values = Values::default();
+    let run = values.id(run);
+    let first = |which: &str| {
+        format!(
+            "SELECT priority, not_before FROM replicas WHERE run_id = {run} AND state = 'queued' AND {which} \
+             ORDER BY priority DESC, not_before LIMIT 1"
+        )
+    };
+    let sql = format!(
+        "WITH RECURSIVE heads AS ( \
+             ({}) UNION ALL SELECT n.priority, n.not_before FROM heads f CROSS JOIN LATERAL ({}) n \
+         ) SELECT min(not_before) AS at FROM heads",
+        first("true"),
+        first("priority < f.priority")
+    );
+    let due: Due = values.query(&sql).get_result(conn).await?;
+    Ok(due.at)
 }

@@ -12,13 +12,13 @@ pub mod watermark;
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use diesel_async::AsyncConnection;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::FreeLocalAfter;
 use crate::context::Context;
 use crate::db::drains;
+use crate::db::eviction_places::{self, Place};
 use crate::db::replicas::{self, EvictableCopy, EvictionClaim, Order};
 use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
@@ -31,8 +31,10 @@ use read_back::ReadBacks;
 
 /// Maximum number of copies evicted under one lease: as many as are deleted with one request.
 const BATCH: i64 = 250;
+/// A pass does not look further after this many copies that cannot be evicted now, and the next one continues there.
+const MAX_STAYED: usize = 10_000;
 /// A pass does not look further after this many copies whose other copy would have to be read first, and for which it
-/// had no time: they are checked again by each pass.
+/// had no time.
 const MAX_UNREAD: usize = 1_000;
 
 /// Evicts what the policy allows now, until `stop`. Returns the number of copies.
@@ -75,8 +77,10 @@ pub(super) struct EvictionPass<'p> {
 struct Batch {
     token: LeaseToken,
     ours: Vec<EvictableCopy>,
+    /// The number of copies that were examined, including those that cannot be evicted now.
+    examined: usize,
     /// Where the next batch starts; `None` at the end.
-    place: Option<(DateTime<Utc>, ObjectId)>,
+    place: Option<Place>,
 }
 
 impl<'p> EvictionPass<'p> {
@@ -107,27 +111,41 @@ impl EvictionPass<'_> {
         Ok(evicted)
     }
 
-    /// Evicts copies according to one rule: until there are no more, or until a deletion fails.
+    /// Evicts copies according to one rule: until there are no more, until a deletion fails, or until it has examined
+    /// many that cannot be evicted now; then the next pass continues there.
     async fn all_of(&self, rule: &str, after: Duration) -> Result<Done> {
-        let (mut all, mut place) = (Done::default(), None);
+        let order = Order::ByRule { rule, after };
+        let began_at = self.place_of(order).await?;
+        let (mut all, mut place, mut stayed) = (Done::default(), began_at, 0);
         loop {
-            let batch = self.claim(Order::ByRule { rule, after }, place, i64::MAX).await?;
-            let done = self.free(batch.token, batch.ours, true).await?;
-            all.include(done);
+            let batch = self.claim(order, place, i64::MAX).await?;
             place = batch.place;
-            if place.is_none() || all.left > 0 || all.unread > MAX_UNREAD {
+            let done = self.free(batch.token, batch.ours, true).await?;
+            stayed += batch.examined.saturating_sub(done.evicted);
+            all.include(done);
+            if place.is_none() || all.left > 0 || all.unread > MAX_UNREAD || stayed >= MAX_STAYED {
+                self.remember(order, began_at, place.filter(|_| all.left == 0)).await?;
                 return Ok(all);
             }
         }
     }
 
-    /// Claims the next batch after `place`, in order, until it has `enough` bytes.
-    async fn claim(
-        &self,
-        order: Order<'_>,
-        place: Option<(DateTime<Utc>, ObjectId)>,
-        enough: i64,
-    ) -> Result<Batch> {
+    /// Where a pass in this order continues.
+    async fn place_of(&self, order: Order<'_>) -> Result<Option<Place>> {
+        eviction_places::find(&mut *self.context.db.conn().await?, self.store.name().as_str(), order).await
+    }
+
+    /// Records where the next pass in this order continues; `None` for the start.
+    async fn remember(&self, order: Order<'_>, began_at: Option<Place>, place: Option<Place>) -> Result<()> {
+        if began_at == place {
+            return Ok(());
+        }
+        let mut conn = self.context.db.conn().await?;
+        eviction_places::set(&mut conn, self.store.name().as_str(), order, place).await
+    }
+
+    /// Claims the evictable ones of the next copies after `place`, in order, until they have `enough` bytes.
+    async fn claim(&self, order: Order<'_>, place: Option<Place>, enough: i64) -> Result<Batch> {
         let mut conn = self.context.db.conn().await?;
         let policy = policy::in_force(self.context, &mut conn).await?;
         let (clouds, keeping) = (policy.available_clouds(), policy.keeping());
@@ -138,10 +156,16 @@ impl EvictionPass<'_> {
             Order::ByRule { rule, after } => Order::ByRule { rule, after: earliest(self.context, after) },
             Order::LeastUsed => order,
         };
-        let (spare, place, claimed) = conn
+        let next = replicas::next_in_order(&mut conn, &claim, order, place, BATCH).await?;
+        let Some(last) = next.last() else {
+            return Ok(Batch { token, ours: Vec::new(), examined: 0, place: None });
+        };
+        let end = (last.at, last.object_id);
+        let among: Vec<ObjectId> = next.iter().map(|copy| copy.object_id).collect();
+        let (spare, whole, claimed) = conn
             .transaction(async move |conn| {
-                let mut spare = replicas::lock_evictable(conn, &claim, order, place, BATCH).await?;
-                let place = spare.last().map(|last| (last.at, last.object_id));
+                let mut spare = replicas::lock_evictable(conn, &claim, order, &among).await?;
+                let found = spare.len();
                 let mut missing = enough;
                 spare.retain(|copy| {
                     let wanted = missing > 0;
@@ -150,20 +174,34 @@ impl EvictionPass<'_> {
                 });
                 let ids: Vec<ObjectId> = spare.iter().map(|copy| copy.object_id).collect();
                 let claimed = replicas::claim_evictions(conn, &claim, order.reason(), &ids).await?;
-                Ok::<_, Error>((spare, place, claimed))
+                let whole = spare.len() == found;
+                Ok::<_, Error>((spare, whole, claimed))
             })
             .await?;
+        // Copies that were not needed are the first ones of the next batch.
+        let taken = spare.last().map(|last| (last.at, last.object_id));
+        let place = if whole { Some(end) } else { taken };
         let ours = spare.into_iter().filter(|copy| claimed.contains(&copy.object_id)).collect();
-        Ok(Batch { token, ours, place })
+        Ok(Batch { token, ours, examined: next.len(), place })
     }
 
-    /// Completes evictions started by workers that died.
+    /// Completes evictions started by workers that died, in batches. What cannot be deleted now waits for the next pass,
+    /// after all others.
     pub(super) async fn take_over(&self) -> Result<usize> {
-        let token = LeaseToken::new();
-        let begun =
-            replicas::reclaim_evictions(&mut *self.context.db.conn().await?, &self.terms(token, &[], &[]))
-                .await?;
-        Ok(self.free(token, begun, false).await?.evicted)
+        let mut evicted = 0;
+        loop {
+            let token = LeaseToken::new();
+            let begun = {
+                let mut conn = self.context.db.conn().await?;
+                replicas::reclaim_evictions(&mut conn, &self.terms(token, &[], &[]), BATCH).await?
+            };
+            let is_last = i64::try_from(begun.len()).unwrap_or(i64::MAX) < BATCH;
+            let done = self.free(token, begun, false).await?;
+            evicted += done.evicted;
+            if is_last || done.left + done.unread > 0 || self.stop.is_cancelled() {
+                return Ok(evicted);
+            }
+        }
     }
 
     fn terms<'t>(

@@ -11,7 +11,7 @@ use crate::ids::WorkerId;
 use crate::object::identity;
 use crate::store::StoreRole;
 
-use crate::tiering::evict::{EvictionPass, MAX_UNREAD};
+use crate::tiering::evict::{EvictionPass, MAX_STAYED, MAX_UNREAD};
 use crate::tiering::lease::with_lease;
 
 /// Evicts what the watermarks require now, until `stop`, in each local store. Returns the number of copies.
@@ -41,15 +41,26 @@ async fn evict_until(freeing: &EvictionPass<'_>, high: i64, low: i64) -> Result<
     if used <= high {
         return Ok(0);
     }
-    let (mut missing, mut evicted, mut unread, mut place) = (used - low, 0, 0, None);
+    let began_at = freeing.place_of(Order::LeastUsed).await?;
+    let (mut missing, mut evicted, mut unread, mut stayed) = (used - low, 0, 0, 0);
+    let mut place = began_at;
     while missing > 0 && !freeing.stop.is_cancelled() {
         let batch = freeing.claim(Order::LeastUsed, place, missing).await?;
         place = batch.place;
         let done = freeing.free(batch.token, batch.ours, true).await?;
         evicted += done.evicted;
+        stayed += batch.examined.saturating_sub(done.evicted);
         missing -= done.bytes;
         unread += done.unread;
         if done.left > 0 || unread > MAX_UNREAD {
+            break;
+        }
+        if stayed >= MAX_STAYED {
+            freeing.remember(Order::LeastUsed, began_at, place).await?;
+            return Ok(evicted);
+        }
+        // The next pass starts at the least used copy.
+        if place.is_none() && began_at.is_some() {
             break;
         }
         if place.is_none() {
@@ -59,5 +70,6 @@ async fn evict_until(freeing: &EvictionPass<'_>, high: i64, low: i64) -> Result<
             break;
         }
     }
+    freeing.remember(Order::LeastUsed, began_at, None).await?;
     Ok(evicted)
 }

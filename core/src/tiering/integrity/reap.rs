@@ -1,7 +1,7 @@
 //! Cleanup after crashes and deletions: expired leases, abandoned uploads, unreferenced objects. Each step is
 //! idempotent; failures are retried by the next pass.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use diesel_async::AsyncConnection;
@@ -11,7 +11,7 @@ use futures_util::stream::{self, StreamExt};
 use crate::audit;
 use crate::context::Context;
 use crate::db::enums::ReplicaState;
-use crate::db::objects::{self, Removal};
+use crate::db::objects::{self, Removal, Removals};
 use crate::db::{
     leases, personal_tokens, refresh_tokens, replicas, revoked_tokens, sessions, sign_in_guard, signing_keys,
     store_health, workers,
@@ -26,6 +26,10 @@ use crate::tiering::plan;
 
 /// Maximum number of objects listed at once.
 const BATCH: i64 = 100;
+/// Rows of removed objects deleted in one statement.
+const PURGED: i64 = 10_000;
+/// Uploads abandoned in one statement.
+const ABANDONED: i64 = 1_000;
 /// Objects prepared and forgotten concurrently, within `tiering.concurrency`; so are deletions in a store that does not
 /// take several keys at once.
 const CONCURRENCY: usize = 8;
@@ -59,17 +63,45 @@ pub async fn leases(context: &Context) -> Result<usize> {
 /// that is down or may not be the recorded one, and those for which there was no time.
 pub async fn pass(context: &Context) -> Result<Reaped> {
     let mut reaped = Reaped { leases: leases(context).await?, ..Reaped::default() };
-    reaped.uploads = objects::abandon_expired(&mut *context.db.conn().await?, context.clock.now()).await?;
-    let together = context.config.tiering.concurrency.clamp(1, CONCURRENCY);
-    let (over, mut after) = (Instant::now() + TIME_LIMIT, None);
-    loop {
+    reaped.uploads = abandon_uploads(context).await?;
+    let over = Instant::now() + TIME_LIMIT;
+    let mut after = None;
+    while Instant::now() < over {
         let unusable = unusable(context).await;
-        let removals = objects::removals(&mut *context.db.conn().await?, &unusable, after, BATCH).await?;
-        let Some(last) = removals.last() else { return Ok(reaped) };
+        let next = Removals::After(after);
+        let removals = objects::removals(&mut *context.db.conn().await?, &unusable, next, BATCH).await?;
+        let Some(last) = removals.last() else { break };
         after = Some(last.id);
-        reaped.objects += remove_all(context, removals, together, over).await;
-        if Instant::now() >= over {
-            return Ok(reaped);
+        reaped.objects += remove_all(context, removals, over).await;
+    }
+    // Those that failed or took too long before: last, so that they do not delay the others.
+    let mut tried = HashSet::new();
+    while Instant::now() < over {
+        let unusable = unusable(context).await;
+        let removals = {
+            let mut conn = context.db.conn().await?;
+            let mut ids = objects::take_postponed(&mut conn, BATCH).await?;
+            ids.retain(|id| tried.insert(*id));
+            if ids.is_empty() {
+                break;
+            }
+            objects::removals(&mut conn, &unusable, Removals::Of(&ids), BATCH).await?
+        };
+        reaped.objects += remove_all(context, removals, over).await;
+    }
+    Ok(reaped)
+}
+
+/// Abandons all uploads that have expired.
+async fn abandon_uploads(context: &Context) -> Result<usize> {
+    let mut conn = context.db.conn().await?;
+    let now = context.clock.now();
+    let mut all = 0;
+    loop {
+        let some = objects::abandon_expired(&mut conn, now, ABANDONED).await?;
+        all += some;
+        if i64::try_from(some).unwrap_or(i64::MAX) < ABANDONED {
+            return Ok(all);
         }
     }
 }
@@ -95,21 +127,36 @@ struct Prepared {
 }
 
 /// Removes objects until the pass is `over`: their data with few requests for each store, then their rows. Returns how
-/// many are gone.
-async fn remove_all(context: &Context, removals: Vec<Removal>, together: usize, over: Instant) -> usize {
-    let prepared: Vec<Prepared> = stream::iter(removals)
-        .map(|removal| by(over, removal.id, prepare(context, removal)))
+/// many are gone. Later passes try the others after all those that are new, unless there was no time to begin.
+async fn remove_all(context: &Context, removals: Vec<Removal>, over: Instant) -> usize {
+    let together = context.config.tiering.concurrency.clamp(1, CONCURRENCY);
+    let begun: Vec<(ObjectId, Option<Prepared>)> = stream::iter(removals)
+        .map(|removal| async move {
+            let id = removal.id;
+            if Instant::now() >= over {
+                return None;
+            }
+            Some((id, by(over, id, prepare(context, removal)).await.flatten()))
+        })
         .buffer_unordered(together)
-        .filter_map(|prepared| std::future::ready(prepared.flatten()))
+        .filter_map(std::future::ready)
         .collect()
         .await;
+    let mut left: BTreeSet<ObjectId> = begun.iter().map(|(id, _)| *id).collect();
+    let prepared: Vec<Prepared> = begun.into_iter().filter_map(|(_, prepared)| prepared).collect();
     let failed = delete_data(context, &prepared, together, over).await;
     let emptied: Vec<Prepared> = prepared.into_iter().filter(|object| !failed.contains(&object.id)).collect();
-    let forgotten = stream::iter(emptied)
+    let gone: Vec<ObjectId> = stream::iter(emptied)
         .map(|object| by(over, object.id, forget(context, object)))
         .buffer_unordered(together)
-        .filter(|forgotten| std::future::ready(forgotten.is_some()));
-    forgotten.count().await
+        .filter_map(std::future::ready)
+        .collect()
+        .await;
+    left.retain(|id| !gone.contains(id));
+    if let Err(error) = postpone(context, left).await {
+        tracing::warn!(%error, "cannot postpone the removal of objects");
+    }
+    gone.len()
 }
 
 /// Does `work` for an object until the pass is `over`. Returns `None` if it failed, or there was no time.
@@ -125,6 +172,35 @@ async fn by<T>(over: Instant, object: ObjectId, work: impl Future<Output = Resul
             None
         }
     }
+}
+
+async fn postpone(context: &Context, ids: BTreeSet<ObjectId>) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<ObjectId> = ids.into_iter().collect();
+    objects::postpone_removals(&mut *context.db.conn().await?, &ids).await
+}
+
+/// Adds up recorded changes of the counts of replicas. Cheap: call it every few seconds.
+///
+/// # Errors
+/// Any database error; the counts remain exact, and the next call continues.
+pub async fn counts(context: &Context) -> Result<()> {
+    replicas::fold_counts(&mut *context.db.conn().await?).await?;
+    Ok(())
+}
+
+/// Counts the replicas that are older than the counts, once after the upgrade. Returns whether this call did it.
+///
+/// # Errors
+/// Any database error; until it succeeds, the replicas are counted whenever a count is needed.
+pub async fn complete_counts(context: &Context) -> Result<bool> {
+    let mut conn = context.db.conn().await?;
+    if replicas::are_counts_complete(&mut conn).await? {
+        return Ok(false);
+    }
+    conn.transaction(async move |conn| replicas::complete_counts(conn).await).await
 }
 
 /// Aborts the unfinished uploads of an object. Returns where its data may be, or `None` if it cannot be removed now.
@@ -214,12 +290,13 @@ async fn delete_in(
     left
 }
 
-/// Deletes the rows of an object whose data is deleted.
-async fn forget(context: &Context, object: Prepared) -> Result<()> {
+/// Deletes the rows of an object whose data is deleted. Returns its id.
+async fn forget(context: &Context, object: Prepared) -> Result<ObjectId> {
     step::reached(Step::RemovalDeleted, object.key.as_str()).await;
     let id = object.id;
     let mut conn = context.db.conn().await?;
-    conn.transaction(async move |conn| objects::delete(conn, id).await).await
+    conn.transaction(async move |conn| objects::delete(conn, id).await).await?;
+    Ok(id)
 }
 
 /// Aborts multipart uploads of a key without a row: their creator died before recording them.
@@ -265,7 +342,7 @@ pub async fn expired_rows(context: &Context) -> Result<()> {
     workers::purge(&mut conn, now - chrono::Duration::days(1)).await?;
     store_health::purge(&mut conn, now - chrono::Duration::hours(1)).await?;
     leases::purge(&mut conn).await?;
-    objects::purge_removed(&mut conn, now - REMOVED_KEPT).await?;
+    while objects::purge_removed(&mut conn, now - REMOVED_KEPT, PURGED).await? > 0 {}
     plan::purge(&mut conn).await?;
     sign_in_guard::purge(&mut conn, now).await?;
     drop(conn);

@@ -2,15 +2,14 @@
 //! and kept: nothing is deleted.
 
 use chrono::{DateTime, Utc};
-use diesel_async::AsyncConnection;
+use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 use crate::tiering::db_outage::retry_on_db_outage;
 
-use crate::config::TransferOrder;
 use crate::context::Context;
 use crate::db::enums::RunStatus;
 use crate::db::replicas::{self, Repairs};
-use crate::db::{self, listen, runs};
+use crate::db::{listen, runs};
 use crate::error::Result;
 use crate::ids::ObjectId;
 use crate::store::StoreRole;
@@ -19,35 +18,39 @@ use crate::store::StoreRole;
 /// local copies are made immediately, outside of any run.
 ///
 /// # Errors
-/// Any database error; then nothing was changed.
+/// Any database error; the next pass continues.
 pub async fn pass(context: &Context) -> Result<Repairs> {
     let locals = context.stores.names_with(StoreRole::Local);
-    let by_size = context.config.tiering.order != TransferOrder::Oldest;
     let mut conn = context.db.conn().await?;
     if !replicas::can_repair(&mut conn).await? {
         return Ok(Repairs::default());
     }
-    conn.transaction(async move |conn| {
-        db::disable_statement_timeout(conn).await?;
-        let going_on = match runs::lock_active(conn).await? {
-            Some(run) if run.status == RunStatus::Running && !run.is_stopping() => {
-                run.scope()?.is_everything().then_some(run.id)
-            }
-            _ => None,
-        };
-        let queued = replicas::queue_repairs(conn, &locals, going_on, false).await?;
-        if let Some(run) = going_on.filter(|_| queued.joined > 0) {
-            if by_size {
-                replicas::record_sizes(conn, run).await?;
-            }
-            runs::add_totals(conn, run, queued.joined, queued.joined_bytes).await?;
+    let (locals, mut all) = (locals.as_slice(), Repairs::default());
+    loop {
+        let queued = conn.transaction(async move |conn| queue_some(conn, locals).await).await?;
+        if queued.copies == 0 {
+            return Ok(all);
         }
-        if queued.copies > 0 {
-            listen::notify(conn, listen::RUNS, "repair").await?;
+        all.add(queued);
+    }
+}
+
+/// Queues some lost replicas. Part of a transaction.
+async fn queue_some(conn: &mut AsyncPgConnection, locals: &[&str]) -> Result<Repairs> {
+    let going_on = match runs::lock_active(conn).await? {
+        Some(run) if run.status == RunStatus::Running && !run.is_stopping() => {
+            run.scope()?.is_everything().then_some(run.id)
         }
-        Ok(queued)
-    })
-    .await
+        _ => None,
+    };
+    let queued = replicas::queue_repairs(conn, locals, going_on, false).await?;
+    if let Some(run) = going_on.filter(|_| queued.joined > 0) {
+        runs::add_totals(conn, run, queued.joined, queued.joined_bytes).await?;
+    }
+    if queued.copies > 0 {
+        listen::notify(conn, listen::RUNS, "repair").await?;
+    }
+    Ok(queued)
 }
 
 /// Marks a copy, present or suspect, as lost for this reason; with `seen`, only if it has not been verified again since

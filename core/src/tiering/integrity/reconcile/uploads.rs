@@ -4,7 +4,7 @@ use crate::db::replicas;
 use crate::error::Result;
 use crate::object::identity;
 use crate::retry::{self, RetryPolicy};
-use crate::store::{ListedUpload, ObjectKey, StoreError, Verdict};
+use crate::store::{LIST_LIMIT, ListedUpload, ObjectKey, StoreError, Verdict};
 use crate::tiering::db_outage::retry_on_db_outage;
 
 use super::report::{Event, Finding, Kind, Outcome};
@@ -14,23 +14,30 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
     /// Returns whether it reached the end. A store whose access key may not list uploads needs a lifecycle rule for
     /// them.
     pub(super) async fn stale_uploads(&mut self) -> Result<bool> {
-        let list = || self.store.list_multipart_uploads("");
-        let uploads = match retry::retry(&RetryPolicy::default(), list, StoreError::retry).await {
-            Err(error) if error.verdict() == Verdict::Permanent => {
-                tracing::warn!(target: "nightferry::sync", store = %self.store.name(), %error, "cannot \
-                    list unfinished uploads");
+        let store = self.store;
+        let mut after = None;
+        loop {
+            let list = || store.list_multipart_uploads_page("", after.as_ref(), LIST_LIMIT);
+            let page = match retry::retry(&RetryPolicy::default(), list, StoreError::retry).await {
+                Err(error) if error.verdict() == Verdict::Permanent => {
+                    tracing::warn!(target: "nightferry::sync", store = %store.name(), %error, "cannot \
+                        list unfinished uploads");
+                    return Ok(true);
+                }
+                listed => listed?,
+            };
+            for upload in page.uploads {
+                if self.stop.is_cancelled() {
+                    return Ok(false);
+                }
+                self.summary.uploads += 1;
+                self.upload(&upload).await?;
+            }
+            after = page.next;
+            if after.is_none() {
                 return Ok(true);
             }
-            listed => listed?,
-        };
-        for upload in uploads {
-            if self.stop.is_cancelled() {
-                return Ok(false);
-            }
-            self.summary.uploads += 1;
-            self.upload(&upload).await?;
         }
-        Ok(true)
     }
 
     async fn upload(&mut self, upload: &ListedUpload) -> Result<()> {

@@ -57,6 +57,8 @@ pub async fn begin(context: &Context, name: &str, by: Option<UserId>, origin: &O
                 "There is no other store for the files of {name}: all others are being drained too."
             )));
         }
+        // The store may have millions of queued copies.
+        db::disable_statement_timeout(conn).await?;
         let new = drains::begin(conn, name, by).await?;
         if new {
             let kept = context.stores.names_with(StoreRole::Local).into_iter();

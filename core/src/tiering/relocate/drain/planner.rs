@@ -37,8 +37,19 @@ pub async fn pass(
 ) -> Result<Outcome> {
     // Removed from the configuration, as is usual for a drained store.
     let Some(store) = context.stores.get(name) else { return Ok(Outcome::Finished) };
+    if is_empty_still(context, name).await? {
+        return Ok(Outcome::Finished);
+    }
     let planner = Drain { store, to: Vec::new(), after: ObjectId(uuid::Uuid::nil()), evicted: 0 };
     pass::run(context, &format!("drain {name}"), worker, stop, Planner::Drain(planner)).await
+}
+
+/// Whether a store was found empty before, and is. Then there is nothing to look for in its rows, among those of all
+/// other stores.
+async fn is_empty_still(context: &Context, name: &str) -> Result<bool> {
+    let mut conn = context.db.conn().await?;
+    let finished = drains::find(&mut conn, name).await?.is_some_and(|drain| drain.finished_at.is_some());
+    Ok(finished && drains::left_in(&mut conn, name).await?.is_nothing())
 }
 
 pub(in crate::tiering::relocate) struct Drain<'p> {
@@ -102,6 +113,9 @@ impl<'p> Drain<'p> {
     pub(in crate::tiering::relocate) async fn end(&mut self, pass: &mut Pass<'p>) -> Result<()> {
         let interrupted = {
             let mut conn = pass.context.db.conn().await?;
+            if replicas::waiting_in(&mut conn, self.name()).await? == 0 {
+                return Ok(());
+            }
             replicas::delete_queued(&mut conn, self.name()).await?;
             replicas::interrupted(&mut conn, self.name(), MAX_ABORTED).await?
         };
