@@ -110,8 +110,10 @@ pub(crate) async fn run(world: &World, args: &Args, quiet: &mut Quiet, report: &
     for installation in &both {
         drain_times.push(millis(installation.begin_drain().await?));
     }
-    report
-        .note(format!("starting a drain, with {FEW} and with {files} files, takes {}", drain_times.join(" and ")));
+    report.note(format!(
+        "starting a drain, with {FEW} and with {files} files, takes {}",
+        drain_times.join(" and ")
+    ));
     slowest.extend(compare(Operation::DrainProgress, files, &mut both, quiet, report).await?);
 
     if let Some(slow) = slowest.into_iter().max_by_key(|slow| slow.took) {

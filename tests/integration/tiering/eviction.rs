@@ -276,7 +276,7 @@ async fn an_interrupted_eviction_is_completed_by_the_next_pass() {
     let world = evicts_at_once().build().await;
     synced(&world, 3).await;
     // As if killed in the middle: marked, and no process continues.
-    let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);
+    let gate = world.local.gate(Match::deletions(), Hold::Request);
     {
         let stop = CancellationToken::new();
         let dying = evict::pass(&world.context, WorkerId::new(), &stop);

@@ -139,7 +139,9 @@ pub async fn evict_candidates(context: &Context, least_used: bool) -> Result<usi
     };
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
-        let found = replicas::lock_evictable(conn, &claim, order, None, EVICTIONS).await?;
+        let next = replicas::next_in_order(conn, &claim, order, None, EVICTIONS).await?;
+        let among: Vec<_> = next.iter().map(|copy| copy.object_id).collect();
+        let found = replicas::lock_evictable(conn, &claim, order, &among).await?;
         Ok::<_, Error>(found.len())
     })
     .await

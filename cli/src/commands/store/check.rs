@@ -419,7 +419,7 @@ mod tests {
         let mut lax = store("s3", "cloud", Vec::new(), None);
         lax.verification = verification(&Canary::failed("x"));
         if let Some(first) = lax.verification.first_mut() {
-            (first.evidence, first.requests) = (Evidence::Read.as_str(), Evidence::Read.requests());
+            (first.evidence, first.requests) = (Evidence::Head.as_str(), Evidence::Head.requests());
         }
         let stores = [strict, lax];
         let rows = verification_rows(&stores);
@@ -430,7 +430,7 @@ mod tests {
         let rest = "whole-encrypted, whole-streamed, parts, parts-streamed";
         assert_eq!(
             shown,
-            [("minio", "all", "response", 0), ("s3", rest, "head", 1), ("s3", "whole", "read", 2)]
+            [("minio", "all", "response", 0), ("s3", "whole", "head", 1), ("s3", rest, "read", 2)]
         );
         assert!(verification_table(&stores).contains("VERIFIED BY"));
         assert_eq!(verification_table(&[]), "");

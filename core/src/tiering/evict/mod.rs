@@ -179,8 +179,8 @@ impl EvictionPass<'_> {
             })
             .await?;
         // Copies that were not needed are the first ones of the next batch.
-        let taken = spare.last().map(|last| (last.at, last.object_id));
-        let place = if whole { Some(end) } else { taken };
+        let last_place = spare.last().map(|last| (last.at, last.object_id));
+        let place = if whole { Some(end) } else { last_place };
         let ours = spare.into_iter().filter(|copy| claimed.contains(&copy.object_id)).collect();
         Ok(Batch { token, ours, examined: next.len(), place })
     }
