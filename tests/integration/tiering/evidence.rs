@@ -113,7 +113,7 @@ async fn local_copies_stay_while_the_cloud_server_is_down_and_are_evicted_when_i
             "there is no other evidence"
         );
     }
-    assert_eq!(world.local.count(&Match::method(Method::DELETE)), 0);
+    assert_eq!(world.local.count(&Match::deletions()), 0);
     world.cloud.up().await;
     assert_eq!(pass(&world.context_with(&[])).await, 3);
     assert_invariants(&world).await;

@@ -89,7 +89,7 @@ async fn a_copy_that_cannot_be_read_is_no_evidence_until_it_can() {
     assert_eq!(pass(&world.context).await, 0);
 
     assert!(denied.struck() > 0, "it was tried");
-    assert_eq!(world.local.count(&Match::method(Method::DELETE)), 0);
+    assert_eq!(world.local.count(&Match::deletions()), 0);
     for store in ["minio", "s3"] {
         assert_eq!(world.replica(store, &files[0]).await.unwrap().state, ReplicaState::Present, "{store}");
     }
@@ -147,7 +147,7 @@ async fn an_interrupted_eviction_with_an_old_proof_is_completed_after_reading() 
     let world = encrypted().build().await;
     synced(&world, 2).await;
     age(&world).await;
-    let refused = world.local.add(Fault::status(500, "InternalError").on(Method::DELETE));
+    let refused = world.local.add(Fault::status(500, "InternalError").matching(Match::deletions()));
     assert_eq!(pass(&world.context).await, 0);
     refused.remove();
     world.expire_leases().await;
