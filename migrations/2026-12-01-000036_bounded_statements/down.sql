@@ -1,3 +1,4 @@
+-- Loses nothing: services count, continue and postpone anew.
 ALTER TABLE runs RESET (fillfactor, autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold);
 ALTER TABLE leases RESET (fillfactor, autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold);
 ALTER TABLE files RESET (fillfactor, autovacuum_vacuum_scale_factor);

@@ -131,12 +131,14 @@ impl Store {
         };
         let page: ListMultipartUploadsResult = self.signed(attempt).await?;
         let uploads = page.uploads;
-        let next = match (page.is_truncated, page.next_key_marker) {
+        let next = match (page.is_truncated, uploads.last()) {
             (false, _) => None,
-            (true, Some(key)) if !uploads.is_empty() => {
-                Some(UploadMarker { key, upload_id: page.next_upload_id_marker })
-            }
-            (true, _) => {
+            // SeaweedFS names only the upload.
+            (true, Some(last)) => Some(UploadMarker {
+                key: page.next_key_marker.filter(|key| !key.is_empty()).unwrap_or_else(|| last.key.clone()),
+                upload_id: page.next_upload_id_marker.or_else(|| Some(last.upload_id.as_str().to_owned())),
+            }),
+            (true, None) => {
                 return Err(self.protocol(LIST_UPLOADS, "the response has no start of the next page"));
             }
         };

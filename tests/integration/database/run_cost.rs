@@ -60,8 +60,8 @@ async fn a_run_that_cannot_continue_ends_without_a_statement_over_its_whole_queu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn releasing_a_batch_reads_one_batch_of_rows() {
-    let (world, id) = running(10_000).await;
-    for more in [0, 30_000] {
+    let (world, id) = running(40_000).await;
+    for more in [0, 40_000] {
         if more > 0 {
             backlog(&world, id, more).await;
         }

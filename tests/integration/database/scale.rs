@@ -117,20 +117,19 @@ impl Installation {
         assert_eq!(committed, 10);
         costs.push(("commit", pages));
 
-        for (name, part) in [("first page", None), ("search", Some(rows::IN_LARGEST_ACCOUNT))] {
-            let page = async { operations::first_page(context, self.largest, part).await.unwrap() };
-            let (pages, found) = self.cost(page).await;
-            assert_eq!(found, if part.is_some() { 1 } else { 50 });
-            costs.push((name, pages));
-        }
+        // A search by a part of the name is not among these: it reads all names of the account.
+        let page = async { operations::first_page(context, self.largest, None).await.unwrap() };
+        let (pages, found) = self.cost(page).await;
+        assert_eq!(found, 50);
+        costs.push(("first page", pages));
         let (pages, shown) = self.cost(async { operations::sync_status(context).await.unwrap() }).await;
         assert!(shown > 0);
         costs.push(("sync status", pages));
         costs.push(("metrics", self.cost_of_metrics().await));
         for (name, least_used) in [("evict by rule", false), ("evict by watermark", true)] {
             let select = async { operations::evict_candidates(context, least_used).await.unwrap() };
-            let (pages, found) = self.cost(select).await;
-            assert!(found > 0);
+            let (pages, examined) = self.cost(select).await;
+            assert!(examined > 0);
             costs.push((name, pages));
         }
         let (pages, _) = self.cost(async { operations::cancel(context, run).await.unwrap() }).await;

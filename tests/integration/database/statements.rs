@@ -434,6 +434,7 @@ async fn ends_of_copies(conn: &mut AsyncPgConnection) {
         restores::record_class(conn, object, "s3", Some("GLACIER"));
         upload(conn, object);
         objects::remove_unreferenced(conn, &[object]);
+        objects::postpone_removals(conn, &[object]);
         objects::delete(conn, object);
     );
 }

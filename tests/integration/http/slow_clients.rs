@@ -135,7 +135,7 @@ async fn a_disconnected_metrics_client_does_not_cause_a_second_count() {
     };
     let mut holder = world.context.db.conn().await.unwrap();
     execute_on(&mut holder, "BEGIN").await;
-    execute_on(&mut holder, "LOCK TABLE replicas IN ACCESS EXCLUSIVE MODE").await;
+    execute_on(&mut holder, "LOCK TABLE replica_counts IN ACCESS EXCLUSIVE MODE").await;
     for _ in 0..5 {
         let asking = send(&api, "GET /metrics HTTP/1.1", "").await;
         counting(1).await;

@@ -119,7 +119,8 @@ pub async fn sync_status(context: &Context) -> Result<usize> {
 }
 
 /// Selects the next batch of copies to evict, as each pass does, by the default rule or, with `least_used`, by the time of
-/// the last use. Evicts nothing. Returns their number.
+/// the last use. Evicts nothing. Returns the number of copies examined: those that must stay, such as those of pinned files,
+/// are among them.
 pub async fn evict_candidates(context: &Context, least_used: bool) -> Result<usize> {
     let policy = policy::of(context)?;
     let (clouds, keeping) = (policy.available_clouds(), policy.keeping());
@@ -141,8 +142,8 @@ pub async fn evict_candidates(context: &Context, least_used: bool) -> Result<usi
     conn.transaction(async move |conn| {
         let next = replicas::next_in_order(conn, &claim, order, None, EVICTIONS).await?;
         let among: Vec<_> = next.iter().map(|copy| copy.object_id).collect();
-        let found = replicas::lock_evictable(conn, &claim, order, &among).await?;
-        Ok::<_, Error>(found.len())
+        replicas::lock_evictable(conn, &claim, order, &among).await?;
+        Ok::<_, Error>(among.len())
     })
     .await
 }
