@@ -28,7 +28,7 @@ pub(crate) const CREATE_BACKUP: &str = "CREATE SCHEMA backup; \
         FOR t IN SELECT schemaname AS home, tablename AS name FROM pg_tables WHERE schemaname IN ('public', 'observed') LOOP \
             IF restoring THEN \
                 EXECUTE format('DELETE FROM %I.%I', t.home, t.name); \
-                EXECUTE format('INSERT INTO %I.%I SELECT * FROM backup.%I', t.home, t.name, t.name); \
+                EXECUTE format('INSERT INTO %I.%I OVERRIDING SYSTEM VALUE SELECT * FROM backup.%I', t.home, t.name, t.name); \
             ELSE \
                 EXECUTE format('DELETE FROM backup.%I', t.name); \
                 EXECUTE format('INSERT INTO backup.%I SELECT * FROM %I.%I', t.name, t.home, t.name); \
