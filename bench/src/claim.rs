@@ -6,10 +6,11 @@ use anyhow::{Result, ensure};
 use nightferry_core::context::Context;
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::RunTrigger;
-use nightferry_core::db::replicas::{self, ClaimTerms, Finished};
+use nightferry_core::db::replicas::{self, ClaimTerms};
 use nightferry_core::db::runs::{NewRun, RunScope};
 use nightferry_core::ids::{RunId, UserId, WorkerId};
 use nightferry_core::tiering::run;
+use nightferry_scale::operations;
 use nightferry_scale::rows::{self, Kind};
 
 use crate::args::Args;
@@ -107,17 +108,7 @@ impl Queue {
             "{} copies were claimed instead of {BATCH}",
             batch.len()
         );
-        let finished: Vec<Finished> = batch
-            .into_iter()
-            .map(|claim| Finished {
-                object_id: claim.object_id,
-                store: claim.store,
-                token: claim.token,
-                etag: "0123456789abcdef0123456789abcdef".to_owned(),
-                seal: None,
-                size: claim.size,
-            })
-            .collect();
+        let finished = operations::finished(batch);
         let start = Instant::now();
         let switched = replicas::finish(&mut conn, &["minio"], &["s3"], &[], &finished).await?;
         let committed = start.elapsed();

@@ -23,10 +23,10 @@ pub const PASS: &str = "catalog";
 
 /// Delay before a failed snapshot is retried.
 const PAUSE: TimeDelta = TimeDelta::minutes(5);
-/// Snapshots of at least this duration are followed by a pause of [`REST`] times as long: a snapshot reads everything in
+/// Snapshots of at least this duration are followed by a pause of [`PAUSE_FACTOR`] times as long: a snapshot reads everything in
 /// one transaction, during which no dead row can be vacuumed, and runs may end every few minutes.
 const LONG: Duration = Duration::from_secs(1);
-const REST: u32 = 20;
+const PAUSE_FACTOR: u32 = 20;
 
 /// The state of snapshots: the last one written, and whether the last attempt failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,20 +138,20 @@ async fn is_due(context: &Context) -> Result<bool> {
         None => true,
         Some((report, at)) => {
             let taken = report.snapshot.as_ref().map(|snapshot| snapshot.taken_at);
-            let pause = if report.failed.is_some() { PAUSE } else { rest(report.snapshot.as_ref()) };
-            let rested = pause.is_zero() || context.clock.now() - at >= pause;
-            taken.is_none_or(|taken| taken < changed) && rested
+            let pause = if report.failed.is_some() { PAUSE } else { pause_after(report.snapshot.as_ref()) };
+            let has_paused = pause.is_zero() || context.clock.now() - at >= pause;
+            taken.is_none_or(|taken| taken < changed) && has_paused
         }
     })
 }
 
 /// The pause after a snapshot.
-fn rest(snapshot: Option<&Snapshot>) -> TimeDelta {
+fn pause_after(snapshot: Option<&Snapshot>) -> TimeDelta {
     let took = snapshot.map_or(Duration::ZERO, |snapshot| snapshot.took);
     if took < LONG {
         TimeDelta::zero()
     } else {
-        TimeDelta::from_std(took.saturating_mul(REST)).unwrap_or(TimeDelta::MAX)
+        TimeDelta::from_std(took.saturating_mul(PAUSE_FACTOR)).unwrap_or(TimeDelta::MAX)
     }
 }
 
@@ -164,12 +164,12 @@ mod tests {
         let snapshot = serde_json::json!({
             "store": "s3", "key": "k", "taken_at": DateTime::UNIX_EPOCH, "bytes": 1, "rows": {}, "pruned": 0, "took": took,
         });
-        rest(Some(&serde_json::from_value(snapshot).unwrap()))
+        pause_after(Some(&serde_json::from_value(snapshot).unwrap()))
     }
 
     #[test]
     fn long_snapshots_are_followed_by_a_pause() {
-        assert_eq!(rest(None), TimeDelta::zero());
+        assert_eq!(pause_after(None), TimeDelta::zero());
         assert_eq!(after(Duration::from_millis(900)), TimeDelta::zero());
         assert_eq!(after(Duration::from_secs(90)), TimeDelta::minutes(30));
     }

@@ -23,7 +23,7 @@ pub async fn delete_all(
 }
 
 /// Logs that a store does not take several keys.
-pub fn tell_refusal(store: &Store, error: &StoreError) {
+pub fn log_refusal(store: &Store, error: &StoreError) {
     tracing::info!(target: "nightferry::sync", store = %store.name(), %error, "the store refuses to delete several \
         objects with one request: they are deleted one by one until the next start");
 }
@@ -38,7 +38,7 @@ async fn delete_some(
             Ok(BatchDeletion::Done(failed)) => {
                 return failed.into_iter().map(|(key, error)| (key, Arc::new(error))).collect();
             }
-            Ok(BatchDeletion::Refused(Some(error))) => tell_refusal(store, &error),
+            Ok(BatchDeletion::Refused(Some(error))) => log_refusal(store, &error),
             Ok(BatchDeletion::Refused(None)) => {}
             Err(error) => {
                 let error = Arc::new(error);

@@ -142,6 +142,10 @@ impl Store {
                 return Err(self.protocol(LIST_UPLOADS, "the response has no start of the next page"));
             }
         };
+        // A store that ignores the markers would send the same page forever.
+        if next.is_some() && next.as_ref() == after {
+            return Err(self.protocol(LIST_UPLOADS, "the next page starts where this one does"));
+        }
         Ok(UploadPage { uploads, next })
     }
 }

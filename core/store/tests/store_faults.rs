@@ -326,6 +326,19 @@ async fn a_batch_that_failed_deleted_nothing_as_far_as_known() {
 }
 
 #[tokio::test]
+async fn a_listing_of_uploads_that_never_advances_ends_with_an_error() {
+    let document = "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker>\
+                    <NextUploadIdMarker>u</NextUploadIdMarker><Upload><Key>k</Key><UploadId>u</UploadId>\
+                    <Initiated>2026-01-01T00:00:00Z</Initiated></Upload></ListMultipartUploadsResult>";
+    let store = serve(vec![Act::AnswerAndClose(answer("200 OK", "", document))]).await;
+    let first = store.list_multipart_uploads_page("", None, 1).await.unwrap();
+
+    let error = store.list_multipart_uploads_page("", first.next.as_ref(), 1).await.unwrap_err();
+
+    assert!(matches!(error.kind(), StoreErrorKind::Protocol), "{error}");
+}
+
+#[tokio::test]
 async fn a_404_of_a_proxy_does_not_mean_that_an_object_is_missing() {
     let store =
         serve(vec![Act::AnswerAndClose(answer("404 Not Found", "Connection: close\r\n", "<html/>"))]).await;

@@ -21,6 +21,8 @@ use reqwest::Method;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::eviction::kill_pass_at;
+
 fn world() -> WorldBuilder {
     World::with("tiering.free_local_after", "0s").set("tiering.lease", "60s")
 }
@@ -129,14 +131,7 @@ async fn a_worker_killed_between_the_deletion_of_several_copies_and_their_rows_i
     let world = world().build().await;
     let files = synced(&world, 5).await;
     let gate = world.local.gate(Match::batch_deletions(), Hold::Answer);
-    {
-        let stop = CancellationToken::new();
-        let dying = evict::pass(&world.context, WorkerId::new(), &stop);
-        tokio::select! {
-            _ = dying => panic!("it waits at the gate"),
-            () = gate.reached() => {}
-        }
-    }
+    kill_pass_at(&world, &gate).await;
     gate.open();
     eventually("the store has deleted them", || async {
         (world.stored("minio", &files[0]).await.is_none()).then_some(())

@@ -9,7 +9,7 @@ use nightferry_core::file::trash;
 use nightferry_core::ids::WorkerId;
 use nightferry_core::tiering::evict;
 use nightferry_tests::harness::database::{execute, texts};
-use nightferry_tests::harness::fault_proxy::{Fault, Hold, Match};
+use nightferry_tests::harness::fault_proxy::{Fault, Gate, Hold, Match};
 use nightferry_tests::harness::{
     WorkerHandle, World, WorldBuilder, assert_invariants, eventually, pattern, states,
 };
@@ -18,6 +18,15 @@ use tokio_util::sync::CancellationToken;
 
 fn evicts_at_once() -> WorldBuilder {
     World::with("tiering.free_local_after", "0s")
+}
+
+/// Runs a pass of evictions until it reaches the gate, and drops it there, as if its process were killed.
+pub(super) async fn kill_pass_at(world: &World, gate: &Gate) {
+    let stop = CancellationToken::new();
+    tokio::select! {
+        _ = evict::pass(&world.context, WorkerId::new(), &stop) => panic!("the pass ended before the gate"),
+        () = gate.reached() => {}
+    }
 }
 
 async fn upload(world: &World, count: u64) -> Vec<FileView> {
@@ -164,14 +173,7 @@ async fn an_interrupted_eviction_is_cancelled_if_the_cloud_copy_is_lost() {
     let world = evicts_at_once().build().await;
     let files = synced(&world, 2).await;
     let gate = world.local.gate(Match::deletions(), Hold::Request);
-    {
-        let stop = CancellationToken::new();
-        let dying = evict::pass(&world.context, WorkerId::new(), &stop);
-        tokio::select! {
-            _ = dying => panic!("it waits at the gate"),
-            () = gate.reached() => {}
-        }
-    }
+    kill_pass_at(&world, &gate).await;
     // One of them was deleted by the worker that died, the other was not; and the cloud store has lost both.
     world.direct.local().unwrap().delete(&world.key(&files[0]).await).await.unwrap();
     execute(&world.context.db, "UPDATE replicas SET state = 'lost' WHERE store = 's3'").await.unwrap();
@@ -277,14 +279,7 @@ async fn an_interrupted_eviction_is_completed_by_the_next_pass() {
     synced(&world, 3).await;
     // As if killed in the middle: marked, and no process continues.
     let gate = world.local.gate(Match::deletions(), Hold::Request);
-    {
-        let stop = CancellationToken::new();
-        let dying = evict::pass(&world.context, WorkerId::new(), &stop);
-        tokio::select! {
-            _ = dying => panic!("it waits at the gate"),
-            () = gate.reached() => {}
-        }
-    }
+    kill_pass_at(&world, &gate).await;
     gate.open();
     assert_eq!(texts(&world.context.db, "SELECT 1 FROM replicas WHERE state = 'evicting'").await.len(), 3);
 

@@ -24,11 +24,11 @@ const ADVISORY_LOCK: i64 = 0x6e69_6768_7466_6572;
 const ADVISORY_POLL: Duration = Duration::from_millis(50);
 
 /// How long a migration tries to get its locks.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
+const MAX_LOCK_WAIT: Duration = Duration::from_secs(10 * 60);
 /// Between two attempts, requests that waited catch up.
-const LEAST_PAUSE: Duration = Duration::from_secs(1);
+const MIN_PAUSE: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+const MAX_PAUSE: Duration = Duration::from_secs(20);
 
 /// How often it is logged that a migration is still running.
 const PROGRESS: Duration = Duration::from_secs(15);
@@ -68,13 +68,13 @@ impl Session {
     pub(super) async fn open(database: &Database) -> Result<Self> {
         let mut conn = Box::pin(database.dedicated()).await?;
         conn.batch_execute("SET statement_timeout = 0").await?;
-        // Asks again and again: a statement that waits for the lock has a snapshot, and whoever has the lock would wait
-        // for the end of that snapshot while it creates an index concurrently.
-        let mut told = false;
+        // Polls: a statement that waits for the lock has a snapshot, and CREATE INDEX CONCURRENTLY in the process that
+        // holds the lock would wait for the end of that snapshot.
+        let mut is_logged = false;
         while !try_lock(&mut conn).await? {
-            if !told {
+            if !is_logged {
                 tracing::info!("another process is migrating the database; waiting for it");
-                told = true;
+                is_logged = true;
             }
             tokio::time::sleep(ADVISORY_POLL).await;
         }
@@ -149,10 +149,10 @@ impl Session {
             if !met_a_lock(&error) {
                 return Err(failed(script, direction, error));
             }
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > MAX_LOCK_WAIT {
                 return Err(blocked(script));
             }
-            let pause = LEAST_PAUSE + retry::delay(attempt, FIRST_PAUSE, LONGEST_PAUSE);
+            let pause = MIN_PAUSE + retry::delay(attempt, FIRST_PAUSE, MAX_PAUSE);
             tracing::warn!(
                 migration = script.name,
                 pause_seconds = pause.as_secs(),
@@ -223,7 +223,7 @@ fn met_a_lock(error: &Error) -> bool {
 }
 
 fn blocked(script: &Script) -> Error {
-    let (name, minutes) = (script.name, PATIENCE.as_secs() / 60);
+    let (name, minutes) = (script.name, MAX_LOCK_WAIT.as_secs() / 60);
     Error::Conflict(format!(
         "The migration {name} did not get its locks for {minutes} minutes, because other transactions are open for \
          long: see pg_stat_activity. Requests are not affected; repeat it later."

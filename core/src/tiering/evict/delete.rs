@@ -128,7 +128,7 @@ impl EvictionPass<'_> {
             Ok(Ok(BatchDeletion::Done(failed))) => failed,
             Ok(Ok(BatchDeletion::Refused(error))) => {
                 if let Some(error) = error {
-                    delete::tell_refusal(self.store, &error);
+                    delete::log_refusal(self.store, &error);
                 }
                 return ready.into_iter().map(|proven| proven.candidate).collect();
             }

@@ -11,7 +11,7 @@ use crate::ids::RunId;
 
 /// How long a run waits for a store that is full or redirects, and accepted nothing meanwhile. Somebody has to change
 /// something first; a store that limits the rate, is down, or has another time than this machine is waited for.
-const PATIENCE: Duration = Duration::from_secs(120);
+const MAX_WAIT: Duration = Duration::from_secs(120);
 
 /// Stops a run with the reason if its copies have waited too long for such a store. Called when no copy is due. Returns
 /// whether it was stopped.
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// # Errors
 /// Any database error.
 pub async fn stop_if_blocked(context: &Context, id: RunId) -> Result<bool> {
-    let blocked = context.stores.health().blocked(context.clock.now(), PATIENCE);
+    let blocked = context.stores.health().blocked(context.clock.now(), MAX_WAIT);
     let Some((store, reason)) = blocked.first() else { return Ok(false) };
     let names: Vec<String> = blocked.iter().map(|(store, _)| store.clone()).collect();
     let is_waiting = {
@@ -27,11 +27,11 @@ pub async fn stop_if_blocked(context: &Context, id: RunId) -> Result<bool> {
         let started = runs::find(&mut conn, id).await?.and_then(|run| run.started_at);
         // Each run tries for a while, also if an earlier one has waited.
         let now = context.clock.now();
-        let has_tried = |at: DateTime<Utc>| (now - at).to_std().is_ok_and(|age| age >= PATIENCE);
+        let has_tried = |at: DateTime<Utc>| (now - at).to_std().is_ok_and(|age| age >= MAX_WAIT);
         started.is_some_and(has_tried) && replicas::is_queued_for(&mut conn, id, &names).await?
     };
     if is_waiting {
-        let reason = format!("the store {store} has accepted nothing for two minutes: {reason}");
+        let reason = format!("the store {store} has accepted nothing for {} s: {reason}", MAX_WAIT.as_secs());
         super::stop(context, id, &reason).await?;
     }
     Ok(is_waiting)

@@ -1,6 +1,6 @@
 //! The end of a run: cancelled, stopped, or finished. A cancelled run is marked in a short transaction, after which
-//! nothing more of it is claimed. Its queued copies are released in batches by whoever looks for its end, so that the
-//! cost of a cancellation does not depend on the backlog.
+//! nothing more of it is claimed. Its queued copies are released in batches by the workers, so that the cost of a
+//! cancellation does not depend on the backlog.
 
 use std::time::{Duration, Instant};
 

@@ -126,8 +126,8 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
         if copies.is_empty() {
             return Ok(());
         }
-        let freeing = EvictionPass::new(self.context, self.store, Vec::new(), self.worker, self.stop);
-        freeing.free(token, copies, false).await?;
+        let eviction = EvictionPass::new(self.context, self.store, Vec::new(), self.worker, self.stop);
+        eviction.free(token, copies, false).await?;
         for orphan in marked {
             let outcome = match self.facts(&orphan.key).await?.and_then(|facts| facts.state) {
                 None => Outcome::Applied,
