@@ -3,7 +3,3 @@
 -- There is no constraint, because processes of the previous version leave the column as it is; it is ignored in all
 -- other states.
 ALTER TABLE replicas ADD COLUMN suspect_since timestamptz;
-
--- How a process verifies what it writes to the store: `response`, `head` or `read`, the most expensive of all ways of
--- sending; NULL until its canaries have shown what the store verifies. For display.
-ALTER TABLE store_health ADD COLUMN evidence text;

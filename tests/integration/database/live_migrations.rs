@@ -9,7 +9,7 @@ use nightferry_core::db::Database;
 use nightferry_core::db::migrate::{self, Script, code, statements};
 use nightferry_core::ids::UserId;
 use nightferry_tests::harness::catalogue::FILES;
-use nightferry_tests::harness::database::{execute, execute_on, rows_read, texts};
+use nightferry_tests::harness::database::{execute, execute_on, rows_read, texts, texts_on};
 use nightferry_tests::harness::{Catalogue, World, WorldBuilder, eventually};
 
 use super::migrations::{OLD_REPLICAS, insert_old_replicas, reasons, revert, since};
@@ -42,9 +42,27 @@ async fn next(db: &Database) -> Option<&'static Script> {
     migrate::ALL.iter().find(|script| script.name == name)
 }
 
-/// Executes SQL in a transaction, which may look whether there is any row, and must read no more.
+/// The tables that exist, and with a lock that the transaction has and that keeps writers out.
+const TABLES: &str =
+    "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace";
+const LOCKED: &str = " AND oid IN (SELECT relation FROM pg_locks WHERE pid = pg_backend_pid() \
+                       AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))";
+
+/// Executes SQL in a transaction, which may look whether there is any row, and must read no more. It may keep writers from
+/// one table that exists: with two, it could wait for a request that has the second and waits for the first.
 async fn reads_nothing(db: &Database, script: &Script, sql: &str) {
-    let (read, ()) = rows_read(db, async |conn| Ok(conn.batch_execute(sql).await?)).await;
+    let tables = texts(db, TABLES).await;
+    let (read, locked) = rows_read(db, async |conn| {
+        conn.batch_execute(sql).await?;
+        Ok(texts_on(conn, &format!("{TABLES}{LOCKED}")).await)
+    })
+    .await;
+    let locked: Vec<&String> = locked.iter().filter(|table| tables.contains(table)).collect();
+    assert!(
+        locked.len() <= 1,
+        "{} keeps writers from {locked:?} at once. Make it several migrations; see CONTRIBUTING.md: {sql}",
+        script.name
+    );
     assert!(
         read <= 1,
         "{} reads rows while it locks their table. Make it several statements, each by itself, with \
@@ -54,7 +72,7 @@ async fn reads_nothing(db: &Database, script: &Script, sql: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_migration_reads_rows_while_it_locks_their_table() {
+async fn no_migration_reads_rows_or_waits_for_a_second_table_while_it_locks_one() {
     let world = filled().await;
     let db = &world.context.db;
     let mut looked_at = 0;

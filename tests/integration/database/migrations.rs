@@ -75,22 +75,22 @@ async fn processes_that_start_at_once_do_not_migrate_twice() {
 async fn a_migration_that_fails_changes_and_records_nothing() {
     let world = World::new().await;
     let db = &world.context.db;
-    let name = "2026-12-01-000035_suspect_copies";
-    // The second statement of the script that reverts it fails, then the second one of the script that applies it.
-    revert(db, since("000035") - 1).await;
-    database::execute(db, "ALTER TABLE replicas RENAME COLUMN suspect_since TO hidden").await.unwrap();
+    let name = "2026-12-01-000037_postponed_work";
+    // The second statement of the script that reverts it fails, then a later one of the script that applies it.
+    revert(db, since("000037") - 1).await;
+    database::execute(db, "ALTER TABLE postponed_removals RENAME TO hidden").await.unwrap();
     let before = dump(db).await;
     let newest = migrate::newest(db, 1).await.unwrap();
     let refused = migrate::revert(db, &newest, Others::Ignored).await.unwrap_err();
     assert_eq!(refused.code(), ErrorCode::Conflict);
     let reason = refused.to_string();
-    assert!(reason.starts_with(&format!("The migration {name} cannot be reverted: column ")), "{reason}");
+    assert!(reason.starts_with(&format!("The migration {name} cannot be reverted: table ")), "{reason}");
     assert_eq!(dump(db).await, before);
     assert_eq!(migrate::newest(db, 1).await.unwrap()[0].name, name);
 
-    database::execute(db, "ALTER TABLE replicas RENAME COLUMN hidden TO suspect_since").await.unwrap();
+    database::execute(db, "ALTER TABLE hidden RENAME TO postponed_removals").await.unwrap();
     revert(db, 1).await;
-    database::execute(db, "ALTER TABLE store_health ADD COLUMN evidence text").await.unwrap();
+    database::execute(db, "CREATE TABLE eviction_places ()").await.unwrap();
     let before = dump(db).await;
     let failed = migrate::apply(db).await.unwrap_err();
     assert_eq!(failed.code(), ErrorCode::Internal);
@@ -98,7 +98,7 @@ async fn a_migration_that_fails_changes_and_records_nothing() {
     assert_eq!(dump(db).await, before);
     assert_eq!(migrate::pending(db).await.unwrap()[0], name);
 
-    database::execute(db, "ALTER TABLE store_health DROP COLUMN evidence").await.unwrap();
+    database::execute(db, "DROP TABLE eviction_places").await.unwrap();
     assert_eq!(migrate::apply(db).await.unwrap()[0], name);
 }
 

@@ -13,14 +13,18 @@ struct Row {
 
 /// The first column of a query, as text.
 pub async fn texts(db: &Database, sql: &str) -> Vec<String> {
-    let mut conn = db.conn().await.unwrap();
+    texts_on(&mut db.conn().await.unwrap(), sql).await
+}
+
+/// As [`texts`], on a connection held by the test.
+pub async fn texts_on(conn: &mut AsyncPgConnection, sql: &str) -> Vec<String> {
     // EXPLAIN cannot be a subquery, and determines the name of its only column.
     let sql = if sql.starts_with("EXPLAIN") {
-        return explain(&mut conn, sql).await;
+        return explain(conn, sql).await;
     } else {
         format!("SELECT line::text AS text FROM ({sql}) AS q (line)")
     };
-    let rows: Vec<Row> = diesel::sql_query(sql).load(&mut conn).await.unwrap();
+    let rows: Vec<Row> = diesel::sql_query(sql).load(conn).await.unwrap();
     rows.into_iter().map(|row| row.text).collect()
 }
 
@@ -30,7 +34,7 @@ struct PlanLine {
     line: String,
 }
 
-async fn explain(conn: &mut nightferry_core::db::Connection<'_>, sql: &str) -> Vec<String> {
+async fn explain(conn: &mut AsyncPgConnection, sql: &str) -> Vec<String> {
     let rows: Vec<PlanLine> = diesel::sql_query(sql).load(conn).await.unwrap();
     rows.into_iter().map(|row| row.line).collect()
 }

@@ -1,0 +1,1 @@
+ALTER TABLE store_health DROP COLUMN evidence;
