@@ -8,6 +8,9 @@ use tokio::process::Command;
 
 use crate::subject::{Cost, cost_of};
 
+/// Leaves out what belongs to the store and not to the files, such as the marker with its identity.
+const ONLY_FILES: [&str; 2] = ["--exclude", "/_nightferry/**"];
+
 /// The fastest flags of rclone for many small files on this machine.
 pub(crate) const SMALL: &[&str] = &["--transfers", "32", "--checkers", "32", "--s3-no-head"];
 /// The fastest flags of rclone for few large files on this machine.
@@ -23,14 +26,16 @@ pub(crate) async fn copy(
     let mut command = command(folder, from.0, to.0)?;
     command
         .args(["copy", &format!("from:{}", from.1), &format!("to:{}", to.1), "--s3-no-check-bucket"])
+        .args(ONLY_FILES)
         .args(flags);
     cost_of(command).await
 }
 
-/// Number of objects and their bytes in a bucket of the second server.
+/// Number of files and their bytes in a bucket.
 pub(crate) async fn size(folder: &Path, server: &S3Server, bucket: &str) -> Result<(u64, u64)> {
     let mut command = command(folder, server, server)?;
-    let output = command.args(["size", "--json", &format!("to:{bucket}")]).output().await?;
+    command.args(["size", "--json", &format!("to:{bucket}")]).args(ONLY_FILES);
+    let output = command.output().await?;
     ensure!(output.status.success(), "rclone size failed: {}", String::from_utf8_lossy(&output.stderr));
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     let number = |field: &str| answer.get(field).and_then(serde_json::Value::as_u64).context("rclone size");
