@@ -76,6 +76,8 @@ pub(crate) enum Section {
     LongSmall,
     /// A long run of large files
     LongLarge,
+    /// Evicting local copies against copying them, on the loopback address and over a link with latency
+    Evict,
     /// Operations of API and worker with millions of files against 100,000 (only if it is named: it takes about an hour)
     Scale,
 }

@@ -7,13 +7,13 @@ mod args;
 mod claim;
 mod client;
 mod endurance;
+mod evict;
 mod machine;
 mod memory;
 mod plan;
 mod proc;
 mod quiet;
 mod rclone;
-#[allow(dead_code, reason = "for the parts that measure far clouds")]
 mod relay;
 mod report;
 mod scale;
@@ -103,6 +103,7 @@ fn sections(args: &Args) -> Vec<Section> {
         Section::SignIn,
         Section::LongSmall,
         Section::LongLarge,
+        Section::Evict,
     ];
     sections.extend(others.into_iter().filter(|section| args.wants(*section)));
     if args.names(Section::Scale) {
@@ -170,6 +171,8 @@ async fn measure(
             };
             endurance::run(world, args, &load, report).await
         }
+        // Boxed: the future is large.
+        Section::Evict => Box::pin(evict::run(world, args, quiet, report)).await,
         Section::Scale => scale::run(world, args, quiet, report).await,
         Section::Download => bail!("downloads are measured with the uploads"),
     }

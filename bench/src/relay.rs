@@ -34,6 +34,10 @@ const BURST: Duration = Duration::from_millis(10);
 /// Pause after a connection that could not be accepted, for example because too many files are open.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// More requests than a worker sends one after the other when it has started, about 25 of them to find out what the store
+/// verifies.
+const ROUND_TRIPS_OF_START: u32 = 40;
+
 /// The properties of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Link {
@@ -75,6 +79,16 @@ impl Relay {
         let lines = Arc::new(Lines::of(link));
         let accepting = tokio::spawn(accept(listener, target, lines.clone()));
         Ok(Self { endpoint, link, lines, accepting })
+    }
+
+    /// The setting that makes this link the way to the cloud store.
+    pub(crate) fn setting(&self) -> (String, String) {
+        ("stores.s3.endpoint".to_owned(), self.endpoint.clone())
+    }
+
+    /// Waits until a program that was just started has sent the requests of its start, one after the other.
+    pub(crate) async fn settle(&self) {
+        sleep(self.link.round_trip * ROUND_TRIPS_OF_START).await;
     }
 
     /// Bytes delivered to the server so far.

@@ -240,7 +240,8 @@ fn stores_cpu(world: &World) -> Result<Duration> {
     Ok(proc::cpu(local)? + proc::cpu(cloud)?)
 }
 
-fn between(start: Option<DateTime<Utc>>, end: Option<DateTime<Utc>>) -> Duration {
+/// The time between two moments that were recorded in the database.
+pub(crate) fn between(start: Option<DateTime<Utc>>, end: Option<DateTime<Utc>>) -> Duration {
     match (start, end) {
         (Some(start), Some(end)) => (end - start).to_std().unwrap_or_default(),
         _ => Duration::ZERO,
