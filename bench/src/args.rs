@@ -76,6 +76,10 @@ pub(crate) enum Section {
     LongSmall,
     /// A long run of large files
     LongLarge,
+    /// Evicting local copies against copying them, on the loopback address and over a link with latency
+    Evict,
+    /// Syncs over links with latency, against rclone, on SeaweedFS and MinIO (only if it is named: it takes long)
+    Far,
     /// Operations of API and worker with millions of files against 100,000 (only if it is named: it takes about an hour)
     Scale,
 }

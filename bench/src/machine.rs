@@ -27,16 +27,7 @@ pub(crate) async fn facts(s3_server: Server) -> Vec<String> {
     let postgres = find_postgres(None, Account::for_postgres()).ok().flatten();
     let postgres =
         postgres.map_or(POSTGRES_WHEEL.name.to_owned(), |found| first_line(found.postgres(), "--version"));
-    let stores = match s3_server {
-        Server::Minio => {
-            let minio = find_minio().ok().flatten();
-            minio.map_or("MinIO".to_owned(), |found| first_line(found.program, "--version"))
-        }
-        Server::Seaweedfs => {
-            let weed = find_seaweedfs().ok().flatten();
-            weed.map_or(SEAWEEDFS_WHEEL.name.to_owned(), |found| first_line(found.program, "version"))
-        }
-    };
+    let stores = s3_software(s3_server);
     vec![
         format!(
             "machine: {} processors ({model}), {:.0} GiB of memory, Linux {}, shared by client, API, worker, Postgres and \
@@ -53,6 +44,20 @@ pub(crate) async fn facts(s3_server: Server) -> Vec<String> {
         ),
         format!("measured on {}", chrono::Utc::now().format("%Y-%m-%d")),
     ]
+}
+
+/// The version of an S3 server.
+pub(crate) fn s3_software(s3_server: Server) -> String {
+    match s3_server {
+        Server::Minio => {
+            let minio = find_minio().ok().flatten();
+            minio.map_or("MinIO".to_owned(), |found| first_line(found.program, "--version"))
+        }
+        Server::Seaweedfs => {
+            let weed = find_seaweedfs().ok().flatten();
+            weed.map_or(SEAWEEDFS_WHEEL.name.to_owned(), |found| first_line(found.program, "version"))
+        }
+    }
 }
 
 fn first_line(program: impl AsRef<std::ffi::OsStr>, argument: &str) -> String {

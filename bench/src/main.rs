@@ -7,12 +7,15 @@ mod args;
 mod claim;
 mod client;
 mod endurance;
+mod evict;
+mod far;
 mod machine;
 mod memory;
 mod plan;
 mod proc;
 mod quiet;
 mod rclone;
+mod relay;
 mod report;
 mod scale;
 mod sign_in;
@@ -30,11 +33,11 @@ use anyhow::{Result, bail};
 use clap::Parser as _;
 use nightferry::signals::StopRequests;
 
-use args::{Args, Section};
+use args::{Args, Section, Server};
 use endurance::Load;
 use quiet::Quiet;
 use report::Report;
-use sync::Workload;
+use sync::{FileSet, Workload};
 use world::World;
 
 const KIB: u64 = 1024;
@@ -62,19 +65,21 @@ async fn run(args: &Args) -> Result<bool> {
     let mut quiet = Quiet::within(Duration::from_secs(args.quiet_within));
     let mut report = Report::default();
     for section in sections(args) {
-        // New servers for each part: SeaweedFS does not release disk space until its folder is deleted.
-        let world = World::start(args.s3_server.into(), &args.set).await?;
-        let outcome = tokio::select! {
-            biased;
-            () = requests.next() => Err(anyhow::anyhow!("stopped")),
-            outcome = measure(&world, args, section, &mut quiet, &mut report) => outcome,
-        };
-        if outcome.is_err() {
-            eprintln!("{}", subject::log_tails(world.folder()));
+        // Boxed: the futures are large.
+        on_new_servers(args.s3_server, args, &mut requests, async |world| {
+            Box::pin(measure(world, args, section, &mut quiet, &mut report)).await
+        })
+        .await?;
+    }
+    if args.names(Section::Far) {
+        for server in far::servers(args, &mut report)? {
+            for case in far::CASES {
+                on_new_servers(server, args, &mut requests, async |world| {
+                    Box::pin(far::run(world, args, (server, case), &mut quiet, &mut report)).await
+                })
+                .await?;
+            }
         }
-        let stopped = world.stop(&mut requests).await;
-        outcome?;
-        stopped?;
     }
     let mut facts = machine::facts(args.s3_server).await;
     facts.push(quiet.summary());
@@ -86,7 +91,29 @@ async fn run(args: &Args) -> Result<bool> {
     Ok(report.all_hold())
 }
 
-/// The parts that need separate servers. Uploads and downloads share theirs.
+/// Measures on new servers: SeaweedFS does not release disk space until its folder is deleted.
+async fn on_new_servers(
+    server: Server,
+    args: &Args,
+    requests: &mut StopRequests,
+    act: impl AsyncFnOnce(&World) -> Result<()>,
+) -> Result<()> {
+    let world = World::start(server.into(), &args.set).await?;
+    let outcome = tokio::select! {
+        biased;
+        () = requests.next() => Err(anyhow::anyhow!("stopped")),
+        outcome = act(&world) => outcome,
+    };
+    if outcome.is_err() {
+        eprintln!("{}", subject::log_tails(world.folder()));
+    }
+    let stopped = world.stop(requests).await;
+    outcome?;
+    stopped
+}
+
+/// The parts that need separate servers, except far clouds, which need new ones for each case. Uploads and downloads share
+/// theirs.
 fn sections(args: &Args) -> Vec<Section> {
     let mut sections = Vec::new();
     if args.wants(Section::Upload) || args.wants(Section::Download) {
@@ -101,6 +128,7 @@ fn sections(args: &Args) -> Vec<Section> {
         Section::SignIn,
         Section::LongSmall,
         Section::LongLarge,
+        Section::Evict,
     ];
     sections.extend(others.into_iter().filter(|section| args.wants(*section)));
     if args.names(Section::Scale) {
@@ -124,26 +152,28 @@ async fn measure(
             let workload = Workload {
                 name: "small",
                 title: format!("{files} × 16 KiB"),
-                files,
-                size: 16 * KIB,
-                flags: rclone::SMALL,
+                files: vec![FileSet { count: files, size: 16 * KIB }],
+                link: None,
+                flags: &[rclone::SMALL],
                 goal: 1.3,
                 repeat: 7,
             };
-            sync::run(world, args, &workload, quiet, report).await
+            sync::run(world, args, &workload, quiet, report).await?;
+            Ok(())
         }
         Section::SyncLarge => {
             let mib = args.scaled(256);
             let workload = Workload {
                 name: "large",
                 title: format!("4 × {mib} MiB"),
-                files: 4,
-                size: u64::from(mib) * MIB,
-                flags: rclone::LARGE,
+                files: vec![FileSet { count: 4, size: u64::from(mib) * MIB }],
+                link: None,
+                flags: &[rclone::LARGE],
                 goal: 1.0,
                 repeat: 5,
             };
-            sync::run(world, args, &workload, quiet, report).await
+            sync::run(world, args, &workload, quiet, report).await?;
+            Ok(())
         }
         Section::Claim => claim::run(world, args, quiet, report).await,
         Section::Plan => plan::run(world, args, quiet, report).await,
@@ -168,7 +198,9 @@ async fn measure(
             };
             endurance::run(world, args, &load, report).await
         }
+        Section::Evict => evict::run(world, args, quiet, report).await,
         Section::Scale => scale::run(world, args, quiet, report).await,
         Section::Download => bail!("downloads are measured with the uploads"),
+        Section::Far => bail!("far clouds are measured on new servers for each case"),
     }
 }

@@ -41,19 +41,25 @@ pub(crate) async fn run(world: &World, args: &Args, report: &mut Report) -> Resu
 
     let peaks = [("API", serve.peak_memory_kib()?, idle.0), ("worker", worker.peak_memory_kib()?, idle.1)];
     for (who, peak, before) in peaks {
-        let limit = LIMIT_MIB * 1024;
-        let ratio = float(peak) / float(limit);
-        report.compare(
-            &format!("peak memory of the {who}, {FILES} × {mib} MiB uploaded concurrently, then synced"),
-            mebibytes(peak),
-            format!("limit: {LIMIT_MIB} MiB"),
-            (ratio, format!("**{ratio:.2}**")),
-            Goal::AtMost(1.0),
-        );
+        let what =
+            format!("peak memory of the {who}, {FILES} × {mib} MiB uploaded concurrently, then synced");
+        judge(&what, peak, report);
         report.note(format!("{who}, peak memory before the first file: {}", mebibytes(before)));
     }
     serve.stop().await?;
     worker.stop().await
+}
+
+/// Compares a peak memory with the limit of the API and the worker.
+pub(crate) fn judge(what: &str, peak_kib: u64, report: &mut Report) {
+    let ratio = float(peak_kib) / float(LIMIT_MIB * 1024);
+    report.compare(
+        what,
+        mebibytes(peak_kib),
+        format!("limit: {LIMIT_MIB} MiB"),
+        (ratio, format!("**{ratio:.2}**")),
+        Goal::AtMost(1.0),
+    );
 }
 
 fn float(kib: u64) -> f64 {

@@ -42,6 +42,12 @@ impl Sample {
     }
 }
 
+/// Flushes the disk, so that a measurement is not affected by earlier writes.
+pub(crate) async fn flush() -> Result<()> {
+    tokio::process::Command::new("sync").status().await?;
+    Ok(())
+}
+
 /// Number of processors.
 pub(crate) fn cores() -> f64 {
     std::thread::available_parallelism()
@@ -75,8 +81,7 @@ impl Quiet {
 
     /// Flushes the disk, then waits until other programs are idle or the time is up.
     pub(crate) async fn wait(&self) -> Result<()> {
-        // So that a measurement is not affected by the writes of the previous one.
-        tokio::process::Command::new("sync").status().await?;
+        flush().await?;
         let start = Instant::now();
         loop {
             let sample = Sample::take()?;

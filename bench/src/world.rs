@@ -129,8 +129,17 @@ impl World {
 
     /// Creates a database with the schema and one account, both buckets, and the services in this process.
     pub(crate) async fn install(&self, database: &str, cloud_bucket: &str) -> Result<(Context, UserId)> {
+        self.install_with(database, self.settings(database, cloud_bucket)).await
+    }
+
+    /// Like [`Self::install`], with other settings.
+    pub(crate) async fn install_with(
+        &self,
+        database: &str,
+        settings: Vec<(String, String)>,
+    ) -> Result<(Context, UserId)> {
         crate::sql::run(self.maintenance_url(), &[&format!("CREATE DATABASE {database}")]).await?;
-        let context = open(self.settings(database, cloud_bucket))?;
+        let context = open(settings)?;
         db::migrate::apply(&context.db).await?;
         for store in context.stores.all() {
             store.ensure_bucket().await?;
