@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Error, Result, ensure};
 use nightferry_core::context::Context;
+use nightferry_core::db::migrate::{NameSearch, ensure_name_search};
 use nightferry_core::ids::{RunId, UserId, WorkerId};
 use nightferry_core::services::Services;
 use nightferry_scale::api::Api;
@@ -82,10 +83,15 @@ impl Installation {
         let mut statements = rows::in_bulk(rows::files(largest, Kind::Settled, 1, files));
         statements.extend(rows::settle());
         sql::run(&url, &statements).await?;
+        let context = open(settings.clone())?;
+        // As `nightferry migrate` builds it.
+        if let NameSearch::Unindexed(reason) = ensure_name_search(&context.db).await? {
+            println!("  searches by a part of a name have no index: {reason}");
+        }
         let small = format!("SELECT id::text AS text FROM users WHERE email = '{}'", rows::SMALL_ACCOUNT);
         let small = sql::text(&url, &small).await?.parse()?;
         Ok(Self {
-            context: open(settings.clone())?,
+            context,
             settings,
             url,
             largest,

@@ -5,7 +5,7 @@ use std::pin::pin;
 use clap::Args;
 use nightferry_core::context::Context;
 use nightferry_core::db::migrate as migrations;
-use nightferry_core::db::migrate::{Others, Script};
+use nightferry_core::db::migrate::{NameSearch, Others, Script};
 
 use super::App;
 use super::service::{stopped, unless_stopped};
@@ -56,8 +56,11 @@ pub(super) async fn run(app: &App, args: &MigrateArgs) -> Result<Exit, Failure> 
     }
     if args.status {
         let pending = migrations::pending(&context.db).await.map_err(cannot("check the migrations"))?;
-        let document = document!(up_to_date: pending.is_empty(), pending: &pending);
-        app.output.result(&document, |_| status_text(&pending))?;
+        let indexed =
+            migrations::is_name_search_indexed(&context.db).await.map_err(cannot("check the indexes"))?;
+        let document =
+            document!(up_to_date: pending.is_empty(), pending: &pending, name_search_indexed: indexed);
+        app.output.result(&document, |_| status_text(&pending, indexed))?;
         if !pending.is_empty() {
             app.output.note_command("Apply them", "migrate");
         }
@@ -67,9 +70,16 @@ pub(super) async fn run(app: &App, args: &MigrateArgs) -> Result<Exit, Failure> 
     app.output.result(&document!(applied: &applied), |_| applied_text(&applied))
 }
 
-/// Applies missing migrations and returns their names.
+/// Applies missing migrations and returns their names. Builds the index for searches by a part of a name if it can.
 pub(super) async fn apply(context: &Context) -> Result<Vec<String>, Failure> {
-    migrations::apply(&context.db).await.map_err(cannot("migrate the database"))
+    let applied = migrations::apply(&context.db).await.map_err(cannot("migrate the database"))?;
+    let act = "build the index for searches by a part of a name";
+    if let NameSearch::Unindexed(reason) =
+        migrations::ensure_name_search(&context.db).await.map_err(cannot(act))?
+    {
+        tracing::warn!("searches by a part of a name read all names of an account: {reason}");
+    }
+    Ok(applied)
 }
 
 /// Reverts the newest migrations, or shows what it would revert.
@@ -149,11 +159,16 @@ fn counted(migrations: usize) -> String {
     format::count(u64::try_from(migrations).unwrap_or(u64::MAX), "migration")
 }
 
-fn status_text(pending: &[String]) -> String {
-    if pending.is_empty() {
-        return "The database is up to date.".to_owned();
+fn status_text(pending: &[String], is_name_search_indexed: bool) -> String {
+    if !pending.is_empty() {
+        return format!("{} missing:\n  {}", counted(pending.len()), pending.join("\n  "));
     }
-    format!("{} missing:\n  {}", counted(pending.len()), pending.join("\n  "))
+    let index = if is_name_search_indexed {
+        ""
+    } else {
+        "\nSearches by a part of a name have no index: `nightferry migrate` builds it, or says why it cannot."
+    };
+    format!("The database is up to date.{index}")
 }
 
 fn applied_text(applied: &[String]) -> String {

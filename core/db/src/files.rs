@@ -308,7 +308,10 @@ pub async fn list(conn: &mut AsyncPgConnection, wanted: &ListQuery) -> Result<Ve
         query = query.filter(files::folder_id.eq(folder));
     }
     if let Some(part) = &wanted.name_contains {
-        query = query.filter(files::filename.ilike(format!("%{}%", escape_like(part))));
+        // SQL as a literal is planned anew by diesel for each execution. With a plan for any part of a name, Postgres would
+        // always walk the list; only the actual part tells whether the index of trigrams is better.
+        let pattern = format!("%{}%", escape_like(part));
+        query = query.filter(sql::<Bool>("files.filename ILIKE ").bind::<Text, _>(pattern));
     }
     if let Some(location) = &wanted.location {
         query = query.filter(files::storage_location.eq(location));

@@ -11,6 +11,7 @@ mod leases;
 mod lists;
 mod live_migrations;
 mod migrations;
+mod name_search;
 mod plan_cost;
 mod policy_cost;
 mod rebalancing_cost;

@@ -1,9 +1,11 @@
 //! Applies and reverts the embedded migrations, one process at a time, while others serve requests.
 
 mod embedded;
+mod name_search;
 mod script;
 mod session;
 
+pub use name_search::{NameSearch, ensure_name_search, is_name_search_indexed};
 pub use script::{ALL, Script, code, statements};
 
 use self::session::{Direction, Session};

@@ -8,7 +8,7 @@ use diesel::QueryableByName;
 use diesel::migration::{self, Migration};
 use diesel::pg::Pg;
 use diesel::result::{DatabaseErrorKind as Kind, Error as Diesel};
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::{Bool, Nullable, Text};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::MigrationHarness;
 use tokio::time::Instant;
@@ -63,6 +63,12 @@ struct Line {
     text: String,
 }
 
+#[derive(QueryableByName)]
+struct OptionalLine {
+    #[diesel(sql_type = Nullable<Text>)]
+    text: Option<String>,
+}
+
 impl Session {
     /// Connects, and waits while another process is migrating.
     pub(super) async fn open(database: &Database) -> Result<Self> {
@@ -100,6 +106,11 @@ impl Session {
         done.map_err(cause)
     }
 
+    /// The connection, for statements that are no migrations.
+    pub(super) fn connection(&mut self) -> Result<&mut AsyncPgConnection> {
+        self.conn.as_mut().ok_or_else(lost)
+    }
+
     /// The migrations that the database lacks, oldest first.
     pub(super) async fn pending(&mut self) -> Result<Vec<&'static Script>> {
         let versions: Vec<String> = self
@@ -134,8 +145,7 @@ impl Session {
                    WHERE datname = current_database() AND pid <> pg_backend_pid() \
                      AND application_name IN ('nightferry', current_setting('application_name')) \
                    ORDER BY pid";
-        let conn = self.conn.as_mut().ok_or_else(lost)?;
-        let lines: Vec<Line> = diesel::sql_query(sql).load(conn).await?;
+        let lines: Vec<Line> = diesel::sql_query(sql).load(self.connection()?).await?;
         Ok(lines.into_iter().map(|line| line.text).collect())
     }
 
@@ -192,9 +202,19 @@ impl Session {
 }
 
 async fn try_lock(conn: &mut AsyncPgConnection) -> Result<bool> {
-    let sql = format!("SELECT pg_try_advisory_lock({ADVISORY_LOCK}) AS yes");
+    yes(conn, &format!("SELECT pg_try_advisory_lock({ADVISORY_LOCK}) AS yes")).await
+}
+
+/// The only column `yes` of the only row.
+pub(super) async fn yes(conn: &mut AsyncPgConnection, sql: &str) -> Result<bool> {
     let answer: Answer = diesel::sql_query(sql).get_result(conn).await?;
     Ok(answer.yes)
+}
+
+/// The only column `text` of the only row.
+pub(super) async fn one_text(conn: &mut AsyncPgConnection, sql: &str) -> Result<Option<String>> {
+    let line: OptionalLine = diesel::sql_query(sql).get_result(conn).await?;
+    Ok(line.text)
 }
 
 fn known(version: &str) -> Result<&'static Script> {
