@@ -14,6 +14,7 @@ use nightferry_tests::harness::{WorkerHandle, World, assert_invariants, eventual
 use reqwest::Method;
 use tokio_util::sync::CancellationToken;
 
+/// HEAD requests at once: two for each transfer.
 const TOGETHER: usize = 16;
 
 /// Files that are in both stores, before any eviction.
@@ -39,7 +40,7 @@ fn heads() -> Match {
 
 async fn world() -> World {
     World::with("tiering.free_local_after", "0s")
-        .set("tiering.concurrency", TOGETHER)
+        .set("tiering.concurrency", TOGETHER / 2)
         .set("tiering.lease", "60s")
         .build()
         .await
