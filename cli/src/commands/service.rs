@@ -8,7 +8,6 @@ use nightferry_api::ServerError;
 use nightferry_core::context::Context;
 use nightferry_core::object::{empty_catalogue, identity};
 use nightferry_core::store::{Store, StoreError};
-use nightferry_core::stores::Identity;
 use nightferry_core::telemetry::Role;
 use tokio_util::sync::CancellationToken;
 
@@ -140,7 +139,7 @@ pub(super) async fn check_catalogue(context: &Context) {
 pub(super) async fn check_identities(context: &Context, role: Role) -> Result<(), Failure> {
     identity::check_all(context).await;
     identity::warn_of_versions(context).await;
-    let Some((name, other)) = sharing_a_bucket(context) else { return Ok(()) };
+    let Some((name, other)) = identity::sharing_a_bucket(context) else { return Ok(()) };
     if matches!(role, Role::Api) {
         tracing::error!(
             "the stores {other} and {name} have the same bucket: no worker starts, and nothing is copied"
@@ -154,23 +153,10 @@ pub(super) async fn check_identities(context: &Context, role: Role) -> Result<()
 pub(super) async fn require_distinct(context: &Context, act: &str) -> Result<(), Failure> {
     // Boxed: the future is large.
     Box::pin(identity::check_all(context)).await;
-    match sharing_a_bucket(context) {
+    match identity::sharing_a_bucket(context) {
         Some((name, other)) => Err(shared_bucket(act, &name, &other)),
         None => Ok(()),
     }
-}
-
-/// A store whose bucket is that of another configured store, and the other one.
-fn sharing_a_bucket(context: &Context) -> Option<(String, String)> {
-    context.stores.all().find_map(|store| {
-        let name = store.name().as_str();
-        match context.stores.health().identities().of(name) {
-            Some(Identity::Shared { with }) if context.stores.get(&with).is_some() => {
-                Some((name.to_owned(), with))
-            }
-            _ => None,
-        }
-    })
 }
 
 fn shared_bucket(act: &str, name: &str, other: &str) -> Failure {

@@ -36,8 +36,8 @@ pub struct Adopted {
 }
 
 /// Searches all stores for copies of an object that are not known to be there, except those in `missing`, where a copy
-/// was looked for and not found. Intact copies become `present`. A store that fails, or may not be the recorded one, is
-/// skipped.
+/// was looked for and not found. Intact copies become `present`, and then those in `missing` become `lost`. A store that
+/// fails, or may not be the recorded one, is skipped.
 ///
 /// # Errors
 /// Any database error.
@@ -51,6 +51,12 @@ pub async fn adopt(context: &Context, object: ObjectId, missing: &[&str], effort
     if facts.state != ObjectState::Stored {
         return Ok(adopted);
     }
+    let mut lost = Vec::new();
+    for name in missing {
+        if identity::is_proven_by_name(context, name).await {
+            lost.push(*name);
+        }
+    }
     for store in context.stores.all() {
         let name = store.name().as_str();
         let row = rows.iter().find(|row| row.store == name);
@@ -60,7 +66,7 @@ pub async fn adopt(context: &Context, object: ObjectId, missing: &[&str], effort
         if missing.contains(&name) || !is_open || !identity::is_proven(context, store).await {
             continue;
         }
-        match adopt_in(context, store, &facts, missing, effort).await {
+        match adopt_in(context, store, &facts, &lost, effort).await {
             Ok(true) => adopted.stores.push(name.to_owned()),
             Ok(false) => {}
             Err(Error::Store(error)) => {
@@ -78,7 +84,7 @@ async fn adopt_in(
     context: &Context,
     store: &Store,
     facts: &Object,
-    missing: &[&str],
+    lost: &[&str],
     effort: Effort,
 ) -> Result<bool> {
     let (key, name) = (ObjectKey::parse(&facts.key)?, store.name().as_str());
@@ -100,7 +106,7 @@ async fn adopt_in(
         let (copy, locals, clouds) = (&copy, &locals, &clouds);
         let mut conn = context.db.conn().await?;
         conn.transaction(async move |conn| {
-            let adopted = replicas::adopt(conn, copy, missing, clouds).await?;
+            let adopted = replicas::adopt(conn, copy, lost, clouds).await?;
             if adopted.is_some() {
                 replicas::mark_evictable(conn, locals, clouds, &[copy.object_id]).await?;
             }

@@ -54,6 +54,14 @@ pub async fn is_proven(context: &Context, store: &Store) -> bool {
     }
 }
 
+/// Like [`is_proven`], by the name of the store. What is not found in any other bucket than the recorded one is not lost.
+pub async fn is_proven_by_name(context: &Context, name: &str) -> bool {
+    match context.stores.get(name) {
+        Some(store) => is_proven(context, store).await,
+        None => false,
+    }
+}
+
 /// Returns an error if the store is known not to be the recorded one.
 ///
 /// # Errors
@@ -64,6 +72,34 @@ pub async fn require(context: &Context, store: &Store) -> Result<()> {
         Some(reason) => Err(Error::Conflict(format!(
             "The store {} may not be the one that the database knows: {reason}. Nothing is deleted from it.",
             store.name()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// A store whose bucket was that of another configured store at the last check, and the other one.
+pub fn sharing_a_bucket(context: &Context) -> Option<(String, String)> {
+    context.stores.all().find_map(|store| {
+        let name = store.name().as_str();
+        match context.stores.health().identities().of(name) {
+            Some(Identity::Shared { with }) if context.stores.get(&with).is_some() => {
+                Some((name.to_owned(), with))
+            }
+            _ => None,
+        }
+    })
+}
+
+/// Returns an error if two configured stores had one bucket at the last check. No worker starts then, so a request would
+/// never be carried out.
+///
+/// # Errors
+/// [`Error::Conflict`] with the names of the stores.
+pub fn require_distinct(context: &Context) -> Result<()> {
+    match sharing_a_bucket(context) {
+        Some((name, other)) => Err(Error::Conflict(format!(
+            "The stores {other} and {name} have the same bucket, so no worker starts. Correct the endpoint or the \
+             bucket of one of them: stores.{name}."
         ))),
         None => Ok(()),
     }

@@ -7,7 +7,7 @@ use nightferry_core::db::unsigned;
 use nightferry_core::tiering::relocate::drain::{self, Draining};
 
 use super::App;
-use crate::commands::origin;
+use crate::commands::{origin, service};
 use crate::commands::sync::worker_is_up;
 use crate::commands::watch::wait_until_finished;
 use crate::errors::{Exit, Failure, cannot};
@@ -41,6 +41,7 @@ pub(crate) struct DrainArgs {
 
 pub(super) async fn drain(app: &App, context: &Context, args: &DrainArgs) -> Result<Exit, Failure> {
     let store = args.store.as_str();
+    service::require_distinct(context, "Cannot start a drain").await?;
     let draining = drain::begin(context, store, None, &origin())
         .await
         .map_err(cannot(format!("drain the store {store}")))?;

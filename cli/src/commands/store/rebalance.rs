@@ -7,7 +7,7 @@ use nightferry_core::store::StoreRole;
 use nightferry_core::tiering::relocate::rebalance::{self, Plan, Rebalancing, Share};
 
 use super::App;
-use crate::commands::origin;
+use crate::commands::{origin, service};
 use crate::commands::store::drain::warn_without_worker;
 use crate::commands::watch::wait_until_finished;
 use crate::errors::{Exit, Failure, cannot};
@@ -60,6 +60,7 @@ pub(super) async fn run(app: &App, context: &Context, args: &RebalanceArgs) -> R
     if !args.apply {
         return show(app, context, args.tolerance).await;
     }
+    service::require_distinct(context, "Cannot rebalance the stores").await?;
     let begun = rebalance::begin(context, args.tolerance, None, &origin())
         .await
         .map_err(cannot("rebalance the local stores"))?;

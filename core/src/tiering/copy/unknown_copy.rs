@@ -56,9 +56,12 @@ async fn find(store: &Store, key: &ObjectKey, expected: Expected) -> Result<Opti
     }
 }
 
-/// Marks the copy in the source as lost. No report: the copy in the destination is committed next, and if that fails,
+/// Marks the copy in the source as lost, if the source is the recorded store. No report: the copy in the destination is committed next, and if that fails,
 /// the next attempt finds it again.
 async fn lose(context: &Context, claim: &Claim, source: &str, error: &CopyError) -> Result<(), CopyError> {
+    if !identity::is_proven_by_name(context, source).await {
+        return Ok(());
+    }
     let clouds = context.stores.names_with(StoreRole::Cloud);
     let text = error.to_string();
     retry_on_db_outage(async || {

@@ -11,6 +11,7 @@ use crate::db::replicas::{self, Claim, Failure, Finished, Switched};
 use crate::db::{restores, run_failures, runs, transfer_parts};
 use crate::error::{Error, Result};
 use crate::ids::{LeaseToken, RunId};
+use crate::object::identity;
 use crate::retry;
 use crate::step::{self, Step};
 use crate::store::{ObjectKey, StoreRole, UploadId, Verdict};
@@ -60,7 +61,8 @@ pub enum Outcome {
 }
 
 /// Records a failed attempt of one copy in one transaction; if it failed permanently and is part of a run, with the
-/// counter and the failure row of the run. A missing or corrupt source is marked `lost`.
+/// counter and the failure row of the run. A missing or corrupt source is marked `lost`, if its store is proven to be the
+/// recorded one.
 ///
 /// # Errors
 /// Any database error; then nothing was changed.
@@ -72,12 +74,12 @@ pub async fn fail(
     error: &CopyError,
 ) -> Result<Outcome> {
     let tiering = &context.config.tiering;
-    let text = error.to_string();
+    let (lost, text) = loss(context, error).await;
     let text = text.as_str();
     let attempts = u32::try_from(claim.attempts).unwrap_or(0);
     let mut failure = Failure {
         error: text,
-        give_up: is_permanent(error),
+        give_up: is_permanent(error) && lost != Loss::InDoubt,
         max_attempts: i32::try_from(tiering.max_attempts).unwrap_or(i32::MAX),
         delay: pause(error, attempts, tiering.backoff_initial, tiering.backoff_cap),
     };
@@ -87,7 +89,7 @@ pub async fn fail(
     let mut conn = context.db.conn().await?;
     let outcome = conn
         .transaction(async move |conn| {
-            if let CopyError::SourceMissing { store } | CopyError::SourceCorrupt { store, .. } = error {
+            if let Loss::Of(store) = lost {
                 match replicas::mark_lost(conn, claim.object_id, store, primary_stores, text, None).await? {
                     Some(0) => repair::report_unrecoverable(claim.object_id, &claim.key),
                     // The next attempt reads from another source. If there was nothing to mark, the source was evicted
@@ -116,6 +118,35 @@ pub async fn fail(
         abort_parts(context, claim).await;
     }
     Ok(outcome)
+}
+
+/// Which copy a failure shows to be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss<'a> {
+    /// None.
+    No,
+    /// The one in this store.
+    Of(&'a str),
+    /// None yet: the store without it may not be the recorded one.
+    InDoubt,
+}
+
+/// Which copy is lost according to an error, and the text of the error.
+async fn loss<'a>(context: &Context, error: &'a CopyError) -> (Loss<'a>, String) {
+    let text = error.to_string();
+    match error {
+        CopyError::SourceMissing { store } | CopyError::SourceCorrupt { store, .. } => {
+            if identity::is_proven_by_name(context, store).await {
+                (Loss::Of(store), text)
+            } else {
+                (
+                    Loss::InDoubt,
+                    format!("{text}; the store {store} may not be the one that the database knows"),
+                )
+            }
+        }
+        _ => (Loss::No, text),
+    }
 }
 
 /// Whether retries are pointless without a change.

@@ -14,6 +14,7 @@ use crate::db::runs::{self, NewRun, Run, RunScope};
 use crate::db::{files, schedules, scope};
 use crate::error::{Error, Noun, Result};
 use crate::ids::{FileId, RunId, UserId};
+use crate::object::identity;
 use crate::tiering::policy;
 
 use super::{NIGHTLY, plan, start, stop, window};
@@ -26,9 +27,11 @@ const RELEASE_TIME: Duration = Duration::from_secs(10);
 /// includes them.
 ///
 /// # Errors
-/// [`Error::SyncAlreadyRunning`], also while the replaced run is still ending; [`Error::NoSuch`] if an element of the scope does not exist; [`Error::PlanChanged`]
-/// for a plan that is no longer valid.
+/// [`Error::SyncAlreadyRunning`], also while the replaced run is still ending; [`Error::NoSuch`] if an element of the scope
+/// does not exist; [`Error::PlanChanged`] for a plan that is no longer valid; [`Error::Conflict`] if two stores have one
+/// bucket.
 pub async fn request(context: &Context, run: NewRun, origin: &Origin) -> Result<Run> {
+    identity::require_distinct(context)?;
     let (plan, scope) = (run.scope.plan_id, &run.scope);
     let need_not_wait = window::opens_at(context, run.trigger).is_none();
     let mut conn = context.db.conn().await?;
@@ -89,7 +92,7 @@ const MAX_LOOKS: usize = 5;
 ///
 /// # Errors
 /// [`Error::NotFound`] for files of other users, unless `owner` is `None` (an administrator);
-/// [`Error::SyncAlreadyRunning`] while the active run is stopping.
+/// [`Error::SyncAlreadyRunning`] while the active run is stopping; [`Error::Conflict`] if two stores have one bucket.
 pub async fn request_file(
     context: &Context,
     file: FileId,
@@ -97,6 +100,7 @@ pub async fn request_file(
     run: NewRun,
     origin: &Origin,
 ) -> Result<RunId> {
+    identity::require_distinct(context)?;
     let sizes = start::records_sizes(context);
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {

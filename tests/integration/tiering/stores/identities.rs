@@ -8,6 +8,7 @@ use nightferry_core::error::ErrorCode;
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::trash;
 use nightferry_core::ids::WorkerId;
+use nightferry_core::object::adopt::{self, Effort};
 use nightferry_core::object::identity;
 use nightferry_core::store::{Body, ObjectKey, PutOptions};
 use nightferry_core::stores::{Identity, Usability};
@@ -74,7 +75,8 @@ async fn check(context: &Context, store: &str) -> Identity {
 
 async fn assert_nothing_is_deleted_from_one_bucket(world: &World, files: &[FileView]) {
     assert_eq!(pass(&world.context).await, 0);
-    drain::begin(&world.context, "minio", None, &Origin::default()).await.unwrap();
+    // As by a process that has not looked at the markers yet.
+    drain::begin(&world.context_with(&[]), "minio", None, &Origin::default()).await.unwrap();
     drain::pass(&world.context, "minio", WorkerId::new(), &CancellationToken::new()).await.unwrap();
     assert_whole(world, "minio", files).await;
     assert_eq!(world.local.count(&Match::deletions()), 0);
@@ -136,6 +138,39 @@ async fn another_bucket_with_the_same_objects_is_not_the_recorded_store() {
 
     assert_eq!(pass(&world.context_with(&[])).await, 2, "in the recorded bucket");
     assert_invariants(&world).await;
+}
+
+/// The state of the copy in each store.
+async fn states(world: &World) -> Vec<String> {
+    texts(&world.context.db, "SELECT store || ' ' || state FROM replicas ORDER BY store").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_found_in_another_bucket_is_not_lost() {
+    let world = World::with("tiering.max_attempts", 2).build().await;
+    let user = world.user().await;
+    let file = world.upload(user, "a", pattern(0, SIZE)).await;
+    let other = servers().await.local.fresh_bucket_name();
+    let exchanged = [("stores.minio.bucket", other.as_str())];
+    let context = world.context_with(&exchanged);
+    context.stores.get("minio").unwrap().ensure_bucket().await.unwrap();
+
+    let worker = WorkerHandle::start(context);
+    let run = world.sync().await;
+    worker.stop().await;
+
+    assert_eq!((run.files_done, run.files_failed), (0, 1), "{:?}", run.error);
+    assert_eq!(states(&world).await, ["minio present", "s3 failed"]);
+    let reasons = texts(&world.context.db, "SELECT last_error FROM replicas WHERE store = 's3'").await;
+    assert!(reasons[0].contains("may not be the one that the database knows"), "{reasons:?}");
+
+    // A download searches the other stores and finds the copy there: the missing one is still not lost.
+    let key = world.key(&file).await;
+    let options = PutOptions { sha256: Some(pattern(0, SIZE).sha256()), ..PutOptions::default() };
+    world.direct.get("s3").unwrap().put(&key, Body::from(pattern(0, SIZE).bytes()), &options).await.unwrap();
+    let context = world.context_with(&exchanged);
+    adopt::adopt(&context, file.object_id, &["minio"], Effort::Quick).await.unwrap();
+    assert_eq!(states(&world).await, ["minio present", "s3 present"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,8 +3,8 @@
 
 use nightferry_core::object::identity;
 use nightferry_core::store::ObjectKey;
-use nightferry_tests::harness::api::answered;
-use nightferry_tests::harness::{World, WorldBuilder};
+use nightferry_tests::harness::api::{answered, problem};
+use nightferry_tests::harness::{World, WorldBuilder, pattern};
 use reqwest::Method;
 use serde_json::json;
 
@@ -16,7 +16,9 @@ async fn lose_marker(world: &World, store: &str) {
 async fn no_worker_starts_with_two_stores_in_one_bucket_and_no_run_waits_for_one() {
     let mut world = World::new().await;
     world.configure_one_bucket().await;
-    for command in [["worker"].as_slice(), &["sync", "run", "--wait"], &["sync", "retry"]] {
+    for command in
+        [["worker"].as_slice(), &["sync", "run", "--wait"], &["sync", "retry"], &["store", "drain", "minio"]]
+    {
         let process = world.start_process(command).await;
         assert_eq!(process.ended().await.code(), Some(2), "{}", process.output());
         assert!(process.output().contains("have the same bucket"), "{}", process.output());
@@ -30,6 +32,26 @@ async fn the_api_serves_with_two_stores_in_one_bucket_and_says_so() {
     let api = world.start_process(&["serve"]).await;
     api.says("Serving http").await;
     assert!(api.output().contains("have the same bucket"), "{}", api.output());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_refuses_work_for_the_worker_with_two_stores_in_one_bucket() {
+    let mut world = World::new().await;
+    let owner = world.user().await;
+    let file = world.upload(owner, "a", pattern(1, 5)).await;
+    world.configure_one_bucket().await;
+    identity::check_all(&world.context).await;
+    let api = world.start_api();
+    let admin = api.admin(&world).await;
+
+    let of_file = format!("/api/files/{}/sync", file.row.id);
+    for path in ["/api/admin/sync", "/api/admin/stores/minio/drain", "/api/admin/stores/rebalance", &of_file]
+    {
+        let refused = problem(admin.request(Method::POST, path), 409, "CONFLICT").await;
+        let detail = refused["detail"].as_str().unwrap();
+        assert!(detail.contains("have the same bucket") && detail.contains("stores.s3"), "{path}: {detail}");
+    }
+    assert_eq!(admin.get("/api/admin/sync/runs").await["runs"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

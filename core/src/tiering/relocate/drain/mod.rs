@@ -12,6 +12,7 @@ use crate::db::drains::{self, Drain, Left};
 use crate::db::{self, listen, replicas};
 use crate::error::{Error, Noun, Result};
 use crate::ids::UserId;
+use crate::object::identity;
 use crate::store::StoreRole;
 use crate::tiering::policy;
 
@@ -41,9 +42,10 @@ pub async fn all(context: &Context) -> Result<Vec<Drain>> {
 /// Starts a drain. An existing drain continues, and failed copies are retried immediately.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Conflict`] if there would be no destination.
+/// [`Error::NotFound`]; [`Error::Conflict`] if there would be no destination, or if two stores have one bucket.
 pub async fn begin(context: &Context, name: &str, by: Option<UserId>, origin: &Origin) -> Result<Draining> {
     let store = context.stores.get(name).ok_or(Error::NotFound(Noun::Store))?;
+    identity::require_distinct(context)?;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
         drains::lock(conn).await?;

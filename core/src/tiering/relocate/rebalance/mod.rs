@@ -17,6 +17,7 @@ use crate::db::rebalances::{self, NewRoute, Rebalance, Route};
 use crate::db::{listen, replicas, signed, unsigned};
 use crate::error::{Error, Result};
 use crate::ids::UserId;
+use crate::object::identity;
 use crate::store::StoreRole;
 
 pub use plan::{Exclusion, Plan, Share, Shift, plan};
@@ -114,13 +115,14 @@ async fn view(conn: &mut AsyncPgConnection) -> Result<Option<Rebalancing>> {
 ///
 /// # Errors
 /// Like [`plan()`]; [`Error::Conflict`] if fewer than two stores are included, or a stopped rebalancing has not ended
-/// yet.
+/// yet, or if two stores have one bucket.
 pub async fn begin(
     context: &Context,
     tolerance: u8,
     by: Option<UserId>,
     origin: &Origin,
 ) -> Result<Rebalancing> {
+    identity::require_distinct(context)?;
     let plan = plan(context, tolerance).await?;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| {
