@@ -14,7 +14,7 @@ pub(crate) struct Script {
 #[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub(crate) struct Settings {
     /// Local copies are evicted once they have been synced; otherwise only above the watermark.
-    pub(crate) frees: bool,
+    pub(crate) evicts: bool,
     /// With a grace period of one hour.
     pub(crate) grace: bool,
     pub(crate) read_back: bool,
@@ -98,7 +98,7 @@ pub(crate) enum Act {
     WorkFetches,
     Reap,
     Repair,
-    Free,
+    Evict,
     Watermark,
     Reconcile(Place, bool),
     Scrub,

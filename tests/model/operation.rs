@@ -55,7 +55,7 @@ pub(crate) enum Operation {
     WorkFetches,
     Reap,
     Repair,
-    Free,
+    Evict,
     Watermark,
     Reconcile(Place, bool),
     Scrub,
@@ -133,7 +133,7 @@ pub(crate) async fn perform(services: &Services, operation: Operation, bug: Opti
         }
         Operation::Reap => drop(reap::pass(context).await?),
         Operation::Repair => drop(repair::pass(context).await?),
-        Operation::Free => drop(evict::pass(context, WorkerId::new(), &never).await?),
+        Operation::Evict => drop(evict::pass(context, WorkerId::new(), &never).await?),
         Operation::Watermark => drop(watermark::pass(context, WorkerId::new(), &never).await?),
         Operation::Reconcile(place, apply) => {
             let store = context.stores.get(place.name()).unwrap();
@@ -228,12 +228,12 @@ async fn carry(engine: &Engine, run: Option<RunId>, batch: Batch, bug: Option<Bu
             continue;
         }
         match copy::copy(engine, &claim, &lease).await {
-            Ok(Copied { etag, seal }) => finished.push(Finished {
+            Ok(Copied { etag, envelope }) => finished.push(Finished {
                 object_id: claim.object_id,
                 store: claim.store,
                 token,
                 etag,
-                seal,
+                envelope,
                 size: claim.size,
             }),
             Err(error) => {

@@ -47,8 +47,8 @@ pub(crate) fn script() -> impl Strategy<Value = Script> {
 
 fn settings() -> impl Strategy<Value = Settings> {
     (any::<bool>(), weighted(0.2), weighted(0.2), weighted(0.2), any::<bool>(), weighted(0.35)).prop_map(
-        |(frees, grace, read_back, smallest_first, cache_on_read, in_parts)| Settings {
-            frees,
+        |(evicts, grace, read_back, smallest_first, cache_on_read, in_parts)| Settings {
+            evicts,
             grace,
             read_back,
             smallest_first,
@@ -101,7 +101,7 @@ fn lost_while_evicted() -> impl Strategy<Value = Vec<Op>> {
     (any::<u8>(), select(vec![Step::EvictionMarked, Step::EvictionBegun])).prop_map(|(which, step)| {
         vec![
             Op::Time(Span::Days),
-            Op::Break(Act::Free, step, How::Stall),
+            Op::Break(Act::Evict, step, How::Stall),
             Op::Destroy(Place::Cloud, which, Damage::Vanish),
             Op::Do(Act::Reconcile(Place::Cloud, true)),
             Op::Resume(0),
@@ -117,7 +117,7 @@ fn lost_before_eviction() -> impl Strategy<Value = Vec<Op>> {
             Op::Do(Act::Work),
             Op::Time(Span::Days),
             Op::Destroy(Place::Cloud, which, Damage::Vanish),
-            Op::Do(Act::Free),
+            Op::Do(Act::Evict),
         ]
     })
 }
@@ -129,13 +129,13 @@ fn believed() -> impl Strategy<Value = Vec<Op>> {
         Op::Do(Act::RequestRun { retry: false }),
         Op::Do(Act::Work),
         Op::Heal(Place::Cloud),
-        Op::Do(Act::Free),
+        Op::Do(Act::Evict),
     ])
 }
 
 /// A bucket is exchanged during some operations: those that copy and evict, or any.
 fn exchanged() -> impl Strategy<Value = Vec<Op>> {
-    let evicting = vec![Act::RequestRun { retry: false }, Act::Work, Act::Free];
+    let evicting = vec![Act::RequestRun { retry: false }, Act::Work, Act::Evict];
     let acts = prop_oneof![2 => Just(evicting), 1 => vec(act(), 1..=3)];
     let place = select(vec![Place::Cloud, Place::Cloud, Place::Local]);
     (place, acts).prop_map(|(place, acts)| vec![Op::Exchanged(place, acts)])
@@ -147,7 +147,7 @@ fn rewound(in_parts: bool) -> impl Strategy<Value = Vec<Op>> {
     (vec(upload(), 0..=1), more(), more()).prop_map(|(uploads, before, after)| {
         let mut ops = vec![Op::BackUp];
         ops.extend(uploads.into_iter().map(Op::Do));
-        let acts = [Act::RequestRun { retry: false }, Act::Work, Act::Free];
+        let acts = [Act::RequestRun { retry: false }, Act::Work, Act::Evict];
         ops.extend(acts.into_iter().map(Op::Do));
         ops.extend(before);
         ops.push(Op::Rewind);
@@ -177,7 +177,7 @@ fn put_in_order() -> impl Strategy<Value = Vec<Op>> {
             Step::SurplusMarked => (vec![Op::Surplus(place, which)], reconcile),
             Step::Condemning => (vec![Op::Destroy(place, which, Damage::Vanish)], reconcile),
             Step::Failing => (vec![Op::Fault(Place::Cloud, Trouble::WrongBytes), run], Act::Work),
-            _ => (vec![Op::Time(Span::Days)], Act::Free),
+            _ => (vec![Op::Time(Span::Days)], Act::Evict),
         };
         if matches!(step, Step::OrphanSeen) {
             before.push(Op::Newborn(place));
@@ -235,7 +235,7 @@ fn act() -> impl Strategy<Value = Act> {
         3 => Just(Act::WorkFetches),
         2 => Just(Act::Reap),
         1 => Just(Act::Repair),
-        4 => Just(Act::Free),
+        4 => Just(Act::Evict),
         2 => Just(Act::Watermark),
         3 => (place(), weighted(0.8)).prop_map(|(place, apply)| Act::Reconcile(place, apply)),
         2 => Just(Act::Scrub),
@@ -256,15 +256,15 @@ fn broken(how: How, in_parts: bool) -> impl Strategy<Value = Op> {
             vec![Claimed, CopyRead, CopySent, Finishing, Finishing, Failing]
         })
     };
-    let freeing =
+    let evicting =
         || select(vec![EvictionMarked, EvictionBegun, EvictionChecked, EvictionDeleted, EvictionForgetting]);
     let of = |act: Act| move |step| (act, step);
     let which = prop_oneof![
         2 => (upload(), select(vec![UploadBegun, UploadStored])),
         6 => copying().prop_map(of(Act::Work)),
         3 => copying().prop_map(of(Act::WorkFetches)),
-        4 => freeing().prop_map(of(Act::Free)),
-        1 => freeing().prop_map(of(Act::Watermark)),
+        4 => evicting().prop_map(of(Act::Evict)),
+        1 => evicting().prop_map(of(Act::Watermark)),
         1 => Just((Act::Scrub, ScrubRead)),
     ];
     which.prop_map(move |(act, step)| Op::Break(act, step, how))

@@ -203,7 +203,7 @@ impl<'w> Sequence<'w> {
             Act::WorkFetches => Operation::WorkFetches,
             Act::Reap => Operation::Reap,
             Act::Repair => Operation::Repair,
-            Act::Free => Operation::Free,
+            Act::Evict => Operation::Evict,
             Act::Watermark => Operation::Watermark,
             Act::Reconcile(place, apply) => Operation::Reconcile(place, apply),
             Act::Scrub => Operation::Scrub,
@@ -273,7 +273,7 @@ impl<'w> Sequence<'w> {
         self.pass_time(Span::Days).await;
         let mut settled = Ok(());
         for _ in 0..ROUNDS {
-            for act in [Act::Reap, Act::Free, Act::Repair, Act::RequestRun { retry: true }] {
+            for act in [Act::Reap, Act::Evict, Act::Repair, Act::RequestRun { retry: true }] {
                 self.act(act, None).await?;
             }
             for _ in 0..3 {

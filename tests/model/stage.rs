@@ -87,8 +87,8 @@ impl Stage {
         let mut config = (*self.world.context.config).clone();
         let tiering = &mut config.tiering;
         tiering.free_local_after =
-            if settings.frees { FreeLocalAfter::After(Duration::ZERO) } else { FreeLocalAfter::Never };
-        tiering.local_capacity = (!settings.frees).then_some(ByteCount(CAPACITY));
+            if settings.evicts { FreeLocalAfter::After(Duration::ZERO) } else { FreeLocalAfter::Never };
+        tiering.local_capacity = (!settings.evicts).then_some(ByteCount(CAPACITY));
         tiering.evict_grace = Duration::from_secs(if settings.grace { 3600 } else { 0 });
         tiering.verify = if settings.read_back { VerifyMode::ReadBack } else { VerifyMode::Checksum };
         tiering.order = if settings.smallest_first { TransferOrder::Smallest } else { TransferOrder::Oldest };

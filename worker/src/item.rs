@@ -94,7 +94,7 @@ pub(crate) async fn process(shared: WorkerShared, run: Option<Assignment>, held:
                 store: claim.store.clone(),
                 token,
                 etag: copied.etag,
-                seal: copied.seal,
+                envelope: copied.envelope,
                 size: claim.size,
             };
             // The committer ends after the last sender has been dropped.

@@ -86,7 +86,7 @@ async fn why(app: &App, context: &Context, args: &FileArgs) -> Result<Exit, Fail
 
 fn text(placement: &Placement, look: TextStyle) -> String {
     let file = &placement.file;
-    let home = match file.synced_at {
+    let primary = match file.synced_at {
         Some(at) => format!("{}, where it arrived {}", file.storage_location, look.zone.show(at)),
         None => file.storage_location.clone(),
     };
@@ -96,7 +96,7 @@ fn text(placement: &Placement, look: TextStyle) -> String {
         ("owner", file.owner_id.to_string()),
         ("version", format!("{}, {}", file.current_version, bytes::human(unsigned(file.file_size)))),
         ("uploaded", look.zone.show(file.uploaded_at)),
-        ("home", home),
+        ("primary location", primary),
         ("rule", placement.rule.clone()),
         ("next", format!("{}{when}: {}", placement.next.action, placement.next.because)),
     ]);

@@ -161,9 +161,10 @@ impl<'c> Policy<'c> {
     }
 
     /// The rules that evict local copies, by the name stored in the copies, with their retention.
-    pub fn frees(&self) -> Vec<(&'c str, FreeLocalAfter)> {
+    pub fn evictions(&self) -> Vec<(&'c str, FreeLocalAfter)> {
         let rules = self.rules.values();
-        let named = rules.map(|rule| (rule.name.as_str(), rule.frees(self.local, self.free_local_after)));
+        let named =
+            rules.map(|rule| (rule.name.as_str(), rule.evicts_after(self.local, self.free_local_after)));
         std::iter::once((DEFAULT_RULE, self.free_local_after)).chain(named).collect()
     }
 

@@ -19,7 +19,8 @@ pub struct SigningKeyRow {
     /// Algorithm, the only one it is used with.
     pub algorithm: String,
     /// The private key, encrypted.
-    pub sealed: Vec<u8>,
+    #[diesel(column_name = sealed)]
+    pub encrypted: Vec<u8>,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it starts to sign.

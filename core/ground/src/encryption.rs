@@ -8,7 +8,7 @@ mod envelope;
 mod key;
 mod stream;
 
-pub use chunks::{CHUNK, Cipher, Span, TAG, Unauthentic, plain_size, sealed_size};
+pub use chunks::{CHUNK, Cipher, Span, TAG, Unauthentic, encrypted_size, plain_size};
 pub use envelope::{Contents, DataKey, EncryptionEnvelope, OpenError};
 pub use key::{KEY_BYTES, KeyId, KeyIdError, Keyring, KeyringError, MasterKey};
-pub use stream::{Broken, SourceTooLong, open, seal};
+pub use stream::{Broken, SourceTooLong, decrypt, encrypt};

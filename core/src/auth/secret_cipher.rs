@@ -31,20 +31,21 @@ impl SecretCipher {
     }
 
     /// Encrypts `plain`; `about` is the additional data, required for decryption.
-    pub(super) fn seal(&self, about: &str, plain: &[u8]) -> Result<Vec<u8>> {
+    pub(super) fn encrypt(&self, about: &str, plain: &[u8]) -> Result<Vec<u8>> {
         let failed = |what: &dyn std::fmt::Display| Error::Internal(format!("encryption failed: {what}"));
         let mut nonce = [0_u8; NONCE_BYTES];
         random::fill(&mut nonce)?;
         let payload = Payload { msg: plain, aad: about.as_bytes() };
-        let sealed = self.cipher().encrypt(&Nonce::from(nonce), payload).map_err(|error| failed(&error))?;
-        Ok([[VERSION].as_slice(), nonce.as_slice(), sealed.as_slice()].concat())
+        let encrypted =
+            self.cipher().encrypt(&Nonce::from(nonce), payload).map_err(|error| failed(&error))?;
+        Ok([[VERSION].as_slice(), nonce.as_slice(), encrypted.as_slice()].concat())
     }
 
     /// Decrypts a ciphertext made with the same secret, purpose and `about`.
-    pub(super) fn open(&self, about: &str, sealed: &[u8]) -> Option<Vec<u8>> {
-        let (version, rest) = sealed.split_first()?;
-        let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>()?;
-        let payload = Payload { msg: sealed, aad: about.as_bytes() };
+    pub(super) fn decrypt(&self, about: &str, encrypted: &[u8]) -> Option<Vec<u8>> {
+        let (version, rest) = encrypted.split_first()?;
+        let (nonce, encrypted) = rest.split_first_chunk::<NONCE_BYTES>()?;
+        let payload = Payload { msg: encrypted, aad: about.as_bytes() };
         let opened = self.cipher().decrypt(&Nonce::from(*nonce), payload).ok()?;
         (*version == VERSION).then_some(opened)
     }
@@ -58,22 +59,22 @@ impl SecretCipher {
 mod tests {
     use super::*;
 
-    fn sealer(secret: &str, purpose: &str) -> SecretCipher {
+    fn cipher(secret: &str, purpose: &str) -> SecretCipher {
         SecretCipher::new(&SecretString::from(secret.to_owned()), purpose)
     }
 
     #[test]
     fn ciphertext_decrypts_only_with_the_same_secret_purpose_and_subject() {
-        let sealed = sealer("a", "keys").seal("kid", b"private").unwrap();
-        assert_eq!(sealer("a", "keys").open("kid", &sealed).as_deref(), Some(b"private".as_slice()));
-        assert_eq!(sealer("b", "keys").open("kid", &sealed), None);
-        assert_eq!(sealer("a", "cookies").open("kid", &sealed), None);
-        assert_eq!(sealer("a", "keys").open("other", &sealed), None);
-        for at in 0..sealed.len() {
-            let mut changed = sealed.clone();
+        let encrypted = cipher("a", "keys").encrypt("kid", b"private").unwrap();
+        assert_eq!(cipher("a", "keys").decrypt("kid", &encrypted).as_deref(), Some(b"private".as_slice()));
+        assert_eq!(cipher("b", "keys").decrypt("kid", &encrypted), None);
+        assert_eq!(cipher("a", "cookies").decrypt("kid", &encrypted), None);
+        assert_eq!(cipher("a", "keys").decrypt("other", &encrypted), None);
+        for at in 0..encrypted.len() {
+            let mut changed = encrypted.clone();
             changed[at] ^= 1;
-            assert_eq!(sealer("a", "keys").open("kid", &changed), None, "{at}");
+            assert_eq!(cipher("a", "keys").decrypt("kid", &changed), None, "{at}");
         }
-        assert_eq!(sealer("a", "keys").open("kid", &sealed[..12]), None);
+        assert_eq!(cipher("a", "keys").decrypt("kid", &encrypted[..12]), None);
     }
 }

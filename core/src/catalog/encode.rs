@@ -22,7 +22,7 @@ pub(super) struct Encoder {
     zstd: Zstd<'static, Vec<u8>>,
     sha256: Sha256Hasher,
     mac: hmac::Context,
-    sealer: SnapshotCipher,
+    cipher: SnapshotCipher,
     rows: Counts,
 }
 
@@ -39,7 +39,7 @@ impl Encoder {
             zstd,
             sha256: Sha256Hasher::new(),
             mac: keys.signature(),
-            sealer: keys.sealer(header.id)?,
+            cipher: keys.cipher(header.id)?,
             rows: Table::ALL.into_iter().map(|table| (table, 0)).collect(),
         };
         encoder.json(header)?;
@@ -50,8 +50,8 @@ impl Encoder {
     pub(super) fn rows(&mut self, table: Table, lines: &[String]) -> Result<()> {
         for line in lines {
             if table == Table::Users {
-                let sealed = self.seal(line)?;
-                self.line(&sealed)?;
+                let encrypted = self.encrypt_hash(line)?;
+                self.line(&encrypted)?;
             } else {
                 self.line(line)?;
             }
@@ -92,7 +92,7 @@ impl Encoder {
     }
 
     /// The line of a user with the password hash encrypted.
-    fn seal(&self, line: &str) -> Result<String> {
+    fn encrypt_hash(&self, line: &str) -> Result<String> {
         #[derive(serde::Serialize, serde::Deserialize)]
         struct User {
             table: Box<RawValue>,
@@ -101,8 +101,8 @@ impl Encoder {
         let mut user: User = serde_json::from_str(line).map_err(cannot)?;
         let id = user.row.get("id").and_then(|id| id.as_str()).unwrap_or_default().to_owned();
         let hash = user.row.get("password_hash").and_then(|hash| hash.as_str()).unwrap_or_default();
-        let sealed = self.sealer.seal(hash, &id)?;
-        user.row.insert("password_hash".to_owned(), sealed.into());
+        let encrypted = self.cipher.encrypt(hash, &id)?;
+        user.row.insert("password_hash".to_owned(), encrypted.into());
         serde_json::to_string(&user).map_err(cannot)
     }
 }

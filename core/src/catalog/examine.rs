@@ -4,8 +4,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 
+use super::encrypted;
 use super::error::CatalogError;
-use super::sealed;
 use super::verify::CONCURRENCY;
 use crate::checksum::{Crc64Nvme, ObjectDigest, Sha256, UploadHasher};
 use crate::context::Context;
@@ -37,20 +37,24 @@ pub(super) struct Bytes {
     pub(super) certainty: Certainty,
     /// When the content was verified; `None` if it could not be proved.
     pub(super) verified_at: Option<DateTime<Utc>>,
-    pub(super) seal: Option<EncryptionEnvelope>,
+    pub(super) envelope: Option<EncryptionEnvelope>,
 }
 
 impl Bytes {
     /// Properties of content that has just been read. An envelope contains the checksum of the upload.
-    pub(super) fn read(digest: &ObjectDigest, seal: Option<EncryptionEnvelope>, now: DateTime<Utc>) -> Self {
+    pub(super) fn read(
+        digest: &ObjectDigest,
+        envelope: Option<EncryptionEnvelope>,
+        now: DateTime<Utc>,
+    ) -> Self {
         Self {
             size: digest.size,
             sha256: digest.sha256,
             crc64nvme: digest.crc64nvme,
             blocks: Some(digest.blocks.to_bytes()),
-            certainty: if seal.is_some() { Certainty::Proved } else { Certainty::Content },
+            certainty: if envelope.is_some() { Certainty::Proved } else { Certainty::Content },
             verified_at: Some(now),
-            seal,
+            envelope,
         }
     }
 }
@@ -94,8 +98,8 @@ async fn examine(context: &Context, candidate: &Candidate) -> Result<Examined, C
         None => (label.file, label.also) = (None, Vec::new()),
     }
     let now = context.clock.now();
-    let known = if sealed::is_sealed(&head) {
-        sealed::bytes(store, &key, &head, now).await?
+    let known = if encrypted::is_encrypted(&head) {
+        encrypted::bytes(store, &key, &head, now).await?
     } else {
         bytes(store, &key, &head, &label, now).await?
     };
@@ -128,7 +132,15 @@ async fn bytes(
         let verified_at = proved.then_some(now);
         let certainty = if proved { Certainty::Proved } else { Certainty::Metadata };
         let size = head.size;
-        return Ok(Ok(Bytes { size, sha256, crc64nvme, blocks: None, certainty, verified_at, seal: None }));
+        return Ok(Ok(Bytes {
+            size,
+            sha256,
+            crc64nvme,
+            blocks: None,
+            certainty,
+            verified_at,
+            envelope: None,
+        }));
     }
     // The hash of a multipart upload was unknown at its start: only its content can provide it.
     let read = || async { hashed(store.get(key, None).await?.body).await };
@@ -182,8 +194,8 @@ fn seen(
         sha256: bytes.sha256.to_string(),
         crc64nvme: format!("{:016x}", bytes.crc64nvme.as_u64()),
         block_crcs: bytes.blocks.as_ref().map(hex::encode),
-        key_id: bytes.seal.as_ref().map(|seal| seal.key_id.clone()),
-        envelope: bytes.seal.as_ref().map(|seal| hex::encode(&seal.envelope)),
+        key_id: bytes.envelope.as_ref().map(|envelope| envelope.key_id.clone()),
+        envelope: bytes.envelope.as_ref().map(|envelope| hex::encode(&envelope.wrapped_key)),
         certainty: bytes.certainty,
         is_labelled: label.object.is_some(),
         verified_at: bytes.verified_at,

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 
 const SALT: &[u8] = b"nightferry catalog 1";
 /// The prefix of an encrypted text.
-const SEALED: &str = "sealed:";
+const ENCRYPTED_PREFIX: &str = "sealed:";
 
 /// Signs snapshots and derives their encryption keys.
 pub(super) struct Keys {
@@ -62,7 +62,7 @@ impl Keys {
     }
 
     /// Encrypts for the snapshot `id`.
-    pub(super) fn sealer(&self, id: Uuid) -> Result<SnapshotCipher> {
+    pub(super) fn cipher(&self, id: Uuid) -> Result<SnapshotCipher> {
         let info: [&[u8]; 2] = [b"seal", id.as_bytes()];
         let key: UnboundKey = self.root.expand(&info, &CHACHA20_POLY1305).map_err(failed)?.into();
         Ok(SnapshotCipher(LessSafeKey::new(key)))
@@ -71,7 +71,7 @@ impl Keys {
 
 impl SnapshotCipher {
     /// Encrypts `text` for `owner`: it cannot be exchanged with that of another account.
-    pub(super) fn seal(&self, text: &str, owner: &str) -> Result<String> {
+    pub(super) fn encrypt(&self, text: &str, owner: &str) -> Result<String> {
         let mut nonce = [0; NONCE_LEN];
         rand::SystemRandom::new().fill(&mut nonce).map_err(failed)?;
         let mut bytes = text.as_bytes().to_vec();
@@ -79,12 +79,15 @@ impl SnapshotCipher {
         self.0
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut bytes)
             .map_err(failed)?;
-        Ok(format!("{SEALED}{}", BASE64_STANDARD.encode([nonce.as_slice(), bytes.as_slice()].concat())))
+        Ok(format!(
+            "{ENCRYPTED_PREFIX}{}",
+            BASE64_STANDARD.encode([nonce.as_slice(), bytes.as_slice()].concat())
+        ))
     }
 
-    /// Decrypts the output of [`Self::seal`]; `None` if it is not authentic, or not for `owner`.
-    pub(super) fn open(&self, sealed: &str, owner: &str) -> Option<String> {
-        let bytes = BASE64_STANDARD.decode(sealed.strip_prefix(SEALED)?).ok()?;
+    /// Decrypts the output of [`Self::encrypt`]; `None` if it is not authentic, or not for `owner`.
+    pub(super) fn decrypt(&self, encrypted: &str, owner: &str) -> Option<String> {
+        let bytes = BASE64_STANDARD.decode(encrypted.strip_prefix(ENCRYPTED_PREFIX)?).ok()?;
         let (nonce, text) = bytes.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut text = text.to_vec();
@@ -118,17 +121,17 @@ mod tests {
     fn an_encrypted_text_decrypts_only_with_its_key_in_its_snapshot_for_its_owner() {
         let (keys, other) = (keys(&"ab".repeat(16)), keys(&"bc".repeat(16)));
         let id = Uuid::from_u128(1);
-        let sealed = keys.sealer(id).unwrap().seal("$2b$12$hash", "ada").unwrap();
-        assert!(!sealed.contains("hash"));
-        let open = |keys: &Keys, id, owner| keys.sealer(id).unwrap().open(&sealed, owner);
-        assert_eq!(open(&keys, id, "ada").as_deref(), Some("$2b$12$hash"));
-        assert_eq!(open(&keys, id, "bob"), None);
-        assert_eq!(open(&keys, Uuid::from_u128(2), "ada"), None);
-        assert_eq!(open(&other, id, "ada"), None);
+        let encrypted = keys.cipher(id).unwrap().encrypt("$2b$12$hash", "ada").unwrap();
+        assert!(!encrypted.contains("hash"));
+        let decrypt = |keys: &Keys, id, owner| keys.cipher(id).unwrap().decrypt(&encrypted, owner);
+        assert_eq!(decrypt(&keys, id, "ada").as_deref(), Some("$2b$12$hash"));
+        assert_eq!(decrypt(&keys, id, "bob"), None);
+        assert_eq!(decrypt(&keys, Uuid::from_u128(2), "ada"), None);
+        assert_eq!(decrypt(&other, id, "ada"), None);
         assert_ne!(keys.id(), other.id());
-        assert_ne!(sealed, keys.sealer(id).unwrap().seal("$2b$12$hash", "ada").unwrap());
+        assert_ne!(encrypted, keys.cipher(id).unwrap().encrypt("$2b$12$hash", "ada").unwrap());
         for wrong in ["", "sealed:", "sealed:!", "$2b$12$hash"] {
-            assert_eq!(keys.sealer(id).unwrap().open(wrong, "ada"), None);
+            assert_eq!(keys.cipher(id).unwrap().decrypt(wrong, "ada"), None);
         }
     }
 }

@@ -180,7 +180,7 @@ impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
         let Item::Header(header) = reading.next().await? else {
             return Err(refused(Refusal::Truncated));
         };
-        let sealer = keys.sealer(header.id)?;
+        let cipher = keys.cipher(header.id)?;
         let statements = self.statements(&header).await?.map_err(refused)?;
         self.rebuilt.snapshot = Some(key.to_string());
         self.rebuilt.taken_at = Some(header.taken_at);
@@ -190,7 +190,7 @@ impl<T: FnMut(Event<'_>) + Send> Building<'_, T> {
                 Item::Rows(table, rows) => {
                     let statement = statements.get(&table).map(String::as_str).unwrap_or_default();
                     let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
-                    let rows = array(table, rows, &sealer).map_err(refused)?;
+                    let rows = array(table, rows, &cipher).map_err(refused)?;
                     catalog::insert(self.conn, statement, &rows).await?;
                     *self.rebuilt.restored.entry(table).or_default() += count;
                     (self.tell)(Event::Restored(&self.rebuilt.restored));
@@ -293,14 +293,14 @@ pub(super) async fn list_stores(
 }
 
 /// Rows as one JSON array, with the password hashes of users decrypted.
-fn array(table: Table, rows: Vec<Row>, sealer: &SnapshotCipher) -> Result<String, Refusal> {
+fn array(table: Table, rows: Vec<Row>, cipher: &SnapshotCipher) -> Result<String, Refusal> {
     let mut text = "[".to_owned();
     for row in rows {
         if text.len() > 1 {
             text.push(',');
         }
         if table == Table::Users {
-            text.push_str(&opened(&row.json, sealer)?);
+            text.push_str(&opened(&row.json, cipher)?);
         } else {
             text.push_str(&row.json);
         }
@@ -309,12 +309,12 @@ fn array(table: Table, rows: Vec<Row>, sealer: &SnapshotCipher) -> Result<String
     Ok(text)
 }
 
-fn opened(json: &str, sealer: &SnapshotCipher) -> Result<String, Refusal> {
+fn opened(json: &str, cipher: &SnapshotCipher) -> Result<String, Refusal> {
     let damaged = |error: serde_json::Error| Refusal::Damaged(error.to_string());
     let mut user: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).map_err(damaged)?;
     let text = |name: &str| user.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
-    let hash = sealer
-        .open(&text("password_hash"), &text("id"))
+    let hash = cipher
+        .decrypt(&text("password_hash"), &text("id"))
         .ok_or_else(|| Refusal::Damaged("a password hash cannot be decrypted".to_owned()))?;
     user.insert("password_hash".to_owned(), hash.into());
     serde_json::to_string(&user).map_err(damaged)

@@ -98,7 +98,7 @@ async fn adopt_in(
         store: name,
         etag: &found.etag,
         storage_class: found.storage_class.as_deref(),
-        seal: found.seal.as_ref(),
+        envelope: found.envelope.as_ref(),
     };
     let (locals, clouds) =
         (context.stores.names_with(StoreRole::Local), context.stores.names_with(StoreRole::Cloud));

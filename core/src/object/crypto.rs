@@ -12,7 +12,7 @@ use futures_util::stream::{BoxStream, StreamExt as _};
 
 use crate::checksum::{Sha256, Sha256Hasher};
 use crate::encryption::{
-    self, Broken, CHUNK, Cipher, Contents, EncryptionEnvelope, OpenError, Span, TAG, sealed_size,
+    self, Broken, CHUNK, Cipher, Contents, EncryptionEnvelope, OpenError, Span, TAG, encrypted_size,
 };
 use crate::store::{BoxError, ByteRange, GetObject, ObjectKey, Store, StoreError, StoreErrorKind};
 
@@ -35,7 +35,7 @@ pub struct ObjectRef<'a> {
     /// Size of the plaintext.
     pub size: u64,
     /// The envelope in the replica's row; `None` if unencrypted.
-    pub seal: Option<&'a EncryptionEnvelope>,
+    pub envelope: Option<&'a EncryptionEnvelope>,
 }
 
 /// Reads an object or a range of it, which must lie within the object.
@@ -48,7 +48,7 @@ pub async fn read(
     wanted: ObjectRef<'_>,
     range: Option<ByteRange>,
 ) -> Result<PlainObject, StoreError> {
-    if wanted.seal.is_none() {
+    if wanted.envelope.is_none() {
         let object = store.get(wanted.key, range).await?;
         if EncryptionEnvelope::from_metadata(&object.metadata).is_none() {
             return Ok(PlainObject { total_size: object.total_size, body: object.body.boxed() });
@@ -63,16 +63,16 @@ pub async fn read(
     let Some(span) = Span::of(wanted.size, first, length) else {
         return Err(error(store, GET, StoreErrorKind::Invalid, "the range is outside of the object"));
     };
-    let sealed = ByteRange::of_length(span.sealed_first, span.sealed_length);
-    let object = store.get(wanted.key, sealed).await?;
+    let encrypted = ByteRange::of_length(span.encrypted_first, span.encrypted_length);
+    let object = store.get(wanted.key, encrypted).await?;
     let cipher = cipher_of(store, wanted, &object)?;
-    let whole = sealed_size(wanted.size);
+    let whole = encrypted_size(wanted.size);
     if object.total_size != whole {
         let detail = format!("{} encrypted bytes instead of {whole}", object.total_size);
         return Err(error(store, GET, StoreErrorKind::Unauthentic, detail));
     }
     let store = store.clone();
-    let body = encryption::open(object.body, Arc::new(cipher), span).map(move |piece| {
+    let body = encryption::decrypt(object.body, Arc::new(cipher), span).map(move |piece| {
         piece.map_err(|broken| match broken {
             Broken::Source(error) => error,
             Broken::Unauthentic(chunk) => error(&store, GET, StoreErrorKind::Unauthentic, chunk.to_string()),
@@ -89,9 +89,9 @@ pub async fn read(
 pub fn envelope_sha256(
     store: &Store,
     key: &ObjectKey,
-    seal: &EncryptionEnvelope,
+    envelope: &EncryptionEnvelope,
 ) -> Result<Sha256, StoreError> {
-    let contents = contents_of(store, key, seal).map_err(|cause| key_missing(store, GET, &cause))?;
+    let contents = contents_of(store, key, envelope).map_err(|cause| key_missing(store, GET, &cause))?;
     Ok(contents.sha256)
 }
 
@@ -103,7 +103,7 @@ pub struct HashedObject {
     /// SHA-256 of these bytes.
     pub sha256: Sha256,
     /// The envelope stored with the object; `None` if unencrypted.
-    pub seal: Option<EncryptionEnvelope>,
+    pub envelope: Option<EncryptionEnvelope>,
 }
 
 /// Reads a whole object and hashes it; `passed` is called with the number of bytes read. Content that does not decrypt
@@ -120,13 +120,14 @@ where
     Fut: Future<Output = ()>,
 {
     let mut object = store.get(wanted.key, None).await?;
-    let is_sealed = wanted.seal.is_some() || EncryptionEnvelope::from_metadata(&object.metadata).is_some();
+    let is_encrypted =
+        wanted.envelope.is_some() || EncryptionEnvelope::from_metadata(&object.metadata).is_some();
     let mut opening = None;
-    let mut seal = None;
-    if is_sealed {
+    let mut envelope = None;
+    if is_encrypted {
         let cipher = cipher_of(store, wanted, &object)?;
-        seal = EncryptionEnvelope::from_metadata(&object.metadata).or_else(|| wanted.seal.cloned());
-        opening = (object.total_size == sealed_size(wanted.size)).then(|| DecryptingHasher::new(cipher));
+        envelope = EncryptionEnvelope::from_metadata(&object.metadata).or_else(|| wanted.envelope.cloned());
+        opening = (object.total_size == encrypted_size(wanted.size)).then(|| DecryptingHasher::new(cipher));
     }
     let mut raw = Sha256Hasher::new();
     while let Some(piece) = object.body.next().await {
@@ -140,8 +141,8 @@ where
         }
     }
     match opening {
-        Some(open) => Ok(HashedObject { size: wanted.size, sha256: open.hasher.finish(), seal }),
-        None => Ok(HashedObject { size: object.length, sha256: raw.finish(), seal }),
+        Some(open) => Ok(HashedObject { size: wanted.size, sha256: open.hasher.finish(), envelope }),
+        None => Ok(HashedObject { size: object.length, sha256: raw.finish(), envelope }),
     }
 }
 
@@ -166,7 +167,7 @@ impl DecryptingHasher {
             self.chunk.extend_from_slice(head);
             piece = tail;
             if self.chunk.len() == whole {
-                if self.cipher.open(self.index, &mut self.chunk).is_err() {
+                if self.cipher.decrypt(self.index, &mut self.chunk).is_err() {
                     return false;
                 }
                 self.hasher.update(&self.chunk);
@@ -182,7 +183,7 @@ impl DecryptingHasher {
 #[derive(Debug, Clone)]
 pub struct Encryptor {
     /// The envelope that is stored with the object.
-    pub seal: EncryptionEnvelope,
+    pub envelope: EncryptionEnvelope,
     cipher: Arc<Cipher>,
 }
 
@@ -198,11 +199,13 @@ impl Encryptor {
         sha256: &Sha256,
     ) -> Result<Option<Self>, StoreError> {
         let Some(keys) = store.keys() else { return Ok(None) };
-        let sealed = keys
-            .seal(key.as_str(), sha256)
+        let made = keys
+            .new_envelope(key.as_str(), sha256)
             .map_err(|cause| error(store, PUT, StoreErrorKind::Invalid, cause.to_string()))?;
-        Ok(sealed
-            .map(|(seal, contents)| Self { seal, cipher: Arc::new(Cipher::new(&contents.data_key, size)) }))
+        Ok(made.map(|(envelope, contents)| Self {
+            envelope,
+            cipher: Arc::new(Cipher::new(&contents.data_key, size)),
+        }))
     }
 
     /// Resumes a write with this envelope: with the same ciphertext.
@@ -213,10 +216,10 @@ impl Encryptor {
         store: &Store,
         key: &ObjectKey,
         size: u64,
-        seal: &EncryptionEnvelope,
+        envelope: &EncryptionEnvelope,
     ) -> Result<Self, StoreError> {
-        let contents = contents_of(store, key, seal).map_err(|cause| key_missing(store, PUT, &cause))?;
-        Ok(Self { seal: seal.clone(), cipher: Arc::new(Cipher::new(&contents.data_key, size)) })
+        let contents = contents_of(store, key, envelope).map_err(|cause| key_missing(store, PUT, &cause))?;
+        Ok(Self { envelope: envelope.clone(), cipher: Arc::new(Cipher::new(&contents.data_key, size)) })
     }
 
     /// Encrypts `plain`, `length` bytes from `offset`, which must be the start of a chunk. Returns the number of
@@ -230,30 +233,31 @@ impl Encryptor {
     where
         S: futures_util::Stream<Item = Result<Bytes, BoxError>> + Send + 'static,
     {
-        let sealed = encryption::seal(plain.boxed(), Arc::clone(&self.cipher), offset / CHUNK, length);
-        (sealed_size(length), sealed.boxed())
+        let encrypted = encryption::encrypt(plain.boxed(), Arc::clone(&self.cipher), offset / CHUNK, length);
+        (encrypted_size(length), encrypted.boxed())
     }
 }
 
 /// The cipher for an object returned by a store.
 fn cipher_of(store: &Store, wanted: ObjectRef<'_>, object: &GetObject) -> Result<Cipher, StoreError> {
     let came_with = EncryptionEnvelope::from_metadata(&object.metadata);
-    let contents = match came_with.map(|seal| contents_of(store, wanted.key, &seal)) {
+    let contents = match came_with.map(|envelope| contents_of(store, wanted.key, &envelope)) {
         // Without its key, the content cannot be checked: it may be intact.
         Some(contents @ (Ok(_) | Err(OpenError::UnknownKey(_)))) => contents,
         // Missing, or damaged in transit.
-        Some(Err(_)) | None => {
-            wanted.seal.ok_or(OpenError::Form).and_then(|seal| contents_of(store, wanted.key, seal))
-        }
+        Some(Err(_)) | None => wanted
+            .envelope
+            .ok_or(OpenError::Form)
+            .and_then(|envelope| contents_of(store, wanted.key, envelope)),
     };
     let contents = contents.map_err(|cause| key_missing(store, GET, &cause))?;
     Ok(Cipher::new(&contents.data_key, wanted.size))
 }
 
-fn contents_of(store: &Store, key: &ObjectKey, seal: &EncryptionEnvelope) -> Result<Contents, OpenError> {
+fn contents_of(store: &Store, key: &ObjectKey, envelope: &EncryptionEnvelope) -> Result<Contents, OpenError> {
     match store.keys() {
-        Some(keys) => keys.open(seal, key.as_str()),
-        None => Err(OpenError::UnknownKey(seal.key_id.clone())),
+        Some(keys) => keys.open(envelope, key.as_str()),
+        None => Err(OpenError::UnknownKey(envelope.key_id.clone())),
     }
 }
 

@@ -81,7 +81,7 @@ pub(crate) async fn presign(
 ) -> Result<(String, StoreRole)> {
     let copies = copies_of(context, source.object_id).await?;
     // A store returns what it has: for an encrypted copy, unusable ciphertext.
-    let Some((store, _)) = copies.iter().find(|(_, seal)| seal.is_none()) else {
+    let Some((store, _)) = copies.iter().find(|(_, envelope)| envelope.is_none()) else {
         if copies.is_empty() {
             return Err(Error::StoreUnavailable { retry_after: RETRY_AFTER });
         }
@@ -106,8 +106,9 @@ async fn copies_of(context: &Context, object: ObjectId) -> Result<Vec<(Store, Op
         context.stores.health().up_first(context.stores.nearest_first(names))
     };
     let stores = [in_order(false), in_order(true)].concat();
-    let seal_in = |store: &Store| rows.iter().find(|row| row.store == store.name().as_str())?.seal();
-    Ok(stores.into_iter().map(|store| (store.clone(), seal_in(store))).collect())
+    let envelope_in =
+        |store: &Store| rows.iter().find(|row| row.store == store.name().as_str())?.encryption();
+    Ok(stores.into_iter().map(|store| (store.clone(), envelope_in(store))).collect())
 }
 
 /// Reads from `at` to `end`, continuing with the next store after a failure.
@@ -131,7 +132,7 @@ impl Reader {
         let mut archived: Option<Store> = None;
         let mut missing: Vec<String> = Vec::new();
         loop {
-            let Some((store, seal)) = self.stores.pop_front() else {
+            let Some((store, envelope)) = self.stores.pop_front() else {
                 if self.looked_up < 2 {
                     self.looked_up += 1;
                     self.stores = copies_of(&self.context, self.source.object_id).await?.into();
@@ -143,7 +144,8 @@ impl Reader {
                 continue;
             };
             let range = ByteRange::of_length(self.at, self.end - self.at);
-            let object = ObjectRef { key: &self.source.key, size: self.source.size, seal: seal.as_ref() };
+            let object =
+                ObjectRef { key: &self.source.key, size: self.source.size, envelope: envelope.as_ref() };
             match crypto::read(&store, object, range).await {
                 Ok(body) if body.total_size == self.source.size => {
                     self.body = Some(body);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::checksum::{Crc64Nvme, ObjectDigest, Sha256};
 use crate::db::unsigned;
-use crate::encryption::{EncryptionEnvelope, sealed_size};
+use crate::encryption::{EncryptionEnvelope, encrypted_size};
 use crate::error::Error;
 use crate::ids::ObjectId;
 use crate::retry::{self, RetryPolicy};
@@ -39,9 +39,9 @@ pub struct Form {
     /// The expected object.
     pub expected: Expected,
     /// Encryption envelope; `None` if unencrypted.
-    pub seal: Option<EncryptionEnvelope>,
+    pub envelope: Option<EncryptionEnvelope>,
     /// CRC-64/NVME of the ciphertext, if known.
-    pub sealed_crc64nvme: Option<Crc64Nvme>,
+    pub encrypted_crc64nvme: Option<Crc64Nvme>,
 }
 
 impl Expected {
@@ -69,30 +69,30 @@ impl Expected {
     }
 
     /// Encrypted, if there is an envelope; the checksum of the ciphertext is unknown.
-    pub fn form(self, seal: Option<EncryptionEnvelope>) -> Form {
-        Form { expected: self, seal, sealed_crc64nvme: None }
+    pub fn form(self, envelope: Option<EncryptionEnvelope>) -> Form {
+        Form { expected: self, envelope, encrypted_crc64nvme: None }
     }
 }
 
 impl Form {
     /// The expected size in the store.
     pub fn stored_size(&self) -> u64 {
-        match self.seal {
+        match self.envelope {
             None => self.expected.size,
-            Some(_) => sealed_size(self.expected.size),
+            Some(_) => encrypted_size(self.expected.size),
         }
     }
 
     fn sha256(&self) -> Option<Sha256> {
-        self.seal.is_none().then_some(self.expected.sha256)
+        self.envelope.is_none().then_some(self.expected.sha256)
     }
 
     fn crc64nvme(&self) -> Option<Crc64Nvme> {
-        if self.seal.is_none() { Some(self.expected.crc64nvme) } else { self.sealed_crc64nvme }
+        if self.envelope.is_none() { Some(self.expected.crc64nvme) } else { self.encrypted_crc64nvme }
     }
 
     fn object<'a>(&'a self, key: &'a ObjectKey) -> ObjectRef<'a> {
-        ObjectRef { key, size: self.expected.size, seal: self.seal.as_ref() }
+        ObjectRef { key, size: self.expected.size, envelope: self.envelope.as_ref() }
     }
 }
 
@@ -191,7 +191,7 @@ pub struct Intact {
     /// Storage class, if the store returns one.
     pub storage_class: Option<String>,
     /// The envelope stored with the object; `None` if unencrypted.
-    pub seal: Option<EncryptionEnvelope>,
+    pub envelope: Option<EncryptionEnvelope>,
 }
 
 /// Searches a store for an object that is not known to be there, in any form. If the store returns no comparable
@@ -219,8 +219,8 @@ pub async fn find_intact(
     };
     match proved {
         Ok(true) => {
-            let seal = form.seal;
-            Ok(Some(Intact { etag: head.etag, storage_class: head.storage_class, seal }))
+            let envelope = form.envelope;
+            Ok(Some(Intact { etag: head.etag, storage_class: head.storage_class, envelope }))
         }
         Ok(false) | Err(Unverified::Missing(_) | Unverified::Wrong { .. }) => Ok(None),
         Err(Unverified::Store(error)) if is_of_object(&error) => Ok(None),

@@ -197,7 +197,7 @@ fn next_step(
                 step("copy", nightly, format!("its copy in {cloud} was lost and is made again"))
             }
             ReplicaState::Evicting => step("none", None, format!("its copy in {cloud} is being deleted")),
-            ReplicaState::Present => freeing(context, policy, file, known.at_local),
+            ReplicaState::Present => eviction(context, policy, file, known.at_local),
         },
     }
 }
@@ -223,7 +223,7 @@ fn stay(context: &Context, local: &str, file: &FileRow, rule: &RuleConfig) -> Re
     Ok(NextStep { action: if at.is_some() { "copy" } else { "none" }, at, because })
 }
 
-fn freeing(
+fn eviction(
     context: &Context,
     policy: &Policy<'_>,
     file: &FileRow,
@@ -270,8 +270,8 @@ fn freeing(
         }
     }
     let rule = local.free_rule.as_str();
-    let frees = policy.frees().into_iter().find(|(name, _)| *name == rule).map(|(_, after)| after);
-    match frees {
+    let after = policy.evictions().into_iter().find(|(name, _)| *name == rule).map(|(_, after)| after);
+    match after {
         _ if file.pinned => {
             step("none", None, "it has been synced, and its local copy is kept because it is pinned")
         }

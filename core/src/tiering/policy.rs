@@ -131,7 +131,8 @@ fn rule_warnings(rule: &RuleConfig, config: &Config) -> Vec<String> {
         warn(format!("AWS charges 40 KiB more for each object in {class}; it is for large files."));
     }
     if facts.is_archive
-        && rule.frees(&config.tiering.local_store, config.tiering.free_local_after) != FreeLocalAfter::Never
+        && rule.evicts_after(&config.tiering.local_store, config.tiering.free_local_after)
+            != FreeLocalAfter::Never
     {
         warn(format!(
             "copies in {class} cannot be read without a restore, and the local copies are evicted; set \

@@ -70,7 +70,7 @@ pub enum SendMode {
     /// In one request, with the SHA-256.
     Whole,
     /// In one request, with the CRC-64/NVME: small encrypted objects.
-    WholeSealed,
+    WholeEncrypted,
     /// In one request, with the CRC-64/NVME after the content: larger encrypted objects.
     WholeTrailed,
     /// In parts with their checksums.
@@ -83,13 +83,13 @@ pub enum SendMode {
 impl SendMode {
     /// All of them.
     pub const ALL: [Self; 5] =
-        [Self::Whole, Self::WholeSealed, Self::WholeTrailed, Self::Parts, Self::TrailedParts];
+        [Self::Whole, Self::WholeEncrypted, Self::WholeTrailed, Self::Parts, Self::TrailedParts];
 
     /// The name in reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Whole => "whole",
-            Self::WholeSealed => "whole-encrypted",
+            Self::WholeEncrypted => "whole-encrypted",
             Self::WholeTrailed => "whole-streamed",
             Self::Parts => "parts",
             Self::TrailedParts => "parts-streamed",
@@ -100,7 +100,7 @@ impl SendMode {
     pub const fn checks(self) -> &'static [Check] {
         match self {
             Self::Whole => &[Check::PutSha256],
-            Self::WholeSealed => &[Check::PutCrc64Nvme],
+            Self::WholeEncrypted => &[Check::PutCrc64Nvme],
             Self::WholeTrailed => &[Check::PutTrailer],
             Self::Parts => &[Check::Part, Check::Completion],
             Self::TrailedParts => &[Check::Part, Check::PartTrailer, Check::Completion],

@@ -1,4 +1,4 @@
-//! The index for searches by a part of a name, which needs the extension pg_trgm.
+//! The index for searches by a part of a name, which needs the extension `pg_trgm`.
 
 use nightferry_core::db::Database;
 use nightferry_core::db::files::{ListOrder, ListQuery, list};

@@ -394,13 +394,14 @@ async fn upload(conn: &mut AsyncPgConnection, id: ObjectId) -> CoreResult<()> {
 
 async fn ends_of_copies(conn: &mut AsyncPgConnection) {
     let (object, token) = (ObjectId::new(), LeaseToken::new());
-    let seal = nightferry_core::encryption::EncryptionEnvelope { key_id: "k".to_owned(), envelope: vec![1] };
+    let envelope =
+        nightferry_core::encryption::EncryptionEnvelope { key_id: "k".to_owned(), wrapped_key: vec![1] };
     let copy = Finished {
         object_id: object,
         store: "s3".to_owned(),
         token,
         etag: "e".to_owned(),
-        seal: Some(seal.clone()),
+        envelope: Some(envelope.clone()),
         size: 1,
     };
     let failure = Failure { error: "x", give_up: false, max_attempts: 3, delay: Duration::from_secs(1) };
@@ -415,20 +416,25 @@ async fn ends_of_copies(conn: &mut AsyncPgConnection) {
         envelope: None,
         suspect: false,
     };
-    let found =
-        FoundCopy { object_id: object, store: "s3", etag: "e", storage_class: None, seal: Some(&seal) };
+    let found = FoundCopy {
+        object_id: object,
+        store: "s3",
+        etag: "e",
+        storage_class: None,
+        envelope: Some(&envelope),
+    };
     let broken = BrokenOff { object_id: object, key: "k".to_owned(), upload_id: "u".to_owned() };
     send!(conn:
         replicas::finish(conn, &["minio"], &["s3"], &[], std::slice::from_ref(&copy));
         replicas::fail(conn, object, "s3", token, &failure);
         replicas::release(conn, token, object, "s3", None, Duration::ZERO);
-        replicas::begin_multipart(conn, object, "s3", token, Some("u"), Some(1), Some(&seal));
+        replicas::begin_multipart(conn, object, "s3", token, Some("u"), Some(1), Some(&envelope));
         replicas::delete_multipart(conn, object, "s3");
         replicas::delete_interrupted(conn, "s3", &broken);
         replicas::mark_lost(conn, object, "s3", &["s3"], "x", None);
         replicas::mark_suspect(conn, object, "s3", &["s3"], "x", None);
         replicas::condemn(conn, object, "s3", "x", None);
-        replicas::mark_verified(conn, &read, Some(&seal));
+        replicas::mark_verified(conn, &read, Some(&envelope));
         replicas::mark_found_again(conn, &read, None, &["s3"]);
         replicas::adopt(conn, &found, &["minio"], &["s3"]);
         restores::record_class(conn, object, "s3", Some("GLACIER"));

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
 use nightferry_core::db::runs::RunScope;
-use nightferry_core::encryption::{CHUNK, EncryptionEnvelope, TAG, sealed_size};
+use nightferry_core::encryption::{CHUNK, EncryptionEnvelope, TAG, encrypted_size};
 use nightferry_core::file::details::FileView;
 use nightferry_core::file::download;
 use nightferry_core::ids::UserId;
@@ -58,8 +58,8 @@ async fn stored_bytes(world: &World, file: &FileView) -> Bytes {
 async fn overwrite(world: &World, file: &FileView, bytes: Vec<u8>) {
     let (store, key) = (world.direct.get("s3").unwrap(), world.key(file).await);
     let head = store.head(&key).await.unwrap().unwrap();
-    let seal = EncryptionEnvelope::from_metadata(&head.metadata).unwrap();
-    let metadata = seal.to_metadata().into_iter().collect();
+    let envelope = EncryptionEnvelope::from_metadata(&head.metadata).unwrap();
+    let metadata = envelope.to_metadata().into_iter().collect();
     let options = PutOptions { metadata, ..PutOptions::default() };
     store.put(&key, Body::Bytes(bytes.into()), &options).await.unwrap();
 }
@@ -105,7 +105,7 @@ async fn files_of_every_size_are_encrypted_in_the_store_and_decrypted_for_client
     for (file, seed, size) in &files {
         evicted(&world, file).await;
         let (plain, stored) = (pattern(*seed, *size).bytes(), stored_bytes(&world, file).await);
-        assert_eq!(stored.len() as u64, sealed_size(*size));
+        assert_eq!(stored.len() as u64, encrypted_size(*size));
         for at in (0..plain.len().saturating_sub(16)).step_by(4_099) {
             let needle = &plain[at..at + 16];
             assert!(
@@ -119,7 +119,7 @@ async fn files_of_every_size_are_encrypted_in_the_store_and_decrypted_for_client
         let replica = world.replica("s3", file).await.unwrap();
         assert_eq!(replica.key_id.as_deref(), Some("a"));
         let head = world.direct.get("s3").unwrap().head(&world.key(file).await).await.unwrap().unwrap();
-        assert_eq!(EncryptionEnvelope::from_metadata(&head.metadata), replica.seal(), "{size}");
+        assert_eq!(EncryptionEnvelope::from_metadata(&head.metadata), replica.encryption(), "{size}");
         assert_eq!(head.metadata["nf-object"], file.object_id.to_string());
         assert!(!head.metadata.contains_key("nf-sha256"), "the hash identifies the file");
 
@@ -264,7 +264,7 @@ async fn a_worker_killed_during_an_encrypted_upload_is_replaced_with_the_same_da
     first.kill();
     gate.open();
     world.cloud.until(|requests| requests.iter().all(|request| request.done)).await;
-    let before = world.replica("s3", &file).await.unwrap().seal();
+    let before = world.replica("s3", &file).await.unwrap().encryption();
     assert!(before.is_some());
     let recorded = texts(&world.context.db, "SELECT number::text FROM transfer_parts").await;
     world.cloud.forget_requests();
@@ -275,11 +275,11 @@ async fn a_worker_killed_during_an_encrypted_upload_is_replaced_with_the_same_da
     drop(second);
 
     assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 1), "{run:?}");
-    assert_eq!(world.replica("s3", &file).await.unwrap().seal(), before, "one object, one key");
+    assert_eq!(world.replica("s3", &file).await.unwrap().encryption(), before, "one object, one key");
     let again = world.cloud.requests();
     let again = again.iter().filter_map(|request| request.parameter("partNumber"));
     assert!(again.into_iter().all(|part| !recorded.iter().any(|known| known == part)), "{recorded:?}");
-    assert_eq!(stored_bytes(&world, &file).await.len() as u64, sealed_size(size));
+    assert_eq!(stored_bytes(&world, &file).await.len() as u64, encrypted_size(size));
     assert_invariants(&world).await;
 }
 
@@ -302,7 +302,7 @@ async fn the_memory_of_an_encrypting_worker_is_bounded() {
     assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 5), "{run:?}");
     println!("the peak memory of the worker was {peak} bytes");
     assert!(peak < 64 * MIB, "{peak}");
-    assert_eq!(stored_bytes(&world, &file).await.len() as u64, sealed_size(size));
+    assert_eq!(stored_bytes(&world, &file).await.len() as u64, encrypted_size(size));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -323,7 +323,7 @@ async fn bytes_changed_in_transit_are_rejected_and_sent_again() {
     worker.stop().await;
     assert_eq!((run.status, run.files_done), (RunStatus::Succeeded, 3), "{run:?}");
     for (file, size) in &files {
-        assert_eq!(stored_bytes(&world, file).await.len() as u64, sealed_size(*size));
+        assert_eq!(stored_bytes(&world, file).await.len() as u64, encrypted_size(*size));
     }
     assert_invariants(&world).await;
 }
@@ -338,7 +338,7 @@ async fn a_lost_local_copy_is_decrypted_and_a_lost_cloud_copy_is_encrypted_again
     );
     let worker = world.start_worker();
     world.sync().await;
-    let old = world.replica("s3", &two).await.unwrap().seal();
+    let old = world.replica("s3", &two).await.unwrap().encryption();
     world.direct.get("minio").unwrap().delete(&world.key(&one).await).await.unwrap();
     world.direct.get("s3").unwrap().delete(&world.key(&two).await).await.unwrap();
 
@@ -352,8 +352,8 @@ async fn a_lost_local_copy_is_decrypted_and_a_lost_cloud_copy_is_encrypted_again
     worker.stop().await;
 
     assert_eq!(world.stored("minio", &one).await, Some(pattern(1, 20 * MIB).sha256()));
-    assert_eq!(world.replica("minio", &one).await.unwrap().seal(), None);
-    let new = world.replica("s3", &two).await.unwrap().seal();
+    assert_eq!(world.replica("minio", &one).await.unwrap().encryption(), None);
+    let new = world.replica("s3", &two).await.unwrap().encryption();
     assert!(new.is_some() && new != old, "a key is used for one copy only");
     assert_invariants(&world).await;
 }
@@ -372,15 +372,15 @@ async fn a_late_write_is_readable_and_recorded_by_scrub() {
     let (store, key) = (world.direct.get("s3").unwrap(), world.key(&file).await);
     let late = Encryptor::begin(store, &key, size, &pattern(1, size).sha256()).unwrap().unwrap();
     let plain = pattern(1, size).stream().map(|piece| piece.map_err(Into::into));
-    let (length, sealed) = late.encrypt(plain, 0, size);
+    let (length, encrypted) = late.encrypt(plain, 0, size);
     let options =
-        PutOptions { metadata: late.seal.to_metadata().into_iter().collect(), ..PutOptions::default() };
-    store.put_trailing(&key, Body::stream(length, sealed), &options).await.unwrap();
-    assert_ne!(world.replica("s3", &file).await.unwrap().seal().as_ref(), Some(&late.seal));
+        PutOptions { metadata: late.envelope.to_metadata().into_iter().collect(), ..PutOptions::default() };
+    store.put_trailing(&key, Body::stream(length, encrypted), &options).await.unwrap();
+    assert_ne!(world.replica("s3", &file).await.unwrap().encryption().as_ref(), Some(&late.envelope));
 
     assert_eq!(read(&world, user, &file, None).await.unwrap(), pattern(1, size).bytes());
     assert_eq!(scrubbed(&world).await.right, 1);
-    assert_eq!(world.replica("s3", &file).await.unwrap().seal(), Some(late.seal));
+    assert_eq!(world.replica("s3", &file).await.unwrap().encryption(), Some(late.envelope));
     assert_invariants(&world).await;
 }
 

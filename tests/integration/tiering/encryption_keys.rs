@@ -3,7 +3,7 @@
 
 use nightferry_core::db::audit::Origin;
 use nightferry_core::db::enums::{ReplicaState, RunStatus};
-use nightferry_core::encryption::sealed_size;
+use nightferry_core::encryption::encrypted_size;
 use nightferry_core::file::details::FileView;
 use nightferry_core::ids::UserId;
 use nightferry_core::store::{Body, PutOptions};
@@ -53,12 +53,12 @@ async fn existing_copies_keep_their_form_when_encryption_is_switched() {
     let user = world.user().await;
     let plain = synced(&world, user, 1).await;
     world.reconfigure(&[("stores.s3.encryption", "true"), (KEYS, A)]);
-    let sealed = synced(&world, user, 2).await;
+    let encrypted = synced(&world, user, 2).await;
     world.reconfigure(&[("stores.s3.encryption", "false")]);
     let plain_again = synced(&world, user, 3).await;
 
     assert_eq!(key_of(&world, &plain).await, None);
-    assert_eq!(key_of(&world, &sealed).await.as_deref(), Some("a"));
+    assert_eq!(key_of(&world, &encrypted).await.as_deref(), Some("a"));
     assert_eq!(key_of(&world, &plain_again).await, None);
     assert_eq!(reconciled(&world).await, 0, "the sizes are those of the stored objects");
     assert_eq!(scrubbed(&world).await.right, 3);
@@ -135,7 +135,7 @@ async fn an_encrypted_copy_of_another_size_is_found_by_reconciling() {
     let user = world.user().await;
     let (good, cut) = (synced(&world, user, 1).await, synced(&world, user, 2).await);
     assert_eq!(reconciled(&world).await, 0);
-    let bytes = vec![7; usize::try_from(sealed_size(SIZE)).unwrap() - 16];
+    let bytes = vec![7; usize::try_from(encrypted_size(SIZE)).unwrap() - 16];
     let store = world.direct.get("s3").unwrap();
     store.put(&world.key(&cut).await, Body::Bytes(bytes.into()), &PutOptions::default()).await.unwrap();
 

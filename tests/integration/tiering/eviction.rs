@@ -149,14 +149,14 @@ async fn a_copy_is_kept_if_its_cloud_copy_is_lost_after_the_claim() {
     let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);
     let stop = CancellationToken::new();
     let evicted = {
-        let freeing = evict::pass(&world.context, WorkerId::new(), &stop);
+        let evicting = evict::pass(&world.context, WorkerId::new(), &stop);
         let meanwhile = async {
             gate.reached().await;
             let lost = "UPDATE replicas SET state = 'lost' WHERE store = 's3'";
             execute(&world.context.db, lost).await.unwrap();
             gate.open();
         };
-        futures_util::future::join(freeing, meanwhile).await.0.unwrap()
+        futures_util::future::join(evicting, meanwhile).await.0.unwrap()
     };
 
     assert_eq!(evicted, 1, "only the one whose deletion could not be stopped any more");
@@ -194,7 +194,7 @@ async fn files_overwritten_deleted_and_restored_during_eviction_stay_intact() {
     let files = synced(&world, 12).await;
     let owner = files[0].row.owner_id;
 
-    let freeing = async {
+    let evicting = async {
         let mut evicted = 0;
         for _ in 0..4 {
             evicted += pass(&world).await;
@@ -216,7 +216,7 @@ async fn files_overwritten_deleted_and_restored_during_eviction_stay_intact() {
             }
         }
     };
-    futures_util::future::join(freeing, changing).await;
+    futures_util::future::join(evicting, changing).await;
 
     pass(&world).await;
     for (index, file) in files.iter().enumerate().filter(|(index, _)| index % 4 != 2) {

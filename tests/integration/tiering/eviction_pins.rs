@@ -86,7 +86,7 @@ async fn a_file_pinned_after_the_claim_is_not_evicted() {
     world.local.add(Fault::no_batch_deletions());
     let gate = world.local.gate(Match::method(Method::DELETE), Hold::Request);
     let stop = CancellationToken::new();
-    let freeing = evict::pass(&world.context, WorkerId::new(), &stop);
+    let evicting = evict::pass(&world.context, WorkerId::new(), &stop);
     let meanwhile = async {
         gate.reached().await;
         for file in &files {
@@ -94,7 +94,7 @@ async fn a_file_pinned_after_the_claim_is_not_evicted() {
         }
         gate.open();
     };
-    let evicted = futures_util::future::join(freeing, meanwhile).await.0.unwrap();
+    let evicted = futures_util::future::join(evicting, meanwhile).await.0.unwrap();
 
     assert_eq!(evicted, 1, "only the one whose deletion could not be stopped any more");
     let states = states(&world).await;

@@ -66,7 +66,7 @@ async fn a_worker_without_its_lease_cannot_commit() {
         store: "s3".to_owned(),
         token: first.claims[0].token,
         etag: "late".to_owned(),
-        seal: None,
+        envelope: None,
         size: 1000,
     };
     assert!(commit::finish(&world.context, std::slice::from_ref(&late)).await.unwrap().is_empty());

@@ -48,7 +48,7 @@ pub fn finished(claims: Vec<Claim>) -> Vec<Finished> {
         store: claim.store,
         token: claim.token,
         etag: "0123456789abcdef0123456789abcdef".to_owned(),
-        seal: None,
+        envelope: None,
         size: claim.size,
     });
     made.collect()

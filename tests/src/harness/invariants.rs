@@ -105,16 +105,16 @@ async fn assert_present_means_present(world: &World, replicas: &[ReplicaRow]) {
             let key = ObjectKey::parse(&row.key).unwrap();
             let head = store.head(&key).await.unwrap();
             let stored = head.map(|head| head.size);
-            let seal = EncryptionEnvelope::from_columns(row.key_id.clone(), row.envelope.clone());
-            let size = match seal {
+            let envelope = EncryptionEnvelope::from_columns(row.key_id.clone(), row.envelope.clone());
+            let size = match envelope {
                 None => stored.map(|size| i64::try_from(size).unwrap()),
                 Some(_) => stored.and_then(plain_size).map(|size| i64::try_from(size).unwrap()),
             };
-            let hash = if seal.is_none() {
+            let hash = if envelope.is_none() {
                 read(store, &key).await
             } else {
                 let size = row.size.unwrap().try_into().unwrap();
-                let wanted = ObjectRef { key: &key, size, seal: seal.as_ref() };
+                let wanted = ObjectRef { key: &key, size, envelope: envelope.as_ref() };
                 let hashed = crypto::hash(store, wanted, |_| std::future::ready(())).await;
                 hashed.ok().map(|hashed| hashed.sha256)
             };

@@ -94,7 +94,7 @@ impl RuleConfig {
     }
 
     /// Eviction of the local copy.
-    pub fn frees(&self, local: &str, otherwise: FreeLocalAfter) -> FreeLocalAfter {
+    pub fn evicts_after(&self, local: &str, otherwise: FreeLocalAfter) -> FreeLocalAfter {
         if self.keep_local || self.stays(local) {
             return FreeLocalAfter::Never;
         }

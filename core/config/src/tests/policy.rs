@@ -37,11 +37,11 @@ requests = "0.01"
     assert_eq!(rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["fresh", "videos"]);
     assert_eq!(rules[0].newer_than, Some(Duration::from_secs(7 * 86_400)));
     assert!(rules[0].stays("minio") && !rules[1].stays("minio"));
-    assert_eq!(rules[0].frees("minio", FreeLocalAfter::After(Duration::ZERO)), FreeLocalAfter::Never);
+    assert_eq!(rules[0].evicts_after("minio", FreeLocalAfter::After(Duration::ZERO)), FreeLocalAfter::Never);
     assert_eq!(rules[1].storage_class.as_deref(), Some("STANDARD_IA"));
     assert_eq!(rules[1].content_type.to_string(), "video/*, image/raw");
     assert_eq!(
-        rules[1].frees("minio", FreeLocalAfter::Never),
+        rules[1].evicts_after("minio", FreeLocalAfter::Never),
         FreeLocalAfter::After(Duration::from_secs(86_400))
     );
     assert_eq!((rules[0].priority, rules[1].priority), (0, 5));

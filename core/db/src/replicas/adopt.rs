@@ -24,7 +24,7 @@ pub struct FoundCopy<'a> {
     /// As returned by the store.
     pub storage_class: Option<&'a str>,
     /// Encryption envelope; `None` if unencrypted.
-    pub seal: Option<&'a EncryptionEnvelope>,
+    pub envelope: Option<&'a EncryptionEnvelope>,
 }
 
 /// An adopted copy.
@@ -51,8 +51,8 @@ pub async fn adopt(
     let mut values = Values::default();
     let (object, store) = (values.id(found.object_id), values.text(found.store));
     let (etag, class) = (values.text(found.etag), values.text_or_null(found.storage_class));
-    let key_id = values.text_or_null(found.seal.map(|seal| seal.key_id.as_str()));
-    let envelope = values.bytes_or_null(found.seal.map(|seal| seal.envelope.as_slice()));
+    let key_id = values.text_or_null(found.envelope.map(|envelope| envelope.key_id.as_str()));
+    let envelope = values.bytes_or_null(found.envelope.map(|envelope| envelope.wrapped_key.as_slice()));
     let (missing, primary_stores) = (values.texts(missing), values.texts(primary_stores));
     let select = format!(
         "SELECT {object}, {store}, {etag}, {class}, now(), {key_id}, {envelope} FROM stored \

@@ -41,7 +41,7 @@ pub struct CheckedEviction {
     /// CRC-64/NVME of the content, big-endian.
     pub crc64nvme: Option<Vec<u8>>,
     /// Encryption envelope of the copy to delete; `None` if unencrypted.
-    pub seal: Option<EncryptionEnvelope>,
+    pub envelope: Option<EncryptionEnvelope>,
     /// The copies in other stores of which one permits the deletion if it is found intact. Without any, the copy must
     /// be kept: its file was pinned, or no other store has a verified copy any more.
     pub others: Vec<OtherCopy>,
@@ -55,7 +55,7 @@ pub struct OtherCopy {
     /// The ETag recorded when it was written.
     pub etag: Option<String>,
     /// Encryption envelope; `None` if unencrypted.
-    pub seal: Option<EncryptionEnvelope>,
+    pub envelope: Option<EncryptionEnvelope>,
     /// When it was verified.
     pub verified_at: DateTime<Utc>,
     /// Whether that is longer ago than permitted, by the clock of the database.
@@ -106,7 +106,7 @@ pub async fn check_evictions(
                 size: row.size,
                 sha256: row.sha256,
                 crc64nvme: row.crc64nvme,
-                seal: EncryptionEnvelope::from_columns(row.own_key_id, row.own_envelope),
+                envelope: EncryptionEnvelope::from_columns(row.own_key_id, row.own_envelope),
                 others: other.into_iter().collect(),
             }),
         }
@@ -148,7 +148,7 @@ impl Row {
         Some(OtherCopy {
             store: self.store.take()?,
             etag: self.etag.take(),
-            seal: EncryptionEnvelope::from_columns(self.key_id.take(), self.envelope.take()),
+            envelope: EncryptionEnvelope::from_columns(self.key_id.take(), self.envelope.take()),
             verified_at: self.verified_at?,
             is_old: self.is_old,
         })

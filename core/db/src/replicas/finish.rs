@@ -27,7 +27,7 @@ pub struct Finished {
     /// As returned by the destination.
     pub etag: String,
     /// Encryption envelope; `None` if unencrypted.
-    pub seal: Option<EncryptionEnvelope>,
+    pub envelope: Option<EncryptionEnvelope>,
     /// Size in bytes.
     pub size: i64,
 }
@@ -50,9 +50,10 @@ pub async fn finish(
     let stores: Vec<&str> = copies.iter().map(|copy| copy.store.as_str()).collect();
     let tokens: Vec<LeaseToken> = copies.iter().map(|copy| copy.token).collect();
     let etags: Vec<&str> = copies.iter().map(|copy| copy.etag.as_str()).collect();
-    let seals = || copies.iter().map(|copy| copy.seal.as_ref());
-    let key_ids = seals().map(|seal| seal.map(|seal| seal.key_id.clone())).collect();
-    let envelopes = seals().map(|seal| seal.map(|seal| seal.envelope.clone())).collect();
+    let of_copies = || copies.iter().map(|copy| copy.envelope.as_ref());
+    let key_ids = of_copies().map(|envelope| envelope.map(|envelope| envelope.key_id.clone())).collect();
+    let envelopes =
+        of_copies().map(|envelope| envelope.map(|envelope| envelope.wrapped_key.clone())).collect();
     let (ids, stores, tokens) = (values.ids(&ids), values.texts(&stores), values.ids(&tokens));
     let etags = values.texts(&etags);
     let key_ids = values.bind(Value::NullableTexts(key_ids));

@@ -174,7 +174,7 @@ impl Replica {
     }
 
     /// Encryption envelope; `None` if unencrypted.
-    pub fn seal(&self) -> Option<EncryptionEnvelope> {
+    pub fn encryption(&self) -> Option<EncryptionEnvelope> {
         EncryptionEnvelope::from_columns(self.key_id.clone(), self.envelope.clone())
     }
 }

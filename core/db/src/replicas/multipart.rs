@@ -20,12 +20,12 @@ pub async fn begin_multipart(
     token: LeaseToken,
     upload_id: Option<&str>,
     part_size: Option<i64>,
-    seal: Option<&EncryptionEnvelope>,
+    envelope: Option<&EncryptionEnvelope>,
 ) -> Result<bool> {
     let mut values = Values::default();
     let (upload, part_size) = (values.text_or_null(upload_id), values.bind(Value::Number(part_size)));
-    let key_id = values.text_or_null(seal.map(|seal| seal.key_id.as_str()));
-    let envelope = values.bytes_or_null(seal.map(|seal| seal.envelope.as_slice()));
+    let key_id = values.text_or_null(envelope.map(|envelope| envelope.key_id.as_str()));
+    let envelope = values.bytes_or_null(envelope.map(|envelope| envelope.wrapped_key.as_slice()));
     // Removing an upload keeps the envelope of an object that may exist.
     let sets = format!(
         "upload_id = {upload}, part_size = {part_size}, \

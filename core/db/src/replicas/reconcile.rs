@@ -9,7 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::Flag;
 use super::transitions::{BEGIN_SURPLUS_EVICTION, UPDATE_PRESENT};
-use crate::encryption::sealed_size;
+use crate::encryption::encrypted_size;
 use crate::enums::{ObjectState, ReplicaState};
 use crate::error::Result;
 use crate::ids::{LeaseToken, ObjectId, WorkerId};
@@ -38,7 +38,7 @@ pub struct Known {
     pub verified_at: Option<DateTime<Utc>>,
     /// Whether the replica is encrypted.
     #[diesel(sql_type = Bool)]
-    pub sealed: bool,
+    pub encrypted: bool,
     /// Whether the replica is suspect: see [`super::Replica::is_suspect`].
     #[diesel(sql_type = Bool)]
     pub suspect: bool,
@@ -56,14 +56,14 @@ impl Known {
     /// Size in the store; `None` while uploading.
     pub fn stored_size(&self) -> Option<u64> {
         let size = unsigned(self.size?);
-        Some(if self.sealed { sealed_size(size) } else { size })
+        Some(if self.encrypted { encrypted_size(size) } else { size })
     }
 }
 
 /// The next 1,000 objects after the key `after`, in byte order of the keys, with their replicas in `store`.
 pub async fn known_after(conn: &mut AsyncPgConnection, store: &str, after: &str) -> Result<Vec<Known>> {
     let query = diesel::sql_query(
-        "SELECT o.id AS object_id, o.key, o.size, r.state, r.verified_at, r.key_id IS NOT NULL AS sealed, \
+        "SELECT o.id AS object_id, o.key, o.size, r.state, r.verified_at, r.key_id IS NOT NULL AS encrypted, \
                 coalesce(r.state = 'lost' AND r.suspect_since IS NOT NULL, false) AS suspect, \
                 CASE WHEN r.state IN ('queued', 'failed', 'lost') THEN EXISTS ( \
                     SELECT 1 FROM replicas s WHERE s.object_id = o.id AND s.store <> $1 AND s.state = 'present' OFFSET 0) \

@@ -46,7 +46,7 @@ pub struct ToRead {
 
 impl ToRead {
     /// Encryption envelope; `None` if unencrypted.
-    pub fn seal(&self) -> Option<EncryptionEnvelope> {
+    pub fn encryption(&self) -> Option<EncryptionEnvelope> {
         EncryptionEnvelope::from_columns(self.key_id.clone(), self.envelope.clone())
     }
 }
@@ -122,21 +122,21 @@ pub async fn unrecovered_objects(
     .await?)
 }
 
-/// Records that a copy was read and is intact, encrypted as described by `seal`. Returns whether it was still the copy
+/// Records that a copy was read and is intact, encrypted as described by `envelope`. Returns whether it was still the copy
 /// that was read.
 pub async fn mark_verified(
     conn: &mut AsyncPgConnection,
     read: &ToRead,
-    seal: Option<&EncryptionEnvelope>,
+    envelope: Option<&EncryptionEnvelope>,
 ) -> Result<bool> {
     let mut values = Values::default();
-    let (sets, which) = (seal_sets(&mut values, seal), same_as_read(&mut values, read));
+    let (sets, which) = (envelope_sets(&mut values, envelope), same_as_read(&mut values, read));
     Ok(values.query(&VERIFY.update(&sets, "", &which)).execute(conn).await? == 1)
 }
 
-fn seal_sets(values: &mut Values, seal: Option<&EncryptionEnvelope>) -> String {
-    let key_id = values.text_or_null(seal.map(|seal| seal.key_id.as_str()));
-    let envelope = values.bytes_or_null(seal.map(|seal| seal.envelope.as_slice()));
+fn envelope_sets(values: &mut Values, envelope: Option<&EncryptionEnvelope>) -> String {
+    let key_id = values.text_or_null(envelope.map(|envelope| envelope.key_id.as_str()));
+    let envelope = values.bytes_or_null(envelope.map(|envelope| envelope.wrapped_key.as_slice()));
     format!("key_id = {key_id}, envelope = {envelope}")
 }
 
@@ -154,11 +154,11 @@ fn same_as_read(values: &mut Values, read: &ToRead) -> String {
 pub async fn mark_found_again(
     conn: &mut AsyncPgConnection,
     read: &ToRead,
-    seal: Option<&EncryptionEnvelope>,
+    envelope: Option<&EncryptionEnvelope>,
     primary_stores: &[&str],
 ) -> Result<bool> {
     let mut values = Values::default();
-    let (sets, which) = (seal_sets(&mut values, seal), same_as_read(&mut values, read));
+    let (sets, which) = (envelope_sets(&mut values, envelope), same_as_read(&mut values, read));
     let primary_stores = values.texts(primary_stores);
     let found = RECOVER.update(
         &sets,

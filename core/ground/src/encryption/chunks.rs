@@ -25,20 +25,20 @@ const fn chunks(size: u64) -> u64 {
 }
 
 /// The encrypted size of an object of `size` plaintext bytes.
-pub const fn sealed_size(size: u64) -> u64 {
+pub const fn encrypted_size(size: u64) -> u64 {
     size.saturating_add(chunks(size).saturating_mul(TAG))
 }
 
-/// The plaintext size of an object of `sealed` encrypted bytes; `None` if no object has this size.
-pub fn plain_size(sealed: u64) -> Option<u64> {
+/// The plaintext size of an object of `encrypted` encrypted bytes; `None` if no object has this size.
+pub fn plain_size(encrypted: u64) -> Option<u64> {
     let whole = CHUNK + TAG;
-    let rest = match sealed % whole {
+    let rest = match encrypted % whole {
         0 => 0,
         rest => rest.checked_sub(TAG)?,
     };
-    let size = sealed / whole * CHUNK + rest;
+    let size = encrypted / whole * CHUNK + rest;
     // An empty chunk only occurs in an empty object.
-    (sealed_size(size) == sealed).then_some(size)
+    (encrypted_size(size) == encrypted).then_some(size)
 }
 
 /// The encrypted bytes that contain a plaintext range.
@@ -47,9 +47,9 @@ pub struct Span {
     /// The chunk that contains the start of the range.
     pub first_chunk: u64,
     /// The first encrypted byte to read.
-    pub sealed_first: u64,
+    pub encrypted_first: u64,
     /// The number of encrypted bytes.
-    pub sealed_length: u64,
+    pub encrypted_length: u64,
     /// Plaintext bytes of the first chunk before the range.
     pub skip: u64,
     /// Plaintext bytes of the range.
@@ -66,12 +66,12 @@ impl Span {
         }
         let first_chunk = first / CHUNK;
         let end_chunk = first.saturating_add(take).div_ceil(CHUNK).max(first_chunk + 1);
-        let sealed_first = first_chunk.checked_mul(CHUNK + TAG)?;
-        let sealed_end = end_chunk.checked_mul(CHUNK + TAG)?.min(sealed_size(size));
+        let encrypted_first = first_chunk.checked_mul(CHUNK + TAG)?;
+        let encrypted_end = end_chunk.checked_mul(CHUNK + TAG)?.min(encrypted_size(size));
         Some(Self {
             first_chunk,
-            sealed_first,
-            sealed_length: sealed_end.checked_sub(sealed_first)?,
+            encrypted_first,
+            encrypted_length: encrypted_end.checked_sub(encrypted_first)?,
             skip: first % CHUNK,
             take,
         })
@@ -114,7 +114,7 @@ impl Cipher {
     ///
     /// # Errors
     /// No object is large enough to have a chunk with this number (2^32: 256 TiB).
-    pub fn seal(&self, index: u64, chunk: &mut BytesMut) -> Result<(), Unauthentic> {
+    pub fn encrypt(&self, index: u64, chunk: &mut BytesMut) -> Result<(), Unauthentic> {
         let position = u32::try_from(index).map_err(|_| Unauthentic(index))?;
         self.stream
             .encrypt_in_place(position, self.is_last(index), b"", chunk)
@@ -125,7 +125,7 @@ impl Cipher {
     ///
     /// # Errors
     /// The bytes are not authentic.
-    pub fn open(&self, index: u64, chunk: &mut BytesMut) -> Result<(), Unauthentic> {
+    pub fn decrypt(&self, index: u64, chunk: &mut BytesMut) -> Result<(), Unauthentic> {
         let position = u32::try_from(index).map_err(|_| Unauthentic(index))?;
         self.stream
             .decrypt_in_place(position, self.is_last(index), b"", chunk)
@@ -158,7 +158,7 @@ mod tests {
 
     fn cipher(size: u64) -> Cipher {
         let ring = Keyring::parse("k:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=", true).unwrap();
-        let (_, contents) = ring.seal("key", &Sha256::of(b"")).unwrap().unwrap();
+        let (_, contents) = ring.new_envelope("key", &Sha256::of(b"")).unwrap().unwrap();
         Cipher::new(&contents.data_key, size)
     }
 
@@ -167,7 +167,7 @@ mod tests {
         // RFC 8452 appendix C.2, AES-256-GCM-SIV: (plaintext, additional data, result), all with this key and nonce.
         let key = hex::decode("0100000000000000000000000000000000000000000000000000000000000000").unwrap();
         let nonce = hex::decode("030000000000000000000000").unwrap();
-        for (plain, more, sealed) in [
+        for (plain, more, encrypted) in [
             ("", "", "07f5f4169bbf55a8400cd47ea6fd400f"),
             ("0100000000000000", "", "c2ef328e5c71c83b843122130f7364b761e0b97427e3df28"),
             ("0200000000000000", "01", "1de22967237a813291213f267e3b452f02d01ae33e4ec854"),
@@ -176,7 +176,7 @@ mod tests {
             let aead = Aes256GcmSiv::new_from_slice(&key).unwrap();
             let nonce = Array::try_from(nonce.as_slice()).unwrap();
             let made = aead.encrypt(&nonce, Payload { msg: &plain, aad: &more }).unwrap();
-            assert_eq!(hex::encode(made), sealed);
+            assert_eq!(hex::encode(made), encrypted);
         }
     }
 
@@ -196,7 +196,7 @@ mod tests {
         ] {
             let nonce = hex::decode(nonce).unwrap();
             let mut chunk = BytesMut::from(&b"some bytes"[..]);
-            cipher.seal(index, &mut chunk).unwrap();
+            cipher.encrypt(index, &mut chunk).unwrap();
             let wanted =
                 aead.encrypt(&Array::try_from(nonce.as_slice()).unwrap(), &b"some bytes"[..]).unwrap();
             assert_eq!(chunk, wanted, "chunk {index}");
@@ -206,11 +206,11 @@ mod tests {
     #[test]
     fn sizes_convert_both_ways() {
         for size in SIZES {
-            assert_eq!(plain_size(sealed_size(size)), Some(size));
+            assert_eq!(plain_size(encrypted_size(size)), Some(size));
         }
-        assert_eq!(sealed_size(0), 16);
-        assert_eq!(sealed_size(CHUNK), CHUNK + 16);
-        assert_eq!(sealed_size(CHUNK + 1), CHUNK + 1 + 32);
+        assert_eq!(encrypted_size(0), 16);
+        assert_eq!(encrypted_size(CHUNK), CHUNK + 16);
+        assert_eq!(encrypted_size(CHUNK + 1), CHUNK + 1 + 32);
         for none in [0, 1, 15, CHUNK + 17, CHUNK + 32] {
             assert_eq!(plain_size(none), None, "{none}");
         }
@@ -220,33 +220,33 @@ mod tests {
     fn chunks_decrypt_only_at_their_position() {
         let size = 2 * CHUNK;
         let cipher = cipher(size);
-        let mut sealed = BytesMut::from(vec![9; 65_536].as_slice());
-        cipher.seal(0, &mut sealed).unwrap();
-        assert_ne!(&sealed[..65_536], vec![9; 65_536].as_slice());
-        let open = |cipher: &Cipher, index: u64, bytes: &[u8]| {
+        let mut encrypted = BytesMut::from(vec![9; 65_536].as_slice());
+        cipher.encrypt(0, &mut encrypted).unwrap();
+        assert_ne!(&encrypted[..65_536], vec![9; 65_536].as_slice());
+        let decrypt = |cipher: &Cipher, index: u64, bytes: &[u8]| {
             let mut chunk = BytesMut::from(bytes);
-            cipher.open(index, &mut chunk).map(|()| chunk)
+            cipher.decrypt(index, &mut chunk).map(|()| chunk)
         };
-        assert_eq!(&open(&cipher, 0, &sealed).unwrap()[..], vec![9; 65_536].as_slice());
-        assert_eq!(open(&cipher, 1, &sealed), Err(Unauthentic(1)), "moved");
+        assert_eq!(&decrypt(&cipher, 0, &encrypted).unwrap()[..], vec![9; 65_536].as_slice());
+        assert_eq!(decrypt(&cipher, 1, &encrypted), Err(Unauthentic(1)), "moved");
         let shorter = Cipher { stream: cipher.stream, size: CHUNK };
-        assert_eq!(open(&shorter, 0, &sealed), Err(Unauthentic(0)), "treated as the last chunk");
+        assert_eq!(decrypt(&shorter, 0, &encrypted), Err(Unauthentic(0)), "treated as the last chunk");
         for at in [0, 1, 65_535, 65_536, 65_551] {
-            let mut flipped = sealed.clone();
+            let mut flipped = encrypted.clone();
             flipped[at] ^= 1;
-            assert_eq!(open(&shorter, 0, &flipped), Err(Unauthentic(0)), "byte {at} flipped");
+            assert_eq!(decrypt(&shorter, 0, &flipped), Err(Unauthentic(0)), "byte {at} flipped");
         }
-        assert!(open(&shorter, 0, &sealed[..5]).is_err(), "shorter than a tag");
+        assert!(decrypt(&shorter, 0, &encrypted[..5]).is_err(), "shorter than a tag");
     }
 
     #[test]
     fn spans_of_whole_objects_and_empty_ranges() {
-        assert_eq!(Span::of(0, 0, 0).map(|span| (span.sealed_length, span.take)), Some((16, 0)));
+        assert_eq!(Span::of(0, 0, 0).map(|span| (span.encrypted_length, span.take)), Some((16, 0)));
         assert_eq!(Span::of(10, 10, 1), None);
         assert_eq!(Span::of(10, 3, 0), None);
         for size in SIZES {
             let span = Span::of(size, 0, u64::MAX).unwrap();
-            assert_eq!((span.sealed_length, span.take, span.skip), (sealed_size(size), size, 0));
+            assert_eq!((span.encrypted_length, span.take, span.skip), (encrypted_size(size), size, 0));
         }
     }
 
@@ -257,10 +257,10 @@ mod tests {
             let span = Span::of(size, first, length).unwrap();
             prop_assert_eq!(span.take, length.min(size - first));
             prop_assert_eq!(span.first_chunk * CHUNK + span.skip, first);
-            prop_assert_eq!(span.sealed_first, span.first_chunk * (CHUNK + TAG));
-            prop_assert!(span.sealed_first + span.sealed_length <= sealed_size(size));
+            prop_assert_eq!(span.encrypted_first, span.first_chunk * (CHUNK + TAG));
+            prop_assert!(span.encrypted_first + span.encrypted_length <= encrypted_size(size));
             // Whole chunks, exactly as many as the range needs.
-            let plain = plain_size(span.sealed_length).unwrap();
+            let plain = plain_size(span.encrypted_length).unwrap();
             prop_assert!(plain >= span.skip + span.take);
             prop_assert!(plain < span.skip + span.take + CHUNK);
         }

@@ -111,16 +111,16 @@ pub struct KeyringError(pub Vec<String>);
 #[derive(Debug)]
 pub struct Keyring {
     keys: Vec<MasterKey>,
-    seals: bool,
+    encrypts: bool,
 }
 
 impl Keyring {
-    /// Parses entries `ID:KEY`, one per line or separated by commas; lines starting with `#` are comments. `seals`:
+    /// Parses entries `ID:KEY`, one per line or separated by commas; lines starting with `#` are comments. `encrypts`:
     /// whether new objects are encrypted, or existing ones only decrypted.
     ///
     /// # Errors
     /// All errors, not only the first one.
-    pub fn parse(text: &str, seals: bool) -> Result<Self, KeyringError> {
+    pub fn parse(text: &str, encrypts: bool) -> Result<Self, KeyringError> {
         let mut keys: Vec<MasterKey> = Vec::new();
         let mut wrong = Vec::new();
         let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
@@ -140,12 +140,12 @@ impl Keyring {
         if keys.is_empty() && wrong.is_empty() {
             wrong.push("there is no key".to_owned());
         }
-        if wrong.is_empty() { Ok(Self { keys, seals }) } else { Err(KeyringError(wrong)) }
+        if wrong.is_empty() { Ok(Self { keys, encrypts }) } else { Err(KeyringError(wrong)) }
     }
 
     /// The key that encrypts new objects; `None` if encryption is off.
     pub fn active(&self) -> Option<&MasterKey> {
-        self.keys.first().filter(|_| self.seals)
+        self.keys.first().filter(|_| self.encrypts)
     }
 
     /// The ids of all keys, the active one first.

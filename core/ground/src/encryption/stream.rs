@@ -58,7 +58,7 @@ where
 
 /// Encrypts `plain`, which starts at chunk number `first_chunk` and consists of whole chunks or ends with the object. A
 /// source that fails at its very end fails here too, after the last chunk; one that ends early ends here early.
-pub fn seal<S>(
+pub fn encrypt<S>(
     plain: S,
     cipher: Arc<Cipher>,
     first_chunk: u64,
@@ -89,7 +89,7 @@ where
                 // The sender notices the missing bytes and reports an error.
                 return None;
             }
-            match cipher.seal(index, &mut chunk) {
+            match cipher.encrypt(index, &mut chunk) {
                 Ok(()) => Some((Ok(chunk.freeze()), Some((source, index + 1)))),
                 Err(error) => Some((Err(error.into()), None)),
             }
@@ -97,9 +97,9 @@ where
     })
 }
 
-/// Decrypts `sealed`, the encrypted bytes of `span`. Returns only authenticated bytes.
-pub fn open<S, E>(
-    sealed: S,
+/// Decrypts `encrypted`, the encrypted bytes of `span`. Returns only authenticated bytes.
+pub fn decrypt<S, E>(
+    encrypted: S,
     cipher: Arc<Cipher>,
     span: Span,
 ) -> impl Stream<Item = Result<Bytes, Broken<E>>> + Send + 'static
@@ -107,7 +107,7 @@ where
     S: Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
     E: Send + 'static,
 {
-    let source = Gatherer { source: sealed, rest: Bytes::new() };
+    let source = Gatherer { source: encrypted, rest: Bytes::new() };
     let state = Some((source, span.first_chunk, span.skip, span.take, true));
     stream::unfold(state, move |state| {
         let cipher = Arc::clone(&cipher);
@@ -121,7 +121,7 @@ where
                 Ok(chunk) => chunk,
                 Err(error) => return Some((Err(Broken::Source(error)), None)),
             };
-            if let Err(error) = cipher.open(index, &mut chunk) {
+            if let Err(error) = cipher.decrypt(index, &mut chunk) {
                 return Some((Err(Broken::Unauthentic(error)), None));
             }
             let mut plain = chunk.freeze();
@@ -140,14 +140,14 @@ where
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-    use super::super::chunks::sealed_size;
+    use super::super::chunks::encrypted_size;
     use super::super::key::Keyring;
     use super::*;
     use crate::checksum::Sha256;
 
     fn cipher(size: u64) -> Arc<Cipher> {
         let ring = Keyring::parse("k:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=", true).unwrap();
-        let (_, contents) = ring.seal("key", &Sha256::of(b"")).unwrap().unwrap();
+        let (_, contents) = ring.new_envelope("key", &Sha256::of(b"")).unwrap().unwrap();
         Arc::new(Cipher::new(&contents.data_key, size))
     }
 
@@ -173,24 +173,24 @@ mod tests {
     }
 
     fn open_range(
-        sealed: &[u8],
+        encrypted: &[u8],
         cipher: &Arc<Cipher>,
         first: u64,
         length: u64,
     ) -> impl Stream<Item = Result<Bytes, Broken<BoxError>>> + use<> {
         let span = Span::of(cipher.size(), first, length).unwrap();
-        let from = usize::try_from(span.sealed_first).unwrap();
-        let to = from + usize::try_from(span.sealed_length).unwrap();
-        open(pieces(&Bytes::copy_from_slice(&sealed[from..to]), 7_777), Arc::clone(cipher), span)
+        let from = usize::try_from(span.encrypted_first).unwrap();
+        let to = from + usize::try_from(span.encrypted_length).unwrap();
+        decrypt(pieces(&Bytes::copy_from_slice(&encrypted[from..to]), 7_777), Arc::clone(cipher), span)
     }
 
     #[tokio::test]
     async fn encrypted_objects_decrypt_whole_and_in_ranges() {
         for size in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 3 * CHUNK + 17] {
             let (cipher, plain) = (cipher(size), bytes(size));
-            let sealed = all(seal(pieces(&plain, 10_000), Arc::clone(&cipher), 0, size)).await.unwrap();
-            assert_eq!(u64::try_from(sealed.len()).unwrap(), sealed_size(size));
-            assert_eq!(all(open_range(&sealed, &cipher, 0, u64::MAX)).await.unwrap(), plain, "{size}");
+            let encrypted = all(encrypt(pieces(&plain, 10_000), Arc::clone(&cipher), 0, size)).await.unwrap();
+            assert_eq!(u64::try_from(encrypted.len()).unwrap(), encrypted_size(size));
+            assert_eq!(all(open_range(&encrypted, &cipher, 0, u64::MAX)).await.unwrap(), plain, "{size}");
             for (first, length) in
                 [(0, 1), (CHUNK - 1, 2), (CHUNK, CHUNK), (1, 2 * CHUNK), (2 * CHUNK + 3, 999)]
             {
@@ -199,7 +199,7 @@ mod tests {
                 }
                 let end = (first + length).min(size);
                 let wanted = &plain[usize::try_from(first).unwrap()..usize::try_from(end).unwrap()];
-                assert_eq!(all(open_range(&sealed, &cipher, first, length)).await.unwrap(), wanted);
+                assert_eq!(all(open_range(&encrypted, &cipher, first, length)).await.unwrap(), wanted);
             }
         }
     }
@@ -208,14 +208,14 @@ mod tests {
     async fn separately_encrypted_parts_form_the_same_object() {
         let size = 5 * CHUNK + 9;
         let (cipher, plain) = (cipher(size), bytes(size));
-        let whole = all(seal(pieces(&plain, 9_999), Arc::clone(&cipher), 0, size)).await.unwrap();
+        let whole = all(encrypt(pieces(&plain, 9_999), Arc::clone(&cipher), 0, size)).await.unwrap();
         let part = usize::try_from(2 * CHUNK).unwrap();
         let mut parts = Vec::new();
         for (number, bytes) in (0..).zip(plain.chunks(part)) {
             let bytes = Bytes::copy_from_slice(bytes);
             let (first, length) = (2 * number, u64::try_from(bytes.len()).unwrap());
-            let sealed = seal(pieces(&bytes, 333), Arc::clone(&cipher), first, length);
-            parts.extend(all(sealed).await.unwrap());
+            let encrypted = encrypt(pieces(&bytes, 333), Arc::clone(&cipher), first, length);
+            parts.extend(all(encrypted).await.unwrap());
         }
         assert!(parts == whole, "a resumed part has the same bytes");
     }
@@ -224,27 +224,28 @@ mod tests {
     async fn a_source_that_fails_at_its_end_fails_after_the_last_chunk() {
         let plain = bytes(CHUNK);
         let failing = pieces(&plain, 1000).chain(stream::iter([Err(BoxError::from("the hash differs"))]));
-        let sealed: Vec<_> = seal(failing, cipher(CHUNK), 0, CHUNK).collect().await;
-        assert_eq!(sealed.len(), 2);
-        assert_eq!(sealed[1].as_ref().unwrap_err().to_string(), "the hash differs");
+        let encrypted: Vec<_> = encrypt(failing, cipher(CHUNK), 0, CHUNK).collect().await;
+        assert_eq!(encrypted.len(), 2);
+        assert_eq!(encrypted[1].as_ref().unwrap_err().to_string(), "the hash differs");
         let more = bytes(CHUNK + 1);
-        let sealed: Vec<_> = seal(pieces(&more, 1000), cipher(CHUNK), 0, CHUNK).collect().await;
-        assert!(sealed[1].as_ref().unwrap_err().is::<SourceTooLong>());
-        let sealed: Vec<_> = seal(pieces(&plain, 1000), cipher(CHUNK + 1), 0, CHUNK + 1).collect().await;
-        assert_eq!(sealed.len(), 1, "a truncated object ends early");
+        let encrypted: Vec<_> = encrypt(pieces(&more, 1000), cipher(CHUNK), 0, CHUNK).collect().await;
+        assert!(encrypted[1].as_ref().unwrap_err().is::<SourceTooLong>());
+        let encrypted: Vec<_> =
+            encrypt(pieces(&plain, 1000), cipher(CHUNK + 1), 0, CHUNK + 1).collect().await;
+        assert_eq!(encrypted.len(), 1, "a truncated object ends early");
     }
 
     #[tokio::test]
     async fn modified_content_is_never_returned() {
         let size = 2 * CHUNK;
         let (cipher, plain) = (cipher(size), bytes(size));
-        let mut sealed = all(seal(pieces(&plain, 10_000), Arc::clone(&cipher), 0, size)).await.unwrap();
+        let mut encrypted = all(encrypt(pieces(&plain, 10_000), Arc::clone(&cipher), 0, size)).await.unwrap();
         let second = usize::try_from(CHUNK + TAG).unwrap();
-        sealed[second + 5] ^= 4;
-        let opened: Vec<_> = open_range(&sealed, &cipher, 0, size).collect().await;
+        encrypted[second + 5] ^= 4;
+        let opened: Vec<_> = open_range(&encrypted, &cipher, 0, size).collect().await;
         assert_eq!(opened.len(), 2);
         assert_eq!(opened[0].as_ref().unwrap(), &plain[..usize::try_from(CHUNK).unwrap()]);
         assert!(matches!(opened[1], Err(Broken::Unauthentic(Unauthentic(1)))));
-        assert_eq!(all(open_range(&sealed, &cipher, 10, 100)).await.unwrap(), &plain[10..110]);
+        assert_eq!(all(open_range(&encrypted, &cipher, 10, 100)).await.unwrap(), &plain[10..110]);
     }
 }

@@ -47,22 +47,29 @@ impl SigningKey {
         algorithm: SigningAlgorithm,
         now: DateTime<Utc>,
         signs_from: DateTime<Utc>,
-        sealer: &SecretCipher,
+        cipher: &SecretCipher,
     ) -> Result<SigningKeyRow> {
         let id = uuid::Uuid::now_v7().simple().to_string();
         // Generating an RSA key takes up to a second.
         let private = tokio::task::spawn_blocking(move || private_key(algorithm))
             .await
             .map_err(|error| Error::Internal(format!("generating a signing key panicked: {error}")))??;
-        let blob = sealer.seal(&about(&id, algorithm), private.expose_secret())?;
+        let blob = cipher.encrypt(&about(&id, algorithm), private.expose_secret())?;
         let algorithm = <&str>::from(algorithm).to_owned();
-        Ok(SigningKeyRow { id, algorithm, sealed: blob, created_at: now, signs_from, verifies_until: None })
+        Ok(SigningKeyRow {
+            id,
+            algorithm,
+            encrypted: blob,
+            created_at: now,
+            signs_from,
+            verifies_until: None,
+        })
     }
 
     /// Decrypts the key of a row. `None` if it was encrypted with another `auth.secret_key`, or does not match its row.
-    pub(super) fn open(row: SigningKeyRow, sealer: &SecretCipher) -> Option<Self> {
+    pub(super) fn open(row: SigningKeyRow, cipher: &SecretCipher) -> Option<Self> {
         let algorithm: SigningAlgorithm = row.algorithm.parse().ok()?;
-        let private = SecretBox::new(Box::new(sealer.open(&about(&row.id, algorithm), &row.sealed)?));
+        let private = SecretBox::new(Box::new(cipher.decrypt(&about(&row.id, algorithm), &row.encrypted)?));
         let encoding = encoding_key(algorithm, private.expose_secret())?;
         let (decoding, public) = match algorithm {
             SigningAlgorithm::Hs256 => (DecodingKey::from_secret(private.expose_secret()), None),
@@ -174,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    fn sealer() -> SecretCipher {
+    fn cipher() -> SecretCipher {
         SecretCipher::new(&SecretString::from("0123456789abcdef0123456789abcdef".to_owned()), "test")
     }
 
@@ -182,8 +189,8 @@ mod tests {
     async fn keys_of_every_algorithm_sign_and_verify_and_show_only_public_halves() {
         let now = Utc::now();
         for algorithm in [SigningAlgorithm::Hs256, SigningAlgorithm::Rs256, SigningAlgorithm::EdDsa] {
-            let row = SigningKey::generate(algorithm, now, now, &sealer()).await.unwrap();
-            let key = SigningKey::open(row.clone(), &sealer()).unwrap();
+            let row = SigningKey::generate(algorithm, now, now, &cipher()).await.unwrap();
+            let key = SigningKey::open(row.clone(), &cipher()).unwrap();
             let token = key.sign(&json!({ "iss": "me", "sub": "you", "exp": 1 })).unwrap();
             assert_eq!(key.verify::<Value>(&token, "me").unwrap()["sub"], "you");
             assert!(key.verify::<Value>(&token, "somebody else").is_err());
@@ -194,9 +201,9 @@ mod tests {
             }
             // The row cannot change the key or its use.
             let renamed = SigningKeyRow { id: "other".to_owned(), ..row.clone() };
-            assert!(SigningKey::open(renamed, &sealer()).is_none());
+            assert!(SigningKey::open(renamed, &cipher()).is_none());
             let confused = SigningKeyRow { algorithm: "HS256".to_owned(), ..row };
-            assert_eq!(SigningKey::open(confused, &sealer()).is_some(), algorithm == SigningAlgorithm::Hs256);
+            assert_eq!(SigningKey::open(confused, &cipher()).is_some(), algorithm == SigningAlgorithm::Hs256);
         }
     }
 }

@@ -39,7 +39,7 @@ pub async fn rotate(accounts: &Accounts, takeover: Takeover, origin: &Origin) ->
         Takeover::Published => now + lead(context),
         Takeover::Immediate => now,
     };
-    let row = SigningKey::generate(auth.algorithm, now, signs_from, accounts.tokens.keys().sealer()).await?;
+    let row = SigningKey::generate(auth.algorithm, now, signs_from, accounts.tokens.keys().cipher()).await?;
     let old_until = match takeover {
         Takeover::Published => signs_from + accounts.tokens.lifetime() + SKEW,
         Takeover::Immediate => now,
@@ -86,7 +86,7 @@ pub async fn prepare(accounts: &Accounts) -> Result<()> {
     }
     let signs_from = now + lead(context);
     let old_until = signs_from + accounts.tokens.lifetime() + SKEW;
-    let row = SigningKey::generate(wanted, now, signs_from, accounts.tokens.keys().sealer()).await?;
+    let row = SigningKey::generate(wanted, now, signs_from, accounts.tokens.keys().cipher()).await?;
     let mut conn = context.db.conn().await?;
     conn.transaction(async move |conn| -> Result<()> {
         signing_keys::lock(conn).await?;
@@ -112,7 +112,7 @@ pub async fn list(context: &Context) -> Result<Vec<SigningKeyRow>> {
 
 /// Whether this process can decrypt a key: not if it was encrypted with another `auth.secret_key`.
 pub fn opens(accounts: &Accounts, row: &SigningKeyRow) -> bool {
-    SigningKey::open(row.clone(), accounts.tokens.keys().sealer()).is_some()
+    SigningKey::open(row.clone(), accounts.tokens.keys().cipher()).is_some()
 }
 
 /// The state of a key at `now`, among `rows`, which are in signing order.

@@ -50,7 +50,7 @@ pub struct SigningKeys {
 }
 
 struct Shared {
-    sealer: SecretCipher,
+    cipher: SecretCipher,
     algorithm: SigningAlgorithm,
     known: RwLock<Option<Known>>,
     /// The time of the last failed reload, if the last one failed.
@@ -71,9 +71,9 @@ struct Known {
 impl SigningKeys {
     /// Starts without keys: they are loaded on first use.
     pub(in crate::auth) fn new(config: &AuthConfig) -> Self {
-        let sealer = SecretCipher::new(&config.secret_key, "nightferry signing keys 1");
+        let cipher = SecretCipher::new(&config.secret_key, "nightferry signing keys 1");
         let shared = Shared {
-            sealer,
+            cipher,
             algorithm: config.algorithm,
             known: RwLock::default(),
             failed: RwLock::default(),
@@ -83,8 +83,8 @@ impl SigningKeys {
     }
 
     /// Encrypts new keys.
-    pub(super) fn sealer(&self) -> &SecretCipher {
-        &self.shared.sealer
+    pub(super) fn cipher(&self) -> &SecretCipher {
+        &self.shared.cipher
     }
 
     /// The keys, at most [`CACHE_TTL`] old; the cached keys while the database is unavailable.
@@ -176,7 +176,7 @@ impl SigningKeys {
                     let mut rows = signing_keys::live(conn, now).await?;
                     // Another process may have created it while this one was waiting.
                     if self.open(rows.clone()).signer(now).is_none() {
-                        let row = SigningKey::generate(shared.algorithm, now, now, &shared.sealer).await?;
+                        let row = SigningKey::generate(shared.algorithm, now, now, &shared.cipher).await?;
                         signing_keys::insert(conn, &row).await?;
                         let (origin, target) = (Origin::default(), ("signing_key", &row.id));
                         let detail = serde_json::json!({ "algorithm": row.algorithm });
@@ -202,7 +202,7 @@ impl SigningKeys {
     fn open(&self, rows: Vec<signing_keys::SigningKeyRow>) -> KeySet {
         let open = |row: signing_keys::SigningKeyRow| {
             let id = row.id.clone();
-            let opened = SigningKey::open(row, &self.shared.sealer);
+            let opened = SigningKey::open(row, &self.shared.cipher);
             if opened.is_none() {
                 tracing::error!(key = %id, "a signing key cannot be decrypted: it was created with another \
                     auth.secret_key");

@@ -87,7 +87,7 @@ pub async fn start(
         .append_pair("nonce", &attempt.nonce)
         .append_pair("code_challenge", &challenge)
         .append_pair("code_challenge_method", "S256");
-    Ok(Started { address, attempt: accounts.oidc.seal(&attempt)? })
+    Ok(Started { address, attempt: accounts.oidc.encrypt(&attempt)? })
 }
 
 /// Finishes a sign-in: exchanges the code, validates the identity, and starts a session for its account.
@@ -107,7 +107,7 @@ pub async fn finish(
     let context = &accounts.context;
     let config = config(context, name)?;
     let now = context.clock.now();
-    let attempt = attempt.and_then(|sealed| accounts.oidc.open(name, sealed)).ok_or(UNKNOWN)?;
+    let attempt = attempt.and_then(|encrypted| accounts.oidc.decrypt(name, encrypted)).ok_or(UNKNOWN)?;
     let state = answer.state.as_deref().unwrap_or_default();
     if !attempt::same(state, &attempt.state) || attempt.expires_at <= now {
         return Err(UNKNOWN);

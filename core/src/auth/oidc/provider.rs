@@ -56,7 +56,7 @@ struct Tokens {
 #[derive(Clone)]
 pub struct Providers {
     client: Client,
-    sealer: SecretCipher,
+    cipher: SecretCipher,
     known: Arc<RwLock<HashMap<String, Arc<Metadata>>>>,
 }
 
@@ -74,20 +74,20 @@ impl Providers {
             .user_agent(concat!("nightferry/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| Error::Internal(format!("cannot create the HTTP client: {error}")))?;
-        let sealer = SecretCipher::new(&config.secret_key, "nightferry oidc attempts 1");
-        Ok(Self { client, sealer, known: Arc::default() })
+        let cipher = SecretCipher::new(&config.secret_key, "nightferry oidc attempts 1");
+        Ok(Self { client, cipher, known: Arc::default() })
     }
 
     /// Encrypts an attempt for the browser.
-    pub(super) fn seal(&self, attempt: &Attempt) -> Result<String> {
+    pub(super) fn encrypt(&self, attempt: &Attempt) -> Result<String> {
         let plain = serde_json::to_vec(attempt)
             .map_err(|error| Error::Internal(format!("cannot encode an attempt: {error}")))?;
-        Ok(attempt::encode(&self.sealer.seal(&attempt.provider, &plain)?))
+        Ok(attempt::encode(&self.cipher.encrypt(&attempt.provider, &plain)?))
     }
 
     /// Decrypts an attempt with the provider of this name.
-    pub(super) fn open(&self, name: &str, sealed: &str) -> Option<Attempt> {
-        let plain = self.sealer.open(name, &attempt::decode(sealed)?)?;
+    pub(super) fn decrypt(&self, name: &str, encrypted: &str) -> Option<Attempt> {
+        let plain = self.cipher.decrypt(name, &attempt::decode(encrypted)?)?;
         serde_json::from_slice::<Attempt>(&plain).ok().filter(|attempt| attempt.provider == name)
     }
 

@@ -123,7 +123,7 @@ pub(super) struct Job<'c> {
     pub(super) key: ObjectKey,
     pub(super) source: &'c Store,
     /// The encryption envelope of the source, if encrypted.
-    source_seal: Option<EncryptionEnvelope>,
+    source_envelope: Option<EncryptionEnvelope>,
     pub(super) destination: &'c Store,
     /// The encryption envelope of the destination.
     pub(super) encryptor: Option<Encryptor>,
@@ -134,13 +134,13 @@ pub(super) struct Job<'c> {
 impl Job<'_> {
     /// The source object.
     pub(super) fn wanted(&self) -> ObjectRef<'_> {
-        ObjectRef { key: &self.key, size: self.expected.size, seal: self.source_seal.as_ref() }
+        ObjectRef { key: &self.key, size: self.expected.size, envelope: self.source_envelope.as_ref() }
     }
 
-    /// The expected object in the destination; `sealed` is the checksum of its ciphertext.
-    pub(super) fn form(&self, sealed: Option<Crc64Nvme>) -> Form {
-        let seal = self.encryptor.as_ref().map(|encryptor| encryptor.seal.clone());
-        Form { sealed_crc64nvme: sealed, ..self.expected.form(seal) }
+    /// The expected object in the destination; `encrypted` is the checksum of its ciphertext.
+    pub(super) fn form(&self, encrypted: Option<Crc64Nvme>) -> Form {
+        let envelope = self.encryptor.as_ref().map(|encryptor| encryptor.envelope.clone());
+        Form { encrypted_crc64nvme: encrypted, ..self.expected.form(envelope) }
     }
 }
 
@@ -150,7 +150,7 @@ pub struct Copied {
     /// As returned by the destination.
     pub etag: String,
     /// Encryption envelope; `None` if unencrypted.
-    pub seal: Option<EncryptionEnvelope>,
+    pub envelope: Option<EncryptionEnvelope>,
 }
 
 /// Makes and verifies a claimed copy under its lease.
@@ -186,7 +186,7 @@ pub async fn copy(engine: &Engine, claim: &Claim, lease: &CopyLease) -> Result<C
     if context.config.tiering.verify == VerifyMode::ReadBack {
         verify::verify_by_reading(job.destination, &job.key, &job.form(None), Some(&engine.pace)).await?;
     }
-    Ok(Copied { etag, seal: job.encryptor.map(|encryptor| encryptor.seal) })
+    Ok(Copied { etag, envelope: job.encryptor.map(|encryptor| encryptor.envelope) })
 }
 
 /// A source is not marked as corrupt after one bad read: two more must agree.
@@ -232,7 +232,7 @@ async fn prepare<'c>(engine: &'c Engine, claim: &'c Claim, lease: &CopyLease) ->
     };
     let (key, expected) = object_of(claim)?;
     // Local copies are never encrypted.
-    let source_seal = match source.role() {
+    let source_envelope = match source.role() {
         StoreRole::Local => None,
         StoreRole::Cloud => {
             let mut conn = context.db.conn().await?;
@@ -241,7 +241,7 @@ async fn prepare<'c>(engine: &'c Engine, claim: &'c Claim, lease: &CopyLease) ->
     };
     let encryptor = encryptor(claim, destination, &key, &expected)?;
     let guard = WriteGuard::new(context, claim, lease);
-    Ok(Job { engine, claim, guard, key, source, source_seal, destination, encryptor, expected, blocks })
+    Ok(Job { engine, claim, guard, key, source, source_envelope, destination, encryptor, expected, blocks })
 }
 
 fn unusable(claim: &Claim, what: &str) -> CopyError {
@@ -270,8 +270,8 @@ fn encryptor(
     if claim.upload_id.is_none() {
         return Encryptor::begin(destination, key, expected.size, &expected.sha256);
     }
-    let seal = EncryptionEnvelope::from_columns(claim.key_id.clone(), claim.envelope.clone());
-    seal.map(|seal| Encryptor::resume(destination, key, expected.size, &seal)).transpose()
+    let envelope = EncryptionEnvelope::from_columns(claim.key_id.clone(), claim.envelope.clone());
+    envelope.map(|envelope| Encryptor::resume(destination, key, expected.size, &envelope)).transpose()
 }
 
 /// Waits until another stream may be opened.
@@ -302,7 +302,7 @@ pub(super) fn put_options(job: &Job<'_>) -> PutOptions {
     let mut metadata = label::of_copy(claim, &job.expected).metadata();
     if let Some(encryptor) = &job.encryptor {
         metadata.retain(|name, _| !matches!(*name, metadata::SHA256 | metadata::CRC64NVME));
-        metadata.extend(encryptor.seal.to_metadata());
+        metadata.extend(encryptor.envelope.to_metadata());
     }
     PutOptions {
         content_type: Some(claim.content_type.clone()),

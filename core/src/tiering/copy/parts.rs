@@ -8,7 +8,7 @@ use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 use crate::checksum::{BLOCK, Crc64Hasher, Crc64Nvme};
 use crate::db::transfer_parts::{self, TransferPart};
 use crate::db::{replicas, signed, unsigned};
-use crate::encryption::sealed_size;
+use crate::encryption::encrypted_size;
 use crate::error::Result;
 use crate::object::crypto;
 use crate::object::verify::{self, Unverified};
@@ -69,7 +69,7 @@ struct Finished {
     /// CRC of the plaintext.
     crc: Crc64Nvme,
     /// CRC of the stored part, if encrypted.
-    sealed: Option<Crc64Nvme>,
+    encrypted: Option<Crc64Nvme>,
 }
 
 /// The parts of an object: all of the same size except the last.
@@ -138,7 +138,7 @@ fn is_checked(job: &Job<'_>) -> bool {
 async fn note_upload(job: &Job<'_>, upload: Option<(&UploadId, u64)>) -> Result<bool> {
     let (id, size) = upload.map(|(id, size)| (id.as_str(), signed(size))).unzip();
     let mut conn = job.engine.context.db.conn().await?;
-    let seal = job.encryptor.as_ref().map(|encryptor| &encryptor.seal);
+    let envelope = job.encryptor.as_ref().map(|encryptor| &encryptor.envelope);
     replicas::begin_multipart(
         &mut conn,
         job.claim.object_id,
@@ -146,7 +146,7 @@ async fn note_upload(job: &Job<'_>, upload: Option<(&UploadId, u64)>) -> Result<
         job.guard.token(),
         id,
         size,
-        seal,
+        envelope,
     )
     .await
 }
@@ -162,7 +162,7 @@ async fn finished_parts(job: &Job<'_>, upload: &UploadId) -> Result<BTreeMap<u32
         let finished = Finished {
             length: unsigned(row.size),
             crc: read(&row.crc64nvme)?,
-            sealed: row.sealed_crc64nvme.as_deref().map(read).transpose()?,
+            encrypted: row.sealed_crc64nvme.as_deref().map(read).transpose()?,
             etag: row.etag,
         };
         parts.insert(u32::try_from(row.number).unwrap_or(0), finished);
@@ -190,8 +190,8 @@ async fn send(job: &Job<'_>, upload: &UploadId, part: Part) -> Result<(u32, Fini
         }
         // The checksum of ciphertext is known after it has been sent.
         Some(encryptor) => {
-            let (length, sealed) = encryptor.encrypt(checked, part.offset, part.length);
-            let body = Body::stream(length, sealed);
+            let (length, encrypted) = encryptor.encrypt(checked, part.offset, part.length);
+            let body = Body::stream(length, encrypted);
             job.destination.put_part_trailing(&job.key, upload, part.number, body).await
         }
     };
@@ -205,8 +205,8 @@ async fn send(job: &Job<'_>, upload: &UploadId, part: Part) -> Result<(u32, Fini
         Some(crc) => crc,
         None => seen.await.map_err(|_| CopyError::Unusable("a part's checksum was lost".to_owned()))?,
     };
-    let sealed = job.encryptor.as_ref().and(receipt.crc64nvme);
-    let finished = Finished { etag: receipt.etag, length: part.length, crc, sealed };
+    let encrypted = job.encryptor.as_ref().and(receipt.crc64nvme);
+    let finished = Finished { etag: receipt.etag, length: part.length, crc, encrypted };
     step::reached(Step::PartSent, job.key.as_str()).await;
     remember(job, upload, part.number, &finished).await?;
     Ok((part.number, finished))
@@ -257,7 +257,7 @@ async fn remember(job: &Job<'_>, upload: &UploadId, number: u32, part: &Finished
         size: signed(part.length),
         etag: part.etag.clone(),
         crc64nvme: bytes(part.crc),
-        sealed_crc64nvme: part.sealed.map(bytes),
+        sealed_crc64nvme: part.encrypted.map(bytes),
     };
     let insert = async || transfer_parts::insert(&mut *job.engine.context.db.conn().await?, &row).await;
     Ok(retry_on_db_outage(insert).await?)
@@ -274,9 +274,9 @@ fn verify_parts(job: &Job<'_>, parts: &BTreeMap<u32, Finished>) -> Result<(), Co
 }
 
 /// The combined checksum of all encrypted parts.
-fn sealed_whole(parts: &BTreeMap<u32, Finished>) -> Crc64Nvme {
+fn encrypted_whole(parts: &BTreeMap<u32, Finished>) -> Crc64Nvme {
     parts.values().fold(Crc64Nvme::EMPTY, |whole, part| {
-        whole.combine(part.sealed.unwrap_or(Crc64Nvme::EMPTY), sealed_size(part.length))
+        whole.combine(part.encrypted.unwrap_or(Crc64Nvme::EMPTY), encrypted_size(part.length))
     })
 }
 
@@ -286,17 +286,17 @@ async fn complete(
     parts: BTreeMap<u32, Finished>,
 ) -> Result<String, CopyError> {
     let checked = is_checked(job);
-    let sealed = job.encryptor.as_ref().map(|_| sealed_whole(&parts));
+    let encrypted = job.encryptor.as_ref().map(|_| encrypted_whole(&parts));
     let list: Vec<CompletedPart> = parts
         .into_iter()
         .map(|(number, part)| CompletedPart {
             number,
             etag: part.etag,
-            crc64nvme: checked.then(|| part.sealed.unwrap_or(part.crc)),
+            crc64nvme: checked.then(|| part.encrypted.unwrap_or(part.crc)),
         })
         .collect();
-    let crc = checked.then(|| sealed.unwrap_or(job.expected.crc64nvme));
-    let form = job.form(sealed);
+    let crc = checked.then(|| encrypted.unwrap_or(job.expected.crc64nvme));
+    let form = job.form(encrypted);
     let sending = if job.encryptor.is_some() { SendMode::TrailedParts } else { SendMode::Parts };
     step::reached(Step::PartsSent, job.key.as_str()).await;
     job.guard.before_end_of(upload).await?;

@@ -67,7 +67,7 @@ async fn queue_missing(
     let conn = &mut *context.db.conn().await?;
     let stores: Vec<&str> =
         store_choice::locals(context, conn).await?.into_iter().map(|store| store.name().as_str()).collect();
-    let staying = policy.frees().into_iter().filter(|(_, after)| *after == FreeLocalAfter::Never);
+    let staying = policy.evictions().into_iter().filter(|(_, after)| *after == FreeLocalAfter::Never);
     let staying: Vec<&str> = staying.map(|(rule, _)| rule).collect();
     let (mut queued, mut after) = (0, ObjectId(uuid::Uuid::nil()));
     while !stop.is_cancelled() {

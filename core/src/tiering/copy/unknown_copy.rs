@@ -34,7 +34,7 @@ pub(super) async fn seek(
         metrics::counter!("nightferry_copies_adopted_total", "store" => claim.store.clone()).increment(1);
         tracing::warn!(target: "nightferry::sync", object = %claim.object_id, store = claim.store, %error, "the \
             destination already has an intact copy that the database did not know");
-        return Ok(Copied { etag: found.etag, seal: found.seal });
+        return Ok(Copied { etag: found.etag, envelope: found.envelope });
     }
     let missing: Vec<&str> = source.into_iter().collect();
     let adopted = Box::pin(adopt::adopt(context, claim.object_id, &missing, Effort::Read)).await?;

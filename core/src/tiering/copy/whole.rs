@@ -51,16 +51,17 @@ pub(in crate::tiering) async fn copy(job: &Job<'_>) -> Result<String, CopyError>
             (job.destination.put(&job.key, body, &options).await, None, SendMode::Whole)
         }
         Some(encryptor) => {
-            let (length, sealed) = encryptor.encrypt(plain, 0, job.expected.size);
+            let (length, encrypted) = encryptor.encrypt(plain, 0, job.expected.size);
             if small {
-                let pieces = hold(sealed).await.map_err(|error| reading_error(job, error))?;
+                let pieces = hold(encrypted).await.map_err(|error| reading_error(job, error))?;
                 job.guard.before_small_write().await?;
                 options.crc64nvme = Some(pieces.crc64nvme());
                 let crc = pieces.crc64nvme();
                 let sent = job.destination.put(&job.key, pieces.into(), &options).await;
-                (sent, Some(crc), SendMode::WholeSealed)
+                (sent, Some(crc), SendMode::WholeEncrypted)
             } else {
-                match job.destination.put_trailing(&job.key, Body::stream(length, sealed), &options).await {
+                match job.destination.put_trailing(&job.key, Body::stream(length, encrypted), &options).await
+                {
                     Ok((receipt, crc)) => (Ok(receipt), Some(crc), SendMode::WholeTrailed),
                     Err(error) => (Err(error), None, SendMode::WholeTrailed),
                 }

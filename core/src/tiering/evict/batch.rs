@@ -119,7 +119,7 @@ impl EvictionPass<'_> {
     /// Deletes a batch and removes the rows of deleted copies. Failed ones keep their mark and are retried when the
     /// lease expires; those that were not started, for lack of time, can be retried immediately. `untouched` means that
     /// no deletion has been attempted before.
-    pub(in crate::tiering) async fn free(
+    pub(in crate::tiering) async fn evict(
         &self,
         token: LeaseToken,
         batch: Vec<EvictableCopy>,

@@ -74,7 +74,7 @@ pub(super) async fn seek(
             evidence = Evidence::Unknown(None);
             continue;
         };
-        let form = expected(facts)?.form(other.seal.clone());
+        let form = expected(facts)?.form(other.envelope.clone());
         match verify::unproved_etag(store, key, &form).await {
             Ok(etag) => {
                 health.answered(name, context.clock.now(), None);
@@ -105,7 +105,7 @@ pub(super) async fn seek(
 /// # Errors
 /// The error of the store if the request failed.
 pub(super) async fn is_whole(store: &Store, key: &ObjectKey, facts: &CheckedEviction) -> Result<bool> {
-    let form = expected(facts)?.form(facts.seal.clone());
+    let form = expected(facts)?.form(facts.envelope.clone());
     match verify::verify_by_head(store, key, &form, None).await {
         Ok(()) => Ok(true),
         Err(Unverified::Store(error)) => Err(error.into()),

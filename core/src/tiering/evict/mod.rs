@@ -99,7 +99,7 @@ impl EvictionPass<'_> {
     /// Evicts copies according to all rules. Returns the number of copies.
     async fn all_rules(&self) -> Result<usize> {
         let mut evicted = 0;
-        for (rule, after) in policy::of(self.context)?.frees() {
+        for (rule, after) in policy::of(self.context)?.evictions() {
             let FreeLocalAfter::After(after) = after else { continue };
             let done = self.all_of(rule, after).await?;
             evicted += done.evicted;
@@ -120,7 +120,7 @@ impl EvictionPass<'_> {
         loop {
             let batch = self.claim(order, place, i64::MAX).await?;
             place = batch.place;
-            let done = self.free(batch.token, batch.ours, true).await?;
+            let done = self.evict(batch.token, batch.ours, true).await?;
             stayed += batch.examined.saturating_sub(done.evicted);
             all.include(done);
             if place.is_none() || all.left > 0 || all.unread > MAX_UNREAD || stayed >= MAX_STAYED {
@@ -196,7 +196,7 @@ impl EvictionPass<'_> {
                 replicas::reclaim_evictions(&mut conn, &self.terms(token, &[], &[]), BATCH).await?
             };
             let is_last = i64::try_from(begun.len()).unwrap_or(i64::MAX) < BATCH;
-            let done = self.free(token, begun, false).await?;
+            let done = self.evict(token, begun, false).await?;
             evicted += done.evicted;
             if is_last || done.left + done.unread > 0 || self.stop.is_cancelled() {
                 return Ok(evicted);

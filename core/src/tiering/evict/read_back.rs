@@ -170,15 +170,16 @@ impl EvictionPass<'_> {
         let key = ObjectKey::parse(&candidate.copy.key)?;
         let expected = evidence::expected(facts)?;
         let right = (expected.size, expected.sha256);
-        let wanted = ObjectRef { key: &key, size: expected.size, seal: other.seal.as_ref() };
-        let seal = parking_lot::Mutex::new(None);
-        let held = verify::confirm_bad(right, None, || hash(store, wanted, &self.read_backs, &seal)).await;
+        let wanted = ObjectRef { key: &key, size: expected.size, envelope: other.envelope.as_ref() };
+        let envelope = parking_lot::Mutex::new(None);
+        let held =
+            verify::confirm_bad(right, None, || hash(store, wanted, &self.read_backs, &envelope)).await;
         let now = self.context.clock.now();
         Ok(match held {
             Ok(Held::Right) => {
                 self.context.stores.health().answered(&other.store, now, None);
-                let seal = seal.into_inner();
-                self.record_reading(&key, facts, unread, seal.as_ref()).await?;
+                let envelope = envelope.into_inner();
+                self.record_reading(&key, facts, unread, envelope.as_ref()).await?;
                 Reading::Intact
             }
             Ok(Held::Wrong { size, sha256 }) => {
@@ -205,10 +206,10 @@ impl EvictionPass<'_> {
         key: &ObjectKey,
         facts: &CheckedEviction,
         unread: &Unread,
-        seal: Option<&EncryptionEnvelope>,
+        envelope: Option<&EncryptionEnvelope>,
     ) -> Result<()> {
-        let recorded = unread.other.seal.clone();
-        let (key_id, envelope) = recorded.map(|seal| (seal.key_id, seal.envelope)).unzip();
+        let recorded = unread.other.envelope.clone();
+        let (key_id, wrapped_key) = recorded.map(|envelope| (envelope.key_id, envelope.wrapped_key)).unzip();
         let read = ToRead {
             object_id: facts.object_id,
             store: unread.other.store.clone(),
@@ -217,11 +218,11 @@ impl EvictionPass<'_> {
             size: facts.size,
             sha256: facts.sha256.clone().unwrap_or_default(),
             key_id,
-            envelope,
+            envelope: wrapped_key,
             suspect: false,
         };
         retry_on_db_outage(async || {
-            replicas::mark_verified(&mut *self.context.db.conn().await?, &read, seal).await
+            replicas::mark_verified(&mut *self.context.db.conn().await?, &read, envelope).await
         })
         .await?;
         Ok(())
@@ -233,9 +234,9 @@ async fn hash(
     store: &Store,
     wanted: ObjectRef<'_>,
     pace: &ReadBacks,
-    seal: &parking_lot::Mutex<Option<EncryptionEnvelope>>,
+    envelope: &parking_lot::Mutex<Option<EncryptionEnvelope>>,
 ) -> Result<(u64, Sha256), StoreError> {
     let hashed = crypto::hash(store, wanted, |bytes| pace.pass(bytes)).await?;
-    *seal.lock() = hashed.seal;
+    *envelope.lock() = hashed.envelope;
     Ok((hashed.size, hashed.sha256))
 }

@@ -28,26 +28,26 @@ pub async fn pass(context: &Context, worker: WorkerId, stop: &CancellationToken)
         let Some((high, low)) = capacity.and_then(|all| context.config.tiering.watermarks(all)) else {
             continue;
         };
-        let freeing = EvictionPass::new(context, store, Vec::new(), worker, stop);
-        let work = Box::pin(evict_until(&freeing, signed(high), signed(low)));
+        let pass = EvictionPass::new(context, store, Vec::new(), worker, stop);
+        let work = Box::pin(evict_until(&pass, signed(high), signed(low)));
         evicted += with_lease(context, &format!("watermark {}", store.name()), work).await?.unwrap_or(0);
     }
     Ok(evicted)
 }
 
-async fn evict_until(freeing: &EvictionPass<'_>, high: i64, low: i64) -> Result<usize> {
-    let used = replicas::used_bytes_in(&mut *freeing.context.db.conn().await?, freeing.store.name().as_str())
-        .await?;
+async fn evict_until(pass: &EvictionPass<'_>, high: i64, low: i64) -> Result<usize> {
+    let used =
+        replicas::used_bytes_in(&mut *pass.context.db.conn().await?, pass.store.name().as_str()).await?;
     if used <= high {
         return Ok(0);
     }
-    let began_at = freeing.place_of(Order::LeastUsed).await?;
+    let began_at = pass.place_of(Order::LeastUsed).await?;
     let (mut missing, mut evicted, mut unread, mut stayed) = (used - low, 0, 0, 0);
     let mut place = began_at;
-    while missing > 0 && !freeing.stop.is_cancelled() {
-        let batch = freeing.claim(Order::LeastUsed, place, missing).await?;
+    while missing > 0 && !pass.stop.is_cancelled() {
+        let batch = pass.claim(Order::LeastUsed, place, missing).await?;
         place = batch.place;
-        let done = freeing.free(batch.token, batch.ours, true).await?;
+        let done = pass.evict(batch.token, batch.ours, true).await?;
         evicted += done.evicted;
         stayed += batch.examined.saturating_sub(done.evicted);
         missing -= done.bytes;
@@ -56,7 +56,7 @@ async fn evict_until(freeing: &EvictionPass<'_>, high: i64, low: i64) -> Result<
             break;
         }
         if stayed >= MAX_STAYED {
-            freeing.remember(Order::LeastUsed, began_at, place).await?;
+            pass.remember(Order::LeastUsed, began_at, place).await?;
             return Ok(evicted);
         }
         // The next pass starts at the least used copy.
@@ -64,12 +64,12 @@ async fn evict_until(freeing: &EvictionPass<'_>, high: i64, low: i64) -> Result<
             break;
         }
         if place.is_none() {
-            tracing::warn!(target: "nightferry::sync", store = %freeing.store.name(), bytes = missing, "the \
+            tracing::warn!(target: "nightferry::sync", store = %pass.store.name(), bytes = missing, "the \
                 local store is above its watermark, and its remaining copies cannot be evicted now: they have \
                 not been synced, are pinned, or their other copies must be read first");
             break;
         }
     }
-    freeing.remember(Order::LeastUsed, began_at, None).await?;
+    pass.remember(Order::LeastUsed, began_at, None).await?;
     Ok(evicted)
 }

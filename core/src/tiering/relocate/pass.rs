@@ -136,7 +136,7 @@ impl<'p> Pass<'p> {
             if !self.is_proven(store).await {
                 continue;
             }
-            self.report.evicted += self.freeing(store, to).take_over().await?;
+            self.report.evicted += self.eviction_from(store, to).take_over().await?;
         }
         let at_end = loop {
             if self.stop.is_cancelled() {
@@ -184,8 +184,10 @@ impl<'p> Pass<'p> {
                     })
                     .await?;
                 drop(conn);
-                let done =
-                    self.freeing(batch.from, moving_to.clone()).free(token, claimed, untouched).await?;
+                let done = self
+                    .eviction_from(batch.from, moving_to.clone())
+                    .evict(token, claimed, untouched)
+                    .await?;
                 self.report.evicted += done.evicted;
                 self.report.not_deleted += done.left + done.unread;
             }
@@ -201,11 +203,11 @@ impl<'p> Pass<'p> {
         token: LeaseToken,
         claimed: Vec<EvictableCopy>,
     ) -> Result<usize> {
-        let done = self.freeing(store, moving_to).free(token, claimed, false).await?;
+        let done = self.eviction_from(store, moving_to).evict(token, claimed, false).await?;
         Ok(done.left + done.unread)
     }
 
-    fn freeing(&self, store: &'p Store, moving_to: Vec<&'p str>) -> EvictionPass<'p> {
+    fn eviction_from(&self, store: &'p Store, moving_to: Vec<&'p str>) -> EvictionPass<'p> {
         EvictionPass::new(self.context, store, moving_to, self.worker, self.stop)
     }
 

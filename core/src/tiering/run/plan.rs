@@ -144,7 +144,7 @@ fn part(config: &Config, group: Group) -> Part {
     let class = class_of(config, &group);
     let otherwise = config.tiering.free_local_after;
     let rule = config.policy.rule(&group.rule);
-    let local = rule.map_or(otherwise, |rule| rule.frees(&config.tiering.local_store, otherwise));
+    let local = rule.map_or(otherwise, |rule| rule.evicts_after(&config.tiering.local_store, otherwise));
     let facts = storage_class::facts(&class);
     let (files, bytes) = (unsigned(group.files), unsigned(group.bytes));
     let mut charged = bytes.saturating_add(files.saturating_mul(facts.overhead));

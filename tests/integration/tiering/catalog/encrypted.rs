@@ -128,7 +128,8 @@ async fn modified_encrypted_copies_are_rejected() {
     let mut world = encrypted_world().await;
     let user = world.user().await;
     let mut objects = BTreeMap::new();
-    for (seed, name) in (1..).zip(["good", "flipped", "cut", "swapped", "unknown", "no seal", "garbled"]) {
+    for (seed, name) in (1..).zip(["good", "flipped", "cut", "swapped", "unknown", "no envelope", "garbled"])
+    {
         let view = world.upload(user, name, pattern(seed, 70_000)).await;
         objects.insert(name, ObjectKey::new(user.0, view.object_id.0, name));
     }
@@ -147,7 +148,8 @@ async fn modified_encrypted_copies_are_rejected() {
     };
     rewrite(cloud, &objects["swapped"], set(EncryptionEnvelope::ENVELOPE, of_good)).await;
     rewrite(cloud, &objects["unknown"], set(EncryptionEnvelope::KEY_ID, "b".to_owned())).await;
-    rewrite(cloud, &objects["no seal"], |_, label| drop(label.remove(EncryptionEnvelope::ENVELOPE))).await;
+    rewrite(cloud, &objects["no envelope"], |_, label| drop(label.remove(EncryptionEnvelope::ENVELOPE)))
+        .await;
     rewrite(cloud, &objects["garbled"], set(EncryptionEnvelope::ENVELOPE, "no base64".to_owned())).await;
 
     world.lose_database(&[]).await;
@@ -158,7 +160,7 @@ async fn modified_encrypted_copies_are_rejected() {
     assert!(why("cut").contains("chunk 0 does not decrypt"), "{}", why("cut"));
     assert!(why("swapped").contains("not the one that it was encrypted with"), "{}", why("swapped"));
     assert!(why("unknown").contains("the key \"b\", which is not configured"), "{}", why("unknown"));
-    for name in ["no seal", "garbled"] {
+    for name in ["no envelope", "garbled"] {
         assert_eq!(why(name), "it is encrypted, and its envelope is invalid");
     }
     assert_eq!(

@@ -127,7 +127,7 @@ impl<T: FnMut(Event<'_>) + Send> Reconciler<'_, T> {
             return Ok(());
         }
         let eviction = EvictionPass::new(self.context, self.store, Vec::new(), self.worker, self.stop);
-        eviction.free(token, copies, false).await?;
+        eviction.evict(token, copies, false).await?;
         for orphan in marked {
             let outcome = match self.facts(&orphan.key).await?.and_then(|facts| facts.state) {
                 None => Outcome::Applied,

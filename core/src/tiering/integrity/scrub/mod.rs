@@ -17,7 +17,7 @@ use crate::checksum::Sha256;
 use crate::context::Context;
 use crate::db::replicas::{self, ToRead};
 use crate::db::{restores, unsigned};
-use crate::encryption::{EncryptionEnvelope, sealed_size};
+use crate::encryption::{EncryptionEnvelope, encrypted_size};
 use crate::error::{Error, Result};
 use crate::object::crypto::{self, ObjectRef};
 use crate::object::verify::{self, Held};
@@ -146,15 +146,15 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
         // Most are still missing, which costs no reading.
         let size = unsigned(item.size);
         let seen = match store.head(&key).await {
-            Ok(Some(head)) if head.size == size || head.size == sealed_size(size) => {
+            Ok(Some(head)) if head.size == size || head.size == encrypted_size(size) => {
                 self.look(store, &key, item).await?
             }
             Ok(Some(head)) => Some(Seen::Wrong(format!("it has {} bytes instead of {size}", head.size))),
             Ok(None) => Some(Seen::Missing),
             Err(error) => Some(Seen::Nothing(error.to_string(), false)),
         };
-        let seal = match seen {
-            Some(Seen::Right(seal)) => seal,
+        let envelope = match seen {
+            Some(Seen::Right(envelope)) => envelope,
             // Others are lost already.
             Some(found @ (Seen::Missing | Seen::Wrong(_) | Seen::Nothing(..))) if item.suspect => {
                 return self.settle(item, found).await;
@@ -163,7 +163,7 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
         };
         let found = retry_on_db_outage(async || {
             let mut conn = self.context.db.conn().await?;
-            replicas::mark_found_again(&mut conn, item, seal.as_ref(), &self.primary_stores).await
+            replicas::mark_found_again(&mut conn, item, envelope.as_ref(), &self.primary_stores).await
         });
         if found.await? {
             self.summary.returned += 1;
@@ -209,8 +209,8 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
             (unsigned(item.size), item.sha256.as_slice().try_into().map_err(unusable)?);
         let read = AtomicU64::new(0);
         let found = Mutex::new(None);
-        let (stop, pace, seal) = (self.stop, &self.pace, item.seal());
-        let wanted = ObjectRef { key, size: right.0, seal: seal.as_ref() };
+        let (stop, pace, envelope) = (self.stop, &self.pace, item.encryption());
+        let wanted = ObjectRef { key, size: right.0, envelope: envelope.as_ref() };
         let outcome = tokio::select! {
             biased;
             () = stop.cancelled() => None,
@@ -246,9 +246,10 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
             seen
         };
         let (kind, detail) = match seen {
-            Seen::Right(seal) => {
+            Seen::Right(envelope) => {
                 let renewed = retry_on_db_outage(async || {
-                    replicas::mark_verified(&mut *self.context.db.conn().await?, item, seal.as_ref()).await
+                    replicas::mark_verified(&mut *self.context.db.conn().await?, item, envelope.as_ref())
+                        .await
                 });
                 self.summary.right += u64::from(renewed.await?);
                 return Ok(());
@@ -333,6 +334,6 @@ async fn hash(
         pace.spend(bytes)
     };
     let hashed = crypto::hash(store, wanted, passed).await?;
-    *found.lock() = hashed.seal;
+    *found.lock() = hashed.envelope;
     Ok((hashed.size, hashed.sha256))
 }

@@ -14,7 +14,7 @@ use crate::retry::{self, RetryPolicy};
 use crate::store::{ObjectHead, ObjectKey, Store, StoreError, Verdict};
 
 /// Whether the metadata of an object marks it as encrypted.
-pub(super) fn is_sealed(head: &ObjectHead) -> bool {
+pub(super) fn is_encrypted(head: &ObjectHead) -> bool {
     head.metadata.contains_key(EncryptionEnvelope::KEY_ID)
         || head.metadata.contains_key(EncryptionEnvelope::ENVELOPE)
 }
@@ -26,18 +26,18 @@ pub(super) async fn bytes(
     head: &ObjectHead,
     now: DateTime<Utc>,
 ) -> Result<Result<Bytes, String>, StoreError> {
-    let Some(seal) = EncryptionEnvelope::from_metadata(&head.metadata) else {
+    let Some(envelope) = EncryptionEnvelope::from_metadata(&head.metadata) else {
         return Ok(Err("it is encrypted, and its envelope is invalid".to_owned()));
     };
     let Some(size) = plain_size(head.size) else {
         return Ok(Err(format!("it is encrypted, and no encrypted object has {} bytes", head.size)));
     };
-    let sha256 = match crypto::envelope_sha256(store, key, &seal) {
+    let sha256 = match crypto::envelope_sha256(store, key, &envelope) {
         Ok(sha256) => sha256,
         Err(error) => return Ok(Err(error.to_string())),
     };
     let read = || async {
-        let wanted = ObjectRef { key, size, seal: Some(&seal) };
+        let wanted = ObjectRef { key, size, envelope: Some(&envelope) };
         hashed(crypto::read(store, wanted, None).await?.body).await
     };
     let digest = match retry::retry(&RetryPolicy::default(), read, StoreError::retry).await {
@@ -53,5 +53,5 @@ pub(super) async fn bytes(
     if (digest.size, digest.sha256) != (size, sha256) {
         return Ok(Err("its content does not match its envelope".to_owned()));
     }
-    Ok(Ok(Bytes::read(&digest, Some(seal), now)))
+    Ok(Ok(Bytes::read(&digest, Some(envelope), now)))
 }
