@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod auth;
+pub mod batcher;
 pub mod catalog;
 pub mod context;
 pub mod file;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// The layers, lowest first, with the modules of each. The crates below this one (ground, store, config, types, db) are
 /// re-exported under their module names and may be used by all.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("stores", &["stores", "telemetry"]),
+    ("stores", &["batcher", "stores", "telemetry"]),
     ("context", &["context"]),
     ("features without files", &["audit", "auth", "object"]),
     ("tiering", &["tiering"]),

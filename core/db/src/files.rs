@@ -185,6 +185,11 @@ pub async fn find(
     Ok(query.first(conn).await.optional()?)
 }
 
+/// Files with the given ids, including files in the trash.
+pub async fn of_ids(conn: &mut AsyncPgConnection, ids: &[FileId]) -> Result<Vec<FileWithObject>> {
+    Ok(with_object().filter(files::id.eq_any(ids)).load(conn).await?)
+}
+
 /// The object of a version of a live file: the current one, or the one with this number.
 pub async fn version_object(
     conn: &mut AsyncPgConnection,

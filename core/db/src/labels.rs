@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::ids::{FolderId, UserId};
+use crate::prepared::Prepared;
 
 /// The names of the folders from the root folder to `$folder`, as a JSON array.
 macro_rules! path {
@@ -80,16 +81,9 @@ struct PlaceRow {
 
 /// The owner and folders of an upload, by name.
 pub async fn place(conn: &mut AsyncPgConnection, owner: UserId, folder: FolderId) -> Result<Place> {
-    let row: Option<PlaceRow> = diesel::sql_query(concat!(
-        "SELECT u.email, ",
-        path!("$2"),
-        " AS folder FROM users u WHERE u.id = $1"
-    ))
-    .bind::<SqlUuid, _>(owner)
-    .bind::<SqlUuid, _>(folder)
-    .get_result(conn)
-    .await
-    .optional()?;
+    let sql = concat!("SELECT u.email, ", path!("$2"), " AS folder FROM users u WHERE u.id = $1");
+    let query = diesel::sql_query(sql).bind::<SqlUuid, _>(owner).bind::<SqlUuid, _>(folder);
+    let row: Option<PlaceRow> = Prepared(query).get_result(conn).await.optional()?;
     let Some(row) = row else { return Ok(Place::default()) };
     let folder = serde_json::from_value(row.folder)
         .map_err(|error| Error::Internal(format!("a folder's path cannot be read: {error}")))?;

@@ -42,6 +42,7 @@ pub mod store_health;
 pub mod store_identities;
 mod tls;
 pub mod transfer_parts;
+pub mod uploads;
 pub mod users;
 pub mod workers;
 

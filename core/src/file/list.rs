@@ -1,5 +1,7 @@
 //! Lists of files in keyset pages.
 
+use diesel_async::AsyncPgConnection;
+
 use crate::context::Context;
 use crate::db::files::{self, ListQuery};
 use crate::db::{folders, split_page};
@@ -31,10 +33,18 @@ pub async fn page(context: &Context, mut wanted: ListQuery) -> Result<(Vec<FileV
 /// # Errors
 /// [`Error::NotFound`], also for folders of other users.
 pub async fn resolve_folder(context: &Context, owner: UserId, folder: FolderRef) -> Result<FolderId> {
-    let mut conn = context.db.conn().await?;
+    folder_of(&mut *context.db.conn().await?, owner, folder).await
+}
+
+/// The same on a connection of the caller.
+pub(super) async fn folder_of(
+    conn: &mut AsyncPgConnection,
+    owner: UserId,
+    folder: FolderRef,
+) -> Result<FolderId> {
     match folder {
-        FolderRef::Root => folders::root_of(&mut conn, owner).await,
-        FolderRef::Id(id) if folders::is_owned_by(&mut conn, id, owner).await? => Ok(id),
+        FolderRef::Root => folders::root_of(conn, owner).await,
+        FolderRef::Id(id) if folders::is_owned_by(conn, id, owner).await? => Ok(id),
         FolderRef::Id(_) => Err(Error::NotFound(Noun::Folder)),
     }
 }

@@ -19,6 +19,8 @@ pub struct Files {
     pub context: Context,
     /// Memory shared by all uploads.
     pub upload_memory: UploadMemory,
+    /// Uploads that wait to be recorded.
+    pub records: upload::Records,
     /// Access times of files that are not yet written to the database.
     pub accesses: access::AccessLog,
 }
@@ -27,6 +29,11 @@ impl Files {
     /// Initial state: no upload is in progress and no access is recorded.
     pub fn new(context: Context) -> Self {
         let upload_memory = UploadMemory::new(&context.config);
-        Self { context, upload_memory, accesses: access::AccessLog::default() }
+        Self {
+            context,
+            upload_memory,
+            records: upload::Records::default(),
+            accesses: access::AccessLog::default(),
+        }
     }
 }

@@ -4,26 +4,26 @@
 //! The part of an upload that concerns the file: its name, its rows and the quota of its owner.
 //! [`crate::object::write`] transfers the bytes.
 
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+mod record;
 
+use diesel_async::AsyncPgConnection;
+
+pub use self::record::Records;
+use self::record::StoredFile;
 use super::Files;
-use super::details::{self, FileView};
-use super::list::{FolderRef, resolve_folder};
+use super::details::FileView;
+use super::list::{FolderRef, folder_of};
 use super::name;
-use crate::checksum::{ObjectDigest, Sha256};
+use crate::checksum::Sha256;
 use crate::context::Context;
-use crate::db::files::{self as file_rows, NewVersion};
-use crate::db::{labels, objects, signed, users};
+use crate::db::labels::{self, Place};
+use crate::db::users::{self, Room};
 use crate::error::{Error, Result};
-use crate::ids::{FileId, FolderId, ObjectId, UserId};
+use crate::ids::{FolderId, ObjectId, UserId};
 use crate::object::store_choice;
 use crate::object::write::{Incoming, ObjectWriter, Receiver};
 use crate::step::{self, Step};
-use crate::store::{Label, ObjectKey, PutOptions};
-use crate::tiering::replication;
-
-/// Maximum number of names to try for `on_conflict = rename`.
-const MAX_RENAMES: u32 = 1000;
+use crate::store::{Label, ObjectKey, PutOptions, Store};
 
 /// What to do if the folder contains a live file with this name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,10 +64,10 @@ pub struct UploadRequest {
 pub async fn receive(files: &Files, request: UploadRequest, body: &mut impl Incoming) -> Result<FileView> {
     let context = &files.context;
     let filename = name::check(&request.filename, "filename")?;
-    let folder = resolve_folder(context, request.owner, request.folder).await?;
+    let Destination { folder, room, place, store } =
+        destination(context, &mut *context.db.conn().await?, &request).await?;
     let limit = context.config.server.max_file_size_bytes();
     // An upload that cannot fit is rejected before its transfer; the final size is charged in one statement.
-    let room = users::room(&mut *context.db.conn().await?, request.owner).await?;
     let check_size = |size: u64| {
         if size > limit {
             return Err(Error::FileTooLarge { limit });
@@ -82,8 +82,7 @@ pub async fn receive(files: &Files, request: UploadRequest, body: &mut impl Inco
     let content_type = content_type(&request, &filename, incoming.peek().await?);
     let object_id = ObjectId::new();
     let key = ObjectKey::new(request.owner.0, object_id.0, &filename);
-    let options = put_options(context, &request, object_id, folder, &filename, &content_type).await?;
-    let store = store_choice::local(context, &mut *context.db.conn().await?).await?.clone();
+    let options = put_options(context, &request, object_id, place, &filename, &content_type);
     let mut writer =
         ObjectWriter::new(context, &files.upload_memory, request.owner, store, object_id, key, options);
     writer.begin(&content_type).await?;
@@ -97,7 +96,18 @@ pub async fn receive(files: &Files, request: UploadRequest, body: &mut impl Inco
                 actual: digest.sha256.to_string(),
             });
         }
-        record(context, &request, folder, &filename, &content_type, &writer, &digest, &etag).await
+        let file = StoredFile {
+            owner: request.owner,
+            folder,
+            filename: filename.clone(),
+            content_type: content_type.clone(),
+            on_conflict: request.on_conflict,
+            object: object_id,
+            store: writer.store.name().to_string(),
+            digest,
+            etag,
+        };
+        record::record(files, file).await
     }
     .await;
     if outcome.is_err() {
@@ -106,16 +116,39 @@ pub async fn receive(files: &Files, request: UploadRequest, body: &mut impl Inco
     outcome
 }
 
+/// Where an upload goes.
+struct Destination {
+    folder: FolderId,
+    /// `None`: the owner has no quota.
+    room: Option<Room>,
+    place: Place,
+    store: Store,
+}
+
+/// Determines the destination. On one connection, which is released before the client sends anything.
+async fn destination(
+    context: &Context,
+    conn: &mut AsyncPgConnection,
+    request: &UploadRequest,
+) -> Result<Destination> {
+    let folder = folder_of(conn, request.owner, request.folder).await?;
+    Ok(Destination {
+        folder,
+        room: users::room(conn, request.owner).await?,
+        place: labels::place(conn, request.owner, folder).await?,
+        store: store_choice::local(context, conn).await?.clone(),
+    })
+}
+
 /// The metadata of the object. Its file and version are known only after its content has been received.
-async fn put_options(
+fn put_options(
     context: &Context,
     request: &UploadRequest,
     object: ObjectId,
-    folder: FolderId,
+    place: Place,
     filename: &str,
     content_type: &str,
-) -> Result<PutOptions> {
-    let place = labels::place(&mut *context.db.conn().await?, request.owner, folder).await?;
+) -> PutOptions {
     let label = Label {
         object: Some(object.0),
         owner: Some(request.owner.0),
@@ -125,11 +158,11 @@ async fn put_options(
         time: Some(context.clock.now()),
         ..Label::default()
     };
-    Ok(PutOptions {
+    PutOptions {
         content_type: Some(content_type.to_owned()),
         metadata: label.metadata(),
         ..PutOptions::default()
-    })
+    }
 }
 
 /// The type sent by the client, unless it is absent, generic, or not valid in a header (signatures require ASCII); then
@@ -147,78 +180,5 @@ fn content_type(request: &UploadRequest, filename: &str, first: &[u8]) -> String
             .map(|kind| kind.mime_type().to_owned())
             .or_else(|| mime_guess::from_path(filename).first_raw().map(str::to_owned))
             .unwrap_or_else(|| UNKNOWN.to_owned()),
-    }
-}
-
-/// The acknowledgement: object, replica, version, file and charged bytes in one transaction. Returns the file as
-/// created by this upload, regardless of later changes.
-#[allow(clippy::too_many_arguments, reason = "the parameters of one transaction, each used once")]
-async fn record(
-    context: &Context,
-    request: &UploadRequest,
-    folder: FolderId,
-    filename: &str,
-    content_type: &str,
-    writer: &ObjectWriter<'_>,
-    digest: &ObjectDigest,
-    etag: &str,
-) -> Result<FileView> {
-    let new = NewVersion {
-        owner_id: request.owner,
-        created_by: request.owner,
-        folder_id: folder,
-        filename,
-        original_filename: filename,
-        object_id: writer.object_id,
-        size: signed(digest.size),
-        content_type,
-        store: writer.store.name().as_str(),
-    };
-    let mut conn = context.db.conn().await?;
-    conn.transaction(async move |conn| {
-        users::book_bytes(conn, request.owner, new.size).await?;
-        objects::finish_upload(conn, new.object_id, digest, new.store, etag).await?;
-        replication::of_upload(context, conn, new.object_id, new.store).await?;
-        let id = place(conn, &new, request.on_conflict).await?;
-        details::of_owner(conn, request.owner, id).await
-    })
-    .await
-}
-
-/// Records the version: with a new name, or as the next version of the file with this name.
-async fn place(
-    conn: &mut AsyncPgConnection,
-    new: &NewVersion<'_>,
-    on_conflict: OnConflict,
-) -> Result<FileId> {
-    match on_conflict {
-        OnConflict::Fail => {
-            file_rows::insert(conn, new).await?.ok_or_else(|| Error::NameTaken(new.filename.to_owned()))
-        }
-        OnConflict::Version => {
-            // Between the two statements the name may be released or taken; then the other one succeeds.
-            for _ in 0..10 {
-                if let Some(id) = file_rows::add_version(conn, new).await? {
-                    return Ok(id);
-                }
-                if let Some(id) = file_rows::insert(conn, new).await? {
-                    return Ok(id);
-                }
-            }
-            Err(Error::Conflict("The file keeps changing. Try again.".to_owned()))
-        }
-        OnConflict::Rename => {
-            if let Some(id) = file_rows::insert(conn, new).await? {
-                return Ok(id);
-            }
-            for number in 1..MAX_RENAMES {
-                let filename = name::numbered(new.filename, number);
-                let renamed = NewVersion { filename: &filename, ..new.clone() };
-                if let Some(id) = file_rows::insert(conn, &renamed).await? {
-                    return Ok(id);
-                }
-            }
-            Err(Error::NameTaken(new.filename.to_owned()))
-        }
     }
 }

@@ -19,3 +19,4 @@ mod run_cost;
 mod scale;
 mod schema_file;
 mod statements;
+mod upload_batches;

@@ -13,6 +13,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use nightferry_core::checksum::UploadHasher;
 use nightferry_core::db::enums::{ObjectState, RunTrigger};
 use nightferry_core::db::file_changes::{self, Access};
+use nightferry_core::db::files::NewVersion;
 use nightferry_core::db::objects::NewUpload;
 use nightferry_core::db::plans::{self, Parts};
 use nightferry_core::db::policy::Policy;
@@ -21,6 +22,7 @@ use nightferry_core::db::replicas::{
     Finished, FoundCopy, OnDemand, Order, ToRead, Until,
 };
 use nightferry_core::db::runs::{self, NewRun, RunScope};
+use nightferry_core::db::uploads::{self, StoredUpload};
 use nightferry_core::db::{catalog, drains, labels, objects, restores, run_failures};
 use nightferry_core::error::Result as CoreResult;
 use nightferry_core::ids::{FileId, FolderId, LeaseToken, ObjectId, UserId, WorkerId};
@@ -389,7 +391,21 @@ async fn upload(conn: &mut AsyncPgConnection, id: ObjectId) -> CoreResult<()> {
         upload_expires_at: Utc::now(),
     };
     objects::begin_upload(conn, &new).await?;
-    objects::finish_upload(conn, id, &UploadHasher::new().finish(), "minio", "e").await
+    let digest = UploadHasher::new().finish();
+    let version = NewVersion {
+        owner_id: OWNER,
+        created_by: OWNER,
+        folder_id: FolderId::new(),
+        filename: "a",
+        original_filename: "a",
+        object_id: id,
+        size: 0,
+        content_type: "text/plain",
+        store: "minio",
+    };
+    let stored = StoredUpload { file: FileId::new(), version, digest: &digest, etag: "e" };
+    objects::finish_upload(conn, id, &digest, "minio", "e").await?;
+    uploads::create_files(conn, &[stored]).await.map(drop)
 }
 
 async fn ends_of_copies(conn: &mut AsyncPgConnection) {
