@@ -7,9 +7,9 @@ use nightferry_core::db::unsigned;
 use nightferry_core::tiering::relocate::drain::{self, Draining};
 
 use super::App;
-use crate::commands::{origin, service};
 use crate::commands::sync::worker_is_up;
 use crate::commands::watch::wait_until_finished;
+use crate::commands::{origin, service};
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::plain;
 use crate::format::{bytes, count};

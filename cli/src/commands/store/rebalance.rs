@@ -7,9 +7,9 @@ use nightferry_core::store::StoreRole;
 use nightferry_core::tiering::relocate::rebalance::{self, Plan, Rebalancing, Share};
 
 use super::App;
-use crate::commands::{origin, service};
 use crate::commands::store::drain::warn_without_worker;
 use crate::commands::watch::wait_until_finished;
+use crate::commands::{origin, service};
 use crate::errors::{Exit, Failure, cannot};
 use crate::format::table::{plain, table};
 use crate::format::{bytes, count, grouped};
