@@ -186,6 +186,10 @@ async fn a_run_after_a_restore_finds_its_copies_in_the_cloud_and_loses_nothing()
         let run = world.sync().await;
         assert_eq!((run.status, run.files_failed), (RunStatus::Succeeded, 0), "{run:?}");
         worker.stop().await;
+        // The worker may have been stopped during an eviction, which the next one completes.
+        evict::pass(&world.context, nightferry_core::ids::WorkerId::new(), &CancellationToken::new())
+            .await
+            .unwrap();
 
         assert_in_cloud(&world, &files).await;
         let again = world.cloud.count(&nightferry_tests::harness::fault_proxy::Match::method(Method::PUT));
