@@ -77,7 +77,7 @@ pub(super) async fn apply(context: &Context) -> Result<Vec<String>, Failure> {
     if let NameSearch::Unindexed(reason) =
         migrations::ensure_name_search(&context.db).await.map_err(cannot(act))?
     {
-        tracing::warn!("searches by a part of a name read all names of an account: {reason}");
+        tracing::info!("searches by a part of a name read all names of an account: {reason}");
     }
     Ok(applied)
 }

@@ -313,8 +313,8 @@ pub async fn list(conn: &mut AsyncPgConnection, wanted: &ListQuery) -> Result<Ve
         query = query.filter(files::folder_id.eq(folder));
     }
     if let Some(part) = &wanted.name_contains {
-        // SQL as a literal is planned anew by diesel for each execution. With a plan for any part of a name, Postgres would
-        // always walk the list; only the actual part tells whether the index of trigrams is better.
+        // diesel does not keep a statement with a literal prepared, so Postgres plans this one for the actual part of the name.
+        // A plan for any part would always read the list instead of the index of trigrams.
         let pattern = format!("%{}%", escape_like(part));
         query = query.filter(sql::<Bool>("files.filename ILIKE ").bind::<Text, _>(pattern));
     }

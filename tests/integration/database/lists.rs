@@ -7,7 +7,8 @@ use nightferry_core::file::list;
 use nightferry_core::ids::UserId;
 use nightferry_tests::harness::{World, pattern};
 
-fn query(owner: UserId, order: ListOrder, descending: bool) -> ListQuery {
+/// The first page of all live files.
+pub(super) fn query(owner: UserId, order: ListOrder, descending: bool) -> ListQuery {
     ListQuery {
         owner,
         folder: None,

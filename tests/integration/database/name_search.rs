@@ -8,6 +8,8 @@ use nightferry_tests::harness::catalogue::FILES;
 use nightferry_tests::harness::database::{execute, rows_read, texts};
 use nightferry_tests::harness::{Catalogue, World, WorldBuilder};
 
+use super::lists::query;
+
 /// Whether the server offers the extension. Otherwise only searches without the index can be tested, which is printed.
 async fn is_offered(db: &Database) -> bool {
     let offered =
@@ -20,18 +22,8 @@ async fn is_offered(db: &Database) -> bool {
 
 /// The number of rows that a search reads, and what it finds.
 async fn search(db: &Database, owner: UserId, part: &str) -> (i64, Vec<String>) {
-    let wanted = ListQuery {
-        owner,
-        folder: None,
-        name_contains: Some(part.to_owned()),
-        location: None,
-        content_type: None,
-        trashed: false,
-        order: ListOrder::Name(None),
-        descending: false,
-        after: None,
-        limit: 50,
-    };
+    let all = query(owner, ListOrder::Name(None), false);
+    let wanted = ListQuery { name_contains: Some(part.to_owned()), limit: 50, ..all };
     let (read, found) = rows_read(db, async |conn| list(conn, &wanted).await).await;
     (read, found.into_iter().map(|(file, ..)| file.filename).collect())
 }

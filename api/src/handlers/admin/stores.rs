@@ -25,7 +25,8 @@ pub(crate) async fn list(call: Call<Admin>) -> Result<HttpResponse> {
     params(("name" = String, Path, description = "The store")),
     responses(
         (status = 202, description = "The drain and its progress", body = Drain),
-        (status = 409, description = "`CONFLICT`: there is no other store for its files"),
+        (status = 409, description = "`CONFLICT`: there is no other store for its files, or two \
+            stores have one bucket"),
     ))]
 pub(crate) async fn drain(call: Call<Admin>, Id(name): Id<StoreName>) -> Result<HttpResponse> {
     let draining = drain::begin(&call.context, name.as_str(), Some(call.actor()), &call.origin()).await?;
@@ -65,8 +66,8 @@ pub(crate) async fn plan_rebalance(
     request_body = Option<AskRebalance>,
     responses(
         (status = 202, description = "The drain and its progress", body = Rebalance),
-        (status = 409, description = "`CONFLICT`: fewer than two local stores are included, or a stopped \
-            rebalancing has not ended yet"),
+        (status = 409, description = "`CONFLICT`: fewer than two local stores are included, a stopped \
+            rebalancing has not ended yet, or two stores have one bucket"),
     ))]
 pub(crate) async fn rebalance(
     call: Call<Admin>,

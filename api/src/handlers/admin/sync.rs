@@ -23,7 +23,7 @@ use crate::extract::{Call, Id, OptionalJson, Query, page_size};
         (status = 202, description = "Queued", body = RunAccepted),
         (status = 404, description = "`NOT_FOUND`: no such account, folder, file or plan"),
         (status = 409, description = "`SYNC_ALREADY_RUNNING`, or `CONFLICT` for a plan that is no longer \
-            valid"),
+            valid, or if two stores have one bucket"),
     ))]
 pub(crate) async fn start(
     call: Call<Admin>,

@@ -114,7 +114,7 @@ pub(crate) async fn placement(call: Call<FilesRead>, Id(id): Id<FileId>) -> Resu
     responses(
         (status = 202, description = "Queued", body = RunAccepted),
         (status = 409, description = "`CONFLICT`, `SYNC_ALREADY_RUNNING`: a run started or ended \
-            concurrently; try again"),
+            concurrently; try again. `CONFLICT` also if two stores have one bucket"),
     ))]
 pub(crate) async fn sync(call: Call<Sync>, Id(id): Id<FileId>) -> Result<HttpResponse> {
     let new = NewRun {

@@ -87,7 +87,7 @@ pub(super) async fn record(files: &Files, file: StoredFile) -> Result<FileView> 
         Some(Recorded::Created(view)) => Ok(*view),
         Some(Recorded::Single) => record_single(context, &file).await,
         Some(Recorded::Failed(error)) => Err(error),
-        None => Err(Error::Internal("recording uploads panicked".to_owned())),
+        None => Err(Error::Internal("recording the upload was interrupted".to_owned())),
     }
 }
 
@@ -111,6 +111,7 @@ async fn create(context: Context, batch: Vec<StoredFile>) -> Vec<Recorded> {
     batch.iter().map(result).collect()
 }
 
+/// Creates the files in one transaction; an error means that nothing was changed.
 async fn create_all(context: &Context, batch: &[StoredFile]) -> Result<BTreeMap<ObjectId, FileView>> {
     let stored: Vec<StoredUpload<'_>> = batch
         .iter()

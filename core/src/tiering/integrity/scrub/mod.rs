@@ -240,7 +240,7 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
     /// that is not found says nothing.
     async fn settle(&mut self, item: &ToRead, seen: Seen) -> Result<()> {
         let is_bad = matches!(seen, Seen::Missing | Seen::Wrong(_));
-        let seen = if is_bad && !is_recorded(self.context, &item.store).await {
+        let seen = if is_bad && !Box::pin(identity::is_proven_by_name(self.context, &item.store)).await {
             Seen::Nothing(format!("the store {} may not be the recorded one", item.store), false)
         } else {
             seen
@@ -287,15 +287,6 @@ impl<T: FnMut(Event<'_>) + Send> Scrubber<'_, T> {
             .increment(1);
         (self.tell)(Event::Found(&finding));
         Ok(())
-    }
-}
-
-/// Whether the store is the one that the database knows.
-async fn is_recorded(context: &Context, store: &str) -> bool {
-    match context.stores.get(store) {
-        // Boxed: the future is large, and rarely needed.
-        Some(store) => Box::pin(identity::is_proven(context, store)).await,
-        None => false,
     }
 }
 
